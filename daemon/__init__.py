@@ -1,0 +1,3 @@
+"""The process around the domain: settings, the Pub/Sub stream, message handling, shutdown, commands."""
+
+from __future__ import annotations
