@@ -4,7 +4,3 @@ Knows nothing of Pub/Sub, processes or signals; those live in the package ``daem
 """
 
 from __future__ import annotations
-
-from importlib.metadata import version
-
-__version__ = version("worker-chart-export")
