@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 from worker_chart_export.errors import StepTimedOut, WorkerError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from worker_chart_export.clock import Clock
 
 
@@ -19,38 +21,62 @@ class StepBudget:
     """A deadline and a stop flag shared by the threads of one step.
 
     Args:
-        seconds: Time from now until unfinished requests fail with STEP_TIMEOUT.
+        seconds: Time from now until unfinished work fails with STEP_TIMEOUT.
         clock: Its monotonic clock is used.
     """
 
     def __init__(self, *, seconds: float, clock: Clock) -> None:
         self._clock = clock
-        self._seconds = seconds
         self._deadline = clock.monotonic() + seconds
+        self._lock = threading.Lock()
         self._stopped = threading.Event()
         self._stop_error: WorkerError | None = None
+        self._on_stop: list[Callable[[WorkerError], None]] = []
+
+    def part(self, *, reserve_seconds: float) -> StepBudget:
+        """A budget that ends `reserve_seconds` earlier, and stops when this one is stopped."""
+        part = StepBudget(seconds=max(0.0, self.remaining_seconds() - reserve_seconds), clock=self._clock)
+        self.on_stop(part.stop)
+        return part
+
+    def on_stop(self, callback: Callable[[WorkerError], None]) -> None:
+        """Call `callback` with the error when the step is stopped; at once if it already is."""
+        with self._lock:
+            self._on_stop.append(callback)
+            error = self._stop_error
+        if error is not None:
+            callback(error)
+
+    def stop(self, error: WorkerError) -> None:
+        """End the step: from now on every `check` and `sleep` raises `error`. The first error stays."""
+        with self._lock:
+            if self._stop_error is not None:
+                return
+            self._stop_error = error
+            callbacks = list(self._on_stop)
+        self._stopped.set()
+        for callback in callbacks:
+            callback(error)
 
     def remaining_seconds(self) -> float:
         """Seconds left, never below zero; zero once the step was stopped."""
         return 0.0 if self._stopped.is_set() else max(0.0, self._deadline - self._clock.monotonic())
 
-    def stop(self, error: WorkerError) -> None:
-        """End the step: from now on every `check` and `sleep` raises `error`. The first error stays."""
-        if self._stop_error is None:
-            self._stop_error = error
-        self._stopped.set()
+    def check_stopped(self) -> None:
+        """Raise what `stop` was given, if it was called; time that ran out is no matter here."""
+        if self._stop_error is not None:
+            raise self._stop_error
 
     def check(self) -> None:
         """Return if work may go on.
 
         Raises:
             WorkerError: What `stop` was given.
-            StepTimedOut: The budget is used up.
+            StepTimedOut: The time is used up.
         """
-        if self._stop_error is not None:
-            raise self._stop_error
+        self.check_stopped()
         if self.remaining_seconds() == 0.0:
-            raise StepTimedOut(f"The step's time budget of {self._seconds:g} s is used up.")
+            raise StepTimedOut("The step's time ended before this was done.")
 
     def sleep(self, seconds: float) -> None:
         """Wait `seconds`, at most until the deadline; wakes and raises at once when the step is stopped."""

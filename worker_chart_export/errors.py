@@ -72,6 +72,12 @@ class StepError:
         return document | ({"details": details} if details else {})
 
 
+def shown(value: object, limit: int = 80) -> str:
+    """A value as an error message shows it: short, and never with raw control characters."""
+    text = "nothing" if value is None else ascii(value)
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
 def _shorten(text: str, limit: int = MAX_MESSAGE_CHARS) -> str:
     sentence = " ".join(text.split()) or "no message"
     return sentence if len(sentence) <= limit else sentence[: limit - 1] + "…"

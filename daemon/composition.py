@@ -1,0 +1,106 @@
+"""The one place that builds real clients and puts the parts together."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import requests.adapters
+from google.cloud import firestore
+from google.cloud.storage import Client as StorageClient
+
+from daemon.settings import ChartsApiMode
+from worker_chart_export.artifacts import ArtifactStore
+from worker_chart_export.clock import SystemClock
+from worker_chart_export.ledger import StepLedger
+from worker_chart_export.pipeline import PipelineLimits, StepPipeline
+from worker_chart_export.templates import TemplateStore
+
+if TYPE_CHECKING:
+    from daemon.settings import Settings
+    from worker_chart_export.charts.base import ChartProvider
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Worker:
+    """The domain, wired to real backends. `resources.close()` lets go of them, last opened first."""
+
+    ledger: StepLedger
+    pipeline: StepPipeline
+    clock: SystemClock
+    resources: ExitStack
+
+
+def build_worker(settings: Settings) -> Worker:
+    """Build the domain for these settings; nothing is called yet."""
+    clock = SystemClock()
+    resources = ExitStack()
+    documents = firestore_client(settings.google_cloud_project, settings.firestore_db)
+    resources.callback(documents.close)
+    objects = storage_client(settings.google_cloud_project, connections=_most_calls(settings))
+    resources.callback(objects.close)
+    ledger = StepLedger(client=documents, clock=clock)
+    pipeline = StepPipeline(
+        ledger=ledger,
+        templates=TemplateStore(client=documents, cache_seconds=settings.template_cache_seconds, clock=clock),
+        provider=_provider(settings, resources),
+        artifacts=ArtifactStore(client=objects, bucket=settings.bucket_name),
+        limits=PipelineLimits(
+            request_concurrency=settings.request_concurrency,
+            step_timeout_seconds=settings.step_timeout_seconds,
+            timezone=settings.charts_default_timezone,
+            max_png_bytes=settings.charts_max_png_bytes,
+        ),
+        clock=clock,
+    )
+    return Worker(ledger=ledger, pipeline=pipeline, clock=clock, resources=resources)
+
+
+def firestore_client(project: str, database: str) -> firestore.Client:
+    """A Firestore client; `FIRESTORE_EMULATOR_HOST` works as everywhere."""
+    return firestore.Client(project=project, database=database)
+
+
+def storage_client(project: str, *, connections: int) -> StorageClient:
+    """A Cloud Storage client with a connection a thread; `STORAGE_EMULATOR_HOST` works as everywhere."""
+    client = StorageClient(project=project)
+    adapter = requests.adapters.HTTPAdapter(pool_connections=4, pool_maxsize=connections)
+    for scheme in ("http://", "https://"):
+        client._http.mount(scheme, adapter)  # noqa: SLF001 - the client has no setting for its pool of ten
+    return client
+
+
+def _most_calls(settings: Settings) -> int:
+    return settings.worker_concurrency * settings.request_concurrency
+
+
+def _provider(settings: Settings, resources: ExitStack) -> ChartProvider:
+    """The chart provider; each is imported only when it is used (the renderer alone takes long to load)."""
+    match settings.charts_api_mode:
+        case ChartsApiMode.LOCAL:
+            from worker_chart_export.charts.local.provider import LocalProvider  # noqa: PLC0415
+
+            return LocalProvider()
+        case ChartsApiMode.MOCK:
+            from worker_chart_export.charts.fixtures import FixtureProvider  # noqa: PLC0415
+
+            if settings.charts_fixtures_dir is None:
+                raise AssertionError("checked by the settings")
+            return FixtureProvider(settings.charts_fixtures_dir)
+        case ChartsApiMode.REAL:
+            return _chart_img(settings, resources)
+
+
+def _chart_img(settings: Settings, resources: ExitStack) -> ChartProvider:
+    from worker_chart_export.charts.chart_img import Account, ChartImgProvider  # noqa: PLC0415
+
+    account_id, api_key = settings.first_account
+    provider = ChartImgProvider(
+        base_url=settings.chart_img_base_url,
+        account=Account(account_id=account_id, api_key=api_key),
+        max_png_bytes=settings.charts_max_png_bytes,
+        connections=_most_calls(settings),
+    )
+    resources.callback(provider.close)
+    return provider

@@ -1,0 +1,45 @@
+"""The stream's callback: one delivery from the client's message to its settlement."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from daemon.handler import IncomingMessage
+from worker_chart_export.logs import Event, bound, log
+
+if TYPE_CHECKING:
+    from google.cloud.pubsub_v1.subscriber.message import Message
+
+    from daemon.drain import Drain
+    from daemon.handler import MessageHandler
+    from daemon.settlement import Settlement
+
+
+class Delivery:
+    """Callable with a message; handles and settles it and never raises."""
+
+    def __init__(self, *, handler: MessageHandler, settlement: Settlement, drain: Drain) -> None:
+        self._handler = handler
+        self._settlement = settlement
+        self._drain = drain
+
+    def __call__(self, message: Message) -> None:
+        """Handle and settle one delivery."""
+        with self._drain.delivery(), bound(messageId=message.message_id):
+            try:
+                self._settlement.settle(message, self._handler.handle(_incoming(message)))
+            except BaseException as error:  # noqa: BLE001 - see below
+                # An error that leaves the callback nacks the message and ends the stream's future while
+                # messages keep coming. The message is left to its ack deadline instead.
+                log.error(Event.INTERNAL_ERROR, f"Settling failed: {error!r:.300}", exc_info=error)
+                message.drop()
+
+
+def _incoming(message: Message) -> IncomingMessage:
+    return IncomingMessage(
+        message_id=message.message_id,
+        data=message.data,
+        attributes=dict(message.attributes),
+        publish_time=message.publish_time,
+        delivery_attempt=message.delivery_attempt,
+    )

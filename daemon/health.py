@@ -1,0 +1,72 @@
+"""`/livez` and `/readyz` over HTTP, for probes on this machine or from a cluster."""
+
+from __future__ import annotations
+
+import json
+import threading
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class HealthServer:
+    """Serves the health endpoints from a thread of its own.
+
+    Args:
+        host: The address to listen on.
+        port: The port; 0 takes a free one.
+        why_not_ready: Gives the reason why the daemon takes no work, or None when it does.
+
+    Raises:
+        OSError: The port is busy.
+    """
+
+    def __init__(self, *, host: str, port: int, why_not_ready: Callable[[], str | None]) -> None:
+        self._server = ThreadingHTTPServer((host, port), _handler_of(why_not_ready))
+        self._server.daemon_threads = True
+        self._thread = threading.Thread(target=self._server.serve_forever, name="health", daemon=True)
+
+    @property
+    def port(self) -> int:
+        """The port that is listened on."""
+        return int(self._server.server_address[1])
+
+    def start(self) -> None:
+        """Answer from now on."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Answer no more."""
+        self._server.shutdown()
+        self._server.server_close()
+
+
+def _handler_of(why_not_ready: Callable[[], str | None]) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            if self.path == "/livez":
+                self._answer(HTTPStatus.OK, {"status": "ok"})
+            elif self.path == "/readyz":
+                reason = why_not_ready()
+                status = HTTPStatus.SERVICE_UNAVAILABLE if reason else HTTPStatus.OK
+                self._answer(
+                    status, {"status": "not ready", "reason": reason} if reason else {"status": "ok"}
+                )
+            else:
+                self._answer(HTTPStatus.NOT_FOUND, {"status": "not found"})
+
+        def _answer(self, status: HTTPStatus, body: dict[str, str]) -> None:
+            content = json.dumps(body).encode()
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *_args: object) -> None:
+            """Probes come every few seconds and are no news."""
+
+    return Handler

@@ -1,0 +1,244 @@
+"""The daemon's life: start, pull until told to stop or refused, drain, leave.
+
+All of it happens in the main thread, which waits for events: a signal, or the end of the stream.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+import signal
+import sys
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from daemon.composition import build_worker
+from daemon.delivery import Delivery
+from daemon.drain import Drain
+from daemon.exit_codes import ExitCode
+from daemon.handler import MessageHandler
+from daemon.health import HealthServer
+from daemon.publisher import Publisher
+from daemon.quarantine import Quarantine
+from daemon.settings import SettingsError, load_settings
+from daemon.settlement import Settlement
+from daemon.subscriber import Subscriber, why_stream_ended
+from worker_chart_export.errors import BackendRefused, BackendUnavailable
+from worker_chart_export.logs import Event, configure, log
+from worker_chart_export.retry import full_jitter_seconds
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from google.cloud.pubsub_v1.subscriber.futures import StreamingPullFuture
+
+    from daemon.composition import Worker
+    from daemon.settings import Settings
+
+#: Kept of the drain's time for stopping what would not finish, settling it and closing.
+STOP_SHARE = 0.2
+MOST_STOP_SECONDS = 5.0
+MOST_REOPEN_SECONDS = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Signalled:
+    """A SIGTERM or SIGINT arrived."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class StreamEnded:
+    """The stream ended by itself."""
+
+    future: StreamingPullFuture
+
+
+class Daemon:
+    """One daemon process.
+
+    Args:
+        settings: Everything it is told.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._inbox: queue.SimpleQueue[Signalled | StreamEnded] = queue.SimpleQueue()
+        self._drain = Drain()
+        self._stream: StreamingPullFuture | None = None
+        self._signals = 0
+
+    def run(self) -> ExitCode:
+        """Run until stopped.
+
+        Raises:
+            OSError: The health port is busy.
+        """
+        with ExitStack() as resources:
+            health = HealthServer(
+                host=self._settings.health_host,
+                port=self._settings.health_port,
+                why_not_ready=self._why_not_ready,
+            )
+            health.start()
+            resources.callback(health.stop)
+            self._listen_to_signals()
+            worker = build_worker(self._settings)
+            resources.push(worker.resources)
+            subscriber = Subscriber(self._settings)
+            resources.callback(subscriber.close)
+            return self._serve(subscriber, self._delivery(worker, resources), health.port)
+
+    def _delivery(self, worker: Worker, resources: ExitStack) -> Delivery:
+        handler = MessageHandler(
+            ledger=worker.ledger,
+            pipeline=worker.pipeline,
+            drain=self._drain,
+            clock=worker.clock,
+            step_timeout_seconds=self._settings.step_timeout_seconds,
+            not_ready_grace_seconds=self._settings.not_ready_grace_seconds,
+        )
+        settlement = Settlement(_quarantine(self._settings, resources))
+        return Delivery(handler=handler, settlement=settlement, drain=self._drain)
+
+    def _serve(self, subscriber: Subscriber, delivery: Delivery, health_port: int) -> ExitCode:
+        """Keep a stream open until a signal comes or the subscription is refused."""
+        failures = 0
+        while True:
+            ended = self._pull(subscriber, delivery, health_port)
+            if isinstance(ended, Signalled):
+                return self._stop(ExitCode.OK, f"signal {signal.Signals(ended.number).name}")
+            log.warning(Event.STREAM_ENDED, str(ended), backend="pubsub")
+            if isinstance(ended, BackendRefused):
+                return self._stop(ExitCode.REFUSED, str(ended))
+            failures += 1
+            pause = full_jitter_seconds(least=0.5, most=min(MOST_REOPEN_SECONDS, 2.0**failures))
+            if signalled := self._wait(pause):
+                return self._stop(ExitCode.OK, f"signal {signal.Signals(signalled.number).name}")
+
+    def _pull(
+        self, subscriber: Subscriber, delivery: Delivery, health_port: int
+    ) -> Signalled | BackendRefused | BackendUnavailable:
+        """One stream from its opening to its end, or to a signal."""
+        log.debug(Event.STREAM_OPENING, f"Opening a stream on {self._settings.subscription_path}")
+        try:
+            subscriber.probe()
+        except (BackendRefused, BackendUnavailable) as error:
+            return error
+        self._stream = subscriber.open(delivery)
+        self._stream.add_done_callback(lambda future: self._inbox.put(StreamEnded(future)))
+        log.info(
+            Event.DAEMON_STARTED,
+            f"Pulling from {self._settings.subscription_path}",
+            healthPort=health_port,
+            concurrency=self._settings.worker_concurrency,
+            mode=self._settings.charts_api_mode,
+            pid=os.getpid(),
+        )
+        event = self._inbox.get()
+        if isinstance(event, Signalled):
+            return event
+        self._stream = None
+        return why_stream_ended(event.future)
+
+    def _wait(self, seconds: float) -> Signalled | None:
+        """Wait for a signal, at most this long."""
+        try:
+            event = self._inbox.get(timeout=seconds)
+        except queue.Empty:
+            return None
+        return event if isinstance(event, Signalled) else None
+
+    def _stop(self, code: ExitCode, reason: str) -> ExitCode:
+        """Drain: take nothing new, let steps finish, stop what would not, flush the acks."""
+        deadline = time.monotonic() + self._settings.drain_seconds
+        self._drain.start()
+        log.info(
+            Event.DRAIN_STARTED,
+            f"Stopping: {reason}",
+            stepsRunning=self._drain.steps_running,
+            drainSeconds=self._settings.drain_seconds,
+        )
+        if self._stream is not None:
+            self._stream.cancel()
+        reserve = min(MOST_STOP_SECONDS, STOP_SHARE * self._settings.drain_seconds)
+        if not self._drain.wait_until_idle(deadline - reserve - time.monotonic()):
+            self._drain.stop_steps()
+        idle = self._drain.wait_until_idle(max(0.0, deadline - time.monotonic()))
+        closed = idle and self._stream_closed(deadline)
+        code = code if closed else ExitCode.DRAIN_TIMEOUT
+        log.info(
+            Event.DAEMON_STOPPED, f"Stopped with exit code {code.value}", exitCode=code.value, reason=reason
+        )
+        return code
+
+    def _stream_closed(self, deadline: float) -> bool:
+        """Wait until the client has nacked what never started and flushed its acks."""
+        if self._stream is None:
+            return True
+        try:
+            self._stream.result(timeout=max(0.1, deadline - time.monotonic()))
+        except TimeoutError:
+            return False
+        return True
+
+    def _why_not_ready(self) -> str | None:
+        if self._drain.is_draining:
+            return "draining"
+        return None if self._stream is not None and not self._stream.done() else "no stream is open"
+
+    def _listen_to_signals(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._on_signal)
+
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+        """The first signal drains, the second ends the process at once."""
+        self._signals += 1
+        if self._signals > 1:
+            os._exit(ExitCode.DRAIN_TIMEOUT)
+        self._inbox.put(Signalled(number))
+
+
+def _quarantine(settings: Settings, resources: ExitStack) -> Quarantine | None:
+    topic = settings.quarantine_topic_path
+    if topic is None:
+        return None
+    publisher = Publisher()
+    resources.callback(publisher.close)
+    return Quarantine(publisher=publisher, topic=topic, subscription=settings.subscription_path)
+
+
+def run_daemon() -> ExitCode:
+    """Read the settings and run a daemon; errors become log lines and exit codes."""
+    configure(level="INFO", log_format="json")
+    try:
+        settings = load_settings()
+    except SettingsError as error:
+        for problem in error.problems:
+            log.error(Event.SETTINGS_INVALID, problem)
+        return ExitCode.BAD_SETTINGS
+    configure(level=settings.log_level, log_format=settings.log_format)
+    try:
+        return Daemon(settings).run()
+    except OSError as error:
+        log.error(
+            Event.SETTINGS_INVALID,
+            f"HEALTH_HOST, HEALTH_PORT: expected an address to listen on, got {settings.health_host}:"
+            f"{settings.health_port} ({error.strerror or error})",
+        )
+        return ExitCode.BAD_SETTINGS
+    except Exception as error:  # noqa: BLE001 - the last door before the process ends
+        log.error(Event.INTERNAL_ERROR, f"The daemon failed: {error!r:.300}", exc_info=error)
+        return ExitCode.INTERNAL_ERROR
+
+
+def leave(code: int) -> None:
+    """End the process now: an executor's hung thread would hold a normal exit for ever."""
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)

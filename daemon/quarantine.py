@@ -1,0 +1,70 @@
+"""Publishes rejected messages, with the reason, for a person to look at."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from google.api_core.exceptions import InvalidArgument
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from daemon.disposition import Reject
+    from daemon.publisher import Publisher
+
+#: Pub/Sub's limits (https://cloud.google.com/pubsub/quotas#resource_limits).
+MAX_ATTRIBUTES = 100
+MAX_KEY_BYTES = 256
+MAX_VALUE_BYTES = 1024
+
+
+class Quarantine:
+    """A topic for messages nobody can work.
+
+    Args:
+        publisher: Publishes.
+        topic: The topic's full path.
+        subscription: The full path of the subscription the messages came from.
+    """
+
+    def __init__(self, *, publisher: Publisher, topic: str, subscription: str) -> None:
+        self._publisher = publisher
+        self._topic = topic
+        self._subscription = subscription
+
+    def publish(
+        self, *, message_id: str, data: bytes, attributes: Mapping[str, str], rejection: Reject
+    ) -> None:
+        """Publish the original data and attributes and why it was rejected; returns once it is stored.
+
+        Raises:
+            GoogleAPICallError: Pub/Sub refuses, is away, or does not answer.
+        """
+        origin = self._origin(message_id, rejection)
+        whole = {**attributes, "detail": _clipped(rejection.detail), **origin}
+        if _fits(whole):
+            try:
+                self._publisher.publish(self._topic, data, whole)
+            except InvalidArgument:
+                # Something in the original attributes that Pub/Sub takes from nobody but itself.
+                self._publisher.publish(self._topic, data, origin)
+        else:
+            self._publisher.publish(self._topic, data, origin)
+
+    def _origin(self, message_id: str, rejection: Reject) -> dict[str, str]:
+        return {
+            "reason": rejection.reason,
+            "sourceMessageId": message_id,
+            "sourceSubscription": self._subscription,
+        }
+
+
+def _fits(attributes: Mapping[str, str]) -> bool:
+    return len(attributes) <= MAX_ATTRIBUTES and all(
+        len(key.encode()) <= MAX_KEY_BYTES and len(value.encode()) <= MAX_VALUE_BYTES
+        for key, value in attributes.items()
+    )
+
+
+def _clipped(text: str) -> str:
+    return text.encode()[:MAX_VALUE_BYTES].decode(errors="ignore")

@@ -1,0 +1,269 @@
+"""The settings, from the environment; every error at once, each naming its variable.
+
+A field's name in lower case is its variable's name; its description is what the error says was expected.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+from zoneinfo import ZoneInfo
+
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from worker_chart_export.errors import shown
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pydantic_core import ErrorDetails
+
+PROJECT = re.compile(r"[a-z][a-z0-9.:-]{2,126}[a-z0-9]")
+PUBSUB_ID = re.compile(r"[A-Za-z][A-Za-z0-9._~+%-]{2,254}")
+BUCKET = re.compile(r"gs://(?P<name>[a-z0-9][a-z0-9._-]{1,220}[a-z0-9])")
+#: Never shown, not even when wrong.
+SECRETS = frozenset({"chart_img_accounts_json"})
+ACCOUNTS_EXPECTED = 'a JSON array of {"id": "...", "apiKey": "..."} with at least one account'
+
+
+class ChartsApiMode(StrEnum):
+    """Where charts come from."""
+
+    REAL = "real"
+    MOCK = "mock"
+    LOCAL = "local"
+
+
+class LogFormat(StrEnum):
+    """How log lines look."""
+
+    JSON = "json"
+    CONSOLE = "console"
+
+
+class LogLevel(StrEnum):
+    """The least severe lines that are written."""
+
+    DEBUG = "DEBUG"
+    INFO = "INFO"
+    WARNING = "WARNING"
+    ERROR = "ERROR"
+    CRITICAL = "CRITICAL"
+
+
+class SettingsError(Exception):
+    """The settings are wrong; `problems` has one sentence for each that is."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+def _seconds(default: float, least: float, most: float) -> Any:
+    return Field(default, ge=least, le=most, description=f"seconds from {least:g} to {most:g}")
+
+
+def _count(default: int, least: int, most: int) -> Any:
+    return Field(default, ge=least, le=most, description=f"a whole number from {least} to {most}")
+
+
+class Settings(BaseSettings):
+    """Everything the worker is told from outside. Fields checked against others stand below those."""
+
+    model_config = SettingsConfigDict(
+        env_ignore_empty=True, frozen=True, extra="ignore", validate_default=True
+    )
+
+    google_cloud_project: Annotated[str, Field(description="a Google Cloud project id")]
+    pubsub_subscription: Annotated[
+        str, Field(description="a subscription id or projects/<project>/subscriptions/<id>")
+    ]
+    quarantine_topic: Annotated[
+        str | None, Field(description="a topic id or projects/<project>/topics/<id>")
+    ] = None
+    firestore_db: Annotated[str, Field(description="a Firestore database id", min_length=1)] = "(default)"
+    charts_bucket: Annotated[str, Field(description="gs://<bucket name>")]
+    charts_api_mode: Annotated[ChartsApiMode, Field(description="real, mock or local")] = ChartsApiMode.REAL
+    charts_fixtures_dir: Annotated[
+        Path | None, Field(description="an existing folder; required with CHARTS_API_MODE=mock")
+    ] = None
+    chart_img_accounts_file: Annotated[Path | None, Field(description="a readable file")] = None
+    chart_img_accounts_json: Annotated[
+        SecretStr | None, Field(description=f"{ACCOUNTS_EXPECTED}; required with CHARTS_API_MODE=real")
+    ] = None
+    chart_img_base_url: Annotated[
+        str, Field(pattern=r"^https?://[^\s/]+/?$", description="http(s)://host[:port]")
+    ] = "https://api.chart-img.com"
+    charts_default_timezone: Annotated[str, Field(description="an IANA time zone, e.g. Europe/Berlin")] = (
+        "Etc/UTC"
+    )
+    charts_max_png_bytes: int = _count(262144, 1024, 16 * 1024 * 1024)
+    worker_concurrency: int = _count(8, 1, 256)
+    request_concurrency: int = _count(4, 1, 64)
+    step_timeout_seconds: float = _seconds(300, 1, 86400)
+    not_ready_grace_seconds: float = _seconds(600, 0, 604800)
+    drain_seconds: float = _seconds(25, 1, 3600)
+    ack_extension_seconds: int = _count(60, 10, 600)
+    template_cache_seconds: float = _seconds(60, 0, 86400)
+    health_host: Annotated[str, Field(description="an address to listen on", min_length=1)] = "127.0.0.1"
+    health_port: int = _count(8080, 0, 65535)
+    log_level: Annotated[LogLevel, Field(description=", ".join(LogLevel))] = LogLevel.INFO
+    log_format: Annotated[LogFormat, Field(description="json or console")] = LogFormat.JSON
+
+    @property
+    def subscription_path(self) -> str:
+        """The subscription's full path."""
+        return _full_path(self.google_cloud_project, "subscriptions", self.pubsub_subscription)
+
+    @property
+    def quarantine_topic_path(self) -> str | None:
+        """The quarantine topic's full path, if there is one."""
+        topic = self.quarantine_topic
+        return None if topic is None else _full_path(self.google_cloud_project, "topics", topic)
+
+    @property
+    def bucket_name(self) -> str:
+        """The charts bucket's name without `gs://`."""
+        return self.charts_bucket.removeprefix("gs://")
+
+    @property
+    def first_account(self) -> tuple[str, str]:
+        """Id and key of the first Chart-IMG account."""
+        if self.chart_img_accounts_json is None:
+            raise SettingsError(["CHART_IMG_ACCOUNTS_JSON: no account is configured"])
+        return _accounts(self.chart_img_accounts_json.get_secret_value())[0]
+
+    @property
+    def max_lease_seconds(self) -> float:
+        """How long the Pub/Sub client keeps a message leased: longer than any step can take."""
+        return self.step_timeout_seconds + self.drain_seconds + 60
+
+    @field_validator("google_cloud_project")
+    @classmethod
+    def _check_project(cls, value: str) -> str:
+        return _matching(PROJECT, value)
+
+    @field_validator("pubsub_subscription", "quarantine_topic")
+    @classmethod
+    def _check_pubsub_name(cls, value: str | None, info: ValidationInfo) -> str | None:
+        kind = "topics" if info.field_name == "quarantine_topic" else "subscriptions"
+        if value is not None and value.startswith("projects/"):
+            project, _, name = value.removeprefix("projects/").partition(f"/{kind}/")
+            _matching(PROJECT, project)
+            _matching(PUBSUB_ID, name)
+            return value
+        return None if value is None else _matching(PUBSUB_ID, value)
+
+    @field_validator("charts_bucket")
+    @classmethod
+    def _check_bucket(cls, value: str) -> str:
+        return _matching(BUCKET, value)
+
+    @field_validator("charts_default_timezone")
+    @classmethod
+    def _check_timezone(cls, value: str) -> str:
+        try:
+            ZoneInfo(value)
+        except (ValueError, OSError, KeyError) as error:  # an unknown zone is a KeyError
+            raise _refused() from error
+        return value
+
+    @field_validator("charts_fixtures_dir")
+    @classmethod
+    def _check_fixtures(cls, value: Path | None, info: ValidationInfo) -> Path | None:
+        needed = info.data.get("charts_api_mode") is ChartsApiMode.MOCK
+        if (value is None and needed) or (value is not None and not value.is_dir()):
+            raise _refused()
+        return value
+
+    @field_validator("chart_img_accounts_file")
+    @classmethod
+    def _check_accounts_file(cls, value: Path | None) -> Path | None:
+        if value is not None and not value.is_file():
+            raise _refused()
+        return value
+
+    @field_validator("chart_img_accounts_json")
+    @classmethod
+    def _check_accounts(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        """The variable, else the file's content; both are checked alike."""
+        file = info.data.get("chart_img_accounts_file")
+        if value is None and file is not None:
+            value = SecretStr(file.read_text(encoding="utf-8"))
+        if value is None and info.data.get("charts_api_mode") is ChartsApiMode.REAL:
+            raise _refused()
+        if value is not None:
+            _accounts(value.get_secret_value())
+        return value
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _upper_case(cls, value: Any) -> Any:
+        return value.upper() if isinstance(value, str) else value
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Read the environment; `overrides` (by field name) win over it.
+
+    Raises:
+        SettingsError: Lists every setting that is wrong.
+    """
+    given = {name: value for name, value in overrides.items() if value is not None}
+    try:
+        return Settings(**given)
+    except ValidationError as error:
+        raise SettingsError([_sentence(problem) for problem in error.errors(include_url=False)]) from None
+
+
+def effective_settings(settings: Settings) -> Mapping[str, str]:
+    """Variable -> value as text, secrets hidden."""
+    shown_values = {name: getattr(settings, name) for name in Settings.model_fields}
+    return {
+        name.upper(): "(hidden)" if name in SECRETS and value is not None else _as_text(value)
+        for name, value in shown_values.items()
+    }
+
+
+def _as_text(value: object) -> str:
+    return "" if value is None else str(value)
+
+
+def _sentence(problem: ErrorDetails) -> str:
+    name = str(problem["loc"][0])
+    expected = Settings.model_fields[name].description
+    missing = problem["type"] == "missing" or problem["input"] is None
+    got = "nothing" if missing else "(hidden)" if name in SECRETS else shown(str(problem["input"]))
+    required = "; required" if problem["type"] == "missing" else ""
+    return f"{name.upper()}: expected {expected}{required}, got {got}"
+
+
+def _accounts(text: str) -> list[tuple[str, str]]:
+    """Ids and keys; an error never holds the text it is about."""
+    try:
+        entries = json.loads(text)
+        accounts = [(entry["id"], entry["apiKey"]) for entry in entries]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        raise _refused() from None
+    if not accounts or not all(isinstance(part, str) and part for account in accounts for part in account):
+        raise _refused()
+    return accounts
+
+
+def _matching(pattern: re.Pattern[str], value: str) -> str:
+    if pattern.fullmatch(value) is None:
+        raise _refused()
+    return value
+
+
+def _refused() -> PydanticCustomError:
+    """The field's description says what was expected."""
+    return PydanticCustomError("refused", "not as expected")
+
+
+def _full_path(project: str, kind: str, name: str) -> str:
+    return name if name.startswith("projects/") else f"projects/{project}/{kind}/{name}"

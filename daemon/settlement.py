@@ -1,0 +1,98 @@
+"""The one place that touches a Pub/Sub message: every delivery ends here in one ack, nack or deferral."""
+
+from __future__ import annotations
+
+import base64
+import math
+from typing import TYPE_CHECKING
+
+from google.api_core.exceptions import GoogleAPICallError, RetryError
+
+from daemon.disposition import Ack, Defer, Nack, Reject
+from worker_chart_export.logs import Event, log
+from worker_chart_export.retry import full_jitter_seconds
+
+if TYPE_CHECKING:
+    from google.cloud.pubsub_v1.subscriber.message import Message
+
+    from daemon.disposition import Disposition
+    from daemon.quarantine import Quarantine
+
+#: The most that Pub/Sub takes for an ack deadline.
+MAX_DEFER_SECONDS = 600
+
+
+class Settlement:
+    """Carries out dispositions.
+
+    Args:
+        quarantine: Where rejected messages go; None without a quarantine topic.
+    """
+
+    def __init__(self, quarantine: Quarantine | None) -> None:
+        self._quarantine = quarantine
+
+    def settle(self, message: Message, disposition: Disposition) -> None:
+        """Ack, nack or defer the message, exactly once."""
+        if isinstance(disposition, Reject):
+            disposition = self._reject(message, disposition)
+        match disposition:
+            case Ack():
+                message.ack()
+            case Nack():
+                message.nack()
+            case Defer():
+                _defer(message, disposition)
+        log.info(
+            Event.MESSAGE_SETTLED,
+            f"Settled the message: {type(disposition).__name__.lower()}",
+            disposition=type(disposition).__name__.lower(),
+            reason=disposition.reason,
+            delaySeconds=round(disposition.delay_seconds, 3) if isinstance(disposition, Defer) else None,
+        )
+
+    def _reject(self, message: Message, rejection: Reject) -> Ack | Nack | Defer:
+        log.warning(
+            Event.MESSAGE_REJECTED,
+            f"Rejected the message: {rejection.detail}",
+            reason=rejection.reason,
+            detail=rejection.detail,
+        )
+        if self._quarantine is not None:
+            return _quarantined(self._quarantine, message, rejection)
+        if message.delivery_attempt is not None:
+            # A dead-letter policy exists: it takes the message once its attempts are used up.
+            return Nack(reason=rejection.reason)
+        log.error(
+            Event.MESSAGE_REJECTED,
+            "The rejected message, whole, because there is no quarantine topic and no dead-letter policy",
+            reason=rejection.reason,
+            detail=rejection.detail,
+            dataBase64=base64.b64encode(message.data).decode(),
+            attributes=dict(message.attributes),
+        )
+        return Ack(reason=rejection.reason)
+
+
+def _quarantined(quarantine: Quarantine, message: Message, rejection: Reject) -> Ack | Defer:
+    """Ack once published; while that fails the message is kept and comes back."""
+    try:
+        quarantine.publish(
+            message_id=message.message_id,
+            data=message.data,
+            attributes=dict(message.attributes),
+            rejection=rejection,
+        )
+    except (GoogleAPICallError, RetryError) as error:
+        log.error(
+            Event.BACKEND_UNAVAILABLE, f"The quarantine topic takes no message: {error}", backend="pubsub"
+        )
+        return Defer(delay_seconds=full_jitter_seconds(least=10, most=60), reason="quarantine_unavailable")
+    return Ack(reason=rejection.reason)
+
+
+def _defer(message: Message, disposition: Defer) -> None:
+    """A delayed nack: the deadline is set to the delay, and the client forgets the message."""
+    delay = min(MAX_DEFER_SECONDS, max(1, math.ceil(disposition.delay_seconds)))
+    message.modify_ack_deadline(delay)
+    message.drop()

@@ -1,0 +1,181 @@
+"""Structured logs: the list of events, the context that is bound to them, and how lines are written.
+
+With the `json` format each line is one object that Google Cloud Logging understands (`severity`, `message`,
+`time`), and everything else that would print (other libraries' loggers, warnings, uncaught errors of any
+thread) goes through the same door.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+from contextlib import contextmanager
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import TracebackType
+
+    from structlog.typing import EventDict, Processor, WrappedLogger
+
+#: Names that every line may carry once they are known.
+CONTEXT_NAMES = ("runId", "stepId", "attempt", "messageId", "owner")
+
+
+class Event(StrEnum):
+    """Every event the worker logs under a stable name; dashboards and alerts rely on these."""
+
+    DAEMON_STARTED = "daemon_started"
+    MESSAGE_RECEIVED = "message_received"
+    MESSAGE_REJECTED = "message_rejected"
+    MESSAGE_IGNORED = "message_ignored"
+    MESSAGE_SETTLED = "message_settled"
+    STEP_NOOP = "step_noop"
+    STEP_NOT_READY = "step_not_ready"
+    DEPENDS_ON_BLOCKED = "depends_on_blocked"
+    CLAIM_ATTEMPT = "claim_attempt"
+    CHART_API_CALL_FINISHED = "chart_api_call_finished"
+    CHART_API_LIMIT_EXCEEDED = "chart_api_limit_exceeded"
+    CHART_FAILED = "chart_failed"
+    TEMPLATE_WARNING = "template_warning"
+    MANIFEST_WRITTEN = "manifest_written"
+    STEP_COMPLETED = "step_completed"
+    FINALIZE_REFUSED = "finalize_refused"
+    BACKEND_UNAVAILABLE = "backend_unavailable"
+    BACKEND_REFUSED = "backend_refused"
+    STREAM_OPENING = "stream_opening"
+    STREAM_ENDED = "stream_ended"
+    DRAIN_STARTED = "drain_started"
+    DAEMON_STOPPED = "daemon_stopped"
+    SETTINGS_INVALID = "settings_invalid"
+    INTERNAL_ERROR = "internal_error"
+    LIBRARY = "library"
+
+
+class Logger:
+    """Logs events. `log.info(Event.X, "a sentence", key=value)`."""
+
+    def __init__(self) -> None:
+        self._log: structlog.stdlib.BoundLogger = structlog.get_logger("worker_chart_export")
+
+    def debug(self, event: Event, message: str, **fields: Any) -> None:
+        """Of use when looking for something."""
+        self._log.debug(message, event_name=event.value, **fields)
+
+    def info(self, event: Event, message: str, **fields: Any) -> None:
+        """What the worker does in the normal course of things."""
+        self._log.info(message, event_name=event.value, **fields)
+
+    def warning(self, event: Event, message: str, **fields: Any) -> None:
+        """Something an operator may want to look at."""
+        self._log.warning(message, event_name=event.value, **fields)
+
+    def error(self, event: Event, message: str, *, exc_info: Any = None, **fields: Any) -> None:
+        """Something an operator has to look at."""
+        self._log.error(message, event_name=event.value, exc_info=exc_info, **fields)
+
+
+log = Logger()
+
+
+@contextmanager
+def bound(**context: str | int | None) -> Iterator[None]:
+    """Bind `runId`, `stepId`, `messageId` ... to every line this thread logs inside the block."""
+    with structlog.contextvars.bound_contextvars(**{k: v for k, v in context.items() if v is not None}):
+        yield
+
+
+def configure(*, level: str, log_format: str, stream: Any = None) -> None:
+    """Set up logging for the whole process.
+
+    Args:
+        level: A name of the standard library's levels, e.g. `INFO`.
+        log_format: `json` or `console`.
+        stream: Where lines go; standard output when None.
+    """
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
+        _name_the_event,
+        structlog.processors.format_exc_info if log_format == "json" else _keep_exception,
+    ]
+    handler = logging.StreamHandler(stream or sys.stdout)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *_rendering(log_format)],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level)
+    _quieten_libraries(level)
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            structlog.stdlib.add_log_level,
+            *shared,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+    _catch_everything()
+
+
+def _rendering(log_format: str) -> list[Processor]:
+    if log_format == "json":
+        return [_google_fields, structlog.processors.JSONRenderer(default=str)]
+    return [_console_fields, structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty(), timestamp_key="time")]
+
+
+def _name_the_event(_logger: WrappedLogger, _method: str, fields: EventDict) -> EventDict:
+    """Our own lines carry `event` and `message`; a library's line becomes event `library`."""
+    fields["message"] = fields.pop("event")
+    fields["event"] = fields.pop("event_name", Event.LIBRARY.value)
+    return fields
+
+
+def _keep_exception(_logger: WrappedLogger, _method: str, fields: EventDict) -> EventDict:
+    return fields
+
+
+def _google_fields(_logger: WrappedLogger, method: str, fields: EventDict) -> EventDict:
+    record: logging.LogRecord | None = fields.pop("_record", None)
+    level = str(fields.pop("level", None) or (record.levelname if record else method)).upper()
+    ours = {"severity": level, "message": fields.pop("message"), "time": fields.pop("time")}
+    ours["event"] = fields.pop("event")
+    known = {name: fields.pop(name) for name in CONTEXT_NAMES if name in fields}
+    return ours | known | {name: value for name, value in fields.items() if value is not None}
+
+
+def _console_fields(_logger: WrappedLogger, _method: str, fields: EventDict) -> EventDict:
+    """The console renderer prints `event` first and wants the sentence there."""
+    name = fields.pop("event")
+    fields["event"] = f"{name}: {fields.pop('message')}"
+    return fields
+
+
+def _quieten_libraries(level: str) -> None:
+    """Other libraries' debug and info lines are noise unless somebody asked for DEBUG."""
+    floor = logging.DEBUG if level == "DEBUG" else logging.WARNING
+    for name in ("google", "grpc", "urllib3", "httpx", "httpcore", "PIL", "opentelemetry"):
+        logging.getLogger(name).setLevel(floor)
+
+
+def _catch_everything() -> None:
+    """Warnings and uncaught errors, of this thread or another, become log lines."""
+    logging.captureWarnings(capture=True)
+    sys.excepthook = _log_uncaught
+    threading.excepthook = lambda args: _log_uncaught(
+        args.exc_type, args.exc_value or args.exc_type(), args.exc_traceback
+    )
+
+
+def _log_uncaught(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+    log.error(Event.INTERNAL_ERROR, f"Uncaught {kind.__name__}", exc_info=(kind, error, traceback))

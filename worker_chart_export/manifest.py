@@ -1,0 +1,103 @@
+"""The manifest of a step's charts: built, validated against its schema, and made small enough. Pure."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
+
+from jsonschema import Draft202012Validator
+
+from worker_chart_export.clock import rfc3339
+from worker_chart_export.errors import ManifestRefused, StepError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import datetime
+
+    from worker_chart_export.export_order import ExportOrder
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ManifestItem:
+    """A chart that was made and stored."""
+
+    template_id: str
+    kind: str
+    png_uri: str
+    generated_at: datetime
+    meta: Mapping[str, Any]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The entry of `items[]`."""
+        return {
+            "chartTemplateId": self.template_id,
+            "kind": self.kind,
+            "generatedAt": rfc3339(self.generated_at),
+            "png_gcs_uri": self.png_uri,
+            "meta": dict(self.meta),
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ManifestFailure:
+    """A requested chart that was not made."""
+
+    template_id: str
+    error: StepError
+
+    def to_dict(self) -> dict[str, Any]:
+        """The entry of `failures[]`."""
+        return {"request": {"chartTemplateId": self.template_id}, "error": self.error.to_dict()}
+
+
+def build_manifest(
+    *,
+    run_id: str,
+    step_id: str,
+    created_at: datetime,
+    order: ExportOrder,
+    results: Sequence[ManifestItem | ManifestFailure],
+) -> dict[str, Any]:
+    """The manifest document; `results` has one entry for each requested template, in the order asked."""
+    return {
+        "schemaVersion": SCHEMA_VERSION,
+        "runId": run_id,
+        "stepId": step_id,
+        "createdAt": rfc3339(created_at),
+        "symbol": order.symbol,
+        "timeframe": order.timeframe,
+        "minImages": order.min_images,
+        "requested": [{"chartTemplateId": name} for name in order.template_ids],
+        "items": [result.to_dict() for result in results if isinstance(result, ManifestItem)],
+        "failures": [result.to_dict() for result in results if isinstance(result, ManifestFailure)],
+    }
+
+
+def encode_manifest(manifest: Mapping[str, Any]) -> bytes:
+    """Validate and serialise.
+
+    Raises:
+        ManifestRefused: It does not match its schema; names the place.
+    """
+    problem = next(iter(sorted(_validator().iter_errors(manifest), key=lambda error: error.json_path)), None)
+    if problem is not None:
+        raise ManifestRefused(
+            f"The manifest does not match its schema at {problem.json_path}: {problem.message}",
+            path=problem.json_path,
+        )
+    return json.dumps(manifest, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+@cache
+def _validator() -> Draft202012Validator:
+    schema = json.loads(
+        files("worker_chart_export")
+        .joinpath("contracts/charts_outputs_manifest.schema.json")
+        .read_text("utf-8")
+    )
+    return Draft202012Validator(schema, format_checker=Draft202012Validator.FORMAT_CHECKER)

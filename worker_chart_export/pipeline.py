@@ -1,0 +1,334 @@
+"""One step from claim to finalize, in short stages.
+
+Claim -> order (checked) -> charts, several at a time -> manifest -> finalize. Every requested chart ends in
+exactly one manifest item or failure, in the order asked.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import threading
+from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from functools import partial
+from typing import TYPE_CHECKING
+
+from worker_chart_export.artifacts import StepFolder
+from worker_chart_export.budget import StepBudget
+from worker_chart_export.charts.base import ChartRequest
+from worker_chart_export.charts.png import check_png
+from worker_chart_export.errors import (
+    BackendUnavailable,
+    RequestError,
+    StepError,
+    StepTimedOut,
+    WorkerError,
+)
+from worker_chart_export.export_order import export_order
+from worker_chart_export.ledger import Claim
+from worker_chart_export.logs import Event, bound, log
+from worker_chart_export.manifest import ManifestFailure, ManifestItem, build_manifest, encode_manifest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from concurrent.futures import Future
+
+    from worker_chart_export.artifacts import ArtifactStore
+    from worker_chart_export.charts.base import ChartImage, ChartProvider
+    from worker_chart_export.clock import Clock
+    from worker_chart_export.export_order import ExportOrder
+    from worker_chart_export.ledger import StepLedger
+    from worker_chart_export.orchestration import FinalizeResult
+    from worker_chart_export.templates import TemplateStore
+
+#: Kept of the step's time for the manifest and the finalize, or a fifth of a short budget.
+MANIFEST_RESERVE_SECONDS = 10.0
+RESERVE_SHARE = 0.2
+#: How long a chart that overran the step's time may take to notice it.
+OVERRUN_GRACE_SECONDS = 2.0
+
+ChartResult = ManifestItem | ManifestFailure
+
+
+class OutcomeKind(StrEnum):
+    """How the work on one step ended."""
+
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CLAIM_LOST = "claim_lost"
+    FINALIZE_REFUSED = "finalize_refused"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How the work on one step ended, and what there is to show for it."""
+
+    kind: OutcomeKind
+    reason: str | None = None
+    manifest_uri: str | None = None
+    items: int = 0
+    failures: int = 0
+    min_images: int | None = None
+    error: StepError | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PipelineLimits:
+    """The settings the pipeline goes by; see section "Settings" of the README."""
+
+    request_concurrency: int
+    step_timeout_seconds: float
+    timezone: str
+    max_png_bytes: int
+
+
+class StepPipeline:
+    """Works steps. Shared by all threads; each call of `run` works one step."""
+
+    def __init__(
+        self,
+        *,
+        ledger: StepLedger,
+        templates: TemplateStore,
+        provider: ChartProvider,
+        artifacts: ArtifactStore,
+        limits: PipelineLimits,
+        clock: Clock,
+    ) -> None:
+        self._ledger = ledger
+        self._templates = templates
+        self._provider = provider
+        self._artifacts = artifacts
+        self._limits = limits
+        self._clock = clock
+
+    def new_budget(self) -> StepBudget:
+        """The time budget of a step that starts now; whoever holds it can stop the step."""
+        return StepBudget(seconds=self._limits.step_timeout_seconds, clock=self._clock)
+
+    def run(self, run_id: str, step_id: str, *, budget: StepBudget) -> Outcome:
+        """Claim the step, make its charts, write the manifest, finalize.
+
+        Raises:
+            BackendUnavailable: Firestore or Cloud Storage is away.
+            BackendRefused: Firestore refuses.
+            RunInvalid: The run can't be read as one.
+            Interrupted: The step was told to stop.
+        """
+        with bound(runId=run_id, stepId=step_id):
+            claim = self._ledger.claim(run_id, step_id)
+            if not isinstance(claim, Claim):
+                return Outcome(kind=OutcomeKind.CLAIM_LOST, reason=claim.reason)
+            started = self._clock.monotonic()
+            outcome = self._work(claim, budget)
+            _log_completion(outcome, self._clock.monotonic() - started)
+            return outcome
+
+    def _work(self, claim: Claim, budget: StepBudget) -> Outcome:
+        try:
+            order = export_order(claim.run, claim.step)
+        except RequestError as error:
+            return self._fail(claim, Outcome(kind=OutcomeKind.FAILED), error.as_step_error())
+        try:
+            return self._export(claim, order, budget)
+        except BackendUnavailable as error:
+            self._ledger.give_back(claim, cause=error)
+            raise
+
+    def _export(self, claim: Claim, order: ExportOrder, budget: StepBudget) -> Outcome:
+        results = self._make_charts(claim, order, budget)
+        made = sum(isinstance(result, ManifestItem) for result in results)
+        outcome = Outcome(
+            kind=OutcomeKind.SUCCEEDED,
+            items=made,
+            failures=len(results) - made,
+            min_images=order.min_images,
+        )
+        try:
+            uri = self._write_manifest(claim, order, results, budget)
+        except RequestError as error:
+            return self._fail(claim, outcome, error.as_step_error())
+        outcome = replace(outcome, manifest_uri=uri)
+        if made < order.min_images:
+            return self._fail(claim, outcome, _step_error(results, order, uri))
+        return _settled(self._ledger.succeed(claim, manifest_uri=uri), outcome)
+
+    def _fail(self, claim: Claim, outcome: Outcome, error: StepError) -> Outcome:
+        failed = replace(outcome, kind=OutcomeKind.FAILED, error=error)
+        return _settled(self._ledger.fail(claim, error=error), failed)
+
+    def _make_charts(self, claim: Claim, order: ExportOrder, step_budget: StepBudget) -> list[ChartResult]:
+        budget = step_budget.part(reserve_seconds=self._reserve_seconds())
+        candles = _ReadOnce(partial(self._artifacts.read_candles, order.ohlcv_uri, budget=budget))
+        executor = ThreadPoolExecutor(self._limits.request_concurrency, thread_name_prefix="chart")
+        try:
+            futures = [
+                executor.submit(
+                    contextvars.copy_context().run, self._one_chart, claim, order, name, candles, budget
+                )
+                for name in order.template_ids
+            ]
+            _wait_for_charts(futures, budget)
+        finally:
+            # A call that hangs past its time is left behind: its budget lets it pay for nothing more.
+            budget.stop(_out_of_time())
+            executor.shutdown(wait=False, cancel_futures=True)
+        step_budget.check_stopped()
+        return [_result_of(future, name) for future, name in zip(futures, order.template_ids, strict=True)]
+
+    def _reserve_seconds(self) -> float:
+        return min(MANIFEST_RESERVE_SECONDS, RESERVE_SHARE * self._limits.step_timeout_seconds)
+
+    def _one_chart(
+        self, claim: Claim, order: ExportOrder, template_id: str, candles: _ReadOnce, budget: StepBudget
+    ) -> ManifestItem:
+        budget.check()
+        template = self._templates.get(template_id)
+        request = ChartRequest(
+            template_id=template_id,
+            symbol=order.symbol,
+            timeframe=order.timeframe,
+            payload=template.payload(order, timezone=self._limits.timezone),
+            read_candles=candles,
+            budget=budget,
+        )
+        image = self._provider.chart(request)
+        check_png(image.png, width=request.width, height=request.height, max_bytes=self._limits.max_png_bytes)
+        return ManifestItem(
+            template_id=template_id,
+            kind=template.kind,
+            png_uri=self._store(claim, order, template_id, image, budget),
+            generated_at=claim.started_at,
+            meta={**image.meta, "provider": image.provider},
+        )
+
+    def _store(
+        self, claim: Claim, order: ExportOrder, template_id: str, image: ChartImage, budget: StepBudget
+    ) -> str:
+        folder = StepFolder(claim.run.run_id, claim.step.step_id)
+        name = folder.png_name(
+            started_at=claim.started_at,
+            symbol=order.symbol,
+            timeframe=order.timeframe,
+            template_id=template_id,
+        )
+        metadata = {
+            "runId": folder.run_id,
+            "stepId": folder.step_id,
+            "chartTemplateId": template_id,
+            "provider": image.provider,
+        }
+        return self._artifacts.upload_png(name, image.png, metadata=metadata, budget=budget)
+
+    def _write_manifest(
+        self, claim: Claim, order: ExportOrder, results: Sequence[ChartResult], budget: StepBudget
+    ) -> str:
+        folder = StepFolder(claim.run.run_id, claim.step.step_id)
+        manifest = build_manifest(
+            run_id=folder.run_id,
+            step_id=folder.step_id,
+            created_at=self._clock.now(),
+            order=order,
+            results=results,
+        )
+        content = encode_manifest(manifest)
+        uri = self._artifacts.write_manifest(folder.manifest_name, content, budget=budget)
+        log.info(Event.MANIFEST_WRITTEN, f"Wrote {uri}", manifestUri=uri, sizeBytes=len(content))
+        return uri
+
+
+class _ReadOnce:
+    """The step's candles, read by the first chart that asks; the others get the same bytes or error."""
+
+    def __init__(self, read: Callable[[], bytes]) -> None:
+        self._read = read
+        self._lock = threading.Lock()
+        self._result: bytes | WorkerError | None = None
+
+    def __call__(self) -> bytes:
+        with self._lock:
+            if self._result is None:
+                try:
+                    self._result = self._read()
+                except WorkerError as error:
+                    self._result = error
+        if isinstance(self._result, WorkerError):
+            raise self._result
+        return self._result
+
+
+def _wait_for_charts(futures: Sequence[Future[ManifestItem]], budget: StepBudget) -> None:
+    """Wait until all are done, the time is over or the step is stopped; the last two give a short grace."""
+    over = threading.Event()
+    budget.on_stop(lambda _error: over.set())
+
+    def note(_future: Future[ManifestItem]) -> None:
+        if all(future.done() for future in futures):
+            over.set()
+
+    for future in futures:
+        future.add_done_callback(note)
+    over.wait(budget.remaining_seconds())
+    wait(futures, timeout=OVERRUN_GRACE_SECONDS)
+
+
+def _out_of_time() -> StepTimedOut:
+    return StepTimedOut("The step's time ended before this chart was made.")
+
+
+def _result_of(future: Future[ManifestItem], template_id: str) -> ChartResult:
+    """The chart's item, or its failure; what is no failure of the request is raised."""
+    if not future.done() or future.cancelled():
+        return _failure(template_id, _out_of_time())
+    error = future.exception()
+    if error is None:
+        return future.result()
+    if isinstance(error, RequestError):
+        return _failure(template_id, error)
+    raise error
+
+
+def _failure(template_id: str, error: RequestError) -> ManifestFailure:
+    log.warning(
+        Event.CHART_FAILED, error.message, chartTemplateId=template_id, code=error.code, details=error.details
+    )
+    return ManifestFailure(template_id=template_id, error=error.as_step_error())
+
+
+def _step_error(results: Sequence[ChartResult], order: ExportOrder, manifest_uri: str) -> StepError:
+    """The step's error when too few charts were made: the first failure's code and words."""
+    failures = [result for result in results if isinstance(result, ManifestFailure)]
+    first = failures[0].error
+    made = len(results) - len(failures)
+    return StepError(
+        code=first.code,
+        message=f"{made} of {order.min_images} needed charts were made: {first.message}",
+        details={
+            "manifestGcsUri": manifest_uri,
+            "chartTemplateId": failures[0].template_id,
+            **(first.details or {}),
+        },
+    )
+
+
+def _settled(finalized: FinalizeResult, outcome: Outcome) -> Outcome:
+    if finalized.updated:
+        return outcome
+    return replace(outcome, kind=OutcomeKind.FINALIZE_REFUSED, reason=finalized.reason)
+
+
+def _log_completion(outcome: Outcome, seconds: float) -> None:
+    if outcome.kind is OutcomeKind.FINALIZE_REFUSED:
+        return
+    log.info(
+        Event.STEP_COMPLETED,
+        f"The step has {outcome.kind}",
+        status=outcome.kind.upper(),
+        items=outcome.items,
+        failures=outcome.failures,
+        minImages=outcome.min_images,
+        manifestUri=outcome.manifest_uri,
+        code=outcome.error.code if outcome.error else None,
+        durationMs=round(seconds * 1000),
+    )

@@ -1,0 +1,82 @@
+"""When to try a Google backend again, and how its errors are told apart.
+
+Pure decisions and `tenacity` policies; the calls themselves are made by each SDK's owner.
+"""
+
+from __future__ import annotations
+
+import random
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import requests
+from google.api_core import exceptions as google_errors
+from google.api_core.retry import Retry, if_exception_type
+from google.auth import exceptions as auth_errors
+from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
+
+from worker_chart_export.errors import BackendRefused, BackendUnavailable, WorkerError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+#: What a backend answers when it is away, overloaded or slow; the same call may succeed later.
+TRANSIENT = (
+    google_errors.TooManyRequests,  # gRPC ResourceExhausted and HTTP 429
+    google_errors.ServerError,  # 5xx, gRPC Unavailable, DeadlineExceeded, Internal, Unknown, DataLoss
+    google_errors.Aborted,
+    google_errors.Cancelled,
+    google_errors.RetryError,
+    requests.exceptions.ConnectionError,
+    requests.exceptions.Timeout,
+    requests.exceptions.ChunkedEncodingError,
+    auth_errors.TransportError,
+    auth_errors.RefreshError,  # Workload Identity may not be ready yet when a pod starts
+)
+
+#: Reads are safe to repeat: the client does so for this long.
+READ_RETRY = Retry(
+    predicate=if_exception_type(google_errors.ServiceUnavailable, google_errors.InternalServerError),
+    initial=0.1,
+    maximum=2.0,
+    timeout=10.0,
+)
+READ_TIMEOUT_SECONDS = 10.0
+COMMIT_TIMEOUT_SECONDS = 10.0
+
+
+@contextmanager
+def backend_errors(backend: str) -> Iterator[None]:
+    """Turn a Google client's errors into ours.
+
+    Raises:
+        BackendUnavailable: Away or overloaded; the same call may succeed later.
+        BackendRefused: Refused; somebody has to change something first.
+    """
+    try:
+        yield
+    except TRANSIENT as error:
+        raise BackendUnavailable(backend, plain_words(error)) from error
+    except (google_errors.GoogleAPICallError, auth_errors.GoogleAuthError) as error:
+        raise BackendRefused(backend, plain_words(error)) from error
+
+
+def plain_words(error: BaseException) -> str:
+    """An error as one short line: its kind and the backend's own words."""
+    words = " ".join(str(getattr(error, "message", None) or error).split())
+    return f"{type(error).__name__}: {words}"[:300]
+
+
+def contention_retrying(*error_types: type[WorkerError], give_up_after_seconds: float) -> Retrying:
+    """Try again after a lost race, with full jitter from 20 ms up to 1 s, until the time is over."""
+    return Retrying(
+        retry=retry_if_exception_type(error_types),
+        wait=wait_random_exponential(multiplier=0.02, max=1.0),
+        stop=stop_after_delay(give_up_after_seconds),
+        reraise=True,
+    )
+
+
+def full_jitter_seconds(*, least: float, most: float) -> float:
+    """A delay drawn evenly from `least` to `most` seconds."""
+    return random.uniform(least, most)  # noqa: S311 - spreads load, guards nothing

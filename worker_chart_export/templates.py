@@ -1,0 +1,181 @@
+"""Chart templates: load from Firestore, cache, validate, and turn into a Chart-IMG request body.
+
+Template documents live in `chart_templates/{chartTemplateId}` and belong to people; the worker only reads.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from worker_chart_export.charts.base import DEFAULT_HEIGHT, DEFAULT_WIDTH
+from worker_chart_export.conditional_commit import document_of, read_document
+from worker_chart_export.errors import ValidationFailed, shown
+from worker_chart_export.logs import Event, log
+
+if TYPE_CHECKING:
+    from worker_chart_export.clock import Clock
+    from worker_chart_export.export_order import ExportOrder
+
+CHART_TEMPLATES = "chart_templates"
+SYMBOL_PLACE = "{symbol}"
+#: Smallest and largest picture any Chart-IMG plan makes, in pixels (its documentation, "Limits").
+WIDTH_RANGE = (400, 2048)
+HEIGHT_RANGE = (300, 1920)
+
+TEMPLATE_KEYS = frozenset({"id", "description", "chartImgSymbolTemplate", "request"})
+#: Body fields of `POST /v2/tradingview/advanced-chart` (Chart-IMG's documentation).
+REQUEST_KEYS = frozenset(
+    ["symbol", "interval", "width", "height", "style", "theme", "scale", "session", "timezone", "format"]
+    + ["range", "shiftLeft", "shiftRight", "override", "studies", "drawings"]
+    + ["watermark", "watermarkSize", "watermarkOpacity"]
+)
+STUDY_KEYS = frozenset({"name", "forceOverlay", "input", "override"})
+DRAWING_KEYS = frozenset({"name", "input", "override", "zOrder"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChartTemplate:
+    """One chart template, checked.
+
+    Attributes:
+        template_id: The document's id.
+        kind: Its description, as the manifest's `kind`.
+        symbol_template: The exchange's way to write a symbol, holding `{symbol}`.
+        request: The request body without symbol, interval and timezone.
+        warnings: What the API would not understand, one sentence each.
+    """
+
+    template_id: str
+    kind: str
+    symbol_template: str
+    request: Mapping[str, Any]
+    warnings: tuple[str, ...]
+
+    def payload(self, order: ExportOrder, *, timezone: str) -> dict[str, Any]:
+        """The Chart-IMG request body for one step."""
+        return {
+            **self.request,
+            "symbol": self.symbol_template.replace(SYMBOL_PLACE, order.symbol),
+            "interval": order.interval,
+            "timezone": timezone,
+        }
+
+
+def parse_template(template_id: str, document: Mapping[str, Any]) -> ChartTemplate:
+    """Check a template document.
+
+    Raises:
+        ValidationFailed: Names the template, the field and what was expected there.
+    """
+    symbol_template = document.get("chartImgSymbolTemplate")
+    if not isinstance(symbol_template, str) or SYMBOL_PLACE not in symbol_template:
+        raise _invalid(template_id, "chartImgSymbolTemplate", "a text holding {symbol}", symbol_template)
+    kind = document.get("description")
+    if not isinstance(kind, str) or not kind.strip():
+        raise _invalid(template_id, "description", "a text", kind)
+    request = document.get("request")
+    if not isinstance(request, Mapping):
+        raise _invalid(template_id, "request", "a map", request)
+    _check_request(template_id, request)
+    return ChartTemplate(
+        template_id=template_id,
+        kind=kind,
+        symbol_template=symbol_template,
+        request=request,
+        warnings=tuple(_unknown_keys(document)),
+    )
+
+
+def _check_request(template_id: str, request: Mapping[str, Any]) -> None:
+    for name, (least, most), default in (
+        ("width", WIDTH_RANGE, DEFAULT_WIDTH),
+        ("height", HEIGHT_RANGE, DEFAULT_HEIGHT),
+    ):
+        value = request.get(name, default)
+        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+            raise _invalid(template_id, f"request.{name}", f"a whole number from {least} to {most}", value)
+    if request.get("format", "png") != "png":
+        raise _invalid(template_id, "request.format", "png", request["format"])
+    for name in ("studies", "drawings"):
+        _check_named_entries(template_id, name, request.get(name, []))
+
+
+def _check_named_entries(template_id: str, name: str, entries: object) -> None:
+    if not isinstance(entries, list):
+        raise _invalid(template_id, f"request.{name}", "a list", entries)
+    for index, entry in enumerate(entries):
+        if not isinstance(entry, Mapping) or not isinstance(entry.get("name"), str):
+            raise _invalid(template_id, f"request.{name}[{index}]", "a map with a name", entry)
+
+
+def _invalid(template_id: str, field: str, expected: str, got: object) -> ValidationFailed:
+    return ValidationFailed(
+        f"Template {template_id}: {field}: expected {expected}, got {shown(got)}.",
+        chartTemplateId=template_id,
+        field=field,
+    )
+
+
+def _unknown_keys(document: Mapping[str, Any]) -> list[str]:
+    request = document["request"]
+    places = [("", document, TEMPLATE_KEYS), ("request.", request, REQUEST_KEYS)]
+    places += [(f"request.studies[{i}].", s, STUDY_KEYS) for i, s in enumerate(request.get("studies", []))]
+    places += [
+        (f"request.drawings[{i}].", d, DRAWING_KEYS) for i, d in enumerate(request.get("drawings", []))
+    ]
+    return [
+        f"{place}{key}: unknown key, expected one of {', '.join(sorted(known))}"
+        for place, keys, known in places
+        for key in sorted(map(str, keys))
+        if key not in known
+    ]
+
+
+class TemplateStore:
+    """Reads templates and keeps each for a while. Shared by all threads.
+
+    Args:
+        client: A Firestore client.
+        cache_seconds: How long a template that was found is used without reading it again.
+        clock: Its monotonic clock is used.
+    """
+
+    def __init__(self, *, client: Any, cache_seconds: float, clock: Clock) -> None:
+        self._client = client
+        self._cache_seconds = cache_seconds
+        self._clock = clock
+        self._cached: dict[str, tuple[float, ChartTemplate]] = {}
+        self._lock = threading.Lock()
+
+    def get(self, template_id: str) -> ChartTemplate:
+        """The template.
+
+        Raises:
+            ValidationFailed: There is none of that id, or it is invalid. Neither is cached, so that a mend
+                takes effect at once.
+            BackendUnavailable: Firestore is away.
+            BackendRefused: Firestore refuses.
+        """
+        with self._lock:
+            read_at, template = self._cached.get(template_id, (0.0, None))
+        if template is not None and self._clock.monotonic() - read_at < self._cache_seconds:
+            return template
+        return self._load(template_id)
+
+    def _load(self, template_id: str) -> ChartTemplate:
+        document = document_of(read_document(self._client, CHART_TEMPLATES, template_id))
+        if document is None:
+            raise ValidationFailed(
+                f"Template {template_id} does not exist in {CHART_TEMPLATES}.", chartTemplateId=template_id
+            )
+        template = parse_template(template_id, document)
+        for warning in template.warnings:
+            log.warning(
+                Event.TEMPLATE_WARNING, f"Template {template_id}: {warning}", chartTemplateId=template_id
+            )
+        with self._lock:
+            self._cached[template_id] = (self._clock.monotonic(), template)
+        return template
