@@ -18,7 +18,7 @@ from worker_chart_export.pipeline import PipelineLimits, StepPipeline
 from worker_chart_export.templates import TemplateStore
 
 if TYPE_CHECKING:
-    from daemon.settings import Settings
+    from daemon.settings import ExportSettings
     from worker_chart_export.charts.base import ChartProvider
 
 
@@ -32,7 +32,7 @@ class Worker:
     resources: ExitStack
 
 
-def build_worker(settings: Settings) -> Worker:
+def build_worker(settings: ExportSettings) -> Worker:
     """Build the domain for these settings; nothing is called yet."""
     clock = SystemClock()
     resources = ExitStack()
@@ -71,11 +71,11 @@ def storage_client(project: str, *, connections: int) -> StorageClient:
     return client
 
 
-def _most_calls(settings: Settings) -> int:
+def _most_calls(settings: ExportSettings) -> int:
     return settings.worker_concurrency * settings.request_concurrency
 
 
-def _provider(settings: Settings, resources: ExitStack) -> ChartProvider:
+def _provider(settings: ExportSettings, resources: ExitStack) -> ChartProvider:
     """The chart provider; each is imported only when it is used (the renderer alone takes long to load)."""
     match settings.charts_api_mode:
         case ChartsApiMode.LOCAL:
@@ -92,7 +92,7 @@ def _provider(settings: Settings, resources: ExitStack) -> ChartProvider:
             return _chart_img(settings, resources)
 
 
-def _chart_img(settings: Settings, resources: ExitStack) -> ChartProvider:
+def _chart_img(settings: ExportSettings, resources: ExitStack) -> ChartProvider:
     from worker_chart_export.charts.chart_img import Account, ChartImgProvider  # noqa: PLC0415
 
     account_id, api_key = settings.first_account

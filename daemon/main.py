@@ -23,7 +23,7 @@ from daemon.handler import MessageHandler
 from daemon.health import HealthServer
 from daemon.publisher import Publisher
 from daemon.quarantine import Quarantine
-from daemon.settings import SettingsError, load_settings
+from daemon.settings import Settings, SettingsError, load_settings
 from daemon.settlement import Settlement
 from daemon.subscriber import Subscriber, why_stream_ended
 from worker_chart_export.errors import BackendRefused, BackendUnavailable
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from google.cloud.pubsub_v1.subscriber.futures import StreamingPullFuture
 
     from daemon.composition import Worker
-    from daemon.settings import Settings
 
 #: Kept of the drain's time for stopping what would not finish, settling it and closing.
 STOP_SHARE = 0.2
@@ -216,7 +215,7 @@ def run_daemon() -> ExitCode:
     """Read the settings and run a daemon; errors become log lines and exit codes."""
     configure(level="INFO", log_format="json")
     try:
-        settings = load_settings()
+        settings = load_settings(Settings)
     except SettingsError as error:
         for problem in error.problems:
             log.error(Event.SETTINGS_INVALID, problem)

@@ -9,7 +9,7 @@ import json
 import re
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 from zoneinfo import ZoneInfo
 
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from pydantic_core import ErrorDetails
 
-PROJECT = re.compile(r"[a-z][a-z0-9.:-]{2,126}[a-z0-9]")
+PROJECT = re.compile(r"[a-z0-9][a-z0-9.:-]{0,127}")
 PUBSUB_ID = re.compile(r"[A-Za-z][A-Za-z0-9._~+%-]{2,254}")
 BUCKET = re.compile(r"gs://(?P<name>[a-z0-9][a-z0-9._-]{1,220}[a-z0-9])")
 #: Never shown, not even when wrong.
@@ -72,20 +72,55 @@ def _count(default: int, least: int, most: int) -> Any:
     return Field(default, ge=least, le=most, description=f"a whole number from {least} to {most}")
 
 
-class Settings(BaseSettings):
-    """Everything the worker is told from outside. Fields checked against others stand below those."""
-
+class _Environment(BaseSettings):
     model_config = SettingsConfigDict(
         env_ignore_empty=True, frozen=True, extra="ignore", validate_default=True
     )
 
     google_cloud_project: Annotated[str, Field(description="a Google Cloud project id")]
+
+    @field_validator("google_cloud_project")
+    @classmethod
+    def _check_project(cls, value: str) -> str:
+        return _matching(PROJECT, value)
+
+
+class PubsubSettings(_Environment):
+    """What is needed to reach the subscription."""
+
     pubsub_subscription: Annotated[
         str, Field(description="a subscription id or projects/<project>/subscriptions/<id>")
     ]
     quarantine_topic: Annotated[
         str | None, Field(description="a topic id or projects/<project>/topics/<id>")
     ] = None
+
+    @property
+    def subscription_path(self) -> str:
+        """The subscription's full path."""
+        return _full_path(self.google_cloud_project, "subscriptions", self.pubsub_subscription)
+
+    @property
+    def quarantine_topic_path(self) -> str | None:
+        """The quarantine topic's full path, if there is one."""
+        topic = self.quarantine_topic
+        return None if topic is None else _full_path(self.google_cloud_project, "topics", topic)
+
+    @field_validator("pubsub_subscription", "quarantine_topic")
+    @classmethod
+    def _check_pubsub_name(cls, value: str | None, info: ValidationInfo) -> str | None:
+        kind = "topics" if info.field_name == "quarantine_topic" else "subscriptions"
+        if value is not None and value.startswith("projects/"):
+            project, _, name = value.removeprefix("projects/").partition(f"/{kind}/")
+            _matching(PROJECT, project)
+            _matching(PUBSUB_ID, name)
+            return value
+        return None if value is None else _matching(PUBSUB_ID, value)
+
+
+class ExportSettings(_Environment):
+    """What is needed to export a step. Fields checked against others stand below those."""
+
     firestore_db: Annotated[str, Field(description="a Firestore database id", min_length=1)] = "(default)"
     charts_bucket: Annotated[str, Field(description="gs://<bucket name>")]
     charts_api_mode: Annotated[ChartsApiMode, Field(description="real, mock or local")] = ChartsApiMode.REAL
@@ -106,25 +141,7 @@ class Settings(BaseSettings):
     worker_concurrency: int = _count(8, 1, 256)
     request_concurrency: int = _count(4, 1, 64)
     step_timeout_seconds: float = _seconds(300, 1, 86400)
-    not_ready_grace_seconds: float = _seconds(600, 0, 604800)
-    drain_seconds: float = _seconds(25, 1, 3600)
-    ack_extension_seconds: int = _count(60, 10, 600)
     template_cache_seconds: float = _seconds(60, 0, 86400)
-    health_host: Annotated[str, Field(description="an address to listen on", min_length=1)] = "127.0.0.1"
-    health_port: int = _count(8080, 0, 65535)
-    log_level: Annotated[LogLevel, Field(description=", ".join(LogLevel))] = LogLevel.INFO
-    log_format: Annotated[LogFormat, Field(description="json or console")] = LogFormat.JSON
-
-    @property
-    def subscription_path(self) -> str:
-        """The subscription's full path."""
-        return _full_path(self.google_cloud_project, "subscriptions", self.pubsub_subscription)
-
-    @property
-    def quarantine_topic_path(self) -> str | None:
-        """The quarantine topic's full path, if there is one."""
-        topic = self.quarantine_topic
-        return None if topic is None else _full_path(self.google_cloud_project, "topics", topic)
 
     @property
     def bucket_name(self) -> str:
@@ -133,31 +150,14 @@ class Settings(BaseSettings):
 
     @property
     def first_account(self) -> tuple[str, str]:
-        """Id and key of the first Chart-IMG account."""
+        """Id and key of the first Chart-IMG account.
+
+        Raises:
+            SettingsError: There is none.
+        """
         if self.chart_img_accounts_json is None:
-            raise SettingsError(["CHART_IMG_ACCOUNTS_JSON: no account is configured"])
+            raise SettingsError(["CHART_IMG_ACCOUNTS_JSON: expected an account, got nothing"])
         return _accounts(self.chart_img_accounts_json.get_secret_value())[0]
-
-    @property
-    def max_lease_seconds(self) -> float:
-        """How long the Pub/Sub client keeps a message leased: longer than any step can take."""
-        return self.step_timeout_seconds + self.drain_seconds + 60
-
-    @field_validator("google_cloud_project")
-    @classmethod
-    def _check_project(cls, value: str) -> str:
-        return _matching(PROJECT, value)
-
-    @field_validator("pubsub_subscription", "quarantine_topic")
-    @classmethod
-    def _check_pubsub_name(cls, value: str | None, info: ValidationInfo) -> str | None:
-        kind = "topics" if info.field_name == "quarantine_topic" else "subscriptions"
-        if value is not None and value.startswith("projects/"):
-            project, _, name = value.removeprefix("projects/").partition(f"/{kind}/")
-            _matching(PROJECT, project)
-            _matching(PUBSUB_ID, name)
-            return value
-        return None if value is None else _matching(PUBSUB_ID, value)
 
     @field_validator("charts_bucket")
     @classmethod
@@ -201,23 +201,44 @@ class Settings(BaseSettings):
             _accounts(value.get_secret_value())
         return value
 
+
+class Settings(ExportSettings, PubsubSettings):
+    """Everything the daemon is told from outside."""
+
+    not_ready_grace_seconds: float = _seconds(600, 0, 604800)
+    drain_seconds: float = _seconds(25, 1, 3600)
+    ack_extension_seconds: int = _count(60, 10, 600)
+    health_host: Annotated[str, Field(description="an address to listen on", min_length=1)] = "127.0.0.1"
+    health_port: int = _count(8080, 0, 65535)
+    log_level: Annotated[LogLevel, Field(description=", ".join(LogLevel))] = LogLevel.INFO
+    log_format: Annotated[LogFormat, Field(description="json or console")] = LogFormat.JSON
+
+    @property
+    def max_lease_seconds(self) -> float:
+        """How long the Pub/Sub client keeps a message leased: longer than any step can take."""
+        return self.step_timeout_seconds + self.drain_seconds + 60
+
     @field_validator("log_level", mode="before")
     @classmethod
     def _upper_case(cls, value: Any) -> Any:
         return value.upper() if isinstance(value, str) else value
 
 
-def load_settings(**overrides: Any) -> Settings:
-    """Read the environment; `overrides` (by field name) win over it.
+S = TypeVar("S", bound=_Environment)
+
+
+def load_settings(kind: type[S], **overrides: Any) -> S:
+    """Read the settings of one kind from the environment; `overrides` (by field name) win over it.
 
     Raises:
         SettingsError: Lists every setting that is wrong.
     """
     given = {name: value for name, value in overrides.items() if value is not None}
     try:
-        return Settings(**given)
+        return kind(**given)
     except ValidationError as error:
-        raise SettingsError([_sentence(problem) for problem in error.errors(include_url=False)]) from None
+        problems = error.errors(include_url=False)
+        raise SettingsError([_sentence(kind, problem) for problem in problems]) from None
 
 
 def effective_settings(settings: Settings) -> Mapping[str, str]:
@@ -233,9 +254,9 @@ def _as_text(value: object) -> str:
     return "" if value is None else str(value)
 
 
-def _sentence(problem: ErrorDetails) -> str:
+def _sentence(kind: type[_Environment], problem: ErrorDetails) -> str:
     name = str(problem["loc"][0])
-    expected = Settings.model_fields[name].description
+    expected = kind.model_fields[name].description
     missing = problem["type"] == "missing" or problem["input"] is None
     got = "nothing" if missing else "(hidden)" if name in SECRETS else shown(str(problem["input"]))
     required = "; required" if problem["type"] == "missing" else ""

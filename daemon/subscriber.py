@@ -82,6 +82,14 @@ class Subscriber:
         self._client.close()
 
 
+def topic_of(subscription_path: str) -> str:
+    """The full path of the topic a subscription is on; errors as the client's."""
+    with SubscriberClient() as client:
+        return str(
+            client.get_subscription(subscription=subscription_path, timeout=PROBE_TIMEOUT_SECONDS).topic
+        )
+
+
 def why_stream_ended(future: StreamingPullFuture) -> BackendRefused | BackendUnavailable:
     """What ended a stream that nobody cancelled: a refusal, or trouble that may pass."""
     try:

@@ -7,7 +7,7 @@ without a clear answer is read again too, and the decision is told that its patc
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from google.api_core import exceptions as google_errors
 from google.cloud.firestore_v1.base_client import BaseClient
@@ -22,6 +22,9 @@ from worker_chart_export.retry import (
     contention_retrying,
     plain_words,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 GIVE_UP_AFTER_SECONDS = 30.0
 
@@ -77,6 +80,22 @@ def read_document(client: Any, collection: str, document_id: str) -> DocumentSna
             return snapshot
         minimal: DocumentSnapshot = reference.get()
         return minimal
+
+
+def create_document(client: Any, collection: str, document_id: str, document: Mapping[str, Any]) -> bool:
+    """Create a document unless there is one of that id; whether it was created.
+
+    Raises:
+        BackendUnavailable: Firestore is away.
+        BackendRefused: Firestore refuses.
+    """
+    reference = client.collection(collection).document(document_id)
+    with backend_errors("firestore"):
+        try:
+            reference.create(dict(document), retry=READ_RETRY, timeout=COMMIT_TIMEOUT_SECONDS)
+        except google_errors.AlreadyExists:
+            return False
+    return True
 
 
 def compare_and_commit(client: Any, collection: str, document_id: str, decide: Decision[T]) -> T:

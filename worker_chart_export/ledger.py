@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from worker_chart_export.clock import rfc3339
+from worker_chart_export.conditional_commit import create_document
 from worker_chart_export.errors import ErrorCode, StepError
 from worker_chart_export.logs import Event, log
-from worker_chart_export.orchestration import claim_step_transaction, finalize_step, read_run
+from worker_chart_export.orchestration import FLOW_RUNS, claim_step_transaction, finalize_step, read_run
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from datetime import datetime
 
     from worker_chart_export.clock import Clock
@@ -56,6 +58,15 @@ class StepLedger:
     def read(self, run_id: str) -> FlowRun | None:
         """The run as it is now; errors as `orchestration.read_run`."""
         return read_run(client=self._client, run_id=run_id)
+
+    def create_run(self, run_id: str, document: Mapping[str, Any]) -> bool:
+        """Put a run there if there is none of that id; whether it was put.
+
+        Raises:
+            BackendUnavailable: Firestore is away.
+            BackendRefused: Firestore refuses.
+        """
+        return create_document(self._client, FLOW_RUNS, run_id, document)
 
     def claim(self, run_id: str, step_id: str) -> Claim | ClaimResult:
         """Claim a step; a `ClaimResult` says why it was not had. Errors as `claim_step_transaction`."""

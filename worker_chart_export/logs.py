@@ -40,6 +40,7 @@ class Event(StrEnum):
     CLAIM_ATTEMPT = "claim_attempt"
     CHART_API_CALL_FINISHED = "chart_api_call_finished"
     CHART_API_LIMIT_EXCEEDED = "chart_api_limit_exceeded"
+    CHART_STORED = "chart_stored"
     CHART_FAILED = "chart_failed"
     TEMPLATE_WARNING = "template_warning"
     MANIFEST_WRITTEN = "manifest_written"

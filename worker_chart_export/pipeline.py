@@ -219,7 +219,15 @@ class StepPipeline:
             "chartTemplateId": template_id,
             "provider": image.provider,
         }
-        return self._artifacts.upload_png(name, image.png, metadata=metadata, budget=budget)
+        uri = self._artifacts.upload_png(name, image.png, metadata=metadata, budget=budget)
+        log.info(
+            Event.CHART_STORED,
+            f"Stored {uri}",
+            chartTemplateId=template_id,
+            provider=image.provider,
+            sizeBytes=len(image.png),
+        )
+        return uri
 
     def _write_manifest(
         self, claim: Claim, order: ExportOrder, results: Sequence[ChartResult], budget: StepBudget

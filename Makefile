@@ -1,0 +1,52 @@
+# Every target sets up what it needs by itself: Python >= 3.11, make and a package index are enough.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+RUN_READY := $(VENV)/.run-ready
+DEV_READY := $(VENV)/.dev-ready
+SOURCES := worker_chart_export daemon localcloud tests
+
+.PHONY: help demo test check lint types imports format lock clean
+
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 16
+
+demo: $(RUN_READY) ## The whole main job on this machine; gallery in demo-output/index.html
+	$(BIN)/worker-chart-export demo --output demo-output
+
+test: $(DEV_READY) ## All tests: unit, contract (both clouds), integration, process
+	$(BIN)/python -m pytest
+
+check: lint types imports test ## What CI runs: lint, types, import contracts, tests
+
+lint: $(DEV_READY) ## ruff, and the format
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/ruff format --check $(SOURCES)
+
+types: $(DEV_READY) ## mypy, strict
+	$(BIN)/mypy
+
+imports: $(DEV_READY) ## The directions between packages and layers
+	$(BIN)/lint-imports
+
+format: $(DEV_READY) ## Format and mend what ruff can mend
+	$(BIN)/ruff format $(SOURCES)
+	$(BIN)/ruff check --fix $(SOURCES)
+
+lock: $(DEV_READY) ## Write both lock files anew with the newest versions that fit
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --no-annotate --no-header --no-emit-index-url pyproject.toml -o requirements.lock
+	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --no-annotate --no-header --no-emit-index-url -c requirements.lock --extra dev pyproject.toml -o requirements-dev.lock
+
+clean: ## Remove what the other targets made
+	rm -rf $(VENV) .venv-* demo-output dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+$(RUN_READY): requirements.lock pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	touch $@
+
+$(DEV_READY): requirements-dev.lock $(RUN_READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.lock
+	touch $@

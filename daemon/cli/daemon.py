@@ -1,0 +1,23 @@
+"""`daemon`: run the daemon, or show what it would run with."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from daemon.main import leave, run_daemon
+from daemon.settings import Settings, effective_settings, load_settings
+
+NAME = "daemon"
+EXAMPLES = "Examples: worker-chart-export daemon | worker-chart-export daemon --check"
+
+
+def command(
+    check: Annotated[bool, typer.Option("--check", help="Print the effective settings and exit.")] = False,
+) -> None:
+    """Run the daemon (the same as python -m daemon); settings come from the environment."""
+    if not check:
+        leave(run_daemon())
+    for name, value in effective_settings(load_settings(Settings)).items():
+        typer.echo(f"{name}={value}")

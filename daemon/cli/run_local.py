@@ -1,0 +1,146 @@
+"""`run-local`: one step through the daemon's own pipeline, without Pub/Sub."""
+
+from __future__ import annotations
+
+import json
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from daemon.composition import build_worker
+from daemon.exit_codes import ExitCode
+from daemon.settings import ChartsApiMode, ExportSettings, LogFormat, LogLevel, load_settings
+from worker_chart_export.errors import RunInvalid, shown
+from worker_chart_export.flow_run import FlowRun
+from worker_chart_export.identifiers import why_run_id_refused, why_step_id_refused
+from worker_chart_export.logs import configure
+from worker_chart_export.pipeline import Outcome, OutcomeKind
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from daemon.composition import Worker
+
+NAME = "run-local"
+EXAMPLES = (
+    "Examples: worker-chart-export run-local --flow-run-path flow_run.json --charts-api-mode local "
+    "--charts-bucket gs://charts --output-summary json"
+)
+
+
+class OutputSummary(StrEnum):
+    """What is printed on standard output at the end."""
+
+    TEXT = "text"
+    JSON = "json"
+    NONE = "none"
+
+
+def command(
+    flow_run_path: Annotated[
+        Path, typer.Option(help="A flow run as JSON. Put into Firestore if no run of its id is there.")
+    ],
+    step_id: Annotated[
+        str | None, typer.Option(help="The step; without it, the first eligible by id.")
+    ] = None,
+    charts_bucket: Annotated[str | None, typer.Option(help="gs://NAME; wins over CHARTS_BUCKET.")] = None,
+    charts_api_mode: Annotated[ChartsApiMode | None, typer.Option(help="Wins over CHARTS_API_MODE.")] = None,
+    accounts_config_path: Annotated[
+        Path | None, typer.Option(help="Chart-IMG accounts; wins over CHART_IMG_ACCOUNTS_JSON.")
+    ] = None,
+    output_summary: Annotated[OutputSummary, typer.Option(help="What to print.")] = OutputSummary.TEXT,
+) -> None:
+    """Work one step of a flow run here and now; log lines go to standard error."""
+    configure(level=LogLevel.INFO, log_format=LogFormat.CONSOLE, stream=sys.stderr)
+    document = _read_flow_run(flow_run_path)
+    if step_id is not None and (problem := why_step_id_refused(step_id)):
+        raise typer.BadParameter(problem)
+    settings = load_settings(
+        ExportSettings,
+        charts_bucket=charts_bucket,
+        charts_api_mode=charts_api_mode,
+        chart_img_accounts_json=_content(accounts_config_path),
+    )
+    worker = build_worker(settings)
+    with worker.resources:
+        summary = _work(worker, document, step_id)
+    _print(summary, output_summary)
+    raise typer.Exit(ExitCode.OK if summary["status"] == "SUCCEEDED" else ExitCode.JOB_FAILED)
+
+
+def _work(worker: Worker, document: Mapping[str, Any], step_id: str | None) -> dict[str, Any]:
+    run_id = document["runId"]
+    worker.ledger.create_run(run_id, document)
+    try:
+        chosen = step_id or _first_eligible(worker.ledger.read(run_id))
+        if chosen is None:
+            return {"status": "NOTHING_ELIGIBLE", "runId": run_id, "reason": "no step of the run is eligible"}
+        outcome = worker.pipeline.run(run_id, chosen, budget=worker.pipeline.new_budget())
+    except RunInvalid as error:
+        return {"status": "RUN_INVALID", "runId": run_id, "stepId": step_id, "reason": str(error)}
+    return _summary(run_id, chosen, outcome)
+
+
+def _first_eligible(run: FlowRun | None) -> str | None:
+    step = run.eligible_step() if run else None
+    return step.step_id if step else None
+
+
+def _summary(run_id: str, step_id: str, outcome: Outcome) -> dict[str, Any]:
+    status = outcome.kind.upper() if outcome.kind is not OutcomeKind.CLAIM_LOST else "NOT_CLAIMED"
+    return {
+        "status": status,
+        "runId": run_id,
+        "stepId": step_id,
+        "outputsManifestGcsUri": outcome.manifest_uri,
+        "items": outcome.items,
+        "failures": outcome.failures,
+        "minImages": outcome.min_images,
+        "reason": outcome.reason,
+        "error": outcome.error.to_dict() if outcome.error else None,
+    }
+
+
+def _print(summary: Mapping[str, Any], form: OutputSummary) -> None:
+    known = {name: value for name, value in summary.items() if value is not None}
+    if form is OutputSummary.JSON:
+        typer.echo(json.dumps(known, ensure_ascii=False))
+    elif form is OutputSummary.TEXT:
+        for name, value in known.items():
+            typer.echo(
+                f"{name}: {json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else value}"
+            )
+
+
+def _read_flow_run(path: Path) -> dict[str, Any]:
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise typer.BadParameter(
+            f"--flow-run-path: expected a readable file, got {path} ({error.strerror})"
+        ) from error
+    except (ValueError, RecursionError) as error:
+        raise typer.BadParameter(f"--flow-run-path: expected JSON in {path}, got {error!s:.100}") from error
+    if not isinstance(document, dict):
+        raise typer.BadParameter(f"--flow-run-path: expected a JSON object in {path}, got {shown(document)}")
+    if problem := why_run_id_refused(document.get("runId")):
+        raise typer.BadParameter(f"--flow-run-path: {problem}")
+    try:
+        FlowRun.parse(document["runId"], document)
+    except RunInvalid as error:
+        raise typer.BadParameter(f"--flow-run-path: {error}") from error
+    return document
+
+
+def _content(path: Path | None) -> str | None:
+    if path is None:
+        return None
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise typer.BadParameter(
+            f"--accounts-config-path: expected a readable file, got {path} ({error.strerror})"
+        ) from error

@@ -1,0 +1,110 @@
+"""The demo's live view: steps, charts and the daemon's latest events, as the log lines tell them."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Group
+from rich.panel import Panel
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from rich.console import RenderableType
+
+    from daemon.demo.stage import DemoStep
+
+SHOWN_EVENTS = 8
+COLOURS = {"SUCCEEDED": "green", "FAILED": "red", "RUNNING": "yellow", "READY": "dim"}
+
+
+@dataclass(slots=True)
+class StepProgress:
+    """What is known of one step so far."""
+
+    step: DemoStep
+    status: str = "READY"
+    charts: int = 0
+    started: float | None = None
+    seconds: float | None = None
+
+
+class LiveView:
+    """Follows the daemon's events; `rich` renders it again and again.
+
+    Args:
+        steps: The demo's chart steps.
+    """
+
+    def __init__(self, steps: Sequence[DemoStep]) -> None:
+        self._progress = {(step.run_id, step.step_id): StepProgress(step) for step in steps}
+        self._events: deque[Text] = deque(maxlen=SHOWN_EVENTS)
+        self._changed = threading.Condition()
+
+    def on_event(self, event: Mapping[str, Any]) -> None:
+        """Take one log line of the daemon."""
+        with self._changed:
+            progress = self._progress.get((event.get("runId", ""), event.get("stepId", "")))
+            if progress is not None:
+                _advance(progress, event)
+            self._events.append(_line(event))
+            self._changed.notify_all()
+
+    def wait_until_done(self, timeout_seconds: float) -> bool:
+        """Wait until every step has ended; whether that happened in time."""
+        with self._changed:
+            return self._changed.wait_for(self._all_done, timeout_seconds)
+
+    def _all_done(self) -> bool:
+        return all(progress.seconds is not None for progress in self._progress.values())
+
+    def __rich__(self) -> RenderableType:
+        with self._changed:
+            events = Group(*self._events) if self._events else Text("waiting for the daemon", style="dim")
+            return Group(self._steps_table(), Panel(events, title="daemon events", height=SHOWN_EVENTS + 2))
+
+    def _steps_table(self) -> Table:
+        table = Table(title="chart steps", expand=True)
+        for heading in ("run", "step", "status", "charts", "", "seconds"):
+            table.add_column(heading, no_wrap=True, justify="right" if heading == "seconds" else "left")
+        for progress in self._progress.values():
+            requested = progress.step.requested
+            table.add_row(
+                progress.step.run_id,
+                progress.step.step_id,
+                Text(progress.status, style=COLOURS.get(progress.status, "")),
+                f"{progress.charts}/{requested}",
+                ProgressBar(total=requested, completed=progress.charts, width=20),
+                "" if progress.seconds is None else f"{progress.seconds:.2f}",
+            )
+        return table
+
+
+def _advance(progress: StepProgress, event: Mapping[str, Any]) -> None:
+    match event.get("event"):
+        case "claim_attempt" if event.get("claimed"):
+            progress.status, progress.started = "RUNNING", time.monotonic()
+        case "chart_stored":
+            progress.charts += 1
+        case "step_completed":
+            progress.status = str(event.get("status"))
+            progress.charts = int(event.get("items", progress.charts))
+            progress.seconds = time.monotonic() - (progress.started or time.monotonic())
+        case _:
+            pass
+
+
+def _line(event: Mapping[str, Any]) -> Text:
+    name = str(event.get("event"))
+    where = str(event.get("stepId") or "")
+    line = Text(f"{name:<24} {where:<22} {event.get('message', '')}", no_wrap=True, overflow="ellipsis")
+    if event.get("severity") in {"ERROR", "WARNING"}:
+        line.stylize("red")
+    return line

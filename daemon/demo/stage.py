@@ -1,0 +1,193 @@
+"""What the demo plays on: topic, subscription, bucket, templates, candles and runs.
+
+The one place of the whole project that creates cloud resources; it works on emulators only.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
+
+from google.api_core.exceptions import AlreadyExists, Conflict
+from google.cloud import firestore
+from google.cloud.pubsub_v1 import PublisherClient, SubscriberClient
+from google.cloud.storage import Client as StorageClient
+
+from worker_chart_export.clock import rfc3339
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+TOPIC = "flow-steps"
+SUBSCRIPTION = "chart-export"
+DEMO_BUCKET = "charts-demo"
+#: Symbol -> timeframes; each has a candle file among the samples.
+CANDLES = {"IBM": ("1d", "1w", "1M"), "AAPL": ("1d",), "GOOG": ("1d",)}
+EVENT_UPDATED = "google.cloud.firestore.document.v1.updated"
+
+
+@dataclass(frozen=True, slots=True)
+class DemoStep:
+    """One chart step of the demo."""
+
+    run_id: str
+    step_id: str
+    symbol: str
+    timeframe: str
+    requested: int
+
+
+class Stage:
+    """Builds the demo's resources on the emulators that the environment names.
+
+    Args:
+        environment: `GOOGLE_CLOUD_PROJECT`, `PUBSUB_EMULATOR_HOST`, `FIRESTORE_EMULATOR_HOST` and
+            `STORAGE_EMULATOR_HOST`. The clients read the latter three from the process's own environment.
+    """
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self.project = environment["GOOGLE_CLOUD_PROJECT"]
+        self._publisher = PublisherClient()
+        self._subscriber = SubscriberClient()
+        self.documents = firestore.Client(project=self.project)
+        self.objects = StorageClient(project=self.project)
+        self.topic = f"projects/{self.project}/topics/{TOPIC}"
+        self._subscription = f"projects/{self.project}/subscriptions/{SUBSCRIPTION}"
+
+    def build(self) -> list[DemoStep]:
+        """Make everything the demo needs and return its chart steps."""
+        self._make_resources()
+        self._load_templates()
+        return [step for symbol, timeframes in CANDLES.items() for step in self._make_run(symbol, timeframes)]
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._publisher.stop()
+        self._publisher.transport.close()
+        self._subscriber.close()
+        self.documents.close()
+        self.objects.close()
+
+    def publish(self, steps: list[DemoStep]) -> int:
+        """Send a message of each kind: the run alone, a named step, and a Firestore event; how many."""
+        by_run: dict[str, list[DemoStep]] = {}
+        for step in steps:
+            by_run.setdefault(step.run_id, []).append(step)
+        messages = [_message(index, run_id, of_run) for index, (run_id, of_run) in enumerate(by_run.items())]
+        for data, attributes in messages:
+            self._publisher.publish(self.topic, data, **attributes).result(timeout=20)
+        return len(messages)
+
+    def step_document(self, step: DemoStep) -> dict[str, Any]:
+        """The step as it stands in its run."""
+        run = self.documents.document(f"flow_runs/{step.run_id}").get().to_dict() or {}
+        document: dict[str, Any] = run["steps"][step.step_id]
+        return document
+
+    def _make_resources(self) -> None:
+        """What an earlier demo on the same emulators left there is used again."""
+        with suppress(AlreadyExists):
+            self._publisher.create_topic(name=self.topic)
+        with suppress(AlreadyExists):
+            self._subscriber.create_subscription(
+                name=self._subscription, topic=self.topic, ack_deadline_seconds=60
+            )
+        with suppress(Conflict):
+            self.objects.create_bucket(DEMO_BUCKET)
+
+    def _load_templates(self) -> None:
+        for template in sample_templates():
+            self.documents.document(f"chart_templates/{template['id']}").set(template)
+
+    def _make_run(self, symbol: str, timeframes: tuple[str, ...]) -> list[DemoStep]:
+        run_id = f"{datetime.now(UTC):%Y%m%d-%H%M%S}_{symbol}_{secrets.token_hex(3)}"
+        uris = {timeframe: self._upload_candles(symbol, timeframe) for timeframe in timeframes}
+        templates = [template["id"] for template in sample_templates()]
+        self.documents.document(f"flow_runs/{run_id}").set(flow_run(run_id, symbol, uris, templates))
+        return [
+            DemoStep(run_id, chart_step_id(timeframe), symbol, timeframe, len(templates))
+            for timeframe in timeframes
+        ]
+
+    def _upload_candles(self, symbol: str, timeframe: str) -> str:
+        name = f"ohlcv/{symbol}_{timeframe}.json"
+        content = files("worker_chart_export").joinpath(f"samples/{name}").read_bytes()
+        self.objects.bucket(DEMO_BUCKET).blob(name).upload_from_string(
+            content, content_type="application/json"
+        )
+        return f"gs://{DEMO_BUCKET}/{name}"
+
+
+def sample_templates() -> list[dict[str, Any]]:
+    """The five reference templates, by id."""
+    folder = files("worker_chart_export").joinpath("samples/templates")
+    documents = [
+        json.loads(entry.read_text("utf-8")) for entry in folder.iterdir() if entry.name.endswith(".json")
+    ]
+    return sorted(documents, key=lambda document: str(document["id"]))
+
+
+def chart_step_id(timeframe: str) -> str:
+    """The id of the demo's chart step of a timeframe."""
+    return f"charts:{timeframe}:reference_v1"
+
+
+def flow_run(run_id: str, symbol: str, candles: Mapping[str, str], templates: list[str]) -> dict[str, Any]:
+    """A flow run as an orchestrator would write it: the candles are there, the charts are READY."""
+    now = rfc3339(datetime.now(UTC))
+    steps: dict[str, Any] = {}
+    for timeframe, uri in candles.items():
+        steps[f"ohlcv_export:{timeframe}"] = _ohlcv_step(symbol, timeframe, uri, now)
+        steps[chart_step_id(timeframe)] = _chart_step(timeframe, templates, now)
+    return {
+        "schemaVersion": 1,
+        "runId": run_id,
+        "flowKey": "demo_report_v1",
+        "status": "RUNNING",
+        "createdAt": now,
+        "trigger": {"type": "USER", "source": "demo"},
+        "scope": {"symbol": symbol},
+        "steps": steps,
+    }
+
+
+def _ohlcv_step(symbol: str, timeframe: str, uri: str, now: str) -> dict[str, Any]:
+    return {
+        "stepType": "OHLCV_EXPORT",
+        "status": "SUCCEEDED",
+        "createdAt": now,
+        "finishedAt": now,
+        "timeframe": timeframe,
+        "dependsOn": [],
+        "inputs": {"source": "bigquery", "symbol": symbol, "timeframe": timeframe, "exportMode": "all"},
+        "outputs": {"gcs_uri": uri},
+    }
+
+
+def _chart_step(timeframe: str, templates: list[str], now: str) -> dict[str, Any]:
+    return {
+        "stepType": "CHART_EXPORT",
+        "status": "READY",
+        "createdAt": now,
+        "timeframe": timeframe,
+        "dependsOn": [f"ohlcv_export:{timeframe}"],
+        "inputs": {
+            "minImages": len(templates),
+            "requests": [{"chartTemplateId": template_id} for template_id in templates],
+        },
+        "outputs": {},
+    }
+
+
+def _message(index: int, run_id: str, steps: list[DemoStep]) -> tuple[bytes, dict[str, str]]:
+    """One of the kinds of message the daemon understands, each in turn."""
+    if len(steps) > 1:
+        return json.dumps({"runId": run_id}).encode(), {}
+    if index % 2:
+        return json.dumps({"runId": run_id, "stepId": steps[0].step_id}).encode(), {}
+    return b"", {"ce-type": EVENT_UPDATED, "ce-subject": f"documents/flow_runs/{run_id}"}
