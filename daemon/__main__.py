@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from daemon.main import leave, run_daemon
+from daemon.signals import block_stop_signals
+
+
+def main() -> None:
+    """Run the daemon; a signal that comes while its modules are loading is kept for it."""
+    block_stop_signals()
+    from daemon.main import leave, run_daemon  # noqa: PLC0415 - takes most of a second
+
+    leave(run_daemon())
+
 
 if __name__ == "__main__":
-    leave(run_daemon())
+    main()

@@ -15,6 +15,7 @@ from worker_chart_export.artifacts import ArtifactStore
 from worker_chart_export.clock import SystemClock
 from worker_chart_export.ledger import StepLedger
 from worker_chart_export.pipeline import PipelineLimits, StepPipeline
+from worker_chart_export.retry import backend_errors
 from worker_chart_export.templates import TemplateStore
 
 if TYPE_CHECKING:
@@ -58,13 +59,23 @@ def build_worker(settings: ExportSettings) -> Worker:
 
 
 def firestore_client(project: str, database: str) -> firestore.Client:
-    """A Firestore client; `FIRESTORE_EMULATOR_HOST` works as everywhere."""
-    return firestore.Client(project=project, database=database)
+    """A Firestore client; `FIRESTORE_EMULATOR_HOST` works as everywhere.
+
+    Raises:
+        BackendRefused: There are no credentials.
+    """
+    with backend_errors("firestore"):
+        return firestore.Client(project=project, database=database)
 
 
 def storage_client(project: str, *, connections: int) -> StorageClient:
-    """A Cloud Storage client with a connection a thread; `STORAGE_EMULATOR_HOST` works as everywhere."""
-    client = StorageClient(project=project)
+    """A Cloud Storage client with a connection a thread; `STORAGE_EMULATOR_HOST` works as everywhere.
+
+    Raises:
+        BackendRefused: There are no credentials.
+    """
+    with backend_errors("storage"):
+        client = StorageClient(project=project)
     adapter = requests.adapters.HTTPAdapter(pool_connections=4, pool_maxsize=connections)
     for scheme in ("http://", "https://"):
         client._http.mount(scheme, adapter)  # noqa: SLF001 - the client has no setting for its pool of ten

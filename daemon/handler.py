@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from daemon.backoff import OutageBackoff
 from daemon.disposition import Ack, Defer, Nack, Reject
 from daemon.messages import Irrelevant, MessageRejected, parse_message
 from worker_chart_export.errors import BackendRefused, BackendUnavailable, Interrupted, RunInvalid, shown
 from worker_chart_export.flow_run import StepStatus
 from worker_chart_export.logs import Event, bound, log
 from worker_chart_export.pipeline import OutcomeKind
-from worker_chart_export.retry import full_jitter_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 
 LEAST_NOT_READY_SECONDS = 10.0
 MOST_NOT_READY_SECONDS = 300.0
-LEAST_OUTAGE_SECONDS = 1.0
-MOST_OUTAGE_SECONDS = 60.0
 #: A message whose step is lost to others this often in one delivery is looked at again later.
 MAX_LOOKS = 10
 
@@ -143,6 +141,7 @@ class MessageHandler:
         self._clock = clock
         self._step_timeout_seconds = step_timeout_seconds
         self._not_ready_grace_seconds = not_ready_grace_seconds
+        self._backoff = OutageBackoff()
 
     def handle(self, message: IncomingMessage) -> Disposition:
         """Work what the message names and say what is to become of the message. Never raises."""
@@ -150,15 +149,15 @@ class MessageHandler:
             return self._handle(message)
         except BackendUnavailable as error:
             log.warning(Event.BACKEND_UNAVAILABLE, str(error), backend=error.backend)
-            return _defer_for_outage(f"{error.backend}_unavailable")
+            return self._defer(f"{error.backend}_unavailable")
         except BackendRefused as error:
             log.error(Event.BACKEND_REFUSED, str(error), backend=error.backend)
-            return _defer_for_outage(f"{error.backend}_refused")
+            return self._defer(f"{error.backend}_refused")
         except Interrupted:
             return Nack(reason="shutdown")
         except Exception as error:  # noqa: BLE001 - an error that leaves the callback would end the stream
             log.error(Event.INTERNAL_ERROR, f"Handling failed: {error!r:.300}", exc_info=error)
-            return _defer_for_outage("internal_error")
+            return self._defer("internal_error")
 
     def _handle(self, message: IncomingMessage) -> Disposition:
         log.info(
@@ -177,7 +176,9 @@ class MessageHandler:
         if isinstance(request, Irrelevant):
             return _ignored(request.reason)
         with bound(runId=request.run_id, stepId=request.step_id):
-            return self._work(request, message)
+            disposition = self._work(request, message)
+        self._backoff.reset()
+        return disposition
 
     def _work(self, request: StepRequest, message: IncomingMessage) -> Disposition:
         try:
@@ -194,7 +195,7 @@ class MessageHandler:
                 return self._without_work(finding, message)
             if done := self._export(run_id, step_id):
                 return done
-        return _defer_for_outage("contended")
+        return self._defer("contended")
 
     def _work_run(self, run_id: str) -> Disposition:
         """Work one eligible step after another, in this one slot."""
@@ -210,7 +211,10 @@ class MessageHandler:
             if self._clock.monotonic() >= deadline:
                 return Defer(delay_seconds=LEAST_NOT_READY_SECONDS, reason="more_steps")
             lost += self._export(run_id, step.step_id) is None
-        return _defer_for_outage("contended")
+        return self._defer("contended")
+
+    def _defer(self, reason: str) -> Defer:
+        return Defer(delay_seconds=self._backoff.delay_seconds(), reason=reason)
 
     def _export(self, run_id: str, step_id: str) -> Ack | None:
         """Work a step; None when it was lost to somebody else and the run has to be looked at again."""
@@ -261,8 +265,3 @@ def _ignored(words: str) -> Ack:
 def _log_not_ready(finding: Finding) -> None:
     event = Event.DEPENDS_ON_BLOCKED if finding.sight is Sight.DEPENDS_ON else Event.STEP_NOT_READY
     log.info(event, f"Not ready: {finding.words}", reason=finding.sight.value)
-
-
-def _defer_for_outage(reason: str) -> Defer:
-    delay = full_jitter_seconds(least=LEAST_OUTAGE_SECONDS, most=MOST_OUTAGE_SECONDS)
-    return Defer(delay_seconds=delay, reason=reason)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import sys
 import threading
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
+
+from worker_chart_export.logs import Event, log
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,8 +28,7 @@ class HealthServer:
     """
 
     def __init__(self, *, host: str, port: int, why_not_ready: Callable[[], str | None]) -> None:
-        self._server = ThreadingHTTPServer((host, port), _handler_of(why_not_ready))
-        self._server.daemon_threads = True
+        self._server = _Server((host, port), _handler_of(why_not_ready))
         self._thread = threading.Thread(target=self._server.serve_forever, name="health", daemon=True)
 
     @property
@@ -42,6 +44,17 @@ class HealthServer:
         """Answer no more."""
         self._server.shutdown()
         self._server.server_close()
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A client that went away is no news; anything else is a log line, where the base class prints."""
+        del request
+        error = sys.exception()
+        if not isinstance(error, OSError):
+            log.error(Event.INTERNAL_ERROR, f"Answering {client_address} failed: {error!r}", exc_info=error)
 
 
 def _handler_of(why_not_ready: Callable[[], str | None]) -> type[BaseHTTPRequestHandler]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 import os
 import queue
-import signal
 import sys
 import time
 from contextlib import ExitStack
@@ -25,14 +24,13 @@ from daemon.publisher import Publisher
 from daemon.quarantine import Quarantine
 from daemon.settings import Settings, SettingsError, load_settings
 from daemon.settlement import Settlement
+from daemon.signals import forward_stop_signals
 from daemon.subscriber import Subscriber, why_stream_ended
 from worker_chart_export.errors import BackendRefused, BackendUnavailable
 from worker_chart_export.logs import Event, configure, log
 from worker_chart_export.retry import full_jitter_seconds
 
 if TYPE_CHECKING:
-    from types import FrameType
-
     from google.cloud.pubsub_v1.subscriber.futures import StreamingPullFuture
 
     from daemon.composition import Worker
@@ -47,7 +45,7 @@ MOST_REOPEN_SECONDS = 30.0
 class Signalled:
     """A SIGTERM or SIGINT arrived."""
 
-    number: int
+    name: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +67,6 @@ class Daemon:
         self._inbox: queue.SimpleQueue[Signalled | StreamEnded] = queue.SimpleQueue()
         self._drain = Drain()
         self._stream: StreamingPullFuture | None = None
-        self._signals = 0
 
     def run(self) -> ExitCode:
         """Run until stopped.
@@ -83,9 +80,9 @@ class Daemon:
                 port=self._settings.health_port,
                 why_not_ready=self._why_not_ready,
             )
+            forward_stop_signals(lambda received: self._inbox.put(Signalled(received.name)))
             health.start()
             resources.callback(health.stop)
-            self._listen_to_signals()
             worker = build_worker(self._settings)
             resources.push(worker.resources)
             subscriber = Subscriber(self._settings)
@@ -110,14 +107,14 @@ class Daemon:
         while True:
             ended = self._pull(subscriber, delivery, health_port)
             if isinstance(ended, Signalled):
-                return self._stop(ExitCode.OK, f"signal {signal.Signals(ended.number).name}")
+                return self._stop(ExitCode.OK, f"signal {ended.name}")
             log.warning(Event.STREAM_ENDED, str(ended), backend="pubsub")
             if isinstance(ended, BackendRefused):
                 return self._stop(ExitCode.REFUSED, str(ended))
             failures += 1
             pause = full_jitter_seconds(least=0.5, most=min(MOST_REOPEN_SECONDS, 2.0**failures))
             if signalled := self._wait(pause):
-                return self._stop(ExitCode.OK, f"signal {signal.Signals(signalled.number).name}")
+                return self._stop(ExitCode.OK, f"signal {signalled.name}")
 
     def _pull(
         self, subscriber: Subscriber, delivery: Delivery, health_port: int
@@ -183,23 +180,15 @@ class Daemon:
             self._stream.result(timeout=max(0.1, deadline - time.monotonic()))
         except TimeoutError:
             return False
+        except Exception as error:  # noqa: BLE001 - it is closed, if not as it should be
+            log.warning(Event.STREAM_ENDED, f"The stream ended with {error!r:.300}", backend="pubsub")
         return True
 
     def _why_not_ready(self) -> str | None:
         if self._drain.is_draining:
             return "draining"
-        return None if self._stream is not None and not self._stream.done() else "no stream is open"
-
-    def _listen_to_signals(self) -> None:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._on_signal)
-
-    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
-        """The first signal drains, the second ends the process at once."""
-        self._signals += 1
-        if self._signals > 1:
-            os._exit(ExitCode.DRAIN_TIMEOUT)
-        self._inbox.put(Signalled(number))
+        stream = self._stream  # read once: the main thread lets go of it when it has ended
+        return None if stream is not None and not stream.done() else "no stream is open"
 
 
 def _quarantine(settings: Settings, resources: ExitStack) -> Quarantine | None:
@@ -230,6 +219,9 @@ def run_daemon() -> ExitCode:
             f"{settings.health_port} ({error.strerror or error})",
         )
         return ExitCode.BAD_SETTINGS
+    except BackendRefused as error:
+        log.error(Event.BACKEND_REFUSED, str(error), backend=error.backend)
+        return ExitCode.REFUSED
     except Exception as error:  # noqa: BLE001 - the last door before the process ends
         log.error(Event.INTERNAL_ERROR, f"The daemon failed: {error!r:.300}", exc_info=error)
         return ExitCode.INTERNAL_ERROR

@@ -98,8 +98,8 @@ def _from_attributes(attributes: Mapping[str, str]) -> StepRequest:
 
 def _structured_event(body: Mapping[str, Any]) -> StepRequest | Irrelevant:
     kind = body.get("type")
-    if kind in EVENTS_OF_INTEREST:
-        return _event(str(kind), body.get("subject"), body.get("document"))
+    if isinstance(kind, str) and kind in EVENTS_OF_INTEREST:
+        return _event(kind, body.get("subject"), body.get("document"))
     data = _event_data(body)
     if isinstance(data, dict) and "runId" in data:
         return _plain(data)

@@ -8,6 +8,8 @@ from google.cloud.pubsub_v1 import PublisherClient
 from google.pubsub_v1 import PublisherClient as PublisherApi
 from google.pubsub_v1.types import PublishRequest, PubsubMessage
 
+from worker_chart_export.retry import backend_errors
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -15,10 +17,15 @@ PUBLISH_TIMEOUT_SECONDS = 20.0
 
 
 class Publisher:
-    """Publishes one message at a time and waits until it is stored. Shared by all threads."""
+    """Publishes one message at a time and waits until it is stored. Shared by all threads.
+
+    Raises:
+        BackendRefused: There are no credentials.
+    """
 
     def __init__(self) -> None:
-        self._client = PublisherClient()
+        with backend_errors("pubsub"):
+            self._client = PublisherClient()
 
     def publish(self, topic: str, data: bytes, attributes: Mapping[str, str]) -> str:
         """Publish and return the message's id.

@@ -41,14 +41,13 @@ class Quarantine:
             GoogleAPICallError: Pub/Sub refuses, is away, or does not answer.
         """
         origin = self._origin(message_id, rejection)
-        whole = {**attributes, "detail": _clipped(rejection.detail), **origin}
-        if _fits(whole):
-            try:
-                self._publisher.publish(self._topic, data, whole)
-            except InvalidArgument:
-                # Something in the original attributes that Pub/Sub takes from nobody but itself.
-                self._publisher.publish(self._topic, data, origin)
-        else:
+        whole = {**attributes, **origin}
+        detailed = {"detail": _clipped(rejection.detail), **whole}
+        fitting = next((candidate for candidate in (detailed, whole) if _fits(candidate)), origin)
+        try:
+            self._publisher.publish(self._topic, data, fitting)
+        except InvalidArgument:
+            # Something in the original attributes that Pub/Sub takes from nobody but itself.
             self._publisher.publish(self._topic, data, origin)
 
     def _origin(self, message_id: str, rejection: Reject) -> dict[str, str]:

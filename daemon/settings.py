@@ -10,6 +10,7 @@ import re
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 PROJECT = re.compile(r"[a-z0-9][a-z0-9.:-]{0,127}")
 PUBSUB_ID = re.compile(r"[A-Za-z][A-Za-z0-9._~+%-]{2,254}")
 BUCKET = re.compile(r"gs://(?P<name>[a-z0-9][a-z0-9._-]{1,220}[a-z0-9])")
+API_KEY = re.compile(r"[\x21-\x7e]+")
 #: Never shown, not even when wrong.
 SECRETS = frozenset({"chart_img_accounts_json"})
 ACCOUNTS_EXPECTED = 'a JSON array of {"id": "...", "apiKey": "..."} with at least one account'
@@ -127,7 +129,9 @@ class ExportSettings(_Environment):
     charts_fixtures_dir: Annotated[
         Path | None, Field(description="an existing folder; required with CHARTS_API_MODE=mock")
     ] = None
-    chart_img_accounts_file: Annotated[Path | None, Field(description="a readable file")] = None
+    chart_img_accounts_file: Annotated[
+        Path | None, Field(description=f"a readable file holding {ACCOUNTS_EXPECTED}")
+    ] = None
     chart_img_accounts_json: Annotated[
         SecretStr | None, Field(description=f"{ACCOUNTS_EXPECTED}; required with CHARTS_API_MODE=real")
     ] = None
@@ -164,6 +168,17 @@ class ExportSettings(_Environment):
     def _check_bucket(cls, value: str) -> str:
         return _matching(BUCKET, value)
 
+    @field_validator("chart_img_base_url")
+    @classmethod
+    def _check_base_url(cls, value: str) -> str:
+        try:
+            host_is_there = bool(urlsplit(value).hostname) and urlsplit(value).port != 0
+        except ValueError as error:  # a port or an IPv6 address that is none
+            raise _refused() from error
+        if not host_is_there:
+            raise _refused()
+        return value
+
     @field_validator("charts_default_timezone")
     @classmethod
     def _check_timezone(cls, value: str) -> str:
@@ -184,22 +199,23 @@ class ExportSettings(_Environment):
     @field_validator("chart_img_accounts_file")
     @classmethod
     def _check_accounts_file(cls, value: Path | None) -> Path | None:
-        if value is not None and not value.is_file():
-            raise _refused()
+        if value is not None:
+            _accounts(_content(value))
         return value
 
     @field_validator("chart_img_accounts_json")
     @classmethod
     def _check_accounts(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
         """The variable, else the file's content; both are checked alike."""
-        file = info.data.get("chart_img_accounts_file")
-        if value is None and file is not None:
-            value = SecretStr(file.read_text(encoding="utf-8"))
-        if value is None and info.data.get("charts_api_mode") is ChartsApiMode.REAL:
-            raise _refused()
         if value is not None:
             _accounts(value.get_secret_value())
-        return value
+            return value
+        if "chart_img_accounts_file" not in info.data:
+            return None  # it is wrong itself, and that is said already
+        file = info.data["chart_img_accounts_file"]
+        if file is None and info.data.get("charts_api_mode") is ChartsApiMode.REAL:
+            raise _refused()
+        return None if file is None else SecretStr(_content(file))
 
 
 class Settings(ExportSettings, PubsubSettings):
@@ -270,9 +286,22 @@ def _accounts(text: str) -> list[tuple[str, str]]:
         accounts = [(entry["id"], entry["apiKey"]) for entry in entries]
     except (ValueError, TypeError, KeyError, RecursionError):
         raise _refused() from None
-    if not accounts or not all(isinstance(part, str) and part for account in accounts for part in account):
+    if not accounts or not all(_is_account(*account) for account in accounts):
         raise _refused()
     return accounts
+
+
+def _is_account(account_id: object, api_key: object) -> bool:
+    """Whether there is an id, and a key that an HTTP header can hold (no line end slipped in)."""
+    has_id = isinstance(account_id, str) and account_id != ""
+    return has_id and isinstance(api_key, str) and API_KEY.fullmatch(api_key) is not None
+
+
+def _content(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        raise _refused() from None
 
 
 def _matching(pattern: re.Pattern[str], value: str) -> str:

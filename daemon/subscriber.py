@@ -32,11 +32,16 @@ NOBODYS_ACK_ID = "probe"
 
 
 class Subscriber:
-    """Opens streams on one subscription."""
+    """Opens streams on one subscription.
+
+    Raises:
+        BackendRefused: There are no credentials.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._client = SubscriberClient()
+        with backend_errors("pubsub"):
+            self._client = SubscriberClient()
 
     def probe(self) -> None:
         """Ask whether the subscription is there and may be consumed.

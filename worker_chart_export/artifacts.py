@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import google_crc32c
 from google.api_core import exceptions as google_errors
+from google.auth import exceptions as auth_errors
 from google.cloud.storage.exceptions import DataCorruption, InvalidResponse
 from google.cloud.storage.retry import DEFAULT_RETRY
 
@@ -29,6 +30,8 @@ from worker_chart_export.retry import TRANSIENT, plain_words
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from datetime import datetime
+
+    from google.api_core.retry import Retry
 
     from worker_chart_export.budget import StepBudget
 
@@ -103,15 +106,19 @@ class ArtifactStore:
         Raises:
             ManifestRefused: Too large, or Cloud Storage refuses it.
             BackendUnavailable: Cloud Storage stays away.
+            WorkerError: What the budget was stopped with; nothing was written.
         """
         if len(content) > MAX_MANIFEST_BYTES:
             raise ManifestRefused(
                 f"The manifest has {len(content)} bytes, readers take at most {MAX_MANIFEST_BYTES}."
             )
+        budget.check_stopped()
         blob, generation = self._bucket.blob(name), 0
         with _storage_errors(ManifestRefused, name):
             while not self._upload(blob, content, "application/json", budget, generation=generation):
-                present = self._bucket.get_blob(name, timeout=REQUEST_TIMEOUT_SECONDS)
+                present = self._bucket.get_blob(
+                    name, timeout=REQUEST_TIMEOUT_SECONDS, retry=_retry_within(budget)
+                )
                 if present is not None and present.crc32c == _crc32c(content):
                     break
                 generation = present.generation if present else 0
@@ -129,7 +136,7 @@ class ArtifactStore:
                 if_generation_match=generation,
                 checksum="crc32c",
                 timeout=REQUEST_TIMEOUT_SECONDS,
-                retry=DEFAULT_RETRY.with_timeout(min(UPLOAD_RETRY_SECONDS, budget.remaining_seconds())),
+                retry=_retry_within(budget),
             )
         except google_errors.PreconditionFailed:
             return False
@@ -154,11 +161,16 @@ class ArtifactStore:
             content: bytes = blob.download_as_bytes(
                 end=MAX_CANDLE_BYTES,
                 timeout=REQUEST_TIMEOUT_SECONDS,
-                retry=DEFAULT_RETRY.with_timeout(min(UPLOAD_RETRY_SECONDS, budget.remaining_seconds())),
+                retry=_retry_within(budget),
             )
         if len(content) > MAX_CANDLE_BYTES:
             raise OhlcvUnavailable(f"Candles {uri}: expected at most {MAX_CANDLE_BYTES} bytes.", uri=uri)
         return content
+
+
+def _retry_within(budget: StepBudget) -> Retry:
+    policy: Retry = DEFAULT_RETRY.with_timeout(min(UPLOAD_RETRY_SECONDS, budget.remaining_seconds()))
+    return policy
 
 
 def _crc32c(content: bytes) -> str:
@@ -173,7 +185,7 @@ def _storage_errors(refusal: type[RequestError], name: str) -> Iterator[None]:
         yield
     except (*TRANSIENT, DataCorruption) as error:
         raise BackendUnavailable("storage", plain_words(error)) from error
-    except (google_errors.GoogleAPICallError, InvalidResponse) as error:
+    except (google_errors.GoogleAPICallError, InvalidResponse, auth_errors.GoogleAuthError) as error:
         status = getattr(error, "code", None)
         raise refusal(
             f"Cloud Storage refused {name}: {plain_words(error)}", object=name, httpStatus=status

@@ -26,12 +26,10 @@ A RequestError carries the stable `code` that readers of the run and the manifes
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, ClassVar
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from typing import Any, ClassVar
 
 MAX_MESSAGE_CHARS = 500
 MAX_DETAILS_BYTES = 2048
@@ -74,19 +72,33 @@ class StepError:
 
 def shown(value: object, limit: int = 80) -> str:
     """A value as an error message shows it: short, and never with raw control characters."""
-    text = "nothing" if value is None else ascii(value)
+    try:
+        text = "nothing" if value is None else ascii(value)
+    except RecursionError:  # nested more deeply than can be shown, though not than can be parsed
+        text = type(value).__name__
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
 def _shorten(text: str, limit: int = MAX_MESSAGE_CHARS) -> str:
-    sentence = " ".join(text.split()) or "no message"
+    sentence = _storable(" ".join(text.split())) or "no message"
     return sentence if len(sentence) <= limit else sentence[: limit - 1] + "…"
+
+
+def _storable(value: Any) -> Any:
+    """The value with lone surrogates replaced: others' JSON may hold them, Firestore and UTF-8 can't."""
+    if isinstance(value, str):
+        return value.encode("utf-8", errors="replace").decode("utf-8")
+    if isinstance(value, Mapping):
+        return {_storable(str(key)): _storable(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_storable(item) for item in value]
+    return value if value is None or isinstance(value, bool | int | float) else _storable(str(value))
 
 
 def _fitting_details(details: Mapping[str, Any]) -> dict[str, Any]:
     """Keep the details that fit, in the order given; a value too long alone is shortened as text."""
     kept: dict[str, Any] = {}
-    for key, value in details.items():
+    for key, value in _storable(details).items():
         for candidate in (value, _shorten(str(value))):
             if _json_bytes(kept | {key: candidate}) <= MAX_DETAILS_BYTES:
                 kept[key] = candidate
@@ -95,7 +107,7 @@ def _fitting_details(details: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _json_bytes(value: object) -> int:
-    return len(json.dumps(value, default=str).encode())
+    return len(json.dumps(value, ensure_ascii=False).encode())
 
 
 class WorkerError(Exception):

@@ -104,7 +104,7 @@ def configure(*, level: str, log_format: str, stream: Any = None) -> None:
         _name_the_event,
         structlog.processors.format_exc_info if log_format == "json" else _keep_exception,
     ]
-    handler = logging.StreamHandler(stream or sys.stdout)
+    handler = _OneDoor(stream or sys.stdout)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
@@ -129,6 +129,16 @@ def configure(*, level: str, log_format: str, stream: Any = None) -> None:
     _catch_everything()
 
 
+class _OneDoor(logging.StreamHandler[Any]):
+    """Writes lines. One that can't be made becomes a line about that, where the base class would print."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the base class's name
+        """Log what is wrong with the line, unless it is the stream that is gone."""
+        error = sys.exception()
+        if record.name != __name__ and not isinstance(error, OSError):
+            logging.getLogger(__name__).error("A line of %s can't be written: %r", record.name, error)
+
+
 def _rendering(log_format: str) -> list[Processor]:
     if log_format == "json":
         return [_google_fields, structlog.processors.JSONRenderer(default=str)]
@@ -147,8 +157,7 @@ def _keep_exception(_logger: WrappedLogger, _method: str, fields: EventDict) -> 
 
 
 def _google_fields(_logger: WrappedLogger, method: str, fields: EventDict) -> EventDict:
-    record: logging.LogRecord | None = fields.pop("_record", None)
-    level = str(fields.pop("level", None) or (record.levelname if record else method)).upper()
+    level = str(fields.pop("level", method)).upper()
     ours = {"severity": level, "message": fields.pop("message"), "time": fields.pop("time")}
     ours["event"] = fields.pop("event")
     known = {name: fields.pop(name) for name in CONTEXT_NAMES if name in fields}
@@ -173,9 +182,19 @@ def _catch_everything() -> None:
     """Warnings and uncaught errors, of this thread or another, become log lines."""
     logging.captureWarnings(capture=True)
     sys.excepthook = _log_uncaught
-    threading.excepthook = lambda args: _log_uncaught(
-        args.exc_type, args.exc_value or args.exc_type(), args.exc_traceback
-    )
+    sys.unraisablehook = _log_unraisable
+    threading.excepthook = _log_uncaught_in_thread
+
+
+def _log_uncaught_in_thread(args: threading.ExceptHookArgs) -> None:
+    if not issubclass(args.exc_type, SystemExit):  # the way to end a thread
+        _log_uncaught(args.exc_type, args.exc_value or args.exc_type(), args.exc_traceback)
+
+
+def _log_unraisable(unraisable: sys.UnraisableHookArgs) -> None:
+    """An error in a destructor, which Python would print."""
+    kind = unraisable.exc_type
+    _log_uncaught(kind, unraisable.exc_value or kind(), unraisable.exc_traceback)
 
 
 def _log_uncaught(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:

@@ -23,6 +23,7 @@ from worker_chart_export.conditional_commit import (
 )
 from worker_chart_export.errors import BackendUnavailable, StepError
 from worker_chart_export.flow_run import FlowRun, Step, StepStatus
+from worker_chart_export.identifiers import why_step_id_refused
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -113,7 +114,13 @@ def build_finalize_failure_update(*, step_id: str, finished_at: str, error: Step
 
 
 def _step_patch(step_id: str, fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Field paths for the client's `update()`, which quotes what stands between the dots itself."""
+    """Field paths for the client's `update()`, which quotes what stands between the dots itself.
+
+    Raises:
+        ValueError: The step id would make them paths to something else.
+    """
+    if why := why_step_id_refused(step_id):
+        raise ValueError(why)
     return {f"steps.{step_id}.{name}": value for name, value in fields.items()}
 
 
@@ -179,16 +186,16 @@ def claim_step_transaction(*, client: Any, run_id: str, step_id: str, lease: Non
 
     Raises:
         RunInvalid: The document can't be read as a flow run.
-        BackendUnavailable: Firestore is away, the race could not be decided in time, or the outcome of the
-            commit is unknown: a claim without a lease can't be told from somebody else's.
+        BackendUnavailable: Firestore is away, the race could not be decided in time, or the commit got no
+            clear answer and the step is RUNNING: a claim without a lease can't be told from somebody else's.
         BackendRefused: Firestore refuses.
     """
     del lease
 
     def decide(snapshot: DocumentSnapshot, *, outcome_unknown: bool) -> Verdict[ClaimResult]:
-        if outcome_unknown:
-            raise BackendUnavailable("firestore", "it is unknown whether the claim was committed")
         result = decide_claim(_parse(run_id, snapshot), step_id)
+        if outcome_unknown and result.reason is Reason.STEP_RUNNING:
+            raise BackendUnavailable("firestore", "it is unknown whether the claim was committed")
         return Verdict(result=result, patch=build_claim_update(step_id) if result.claimed else None)
 
     return compare_and_commit(client, FLOW_RUNS, run_id, decide)

@@ -6,9 +6,6 @@ exactly one manifest item or failure, in the order asked.
 
 from __future__ import annotations
 
-import contextvars
-import threading
-from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import partial
@@ -20,19 +17,19 @@ from worker_chart_export.charts.base import ChartRequest
 from worker_chart_export.charts.png import check_png
 from worker_chart_export.errors import (
     BackendUnavailable,
+    RenderFailed,
     RequestError,
     StepError,
-    StepTimedOut,
     WorkerError,
 )
 from worker_chart_export.export_order import export_order
 from worker_chart_export.ledger import Claim
 from worker_chart_export.logs import Event, bound, log
 from worker_chart_export.manifest import ManifestFailure, ManifestItem, build_manifest, encode_manifest
+from worker_chart_export.side_by_side import ReadOnce, make_side_by_side
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from concurrent.futures import Future
+    from collections.abc import Sequence
 
     from worker_chart_export.artifacts import ArtifactStore
     from worker_chart_export.charts.base import ChartImage, ChartProvider
@@ -40,15 +37,12 @@ if TYPE_CHECKING:
     from worker_chart_export.export_order import ExportOrder
     from worker_chart_export.ledger import StepLedger
     from worker_chart_export.orchestration import FinalizeResult
+    from worker_chart_export.side_by_side import ChartResult
     from worker_chart_export.templates import TemplateStore
 
 #: Kept of the step's time for the manifest and the finalize, or a fifth of a short budget.
 MANIFEST_RESERVE_SECONDS = 10.0
 RESERVE_SHARE = 0.2
-#: How long a chart that overran the step's time may take to notice it.
-OVERRUN_GRACE_SECONDS = 2.0
-
-ChartResult = ManifestItem | ManifestFailure
 
 
 class OutcomeKind(StrEnum):
@@ -160,28 +154,19 @@ class StepPipeline:
 
     def _make_charts(self, claim: Claim, order: ExportOrder, step_budget: StepBudget) -> list[ChartResult]:
         budget = step_budget.part(reserve_seconds=self._reserve_seconds())
-        candles = _ReadOnce(partial(self._artifacts.read_candles, order.ohlcv_uri, budget=budget))
-        executor = ThreadPoolExecutor(self._limits.request_concurrency, thread_name_prefix="chart")
-        try:
-            futures = [
-                executor.submit(
-                    contextvars.copy_context().run, self._one_chart, claim, order, name, candles, budget
-                )
-                for name in order.template_ids
-            ]
-            _wait_for_charts(futures, budget)
-        finally:
-            # A call that hangs past its time is left behind: its budget lets it pay for nothing more.
-            budget.stop(_out_of_time())
-            executor.shutdown(wait=False, cancel_futures=True)
-        step_budget.check_stopped()
-        return [_result_of(future, name) for future, name in zip(futures, order.template_ids, strict=True)]
+        candles = ReadOnce(partial(self._artifacts.read_candles, order.ohlcv_uri, budget=budget))
+        return make_side_by_side(
+            partial(self._one_chart, claim, order, candles, budget),
+            order.template_ids,
+            threads=self._limits.request_concurrency,
+            budget=budget,
+        )
 
     def _reserve_seconds(self) -> float:
         return min(MANIFEST_RESERVE_SECONDS, RESERVE_SHARE * self._limits.step_timeout_seconds)
 
     def _one_chart(
-        self, claim: Claim, order: ExportOrder, template_id: str, candles: _ReadOnce, budget: StepBudget
+        self, claim: Claim, order: ExportOrder, candles: ReadOnce, budget: StepBudget, template_id: str
     ) -> ManifestItem:
         budget.check()
         template = self._templates.get(template_id)
@@ -193,7 +178,7 @@ class StepPipeline:
             read_candles=candles,
             budget=budget,
         )
-        image = self._provider.chart(request)
+        image = self._ask_provider(request)
         check_png(image.png, width=request.width, height=request.height, max_bytes=self._limits.max_png_bytes)
         return ManifestItem(
             template_id=template_id,
@@ -202,6 +187,17 @@ class StepPipeline:
             generated_at=claim.started_at,
             meta={**image.meta, "provider": image.provider},
         )
+
+    def _ask_provider(self, request: ChartRequest) -> ChartImage:
+        """The provider's chart; an error that nobody foresaw fails this request and not the whole step."""
+        try:
+            return self._provider.chart(request)
+        except WorkerError:
+            raise
+        except Exception as error:
+            log.error(Event.INTERNAL_ERROR, f"The chart provider failed: {error!r:.300}", exc_info=error)
+            kind = type(error).__name__
+            raise RenderFailed(f"The chart could not be made: unexpected {kind}.") from error
 
     def _store(
         self, claim: Claim, order: ExportOrder, template_id: str, image: ChartImage, budget: StepBudget
@@ -244,64 +240,6 @@ class StepPipeline:
         uri = self._artifacts.write_manifest(folder.manifest_name, content, budget=budget)
         log.info(Event.MANIFEST_WRITTEN, f"Wrote {uri}", manifestUri=uri, sizeBytes=len(content))
         return uri
-
-
-class _ReadOnce:
-    """The step's candles, read by the first chart that asks; the others get the same bytes or error."""
-
-    def __init__(self, read: Callable[[], bytes]) -> None:
-        self._read = read
-        self._lock = threading.Lock()
-        self._result: bytes | WorkerError | None = None
-
-    def __call__(self) -> bytes:
-        with self._lock:
-            if self._result is None:
-                try:
-                    self._result = self._read()
-                except WorkerError as error:
-                    self._result = error
-        if isinstance(self._result, WorkerError):
-            raise self._result
-        return self._result
-
-
-def _wait_for_charts(futures: Sequence[Future[ManifestItem]], budget: StepBudget) -> None:
-    """Wait until all are done, the time is over or the step is stopped; the last two give a short grace."""
-    over = threading.Event()
-    budget.on_stop(lambda _error: over.set())
-
-    def note(_future: Future[ManifestItem]) -> None:
-        if all(future.done() for future in futures):
-            over.set()
-
-    for future in futures:
-        future.add_done_callback(note)
-    over.wait(budget.remaining_seconds())
-    wait(futures, timeout=OVERRUN_GRACE_SECONDS)
-
-
-def _out_of_time() -> StepTimedOut:
-    return StepTimedOut("The step's time ended before this chart was made.")
-
-
-def _result_of(future: Future[ManifestItem], template_id: str) -> ChartResult:
-    """The chart's item, or its failure; what is no failure of the request is raised."""
-    if not future.done() or future.cancelled():
-        return _failure(template_id, _out_of_time())
-    error = future.exception()
-    if error is None:
-        return future.result()
-    if isinstance(error, RequestError):
-        return _failure(template_id, error)
-    raise error
-
-
-def _failure(template_id: str, error: RequestError) -> ManifestFailure:
-    log.warning(
-        Event.CHART_FAILED, error.message, chartTemplateId=template_id, code=error.code, details=error.details
-    )
-    return ManifestFailure(template_id=template_id, error=error.as_step_error())
 
 
 def _step_error(results: Sequence[ChartResult], order: ExportOrder, manifest_uri: str) -> StepError:

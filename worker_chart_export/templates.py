@@ -5,6 +5,7 @@ Template documents live in `chart_templates/{chartTemplateId}` and belong to peo
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -101,6 +102,10 @@ def _check_request(template_id: str, request: Mapping[str, Any]) -> None:
         raise _invalid(template_id, "request.format", "png", request["format"])
     for name in ("studies", "drawings"):
         _check_named_entries(template_id, name, request.get(name, []))
+    try:
+        json.dumps(request, allow_nan=False)
+    except (TypeError, ValueError) as error:  # a timestamp, bytes, a reference, NaN: Firestore holds them
+        raise _invalid(template_id, "request", f"what JSON can hold ({error})", request) from error
 
 
 def _check_named_entries(template_id: str, name: str, entries: object) -> None:

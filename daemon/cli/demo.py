@@ -19,13 +19,12 @@ from daemon.demo.daemon_process import DaemonProcess
 from daemon.demo.gallery import render_gallery
 from daemon.demo.live_view import COLOURS, LiveView
 from daemon.demo.results import StepResult, collect_result
-from daemon.demo.stage import DemoStep, Stage
+from daemon.demo.stage import EMULATORS, DemoStep, Stage
 from daemon.exit_codes import ExitCode
 from localcloud import LocalCloud
 
 NAME = "demo"
 EXAMPLES = "Examples: worker-chart-export demo | worker-chart-export demo --output /srv/gallery"
-EMULATORS = ("PUBSUB_EMULATOR_HOST", "FIRESTORE_EMULATOR_HOST", "STORAGE_EMULATOR_HOST")
 TIMEOUT_SECONDS = 60.0
 
 
@@ -58,13 +57,11 @@ def command(
 
 
 def _cloud(resources: ExitStack) -> dict[str, str]:
-    """Where the services are: what the environment names, else embedded; put where Google's clients look."""
+    """Where the services are: what the environment names, else embedded."""
     named = {name: os.environ[name] for name in EMULATORS if os.environ.get(name)}
     cloud = resources.enter_context(LocalCloud.start())
     project = {"GOOGLE_CLOUD_PROJECT": os.environ.get("GOOGLE_CLOUD_PROJECT") or cloud.project}
-    environment = {**cloud.environment(), **project, **named}
-    os.environ.update(environment)
-    return environment
+    return {**cloud.environment(), **project, **named}
 
 
 def _places(environment: dict[str, str]) -> str:

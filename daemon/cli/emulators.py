@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import shlex
 import signal
-import threading
 from typing import Annotated
 
 import typer
 
 from daemon.demo.stage import DEMO_BUCKET, SUBSCRIPTION, Stage
+from daemon.signals import STOP_SIGNALS, block_stop_signals
 from localcloud import LocalCloud
 from localcloud.cloud import Ports
 
@@ -31,9 +31,7 @@ def command(
     ] = False,
 ) -> None:
     """Start the embedded Pub/Sub, Firestore and Storage and print the export lines; Ctrl-C ends them."""
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    block_stop_signals()
     ports = Ports(pubsub=pubsub_port, firestore=firestore_port, storage=storage_port)
     with LocalCloud.start(project=project, ports=ports) as cloud:
         environment = cloud.environment()
@@ -44,4 +42,4 @@ def command(
             environment |= {"PUBSUB_SUBSCRIPTION": SUBSCRIPTION, "CHARTS_BUCKET": f"gs://{DEMO_BUCKET}"}
         for name, value in environment.items():
             typer.echo(f"export {name}={shlex.quote(value)}")
-        stop.wait()
+        signal.sigwait(STOP_SIGNALS)

@@ -6,6 +6,7 @@ The one place of the whole project that creates cloud resources; it works on emu
 from __future__ import annotations
 
 import json
+import os
 import secrets
 from contextlib import suppress
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from worker_chart_export.clock import rfc3339
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+EMULATORS = ("PUBSUB_EMULATOR_HOST", "FIRESTORE_EMULATOR_HOST", "STORAGE_EMULATOR_HOST")
 TOPIC = "flow-steps"
 SUBSCRIPTION = "chart-export"
 DEMO_BUCKET = "charts-demo"
@@ -47,10 +49,12 @@ class Stage:
 
     Args:
         environment: `GOOGLE_CLOUD_PROJECT`, `PUBSUB_EMULATOR_HOST`, `FIRESTORE_EMULATOR_HOST` and
-            `STORAGE_EMULATOR_HOST`. The clients read the latter three from the process's own environment.
+            `STORAGE_EMULATOR_HOST`; put into this process's environment, where Google's clients look.
     """
 
     def __init__(self, environment: Mapping[str, str]) -> None:
+        # All must be there: a client without its emulator would go to Google Cloud itself.
+        os.environ.update({name: environment[name] for name in ("GOOGLE_CLOUD_PROJECT", *EMULATORS)})
         self.project = environment["GOOGLE_CLOUD_PROJECT"]
         self._publisher = PublisherClient()
         self._subscriber = SubscriberClient()

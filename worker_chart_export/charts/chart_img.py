@@ -7,17 +7,24 @@ This is the plain call on the first account: no counting, no second account.
 from __future__ import annotations
 
 import json
+import re
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import httpx
-from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
+from tenacity import Retrying, retry_if_exception, wait_random_exponential
 
 from worker_chart_export.charts.base import ChartImage
-from worker_chart_export.charts.png import check_png
-from worker_chart_export.errors import ChartApiFailed, ChartApiLimitExceeded, RequestError
+from worker_chart_export.charts.png import SIGNATURE, check_png
+from worker_chart_export.errors import (
+    ChartApiFailed,
+    ChartApiLimitExceeded,
+    ChartTooLarge,
+    RequestError,
+)
 from worker_chart_export.logs import Event, log
+from worker_chart_export.retry import full_jitter_seconds
 
 if TYPE_CHECKING:
     from tenacity import RetryCallState
@@ -40,21 +47,45 @@ RATE_LIMITED = 429
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Account:
-    """One Chart-IMG account. The key is kept out of every repr."""
+    """One Chart-IMG account. The key is kept out of every repr.
+
+    Raises:
+        ValueError: The key can't stand in an HTTP header.
+    """
 
     account_id: str
     api_key: str
+
+    def __post_init__(self) -> None:
+        if re.fullmatch(r"[\x21-\x7e]+", self.api_key) is None:
+            raise ValueError(f"api_key of account {self.account_id!r}: expected printable ASCII")
 
     def __repr__(self) -> str:
         return f"Account(account_id={self.account_id!r})"
 
 
 class _Unusable(ChartApiFailed):
-    """One answer that is no chart, or no answer at all; `retryable` says whether asking again makes sense."""
+    """One answer that is no chart, or no answer at all; `again` says whether asking again makes sense."""
 
     def __init__(self, message: str, *, again: bool, **details: Any) -> None:
         super().__init__(message, **details)
         self.again = again
+
+
+class _TooFast(_Unusable):
+    """A 429 for asking too often: no attempt, ask again a second later."""
+
+
+class _Attempts:
+    """Counts what counts as an attempt of one chart, for `tenacity` to stop by."""
+
+    def __init__(self) -> None:
+        self._failed = 0
+
+    def are_used_up(self, state: RetryCallState) -> bool:
+        """Whether the answer just had was the last attempt."""
+        self._failed += not isinstance(_error_of(state), _TooFast)
+        return self._failed >= MAX_ATTEMPTS
 
 
 class ChartImgProvider:
@@ -85,13 +116,14 @@ class ChartImgProvider:
 
         Raises:
             ChartApiFailed: There is none to be had.
+            ChartTooLarge: It is larger than its readers accept.
             ChartApiLimitExceeded: The account is used up.
             StepTimedOut: The step's time is over.
         """
         attempts = Retrying(
             retry=retry_if_exception(lambda error: isinstance(error, _Unusable) and error.again),
-            stop=stop_after_attempt(MAX_ATTEMPTS),
-            wait=_full_jitter,
+            stop=_Attempts().are_used_up,
+            wait=_pause_seconds,
             sleep=request.budget.sleep,
             reraise=True,
         )
@@ -100,10 +132,11 @@ class ChartImgProvider:
     def _ask_once(self, request: ChartRequest) -> ChartImage:
         request.budget.check()
         started = time.monotonic()
-        status, outcome = 0, "ok"
+        status, outcome = 0, "stopped"
         try:
             status, body = self._post(request)
             self._check(status, body, request)
+            outcome = "ok"
         except RequestError as error:
             outcome = str(error.code)
             raise
@@ -133,21 +166,16 @@ class ChartImgProvider:
                 timeout=timeout,
             ) as response:
                 return response.status_code, _read_body(response, request.budget)
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:
             request.budget.check()
-            kind = type(error).__name__
-            raise _Unusable(f"Chart-IMG did not answer: {kind}.", again=True, cause=str(error)) from error
+            kind, cause = type(error).__name__, self._without_key(str(error))
+            # `from None`: a refusal to send the key quotes it, and a traceback would show that.
+            raise _Unusable(f"Chart-IMG did not answer: {kind}.", again=True, cause=cause) from None
 
     def _check(self, status: int, body: bytes, request: ChartRequest) -> None:
         """Return if the answer is the chart asked for."""
-        if status == httpx.codes.OK:
-            try:
-                check_png(body, width=request.width, height=request.height, max_bytes=self._max_png_bytes)
-            except ChartApiFailed as error:
-                raise _Unusable(error.message, again=True, httpStatus=status, **error.details) from error
-            return
-        words = api_words(body)
-        if status == RATE_LIMITED and "limit exceeded" in words.lower():
+        words = "" if body.startswith(SIGNATURE) else self._without_key(api_words(body))
+        if "limit exceeded" in words.lower():
             log.warning(
                 Event.CHART_API_LIMIT_EXCEEDED,
                 "The Chart-IMG account is used up for today",
@@ -158,12 +186,20 @@ class ChartImgProvider:
                 httpStatus=status,
                 accountId=self._account.account_id,
             )
-        raise _Unusable(
-            f"Chart-IMG answered {status}: {words}",
-            again=status in SERVER_TROUBLE or status == RATE_LIMITED,
-            httpStatus=status,
-            apiMessage=words,
-        )
+        if status == httpx.codes.OK:
+            try:
+                check_png(body, width=request.width, height=request.height, max_bytes=self._max_png_bytes)
+            except ChartApiFailed as error:
+                raise _Unusable(error.message, again=True, httpStatus=status, **error.details) from error
+            return
+        kind = _TooFast if status == RATE_LIMITED else _Unusable
+        again = status in SERVER_TROUBLE or status == RATE_LIMITED
+        said = f"Chart-IMG answered {status}: {words}"
+        raise kind(said, again=again, httpStatus=status, apiMessage=words)
+
+    def _without_key(self, words: str) -> str:
+        """Servers and libraries quote what they refuse."""
+        return words.replace(self._account.api_key, "(key)")
 
 
 def _read_body(response: httpx.Response, budget: StepBudget) -> bytes:
@@ -173,12 +209,18 @@ def _read_body(response: httpx.Response, budget: StepBudget) -> bytes:
         body += chunk
         budget.check()
         if len(body) > MAX_BODY_BYTES:
-            raise _Unusable(f"Chart-IMG answered with more than {MAX_BODY_BYTES} bytes.", again=True)
+            raise ChartTooLarge(f"Chart-IMG answered with more than {MAX_BODY_BYTES} bytes.")
     return bytes(body)
 
 
-def _full_jitter(state: RetryCallState) -> float:
-    """0.5-8 s, drawn evenly up to a bound that doubles with each attempt."""
+def _error_of(state: RetryCallState) -> BaseException | None:
+    return state.outcome.exception() if state.outcome else None
+
+
+def _pause_seconds(state: RetryCallState) -> float:
+    """About a second after a rate 429; else 0.5-8 s, drawn evenly up to a bound that doubles each time."""
+    if isinstance(_error_of(state), _TooFast):
+        return full_jitter_seconds(least=0.5, most=1.5)
     return max(LEAST_DELAY_SECONDS, wait_random_exponential(multiplier=1, max=MOST_DELAY_SECONDS)(state))
 
 

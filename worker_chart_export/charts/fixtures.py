@@ -42,11 +42,19 @@ class FixtureProvider:
         """The fixture picture, or the fixture error.
 
         Raises:
-            ChartApiMockMissing: There is neither.
+            ChartApiMockMissing: There is neither that can be read.
             ChartApiFailed: There is an error fixture.
             ChartApiLimitExceeded: There is an error fixture of status 429.
         """
         stem = fixture_stem(request)
+        try:
+            return self._answer(stem)
+        except OSError as error:  # not readable, or a name longer than the file system takes
+            raise ChartApiMockMissing(
+                f"The fixture {stem}.png can't be read: {error.strerror}.", fixture=f"{stem}.png"
+            ) from error
+
+    def _answer(self, stem: str) -> ChartImage:
         picture = self._folder / f"{stem}.png"
         if picture.is_file():
             return ChartImage(png=picture.read_bytes(), provider="mock", meta={"fixture": picture.name})

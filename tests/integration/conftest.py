@@ -1,0 +1,17 @@
+"""Each test runs on the embedded cloud and on Google's official emulators."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.scene import scene_on
+
+
+@pytest.fixture(params=["embedded", pytest.param("official", marks=pytest.mark.official)])
+def scene(request, cloud):
+    """A scene on one cloud after the other; Storage and Chart-IMG are always embedded."""
+    environment = cloud.environment()
+    if request.param == "official":
+        environment |= request.getfixturevalue("official").environment()
+    with scene_on(environment, cloud) as found:
+        yield found

@@ -1,0 +1,113 @@
+"""Settlement over real Pub/Sub servers: what the dispositions mean for the subscription."""
+
+from __future__ import annotations
+
+import queue
+import time
+from contextlib import contextmanager
+
+import pytest
+
+from daemon.disposition import Ack, Defer, Nack, Reject
+from daemon.publisher import Publisher
+from daemon.quarantine import Quarantine
+from daemon.settings import Settings, load_settings
+from daemon.settlement import Settlement
+from daemon.subscriber import Subscriber
+from tests.clouds import clients_find
+from worker_chart_export.errors import BackendRefused
+
+
+@contextmanager
+def pulling(scene, settlement, dispositions):
+    """A stream whose n-th delivery is settled with the n-th disposition; yields a queue of deliveries."""
+    arrived = queue.Queue()
+    remaining = iter(dispositions)
+
+    def callback(message):
+        settlement.settle(message, next(remaining))
+        arrived.put((time.monotonic(), message))
+
+    with clients_find(scene.settings()):
+        subscriber = Subscriber(load_settings(Settings))
+        stream = subscriber.open(callback)
+        try:
+            yield arrived
+        finally:
+            stream.cancel()
+            stream.result(timeout=20)
+            subscriber.close()
+
+
+@pytest.fixture
+def quarantine(scene):
+    """The scene's quarantine."""
+    publisher = Publisher()
+    yield Quarantine(publisher=publisher, topic=scene.quarantine_topic, subscription=scene.subscription)
+    publisher.close()
+
+
+def test_a_deferred_message_comes_back_after_its_delay(scene):
+    """A deferral is a delayed nack: nothing before the delay, the message right after it."""
+    with pulling(
+        scene, Settlement(None), [Defer(delay_seconds=3, reason="test"), Ack(reason="test")]
+    ) as arrived:
+        scene.publish(b"x")
+        first, _ = arrived.get(timeout=20)
+        second, _ = arrived.get(timeout=20)
+    assert 2.5 <= second - first <= 6
+
+
+def test_a_nacked_message_comes_back_at_once(scene):
+    """A nack is for somebody else to take, now."""
+    with pulling(scene, Settlement(None), [Nack(reason="test"), Ack(reason="test")]) as arrived:
+        scene.publish(b"x")
+        first, _ = arrived.get(timeout=20)
+        second, _ = arrived.get(timeout=20)
+    assert second - first < 2
+
+
+@pytest.mark.parametrize(
+    ("attributes", "kept"),
+    [
+        ({"timeout": "1", "data": "x", "retry": "y"}, True),
+        ({f"k{number}": "v" for number in range(100)}, False),
+    ],
+)
+def test_a_rejected_message_is_quarantined_with_its_attributes_if_they_fit(
+    scene, quarantine, attributes, kept
+):
+    """Whatever the attributes are called; those that don't fit beside the reason are left out."""
+    rejection = Reject(reason="body_not_json", detail="body: expected JSON")
+    with pulling(scene, Settlement(quarantine), [rejection]) as arrived:
+        publish_raw(scene, attributes)
+        _, message = arrived.get(timeout=20)
+    (found,) = scene.quarantined(1)
+    assert found.data == b"bad"
+    origin = {
+        "reason": "body_not_json",
+        "sourceMessageId": message.message_id,
+        "sourceSubscription": scene.subscription,
+    }
+    expected = {**attributes, "detail": rejection.detail, **origin} if kept else origin
+    assert dict(found.attributes) == expected
+
+
+def publish_raw(scene, attributes):
+    """Publish with attributes that the client's own `publish` would take for its arguments."""
+    publisher = Publisher()
+    publisher.publish(scene.topic, b"bad", attributes)
+    publisher.close()
+
+
+def test_a_missing_subscription_is_refused_and_a_present_one_is_not(scene):
+    """The probe tells them apart without any further permission."""
+    with clients_find(scene.settings()):
+        subscriber = Subscriber(load_settings(Settings))
+        subscriber.probe()
+        subscriber.close()
+    with clients_find(scene.settings(PUBSUB_SUBSCRIPTION="nobody-made-this")):
+        subscriber = Subscriber(load_settings(Settings))
+        with pytest.raises(BackendRefused, match="NotFound"):
+            subscriber.probe()
+        subscriber.close()

@@ -1,0 +1,21 @@
+"""Scenes for daemon processes: on the embedded cloud, and on Google's official emulators."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.scene import scene_on
+
+
+@pytest.fixture
+def scene(cloud):
+    """A scene on an embedded cloud of the test's own."""
+    with scene_on(cloud.environment(), cloud) as found:
+        yield found
+
+
+@pytest.fixture
+def official_scene(official, cloud):
+    """A scene on the official Pub/Sub and Firestore emulators; Storage and Chart-IMG are embedded."""
+    with scene_on({**cloud.environment(), **official.environment()}, cloud) as found:
+        yield found

@@ -1,0 +1,100 @@
+"""What a daemon process says when it can't go on, and that it goes on when it can."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+
+from tests.daemons import DaemonUnderTest
+from tests.scene import ready
+
+
+@pytest.mark.official
+def test_a_missing_subscription_is_exit_3(official_scene):
+    """Nobody can work a subscription that is not there; the line says which."""
+    missing = f"projects/{official_scene.project}/subscriptions/nobody-made-this"
+    with official_scene.daemon(PUBSUB_SUBSCRIPTION=missing) as daemon:
+        assert daemon.wait(30) == 3
+    assert daemon.named("daemon_started") == []
+    assert any(missing in line["message"] or "NotFound" in line["message"] for line in daemon.events)
+    assert daemon.other_output == []
+
+
+@pytest.mark.official
+def test_a_subscription_deleted_later_is_exit_3(official_scene):
+    """The stream's end is noticed, and is no reason to pull for ever."""
+    with official_scene.daemon().started() as daemon:
+        official_scene.subscriber.delete_subscription(subscription=official_scene.subscription)
+        assert daemon.wait(60) == 3
+    assert daemon.other_output == []
+
+
+def test_missing_credentials_are_exit_3():
+    """Without an emulator and without credentials there is nothing to try; one line says so."""
+    settings = {
+        "GOOGLE_CLOUD_PROJECT": "p",
+        "PUBSUB_SUBSCRIPTION": "charts",
+        "CHARTS_BUCKET": "gs://charts",
+        "CHARTS_API_MODE": "local",
+        "HEALTH_PORT": "0",
+        "NO_GCE_CHECK": "true",
+        "HOME": "/nonexistent",
+    }
+    with DaemonUnderTest(settings) as daemon:
+        assert daemon.wait(30) == 3
+    assert "credentials" in daemon.events[-1]["message"]
+    assert daemon.other_output == []
+
+
+def test_bad_settings_are_exit_2_and_all_named():
+    """One run is enough to learn of every wrong setting."""
+    with DaemonUnderTest(
+        {"CHARTS_BUCKET": "charts", "WORKER_CONCURRENCY": "many", "LOG_FORMAT": "xml"}
+    ) as daemon:
+        assert daemon.wait(30) == 2
+    words = "\n".join(line["message"] for line in daemon.events)
+    for name in (
+        "GOOGLE_CLOUD_PROJECT",
+        "PUBSUB_SUBSCRIPTION",
+        "CHARTS_BUCKET",
+        "CHART_IMG_ACCOUNTS_JSON",
+        "WORKER_CONCURRENCY",
+        "LOG_FORMAT",
+    ):
+        assert name in words
+    assert daemon.other_output == []
+
+
+def test_a_busy_health_port_is_exit_2(scene):
+    """Two daemons can't share a port; the line names the setting."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with scene.daemon(HEALTH_PORT=str(taken.getsockname()[1])) as daemon:
+            assert daemon.wait(30) == 2
+    assert "HEALTH_PORT" in daemon.events[-1]["message"]
+
+
+def test_pubsub_that_is_merely_away_is_waited_for(scene):
+    """The daemon starts without its backend, keeps trying, and works once it is there."""
+    scene.cloud.pubsub.stop()
+    with scene.daemon() as daemon:
+        daemon.wait_for_event("stream_ended")
+        assert daemon.process.poll() is None
+        scene.cloud.pubsub.start()
+        daemon.started()
+        assert ready(daemon) == (200, {"status": "ok"})
+        run_id, (step_id,) = scene.put_run()
+        scene.publish_step(run_id, step_id)
+        daemon.wait_for_event("step_completed")
+        assert daemon.terminate() == 0
+    assert scene.step(run_id, step_id)["status"] == "SUCCEEDED"
+
+
+def test_a_daemon_without_a_stream_can_be_stopped(scene):
+    """A signal ends the waiting for Pub/Sub too."""
+    scene.cloud.pubsub.stop()
+    with scene.daemon() as daemon:
+        daemon.wait_for_event("stream_ended")
+        assert daemon.terminate(10) == 0

@@ -1,0 +1,146 @@
+"""The main job by a real daemon process on the official emulators."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from jsonschema import Draft202012Validator
+
+from daemon.demo.stage import EVENT_UPDATED
+from tests.daemons import ROOT
+from tests.scene import SECRET_KEY
+
+#: Each by a rule of the message formats; the code it is quarantined under.
+BAD_MESSAGES = [
+    (b"not json", {}, "body_not_json"),
+    (b"\xff\xfe", {}, "body_not_json"),
+    (b"[" * 30000, {}, "body_not_json"),
+    (b"[1, 2]", {}, "body_not_object"),
+    (b"{}", {}, "run_id_missing"),
+    (b'{"runId": 7}', {}, "run_id_invalid"),
+    (b'{"runId": "../../etc"}', {}, "run_id_invalid"),
+    (b'{"runId": "__run__"}', {}, "run_id_invalid"),
+    (b'{"runId": "r", "stepId": "a.b"}', {}, "step_id_invalid"),
+    (b'{"runId": "r", "stepId": "' + b"x" * 257 + b'"}', {}, "step_id_invalid"),
+    (b'{"runId": "' + b"x" * 70000 + b'"}', {}, "body_too_large"),
+    (b"", {"ce-type": EVENT_UPDATED, "ce-id": "1"}, "subject_missing"),
+]
+
+
+@pytest.mark.official
+def test_twenty_steps_published_three_times_and_twelve_bad_messages(official_scene):
+    """Each step is worked once, each chart paid for once, each bad message quarantined with its reason."""
+    scene = official_scene
+    run_id, step_ids = scene.put_run(steps=20, charts=2)
+    with scene.daemon().started() as daemon:
+        for _ in range(3):
+            for step_id in step_ids:
+                scene.publish_step(run_id, step_id)
+        for data, attributes, _reason in BAD_MESSAGES:
+            scene.publish(data, **attributes)
+        daemon.wait_for_event("message_settled", count=60 + len(BAD_MESSAGES), timeout_seconds=60)
+        assert daemon.process.poll() is None
+        assert daemon.terminate() == 0
+
+    steps = scene.run(run_id)["steps"]
+    assert [steps[step_id]["status"] for step_id in step_ids] == ["SUCCEEDED"] * 20
+    assert len(scene.cloud.chart_img.requests) == 40
+    assert len(scene.object_names()) == 20 * 3
+    assert all(stored.metageneration == 1 for stored in scene.objects.list_blobs(scene.bucket))
+    assert scene.cloud.storage.calls["objects.insert"] == 20 * 3
+
+    quarantined = scene.quarantined(len(BAD_MESSAGES))
+    assert sorted(message.attributes["reason"] for message in quarantined) == sorted(
+        reason for _data, _attributes, reason in BAD_MESSAGES
+    )
+    assert {message.data for message in quarantined} == {data for data, _attributes, _reason in BAD_MESSAGES}
+    assert all(message.attributes["sourceMessageId"] for message in quarantined)
+    assert {message.attributes["sourceSubscription"] for message in quarantined} == {scene.subscription}
+
+    assert daemon.other_output == []
+    assert all({"severity", "message", "time", "event"} <= line.keys() for line in daemon.events)
+    assert SECRET_KEY not in json.dumps(daemon.events)
+
+
+@pytest.mark.official
+def test_only_the_closed_step_object_is_written(official_scene):
+    """A finished step holds no field beyond its schema; siblings in `outputs` and other steps survive."""
+    scene = official_scene
+    expires = {"expires_at": "2030-01-01T00:00:00Z"}
+    error = {"code": "CHART_API_FAILED", "message": "an earlier attempt"}
+    run_id, (step_id,) = scene.put_run(outputs=expires, error=error)
+    before = scene.run(run_id)
+    with scene.daemon().started() as daemon:
+        scene.publish_step(run_id, step_id)
+        daemon.wait_for_event("message_settled")
+        assert daemon.terminate() == 0
+    after = scene.run(run_id)
+
+    schema = json.loads((ROOT / "worker_chart_export/contracts/flow_run.schema.json").read_text())
+    assert list(Draft202012Validator(schema).iter_errors(after)) == []
+    step = after["steps"].pop(step_id)
+    manifest_uri = f"gs://{scene.bucket}/charts/{run_id}/{step_id}/manifest.json"
+    assert step["outputs"] == {**expires, "gcs_uri": manifest_uri, "outputsManifestGcsUri": manifest_uri}
+    assert step["status"] == "SUCCEEDED"
+    assert "error" not in step
+    old = before["steps"].pop(step_id)
+    untouched = set(old) - {"status", "outputs", "error"}
+    assert {name: step[name] for name in untouched} == {name: old[name] for name in untouched}
+    assert set(step) == set(old) - {"error"} | {"finishedAt"}
+    assert after == before
+
+
+def test_a_run_alone_is_worked_in_one_slot(scene):
+    """A message that names only the run, here a Firestore event: every eligible step is worked."""
+    run_id, step_ids = scene.put_run(steps=3, charts=1)
+    with scene.daemon().started() as daemon:
+        scene.publish(
+            b"\x0a\x00protobuf", **{"ce-type": EVENT_UPDATED, "ce-subject": f"documents/flow_runs/{run_id}"}
+        )
+        daemon.wait_for_event("message_settled")
+        assert daemon.terminate() == 0
+    assert {scene.step(run_id, step_id)["status"] for step_id in step_ids} == {"SUCCEEDED"}
+    assert [line["stepId"] for line in daemon.named("step_completed")] == step_ids
+
+
+def test_charts_are_drawn_here_from_candles(scene):
+    """In `local` mode a step needs no chart API: its candles come from the OHLCV step it depends on."""
+    candles = (ROOT / "worker_chart_export/samples/ohlcv/IBM_1d.json").read_bytes()
+    scene.objects.bucket(scene.bucket).blob("ohlcv.json").upload_from_string(candles)
+    run_id, (step_id,) = scene.put_run(charts=5)
+    with scene.daemon(CHARTS_API_MODE="local", CHART_IMG_ACCOUNTS_JSON=None).started() as daemon:
+        scene.publish_step(run_id, step_id)
+        daemon.wait_for_event("message_settled")
+        assert daemon.terminate() == 0
+    manifest = scene.manifest(run_id, step_id)
+    assert [item["meta"]["provider"] for item in manifest["items"]] == ["local"] * 5
+    assert scene.cloud.chart_img.requests == []
+    assert scene.cloud.storage.calls["objects.download"] == 1 + 1  # the candles once, this test's manifest
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "words"),
+    [
+        ({"inputs": {"requests": []}}, "VALIDATION_FAILED", "inputs.requests"),
+        ({"inputs": {"requests": [{"chartTemplateId": "a/b"}]}}, "VALIDATION_FAILED", "chartTemplateId"),
+        ({"inputs": {"requests": [{"chartTemplateId": "none"}]}}, "VALIDATION_FAILED", "none"),
+        (
+            {"inputs": {"minImages": 2, "requests": [{"chartTemplateId": "ctpl_price_ma1226_vol_v1"}]}},
+            "VALIDATION_FAILED",
+            "inputs.minImages",
+        ),
+        ({"timeframe": "13q"}, "VALIDATION_FAILED", "timeframe"),
+    ],
+)
+def test_a_step_that_asks_for_nonsense_fails_with_the_field(scene, change, code, words):
+    """The step's error names the field; nothing is paid for; the message is done with."""
+    run_id, (step_id,) = scene.put_run(**change)
+    with scene.daemon().started() as daemon:
+        scene.publish_step(run_id, step_id)
+        assert daemon.wait_for_event("message_settled")[0]["disposition"] == "ack"
+    step = scene.step(run_id, step_id)
+    assert step["status"] == "FAILED"
+    assert step["error"]["code"] == code
+    assert words in step["error"]["message"]
+    assert scene.cloud.chart_img.requests == []

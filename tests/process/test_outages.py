@@ -1,0 +1,83 @@
+"""Backends that fail while a daemon process works: no step is lost and nothing is paid for twice."""
+
+from __future__ import annotations
+
+import json
+
+from localcloud.faults import Fault
+
+
+def test_a_full_stop_of_pubsub_is_survived(scene):
+    """The stream comes back by itself, and so does the work."""
+    with scene.daemon().started() as daemon:
+        scene.cloud.pubsub.stop()
+        scene.cloud.pubsub.start()
+        run_id, (step_id,) = scene.put_run()
+        scene.publish_step(run_id, step_id)
+        daemon.wait_for_event("step_completed", timeout_seconds=60)
+        assert daemon.terminate() == 0
+    assert scene.step(run_id, step_id)["status"] == "SUCCEEDED"
+
+
+def test_an_unavailable_firestore_defers_the_message(scene):
+    """The message comes back later; meanwhile it holds no thread, and the step is untouched."""
+    scene.cloud.firestore.faults.add(Fault(method="BatchGetDocuments", error="PERMISSION_DENIED", times=1))
+    run_id, (step_id,) = scene.put_run()
+    with scene.daemon().started() as daemon:
+        scene.publish_step(run_id, step_id)
+        settled = daemon.wait_for_event("message_settled")[0]
+        assert settled["disposition"] == "defer"
+        assert 1 <= settled["delaySeconds"] <= 60
+        daemon.wait_for_event("step_completed", timeout_seconds=settled["delaySeconds"] + 20)
+        assert daemon.terminate() == 0
+    assert scene.step(run_id, step_id)["status"] == "SUCCEEDED"
+
+
+def test_a_finalize_whose_answer_is_lost_counts(scene):
+    """The commit took effect and the answer did not arrive: the step is finalized once, and so reported."""
+    run_id, (step_id,) = scene.put_run()
+    scene.cloud.firestore.faults.add(
+        Fault(method="Commit", match=run_id, error="UNAVAILABLE", after_effect=True, skip=1, times=1)
+    )
+    with scene.daemon().started() as daemon:
+        scene.publish_step(run_id, step_id)
+        daemon.wait_for_event("step_completed")
+        assert daemon.terminate() == 0
+    assert daemon.named("finalize_refused") == []
+    assert scene.step(run_id, step_id)["status"] == "SUCCEEDED"
+
+
+def test_an_upload_whose_answer_is_lost_is_no_failure(scene):
+    """The retry finds the object there; the chart is in the manifest and was paid for once."""
+    scene.cloud.storage.faults.add(Fault(method="objects.insert", error=503, after_effect=True, times=3))
+    run_id, (step_id,) = scene.put_run(charts=2)
+    with scene.daemon().started() as daemon:
+        scene.publish_step(run_id, step_id)
+        daemon.wait_for_event("step_completed")
+        assert daemon.terminate() == 0
+    assert len(scene.manifest(run_id, step_id)["items"]) == 2
+    assert len(scene.cloud.chart_img.requests) == 2
+
+
+def test_a_bucket_that_refuses_fails_the_step_with_its_code(scene):
+    """A refusal is the request's failure, with the bucket's own words; the daemon lives on."""
+    run_id, (step_id,) = scene.put_run(charts=1)
+    with scene.daemon(CHARTS_BUCKET="gs://nobody-made-this").started() as daemon:
+        scene.publish_step(run_id, step_id)
+        daemon.wait_for_event("step_completed")
+        assert daemon.terminate() == 0
+    error = scene.step(run_id, step_id)["error"]
+    assert error["code"] == "MANIFEST_WRITE_FAILED"
+    assert error["details"]["httpStatus"] == 404
+
+
+def test_a_step_of_an_unknown_run_is_looked_for_again(scene):
+    """A message may be ahead of its run: it is deferred, and rejected once its grace is over."""
+    with scene.daemon(NOT_READY_GRACE_SECONDS="1").started() as daemon:
+        scene.publish(json.dumps({"runId": scene.run_id(), "stepId": "s"}).encode())
+        first = daemon.wait_for_event("message_settled")[0]
+        assert (first["disposition"], first["delaySeconds"]) == ("defer", 10)
+        daemon.wait_for_event("message_settled", count=2, timeout_seconds=25)
+        assert daemon.terminate() == 0
+    (message,) = scene.quarantined(1)
+    assert message.attributes["reason"] == "not_ready"

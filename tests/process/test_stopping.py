@@ -1,0 +1,102 @@
+"""Stopping a daemon process with real signals: nothing finished is done again, and it always ends."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+
+import pytest
+
+from localcloud.faults import Fault
+
+
+def start_steps(scene, daemon, *, count, latency_seconds):
+    """Put `count` steps in flight, each waiting for a slow chart."""
+    scene.cloud.chart_img.faults.add(Fault(delay_seconds=latency_seconds))
+    run_id, step_ids = scene.put_run(steps=count, charts=1)
+    for step_id in step_ids:
+        scene.publish_step(run_id, step_id)
+    daemon.wait_until(
+        lambda: sum(line["claimed"] for line in daemon.named("claim_attempt")) >= count, f"{count} claims", 20
+    )
+    return run_id, step_ids
+
+
+@pytest.mark.official
+def test_sigterm_lets_eight_steps_finish_and_loses_no_ack(official_scene):
+    """Exit 0 inside the drain's time; a daemon started afterwards is given none of the messages again."""
+    scene = official_scene
+    with scene.daemon(DRAIN_SECONDS="20").started() as daemon:
+        run_id, step_ids = start_steps(scene, daemon, count=8, latency_seconds=2.0)
+        started = time.monotonic()
+        assert daemon.terminate() == 0
+        assert time.monotonic() - started < 20
+        assert len(daemon.named("step_completed")) == 8
+    assert {scene.step(run_id, step_id)["status"] for step_id in step_ids} == {"SUCCEEDED"}
+
+    with scene.daemon(NOT_READY_GRACE_SECONDS="1").started() as second:
+        # A message ahead of its run comes back after 10 s, as a message whose ack was lost would: the ack
+        # deadline is 10 s. So once it was rejected, the others would have come too.
+        scene.publish(json.dumps({"runId": scene.run_id(), "stepId": "s"}).encode())
+        second.wait_for_event("message_rejected", timeout_seconds=40)
+        assert second.terminate() == 0
+    assert len(second.named("message_received")) == 2
+    assert len(scene.cloud.chart_img.requests) == 8
+
+
+def test_sigint_drains_too(scene):
+    """Ctrl-C is as gentle as SIGTERM."""
+    with scene.daemon().started() as daemon:
+        start_steps(scene, daemon, count=2, latency_seconds=1.0)
+        daemon.signal(signal.SIGINT)
+        assert daemon.wait() == 0
+    assert len(daemon.named("step_completed")) == 2
+
+
+def test_no_message_of_a_finished_step_is_left_after_the_drain(scene):
+    """All acks are flushed before the process ends: the subscription holds nothing any more."""
+    with scene.daemon().started() as daemon:
+        start_steps(scene, daemon, count=8, latency_seconds=1.0)
+        assert daemon.terminate() == 0
+    assert scene.cloud.pubsub.unacked(scene.subscription) == 0
+    assert {line["disposition"] for line in daemon.named("message_settled")} == {"ack"}
+
+
+def test_messages_that_never_started_go_back(scene):
+    """What waits behind busy threads is not lost by a stop: another daemon works it."""
+    scene.cloud.chart_img.faults.add(Fault(delay_seconds=1.5, times=2))
+    run_id, step_ids = scene.put_run(steps=6, charts=1)
+    with scene.daemon(WORKER_CONCURRENCY="2").started() as daemon:
+        for step_id in step_ids:
+            scene.publish_step(run_id, step_id)
+        daemon.wait_for_event("claim_attempt", count=2)
+        assert daemon.terminate() == 0
+    assert len(daemon.named("step_completed")) == 2
+    with scene.daemon().started() as second:
+        second.wait_for_event("step_completed", count=4)
+        assert second.terminate() == 0
+    assert {scene.step(run_id, step_id)["status"] for step_id in step_ids} == {"SUCCEEDED"}
+    assert len(scene.cloud.chart_img.requests) == 6
+
+
+def test_a_step_that_does_not_finish_in_time_is_stopped(scene):
+    """The drain's time bounds the process: the step is interrupted, its message goes back."""
+    with scene.daemon(DRAIN_SECONDS="5").started() as daemon:
+        start_steps(scene, daemon, count=1, latency_seconds=60.0)
+        started = time.monotonic()
+        assert daemon.terminate() == 0
+        assert time.monotonic() - started < 5
+    assert [line["disposition"] for line in daemon.named("message_settled")] == ["nack"]
+
+
+def test_a_second_signal_stops_at_once(scene):
+    """Whoever signals twice does not want to wait."""
+    with scene.daemon(DRAIN_SECONDS="60").started() as daemon:
+        start_steps(scene, daemon, count=1, latency_seconds=60.0)
+        daemon.signal(signal.SIGTERM)
+        daemon.wait_for_event("drain_started")
+        started = time.monotonic()
+        daemon.signal(signal.SIGTERM)
+        assert daemon.wait() == 4
+        assert time.monotonic() - started < 2

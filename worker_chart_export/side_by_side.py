@@ -1,0 +1,109 @@
+"""A step's charts made several at a time: each ends in one item or failure, in the order asked.
+
+Knows threads and time; what making a chart means is its caller's.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import threading
+from concurrent.futures import ThreadPoolExecutor, wait
+from typing import TYPE_CHECKING
+
+from worker_chart_export.errors import RequestError, StepTimedOut, WorkerError
+from worker_chart_export.logs import Event, log
+from worker_chart_export.manifest import ManifestFailure, ManifestItem
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from concurrent.futures import Future
+
+    from worker_chart_export.budget import StepBudget
+
+#: How long a chart that overran the step's time may take to notice it.
+OVERRUN_GRACE_SECONDS = 2.0
+
+ChartResult = ManifestItem | ManifestFailure
+
+
+def make_side_by_side(
+    make: Callable[[str], ManifestItem], template_ids: Sequence[str], *, threads: int, budget: StepBudget
+) -> list[ChartResult]:
+    """Call `make` for each template, at most `threads` at once, until all are done or the budget ends.
+
+    The budget is stopped afterwards, so that whatever still hangs pays for nothing more.
+
+    Returns:
+        An item or a failure for each template, in their order.
+
+    Raises:
+        WorkerError: What the budget was stopped with, or what a call raised that is no failure of its request.
+    """
+    executor = ThreadPoolExecutor(threads, thread_name_prefix="chart")
+    try:
+        futures = [executor.submit(contextvars.copy_context().run, make, name) for name in template_ids]
+        _wait_for(futures, budget)
+        budget.check_stopped()
+    finally:
+        budget.stop(_out_of_time())
+        executor.shutdown(wait=False, cancel_futures=True)
+    return [_result_of(future, name) for future, name in zip(futures, template_ids, strict=True)]
+
+
+class ReadOnce:
+    """The step's candles, read by the first chart that asks; the others get the same bytes or error."""
+
+    def __init__(self, read: Callable[[], bytes]) -> None:
+        self._read = read
+        self._lock = threading.Lock()
+        self._result: bytes | WorkerError | None = None
+
+    def __call__(self) -> bytes:
+        """The bytes, or the error that reading them ended in."""
+        with self._lock:
+            if self._result is None:
+                try:
+                    self._result = self._read()
+                except WorkerError as error:
+                    self._result = error
+        if isinstance(self._result, WorkerError):
+            raise self._result
+        return self._result
+
+
+def _wait_for(futures: Sequence[Future[ManifestItem]], budget: StepBudget) -> None:
+    """Wait until all are done, the time is over or the step is stopped; the last two give a short grace."""
+    over = threading.Event()
+    budget.on_stop(lambda _error: over.set())
+
+    def note(_future: Future[ManifestItem]) -> None:
+        if all(future.done() for future in futures):
+            over.set()
+
+    for future in futures:
+        future.add_done_callback(note)
+    over.wait(budget.remaining_seconds())
+    wait(futures, timeout=OVERRUN_GRACE_SECONDS)
+
+
+def _out_of_time() -> StepTimedOut:
+    return StepTimedOut("The step's time ended before this chart was made.")
+
+
+def _result_of(future: Future[ManifestItem], template_id: str) -> ChartResult:
+    """The chart's item, or its failure; what is no failure of the request is raised."""
+    if not future.done() or future.cancelled():
+        return _failure(template_id, _out_of_time())
+    error = future.exception()
+    if error is None:
+        return future.result()
+    if isinstance(error, RequestError):
+        return _failure(template_id, error)
+    raise error
+
+
+def _failure(template_id: str, error: RequestError) -> ManifestFailure:
+    log.warning(
+        Event.CHART_FAILED, error.message, chartTemplateId=template_id, code=error.code, details=error.details
+    )
+    return ManifestFailure(template_id=template_id, error=error.as_step_error())
