@@ -6,7 +6,7 @@ RUN_READY := $(VENV)/.run-ready
 DEV_READY := $(VENV)/.dev-ready
 SOURCES := worker_chart_export daemon localcloud tests
 
-.PHONY: help demo test check lint types imports format lock clean
+.PHONY: help demo test check lint types imports format lock charts clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 16
@@ -37,6 +37,9 @@ lock: $(DEV_READY) ## Write both lock files anew with the newest versions that f
 	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --no-annotate --no-header --no-emit-index-url pyproject.toml -o requirements.lock
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --no-annotate --no-header --no-emit-index-url -c requirements.lock --extra dev pyproject.toml -o requirements-dev.lock
+
+charts: $(RUN_READY) ## Draw the pictures in docs/charts anew
+	$(BIN)/python -m worker_chart_export.charts.local.gallery docs/charts
 
 clean: ## Remove what the other targets made
 	rm -rf $(VENV) .venv-* demo-output dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -14,6 +14,9 @@ from worker_chart_export.logs import Event, log
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+#: How long stopping may wait for the server's loop to notice.
+POLL_SECONDS = 0.1
+
 
 class HealthServer:
     """Serves the health endpoints from a thread of its own.
@@ -29,7 +32,9 @@ class HealthServer:
 
     def __init__(self, *, host: str, port: int, why_not_ready: Callable[[], str | None]) -> None:
         self._server = _Server((host, port), _handler_of(why_not_ready))
-        self._thread = threading.Thread(target=self._server.serve_forever, name="health", daemon=True)
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(POLL_SECONDS,), name="health", daemon=True
+        )
 
     @property
     def port(self) -> int:

@@ -5,7 +5,6 @@ A field's name in lower case is its variable's name; its description is what the
 
 from __future__ import annotations
 
-import json
 import re
 from enum import StrEnum
 from pathlib import Path
@@ -17,6 +16,7 @@ from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_va
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from daemon.chart_img_accounts import ACCOUNTS_EXPECTED, parse_accounts, read_accounts_file
 from worker_chart_export.errors import shown
 
 if TYPE_CHECKING:
@@ -27,10 +27,8 @@ if TYPE_CHECKING:
 PROJECT = re.compile(r"[a-z0-9][a-z0-9.:-]{0,127}")
 PUBSUB_ID = re.compile(r"[A-Za-z][A-Za-z0-9._~+%-]{2,254}")
 BUCKET = re.compile(r"gs://(?P<name>[a-z0-9][a-z0-9._-]{1,220}[a-z0-9])")
-API_KEY = re.compile(r"[\x21-\x7e]+")
 #: Never shown, not even when wrong.
 SECRETS = frozenset({"chart_img_accounts_json"})
-ACCOUNTS_EXPECTED = 'a JSON array of {"id": "...", "apiKey": "..."} with at least one account'
 
 
 class ChartsApiMode(StrEnum):
@@ -161,7 +159,7 @@ class ExportSettings(_Environment):
         """
         if self.chart_img_accounts_json is None:
             raise SettingsError(["CHART_IMG_ACCOUNTS_JSON: expected an account, got nothing"])
-        return _accounts(self.chart_img_accounts_json.get_secret_value())[0]
+        return parse_accounts(self.chart_img_accounts_json.get_secret_value())[0]
 
     @field_validator("charts_bucket")
     @classmethod
@@ -200,7 +198,7 @@ class ExportSettings(_Environment):
     @classmethod
     def _check_accounts_file(cls, value: Path | None) -> Path | None:
         if value is not None:
-            _accounts(_content(value))
+            parse_accounts(read_accounts_file(value))
         return value
 
     @field_validator("chart_img_accounts_json")
@@ -208,14 +206,14 @@ class ExportSettings(_Environment):
     def _check_accounts(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
         """The variable, else the file's content; both are checked alike."""
         if value is not None:
-            _accounts(value.get_secret_value())
+            parse_accounts(value.get_secret_value())
             return value
         if "chart_img_accounts_file" not in info.data:
             return None  # it is wrong itself, and that is said already
         file = info.data["chart_img_accounts_file"]
         if file is None and info.data.get("charts_api_mode") is ChartsApiMode.REAL:
             raise _refused()
-        return None if file is None else SecretStr(_content(file))
+        return None if file is None else SecretStr(read_accounts_file(file))
 
 
 class Settings(ExportSettings, PubsubSettings):
@@ -277,31 +275,6 @@ def _sentence(kind: type[_Environment], problem: ErrorDetails) -> str:
     got = "nothing" if missing else "(hidden)" if name in SECRETS else shown(str(problem["input"]))
     required = "; required" if problem["type"] == "missing" else ""
     return f"{name.upper()}: expected {expected}{required}, got {got}"
-
-
-def _accounts(text: str) -> list[tuple[str, str]]:
-    """Ids and keys; an error never holds the text it is about."""
-    try:
-        entries = json.loads(text)
-        accounts = [(entry["id"], entry["apiKey"]) for entry in entries]
-    except (ValueError, TypeError, KeyError, RecursionError):
-        raise _refused() from None
-    if not accounts or not all(_is_account(*account) for account in accounts):
-        raise _refused()
-    return accounts
-
-
-def _is_account(account_id: object, api_key: object) -> bool:
-    """Whether there is an id, and a key that an HTTP header can hold (no line end slipped in)."""
-    has_id = isinstance(account_id, str) and account_id != ""
-    return has_id and isinstance(api_key, str) and API_KEY.fullmatch(api_key) is not None
-
-
-def _content(file: Path) -> str:
-    try:
-        return file.read_text(encoding="utf-8")
-    except (OSError, ValueError):
-        raise _refused() from None
 
 
 def _matching(pattern: re.Pattern[str], value: str) -> str:

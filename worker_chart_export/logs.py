@@ -176,6 +176,8 @@ def _quieten_libraries(level: str) -> None:
     floor = logging.DEBUG if level == "DEBUG" else logging.WARNING
     for name in ("google", "grpc", "urllib3", "httpx", "httpcore", "PIL", "opentelemetry"):
         logging.getLogger(name).setLevel(floor)
+    # Google's clients cut their loggers off the root when they are imported; Python would then print.
+    logging.getLogger("google").propagate = True
 
 
 def _catch_everything() -> None:

@@ -1,0 +1,53 @@
+"""The answers of Chart-IMG that are not a chart: its documented errors, and what broken servers send."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from localcloud.chart_img.picture import png
+from localcloud.http_server import Response
+
+_TOO_LARGE_BYTES = 12 * 1024 * 1024
+_PNG = "image/png"
+
+
+def _json(status: int, value: Any) -> Response:
+    return Response(status=status, body=json.dumps(value).encode(), content_type="application/json")
+
+
+def _message(status: int, text: str) -> Response:
+    return _json(status, {"message": text})
+
+
+_INVALID_FIELD = [{"value": "1X", "msg": "Invalid value", "param": "interval", "location": "body"}]
+_WHOLE = png(800, 600, "whole")
+
+#: Scripted answers by name, for `Fault.answer`. The texts are those of the API's documentation.
+ANSWERS: dict[str, Response] = {
+    "bad_request": _message(400, "Invalid JSON"),
+    "invalid_request": _message(401, "Invalid Request"),
+    "forbidden": _message(403, "Forbidden"),
+    "over_resolution": _message(403, "Exceed Max Usage Resolution Limit (800x600)"),
+    "over_parameters": _message(403, "Exceed Max Usage Parameter Limit (3)"),
+    "not_found": _message(404, "Not Found"),
+    "session_disconnected": _message(409, "Session Disconnected"),
+    "invalid_fields": _json(422, _INVALID_FIELD),
+    "invalid_symbol": _message(422, "Invalid Symbol"),
+    "invalid_interval": _message(422, "Invalid Interval"),
+    "too_many_requests": _message(429, "Too Many Requests"),
+    "limit_exceeded": _message(429, "Limit Exceeded"),
+    "server_error": _message(500, "Something Went Wrong"),
+    "bad_gateway": Response(
+        status=502, body=b"<html><h1>502 Bad Gateway</h1></html>", content_type="text/html"
+    ),
+    "unavailable": _message(503, "Something Went Wrong"),
+    "timeout": _message(504, "External Request Timeout"),
+    "gateway_timeout": _message(504, "Endpoint request timed out"),
+    "html": Response(body=b"<!doctype html><title>Welcome</title>", content_type="text/html"),
+    "truncated": Response(body=_WHOLE[: len(_WHOLE) // 2], content_type=_PNG),
+    "wrong_size": Response(body=png(640, 480, "wrong size"), content_type=_PNG),
+    "too_large": Response(body=_WHOLE + b"\x00" * _TOO_LARGE_BYTES, content_type=_PNG),
+    "empty": Response(body=b"", content_type=_PNG),
+    "limit_exceeded_200": Response(body=b'{"message": "Limit Exceeded"}', content_type="application/json"),
+}

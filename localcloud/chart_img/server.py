@@ -1,0 +1,166 @@
+"""The stand-in's HTTP service: keys, quotas, a log of requests, pictures."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from localcloud.calls import Calls
+from localcloud.chart_img.answers import ANSWERS
+from localcloud.chart_img.picture import png
+from localcloud.http_server import HttpService, Request, Response, json_response
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from localcloud.faults import Fault
+
+PATH = "/v2/tradingview/advanced-chart"
+METHOD = "advanced-chart"
+_DEFAULT_SIZE = (800, 600)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ChartCall:
+    """One request for a chart.
+
+    Attributes:
+        key: The `x-api-key` header; empty when absent.
+        body: The JSON body; None when it was not JSON.
+        status: The answer's HTTP status; 0 when the connection was dropped.
+        at: When it came in, seconds since 1970.
+    """
+
+    key: str
+    body: Any
+    status: int
+    at: float
+
+
+class ChartImgService(HttpService):
+    """Answers every valid request with a PNG of the size asked for.
+
+    Any non-empty key is good until `configure` names the good ones. Faults may ask for an answer of
+    `localcloud.chart_img.answers` by name; their subject is `KEY SYMBOL INTERVAL`.
+
+    Attributes:
+        requests: What was asked and answered, oldest first.
+        calls_per_key: A counter per key.
+        charts_per_key: A counter per key of charts really given: what an account pays for.
+    """
+
+    name = "chart-img"
+    methods = frozenset({METHOD})
+    able = frozenset({"reset", "truncate_bytes", "answer"})
+
+    def __init__(self, *, port: int = 0, seed: int = 0) -> None:
+        super().__init__(port=port, seed=seed)
+        self.calls_per_key = Calls()
+        self.charts_per_key = Calls()
+        self._lock = threading.Lock()
+        self._requests: list[ChartCall] = []
+        self._limits: Mapping[str, int | None] = {}
+
+    @property
+    def requests(self) -> list[ChartCall]:
+        """A copy of the log."""
+        with self._lock:
+            return list(self._requests)
+
+    def configure(self, limits: Mapping[str, int | None]) -> None:
+        """Name the good keys, each with the charts it gives before `429 Limit Exceeded` (None = no end)."""
+        with self._lock:
+            self._limits = dict(limits)
+
+    def lose_state(self) -> None:
+        """Forget the log and the counters per key; the keys stay configured."""
+        with self._lock:
+            self._requests = []
+        self.calls_per_key.reset()
+        self.charts_per_key.reset()
+
+    def identify(self, request: Request) -> str:
+        """`advanced-chart`, or `unknown` for other paths and methods."""
+        return METHOD if (request.method, request.path) == ("POST", PATH) else "unknown"
+
+    def subject(self, request: Request) -> str:
+        """Key, symbol and interval."""
+        body = _body(request)
+        asked = body if isinstance(body, dict) else {}
+        return f"{_key(request)} {asked.get('symbol', '')} {asked.get('interval', '')}"
+
+    def check_fault(self, fault: Fault) -> None:
+        """Also refuses answers that are not scripted."""
+        super().check_fault(fault)
+        if fault.answer and fault.answer not in ANSWERS:
+            raise ValueError(f"no answer {fault.answer!r}, only {', '.join(sorted(ANSWERS))}")
+
+    def scripted(self, fault: Fault, request: Request) -> Response | None:
+        """The answer that the fault names."""
+        return ANSWERS[fault.answer] if fault.answer else super().scripted(fault, request)
+
+    def respond(self, request: Request) -> Response:
+        """As any service, and logged."""
+        at, status = time.time(), 0
+        self.calls_per_key.add(_key(request))
+        try:
+            response = super().respond(request)
+            status = response.status
+        finally:
+            with self._lock:
+                self._requests.append(ChartCall(key=_key(request), body=_body(request), status=status, at=at))
+        return response
+
+    def answer(self, method: str, request: Request) -> Response:
+        """A chart, or why not."""
+        if method != METHOD:
+            return ANSWERS["not_found"]
+        body = _body(request)
+        if not isinstance(body, dict):
+            return ANSWERS["bad_request"]
+        refusal = self._refused(_key(request)) or _invalid(body)
+        return refusal or self._chart(_key(request), body)
+
+    def _refused(self, key: str) -> Response | None:
+        with self._lock:
+            if not key or (self._limits and key not in self._limits):
+                return ANSWERS["forbidden"]
+            limit = self._limits.get(key)
+        return ANSWERS["limit_exceeded"] if limit is not None and self.charts_per_key[key] >= limit else None
+
+    def _chart(self, key: str, body: Mapping[str, Any]) -> Response:
+        self.charts_per_key.add(key)
+        width, height = (
+            int(body.get(name, default))
+            for name, default in zip(("width", "height"), _DEFAULT_SIZE, strict=True)
+        )
+        text = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+        return Response(body=png(width, height, text), content_type="image/png")
+
+
+def _key(request: Request) -> str:
+    return request.headers.get("x-api-key", "")
+
+
+def _body(request: Request) -> Any:
+    try:
+        return json.loads(request.body)
+    except ValueError:
+        return None
+
+
+def _invalid(body: Mapping[str, Any]) -> Response | None:
+    """422 in the API's own form for what would crash a picture: a missing symbol or a size that is none."""
+    if not isinstance(body.get("symbol"), str) or not body["symbol"]:
+        return ANSWERS["invalid_symbol"]
+    for name in ("width", "height"):
+        value = body.get(name, 1)
+        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 4096:  # noqa: PLR2004 - pixels
+            return json_response(
+                [{"value": value, "msg": "Invalid value", "param": name, "location": "body"}], 422
+            )
+    return None

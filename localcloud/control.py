@@ -1,0 +1,95 @@
+"""The control port: counters, faults, stop and start, for tests in another process than the cloud's.
+
+GET    /calls                                {"pubsub": {"Publish": 3}, ...}
+GET    /requests                             the log of Chart-IMG requests
+POST   /faults   {"service": "storage", ...} the fields of `Fault`; answers {"id": 1}
+DELETE /faults                               of all services
+POST   /services/NAME/stop
+POST   /services/NAME/start?lose_state=true
+POST   /services/pubsub/reset                ends all open streams
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from localcloud.chart_img import ChartImgService
+from localcloud.faults import Fault
+from localcloud.http_server import HttpService, Request, Response, json_response
+from localcloud.pubsub import PubsubService
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from localcloud.grpc_server import GrpcService
+
+
+class ControlService(HttpService):
+    """Lets other processes look at and disturb the services it is given by name."""
+
+    name = "control"
+
+    def __init__(self, services: Mapping[str, GrpcService | HttpService], *, port: int = 0) -> None:
+        super().__init__(port=port)
+        self._services = services
+
+    def lose_state(self) -> None:
+        """It has none."""
+
+    def identify(self, request: Request) -> str:
+        """The request line."""
+        return f"{request.method} {request.path}"
+
+    def subject(self, request: Request) -> str:
+        """The path."""
+        return request.path
+
+    def answer(self, method: str, request: Request) -> Response:
+        """Do what is asked; 404 for anything unknown, 400 for what makes no sense."""
+        try:
+            if method == "GET /calls":
+                return json_response(
+                    {name: service.calls.as_dict() for name, service in self._services.items()}
+                )
+            if method == "GET /requests":
+                return json_response(self._requests())
+            if method == "POST /faults":
+                return json_response({"id": self._add(json.loads(request.body))})
+            if method == "DELETE /faults":
+                return self._clear()
+            return self._switch(request)
+        except (KeyError, TypeError, ValueError) as error:
+            return json_response({"message": f"{type(error).__name__}: {error}"}, 400)
+
+    def _requests(self) -> list[Any]:
+        chart_img = self._services["chart_img"]
+        return [asdict(call) for call in chart_img.requests] if isinstance(chart_img, ChartImgService) else []
+
+    def _add(self, fields: dict[str, Any]) -> int:
+        service = self._services[fields.pop("service")]
+        return service.faults.add(Fault(**fields))
+
+    def _clear(self) -> Response:
+        for service in self._services.values():
+            service.faults.clear()
+        return json_response({})
+
+    def _switch(self, request: Request) -> Response:
+        parts = request.path.strip("/").split("/")
+        if request.method != "POST" or len(parts) != 3 or parts[0] != "services":  # noqa: PLR2004 - services/NAME/ACTION
+            return json_response({"message": f"no {request.method} {request.path} here"}, 404)
+        service = self._services[parts[1]]
+        if parts[2] == "reset" and isinstance(service, PubsubService):
+            return json_response({"reset": service.reset_streams()})
+        if parts[2] == "stop":
+            service.stop()
+        elif parts[2] == "start":
+            if request.query.get("lose_state", "").lower() in ("1", "true", "yes"):
+                service.stop()
+                service.lose_state()
+            service.start()
+        else:
+            return json_response({"message": f"no action {parts[2]}"}, 404)
+        return json_response({"running": service.running})

@@ -1,0 +1,230 @@
+"""The RPCs of Firestore over the store."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+import grpc
+from google.cloud.firestore_v1.types import firestore as types
+from google.protobuf import empty_pb2
+
+from localcloud.firestore import listing, messages, queries
+from localcloud.firestore.clock import set_timestamp, to_instant
+from localcloud.firestore.field_paths import parse, project
+from localcloud.firestore.limits import check_name
+from localcloud.firestore.store import Committed, Database
+from localcloud.firestore.writes import check_write, target
+from localcloud.grpc_server import GrpcService, Method, Refused
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from localcloud.faults import Fault
+
+# The log of commits forgets the oldest beyond so many.
+_COMMITS_LOGGED = 100_000
+
+
+class FirestoreService(GrpcService):
+    """Firestore: documents in memory, one store per database, no transactions.
+
+    Attributes:
+        commits: What each commit did, oldest first; a BatchWrite adds one entry per write that succeeded.
+    """
+
+    name = "firestore"
+    able = frozenset({"drop", "contend"})
+
+    def __init__(self, *, port: int = 0, seed: int = 0) -> None:
+        super().__init__(port=port, seed=seed)
+        self.commits: deque[Committed] = deque(maxlen=_COMMITS_LOGGED)
+        self._lock = threading.Lock()
+        self._databases: dict[str, Database] = {}
+
+    def database(self, name: str) -> Database:
+        """The store of `projects/P/databases/D`, made when first asked for."""
+        with self._lock:
+            return self._databases.setdefault(name, Database(name))
+
+    def lose_state(self) -> None:
+        """Forget all documents and the log of commits."""
+        with self._lock:
+            self._databases = {}
+        self.commits.clear()
+
+    def before_effect(self, fault: Fault, request: Any) -> None:
+        """Also loses the race for every document of a commit, as `Fault.contend` wants."""
+        super().before_effect(fault, request)
+        if fault.contend:
+            self.database(request.database).touch([target(write) for write in request.writes])
+
+    def methods(self) -> Mapping[str, Mapping[str, Method]]:
+        """The RPCs that Google's Python client uses, without transactions."""
+
+        def rpc(
+            name: str, handle: Any, subject: Any, response: Any = None, *, streams: bool = False
+        ) -> Method:
+            request = getattr(types, f"{name}Request")
+            response = response or getattr(types, f"{name}Response")
+            return Method(request=request, response=response, handle=handle, subject=subject, streams=streams)
+
+        methods = {
+            "Commit": rpc("Commit", self._commit, _written),
+            "BatchWrite": rpc("BatchWrite", self._batch_write, _written),
+            "BatchGetDocuments": rpc("BatchGetDocuments", self._batch_get, _read, streams=True),
+            "RunQuery": rpc("RunQuery", self._run_query, _queried, streams=True),
+            "RunAggregationQuery": rpc("RunAggregationQuery", self._aggregate, _aggregated, streams=True),
+            "ListDocuments": rpc("ListDocuments", self._list_documents, _listed),
+            "ListCollectionIds": rpc("ListCollectionIds", self._list_collection_ids, _parent),
+            "BeginTransaction": rpc("BeginTransaction", _no_transactions, _database),
+            "Rollback": rpc("Rollback", _no_transactions, _database, empty_pb2.Empty),
+        }
+        return {"google.firestore.v1.Firestore": methods}
+
+    def _commit(self, request: Any) -> Any:
+        if request.transaction:
+            _no_transactions(request)
+        committed = self.database(request.database).commit(request.writes)
+        self.commits.append(committed)
+        response = messages.CommitResponse(write_results=_write_results(committed))
+        set_timestamp(response.commit_time, committed.instant)
+        return response
+
+    def _batch_write(self, request: Any) -> Any:
+        database = self.database(request.database)
+        for write in request.writes:
+            check_write(write, database.name)
+        if len({target(write) for write in request.writes}) < len(request.writes):
+            message = "the same document cannot be written more than once in a single request"
+            raise Refused(grpc.StatusCode.INVALID_ARGUMENT, message)
+        response = messages.BatchWriteResponse()
+        for write in request.writes:
+            self._write_alone(database, write, response)
+        return response
+
+    def _write_alone(self, database: Database, write: Any, response: Any) -> None:
+        result, status = response.write_results.add(), response.status.add()
+        try:
+            committed = database.commit([write])
+        except Refused as refused:
+            status.code, status.message = refused.code.value[0], refused.message
+            return
+        self.commits.append(committed)
+        result.CopyFrom(_write_results(committed)[0])
+
+    def _batch_get(self, request: Any) -> list[Any]:
+        database = self.database(request.database)
+        names = list(dict.fromkeys(request.documents))
+        for name in names:
+            check_name(name, database.name)
+        paths = [parse(text) for text in request.mask.field_paths] if request.HasField("mask") else None
+        instant, found = database.read(names, _read_time(request))
+        responses = []
+        for name in names:
+            document = found[name]
+            response = messages.BatchGetDocumentsResponse()
+            set_timestamp(response.read_time, instant)
+            if document is None:
+                response.missing = name
+            else:
+                response.found.CopyFrom(document if paths is None else project(document, paths))
+            responses.append(response)
+        return responses
+
+    def _matching(self, parent: str, query: Any, request: Any) -> tuple[int, list[Any]]:
+        database = self.database(_database_of(parent))
+        collections = queries.sources(query, parent, database.collections())
+        _refuse_read_time(request)
+        instant, documents = database.documents_in(collections)
+        return instant, queries.run(query, documents)
+
+    def _run_query(self, request: Any) -> list[Any]:
+        instant, documents = self._matching(request.parent, request.structured_query, request)
+        responses = [messages.RunQueryResponse(document=document) for document in documents]
+        # An empty answer is one message too: it carries the read time.
+        responses = responses or [messages.RunQueryResponse()]
+        for response in responses:
+            set_timestamp(response.read_time, instant)
+        return responses
+
+    def _aggregate(self, request: Any) -> list[Any]:
+        query = request.structured_aggregation_query
+        instant, documents = self._matching(request.parent, query.structured_query, request)
+        response = messages.RunAggregationQueryResponse()
+        set_timestamp(response.read_time, instant)
+        for number, item in enumerate(query.aggregations, start=1):
+            if item.WhichOneof("operator") != "count":
+                raise Refused(
+                    grpc.StatusCode.UNIMPLEMENTED, "of the aggregations the local cloud only counts"
+                )
+            response.result.aggregate_fields[item.alias or f"field_{number}"].integer_value = len(documents)
+        return [response]
+
+    def _list_documents(self, request: Any) -> Any:
+        _refuse_read_time(request)
+        return listing.list_documents(self.database(_database_of(request.parent)), request)
+
+    def _list_collection_ids(self, request: Any) -> Any:
+        return listing.list_collection_ids(self.database(_database_of(request.parent)), request)
+
+
+def _no_transactions(_request: Any) -> Any:
+    message = "the local cloud has no transactions: commit with preconditions instead"
+    raise Refused(grpc.StatusCode.UNIMPLEMENTED, message)
+
+
+def _write_results(committed: Committed) -> list[Any]:
+    results = []
+    for document, transforms in zip(committed.documents, committed.transforms, strict=True):
+        result = messages.WriteResult(transform_results=transforms)
+        if document is not None:
+            result.update_time.CopyFrom(document.update_time)
+        results.append(result)
+    return results
+
+
+def _database_of(parent: str) -> str:
+    return parent.partition("/documents")[0]
+
+
+def _read_time(request: Any) -> int | None:
+    selector = request.WhichOneof("consistency_selector")
+    if selector in ("transaction", "new_transaction"):
+        _no_transactions(request)
+    return to_instant(request.read_time) if selector == "read_time" else None
+
+
+def _refuse_read_time(request: Any) -> None:
+    if _read_time(request) is not None:
+        message = "the local cloud reads single documents at a time of the past, but no collections"
+        raise Refused(grpc.StatusCode.UNIMPLEMENTED, message)
+
+
+def _written(request: Any) -> str:
+    return "\n".join(target(write) for write in request.writes)
+
+
+def _read(request: Any) -> str:
+    return "\n".join(request.documents)
+
+
+def _queried(request: Any) -> str:
+    return "\n".join(f"{request.parent}/{item.collection_id}" for item in request.structured_query.from_)
+
+
+def _aggregated(request: Any) -> str:
+    return _queried(request.structured_aggregation_query)
+
+
+def _listed(request: Any) -> str:
+    return f"{request.parent}/{request.collection_id}"
+
+
+def _parent(request: Any) -> str:
+    return str(request.parent)
+
+
+def _database(request: Any) -> str:
+    return str(request.database)

@@ -1,0 +1,214 @@
+"""A gRPC server without generated servicers: raw message classes, plain functions, counted calls, faults."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import grpc
+
+from localcloud.calls import Calls
+from localcloud.faults import Fault, Faults, check_fault
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+# Every open stream and every waiting pull holds one thread; idle threads cost next to nothing.
+_MAX_THREADS = 256
+# In-flight calls may end by themselves for so long before they are cut off.
+_STOP_GRACE_SECONDS = 0.2
+
+
+class Refused(Exception):
+    """A call that ends with a gRPC status other than OK."""
+
+    def __init__(self, code: grpc.StatusCode, message: str) -> None:
+        """Say why with `code` and `message`."""
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Method:
+    """One RPC.
+
+    Attributes:
+        request: The proto-plus request type.
+        response: The proto-plus response type, or a raw protobuf class.
+        handle: Takes the raw request; unary methods return the raw response, others a list of them.
+        subject: Text for `Fault.match` out of the raw request.
+        streams: The response is a stream.
+        wants_context: `handle` takes the call's context too.
+    """
+
+    request: Any
+    response: Any
+    handle: Callable[..., Any]
+    subject: Callable[[Any], str]
+    streams: bool = False
+    wants_context: bool = False
+
+
+def raw(message_type: Any) -> Any:
+    """The raw protobuf class behind a proto-plus type: several times faster to read and write."""
+    return message_type.pb() if hasattr(message_type, "pb") else message_type
+
+
+class GrpcService:
+    """A restartable gRPC server on one port of 127.0.0.1. Sub-classes say which methods it answers.
+
+    Attributes:
+        calls: Calls per method name.
+        faults: The faults armed for them.
+        able: The special kinds of fault it knows.
+        pseudo_methods: Names for faults besides the RPCs'.
+    """
+
+    name = "grpc"
+    able: frozenset[str] = frozenset({"drop"})
+    pseudo_methods: frozenset[str] = frozenset()
+
+    def __init__(self, *, port: int = 0, seed: int = 0) -> None:
+        self.calls = Calls()
+        self.faults = Faults(seed, self.check_fault)
+        self.port = port
+        self.stopping = threading.Event()
+        self._server: grpc.Server | None = None
+        self._threads: ThreadPoolExecutor | None = None
+
+    def methods(self) -> Mapping[str, Mapping[str, Method | grpc.RpcMethodHandler[Any, Any]]]:
+        """Methods by service name and method name."""
+        raise NotImplementedError
+
+    def check_fault(self, fault: Fault) -> None:
+        """Refuse faults that could never strike here.
+
+        Raises:
+            ValueError: An unknown method, status or kind of fault.
+        """
+        methods = {name for service in self.methods().values() for name in service} | self.pseudo_methods
+        check_fault(fault, methods=methods, able=self.able)
+        if fault.error is not None and fault.error not in grpc.StatusCode.__members__:
+            raise ValueError(f"{fault.error!r} is no gRPC status name")
+
+    def lose_state(self) -> None:
+        """Forget everything stored."""
+        raise NotImplementedError
+
+    def wake(self) -> None:
+        """Make calls that wait look at `stopping`."""
+
+    @property
+    def address(self) -> str:
+        """`host:port`, as the emulator variables want it."""
+        return f"127.0.0.1:{self.port}"
+
+    @property
+    def running(self) -> bool:
+        """Whether the server is up."""
+        return self._server is not None
+
+    def start(self) -> None:
+        """Serve, on the same port as before; no effect when up.
+
+        Raises:
+            RuntimeError: The port is taken.
+        """
+        if self._server is not None:
+            return
+        self.stopping = threading.Event()
+        self._threads = ThreadPoolExecutor(_MAX_THREADS, thread_name_prefix=f"localcloud-{self.name}")
+        # Without so_reuseport=0 a second cloud on the same port would silently share its calls.
+        options = [("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", -1)]
+        server = grpc.server(self._threads, options=options)
+        server.add_generic_rpc_handlers(
+            [self._generic(name, methods) for name, methods in self.methods().items()]
+        )
+        self.port = server.add_insecure_port(self.address)
+        server.start()
+        self._server = server
+
+    def stop(self) -> None:
+        """Cut every call off and free the port; what is stored stays. No effect when down."""
+        if self._server is None or self._threads is None:
+            return
+        self.stopping.set()
+        self.wake()
+        # A short grace: a call that ends by itself ends as UNAVAILABLE, as when a server dies; one that is
+        # cancelled reads as CANCELLED, on which Google's subscriber gives up for good.
+        self._server.stop(_STOP_GRACE_SECONDS).wait()
+        self._threads.shutdown(wait=True)
+        self._server = None
+
+    def restart(self, *, lose_state: bool = False) -> None:
+        """Stop and start again on the same port, with or without what was stored."""
+        self.stop()
+        if lose_state:
+            self.lose_state()
+        self.start()
+
+    def wait(self, seconds: float) -> None:
+        """Let time pass, at most until the service stops."""
+        if seconds > 0 and self.stopping.wait(seconds):
+            raise Refused(grpc.StatusCode.UNAVAILABLE, "the server is shutting down")
+
+    def _generic(self, service: str, methods: Mapping[str, Any]) -> grpc.GenericRpcHandler:
+        handlers = {
+            name: self._handler(name, method) if isinstance(method, Method) else method
+            for name, method in methods.items()
+        }
+        return grpc.method_handlers_generic_handler(service, handlers)
+
+    def _handler(self, name: str, method: Method) -> grpc.RpcMethodHandler[Any, Any]:
+        codecs = {
+            "request_deserializer": raw(method.request).FromString,
+            "response_serializer": raw(method.response).SerializeToString,
+        }
+
+        def unary(request: Any, context: grpc.ServicerContext) -> Any:
+            return self._answer(name, method, request, context)
+
+        def streaming(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
+            yield from self._answer(name, method, request, context)
+
+        if method.streams:
+            return grpc.unary_stream_rpc_method_handler(streaming, **codecs)
+        return grpc.unary_unary_rpc_method_handler(unary, **codecs)
+
+    def _answer(self, name: str, method: Method, request: Any, context: grpc.ServicerContext) -> Any:
+        self.calls.add(name)
+        try:
+            fault = self.faults.take(name, method.subject(request)) if self.faults.armed else None
+            effect = partial(method.handle, request, *([context] if method.wants_context else []))
+            return self._struck(fault, request, method, effect) if fault else effect()
+        except Refused as refused:
+            return context.abort(refused.code, refused.message)
+
+    def _struck(self, fault: Fault, request: Any, method: Method, effect: Callable[[], Any]) -> Any:
+        if not fault.after_effect:
+            self.go_wrong(fault)
+        self.before_effect(fault, request)
+        nothing = [] if method.streams else raw(method.response)()
+        response = nothing if fault.drop else effect()
+        if fault.after_effect:
+            self.go_wrong(fault)
+        return response
+
+    def before_effect(self, fault: Fault, request: Any) -> None:
+        """What a fault does just before a call takes effect."""
+        if fault.before:
+            fault.before(request)
+
+    def go_wrong(self, fault: Fault) -> None:
+        """Wait as `fault` wants, then fail as it wants.
+
+        Raises:
+            Refused: The fault's error, or UNAVAILABLE when the service stops meanwhile.
+        """
+        self.wait(fault.delay_seconds)
+        if fault.error is not None:
+            raise Refused(grpc.StatusCode[str(fault.error)], fault.message)

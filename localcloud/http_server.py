@@ -1,0 +1,296 @@
+"""A small threaded HTTP/1.1 server: keep-alive, one send per answer, counted calls, faults."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import sys
+import threading
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl, urlsplit
+
+from localcloud.calls import Calls
+from localcloud.faults import Fault, Faults, check_fault
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_BACKLOG = 256
+_ERRORS = frozenset(status.value for status in HTTPStatus if status.value >= HTTPStatus.BAD_REQUEST)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Request:
+    """An HTTP request.
+
+    Attributes:
+        method: GET, POST, ...
+        path: The path as sent, still percent-encoded.
+        query: Decoded query parameters; the last of a name wins.
+        headers: Headers by lower-case name.
+        body: The whole body.
+    """
+
+    method: str
+    path: str
+    query: Mapping[str, str]
+    headers: Mapping[str, str]
+    body: bytes
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Response:
+    """An HTTP answer."""
+
+    status: int = 200
+    body: bytes = b""
+    content_type: str = "application/json; charset=UTF-8"
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+class ConnectionDropped(Exception):
+    """Close the connection without an answer."""
+
+
+def json_response(value: Any, status: int = 200) -> Response:
+    """`value` as JSON."""
+    return Response(status=status, body=json.dumps(value).encode())
+
+
+class _Server(ThreadingHTTPServer):
+    """The listener; knows its open connections so that `stop` can cut them off."""
+
+    request_queue_size = _BACKLOG
+    daemon_threads = True
+    block_on_close = False
+
+    def __init__(self, port: int, service: HttpService) -> None:
+        self.service = service
+        self._lock = threading.Lock()
+        self._open: set[socket.socket] = set()
+        super().__init__(("127.0.0.1", port), _Handler)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        with self._lock:
+            self._open.add(request)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        with self._lock:
+            self._open.discard(request)
+        super().shutdown_request(request)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Report errors of this code on stderr; a client that went away is none."""
+        if not isinstance(sys.exception(), OSError):
+            super().handle_error(request, client_address)
+
+    def serve(self) -> None:
+        """Accept connections until the service stops; `wake` ends the wait for the next one."""
+        while not self.service.stopping.is_set():
+            self.handle_request()
+
+    def wake(self) -> None:
+        """Connect once: waits without polling have to end by an event, and this one works on every system."""
+        with contextlib.suppress(OSError):  # refused: then nobody is waiting
+            socket.create_connection(("127.0.0.1", self.server_port), timeout=1).close()
+
+    def cut_off(self) -> None:
+        with self._lock:
+            connections = list(self._open)
+        for connection in connections:
+            with contextlib.suppress(OSError):  # closed by its own thread meanwhile
+                connection.shutdown(socket.SHUT_RDWR)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    server: _Server
+
+    def parse_request(self) -> bool:
+        """Route every method to one place."""
+        parsed = super().parse_request()
+        if parsed:
+            setattr(self, f"do_{self.command}", self._serve)
+        return parsed
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's name
+        """Stay silent: calls are counted, not logged."""
+
+    def _serve(self) -> None:
+        if "Transfer-Encoding" in self.headers:
+            self.send_error(HTTPStatus.LENGTH_REQUIRED, "the local cloud reads no chunked bodies")
+            self.close_connection = True
+            return
+        length = int(self.headers.get("Content-Length") or 0)
+        target = urlsplit(self.path)
+        request = Request(
+            method=self.command,
+            path=target.path,
+            query=dict(parse_qsl(target.query, keep_blank_values=True)),
+            headers={name.lower(): value for name, value in self.headers.items()},
+            body=self.rfile.read(length),
+        )
+        try:
+            self._send(self.server.service.respond(request))
+        except ConnectionDropped:
+            self.close_connection = True
+
+    def _send(self, response: Response) -> None:
+        headers = {
+            "Content-Type": response.content_type,
+            "Content-Length": str(len(response.body)),
+            **response.headers,
+        }
+        lines = [f"HTTP/1.1 {response.status} {HTTPStatus(response.status).phrase}"]
+        lines += [f"{name}: {value}" for name, value in headers.items()]
+        head = "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n"
+        # One send: head and body in two packets would wait for the client's delayed acknowledgement.
+        self.wfile.write(head if self.command == "HEAD" else head + response.body)
+
+
+class HttpService:
+    """A restartable HTTP server on one port of 127.0.0.1. Sub-classes name and answer the requests.
+
+    Attributes:
+        calls: Calls per method name.
+        faults: The faults armed for them.
+        methods: The method names that `identify` gives.
+        able: The special kinds of fault it knows.
+    """
+
+    name = "http"
+    methods: frozenset[str] = frozenset()
+    able: frozenset[str] = frozenset({"reset", "truncate_bytes"})
+
+    def __init__(self, *, port: int = 0, seed: int = 0) -> None:
+        self.calls = Calls()
+        self.faults = Faults(seed, self.check_fault)
+        self.port = port
+        self.stopping = threading.Event()
+        self._server: _Server | None = None
+        self._thread: threading.Thread | None = None
+
+    def identify(self, request: Request) -> str:
+        """The method name of `request`, as counted."""
+        raise NotImplementedError
+
+    def subject(self, request: Request) -> str:
+        """What `request` is about, for `Fault.match`; asked only when faults are armed."""
+        raise NotImplementedError
+
+    def answer(self, method: str, request: Request) -> Response:
+        """Answer `request`, identified as `method`."""
+        raise NotImplementedError
+
+    def check_fault(self, fault: Fault) -> None:
+        """Refuse faults that could never strike here.
+
+        Raises:
+            ValueError: An unknown method, status or kind of fault.
+        """
+        check_fault(fault, methods=self.methods, able=self.able)
+        if fault.error is not None and fault.error not in _ERRORS:
+            raise ValueError(f"{fault.error!r} is no HTTP error status")
+
+    def lose_state(self) -> None:
+        """Forget everything stored."""
+        raise NotImplementedError
+
+    @property
+    def url(self) -> str:
+        """`http://host:port`."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def running(self) -> bool:
+        """Whether the server is up."""
+        return self._server is not None
+
+    def start(self) -> None:
+        """Serve, on the same port as before; no effect when up.
+
+        Raises:
+            OSError: The port is taken.
+        """
+        if self._server is not None:
+            return
+        self.stopping = threading.Event()
+        self._server = _Server(self.port, self)
+        self.port = self._server.server_address[1]
+        self._thread = threading.Thread(
+            target=self._server.serve, name=f"localcloud-{self.name}", daemon=True
+        )
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Cut every connection off and free the port; what is stored stays. No effect when down."""
+        if self._server is None or self._thread is None:
+            return
+        self.stopping.set()
+        self._server.wake()
+        self._thread.join()
+        self._server.server_close()
+        self._server.cut_off()
+        self._server = None
+
+    def restart(self, *, lose_state: bool = False) -> None:
+        """Stop and start again on the same port, with or without what was stored."""
+        self.stop()
+        if lose_state:
+            self.lose_state()
+        self.start()
+
+    def respond(self, request: Request) -> Response:
+        """Answer `request`, as its fault wants it if one strikes.
+
+        Raises:
+            ConnectionDropped: There is to be no answer.
+        """
+        method = self.identify(request)
+        self.calls.add(method)
+        fault = self.faults.take(method, self.subject(request)) if self.faults.armed else None
+        return self._struck(fault, method, request) if fault else self.answer(method, request)
+
+    def _struck(self, fault: Fault, method: str, request: Request) -> Response:
+        refusal = None if fault.after_effect else self.go_wrong(fault)
+        if refusal:
+            return refusal
+        if fault.before:
+            fault.before(request)
+        response = self.scripted(fault, request) or self.answer(method, request)
+        if fault.after_effect:
+            response = self.go_wrong(fault) or response
+        if fault.truncate_bytes is None:
+            return response
+        return Response(
+            status=response.status,
+            body=response.body[: fault.truncate_bytes],
+            content_type=response.content_type,
+            headers=response.headers,
+        )
+
+    def scripted(self, fault: Fault, request: Request) -> Response | None:  # noqa: ARG002 - for sub-classes
+        """The scripted answer that a fault asks for by name, if any."""
+        return None
+
+    def go_wrong(self, fault: Fault) -> Response | None:
+        """Wait as `fault` wants; its error, if it has one.
+
+        Raises:
+            ConnectionDropped: The fault resets the connection, or the service stops meanwhile.
+        """
+        if fault.delay_seconds > 0 and self.stopping.wait(fault.delay_seconds):
+            raise ConnectionDropped
+        if fault.reset:
+            raise ConnectionDropped
+        return None if fault.error is None else self.error_response(int(fault.error), fault.message)
+
+    def error_response(self, status: int, message: str) -> Response:
+        """An error in the service's own format."""
+        return json_response({"message": message}, status)

@@ -1,0 +1,7 @@
+"""The embedded Pub/Sub."""
+
+from __future__ import annotations
+
+from localcloud.pubsub.service import PubsubService
+
+__all__ = ["PubsubService"]

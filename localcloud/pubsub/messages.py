@@ -1,0 +1,21 @@
+"""The raw protobuf classes behind Google's Pub/Sub types."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from google.pubsub_v1.types import pubsub
+
+from localcloud.grpc_server import raw
+
+Topic: Any = raw(pubsub.Topic)
+Subscription: Any = raw(pubsub.Subscription)
+PubsubMessage: Any = raw(pubsub.PubsubMessage)
+ReceivedMessage: Any = raw(pubsub.ReceivedMessage)
+PublishResponse: Any = raw(pubsub.PublishResponse)
+PullResponse: Any = raw(pubsub.PullResponse)
+ListTopicsResponse: Any = raw(pubsub.ListTopicsResponse)
+ListTopicSubscriptionsResponse: Any = raw(pubsub.ListTopicSubscriptionsResponse)
+ListSubscriptionsResponse: Any = raw(pubsub.ListSubscriptionsResponse)
+StreamingPullRequest: Any = raw(pubsub.StreamingPullRequest)
+StreamingPullResponse: Any = raw(pubsub.StreamingPullResponse)

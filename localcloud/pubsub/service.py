@@ -1,0 +1,260 @@
+"""The RPCs of Pub/Sub: publisher and subscriber."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import grpc
+from google.protobuf import empty_pb2
+from google.pubsub_v1.types import pubsub as types
+
+from localcloud.grpc_server import GrpcService, Method, Refused
+from localcloud.pubsub import messages
+from localcloud.pubsub.delivery import Window
+from localcloud.pubsub.streaming import Stream, response
+from localcloud.pubsub.topics import Topics
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+# A pull without messages answers empty after so long, within every client's deadline.
+_PULL_WAIT_SECONDS = 20.0
+_MAX_DEADLINE_SECONDS = 600
+
+
+class PubsubService(GrpcService):
+    """Pub/Sub: topics, subscriptions and messages in memory.
+
+    Besides the RPCs, `calls` counts `Deliver` (messages handed out) and `Acked` (messages settled).
+    """
+
+    name = "pubsub"
+    able = frozenset({"drop", "duplicate"})
+    pseudo_methods = frozenset({"Deliver"})
+
+    def __init__(self, *, port: int = 0, seed: int = 0) -> None:
+        super().__init__(port=port, seed=seed)
+        self._topics = Topics()
+        self._lock = threading.Lock()
+        self._streams: set[Stream] = set()
+
+    def unacked(self, subscription: str) -> int:
+        """Messages of a subscription (full name) that are not acknowledged: ready, delayed or leased."""
+        return self._topics.subscription(subscription).unacked
+
+    def leased(self, subscription: str) -> int:
+        """Messages of a subscription (full name) that are out with a receiver."""
+        return self._topics.subscription(subscription).leased
+
+    @property
+    def open_streams(self) -> int:
+        """StreamingPull calls in progress."""
+        with self._lock:
+            return len(self._streams)
+
+    def reset_streams(self, error: str = "UNAVAILABLE", message: str = "injected stream reset") -> int:
+        """End all open streams with a gRPC status by name; returns how many."""
+        with self._lock:
+            streams = list(self._streams)
+        for stream in streams:
+            stream.abort(Refused(grpc.StatusCode[error], message))
+        return len(streams)
+
+    def lose_state(self) -> None:
+        """Forget all topics, subscriptions and messages."""
+        self._topics = Topics()
+
+    def wake(self) -> None:
+        """Let streams and waiting pulls see that the service stops."""
+        for subscription in self._topics.subscriptions():
+            subscription.wake()
+
+    def methods(self) -> Mapping[str, Mapping[str, Method | grpc.RpcMethodHandler[Any, Any]]]:
+        """The RPCs of publisher and subscriber."""
+        streaming_pull = grpc.stream_stream_rpc_method_handler(
+            self._streaming_pull,
+            request_deserializer=messages.StreamingPullRequest.FromString,
+            response_serializer=messages.StreamingPullResponse.SerializeToString,
+        )
+        return {
+            "google.pubsub.v1.Publisher": {
+                "CreateTopic": _rpc("Topic", "Topic", self._create_topic, "name"),
+                "GetTopic": _rpc("GetTopicRequest", "Topic", self._get_topic, "topic"),
+                "ListTopics": _rpc("ListTopicsRequest", "ListTopicsResponse", self._list_topics, "project"),
+                "ListTopicSubscriptions": _rpc(
+                    "ListTopicSubscriptionsRequest",
+                    "ListTopicSubscriptionsResponse",
+                    self._list_of_topic,
+                    "topic",
+                ),
+                "DeleteTopic": _rpc("DeleteTopicRequest", "", self._delete_topic, "topic"),
+                "Publish": _rpc("PublishRequest", "PublishResponse", self._publish, "topic"),
+            },
+            "google.pubsub.v1.Subscriber": {
+                "CreateSubscription": _rpc("Subscription", "Subscription", self._create, "name"),
+                "GetSubscription": _rpc("GetSubscriptionRequest", "Subscription", self._get, "subscription"),
+                "UpdateSubscription": _rpc(
+                    "UpdateSubscriptionRequest", "Subscription", self._update, "update_mask"
+                ),
+                "DeleteSubscription": _rpc("DeleteSubscriptionRequest", "", self._delete, "subscription"),
+                "ListSubscriptions": _rpc(
+                    "ListSubscriptionsRequest", "ListSubscriptionsResponse", self._list, "project"
+                ),
+                "Pull": _rpc("PullRequest", "PullResponse", self._pull, "subscription", wants_context=True),
+                "Acknowledge": _rpc("AcknowledgeRequest", "", self._acknowledge, "subscription"),
+                "ModifyAckDeadline": _rpc("ModifyAckDeadlineRequest", "", self._modify, "subscription"),
+                "StreamingPull": streaming_pull,
+            },
+        }
+
+    def _create_topic(self, request: Any) -> Any:
+        return self._topics.create_topic(request)
+
+    def _get_topic(self, request: Any) -> Any:
+        return self._topics.topic(request.topic)
+
+    def _list_topics(self, request: Any) -> Any:
+        return messages.ListTopicsResponse(topics=self._topics.topics(request.project))
+
+    def _list_of_topic(self, request: Any) -> Any:
+        names = [subscription.name for subscription in self._topics.of_topic(request.topic)]
+        return messages.ListTopicSubscriptionsResponse(subscriptions=names)
+
+    def _delete_topic(self, request: Any) -> Any:
+        self._topics.delete_topic(request.topic)
+        return empty_pb2.Empty()
+
+    def _publish(self, request: Any) -> Any:
+        return messages.PublishResponse(message_ids=self._topics.publish(request.topic, request.messages))
+
+    def _create(self, request: Any) -> Any:
+        return self._topics.create_subscription(request)
+
+    def _get(self, request: Any) -> Any:
+        return self._topics.subscription(request.subscription).settings
+
+    def _update(self, request: Any) -> Any:
+        return self._topics.update_subscription(request.subscription, request.update_mask.paths)
+
+    def _delete(self, request: Any) -> Any:
+        self._topics.delete_subscription(request.subscription)
+        return empty_pb2.Empty()
+
+    def _list(self, request: Any) -> Any:
+        found = [subscription.settings for subscription in self._topics.subscriptions(f"{request.project}/")]
+        return messages.ListSubscriptionsResponse(subscriptions=found)
+
+    def _pull(self, request: Any, context: grpc.ServicerContext) -> Any:
+        if request.max_messages <= 0:
+            raise Refused(grpc.StatusCode.INVALID_ARGUMENT, "max_messages must be positive")
+        subscription = self._topics.subscription(request.subscription)
+        # A caller that is gone must not take messages with it.
+        context.add_callback(subscription.wake)
+        received = subscription.receive(
+            limit=request.max_messages,
+            window=Window(),
+            lease_seconds=None,
+            until=time.monotonic() + (0 if request.return_immediately else _PULL_WAIT_SECONDS),
+            over=lambda: self.stopping.is_set() or not context.is_active(),
+        )
+        if self.stopping.is_set():
+            raise Refused(grpc.StatusCode.UNAVAILABLE, "the server is shutting down")
+        return messages.PullResponse(received_messages=self._delivered(request.subscription, received))
+
+    def _acknowledge(self, request: Any) -> Any:
+        if not request.ack_ids:
+            raise Refused(grpc.StatusCode.INVALID_ARGUMENT, "No ack ids specified.")
+        self.calls.add("Acked", self._topics.subscription(request.subscription).acknowledge(request.ack_ids))
+        return empty_pb2.Empty()
+
+    def _modify(self, request: Any) -> Any:
+        if not request.ack_ids:
+            raise Refused(grpc.StatusCode.INVALID_ARGUMENT, "No ack ids specified.")
+        _check_deadline(request.ack_deadline_seconds)
+        subscription = self._topics.subscription(request.subscription)
+        subscription.modify_deadline(request.ack_ids, request.ack_deadline_seconds)
+        return empty_pb2.Empty()
+
+    def _streaming_pull(self, requests: Iterator[Any], context: grpc.ServicerContext) -> Iterator[Any]:
+        self.calls.add("StreamingPull")
+        try:
+            first = next(requests)
+        except (StopIteration, grpc.RpcError):
+            return  # the client went away before it said what it wants
+        try:
+            fault = self.faults.take("StreamingPull", first.subscription)
+            if fault:
+                self.before_effect(fault, first)
+                self.go_wrong(fault)
+            yield from self._stream(first, requests, context)
+        except Refused as refused:
+            context.abort(refused.code, refused.message)
+
+    def _stream(self, first: Any, requests: Iterator[Any], context: grpc.ServicerContext) -> Iterator[Any]:
+        stream = Stream(self._topics.subscription(first.subscription), first)
+        context.add_callback(stream.close)
+        with self._lock:
+            self._streams.add(stream)
+        try:
+            self._settle_in_stream(stream, first)
+            stream.read(requests, lambda request: self._settle_in_stream(stream, request))
+            for received in stream.batches(self.stopping.is_set):
+                yield response(self._delivered(first.subscription, received))
+            if self.stopping.is_set():
+                raise Refused(grpc.StatusCode.UNAVAILABLE, "the server is shutting down")
+        finally:
+            stream.close()
+            with self._lock:
+                self._streams.discard(stream)
+
+    def _settle_in_stream(self, stream: Stream, request: Any) -> None:
+        if request.ack_ids:
+            self.calls.add("Acked", stream.subscription.acknowledge(request.ack_ids))
+        for ack_id, seconds in zip(
+            request.modify_deadline_ack_ids, request.modify_deadline_seconds, strict=False
+        ):
+            _check_deadline(seconds)
+            stream.subscription.modify_deadline([ack_id], seconds)
+
+    def _delivered(self, subscription: str, received: list[Any]) -> list[Any]:
+        """The messages that really leave: `Deliver` faults lose, delay and double them or end the stream."""
+        leaving = []
+        for item in received:
+            self.calls.add("Deliver")
+            fault = self.faults.take("Deliver", _described(subscription, item)) if self.faults.armed else None
+            if fault is None:
+                leaving.append(item)
+                continue
+            self.before_effect(fault, item)
+            self.go_wrong(fault)
+            if fault.duplicate:
+                self._topics.subscription(subscription).add([item.message])
+            if not fault.drop:
+                leaving.append(item)
+        return leaving
+
+
+def _rpc(request: str, response_type: str, handle: Any, field: str, *, wants_context: bool = False) -> Method:
+    return Method(
+        request=getattr(types, request),
+        response=getattr(types, response_type) if response_type else empty_pb2.Empty,
+        handle=handle,
+        subject=lambda message: str(getattr(message, field)),
+        wants_context=wants_context,
+    )
+
+
+def _check_deadline(seconds: int) -> None:
+    if not 0 <= seconds <= _MAX_DEADLINE_SECONDS:
+        raise Refused(
+            grpc.StatusCode.INVALID_ARGUMENT, f"the ack deadline must be 0 to {_MAX_DEADLINE_SECONDS} s"
+        )
+
+
+def _described(subscription: str, item: Any) -> str:
+    attributes = " ".join(f"{key}={value}" for key, value in item.message.attributes.items())
+    return (
+        f"{subscription} {item.message.message_id} {attributes} {item.message.data.decode(errors='replace')}"
+    )

@@ -1,0 +1,185 @@
+"""Topics and subscriptions of all projects, and what a publisher may send."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import grpc
+
+from localcloud.grpc_server import Refused
+from localcloud.pubsub.messages import PubsubMessage, Topic
+from localcloud.pubsub.subscriptions import LiveSubscription, check_settings, new_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+# Source: https://cloud.google.com/pubsub/quotas#resource_limits
+MAX_ATTRIBUTES = 100
+MAX_KEY_BYTES = 256
+MAX_VALUE_BYTES = 1024
+MAX_MESSAGE_BYTES = 10_000_000
+DELETED_TOPIC = "_deleted-topic_"
+
+_ID = re.compile(r"projects/[^/]+/(topics|subscriptions)/(?!goog)[A-Za-z][A-Za-z0-9._~+%-]{2,254}")
+
+
+def _invalid(message: str) -> Refused:
+    return Refused(grpc.StatusCode.INVALID_ARGUMENT, message)
+
+
+def check_name(name: str, kind: str) -> None:
+    """Refuse a name that is not `projects/P/{kind}/ID` with an id of 3 to 255 allowed characters."""
+    match = _ID.fullmatch(name)
+    if match is None or match[1] != kind:
+        raise _invalid(f"Invalid [{kind}] name: (name={name})")
+
+
+def check_message(message: Any) -> None:
+    """Refuse what production does not publish: nothing at all, or too much."""
+    if not message.data and not message.attributes:
+        raise _invalid("Some messages in the request are empty: one needs data or an attribute.")
+    if len(message.attributes) > MAX_ATTRIBUTES:
+        raise _invalid(f"A message may have at most {MAX_ATTRIBUTES} attributes.")
+    for key, value in message.attributes.items():
+        if not key or len(key.encode()) > MAX_KEY_BYTES or len(value.encode()) > MAX_VALUE_BYTES:
+            raise _invalid("An attribute's key holds 1 to 256 bytes, its value at most 1024.")
+    if message.ByteSize() > MAX_MESSAGE_BYTES:
+        raise _invalid(f"A message may have at most {MAX_MESSAGE_BYTES} bytes.")
+
+
+class Topics:
+    """The registry: topics, subscriptions, and the way from one to the other. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._topics: dict[str, Any] = {}
+        self._subscriptions: dict[str, LiveSubscription] = {}
+        # Ids stay unique over a restart that loses state, as far as a clock can promise.
+        self._ids = itertools.count(time.time_ns() // 1000)
+
+    def create_topic(self, request: Any) -> Any:
+        """A new topic."""
+        check_name(request.name, "topics")
+        with self._lock:
+            if request.name in self._topics:
+                raise Refused(
+                    grpc.StatusCode.ALREADY_EXISTS, f"Topic already exists (resource={request.name})"
+                )
+            topic = Topic()
+            topic.CopyFrom(request)
+            self._topics[request.name] = topic
+            return topic
+
+    def topic(self, name: str) -> Any:
+        """The raw `Topic`."""
+        with self._lock:
+            if name not in self._topics:
+                raise Refused(grpc.StatusCode.NOT_FOUND, f"Topic not found (resource={name})")
+            return self._topics[name]
+
+    def delete_topic(self, name: str) -> None:
+        """Delete a topic; its subscriptions keep what they have."""
+        with self._lock:
+            self.topic(name)
+            del self._topics[name]
+            for subscription in self._of(name):
+                subscription.settings.topic = DELETED_TOPIC
+
+    def topics(self, project: str) -> list[Any]:
+        """All topics of `projects/P`, by name."""
+        with self._lock:
+            return [self._topics[name] for name in sorted(self._topics) if name.startswith(f"{project}/")]
+
+    def publish(self, topic: str, messages: Sequence[Any]) -> list[str]:
+        """Hand messages to every subscription of a topic; returns their new ids."""
+        batch = []
+        if not messages:
+            raise _invalid("No messages to publish")
+        for message in messages:
+            check_message(message)
+            sent = PubsubMessage()
+            sent.CopyFrom(message)
+            sent.message_id = str(next(self._ids))
+            sent.publish_time.GetCurrentTime()
+            batch.append(sent)
+        with self._lock:
+            self.topic(topic)
+            subscriptions = self._of(topic)
+        for subscription in subscriptions:
+            subscription.add(batch)
+        return [message.message_id for message in batch]
+
+    def create_subscription(self, request: Any) -> Any:
+        """A new subscription, from now on."""
+        check_name(request.name, "subscriptions")
+        with self._lock:
+            if request.name in self._subscriptions:
+                message = f"Subscription already exists (resource={request.name})"
+                raise Refused(grpc.StatusCode.ALREADY_EXISTS, message)
+            settings = new_settings(request, self._topics.__contains__)
+            self._subscriptions[request.name] = LiveSubscription(settings, self._forward)
+            return settings
+
+    def update_subscription(self, request: Any, fields: Sequence[str]) -> Any:
+        """Replace the named fields of a subscription."""
+        with self._lock:
+            subscription = self.subscription(request.name)
+            settings = type(request)()
+            settings.CopyFrom(subscription.settings)
+            for name in fields:
+                if name.split(".")[0] not in settings.DESCRIPTOR.fields_by_name or name in ("name", "topic"):
+                    raise _invalid(f"Invalid update_mask provided in the request (field={name})")
+                settings.ClearField(name.split(".")[0])
+            _merge(settings, request, fields)
+            check_settings(settings, {*self._topics, DELETED_TOPIC}.__contains__)
+            subscription.configure(settings)
+            return settings
+
+    def subscription(self, name: str) -> LiveSubscription:
+        """The live subscription."""
+        with self._lock:
+            if name not in self._subscriptions:
+                raise Refused(grpc.StatusCode.NOT_FOUND, f"Subscription does not exist (resource={name})")
+            return self._subscriptions[name]
+
+    def delete_subscription(self, name: str) -> None:
+        """Delete a subscription and end its streams."""
+        with self._lock:
+            subscription = self.subscription(name)
+            del self._subscriptions[name]
+        subscription.delete()
+
+    def subscriptions(self, project: str = "") -> list[LiveSubscription]:
+        """All subscriptions, or those of `projects/P`, by name."""
+        with self._lock:
+            return [
+                self._subscriptions[name] for name in sorted(self._subscriptions) if name.startswith(project)
+            ]
+
+    def of_topic(self, name: str) -> list[LiveSubscription]:
+        """The subscriptions of a topic."""
+        with self._lock:
+            self.topic(name)
+            return self._of(name)
+
+    def _of(self, topic: str) -> list[LiveSubscription]:
+        return [item for item in self._subscriptions.values() if item.settings.topic == topic]
+
+    def _forward(self, topic: str, message: Any) -> None:
+        with self._lock:
+            known = topic in self._topics
+        if known:  # as production: a dead letter whose topic is gone has nowhere to go
+            self.publish(topic, [message])
+
+
+def _merge(settings: Any, request: Any, fields: Sequence[str]) -> None:
+    wanted = type(request)()
+    wanted.CopyFrom(request)
+    for descriptor in list(wanted.DESCRIPTOR.fields):
+        if descriptor.name not in {name.split(".")[0] for name in fields}:
+            wanted.ClearField(descriptor.name)
+    settings.MergeFrom(wanted)

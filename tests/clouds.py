@@ -1,0 +1,188 @@
+"""The clouds that tests run against: the embedded one, and Google's official emulators."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+from unittest import mock
+
+import grpc
+import pytest
+
+from localcloud import LocalCloud
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+PROJECT = "demo-project"
+_START_TIMEOUT_SECONDS = 40.0
+_STOP_TIMEOUT_SECONDS = 10.0
+
+#: What the environment named when the test session began; `tests/conftest.py` scrubs it afterwards.
+GIVEN = {
+    name: os.environ[name]
+    for name in ("PUBSUB_EMULATOR_HOST", "FIRESTORE_EMULATOR_HOST")
+    if name in os.environ
+}
+
+
+class OfficialEmulatorsMissing(Exception):
+    """Google's emulators are neither named in the environment nor installed."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OfficialEmulators:
+    """Google's Pub/Sub and Firestore emulators, running."""
+
+    pubsub: str
+    firestore: str
+
+    def environment(self) -> dict[str, str]:
+        """The variables through which Google's clients find them."""
+        return {
+            "GOOGLE_CLOUD_PROJECT": PROJECT,
+            "PUBSUB_EMULATOR_HOST": self.pubsub,
+            "FIRESTORE_EMULATOR_HOST": self.firestore,
+        }
+
+
+@contextlib.contextmanager
+def official_emulators() -> Iterator[OfficialEmulators]:
+    """The emulators named in the environment at session start, others started on free ports and ended again.
+
+    Raises:
+        OfficialEmulatorsMissing: There are none.
+    """
+    with contextlib.ExitStack() as running:
+        pubsub = GIVEN.get("PUBSUB_EMULATOR_HOST")
+        firestore = GIVEN.get("FIRESTORE_EMULATOR_HOST")
+        given = {"pubsub": pubsub, "firestore": firestore}
+        commands = {} if all(given.values()) else {k: v for k, v in _commands().items() if not given[k]}
+        # Both are started before either is waited for: each takes a Java machine some seconds.
+        started = {name: running.enter_context(_started(command)) for name, command in commands.items()}
+        for server in started.values():
+            server.wait_until_ready()
+        yield OfficialEmulators(
+            pubsub=pubsub or started["pubsub"].address, firestore=firestore or started["firestore"].address
+        )
+
+
+def _sdk_roots() -> Iterator[Path]:
+    """Where a Google Cloud SDK can be, the likeliest first."""
+    if "CLOUDSDK_ROOT_DIR" in os.environ:
+        yield Path(os.environ["CLOUDSDK_ROOT_DIR"])
+    gcloud = shutil.which("gcloud")
+    if gcloud:
+        yield Path(gcloud).resolve().parent.parent
+    for base in (Path.home(), Path("/usr/lib"), Path("/usr/local"), Path("/usr/local/share"), Path("/opt")):
+        yield base / "google-cloud-sdk"
+    yield Path("/snap/google-cloud-cli/current")
+
+
+def _commands() -> dict[str, list[str]]:
+    """How to start each emulator, without host and port."""
+    java = shutil.which("java")
+    for root in _sdk_roots():
+        pubsub = sorted((root / "platform/pubsub-emulator/lib").glob("cloud-pubsub-emulator-*-all.jar"))
+        firestore = root / "platform/cloud-firestore-emulator/cloud_firestore_emulator"
+        if java and pubsub and firestore.is_file():
+            return {"pubsub": [java, "-jar", str(pubsub[-1])], "firestore": [str(firestore), "start"]}
+    raise OfficialEmulatorsMissing(
+        "Google's Pub/Sub and Firestore emulators were not found. Install Java and "
+        "`gcloud components install pubsub-emulator cloud-firestore-emulator`, or name running ones in "
+        "PUBSUB_EMULATOR_HOST and FIRESTORE_EMULATOR_HOST."
+    )
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Server:
+    address: str
+    process: subprocess.Popen[bytes]
+    output: IO[str]
+
+    def wait_until_ready(self) -> None:
+        """Return once it answers; raise RuntimeError with what it said when it does not."""
+        with grpc.insecure_channel(self.address) as channel:
+            try:
+                grpc.channel_ready_future(channel).result(timeout=_START_TIMEOUT_SECONDS)
+            except grpc.FutureTimeoutError:
+                self.output.seek(0)
+                said = self.output.read()[-2000:]
+                code = self.process.poll()
+                raise RuntimeError(f"{self.process.args!r} is not up (exit code {code}): {said}") from None
+
+
+@contextlib.contextmanager
+def _started(command: list[str]) -> Iterator[_Server]:
+    """An emulator on a free port for as long as the context lasts; its output goes to a file."""
+    port = _free_port()
+    with tempfile.TemporaryFile("w+") as output:
+        process = subprocess.Popen(
+            [*command, "--host=127.0.0.1", f"--port={port}"],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # the Firestore script starts a Java process, which must end with it
+        )
+        try:
+            yield _Server(address=f"127.0.0.1:{port}", process=process, output=output)
+        finally:
+            _end(process)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError):  # it ended by itself
+            os.killpg(process.pid, number)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(_STOP_TIMEOUT_SECONDS)
+            return
+    raise RuntimeError(f"{process.args!r} does not end")
+
+
+@contextlib.contextmanager
+def clients_find(environment: Mapping[str, str]) -> Iterator[None]:
+    """Google's clients made in this context talk to the cloud that `environment` names."""
+    with mock.patch.dict(os.environ, environment):
+        yield
+
+
+@pytest.fixture(scope="session")
+def official() -> Iterator[OfficialEmulators]:
+    """Google's official emulators; without them a failure in CI, a skip elsewhere."""
+    with contextlib.ExitStack() as running:
+        try:
+            emulators = running.enter_context(official_emulators())
+        except OfficialEmulatorsMissing as missing:
+            if os.environ.get("CI"):
+                pytest.fail(str(missing), pytrace=False)
+            pytest.skip(str(missing))
+        yield emulators
+
+
+@pytest.fixture(scope="session")
+def embedded() -> Iterator[LocalCloud]:
+    """One embedded cloud for the whole session: tests on it name their own documents, topics and buckets."""
+    with LocalCloud.start(project=PROJECT) as cloud:
+        yield cloud
+
+
+@pytest.fixture
+def cloud() -> Iterator[LocalCloud]:
+    """An embedded cloud of the test's own, to break and restart."""
+    with LocalCloud.start(project=PROJECT) as own:
+        yield own

@@ -1,0 +1,215 @@
+"""Firestore queries: filters, order, limits, cursors, collection groups."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from google.api_core import exceptions
+from google.cloud import firestore
+from google.cloud.firestore_v1 import FieldFilter
+from google.cloud.firestore_v1.base_query import Or
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def _ids(query):
+    return [snapshot.id for snapshot in query.stream()]
+
+
+@pytest.fixture
+def mixed(collection):
+    """A document for each type of value in field `v`, named by what it holds, and one without it."""
+    values = {
+        "null": None,
+        "true": True,
+        "false": False,
+        "one": 1,
+        "one_and_half": 1.5,
+        "two": 2,
+        "nan": float("nan"),
+        "time": NOW,
+        "text_B": "B",
+        "text_a": "a",
+        "text_z": "z",
+        "text_e": "é",
+        "bytes": b"x",
+        "reference": collection.document("q"),
+        "point": firestore.GeoPoint(1, 2),
+        "array": [1],
+        "array2": [1, 2],
+        "map": {"a": 1},
+        "map2": {"a": 1, "b": 2},
+    }
+    for name, value in values.items():
+        collection.document(name).set({"v": value})
+    collection.document("without").set({"w": 1})
+    return collection
+
+
+TYPE_ORDER = [
+    "null",
+    "false",
+    "true",
+    "nan",
+    "one",
+    "one_and_half",
+    "two",
+    "time",
+    "text_B",
+    "text_a",
+    "text_z",
+    "text_e",
+    "bytes",
+    "reference",
+    "point",
+    "array",
+    "array2",
+    "map",
+    "map2",
+]
+
+
+def test_values_sort_by_type_then_value(mixed):
+    """Documents without the field are left out; descending is the reverse."""
+    assert _ids(mixed.order_by("v")) == TYPE_ORDER
+    assert _ids(mixed.order_by("v", direction="DESCENDING")) == TYPE_ORDER[::-1]
+
+
+@pytest.mark.parametrize(
+    ("operator", "value", "expected"),
+    [
+        ("==", 1.0, ["one"]),
+        ("==", None, ["null"]),
+        ("==", float("nan"), ["nan"]),
+        (">", 1, ["one_and_half", "two"]),
+        ("<=", "z", ["text_B", "text_a", "text_z"]),
+        ("<=", True, ["false", "true"]),
+        ("<", NOW + timedelta(seconds=1), ["time"]),
+        (">=", NOW + timedelta(seconds=1), []),
+        ("in", ["a", 2], ["text_a", "two"]),
+        ("array_contains", 2, ["array2"]),
+        ("==", {"a": 1}, ["map"]),
+        ("not-in", [1, 1.5, 2], None),
+        ("!=", 1, None),
+    ],
+)
+def test_field_filters(mixed, operator, value, expected):
+    """Inequalities meet values of their own type only."""
+    if expected is None:
+        excluded = {"null", "one"} if operator == "!=" else {"null", "one", "one_and_half", "two"}
+        expected = [name for name in TYPE_ORDER if name not in excluded]
+    assert sorted(_ids(mixed.where(filter=FieldFilter("v", operator, value)))) == sorted(expected)
+
+
+def test_without_an_order_documents_come_by_name(mixed):
+    """UTF-8 order of names."""
+    assert _ids(mixed) == sorted([*TYPE_ORDER, "without"])
+    assert _ids(mixed.where(filter=FieldFilter("__name__", ">", mixed.document("text_z")))) == [
+        "time",
+        "true",
+        "two",
+        "without",
+    ]
+
+
+def test_filters_combine(mixed):
+    """AND of two bounds; an order on another field leaves out who lacks it."""
+    between = mixed.where(filter=FieldFilter("v", ">", 1)).where(filter=FieldFilter("v", "<", 2))
+    assert _ids(between) == ["one_and_half"]
+    assert _ids(mixed.where(filter=FieldFilter("v", "==", 1)).order_by("w")) == []
+    either = Or([FieldFilter("v", "==", 1), FieldFilter("w", "==", 1)])
+    assert _ids(mixed.where(filter=either)) == ["one", "without"]
+
+
+def test_a_projection_reads_only_its_fields(mixed):
+    """Absent ones make an empty document."""
+    query = mixed.where(filter=FieldFilter("v", "==", 1))
+    assert [snapshot.to_dict() for snapshot in query.select(["v"]).stream()] == [{"v": 1}]
+    assert [snapshot.to_dict() for snapshot in query.select(["nope"]).stream()] == [{}]
+
+
+def test_counting(mixed):
+    """COUNT is the one aggregation the local cloud has."""
+    ((result,),) = mixed.count(alias="all").get()
+    assert (result.alias, result.value) == ("all", len(TYPE_ORDER) + 1)
+
+
+def test_a_malformed_path_in_a_filter_is_refused(collection):
+    """InvalidArgument."""
+    with pytest.raises(exceptions.InvalidArgument):
+        _ids(collection.where(filter=FieldFilter("`a", "==", 1)))
+
+
+def test_descending_names_alone_are_refused(collection):
+    """FailedPrecondition: production needs an index for it."""
+    with pytest.raises(exceptions.FailedPrecondition):
+        _ids(collection.order_by("__name__", direction="DESCENDING"))
+
+
+class TestCollectionGroup:
+    """The rescue query: all leases of all runs by expiry."""
+
+    @pytest.fixture
+    def group(self, client, collection):
+        """Three leases in two runs and one deeper down, in a group of the test's own."""
+        self.name = f"g{uuid.uuid4().hex}"
+        for path, expires in {
+            f"a/{self.name}/k0": 3,
+            f"i/{self.name}/k1": 1,
+            f"i/{self.name}/k1/deep/z/{self.name}/q": 1,
+            f"k/{self.name}/k2": 2,
+        }.items():
+            client.document(f"{collection.id}/{path}").set(
+                {"expiresAt": NOW + timedelta(seconds=expires), "e": expires}
+            )
+        client.document(f"{collection.id}/a/other/k9").set({"expiresAt": NOW})
+        return client.collection_group(self.name)
+
+    def test_all_of_the_group_by_path(self, group):
+        """No other collection, any depth, sorted by path."""
+        assert _ids(group) == ["k0", "k1", "q", "k2"]
+
+    def test_expired_ones_in_order(self, group):
+        """`expiresAt < x`, ties by path."""
+        query = group.where(filter=FieldFilter("expiresAt", "<", NOW + timedelta(seconds=3))).order_by(
+            "expiresAt"
+        )
+        assert _ids(query) == ["k1", "q", "k2"]
+        assert _ids(query.limit(2)) == ["k1", "q"]
+        assert _ids(query.offset(1).limit(5)) == ["q", "k2"]
+
+    def test_descending_ties_are_descending_too(self, group):
+        """The name follows the last order's direction."""
+        assert _ids(group.order_by("e", direction="DESCENDING")) == ["k0", "k2", "q", "k1"]
+
+    def test_paging_with_a_snapshot(self, group):
+        """start_after a snapshot goes on behind it, ties included."""
+        first = next(iter(group.order_by("expiresAt").limit(1).stream()))
+        assert first.id == "k1"
+        assert _ids(group.order_by("expiresAt").start_after(first)) == ["q", "k2", "k0"]
+        assert _ids(group.order_by("expiresAt").start_at(first)) == ["k1", "q", "k2", "k0"]
+
+    def test_paging_with_values(self, group):
+        """Cursors by value are before or after all ties."""
+        assert _ids(group.order_by("e").start_after({"e": 1})) == ["k2", "k0"]
+        assert _ids(group.order_by("e").start_at({"e": 2})) == ["k2", "k0"]
+        assert _ids(group.order_by("e").end_at({"e": 2})) == ["k1", "q", "k2"]
+        assert _ids(group.order_by("e").end_before({"e": 2})) == ["k1", "q"]
+
+    def test_the_last_ones(self, group):
+        """limit_to_last."""
+        assert [snapshot.id for snapshot in group.order_by("e").limit_to_last(2).get()] == ["k2", "k0"]
+
+
+def test_an_empty_answer_still_tells_its_read_time(raw, collection):
+    """The rescue query judges expiry by the read's own time."""
+    query = {"from_": [{"collection_id": collection.id}]}
+    parent = f"{raw.database}/documents"
+    (answer,) = raw.call("run_query", parent=parent, structured_query=query)
+    assert answer.read_time.year >= 2024
+    assert not answer.document.name
+    written = collection.document("a").set({"x": 1}).update_time
+    (answer,) = raw.call("run_query", parent=parent, structured_query=query)
+    assert answer.read_time >= written

@@ -1,0 +1,183 @@
+"""Topics, subscriptions and publishing: names, errors, settings."""
+
+from __future__ import annotations
+
+import uuid
+
+import pytest
+from google.api_core import exceptions
+from google.protobuf import duration_pb2
+from google.pubsub_v1 import PublisherClient
+
+from tests.clouds import PROJECT
+
+
+@pytest.fixture
+def missing(publisher, subscriber):
+    """Names of a topic and a subscription that do not exist."""
+    name = f"missing-{uuid.uuid4().hex}"
+    return publisher.topic_path(PROJECT, name), subscriber.subscription_path(PROJECT, name)
+
+
+def test_what_exists_cannot_be_made_again(channel):
+    """AlreadyExists."""
+    with pytest.raises(exceptions.AlreadyExists):
+        channel.publisher.create_topic(name=channel.topic)
+    with pytest.raises(exceptions.AlreadyExists):
+        channel.subscriber.create_subscription(name=channel.subscription, topic=channel.topic)
+
+
+@pytest.mark.parametrize("name", ["ab", "1abc", "google-topic", "white space", "a" * 256])
+def test_ids_outside_the_rules_are_refused(publisher, subscriber, channel, name):
+    """3 to 255 characters, a letter first, not `goog`."""
+    with pytest.raises(exceptions.InvalidArgument):
+        publisher.create_topic(name=publisher.topic_path(PROJECT, name))
+    with pytest.raises(exceptions.InvalidArgument):
+        subscriber.create_subscription(name=subscriber.subscription_path(PROJECT, name), topic=channel.topic)
+
+
+def test_a_missing_topic_is_not_found(publisher, subscriber, missing):
+    """For each call on it."""
+    topic, subscription = missing
+    calls = [
+        lambda: publisher.get_topic(topic=topic),
+        lambda: publisher.delete_topic(topic=topic),
+        lambda: publisher.publish(topic, b"x").result(timeout=10),
+        lambda: subscriber.create_subscription(name=subscription, topic=topic),
+    ]
+    for call in calls:
+        with pytest.raises(exceptions.NotFound):
+            call()
+
+
+def test_a_missing_subscription_is_not_found(subscriber, missing):
+    """For each call on it."""
+    _, subscription = missing
+    calls = [
+        lambda: subscriber.get_subscription(subscription=subscription),
+        lambda: subscriber.delete_subscription(subscription=subscription),
+        lambda: subscriber.pull(subscription=subscription, max_messages=1, timeout=10),
+        lambda: subscriber.acknowledge(subscription=subscription, ack_ids=["x"]),
+        lambda: subscriber.modify_ack_deadline(
+            subscription=subscription, ack_ids=["x"], ack_deadline_seconds=10
+        ),
+    ]
+    for call in calls:
+        with pytest.raises(exceptions.NotFound):
+            call()
+
+
+def test_nothing_to_publish_is_refused(channel):
+    """Neither no messages nor a message without data and attributes; attributes alone are fine."""
+    for messages in ([], [{}], [{"data": b"x"}, {}]):
+        with pytest.raises(exceptions.InvalidArgument):
+            PublisherClient.publish(channel.publisher, topic=channel.topic, messages=messages)
+    assert channel.publish(b"", runId="r")
+    assert channel.pull()[0].message.attributes == {"runId": "r"}
+
+
+def test_a_message_arrives_as_published(channel):
+    """Data, attributes, id and publish time."""
+    message_id = channel.publish(b"\x00\xff", runId="r:1", stepId="é")
+    (received,) = channel.pull()
+    message = received.message
+    assert (message.data, message.attributes) == (b"\x00\xff", {"runId": "r:1", "stepId": "é"})
+    assert message.message_id == message_id
+    assert message.publish_time.year >= 2024
+
+
+def test_ids_of_messages_differ(channel):
+    """Every message has its own."""
+    ids = [channel.publish() for _ in range(5)]
+    assert len(set(ids)) == 5
+
+
+def test_every_subscription_gets_its_copy(channel, subscriber):
+    """Only what was published after it was made."""
+    channel.publish(b"before")
+    second = subscriber.subscription_path(PROJECT, f"s{uuid.uuid4().hex}")
+    subscriber.create_subscription(name=second, topic=channel.topic)
+    channel.publish(b"after")
+    other = type(channel)(
+        publisher=channel.publisher, subscriber=subscriber, topic=channel.topic, subscription=second
+    )
+    assert [received.message.data for received in other.pull(most=10)] == [b"after"]
+    assert not other.pull(wait=False)
+    listed = channel.publisher.list_topic_subscriptions(topic=channel.topic)
+    assert sorted(listed) == sorted([channel.subscription, second])
+
+
+def test_settings_are_told_as_given(new_channel, subscriber):
+    """Deadline, retry policy, dead-letter policy."""
+    dead = new_channel()
+    policy = {"dead_letter_topic": dead.topic, "max_delivery_attempts": 20}
+    backoff = {
+        "minimum_backoff": duration_pb2.Duration(seconds=4),
+        "maximum_backoff": duration_pb2.Duration(seconds=16),
+    }
+    channel = new_channel(ack_deadline_seconds=42, dead_letter_policy=policy, retry_policy=backoff)
+    told = subscriber.get_subscription(subscription=channel.subscription)
+    assert (told.topic, told.ack_deadline_seconds) == (channel.topic, 42)
+    assert told.dead_letter_policy.dead_letter_topic == dead.topic
+    assert told.dead_letter_policy.max_delivery_attempts == 20
+    assert told.retry_policy.minimum_backoff.total_seconds() == 4
+    assert told.retry_policy.maximum_backoff.total_seconds() == 16
+
+
+def test_defaults(channel):
+    """Ten seconds, no policies, a week of retention."""
+    told = channel.subscriber.get_subscription(subscription=channel.subscription)
+    assert told.ack_deadline_seconds == 10
+    assert told.message_retention_duration.days == 7
+    assert not told.retry_policy
+    assert not told.dead_letter_policy
+
+
+def test_settings_out_of_bounds_are_refused(new_channel):
+    """Deadlines beyond 600 s, fewer than five attempts, a dead-letter topic that is not there."""
+    dead = new_channel()
+    with pytest.raises(exceptions.InvalidArgument):
+        new_channel(ack_deadline_seconds=601)
+    with pytest.raises(exceptions.OutOfRange):
+        new_channel(dead_letter_policy={"dead_letter_topic": dead.topic, "max_delivery_attempts": 4})
+    with pytest.raises(exceptions.NotFound):
+        new_channel(
+            dead_letter_policy={"dead_letter_topic": f"{dead.topic}-gone", "max_delivery_attempts": 5}
+        )
+
+
+def test_settings_are_updated_by_mask(channel, new_channel):
+    """Only what the mask names changes."""
+    dead = new_channel()
+    wanted = {
+        "name": channel.subscription,
+        "ack_deadline_seconds": 33,
+        "dead_letter_policy": {"dead_letter_topic": dead.topic, "max_delivery_attempts": 7},
+    }
+    channel.subscriber.update_subscription(
+        request={"subscription": wanted, "update_mask": {"paths": ["dead_letter_policy"]}}
+    )
+    told = channel.subscriber.get_subscription(subscription=channel.subscription)
+    assert told.dead_letter_policy.max_delivery_attempts == 7
+    assert told.ack_deadline_seconds == 10
+    with pytest.raises(exceptions.InvalidArgument):
+        channel.subscriber.update_subscription(
+            request={"subscription": wanted, "update_mask": {"paths": ["topic"]}}
+        )
+
+
+def test_a_deleted_topic_leaves_its_subscription(channel):
+    """With what it has, and a topic name that says so."""
+    channel.publish(b"kept")
+    channel.publisher.delete_topic(topic=channel.topic)
+    told = channel.subscriber.get_subscription(subscription=channel.subscription)
+    assert told.topic == "_deleted-topic_"
+    assert channel.pull()[0].message.data == b"kept"
+
+
+def test_lists(channel):
+    """Topics and subscriptions of the project."""
+    project = f"projects/{PROJECT}"
+    assert channel.topic in [topic.name for topic in channel.publisher.list_topics(project=project)]
+    names = [found.name for found in channel.subscriber.list_subscriptions(project=project)]
+    assert channel.subscription in names

@@ -1,0 +1,81 @@
+"""Candles, templates and short ways to a plan or a scene, for the tests of the local renderer."""
+
+from __future__ import annotations
+
+import json
+import math
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import worker_chart_export
+from worker_chart_export.charts.local.candles import parse_candles
+from worker_chart_export.charts.local.options import read_options
+from worker_chart_export.charts.local.plan import make_plan
+
+SAMPLES = Path(worker_chart_export.__file__).parent / "samples"
+CANDLE_FILES = sorted(path.stem for path in (SAMPLES / "ohlcv").glob("*.json"))
+TEMPLATES = {
+    path.stem: json.loads(path.read_bytes()) for path in sorted((SAMPLES / "templates").glob("*.json"))
+}
+
+
+def raw_candles(name="IBM_1d"):
+    """A sample candle file's bytes."""
+    return (SAMPLES / "ohlcv" / f"{name}.json").read_bytes()
+
+
+def bars_of(name="IBM_1d"):
+    """A sample file's bars."""
+    return json.loads(raw_candles(name))["data"]
+
+
+def column(bars, field):
+    """One field of all bars."""
+    return [float(bar[field]) for bar in bars]
+
+
+def request_of(template_id, **changes):
+    """A reference template's request, with changes."""
+    return TEMPLATES[template_id]["request"] | changes
+
+
+def bar(number, prices, *, volume=1000.0, step=timedelta(days=1), start=datetime(2024, 1, 1, tzinfo=UTC)):
+    """One bar; `prices` are open, high, low, close."""
+    date = (start + number * step).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return {
+        "date": date,
+        **dict(zip(("open", "high", "low", "close"), prices, strict=True)),
+        "volume": volume,
+    }
+
+
+def bars_from_closes(closes, **more):
+    """Bars that open at the close before and reach one percent beyond."""
+    rows = []
+    for number, close in enumerate(closes):
+        opening = closes[number - 1] if number else close
+        high, low = max(opening, close) * 1.01, min(opening, close) / 1.01
+        rows.append(bar(number, (opening, high, low, close), **more))
+    return rows
+
+
+def candles_of(bars, timeframe="1d"):
+    """Bars as validated candles."""
+    return parse_candles(json.dumps(bars).encode(), symbol="IBM", timeframe=timeframe)
+
+
+def plan_of(bars, payload, *, symbol="IBM", timeframe="1d"):
+    """A plan of bars and a request body."""
+    options = read_options(payload, symbol=symbol, timeframe=timeframe)
+    return make_plan(candles_of(bars, timeframe), options, lambda: None)
+
+
+def plots_of(plan):
+    """Every plot of a plan by study title and plot key, as lists with None for a gap."""
+    studies = [study for planned in plan.panes for study in planned.pane.studies]
+    studies += [study for study, _ in plan.floors]
+    return {
+        (study.title, plot.key): [None if math.isnan(value) else value for value in plot.values.tolist()]
+        for study in studies
+        for plot in study.plots
+    }

@@ -1,0 +1,109 @@
+"""The stand-in for Chart-IMG, through httpx as the worker calls it."""
+
+from __future__ import annotations
+
+import io
+
+import httpx
+import pytest
+from PIL import Image
+
+from localcloud import Fault
+from localcloud.chart_img.answers import ANSWERS
+
+
+@pytest.fixture
+def ask(cloud):
+    """Ask for a chart."""
+    with httpx.Client(base_url=cloud.chart_img.url, timeout=10) as client:
+
+        def post(key="k1", **body):
+            headers = {"x-api-key": key} if key else {}
+            body = {"symbol": "BINANCE:BTCUSDT", "interval": "1h", **body}
+            return client.post("/v2/tradingview/advanced-chart", json=body, headers=headers)
+
+        yield post
+
+
+@pytest.mark.parametrize(("asked", "size"), [({}, (800, 600)), ({"width": 1024, "height": 50}, (1024, 50))])
+def test_a_chart_is_a_png_of_the_size_asked(ask, asked, size):
+    """Pillow can read all of it."""
+    answer = ask(**asked)
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "image/png")
+    with Image.open(io.BytesIO(answer.content)) as image:
+        image.load()
+        assert (image.format, image.size) == ("PNG", size)
+
+
+def test_different_requests_get_different_charts(ask):
+    """And the same request the same one."""
+    assert ask(interval="1h").content == ask(interval="1h").content != ask(interval="4h").content
+
+
+def test_keys(cloud, ask):
+    """None is refused; configured ones are the only good ones, each up to its limit."""
+    assert (ask(key="").status_code, ask(key="").json()) == (403, {"message": "Forbidden"})
+    cloud.chart_img.configure({"k1": 2, "k2": None})
+    assert ask(key="other").status_code == 403
+    answers = [ask(key="k1") for _ in range(3)]
+    assert [answer.status_code for answer in answers] == [200, 200, 429]
+    assert answers[2].json() == {"message": "Limit Exceeded"}
+    assert ask(key="k2").status_code == 200
+    assert cloud.chart_img.calls_per_key.as_dict() == {"": 2, "other": 1, "k1": 3, "k2": 1}
+    assert cloud.chart_img.charts_per_key.as_dict() == {"k1": 2, "k2": 1}
+
+
+@pytest.mark.parametrize("body", [{"symbol": ""}, {"width": "800"}, {"height": 0}, {"width": True}])
+def test_bodies_that_make_no_sense_are_422(ask, body):
+    """In one of the two forms of the API."""
+    assert ask(**body).status_code == 422
+
+
+def test_other_paths_are_404(cloud):
+    """And bodies that are no JSON object 400."""
+    assert httpx.get(f"{cloud.chart_img.url}/v1/x").status_code == 404
+    url = f"{cloud.chart_img.url}/v2/tradingview/advanced-chart"
+    assert httpx.post(url, content=b"[", headers={"x-api-key": "k"}).status_code == 400
+
+
+@pytest.mark.parametrize("name", sorted(ANSWERS))
+def test_every_scripted_answer_can_be_had(cloud, ask, name):
+    """Once, then all is well again."""
+    cloud.chart_img.faults.add(Fault(answer=name, times=1))
+    answer = ask()
+    assert (answer.status_code, answer.content) == (ANSWERS[name].status, ANSWERS[name].body)
+    assert ask().status_code == 200
+
+
+def test_answers_for_one_key_only(cloud, ask):
+    """The subject is key, symbol, interval."""
+    cloud.chart_img.faults.add(Fault(match="k1 ", answer="limit_exceeded"))
+    assert [ask(key=key).status_code for key in ("k1", "k2")] == [429, 200]
+
+
+def test_truncated_and_reset_answers(cloud, ask):
+    """Less than a PNG, and nothing at all."""
+    cloud.chart_img.faults.add(Fault(truncate_bytes=100, times=1))
+    assert len(ask().content) == 100
+    cloud.chart_img.faults.add(Fault(reset=True, times=1))
+    with pytest.raises(httpx.RemoteProtocolError):
+        ask()
+    assert [call.status for call in cloud.chart_img.requests] == [200, 0]
+
+
+def test_a_paid_chart_whose_answer_is_lost(cloud, ask):
+    """After the effect: the account has paid."""
+    cloud.chart_img.faults.add(Fault(reset=True, after_effect=True, times=1))
+    with pytest.raises(httpx.RemoteProtocolError):
+        ask()
+    assert cloud.chart_img.charts_per_key["k1"] == 1
+
+
+def test_requests_are_logged(cloud, ask):
+    """Key, body, status, time."""
+    ask(key="k7", studies=[{"name": "RSI"}])
+    (call,) = cloud.chart_img.requests
+    assert (call.key, call.status, call.body["studies"]) == ("k7", 200, [{"name": "RSI"}])
+    assert call.at > 1_700_000_000
+    cloud.chart_img.restart(lose_state=True)
+    assert cloud.chart_img.requests == []

@@ -1,0 +1,152 @@
+"""Start, stop, the control port, and a cloud in a process of its own."""
+
+from __future__ import annotations
+
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+import httpx
+import pytest
+from google.cloud import firestore
+
+from localcloud import LocalCloud, Ports
+from tests.clouds import PROJECT, clients_find
+
+
+def test_a_cloud_names_its_services(cloud):
+    """All on this machine, each on its own port."""
+    environment = cloud.environment()
+    assert set(environment) == {
+        "GOOGLE_CLOUD_PROJECT",
+        "PUBSUB_EMULATOR_HOST",
+        "FIRESTORE_EMULATOR_HOST",
+        "STORAGE_EMULATOR_HOST",
+        "CHART_IMG_BASE_URL",
+        "LOCALCLOUD_CONTROL_URL",
+    }
+    ports = [
+        value.rpartition(":")[2] for name, value in environment.items() if name != "GOOGLE_CLOUD_PROJECT"
+    ]
+    assert len(set(ports)) == 5
+    assert all("127.0.0.1:" in value for name, value in environment.items() if name != "GOOGLE_CLOUD_PROJECT")
+
+
+def test_start_and_stop_are_quick_and_leave_no_thread():
+    """Well under a second each."""
+    before = set(threading.enumerate())
+    began = time.monotonic()
+    cloud = LocalCloud.start()
+    started = time.monotonic()
+    cloud.stop()
+    cloud.stop()
+    assert started - began < 1
+    assert time.monotonic() - started < 1
+    left = [thread for thread in threading.enumerate() if thread not in before and not thread.daemon]
+    for thread in left:  # gRPC's own, on their last lines
+        thread.join(1)
+    assert [thread for thread in left if thread.is_alive()] == []
+
+
+def test_a_taken_port_leaves_nothing_running():
+    """The error is raised, what had started is stopped."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            free = probe.getsockname()[1]
+        with pytest.raises(OSError, match="in use"):
+            LocalCloud.start(ports=Ports(pubsub=free, storage=taken.getsockname()[1]))
+    with LocalCloud.start(ports=Ports(pubsub=free)) as again:
+        assert again.pubsub.port == free
+
+
+def test_two_clouds_share_nothing(cloud):
+    """State is per cloud."""
+    with LocalCloud.start() as other:
+        assert other.environment() != cloud.environment()
+
+
+class TestControl:
+    """The control port, for tests in another process."""
+
+    @pytest.fixture
+    def control(self, cloud):
+        """An HTTP client on it."""
+        with httpx.Client(base_url=cloud.control.url, timeout=10) as client:
+            yield client
+
+    def test_counters_and_requests(self, cloud, control):
+        """What was called, and what was asked of Chart-IMG."""
+        url = f"{cloud.chart_img.url}/v2/tradingview/advanced-chart"
+        httpx.post(url, json={"symbol": "A:B"}, headers={"x-api-key": "k"})
+        assert control.get("/calls").json()["chart_img"] == {"advanced-chart": 1}
+        (request,) = control.get("/requests").json()
+        assert (request["key"], request["body"], request["status"]) == ("k", {"symbol": "A:B"}, 200)
+
+    def test_faults(self, cloud, control):
+        """Armed and cleared."""
+        fault = {"service": "storage", "method": "buckets.list", "error": 503, "times": 5}
+        assert control.post("/faults", json=fault).json() == {"id": 1}
+        url = f"{cloud.storage.url}/storage/v1/b"
+        assert httpx.get(url).status_code == 503
+        control.delete("/faults")
+        assert httpx.get(url).status_code == 200
+
+    def test_stop_and_start(self, cloud, control):
+        """With and without state."""
+        cloud.storage.objects.create_bucket("b")
+        assert control.post("/services/storage/stop").json() == {"running": False}
+        with pytest.raises(httpx.ConnectError):
+            httpx.get(f"{cloud.storage.url}/storage/v1/b")
+        assert control.post("/services/storage/start").json() == {"running": True}
+        assert cloud.storage.objects.buckets() == ["b"]
+        control.post("/services/storage/start?lose_state=true")
+        assert cloud.storage.objects.buckets() == []
+
+    def test_resetting_streams(self, control):
+        """Says how many there were."""
+        assert control.post("/services/pubsub/reset").json() == {"reset": 0}
+
+    @pytest.mark.parametrize(
+        ("method", "path", "body", "status"),
+        [
+            ("GET", "/nope", None, 404),
+            ("POST", "/services/nope/stop", None, 400),
+            ("POST", "/services/storage/nope", None, 404),
+            ("POST", "/faults", {"service": "nope"}, 400),
+            ("POST", "/faults", {"service": "storage", "nope": 1}, 400),
+            ("POST", "/faults", {}, 400),
+        ],
+    )
+    def test_nonsense_is_refused(self, control, method, path, body, status):
+        """404 for what is not there, 400 for what makes no sense."""
+        assert control.request(method, path, json=body).status_code == status
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_cloud_in_its_own_process(number):
+    """It prints export lines, serves, and ends with 0 when told to."""
+    command = [sys.executable, "-m", "localcloud", "--project", "p1"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            environment = {}
+            while "LOCALCLOUD_CONTROL_URL" not in environment:
+                name, value = re.fullmatch(r"export (\w+)=(.+)\n", process.stdout.readline()).groups()
+                environment[name] = value
+            with clients_find(environment):
+                client = firestore.Client(project=PROJECT)
+            client.document("a/b").set({"x": 1})
+            client.close()
+            calls = httpx.get(f"{environment['LOCALCLOUD_CONTROL_URL']}/calls").json()
+            assert calls["firestore"] == {"Commit": 1}
+            assert environment["GOOGLE_CLOUD_PROJECT"] == "p1"
+            process.send_signal(number)
+            assert process.wait(10) == 0
+        finally:
+            process.kill()

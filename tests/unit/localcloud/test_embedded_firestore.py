@@ -1,0 +1,162 @@
+"""The embedded Firestore's own sides: faults, counters, restart, differences from the official emulator."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from google.api_core import exceptions
+from google.cloud.firestore_v1.types import CommitRequest
+
+from localcloud import Fault
+from localcloud.firestore.clock import CommitClock
+
+
+def _update(document, fields):
+    """One Commit without the SDK's retries, as the worker sends it."""
+    batch = document._client.batch()
+    batch.update(document, fields)
+    return batch.commit(retry=None, timeout=10)
+
+
+def test_an_error_before_the_effect_leaves_nothing(cloud, document):
+    """Unavailable, and the document stays."""
+    cloud.firestore.faults.add(Fault(method="Commit", error="UNAVAILABLE", times=1))
+    with pytest.raises(exceptions.ServiceUnavailable):
+        _update(document, {"a": 2})
+    assert document.get().to_dict() == {"a": 1}
+    _update(document, {"a": 2})
+
+
+def test_an_error_after_the_effect_leaves_the_write(cloud, document):
+    """The outcome is unknown to the caller, but the commit landed."""
+    cloud.firestore.faults.add(Fault(method="Commit", error="UNAVAILABLE", after_effect=True, times=1))
+    with pytest.raises(exceptions.ServiceUnavailable):
+        _update(document, {"a": 2})
+    assert document.get().to_dict() == {"a": 2}
+
+
+def test_contention_makes_preconditions_fail(cloud, client, document):
+    """As if someone had written the document between read and commit; its fields are as they were."""
+    read = document.get()
+    cloud.firestore.faults.add(Fault(method="Commit", contend=True, match="runs/r", times=1))
+    with pytest.raises(exceptions.FailedPrecondition):
+        document.update({"a": 2}, option=client.write_option(last_update_time=read.update_time))
+    again = document.get()
+    assert again.to_dict() == {"a": 1}
+    assert again.update_time > read.update_time
+
+
+def test_a_hook_stages_a_race(cloud, client, document):
+    """`before` runs between the caller's decision and the effect."""
+    other = client.document("runs/other")
+    cloud.firestore.faults.add(
+        Fault(method="Commit", match="runs/r", times=1, before=lambda _: other.set({"b": 1}))
+    )
+    document.update({"a": 2})
+    assert other.get().update_time < document.get().update_time
+
+
+def test_a_dropped_read_has_no_answer(cloud, document):
+    """A stream without messages."""
+    cloud.firestore.faults.add(Fault(method="BatchGetDocuments", drop=True, times=1))
+    assert list(document._client.get_all([document])) == []
+
+
+def test_a_delay_delays(cloud, document):
+    """The call takes so long, and works."""
+    cloud.firestore.faults.add(Fault(method="BatchGetDocuments", delay_seconds=0.2, times=1))
+    began = time.monotonic()
+    assert document.get().exists
+    assert time.monotonic() - began >= 0.2
+
+
+def test_commits_are_counted_and_logged(cloud, client, document):
+    """With the documents they changed."""
+    document.update({"a": 1})
+    batch = client.batch()
+    batch.update(document, {"a": 5})
+    batch.set(client.document("runs/s"), {"a": 1})
+    batch.commit()
+    assert cloud.firestore.calls["Commit"] == 3
+    changed = [[name.rpartition("/")[2] for name in commit.changed] for commit in cloud.firestore.commits]
+    assert changed == [["r"], [], ["r", "s"]]
+
+
+def test_a_restart_keeps_the_documents(cloud, document):
+    """On the same port, for the same client."""
+    port = cloud.firestore.port
+    cloud.firestore.stop()
+    with pytest.raises(exceptions.ServiceUnavailable):
+        document.get(retry=None, timeout=1)
+    cloud.firestore.start()
+    assert cloud.firestore.port == port
+    assert document.get(timeout=20).to_dict() == {"a": 1}
+
+
+def test_a_restart_can_lose_the_documents(cloud, document):
+    """As when an emulator's process ends."""
+    cloud.firestore.restart(lose_state=True)
+    assert not document.get(timeout=20).exists
+    assert not cloud.firestore.commits
+
+
+def test_a_stop_ends_calls_that_wait(cloud, document):
+    """A delayed call ends as Unavailable, and stop does not wait for it."""
+    cloud.firestore.faults.add(Fault(method="Commit", delay_seconds=60))
+    future = document._client._firestore_api.transport.commit.future(
+        _commit_request(document), timeout=30, metadata=document._client._rpc_metadata
+    )
+    assert cloud.firestore.calls.wait_for("Commit", 2, timeout_seconds=10)
+    began = time.monotonic()
+    cloud.firestore.stop()
+    assert time.monotonic() - began < 0.6
+    assert future.code().name == "UNAVAILABLE"
+
+
+def _commit_request(document):
+    batch = document._client.batch()
+    batch.set(document, {"a": 9})
+    return CommitRequest(database=document._client._database_string, writes=batch._write_pbs)
+
+
+def test_transactions_are_refused_plainly(client):
+    """The worker uses none: so neither emulated nor pretended. The official emulator has them."""
+    with pytest.raises(exceptions.MethodNotImplemented, match="no transactions"):
+        client.transaction()._begin()
+
+
+def test_writes_to_another_database_are_refused(client):
+    """As production does; the official emulator accepts them."""
+    name = "projects/demo-project/databases/other/documents/c/d"
+    request = {"database": client._database_string, "writes": [{"delete": name}]}
+    with pytest.raises(exceptions.InvalidArgument):
+        client._firestore_api.commit(request=request, metadata=client._rpc_metadata)
+
+
+def test_versions_too_old_are_refused(client, document):
+    """Only the last versions of a document are kept for reads at a time; then it says so, and never lies."""
+    first = document.get().update_time
+    for number in range(40):
+        document.update({"n": number})
+    request = {
+        "database": client._database_string,
+        "documents": [document._document_path],
+        "read_time": first,
+    }
+    with pytest.raises(exceptions.FailedPrecondition):
+        list(client._firestore_api.batch_get_documents(request=request, metadata=client._rpc_metadata))
+
+
+def test_commit_times_grow_while_the_clock_stands_still(monkeypatch):
+    """And when it goes back; a read is never before the last commit."""
+    clock = CommitClock()
+    monkeypatch.setattr("localcloud.firestore.clock.time.time_ns", lambda: 5_000_000)
+    assert [clock.commit_time(), clock.commit_time(), clock.read_time(), clock.commit_time()] == [
+        5000,
+        5001,
+        5001,
+        5002,
+    ]
+    monkeypatch.setattr("localcloud.firestore.clock.time.time_ns", lambda: 1_000_000)
+    assert [clock.read_time(), clock.commit_time()] == [5002, 5003]

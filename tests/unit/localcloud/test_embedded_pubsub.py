@@ -1,0 +1,220 @@
+"""The embedded Pub/Sub's own sides: faults, restart, and where it follows production and not the emulator."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from contextlib import contextmanager
+
+import pytest
+from google.api_core import exceptions
+from google.cloud.pubsub_v1.types import FlowControl, StreamingPullRequest
+from google.pubsub_v1 import PublisherClient
+
+from localcloud import Fault
+
+LONG = 15
+
+
+@contextmanager
+def _subscribed(channel, callback, max_messages=10):
+    future = channel.subscriber.subscribe(
+        channel.subscription,
+        callback,
+        flow_control=FlowControl(max_messages=max_messages),
+        await_callbacks_on_shutdown=True,
+    )
+    try:
+        yield future
+    finally:
+        future.cancel()
+        future.result(timeout=LONG)
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [{str(number): "x" for number in range(101)}, {"k" * 257: "x"}, {"": "x"}, {"k": "x" * 1025}],
+    ids=["too many", "long key", "empty key", "long value"],
+)
+def test_attributes_beyond_the_limits_are_refused(channel, attributes):
+    """As production does; the official emulator accepts them."""
+    with pytest.raises(exceptions.InvalidArgument):
+        PublisherClient.publish(channel.publisher, topic=channel.topic, messages=[{"attributes": attributes}])
+
+
+def test_messages_beyond_ten_megabytes_are_refused(channel):
+    """As production does; the official emulator accepts them."""
+    with pytest.raises(exceptions.InvalidArgument):
+        PublisherClient.publish(
+            channel.publisher, topic=channel.topic, messages=[{"data": b"x" * 10_000_001}]
+        )
+
+
+def test_deadlines_are_ten_to_six_hundred_seconds(channel):
+    """As production; the official emulator takes five, and any number when modified."""
+    with pytest.raises(exceptions.InvalidArgument):
+        channel.subscriber.create_subscription(
+            request={"name": f"{channel.subscription}-5", "topic": channel.topic, "ack_deadline_seconds": 5}
+        )
+    channel.publish()
+    (received,) = channel.pull()
+    with pytest.raises(exceptions.InvalidArgument):
+        channel.subscriber.modify_ack_deadline(
+            subscription=channel.subscription, ack_ids=[received.ack_id], ack_deadline_seconds=601
+        )
+
+
+def test_a_stream_gets_no_more_than_it_can_hold(cloud, channel):
+    """max_outstanding_messages is honoured, as in production; the official emulator pushes all it has."""
+    for _ in range(10):
+        channel.publish()
+    requests = queue.Queue()
+    requests.put(
+        StreamingPullRequest(
+            subscription=channel.subscription, stream_ack_deadline_seconds=60, max_outstanding_messages=3
+        )
+    )
+    stream = channel.subscriber.streaming_pull(requests=iter(requests.get, None), timeout=LONG)
+    responses = iter(stream)
+    first = next(responses).received_messages
+    assert len(first) == 3
+    assert cloud.pubsub.leased(channel.subscription) == 3
+    requests.put(StreamingPullRequest(ack_ids=[received.ack_id for received in first[:2]]))
+    assert len(next(responses).received_messages) <= 2
+    requests.put(None)
+    stream.cancel()
+
+
+def test_what_one_stream_cannot_hold_goes_to_another(channel):
+    """A busy worker does not hoard the backlog."""
+    release, busy, other = threading.Event(), threading.Event(), queue.Queue()
+
+    def slow(message):
+        busy.set()
+        release.wait(LONG)
+        message.ack()
+
+    with _subscribed(channel, slow, max_messages=1):
+        channel.publish()
+        assert busy.wait(LONG)
+        with _subscribed(channel, lambda message: (message.ack(), other.put(message.message_id))):
+            sent = {channel.publish() for _ in range(5)}
+            assert {other.get(timeout=LONG) for _ in sent} == sent
+        release.set()
+
+
+def test_a_duplicate_is_delivered_twice(cloud, channel):
+    """The same message id, two deliveries, no nack in between."""
+    cloud.pubsub.faults.add(Fault(method="Deliver", duplicate=True, times=1))
+    got = queue.Queue()
+    with _subscribed(channel, lambda message: (message.ack(), got.put(message.message_id))):
+        sent = channel.publish()
+        assert [got.get(timeout=LONG) for _ in range(2)] == [sent, sent]
+
+
+def test_a_lost_ack_brings_the_message_back(cloud, channel):
+    """The caller is told OK, and the lease runs out."""
+    cloud.pubsub.faults.add(Fault(method="Acknowledge", drop=True, times=1))
+    channel.publish()
+    (received,) = channel.pull()
+    channel.subscriber.acknowledge(subscription=channel.subscription, ack_ids=[received.ack_id])
+    assert cloud.pubsub.leased(channel.subscription) == 1
+    channel.subscriber.modify_ack_deadline(
+        subscription=channel.subscription, ack_ids=[received.ack_id], ack_deadline_seconds=1
+    )
+    assert channel.pull()[0].message.message_id == received.message.message_id
+
+
+def test_a_late_ack_lands_late(cloud, channel):
+    """The call takes its time, then counts."""
+    cloud.pubsub.faults.add(Fault(method="Acknowledge", delay_seconds=0.2, times=1))
+    channel.publish()
+    (received,) = channel.pull()
+    began = time.monotonic()
+    channel.subscriber.acknowledge(subscription=channel.subscription, ack_ids=[received.ack_id])
+    assert time.monotonic() - began >= 0.2
+    assert cloud.pubsub.unacked(channel.subscription) == 0
+
+
+def test_a_lost_delivery_comes_again_after_its_deadline(cloud, channel):
+    """Leased to someone who never saw it."""
+    cloud.pubsub.faults.add(Fault(method="Deliver", drop=True, match="needle", times=1))
+    channel.publish(b"needle")
+    assert channel.pull() == []
+    assert cloud.pubsub.leased(channel.subscription) == 1
+
+
+def test_a_reset_stream_reopens(cloud, channel):
+    """Unavailable: Google's client opens another one, and nothing is lost."""
+    got = queue.Queue()
+    with _subscribed(channel, lambda message: (message.ack(), got.put(message.data))) as future:
+        channel.publish(b"1")
+        assert got.get(timeout=LONG) == b"1"
+        assert cloud.pubsub.reset_streams() == 1
+        assert cloud.pubsub.calls.wait_for("StreamingPull", 2, timeout_seconds=LONG)
+        channel.publish(b"2")
+        assert got.get(timeout=LONG) == b"2"
+        assert future.running()
+
+
+def test_a_stream_can_fail_to_open(cloud, channel):
+    """PermissionDenied ends the future."""
+    cloud.pubsub.faults.add(Fault(method="StreamingPull", error="PERMISSION_DENIED"))
+    future = channel.subscriber.subscribe(channel.subscription, lambda message: message.ack())
+    with pytest.raises(exceptions.PermissionDenied):
+        future.result(timeout=LONG)
+
+
+def test_a_stop_and_start_under_an_open_stream(cloud, channel):
+    """The client reconnects; unacknowledged messages are still there.
+
+    Google's client gives itself five tries to reopen a stream in ten seconds, and uses them up at once: hence
+    ten seconds, however soon the service is back.
+    """
+    got = queue.Queue()
+    with _subscribed(channel, lambda message: (message.ack(), got.put(message.data))):
+        channel.publish(b"1")
+        assert got.get(timeout=LONG) == b"1"
+        began = time.monotonic()
+        cloud.pubsub.stop()
+        assert time.monotonic() - began < 0.6
+        cloud.pubsub.start()
+        assert cloud.pubsub.calls.wait_for("StreamingPull", 2, timeout_seconds=LONG)
+        channel.publish(b"2")
+        assert got.get(timeout=LONG) == b"2"
+
+
+def test_a_restart_that_loses_state_knows_no_subscription(cloud, channel):
+    """The open stream ends as Unavailable, as when a server dies; the next one is NotFound."""
+    request = StreamingPullRequest(subscription=channel.subscription, stream_ack_deadline_seconds=10)
+    held = queue.Queue()
+    held.put(request)
+    stream = channel.subscriber.streaming_pull(requests=iter(held.get, None), timeout=LONG)
+    assert cloud.pubsub.calls.wait_for("StreamingPull", 1, timeout_seconds=LONG)
+    cloud.pubsub.restart(lose_state=True)
+    with pytest.raises(exceptions.ServiceUnavailable):
+        next(iter(stream))
+    held.put(None)
+    with pytest.raises(exceptions.NotFound):
+        channel.subscriber.get_subscription(subscription=channel.subscription, timeout=LONG)
+
+
+def test_a_caller_that_gave_up_takes_no_message_with_it(channel):
+    """A timed-out pull leaves the message for the next; the official emulator swallows it for a while."""
+    with pytest.raises(exceptions.DeadlineExceeded):
+        channel.subscriber.pull(subscription=channel.subscription, max_messages=1, retry=None, timeout=0.2)
+    channel.publish()
+    assert len(channel.pull()) == 1
+
+
+def test_a_closed_stream_keeps_its_leases_until_their_deadline(cloud, channel):
+    """As production: a killed worker's messages come back when their time is over, not before."""
+    channel.publish()
+    requests = queue.Queue()
+    requests.put(StreamingPullRequest(subscription=channel.subscription, stream_ack_deadline_seconds=10))
+    stream = channel.subscriber.streaming_pull(requests=iter(requests.get, None), timeout=LONG)
+    assert len(next(iter(stream)).received_messages) == 1
+    stream.cancel()
+    requests.put(None)
+    assert cloud.pubsub.leased(channel.subscription) == 1

@@ -1,0 +1,327 @@
+"""From a message's bytes and attributes to what it asks for."""
+
+from __future__ import annotations
+
+import base64
+import json
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from daemon.messages import Irrelevant, MessageRejected, StepRequest, parse_message
+
+UPDATED = "google.cloud.firestore.document.v1.updated"
+SUBJECT = "documents/flow_runs/r1"
+RUN = StepRequest(run_id="r1")
+STEP = StepRequest(run_id="r1", step_id="charts:1d:a")
+PLAIN = {"runId": "r1", "stepId": "charts:1d:a"}
+EVENT = {"specversion": "1.0", "type": UPDATED, "subject": SUBJECT, "id": "1", "source": "//firestore"}
+
+
+def _parse(body: object, attributes: dict[str, str] | None = None) -> StepRequest | Irrelevant:
+    data = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return parse_message(data, attributes or {})
+
+
+def _rejection(body: object, attributes: dict[str, str] | None = None) -> MessageRejected:
+    with pytest.raises(MessageRejected) as caught:
+        _parse(body, attributes)
+    return caught.value
+
+
+class TestPlain:
+    """A JSON object, or attributes alone."""
+
+    def test_a_step(self):
+        """Run and step."""
+        assert _parse(PLAIN) == STEP
+
+    def test_a_run(self):
+        """Without a step."""
+        assert _parse({"runId": "r1"}) == RUN
+
+    def test_other_fields_are_tolerated(self):
+        """NaN among them, which is no JSON but harmless."""
+        assert _parse(b'{"runId": "r1", "x": NaN, "y": [1e999]}') == RUN
+
+    def test_the_last_of_two_equal_keys_counts(self):
+        """As everywhere in Python."""
+        assert _parse(b'{"runId": "zz", "runId": "r1"}') == RUN
+
+    @pytest.mark.parametrize(("attributes", "expected"), [({"runId": "r1"}, RUN), (PLAIN, STEP)])
+    def test_attributes_alone(self, attributes, expected):
+        """With an empty body."""
+        assert _parse(b"", attributes | {"other": "x"}) == expected
+
+    def test_a_body_comes_before_attributes(self):
+        """They may be there for filters."""
+        assert _parse({"runId": "r1"}, {"runId": "other", "stepId": "x"}) == RUN
+
+    @pytest.mark.parametrize("content_type", ["application/json", "text/plain", ""])
+    def test_other_content_types_are_no_matter(self, content_type):
+        """The body says what it is."""
+        assert _parse(PLAIN, {"content-type": content_type}) == STEP
+
+
+class TestBinaryEvent:
+    """CloudEvents in binary mode: everything in attributes."""
+
+    @pytest.mark.parametrize("verb", ["created", "updated", "written"])
+    @pytest.mark.parametrize("suffix", ["", ".withAuthContext"])
+    @pytest.mark.parametrize("body", [b"", b"\x0a\x03\xff\xfe", b'{"value": {}}'])
+    def test_an_event_of_a_run_names_the_run(self, verb, suffix, body):
+        """The body, protobuf or JSON, is not needed."""
+        kind = f"google.cloud.firestore.document.v1.{verb}{suffix}"
+        assert _parse(body, {"ce-type": kind, "ce-subject": SUBJECT}) == RUN
+
+    @pytest.mark.parametrize("document", ["flow_runs/r1", "documents/flow_runs/r1"])
+    @pytest.mark.parametrize("subject", [{}, {"ce-subject": ""}])
+    def test_the_document_attribute_is_read_too(self, document, subject):
+        """When there is no subject."""
+        assert _parse(b"", {"ce-type": UPDATED, "ce-document": document, **subject}) == RUN
+
+    @pytest.mark.parametrize(
+        "kind",
+        [
+            "google.cloud.firestore.document.v1.deleted",
+            "google.cloud.datastore.entity.v1.updated",
+            UPDATED.upper(),
+            UPDATED + ".withOther",
+            "x",
+            "",
+        ],
+    )
+    def test_other_types_are_ignored(self, kind):
+        """Never guessed at."""
+        assert isinstance(_parse(b"", {"ce-type": kind, "ce-subject": SUBJECT}), Irrelevant)
+
+    @pytest.mark.parametrize(
+        "subject",
+        [
+            "documents/chart_templates/r1",
+            "documents/flow_runs/r1/chart_export_leases/s",
+            "documents/flow_runs/r1/",
+            "flow_runs_old/r1",
+            "documents/x/flow_runs/r1",
+        ],
+    )
+    def test_other_collections_are_ignored(self, subject):
+        """Sub-collections of a run among them: our own leases will be written there."""
+        assert isinstance(_parse(b"", {"ce-type": UPDATED, "ce-subject": subject}), Irrelevant)
+
+    def test_percent_signs_are_kept(self):
+        """Nothing is decoded in Pub/Sub's binding, so this is no run id."""
+        rejected = _rejection(b"", {"ce-type": UPDATED, "ce-subject": "documents/flow_runs/r%31"})
+        assert rejected.reason == "run_id_invalid"
+        assert "'r%31'" in rejected.detail
+
+    @pytest.mark.parametrize("attributes", [{}, {"ce-subject": ""}, {"ce-document": ""}])
+    def test_an_event_without_a_document_is_rejected(self, attributes):
+        """It can't be known which run it is about."""
+        assert _rejection(b"", {"ce-type": UPDATED} | attributes).reason == "subject_missing"
+
+    @pytest.mark.parametrize(
+        "subject", ["documents/flow_runs/", "flow_runs", "documents/flow_runs/a b", "documents/flow_runs/.."]
+    )
+    def test_a_bad_run_id_in_an_event_is_rejected(self, subject):
+        """Like any other."""
+        assert _rejection(b"", {"ce-type": UPDATED, "ce-subject": subject}).reason == "run_id_invalid"
+
+
+class TestStructuredEvent:
+    """CloudEvents in structured mode: everything in the body."""
+
+    @pytest.mark.parametrize(
+        "attributes",
+        [
+            {},
+            {"content-type": "application/cloudevents+json"},
+            {"content-type": "Application/CloudEvents+json; charset=utf-8"},
+        ],
+    )
+    def test_a_firestore_event_names_the_run(self, attributes):
+        """With the content type, or known by `specversion`."""
+        assert _parse(EVENT, attributes) == RUN
+
+    def test_an_event_by_content_type_needs_no_specversion(self):
+        """The attribute says enough."""
+        event = {"type": UPDATED, "document": "flow_runs/r1"}
+        assert _parse(event, {"content-type": "application/cloudevents+json"}) == RUN
+
+    @pytest.mark.parametrize(
+        "data",
+        [
+            {"data": PLAIN},
+            {"data_base64": base64.b64encode(json.dumps(PLAIN).encode()).decode()},
+            {
+                "data_base64": base64.b64encode(json.dumps(PLAIN).encode()).decode(),
+                "data": {"runId": "other"},
+            },
+        ],
+    )
+    def test_an_event_may_carry_the_plain_kind(self, data):
+        """Under any type."""
+        assert _parse({"specversion": "1.0", "type": "com.example.step"} | data) == STEP
+
+    @pytest.mark.parametrize(
+        "data",
+        [
+            {},
+            {"data": None},
+            {"data": "x"},
+            {"data": []},
+            {"data": {}},
+            {"data_base64": "@@"},
+            {"data_base64": 7},
+        ]
+        + [
+            {"data_base64": base64.b64encode(b"[").decode()},
+            {"data_base64": base64.b64encode(b"\xff").decode()},
+        ],
+    )
+    def test_an_event_of_another_type_without_a_run_is_ignored(self, data):
+        """Well-formed, and none of this worker's business."""
+        assert isinstance(_parse({"specversion": "1.0", "type": "com.example.other"} | data), Irrelevant)
+
+    @pytest.mark.parametrize("kind", [None, "", 7, [], {}, [UPDATED]])
+    def test_an_event_without_a_type_is_rejected(self, kind):
+        """Also when the type is something that can't be looked up."""
+        assert _rejection({"specversion": "1.0", "type": kind}).reason == "event_type_missing"
+
+    @pytest.mark.parametrize("subject", [None, "", 7, [SUBJECT], {"a": 1}])
+    def test_a_firestore_event_without_a_subject_is_rejected(self, subject):
+        """A number is none."""
+        assert _rejection(EVENT | {"subject": subject}).reason == "subject_missing"
+
+    def test_an_event_of_another_collection_is_ignored(self):
+        """As in binary mode."""
+        assert isinstance(_parse(EVENT | {"subject": "documents/other/r1"}), Irrelevant)
+
+    @pytest.mark.parametrize("body", [b"", b"[]", b"x"])
+    def test_a_structured_event_whose_body_is_none_is_rejected(self, body):
+        """A batch too: Pub/Sub's binding has none."""
+        assert _rejection(body, {"content-type": "application/cloudevents-batch+json"}).reason.startswith(
+            "body_not"
+        )
+
+
+BAD_BODIES = [
+    (b"{", "body_not_json"),
+    (b"\xff\xfe", "body_not_json"),
+    (b" ", "body_not_json"),
+    (b"\xef\xbb\xbf" + json.dumps(PLAIN).encode(), "body_not_json"),  # a byte order mark
+    (json.dumps(PLAIN).encode("utf-16"), "body_not_json"),
+    (b'{"runId": "r1"} {}', "body_not_json"),
+    (b"{'runId': 'r1'}", "body_not_json"),
+    (b"1" * 5000, "body_not_json"),  # more digits than Python turns into a number
+    (b'{"runId":' * 7000, "body_not_json"),
+    (b"[" * 60000, "body_not_json"),
+    (b"[]", "body_not_object"),
+    (b'"r1"', "body_not_object"),
+    (b"null", "body_not_object"),
+    (b"7", "body_not_object"),
+    (b"NaN", "body_not_object"),
+    (b"{}", "run_id_missing"),
+    (b'{"run_id": "r1"}', "run_id_missing"),
+    (b'{"stepId": "a"}', "run_id_missing"),
+    (b'{"runId": null}', "run_id_invalid"),
+    (b'{"runId": 7}', "run_id_invalid"),
+    (b'{"runId": NaN}', "run_id_invalid"),
+    (b'{"runId": ["r1"]}', "run_id_invalid"),
+    (b'{"runId": ""}', "run_id_invalid"),
+    (b'{"runId": ".."}', "run_id_invalid"),
+    (b'{"runId": "../x"}', "run_id_invalid"),
+    (b'{"runId": "__all__"}', "run_id_invalid"),
+    (b'{"runId": "r1\\n"}', "run_id_invalid"),
+    (b'{"runId": "\\ud800"}', "run_id_invalid"),
+    (b'{"runId": "r1", "stepId": null}', "step_id_invalid"),
+    (b'{"runId": "r1", "stepId": ""}', "step_id_invalid"),
+    (b'{"runId": "r1", "stepId": 7}', "step_id_invalid"),
+    (b'{"runId": "r1", "stepId": "a.b"}', "step_id_invalid"),
+    (b'{"runId": "r1", "stepId": "a/b"}', "step_id_invalid"),
+    (b'{"runId": "r1", "stepId": "a`b"}', "step_id_invalid"),
+    (b'{"runId": "r1", "stepId": "a\\u0000"}', "step_id_invalid"),
+    (b'{"runId": "r1", "stepId": "\\udfff"}', "step_id_invalid"),
+    (b'{"runId": "r1", "stepId": "' + b"x" * 257 + b'"}', "step_id_invalid"),
+]
+
+
+@pytest.mark.parametrize(("body", "reason"), BAD_BODIES, ids=[f"{b[:24]!r}-{r}" for b, r in BAD_BODIES])
+def test_bad_bodies_are_rejected_with_their_reason(body, reason):
+    """And a short sentence that can be logged and published as it is."""
+    rejected = _rejection(body)
+    assert rejected.reason == reason
+    assert "expected" in rejected.detail
+    assert len(rejected.detail) < 500
+    rejected.detail.encode("utf-8")
+
+
+def test_no_depth_of_nesting_gets_through():
+    """Where a body can just be parsed, showing what is in it may be one level too deep."""
+    for depth in range(1, 1200, 7):
+        assert _rejection(b"[" * depth + b"]" * depth).reason in {"body_not_json", "body_not_object"}
+        nested = b'{"runId":' + b"[" * depth + b"]" * depth + b"}"
+        assert _rejection(nested).reason in {"body_not_json", "run_id_invalid"}
+
+
+def test_an_empty_message_is_rejected():
+    """Neither a body nor a run id."""
+    assert _rejection(b"", {"other": "x"}).reason == "body_empty"
+
+
+@pytest.mark.parametrize(
+    ("attributes", "reason"),
+    [
+        ({"runId": ""}, "run_id_invalid"),
+        ({"runId": "a/b"}, "run_id_invalid"),
+        ({"runId": "r1", "stepId": ""}, "step_id_invalid"),
+    ],
+)
+def test_bad_attributes_are_rejected(attributes, reason):
+    """By the same rules."""
+    assert _rejection(b"", attributes).reason == reason
+
+
+def test_a_body_of_64_kib_is_read_and_one_byte_more_is_not():
+    """The limit itself fits."""
+    body = json.dumps(PLAIN).encode()
+    assert _parse(body.ljust(65536)) == STEP
+    assert _rejection(body.ljust(65537)).reason == "body_too_large"
+
+
+def test_too_large_comes_before_any_event():
+    """The attributes of such a message are not trusted either."""
+    assert _rejection(b"x" * 65537, {"ce-type": UPDATED, "ce-subject": SUBJECT}).reason == "body_too_large"
+
+
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                ["runId", "stepId", "specversion", "type", "subject", "document", "data", "data_base64"]
+            ),
+            inner,
+            max_size=5,
+        )
+    ),
+    max_leaves=10,
+)
+BODIES = st.binary(max_size=200) | JSON_VALUES.map(lambda value: json.dumps(value).encode())
+ATTRIBUTES = st.dictionaries(
+    st.sampled_from(["runId", "stepId", "content-type", "ce-type", "ce-subject", "ce-document", "other"]),
+    st.sampled_from([UPDATED, SUBJECT, "application/cloudevents+json", "r1", ""]) | st.text(),
+)
+
+
+@given(BODIES, ATTRIBUTES)
+@example(b'{"specversion":"1.0","type":[]}', {})
+def test_any_message_is_understood_ignored_or_rejected(data, attributes):
+    """Nothing else is ever raised."""
+    try:
+        parsed = parse_message(data, attributes)
+    except MessageRejected:
+        return
+    assert isinstance(parsed, StepRequest | Irrelevant)

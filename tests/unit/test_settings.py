@@ -1,0 +1,322 @@
+"""The settings: every error at once, each naming its variable, secrets never shown."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from daemon.settings import (
+    ChartsApiMode,
+    LogFormat,
+    PubsubSettings,
+    Settings,
+    SettingsError,
+    effective_settings,
+    load_settings,
+)
+
+KEY = "s3cret-key-123"
+ACCOUNTS = json.dumps([{"id": "acc-1", "apiKey": KEY}, {"id": "acc-2", "apiKey": "other"}])
+GOOD = {
+    "GOOGLE_CLOUD_PROJECT": "demo-project",
+    "PUBSUB_SUBSCRIPTION": "charts-sub",
+    "CHARTS_BUCKET": "gs://charts-demo",
+    "CHARTS_API_MODE": "local",
+}
+NAMES = [name.upper() for name in Settings.model_fields]
+
+
+@pytest.fixture
+def load(monkeypatch):
+    """Loads the settings from a good environment with changes; None removes a variable."""
+    for name in NAMES:
+        monkeypatch.delenv(name, raising=False)
+
+    def loaded(kind=Settings, **changes):
+        for name, value in (GOOD | changes).items():
+            if value is None:
+                monkeypatch.delenv(name, raising=False)
+            else:
+                monkeypatch.setenv(name, value)
+        return load_settings(kind)
+
+    return loaded
+
+
+def _problems(load, **changes):
+    with pytest.raises(SettingsError) as caught:
+        load(**changes)
+    assert str(caught.value) == "\n".join(caught.value.problems)
+    return caught.value.problems
+
+
+def test_the_defaults_are_the_contract_s(load):
+    """Section 11."""
+    settings = load()
+    told = {name: str(getattr(settings, name)) for name in Settings.model_fields}
+    assert told == told | {
+        "firestore_db": "(default)",
+        "chart_img_base_url": "https://api.chart-img.com",
+        "charts_default_timezone": "Etc/UTC",
+        "charts_max_png_bytes": "262144",
+        "worker_concurrency": "8",
+        "request_concurrency": "4",
+        "step_timeout_seconds": "300.0",
+        "not_ready_grace_seconds": "600.0",
+        "drain_seconds": "25.0",
+        "ack_extension_seconds": "60",
+        "quarantine_topic": "None",
+        "template_cache_seconds": "60.0",
+        "health_host": "127.0.0.1",
+        "health_port": "8080",
+        "log_level": "INFO",
+        "log_format": "json",
+    }
+    assert Settings.model_fields["charts_api_mode"].default is ChartsApiMode.REAL
+
+
+@pytest.mark.parametrize("name", ["GOOGLE_CLOUD_PROJECT", "PUBSUB_SUBSCRIPTION", "CHARTS_BUCKET"])
+@pytest.mark.parametrize("value", [None, ""])
+def test_a_required_variable_that_is_missing_is_named(load, name, value):
+    """Empty is missing."""
+    (problem,) = _problems(load, **{name: value})
+    assert problem.startswith(f"{name}: expected ")
+    assert problem.endswith("; required, got nothing")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("GOOGLE_CLOUD_PROJECT", "Not A Project"),
+        ("PUBSUB_SUBSCRIPTION", "ab"),
+        ("PUBSUB_SUBSCRIPTION", "1abc"),
+        ("PUBSUB_SUBSCRIPTION", "projects/p/topics/abc"),
+        ("PUBSUB_SUBSCRIPTION", "projects/p/subscriptions/"),
+        ("PUBSUB_SUBSCRIPTION", "projects/p/subscriptions/a/b"),
+        ("QUARANTINE_TOPIC", "a b c"),
+        ("QUARANTINE_TOPIC", "projects/p/subscriptions/abc"),
+        ("CHARTS_BUCKET", "charts-demo"),
+        ("CHARTS_BUCKET", "gs://"),
+        ("CHARTS_BUCKET", "gs://charts-demo/folder"),
+        ("CHARTS_BUCKET", "gs://Charts"),
+        ("CHARTS_API_MODE", "REAL"),
+        ("CHARTS_API_MODE", "fake"),
+        ("CHARTS_FIXTURES_DIR", "/no/such/folder"),
+        ("CHART_IMG_BASE_URL", "api.chart-img.com"),
+        ("CHART_IMG_BASE_URL", "ftp://api.chart-img.com"),
+        ("CHART_IMG_BASE_URL", "https://api.chart-img.com/v2"),
+        ("CHART_IMG_BASE_URL", "http://host:port"),
+        ("CHART_IMG_BASE_URL", "http://host:99999"),
+        ("CHART_IMG_BASE_URL", "http://[::1"),
+        ("CHART_IMG_BASE_URL", "http://:80"),
+        ("CHARTS_DEFAULT_TIMEZONE", "Mars/Olympus"),
+        ("CHARTS_DEFAULT_TIMEZONE", "../../etc/passwd"),
+        ("CHARTS_DEFAULT_TIMEZONE", "Europe"),
+        ("CHARTS_MAX_PNG_BYTES", "1023"),
+        ("CHARTS_MAX_PNG_BYTES", "much"),
+        ("WORKER_CONCURRENCY", "0"),
+        ("WORKER_CONCURRENCY", "257"),
+        ("WORKER_CONCURRENCY", "1.5"),
+        ("REQUEST_CONCURRENCY", "-1"),
+        ("STEP_TIMEOUT_SECONDS", "0"),
+        ("STEP_TIMEOUT_SECONDS", "nan"),
+        ("STEP_TIMEOUT_SECONDS", "inf"),
+        ("STEP_TIMEOUT_SECONDS", "5m"),
+        ("NOT_READY_GRACE_SECONDS", "-1"),
+        ("DRAIN_SECONDS", "0"),
+        ("ACK_EXTENSION_SECONDS", "9"),
+        ("ACK_EXTENSION_SECONDS", "601"),
+        ("TEMPLATE_CACHE_SECONDS", "-0.1"),
+        ("HEALTH_PORT", "65536"),
+        ("HEALTH_PORT", "http"),
+        ("LOG_LEVEL", "LOUD"),
+        ("LOG_FORMAT", "xml"),
+        ("CHART_IMG_ACCOUNTS_FILE", "/no/such/file"),
+        ("CHART_IMG_ACCOUNTS_FILE", "/etc"),
+        ("CHART_IMG_ACCOUNTS_FILE", "/proc/self/mem"),  # a file that is there and can't be read
+    ],
+)
+def test_a_wrong_value_is_one_sentence_naming_its_variable(load, name, value):
+    """With what was expected and what was there."""
+    (problem,) = _problems(load, **{name: value})
+    assert problem.startswith(f"{name}: expected ")
+    assert problem.endswith(f", got {value!r}")
+
+
+def test_all_that_is_wrong_is_told_at_once(load):
+    """Nobody mends settings one start at a time."""
+    problems = _problems(
+        load, GOOGLE_CLOUD_PROJECT=None, CHARTS_BUCKET="x", WORKER_CONCURRENCY="0", LOG_LEVEL="LOUD"
+    )
+    named = {problem.partition(":")[0] for problem in problems}
+    assert named == {"GOOGLE_CLOUD_PROJECT", "CHARTS_BUCKET", "WORKER_CONCURRENCY", "LOG_LEVEL"}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "path"),
+    [
+        ("PUBSUB_SUBSCRIPTION", "charts-sub", "projects/demo-project/subscriptions/charts-sub"),
+        ("PUBSUB_SUBSCRIPTION", "projects/other/subscriptions/abc", "projects/other/subscriptions/abc"),
+    ],
+)
+def test_a_subscription_is_an_id_or_a_path(load, name, value, path):
+    """An id is one of the project's."""
+    assert load(**{name: value}).subscription_path == path
+
+
+@pytest.mark.parametrize(
+    ("value", "path"),
+    [
+        (None, None),
+        ("bad", "projects/demo-project/topics/bad"),
+        ("projects/o/topics/bad", "projects/o/topics/bad"),
+    ],
+)
+def test_a_quarantine_topic_is_an_id_a_path_or_none(load, value, path):
+    """It is optional."""
+    assert load(QUARANTINE_TOPIC=value).quarantine_topic_path == path
+
+
+def test_the_bucket_s_name_is_without_its_scheme(load):
+    """As the client wants it."""
+    assert load().bucket_name == "charts-demo"
+
+
+def test_a_message_is_leased_longer_than_a_step_can_take(load):
+    """Step, drain and a minute."""
+    assert load(STEP_TIMEOUT_SECONDS="100", DRAIN_SECONDS="10").max_lease_seconds == 170
+
+
+@pytest.mark.parametrize("level", ["debug", "Warning", "CRITICAL"])
+def test_the_log_level_s_case_does_not_matter(load, level):
+    """Everybody writes it differently."""
+    assert load(LOG_LEVEL=level).log_level == level.upper()
+
+
+def test_the_log_format(load):
+    """For a person's terminal."""
+    assert load(LOG_FORMAT="console").log_format is LogFormat.CONSOLE
+
+
+def test_overrides_win_over_the_environment(load, monkeypatch):
+    """None is no override."""
+    load()
+    monkeypatch.setenv("WORKER_CONCURRENCY", "3")
+    settings = load_settings(Settings, worker_concurrency=5, request_concurrency=None)
+    assert (settings.worker_concurrency, settings.request_concurrency) == (5, 4)
+
+
+def test_a_command_asks_only_for_what_it_needs(load):
+    """`publish` needs no bucket."""
+    assert load(PubsubSettings, CHARTS_BUCKET=None, CHARTS_API_MODE=None).pubsub_subscription == "charts-sub"
+
+
+class TestModes:
+    """What a mode needs."""
+
+    def test_mock_needs_fixtures(self, load):
+        """The variable is named."""
+        (problem,) = _problems(load, CHARTS_API_MODE="mock")
+        assert problem.startswith(
+            "CHARTS_FIXTURES_DIR: expected an existing folder; required with CHARTS_API_MODE=mock"
+        )
+
+    def test_mock_takes_a_folder(self, load, tmp_path):
+        """That is there."""
+        assert load(CHARTS_API_MODE="mock", CHARTS_FIXTURES_DIR=str(tmp_path)).charts_fixtures_dir == tmp_path
+
+    @pytest.mark.parametrize("mode", ["real", None])
+    def test_real_needs_accounts(self, load, mode):
+        """It is also the default."""
+        (problem,) = _problems(load, CHARTS_API_MODE=mode)
+        assert problem.startswith("CHART_IMG_ACCOUNTS_JSON: expected a JSON array")
+
+    def test_accounts_of_the_variable(self, load):
+        """The first counts."""
+        settings = load(CHARTS_API_MODE="real", CHART_IMG_ACCOUNTS_JSON=ACCOUNTS)
+        assert settings.first_account == ("acc-1", KEY)
+
+    def test_accounts_of_a_file(self, load, tmp_path):
+        """When the variable is not there."""
+        file = tmp_path / "accounts.json"
+        file.write_text(ACCOUNTS)
+        settings = load(CHARTS_API_MODE="real", CHART_IMG_ACCOUNTS_FILE=str(file))
+        assert settings.first_account == ("acc-1", KEY)
+
+    def test_the_variable_wins_over_the_file(self, load, tmp_path):
+        """As a more particular word."""
+        file = tmp_path / "accounts.json"
+        file.write_text('[{"id": "file", "apiKey": "k"}]')
+        settings = load(
+            CHARTS_API_MODE="real", CHART_IMG_ACCOUNTS_FILE=str(file), CHART_IMG_ACCOUNTS_JSON=ACCOUNTS
+        )
+        assert settings.first_account[0] == "acc-1"
+
+    def test_without_accounts_there_is_no_first(self, load):
+        """Modes that need none ask for none."""
+        with pytest.raises(SettingsError, match=r"^CHART_IMG_ACCOUNTS_JSON: expected an account"):
+            _ = load().first_account
+
+
+BAD_ACCOUNTS = [
+    KEY,
+    f'{{"id": "a", "apiKey": "{KEY}"}}',
+    "[]",
+    "null",
+    f'[{{"apiKey": "{KEY}"}}]',
+    f'[{{"id": "", "apiKey": "{KEY}"}}]',
+    f'[{{"id": 7, "apiKey": "{KEY}"}}]',
+    '[{"id": "a"}]',
+    '[{"id": "a", "apiKey": ""}]',
+    f'[{{"id": "a", "apiKey": ["{KEY}"]}}]',
+    f'[{{"id": "a", "apiKey": "{KEY}\\n"}}]',
+    f'[{{"id": "a", "apiKey": "{KEY}é"}}]',
+    f'[{{"id": "a", "apiKey": "{KEY}"}}, "x"]',
+    "[" * 100_000,
+]
+
+
+class TestSecrets:
+    """Keys are never shown, right or wrong."""
+
+    @pytest.mark.parametrize("accounts", BAD_ACCOUNTS, ids=range(len(BAD_ACCOUNTS)))
+    @pytest.mark.parametrize("mode", ["real", "local"])
+    def test_wrong_accounts_are_not_quoted(self, load, accounts, mode):
+        """The sentence says what was expected; it is checked whatever the mode."""
+        (problem,) = _problems(load, CHARTS_API_MODE=mode, CHART_IMG_ACCOUNTS_JSON=accounts)
+        assert problem.startswith("CHART_IMG_ACCOUNTS_JSON: expected a JSON array of")
+        assert problem.endswith(", got (hidden)")
+
+    @pytest.mark.parametrize("accounts", [*BAD_ACCOUNTS, "\udcff"], ids=range(len(BAD_ACCOUNTS) + 1))
+    def test_a_file_of_wrong_accounts_is_named_not_quoted(self, load, tmp_path, accounts):
+        """By its own variable, once."""
+        file = tmp_path / "accounts.json"
+        file.write_text(accounts, errors="surrogateescape")
+        (problem,) = _problems(load, CHARTS_API_MODE="real", CHART_IMG_ACCOUNTS_FILE=str(file))
+        assert problem.startswith("CHART_IMG_ACCOUNTS_FILE: expected a readable file holding")
+        assert KEY not in problem
+
+    def test_the_error_s_trace_holds_no_key(self, load):
+        """Not even the cause."""
+        with pytest.raises(SettingsError) as caught:
+            load(CHART_IMG_ACCOUNTS_JSON=f'[{{"id": 7, "apiKey": "{KEY}"}}]')
+        assert caught.value.__cause__ is None
+        assert caught.value.__suppress_context__
+
+    def test_shown_settings_hide_the_accounts(self, load):
+        """In `daemon --check`, in repr and in str."""
+        settings = load(CHARTS_API_MODE="real", CHART_IMG_ACCOUNTS_JSON=ACCOUNTS)
+        told = effective_settings(settings)
+        assert told["CHART_IMG_ACCOUNTS_JSON"] == "(hidden)"
+        assert KEY not in f"{told} {settings!r} {settings}"
+
+    def test_every_setting_is_shown(self, load):
+        """As text, what is not set as nothing."""
+        told = effective_settings(load())
+        assert set(told) == set(NAMES)
+        assert (told["QUARANTINE_TOPIC"], told["WORKER_CONCURRENCY"], told["CHARTS_API_MODE"]) == (
+            "",
+            "8",
+            "local",
+        )

@@ -1,0 +1,134 @@
+"""The streaming pull's owner, on the embedded Pub/Sub."""
+
+from __future__ import annotations
+
+import queue
+from concurrent.futures import Future
+
+import pytest
+from google.api_core import exceptions as google_errors
+from google.cloud.pubsub_v1 import PublisherClient, SubscriberClient
+
+from daemon.settings import PubsubSettings, Settings
+from daemon.subscriber import Subscriber, why_stream_ended
+from localcloud import Fault
+from tests.clouds import PROJECT, clients_find
+from worker_chart_export.errors import BackendRefused, BackendUnavailable
+
+TOPIC = f"projects/{PROJECT}/topics/steps"
+
+
+@pytest.fixture
+def settings(monkeypatch):
+    """As a daemon's, with two threads."""
+    monkeypatch.setenv("WORKER_CONCURRENCY", "2")
+    monkeypatch.setenv("ACK_EXTENSION_SECONDS", "10")
+    return Settings(
+        google_cloud_project=PROJECT,
+        pubsub_subscription="charts-sub",
+        charts_bucket="gs://charts-demo",
+        charts_api_mode="local",
+    )
+
+
+@pytest.fixture
+def publisher(cloud, settings):
+    """A publisher; topic and subscription are there."""
+    with clients_find(cloud.environment()):
+        client, admin = PublisherClient(), SubscriberClient()
+    client.create_topic(name=TOPIC)
+    admin.create_subscription(name=settings.subscription_path, topic=TOPIC)
+    admin.close()
+    yield client
+    client.stop()
+    client.transport.close()
+
+
+@pytest.fixture
+def subscriber(cloud, settings):
+    """The object under test."""
+    with clients_find(cloud.environment()):
+        made = Subscriber(settings)
+    yield made
+    made.close()
+
+
+def test_a_subscription_that_is_there_passes_the_probe(publisher, subscriber):
+    """Nothing is pulled for it."""
+    publisher.publish(TOPIC, b"x").result(10)
+    assert subscriber.probe() is None
+
+
+@pytest.mark.usefixtures("cloud")
+def test_a_missing_subscription_is_refused(subscriber):
+    """The daemon leaves with exit code 3."""
+    with pytest.raises(BackendRefused, match=r"^pubsub refused: NotFound"):
+        subscriber.probe()
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [
+        ("PERMISSION_DENIED", BackendRefused),
+        ("UNAUTHENTICATED", BackendRefused),
+        ("UNAVAILABLE", BackendUnavailable),
+    ],
+)
+def test_a_probe_tells_a_refusal_from_an_outage(publisher, subscriber, cloud, status, error):
+    """The second passes."""
+    assert publisher
+    cloud.pubsub.faults.add(Fault(method="ModifyAckDeadline", error=status))
+    with pytest.raises(error):
+        subscriber.probe()
+
+
+def test_messages_come_to_the_callback_at_most_as_many_as_threads(publisher, subscriber):
+    """The rest stays with Pub/Sub for other workers, or with the client."""
+    came = queue.SimpleQueue()
+    release = queue.SimpleQueue()
+
+    def callback(message):
+        came.put(message.data)
+        release.get(timeout=10)
+        message.ack()
+
+    for number in range(4):
+        publisher.publish(TOPIC, b"%d" % number).result(10)
+    stream = subscriber.open(callback)
+    first = {came.get(timeout=10), came.get(timeout=10)}
+    with pytest.raises(queue.Empty):
+        came.get(timeout=0.3)
+    for _ in range(4):
+        release.put(None)
+    rest = {came.get(timeout=10), came.get(timeout=10)}
+    stream.cancel()
+    stream.result(timeout=10)
+    assert first | rest == {b"0", b"1", b"2", b"3"}
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (google_errors.NotFound("x"), BackendRefused),
+        (google_errors.PermissionDenied("x"), BackendRefused),
+        (google_errors.ServiceUnavailable("x"), BackendUnavailable),
+        (RuntimeError("x"), BackendUnavailable),
+        (None, BackendUnavailable),
+    ],
+)
+def test_what_ended_a_stream(error, kind):
+    """A refusal ends the daemon, anything else is tried again."""
+    future: Future[None] = Future()
+    if error is None:
+        future.set_result(None)
+    else:
+        future.set_exception(error)
+    assert type(why_stream_ended(future)) is kind  # type: ignore[arg-type]
+
+
+def test_settings_of_the_subscription_alone_name_its_path():
+    """What `publish` goes by."""
+    assert (
+        PubsubSettings(google_cloud_project="p", pubsub_subscription="abc").subscription_path
+        == "projects/p/subscriptions/abc"
+    )

@@ -1,0 +1,28 @@
+"""The chart provider that draws from the run's own candles."""
+
+from __future__ import annotations
+
+from worker_chart_export.charts.base import ChartImage, ChartRequest
+from worker_chart_export.charts.local.render import render
+
+
+class LocalProvider:
+    """Draws charts in this process; has no state, so all threads may share one."""
+
+    def chart(self, request: ChartRequest) -> ChartImage:
+        """Draw the chart that `request` asks for.
+
+        Raises:
+            OhlcvUnavailable: There are no usable candles.
+            RenderFailed: The chart can't be drawn here as its template asks.
+            WorkerError: What the request's budget raises once the step is to stop.
+        """
+        request.budget.check()
+        drawn = render(
+            request.read_candles(),
+            request.payload,
+            symbol=request.symbol,
+            timeframe=request.timeframe,
+            check=request.budget.check,
+        )
+        return ChartImage(png=drawn.png, provider="local", meta=drawn.facts)
