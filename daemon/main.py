@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from daemon.composition import Worker
 
 #: Kept of the drain's time for stopping what would not finish, settling it and closing.
-STOP_SHARE = 0.2
+STOP_SHARE = 0.5
 MOST_STOP_SECONDS = 5.0
 MOST_REOPEN_SECONDS = 30.0
 
@@ -67,19 +67,17 @@ class Daemon:
         self._inbox: queue.SimpleQueue[Signalled | StreamEnded] = queue.SimpleQueue()
         self._drain = Drain()
         self._stream: StreamingPullFuture | None = None
+        self._was_started = False
 
     def run(self) -> ExitCode:
         """Run until stopped.
 
         Raises:
-            OSError: The health port is busy.
+            SettingsError: The health port is busy.
+            BackendRefused: There are no credentials.
         """
         with ExitStack() as resources:
-            health = HealthServer(
-                host=self._settings.health_host,
-                port=self._settings.health_port,
-                why_not_ready=self._why_not_ready,
-            )
+            health = self._health_server()
             forward_stop_signals(lambda received: self._inbox.put(Signalled(received.name)))
             health.start()
             resources.callback(health.stop)
@@ -88,6 +86,14 @@ class Daemon:
             subscriber = Subscriber(self._settings)
             resources.callback(subscriber.close)
             return self._serve(subscriber, self._delivery(worker, resources), health.port)
+
+    def _health_server(self) -> HealthServer:
+        host, port = self._settings.health_host, self._settings.health_port
+        try:
+            return HealthServer(host=host, port=port, why_not_ready=self._why_not_ready)
+        except OSError as error:
+            wanted = "HEALTH_HOST, HEALTH_PORT: expected an address to listen on"
+            raise SettingsError([f"{wanted}, got {host}:{port} ({error.strerror or error})"]) from error
 
     def _delivery(self, worker: Worker, resources: ExitStack) -> Delivery:
         handler = MessageHandler(
@@ -127,19 +133,24 @@ class Daemon:
             return error
         self._stream = subscriber.open(delivery)
         self._stream.add_done_callback(lambda future: self._inbox.put(StreamEnded(future)))
+        self._log_open_stream(health_port)
+        event = self._inbox.get()
+        if isinstance(event, Signalled):
+            return event
+        self._stream = None
+        return why_stream_ended(event.future)
+
+    def _log_open_stream(self, health_port: int) -> None:
+        """The first stream makes the daemon a started one; later ones are news of their own."""
         log.info(
-            Event.DAEMON_STARTED,
+            Event.STREAM_REOPENED if self._was_started else Event.DAEMON_STARTED,
             f"Pulling from {self._settings.subscription_path}",
             healthPort=health_port,
             concurrency=self._settings.worker_concurrency,
             mode=self._settings.charts_api_mode,
             pid=os.getpid(),
         )
-        event = self._inbox.get()
-        if isinstance(event, Signalled):
-            return event
-        self._stream = None
-        return why_stream_ended(event.future)
+        self._was_started = True
 
     def _wait(self, seconds: float) -> Signalled | None:
         """Wait for a signal, at most this long."""
@@ -205,19 +216,11 @@ def run_daemon() -> ExitCode:
     configure(level="INFO", log_format="json")
     try:
         settings = load_settings(Settings)
+        configure(level=settings.log_level, log_format=settings.log_format)
+        return Daemon(settings).run()
     except SettingsError as error:
         for problem in error.problems:
             log.error(Event.SETTINGS_INVALID, problem)
-        return ExitCode.BAD_SETTINGS
-    configure(level=settings.log_level, log_format=settings.log_format)
-    try:
-        return Daemon(settings).run()
-    except OSError as error:
-        log.error(
-            Event.SETTINGS_INVALID,
-            f"HEALTH_HOST, HEALTH_PORT: expected an address to listen on, got {settings.health_host}:"
-            f"{settings.health_port} ({error.strerror or error})",
-        )
         return ExitCode.BAD_SETTINGS
     except BackendRefused as error:
         log.error(Event.BACKEND_REFUSED, str(error), backend=error.backend)

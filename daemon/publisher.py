@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from google.api_core.exceptions import Aborted, InternalServerError, ServiceUnavailable, TooManyRequests
+from google.api_core.retry import Retry, if_exception_type
 from google.cloud.pubsub_v1 import PublisherClient
 from google.pubsub_v1 import PublisherClient as PublisherApi
 from google.pubsub_v1.types import PublishRequest, PubsubMessage
@@ -14,6 +16,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 PUBLISH_TIMEOUT_SECONDS = 20.0
+#: The client's own policy would go on for ten minutes.
+PUBLISH_RETRY = Retry(
+    predicate=if_exception_type(ServiceUnavailable, Aborted, InternalServerError, TooManyRequests),
+    initial=0.1,
+    maximum=2.0,
+    timeout=PUBLISH_TIMEOUT_SECONDS,
+)
 
 
 class Publisher:
@@ -31,13 +40,16 @@ class Publisher:
         """Publish and return the message's id.
 
         Raises:
-            GoogleAPICallError: Pub/Sub refuses, is away, or does not answer within 20 s.
+            GoogleAPICallError: Pub/Sub refuses.
+            RetryError: Pub/Sub is away, or does not answer within 20 s.
         """
         # The plain API call: the client's own `publish` batches in the background and takes attributes as
         # keyword arguments, where one named `timeout` or `data` would be lost or refused.
         message = PubsubMessage(data=data, attributes=dict(attributes))
         request = PublishRequest(topic=topic, messages=[message])
-        response = PublisherApi.publish(self._client, request=request, timeout=PUBLISH_TIMEOUT_SECONDS)
+        response = PublisherApi.publish(
+            self._client, request=request, retry=PUBLISH_RETRY, timeout=PUBLISH_TIMEOUT_SECONDS
+        )
         return str(response.message_ids[0])
 
     def close(self) -> None:

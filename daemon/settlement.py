@@ -6,7 +6,7 @@ import base64
 import math
 from typing import TYPE_CHECKING
 
-from google.api_core.exceptions import GoogleAPICallError, RetryError
+from google.api_core.exceptions import GoogleAPICallError, InvalidArgument, RetryError
 
 from daemon.disposition import Ack, Defer, Nack, Reject
 from worker_chart_export.logs import Event, log
@@ -52,26 +52,18 @@ class Settlement:
         )
 
     def _reject(self, message: Message, rejection: Reject) -> Ack | Nack | Defer:
+        if self._quarantine is None and message.delivery_attempt is None:
+            return _logged_whole(message, rejection, "there is no quarantine topic and no dead-letter policy")
         log.warning(
             Event.MESSAGE_REJECTED,
             f"Rejected the message: {rejection.detail}",
             reason=rejection.reason,
             detail=rejection.detail,
         )
-        if self._quarantine is not None:
-            return _quarantined(self._quarantine, message, rejection)
-        if message.delivery_attempt is not None:
+        if self._quarantine is None:
             # A dead-letter policy exists: it takes the message once its attempts are used up.
             return Nack(reason=rejection.reason)
-        log.error(
-            Event.MESSAGE_REJECTED,
-            "The rejected message, whole, because there is no quarantine topic and no dead-letter policy",
-            reason=rejection.reason,
-            detail=rejection.detail,
-            dataBase64=base64.b64encode(message.data).decode(),
-            attributes=dict(message.attributes),
-        )
-        return Ack(reason=rejection.reason)
+        return _quarantined(self._quarantine, message, rejection)
 
 
 def _quarantined(quarantine: Quarantine, message: Message, rejection: Reject) -> Ack | Defer:
@@ -83,11 +75,26 @@ def _quarantined(quarantine: Quarantine, message: Message, rejection: Reject) ->
             attributes=dict(message.attributes),
             rejection=rejection,
         )
+    except InvalidArgument as error:
+        return _logged_whole(message, rejection, f"the quarantine topic can't take it: {error.message}")
     except (GoogleAPICallError, RetryError) as error:
         log.error(
             Event.BACKEND_UNAVAILABLE, f"The quarantine topic takes no message: {error}", backend="pubsub"
         )
         return Defer(delay_seconds=full_jitter_seconds(least=10, most=60), reason="quarantine_unavailable")
+    return Ack(reason=rejection.reason)
+
+
+def _logged_whole(message: Message, rejection: Reject, why: str) -> Ack:
+    """The log is the last place where a person can find it."""
+    log.error(
+        Event.MESSAGE_REJECTED,
+        f"Rejected the message: {rejection.detail}. Here it is whole, because {why}.",
+        reason=rejection.reason,
+        detail=rejection.detail,
+        dataBase64=base64.b64encode(message.data).decode(),
+        attributes=dict(message.attributes),
+    )
     return Ack(reason=rejection.reason)
 
 

@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 
     from worker_chart_export.budget import StepBudget
 
-MAX_MANIFEST_BYTES = 65536
 #: One request's own time limits, in seconds: to connect, and between bytes.
 REQUEST_TIMEOUT_SECONDS = (5.0, 30.0)
 #: How long one upload is tried again while Cloud Storage is away.
@@ -104,14 +103,10 @@ class ArtifactStore:
         earlier attempt and is replaced, if it is still the one that was looked at.
 
         Raises:
-            ManifestRefused: Too large, or Cloud Storage refuses it.
+            ManifestRefused: Cloud Storage refuses it.
             BackendUnavailable: Cloud Storage stays away.
             WorkerError: What the budget was stopped with; nothing was written.
         """
-        if len(content) > MAX_MANIFEST_BYTES:
-            raise ManifestRefused(
-                f"The manifest has {len(content)} bytes, readers take at most {MAX_MANIFEST_BYTES}."
-            )
         budget.check_stopped()
         blob, generation = self._bucket.blob(name), 0
         with _storage_errors(ManifestRefused, name):

@@ -61,6 +61,10 @@ class _OutcomeUnknown(BackendUnavailable):
     """The commit may or may not have taken effect."""
 
 
+class _ReadFailed(BackendUnavailable):
+    """Firestore was away for one read; finished work is not given up for that."""
+
+
 def document_of(snapshot: DocumentSnapshot) -> dict[str, Any] | None:
     """The document's fields, or None when there is no document."""
     return snapshot.to_dict() if getattr(snapshot, "exists", True) else None
@@ -102,15 +106,18 @@ def compare_and_commit(client: Any, collection: str, document_id: str, decide: D
     """Run `decide` over fresh reads until its patch stands or it has nothing to write.
 
     Raises:
-        BackendUnavailable: Firestore is away, or the race could not be won in 30 s.
+        BackendUnavailable: Firestore was away, or the race could not be won, for 30 s.
         BackendRefused: Firestore refuses.
     """
     outcome_unknown = False
     for attempt in contention_retrying(
-        _LostRace, _OutcomeUnknown, give_up_after_seconds=GIVE_UP_AFTER_SECONDS
+        _LostRace, _OutcomeUnknown, _ReadFailed, give_up_after_seconds=GIVE_UP_AFTER_SECONDS
     ):
         with attempt:
-            snapshot = read_document(client, collection, document_id)
+            try:
+                snapshot = read_document(client, collection, document_id)
+            except BackendUnavailable as error:
+                raise _ReadFailed(error.backend, str(error.__cause__)) from error
             verdict = decide(snapshot, outcome_unknown=outcome_unknown)
             if verdict.patch is None:
                 return verdict.result

@@ -88,10 +88,10 @@ def chart_interval(timeframe: object) -> str:
 
 def _symbol(scope: object) -> str:
     symbol = scope.get("symbol") if isinstance(scope, Mapping) else None
-    if isinstance(symbol, str) and re.fullmatch(r"[^\s/]+", symbol):
+    if isinstance(symbol, str) and re.fullmatch(r"[^\s/]{1,128}", symbol):
         return symbol
     raise ValidationFailed(
-        f"scope.symbol: expected a symbol without '/' or white space, got {shown(symbol)}.",
+        f"scope.symbol: expected 1-128 characters without '/' or white space, got {shown(symbol)}.",
         field="scope.symbol",
     )
 

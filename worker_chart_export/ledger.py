@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from worker_chart_export.clock import rfc3339
 from worker_chart_export.conditional_commit import create_document
-from worker_chart_export.errors import ErrorCode, StepError
+from worker_chart_export.errors import BackendRefused, BackendUnavailable, ErrorCode, StepError
 from worker_chart_export.logs import Event, log
 from worker_chart_export.orchestration import FLOW_RUNS, claim_step_transaction, finalize_step, read_run
 
@@ -20,12 +20,15 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from worker_chart_export.clock import Clock
-    from worker_chart_export.errors import BackendUnavailable
     from worker_chart_export.flow_run import FlowRun, Step
     from worker_chart_export.orchestration import ClaimResult, FinalizeResult
 
-#: What a step fails with when this backend stays away and the step can't be given back.
-CODE_OF_BACKEND = {"storage": ErrorCode.GCS_WRITE_FAILED}
+#: What a step fails with when this backend makes it impossible and the step can't be given back. Firestore
+#: that refuses after a claim refuses the templates.
+CODE_OF_BACKEND = {
+    "storage": ErrorCode.GCS_WRITE_FAILED,
+    "firestore": ErrorCode.VALIDATION_FAILED,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,14 +94,16 @@ class StepLedger:
         """RUNNING -> FAILED; errors as `finalize_step`."""
         return self._finalize(claim, status="FAILED", error=error)
 
-    def give_back(self, claim: Claim, *, cause: BackendUnavailable) -> FinalizeResult | None:
+    def give_back(self, claim: Claim, *, cause: BackendUnavailable | BackendRefused) -> FinalizeResult | None:
         """End a claim whose work a backend made impossible.
 
-        Without a lease nobody could take the step over, so it fails with that backend's code rather than stay
-        RUNNING for ever. With Firestore itself away nothing can be written: None.
+        Without a lease nobody could take the step over, so it fails rather than stay RUNNING for ever. With
+        Firestore itself away nothing can be written: None.
         """
-        code = CODE_OF_BACKEND.get(cause.backend)
-        return self.fail(claim, error=StepError(code=code, message=str(cause))) if code else None
+        if isinstance(cause, BackendUnavailable) and cause.backend == "firestore":
+            return None
+        code = CODE_OF_BACKEND[cause.backend]
+        return self.fail(claim, error=StepError(code=code, message=str(cause)))
 
     def _finalize(self, claim: Claim, **result: Any) -> FinalizeResult:
         finalized = finalize_step(

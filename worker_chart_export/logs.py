@@ -49,6 +49,7 @@ class Event(StrEnum):
     BACKEND_UNAVAILABLE = "backend_unavailable"
     BACKEND_REFUSED = "backend_refused"
     STREAM_OPENING = "stream_opening"
+    STREAM_REOPENED = "stream_reopened"
     STREAM_ENDED = "stream_ended"
     DRAIN_STARTED = "drain_started"
     DAEMON_STOPPED = "daemon_stopped"

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from worker_chart_export.export_order import ExportOrder
 
 SCHEMA_VERSION = 1
+MAX_MANIFEST_BYTES = 65536
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,10 +80,10 @@ def build_manifest(
 
 
 def encode_manifest(manifest: Mapping[str, Any]) -> bytes:
-    """Validate and serialise.
+    """Validate and serialise; details of failures are left out when it would be too large with them.
 
     Raises:
-        ManifestRefused: It does not match its schema; names the place.
+        ManifestRefused: It does not match its schema (names the place), or is too large all the same.
     """
     problem = next(iter(sorted(_validator().iter_errors(manifest), key=lambda error: error.json_path)), None)
     if problem is not None:
@@ -90,7 +91,21 @@ def encode_manifest(manifest: Mapping[str, Any]) -> bytes:
             f"The manifest does not match its schema at {problem.json_path}: {problem.message}",
             path=problem.json_path,
         )
-    return json.dumps(manifest, ensure_ascii=False, separators=(",", ":")).encode()
+    for candidate in (manifest, _without_details(manifest)):
+        content = json.dumps(candidate, ensure_ascii=False, separators=(",", ":")).encode()
+        if len(content) <= MAX_MANIFEST_BYTES:
+            return content
+    raise ManifestRefused(
+        f"The manifest has {len(content)} bytes, readers take at most {MAX_MANIFEST_BYTES}."
+    )
+
+
+def _without_details(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    def shortened(failure: Mapping[str, Any]) -> dict[str, Any]:
+        error = {name: value for name, value in failure["error"].items() if name != "details"}
+        return {**failure, "error": error}
+
+    return {**manifest, "failures": [shortened(failure) for failure in manifest["failures"]]}
 
 
 @cache

@@ -16,6 +16,7 @@ from worker_chart_export.budget import StepBudget
 from worker_chart_export.charts.base import ChartRequest
 from worker_chart_export.charts.png import check_png
 from worker_chart_export.errors import (
+    BackendRefused,
     BackendUnavailable,
     RenderFailed,
     RequestError,
@@ -126,7 +127,7 @@ class StepPipeline:
             return self._fail(claim, Outcome(kind=OutcomeKind.FAILED), error.as_step_error())
         try:
             return self._export(claim, order, budget)
-        except BackendUnavailable as error:
+        except (BackendUnavailable, BackendRefused) as error:
             self._ledger.give_back(claim, cause=error)
             raise
 

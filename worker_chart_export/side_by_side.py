@@ -37,7 +37,7 @@ def make_side_by_side(
         An item or a failure for each template, in their order.
 
     Raises:
-        WorkerError: What the budget was stopped with, or what a call raised that is no failure of its request.
+        WorkerError: What the budget was stopped with, or what a call raised that is no failure of a request.
     """
     executor = ThreadPoolExecutor(threads, thread_name_prefix="chart")
     try:

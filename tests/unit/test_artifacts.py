@@ -11,7 +11,7 @@ import pytest
 from localcloud import Fault
 from localcloud.storage.objects import Preconditions
 from tests.unit.doubles import BUCKET, NOON, RUN_ID, STEP_ID, budget_of, png_bytes
-from worker_chart_export.artifacts import MAX_MANIFEST_BYTES, ArtifactStore, StepFolder
+from worker_chart_export.artifacts import ArtifactStore, StepFolder
 from worker_chart_export.errors import (
     BackendUnavailable,
     Interrupted,
@@ -194,16 +194,6 @@ class TestManifest:
         for thread in threads:
             thread.join(10)
         assert _stored(objects, MANIFEST) in {b"one", b"two"}
-
-    def test_the_largest_manifest_is_written(self, store):
-        """The limit itself fits."""
-        assert _write(store, b"x" * MAX_MANIFEST_BYTES)
-
-    def test_a_larger_one_is_refused_unsent(self, store, cloud):
-        """Readers would refuse it."""
-        with pytest.raises(ManifestRefused, match=r"65537 bytes, readers take at most 65536"):
-            _write(store, b"x" * (MAX_MANIFEST_BYTES + 1))
-        assert cloud.storage.calls["objects.insert"] == 0
 
     @pytest.mark.parametrize("method", ["objects.insert", "objects.get"])
     @pytest.mark.parametrize("status", [403, 400])

@@ -14,7 +14,13 @@ from jsonschema import Draft202012Validator
 from tests.unit.doubles import NOON, RUN_ID, STEP_ID
 from worker_chart_export.errors import ErrorCode, ManifestRefused, StepError
 from worker_chart_export.export_order import ExportOrder
-from worker_chart_export.manifest import ManifestFailure, ManifestItem, build_manifest, encode_manifest
+from worker_chart_export.manifest import (
+    MAX_MANIFEST_BYTES,
+    ManifestFailure,
+    ManifestItem,
+    build_manifest,
+    encode_manifest,
+)
 
 SCHEMA = json.loads(
     files("worker_chart_export").joinpath("contracts/charts_outputs_manifest.schema.json").read_text("utf-8")
@@ -148,3 +154,30 @@ def test_a_manifest_against_the_schema_is_refused_by_its_place(changes, place):
 def test_the_schema_that_is_shipped_is_closed():
     """So that `signed_url` and the like can't creep in unseen."""
     assert (SCHEMA["title"], SCHEMA["additionalProperties"]) == ("ChartsOutputsManifest", False)
+
+
+def _failures_with_details(count: int) -> list[ManifestFailure]:
+    error = StepError("CHART_API_FAILED", "no", {"apiMessage": "x" * 1500})
+    return [ManifestFailure(template_id=f"ctpl_{number}", error=error) for number in range(count)]
+
+
+def test_details_are_left_out_when_they_would_make_it_too_large():
+    """Readers take 64 KiB; which charts failed, and why in a sentence, stays in."""
+    content = encode_manifest(_manifest(*_failures_with_details(60)))
+    failures = json.loads(content)["failures"]
+    assert len(content) <= MAX_MANIFEST_BYTES
+    assert len(failures) == 60
+    assert all(failure["error"] == {"code": "CHART_API_FAILED", "message": "no"} for failure in failures)
+
+
+def test_details_stay_when_there_is_room():
+    """Nothing is thrown away without need."""
+    failures = json.loads(encode_manifest(_manifest(*_failures_with_details(3))))["failures"]
+    assert all(failure["error"]["details"] for failure in failures)
+
+
+def test_one_that_is_too_large_all_the_same_is_refused():
+    """No reader would take it."""
+    items = [_item(f"ctpl_{number:0120}") for number in range(400)]
+    with pytest.raises(ManifestRefused, match="readers take at most 65536"):
+        encode_manifest(_manifest(*items))

@@ -498,6 +498,19 @@ class TestFaults:
         cloud.firestore.faults.add(Fault(method="BatchGetDocuments", error="UNAVAILABLE", times=2))
         assert book.claim().claimed
 
+    def test_a_finalize_outlasts_reads_that_fail(self, book, cloud):
+        """The charts are made and paid for, and nobody would finalize the step instead."""
+        book.put(RUNNING)
+        cloud.firestore.faults.add(Fault(method="BatchGetDocuments", error="RESOURCE_EXHAUSTED", times=3))
+        assert book.succeed().updated
+
+    def test_a_firestore_that_stays_away_is_told(self, book, cloud, monkeypatch):
+        """Once the time for it is over."""
+        monkeypatch.setattr(conditional_commit, "GIVE_UP_AFTER_SECONDS", 0.2)
+        cloud.firestore.faults.add(Fault(method="BatchGetDocuments", error="RESOURCE_EXHAUSTED"))
+        with pytest.raises(BackendUnavailable, match=r"^firestore is unavailable: .*injected fault"):
+            book.claim()
+
     def test_a_run_that_can_t_be_read_is_an_error_of_the_run(self, book):
         """Neither lost nor away."""
         book.put(status="??")
