@@ -88,6 +88,6 @@ def _report(console: Console, results: list[StepResult], page: Path, seconds: fl
         )
         for failure in result.failures:
             table.add_row("", "", failure["request"]["chartTemplateId"], failure["error"]["message"])
-    console.print(table)
+    console.print("\n", table)
     charts = sum(len(result.charts) for result in results)
     console.print(f"{charts} charts in {seconds:.1f} s. The gallery: [bold]{page}[/bold]", highlight=False)

@@ -71,14 +71,13 @@ class LiveView:
             return Group(self._steps_table(), Panel(events, title="daemon events", height=SHOWN_EVENTS + 2))
 
     def _steps_table(self) -> Table:
-        table = Table(title="chart steps", expand=True)
-        for heading in ("run", "step", "status", "charts", "", "seconds"):
+        table = Table(title="chart steps")
+        for heading in ("step", "status", "charts", "", "seconds"):
             table.add_column(heading, no_wrap=True, justify="right" if heading == "seconds" else "left")
         for progress in self._progress.values():
             requested = progress.step.requested
             table.add_row(
-                progress.step.run_id,
-                progress.step.step_id,
+                f"{progress.step.symbol} {progress.step.timeframe}",
                 Text(progress.status, style=COLOURS.get(progress.status, "")),
                 f"{progress.charts}/{requested}",
                 ProgressBar(total=requested, completed=progress.charts, width=20),
@@ -103,8 +102,10 @@ def _advance(progress: StepProgress, event: Mapping[str, Any]) -> None:
 
 def _line(event: Mapping[str, Any]) -> Text:
     name = str(event.get("event"))
-    where = str(event.get("stepId") or "")
-    line = Text(f"{name:<24} {where:<22} {event.get('message', '')}", no_wrap=True, overflow="ellipsis")
+    run, step = str(event.get("runId") or ""), str(event.get("stepId") or "")
+    where = f"{run.split('_')[1]} {step.split(':')[1]}" if run and step else ""
+    what = event.get("chartTemplateId") or event.get("message", "")
+    line = Text(f"{name:<17} {where:<8} {what}", no_wrap=True, overflow="ellipsis")
     if event.get("severity") in {"ERROR", "WARNING"}:
         line.stylize("red")
     return line
