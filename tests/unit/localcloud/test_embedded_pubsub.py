@@ -176,6 +176,7 @@ def test_a_stop_and_start_under_an_open_stream(cloud, channel):
     with _subscribed(channel, lambda message: (message.ack(), got.put(message.data))):
         channel.publish(b"1")
         assert got.get(timeout=LONG) == b"1"
+        assert cloud.pubsub.calls.wait_for("Acked", 1, timeout_seconds=LONG)
         began = time.monotonic()
         cloud.pubsub.stop()
         assert time.monotonic() - began < 0.6
