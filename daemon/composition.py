@@ -10,12 +10,12 @@ import requests.adapters
 from google.cloud import firestore
 from google.cloud.storage import Client as StorageClient
 
-from daemon.settings import ChartsApiMode
+from daemon.settings import ChartsApiMode, SettingsError
 from worker_chart_export.artifacts import ArtifactStore
 from worker_chart_export.clock import SystemClock
 from worker_chart_export.ledger import StepLedger
 from worker_chart_export.pipeline import PipelineLimits, StepPipeline
-from worker_chart_export.retry import backend_errors
+from worker_chart_export.retry import client_errors
 from worker_chart_export.templates import TemplateStore
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def firestore_client(project: str, database: str) -> firestore.Client:
     Raises:
         BackendRefused: There are no credentials.
     """
-    with backend_errors("firestore"):
+    with client_errors("firestore"):
         return firestore.Client(project=project, database=database)
 
 
@@ -74,7 +74,7 @@ def storage_client(project: str, *, connections: int) -> StorageClient:
     Raises:
         BackendRefused: There are no credentials.
     """
-    with backend_errors("storage"):
+    with client_errors("storage"):
         client = StorageClient(project=project)
     adapter = requests.adapters.HTTPAdapter(pool_connections=4, pool_maxsize=connections)
     for scheme in ("http://", "https://"):
@@ -107,11 +107,15 @@ def _chart_img(settings: ExportSettings, resources: ExitStack) -> ChartProvider:
     from worker_chart_export.charts.chart_img import Account, ChartImgProvider  # noqa: PLC0415
 
     account_id, api_key = settings.first_account
-    provider = ChartImgProvider(
-        base_url=settings.chart_img_base_url,
-        account=Account(account_id=account_id, api_key=api_key),
-        max_png_bytes=settings.charts_max_png_bytes,
-        connections=_most_calls(settings),
-    )
+    try:
+        provider = ChartImgProvider(
+            base_url=settings.chart_img_base_url,
+            account=Account(account_id=account_id, api_key=api_key),
+            max_png_bytes=settings.charts_max_png_bytes,
+            connections=_most_calls(settings),
+        )
+    except (ValueError, ImportError, OSError) as error:
+        wanted = "HTTPS_PROXY, ALL_PROXY, SSL_CERT_FILE: expected what an HTTP client can use"
+        raise SettingsError([f"{wanted}, got {type(error).__name__} when it was opened"]) from None
     resources.callback(provider.close)
     return provider

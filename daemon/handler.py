@@ -15,7 +15,8 @@ from daemon.messages import Irrelevant, MessageRejected, parse_message
 from worker_chart_export.errors import BackendRefused, BackendUnavailable, Interrupted, RunInvalid, shown
 from worker_chart_export.flow_run import StepStatus
 from worker_chart_export.logs import Event, bound, log
-from worker_chart_export.pipeline import OutcomeKind
+from worker_chart_export.orchestration import Reason
+from worker_chart_export.outcome import OutcomeKind
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
     from worker_chart_export.clock import Clock
     from worker_chart_export.flow_run import FlowRun
     from worker_chart_export.ledger import StepLedger
-    from worker_chart_export.pipeline import Outcome, StepPipeline
+    from worker_chart_export.outcome import Outcome
+    from worker_chart_export.pipeline import StepPipeline
 
 LEAST_NOT_READY_SECONDS = 10.0
 MOST_NOT_READY_SECONDS = 300.0
@@ -67,6 +69,8 @@ SIGHT_OF_STATUS = {
     StepStatus.RUNNING: Sight.RUNNING,
     StepStatus.PENDING: Sight.PENDING,
 }
+#: A finalize refused because of these has nothing left to be looked at again.
+GONE = frozenset({Reason.RUN_MISSING, Reason.STEP_MISSING})
 NOT_YET = frozenset({Sight.MISSING, Sight.PENDING, Sight.DEPENDS_ON})
 
 
@@ -177,7 +181,8 @@ class MessageHandler:
             return _ignored(request.reason)
         with bound(runId=request.run_id, stepId=request.step_id):
             disposition = self._work(request, message)
-        self._backoff.reset()
+        if not isinstance(disposition, Defer):
+            self._backoff.reset()
         return disposition
 
     def _work(self, request: StepRequest, message: IncomingMessage) -> Disposition:
@@ -221,6 +226,8 @@ class MessageHandler:
         budget = self._pipeline.new_budget()
         with self._drain.running(budget):
             outcome = self._pipeline.run(run_id, step_id, budget=budget)
+        if outcome.kind is OutcomeKind.FINALIZE_REFUSED and outcome.reason in GONE:
+            return Ack(reason=str(outcome.reason))
         return None if _was_lost(outcome) else Ack(reason=outcome.kind.value)
 
     def _without_work(self, finding: Finding, message: IncomingMessage) -> Disposition:

@@ -65,9 +65,10 @@ class _Server(ThreadingHTTPServer):
 def _handler_of(why_not_ready: Callable[[], str | None]) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            if self.path == "/livez":
+            path = self.path.partition("?")[0]
+            if path == "/livez":
                 self._answer(HTTPStatus.OK, {"status": "ok"})
-            elif self.path == "/readyz":
+            elif path == "/readyz":
                 reason = why_not_ready()
                 status = HTTPStatus.SERVICE_UNAVAILABLE if reason else HTTPStatus.OK
                 self._answer(

@@ -9,8 +9,9 @@ import logging
 import os
 import queue
 import sys
+import threading
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -43,16 +44,22 @@ MOST_REOPEN_SECONDS = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Signalled:
-    """A SIGTERM or SIGINT arrived."""
+    """A SIGTERM or SIGINT arrived, `at` this reading of the monotonic clock."""
 
     name: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Probed:
+    """The subscription was asked for; `error` says why it can't be pulled from."""
+
+    error: BackendRefused | BackendUnavailable | None
 
 
 @dataclass(frozen=True, slots=True)
 class StreamEnded:
     """The stream ended by itself."""
-
-    future: StreamingPullFuture
 
 
 class Daemon:
@@ -64,7 +71,7 @@ class Daemon:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._inbox: queue.SimpleQueue[Signalled | StreamEnded] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[Signalled | Probed | StreamEnded] = queue.SimpleQueue()
         self._drain = Drain()
         self._stream: StreamingPullFuture | None = None
         self._was_started = False
@@ -78,7 +85,7 @@ class Daemon:
         """
         with ExitStack() as resources:
             health = self._health_server()
-            forward_stop_signals(lambda received: self._inbox.put(Signalled(received.name)))
+            forward_stop_signals(lambda received: self._inbox.put(Signalled(received.name, time.monotonic())))
             health.start()
             resources.callback(health.stop)
             worker = build_worker(self._settings)
@@ -113,32 +120,50 @@ class Daemon:
         while True:
             ended = self._pull(subscriber, delivery, health_port)
             if isinstance(ended, Signalled):
-                return self._stop(ExitCode.OK, f"signal {ended.name}")
+                return self._stop(ExitCode.OK, f"signal {ended.name}", since=ended.at)
             log.warning(Event.STREAM_ENDED, str(ended), backend="pubsub")
             if isinstance(ended, BackendRefused):
-                return self._stop(ExitCode.REFUSED, str(ended))
+                return self._stop(ExitCode.REFUSED, str(ended), since=time.monotonic())
             failures += 1
             pause = full_jitter_seconds(least=0.5, most=min(MOST_REOPEN_SECONDS, 2.0**failures))
             if signalled := self._wait(pause):
-                return self._stop(ExitCode.OK, f"signal {signalled.name}")
+                return self._stop(ExitCode.OK, f"signal {signalled.name}", since=signalled.at)
 
     def _pull(
         self, subscriber: Subscriber, delivery: Delivery, health_port: int
     ) -> Signalled | BackendRefused | BackendUnavailable:
         """One stream from its opening to its end, or to a signal."""
         log.debug(Event.STREAM_OPENING, f"Opening a stream on {self._settings.subscription_path}")
-        try:
-            subscriber.probe()
-        except (BackendRefused, BackendUnavailable) as error:
-            return error
+        # In a thread: a black hole takes ten seconds to be noticed, and a signal must not wait for that.
+        threading.Thread(target=self._probe, args=(subscriber,), name="probe", daemon=True).start()
+        probed = self._inbox.get()
+        if isinstance(probed, Signalled):
+            return probed
+        if isinstance(probed, Probed) and probed.error is not None:
+            return probed.error
         self._stream = subscriber.open(delivery)
-        self._stream.add_done_callback(lambda future: self._inbox.put(StreamEnded(future)))
+        self._stream.add_done_callback(lambda _future: self._inbox.put(StreamEnded()))
         self._log_open_stream(health_port)
+        return self._wait_for_the_end(self._stream)
+
+    def _wait_for_the_end(
+        self, stream: StreamingPullFuture
+    ) -> Signalled | BackendRefused | BackendUnavailable:
         event = self._inbox.get()
         if isinstance(event, Signalled):
             return event
         self._stream = None
-        return why_stream_ended(event.future)
+        return why_stream_ended(stream)
+
+    def _probe(self, subscriber: Subscriber) -> None:
+        try:
+            subscriber.probe()
+        except (BackendRefused, BackendUnavailable) as error:
+            self._inbox.put(Probed(error))
+        except Exception as error:  # noqa: BLE001 - the main thread waits for an answer, whatever it is
+            self._inbox.put(Probed(BackendUnavailable("pubsub", repr(error)[:300])))
+        else:
+            self._inbox.put(Probed(None))
 
     def _log_open_stream(self, health_port: int) -> None:
         """The first stream makes the daemon a started one; later ones are news of their own."""
@@ -160,9 +185,9 @@ class Daemon:
             return None
         return event if isinstance(event, Signalled) else None
 
-    def _stop(self, code: ExitCode, reason: str) -> ExitCode:
+    def _stop(self, code: ExitCode, reason: str, *, since: float) -> ExitCode:
         """Drain: take nothing new, let steps finish, stop what would not, flush the acks."""
-        deadline = time.monotonic() + self._settings.drain_seconds
+        deadline = since + self._settings.drain_seconds
         self._drain.start()
         log.info(
             Event.DRAIN_STARTED,
@@ -233,6 +258,7 @@ def run_daemon() -> ExitCode:
 def leave(code: int) -> None:
     """End the process now: an executor's hung thread would hold a normal exit for ever."""
     logging.shutdown()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):  # whoever read it is gone
+            stream.flush()
     os._exit(code)

@@ -67,15 +67,17 @@ def parse_message(data: bytes, attributes: Mapping[str, str]) -> StepRequest | I
     Raises:
         MessageRejected: It asks for nothing that can be understood.
     """
+    structured = attributes.get("content-type", "").lower().startswith(STRUCTURED_CONTENT_TYPE)
+    if "ce-type" in attributes and not structured:
+        # The body holds the whole document, old and new, and is not read: its size is no matter.
+        documents = (attributes.get("ce-subject"), attributes.get("ce-document"))
+        return _event(attributes["ce-type"], *documents)
     if len(data) > MAX_BODY_BYTES:
         raise MessageRejected(
             "body_too_large", f"body: expected at most {MAX_BODY_BYTES} bytes, got {len(data)}"
         )
-    if attributes.get("content-type", "").lower().startswith(STRUCTURED_CONTENT_TYPE):
+    if structured:
         return _structured_event(_json_object(data))
-    if "ce-type" in attributes:
-        documents = (attributes.get("ce-subject"), attributes.get("ce-document"))
-        return _event(attributes["ce-type"], *documents)
     if not data:
         return _from_attributes(attributes)
     body = _json_object(data)

@@ -10,12 +10,13 @@ from google.cloud.pubsub_v1 import PublisherClient
 from google.pubsub_v1 import PublisherClient as PublisherApi
 from google.pubsub_v1.types import PublishRequest, PubsubMessage
 
-from worker_chart_export.retry import backend_errors
+from worker_chart_export.retry import client_errors
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-PUBLISH_TIMEOUT_SECONDS = 20.0
+#: Short, because whoever publishes a bad message holds a thread that good ones need.
+PUBLISH_TIMEOUT_SECONDS = 5.0
 #: The client's own policy would go on for ten minutes.
 PUBLISH_RETRY = Retry(
     predicate=if_exception_type(ServiceUnavailable, Aborted, InternalServerError, TooManyRequests),
@@ -33,7 +34,7 @@ class Publisher:
     """
 
     def __init__(self) -> None:
-        with backend_errors("pubsub"):
+        with client_errors("pubsub"):
             self._client = PublisherClient()
 
     def publish(self, topic: str, data: bytes, attributes: Mapping[str, str]) -> str:
@@ -41,7 +42,7 @@ class Publisher:
 
         Raises:
             GoogleAPICallError: Pub/Sub refuses.
-            RetryError: Pub/Sub is away, or does not answer within 20 s.
+            RetryError: Pub/Sub is away, or does not answer within 5 s.
         """
         # The plain API call: the client's own `publish` batches in the background and takes attributes as
         # keyword arguments, where one named `timeout` or `data` would be lost or refused.

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
-from google.api_core.exceptions import InvalidArgument
+from google.api_core.exceptions import (
+    GoogleAPICallError,
+    InvalidArgument,
+    RetryError,
+    ServiceUnavailable,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -16,6 +22,8 @@ if TYPE_CHECKING:
 MAX_ATTRIBUTES = 100
 MAX_KEY_BYTES = 256
 MAX_VALUE_BYTES = 1024
+#: After a failure nothing is published for so long.
+PAUSE_SECONDS = 5.0
 
 
 class Quarantine:
@@ -31,6 +39,7 @@ class Quarantine:
         self._publisher = publisher
         self._topic = topic
         self._subscription = subscription
+        self._closed_until = 0.0
 
     def publish(
         self, *, message_id: str, data: bytes, attributes: Mapping[str, str], rejection: Reject
@@ -38,9 +47,23 @@ class Quarantine:
         """Publish the original data and attributes and why it was rejected; returns once it is stored.
 
         Raises:
-            GoogleAPICallError: Pub/Sub refuses, is away, or does not answer.
+            InvalidArgument: Pub/Sub will never take this one.
+            GoogleAPICallError, RetryError: Pub/Sub refuses, is away, or was so a moment ago: a stream of bad
+                messages must not hold all threads, each waiting for the same timeout.
         """
-        origin = self._origin(message_id, rejection)
+        if time.monotonic() < self._closed_until:
+            raise ServiceUnavailable("the quarantine topic took no message a moment ago")
+        try:
+            self._publish(data, attributes, self._origin(message_id, rejection), rejection)
+        except InvalidArgument:
+            raise
+        except (GoogleAPICallError, RetryError):
+            self._closed_until = time.monotonic() + PAUSE_SECONDS
+            raise
+
+    def _publish(
+        self, data: bytes, attributes: Mapping[str, str], origin: Mapping[str, str], rejection: Reject
+    ) -> None:
         whole = {**attributes, **origin}
         detailed = {"detail": _clipped(rejection.detail), **whole}
         fitting = next((candidate for candidate in (detailed, whole) if _fits(candidate)), origin)

@@ -6,11 +6,11 @@ import base64
 import math
 from typing import TYPE_CHECKING
 
-from google.api_core.exceptions import GoogleAPICallError, InvalidArgument, RetryError
+from google.api_core.exceptions import ClientError, GoogleAPICallError, InvalidArgument, RetryError
 
 from daemon.disposition import Ack, Defer, Nack, Reject
 from worker_chart_export.logs import Event, log
-from worker_chart_export.retry import full_jitter_seconds
+from worker_chart_export.retry import full_jitter_seconds, plain_words
 
 if TYPE_CHECKING:
     from google.cloud.pubsub_v1.subscriber.message import Message
@@ -78,9 +78,9 @@ def _quarantined(quarantine: Quarantine, message: Message, rejection: Reject) ->
     except InvalidArgument as error:
         return _logged_whole(message, rejection, f"the quarantine topic can't take it: {error.message}")
     except (GoogleAPICallError, RetryError) as error:
-        log.error(
-            Event.BACKEND_UNAVAILABLE, f"The quarantine topic takes no message: {error}", backend="pubsub"
-        )
+        refused = isinstance(error, ClientError)
+        event = Event.BACKEND_REFUSED if refused else Event.BACKEND_UNAVAILABLE
+        log.error(event, f"The quarantine topic takes no message: {plain_words(error)}", backend="pubsub")
         return Defer(delay_seconds=full_jitter_seconds(least=10, most=60), reason="quarantine_unavailable")
     return Ack(reason=rejection.reason)
 

@@ -16,7 +16,7 @@ from google.cloud.pubsub_v1.subscriber.scheduler import ThreadScheduler
 from google.cloud.pubsub_v1.types import FlowControl
 
 from worker_chart_export.errors import BackendRefused, BackendUnavailable
-from worker_chart_export.retry import backend_errors
+from worker_chart_export.retry import backend_errors, client_errors
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,7 +40,7 @@ class Subscriber:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        with backend_errors("pubsub"):
+        with client_errors("pubsub"):
             self._client = SubscriberClient()
 
     def probe(self) -> None:

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import google_crc32c
+import requests
 from google.api_core import exceptions as google_errors
 from google.auth import exceptions as auth_errors
 from google.cloud.storage.exceptions import DataCorruption, InvalidResponse
@@ -25,7 +26,7 @@ from worker_chart_export.errors import (
     RequestError,
     shown,
 )
-from worker_chart_export.retry import TRANSIENT, plain_words
+from worker_chart_export.retry import TRANSIENT, full_jitter_seconds, plain_words
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -37,8 +38,16 @@ if TYPE_CHECKING:
 
 #: One request's own time limits, in seconds: to connect, and between bytes.
 REQUEST_TIMEOUT_SECONDS = (5.0, 30.0)
-#: How long one upload is tried again while Cloud Storage is away.
-UPLOAD_RETRY_SECONDS = 60.0
+#: A manifest that somebody else keeps replacing is written this often at most.
+MAX_MANIFEST_TURNS = 5
+#: What the statuses of a refusal mean to a person.
+REFUSALS = {
+    400: "it takes no such name or content",
+    401: "the credentials are not accepted",
+    403: "this account may not",
+    404: "there is no such object or bucket",
+    416: "the object is empty",
+}
 #: OHLCV files are at most 64 KiB by contract; this bound only keeps a wrong URI from filling the memory.
 MAX_CANDLE_BYTES = 16 * 1024 * 1024
 GS_URI = re.compile(r"gs://(?P<bucket>[a-z0-9][a-z0-9._-]{1,220}[a-z0-9])/(?P<name>.+)", re.DOTALL)
@@ -108,7 +117,7 @@ class ArtifactStore:
             WorkerError: What the budget was stopped with; nothing was written.
         """
         budget.check_stopped()
-        blob, generation = self._bucket.blob(name), 0
+        blob, generation, turns = self._bucket.blob(name), 0, 0
         with _storage_errors(ManifestRefused, name):
             while not self._upload(blob, content, "application/json", budget, generation=generation):
                 present = self._bucket.get_blob(
@@ -117,7 +126,10 @@ class ArtifactStore:
                 if present is not None and present.crc32c == _crc32c(content):
                     break
                 generation = present.generation if present else 0
-                budget.check()
+                turns += 1
+                if turns == MAX_MANIFEST_TURNS:
+                    raise ManifestRefused(f"{name} was replaced by somebody else {turns} times over.")
+                budget.sleep(full_jitter_seconds(least=0.05, most=0.5))
         return self.uri(name)
 
     def _upload(
@@ -164,7 +176,7 @@ class ArtifactStore:
 
 
 def _retry_within(budget: StepBudget) -> Retry:
-    policy: Retry = DEFAULT_RETRY.with_timeout(min(UPLOAD_RETRY_SECONDS, budget.remaining_seconds()))
+    policy: Retry = DEFAULT_RETRY.with_timeout(budget.remaining_seconds())
     return policy
 
 
@@ -178,10 +190,14 @@ def _storage_errors(refusal: type[RequestError], name: str) -> Iterator[None]:
     """Tell an absent Cloud Storage (give the step back) from one that refuses (this request fails)."""
     try:
         yield
-    except (*TRANSIENT, DataCorruption) as error:
+    except (*TRANSIENT, DataCorruption, requests.exceptions.RequestException) as error:
         raise BackendUnavailable("storage", plain_words(error)) from error
     except (google_errors.GoogleAPICallError, InvalidResponse, auth_errors.GoogleAuthError) as error:
         status = getattr(error, "code", None)
+        why = REFUSALS.get(int(status or 0), type(error).__name__)
         raise refusal(
-            f"Cloud Storage refused {name}: {plain_words(error)}", object=name, httpStatus=status
+            f"Cloud Storage refused {name}: {why} ({status}).",
+            object=name,
+            httpStatus=status,
+            storage=plain_words(error),
         ) from error

@@ -102,16 +102,23 @@ def create_document(client: Any, collection: str, document_id: str, document: Ma
     return True
 
 
-def compare_and_commit(client: Any, collection: str, document_id: str, decide: Decision[T]) -> T:
+def compare_and_commit(
+    client: Any,
+    collection: str,
+    document_id: str,
+    decide: Decision[T],
+    *,
+    give_up_after_seconds: float = GIVE_UP_AFTER_SECONDS,
+) -> T:
     """Run `decide` over fresh reads until its patch stands or it has nothing to write.
 
     Raises:
-        BackendUnavailable: Firestore was away, or the race could not be won, for 30 s.
+        BackendUnavailable: Firestore was away, or the race could not be won, for so long.
         BackendRefused: Firestore refuses.
     """
     outcome_unknown = False
     for attempt in contention_retrying(
-        _LostRace, _OutcomeUnknown, _ReadFailed, give_up_after_seconds=GIVE_UP_AFTER_SECONDS
+        _LostRace, _OutcomeUnknown, _ReadFailed, give_up_after_seconds=give_up_after_seconds
     ):
         with attempt:
             try:

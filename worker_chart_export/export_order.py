@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from worker_chart_export.errors import ValidationFailed, shown
 from worker_chart_export.flow_run import OHLCV_EXPORT
-from worker_chart_export.identifiers import MANIFEST_RUN_ID, TEMPLATE_ID
+from worker_chart_export.identifiers import MANIFEST_RUN_ID, is_template_id
 
 if TYPE_CHECKING:
     from worker_chart_export.flow_run import FlowRun, Step
@@ -114,11 +114,12 @@ def _template_ids(requests: object) -> tuple[str, ...]:
 
 def _template_id(index: int, request: object) -> str:
     template_id = request.get("chartTemplateId") if isinstance(request, Mapping) else None
-    if isinstance(template_id, str) and TEMPLATE_ID.fullmatch(template_id):
+    if isinstance(template_id, str) and is_template_id(template_id):
         return template_id
     field = f"inputs.requests[{index}].chartTemplateId"
     raise ValidationFailed(
-        f"{field}: expected 1-128 characters of A-Z a-z 0-9 _ -, got {shown(template_id)}.", field=field
+        f"{field}: expected 1-128 characters of A-Z a-z 0-9 _ - and not __*__, got {shown(template_id)}.",
+        field=field,
     )
 
 

@@ -40,6 +40,11 @@ def why_step_id_refused(step_id: object) -> str | None:
     )
 
 
+def is_template_id(template_id: str) -> bool:
+    """Whether it may be used as a template's document id; Firestore keeps `__*__` for itself."""
+    return bool(TEMPLATE_ID.fullmatch(template_id)) and not RESERVED_ID.fullmatch(template_id)
+
+
 def _is_step_id(step_id: str) -> bool:
     if not step_id or STEP_ID_REFUSED.search(step_id) or RESERVED_ID.fullmatch(step_id):
         return False

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from worker_chart_export.clock import rfc3339
-from worker_chart_export.conditional_commit import create_document
-from worker_chart_export.errors import BackendRefused, BackendUnavailable, ErrorCode, StepError
+from worker_chart_export.conditional_commit import GIVE_UP_AFTER_SECONDS, create_document
+from worker_chart_export.errors import ErrorCode, StepError
 from worker_chart_export.logs import Event, log
 from worker_chart_export.orchestration import FLOW_RUNS, claim_step_transaction, finalize_step, read_run
 
@@ -20,15 +20,12 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from worker_chart_export.clock import Clock
+    from worker_chart_export.errors import BackendUnavailable
     from worker_chart_export.flow_run import FlowRun, Step
     from worker_chart_export.orchestration import ClaimResult, FinalizeResult
 
-#: What a step fails with when this backend makes it impossible and the step can't be given back. Firestore
-#: that refuses after a claim refuses the templates.
-CODE_OF_BACKEND = {
-    "storage": ErrorCode.GCS_WRITE_FAILED,
-    "firestore": ErrorCode.VALIDATION_FAILED,
-}
+#: What a step fails with when this backend stays away and the step can't be given back.
+CODE_OF_BACKEND = {"storage": ErrorCode.GCS_WRITE_FAILED}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,31 +83,32 @@ class StepLedger:
             return result
         return Claim(run=result.run, step=step, started_at=self._clock.now())
 
-    def succeed(self, claim: Claim, *, manifest_uri: str) -> FinalizeResult:
-        """RUNNING -> SUCCEEDED; errors as `finalize_step`."""
-        return self._finalize(claim, status="SUCCEEDED", outputs_manifest_gcs_uri=manifest_uri)
+    def succeed(self, claim: Claim, *, manifest_uri: str, within_seconds: float = 0.0) -> FinalizeResult:
+        """RUNNING -> SUCCEEDED; errors as `finalize_step`. Tried for `within_seconds`, 30 s at least."""
+        return self._finalize(
+            claim, within_seconds, status="SUCCEEDED", outputs_manifest_gcs_uri=manifest_uri
+        )
 
-    def fail(self, claim: Claim, *, error: StepError) -> FinalizeResult:
-        """RUNNING -> FAILED; errors as `finalize_step`."""
-        return self._finalize(claim, status="FAILED", error=error)
+    def fail(self, claim: Claim, *, error: StepError, within_seconds: float = 0.0) -> FinalizeResult:
+        """RUNNING -> FAILED; errors as `finalize_step`. Tried for `within_seconds`, 30 s at least."""
+        return self._finalize(claim, within_seconds, status="FAILED", error=error)
 
-    def give_back(self, claim: Claim, *, cause: BackendUnavailable | BackendRefused) -> FinalizeResult | None:
+    def give_back(self, claim: Claim, *, cause: BackendUnavailable) -> FinalizeResult | None:
         """End a claim whose work a backend made impossible.
 
-        Without a lease nobody could take the step over, so it fails rather than stay RUNNING for ever. With
-        Firestore itself away nothing can be written: None.
+        Without a lease nobody could take the step over, so it fails with that backend's code rather than stay
+        RUNNING for ever. With Firestore itself away nothing can be written: None.
         """
-        if isinstance(cause, BackendUnavailable) and cause.backend == "firestore":
-            return None
-        code = CODE_OF_BACKEND[cause.backend]
-        return self.fail(claim, error=StepError(code=code, message=str(cause)))
+        code = CODE_OF_BACKEND.get(cause.backend)
+        return self.fail(claim, error=StepError(code=code, message=str(cause))) if code else None
 
-    def _finalize(self, claim: Claim, **result: Any) -> FinalizeResult:
+    def _finalize(self, claim: Claim, within_seconds: float, **result: Any) -> FinalizeResult:
         finalized = finalize_step(
             client=self._client,
             run_id=claim.run.run_id,
             step_id=claim.step.step_id,
             finished_at=rfc3339(self._clock.now()),
+            give_up_after_seconds=max(within_seconds, GIVE_UP_AFTER_SECONDS),
             **result,
         )
         if not finalized.updated:

@@ -143,7 +143,13 @@ class _OneDoor(logging.StreamHandler[Any]):
 def _rendering(log_format: str) -> list[Processor]:
     if log_format == "json":
         return [_google_fields, structlog.processors.JSONRenderer(default=str)]
-    return [_console_fields, structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty(), timestamp_key="time")]
+    console = structlog.dev.ConsoleRenderer(
+        colors=sys.stdout.isatty(),
+        timestamp_key="time",
+        # The default shows the local variables of every frame, keys among them.
+        exception_formatter=structlog.dev.plain_traceback,
+    )
+    return [_console_fields, console]
 
 
 def _name_the_event(_logger: WrappedLogger, _method: str, fields: EventDict) -> EventDict:

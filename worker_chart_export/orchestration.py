@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from google.cloud import firestore
 
 from worker_chart_export.conditional_commit import (
+    GIVE_UP_AFTER_SECONDS,
     DocumentSnapshot,
     Verdict,
     compare_and_commit,
@@ -52,6 +53,7 @@ class Reason(StrEnum):
     RUN_MISSING = "run_missing"
     RUN_FINAL = "run_final"
     STEP_MISSING = "step_missing"
+    OTHER_TYPE = "other_type"
     STEP_FINAL = "step_final"
     STEP_RUNNING = "step_running"
     STEP_PENDING = "step_pending"
@@ -140,6 +142,8 @@ def decide_claim(run: FlowRun | None, step_id: str) -> ClaimResult:
 
 
 def _why_not_claimable(run: FlowRun, step: Step) -> Reason | None:
+    if not step.is_chart_export and step.step_type is not None:
+        return Reason.OTHER_TYPE
     if step.status.is_final:
         return Reason.STEP_FINAL
     if run.is_final:
@@ -211,6 +215,7 @@ def finalize_step(
     outputs_manifest_gcs_uri: str | None = None,
     error: StepError | None = None,
     lease: None = None,
+    give_up_after_seconds: float = GIVE_UP_AFTER_SECONDS,
 ) -> FinalizeResult:
     """Finalize a RUNNING step, once; a step that is not RUNNING is left as it is.
 
@@ -223,6 +228,7 @@ def finalize_step(
         outputs_manifest_gcs_uri: The manifest of a SUCCEEDED step.
         error: The error of a FAILED step.
         lease: None: the finalize is guarded by the step's status alone.
+        give_up_after_seconds: How long it is tried while Firestore is away or contended.
 
     Raises:
         ValueError: `status` and its companion argument don't go together.
@@ -240,7 +246,7 @@ def finalize_step(
             return Verdict(result=refusal, patch=None)
         return Verdict(result=FinalizeResult(updated=True, status=status), patch=patch)
 
-    return compare_and_commit(client, FLOW_RUNS, run_id, decide)
+    return compare_and_commit(client, FLOW_RUNS, run_id, decide, give_up_after_seconds=give_up_after_seconds)
 
 
 def _finalize_patch(

@@ -7,7 +7,6 @@ exactly one manifest item or failure, in the order asked.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from enum import StrEnum
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -16,9 +15,9 @@ from worker_chart_export.budget import StepBudget
 from worker_chart_export.charts.base import ChartRequest
 from worker_chart_export.charts.png import check_png
 from worker_chart_export.errors import (
-    BackendRefused,
     BackendUnavailable,
-    RenderFailed,
+    ChartApiFailed,
+    ErrorCode,
     RequestError,
     StepError,
     WorkerError,
@@ -27,6 +26,8 @@ from worker_chart_export.export_order import export_order
 from worker_chart_export.ledger import Claim
 from worker_chart_export.logs import Event, bound, log
 from worker_chart_export.manifest import ManifestFailure, ManifestItem, build_manifest, encode_manifest
+from worker_chart_export.outcome import Outcome, OutcomeKind
+from worker_chart_export.retry import full_jitter_seconds
 from worker_chart_export.side_by_side import ReadOnce, make_side_by_side
 
 if TYPE_CHECKING:
@@ -39,33 +40,11 @@ if TYPE_CHECKING:
     from worker_chart_export.ledger import StepLedger
     from worker_chart_export.orchestration import FinalizeResult
     from worker_chart_export.side_by_side import ChartResult
-    from worker_chart_export.templates import TemplateStore
+    from worker_chart_export.templates import ChartTemplate, TemplateStore
 
 #: Kept of the step's time for the manifest and the finalize, or a fifth of a short budget.
 MANIFEST_RESERVE_SECONDS = 10.0
 RESERVE_SHARE = 0.2
-
-
-class OutcomeKind(StrEnum):
-    """How the work on one step ended."""
-
-    SUCCEEDED = "succeeded"
-    FAILED = "failed"
-    CLAIM_LOST = "claim_lost"
-    FINALIZE_REFUSED = "finalize_refused"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
-    """How the work on one step ended, and what there is to show for it."""
-
-    kind: OutcomeKind
-    reason: str | None = None
-    manifest_uri: str | None = None
-    items: int = 0
-    failures: int = 0
-    min_images: int | None = None
-    error: StepError | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,12 +103,17 @@ class StepPipeline:
         try:
             order = export_order(claim.run, claim.step)
         except RequestError as error:
-            return self._fail(claim, Outcome(kind=OutcomeKind.FAILED), error.as_step_error())
+            return self._fail(claim, Outcome(kind=OutcomeKind.FAILED), error.as_step_error(), budget)
         try:
             return self._export(claim, order, budget)
-        except (BackendUnavailable, BackendRefused) as error:
+        except BackendUnavailable as error:
             self._ledger.give_back(claim, cause=error)
             raise
+        except WorkerError:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it is, the step must not stay RUNNING
+            log.error(Event.INTERNAL_ERROR, f"The step failed: {error!r:.300}", exc_info=error)
+            return self._fail(claim, Outcome(kind=OutcomeKind.FAILED), _unforeseen(error), budget)
 
     def _export(self, claim: Claim, order: ExportOrder, budget: StepBudget) -> Outcome:
         results = self._make_charts(claim, order, budget)
@@ -143,15 +127,16 @@ class StepPipeline:
         try:
             uri = self._write_manifest(claim, order, results, budget)
         except RequestError as error:
-            return self._fail(claim, outcome, error.as_step_error())
+            return self._fail(claim, outcome, error.as_step_error(), budget)
         outcome = replace(outcome, manifest_uri=uri)
         if made < order.min_images:
-            return self._fail(claim, outcome, _step_error(results, order, uri))
-        return _settled(self._ledger.succeed(claim, manifest_uri=uri), outcome)
+            return self._fail(claim, outcome, _step_error(results, order, uri), budget)
+        left = budget.remaining_seconds()
+        return _settled(self._ledger.succeed(claim, manifest_uri=uri, within_seconds=left), outcome)
 
-    def _fail(self, claim: Claim, outcome: Outcome, error: StepError) -> Outcome:
-        failed = replace(outcome, kind=OutcomeKind.FAILED, error=error)
-        return _settled(self._ledger.fail(claim, error=error), failed)
+    def _fail(self, claim: Claim, outcome: Outcome, error: StepError, budget: StepBudget) -> Outcome:
+        finalized = self._ledger.fail(claim, error=error, within_seconds=budget.remaining_seconds())
+        return _settled(finalized, replace(outcome, kind=OutcomeKind.FAILED, error=error))
 
     def _make_charts(self, claim: Claim, order: ExportOrder, step_budget: StepBudget) -> list[ChartResult]:
         budget = step_budget.part(reserve_seconds=self._reserve_seconds())
@@ -170,7 +155,7 @@ class StepPipeline:
         self, claim: Claim, order: ExportOrder, candles: ReadOnce, budget: StepBudget, template_id: str
     ) -> ManifestItem:
         budget.check()
-        template = self._templates.get(template_id)
+        template = self._template(template_id, budget)
         request = ChartRequest(
             template_id=template_id,
             symbol=order.symbol,
@@ -189,6 +174,15 @@ class StepPipeline:
             meta={**image.meta, "provider": image.provider},
         )
 
+    def _template(self, template_id: str, budget: StepBudget) -> ChartTemplate:
+        """The template; while Firestore is away it is asked for again, until the step's time is over."""
+        while True:
+            try:
+                return self._templates.get(template_id)
+            except BackendUnavailable as error:
+                log.warning(Event.BACKEND_UNAVAILABLE, str(error), backend=error.backend)
+                budget.sleep(full_jitter_seconds(least=0.5, most=5.0))
+
     def _ask_provider(self, request: ChartRequest) -> ChartImage:
         """The provider's chart; an error that nobody foresaw fails this request and not the whole step."""
         try:
@@ -198,7 +192,7 @@ class StepPipeline:
         except Exception as error:
             log.error(Event.INTERNAL_ERROR, f"The chart provider failed: {error!r:.300}", exc_info=error)
             kind = type(error).__name__
-            raise RenderFailed(f"The chart could not be made: unexpected {kind}.") from error
+            raise ChartApiFailed(f"The chart could not be had: unexpected {kind}.") from error
 
     def _store(
         self, claim: Claim, order: ExportOrder, template_id: str, image: ChartImage, budget: StepBudget
@@ -257,6 +251,12 @@ def _step_error(results: Sequence[ChartResult], order: ExportOrder, manifest_uri
             **(first.details or {}),
         },
     )
+
+
+def _unforeseen(error: Exception) -> StepError:
+    """The worker's own fault: no chart's failure, so the step fails as a whole."""
+    kind = type(error).__name__
+    return StepError(code=ErrorCode.CRASH_LOOP, message=f"The worker failed on this step: unexpected {kind}.")
 
 
 def _settled(finalized: FinalizeResult, outcome: Outcome) -> Outcome:

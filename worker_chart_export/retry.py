@@ -61,6 +61,22 @@ def backend_errors(backend: str) -> Iterator[None]:
         raise BackendRefused(backend, plain_words(error)) from error
 
 
+@contextmanager
+def client_errors(backend: str) -> Iterator[None]:
+    """Whatever opening a Google client ends in is a refusal: credentials, certificates, settings.
+
+    Raises:
+        BackendRefused: Says the kind of error; its words only when they are Google's own, because those of
+            others may quote a credentials file.
+    """
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001 - see above
+        ours = isinstance(error, auth_errors.GoogleAuthError)
+        words = plain_words(error) if ours else type(error).__name__
+        raise BackendRefused(backend, f"its client can't be opened: {words}") from None
+
+
 def plain_words(error: BaseException) -> str:
     """An error as one short line: its kind and the backend's own words."""
     words = " ".join(str(getattr(error, "message", None) or error).split())

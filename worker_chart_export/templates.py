@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from worker_chart_export.charts.base import DEFAULT_HEIGHT, DEFAULT_WIDTH
 from worker_chart_export.conditional_commit import document_of, read_document
-from worker_chart_export.errors import ValidationFailed, shown
+from worker_chart_export.errors import BackendRefused, ValidationFailed, shown
 from worker_chart_export.logs import Event, log
 
 if TYPE_CHECKING:
@@ -159,10 +159,9 @@ class TemplateStore:
         """The template.
 
         Raises:
-            ValidationFailed: There is none of that id, or it is invalid. Neither is cached, so that a mend
-                takes effect at once.
+            ValidationFailed: There is none of that id, it is invalid, or may not be read. None of that is
+                cached, so that a mend takes effect at once.
             BackendUnavailable: Firestore is away.
-            BackendRefused: Firestore refuses.
         """
         with self._lock:
             read_at, template = self._cached.get(template_id, (0.0, None))
@@ -171,7 +170,12 @@ class TemplateStore:
         return self._load(template_id)
 
     def _load(self, template_id: str) -> ChartTemplate:
-        document = document_of(read_document(self._client, CHART_TEMPLATES, template_id))
+        try:
+            document = document_of(read_document(self._client, CHART_TEMPLATES, template_id))
+        except BackendRefused as error:
+            raise ValidationFailed(
+                f"Template {template_id} can't be read: {error}", chartTemplateId=template_id
+            ) from error
         if document is None:
             raise ValidationFailed(
                 f"Template {template_id} does not exist in {CHART_TEMPLATES}.", chartTemplateId=template_id

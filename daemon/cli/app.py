@@ -12,6 +12,7 @@ from daemon.cli import daemon, demo, emulators, publish, run_local
 from daemon.exit_codes import ExitCode
 from daemon.settings import SettingsError
 from worker_chart_export.errors import BackendRefused, BackendUnavailable
+from worker_chart_export.retry import plain_words
 
 app = typer.Typer(
     name="worker-chart-export",
@@ -41,7 +42,7 @@ def _options(
 
 
 def main() -> None:
-    """The console script."""
+    """Run the command that the arguments name, and leave with its exit code."""
     sys.exit(_run())
 
 
@@ -54,6 +55,8 @@ def _run() -> int:
         return _say([str(error)], ExitCode.REFUSED)
     except SystemExit as end:
         return int(end.code or 0)
+    except Exception as error:  # noqa: BLE001 - a traceback would show what no log may hold, keys among it
+        return _say([f"internal: {plain_words(error)}"], ExitCode.INTERNAL_ERROR)
     return ExitCode.OK
 
 

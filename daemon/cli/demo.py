@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import time
 from contextlib import ExitStack
 from datetime import UTC, datetime
@@ -18,6 +19,7 @@ from rich.text import Text
 from daemon.demo.daemon_process import DaemonProcess
 from daemon.demo.gallery import render_gallery
 from daemon.demo.live_view import COLOURS, LiveView
+from daemon.demo.reachability import silent_emulators
 from daemon.demo.results import StepResult, collect_result
 from daemon.demo.stage import EMULATORS, DemoStep, Stage
 from daemon.exit_codes import ExitCode
@@ -38,7 +40,7 @@ def command(
     """
     console = Console()
     started = time.monotonic()
-    output.mkdir(parents=True, exist_ok=True)
+    _make_writable(output)
     with ExitStack() as resources:
         environment = _cloud(resources)
         stage = Stage(environment)
@@ -56,9 +58,25 @@ def command(
     raise typer.Exit(ExitCode.OK if succeeded else ExitCode.JOB_FAILED)
 
 
+def _make_writable(folder: Path) -> None:
+    """Make the folder and try it, before a minute's work is done for it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise typer.BadParameter(
+            f"--output: expected a folder that can be written, got {folder} ({error.strerror})"
+        ) from error
+
+
 def _cloud(resources: ExitStack) -> dict[str, str]:
     """Where the services are: what the environment names, else embedded."""
     named = {name: os.environ[name] for name in EMULATORS if os.environ.get(name)}
+    if silent := silent_emulators(named):
+        for sentence in silent:
+            typer.echo(f"error: {sentence}", err=True)
+        raise typer.Exit(ExitCode.REFUSED)
     cloud = resources.enter_context(LocalCloud.start())
     project = {"GOOGLE_CLOUD_PROJECT": os.environ.get("GOOGLE_CLOUD_PROJECT") or cloud.project}
     return {**cloud.environment(), **project, **named}
@@ -70,9 +88,14 @@ def _places(environment: dict[str, str]) -> str:
 
 def _perform(console: Console, stage: Stage, steps: list[DemoStep], environment: dict[str, str]) -> bool:
     view = LiveView(steps)
-    with DaemonProcess(environment, view.on_event), Live(view, console=console, refresh_per_second=10):
+    live = Live(view, console=console, refresh_per_second=10)
+    with DaemonProcess(environment, view.on_event, view.on_end), live:
         stage.publish(steps)
-        return view.wait_until_done(TIMEOUT_SECONDS)
+        done = view.wait_until_done(TIMEOUT_SECONDS)
+        obituary = view.obituary()
+    if obituary:
+        console.print(obituary, style="red", markup=False, highlight=False)
+    return done
 
 
 def _report(console: Console, results: list[StepResult], page: Path, seconds: float) -> None:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 from typing import Annotated
 
 import typer
 
 from daemon.publisher import Publisher
-from daemon.settings import PubsubSettings, load_settings
+from daemon.settings import PROJECT, PUBSUB_ID, PubsubSettings, SettingsError, load_settings
 from daemon.subscriber import topic_of
+from worker_chart_export.errors import shown
 from worker_chart_export.identifiers import why_run_id_refused, why_step_id_refused
 from worker_chart_export.retry import backend_errors
 
 NAME = "publish"
+TOPIC_PATH = re.compile(f"projects/{PROJECT.pattern}/topics/{PUBSUB_ID.pattern}")
 EXAMPLES = "Examples: worker-chart-export publish 20251215-102530_IBM_k3f7a 'charts:1d:all'"
 
 
@@ -23,7 +27,7 @@ def command(
         str | None, typer.Argument(help="The step; without it, all that is eligible.", metavar="[STEP_ID]")
     ] = None,
     topic: Annotated[
-        str | None, typer.Option(help="Full path of the topic; without it, the subscription's own.")
+        str | None, typer.Option(help="Topic id or full path; without it, the subscription's own.")
     ] = None,
 ) -> None:
     """Send the message that makes a daemon work a step, or all eligible steps of a run."""
@@ -32,12 +36,29 @@ def command(
     if step_id is not None:
         _check(why_step_id_refused(step_id))
         body["stepId"] = step_id
-    settings = load_settings(PubsubSettings)
+    path = None if topic is None else _topic_path(topic)
+    subscription = None if path else load_settings(PubsubSettings).subscription_path
     publisher = Publisher()
     with backend_errors("pubsub"):
-        target = topic or topic_of(settings.subscription_path)
+        target = path or topic_of(str(subscription))
         message_id = publisher.publish(target, json.dumps(body).encode(), {})
     typer.echo(f"Published message {message_id} to {target}")
+
+
+def _topic_path(topic: str) -> str:
+    """A topic's full path; an id alone is of `GOOGLE_CLOUD_PROJECT`."""
+    if TOPIC_PATH.fullmatch(topic):
+        return topic
+    if not PUBSUB_ID.fullmatch(topic):
+        raise typer.BadParameter(
+            f"--topic: expected a topic id or projects/<project>/topics/<id>, got {shown(topic)}"
+        )
+    project = os.environ.get("GOOGLE_CLOUD_PROJECT", "")
+    if not PROJECT.fullmatch(project):
+        raise SettingsError(
+            [f"GOOGLE_CLOUD_PROJECT: expected a Google Cloud project id; required, got {shown(project)}"]
+        )
+    return f"projects/{project}/topics/{topic}"
 
 
 def _check(problem: str | None) -> None:

@@ -9,15 +9,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from google.api_core.exceptions import InvalidArgument
+from google.protobuf.message import Error as ProtobufError
 
+from daemon.chart_img_accounts import ACCOUNTS_EXPECTED, parse_accounts
 from daemon.composition import build_worker
 from daemon.exit_codes import ExitCode
 from daemon.settings import ChartsApiMode, ExportSettings, LogFormat, LogLevel, load_settings
-from worker_chart_export.errors import RunInvalid, shown
+from worker_chart_export.errors import BackendRefused, RunInvalid, shown
 from worker_chart_export.flow_run import FlowRun
 from worker_chart_export.identifiers import why_run_id_refused, why_step_id_refused
 from worker_chart_export.logs import configure
-from worker_chart_export.pipeline import Outcome, OutcomeKind
+from worker_chart_export.outcome import Outcome, OutcomeKind
+from worker_chart_export.retry import plain_words
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -66,14 +70,32 @@ def command(
     )
     worker = build_worker(settings)
     with worker.resources:
+        _put(worker, document, flow_run_path)
         summary = _work(worker, document, step_id)
     _print(summary, output_summary)
     raise typer.Exit(ExitCode.OK if summary["status"] == "SUCCEEDED" else ExitCode.JOB_FAILED)
 
 
+def _put(worker: Worker, document: Mapping[str, Any], path: Path) -> None:
+    """Put the run there; what JSON can say and Firestore can't hold comes to light here."""
+    try:
+        worker.ledger.create_run(document["runId"], document)
+    except BackendRefused as error:
+        if not isinstance(error.__cause__, InvalidArgument):
+            raise
+        raise _not_held(path, error.__cause__) from error
+    except (ValueError, TypeError, RecursionError, ProtobufError) as error:
+        raise _not_held(path, error) from error
+
+
+def _not_held(path: Path, error: Exception) -> typer.BadParameter:
+    return typer.BadParameter(
+        f"--flow-run-path: expected a run that Firestore can hold in {path}, got {plain_words(error)}"
+    )
+
+
 def _work(worker: Worker, document: Mapping[str, Any], step_id: str | None) -> dict[str, Any]:
     run_id = document["runId"]
-    worker.ledger.create_run(run_id, document)
     try:
         chosen = step_id or _first_eligible(worker.ledger.read(run_id))
         if chosen is None:
@@ -139,8 +161,12 @@ def _content(path: Path | None) -> str | None:
     if path is None:
         return None
     try:
-        return path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8")
+        parse_accounts(text)
     except OSError as error:
         raise typer.BadParameter(
             f"--accounts-config-path: expected a readable file, got {path} ({error.strerror})"
         ) from error
+    except ValueError:  # its words could quote a key
+        raise typer.BadParameter(f"--accounts-config-path: expected {ACCOUNTS_EXPECTED} in {path}") from None
+    return text

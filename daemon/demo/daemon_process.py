@@ -25,10 +25,17 @@ class DaemonProcess:
     Args:
         environment: Where the emulators are.
         on_event: Called with each log line, from a thread of its own.
+        on_end: Called with the exit code from the same thread, once the daemon has ended.
     """
 
-    def __init__(self, environment: Mapping[str, str], on_event: Callable[[Mapping[str, Any]], None]) -> None:
+    def __init__(
+        self,
+        environment: Mapping[str, str],
+        on_event: Callable[[Mapping[str, Any]], None],
+        on_end: Callable[[int], None],
+    ) -> None:
         self._on_event = on_event
+        self._on_end = on_end
         self._process = subprocess.Popen(
             [sys.executable, "-m", "daemon"],
             env=daemon_environment(environment),
@@ -44,11 +51,6 @@ class DaemonProcess:
 
     def __exit__(self, *_exception: object) -> None:
         self.stop()
-
-    @property
-    def exit_code(self) -> int | None:
-        """The exit code once the daemon has ended by itself."""
-        return self._process.poll()
 
     def stop(self) -> int:
         """Drain and end; returns the exit code."""
@@ -67,6 +69,7 @@ class DaemonProcess:
             raise AssertionError("the process was started with a pipe")
         for line in self._process.stdout:
             self._on_event(_parsed(line))
+        self._on_end(self._process.wait())
 
 
 def daemon_environment(environment: Mapping[str, str]) -> dict[str, str]:

@@ -46,6 +46,7 @@ class LiveView:
     def __init__(self, steps: Sequence[DemoStep]) -> None:
         self._progress = {(step.run_id, step.step_id): StepProgress(step) for step in steps}
         self._events: deque[Text] = deque(maxlen=SHOWN_EVENTS)
+        self._exit_code: int | None = None
         self._changed = threading.Condition()
 
     def on_event(self, event: Mapping[str, Any]) -> None:
@@ -57,10 +58,25 @@ class LiveView:
             self._events.append(_line(event))
             self._changed.notify_all()
 
-    def wait_until_done(self, timeout_seconds: float) -> bool:
-        """Wait until every step has ended; whether that happened in time."""
+    def on_end(self, exit_code: int) -> None:
+        """Take it that the daemon has ended: no more lines will come."""
         with self._changed:
-            return self._changed.wait_for(self._all_done, timeout_seconds)
+            self._exit_code = exit_code
+            self._changed.notify_all()
+
+    def obituary(self) -> str:
+        """How the daemon ended and what it said last; empty while it lives."""
+        with self._changed:
+            if self._exit_code is None:
+                return ""
+            lines = [f"The daemon ended with exit code {self._exit_code}. Its last lines:"]
+            return "\n  ".join(lines + [line.plain for line in self._events])
+
+    def wait_until_done(self, timeout_seconds: float) -> bool:
+        """Wait until every step has ended, or the daemon has; whether every step did."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._all_done() or self._exit_code is not None, timeout_seconds)
+            return self._all_done()
 
     def _all_done(self) -> bool:
         return all(progress.seconds is not None for progress in self._progress.values())

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import shlex
 import signal
+import socket
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -23,6 +26,14 @@ def run_command(*arguments, environment=None, timeout=60):
         timeout=timeout,
         check=False,
     )
+
+
+def iter_until(lines, word):
+    """The lines up to the one that holds the word."""
+    for line in lines:
+        yield line
+        if word in line:
+            return
 
 
 def test_help_names_every_command_and_shows_examples():
@@ -84,6 +95,26 @@ def test_publish_says_what_is_wrong(scene, arguments, change, code, words):
     assert done.returncode == code
     assert words in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("full", [True, False])
+def test_publish_to_a_topic_needs_no_subscription(scene, full):
+    """A full path needs no setting of ours at all, an id needs the project."""
+    places = scene.settings()
+    needed = ("PUBSUB_EMULATOR_HOST",) if full else ("PUBSUB_EMULATOR_HOST", "GOOGLE_CLOUD_PROJECT")
+    environment = {name: places[name] for name in needed} | {"QUARANTINE_TOPIC": "/"}
+    topic = scene.topic if full else scene.topic.rpartition("/")[2]
+    done = run_command("publish", "run", "--topic", topic, environment=environment)
+    assert done.returncode == 0, done.stderr
+    assert scene.topic in done.stdout
+
+
+@pytest.mark.parametrize(("topic", "words"), [("flow-steps", "GOOGLE_CLOUD_PROJECT"), ("a/b", "--topic")])
+def test_publish_refuses_a_topic_it_cant_find(topic, words):
+    """An id without a project, and what is neither an id nor a path."""
+    done = run_command("publish", "run", "--topic", topic)
+    assert done.returncode == 2
+    assert words in done.stderr
 
 
 def test_run_local_works_the_first_eligible_step_of_a_file(scene, tmp_path):
@@ -149,6 +180,47 @@ def test_run_local_refuses_a_file_that_is_no_flow_run(tmp_path, content, words):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize(
+    "value",
+    [
+        r'"\ud800"',
+        str(2**70),
+        '{"a":' * 30 + "1" + "}" * 30,
+        '{"a":' * 300 + "1" + "}" * 300,
+        '{"a":' * 900 + "1" + "}" * 900,
+        '{"": 1}',
+    ],
+    ids=["lone surrogate", "70 bits", "30 deep", "300 deep", "900 deep", "empty key"],
+)
+def test_run_local_refuses_a_run_that_firestore_cant_hold(scene, tmp_path, value):
+    """JSON says more than Firestore holds; one sentence names the file."""
+    run_id, _ = scene.put_run()
+    path = tmp_path / "run.json"
+    path.write_text(json.dumps({**scene.run(run_id), "scope": "VALUE"}).replace('"VALUE"', value))
+    scene.documents.document(f"flow_runs/{run_id}").delete()
+    done = run_command("run-local", "--flow-run-path", str(path), environment=scene.settings())
+    assert done.returncode == 2, done.stderr
+    assert "run.json" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("content", [b"\xff\x00", b'[{"id": "a"}]', b'"some-key"'])
+def test_run_local_refuses_a_wrong_accounts_file(scene, tmp_path, content):
+    """The option is named, and nothing of the file is quoted."""
+    run_id, _ = scene.put_run()
+    path, accounts = tmp_path / "run.json", tmp_path / "accounts"
+    path.write_text(json.dumps(scene.run(run_id)))
+    accounts.write_bytes(content)
+    done = run_command(
+        *("run-local", "--flow-run-path", str(path), "--accounts-config-path", str(accounts)),
+        environment=scene.settings(),
+    )
+    assert done.returncode == 2
+    assert "--accounts-config-path" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "some-key" not in done.stderr
+
+
 def test_demo_makes_a_gallery_of_twenty_five_charts(tmp_path):
     """The whole main job, without any cloud, in one command."""
     done = run_command("demo", "--output", str(tmp_path))
@@ -161,6 +233,47 @@ def test_demo_makes_a_gallery_of_twenty_five_charts(tmp_path):
     assert all(str(picture.relative_to(tmp_path)) in page for picture in pictures)
     assert "http://" not in page.replace("http://127.0.0.1", "")
     assert done.stdout.count("SUCCEEDED") >= 5
+
+
+def test_demo_ends_with_its_daemon(tmp_path):
+    """A daemon that dies is not waited for; how it ended and what it said last is shown."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os, sys\n"
+        "if sys.orig_argv[-2:] == ['-m', 'daemon']:\n"
+        "    print('no disk left', flush=True)\n"
+        "    os._exit(7)\n"
+    )
+    started = time.monotonic()
+    done = run_command("demo", "--output", str(tmp_path / "out"), environment={"PYTHONPATH": str(tmp_path)})
+    assert done.returncode == 1, done.stderr
+    assert "The daemon ended with exit code 7" in done.stdout
+    assert "no disk left" in done.stdout
+    assert time.monotonic() - started < 40
+
+
+@pytest.mark.parametrize("name", ["PUBSUB_EMULATOR_HOST", "FIRESTORE_EMULATOR_HOST", "STORAGE_EMULATOR_HOST"])
+def test_demo_asks_first_whether_the_named_emulators_answer(tmp_path, name):
+    """Google's clients would try for a minute."""
+    value = "http://localhost:1" if name.startswith("STORAGE") else "localhost:1"
+    done = run_command("demo", "--output", str(tmp_path), environment={name: value})
+    assert done.returncode == 3
+    assert done.stderr == f"error: {name}: nothing answers at localhost:1\n"
+
+
+def test_demo_refuses_an_emulator_without_an_address(tmp_path):
+    """A wrong variable is a bad setting."""
+    done = run_command("demo", "--output", str(tmp_path), environment={"PUBSUB_EMULATOR_HOST": "nowhere"})
+    assert done.returncode == 2
+    assert done.stderr == "error: PUBSUB_EMULATOR_HOST: expected host:port, got 'nowhere'\n"
+
+
+def test_demo_refuses_an_output_that_cant_be_a_folder(tmp_path):
+    """One sentence, exit 2, before anything is started."""
+    (tmp_path / "file").touch()
+    done = run_command("demo", "--output", str(tmp_path / "file"))
+    assert done.returncode == 2
+    assert "--output" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.official
@@ -181,8 +294,81 @@ def test_emulators_print_their_export_lines_and_end_on_a_signal():
         stdout=subprocess.PIPE,
         text=True,
     ) as process:
-        names = [process.stdout.readline().split()[1].split("=")[0] for _ in range(8)]
+        lines = list(iter_until(process.stdout, "CHARTS_BUCKET"))
         process.send_signal(signal.SIGTERM)
         assert process.wait(10) == 0
+        assert process.stdout.read() == ""
+    commands = [line for line in lines if line.startswith("# worker-chart-export publish ")]
+    assert len(commands) == 5
+    assert all(len(shlex.split(command, comments=False)) == 5 for command in commands)
+    names = [line.split()[1].split("=")[0] for line in lines if line.startswith("export ")]
+    assert len(names) + len(commands) == len(lines)
     assert {"PUBSUB_EMULATOR_HOST", "FIRESTORE_EMULATOR_HOST", "STORAGE_EMULATOR_HOST"} <= set(names)
     assert {"GOOGLE_CLOUD_PROJECT", "PUBSUB_SUBSCRIPTION", "CHARTS_BUCKET"} <= set(names)
+
+
+def test_emulators_refuse_a_busy_port():
+    """One line about it, whatever the service."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        for name in ("pubsub", "firestore", "storage"):
+            done = run_command("emulators", f"--{name}-port", str(port))
+            assert done.returncode == 2
+            assert (
+                done.stderr
+                == f"error: --{name}-port: can't listen on 127.0.0.1:{port}: Address already in use\n"
+            )
+
+
+@pytest.mark.parametrize("port", ["-1", "65536"])
+def test_emulators_refuse_a_number_that_is_no_port(port):
+    """The option is named."""
+    done = run_command("emulators", "--storage-port", port)
+    assert done.returncode == 2
+    assert "--storage-port" in done.stderr
+
+
+INTERRUPTED_IMPORT = """
+import os, signal, sys
+from daemon.cli.__main__ import main
+
+class SignalOnImport:
+    def find_spec(self, name, path, target=None):
+        if name == "daemon.cli.app":
+            os.kill(os.getpid(), signal.{signal})
+
+sys.meta_path.insert(0, SignalOnImport())
+main()
+"""
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+def test_daemon_keeps_a_signal_that_comes_while_its_modules_load(scene, name):
+    """`worker-chart-export daemon` is the same as `python -m daemon` from the first moment on."""
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED_IMPORT.format(signal=name), "daemon"],
+        env=clean_environment(scene.settings()),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert f"signal {name}" in done.stdout
+    assert "Traceback" not in done.stderr
+
+
+def test_what_nobody_foresaw_is_one_line():
+    """No traceback: it would show local variables, keys among them."""
+    code = (
+        "import daemon.cli.app as cli\n"
+        "def fail(): raise RuntimeError('no\\nidea')\n"
+        "cli.app = fail\n"
+        "cli.main()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 5
+    assert done.stderr == "error: internal: RuntimeError: no idea\n"

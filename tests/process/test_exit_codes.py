@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
 
 import pytest
 
-from tests.daemons import DaemonUnderTest
-from tests.scene import ready
+from tests.daemons import ROOT, DaemonUnderTest
+from tests.scene import SECRET_KEY, ready
 
 
 @pytest.mark.official
@@ -45,6 +47,36 @@ def test_missing_credentials_are_exit_3():
         assert daemon.wait(30) == 3
     assert "credentials" in daemon.events[-1]["message"]
     assert daemon.other_output == []
+
+
+@pytest.mark.parametrize("log_format", ["json", "console"])
+def test_an_http_client_that_can_t_be_opened_is_exit_2_and_shows_no_key(scene, log_format):
+    """The key stands in a frame of the call that failed; no traceback may show it."""
+    proxy = {"HTTPS_PROXY": "foo://bar:1", "ALL_PROXY": "foo://bar:1"}
+    with scene.daemon(LOG_FORMAT=log_format, **proxy) as daemon:
+        assert daemon.wait(30) == 2
+    output = f"{daemon.events}{daemon.other_output}"
+    assert "HTTPS_PROXY" in output
+    assert SECRET_KEY not in output
+
+
+def test_a_traceback_on_the_console_shows_no_local_variables():
+    """Keys stand in local variables."""
+    script = """
+from worker_chart_export.logs import Event, configure, log
+
+configure(level="INFO", log_format="console")
+secret = "".join(["never", "to", "be", "seen"])
+try:
+    raise ValueError("a reason")
+except ValueError as error:
+    log.error(Event.INTERNAL_ERROR, "it failed", exc_info=error)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert "ValueError: a reason" in done.stdout
+    assert "nevertobeseen" not in done.stdout + done.stderr
 
 
 def test_bad_settings_are_exit_2_and_all_named():

@@ -72,23 +72,24 @@ def test_a_bucket_that_refuses_fails_the_step_with_its_code(scene):
 
 
 def test_templates_that_may_not_be_read_fail_the_step(scene):
-    """A refusal after the claim leaves no step RUNNING, and says what was refused."""
+    """Each chart fails and says what was refused; the step ends, with a manifest."""
     scene.cloud.firestore.faults.add(
         Fault(method="BatchGetDocuments", match="chart_templates", error="PERMISSION_DENIED")
     )
     run_id, (step_id,) = scene.put_run()
     with scene.daemon().started() as daemon:
         scene.publish_step(run_id, step_id)
-        assert daemon.wait_for_event("message_settled")[0]["disposition"] == "defer"
+        assert daemon.wait_for_event("message_settled")[0]["disposition"] == "ack"
         assert daemon.terminate() == 0
     step = scene.step(run_id, step_id)
-    assert step["status"] == "FAILED"
+    assert (step["status"], step["error"]["code"]) == ("FAILED", "VALIDATION_FAILED")
     assert "PermissionDenied" in step["error"]["message"]
+    assert len(scene.manifest(run_id, step_id)["failures"]) == 2
 
 
 def test_a_step_of_an_unknown_run_is_looked_for_again(scene):
     """A message may be ahead of its run: it is deferred, and rejected once its grace is over."""
-    with scene.daemon(NOT_READY_GRACE_SECONDS="1").started() as daemon:
+    with scene.daemon(NOT_READY_GRACE_SECONDS="5").started() as daemon:
         scene.publish(json.dumps({"runId": scene.run_id(), "stepId": "s"}).encode())
         first = daemon.wait_for_event("message_settled")[0]
         assert (first["disposition"], first["delaySeconds"]) == ("defer", 10)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 import time
 
 import pytest
@@ -35,7 +36,7 @@ def test_sigterm_lets_eight_steps_finish_and_loses_no_ack(official_scene):
         assert len(daemon.named("step_completed")) == 8
     assert {scene.step(run_id, step_id)["status"] for step_id in step_ids} == {"SUCCEEDED"}
 
-    with scene.daemon(NOT_READY_GRACE_SECONDS="1").started() as second:
+    with scene.daemon(NOT_READY_GRACE_SECONDS="5").started() as second:
         # A message ahead of its run comes back after 10 s, as a message whose ack was lost would: the ack
         # deadline is 10 s. So once it was rejected, the others would have come too.
         scene.publish(json.dumps({"runId": scene.run_id(), "stepId": "s"}).encode())
@@ -88,6 +89,37 @@ def test_a_step_that_does_not_finish_in_time_is_stopped(scene):
         assert daemon.terminate() == 0
         assert time.monotonic() - started < 5
     assert [line["disposition"] for line in daemon.named("message_settled")] == ["nack"]
+
+
+def test_a_delivery_that_hears_no_stop_does_not_hold_the_process(scene):
+    """A read that hangs before the claim: no step to stop, so the drain's time ends it, with exit code 4."""
+    hang = scene.cloud.firestore.faults.add(Fault(method="BatchGetDocuments", delay_seconds=60))
+    run_id, (step_id,) = scene.put_run(charts=1)
+    with scene.daemon(DRAIN_SECONDS="2").started() as daemon:
+        scene.publish_step(run_id, step_id)
+        daemon.wait_until(lambda: scene.cloud.firestore.faults.fired(hang) == 1, "a read that hangs", 20)
+        started = time.monotonic()
+        assert daemon.terminate() == 4
+        assert 1.5 < time.monotonic() - started < 2 + 2
+    scene.cloud.firestore.faults.remove(hang)
+    (stopped,) = daemon.named("daemon_stopped")
+    assert stopped["exitCode"] == 4
+    assert daemon.named("message_settled") == []
+    assert scene.step(run_id, step_id)["status"] == "READY"
+    assert scene.cloud.pubsub.unacked(scene.subscription) == 1
+
+
+def test_a_black_hole_in_place_of_pubsub_does_not_hold_a_stop(scene):
+    """The drain's time starts with the signal, whatever the daemon is waiting for."""
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        with scene.daemon(PUBSUB_EMULATOR_HOST=address, DRAIN_SECONDS="3", LOG_LEVEL="DEBUG") as daemon:
+            daemon.wait_for_event("stream_opening")
+            started = time.monotonic()
+            assert daemon.terminate() == 0
+            assert time.monotonic() - started < 3
 
 
 def test_a_second_signal_stops_at_once(scene):

@@ -50,7 +50,11 @@ OWNERS = {
         "daemon/demo/stage.py",
     },
     ("httpx",): {"worker_chart_export/charts/chart_img.py"},
-    ("requests",): {"worker_chart_export/retry.py", "daemon/composition.py"},
+    ("requests",): {
+        "worker_chart_export/retry.py",
+        "worker_chart_export/artifacts.py",
+        "daemon/composition.py",
+    },
     ("structlog",): {"worker_chart_export/logs.py"},
     ("tenacity",): {"worker_chart_export/retry.py", "worker_chart_export/charts/chart_img.py"},
     ("jsonschema",): {"worker_chart_export/manifest.py"},

@@ -256,7 +256,9 @@ class TestCandles:
     @pytest.mark.parametrize("uri", [f"gs://{BUCKET}/none.json", "gs://no-such-bucket/x.json"])
     def test_what_is_not_there_is_unavailable_candles(self, store, uri):
         """Not an outage: it is that request's failure."""
-        with pytest.raises(OhlcvUnavailable, match=r"Cloud Storage refused gs://.*NotFound"):
+        with pytest.raises(
+            OhlcvUnavailable, match=r"refused gs://.*: there is no such object or bucket \(404\)"
+        ):
             store.read_candles(uri, budget=budget_of())
 
     def test_a_forbidden_file_is_unavailable_candles(self, store, cloud):

@@ -23,7 +23,8 @@ from tests.unit.doubles import (
 )
 from worker_chart_export.errors import BackendRefused, BackendUnavailable, Interrupted, RunInvalid
 from worker_chart_export.flow_run import StepStatus
-from worker_chart_export.pipeline import Outcome, OutcomeKind
+from worker_chart_export.orchestration import Reason
+from worker_chart_export.outcome import Outcome, OutcomeKind
 
 FINAL = ["SUCCEEDED", "FAILED", "SKIPPED", "CANCELLED"]
 
@@ -67,7 +68,7 @@ class Pipeline:
             outcome = outcome(budget)
         if isinstance(outcome, BaseException):
             raise outcome
-        return Outcome(kind=outcome, reason="r")
+        return outcome if isinstance(outcome, Outcome) else Outcome(kind=outcome, reason="r")
 
 
 def _message(body=None, *, age=0.0, attributes=None, attempt=None):
@@ -214,6 +215,14 @@ class TestNamedStep:
         assert _handler(ledger, Pipeline(kind)).handle(_message()) == Ack(reason="running")
         assert ledger.reads == 2
 
+    @pytest.mark.parametrize("reason", [Reason.RUN_MISSING, Reason.STEP_MISSING])
+    def test_a_run_gone_at_finalize_is_done_with(self, reason):
+        """There is nothing left to look at again."""
+        gone = Outcome(kind=OutcomeKind.FINALIZE_REFUSED, reason=reason)
+        ledger = Ledger(_one(), None)
+        assert _handler(ledger, Pipeline(lambda _budget: gone)).handle(_message()) == Ack(reason=reason.value)
+        assert ledger.reads == 1
+
     def test_a_step_lost_without_end_is_left_for_later(self):
         """Not looked at for ever."""
         pipeline = Pipeline(OutcomeKind.CLAIM_LOST)
@@ -287,7 +296,7 @@ class TestRunOnly:
             clock.advance(301)
             return OutcomeKind.SUCCEEDED
 
-        pipeline = Pipeline(slow)
+        pipeline = Pipeline(slow, AssertionError("a step was started too late"))
         run = run_of({"a": chart_step(dependsOn=[]), "b": chart_step(dependsOn=[])})
         disposition = _handler(Ledger(run), pipeline, clock=clock).handle(_message(RUN_ONLY))
         assert disposition == Defer(delay_seconds=10, reason="more_steps")
@@ -301,7 +310,7 @@ class TestRunOnly:
             drain.start()
             return OutcomeKind.SUCCEEDED
 
-        pipeline = Pipeline(slow)
+        pipeline = Pipeline(slow, AssertionError("a step was started while draining"))
         run = run_of({"a": chart_step(dependsOn=[]), "b": chart_step(dependsOn=[])})
         disposition = _handler(Ledger(run), pipeline, drain=drain).handle(_message(RUN_ONLY))
         assert disposition == Nack(reason="shutdown")
@@ -413,3 +422,54 @@ class TestOtherEnds:
         received, noop = log_lines()
         assert (received["event"], received["sizeBytes"]) == ("message_received", len(_message().data))
         assert (noop["runId"], noop["stepId"]) == (RUN_ID, STEP_ID)
+
+
+AWAY = BackendUnavailable("firestore", "503")
+
+
+class TestBackoff:
+    """How deferrals in a row grow, and what ends the row. Without a patch: often enough, jitter tells."""
+
+    @pytest.mark.parametrize("body", [None, RUN_ONLY])
+    def test_a_success_ends_the_outage(self, body):
+        """The next failure costs 4 s at most again, where a seventh in a row would draw from up to 60 s."""
+        done = _one(status="SUCCEEDED")
+        for _ in range(30):
+            handler = _handler(Ledger(*[AWAY] * 6, done, AWAY))
+            for _ in range(6):
+                assert isinstance(handler.handle(_message(body)), Defer)
+            assert isinstance(handler.handle(_message(body)), Ack)
+            assert _delay(handler.handle(_message(body))) <= 4
+
+    def test_worked_steps_end_the_outage_too(self):
+        """It is the same pipeline that failed."""
+        for _ in range(30):
+            handler = _handler(Ledger(_one()), Pipeline(*[AWAY] * 6, OutcomeKind.SUCCEEDED, AWAY))
+            assert [type(handler.handle(_message())) for _ in range(7)] == [Defer] * 6 + [Ack]
+            assert _delay(handler.handle(_message())) <= 4
+
+    @pytest.mark.parametrize("body", [None, RUN_ONLY])
+    def test_contention_that_lasts_is_waited_for_longer_and_longer(self, body):
+        """A step that is lost over and over is no answer: the deferral itself does not end the row."""
+        handler = _handler(Ledger(_one()), Pipeline(OutcomeKind.CLAIM_LOST))
+        dispositions = [handler.handle(_message(body)) for _ in range(60)]
+        assert {disposition.reason for disposition in dispositions} == {"contended"}
+        delays = [_delay(disposition) for disposition in dispositions]
+        assert delays[0] <= 4
+        assert 30 < max(delays) <= 60
+
+    def test_an_outage_between_contentions_goes_on_where_they_were(self):
+        """One row of failures, whatever they are."""
+        delays = []
+        for _ in range(30):
+            outcomes = [OutcomeKind.CLAIM_LOST] * MAX_LOOKS * 5
+            handler = _handler(Ledger(_one()), Pipeline(*outcomes, AWAY))
+            dispositions = [handler.handle(_message()) for _ in range(6)]
+            assert [d.reason for d in dispositions] == ["contended"] * 5 + ["firestore_unavailable"]
+            delays.append(_delay(dispositions[-1]))
+        assert max(delays) > 30
+
+
+def _delay(disposition):
+    assert isinstance(disposition, Defer)
+    return disposition.delay_seconds

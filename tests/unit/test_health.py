@@ -57,7 +57,12 @@ def test_readiness_says_why_not(served, reason, status, body):
     assert (answered, json.loads(content)) == (status, body)
 
 
-@pytest.mark.parametrize("path", ["/", "/livez/", "/metricsx", "/livez?x=1%"])
+def test_a_query_is_passed_over(served):
+    """Some probes add one."""
+    assert _ask(served[0], "/livez?x=1%")[0] == 200
+
+
+@pytest.mark.parametrize("path", ["/", "/livez/", "/metricsx", "/?x=/livez"])
 def test_other_paths_are_not_found(served, path):
     """There is nothing else here."""
     assert _ask(served[0], path)[0] == 404

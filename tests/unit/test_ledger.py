@@ -6,7 +6,7 @@ import pytest
 
 from localcloud import Fault
 from tests.unit.doubles import NOON, RUN_ID, STEP_ID, HandClock, chart_step, run_document
-from worker_chart_export.errors import BackendRefused, BackendUnavailable, StepError
+from worker_chart_export.errors import BackendUnavailable, StepError
 from worker_chart_export.ledger import Claim, StepLedger
 from worker_chart_export.orchestration import FLOW_RUNS, Reason
 
@@ -81,15 +81,6 @@ def test_a_step_given_back_for_storage_fails_with_its_code(ledger, run):
     assert result is not None
     assert result.updated
     assert _step(run)["error"]["code"] == "GCS_WRITE_FAILED"
-
-
-def test_a_step_given_back_for_a_refusal_fails_with_the_words(ledger, run):
-    """Firestore that refuses after the claim refuses the templates; a person has to know."""
-    result = ledger.give_back(_claimed(ledger), cause=BackendRefused("firestore", "PermissionDenied: no"))
-    assert result is not None
-    assert result.updated
-    assert _step(run)["error"]["code"] == "VALIDATION_FAILED"
-    assert "PermissionDenied" in _step(run)["error"]["message"]
 
 
 def test_nothing_is_written_while_firestore_itself_is_away(ledger, run):

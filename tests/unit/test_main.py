@@ -71,6 +71,17 @@ def test_a_draining_daemon_is_not_ready(daemon):
     assert daemon._why_not_ready() == "draining"
 
 
+@pytest.mark.parametrize("stream", [None, _ended()], ids=["none", "ended"])
+def test_a_delivery_that_hangs_is_exit_code_4_though_no_stream_is_open(daemon, stream, log_lines):
+    """The drain waits for deliveries, not only for the stream, and no longer than it may (1 s here)."""
+    daemon._stream = stream
+    started = time.monotonic()
+    with daemon._drain.delivery():
+        assert daemon._stop(ExitCode.OK, "test", since=started) is ExitCode.DRAIN_TIMEOUT
+    assert 0.9 < time.monotonic() - started < 3
+    assert log_lines()[-1]["exitCode"] == 4
+
+
 def test_wrong_settings_are_one_line_each_and_exit_code_2(monkeypatch, log_lines, capsys):
     """Systemd does not try again."""
     assert log_lines() == []

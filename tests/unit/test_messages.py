@@ -290,9 +290,16 @@ def test_a_body_of_64_kib_is_read_and_one_byte_more_is_not():
     assert _rejection(body.ljust(65537)).reason == "body_too_large"
 
 
-def test_too_large_comes_before_any_event():
-    """The attributes of such a message are not trusted either."""
-    assert _rejection(b"x" * 65537, {"ce-type": UPDATED, "ce-subject": SUBJECT}).reason == "body_too_large"
+def test_a_binary_event_may_be_as_large_as_its_run():
+    """Its body holds the document, old and new, and is not read."""
+    attributes = {"ce-type": UPDATED, "ce-subject": SUBJECT}
+    assert parse_message(b"x" * 65537, attributes) == parse_message(b"", attributes)
+
+
+def test_a_structured_event_has_the_limit_of_all_that_is_read():
+    """Its body has to be parsed."""
+    attributes = {"content-type": "application/cloudevents+json", "ce-type": UPDATED, "ce-subject": SUBJECT}
+    assert _rejection(b"x" * 65537, attributes).reason == "body_too_large"
 
 
 JSON_VALUES = st.recursive(

@@ -141,6 +141,13 @@ class TestClaimDecision:
         verdict = decide_claim(run_of({STEP_ID: chart_step(status=status, dependsOn=[])}), STEP_ID)
         assert (verdict.claimed, verdict.status, verdict.reason) == (False, status, reason)
 
+    def test_another_worker_s_step_is_never_claimed(self):
+        """Whoever asks; a step without any type is taken on trust, as minimal documents have none."""
+        foreign = run_of({STEP_ID: chart_step(stepType="OHLCV_EXPORT", dependsOn=[])})
+        assert decide_claim(foreign, STEP_ID).reason == Reason.OTHER_TYPE
+        untyped = run_of({STEP_ID: chart_step(stepType=None, dependsOn=[])})
+        assert decide_claim(untyped, STEP_ID).claimed
+
     def test_a_missing_run_is_told_from_a_missing_step(self):
         """Neither has a status."""
         assert decide_claim(None, STEP_ID).reason == Reason.RUN_MISSING

@@ -14,6 +14,7 @@ from tests.unit.doubles import (
     BUCKET,
     RUN_ID,
     STEP_ID,
+    HandClock,
     ScriptedProvider,
     chart_step,
     ohlcv_step,
@@ -30,7 +31,8 @@ from worker_chart_export.errors import (
     OhlcvUnavailable,
 )
 from worker_chart_export.ledger import StepLedger
-from worker_chart_export.pipeline import OutcomeKind, PipelineLimits, StepPipeline
+from worker_chart_export.outcome import OutcomeKind
+from worker_chart_export.pipeline import PipelineLimits, StepPipeline
 from worker_chart_export.templates import TemplateStore
 
 NAMES = ("ctpl_a", "ctpl_b", "ctpl_c", "ctpl_d", "ctpl_e")
@@ -50,9 +52,9 @@ class Bench:
         for name in NAMES:
             documents.collection("chart_templates").document(name).set(template_document())
 
-    def pipeline(self, *, concurrency=4, seconds=30.0, max_png_bytes=262144):
+    def pipeline(self, *, concurrency=4, seconds=30.0, max_png_bytes=262144, clock=None):
         """A pipeline by these limits."""
-        clock = SystemClock()
+        clock = clock or SystemClock()
         return StepPipeline(
             ledger=StepLedger(client=self.documents, clock=clock),
             templates=TemplateStore(client=self.documents, cache_seconds=60, clock=clock),
@@ -295,6 +297,32 @@ class TestFailedRequests:
         assert bench.manifest()["failures"][0]["error"]["code"] == code
         assert bench.names() == [MANIFEST_NAME]
 
+    def test_an_unforeseen_error_elsewhere_fails_the_step(self, bench, log_lines):
+        """No step stays RUNNING because of the worker's own fault."""
+        pipeline = bench.pipeline()
+
+        def broken(*_arguments, **_more):
+            raise KeyError("nobody thought of this")
+
+        pipeline._artifacts.write_manifest = broken
+        bench.put("ctpl_a")
+        outcome = pipeline.run(RUN_ID, STEP_ID, budget=pipeline.new_budget())
+        assert outcome.kind is OutcomeKind.FAILED
+        assert bench.step()["error"] == {
+            "code": "CRASH_LOOP",
+            "message": "The worker failed on this step: unexpected KeyError.",
+        }
+        assert [line["severity"] for line in log_lines() if line["event"] == "internal_error"] == ["ERROR"]
+
+    def test_templates_are_asked_for_again_while_firestore_is_away(self, bench):
+        """An outage shorter than the step's time costs no chart."""
+        bench.put("ctpl_a")
+        bench.cloud.firestore.faults.add(
+            Fault(method="BatchGetDocuments", match="chart_templates", error="RESOURCE_EXHAUSTED", times=1)
+        )
+        bench.run()
+        assert bench.step()["status"] == "SUCCEEDED"
+
     def test_an_unforeseen_error_of_the_provider_fails_its_request_alone(self, bench, log_lines):
         """The step ends, and the trace is in the logs."""
 
@@ -306,8 +334,8 @@ class TestFailedRequests:
         bench.run()
         assert bench.step()["status"] == "SUCCEEDED"
         assert bench.manifest()["failures"][0]["error"] == {
-            "code": "RENDER_FAILED",
-            "message": "The chart could not be made: unexpected KeyError.",
+            "code": "CHART_API_FAILED",
+            "message": "The chart could not be had: unexpected KeyError.",
         }
         (line,) = [line for line in log_lines() if line["event"] == "internal_error"]
         assert "Traceback" in line["exception"]
@@ -456,6 +484,23 @@ class TestTime:
         release.set()
         left_behind.join(10)
         assert bench.names() == [MANIFEST_NAME]
+
+    def test_a_chart_that_comes_too_late_is_stopped_and_not_only_out_of_time(self, bench):
+        """On a clock that stands its time is never over: the step itself stops what it leaves behind."""
+        release = threading.Event()
+
+        def late(_request):
+            release.wait(20)
+            return png_bytes()
+
+        bench.provider.script = {"ctpl_a": late}
+        bench.put("ctpl_a", min_images=0)
+        bench.run(seconds=1, clock=HandClock())
+        (left_behind,) = [thread for thread in threading.enumerate() if thread.name.startswith("chart_")]
+        release.set()
+        left_behind.join(10)
+        assert bench.names() == [MANIFEST_NAME]
+        assert bench.cloud.storage.calls["objects.insert"] == 1
 
     def test_requests_still_waiting_for_a_thread_time_out_too(self, bench):
         """Each request ends in exactly one entry."""

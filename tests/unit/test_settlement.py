@@ -114,14 +114,14 @@ class TestRejection:
         assert message.done == ["ack"]
 
     @pytest.mark.parametrize(
-        "error",
+        ("error", "event"),
         [
-            google_errors.ServiceUnavailable("x"),
-            google_errors.NotFound("x"),
-            google_errors.RetryError("x", None),
+            (google_errors.ServiceUnavailable("x"), "backend_unavailable"),
+            (google_errors.NotFound("x"), "backend_refused"),
+            (google_errors.RetryError("x", None), "backend_unavailable"),
         ],
     )
-    def test_a_quarantine_that_takes_nothing_defers_the_message(self, error, log_lines):
+    def test_a_quarantine_that_takes_nothing_defers_the_message(self, error, event, log_lines):
         """It is not lost."""
         message = Message()
         Settlement(_quarantine(Topic(error))).settle(message, REJECT)
@@ -130,9 +130,30 @@ class TestRejection:
         assert 10 <= seconds <= 60
         assert [line["event"] for line in log_lines()] == [
             "message_rejected",
-            "backend_unavailable",
+            event,
             "message_settled",
         ]
+
+    def test_after_a_failure_the_next_messages_don_t_wait_for_the_same_timeout(self):
+        """A stream of bad messages must not hold all threads while the quarantine is away."""
+        topic = Topic(google_errors.RetryError("x", None))
+        settlement = Settlement(_quarantine(topic))
+        first, second = Message(), Message()
+        settlement.settle(first, REJECT)
+        settlement.settle(second, REJECT)
+        assert first.done[0][0] == second.done[0][0] == "modack"
+        assert topic.published == []
+
+    def test_one_that_the_topic_will_never_take_is_logged_whole_and_acked(self, log_lines):
+        """Deferred, it would come back for ever."""
+        message = Message(data=b"big")
+        refusal = google_errors.InvalidArgument("too large")
+        Settlement(_quarantine(Topic(refusal, refusal))).settle(message, REJECT)
+        assert message.done == ["ack"]
+        (line,) = [
+            line for line in log_lines() if line["event"] == "message_rejected" and "dataBase64" in line
+        ]
+        assert base64.b64decode(line["dataBase64"]) == b"big"
 
     def test_without_a_topic_a_dead_letter_policy_gets_it(self):
         """A delivery attempt shows that there is one."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import threading
 from concurrent.futures import Future
 
 import pytest
@@ -82,6 +83,27 @@ def test_a_probe_tells_a_refusal_from_an_outage(publisher, subscriber, cloud, st
         subscriber.probe()
 
 
+def test_a_stream_that_closes_waits_for_the_callback_that_runs(publisher, subscriber):
+    """Its ack is not lost: the stream has ended only once it was sent."""
+    came, release = threading.Event(), threading.Event()
+
+    def callback(message):
+        came.set()
+        release.wait(10)
+        message.ack()
+
+    publisher.publish(TOPIC, b"x").result(10)
+    stream = subscriber.open(callback)
+    assert came.wait(10)
+    stream.cancel()
+    try:
+        with pytest.raises(TimeoutError):
+            stream.result(timeout=0.5)
+    finally:
+        release.set()
+    stream.result(timeout=10)
+
+
 def test_messages_come_to_the_callback_at_most_as_many_as_threads(publisher, subscriber):
     """The rest stays with Pub/Sub for other workers, or with the client."""
     came = queue.SimpleQueue()
@@ -104,6 +126,21 @@ def test_messages_come_to_the_callback_at_most_as_many_as_threads(publisher, sub
     stream.cancel()
     stream.result(timeout=10)
     assert first | rest == {b"0", b"1", b"2", b"3"}
+
+
+@pytest.mark.usefixtures("publisher")
+def test_google_s_client_is_given_every_bound(subscriber, settings):
+    """A private look: most bounds show only after minutes, the client's own lease only after an hour."""
+    stream = subscriber.open(lambda message: message.ack())
+    manager = stream._StreamingPullFuture__manager
+    bounds, awaits = manager.flow_control, manager._await_callbacks_on_shutdown
+    threads = manager._scheduler._executor._max_workers
+    stream.cancel()
+    stream.result(timeout=10)
+    assert (bounds.max_messages, threads) == (2, 2)
+    assert bounds.max_lease_duration == settings.max_lease_seconds < 3600
+    assert (bounds.min_duration_per_lease_extension, bounds.max_duration_per_lease_extension) == (10, 10)
+    assert awaits is True
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 
 from localcloud import Fault
 from tests.unit.doubles import HandClock, run_of, template_document
-from worker_chart_export.errors import BackendRefused, BackendUnavailable, ValidationFailed
+from worker_chart_export.errors import BackendUnavailable, ValidationFailed
 from worker_chart_export.export_order import export_order
 from worker_chart_export.templates import CHART_TEMPLATES, TemplateStore, parse_template
 
@@ -168,7 +168,7 @@ class TestStore:
 
     @pytest.mark.parametrize(
         ("status", "error"),
-        [("RESOURCE_EXHAUSTED", BackendUnavailable), ("PERMISSION_DENIED", BackendRefused)],
+        [("RESOURCE_EXHAUSTED", BackendUnavailable), ("PERMISSION_DENIED", ValidationFailed)],
     )
     def test_a_firestore_that_fails_is_told_from_one_that_refuses(self, store, cloud, status, error):
         """The first may be tried later."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from worker_chart_export.charts.base import ChartImage, ChartRequest
 from worker_chart_export.charts.local.render import render
+from worker_chart_export.errors import RenderFailed, WorkerError
+from worker_chart_export.logs import Event, log
 
 
 class LocalProvider:
@@ -18,11 +20,17 @@ class LocalProvider:
             WorkerError: What the request's budget raises once the step is to stop.
         """
         request.budget.check()
-        drawn = render(
-            request.read_candles(),
-            request.payload,
-            symbol=request.symbol,
-            timeframe=request.timeframe,
-            check=request.budget.check,
-        )
+        try:
+            drawn = render(
+                request.read_candles(),
+                request.payload,
+                symbol=request.symbol,
+                timeframe=request.timeframe,
+                check=request.budget.check,
+            )
+        except WorkerError:
+            raise
+        except Exception as error:
+            log.error(Event.INTERNAL_ERROR, f"Drawing failed: {error!r:.300}", exc_info=error)
+            raise RenderFailed(f"Drawing failed: unexpected {type(error).__name__}.") from error
         return ChartImage(png=drawn.png, provider="local", meta=drawn.facts)

@@ -1,0 +1,32 @@
+"""How the work on one step ended."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from worker_chart_export.errors import StepError
+
+
+class OutcomeKind(StrEnum):
+    """How the work on one step ended."""
+
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CLAIM_LOST = "claim_lost"
+    FINALIZE_REFUSED = "finalize_refused"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How the work on one step ended, and what there is to show for it."""
+
+    kind: OutcomeKind
+    reason: str | None = None
+    manifest_uri: str | None = None
+    items: int = 0
+    failures: int = 0
+    min_images: int | None = None
+    error: StepError | None = None
