@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 STOP_SHARE = 0.5
 MOST_STOP_SECONDS = 5.0
 MOST_REOPEN_SECONDS = 30.0
+#: A stream that lasted so long was no failure to open one.
+LONG_LIVED_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,13 +120,14 @@ class Daemon:
         """Keep a stream open until a signal comes or the subscription is refused."""
         failures = 0
         while True:
+            opened = time.monotonic()
             ended = self._pull(subscriber, delivery, health_port)
             if isinstance(ended, Signalled):
                 return self._stop(ExitCode.OK, f"signal {ended.name}", since=ended.at)
             log.warning(Event.STREAM_ENDED, str(ended), backend="pubsub")
             if isinstance(ended, BackendRefused):
                 return self._stop(ExitCode.REFUSED, str(ended), since=time.monotonic())
-            failures += 1
+            failures = 1 if time.monotonic() - opened > LONG_LIVED_SECONDS else failures + 1
             pause = full_jitter_seconds(least=0.5, most=min(MOST_REOPEN_SECONDS, 2.0**failures))
             if signalled := self._wait(pause):
                 return self._stop(ExitCode.OK, f"signal {signalled.name}", since=signalled.at)
