@@ -6,16 +6,19 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import requests.adapters
 from google.cloud import firestore
 from google.cloud.storage import Client as StorageClient
 
 from daemon.settings import ChartsApiMode, SettingsError
 from worker_chart_export.artifacts import ArtifactStore
+from worker_chart_export.chart_maker import ChartMaker
 from worker_chart_export.clock import SystemClock
-from worker_chart_export.ledger import StepLedger
+from worker_chart_export.ledger.heart_beats import HeartBeats
+from worker_chart_export.ledger.lease import LeaseTerms
+from worker_chart_export.ledger.step_ledger import StepLedger
 from worker_chart_export.pipeline import PipelineLimits, StepPipeline
 from worker_chart_export.retry import client_errors
+from worker_chart_export.stoppable_requests import StoppableAdapter
 from worker_chart_export.templates import TemplateStore
 
 if TYPE_CHECKING:
@@ -25,10 +28,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Worker:
-    """The domain, wired to real backends. `resources.close()` lets go of them, last opened first."""
+    """The domain, wired to real backends. `resources.close()` lets go of them, last opened first.
+
+    Attributes:
+        heart_beats: To be started by whoever runs steps.
+    """
 
     ledger: StepLedger
     pipeline: StepPipeline
+    artifacts: ArtifactStore
+    heart_beats: HeartBeats
     clock: SystemClock
     resources: ExitStack
 
@@ -41,21 +50,46 @@ def build_worker(settings: ExportSettings) -> Worker:
     resources.callback(documents.close)
     objects = storage_client(settings.google_cloud_project, connections=_most_calls(settings))
     resources.callback(objects.close)
-    ledger = StepLedger(client=documents, clock=clock)
+    terms = _lease_terms(settings)
+    heart_beats = HeartBeats(client=documents, terms=terms, clock=clock)
+    resources.callback(heart_beats.stop)
+    ledger = StepLedger(client=documents, clock=clock, terms=terms, heart_beats=heart_beats)
+    artifacts = ArtifactStore(client=objects, bucket=settings.bucket_name)
     pipeline = StepPipeline(
         ledger=ledger,
-        templates=TemplateStore(client=documents, cache_seconds=settings.template_cache_seconds, clock=clock),
-        provider=_provider(settings, resources),
-        artifacts=ArtifactStore(client=objects, bucket=settings.bucket_name),
-        limits=PipelineLimits(
-            request_concurrency=settings.request_concurrency,
-            step_timeout_seconds=settings.step_timeout_seconds,
+        charts=ChartMaker(
+            templates=TemplateStore(
+                client=documents, cache_seconds=settings.template_cache_seconds, clock=clock
+            ),
+            provider=_provider(settings, resources),
+            artifacts=artifacts,
             timezone=settings.charts_default_timezone,
             max_png_bytes=settings.charts_max_png_bytes,
         ),
+        artifacts=artifacts,
+        limits=PipelineLimits(
+            request_concurrency=settings.request_concurrency,
+            step_timeout_seconds=settings.step_timeout_seconds,
+        ),
         clock=clock,
     )
-    return Worker(ledger=ledger, pipeline=pipeline, clock=clock, resources=resources)
+    return Worker(
+        ledger=ledger,
+        pipeline=pipeline,
+        artifacts=artifacts,
+        heart_beats=heart_beats,
+        clock=clock,
+        resources=resources,
+    )
+
+
+def _lease_terms(settings: ExportSettings) -> LeaseTerms:
+    return LeaseTerms(
+        lease_seconds=settings.lease_seconds,
+        clock_skew_seconds=settings.clock_skew_seconds,
+        max_attempts=settings.max_attempts,
+        unleased_grace_seconds=settings.unleased_grace_seconds,
+    )
 
 
 def firestore_client(project: str, database: str) -> firestore.Client:
@@ -71,19 +105,24 @@ def firestore_client(project: str, database: str) -> firestore.Client:
 def storage_client(project: str, *, connections: int) -> StorageClient:
     """A Cloud Storage client with a connection a thread; `STORAGE_EMULATOR_HOST` works as everywhere.
 
+    A step that is stopped ends its calls, those for an access token included.
+
     Raises:
         BackendRefused: There are no credentials.
     """
     with client_errors("storage"):
         client = StorageClient(project=project)
-    adapter = requests.adapters.HTTPAdapter(pool_connections=4, pool_maxsize=connections)
+    session = client._http  # noqa: SLF001 - the client has no setting for its pool of ten
+    tokens = session._auth_request_session  # noqa: SLF001 - nor for this
     for scheme in ("http://", "https://"):
-        client._http.mount(scheme, adapter)  # noqa: SLF001 - the client has no setting for its pool of ten
+        session.mount(scheme, StoppableAdapter(pool_connections=4, pool_maxsize=connections))
+        tokens.mount(scheme, StoppableAdapter(max_retries=3))
     return client
 
 
 def _most_calls(settings: ExportSettings) -> int:
-    return settings.worker_concurrency * settings.request_concurrency
+    """Charts made at once: each handler works one step, and so does the rescue."""
+    return (settings.worker_concurrency + 1) * settings.request_concurrency
 
 
 def _provider(settings: ExportSettings, resources: ExitStack) -> ChartProvider:

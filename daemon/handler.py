@@ -6,33 +6,42 @@ The handler never touches the message and never raises: `settlement.settle` carr
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from daemon.backoff import OutageBackoff
 from daemon.disposition import Ack, Defer, Nack, Reject
 from daemon.messages import Irrelevant, MessageRejected, parse_message
-from worker_chart_export.errors import BackendRefused, BackendUnavailable, Interrupted, RunInvalid, shown
-from worker_chart_export.flow_run import StepStatus
+from daemon.sight import (
+    GONE,
+    NOT_YET,
+    Finding,
+    Sight,
+    look_at_lease,
+    look_at_rest,
+    look_at_step,
+    running_steps,
+)
+from worker_chart_export.errors import BackendRefused, BackendUnavailable, Interrupted, RunInvalid
 from worker_chart_export.logs import Event, bound, log
-from worker_chart_export.orchestration import Reason
 from worker_chart_export.outcome import OutcomeKind
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
     from datetime import datetime
 
     from daemon.disposition import Disposition
     from daemon.drain import Drain
+    from daemon.intake import Intake
     from daemon.messages import StepRequest
     from worker_chart_export.clock import Clock
-    from worker_chart_export.flow_run import FlowRun
-    from worker_chart_export.ledger import StepLedger
-    from worker_chart_export.outcome import Outcome
+    from worker_chart_export.ledger.run_snapshot import RunSnapshot
+    from worker_chart_export.ledger.step_ledger import StepLedger
     from worker_chart_export.pipeline import StepPipeline
 
 LEAST_NOT_READY_SECONDS = 10.0
 MOST_NOT_READY_SECONDS = 300.0
+CLAIMABLE = frozenset({Sight.READY, Sight.LEASE_OVER})
+LOST = frozenset({OutcomeKind.CLAIM_LOST, OutcomeKind.FINALIZE_REFUSED})
 #: A message whose step is lost to others this often in one delivery is looked at again later.
 MAX_LOOKS = 10
 
@@ -52,80 +61,16 @@ class IncomingMessage:
     delivery_attempt: int | None
 
 
-class Sight(StrEnum):
-    """What a look at the run finds about the step (or the run) a message names."""
-
-    READY = "ready"
-    FINAL = "final"
-    RUNNING = "running"
-    MISSING = "missing"
-    PENDING = "pending"
-    DEPENDS_ON = "depends_on"
-    OTHER_TYPE = "other_type"
-
-
-SIGHT_OF_STATUS = {
-    StepStatus.READY: Sight.READY,
-    StepStatus.RUNNING: Sight.RUNNING,
-    StepStatus.PENDING: Sight.PENDING,
-}
-#: A finalize refused because of these has nothing left to be looked at again.
-GONE = frozenset({Reason.RUN_MISSING, Reason.STEP_MISSING})
-NOT_YET = frozenset({Sight.MISSING, Sight.PENDING, Sight.DEPENDS_ON})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """A look at the run, and a sentence about it."""
-
-    sight: Sight
-    words: str
-
-
-def look_at_step(run: FlowRun | None, step_id: str) -> Finding:
-    """What the run says about a named step. Pure.
-
-    Raises:
-        RunInvalid: The step, or one it depends on, can't be read.
-    """
-    step = run.step(step_id) if run else None
-    if run is None or step is None:
-        return Finding(sight=Sight.MISSING, words="the run does not exist" if run is None else "no such step")
-    if not step.is_chart_export:
-        return Finding(sight=Sight.OTHER_TYPE, words=f"the step is of type {shown(step.step_type)}")
-    if run.is_final or step.status.is_final:
-        return Finding(sight=Sight.FINAL, words=f"the run is {run.status}, the step {step.status}")
-    if step.status is StepStatus.READY and (unmet := run.unmet_dependencies(step)):
-        return Finding(sight=Sight.DEPENDS_ON, words=f"dependsOn not SUCCEEDED: {', '.join(unmet)}")
-    return Finding(sight=SIGHT_OF_STATUS[step.status], words=f"the step is {step.status}")
-
-
-def look_at_rest(run: FlowRun | None) -> Finding:
-    """What there is to say of a run in which no step is eligible. Pure.
-
-    Raises:
-        RunInvalid: A chart step of the run can't be read.
-    """
-    if run is None:
-        return Finding(sight=Sight.MISSING, words="the run does not exist")
-    if run.is_final:
-        return Finding(sight=Sight.FINAL, words=f"the run is {run.status}")
-    if invalid := run.invalid_steps():
-        raise RunInvalid("; ".join(invalid))
-    findings = [look_at_step(run, name) for name in run.chart_step_ids()]
-    blocked = [found for found in findings if found.sight in NOT_YET]
-    return next(iter(blocked), Finding(sight=Sight.FINAL, words="no step of the run is waiting"))
-
-
 class MessageHandler:
     """Handles deliveries. Shared by all handler threads.
 
     Args:
-        ledger: Reads runs.
+        ledger: Reads runs and leases.
         pipeline: Works steps.
+        intake: The gate at which deliveries wait while a backend is away.
         drain: Knows whether the process is stopping, and stops steps that are under way.
-        clock: For the age of messages and the time a run-only message may take.
-        step_timeout_seconds: No further step of a run-only message is started after this time.
+        clock: For the age of messages and the time a message may take.
+        step_timeout_seconds: No further step is started for a message after this time.
         not_ready_grace_seconds: How long after its publishing a message may wait for its step.
     """
 
@@ -134,6 +79,7 @@ class MessageHandler:
         *,
         ledger: StepLedger,
         pipeline: StepPipeline,
+        intake: Intake,
         drain: Drain,
         clock: Clock,
         step_timeout_seconds: float,
@@ -141,6 +87,7 @@ class MessageHandler:
     ) -> None:
         self._ledger = ledger
         self._pipeline = pipeline
+        self._intake = intake
         self._drain = drain
         self._clock = clock
         self._step_timeout_seconds = step_timeout_seconds
@@ -153,6 +100,7 @@ class MessageHandler:
             return self._handle(message)
         except BackendUnavailable as error:
             log.warning(Event.BACKEND_UNAVAILABLE, str(error), backend=error.backend)
+            self._intake.failed(error.backend)
             return self._defer(f"{error.backend}_unavailable")
         except BackendRefused as error:
             log.error(Event.BACKEND_REFUSED, str(error), backend=error.backend)
@@ -188,53 +136,132 @@ class MessageHandler:
     def _work(self, request: StepRequest, message: IncomingMessage) -> Disposition:
         try:
             if request.step_id is None:
-                return self._work_run(request.run_id)
+                return self._work_run(request.run_id, message)
             return self._work_step(request.run_id, request.step_id, message)
         except RunInvalid as error:
             return Reject(reason="run_invalid", detail=str(error))
 
     def _work_step(self, run_id: str, step_id: str, message: IncomingMessage) -> Disposition:
-        for _ in range(MAX_LOOKS):
-            finding = look_at_step(self._ledger.read(run_id), step_id)
-            if finding.sight is not Sight.READY:
-                return self._without_work(finding, message)
-            if done := self._export(run_id, step_id):
+        deadline = self._clock.monotonic() + self._step_timeout_seconds
+        for look in range(MAX_LOOKS):
+            if not self._intake.wait():
+                return Nack(reason="shutdown")
+            snapshot, finding = self._look(run_id, step_id, message)
+            if look and finding.sight is Sight.MISSING:
+                return _noop(finding)  # it was there a moment ago, so it is gone and not late
+            if finding.sight not in CLAIMABLE:
+                return self._without_work(run_id, step_id, snapshot, finding, message)
+            if self._clock.monotonic() >= deadline:
+                return self._defer("out_of_time")
+            if done := self._export(step_id, snapshot, message):
                 return done
         return self._defer("contended")
 
-    def _work_run(self, run_id: str) -> Disposition:
+    def _look(self, run_id: str, step_id: str, message: IncomingMessage) -> tuple[RunSnapshot, Finding]:
+        """One read for a step that is not RUNNING, a second with its lease for one that is."""
+        snapshot = self._read(run_id)
+        finding = look_at_step(snapshot.run, step_id)
+        if finding.sight is not Sight.RUNNING:
+            return snapshot, finding
+        snapshot = self._read(run_id, leases_of=[step_id])
+        finding = look_at_step(snapshot.run, step_id)
+        if finding.sight is Sight.RUNNING:
+            finding = look_at_lease(
+                snapshot.leases[step_id],
+                now=snapshot.read_time or self._clock.now(),
+                message_id=message.message_id,
+                terms=self._ledger.terms,
+            )
+        return snapshot, finding
+
+    def _read(self, run_id: str, *, leases_of: Collection[str] = ()) -> RunSnapshot:
+        snapshot = self._ledger.read(run_id, leases_of=leases_of)
+        self._intake.succeeded("firestore")
+        return snapshot
+
+    def _work_run(self, run_id: str, message: IncomingMessage) -> Disposition:
         """Work one eligible step after another, in this one slot."""
         deadline = self._clock.monotonic() + self._step_timeout_seconds
         lost = 0
         while lost < MAX_LOOKS:
-            run = self._ledger.read(run_id)
-            step = run.eligible_step() if run and not run.is_final else None
-            if step is None:
-                return _nothing_eligible(look_at_rest(run))
-            if self._drain.is_draining:
+            if not self._intake.wait() or self._drain.is_draining:
                 return Nack(reason="shutdown")
+            snapshot, step_id = self._next_step(run_id, message)
+            if step_id is None:
+                return _nothing_eligible(look_at_rest(snapshot.run))
             if self._clock.monotonic() >= deadline:
                 return Defer(delay_seconds=LEAST_NOT_READY_SECONDS, reason="more_steps")
-            lost += self._export(run_id, step.step_id) is None
+            lost += self._export(step_id, snapshot, message) is None
         return self._defer("contended")
+
+    def _next_step(self, run_id: str, message: IncomingMessage) -> tuple[RunSnapshot, str | None]:
+        """The step of the run to work next: READY first, then RUNNING ones whose lease is over."""
+        snapshot = self._read(run_id)
+        run = snapshot.run
+        ready = run.eligible_step() if run and not run.is_final else None
+        if ready is not None:
+            return snapshot, ready.step_id
+        running = running_steps(snapshot)
+        if not running:
+            return snapshot, None
+        snapshot = self._read(run_id, leases_of=running)
+        for step_id in running_steps(snapshot):
+            if step_id not in snapshot.leases:
+                continue  # it was not RUNNING a moment ago
+            finding = look_at_lease(
+                snapshot.leases[step_id],
+                now=snapshot.read_time or self._clock.now(),
+                message_id=message.message_id,
+                terms=self._ledger.terms,
+            )
+            if finding.sight is Sight.LEASE_OVER:
+                return snapshot, step_id
+            if finding.sight is Sight.UNLEASED:
+                self._adopt(run_id, step_id, snapshot)
+        return snapshot, None
+
+    def _adopt(self, run_id: str, step_id: str, snapshot: RunSnapshot) -> None:
+        with bound(stepId=step_id):
+            self._ledger.adopt(run_id, step_id, now=snapshot.read_time)
 
     def _defer(self, reason: str) -> Defer:
         return Defer(delay_seconds=self._backoff.delay_seconds(), reason=reason)
 
-    def _export(self, run_id: str, step_id: str) -> Ack | None:
+    def _export(self, step_id: str, snapshot: RunSnapshot, message: IncomingMessage) -> Ack | None:
         """Work a step; None when it was lost to somebody else and the run has to be looked at again."""
+        if snapshot.run is None:
+            raise AssertionError("unreachable: a step that can be claimed is in a run")
         budget = self._pipeline.new_budget()
         with self._drain.running(budget):
-            outcome = self._pipeline.run(run_id, step_id, budget=budget)
+            outcome = self._pipeline.run(
+                snapshot.run.run_id, step_id, budget=budget, message_id=message.message_id, snapshot=snapshot
+            )
         if outcome.kind is OutcomeKind.FINALIZE_REFUSED and outcome.reason in GONE:
             return Ack(reason=str(outcome.reason))
-        return None if _was_lost(outcome) else Ack(reason=outcome.kind.value)
+        if outcome.kind in LOST:
+            return None
+        if outcome.manifest_uri is not None:
+            self._intake.succeeded("storage")
+        return Ack(reason=outcome.kind.value)
 
-    def _without_work(self, finding: Finding, message: IncomingMessage) -> Disposition:
+    def _without_work(
+        self,
+        run_id: str,
+        step_id: str,
+        snapshot: RunSnapshot,
+        finding: Finding,
+        message: IncomingMessage,
+    ) -> Disposition:
         if finding.sight in NOT_YET:
             return self._not_ready(finding, message)
         if finding.sight is Sight.OTHER_TYPE:
             return _ignored(finding.words)
+        if finding.sight is Sight.OWN_LEASE:
+            log.info(Event.STEP_NOOP, f"Looking again later: {finding.words}", reason=finding.sight.value)
+            return Defer(delay_seconds=finding.wait_seconds, reason=finding.sight.value)
+        if finding.sight is Sight.UNLEASED:
+            self._adopt(run_id, step_id, snapshot)
+            return Ack(reason=finding.sight.value)
         return _noop(finding)
 
     def _not_ready(self, finding: Finding, message: IncomingMessage) -> Disposition:
@@ -245,10 +272,6 @@ class MessageHandler:
         _log_not_ready(finding)
         delay = min(max(age, LEAST_NOT_READY_SECONDS), MOST_NOT_READY_SECONDS)
         return Defer(delay_seconds=delay, reason=finding.sight.value)
-
-
-def _was_lost(outcome: Outcome) -> bool:
-    return outcome.kind in {OutcomeKind.CLAIM_LOST, OutcomeKind.FINALIZE_REFUSED}
 
 
 def _nothing_eligible(finding: Finding) -> Disposition:

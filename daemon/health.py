@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from worker_chart_export.logs import Event, log
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 #: How long stopping may wait for the server's loop to notice.
 POLL_SECONDS = 0.1
@@ -24,14 +24,23 @@ class HealthServer:
     Args:
         host: The address to listen on.
         port: The port; 0 takes a free one.
+        why_dead: Gives the reason why the process should be restarted, or None when it is alive.
         why_not_ready: Gives the reason why the daemon takes no work, or None when it does.
 
     Raises:
         OSError: The port is busy.
     """
 
-    def __init__(self, *, host: str, port: int, why_not_ready: Callable[[], str | None]) -> None:
-        self._server = _Server((host, port), _handler_of(why_not_ready))
+    def __init__(
+        self,
+        *,
+        host: str,
+        port: int,
+        why_dead: Callable[[], str | None],
+        why_not_ready: Callable[[], str | None],
+    ) -> None:
+        checks = {"/livez": ("not alive", why_dead), "/readyz": ("not ready", why_not_ready)}
+        self._server = _Server((host, port), _handler_of(checks))
         self._thread = threading.Thread(
             target=self._server.serve_forever, args=(POLL_SECONDS,), name="health", daemon=True
         )
@@ -62,20 +71,19 @@ class _Server(ThreadingHTTPServer):
             log.error(Event.INTERNAL_ERROR, f"Answering {client_address} failed: {error!r}", exc_info=error)
 
 
-def _handler_of(why_not_ready: Callable[[], str | None]) -> type[BaseHTTPRequestHandler]:
+def _handler_of(checks: Mapping[str, tuple[str, Callable[[], str | None]]]) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             path = self.path.partition("?")[0]
-            if path == "/livez":
-                self._answer(HTTPStatus.OK, {"status": "ok"})
-            elif path == "/readyz":
-                reason = why_not_ready()
-                status = HTTPStatus.SERVICE_UNAVAILABLE if reason else HTTPStatus.OK
-                self._answer(
-                    status, {"status": "not ready", "reason": reason} if reason else {"status": "ok"}
-                )
-            else:
+            if path not in checks:
                 self._answer(HTTPStatus.NOT_FOUND, {"status": "not found"})
+                return
+            otherwise, why_not = checks[path]
+            reason = why_not()
+            if reason is None:
+                self._answer(HTTPStatus.OK, {"status": "ok"})
+            else:
+                self._answer(HTTPStatus.SERVICE_UNAVAILABLE, {"status": otherwise, "reason": reason})
 
         def _answer(self, status: HTTPStatus, body: dict[str, str]) -> None:
             content = json.dumps(body).encode()

@@ -143,6 +143,10 @@ class ExportSettings(_Environment):
     worker_concurrency: int = _count(8, 1, 256)
     request_concurrency: int = _count(4, 1, 64)
     step_timeout_seconds: float = _seconds(300, 1, 86400)
+    lease_seconds: float = _seconds(120, 2, 3600)
+    clock_skew_seconds: float = _seconds(5, 0, 300)
+    max_attempts: int = _count(5, 1, 100)
+    unleased_grace_seconds: float = _seconds(3600, 0, 604800)
     template_cache_seconds: float = _seconds(60, 0, 86400)
 
     @property
@@ -221,6 +225,8 @@ class Settings(ExportSettings, PubsubSettings):
 
     not_ready_grace_seconds: float = _seconds(600, 0, 604800)
     drain_seconds: float = _seconds(25, 1, 3600)
+    rescue_interval_seconds: float = _seconds(60, 1, 86400)
+    stream_idle_seconds: float = _seconds(600, 1, 86400)
     ack_extension_seconds: int = _count(60, 10, 600)
     health_host: Annotated[str, Field(description="an address to listen on", min_length=1)] = "127.0.0.1"
     health_port: int = _count(8080, 0, 65535)

@@ -7,8 +7,9 @@ both extension bounds are set; without `await_callbacks_on_shutdown` the acks of
 
 from __future__ import annotations
 
+import threading
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from google.api_core import exceptions as google_errors
 from google.cloud.pubsub_v1 import SubscriberClient
@@ -16,6 +17,7 @@ from google.cloud.pubsub_v1.subscriber.scheduler import ThreadScheduler
 from google.cloud.pubsub_v1.types import FlowControl
 
 from worker_chart_export.errors import BackendRefused, BackendUnavailable
+from worker_chart_export.logs import Event, log
 from worker_chart_export.retry import backend_errors, client_errors
 
 if TYPE_CHECKING:
@@ -78,13 +80,91 @@ class Subscriber:
                 min_duration_per_lease_extension=settings.ack_extension_seconds,
                 max_duration_per_lease_extension=settings.ack_extension_seconds,
             ),
-            scheduler=ThreadScheduler(executor),
+            scheduler=_GivingBack(executor),
             await_callbacks_on_shutdown=True,
         )
 
     def close(self) -> None:
-        """Close the connection; streams must have ended."""
+        """Close the connection; what still uses it ends with an error."""
         self._client.close()
+
+
+class _GivingBack(ThreadScheduler):  # type: ignore[misc]
+    """Nacks a message that comes while the stream closes, where the client would keep it to its deadline."""
+
+    def schedule(self, callback: Callable[..., object], *args: Any, **kwargs: Any) -> None:
+        """Hand `callback` to a thread."""
+        try:
+            self._executor.submit(callback, *args, **kwargs)
+        except RuntimeError:  # the executor takes nothing any more
+            message: Message = args[0]
+            message.nack()
+
+
+class Stream:
+    """An open stream, and the connection that it has for itself and closes when it ends.
+
+    Args:
+        subscriber: The connection.
+        future: The client's handle of the stream.
+    """
+
+    def __init__(self, subscriber: Subscriber, future: StreamingPullFuture) -> None:
+        self._subscriber = subscriber
+        self._future = future
+        future.add_done_callback(lambda _: subscriber.close())
+
+    @property
+    def is_open(self) -> bool:
+        """Whether messages may come."""
+        return not (self._future.cancelled() or self._future.done())
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has ended: callbacks done, what never started nacked, acks sent."""
+        return bool(self._future.done())
+
+    def on_end(self, callback: Callable[[], None]) -> None:
+        """Call `callback` once it has ended, at once if it has."""
+        self._future.add_done_callback(lambda _: callback())
+
+    def cancel(self) -> None:
+        """Begin to end it; returns at once."""
+        self._future.cancel()
+
+    def wait_until_over(self, seconds: float) -> bool:
+        """Wait for the end, however it comes; whether it came in time."""
+        try:
+            self._future.result(timeout=max(0.0, seconds))
+        except TimeoutError:
+            return self.is_over  # it may have ended with a time-out of its own
+        except Exception as error:  # noqa: BLE001 - it is over, if not as it should be
+            log.warning(Event.STREAM_ENDED, f"The stream ended with {error!r:.300}", backend="pubsub")
+        return True
+
+    def why_over(self) -> BackendRefused | BackendUnavailable:
+        """What ended it."""
+        return why_stream_ended(self._future)
+
+    def disconnect(self) -> None:
+        """Cut the connection of a stream that does not end; returns at once."""
+        threading.Thread(target=self._subscriber.close, name="disconnect", daemon=True).start()
+
+
+def open_stream(settings: Settings, callback: Callable[[Message], None]) -> Stream:
+    """Connect, ask whether the subscription may be consumed, and start pulling. Takes as long as it takes.
+
+    Raises:
+        BackendRefused: There are no credentials, or the subscription is missing or forbidden.
+        BackendUnavailable: Pub/Sub is away.
+    """
+    subscriber = Subscriber(settings)
+    try:
+        subscriber.probe()
+        return Stream(subscriber, subscriber.open(callback))
+    except BaseException:
+        subscriber.close()
+        raise
 
 
 def topic_of(subscription_path: str) -> str:

@@ -10,7 +10,7 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytest_plugins = ["tests.clouds"]
+pytest_plugins = ["tests.clouds", "tests.log_lines"]
 
 _SCRUBBED = ("GOOGLE_", "GCLOUD_", "PUBSUB_", "FIRESTORE_", "STORAGE_", "CHART", "DATASTORE_")
 

@@ -28,17 +28,21 @@ def clean_environment(environment: Mapping[str, str]) -> dict[str, str]:
 class DaemonUnderTest:
     """`python -m daemon` with both output streams captured line by line.
 
+    Args:
+        environment: Its settings.
+        module: What is run in place of `daemon`.
+
     Attributes:
         events: The JSON lines so far.
         other_output: Lines that are not JSON objects; in `json` format there must be none.
     """
 
-    def __init__(self, environment: Mapping[str, str]) -> None:
+    def __init__(self, environment: Mapping[str, str], *, module: str = "daemon") -> None:
         self.events: list[dict[str, Any]] = []
         self.other_output: list[str] = []
         self._changed = threading.Condition()
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "daemon"],
+            [sys.executable, "-m", module],
             cwd=ROOT,
             env=clean_environment(environment),
             stdin=subprocess.DEVNULL,

@@ -157,8 +157,18 @@ def scene_on(environment: Mapping[str, str], cloud: LocalCloud) -> Iterator[Scen
             scene.close()
 
 
+def new_project() -> str:
+    """A project id that nobody else uses: the official emulators are shared by all tests."""
+    return f"demo-{secrets.token_hex(4)}"
+
+
+def health(daemon: DaemonUnderTest, path: str) -> tuple[int, dict[str, str]]:
+    """Status and body of the daemon's `/livez` or `/readyz`."""
+    port = daemon.named("daemon_started")[-1]["healthPort"]
+    response = httpx.get(f"http://127.0.0.1:{port}/{path}")
+    return response.status_code, response.json()
+
+
 def ready(daemon: DaemonUnderTest) -> tuple[int, dict[str, str]]:
     """Status and body of the daemon's `/readyz`."""
-    port = daemon.named("daemon_started")[-1]["healthPort"]
-    response = httpx.get(f"http://127.0.0.1:{port}/readyz")
-    return response.status_code, response.json()
+    return health(daemon, "readyz")

@@ -1,22 +1,17 @@
-"""Objects in the charts bucket: their names (pure), create-only uploads, and reads of candles.
+"""Objects in the charts bucket: their names (pure), uploads that happen once, and reads.
 
-The only owner of the Cloud Storage client. A chart upload that finds its object there already is a success:
-every attempt of a step uses the same names.
+A chart upload that finds its object there already is a success: every attempt of a step uses the same names.
+The manifest is written by compare-and-swap.
 """
 
 from __future__ import annotations
 
 import base64
 import re
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import google_crc32c
-import requests
 from google.api_core import exceptions as google_errors
-from google.auth import exceptions as auth_errors
-from google.cloud.storage.exceptions import DataCorruption, InvalidResponse
-from google.cloud.storage.retry import DEFAULT_RETRY
 
 from worker_chart_export.errors import (
     BackendUnavailable,
@@ -24,30 +19,25 @@ from worker_chart_export.errors import (
     ObjectRefused,
     OhlcvUnavailable,
     RequestError,
+    StepTimedOut,
     shown,
 )
-from worker_chart_export.retry import TRANSIENT, full_jitter_seconds, plain_words
+from worker_chart_export.retry import backend_errors, full_jitter_seconds
+from worker_chart_export.storage_calls import ask_storage
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Mapping
     from datetime import datetime
-
-    from google.api_core.retry import Retry
 
     from worker_chart_export.budget import StepBudget
 
-#: One request's own time limits, in seconds: to connect, and between bytes.
-REQUEST_TIMEOUT_SECONDS = (5.0, 30.0)
+#: Reading it shows whether Cloud Storage answers.
+NOBODYS_OBJECT = "charts/probe"
+PROBE_TIMEOUT_SECONDS = 10.0
+#: A manifest is tried for so long, even when the step's time is nearly over.
+LEAST_MANIFEST_SECONDS = 10.0
 #: A manifest that somebody else keeps replacing is written this often at most.
 MAX_MANIFEST_TURNS = 5
-#: What the statuses of a refusal mean to a person.
-REFUSALS = {
-    400: "it takes no such name or content",
-    401: "the credentials are not accepted",
-    403: "this account may not",
-    404: "there is no such object or bucket",
-    416: "the object is empty",
-}
 #: OHLCV files are at most 64 KiB by contract; this bound only keeps a wrong URI from filling the memory.
 MAX_CANDLE_BYTES = 16 * 1024 * 1024
 GS_URI = re.compile(r"gs://(?P<bucket>[a-z0-9][a-z0-9._-]{1,220}[a-z0-9])/(?P<name>.+)", re.DOTALL)
@@ -69,9 +59,27 @@ class StepFolder(NamedTuple):
         """The manifest's object name."""
         return f"{self.prefix}manifest.json"
 
+    def png_prefix(self, started_at: datetime) -> str:
+        """The common beginning of the chart names of all attempts since the claim at `started_at`."""
+        return f"{self.prefix}{started_at:%Y%m%d-%H%M%S}_"
+
     def png_name(self, *, started_at: datetime, symbol: str, timeframe: str, template_id: str) -> str:
         """A chart's object name; the same for every attempt, because `started_at` is the first claim's."""
-        return f"{self.prefix}{started_at:%Y%m%d-%H%M%S}_{symbol}_{timeframe}_{template_id}.png"
+        return f"{self.png_prefix(started_at)}{symbol}_{timeframe}_{template_id}.png"
+
+
+class StoredPng(NamedTuple):
+    """A chart that is in the bucket already.
+
+    Attributes:
+        uri: Its `gs://` URI.
+        metadata: What it was uploaded with: `runId`, `stepId`, `chartTemplateId`, `provider`.
+        size: Its bytes.
+    """
+
+    uri: str
+    metadata: Mapping[str, str]
+    size: int
 
 
 class ArtifactStore:
@@ -90,6 +98,16 @@ class ArtifactStore:
         """`gs://bucket/name`."""
         return f"gs://{self._bucket.name}/{name}"
 
+    def probe(self) -> None:
+        """Ask Cloud Storage for an object nobody has.
+
+        Raises:
+            BackendUnavailable: It is away.
+            BackendRefused: It refuses, so it is there.
+        """
+        with backend_errors("storage"):
+            self._bucket.get_blob(NOBODYS_OBJECT, timeout=PROBE_TIMEOUT_SECONDS, retry=None)
+
     def upload_png(self, name: str, png: bytes, *, metadata: Mapping[str, str], budget: StepBudget) -> str:
         """Create the object, or find that it exists; returns its URI.
 
@@ -97,53 +115,116 @@ class ArtifactStore:
             ObjectRefused: Cloud Storage refuses it.
             BackendUnavailable: Cloud Storage stays away.
             StepTimedOut: The step's time is over; nothing was uploaded.
+            WorkerError: What the step was stopped with.
         """
-        budget.check()
         blob = self._bucket.blob(name)
         blob.metadata = dict(metadata)
-        with _storage_errors(ObjectRefused, name):
-            self._upload(blob, png, "image/png", budget)
+        self._upload(blob, png, "image/png", refusal=ObjectRefused, budget=budget)
         return self.uri(name)
 
-    def write_manifest(self, name: str, content: bytes, *, budget: StepBudget) -> str:
+    def stored_pngs(
+        self, folder: StepFolder, *, started_at: datetime, budget: StepBudget
+    ) -> dict[str, StoredPng]:
+        """The charts that attempts since the claim at `started_at` have uploaded, by object name.
+
+        Raises:
+            ObjectRefused: Cloud Storage refuses to list them.
+            BackendUnavailable: Cloud Storage stays away.
+            StepTimedOut: The step's time is over.
+            WorkerError: What the step was stopped with.
+        """
+        prefix = folder.png_prefix(started_at)
+        listed = ask_storage(
+            lambda timeout: list(
+                self._client.list_blobs(self._bucket, prefix=prefix, timeout=timeout, retry=None)
+            ),
+            name=prefix,
+            refusal=ObjectRefused,
+            budget=budget,
+        )
+        return {
+            blob.name: StoredPng(self.uri(blob.name), dict(blob.metadata or {}), int(blob.size))
+            for blob in listed
+            if blob.name.endswith(".png")
+        }
+
+    def write_manifest(
+        self, name: str, content: bytes, *, budget: StepBudget, still_ours: Callable[[], None]
+    ) -> str:
         """Write the manifest by compare-and-swap and return its URI.
 
-        Equal content found there is our own retry after a lost answer; other content is the manifest of an
-        earlier attempt and is replaced, if it is still the one that was looked at.
+        Equal content found there is our own retry after a lost answer. Other content is the manifest of an
+        earlier attempt and is replaced, if the step is still ours after it was looked at, and if it is still
+        the one that was looked at: so a worker whose step was taken over never replaces the winner's.
+
+        Args:
+            name: The object's name.
+            content: The manifest.
+            budget: Bounds it, but for `LEAST_MANIFEST_SECONDS`, and stops it.
+            still_ours: Reads the step's lease; raises when it is lost.
 
         Raises:
             ManifestRefused: Cloud Storage refuses it.
             BackendUnavailable: Cloud Storage stays away.
-            WorkerError: What the budget was stopped with; nothing was written.
+            WorkerError: What the step was stopped with, or what `still_ours` raised.
         """
-        budget.check_stopped()
-        blob, generation, turns = self._bucket.blob(name), 0, 0
-        with _storage_errors(ManifestRefused, name):
-            while not self._upload(blob, content, "application/json", budget, generation=generation):
-                present = self._bucket.get_blob(
-                    name, timeout=REQUEST_TIMEOUT_SECONDS, retry=_retry_within(budget)
-                )
-                if present is not None and present.crc32c == _crc32c(content):
-                    break
-                generation = present.generation if present else 0
-                turns += 1
-                if turns == MAX_MANIFEST_TURNS:
-                    raise ManifestRefused(f"{name} was replaced by somebody else {turns} times over.")
-                budget.sleep(full_jitter_seconds(least=0.05, most=0.5))
+        try:
+            self._swap(name, content, budget.at_least(LEAST_MANIFEST_SECONDS), still_ours)
+        except StepTimedOut as error:
+            budget.check_stopped()
+            raise BackendUnavailable("storage", "it was too slow for the manifest") from error
         return self.uri(name)
 
+    def _swap(self, name: str, content: bytes, budget: StepBudget, still_ours: Callable[[], None]) -> None:
+        blob, generation = self._bucket.blob(name), 0
+        for turn in range(MAX_MANIFEST_TURNS):
+            if turn > 1:  # somebody else writes at the same time
+                budget.sleep(full_jitter_seconds(least=0.05, most=0.5))
+            if self._upload(
+                blob,
+                content,
+                "application/json",
+                refusal=ManifestRefused,
+                budget=budget,
+                generation=generation,
+            ):
+                return
+            present = ask_storage(
+                lambda timeout: self._bucket.get_blob(name, timeout=timeout, retry=None),
+                name=name,
+                refusal=ManifestRefused,
+                budget=budget,
+            )
+            if present is not None and present.crc32c == _crc32c(content):
+                return
+            generation = present.generation if present else 0
+            still_ours()
+        raise ManifestRefused(f"{name} was replaced by somebody else {MAX_MANIFEST_TURNS} times over.")
+
     def _upload(
-        self, blob: Any, content: bytes, content_type: str, budget: StepBudget, *, generation: int = 0
+        self,
+        blob: Any,
+        content: bytes,
+        content_type: str,
+        *,
+        refusal: type[RequestError],
+        budget: StepBudget,
+        generation: int = 0,
     ) -> bool:
         """Upload if the object's generation is still `generation` (0 = absent); whether it was."""
         try:
-            blob.upload_from_string(
-                content,
-                content_type=content_type,
-                if_generation_match=generation,
-                checksum="crc32c",
-                timeout=REQUEST_TIMEOUT_SECONDS,
-                retry=_retry_within(budget),
+            ask_storage(
+                lambda timeout: blob.upload_from_string(
+                    content,
+                    content_type=content_type,
+                    if_generation_match=generation,
+                    checksum="crc32c",
+                    timeout=timeout,
+                    retry=None,
+                ),
+                name=blob.name,
+                refusal=refusal,
+                budget=budget,
             )
         except google_errors.PreconditionFailed:
             return False
@@ -155,6 +236,8 @@ class ArtifactStore:
         Raises:
             OhlcvUnavailable: There is no URI, it names nothing that can be read, or the file is too large.
             BackendUnavailable: Cloud Storage stays away.
+            StepTimedOut: The step's time is over.
+            WorkerError: What the step was stopped with.
         """
         match = GS_URI.fullmatch(uri or "")
         if match is None:
@@ -162,42 +245,18 @@ class ArtifactStore:
                 "Candles: expected gs://bucket/object in inputs.ohlcv_gcs_uri or in outputs.gcs_uri of the "
                 f"OHLCV_EXPORT step of the same timeframe in dependsOn, got {shown(uri)}."
             )
-        budget.check()
         blob = self._client.bucket(match["bucket"]).blob(match["name"])
-        with _storage_errors(OhlcvUnavailable, str(uri)):
-            content: bytes = blob.download_as_bytes(
-                end=MAX_CANDLE_BYTES,
-                timeout=REQUEST_TIMEOUT_SECONDS,
-                retry=_retry_within(budget),
-            )
+        content: bytes = ask_storage(
+            lambda timeout: blob.download_as_bytes(end=MAX_CANDLE_BYTES, timeout=timeout, retry=None),
+            name=str(uri),
+            refusal=OhlcvUnavailable,
+            budget=budget,
+        )
         if len(content) > MAX_CANDLE_BYTES:
             raise OhlcvUnavailable(f"Candles {uri}: expected at most {MAX_CANDLE_BYTES} bytes.", uri=uri)
         return content
 
 
-def _retry_within(budget: StepBudget) -> Retry:
-    policy: Retry = DEFAULT_RETRY.with_timeout(budget.remaining_seconds())
-    return policy
-
-
 def _crc32c(content: bytes) -> str:
     """As Cloud Storage writes it: base64 of the big-endian checksum."""
     return base64.b64encode(google_crc32c.value(content).to_bytes(4, "big")).decode()
-
-
-@contextmanager
-def _storage_errors(refusal: type[RequestError], name: str) -> Iterator[None]:
-    """Tell an absent Cloud Storage (give the step back) from one that refuses (this request fails)."""
-    try:
-        yield
-    except (*TRANSIENT, DataCorruption, requests.exceptions.RequestException) as error:
-        raise BackendUnavailable("storage", plain_words(error)) from error
-    except (google_errors.GoogleAPICallError, InvalidResponse, auth_errors.GoogleAuthError) as error:
-        status = getattr(error, "code", None)
-        why = REFUSALS.get(int(status or 0), type(error).__name__)
-        raise refusal(
-            f"Cloud Storage refused {name}: {why} ({status}).",
-            object=name,
-            httpStatus=status,
-            storage=plain_words(error),
-        ) from error

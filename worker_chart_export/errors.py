@@ -16,7 +16,9 @@ The tree::
     │   └── StepTimedOut             STEP_TIMEOUT
     ├── RunInvalid                   the run document itself can't be read as a flow run
     ├── Interrupted                  the work was told to stop; no failure of the step
+    ├── LeaseLost                    the step is no longer this worker's; it writes and pays for nothing more
     ├── BackendUnavailable           Firestore or Cloud Storage is away: give the step back, try later
+    ├── IndexMissing                 expired leases can't be found until somebody deploys the index
     └── BackendRefused               Firestore or Cloud Storage said no, and will say no again
 
 A RequestError carries the stable `code` that readers of the run and the manifest see.
@@ -206,6 +208,10 @@ class Interrupted(WorkerError):
     retryable = True
 
 
+class LeaseLost(WorkerError):
+    """The lease on the step was taken, or ended before it was renewed."""
+
+
 class BackendUnavailable(WorkerError):
     """A backend the step can't do without is away; the step is given back and tried later."""
 
@@ -214,6 +220,10 @@ class BackendUnavailable(WorkerError):
     def __init__(self, backend: str, reason: str) -> None:
         super().__init__(f"{backend} is unavailable: {reason}")
         self.backend = backend
+
+
+class IndexMissing(WorkerError):
+    """The collection-group index that finds expired leases is missing; neither a lost race nor an outage."""
 
 
 class BackendRefused(WorkerError):

@@ -127,7 +127,7 @@ class FlowRun:
 
         Steps that can't be read are passed over here; `invalid_steps` names them.
         """
-        readable = (self._readable_step(name) for name in self.chart_step_ids())
+        readable = (self.readable_step(name) for name in self.chart_step_ids())
         return next((step for step in readable if step is not None and self.is_eligible(step)), None)
 
     def is_eligible(self, step: Step) -> bool:
@@ -138,7 +138,8 @@ class FlowRun:
         """One sentence for each CHART_EXPORT step that can't be read."""
         return [reason for name in self.chart_step_ids() if (reason := self._why_unreadable(name))]
 
-    def _readable_step(self, step_id: str) -> Step | None:
+    def readable_step(self, step_id: str) -> Step | None:
+        """The step, or None when it or one it depends on can't be read."""
         return None if self._why_unreadable(step_id) else self.step(step_id)
 
     def _why_unreadable(self, step_id: str) -> str | None:

@@ -12,35 +12,35 @@ from typing import TYPE_CHECKING
 
 from worker_chart_export.artifacts import StepFolder
 from worker_chart_export.budget import StepBudget
-from worker_chart_export.charts.base import ChartRequest
-from worker_chart_export.charts.png import check_png
 from worker_chart_export.errors import (
     BackendUnavailable,
-    ChartApiFailed,
     ErrorCode,
+    LeaseLost,
     RequestError,
     StepError,
     WorkerError,
 )
 from worker_chart_export.export_order import export_order
-from worker_chart_export.ledger import Claim
+from worker_chart_export.ledger.decisions import Reason
+from worker_chart_export.ledger.releases import error_of
+from worker_chart_export.ledger.step_ledger import Claim
+from worker_chart_export.ledger.verdict_logs import log_refusal
 from worker_chart_export.logs import Event, bound, log
 from worker_chart_export.manifest import ManifestFailure, ManifestItem, build_manifest, encode_manifest
 from worker_chart_export.outcome import Outcome, OutcomeKind
-from worker_chart_export.retry import full_jitter_seconds
-from worker_chart_export.side_by_side import ReadOnce, make_side_by_side
+from worker_chart_export.side_by_side import make_side_by_side
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from worker_chart_export.artifacts import ArtifactStore
-    from worker_chart_export.charts.base import ChartImage, ChartProvider
+    from worker_chart_export.chart_maker import ChartMaker
     from worker_chart_export.clock import Clock
     from worker_chart_export.export_order import ExportOrder
-    from worker_chart_export.ledger import StepLedger
-    from worker_chart_export.orchestration import FinalizeResult
+    from worker_chart_export.ledger.decisions import FinalizeResult
+    from worker_chart_export.ledger.run_snapshot import RunSnapshot
+    from worker_chart_export.ledger.step_ledger import StepLedger
     from worker_chart_export.side_by_side import ChartResult
-    from worker_chart_export.templates import ChartTemplate, TemplateStore
 
 #: Kept of the step's time for the manifest and the finalize, or a fifth of a short budget.
 MANIFEST_RESERVE_SECONDS = 10.0
@@ -53,8 +53,6 @@ class PipelineLimits:
 
     request_concurrency: int
     step_timeout_seconds: float
-    timezone: str
-    max_png_bytes: int
 
 
 class StepPipeline:
@@ -64,15 +62,13 @@ class StepPipeline:
         self,
         *,
         ledger: StepLedger,
-        templates: TemplateStore,
-        provider: ChartProvider,
+        charts: ChartMaker,
         artifacts: ArtifactStore,
         limits: PipelineLimits,
         clock: Clock,
     ) -> None:
         self._ledger = ledger
-        self._templates = templates
-        self._provider = provider
+        self._charts = charts
         self._artifacts = artifacts
         self._limits = limits
         self._clock = clock
@@ -81,34 +77,70 @@ class StepPipeline:
         """The time budget of a step that starts now; whoever holds it can stop the step."""
         return StepBudget(seconds=self._limits.step_timeout_seconds, clock=self._clock)
 
-    def run(self, run_id: str, step_id: str, *, budget: StepBudget) -> Outcome:
+    def run(
+        self,
+        run_id: str,
+        step_id: str,
+        *,
+        budget: StepBudget,
+        message_id: str = "",
+        snapshot: RunSnapshot | None = None,
+    ) -> Outcome:
         """Claim the step, make its charts, write the manifest, finalize.
 
+        Args:
+            run_id: The run.
+            step_id: The step.
+            budget: The time it may take; stopped when the lease is lost.
+            message_id: The message under which the step is claimed.
+            snapshot: The read that showed it to be claimable.
+
         Raises:
-            BackendUnavailable: Firestore or Cloud Storage is away.
+            BackendUnavailable: Firestore or Cloud Storage is away; the step was given back.
             BackendRefused: Firestore refuses.
             RunInvalid: The run can't be read as one.
-            Interrupted: The step was told to stop.
+            Interrupted: The step was told to stop, and was given back.
         """
         with bound(runId=run_id, stepId=step_id):
-            claim = self._ledger.claim(run_id, step_id)
+            claim = self._ledger.claim(run_id, step_id, message_id=message_id, snapshot=snapshot)
             if not isinstance(claim, Claim):
                 return Outcome(kind=OutcomeKind.CLAIM_LOST, reason=claim.reason)
-            started = self._clock.monotonic()
-            outcome = self._work(claim, budget)
-            _log_completion(outcome, self._clock.monotonic() - started)
-            return outcome
+            with bound(attempt=claim.attempt, owner=self._ledger.owner):
+                return self._work(claim, budget)
 
     def _work(self, claim: Claim, budget: StepBudget) -> Outcome:
+        """The work under the lease: it ends when the lease does, and the lease never outlives it."""
+        started = self._clock.monotonic()
+        budget.guard(claim.held.check)
+        claim.held.on_lost(budget.stop)
         try:
-            order = export_order(claim.run, claim.step)
-        except RequestError as error:
-            return self._fail(claim, Outcome(kind=OutcomeKind.FAILED), error.as_step_error(), budget)
-        try:
-            return self._export(claim, order, budget)
+            outcome = self._export_or_fail(claim, budget)
+        except LeaseLost as lost:
+            return self._lost(claim, lost)
         except BackendUnavailable as error:
-            self._ledger.give_back(claim, cause=error)
+            if not self._ledger.release(claim, cause=error).failed:
+                raise
+            outcome = Outcome(kind=OutcomeKind.FAILED, error=error_of(error))
+        except WorkerError:
+            self._ledger.release(claim)
             raise
+        finally:
+            self._ledger.forget(claim)
+        _log_completion(outcome, self._clock.monotonic() - started)
+        return outcome
+
+    def _lost(self, claim: Claim, lost: LeaseLost) -> Outcome:
+        """The step is another worker's, or nobody's: nothing of it is given back."""
+        log.warning(Event.LEASE_LOST, f"Stopped working on the step: {lost}")
+        self._ledger.clear(claim)
+        log_refusal(Reason.LEASE_LOST, None)
+        return Outcome(kind=OutcomeKind.FINALIZE_REFUSED, reason=Reason.LEASE_LOST)
+
+    def _export_or_fail(self, claim: Claim, budget: StepBudget) -> Outcome:
+        try:
+            return self._export(claim, export_order(claim.run, claim.step), budget)
+        except RequestError as error:  # of the step as a whole, before anything was paid for
+            return self._fail(claim, Outcome(kind=OutcomeKind.FAILED), error.as_step_error(), budget)
         except WorkerError:
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, the step must not stay RUNNING
@@ -131,18 +163,16 @@ class StepPipeline:
         outcome = replace(outcome, manifest_uri=uri)
         if made < order.min_images:
             return self._fail(claim, outcome, _step_error(results, order, uri), budget)
-        left = budget.remaining_seconds()
-        return _settled(self._ledger.succeed(claim, manifest_uri=uri, within_seconds=left), outcome)
+        return _settled(self._ledger.succeed(claim, manifest_uri=uri, budget=budget), outcome)
 
     def _fail(self, claim: Claim, outcome: Outcome, error: StepError, budget: StepBudget) -> Outcome:
-        finalized = self._ledger.fail(claim, error=error, within_seconds=budget.remaining_seconds())
+        finalized = self._ledger.fail(claim, error=error, budget=budget)
         return _settled(finalized, replace(outcome, kind=OutcomeKind.FAILED, error=error))
 
     def _make_charts(self, claim: Claim, order: ExportOrder, step_budget: StepBudget) -> list[ChartResult]:
         budget = step_budget.part(reserve_seconds=self._reserve_seconds())
-        candles = ReadOnce(partial(self._artifacts.read_candles, order.ohlcv_uri, budget=budget))
         return make_side_by_side(
-            partial(self._one_chart, claim, order, candles, budget),
+            self._charts.of_step(claim, order, budget),
             order.template_ids,
             threads=self._limits.request_concurrency,
             budget=budget,
@@ -150,75 +180,6 @@ class StepPipeline:
 
     def _reserve_seconds(self) -> float:
         return min(MANIFEST_RESERVE_SECONDS, RESERVE_SHARE * self._limits.step_timeout_seconds)
-
-    def _one_chart(
-        self, claim: Claim, order: ExportOrder, candles: ReadOnce, budget: StepBudget, template_id: str
-    ) -> ManifestItem:
-        budget.check()
-        template = self._template(template_id, budget)
-        request = ChartRequest(
-            template_id=template_id,
-            symbol=order.symbol,
-            timeframe=order.timeframe,
-            payload=template.payload(order, timezone=self._limits.timezone),
-            read_candles=candles,
-            budget=budget,
-        )
-        image = self._ask_provider(request)
-        check_png(image.png, width=request.width, height=request.height, max_bytes=self._limits.max_png_bytes)
-        return ManifestItem(
-            template_id=template_id,
-            kind=template.kind,
-            png_uri=self._store(claim, order, template_id, image, budget),
-            generated_at=claim.started_at,
-            meta={**image.meta, "provider": image.provider},
-        )
-
-    def _template(self, template_id: str, budget: StepBudget) -> ChartTemplate:
-        """The template; while Firestore is away it is asked for again, until the step's time is over."""
-        while True:
-            try:
-                return self._templates.get(template_id)
-            except BackendUnavailable as error:
-                log.warning(Event.BACKEND_UNAVAILABLE, str(error), backend=error.backend)
-                budget.sleep(full_jitter_seconds(least=0.5, most=5.0))
-
-    def _ask_provider(self, request: ChartRequest) -> ChartImage:
-        """The provider's chart; an error that nobody foresaw fails this request and not the whole step."""
-        try:
-            return self._provider.chart(request)
-        except WorkerError:
-            raise
-        except Exception as error:
-            log.error(Event.INTERNAL_ERROR, f"The chart provider failed: {error!r:.300}", exc_info=error)
-            kind = type(error).__name__
-            raise ChartApiFailed(f"The chart could not be had: unexpected {kind}.") from error
-
-    def _store(
-        self, claim: Claim, order: ExportOrder, template_id: str, image: ChartImage, budget: StepBudget
-    ) -> str:
-        folder = StepFolder(claim.run.run_id, claim.step.step_id)
-        name = folder.png_name(
-            started_at=claim.started_at,
-            symbol=order.symbol,
-            timeframe=order.timeframe,
-            template_id=template_id,
-        )
-        metadata = {
-            "runId": folder.run_id,
-            "stepId": folder.step_id,
-            "chartTemplateId": template_id,
-            "provider": image.provider,
-        }
-        uri = self._artifacts.upload_png(name, image.png, metadata=metadata, budget=budget)
-        log.info(
-            Event.CHART_STORED,
-            f"Stored {uri}",
-            chartTemplateId=template_id,
-            provider=image.provider,
-            sizeBytes=len(image.png),
-        )
-        return uri
 
     def _write_manifest(
         self, claim: Claim, order: ExportOrder, results: Sequence[ChartResult], budget: StepBudget
@@ -232,7 +193,12 @@ class StepPipeline:
             results=results,
         )
         content = encode_manifest(manifest)
-        uri = self._artifacts.write_manifest(folder.manifest_name, content, budget=budget)
+        uri = self._artifacts.write_manifest(
+            folder.manifest_name,
+            content,
+            budget=budget,
+            still_ours=partial(self._ledger.confirm, claim),
+        )
         log.info(Event.MANIFEST_WRITTEN, f"Wrote {uri}", manifestUri=uri, sizeBytes=len(content))
         return uri
 

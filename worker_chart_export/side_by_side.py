@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
     from worker_chart_export.budget import StepBudget
 
-#: How long a chart that overran the step's time may take to notice it.
-OVERRUN_GRACE_SECONDS = 2.0
+#: How long a chart may take to notice that the step's time is over, or that it was stopped: with what comes
+#: after it, a lost lease has to end the work within 2 s.
+OVERRUN_GRACE_SECONDS = 1.0
 
 ChartResult = ManifestItem | ManifestFailure
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from worker_chart_export.charts.base import DEFAULT_HEIGHT, DEFAULT_WIDTH
-from worker_chart_export.conditional_commit import document_of, read_document
+from worker_chart_export.documents import document_of, read_document
 from worker_chart_export.errors import BackendRefused, ValidationFailed, shown
 from worker_chart_export.logs import Event, log
 

@@ -70,6 +70,7 @@ def command(
     )
     worker = build_worker(settings)
     with worker.resources:
+        worker.heart_beats.start()
         _put(worker, document, flow_run_path)
         summary = _work(worker, document, step_id)
     _print(summary, output_summary)
@@ -97,7 +98,7 @@ def _not_held(path: Path, error: Exception) -> typer.BadParameter:
 def _work(worker: Worker, document: Mapping[str, Any], step_id: str | None) -> dict[str, Any]:
     run_id = document["runId"]
     try:
-        chosen = step_id or _first_eligible(worker.ledger.read(run_id))
+        chosen = step_id or _first_eligible(worker.ledger.read(run_id).run)
         if chosen is None:
             return {"status": "NOTHING_ELIGIBLE", "runId": run_id, "reason": "no step of the run is eligible"}
         outcome = worker.pipeline.run(run_id, chosen, budget=worker.pipeline.new_budget())

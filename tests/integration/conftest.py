@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.scene import scene_on
+from tests.scene import new_project, scene_on
 
 
 @pytest.fixture(params=["embedded", pytest.param("official", marks=pytest.mark.official)])
@@ -13,5 +13,6 @@ def scene(request, cloud):
     environment = cloud.environment()
     if request.param == "official":
         environment |= request.getfixturevalue("official").environment()
+    environment["GOOGLE_CLOUD_PROJECT"] = new_project()  # a rescue looks over all runs of its project
     with scene_on(environment, cloud) as found:
         yield found

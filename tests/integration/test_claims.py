@@ -7,6 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from tests.unit.ledger.material import offer_of
+from worker_chart_export.clock import SystemClock
+from worker_chart_export.ledger.held_lease import HeldLease
+from worker_chart_export.ledger.run_snapshot import read_lease
 from worker_chart_export.orchestration import StepError, claim_step_transaction, finalize_step
 
 FINISHED_AT = "2025-12-15T10:26:15.000001Z"
@@ -86,3 +90,25 @@ def test_a_run_that_is_gone_is_no_error(scene):
     )
     assert (finalized.updated, finalized.reason) == (False, "run_missing")
     assert not scene.documents.document(f"flow_runs/{run_id}").get().exists
+
+
+@pytest.mark.parametrize("is_taken", [False, True])
+def test_the_same_calls_take_a_lease_which_fences_as_the_daemon_s_does(scene, is_taken):
+    """Written with the claim and deleted with the finalize, unless another has it by then."""
+    run_id, (step_id,) = scene.put_run()
+    step = {"client": scene.documents, "run_id": run_id, "step_id": step_id}
+    assert claim_step_transaction(**step, lease=offer_of("mine")).claimed
+    assert claim_step_transaction(**step, lease=offer_of("theirs")).reason == "step_running"
+    stored, clock = read_lease(scene.documents, run_id, step_id), SystemClock()
+    assert stored is not None
+    held = HeldLease(
+        run_id=run_id, step_id=step_id, stored=stored, trusted_until=clock.monotonic() + 60, clock=clock
+    )
+    lease = scene.documents.document(f"flow_runs/{run_id}/chart_export_leases/{step_id}")
+    if is_taken:
+        lease.update({"token": "theirs"})
+    result = finalize_step(
+        **step, status="SUCCEEDED", finished_at=FINISHED_AT, outputs_manifest_gcs_uri="gs://b/m", lease=held
+    )
+    assert (result.updated, result.reason) == ((False, "fenced") if is_taken else (True, None))
+    assert lease.get().exists is is_taken

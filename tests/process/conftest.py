@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.scene import scene_on
+from tests.scene import new_project, scene_on
 
 
 @pytest.fixture
@@ -17,5 +17,6 @@ def scene(cloud):
 @pytest.fixture
 def official_scene(official, cloud):
     """A scene on the official Pub/Sub and Firestore emulators; Storage and Chart-IMG are embedded."""
-    with scene_on({**cloud.environment(), **official.environment()}, cloud) as found:
+    own = {"GOOGLE_CLOUD_PROJECT": new_project()}  # a rescue looks over all runs of its project
+    with scene_on({**cloud.environment(), **official.environment(), **own}, cloud) as found:
         yield found

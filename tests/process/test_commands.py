@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import signal
 import socket
@@ -12,20 +11,8 @@ import time
 
 import pytest
 
+from tests.commands import run_command
 from tests.daemons import ROOT, clean_environment
-
-
-def run_command(*arguments, environment=None, timeout=60):
-    """Run `worker-chart-export` and return the finished process."""
-    return subprocess.run(
-        [sys.executable, "-m", "daemon.cli", *arguments],
-        env=clean_environment({"COLUMNS": "160", **(environment or {})}),
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        check=False,
-    )
 
 
 def iter_until(lines, word):
@@ -115,110 +102,6 @@ def test_publish_refuses_a_topic_it_cant_find(topic, words):
     done = run_command("publish", "run", "--topic", topic)
     assert done.returncode == 2
     assert words in done.stderr
-
-
-def test_run_local_works_the_first_eligible_step_of_a_file(scene, tmp_path):
-    """The run is put into Firestore if it is not there; the summary is one JSON object on standard output."""
-    run_id, step_ids = scene.put_run(steps=2)
-    path = tmp_path / "flow_run.json"
-    path.write_text(json.dumps(scene.run(run_id)))
-    scene.documents.document(f"flow_runs/{run_id}").delete()
-    done = run_command(
-        *("run-local", "--flow-run-path", str(path), "--output-summary", "json"),
-        environment=scene.settings(PUBSUB_SUBSCRIPTION=None),
-    )
-    assert done.returncode == 0, done.stderr
-    summary = json.loads(done.stdout)
-    assert summary == {
-        "status": "SUCCEEDED",
-        "runId": run_id,
-        "stepId": step_ids[0],
-        "outputsManifestGcsUri": f"gs://{scene.bucket}/charts/{run_id}/{step_ids[0]}/manifest.json",
-        "items": 2,
-        "failures": 0,
-        "minImages": 2,
-    }
-    assert scene.step(run_id, step_ids[0])["status"] == "SUCCEEDED"
-    assert scene.step(run_id, step_ids[1])["status"] == "READY"
-
-
-def test_run_local_options_win_over_the_environment(scene, tmp_path):
-    """Mode and bucket may be given by option; a step that fails is exit 1 with its error."""
-    run_id, (step_id,) = scene.put_run(charts=1)
-    path = tmp_path / "flow_run.json"
-    path.write_text(json.dumps(scene.run(run_id)))
-    done = run_command(
-        *("run-local", "--flow-run-path", str(path), "--step-id", step_id, "--charts-api-mode", "local"),
-        *("--charts-bucket", f"gs://{scene.bucket}", "--output-summary", "json"),
-        environment=scene.settings(CHARTS_BUCKET=None, CHART_IMG_ACCOUNTS_JSON=None),
-    )
-    assert done.returncode == 1
-    assert json.loads(done.stdout)["error"]["code"] == "OHLCV_UNAVAILABLE"
-    again = run_command("run-local", "--flow-run-path", str(path), environment=scene.settings())
-    assert again.returncode == 1
-    assert "NOTHING_ELIGIBLE" in again.stdout
-
-
-@pytest.mark.parametrize(
-    ("content", "words"),
-    [
-        (None, "readable file"),
-        ("{", "JSON"),
-        ("[]", "JSON object"),
-        ("{}", "runId"),
-        ('{"runId": "r"}', "steps"),
-    ],
-)
-def test_run_local_refuses_a_file_that_is_no_flow_run(tmp_path, content, words):
-    """One sentence about the file, exit 2."""
-    path = tmp_path / "flow_run.json"
-    if content is not None:
-        path.write_text(content)
-    done = run_command("run-local", "--flow-run-path", str(path))
-    assert done.returncode == 2
-    assert words in done.stderr
-    assert "Traceback" not in done.stderr
-
-
-@pytest.mark.parametrize(
-    "value",
-    [
-        r'"\ud800"',
-        str(2**70),
-        '{"a":' * 30 + "1" + "}" * 30,
-        '{"a":' * 300 + "1" + "}" * 300,
-        '{"a":' * 900 + "1" + "}" * 900,
-        '{"": 1}',
-    ],
-    ids=["lone surrogate", "70 bits", "30 deep", "300 deep", "900 deep", "empty key"],
-)
-def test_run_local_refuses_a_run_that_firestore_cant_hold(scene, tmp_path, value):
-    """JSON says more than Firestore holds; one sentence names the file."""
-    run_id, _ = scene.put_run()
-    path = tmp_path / "run.json"
-    path.write_text(json.dumps({**scene.run(run_id), "scope": "VALUE"}).replace('"VALUE"', value))
-    scene.documents.document(f"flow_runs/{run_id}").delete()
-    done = run_command("run-local", "--flow-run-path", str(path), environment=scene.settings())
-    assert done.returncode == 2, done.stderr
-    assert "run.json" in done.stderr
-    assert "Traceback" not in done.stderr
-
-
-@pytest.mark.parametrize("content", [b"\xff\x00", b'[{"id": "a"}]', b'"some-key"'])
-def test_run_local_refuses_a_wrong_accounts_file(scene, tmp_path, content):
-    """The option is named, and nothing of the file is quoted."""
-    run_id, _ = scene.put_run()
-    path, accounts = tmp_path / "run.json", tmp_path / "accounts"
-    path.write_text(json.dumps(scene.run(run_id)))
-    accounts.write_bytes(content)
-    done = run_command(
-        *("run-local", "--flow-run-path", str(path), "--accounts-config-path", str(accounts)),
-        environment=scene.settings(),
-    )
-    assert done.returncode == 2
-    assert "--accounts-config-path" in done.stderr
-    assert "Traceback" not in done.stderr
-    assert "some-key" not in done.stderr
 
 
 def test_demo_makes_a_gallery_of_twenty_five_charts(tmp_path):

@@ -10,6 +10,7 @@ from jsonschema import Draft202012Validator
 from daemon.demo.stage import EVENT_UPDATED
 from tests.daemons import ROOT
 from tests.scene import SECRET_KEY
+from worker_chart_export.ledger.lease import LEASES
 
 #: Each by a rule of the message formats; the code it is quarantined under.
 BAD_MESSAGES = [
@@ -45,6 +46,7 @@ def test_twenty_steps_published_three_times_and_twelve_bad_messages(official_sce
 
     steps = scene.run(run_id)["steps"]
     assert [steps[step_id]["status"] for step_id in step_ids] == ["SUCCEEDED"] * 20
+    assert scene.documents.collection(f"flow_runs/{run_id}/{LEASES}").get() == []
     assert len(scene.cloud.chart_img.requests) == 40
     assert len(scene.object_names()) == 20 * 3
     assert all(stored.metageneration == 1 for stored in scene.objects.list_blobs(scene.bucket))
@@ -58,6 +60,7 @@ def test_twenty_steps_published_three_times_and_twelve_bad_messages(official_sce
     assert all(message.attributes["sourceMessageId"] for message in quarantined)
     assert {message.attributes["sourceSubscription"] for message in quarantined} == {scene.subscription}
 
+    assert {line["reason"] for line in daemon.named("step_noop")} <= {"duplicate", "final"}
     assert daemon.other_output == []
     assert all({"severity", "message", "time", "event"} <= line.keys() for line in daemon.events)
     assert SECRET_KEY not in json.dumps(daemon.events)

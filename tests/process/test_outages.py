@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 from localcloud.faults import Fault
+from tests.scene import ready
 
 
 def test_a_full_stop_of_pubsub_is_survived(scene):
@@ -57,6 +58,46 @@ def test_an_upload_whose_answer_is_lost_is_no_failure(scene):
         assert daemon.terminate() == 0
     assert len(scene.manifest(run_id, step_id)["items"]) == 2
     assert len(scene.cloud.chart_img.requests) == 2
+
+
+def test_a_storage_away_gives_the_step_back_and_keeps_what_is_stored(scene):
+    """The message comes back, the step is taken over, and only what could not be stored is bought again."""
+    run_id, (step_id,) = scene.put_run(charts=2)
+    second = scene.step(run_id, step_id)["inputs"]["requests"][1]["chartTemplateId"]
+    away = scene.cloud.storage.faults.add(Fault(method="objects.insert", match=second, error=503))
+    with scene.daemon(STEP_TIMEOUT_SECONDS="2").started() as daemon:
+        scene.publish_step(run_id, step_id)
+        settled = daemon.wait_for_event("message_settled")[0]
+        scene.cloud.storage.faults.remove(away)
+        assert (settled["disposition"], settled["reason"]) == ("defer", "storage_unavailable")
+        assert 1 <= settled["delaySeconds"] <= 60
+        assert len(daemon.named("lease_released")) == 1
+        (line,) = daemon.wait_for_event("step_completed", timeout_seconds=60)
+        assert (line["status"], line["attempt"]) == ("SUCCEEDED", 2)
+        assert daemon.terminate() == 0
+    assert len(daemon.named("chart_reused")) == 1
+    assert len(scene.cloud.chart_img.requests) == 2 + 1
+    assert len(scene.manifest(run_id, step_id)["items"]) == 2
+
+
+def test_a_storage_that_stays_away_pauses_the_intake_until_it_is_back(scene):
+    """Not ready meanwhile; no step is failed for it, and all are finished afterwards."""
+    scene.cloud.storage.faults.add(Fault(error=503))
+    run_id, step_ids = scene.put_run(steps=6, charts=1)
+    with scene.daemon(STEP_TIMEOUT_SECONDS="1", RESCUE_INTERVAL_SECONDS="1").started() as daemon:
+        for step_id in step_ids:
+            scene.publish_step(run_id, step_id)
+        assert daemon.wait_for_event("intake_paused")[0]["backend"] == "storage"
+        assert ready(daemon) == (
+            503,
+            {"status": "not ready", "reason": "intake is paused: storage unavailable"},
+        )
+        scene.cloud.storage.faults.clear()
+        daemon.wait_for_event("intake_resumed", timeout_seconds=40)
+        daemon.wait_for_event("step_completed", count=6, timeout_seconds=60)
+        assert ready(daemon)[0] == 200
+        assert daemon.terminate() == 0
+    assert {scene.step(run_id, step_id)["status"] for step_id in step_ids} == {"SUCCEEDED"}
 
 
 def test_a_bucket_that_refuses_fails_the_step_with_its_code(scene):

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
+import select
 import signal
 import socket
+import subprocess
+import sys
 import time
 
 import pytest
 
 from localcloud.faults import Fault
+from tests.daemons import ROOT, clean_environment
+from tests.scene import health
+
+OK = {"status": "ok"}
 
 
 def start_steps(scene, daemon, *, count, latency_seconds):
@@ -129,3 +138,49 @@ def test_a_second_signal_stops_at_once(scene):
         daemon.signal(signal.SIGTERM)
         assert daemon.wait() == 4
         assert time.monotonic() - started < 2
+
+
+def test_two_signals_right_after_each_other_stop_at_once(scene):
+    """The second may come before the daemon has heard the first."""
+    with scene.daemon(DRAIN_SECONDS="60").started() as daemon:
+        start_steps(scene, daemon, count=1, latency_seconds=60.0)
+        daemon.signal(signal.SIGINT)
+        daemon.signal(signal.SIGTERM)
+        started = time.monotonic()
+        assert daemon.wait() == 4
+        assert time.monotonic() - started < 2
+
+
+def test_a_pipe_that_nobody_reads_does_not_hold_a_stop(scene):
+    """Writing a log line may hang for ever; the process ends all the same, a little after its time."""
+    reader, writer = os.pipe()
+    fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
+    settings = clean_environment(scene.settings(DRAIN_SECONDS="2", LOG_LEVEL="DEBUG"))
+    process = subprocess.Popen([sys.executable, "-m", "daemon"], cwd=ROOT, env=settings, stdout=writer)
+    try:
+        deadline = time.monotonic() + 30
+        # Full: what the client logs while it starts is far more than the pipe holds.
+        while select.select([], [writer], [], 0)[1] and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert not select.select([], [writer], [], 0)[1]
+        started = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 4
+        assert time.monotonic() - started < 2 + 1
+    finally:
+        process.kill()
+        process.wait(10)
+        os.close(reader)
+        os.close(writer)
+
+
+def test_a_daemon_that_drains_is_alive_and_not_ready(scene):
+    """No restart, and no traffic."""
+    with scene.daemon(DRAIN_SECONDS="20").started() as daemon:
+        start_steps(scene, daemon, count=1, latency_seconds=3.0)
+        assert (health(daemon, "livez"), health(daemon, "readyz")) == ((200, OK), (200, OK))
+        daemon.signal(signal.SIGTERM)
+        daemon.wait_for_event("drain_started")
+        assert health(daemon, "livez") == (200, OK)
+        assert health(daemon, "readyz") == (503, {"status": "not ready", "reason": "draining"})
+        assert daemon.wait() == 0

@@ -1,15 +1,9 @@
-"""What the unit tests of the domain and the daemon share: clients of the embedded cloud, and log lines."""
+"""What the unit tests of the domain and the daemon share: clients of the embedded cloud."""
 
 from __future__ import annotations
 
-import io
 import itertools
-import json
-import logging
-import sys
-import threading
-import warnings
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 from google.cloud import firestore
@@ -17,11 +11,11 @@ from google.cloud.storage import Client as StorageClient
 from hypothesis import settings
 
 from tests.clouds import PROJECT, clients_find
+from tests.unit.bench import Bench
 from tests.unit.doubles import BUCKET
-from worker_chart_export import logs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from localcloud import LocalCloud
 
@@ -67,16 +61,6 @@ def objects(cloud: LocalCloud) -> Iterator[StorageClient]:
 
 
 @pytest.fixture
-def log_lines() -> Iterator[Callable[[], list[dict[str, Any]]]]:
-    """Configures logging as the daemon does; call it for the lines so far, parsed. Undone afterwards."""
-    root = logging.getLogger()
-    before = (root.handlers[:], root.level, sys.excepthook, sys.unraisablehook, threading.excepthook)
-    show_warning, before_google = warnings.showwarning, logging.getLogger("google").propagate
-    stream = io.StringIO()
-    logs.configure(level="INFO", log_format="json", stream=stream)
-    yield lambda: [json.loads(line) for line in stream.getvalue().splitlines()]
-    logging.captureWarnings(capture=False)
-    warnings.showwarning = show_warning
-    root.handlers[:], level, sys.excepthook, sys.unraisablehook, threading.excepthook = before
-    root.setLevel(level)
-    logging.getLogger("google").propagate = before_google
+def bench(cloud: LocalCloud, documents: firestore.Client, objects: StorageClient) -> Bench:
+    """What a worker works with: five templates, no run yet."""
+    return Bench(cloud, documents, objects)

@@ -14,6 +14,8 @@ from worker_chart_export.budget import StepBudget
 from worker_chart_export.charts.base import ChartImage, ChartRequest
 from worker_chart_export.clock import SystemClock
 from worker_chart_export.flow_run import FlowRun
+from worker_chart_export.ledger.lease import Lease, StoredLease
+from worker_chart_export.ledger.run_snapshot import RunSnapshot
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -95,6 +97,32 @@ def run_document(steps: Mapping[str, Any] | None = None, **changes: Any) -> dict
 def run_of(steps: Mapping[str, Any] | None = None, *, run_id: str = RUN_ID, **changes: Any) -> FlowRun:
     """`run_document` as the worker sees it."""
     return FlowRun.parse(run_id, run_document(steps, **changes))
+
+
+def lease_of(*, left_seconds: float = 100.0, **changes: Any) -> Lease:
+    """A lease of another worker, taken under another message, that at `NOON` lasts so much longer."""
+    fields: dict[str, Any] = {
+        "owner": "elsewhere:1:boot",
+        "token": "its-token",
+        "attempt": 1,
+        "released": 0,
+        "started_at": NOON - timedelta(seconds=60),
+        "acquired_at": NOON - timedelta(seconds=60),
+        "expires_at": NOON + timedelta(seconds=left_seconds),
+        "message_id": "another",
+    }
+    return Lease(**fields | changes)
+
+
+def snapshot_of(run: FlowRun | None, **leases: Lease | None) -> RunSnapshot:
+    """A run as read at `NOON`, with these leases by step id."""
+    return RunSnapshot(
+        run=run,
+        update_time=NOON,
+        read_time=NOON,
+        asked_at=1000.0,
+        leases={name: lease and StoredLease(lease=lease, update_time=NOON) for name, lease in leases.items()},
+    )
 
 
 def template_document(**request: Any) -> dict[str, Any]:

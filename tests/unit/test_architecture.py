@@ -39,24 +39,34 @@ OWNERS = {
         "daemon/demo/stage.py",
     },
     ("google.cloud.firestore", "google.cloud.firestore_v1"): {
-        "worker_chart_export/conditional_commit.py",
-        "worker_chart_export/orchestration.py",
+        "worker_chart_export/documents.py",
+        "worker_chart_export/ledger/expired_leases.py",
+        "worker_chart_export/ledger/heart_beats.py",
+        "worker_chart_export/ledger/step_patches.py",
         "daemon/composition.py",
         "daemon/demo/stage.py",
     },
     ("google.cloud.storage",): {
-        "worker_chart_export/artifacts.py",
+        "worker_chart_export/storage_calls.py",
         "daemon/composition.py",
         "daemon/demo/stage.py",
     },
     ("httpx",): {"worker_chart_export/charts/chart_img.py"},
     ("requests",): {
         "worker_chart_export/retry.py",
-        "worker_chart_export/artifacts.py",
-        "daemon/composition.py",
+        "worker_chart_export/stoppable_requests.py",
+    },
+    ("httpcore",): {"worker_chart_export/stoppable_httpx.py"},
+    ("urllib3",): {
+        "worker_chart_export/storage_calls.py",
+        "worker_chart_export/stoppable_requests.py",
     },
     ("structlog",): {"worker_chart_export/logs.py"},
-    ("tenacity",): {"worker_chart_export/retry.py", "worker_chart_export/charts/chart_img.py"},
+    ("tenacity",): {
+        "worker_chart_export/retry.py",
+        "worker_chart_export/charts/chart_img.py",
+        "worker_chart_export/storage_calls.py",
+    },
     ("jsonschema",): {"worker_chart_export/manifest.py"},
     ("pydantic", "pydantic_settings", "pydantic_core"): {"daemon/settings.py"},
 }
@@ -65,7 +75,6 @@ TYPE_USERS = {
     ("google.cloud.pubsub_v1", "google.pubsub_v1"): {
         "daemon/settlement.py",
         "daemon/delivery.py",
-        "daemon/main.py",
     },
 }
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import gc
 import threading
 import time
+from datetime import timedelta
 
 import pytest
 
 from localcloud import Fault
 from localcloud.storage.objects import Preconditions
 from tests.unit.doubles import BUCKET, NOON, RUN_ID, STEP_ID, budget_of, png_bytes
-from worker_chart_export.artifacts import ArtifactStore, StepFolder
+from worker_chart_export.artifacts import ArtifactStore, StepFolder, StoredPng
 from worker_chart_export.errors import (
     BackendUnavailable,
     Interrupted,
@@ -42,7 +43,16 @@ def _upload(store: ArtifactStore, *, content: bytes = PNG, seconds: float = 30) 
 
 
 def _write(store: ArtifactStore, content: bytes, *, seconds: float = 30) -> str:
-    return store.write_manifest(MANIFEST, content, budget=budget_of(seconds))
+    return store.write_manifest(MANIFEST, content, budget=budget_of(seconds), still_ours=_ours)
+
+
+def _ours() -> None:
+    """The lease is ours."""
+
+
+def _lose_lease() -> None:
+    """It is not."""
+    raise Interrupted("lease lost")
 
 
 class TestNames:
@@ -81,7 +91,9 @@ class TestPng:
     def test_odd_step_ids_make_odd_names_that_work(self, store, objects):
         """Nothing in them is taken for a URL's own."""
         name = StepFolder(RUN_ID, "a b#?%2e&ünï\\").manifest_name
-        assert store.write_manifest(name, b"{}", budget=budget_of()) == f"gs://{BUCKET}/{name}"
+        assert (
+            store.write_manifest(name, b"{}", budget=budget_of(), still_ours=_ours) == f"gs://{BUCKET}/{name}"
+        )
         assert [blob.name for blob in objects.list_blobs(BUCKET)] == [name]
 
     def test_an_upload_whose_answer_was_lost_is_repeated_and_succeeds(self, store, objects, cloud):
@@ -127,11 +139,88 @@ class TestPng:
         with pytest.raises(BackendUnavailable):
             _upload(store, seconds=0.5)
 
+    def test_the_lease_is_looked_at_before_each_attempt(self, store, cloud):
+        """It may end while Cloud Storage is away."""
+        budget = budget_of()
+        budget.guard(lambda: _lose_lease() if cloud.storage.calls["objects.insert"] else None)
+        cloud.storage.faults.add(Fault(method="objects.insert", error=503))
+        with pytest.raises(Interrupted, match=r"lease lost"):
+            store.upload_png(NAME, PNG, metadata=METADATA, budget=budget)
+        assert cloud.storage.calls["objects.insert"] == 1
+
+    def test_a_lost_lease_uploads_nothing(self, store, cloud):
+        """A process woken after its lease ended."""
+        budget = budget_of()
+        budget.guard(_lose_lease)
+        with pytest.raises(Interrupted, match=r"lease lost"):
+            store.upload_png(NAME, PNG, metadata=METADATA, budget=budget)
+        assert cloud.storage.calls["objects.insert"] == 0
+
     def test_nothing_is_uploaded_after_the_time(self, store, cloud):
         """The step has ended."""
         with pytest.raises(StepTimedOut):
             _upload(store, seconds=0)
         assert cloud.storage.calls["objects.insert"] == 0
+
+
+class TestStoredPngs:
+    """What earlier attempts have paid for."""
+
+    FOLDER = StepFolder("r", "s")
+
+    def _stored(self, store: ArtifactStore, *, seconds: float = 30) -> dict[str, StoredPng]:
+        return store.stored_pngs(self.FOLDER, started_at=NOON, budget=budget_of(seconds))
+
+    def test_a_chart_is_found_with_its_metadata(self, store, cloud):
+        """By one listing."""
+        _upload(store)
+        assert self._stored(store) == {NAME: StoredPng(f"gs://{BUCKET}/{NAME}", METADATA, len(PNG))}
+        assert cloud.storage.calls["objects.list"] == 1
+
+    def test_none_are_found_where_there_are_none(self, store):
+        """A first attempt."""
+        assert self._stored(store) == {}
+
+    def test_only_charts_of_this_start_are_found(self, store):
+        """Neither those of an earlier life of the step, nor other steps', nor other things."""
+        budget = budget_of()
+        others = [
+            self.FOLDER.png_name(
+                started_at=NOON + timedelta(seconds=1), symbol="IBM", timeframe="1d", template_id="ctpl_a"
+            ),
+            NAME.replace("/s/", "/s2/"),
+            NAME.replace("/r/", "/r2/"),
+            NAME.replace(".png", ".json"),
+        ]
+        for name in [NAME, *others]:
+            store.upload_png(name, PNG, metadata=METADATA, budget=budget)
+        _write(store, b"{}")
+        assert list(self._stored(store)) == [NAME]
+
+    def test_a_chart_without_metadata_is_found_too(self, store, objects):
+        """What that means is its finder's business."""
+        objects.bucket(BUCKET).blob(NAME).upload_from_string(PNG)
+        assert self._stored(store)[NAME].metadata == {}
+
+    @pytest.mark.parametrize("status", [403, 404])
+    def test_a_refusal_is_one_of_objects(self, store, cloud, status):
+        """Whoever may not list may still be allowed to create."""
+        cloud.storage.faults.add(Fault(method="objects.list", error=status))
+        with pytest.raises(ObjectRefused) as caught:
+            self._stored(store)
+        assert caught.value.details["httpStatus"] == status
+
+    def test_a_storage_away_for_a_moment_is_tried_again(self, store, cloud):
+        """Within the step's budget."""
+        _upload(store)
+        cloud.storage.faults.add(Fault(method="objects.list", error=503, times=1))
+        assert list(self._stored(store)) == [NAME]
+
+    def test_a_storage_that_stays_away_is_unavailable(self, store, cloud):
+        """The step is given back."""
+        cloud.storage.faults.add(Fault(method="objects.list", error=503))
+        with pytest.raises(BackendUnavailable):
+            self._stored(store, seconds=1)
 
 
 class TestManifest:
@@ -205,8 +294,11 @@ class TestManifest:
             _write(store, b"ours")
 
     @pytest.mark.parametrize("method", ["objects.insert", "objects.get"])
-    def test_a_storage_that_stays_away_is_unavailable_within_the_budget(self, store, cloud, method):
+    def test_a_storage_that_stays_away_is_unavailable_within_the_budget(
+        self, store, cloud, method, monkeypatch
+    ):
         """Whichever call it is."""
+        monkeypatch.setattr("worker_chart_export.artifacts.LEAST_MANIFEST_SECONDS", 2.0)
         _write(store, b"first")
         cloud.storage.faults.add(Fault(method=method, error=503))
         started = time.monotonic()
@@ -219,12 +311,70 @@ class TestManifest:
         _write(store, b"ours", seconds=0)
         assert _stored(objects, MANIFEST) == b"ours"
 
+    def test_a_step_out_of_time_still_tries_a_few_times(self, store, objects, cloud):
+        """A moment's trouble does not cost the charts that were made."""
+        cloud.storage.faults.add(Fault(method="objects.insert", error=503, times=2))
+        _write(store, b"ours", seconds=0)
+        assert _stored(objects, MANIFEST) == b"ours"
+
+    def test_a_storage_too_slow_is_no_timeout_of_the_step(self, store, cloud, monkeypatch):
+        """The step is given back."""
+        monkeypatch.setattr("worker_chart_export.artifacts.LEAST_MANIFEST_SECONDS", 0.3)
+        _write(store, b"first")
+        cloud.storage.faults.add(Fault(method="objects.insert", delay_seconds=0.5))
+        with pytest.raises(BackendUnavailable, match=r"too slow"):
+            _write(store, b"ours", seconds=0)
+
+    def test_a_lost_lease_replaces_nothing(self, store, objects):
+        """The manifest that is there may be the winner's."""
+        _write(store, b"winner's")
+        generation = objects.bucket(BUCKET).get_blob(MANIFEST).generation
+        with pytest.raises(Interrupted, match=r"lease lost"):
+            store.write_manifest(MANIFEST, b"ours", budget=budget_of(), still_ours=_lose_lease)
+        blob = objects.bucket(BUCKET).get_blob(MANIFEST)
+        assert (blob.generation, _stored(objects, MANIFEST)) == (generation, b"winner's")
+
+    def test_the_lease_is_read_after_the_manifest_there(self, store, objects, cloud):
+        """A winner who comes between the two is seen by its lease, one after them by its generation."""
+        _write(store, b"earlier attempt's")
+        order = []
+
+        def note(_request: object) -> None:
+            order.append("look")
+
+        def winner_takes_over() -> None:
+            order.append("lease")
+            cloud.storage.objects.insert(BUCKET, {"name": MANIFEST}, b"winner's", Preconditions())
+            if len(order) > 2:
+                _lose_lease()
+
+        cloud.storage.faults.add(Fault(method="objects.get", before=note, times=2))
+        with pytest.raises(Interrupted, match=r"lease lost"):
+            store.write_manifest(MANIFEST, b"ours", budget=budget_of(), still_ours=winner_takes_over)
+        assert order == ["look", "lease", "look", "lease"]
+        assert _stored(objects, MANIFEST) == b"winner's"
+
+    def test_the_lease_is_not_read_for_a_first_manifest(self, store, objects):
+        """Creating one overwrites nobody's."""
+        store.write_manifest(MANIFEST, b"ours", budget=budget_of(), still_ours=_lose_lease)
+        assert _stored(objects, MANIFEST) == b"ours"
+
+    def test_a_step_stopped_during_the_look_writes_nothing(self, store, objects):
+        """Asked once more directly before each upload."""
+        _write(store, b"earlier attempt's")
+        budget = budget_of()
+        with pytest.raises(Interrupted):
+            store.write_manifest(
+                MANIFEST, b"ours", budget=budget, still_ours=lambda: budget.stop(Interrupted("stop"))
+            )
+        assert _stored(objects, MANIFEST) == b"earlier attempt's"
+
     def test_a_stopped_step_writes_none(self, store, cloud):
         """It was told to stop, and may not be the step's owner any more."""
         budget = budget_of()
         budget.stop(Interrupted("stop"))
         with pytest.raises(Interrupted):
-            store.write_manifest(MANIFEST, b"ours", budget=budget)
+            store.write_manifest(MANIFEST, b"ours", budget=budget, still_ours=_ours)
         assert cloud.storage.calls["objects.insert"] == 0
 
 

@@ -12,6 +12,7 @@ from worker_chart_export.budget import StepBudget
 from worker_chart_export.errors import Interrupted, StepTimedOut
 
 STOPPED = Interrupted("told to")
+LOST = Interrupted("lease lost")
 
 
 @pytest.fixture
@@ -105,6 +106,109 @@ def test_callbacks_hear_of_a_stop_once(clock):
     budget.stop(STOPPED)
     budget.on_stop(heard.append)
     assert heard == [STOPPED, STOPPED]
+
+
+def test_a_callback_for_a_while_hears_of_stops_then_alone(clock):
+    """So that a long step doesn't gather one for each of its calls."""
+    budget, heard, longer = StepBudget(seconds=10, clock=clock), [], []
+    with budget.while_running(longer.append):
+        with budget.while_running(heard.append):
+            pass
+        assert budget._on_stop == [longer.append]
+        budget.stop(STOPPED)
+    assert (heard, longer) == ([], [STOPPED])
+
+
+def test_a_callback_for_a_while_hears_of_an_earlier_stop(clock):
+    """At once, so that what it would stop never starts to wait."""
+    budget, heard = StepBudget(seconds=10, clock=clock), []
+    budget.stop(STOPPED)
+    with budget.while_running(heard.append):
+        assert heard == [STOPPED]
+
+
+class TestGuard:
+    """Somebody else's reason why the work may not go on, such as a lost lease."""
+
+    @pytest.fixture
+    def guarded(self, clock):
+        """A budget whose lease is held for 5 seconds, by the clock."""
+        budget = StepBudget(seconds=10, clock=clock)
+        until = clock.monotonic() + 5
+
+        def check() -> None:
+            if clock.monotonic() >= until:
+                raise LOST
+
+        budget.guard(check)
+        return budget
+
+    @pytest.mark.parametrize("ask", [StepBudget.check, StepBudget.check_stopped, lambda b: b.sleep(0)])
+    def test_a_guard_is_asked_every_time(self, guarded, clock, ask):
+        """By whatever asks whether the work may go on."""
+        ask(guarded)
+        clock.advance(5)
+        for _ in range(2):
+            with pytest.raises(Interrupted, match=r"lease lost"):
+                ask(guarded)
+
+    @pytest.mark.parametrize("related", [lambda b: b.part(reserve_seconds=1), lambda b: b.at_least(60)])
+    def test_a_related_budget_has_its_guards(self, guarded, clock, related):
+        """A paid call of a part is guarded as well; what it finds stops the whole."""
+        budget = related(guarded)
+        budget.check()
+        clock.advance(5)
+        with pytest.raises(Interrupted, match=r"lease lost"):
+            budget.check()
+        assert (guarded.remaining_seconds(), budget.remaining_seconds()) == (0.0, 0.0)
+
+    def test_a_guard_added_later_counts_for_a_part(self, clock):
+        """The part asks the whole."""
+        whole = StepBudget(seconds=10, clock=clock)
+        part = whole.part(reserve_seconds=1)
+        whole.guard(lambda: (_ for _ in ()).throw(LOST))
+        with pytest.raises(Interrupted, match=r"lease lost"):
+            part.check()
+
+    def test_what_a_guard_raises_stops_the_step(self, guarded, clock):
+        """So that the other threads wake; the guard is not needed any more."""
+        heard = []
+        guarded.on_stop(heard.append)
+        clock.advance(5)
+        with pytest.raises(Interrupted):
+            guarded.check()
+        clock.advance(-5)
+        with pytest.raises(Interrupted, match=r"lease lost"):
+            guarded.check()
+        assert heard == [LOST]
+
+    def test_a_stop_comes_before_the_guards(self, guarded, clock):
+        """The first reason stays."""
+        clock.advance(5)
+        guarded.stop(STOPPED)
+        with pytest.raises(Interrupted, match=r"told to"):
+            guarded.check()
+
+
+class TestAtLeast:
+    """Time for what has to be tried in any case."""
+
+    @pytest.mark.parametrize(("used", "left"), [(0, 100), (95, 10), (200, 10)])
+    def test_it_ends_with_the_whole_but_not_too_soon(self, clock, used, left):
+        """Whichever is later."""
+        budget = StepBudget(seconds=100, clock=clock)
+        clock.advance(used)
+        assert budget.at_least(10).remaining_seconds() == pytest.approx(left)
+
+    def test_it_stops_with_the_whole(self, clock):
+        """And not with the whole's time."""
+        budget = StepBudget(seconds=1, clock=clock)
+        longer = budget.at_least(10)
+        clock.advance(2)
+        longer.check()
+        budget.stop(STOPPED)
+        with pytest.raises(Interrupted):
+            longer.check()
 
 
 def test_a_stop_wakes_every_sleeper():

@@ -230,11 +230,12 @@ class TestTime:
         asked.join()
         assert time.monotonic() - started < 10
 
-    def test_a_stop_during_an_answer_is_logged_as_that(self, log_lines):
-        """Not as a call that went well."""
+    @pytest.mark.parametrize(("length", "drip"), [(b"Content-Length: 100000\r\n", b"x"), (b"", b"")])
+    def test_a_stop_during_an_answer_is_logged_as_that(self, log_lines, length, drip):
+        """Not as a call that went well, nor as one that failed."""
         budget = budget_of(30)
-        head = b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n"
-        server = _raw_server(head, drip=b"x", on_request=lambda: budget.stop(Interrupted("stop")))
+        head = b"HTTP/1.1 200 OK\r\n%s\r\n" % length
+        server = _raw_server(head, drip=drip, on_request=lambda: budget.stop(Interrupted("stop")))
         with server as url, _provider(url) as provider, pytest.raises(Interrupted):
             provider.chart(chart_request(budget=budget))
         (line,) = log_lines()

@@ -7,8 +7,8 @@ import time
 
 import pytest
 
-from daemon.drain import Drain
-from tests.unit.doubles import budget_of
+from daemon.drain import Drain, DrainTimes
+from tests.unit.doubles import HandClock, budget_of
 from worker_chart_export.errors import Interrupted
 
 
@@ -99,3 +99,80 @@ def test_a_delivery_that_ends_by_an_error_is_over():
     with pytest.raises(RuntimeError, match=r"^x$"), drain.delivery():
         raise RuntimeError("x")
     assert drain.wait_until_idle(0)
+
+
+def test_a_step_without_a_delivery_is_waited_for_too():
+    """The rescue works some: their leases are to be given back as well."""
+    drain, budget = Drain(), budget_of()
+    with drain.running(budget):
+        assert not drain.wait_until_idle(0)
+    assert drain.wait_until_idle(0)
+
+
+def test_the_start_is_told_to_whoever_wants_to_know_once():
+    """Early or late."""
+    drain, told = Drain(), []
+    drain.on_start(lambda: told.append("early"))
+    assert told == []
+    drain.start()
+    drain.start()
+    assert told == ["early"]
+    drain.on_start(lambda: told.append("late"))
+    assert told == ["early", "late"]
+
+
+def test_the_drain_has_begun_when_they_are_told():
+    """A thread that is let go must not take new work."""
+    drain, seen = Drain(), []
+    drain.on_start(lambda: seen.append(drain.is_draining))
+    drain.start()
+    assert seen == [True]
+
+
+def test_a_mistake_of_one_does_not_keep_the_others_from_being_told(log_lines):
+    """Neither at the start nor at the stop."""
+    drain, told, budgets = Drain(), [], [budget_of(), budget_of()]
+
+    def mistake(*_):
+        raise RuntimeError("mistake")
+
+    drain.on_start(mistake)
+    drain.on_start(lambda: told.append("told"))
+    for budget in budgets:
+        budget.on_stop(mistake)
+    drain.start()
+    with drain.running(budgets[0]), drain.running(budgets[1]):
+        drain.stop_steps()
+    assert told == ["told"]
+    for budget in budgets:
+        with pytest.raises(Interrupted):
+            budget.check()
+    assert [line["event"] for line in log_lines()] == ["internal_error"] * 3
+
+
+def test_quiet_is_the_time_since_the_last_delivery_was_settled():
+    """From the beginning if there was none, and nothing while one is under way."""
+    clock = HandClock()
+    drain = Drain(clock.monotonic)
+    clock.advance(3)
+    assert drain.quiet_seconds() == 3
+    with drain.delivery():
+        with drain.delivery():
+            clock.advance(3)
+        clock.advance(3)
+        assert drain.quiet_seconds() == 0
+    assert drain.quiet_seconds() == 0
+    clock.advance(3)
+    assert drain.quiet_seconds() == 3
+
+
+@pytest.mark.parametrize(
+    ("seconds", "finish", "settle"),
+    [(1, 0.3, 0.8), (2, 0.6, 1.6), (5, 1.5, 4), (7.5, 2.25, 6), (25, 19.5, 23.5), (3600, 3594.5, 3598.5)],
+)
+def test_every_stage_of_a_drain_has_its_time(seconds, finish, settle):
+    """What it does not need for settling and releasing is for the steps."""
+    times = DrainTimes.of(start=100, seconds=seconds)
+    assert (times.finish, times.settle, times.end) == pytest.approx(
+        (100 + finish, 100 + settle, 100 + seconds)
+    )

@@ -14,15 +14,17 @@ from daemon.health import HealthServer
 
 @pytest.fixture
 def served():
-    """A server on a free port whose readiness the test sets."""
-    state = {"reason": None}
+    """A server on a free port whose answers the test sets."""
+    state = {"dead": None, "reason": None}
 
     def why_not_ready():
         if isinstance(state["reason"], Exception):
             raise state["reason"]
         return state["reason"]
 
-    server = HealthServer(host="127.0.0.1", port=0, why_not_ready=why_not_ready)
+    server = HealthServer(
+        host="127.0.0.1", port=0, why_dead=lambda: state["dead"], why_not_ready=why_not_ready
+    )
     server.start()
     yield server.port, state
     server.stop()
@@ -43,6 +45,15 @@ def test_a_daemon_that_runs_is_alive(served):
     port, state = served
     state["reason"] = "draining"
     assert _ask(port, "/livez") == (200, b'{"status": "ok"}')
+
+
+def test_a_daemon_that_is_dead_says_why(served):
+    """503 has it restarted; readiness is another question."""
+    port, state = served
+    state["dead"] = "loop main is silent"
+    status, content = _ask(port, "/livez")
+    assert (status, json.loads(content)) == (503, {"status": "not alive", "reason": "loop main is silent"})
+    assert _ask(port, "/readyz")[0] == 200
 
 
 @pytest.mark.parametrize(
@@ -100,12 +111,12 @@ def test_an_error_of_our_own_is_a_log_line(served, capfd, log_lines):
 def test_a_busy_port_is_an_error(served):
     """At once, so that the daemon can say which."""
     with pytest.raises(OSError, match=r"in use"):
-        HealthServer(host="127.0.0.1", port=served[0], why_not_ready=lambda: None)
+        HealthServer(host="127.0.0.1", port=served[0], why_dead=lambda: None, why_not_ready=lambda: None)
 
 
 def test_after_the_stop_nobody_listens():
     """The port is free again."""
-    server = HealthServer(host="127.0.0.1", port=0, why_not_ready=lambda: None)
+    server = HealthServer(host="127.0.0.1", port=0, why_dead=lambda: None, why_not_ready=lambda: None)
     server.start()
     server.stop()
     with pytest.raises(OSError, match=r"refused"):

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import pytest
 
 from tests.unit.doubles import NOON, HandClock, budget_of
 from worker_chart_export.budget import StepBudget
-from worker_chart_export.errors import Interrupted, StepTimedOut
+from worker_chart_export.errors import Interrupted, LeaseLost, OhlcvUnavailable, StepTimedOut
 from worker_chart_export.manifest import ManifestFailure, ManifestItem
-from worker_chart_export.side_by_side import make_side_by_side
+from worker_chart_export.side_by_side import ReadOnce, make_side_by_side
 
 
 def _item(template_id):
@@ -85,3 +86,83 @@ def test_what_stopped_the_step_first_stays():
         make_side_by_side(_item, ["a"], threads=1, budget=budget)
     with pytest.raises(Interrupted):
         budget.check_stopped()
+
+
+@pytest.mark.parametrize("heedless", [True, False])
+def test_a_stop_is_over_within_two_seconds_whatever_hangs(heedless):
+    """A lost lease must end the work by then."""
+    budget, hanging, release = budget_of(60), threading.Semaphore(0), threading.Event()
+
+    def hang(template_id):
+        hanging.release()
+        if not heedless:
+            budget.sleep(60)
+        release.wait(20)
+        return _item(template_id)
+
+    def stop():
+        for _ in range(2):
+            assert hanging.acquire(timeout=10)
+        stopped.append(time.monotonic())
+        budget.stop(LeaseLost("taken"))
+
+    stopped = []
+    stopper = threading.Thread(target=stop)
+    stopper.start()
+    with pytest.raises(LeaseLost):
+        make_side_by_side(hang, ["a", "b", "c"], threads=2, budget=budget)
+    assert time.monotonic() - stopped[0] < 2
+    release.set()
+    stopper.join()
+
+
+def test_a_guard_that_one_chart_asks_ends_the_others_too():
+    """A lease that is past its time, found by the one that was about to pay."""
+    parent, release = budget_of(60), threading.Event()
+    lost = threading.Event()
+
+    def guard():
+        if lost.is_set():
+            raise LeaseLost("past its time")
+
+    parent.guard(guard)
+    budget = parent.part(reserve_seconds=1)
+
+    def make(template_id):
+        if template_id == "hangs":
+            release.wait(20)
+        lost.set()
+        budget.check()
+        return _item(template_id)
+
+    started = time.monotonic()
+    with pytest.raises(LeaseLost):
+        make_side_by_side(make, ["hangs", "asks"], threads=2, budget=budget)
+    assert time.monotonic() - started < 2
+    release.set()
+    with pytest.raises(LeaseLost):
+        parent.check()
+
+
+class TestReadOnce:
+    """The step's candles."""
+
+    def test_what_was_read_is_given_again(self):
+        """Without reading."""
+        reads = []
+        candles = ReadOnce(lambda: reads.append(None) or b"[]")
+        assert [candles(), candles(), len(reads)] == [b"[]", b"[]", 1]
+
+    def test_so_is_the_error(self):
+        """Each chart is told the same."""
+        reads = []
+
+        def read():
+            reads.append(None)
+            raise OhlcvUnavailable("no candles")
+
+        candles = ReadOnce(read)
+        for _ in range(2):
+            with pytest.raises(OhlcvUnavailable, match="no candles"):
+                candles()
+        assert len(reads) == 1

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import queue
 import threading
-from concurrent.futures import Future
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from types import SimpleNamespace
 
 import pytest
 from google.api_core import exceptions as google_errors
 from google.cloud.pubsub_v1 import PublisherClient, SubscriberClient
+from google.cloud.pubsub_v1.types import FlowControl
 
 from daemon.settings import PubsubSettings, Settings
-from daemon.subscriber import Subscriber, why_stream_ended
+from daemon.subscriber import Stream, Subscriber, _GivingBack, open_stream, why_stream_ended
 from localcloud import Fault
 from tests.clouds import PROJECT, clients_find
 from worker_chart_export.errors import BackendRefused, BackendUnavailable
@@ -52,6 +55,17 @@ def subscriber(cloud, settings):
         made = Subscriber(settings)
     yield made
     made.close()
+
+
+def _more_messages_than_threads(**given):
+    return FlowControl(**{**given, "max_messages": 100})
+
+
+def _until(holds, seconds=10.0):
+    deadline = time.monotonic() + seconds
+    while not holds() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return holds()
 
 
 def test_a_subscription_that_is_there_passes_the_probe(publisher, subscriber):
@@ -161,6 +175,106 @@ def test_what_ended_a_stream(error, kind):
     else:
         future.set_exception(error)
     assert type(why_stream_ended(future)) is kind  # type: ignore[arg-type]
+
+
+def test_a_message_that_comes_while_the_stream_closes_is_given_back():
+    """The client would warn and keep it to its deadline."""
+    executor, given_back = ThreadPoolExecutor(1), []
+    scheduler = _GivingBack(executor)
+    message = SimpleNamespace(nack=lambda: given_back.append("nack"))
+    came = queue.SimpleQueue()
+    scheduler.schedule(came.put, message)
+    assert (came.get(timeout=10), given_back) == (message, [])
+    scheduler.shutdown(await_msg_callbacks=True)
+    scheduler.schedule(came.put, message)
+    assert (came.empty(), given_back) == (True, ["nack"])
+
+
+def test_messages_that_wait_for_a_thread_are_given_back_by_a_stream_that_closes(
+    publisher, cloud, settings, monkeypatch
+):
+    """The client's own queue holds more than there are threads where a server ignores flow control."""
+    monkeypatch.setattr("daemon.subscriber.FlowControl", _more_messages_than_threads)
+    came, release = queue.SimpleQueue(), threading.Event()
+
+    def callback(message):
+        came.put(message.data)
+        release.wait(10)
+        message.ack()
+
+    with clients_find(cloud.environment()):
+        stream = open_stream(settings, callback)
+        for number in range(6):
+            publisher.publish(TOPIC, b"%d" % number).result(10)
+        first = {came.get(timeout=10), came.get(timeout=10)}
+        leaser = stream._future._StreamingPullFuture__manager.leaser
+        assert _until(lambda: leaser.message_count == 6)
+        stream.cancel()
+        assert not stream.wait_until_over(0.3)
+        release.set()
+        assert stream.wait_until_over(10)
+        second = open_stream(settings, callback)
+        rest = {came.get(timeout=5) for _ in range(4)}  # far sooner than their deadline of 10 s
+        second.cancel()
+        assert second.wait_until_over(10)
+    assert first | rest == {b"%d" % number for number in range(6)}
+
+
+def test_a_stream_has_a_connection_of_its_own_and_closes_it_at_its_end(publisher, cloud, settings):
+    """A dead one is left behind with its stream."""
+    assert publisher
+    ended = threading.Event()
+    with clients_find(cloud.environment()):
+        one, other = (open_stream(settings, lambda message: message.ack()) for _ in range(2))
+    one.on_end(ended.set)
+    assert (one.is_open, one.is_over) == (True, False)
+    one.cancel()
+    assert not one.is_open
+    assert one.wait_until_over(10)
+    assert ended.wait(10)
+    assert (one._subscriber._client.closed, other._subscriber._client.closed) == (True, False)
+    assert (one.is_over, other.is_open) == (True, True)
+    other.cancel()
+    assert other.wait_until_over(10)
+
+
+@pytest.mark.usefixtures("cloud")
+def test_a_stream_that_can_t_be_opened_leaves_no_connection(cloud, settings, monkeypatch):
+    """It is tried again and again."""
+    closed = []
+    monkeypatch.setattr(Subscriber, "close", lambda self: closed.append(self._client.close()))
+    with clients_find(cloud.environment()), pytest.raises(BackendRefused):
+        open_stream(settings, lambda message: message.ack())
+    assert closed == [None]
+
+
+@pytest.mark.parametrize(
+    "error", [None, google_errors.NotFound("x"), RuntimeError("x"), TimeoutError("x")], ids=repr
+)
+def test_a_stream_is_over_however_it_ended(error):
+    """A drain that went well is exit code 0, also when the stream broke meanwhile."""
+    future: Future[None] = Future()
+    stream = Stream(SimpleNamespace(close=lambda: None), future)  # type: ignore[arg-type]
+    assert not stream.wait_until_over(0)
+    if error is None:
+        future.set_result(None)
+    else:
+        future.set_exception(error)
+    assert stream.wait_until_over(0)
+    assert (stream.is_open, stream.is_over) == (False, True)
+
+
+def test_the_connection_of_a_stream_that_does_not_end_is_cut_without_waiting():
+    """Closing it may hang like the rest."""
+    began, release = threading.Event(), threading.Event()
+
+    def close():
+        began.set()
+        release.wait(10)
+
+    Stream(SimpleNamespace(close=close), Future()).disconnect()  # type: ignore[arg-type]
+    assert began.wait(10)
+    release.set()
 
 
 def test_settings_of_the_subscription_alone_name_its_path():

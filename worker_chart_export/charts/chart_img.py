@@ -25,6 +25,8 @@ from worker_chart_export.errors import (
 )
 from worker_chart_export.logs import Event, log
 from worker_chart_export.retry import full_jitter_seconds
+from worker_chart_export.stoppable_httpx import make_stoppable
+from worker_chart_export.stoppable_sockets import stoppable_by
 
 if TYPE_CHECKING:
     from tenacity import RetryCallState
@@ -106,6 +108,7 @@ class ChartImgProvider:
             timeout=httpx.Timeout(READ_TIMEOUT_SECONDS, connect=CONNECT_TIMEOUT_SECONDS),
             limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
         )
+        make_stoppable(self._http)
 
     def close(self) -> None:
         """Close the connections."""
@@ -119,6 +122,7 @@ class ChartImgProvider:
             ChartTooLarge: It is larger than its readers accept.
             ChartApiLimitExceeded: The account is used up.
             StepTimedOut: The step's time is over.
+            WorkerError: What the step was stopped with, a call under way included.
         """
         attempts = Retrying(
             retry=retry_if_exception(lambda error: isinstance(error, _Unusable) and error.again),
@@ -158,13 +162,16 @@ class ChartImgProvider:
             connect=CONNECT_TIMEOUT_SECONDS,
         )
         try:
-            with self._http.stream(
-                "POST",
-                PATH,
-                json=dict(request.payload),
-                headers={"x-api-key": self._account.api_key},
-                timeout=timeout,
-            ) as response:
+            with (
+                stoppable_by(request.budget),
+                self._http.stream(
+                    "POST",
+                    PATH,
+                    json=dict(request.payload),
+                    headers={"x-api-key": self._account.api_key},
+                    timeout=timeout,
+                ) as response,
+            ):
                 return response.status_code, _read_body(response, request.budget)
         except httpx.RequestError as error:
             request.budget.check()
@@ -210,6 +217,7 @@ def _read_body(response: httpx.Response, budget: StepBudget) -> bytes:
         budget.check()
         if len(body) > MAX_BODY_BYTES:
             raise ChartTooLarge(f"Chart-IMG answered with more than {MAX_BODY_BYTES} bytes.")
+    budget.check_stopped()  # a body of no announced length just ends when its connection is shut down
     return bytes(body)
 
 

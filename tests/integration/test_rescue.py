@@ -1,0 +1,257 @@
+"""The rescue on real leases: what is found and worked without a message, what is left, what is deleted."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from google.cloud import firestore
+
+from localcloud import Fault
+from tests.workers import Workers
+from worker_chart_export.errors import BackendUnavailable
+from worker_chart_export.ledger.expired_leases import PAGE_SIZE
+
+CHART = "advanced-chart"
+embedded = pytest.mark.parametrize("scene", ["embedded"], indirect=True)
+
+
+@pytest.fixture
+def workers(scene):
+    """Makes workers."""
+    with Workers(scene) as made:
+        yield made
+
+
+def _abandoned(scene, workers, *, steps=1, **lease):
+    """A run whose steps' workers have ended."""
+    run_id, step_ids = scene.put_run(steps=steps, charts=1, status="RUNNING")
+    for step_id in step_ids:
+        workers.put_lease(run_id, step_id, **lease)
+    return run_id, step_ids
+
+
+def _statuses(scene, run_id):
+    steps = scene.run(run_id)["steps"]
+    return [steps[name]["status"] for name in sorted(steps) if steps[name]["stepType"] == "CHART_EXPORT"]
+
+
+class TestTakeOver:
+    """Steps whose lease is over."""
+
+    def test_abandoned_steps_are_worked_one_at_a_time(self, scene, workers, log_lines):
+        """Each as the next attempt of its step, under no message."""
+        run_id, step_ids = _abandoned(scene, workers, steps=3)
+        other_id, (other,) = _abandoned(scene, workers)
+        worker, running = workers.new(), []
+        scene.cloud.chart_img.faults.add(
+            Fault(method=CHART, before=lambda _request: running.append(worker.drain.steps_running))
+        )
+        worker.rescue.look()
+        assert (_statuses(scene, run_id), _statuses(scene, other_id)) == (["SUCCEEDED"] * 3, ["SUCCEEDED"])
+        assert running == [1] * 4
+        done = [line for line in log_lines() if line["event"] == "step_completed"]
+        assert sorted(line["stepId"] for line in done) == sorted([*step_ids, other])
+        assert {line["attempt"] for line in done} == {2}
+        assert not any("messageId" in line for line in done)
+        assert not any(workers.lease(run_id, step_id) for step_id in step_ids)
+
+    def test_one_that_was_given_back_is_worked_at_once(self, scene, workers):
+        """No clock skew is waited for: nobody holds it."""
+        run_id, _ = _abandoned(scene, workers, left_seconds=-1, token="", released=1)
+        workers.new(CLOCK_SKEW_SECONDS="300").rescue.look()
+        assert _statuses(scene, run_id) == ["SUCCEEDED"]
+
+    def test_one_that_may_still_be_held_by_a_slow_clock_is_left(self, scene, workers, log_lines):
+        """Until the clock skew has passed; it is looked at and not even tried."""
+        run_id, (step_id,) = _abandoned(scene, workers, left_seconds=-10)
+        lease = workers.lease(run_id, step_id)
+        workers.new(CLOCK_SKEW_SECONDS="300").rescue.look()
+        assert (_statuses(scene, run_id), workers.lease(run_id, step_id)) == (["RUNNING"], lease)
+        assert log_lines() == []
+
+    def test_one_whose_lease_lasts_is_left(self, scene, workers):
+        """Its worker is at it."""
+        run_id, (step_id,) = _abandoned(scene, workers, left_seconds=60)
+        lease = workers.lease(run_id, step_id)
+        workers.new().rescue.look()
+        assert (_statuses(scene, run_id), workers.lease(run_id, step_id)) == (["RUNNING"], lease)
+
+    def test_pages_of_leases_that_can_t_be_settled_are_passed(self, scene, workers):
+        """However many of them are older than the one that can."""
+        live_id, _ = scene.put_run(status="RUNNING")
+        batch = scene.documents.batch()
+        for number in range(PAGE_SIZE + 5):
+            name = f"live{number:03d}"
+            lease = workers.put_lease(live_id, "charts:1d:step000", left_seconds=-100)
+            batch.set(workers.lease_reference(live_id, name), lease.to_document())
+            step = {"stepType": "CHART_EXPORT", "status": "RUNNING"}
+            path = scene.documents.field_path("steps", name)
+            batch.update(scene.documents.document(f"flow_runs/{live_id}"), {path: step})
+        batch.commit()
+        run_id, _ = _abandoned(scene, workers, left_seconds=-1, token="", released=1)
+        workers.new(CLOCK_SKEW_SECONDS="300").rescue.look()
+        assert _statuses(scene, run_id) == ["SUCCEEDED"]
+        assert set(_statuses(scene, live_id)) == {"RUNNING"}
+
+    def test_it_has_room_beside_the_handlers(self, scene, workers):
+        """All of their calls at once leave connections for its own."""
+        run_id, _ = _abandoned(scene, workers)
+        ready_id, (ready,) = scene.put_run(charts=1)
+        worker = workers.new(WORKER_CONCURRENCY="1", REQUEST_CONCURRENCY="1", STEP_TIMEOUT_SECONDS="5")
+        scene.cloud.chart_img.faults.add(
+            Fault(method=CHART, times=1, before=lambda _request: worker.rescue.look())
+        )
+        assert worker.handle(ready_id, ready).reason == "succeeded"
+        assert _statuses(scene, run_id) == ["SUCCEEDED"]
+
+    def test_a_run_that_can_t_be_read_does_not_hold_the_others(self, scene, workers, log_lines):
+        """It is told, and its lease stays for when somebody has mended it."""
+        bad_id, (bad,) = _abandoned(scene, workers)
+        workers.set_step(bad_id, bad, status="??")
+        run_id, _ = _abandoned(scene, workers)
+        workers.new().rescue.look()
+        assert _statuses(scene, run_id) == ["SUCCEEDED"]
+        assert workers.lease(bad_id, bad) is not None
+        (line,) = [line for line in log_lines() if line["event"] == "lease_stranded"]
+        assert (line["runId"], line["stepId"]) == (bad_id, bad)
+
+    def test_a_crash_loop_is_ended(self, scene, workers):
+        """Also without any message."""
+        run_id, (step_id,) = _abandoned(scene, workers, attempt=5)
+        workers.new().rescue.look()
+        assert scene.step(run_id, step_id)["error"]["code"] == "CRASH_LOOP"
+        assert (workers.lease(run_id, step_id), scene.cloud.chart_img.requests) == (None, [])
+
+    def test_two_daemons_rescues_have_one_winner(self, scene, workers):
+        """Both find all; each step is worked once."""
+        run_id, step_ids = _abandoned(scene, workers, steps=6)
+        both, start = [workers.new(), workers.new()], threading.Barrier(2)
+
+        def look(worker):
+            start.wait(10)
+            worker.rescue.look()
+
+        with ThreadPoolExecutor(2) as threads:
+            list(threads.map(look, both))
+        assert _statuses(scene, run_id) == ["SUCCEEDED"] * 6
+        assert len(scene.cloud.chart_img.requests) == 6
+        blobs = scene.objects.list_blobs(scene.bucket, prefix=f"charts/{run_id}/")
+        assert len([blob for blob in blobs if blob.metageneration == 1]) == 2 * 6
+        assert not any(workers.lease(run_id, step_id) for step_id in step_ids)
+
+
+class TestClearing:
+    """Leases of nothing."""
+
+    @pytest.mark.parametrize("status", ["SUCCEEDED", "FAILED", "SKIPPED", "CANCELLED", "READY", "PENDING"])
+    def test_the_lease_of_a_step_that_does_not_run_is_deleted(self, scene, workers, status, log_lines):
+        """And the step is not touched."""
+        run_id, (step_id,) = _abandoned(scene, workers)
+        workers.set_step(run_id, step_id, status=status)
+        before = scene.run(run_id)
+        workers.new().rescue.look()
+        assert (workers.lease(run_id, step_id), scene.run(run_id)) == (None, before)
+        assert [line["event"] for line in log_lines()] == ["lease_deleted"]
+
+    def test_so_is_that_of_a_run_that_is_over(self, scene, workers):
+        """Whatever its step says."""
+        run_id, (step_id,) = _abandoned(scene, workers)
+        scene.documents.document(f"flow_runs/{run_id}").update({"status": "CANCELLED"})
+        workers.new().rescue.look()
+        assert (workers.lease(run_id, step_id), _statuses(scene, run_id)) == (None, ["RUNNING"])
+
+    @pytest.mark.parametrize("what", ["run", "step"])
+    def test_so_is_that_of_a_run_or_step_that_is_gone(self, scene, workers, what):
+        """Deleting a run leaves what is below it."""
+        run_id, (step_id,) = _abandoned(scene, workers)
+        reference = scene.documents.document(f"flow_runs/{run_id}")
+        if what == "run":
+            reference.delete()
+        else:
+            reference.update({scene.documents.field_path("steps", step_id): firestore.DELETE_FIELD})
+        workers.new().rescue.look()
+        assert workers.lease(run_id, step_id) is None
+
+    @embedded
+    def test_a_lease_that_is_taken_anew_just_then_is_not_deleted(self, scene, workers):
+        """The step was made READY again, and claimed between the look and the deletion."""
+        run_id, (step_id,) = _abandoned(scene, workers)
+        workers.set_step(run_id, step_id, status="READY")
+        anew = []
+
+        def claim(_request):
+            anew.append(workers.put_lease(run_id, step_id, left_seconds=60))
+
+        scene.cloud.firestore.faults.add(Fault(method="Commit", match=step_id, times=1, before=claim))
+        workers.new().rescue.look()
+        assert [workers.lease(run_id, step_id)] == anew
+
+    def test_documents_of_that_collection_elsewhere_are_passed_by(self, scene, workers):
+        """They are somebody else's."""
+        lease = workers.put_lease("nobody", "step")
+        workers.lease_reference("nobody", "step").delete()
+        elsewhere = scene.documents.document("others/x/chart_export_leases/step")
+        elsewhere.set(lease.to_document())
+        workers.new().rescue.look()
+        assert elsewhere.get().exists
+
+
+class TestWhenNot:
+    """Nothing is rescued by a worker that should not."""
+
+    def test_not_once_the_worker_drains(self, scene, workers):
+        """The step that is under way is the last."""
+        run_id, _ = _abandoned(scene, workers, steps=3)
+        worker = workers.new()
+        worker.rescue.start()  # looks in its own thread from now on, in a minute or so
+        scene.cloud.chart_img.faults.add(
+            Fault(method=CHART, times=1, before=lambda _request: worker.drain.start())
+        )
+        worker.rescue.look()
+        assert sorted(_statuses(scene, run_id)) == ["RUNNING", "RUNNING", "SUCCEEDED"]
+        worker.rescue.look()
+        assert sorted(_statuses(scene, run_id)) == ["RUNNING", "RUNNING", "SUCCEEDED"]
+
+    @embedded
+    def test_a_worker_that_drains_reads_and_deletes_nothing_more(self, scene, workers):
+        """It has better things to do with its last seconds."""
+        run_id, (step_id,) = _abandoned(scene, workers)
+        workers.set_step(run_id, step_id, status="SUCCEEDED")
+        worker = workers.new()
+        worker.rescue.start()
+        worker.drain.start()
+        reads = scene.cloud.firestore.calls["BatchGetDocuments"]
+        worker.rescue.look()
+        assert scene.cloud.firestore.calls["BatchGetDocuments"] == reads
+        assert workers.lease(run_id, step_id) is not None
+
+    def test_not_while_intake_is_paused(self, scene, workers):
+        """A backend is away."""
+        run_id, _ = _abandoned(scene, workers)
+        worker = workers.new()
+        for _ in range(5):
+            worker.intake.failed("storage")
+        worker.rescue.look()
+        assert _statuses(scene, run_id) == ["RUNNING"]
+
+    def test_a_backend_that_goes_away_ends_the_look(self, scene, workers):
+        """The step is given back for later."""
+        run_id, step_ids = _abandoned(scene, workers, steps=2)
+        scene.cloud.storage.faults.add(Fault(method="objects.insert", error=503))
+        with pytest.raises(BackendUnavailable, match="storage"):
+            workers.new(STEP_TIMEOUT_SECONDS="1").rescue.look()
+        assert sorted(workers.lease(run_id, step_id).released for step_id in step_ids) == [0, 1]
+        assert _statuses(scene, run_id) == ["RUNNING", "RUNNING"]
+
+    def test_a_stop_in_the_middle_gives_the_step_back(self, scene, workers):
+        """For the next worker's rescue."""
+        run_id, (step_id,) = _abandoned(scene, workers)
+        worker = workers.new()
+        scene.cloud.chart_img.faults.add(
+            Fault(method=CHART, times=1, before=lambda _request: worker.drain.stop_steps())
+        )
+        worker.rescue._look_safely()
+        assert workers.lease(run_id, step_id).is_released
+        assert _statuses(scene, run_id) == ["RUNNING"]

@@ -1,0 +1,449 @@
+"""A step that is stopped gets its threads back, whatever they wait for on the network."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import ipaddress
+import json
+import socket
+import ssl
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING
+
+import httpx
+import pytest
+import requests
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.x509.oid import NameOID
+
+from daemon.composition import storage_client
+from localcloud import Fault
+from tests.clouds import PROJECT, clients_find
+from tests.unit.doubles import BUCKET, NOON, budget_of, chart_request, png_bytes
+from worker_chart_export.artifacts import ArtifactStore, StepFolder
+from worker_chart_export.budget import StepBudget
+from worker_chart_export.charts.chart_img import Account, ChartImgProvider
+from worker_chart_export.clock import SystemClock
+from worker_chart_export.errors import Interrupted
+from worker_chart_export.stoppable_httpx import make_stoppable
+from worker_chart_export.stoppable_requests import StoppableAdapter
+from worker_chart_export.stoppable_sockets import stoppable_by
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+STOPPED = Interrupted("told to")
+#: By the contract; the calls' own timeouts are 5 s and more.
+AT_MOST_SECONDS = 2.0
+UNENDING = b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n["
+HALF_A_BODY = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n["
+TUNNEL = b"HTTP/1.1 200 Connection established\r\n\r\n"
+
+
+class StallingServer:
+    """Takes connections, plays a script on each, and then says nothing until it is released.
+
+    Args:
+        script: For each item something is received, then the item sent.
+        tls: Encrypts the connections, if given.
+    """
+
+    def __init__(self, script: tuple[bytes, ...], tls: ssl.SSLContext | None = None) -> None:
+        self._script, self._tls = script, tls
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._threads = [threading.Thread(target=self._accept)]
+        self._threads[0].start()
+        self._release = threading.Event()
+        self.stalled = threading.Semaphore(0)
+        self.connections = 0
+        self.farewell = b""
+
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        return f"http{'s' if self._tls else ''}://127.0.0.1:{self._listener.getsockname()[1]}"
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = self._listener.accept()
+                self.connections += 1
+                thread = threading.Thread(target=self._serve, args=(connection,))
+                self._threads.append(thread)
+                thread.start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        with contextlib.suppress(OSError), contextlib.ExitStack() as closing:
+            closing.enter_context(connection)
+            if self._tls:
+                connection = closing.enter_context(self._tls.wrap_socket(connection, server_side=True))
+            for answer in self._script:
+                connection.recv(65536)
+                connection.sendall(answer)
+            self.stalled.release()
+            self._release.wait()
+            connection.sendall(self.farewell)
+
+    def release(self, farewell: bytes = b"") -> None:
+        """Say `farewell` on every connection and close it."""
+        self.farewell = farewell
+        self._release.set()
+
+    def close(self) -> None:
+        """End all threads."""
+        self.release()
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        for thread in self._threads:
+            thread.join()
+
+
+@pytest.fixture
+def stalling():
+    """Starts stalling servers."""
+    with contextlib.ExitStack() as servers:
+
+        def start(*script: bytes, tls: ssl.SSLContext | None = None) -> StallingServer:
+            return servers.enter_context(contextlib.closing(StallingServer(script, tls)))
+
+        yield start
+
+
+@pytest.fixture(scope="module")
+def key():
+    """A private key."""
+    return rsa.generate_private_key(public_exponent=65537, key_size=2048)
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory, key):
+    """The file of a self-made certificate for 127.0.0.1, its key included."""
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    now = dt.datetime.now(dt.UTC)
+    made = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - dt.timedelta(days=1))
+        .not_valid_after(now + dt.timedelta(days=1))
+        .add_extension(
+            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False
+        )
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    path = tmp_path_factory.mktemp("tls") / "server.pem"
+    path.write_bytes(made.public_bytes(serialization.Encoding.PEM) + _pem(key))
+    return path
+
+
+def _pem(key) -> bytes:
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+
+
+@pytest.fixture
+def tls(certificate, monkeypatch):
+    """A server's side of TLS, whose certificate all clients trust."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
+    return context
+
+
+@pytest.fixture
+def ask():
+    """Each kind of call on the network, on a service at `url`: `ask(url, budget)`."""
+    with contextlib.ExitStack() as clients:
+
+        def provider(url: str) -> ChartImgProvider:
+            made = ChartImgProvider(
+                base_url=url,
+                account=Account(account_id="acc-1", api_key="k"),
+                max_png_bytes=262144,
+                connections=4,
+            )
+            return clients.enter_context(contextlib.closing(made))
+
+        def store(url: str) -> ArtifactStore:
+            with clients_find({"STORAGE_EMULATOR_HOST": url}):
+                client = clients.enter_context(contextlib.closing(storage_client(PROJECT, connections=4)))
+            return ArtifactStore(client=client, bucket=BUCKET)
+
+        def chart(url, budget):
+            return provider(url).chart(chart_request(budget=budget))
+
+        def upload(url, budget, content=b"png"):
+            return store(url).upload_png("charts/r/s/a.png", content, metadata={}, budget=budget)
+
+        def candles(url, budget):
+            return store(url).read_candles(f"gs://{BUCKET}/candles.json", budget=budget)
+
+        def manifest(url, budget):
+            return store(url).write_manifest("m.json", b"{}", budget=budget, still_ours=lambda: None)
+
+        def listing(url, budget):
+            return store(url).stored_pngs(StepFolder("r", "s"), started_at=NOON, budget=budget)
+
+        calls = {
+            "chart": chart,
+            "upload": upload,
+            "candles": candles,
+            "manifest": manifest,
+            "listing": listing,
+            "provider": provider,
+            "store": store,
+        }
+        yield calls
+
+
+def assert_comes_back(call: Callable[..., object], server: StallingServer, *args: object) -> None:
+    """Make `call` until the server stalls, stop the step, and see the thread come back with that alone."""
+    budget, moments = budget_of(300), []
+
+    def stop() -> None:
+        if server.stalled.acquire(timeout=20):
+            moments.append(time.monotonic())
+            budget.stop(STOPPED)
+
+    stopping = threading.Thread(target=stop)
+    stopping.start()
+    with pytest.raises(Interrupted, match=r"told to"):
+        call(args[0] if args else server.url, budget, *args[1:])
+    came_back = time.monotonic()
+    stopping.join()
+    assert came_back - moments[0] < AT_MOST_SECONDS
+    assert server.connections == 1
+
+
+# Google's client leaves the connection of a download that failed to the garbage collector.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+class TestStop:
+    """The thread is back within two seconds, with the stop and no failure of the request."""
+
+    @pytest.mark.parametrize("kind", ["chart", "upload", "candles", "manifest", "listing"])
+    def test_while_no_answer_comes(self, ask, stalling, kind):
+        """The usual thing to wait for."""
+        assert_comes_back(ask[kind], stalling(b""))
+
+    @pytest.mark.parametrize("kind", ["chart", "upload", "candles"])
+    @pytest.mark.parametrize("head", [UNENDING, HALF_A_BODY], ids=["unending", "half"])
+    def test_in_the_middle_of_an_answer(self, ask, stalling, kind, head):
+        """A body without announced length is not taken for a whole one."""
+        assert_comes_back(ask[kind], stalling(head))
+
+    @pytest.mark.parametrize("kind", ["chart", "candles"])
+    def test_on_a_connection_of_an_earlier_call(self, ask, stalling, kind):
+        """Which was answered, and whose socket is held anew."""
+        body = png_bytes()
+        server = stalling(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body), b"")
+        provider, store = ask["provider"](server.url), ask["store"](server.url)
+
+        def call(_url: str, budget: StepBudget) -> object:
+            if kind == "chart":
+                return provider.chart(chart_request(budget=budget))
+            return store.read_candles(f"gs://{BUCKET}/x.json", budget=budget)
+
+        call(server.url, budget_of())
+        assert_comes_back(call, server)
+
+    @pytest.mark.parametrize("kind", ["chart", "upload", "candles"])
+    def test_below_tls(self, ask, stalling, tls, kind):
+        """The shutdown is one of the socket, which TLS can't keep waiting."""
+        assert_comes_back(ask[kind], stalling(b"", tls=tls))
+
+    @pytest.mark.parametrize("kind", ["chart", "upload"])
+    def test_during_a_handshake(self, ask, stalling, kind):
+        """Before there is a TLS connection."""
+        server = stalling(b"")
+        assert_comes_back(ask[kind], server, server.url.replace("http:", "https:"))
+
+    @pytest.mark.parametrize("kind", ["chart", "upload"])
+    @pytest.mark.parametrize("script", [(b"",), (TUNNEL, b"")], ids=["connect", "handshake"])
+    def test_behind_a_proxy(self, ask, stalling, kind, script, monkeypatch):
+        """One that doesn't answer, and one behind which nobody answers."""
+        server = stalling(*script)
+        monkeypatch.setenv("HTTPS_PROXY", server.url)
+        assert_comes_back(ask[kind], server, "https://charts.invalid")
+
+    def test_while_nobody_reads(self, ask, stalling):
+        """An upload larger than all buffers on its way."""
+        server = stalling()
+        assert_comes_back(ask["upload"], server, server.url, b"x" * 32 * 1024 * 1024)
+
+    def test_while_waiting_for_an_access_token(self, stalling, key, tmp_path, monkeypatch):
+        """Whose endpoint is yet another server."""
+        server = stalling(b"")
+        account = {
+            "type": "service_account",
+            "client_email": "worker@demo.invalid",
+            "token_uri": server.url,
+            "private_key": _pem(key).decode(),
+        }
+        (tmp_path / "account.json").write_text(json.dumps(account))
+        monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "account.json"))
+        with contextlib.closing(storage_client(PROJECT, connections=1)) as client:
+            store = ArtifactStore(client=client, bucket=BUCKET)
+            assert_comes_back(
+                lambda _url, budget: store.upload_png("a.png", b"png", metadata={}, budget=budget), server
+            )
+
+    @pytest.mark.parametrize("library", ["httpx", "requests"])
+    def test_before_the_call_waits(self, stalling, library):
+        """A socket held after the stop is shut down at once."""
+        budget, server = budget_of(), stalling(b"")
+        budget.stop(STOPPED)
+        trouble = (httpx.NetworkError, httpx.RemoteProtocolError, requests.ConnectionError)
+        with _client(library) as client, stoppable_by(budget), pytest.raises(trouble):
+            client.get(server.url)
+
+    def test_between_two_attempts(self, ask, cloud, monkeypatch):
+        """The pause is no sleep of the client's own."""
+        monkeypatch.setattr("worker_chart_export.storage_calls.LEAST_DELAY_SECONDS", 60.0)
+        cloud.storage.faults.add(Fault(method="objects.insert", error=503))
+        asleep, moments = threading.Event(), []
+
+        class Announcing(StepBudget):
+            def sleep(self, seconds: float) -> None:
+                asleep.set()
+                super().sleep(seconds)
+
+        def stop() -> None:
+            if asleep.wait(20):
+                moments.append(time.monotonic())
+                budget.stop(STOPPED)
+
+        budget = Announcing(seconds=300, clock=SystemClock())
+        stopping = threading.Thread(target=stop)
+        stopping.start()
+        with pytest.raises(Interrupted):
+            ask["upload"](cloud.storage.url, budget)
+        came_back = time.monotonic()
+        stopping.join()
+        assert came_back - moments[0] < AT_MOST_SECONDS
+
+
+class TestOthers:
+    """What is not stopped is not disturbed."""
+
+    def test_another_step_s_call_goes_on(self, ask, stalling):
+        """On a connection of the same client."""
+        server, got = stalling(b""), []
+        provider = ask["provider"](server.url)
+        first, second = budget_of(60), budget_of(60)
+
+        def chart(budget) -> None:
+            try:
+                got.append(provider.chart(chart_request(budget=budget)).png)
+            except Interrupted as error:
+                got.append(error)
+
+        threads = [threading.Thread(target=chart, args=(budget,)) for budget in (first, second)]
+        for thread in threads:
+            thread.start()
+        for _ in threads:
+            assert server.stalled.acquire(timeout=20)
+        first.stop(STOPPED)
+        threads[0].join(20)
+        server.release(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + png_bytes())
+        threads[1].join(20)
+        assert got == [STOPPED, png_bytes()]
+
+    def test_a_connection_serves_one_call_after_the_other(self, ask):
+        """Also after a step that used it was stopped."""
+        with _counting_server() as (url, ports):
+            provider, store = ask["provider"](url), ask["store"](url)
+            for call in (
+                lambda budget: provider.chart(chart_request(budget=budget)).png,
+                lambda budget: store.read_candles(f"gs://{BUCKET}/x.json", budget=budget),
+            ):
+                ports.clear()
+                for _ in range(3):
+                    budget = budget_of()
+                    assert call(budget) == png_bytes()
+                    budget.stop(STOPPED)
+                assert (len(ports), len(set(ports))) == (3, 1)
+
+    @pytest.mark.parametrize("library", ["httpx", "requests"])
+    def test_a_connection_given_back_is_no_longer_the_call_s(self, library):
+        """The next call may have it already when the step of the last one is stopped."""
+        with _counting_server() as (url, ports), _client(library) as client:
+            budget = budget_of()
+            with stoppable_by(budget):
+                client.get(url)
+                budget.stop(STOPPED)
+            client.get(url)
+        assert (len(ports), len(set(ports))) == (2, 1)
+
+    @pytest.mark.parametrize("kind", ["chart", "candles"])
+    def test_tls_works_as_ever(self, ask, tls, kind):
+        """With the certificate checked, over one connection."""
+        with _counting_server(tls) as (url, _):
+            assert ask[kind](url, budget_of())
+
+    def test_a_server_nobody_vouches_for_is_refused(self, ask, tls, monkeypatch):
+        """The connections are still checked."""
+        monkeypatch.delenv("SSL_CERT_FILE")
+        monkeypatch.setattr("worker_chart_export.charts.chart_img.MAX_ATTEMPTS", 1)
+        with _counting_server(tls) as (url, ports), pytest.raises(Exception, match=r"ConnectError"):
+            ask["chart"](url, budget_of())
+        assert ports == []
+
+
+@contextlib.contextmanager
+def _client(library: str):
+    """A plain client whose calls can be stopped."""
+    if library == "httpx":
+        with httpx.Client() as client:
+            make_stoppable(client)
+            yield client
+    else:
+        with requests.Session() as session:
+            session.mount("http://", StoppableAdapter())
+            yield session
+
+
+@contextlib.contextmanager
+def _counting_server(tls: ssl.SSLContext | None = None):
+    """Answers everything with a PNG; gives its URL, and the client's port of each request it was sent."""
+    ports: list[int] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self):
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.do_GET()
+
+        def do_GET(self):
+            ports.append(self.client_address[1])
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(png_bytes())))
+            self.end_headers()
+            self.wfile.write(png_bytes())
+
+        def log_message(self, *_args):
+            """Silent."""
+
+    class Server(ThreadingHTTPServer):
+        daemon_threads = True
+
+        def handle_error(self, *_args):
+            """A client that refuses the certificate."""
+
+    server = Server(("127.0.0.1", 0), Handler)
+    if tls:
+        server.socket = tls.wrap_socket(server.socket, server_side=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+    thread.start()
+    try:
+        yield f"http{'s' if tls else ''}://127.0.0.1:{server.server_address[1]}", ports
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()

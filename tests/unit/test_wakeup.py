@@ -1,0 +1,97 @@
+"""How the main thread waits."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+
+import pytest
+
+from daemon.wakeup import StopRequested, Wakeup
+
+
+def test_what_holds_already_is_not_waited_for():
+    """At once, even without any time."""
+    assert Wakeup().wait_until(lambda: True, 0)
+
+
+def test_a_wait_has_an_end():
+    """And says that it was in vain."""
+    started = time.monotonic()
+    assert not Wakeup().wait_until(lambda: False, 0.05)
+    assert 0.05 <= time.monotonic() - started < 5
+
+
+def test_a_ring_makes_it_look_again_at_once():
+    """Not only at the next tick."""
+    wakeup, happened = Wakeup(), threading.Event()
+    looked = threading.Event()
+
+    def holds():
+        looked.set()
+        return happened.is_set()
+
+    def change():
+        looked.wait(5)
+        happened.set()
+        wakeup.ring()
+
+    thread = threading.Thread(target=change)
+    thread.start()
+    started = time.monotonic()
+    assert wakeup.wait_until(holds, 60)
+    assert time.monotonic() - started < 0.9
+    thread.join()
+
+
+def test_a_change_between_the_look_and_the_wait_is_not_missed():
+    """The ring that comes with it is kept."""
+    wakeup, looks = Wakeup(), []
+
+    def holds():
+        looks.append(None)
+        if len(looks) == 1:
+            wakeup.ring()
+        return len(looks) == 2
+
+    started = time.monotonic()
+    assert wakeup.wait_until(holds, 60)
+    assert time.monotonic() - started < 0.9
+
+
+def test_a_request_to_stop_ends_every_wait_at_once():
+    """The one under way and all that follow, also where there is nothing to wait for."""
+    wakeup = Wakeup()
+    thread = threading.Timer(0.05, wakeup.request_stop, ("signal SIGTERM",))
+    thread.start()
+    started = time.monotonic()
+    with pytest.raises(StopRequested, match=r"^signal SIGTERM$"):
+        wakeup.wait_until(lambda: False, 60)
+    assert time.monotonic() - started < 0.9
+    with pytest.raises(StopRequested):
+        wakeup.wait_until(lambda: True, 60)
+    with pytest.raises(StopRequested):
+        wakeup.sleep(0)
+    thread.join()
+
+
+def test_the_first_request_counts():
+    """The drain's time starts with it."""
+    wakeup, before = Wakeup(), time.monotonic()
+    wakeup.request_stop("first")
+    after = time.monotonic()
+    wakeup.request_stop("second")
+    with pytest.raises(StopRequested) as caught:
+        wakeup.sleep(60)
+    assert caught.value.reason == "first"
+    assert before <= caught.value.at <= after
+
+
+def test_it_ticks_while_it_waits():
+    """At least once a second, and at each look."""
+    ticks = []
+    wakeup = Wakeup(on_tick=lambda: ticks.append(time.monotonic()))
+    wakeup.sleep(1.5)
+    assert len(ticks) >= 3
+    assert max(later - earlier for earlier, later in itertools.pairwise(ticks)) < 1.4

@@ -1,0 +1,169 @@
+"""One chart of a step: template -> request -> provider -> checked PNG -> stored object -> manifest item.
+
+A chart that an earlier attempt of the step has stored is not made again: it was paid for.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from worker_chart_export.artifacts import StepFolder
+from worker_chart_export.charts.base import ChartRequest
+from worker_chart_export.charts.png import check_png
+from worker_chart_export.errors import (
+    BackendUnavailable,
+    ChartApiFailed,
+    ObjectRefused,
+    StepTimedOut,
+    WorkerError,
+)
+from worker_chart_export.logs import Event, log
+from worker_chart_export.manifest import ManifestItem
+from worker_chart_export.retry import full_jitter_seconds
+from worker_chart_export.side_by_side import ReadOnce
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from worker_chart_export.artifacts import ArtifactStore, StoredPng
+    from worker_chart_export.budget import StepBudget
+    from worker_chart_export.charts.base import ChartImage, ChartProvider
+    from worker_chart_export.export_order import ExportOrder
+    from worker_chart_export.ledger.step_ledger import Claim
+    from worker_chart_export.templates import ChartTemplate, TemplateStore
+
+
+class ChartMaker:
+    """Makes the charts of steps. Shared by all threads.
+
+    Args:
+        templates: Where templates come from.
+        provider: Makes pictures.
+        artifacts: Stores them.
+        timezone: Of the charts' time axes.
+        max_png_bytes: Larger pictures are refused.
+    """
+
+    def __init__(
+        self,
+        *,
+        templates: TemplateStore,
+        provider: ChartProvider,
+        artifacts: ArtifactStore,
+        timezone: str,
+        max_png_bytes: int,
+    ) -> None:
+        self._templates = templates
+        self._provider = provider
+        self._artifacts = artifacts
+        self._timezone = timezone
+        self._max_png_bytes = max_png_bytes
+
+    def of_step(self, claim: Claim, order: ExportOrder, budget: StepBudget) -> Callable[[str], ManifestItem]:
+        """What makes the chart of one template of this step, and raises what `ChartProvider.chart` does.
+
+        Raises:
+            BackendUnavailable: Cloud Storage stays away.
+        """
+        candles = ReadOnce(partial(self._artifacts.read_candles, order.ohlcv_uri, budget=budget))
+        return partial(self._chart, claim, order, self._stored(claim, budget), candles, budget)
+
+    def _stored(self, claim: Claim, budget: StepBudget) -> Mapping[str, StoredPng]:
+        """What earlier attempts have stored; a first attempt has none before it."""
+        if claim.attempt == 1:
+            return {}
+        folder = StepFolder(claim.run.run_id, claim.step.step_id)
+        try:
+            return self._artifacts.stored_pngs(folder, started_at=claim.started_at, budget=budget)
+        except ObjectRefused as error:  # may write, but not list: then charts are made again
+            log.warning(Event.BACKEND_REFUSED, error.message, backend="storage", **error.details)
+            return {}
+
+    def _chart(
+        self,
+        claim: Claim,
+        order: ExportOrder,
+        stored: Mapping[str, StoredPng],
+        candles: ReadOnce,
+        budget: StepBudget,
+        template_id: str,
+    ) -> ManifestItem:
+        budget.check()
+        template = self._template(template_id, budget)
+        name = StepFolder(claim.run.run_id, claim.step.step_id).png_name(
+            started_at=claim.started_at,
+            symbol=order.symbol,
+            timeframe=order.timeframe,
+            template_id=template_id,
+        )
+        item = partial(
+            ManifestItem, template_id=template_id, kind=template.kind, generated_at=claim.started_at
+        )
+        if name in stored:
+            return item(png_uri=stored[name].uri, meta=_reused(template_id, stored[name]))
+        request = ChartRequest(
+            template_id=template_id,
+            symbol=order.symbol,
+            timeframe=order.timeframe,
+            payload=template.payload(order, timezone=self._timezone),
+            read_candles=candles,
+            budget=budget,
+        )
+        image = self._ask_provider(request)
+        check_png(image.png, width=request.width, height=request.height, max_bytes=self._max_png_bytes)
+        uri = self._store(claim, name, template_id, image, budget)
+        return item(png_uri=uri, meta={**image.meta, "provider": image.provider})
+
+    def _template(self, template_id: str, budget: StepBudget) -> ChartTemplate:
+        """The template; while Firestore is away it is asked for again, until the step's time is over."""
+        while True:
+            try:
+                return self._templates.get(template_id)
+            except BackendUnavailable as error:
+                log.warning(Event.BACKEND_UNAVAILABLE, str(error), backend=error.backend)
+                try:
+                    budget.sleep(full_jitter_seconds(least=0.5, most=5.0))
+                except StepTimedOut:
+                    raise error from None
+
+    def _ask_provider(self, request: ChartRequest) -> ChartImage:
+        """The provider's chart; an error that nobody foresaw fails this request and not the whole step."""
+        try:
+            return self._provider.chart(request)
+        except WorkerError:
+            raise
+        except Exception as error:
+            log.error(Event.INTERNAL_ERROR, f"The chart provider failed: {error!r:.300}", exc_info=error)
+            kind = type(error).__name__
+            raise ChartApiFailed(f"The chart could not be had: unexpected {kind}.") from error
+
+    def _store(self, claim: Claim, name: str, template_id: str, image: ChartImage, budget: StepBudget) -> str:
+        metadata = {
+            "runId": claim.run.run_id,
+            "stepId": claim.step.step_id,
+            "chartTemplateId": template_id,
+            "provider": image.provider,
+        }
+        uri = self._artifacts.upload_png(name, image.png, metadata=metadata, budget=budget)
+        log.info(
+            Event.CHART_STORED,
+            f"Stored {uri}",
+            chartTemplateId=template_id,
+            provider=image.provider,
+            sizeBytes=len(image.png),
+        )
+        return uri
+
+
+def _reused(template_id: str, png: StoredPng) -> dict[str, str]:
+    """The manifest's `meta` of a chart that an earlier attempt has stored."""
+    provider = png.metadata.get("provider", "chart-img")  # the only one there was before this was noted
+    log.info(
+        Event.CHART_REUSED,
+        f"Reused {png.uri}",
+        chartTemplateId=template_id,
+        provider=provider,
+        sizeBytes=png.size,
+    )
+    return {"provider": provider}

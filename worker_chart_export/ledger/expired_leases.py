@@ -1,0 +1,89 @@
+"""Leases that are over: found over all runs for the rescue, and cleared away where there is none to do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from google.api_core import exceptions as google_errors
+from google.cloud.firestore_v1.base_query import FieldFilter
+
+from worker_chart_export.errors import IndexMissing
+from worker_chart_export.ledger.lease import LEASES
+from worker_chart_export.ledger.run_snapshot import lease_reference
+from worker_chart_export.ledger.step_patches import FLOW_RUNS
+from worker_chart_export.retry import COMMIT_TIMEOUT_SECONDS, READ_RETRY, READ_TIMEOUT_SECONDS, backend_errors
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from datetime import datetime
+
+    from worker_chart_export.ledger.lease import StoredLease
+
+PAGE_SIZE = 50
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExpiredLease:
+    """Where a lease is that looked over by this machine's clock; whether it is, the server's time decides."""
+
+    run_id: str
+    step_id: str
+
+
+def expired_leases(
+    client: Any, *, before: datetime, page_size: int = PAGE_SIZE
+) -> Iterator[list[ExpiredLease]]:
+    """Pages of leases that ended before this time, oldest first.
+
+    Raises:
+        IndexMissing: See there.
+        BackendUnavailable: Firestore is away.
+        BackendRefused: Firestore refuses.
+    """
+    query = (
+        client.collection_group(LEASES)
+        .where(filter=FieldFilter("expiresAt", "<", before))
+        .order_by("expiresAt")
+        .limit(page_size)
+    )
+    page = _page(query)
+    while page:
+        yield [lease for snapshot in page if (lease := _expired(snapshot)) is not None]
+        if len(page) < page_size:
+            return
+        page = _page(query.start_after(page[-1]))
+
+
+def _page(query: Any) -> list[Any]:
+    with backend_errors("firestore"):
+        try:
+            return list(query.stream(retry=READ_RETRY, timeout=READ_TIMEOUT_SECONDS))
+        except google_errors.FailedPrecondition as error:
+            raise IndexMissing(str(error.message)) from error
+
+
+def _expired(snapshot: Any) -> ExpiredLease | None:
+    """None for a document of that collection name somewhere else."""
+    match snapshot.reference.path.split("/"):
+        case [folder, run_id, _, step_id] if folder == FLOW_RUNS:
+            return ExpiredLease(run_id=run_id, step_id=step_id)
+    return None
+
+
+def delete_lease(client: Any, run_id: str, step_id: str, stored: StoredLease) -> bool:
+    """Delete a lease if it is still the one that was read; whether it was.
+
+    Raises:
+        BackendUnavailable: Firestore is away.
+        BackendRefused: Firestore refuses.
+    """
+    option = client.write_option(last_update_time=stored.update_time)
+    with backend_errors("firestore"):
+        try:
+            lease_reference(client, run_id, step_id).delete(
+                option=option, retry=None, timeout=COMMIT_TIMEOUT_SECONDS
+            )
+        except (google_errors.FailedPrecondition, google_errors.NotFound):
+            return False
+    return True

@@ -1,0 +1,300 @@
+"""Group commit: all that this process wants of one run shares one read and one commit.
+
+Callers queue what they want; one of them at a time takes a turn for all. A turn reads (or relies on what our
+own last commit left), plans, and commits once; then every caller has its own verdict, and those who lost a
+race stay for the next turn, which anybody may take.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+from worker_chart_export.errors import BackendRefused, BackendUnavailable, WorkerError
+from worker_chart_export.ledger.commit_pace import CommitPace, within
+from worker_chart_export.ledger.commit_plan import CommitPlan, plan_commit
+from worker_chart_export.ledger.commit_request import CommitRequest, Settled
+from worker_chart_export.ledger.intents import FinalizeIntent, ReleaseIntent
+from worker_chart_export.ledger.run_commit import LostRace, OutcomeUnknown, Unacceptable, commit
+from worker_chart_export.ledger.run_snapshot import RunSnapshot, read_run_with_leases
+from worker_chart_export.logs import Event, log
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from worker_chart_export.clock import Clock
+    from worker_chart_export.ledger.held_lease import HeldLease
+    from worker_chart_export.ledger.intents import Intent
+
+MOST_STEPS_A_COMMIT = 200
+#: A caller looks this often whether its patience has ended.
+LOOK_SECONDS = 0.5
+GIVE_UP_AFTER_SECONDS = 30.0
+#: How long the release of a claim is tried whose caller waits no more.
+ORPHAN_SECONDS = 5.0
+
+
+class GroupCommits:
+    """The group commits of this process, one for each run that somebody is at.
+
+    Args:
+        client: A Firestore client.
+        clock: Its monotonic clock is used.
+    """
+
+    def __init__(self, *, client: Any, clock: Clock) -> None:
+        self._client = client
+        self._clock = clock
+        self._lock = threading.Lock()
+        # Whoever works on a run keeps its entry alive, and with it what is known of the run.
+        self._runs: weakref.WeakValueDictionary[str, RunCommits] = weakref.WeakValueDictionary()
+
+    def of(self, run_id: str) -> RunCommits:
+        """The group commit of a run."""
+        with self._lock:
+            commits = self._runs.get(run_id)
+            if commits is None:
+                commits = self._runs[run_id] = RunCommits(
+                    client=self._client, clock=self._clock, run_id=run_id
+                )
+            return commits
+
+
+class RunCommits:
+    """All commits of this process on one run. Shared by all threads.
+
+    Args:
+        client: A Firestore client.
+        clock: Its monotonic clock is used.
+        run_id: The run.
+    """
+
+    def __init__(self, *, client: Any, clock: Clock, run_id: str) -> None:
+        self._client = client
+        self._clock = clock
+        self._run_id = run_id
+        self._changed = threading.Condition()
+        self._busy = False
+        self._waiting: list[CommitRequest] = []
+        # What our own last commit left, while nobody else is known to have written since.
+        self._known: RunSnapshot | None = None
+        self._pace = CommitPace(clock)
+        # Others write the run as often as we do: then reading first is cheaper than losing a race each time.
+        self._is_shared = False
+        self._last_written: Any = None
+
+    def submit(
+        self,
+        intent: Intent,
+        *,
+        snapshot: RunSnapshot | None = None,
+        held: HeldLease | None = None,
+        patience_seconds: Callable[[], float] | None = None,
+    ) -> Settled:
+        """Have it decided and committed.
+
+        Args:
+            intent: What is wanted.
+            snapshot: A read that is good enough to begin with; without one the run is read.
+            held: The lease it goes by.
+            patience_seconds: How much longer it is worth waiting, asked again and again; None = 30 s.
+
+        Raises:
+            RunInvalid: The run can't be read as one.
+            BackendUnavailable: Firestore was away, or the race could not be won, for too long. A claim that
+                is won after all is given back.
+            BackendRefused: Firestore refuses.
+        """
+        request = CommitRequest(intent=intent, snapshot=snapshot, held=held)
+        patience = patience_seconds or within(GIVE_UP_AFTER_SECONDS, self._clock)
+        with self._changed:
+            self._waiting.append(request)
+        while self._await_turn(request, patience):
+            self._give_back(self._turn())
+        if request.error is not None:
+            raise request.error
+        if request.settled is None:
+            raise AssertionError("unreachable: a request that waits no more is done or was given up")
+        return request.settled
+
+    def _await_turn(self, request: CommitRequest, patience_seconds: Callable[[], float]) -> bool:
+        """True when it is on the caller to take a turn; False when its request is done."""
+        with self._changed:
+            while not request.is_done:
+                left = patience_seconds()
+                was_tried = self._busy or request.trouble is not None
+                if left <= 0 and was_tried and not request.owes_look:
+                    self._give_up(request)
+                elif self._busy:
+                    self._changed.wait(min(max(left, 0.0), LOOK_SECONDS) or LOOK_SECONDS)
+                else:
+                    self._busy = True
+                    return True
+            return False
+
+    def _give_up(self, request: CommitRequest) -> None:
+        request.was_given_up = True
+        request.error = request.trouble or BackendUnavailable("firestore", "the run is contended")
+        if not request.in_flight:
+            self._waiting.remove(request)
+
+    def _turn(self) -> list[CommitRequest]:
+        """One read (when needed), one plan, one commit, for everybody who waits; returns the orphans."""
+        batch: list[CommitRequest] = []
+        try:
+            self._pause()
+            batch = self._take()
+            for request in batch:
+                request.owes_look = False
+            with ExitStack() as leases:
+                for held in {request.held for request in batch if request.held is not None}:
+                    leases.enter_context(held.lock)
+                self._attempt(batch)
+        except BackendUnavailable as error:
+            self._try_again(batch, error)
+        except WorkerError as error:
+            self._end(batch, error)
+        except BaseException as error:
+            self._end(batch, BackendRefused("firestore", f"unexpected {error!r:.200}"))
+            raise
+        finally:
+            self._finish(batch)
+        return [request for request in batch if request.is_orphan]
+
+    def _pause(self) -> None:
+        """Others join meanwhile."""
+        seconds = self._pace.pause_seconds()
+        if seconds > 0:
+            threading.Event().wait(seconds)
+
+    def _take(self) -> list[CommitRequest]:
+        """Those whose turn it is: finalizes first; one that has to go alone goes alone."""
+        with self._changed:
+            ordered = sorted(self._waiting, key=lambda request: request.intent.rank)
+            alone = [request for request in ordered if request.goes_alone]
+            batch = alone[:1] or ordered[:MOST_STEPS_A_COMMIT]
+            for request in batch:
+                request.in_flight = True
+            return batch
+
+    def _finish(self, batch: Sequence[CommitRequest]) -> None:
+        with self._changed:
+            for request in batch:
+                request.in_flight = False
+            self._waiting = [request for request in self._waiting if not request.is_done]
+            self._busy = False
+            self._changed.notify_all()
+
+    def _attempt(self, batch: list[CommitRequest]) -> None:
+        snapshot, is_fresh = self._best_known(batch), False
+        plan = None if snapshot is None else self._plan(batch, snapshot, is_fresh=False)
+        if snapshot is None or plan is None or plan.unread:
+            snapshot, is_fresh = self._read(batch), True
+            plan = self._plan(batch, snapshot, is_fresh=True)
+        for place, result in plan.settled.items():
+            request = batch[place]
+            lease, _ = request.known_lease(snapshot, is_fresh=is_fresh)
+            request.settled = Settled(result=result, lease=lease, snapshot=request.newest(snapshot))
+        for place, error in plan.failed.items():
+            batch[place].error = error
+        if plan.writing:
+            self._commit(batch, plan, snapshot)
+        self._pace.went_well()
+
+    def _best_known(self, batch: Sequence[CommitRequest]) -> RunSnapshot | None:
+        """The newest of what our last commit left and what the callers read, unless it proved wrong."""
+        if self._is_shared or any(request.trouble or request.goes_alone for request in batch):
+            return None
+        offered = [request.snapshot for request in batch if request.snapshot is not None]
+        known = [self._known] if self._known is not None else []
+        return max(known + offered, key=_age, default=None)
+
+    def _read(self, batch: Sequence[CommitRequest]) -> RunSnapshot:
+        step_ids = sorted({request.step_id for request in batch if request.needs_lease})
+        snapshot = read_run_with_leases(self._client, self._run_id, step_ids, self._clock)
+        self._is_shared = self._is_shared and snapshot.update_time != self._last_written
+        for request in batch:
+            stored = snapshot.leases.get(request.step_id)
+            if request.held is not None and stored and stored.lease.token == request.held.lease.token:
+                request.held.reread(stored)
+        return snapshot
+
+    def _plan(self, batch: Sequence[CommitRequest], snapshot: RunSnapshot, *, is_fresh: bool) -> CommitPlan:
+        return plan_commit([(request.intent, request.seen(snapshot, is_fresh=is_fresh)) for request in batch])
+
+    def _commit(self, batch: Sequence[CommitRequest], plan: CommitPlan, snapshot: RunSnapshot) -> None:
+        run_patch = plan.run_patch()
+        leases = {batch[place].step_id: write for place, write in plan.lease_writes().items()}
+        writing = [batch[place] for place in plan.writing]
+        try:
+            committed = commit(self._client, self._run_id, snapshot, run_patch, leases)
+        except OutcomeUnknown:
+            for request in writing:
+                request.owes_look = not request.outcome_unknown
+                request.outcome_unknown = True
+            raise
+        except LostRace:
+            self._is_shared = True
+            raise
+        except Unacceptable as error:
+            self._single_out(writing, error)
+            return
+        self._pace.committed(len(writing))
+        if committed.run_update_time is not None:
+            self._last_written = committed.run_update_time
+            self._known = snapshot.after(run_patch, committed.run_update_time)
+        for place, decision in plan.writing.items():
+            request = batch[place]
+            request.settled = Settled(
+                result=decision.result,
+                lease=committed.leases.get(request.step_id),
+                snapshot=request.newest(snapshot),
+            )
+
+    def _single_out(self, writing: Sequence[CommitRequest], error: Unacceptable) -> None:
+        """Commit one by one until the culprit is alone; a finalize is then stored with a minimal error."""
+        if len(writing) > 1:
+            for request in writing:
+                request.goes_alone = True
+            return
+        request = writing[0]
+        intent = request.intent
+        minimal = intent.with_minimal_error() if isinstance(intent, FinalizeIntent) else intent
+        if minimal == intent:
+            request.error = BackendRefused("firestore", str(error))
+        log.error(Event.BACKEND_REFUSED, f"Firestore can't store it: {error}", stepId=request.step_id)
+        request.intent = minimal
+
+    def _try_again(self, batch: Sequence[CommitRequest], error: BackendUnavailable) -> None:
+        self._known = None
+        self._pace.failed()
+        for request in batch:
+            if not request.is_done:
+                request.trouble = error
+
+    def _end(self, batch: Sequence[CommitRequest], error: WorkerError) -> None:
+        self._known = None
+        for request in batch:
+            if not request.is_done:
+                request.error = error
+
+    def _give_back(self, orphans: Sequence[CommitRequest]) -> None:
+        """Release what was won for callers that wait no more; should that fail, the leases just end."""
+        for orphan in orphans:
+            lease = orphan.settled.lease if orphan.settled else None
+            if lease is None:
+                continue
+            release = ReleaseIntent(
+                step_id=orphan.step_id, token=lease.lease.token, delay_seconds=0.0, error=None, finished_at=""
+            )
+            try:
+                self.submit(release, patience_seconds=within(ORPHAN_SECONDS, self._clock))
+            except WorkerError as error:
+                log.warning(Event.BACKEND_UNAVAILABLE, str(error), stepId=orphan.step_id)
+
+
+def _age(read: RunSnapshot) -> tuple[bool, Any]:
+    """Newer sorts higher; a run that is missing has no time of its own."""
+    return read.update_time is not None, read.update_time

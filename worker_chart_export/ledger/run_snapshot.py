@@ -1,0 +1,104 @@
+"""A flow run as read, with what proves it: its `update_time`, and the server's time of the read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from worker_chart_export.documents import document_of, read_document
+from worker_chart_export.flow_run import FlowRun
+from worker_chart_export.ledger.lease import LEASES, Lease, StoredLease
+from worker_chart_export.ledger.step_patches import FLOW_RUNS, patched
+from worker_chart_export.retry import READ_RETRY, READ_TIMEOUT_SECONDS, backend_errors
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+    from datetime import datetime
+
+    from worker_chart_export.clock import Clock
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunSnapshot:
+    """A flow run as it was at one moment.
+
+    Attributes:
+        run: The run, or None when there is none.
+        update_time: What a write names as its precondition; None with a minimal client or a missing run.
+        read_time: The server's time of the read; None with a minimal client, and after our own commit.
+        asked_at: The monotonic clock just before the read.
+        leases: The leases that were read with it, None for a step without one.
+    """
+
+    run: FlowRun | None
+    update_time: Any
+    read_time: datetime | None
+    asked_at: float
+    leases: Mapping[str, StoredLease | None]
+
+    def after(self, patch: Mapping[str, Any], update_time: Any) -> RunSnapshot:
+        """The run as it stands after our own commit; the time of the read before it is no time to go by."""
+        run = patched(self.run, patch) if self.run is not None else None
+        return replace(self, run=run, update_time=update_time, read_time=None, leases={})
+
+
+def read_run(client: Any, run_id: str, clock: Clock) -> RunSnapshot:
+    """The run as it is now.
+
+    Raises:
+        RunInvalid: The document can't be read as a flow run.
+        BackendUnavailable: Firestore is away.
+        BackendRefused: Firestore refuses.
+    """
+    asked_at = clock.monotonic()
+    return _snapshot(run_id, read_document(client, FLOW_RUNS, run_id), asked_at, {})
+
+
+def read_run_with_leases(client: Any, run_id: str, step_ids: Collection[str], clock: Clock) -> RunSnapshot:
+    """The run and the leases of these steps, all of one moment; errors as `read_run`."""
+    if not step_ids:
+        return read_run(client, run_id, clock)
+    asked_at = clock.monotonic()
+    run_reference = client.collection(FLOW_RUNS).document(run_id)
+    folder = run_reference.collection(LEASES)
+    references = [run_reference, *(folder.document(step_id) for step_id in step_ids)]
+    with backend_errors("firestore"):
+        found = {
+            snapshot.reference.path: snapshot
+            for snapshot in client.get_all(references, retry=READ_RETRY, timeout=READ_TIMEOUT_SECONDS)
+        }
+    leases = {name: stored_lease(found[folder.document(name).path]) for name in step_ids}
+    return _snapshot(run_id, found[run_reference.path], asked_at, leases)
+
+
+def lease_reference(client: Any, run_id: str, step_id: str) -> Any:
+    """Where the lease of a step is."""
+    return client.collection(FLOW_RUNS).document(run_id).collection(LEASES).document(step_id)
+
+
+def read_lease(client: Any, run_id: str, step_id: str) -> StoredLease | None:
+    """The lease of a step as it is now, or None; errors as `read_run`."""
+    with backend_errors("firestore"):
+        reference = lease_reference(client, run_id, step_id)
+        return stored_lease(reference.get(retry=READ_RETRY, timeout=READ_TIMEOUT_SECONDS))
+
+
+def stored_lease(snapshot: Any) -> StoredLease | None:
+    """The lease in a snapshot of its document, or None when there is none."""
+    document = document_of(snapshot)
+    if document is None:
+        return None
+    return StoredLease(lease=Lease.parse(document), update_time=snapshot.update_time)
+
+
+def _snapshot(
+    run_id: str, snapshot: Any, asked_at: float, leases: Mapping[str, StoredLease | None]
+) -> RunSnapshot:
+    document = document_of(snapshot)
+    return RunSnapshot(
+        run=None if document is None else FlowRun.parse(run_id, document),
+        update_time=getattr(snapshot, "update_time", None),
+        read_time=getattr(snapshot, "read_time", None),
+        asked_at=asked_at,
+        leases=leases,
+    )

@@ -1,0 +1,100 @@
+"""Blocking calls that end when their step is stopped: the sockets in use are shut down from outside.
+
+`stoppable_by` marks a call. The HTTP libraries' adapters (`stoppable_httpx`, `stoppable_requests`) tell it
+which socket the call's thread is about to block on. A shutdown wakes that thread at once, below TLS as well;
+the library then raises some connection error, and the caller asks the budget why.
+
+A connection attempt is not woken: it ends by its own timeout, and nothing is sent over it afterwards.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from worker_chart_export.budget import StepBudget
+    from worker_chart_export.errors import WorkerError
+
+
+class _Call:
+    """One call under way, with the sockets it holds, by whoever uses them.
+
+    Each is held by a descriptor of its own. So a handshake that moves the connection to another socket object
+    changes nothing, and a descriptor that was closed and given to somebody else is never the one shut down.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._held: dict[int, socket.socket] = {}
+        self._stopped = False
+
+    def hold(self, user: object, held: socket.socket) -> None:
+        """Shut `held` down when the call is stopped; at once if it already is."""
+        self.let_go(user)
+        # A socket that is closed, or a process out of descriptors: the operation itself will say so.
+        with suppress(OSError), self._lock:
+            self._held[id(user)] = handle = socket.fromfd(held.fileno(), held.family, held.type)
+            if self._stopped:
+                _shut_down(handle)
+
+    def let_go(self, user: object) -> None:
+        """The user blocks on its socket no more."""
+        with self._lock:
+            handle = self._held.pop(id(user), None)
+            if handle is not None:
+                handle.close()
+
+    def stop(self, _error: WorkerError) -> None:
+        """Wake whoever blocks."""
+        with self._lock:
+            self._stopped = True
+            for handle in self._held.values():
+                _shut_down(handle)
+
+    def end(self) -> None:
+        """Let go of what is still held."""
+        with self._lock:
+            for handle in self._held.values():
+                handle.close()
+            self._held.clear()
+
+
+_CALL: ContextVar[_Call | None] = ContextVar("stoppable_call", default=None)
+
+
+@contextmanager
+def stoppable_by(budget: StepBudget) -> Iterator[None]:
+    """Requests made in this context, by this thread, end with a connection error when `budget` is stopped."""
+    call = _Call()
+    token = _CALL.set(call)
+    try:
+        with budget.while_running(call.stop):
+            yield
+    finally:
+        _CALL.reset(token)
+        call.end()
+
+
+def hold(user: object, held: socket.socket) -> None:
+    """The current call, if there is one, is about to block on `held`; `user` is who lets go of it."""
+    call = _CALL.get()
+    if call is not None:
+        call.hold(user, held)
+
+
+def let_go(user: object) -> None:
+    """`user` has done with the socket that it held for the current call."""
+    call = _CALL.get()
+    if call is not None:
+        call.let_go(user)
+
+
+def _shut_down(handle: socket.socket) -> None:
+    with suppress(OSError):  # the other side was faster
+        handle.shutdown(socket.SHUT_RDWR)

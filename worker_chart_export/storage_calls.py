@@ -1,0 +1,138 @@
+"""One call to Cloud Storage, made until it has an answer: within the step's time, and stopped with the step.
+
+The Storage client's own retries sleep through a stop, so each call is made without them and repeated here.
+All of this worker's calls are safe to repeat: they read, or write against a generation.
+"""
+
+from __future__ import annotations
+
+import http.client
+from typing import TYPE_CHECKING, TypeVar
+
+import urllib3
+from google.api_core import exceptions as google_errors
+from google.auth import exceptions as auth_errors
+from google.cloud.storage.exceptions import DataCorruption, InvalidResponse
+from tenacity import Retrying, retry_if_exception_type, wait_random_exponential
+
+from worker_chart_export.errors import BackendUnavailable
+from worker_chart_export.retry import TRANSIENT, plain_words
+from worker_chart_export.stoppable_sockets import stoppable_by
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tenacity import RetryCallState
+
+    from worker_chart_export.budget import StepBudget
+    from worker_chart_export.errors import RequestError, WorkerError
+
+CONNECT_TIMEOUT_SECONDS = 5.0
+#: Between bytes; at most half of the time left, so that a dead connection does not use it all up.
+READ_TIMEOUT_SECONDS = 30.0
+LEAST_TIMEOUT_SECONDS = 1.0
+LEAST_DELAY_SECONDS = 0.5
+MOST_DELAY_SECONDS = 8.0
+#: An attempt with less time than this is not made.
+LEAST_ATTEMPT_SECONDS = 0.5
+#: Away, as the libraries below the client say it; those it wraps are in TRANSIENT.
+AWAY = (
+    *TRANSIENT,
+    DataCorruption,
+    urllib3.exceptions.HTTPError,
+    http.client.HTTPException,
+    OSError,  # the network's own, and all errors of `requests`
+)
+REQUEST_TIMEOUT = 408
+#: What the statuses of a refusal mean to a person.
+REFUSALS = {
+    400: "it takes no such name or content",
+    401: "the credentials are not accepted",
+    403: "this account may not",
+    404: "there is no such object or bucket",
+    416: "the object is empty",
+}
+
+T = TypeVar("T")
+#: The `timeout` of a request, as the client takes it: to connect, and between bytes.
+Timeout = tuple[float, float]
+
+
+class _Away(BackendUnavailable):
+    """One call found Cloud Storage away; the next may not."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__("storage", reason)
+
+
+def ask_storage(
+    call: Callable[[Timeout], T], *, name: str, refusal: type[RequestError], budget: StepBudget
+) -> T:
+    """Make `call` until there is an answer, asking the budget before each attempt.
+
+    Args:
+        call: Gets the `timeout` for its request; must pass `retry=None` and be safe to repeat.
+        name: What it is about, for messages.
+        refusal: The error to raise when Cloud Storage refuses.
+        budget: Bounds the attempts, their timeouts and the pauses, and stops all of them.
+
+    Raises:
+        RequestError: `refusal`.
+        BackendUnavailable: Cloud Storage stays away until the time is over.
+        PreconditionFailed: Google's own error; an answer, which its caller asked for.
+        StepTimedOut: The time was over before the first attempt.
+        WorkerError: What the step was stopped with, also when it was in the middle of a call.
+    """
+    attempts = Retrying(
+        retry=retry_if_exception_type(_Away),
+        wait=wait_random_exponential(multiplier=1.0, min=LEAST_DELAY_SECONDS, max=MOST_DELAY_SECONDS),
+        stop=lambda state: _is_last(state, budget),
+        sleep=budget.sleep,
+        reraise=True,
+    )
+    answer: T = attempts(_attempt, call, name, refusal, budget)
+    return answer
+
+
+def _is_last(state: RetryCallState, budget: StepBudget) -> bool:
+    return state.upcoming_sleep + LEAST_ATTEMPT_SECONDS >= budget.remaining_seconds()
+
+
+def _attempt(call: Callable[[Timeout], T], name: str, refusal: type[RequestError], budget: StepBudget) -> T:
+    budget.check()
+    try:
+        with stoppable_by(budget):
+            answer = call(_timeout(budget))
+    except Exception as error:
+        budget.check_stopped()  # whatever a stopped call ended in is the stop, and no failure
+        ours = _translated(error, name, refusal)
+        if ours is None:
+            raise
+        raise ours from error
+    budget.check_stopped()  # the answer of a stopped call may be cut short
+    return answer
+
+
+def _timeout(budget: StepBudget) -> Timeout:
+    left = budget.remaining_seconds()
+    return (
+        max(LEAST_TIMEOUT_SECONDS, min(CONNECT_TIMEOUT_SECONDS, left)),
+        max(LEAST_TIMEOUT_SECONDS, min(READ_TIMEOUT_SECONDS, left / 2)),
+    )
+
+
+def _translated(error: Exception, name: str, refusal: type[RequestError]) -> WorkerError | None:
+    """Tell an absent Cloud Storage (ask again) from one that refuses (this request fails); None = neither."""
+    status = getattr(error, "code", None)
+    if isinstance(error, AWAY) or status == REQUEST_TIMEOUT:
+        return _Away(plain_words(error))
+    known = (google_errors.GoogleAPICallError, InvalidResponse, auth_errors.GoogleAuthError)
+    if isinstance(error, google_errors.PreconditionFailed) or not isinstance(error, known):
+        return None
+    why = REFUSALS.get(int(status or 0), type(error).__name__)
+    return refusal(
+        f"Cloud Storage refused {name}: {why} ({status}).",
+        object=name,
+        httpStatus=status,
+        storage=plain_words(error),
+    )
