@@ -6,7 +6,10 @@ RUN_READY := $(VENV)/.run-ready
 DEV_READY := $(VENV)/.dev-ready
 SOURCES := worker_chart_export daemon localcloud tests
 
-.PHONY: help demo test check lint types imports format lock charts clean
+MINUTES ?= 10
+SEED ?=
+
+.PHONY: help demo test chaos check lint types imports format lock charts clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 16
@@ -16,6 +19,9 @@ demo: $(RUN_READY) ## The whole main job on this machine; gallery in demo-output
 
 test: $(DEV_READY) ## All tests: unit, contract (both clouds), integration, process
 	$(BIN)/python -m pytest
+
+chaos: $(DEV_READY) ## Kills, freezes, outages and a storm, told in figures; MINUTES=10 SEED=n
+	$(BIN)/python -m tests.chaos --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
 
 check: lint types imports test ## What CI runs: lint, types, import contracts, tests
 

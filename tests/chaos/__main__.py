@@ -1,0 +1,92 @@
+"""`python -m tests.chaos`: the long runs, in figures. `--only` names some of them."""
+
+from __future__ import annotations
+
+import argparse
+import secrets
+import sys
+import time
+import traceback
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from functools import partial
+from typing import TYPE_CHECKING
+
+from localcloud import LocalCloud
+from tests.chaos import storm
+from tests.chaos.must_show import MUST_SHOW, PROJECT
+from tests.chaos.scenarios.crashes import MORE
+from tests.chaos.sigterms import sigterms
+from tests.chaos.storm import Storm
+from tests.chaos.world import world_on
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+SIDE_BY_SIDE = 6
+
+
+def run_storm(seed: int, minutes: float) -> str:
+    """The storm; says what it was like even when it shows a violation."""
+    with LocalCloud.start(project=PROJECT, seed=seed) as cloud, world_on(cloud, **storm.SETTINGS) as world:
+        blowing = Storm(world, seed=seed, seconds=minutes * 60)
+        try:
+            return f"{blowing.blow()}; violations 0"
+        except AssertionError as error:
+            raise AssertionError(f"{blowing.report}; violations:\n{error}") from error
+
+
+def run_sigterms(seed: int, times: int) -> str:
+    """SIGTERM at a random moment, `times` times."""
+    with LocalCloud.start(project=PROJECT) as cloud, world_on(cloud) as world:
+        return sigterms(world, times=times, seed=seed)
+
+
+def run_moments() -> str:
+    """Every moment of a step at which a daemon can be killed or frozen."""
+
+    def play(name: str) -> None:
+        with LocalCloud.start(project=PROJECT) as cloud, world_on(cloud) as world:
+            MORE[name](world)
+
+    with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
+        plays = {pool.submit(play, name): name for name in MORE}
+        failed = {plays[done]: error for done in as_completed(plays) if (error := done.exception())}
+    assert not failed, failed
+    return f"killed, frozen or held at {len(MORE)} moments; violations 0"
+
+
+def main() -> int:
+    """Run what was asked for; 1 when anything does not hold."""
+    options = _options()
+    parts: dict[str, Callable[[], str]] = {
+        **MUST_SHOW,
+        "moments": run_moments,
+        "sigterms": partial(run_sigterms, options.seed, options.times),
+        "storm": partial(run_storm, options.seed, options.minutes),
+    }
+    chosen = options.only or list(parts)
+    return max([_show(name, parts[name]) for name in chosen])
+
+
+def _show(name: str, part: Callable[[], str]) -> int:
+    started = time.monotonic()
+    print(f"{name} ...", flush=True)  # noqa: T201 - a command's output
+    try:
+        words, code = part(), 0
+    except Exception:  # noqa: BLE001 - the other parts are shown all the same
+        words, code = f"FAILED\n{traceback.format_exc()}", 1
+    print(f"{name}: {words} [{time.monotonic() - started:.0f} s]", flush=True)  # noqa: T201
+    return code
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
+    parser.add_argument("--minutes", type=float, default=10, help="how long the storm lasts")
+    parser.add_argument("--times", type=int, default=50, help="how many SIGTERMs")
+    parser.add_argument("--seed", type=int, default=secrets.randbelow(2**31), help="of all chance")
+    parser.add_argument("--only", nargs="+", choices=[*MUST_SHOW, "moments", "sigterms", "storm"])
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,79 @@
+"""The orchestrator's hand on Firestore, which no fault shakes: it goes straight to the embedded store."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from google.cloud.firestore_v1._helpers import decode_dict
+from google.cloud.firestore_v1.types import CommitRequest
+
+from localcloud.firestore.clock import to_instant
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from google.cloud.firestore import Client, WriteBatch
+
+    from localcloud.firestore import FirestoreService
+
+LEASES = "chart_export_leases"
+
+
+class Documents:
+    """Runs, leases and templates.
+
+    Args:
+        client: Of whichever Firestore the daemons use.
+        embedded: That Firestore, when it is the embedded one.
+
+    Attributes:
+        own_commits: The instants (microseconds since 1970) of what was written here.
+    """
+
+    def __init__(self, client: Client, embedded: FirestoreService | None) -> None:
+        self._client = client
+        self._embedded = embedded
+        self.own_commits: set[int] = set()
+
+    def write(self, change: Callable[[WriteBatch], Any]) -> None:
+        """Commit what `change` puts into a batch."""
+        batch = self._client.batch()
+        change(batch)
+        if self._embedded is None:
+            batch.commit()
+            return
+        request = CommitRequest(database=self._client._database_string, writes=batch._write_pbs)
+        response = self._embedded._commit(CommitRequest.pb(request))
+        self.own_commits.add(to_instant(response.commit_time))
+
+    def run(self, run_id: str) -> Any:
+        """The reference of a run."""
+        return self._client.document(f"flow_runs/{run_id}")
+
+    def lease(self, run_id: str, step_id: str) -> Any:
+        """The reference of a step's lease."""
+        return self.run(run_id).collection(LEASES).document(step_id)
+
+    def runs(self, run_ids: Iterable[str]) -> dict[str, dict[str, Any] | None]:
+        """Runs as they are now, by id; None = there is none."""
+        references = [self.run(run_id) for run_id in run_ids]
+        if self._embedded is None:
+            return {snapshot.id: snapshot.to_dict() for snapshot in self._client.get_all(references)}
+        names = [reference._document_path for reference in references]
+        _, found = self._embedded.database(self._client._database_string).read(names)
+        return {name.rpartition("/")[2]: self._decoded(document) for name, document in found.items()}
+
+    def leases(self) -> dict[str, dict[str, Any]]:
+        """All leases by path."""
+        if self._embedded is None:
+            found = self._client.collection_group(LEASES).get()
+            return {snapshot.reference.path: snapshot.to_dict() for snapshot in found}
+        database = self._embedded.database(self._client._database_string)
+        collections = [path for path in database.collections() if path.endswith(f"/{LEASES}")]
+        _, documents = database.documents_in(collections)
+        return {
+            document.name.partition("/documents/")[2]: self._decoded(document) or {} for document in documents
+        }
+
+    def _decoded(self, document: Any) -> dict[str, Any] | None:
+        return None if document is None else decode_dict(document.fields, self._client)

@@ -1,0 +1,96 @@
+"""Daemon processes that are killed, frozen, woken and replaced; what was done to them is written down."""
+
+from __future__ import annotations
+
+import json
+import signal
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from tests.chaos.end_state import Blow
+from tests.daemons import DaemonUnderTest
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+DEADLINE_SECONDS = 10.0
+START_SECONDS = 90.0
+POLL_SECONDS = 0.005
+
+
+class Worker(DaemonUnderTest):
+    """One daemon process with a Chart-IMG key of its own, so that the provider's log says who paid.
+
+    Attributes:
+        key: That key.
+        blows: What was done to it.
+        stalled_at: Since when it is frozen; 0 = it is not.
+        stopping: It was told to stop.
+    """
+
+    def __init__(self, key: str, environment: Mapping[str, str], *, module: str = "daemon") -> None:
+        accounts = json.dumps([{"id": "first", "apiKey": key}])
+        super().__init__({**environment, "CHART_IMG_ACCOUNTS_JSON": accounts}, module=module)
+        self.key = key
+        self.blows: list[Blow] = []
+        self.stalled_at = 0.0
+        self.stopping = False
+        self._hand = threading.RLock()
+
+    def started(self) -> Self:
+        """Wait until the stream is open; many daemons may be starting at once."""
+        self.wait_for_event("daemon_started", timeout_seconds=START_SECONDS)
+        return self
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process has not ended."""
+        return self.process.poll() is None
+
+    def strike_dead(self) -> None:
+        """Kill -9; returns once it is dead."""
+        with self._hand:
+            at = time.time()
+            self.process.kill()
+            self.process.wait(DEADLINE_SECONDS)
+            self.blows.append(Blow(kind="kill", at=at, until=time.time(), daemon=self.key))
+
+    def freeze(self) -> None:
+        """SIGSTOP; returns once no thread of it runs."""
+        with self._hand:
+            self.stalled_at = time.time()
+            self.signal(signal.SIGSTOP)
+            _until_stopped(self.process.pid)
+
+    def wake(self) -> None:
+        """SIGCONT."""
+        with self._hand:
+            self.signal(signal.SIGCONT)
+            self.blows.append(Blow(kind="freeze", at=self.stalled_at, until=time.time(), daemon=self.key))
+            self.stalled_at = 0.0
+
+    def ask_to_stop(self) -> None:
+        """SIGTERM; what is still running when the drain ends may be given back."""
+        with self._hand:
+            now = time.time()
+            self.stopping = True
+            self.signal(signal.SIGTERM)
+            self.blows.append(Blow(kind="stop", at=now, until=now + 3600, daemon=self.key))
+
+
+def _until_stopped(pid: int) -> None:
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while any(_state(task) not in "TZX" for task in Path(f"/proc/{pid}/task").iterdir()):
+        if time.monotonic() > deadline:
+            raise AssertionError(f"process {pid} does not freeze")
+        time.sleep(POLL_SECONDS)
+
+
+def _state(task: Path) -> str:
+    """The thread's one-letter state; X when it has ended meanwhile."""
+    try:
+        return task.joinpath("stat").read_text().rpartition(") ")[2][0]
+    except OSError:
+        return "X"

@@ -1,0 +1,90 @@
+"""From a world that has calmed down to the facts that the invariants are about."""
+
+from __future__ import annotations
+
+import signal
+from typing import TYPE_CHECKING
+
+from tests.chaos.end_state import Completion, EndState, PaidChart, StoredFile
+from tests.chaos.history import transitions
+from tests.chaos.invariants import violations
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.chaos.fleet import Worker
+    from tests.chaos.world import World
+
+CALM_SECONDS = 45.0
+STOP_SECONDS = 20.0
+
+
+def finish(world: World, *, calm_seconds: float = CALM_SECONDS) -> EndState:
+    """Wait until all is calm, stop the daemons, and check the invariants.
+
+    Raises:
+        AssertionError: They do not hold, or a daemon does not stop as it should.
+    """
+    world.holds_within(world.calm, calm_seconds)  # what is not calm then is a violation
+    asked = [worker for worker in world.workers if worker.alive and not worker.stopping]
+    codes = {worker.key: worker.terminate(STOP_SECONDS) for worker in asked}
+    for worker in world.workers:
+        worker.wait(STOP_SECONDS)
+    state = end_state(world)
+    found = violations(state)
+    assert found == [], "\n".join(found)
+    assert set(codes.values()) <= {0}, codes
+    return state
+
+
+def end_state(world: World) -> EndState:
+    """The facts."""
+    log = list(world.cloud.firestore.commits)  # empty when the daemons use another Firestore
+    return EndState(
+        bucket=world.scene.bucket,
+        expected=tuple(world.expected.values()),
+        runs=world.read_runs(),
+        transitions=transitions(log, world.documents.own_commits) if log else None,
+        leases=tuple(world.documents.leases()),
+        files=dict(_files(world)),
+        paid=tuple(paid_charts(world)),
+        blows=(*world.outages, *(blow for worker in world.workers for blow in worker.blows)),
+        unacked=world.unacked(),
+        completions=tuple(_completions(world)),
+        oddities=tuple(words for worker in world.workers for words in _oddities(worker)),
+        clock_slack_seconds=world.clock_slack_seconds,
+    )
+
+
+def paid_charts(world: World) -> Iterator[PaidChart]:
+    """What the provider's log says it gave."""
+    for call in world.cloud.chart_img.requests:
+        if call.status == 200:
+            template_id = str(call.body["symbol"]).partition(":")[0]
+            yield PaidChart(template_id=template_id, daemon=call.key, at=call.at)
+
+
+def _files(world: World) -> Iterator[tuple[str, StoredFile]]:
+    for blob in world.scene.objects.list_blobs(world.scene.bucket, prefix="charts/"):
+        content = blob.download_as_bytes() if blob.name.endswith(".json") else b""
+        created, updated = blob.time_created.timestamp(), blob.updated.timestamp()
+        yield blob.name, StoredFile(created=created, updated=updated, content=content)
+
+
+def _completions(world: World) -> Iterator[Completion]:
+    for worker in world.workers:
+        for line in worker.named("step_completed"):
+            if line.get("code") == "CRASH_LOOP":
+                continue  # said by who ended a dead worker's step, not by who worked it
+            yield Completion(pid=worker.process.pid, run_id=line["runId"], step_id=line["stepId"])
+
+
+def _oddities(worker: Worker) -> Iterator[str]:
+    for line in worker.named("internal_error"):
+        yield f"{worker.key} has an internal error: {line['message']} {line.get('exception', '')[-1000:]}"
+    code = worker.process.returncode
+    if code == -signal.SIGKILL:
+        return  # it may have been cut off in the middle of a line
+    yield from (f"{worker.key} printed {line!r}" for line in worker.other_output)
+    if code not in (0, 4, None):
+        yield f"{worker.key} ended with exit code {code}"

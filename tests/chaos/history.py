@@ -1,0 +1,119 @@
+"""What the embedded Firestore's log of commits tells about steps and their leases."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from tests.chaos.end_state import Transition
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator, Mapping
+
+    from localcloud.firestore.store import Committed
+
+RUNS = "/documents/flow_runs/"
+LEASES = "/chart_export_leases/"
+MICROSECONDS = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseFacts:
+    """What a lease document says, and when its token first stood there (seconds since 1970)."""
+
+    token: str
+    owner: str
+    acquired_at: float
+
+
+NO_LEASE = LeaseFacts("", "", 0.0)
+
+
+def statuses_in(run: Any) -> dict[str, str]:
+    """The status of each chart step in a raw run document."""
+    steps = run.fields["steps"].map_value.fields if "steps" in run.fields else {}
+    found = {step_id: step.map_value.fields for step_id, step in steps.items()}
+    return {
+        step_id: step["status"].string_value
+        for step_id, step in found.items()
+        if "stepType" in step and step["stepType"].string_value == "CHART_EXPORT"
+    }
+
+
+def transitions(commits: Iterable[Committed], foreign: Collection[int]) -> tuple[Transition, ...]:
+    """Every change of a chart step's status, oldest first.
+
+    Args:
+        commits: The log.
+        foreign: The instants (microseconds since 1970) of the orchestrator's own commits.
+    """
+    reader = _Reader()
+    ordered = sorted(commits, key=lambda committed: committed.instant)
+    return tuple(change for committed in ordered for change in reader.read(committed, foreign))
+
+
+class _Reader:
+    """Follows runs and leases through the log."""
+
+    def __init__(self) -> None:
+        self._runs: dict[str, Mapping[str, str]] = {}
+        self._leases: dict[tuple[str, str], LeaseFacts] = {}
+
+    def read(self, committed: Committed, foreign: Collection[int]) -> list[Transition]:
+        documents = _written(committed)
+        leases = {_step_of(name): document for name, document in documents.items() if LEASES in name}
+        runs = {name: document for name, document in documents.items() if LEASES not in name}
+        found = [
+            change
+            for name, run in runs.items()
+            for change in self._changes(name, run, committed.instant, leases)
+        ]
+        for key, document in leases.items():
+            before = self._leases.get(key, NO_LEASE)
+            self._leases[key] = _facts(document, before, committed.instant) if document else NO_LEASE
+        return [replace(change, foreign=committed.instant in foreign) for change in found]
+
+    def _changes(
+        self, name: str, run: Any, instant: int, leases: Mapping[tuple[str, str], Any]
+    ) -> Iterator[Transition]:
+        before = self._runs.get(name, {})
+        after = {} if run is None else statuses_in(run)
+        self._runs[name] = after
+        run_id = name.partition(RUNS)[2]
+        for step_id in before | after:
+            if before.get(step_id) == after.get(step_id):
+                continue
+            key = (run_id, step_id)
+            lease = self._leases.get(key, NO_LEASE)
+            yield Transition(
+                at=instant / MICROSECONDS,
+                run_id=run_id,
+                step_id=step_id,
+                before=before.get(step_id),
+                after=after.get(step_id),
+                token=lease.token,
+                owner=lease.owner,
+                acquired_at=lease.acquired_at,
+                lease_deleted=lease is not NO_LEASE and key in leases and leases[key] is None,
+            )
+
+
+def _written(committed: Committed) -> dict[str, Any]:
+    """The runs and leases of one commit by name; None = deleted."""
+    documents: dict[str, Any] = dict.fromkeys(committed.changed)
+    documents |= {document.name: document for document in committed.documents if document is not None}
+    return {name: document for name, document in documents.items() if RUNS in name}
+
+
+def _step_of(lease_name: str) -> tuple[str, str]:
+    run_id, _, step_id = lease_name.partition(RUNS)[2].partition(LEASES)
+    return run_id, step_id
+
+
+def _facts(document: Any, before: LeaseFacts, instant: int) -> LeaseFacts:
+    """A lease is taken by the commit that first shows its token; a heart-beat only keeps it."""
+    fields = document.fields
+    token = fields["token"].string_value if "token" in fields else ""
+    owner = fields["owner"].string_value if "owner" in fields else ""
+    is_kept = before is not NO_LEASE and token == before.token
+    return LeaseFacts(token, owner, before.acquired_at if is_kept else instant / MICROSECONDS)

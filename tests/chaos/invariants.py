@@ -1,0 +1,212 @@
+"""What must hold once everything has calmed down, whatever was done to the daemons: one function."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from importlib.resources import files
+from itertools import chain, groupby, pairwise
+from typing import TYPE_CHECKING, Any
+
+from jsonschema import Draft202012Validator, FormatChecker
+
+from tests.chaos.end_state import GONE, is_finalize
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.chaos.end_state import EndState, Expected, PaidChart, Transition
+
+FINAL = frozenset({"SUCCEEDED", "FAILED", "SKIPPED", "CANCELLED"})
+#: What a worker may do to a status; everything else is the orchestrator's.
+WORKERS_CHANGES = frozenset({("READY", "RUNNING"), ("RUNNING", "SUCCEEDED"), ("RUNNING", "FAILED")})
+#: Object times are cut to milliseconds.
+CLOCK_GRAIN_SECONDS = 0.001
+
+
+def violations(state: EndState) -> list[str]:
+    """What is wrong with an end state, one sentence each; nothing = all invariants hold. Pure."""
+    of_steps = (
+        rule(state, expected)
+        for expected in state.expected
+        for rule in (_status, _changes, _finalizes, _charts, _payments)
+    )
+    of_all = (rule(state) for rule in (_strays, _running, _valid_runs, _settled, _completions))
+    return [*chain.from_iterable(of_steps), *chain.from_iterable(of_all), *state.oddities]
+
+
+def _status(state: EndState, expected: Expected) -> Iterator[str]:
+    step = state.step(expected)
+    status = GONE if step is None else step["status"]
+    if status not in expected.statuses:
+        wanted = " or ".join(sorted(expected.statuses))
+        why = (step or {}).get("error")
+        yield f"{expected.prefix} is {status}, expected {wanted}{f': {why}' if why else ''}"
+    path = state.path(expected)
+    if path and (path[-1].after or GONE) != status:
+        yield f"{expected.prefix} is {status}, but its last logged change was to {path[-1].after}"
+
+
+def _changes(state: EndState, expected: Expected) -> Iterator[str]:
+    """Final once: a worker ends what is RUNNING and begins what is READY, and does nothing else."""
+    for change in state.path(expected):
+        if not change.foreign and (change.before, change.after) not in WORKERS_CHANGES:
+            yield f"{expected.prefix} was changed by a worker from {change.before} to {change.after}"
+    if state.transitions is None:
+        return
+    finals = sum(is_finalize(change) for change in state.path(expected))
+    step = state.step(expected)
+    if step is not None and step["status"] in {"SUCCEEDED", "FAILED"} and finals == 0:
+        yield f"{expected.prefix} is {step['status']} and no worker finalized it"
+    if finals > 1 and not expected.meddled:
+        yield f"{expected.prefix} was finalized {finals} times"
+
+
+def _finalizes(state: EndState, expected: Expected) -> Iterator[str]:
+    """One token finalized, and its lease went in the same commit."""
+    finals = [change for change in state.path(expected) if is_finalize(change)]
+    for change in finals:
+        if not change.lease_deleted:
+            yield f"{expected.prefix} was finalized without deleting a lease in the same commit"
+        if change.after == "SUCCEEDED" and not change.token:
+            yield f"{expected.prefix} was finalized by nobody's lease"
+    tokens = [change.token for change in finals if change.token]
+    if len(set(tokens)) < len(tokens):
+        yield f"{expected.prefix}: one token finalized twice"
+
+
+def _charts(state: EndState, expected: Expected) -> Iterator[str]:
+    """The manifest is the winner's, and it and the bucket tell the same."""
+    step = state.step(expected)
+    if step is None or step["status"] not in {"SUCCEEDED", "FAILED"}:
+        return
+    name = f"{expected.prefix}manifest.json"
+    uri = f"gs://{state.bucket}/{name}"
+    named = _named_manifests(step)
+    if step["status"] == "FAILED" and not named:
+        return  # failed as a whole: no manifest
+    if named != {uri}:
+        yield f"{expected.prefix} names {sorted(map(str, named))} as its manifest, expected {uri}"
+    if name not in state.files:
+        yield f"{name} is missing"
+        return
+    yield from _manifest(state, expected, name)
+
+
+def _named_manifests(step: Any) -> set[Any]:
+    if step["status"] == "FAILED":
+        details = step.get("error", {}).get("details", {})
+        return {details["manifestGcsUri"]} if "manifestGcsUri" in details else set()
+    return {step["outputs"].get(key) for key in ("outputsManifestGcsUri", "gcs_uri")}
+
+
+def _manifest(state: EndState, expected: Expected, name: str) -> Iterator[str]:
+    manifest = json.loads(state.files[name].content)
+    for error in MANIFEST_SCHEMA.iter_errors(manifest):
+        yield f"{name}: {error.message:.200}"
+        return
+    made = [item["chartTemplateId"] for item in manifest["items"]]
+    failed = [failure["request"]["chartTemplateId"] for failure in manifest.get("failures", [])]
+    if sorted(made + failed) != sorted(expected.template_ids):
+        yield f"{name} tells of {made} and {failed}, asked for were {list(expected.template_ids)}"
+    listed = {item["png_gcs_uri"].removeprefix(f"gs://{state.bucket}/") for item in manifest["items"]}
+    present = {file for file in state.files if file.startswith(expected.prefix) and file != name}
+    for png in sorted(listed - present):
+        yield f"{name} lists {png}, which does not exist"
+    for png in sorted(present - listed) if not expected.meddled else ():
+        yield f"{png} is in no manifest"
+    yield from _by_the_winner(state, expected, name, manifest["createdAt"])
+
+
+def _by_the_winner(state: EndState, expected: Expected, name: str, created_at: str) -> Iterator[str]:
+    final = state.last_final(expected)
+    if final is None:
+        return
+    slack = CLOCK_GRAIN_SECONDS + state.clock_slack_seconds
+    if datetime.fromisoformat(created_at).timestamp() < final.acquired_at - slack:
+        yield f"{name} was made before the winner's claim"
+    if state.files[name].updated > final.at:
+        yield f"{name} was written after the step was finalized"
+
+
+def _payments(state: EndState, expected: Expected) -> Iterator[str]:
+    """No chart is paid for twice, unless something happened to who asked first, before it was stored."""
+    if expected.meddled:
+        return
+    for template_id in expected.template_ids:
+        calls = sorted((p for p in state.paid if p.template_id == template_id), key=lambda paid: paid.at)
+        stored = [
+            file.created
+            for name, file in state.files.items()
+            if name.startswith(expected.prefix) and name.endswith(f"_{template_id}.png")
+        ]
+        for earlier, later in pairwise(calls):
+            if not _explained(state, earlier, later):
+                yield f"{template_id} was paid for by {earlier.daemon} and again by {later.daemon}"
+        for call in calls:
+            if stored and call.at > min(stored) + CLOCK_GRAIN_SECONDS:
+                yield f"{template_id} was paid for by {call.daemon} when it was stored already"
+
+
+def _explained(state: EndState, earlier: PaidChart, later: PaidChart) -> bool:
+    return any(
+        blow.daemon in ("", earlier.daemon) and blow.at <= later.at and blow.until >= earlier.at
+        for blow in state.blows
+    )
+
+
+def _strays(state: EndState) -> Iterator[str]:
+    yield from (f"the lease {path} is left" for path in state.leases)
+    prefixes = tuple(expected.prefix for expected in state.expected)
+    yield from (f"{name} belongs to no step" for name in state.files if not name.startswith(prefixes))
+
+
+def _running(state: EndState) -> Iterator[str]:
+    for run_id, run in state.runs.items():
+        for step_id, step in (run["steps"] if run else {}).items():
+            if step["status"] == "RUNNING":
+                yield f"{run_id} {step_id} is still RUNNING"
+
+
+def _valid_runs(state: EndState) -> Iterator[str]:
+    """The schema closes the step object, so that nothing of a lease can hide in it."""
+    for run_id, run in state.runs.items():
+        for error in RUN_SCHEMA.iter_errors(run) if run else ():
+            yield f"{run_id}: {error.json_path}: {error.message:.200}"
+
+
+def _settled(state: EndState) -> Iterator[str]:
+    if state.unacked:
+        yield f"{state.unacked} messages are not settled"
+
+
+def _completions(state: EndState) -> Iterator[str]:
+    """Nobody says he finished a step but the one whose lease ended with it."""
+    if state.transitions is None:
+        return
+    winners = {
+        key: [_pid(change) for change in changes]
+        for key, changes in groupby(sorted(filter(is_finalize, state.transitions), key=_key), _key)
+    }
+    for said in state.completions:
+        if said.pid not in winners.get((said.run_id, said.step_id), []):
+            yield f"process {said.pid} says it finished {said.run_id} {said.step_id}, but did not"
+
+
+def _key(change: Transition) -> tuple[str, str]:
+    return change.run_id, change.step_id
+
+
+def _pid(change: Transition) -> int:
+    """The process id in an owner, `host:pid:boot id`; 0 when there is none."""
+    parts = change.owner.rsplit(":", 2)
+    return int(parts[1]) if len(parts) == 3 and parts[1].isdigit() else 0
+
+
+def _schema(name: str) -> Draft202012Validator:
+    text = files("worker_chart_export").joinpath(f"contracts/{name}.schema.json").read_text("utf-8")
+    return Draft202012Validator(json.loads(text), format_checker=FormatChecker())
+
+
+RUN_SCHEMA = _schema("flow_run")
+MANIFEST_SCHEMA = _schema("charts_outputs_manifest")

@@ -1,0 +1,157 @@
+"""Daemons that are killed or frozen at every boundary of a step's stages, and one that takes over."""
+
+from __future__ import annotations
+
+import threading
+import time
+from functools import partial
+from typing import TYPE_CHECKING
+
+from tests.chaos.gathering import finish, paid_charts
+from tests.chaos.strikes import POINTS, STRIKE_SECONDS, Gate, Strike
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.chaos.fleet import Worker
+    from tests.chaos.world import World
+
+#: The boundaries between the stages; `POINTS` has the moments between these too.
+BOUNDARIES = (
+    "reading the run",
+    "claim lost",
+    "claim landed",
+    "first chart asked",
+    "second upload lost",
+    "manifest lost",
+    "manifest landed",
+    "finalize lost",
+    "finalize landed",
+    "ack lost",
+)
+#: Where a frozen holder of a lease has something to lose.
+HOLDING = (
+    "first chart asked",
+    "first upload lost",
+    "first upload landed",
+    "second chart asked",
+    "second upload lost",
+    "manifest lost",
+    "manifest landed",
+    "finalize lost",
+)
+#: Where a frozen daemon does not know yet that the step is its own.
+CLAIMING = ("reading the run", "claim lost", "claim landed")
+#: Calls that wait in the network until somebody else has finished the step.
+HELD = ("claim landed", "second upload landed", "manifest landed", "finalize landed")
+#: One chart after the other, so that "between uploads" is a moment.
+ONE_BY_ONE = {"REQUEST_CONCURRENCY": "1"}
+
+
+def killed(point: str, world: World) -> None:
+    """Whatever the moment, another daemon ends the step, and nothing that was stored is paid for again."""
+    victim = world.worker(**ONE_BY_ONE).started()
+    run_id, step_ids = world.put_run()
+    strike = Strike(world, POINTS[point], victim.strike_dead)
+    world.publish(run_id, step_ids)
+    strike.wait()
+    world.worker(**ONE_BY_ONE).started()
+    finish(world)
+
+
+def frozen(point: str, world: World, *, wakes_early: bool = False) -> None:
+    """A daemon frozen past its lease writes nothing and pays for nothing when it wakes.
+
+    Args:
+        point: Where it freezes.
+        world: Where it happens.
+        wakes_early: It wakes while the one that took over is still working, not when the step is over.
+    """
+    victim = world.worker(**ONE_BY_ONE).started()
+    run_id, (step_id,) = world.put_run()
+    strike = Strike(world, POINTS[point], victim.freeze)
+    world.publish(run_id, [step_id])
+    strike.wait()
+    # A take-over lists what is there already: there the winner waits.
+    gate = Gate(world, "storage", "objects.list") if wakes_early else None
+    world.worker(**ONE_BY_ONE).started()
+    if gate:
+        gate.wait_until_reached()
+    else:
+        world.wait_for(lambda: world.status(run_id, step_id) == "SUCCEEDED", "the winner")
+    before = None if gate else world.result(run_id, step_id)
+    woken_at = time.time()
+    victim.wake()
+    _wait_for_its_reaction(victim, holding=point in HOLDING)
+    if gate:
+        gate.open()
+    _check_the_victim(world, victim, woken_at)
+    assert before in (None, world.result(run_id, step_id))
+
+
+def _wait_for_its_reaction(victim: Worker, *, holding: bool) -> None:
+    """A holder says that its lease is lost; who holds nothing, that there is nothing to do."""
+
+    def has_reacted() -> bool:
+        refused = [line["reason"] for line in victim.named("finalize_refused")]
+        lost = bool(victim.named("lease_lost")) or bool({"fenced", "lease_lost"}.intersection(refused))
+        return lost or (not holding and bool(victim.named("message_settled")))
+
+    victim.wait_until(has_reacted, "a lost lease", 15)
+
+
+def _check_the_victim(world: World, victim: Worker, woken_at: float) -> None:
+    finish(world)
+    assert victim.named("step_completed") == []
+    late = [paid for paid in paid_charts(world) if paid.daemon == victim.key and paid.at >= woken_at]
+    assert late == []
+
+
+def held(point: str, world: World) -> None:
+    """A call that waits in the network while somebody else finishes the step changes nothing any more."""
+    victim = world.worker(**ONE_BY_ONE).started()
+    run_id, (step_id,) = world.put_run()
+    frozen_now, let_in = threading.Event(), threading.Event()
+
+    def freeze_and_hold() -> None:
+        victim.freeze()
+        frozen_now.set()
+        let_in.wait(2 * STRIKE_SECONDS)
+
+    strike = Strike(world, POINTS[point], freeze_and_hold)
+    world.publish(run_id, [step_id])
+    assert frozen_now.wait(STRIKE_SECONDS)
+    world.worker(**ONE_BY_ONE).started()
+    world.wait_for(lambda: world.status(run_id, step_id) == "SUCCEEDED", "the winner")
+    before = world.result(run_id, step_id)
+    let_in.set()
+    strike.wait()
+    woken_at = time.time()
+    victim.wake()
+    _check_the_victim(world, victim, woken_at)
+    assert world.result(run_id, step_id) == before
+
+
+MORE: dict[str, Callable[[World], None]] = {
+    **{f"killed, {point}": partial(killed, point) for point in POINTS},
+    **{f"frozen, {point}": partial(frozen, point) for point in (*CLAIMING, *HOLDING)},
+    **{f"frozen, wakes early, {point}": partial(frozen, point, wakes_early=True) for point in HOLDING},
+    **{f"held, {point}": partial(held, point) for point in HELD},
+}
+#: What costs too much for every run of the tests: the long run plays these at all points.
+FEW = {
+    "frozen, wakes early": ("first chart asked", "manifest lost"),
+    "held": ("claim landed", "finalize landed"),
+}
+SCENARIOS = {
+    name: play
+    for name, play in MORE.items()
+    if name.rpartition(", ")[2] in FEW.get(name.rpartition(", ")[0], BOUNDARIES)
+}
+#: On the official emulators the moments are those of Storage and Chart-IMG, which are always embedded.
+OFFICIAL: dict[str, Callable[[World], None]] = {
+    "official, killed, second upload lost": partial(killed, "second upload lost"),
+    "official, killed, manifest landed": partial(killed, "manifest landed"),
+    "official, frozen, first chart asked": partial(frozen, "first chart asked"),
+    "official, frozen, manifest landed": partial(frozen, "manifest landed"),
+}

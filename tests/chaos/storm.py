@@ -1,0 +1,209 @@
+"""A storm: for a while everything at once and at random, from one seed; then calm, and the invariants."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from tests.chaos.gathering import end_state, finish
+from tests.chaos.weather import Weather
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.chaos.fleet import Worker
+    from tests.chaos.world import World
+
+DAEMONS = 3
+TICK_SECONDS = 0.25
+#: The longest deferral and the longest release, one after the other, and the work itself.
+CALM_SECONDS = 150.0
+#: Enough that no step of a storm ends as a crash loop: too many kills are no fault of the step's.
+SETTINGS = {"MAX_ATTEMPTS": "50", "STEP_TIMEOUT_SECONDS": "120", "WORKER_CONCURRENCY": "6"}
+REPEATED_BY_RUN = 0.3
+MOST_RUNS_UNFINISHED = 12
+
+
+@dataclass(kw_only=True)
+class Report:
+    """What a storm was like.
+
+    Attributes:
+        seed: Where all its chance comes from.
+        steps: How many steps were asked for.
+        faults: How often a fault struck.
+        done: How often each other thing was done.
+        ends: How many steps ended how.
+    """
+
+    seed: int
+    steps: int = 0
+    faults: int = 0
+    done: Counter[str] = field(default_factory=Counter)
+    ends: Counter[str] = field(default_factory=Counter)
+
+    def __str__(self) -> str:
+        """One line for people."""
+        done = ", ".join(f"{name} {count}" for name, count in sorted(self.done.items()))
+        ends = ", ".join(f"{count} {name}" for name, count in sorted(self.ends.items()))
+        return f"seed {self.seed}: {self.steps} steps, {self.faults} faults injected; {done}; {ends}"
+
+
+class Storm:
+    """Blows until its time is over.
+
+    Args:
+        world: Made with `SETTINGS`.
+        seed: Where all its chance comes from.
+        seconds: For how long.
+    """
+
+    def __init__(self, world: World, *, seed: int, seconds: float) -> None:
+        self._world = world
+        self._random = random.Random(seed)  # noqa: S311 - repeatable on purpose
+        self._weather = Weather(world.cloud, self._random)
+        self._seconds = seconds
+        self._later: list[tuple[float, Callable[[], None]]] = []
+        self._actions: dict[Callable[[], None], int] = {
+            self._worsen: 12,
+            self._put_run: 8,
+            self._kill: 2,
+            self._freeze: 2,
+            self._stop: 1,
+            self._reset_streams: 1,
+            self._outage: 1,
+            self._meddle: 2,
+            self._repeat: 2,
+        }
+        self.report = Report(seed=seed)
+
+    def blow(self) -> Report:
+        """Blow, calm down, and check.
+
+        Raises:
+            AssertionError: An invariant does not hold; the report is in `report`.
+        """
+        until = time.monotonic() + self._seconds
+        while time.monotonic() < until:
+            self._keep_daemons()
+            self._do_what_is_due()
+            (action,) = self._random.choices(list(self._actions), list(self._actions.values()))
+            action()
+            time.sleep(self._random.uniform(0, 2 * TICK_SECONDS))
+        self._calm_down()
+        try:
+            finish(self._world, calm_seconds=CALM_SECONDS)
+        finally:
+            self._take_stock()
+        return self.report
+
+    # What it does
+
+    def _worsen(self) -> None:
+        self._weather.worsen()
+
+    def _put_run(self) -> None:
+        if len({expected.run_id for expected in self._world.unfinished()}) > MOST_RUNS_UNFINISHED:
+            return
+        steps, charts = self._random.randint(1, 8), self._random.randint(1, 3)
+        run_id, step_ids = self._world.put_run(steps=steps, charts=charts)
+        self._random.shuffle(step_ids)
+        self._send(run_id, step_ids)
+
+    def _send(self, run_id: str, step_ids: list[str]) -> None:
+        """Messages by a way that no fault shakes: what was never published, no daemon could work."""
+        self._world.deliver([{"runId": run_id, "stepId": step_id} for step_id in step_ids])
+        if self._random.random() < REPEATED_BY_RUN:
+            self._world.deliver([{"runId": run_id}])
+
+    def _repeat(self) -> None:
+        chosen = self._any_unfinished()
+        if chosen:
+            self._send(chosen[0], [chosen[1]])
+
+    def _kill(self) -> None:
+        self._strike("kills", lambda worker: worker.strike_dead())
+
+    def _stop(self) -> None:
+        self._strike("SIGTERMs", lambda worker: worker.ask_to_stop())
+
+    def _freeze(self) -> None:
+        def freeze(worker: Worker) -> None:
+            worker.freeze()
+            self._later.append((time.monotonic() + self._random.uniform(0.5, 12), worker.wake))
+
+        self._strike("freezes", freeze)
+
+    def _strike(self, name: str, do: Callable[[Worker], None]) -> None:
+        fit = [worker for worker in self._on_duty() if worker.named("daemon_started")]
+        if fit:
+            do(self._random.choice(fit))
+            self.report.done[name] += 1
+
+    def _reset_streams(self) -> None:
+        self._world.cloud.pubsub.reset_streams()
+        self.report.done["stream resets"] += 1
+
+    def _outage(self) -> None:
+        name = self._random.choice(sorted(self._world.cloud.services))
+        service = self._world.cloud.services[name]
+        if not service.running:
+            return
+        service.stop()
+        self._world.outage(name, seconds=60)
+        self._later.append((time.monotonic() + self._random.uniform(0.5, 5), service.start))
+        self.report.done["outages"] += 1
+
+    def _meddle(self) -> None:
+        """The orchestrator cancels, resets or deletes a step that is not over."""
+        chosen = self._any_unfinished()
+        if chosen is None:
+            return
+        status = self._random.choice(["CANCELLED", "READY", "GONE"])
+        ends = {"READY": ["SUCCEEDED"]}.get(status, [status, "SUCCEEDED"])
+        self._world.expect(*chosen, *ends, meddled=True)
+        self._world.meddle(*chosen, status)
+        if status == "READY":
+            self._send(chosen[0], [chosen[1]])
+        self.report.done["meddlings"] += 1
+
+    def _any_unfinished(self) -> tuple[str, str] | None:
+        left = self._world.unfinished()
+        chosen = self._random.choice(left) if left else None
+        return (chosen.run_id, chosen.step_id) if chosen else None
+
+    # What keeps it going, and ends it
+
+    def _on_duty(self) -> list[Worker]:
+        alive = [worker for worker in self._world.workers if worker.alive]
+        return [worker for worker in alive if not worker.stopping and not worker.stalled_at]
+
+    def _keep_daemons(self) -> None:
+        working = [worker for worker in self._world.workers if worker.alive and not worker.stopping]
+        for _ in range(DAEMONS - len(working)):
+            self._world.worker()
+
+    def _do_what_is_due(self) -> None:
+        due = [do for at, do in self._later if at <= time.monotonic()]
+        self._later = [(at, do) for at, do in self._later if at > time.monotonic()]
+        for do in due:
+            do()
+
+    def _calm_down(self) -> None:
+        self._weather.clear_up()
+        for _, do in self._later:
+            do()
+        self._keep_daemons()
+        for worker in self._on_duty():
+            worker.started()
+
+    def _take_stock(self) -> None:
+        state = end_state(self._world)
+        self.report.steps = len(state.expected)
+        self.report.faults = self._weather.struck
+        self.report.ends = Counter(
+            str((state.step(expected) or {"status": "GONE"})["status"]) for expected in state.expected
+        )

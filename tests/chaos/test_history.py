@@ -1,0 +1,51 @@
+"""The log of commits is read as the changes of status it tells of, each with the lease of that moment."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+
+from tests.chaos.history import transitions
+from tests.chaos.world import world_on
+
+PAST = datetime(2025, 12, 15, tzinfo=UTC)
+
+
+@pytest.fixture
+def world(cloud):
+    """A world on an embedded cloud."""
+    with world_on(cloud) as made:
+        yield made
+
+
+def test_a_finalize_is_told_with_the_lease_that_it_deleted(world):
+    """The token's first commit counts as the claim, heart-beats don't, and foreign writes are told apart."""
+    run_id, (step_id,) = world.put_run()
+    client = world.scene.documents
+    run, lease = world.documents.run(run_id), world.documents.lease(run_id, step_id)
+    status = client.field_path("steps", step_id, "status")
+
+    def commit(change_run, change_lease):
+        batch = client.batch()
+        batch.update(run, {status: change_run})
+        change_lease(batch)
+        batch.commit()
+        return world.cloud.firestore.commits[-1].instant / 1_000_000
+
+    content = {"token": "t", "owner": "host:7:boot", "acquiredAt": PAST}
+    claimed_at = commit("RUNNING", lambda batch: batch.set(lease, content))
+    lease.update({"expiresAt": PAST})
+    commit("SUCCEEDED", lambda batch: batch.delete(lease))
+    world.set_status(run_id, step_id, "READY")
+
+    found = transitions(world.cloud.firestore.commits, world.documents.own_commits)
+    assert [(change.before, change.after, change.foreign) for change in found] == [
+        (None, "READY", True),
+        ("READY", "RUNNING", False),
+        ("RUNNING", "SUCCEEDED", False),
+        ("SUCCEEDED", "READY", True),
+    ]
+    final = found[2]
+    assert (final.token, final.owner, final.acquired_at) == ("t", "host:7:boot", claimed_at)
+    assert [change.lease_deleted for change in found] == [False, False, True, False]

@@ -1,0 +1,69 @@
+"""A short storm and a few SIGTERMs at random moments; `make chaos` has the long ones."""
+
+from __future__ import annotations
+
+import os
+import secrets
+
+import pytest
+
+from tests.chaos import storm
+from tests.chaos.sigterms import lost_acks, sigterms
+from tests.chaos.storm import Storm
+from tests.chaos.world import world_on
+
+SECONDS = 15.0
+
+
+@pytest.fixture
+def seed():
+    """`CHAOS_SEED`, or a new one; pytest shows it when the test fails."""
+    chosen = int(os.environ.get("CHAOS_SEED") or secrets.randbelow(2**31))
+    print(f"CHAOS_SEED={chosen}")  # noqa: T201 - to play it again
+    return chosen
+
+
+@pytest.mark.timeout(240)
+def test_a_storm_loses_and_doubles_nothing(cloud, seed):
+    """Random faults, kills, freezes, outages and meddling; then calm, and every invariant holds."""
+    with world_on(cloud, **storm.SETTINGS) as world:
+        report = Storm(world, seed=seed, seconds=SECONDS).blow()
+    assert report.steps > 0
+
+
+@pytest.mark.timeout(240)
+def test_sigterm_at_random_moments(cloud, seed):
+    """Exit 0 or 4 in time, no step lost, no ack of a finished step lost."""
+    with world_on(cloud) as world:
+        sigterms(world, times=5, seed=seed)
+
+
+class Said:
+    """A daemon that said so, for the check of lost acks."""
+
+    key = "key-1"
+
+    def __init__(self, **lines):
+        self._lines = lines
+
+    def named(self, event):
+        """Its lines of one event."""
+        return self._lines.get(event, [])
+
+
+class Heard:
+    """A world of such daemons."""
+
+    def __init__(self, *workers):
+        self.workers = workers
+
+
+@pytest.mark.parametrize(("disposition", "lost"), [("ack", 1), ("nack", 0)])
+def test_an_ack_that_was_lost_is_noticed(disposition, lost):
+    """The check can fail: an acked message that comes again, and no other."""
+    first = Said(
+        message_received=[{"messageId": "1"}],
+        message_settled=[{"messageId": "1", "disposition": disposition}],
+    )
+    second = Said(message_received=[{"messageId": "1"}])
+    assert len(list(lost_acks(Heard(first, second)))) == lost

@@ -1,0 +1,252 @@
+"""A small world to break: a cloud, daemons, an orchestrator that meddles, and the facts in the end."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import secrets
+import threading
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from google.cloud import firestore
+from google.cloud.firestore_v1.field_path import FieldPath
+
+from daemon.demo.stage import chart_step_id, flow_run
+from localcloud.pubsub.messages import PubsubMessage
+from tests.chaos.documents import Documents
+from tests.chaos.end_state import GONE, SUCCEEDED, Blow, Expected
+from tests.chaos.fleet import Worker
+from tests.clouds import clients_find
+from tests.scene import Scene
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from localcloud import LocalCloud
+
+#: Short terms, so that a take-over is a matter of seconds.
+SETTINGS = {
+    "LEASE_SECONDS": "6",
+    "CLOCK_SKEW_SECONDS": "1",
+    "RESCUE_INTERVAL_SECONDS": "2",
+    "ACK_EXTENSION_SECONDS": "10",
+    "STEP_TIMEOUT_SECONDS": "60",
+    "DRAIN_SECONDS": "10",
+    "NOT_READY_GRACE_SECONDS": "20",
+}
+POLL_SECONDS = 0.1
+#: The environment is the process's: worlds are made one after the other.
+_making = threading.Lock()
+
+
+class World:
+    """One test's cloud, runs and daemons.
+
+    Every step has chart templates of its own whose symbol names them, so that the provider's log tells which
+    chart of which step was asked for.
+
+    Attributes:
+        expected: The steps asked for, by run and step id.
+        documents: The orchestrator's hand on Firestore.
+        outages: Backends' troubles, which may cost charts in flight.
+        clock_slack_seconds: How far the daemons' clocks are set wrong on purpose.
+    """
+
+    def __init__(self, scene: Scene, settings: Mapping[str, str]) -> None:
+        self.scene = scene
+        self.cloud: LocalCloud = scene.cloud
+        self.settings = {**SETTINGS, **settings}
+        self.expected: dict[tuple[str, str], Expected] = {}
+        embedded = scene.environment["FIRESTORE_EMULATOR_HOST"] == self.cloud.firestore.address
+        self.documents = Documents(scene.documents, self.cloud.firestore if embedded else None)
+        self.workers: list[Worker] = []
+        self.outages: list[Blow] = []
+        self.clock_slack_seconds = 0.0
+        self._numbers = itertools.count(1)
+        self._lock = threading.Lock()
+
+    # Daemons
+
+    def worker(self, *, module: str = "daemon", **settings: str) -> Worker:
+        """Start a daemon; `started()` waits for it."""
+        with self._lock:
+            key = f"key-{next(self._numbers)}"
+            environment = self.scene.settings(**{**self.settings, **settings})
+            worker = Worker(key, environment, module=module)
+            self.workers.append(worker)
+        return worker
+
+    def outage(self, kind: str, *, seconds: float = 3600.0) -> None:
+        """Write down that from now on, for so long, a backend's trouble may cost any chart in flight."""
+        now = time.time()
+        self.outages.append(Blow(kind=kind, at=now, until=now + seconds))
+
+    # Runs
+
+    def put_run(self, *, steps: int = 1, charts: int = 2, status: str = "READY") -> tuple[str, list[str]]:
+        """Store a run with so many chart steps of so many charts; returns its id and theirs."""
+        run_id = self.scene.run_id()
+        names = [f"charts:1d:step{number:03d}" for number in range(steps)]
+        templates = {name: self._templates(charts) for name in names}
+        document = flow_run(run_id, "IBM", {"1d": f"gs://{self.scene.bucket}/ohlcv.json"}, [])
+        blank = document["steps"].pop(chart_step_id("1d"))
+        for name in names:
+            requests = [{"chartTemplateId": template_id} for template_id in templates[name]]
+            inputs = {"minImages": charts, "requests": requests}
+            document["steps"][name] = {**blank, "status": status, "inputs": inputs}
+        self.documents.write(lambda batch: batch.set(self.documents.run(run_id), document))
+        for name in names:
+            expected = Expected(run_id=run_id, step_id=name, template_ids=templates[name])
+            self.expected[run_id, name] = expected
+        return run_id, names
+
+    def _templates(self, charts: int) -> tuple[str, ...]:
+        ids = tuple(f"tpl_{secrets.token_hex(5)}" for _ in range(charts))
+
+        def put(batch: Any) -> None:
+            for template_id in ids:
+                reference = self.scene.documents.document(f"chart_templates/{template_id}")
+                batch.set(reference, _template(template_id))
+
+        self.documents.write(put)
+        return ids
+
+    def expect(self, run_id: str, step_id: str, *statuses: str, meddled: bool = False) -> None:
+        """Say where a step may end, if not only in SUCCEEDED."""
+        known = self.expected[run_id, step_id]
+        self.expected[run_id, step_id] = Expected(
+            run_id=run_id,
+            step_id=step_id,
+            template_ids=known.template_ids,
+            statuses=frozenset(statuses) or SUCCEEDED,
+            meddled=meddled,
+        )
+
+    def publish(self, run_id: str, step_ids: list[str]) -> None:
+        """One plain message for each step."""
+        bodies = [json.dumps({"runId": run_id, "stepId": step_id}).encode() for step_id in step_ids]
+        futures = [self.scene.publisher.publish(self.scene.topic, body) for body in bodies]
+        for future in futures:
+            future.result(timeout=30)
+
+    def publish_run(self, run_id: str) -> None:
+        """A message that names only the run."""
+        self.scene.publish(json.dumps({"runId": run_id}).encode())
+
+    def deliver(self, bodies: list[dict[str, str]]) -> None:
+        """Put messages straight into the embedded topic, whatever Pub/Sub is suffering."""
+        messages = [PubsubMessage(data=json.dumps(body).encode()) for body in bodies]
+        self.cloud.pubsub._topics.publish(self.scene.topic, messages)
+
+    # The orchestrator
+
+    def meddle(self, run_id: str, step_id: str, status: str) -> None:
+        """Set a step's status; GONE deletes it."""
+        if status == GONE:
+            self.delete_step(run_id, step_id)
+        else:
+            self.set_status(run_id, step_id, status)
+
+    def set_status(self, run_id: str, step_id: str, status: str) -> None:
+        """Set a step's status, whatever it is."""
+        self._update(run_id, FieldPath("steps", step_id, "status"), status)
+
+    def delete_step(self, run_id: str, step_id: str) -> None:
+        """Take a step out of its run."""
+        self._update(run_id, FieldPath("steps", step_id), firestore.DELETE_FIELD)
+
+    def note_progress(self, run_id: str, count: int) -> None:
+        """Write something into the run that is nobody else's."""
+        self._update(run_id, FieldPath("progress", "looks"), count)
+
+    def delete_run(self, run_id: str) -> None:
+        """Delete the run's document; what is below it stays."""
+        self.documents.write(lambda batch: batch.delete(self.documents.run(run_id)))
+
+    def _update(self, run_id: str, path: FieldPath, value: Any) -> None:
+        run = self.documents.run(run_id)
+        self.documents.write(lambda batch: batch.update(run, {path.to_api_repr(): value}))
+
+    # Waiting
+
+    def wait_for(self, holds: Callable[[], bool], what: str, seconds: float = 40.0) -> None:
+        """Poll until `holds()`; fails when it does not in time."""
+        if not self.holds_within(holds, seconds):
+            raise AssertionError(f"waited {seconds:g} s for {what}")
+
+    def holds_within(self, holds: Callable[[], bool], seconds: float) -> bool:
+        """Poll until `holds()`; False when it does not in time."""
+        deadline = time.monotonic() + seconds
+        while not holds():
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(POLL_SECONDS)
+        return True
+
+    def status(self, run_id: str, step_id: str) -> str:
+        """A step's status now; GONE without it."""
+        return _status(self.documents.runs([run_id])[run_id], step_id)
+
+    def result(self, run_id: str, step_id: str) -> tuple[Any, bytes, int]:
+        """The step as it is now, its manifest's bytes and their generation."""
+        run = self.documents.runs([run_id])[run_id]
+        bucket = self.scene.objects.bucket(self.scene.bucket)
+        blob = bucket.get_blob(f"charts/{run_id}/{step_id}/manifest.json")
+        return run and run["steps"][step_id], blob.download_as_bytes(), blob.generation
+
+    def unfinished(self) -> list[Expected]:
+        """The steps that are not where they may end."""
+        runs = self.read_runs()
+        return [
+            expected
+            for expected in self.expected.values()
+            if _status(runs[expected.run_id], expected.step_id) not in expected.statuses
+        ]
+
+    def read_runs(self) -> dict[str, dict[str, Any] | None]:
+        """All runs asked for, by id; None = gone."""
+        return self.documents.runs(sorted({run_id for run_id, _ in self.expected}))
+
+    def unacked(self) -> int | None:
+        """Messages not settled; None on a Pub/Sub that does not say."""
+        if self.scene.environment["PUBSUB_EMULATOR_HOST"] != self.cloud.pubsub.address:
+            return None
+        return self.cloud.pubsub.unacked(self.scene.subscription)
+
+    def calm(self) -> bool:
+        """Whether every step has ended, no lease is left and every message is settled."""
+        return not self.unacked() and not self.unfinished() and not self.documents.leases()
+
+
+def _status(run: Mapping[str, Any] | None, step_id: str) -> str:
+    return str(run["steps"].get(step_id, {}).get("status", GONE)) if run else GONE
+
+
+def _template(template_id: str) -> dict[str, Any]:
+    return {
+        "id": template_id,
+        "description": "A chart of one step only",
+        "chartImgSymbolTemplate": f"{template_id}:{{symbol}}",
+        "request": {"width": 400, "height": 300},
+    }
+
+
+@contextmanager
+def world_on(
+    cloud: LocalCloud, environment: Mapping[str, str] | None = None, **settings: str
+) -> Iterator[World]:
+    """A world on an embedded cloud, or on the services that `environment` names instead."""
+    named = {**cloud.environment(), **(environment or {})}
+    with _making, clients_find(named):
+        scene = Scene(named, cloud)
+        # It would walk through the environment at each call, while another world is being made.
+        scene.objects._http.trust_env = False
+    world = World(scene, settings)
+    try:
+        yield world
+    finally:
+        for worker in world.workers:
+            worker.kill()
+        scene.close()
