@@ -6,6 +6,8 @@ RUN_READY := $(VENV)/.run-ready
 DEV_READY := $(VENV)/.dev-ready
 SOURCES := worker_chart_export daemon localcloud tests
 
+# Most tests wait for processes, leases and deadlines: more workers than cores shorten the run.
+WORKERS ?= 4
 MINUTES ?= 10
 SEED ?=
 
@@ -17,8 +19,8 @@ help: ## Show this list
 demo: $(RUN_READY) ## The whole main job on this machine; gallery in demo-output/index.html
 	$(BIN)/worker-chart-export demo --output demo-output
 
-test: $(DEV_READY) ## All tests: unit, contract (both clouds), integration, process
-	$(BIN)/python -m pytest
+test: $(DEV_READY) ## All tests: unit, contract (both clouds), integration, process, chaos
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 chaos: $(DEV_READY) ## Kills, freezes, outages and a storm, told in figures; MINUTES=10 SEED=n
 	$(BIN)/python -m tests.chaos --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
