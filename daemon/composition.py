@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from google.cloud import firestore
 from google.cloud.storage import Client as StorageClient
 
-from daemon.settings import ChartsApiMode, SettingsError
+from daemon.settings import ChartsApiMode, ChartsFallback, SettingsError
 from worker_chart_export.artifacts import ArtifactStore
 from worker_chart_export.chart_maker import ChartMaker
 from worker_chart_export.clock import SystemClock
@@ -22,8 +22,12 @@ from worker_chart_export.stoppable_requests import StoppableAdapter
 from worker_chart_export.templates import TemplateStore
 
 if TYPE_CHECKING:
+    from daemon.chart_img_accounts import AccountSettings
     from daemon.settings import ExportSettings
     from worker_chart_export.charts.base import ChartProvider
+    from worker_chart_export.charts.chart_img.accounts import Account
+    from worker_chart_export.charts.fixtures import FixtureProvider
+    from worker_chart_export.clock import Clock
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +65,7 @@ def build_worker(settings: ExportSettings) -> Worker:
             templates=TemplateStore(
                 client=documents, cache_seconds=settings.template_cache_seconds, clock=clock
             ),
-            provider=_provider(settings, resources),
+            provider=_provider(settings, documents, clock, resources),
             artifacts=artifacts,
             timezone=settings.charts_default_timezone,
             max_png_bytes=settings.charts_max_png_bytes,
@@ -125,36 +129,82 @@ def _most_calls(settings: ExportSettings) -> int:
     return (settings.worker_concurrency + 1) * settings.request_concurrency
 
 
-def _provider(settings: ExportSettings, resources: ExitStack) -> ChartProvider:
+def _provider(
+    settings: ExportSettings, documents: firestore.Client, clock: Clock, resources: ExitStack
+) -> ChartProvider:
     """The chart provider; each is imported only when it is used (the renderer alone takes long to load)."""
     match settings.charts_api_mode:
         case ChartsApiMode.LOCAL:
-            from worker_chart_export.charts.local.provider import LocalProvider  # noqa: PLC0415
-
-            return LocalProvider()
+            return _local()
         case ChartsApiMode.MOCK:
-            from worker_chart_export.charts.fixtures import FixtureProvider  # noqa: PLC0415
-
-            if settings.charts_fixtures_dir is None:
-                raise AssertionError("checked by the settings")
-            return FixtureProvider(settings.charts_fixtures_dir)
+            return _fixtures(settings)
         case ChartsApiMode.REAL:
-            return _chart_img(settings, resources)
+            return _or_fallback(settings, _real(settings, documents, clock, resources))
+        case ChartsApiMode.RECORD:
+            from worker_chart_export.charts.recorder import RecordingProvider  # noqa: PLC0415
+
+            fixtures = _fixtures(settings)
+            real = _real(settings, documents, clock, resources)
+            # Around it, so that no chart drawn here is saved as one of Chart-IMG's.
+            return _or_fallback(
+                settings, RecordingProvider(folder=fixtures.folder, fixtures=fixtures, real=real)
+            )
 
 
-def _chart_img(settings: ExportSettings, resources: ExitStack) -> ChartProvider:
-    from worker_chart_export.charts.chart_img import Account, ChartImgProvider  # noqa: PLC0415
+def _or_fallback(settings: ExportSettings, first: ChartProvider) -> ChartProvider:
+    if settings.charts_fallback is ChartsFallback.NONE:
+        return first
+    from worker_chart_export.charts.fallback import FallbackProvider  # noqa: PLC0415
 
-    account_id, api_key = settings.first_account
+    return FallbackProvider(first=first, second=_local())
+
+
+def _local() -> ChartProvider:
+    from worker_chart_export.charts.local.provider import LocalProvider  # noqa: PLC0415
+
+    return LocalProvider()
+
+
+def _fixtures(settings: ExportSettings) -> FixtureProvider:
+    from worker_chart_export.charts.fixtures import FixtureProvider  # noqa: PLC0415
+
+    if settings.charts_fixtures_dir is None:
+        raise AssertionError("checked by the settings")
+    return FixtureProvider(settings.charts_fixtures_dir)
+
+
+def _real(
+    settings: ExportSettings, documents: firestore.Client, clock: Clock, resources: ExitStack
+) -> ChartProvider:
+    from worker_chart_export.charts.chart_img.accounts import account_states  # noqa: PLC0415
+    from worker_chart_export.charts.chart_img.http_call import ChartApi  # noqa: PLC0415
+    from worker_chart_export.charts.chart_img.provider import ChartImgProvider  # noqa: PLC0415
+    from worker_chart_export.charts.chart_img.quota import QuotaLedger  # noqa: PLC0415
+
     try:
-        provider = ChartImgProvider(
-            base_url=settings.chart_img_base_url,
-            account=Account(account_id=account_id, api_key=api_key),
-            max_png_bytes=settings.charts_max_png_bytes,
-            connections=_most_calls(settings),
-        )
+        api = ChartApi(base_url=settings.chart_img_base_url, connections=_most_calls(settings))
     except (ValueError, ImportError, OSError) as error:
         wanted = "HTTPS_PROXY, ALL_PROXY, SSL_CERT_FILE: expected what an HTTP client can use"
         raise SettingsError([f"{wanted}, got {type(error).__name__} when it was opened"]) from None
-    resources.callback(provider.close)
-    return provider
+    resources.callback(api.close)
+    return ChartImgProvider(
+        api=api,
+        accounts=account_states([_account(given) for given in settings.accounts], clock),
+        quota=QuotaLedger(documents),
+        clock=clock,
+        max_png_bytes=settings.charts_max_png_bytes,
+    )
+
+
+def _account(given: AccountSettings) -> Account:
+    from worker_chart_export.charts.chart_img.accounts import Account  # noqa: PLC0415
+
+    return Account(
+        account_id=given.id,
+        api_key=given.api_key,
+        daily_limit=given.daily_limit,
+        rate_per_second=given.rate_per_second,
+        burst=given.burst,
+        plan=given.plan,
+        max_parameters=given.max_parameters,
+    )

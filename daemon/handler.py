@@ -26,7 +26,7 @@ from worker_chart_export.logs import Event, bound, log
 from worker_chart_export.outcome import OutcomeKind
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Mapping
     from datetime import datetime
 
     from daemon.disposition import Disposition
@@ -129,6 +129,7 @@ class MessageHandler:
             return _ignored(request.reason)
         with bound(runId=request.run_id, stepId=request.step_id):
             disposition = self._work(request, message)
+        self._intake.succeeded("firestore")  # only now: reads that succeed say little while commits don't
         if not isinstance(disposition, Defer):
             self._backoff.reset()
         return disposition
@@ -150,7 +151,7 @@ class MessageHandler:
             if look and finding.sight is Sight.MISSING:
                 return _noop(finding)  # it was there a moment ago, so it is gone and not late
             if finding.sight not in CLAIMABLE:
-                return self._without_work(run_id, step_id, snapshot, finding, message)
+                return self._without_work(step_id, snapshot, finding, message)
             if self._clock.monotonic() >= deadline:
                 return self._defer("out_of_time")
             if done := self._export(step_id, snapshot, message):
@@ -159,11 +160,11 @@ class MessageHandler:
 
     def _look(self, run_id: str, step_id: str, message: IncomingMessage) -> tuple[RunSnapshot, Finding]:
         """One read for a step that is not RUNNING, a second with its lease for one that is."""
-        snapshot = self._read(run_id)
+        snapshot = self._ledger.read(run_id)
         finding = look_at_step(snapshot.run, step_id)
         if finding.sight is not Sight.RUNNING:
             return snapshot, finding
-        snapshot = self._read(run_id, leases_of=[step_id])
+        snapshot = self._ledger.read(run_id, leases_of=[step_id])
         finding = look_at_step(snapshot.run, step_id)
         if finding.sight is Sight.RUNNING:
             finding = look_at_lease(
@@ -174,11 +175,6 @@ class MessageHandler:
             )
         return snapshot, finding
 
-    def _read(self, run_id: str, *, leases_of: Collection[str] = ()) -> RunSnapshot:
-        snapshot = self._ledger.read(run_id, leases_of=leases_of)
-        self._intake.succeeded("firestore")
-        return snapshot
-
     def _work_run(self, run_id: str, message: IncomingMessage) -> Disposition:
         """Work one eligible step after another, in this one slot."""
         deadline = self._clock.monotonic() + self._step_timeout_seconds
@@ -186,25 +182,30 @@ class MessageHandler:
         while lost < MAX_LOOKS:
             if not self._intake.wait() or self._drain.is_draining:
                 return Nack(reason="shutdown")
-            snapshot, step_id = self._next_step(run_id, message)
+            snapshot, step_id, own = self._next_step(run_id, message)
             if step_id is None:
-                return _nothing_eligible(look_at_rest(snapshot.run))
+                return _own_redelivery(own) if own else _nothing_eligible(look_at_rest(snapshot.run))
             if self._clock.monotonic() >= deadline:
                 return Defer(delay_seconds=LEAST_NOT_READY_SECONDS, reason="more_steps")
             lost += self._export(step_id, snapshot, message) is None
         return self._defer("contended")
 
-    def _next_step(self, run_id: str, message: IncomingMessage) -> tuple[RunSnapshot, str | None]:
-        """The step of the run to work next: READY first, then RUNNING ones whose lease is over."""
-        snapshot = self._read(run_id)
+    def _next_step(
+        self, run_id: str, message: IncomingMessage
+    ) -> tuple[RunSnapshot, str | None, Finding | None]:
+        """The step of the run to work next: READY first, then RUNNING ones whose lease is over.
+
+        Without one, a step that runs under this very message, if there is one.
+        """
+        snapshot = self._ledger.read(run_id)
         run = snapshot.run
         ready = run.eligible_step() if run and not run.is_final else None
         if ready is not None:
-            return snapshot, ready.step_id
+            return snapshot, ready.step_id, None
         running = running_steps(snapshot)
         if not running:
-            return snapshot, None
-        snapshot = self._read(run_id, leases_of=running)
+            return snapshot, None, None
+        snapshot, own = self._ledger.read(run_id, leases_of=running), None
         for step_id in running_steps(snapshot):
             if step_id not in snapshot.leases:
                 continue  # it was not RUNNING a moment ago
@@ -215,14 +216,17 @@ class MessageHandler:
                 terms=self._ledger.terms,
             )
             if finding.sight is Sight.LEASE_OVER:
-                return snapshot, step_id
+                return snapshot, step_id, None
             if finding.sight is Sight.UNLEASED:
-                self._adopt(run_id, step_id, snapshot)
-        return snapshot, None
+                self._adopt(step_id, snapshot)
+            elif finding.sight is Sight.OWN_LEASE:
+                own = finding
+        return snapshot, None, own
 
-    def _adopt(self, run_id: str, step_id: str, snapshot: RunSnapshot) -> None:
-        with bound(stepId=step_id):
-            self._ledger.adopt(run_id, step_id, now=snapshot.read_time)
+    def _adopt(self, step_id: str, snapshot: RunSnapshot) -> None:
+        if snapshot.run is not None:
+            with bound(stepId=step_id):
+                self._ledger.adopt(snapshot.run.run_id, step_id, now=snapshot.read_time)
 
     def _defer(self, reason: str) -> Defer:
         return Defer(delay_seconds=self._backoff.delay_seconds(), reason=reason)
@@ -245,22 +249,16 @@ class MessageHandler:
         return Ack(reason=outcome.kind.value)
 
     def _without_work(
-        self,
-        run_id: str,
-        step_id: str,
-        snapshot: RunSnapshot,
-        finding: Finding,
-        message: IncomingMessage,
+        self, step_id: str, snapshot: RunSnapshot, finding: Finding, message: IncomingMessage
     ) -> Disposition:
         if finding.sight in NOT_YET:
             return self._not_ready(finding, message)
         if finding.sight is Sight.OTHER_TYPE:
             return _ignored(finding.words)
         if finding.sight is Sight.OWN_LEASE:
-            log.info(Event.STEP_NOOP, f"Looking again later: {finding.words}", reason=finding.sight.value)
-            return Defer(delay_seconds=finding.wait_seconds, reason=finding.sight.value)
+            return _own_redelivery(finding)
         if finding.sight is Sight.UNLEASED:
-            self._adopt(run_id, step_id, snapshot)
+            self._adopt(step_id, snapshot)
             return Ack(reason=finding.sight.value)
         return _noop(finding)
 
@@ -280,6 +278,11 @@ def _nothing_eligible(finding: Finding) -> Disposition:
         _log_not_ready(finding)
         return Ack(reason=finding.sight.value)
     return _noop(finding)
+
+
+def _own_redelivery(finding: Finding) -> Defer:
+    log.info(Event.STEP_NOOP, f"Looking again later: {finding.words}", reason=finding.sight.value)
+    return Defer(delay_seconds=finding.wait_seconds, reason=finding.sight.value)
 
 
 def _noop(finding: Finding) -> Ack:

@@ -107,6 +107,7 @@ class Daemon:
         worker.heart_beats.start(
             self._liveness.expect("heart-beats", within_seconds=every_seconds + BEAT_WITHIN_SECONDS),
             on_failure=lambda: intake.failed("firestore"),
+            on_success=lambda: intake.succeeded("firestore"),
         )
         settings = self._settings
         longest_seconds = 2 * settings.rescue_interval_seconds + settings.max_lease_seconds

@@ -15,7 +15,6 @@ from worker_chart_export.errors import (
     BackendUnavailable,
     IndexMissing,
     Interrupted,
-    RunInvalid,
 )
 from worker_chart_export.logs import Event, bound, log
 from worker_chart_export.retry import full_jitter_seconds
@@ -109,7 +108,7 @@ class Rescue:
 
         Raises:
             IndexMissing: They can't be found.
-            BackendUnavailable: A backend is away.
+            BackendUnavailable: Firestore is away.
             BackendRefused: Firestore refuses.
             Interrupted: The worker is stopping.
         """
@@ -124,12 +123,18 @@ class Rescue:
                     self._rescue(expired)
 
     def _rescue(self, expired: ExpiredLease) -> None:
+        """Work it, or clear it away. One that can't be settled must not keep the others from being."""
         try:
             snapshot = self._ledger.read(expired.run_id, leases_of=[expired.step_id])
             if self._is_claimable(snapshot, expired):
                 self._work(expired.run_id, expired.step_id, snapshot)
-        except RunInvalid as error:
-            log.warning(Event.LEASE_STRANDED, f"The lease can't be settled: {error}")
+        except Interrupted:
+            raise
+        except BackendUnavailable as error:
+            log.warning(Event.BACKEND_UNAVAILABLE, str(error), backend=error.backend)
+            self._intake.failed(error.backend)
+        except Exception as error:  # noqa: BLE001 - see above; the next look finds it again
+            log.warning(Event.LEASE_STRANDED, f"The lease can't be settled: {error!r:.300}")
 
     def _is_claimable(self, snapshot: RunSnapshot, expired: ExpiredLease) -> bool:
         """Whether the step is to be taken over; a lease of nothing is deleted."""

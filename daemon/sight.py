@@ -89,7 +89,9 @@ def look_at_rest(run: FlowRun | None) -> Finding:
         raise RunInvalid("; ".join(invalid))
     findings = [look_at_step(run, name) for name in run.chart_step_ids()]
     blocked = [found for found in findings if found.sight in NOT_YET]
-    return next(iter(blocked), Finding(sight=Sight.FINAL, words="no step of the run is waiting"))
+    running = [found for found in findings if found.sight is Sight.RUNNING]
+    nothing = Finding(sight=Sight.FINAL, words="no step of the run is waiting")
+    return next(iter(blocked + running), nothing)
 
 
 def look_at_lease(

@@ -10,7 +10,7 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytest_plugins = ["tests.clouds", "tests.log_lines"]
+pytest_plugins = ["tests.clouds", "tests.log_lines", "tests.server_time"]
 
 _SCRUBBED = ("GOOGLE_", "GCLOUD_", "PUBSUB_", "FIRESTORE_", "STORAGE_", "CHART", "DATASTORE_")
 

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from localcloud import LocalCloud
 
+#: For tests that are not about quota.
+UNLIMITED = {"dailyLimit": 10**6, "ratePerSecond": 1000, "burst": 1000}
 SECRET_KEY = "key-that-must-never-be-seen"  # noqa: S105 - the stand-in's
 
 
@@ -75,7 +77,17 @@ class Scene:
             "QUARANTINE_TOPIC": self.quarantine_topic,
             "CHARTS_BUCKET": f"gs://{self.bucket}",
             "CHARTS_API_MODE": "real",
-            "CHART_IMG_ACCOUNTS_JSON": json.dumps([{"id": "first", "apiKey": SECRET_KEY}]),
+            "CHART_IMG_ACCOUNTS_JSON": json.dumps(
+                [
+                    {
+                        "id": "first",
+                        "apiKey": SECRET_KEY,
+                        "dailyLimit": 10**6,
+                        "ratePerSecond": 1000,
+                        "burst": 1000,
+                    }
+                ]
+            ),
             "HEALTH_PORT": "0",
             "ACK_EXTENSION_SECONDS": "10",
             **changed,

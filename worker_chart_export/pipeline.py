@@ -102,7 +102,9 @@ class StepPipeline:
             Interrupted: The step was told to stop, and was given back.
         """
         with bound(runId=run_id, stepId=step_id):
-            claim = self._ledger.claim(run_id, step_id, message_id=message_id, snapshot=snapshot)
+            claim = self._ledger.claim(
+                run_id, step_id, budget=budget, message_id=message_id, snapshot=snapshot
+            )
             if not isinstance(claim, Claim):
                 return Outcome(kind=OutcomeKind.CLAIM_LOST, reason=claim.reason)
             with bound(attempt=claim.attempt, owner=self._ledger.owner):
@@ -227,7 +229,9 @@ def _unforeseen(error: Exception) -> StepError:
 
 def _settled(finalized: FinalizeResult, outcome: Outcome) -> Outcome:
     if finalized.updated:
-        return outcome
+        # A result that could not be stored was replaced by a failure.
+        is_failed = finalized.status == "FAILED"
+        return replace(outcome, kind=OutcomeKind.FAILED) if is_failed else outcome
     return replace(outcome, kind=OutcomeKind.FINALIZE_REFUSED, reason=finalized.reason)
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Self
 
 from tests.chaos.end_state import Blow
 from tests.daemons import DaemonUnderTest
+from tests.scene import UNLIMITED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,7 +32,7 @@ class Worker(DaemonUnderTest):
     """
 
     def __init__(self, key: str, environment: Mapping[str, str], *, module: str = "daemon") -> None:
-        accounts = json.dumps([{"id": "first", "apiKey": key}])
+        accounts = json.dumps([{"id": "first", "apiKey": key, **UNLIMITED}])
         super().__init__({**environment, "CHART_IMG_ACCOUNTS_JSON": accounts}, module=module)
         self.key = key
         self.blows: list[Blow] = []

@@ -10,7 +10,6 @@ from google.cloud import firestore
 
 from localcloud import Fault
 from tests.workers import Workers
-from worker_chart_export.errors import BackendUnavailable
 from worker_chart_export.ledger.expired_leases import PAGE_SIZE
 
 CHART = "advanced-chart"
@@ -100,6 +99,8 @@ class TestTakeOver:
         run_id, _ = _abandoned(scene, workers)
         ready_id, (ready,) = scene.put_run(charts=1)
         worker = workers.new(WORKER_CONCURRENCY="1", REQUEST_CONCURRENCY="1", STEP_TIMEOUT_SECONDS="5")
+        first_id, (first,) = scene.put_run(charts=1)
+        worker.handle(first_id, first)  # until its account has answered once, one call is made at a time
         scene.cloud.chart_img.faults.add(
             Fault(method=CHART, times=1, before=lambda _request: worker.rescue.look())
         )
@@ -236,13 +237,12 @@ class TestWhenNot:
         worker.rescue.look()
         assert _statuses(scene, run_id) == ["RUNNING"]
 
-    def test_a_backend_that_goes_away_ends_the_look(self, scene, workers):
-        """The step is given back for later."""
+    def test_a_backend_that_goes_away_costs_each_step_one_try(self, scene, workers):
+        """Each is given back for later, and none keeps the others from being looked at."""
         run_id, step_ids = _abandoned(scene, workers, steps=2)
         scene.cloud.storage.faults.add(Fault(method="objects.insert", error=503))
-        with pytest.raises(BackendUnavailable, match="storage"):
-            workers.new(STEP_TIMEOUT_SECONDS="1").rescue.look()
-        assert sorted(workers.lease(run_id, step_id).released for step_id in step_ids) == [0, 1]
+        workers.new(STEP_TIMEOUT_SECONDS="1").rescue.look()
+        assert [workers.lease(run_id, step_id).released for step_id in step_ids] == [1, 1]
         assert _statuses(scene, run_id) == ["RUNNING", "RUNNING"]
 
     def test_a_stop_in_the_middle_gives_the_step_back(self, scene, workers):

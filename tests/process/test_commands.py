@@ -13,6 +13,7 @@ import pytest
 
 from tests.commands import run_command
 from tests.daemons import ROOT, clean_environment
+from tests.scene import SECRET_KEY
 
 
 def iter_until(lines, word):
@@ -44,6 +45,7 @@ def test_daemon_check_prints_the_effective_settings_without_secrets(scene):
     assert f"CHARTS_BUCKET=gs://{scene.bucket}" in done.stdout
     assert "LOG_LEVEL=DEBUG" in done.stdout
     assert "CHART_IMG_ACCOUNTS_JSON=(hidden)" in done.stdout
+    assert SECRET_KEY not in done.stdout + done.stderr
 
 
 def test_daemon_check_with_bad_settings_is_exit_2():

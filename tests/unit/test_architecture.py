@@ -51,7 +51,7 @@ OWNERS = {
         "daemon/composition.py",
         "daemon/demo/stage.py",
     },
-    ("httpx",): {"worker_chart_export/charts/chart_img.py"},
+    ("httpx",): {"worker_chart_export/charts/chart_img/http_call.py"},
     ("requests",): {
         "worker_chart_export/retry.py",
         "worker_chart_export/stoppable_requests.py",
@@ -64,11 +64,15 @@ OWNERS = {
     ("structlog",): {"worker_chart_export/logs.py"},
     ("tenacity",): {
         "worker_chart_export/retry.py",
-        "worker_chart_export/charts/chart_img.py",
         "worker_chart_export/storage_calls.py",
     },
     ("jsonschema",): {"worker_chart_export/manifest.py"},
-    ("pydantic", "pydantic_settings", "pydantic_core"): {"daemon/settings.py"},
+    ("pydantic", "pydantic_settings", "pydantic_core"): {
+        "daemon/chart_img_accounts.py",
+        "daemon/environment.py",
+        "daemon/export_settings.py",
+        "daemon/settings.py",
+    },
 }
 #: The same for imports that serve annotations alone.
 TYPE_USERS = {

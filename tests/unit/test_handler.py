@@ -188,13 +188,13 @@ class TestRunOnly:
         reads = [states[0], states[1], states[1], states[2], states[2]]
         ledger = Ledger(*[free_steps(**state) for state in reads], a=lease_of(), b=OVER)
         pipeline = Pipeline()
-        assert handler(ledger, pipeline).handle(message(RUN_ONLY)) == Ack(reason="final")
+        assert handler(ledger, pipeline).handle(message(RUN_ONLY)) == Ack(reason="running")
         assert pipeline.worked == ["c", "b"]
 
     def test_steps_without_a_lease_get_one_on_the_way(self):
         """So that they too end some day."""
         ledger = Ledger(free_steps(a="RUNNING", b="RUNNING"), a=None, b=lease_of())
-        assert handler(ledger).handle(message(RUN_ONLY)) == Ack(reason="final")
+        assert handler(ledger).handle(message(RUN_ONLY)) == Ack(reason="running")
         assert ledger.adopted == ["a"]
 
     def test_a_step_lost_to_others_is_no_end(self):

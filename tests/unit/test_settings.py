@@ -226,90 +226,43 @@ class TestModes:
         """That is there."""
         assert load(CHARTS_API_MODE="mock", CHARTS_FIXTURES_DIR=str(tmp_path)).charts_fixtures_dir == tmp_path
 
-    @pytest.mark.parametrize("mode", ["real", None])
-    def test_real_needs_accounts(self, load, mode):
-        """It is also the default."""
-        (problem,) = _problems(load, CHARTS_API_MODE=mode)
+    @pytest.mark.parametrize("mode", ["real", "record", None])
+    def test_some_modes_need_accounts(self, load, tmp_path, mode):
+        """`real` is also the default."""
+        (problem,) = _problems(load, CHARTS_API_MODE=mode, CHARTS_FIXTURES_DIR=str(tmp_path))
         assert problem.startswith("CHART_IMG_ACCOUNTS_JSON: expected a JSON array")
 
-    def test_accounts_of_the_variable(self, load):
-        """The first counts."""
-        settings = load(CHARTS_API_MODE="real", CHART_IMG_ACCOUNTS_JSON=ACCOUNTS)
-        assert settings.first_account == ("acc-1", KEY)
+    def test_record_needs_fixtures_too(self, load):
+        """A folder to record into."""
+        (problem,) = _problems(load, CHARTS_API_MODE="record", CHART_IMG_ACCOUNTS_JSON=ACCOUNTS)
+        assert problem.startswith("CHARTS_FIXTURES_DIR: expected an existing folder; required with")
 
-    def test_accounts_of_a_file(self, load, tmp_path):
-        """When the variable is not there."""
-        file = tmp_path / "accounts.json"
-        file.write_text(ACCOUNTS)
-        settings = load(CHARTS_API_MODE="real", CHART_IMG_ACCOUNTS_FILE=str(file))
-        assert settings.first_account == ("acc-1", KEY)
+    @pytest.mark.parametrize("name", ["ENV", "TDA_ENV"])
+    @pytest.mark.parametrize("value", ["prod", "PROD"])
+    def test_record_is_refused_in_production(self, load, tmp_path, name, value):
+        """Nothing else is."""
+        given = {"CHARTS_FIXTURES_DIR": str(tmp_path), "CHART_IMG_ACCOUNTS_JSON": ACCOUNTS, name: value}
+        (problem,) = _problems(load, CHARTS_API_MODE="record", **given)
+        assert problem.startswith("CHARTS_API_MODE: expected real, local, mock or (but not where ENV or")
+        for mode in ("real", "mock", "local"):
+            assert load(CHARTS_API_MODE=mode, **given).charts_api_mode == mode
 
-    def test_the_variable_wins_over_the_file(self, load, tmp_path):
-        """As a more particular word."""
-        file = tmp_path / "accounts.json"
-        file.write_text('[{"id": "file", "apiKey": "k"}]')
-        settings = load(
-            CHARTS_API_MODE="real", CHART_IMG_ACCOUNTS_FILE=str(file), CHART_IMG_ACCOUNTS_JSON=ACCOUNTS
-        )
-        assert settings.first_account[0] == "acc-1"
+    @pytest.mark.parametrize("value", ["dev", "staging", ""])
+    def test_record_is_taken_elsewhere(self, load, tmp_path, value):
+        """That is where fixtures are made."""
+        given = {"CHARTS_FIXTURES_DIR": str(tmp_path), "CHART_IMG_ACCOUNTS_JSON": ACCOUNTS}
+        assert load(CHARTS_API_MODE="record", ENV=value, TDA_ENV=value, **given).charts_api_mode == "record"
 
-    def test_without_accounts_there_is_no_first(self, load):
-        """Modes that need none ask for none."""
-        with pytest.raises(SettingsError, match=r"^CHART_IMG_ACCOUNTS_JSON: expected an account"):
-            _ = load().first_account
-
-
-BAD_ACCOUNTS = [
-    KEY,
-    f'{{"id": "a", "apiKey": "{KEY}"}}',
-    "[]",
-    "null",
-    f'[{{"apiKey": "{KEY}"}}]',
-    f'[{{"id": "", "apiKey": "{KEY}"}}]',
-    f'[{{"id": 7, "apiKey": "{KEY}"}}]',
-    '[{"id": "a"}]',
-    '[{"id": "a", "apiKey": ""}]',
-    f'[{{"id": "a", "apiKey": ["{KEY}"]}}]',
-    f'[{{"id": "a", "apiKey": "{KEY}\\n"}}]',
-    f'[{{"id": "a", "apiKey": "{KEY}é"}}]',
-    f'[{{"id": "a", "apiKey": "{KEY}"}}, "x"]',
-    "[" * 100_000,
-]
+    def test_the_fallback_is_none_or_local(self, load):
+        """None, unless asked for."""
+        assert load().charts_fallback == "none"
+        assert load(CHARTS_FALLBACK="local").charts_fallback == "local"
+        (problem,) = _problems(load, CHARTS_FALLBACK="mock")
+        assert problem == "CHARTS_FALLBACK: expected none or local, got 'mock'"
 
 
-class TestSecrets:
-    """Keys are never shown, right or wrong."""
-
-    @pytest.mark.parametrize("accounts", BAD_ACCOUNTS, ids=range(len(BAD_ACCOUNTS)))
-    @pytest.mark.parametrize("mode", ["real", "local"])
-    def test_wrong_accounts_are_not_quoted(self, load, accounts, mode):
-        """The sentence says what was expected; it is checked whatever the mode."""
-        (problem,) = _problems(load, CHARTS_API_MODE=mode, CHART_IMG_ACCOUNTS_JSON=accounts)
-        assert problem.startswith("CHART_IMG_ACCOUNTS_JSON: expected a JSON array of")
-        assert problem.endswith(", got (hidden)")
-
-    @pytest.mark.parametrize("accounts", [*BAD_ACCOUNTS, "\udcff"], ids=range(len(BAD_ACCOUNTS) + 1))
-    def test_a_file_of_wrong_accounts_is_named_not_quoted(self, load, tmp_path, accounts):
-        """By its own variable, once."""
-        file = tmp_path / "accounts.json"
-        file.write_text(accounts, errors="surrogateescape")
-        (problem,) = _problems(load, CHARTS_API_MODE="real", CHART_IMG_ACCOUNTS_FILE=str(file))
-        assert problem.startswith("CHART_IMG_ACCOUNTS_FILE: expected a readable file holding")
-        assert KEY not in problem
-
-    def test_the_error_s_trace_holds_no_key(self, load):
-        """Not even the cause."""
-        with pytest.raises(SettingsError) as caught:
-            load(CHART_IMG_ACCOUNTS_JSON=f'[{{"id": 7, "apiKey": "{KEY}"}}]')
-        assert caught.value.__cause__ is None
-        assert caught.value.__suppress_context__
-
-    def test_shown_settings_hide_the_accounts(self, load):
-        """In `daemon --check`, in repr and in str."""
-        settings = load(CHARTS_API_MODE="real", CHART_IMG_ACCOUNTS_JSON=ACCOUNTS)
-        told = effective_settings(settings)
-        assert told["CHART_IMG_ACCOUNTS_JSON"] == "(hidden)"
-        assert KEY not in f"{told} {settings!r} {settings}"
+class TestShown:
+    """What `daemon --check` prints."""
 
     def test_every_setting_is_shown(self, load):
         """As text, what is not set as nothing."""

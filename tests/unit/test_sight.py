@@ -89,7 +89,7 @@ class TestRest:
         [
             ({"a": chart_step(status="SUCCEEDED"), "b": chart_step(status="PENDING")}, Sight.PENDING),
             ({"a": chart_step(dependsOn=["gone"])}, Sight.DEPENDS_ON),
-            ({"a": chart_step(status="RUNNING")}, Sight.FINAL),
+            ({"a": chart_step(status="RUNNING")}, Sight.RUNNING),
             ({"a": chart_step(status="RUNNING"), "b": chart_step(status="PENDING")}, Sight.PENDING),
             ({"a": ohlcv_step(status="READY")}, Sight.FINAL),
             ({}, Sight.FINAL),

@@ -24,10 +24,11 @@ from cryptography.x509.oid import NameOID
 from daemon.composition import storage_client
 from localcloud import Fault
 from tests.clouds import PROJECT, clients_find
+from tests.unit.chart_img.material import account
 from tests.unit.doubles import BUCKET, NOON, budget_of, chart_request, png_bytes
 from worker_chart_export.artifacts import ArtifactStore, StepFolder
 from worker_chart_export.budget import StepBudget
-from worker_chart_export.charts.chart_img import Account, ChartImgProvider
+from worker_chart_export.charts.chart_img.http_call import ChartApi
 from worker_chart_export.clock import SystemClock
 from worker_chart_export.errors import Interrupted
 from worker_chart_export.stoppable_httpx import make_stoppable
@@ -88,6 +89,10 @@ class StallingServer:
             self.stalled.release()
             self._release.wait()
             connection.sendall(self.farewell)
+            if self.farewell:
+                connection.shutdown(socket.SHUT_WR)
+                while connection.recv(65536):
+                    """Closing before all is read would reset the connection under the answer."""
 
     def release(self, farewell: bytes = b"") -> None:
         """Say `farewell` on every connection and close it."""
@@ -161,13 +166,8 @@ def ask():
     """Each kind of call on the network, on a service at `url`: `ask(url, budget)`."""
     with contextlib.ExitStack() as clients:
 
-        def provider(url: str) -> ChartImgProvider:
-            made = ChartImgProvider(
-                base_url=url,
-                account=Account(account_id="acc-1", api_key="k"),
-                max_png_bytes=262144,
-                connections=4,
-            )
+        def api(url: str) -> ChartApi:
+            made = ChartApi(base_url=url, connections=4)
             return clients.enter_context(contextlib.closing(made))
 
         def store(url: str) -> ArtifactStore:
@@ -176,7 +176,7 @@ def ask():
             return ArtifactStore(client=client, bucket=BUCKET)
 
         def chart(url, budget):
-            return provider(url).chart(chart_request(budget=budget))
+            return api(url).post(account(), chart_request(budget=budget))
 
         def upload(url, budget, content=b"png"):
             return store(url).upload_png("charts/r/s/a.png", content, metadata={}, budget=budget)
@@ -196,7 +196,7 @@ def ask():
             "candles": candles,
             "manifest": manifest,
             "listing": listing,
-            "provider": provider,
+            "api": api,
             "store": store,
         }
         yield calls
@@ -242,11 +242,11 @@ class TestStop:
         """Which was answered, and whose socket is held anew."""
         body = png_bytes()
         server = stalling(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body), b"")
-        provider, store = ask["provider"](server.url), ask["store"](server.url)
+        api, store = ask["api"](server.url), ask["store"](server.url)
 
         def call(_url: str, budget: StepBudget) -> object:
             if kind == "chart":
-                return provider.chart(chart_request(budget=budget))
+                return api.post(account(), chart_request(budget=budget))
             return store.read_candles(f"gs://{BUCKET}/x.json", budget=budget)
 
         call(server.url, budget_of())
@@ -334,12 +334,12 @@ class TestOthers:
     def test_another_step_s_call_goes_on(self, ask, stalling):
         """On a connection of the same client."""
         server, got = stalling(b""), []
-        provider = ask["provider"](server.url)
+        api = ask["api"](server.url)
         first, second = budget_of(60), budget_of(60)
 
         def chart(budget) -> None:
             try:
-                got.append(provider.chart(chart_request(budget=budget)).png)
+                got.append(api.post(account(), chart_request(budget=budget)).body)
             except Interrupted as error:
                 got.append(error)
 
@@ -357,9 +357,9 @@ class TestOthers:
     def test_a_connection_serves_one_call_after_the_other(self, ask):
         """Also after a step that used it was stopped."""
         with _counting_server() as (url, ports):
-            provider, store = ask["provider"](url), ask["store"](url)
+            api, store = ask["api"](url), ask["store"](url)
             for call in (
-                lambda budget: provider.chart(chart_request(budget=budget)).png,
+                lambda budget: api.post(account(), chart_request(budget=budget)).body,
                 lambda budget: store.read_candles(f"gs://{BUCKET}/x.json", budget=budget),
             ):
                 ports.clear()
@@ -389,7 +389,6 @@ class TestOthers:
     def test_a_server_nobody_vouches_for_is_refused(self, ask, tls, monkeypatch):
         """The connections are still checked."""
         monkeypatch.delenv("SSL_CERT_FILE")
-        monkeypatch.setattr("worker_chart_export.charts.chart_img.MAX_ATTEMPTS", 1)
         with _counting_server(tls) as (url, ports), pytest.raises(Exception, match=r"ConnectError"):
             ask["chart"](url, budget_of())
         assert ports == []

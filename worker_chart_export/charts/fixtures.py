@@ -24,7 +24,7 @@ TOO_MANY_REQUESTS = 429
 
 def fixture_stem(request: ChartRequest) -> str:
     """The beginning of the request's fixture file names."""
-    symbol = str(request.payload["symbol"]).replace(":", "_")
+    symbol = re.sub(r"[:/\x00]", "_", str(request.payload["symbol"]))  # a formula of symbols may hold a slash
     return f"{symbol}__{request.timeframe}__{request.template_id}"
 
 
@@ -36,7 +36,7 @@ class FixtureProvider:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self.folder = folder
 
     def chart(self, request: ChartRequest) -> ChartImage:
         """The fixture picture, or the fixture error.
@@ -55,7 +55,7 @@ class FixtureProvider:
             ) from error
 
     def _answer(self, stem: str) -> ChartImage:
-        picture = self._folder / f"{stem}.png"
+        picture = self.folder / f"{stem}.png"
         if picture.is_file():
             return ChartImage(png=picture.read_bytes(), provider="mock", meta={"fixture": picture.name})
         raise self._error(stem) or ChartApiMockMissing(
@@ -63,7 +63,7 @@ class FixtureProvider:
         )
 
     def _error(self, stem: str) -> RequestError | None:
-        for path in sorted(self._folder.glob("*.json")):
+        for path in sorted(self.folder.glob("*.json")):
             match = (
                 ERROR_FIXTURE.fullmatch(path.name.removeprefix(stem)) if path.name.startswith(stem) else None
             )

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from worker_chart_export.errors import WorkerError
+from worker_chart_export.errors import BackendRefused, WorkerError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -66,17 +66,26 @@ def plan_commit(wishes: Sequence[tuple[Intent, Seen]]) -> CommitPlan:
             continue
         try:
             decision = intent.decide(seen)
-        except WorkerError as error:
-            if seen.run_is_fresh:
-                plan.failed[place] = error
-            else:
+        except Exception as error:  # noqa: BLE001 - whatever is wrong with one caller's wish is his alone
+            if not seen.run_is_fresh:
                 plan.unread.append(place)
+            else:
+                plan.failed[place] = _own_error(error)
             continue
         if decision is None or (decision.run_patch is None and not seen.run_is_fresh):
-            plan.unread.append(place)
+            if seen.run_is_fresh:
+                plan.failed[place] = BackendRefused("firestore", "a read had no time")
+            else:
+                plan.unread.append(place)
         elif decision.writes:
             touched.add(intent.step_id)
             plan.writing[place] = decision
         else:
             plan.settled[place] = decision.result
     return plan
+
+
+def _own_error(error: Exception) -> WorkerError:
+    if isinstance(error, WorkerError):
+        return error
+    return BackendRefused("firestore", f"unexpected {error!r:.200}")

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from worker_chart_export.ledger.decisions import ClaimResult
 from worker_chart_export.ledger.evidence import Seen
 from worker_chart_export.ledger.intents import ClaimIntent, FinalizeIntent, ReleaseIntent
+from worker_chart_export.turns import TurnRequest
 
 if TYPE_CHECKING:
-    from worker_chart_export.errors import BackendUnavailable, WorkerError
     from worker_chart_export.ledger.held_lease import HeldLease
     from worker_chart_export.ledger.intents import Intent
     from worker_chart_export.ledger.lease import StoredLease
@@ -33,7 +33,7 @@ class Settled:
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
-class CommitRequest:
+class CommitRequest(TurnRequest):
     """One caller's intent on its way.
 
     Attributes:
@@ -41,24 +41,14 @@ class CommitRequest:
         snapshot: A read that is good enough to begin with.
         held: The lease it goes by.
         outcome_unknown: A commit for it got no clear answer.
-        in_flight: A turn is being taken with it.
         goes_alone: It shares no commit, because one that it shared could not be stored.
-        owes_look: The first commit for it got no clear answer: it is worth a look even without patience.
-        was_given_up: Its caller waits no more.
-        trouble: Why it is not done yet.
     """
 
     intent: Intent
     snapshot: RunSnapshot | None
     held: HeldLease | None
     outcome_unknown: bool = False
-    in_flight: bool = False
     goes_alone: bool = False
-    owes_look: bool = False
-    was_given_up: bool = False
-    settled: Settled | None = None
-    error: WorkerError | None = None
-    trouble: BackendUnavailable | None = None
 
     @property
     def step_id(self) -> str:
@@ -77,14 +67,9 @@ class CommitRequest:
                 return True
 
     @property
-    def is_done(self) -> bool:
-        """Whether its caller has an answer."""
-        return self.settled is not None or self.error is not None
-
-    @property
-    def is_orphan(self) -> bool:
-        """Whether it won a step for a caller that waits no more."""
-        if not self.was_given_up or self.settled is None or self.settled.lease is None:
+    def won_a_step(self) -> bool:
+        """Whether it took a lease."""
+        if self.settled is None or self.settled.lease is None:
             return False
         return isinstance(self.settled.result, ClaimResult) and self.settled.result.claimed
 

@@ -12,14 +12,16 @@ import weakref
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
-from worker_chart_export.errors import BackendRefused, BackendUnavailable, WorkerError
+from worker_chart_export.conditional_commit import LostRace, OutcomeUnknown, Unacceptable
+from worker_chart_export.errors import BackendRefused, WorkerError
 from worker_chart_export.ledger.commit_pace import CommitPace, within
 from worker_chart_export.ledger.commit_plan import CommitPlan, plan_commit
 from worker_chart_export.ledger.commit_request import CommitRequest, Settled
 from worker_chart_export.ledger.intents import FinalizeIntent, ReleaseIntent
-from worker_chart_export.ledger.run_commit import LostRace, OutcomeUnknown, Unacceptable, commit
+from worker_chart_export.ledger.run_commit import commit
 from worker_chart_export.ledger.run_snapshot import RunSnapshot, read_run_with_leases
 from worker_chart_export.logs import Event, log
+from worker_chart_export.turns import Turns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -29,9 +31,9 @@ if TYPE_CHECKING:
     from worker_chart_export.ledger.intents import Intent
 
 MOST_STEPS_A_COMMIT = 200
-#: A caller looks this often whether its patience has ended.
-LOOK_SECONDS = 0.5
 GIVE_UP_AFTER_SECONDS = 30.0
+#: A caller's own read is no good any more after so long in the queue, or in a frozen process.
+MOST_READ_AGE_SECONDS = 0.5
 #: How long the release of a claim is tried whose caller waits no more.
 ORPHAN_SECONDS = 5.0
 
@@ -75,9 +77,9 @@ class RunCommits:
         self._client = client
         self._clock = clock
         self._run_id = run_id
-        self._changed = threading.Condition()
-        self._busy = False
-        self._waiting: list[CommitRequest] = []
+        self._turns: Turns[CommitRequest] = Turns(
+            subject=f"run {run_id}", choose=_choose, attempt=self._turn, pause=self._pause
+        )
         # What our own last commit left, while nobody else is known to have written since.
         self._known: RunSnapshot | None = None
         self._pace = CommitPace(clock)
@@ -109,59 +111,11 @@ class RunCommits:
         """
         request = CommitRequest(intent=intent, snapshot=snapshot, held=held)
         patience = patience_seconds or within(GIVE_UP_AFTER_SECONDS, self._clock)
-        with self._changed:
-            self._waiting.append(request)
-        while self._await_turn(request, patience):
-            self._give_back(self._turn())
+        self._give_back(self._turns.wait_for(request, patience))
         if request.error is not None:
             raise request.error
-        if request.settled is None:
-            raise AssertionError("unreachable: a request that waits no more is done or was given up")
-        return request.settled
-
-    def _await_turn(self, request: CommitRequest, patience_seconds: Callable[[], float]) -> bool:
-        """True when it is on the caller to take a turn; False when its request is done."""
-        with self._changed:
-            while not request.is_done:
-                left = patience_seconds()
-                was_tried = self._busy or request.trouble is not None
-                if left <= 0 and was_tried and not request.owes_look:
-                    self._give_up(request)
-                elif self._busy:
-                    self._changed.wait(min(max(left, 0.0), LOOK_SECONDS) or LOOK_SECONDS)
-                else:
-                    self._busy = True
-                    return True
-            return False
-
-    def _give_up(self, request: CommitRequest) -> None:
-        request.was_given_up = True
-        request.error = request.trouble or BackendUnavailable("firestore", "the run is contended")
-        if not request.in_flight:
-            self._waiting.remove(request)
-
-    def _turn(self) -> list[CommitRequest]:
-        """One read (when needed), one plan, one commit, for everybody who waits; returns the orphans."""
-        batch: list[CommitRequest] = []
-        try:
-            self._pause()
-            batch = self._take()
-            for request in batch:
-                request.owes_look = False
-            with ExitStack() as leases:
-                for held in {request.held for request in batch if request.held is not None}:
-                    leases.enter_context(held.lock)
-                self._attempt(batch)
-        except BackendUnavailable as error:
-            self._try_again(batch, error)
-        except WorkerError as error:
-            self._end(batch, error)
-        except BaseException as error:
-            self._end(batch, BackendRefused("firestore", f"unexpected {error!r:.200}"))
-            raise
-        finally:
-            self._finish(batch)
-        return [request for request in batch if request.is_orphan]
+        settled: Settled = request.settled
+        return settled
 
     def _pause(self) -> None:
         """Others join meanwhile."""
@@ -169,25 +123,23 @@ class RunCommits:
         if seconds > 0:
             threading.Event().wait(seconds)
 
-    def _take(self) -> list[CommitRequest]:
-        """Those whose turn it is: finalizes first; one that has to go alone goes alone."""
-        with self._changed:
-            ordered = sorted(self._waiting, key=lambda request: request.intent.rank)
-            alone = [request for request in ordered if request.goes_alone]
-            batch = alone[:1] or ordered[:MOST_STEPS_A_COMMIT]
-            for request in batch:
-                request.in_flight = True
-            return batch
+    def _turn(self, batch: Sequence[CommitRequest]) -> None:
+        """One read (when needed), one plan, one commit, for everybody in it."""
+        oldest = self._clock.monotonic() - MOST_READ_AGE_SECONDS
+        for request in batch:
+            if request.snapshot is not None and request.snapshot.asked_at < oldest:
+                request.snapshot = None  # a lease that counted from it might be over at birth
+        with ExitStack() as leases:
+            for held in {request.held for request in batch if request.held is not None}:
+                leases.enter_context(held.lock)
+            try:
+                self._attempt(batch)
+            except WorkerError:
+                self._known = None
+                self._pace.failed()
+                raise
 
-    def _finish(self, batch: Sequence[CommitRequest]) -> None:
-        with self._changed:
-            for request in batch:
-                request.in_flight = False
-            self._waiting = [request for request in self._waiting if not request.is_done]
-            self._busy = False
-            self._changed.notify_all()
-
-    def _attempt(self, batch: list[CommitRequest]) -> None:
+    def _attempt(self, batch: Sequence[CommitRequest]) -> None:
         snapshot, is_fresh = self._best_known(batch), False
         plan = None if snapshot is None else self._plan(batch, snapshot, is_fresh=False)
         if snapshot is None or plan is None or plan.unread:
@@ -267,25 +219,12 @@ class RunCommits:
         log.error(Event.BACKEND_REFUSED, f"Firestore can't store it: {error}", stepId=request.step_id)
         request.intent = minimal
 
-    def _try_again(self, batch: Sequence[CommitRequest], error: BackendUnavailable) -> None:
-        self._known = None
-        self._pace.failed()
-        for request in batch:
-            if not request.is_done:
-                request.trouble = error
-
-    def _end(self, batch: Sequence[CommitRequest], error: WorkerError) -> None:
-        self._known = None
-        for request in batch:
-            if not request.is_done:
-                request.error = error
-
     def _give_back(self, orphans: Sequence[CommitRequest]) -> None:
         """Release what was won for callers that wait no more; should that fail, the leases just end."""
         for orphan in orphans:
-            lease = orphan.settled.lease if orphan.settled else None
-            if lease is None:
+            if not orphan.won_a_step:
                 continue
+            lease = orphan.settled.lease
             release = ReleaseIntent(
                 step_id=orphan.step_id, token=lease.lease.token, delay_seconds=0.0, error=None, finished_at=""
             )
@@ -293,6 +232,13 @@ class RunCommits:
                 self.submit(release, patience_seconds=within(ORPHAN_SECONDS, self._clock))
             except WorkerError as error:
                 log.warning(Event.BACKEND_UNAVAILABLE, str(error), stepId=orphan.step_id)
+
+
+def _choose(waiting: Sequence[CommitRequest]) -> list[CommitRequest]:
+    """Whose turn it is: finalizes first; one that has to go alone goes alone."""
+    ordered = sorted(waiting, key=lambda request: request.intent.rank)
+    alone = [request for request in ordered if request.goes_alone]
+    return alone[:1] or ordered[:MOST_STEPS_A_COMMIT]
 
 
 def _age(read: RunSnapshot) -> tuple[bool, Any]:

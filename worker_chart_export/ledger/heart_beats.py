@@ -61,16 +61,20 @@ class HeartBeats:
         self._thread: threading.Thread | None = None
 
     def start(
-        self, on_tick: Callable[[], None] = lambda: None, on_failure: Callable[[], None] = lambda: None
+        self,
+        on_tick: Callable[[], None] = lambda: None,
+        on_failure: Callable[[], None] = lambda: None,
+        on_success: Callable[[], None] = lambda: None,
     ) -> None:
         """Beat from now on, in a thread of its own.
 
         Args:
             on_tick: Called each time it comes round.
             on_failure: Called when Firestore was away.
+            on_success: Called when it answered.
         """
         self._thread = threading.Thread(
-            target=self._run, args=(on_tick, on_failure), name="heart-beats", daemon=True
+            target=self._run, args=(on_tick, on_failure, on_success), name="heart-beats", daemon=True
         )
         self._thread.start()
 
@@ -95,20 +99,26 @@ class HeartBeats:
         with self._lock:
             return list(self._held)
 
-    def _run(self, on_tick: Callable[[], None], on_failure: Callable[[], None]) -> None:
+    def _run(
+        self, on_tick: Callable[[], None], on_failure: Callable[[], None], on_success: Callable[[], None]
+    ) -> None:
         pause = self._terms.renew_every_seconds
         while not self._ended.wait(pause):
             on_tick()
             pause = self._terms.renew_every_seconds
             try:
-                self.beat()
+                if self.beat():
+                    on_success()
             except (BackendUnavailable, BackendRefused) as error:
                 log.warning(Event.BACKEND_UNAVAILABLE, f"A heart-beat failed: {error}", backend="firestore")
                 pause *= FAILED_BEAT_SHARE
-                on_failure()
                 self._fence_overdue()
+                if isinstance(error, BackendUnavailable):
+                    on_failure()
             except Exception as error:  # noqa: BLE001 - without heart-beats every step of the process is lost
                 log.error(Event.INTERNAL_ERROR, f"A heart-beat failed: {error!r:.300}", exc_info=error)
+                pause *= FAILED_BEAT_SHARE
+                self._fence_overdue()
 
     def _fence_overdue(self) -> None:
         """A lease that was not renewed in time ends its work, also where nobody asks: in a hanging call."""
@@ -116,8 +126,11 @@ class HeartBeats:
             with suppress(LeaseLost):
                 held.check()
 
-    def beat(self) -> None:
+    def beat(self) -> bool:
         """Renew all leases once; one that a commit is just about to change is left to that.
+
+        Returns:
+            Whether there was anything to ask Firestore for.
 
         Raises:
             BackendUnavailable: Firestore is away; nothing is known to be lost for that.
@@ -128,10 +141,11 @@ class HeartBeats:
             for held in mine:
                 locks.callback(held.lock.release)
             if not mine:
-                return
+                return False
             asked_at = self._clock.monotonic()
             found = self._read(mine)
             self._renew([held for held in mine if _is_ours(held, found)], found, asked_at)
+            return True
 
     def _read(self, mine: Sequence[HeldLease]) -> Mapping[str, Any]:
         """The leases' tokens and the runs' and steps' statuses, by document path."""
@@ -190,12 +204,14 @@ def _why_lost(held: HeldLease, found: Mapping[str, Any]) -> str | None:
     document = document_of(found[run_path])
     if document is None:
         return "the run is gone"
-    step = (document.get("steps") or {}).get(held.step_id)
+    steps = document.get("steps")
+    step = steps.get(held.step_id) if isinstance(steps, dict) else None
     status = step.get("status") if isinstance(step, dict) else None
     if status != StepStatus.RUNNING:
         return f"the step is no longer RUNNING but {status or 'gone'}"
-    if document.get("status") in FINAL_RUN_STATUSES:
-        return f"the run is {document['status']}"
+    of_run = document.get("status")
+    if isinstance(of_run, str) and of_run in FINAL_RUN_STATUSES:
+        return f"the run is {of_run}"
     held.reread(replace(stored, lease=held.lease))
     return None
 

@@ -66,8 +66,9 @@ class ClaimIntent:
         if self.offer is not None and seen.read_time is None and not seen.run_is_fresh:
             return None  # a lease is never counted from an old read
         lease = None
-        if self.offer is not None and seen.read_time is not None:
-            lease = LeaseWrite(lease=self.offer.first(seen.read_time))
+        if seen.read_time is not None:  # a minimal client knows neither times nor leases
+            # Whatever lease stands there is of an earlier life of the step: replaced, or deleted.
+            lease = LeaseWrite(lease=self.offer.first(seen.read_time) if self.offer else None)
         return Decision(result=result, run_patch=build_claim_update(self.step_id), lease_write=lease)
 
     def _decide_running(self, seen: Seen, refusal: ClaimResult) -> Decision | None:
@@ -153,7 +154,11 @@ class FinalizeIntent:
     def with_minimal_error(self) -> FinalizeIntent:
         """The same end with the least to store, for when Firestore takes nothing more."""
         code = self.error.code if self.error else ErrorCode.CRASH_LOOP
-        error = StepError(code=code, message="The step ended, but Firestore refused to store its result.")
+        error = StepError(
+            code=code,
+            message="The step ended, but Firestore refused to store its result.",
+            details={"manifestGcsUri": self.manifest_uri} if self.manifest_uri else None,
+        )
         return replace(self, status=StepStatus.FAILED.value, manifest_uri=None, error=error)
 
     def decide(self, seen: Seen) -> Decision | None:

@@ -20,6 +20,8 @@ UNKNOWN_OWNER = "unknown"
 #: A holder stops itself before its lease is over by the clock skew, but never by more than this share of it.
 MOST_FENCE_SHARE = 0.25
 BEATS_PER_LEASE = 3
+#: Counts beyond this are nobody's, and Firestore could not store one more.
+MOST_COUNT = 10**9
 #: What can't be read as a time: such a lease is over.
 NEVER = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -174,8 +176,9 @@ def unleased(*, token: str, now: datetime, grace_seconds: float) -> Lease:
     )
 
 
-def _count(value: object, *, least: int) -> int:
-    return max(least, value) if isinstance(value, int) and not isinstance(value, bool) else least
+def _count(value: Any, *, least: int) -> int:
+    is_count = isinstance(value, int | float) and not isinstance(value, bool) and value == value // 1
+    return min(MOST_COUNT, max(least, int(value))) if is_count else least
 
 
 def _instant(value: object) -> datetime:

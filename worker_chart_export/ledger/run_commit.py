@@ -1,6 +1,6 @@
 """One atomic commit on a run and its leases, whose preconditions prove everything it was decided from.
 
-The only place that writes a flow run or takes, ends or releases a lease.
+The only place that writes a flow run, and that claims, finalizes or releases under a lease.
 """
 
 from __future__ import annotations
@@ -8,30 +8,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from google.api_core import exceptions as google_errors
-
-from worker_chart_export.errors import BackendUnavailable, WorkerError
+from worker_chart_export.conditional_commit import Unacceptable, send
 from worker_chart_export.ledger.lease import LEASES, StoredLease
 from worker_chart_export.ledger.step_patches import FLOW_RUNS
-from worker_chart_export.retry import COMMIT_TIMEOUT_SECONDS, TRANSIENT, backend_errors, plain_words
+from worker_chart_export.retry import plain_words
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from worker_chart_export.ledger.evidence import LeaseWrite
     from worker_chart_export.ledger.run_snapshot import RunSnapshot
-
-
-class LostRace(BackendUnavailable):
-    """Somebody else wrote one of the documents since they were read; nothing was written."""
-
-
-class OutcomeUnknown(BackendUnavailable):
-    """The commit may or may not have taken effect."""
-
-
-class Unacceptable(WorkerError):
-    """Firestore will never take this commit: something in it is not what a document can hold."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,39 +61,18 @@ def commit(
             _add(batch, client, reference.collection(LEASES).document(step_id), write)
     except (TypeError, ValueError) as error:
         raise Unacceptable(plain_words(error)) from error
-    return _committed(_send(batch), bool(run_patch), leases)
+    return _committed(send(batch), bool(run_patch), leases)
 
 
 def _add(batch: Any, client: Any, reference: Any, write: LeaseWrite) -> None:
     if write.guard is None and write.lease is not None:
         batch.set(reference, write.lease.to_document())
         return
-    option = client.write_option(last_update_time=write.guard)
+    option = None if write.guard is None else client.write_option(last_update_time=write.guard)
     if write.lease is None:
         batch.delete(reference, option=option)
     else:
         batch.update(reference, write.lease.to_document(), option=option)
-
-
-def _send(batch: Any) -> list[Any]:
-    try:
-        return list(batch.commit(retry=None, timeout=COMMIT_TIMEOUT_SECONDS))
-    except google_errors.InvalidArgument as error:
-        raise Unacceptable(plain_words(error)) from error
-    except (
-        google_errors.FailedPrecondition,
-        google_errors.NotFound,  # a document is gone
-        google_errors.Aborted,  # contention
-        google_errors.AlreadyExists,
-    ) as error:
-        raise LostRace("firestore", plain_words(error)) from error
-    except TRANSIENT as error:
-        raise OutcomeUnknown("firestore", plain_words(error)) from error
-    except (TypeError, ValueError) as error:
-        raise Unacceptable(plain_words(error)) from error
-    except google_errors.GoogleAPICallError:
-        with backend_errors("firestore"):
-            raise
 
 
 def _committed(results: list[Any], run_is_written: bool, leases: Mapping[str, LeaseWrite]) -> Committed:  # noqa: FBT001 - says what the first result is of

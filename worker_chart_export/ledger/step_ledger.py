@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from worker_chart_export.clock import rfc3339
 from worker_chart_export.documents import create_document, read_document
-from worker_chart_export.errors import StepError, WorkerError
+from worker_chart_export.errors import BackendUnavailable, StepError, WorkerError
 from worker_chart_export.ledger.commit_pace import within
 from worker_chart_export.ledger.expired_leases import ExpiredLease, delete_lease, expired_leases
 from worker_chart_export.ledger.group_commit import GIVE_UP_AFTER_SECONDS, GroupCommits
@@ -30,7 +30,7 @@ from worker_chart_export.ledger.run_snapshot import (
 from worker_chart_export.ledger.shared_reads import SharedReads
 from worker_chart_export.ledger.step_patches import FLOW_RUNS
 from worker_chart_export.ledger.verdict_logs import log_claim, log_refusal
-from worker_chart_export.logs import Event, log
+from worker_chart_export.logs import Event, bound, log
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 
     from worker_chart_export.budget import StepBudget
     from worker_chart_export.clock import Clock
-    from worker_chart_export.errors import BackendUnavailable
     from worker_chart_export.flow_run import FlowRun, Step
     from worker_chart_export.ledger.commit_request import Settled
     from worker_chart_export.ledger.decisions import ClaimResult, FinalizeResult, ReleaseResult
@@ -129,13 +128,20 @@ class StepLedger:
         return create_document(self._client.collection(FLOW_RUNS).document(run_id), document)
 
     def claim(
-        self, run_id: str, step_id: str, *, message_id: str = "", snapshot: RunSnapshot | None = None
+        self,
+        run_id: str,
+        step_id: str,
+        *,
+        budget: StepBudget | None = None,
+        message_id: str = "",
+        snapshot: RunSnapshot | None = None,
     ) -> Claim | ClaimResult:
         """Claim a step, or take it over; a `ClaimResult` says why it was not had.
 
         Args:
             run_id: The run.
             step_id: The step.
+            budget: A stop ends the wait for the claim.
             message_id: The message under which it is taken.
             snapshot: The read that showed it to be claimable; it is not read again unless that proves stale.
 
@@ -143,6 +149,7 @@ class StepLedger:
             RunInvalid: The run can't be read as one.
             BackendUnavailable: Firestore was away, or the race could not be won, for 30 s.
             BackendRefused: Firestore refuses.
+            Interrupted: What the budget was stopped with.
         """
         offer = LeaseOffer(
             owner=self.owner,
@@ -152,9 +159,21 @@ class StepLedger:
             terms=self._terms,
         )
         commits = self._commits.of(run_id)
-        settled = commits.submit(ClaimIntent(step_id=step_id, offer=offer), snapshot=snapshot)
+        thirty = within(GIVE_UP_AFTER_SECONDS, self._clock)
+        try:
+            settled = commits.submit(
+                ClaimIntent(step_id=step_id, offer=offer),
+                snapshot=snapshot,
+                patience_seconds=lambda: min(thirty(), budget.remaining_seconds() if budget else thirty()),
+            )
+        except BackendUnavailable:
+            if budget is not None:
+                budget.check_stopped()  # who was told to stop has nothing to say of the backend
+            raise
         result: ClaimResult = settled.result
-        log_claim(result)
+        attempt = settled.lease.lease.attempt if result.claimed and settled.lease else None
+        with bound(owner=self.owner, attempt=attempt):
+            log_claim(result)
         step = result.run.step(step_id) if result.run else None
         if not result.claimed or result.run is None or step is None:
             return result

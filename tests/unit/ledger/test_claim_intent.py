@@ -72,9 +72,14 @@ class TestReady:
         """No read is spent on it."""
         assert _decision(claim(), seen(READY, lease_is_known=False)).result.claimed
 
-    def test_a_claim_without_a_lease_writes_none(self):
-        """The seed scenarios' way."""
+    def test_a_claim_without_a_lease_deletes_what_is_left_of_an_earlier_one(self):
+        """Else a rescue would take the step from its new owner at once."""
         decision = _decision(claim(None), seen(READY))
+        assert (decision.result.claimed, decision.lease_write) == (True, LeaseWrite(lease=None))
+
+    def test_a_claim_without_a_lease_by_a_minimal_client_knows_of_none(self):
+        """The seed scenarios' way."""
+        decision = _decision(claim(None), seen(READY, read_time=None))
         assert (decision.result.claimed, decision.lease_write) == (True, None)
 
     def test_a_minimal_client_knows_no_time_and_gets_no_lease(self):

@@ -21,7 +21,7 @@ from tests.unit.ledger.material import (
 from worker_chart_export.errors import RunInvalid
 from worker_chart_export.ledger.commit_plan import plan_commit
 from worker_chart_export.ledger.commit_request import CommitRequest, Settled
-from worker_chart_export.ledger.decisions import ClaimResult, Reason
+from worker_chart_export.ledger.decisions import ClaimResult, FinalizeResult, Reason
 from worker_chart_export.ledger.held_lease import HeldLease
 
 STALE = seen(run_with("CANCELLED"), stored(), run_is_fresh=False)
@@ -74,7 +74,7 @@ class TestPlan:
 
     def test_who_has_to_know_the_lease_is_told_apart(self):
         """The turn has to read."""
-        plan = plan_commit([(success(), seen(lease_is_known=False))])
+        plan = plan_commit([(success(), seen(lease_is_known=False, run_is_fresh=False))])
         assert plan.unread == [0]
 
     def test_a_release_writes_no_patch(self):
@@ -151,20 +151,30 @@ class TestRequest:
         """A claim without a lease costs one document."""
         assert _request(intent).needs_lease is needed
 
-    def test_a_claim_won_for_nobody_is_an_orphan(self):
-        """It has to be given back."""
-        request = _request(claim(), was_given_up=True)
+    def test_a_claim_that_was_won_took_a_lease(self):
+        """Should its caller wait no more, it has to be given back."""
+        request = _request(claim())
         won = ClaimResult(claimed=True, status="RUNNING")
         request.settled = Settled(result=won, lease=stored(), snapshot=snapshot_of(run_with()))
-        assert request.is_orphan
+        assert request.won_a_step
 
-    @pytest.mark.parametrize("claimed", [True, False])
-    def test_neither_a_claim_that_is_waited_for_nor_a_lost_one_is_an_orphan(self, claimed):
-        """There is nobody to give it back for, or nothing."""
-        request = _request(claim(), was_given_up=not claimed)
-        result = ClaimResult(claimed=claimed, status="RUNNING")
-        request.settled = Settled(result=result, lease=stored(), snapshot=snapshot_of(run_with()))
-        assert not request.is_orphan
+    @pytest.mark.parametrize(
+        ("result", "lease"),
+        [
+            (ClaimResult(claimed=False, status="RUNNING"), stored()),
+            (ClaimResult(claimed=True, status="RUNNING"), None),
+            (FinalizeResult(updated=True, status="SUCCEEDED"), stored()),
+        ],
+    )
+    def test_nothing_else_took_one(self, result, lease):
+        """A claim that was lost, or without a lease, or what ends one: there is nothing to give back."""
+        request = _request(claim())
+        request.settled = Settled(result=result, lease=lease, snapshot=snapshot_of(run_with()))
+        assert not request.won_a_step
+
+    def test_a_claim_that_is_not_settled_took_none(self):
+        """Yet."""
+        assert not _request(claim()).won_a_step
 
     def test_the_run_after_our_own_commit_is_known(self):
         """With its new update time, but without the leases of before."""

@@ -1,0 +1,72 @@
+"""Where charts come from, told by the settings of real processes."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from localcloud.faults import Fault
+from tests.commands import run_command
+from tests.daemons import DaemonUnderTest
+from tests.scene import SECRET_KEY
+from tests.unit.charts_local.material import raw_candles
+
+
+@pytest.mark.parametrize("name", ["ENV", "TDA_ENV"])
+def test_record_is_refused_in_production(scene, tmp_path, name):
+    """Before anything is opened, with the code that is not restarted; the variable is named."""
+    settings = scene.settings(
+        CHARTS_API_MODE="record", CHARTS_FIXTURES_DIR=str(tmp_path), LOG_FORMAT="json", **{name: "prod"}
+    )
+    with DaemonUnderTest(settings) as daemon:
+        assert daemon.wait() == 2
+    assert "CHARTS_API_MODE" in json.dumps(daemon.events)
+    assert SECRET_KEY not in json.dumps([daemon.events, daemon.other_output])
+    assert run_command("daemon", "--check", environment=settings).returncode == 2
+
+
+def test_what_record_has_saved_is_what_mock_answers(scene, tmp_path):
+    """The first daemon pays, the second works from files."""
+    folder = {"CHARTS_FIXTURES_DIR": str(tmp_path)}
+    for mode in ("record", "mock"):
+        run_id, (step_id,) = scene.put_run(charts=2)
+        with scene.daemon(CHARTS_API_MODE=mode, **folder).started() as daemon:
+            scene.publish_step(run_id, step_id)
+            (line,) = daemon.wait_for_event("step_completed")
+            assert (line["status"], line["items"]) == ("SUCCEEDED", 2)
+            assert daemon.terminate() == 0
+    assert scene.cloud.chart_img.calls["advanced-chart"] == 2
+    assert [item["meta"]["provider"] for item in scene.manifest(run_id, step_id)["items"]] == ["mock"] * 2
+    assert len(list(tmp_path.glob("*.png"))) == 2
+
+
+def test_the_fallback_is_marked_in_the_manifest_and_in_the_logs(scene):
+    """Every account is used up: the charts are drawn here."""
+    scene.cloud.chart_img.faults.add(Fault(answer="limit_exceeded"))
+    scene.objects.bucket(scene.bucket).blob("ohlcv.json").upload_from_string(raw_candles())
+    run_id, (step_id,) = scene.put_run(charts=2)
+    with scene.daemon(CHARTS_FALLBACK="local").started() as daemon:
+        scene.publish_step(run_id, step_id)
+        (line,) = daemon.wait_for_event("step_completed")
+        assert daemon.terminate() == 0
+    assert line["status"] == "SUCCEEDED"
+    assert len(daemon.named("chart_fallback")) == 2
+    for item in scene.manifest(run_id, step_id)["items"]:
+        assert (item["meta"]["provider"], item["meta"]["fallbackFrom"]) == ("local", "chart-img")
+    assert scene.cloud.chart_img.calls["advanced-chart"] == 1
+
+
+def test_a_422_is_called_once_and_the_step_s_error_names_the_parameter(scene):
+    """For whoever mends the template."""
+    scene.cloud.chart_img.faults.add(Fault(answer="invalid_fields"))
+    run_id, (step_id,) = scene.put_run(charts=1)
+    with scene.daemon().started() as daemon:
+        scene.publish_step(run_id, step_id)
+        daemon.wait_for_event("step_completed")
+        assert daemon.terminate() == 0
+    assert scene.cloud.chart_img.calls["advanced-chart"] == 1
+    step = scene.step(run_id, step_id)
+    assert (step["status"], step["error"]["code"]) == ("FAILED", "CHART_API_FAILED")
+    assert "interval: Invalid value" in step["error"]["message"]
+    assert step["error"]["details"]["params"] == ["interval"]

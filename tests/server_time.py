@@ -1,0 +1,40 @@
+"""The embedded Firestore's clock, moved: what its answers say the time is."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+
+import pytest
+
+from localcloud.firestore import clock
+
+
+class ServerTime:
+    """The time by the embedded Firestore; it goes on from wherever it is set.
+
+    Args:
+        patch: Undone at the end of the test.
+    """
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self._ahead_seconds = 0.0
+        patch.setattr(clock, "time", SimpleNamespace(time_ns=self._time_ns))
+
+    def _time_ns(self) -> int:
+        return time.time_ns() + round(self._ahead_seconds * 1e9)
+
+    def now(self) -> datetime:
+        """What it is."""
+        return datetime.now(UTC) + timedelta(seconds=self._ahead_seconds)
+
+    def set(self, instant: datetime) -> None:
+        """Let it be `instant` now."""
+        self._ahead_seconds = (instant - datetime.now(UTC)).total_seconds()
+
+
+@pytest.fixture
+def server_time(monkeypatch):
+    """Sets the time by the embedded Firestore."""
+    return ServerTime(monkeypatch)

@@ -1,0 +1,78 @@
+"""Accounts, requests and providers for the tests of `real` mode, on the embedded services."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from typing import TYPE_CHECKING, Any
+
+from pydantic import SecretStr
+
+from worker_chart_export.charts.chart_img.accounts import Account, account_states
+from worker_chart_export.charts.chart_img.http_call import ChartApi
+from worker_chart_export.charts.chart_img.provider import ChartImgProvider
+from worker_chart_export.charts.chart_img.quota import USAGE, QuotaLedger
+from worker_chart_export.clock import SystemClock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+KEY = "s3cret-key-123"
+
+
+def account(account_id: str = "acc-1", *, key: str = KEY, **fields: Any) -> Account:
+    """An account that may be called as fast as one likes."""
+    return Account(
+        account_id=account_id,
+        api_key=SecretStr(key),
+        **{"rate_per_second": 1000.0, "burst": 1000, "daily_limit": 1000} | fields,
+    )
+
+
+@contextlib.contextmanager
+def provider_on(
+    url: str, documents: Any, *accounts: Account, max_png_bytes: int = 262144, clock: Any = None
+) -> Iterator[ChartImgProvider]:
+    """A provider of these accounts, by default of one, as one process has it."""
+    clock = clock or SystemClock()
+    provider = ChartImgProvider(
+        api=ChartApi(base_url=url, connections=64),
+        accounts=account_states(accounts or [account()], clock),
+        quota=QuotaLedger(documents),
+        clock=clock,
+        max_png_bytes=max_png_bytes,
+    )
+    with contextlib.closing(provider):
+        yield provider
+
+
+def usage(documents: Any, account_id: str = "acc-1") -> dict[str, Any] | None:
+    """An account's usage document."""
+    found: dict[str, Any] | None = documents.document(f"{USAGE}/{account_id}").get().to_dict()
+    return found
+
+
+def used(documents: Any, account_id: str = "acc-1") -> int:
+    """The calls counted on an account."""
+    return int((usage(documents, account_id) or {"usageToday": 0})["usageToday"])
+
+
+def at_once(calls: Sequence[Callable[[], Any]]) -> list[Any]:
+    """Make the calls at the same time, each in its own thread; their results or errors, in order."""
+    results: list[Any] = [None] * len(calls)
+    start = threading.Barrier(len(calls))
+
+    def run(place: int) -> None:
+        start.wait(30)
+        try:
+            results[place] = calls[place]()
+        except Exception as error:  # noqa: BLE001 - it is the result
+            results[place] = error
+
+    threads = [threading.Thread(target=run, args=(place,)) for place in range(len(calls))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(90)
+    assert not any(thread.is_alive() for thread in threads)
+    return results

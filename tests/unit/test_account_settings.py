@@ -1,0 +1,144 @@
+"""The Chart-IMG accounts in the settings: checked as a whole, and never quoted."""
+
+from __future__ import annotations
+
+import json
+import traceback
+
+import pytest
+
+from daemon.settings import Settings, SettingsError, effective_settings, load_settings
+
+KEY = "s3cret-key-123"
+ACCOUNTS = json.dumps([{"id": "acc-1", "apiKey": KEY}, {"id": "acc-2", "apiKey": "other"}])
+GOOD = {
+    "GOOGLE_CLOUD_PROJECT": "demo-project",
+    "PUBSUB_SUBSCRIPTION": "charts-sub",
+    "CHARTS_BUCKET": "gs://charts-demo",
+    "CHARTS_API_MODE": "real",
+}
+
+
+@pytest.fixture
+def load(monkeypatch):
+    """Loads the settings from a good environment with changes."""
+
+    def loaded(**changes):
+        for name in Settings.model_fields:
+            monkeypatch.delenv(name.upper(), raising=False)
+        for name, value in (GOOD | changes).items():
+            monkeypatch.setenv(name, value)
+        return load_settings(Settings)
+
+    return loaded
+
+
+def _problems(load, **changes):
+    with pytest.raises(SettingsError) as caught:
+        load(**changes)
+    return caught.value.problems
+
+
+def _account(**fields):
+    return json.dumps([{"id": "a", "apiKey": KEY} | fields])
+
+
+class TestGood:
+    """What is taken."""
+
+    def test_they_come_in_order_of_priority(self, load):
+        """With the contract's defaults."""
+        first, second = load(CHART_IMG_ACCOUNTS_JSON=ACCOUNTS).accounts
+        assert (first.id, second.id, first.api_key.get_secret_value()) == ("acc-1", "acc-2", KEY)
+        assert (first.daily_limit, first.rate_per_second, first.burst) == (44, 1.0, 3)
+        assert (first.plan, first.max_parameters) == (None, None)
+
+    def test_all_fields(self, load):
+        """As a person writes them."""
+        fields = {"dailyLimit": 500, "ratePerSecond": 0.5, "burst": 15, "plan": "PRO", "maxParameters": 5}
+        (account,) = load(CHART_IMG_ACCOUNTS_JSON=_account(**fields)).accounts
+        assert account.model_dump(exclude={"api_key"}, by_alias=True) == {"id": "a", **fields}
+
+    def test_accounts_of_a_file(self, load, tmp_path):
+        """When the variable is not there."""
+        file = tmp_path / "accounts.json"
+        file.write_text(ACCOUNTS)
+        settings = load(CHART_IMG_ACCOUNTS_FILE=str(file))
+        assert [account.id for account in settings.accounts] == ["acc-1", "acc-2"]
+
+    def test_the_variable_wins_over_the_file(self, load, tmp_path):
+        """As a more particular word."""
+        file = tmp_path / "accounts.json"
+        file.write_text('[{"id": "file", "apiKey": "k"}]')
+        settings = load(CHART_IMG_ACCOUNTS_FILE=str(file), CHART_IMG_ACCOUNTS_JSON=ACCOUNTS)
+        assert settings.accounts[0].id == "acc-1"
+
+    def test_without_any_there_are_none(self, load):
+        """Modes that need none ask for none."""
+        with pytest.raises(SettingsError, match=r"^CHART_IMG_ACCOUNTS_JSON: expected an account"):
+            _ = load(CHARTS_API_MODE="local").accounts
+
+
+BAD_ACCOUNTS = [
+    KEY,
+    f'{{"id": "a", "apiKey": "{KEY}"}}',
+    "[]",
+    "null",
+    f'[{{"apiKey": "{KEY}"}}]',
+    '[{"id": "a"}]',
+    f'[{{"id": "a", "apiKey": ["{KEY}"]}}]',
+    f'[{{"id": "a", "apiKey": "{KEY}é"}}]',
+    f'[{{"id": "a", "apiKey": "{KEY}"}}, "x"]',
+    f'[{{"id": "a", "apiKey": "{KEY}"}}, {{"id": "a", "apiKey": "other"}}]',
+    "[" * 100_000,
+    *[_account(id=value) for value in ("", 7, "a/b", ".", "..", "__a__", "a\n", "x" * 129)],
+    *[_account(apiKey=value) for value in ("", f"{KEY}\n", f"{KEY} {KEY}", None)],
+    *[_account(dailyLimit=value) for value in (0, -1, 1.5, "44", None, True)],
+    *[_account(ratePerSecond=value) for value in (0, -1, "fast", 1001, None)],
+    *[_account(burst=value) for value in (0, -1, 1.5, "3", None)],
+    *[_account(plan=value) for value in ("FREE", "basic", 3)],
+    *[_account(maxParameters=value) for value in (0, -1, 2.5)],
+    _account(dailylimit=3),
+]
+
+
+class TestBad:
+    """What is refused, and how it is told: the variable and what was expected, never what was there."""
+
+    @pytest.mark.parametrize("accounts", BAD_ACCOUNTS, ids=range(len(BAD_ACCOUNTS)))
+    @pytest.mark.parametrize("mode", ["real", "local"])
+    def test_wrong_accounts_are_not_quoted(self, load, accounts, mode):
+        """They are checked whatever the mode."""
+        (problem,) = _problems(load, CHARTS_API_MODE=mode, CHART_IMG_ACCOUNTS_JSON=accounts)
+        assert problem.startswith("CHART_IMG_ACCOUNTS_JSON: expected a JSON array of")
+        assert problem.endswith(", got (hidden)")
+        assert KEY not in problem
+
+    @pytest.mark.parametrize("accounts", [*BAD_ACCOUNTS, "\udcff"], ids=range(len(BAD_ACCOUNTS) + 1))
+    def test_a_file_of_wrong_accounts_is_named_not_quoted(self, load, tmp_path, accounts):
+        """By its own variable, once."""
+        file = tmp_path / "accounts.json"
+        file.write_text(accounts, errors="surrogateescape")
+        (problem,) = _problems(load, CHART_IMG_ACCOUNTS_FILE=str(file))
+        assert problem.startswith("CHART_IMG_ACCOUNTS_FILE: expected a readable file holding")
+        assert KEY not in problem
+
+    def test_the_error_s_trace_holds_no_key(self, load):
+        """Not even the cause."""
+        with pytest.raises(SettingsError) as caught:
+            load(CHART_IMG_ACCOUNTS_JSON=_account(id=7))
+        assert caught.value.__cause__ is None
+        assert caught.value.__suppress_context__
+        assert KEY not in "".join(traceback.format_exception(caught.value))
+
+
+def test_shown_settings_hide_the_accounts(load, tmp_path):
+    """In `daemon --check`, in repr and in str, wherever they come from; so do the accounts themselves."""
+    file = tmp_path / "accounts.json"
+    file.write_text(ACCOUNTS)
+    for given in ({"CHART_IMG_ACCOUNTS_JSON": ACCOUNTS}, {"CHART_IMG_ACCOUNTS_FILE": str(file)}):
+        settings = load(**given)
+        told = effective_settings(settings)
+        assert told["CHART_IMG_ACCOUNTS_JSON"] == "(hidden)"
+        assert KEY not in f"{told} {settings!r} {settings} {settings.accounts} {settings.accounts[0]}"
+        assert KEY not in f"{settings.model_dump()} {settings.model_dump_json()}"

@@ -1,0 +1,1 @@
+"""`real` mode: Chart-IMG, its accounts, its quota, its answers."""

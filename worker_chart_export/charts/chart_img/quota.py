@@ -1,0 +1,154 @@
+"""The daily quota of the accounts, counted in Firestore before each call, for all workers together.
+
+All calls of this process that wait for an account share one conditional commit for exactly their number. A
+commit without a clear answer is made again: it may waste calls that were counted, but never overspends.
+Commits run in threads of their own, so that a step that is stopped need not wait for a backend that hangs.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from worker_chart_export.charts.chart_img.usage import take
+from worker_chart_export.clock import SystemClock
+from worker_chart_export.conditional_commit import Unacceptable, send
+from worker_chart_export.documents import document_of, read_document
+from worker_chart_export.errors import BackendRefused, StepTimedOut, WorkerError
+from worker_chart_export.retry import full_jitter_seconds
+from worker_chart_export.turns import TurnRequest, Turns
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from worker_chart_export.budget import StepBudget
+    from worker_chart_export.charts.chart_img.accounts import Account
+
+USAGE = "chart_img_accounts_usage"
+LEAST_PAUSE_SECONDS = 0.02
+MOST_PAUSE_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counted:
+    """Whether a call was counted.
+
+    Attributes:
+        granted: It may be made.
+        window: The window it counts in, or that is used up.
+    """
+
+    granted: bool
+    window: datetime
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class _Call(TurnRequest):
+    """One call that wants to be counted."""
+
+    budget: StepBudget
+
+    def may_be_counted(self) -> bool:
+        """Whether its step goes on; if not, it has its error."""
+        try:
+            self.budget.check()
+        except StepTimedOut as error:
+            self.error = self.trouble or error
+        except WorkerError as error:
+            self.error = error
+        return self.error is None
+
+
+class QuotaLedger:
+    """Counts calls. Shared by all threads.
+
+    Args:
+        client: A Firestore client.
+    """
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+        self._lock = threading.Lock()
+        self._counters: dict[str, _Counter] = {}
+
+    def count(self, account: Account, budget: StepBudget) -> Counted:
+        """Count one call, or learn that the limit is reached.
+
+        Raises:
+            BackendUnavailable: Firestore was away, or no race could be won, until the step's time was over.
+            BackendRefused: Firestore refuses.
+            WorkerError: The step was stopped, or its time is over.
+        """
+        budget.check()
+        with self._lock:
+            counter = self._counters.get(account.account_id)
+            if counter is None:
+                counter = self._counters[account.account_id] = _Counter(self._client, account)
+        return counter.count(budget)
+
+
+class _Counter:
+    """One account's."""
+
+    def __init__(self, client: Any, account: Account) -> None:
+        self._client = client
+        self._account = account
+        self._failures = 0
+        self._turns: Turns[_Call] = Turns(
+            subject=f"the usage of account {account.account_id}",
+            choose=list,
+            attempt=self._attempt,
+            pause=self._pause,
+            aside=True,
+        )
+
+    def count(self, budget: StepBudget) -> Counted:
+        request = _Call(budget=budget)
+        self._turns.wait_for(request, budget.remaining_seconds)
+        budget.check_stopped()
+        if request.error is not None:
+            raise request.error
+        counted: Counted = request.settled
+        return counted
+
+    def _pause(self) -> None:
+        if self._failures:
+            bound = min(MOST_PAUSE_SECONDS, LEAST_PAUSE_SECONDS * 2 ** min(self._failures, 10))
+            threading.Event().wait(full_jitter_seconds(least=0.0, most=bound))
+
+    def _attempt(self, batch: Sequence[_Call]) -> None:
+        self._failures += 1
+        self._count_all([call for call in batch if call.may_be_counted()])
+        self._failures = 0
+
+    def _count_all(self, calls: Sequence[_Call]) -> None:
+        if not calls:
+            return
+        snapshot = read_document(self._client, USAGE, self._account.account_id)
+        document = document_of(snapshot)
+        taken = take(
+            document,
+            wanted=len(calls),
+            daily_limit=self._account.daily_limit,
+            now=getattr(snapshot, "read_time", None) or SystemClock().now(),
+        )
+        if taken.fields is not None:
+            self._commit(snapshot, document, dict(taken.fields))
+        for place, call in enumerate(calls):
+            call.settled = Counted(granted=place < taken.granted, window=taken.window)
+
+    def _commit(self, snapshot: Any, document: Any, fields: dict[str, Any]) -> None:
+        """Raises LostRace or OutcomeUnknown, after which it is read and tried again, or BackendRefused."""
+        reference = self._client.collection(USAGE).document(self._account.account_id)
+        batch = self._client.batch()
+        if document is None:
+            batch.create(reference, fields)
+        else:
+            option = self._client.write_option(last_update_time=snapshot.update_time)
+            batch.update(reference, fields, option=option)
+        try:
+            send(batch)
+        except Unacceptable as error:
+            raise BackendRefused("firestore", str(error)) from error

@@ -1,0 +1,54 @@
+"""One atomic commit whose preconditions prove what it was decided from, and how it can end.
+
+The SDK's own retry is off: it would turn a commit that landed into a lost race.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from google.api_core import exceptions as google_errors
+
+from worker_chart_export.errors import BackendUnavailable, WorkerError
+from worker_chart_export.retry import COMMIT_TIMEOUT_SECONDS, TRANSIENT, backend_errors, plain_words
+
+
+class LostRace(BackendUnavailable):
+    """Somebody else wrote one of the documents since they were read; nothing was written."""
+
+
+class OutcomeUnknown(BackendUnavailable):
+    """The commit may or may not have taken effect."""
+
+
+class Unacceptable(WorkerError):
+    """Firestore will never take this commit: something in it is not what a document can hold."""
+
+
+def send(batch: Any) -> list[Any]:
+    """Commit a write batch, all of it or nothing; the result of each write.
+
+    Raises:
+        LostRace: A precondition failed.
+        OutcomeUnknown: There was no clear answer.
+        Unacceptable: Firestore can't store it.
+        BackendRefused: Firestore refuses.
+    """
+    try:
+        return list(batch.commit(retry=None, timeout=COMMIT_TIMEOUT_SECONDS))
+    except google_errors.InvalidArgument as error:
+        raise Unacceptable(plain_words(error)) from error
+    except (
+        google_errors.FailedPrecondition,
+        google_errors.NotFound,  # a document is gone
+        google_errors.Aborted,  # contention
+        google_errors.AlreadyExists,
+    ) as error:
+        raise LostRace("firestore", plain_words(error)) from error
+    except TRANSIENT as error:
+        raise OutcomeUnknown("firestore", plain_words(error)) from error
+    except (TypeError, ValueError) as error:
+        raise Unacceptable(plain_words(error)) from error
+    except google_errors.GoogleAPICallError:
+        with backend_errors("firestore"):
+            raise
