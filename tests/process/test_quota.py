@@ -207,8 +207,10 @@ def test_around_midnight_neither_day_is_overspent(scene, server_time):
             daemon.started()
         run_id, step_ids = scene.put_run(steps=14, charts=CHARTS_A_STEP)
         midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=2)
-        server_time.set(midnight - timedelta(seconds=2.5))
+        server_time.set(midnight - timedelta(seconds=60))
         _publish_all(scene, run_id, step_ids)
+        assert scene.cloud.chart_img.calls.wait_for("advanced-chart", 15, timeout_seconds=30)
+        server_time.set(midnight)
         _ended(daemons, len(step_ids))
         assert [daemon.terminate() for daemon in daemons] == [0, 0]
     before, after = ((midnight - timedelta(days=days)).strftime("%Y-%m-%dT00:00:00Z") for days in (1, 0))

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 import pytest
 
+from tests.unit.ledger.process import until
 from worker_chart_export.errors import BackendRefused, BackendUnavailable
 from worker_chart_export.turns import TurnRequest, Turns
 
@@ -80,13 +81,6 @@ def held(doer):
             go.set()
 
 
-def _until(holds):
-    deadline, pause = time.monotonic() + 10, threading.Event()
-    while not holds():
-        assert time.monotonic() < deadline
-        pause.wait(0.005)
-
-
 class TestGroups:
     """Who shares a turn."""
 
@@ -106,7 +100,7 @@ class TestGroups:
             executor.submit(turns.wait_for, TurnRequest(), patience())
             assert begun.wait(10)
             waiting = [executor.submit(turns.wait_for, request, patience()) for request in requests]
-            _until(lambda: len(turns._waiting) == 11)
+            until(lambda: len(turns._waiting) == 11)
         assert [future.result() for future in waiting] == [[]] * 10
         assert [request.settled for request in requests] == [10] * 10
         assert [len(batch) for batch in doer.turns] == [1, 10]
@@ -138,7 +132,7 @@ class TestGroups:
             def pause():
                 if not doer.turns:
                     executor.submit(turns.wait_for, joined, patience())
-                    _until(lambda: len(turns._waiting) == 2)
+                    until(lambda: len(turns._waiting) == 2)
 
             turns = turns_of(doer, pause=pause)
             turns.wait_for(request, patience())
@@ -177,7 +171,7 @@ class TestTrouble:
             assert begun.wait(10)
             for request in requests:
                 executor.submit(turns.wait_for, request, patience())
-            _until(lambda: len(turns._waiting) == 4)
+            until(lambda: len(turns._waiting) == 4)
         assert [request.error for request in requests] == [refused] * 3
 
     def test_an_error_nobody_foresaw_ends_them_all_too(self):
@@ -195,7 +189,7 @@ class TestTrouble:
         request, doer = TurnRequest(), Doer(lambda _batch: 1 / 0)
         turns = turns_of(doer, aside=True)
         turns.wait_for(request, patience())
-        _until(lambda: told)
+        until(lambda: told)
         assert isinstance(request.error, BackendRefused)
         assert told == [ZeroDivisionError]
         again = TurnRequest()
@@ -265,14 +259,14 @@ class TestPatience:
         orphan, mine = TurnRequest(), TurnRequest()
 
         def lose_patience_first(batch):
-            _until(lambda: orphan.was_given_up)
+            until(lambda: orphan.was_given_up)
             answer(batch)
 
         with ThreadPoolExecutor(1) as executor:
 
             def pause():
                 executor.submit(turns.wait_for, orphan, lambda: 0.0 if orphan.in_flight else 20.0)
-                _until(lambda: orphan in turns._waiting)
+                until(lambda: orphan in turns._waiting)
 
             turns = turns_of(Doer(lose_patience_first), pause=pause)
             assert turns.wait_for(mine, patience()) == [orphan]
@@ -299,5 +293,5 @@ class TestPatience:
         turns.wait_for(request, patience(0.1))
         assert request.was_given_up
         go.set()
-        _until(lambda: not turns._busy)
+        until(lambda: not turns._busy)
         assert doer.turns == []

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from pydantic import SecretStr
 
+from localcloud import Fault
 from worker_chart_export.charts.chart_img.accounts import Account, account_states
 from worker_chart_export.charts.chart_img.http_call import ChartApi
 from worker_chart_export.charts.chart_img.provider import ChartImgProvider
@@ -16,6 +19,8 @@ from worker_chart_export.clock import SystemClock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+
+    from localcloud import LocalCloud
 
 KEY = "s3cret-key-123"
 
@@ -76,3 +81,50 @@ def at_once(calls: Sequence[Callable[[], Any]]) -> list[Any]:
         thread.join(90)
     assert not any(thread.is_alive() for thread in threads)
     return results
+
+
+def granted(results: Sequence[Any]) -> tuple[int, int]:
+    """How many were granted and refused; an error fails the test."""
+    counts = Counter(result.granted for result in results)
+    return counts[True], counts[False]
+
+
+def store_usage(documents: Any, **fields: Any) -> None:
+    """Write the usage document of `acc-1`."""
+    documents.document(f"{USAGE}/acc-1").set(fields)
+
+
+def usage_fault(cloud: LocalCloud, **fields: Any) -> int:
+    """A fault of Firestore that strikes usage documents alone."""
+    return cloud.firestore.faults.add(Fault(match=USAGE, **fields))
+
+
+def usage_commits(cloud: LocalCloud) -> Callable[[], int]:
+    """Counts the commits from now on, lost races included."""
+    watching = usage_fault(cloud, method="Commit", before=lambda _request: None)
+    return lambda: cloud.firestore.faults.fired(watching)
+
+
+@contextlib.contextmanager
+def commits_held(cloud: LocalCloud) -> Iterator[threading.Event]:
+    """Commits wait at the server until the block ends; gives what is set when one waits there."""
+    arrived, go = threading.Event(), threading.Event()
+
+    def hold(_request: object) -> None:
+        arrived.set()
+        go.wait(30)
+
+    held = usage_fault(cloud, method="Commit", before=hold)
+    try:
+        yield arrived
+    finally:
+        cloud.firestore.faults.remove(held)
+        go.set()
+
+
+def until(holds: Callable[[], bool]) -> None:
+    """Return once it holds, within ten seconds."""
+    deadline, pause = time.monotonic() + 10, threading.Event()
+    while not holds():
+        assert time.monotonic() < deadline
+        pause.wait(0.01)
