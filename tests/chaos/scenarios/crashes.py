@@ -72,6 +72,7 @@ def frozen(point: str, world: World, *, wakes_early: bool = False) -> None:
     strike = Strike(world, POINTS[point], victim.freeze)
     world.publish(run_id, [step_id])
     strike.wait()
+    _hang_up_on(point, world)
     # A take-over lists what is there already: there the winner waits.
     gate = Gate(world, "storage", "objects.list") if wakes_early else None
     world.worker(**ONE_BY_ONE).started()
@@ -87,6 +88,12 @@ def frozen(point: str, world: World, *, wakes_early: bool = False) -> None:
         gate.open()
     _check_the_victim(world, victim, woken_at)
     assert before in (None, world.result(run_id, step_id))
+
+
+def _hang_up_on(point: str, world: World) -> None:
+    """Before the claim only the message brings the winner, and a frozen daemon may be sent it again."""
+    if point in CLAIMING:
+        world.cloud.pubsub.reset_streams()
 
 
 def _wait_for_its_reaction(victim: Worker, *, holding: bool) -> None:
@@ -121,6 +128,7 @@ def held(point: str, world: World) -> None:
     strike = Strike(world, POINTS[point], freeze_and_hold)
     world.publish(run_id, [step_id])
     assert frozen_now.wait(STRIKE_SECONDS)
+    _hang_up_on(point, world)
     world.worker(**ONE_BY_ONE).started()
     world.wait_for(lambda: world.status(run_id, step_id) == "SUCCEEDED", "the winner")
     before = world.result(run_id, step_id)
