@@ -43,11 +43,15 @@ def refused() -> PydanticCustomError:
 
 
 class Environment(BaseSettings):
-    """Settings that are read from the environment, and the one that all kinds need."""
+    """Settings that are read from the environment."""
 
     model_config = SettingsConfigDict(
         env_ignore_empty=True, frozen=True, extra="ignore", validate_default=True
     )
+
+
+class ProjectSettings(Environment):
+    """What everything on Google Cloud needs."""
 
     google_cloud_project: Annotated[str, Field(description="a Google Cloud project id")]
 
@@ -55,3 +59,9 @@ class Environment(BaseSettings):
     @classmethod
     def _check_project(cls, value: str) -> str:
         return matching(PROJECT, value)
+
+
+class FirestoreSettings(ProjectSettings):
+    """What is needed to read and write documents."""
+
+    firestore_db: Annotated[str, Field(description="a Firestore database id", min_length=1)] = "(default)"

@@ -17,7 +17,15 @@ from daemon.chart_img_accounts import (
     parse_accounts,
     read_accounts_file,
 )
-from daemon.environment import Environment, SettingsError, count, matching, refused, seconds
+from daemon.environment import (
+    Environment,
+    FirestoreSettings,
+    SettingsError,
+    count,
+    matching,
+    refused,
+    seconds,
+)
 
 BUCKET = re.compile(r"gs://(?P<name>[a-z0-9][a-z0-9._-]{1,220}[a-z0-9])")
 
@@ -38,11 +46,9 @@ class ChartsFallback(StrEnum):
     LOCAL = "local"
 
 
-class ExportSettings(Environment):
-    """What is needed to export a step. Fields checked against others stand below those."""
+class ChartSettings(Environment):
+    """Where charts come from. Fields checked against others stand below those."""
 
-    firestore_db: Annotated[str, Field(description="a Firestore database id", min_length=1)] = "(default)"
-    charts_bucket: Annotated[str, Field(description="gs://<bucket name>")]
     env: Annotated[str, Field(description="the name of the environment")] = ""
     tda_env: Annotated[str, Field(description="the name of the environment")] = ""
     charts_api_mode: Annotated[
@@ -62,23 +68,6 @@ class ExportSettings(Environment):
     chart_img_base_url: Annotated[
         str, Field(pattern=r"^https?://[^\s/]+/?$", description="http(s)://host[:port]")
     ] = "https://api.chart-img.com"
-    charts_default_timezone: Annotated[str, Field(description="an IANA time zone, e.g. Europe/Berlin")] = (
-        "Etc/UTC"
-    )
-    charts_max_png_bytes: int = count(262144, 1024, 16 * 1024 * 1024)
-    worker_concurrency: int = count(8, 1, 256)
-    request_concurrency: int = count(4, 1, 64)
-    step_timeout_seconds: float = seconds(300, 1, 86400)
-    lease_seconds: float = seconds(120, 2, 3600)
-    clock_skew_seconds: float = seconds(5, 0, 300)
-    max_attempts: int = count(5, 1, 100)
-    unleased_grace_seconds: float = seconds(3600, 0, 604800)
-    template_cache_seconds: float = seconds(60, 0, 86400)
-
-    @property
-    def bucket_name(self) -> str:
-        """The charts bucket's name without `gs://`."""
-        return self.charts_bucket.removeprefix("gs://")
 
     @property
     def accounts(self) -> list[AccountSettings]:
@@ -91,11 +80,6 @@ class ExportSettings(Environment):
             raise SettingsError(["CHART_IMG_ACCOUNTS_JSON: expected an account, got nothing"])
         return parse_accounts(self.chart_img_accounts_json.get_secret_value())
 
-    @field_validator("charts_bucket")
-    @classmethod
-    def _check_bucket(cls, value: str) -> str:
-        return matching(BUCKET, value)
-
     @field_validator("chart_img_base_url")
     @classmethod
     def _check_base_url(cls, value: str) -> str:
@@ -105,15 +89,6 @@ class ExportSettings(Environment):
             raise refused() from error
         if not host_is_there:
             raise refused()
-        return value
-
-    @field_validator("charts_default_timezone")
-    @classmethod
-    def _check_timezone(cls, value: str) -> str:
-        try:
-            ZoneInfo(value)
-        except (ValueError, OSError, KeyError) as error:  # an unknown zone is a KeyError
-            raise refused() from error
         return value
 
     @field_validator("charts_api_mode")
@@ -153,3 +128,40 @@ class ExportSettings(Environment):
         if file is None and info.data.get("charts_api_mode") in (ChartsApiMode.REAL, ChartsApiMode.RECORD):
             raise refused()
         return None if file is None else SecretStr(read_accounts_file(file))
+
+
+class ExportSettings(ChartSettings, FirestoreSettings):
+    """What is needed to export a step."""
+
+    charts_bucket: Annotated[str, Field(description="gs://<bucket name>")]
+    charts_default_timezone: Annotated[str, Field(description="an IANA time zone, e.g. Europe/Berlin")] = (
+        "Etc/UTC"
+    )
+    charts_max_png_bytes: int = count(262144, 1024, 16 * 1024 * 1024)
+    worker_concurrency: int = count(8, 1, 256)
+    request_concurrency: int = count(4, 1, 64)
+    step_timeout_seconds: float = seconds(300, 1, 86400)
+    lease_seconds: float = seconds(120, 2, 3600)
+    clock_skew_seconds: float = seconds(5, 0, 300)
+    max_attempts: int = count(5, 1, 100)
+    unleased_grace_seconds: float = seconds(3600, 0, 604800)
+    template_cache_seconds: float = seconds(60, 0, 86400)
+
+    @property
+    def bucket_name(self) -> str:
+        """The charts bucket's name without `gs://`."""
+        return self.charts_bucket.removeprefix("gs://")
+
+    @field_validator("charts_bucket")
+    @classmethod
+    def _check_bucket(cls, value: str) -> str:
+        return matching(BUCKET, value)
+
+    @field_validator("charts_default_timezone")
+    @classmethod
+    def _check_timezone(cls, value: str) -> str:
+        try:
+            ZoneInfo(value)
+        except (ValueError, OSError, KeyError) as error:  # an unknown zone is a KeyError
+            raise refused() from error
+        return value

@@ -11,8 +11,17 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator
 
-from daemon.environment import PROJECT, Environment, SettingsError, count, matching, seconds
-from daemon.export_settings import ChartsApiMode, ChartsFallback, ExportSettings
+from daemon.environment import (
+    PROJECT,
+    Environment,
+    FirestoreSettings,
+    ProjectSettings,
+    SettingsError,
+    count,
+    matching,
+    seconds,
+)
+from daemon.export_settings import ChartsApiMode, ChartSettings, ChartsFallback, ExportSettings
 from worker_chart_export.errors import shown
 
 if TYPE_CHECKING:
@@ -23,9 +32,11 @@ if TYPE_CHECKING:
 __all__ = [
     "PROJECT",
     "PUBSUB_ID",
+    "ChartSettings",
     "ChartsApiMode",
     "ChartsFallback",
     "ExportSettings",
+    "FirestoreSettings",
     "LogFormat",
     "LogLevel",
     "PubsubSettings",
@@ -57,7 +68,7 @@ class LogLevel(StrEnum):
     CRITICAL = "CRITICAL"
 
 
-class PubsubSettings(Environment):
+class PubsubSettings(ProjectSettings):
     """What is needed to reach the subscription."""
 
     pubsub_subscription: Annotated[
