@@ -189,14 +189,15 @@ def _real(
     resources.callback(api.close)
     return ChartImgProvider(
         api=api,
-        accounts=account_states([_account(given) for given in settings.accounts], clock),
+        accounts=account_states([chart_img_account(given) for given in settings.accounts], clock),
         quota=QuotaLedger(documents),
         clock=clock,
         max_png_bytes=settings.charts_max_png_bytes,
     )
 
 
-def _account(given: AccountSettings) -> Account:
+def chart_img_account(given: AccountSettings) -> Account:
+    """The account that the settings describe."""
     from worker_chart_export.charts.chart_img.accounts import Account  # noqa: PLC0415
 
     return Account(

@@ -1,4 +1,4 @@
-"""Single documents read and created, with our errors. For what is not a flow run, and for minimal clients."""
+"""Documents read and written with our errors. For what is not a flow run, and for minimal clients."""
 
 from __future__ import annotations
 
@@ -44,6 +44,30 @@ def read_document(client: Any, collection: str, document_id: str) -> DocumentSna
             return snapshot
         minimal: DocumentSnapshot = reference.get()
         return minimal
+
+
+def read_collection(client: Any, collection: str) -> dict[str, dict[str, Any]]:
+    """All documents of a small collection: id -> fields, by id.
+
+    Raises:
+        BackendUnavailable: Firestore is away.
+        BackendRefused: Firestore refuses.
+    """
+    with backend_errors("firestore"):
+        snapshots = client.collection(collection).stream(retry=READ_RETRY, timeout=READ_TIMEOUT_SECONDS)
+        return {snapshot.id: snapshot.to_dict() for snapshot in snapshots}
+
+
+def replace_document(client: Any, collection: str, document_id: str, document: Mapping[str, Any]) -> None:
+    """Write a document whole, whether it is there or not.
+
+    Raises:
+        BackendUnavailable: Firestore is away.
+        BackendRefused: Firestore refuses.
+    """
+    reference = client.collection(collection).document(document_id)
+    with backend_errors("firestore"):
+        reference.set(dict(document), retry=READ_RETRY, timeout=COMMIT_TIMEOUT_SECONDS)
 
 
 def create_document(reference: Any, document: Mapping[str, Any]) -> bool:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from daemon.cli import daemon, demo, emulators, publish, run_local
+from daemon.cli import daemon, demo, emulators, publish, run_local, templates
 from daemon.exit_codes import ExitCode
 from daemon.settings import SettingsError
 from worker_chart_export.errors import BackendRefused, BackendUnavailable
@@ -24,6 +24,7 @@ app = typer.Typer(
 )
 for module in (demo, daemon, emulators, run_local, publish):
     app.command(name=module.NAME, epilog=module.EXAMPLES)(module.command)
+app.add_typer(templates.app)
 
 
 def _print_version(wanted: bool) -> None:

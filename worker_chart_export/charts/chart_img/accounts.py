@@ -6,12 +6,13 @@ import re
 import threading
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Self
 
+from worker_chart_export.charts.base import DEFAULT_HEIGHT, DEFAULT_WIDTH
 from worker_chart_export.charts.chart_img.rate_limit import RateLimit
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from datetime import datetime
 
     from pydantic import SecretStr
@@ -73,6 +74,15 @@ class Demand:
     parameters: int
     width: int
     height: int
+
+    @classmethod
+    def of(cls, payload: Mapping[str, Any]) -> Self:
+        """What a request body asks for."""
+        return cls(
+            parameters=len(payload.get("studies", [])) + len(payload.get("drawings", [])),
+            width=int(payload.get("width", DEFAULT_WIDTH)),
+            height=int(payload.get("height", DEFAULT_HEIGHT)),
+        )
 
 
 def why_not_on_plan(account: Account, demand: Demand) -> str | None:

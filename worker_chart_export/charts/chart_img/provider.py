@@ -174,12 +174,7 @@ class _Order:
         self.counted: tuple[AccountState, datetime] | None = None
         self._failed = 0
         self._passed_over: dict[AccountState, str] = {}
-        payload = request.payload
-        self._demand = Demand(
-            parameters=len(payload.get("studies", [])) + len(payload.get("drawings", [])),
-            width=request.width,
-            height=request.height,
-        )
+        self._demand = Demand.of(request.payload)
 
     def why_not(self, state: AccountState) -> str | None:
         """Why this chart can't come from this account, as far as is known."""

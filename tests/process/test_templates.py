@@ -1,0 +1,141 @@
+"""`templates push | list | validate | render`, as real processes on the embedded Firestore."""
+
+from __future__ import annotations
+
+import json
+import struct
+
+import pytest
+
+from daemon.demo.stage import sample_templates
+from tests.commands import run_command
+from tests.scene import SECRET_KEY
+
+SAMPLE = sample_templates()[2]
+ACCOUNTS = json.dumps(
+    [
+        {"id": "free", "apiKey": SECRET_KEY, "plan": "BASIC"},
+        {"id": "tiny", "apiKey": SECRET_KEY, "maxParameters": 1},
+    ]
+)
+
+
+@pytest.fixture
+def environment(scene):
+    """What the commands need: the project and the database, and nothing else."""
+    names = ("GOOGLE_CLOUD_PROJECT", "FIRESTORE_EMULATOR_HOST")
+    return {name: scene.environment[name] for name in names}
+
+
+@pytest.fixture
+def file(tmp_path):
+    """Writes a template into a file."""
+
+    def write(name="own.json", **changes):
+        path = tmp_path / name
+        path.write_text(json.dumps({**SAMPLE, "id": "own", **changes}))
+        return str(path)
+
+    return write
+
+
+def test_push_stores_what_steps_then_find(scene, environment, file):
+    """Created, then unchanged, then changed; the document is the file's."""
+    for changes, words in (({}, "created"), ({}, "unchanged"), ({"description": "new"}, "changed")):
+        done = run_command("templates", "push", file(**changes), environment=environment)
+        assert (done.returncode, done.stdout.split()) == (0, [words, "own"]), done.stderr
+    stored = scene.documents.document("chart_templates/own").get().to_dict()
+    assert stored == {**SAMPLE, "id": "own", "description": "new"}
+
+
+def test_push_stores_nothing_when_one_is_refused(scene, environment, file):
+    """Half a set of templates is worse than none."""
+    good, bad = file("good.json"), file("bad.json", id="bad", request={"studys": []})
+    done = run_command("templates", "push", good, bad, environment=environment)
+    assert done.returncode == 1
+    assert "request.studys: unknown key" in done.stdout
+    assert not scene.documents.document("chart_templates/own").get().exists
+
+
+def test_push_takes_unknown_keys_when_told_to(scene, environment, file):
+    """The API may learn new ones before this worker does."""
+    path = file(request={"newThing": 1})
+    done = run_command("templates", "push", path, "--allow-unknown-keys", environment=environment)
+    assert done.returncode == 0, done.stdout
+    assert scene.documents.document("chart_templates/own").get().get("request") == {"newThing": 1}
+
+
+def test_list_shows_what_each_stored_template_draws(environment):
+    """In words, and as JSON."""
+    shown = run_command("templates", "list", environment=environment)
+    assert shown.returncode == 0
+    assert SAMPLE["id"] in shown.stdout
+    assert SAMPLE["request"]["studies"][0]["name"] in shown.stdout
+    listed = json.loads(run_command("templates", "list", "--output", "json", environment=environment).stdout)
+    assert [entry["id"] for entry in listed] == [sample["id"] for sample in sample_templates()]
+
+
+def test_validate_says_which_account_can_make_which_stored_template(environment):
+    """The key is in no output, and nobody is asked for a bucket or a subscription."""
+    done = run_command(
+        "templates", "validate", environment={**environment, "CHART_IMG_ACCOUNTS_JSON": ACCOUNTS}
+    )
+    assert done.returncode == 0, done.stdout
+    assert "account free: fits" in done.stdout
+    assert "account tiny: 2 studies and drawings, its plan allows 1" in done.stdout
+    assert "5 of 5 templates are good" in done.stdout
+    assert SECRET_KEY not in done.stdout + done.stderr
+
+
+def test_validate_of_files_needs_no_cloud(file):
+    """A check before the commit of whoever keeps templates in a repository."""
+    good, bad = file(), file("bad.json", request={"format": "jpeg"})
+    done = run_command("templates", "validate", good, bad)
+    assert done.returncode == 1
+    assert "request.format: expected png, got 'jpeg'" in done.stdout
+    verdicts = json.loads(run_command("templates", "validate", good, bad, "--output", "json").stdout)
+    assert [(verdict["id"], verdict["good"]) for verdict in verdicts] == [("own", True), ("own", False)]
+
+
+@pytest.mark.parametrize("stored", [True, False])
+def test_render_draws_a_stored_template_or_a_file(environment, file, tmp_path, stored):
+    """A PNG of the template's size."""
+    output = tmp_path / "chart.png"
+    template = SAMPLE["id"] if stored else file()
+    done = run_command(
+        "templates",
+        "render",
+        template,
+        "--output",
+        str(output),
+        environment=environment if stored else None,
+    )
+    assert done.returncode == 0, done.stderr
+    assert struct.unpack(">II", output.read_bytes()[16:24]) == (800, 600)
+    assert f"{output.stat().st_size} bytes" in done.stdout
+
+
+def test_render_says_what_can_not_be_drawn(file, tmp_path):
+    """A study nobody knows here: the words of the error, and no file."""
+    output = tmp_path / "chart.png"
+    path = file(request={"studies": [{"name": "No Such Study"}]})
+    done = run_command("templates", "render", path, "--output", str(output))
+    assert done.returncode == 1
+    assert "No Such Study" in done.stderr
+    assert not output.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["render", "no-such-template", "--output", "x.png"], 2, "neither a file nor a stored template"),
+        (["render", "no-such.json", "--output", "x.png"], 2, "expected a readable file"),
+        (["validate", "no-such.json"], 2, "no-such.json"),
+        (["push"], 2, "FILE"),
+    ],
+)
+def test_bad_arguments_are_exit_2(environment, arguments, code, words):
+    """And say which."""
+    done = run_command("templates", *arguments, environment=environment)
+    assert done.returncode == code
+    assert words in done.stderr

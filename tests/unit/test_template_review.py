@@ -1,0 +1,107 @@
+"""What is said of a chart template before a step asks for it."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from pydantic import SecretStr
+
+from daemon.demo.stage import sample_templates
+from daemon.template_review import FITS, NOT_KNOWN, review, review_file
+from worker_chart_export.charts.chart_img.accounts import Account
+
+SAMPLE = sample_templates()[0]
+THREE_STUDIES = {**SAMPLE, "request": {"studies": [{"name": "A"}, {"name": "B"}, {"name": "C"}]}}
+
+
+def account(name, **settings):
+    """An account with these settings."""
+    return Account(account_id=name, api_key=SecretStr("key"), **settings)
+
+
+@pytest.mark.parametrize("sample", sample_templates(), ids=lambda sample: sample["id"])
+def test_the_reference_templates_are_good_and_fit_the_smallest_plan(sample):
+    """Whoever has a free key can use all five."""
+    found = review(sample["id"], sample, [account("free", plan="BASIC")])
+    assert (found.is_good, found.problems, found.accounts) == (True, (), {"free": FITS})
+
+
+def test_each_account_has_its_own_word():
+    """By its plan, its own limit, or that neither is known."""
+    accounts = [
+        account("small", max_parameters=2),
+        account("basic", plan="BASIC"),
+        account("unsaid"),
+        account("both", plan="PRO", max_parameters=1),
+    ]
+    found = review(SAMPLE["id"], THREE_STUDIES, accounts)
+    assert found.accounts == {
+        "small": "3 studies and drawings, its plan allows 2",
+        "basic": FITS,
+        "unsaid": NOT_KNOWN,
+        "both": "3 studies and drawings, its plan allows 1",
+    }
+    assert found.is_good
+
+
+def test_a_picture_too_large_for_the_plan_is_told():
+    """Before Chart-IMG refuses it."""
+    large = {**SAMPLE, "request": {"width": 1920, "height": 1080}}
+    found = review(SAMPLE["id"], large, [account("basic", plan="BASIC"), account("pro", plan="PRO")])
+    assert found.accounts == {"basic": "1920x1080 pixels, its plan allows 800x600", "pro": FITS}
+
+
+def test_a_template_that_fits_no_account_is_not_good():
+    """Every step with it would fail."""
+    found = review(SAMPLE["id"], THREE_STUDIES, [account("small", max_parameters=2)])
+    assert found.fits_no_account
+    assert not found.is_good
+
+
+def test_without_accounts_nothing_is_said_of_them():
+    """`local` and `mock` need none."""
+    assert review(SAMPLE["id"], THREE_STUDIES).is_good
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"request": {"studys": []}}, "request.studys: unknown key"),
+        ({"request": {"studies": [{"name": "A", "inputs": {}}]}}, "request.studies[0].inputs: unknown key"),
+        ({"request": {"width": 10}}, "request.width: expected a whole number"),
+        ({"request": None}, "request: expected a map, got nothing"),
+        ({"chartImgSymbolTemplate": "NYSE:IBM"}, "chartImgSymbolTemplate: expected a text holding {symbol}"),
+        ({"id": "another"}, "id: expected ctpl_price_ma1226_bb_macd1226_v1, got 'another'"),
+    ],
+)
+def test_what_is_wrong_is_said_with_its_place(change, words):
+    """Unknown keys are refused here, though a step only warns about them."""
+    found = review(SAMPLE["id"], {**SAMPLE, **change})
+    assert not found.is_good
+    assert found.problems[0].startswith(words)
+
+
+def test_an_id_that_no_step_can_name_is_refused():
+    """It may be stored by hand."""
+    assert "no step can name" in review("a b", {**SAMPLE, "id": "a b"}).problems[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("{", "not JSON"),
+        ("[" * 100_000, "not JSON"),
+        ("[]", "expected an object, got []"),
+        (json.dumps({**SAMPLE, "id": "a/b"}), "id: expected [A-Za-z0-9_-]{1,128}, got 'a/b'"),
+        (json.dumps({**SAMPLE, "id": 5}), "id: expected [A-Za-z0-9_-]{1,128}, got 5"),
+    ],
+)
+def test_a_file_that_holds_no_template_is_refused_by_its_name(tmp_path, text, words):
+    """There is no id to call it by."""
+    path = tmp_path / "broken.json"
+    path.write_text(text)
+    found = review_file(path)
+    assert found.template_id == "broken.json"
+    assert found.problems[0].startswith(words)
+    assert not found.is_good
