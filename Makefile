@@ -11,7 +11,7 @@ WORKERS ?= 4
 MINUTES ?= 10
 SEED ?=
 
-.PHONY: help demo test chaos check lint types imports format lock charts clean
+.PHONY: help demo test chaos systemd check lint types imports format lock charts clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 16
@@ -25,11 +25,16 @@ test: $(DEV_READY) ## All tests: unit, contract (both clouds), integration, proc
 chaos: $(DEV_READY) ## Kills, freezes, outages and a storm, told in figures; MINUTES=10 SEED=n
 	$(BIN)/python -m tests.chaos --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
 
+systemd: $(DEV_READY) ## The units in a booted systemd (root, package systemd-container)
+	$(BIN)/python -m pytest -rs tests/systemd
+
 check: lint types imports test ## What CI runs: lint, types, import contracts, tests
 
-lint: $(DEV_READY) ## ruff, and the format
+lint: $(DEV_READY) ## ruff, the format, the Dockerfile, the Kubernetes manifests
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/hadolint Dockerfile
+	$(BIN)/kubernetes-validate --strict --no-warn deploy/gke/*.yaml
 
 types: $(DEV_READY) ## mypy, strict
 	$(BIN)/mypy

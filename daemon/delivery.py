@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from daemon.handler import IncomingMessage
-from worker_chart_export.logs import Event, bound, log
+from worker_chart_export import metrics
+from worker_chart_export.logs import Event, log, logging_of
 
 if TYPE_CHECKING:
     from google.cloud.pubsub_v1.subscriber.message import Message
@@ -25,13 +26,15 @@ class Delivery:
 
     def __call__(self, message: Message) -> None:
         """Handle and settle one delivery."""
-        with self._drain.delivery(), bound(messageId=message.message_id):
+        metrics.MESSAGES_RECEIVED.inc()
+        with self._drain.delivery(), logging_of(messageId=message.message_id):
             try:
                 self._settlement.settle(message, self._handler.handle(_incoming(message)))
             except BaseException as error:  # noqa: BLE001 - see below
                 # An error that leaves the callback nacks the message and ends the stream's future while
                 # messages keep coming. The message is left to its ack deadline instead.
                 log.error(Event.INTERNAL_ERROR, f"Settling failed: {error!r:.300}", exc_info=error)
+                metrics.MESSAGES_SETTLED.labels("drop", "internal_error").inc()
                 message.drop()
 
 

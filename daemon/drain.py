@@ -59,10 +59,11 @@ class Drain:
         self._clock = clock
         self._changed = threading.Condition()
         self._draining = False
+        self._started = 0.0
         self._stopped = False
         self._deliveries = 0
         self._last_delivery = clock()
-        self._budgets: set[StepBudget] = set()
+        self._budgets: dict[StepBudget, float] = {}  # and since when it runs
         self._on_start: list[Callable[[], None]] = []
 
     @property
@@ -75,6 +76,16 @@ class Drain:
         """How many steps are being worked right now."""
         with self._changed:
             return len(self._budgets)
+
+    def oldest_step_seconds(self) -> float:
+        """For how long the oldest of them has been; 0 without any."""
+        with self._changed:
+            return self._clock() - min(self._budgets.values()) if self._budgets else 0.0
+
+    def draining_seconds(self) -> float:
+        """For how long new work has been refused; 0 while it is not."""
+        with self._changed:
+            return self._clock() - self._started if self._draining else 0.0
 
     def quiet_seconds(self) -> float:
         """For how long no delivery came or was settled; 0 while one is under way."""
@@ -95,6 +106,7 @@ class Drain:
             if self._draining:
                 return
             self._draining = True
+            self._started = self._clock()
             callbacks = list(self._on_start)
         for callback in callbacks:
             _call(callback, "Starting the drain")
@@ -116,7 +128,7 @@ class Drain:
     def running(self, budget: StepBudget) -> Iterator[None]:
         """A step under way; it is stopped through its budget."""
         with self._changed:
-            self._budgets.add(budget)
+            self._budgets[budget] = self._clock()
             stopped = self._stopped
         try:
             if stopped:
@@ -124,7 +136,7 @@ class Drain:
             yield
         finally:
             with self._changed:
-                self._budgets.discard(budget)
+                self._budgets.pop(budget, None)
                 self._changed.notify_all()
 
     def stop_steps(self) -> None:

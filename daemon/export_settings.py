@@ -20,6 +20,7 @@ from daemon.chart_img_accounts import (
 from daemon.environment import (
     Environment,
     FirestoreSettings,
+    ProjectSettings,
     SettingsError,
     count,
     matching,
@@ -130,10 +131,25 @@ class ChartSettings(Environment):
         return None if file is None else SecretStr(read_accounts_file(file))
 
 
-class ExportSettings(ChartSettings, FirestoreSettings):
-    """What is needed to export a step."""
+class BucketSettings(ProjectSettings):
+    """What is needed to reach the charts."""
 
     charts_bucket: Annotated[str, Field(description="gs://<bucket name>")]
+
+    @property
+    def bucket_name(self) -> str:
+        """The charts bucket's name without `gs://`."""
+        return self.charts_bucket.removeprefix("gs://")
+
+    @field_validator("charts_bucket")
+    @classmethod
+    def _check_bucket(cls, value: str) -> str:
+        return matching(BUCKET, value)
+
+
+class ExportSettings(ChartSettings, BucketSettings, FirestoreSettings):
+    """What is needed to export a step."""
+
     charts_default_timezone: Annotated[str, Field(description="an IANA time zone, e.g. Europe/Berlin")] = (
         "Etc/UTC"
     )
@@ -146,16 +162,6 @@ class ExportSettings(ChartSettings, FirestoreSettings):
     max_attempts: int = count(5, 1, 100)
     unleased_grace_seconds: float = seconds(3600, 0, 604800)
     template_cache_seconds: float = seconds(60, 0, 86400)
-
-    @property
-    def bucket_name(self) -> str:
-        """The charts bucket's name without `gs://`."""
-        return self.charts_bucket.removeprefix("gs://")
-
-    @field_validator("charts_bucket")
-    @classmethod
-    def _check_bucket(cls, value: str) -> str:
-        return matching(BUCKET, value)
 
     @field_validator("charts_default_timezone")
     @classmethod

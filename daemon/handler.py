@@ -22,7 +22,7 @@ from daemon.sight import (
     running_steps,
 )
 from worker_chart_export.errors import BackendRefused, BackendUnavailable, Interrupted, RunInvalid
-from worker_chart_export.logs import Event, bound, log
+from worker_chart_export.logs import Event, bind, bound, log
 from worker_chart_export.outcome import OutcomeKind
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ class MessageHandler:
         self._backoff = OutageBackoff()
 
     def handle(self, message: IncomingMessage) -> Disposition:
-        """Work what the message names and say what is to become of the message. Never raises."""
+        """Work what the message names, bound to the log, and say what becomes of it. Never raises."""
         try:
             return self._handle(message)
         except BackendUnavailable as error:
@@ -127,8 +127,8 @@ class MessageHandler:
             return Reject(reason=rejected.reason, detail=rejected.detail)
         if isinstance(request, Irrelevant):
             return _ignored(request.reason)
-        with bound(runId=request.run_id, stepId=request.step_id):
-            disposition = self._work(request, message)
+        bind(runId=request.run_id, stepId=request.step_id)
+        disposition = self._work(request, message)
         self._intake.succeeded("firestore")  # only now: reads that succeed say little while commits don't
         if not isinstance(disposition, Defer):
             self._backoff.reset()

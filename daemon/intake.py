@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING, Self
 
+from worker_chart_export import metrics
 from worker_chart_export.errors import BackendRefused, BackendUnavailable
 from worker_chart_export.logs import Event, log
 from worker_chart_export.retry import full_jitter_seconds
@@ -113,6 +114,7 @@ class Intake:
         if not self._away:
             self._paused_at = self._clock()
         self._away.append(backend)
+        metrics.INTAKE_PAUSED.labels(backend).set(1)
         self._changed.notify_all()
 
     def _ask_again(self) -> None:
@@ -148,6 +150,7 @@ class Intake:
     def _resume(self, backend: str) -> None:
         with self._changed:
             self._away.remove(backend)
+            metrics.INTAKE_PAUSED.labels(backend).set(0)
             if self._away:
                 return
             paused_seconds = self._clock() - self._paused_at

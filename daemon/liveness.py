@@ -10,6 +10,8 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from daemon.checkup import WELL, Checkup
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -67,14 +69,23 @@ class Liveness:
 
     def why_dead(self) -> str | None:
         """The loop that is silent for too long, or what failed; None while all is well."""
+        return self.checkup().reason
+
+    def checkup(self) -> Checkup:
+        """How each loop is, and what failed; why the process is dead is the reason."""
         if self._is_retired:
-            return None
+            return Checkup(parts={}, reason=None)
         with self._lock:
             now = self._clock()
-            silent = [
-                f"loop {name} is silent for {now - loop.ticked:.0f} s, more than {loop.within_seconds:g} s"
-                for name, loop in self._loops.items()
-                if now - loop.ticked > loop.within_seconds
-            ]
-            failed = [f"{name}: {reason}" for name, reason in self._failures.items()]
-        return "; ".join(silent + failed) or None
+            silent = {name: why for name, loop in self._loops.items() if (why := _why_silent(loop, now))}
+            parts = dict.fromkeys(self._loops, WELL) | silent | self._failures
+            reasons = [f"loop {name} is {why}" for name, why in silent.items()]
+            reasons += [f"{name}: {why}" for name, why in self._failures.items()]
+        return Checkup(parts=parts, reason="; ".join(reasons) or None)
+
+
+def _why_silent(loop: _Loop, now: float) -> str | None:
+    silent_seconds = now - loop.ticked
+    if silent_seconds <= loop.within_seconds:
+        return None
+    return f"silent for {silent_seconds:.0f} s, more than {loop.within_seconds:g} s"

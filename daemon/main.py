@@ -13,27 +13,31 @@ import time
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING
 
+from daemon.checkup import readiness
 from daemon.composition import build_worker
 from daemon.delivery import Delivery
 from daemon.drain import Drain, DrainTimes
 from daemon.exit_codes import ExitCode
 from daemon.handler import MessageHandler
-from daemon.health import HealthServer
+from daemon.health import HealthServer, health_routes
 from daemon.intake import Intake
 from daemon.liveness import Liveness
 from daemon.publisher import Publisher
 from daemon.quarantine import Quarantine
 from daemon.rescue import Rescue
+from daemon.sd_notify import SdNotify, ServiceManager
 from daemon.settings import Settings, SettingsError, load_settings
 from daemon.settlement import Settlement
 from daemon.signals import forward_stop_signals
 from daemon.stream_watch import Quiet, StreamWatch
 from daemon.subscriber import open_stream
+from daemon.vitals import show_vitals
 from daemon.wakeup import StopRequested, Wakeup
 from worker_chart_export.errors import BackendRefused
 from worker_chart_export.logs import Event, configure, log
 
 if TYPE_CHECKING:
+    from daemon.checkup import Checkup
     from daemon.composition import Worker
 
 #: The longest silence of this process's own loops before it counts as dead.
@@ -60,6 +64,8 @@ class Daemon:
         self._intake: Intake | None = None
         self._watch: StreamWatch | None = None
         self._was_started = False
+        manager = ServiceManager.of(os.environ)
+        self._notify = SdNotify(manager, why_dead=self._liveness.why_dead, status=self._status)
 
     def run(self) -> ExitCode:
         """Run until stopped.
@@ -69,12 +75,19 @@ class Daemon:
             BackendRefused: There are no credentials.
         """
         with ExitStack() as resources:
+            resources.callback(self._notify.close)
             health = self._health_server()
             forward_stop_signals(lambda received: self._wakeup.request_stop(f"signal {received.name}"))
             health.start()
             resources.callback(health.stop)
             worker = build_worker(self._settings)
             resources.push(worker.resources)
+            show_vitals(
+                settings=self._settings,
+                drain=self._drain,
+                heart_beats=worker.heart_beats,
+                readiness=self._readiness,
+            )
             self._intake = resources.enter_context(self._new_intake(worker))
             self._start_threads(worker, self._intake)
             delivery = self._delivery(worker, self._intake, resources)
@@ -86,9 +99,9 @@ class Daemon:
 
     def _health_server(self) -> HealthServer:
         host, port = self._settings.health_host, self._settings.health_port
-        why_dead, why_not_ready = self._liveness.why_dead, self._why_not_ready
+        routes = health_routes(liveness=self._liveness.checkup, readiness=self._readiness)
         try:
-            return HealthServer(host=host, port=port, why_dead=why_dead, why_not_ready=why_not_ready)
+            return HealthServer(host=host, port=port, routes=routes)
         except OSError as error:
             wanted = "HEALTH_HOST, HEALTH_PORT: expected an address to listen on"
             raise SettingsError([f"{wanted}, got {host}:{port} ({error.strerror or error})"]) from error
@@ -155,11 +168,14 @@ class Daemon:
             mode=self._settings.charts_api_mode,
             pid=os.getpid(),
         )
-        self._was_started = True
+        if not self._was_started:
+            self._was_started = True
+            self._notify.ready()
 
     def _serve(self, watch: StreamWatch, worker: Worker) -> ExitCode:
         """Keep a stream open until a stop is asked for or the subscription is refused."""
         self._liveness.expect("main", within_seconds=MAIN_WITHIN_SECONDS)
+        self._notify.start()
         try:
             watch.keep()
         except StopRequested as stop:
@@ -177,6 +193,7 @@ class Daemon:
         times = DrainTimes.of(start=since, seconds=self._settings.drain_seconds)
         self._liveness.retire()
         self._drain.start()
+        self._notify.stopping(ends_at=times.end + GRACE_SECONDS)
         log.info(
             Event.DRAIN_STARTED,
             f"Stopping: {reason}",
@@ -197,13 +214,21 @@ class Daemon:
         )
         return code
 
-    def _why_not_ready(self) -> str | None:
+    def _readiness(self) -> Checkup:
+        return readiness(
+            is_draining=self._drain.is_draining,
+            stream_is_open=self._watch is not None and self._watch.is_open,
+            backends_away=self._intake.backends_away if self._intake else (),
+        )
+
+    def _status(self) -> str:
+        """What the process does, for `systemctl status`."""
         if self._drain.is_draining:
-            return "draining"
-        if self._watch is None or not self._watch.is_open:
-            return "no stream is open"
-        away = self._intake.backends_away if self._intake else ()
-        return f"intake is paused: {', '.join(away)} unavailable" if away else None
+            return f"Draining, steps running: {self._drain.steps_running}"
+        why_not = self._readiness().reason
+        if why_not is None:
+            return f"Pulling from {self._settings.subscription_path}"
+        return f"{'Waiting' if self._was_started else 'Starting'}: {why_not}"
 
 
 def _until(deadline: float) -> float:

@@ -10,6 +10,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from daemon.sight import Sight, look_at_lease, look_at_step
+from worker_chart_export import metrics
 from worker_chart_export.errors import (
     BackendRefused,
     BackendUnavailable,
@@ -87,9 +88,12 @@ class Rescue:
                 self._look_safely()
 
     def _look_safely(self) -> None:
+        result = "failed"
         try:
             self.look()
+            result = "done"
         except IndexMissing as error:
+            result = "index_missing"
             if not self._knows_no_index:
                 log.error(Event.INDEX_MISSING, INDEX_MEND, firestore=str(error))
             self._knows_no_index = True
@@ -102,6 +106,7 @@ class Rescue:
             pass  # the step was given back; the worker is going
         except Exception as error:  # noqa: BLE001 - the rescue goes on, whatever one look ended in
             log.error(Event.INTERNAL_ERROR, f"A rescue failed: {error!r:.300}", exc_info=error)
+        metrics.RESCUE_LOOKS.labels(result).inc()
 
     def look(self) -> None:
         """Go through all leases that look over, page by page, each page in random order.
@@ -154,5 +159,6 @@ class Rescue:
             if self._stopping.is_set():
                 return  # the drain began just before it knew of this step, and may not wait for it
             outcome = self._pipeline.run(run_id, step_id, budget=budget, snapshot=snapshot)
+        metrics.RESCUES.labels(outcome.kind.value).inc()
         if outcome.manifest_uri is not None:
             self._intake.succeeded("storage")

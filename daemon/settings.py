@@ -21,7 +21,13 @@ from daemon.environment import (
     matching,
     seconds,
 )
-from daemon.export_settings import ChartsApiMode, ChartSettings, ChartsFallback, ExportSettings
+from daemon.export_settings import (
+    BucketSettings,
+    ChartsApiMode,
+    ChartSettings,
+    ChartsFallback,
+    ExportSettings,
+)
 from worker_chart_export.errors import shown
 
 if TYPE_CHECKING:
@@ -32,6 +38,7 @@ if TYPE_CHECKING:
 __all__ = [
     "PROJECT",
     "PUBSUB_ID",
+    "BucketSettings",
     "ChartSettings",
     "ChartsApiMode",
     "ChartsFallback",

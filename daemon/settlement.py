@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from google.api_core.exceptions import ClientError, GoogleAPICallError, InvalidArgument, RetryError
 
 from daemon.disposition import Ack, Defer, Nack, Reject
+from worker_chart_export import metrics
 from worker_chart_export.logs import Event, log
 from worker_chart_export.retry import full_jitter_seconds, plain_words
 
@@ -34,6 +35,7 @@ class Settlement:
 
     def settle(self, message: Message, disposition: Disposition) -> None:
         """Ack, nack or defer the message, exactly once."""
+        found = disposition
         if isinstance(disposition, Reject):
             disposition = self._reject(message, disposition)
         match disposition:
@@ -43,6 +45,7 @@ class Settlement:
                 message.nack()
             case Defer():
                 _defer(message, disposition)
+        _count(disposition, of=found)
         log.info(
             Event.MESSAGE_SETTLED,
             f"Settled the message: {type(disposition).__name__.lower()}",
@@ -66,6 +69,15 @@ class Settlement:
         return _quarantined(self._quarantine, message, rejection)
 
 
+def _count(disposition: Ack | Nack | Defer, *, of: Disposition) -> None:
+    """Count what became of a message, `of` being what its handler found; a rejection once it is final."""
+    reason = disposition.reason
+    if isinstance(of, Reject) and reason == of.reason:
+        metrics.MESSAGES_REJECTED.labels(reason).inc()
+        reason = "rejected"
+    metrics.MESSAGES_SETTLED.labels(type(disposition).__name__.lower(), reason).inc()
+
+
 def _quarantined(quarantine: Quarantine, message: Message, rejection: Reject) -> Ack | Defer:
     """Ack once published; while that fails the message is kept and comes back."""
     try:
@@ -79,6 +91,7 @@ def _quarantined(quarantine: Quarantine, message: Message, rejection: Reject) ->
         return _logged_whole(message, rejection, f"the quarantine topic can't take it: {error.message}")
     except (GoogleAPICallError, RetryError) as error:
         refused = isinstance(error, ClientError)
+        metrics.BACKEND_FAILURES.labels("pubsub", "refused" if refused else "unavailable").inc()
         event = Event.BACKEND_REFUSED if refused else Event.BACKEND_UNAVAILABLE
         log.error(event, f"The quarantine topic takes no message: {plain_words(error)}", backend="pubsub")
         return Defer(delay_seconds=full_jitter_seconds(least=10, most=60), reason="quarantine_unavailable")

@@ -14,6 +14,7 @@ from collections import Counter
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, NoReturn
 
+from worker_chart_export import metrics
 from worker_chart_export.errors import BackendRefused, BackendUnavailable
 from worker_chart_export.logs import Event, log
 from worker_chart_export.retry import full_jitter_seconds
@@ -118,6 +119,7 @@ class StreamWatch:
             started = time.monotonic()
             try:
                 stream = self._open()
+                metrics.STREAMS_OPENED.labels(reason).inc()
                 self._on_open(reason)
                 self._watch(stream)
             except BackendUnavailable as error:

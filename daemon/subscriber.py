@@ -16,6 +16,7 @@ from google.cloud.pubsub_v1 import SubscriberClient
 from google.cloud.pubsub_v1.subscriber.scheduler import ThreadScheduler
 from google.cloud.pubsub_v1.types import FlowControl
 
+from daemon.subscription_facts import SubscriptionFacts
 from worker_chart_export.errors import BackendRefused, BackendUnavailable
 from worker_chart_export.logs import Event, log
 from worker_chart_export.retry import backend_errors, client_errors
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 PROBE_TIMEOUT_SECONDS = 10.0
 #: An ack id that Pub/Sub never gave out.
 NOBODYS_ACK_ID = "probe"
+LEAST_ACK_DEADLINE_SECONDS = 10
 
 
 class Subscriber:
@@ -42,8 +44,7 @@ class Subscriber:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        with client_errors("pubsub"):
-            self._client = SubscriberClient()
+        self._client = _client()
 
     def probe(self) -> None:
         """Ask whether the subscription is there and may be consumed.
@@ -55,17 +56,7 @@ class Subscriber:
             BackendRefused: The subscription is missing or forbidden.
             BackendUnavailable: Pub/Sub is away.
         """
-        with backend_errors("pubsub"):
-            try:
-                self._client.modify_ack_deadline(
-                    subscription=self._settings.subscription_path,
-                    ack_ids=[NOBODYS_ACK_ID],
-                    ack_deadline_seconds=self._settings.ack_extension_seconds,
-                    timeout=PROBE_TIMEOUT_SECONDS,
-                    retry=None,
-                )
-            except google_errors.InvalidArgument:
-                return  # the subscription is there and knows no such ack id
+        _probe(self._client, self._settings.subscription_path, self._settings.ack_extension_seconds)
 
     def open(self, callback: Callable[[Message], None]) -> StreamingPullFuture:
         """Start pulling; `callback` runs in one of `WORKER_CONCURRENCY` threads and must not raise."""
@@ -165,6 +156,45 @@ def open_stream(settings: Settings, callback: Callable[[Message], None]) -> Stre
     except BaseException:
         subscriber.close()
         raise
+
+
+def _probe(client: SubscriberClient, subscription_path: str, ack_deadline_seconds: int) -> None:
+    with backend_errors("pubsub"):
+        try:
+            client.modify_ack_deadline(
+                subscription=subscription_path,
+                ack_ids=[NOBODYS_ACK_ID],
+                ack_deadline_seconds=ack_deadline_seconds,
+                timeout=PROBE_TIMEOUT_SECONDS,
+                retry=None,
+            )
+        except google_errors.InvalidArgument:
+            return  # the subscription is there and knows no such ack id
+
+
+def probe_subscription(subscription_path: str) -> None:
+    """As `Subscriber.probe`, for whoever opens no stream; also raises when there are no credentials."""
+    with _client() as client:
+        _probe(client, subscription_path, LEAST_ACK_DEADLINE_SECONDS)
+
+
+def read_subscription(subscription_path: str) -> SubscriptionFacts:
+    """The subscription's settings; needs `pubsub.subscriptions.get`, which the daemon itself does not.
+
+    Raises:
+        BackendRefused: There are no credentials, or the subscription is missing or may not be read.
+        BackendUnavailable: Pub/Sub is away.
+    """
+    with _client() as client, backend_errors("pubsub"):
+        told = client.get_subscription(
+            subscription=subscription_path, timeout=PROBE_TIMEOUT_SECONDS, retry=None
+        )
+        return SubscriptionFacts.of(told)
+
+
+def _client() -> SubscriberClient:
+    with client_errors("pubsub"):
+        return SubscriberClient()
 
 
 def topic_of(subscription_path: str) -> str:

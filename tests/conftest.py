@@ -12,7 +12,10 @@ if TYPE_CHECKING:
 
 pytest_plugins = ["tests.clouds", "tests.log_lines", "tests.server_time"]
 
-_SCRUBBED = ("GOOGLE_", "GCLOUD_", "PUBSUB_", "FIRESTORE_", "STORAGE_", "CHART", "DATASTORE_")
+_SCRUBBED = (
+    *("GOOGLE_", "GCLOUD_", "PUBSUB_", "FIRESTORE_", "STORAGE_", "CHART", "DATASTORE_"),
+    *("NOTIFY_", "WATCHDOG_"),
+)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -175,10 +175,17 @@ def new_project() -> str:
 
 
 def health(daemon: DaemonUnderTest, path: str) -> tuple[int, dict[str, str]]:
-    """Status and body of the daemon's `/livez` or `/readyz`."""
+    """Status and body of the daemon's `/livez` or `/readyz`, its parts left aside."""
+    response = asked(daemon, path)
+    body = response.json()
+    del body["parts"]
+    return response.status_code, body
+
+
+def asked(daemon: DaemonUnderTest, path: str, **headers: str) -> httpx.Response:
+    """What the daemon's health server answers."""
     port = daemon.named("daemon_started")[-1]["healthPort"]
-    response = httpx.get(f"http://127.0.0.1:{port}/{path}")
-    return response.status_code, response.json()
+    return httpx.get(f"http://127.0.0.1:{port}/{path}", headers=headers)
 
 
 def ready(daemon: DaemonUnderTest) -> tuple[int, dict[str, str]]:

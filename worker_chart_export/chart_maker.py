@@ -5,9 +5,11 @@ A chart that an earlier attempt of the step has stored is not made again: it was
 
 from __future__ import annotations
 
+import time
 from functools import partial
 from typing import TYPE_CHECKING
 
+from worker_chart_export import metrics
 from worker_chart_export.artifacts import StepFolder
 from worker_chart_export.charts.base import ChartRequest
 from worker_chart_export.charts.png import check_png
@@ -129,14 +131,17 @@ class ChartMaker:
 
     def _ask_provider(self, request: ChartRequest) -> ChartImage:
         """The provider's chart; an error that nobody foresaw fails this request and not the whole step."""
+        started = time.monotonic()
         try:
-            return self._provider.chart(request)
+            image = self._provider.chart(request)
         except WorkerError:
             raise
         except Exception as error:
             log.error(Event.INTERNAL_ERROR, f"The chart provider failed: {error!r:.300}", exc_info=error)
             kind = type(error).__name__
             raise ChartApiFailed(f"The chart could not be had: unexpected {kind}.") from error
+        metrics.CHART_SECONDS.labels(image.provider).observe(time.monotonic() - started)
+        return image
 
     def _store(self, claim: Claim, name: str, template_id: str, image: ChartImage, budget: StepBudget) -> str:
         metadata = {
@@ -146,6 +151,7 @@ class ChartMaker:
             "provider": image.provider,
         }
         uri = self._artifacts.upload_png(name, image.png, metadata=metadata, budget=budget)
+        metrics.CHARTS.labels(image.provider, "made").inc()
         log.info(
             Event.CHART_STORED,
             f"Stored {uri}",
@@ -159,6 +165,7 @@ class ChartMaker:
 def _reused(template_id: str, png: StoredPng) -> dict[str, str]:
     """The manifest's `meta` of a chart that an earlier attempt has stored."""
     provider = png.metadata.get("provider", "chart-img")  # the only one there was before this was noted
+    metrics.CHARTS.labels(provider if provider in metrics.PROVIDERS else "other", "reused").inc()
     log.info(
         Event.CHART_REUSED,
         f"Reused {png.uri}",

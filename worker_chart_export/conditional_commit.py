@@ -9,7 +9,8 @@ from typing import Any
 
 from google.api_core import exceptions as google_errors
 
-from worker_chart_export.errors import BackendUnavailable, WorkerError
+from worker_chart_export import metrics
+from worker_chart_export.errors import BackendRefused, BackendUnavailable, WorkerError
 from worker_chart_export.retry import COMMIT_TIMEOUT_SECONDS, TRANSIENT, backend_errors, plain_words
 
 
@@ -25,6 +26,15 @@ class Unacceptable(WorkerError):
     """Firestore will never take this commit: something in it is not what a document can hold."""
 
 
+#: What the metrics call them.
+RESULTS: dict[type[WorkerError], str] = {
+    LostRace: "lost_race",
+    OutcomeUnknown: "unknown",
+    Unacceptable: "unacceptable",
+    BackendRefused: "refused",
+}
+
+
 def send(batch: Any) -> list[Any]:
     """Commit a write batch, all of it or nothing; the result of each write.
 
@@ -34,6 +44,16 @@ def send(batch: Any) -> list[Any]:
         Unacceptable: Firestore can't store it.
         BackendRefused: Firestore refuses.
     """
+    try:
+        results = _sent(batch)
+    except WorkerError as error:
+        metrics.COMMITS.labels(RESULTS[type(error)]).inc()
+        raise
+    metrics.COMMITS.labels("landed").inc()
+    return results
+
+
+def _sent(batch: Any) -> list[Any]:
     try:
         return list(batch.commit(retry=None, timeout=COMMIT_TIMEOUT_SECONDS))
     except google_errors.InvalidArgument as error:
@@ -46,6 +66,7 @@ def send(batch: Any) -> list[Any]:
     ) as error:
         raise LostRace("firestore", plain_words(error)) from error
     except TRANSIENT as error:
+        metrics.BACKEND_FAILURES.labels("firestore", "unavailable").inc()
         raise OutcomeUnknown("firestore", plain_words(error)) from error
     except (TypeError, ValueError) as error:
         raise Unacceptable(plain_words(error)) from error

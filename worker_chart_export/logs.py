@@ -67,6 +67,8 @@ class Event(StrEnum):
     INTAKE_RESUMED = "intake_resumed"
     DRAIN_STARTED = "drain_started"
     DAEMON_STOPPED = "daemon_stopped"
+    LIVENESS_LOST = "liveness_lost"
+    NOTIFY_FAILED = "notify_failed"
     SETTINGS_INVALID = "settings_invalid"
     INTERNAL_ERROR = "internal_error"
     LIBRARY = "library"
@@ -103,6 +105,23 @@ def bound(**context: str | int | None) -> Iterator[None]:
     """Bind `runId`, `stepId`, `messageId` ... to every line this thread logs inside the block."""
     with structlog.contextvars.bound_contextvars(**{k: v for k, v in context.items() if v is not None}):
         yield
+
+
+@contextmanager
+def logging_of(**context: str | int | None) -> Iterator[None]:
+    """The same for work whose names become known bit by bit: what `bind` adds ends with the block."""
+    before = structlog.contextvars.get_contextvars()
+    bind(**context)
+    try:
+        yield
+    finally:
+        structlog.contextvars.clear_contextvars()
+        structlog.contextvars.bind_contextvars(**before)
+
+
+def bind(**context: str | int | None) -> None:
+    """Bind names from now on, until the `logging_of` around ends."""
+    structlog.contextvars.bind_contextvars(**{k: v for k, v in context.items() if v is not None})
 
 
 def configure(*, level: str, log_format: str, stream: Any = None) -> None:

@@ -1,4 +1,4 @@
-"""The manifest of a step's charts: built, validated against its schema, and made small enough. Pure."""
+"""The manifest of a step's charts: built, validated against its schema, made small enough, and read. Pure."""
 
 from __future__ import annotations
 
@@ -85,12 +85,7 @@ def encode_manifest(manifest: Mapping[str, Any]) -> bytes:
     Raises:
         ManifestRefused: It does not match its schema (names the place), or is too large all the same.
     """
-    problem = next(iter(sorted(_validator().iter_errors(manifest), key=lambda error: error.json_path)), None)
-    if problem is not None:
-        raise ManifestRefused(
-            f"The manifest does not match its schema at {problem.json_path}: {problem.message}",
-            path=problem.json_path,
-        )
+    _check(manifest)
     for candidate in (manifest, _without_details(manifest)):
         content = json.dumps(candidate, ensure_ascii=False, separators=(",", ":")).encode()
         if len(content) <= MAX_MANIFEST_BYTES:
@@ -98,6 +93,29 @@ def encode_manifest(manifest: Mapping[str, Any]) -> bytes:
     raise ManifestRefused(
         f"The manifest has {len(content)} bytes, readers take at most {MAX_MANIFEST_BYTES}."
     )
+
+
+def decode_manifest(content: bytes) -> dict[str, Any]:
+    """Read a manifest.
+
+    Raises:
+        ManifestRefused: It is not JSON, or does not match its schema (names the place).
+    """
+    try:
+        manifest: dict[str, Any] = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise ManifestRefused("The manifest is not JSON.") from error
+    _check(manifest)
+    return manifest
+
+
+def _check(manifest: Mapping[str, Any]) -> None:
+    problem = next(iter(sorted(_validator().iter_errors(manifest), key=lambda error: error.json_path)), None)
+    if problem is not None:
+        raise ManifestRefused(
+            f"The manifest does not match its schema at {problem.json_path}: {problem.message}",
+            path=problem.json_path,
+        )
 
 
 def _without_details(manifest: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from worker_chart_export import metrics
 from worker_chart_export.artifacts import StepFolder
 from worker_chart_export.budget import StepBudget
 from worker_chart_export.errors import (
@@ -128,11 +129,13 @@ class StepPipeline:
             raise
         finally:
             self._ledger.forget(claim)
-        _log_completion(outcome, self._clock.monotonic() - started)
+        if outcome.kind is not OutcomeKind.FINALIZE_REFUSED:
+            _tell(outcome, self._clock.monotonic() - started)
         return outcome
 
     def _lost(self, claim: Claim, lost: LeaseLost) -> Outcome:
         """The step is another worker's, or nobody's: nothing of it is given back."""
+        metrics.LEASES_LOST.inc()
         log.warning(Event.LEASE_LOST, f"Stopped working on the step: {lost}")
         self._ledger.clear(claim)
         log_refusal(Reason.LEASE_LOST, None)
@@ -235,9 +238,15 @@ def _settled(finalized: FinalizeResult, outcome: Outcome) -> Outcome:
     return replace(outcome, kind=OutcomeKind.FINALIZE_REFUSED, reason=finalized.reason)
 
 
-def _log_completion(outcome: Outcome, seconds: float) -> None:
-    if outcome.kind is OutcomeKind.FINALIZE_REFUSED:
-        return
+def _tell(outcome: Outcome, seconds: float) -> None:
+    """Count and log a step that is finished."""
+    code = outcome.error.code if outcome.error else None
+    metrics.STEP_SECONDS.labels(outcome.kind.value).observe(seconds)
+    if outcome.kind is OutcomeKind.SUCCEEDED:
+        metrics.STEPS_FINISHED.labels("succeeded", "none").inc()
+        metrics.LAST_SUCCESS.set_to_current_time()
+    else:  # without an error: a result that Firestore could not store
+        metrics.STEPS_FINISHED.labels("failed", str(code or ErrorCode.CRASH_LOOP)).inc()
     log.info(
         Event.STEP_COMPLETED,
         f"The step has {outcome.kind}",
@@ -246,6 +255,6 @@ def _log_completion(outcome: Outcome, seconds: float) -> None:
         failures=outcome.failures,
         minImages=outcome.min_images,
         manifestUri=outcome.manifest_uri,
-        code=outcome.error.code if outcome.error else None,
+        code=code,
         durationMs=round(seconds * 1000),
     )

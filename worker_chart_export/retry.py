@@ -15,6 +15,7 @@ from google.api_core.retry import Retry, if_exception_type
 from google.auth import exceptions as auth_errors
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
 
+from worker_chart_export import metrics
 from worker_chart_export.errors import BackendRefused, BackendUnavailable, WorkerError
 
 if TYPE_CHECKING:
@@ -56,8 +57,10 @@ def backend_errors(backend: str) -> Iterator[None]:
     try:
         yield
     except TRANSIENT as error:
+        metrics.BACKEND_FAILURES.labels(backend, "unavailable").inc()
         raise BackendUnavailable(backend, plain_words(error)) from error
     except (google_errors.GoogleAPICallError, auth_errors.GoogleAuthError) as error:
+        metrics.BACKEND_FAILURES.labels(backend, "refused").inc()
         raise BackendRefused(backend, plain_words(error)) from error
 
 

@@ -10,6 +10,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING
 
+from worker_chart_export import metrics
 from worker_chart_export.errors import RequestError, StepTimedOut, WorkerError
 from worker_chart_export.logs import Event, log
 from worker_chart_export.manifest import ManifestFailure, ManifestItem
@@ -104,6 +105,7 @@ def _result_of(future: Future[ManifestItem], template_id: str) -> ChartResult:
 
 
 def _failure(template_id: str, error: RequestError) -> ManifestFailure:
+    metrics.CHART_FAILURES.labels(error.code.value).inc()
     log.warning(
         Event.CHART_FAILED, error.message, chartTemplateId=template_id, code=error.code, details=error.details
     )

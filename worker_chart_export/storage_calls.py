@@ -15,6 +15,7 @@ from google.auth import exceptions as auth_errors
 from google.cloud.storage.exceptions import DataCorruption, InvalidResponse
 from tenacity import Retrying, retry_if_exception_type, wait_random_exponential
 
+from worker_chart_export import metrics
 from worker_chart_export.errors import BackendUnavailable
 from worker_chart_export.retry import TRANSIENT, plain_words
 from worker_chart_export.stoppable_sockets import stoppable_by
@@ -125,10 +126,12 @@ def _translated(error: Exception, name: str, refusal: type[RequestError]) -> Wor
     """Tell an absent Cloud Storage (ask again) from one that refuses (this request fails); None = neither."""
     status = getattr(error, "code", None)
     if isinstance(error, AWAY) or status == REQUEST_TIMEOUT:
+        metrics.BACKEND_FAILURES.labels("storage", "unavailable").inc()
         return _Away(plain_words(error))
     known = (google_errors.GoogleAPICallError, InvalidResponse, auth_errors.GoogleAuthError)
     if isinstance(error, google_errors.PreconditionFailed) or not isinstance(error, known):
         return None
+    metrics.BACKEND_FAILURES.labels("storage", "refused").inc()
     why = REFUSALS.get(int(status or 0), type(error).__name__)
     return refusal(
         f"Cloud Storage refused {name}: {why} ({status}).",

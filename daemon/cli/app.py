@@ -3,32 +3,28 @@
 from __future__ import annotations
 
 import sys
-from importlib.metadata import version
 from typing import Annotated
 
 import typer
 
-from daemon.cli import daemon, demo, emulators, publish, run_local, templates
+from daemon.cli.late_commands import LateCommands
 from daemon.exit_codes import ExitCode
-from daemon.settings import SettingsError
-from worker_chart_export.errors import BackendRefused, BackendUnavailable
-from worker_chart_export.retry import plain_words
 
 app = typer.Typer(
     name="worker-chart-export",
+    cls=LateCommands,
     help="Turns CHART_EXPORT steps of a flow run into chart PNGs in Cloud Storage.",
     epilog="Try it without any cloud: worker-chart-export demo",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=True,
 )
-for module in (demo, daemon, emulators, run_local, publish):
-    app.command(name=module.NAME, epilog=module.EXAMPLES)(module.command)
-app.add_typer(templates.app)
 
 
 def _print_version(wanted: bool) -> None:
     if wanted:
+        from importlib.metadata import version  # noqa: PLC0415 - slow to load, and seldom asked for
+
         typer.echo(f"worker-chart-export {version('worker-chart-export')}")
         raise typer.Exit
 
@@ -50,18 +46,13 @@ def main() -> None:
 def _run() -> int:
     try:
         app()
-    except SettingsError as error:
-        return _say(error.problems, ExitCode.BAD_SETTINGS)
-    except (BackendRefused, BackendUnavailable) as error:
-        return _say([str(error)], ExitCode.REFUSED)
     except SystemExit as end:
         return int(end.code or 0)
-    except Exception as error:  # noqa: BLE001 - a traceback would show what no log may hold, keys among it
-        return _say([f"internal: {plain_words(error)}"], ExitCode.INTERNAL_ERROR)
+    except Exception as error:  # noqa: BLE001 - the last door
+        from daemon.cli.last_words import last_words  # noqa: PLC0415 - it takes long to load
+
+        problems, code = last_words(error)
+        for problem in problems:
+            typer.echo(f"error: {problem}", err=True)
+        return code
     return ExitCode.OK
-
-
-def _say(problems: list[str], code: ExitCode) -> int:
-    for problem in problems:
-        typer.echo(f"error: {problem}", err=True)
-    return code

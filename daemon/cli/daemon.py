@@ -16,7 +16,14 @@ EXAMPLES = "Examples: worker-chart-export daemon | worker-chart-export daemon --
 def command(
     check: Annotated[bool, typer.Option("--check", help="Print the effective settings and exit.")] = False,
 ) -> None:
-    """Run the daemon (the same as python -m daemon); settings come from the environment."""
+    """Run the daemon (the same as python -m daemon); settings come from the environment.
+
+    The first Ctrl-C or SIGTERM lets running steps finish for DRAIN_SECONDS, the
+    second stops at once.
+
+    Exit code 0: clean stop. 2: bad settings. 3: the subscription is missing or
+    forbidden. 4: the drain ran out of time. 5: an internal error.
+    """
     if not check:
         leave(run_daemon())
     for name, value in effective_settings(load_settings(Settings)).items():

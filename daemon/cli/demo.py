@@ -35,8 +35,9 @@ def command(
 ) -> None:
     """Run the whole main job here: messages, the real daemon, real candles, real charts, a gallery.
 
-    Uses the emulators that PUBSUB_EMULATOR_HOST, FIRESTORE_EMULATOR_HOST and STORAGE_EMULATOR_HOST name, and
-    the embedded cloud for those that are not set. Never touches Google Cloud itself.
+    Uses the emulators that PUBSUB_EMULATOR_HOST, FIRESTORE_EMULATOR_HOST and
+    STORAGE_EMULATOR_HOST name, and the embedded cloud for those that are not
+    set. Never touches Google Cloud itself.
     """
     console = Console()
     started = time.monotonic()

@@ -23,8 +23,7 @@ Port = Annotated[int, typer.Option(help="0 = a free one.", min=0, max=65535)]
 HOST = "127.0.0.1"
 NAME = "emulators"
 EXAMPLES = (
-    "Examples: worker-chart-export emulators --with-demo-data > emulators.env & then, in another shell: "
-    "source emulators.env && CHARTS_API_MODE=local worker-chart-export daemon"
+    "Examples: worker-chart-export emulators | worker-chart-export emulators --with-demo-data > emulators.env"
 )
 
 
@@ -40,7 +39,9 @@ def command(
 ) -> None:
     """Start the embedded Pub/Sub, Firestore and Storage and print the export lines; Ctrl-C ends them.
 
-    With demo data, a comment line for each demo step holds the command that publishes it.
+    In another shell, source emulators.env makes Google's clients find them.
+    With demo data, a comment line for each demo step holds the command that
+    publishes it, and the daemon needs only CHARTS_API_MODE=local besides.
     """
     block_stop_signals()
     ports = Ports(pubsub=pubsub_port, firestore=firestore_port, storage=storage_port)

@@ -18,13 +18,17 @@ from worker_chart_export.retry import backend_errors
 
 NAME = "publish"
 TOPIC_PATH = re.compile(f"projects/{PROJECT.pattern}/topics/{PUBSUB_ID.pattern}")
-EXAMPLES = "Examples: worker-chart-export publish 20251215-102530_IBM_k3f7a 'charts:1d:all'"
+EXAMPLES = (
+    "Examples: worker-chart-export publish 20251215-102530_IBM_k3f7a | "
+    "worker-chart-export publish 20251215-102530_IBM_k3f7a charts:1d:all | "
+    "worker-chart-export publish 20251215-102530_IBM_k3f7a --topic flow-steps"
+)
 
 
 def command(
     run_id: Annotated[str, typer.Argument(help="The run.", metavar="RUN_ID")],
     step_id: Annotated[
-        str | None, typer.Argument(help="The step; without it, all that is eligible.", metavar="[STEP_ID]")
+        str | None, typer.Argument(help="The step; without it, all that is eligible.", metavar="STEP_ID")
     ] = None,
     topic: Annotated[
         str | None, typer.Option(help="Topic id or full path; without it, the subscription's own.")

@@ -30,8 +30,9 @@ if TYPE_CHECKING:
 
 NAME = "run-local"
 EXAMPLES = (
-    "Examples: worker-chart-export run-local --flow-run-path flow_run.json --charts-api-mode local "
-    "--charts-bucket gs://charts --output-summary json"
+    "Examples: worker-chart-export run-local --flow-run-path flow_run.json | "
+    "worker-chart-export run-local --flow-run-path run.json --charts-api-mode local | "
+    "worker-chart-export run-local --flow-run-path run.json --output-summary json"
 )
 
 
@@ -51,11 +52,16 @@ def command(
         str | None, typer.Option(help="The step; without it, the first eligible by id.")
     ] = None,
     charts_bucket: Annotated[str | None, typer.Option(help="gs://NAME; wins over CHARTS_BUCKET.")] = None,
-    charts_api_mode: Annotated[ChartsApiMode | None, typer.Option(help="Wins over CHARTS_API_MODE.")] = None,
+    charts_api_mode: Annotated[
+        ChartsApiMode | None,
+        typer.Option(help=f"{', '.join(ChartsApiMode)}; wins over CHARTS_API_MODE.", metavar="MODE"),
+    ] = None,
     accounts_config_path: Annotated[
         Path | None, typer.Option(help="Chart-IMG accounts; wins over CHART_IMG_ACCOUNTS_JSON.")
     ] = None,
-    output_summary: Annotated[OutputSummary, typer.Option(help="What to print.")] = OutputSummary.TEXT,
+    output_summary: Annotated[
+        OutputSummary, typer.Option(help=f"What to print: {', '.join(OutputSummary)}.", metavar="FORM")
+    ] = OutputSummary.TEXT,
 ) -> None:
     """Work one step of a flow run here and now; log lines go to standard error."""
     configure(level=LogLevel.INFO, log_format=LogFormat.CONSOLE, stream=sys.stderr)

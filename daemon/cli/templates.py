@@ -69,7 +69,8 @@ OutputOption = Annotated[Output, typer.Option("--output", help="How to print it.
 def push(
     paths: Files,
     allow_unknown_keys: Annotated[
-        bool, typer.Option(help="Store templates with keys that this version does not know.")
+        bool,
+        typer.Option("--allow-unknown-keys", help="Store templates with keys this version does not know."),
     ] = False,
 ) -> None:
     """Store templates under the `id` each file holds; none is stored unless all are valid."""

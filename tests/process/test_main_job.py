@@ -141,7 +141,8 @@ def test_a_step_that_asks_for_nonsense_fails_with_the_field(scene, change, code,
     run_id, (step_id,) = scene.put_run(**change)
     with scene.daemon().started() as daemon:
         scene.publish_step(run_id, step_id)
-        assert daemon.wait_for_event("message_settled")[0]["disposition"] == "ack"
+        (settled,) = daemon.wait_for_event("message_settled")
+    assert (settled["disposition"], settled["runId"], settled["stepId"]) == ("ack", run_id, step_id)
     step = scene.step(run_id, step_id)
     assert step["status"] == "FAILED"
     assert step["error"]["code"] == code

@@ -61,6 +61,7 @@ OWNERS = {
         "worker_chart_export/storage_calls.py",
         "worker_chart_export/stoppable_requests.py",
     },
+    ("prometheus_client",): {"worker_chart_export/metrics.py"},
     ("structlog",): {"worker_chart_export/logs.py"},
     ("tenacity",): {
         "worker_chart_export/retry.py",

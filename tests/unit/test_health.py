@@ -1,4 +1,4 @@
-"""`/livez` and `/readyz`."""
+"""`/livez`, `/readyz` and `/metrics`."""
 
 from __future__ import annotations
 
@@ -8,51 +8,63 @@ import socket
 import struct
 
 import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as open_metrics
+from prometheus_client.parser import text_string_to_metric_families as plain_metrics
 
-from daemon.health import HealthServer
+from daemon import health
+from daemon.checkup import Checkup, readiness
+from daemon.health import HealthServer, health_routes
 
 
 @pytest.fixture
 def served():
     """A server on a free port whose answers the test sets."""
-    state = {"dead": None, "reason": None}
+    state = {"dead": None, "reason": None, "parts": {"main": "ok"}}
 
-    def why_not_ready():
+    def ready():
         if isinstance(state["reason"], Exception):
             raise state["reason"]
-        return state["reason"]
+        return Checkup(parts=state["parts"], reason=state["reason"])
 
-    server = HealthServer(
-        host="127.0.0.1", port=0, why_dead=lambda: state["dead"], why_not_ready=why_not_ready
+    routes = health_routes(
+        liveness=lambda: Checkup(parts=state["parts"], reason=state["dead"]), readiness=ready
     )
+    server = HealthServer(host="127.0.0.1", port=0, routes=routes)
     server.start()
     yield server.port, state
     server.stop()
 
 
-def _ask(port, path, method="GET"):
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+def _answer(port, path, method="GET", host="127.0.0.1", **headers):
+    connection = http.client.HTTPConnection(host, port, timeout=5)
     try:
-        connection.request(method, path)
+        connection.request(method, path, headers=headers)
         answer = connection.getresponse()
-        return answer.status, answer.read()
+        return answer, answer.read()
     finally:
         connection.close()
 
 
+def _ask(port, path, method="GET"):
+    answer, content = _answer(port, path, method)
+    return answer.status, content
+
+
 def test_a_daemon_that_runs_is_alive(served):
-    """Ready or not."""
+    """Ready or not; its loops are named."""
     port, state = served
     state["reason"] = "draining"
-    assert _ask(port, "/livez") == (200, b'{"status": "ok"}')
+    assert _ask(port, "/livez") == (200, b'{"status": "ok", "parts": {"main": "ok"}}')
 
 
 def test_a_daemon_that_is_dead_says_why(served):
     """503 has it restarted; readiness is another question."""
     port, state = served
     state["dead"] = "loop main is silent"
+    state["parts"] = {"main": "silent", "rescue": "ok"}
     status, content = _ask(port, "/livez")
-    assert (status, json.loads(content)) == (503, {"status": "not alive", "reason": "loop main is silent"})
+    body = {"status": "not alive", "reason": "loop main is silent", "parts": state["parts"]}
+    assert (status, json.loads(content)) == (503, body)
     assert _ask(port, "/readyz")[0] == 200
 
 
@@ -65,7 +77,76 @@ def test_readiness_says_why_not(served, reason, status, body):
     port, state = served
     state["reason"] = reason
     answered, content = _ask(port, "/readyz")
-    assert (answered, json.loads(content)) == (status, body)
+    assert (answered, json.loads(content)) == (status, {**body, "parts": state["parts"]})
+
+
+@pytest.mark.parametrize(
+    ("facts", "parts", "reason"),
+    [
+        ({}, {}, None),
+        ({"stream_is_open": False}, {"stream": "closed"}, "no stream is open"),
+        ({"is_draining": True}, {"drain": "draining"}, "draining"),
+        (
+            {"backends_away": ("firestore",)},
+            {"intake": "paused: firestore unavailable"},
+            "intake is paused: firestore unavailable",
+        ),
+        (
+            {"is_draining": True, "stream_is_open": False, "backends_away": ("firestore", "storage")},
+            {"stream": "closed", "drain": "draining", "intake": "paused: firestore, storage unavailable"},
+            "draining",
+        ),
+        (
+            {"stream_is_open": False, "backends_away": ("storage",)},
+            {"stream": "closed", "intake": "paused: storage unavailable"},
+            "no stream is open",
+        ),
+    ],
+)
+def test_each_part_that_is_unwell_is_named(facts, parts, reason):
+    """The reason is the first of them that matters; the others are told too."""
+    well = {"is_draining": False, "stream_is_open": True, "backends_away": ()}
+    found = readiness(**{**well, **facts})
+    assert found.parts == {"stream": "ok", "drain": "ok", "intake": "ok"} | parts
+    assert found.reason == reason
+
+
+@pytest.mark.parametrize("path", ["/livez", "/readyz", "/metrics", "/nowhere"])
+def test_a_head_is_answered_like_a_get_without_the_content(served, path):
+    """Some probes ask so."""
+    got, content = _answer(served[0], path)
+    head, nothing = _answer(served[0], path, "HEAD")
+    assert (head.status, nothing) == (got.status, b"")
+    assert head.getheader("Content-Type") == got.getheader("Content-Type")
+    assert int(head.getheader("Content-Length")) > 0
+    assert int(got.getheader("Content-Length")) == len(content)
+
+
+@pytest.mark.parametrize(
+    ("path", "method"), [("/livez", "GET"), ("/metrics", "HEAD"), ("/nowhere", "GET"), ("/livez", "POST")]
+)
+def test_no_answer_is_stored_or_guessed_at(served, path, method):
+    """Nor tells which Python this is."""
+    answer, _ = _answer(served[0], path, method)
+    assert answer.getheader("Cache-Control") == "no-store"
+    assert answer.getheader("X-Content-Type-Options") == "nosniff"
+    assert "Python" not in answer.getheader("Server")
+
+
+@pytest.mark.parametrize(
+    ("accept", "content_type", "parse"),
+    [
+        ("", "text/plain; version=", plain_metrics),
+        ("text/plain; version=none", "text/plain; version=", plain_metrics),
+        ("application/openmetrics-text; version=1.0.0", "application/openmetrics-text", open_metrics),
+    ],
+)
+def test_metrics_come_in_the_form_that_is_asked_for(served, accept, content_type, parse):
+    """Prometheus asks for OpenMetrics, a person's browser for neither; both can be parsed."""
+    answer, content = _answer(served[0], "/metrics", Accept=accept)
+    assert answer.status == 200
+    assert answer.getheader("Content-Type").startswith(content_type)
+    assert "chart_export_ready" in {family.name for family in parse(content.decode())}
 
 
 def test_a_query_is_passed_over(served):
@@ -96,6 +177,17 @@ def test_a_probe_that_goes_away_leaves_no_trace(served, capfd):
     assert capfd.readouterr() == ("", "")
 
 
+def test_whoever_says_nothing_is_let_go(monkeypatch, capfd):
+    """A thread is not held for ever by a connection that brings no request."""
+    monkeypatch.setattr(health, "SILENCE_SECONDS", 0.1)
+    server = HealthServer(host="127.0.0.1", port=0, routes={})
+    server.start()
+    with socket.create_connection(("127.0.0.1", server.port), timeout=5) as connection:
+        assert connection.recv(1) == b""
+    server.stop()
+    assert capfd.readouterr() == ("", "")
+
+
 def test_an_error_of_our_own_is_a_log_line(served, capfd, log_lines):
     """And the server goes on."""
     port, state = served
@@ -111,13 +203,27 @@ def test_an_error_of_our_own_is_a_log_line(served, capfd, log_lines):
 def test_a_busy_port_is_an_error(served):
     """At once, so that the daemon can say which."""
     with pytest.raises(OSError, match=r"in use"):
-        HealthServer(host="127.0.0.1", port=served[0], why_dead=lambda: None, why_not_ready=lambda: None)
+        HealthServer(host="127.0.0.1", port=served[0], routes={})
 
 
 def test_after_the_stop_nobody_listens():
     """The port is free again."""
-    server = HealthServer(host="127.0.0.1", port=0, why_dead=lambda: None, why_not_ready=lambda: None)
+    server = HealthServer(host="127.0.0.1", port=0, routes={})
     server.start()
     server.stop()
     with pytest.raises(OSError, match=r"refused"):
         _ask(server.port, "/livez")
+
+
+@pytest.mark.skipif(not socket.has_ipv6, reason="this machine has no IPv6")
+def test_an_ipv6_address_is_listened_on():
+    """Pods of an IPv6 cluster have no other."""
+    alive = Checkup(parts={}, reason=None)
+    server = HealthServer(
+        host="::1", port=0, routes=health_routes(liveness=lambda: alive, readiness=lambda: alive)
+    )
+    server.start()
+    try:
+        assert _answer(server.port, "/livez", host="::1")[0].status == 200
+    finally:
+        server.stop()

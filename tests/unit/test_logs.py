@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 import pytest
 
 from worker_chart_export import logs
-from worker_chart_export.logs import Event, bound, log
+from worker_chart_export.logs import Event, bind, bound, log, logging_of
 
 CONTRACT_EVENTS = {
     "daemon_started",
@@ -51,6 +51,23 @@ def test_a_line_has_what_cloud_logging_wants(log_lines, method, severity):
     (line,) = log_lines()
     assert datetime.fromisoformat(line.pop("time")).tzinfo == UTC
     assert line == {"severity": severity, "message": "a sentence", "event": "step_noop", "reason": "final"}
+
+
+def test_names_that_become_known_end_with_the_work_they_are_of(log_lines):
+    """Threads are used again; the next message is another's."""
+    with bound(owner="me"):
+        with logging_of(messageId="1", owner=None):
+            bind(runId="a", stepId=None)
+            log.info(Event.STEP_NOOP, "inside")
+        log.info(Event.STEP_NOOP, "after")
+    inside, after = log_lines()
+    names = {"owner", "messageId", "runId", "stepId"}
+    assert {name: inside[name] for name in names & set(inside)} == {
+        "owner": "me",
+        "messageId": "1",
+        "runId": "a",
+    }
+    assert {name: after[name] for name in names & set(after)} == {"owner": "me"}
 
 
 def test_debug_lines_are_left_out_at_info(log_lines):

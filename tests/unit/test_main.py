@@ -155,18 +155,18 @@ def test_a_drain_lets_go_whoever_waits_at_the_intake(daemon, stop):
 def test_a_daemon_is_ready_while_its_stream_is_open(daemon, watch, reason):
     """Not before and not after."""
     daemon._watch = watch
-    assert daemon._why_not_ready() == reason
+    assert daemon._readiness().reason == reason
 
 
 def test_a_daemon_whose_intake_is_paused_is_not_ready(daemon):
     """And says for which backends."""
     daemon._watch = FakeWatch()
     daemon._intake = daemon._new_intake(_worker())
-    assert daemon._why_not_ready() is None
+    assert daemon._readiness().reason is None
     for _ in range(5):
         daemon._intake.failed("firestore")
         daemon._intake.failed("storage")
-    assert daemon._why_not_ready() == "intake is paused: firestore, storage unavailable"
+    assert daemon._readiness().reason == "intake is paused: firestore, storage unavailable"
 
 
 def test_a_draining_daemon_is_not_ready_but_alive(daemon, stop):
@@ -175,7 +175,7 @@ def test_a_draining_daemon_is_not_ready_but_alive(daemon, stop):
     daemon._liveness.expect("main", within_seconds=-1)
     assert daemon._liveness.why_dead() is not None
     stop()
-    assert daemon._why_not_ready() == "draining"
+    assert daemon._readiness().reason == "draining"
     assert daemon._liveness.why_dead() is None
 
 

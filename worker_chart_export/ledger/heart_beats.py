@@ -99,6 +99,11 @@ class HeartBeats:
         with self._lock:
             return list(self._held)
 
+    def renewal_age_seconds(self) -> float:
+        """How long ago the oldest of the leases was taken or renewed; 0 without any."""
+        renewed = [held.trusted_until - self._terms.trusted_seconds for held in self.held()]
+        return max(0.0, self._clock.monotonic() - min(renewed)) if renewed else 0.0
+
     def _run(
         self, on_tick: Callable[[], None], on_failure: Callable[[], None], on_success: Callable[[], None]
     ) -> None:

@@ -52,6 +52,11 @@ class HeldLease:
         return self._stored.lease
 
     @property
+    def trusted_until(self) -> float:
+        """Until when it may be trusted, on the monotonic clock."""
+        return self._trusted_until
+
+    @property
     def is_lost(self) -> bool:
         """Whether it is known to be lost."""
         return self._lost is not None

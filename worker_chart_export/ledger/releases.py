@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
+from worker_chart_export import metrics
 from worker_chart_export.clock import rfc3339
 from worker_chart_export.errors import ErrorCode, StepError, WorkerError
 from worker_chart_export.ledger.commit_pace import within
@@ -72,6 +73,7 @@ class Releases:
             return ReleaseResult(released=False, reason=Reason.UNKNOWN)
         result: ReleaseResult = settled.result
         if result.released:
+            metrics.LEASES_RELEASED.labels("backend" if cause else "shutdown").inc()
             log.info(Event.LEASE_RELEASED, "Gave the step back", delaySeconds=round(intent.delay_seconds, 3))
         return result
 

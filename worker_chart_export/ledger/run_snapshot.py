@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from worker_chart_export.documents import document_of, read_document
-from worker_chart_export.flow_run import FlowRun
+from worker_chart_export.flow_run import FlowRun, StepStatus
 from worker_chart_export.ledger.lease import LEASES, Lease, StoredLease
 from worker_chart_export.ledger.step_patches import FLOW_RUNS, patched
 from worker_chart_export.retry import READ_RETRY, READ_TIMEOUT_SECONDS, backend_errors
@@ -69,6 +69,28 @@ def read_run_with_leases(client: Any, run_id: str, step_ids: Collection[str], cl
         }
     leases = {name: stored_lease(found[folder.document(name).path]) for name in step_ids}
     return _snapshot(run_id, found[run_reference.path], asked_at, leases)
+
+
+def read_run_with_all_leases(client: Any, run_id: str, clock: Clock) -> RunSnapshot:
+    """The run with every lease beside it; its RUNNING chart steps without one have None.
+
+    All of one moment, so that a step which ends just then is not seen without its lease; errors as
+    `read_run`.
+    """
+    folder = client.collection(FLOW_RUNS).document(run_id).collection(LEASES)
+    with backend_errors("firestore"):
+        found = folder.stream(retry=READ_RETRY, timeout=READ_TIMEOUT_SECONDS)
+        names = {snapshot.id for snapshot in found}
+    snapshot = read_run_with_leases(client, run_id, names, clock)
+    while new := _running_chart_steps(snapshot.run) - names:
+        names |= new
+        snapshot = read_run_with_leases(client, run_id, names, clock)
+    return snapshot
+
+
+def _running_chart_steps(run: FlowRun | None) -> set[str]:
+    steps = (run.readable_step(name) for name in run.chart_step_ids()) if run else ()
+    return {step.step_id for step in steps if step and step.status is StepStatus.RUNNING}
 
 
 def lease_reference(client: Any, run_id: str, step_id: str) -> Any:

@@ -29,7 +29,7 @@ from worker_chart_export.ledger.run_snapshot import (
 )
 from worker_chart_export.ledger.shared_reads import SharedReads
 from worker_chart_export.ledger.step_patches import FLOW_RUNS
-from worker_chart_export.ledger.verdict_logs import log_claim, log_refusal
+from worker_chart_export.ledger.verdict_logs import log_claim, log_finalize
 from worker_chart_export.logs import Event, bound, log
 
 if TYPE_CHECKING:
@@ -220,8 +220,7 @@ class StepLedger:
             intent, held=claim.held, patience_seconds=_patience(budget, self._clock)
         )
         finalized: FinalizeResult = settled.result
-        if not finalized.updated:
-            log_refusal(str(finalized.reason), finalized.status)
+        log_finalize(finalized)
         return finalized
 
     def release(self, claim: Claim, *, cause: BackendUnavailable | None = None) -> ReleaseResult:

@@ -1,19 +1,21 @@
-"""The log lines about claims and refused finalizes."""
+"""What is logged and counted of claims and finalizes."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from worker_chart_export import metrics
 from worker_chart_export.errors import ErrorCode
 from worker_chart_export.ledger.decisions import Reason
 from worker_chart_export.logs import Event, log
 
 if TYPE_CHECKING:
-    from worker_chart_export.ledger.decisions import ClaimResult
+    from worker_chart_export.ledger.decisions import ClaimResult, FinalizeResult
 
 
 def log_claim(result: ClaimResult) -> None:
     """How a claim ended, and whom the step was taken over from."""
+    metrics.CLAIMS.labels(_ended(result)).inc()
     log.info(
         Event.CLAIM_ATTEMPT,
         "Claimed the step" if result.claimed else f"Did not claim the step: {result.reason}",
@@ -22,6 +24,7 @@ def log_claim(result: ClaimResult) -> None:
         reason=result.reason,
     )
     if result.reason is Reason.CRASH_LOOP:
+        metrics.STEPS_FINISHED.labels("failed", ErrorCode.CRASH_LOOP.value).inc()
         log.error(
             Event.STEP_COMPLETED,
             "Failed the step: too many of its workers ended or froze",
@@ -37,8 +40,23 @@ def log_claim(result: ClaimResult) -> None:
         )
 
 
+def _ended(result: ClaimResult) -> str:
+    if not result.claimed:
+        return str(result.reason)
+    return "won" if result.taken_over is None else "taken_over"
+
+
+def log_finalize(result: FinalizeResult) -> None:
+    """How a finalize ended."""
+    if result.updated:
+        metrics.FINALIZES.labels("written").inc()
+    else:
+        log_refusal(str(result.reason), result.status)
+
+
 def log_refusal(reason: str, status: str | None) -> None:
     """A result that was not written, because the step is no longer this worker's to end."""
+    metrics.FINALIZES.labels(reason).inc()
     log.warning(
         Event.FINALIZE_REFUSED, f"The step's result was not written: {reason}", reason=reason, status=status
     )

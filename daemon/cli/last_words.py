@@ -1,0 +1,17 @@
+"""What a command says of an error that ended it, and its exit code."""
+
+from __future__ import annotations
+
+from daemon.exit_codes import ExitCode
+from daemon.settings import SettingsError
+from worker_chart_export.errors import BackendRefused, BackendUnavailable
+from worker_chart_export.retry import plain_words
+
+
+def last_words(error: Exception) -> tuple[list[str], ExitCode]:
+    """A line for each problem; never a traceback, which would show what no log may hold, keys among it."""
+    if isinstance(error, SettingsError):
+        return error.problems, ExitCode.BAD_SETTINGS
+    if isinstance(error, BackendRefused | BackendUnavailable):
+        return [str(error)], ExitCode.REFUSED
+    return [f"internal: {plain_words(error)}"], ExitCode.INTERNAL_ERROR

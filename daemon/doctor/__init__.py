@@ -1,0 +1,3 @@
+"""What `doctor` finds: a file for each backend; verdicts are pure and apart from what collects the facts."""
+
+from __future__ import annotations

@@ -1,0 +1,40 @@
+"""Whether there are credentials, and whether they are still good for an access token."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import google.auth
+from google.auth.exceptions import GoogleAuthError
+from google.auth.transport.requests import Request
+
+from daemon.doctor.findings import failure, not_checkable, ok
+from daemon.doctor.refusals import LOG_IN
+from worker_chart_export.retry import plain_words
+
+if TYPE_CHECKING:
+    from daemon.doctor.emulators import Emulators
+    from daemon.doctor.findings import Finding
+
+CHECK = "credentials"
+SCOPE = "https://www.googleapis.com/auth/cloud-platform"
+
+
+def check_credentials(project: str, emulators: Emulators) -> list[Finding]:
+    """Find them as Google's clients do, and ask for a token; the token itself is thrown away."""
+    if emulators.are_all:
+        return [not_checkable(CHECK, "all three services are emulators, which ask for none")]
+    try:
+        found, _ = google.auth.default(scopes=[SCOPE])
+        found.refresh(Request())
+    except GoogleAuthError as error:
+        return [failure(CHECK, plain_words(error), LOG_IN)]
+    except Exception as error:  # noqa: BLE001 - a credentials file that is none; its words might quote it
+        why = f"they can't be read: {type(error).__name__}"
+        return [failure(CHECK, why, f"correct GOOGLE_APPLICATION_CREDENTIALS, or: {LOG_IN}")]
+    return [ok(CHECK, f"{_account(found)} got a token; project {project}")]
+
+
+def _account(found: object) -> str:
+    email = getattr(found, "service_account_email", None)
+    return f"service account {email}" if email else type(found).__name__

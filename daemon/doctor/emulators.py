@@ -1,0 +1,38 @@
+"""The emulators that the environment names, in whose place Google's clients would use the real services."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Emulators:
+    """Where each is, or None for the real service."""
+
+    pubsub: str | None
+    firestore: str | None
+    storage: str | None
+
+    @classmethod
+    def of(cls, environment: Mapping[str, str]) -> Self:
+        """What Google's clients read."""
+        return cls(
+            pubsub=environment.get("PUBSUB_EMULATOR_HOST") or None,
+            firestore=environment.get("FIRESTORE_EMULATOR_HOST") or None,
+            storage=environment.get("STORAGE_EMULATOR_HOST") or None,
+        )
+
+    @property
+    def named(self) -> dict[str, str]:
+        """Service -> address, of those that are emulated."""
+        places = {"pubsub": self.pubsub, "firestore": self.firestore, "storage": self.storage}
+        return {name: place for name, place in places.items() if place}
+
+    @property
+    def are_all(self) -> bool:
+        """Whether nothing of Google's own is used."""
+        return None not in (self.pubsub, self.firestore, self.storage)

@@ -1,0 +1,149 @@
+"""Which checks there are, in the order they are shown, and what each needs of the settings."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeVar
+
+from daemon.doctor import subscription_verdicts as pubsub_checks
+from daemon.doctor.accounts import CALL, check_accounts, check_call, configured_accounts
+from daemon.doctor.accounts import CHECK as ACCOUNTS
+from daemon.doctor.bucket import CHECKS as BUCKET_CHECKS
+from daemon.doctor.bucket import check_bucket
+from daemon.doctor.chart_templates import CHECK as TEMPLATES
+from daemon.doctor.chart_templates import check_templates
+from daemon.doctor.configuration import check_settings, part
+from daemon.doctor.credentials import CHECK as CREDENTIALS
+from daemon.doctor.credentials import check_credentials
+from daemon.doctor.findings import Report, Status, not_checkable
+from daemon.doctor.firestore import (
+    DATABASE,
+    LEASE_INDEX,
+    STEPS_EXEMPTION,
+    WRITE,
+    check_database,
+    check_indexes,
+    check_write,
+)
+from daemon.doctor.pubsub import check_consume, check_quarantine, check_subscription
+from daemon.doctor.rounds import Examination, make_all
+from daemon.environment import Environment, ProjectSettings
+from daemon.settings import BucketSettings, ChartSettings, FirestoreSettings, PubsubSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from daemon.doctor.emulators import Emulators
+    from daemon.doctor.findings import Finding
+
+#: With the time of all the others, half a minute.
+CREDENTIALS_SECONDS = 8.0
+WRONG_SETTINGS = "the settings it needs are wrong, see above"
+
+S = TypeVar("S", bound=Environment)
+
+
+def examine(emulators: Emulators, *, call: bool) -> Report:
+    """Make all checks. Creates nothing but a scratch document and a scratch object, and deletes both.
+
+    Args:
+        emulators: Those that the environment names.
+        call: Also spend one request of Chart-IMG.
+    """
+    settings = check_settings()
+    credentials = make_all([_of_project(emulators)], seconds=CREDENTIALS_SECONDS)
+    has_credentials = all(finding.status is not Status.FAILURE for finding in credentials)
+    examinations = [
+        examination
+        for needs_credentials, some in _examinations(emulators, call=call)
+        for examination in (some if has_credentials or not needs_credentials else _not_made(some))
+    ]
+    return Report(
+        findings=(*settings, *credentials, *make_all(examinations)),
+        settings_are_good=all(finding.status is Status.OK for finding in settings),
+    )
+
+
+def _examinations(emulators: Emulators, *, call: bool) -> list[tuple[bool, list[Examination]]]:
+    """All of them, by whether they need credentials, as whatever is not emulated does."""
+    pubsub, firestore, storage = emulators.pubsub, emulators.firestore, emulators.storage
+    return [
+        (pubsub is None, _of_pubsub(pubsub)),
+        (firestore is None, _of_firestore(firestore)),
+        (storage is None, [_of_storage(storage)]),
+        (firestore is None, [_of_templates(firestore)]),
+        (False, [_of_accounts()]),
+        (firestore is None, [_of_call()] if call else []),
+    ]
+
+
+def _not_made(examinations: Sequence[Examination]) -> list[Examination]:
+    why = "there are no credentials, see above"
+    return [_not_checkable(examination.checks, why) for examination in examinations]
+
+
+def _of_project(emulators: Emulators) -> Examination:
+    return _with(
+        ProjectSettings,
+        (CREDENTIALS,),
+        lambda settings: check_credentials(settings.google_cloud_project, emulators),
+    )
+
+
+def _of_pubsub(emulator: str | None) -> list[Examination]:
+    def of(
+        checks: tuple[str, ...], make: Callable[[PubsubSettings, str | None], list[Finding]]
+    ) -> Examination:
+        return _with(PubsubSettings, checks, lambda settings: make(settings, emulator))
+
+    return [
+        of(pubsub_checks.OF_SUBSCRIPTION, check_subscription),
+        of((pubsub_checks.CONSUME,), check_consume),
+        of((pubsub_checks.QUARANTINE,), check_quarantine),
+    ]
+
+
+def _of_firestore(emulator: str | None) -> list[Examination]:
+    def of(
+        checks: tuple[str, ...], make: Callable[[FirestoreSettings, str | None], list[Finding]]
+    ) -> Examination:
+        return _with(FirestoreSettings, checks, lambda settings: make(settings, emulator))
+
+    return [
+        of((DATABASE,), check_database),
+        of((WRITE,), check_write),
+        of((LEASE_INDEX, STEPS_EXEMPTION), check_indexes),
+    ]
+
+
+def _of_storage(emulator: str | None) -> Examination:
+    return _with(BucketSettings, BUCKET_CHECKS, lambda settings: check_bucket(settings, emulator))
+
+
+def _of_templates(emulator: str | None) -> Examination:
+    accounts = configured_accounts(part(ChartSettings))
+    return _with(
+        FirestoreSettings, (TEMPLATES,), lambda settings: check_templates(settings, accounts, emulator)
+    )
+
+
+def _of_accounts() -> Examination:
+    return _with(ChartSettings, (ACCOUNTS,), check_accounts)
+
+
+def _of_call() -> Examination:
+    charts = part(ChartSettings)
+    if charts is None:
+        return _not_checkable((CALL,), WRONG_SETTINGS)
+    return _with(FirestoreSettings, (CALL,), lambda settings: check_call(charts, settings))
+
+
+def _with(kind: type[S], checks: tuple[str, ...], make: Callable[[S], Sequence[Finding]]) -> Examination:
+    """An examination that needs only some of the settings, and is made if these are good."""
+    settings = part(kind)
+    if settings is None:
+        return _not_checkable(checks, WRONG_SETTINGS)
+    return Examination(checks=checks, make=lambda: make(settings))
+
+
+def _not_checkable(checks: tuple[str, ...], why: str) -> Examination:
+    return Examination(checks=checks, make=lambda: [not_checkable(check, why) for check in checks])

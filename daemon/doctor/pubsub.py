@@ -1,0 +1,76 @@
+"""Pub/Sub: the subscription, the right to consume it, and the topics that belong to it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from google.api_core.exceptions import PermissionDenied
+
+from daemon.doctor import subscription_verdicts as verdicts
+from daemon.doctor.findings import not_checkable, ok
+from daemon.doctor.refusals import Mends, refused
+from daemon.publisher import read_topic
+from daemon.subscriber import probe_subscription, read_subscription
+from worker_chart_export.errors import BackendRefused, BackendUnavailable
+
+if TYPE_CHECKING:
+    from daemon.doctor.findings import Finding
+    from daemon.settings import PubsubSettings
+
+
+def check_subscription(settings: PubsubSettings, emulator: str | None) -> list[Finding]:
+    """Read its settings and judge them."""
+    path = settings.subscription_path
+    first, *others = verdicts.OF_SUBSCRIPTION
+    try:
+        facts = read_subscription(path)
+    except (BackendRefused, BackendUnavailable) as error:
+        if isinstance(error.__cause__, PermissionDenied):
+            return [not_checkable(check, *_unreadable(path)) for check in verdicts.OF_SUBSCRIPTION]
+        rest = [not_checkable(check, f"{first} failed") for check in others]
+        return [refused(first, error, _mends(path, emulator)), *rest]
+    found = verdicts.subscription_verdicts(facts)
+    if facts.dead_letter is not None:
+        found += verdicts.dead_letter_verdicts(read_topic(facts.dead_letter.topic), path)
+    return found
+
+
+def check_consume(settings: PubsubSettings, emulator: str | None) -> list[Finding]:
+    """Try what the stream needs, with a message that nobody has."""
+    path = settings.subscription_path
+    try:
+        probe_subscription(path)
+    except (BackendRefused, BackendUnavailable) as error:
+        return [refused(verdicts.CONSUME, error, _mends(path, emulator))]
+    if emulator:
+        return [not_checkable(verdicts.CONSUME, "the call succeeded, but an emulator asks for no permission")]
+    return [ok(verdicts.CONSUME, "this account may consume")]
+
+
+def check_quarantine(settings: PubsubSettings, emulator: str | None) -> list[Finding]:
+    """Look at the topic for messages that nobody can work."""
+    topic = settings.quarantine_topic_path
+    if topic is None:
+        return [verdicts.no_quarantine_verdict()]
+    try:
+        return [verdicts.quarantine_verdict(read_topic(topic))]
+    except (BackendRefused, BackendUnavailable) as error:
+        return [refused(verdicts.QUARANTINE, error, Mends(emulator=emulator))]
+
+
+def _unreadable(path: str) -> tuple[str, str]:
+    mend = f"{_grant(path)}roles/pubsub.viewer   (the daemon itself can do without)"
+    return "this account may not read the subscription's settings", mend
+
+
+def _mends(path: str, emulator: str | None) -> Mends:
+    return Mends(
+        missing=f"gcloud pubsub subscriptions create {path} --topic=TOPIC --ack-deadline=60 "
+        "--min-retry-delay=10s --max-retry-delay=600s --expiration-period=never",
+        forbidden=f"{_grant(path)}roles/pubsub.subscriber",
+        emulator=emulator,
+    )
+
+
+def _grant(path: str) -> str:
+    return f"gcloud pubsub subscriptions add-iam-policy-binding {path} --member=ACCOUNT --role="

@@ -1,0 +1,22 @@
+"""Where a browser finds an object: Google's page for people who are signed in, or an emulator's API. Pure."""
+
+from __future__ import annotations
+
+from urllib.parse import quote
+
+GOOGLE = "https://storage.cloud.google.com"
+
+
+def browser_url(uri: str, *, emulator: str | None) -> str | None:
+    """The address of a `gs://bucket/object`; None for anything else."""
+    bucket, slash, name = uri.removeprefix("gs://").partition("/")
+    if not uri.startswith("gs://") or not slash or not bucket or not name:
+        return None
+    if emulator is None:
+        return f"{GOOGLE}/{_quoted(bucket)}/{_quoted(name, safe='/')}"
+    base = emulator if "://" in emulator else f"http://{emulator}"
+    return f"{base.rstrip('/')}/storage/v1/b/{_quoted(bucket)}/o/{_quoted(name)}?alt=media"
+
+
+def _quoted(text: str, *, safe: str = "") -> str:
+    return quote(text, safe=safe, errors="replace")

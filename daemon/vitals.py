@@ -1,0 +1,31 @@
+"""What is not counted but looked at whenever somebody asks for the metrics."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from daemon.checkup import WELL
+from worker_chart_export import metrics
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from daemon.checkup import Checkup
+    from daemon.drain import Drain
+    from daemon.settings import Settings
+    from worker_chart_export.ledger.heart_beats import HeartBeats
+
+
+def show_vitals(
+    *, settings: Settings, drain: Drain, heart_beats: HeartBeats, readiness: Callable[[], Checkup]
+) -> None:
+    """Show these in the metrics from now on; what another daemon of this process showed ends."""
+    metrics.STEPS_CAPACITY.set(settings.worker_concurrency)
+    metrics.STEPS_RUNNING.set_function(lambda: drain.steps_running)
+    metrics.OLDEST_STEP_AGE.set_function(drain.oldest_step_seconds)
+    metrics.LEASES_HELD.set_function(lambda: len(heart_beats.held()))
+    metrics.LEASE_RENEWAL_AGE.set_function(heart_beats.renewal_age_seconds)
+    metrics.READY.set_function(lambda: readiness().reason is None)
+    metrics.STREAM_OPEN.set_function(lambda: readiness().parts["stream"] == WELL)
+    metrics.DRAIN_SECONDS.set_function(drain.draining_seconds)
+    metrics.DRAIN_LIMIT.set(settings.drain_seconds)

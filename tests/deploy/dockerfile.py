@@ -1,0 +1,70 @@
+"""A Dockerfile read as its instructions, and `.dockerignore` as Docker reads it."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Instruction:
+    """One instruction, its continued lines joined.
+
+    Attributes:
+        stage: The stage it stands in, from 0; -1 before the first FROM.
+    """
+
+    stage: int
+    keyword: str
+    rest: str
+
+    @property
+    def words(self) -> list[str]:
+        """The arguments without flags; those of an exec form without its brackets."""
+        if self.rest.startswith("["):
+            return [str(word) for word in json.loads(self.rest)]
+        return [word for word in self.rest.split() if not word.startswith("--")]
+
+
+def instructions(text: str) -> list[Instruction]:
+    """The file's instructions in order; comments are left out."""
+    lines = [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
+    found: list[Instruction] = []
+    stage = -1
+    for line in re.sub(r"\\\n\s*", "", "\n".join(lines)).splitlines():
+        keyword, _, rest = line.partition(" ")
+        stage += keyword == "FROM"
+        found.append(Instruction(stage=stage, keyword=keyword, rest=rest.strip()))
+    return found
+
+
+def is_sent(path: str, ignore: Sequence[str]) -> bool:
+    """Whether a file of the build context reaches the builder: the last pattern that matches it wins.
+
+    A pattern matches a path or any of its parents, from the root; `**` stands for any number of folders
+    (https://docs.docker.com/build/concepts/context/#dockerignore-files).
+    """
+    parts = path.split("/")
+    parents = ["/".join(parts[:end]) for end in range(1, len(parts) + 1)]
+    sent = True
+    for line in ignore:
+        pattern = _as_regex(line.removeprefix("!"))
+        if any(pattern.fullmatch(parent) for parent in parents):
+            sent = line.startswith("!")
+    return sent
+
+
+def ignore_patterns(text: str) -> list[str]:
+    """The patterns of a `.dockerignore`, without comments."""
+    return [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]
+
+
+def _as_regex(pattern: str) -> re.Pattern[str]:
+    signs = {"**/": r"(?:.*/)?", "**": r".*", "*": r"[^/]*", "?": r"[^/]"}
+    parts = re.split(r"(\*\*/|\*\*|\*|\?)", pattern)
+    return re.compile("".join(signs.get(part, re.escape(part)) for part in parts))

@@ -1,0 +1,164 @@
+"""`compose.yaml`, without Docker: how its containers are held, and its commands on real emulators."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import socket
+import subprocess
+import sys
+
+import pytest
+import yaml
+
+from daemon.settings import Settings
+from localcloud import LocalCloud
+from localcloud.cloud import Ports
+from tests.clouds import PROJECT
+from tests.daemons import ROOT, DaemonUnderTest, clean_environment
+
+COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text(encoding="utf-8"))
+SERVICES = COMPOSE["services"]
+OURS = {name: service for name, service in SERVICES.items() if "build" in service}
+#: What the emulators' variables name in the file; a test has others.
+ADDRESSES = {"PUBSUB_EMULATOR_HOST", "FIRESTORE_EMULATOR_HOST", "STORAGE_EMULATOR_HOST"}
+#: Read by Google's clients, beside the worker's settings.
+KNOWN = ADDRESSES | {name.upper() for name in Settings.model_fields}
+STEPS = 5
+
+
+@pytest.fixture(params=["embedded", pytest.param("official", marks=pytest.mark.official)])
+def emulators(request, cloud):
+    """Where the three services are."""
+    environment = dict(cloud.environment())
+    if request.param == "official":
+        environment |= request.getfixturevalue("official").environment()
+    return environment
+
+
+def _environment(service, found, project):
+    """A service's variables, with the emulators of this test in place of its own."""
+    given = SERVICES[service]["environment"]
+    assert given["GOOGLE_CLOUD_PROJECT"] == PROJECT
+    return {
+        **given,
+        **{name: found[name] for name in ADDRESSES & given.keys()},
+        "GOOGLE_CLOUD_PROJECT": project,
+    }
+
+
+def _stage(environment):
+    program, *arguments = SERVICES["stage"]["entrypoint"]
+    assert program == "python"
+    return subprocess.Popen(
+        [sys.executable, *arguments],
+        cwd=ROOT,
+        env=clean_environment(environment),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_our_containers_can_do_next_to_nothing(name):
+    """Read-only, without capabilities, and never with more than they start with."""
+    service = OURS[name]
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert service["image"] == OURS["worker"]["image"]
+
+
+def test_nothing_listens_beyond_this_machine():
+    """Published ports are loopback's."""
+    published = [port for service in SERVICES.values() for port in service.get("ports", [])]
+    assert published
+    assert all(port.startswith("127.0.0.1:") for port in published)
+
+
+def test_each_variable_is_a_setting():
+    """None is misspelt."""
+    named = {name for service in SERVICES.values() for name in service.get("environment", {})}
+    assert named <= KNOWN
+
+
+def test_services_that_are_named_exist():
+    """In `depends_on` and as the owner of a shared network."""
+    needed = {other for service in SERVICES.values() for other in service.get("depends_on", ())}
+    shared = {
+        service["network_mode"].removeprefix("service:")
+        for service in SERVICES.values()
+        if "network_mode" in service
+    }
+    assert needed | shared <= SERVICES.keys()
+    addresses = {
+        service["environment"][name].partition(":")[0]
+        for service in OURS.values()
+        for name in ("PUBSUB_EMULATOR_HOST", "FIRESTORE_EMULATOR_HOST")
+        if "environment" in service
+    }
+    assert addresses == {"pubsub", "firestore"}
+
+
+def test_the_worker_may_drain():
+    """Docker kills what does not end within the grace period."""
+    drain = float(
+        SERVICES["worker"]["environment"].get("DRAIN_SECONDS", Settings.model_fields["drain_seconds"].default)
+    )
+    assert float(SERVICES["worker"]["stop_grace_period"].removesuffix("s")) >= drain + 10
+
+
+def test_stage_and_worker_do_the_whole_job(emulators):
+    """The very commands and settings of the file, on a project of the test's own."""
+    project = f"compose-{secrets.token_hex(4)}"
+    with _stage(_environment("stage", emulators, project)) as stage:
+        said, _ = stage.communicate(timeout=60)
+    assert stage.returncode == 0, said
+    assert said == "3 messages are on their way\n"
+    changed = {"HEALTH_PORT": "0", "LOG_FORMAT": "json"}
+    with DaemonUnderTest(_environment("worker", emulators, project) | changed) as daemon:
+        ended = daemon.wait_for_event("step_completed", count=STEPS, timeout_seconds=60)
+        assert [line["status"] for line in ended] == ["SUCCEEDED"] * STEPS
+        assert daemon.terminate() == 0
+
+
+def test_the_stage_waits_for_emulators_that_are_still_starting():
+    """As after `docker compose up`, where a container is started long before Java listens."""
+    with socket.create_server(("127.0.0.1", 0)) as nobody:
+        port = nobody.getsockname()[1]
+        addresses = {
+            "PUBSUB_EMULATOR_HOST": f"127.0.0.1:{port}",
+            "FIRESTORE_EMULATOR_HOST": f"127.0.0.1:{_free_port()}",
+            "STORAGE_EMULATOR_HOST": f"http://127.0.0.1:{_free_port()}",
+        }
+        stage = _stage(_environment("stage", addresses, PROJECT))
+        nobody.accept()[0].close()  # it has asked, and nobody was there
+    ports = Ports(
+        pubsub=port,
+        firestore=int(addresses["FIRESTORE_EMULATOR_HOST"].rpartition(":")[2]),
+        storage=int(addresses["STORAGE_EMULATOR_HOST"].rpartition(":")[2]),
+    )
+    with LocalCloud.start(project=PROJECT, ports=ports), stage:
+        said, _ = stage.communicate(timeout=60)
+    assert stage.returncode == 0, said
+
+
+def _free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def test_commands_of_the_services_are_understood():
+    """`emulators` and `demo` take the options they get."""
+    for name in ("storage", "demo"):
+        command = SERVICES[name]["command"]
+        done = subprocess.run(
+            [sys.executable, "-m", "daemon.cli", *command, "--help"],
+            env=clean_environment({}),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, json.dumps(command) + done.stderr

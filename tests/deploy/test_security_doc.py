@@ -1,0 +1,35 @@
+"""`docs/security.md` names files, settings and roles that exist."""
+
+from __future__ import annotations
+
+import re
+
+from daemon.settings import Settings
+from tests.daemons import ROOT
+
+TEXT = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
+QUOTED = set(re.findall(r"`([^`\n]+)`", TEXT))
+ROLE = re.compile(r"roles/[a-z]+\.[A-Za-z]+")
+
+
+def test_every_file_it_names_exists():
+    """Paths from the root; a folder ends in a slash."""
+    files = {name for name in QUOTED if re.fullmatch(r"\w[\w.-]*(/[\w.-]*)+|[\w-]+\.(lock|toml)", name)}
+    paths = {name for name in files if not ROLE.fullmatch(name)}
+    assert len(paths) > 10
+    assert {name for name in paths if not (ROOT / name).exists()} == set()
+
+
+def test_every_variable_it_names_is_a_setting():
+    """Or one that other software reads, or an error code."""
+    others = {"HTTPS_PROXY", "CRASH_LOOP", "MANIFEST_WRITE_FAILED", "GET", "HEAD"}
+    named = {re.split(r"[=.]", name)[0] for name in QUOTED if re.fullmatch(r"[A-Z][A-Z_]{2,}(=\S+)?", name)}
+    assert len(named) > 10
+    assert named - others <= {name.upper() for name in Settings.model_fields}
+
+
+def test_the_roles_on_gke_are_those_it_explains():
+    """The commands grant nothing that has no reason here."""
+    granted = set(ROLE.findall((ROOT / "deploy" / "gke" / "README.md").read_text(encoding="utf-8")))
+    assert len(granted) == 4
+    assert granted <= set(ROLE.findall(TEXT))

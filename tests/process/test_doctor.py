@@ -1,0 +1,214 @@
+"""`doctor` as a real process: on clouds where all is well, and with each thing broken in turn."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from google.protobuf import duration_pb2
+
+from tests.commands import run_command
+from tests.scene import SECRET_KEY
+
+EVERYWHERE = {
+    "settings",
+    "credentials",
+    "pubsub.subscription",
+    "pubsub.ack-deadline",
+    "pubsub.retry-policy",
+    "pubsub.dead-letter",
+    "pubsub.dead-letter-topic",
+    "pubsub.dead-letter-rights",
+    "pubsub.ordering",
+    "pubsub.exactly-once",
+    "pubsub.expiration",
+    "pubsub.consume",
+    "pubsub.quarantine-topic",
+    "firestore.database",
+    "firestore.write",
+    "firestore.lease-index",
+    "firestore.steps-exemption",
+    "storage.create",
+    "storage.read",
+    "storage.list",
+    "storage.delete",
+    "templates",
+    "accounts",
+}
+NO_EMULATOR_TELLS = {
+    "credentials",
+    "pubsub.dead-letter-rights",
+    "pubsub.expiration",
+    "pubsub.consume",
+    "firestore.lease-index",
+    "firestore.steps-exemption",
+}
+
+
+def examined(scene, *options, **changed):
+    """Exit code, overall result, and check -> (status, summary, mend)."""
+    done = run_command("doctor", "--output", "json", *options, environment=scene.settings(**changed))
+    assert done.stderr == ""
+    assert SECRET_KEY not in done.stdout
+    report = json.loads(done.stdout)
+    assert report["exitCode"] == done.returncode
+    checks = {found["id"]: (found["status"], found["summary"], found["mend"]) for found in report["checks"]}
+    assert len(checks) == len(report["checks"])
+    return done.returncode, report["result"], checks
+
+
+def with_status(checks, status):
+    """The checks that ended so."""
+    return {check for check, (found, _, _) in checks.items() if found == status}
+
+
+def mended(scene):
+    """The scene with the subscription that `doctor` wishes for."""
+    seconds = {"minimum_backoff": 10, "maximum_backoff": 600}
+    wanted = {
+        "name": scene.subscription,
+        "ack_deadline_seconds": 60,
+        "retry_policy": {name: duration_pb2.Duration(seconds=value) for name, value in seconds.items()},
+        "dead_letter_policy": {"dead_letter_topic": scene.quarantine_topic, "max_delivery_attempts": 20},
+    }
+    paths = ["ack_deadline_seconds", "retry_policy", "dead_letter_policy"]
+    scene.subscriber.update_subscription(request={"subscription": wanted, "update_mask": {"paths": paths}})
+    return scene
+
+
+def check_all_is_well(scene):
+    """Every check ok, but for what no emulator tells; and the cloud is as it was."""
+    code, result, checks = examined(mended(scene))
+    assert (code, result) == (0, "ok"), checks
+    assert set(checks) == EVERYWHERE
+    assert with_status(checks, "not_checkable") == NO_EMULATOR_TELLS
+    assert with_status(checks, "ok") == EVERYWHERE - NO_EMULATOR_TELLS
+    assert scene.object_names("") == []
+    assert list(scene.documents.collection("chart_export_doctor").stream()) == []
+
+
+def test_all_is_well_on_the_embedded_cloud(scene):
+    """Nothing is created there but what is deleted again; no request of Chart-IMG is spent."""
+    before = made(scene)
+    check_all_is_well(scene)
+    assert made(scene) == before
+    assert scene.cloud.chart_img.requests == []
+
+
+def made(scene):
+    """How often something was made that lasts."""
+    pubsub, storage = scene.cloud.pubsub.calls.as_dict(), scene.cloud.storage.calls.as_dict()
+    return pubsub["CreateTopic"], pubsub["CreateSubscription"], storage["buckets.insert"]
+
+
+@pytest.mark.official
+def test_all_is_well_on_the_official_emulators(official_scene):
+    """As on the embedded cloud, check by check."""
+    check_all_is_well(official_scene)
+
+
+@pytest.mark.official
+def test_a_subscription_missing_from_the_official_emulator_is_said(official_scene):
+    """With the command that makes one."""
+    code, _, checks = examined(official_scene, PUBSUB_SUBSCRIPTION="nobody-made-this")
+    assert code == 3
+    assert with_status(checks, "failure") == {"pubsub.subscription", "pubsub.consume"}
+    assert "gcloud pubsub subscriptions create" in checks["pubsub.subscription"][2]
+
+
+@pytest.mark.parametrize(
+    ("changed", "code", "failed", "mend"),
+    [
+        (
+            {"PUBSUB_SUBSCRIPTION": "nobody-made-this"},
+            3,
+            ["pubsub.subscription", "pubsub.consume"],
+            "gcloud pubsub subscriptions create",
+        ),
+        ({"CHARTS_BUCKET": "gs://nobody-made-this"}, 3, ["storage.create"], "correct CHARTS_BUCKET"),
+        ({"FIRESTORE_DB": "empty"}, 3, ["templates"], "templates push"),
+    ],
+)
+def test_what_is_missing_fails_alone(scene, changed, code, failed, mend):
+    """One line for it, with the mend, and all other checks as before."""
+    found_code, result, checks = examined(mended(scene), **changed)
+    assert (found_code, result) == (code, "failure")
+    assert with_status(checks, "failure") == set(failed)
+    assert mend in checks[failed[0]][2]
+    assert with_status(checks, "ok") >= {"settings", "firestore.write", "accounts"}
+
+
+def test_bad_accounts_and_a_bad_number_are_exit_2_and_hide_nothing(scene):
+    """Each wrong setting is a line with what was given, but for secrets, and what is allowed."""
+    accounts = json.dumps([{"id": "first", "apiKey": SECRET_KEY, "dailyLimit": "many"}])
+    code, result, checks = examined(
+        mended(scene), CHART_IMG_ACCOUNTS_JSON=accounts, WORKER_CONCURRENCY="many"
+    )
+    assert (code, result) == (2, "failure")
+    wrong = {"settings.CHART_IMG_ACCOUNTS_JSON", "settings.WORKER_CONCURRENCY"}
+    assert with_status(checks, "failure") == wrong
+    assert "got 'many'" in checks["settings.WORKER_CONCURRENCY"][1]
+    assert "a whole number from 1 to 256" in checks["settings.WORKER_CONCURRENCY"][1]
+    assert "apiKey" in checks["settings.CHART_IMG_ACCOUNTS_JSON"][1]
+    assert checks["accounts"][0] == "not_checkable"
+    assert with_status(checks, "ok") >= {
+        "pubsub.subscription",
+        "firestore.write",
+        "storage.create",
+        "templates",
+    }
+
+
+def test_a_subscription_without_a_retry_policy_is_a_warning(scene):
+    """The daemon works with it, so the exit code is 0; the mend is a command."""
+    code, result, checks = examined(scene)
+    assert (code, result) == (0, "warning")
+    assert with_status(checks, "warning") == {"pubsub.ack-deadline", "pubsub.retry-policy"}
+    mend = f"gcloud pubsub subscriptions update {scene.subscription} --min-retry-delay=10s"
+    assert checks["pubsub.retry-policy"][2].startswith(mend)
+
+
+def test_a_backend_that_is_away_hides_no_other_and_leaves_no_traceback(scene):
+    """As text: a line for each check, the mend below, no stack and no line of a library."""
+    scene.cloud.pubsub.stop()
+    done = run_command("doctor", environment=scene.settings())
+    assert done.returncode == 3
+    assert done.stderr == ""
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith(f"Emulators: pubsub at {scene.environment['PUBSUB_EMULATOR_HOST']}, ")
+    at = next(number for number, line in enumerate(lines) if line.startswith("FAILURE pubsub.subscription"))
+    assert "pubsub is unavailable" in lines[at]
+    assert lines[at + 1].strip().startswith("mend: start the emulator")
+    assert any(line.startswith("ok      firestore.write") for line in lines)
+    assert any(line.startswith("?       firestore.lease-index") for line in lines)
+    assert lines[-1].endswith(
+        "To be mended first: pubsub.subscription, pubsub.consume, pubsub.quarantine-topic"
+    )
+
+
+def test_call_spends_one_request_and_names_the_account(scene):
+    """Counted as any other."""
+    code, _, checks = examined(scene, "--call")
+    assert code == 0
+    assert checks["accounts.call"][0] == "ok"
+    assert "account first" in checks["accounts.call"][1]
+    assert len(scene.cloud.chart_img.requests) == 1
+    usage = scene.documents.document("chart_img_accounts_usage/first").get().to_dict()
+    assert usage["usageToday"] == 1
+
+
+def test_without_credentials_there_is_one_failure_and_not_twenty():
+    """What needs them is not checkable; no line of a library is seen."""
+    settings = {
+        "GOOGLE_CLOUD_PROJECT": "p-1",
+        "PUBSUB_SUBSCRIPTION": "charts",
+        "CHARTS_BUCKET": "gs://charts",
+        "CHARTS_API_MODE": "local",
+        "NO_GCE_CHECK": "true",
+        "HOME": "/nonexistent",
+    }
+    done = run_command("doctor", environment=settings)
+    assert (done.returncode, done.stderr) == (3, "")
+    failed = [line for line in done.stdout.splitlines() if line.startswith("FAILURE")]
+    assert [line.split()[1] for line in failed] == ["credentials"]
+    assert "mend: gcloud auth application-default login" in done.stdout

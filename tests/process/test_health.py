@@ -1,0 +1,145 @@
+"""What a daemon process tells of itself while it works, and while Firestore is away."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+
+import httpx
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as open_metrics
+from prometheus_client.parser import text_string_to_metric_families as plain_metrics
+
+from localcloud.faults import Fault
+from tests.scene import SECRET_KEY, asked
+
+OPEN_METRICS = "application/openmetrics-text; version=1.0.0"
+PARTS = {"stream": "ok", "drain": "ok", "intake": "ok"}
+LOOPS = dict.fromkeys(("main", "heart-beats", "intake", "rescue"), "ok")
+
+
+def scraped(daemon):
+    """Each sample of the daemon's metrics, written as `claims_total{won}`, and its value."""
+    families = plain_metrics(asked(daemon, "metrics").text)
+    return {
+        f"{sample.name.removeprefix('chart_export_')}{{{','.join(sample.labels.values())}}}": sample.value
+        for family in families
+        for sample in family.samples
+    }
+
+
+def test_a_firestore_that_is_away_makes_the_daemon_unready_and_no_less_alive(scene):
+    """/readyz names it and comes back with it; /livez, the metrics and the process go on."""
+    steps = [scene.put_run(charts=1) for _ in range(6)]
+    with scene.daemon().started() as daemon:
+        assert asked(daemon, "readyz").json() == {"status": "ok", "parts": PARTS}
+        away = scene.cloud.firestore.faults.add(Fault(error="DEADLINE_EXCEEDED"))
+        for run_id, (step_id,) in steps[:5]:
+            scene.publish_step(run_id, step_id)
+        daemon.wait_for_event("intake_paused")
+
+        ready, alive, shown = asked(daemon, "readyz"), asked(daemon, "livez"), scraped(daemon)
+        assert (ready.status_code, ready.json()) == (
+            503,
+            {
+                "status": "not ready",
+                "reason": "intake is paused: firestore unavailable",
+                "parts": {**PARTS, "intake": "paused: firestore unavailable"},
+            },
+        )
+        assert (alive.status_code, alive.json()) == (200, {"status": "ok", "parts": LOOPS})
+        assert (shown["ready{}"], shown["stream_open{}"], shown["intake_paused{firestore}"]) == (0, 1, 1)
+        assert shown["backend_failures_total{firestore,unavailable}"] >= 5
+
+        scene.cloud.firestore.faults.remove(away)
+        daemon.wait_for_event("intake_resumed", timeout_seconds=40)
+        ready, shown = asked(daemon, "readyz"), scraped(daemon)
+        assert (ready.status_code, ready.json()) == (200, {"status": "ok", "parts": PARTS})
+        assert (shown["ready{}"], shown["intake_paused{firestore}"]) == (1, 0)
+        run_id, (step_id,) = steps[5]
+        scene.publish_step(run_id, step_id)
+        daemon.wait_until(lambda: run_id in _completed(daemon), "the step", 30)
+        assert daemon.terminate() == 0
+    assert scene.step(run_id, step_id)["status"] == "SUCCEEDED"
+
+
+def _completed(daemon):
+    return [line["runId"] for line in daemon.named("step_completed")]
+
+
+def test_what_was_worked_is_counted_once_and_names_nobody(scene):
+    """Three steps of two charts, one that asks for nonsense, one told twice, and a message that is none."""
+    run_id, step_ids = scene.put_run(steps=3, charts=2)
+    bad_run, (bad_step,) = scene.put_run(inputs={"requests": []})
+    began = time.time()
+    with scene.daemon().started() as daemon:
+        for step_id in step_ids:
+            scene.publish_step(run_id, step_id)
+        scene.publish_step(bad_run, bad_step)
+        scene.publish(b"not json")
+        daemon.wait_for_event("message_settled", count=5)
+        scene.publish_step(run_id, step_ids[0])
+        lines = daemon.wait_for_event("message_settled", count=6)
+        shown, response = scraped(daemon), asked(daemon, "metrics", Accept=OPEN_METRICS)
+        assert daemon.terminate() == 0
+
+    counted = {
+        name: value
+        for name, value in shown.items()
+        if value and name.partition("{")[0].endswith(("_total", "_count")) and "commits" not in name
+    }
+    counted.pop("process_cpu_seconds_total{}")
+    counted.pop("rescue_looks_total{done}", None)
+    assert counted == {
+        "streams_opened_total{start}": 1,
+        "messages_received_total{}": 6,
+        "messages_settled_total{ack,succeeded}": 3,
+        "messages_settled_total{ack,failed}": 1,
+        "messages_settled_total{ack,final}": 1,
+        "messages_settled_total{ack,rejected}": 1,
+        "messages_rejected_total{body_not_json}": 1,
+        "claims_total{won}": 4,
+        "finalizes_total{written}": 4,
+        "steps_finished_total{none,succeeded}": 3,
+        "steps_finished_total{VALIDATION_FAILED,failed}": 1,
+        "step_duration_seconds_count{succeeded}": 3,
+        "step_duration_seconds_count{failed}": 1,
+        "charts_total{chart-img,made}": 6,
+        "chart_duration_seconds_count{chart-img}": 6,
+        "chart_img_calls_total{first,ok}": 6,
+    }
+    assert shown["commits_total{landed}"] >= 4
+    assert (shown["chart_img_quota_used{first}"], shown["chart_img_quota_limit{first}"]) == (6, 10**6)
+    assert (shown["steps_running{}"], shown["steps_capacity{}"], shown["leases_held{}"]) == (0, 8, 0)
+    assert (shown["ready{}"], shown["stream_open{}"], shown["drain_seconds{}"]) == (1, 1, 0)
+    assert began <= shown["last_success_timestamp_seconds{}"] <= time.time()
+    assert shown["process_resident_memory_bytes{}"] > 0
+
+    assert response.headers["Content-Type"].startswith("application/openmetrics-text")
+    families = list(open_metrics(response.text))
+    assert all(family.name.startswith(("chart_export_", "process_", "python_")) for family in families)
+    labels = json.dumps([sample.labels for family in families for sample in family.samples])
+    for secret in (run_id, bad_run, *step_ids, SECRET_KEY, *(line["messageId"] for line in lines)):
+        assert f'"{secret}"' not in labels
+        assert len(secret) < 6 or secret not in response.text
+
+
+def test_a_draining_daemon_tells_what_it_waits_for(scene):
+    """It is asked while a step finishes; a HEAD is answered like a GET."""
+    scene.cloud.chart_img.faults.add(Fault(delay_seconds=3.0))
+    run_id, (step_id,) = scene.put_run(charts=1)
+    with scene.daemon().started() as daemon:
+        scene.publish_step(run_id, step_id)
+        daemon.wait_for_event("claim_attempt")
+        daemon.signal(signal.SIGTERM)
+        daemon.wait_for_event("drain_started")
+        answer, alive, shown = asked(daemon, "readyz"), asked(daemon, "livez"), scraped(daemon)
+        head = httpx.head(answer.request.url)
+        assert daemon.wait() == 0
+    assert (answer.status_code, answer.json()["reason"]) == (503, "draining")
+    assert answer.json()["parts"] == {**PARTS, "drain": "draining", "stream": "closed"}
+    assert alive.status_code == 200
+    assert (head.status_code, head.content, head.headers["Cache-Control"]) == (503, b"", "no-store")
+    assert (shown["steps_running{}"], shown["leases_held{}"], shown["stream_open{}"]) == (1, 1, 0)
+    assert 0 < shown["drain_seconds{}"] < shown["oldest_step_age_seconds{}"] < shown["drain_limit_seconds{}"]
+    assert 0 < shown["lease_renewal_age_seconds{}"] < 10

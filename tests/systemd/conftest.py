@@ -1,0 +1,25 @@
+"""A booted systemd, and a scene that its services work on."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.scene import scene_on
+from tests.systemd.container import Container, why_no_container
+
+
+@pytest.fixture(scope="session")
+def container(tmp_path_factory):
+    """One for all tests: each starts and stops units of its own."""
+    lacking = why_no_container()
+    if lacking:
+        pytest.skip(lacking)
+    with Container(tmp_path_factory.mktemp("container")) as booted:
+        yield booted
+
+
+@pytest.fixture
+def scene(cloud):
+    """A scene on an embedded cloud of the test's own, outside of the container."""
+    with scene_on(cloud.environment(), cloud) as found:
+        yield found

@@ -1,0 +1,199 @@
+"""What the shipped units say, judged by systemd itself and against the daemon's own figures."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from collections import defaultdict
+
+import pytest
+
+from daemon.exit_codes import ExitCode
+from daemon.main import GRACE_SECONDS
+from daemon.sd_notify import START_EXTENSION_SECONDS, ServiceManager
+from daemon.settings import ChartsApiMode, Settings, load_settings
+from tests.daemons import ROOT
+
+FOLDER = ROOT / "systemd"
+SINGLE, TEMPLATE = "worker-chart-export.service", "worker-chart-export@.service"
+UNITS = [SINGLE, TEMPLATE]
+MOST_EXPOSURE = 1.5
+#: What is left is what the daemon is for, or too little to matter: it talks to the internet.
+INHERENT = {
+    "PrivateNetwork",
+    "RestrictAddressFamilies_AF_INET_INET6",
+    "IPAddressDeny",
+    "RestrictAddressFamilies_AF_UNIX",
+    "RootDirectoryOrRootImage",
+    "DeviceAllow",
+    "ProcSubset",
+}
+
+
+@pytest.fixture(scope="session")
+def analyze():
+    """Runs `systemd-analyze`, which needs no systemd to run; it is part of the machines that CI runs on."""
+    program = shutil.which("systemd-analyze")
+    if program is None:
+        lacking = "systemd-analyze is not installed (package systemd)"
+        if os.environ.get("CI"):
+            pytest.fail(lacking)
+        pytest.skip(lacking)
+
+    def run(*arguments):
+        return subprocess.run(
+            [program, "--no-pager", *arguments], capture_output=True, text=True, check=False
+        )
+
+    return run
+
+
+@pytest.fixture
+def copied(tmp_path):
+    """Copies a unit with a program that exists, since `verify` looks for it; lines may be added."""
+
+    def copy(name, *, added=""):
+        text = (FOLDER / name).read_text(encoding="utf-8")
+        text, replaced = re.subn("(?m)^ExecStart=.*$", "ExecStart=/bin/true", text)
+        assert replaced == 1
+        path = tmp_path / name
+        path.write_text(text.replace("[Service]\n", f"[Service]\n{added}\n"), encoding="utf-8")
+        return path
+
+    return copy
+
+
+def settings_of(name):
+    """Key -> values, in order, of all sections."""
+    found = defaultdict(list)
+    for line in lines_of(name):
+        key, equals, value = line.partition("=")
+        if equals:
+            found[key].append(value)
+    return found
+
+
+def lines_of(name):
+    """Without comments and empty lines."""
+    lines = (FOLDER / name).read_text(encoding="utf-8").splitlines()
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+def exposure(analyze, path):
+    """The overall score of `systemd-analyze security`."""
+    said = analyze("security", "--offline=yes", str(path)).stdout
+    return float(re.search(r"Overall exposure level for \S+: ([0-9.]+)", said)[1])
+
+
+@pytest.mark.parametrize("name", UNITS)
+def test_systemd_has_nothing_to_say_about_a_unit(analyze, copied, name):
+    """An unknown key is only warned about, so silence is what counts."""
+    done = analyze("verify", str(copied(name)))
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_a_key_that_systemd_does_not_know_would_be_seen(analyze, copied):
+    """The check above can fail."""
+    done = analyze("verify", str(copied(SINGLE, added="RestartMaxTea=5")))
+    assert (done.returncode, "RestartMaxTea" in done.stderr) == (0, True)
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_systemd_has_nothing_to_say_about_the_drop_in(analyze, copied, unit):
+    """It is read where the install notes put it."""
+    path = copied(unit)
+    folder = path.with_name(f"{unit}.d")
+    folder.mkdir()
+    text = (FOLDER / "gcp-key.conf").read_text(encoding="utf-8")
+    (folder / "gcp-key.conf").write_text(text, encoding="utf-8")
+    assert analyze("verify", str(path)).stderr == ""
+    (folder / "gcp-key.conf").write_text(f"{text}NoSuchKey=1\n", encoding="utf-8")
+    assert "NoSuchKey" in analyze("verify", str(path)).stderr
+
+
+@pytest.mark.parametrize("name", UNITS)
+def test_the_exposure_is_small(analyze, copied, name):
+    """1.1 when this was written."""
+    assert exposure(analyze, copied(name)) <= MOST_EXPOSURE
+
+
+def test_a_unit_with_less_hardening_would_be_seen(analyze, copied):
+    """The score is of this very file."""
+    assert exposure(analyze, copied(SINGLE)) < exposure(analyze, weakened(copied)) > MOST_EXPOSURE
+
+
+def weakened(copied):
+    """A unit that may ask everything of the kernel."""
+    path = copied(SINGLE)
+    text = path.read_text(encoding="utf-8")
+    path.write_text(re.sub("(?m)^SystemCallFilter=.*\n", "", text), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("name", UNITS)
+def test_only_what_is_inherent_is_exposed(analyze, copied, name):
+    """Each of systemd's checks that a unit does not pass is a known one."""
+    said = analyze("security", "--offline=yes", "--json=short", str(copied(name))).stdout
+    exposed = {check["json_field"] for check in json.loads(said) if check["exposure"]}
+    assert exposed <= INHERENT
+
+
+@pytest.mark.parametrize("name", UNITS)
+def test_the_daemon_is_the_service_and_tells_how_it_is(name):
+    """The whole protocol: ready, stopping, the watchdog."""
+    unit = settings_of(name)
+    assert unit["ExecStart"] == ["/opt/worker-chart-export/bin/python -m daemon"]
+    assert (unit["Type"], unit["NotifyAccess"], unit["KillMode"]) == (["notify"], ["main"], ["mixed"])
+    watched = ServiceManager(address="/notify", watchdog_seconds=float(unit["WatchdogSec"][0]))
+    assert watched.sign_seconds + watched.look_seconds < watched.watchdog_seconds / 2
+    assert watched.sign_seconds + watched.look_seconds < START_EXTENSION_SECONDS
+
+
+@pytest.mark.parametrize("name", UNITS)
+def test_bad_settings_are_the_one_end_that_is_not_tried_again(name):
+    """All others are, for ever."""
+    unit = settings_of(name)
+    assert unit["RestartPreventExitStatus"] == [str(ExitCode.BAD_SETTINGS.value)]
+    assert (unit["Restart"], unit["StartLimitIntervalSec"]) == (["on-failure"], ["0"])
+
+
+@pytest.mark.parametrize("name", UNITS)
+def test_a_drain_fits_into_the_time_to_stop(name):
+    """By the default of the settings, with room for the end of the process."""
+    drain_seconds = Settings.model_fields["drain_seconds"].default
+    assert float(settings_of(name)["TimeoutStopSec"][0]) >= drain_seconds + GRACE_SECONDS + 10
+
+
+@pytest.mark.parametrize("name", UNITS)
+def test_the_keys_are_in_no_core_dump_and_no_environment(name):
+    """The watchdog's SIGABRT would write one; a credential is a file that this service alone sees."""
+    unit = settings_of(name)
+    assert unit["LimitCORE"] == ["0"]
+    assert unit["LoadCredential"] == ["accounts.json:/etc/worker-chart-export/accounts.json"]
+    assert "CHART_IMG_ACCOUNTS_FILE=%d/accounts.json" in unit["Environment"]
+
+
+def test_the_template_is_the_unit_and_what_instances_need():
+    """So that a change of one is not forgotten in the other."""
+    single, template = lines_of(SINGLE), lines_of(TEMPLATE)
+    assert [line for line in template if line not in single] == [
+        "Description=Chart export worker %i (Pub/Sub pull subscriber)",
+        "EnvironmentFile=-/etc/worker-chart-export/environment.%i",
+        "Environment=HEALTH_PORT=0",
+        "User=worker-chart-export-%i",
+    ]
+    assert [line for line in single if line not in template] == [
+        "Description=Chart export worker (Pub/Sub pull subscriber)"
+    ]
+
+
+def test_the_example_of_an_environment_is_one(monkeypatch):
+    """As it is, in place of what the unit sets."""
+    monkeypatch.setenv("CHART_IMG_ACCOUNTS_FILE", "/run/credentials/unit/accounts.json")
+    for name, (value,) in settings_of("environment.example").items():
+        monkeypatch.setenv(name, value)
+    settings = load_settings(Settings)
+    assert (settings.charts_api_mode, settings.chart_img_accounts_file) == (ChartsApiMode.LOCAL, None)

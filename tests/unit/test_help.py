@@ -1,0 +1,115 @@
+"""The help of all commands: its examples are real, and nothing of it is cut on a narrow terminal."""
+
+from __future__ import annotations
+
+import shlex
+
+import pytest
+from typer import BadParameter
+from typer.main import get_command
+from typer.testing import CliRunner
+
+from daemon.cli.app import app
+from daemon.cli.late_commands import COMMANDS, load_command, one_a_line
+
+PROGRAM = "worker-chart-export"
+#: Of the contract.
+EVERYBODYS = {"demo", "daemon", "emulators", "run-local", "publish", "status", "templates", "healthcheck"}
+MAX_COMPLETION_CHARS = 45
+#: What the parser raises; typer has no name of its own for it.
+USAGE_ERROR = BadParameter.__mro__[1]
+
+
+def _all_commands():
+    """Words -> command, of every command and sub-command."""
+    found = {}
+    for name in COMMANDS:
+        command = load_command(name)
+        found[(name,)] = command
+        found |= {(name, sub): below for sub, below in getattr(command, "commands", {}).items()}
+    return found
+
+
+ALL = _all_commands()
+
+
+def _help(words, width=80):
+    done = CliRunner().invoke(app, [*words, "--help"], env={"COLUMNS": str(width)}, prog_name=PROGRAM)
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+def _examples(words):
+    lines = [line.strip() for line in (ALL[words].epilog or "").split("\n\n")]
+    assert lines[0] == "Examples:"
+    return lines[1:]
+
+
+def test_every_command_is_there():
+    """Each has a module of its name."""
+    assert set(COMMANDS) >= EVERYBODYS
+    assert set(get_command(app).commands) == set(COMMANDS)
+
+
+@pytest.mark.parametrize("words", [(), *ALL], ids=" ".join)
+def test_help_fits_eighty_columns_and_nothing_is_cut(words):
+    """Names of options and of variables are what a person copies."""
+    shown = _help(words)
+    assert "…" not in shown
+    assert max(len(line) for line in shown.splitlines()) <= 80
+    if words:
+        names = [name for parameter in ALL[words].params for name in parameter.opts if name.startswith("--")]
+        assert all(f"{name} " in shown for name in names)
+
+
+@pytest.mark.parametrize("words", ALL, ids=" ".join)
+def test_help_shows_examples_that_parse(words, tmp_path, monkeypatch):
+    """Each on a line of its own, as it is typed."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("HEALTH_PORT", raising=False)
+    shown = _help(words, width=200)
+    examples = _examples(words)
+    assert examples
+    for example in examples:
+        assert any(line.strip() == example for line in shown.splitlines())
+        _parse(example, tmp_path)
+
+
+def _parse(example, folder):
+    """Let the command's own parser take the example, without running it; the files it names are there."""
+    program, *arguments = shlex.split(example.partition(" > ")[0])
+    assert program == PROGRAM
+    for name in (argument for argument in arguments if argument.endswith(".json")):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).touch()
+    words = tuple(arguments[:2]) if tuple(arguments[:2]) in ALL else tuple(arguments[:1])
+    context = ALL[words].make_context(" ".join(words), arguments[len(words) :])
+    assert context.args == []
+
+
+@pytest.mark.parametrize(
+    "example",
+    ["other status run", f"{PROGRAM} status", f"{PROGRAM} status run --no-such", f"{PROGRAM} publish"],
+)
+def test_an_example_that_does_not_parse_would_be_seen(example, tmp_path):
+    """Another program, a missing argument, an unknown option."""
+    with pytest.raises((AssertionError, USAGE_ERROR)):
+        _parse(example, tmp_path)
+
+
+def test_what_completion_says_of_a_command_is_not_cut():
+    """Shells show it beside the name."""
+    assert [name for name, words in COMMANDS.items() if len(words) > MAX_COMPLETION_CHARS] == []
+
+
+def test_examples_stand_one_a_line():
+    """Wherever a command's module has written them."""
+    assert one_a_line("Examples: a | b --c") == "Examples:\n\na\n\nb --c"
+    assert one_a_line(None) is None
+
+
+def test_a_mistyped_command_is_answered_with_the_right_one():
+    """Though none of their modules is loaded."""
+    done = CliRunner().invoke(app, ["statsu", "run"])
+    assert done.exit_code == 2
+    assert "status" in done.output

@@ -1,0 +1,224 @@
+"""What is counted and measured, for Prometheus; the only owner of its client.
+
+Names follow https://prometheus.io/docs/practices/naming/. No label ever holds the id of a run, a step or a
+message, nor a key: each label's values are few and known beforehand (an account's id as soon as the account
+is), and all of them stand at 0 from the start, so that a first failure is an increase.
+One registry for the process: what several daemons in it count adds up, what they show is the last one's.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError, version
+from itertools import product
+from typing import TYPE_CHECKING
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Info,
+    PlatformCollector,
+    ProcessCollector,
+    disable_created_metrics,
+)
+from prometheus_client.exposition import choose_encoder
+
+from worker_chart_export.errors import ErrorCode
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+PREFIX = "chart_export"
+REGISTRY = CollectorRegistry()
+STEP_BUCKETS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 180, 300)
+CHART_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 60, 120, 300)
+
+# It would add a second series to each counter, which nobody asks for.
+disable_created_metrics()  # type: ignore[no-untyped-call]
+ProcessCollector(registry=REGISTRY)
+PlatformCollector(registry=REGISTRY)
+
+#: By what became of a message: why.
+DISPOSITIONS = {
+    "ack": (
+        *("succeeded", "failed", "final", "running", "duplicate", "unleased", "ignored", "rejected"),
+        *("missing", "pending", "depends_on", "run_missing", "step_missing"),
+    ),
+    "nack": ("shutdown", "rejected"),
+    "defer": (
+        *("missing", "pending", "depends_on", "own_lease", "contended", "out_of_time", "more_steps"),
+        *("firestore_unavailable", "firestore_refused", "storage_unavailable", "storage_refused"),
+        *("quarantine_unavailable", "internal_error"),
+    ),
+    "drop": ("internal_error",),
+}
+REJECTIONS = (
+    *("body_too_large", "body_empty", "body_not_json", "body_not_object", "run_id_missing", "run_id_invalid"),
+    *("step_id_invalid", "event_type_missing", "subject_missing", "run_invalid", "not_ready"),
+)
+#: Why a claim or a finalize found nothing to do.
+REFUSALS = ("run_missing", "step_missing", "step_final")
+CLAIM_RESULTS = (
+    *("won", "taken_over", "crash_loop", *REFUSALS, "run_final", "other_type"),
+    *("step_running", "step_pending", "depends_on", "unleased"),
+)
+FINALIZE_RESULTS = ("written", *REFUSALS, "not_running", "fenced", "lease_lost")
+BACKENDS = ("firestore", "storage", "pubsub")
+PROVIDERS = ("chart-img", "local", "mock")
+#: What a call of Chart-IMG ended in.
+ANSWERS = (
+    *("ok", "too_fast", "exhausted", "bad_key", "over_plan", "trouble", "refused"),
+    *("too_large", "no_answer", "stopped"),
+)
+
+
+def _counter(name: str, documentation: str, **labels: Iterable[str]) -> Counter:
+    """A counter; each combination of its labels' known values is there from the start."""
+    counter = Counter(name, documentation, tuple(labels), namespace=PREFIX, registry=REGISTRY)
+    if labels:
+        for values in product(*labels.values()):
+            counter.labels(*values)
+    return counter
+
+
+def _gauge(name: str, documentation: str, **labels: Iterable[str]) -> Gauge:
+    gauge = Gauge(name, documentation, tuple(labels), namespace=PREFIX, registry=REGISTRY)
+    if labels:
+        for values in product(*labels.values()):
+            gauge.labels(*values)
+    return gauge
+
+
+def _seconds(name: str, documentation: str, buckets: tuple[float, ...], **label: Iterable[str]) -> Histogram:
+    """A histogram of durations by one label."""
+    ((label_name, values),) = label.items()
+    histogram = Histogram(
+        name, documentation, (label_name,), namespace=PREFIX, registry=REGISTRY, buckets=buckets
+    )
+    for value in values:
+        histogram.labels(value)
+    return histogram
+
+
+MESSAGES_RECEIVED = _counter("messages_received", "Deliveries of messages that came.")
+MESSAGES_SETTLED = _counter(
+    "messages_settled",
+    "Deliveries by what became of them and why; `drop` is left to its ack deadline.",
+    disposition=(),
+    reason=(),
+)
+for _disposition, _reasons in DISPOSITIONS.items():
+    for _reason in _reasons:
+        MESSAGES_SETTLED.labels(_disposition, _reason)
+MESSAGES_REJECTED = _counter(
+    "messages_rejected",
+    "Messages that nobody can work; again at each delivery where a dead-letter policy takes them.",
+    reason=REJECTIONS,
+)
+
+CLAIMS = _counter("claims", "Claims of steps by what they ended in.", result=CLAIM_RESULTS)
+FINALIZES = _counter("finalizes", "Results of steps: written, or why they were not.", result=FINALIZE_RESULTS)
+COMMITS = _counter(
+    "commits",
+    "Firestore commits of claims, results, releases and quotas; one may hold many of them.",
+    result=("landed", "lost_race", "unknown", "unacceptable", "refused"),
+)
+LEASES_LOST = _counter("leases_lost", "Steps whose work was ended because their lease was lost.")
+LEASES_RELEASED = _counter(
+    "leases_released", "Steps that were given back, by why.", cause=("shutdown", "backend")
+)
+LEASES_HELD = _gauge("leases_held", "Leases that are being renewed.")
+LEASE_RENEWAL_AGE = _gauge(
+    "lease_renewal_age_seconds", "Time since the oldest of the held leases was taken or renewed; 0 without."
+)
+RESCUE_LOOKS = _counter(
+    "rescue_looks", "Looks for leases that are over.", result=("done", "index_missing", "failed")
+)
+RESCUES = _counter(
+    "rescues",
+    "Steps worked by the rescue, by what that ended in.",
+    result=("succeeded", "failed", "claim_lost", "finalize_refused"),
+)
+
+STEPS_FINISHED = _counter("steps_finished", "Steps finished here, by their error.", status=(), code=())
+STEPS_FINISHED.labels("succeeded", "none")
+for _code in ErrorCode:
+    STEPS_FINISHED.labels("failed", _code.value)
+STEP_SECONDS = _seconds(
+    "step_duration_seconds",
+    "Time from the claim of a step to its result.",
+    STEP_BUCKETS,
+    status=("succeeded", "failed"),
+)
+LAST_SUCCESS = _gauge("last_success_timestamp_seconds", "When a step last succeeded here; 0 = not yet.")
+STEPS_RUNNING = _gauge("steps_running", "Steps being worked now, the rescue's included.")
+STEPS_CAPACITY = _gauge("steps_capacity", "Steps that messages may have worked at once.")
+OLDEST_STEP_AGE = _gauge("oldest_step_age_seconds", "How long the oldest step under way is; 0 without.")
+
+CHARTS = _counter(
+    "charts", "Charts stored, by where they came from.", provider=PROVIDERS, result=("made", "reused")
+)
+CHART_FAILURES = _counter(
+    "chart_failures", "Requested charts that failed.", code=(code.value for code in ErrorCode)
+)
+CHART_FALLBACKS = _counter("chart_fallbacks", "Charts drawn here because no Chart-IMG account was left.")
+CHART_SECONDS = _seconds(
+    "chart_duration_seconds",
+    "Time until the provider had a chart, its waits and retries included.",
+    CHART_BUCKETS,
+    provider=PROVIDERS,
+)
+CHART_IMG_CALLS = _counter(
+    "chart_img_calls", "Calls of Chart-IMG by what they ended in.", account=(), answer=()
+)
+QUOTA_USED = _gauge("chart_img_quota_used", "Calls counted today on the account, as last seen.", account=())
+QUOTA_LIMIT = _gauge("chart_img_quota_limit", "Calls the account has a day, as last seen.", account=())
+
+BACKEND_FAILURES = _counter(
+    "backend_failures",
+    "Calls that failed because a backend was away or refused, after the client's own retries.",
+    backend=BACKENDS,
+    kind=("unavailable", "refused"),
+)
+STREAMS_OPENED = _counter(
+    "streams_opened", "Streams opened, by why it had to be.", reason=("start", "ended", "idle")
+)
+STREAM_OPEN = _gauge("stream_open", "Whether messages may come.")
+READY = _gauge("ready", "Whether /readyz says so.")
+INTAKE_PAUSED = _gauge(
+    "intake_paused", "Whether no run is read because of this backend.", backend=("firestore", "storage")
+)
+DRAIN_SECONDS = _gauge("drain_seconds", "How long the worker has been draining; 0 while it is not.")
+DRAIN_LIMIT = _gauge("drain_limit_seconds", "How long a drain may take.")
+
+
+def _version() -> str:
+    try:
+        return version("worker-chart-export")
+    except PackageNotFoundError:  # run from its sources
+        return "unknown"
+
+
+Info("build", "This worker.", namespace=PREFIX, registry=REGISTRY).info({"version": _version()})
+
+
+def know_account(account_id: str, *, daily_limit: int) -> None:
+    """Show an account's metrics from now on."""
+    for answer in ANSWERS:
+        CHART_IMG_CALLS.labels(account_id, answer)
+    QUOTA_USED.labels(account_id)
+    QUOTA_LIMIT.labels(account_id).set(daily_limit)
+
+
+def exposition(accept: str) -> tuple[bytes, str]:
+    """All metrics as they are now, and their content type, in the form that `accept` asks for.
+
+    Args:
+        accept: The request's `Accept` header; the plain text format unless it asks for OpenMetrics.
+    """
+    try:
+        encode, content_type = choose_encoder(accept)
+    except (TypeError, ValueError):  # the client trips over a version that is none
+        encode, content_type = choose_encoder("")
+    return encode(REGISTRY), content_type

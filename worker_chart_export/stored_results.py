@@ -1,0 +1,68 @@
+"""What steps left in the charts bucket, read for a person who looks at a run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from worker_chart_export.artifacts import GS_URI, ArtifactStore, StepFolder
+from worker_chart_export.budget import StepBudget
+from worker_chart_export.errors import ObjectRefused, shown
+from worker_chart_export.manifest import MAX_MANIFEST_BYTES, decode_manifest
+from worker_chart_export.storage_calls import ask_storage
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from worker_chart_export.clock import Clock
+
+#: How long a person is kept waiting for Cloud Storage.
+PATIENCE_SECONDS = 5.0
+
+
+class StoredResults:
+    """Manifests and charts as they are in Cloud Storage. Shared by all threads.
+
+    Args:
+        client: A Cloud Storage client.
+        clock: Bounds each call.
+    """
+
+    def __init__(self, *, client: Any, clock: Clock) -> None:
+        self._client = client
+        self._clock = clock
+
+    def manifest(self, uri: str) -> dict[str, Any]:
+        """A manifest that matches its schema.
+
+        Raises:
+            ObjectRefused: The URI names nothing that can be read.
+            ManifestRefused: What is there is no manifest.
+            BackendUnavailable: Cloud Storage stays away.
+            StepTimedOut: The same.
+        """
+        match = GS_URI.fullmatch(uri)
+        if match is None:
+            raise ObjectRefused(f"Manifest: expected gs://bucket/object, got {shown(uri)}.")
+        blob = self._client.bucket(match["bucket"]).blob(match["name"])
+        content: bytes = ask_storage(
+            lambda timeout: blob.download_as_bytes(end=MAX_MANIFEST_BYTES, timeout=timeout, retry=None),
+            name=uri,
+            refusal=ObjectRefused,
+            budget=self._budget(),
+        )
+        return decode_manifest(content)
+
+    def count_charts(self, bucket: str, run_id: str, step_id: str, started_at: datetime) -> int:
+        """How many charts of the claim at `started_at` are in the bucket.
+
+        Raises:
+            ObjectRefused: Cloud Storage refuses to list them.
+            BackendUnavailable: Cloud Storage stays away.
+            StepTimedOut: The same.
+        """
+        store = ArtifactStore(client=self._client, bucket=bucket)
+        folder = StepFolder(run_id, step_id)
+        return len(store.stored_pngs(folder, started_at=started_at, budget=self._budget()))
+
+    def _budget(self) -> StepBudget:
+        return StepBudget(seconds=PATIENCE_SECONDS, clock=self._clock)
