@@ -11,6 +11,7 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import structlog
 
 from worker_chart_export import logs
 
@@ -26,7 +27,9 @@ def log_lines() -> Iterator[Callable[[], list[dict[str, Any]]]]:
     show_warning, before_google = warnings.showwarning, logging.getLogger("google").propagate
     stream = io.StringIO()
     logs.configure(level="INFO", log_format="json", stream=stream)
-    yield lambda: [json.loads(line) for line in stream.getvalue().splitlines()]
+    with logs.logging_of():
+        structlog.contextvars.clear_contextvars()  # what an earlier test of this thread has bound
+        yield lambda: [json.loads(line) for line in stream.getvalue().splitlines()]
     logging.captureWarnings(capture=False)
     warnings.showwarning = show_warning
     root.handlers[:], level, sys.excepthook, sys.unraisablehook, threading.excepthook = before
