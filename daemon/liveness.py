@@ -48,11 +48,6 @@ class Liveness:
             if name in self._loops:
                 self._loops[name].ticked = self._clock()
 
-    def forget(self, name: str) -> None:
-        """The loop is paused or has finished: expect nothing of it."""
-        with self._lock:
-            self._loops.pop(name, None)
-
     def fail(self, name: str, reason: str) -> None:
         """Something went wrong that only a restart may mend."""
         with self._lock:

@@ -37,6 +37,8 @@ from worker_chart_export.errors import BackendRefused
 from worker_chart_export.logs import Event, configure, log
 
 if TYPE_CHECKING:
+    import signal
+
     from daemon.checkup import Checkup
     from daemon.composition import Worker
 
@@ -77,10 +79,15 @@ class Daemon:
         with ExitStack() as resources:
             resources.callback(self._notify.close)
             health = self._health_server()
-            forward_stop_signals(lambda received: self._wakeup.request_stop(f"signal {received.name}"))
+            forward_stop_signals(self._request_stop)
             health.start()
             resources.callback(health.stop)
-            worker = build_worker(self._settings)
+            self._liveness.expect("main", within_seconds=MAIN_WITHIN_SECONDS)
+            self._notify.start()
+            try:  # credentials may take long to be found
+                worker = self._wakeup.wait_for(lambda: build_worker(self._settings), name="building")
+            except StopRequested as stop:
+                return self._stop_early(stop)
             resources.push(worker.resources)
             show_vitals(
                 settings=self._settings,
@@ -96,6 +103,14 @@ class Daemon:
             if code is ExitCode.DRAIN_TIMEOUT:
                 resources.pop_all()  # a thread hangs: closing what it uses could wait for it
             return code
+
+    def _request_stop(self, received: signal.Signals) -> None:
+        """The end is set here: the main thread may hang, for instance in a pipe that nobody reads."""
+        self._leave_in_time()
+        self._wakeup.request_stop(f"signal {received.name}")
+
+    def _leave_in_time(self) -> None:
+        leave_at(time.monotonic() + self._settings.drain_seconds + GRACE_SECONDS)
 
     def _health_server(self) -> HealthServer:
         host, port = self._settings.health_host, self._settings.health_port
@@ -174,8 +189,6 @@ class Daemon:
 
     def _serve(self, watch: StreamWatch, worker: Worker) -> ExitCode:
         """Keep a stream open until a stop is asked for or the subscription is refused."""
-        self._liveness.expect("main", within_seconds=MAIN_WITHIN_SECONDS)
-        self._notify.start()
         try:
             watch.keep()
         except StopRequested as stop:
@@ -183,7 +196,7 @@ class Daemon:
         except BackendRefused as error:
             log.warning(Event.STREAM_ENDED, str(error), backend="pubsub")
             code, reason, since = ExitCode.REFUSED, str(error), time.monotonic()
-        leave_at(since + self._settings.drain_seconds + GRACE_SECONDS)
+            self._leave_in_time()
         return self._stop(code, reason, since=since, watch=watch, worker=worker)
 
     def _stop(
@@ -213,6 +226,12 @@ class Daemon:
             Event.DAEMON_STOPPED, f"Stopped with exit code {code.value}", exitCode=code.value, reason=reason
         )
         return code
+
+    def _stop_early(self, stop: StopRequested) -> ExitCode:
+        """Stop before there is anything to drain."""
+        self._notify.stopping(ends_at=stop.at + GRACE_SECONDS)
+        log.info(Event.DAEMON_STOPPED, "Stopped while starting", exitCode=0, reason=stop.reason)
+        return ExitCode.OK
 
     def _readiness(self) -> Checkup:
         return readiness(

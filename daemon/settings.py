@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator
 
+from daemon.chart_img_accounts import AccountsRefused
 from daemon.environment import (
     PROJECT,
     Environment,
@@ -164,11 +165,21 @@ def _as_text(value: object) -> str:
 
 def _sentence(kind: type[Environment], problem: ErrorDetails) -> str:
     name = str(problem["loc"][0])
+    refused_accounts = problem.get("ctx", {}).get("error")
+    if isinstance(refused_accounts, AccountsRefused):
+        return f"{name.upper()}: {refused_accounts}"
     expected = kind.model_fields[name].description
     missing = problem["type"] == "missing" or problem["input"] is None
-    got = "nothing" if missing else "(hidden)" if name in SECRETS else shown(str(problem["input"]))
+    got = "nothing" if missing else _harmless(name, str(problem["input"]))
     required = "; required" if problem["type"] == "missing" else ""
     return f"{name.upper()}: expected {expected}{required}, got {got}"
+
+
+def _harmless(name: str, given: str) -> str:
+    """What was given, unless a secret may be in it, on purpose or by mistake."""
+    pasted = name == "chart_img_accounts_file" and not set(given).isdisjoint('[]{}"')
+    password = name == "chart_img_base_url" and "@" in given
+    return "(hidden)" if name in SECRETS or pasted or password else shown(given)
 
 
 def _full_path(project: str, kind: str, name: str) -> str:

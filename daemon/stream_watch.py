@@ -8,10 +8,8 @@ to stop ends each wait.
 from __future__ import annotations
 
 import math
-import threading
 import time
 from collections import Counter
-from concurrent.futures import Future
 from typing import TYPE_CHECKING, NoReturn
 
 from worker_chart_export import metrics
@@ -21,6 +19,7 @@ from worker_chart_export.retry import full_jitter_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from concurrent.futures import Future
 
     from daemon.drain import Drain
     from daemon.intake import Intake
@@ -143,20 +142,11 @@ class StreamWatch:
     def _open(self) -> Stream:
         """Open a stream in a thread of its own: a black hole takes long to be noticed."""
         log.debug(Event.STREAM_OPENING, "Opening a stream")
-        opening: Future[Stream] = Future()
-        threading.Thread(target=self._settle, args=(opening,), name="opening", daemon=True).start()
-        self._stream = self._wait_for(opening)
+        self._stream = self._wait_for(self._wakeup.start(self._open_stream, name="opening"))
         self._stream.on_end(self._wakeup.ring)
         self._note("opening", failed=False)
         self._quiet.restart()
         return self._stream
-
-    def _settle(self, opening: Future[Stream]) -> None:
-        try:
-            opening.set_result(self._open_stream())
-        except BaseException as error:  # noqa: BLE001 - the main thread waits for an answer, whatever it is
-            opening.set_exception(error)
-        self._wakeup.ring()
 
     def _wait_for(self, opening: Future[Stream]) -> Stream:
         """The stream; that Pub/Sub is away or refuses does not count as a failure of this process."""

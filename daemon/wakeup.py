@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
-from typing import TYPE_CHECKING
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+T = TypeVar("T")
 
 #: The longest single wait.
 TICK_SECONDS = 1.0
@@ -68,6 +72,30 @@ class Wakeup:
             if left <= 0:
                 return False
             self._rung.wait(min(left, TICK_SECONDS))
+
+    def start(self, work: Callable[[], T], *, name: str) -> Future[T]:
+        """Begin `work` in a thread of that name, which nobody has to wait for; its end rings."""
+        future: Future[T] = Future()
+
+        def run() -> None:
+            try:
+                future.set_result(work())
+            except BaseException as error:  # noqa: BLE001 - whatever it is, somebody waits for an answer
+                future.set_exception(error)
+            self.ring()
+
+        threading.Thread(target=run, name=name, daemon=True).start()
+        return future
+
+    def wait_for(self, work: Callable[[], T], *, name: str) -> T:
+        """The result of `work`, which is done in a thread of that name; raises what it raises.
+
+        Raises:
+            StopRequested: A stop was asked for meanwhile.
+        """
+        future = self.start(work, name=name)
+        self.wait_until(future.done, math.inf)
+        return future.result()
 
     def sleep(self, seconds: float) -> None:
         """Wait `seconds`.

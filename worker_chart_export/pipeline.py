@@ -247,14 +247,16 @@ def _tell(outcome: Outcome, seconds: float) -> None:
         metrics.LAST_SUCCESS.set_to_current_time()
     else:  # without an error: a result that Firestore could not store
         metrics.STEPS_FINISHED.labels("failed", str(code or ErrorCode.CRASH_LOOP)).inc()
-    log.info(
+    error = outcome.error
+    (log.warning if error else log.info)(
         Event.STEP_COMPLETED,
-        f"The step has {outcome.kind}",
+        f"The step has {outcome.kind}{f': {error.message}' if error else ''}",
         status=outcome.kind.upper(),
         items=outcome.items,
         failures=outcome.failures,
         minImages=outcome.min_images,
         manifestUri=outcome.manifest_uri,
         code=code,
+        details=error.details if error else None,
         durationMs=round(seconds * 1000),
     )

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from daemon.demo.stage import DEMO_BUCKET, SUBSCRIPTION, Stage
+from daemon.demo.stage import DEMO_BUCKET, QUARANTINE, SUBSCRIPTION, Stage
 from daemon.settings import SettingsError
 from daemon.signals import STOP_SIGNALS, block_stop_signals
 from localcloud import LocalCloud
@@ -51,7 +51,11 @@ def command(
         environment = cloud.environment()
         if with_demo_data:
             _print_publish_commands(environment)
-            environment |= {"PUBSUB_SUBSCRIPTION": SUBSCRIPTION, "CHARTS_BUCKET": f"gs://{DEMO_BUCKET}"}
+            environment |= {
+                "PUBSUB_SUBSCRIPTION": SUBSCRIPTION,
+                "QUARANTINE_TOPIC": QUARANTINE,
+                "CHARTS_BUCKET": f"gs://{DEMO_BUCKET}",
+            }
         for name, value in environment.items():
             typer.echo(f"export {name}={shlex.quote(value)}")
         signal.sigwait(STOP_SIGNALS)

@@ -172,8 +172,8 @@ def _content(path: Path | None) -> str | None:
         parse_accounts(text)
     except OSError as error:
         raise typer.BadParameter(
-            f"--accounts-config-path: expected a readable file, got {path} ({error.strerror})"
+            f"--accounts-config-path: expected a readable file ({error.strerror})"
         ) from error
     except ValueError:  # its words could quote a key
-        raise typer.BadParameter(f"--accounts-config-path: expected {ACCOUNTS_EXPECTED} in {path}") from None
+        raise typer.BadParameter(f"--accounts-config-path: expected {ACCOUNTS_EXPECTED}") from None
     return text

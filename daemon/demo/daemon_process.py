@@ -10,7 +10,7 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any, Self
 
-from daemon.demo.stage import DEMO_BUCKET, SUBSCRIPTION
+from daemon.demo.stage import DEMO_BUCKET, QUARANTINE, SUBSCRIPTION
 from daemon.settings import Settings
 
 if TYPE_CHECKING:
@@ -80,6 +80,7 @@ def daemon_environment(environment: Mapping[str, str]) -> dict[str, str]:
         **inherited,
         **environment,
         "PUBSUB_SUBSCRIPTION": SUBSCRIPTION,
+        "QUARANTINE_TOPIC": QUARANTINE,
         "CHARTS_BUCKET": f"gs://{DEMO_BUCKET}",
         "CHARTS_API_MODE": "local",
         "HEALTH_PORT": "0",

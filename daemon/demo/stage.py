@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 EMULATORS = ("PUBSUB_EMULATOR_HOST", "FIRESTORE_EMULATOR_HOST", "STORAGE_EMULATOR_HOST")
 TOPIC = "flow-steps"
 SUBSCRIPTION = "chart-export"
+QUARANTINE = "chart-export-quarantine"
 DEMO_BUCKET = "charts-demo"
 #: Symbol -> timeframes; each has a candle file among the samples.
 CANDLES = {"IBM": ("1d", "1w", "1M"), "AAPL": ("1d",), "GOOG": ("1d",)}
@@ -60,14 +61,16 @@ class Stage:
         self._subscriber = SubscriberClient()
         self.documents = firestore.Client(project=self.project)
         self.objects = StorageClient(project=self.project)
-        self.topic = f"projects/{self.project}/topics/{TOPIC}"
-        self._subscription = f"projects/{self.project}/subscriptions/{SUBSCRIPTION}"
+        self.topic = self._topic(TOPIC)
 
     def build(self) -> list[DemoStep]:
         """Make everything the demo needs and return its chart steps."""
         self._make_resources()
         self._load_templates()
         return [step for symbol, timeframes in CANDLES.items() for step in self._make_run(symbol, timeframes)]
+
+    def _topic(self, name: str) -> str:
+        return f"projects/{self.project}/topics/{name}"
 
     def close(self) -> None:
         """Close the connections."""
@@ -95,12 +98,19 @@ class Stage:
 
     def _make_resources(self) -> None:
         """What an earlier demo on the same emulators left there is used again."""
-        with suppress(AlreadyExists):
-            self._publisher.create_topic(name=self.topic)
-        with suppress(AlreadyExists):
-            self._subscriber.create_subscription(
-                name=self._subscription, topic=self.topic, ack_deadline_seconds=60
-            )
+        for topic in (self.topic, self._topic(QUARANTINE)):
+            with suppress(AlreadyExists):
+                self._publisher.create_topic(name=topic)
+        retry_policy = {"minimum_backoff": {"seconds": 10}, "maximum_backoff": {"seconds": 600}}
+        for name, topic, more in (
+            (SUBSCRIPTION, self.topic, {"retry_policy": retry_policy}),
+            (QUARANTINE, self._topic(QUARANTINE), {}),
+        ):
+            with suppress(AlreadyExists):
+                path = f"projects/{self.project}/subscriptions/{name}"
+                self._subscriber.create_subscription(
+                    {"name": path, "topic": topic, "ack_deadline_seconds": 60, **more}
+                )
         with suppress(Conflict):
             self.objects.create_bucket(DEMO_BUCKET)
 

@@ -62,15 +62,6 @@ def test_one_silent_loop_among_others_is_enough_and_is_named(liveness, clock):
     assert liveness.why_dead() == "loop rescue is silent for 11 s, more than 10 s"
 
 
-def test_a_loop_that_is_forgotten_may_be_silent_and_does_not_come_back_by_a_late_tick(liveness, clock):
-    """It has finished, whatever its thread still does."""
-    tick = liveness.expect("main", within_seconds=30)
-    liveness.forget("main")
-    tick()
-    clock.advance(100)
-    assert liveness.why_dead() is None
-
-
 def test_a_failure_lasts_until_it_is_mended(liveness):
     """Ticks don't mend it."""
     tick = liveness.expect("main", within_seconds=30)

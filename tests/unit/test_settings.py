@@ -144,6 +144,20 @@ def test_a_wrong_value_is_one_sentence_naming_its_variable(load, name, value):
     assert problem.endswith(f", got {value!r}")
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("CHART_IMG_BASE_URL", "https://user:password@host"),
+        ("CHART_IMG_ACCOUNTS_FILE", '[{"id": "a", "apiKey": "password"}]'),
+    ],
+)
+def test_a_secret_in_the_wrong_place_is_not_quoted(load, name, value):
+    """People paste what they should have named."""
+    (problem,) = _problems(load, **{name: value})
+    assert problem.startswith(f"{name}: expected ")
+    assert problem.endswith(", got (hidden)")
+
+
 def test_all_that_is_wrong_is_told_at_once(load):
     """Nobody mends settings one start at a time."""
     problems = _problems(

@@ -95,3 +95,23 @@ def test_it_ticks_while_it_waits():
     wakeup.sleep(1.5)
     assert len(ticks) >= 3
     assert max(later - earlier for earlier, later in itertools.pairwise(ticks)) < 1.4
+
+
+def test_work_in_another_thread_is_waited_for():
+    """Its result, or its error."""
+    assert Wakeup().wait_for(lambda: threading.current_thread().name, name="elsewhere") == "elsewhere"
+    with pytest.raises(ZeroDivisionError):
+        Wakeup().wait_for(lambda: 1 / 0, name="elsewhere")
+
+
+def test_a_stop_does_not_wait_for_the_work():
+    """Whoever does it may hang."""
+    wakeup, end = Wakeup(), threading.Event()
+
+    def hang():
+        wakeup.request_stop("enough")
+        end.wait(10)
+
+    with pytest.raises(StopRequested, match="enough"):
+        wakeup.wait_for(hang, name="hanging")
+    end.set()
