@@ -28,6 +28,8 @@ from daemon.environment import (
     seconds,
 )
 
+#: What production may be called, in any case.
+PRODUCTION = frozenset({"prod", "production"})
 BUCKET = re.compile(r"gs://(?P<name>[a-z0-9][a-z0-9._-]{1,220}[a-z0-9])")
 
 
@@ -85,10 +87,11 @@ class ChartSettings(Environment):
     @classmethod
     def _check_base_url(cls, value: str) -> str:
         try:
-            host_is_there = bool(urlsplit(value).hostname) and urlsplit(value).port != 0
+            url = urlsplit(value)
+            is_good = bool(url.hostname) and url.port != 0 and "@" not in url.netloc
         except ValueError as error:  # a port or an IPv6 address that is none
             raise refused() from error
-        if not host_is_there:
+        if not is_good:
             raise refused()
         return value
 
@@ -96,8 +99,8 @@ class ChartSettings(Environment):
     @classmethod
     def _check_mode(cls, value: ChartsApiMode, info: ValidationInfo) -> ChartsApiMode:
         """Recording in production would put real answers where tests look for made ones."""
-        is_prod = "prod" in (str(info.data.get(name, "")).lower() for name in ("env", "tda_env"))
-        if value is ChartsApiMode.RECORD and is_prod:
+        names = {str(info.data.get(name, "")).strip().lower() for name in ("env", "tda_env")}
+        if value is ChartsApiMode.RECORD and not names.isdisjoint(PRODUCTION):
             raise refused()
         return value
 

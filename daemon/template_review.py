@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from worker_chart_export.charts.chart_img.accounts import Demand, why_not_on_plan
+from worker_chart_export.charts.chart_img.accounts import PLANS, Demand, why_not_on_plan
 from worker_chart_export.errors import ValidationFailed, shown
 from worker_chart_export.identifiers import TEMPLATE_ID, is_template_id
 from worker_chart_export.templates import parse_template
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 FITS = "fits"
 NOT_KNOWN = "not known: its settings name no plan"
+SIZE_NOT_KNOWN = f"{NOT_KNOWN}, and not every plan allows its picture size"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +44,7 @@ class Review:
     def fits_no_account(self) -> bool:
         """There are accounts, and none of them can make it."""
         words = self.accounts.values()
-        return bool(words) and not any(word in (FITS, NOT_KNOWN) for word in words)
+        return bool(words) and not any(word in (FITS, NOT_KNOWN, SIZE_NOT_KNOWN) for word in words)
 
     @property
     def is_good(self) -> bool:
@@ -106,4 +107,8 @@ def _odd_ids(template_id: str, document: Mapping[str, Any]) -> list[str]:
 def _verdict(account: Account, demand: Demand) -> str:
     if account.plan is None and account.max_parameters is None:
         return NOT_KNOWN
-    return why_not_on_plan(account, demand) or FITS
+    if (why := why_not_on_plan(account, demand)) is not None:
+        return why
+    _, width, height = PLANS["BASIC"]
+    fits_every_plan = demand.width <= width and demand.height <= height
+    return FITS if account.plan is not None or fits_every_plan else SIZE_NOT_KNOWN

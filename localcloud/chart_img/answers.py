@@ -23,6 +23,15 @@ def _message(status: int, text: str) -> Response:
 _INVALID_FIELD = [{"value": "1X", "msg": "Invalid value", "param": "interval", "location": "body"}]
 _WHOLE = png(800, 600, "whole")
 
+#: The same, with what the API never does: they quote the key they were sent.
+QUOTING = {"quoted_key": 422, "quoted_key_unauthorized": 401}
+
+
+def quoting(name: str, key: str) -> Response:
+    """The answer of that name to a request with this key."""
+    return _json(QUOTING[name], [{"msg": f"No chart for {key}", "param": key, "location": "header"}])
+
+
 #: Scripted answers by name, for `Fault.answer`. The texts are those of the API's documentation.
 ANSWERS: dict[str, Response] = {
     "bad_request": _message(400, "Invalid JSON"),
@@ -45,6 +54,7 @@ ANSWERS: dict[str, Response] = {
     "timeout": _message(504, "External Request Timeout"),
     "gateway_timeout": _message(504, "Endpoint request timed out"),
     "html": Response(body=b"<!doctype html><title>Welcome</title>", content_type="text/html"),
+    "jpeg": Response(body=b"\xff\xd8\xff\xe0" + bytes(1000) + b"\xff\xd9", content_type="image/jpeg"),
     "truncated": Response(body=_WHOLE[: len(_WHOLE) // 2], content_type=_PNG),
     "wrong_size": Response(body=png(640, 480, "wrong size"), content_type=_PNG),
     "too_large": Response(body=_WHOLE + b"\x00" * _TOO_LARGE_BYTES, content_type=_PNG),

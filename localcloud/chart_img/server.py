@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from localcloud.calls import Calls
-from localcloud.chart_img.answers import ANSWERS
+from localcloud.chart_img.answers import ANSWERS, QUOTING, quoting
 from localcloud.chart_img.picture import png
 from localcloud.http_server import HttpService, Request, Response, json_response
 
@@ -96,11 +96,13 @@ class ChartImgService(HttpService):
     def check_fault(self, fault: Fault) -> None:
         """Also refuses answers that are not scripted."""
         super().check_fault(fault)
-        if fault.answer and fault.answer not in ANSWERS:
-            raise ValueError(f"no answer {fault.answer!r}, only {', '.join(sorted(ANSWERS))}")
+        if fault.answer and fault.answer not in (known := ANSWERS.keys() | QUOTING.keys()):
+            raise ValueError(f"no answer {fault.answer!r}, only {', '.join(sorted(known))}")
 
     def scripted(self, fault: Fault, request: Request) -> Response | None:
         """The answer that the fault names."""
+        if fault.answer in QUOTING:
+            return quoting(fault.answer, _key(request))
         return ANSWERS[fault.answer] if fault.answer else super().scripted(fault, request)
 
     def respond(self, request: Request) -> Response:

@@ -15,7 +15,7 @@ SAMPLE = sample_templates()[2]
 ACCOUNTS = json.dumps(
     [
         {"id": "free", "apiKey": SECRET_KEY, "plan": "BASIC"},
-        {"id": "tiny", "apiKey": SECRET_KEY, "maxParameters": 1},
+        {"id": "tiny", "apiKey": f"another-{SECRET_KEY}", "maxParameters": 1},
     ]
 )
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import traceback
 
 import pytest
@@ -11,6 +13,7 @@ from daemon.settings import Settings, SettingsError, effective_settings, load_se
 
 KEY = "s3cret-key-123"
 ACCOUNTS = json.dumps([{"id": "acc-1", "apiKey": KEY}, {"id": "acc-2", "apiKey": "other"}])
+ONE = {"id": "a", "apiKey": KEY}
 GOOD = {
     "GOOGLE_CLOUD_PROJECT": "demo-project",
     "PUBSUB_SUBSCRIPTION": "charts-sub",
@@ -79,25 +82,21 @@ class TestGood:
             _ = load(CHARTS_API_MODE="local").accounts
 
 
+NO_ACCOUNTS = [KEY, f'{{"id": "a", "apiKey": "{KEY}"}}', "[]", "null", "[" * 100_000]
 BAD_ACCOUNTS = [
-    KEY,
-    f'{{"id": "a", "apiKey": "{KEY}"}}',
-    "[]",
-    "null",
     f'[{{"apiKey": "{KEY}"}}]',
     '[{"id": "a"}]',
     f'[{{"id": "a", "apiKey": ["{KEY}"]}}]',
     f'[{{"id": "a", "apiKey": "{KEY}é"}}]',
     f'[{{"id": "a", "apiKey": "{KEY}"}}, "x"]',
     f'[{{"id": "a", "apiKey": "{KEY}"}}, {{"id": "a", "apiKey": "other"}}]',
-    "[" * 100_000,
     *[_account(id=value) for value in ("", 7, "a/b", ".", "..", "__a__", "a\n", "x" * 129)],
     *[_account(apiKey=value) for value in ("", f"{KEY}\n", f"{KEY} {KEY}", None)],
     *[_account(dailyLimit=value) for value in (0, -1, 1.5, "44", None, True)],
-    *[_account(ratePerSecond=value) for value in (0, -1, "fast", 1001, None)],
-    *[_account(burst=value) for value in (0, -1, 1.5, "3", None)],
+    *[_account(ratePerSecond=value) for value in (0, -1, "fast", "2", True, 1001, None)],
+    *[_account(burst=value) for value in (0, -1, 1.5, "3", True, None)],
     *[_account(plan=value) for value in ("FREE", "basic", 3)],
-    *[_account(maxParameters=value) for value in (0, -1, 2.5)],
+    *[_account(maxParameters=value) for value in (0, -1, 2.5, "3", True)],
     _account(dailylimit=3),
 ]
 
@@ -105,23 +104,79 @@ BAD_ACCOUNTS = [
 class TestBad:
     """What is refused, and how it is told: the variable and what was expected, never what was there."""
 
-    @pytest.mark.parametrize("accounts", BAD_ACCOUNTS, ids=range(len(BAD_ACCOUNTS)))
+    @pytest.mark.parametrize("accounts", NO_ACCOUNTS, ids=range(len(NO_ACCOUNTS)))
     @pytest.mark.parametrize("mode", ["real", "local"])
-    def test_wrong_accounts_are_not_quoted(self, load, accounts, mode):
-        """They are checked whatever the mode."""
+    def test_what_is_no_list_of_accounts_is_not_quoted(self, load, accounts, mode):
+        """It is checked whatever the mode."""
         (problem,) = _problems(load, CHARTS_API_MODE=mode, CHART_IMG_ACCOUNTS_JSON=accounts)
         assert problem.startswith("CHART_IMG_ACCOUNTS_JSON: expected a JSON array of")
         assert problem.endswith(", got (hidden)")
         assert KEY not in problem
 
-    @pytest.mark.parametrize("accounts", [*BAD_ACCOUNTS, "\udcff"], ids=range(len(BAD_ACCOUNTS) + 1))
+    @pytest.mark.parametrize("accounts", BAD_ACCOUNTS, ids=range(len(BAD_ACCOUNTS)))
+    @pytest.mark.parametrize("mode", ["real", "local"])
+    def test_a_wrong_account_is_told_by_its_place_and_not_quoted(self, load, accounts, mode):
+        """And by its field, if that is one of ours."""
+        (problem,) = _problems(load, CHARTS_API_MODE=mode, CHART_IMG_ACCOUNTS_JSON=accounts)
+        assert re.match(r"CHART_IMG_ACCOUNTS_JSON: \[[01]\](\.[a-zA-Z]+)?: expected ", problem)
+        assert KEY not in problem
+
+    @pytest.mark.parametrize(
+        ("accounts", "words"),
+        [
+            (
+                [ONE, ONE | {"id": "b", "apiKey": "k2", "plan": "GOLD"}],
+                "[1].plan: expected one of BASIC, PRO,",
+            ),
+            ([ONE, {"id": "b"}], "[1].apiKey: expected a text of printable ASCII"),
+            ([ONE, {"id": 7, "apiKey": "k2", "burst": 0}], "[1].id: expected 1-128 characters without"),
+            ([ONE | {"burst": "3"}], "[0].burst: expected a whole number from 1 to 10000"),
+            ([ONE | {"ratePerSecond": True}], "[0].ratePerSecond: expected a number above 0, at most 1000"),
+            ([ONE, 5], "[1]: expected an object of id, apiKey, dailyLimit"),
+            ([{KEY: "a"} | ONE], "[0]: expected an object of id, apiKey, dailyLimit"),
+            ([ONE, ONE | {"apiKey": "k2"}], "[1].id: expected an id that no other account has"),
+            ([ONE, ONE | {"id": "b"}], "[1].apiKey: expected a key that no other account has"),
+            ([ONE, {"id": f"x{KEY}", "apiKey": "k2"}], "[1].id: expected an id that holds no key"),
+            ([{"id": "k", "apiKey": "k"}], "[0].id: expected an id that holds no key"),
+        ],
+    )
+    def test_the_words_name_the_account_the_field_and_what_was_expected(self, load, accounts, words):
+        """So that one of many is found."""
+        (problem,) = _problems(load, CHART_IMG_ACCOUNTS_JSON=json.dumps(accounts))
+        assert problem.startswith(f"CHART_IMG_ACCOUNTS_JSON: {words}")
+        assert KEY not in problem
+
+    def test_all_that_is_wrong_is_told_at_once(self, load):
+        """In one line, for it is one variable."""
+        accounts = [ONE | {"burst": 0, "plan": "GOLD"}, ONE | {"dailyLimit": 0}]
+        (problem,) = _problems(load, CHART_IMG_ACCOUNTS_JSON=json.dumps(accounts))
+        assert [part.split(":")[0] for part in problem.split("; ")] == [
+            *("CHART_IMG_ACCOUNTS_JSON", "[0].plan", "[1].dailyLimit")
+        ]
+
+    def test_a_short_key_may_stand_in_an_id_by_chance(self, load):
+        """As `k` does in `backup`."""
+        accounts = json.dumps([{"id": "backup", "apiKey": "k"}])
+        assert load(CHART_IMG_ACCOUNTS_JSON=accounts).accounts[0].id == "backup"
+
+    @pytest.mark.parametrize(
+        "accounts", [*NO_ACCOUNTS, *BAD_ACCOUNTS, "\udcff"], ids=range(len(NO_ACCOUNTS + BAD_ACCOUNTS) + 1)
+    )
     def test_a_file_of_wrong_accounts_is_named_not_quoted(self, load, tmp_path, accounts):
         """By its own variable, once."""
         file = tmp_path / "accounts.json"
         file.write_text(accounts, errors="surrogateescape")
         (problem,) = _problems(load, CHART_IMG_ACCOUNTS_FILE=str(file))
-        assert problem.startswith("CHART_IMG_ACCOUNTS_FILE: expected a readable file holding")
+        assert re.match(r"CHART_IMG_ACCOUNTS_FILE: (\[|expected a readable file holding)", problem)
         assert KEY not in problem
+
+    def test_a_pipe_is_not_waited_for(self, load, tmp_path):
+        """Nor is a device read to its end, which it does not have."""
+        pipe = tmp_path / "pipe"
+        os.mkfifo(pipe)
+        for file in (pipe, "/dev/zero"):
+            (problem,) = _problems(load, CHART_IMG_ACCOUNTS_FILE=str(file))
+            assert problem.startswith("CHART_IMG_ACCOUNTS_FILE: expected a readable file")
 
     def test_the_error_s_trace_holds_no_key(self, load):
         """Not even the cause."""
@@ -130,6 +185,15 @@ class TestBad:
         assert caught.value.__cause__ is None
         assert caught.value.__suppress_context__
         assert KEY not in "".join(traceback.format_exception(caught.value))
+
+
+@pytest.mark.parametrize("name", ["ENV", "TDA_ENV"])
+@pytest.mark.parametrize("value", ["production", "Production", " prod ", "PROD\n"])
+def test_record_is_refused_whatever_production_is_called(load, tmp_path, name, value):
+    """Recording there would put real answers where tests look for made ones."""
+    given = {"CHARTS_FIXTURES_DIR": str(tmp_path), "CHART_IMG_ACCOUNTS_JSON": ACCOUNTS, name: value}
+    (problem,) = _problems(load, CHARTS_API_MODE="record", **given)
+    assert problem.startswith("CHARTS_API_MODE: expected real, local, mock or (but not where ENV or")
 
 
 def test_shown_settings_hide_the_accounts(load, tmp_path):

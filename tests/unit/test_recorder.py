@@ -10,10 +10,15 @@ import pytest
 from localcloud import Fault
 from tests.unit.chart_img.material import KEY, account, provider_on
 from tests.unit.doubles import ScriptedProvider, chart_request, png_bytes
-from worker_chart_export.charts.chart_img import provider as provider_module
+from worker_chart_export.charts.chart_img import order as order_module
 from worker_chart_export.charts.fixtures import FixtureProvider
 from worker_chart_export.charts.recorder import RecordingProvider
-from worker_chart_export.errors import ChartApiFailed, ChartApiLimitExceeded, ChartTooLarge
+from worker_chart_export.errors import (
+    ChartApiFailed,
+    ChartApiLimitExceeded,
+    ChartApiMockMissing,
+    ChartTooLarge,
+)
 
 STEM = "NYSE_IBM__1d__ctpl_a"
 
@@ -21,7 +26,7 @@ STEM = "NYSE_IBM__1d__ctpl_a"
 @pytest.fixture
 def record(cloud, documents, tmp_path, monkeypatch):
     """A recorder of the stand-in's answers."""
-    monkeypatch.setattr(provider_module, "_delay_seconds", lambda _failed, _answer: 0.0)
+    monkeypatch.setattr(order_module, "_delay_seconds", lambda _failed, _answer: 0.0)
     with provider_on(cloud.chart_img.url, documents, account()) as real:
         yield RecordingProvider(folder=tmp_path, fixtures=FixtureProvider(tmp_path), real=real)
 
@@ -109,10 +114,22 @@ def test_a_picture_too_large_is_no_fixture(record, cloud, tmp_path):
     assert _names(tmp_path) == []
 
 
+def test_a_folder_that_can_t_be_written_is_found_before_anything_is_paid_for(tmp_path):
+    """The chart would be paid for again and again."""
+    folder, real = tmp_path / "gone", ScriptedProvider()
+    provider = RecordingProvider(folder=folder, fixtures=FixtureProvider(folder), real=real)
+    with pytest.raises(ChartApiMockMissing, match=r"None can be recorded there: No such file") as caught:
+        provider.chart(chart_request())
+    assert caught.value.details == {"fixture": f"{STEM}.png"}
+    assert real.asked == []
+
+
 def test_a_fixture_that_can_t_be_saved_is_no_reason_to_lose_the_chart(tmp_path, log_lines):
-    """It was paid for. Nothing unfinished is left behind."""
-    folder = tmp_path / "gone"
-    provider = RecordingProvider(folder=folder, fixtures=FixtureProvider(folder), real=ScriptedProvider())
+    """It was paid for: the folder has gone meanwhile."""
+    folder = tmp_path / "going"
+    folder.mkdir()
+    real = ScriptedProvider({"ctpl_a": lambda _request: folder.rmdir() or png_bytes()})
+    provider = RecordingProvider(folder=folder, fixtures=FixtureProvider(folder), real=real)
     assert provider.chart(chart_request()).png == png_bytes()
     (line,) = log_lines()
     assert (line["event"], line["severity"]) == ("fixture_not_saved", "ERROR")
@@ -133,9 +150,12 @@ def test_no_symbol_leaves_the_folder(record, tmp_path):
 
 
 def test_no_key_is_recorded(record, cloud, tmp_path):
-    """In no file."""
-    cloud.chart_img.faults.add(Fault(answer="invalid_symbol", times=1))
+    """In no file and no file's name, though the server quotes it."""
+    cloud.chart_img.faults.add(Fault(answer="quoted_key", times=1))
     with pytest.raises(ChartApiFailed):
         record.chart(chart_request())
     record.chart(chart_request(symbol="NYSE:GE"))
-    assert [path.name for path in tmp_path.iterdir() if KEY.encode() in path.read_bytes()] == []
+    error, picture = sorted(tmp_path.iterdir(), key=lambda path: path.suffix)
+    assert json.loads(error.read_bytes())["message"] == "(key): No chart for (key)"
+    assert KEY.upper().replace("-", "_") not in error.name
+    assert [path.name for path in (error, picture) if KEY.encode() in path.read_bytes()] == []

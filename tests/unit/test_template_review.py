@@ -8,7 +8,7 @@ import pytest
 from pydantic import SecretStr
 
 from daemon.demo.stage import sample_templates
-from daemon.template_review import FITS, NOT_KNOWN, review, review_file
+from daemon.template_review import FITS, NOT_KNOWN, SIZE_NOT_KNOWN, review, review_file
 from worker_chart_export.charts.chart_img.accounts import Account
 
 SAMPLE = sample_templates()[0]
@@ -50,6 +50,16 @@ def test_a_picture_too_large_for_the_plan_is_told():
     large = {**SAMPLE, "request": {"width": 1920, "height": 1080}}
     found = review(SAMPLE["id"], large, [account("basic", plan="BASIC"), account("pro", plan="PRO")])
     assert found.accounts == {"basic": "1920x1080 pixels, its plan allows 800x600", "pro": FITS}
+
+
+def test_without_a_plan_a_large_picture_is_not_known_to_fit():
+    """`maxParameters` says nothing of sizes; what every plan allows does fit."""
+    accounts = [account("unsaid", max_parameters=5)]
+    for size, word in (((800, 600), FITS), ((801, 600), SIZE_NOT_KNOWN), ((800, 601), SIZE_NOT_KNOWN)):
+        request = {"width": size[0], "height": size[1]}
+        found = review(SAMPLE["id"], {**SAMPLE, "request": request}, accounts)
+        assert (found.accounts, found.is_good) == ({"unsaid": word}, True)
+    assert "picture size" in SIZE_NOT_KNOWN
 
 
 def test_a_template_that_fits_no_account_is_not_good():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from worker_chart_export import metrics
 from worker_chart_export.charts.base import ChartImage
 from worker_chart_export.errors import ChartApiLimitExceeded, RequestError
 from worker_chart_export.logs import Event, log
@@ -44,6 +45,7 @@ class FallbackProvider:
             raise ChartApiLimitExceeded(
                 limit.message, **limit.details, fallbackCode=error.code, fallbackMessage=error.message
             ) from error
+        metrics.CHART_FALLBACKS.inc()
         log.warning(
             Event.CHART_FALLBACK,
             f"Made {request.template_id} with {image.provider}: {limit.message}",

@@ -49,8 +49,8 @@ class RecordingProvider:
         """
         try:
             return self._fixtures.chart(request)
-        except ChartApiMockMissing:
-            pass
+        except ChartApiMockMissing as missing:
+            self._check_folder(missing)
         try:
             image = self._real.chart(request)
         except ChartApiFailed as error:
@@ -58,6 +58,15 @@ class RecordingProvider:
             raise
         self._save(f"{fixture_stem(request)}.png", image.png)
         return image
+
+    def _check_folder(self, missing: ChartApiMockMissing) -> None:
+        """Nothing is paid for that could not be kept."""
+        try:
+            tempfile.TemporaryFile(dir=self._folder).close()
+        except OSError as error:
+            raise ChartApiMockMissing(
+                f"{missing.message} None can be recorded there: {error.strerror}.", **missing.details
+            ) from error
 
     def _save_error(self, request: ChartRequest, error: ChartApiFailed) -> None:
         """Only what the API answered: a broken connection or picture says nothing about the request."""

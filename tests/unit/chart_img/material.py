@@ -43,7 +43,7 @@ def provider_on(
     provider = ChartImgProvider(
         api=ChartApi(base_url=url, connections=64),
         accounts=account_states(accounts or [account()], clock),
-        quota=QuotaLedger(documents),
+        quota=QuotaLedger(documents, clock),
         clock=clock,
         max_png_bytes=max_png_bytes,
     )

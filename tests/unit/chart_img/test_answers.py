@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from localcloud.chart_img.answers import ANSWERS
 from tests.unit.doubles import png_bytes
-from worker_chart_export.charts.chart_img.answers import Meaning, said, understand
+from worker_chart_export.charts.chart_img.answers import Answer, Meaning, said, understand
 from worker_chart_export.errors import ChartTooLarge
 
 MEANINGS = {
@@ -33,6 +33,7 @@ MEANINGS = {
     "timeout": Meaning.TROUBLE,
     "gateway_timeout": Meaning.TROUBLE,
     "html": Meaning.TROUBLE,
+    "jpeg": Meaning.TROUBLE,
     "truncated": Meaning.TROUBLE,
     "wrong_size": Meaning.TROUBLE,
     "empty": Meaning.TROUBLE,
@@ -62,13 +63,26 @@ def test_each_scripted_answer_has_its_meaning(name):
         (302, b"", Meaning.REFUSED),
         (204, b"", Meaning.REFUSED),
         (413, {"message": "Payload Too Large"}, Meaning.REFUSED),
-        (403, b"<html>403</html>", Meaning.BAD_KEY),
+        (403, b"\n<html>403</html>", Meaning.TROUBLE),
+        (403, b"", Meaning.BAD_KEY),
+        (403, {"message": "Missing Authentication Token"}, Meaning.BAD_KEY),
         (401, b"", Meaning.BAD_KEY),
+        (401, b"<html>401</html>", Meaning.BAD_KEY),
         (429, b"", Meaning.TOO_FAST),
         (429, {"error": "Rate limit exceeded"}, Meaning.TOO_FAST),
+        (429, {"error": "Request rate limit exceeded"}, Meaning.TOO_FAST),
+        (429, {"error": "Rate-limit exceeded"}, Meaning.TOO_FAST),
+        (429, {"error": "Limit exceeded: 1 request per second"}, Meaning.TOO_FAST),
+        (429, {"error": "Per-second limit exceeded"}, Meaning.TOO_FAST),
         (429, {"error": "Limit Exceeded"}, Meaning.EXHAUSTED),
         (429, {"errors": [{"msg": "Daily Limit Exceeded"}]}, Meaning.EXHAUSTED),
         (403, {"message": "Limit Exceeded"}, Meaning.EXHAUSTED),
+        (403, {"message": " limit exceeded. "}, Meaning.EXHAUSTED),
+        (403, {"message": "Parameter limit exceeded (3)"}, Meaning.BAD_KEY),
+        (400, b"<html>Header size limit exceeded</html>", Meaning.REFUSED),
+        (413, {"message": "Request body size limit exceeded"}, Meaning.REFUSED),
+        (422, {"message": "Studies limit exceeded"}, Meaning.REFUSED),
+        (422, [{"msg": "Limit exceeded", "param": "studies"}], Meaning.REFUSED),
         (500, {"message": "Limit Exceeded"}, Meaning.TROUBLE),
         (200, {"message": "ok"}, Meaning.TROUBLE),
         (500, png_bytes(), Meaning.TROUBLE),
@@ -97,13 +111,41 @@ def test_a_whole_picture_that_readers_refuse_is_an_error_of_its_own():
 
 
 @pytest.mark.parametrize(
-    ("header", "seconds"),
-    [("3", 3.0), ("0", 0.0), ("1.5", 1.5), (None, None), ("", None), ("-1", None), ("inf", None)]
-    + [("nan", None), ("Wed, 21 Oct 2026 07:28:00 GMT", None)],
+    ("body", "is_whole"),
+    [
+        (png_bytes(640, 480), True),
+        (png_bytes()[:-5], False),
+        (b"\x89PNG\r\n\x1a\n", False),
+        (b"\x89PN", False),
+        (b"", False),
+        (b"\xff\xd8\xff\xe0 a picture \xff\xd9", True),
+        (b"<!doctype html>", True),
+        (b'{"message": "Welcome"}', True),
+    ],
 )
-def test_retry_after_is_read_in_seconds(header, seconds):
-    """Another form of it is left alone."""
-    assert _understand(429, {"message": "x"}, retry_after=header).retry_after_seconds == seconds
+def test_a_whole_answer_that_is_no_chart_is_told_from_a_broken_one(body, is_whole):
+    """The next one would be the same, where a broken one may be followed by a whole one."""
+    assert _understand(200, body).is_whole is is_whole
+
+
+def test_no_other_status_is_a_whole_answer():
+    """However complete its body is: those have their own meanings."""
+    assert not _understand(500, b"<html>500</html>").is_whole
+
+
+@pytest.mark.parametrize(
+    ("answer", "keeps"),
+    [
+        (Answer(meaning=Meaning.TOO_FAST, status=429), True),
+        (Answer.missing(0, "ConnectError", was_sent=False), True),
+        (Answer.missing(0, "ReadTimeout", was_sent=True), False),
+        (Answer(meaning=Meaning.TROUBLE, status=500), False),
+        (Answer(meaning=Meaning.CHART, status=200), False),
+    ],
+)
+def test_a_count_is_kept_where_nothing_can_have_been_paid(answer, keeps):
+    """The next call is counted already."""
+    assert answer.keeps_count is keeps
 
 
 @pytest.mark.parametrize("name", sorted(MEANINGS))
@@ -147,6 +189,9 @@ class TestWords:
             ([], "no message", ()),
             ({"message": "a\n b"}, "a b", ()),
             ({"message": None, "error": "b"}, "b", ()),
+            ({"message": "Invalid Request", "errors": []}, "Invalid Request", ()),
+            ({"error": {"message": "inner"}}, "inner", ()),
+            ({"error": {"errors": [{"msg": "a", "param": "b"}]}}, "b: a", ("b",)),
         ],
     )
     def test_known_shapes(self, body, words, params):
@@ -182,6 +227,13 @@ class TestWords:
         for text in (body, body.removeprefix(b"{")):
             words, _ = said(text, lambda words: words.replace("s3cret-key", "(key)"))
             assert "s3" not in words
+
+    @pytest.mark.parametrize("before", range(9980, 10_001))
+    def test_a_body_that_is_no_json_is_blotted_before_it_is_cut(self, before):
+        """Nor is a part of a key left where the text of a page ends."""
+        body = b"<html>" + b" " * (before - 6) + b"s3cret-key</html>"
+        words, _ = said(body, lambda words: words.replace("s3cret-key", "(key)"))
+        assert "s3" not in words
 
     def test_parameters_are_blotted_too(self):
         """Whatever a server puts there."""

@@ -10,7 +10,7 @@ import pytest
 from localcloud import Fault
 from tests.unit.chart_img.material import KEY, account, used
 from tests.unit.doubles import budget_of, chart_request
-from worker_chart_export.charts.chart_img import provider as provider_module
+from worker_chart_export.charts.chart_img import order as order_module
 from worker_chart_export.charts.chart_img.answers import Answer, Meaning
 from worker_chart_export.errors import ChartApiFailed, Interrupted, StepTimedOut
 
@@ -62,8 +62,7 @@ class TestTrouble:
 
     @pytest.mark.parametrize(
         "answer",
-        ["server_error", "bad_gateway", "unavailable", "timeout", "gateway_timeout"]
-        + ["html", "truncated", "wrong_size", "empty"],
+        ["server_error", "bad_gateway", "unavailable", "timeout", "gateway_timeout", "truncated", "empty"],
     )
     def test_it_is_tried_six_times_each_of_them_counted(self, provider, cloud, documents, answer):
         """Then it is that request's failure."""
@@ -72,7 +71,25 @@ class TestTrouble:
             provider.chart(chart_request())
         assert (_calls(cloud), used(documents)) == (6, 6)
 
-    @pytest.mark.parametrize("answer", ["server_error", "bad_gateway", "truncated", "wrong_size", "html"])
+    @pytest.mark.parametrize("answer", ["wrong_size", "html", "jpeg"])
+    def test_a_whole_answer_that_is_no_chart_is_bought_twice_at_most(
+        self, provider, cloud, documents, answer
+    ):
+        """The first may be a slip."""
+        _answer(cloud, answer)
+        with pytest.raises(ChartApiFailed, match=r"^Chart-IMG answered 200"):
+            provider.chart(chart_request())
+        assert (_calls(cloud), used(documents)) == (2, 2)
+
+    @pytest.mark.parametrize("answer", ["wrong_size", "html", "jpeg"])
+    def test_a_slip_is_forgiven(self, provider, cloud, answer):
+        """Among other trouble too."""
+        _answer(cloud, answer, times=1)
+        _answer(cloud, "truncated", times=3)
+        assert provider.chart(chart_request()).provider == "chart-img"
+        assert _calls(cloud) == 5
+
+    @pytest.mark.parametrize("answer", ["server_error", "bad_gateway", "truncated"])
     def test_trouble_that_passes_is_forgotten(self, provider, cloud, answer):
         """The sixth attempt counts as the first."""
         _answer(cloud, answer, times=5)
@@ -85,11 +102,15 @@ class TestTrouble:
             provider.chart(chart_request())
         assert (_calls(cloud), used(documents)) == (6, 6)
 
-    def test_nobody_listening_is_trouble(self, provider, cloud):
-        """Not an outage of ours: the request fails."""
+    def test_nobody_listening_is_trouble_that_is_counted_once(self, provider, cloud, documents):
+        """Not an outage of ours: the request fails. Nothing was sent, so nothing can have been paid."""
         cloud.chart_img.stop()
         with pytest.raises(ChartApiFailed, match=r"ConnectError"):
             provider.chart(chart_request())
+        assert used(documents) == 1
+        cloud.chart_img.start()
+        provider.chart(chart_request())
+        assert used(documents) == 2
 
     def test_six_attempts_are_all_there_are_over_all_accounts(self, make, cloud):
         """An account that is passed over costs none of them."""
@@ -122,17 +143,32 @@ class TestTime:
     def test_asking_too_often_for_ever_ends_with_the_step_s_time(self, provider, cloud, documents):
         """As a timeout of the step, for one counted call."""
         _answer(cloud, "too_many_requests")
-        with pytest.raises(StepTimedOut):
+        with pytest.raises(StepTimedOut) as caught:
             provider.chart(chart_request(budget=budget_of(0.3)))
         assert used(documents) == 1
+        assert caught.value.details == {
+            "lastStatus": 429,
+            "lastMessage": "Too Many Requests",
+            "accountId": "acc-1",
+        }
 
     def test_trouble_for_longer_than_the_step_ends_with_it(self, provider, cloud):
         """Six attempts would take longer."""
         _answer(cloud, "server_error")
         started = time.monotonic()
-        with pytest.raises(StepTimedOut):
+        with pytest.raises(
+            StepTimedOut, match=r"last answer of Chart-IMG: 500 Something Went Wrong$"
+        ) as caught:
             provider.chart(chart_request(budget=budget_of(0.4)))
         assert time.monotonic() - started < AT_MOST_SECONDS
+        assert caught.value.details["lastStatus"] == 500
+
+    def test_a_step_that_nothing_went_wrong_in_says_nothing_of_it(self, provider, cloud):
+        """There was no answer yet."""
+        cloud.chart_img.faults.add(Fault(delay_seconds=20))
+        with pytest.raises(StepTimedOut) as caught:
+            provider.chart(chart_request(budget=budget_of(0.3)))
+        assert caught.value.details == {}
 
     def test_a_silent_server_is_left_at_the_deadline(self, provider, cloud):
         """The read timeout is never longer than the step."""
@@ -161,8 +197,8 @@ class TestTime:
     )
     def test_a_stop_wakes_who_waits(self, provider, cloud, monkeypatch, where):
         """At once, and nothing more is called."""
-        monkeypatch.setattr(provider_module, "_delay_seconds", lambda _failed, _answer: 60.0)
-        monkeypatch.setattr(provider_module, "_too_fast_seconds", lambda _answer: 60.0)
+        monkeypatch.setattr(order_module, "_delay_seconds", lambda _failed, _answer: 60.0)
+        monkeypatch.setattr(order_module, "_too_fast_seconds", lambda _answer: 60.0)
         cloud.chart_img.faults.add(Fault(**where))
         budget, stopped = budget_of(100), []
 
@@ -187,7 +223,7 @@ class TestPauses:
     def test_they_are_between_half_a_second_and_eight_and_grow(self, failed):
         """Drawn evenly, so that many workers do not come back at the same time."""
         trouble = Answer(meaning=Meaning.TROUBLE, status=500)
-        pauses = [provider_module._delay_seconds(failed, trouble) for _ in range(200)]
+        pauses = [order_module._delay_seconds(failed, trouble) for _ in range(200)]
         assert min(pauses) >= 0.5
         assert max(pauses) <= min(8.0, 2.0 ** (failed - 1))
         assert len(set(pauses)) > 100
@@ -195,12 +231,12 @@ class TestPauses:
     def test_after_being_too_fast_about_a_second(self):
         """Whatever the number of attempts."""
         answer = Answer(meaning=Meaning.TOO_FAST, status=429)
-        pauses = [provider_module._too_fast_seconds(answer) for _ in range(200)]
+        pauses = [order_module._too_fast_seconds(answer) for _ in range(200)]
         assert 0.8 <= min(pauses) <= max(pauses) <= 1.5
 
     def test_what_the_server_asks_for_is_waited_at_least(self):
         """`Retry-After`, in seconds."""
         trouble = Answer(meaning=Meaning.TROUBLE, status=503, retry_after_seconds=20.0)
-        assert provider_module._delay_seconds(1, trouble) == 20.0
+        assert order_module._delay_seconds(1, trouble) == 20.0
         too_fast = Answer(meaning=Meaning.TOO_FAST, status=429, retry_after_seconds=3.0)
-        assert provider_module._too_fast_seconds(too_fast) == 3.0
+        assert order_module._too_fast_seconds(too_fast) == 3.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import logging
 import threading
@@ -19,6 +20,7 @@ from worker_chart_export.charts.chart_img.accounts import Account, account_state
 from worker_chart_export.charts.chart_img.http_call import ChartApi, NoAnswer
 from worker_chart_export.clock import SystemClock
 from worker_chart_export.errors import ChartApiFailed, RequestError
+from worker_chart_export.logs import configure
 
 
 @contextlib.contextmanager
@@ -67,6 +69,20 @@ def test_a_key_quoted_by_the_server_is_hidden(documents, status, log_lines):
         provider.chart(chart_request(budget=budget_of(0.5)))
     told = [*_told(caught.value), json.dumps(caught.value.as_step_error().to_dict()), repr(log_lines())]
     assert [text for text in told if KEY in text] == []
+    # Without this the server's words might just be nowhere.
+    assert [text for text in told if "(key)" in text]
+
+
+@pytest.mark.usefixtures("log_lines")
+@pytest.mark.parametrize("level", ["DEBUG", "INFO"])
+def test_no_library_prints_the_headers_that_quote_it(documents, level):
+    """Not even for whoever asks for all there is."""
+    stream = io.StringIO()
+    configure(level=level, log_format="json", stream=stream)
+    with _echo_server(404) as url, provider_on(url, documents) as provider, pytest.raises(ChartApiFailed):
+        provider.chart(chart_request())
+    assert "chart_api_call_finished" in stream.getvalue()
+    assert KEY not in stream.getvalue()
 
 
 @pytest.mark.parametrize("before", range(283, 300, 3))
@@ -92,11 +108,13 @@ def test_logging_an_account_does_not_show_it(log_lines):
 
 
 def test_a_trace_through_a_call_does_not_show_it(cloud, log_lines):
-    """With its chain of causes."""
+    """With its chain of causes: the HTTP client quotes what it refuses to send."""
     cloud.chart_img.faults.add(Fault(reset=True))
     api = ChartApi(base_url=cloud.chart_img.url, connections=1)
     with contextlib.closing(api), pytest.raises(NoAnswer) as caught:
         api.post(account(), chart_request())
+    assert caught.value.__cause__ is None
+    assert caught.value.__suppress_context__
     logging.getLogger("elsewhere").error("failed", exc_info=caught.value)
     assert [text for text in [*_told(caught.value), repr(log_lines())] if KEY in text] == []
 

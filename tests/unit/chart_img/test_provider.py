@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import timedelta
 from functools import partial
 
@@ -29,6 +30,11 @@ def _answer(cloud, name, **fields):
 
 def _calls(cloud):
     return cloud.chart_img.calls_per_key.as_dict()
+
+
+def _of_call(line):
+    names = ("event", "httpStatus", "outcome", "accountId", "apiMessage", "callNumber")
+    return tuple(line.get(name) for name in names)
 
 
 def _made_by(image):
@@ -68,13 +74,26 @@ class TestCall:
         with pytest.raises(ChartApiFailed):
             provider.chart(chart_request())
         provider.chart(chart_request())
-        told = [
-            (line["event"], line["httpStatus"], line["outcome"], line["accountId"]) for line in log_lines()
+        assert [_of_call(line) for line in log_lines()] == [
+            ("chart_api_call_finished", 404, "refused", "acc-1", "Not Found", 1),
+            ("chart_api_call_finished", 200, "ok", "acc-1", None, 1),
         ]
-        assert told == [
-            ("chart_api_call_finished", 404, "refused", "acc-1"),
-            ("chart_api_call_finished", 200, "ok", "acc-1"),
+
+    @pytest.mark.usefixtures("_no_pauses")
+    def test_the_calls_of_a_chart_are_numbered(self, make, cloud, log_lines):
+        """Over all accounts; the API's words are there, or what happened on the wire."""
+        _answer(cloud, "server_error", times=1)
+        cloud.chart_img.faults.add(Fault(reset=True, times=1))
+        _answer(cloud, "forbidden", times=1)
+        make(FIRST, SECOND).chart(chart_request())
+        lines = [line for line in log_lines() if line["event"] == "chart_api_call_finished"]
+        assert [_of_call(line)[1:] for line in lines] == [
+            (500, "trouble", "first", "Something Went Wrong", 1),
+            (0, "no_answer", "first", lines[1]["apiMessage"], 2),
+            (403, "bad_key", "first", "Forbidden", 3),
+            (200, "ok", "second", None, 4),
         ]
+        assert lines[1]["apiMessage"].startswith("RemoteProtocolError")
 
     @pytest.mark.parametrize("budget", ["over", "stopped"])
     def test_nothing_is_counted_or_called_after_the_time(self, provider, cloud, documents, budget):
@@ -95,12 +114,24 @@ class TestCall:
             provider.chart(chart_request(budget=ended))
         assert (cloud.chart_img.calls["advanced-chart"], used(documents)) == (1, 1)
 
-    def test_a_body_too_large_is_given_up(self, provider, cloud):
+    def test_a_body_too_large_is_given_up(self, provider, cloud, log_lines):
         """Unread beyond the bound, and not paid for six times."""
         _answer(cloud, "too_large")
         with pytest.raises(ChartTooLarge):
             provider.chart(chart_request())
         assert _calls(cloud) == {KEY: 1}
+        (line,) = log_lines()
+        assert (line["httpStatus"], line["outcome"]) == (200, "too_large")
+
+    def test_a_body_too_large_proves_the_key(self, provider, cloud):
+        """Whoever waited for the first answer waits no more."""
+        _answer(cloud, "too_large", times=1)
+        with pytest.raises(ChartTooLarge):
+            provider.chart(chart_request())
+        cloud.chart_img.faults.add(Fault(delay_seconds=1))
+        started = time.monotonic()
+        at_once([partial(provider.chart, chart_request()) for _ in range(4)])
+        assert time.monotonic() - started < 1.8
 
     def test_a_picture_larger_than_readers_take_is_given_up(self, make, cloud):
         """The next one would be no smaller."""
@@ -172,11 +203,18 @@ class TestOrder:
         assert _made_by(provider.chart(chart_request())) == "first"
 
     @pytest.mark.parametrize("answer", ["over_resolution", "over_parameters"])
-    def test_a_plan_too_small_passes_this_chart_on_alone(self, make, cloud, answer):
-        """Another chart is asked of the same account."""
-        _answer(cloud, answer, match="key-one", times=1)
+    def test_a_plan_too_small_passes_on_all_charts_that_ask_for_as_much(self, make, cloud, documents, answer):
+        """It is asked once; a smaller chart is asked of the same account."""
+        _answer(cloud, answer, match="key-one NYSE:LARGE")
         provider = make(FIRST, SECOND)
-        assert [_made_by(provider.chart(chart_request())) for _ in range(2)] == ["second", "first"]
+        large = {"symbol": "NYSE:LARGE", "studies": [{"name": "Volume"}] * 4}
+        larger = large | {"width": 1920, "height": 1080}
+        charts = [large, large, larger, {}, large]
+        assert [_made_by(provider.chart(chart_request(**asked))) for asked in charts] == [
+            *("second", "second", "second", "first", "second")
+        ]
+        assert _calls(cloud) == {"key-one": 2, "key-two": 4}
+        assert used(documents, "first") == 2
 
     def test_a_plan_that_is_known_to_be_too_small_costs_no_call(self, make, cloud, documents):
         """Studies and drawings are counted, and pixels."""

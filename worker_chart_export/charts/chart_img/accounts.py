@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import re
 import threading
+import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
 from worker_chart_export.charts.base import DEFAULT_HEIGHT, DEFAULT_WIDTH
+from worker_chart_export.charts.chart_img.key_blot import blotted
 from worker_chart_export.charts.chart_img.rate_limit import RateLimit
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-    from datetime import datetime
 
     from pydantic import SecretStr
 
@@ -64,7 +66,7 @@ class Account:
 
     def without_key(self, words: str) -> str:
         """`words` with the key blotted out: servers and libraries quote what they refuse."""
-        return words.replace(self.api_key.get_secret_value(), "(key)")
+        return blotted(words, self.api_key.get_secret_value())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +86,12 @@ class Demand:
             height=int(payload.get("height", DEFAULT_HEIGHT)),
         )
 
+    def asks_at_least(self, other: Self) -> bool:
+        """Whether it is as large as the other in every respect."""
+        return (
+            self.parameters >= other.parameters and self.width >= other.width and self.height >= other.height
+        )
+
 
 def why_not_on_plan(account: Account, demand: Demand) -> str | None:
     """Why the account's plan does not allow the chart, or None when it does or is not known. Pure."""
@@ -98,37 +106,47 @@ def why_not_on_plan(account: Account, demand: Demand) -> str | None:
 
 @dataclass(slots=True, eq=False)
 class AccountState:
-    """What this process knows of an account. Shared by all threads.
+    """What this process knows of an account. Shared by all threads; its times are of the monotonic clock.
 
     Attributes:
         account: The account.
         rate: Its rate limit in this process.
         disabled: Why it is not used any more, or None.
-        exhausted_window: The window in which it is used up, or None.
     """
 
     account: Account
     rate: RateLimit
     disabled: str | None = None
-    exhausted_window: datetime | None = None
     _changed: threading.Condition = field(default_factory=threading.Condition, repr=False)
     _has_answered: bool = False
     _is_tried: bool = False
+    _used_up_until: float = -math.inf
+    _told_until: float = -math.inf
+    _refused: tuple[tuple[Demand, str], ...] = ()
 
-    def why_unusable(self, window: datetime) -> str | None:
-        """Why it gives no chart in this window, or None."""
+    def why_unusable(self, now: float) -> str | None:
+        """Why it gives no chart now, or None."""
         if self.disabled is not None:
             return self.disabled
-        if self.exhausted_window is not None and self.exhausted_window >= window:
-            return USED_UP
-        return None
+        return USED_UP if now < self._used_up_until else None
 
-    def exhaust(self, window: datetime) -> bool:
-        """It is used up in this window; whether that is news. A window of before changes nothing."""
+    def why_refused(self, demand: Demand) -> str | None:
+        """Its words to a chart that asked for no more than this one, if its plan was too small for that."""
+        return next((words for other, words in self._refused if demand.asks_at_least(other)), None)
+
+    def refuse(self, demand: Demand, words: str) -> None:
+        """Its plan is too small for such charts."""
         with self._changed:
-            is_news = self.exhausted_window is None or self.exhausted_window < window
+            kept = [pair for pair in self._refused if not pair[0].asks_at_least(demand)]
+            self._refused = (*kept, (demand, words))
+
+    def exhaust(self, *, now: float, until: float, day_ends: float) -> bool:
+        """It is used up until then; whether that is news today. An earlier time changes nothing."""
+        with self._changed:
+            self._used_up_until = max(self._used_up_until, until)
+            is_news = self._told_until <= now < day_ends
             if is_news:
-                self.exhausted_window = window
+                self._told_until = day_ends
             return is_news
 
     def disable(self, why: str) -> bool:
@@ -139,15 +157,17 @@ class AccountState:
             return is_news
 
     @contextmanager
-    def turn(self, budget: StepBudget) -> Iterator[None]:
+    def turn(self, budget: StepBudget, *, patience_seconds: float = math.inf) -> Iterator[bool]:
         """The right to call. Until the first answer one call at a time: a dead key costs one call, not many.
+
+        Gives False when somebody else's first call took longer than the patience.
 
         Raises:
             WorkerError: What the step was stopped with, or its time is over.
         """
-        is_first = self._await_turn(budget)
+        is_first = self._await_turn(budget, patience_seconds)
         try:
-            yield
+            yield is_first or self._has_answered
         finally:
             if is_first:
                 with self._changed:
@@ -160,11 +180,15 @@ class AccountState:
             self._has_answered = True
             self._changed.notify_all()
 
-    def _await_turn(self, budget: StepBudget) -> bool:
+    def _await_turn(self, budget: StepBudget, patience_seconds: float) -> bool:
+        """Whether this is the first call."""
+        until = time.monotonic() + patience_seconds
         with self._changed:
             while self._is_tried and not self._has_answered:
                 budget.check()
-                self._changed.wait(min(LOOK_SECONDS, budget.remaining_seconds()))
+                if (left := until - time.monotonic()) <= 0:
+                    return False
+                self._changed.wait(min(LOOK_SECONDS, left, budget.remaining_seconds()))
             if self._has_answered:
                 return False
             self._is_tried = True

@@ -6,9 +6,9 @@ import json
 import re
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
-from worker_chart_export.charts.png import SIGNATURE, check_png
+from worker_chart_export.charts.png import IEND, SIGNATURE, check_png
 from worker_chart_export.errors import ChartApiFailed
 
 if TYPE_CHECKING:
@@ -16,10 +16,13 @@ if TYPE_CHECKING:
 
 OK, UNAUTHORIZED, FORBIDDEN, RATE_LIMITED = 200, 401, 403, 429
 REQUEST_TIMEOUT, SERVER_ERRORS = 408, 500
-#: The daily quota; "Rate limit exceeded" is the other kind of 429.
-LIMIT_EXCEEDED = re.compile(r"(?<!rate )limit exceeded")
+#: The daily quota. At 429 other words may stand around it, elsewhere any limit may be meant.
+LIMIT_EXCEEDED = "limit exceeded"
+#: The other kind of 429.
+OF_A_RATE = re.compile(r"\brate\b|\bper[ -]?(second|minute|hour)\b")
 MOST_ERRORS_SHOWN = 10
-MOST_BYTES_READ = 10_000
+#: Less than is read of a body: a key that the reading cut in two is not among them.
+MOST_TEXT_CHARS = 10_000
 MOST_WORDS_CHARS, MOST_PARAM_CHARS = 300, 100
 
 
@@ -51,6 +54,8 @@ class Answer:
         words: The API's own words, or what is wrong with the picture.
         params: The fields that a 422 names.
         retry_after_seconds: What the server asked for, if it did.
+        is_whole: It is in order, but no chart as asked for: the next one will hardly be.
+        was_sent: Whether the server may have got the request.
     """
 
     meaning: Meaning
@@ -58,6 +63,19 @@ class Answer:
     words: str = ""
     params: tuple[str, ...] = ()
     retry_after_seconds: float | None = None
+    is_whole: bool = False
+    was_sent: bool = True
+
+    @classmethod
+    def missing(cls, status: int, why: str, *, was_sent: bool) -> Self:
+        """None came, or none that can be read."""
+        is_whole = status == OK
+        return cls(meaning=Meaning.TROUBLE, status=status, words=why, was_sent=was_sent, is_whole=is_whole)
+
+    @property
+    def keeps_count(self) -> bool:
+        """Whether the account can't have paid for it: the next call is counted already."""
+        return self.meaning is Meaning.TOO_FAST or not self.was_sent
 
     @property
     def proves_key(self) -> bool:
@@ -72,7 +90,7 @@ def understand(
     width: int,
     height: int,
     max_bytes: int,
-    retry_after: str | None = None,
+    retry_after_seconds: float | None = None,
     blot: Callable[[str], str] = str,
 ) -> Answer:
     """What the answer to a chart of this size means; the server's words go through `blot`.
@@ -84,29 +102,38 @@ def understand(
         try:
             check_png(body, width=width, height=height, max_bytes=max_bytes)
         except ChartApiFailed as error:
-            return Answer(meaning=Meaning.TROUBLE, status=status, words=error.message)
+            is_whole = body.endswith(IEND)
+            return Answer(meaning=Meaning.TROUBLE, status=status, words=error.message, is_whole=is_whole)
         return Answer(meaning=Meaning.CHART, status=status)
     words, params = said(body, blot)
     return Answer(
-        meaning=_meaning(status, words.lower()),
+        meaning=_meaning(status, words.lower(), is_page=body.lstrip().startswith(b"<")),
         status=status,
         words=words,
         params=params,
-        retry_after_seconds=_seconds(retry_after),
+        retry_after_seconds=retry_after_seconds,
+        is_whole=status == OK and not SIGNATURE.startswith(body),
     )
 
 
-def _meaning(status: int, words: str) -> Meaning:
-    if LIMIT_EXCEEDED.search(words) and status < SERVER_ERRORS:
+def _meaning(status: int, words: str, *, is_page: bool) -> Meaning:
+    if _says_used_up(status, words):
         return Meaning.EXHAUSTED
     if status == RATE_LIMITED:
         return Meaning.TOO_FAST
     if status == FORBIDDEN and "exceed max usage" in words:
         return Meaning.OVER_PLAN
-    if status in (UNAUTHORIZED, FORBIDDEN):
+    if status == UNAUTHORIZED or (status == FORBIDDEN and not is_page):
         return Meaning.BAD_KEY
-    is_trouble = status in (OK, REQUEST_TIMEOUT) or status >= SERVER_ERRORS
+    # A page with 403 is from something between: the API itself answers in JSON.
+    is_trouble = status in (OK, REQUEST_TIMEOUT, FORBIDDEN) or status >= SERVER_ERRORS
     return Meaning.TROUBLE if is_trouble else Meaning.REFUSED
+
+
+def _says_used_up(status: int, words: str) -> bool:
+    if status == RATE_LIMITED:
+        return LIMIT_EXCEEDED in words and OF_A_RATE.search(words) is None
+    return status < SERVER_ERRORS and words.strip(" .!") == LIMIT_EXCEEDED
 
 
 def said(body: bytes, blot: Callable[[str], str] = str) -> tuple[str, tuple[str, ...]]:
@@ -117,7 +144,7 @@ def said(body: bytes, blot: Callable[[str], str] = str) -> tuple[str, tuple[str,
     try:
         found = _phrases(json.loads(body))
     except (ValueError, RecursionError):
-        found = [("", body[:MOST_BYTES_READ].decode("utf-8", errors="replace"))]
+        found = [("", blot(body.decode("utf-8", errors="replace"))[:MOST_TEXT_CHARS])]
     phrases = "; ".join(f"{param}: {text}" if param else text for param, text in found)
     params = tuple(dict.fromkeys(blot(param)[:MOST_PARAM_CHARS] for param, _ in found if param))
     return " ".join(blot(phrases).split())[:MOST_WORDS_CHARS] or "no message", params
@@ -128,16 +155,9 @@ def _phrases(value: Any) -> list[tuple[str, str]]:
         return [phrase for item in value[:MOST_ERRORS_SHOWN] for phrase in _phrases(item)]
     if not isinstance(value, dict):
         return [("", str(value))]
-    if isinstance(value.get("errors"), list):
+    if value.get("errors") and isinstance(value["errors"], list):
         return _phrases(value["errors"])
-    text = next((str(value[key]) for key in ("message", "msg", "error") if value.get(key)), "")
-    return [(str(value.get("param") or ""), text)] if text else []
-
-
-def _seconds(retry_after: str | None) -> float | None:
-    """`Retry-After` in seconds; its other form, a date, is not used by APIs of this kind."""
-    try:
-        seconds = float(retry_after or "")
-    except ValueError:
-        return None
-    return seconds if 0 <= seconds < float("inf") else None
+    text = next((value[key] for key in ("message", "msg", "error") if value.get(key)), "")
+    if isinstance(text, dict):
+        return _phrases(text)
+    return [(str(value.get("param") or ""), str(text))] if text else []

@@ -6,16 +6,23 @@ Protocol: https://doc.chart-img.com, `POST /v2/tradingview/advanced-chart`.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
 import httpx
 
+from worker_chart_export.budget import StepBudget
+from worker_chart_export.charts.chart_img.call_time import CallTimes
+from worker_chart_export.charts.chart_img.retry_after import seconds_asked
+from worker_chart_export.clock import SystemClock
 from worker_chart_export.errors import ChartTooLarge, WorkerError
 from worker_chart_export.stoppable_httpx import make_stoppable
 from worker_chart_export.stoppable_sockets import stoppable_by
 
 if TYPE_CHECKING:
-    from worker_chart_export.budget import StepBudget
+    from contextlib import AbstractContextManager
+
     from worker_chart_export.charts.base import ChartRequest
     from worker_chart_export.charts.chart_img.accounts import Account
 
@@ -23,21 +30,40 @@ PATH = "/v2/tradingview/advanced-chart"
 CONNECT_TIMEOUT_SECONDS = 5.0
 #: Above the 29 s after which the provider's gateway answers 504 itself.
 READ_TIMEOUT_SECONDS = 40.0
+#: A whole call. No chart takes so long; bytes that drip in may.
+CALL_TIMEOUT_SECONDS = 60.0
+LEAST_TIMEOUT_SECONDS = 0.1
 #: A body beyond this is no chart; reading stops there.
 MAX_BODY_BYTES = 8 * 1024 * 1024
+#: So much of an error is read; no more is of interest.
+MAX_ERROR_BYTES = 64 * 1024
+OK = 200
+#: What fails before a connection stands: nothing of the request was sent.
+NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError)
 
 
 class NoAnswer(WorkerError):
-    """The call ended without an answer: no connection, a timeout, a reset."""
+    """The call ended without an answer that can be read: no connection, a timeout, a reset.
+
+    Args:
+        words: Why, without the key.
+        sent: Whether the server may have got the request.
+        status: The answer's status, when that much came.
+    """
+
+    def __init__(self, words: str, *, sent: bool = True, status: int = 0) -> None:
+        super().__init__(words)
+        self.sent = sent
+        self.status = status
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Response:
-    """What came back."""
+    """What came back; of an error as much as `MAX_ERROR_BYTES`."""
 
     status: int
     body: bytes
-    retry_after: str | None
+    retry_after_seconds: float | None
 
 
 class ChartApi:
@@ -55,10 +81,12 @@ class ChartApi:
             limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
         )
         make_stoppable(self._http)
+        self._times = CallTimes()
 
     def close(self) -> None:
         """Close the connections."""
         self._http.close()
+        self._times.close()
 
     def post(self, account: Account, request: ChartRequest) -> Response:
         """Call once.
@@ -69,36 +97,53 @@ class ChartApi:
             WorkerError: The step was stopped, or its time is over.
         """
         budget = request.budget
-        read_seconds = max(0.1, min(READ_TIMEOUT_SECONDS, budget.remaining_seconds()))
+        seconds = max(LEAST_TIMEOUT_SECONDS, min(CALL_TIMEOUT_SECONDS, budget.remaining_seconds()))
+        call = StepBudget(seconds=seconds, clock=SystemClock())
+        too_long = NoAnswer(f"No whole answer within {seconds:.0f} s.")
         try:
             with (
-                stoppable_by(budget),
-                self._http.stream(
-                    "POST",
-                    PATH,
-                    json=dict(request.payload),
-                    headers={"x-api-key": account.api_key.get_secret_value()},
-                    timeout=httpx.Timeout(read_seconds, connect=min(CONNECT_TIMEOUT_SECONDS, read_seconds)),
-                ) as response,
+                budget.while_running(call.stop),
+                self._times.at_most(seconds, partial(call.stop, too_long)),
+                stoppable_by(call),
+                self._stream(account, request, seconds) as response,
             ):
-                body = _read_body(response, budget)
-                return Response(
-                    status=response.status_code, body=body, retry_after=response.headers.get("retry-after")
-                )
+                return _read(response, budget, call)
         except httpx.RequestError as error:
             budget.check()
+            call.check_stopped()
             words = f"{type(error).__name__}: {account.without_key(str(error))}"
             # `from None`: a refusal to send the key quotes it, and a traceback would show that.
-            raise NoAnswer(words) from None
+            raise NoAnswer(words, sent=not isinstance(error, NOT_SENT)) from None
+
+    def _stream(
+        self, account: Account, request: ChartRequest, seconds: float
+    ) -> AbstractContextManager[httpx.Response]:
+        """The answer, once its head is there."""
+        read_seconds = min(READ_TIMEOUT_SECONDS, seconds)
+        return self._http.stream(
+            "POST",
+            PATH,
+            json=dict(request.payload),
+            # Not compressed: a picture is already, and what is small may stand for what fills the memory.
+            headers={"x-api-key": account.api_key.get_secret_value(), "accept-encoding": "identity"},
+            timeout=httpx.Timeout(read_seconds, connect=min(CONNECT_TIMEOUT_SECONDS, read_seconds)),
+        )
 
 
-def _read_body(response: httpx.Response, budget: StepBudget) -> bytes:
-    """The whole body, within the step's time (a read timeout alone does not end a slow drip) and the size."""
+def _read(response: httpx.Response, budget: StepBudget, call: StepBudget) -> Response:
+    """The answer with its body, within the time of the step and of the call."""
+    status, headers = response.status_code, response.headers
+    if headers.get("content-encoding", "identity").lower() not in ("", "identity"):
+        raise NoAnswer("The answer is compressed, though that was not asked for.", status=status)
     body = bytearray()
-    for chunk in response.iter_bytes():
+    for chunk in response.iter_raw():
         body += chunk
         budget.check()
+        call.check_stopped()
         if len(body) > MAX_BODY_BYTES:
             raise ChartTooLarge(f"Chart-IMG answered with more than {MAX_BODY_BYTES} bytes.")
-    budget.check_stopped()  # a body of no announced length just ends when its connection is shut down
-    return bytes(body)
+        if status != OK and len(body) >= MAX_ERROR_BYTES:
+            break
+    call.check_stopped()  # a body of no announced length just ends when its connection is shut down
+    asked = seconds_asked(headers.get("retry-after"), date=headers.get("date"), now=datetime.now(UTC))
+    return Response(status=status, body=bytes(body), retry_after_seconds=asked)

@@ -11,11 +11,13 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from worker_chart_export.charts.chart_img.usage import take
+from worker_chart_export import metrics
+from worker_chart_export.charts.chart_img.usage import DAY, seconds_of_day_left, take
 from worker_chart_export.clock import SystemClock
 from worker_chart_export.conditional_commit import Unacceptable, send
 from worker_chart_export.documents import document_of, read_document
 from worker_chart_export.errors import BackendRefused, StepTimedOut, WorkerError
+from worker_chart_export.logs import Event, log
 from worker_chart_export.retry import full_jitter_seconds
 from worker_chart_export.turns import TurnRequest, Turns
 
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 
     from worker_chart_export.budget import StepBudget
     from worker_chart_export.charts.chart_img.accounts import Account
+    from worker_chart_export.charts.chart_img.usage import Taken
+    from worker_chart_export.clock import Clock
 
 USAGE = "chart_img_accounts_usage"
 LEAST_PAUSE_SECONDS = 0.02
@@ -38,10 +42,13 @@ class Counted:
     Attributes:
         granted: It may be made.
         window: The window it counts in, or that is used up.
+        day_ends: When the day it was counted on is over by the server's time, on the monotonic clock. Rather
+            too early than too late, by the time that the read took.
     """
 
     granted: bool
     window: datetime
+    day_ends: float
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -66,10 +73,12 @@ class QuotaLedger:
 
     Args:
         client: A Firestore client.
+        clock: Its monotonic clock tells when the server's day ends.
     """
 
-    def __init__(self, client: Any) -> None:
+    def __init__(self, client: Any, clock: Clock | None = None) -> None:
         self._client = client
+        self._clock = clock or SystemClock()
         self._lock = threading.Lock()
         self._counters: dict[str, _Counter] = {}
 
@@ -85,17 +94,19 @@ class QuotaLedger:
         with self._lock:
             counter = self._counters.get(account.account_id)
             if counter is None:
-                counter = self._counters[account.account_id] = _Counter(self._client, account)
+                counter = self._counters[account.account_id] = _Counter(self._client, account, self._clock)
         return counter.count(budget)
 
 
 class _Counter:
     """One account's."""
 
-    def __init__(self, client: Any, account: Account) -> None:
+    def __init__(self, client: Any, account: Account, clock: Clock) -> None:
         self._client = client
         self._account = account
+        self._clock = clock
         self._failures = 0
+        self._strange_window_is_told = False
         self._turns: Turns[_Call] = Turns(
             subject=f"the usage of account {account.account_id}",
             choose=list,
@@ -126,18 +137,39 @@ class _Counter:
     def _count_all(self, calls: Sequence[_Call]) -> None:
         if not calls:
             return
+        asked_at = self._clock.monotonic()
         snapshot = read_document(self._client, USAGE, self._account.account_id)
         document = document_of(snapshot)
-        taken = take(
-            document,
-            wanted=len(calls),
-            daily_limit=self._account.daily_limit,
-            now=getattr(snapshot, "read_time", None) or SystemClock().now(),
-        )
+        now = getattr(snapshot, "read_time", None) or self._clock.now()
+        taken = take(document, wanted=len(calls), daily_limit=self._account.daily_limit, now=now)
         if taken.fields is not None:
             self._commit(snapshot, document, dict(taken.fields))
+        self._show(taken, asked_at + (taken.window - now + DAY).total_seconds())
+        self._look_at(taken.window, now)
+        day_ends = asked_at + seconds_of_day_left(now)
         for place, call in enumerate(calls):
-            call.settled = Counted(granted=place < taken.granted, window=taken.window)
+            granted = place < taken.granted
+            call.settled = Counted(granted=granted, window=taken.window, day_ends=day_ends)
+
+    def _show(self, taken: Taken, window_ends: float) -> None:
+        metrics.show_quota(
+            self._account.account_id,
+            used=taken.used,
+            limit=taken.limit,
+            is_over=lambda: self._clock.monotonic() >= window_ends,
+        )
+
+    def _look_at(self, window: datetime, now: datetime) -> None:
+        """A window more than a day ahead comes from a broken clock or hand, and may stand for years."""
+        if window - now > DAY and not self._strange_window_is_told:
+            self._strange_window_is_told = True
+            path = f"{USAGE}/{self._account.account_id}"
+            log.error(
+                Event.QUOTA_WINDOW_AHEAD,
+                f"The usage document {path} counts for {window:%Y-%m-%d}, which is yet to come; correct it",
+                accountId=self._account.account_id,
+                document=path,
+            )
 
     def _commit(self, snapshot: Any, document: Any, fields: dict[str, Any]) -> None:
         """Raises LostRace or OutcomeUnknown, after which it is read and tried again, or BackendRefused."""

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+DAY = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,11 +24,15 @@ class Taken:
 
     Attributes:
         granted: Calls that may be made; fewer than asked for when the limit is near.
+        used: Calls counted in the window, these included.
+        limit: Calls it allows.
         window: The window they count in.
         fields: What the document must say for it to be true; None when it need not change.
     """
 
     granted: int
+    used: int
+    limit: int
     window: datetime
     fields: Mapping[str, Any] | None
 
@@ -33,6 +40,11 @@ class Taken:
 def window_of(now: datetime) -> datetime:
     """The UTC midnight before `now`."""
     return now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+
+
+def seconds_of_day_left(now: datetime) -> float:
+    """Seconds until the next UTC midnight."""
+    return (window_of(now) + DAY - now).total_seconds()
 
 
 def take(document: Mapping[str, Any] | None, *, wanted: int, daily_limit: int, now: datetime) -> Taken:
@@ -49,13 +61,15 @@ def take(document: Mapping[str, Any] | None, *, wanted: int, daily_limit: int, n
     known = stored or today  # one that can't be read counts as today's, so that nothing is spent twice
     used = _used(document) if known >= today else 0
     window = max(known, today)
-    granted = max(0, min(wanted, _limit(document, daily_limit) - used))
+    limit = _limit(document, daily_limit)
+    granted = max(0, min(wanted, limit - used))
+    taken = partial(Taken, granted=granted, used=used + granted, limit=limit, window=window)
     start = {"windowStart": window.strftime("%Y-%m-%dT%H:%M:%SZ")}
     if granted:
-        return Taken(granted=granted, window=window, fields={**start, "usageToday": used + granted})
+        return taken(fields={**start, "usageToday": used + granted})
     # A window is written where none can be read, else the account would be used up for ever.
     is_lost = document is not None and stored is None
-    return Taken(granted=0, window=window, fields=start if is_lost else None)
+    return taken(fields=start if is_lost else None)
 
 
 def _window(document: Mapping[str, Any] | None) -> datetime | None:
