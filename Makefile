@@ -4,14 +4,15 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 RUN_READY := $(VENV)/.run-ready
 DEV_READY := $(VENV)/.dev-ready
-SOURCES := worker_chart_export daemon localcloud tests
+SOURCES := worker_chart_export daemon localcloud tests benchmarks
 
 # Most tests wait for processes, leases and deadlines: more workers than cores shorten the run.
 WORKERS ?= 4
 MINUTES ?= 10
+ROUNDS ?= 3
 SEED ?=
 
-.PHONY: help demo test chaos systemd check lint types imports format lock charts clean
+.PHONY: help demo test chaos bench systemd check lint types imports format lock charts clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 16
@@ -24,6 +25,10 @@ test: $(DEV_READY) ## All tests: unit, contract (both clouds), integration, proc
 
 chaos: $(DEV_READY) ## Kills, freezes, outages and a storm, told in figures; MINUTES=10 SEED=n
 	$(BIN)/python -m tests.chaos --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
+
+bench: $(DEV_READY) ## The worker beside the floor; writes docs/benchmarks.md; ROUNDS=3
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check matplotlib
+	$(BIN)/python -m benchmarks --rounds $(ROUNDS)
 
 systemd: $(DEV_READY) ## The units in a booted systemd (root, package systemd-container)
 	$(BIN)/python -m pytest -rs tests/systemd

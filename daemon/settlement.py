@@ -88,13 +88,15 @@ def _quarantined(quarantine: Quarantine, message: Message, rejection: Reject) ->
             rejection=rejection,
         )
     except InvalidArgument as error:
+        metrics.count_call("pubsub", "answered")
         return _logged_whole(message, rejection, f"the quarantine topic can't take it: {error.message}")
     except (GoogleAPICallError, RetryError) as error:
         refused = isinstance(error, ClientError)
-        metrics.BACKEND_FAILURES.labels("pubsub", "refused" if refused else "unavailable").inc()
+        metrics.count_call("pubsub", "refused" if refused else "unavailable")
         event = Event.BACKEND_REFUSED if refused else Event.BACKEND_UNAVAILABLE
         log.error(event, f"The quarantine topic takes no message: {plain_words(error)}", backend="pubsub")
         return Defer(delay_seconds=full_jitter_seconds(least=10, most=60), reason="quarantine_unavailable")
+    metrics.count_call("pubsub", "answered")
     return Ack(reason=rejection.reason)
 
 

@@ -33,6 +33,7 @@ RESULTS: dict[type[WorkerError], str] = {
     Unacceptable: "unacceptable",
     BackendRefused: "refused",
 }
+_LANDED = metrics.COMMITS.labels("landed")
 
 
 def send(batch: Any) -> list[Any]:
@@ -49,14 +50,15 @@ def send(batch: Any) -> list[Any]:
     except WorkerError as error:
         metrics.COMMITS.labels(RESULTS[type(error)]).inc()
         raise
-    metrics.COMMITS.labels("landed").inc()
+    _LANDED.inc()
     return results
 
 
 def _sent(batch: Any) -> list[Any]:
     try:
-        return list(batch.commit(retry=None, timeout=COMMIT_TIMEOUT_SECONDS))
+        results = list(batch.commit(retry=None, timeout=COMMIT_TIMEOUT_SECONDS))
     except google_errors.InvalidArgument as error:
+        metrics.count_call("firestore", "answered")
         raise Unacceptable(plain_words(error)) from error
     except (
         google_errors.FailedPrecondition,
@@ -64,12 +66,15 @@ def _sent(batch: Any) -> list[Any]:
         google_errors.Aborted,  # contention
         google_errors.AlreadyExists,
     ) as error:
+        metrics.count_call("firestore", "answered")
         raise LostRace("firestore", plain_words(error)) from error
     except TRANSIENT as error:
-        metrics.BACKEND_FAILURES.labels("firestore", "unavailable").inc()
+        metrics.count_call("firestore", "unavailable")
         raise OutcomeUnknown("firestore", plain_words(error)) from error
     except (TypeError, ValueError) as error:
         raise Unacceptable(plain_words(error)) from error
     except google_errors.GoogleAPICallError:
         with backend_errors("firestore"):
             raise
+    metrics.count_call("firestore", "answered")
+    return results

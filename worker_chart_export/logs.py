@@ -48,6 +48,7 @@ class Event(StrEnum):
     CHART_API_CALL_FINISHED = "chart_api_call_finished"
     CHART_API_LIMIT_EXCEEDED = "chart_api_limit_exceeded"
     CHART_API_KEY_REFUSED = "chart_api_key_refused"
+    QUOTA_WINDOW_AHEAD = "quota_window_ahead"
     CHART_FALLBACK = "chart_fallback"
     FIXTURE_SAVED = "fixture_saved"
     FIXTURE_NOT_SAVED = "fixture_not_saved"
@@ -214,8 +215,11 @@ def _console_fields(_logger: WrappedLogger, _method: str, fields: EventDict) -> 
 def _quieten_libraries(level: str) -> None:
     """Other libraries' debug and info lines are noise unless somebody asked for DEBUG."""
     floor = logging.DEBUG if level == "DEBUG" else logging.WARNING
-    for name in ("google", "grpc", "urllib3", "httpx", "httpcore", "PIL", "opentelemetry"):
+    for name in ("google", "grpc", "urllib3", "PIL", "opentelemetry"):
         logging.getLogger(name).setLevel(floor)
+    # These would print the headers of Chart-IMG's answers, and a server may quote a key there.
+    for name in ("httpx", "httpcore"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     # Google's clients cut their loggers off the root when they are imported; Python would then print.
     logging.getLogger("google").propagate = True
 

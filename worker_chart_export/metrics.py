@@ -8,6 +8,7 @@ One registry for the process: what several daemons in it count adds up, what the
 
 from __future__ import annotations
 
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from itertools import product
 from typing import TYPE_CHECKING
@@ -27,7 +28,7 @@ from prometheus_client.exposition import choose_encoder
 from worker_chart_export.errors import ErrorCode
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
 PREFIX = "chart_export"
 REGISTRY = CollectorRegistry()
@@ -65,6 +66,7 @@ CLAIM_RESULTS = (
 )
 FINALIZE_RESULTS = ("written", *REFUSALS, "not_running", "fenced", "lease_lost")
 BACKENDS = ("firestore", "storage", "pubsub")
+CALL_RESULTS = ("answered", "unavailable", "refused")
 PROVIDERS = ("chart-img", "local", "mock")
 #: What a call of Chart-IMG ended in.
 ANSWERS = (
@@ -124,6 +126,11 @@ COMMITS = _counter(
     "Firestore commits of claims, results, releases and quotas; one may hold many of them.",
     result=("landed", "lost_race", "unknown", "unacceptable", "refused"),
 )
+RACES_LOST = _counter(
+    "races_lost",
+    "Claims, results and releases whose commit came too late and was decided anew.",
+    intent=("claim", "finalize", "release"),
+)
 LEASES_LOST = _counter("leases_lost", "Steps whose work was ended because their lease was lost.")
 LEASES_RELEASED = _counter(
     "leases_released", "Steps that were given back, by why.", cause=("shutdown", "backend")
@@ -159,6 +166,7 @@ OLDEST_STEP_AGE = _gauge("oldest_step_age_seconds", "How long the oldest step un
 CHARTS = _counter(
     "charts", "Charts stored, by where they came from.", provider=PROVIDERS, result=("made", "reused")
 )
+CHARTS.labels("other", "reused")  # a provider of another version of this worker
 CHART_FAILURES = _counter(
     "chart_failures", "Requested charts that failed.", code=(code.value for code in ErrorCode)
 )
@@ -172,15 +180,21 @@ CHART_SECONDS = _seconds(
 CHART_IMG_CALLS = _counter(
     "chart_img_calls", "Calls of Chart-IMG by what they ended in.", account=(), answer=()
 )
-QUOTA_USED = _gauge("chart_img_quota_used", "Calls counted today on the account, as last seen.", account=())
+QUOTA_USED = _gauge(
+    "chart_img_quota_used",
+    "Calls counted on the account in the present window, as last seen; 0 once the window seen is over.",
+    account=(),
+)
 QUOTA_LIMIT = _gauge("chart_img_quota_limit", "Calls the account has a day, as last seen.", account=())
 
-BACKEND_FAILURES = _counter(
-    "backend_failures",
-    "Calls that failed because a backend was away or refused, after the client's own retries.",
+BACKEND_CALLS = _counter(
+    "backend_calls",
+    "Calls of backends, after the client's own retries; `answered` also with what concerns one step only.",
     backend=BACKENDS,
-    kind=("unavailable", "refused"),
+    result=CALL_RESULTS,
 )
+#: Each is looked for once, since a step makes many calls.
+_calls = cache(BACKEND_CALLS.labels)
 STREAMS_OPENED = _counter(
     "streams_opened", "Streams opened, by why it had to be.", reason=("start", "ended", "idle")
 )
@@ -209,6 +223,21 @@ def know_account(account_id: str, *, daily_limit: int) -> None:
         CHART_IMG_CALLS.labels(account_id, answer)
     QUOTA_USED.labels(account_id)
     QUOTA_LIMIT.labels(account_id).set(daily_limit)
+
+
+def show_quota(account_id: str, *, used: int, limit: int, is_over: Callable[[], bool]) -> None:
+    """Show how much of an account's quota is used, until `is_over` says that its window is."""
+    QUOTA_USED.labels(account_id).set_function(lambda: 0 if is_over() else used)
+    QUOTA_LIMIT.labels(account_id).set(limit)
+
+
+def count_call(backend: str, result: str) -> None:
+    """Count a call of one of `BACKENDS` by which of `CALL_RESULTS` it ended in.
+
+    It is `answered` when nothing is wrong with the backend or our rights: also when something is not there,
+    is not taken, or was written by somebody else meanwhile.
+    """
+    _calls(backend, result).inc()
 
 
 def exposition(accept: str) -> tuple[bytes, str]:

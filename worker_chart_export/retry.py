@@ -48,7 +48,7 @@ COMMIT_TIMEOUT_SECONDS = 10.0
 
 @contextmanager
 def backend_errors(backend: str) -> Iterator[None]:
-    """Turn a Google client's errors into ours.
+    """Turn a Google client's errors into ours, around one call, which is counted.
 
     Raises:
         BackendUnavailable: Away or overloaded; the same call may succeed later.
@@ -57,11 +57,12 @@ def backend_errors(backend: str) -> Iterator[None]:
     try:
         yield
     except TRANSIENT as error:
-        metrics.BACKEND_FAILURES.labels(backend, "unavailable").inc()
+        metrics.count_call(backend, "unavailable")
         raise BackendUnavailable(backend, plain_words(error)) from error
     except (google_errors.GoogleAPICallError, auth_errors.GoogleAuthError) as error:
-        metrics.BACKEND_FAILURES.labels(backend, "refused").inc()
+        metrics.count_call(backend, "refused")
         raise BackendRefused(backend, plain_words(error)) from error
+    metrics.count_call(backend, "answered")
 
 
 @contextmanager

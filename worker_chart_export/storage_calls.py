@@ -16,7 +16,7 @@ from google.cloud.storage.exceptions import DataCorruption, InvalidResponse
 from tenacity import Retrying, retry_if_exception_type, wait_random_exponential
 
 from worker_chart_export import metrics
-from worker_chart_export.errors import BackendUnavailable
+from worker_chart_export.errors import BackendUnavailable, OhlcvUnavailable
 from worker_chart_export.retry import TRANSIENT, plain_words
 from worker_chart_export.stoppable_sockets import stoppable_by
 
@@ -45,6 +45,9 @@ AWAY = (
     OSError,  # the network's own, and all errors of `requests`
 )
 REQUEST_TIMEOUT = 408
+NOT_FOUND = 404
+#: What was asked is wrong, or has changed; the bucket and our rights are well.
+OF_THIS_CALL = (400, 412, 416)
 #: What the statuses of a refusal mean to a person.
 REFUSALS = {
     400: "it takes no such name or content",
@@ -111,6 +114,7 @@ def _attempt(call: Callable[[Timeout], T], name: str, refusal: type[RequestError
             raise
         raise ours from error
     budget.check_stopped()  # the answer of a stopped call may be cut short
+    metrics.count_call("storage", "answered")
     return answer
 
 
@@ -126,12 +130,14 @@ def _translated(error: Exception, name: str, refusal: type[RequestError]) -> Wor
     """Tell an absent Cloud Storage (ask again) from one that refuses (this request fails); None = neither."""
     status = getattr(error, "code", None)
     if isinstance(error, AWAY) or status == REQUEST_TIMEOUT:
-        metrics.BACKEND_FAILURES.labels("storage", "unavailable").inc()
+        metrics.count_call("storage", "unavailable")
         return _Away(plain_words(error))
     known = (google_errors.GoogleAPICallError, InvalidResponse, auth_errors.GoogleAuthError)
-    if isinstance(error, google_errors.PreconditionFailed) or not isinstance(error, known):
+    if not isinstance(error, known):
         return None
-    metrics.BACKEND_FAILURES.labels("storage", "refused").inc()
+    metrics.count_call("storage", "answered" if _is_of_this_call(status, refusal) else "refused")
+    if isinstance(error, google_errors.PreconditionFailed):
+        return None
     why = REFUSALS.get(int(status or 0), type(error).__name__)
     return refusal(
         f"Cloud Storage refused {name}: {why} ({status}).",
@@ -139,3 +145,8 @@ def _translated(error: Exception, name: str, refusal: type[RequestError]) -> Wor
         httpStatus=status,
         storage=plain_words(error),
     )
+
+
+def _is_of_this_call(status: object, refusal: type[RequestError]) -> bool:
+    """Whether an answer concerns one call only: a file that a step names may be missing, our bucket not."""
+    return status in OF_THIS_CALL or (status == NOT_FOUND and refusal is OhlcvUnavailable)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import sys
 from contextlib import nullcontext
 from enum import StrEnum
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -20,7 +21,14 @@ from daemon.doctor.examinations import examine
 from daemon.doctor.findings import Finding, Report, Status
 from daemon.main import leave
 from daemon.settings import LogFormat, LogLevel
+from daemon.signals import forward_stop_signals
+from worker_chart_export.budget import StepBudget
+from worker_chart_export.clock import SystemClock
+from worker_chart_export.errors import Interrupted
 from worker_chart_export.logs import configure
+
+if TYPE_CHECKING:
+    from signal import Signals
 
 NAME = "doctor"
 EXAMPLES = (
@@ -36,6 +44,8 @@ MARKS = {
 #: What nobody can act upon stands back.
 ROW_STYLES = {Status.NOT_CHECKABLE: "dim"}
 MARK_WIDTH, CHECK_WIDTH = 7, 26
+#: What a shell makes of a process that a signal ended.
+SIGNAL_EXIT_CODE = 128
 
 
 class Output(StrEnum):
@@ -43,6 +53,14 @@ class Output(StrEnum):
 
     TEXT = "text"
     JSON = "json"
+
+
+class _Stopped(Interrupted):
+    """Somebody does not want to wait."""
+
+    def __init__(self, received: Signals) -> None:
+        super().__init__(f"stopped by {received.name}")
+        self.exit_code = SIGNAL_EXIT_CODE + received
 
 
 def command(
@@ -54,16 +72,23 @@ def command(
     """Check everything a daemon with these settings needs; each line that is not ok names its mend.
 
     Creates no cloud resources. A scratch document (chart_export_doctor) and a scratch object (charts/.doctor)
-    are written and deleted again. Exit code 0: a daemon could work here; 3: a check failed; 2: bad settings.
+    are written and deleted again, also after Ctrl-C. Exit code 0: a daemon could work here; 3: a check
+    failed; 2: bad settings.
     """
     configure(level=LogLevel.CRITICAL, log_format=LogFormat.CONSOLE, stream=sys.stderr)
     # The report says all that there is to say; what libraries log about the same errors would hide it.
     logging.disable(logging.CRITICAL)
+    run = StepBudget(seconds=math.inf, clock=SystemClock())
+    forward_stop_signals(lambda received: _stop(run, received))
     emulators = Emulators.of(os.environ)
     console = Console(highlight=False)
     is_watched = console.is_terminal and output is Output.TEXT
     with console.status("checking, 30 s at most ...") if is_watched else nullcontext():
-        report = examine(emulators, call=call)
+        report = examine(emulators, run, call=call)
+    try:
+        run.check_stopped()
+    except _Stopped as stopped:
+        _leave_early(report, stopped)
     if output is Output.JSON:
         typer.echo(as_json(report, emulators))
     else:
@@ -71,10 +96,24 @@ def command(
     leave(report.exit_code)  # a check that hangs must not hold the end
 
 
+def _stop(run: StepBudget, received: Signals) -> None:
+    typer.echo("deleting what was written; a second signal leaves it behind", err=True)
+    run.stop(_Stopped(received))
+
+
+def _leave_early(report: Report, stopped: _Stopped) -> None:
+    """Nothing is said of the checks: most of them were not made."""
+    left = [found.left_over for found in report.findings if found.left_over]
+    told = f"{' and '.join(left)} may be left over" if left else "nothing is left over"
+    typer.echo(f"{stopped}; {told}", err=True)
+    leave(stopped.exit_code)
+
+
 def as_json(report: Report, emulators: Emulators) -> str:
     """One object: the overall result, and the checks."""
     checks = [
         {"id": found.check, "status": found.status, "summary": found.summary, "mend": found.mend or None}
+        | ({"leftOver": found.left_over} if found.left_over else {})
         for found in report.findings
     ]
     return json.dumps(

@@ -9,18 +9,29 @@ import http.client
 import json
 from contextlib import closing
 from ipaddress import ip_address
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import typer
 
 from daemon.exit_codes import ExitCode
+from daemon.wakeup import Wakeup
 from worker_chart_export.errors import shown
 
 NAME = "healthcheck"
 EXAMPLES = "Examples: worker-chart-export healthcheck | worker-chart-export healthcheck --port 9090"
-#: To connect, and for each piece of the answer.
+#: To find the address, to connect, and for the whole of the answer.
 TIMEOUT_SECONDS = 2.0
+#: As the daemon's answers are signed.
+SERVER = "worker-chart-export"
 MAX_ANSWER_BYTES = 65536
+
+
+class Answer(NamedTuple):
+    """What was answered; `server` says who did, if anybody says so."""
+
+    status: int
+    server: str | None
+    content: bytes
 
 
 class NotAlive(Exception):
@@ -37,8 +48,9 @@ def command(
 ) -> None:
     """Ask /livez of the daemon on this machine: exit 0 if it is alive, else 1 and one line that says why.
 
-    No proxy is used. Silence for 2 seconds counts as not alive. A daemon with
-    HEALTH_PORT=0 has no fixed port to ask: exit 2, as for wrong arguments.
+    No proxy is used. No answer within 2 seconds counts as not alive, nor does
+    any but a daemon's own. With HEALTH_PORT=0 there is no fixed port to ask:
+    exit 2, as for wrong arguments.
     """
     if port == 0:
         raise typer.BadParameter(
@@ -66,34 +78,43 @@ def reachable(host: str) -> str:
     return "::1" if address.version == 6 else "127.0.0.1"  # noqa: PLR2004 - IPv6
 
 
-def ask(host: str, port: int) -> None:
+def ask(host: str, port: int, *, timeout_seconds: float = TIMEOUT_SECONDS) -> None:
     """Return if a daemon says there that it is alive.
 
     Raises:
-        NotAlive: It says that it is not, something else answers, or nothing does.
+        NotAlive: It says that it is not, something else answers, or nothing does in that time.
     """
+    # In a thread, which is left behind: neither a name server nor a slow writer knows of deadlines.
+    answer = Wakeup().start(lambda: _answer(host, port, timeout_seconds), name="ask")
     try:
-        with closing(http.client.HTTPConnection(host, port, timeout=TIMEOUT_SECONDS)) as connection:
-            connection.request("GET", "/livez")
-            answer = connection.getresponse()
-            check(answer.status, answer.read(MAX_ANSWER_BYTES))
+        check(answer.result(timeout_seconds))
     except TimeoutError:
-        raise NotAlive(f"did not answer within {TIMEOUT_SECONDS:g} s") from None
+        raise NotAlive(f"did not answer within {timeout_seconds:g} s") from None
     except OSError as error:
         raise NotAlive(f"can't be reached: {error.strerror or error}") from None
     except (http.client.HTTPException, UnicodeError) as error:
         raise NotAlive(f"can't be asked over HTTP: {type(error).__name__}") from None
 
 
-def check(status: int, content: bytes) -> None:
+def _answer(host: str, port: int, timeout_seconds: float) -> Answer:
+    with closing(http.client.HTTPConnection(host, port, timeout=timeout_seconds)) as connection:
+        connection.request("GET", "/livez")
+        answer = connection.getresponse()
+        return Answer(answer.status, answer.getheader("Server"), answer.read(MAX_ANSWER_BYTES))
+
+
+def check(answer: Answer) -> None:
     """Return if this is what a daemon that is alive answers; errors as `ask`."""
     try:
-        body = json.loads(content)
+        body = json.loads(answer.content)
     except (ValueError, RecursionError):
         body = None
-    known = body if isinstance(body, dict) else {}
-    if status == http.client.OK and known.get("status") == "ok":
+    known = body if isinstance(body, dict) and (answer.server or "").strip() == SERVER else {}
+    if answer.status == http.client.OK and known.get("status") == "ok":
         return
-    if status == http.client.SERVICE_UNAVAILABLE and known.get("reason"):
+    if answer.status == http.client.SERVICE_UNAVAILABLE and known.get("reason"):
         raise NotAlive(f"says: {shown(known['reason'], 200)}")
-    raise NotAlive(f"answers as no daemon of ours does: HTTP {status} {shown(content.decode('latin-1'))}")
+    raise NotAlive(
+        f"answers as no daemon of ours does: HTTP {answer.status}, Server header {shown(answer.server)}: "
+        f"{shown(answer.content.decode('latin-1'))}"
+    )

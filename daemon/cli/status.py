@@ -38,6 +38,10 @@ EXAMPLES = (
 EVERY_SECONDS = 1.0
 
 
+class SettingsWithBucket(FirestoreSettings, BucketSettings):
+    """What is read where CHARTS_BUCKET is set; nothing here needs it."""
+
+
 class Output(StrEnum):
     """How the run is shown."""
 
@@ -68,7 +72,7 @@ def command(
         raise typer.BadParameter(problem)
     if watch:
         block_stop_signals()
-    settings = load_settings(FirestoreSettings)
+    settings = load_settings(SettingsWithBucket if os.environ.get("CHARTS_BUCKET") else FirestoreSettings)
     project = settings.google_cloud_project
     with ExitStack() as resources:
         documents = firestore_client(project, settings.firestore_db)
@@ -76,7 +80,7 @@ def command(
         reader = RunReader(
             documents=documents,
             open_objects=lambda: storage_client(project, connections=READS_AT_ONCE),
-            bucket=_bucket(),
+            bucket=settings.bucket_name if isinstance(settings, SettingsWithBucket) else None,
             run_id=run_id,
             clock=SystemClock(),
         )
@@ -174,8 +178,3 @@ def _show(report: RunReport, output: Output) -> None:
 
 def _storage_emulator() -> str | None:
     return os.environ.get("STORAGE_EMULATOR_HOST") or None
-
-
-def _bucket() -> str | None:
-    """The charts bucket, if one is set; nothing here needs it."""
-    return load_settings(BucketSettings).bucket_name if os.environ.get("CHARTS_BUCKET") else None

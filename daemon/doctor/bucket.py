@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import secrets
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from google.api_core.exceptions import PreconditionFailed
 
 from daemon.composition import storage_client
 from daemon.doctor.findings import failure, not_checkable, ok, warning
-from daemon.doctor.refusals import Mends, refused
-from worker_chart_export.budget import StepBudget
-from worker_chart_export.clock import SystemClock
+from daemon.doctor.refusals import Mends
+from daemon.doctor.scratch import failure_of
 from worker_chart_export.errors import ObjectRefused, WorkerError
 from worker_chart_export.storage_calls import ask_storage
 
@@ -21,7 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from daemon.doctor.findings import Finding
+    from daemon.doctor.scratch import Scratch
     from daemon.settings import BucketSettings
+    from worker_chart_export.budget import StepBudget
     from worker_chart_export.storage_calls import Timeout
 
 CREATE = "storage.create"
@@ -32,9 +32,7 @@ CHECKS = (CREATE, READ, LIST, DELETE)
 #: Below the charts, because an account's rights may end there.
 FOLDER = "charts/.doctor/"
 CONTENT = b"worker-chart-export doctor"
-TRIAL_SECONDS = 10.0
-CLEAN_UP_SECONDS = 6.0
-NOT_FOUND, FORBIDDEN, UNAUTHORIZED = 404, 403, 401
+NOT_FOUND = 404
 
 T = TypeVar("T")
 
@@ -50,7 +48,7 @@ class BucketTrial:
         read: Why it could not be read.
         differs: What was read is not what was written.
         listed: Why the folder could not be listed.
-        delete: Why it could not be deleted.
+        delete: Why it could not be deleted, if it may be there.
     """
 
     uri: str
@@ -62,50 +60,53 @@ class BucketTrial:
     delete: WorkerError | None = None
 
 
-def check_bucket(settings: BucketSettings, emulator: str | None) -> list[Finding]:
+def check_bucket(settings: BucketSettings, emulator: str | None, scratch: Scratch) -> list[Finding]:
     """Create, read, list and delete an object of a random name."""
     with closing(storage_client(settings.google_cloud_project, connections=1)) as client:
-        trial = try_objects(client, settings.bucket_name)
+        trial = try_objects(client, settings.bucket_name, scratch)
     return bucket_verdicts(trial, settings.bucket_name, emulator)
 
 
-def try_objects(client: Any, bucket: str) -> BucketTrial:
+def object_uri(bucket: str, scratch: Scratch) -> str:
+    """Where the scratch object is."""
+    return f"gs://{bucket}/{FOLDER}{scratch.name}"
+
+
+def try_objects(client: Any, bucket: str, scratch: Scratch) -> BucketTrial:
     """Do all that the worker does there; the object is deleted whatever comes."""
-    scratch = _Scratch(client, bucket)
+    there = _Object(client, bucket, scratch)
     try:
-        replaced = scratch.create() and scratch.create()
+        replaced = there.create() and there.create()
     except WorkerError as error:
-        scratch.failure_of(scratch.delete)  # it may be there: an answer can get lost
-        return BucketTrial(uri=scratch.uri, create=error)
+        return BucketTrial(uri=there.uri, create=error, delete=_left_over(there, error))
     try:
-        read, content = scratch.failure_of(scratch.read), scratch.content
-        listed = scratch.failure_of(scratch.list)
+        read, content = failure_of(there.read), there.content
+        listed = failure_of(there.list)
     finally:
-        delete = scratch.failure_of(scratch.delete)
+        delete = failure_of(there.delete)
     differs = read is None and content != CONTENT
     return BucketTrial(
-        uri=scratch.uri, replaced=replaced, read=read, differs=differs, listed=listed, delete=delete
+        uri=there.uri, replaced=replaced, read=read, differs=differs, listed=listed, delete=delete
     )
 
 
-class _Scratch:
-    """One object of a random name."""
+def _left_over(there: _Object, create: WorkerError) -> WorkerError | None:
+    """Delete it although its creation failed: an answer can get lost, a refusal comes before the effect."""
+    delete = failure_of(there.delete)
+    return None if isinstance(create, ObjectRefused) else delete
 
-    def __init__(self, client: Any, bucket: str) -> None:
+
+class _Object:
+    """The scratch object."""
+
+    def __init__(self, client: Any, bucket: str, scratch: Scratch) -> None:
         self._client = client
         self._bucket = client.bucket(bucket)
-        self._name = f"{FOLDER}{secrets.token_hex(8)}"
-        self._budget = StepBudget(seconds=TRIAL_SECONDS, clock=SystemClock())
-        self.uri = f"gs://{bucket}/{self._name}"
+        self._scratch = scratch
+        self._name = f"{FOLDER}{scratch.name}"
+        self._budget = scratch.trial()
+        self.uri = object_uri(bucket, scratch)
         self.content = b""
-
-    def failure_of(self, operation: Callable[[], object]) -> WorkerError | None:
-        """Why the operation failed, or None."""
-        try:
-            operation()
-        except WorkerError as error:
-            return error
-        return None
 
     def create(self) -> bool:
         """Create it; False when it is there already."""
@@ -133,10 +134,13 @@ class _Scratch:
         )
 
     def delete(self) -> None:
-        """Delete it; time is kept for this."""
-        budget = self._budget.at_least(CLEAN_UP_SECONDS)
+        """Delete it, if it is there; time is kept for this."""
         blob = self._bucket.blob(self._name)
-        self._ask(lambda timeout: blob.delete(timeout=timeout, retry=None), budget)
+        try:
+            self._ask(lambda timeout: blob.delete(timeout=timeout, retry=None), self._scratch.clean_up())
+        except ObjectRefused as error:
+            if error.details.get("httpStatus") != NOT_FOUND:
+                raise
 
     def _ask(self, call: Callable[[Timeout], T], budget: StepBudget | None = None) -> T:
         return ask_storage(call, name=self.uri, refusal=ObjectRefused, budget=budget or self._budget)
@@ -145,8 +149,7 @@ class _Scratch:
 def bucket_verdicts(trial: BucketTrial, bucket: str, emulator: str | None) -> list[Finding]:
     """What the trial shows. Pure."""
     if trial.create is not None:
-        rest = [not_checkable(check, "no object could be created") for check in CHECKS[1:]]
-        return [failure(CREATE, str(trial.create), _mend(trial.create, bucket, emulator)), *rest]
+        return _nothing_created(trial, trial.create, _mend(trial.create, bucket, emulator))
     listed = trial.listed
     return [
         _created(trial, bucket),
@@ -154,6 +157,17 @@ def bucket_verdicts(trial: BucketTrial, bucket: str, emulator: str | None) -> li
         failure(LIST, str(listed), _mend(listed, bucket, emulator)) if listed else ok(LIST, "works"),
         _deleted(trial, bucket, emulator),
     ]
+
+
+def _nothing_created(trial: BucketTrial, why: WorkerError, mend: str) -> list[Finding]:
+    failed = failure(CREATE, str(why), mend)
+    if trial.delete is not None:
+        failed = replace(failed, mend=f"{mend}; then: {_remove(trial)}", left_over=trial.uri)
+    return [failed, *(not_checkable(check, "no object could be created") for check in CHECKS[1:])]
+
+
+def _remove(trial: BucketTrial) -> str:
+    return f"gcloud storage rm {trial.uri}"
 
 
 def _created(trial: BucketTrial, bucket: str) -> Finding:
@@ -174,14 +188,14 @@ def _read(trial: BucketTrial, bucket: str, emulator: str | None) -> Finding:
 def _deleted(trial: BucketTrial, bucket: str, emulator: str | None) -> Finding:
     if trial.delete is None:
         return ok(DELETE, "works")
-    summary = f"{trial.uri} is left over, and no manifest could be replaced: {trial.delete}"
-    mend = _mend(trial.delete, bucket, emulator)
-    return warning(DELETE, summary, f"{mend}; then: gcloud storage rm {trial.uri}")
+    summary = f"so no manifest could be replaced: {trial.delete}"
+    mend = f"{_mend(trial.delete, bucket, emulator)}; then: {_remove(trial)}"
+    return replace(warning(DELETE, summary, mend), left_over=trial.uri)
 
 
 def _mend(error: WorkerError, bucket: str, emulator: str | None) -> str:
     if not isinstance(error, ObjectRefused):
-        return refused(CREATE, error, Mends(emulator=emulator)).mend
+        return Mends(emulator=emulator).of(error)
     status = error.details.get("httpStatus")
     if status == NOT_FOUND:
         return f"correct CHARTS_BUCKET, or: gcloud storage buckets create gs://{bucket} --location=REGION"

@@ -9,29 +9,17 @@ from typing import TYPE_CHECKING, Any
 from daemon.doctor.findings import failure, ok, warning
 from worker_chart_export.budget import StepBudget
 from worker_chart_export.charts.base import DEFAULT_HEIGHT, DEFAULT_WIDTH, ChartRequest
-from worker_chart_export.charts.chart_img.accounts import account_states
 from worker_chart_export.charts.chart_img.answers import Meaning, understand
-from worker_chart_export.charts.chart_img.http_call import ChartApi, NoAnswer
-from worker_chart_export.charts.chart_img.provider import ChartImgProvider
+from worker_chart_export.charts.chart_img.http_call import ChartApi
 from worker_chart_export.charts.chart_img.quota import QuotaLedger
 from worker_chart_export.clock import SystemClock
-from worker_chart_export.errors import (
-    BackendRefused,
-    BackendUnavailable,
-    ChartApiLimitExceeded,
-    Interrupted,
-    OhlcvUnavailable,
-    RequestError,
-    StepTimedOut,
-)
+from worker_chart_export.errors import StepTimedOut, WorkerError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from daemon.doctor.findings import Finding
     from worker_chart_export.charts.chart_img.accounts import Account
-    from worker_chart_export.charts.chart_img.http_call import Response
-    from worker_chart_export.errors import WorkerError
 
 #: Less than a check may take. Charts take some seconds.
 CALL_SECONDS = 20.0
@@ -52,6 +40,7 @@ MENDS = {
     Meaning.TROUBLE: "try again later; CHARTS_API_MODE=local draws charts here meanwhile",
     Meaning.REFUSED: "compare CHART_IMG_BASE_URL with Chart-IMG's documentation",
 }
+UNREACHED = "let this machine reach CHART_IMG_BASE_URL"
 #: The daemon goes on to another account, or waits a second.
 PASSING = frozenset({Meaning.EXHAUSTED, Meaning.TOO_FAST, Meaning.OVER_PLAN})
 
@@ -71,65 +60,42 @@ class CallTrial:
     words: str
 
 
-class _OneCall(ChartApi):
-    """Stops whoever made a call right after it, so that the provider can't go on to a second one."""
-
-    asked: Account | None = None
-    response: Response | None = None
-    no_answer: str = ""
-
-    def post(self, account: Account, request: ChartRequest) -> Response:
-        """Call once."""
-        self.asked = account
+def call_once(
+    client: Any, accounts: Sequence[Account], base_url: str, *, seconds: float = CALL_SECONDS
+) -> CallTrial:
+    """Ask the first account that is not used up for one chart."""
+    budget = StepBudget(seconds=seconds, clock=SystemClock())
+    quota = QuotaLedger(client)
+    with closing(ChartApi(base_url=base_url, connections=1)) as api:
         try:
-            self.response = super().post(account, request)
-        except NoAnswer as error:
-            self.no_answer = str(error)
-            raise
-        finally:
-            request.budget.stop(Interrupted("one call was made"))
-        return self.response
+            account = next((one for one in accounts if quota.count(one, budget).granted), None)
+        except WorkerError as error:
+            return CallTrial(account_id=None, meaning=None, words=_words(error))
+        if account is None:
+            words = f"used up for today: {', '.join(one.account_id for one in accounts)}"
+            return CallTrial(account_id=None, meaning=Meaning.EXHAUSTED, words=words)
+        return _asked(api, account, budget)
 
-    def trial(self, error: WorkerError | None) -> CallTrial:
-        """What is known after the provider ended with this error, or with a chart."""
-        if self.asked is None:
-            used_up = Meaning.EXHAUSTED if isinstance(error, ChartApiLimitExceeded) else None
-            return CallTrial(account_id=None, meaning=used_up, words=str(error))
-        account_id = self.asked.account_id
-        if isinstance(error, StepTimedOut):
-            words = f"no answer within {CALL_SECONDS:g} s"
-            return CallTrial(account_id=account_id, meaning=None, words=words)
-        if self.response is None:
-            return CallTrial(account_id=account_id, meaning=None, words=self.no_answer or str(error))
+
+def _asked(api: ChartApi, account: Account, budget: StepBudget) -> CallTrial:
+    try:
+        response = api.post(account, _request(budget))
         answer = understand(
-            self.response.status,
-            self.response.body,
+            response.status,
+            response.body,
             width=DEFAULT_WIDTH,
             height=DEFAULT_HEIGHT,
             max_bytes=MAX_PNG_BYTES,
-            blot=self.asked.without_key,
+            blot=account.without_key,
         )
-        said = f"{answer.status} {answer.words}".strip()
-        return CallTrial(account_id=account_id, meaning=answer.meaning, words=said)
+    except WorkerError as error:
+        return CallTrial(account_id=account.account_id, meaning=None, words=_words(error))
+    words = f"{answer.status} {answer.words}".strip()
+    return CallTrial(account_id=account.account_id, meaning=answer.meaning, words=words)
 
 
-def call_once(client: Any, accounts: Sequence[Account], base_url: str) -> CallTrial:
-    """Ask the first account that may be asked for one chart."""
-    clock = SystemClock()
-    budget = StepBudget(seconds=CALL_SECONDS, clock=clock)
-    with closing(_OneCall(base_url=base_url, connections=1)) as api:
-        provider = ChartImgProvider(
-            api=api,
-            accounts=account_states(accounts, clock),
-            quota=QuotaLedger(client),
-            clock=clock,
-            max_png_bytes=MAX_PNG_BYTES,
-        )
-        try:
-            provider.chart(_request(budget))
-        except (RequestError, Interrupted, BackendUnavailable, BackendRefused) as error:
-            return api.trial(error)
-        return api.trial(None)
+def _words(error: WorkerError) -> str:
+    return "no answer in time" if isinstance(error, StepTimedOut) else str(error)
 
 
 def _request(budget: StepBudget) -> ChartRequest:
@@ -138,13 +104,9 @@ def _request(budget: StepBudget) -> ChartRequest:
         symbol="AAPL",
         timeframe="1d",
         payload=PAYLOAD,
-        read_candles=_no_candles,
+        read_candles=bytes,  # Chart-IMG has its own
         budget=budget,
     )
-
-
-def _no_candles() -> bytes:
-    raise OhlcvUnavailable("Chart-IMG has its own candles.")
 
 
 def call_verdict(check: str, trial: CallTrial) -> Finding:
@@ -154,6 +116,6 @@ def call_verdict(check: str, trial: CallTrial) -> Finding:
         return failure(check, f"no call was made: {trial.words}", mend)
     if trial.meaning is Meaning.CHART:
         return ok(check, f"account {trial.account_id} answered with a chart; one call was counted")
-    mend = MENDS[trial.meaning] if trial.meaning else "let this machine reach CHART_IMG_BASE_URL"
+    mend = MENDS[trial.meaning] if trial.meaning else UNREACHED
     judge = warning if trial.meaning in PASSING else failure
     return judge(check, f"account {trial.account_id} was asked: {trial.words}", mend)

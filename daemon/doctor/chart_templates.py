@@ -24,7 +24,7 @@ PUSH = "worker-chart-export templates push FILE..."
 
 
 def check_templates(
-    settings: FirestoreSettings, accounts: Sequence[Account], emulator: str | None
+    settings: FirestoreSettings, emulator: str | None, accounts: Sequence[Account]
 ) -> list[Finding]:
     """Read all of them and judge each."""
     with open_firestore(settings) as client:

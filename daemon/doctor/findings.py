@@ -31,16 +31,19 @@ class Finding:
         status: How it ended.
         summary: What was found, with the value.
         mend: The command or the setting that mends it; empty when there is nothing to mend.
+        left_over: What the check wrote, if nobody knows that it was deleted again.
     """
 
     check: str
     status: Status
     summary: str
     mend: str = ""
+    left_over: str = ""
 
     def __str__(self) -> str:
         words = f"not checkable here: {self.summary}"
-        return words if self.status is Status.NOT_CHECKABLE else self.summary
+        told = words if self.status is Status.NOT_CHECKABLE else self.summary
+        return f"{told}; {self.left_over} may be left over" if self.left_over else told
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import secrets
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from daemon.composition import firestore_client
 from daemon.doctor.findings import failure, not_checkable, ok, warning
 from daemon.doctor.refusals import Mends, refused
+from daemon.doctor.scratch import failure_of
 from worker_chart_export.clock import SystemClock
 from worker_chart_export.conditional_commit import LostRace, send
 from worker_chart_export.documents import read_document
@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from daemon.doctor.findings import Finding
+    from daemon.doctor.scratch import Scratch
     from daemon.settings import FirestoreSettings
+    from worker_chart_export.budget import StepBudget
 
 DATABASE = "firestore.database"
 WRITE = "firestore.write"
@@ -29,6 +31,8 @@ STEPS_EXEMPTION = "firestore.steps-exemption"
 #: Documents of this collection live for a second; one that was left over may be deleted.
 SCRATCH = "chart_export_doctor"
 INDEX_FILE = "deploy/firestore.indexes.json"
+#: A commit gets so much even when the time is over.
+LEAST_COMMIT_SECONDS = 0.5
 DEPLOY_INDEXES = f"firebase deploy --only firestore:indexes   (with {INDEX_FILE})"
 
 
@@ -43,11 +47,16 @@ def check_database(settings: FirestoreSettings, emulator: str | None) -> list[Fi
     return [ok(DATABASE, f"{name} answers reads")]
 
 
-def check_write(settings: FirestoreSettings, emulator: str | None) -> list[Finding]:
+def check_write(settings: FirestoreSettings, emulator: str | None, scratch: Scratch) -> list[Finding]:
     """Create, change and delete a scratch document as claims do it."""
     with open_firestore(settings) as client:
-        trial = try_conditional_writes(client)
+        trial = try_conditional_writes(client, scratch)
     return [write_verdict(trial, firestore_mends(settings, emulator))]
+
+
+def document_path(scratch: Scratch) -> str:
+    """Where the scratch document is."""
+    return f"{SCRATCH}/{scratch.name}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,56 +76,84 @@ class WriteTrial:
     left_over: WorkerError | None = None
 
 
-def try_conditional_writes(client: Any) -> WriteTrial:
-    """Write a document of a random name conditionally, and delete it whatever comes."""
-    reference = client.collection(SCRATCH).document(secrets.token_hex(8))
+def try_conditional_writes(client: Any, scratch: Scratch) -> WriteTrial:
+    """Write a document conditionally, and delete it whatever comes."""
+    document = _Document(client, scratch)
     error, stale_accepted = None, False
     try:
-        stale_accepted = _stale_write_is_accepted(client, reference)
+        stale_accepted = document.accepts_stale_writes()
     except WorkerError as found:
         error = found
-    left_over = _delete(client, reference)
-    return WriteTrial(path=reference.path, error=error, stale_accepted=stale_accepted, left_over=left_over)
+    finally:
+        left_over = failure_of(document.delete)
+    path = document_path(scratch)
+    return WriteTrial(path=path, error=error, stale_accepted=stale_accepted, left_over=left_over)
 
 
-def _stale_write_is_accepted(client: Any, reference: Any) -> bool:
-    """Create, update with the time of the creation, then again with that time: the last must be refused."""
-    batch = client.batch()
-    batch.create(reference, {"writtenBy": "worker-chart-export doctor", "turn": 1})
-    (created,) = send(batch)
-    _update(client, reference, turn=2, seen=created.update_time)
-    try:
-        _update(client, reference, turn=3, seen=created.update_time)
-    except LostRace:
-        return False
-    return True
+class _Document:
+    """The scratch document."""
+
+    def __init__(self, client: Any, scratch: Scratch) -> None:
+        self._client = client
+        self._scratch = scratch
+        self._budget = scratch.trial()
+        self._reference = client.document(document_path(scratch))
+
+    def accepts_stale_writes(self) -> bool:
+        """Create, update with the time of the creation, then again with that time: this must be refused."""
+        batch = self._client.batch()
+        batch.create(self._reference, {"writtenBy": "worker-chart-export doctor", "turn": 1})
+        (created,) = _send(batch, self._budget)
+        self._update(turn=2, seen=created.update_time)
+        try:
+            self._update(turn=3, seen=created.update_time)
+        except LostRace:
+            return False
+        return True
+
+    def _update(self, *, turn: int, seen: Any) -> None:
+        batch = self._client.batch()
+        batch.update(self._reference, {"turn": turn}, option=self._client.write_option(last_update_time=seen))
+        _send(batch, self._budget)
+
+    def delete(self) -> None:
+        """Delete it; time is kept for this."""
+        batch = self._client.batch()
+        batch.delete(self._reference)
+        _send(batch, self._scratch.clean_up())
 
 
-def _update(client: Any, reference: Any, *, turn: int, seen: Any) -> None:
-    batch = client.batch()
-    batch.update(reference, {"turn": turn}, option=client.write_option(last_update_time=seen))
-    send(batch)
+def _send(batch: Any, budget: StepBudget) -> list[Any]:
+    budget.check_stopped()
+    return send(_InTime(batch, budget))
 
 
-def _delete(client: Any, reference: Any) -> WorkerError | None:
-    batch = client.batch()
-    batch.delete(reference)
-    try:
-        send(batch)
-    except WorkerError as error:
-        return error
-    return None
+class _InTime:
+    """A batch whose commit waits for its answer no longer than there is time."""
+
+    def __init__(self, batch: Any, budget: StepBudget) -> None:
+        self._batch = batch
+        self._budget = budget
+
+    def commit(self, *, retry: Any, timeout: float) -> Any:
+        """Commit it."""
+        seconds = max(LEAST_COMMIT_SECONDS, self._budget.remaining_seconds())
+        return self._batch.commit(retry=retry, timeout=min(timeout, seconds))
 
 
 def write_verdict(trial: WriteTrial, mends: Mends) -> Finding:
     """What the trial shows. Pure."""
+    return replace(_judged(trial, mends), left_over=trial.path if trial.left_over else "")
+
+
+def _judged(trial: WriteTrial, mends: Mends) -> Finding:
     if trial.error is not None:
         return refused(WRITE, trial.error, mends)
     if trial.stale_accepted:
         summary = "a write with an outdated precondition was accepted: two workers could claim one step"
         return failure(WRITE, summary, "use Google's Firestore or its emulator in Native mode")
     if trial.left_over is not None:
-        summary = f"{trial.path} was written but not deleted: {trial.left_over}"
+        summary = f"the scratch document could not be deleted: {trial.left_over}"
         return warning(WRITE, summary, mends.of(trial.left_over) or f"delete {trial.path}")
     return ok(WRITE, "created, changed, refused when outdated, deleted a scratch document")
 

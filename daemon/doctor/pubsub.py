@@ -11,11 +11,13 @@ from daemon.doctor.findings import not_checkable, ok
 from daemon.doctor.refusals import Mends, refused
 from daemon.publisher import read_topic
 from daemon.subscriber import probe_subscription, read_subscription
+from daemon.topic_facts import TopicFacts
 from worker_chart_export.errors import BackendRefused, BackendUnavailable
 
 if TYPE_CHECKING:
     from daemon.doctor.findings import Finding
     from daemon.settings import PubsubSettings
+    from daemon.subscription_facts import DeadLetterPolicy
 
 
 def check_subscription(settings: PubsubSettings, emulator: str | None) -> list[Finding]:
@@ -30,9 +32,26 @@ def check_subscription(settings: PubsubSettings, emulator: str | None) -> list[F
         rest = [not_checkable(check, f"{first} failed") for check in others]
         return [refused(first, error, _mends(path, emulator)), *rest]
     found = verdicts.subscription_verdicts(facts)
-    if facts.dead_letter is not None:
-        found += verdicts.dead_letter_verdicts(read_topic(facts.dead_letter.topic), path)
-    return found
+    return found + (_dead_letters(facts.dead_letter, path, emulator) if facts.dead_letter else [])
+
+
+def _dead_letters(policy: DeadLetterPolicy, path: str, emulator: str | None) -> list[Finding]:
+    """Look at their topic, whose troubles are none of the subscription."""
+    try:
+        topic = verdicts.dead_letter_topic_verdict(_look_at(policy.topic))
+    except (BackendRefused, BackendUnavailable) as error:
+        topic = refused(verdicts.DEAD_LETTER_TOPIC, error, Mends(emulator=emulator))
+    return [topic, verdicts.dead_letter_rights(policy.topic, path)]
+
+
+def _look_at(topic: str) -> TopicFacts:
+    """What can be seen of it; nothing of one in a project that this account has no part in."""
+    try:
+        return read_topic(topic)
+    except BackendRefused as error:
+        if isinstance(error.__cause__, PermissionDenied):
+            return TopicFacts(path=topic, exists=None)
+        raise
 
 
 def check_consume(settings: PubsubSettings, emulator: str | None) -> list[Finding]:
@@ -53,7 +72,7 @@ def check_quarantine(settings: PubsubSettings, emulator: str | None) -> list[Fin
     if topic is None:
         return [verdicts.no_quarantine_verdict()]
     try:
-        return [verdicts.quarantine_verdict(read_topic(topic))]
+        return [verdicts.quarantine_verdict(_look_at(topic))]
     except (BackendRefused, BackendUnavailable) as error:
         return [refused(verdicts.QUARANTINE, error, Mends(emulator=emulator))]
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from google.api_core import exceptions as google_errors
 
 from daemon.doctor.findings import failure
-from worker_chart_export.errors import BackendUnavailable, WorkerError
+from worker_chart_export.errors import BackendUnavailable, StepTimedOut, WorkerError
 from worker_chart_export.retry import plain_words
 
 if TYPE_CHECKING:
@@ -34,8 +34,8 @@ class Mends:
     def of(self, error: BaseException) -> str:
         """The mend for this error; empty when none is known."""
         cause = error.__cause__
-        if isinstance(error, BackendUnavailable):
-            return self._reach()
+        if isinstance(error, BackendUnavailable | StepTimedOut):
+            return reach(self.emulator)
         if isinstance(cause, google_errors.NotFound):
             return self.missing
         if isinstance(cause, google_errors.Forbidden):
@@ -43,10 +43,12 @@ class Mends:
         no_credentials = cause is None or isinstance(cause, google_errors.Unauthorized)
         return LOG_IN if no_credentials else ""
 
-    def _reach(self) -> str:
-        if self.emulator:
-            return f"start the emulator, or correct the variable that says {self.emulator}"
-        return "let this machine reach googleapis.com on port 443 (firewall, proxy, NetworkPolicy)"
+
+def reach(emulator: str | None) -> str:
+    """What mends a backend that does not answer."""
+    if emulator:
+        return f"start the emulator, or correct the variable that says {emulator}"
+    return "let this machine reach googleapis.com on port 443 (firewall, proxy, NetworkPolicy)"
 
 
 def refused(check: str, error: WorkerError, mends: Mends) -> Finding:

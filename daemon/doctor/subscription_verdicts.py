@@ -128,26 +128,29 @@ def _expiration(facts: SubscriptionFacts) -> Finding:
     return warning(EXPIRATION, summary, _update(facts, "--expiration-period=never"))
 
 
-def dead_letter_verdicts(topic: TopicFacts, subscription: str) -> list[Finding]:
+def dead_letter_topic_verdict(topic: TopicFacts) -> Finding:
     """Whether dead letters arrive somewhere, as far as this account may see."""
-    rights = not_checkable(
+    if topic.exists is None or (topic.exists and topic.subscriptions is None):
+        why = f"this account may not look at {topic.path}"
+        return not_checkable(DEAD_LETTER_TOPIC, why, _viewer(topic.path))
+    if not topic.exists:
+        create = f"gcloud pubsub topics create {topic.path}"
+        return failure(DEAD_LETTER_TOPIC, f"{topic.path} does not exist: letters are lost", create)
+    if not topic.subscriptions:
+        create = f"gcloud pubsub subscriptions create DEAD_LETTERS --topic={topic.path}"
+        return failure(DEAD_LETTER_TOPIC, f"{topic.path} has no subscription: letters are lost", create)
+    plural = "" if topic.subscriptions == 1 else "s"
+    return ok(DEAD_LETTER_TOPIC, f"{topic.path}, {topic.subscriptions} subscription{plural}")
+
+
+def dead_letter_rights(topic: str, subscription: str) -> Finding:
+    """What Pub/Sub needs to move dead letters, which nobody but it can try."""
+    return not_checkable(
         DEAD_LETTER_RIGHTS,
         "whether Pub/Sub's own service agent may move letters there",
         "service-PROJECT_NUMBER@gcp-sa-pubsub.iam.gserviceaccount.com needs roles/pubsub.publisher on "
-        f"{topic.path} and roles/pubsub.subscriber on {subscription}",
+        f"{topic} and roles/pubsub.subscriber on {subscription}",
     )
-    if topic.exists is None or (topic.exists and topic.subscriptions is None):
-        why = f"this account may not look at {topic.path}"
-        return [not_checkable(DEAD_LETTER_TOPIC, why, _viewer(topic.path)), rights]
-    if not topic.exists:
-        create = f"gcloud pubsub topics create {topic.path}"
-        return [failure(DEAD_LETTER_TOPIC, f"{topic.path} does not exist: letters are lost", create), rights]
-    if not topic.subscriptions:
-        create = f"gcloud pubsub subscriptions create DEAD_LETTERS --topic={topic.path}"
-        summary = f"{topic.path} has no subscription: letters are lost"
-        return [failure(DEAD_LETTER_TOPIC, summary, create), rights]
-    plural = "" if topic.subscriptions == 1 else "s"
-    return [ok(DEAD_LETTER_TOPIC, f"{topic.path}, {topic.subscriptions} subscription{plural}"), rights]
 
 
 def _viewer(topic: str) -> str:

@@ -7,16 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from daemon.run_status.report import Charts, Hold, Holding, Problem, RunReport, StepReport
 from daemon.run_status.step_order import reading_order
+from daemon.run_status.times import step_times
 from worker_chart_export.errors import RunInvalid
 from worker_chart_export.flow_run import CHART_EXPORT, FlowRun, Step, StepStatus
 from worker_chart_export.ledger.lease import NEVER
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from worker_chart_export.ledger.lease import Lease
 
 
@@ -54,6 +56,11 @@ def run_report(
     )
 
 
+def step_status(raw_step: object) -> str:
+    """The step's status as text, whatever stands there."""
+    return _text(_map(raw_step).get("status"))
+
+
 def manifest_uri(raw_step: object) -> str | None:
     """Where the step's manifest is: in its outputs, or in the details of its error."""
     step = _map(raw_step)
@@ -66,12 +73,7 @@ def _step_report(
     run: FlowRun, step_id: str, lease: Lease | None, found: Found, read_at: datetime
 ) -> StepReport:
     raw = _map(run.document["steps"][step_id])
-    status = _text(raw.get("status"))
-    # A step that is to be worked anew starts anew.
-    began = status in {StepStatus.RUNNING, StepStatus.SUCCEEDED, StepStatus.FAILED}
-    started_at = _started_at(lease, found) if began else None
-    finished_at = _instant(raw.get("finishedAt"))
-    until = read_at if status == StepStatus.RUNNING else finished_at
+    status = step_status(raw)
     is_chart_step = raw.get("stepType") == CHART_EXPORT
     step, waits_for, invalid_because = _parsed(run, step_id)
     return StepReport(
@@ -82,9 +84,7 @@ def _step_report(
         waits_for={} if step is None or step.status.is_final else waits_for,
         holding=holding(lease, is_running=status == StepStatus.RUNNING, leased=is_chart_step, now=read_at),
         invalid_because=invalid_because,
-        started_at=started_at,
-        finished_at=finished_at,
-        took_seconds=(until - started_at).total_seconds() if until and started_at else None,
+        times=step_times(raw, status, lease, found.manifest, read_at=read_at),
         charts=_charts(raw, status, found) if is_chart_step else None,
         error=_problem(raw.get("error")) if raw.get("error") is not None else None,
         manifest_uri=manifest_uri(raw) if is_chart_step else None,
@@ -120,17 +120,9 @@ def _parsed(run: FlowRun, step_id: str) -> tuple[Step | None, dict[str, str], st
             return None, {}, f"steps.{step_id}: expected a map, got nothing"
         steps = run.document["steps"]
         unmet = run.unmet_dependencies(step)
-        return step, {name: _text(_map(steps.get(name)).get("status")) or "missing" for name in unmet}, None
+        return step, {name: step_status(steps.get(name)) or "missing" for name in unmet}, None
     except RunInvalid as error:
         return None, {}, str(error)
-
-
-def _started_at(lease: Lease | None, found: Found) -> datetime | None:
-    if lease is not None and lease.started_at != NEVER:
-        return lease.started_at
-    # A chart's time of generation is that of the step's first claim, whoever made it.
-    items = found.manifest["items"] if found.manifest else ()
-    return min((made for item in items if (made := _instant(item["generatedAt"]))), default=None)
 
 
 def _charts(raw: Mapping[str, Any], status: str, found: Found) -> Charts:
@@ -171,16 +163,6 @@ def _depends_on(raw: object) -> list[str]:
 
 def _is_list(value: object) -> TypeGuard[Sequence[Any]]:
     return isinstance(value, Sequence) and not isinstance(value, str | bytes)
-
-
-def _instant(value: object) -> datetime | None:
-    """A time as orchestrators write it, RFC 3339 or a Firestore timestamp; None for anything else."""
-    if isinstance(value, str):
-        try:
-            value = datetime.fromisoformat(value)
-        except ValueError:
-            return None
-    return value.astimezone(UTC) if isinstance(value, datetime) and value.tzinfo is not None else None
 
 
 def _map(value: object) -> Mapping[str, Any]:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from math import ceil
 from typing import TYPE_CHECKING
 
 from rich.console import Group
+from rich.segment import Segment
 from rich.text import Text
 
 from daemon.run_status.on_terminal import notes_block, steps_table, title
 from daemon.run_status.wording import visible
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Callable, Collection, Iterator
 
     from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 NOTED = (("FAILED", "RUNNING", "READY", "PENDING"), ("FAILED", "RUNNING"), ("FAILED",), ())
 #: What stays when not all steps fit: chart steps before others, and among them by this.
 URGENCY = ("FAILED", "RUNNING", "READY", "PENDING", "CANCELLED", "SKIPPED", "SUCCEEDED")
+
+Lines = list[list[Segment]]
 
 
 class LiveView:
@@ -38,24 +42,33 @@ class LiveView:
         self._emulator = storage_emulator
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        room = console.height - 1
         unbounded = options.update(height=None)
-        for view in self._smaller_and_smaller(room):
-            lines = console.render_lines(view, unbounded, pad=False)
-            if len(lines) <= room:
-                break
-        yield view
+        for line in self._that_fits(
+            console.height - 1, lambda view: console.render_lines(view, unbounded, pad=False)
+        ):
+            yield from line
+            yield Segment.line()
 
-    def _smaller_and_smaller(self, room: int) -> Iterator[RenderableType]:
+    def _that_fits(self, room: int, draw: Callable[[RenderableType], Lines]) -> Lines:
+        """The most that `room` lines hold. Drawing takes long: no view is drawn that can't fit."""
         steps = self._report.steps
-        if len(steps) < room:  # else none of these can fit
-            yield self._view(steps, NOTED[0], with_kinds=True)
-            for noted in NOTED:
-                yield self._view(steps, noted)
-        urgent = sorted(steps, key=_urgency)
-        for count in range(min(len(steps) - 1, room), -1, -1):
-            kept = {step.step_id for step in urgent[:count]}
-            yield self._view([step for step in steps if step.step_id in kept], ())
+        for view in self._of_all_steps() if len(steps) < room else ():
+            if len(lines := draw(view)) <= room:
+                return lines
+        urgent, count = sorted(steps, key=_urgency), max(min(len(steps) - 1, room), 0)
+        while len(lines := draw(self._of_steps(urgent[:count]))) > room and count:
+            # By the height of a row, of which this is a bit too much: so few are left out.
+            count -= ceil((len(lines) - room) * count / len(lines))
+        return lines
+
+    def _of_all_steps(self) -> Iterator[RenderableType]:
+        yield self._view(self._report.steps, NOTED[0], with_kinds=True)
+        for noted in NOTED:
+            yield self._view(self._report.steps, noted)
+
+    def _of_steps(self, kept: Collection[StepReport]) -> RenderableType:
+        names = {step.step_id for step in kept}
+        return self._view([step for step in self._report.steps if step.step_id in names], ())
 
     def _view(
         self, steps: Collection[StepReport], noted: Collection[str], *, with_kinds: bool = False

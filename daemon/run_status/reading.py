@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from math import inf
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from daemon.run_status.assembly import Found, manifest_uri, run_report
+from daemon.run_status.assembly import Found, manifest_uri, run_report, step_status
 from worker_chart_export.errors import WorkerError
 from worker_chart_export.flow_run import StepStatus
 from worker_chart_export.ledger.lease import NEVER
@@ -94,7 +94,7 @@ class RunReader:
         return {name: question for name, question in asked.items() if question is not None}
 
     def _question(self, step_id: str, raw: Mapping[str, Any], lease: Lease | None) -> _Question | None:
-        status, uri = raw.get("status"), manifest_uri(raw)
+        status, uri = step_status(raw), manifest_uri(raw)
         if status in {StepStatus.SUCCEEDED, StepStatus.FAILED} and uri is not None:
             key = (step_id, uri, str(raw.get("finishedAt")))
             return _Question(key, lambda results: Found(manifest=results.manifest(uri)))

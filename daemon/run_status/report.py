@@ -79,6 +79,22 @@ class Charts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Times:
+    """When a step was worked.
+
+    Attributes:
+        started_at: The first claim, from the lease or else from the manifest.
+        took_seconds: So far if it is RUNNING; None if it is not known, or can't be.
+        wrong: What can't be, in words.
+    """
+
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    took_seconds: float | None = None
+    wrong: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StepReport:
     """One step.
 
@@ -86,7 +102,6 @@ class StepReport:
         status: As the run has it, even if it is none that we know.
         waits_for: Id -> status of the steps in `dependsOn` that are not SUCCEEDED.
         invalid_because: Why it can't be read as a step.
-        started_at: The first claim, from the lease or else from the manifest.
         charts: None for a step that is no chart step.
     """
 
@@ -97,9 +112,7 @@ class StepReport:
     waits_for: Mapping[str, str]
     holding: Holding
     invalid_because: str | None = None
-    started_at: datetime | None = None
-    finished_at: datetime | None = None
-    took_seconds: float | None = None
+    times: Times = Times()
     charts: Charts | None = None
     error: Problem | None = None
     manifest_uri: str | None = None

@@ -15,7 +15,7 @@ from worker_chart_export.flow_run import StepStatus
 from worker_chart_export.ledger.lease import UNKNOWN_OWNER
 
 if TYPE_CHECKING:
-    from daemon.run_status.report import Charts, Holding, Problem, RunReport, StepReport
+    from daemon.run_status.report import Charts, Holding, Problem, RunReport, StepReport, Times
 
 MAX_DETAILS_CHARS = 400
 #: A lease over for longer than this was passed over by several rescues.
@@ -39,8 +39,8 @@ def visible(text: object) -> str:
 
 
 def span(seconds: float, *, units: int = 2) -> str:
-    """A length of time in its largest units: `44 s`, `1 min 5 s`, `2 h`."""
-    rest, words = int(abs(seconds)), []
+    """A length of time in its largest units: `44 s`, `1 min 5 s`, `2 h`; nothing is shorter than `0 s`."""
+    rest, words = max(int(seconds), 0), []
     for size, unit in UNITS:
         count, rest = divmod(rest, size)
         if count:
@@ -87,8 +87,10 @@ def attempts(holding: Holding) -> str:
 
 
 def took(step: StepReport) -> str:
-    """How long the step has taken so far, or took."""
-    return "" if step.took_seconds is None else span(step.took_seconds)
+    """How long the step has taken so far, or took; a question mark if that can't be."""
+    if step.times.took_seconds is None:
+        return "?" if step.times.wrong is not None else ""
+    return span(step.times.took_seconds)
 
 
 def lease_state(holding: Holding) -> str:
@@ -98,7 +100,7 @@ def lease_state(holding: Holding) -> str:
         case Hold.LIVE:
             return f"{span(left or 0, units=1)} left"
         case Hold.OVER:
-            return "over" if left is None else f"over for {span(left, units=1)}"
+            return "over" if left is None else f"over for {span(-left, units=1)}"
         case Hold.RELEASED:
             return "given back"
         case Hold.UNLEASED:
@@ -157,9 +159,13 @@ def _held(holding: Holding) -> str:
     left = span(holding.left_seconds or 0)
     if holding.owner == UNKNOWN_OWNER:
         return f"run by a worker that keeps no lease; may be taken over in {left}"
-    since = "" if holding.age_seconds is None else f" for {span(holding.age_seconds)}"
+    since = "" if holding.age_seconds is None else f" {_since(holding.age_seconds)}"
     attempt = f"attempt {attempts(holding)}"
     return f"held by {visible(holding.owner)}{since}, {attempt}; the lease ends in {left} unless renewed"
+
+
+def _since(age_seconds: float) -> str:
+    return f"for {span(age_seconds)}" if age_seconds >= 0 else "since a time to come (a clock was wrong)"
 
 
 def _rescue(holding: Holding) -> str:
@@ -186,8 +192,8 @@ def notes(report: RunReport, step: StepReport) -> list[Note]:
         found += [Note("failed", f"{visible(name)} {problem_words(why)}") for name, why in failures]
         if step.charts.unknown_because is not None:
             found.append(Note("charts", f"not known: {visible(step.charts.unknown_because)}"))
-    if step.started_at is not None or step.finished_at is not None:
-        found.append(Note("time", _times(step)))
+    if words := _times(step.times):
+        found.append(Note("time", words))
     if step.manifest_uri is not None:
         found.append(Note("manifest", visible(step.manifest_uri), step.manifest_uri))
     stored = step.charts.stored.items() if step.charts else ()
@@ -205,12 +211,14 @@ def problem_words(problem: Problem) -> str:
     return f"{words} {visible(cut)}"
 
 
-def _times(step: StepReport) -> str:
+def _times(times: Times) -> str:
     words = []
-    if step.started_at is not None:
-        words.append(f"started {instant(step.started_at)}")
-    if step.finished_at is not None:
-        words.append(f"finished {instant(step.finished_at)}")
-    if step.took_seconds is not None and step.finished_at is not None:
-        words.append(f"took {span(step.took_seconds)}")
+    if times.started_at is not None:
+        words.append(f"started {instant(times.started_at)}")
+    if times.finished_at is not None:
+        words.append(f"finished {instant(times.finished_at)}")
+    if times.took_seconds is not None and times.finished_at is not None:
+        words.append(f"took {span(times.took_seconds)}")
+    if times.wrong is not None:
+        words.append(visible(times.wrong))
     return ", ".join(words)

@@ -1,14 +1,28 @@
-"""`doctor` as a real process: on clouds where all is well, and with each thing broken in turn."""
+"""`doctor` on whole clouds: where all is well, with each thing broken in turn, and stopped in the middle.
+
+What only a process has (output, exit code, signals) is looked at in one; all else in this, which is quicker.
+"""
 
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import threading
 
 import pytest
 from google.protobuf import duration_pb2
 
+from daemon.doctor.emulators import Emulators
+from daemon.doctor.examinations import examine
+from localcloud import Fault
+from tests.clouds import clients_find
 from tests.commands import run_command
+from tests.daemons import ROOT, clean_environment
 from tests.scene import SECRET_KEY
+from tests.unit.doubles import budget_of
 
 EVERYWHERE = {
     "settings",
@@ -45,9 +59,9 @@ NO_EMULATOR_TELLS = {
 }
 
 
-def examined(scene, *options, **changed):
+def examined(scene):
     """Exit code, overall result, and check -> (status, summary, mend)."""
-    done = run_command("doctor", "--output", "json", *options, environment=scene.settings(**changed))
+    done = run_command("doctor", "--output", "json", environment=scene.settings())
     assert done.stderr == ""
     assert SECRET_KEY not in done.stdout
     report = json.loads(done.stdout)
@@ -55,6 +69,16 @@ def examined(scene, *options, **changed):
     checks = {found["id"]: (found["status"], found["summary"], found["mend"]) for found in report["checks"]}
     assert len(checks) == len(report["checks"])
     return done.returncode, report["result"], checks
+
+
+def seen(settings, *, call=False, **seconds):
+    """The same, made by this process; the summaries as they are printed."""
+    with clients_find(settings):
+        report = examine(Emulators.of(os.environ), budget_of(), call=call, **seconds)
+    checks = {found.check: (found.status, str(found), found.mend) for found in report.findings}
+    assert len(checks) == len(report.findings)
+    assert SECRET_KEY not in repr(report)
+    return report.exit_code, report.result, checks
 
 
 def with_status(checks, status):
@@ -76,13 +100,17 @@ def mended(scene):
     return scene
 
 
-def check_all_is_well(scene):
+def check_all_is_well(scene, code, result, checks):
     """Every check ok, but for what no emulator tells; and the cloud is as it was."""
-    code, result, checks = examined(mended(scene))
     assert (code, result) == (0, "ok"), checks
     assert set(checks) == EVERYWHERE
     assert with_status(checks, "not_checkable") == NO_EMULATOR_TELLS
     assert with_status(checks, "ok") == EVERYWHERE - NO_EMULATOR_TELLS
+    check_nothing_is_left(scene)
+
+
+def check_nothing_is_left(scene):
+    """Neither an object nor a document."""
     assert scene.object_names("") == []
     assert list(scene.documents.collection("chart_export_doctor").stream()) == []
 
@@ -90,7 +118,7 @@ def check_all_is_well(scene):
 def test_all_is_well_on_the_embedded_cloud(scene):
     """Nothing is created there but what is deleted again; no request of Chart-IMG is spent."""
     before = made(scene)
-    check_all_is_well(scene)
+    check_all_is_well(scene, *examined(mended(scene)))
     assert made(scene) == before
     assert scene.cloud.chart_img.requests == []
 
@@ -104,13 +132,13 @@ def made(scene):
 @pytest.mark.official
 def test_all_is_well_on_the_official_emulators(official_scene):
     """As on the embedded cloud, check by check."""
-    check_all_is_well(official_scene)
+    check_all_is_well(official_scene, *seen(mended(official_scene).settings()))
 
 
 @pytest.mark.official
 def test_a_subscription_missing_from_the_official_emulator_is_said(official_scene):
     """With the command that makes one."""
-    code, _, checks = examined(official_scene, PUBSUB_SUBSCRIPTION="nobody-made-this")
+    code, _, checks = seen(official_scene.settings(PUBSUB_SUBSCRIPTION="nobody-made-this"))
     assert code == 3
     assert with_status(checks, "failure") == {"pubsub.subscription", "pubsub.consume"}
     assert "gcloud pubsub subscriptions create" in checks["pubsub.subscription"][2]
@@ -131,7 +159,7 @@ def test_a_subscription_missing_from_the_official_emulator_is_said(official_scen
 )
 def test_what_is_missing_fails_alone(scene, changed, code, failed, mend):
     """One line for it, with the mend, and all other checks as before."""
-    found_code, result, checks = examined(mended(scene), **changed)
+    found_code, result, checks = seen(mended(scene).settings(**changed))
     assert (found_code, result) == (code, "failure")
     assert with_status(checks, "failure") == set(failed)
     assert mend in checks[failed[0]][2]
@@ -141,15 +169,14 @@ def test_what_is_missing_fails_alone(scene, changed, code, failed, mend):
 def test_bad_accounts_and_a_bad_number_are_exit_2_and_hide_nothing(scene):
     """Each wrong setting is a line with what was given, but for secrets, and what is allowed."""
     accounts = json.dumps([{"id": "first", "apiKey": SECRET_KEY, "dailyLimit": "many"}])
-    code, result, checks = examined(
-        mended(scene), CHART_IMG_ACCOUNTS_JSON=accounts, WORKER_CONCURRENCY="many"
-    )
+    changed = {"CHART_IMG_ACCOUNTS_JSON": accounts, "WORKER_CONCURRENCY": "many"}
+    code, result, checks = seen(mended(scene).settings(**changed))
     assert (code, result) == (2, "failure")
     wrong = {"settings.CHART_IMG_ACCOUNTS_JSON", "settings.WORKER_CONCURRENCY"}
     assert with_status(checks, "failure") == wrong
     assert "got 'many'" in checks["settings.WORKER_CONCURRENCY"][1]
     assert "a whole number from 1 to 256" in checks["settings.WORKER_CONCURRENCY"][1]
-    assert "apiKey" in checks["settings.CHART_IMG_ACCOUNTS_JSON"][1]
+    assert "[0].dailyLimit: expected a whole number above 0" in checks["settings.CHART_IMG_ACCOUNTS_JSON"][1]
     assert checks["accounts"][0] == "not_checkable"
     assert with_status(checks, "ok") >= {
         "pubsub.subscription",
@@ -161,11 +188,65 @@ def test_bad_accounts_and_a_bad_number_are_exit_2_and_hide_nothing(scene):
 
 def test_a_subscription_without_a_retry_policy_is_a_warning(scene):
     """The daemon works with it, so the exit code is 0; the mend is a command."""
-    code, result, checks = examined(scene)
+    code, result, checks = seen(scene.settings())
     assert (code, result) == (0, "warning")
     assert with_status(checks, "warning") == {"pubsub.ack-deadline", "pubsub.retry-policy"}
     mend = f"gcloud pubsub subscriptions update {scene.subscription} --min-retry-delay=10s"
     assert checks["pubsub.retry-policy"][2].startswith(mend)
+
+
+@pytest.mark.parametrize(
+    ("error", "status"), [("UNAVAILABLE", "failure"), ("PERMISSION_DENIED", "not_checkable")]
+)
+def test_an_unreadable_dead_letter_topic_spoils_no_other_line(scene, error, status):
+    """What the subscription says of itself was read before."""
+    scene.cloud.pubsub.faults.add(Fault(method="GetTopic", match=scene.quarantine_topic, error=error))
+    _, _, checks = seen(mended(scene).settings(QUARANTINE_TOPIC=None))
+    assert checks["pubsub.dead-letter-topic"][0] == status
+    assert checks["pubsub.dead-letter-topic"][2]
+    others = EVERYWHERE - {"pubsub.dead-letter-topic", "pubsub.quarantine-topic"}
+    assert with_status(checks, "ok") & others == others - NO_EMULATOR_TELLS
+
+
+def test_a_database_that_hangs_has_the_scratch_document_named(scene):
+    """With what may help; nobody knows what becomes of it."""
+    released = threading.Event()
+    scene.cloud.firestore.faults.add(Fault(method="Commit", before=lambda _: released.wait(30)))
+    try:
+        code, _, checks = seen(scene.settings(), seconds=1.5)
+    finally:
+        released.set()
+    status, summary, mend = checks["firestore.write"]
+    assert (code, status) == (3, "failure")
+    assert "it came to no end in its time; chart_export_doctor/" in summary
+    assert mend.startswith("start the emulator")
+    assert checks["storage.delete"][0] == "ok"
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_has_deleted_what_was_written(scene, number, code):
+    """The document's next commit is under way, and the object is being read."""
+    document_is_there, released = threading.Event(), threading.Event()
+
+    def hold(_):
+        document_is_there.set()
+        released.wait(30)
+
+    scene.cloud.firestore.faults.add(Fault(method="Commit", skip=1, times=1, before=hold))
+    scene.cloud.storage.faults.add(Fault(method="objects.download", times=1, delay_seconds=0.5))
+    command = [sys.executable, "-m", "daemon.cli", "doctor"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, env=clean_environment(scene.settings()), cwd=ROOT, **pipes) as doctor:
+        try:
+            assert document_is_there.wait(30)
+            doctor.send_signal(number)
+            assert doctor.stderr.readline().startswith("deleting what was written")
+        finally:
+            released.set()
+        output, errors = doctor.communicate(timeout=30)
+    name = signal.Signals(number).name
+    assert (doctor.returncode, output, errors) == (code, "", f"stopped by {name}; nothing is left over\n")
+    check_nothing_is_left(scene)
 
 
 def test_a_backend_that_is_away_hides_no_other_and_leaves_no_traceback(scene):
@@ -188,7 +269,7 @@ def test_a_backend_that_is_away_hides_no_other_and_leaves_no_traceback(scene):
 
 def test_call_spends_one_request_and_names_the_account(scene):
     """Counted as any other."""
-    code, _, checks = examined(scene, "--call")
+    code, _, checks = seen(scene.settings(), call=True)
     assert code == 0
     assert checks["accounts.call"][0] == "ok"
     assert "account first" in checks["accounts.call"][1]

@@ -49,7 +49,7 @@ def test_a_firestore_that_is_away_makes_the_daemon_unready_and_no_less_alive(sce
         )
         assert (alive.status_code, alive.json()) == (200, {"status": "ok", "parts": LOOPS})
         assert (shown["ready{}"], shown["stream_open{}"], shown["intake_paused{firestore}"]) == (0, 1, 1)
-        assert shown["backend_failures_total{firestore,unavailable}"] >= 5
+        assert shown["backend_calls_total{firestore,unavailable}"] >= 5
 
         scene.cloud.firestore.faults.remove(away)
         daemon.wait_for_event("intake_resumed", timeout_seconds=40)
@@ -65,6 +65,16 @@ def test_a_firestore_that_is_away_makes_the_daemon_unready_and_no_less_alive(sce
 
 def _completed(daemon):
     return [line["runId"] for line in daemon.named("step_completed")]
+
+
+def _counted(shown):
+    """What was counted, but for what depends on the machine's pace."""
+    paced = ("commits", "races_lost", "backend_calls", "rescue_looks", "process_")
+    return {
+        name: value
+        for name, value in shown.items()
+        if value and name.partition("{")[0].endswith(("_total", "_count")) and not name.startswith(paced)
+    }
 
 
 def test_what_was_worked_is_counted_once_and_names_nobody(scene):
@@ -83,14 +93,7 @@ def test_what_was_worked_is_counted_once_and_names_nobody(scene):
         shown, response = scraped(daemon), asked(daemon, "metrics", Accept=OPEN_METRICS)
         assert daemon.terminate() == 0
 
-    counted = {
-        name: value
-        for name, value in shown.items()
-        if value and name.partition("{")[0].endswith(("_total", "_count")) and "commits" not in name
-    }
-    counted.pop("process_cpu_seconds_total{}")
-    counted.pop("rescue_looks_total{done}", None)
-    assert counted == {
+    assert _counted(shown) == {
         "streams_opened_total{start}": 1,
         "messages_received_total{}": 6,
         "messages_settled_total{ack,succeeded}": 3,
@@ -109,6 +112,9 @@ def test_what_was_worked_is_counted_once_and_names_nobody(scene):
         "chart_img_calls_total{first,ok}": 6,
     }
     assert shown["commits_total{landed}"] >= 4
+    assert shown["backend_calls_total{firestore,answered}"] >= 8
+    assert shown["backend_calls_total{storage,answered}"] >= 9  # six pictures and three manifests
+    assert shown["backend_calls_total{pubsub,answered}"] >= 1  # it was asked for the subscription
     assert (shown["chart_img_quota_used{first}"], shown["chart_img_quota_limit{first}"]) == (6, 10**6)
     assert (shown["steps_running{}"], shown["steps_capacity{}"], shown["leases_held{}"]) == (0, 8, 0)
     assert (shown["ready{}"], shown["stream_open{}"], shown["drain_seconds{}"]) == (1, 1, 0)
@@ -141,5 +147,9 @@ def test_a_draining_daemon_tells_what_it_waits_for(scene):
     assert alive.status_code == 200
     assert (head.status_code, head.content, head.headers["Cache-Control"]) == (503, b"", "no-store")
     assert (shown["steps_running{}"], shown["leases_held{}"], shown["stream_open{}"]) == (1, 1, 0)
-    assert 0 < shown["drain_seconds{}"] < shown["oldest_step_age_seconds{}"] < shown["drain_limit_seconds{}"]
+    ages = [
+        shown["drain_seconds{}"],
+        shown["oldest_step_age_seconds{}"],
+    ]  # each read a moment after the other
+    assert all(0 < age < shown["drain_limit_seconds{}"] for age in ages)
     assert 0 < shown["lease_renewal_age_seconds{}"] < 10

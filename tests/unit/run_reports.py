@@ -1,9 +1,13 @@
-"""Runs, leases and manifests as `status` finds them, and reports of them."""
+"""Runs, leases and manifests as `status` finds them, reports of them, and how these are shown."""
 
 from __future__ import annotations
 
+import io
 from datetime import UTC, datetime, timedelta
 
+from rich.console import Console
+
+from daemon.run_status.as_lines import report_lines
 from daemon.run_status.assembly import Found, run_report
 from tests.unit.doubles import BUCKET
 from worker_chart_export.flow_run import FlowRun
@@ -86,3 +90,29 @@ def report(steps, leases=None, found=None, **run):
 def alone(step, held=None, **found):
     """The report of one chart step."""
     return report({STEP_ID: step}, {STEP_ID: held} if held else {}, {STEP_ID: Found(**found)})
+
+
+def lines(shown):
+    """A report as a pipe gets it."""
+    return "\n".join(report_lines(shown))
+
+
+def on_terminal(view, width=80, height=200):
+    """What a terminal gets, escape sequences included."""
+    console = Console(
+        width=width, height=height, file=io.StringIO(), force_terminal=True, legacy_windows=False
+    )
+    console.print(view)
+    return console.file.getvalue()
+
+
+def words_on_terminal(view, width=80, height=200):
+    """The same without any."""
+    console = Console(width=width, height=height, file=io.StringIO())
+    console.print(view)
+    return console.file.getvalue()
+
+
+def squeezed(text):
+    """Without white space: wrapped or not."""
+    return "".join(text.split())

@@ -1,189 +1,155 @@
-"""The alert rules: each can be loaded, can fire, and says what to do."""
+"""The alert rules: each fires when it has to and at no other time, and says what to do."""
 
 from __future__ import annotations
 
-import copy
 import re
 
+import promql_parser
 import pytest
 import yaml
 
 from tests.daemons import ROOT
+from tests.unit.alert_cases import FIRES, QUIET, series_of
+from tests.unit.promql import NAME, evaluate
 from worker_chart_export import metrics
 
-FILE = ROOT / "deploy/prometheus/alerts.yaml"
+GROUPS = yaml.safe_load((ROOT / "deploy/prometheus/alerts.yaml").read_text(encoding="utf-8"))["groups"]
+RULES = {rule["alert"]: rule for group in GROUPS for rule in group["rules"]}
 RULE_KEYS = {"alert", "expr", "for", "labels", "annotations"}
-DURATION = re.compile(r"[1-9][0-9]*[smhd]")
-STRING = re.compile(r'"[^"]*"')
-SELECTOR = re.compile(r"(?P<name>[a-z]+_[a-z_]+)(?:\{(?P<matchers>[^}]*)\})?(?P<range>\[[^]]*\])?")
-MATCHER = re.compile(r'(\w+)\s*(=~|!=|!~|=)\s*"([^"]*)"')
-WORDS = {"sum", "max", "by", "rate", "increase", "absent", "and"}
-AGGREGATION = re.compile(r"\b(?:sum|max)\b\s*(?:by\s*\(([^)]*)\))?")
-#: What Prometheus itself adds to each series.
-OF_THE_TARGET = {"instance", "job"}
+TEXTS = {"summary", "description"}
+WINDOW = re.compile(r"\[([1-9]\d*)([mh])\]")
+NUMBER = re.compile(r"(?<=[<>=] )\d+(?:\.\d+)?")
+OPPOSITES = {"==": "!=", ">=": "<", "<=": ">", ">": "<=", "<": ">="}
+SIGN = re.compile(r"==|>=|<=|(?<!=)[<>](?!=)")
+#: What Prometheus adds to each series of ours, and a series of its own.
+OF_THE_TARGET = {"instance": None, "job": None}
+OF_PROMETHEUS = {"up": OF_THE_TARGET}
 
 
-def known_series():
-    """Sample name -> type, and label -> its known values (None = they come with the accounts)."""
+def fires(expression, case):
+    """What the alert would be raised for: the labels of each."""
+    return [dict(labels) for labels in evaluate(expression, series_of(case))]
+
+
+def as_told(expression, alert):
+    """Whether the expression fires in all of the alert's cases that want it, and in no other."""
+    return all(fires(expression, case) for case in FIRES[alert]) and not any(
+        fires(expression, case) for case in QUIET[alert]
+    )
+
+
+def pairs(cases):
+    """Alert and case, one by one."""
+    return [(alert, case) for alert, its_cases in cases.items() for case in its_cases]
+
+
+def test_every_alert_stands_once_and_has_cases():
+    """Of both kinds."""
+    names = [rule["alert"] for group in GROUPS for rule in group["rules"]]
+    assert sorted(names) == sorted(RULES) == sorted(FIRES) == sorted(QUIET)
+    groups = [group["name"] for group in GROUPS]
+    assert len(set(groups)) == len(groups)
+
+
+@pytest.mark.parametrize(("alert", "case"), pairs(FIRES))
+def test_it_fires(alert, case):
+    """Once, and with all the labels that its texts name."""
+    rule = RULES[alert]
+    (labels,) = fires(rule["expr"], case)
+    named = set(re.findall(r"\$labels\.(\w+)", " ".join(rule["annotations"].values())))
+    assert named <= set(labels)
+
+
+@pytest.mark.parametrize(("alert", "case"), pairs(QUIET))
+def test_it_does_not_fire(alert, case):
+    """Nobody is woken for nothing."""
+    assert fires(RULES[alert]["expr"], case) == []
+
+
+@pytest.mark.parametrize("alert", RULES)
+def test_the_cases_hold_every_number_sign_and_window_of_it(alert):
+    """With any one of them changed, an expression would fire at another time."""
+    expression = RULES[alert]["expr"]
+    changed = [*_other_numbers(expression), *_other_signs(expression), *_other_windows(expression)]
+    assert [other for other in changed if as_told(other, alert)] == []
+
+
+def _with(expression, match, text):
+    return expression[: match.start()] + text + expression[match.end() :]
+
+
+def _other_numbers(expression):
+    for match in NUMBER.finditer(expression):
+        number = float(match[0])
+        others = (
+            (number - 1, number + 1) if number < 10 and number.is_integer() else (number * 0.8, number * 1.2)
+        )
+        yield from (_with(expression, match, f"{other:g}") for other in others)
+
+
+def _other_signs(expression):
+    bare = re.sub(r"\{[^}]*\}", lambda matchers: " " * len(matchers[0]), expression)
+    for match in SIGN.finditer(bare):
+        yield _with(expression, match, OPPOSITES[match[0]])
+
+
+def _other_windows(expression):
+    for match in WINDOW.finditer(expression):
+        seconds = int(match[1]) * {"m": 60, "h": 3600}[match[2]]
+        yield from (_with(expression, match, f"[{other:g}s]") for other in (seconds // 2, seconds * 2))
+
+
+@pytest.mark.parametrize("alert", RULES)
+def test_what_it_asks_for_is_there(alert):
+    """Each series, and each label with each value."""
+    known = _known_series() | OF_PROMETHEUS
+    for selector in _selectors(RULES[alert]["expr"]):
+        labels = known[selector.name]
+        for matcher in selector.matchers.matchers:
+            assert set(matcher.value.split("|")) <= labels[matcher.name]
+
+
+@pytest.mark.parametrize("case", [case for _, case in pairs(FIRES) + pairs(QUIET)])
+def test_what_a_case_tells_of_is_there(case):
+    """No case is about a series that nobody has."""
+    known = _known_series() | OF_PROMETHEUS
+    for labels in map(dict, series_of(case)):
+        values = known[labels.pop(NAME)]
+        assert all(values[name] is None or value in values[name] for name, value in labels.items())
+
+
+def _selectors(expression):
+    found = []
+
+    def note(node):
+        selector = getattr(node, "vector_selector", node)
+        if isinstance(selector, promql_parser.VectorSelector):
+            found.append(selector)
+
+    promql_parser.walk(promql_parser.parse(expression), pre_visit=note)
+    assert found
+    return found
+
+
+def _known_series():
+    """Sample name -> label -> its known values; None = they are not known beforehand."""
+    metrics.know_account("acc-1", daily_limit=44)
     known = {}
     for family in metrics.REGISTRY.collect():
-        collector = metrics.REGISTRY._names_to_collectors.get(family.name)
-        labels = dict.fromkeys(getattr(collector, "_labelnames", ()))
         for sample in family.samples:
+            labels = known.setdefault(sample.name, dict(OF_THE_TARGET))
             for name, value in sample.labels.items():
-                labels[name] = (labels.get(name) or set()) | {value}
-            known[sample.name] = family.type, labels
-        if not family.samples:
-            known[family.name + ("_total" if family.type == "counter" else "")] = family.type, labels
-    for _, labels in known.values():
-        labels.update({"account": None} if "account" in labels else {})
-        labels.update({"answer": set(metrics.ANSWERS)} if "answer" in labels else {})
+                labels[name] = labels.get(name, set()) | {value}
     return known
 
 
-def problems(document):
-    """What is wrong with a file of rules; nothing when all is well."""
-    groups = document["groups"]
-    rules = [rule for group in groups for rule in group["rules"]]
-    found = twice([group["name"] for group in groups]) + twice([rule["alert"] for rule in rules])
-    return found + [f"{rule['alert']}: {what}" for rule in rules for what in problems_of(rule)]
-
-
-def twice(names):
-    """The names that stand more than once."""
-    return [f"{name} stands twice" for name in sorted({name for name in names if names.count(name) > 1})]
-
-
-def problems_of(rule):
-    """What is wrong with one rule."""
-    found = [f"unknown key {key}" for key in rule.keys() - RULE_KEYS]
-    if "for" in rule and not DURATION.fullmatch(rule["for"]):
-        found.append(f"for: {rule['for']}")
-    if rule.get("labels", {}).get("severity") not in {"page", "ticket"}:
-        found.append("severity")
-    texts = rule.get("annotations", {})
-    found += [f"no {name}" for name in ("summary", "description") if len(texts.get(name, "")) < 20]
-    found += problems_of_expression(rule["expr"])
-    left = labels_left(rule["expr"])
-    for text in texts.values():
-        found += [
-            f"no label {name} is left" for name in re.findall(r"\$labels\.(\w+)", text) if name not in left
-        ]
-    return found
-
-
-def problems_of_expression(expression):
-    """What is wrong with an expression, as far as it can be told without Prometheus."""
-    found, known = [], known_series()
-    bare = STRING.sub('""', expression)
-    found += [
-        f"{pair} don't match" for pair in ("()", "{}", "[]") if bare.count(pair[0]) != bare.count(pair[1])
-    ]
-    series = list(SELECTOR.finditer(expression))
-    for selector in series:
-        if selector["name"] not in known:
-            found.append(f"unknown series {selector['name']}")
-            continue
-        kind, labels = known[selector["name"]]
-        if (kind == "counter") != bool(selector["range"]):
-            found.append(f"{selector['name']} is a {kind}")
-        if selector["range"] and not DURATION.fullmatch(selector["range"][1:-1]):
-            found.append(f"range {selector['range']}")
-        found += problems_of_matchers(selector["matchers"] or "", labels)
-    grouped = {name.strip() for names in AGGREGATION.findall(bare) if names for name in names.split(",")}
-    found += [f"no label {name}" for name in grouped - all_labels(series, known)]
-    rest = re.sub(r"\bby\s*\([^)]*\)", "", SELECTOR.sub("", expression))
-    return found + [f"unknown word {word}" for word in re.findall(r"[A-Za-z_]\w*", rest) if word not in WORDS]
-
-
-def problems_of_matchers(matchers, labels):
-    """Labels that the series has not, and values that they never have."""
-    found = [] if re.fullmatch(rf"(\s*{MATCHER.pattern}\s*,?)*", matchers) else [f"matchers {matchers}"]
-    for name, operator, value in MATCHER.findall(matchers):
-        if name not in labels:
-            found.append(f"no label {name}")
-            continue
-        wanted = value.split("|") if "~" in operator else [value]
-        if labels[name] is not None:
-            found += [f"{name} is never {one}" for one in wanted if one not in labels[name]]
-    return found
-
-
-def all_labels(series, known):
-    """The labels of all series of an expression."""
-    return OF_THE_TARGET.union(*(known[one["name"]][1] for one in series if one["name"] in known))
-
-
-def labels_left(expression):
-    """The labels that the result of an expression has."""
-    aggregations = AGGREGATION.findall(expression)
-    if aggregations:
-        return {name.strip() for name in aggregations[0].split(",")}
-    return set() if "absent" in expression else all_labels(SELECTOR.finditer(expression), known_series())
-
-
-@pytest.fixture
-def rules():
-    """The file, read."""
-    return yaml.safe_load(FILE.read_text(encoding="utf-8"))
-
-
-def test_the_rules_are_sound(rules):
-    """Every metric, label and value that they name is there, and every text is."""
-    assert problems(rules) == []
-    assert len([rule for group in rules["groups"] for rule in group["rules"]]) >= 10
-
-
-OPEN = "chart_export_stream_open == 0"
-REJECTED = "chart_export_messages_rejected_total"
-
-
-@pytest.mark.parametrize(
-    ("change", "problem"),
-    [
-        ({"expr": "chart_export_stream_opne == 0"}, "unknown series chart_export_stream_opne"),
-        ({"expr": "streamopen == 0"}, "unknown word streamopen"),
-        ({"expr": f"summ({OPEN})"}, "unknown word summ"),
-        ({"expr": f"({OPEN}"}, "() don't match"),
-        ({"expr": f'{REJECTED}{{reason="not_ready"}} > 0'}, f"{REJECTED} is a counter"),
-        ({"expr": "increase(chart_export_stream_open[5m]) > 0"}, "chart_export_stream_open is a gauge"),
-        ({"expr": f"increase({REJECTED}[5]) > 0"}, "range [5]"),
-        ({"expr": f'increase({REJECTED}{{cause="x"}}[5m]) > 0'}, "no label cause"),
-        ({"expr": f'increase({REJECTED}{{reason="nto_ready"}}[5m]) > 0'}, "reason is never nto_ready"),
-        ({"expr": f'increase({REJECTED}{{reason=~"not_ready|x"}}[5m]) > 0'}, "reason is never x"),
-        ({"expr": f"increase({REJECTED}{{reason=not_ready}}[5m]) > 0"}, "matchers reason=not_ready"),
-        ({"expr": f"sum by (code) (increase({REJECTED}[5m])) > 0"}, "no label code"),
-        ({"annotations": {"summary": "It is closed, that is all"}}, "no description"),
-        ({"annotations": {"description": "Open it again, please"}}, "no summary"),
-        (
-            {
-                "annotations": {
-                    "summary": "Closed: {{ $labels.backend }}",
-                    "description": "Open it again, please",
-                }
-            },
-            "no label backend is left",
-        ),
-        ({"expr": f"sum({OPEN})"}, "no label instance is left"),
-        ({"labels": {"severity": "loud"}}, "severity"),
-        ({"labels": {}}, "severity"),
-        ({"for": "5 minutes"}, "for: 5 minutes"),
-        ({"if": OPEN}, "unknown key if"),
-    ],
-)
-def test_a_broken_rule_would_be_seen(rules, change, problem):
-    """By what is wrong with it, and nothing else is."""
-    broken = copy.deepcopy(rules)
-    names = [rule["alert"] for rule in broken["groups"][0]["rules"]]
-    rule = broken["groups"][0]["rules"][names.index("ChartExportStreamClosed")]
-    if "expr" in change and "instance" not in problem:
-        rule["annotations"]["summary"] = "Something happened there"
-    rule.update(change)
-    assert problems(broken) == [f"ChartExportStreamClosed: {problem}"]
-
-
-def test_names_that_stand_twice_would_be_seen(rules):
-    """Of groups and of alerts."""
-    rules["groups"] += copy.deepcopy(rules["groups"][:1])
-    rules["groups"][-1]["rules"] = rules["groups"][-1]["rules"][:1]
-    assert problems(rules) == ["chart-export-intake stands twice", "ChartExportAbsent stands twice"]
+@pytest.mark.parametrize("alert", RULES)
+def test_it_is_a_whole_rule(alert):
+    """As Prometheus and whoever is woken need it."""
+    rule = RULES[alert]
+    assert rule.keys() <= RULE_KEYS
+    assert re.fullmatch(r"[1-9]\d*[smh]", rule.get("for", "1m"))
+    assert rule["labels"].keys() == {"severity"}
+    assert rule["labels"]["severity"] in {"page", "ticket"}
+    assert rule["annotations"].keys() == TEXTS
+    assert all(len(text) >= 20 for text in rule["annotations"].values())

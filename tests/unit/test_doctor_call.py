@@ -48,6 +48,13 @@ def test_a_call_without_an_answer_is_one_too(cloud, documents):
     assert used(documents, "a") == 1
 
 
+def test_a_call_that_takes_too_long_is_given_up(cloud, documents):
+    """In words that are not about a step; there is none."""
+    cloud.chart_img.faults.add(Fault(delay_seconds=1.0))
+    trial = call_once(documents, [account("a")], cloud.chart_img.url, seconds=0.5)
+    assert (trial.account_id, trial.meaning, trial.words) == ("a", None, "no answer in time")
+
+
 def test_a_used_up_account_is_passed_over_as_the_daemon_does(cloud, documents):
     """The next one answers; without a next one nothing is asked."""
     spent = account("spent", daily_limit=1)
@@ -79,7 +86,7 @@ def test_a_folder_without_fixtures_is_worth_a_warning(tmp_path):
 
 def test_accounts_are_told_by_their_shape():
     """Number, ids, daily limits, plans; no keys, and nobody is asked."""
-    given = [{"id": "a", "apiKey": KEY, "plan": "PRO", "dailyLimit": 500}, {"id": "b", "apiKey": KEY}]
+    given = [{"id": "a", "apiKey": KEY, "plan": "PRO", "dailyLimit": 500}, {"id": "b", "apiKey": "other-key"}]
     (found,) = check_accounts(ChartSettings(chart_img_accounts_json=json.dumps(given)))
     words = "2 accounts, 544 calls a day: a (500 a day, plan PRO), b (44 a day, plan not told)"
     assert (found.status, found.summary) == ("ok", words)

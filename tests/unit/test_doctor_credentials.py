@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import sys
 import threading
@@ -13,7 +14,9 @@ import pytest
 
 from daemon.doctor.credentials import check_credentials
 from daemon.doctor.emulators import Emulators
+from daemon.doctor.examinations import examine
 from tests.daemons import ROOT, clean_environment
+from tests.unit.doubles import budget_of
 
 REAL = Emulators(pubsub=None, firestore=None, storage=None)
 
@@ -62,12 +65,20 @@ def _nobody_is_logged_in(monkeypatch, tmp_path):
     monkeypatch.setenv("NO_GCE_CHECK", "true")
 
 
+def log_in(monkeypatch, tmp_path):
+    """As a person does; what is kept of that is exchanged for tokens at Google."""
+    file = tmp_path / "user.json"
+    kept = {"type": "authorized_user", "client_id": "c", "client_secret": "s", "refresh_token": "r"}
+    file.write_text(json.dumps(kept), encoding="utf-8")
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(file))
+
+
 CHECK = """
 from daemon.doctor.credentials import check_credentials
 from daemon.doctor.emulators import Emulators
 
 (found,) = check_credentials("p", Emulators(pubsub=None, firestore=None, storage=None))
-print(found.status.value, found.summary)
+print(found.status.value, found.summary, "mend:", found.mend)
 """
 
 
@@ -118,6 +129,19 @@ def test_an_account_that_gets_no_token_is_a_failure():
         told = checked_on_google_cloud(address)
     assert told.startswith("failure RefreshError")
     assert "403" in told
+    assert "Workload Identity" in told.partition("mend:")[2]
+
+
+def test_credentials_that_can_t_reach_google_need_a_network_and_no_log_in(monkeypatch, tmp_path):
+    """The account is fine; nobody is there at the other end."""
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    log_in(monkeypatch, tmp_path)
+    monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{port}")
+    (found,) = check_credentials("p", REAL)
+    assert (found.status, found.summary.partition(":")[0]) == ("failure", "TransportError")
+    assert "googleapis.com" in found.mend
+    assert "login" not in found.mend
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"type": "secret-words"}', '{"type": "service_account"}'])
@@ -129,3 +153,17 @@ def test_a_file_that_holds_no_credentials_is_a_failure_that_quotes_nothing(monke
     (found,) = check_credentials("p", REAL)
     assert found.status == "failure"
     assert found.mend
+
+
+def test_where_nobody_answers_no_line_says_that_there_are_no_credentials(monkeypatch, tmp_path):
+    """As behind a NetworkPolicy that swallows what goes to the metadata server."""
+    log_in(monkeypatch, tmp_path)
+    monkeypatch.setenv("GOOGLE_CLOUD_PROJECT", "p")
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        report = examine(REAL, budget_of(), call=False, credentials_seconds=0.5)
+    found = {finding.check: finding for finding in report.findings}
+    assert found["credentials"].summary == "it came to no end in its time"
+    assert "metadata server" in found["credentials"].mend
+    assert found["firestore.write"].status == "not_checkable"
+    assert found["firestore.write"].summary == "it needs credentials that get a token, see above"

@@ -66,6 +66,13 @@ def test_a_run_without_a_map_of_steps_is_an_error(documents, objects):
         reading.reader.look()
 
 
+def test_a_status_of_another_kind_hides_no_other_step(documents, objects):
+    """Others write runs."""
+    reading = Reading(documents, objects)
+    reading.put({"list": chart_step(["X"]), "map": chart_step({"X": 1}), STEP_ID: chart_step("READY")})
+    assert [step.status for step in reading.reader.look().steps] == ["READY", "['X']", "{'X': 1}"]
+
+
 def test_leases_are_judged_by_the_server_s_clock(documents, objects, server_time):
     """This machine's may be wrong by hours."""
     server_time.set(NOW)

@@ -12,6 +12,7 @@ import weakref
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
+from worker_chart_export import metrics
 from worker_chart_export.conditional_commit import LostRace, OutcomeUnknown, Unacceptable
 from worker_chart_export.errors import BackendRefused, WorkerError
 from worker_chart_export.ledger.commit_pace import CommitPace, within
@@ -189,6 +190,8 @@ class RunCommits:
             raise
         except LostRace:
             self._is_shared = True
+            for request in writing:
+                metrics.RACES_LOST.labels(request.intent.name).inc()
             raise
         except Unacceptable as error:
             self._single_out(writing, error)

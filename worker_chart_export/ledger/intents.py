@@ -50,6 +50,8 @@ class ClaimIntent:
     offer: LeaseOffer | None
     #: Finalizes go first, because they end what others wait for; claims only begin something.
     rank: ClassVar[int] = 1
+    #: What the metrics call it.
+    name: ClassVar[str] = "claim"
 
     def decide(self, seen: Seen) -> Decision | None:
         """See the module.
@@ -131,6 +133,7 @@ class FinalizeIntent:
     error: StepError | None = None
     token: str | None = None
     rank: ClassVar[int] = 0
+    name: ClassVar[str] = "finalize"
 
     def __post_init__(self) -> None:
         wanted = {"SUCCEEDED": self.manifest_uri, "FAILED": self.error}.get(self.status)
@@ -205,6 +208,7 @@ class ReleaseIntent:
     finished_at: str
     is_lost: bool = False
     rank: ClassVar[int] = 0
+    name: ClassVar[str] = "release"
 
     def decide(self, seen: Seen) -> Decision | None:
         """See the module.

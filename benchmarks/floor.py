@@ -1,0 +1,122 @@
+"""The floor: a bare subscriber that makes the same calls for a step as the worker, and does nothing else.
+
+Per step: 1 read of the run, 1 commit that claims it and writes a lease, R charts over HTTP each uploaded when
+it has come, side by side, 1 manifest upload, 1 commit that finalizes the step and deletes the lease, an ack.
+It checks nothing, renews nothing, counts no quota, validates no picture and logs one line a step.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import httpx
+from google.cloud import firestore, storage
+from google.cloud.pubsub_v1 import SubscriberClient
+from google.cloud.pubsub_v1.subscriber.scheduler import ThreadScheduler
+from google.cloud.pubsub_v1.types import FlowControl
+from requests.adapters import HTTPAdapter
+
+if TYPE_CHECKING:
+    from google.cloud.pubsub_v1.subscriber.message import Message
+
+CHARTS_AT_ONCE = 4
+STOP_SIGNALS = {signal.SIGTERM, signal.SIGINT}
+
+
+class Floor:
+    """The callback and its clients.
+
+    Args:
+        environment: The worker's own settings.
+    """
+
+    def __init__(self, environment: dict[str, str]) -> None:
+        project = environment["GOOGLE_CLOUD_PROJECT"]
+        connections = (int(environment["WORKER_CONCURRENCY"]) + 1) * CHARTS_AT_ONCE
+        self._documents = firestore.Client(project=project)
+        objects = storage.Client(project=project)
+        objects._http.mount("http://", HTTPAdapter(pool_maxsize=connections))  # noqa: SLF001 - no setting for it
+        self._bucket = objects.bucket(environment["CHARTS_BUCKET"].removeprefix("gs://"))
+        limits = httpx.Limits(max_connections=connections, max_keepalive_connections=connections)
+        key = json.loads(environment["CHART_IMG_ACCOUNTS_JSON"])[0]["apiKey"]
+        self._charts = httpx.Client(
+            base_url=environment["CHART_IMG_BASE_URL"],
+            headers={"x-api-key": key},
+            limits=limits,
+            timeout=60,
+        )
+        self._pool = ThreadPoolExecutor(connections)
+
+    def __call__(self, message: Message) -> None:
+        """Work the step that the message names."""
+        named = json.loads(message.data)
+        run_id, step_id = named["runId"], named["stepId"]
+        run = self._documents.collection("flow_runs").document(run_id)
+        lease = run.collection("chart_export_leases").document(step_id)
+        snapshot = run.get()
+        step = snapshot.get(firestore.Client.field_path("steps", step_id))
+        claimed = self._claim(run, lease, step_id, snapshot.update_time)
+        names = [request["chartTemplateId"] for request in step["inputs"]["requests"]]
+        prefix = f"charts/{run_id}/{step_id}"
+        items = list(self._pool.map(lambda name: self._chart(prefix, name), names))
+        self._upload(f"{prefix}/manifest.json", json.dumps({"items": items}).encode(), "application/json")
+        self._finalize(run, lease, step_id, claimed)
+        message.ack()
+        sys.stdout.write('{"event": "step_completed"}\n')
+        sys.stdout.flush()
+
+    def _claim(self, run: Any, lease: Any, step_id: str, update_time: Any) -> Any:
+        now = datetime.now(UTC)
+        batch = self._documents.batch()
+        status = firestore.Client.field_path("steps", step_id, "status")
+        option = self._documents.write_option(last_update_time=update_time)
+        batch.update(run, {status: "RUNNING"}, option=option)
+        batch.set(lease, {"owner": "floor", "acquiredAt": now, "expiresAt": now + timedelta(seconds=120)})
+        return batch.commit(retry=None)[1].update_time
+
+    def _chart(self, prefix: str, name: str) -> dict[str, Any]:
+        body = {"symbol": "NYSE:IBM", "interval": "1D", "width": 800, "height": 600}
+        png = self._charts.post("/v2/tradingview/advanced-chart", json=body).content
+        self._upload(f"{prefix}/{name}.png", png, "image/png")
+        return {"chartTemplateId": name, "sizeBytes": len(png)}
+
+    def _upload(self, name: str, content: bytes, content_type: str) -> None:
+        blob = self._bucket.blob(name)
+        blob.upload_from_string(content, content_type=content_type, if_generation_match=0, retry=None)
+
+    def _finalize(self, run: Any, lease: Any, step_id: str, claimed: Any) -> None:
+        path = firestore.Client.field_path("steps", step_id)
+        batch = self._documents.batch()
+        batch.update(run, {f"{path}.status": "SUCCEEDED", f"{path}.finishedAt": "2026-01-01T00:00:00Z"})
+        batch.delete(lease, option=self._documents.write_option(last_update_time=claimed))
+        batch.commit(retry=None)
+
+
+def main() -> None:
+    """Pull until told to stop."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+    environment = dict(os.environ)
+    threads = int(environment["WORKER_CONCURRENCY"])
+    with SubscriberClient() as subscriber:
+        future = subscriber.subscribe(
+            environment["PUBSUB_SUBSCRIPTION"],
+            Floor(environment),
+            flow_control=FlowControl(max_messages=threads),
+            scheduler=ThreadScheduler(ThreadPoolExecutor(threads)),
+            await_callbacks_on_shutdown=True,
+        )
+        sys.stdout.write('{"event": "daemon_started"}\n')
+        sys.stdout.flush()
+        signal.sigwait(STOP_SIGNALS)
+        future.cancel()
+        future.result()
+
+
+if __name__ == "__main__":
+    main()

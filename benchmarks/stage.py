@@ -1,0 +1,182 @@
+"""Where it takes place: a cloud in a process of its own, and a subscription, bucket and runs on it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import shlex
+import signal
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from unittest import mock
+
+import httpx
+from google.cloud import firestore, storage
+from google.cloud.pubsub_v1 import PublisherClient, SubscriberClient
+
+from benchmarks.processes import ROOT
+from benchmarks.rendering import CANDLES
+from daemon.demo.stage import chart_step_id, flow_run, sample_templates
+from worker_chart_export.charts.local.render import render
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+ACCOUNT = [
+    {"id": "bench", "apiKey": "bench-key", "dailyLimit": 10**7, "ratePerSecond": 1000, "burst": 10_000}
+]
+#: One Firestore batch takes at most 500 writes.
+RUNS_A_BATCH = 200
+
+
+@contextlib.contextmanager
+def embedded_cloud() -> Iterator[dict[str, str]]:
+    """The embedded cloud in a process of its own; yields its environment."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "localcloud"], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        environment: dict[str, str] = {}
+        for line in process.stdout or ():
+            name, _, value = line.removeprefix("export ").partition("=")
+            environment[name] = shlex.split(value)[0]
+            if name == "LOCALCLOUD_CONTROL_URL":
+                break
+        yield environment
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(30)
+
+
+class Control:
+    """The embedded cloud's control port."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self._client = httpx.Client(base_url=environment["LOCALCLOUD_CONTROL_URL"], timeout=30)
+
+    def delay_charts(self, seconds: float) -> None:
+        """Let the provider think so long over every chart."""
+        self._client.delete("/faults").raise_for_status()
+        if seconds:
+            fault = {"service": "chart_img", "delay_seconds": seconds}
+            self._client.post("/faults", json=fault).raise_for_status()
+
+    def calls(self) -> dict[str, dict[str, int]]:
+        """Service -> method -> calls so far."""
+        answer = self._client.get("/calls").raise_for_status()
+        counts: dict[str, dict[str, int]] = answer.json()
+        return counts
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Steps that are READY and not published yet."""
+
+    steps: list[tuple[str, str]]
+
+
+class Stage:
+    """A topic, a subscription, a bucket and templates of its own, on the cloud the environment names.
+
+    Args:
+        environment: Where the services are, and the provider's base URL.
+    """
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        name = f"bench-{secrets.token_hex(4)}"
+        self._environment = dict(environment)
+        project = environment["GOOGLE_CLOUD_PROJECT"]
+        with mock.patch.dict(os.environ, environment):
+            self._publisher = PublisherClient()
+            subscriber = SubscriberClient()
+            self.documents = firestore.Client(project=project)
+            objects = storage.Client(project=project)
+        self._topic = f"projects/{project}/topics/{name}"
+        self._subscription = f"projects/{project}/subscriptions/{name}"
+        self._bucket = name
+        self._publisher.create_topic(name=self._topic)
+        with subscriber:
+            subscriber.create_subscription(
+                name=self._subscription, topic=self._topic, ack_deadline_seconds=60
+            )
+        objects.create_bucket(self._bucket)
+        self._templates = [template["id"] for template in sample_templates()]
+        self._fixtures = tempfile.TemporaryDirectory()
+        for template in sample_templates():
+            self.documents.document(f"chart_templates/{template['id']}").set(template)
+
+    def settings(self, **changed: str) -> dict[str, str]:
+        """The environment of a worker, or of the floor, on this stage."""
+        return {
+            **self._environment,
+            "PUBSUB_SUBSCRIPTION": self._subscription,
+            "CHARTS_BUCKET": f"gs://{self._bucket}",
+            "CHARTS_API_MODE": "real",
+            "CHART_IMG_ACCOUNTS_JSON": json.dumps(ACCOUNT),
+            "HEALTH_PORT": "0",
+            "ACK_EXTENSION_SECONDS": "10",
+            **changed,
+        }
+
+    def put_runs(self, count: int, *, steps: int = 1, charts: int = 3) -> Asked:
+        """Store so many runs with so many READY steps of so many charts."""
+        runs = [self._run(steps, charts) for _ in range(count)]
+        for start in range(0, count, RUNS_A_BATCH):
+            batch = self.documents.batch()
+            for run in runs[start : start + RUNS_A_BATCH]:
+                batch.set(self.documents.document(f"flow_runs/{run['runId']}"), run)
+            batch.commit()
+        return Asked(
+            [
+                (run["runId"], step_id)
+                for run in runs
+                for step_id, step in run["steps"].items()
+                if step["stepType"] == "CHART_EXPORT"
+            ]
+        )
+
+    def publish(self, asked: Asked) -> None:
+        """A plain message for each step; returns once all are stored."""
+        bodies = [json.dumps({"runId": run, "stepId": step}).encode() for run, step in asked.steps]
+        futures = [self._publisher.publish(self._topic, body) for body in bodies]
+        for future in futures:
+            future.result(timeout=60)
+
+    def statuses(self, asked: Asked) -> set[str]:
+        """The statuses that the steps have now."""
+        run_ids = {run_id for run_id, _ in asked.steps}
+        references = [self.documents.document(f"flow_runs/{run_id}") for run_id in run_ids]
+        runs = {snapshot.id: snapshot.to_dict() for snapshot in self.documents.get_all(references)}
+        return {(runs[run_id] or {})["steps"][step_id]["status"] for run_id, step_id in asked.steps}
+
+    def fixtures(self) -> dict[str, str]:
+        """The setting for charts from files, where the provider's costs are not what is asked about."""
+        folder = Path(self._fixtures.name)
+        for template in sample_templates():
+            symbol = template["chartImgSymbolTemplate"].replace("{symbol}", "IBM").replace(":", "_")
+            drawn = render(CANDLES.read_bytes(), template["request"], symbol="IBM", timeframe="1d")
+            folder.joinpath(f"{symbol}__1d__{template['id']}.png").write_bytes(drawn.png)
+        return {"CHARTS_FIXTURES_DIR": str(folder)}
+
+    def close(self) -> None:
+        """Let go of the connections and the files."""
+        self._fixtures.cleanup()
+        self._publisher.stop()
+        self._publisher.transport.close()
+        self.documents.close()
+
+    def _run(self, steps: int, charts: int) -> dict[str, Any]:
+        run_id = f"20251215-102530_IBM_{secrets.token_hex(3)}"
+        document = flow_run(
+            run_id, "IBM", {"1d": f"gs://{self._bucket}/ohlcv.json"}, self._templates[:charts]
+        )
+        step = document["steps"].pop(chart_step_id("1d"))
+        for number in range(steps):
+            document["steps"][f"charts:1d:step{number:04d}"] = step
+        return document

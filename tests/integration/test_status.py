@@ -1,0 +1,31 @@
+"""How `status` looks at a run: on the embedded and on the official Firestore."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from daemon.run_status.reading import RunReader
+from daemon.run_status.report import Hold
+from tests.unit.run_reports import OWNER, lease
+from worker_chart_export.clock import SystemClock
+from worker_chart_export.ledger.lease import LEASES
+
+
+def test_run_and_leases_are_of_one_moment(scene):
+    """By the server's time."""
+    run_id, (first, second) = scene.put_run(steps=2, status="RUNNING")
+    now = datetime.now(UTC)
+    held = lease(started_at=now, acquired_at=now, expires_at=now + timedelta(hours=1))
+    scene.documents.document(f"flow_runs/{run_id}/{LEASES}/{first}").set(held.to_document())
+    reader = RunReader(
+        documents=scene.documents,
+        open_objects=lambda: scene.objects,
+        bucket=scene.bucket,
+        run_id=run_id,
+        clock=SystemClock(),
+    )
+    report = reader.look()
+    assert abs(report.read_at - now) < timedelta(minutes=1)
+    holding = {step.step_id: step.holding for step in report.chart_steps}
+    assert (holding[first].hold, holding[first].owner) == (Hold.LIVE, OWNER)
+    assert holding[second].hold is Hold.UNLEASED
