@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from worker_chart_export.charts.chart_img.accounts import Account
 
 CHECK = "templates"
-PUSH = "worker-chart-export templates push FILE..."
+PUSH = "correct FIRESTORE_DB, or: worker-chart-export templates push FILE..."
 
 
 def check_templates(

@@ -84,7 +84,8 @@ def _unreadable(path: str) -> tuple[str, str]:
 
 def _mends(path: str, emulator: str | None) -> Mends:
     return Mends(
-        missing=f"gcloud pubsub subscriptions create {path} --topic=TOPIC --ack-deadline=60 "
+        missing="correct PUBSUB_SUBSCRIPTION or GOOGLE_CLOUD_PROJECT, or: "
+        f"gcloud pubsub subscriptions create {path} --topic=TOPIC --ack-deadline=60 "
         "--min-retry-delay=10s --max-retry-delay=600s --expiration-period=never",
         forbidden=f"{_grant(path)}roles/pubsub.subscriber",
         emulator=emulator,

@@ -169,6 +169,9 @@ def quarantine_verdict(topic: TopicFacts) -> Finding:
     if topic.exists is None and topic.may_publish is None:
         why = f"this account may not look at {topic.path}"
         return not_checkable(QUARANTINE, why, _viewer(topic.path))
+    if topic.subscriptions == 0:
+        create = f"gcloud pubsub subscriptions create QUARANTINE --topic={topic.path}"
+        return warning(QUARANTINE, f"{topic.path} has no subscription: what is published is gone", create)
     permission = "" if topic.may_publish else "; permission to publish not checkable here"
     return ok(QUARANTINE, f"{topic.path}{permission}")
 

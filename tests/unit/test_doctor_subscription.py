@@ -166,3 +166,13 @@ def test_the_quarantine_needs_a_topic_and_the_right_to_publish(exists, may_publi
     found = quarantine_verdict(TopicFacts(path=LETTERS, exists=exists, may_publish=may_publish))
     assert (found.check, found.status) == ("pubsub.quarantine-topic", status)
     assert words in found.summary
+
+
+@pytest.mark.parametrize(("subscriptions", "status"), [(0, "warning"), (1, "ok"), (None, "ok")])
+def test_a_quarantine_that_keeps_nothing_is_warned_about(subscriptions, status):
+    """Its messages would be acked and gone."""
+    found = quarantine_verdict(
+        TopicFacts(path=LETTERS, exists=True, subscriptions=subscriptions, may_publish=True)
+    )
+    assert found.status == status
+    assert ("subscriptions create" in (found.mend or "")) is (status == "warning")
