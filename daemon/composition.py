@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from google.cloud import firestore
 from google.cloud.storage import Client as StorageClient
@@ -118,10 +118,18 @@ def storage_client(project: str, *, connections: int) -> StorageClient:
         client = StorageClient(project=project)
     session = client._http  # noqa: SLF001 - the client has no setting for its pool of ten
     tokens = session._auth_request_session  # noqa: SLF001 - nor for this
+    _read_environment_once(session, client._connection.API_BASE_URL)  # noqa: SLF001 - nor for this
     for scheme in ("http://", "https://"):
         session.mount(scheme, StoppableAdapter(pool_connections=4, pool_maxsize=connections))
         tokens.mount(scheme, StoppableAdapter(max_retries=3))
     return client
+
+
+def _read_environment_once(session: Any, url: str) -> None:
+    """Find proxies and certificates now; `requests` would for each call, a fifth of a step's time."""
+    found = session.merge_environment_settings(url, {}, None, None, None)
+    session.trust_env = False
+    session.proxies, session.verify, session.cert = found["proxies"], found["verify"], found["cert"]
 
 
 def _most_calls(settings: ExportSettings) -> int:

@@ -1,0 +1,86 @@
+"""The Cloud Storage client that the composition root builds."""
+
+from __future__ import annotations
+
+import http.server
+import threading
+
+import pytest
+from google.cloud.exceptions import NotFound
+
+from daemon.composition import storage_client
+
+HOST = "http://storage.invalid"
+
+
+@pytest.fixture
+def proxy():
+    """A proxy that knows nothing, and what it was asked for."""
+    asked = []
+
+    class Proxy(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.path)
+            self.send_error(404)
+
+        def log_message(self, *_args):
+            """Tests are silent."""
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Proxy) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}", asked
+        server.shutdown()
+
+
+@pytest.fixture
+def client(monkeypatch):
+    """Builds the client in an environment, for a host that no name server knows."""
+    made = []
+
+    def build(**environment):
+        for name, value in {"STORAGE_EMULATOR_HOST": HOST, **environment}.items():
+            monkeypatch.setenv(name, value)
+        made.append(storage_client("demo-project", connections=2))
+        return made[-1]
+
+    yield build
+    for client in made:
+        client.close()
+
+
+def look(client):
+    """Ask for an object once."""
+    return client.bucket("charts").get_blob("chart.png", retry=None, timeout=5)
+
+
+def test_a_proxy_of_the_environment_is_used(client, proxy):
+    """Workers behind one reach Cloud Storage no other way."""
+    url, asked = proxy
+    assert look(client(HTTP_PROXY=url)) is None
+    assert [path.split("?")[0] for path in asked] == [f"{HOST}/storage/v1/b/charts/o/chart.png"]
+
+
+def test_a_host_that_needs_no_proxy_is_asked_directly(client, proxy):
+    """`NO_PROXY` names the metadata server and what is near."""
+    url, asked = proxy
+    with pytest.raises(Exception, match=r"storage\.invalid") as failure:
+        look(client(HTTP_PROXY=url, NO_PROXY="storage.invalid"))
+    assert not isinstance(failure.value, NotFound)
+    assert asked == []
+
+
+def test_the_environment_is_read_once(client, proxy):
+    """Not again for every call, which would cost each step some milliseconds."""
+    url, asked = proxy
+    directly = client(NO_PROXY="storage.invalid")
+    client(HTTP_PROXY=url, NO_PROXY="")
+    with pytest.raises(Exception, match=r"storage\.invalid"):
+        look(directly)
+    assert asked == []
+
+
+def test_certificates_of_the_environment_are_trusted(client, tmp_path):
+    """A proxy that opens TLS has an authority of its own."""
+    bundle = tmp_path / "authorities.pem"
+    bundle.write_text("")
+    assert client(REQUESTS_CA_BUNDLE=str(bundle))._http.verify == str(bundle)
