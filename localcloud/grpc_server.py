@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 
 # Every open stream and every waiting pull holds one thread; idle threads cost next to nothing.
 _MAX_THREADS = 256
-# In-flight calls may end by themselves for so long before they are cut off.
-_STOP_GRACE_SECONDS = 0.2
+# In-flight calls may end by themselves for so long before they are cut off; all see `stopping` and end at once,
+# unless the machine is busy.
+_STOP_GRACE_SECONDS = 5.0
 
 
 class Refused(Exception):
@@ -138,7 +139,7 @@ class GrpcService:
             return
         self.stopping.set()
         self.wake()
-        # A short grace: a call that ends by itself ends as UNAVAILABLE, as when a server dies; one that is
+        # With grace: a call that ends by itself ends as UNAVAILABLE, as when a server dies; one that is
         # cancelled reads as CANCELLED, on which Google's subscriber gives up for good.
         self._server.stop(_STOP_GRACE_SECONDS).wait()
         self._threads.shutdown(wait=True)

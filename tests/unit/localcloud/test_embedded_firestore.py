@@ -110,7 +110,7 @@ def test_a_stop_ends_calls_that_wait(cloud, document):
     assert cloud.firestore.calls.wait_for("Commit", 2, timeout_seconds=10)
     began = time.monotonic()
     cloud.firestore.stop()
-    assert time.monotonic() - began < 0.6
+    assert time.monotonic() - began < 3
     assert future.code().name == "UNAVAILABLE"
 
 

@@ -179,7 +179,7 @@ def test_a_stop_and_start_under_an_open_stream(cloud, channel):
         assert cloud.pubsub.calls.wait_for("Acked", 1, timeout_seconds=LONG)
         began = time.monotonic()
         cloud.pubsub.stop()
-        assert time.monotonic() - began < 0.6
+        assert time.monotonic() - began < 3
         cloud.pubsub.start()
         assert cloud.pubsub.calls.wait_for("StreamingPull", 2, timeout_seconds=LONG)
         channel.publish(b"2")

@@ -243,7 +243,7 @@ def test_a_stop_ends_calls_that_wait(cloud, bucket):
     began = time.monotonic()
     cloud.storage.stop()
     thread.join(10)
-    assert time.monotonic() - began < 0.6
+    assert time.monotonic() - began < 3
     assert len(failed) == 1
 
 
