@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from google.cloud import firestore
 from google.cloud.storage import Client as StorageClient
@@ -18,7 +18,7 @@ from worker_chart_export.ledger.lease import LeaseTerms
 from worker_chart_export.ledger.step_ledger import StepLedger
 from worker_chart_export.pipeline import PipelineLimits, StepPipeline
 from worker_chart_export.retry import client_errors
-from worker_chart_export.stoppable_requests import StoppableAdapter
+from worker_chart_export.storage_session import StorageSession
 from worker_chart_export.templates import TemplateStore
 
 if TYPE_CHECKING:
@@ -112,24 +112,17 @@ def storage_client(project: str, *, connections: int) -> StorageClient:
     A step that is stopped ends its calls, those for an access token included.
 
     Raises:
-        BackendRefused: There are no credentials.
+        BackendRefused: There are no credentials, or the environment's proxy or certificates can't be used.
     """
     with client_errors("storage"):
         client = StorageClient(project=project)
-    session = client._http  # noqa: SLF001 - the client has no setting for its pool of ten
-    tokens = session._auth_request_session  # noqa: SLF001 - nor for this
-    _read_environment_once(session, client._connection.API_BASE_URL)  # noqa: SLF001 - nor for this
-    for scheme in ("http://", "https://"):
-        session.mount(scheme, StoppableAdapter(pool_connections=4, pool_maxsize=connections))
-        tokens.mount(scheme, StoppableAdapter(max_retries=3))
+        # The client takes a session only together with credentials, which it is to find by itself.
+        client._http_internal = StorageSession(  # noqa: SLF001
+            client._credentials,  # noqa: SLF001
+            url=client._connection.API_BASE_URL,  # noqa: SLF001
+            connections=connections,
+        )
     return client
-
-
-def _read_environment_once(session: Any, url: str) -> None:
-    """Find proxies and certificates now; `requests` would for each call, a fifth of a step's time."""
-    found = session.merge_environment_settings(url, {}, None, None, None)
-    session.trust_env = False
-    session.proxies, session.verify, session.cert = found["proxies"], found["verify"], found["cert"]
 
 
 def _most_calls(settings: ExportSettings) -> int:

@@ -30,6 +30,7 @@ def log_lines() -> Iterator[Callable[[], list[dict[str, Any]]]]:
     with logs.logging_of():
         structlog.contextvars.clear_contextvars()  # what an earlier test of this thread has bound
         yield lambda: [json.loads(line) for line in stream.getvalue().splitlines()]
+    structlog.reset_defaults()
     logging.captureWarnings(capture=False)
     warnings.showwarning = show_warning
     root.handlers[:], level, sys.excepthook, sys.unraisablehook, threading.excepthook = before

@@ -76,26 +76,42 @@ class Event(StrEnum):
 
 
 class Logger:
-    """Logs events. `log.info(Event.X, "a sentence", key=value)`."""
+    """Logs events. `log.info(Event.X, "a sentence", key=value)`. Never raises."""
 
     def __init__(self) -> None:
-        self._log: structlog.stdlib.BoundLogger = structlog.get_logger("worker_chart_export")
+        self._log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
     def debug(self, event: Event, message: str, **fields: Any) -> None:
         """Of use when looking for something."""
-        self._log.debug(message, event_name=event.value, **fields)
+        with _no_error():
+            self._log.debug(message, event_name=event.value, **fields)
 
     def info(self, event: Event, message: str, **fields: Any) -> None:
         """What the worker does in the normal course of things."""
-        self._log.info(message, event_name=event.value, **fields)
+        with _no_error():
+            self._log.info(message, event_name=event.value, **fields)
 
     def warning(self, event: Event, message: str, **fields: Any) -> None:
         """Something an operator may want to look at."""
-        self._log.warning(message, event_name=event.value, **fields)
+        with _no_error():
+            self._log.warning(message, event_name=event.value, **fields)
 
     def error(self, event: Event, message: str, *, exc_info: Any = None, **fields: Any) -> None:
         """Something an operator has to look at."""
-        self._log.error(message, event_name=event.value, exc_info=exc_info, **fields)
+        with _no_error():
+            self._log.error(message, event_name=event.value, exc_info=exc_info, **fields)
+
+
+class _no_error:  # noqa: N801 - reads as a word; a generator would cost as much as the line
+    """What is wrong with a line of ours becomes a line."""
+
+    def __enter__(self) -> None:
+        """Begin."""
+
+    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> bool:
+        if isinstance(error, Exception):
+            _tell_of_unwritten("worker_chart_export", error)
+        return isinstance(error, Exception)
 
 
 log = Logger()
@@ -139,39 +155,46 @@ def configure(*, level: str, log_format: str, stream: Any = None) -> None:
         _name_the_event,
         structlog.processors.format_exc_info if log_format == "json" else _keep_exception,
     ]
-    handler = _OneDoor(stream or sys.stdout)
+    file, rendering = stream or sys.stdout, _rendering(log_format)
+    structlog.configure(
+        processors=[structlog.processors.add_log_level, *shared, *rendering],
+        # Straight to the stream: the standard library's way takes as long again as all the rest of a line.
+        logger_factory=structlog.WriteLoggerFactory(file),
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+    )
+    _lead_libraries(level, file, [*shared], rendering)
+    _catch_everything()
+
+
+def _lead_libraries(level: str, file: Any, prepared: list[Processor], rendering: list[Processor]) -> None:
+    """The standard library's loggers write the same lines to the same stream."""
+    handler = _OneDoor(file)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *_rendering(log_format)],
+            foreign_pre_chain=prepared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *rendering],
         )
     )
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
     _quieten_libraries(level)
-    structlog.configure(
-        processors=[
-            structlog.stdlib.filter_by_level,
-            structlog.stdlib.add_log_level,
-            *shared,
-            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
-        ],
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        wrapper_class=structlog.stdlib.BoundLogger,
-        cache_logger_on_first_use=True,
-    )
-    _catch_everything()
 
 
 class _OneDoor(logging.StreamHandler[Any]):
     """Writes lines. One that can't be made becomes a line about that, where the base class would print."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the base class's name
-        """Log what is wrong with the line, unless it is the stream that is gone."""
+        """Log what is wrong with the line."""
         error = sys.exception()
-        if record.name != __name__ and not isinstance(error, OSError):
-            logging.getLogger(__name__).error("A line of %s can't be written: %r", record.name, error)
+        if record.name != __name__ and error is not None:
+            _tell_of_unwritten(record.name, error)
+
+
+def _tell_of_unwritten(whose: str, error: BaseException) -> None:
+    """Unless it is the stream that is gone."""
+    if not isinstance(error, OSError):
+        logging.getLogger(__name__).error("A line of %s can't be written: %r", whose, error)
 
 
 def _rendering(log_format: str) -> list[Processor]:
@@ -217,9 +240,8 @@ def _quieten_libraries(level: str) -> None:
     floor = logging.DEBUG if level == "DEBUG" else logging.WARNING
     for name in ("google", "grpc", "urllib3", "PIL", "opentelemetry"):
         logging.getLogger(name).setLevel(floor)
-    # These would print the headers of Chart-IMG's answers, and a server may quote a key there.
-    for name in ("httpx", "httpcore"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+    # It prints headers that can't be parsed, and a server may quote a key there.
+    logging.getLogger("urllib3.connection").setLevel(logging.ERROR)
     # Google's clients cut their loggers off the root when they are imported; Python would then print.
     logging.getLogger("google").propagate = True
 

@@ -1,8 +1,8 @@
 """Blocking calls that end when their step is stopped: the sockets in use are shut down from outside.
 
-`stoppable_by` marks a call. The HTTP libraries' adapters (`stoppable_httpx`, `stoppable_requests`) tell it
-which socket the call's thread is about to block on. A shutdown wakes that thread at once, below TLS as well;
-the library then raises some connection error, and the caller asks the budget why.
+`stoppable_by` marks a call. The HTTP connections (`stoppable_urllib3`) tell it which socket the call's thread
+is about to block on. A shutdown wakes that thread at once, below TLS as well; the library then raises some
+connection error, and the caller asks the budget why.
 
 A connection attempt is not woken: it ends by its own timeout, and nothing is sent over it afterwards.
 """

@@ -118,6 +118,19 @@ def test_any_value_can_be_logged(log_lines, value):
     assert "value" in log_lines()[0]
 
 
+def test_a_line_that_can_t_be_made_disturbs_nobody(log_lines, capfd):
+    """A line about it is there instead."""
+
+    class Mute:
+        def __str__(self):
+            raise RuntimeError("no words")
+
+    log.info(Event.STEP_NOOP, "a sentence", value=Mute())
+    (line,) = log_lines()
+    assert line["message"].startswith("A line of worker_chart_export can't be written: RuntimeError")
+    assert capfd.readouterr().err == ""
+
+
 def test_a_library_s_warning_goes_through_the_same_door(log_lines):
     """With its own severity, as event `library`."""
     logging.getLogger("google.cloud.pubsub_v1").warning("lost %s", "something")
@@ -144,7 +157,7 @@ def test_a_library_s_trace_goes_through_the_same_door(log_lines):
 
 def test_a_library_s_talk_is_left_out(log_lines):
     """At INFO; nobody asked for it."""
-    for name in ("google.auth", "urllib3", "httpx", "grpc"):
+    for name in ("google.auth", "urllib3.connectionpool", "grpc"):
         logging.getLogger(name).info("chat")
     assert log_lines() == []
 
@@ -204,15 +217,19 @@ def test_an_error_in_a_destructor_goes_through_the_same_door(log_lines, capfd):
     assert capfd.readouterr().err == ""
 
 
-def test_a_stream_that_is_gone_is_no_endless_loop(capfd):
+@pytest.mark.usefixtures("log_lines")
+@pytest.mark.parametrize(
+    "say", [lambda: log.info(Event.STEP_NOOP, "x"), lambda: logging.getLogger("google").error("x")]
+)
+def test_a_stream_that_is_gone_is_no_endless_loop(capfd, say):
     """There is nobody left to tell."""
 
     class Gone(io.StringIO):
         def write(self, _text):
             raise BrokenPipeError("gone")
 
-    handler = logs._OneDoor(Gone())
-    handler.handle(logging.LogRecord("x", logging.INFO, "", 0, "lost", (), None))
+    logs.configure(level="INFO", log_format="json", stream=Gone())
+    say()
     assert capfd.readouterr().err == ""
 
 

@@ -13,9 +13,9 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
 
-import httpx
 import pytest
 import requests
+import urllib3
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -31,9 +31,9 @@ from worker_chart_export.budget import StepBudget
 from worker_chart_export.charts.chart_img.http_call import ChartApi
 from worker_chart_export.clock import SystemClock
 from worker_chart_export.errors import Interrupted
-from worker_chart_export.stoppable_httpx import make_stoppable
 from worker_chart_export.stoppable_requests import StoppableAdapter
 from worker_chart_export.stoppable_sockets import stoppable_by
+from worker_chart_export.stoppable_urllib3 import make_stoppable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -293,14 +293,14 @@ class TestStop:
                 lambda _url, budget: store.upload_png("a.png", b"png", metadata={}, budget=budget), server
             )
 
-    @pytest.mark.parametrize("library", ["httpx", "requests"])
+    @pytest.mark.parametrize("library", ["urllib3", "requests"])
     def test_before_the_call_waits(self, stalling, library):
         """A socket held after the stop is shut down at once."""
         budget, server = budget_of(), stalling(b"")
         budget.stop(STOPPED)
-        trouble = (httpx.NetworkError, httpx.RemoteProtocolError, requests.ConnectionError)
-        with _client(library) as client, stoppable_by(budget), pytest.raises(trouble):
-            client.get(server.url)
+        trouble = (urllib3.exceptions.ProtocolError, requests.ConnectionError)
+        with _getting(library) as get, stoppable_by(budget), pytest.raises(trouble):
+            get(server.url)
 
     def test_between_two_attempts(self, ask, cloud, monkeypatch):
         """The pause is no sleep of the client's own."""
@@ -369,15 +369,15 @@ class TestOthers:
                     budget.stop(STOPPED)
                 assert (len(ports), len(set(ports))) == (3, 1)
 
-    @pytest.mark.parametrize("library", ["httpx", "requests"])
+    @pytest.mark.parametrize("library", ["urllib3", "requests"])
     def test_a_connection_given_back_is_no_longer_the_call_s(self, library):
         """The next call may have it already when the step of the last one is stopped."""
-        with _counting_server() as (url, ports), _client(library) as client:
+        with _counting_server() as (url, ports), _getting(library) as get:
             budget = budget_of()
             with stoppable_by(budget):
-                client.get(url)
+                get(url)
                 budget.stop(STOPPED)
-            client.get(url)
+            get(url)
         assert (len(ports), len(set(ports))) == (2, 1)
 
     @pytest.mark.parametrize("kind", ["chart", "candles"])
@@ -389,22 +389,23 @@ class TestOthers:
     def test_a_server_nobody_vouches_for_is_refused(self, ask, tls, monkeypatch):
         """The connections are still checked."""
         monkeypatch.delenv("SSL_CERT_FILE")
-        with _counting_server(tls) as (url, ports), pytest.raises(Exception, match=r"ConnectError"):
+        monkeypatch.delenv("REQUESTS_CA_BUNDLE")
+        with _counting_server(tls) as (url, ports), pytest.raises(Exception, match=r"SSLError"):
             ask["chart"](url, budget_of())
         assert ports == []
 
 
 @contextlib.contextmanager
-def _client(library: str):
-    """A plain client whose calls can be stopped."""
-    if library == "httpx":
-        with httpx.Client() as client:
-            make_stoppable(client)
-            yield client
+def _getting(library: str):
+    """The `get` of a plain client whose calls can be stopped."""
+    if library == "urllib3":
+        with urllib3.PoolManager() as manager:
+            make_stoppable(manager)
+            yield lambda url: manager.request("GET", url, retries=False)
     else:
         with requests.Session() as session:
             session.mount("http://", StoppableAdapter())
-            yield session
+            yield session.get
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ import pytest
 from google.cloud.exceptions import NotFound
 
 from daemon.composition import storage_client
+from worker_chart_export.errors import BackendRefused
 
 HOST = "http://storage.invalid"
 
@@ -79,8 +80,8 @@ def test_the_environment_is_read_once(client, proxy):
     assert asked == []
 
 
-def test_certificates_of_the_environment_are_trusted(client, tmp_path):
-    """A proxy that opens TLS has an authority of its own."""
-    bundle = tmp_path / "authorities.pem"
-    bundle.write_text("")
-    assert client(REQUESTS_CA_BUNDLE=str(bundle))._http.verify == str(bundle)
+@pytest.mark.parametrize("wrong", [{"REQUESTS_CA_BUNDLE": "/none.pem"}, {"HTTPS_PROXY": "foo://bar:1"}])
+def test_an_environment_that_can_t_be_used_is_refused(client, wrong):
+    """Before the first call, so that no step finds out."""
+    with pytest.raises(BackendRefused, match=r"its client can't be opened"):
+        client(STORAGE_EMULATOR_HOST="https://storage.invalid", **wrong)

@@ -137,8 +137,8 @@ def test_no_other_status_is_a_whole_answer():
     ("answer", "keeps"),
     [
         (Answer(meaning=Meaning.TOO_FAST, status=429), True),
-        (Answer.missing(0, "ConnectError", was_sent=False), True),
-        (Answer.missing(0, "ReadTimeout", was_sent=True), False),
+        (Answer.missing(0, "NewConnectionError", was_sent=False), True),
+        (Answer.missing(0, "ReadTimeoutError", was_sent=True), False),
         (Answer(meaning=Meaning.TROUBLE, status=500), False),
         (Answer(meaning=Meaning.CHART, status=200), False),
     ],

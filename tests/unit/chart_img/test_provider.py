@@ -93,7 +93,7 @@ class TestCall:
             (403, "bad_key", "first", "Forbidden", 3),
             (200, "ok", "second", None, 4),
         ]
-        assert lines[1]["apiMessage"].startswith("RemoteProtocolError")
+        assert lines[1]["apiMessage"].startswith("ProtocolError")
 
     @pytest.mark.parametrize("budget", ["over", "stopped"])
     def test_nothing_is_counted_or_called_after_the_time(self, provider, cloud, documents, budget):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import io
 import socket
 import threading
 import time
@@ -11,10 +12,11 @@ import tracemalloc
 
 import pytest
 
-from tests.unit.chart_img.material import account, provider_on
+from tests.unit.chart_img.material import KEY, account, provider_on
 from tests.unit.doubles import budget_of, chart_request
 from worker_chart_export.charts.chart_img.http_call import ChartApi, NoAnswer
 from worker_chart_export.errors import ChartApiFailed, ChartApiLimitExceeded, Interrupted, StepTimedOut
+from worker_chart_export.logs import configure
 
 
 def _head(status, *headers, body=b""):
@@ -122,6 +124,19 @@ def test_no_compression_is_asked_for(documents):
         provider.chart(chart_request())
     assert b"accept-encoding: identity\r\n" in asked[0].lower()
     assert asked[0].lower().count(b"accept-encoding") == 1
+
+
+@pytest.mark.usefixtures("log_lines")
+@pytest.mark.parametrize("level", ["DEBUG", "INFO"])
+def test_headers_that_can_t_be_parsed_are_not_printed(documents, level):
+    """They may quote the key."""
+    stream = io.StringIO()
+    configure(level=level, log_format="json", stream=stream)
+    head = _head(b"404 X", b"no colon but " + KEY.encode())
+    with _raw_server(head) as url, provider_on(url, documents) as provider, pytest.raises(ChartApiFailed):
+        provider.chart(chart_request())
+    assert "chart_api_call_finished" in stream.getvalue()
+    assert KEY not in stream.getvalue()
 
 
 @pytest.mark.usefixtures("_no_pauses")

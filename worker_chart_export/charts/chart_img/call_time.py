@@ -5,6 +5,7 @@ A read timeout alone ends no call whose bytes keep dripping in.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from contextlib import contextmanager
@@ -21,16 +22,18 @@ class CallTimes:
         self._changed = threading.Condition()
         self._calls: dict[object, tuple[float, Callable[[], None]]] = {}
         self._closed = False
+        self._wakes_at = math.inf
         self._watcher = threading.Thread(target=self._watch, name="chart-img-calls", daemon=True)
         self._watcher.start()
 
     @contextmanager
     def at_most(self, seconds: float, end: Callable[[], None]) -> Iterator[None]:
         """Call `end` once, from another thread, if the block lasts longer; perhaps also just after it."""
-        call = object()
+        call, until = object(), time.monotonic() + seconds
         with self._changed:
-            self._calls[call] = (time.monotonic() + seconds, end)
-            self._changed.notify()
+            self._calls[call] = (until, end)
+            if until < self._wakes_at:  # a watcher woken for each call would cost more than the calls
+                self._changed.notify()
         try:
             yield
         finally:
@@ -53,10 +56,11 @@ class CallTimes:
         with self._changed:
             while not self._closed:
                 call = min(self._calls, key=self._until, default=None)
-                left = None if call is None else self._until(call) - time.monotonic()
-                if call is not None and left is not None and left <= 0:
+                self._wakes_at = math.inf if call is None else self._until(call)
+                left = self._wakes_at - time.monotonic()
+                if call is not None and left <= 0:
                     return self._calls.pop(call)[1]
-                self._changed.wait(left)
+                self._changed.wait(None if call is None else left)
             return None
 
     def _until(self, call: object) -> float:

@@ -5,23 +5,27 @@ Protocol: https://doc.chart-img.com, `POST /v2/tradingview/advanced-chart`.
 
 from __future__ import annotations
 
+import json
+import ssl
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
-import httpx
+from urllib3 import Timeout
+from urllib3 import exceptions as http_errors
 
 from worker_chart_export.budget import StepBudget
 from worker_chart_export.charts.chart_img.call_time import CallTimes
 from worker_chart_export.charts.chart_img.retry_after import seconds_asked
 from worker_chart_export.clock import SystemClock
+from worker_chart_export.connections import open_connections
 from worker_chart_export.errors import ChartTooLarge, WorkerError
-from worker_chart_export.stoppable_httpx import make_stoppable
 from worker_chart_export.stoppable_sockets import stoppable_by
 
 if TYPE_CHECKING:
-    from contextlib import AbstractContextManager
+    from urllib3 import BaseHTTPResponse
 
     from worker_chart_export.charts.base import ChartRequest
     from worker_chart_export.charts.chart_img.accounts import Account
@@ -38,8 +42,10 @@ MAX_BODY_BYTES = 8 * 1024 * 1024
 #: So much of an error is read; no more is of interest.
 MAX_ERROR_BYTES = 64 * 1024
 OK = 200
+#: So much is read at once, and a step that ended is noticed in between.
+CHUNK_BYTES = 64 * 1024
 #: What fails before a connection stands: nothing of the request was sent.
-NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError)
+NOT_SENT = (http_errors.NewConnectionError, http_errors.ConnectTimeoutError, http_errors.ProxyError)
 
 
 class NoAnswer(WorkerError):
@@ -71,21 +77,21 @@ class ChartApi:
 
     Args:
         base_url: e.g. `https://api.chart-img.com`.
-        connections: How many calls may be under way at once.
+        connections: How many are kept; as many calls may be under way at once.
+
+    Raises:
+        ValueError: The environment's proxy is none that can be used.
+        OSError: Its certificates can't be read.
     """
 
     def __init__(self, *, base_url: str, connections: int) -> None:
-        self._http = httpx.Client(
-            base_url=base_url,
-            timeout=httpx.Timeout(READ_TIMEOUT_SECONDS, connect=CONNECT_TIMEOUT_SECONDS),
-            limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
-        )
-        make_stoppable(self._http)
+        self._url = base_url.rstrip("/") + PATH
+        self._http = open_connections(base_url, kept=connections)
         self._times = CallTimes()
 
     def close(self) -> None:
         """Close the connections."""
-        self._http.close()
+        self._http.clear()
         self._times.close()
 
     def post(self, account: Account, request: ChartRequest) -> Response:
@@ -105,38 +111,49 @@ class ChartApi:
                 budget.while_running(call.stop),
                 self._times.at_most(seconds, partial(call.stop, too_long)),
                 stoppable_by(call),
-                self._stream(account, request, seconds) as response,
+                closing(self._ask(account, request, seconds)) as response,
             ):
                 return _read(response, budget, call)
-        except httpx.RequestError as error:
+        except (http_errors.HTTPError, ValueError) as error:  # a ValueError: a key that is no header
             budget.check()
             call.check_stopped()
             words = f"{type(error).__name__}: {account.without_key(str(error))}"
             # `from None`: a refusal to send the key quotes it, and a traceback would show that.
-            raise NoAnswer(words, sent=not isinstance(error, NOT_SENT)) from None
+            raise NoAnswer(words, sent=_may_be_sent(error)) from None
 
-    def _stream(
-        self, account: Account, request: ChartRequest, seconds: float
-    ) -> AbstractContextManager[httpx.Response]:
-        """The answer, once its head is there."""
+    def _ask(self, account: Account, request: ChartRequest, seconds: float) -> BaseHTTPResponse:
+        """The answer, once its head is there. Nothing is repeated, as each call is counted, nor followed."""
         read_seconds = min(READ_TIMEOUT_SECONDS, seconds)
-        return self._http.stream(
+        return self._http.urlopen(
             "POST",
-            PATH,
-            json=dict(request.payload),
-            # Not compressed: a picture is already, and what is small may stand for what fills the memory.
-            headers={"x-api-key": account.api_key.get_secret_value(), "accept-encoding": "identity"},
-            timeout=httpx.Timeout(read_seconds, connect=min(CONNECT_TIMEOUT_SECONDS, read_seconds)),
+            self._url,
+            body=json.dumps(dict(request.payload), ensure_ascii=False, allow_nan=False).encode(),
+            headers={
+                "x-api-key": account.api_key.get_secret_value(),
+                "content-type": "application/json",
+                # A picture is compressed already, and what is small may stand for what fills the memory.
+                "accept-encoding": "identity",
+            },
+            timeout=Timeout(connect=min(CONNECT_TIMEOUT_SECONDS, read_seconds), read=read_seconds),
+            retries=False,
+            redirect=False,
+            preload_content=False,
         )
 
 
-def _read(response: httpx.Response, budget: StepBudget, call: StepBudget) -> Response:
+def _may_be_sent(error: Exception) -> bool:
+    """Whether the server may have got the request that ended so."""
+    refused = error.args and isinstance(error.args[0], ssl.SSLCertVerificationError)
+    return not refused and not isinstance(error, NOT_SENT)
+
+
+def _read(response: BaseHTTPResponse, budget: StepBudget, call: StepBudget) -> Response:
     """The answer with its body, within the time of the step and of the call."""
-    status, headers = response.status_code, response.headers
+    status, headers = response.status, response.headers
     if headers.get("content-encoding", "identity").lower() not in ("", "identity"):
         raise NoAnswer("The answer is compressed, though that was not asked for.", status=status)
     body = bytearray()
-    for chunk in response.iter_raw():
+    while chunk := response.read(CHUNK_BYTES, decode_content=False):
         body += chunk
         budget.check()
         call.check_stopped()
