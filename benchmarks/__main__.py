@@ -88,7 +88,15 @@ def big_runs(rounds: int) -> Table:
         title="One big run, steps of 1 chart, 32 threads",
         words="Wanted for 1,000 steps: 10 times the rate of conditional commits one by one (32 threads, "
         "without charts; the rate of the first 20 s), and at most 15 % of their 2,000 commits.",
-        columns=("steps", "steps/s", "commits", "of 2 a step", "one by one steps/s", "times faster"),
+        columns=(
+            "steps",
+            "steps/s",
+            "commits",
+            "of 2 a step",
+            "MiB read",
+            "one by one steps/s",
+            "times faster",
+        ),
     )
     with _cloud(official=False) as (stage, control):
         for steps in BIG_RUNS:
@@ -102,6 +110,7 @@ def big_runs(rounds: int) -> Table:
                     middle([run.steps_per_second for run in runs]),
                     f"{commits:.0f}",
                     f"{commits / (2 * steps):.1%}",
+                    middle([run.mib_read for run in runs]),
                     f"{single:.1f}",
                     f"{speed / single:.1f}",
                 ]

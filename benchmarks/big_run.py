@@ -32,11 +32,13 @@ class BigRun:
 
     Attributes:
         steps_per_second: From the first message to the last finished step.
-        commits: Of the worker, on documents of any kind but the accounts' usage.
+        commits: Of the worker.
+        mib_read: Of documents.
     """
 
     steps_per_second: float
     commits: int
+    mib_read: float
 
 
 def grouped(stage: Stage, control: Control, *, steps: int) -> BigRun:
@@ -49,15 +51,17 @@ def grouped(stage: Stage, control: Control, *, steps: int) -> BigRun:
     settings = stage.settings(WORKER_CONCURRENCY=str(THREADS), CHARTS_API_MODE="mock", **stage.fixtures())
     with Measured(WORKER, settings) as process:
         process.wait_for("daemon_started")
-        before, began = control.calls()["firestore"].get("Commit", 0), time.monotonic()
+        before, read = control.calls()["firestore"].get("Commit", 0), control.documents_mib_read()
+        began = time.monotonic()
         stage.publish(asked)
         process.wait_for("step_completed", steps, seconds=600)
         seconds = time.monotonic() - began
         commits = control.calls()["firestore"]["Commit"] - before
+        read = control.documents_mib_read() - read
         process.stop()
     if stage.statuses(asked) != {"SUCCEEDED"}:
         raise RuntimeError(f"statuses {stage.statuses(asked)}")
-    return BigRun(steps_per_second=steps / seconds, commits=commits)
+    return BigRun(steps_per_second=steps / seconds, commits=commits, mib_read=read)
 
 
 def one_by_one(stage: Stage, *, steps: int) -> float:

@@ -73,6 +73,11 @@ class Control:
         counts: dict[str, dict[str, int]] = answer.json()
         return counts
 
+    def documents_mib_read(self) -> float:
+        """Of answers to reads of documents, so far."""
+        answer = self._client.get("/bytes-read").raise_for_status()
+        return float(answer.json().get("BatchGetDocuments", 0)) / 2**20
+
 
 @dataclass(frozen=True, slots=True)
 class Asked:

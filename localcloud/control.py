@@ -1,6 +1,7 @@
 """The control port: counters, faults, stop and start, for tests in another process than the cloud's.
 
 GET    /calls                                {"pubsub": {"Publish": 3}, ...}
+GET    /bytes-read                           {"BatchGetDocuments": 1234}, of Firestore
 GET    /requests                             the log of Chart-IMG requests
 POST   /faults   {"service": "storage", ...} the fields of `Fault`; answers {"id": 1}
 DELETE /faults                               of all services
@@ -17,11 +18,12 @@ from typing import TYPE_CHECKING, Any
 
 from localcloud.chart_img import ChartImgService
 from localcloud.faults import Fault
+from localcloud.firestore import FirestoreService
 from localcloud.http_server import HttpService, Request, Response, json_response
 from localcloud.pubsub import PubsubService
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from localcloud.grpc_server import GrpcService
 
@@ -34,6 +36,11 @@ class ControlService(HttpService):
     def __init__(self, services: Mapping[str, GrpcService | HttpService], *, port: int = 0) -> None:
         super().__init__(port=port)
         self._services = services
+        self._looks: Mapping[str, Callable[[], Any]] = {
+            "GET /calls": self._calls,
+            "GET /bytes-read": self._bytes_read,
+            "GET /requests": self._requests,
+        }
 
     def lose_state(self) -> None:
         """It has none."""
@@ -49,12 +56,8 @@ class ControlService(HttpService):
     def answer(self, method: str, request: Request) -> Response:
         """Do what is asked; 404 for anything unknown, 400 for what makes no sense."""
         try:
-            if method == "GET /calls":
-                return json_response(
-                    {name: service.calls.as_dict() for name, service in self._services.items()}
-                )
-            if method == "GET /requests":
-                return json_response(self._requests())
+            if look := self._looks.get(method):
+                return json_response(look())
             if method == "POST /faults":
                 return json_response({"id": self._add(json.loads(request.body))})
             if method == "DELETE /faults":
@@ -66,6 +69,13 @@ class ControlService(HttpService):
     def _requests(self) -> list[Any]:
         chart_img = self._services["chart_img"]
         return [asdict(call) for call in chart_img.requests] if isinstance(chart_img, ChartImgService) else []
+
+    def _calls(self) -> dict[str, dict[str, int]]:
+        return {name: service.calls.as_dict() for name, service in self._services.items()}
+
+    def _bytes_read(self) -> dict[str, int]:
+        firestore = self._services["firestore"]
+        return firestore.bytes_read.as_dict() if isinstance(firestore, FirestoreService) else {}
 
     def _add(self, fields: dict[str, Any]) -> int:
         service = self._services[fields.pop("service")]

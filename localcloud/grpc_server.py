@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 # Every open stream and every waiting pull holds one thread; idle threads cost next to nothing.
 _MAX_THREADS = 256
-# In-flight calls may end by themselves for so long before they are cut off; all see `stopping` and end at once,
-# unless the machine is busy.
+# In-flight calls may end by themselves for so long before they are cut off; all see `stopping` and end at
+# once, unless the machine is busy.
 _STOP_GRACE_SECONDS = 5.0
 
 

@@ -10,6 +10,7 @@ import grpc
 from google.cloud.firestore_v1.types import firestore as types
 from google.protobuf import empty_pb2
 
+from localcloud.calls import Calls
 from localcloud.firestore import listing, messages, queries
 from localcloud.firestore.clock import set_timestamp, to_instant
 from localcloud.firestore.field_paths import parse, project
@@ -32,6 +33,7 @@ class FirestoreService(GrpcService):
 
     Attributes:
         commits: What each commit did, oldest first; a BatchWrite adds one entry per write that succeeded.
+        bytes_read: The size of the answers to reads by id, by method.
     """
 
     name = "firestore"
@@ -40,6 +42,7 @@ class FirestoreService(GrpcService):
     def __init__(self, *, port: int = 0, seed: int = 0) -> None:
         super().__init__(port=port, seed=seed)
         self.commits: deque[Committed] = deque(maxlen=_COMMITS_LOGGED)
+        self.bytes_read = Calls()
         self._lock = threading.Lock()
         self._databases: dict[str, Database] = {}
 
@@ -131,6 +134,7 @@ class FirestoreService(GrpcService):
             else:
                 response.found.CopyFrom(document if paths is None else project(document, paths))
             responses.append(response)
+        self.bytes_read.add("BatchGetDocuments", sum(response.ByteSize() for response in responses))
         return responses
 
     def _matching(self, parent: str, query: Any, request: Any) -> tuple[int, list[Any]]:

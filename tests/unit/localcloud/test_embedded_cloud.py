@@ -89,6 +89,15 @@ class TestControl:
         (request,) = control.get("/requests").json()
         assert (request["key"], request["body"], request["status"]) == ("k", {"symbol": "A:B"}, 200)
 
+    def test_bytes_read(self, cloud, control):
+        """Of what reads by id gave out."""
+        with clients_find(cloud.environment()):
+            documents = firestore.Client(project=cloud.project)
+        documents.document("a/b").set({"text": "x" * 1000})
+        assert documents.document("a/b").get().exists
+        documents.close()
+        assert 1000 < control.get("/bytes-read").json()["BatchGetDocuments"] < 2000
+
     def test_faults(self, cloud, control):
         """Armed and cleared."""
         fault = {"service": "storage", "method": "buckets.list", "error": 503, "times": 5}
