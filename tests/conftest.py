@@ -10,11 +10,11 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytest_plugins = ["tests.clouds", "tests.log_lines", "tests.server_time"]
+pytest_plugins = ["tests.browser", "tests.clouds", "tests.log_lines", "tests.server_time", "tests.tls"]
 
 _SCRUBBED = (
     *("GOOGLE_", "GCLOUD_", "PUBSUB_", "FIRESTORE_", "STORAGE_", "CHART", "DATASTORE_"),
-    *("NOTIFY_", "WATCHDOG_"),
+    *("NOTIFY_", "WATCHDOG_", "OTEL_"),
 )
 
 

@@ -155,28 +155,29 @@ def configure(*, level: str, log_format: str, stream: Any = None) -> None:
         _name_the_event,
         structlog.processors.format_exc_info if log_format == "json" else _keep_exception,
     ]
-    file, rendering = stream or sys.stdout, _rendering(log_format)
+    door, rendering = _OneDoor(stream or sys.stdout), _rendering(log_format)
     structlog.configure(
         processors=[structlog.processors.add_log_level, *shared, *rendering],
-        # Straight to the stream: the standard library's way takes as long again as all the rest of a line.
-        logger_factory=structlog.WriteLoggerFactory(file),
+        # Straight through the door: the standard library's way takes as long again as all the rest of a line.
+        logger_factory=lambda *_names: _Lines(door),
         wrapper_class=structlog.make_filtering_bound_logger(level),
     )
-    _lead_libraries(level, file, [*shared], rendering)
+    _lead_libraries(level, door, shared, rendering)
     _catch_everything()
 
 
-def _lead_libraries(level: str, file: Any, prepared: list[Processor], rendering: list[Processor]) -> None:
-    """The standard library's loggers write the same lines to the same stream."""
-    handler = _OneDoor(file)
-    handler.setFormatter(
+def _lead_libraries(
+    level: str, door: _OneDoor, prepared: list[Processor], rendering: list[Processor]
+) -> None:
+    """The standard library's loggers write the same lines through the same door."""
+    door.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=prepared,
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *rendering],
         )
     )
     root = logging.getLogger()
-    root.handlers[:] = [handler]
+    root.handlers[:] = [door]
     root.setLevel(level)
     _quieten_libraries(level)
 
@@ -189,6 +190,22 @@ class _OneDoor(logging.StreamHandler[Any]):
         error = sys.exception()
         if record.name != __name__ and error is not None:
             _tell_of_unwritten(record.name, error)
+
+    def write(self, line: str) -> None:
+        """Write a line that is made; under this lock a destructor's own line may be written in between."""
+        self.acquire()
+        try:
+            self.stream.write(f"{line}\n")
+            self.flush()
+        finally:
+            self.release()
+
+
+class _Lines:
+    """What structlog hands our lines to."""
+
+    def __init__(self, door: _OneDoor) -> None:
+        self.debug = self.info = self.warning = self.error = door.write
 
 
 def _tell_of_unwritten(whose: str, error: BaseException) -> None:

@@ -22,17 +22,21 @@ if TYPE_CHECKING:
     from worker_chart_export.errors import WorkerError
 
 
-class _Call:
+class StoppableCall:
     """One call under way, with the sockets it holds, by whoever uses them.
 
     Each is held by a descriptor of its own. So a handshake that moves the connection to another socket object
     changes nothing, and a descriptor that was closed and given to somebody else is never the one shut down.
+
+    Attributes:
+        was_sent: A connection stood, and the server may have got the request.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._held: dict[int, socket.socket] = {}
         self._stopped = False
+        self.was_sent = False
 
     def hold(self, user: object, held: socket.socket) -> None:
         """Shut `held` down when the call is stopped; at once if it already is."""
@@ -65,17 +69,17 @@ class _Call:
             self._held.clear()
 
 
-_CALL: ContextVar[_Call | None] = ContextVar("stoppable_call", default=None)
+_CALL: ContextVar[StoppableCall | None] = ContextVar("stoppable_call", default=None)
 
 
 @contextmanager
-def stoppable_by(budget: StepBudget) -> Iterator[None]:
+def stoppable_by(budget: StepBudget) -> Iterator[StoppableCall]:
     """Requests made in this context, by this thread, end with a connection error when `budget` is stopped."""
-    call = _Call()
+    call = StoppableCall()
     token = _CALL.set(call)
     try:
         with budget.while_running(call.stop):
-            yield
+            yield call
     finally:
         _CALL.reset(token)
         call.end()
@@ -93,6 +97,13 @@ def let_go(user: object) -> None:
     call = _CALL.get()
     if call is not None:
         call.let_go(user)
+
+
+def note_sending() -> None:
+    """The connection of the current call stands; its request is sent from now on."""
+    call = _CALL.get()
+    if call is not None:
+        call.was_sent = True
 
 
 def _shut_down(handle: socket.socket) -> None:

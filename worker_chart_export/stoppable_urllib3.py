@@ -6,21 +6,27 @@ see `stoppable_sockets`.
 
 from __future__ import annotations
 
+import math
+import time
 from typing import TYPE_CHECKING, Any
 
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, PoolManager
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
-from worker_chart_export.stoppable_sockets import hold, let_go
+from worker_chart_export.stoppable_sockets import hold, let_go, note_sending
 
 if TYPE_CHECKING:
     import socket
 
-    from urllib3._base_connection import BaseHTTPConnection
+#: What was idle for longer may be dead without a word, and what a dead one swallows is not sent again.
+MOST_IDLE_SECONDS = 5.0
 
 
 class _Holding:
     """What a connection does so that its call can be stopped, whichever its scheme."""
+
+    sock: Any
+    kept_since = math.inf
 
     def _new_conn(self) -> socket.socket:
         opened: socket.socket = super()._new_conn()  # type: ignore[misc]
@@ -29,9 +35,10 @@ class _Holding:
 
     def request(self, *args: Any, **kwargs: Any) -> None:
         """Send a request, perhaps over the connection of an earlier one."""
-        kept: socket.socket | None = self.sock  # type: ignore[attr-defined]
-        if kept is not None:
-            hold(self, kept)
+        if self.sock is None:
+            self.connect()  # type: ignore[attr-defined]
+        hold(self, self.sock)
+        note_sending()
         super().request(*args, **kwargs)  # type: ignore[misc]
 
 
@@ -43,22 +50,34 @@ class StoppableTlsConnection(_Holding, HTTPSConnection):
     """Encrypted."""
 
 
-class _LettingGo:
-    """What a pool of such connections does when it gets one back."""
+class _Keeping:
+    """What a pool of such connections does when it gives one out, and gets it back."""
 
-    def _put_conn(self, conn: BaseHTTPConnection | None) -> None:
+    def _get_conn(self, timeout: float | None = None) -> Any:
+        conn: Any = super()._get_conn(timeout)  # type: ignore[misc]
+        if time.monotonic() - conn.kept_since > MOST_IDLE_SECONDS:
+            conn.close()  # it opens anew when it is used
+        return conn
+
+    def _put_conn(self, conn: Any) -> None:
         let_go(conn)
+        if conn is not None:
+            conn.kept_since = time.monotonic()
         super()._put_conn(conn)  # type: ignore[misc]
 
 
-class _Pool(_LettingGo, HTTPConnectionPool):
+class StoppablePool(_Keeping, HTTPConnectionPool):
+    """Of connections that are not encrypted."""
+
     ConnectionCls = StoppableConnection
 
 
-class _TlsPool(_LettingGo, HTTPSConnectionPool):
+class StoppableTlsPool(_Keeping, HTTPSConnectionPool):
+    """Of those that are."""
+
     ConnectionCls = StoppableTlsConnection
 
 
 def make_stoppable(manager: PoolManager) -> None:
     """Let calls over this manager's connections, direct or through an HTTP proxy, be stopped."""
-    manager.pool_classes_by_scheme = {"http": _Pool, "https": _TlsPool}
+    manager.pool_classes_by_scheme = {"http": StoppablePool, "https": StoppableTlsPool}

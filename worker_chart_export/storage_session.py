@@ -8,6 +8,7 @@ import requests
 from google.auth.transport.requests import AuthorizedSession
 from requests.structures import CaseInsensitiveDict
 from urllib3 import Timeout
+from urllib3.exceptions import HTTPError
 
 from worker_chart_export.connections import open_connections
 from worker_chart_export.stoppable_requests import StoppableAdapter
@@ -40,19 +41,22 @@ class _PlainSession(requests.Session):
         """Make a call as `requests` does, but without following redirects.
 
         Raises:
-            HTTPError: Of urllib3: there was no answer.
+            ConnectionError: Of `requests`: there was no answer.
         """
         connect, read = timeout if isinstance(timeout, tuple) else (timeout, timeout)
-        answer = self.connections.urlopen(
-            method,
-            url,
-            body=data.encode() if isinstance(data, str) else data,
-            headers=headers,
-            timeout=Timeout(connect=connect, read=read),
-            retries=False,
-            redirect=False,
-            preload_content=False,
-        )
+        try:
+            answer = self.connections.urlopen(
+                method,
+                url,
+                body=data.encode() if isinstance(data, str) else data,
+                headers=headers,
+                timeout=Timeout(connect=connect, read=read),
+                retries=False,
+                redirect=False,
+                preload_content=False,
+            )
+        except HTTPError as error:
+            raise requests.ConnectionError(error) from error
         response = _as_response(answer, requests.Request(method, url))
         if not stream:
             response.content  # noqa: B018 - reads it

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from localcloud.faults import Fault
 from tests.scene import ready
 
@@ -80,9 +82,23 @@ def test_a_storage_away_gives_the_step_back_and_keeps_what_is_stored(scene):
     assert len(scene.manifest(run_id, step_id)["items"]) == 2
 
 
-def test_a_storage_that_stays_away_pauses_the_intake_until_it_is_back(scene):
+def _answers_503(storage):
+    storage.faults.add(Fault(error=503))
+
+
+def _is_stopped(storage):
+    storage.stop()
+
+
+def _is_well(storage):
+    storage.faults.clear()
+    storage.start()
+
+
+@pytest.mark.parametrize("away", [_answers_503, _is_stopped])
+def test_a_storage_that_stays_away_pauses_the_intake_until_it_is_back(scene, away):
     """Not ready meanwhile; no step is failed for it, and all are finished afterwards."""
-    scene.cloud.storage.faults.add(Fault(error=503))
+    away(scene.cloud.storage)
     run_id, step_ids = scene.put_run(steps=6, charts=1)
     with scene.daemon(STEP_TIMEOUT_SECONDS="1", RESCUE_INTERVAL_SECONDS="1").started() as daemon:
         for step_id in step_ids:
@@ -92,11 +108,12 @@ def test_a_storage_that_stays_away_pauses_the_intake_until_it_is_back(scene):
             503,
             {"status": "not ready", "reason": "intake is paused: storage unavailable"},
         )
-        scene.cloud.storage.faults.clear()
+        _is_well(scene.cloud.storage)
         daemon.wait_for_event("intake_resumed", timeout_seconds=40)
         daemon.wait_for_event("step_completed", count=6, timeout_seconds=60)
         assert ready(daemon)[0] == 200
         assert daemon.terminate() == 0
+    assert daemon.named("internal_error") == []
     assert {scene.step(run_id, step_id)["status"] for step_id in step_ids} == {"SUCCEEDED"}
 
 

@@ -58,7 +58,8 @@ def _work(scene, daemon, named, *, before=0):
     for run_id, step_id in named:
         scene.publish_step(run_id, step_id)
     daemon.wait_for_event("message_settled", count=before + len(named))
-    assert {line["status"] for line in daemon.named("step_completed")} == {"SUCCEEDED"}
+    statuses = Counter(line["status"] for line in daemon.named("step_completed"))
+    assert statuses == {"SUCCEEDED": before + len(named)}
 
 
 def test_an_uncontended_step_costs_no_more_than_it_must(scene, counted):
@@ -90,10 +91,10 @@ def test_templates_are_read_once_in_their_cache_s_time(scene, counted):
 
 
 def test_a_large_run_is_committed_in_groups(scene, counted):
-    """Of 2 x 200 commits one by one at most 15 % remain, and its document is not read for every step."""
+    """Of 2 x 200 commits one by one at most 15 % remain, and one read serves several steps."""
     run_id, step_ids = scene.put_run(steps=200, charts=1)
     counted.begin()
     with scene.daemon(WORKER_CONCURRENCY="32").started() as daemon:
         _work(scene, daemon, [(run_id, step_id) for step_id in step_ids])
     assert counted.commits[RUNS] <= 0.15 * 2 * 200
-    assert counted.read[RUNS] <= 200
+    assert counted.read[RUNS] <= 0.6 * 200

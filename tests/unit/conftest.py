@@ -7,15 +7,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 from google.cloud import firestore
-from google.cloud.storage import Client as StorageClient
 from hypothesis import settings
 
+from daemon.composition import storage_client
 from tests.clouds import PROJECT, clients_find
 from tests.unit.bench import Bench
 from tests.unit.doubles import BUCKET
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from google.cloud.storage import Client as StorageClient
 
     from localcloud import LocalCloud
 
@@ -54,7 +56,7 @@ def documents(cloud: LocalCloud) -> Iterator[firestore.Client]:
 def objects(cloud: LocalCloud) -> Iterator[StorageClient]:
     """A Cloud Storage client on the test's own cloud; the bucket `charts-unit` exists."""
     with clients_find(cloud.environment()):
-        client = StorageClient(project=PROJECT)
+        client = storage_client(PROJECT, connections=16)
     client.create_bucket(BUCKET)
     yield client
     client.close()

@@ -55,6 +55,13 @@ def _lose_lease() -> None:
     raise Interrupted("lease lost")
 
 
+def test_a_probe_of_a_service_that_is_gone_says_so(store, cloud):
+    """Not that something is wrong with the probe."""
+    cloud.storage.stop()
+    with pytest.raises(BackendUnavailable):
+        store.probe()
+
+
 class TestNames:
     """Pure, and the same for every attempt."""
 

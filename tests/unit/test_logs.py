@@ -233,6 +233,33 @@ def test_a_stream_that_is_gone_is_no_endless_loop(capfd, say):
     assert capfd.readouterr().err == ""
 
 
+@pytest.mark.usefixtures("log_lines")
+@pytest.mark.parametrize(
+    "say", [lambda: log.info(Event.STEP_NOOP, "x"), lambda: logging.getLogger("g").error("x")]
+)
+def test_a_line_that_is_told_in_the_middle_of_another_waits_for_nobody(say):
+    """A destructor may fail at any moment, also in the thread that writes."""
+    inner = iter([lambda: log.info(Event.STEP_NOOP, "inner"), lambda: logging.getLogger("g").error("inner")])
+
+    class Interrupted(io.StringIO):
+        def write(self, text):
+            for tell in inner:
+                tell()
+            return super().write(text)
+
+    stream = Interrupted()
+    logs.configure(level="INFO", log_format="json", stream=stream)
+    thread = threading.Thread(target=say, daemon=True)
+    thread.start()
+    thread.join(10)
+    assert not thread.is_alive()
+    assert sorted(json.loads(line)["message"] for line in stream.getvalue().splitlines()) == [
+        "inner",
+        "inner",
+        "x",
+    ]
+
+
 def test_the_console_format_is_for_people(log_lines):
     """The event, the sentence, the fields."""
     stream = io.StringIO()

@@ -151,6 +151,22 @@ def test_a_manifest_against_the_schema_is_refused_by_its_place(changes, place):
     assert caught.value.details == {"path": place}
 
 
+def _keywords(schema):
+    found = set(schema)
+    for name, inner in schema.items():
+        for child in inner.values() if name == "properties" else [inner] if name == "items" else []:
+            found |= _keywords(child)
+    return found
+
+
+def test_the_schema_uses_what_its_compiler_knows():
+    """It would pass over any other keyword without a word."""
+    assert _keywords(SCHEMA) <= {
+        *("$schema", "title", "type", "format", "pattern", "minLength", "minimum"),
+        *("required", "properties", "additionalProperties", "items", "minItems"),
+    }
+
+
 def test_the_schema_that_is_shipped_is_closed():
     """So that `signed_url` and the like can't creep in unseen."""
     assert (SCHEMA["title"], SCHEMA["additionalProperties"]) == ("ChartsOutputsManifest", False)

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import datetime as dt
-import ipaddress
 import json
 import socket
-import ssl
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -16,14 +13,11 @@ from typing import TYPE_CHECKING
 import pytest
 import requests
 import urllib3
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
-from cryptography.x509.oid import NameOID
 
 from daemon.composition import storage_client
 from localcloud import Fault
 from tests.clouds import PROJECT, clients_find
+from tests.tls import pem_of
 from tests.unit.chart_img.material import account
 from tests.unit.doubles import BUCKET, NOON, budget_of, chart_request, png_bytes
 from worker_chart_export.artifacts import ArtifactStore, StepFolder
@@ -36,6 +30,7 @@ from worker_chart_export.stoppable_sockets import stoppable_by
 from worker_chart_export.stoppable_urllib3 import make_stoppable
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable
 
 STOPPED = Interrupted("told to")
@@ -117,48 +112,6 @@ def stalling():
             return servers.enter_context(contextlib.closing(StallingServer(script, tls)))
 
         yield start
-
-
-@pytest.fixture(scope="module")
-def key():
-    """A private key."""
-    return rsa.generate_private_key(public_exponent=65537, key_size=2048)
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory, key):
-    """The file of a self-made certificate for 127.0.0.1, its key included."""
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
-    now = dt.datetime.now(dt.UTC)
-    made = (
-        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-        .not_valid_before(now - dt.timedelta(days=1))
-        .not_valid_after(now + dt.timedelta(days=1))
-        .add_extension(
-            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False
-        )
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    path = tmp_path_factory.mktemp("tls") / "server.pem"
-    path.write_bytes(made.public_bytes(serialization.Encoding.PEM) + _pem(key))
-    return path
-
-
-def _pem(key) -> bytes:
-    return key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-
-
-@pytest.fixture
-def tls(certificate, monkeypatch):
-    """A server's side of TLS, whose certificate all clients trust."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate)
-    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
-    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
-    return context
 
 
 @pytest.fixture
@@ -283,7 +236,7 @@ class TestStop:
             "type": "service_account",
             "client_email": "worker@demo.invalid",
             "token_uri": server.url,
-            "private_key": _pem(key).decode(),
+            "private_key": pem_of(key).decode(),
         }
         (tmp_path / "account.json").write_text(json.dumps(account))
         monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "account.json"))

@@ -6,7 +6,6 @@ Protocol: https://doc.chart-img.com, `POST /v2/tradingview/advanced-chart`.
 from __future__ import annotations
 
 import json
-import ssl
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from urllib3 import Timeout
-from urllib3 import exceptions as http_errors
+from urllib3.exceptions import HTTPError
 
 from worker_chart_export.budget import StepBudget
 from worker_chart_export.charts.chart_img.call_time import CallTimes
@@ -41,11 +40,11 @@ LEAST_TIMEOUT_SECONDS = 0.1
 MAX_BODY_BYTES = 8 * 1024 * 1024
 #: So much of an error is read; no more is of interest.
 MAX_ERROR_BYTES = 64 * 1024
+#: Of what is said of a call without an answer.
+MAX_WORDS = 500
 OK = 200
 #: So much is read at once, and a step that ended is noticed in between.
 CHUNK_BYTES = 64 * 1024
-#: What fails before a connection stands: nothing of the request was sent.
-NOT_SENT = (http_errors.NewConnectionError, http_errors.ConnectTimeoutError, http_errors.ProxyError)
 
 
 class NoAnswer(WorkerError):
@@ -106,20 +105,20 @@ class ChartApi:
         seconds = max(LEAST_TIMEOUT_SECONDS, min(CALL_TIMEOUT_SECONDS, budget.remaining_seconds()))
         call = StepBudget(seconds=seconds, clock=SystemClock())
         too_long = NoAnswer(f"No whole answer within {seconds:.0f} s.")
-        try:
-            with (
-                budget.while_running(call.stop),
-                self._times.at_most(seconds, partial(call.stop, too_long)),
-                stoppable_by(call),
-                closing(self._ask(account, request, seconds)) as response,
-            ):
-                return _read(response, budget, call)
-        except (http_errors.HTTPError, ValueError) as error:  # a ValueError: a key that is no header
-            budget.check()
-            call.check_stopped()
-            words = f"{type(error).__name__}: {account.without_key(str(error))}"
-            # `from None`: a refusal to send the key quotes it, and a traceback would show that.
-            raise NoAnswer(words, sent=_may_be_sent(error)) from None
+        with (
+            budget.while_running(call.stop),
+            self._times.at_most(seconds, partial(call.stop, too_long)),
+            stoppable_by(call) as under_way,
+        ):
+            try:
+                with closing(self._ask(account, request, seconds)) as response:
+                    return _read(response, budget, call)
+            except (HTTPError, ValueError) as error:  # a ValueError: what can't be sent
+                budget.check()
+                call.check_stopped()
+                words = account.without_key(f"{type(error).__name__}: {error}")[:MAX_WORDS]
+                # `from None`: a refusal to send the key quotes it, and a traceback would show that.
+                raise NoAnswer(words, sent=under_way.was_sent) from None
 
     def _ask(self, account: Account, request: ChartRequest, seconds: float) -> BaseHTTPResponse:
         """The answer, once its head is there. Nothing is repeated, as each call is counted, nor followed."""
@@ -139,12 +138,6 @@ class ChartApi:
             redirect=False,
             preload_content=False,
         )
-
-
-def _may_be_sent(error: Exception) -> bool:
-    """Whether the server may have got the request that ended so."""
-    refused = error.args and isinstance(error.args[0], ssl.SSLCertVerificationError)
-    return not refused and not isinstance(error, NOT_SENT)
 
 
 def _read(response: BaseHTTPResponse, budget: StepBudget, call: StepBudget) -> Response:
