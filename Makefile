@@ -12,7 +12,7 @@ MINUTES ?= 10
 ROUNDS ?= 3
 SEED ?=
 
-.PHONY: help demo test chaos bench systemd check lint types imports format lock charts clean
+.PHONY: help demo test chaos bench systemd check lint types imports format lock charts pictures gallery-pictures page-pictures clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 16
@@ -40,6 +40,7 @@ lint: $(DEV_READY) ## ruff, the format, the Dockerfile, the Kubernetes manifests
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/hadolint Dockerfile
 	$(BIN)/kubernetes-validate --strict --no-warn deploy/gke/*.yaml
+	$(BIN)/kubernetes-validate --strict --no-warn deploy/gke/autoscaling/hpa/horizontal-pod-autoscaler.yaml
 
 types: $(DEV_READY) ## mypy, strict
 	$(BIN)/mypy
@@ -58,6 +59,17 @@ lock: $(DEV_READY) ## Write both lock files anew with the newest versions that f
 
 charts: $(RUN_READY) ## Draw the pictures in docs/charts anew
 	$(BIN)/python -m worker_chart_export.charts.local.gallery docs/charts
+
+pictures: ## Draw docs/pictures/*.svg anew (needs Graphviz: apt-get install graphviz)
+	set -e; cd docs/pictures; for text in *.dot; do \
+	  dot -Tsvg -Gcomment="drawn from text with sha256 $$(sha256sum < $$text | cut -c 1-64)" -o $${text%.dot}.svg $$text; done
+
+gallery-pictures: $(DEV_READY) ## Take docs/gallery-*.png anew from a demo with failures (needs chromium)
+	$(BIN)/worker-chart-export demo --with-failures --output demo-output
+	$(BIN)/python -m tests.gallery_pictures demo-output docs
+
+page-pictures: $(DEV_READY) ## Take docs/page/*.png anew from real daemons at work (needs chromium)
+	$(BIN)/python -m tests.page_pictures docs/page
 
 clean: ## Remove what the other targets made
 	rm -rf $(VENV) .venv-* demo-output dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

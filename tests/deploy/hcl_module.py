@@ -1,0 +1,89 @@
+"""A Terraform module read without Terraform: its blocks, the defaults of its variables, its layout."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
+
+import hcl2
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+PLAIN = hcl2.SerializationOptions(with_comments=False, explicit_blocks=False, strip_string_quotes=True)
+REFERENCE = re.compile(r"\$\{(var|local)\.(\w+)\}")
+DAYS = re.compile(r"\$\{var\.(\w+) \* 86400\}s")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Module:
+    """All files of a folder together.
+
+    Attributes:
+        resources: (type, name) -> its arguments; the blocks within it are lists.
+        variables: Name -> its block.
+        local_values: Name -> its expression.
+        outputs: Name -> its block.
+    """
+
+    resources: dict[tuple[str, str], dict[str, Any]]
+    variables: dict[str, dict[str, Any]]
+    local_values: dict[str, Any]
+    outputs: dict[str, dict[str, Any]]
+
+    @classmethod
+    def of(cls, folder: Path) -> Self:
+        """The module in a folder."""
+        files = [
+            hcl2.loads(path.read_text(encoding="utf-8"), serialization_options=PLAIN)
+            for path in sorted(folder.glob("*.tf"))
+        ]
+        return cls(
+            resources={
+                (kind, name): body
+                for file in files
+                for block in file.get("resource", [])
+                for kind, named in block.items()
+                for name, body in named.items()
+            },
+            variables=dict(_named(files, "variable")),
+            local_values=dict(
+                item for file in files for block in file.get("locals", []) for item in block.items()
+            ),
+            outputs=dict(_named(files, "output")),
+        )
+
+    def resource(self, kind: str, name: str) -> dict[str, Any]:
+        """One resource's arguments, with the variables' defaults in place of the variables."""
+        return {key: self.resolved(value) for key, value in self.resources[kind, name].items()}
+
+    def all_of(self, kind: str) -> dict[str, dict[str, Any]]:
+        """The resources of one type, by name."""
+        return {name: body for (its_kind, name), body in self.resources.items() if its_kind == kind}
+
+    def resolved(self, value: Any) -> Any:
+        """A value with what the variables and local values in it are by default; other expressions stay."""
+        if isinstance(value, list):
+            return [self.resolved(inner) for inner in value]
+        if isinstance(value, dict):
+            return {key: self.resolved(inner) for key, inner in value.items()}
+        if not isinstance(value, str):
+            return value
+        if found := REFERENCE.fullmatch(value):
+            return self._named(*found.groups())
+        if found := DAYS.fullmatch(value):
+            return f"{self.variables[found[1]]['default'] * 86400}s"
+        return value
+
+    def _named(self, kind: str, name: str) -> Any:
+        if kind == "local":
+            return self.resolved(self.local_values[name])
+        return self.variables[name].get("default", f"${{var.{name}}}")
+
+
+def _named(files: list[dict[str, Any]], kind: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    for file in files:
+        for block in file.get(kind, []):
+            yield from block.items()

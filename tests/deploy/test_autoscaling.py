@@ -1,0 +1,198 @@
+"""The autoscalers in `deploy/gke/autoscaling`: valid, optional, and true to what the worker does."""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from jsonschema import Draft202012Validator
+
+from daemon.settings import Settings
+from tests.daemons import ROOT
+from tests.deploy.selections import labels_left, selectors_of
+from worker_chart_export import metrics
+
+BASE = ROOT / "deploy" / "gke"
+FOLDER = BASE / "autoscaling"
+VERSIONS = ("1.30", "1.37")
+WAYS = ("hpa", "keda")
+FILES = {
+    path.relative_to(FOLDER).as_posix(): yaml.safe_load(path.read_text(encoding="utf-8"))
+    for path in sorted(FOLDER.rglob("*.yaml"))
+}
+HPA = FILES["hpa/horizontal-pod-autoscaler.yaml"]
+SCALED = FILES["keda/scaled-object.yaml"]
+AUTHENTICATION = FILES["keda/trigger-authentication.yaml"]
+DEPLOYMENT = yaml.safe_load((BASE / "deployment.yaml").read_text(encoding="utf-8"))
+SETTINGS = yaml.safe_load((BASE / "settings.yaml").read_text(encoding="utf-8"))["data"]
+KEDA = Draft202012Validator(
+    json.loads((ROOT / "tests" / "deploy" / "keda.schema.json").read_text(encoding="utf-8"))
+)
+(METRIC,) = HPA["spec"]["metrics"]
+BACKLOG, BUSY = SCALED["spec"]["triggers"]
+HPA_BEHAVIOR = HPA["spec"]["behavior"]
+KEDA_BEHAVIOR = SCALED["spec"]["advanced"]["horizontalPodAutoscalerConfig"]["behavior"]
+CONCURRENCY = int(SETTINGS["WORKER_CONCURRENCY"])
+STEP_TIMEOUT = Settings.model_fields["step_timeout_seconds"].default
+#: Sampled each minute, seen two to three minutes later.
+METRIC_LAG_SECONDS = 180
+
+
+def _validate(file, version):
+    return subprocess.run(
+        [Path(sys.executable).with_name("kubernetes-validate"), "-k", version, "--strict", file],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_the_autoscaler_is_as_kubernetes_wants_it(version, tmp_path):
+    """No unknown key; a misspelt one would be seen."""
+    file = FOLDER / "hpa" / "horizontal-pod-autoscaler.yaml"
+    done = _validate(file, version)
+    assert (done.returncode, " passed for " in done.stdout) == (0, True)
+    bad = tmp_path / "bad.yaml"
+    bad.write_text(file.read_text(encoding="utf-8").replace("averageValue:", "averageValues:"))
+    assert _validate(bad, version).returncode == 1
+
+
+@pytest.mark.parametrize("given", [SCALED, AUTHENTICATION], ids=["scaled-object", "trigger-authentication"])
+def test_keda_s_objects_have_its_fields(given):
+    """As its custom resource definitions and its Prometheus scaler document them."""
+    assert [error.message for error in KEDA.iter_errors(given)] == []
+
+
+@pytest.mark.parametrize(
+    ("place", "wrong"),
+    [
+        (("spec",), {"minReplicas": 1}),
+        (("spec", "triggers", 0), {"type": "gcp-pubsub"}),
+        (("spec", "triggers", 0, "metadata"), {"treshold": "40"}),
+        (("spec", "triggers", 1, "metadata"), {"threshold": 6}),
+        (("spec", "advanced", "horizontalPodAutoscalerConfig", "behavior", "scaleDown"), {"periods": []}),
+        (("spec",), {"minReplicaCount": "2"}),
+    ],
+)
+def test_a_wrong_field_of_keda_s_would_be_seen(place, wrong):
+    """On the outside and deep within, by name and by type."""
+    bad = copy.deepcopy(SCALED)
+    inner = bad
+    for key in place:
+        inner = inner[key]
+    inner.update(wrong)
+    assert not KEDA.is_valid(bad)
+
+
+def test_neither_is_part_of_the_default():
+    """They are components, which a kustomization above them has to name."""
+    default = yaml.safe_load((BASE / "kustomization.yaml").read_text(encoding="utf-8"))
+    assert not [name for name in default["resources"] if "autoscaling" in name]
+    assert "components" not in default
+    assert {FILES[f"{way}/kustomization.yaml"]["kind"] for way in WAYS} == {"Component"}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_component_has_all_its_files_and_takes_the_replicas_away(way):
+    """Of the Deployment that is there, at a path that is there."""
+    component = FILES[f"{way}/kustomization.yaml"]
+    others = {name.removeprefix(f"{way}/") for name in FILES if name.startswith(f"{way}/")}
+    assert {*component["resources"], "kustomization.yaml"} == others
+    (patch,) = component["patches"]
+    assert patch["target"] == {"kind": DEPLOYMENT["kind"], "name": DEPLOYMENT["metadata"]["name"]}
+    assert yaml.safe_load(patch["patch"]) == [{"op": "remove", "path": "/spec/replicas"}]
+    assert "replicas" in DEPLOYMENT["spec"]
+
+
+@pytest.mark.parametrize("given", [HPA, SCALED], ids=WAYS)
+def test_it_scales_the_deployment_between_sensible_numbers(given):
+    """Never none, at rest as many as without it, and one is left when a node is drained."""
+    spec, metadata = given["spec"], DEPLOYMENT["metadata"]
+    assert given["metadata"]["namespace"] == metadata["namespace"]
+    assert spec["scaleTargetRef"] == {
+        "apiVersion": DEPLOYMENT["apiVersion"],
+        "kind": DEPLOYMENT["kind"],
+        "name": metadata["name"],
+    }
+    fewest = spec.get("minReplicas", spec.get("minReplicaCount"))
+    most = spec.get("maxReplicas", spec.get("maxReplicaCount"))
+    budget = yaml.safe_load((BASE / "pod-disruption-budget.yaml").read_text(encoding="utf-8"))["spec"]
+    assert fewest == DEPLOYMENT["spec"]["replicas"] > budget["maxUnavailable"]
+    assert fewest < most <= 10
+
+
+def test_both_ways_want_the_same():
+    """The same numbers, so that one can be changed for the other."""
+    assert HPA_BEHAVIOR == KEDA_BEHAVIOR
+    assert HPA["spec"]["minReplicas"] == SCALED["spec"]["minReplicaCount"]
+    assert HPA["spec"]["maxReplicas"] == SCALED["spec"]["maxReplicaCount"]
+    assert "fallback" not in SCALED["spec"]  # a figure that is missing is no reason to have fewer
+    assert METRIC["external"]["target"]["averageValue"] == BACKLOG["metadata"]["threshold"]
+
+
+def test_a_pod_that_is_merely_busy_asks_for_no_other():
+    """What it works counts as backlog until it is acked: the target is five rounds of it."""
+    assert METRIC["external"]["target"] == {"type": "AverageValue", "averageValue": str(5 * CONCURRENCY)}
+    assert 0 < int(BUSY["metadata"]["threshold"]) < CONCURRENCY
+    assert {trigger["metricType"] for trigger in (BACKLOG, BUSY)} == {"AverageValue"}
+
+
+def test_it_looks_at_the_worker_s_subscription():
+    """The one that the settings name."""
+    subscription = SETTINGS["PUBSUB_SUBSCRIPTION"]
+    named = METRIC["external"]["metric"]
+    assert named["name"] == "pubsub.googleapis.com|subscription|num_undelivered_messages"
+    assert named["selector"]["matchLabels"] == {"resource.labels.subscription_id": subscription}
+    ((selector, _),) = selectors_of(BACKLOG["metadata"]["query"])
+    assert selector.name == "pubsub_googleapis_com:subscription_num_undelivered_messages"
+    matched = {matcher.name: matcher.value for matcher in selector.matchers.matchers}
+    assert matched == {"monitored_resource": "pubsub_subscription", "subscription_id": subscription}
+
+
+def test_it_looks_at_a_metric_of_the_worker_s():
+    """In its namespace; each query gives one value, without labels."""
+    known = {family.name for family in metrics.REGISTRY.collect()}
+    ((selector, _),) = selectors_of(BUSY["metadata"]["query"])
+    assert selector.name in known
+    (matcher,) = selector.matchers.matchers
+    assert (matcher.name, matcher.value) == ("namespace", DEPLOYMENT["metadata"]["namespace"])
+    for trigger in (BACKLOG, BUSY):
+        ((name, _),) = selectors_of(trigger["metadata"]["query"])
+        assert labels_left(trigger["metadata"]["query"], {name.name: {"namespace"}}) == set()
+        assert trigger["metadata"]["ignoreNullValues"] == "false"
+        assert trigger["authenticationRef"]["name"] == AUTHENTICATION["metadata"]["name"]
+        assert f"/projects/{SETTINGS['GOOGLE_CLOUD_PROJECT']}/" in trigger["metadata"]["serverAddress"]
+
+
+def test_it_goes_down_slower_than_a_step_and_up_slower_than_the_figures():
+    """One pod at a time, which has drained long before the next; never for what is only late to be seen."""
+    down, up = HPA_BEHAVIOR["scaleDown"], HPA_BEHAVIOR["scaleUp"]
+    assert down["stabilizationWindowSeconds"] > STEP_TIMEOUT + METRIC_LAG_SECONDS
+    (slow,) = down["policies"]
+    assert (slow["type"], slow["value"]) == ("Pods", 1)
+    grace = DEPLOYMENT["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]
+    assert slow["periodSeconds"] >= STEP_TIMEOUT > grace
+    (fast,) = up["policies"]
+    assert fast["periodSeconds"] >= METRIC_LAG_SECONDS
+
+
+def test_the_read_me_says_the_same_numbers():
+    """Targets, bounds, pace, and the settings with their defaults."""
+    text = (FOLDER / "README.md").read_text(encoding="utf-8")
+    spec = HPA["spec"]
+    assert f"| target, backlog for each pod | {METRIC['external']['target']['averageValue']} |" in text
+    assert f"| {BUSY['metadata']['threshold']} of {CONCURRENCY} |" in text
+    assert f"| fewest | {spec['minReplicas']} |" in text
+    assert f"| most | {spec['maxReplicas']} |" in text
+    told = dict(re.findall(r"`([A-Z_]{5,})`,? \(?(\d+)\)", text))
+    assert told == {"WORKER_CONCURRENCY": "8", "STEP_TIMEOUT_SECONDS": "300", "DRAIN_SECONDS": "25"}
+    assert {name: float(value) for name, value in told.items()} == {
+        name: Settings.model_fields[name.lower()].default for name in told
+    }

@@ -1,0 +1,220 @@
+"""The Grafana dashboard: it asks for what a worker has, fits its grid, and leads to alerts and documents."""
+
+from __future__ import annotations
+
+import re
+from itertools import combinations
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from daemon.settings import Settings
+from localcloud import LocalCloud
+from tests.daemons import ROOT
+from tests.deploy.dashboard import (
+    VARIABLES,
+    everything_named,
+    queries_of,
+    read_dashboard,
+    substituted,
+)
+from tests.deploy.selections import labels_left, selectors_of
+from tests.scene import asked, scene_on
+
+DASHBOARD = read_dashboard(ROOT / "deploy" / "grafana" / "worker-chart-export.json")
+ROWS = [panel for panel in DASHBOARD["panels"] if panel["type"] == "row"]
+PANELS = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
+QUERIES = queries_of(DASHBOARD)
+ALERTS = set(
+    re.findall(
+        r"- alert: (\w+)", (ROOT / "deploy" / "prometheus" / "alerts.yaml").read_text(encoding="utf-8")
+    )
+)
+#: What Prometheus adds to a series of a target; the namespace is the scrape's own addition.
+OF_THE_TARGET = {"job", "namespace", "instance"}
+#: What Prometheus writes itself: its values, None = any.
+OF_PROMETHEUS = {
+    "ALERTS": {"alertname": None, "severity": None, "alertstate": {"pending", "firing"}},
+}
+COLUMNS = 24
+SOURCE = {"type": "prometheus", "uid": "${datasource}"}
+#: Nobody at night asks for these.
+NOT_SHOWN = {"process_virtual_memory_bytes", "python_info"}
+LABEL = re.compile(r"{{\s*(\w+)\s*}}")
+
+
+@pytest.fixture(scope="module")
+def families():
+    """What a running daemon tells on /metrics."""
+    with (
+        LocalCloud.start() as cloud,
+        scene_on(cloud.environment(), cloud) as scene,
+        scene.daemon().started() as daemon,
+    ):
+        text = asked(daemon, "metrics").text
+    return list(text_string_to_metric_families(text))
+
+
+@pytest.fixture(scope="module")
+def series(families):
+    """Name -> label -> its values."""
+    known = {}
+    for family in families:
+        for sample in family.samples:
+            labels = known.setdefault(sample.name, {})
+            for name, value in sample.labels.items():
+                labels.setdefault(name, set()).add(value)
+    return known | OF_PROMETHEUS
+
+
+def titles(panels):
+    """For a readable failure."""
+    return [panel["title"] for panel in panels]
+
+
+def test_it_can_be_imported_as_it_is():
+    """Grafana's present schema, an id for its address, none for its database."""
+    assert DASHBOARD["schemaVersion"] == 42
+    assert DASHBOARD["id"] is None
+    assert re.fullmatch(r"[a-z-]{8,40}", DASHBOARD["uid"])
+    assert not {"__inputs", "__requires"} & DASHBOARD.keys()
+
+
+def test_no_id_and_no_title_stands_twice():
+    """Ids are what links to a panel hold."""
+    ids = [panel["id"] for panel in DASHBOARD["panels"]]
+    assert len(set(ids)) == len(ids) > 40
+    assert len(set(titles(DASHBOARD["panels"]))) == len(ids)
+
+
+def _overlap(one, other):
+    return all(
+        one[start] < other[start] + other[size] and other[start] < one[start] + one[size]
+        for start, size in (("x", "w"), ("y", "h"))
+    )
+
+
+def test_panels_lie_beside_each_other_and_below_their_row():
+    """None overlaps another, none is wider than the grid, and each row of the grid is full."""
+    places = [panel["gridPos"] for panel in DASHBOARD["panels"]]
+    assert [pair for pair in combinations(places, 2) if _overlap(*pair)] == []
+    assert all(place["x"] >= 0 and place["x"] + place["w"] <= COLUMNS for place in places)
+    height = max(place["y"] + place["h"] for place in places)
+    assert sum(place["w"] * place["h"] for place in places) == COLUMNS * height
+    assert places == sorted(places, key=lambda place: (place["y"], place["x"]))
+
+
+def test_the_questions_stand_in_the_order_of_the_night():
+    """Working, behind, failing and why; then what explains it."""
+    assert titles(ROWS) == [
+        "Is it working?",
+        "Is it falling behind?",
+        "What fails, and why?",
+        "How fast is it?",
+        "How much quota is left?",
+        "Who has the leases?",
+        "How are the processes?",
+    ]
+    assert DASHBOARD["panels"][0] is ROWS[0]
+
+
+def test_every_panel_has_a_unit_thresholds_and_words():
+    """So that a figure can be read by somebody who was just woken."""
+    assert [p["title"] for p in PANELS if not p["fieldConfig"]["defaults"]["unit"]] == []
+    assert [p["title"] for p in PANELS if not p["fieldConfig"]["defaults"]["thresholds"]["steps"]] == []
+    assert [p["title"] for p in PANELS if len(p["description"]) < 25] == []
+    assert [p["title"] for p in PANELS if not p["targets"]] == []
+
+
+def test_data_comes_from_the_source_that_is_chosen_and_no_other():
+    """Only Grafana's own annotations are its own."""
+    sources = list(everything_named(DASHBOARD, "datasource"))
+    assert len(sources) > 2 * len(PANELS)
+    assert [source for source in sources if source != SOURCE] == [{"type": "grafana", "uid": "-- Grafana --"}]
+
+
+def test_the_variables_are_those_that_the_queries_use(series):
+    """Each is filled from a series and a label that are there."""
+    variables = {variable["name"]: variable for variable in DASHBOARD["templating"]["list"]}
+    assert list(variables) == ["datasource", "job", "namespace", "instance", "docs"]
+    for name in ("job", "namespace", "instance"):
+        query = substituted(variables[name]["query"]["query"])
+        asked_for, label = re.fullmatch(r"label_values\((.+), (\w+)\)", query).groups()
+        ((selector, _),) = selectors_of(asked_for)
+        assert selector.name in series
+        assert label == name
+    named = set(re.findall(r"\$\w+", " ".join(query.text for query in QUERIES)))
+    assert named == VARIABLES.keys()
+
+
+def test_a_worker_without_a_namespace_is_shown_too():
+    """All means any value, the missing one too; only what no job of a worker has is left out."""
+    variables = {variable["name"]: variable for variable in DASHBOARD["templating"]["list"]}
+    assert (variables["namespace"]["allValue"], variables["instance"]["allValue"]) == (".*", ".*")
+    assert "allValue" not in variables["job"]
+
+
+@pytest.mark.parametrize("query", QUERIES, ids=lambda query: query.where)
+def test_each_query_asks_for_what_there_is(query, series):
+    """Parsed as PromQL: series, labels, values, and what its legend names."""
+    assert "$" not in query.promql
+    for selector, _ in selectors_of(query.promql):
+        known = series[selector.name]
+        for matcher in selector.matchers.matchers:
+            if matcher.name not in OF_THE_TARGET and known[matcher.name] is not None:
+                assert set(matcher.value.split("|")) <= known[matcher.name]
+    all_labels = {name: labels.keys() | OF_THE_TARGET for name, labels in series.items()}
+    assert set(LABEL.findall(query.legend)) <= labels_left(query.promql, all_labels)
+
+
+@pytest.mark.parametrize("query", QUERIES, ids=lambda query: query.where)
+def test_each_query_is_of_the_workers_chosen(query):
+    """Each selector of theirs has all three variables; Prometheus' own alerts have them not."""
+    for selector, _ in selectors_of(query.promql):
+        filtered = {matcher.name for matcher in selector.matchers.matchers}
+        assert filtered >= OF_THE_TARGET or selector.name in OF_PROMETHEUS
+
+
+@pytest.mark.parametrize("query", QUERIES, ids=lambda query: query.where)
+def test_counters_are_looked_at_as_they_grow_and_gauges_as_they_are(query, families):
+    """A counter's value means nothing, and a gauge has no rate."""
+    kinds = {sample.name: family.type for family in families for sample in family.samples}
+    for selector, around in selectors_of(query.promql):
+        grows = kinds.get(selector.name) in {"counter", "histogram"}
+        assert (around[-1:] in {("rate",), ("increase",)}) is grows
+
+
+def test_every_figure_of_a_worker_is_shown(families):
+    """But for a few; so that a new one is not forgotten."""
+    shown = {selector.name for query in QUERIES for selector, _ in selectors_of(query.promql)}
+    hidden = {family.name for family in families if not shown & {sample.name for sample in family.samples}}
+    assert hidden == NOT_SHOWN
+
+
+def test_every_alert_has_a_panel_that_names_it():
+    """And no panel names one that is not there."""
+    named = {alert for panel in PANELS for alert in re.findall(r"ChartExport[A-Z]\w+", panel["description"])}
+    assert named == ALERTS
+    assert len(ALERTS) > 15
+
+
+def test_panels_with_an_alert_lead_to_the_incidents():
+    """Each link ends at a heading of the documents."""
+    alarmed = [panel for panel in PANELS if "ChartExport" in panel["description"]]
+    assert [panel["title"] for panel in alarmed if not panel.get("links")] == []
+    text = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    anchors = {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
+    for link in [*DASHBOARD["links"], *(link for panel in alarmed for link in panel["links"])]:
+        file, _, anchor = link["url"].removeprefix("${docs}/").partition("#")
+        assert (file, anchor in anchors) == ("operations.md", True)
+
+
+def test_settings_that_descriptions_name_have_the_values_they_say():
+    """`STEP_TIMEOUT_SECONDS (300)` is what the daemon runs with by default."""
+    words = " ".join(panel["description"] for panel in PANELS)
+    told = re.findall(r"([A-Z]+_[A-Z_]+) \((\d+)\)", words)
+    assert {"STEP_TIMEOUT_SECONDS", "LEASE_SECONDS"} <= {name for name, _ in told}
+    assert [
+        (name, value) for name, value in told if Settings.model_fields[name.lower()].default != float(value)
+    ] == []

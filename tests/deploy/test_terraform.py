@@ -1,0 +1,158 @@
+"""The Terraform module as whoever uses it meets it: layout, variables, names, outputs.
+
+No provider can be had here, so that nothing was planned or applied.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+
+import hcl2
+import pytest
+import yaml
+
+from daemon.settings import Settings
+from tests.daemons import ROOT
+from tests.deploy.hcl_layout import layout_faults
+from tests.deploy.hcl_module import Module
+
+FOLDER = ROOT / "deploy" / "terraform"
+FILES = sorted(FOLDER.glob("*.tf"))
+MODULE = Module.of(FOLDER)
+CASES = (ROOT / "tests" / "deploy" / "variables.tftest.hcl").read_text(encoding="utf-8")
+README = (FOLDER / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def terraform(tmp_path_factory):
+    """Runs Terraform, where it is installed; nothing of the project installs it."""
+    program = shutil.which("terraform")
+    if program is None:
+        pytest.skip("terraform is not installed; the layout and the values are tested without it")
+    home = tmp_path_factory.mktemp("home")
+    environment = {"PATH": "/usr/bin:/bin", "HOME": str(home), "CHECKPOINT_DISABLE": "1"}
+
+    def run(folder, *arguments):
+        return subprocess.run(
+            [program, f"-chdir={folder}", *arguments],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    return run
+
+
+class TestLayout:
+    """As `terraform fmt` writes it."""
+
+    @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
+    def test_a_file_parses_and_is_laid_out(self, file):
+        """Also where no Terraform is installed."""
+        text = file.read_text(encoding="utf-8")
+        assert hcl2.loads(text)
+        assert layout_faults(text) == []
+
+    @pytest.mark.parametrize(
+        "wrong",
+        [
+            'a = 1\nlonger = "two"\n',
+            "a {\n   b = 1\n}\n",
+            "a {\nb = 1\n}\n",
+            "a = [\n  1,\n  ]\n",
+            "a  = 1\n",
+            "a =  1\n",
+            "a = 1 \n",
+            "a = {\n\tb = 1\n}\n",
+        ],
+    )
+    def test_a_wrong_layout_would_be_seen(self, wrong):
+        """Of signs, indentation, spaces."""
+        assert layout_faults(wrong)
+
+    def test_terraform_would_change_nothing(self, terraform):
+        """Its own word."""
+        done = terraform(FOLDER, "fmt", "-check", "-diff", "-recursive")
+        assert (done.returncode, done.stdout) == (0, "")
+
+    def test_terraform_agrees_about_what_is_wrong(self, terraform, tmp_path):
+        """It would change the example above."""
+        (tmp_path / "bad.tf").write_text('a = 1\nlonger = "two"\n', encoding="utf-8")
+        assert terraform(tmp_path, "fmt", "-check").returncode == 3
+
+
+class TestVariablesAndOutputs:
+    """What whoever uses it sees."""
+
+    def test_every_variable_is_described_typed_and_used(self):
+        """And told in the README, with its default."""
+        text = "".join(file.read_text(encoding="utf-8") for file in FILES)
+        for name, variable in MODULE.variables.items():
+            assert len(variable["description"]) > 20
+            assert variable["type"]
+            assert len(re.findall(rf"\bvar\.{name}\b", text)) > bool(variable.get("validation"))
+            assert f"| `{name}` |" in README
+
+    def test_names_are_those_of_the_documents(self):
+        """The commands of docs/operations.md and the settings for GKE make and name the same."""
+        commands = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+        names = {
+            name: MODULE.variables[name]["default"]
+            for name in ("topic", "subscription", "quarantine_topic", "dead_letter_topic")
+        }
+        assert (
+            "pubsub topics create {topic} {quarantine_topic} {dead_letter_topic}".format(**names) in commands
+        )
+        assert "subscriptions create {subscription} --topic={topic} ".format(**names) in commands
+        settings = yaml.safe_load((ROOT / "deploy" / "gke" / "settings.yaml").read_text(encoding="utf-8"))[
+            "data"
+        ]
+        assert settings["PUBSUB_SUBSCRIPTION"] == names["subscription"]
+        assert settings["QUARANTINE_TOPIC"] == names["quarantine_topic"]
+
+    def test_the_subscription_is_that_of_the_commands(self):
+        """Value by value."""
+        commands = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+        flags = dict(
+            re.findall(r"--([a-z-]+)=(\S+)", commands.partition("subscriptions create chart-export ")[2])
+        )
+        made = MODULE.resource("google_pubsub_subscription", "worker")
+        assert made["ack_deadline_seconds"] == int(flags["ack-deadline"])
+        assert made["retry_policy"] == [
+            {"minimum_backoff": flags["min-retry-delay"], "maximum_backoff": flags["max-retry-delay"]}
+        ]
+        (dead,) = made["dead_letter_policy"]
+        assert dead["max_delivery_attempts"] == int(flags["max-delivery-attempts"]) == 20
+        days = int(flags["message-retention-duration"].removesuffix("d"))
+        assert made["message_retention_duration"] == f"{days * 86400}s"
+
+    def test_the_outputs_are_settings_of_the_worker(self):
+        """All that name a resource; whoever runs it adds the accounts."""
+        settings = re.findall(r"\b([A-Z_]{5,}) = ", MODULE.local_values["settings"])
+        assert {name.lower() for name in settings} <= Settings.model_fields.keys()
+        assert set(settings) == {
+            "GOOGLE_CLOUD_PROJECT",
+            "PUBSUB_SUBSCRIPTION",
+            "QUARANTINE_TOPIC",
+            "CHARTS_BUCKET",
+            "FIRESTORE_DB",
+        }
+        assert {f"`{name}`" for name in MODULE.outputs} <= set(re.findall(r"`\w+`", README))
+        assert all(output["description"] for output in MODULE.outputs.values())
+
+    def test_terraform_refuses_wrong_values(self, terraform, tmp_path):
+        """Each by its own variable: really run, on the variables alone, which need no provider."""
+        shutil.copy(FOLDER / "variables.tf", tmp_path)
+        (tmp_path / "variables.tftest.hcl").write_text(CASES, encoding="utf-8")
+        assert terraform(tmp_path, "init", "-input=false").returncode == 0
+        done = terraform(tmp_path, "test", "-no-color")
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert f"{CASES.count('run ')} passed, 0 failed" in done.stdout
+
+    def test_every_validation_has_a_case(self):
+        """Of the test above."""
+        validated = {name for name, variable in MODULE.variables.items() if variable.get("validation")}
+        assert set(re.findall(r"expect_failures = \[var\.(\w+)\]", CASES)) == validated

@@ -1,0 +1,250 @@
+"""What the Terraform module makes: as the code, the documents and the doctor want it."""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import timedelta
+
+import pytest
+from google.pubsub_v1.types import Subscription
+
+from daemon.doctor import subscription_verdicts as verdicts
+from daemon.doctor.findings import Status
+from daemon.subscription_facts import SubscriptionFacts
+from daemon.topic_facts import TopicFacts
+from tests.daemons import ROOT
+from tests.deploy.hcl_module import Module
+
+FOLDER = ROOT / "deploy" / "terraform"
+MODULE = Module.of(FOLDER)
+SECURITY = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
+WORKER, AGENT = "${local.worker}", "${local.pubsub_agent}"
+PATH = "projects/my-project/{}/{}".format
+#: What each role is granted on, as docs/security.md says it, and the type that does.
+GRANTS = {
+    ("roles/pubsub.subscriber", "the one subscription"): ("google_pubsub_subscription_iam_member", "worker"),
+    ("roles/pubsub.viewer", "the subscription"): ("google_pubsub_subscription_iam_member", "worker"),
+    ("roles/pubsub.publisher", "`QUARANTINE_TOPIC` alone"): ("google_pubsub_topic_iam_member", "quarantine"),
+    ("roles/datastore.user", "the project, with the condition"): ("google_project_iam_member", None),
+    ("roles/storage.objectUser", "the bucket `CHARTS_BUCKET`"): (
+        "google_storage_bucket_iam_member",
+        "charts",
+    ),
+    ("roles/storage.objectViewer", "the candles' bucket"): ("google_storage_bucket_iam_member", None),
+}
+
+
+class TestSubscription:
+    """The doctor has nothing against it."""
+
+    @staticmethod
+    def told(*, ack_deadline=None, attempts=None):
+        """What Pub/Sub would tell of it."""
+        made = MODULE.resource("google_pubsub_subscription", "worker")
+        (retry,), (dead,), (expiration,) = (
+            made[block] for block in ("retry_policy", "dead_letter_policy", "expiration_policy")
+        )
+        return Subscription(
+            name=PATH("subscriptions", made["name"]),
+            topic=PATH("topics", MODULE.variables["topic"]["default"]),
+            ack_deadline_seconds=ack_deadline or made["ack_deadline_seconds"],
+            message_retention_duration=_seconds(made["message_retention_duration"]),
+            retry_policy={
+                "minimum_backoff": _seconds(retry["minimum_backoff"]),
+                "maximum_backoff": _seconds(retry["maximum_backoff"]),
+            },
+            dead_letter_policy={
+                "dead_letter_topic": PATH("topics", MODULE.variables["dead_letter_topic"]["default"]),
+                "max_delivery_attempts": attempts or dead["max_delivery_attempts"],
+            },
+            expiration_policy={"ttl": _seconds(expiration["ttl"])} if expiration["ttl"] else {},
+            enable_message_ordering=made["enable_message_ordering"],
+            enable_exactly_once_delivery=made["enable_exactly_once_delivery"],
+        )
+
+    def test_the_doctor_is_content_with_what_it_makes_by_default(self):
+        """Every line of it is green."""
+        found = verdicts.subscription_verdicts(SubscriptionFacts.of(self.told()))
+        assert {finding.check: finding.status for finding in found} == dict.fromkeys(
+            verdicts.OF_SUBSCRIPTION, Status.OK
+        )
+
+    def test_the_doctor_is_content_with_the_worst_that_the_variables_allow(self):
+        """Their lower bounds are the doctor's."""
+        attempts, deadline = (_bounds(name) for name in ("max_delivery_attempts", "ack_deadline_seconds"))
+        assert attempts == (verdicts.LEAST_DELIVERY_ATTEMPTS, 100)
+        assert deadline == (verdicts.LEAST_ACK_DEADLINE_SECONDS, 600)
+        facts = SubscriptionFacts.of(self.told(ack_deadline=deadline[0], attempts=attempts[0]))
+        assert {finding.status for finding in verdicts.subscription_verdicts(facts)} == {Status.OK}
+
+    @pytest.mark.parametrize("wrong", [{"attempts": 19}, {"ack_deadline": 29}])
+    def test_the_doctor_would_not_be_content_with_less(self, wrong):
+        """These assertions can fail."""
+        found = verdicts.subscription_verdicts(SubscriptionFacts.of(self.told(**wrong)))
+        assert {finding.status for finding in found} != {Status.OK}
+
+    def test_dead_letters_arrive_somewhere(self):
+        """Its topic has a subscription, and Pub/Sub's agent the two roles that the doctor names."""
+        topic = "dead_letters"
+        facts = TopicFacts(path=PATH("topics", topic), exists=True, subscriptions=_subscriptions_on(topic))
+        assert verdicts.dead_letter_topic_verdict(facts).status is Status.OK
+        (dead,) = MODULE.resources["google_pubsub_subscription", "worker"]["dead_letter_policy"]
+        assert dead["dead_letter_topic"] == f"${{google_pubsub_topic.{topic}.id}}"
+        needed = re.findall(r"roles/[\w.]+ on (\w+)", verdicts.dead_letter_rights("TOPIC", "SOURCE").mend)
+        assert needed == ["TOPIC", "SOURCE"]
+        assert _granted(AGENT) == {
+            (
+                "roles/pubsub.publisher",
+                "google_pubsub_topic_iam_member",
+                f"${{google_pubsub_topic.{topic}.name}}",
+            ),
+            (
+                "roles/pubsub.subscriber",
+                "google_pubsub_subscription_iam_member",
+                "${google_pubsub_subscription.worker.name}",
+            ),
+        }
+
+    def test_rejected_messages_are_kept(self):
+        """The quarantine has a subscription, and the worker may publish there."""
+        facts = TopicFacts(
+            path=PATH("topics", "quarantine"),
+            exists=True,
+            subscriptions=_subscriptions_on("quarantine"),
+            may_publish=True,
+        )
+        assert verdicts.quarantine_verdict(facts).status is Status.OK
+
+    def test_no_subscription_goes_by_itself(self):
+        """Nor does any lose what it holds before the others."""
+        made = MODULE.all_of("google_pubsub_subscription").values()
+        assert len(made) == 3
+        assert all(one["expiration_policy"] == [{"ttl": ""}] for one in made)
+        assert {one["message_retention_duration"] for one in made} == {"${local.retention}"}
+        assert MODULE.resolved("${local.retention}") == f"{7 * 86400}s"
+
+
+def _seconds(text):
+    return timedelta(seconds=float(text.removesuffix("s")))
+
+
+def _bounds(name):
+    """The least and the most that a variable's validation allows."""
+    (validation,) = MODULE.variables[name]["validation"]
+    return tuple(
+        int(re.search(rf"var\.{name} {sign} (\d+)", validation["condition"])[1]) for sign in (">=", "<=")
+    )
+
+
+def _subscriptions_on(topic):
+    named = f"${{google_pubsub_topic.{topic}.id}}"
+    return sum(one["topic"] == named for one in MODULE.all_of("google_pubsub_subscription").values())
+
+
+def _granted(member):
+    """Role, type of the grant, and what it is on."""
+    places = ("subscription", "topic", "bucket")
+    return {
+        (body["role"], kind, next((body[place] for place in places if place in body), None))
+        for (kind, _), body in MODULE.resources.items()
+        if kind.endswith("_iam_member") and body["member"] == member
+    }
+
+
+class TestRoles:
+    """The worker gets what docs/security.md explains, and nothing else."""
+
+    def test_the_roles_are_those_of_the_document(self):
+        """Each on the resource that it says."""
+        rows = re.findall(r"^\| `(roles/[\w.]+)` \| (.+?) \|", SECURITY, re.MULTILINE)
+        places = dict(rows)
+        assert len(places) == len(GRANTS)
+        expected = set()
+        for (role, place), (kind, name) in GRANTS.items():
+            assert place in places[role]
+            expected.add((role, kind, name and f"${{{kind.removesuffix('_iam_member')}.{name}.name}}"))
+        found = {
+            (role, kind, None if role == "roles/storage.objectViewer" else where)
+            for role, kind, where in _granted(WORKER)
+        }
+        assert found == expected
+
+    def test_nobody_else_gets_any(self):
+        """But Pub/Sub's agent, and no grant replaces what others have."""
+        kinds = {kind for kind, _ in MODULE.resources}
+        assert not [kind for kind in kinds if kind.endswith(("_iam_binding", "_iam_policy"))]
+        members = {body["member"] for body in MODULE.resources.values() if "role" in body}
+        assert members == {WORKER, AGENT}
+
+    def test_documents_are_those_of_one_database(self):
+        """By the condition that the document gives."""
+        (condition,) = MODULE.resources["google_project_iam_member", "worker_uses_documents"]["condition"]
+        (told,) = re.findall(r'`resource\.name == "(.+?)"`', SECURITY)
+        wanted = told.replace("<project>", "${var.project}").replace(
+            "<FIRESTORE_DB>", "${var.firestore_database}"
+        )
+        assert condition["expression"] == f'resource.name == "{wanted}"'
+
+    def test_a_worker_on_kubernetes_is_the_principal_of_the_manifests(self):
+        """As deploy/gke/README.md grants to, and no service account is made."""
+        text = (ROOT / "deploy" / "gke" / "README.md").read_text(encoding="utf-8")
+        (told,) = re.findall(r'^WHO="(principal:.+)"$', text, re.MULTILINE)
+        pool = MODULE.local_values["identity_pool"]
+        made = re.search(r'"(principal:.+?)"', MODULE.local_values["worker"])[1]
+        made = made.replace("${local.identity_pool}", pool)
+        for expression, shell in {
+            "${data.google_project.this.number}": "$NUMBER",
+            "${var.project}": "$PROJECT",
+            "${var.kubernetes_service_account.namespace}": "chart-export",
+            "${var.kubernetes_service_account.name}": "worker-chart-export",
+        }.items():
+            made = made.replace(expression, shell)
+        assert made == told
+        account = MODULE.resources["google_service_account", "worker"]
+        assert account["count"] == "${local.on_kubernetes ? 0 : 1}"
+
+
+class TestDocumentsAndObjects:
+    """Index overrides and the bucket."""
+
+    def test_the_index_overrides_are_those_that_firebase_deploys(self):
+        """Field by field and index by index; one without indexes is an empty block, not a missing one."""
+        told = json.loads((ROOT / "deploy" / "firestore.indexes.json").read_text(encoding="utf-8"))
+        made = [
+            {
+                "collectionGroup": field["collection"],
+                "fieldPath": field["field"],
+                "indexes": [
+                    {"order": index["order"], "queryScope": index["query_scope"]}
+                    for config in field["index_config"]
+                    for index in config.get("indexes", [])
+                ],
+            }
+            for field in MODULE.all_of("google_firestore_field").values()
+        ]
+        assert told == {"indexes": [], "fieldOverrides": made}
+        assert all(
+            len(field["index_config"]) == 1 for field in MODULE.all_of("google_firestore_field").values()
+        )
+
+    def test_the_index_overrides_are_of_the_workers_database(self):
+        """Which may have a name."""
+        fields = MODULE.all_of("google_firestore_field").values()
+        assert {(field["project"], field["database"]) for field in fields} == {
+            ("${var.project}", "${var.firestore_database}")
+        }
+
+    def test_the_bucket_is_nobody_else_s_and_stays(self):
+        """Rights by role alone, never public, not deleted with what it holds."""
+        bucket = MODULE.resource("google_storage_bucket", "charts")
+        assert bucket["uniform_bucket_level_access"] is True
+        assert bucket["public_access_prevention"] == "enforced"
+        assert bucket["force_destroy"] is False
+
+    def test_only_charts_are_ever_deleted_and_only_if_told_to(self):
+        """By age, below the folder that the worker writes."""
+        (rule,) = MODULE.resources["google_storage_bucket", "charts"]["dynamic"]
+        assert MODULE.variables["delete_charts_after_days"]["default"] is None
+        (content,) = rule["lifecycle_rule"]["content"]
+        assert content["condition"] == [{"age": "${lifecycle_rule.value}", "matches_prefix": ["charts/"]}]
