@@ -22,10 +22,12 @@ from worker_chart_export.storage_session import StorageSession
 from worker_chart_export.templates import TemplateStore
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from daemon.chart_img_accounts import AccountSettings
     from daemon.settings import ExportSettings
     from worker_chart_export.charts.base import ChartProvider
-    from worker_chart_export.charts.chart_img.accounts import Account
+    from worker_chart_export.charts.chart_img.accounts import Account, AccountState
     from worker_chart_export.charts.fixtures import FixtureProvider
     from worker_chart_export.clock import Clock
 
@@ -36,12 +38,14 @@ class Worker:
 
     Attributes:
         heart_beats: To be started by whoever runs steps.
+        accounts: What is known of the Chart-IMG accounts; none in modes that have none.
     """
 
     ledger: StepLedger
     pipeline: StepPipeline
     artifacts: ArtifactStore
     heart_beats: HeartBeats
+    accounts: Sequence[AccountState]
     clock: SystemClock
     resources: ExitStack
 
@@ -59,13 +63,14 @@ def build_worker(settings: ExportSettings) -> Worker:
     resources.callback(heart_beats.stop)
     ledger = StepLedger(client=documents, clock=clock, terms=terms, heart_beats=heart_beats)
     artifacts = ArtifactStore(client=objects, bucket=settings.bucket_name)
+    accounts = _accounts(settings, clock)
     pipeline = StepPipeline(
         ledger=ledger,
         charts=ChartMaker(
             templates=TemplateStore(
                 client=documents, cache_seconds=settings.template_cache_seconds, clock=clock
             ),
-            provider=_provider(settings, documents, clock, resources),
+            provider=_provider(settings, documents, accounts, clock, resources),
             artifacts=artifacts,
             timezone=settings.charts_default_timezone,
             max_png_bytes=settings.charts_max_png_bytes,
@@ -82,6 +87,7 @@ def build_worker(settings: ExportSettings) -> Worker:
         pipeline=pipeline,
         artifacts=artifacts,
         heart_beats=heart_beats,
+        accounts=accounts,
         clock=clock,
         resources=resources,
     )
@@ -130,8 +136,20 @@ def _most_calls(settings: ExportSettings) -> int:
     return (settings.worker_concurrency + 1) * settings.request_concurrency
 
 
+def _accounts(settings: ExportSettings, clock: Clock) -> Sequence[AccountState]:
+    if settings.charts_api_mode not in (ChartsApiMode.REAL, ChartsApiMode.RECORD):
+        return ()
+    from worker_chart_export.charts.chart_img.accounts import account_states  # noqa: PLC0415
+
+    return account_states([chart_img_account(given) for given in settings.accounts], clock)
+
+
 def _provider(
-    settings: ExportSettings, documents: firestore.Client, clock: Clock, resources: ExitStack
+    settings: ExportSettings,
+    documents: firestore.Client,
+    accounts: Sequence[AccountState],
+    clock: Clock,
+    resources: ExitStack,
 ) -> ChartProvider:
     """The chart provider; each is imported only when it is used (the renderer alone takes long to load)."""
     match settings.charts_api_mode:
@@ -140,12 +158,12 @@ def _provider(
         case ChartsApiMode.MOCK:
             return _fixtures(settings)
         case ChartsApiMode.REAL:
-            return _or_fallback(settings, _real(settings, documents, clock, resources))
+            return _or_fallback(settings, _real(settings, documents, accounts, clock, resources))
         case ChartsApiMode.RECORD:
             from worker_chart_export.charts.recorder import RecordingProvider  # noqa: PLC0415
 
             fixtures = _fixtures(settings)
-            real = _real(settings, documents, clock, resources)
+            real = _real(settings, documents, accounts, clock, resources)
             # Around it, so that no chart drawn here is saved as one of Chart-IMG's.
             return _or_fallback(
                 settings, RecordingProvider(folder=fixtures.folder, fixtures=fixtures, real=real)
@@ -175,22 +193,27 @@ def _fixtures(settings: ExportSettings) -> FixtureProvider:
 
 
 def _real(
-    settings: ExportSettings, documents: firestore.Client, clock: Clock, resources: ExitStack
+    settings: ExportSettings,
+    documents: firestore.Client,
+    accounts: Sequence[AccountState],
+    clock: Clock,
+    resources: ExitStack,
 ) -> ChartProvider:
-    from worker_chart_export.charts.chart_img.accounts import account_states  # noqa: PLC0415
     from worker_chart_export.charts.chart_img.http_call import ChartApi  # noqa: PLC0415
     from worker_chart_export.charts.chart_img.provider import ChartImgProvider  # noqa: PLC0415
     from worker_chart_export.charts.chart_img.quota import QuotaLedger  # noqa: PLC0415
 
     try:
         api = ChartApi(base_url=settings.chart_img_base_url, connections=_most_calls(settings))
-    except (ValueError, ImportError, OSError) as error:
-        wanted = "HTTPS_PROXY, ALL_PROXY, SSL_CERT_FILE: expected what an HTTP client can use"
+    except (ValueError, OSError) as error:
+        wanted = (
+            "HTTPS_PROXY, ALL_PROXY, REQUESTS_CA_BUNDLE, SSL_CERT_FILE: expected what an HTTP client can use"
+        )
         raise SettingsError([f"{wanted}, got {type(error).__name__} when it was opened"]) from None
     resources.callback(api.close)
     return ChartImgProvider(
         api=api,
-        accounts=account_states([chart_img_account(given) for given in settings.accounts], clock),
+        accounts=accounts,
         quota=QuotaLedger(documents),
         clock=clock,
         max_png_bytes=settings.charts_max_png_bytes,

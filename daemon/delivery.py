@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from daemon.handler import IncomingMessage
 from worker_chart_export import metrics
 from worker_chart_export.logs import Event, log, logging_of
+from worker_chart_export.stages import Stage, stage
 
 if TYPE_CHECKING:
     from google.cloud.pubsub_v1.subscriber.message import Message
@@ -27,7 +28,11 @@ class Delivery:
     def __call__(self, message: Message) -> None:
         """Handle and settle one delivery."""
         metrics.MESSAGES_RECEIVED.inc()
-        with self._drain.delivery(), logging_of(messageId=message.message_id):
+        with (
+            self._drain.delivery(),
+            logging_of(messageId=message.message_id),
+            stage(Stage.DELIVERY, messageId=message.message_id, carrier=message.attributes),
+        ):
             try:
                 self._settlement.settle(message, self._handler.handle(_incoming(message)))
             except BaseException as error:  # noqa: BLE001 - see below

@@ -1,4 +1,7 @@
-"""`/livez`, `/readyz` and `/metrics` over HTTP, for probes and scrapes on this machine or from a cluster."""
+"""HTTP for this machine and its cluster: `/livez`, `/readyz` and `/metrics`, and what others add.
+
+Only what is asked with GET or HEAD is answered, and no browser may do anything with an answer but show it.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,10 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from worker_chart_export import metrics
@@ -22,21 +26,53 @@ if TYPE_CHECKING:
 POLL_SECONDS = 0.1
 #: Whoever connects and says nothing is let go.
 SILENCE_SECONDS = 10.0
-#: An answer is of its moment, and what its content type says.
-STRICT_HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+#: An answer is of its moment, and what its content type says; it is for nobody else's page.
+STRICT_HEADERS = {
+    "Cache-Control": "no-store",
+    "X-Content-Type-Options": "nosniff",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Embedder-Policy": "require-corp",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What is asked, and by whom.
+
+    Attributes:
+        query: What follows the `?` of the target.
+        accept: The `Accept` header, empty if there is none.
+        host: The `Host` header, empty if there is none.
+        client: The address it comes from.
+        port: The port that is listened on.
+    """
+
+    query: str
+    accept: str
+    host: str
+    client: str
+    port: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What a request is answered with."""
+    """What a request is answered with.
+
+    Attributes:
+        headers: More headers; they win over `STRICT_HEADERS`.
+    """
 
     status: HTTPStatus
     content_type: str
     content: bytes
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
-#: Answers a GET from its `Accept` header, empty if there is none. A HEAD gets the same without the content.
-Responder = Callable[[str], Answer]
+#: Answers a GET. A HEAD gets the same without the content.
+Responder = Callable[[Request], Answer]
 
 
 def health_routes(
@@ -44,8 +80,8 @@ def health_routes(
 ) -> dict[str, Responder]:
     """The paths that are served, and who answers there."""
     return {
-        "/livez": lambda _accept: _answer_of(liveness(), otherwise="not alive"),
-        "/readyz": lambda _accept: _answer_of(readiness(), otherwise="not ready"),
+        "/livez": lambda _request: _answer_of(liveness(), otherwise="not alive"),
+        "/readyz": lambda _request: _answer_of(readiness(), otherwise="not ready"),
         "/metrics": _scrape,
     }
 
@@ -58,17 +94,25 @@ def _answer_of(checkup: Checkup, *, otherwise: str) -> Answer:
     return _json(HTTPStatus.SERVICE_UNAVAILABLE, body)
 
 
-def _scrape(accept: str) -> Answer:
-    content, content_type = metrics.exposition(accept)
+def _scrape(request: Request) -> Answer:
+    content, content_type = metrics.exposition(request.accept)
     return Answer(status=HTTPStatus.OK, content_type=content_type, content=content)
 
 
-def _not_found(_accept: str) -> Answer:
+def _not_found(_request: Request) -> Answer:
     return _json(HTTPStatus.NOT_FOUND, {"status": "not found"})
 
 
 def _json(status: HTTPStatus, body: Mapping[str, object]) -> Answer:
     return Answer(status=status, content_type="application/json", content=json.dumps(body).encode())
+
+
+_NOT_ALLOWED = Answer(
+    status=HTTPStatus.METHOD_NOT_ALLOWED,
+    content_type="text/plain; charset=utf-8",
+    content=b"Only GET and HEAD are answered here.\n",
+    headers={"Allow": "GET, HEAD"},
+)
 
 
 class HealthServer:
@@ -92,7 +136,7 @@ class HealthServer:
     @property
     def port(self) -> int:
         """The port that is listened on."""
-        return int(self._server.server_address[1])
+        return self._server.server_port
 
     def start(self) -> None:
         """Answer from now on."""
@@ -119,34 +163,56 @@ class _Server(ThreadingHTTPServer):
             log.error(Event.INTERNAL_ERROR, f"Answering {client_address} failed: {error!r}", exc_info=error)
 
 
-def _handler_of(routes: Mapping[str, Responder]) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
+class _Handler(BaseHTTPRequestHandler):
+    server: _Server
+    server_version = "worker-chart-export"
+    sys_version = ""
+    routes: Mapping[str, Responder]
+    more_headers: Mapping[str, str] = MappingProxyType({})
+
+    def do_GET(self) -> None:
+        self.wfile.write(self._head(self._answer()).content)
+
+    def do_HEAD(self) -> None:
+        self._head(self._answer())
+
+    def do_POST(self) -> None:
+        self.wfile.write(self._head(_NOT_ALLOWED).content)
+
+    do_PUT = do_PATCH = do_DELETE = do_OPTIONS = do_TRACE = do_CONNECT = do_POST  # noqa: N815 - its base names them
+
+    def _answer(self) -> Answer:
+        path, _, query = self.path.partition("?")
+        request = Request(
+            query=query,
+            accept=self.headers.get("Accept", ""),
+            host=self.headers.get("Host", ""),
+            client=str(self.client_address[0]),
+            port=self.server.server_port,
+        )
+        return self.routes.get(path, _not_found)(request)
+
+    def _head(self, answer: Answer) -> Answer:
+        """Send all but the content."""
+        self.more_headers = answer.headers
+        self.send_response(answer.status)
+        self.send_header("Content-Type", answer.content_type)
+        self.send_header("Content-Length", str(len(answer.content)))
+        self.end_headers()
+        return answer
+
+    def end_headers(self) -> None:
+        for name, value in {**STRICT_HEADERS, **self.more_headers}.items():
+            self.send_header(name, value)
+        super().end_headers()
+
+    def log_message(self, *_args: object) -> None:
+        """Probes come every few seconds and are no news."""
+
+
+def _handler_of(its_routes: Mapping[str, Responder]) -> type[BaseHTTPRequestHandler]:
+    class Handler(_Handler):
         timeout = SILENCE_SECONDS
-        server_version = "worker-chart-export"
-        sys_version = ""
-
-        def do_GET(self) -> None:
-            self.wfile.write(self._head().content)
-
-        def do_HEAD(self) -> None:
-            self._head()
-
-        def _head(self) -> Answer:
-            """Send all but the content."""
-            respond = routes.get(self.path.partition("?")[0], _not_found)
-            answer = respond(self.headers.get("Accept", ""))
-            self.send_response(answer.status)
-            self.send_header("Content-Type", answer.content_type)
-            self.send_header("Content-Length", str(len(answer.content)))
-            self.end_headers()
-            return answer
-
-        def end_headers(self) -> None:
-            for name, value in STRICT_HEADERS.items():
-                self.send_header(name, value)
-            super().end_headers()
-
-        def log_message(self, *_args: object) -> None:
-            """Probes come every few seconds and are no news."""
+        routes = its_routes
 
     return Handler

@@ -5,12 +5,9 @@ All of it happens in the main thread, which waits for events: a request to stop,
 
 from __future__ import annotations
 
-import logging
 import os
-import sys
-import threading
 import time
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from daemon.checkup import readiness
@@ -21,7 +18,9 @@ from daemon.exit_codes import ExitCode
 from daemon.handler import MessageHandler
 from daemon.health import HealthServer, health_routes
 from daemon.intake import Intake
+from daemon.leaving import leave_at
 from daemon.liveness import Liveness
+from daemon.page.live_page import LivePage
 from daemon.publisher import Publisher
 from daemon.quarantine import Quarantine
 from daemon.rescue import Rescue
@@ -31,6 +30,7 @@ from daemon.settlement import Settlement
 from daemon.signals import forward_stop_signals
 from daemon.stream_watch import Quiet, StreamWatch
 from daemon.subscriber import open_stream
+from daemon.tracing.switch import Tracing
 from daemon.vitals import show_vitals
 from daemon.wakeup import StopRequested, Wakeup
 from worker_chart_export.errors import BackendRefused
@@ -67,6 +67,13 @@ class Daemon:
         self._watch: StreamWatch | None = None
         self._was_started = False
         manager = ServiceManager.of(os.environ)
+        self._page = LivePage(
+            settings=settings,
+            drain=self._drain,
+            readiness=self._readiness,
+            liveness=self._liveness.checkup,
+        )
+        self._tracing = Tracing(settings)
         self._notify = SdNotify(manager, why_dead=self._liveness.why_dead, status=self._status)
 
     def run(self) -> ExitCode:
@@ -95,6 +102,8 @@ class Daemon:
                 heart_beats=worker.heart_beats,
                 readiness=self._readiness,
             )
+            resources.enter_context(self._page.watching(worker))
+            resources.enter_context(self._tracing.watching(worker.ledger.owner))
             self._intake = resources.enter_context(self._new_intake(worker))
             self._start_threads(worker, self._intake)
             delivery = self._delivery(worker, self._intake, resources)
@@ -116,7 +125,7 @@ class Daemon:
         host, port = self._settings.health_host, self._settings.health_port
         routes = health_routes(liveness=self._liveness.checkup, readiness=self._readiness)
         try:
-            return HealthServer(host=host, port=port, routes=routes)
+            return HealthServer(host=host, port=port, routes=routes | self._page.routes())
         except OSError as error:
             wanted = "HEALTH_HOST, HEALTH_PORT: expected an address to listen on"
             raise SettingsError([f"{wanted}, got {host}:{port} ({error.strerror or error})"]) from error
@@ -222,6 +231,7 @@ class Daemon:
             # Threads that hang can't give their steps back: others need not wait for the leases to end.
             worker.ledger.release_all(within_seconds=_until(times.end))
             code = ExitCode.DRAIN_TIMEOUT
+        self._tracing.finish(within_seconds=_until(times.end))
         log.info(
             Event.DAEMON_STOPPED, f"Stopped with exit code {code.value}", exitCode=code.value, reason=reason
         )
@@ -281,19 +291,3 @@ def run_daemon() -> ExitCode:
     except Exception as error:  # noqa: BLE001 - the last door before the process ends
         log.error(Event.INTERNAL_ERROR, f"The daemon failed: {error!r:.300}", exc_info=error)
         return ExitCode.INTERNAL_ERROR
-
-
-def leave(code: int) -> None:
-    """End the process now: an executor's hung thread would hold a normal exit for ever."""
-    logging.shutdown()
-    for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError):  # whoever read it is gone
-            stream.flush()
-    os._exit(code)
-
-
-def leave_at(deadline: float) -> None:
-    """End the process then, whatever hangs: a thread, a lock, a pipe that nobody reads."""
-    timer = threading.Timer(_until(deadline), os._exit, (ExitCode.DRAIN_TIMEOUT,))
-    timer.daemon = True
-    timer.start()

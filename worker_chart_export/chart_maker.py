@@ -24,6 +24,7 @@ from worker_chart_export.logs import Event, log
 from worker_chart_export.manifest import ManifestItem
 from worker_chart_export.retry import full_jitter_seconds
 from worker_chart_export.side_by_side import ReadOnce
+from worker_chart_export.stages import Stage, stage, tell_chart
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -91,6 +92,19 @@ class ChartMaker:
         budget: StepBudget,
         template_id: str,
     ) -> ManifestItem:
+        asked = len(order.template_ids)
+        with stage(Stage.CHART, chartTemplateId=template_id, attempt=claim.attempt, requested=asked):
+            return self._stored_chart(claim, order, stored, candles, budget, template_id)
+
+    def _stored_chart(
+        self,
+        claim: Claim,
+        order: ExportOrder,
+        stored: Mapping[str, StoredPng],
+        candles: ReadOnce,
+        budget: StepBudget,
+        template_id: str,
+    ) -> ManifestItem:
         budget.check()
         template = self._template(template_id, budget)
         name = StepFolder(claim.run.run_id, claim.step.step_id).png_name(
@@ -133,7 +147,13 @@ class ChartMaker:
         """The provider's chart; an error that nobody foresaw fails this request and not the whole step."""
         started = time.monotonic()
         try:
-            image = self._provider.chart(request)
+            with stage(
+                Stage.CALL,
+                chartTemplateId=request.template_id,
+                symbol=request.symbol,
+                timeframe=request.timeframe,
+            ):
+                image = self._provider.chart(request)
         except WorkerError:
             raise
         except Exception as error:
@@ -150,14 +170,17 @@ class ChartMaker:
             "chartTemplateId": template_id,
             "provider": image.provider,
         }
-        uri = self._artifacts.upload_png(name, image.png, metadata=metadata, budget=budget)
+        size = len(image.png)
+        with stage(Stage.UPLOAD, chartTemplateId=template_id, provider=image.provider, sizeBytes=size):
+            uri = self._artifacts.upload_png(name, image.png, metadata=metadata, budget=budget)
+        tell_chart(template_id=template_id, provider=image.provider, uri=uri, png=image.png)
         metrics.CHARTS.labels(image.provider, "made").inc()
         log.info(
             Event.CHART_STORED,
             f"Stored {uri}",
             chartTemplateId=template_id,
             provider=image.provider,
-            sizeBytes=len(image.png),
+            sizeBytes=size,
         )
         return uri
 
@@ -165,6 +188,7 @@ class ChartMaker:
 def _reused(template_id: str, png: StoredPng) -> dict[str, str]:
     """The manifest's `meta` of a chart that an earlier attempt has stored."""
     provider = png.metadata.get("provider", "chart-img")  # the only one there was before this was noted
+    tell_chart(template_id=template_id, provider=provider, uri=png.uri, png=None)
     metrics.CHARTS.labels(provider if provider in metrics.PROVIDERS else "other", "reused").inc()
     log.info(
         Event.CHART_REUSED,

@@ -11,7 +11,7 @@ from __future__ import annotations
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from itertools import product
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from prometheus_client import (
     CollectorRegistry,
@@ -214,7 +214,8 @@ def _version() -> str:
         return "unknown"
 
 
-Info("build", "This worker.", namespace=PREFIX, registry=REGISTRY).info({"version": _version()})
+VERSION = _version()
+Info("build", "This worker.", namespace=PREFIX, registry=REGISTRY).info({"version": VERSION})
 
 
 def know_account(account_id: str, *, daily_limit: int) -> None:
@@ -229,6 +230,26 @@ def show_quota(account_id: str, *, used: int, limit: int, is_over: Callable[[], 
     """Show how much of an account's quota is used, until `is_over` says that its window is."""
     QUOTA_USED.labels(account_id).set_function(lambda: 0 if is_over() else used)
     QUOTA_LIMIT.labels(account_id).set(limit)
+
+
+class Quota(NamedTuple):
+    """Of an account: calls counted in the present window, and calls it has, as last seen."""
+
+    used: int
+    limit: int
+
+
+def quota_seen() -> dict[str, Quota]:
+    """By account: what `show_quota` shows now."""
+    used, limits = (
+        {
+            sample.labels["account"]: int(sample.value)
+            for family in gauge.collect()
+            for sample in family.samples
+        }
+        for gauge in (QUOTA_USED, QUOTA_LIMIT)
+    )
+    return {account: Quota(used[account], limit) for account, limit in limits.items() if account in used}
 
 
 def count_call(backend: str, result: str) -> None:

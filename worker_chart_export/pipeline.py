@@ -30,6 +30,7 @@ from worker_chart_export.logs import Event, bound, log
 from worker_chart_export.manifest import ManifestFailure, ManifestItem, build_manifest, encode_manifest
 from worker_chart_export.outcome import Outcome, OutcomeKind
 from worker_chart_export.side_by_side import make_side_by_side
+from worker_chart_export.stages import Stage, stage, tell_end
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from worker_chart_export.chart_maker import ChartMaker
     from worker_chart_export.clock import Clock
     from worker_chart_export.export_order import ExportOrder
-    from worker_chart_export.ledger.decisions import FinalizeResult
+    from worker_chart_export.ledger.decisions import FinalizeResult, ReleaseResult
     from worker_chart_export.ledger.run_snapshot import RunSnapshot
     from worker_chart_export.ledger.step_ledger import StepLedger
     from worker_chart_export.side_by_side import ChartResult
@@ -102,36 +103,43 @@ class StepPipeline:
             RunInvalid: The run can't be read as one.
             Interrupted: The step was told to stop, and was given back.
         """
-        with bound(runId=run_id, stepId=step_id):
-            claim = self._ledger.claim(
-                run_id, step_id, budget=budget, message_id=message_id, snapshot=snapshot
-            )
+        with (
+            bound(runId=run_id, stepId=step_id),
+            stage(Stage.STEP, runId=run_id, stepId=step_id, messageId=message_id),
+        ):
+            with stage(Stage.CLAIM):
+                claim = self._ledger.claim(
+                    run_id, step_id, budget=budget, message_id=message_id, snapshot=snapshot
+                )
             if not isinstance(claim, Claim):
                 return Outcome(kind=OutcomeKind.CLAIM_LOST, reason=claim.reason)
             with bound(attempt=claim.attempt, owner=self._ledger.owner):
-                return self._work(claim, budget)
+                started = self._clock.monotonic()
+                outcome = self._work(claim, budget)
+                _tell(outcome, self._clock.monotonic() - started)
+                return outcome
 
     def _work(self, claim: Claim, budget: StepBudget) -> Outcome:
         """The work under the lease: it ends when the lease does, and the lease never outlives it."""
-        started = self._clock.monotonic()
         budget.guard(claim.held.check)
         claim.held.on_lost(budget.stop)
         try:
-            outcome = self._export_or_fail(claim, budget)
+            return self._export_or_fail(claim, budget)
         except LeaseLost as lost:
             return self._lost(claim, lost)
         except BackendUnavailable as error:
-            if not self._ledger.release(claim, cause=error).failed:
+            if not self._release(claim, cause=error).failed:
                 raise
-            outcome = Outcome(kind=OutcomeKind.FAILED, error=error_of(error))
+            return Outcome(kind=OutcomeKind.FAILED, error=error_of(error))
         except WorkerError:
-            self._ledger.release(claim)
+            self._release(claim)
             raise
         finally:
             self._ledger.forget(claim)
-        if outcome.kind is not OutcomeKind.FINALIZE_REFUSED:
-            _tell(outcome, self._clock.monotonic() - started)
-        return outcome
+
+    def _release(self, claim: Claim, *, cause: BackendUnavailable | None = None) -> ReleaseResult:
+        with stage(Stage.RELEASE, attempt=claim.attempt):
+            return self._ledger.release(claim, cause=cause)
 
     def _lost(self, claim: Claim, lost: LeaseLost) -> Outcome:
         """The step is another worker's, or nobody's: nothing of it is given back."""
@@ -168,10 +176,13 @@ class StepPipeline:
         outcome = replace(outcome, manifest_uri=uri)
         if made < order.min_images:
             return self._fail(claim, outcome, _step_error(results, order, uri), budget)
-        return _settled(self._ledger.succeed(claim, manifest_uri=uri, budget=budget), outcome)
+        with stage(Stage.FINALIZE, attempt=claim.attempt, status="SUCCEEDED"):
+            finalized = self._ledger.succeed(claim, manifest_uri=uri, budget=budget)
+        return _settled(finalized, outcome)
 
     def _fail(self, claim: Claim, outcome: Outcome, error: StepError, budget: StepBudget) -> Outcome:
-        finalized = self._ledger.fail(claim, error=error, budget=budget)
+        with stage(Stage.FINALIZE, attempt=claim.attempt, status="FAILED"):
+            finalized = self._ledger.fail(claim, error=error, budget=budget)
         return _settled(finalized, replace(outcome, kind=OutcomeKind.FAILED, error=error))
 
     def _make_charts(self, claim: Claim, order: ExportOrder, step_budget: StepBudget) -> list[ChartResult]:
@@ -198,12 +209,13 @@ class StepPipeline:
             results=results,
         )
         content = encode_manifest(manifest)
-        uri = self._artifacts.write_manifest(
-            folder.manifest_name,
-            content,
-            budget=budget,
-            still_ours=partial(self._ledger.confirm, claim),
-        )
+        with stage(Stage.MANIFEST, attempt=claim.attempt):
+            uri = self._artifacts.write_manifest(
+                folder.manifest_name,
+                content,
+                budget=budget,
+                still_ours=partial(self._ledger.confirm, claim),
+            )
         log.info(Event.MANIFEST_WRITTEN, f"Wrote {uri}", manifestUri=uri, sizeBytes=len(content))
         return uri
 
@@ -239,7 +251,10 @@ def _settled(finalized: FinalizeResult, outcome: Outcome) -> Outcome:
 
 
 def _tell(outcome: Outcome, seconds: float) -> None:
-    """Count and log a step that is finished."""
+    """Tell how the work ended; count and log a step that is finished."""
+    tell_end(outcome, seconds)
+    if outcome.kind is OutcomeKind.FINALIZE_REFUSED:
+        return
     code = outcome.error.code if outcome.error else None
     metrics.STEP_SECONDS.labels(outcome.kind.value).observe(seconds)
     if outcome.kind is OutcomeKind.SUCCEEDED:

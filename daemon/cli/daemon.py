@@ -6,8 +6,10 @@ from typing import Annotated
 
 import typer
 
-from daemon.main import leave, run_daemon
+from daemon.leaving import leave
+from daemon.main import run_daemon
 from daemon.settings import Settings, effective_settings, load_settings
+from daemon.tracing.switch import Tracing
 
 NAME = "daemon"
 EXAMPLES = "Examples: worker-chart-export daemon | worker-chart-export daemon --check"
@@ -26,5 +28,7 @@ def command(
     """
     if not check:
         leave(run_daemon())
-    for name, value in effective_settings(load_settings(Settings)).items():
+    settings = load_settings(Settings)
+    Tracing(settings)  # its own variables are read once it is on
+    for name, value in effective_settings(settings).items():
         typer.echo(f"{name}={value}")

@@ -19,7 +19,7 @@ from rich.text import Text
 from daemon.doctor.emulators import Emulators
 from daemon.doctor.examinations import examine
 from daemon.doctor.findings import Finding, Report, Status
-from daemon.main import leave
+from daemon.leaving import leave
 from daemon.settings import LogFormat, LogLevel
 from daemon.signals import forward_stop_signals
 from worker_chart_export.budget import StepBudget

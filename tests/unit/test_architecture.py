@@ -67,6 +67,13 @@ OWNERS = {
     },
     ("prometheus_client",): {"worker_chart_export/metrics.py"},
     ("structlog",): {"worker_chart_export/logs.py"},
+    ("opentelemetry",): {
+        "daemon/tracing/export.py",
+        "daemon/tracing/published.py",
+        "daemon/tracing/spans.py",
+        "daemon/tracing/trace_context.py",
+    },
+    ("opentelemetry.sdk", "opentelemetry.exporter"): {"daemon/tracing/export.py"},
     ("tenacity",): {
         "worker_chart_export/retry.py",
         "worker_chart_export/storage_calls.py",
@@ -77,6 +84,7 @@ OWNERS = {
         "daemon/environment.py",
         "daemon/export_settings.py",
         "daemon/settings.py",
+        "daemon/tracing_settings.py",
     },
 }
 #: The same for imports that serve annotations alone.

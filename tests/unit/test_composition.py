@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import pytest
 
-from daemon.composition import _provider
+from daemon.composition import _accounts, _provider
 from daemon.settings import ExportSettings, load_settings
 from localcloud import Fault
 from tests.daemons import ROOT
@@ -29,7 +29,7 @@ def guard(event, arguments):
         raise AssertionError(f"a socket: {event} {arguments}")
 
 from contextlib import ExitStack
-from daemon.composition import _provider
+from daemon.composition import _accounts, _provider
 from daemon.settings import ExportSettings, load_settings
 from tests.unit.doubles import chart_request
 from worker_chart_export.clock import SystemClock
@@ -37,7 +37,8 @@ from worker_chart_export.errors import ChartApiMockMissing
 
 sys.addaudithook(guard)
 settings = load_settings(ExportSettings)
-provider = _provider(settings, None, SystemClock(), ExitStack())
+clock = SystemClock()
+provider = _provider(settings, None, _accounts(settings, clock), clock, ExitStack())
 print(len(provider.chart(chart_request()).png))
 try:
     provider.chart(chart_request(symbol="NYSE:MISSING"))
@@ -61,7 +62,8 @@ def build(cloud, documents, monkeypatch, tmp_path):
         def built(**changes):
             for name, value in (environment | changes).items():
                 monkeypatch.setenv(name, value)
-            return _provider(load_settings(ExportSettings), documents, SystemClock(), resources)
+            settings, clock = load_settings(ExportSettings), SystemClock()
+            return _provider(settings, documents, _accounts(settings, clock), clock, resources)
 
         yield built
 

@@ -130,6 +130,9 @@ def test_no_answer_is_stored_or_guessed_at(served, path, method):
     answer, _ = _answer(served[0], path, method)
     assert answer.getheader("Cache-Control") == "no-store"
     assert answer.getheader("X-Content-Type-Options") == "nosniff"
+    assert answer.getheader("Content-Security-Policy") == "default-src 'none'; frame-ancestors 'none'"
+    assert answer.getheader("Referrer-Policy") == "no-referrer"
+    assert answer.getheader("Cross-Origin-Resource-Policy") == "same-origin"
     assert "Python" not in answer.getheader("Server")
 
 
@@ -160,9 +163,13 @@ def test_other_paths_are_not_found(served, path):
     assert _ask(served[0], path)[0] == 404
 
 
-def test_other_methods_are_refused(served, capfd):
-    """Silently."""
-    assert _ask(served[0], "/livez", "POST")[0] == 501
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"])
+def test_other_methods_are_refused(served, capfd, method):
+    """Silently, and the answer says which are taken."""
+    answer, content = _answer(served[0], "/livez", method)
+    assert (answer.status, answer.getheader("Allow")) == (405, "GET, HEAD")
+    assert content == b"Only GET and HEAD are answered here.\n"
+    assert _ask(served[0], "/livez", "BREW")[0] == 501
     assert capfd.readouterr() == ("", "")
 
 

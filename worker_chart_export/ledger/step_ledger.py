@@ -31,6 +31,7 @@ from worker_chart_export.ledger.shared_reads import SharedReads
 from worker_chart_export.ledger.step_patches import FLOW_RUNS
 from worker_chart_export.ledger.verdict_logs import log_claim, log_finalize
 from worker_chart_export.logs import Event, bound, log
+from worker_chart_export.stages import Stage, stage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping
@@ -110,9 +111,10 @@ class StepLedger:
             BackendUnavailable: Firestore is away.
             BackendRefused: Firestore refuses.
         """
-        if not leases_of:
+        with stage(Stage.READ, runId=run_id):
+            if leases_of:
+                return read_run_with_leases(self._client, run_id, leases_of, self._clock)
             return self._reads.read(run_id)
-        return read_run_with_leases(self._client, run_id, leases_of, self._clock)
 
     def probe(self) -> None:
         """Ask Firestore for anything; errors as `read`."""

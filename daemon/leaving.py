@@ -1,0 +1,29 @@
+"""The ways out of the process that no hung thread can hold up."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import threading
+import time
+from contextlib import suppress
+
+from daemon.exit_codes import ExitCode
+
+
+def leave(code: int) -> None:
+    """End the process now: an executor's hung thread would hold a normal exit for ever."""
+    logging.shutdown()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):  # whoever read it is gone
+            stream.flush()
+    os._exit(code)
+
+
+def leave_at(deadline: float) -> None:
+    """End the process then, whatever hangs: a thread, a lock, a pipe that nobody reads."""
+    left_seconds = max(0.0, deadline - time.monotonic())
+    timer = threading.Timer(left_seconds, os._exit, (ExitCode.DRAIN_TIMEOUT,))
+    timer.daemon = True
+    timer.start()

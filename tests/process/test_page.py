@@ -1,0 +1,272 @@
+"""The page in headless Chromium: of a real daemon at work, and of a worker that is fed by hand."""
+
+from __future__ import annotations
+
+import json
+import signal
+import threading
+
+import pytest
+
+from daemon.demo.stage import flow_run
+from localcloud.faults import Fault
+from tests.unit.page_scene import make_chart, picture, served_page, step_in_flight, work_step
+from worker_chart_export.errors import ChartApiFailed, StepError
+from worker_chart_export.outcome import Outcome, OutcomeKind
+from worker_chart_export.stages import tell_end
+
+#: Texts that would break a page that took them for markup, as far as the contract lets them in.
+SYMBOL = "<script>document.title='broken'<script>"
+STEP_ID = "<img src=x onerror=alert(1)>"
+TEMPLATE_ID = "<b>ctpl</b>"
+WORDS = "<script>alert('broken')</script>"
+FINISHED = "#finished tbody tr"
+
+
+def put_hostile_step(scene, templates, step_id=STEP_ID):
+    """A run of one chart step, and the message that names it."""
+    run_id = scene.run_id("IBM")
+    document = flow_run(run_id, SYMBOL, {"1d": "gs://b/n"}, templates)
+    (own,) = [name for name, step in document["steps"].items() if step["stepType"] == "CHART_EXPORT"]
+    document["steps"][step_id] = document["steps"].pop(own)
+    scene.documents.document(f"flow_runs/{run_id}").set(document)
+    scene.publish_step(run_id, step_id)
+    return run_id
+
+
+def page_of(daemon):
+    """Where a daemon's page is."""
+    return f"http://127.0.0.1:{daemon.named('daemon_started')[-1]['healthPort']}"
+
+
+def own_requests_only(tab, url):
+    """Whether it asked nobody else."""
+    return all(asked.startswith((f"{url}/", "data:")) for asked in tab.requests())
+
+
+def is_text(tab, words):
+    """Whether an element shows exactly these words."""
+    return tab.run(
+        "[...document.querySelectorAll('main *')]"
+        f".some(e => !e.children.length && e.textContent.includes({json.dumps(words)}))"
+    )
+
+
+def overflow(tab):
+    """How many dots the page is wider than the screen."""
+    return tab.run("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+
+
+def test_a_daemon_s_page_shows_a_step_from_its_claim_to_its_end(scene, chromium):
+    """Without a reload, as text whatever the texts are, and without another host."""
+    go_on = threading.Event()
+    held = Fault(method="Commit", match="chart_img_accounts_usage", before=lambda _: go_on.wait(30))
+    scene.cloud.firestore.faults.add(held)
+    scene.cloud.chart_img.faults.add(Fault(error=422, message=WORDS))
+    with scene.daemon().started() as daemon, chromium.tab() as tab:
+        url = page_of(daemon)
+        tab.open(url)
+        tab.wait_for("document.title.includes('Ready · 0 in flight')")
+        tab.run("window.isTheSame = true")
+        run_id = put_hostile_step(scene, ["ctpl_price_ma1226_vol_v1", "ctpl_that_nobody_made"])
+        tab.wait_for("document.querySelector('#running .detail')?.textContent === '1 at the provider'")
+        tab.wait_for("document.querySelector('#running .done').textContent === '0 of 2, 1 failed'")
+        assert (tab.text("#running .run"), tab.text("#running .name")) == (run_id, STEP_ID)
+        assert "1 in flight" in tab.run("document.title")
+
+        go_on.set()
+        tab.wait_for(f"document.querySelectorAll('{FINISHED}').length === 1")
+        assert tab.text("#in-flight") == "0"
+        assert (tab.text("#finished .run"), tab.text("#finished .name")) == (run_id, STEP_ID)
+        assert tab.text("#finished .badge .word") == "FAILED"
+        assert is_text(tab, WORDS)
+        put_hostile_step(scene, [TEMPLATE_ID], "charts:1d:other")
+        tab.wait_for(f"document.querySelectorAll('{FINISHED}').length === 2")
+        assert is_text(tab, TEMPLATE_ID)
+
+        assert tab.run("window.isTheSame") is True
+        assert tab.run("document.querySelectorAll('main script, main img[onerror], main b').length") == 0
+        assert "broken" not in tab.run("document.title")
+        assert own_requests_only(tab, url)
+        assert tab.complaints() == []
+
+
+def test_a_daemon_that_drains_says_so_and_then_answers_no_more(scene, chromium):
+    """The page keeps what it has and tells how old it is."""
+    scene.cloud.chart_img.faults.add(Fault(delay_seconds=2.5))
+    run_id, (step_id,) = scene.put_run(charts=1)
+    with scene.daemon().started() as daemon, chromium.tab() as tab:
+        tab.open(page_of(daemon))
+        scene.publish_step(run_id, step_id)
+        tab.wait_for("document.title.includes('1 in flight')")
+        daemon.signal(signal.SIGTERM)
+        tab.wait_for("document.querySelector('#state').innerText.includes('Draining, 1 step to finish')")
+        assert daemon.wait() == 0
+        tab.wait_for("document.title.includes('No answer')")
+        tab.wait_for("document.querySelector('#fresh').innerText.match(/Last answer [1-9] s ago/)")
+        assert tab.run("document.querySelector('main').checkVisibility()")
+
+
+def wait_while_looking(tab, condition):
+    """Wait for what it shows next. A tab that is looked at again asks at once: no test waits its turn."""
+    tab.run("document.dispatchEvent(new Event('visibilitychange'))")
+    tab.wait_for(condition)
+
+
+@pytest.fixture
+def served():
+    """A page that the test feeds."""
+    with served_page() as scene:
+        yield scene
+
+
+def test_a_run_id_that_is_markup_is_text(served, chromium):
+    """No message with one is ever let in, and the page does not rely on that."""
+    with chromium.tab() as tab:
+        tab.open(served.url)
+        error = StepError(code="CHART_API_FAILED", message=WORDS)
+        work_step(WORDS, STEP_ID, kind=OutcomeKind.FAILED, error=error)
+        with step_in_flight(WORDS, STEP_ID):
+            wait_while_looking(
+                tab, f"document.querySelectorAll('{FINISHED}, #running tbody tr').length === 2"
+            )
+            assert tab.text("#running .run") == tab.text("#finished .run") == WORDS
+            assert tab.text("#finished .words") == WORDS
+            assert tab.run("document.querySelectorAll('main script, main img[onerror]').length") == 0
+        assert tab.complaints() == []
+        assert own_requests_only(tab, served.url)
+
+
+def test_thumbnails_are_shown_and_named(served, chromium):
+    """And the addresses of all that was stored stand behind them."""
+    with chromium.tab() as tab:
+        work_step(charts=3, png=picture(), manifest_uri="gs://charts-demo/charts/m.json")
+        tab.open(served.url)
+        wait_while_looking(
+            tab, "document.images.length === 3 && [...document.images].every(i => i.naturalWidth === 320)"
+        )
+        assert tab.run("[...document.images].map(i => i.alt)") == [f"Chart ctpl_{n}" for n in range(3)]
+        addresses = tab.run("[...document.querySelectorAll('.addresses a')].map(a => [a.textContent, a.rel])")
+        assert [words for words, _ in addresses] == [
+            *(f"gs://charts-demo/charts/ctpl_{n}.png" for n in range(3)),
+            "gs://charts-demo/charts/m.json",
+        ]
+        assert {rel for _, rel in addresses} == {"noopener noreferrer"}
+        assert tab.complaints() == []
+
+
+def test_focus_and_selection_survive_what_changes_around_them(served, chromium):
+    """A row keeps its elements while others come before it."""
+    with chromium.tab() as tab:
+        work_step("run-first", png=picture())
+        tab.open(served.url)
+        wait_while_looking(tab, f"document.querySelectorAll('{FINISHED}').length === 1")
+        while tab.run("document.activeElement.tagName") != "SUMMARY":
+            tab.press("Tab")
+        assert tab.run("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+        tab.press("Enter")
+        tab.run("window.before = document.activeElement")
+        tab.run("getSelection().selectAllChildren(document.querySelector('#finished .run'))")
+        with step_in_flight("run-second"):
+            wait_while_looking(tab, "document.querySelectorAll('#running tbody tr').length === 1")
+            work_step("run-third", png=picture())
+            wait_while_looking(tab, f"document.querySelectorAll('{FINISHED}').length === 2")
+        wait_while_looking(tab, "document.querySelector('#running').hidden")
+        assert tab.run("document.activeElement === window.before && window.before.parentNode.open")
+        assert tab.run("getSelection().toString()") == "run-first"
+        assert tab.run("[...document.querySelectorAll('#finished .run')].map(e => e.innerText)") == [
+            "run-third",
+            "run-first",
+        ]
+
+
+@pytest.mark.parametrize("width", [320, 390, 821, 1280])
+def test_nothing_is_wider_than_the_screen(served, chromium, width):
+    """However long the texts are that stand there."""
+    with chromium.tab(width=width) as tab:
+        long_words = StepError(code="CHART_API_FAILED", message="x" * 500)
+        work_step("r" * 128, "s" * 256, charts=6, png=picture(), manifest_uri=f"gs://b/{'m' * 400}")
+        with step_in_flight("r" * 128, "s" * 256):
+            with pytest.raises(ChartApiFailed):
+                make_chart("t" * 128, None, error=ChartApiFailed("y" * 500))
+            tell_end(Outcome(kind=OutcomeKind.FAILED, error=long_words), 1.0)
+        with step_in_flight("r" * 128, "s" * 256):
+            tab.open(served.url)
+            wait_while_looking(tab, f"document.querySelectorAll('{FINISHED}').length === 2")
+            tab.run("document.querySelectorAll('details').forEach(d => { d.open = true; })")
+            wait_while_looking(tab, "document.querySelectorAll('#running tbody tr').length === 1")
+            assert overflow(tab) == 0
+
+
+def test_a_reader_that_hears_the_page_finds_its_way(served, chromium):
+    """Landmarks, headings, named tables, a button; what is drawn is also said."""
+    with chromium.tab(width=390) as tab:
+        work_step(png=picture())
+        with step_in_flight():
+            tab.open(served.url)
+            wait_while_looking(tab, "document.querySelectorAll('#running tbody tr').length === 1")
+            nodes = tab.ask("Accessibility.getFullAXTree")["nodes"]
+    heard = {
+        (node["role"]["value"], node.get("name", {}).get("value", ""))
+        for node in nodes
+        if not node.get("ignored")
+    }
+    roles = {role for role, _ in heard}
+    assert {"main", "banner", "contentinfo", "status", "table", "row", "cell"} <= roles
+    assert ("button", "Pause updates") in heard
+    assert ("region", "Last finished steps") in heard
+    assert ("image", "Chart ctpl_0") in heard
+    assert any(role == "table" and name.startswith("Steps that this worker") for role, name in heard)
+    assert any(role == "image" and name.startswith("Steps succeeded by minute: at") for role, name in heard)
+
+
+def test_what_matters_is_announced_and_nothing_else(served, chromium):
+    """A failure and a change of the worker's state; not each success."""
+    with chromium.tab() as tab:
+        tab.open(served.url)
+        wait_while_looking(tab, "document.title.includes('Ready')")
+        work_step("run-good")
+        wait_while_looking(tab, f"document.querySelectorAll('{FINISHED}').length === 1")
+        assert tab.text("#news") == ""
+        work_step("run-bad", "charts:bad", kind=OutcomeKind.FAILED)
+        wait_while_looking(tab, "document.querySelector('#news').textContent === 'Step charts:bad failed.'")
+        served.reason = "no stream is open"
+        wait_while_looking(
+            tab, "document.querySelector('#news').textContent === 'The worker: Not ready: no stream is open.'"
+        )
+        assert tab.run("document.title").startswith("▲ Not ready")
+
+
+def test_it_rests_while_nobody_looks_or_when_told(served, chromium):
+    """By the keyboard, and whenever the tab is hidden; then it goes on by itself."""
+    with chromium.tab() as tab:
+        tab.open(served.url)
+        wait_while_looking(tab, "document.title.includes('Ready')")
+        tab.run("document.querySelector('#pause').focus()")
+        tab.press("Enter")
+        work_step("run-unseen")
+        wait_while_looking(tab, "document.querySelector('#fresh').innerText.startsWith('Paused at')")
+        tab.run("new Promise(done => setTimeout(done, 1300))")
+        assert tab.run(f"document.querySelectorAll('{FINISHED}').length") == 0
+        tab.press("Enter")
+        wait_while_looking(tab, f"document.querySelectorAll('{FINISHED}').length === 1")
+
+        tab.run("Object.defineProperty(document, 'hidden', {value: true, configurable: true})")
+        work_step("run-hidden")
+        tab.run("new Promise(done => setTimeout(done, 1300))")
+        assert tab.run(f"document.querySelectorAll('{FINISHED}').length") == 1
+        tab.run("delete document.hidden; document.dispatchEvent(new Event('visibilitychange'))")
+        wait_while_looking(tab, f"document.querySelectorAll('{FINISHED}').length === 2")
+
+
+def test_it_comes_back_with_its_worker(chromium):
+    """After a restart the page goes on by itself."""
+    with chromium.tab() as tab:
+        with served_page() as scene:
+            tab.open(scene.url)
+            wait_while_looking(tab, "document.title.includes('Ready')")
+        wait_while_looking(tab, "document.body.classList.contains('is-stale')")
+        assert tab.run("document.title").startswith("✕ No answer")
+        with served_page(port=scene.port):
+            wait_while_looking(tab, "document.title.includes('Ready')")
+            assert not tab.run("document.body.classList.contains('is-stale')")

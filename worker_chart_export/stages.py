@@ -1,0 +1,177 @@
+"""What a step is doing, told to whoever watches: the one seam between the work and its observers.
+
+The work names its stages with `stage` and tells results with `tell_chart` and `tell_end`; who listens (a
+page, a tracer) is unknown here. Without an observer all of it is nearly free, and an observer that fails is
+logged and never felt by the work.
+
+Stages nest: DELIVERY holds READ and STEP; STEP holds CLAIM, CHART, MANIFEST, FINALIZE and RELEASE; CHART
+holds CALL and UPLOAD. A step that is rescued has no DELIVERY around it. The charts of a step are made in
+threads that run in copies of the context: a `ContextVar` that an observer sets in STEP is seen in CHART.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from enum import StrEnum
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Protocol
+
+from worker_chart_export.logs import Event, log
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
+    from types import TracebackType
+
+    from worker_chart_export.outcome import Outcome
+
+
+class Stage(StrEnum):
+    """What is being done. In parentheses what `about` holds."""
+
+    #: A message, from its arrival to its settlement (messageId; its attributes are the carrier).
+    DELIVERY = "delivery"
+    #: A read of the run, with or without leases (runId).
+    READ = "read"
+    #: A step, from the claim to its end (runId, stepId, messageId: empty when it is rescued).
+    STEP = "step"
+    #: The claim of the step, won or not.
+    CLAIM = "claim"
+    #: One chart: template, call, check, upload (chartTemplateId, attempt, requested: how many the step has).
+    CHART = "chart"
+    #: The chart provider at work, its retries included (chartTemplateId, symbol, timeframe).
+    CALL = "call"
+    #: The chart on its way into the bucket (chartTemplateId, provider, sizeBytes).
+    UPLOAD = "upload"
+    #: The manifest, written or replaced (attempt).
+    MANIFEST = "manifest"
+    #: RUNNING to SUCCEEDED or FAILED (attempt, status: what is asked for).
+    FINALIZE = "finalize"
+    #: The step is given back (attempt).
+    RELEASE = "release"
+
+
+#: What is known of a stage, by the names the logs use.
+About = Mapping[str, str | int]
+NOTHING: Mapping[str, str] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredChart:
+    """A chart that is in the bucket.
+
+    Attributes:
+        template_id: Its chart template.
+        provider: Who made it.
+        uri: Where it is, `gs://...`.
+        png: Its bytes; None when an earlier attempt of the step has stored it.
+    """
+
+    template_id: str
+    provider: str
+    uri: str
+    png: bytes | None
+
+
+class Observer(Protocol):
+    """Who watches. Called in the thread that does the work, so it has to be quick; may be called by many."""
+
+    def stage(
+        self, stage: Stage, about: About, carrier: Mapping[str, str]
+    ) -> AbstractContextManager[object] | None:
+        """Called when a stage begins; what it returns is entered then, and left when the stage ends.
+
+        It is left with the error that the stage ended in. None: the end need not be told.
+
+        Args:
+            stage: Which.
+            about: What is known of it; see `Stage`.
+            carrier: What came along with it: a message's attributes for DELIVERY, else nothing.
+        """
+
+    def chart_stored(self, chart: StoredChart) -> None:
+        """A chart was stored, or found stored. Told inside its CHART."""
+
+    def step_ended(self, outcome: Outcome, seconds: float) -> None:
+        """A claimed step was finished, failed or lost after so long. Told inside its STEP.
+
+        One that was given back has no outcome: its STEP ends in an error.
+        """
+
+
+_UNWATCHED = nullcontext()
+_registering = threading.Lock()
+_observers: tuple[Observer, ...] = ()
+
+
+@contextmanager
+def watched_by(observer: Observer) -> Iterator[None]:
+    """Have it watch everything that begins in this process, until the block ends."""
+    global _observers  # noqa: PLW0603 - the one registration there is
+    with _registering:
+        _observers = (*_observers, observer)
+    try:
+        yield
+    finally:
+        with _registering:
+            _observers = tuple(other for other in _observers if other is not observer)
+
+
+def stage(
+    which: Stage, *, carrier: Mapping[str, str] = NOTHING, **about: str | int
+) -> AbstractContextManager[None]:
+    """Tell the observers that this stage lasts as long as the block."""
+    return _Told(which, about, carrier) if _observers else _UNWATCHED
+
+
+def tell_chart(*, template_id: str, provider: str, uri: str, png: bytes | None) -> None:
+    """Tell the observers of a stored chart."""
+    for observer in _observers:
+        chart = StoredChart(template_id=template_id, provider=provider, uri=uri, png=png)
+        _safely(observer, observer.chart_stored, chart)
+
+
+def tell_end(outcome: Outcome, seconds: float) -> None:
+    """Tell the observers how a claimed step ended."""
+    for observer in _observers:
+        _safely(observer, observer.step_ended, outcome, seconds)
+
+
+class _Told:
+    """One stage. Whoever has begun it also ends it, whatever becomes of the registration meanwhile."""
+
+    __slots__ = ("_about", "_begun", "_carrier", "_which")
+
+    def __init__(self, which: Stage, about: About, carrier: Mapping[str, str]) -> None:
+        self._which = which
+        self._about = about
+        self._carrier = carrier
+        self._begun: list[tuple[Observer, AbstractContextManager[object]]] = []
+
+    def __enter__(self) -> None:
+        for observer in _observers:
+            _safely(observer, self._begin, observer)
+
+    def _begin(self, observer: Observer) -> None:
+        told = observer.stage(self._which, self._about, self._carrier)
+        if told is not None:
+            told.__enter__()
+            self._begun.append((observer, told))
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        for observer, told in reversed(self._begun):
+            _safely(observer, told.__exit__, kind, error, where)
+
+
+def _safely(observer: Observer, tell: Callable[..., object], *what: object) -> None:
+    """An observer's failure is its own: the work goes on."""
+    try:
+        tell(*what)
+    except Exception as error:  # noqa: BLE001 - see above
+        name = type(observer).__name__
+        log.error(Event.INTERNAL_ERROR, f"The observer {name} failed: {error!r:.300}", exc_info=error)
