@@ -29,6 +29,7 @@ from daemon.export_settings import (
     ChartsFallback,
     ExportSettings,
 )
+from daemon.tracing_settings import TRACING_SECRETS, TracingSwitch
 from worker_chart_export.errors import shown
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ __all__ = [
 
 PUBSUB_ID = re.compile(r"[A-Za-z][A-Za-z0-9._~+%-]{2,254}")
 #: Never shown, not even when wrong.
-SECRETS = frozenset({"chart_img_accounts_json"})
+SECRETS = TRACING_SECRETS | {"chart_img_accounts_json"}
 
 
 class LogFormat(StrEnum):
@@ -109,7 +110,7 @@ class PubsubSettings(ProjectSettings):
         return None if value is None else matching(PUBSUB_ID, value)
 
 
-class Settings(ExportSettings, PubsubSettings):
+class Settings(TracingSwitch, ExportSettings, PubsubSettings):
     """Everything the daemon is told from outside."""
 
     not_ready_grace_seconds: float = seconds(600, 0, 604800)

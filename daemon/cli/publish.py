@@ -12,6 +12,7 @@ import typer
 from daemon.publisher import Publisher
 from daemon.settings import PROJECT, PUBSUB_ID, PubsubSettings, SettingsError, load_settings
 from daemon.subscriber import topic_of
+from daemon.tracing.published import PublisherSpans
 from worker_chart_export.errors import shown
 from worker_chart_export.identifiers import why_run_id_refused, why_step_id_refused
 from worker_chart_export.retry import backend_errors
@@ -45,7 +46,8 @@ def command(
     publisher = Publisher()
     with backend_errors("pubsub"):
         target = path or topic_of(str(subscription))
-        message_id = publisher.publish(target, json.dumps(body).encode(), {})
+        with PublisherSpans(target) as spans, spans.message(body) as attributes:
+            message_id = publisher.publish(target, json.dumps(body).encode(), attributes)
     typer.echo(f"Published message {message_id} to {target}")
 
 

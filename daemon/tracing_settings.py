@@ -1,0 +1,131 @@
+"""The settings of tracing: OpenTelemetry's own variables, by their standard names.
+
+What the SDK reads by itself is only checked here: it would take a wrong value for the default and go on.
+Facts: OpenTelemetry's specification, "Environment Variable Specification" and "OTLP Exporter Configuration".
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from importlib.util import find_spec
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from pydantic import Field, SecretStr, field_validator
+
+from daemon.environment import Environment, refused
+
+OTLP_PACKAGE = "opentelemetry-exporter-otlp-proto-http"
+OTLP_MODULE = "opentelemetry.exporter.otlp.proto.http"
+#: What is sent with each export may hold a token.
+TRACING_SECRETS = frozenset({"otel_exporter_otlp_headers", "otel_exporter_otlp_traces_headers"})
+_HEADERS = "name=value pairs, parted by commas"
+_URL = "http(s)://host[:port][/path] without user and password"
+_PROTOCOL = "http/protobuf: gRPC is not spoken here"
+
+
+class TracesExporter(StrEnum):
+    """Where spans go."""
+
+    NONE = "none"
+    OTLP = "otlp"
+    CONSOLE = "console"
+
+
+class TracesSampler(StrEnum):
+    """The samplers that the SDK knows."""
+
+    ALWAYS_ON = "always_on"
+    ALWAYS_OFF = "always_off"
+    TRACEIDRATIO = "traceidratio"
+    PARENTBASED_ALWAYS_ON = "parentbased_always_on"
+    PARENTBASED_ALWAYS_OFF = "parentbased_always_off"
+    PARENTBASED_TRACEIDRATIO = "parentbased_traceidratio"
+
+
+class TracingSwitch(Environment):
+    """Whether there is tracing, and what becomes of the spans. Off, unless it is asked for."""
+
+    otel_traces_exporter: Annotated[
+        TracesExporter,
+        Field(
+            description="none, console, or otlp, which needs the package "
+            f"{OTLP_PACKAGE} (pip install 'worker-chart-export[tracing]')"
+        ),
+    ] = TracesExporter.NONE
+    otel_sdk_disabled: Annotated[bool, Field(description="true or false")] = False
+
+    @property
+    def traces_go_to(self) -> TracesExporter:
+        """The exporter, `none` when the SDK as a whole is switched off."""
+        return TracesExporter.NONE if self.otel_sdk_disabled else self.otel_traces_exporter
+
+    @field_validator("otel_traces_exporter")
+    @classmethod
+    def _check_exporter(cls, value: TracesExporter) -> TracesExporter:
+        if value is TracesExporter.OTLP and not _is_installed():
+            raise refused()
+        return value
+
+
+class TracingSettings(TracingSwitch):
+    """What the SDK and its exporter will read, once tracing is on. None = the SDK's own default."""
+
+    otel_traces_sampler: Annotated[
+        TracesSampler | None, Field(description="one of " + ", ".join(TracesSampler))
+    ] = None
+    otel_traces_sampler_arg: Annotated[float | None, Field(ge=0, le=1, description="a share from 0 to 1")] = (
+        None
+    )
+    otel_exporter_otlp_endpoint: Annotated[str | None, Field(description=_URL)] = None
+    otel_exporter_otlp_traces_endpoint: Annotated[str | None, Field(description=_URL)] = None
+    otel_exporter_otlp_protocol: Annotated[
+        str | None, Field(pattern="^http/protobuf$", description=_PROTOCOL)
+    ] = None
+    otel_exporter_otlp_traces_protocol: Annotated[
+        str | None, Field(pattern="^http/protobuf$", description=_PROTOCOL)
+    ] = None
+    otel_exporter_otlp_headers: Annotated[SecretStr | None, Field(description=_HEADERS)] = None
+    otel_exporter_otlp_traces_headers: Annotated[SecretStr | None, Field(description=_HEADERS)] = None
+    otel_exporter_otlp_timeout: Annotated[float | None, Field(gt=0, description="seconds above 0")] = None
+    otel_exporter_otlp_traces_timeout: Annotated[float | None, Field(gt=0, description="seconds above 0")] = (
+        None
+    )
+    otel_bsp_schedule_delay: Annotated[int | None, Field(ge=1, description="milliseconds from 1")] = None
+    otel_bsp_max_queue_size: Annotated[int | None, Field(ge=1, description="a whole number from 1")] = None
+    otel_bsp_max_export_batch_size: Annotated[
+        int | None, Field(ge=1, description="a whole number from 1")
+    ] = None
+
+    @field_validator("otel_exporter_otlp_endpoint", "otel_exporter_otlp_traces_endpoint")
+    @classmethod
+    def _check_url(cls, value: str | None) -> str | None:
+        if value is not None and not _is_endpoint(value):
+            raise refused()
+        return value
+
+    @field_validator("otel_exporter_otlp_headers", "otel_exporter_otlp_traces_headers")
+    @classmethod
+    def _check_headers(cls, value: SecretStr | None) -> SecretStr | None:
+        """The SDK would log a pair that it can't read, and a token with it."""
+        pairs = [] if value is None else value.get_secret_value().split(",")
+        if not all(pair.partition("=")[0].strip() and "=" in pair for pair in pairs if pair.strip()):
+            raise refused()
+        return value
+
+
+def _is_installed() -> bool:
+    try:
+        return find_spec(OTLP_MODULE) is not None
+    except ModuleNotFoundError:  # not even the packages around it
+        return False
+
+
+def _is_endpoint(value: str) -> bool:
+    try:
+        url = urlsplit(value)
+        return (
+            url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0 and "@" not in url.netloc
+        )
+    except ValueError:  # a port or an IPv6 address that is none
+        return False

@@ -1,0 +1,302 @@
+"""Traces of a real daemon process, sent to a collector of the test's own."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from daemon.demo.stage import sample_templates
+from localcloud.faults import Fault
+from tests.collector import collecting
+from tests.commands import run_command
+from tests.daemons import ROOT, clean_environment
+from tests.scene import SECRET_KEY, scene_on
+from worker_chart_export.metrics import VERSION
+
+if TYPE_CHECKING:
+    from tests.collector import SeenSpan
+
+TRACE_ID = "0af7651916cd43dd8448eb211c80319c"
+PARENT_ID = "b7ad6b7169203331"
+TRACEPARENT = f"00-{TRACE_ID}-{PARENT_ID}-01"
+GOOD, OTHER = (template["id"] for template in sample_templates()[:2])
+
+
+@pytest.fixture
+def collector():
+    """A collector during the test."""
+    with collecting() as running:
+        yield running
+
+
+@dataclass(frozen=True, kw_only=True)
+class Traced:
+    """What one step left: published by the command, worked by a daemon, three charts asked for, one bad."""
+
+    spans: list[SeenSpan]
+    lines: list[dict[str, Any]]
+    other_output: list[str]
+    project: str
+    bucket: str
+    run_id: str
+    step_id: str
+    message_id: str
+    sending: str
+    working: str
+
+    def named(self, name: str) -> list[SeenSpan]:
+        """The spans of that name."""
+        return [span for span in self.spans if span.name == name]
+
+    def one(self, name: str) -> SeenSpan:
+        """The only span of that name."""
+        (span,) = self.named(name)
+        return span
+
+    def charts(self) -> dict[str, SeenSpan]:
+        """The charts' spans by template."""
+        return {span.attributes["chart_export.chart_template_id"]: span for span in self.named("chart")}
+
+
+@pytest.fixture(scope="module")
+def traced(embedded):
+    """One traced step."""
+    inputs = {"minImages": 2, "requests": [{"chartTemplateId": name} for name in (GOOD, OTHER, "none")]}
+    slow = embedded.chart_img.faults.add(Fault(delay_seconds=0.3))  # so that charts are seen side by side
+    with scene_on(embedded.environment(), embedded) as scene, collecting() as collector:
+        run_id, (step_id,) = scene.put_run(inputs=inputs)
+        with scene.daemon(**collector.settings()).started() as daemon:
+            environment = scene.settings(**collector.settings())
+            published = run_command("publish", run_id, step_id, environment=environment)
+            assert published.returncode == 0, published.stderr
+            daemon.wait_for_event("message_settled")
+            assert daemon.terminate() == 0
+        yield Traced(
+            spans=collector.spans(),
+            lines=daemon.events,
+            other_output=daemon.other_output,
+            project=scene.project,
+            bucket=scene.bucket,
+            run_id=run_id,
+            step_id=step_id,
+            message_id=published.stdout.split()[2],
+            sending=f"publish {scene.topic.split('/')[-1]}",
+            working=f"process {scene.subscription.split('/')[-1]}",
+        )
+    embedded.chart_img.faults.remove(slow)
+
+
+class TestOneTraceOfOneStep:
+    """From the span of `publish` to the last write."""
+
+    def test_its_spans_are_a_tree(self, traced):
+        """Under the publisher's, each stage under the one around it."""
+        names = {span.span_id: span.name for span in traced.spans}
+        children = defaultdict(list)
+        for span in traced.spans:
+            children[names.get(span.parent_id, span.parent_id)].append(span.name)
+        assert children[""] == [traced.sending]
+        assert children[traced.sending] == [traced.working]
+        assert children[traced.working] == ["read", "step"]
+        assert children["step"] == ["claim", "chart", "chart", "chart", "manifest", "finalize"]
+        assert sorted(children["chart"]) == ["call", "call", "upload", "upload"]
+        assert len({span.trace_id for span in traced.spans}) == 1
+
+    def test_each_is_of_its_kind(self, traced):
+        """A call of another service is a client's, a commit shared by many steps is not."""
+        inner = dict.fromkeys(("read", "step", "claim", "chart", "manifest", "finalize"), "INTERNAL")
+        outer = {traced.sending: "PRODUCER", traced.working: "CONSUMER", "call": "CLIENT", "upload": "CLIENT"}
+        assert {span.name: span.kind for span in traced.spans} == inner | outer
+
+    def test_the_delivery_is_told_as_the_messaging_conventions_say(self, traced):
+        """And who worked it."""
+        delivery = traced.one(traced.working)
+        subscription = traced.working.removeprefix("process ")
+        assert delivery.attributes == {
+            "messaging.system": "gcp_pubsub",
+            "messaging.operation.name": "process",
+            "messaging.operation.type": "process",
+            "messaging.destination.name": subscription,
+            "messaging.destination.subscription.name": subscription,
+            "messaging.message.id": traced.message_id,
+            "gcp.project_id": traced.project,
+        }
+        (owner,) = {line["owner"] for line in traced.lines if "owner" in line}
+        assert delivery.resource == delivery.resource | {
+            "service.name": "worker-chart-export",
+            "service.version": VERSION,
+            "service.instance.id": owner,
+            "gcp.project_id": traced.project,
+        }
+
+    def test_the_step_and_the_message_name_the_run(self, traced):
+        """And the step how it ended."""
+        named = {"chart_export.run_id": traced.run_id, "chart_export.step_id": traced.step_id}
+        assert traced.one(traced.sending).attributes == {
+            "messaging.system": "gcp_pubsub",
+            "messaging.operation.name": "publish",
+            "messaging.operation.type": "send",
+            "messaging.destination.name": traced.sending.removeprefix("publish "),
+            "gcp.project_id": traced.project,
+            **named,
+        }
+        assert traced.one("step").attributes == {
+            **named,
+            "messaging.message.id": traced.message_id,
+            "chart_export.result": "succeeded",
+            "chart_export.items": 2,
+            "chart_export.failures": 1,
+        }
+
+    def test_charts_are_made_side_by_side(self, traced):
+        """Each begins before the other has ended."""
+        one, other = traced.charts()[GOOD], traced.charts()[OTHER]
+        assert one.begin < other.end
+        assert other.begin < one.end
+        assert one.attributes["chart_export.chart_uri"].startswith(f"gs://{traced.bucket}/charts/")
+        assert {
+            (
+                call.attributes["server.address"],
+                call.attributes["chart_export.symbol"],
+                call.attributes["chart_export.timeframe"],
+            )
+            for call in traced.named("call")
+        } == {("127.0.0.1", "IBM", "1d")}
+
+    def test_the_chart_that_failed_is_an_error_and_nothing_else(self, traced):
+        """With its code and the worker's own words."""
+        failed = traced.charts()["none"]
+        assert [span for span in traced.spans if span.is_error] == [failed]
+        assert "none" in failed.words
+        assert failed.attributes["error.type"] == "VALIDATION_FAILED"
+        assert failed.exceptions == [
+            {
+                "exception.type": "worker_chart_export.errors.ValidationFailed",
+                "exception.message": failed.words,
+            }
+        ]
+
+    def test_the_lines_of_the_step_name_their_span(self, traced):
+        """All of them the trace."""
+        lines = [line for line in traced.lines if line.get("messageId")]
+        trace_id = traced.one("step").trace_id
+        assert {line["logging.googleapis.com/trace"] for line in lines} == {
+            f"projects/{traced.project}/traces/{trace_id}"
+        }
+        assert {line["logging.googleapis.com/trace_sampled"] for line in lines} == {True}
+        names = {span.span_id: span.name for span in traced.spans}
+        found = {(line["event"], names[line["logging.googleapis.com/spanId"]]) for line in lines}
+        assert found >= {
+            ("message_received", traced.working),
+            ("claim_attempt", "claim"),
+            ("chart_api_call_finished", "call"),
+            ("chart_stored", "chart"),
+            ("manifest_written", "step"),
+            ("step_completed", "step"),
+            ("message_settled", traced.working),
+        }
+        assert traced.other_output == []
+
+    def test_no_key_is_in_it(self, traced):
+        """Nowhere."""
+        assert traced.spans
+        assert SECRET_KEY not in repr(traced.spans)
+
+
+def test_a_step_that_was_given_back_goes_on_in_its_publisher_s_trace(scene, collector):
+    """The drain sends what the first daemon did; the second takes the step over under the same parent."""
+    slow = scene.cloud.chart_img.faults.add(Fault(delay_seconds=60))
+    run_id, (step_id,) = scene.put_run(charts=1)
+    seldom = {**collector.settings(), "OTEL_BSP_SCHEDULE_DELAY": "60000"}
+    with scene.daemon(DRAIN_SECONDS="1", **seldom).started() as first:
+        body = json.dumps({"runId": run_id, "stepId": step_id}).encode()
+        scene.publish(body, googclient_traceparent=TRACEPARENT)
+        first.wait_for_event("claim_attempt")
+        assert first.terminate() == 0
+    (given_back,) = collector.spans("step")
+    assert (given_back.is_error, given_back.attributes["error.type"]) == (True, "Interrupted")
+    (release,) = collector.spans("release")
+    assert (release.parent_id, release.is_error) == (given_back.span_id, False)
+
+    scene.cloud.chart_img.faults.remove(slow)
+    with scene.daemon(**collector.settings()).started() as second:
+        second.wait_for_event("step_completed")
+        assert second.terminate() == 0
+    deliveries = collector.spans(f"process {scene.subscription.split('/')[-1]}")
+    assert len(deliveries) >= 2
+    assert {span.parent_id for span in deliveries} == {PARENT_ID}
+    assert {span.trace_id for span in collector.spans()} == {TRACE_ID}
+    assert [span.attributes["chart_export.attempt"] for span in collector.spans("finalize")] == [2]
+    assert [span.resource["service.instance.id"] for span in collector.spans("step")] == [
+        first.named("claim_attempt")[0]["owner"],
+        second.named("step_completed")[0]["owner"],
+    ]
+
+
+def test_a_collector_that_hangs_holds_neither_a_step_nor_the_exit(scene, collector):
+    """The step ends as fast as ever, the drain waits two seconds at most, and says what was not sent."""
+    collector.hangs.set()
+    run_id, (step_id,) = scene.put_run(charts=1)
+    with scene.daemon(DRAIN_SECONDS="20", **collector.settings()).started() as daemon:
+        scene.publish_step(run_id, step_id)
+        daemon.wait_for_event("message_settled", timeout_seconds=5)
+        assert collector.asked.wait(5)
+        started = time.monotonic()
+        assert daemon.terminate() == 0
+        assert time.monotonic() - started < 5
+    assert "The last spans could not be sent within 2.0 s" in [
+        line["message"] for line in daemon.named("library")
+    ]
+    assert daemon.other_output == []
+
+
+def test_without_tracing_lines_still_name_the_publisher_s_trace(scene):
+    """Costs nothing and puts them beside the publisher's spans; other messages' lines name none."""
+    run_id, step_ids = scene.put_run(steps=2, charts=1)
+    with scene.daemon().started() as daemon:
+        for step_id, attributes in zip(step_ids, ({"traceparent": TRACEPARENT}, {}), strict=True):
+            body = json.dumps({"runId": run_id, "stepId": step_id}).encode()
+            scene.publish(body, **attributes)
+        daemon.wait_for_event("message_settled", count=2)
+        assert daemon.terminate() == 0
+    lines = [line for line in daemon.events if line.get("stepId") == step_ids[0]]
+    assert {line["logging.googleapis.com/trace"] for line in lines} == {
+        f"projects/{scene.project}/traces/{TRACE_ID}"
+    }
+    assert {line["logging.googleapis.com/spanId"] for line in lines} == {PARENT_ID}
+    others = [line for line in daemon.events if line.get("stepId") == step_ids[1]]
+    assert others
+    assert not [name for line in others for name in line if name.startswith("logging.")]
+
+
+def test_switched_off_it_loads_nothing_and_starts_nothing(scene):
+    """No SDK, no exporter, no thread: seen in a process that loads all of the daemon and its tracing."""
+    look = (
+        "import sys, threading\n"
+        "from daemon.main import Daemon\n"
+        "from daemon.settings import Settings, load_settings\n"
+        "from daemon.tracing.switch import Tracing\n"
+        "tracing = Tracing(load_settings(Settings))\n"
+        "with tracing.watching('owner'):\n"
+        "    tracing.finish(within_seconds=1)\n"
+        "    print(threading.active_count())\n"
+        "print([name for name in sys.modules if name.startswith('opentelemetry.sdk')])\n"
+        "print([name for name in sys.modules if name.startswith('opentelemetry.exporter')])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", look],
+        env=clean_environment(scene.settings()),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+    )
+    assert done.stdout.split() == ["1", "[]", "[]"]
