@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 import time
 from contextlib import ExitStack
 from datetime import UTC, datetime
@@ -13,62 +12,71 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from rich.live import Live
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
 from daemon.demo.daemon_process import DaemonProcess
 from daemon.demo.gallery import render_gallery
+from daemon.demo.journal import Journal
 from daemon.demo.live_view import COLOURS, LiveView
+from daemon.demo.output_folder import PAGE, OutputFolder
 from daemon.demo.reachability import silent_emulators
-from daemon.demo.results import StepResult, collect_result
-from daemon.demo.stage import EMULATORS, DemoStep, Stage
+from daemon.demo.report import DemoReport
+from daemon.demo.results import collect_result
+from daemon.demo.scenes import SCENES_WITH_FAILURES, SOUND_SCENES, DemoStep, messages_of
+from daemon.demo.stage import EMULATORS, Stage
 from daemon.exit_codes import ExitCode
 from localcloud import LocalCloud
 
 NAME = "demo"
-EXAMPLES = "Examples: worker-chart-export demo | worker-chart-export demo --output /srv/gallery"
+EXAMPLES = "Examples: worker-chart-export demo | worker-chart-export demo --with-failures --output gallery"
 TIMEOUT_SECONDS = 60.0
+MOST_OTHERS = 5
 
 
 def command(
+    *,
     output: Annotated[Path, typer.Option(help="Where the charts and index.html go.")] = Path("demo-output"),
+    with_failures: Annotated[
+        bool, typer.Option("--with-failures", help="Let a step and a chart fail, to see what that is like.")
+    ] = False,
 ) -> None:
     """Run the whole main job here: messages, the real daemon, real candles, real charts, a gallery.
 
     Uses the emulators that PUBSUB_EMULATOR_HOST, FIRESTORE_EMULATOR_HOST and
     STORAGE_EMULATOR_HOST name, and the embedded cloud for those that are not
-    set. Never touches Google Cloud itself.
+    set. Never touches Google Cloud itself. What an earlier demo wrote into the
+    folder is removed, and nothing else.
     """
     console = Console()
     started = time.monotonic()
-    _make_writable(output)
+    folder = OutputFolder(output)
+    folder.prepare()
+    places = _kinds_of_place()
     with ExitStack() as resources:
         environment = _cloud(resources)
         stage = Stage(environment)
         resources.callback(stage.close)
-        steps = stage.build()
+        steps = stage.build(SCENES_WITH_FAILURES if with_failures else SOUND_SCENES)
         console.print(f"The stage is set: {len(steps)} chart steps on {_places(environment)}")
-        done = _perform(console, stage, steps, environment)
-        results = [collect_result(stage, step, output) for step in steps]
-    page = output / "index.html"
-    page.write_text(
-        render_gallery(results, made_at=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"), encoding="utf-8"
+        journal = _perform(console, stage, steps, environment)
+        others = folder.clear()
+        results = [collect_result(stage, progress, folder) for progress in journal.progress.values()]
+    report = DemoReport(
+        results=results,
+        messages=messages_of(steps),
+        journal=journal,
+        places=places,
+        seconds=time.monotonic() - started,
+        made_at=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
     )
-    _report(console, results, page, time.monotonic() - started)
-    succeeded = done and all(result.status == "SUCCEEDED" for result in results)
+    folder.write(PAGE, render_gallery(report).encode())
+    _print_report(console, report, output / PAGE)
+    if others:
+        _print_others(console, output, others)
+    succeeded = journal.all_done and not report.surprises
     raise typer.Exit(ExitCode.OK if succeeded else ExitCode.JOB_FAILED)
-
-
-def _make_writable(folder: Path) -> None:
-    """Make the folder and try it, before a minute's work is done for it."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise typer.BadParameter(
-            f"--output: expected a folder that can be written, got {folder} ({error.strerror})"
-        ) from error
 
 
 def _cloud(resources: ExitStack) -> dict[str, str]:
@@ -84,34 +92,54 @@ def _cloud(resources: ExitStack) -> dict[str, str]:
 
 
 def _places(environment: dict[str, str]) -> str:
-    return ", ".join(f"{name.split('_', maxsplit=1)[0].title()} at {environment[name]}" for name in EMULATORS)
+    return ", ".join(f"{_service(name)} at {environment[name]}" for name in EMULATORS)
 
 
-def _perform(console: Console, stage: Stage, steps: list[DemoStep], environment: dict[str, str]) -> bool:
+def _service(variable: str) -> str:
+    return variable.split("_", maxsplit=1)[0].title().replace("Pubsub", "Pub/Sub")
+
+
+def _kinds_of_place() -> dict[str, str]:
+    """Asked before the stage is built, which tells Google's clients through this very environment."""
+    return {
+        _service(name): "of the environment" if os.environ.get(name) else "embedded in the demo"
+        for name in EMULATORS
+    }
+
+
+def _perform(console: Console, stage: Stage, steps: list[DemoStep], environment: dict[str, str]) -> Journal:
     view = LiveView(steps)
     live = Live(view, console=console, refresh_per_second=10)
     with DaemonProcess(environment, view.on_event, view.on_end), live:
-        stage.publish(steps)
-        done = view.wait_until_done(TIMEOUT_SECONDS)
+        view.wait_until_done(messages=stage.publish(steps), timeout_seconds=TIMEOUT_SECONDS)
         obituary = view.obituary()
     if obituary:
         console.print(obituary, style="red", markup=False, highlight=False)
-    return done
+    return view.journal
 
 
-def _report(console: Console, results: list[StepResult], page: Path, seconds: float) -> None:
+def _print_report(console: Console, report: DemoReport, page: Path) -> None:
     table = Table(title="what came out")
-    for heading in ("step", "status", "charts", "manifest"):
+    for heading in ("step", "status", "charts", "manifest, or why there is none"):
         table.add_column(heading, overflow="fold")
-    for result in results:
+    for result in report.results:
         table.add_row(
             f"{result.step.symbol} {result.step.timeframe}",
             Text(result.status, style=COLOURS.get(result.status, "")),
             f"{len(result.charts)}/{result.step.requested}",
             result.manifest_uri or "",
         )
+        if result.step.lesson:
+            table.add_row("", "", "", Text(f"on purpose: {result.step.lesson}", style="dim"))
         for failure in result.failures:
-            table.add_row("", "", failure["request"]["chartTemplateId"], failure["error"]["message"])
+            table.add_row("", Text(failure.code, style="red"), "", Text(failure.message))
     console.print("\n", table)
-    charts = sum(len(result.charts) for result in results)
-    console.print(f"{charts} charts in {seconds:.1f} s. The gallery: [bold]{page}[/bold]", highlight=False)
+    words = f"{report.charts} charts in {report.seconds:.1f} s. The gallery: [bold]{escape(str(page))}[/bold]"
+    console.print(words, highlight=False)
+
+
+def _print_others(console: Console, folder: Path, names: list[str]) -> None:
+    """What no recorded demo wrote is none of the demo's business; but whoever looks at it should know."""
+    shown = ", ".join(names[:MOST_OTHERS]) + (", ..." if len(names) > MOST_OTHERS else "")
+    words = f"Not of this demo, and left as it is in {folder}: {shown}"
+    console.print(words, style="dim", markup=False, highlight=False)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from daemon.demo.stage import DEMO_BUCKET, QUARANTINE, SUBSCRIPTION
 from daemon.settings import Settings
+from daemon.tracing_settings import TracingSwitch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -73,8 +74,11 @@ class DaemonProcess:
 
 
 def daemon_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """The caller's environment without worker settings of its own, and the demo's in their place."""
-    settings = {name.upper() for name in Settings.model_fields}
+    """The caller's environment without worker settings of its own, and the demo's in their place.
+
+    Whether the work is traced remains the caller's choice.
+    """
+    settings = {name.upper() for name in Settings.model_fields.keys() - TracingSwitch.model_fields.keys()}
     inherited = {name: value for name, value in os.environ.items() if name.upper() not in settings}
     return {
         **inherited,

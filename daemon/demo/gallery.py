@@ -1,69 +1,133 @@
-"""The demo's gallery: one self-contained HTML page of all charts. Pure."""
+"""The demo's gallery: one self-contained HTML page of what a demo came to. Pure.
+
+Its pictures, style and script are inside it, so that it can be sent around as one file, and its own content
+security policy lets it load nothing else.
+"""
 
 from __future__ import annotations
 
 import base64
+import hashlib
 from html import escape
 from importlib.resources import files
 from string import Template
 from typing import TYPE_CHECKING
 
+from daemon.demo.step_section import badge, render_step, seconds_words, step_title
+from worker_chart_export.flow_run import StepStatus
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from daemon.demo.results import ChartFile, StepResult
+    from daemon.demo.report import DemoReport, Station
+    from daemon.demo.results import StepResult
 
 
-def render_gallery(results: Sequence[StepResult], *, made_at: str) -> str:
-    """The page; its pictures are inside it, so that it can be sent around as one file."""
-    page = Template(files("daemon.demo").joinpath("gallery.html").read_text("utf-8"))
-    charts = sum(len(result.charts) for result in results)
-    return page.substitute(
-        made_at=escape(made_at),
-        summary=escape(f"{len(results)} steps, {charts} charts"),
-        contents="\n".join(_contents_entry(index, result) for index, result in enumerate(results)),
-        steps="\n".join(_section(index, result) for index, result in enumerate(results)),
+def render_gallery(report: DemoReport) -> str:
+    """The page."""
+    style, script = _part("gallery.css"), _part("gallery.js")
+    return Template(_part("gallery.html")).substitute(
+        style=style,
+        script=script,
+        style_hash=_policy_hash(style),
+        script_hash=_policy_hash(script),
+        title=escape(f"{_many(report.charts, 'chart')} from {_many(len(report.results), 'step')}"),
+        verdict=escape(_verdict(report)),
+        verdict_class="bad" if report.surprises else "good",
+        tiles="\n".join(_tile(*tile) for tile in _tiles(report)),
+        circumstances=escape(_circumstances(report)),
+        way="\n".join(_station(station) for station in report.way()),
+        overview="\n".join(_overview_row(index, result) for index, result in enumerate(report.results)),
+        steps="\n".join(render_step(index, result) for index, result in enumerate(report.results)),
+        made_at=escape(report.made_at),
     )
 
 
-def _title(result: StepResult) -> str:
-    return escape(f"{result.step.symbol} {result.step.timeframe}")
+def _part(name: str) -> str:
+    return files("daemon.demo").joinpath(name).read_text("utf-8")
 
 
-def _contents_entry(index: int, result: StepResult) -> str:
-    return f'<li><a href="#step-{index}">{_title(result)}</a> {_badge(result.status)}</li>'
+def _policy_hash(text: str) -> str:
+    """As a content security policy names inline text, https://www.w3.org/TR/CSP3/#grammardef-hash-source."""
+    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
 
 
-def _badge(status: str) -> str:
-    return f'<span class="badge {escape(status.lower(), quote=True)}">{escape(status)}</span>'
+def _many(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
-def _section(index: int, result: StepResult) -> str:
-    facts = f"{escape(result.step.run_id)} · {escape(result.step.step_id)}"
-    failures = "".join(_failure(failure) for failure in result.failures)
-    error = f'<p class="error">{escape(_error_words(result.error))}</p>' if result.error else ""
-    charts = "\n".join(_figure(result, chart) for chart in result.charts)
+def _verdict(report: DemoReport) -> str:
+    if not report.surprises:
+        fails = any(result.step.expected is StepStatus.FAILED for result in report.results)
+        return f"Every step came to what it had to{', also where it fails on purpose' if fails else ''}."
+    named = ", ".join(
+        f"{step_title(result)} is {result.status} and had to be {result.step.expected}"
+        for result in report.surprises
+    )
+    return f"Not as it had to be: {named}."
+
+
+def _circumstances(report: DemoReport) -> str:
+    """Where it ran, services of one place together, and what its messages named."""
+    by_place: dict[str, list[str]] = {}
+    for service, place in report.places.items():
+        by_place.setdefault(place, []).append(service)
+    groups = [f"{_listed(services)} {place}" for place, services in by_place.items()]
+    kinds = ", by ".join(report.message_kinds)
+    return f"It ran against {_listed(groups)}. Its messages named their work by {kinds}."
+
+
+def _listed(words: Sequence[str]) -> str:
+    return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))
+
+
+def _tiles(report: DemoReport) -> list[tuple[str, str, str]]:
+    """Name, figure and a note of each tile."""
+    succeeded = sum(result.status == "SUCCEEDED" for result in report.results)
+    failures = report.failed_steps + report.failed_charts
+    of_failures = (
+        f"{_many(report.failed_steps, 'whole step')}, {_many(report.failed_charts, 'single chart')}"
+        if failures
+        else "nothing failed"
+    )
+    return [
+        ("Steps", str(len(report.results)), f"{succeeded} succeeded, {report.failed_steps} failed"),
+        ("Charts", str(report.charts), f"of {report.requested} asked for"),
+        ("Failures", str(failures), of_failures),
+        ("Total time", seconds_words(report.seconds), "the whole demo, its cloud and daemon included"),
+    ]
+
+
+def _tile(name: str, figure: str, note: str) -> str:
     return (
-        f'<section id="step-{index}"><h2>{_title(result)} {_badge(result.status)}</h2>'
-        f'<p class="facts">{facts}<br>{escape(result.manifest_uri or "no manifest")}</p>'
-        f'{error}{failures}<div class="charts">{charts}</div></section>'
+        f'<div><dt>{escape(name)}</dt><dd><div class="figure">{escape(figure)}</div>'
+        f'<div class="note">{escape(note)}</div></dd></div>'
     )
 
 
-def _error_words(error: dict[str, object]) -> str:
-    return f"{error.get('code')}: {error.get('message')}"
+def _station(station: Station) -> str:
+    note = f"<small>{escape(station.note)}</small>" if station.note else ""
+    return f"<li><strong>{station.count}</strong><span>{escape(station.name)}</span>{note}</li>"
 
 
-def _failure(failure: dict[str, dict[str, object]]) -> str:
-    template_id = failure["request"]["chartTemplateId"]
-    return f'<p class="error">{escape(str(template_id))}: {escape(_error_words(failure["error"]))}</p>'
-
-
-def _figure(result: StepResult, chart: ChartFile) -> str:
-    source = f"data:image/png;base64,{base64.b64encode(chart.png).decode()}"
-    words = escape(f"{result.step.symbol} {result.step.timeframe}: {chart.kind}", quote=True)
-    relative = escape("/".join(chart.path.parts[-3:]), quote=True)
+def _overview_row(index: int, result: StepResult) -> str:
+    made = f"{len(result.charts)} of {result.step.requested}"
     return (
-        f'<figure><a href="{relative}"><img src="{source}" alt="{words}" loading="lazy"></a>'
-        f"<figcaption>{escape(chart.kind)}<br><code>{escape(chart.template_id)}</code></figcaption></figure>"
+        f'<tr><th scope="row"><a href="#step-{index}">{escape(step_title(result))}</a></th>'
+        f'<td>{badge(result.status)}{_why(result)}</td><td class="number">{made}</td>'
+        f'<td class="number wide">{result.attempt or "-"}</td>'
+        f'<td class="number">{escape(seconds_words(result.seconds))}</td></tr>'
     )
+
+
+def _why(result: StepResult) -> str:
+    """The failures in a word or two; their sections say more."""
+    of_step = [failure.code for failure in result.failures if failure.template_id is None]
+    of_charts = sum(failure.template_id is not None for failure in result.failures)
+    words = of_step + ([f"{_many(of_charts, 'chart')} not made"] if of_charts else [])
+    return f'<small class="why">{_breakable(", ".join(words))}</small>' if words else ""
+
+
+def _breakable(words: str) -> str:
+    """Escaped, and a code may be broken after its underscores where there is little room."""
+    return escape(words).replace("_", "_<wbr>")

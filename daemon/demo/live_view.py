@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections import deque
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Group
@@ -14,26 +12,17 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from daemon.demo.journal import Journal
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from rich.console import RenderableType
 
-    from daemon.demo.stage import DemoStep
+    from daemon.demo.scenes import DemoStep
 
 SHOWN_EVENTS = 8
 COLOURS = {"SUCCEEDED": "green", "FAILED": "red", "RUNNING": "yellow", "READY": "dim"}
-
-
-@dataclass(slots=True)
-class StepProgress:
-    """What is known of one step so far."""
-
-    step: DemoStep
-    status: str = "READY"
-    charts: int = 0
-    started: float | None = None
-    seconds: float | None = None
 
 
 class LiveView:
@@ -41,10 +30,13 @@ class LiveView:
 
     Args:
         steps: The demo's chart steps.
+
+    Attributes:
+        journal: What happened; to be read once the daemon has ended.
     """
 
     def __init__(self, steps: Sequence[DemoStep]) -> None:
-        self._progress = {(step.run_id, step.step_id): StepProgress(step) for step in steps}
+        self.journal = Journal.of(steps)
         self._events: deque[Text] = deque(maxlen=SHOWN_EVENTS)
         self._exit_code: int | None = None
         self._changed = threading.Condition()
@@ -52,9 +44,7 @@ class LiveView:
     def on_event(self, event: Mapping[str, Any]) -> None:
         """Take one log line of the daemon."""
         with self._changed:
-            progress = self._progress.get((event.get("runId", ""), event.get("stepId", "")))
-            if progress is not None:
-                _advance(progress, event)
+            self.journal.note(event)
             self._events.append(_line(event))
             self._changed.notify_all()
 
@@ -72,14 +62,20 @@ class LiveView:
             lines = [f"The daemon ended with exit code {self._exit_code}. Its last lines:"]
             return "\n  ".join(lines + [line.plain for line in self._events])
 
-    def wait_until_done(self, timeout_seconds: float) -> bool:
-        """Wait until every step has ended, or the daemon has; whether every step did."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._all_done() or self._exit_code is not None, timeout_seconds)
-            return self._all_done()
+    def wait_until_done(self, *, messages: int, timeout_seconds: float) -> bool:
+        """Wait until every step has ended and so many messages are settled, or the daemon has ended.
 
-    def _all_done(self) -> bool:
-        return all(progress.seconds is not None for progress in self._progress.values())
+        Returns:
+            Whether every step has ended.
+        """
+        with self._changed:
+            self._changed.wait_for(
+                lambda: self._exit_code is not None or self._is_over(messages), timeout_seconds
+            )
+            return self.journal.all_done
+
+    def _is_over(self, messages: int) -> bool:
+        return self.journal.all_done and self.journal.settled.total() >= messages
 
     def __rich__(self) -> RenderableType:
         with self._changed:
@@ -90,7 +86,7 @@ class LiveView:
         table = Table(title="chart steps")
         for heading in ("step", "status", "charts", "", "seconds"):
             table.add_column(heading, no_wrap=True, justify="right" if heading == "seconds" else "left")
-        for progress in self._progress.values():
+        for progress in self.journal.progress.values():
             requested = progress.step.requested
             table.add_row(
                 f"{progress.step.symbol} {progress.step.timeframe}",
@@ -100,20 +96,6 @@ class LiveView:
                 "" if progress.seconds is None else f"{progress.seconds:.2f}",
             )
         return table
-
-
-def _advance(progress: StepProgress, event: Mapping[str, Any]) -> None:
-    match event.get("event"):
-        case "claim_attempt" if event.get("claimed"):
-            progress.status, progress.started = "RUNNING", time.monotonic()
-        case "chart_stored":
-            progress.charts += 1
-        case "step_completed":
-            progress.status = str(event.get("status"))
-            progress.charts = int(event.get("items", progress.charts))
-            progress.seconds = time.monotonic() - (progress.started or time.monotonic())
-        case _:
-            pass
 
 
 def _line(event: Mapping[str, Any]) -> Text:

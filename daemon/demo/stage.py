@@ -9,7 +9,6 @@ import json
 import os
 import secrets
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
@@ -19,30 +18,20 @@ from google.cloud import firestore
 from google.cloud.pubsub_v1 import PublisherClient, SubscriberClient
 from google.cloud.storage import Client as StorageClient
 
+from daemon.demo.scenes import SOUND_SCENES, DemoStep, messages_of
+from daemon.tracing.published import PublisherSpans
 from worker_chart_export.clock import rfc3339
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
+
+    from daemon.demo.scenes import Scene
 
 EMULATORS = ("PUBSUB_EMULATOR_HOST", "FIRESTORE_EMULATOR_HOST", "STORAGE_EMULATOR_HOST")
 TOPIC = "flow-steps"
 SUBSCRIPTION = "chart-export"
 QUARANTINE = "chart-export-quarantine"
 DEMO_BUCKET = "charts-demo"
-#: Symbol -> timeframes; each has a candle file among the samples.
-CANDLES = {"IBM": ("1d", "1w", "1M"), "AAPL": ("1d",), "GOOG": ("1d",)}
-EVENT_UPDATED = "google.cloud.firestore.document.v1.updated"
-
-
-@dataclass(frozen=True, slots=True)
-class DemoStep:
-    """One chart step of the demo."""
-
-    run_id: str
-    step_id: str
-    symbol: str
-    timeframe: str
-    requested: int
 
 
 class Stage:
@@ -63,11 +52,11 @@ class Stage:
         self.objects = StorageClient(project=self.project)
         self.topic = self._topic(TOPIC)
 
-    def build(self) -> list[DemoStep]:
-        """Make everything the demo needs and return its chart steps."""
+    def build(self, scenes: Sequence[Scene] = SOUND_SCENES) -> list[DemoStep]:
+        """Make everything these scenes need and return their chart steps."""
         self._make_resources()
         self._load_templates()
-        return [step for symbol, timeframes in CANDLES.items() for step in self._make_run(symbol, timeframes)]
+        return [step for scene in scenes for step in self._make_run(scene)]
 
     def _topic(self, name: str) -> str:
         return f"projects/{self.project}/topics/{name}"
@@ -80,14 +69,14 @@ class Stage:
         self.documents.close()
         self.objects.close()
 
-    def publish(self, steps: list[DemoStep]) -> int:
-        """Send a message of each kind: the run alone, a named step, and a Firestore event; how many."""
-        by_run: dict[str, list[DemoStep]] = {}
-        for step in steps:
-            by_run.setdefault(step.run_id, []).append(step)
-        messages = [_message(index, run_id, of_run) for index, (run_id, of_run) in enumerate(by_run.items())]
-        for data, attributes in messages:
-            self._publisher.publish(self.topic, data, **attributes).result(timeout=20)
+    def publish(self, steps: Sequence[DemoStep]) -> int:
+        """Publish a message for each run of the steps, one after another; how many."""
+        messages = messages_of(steps)
+        with PublisherSpans(self.topic) as spans:
+            for message in messages:
+                with spans.message({}) as trace:
+                    attributes = {**message.attributes, **trace}
+                    self._publisher.publish(self.topic, message.data, **attributes).result(timeout=20)
         return len(messages)
 
     def step_document(self, step: DemoStep) -> dict[str, Any]:
@@ -118,22 +107,34 @@ class Stage:
         for template in sample_templates():
             self.documents.document(f"chart_templates/{template['id']}").set(template)
 
-    def _make_run(self, symbol: str, timeframes: tuple[str, ...]) -> list[DemoStep]:
-        run_id = f"{datetime.now(UTC):%Y%m%d-%H%M%S}_{symbol}_{secrets.token_hex(3)}"
-        uris = {timeframe: self._upload_candles(symbol, timeframe) for timeframe in timeframes}
-        templates = [template["id"] for template in sample_templates()]
-        self.documents.document(f"flow_runs/{run_id}").set(flow_run(run_id, symbol, uris, templates))
+    def _make_run(self, scene: Scene) -> list[DemoStep]:
+        run_id = f"{datetime.now(UTC):%Y%m%d-%H%M%S}_{scene.symbol}_{secrets.token_hex(3)}"
+        uris = {timeframe: self._upload_candles(scene.symbol, timeframe) for timeframe in scene.timeframes}
+        needed = [template["id"] for template in sample_templates()]
+        asked = [*needed, *scene.more_templates]
+        run = flow_run(run_id, scene.symbol, uris, asked, min_images=len(needed))
+        self.documents.document(f"flow_runs/{run_id}").set(run)
         return [
-            DemoStep(run_id, chart_step_id(timeframe), symbol, timeframe, len(templates))
-            for timeframe in timeframes
+            DemoStep(
+                run_id=run_id,
+                step_id=chart_step_id(timeframe),
+                symbol=scene.symbol,
+                timeframe=timeframe,
+                requested=len(asked),
+                needed=len(needed),
+                expected=scene.expected,
+                lesson=scene.lesson,
+            )
+            for timeframe in scene.timeframes
         ]
 
     def _upload_candles(self, symbol: str, timeframe: str) -> str:
+        """Where the candles are; those of a timeframe that does not exist are not there either."""
         name = f"ohlcv/{symbol}_{timeframe}.json"
-        content = files("worker_chart_export").joinpath(f"samples/{name}").read_bytes()
-        self.objects.bucket(DEMO_BUCKET).blob(name).upload_from_string(
-            content, content_type="application/json"
-        )
+        sample = files("worker_chart_export").joinpath(f"samples/{name}")
+        if sample.is_file():
+            blob = self.objects.bucket(DEMO_BUCKET).blob(name)
+            blob.upload_from_string(sample.read_bytes(), content_type="application/json")
         return f"gs://{DEMO_BUCKET}/{name}"
 
 
@@ -151,13 +152,28 @@ def chart_step_id(timeframe: str) -> str:
     return f"charts:{timeframe}:reference_v1"
 
 
-def flow_run(run_id: str, symbol: str, candles: Mapping[str, str], templates: list[str]) -> dict[str, Any]:
-    """A flow run as an orchestrator would write it: the candles are there, the charts are READY."""
+def flow_run(
+    run_id: str,
+    symbol: str,
+    candles: Mapping[str, str],
+    templates: list[str],
+    *,
+    min_images: int | None = None,
+) -> dict[str, Any]:
+    """A flow run as an orchestrator would write it: the candles are there, the charts are READY.
+
+    Args:
+        run_id: The run.
+        symbol: Whose charts.
+        candles: Timeframe -> URI of its candles; there is a chart step for each.
+        templates: What each chart step asks for.
+        min_images: How many of them it needs; None = all.
+    """
     now = rfc3339(datetime.now(UTC))
     steps: dict[str, Any] = {}
     for timeframe, uri in candles.items():
         steps[f"ohlcv_export:{timeframe}"] = _ohlcv_step(symbol, timeframe, uri, now)
-        steps[chart_step_id(timeframe)] = _chart_step(timeframe, templates, now)
+        steps[chart_step_id(timeframe)] = _chart_step(timeframe, templates, min_images, now)
     return {
         "schemaVersion": 1,
         "runId": run_id,
@@ -183,7 +199,7 @@ def _ohlcv_step(symbol: str, timeframe: str, uri: str, now: str) -> dict[str, An
     }
 
 
-def _chart_step(timeframe: str, templates: list[str], now: str) -> dict[str, Any]:
+def _chart_step(timeframe: str, templates: list[str], min_images: int | None, now: str) -> dict[str, Any]:
     return {
         "stepType": "CHART_EXPORT",
         "status": "READY",
@@ -191,17 +207,8 @@ def _chart_step(timeframe: str, templates: list[str], now: str) -> dict[str, Any
         "timeframe": timeframe,
         "dependsOn": [f"ohlcv_export:{timeframe}"],
         "inputs": {
-            "minImages": len(templates),
+            "minImages": len(templates) if min_images is None else min_images,
             "requests": [{"chartTemplateId": template_id} for template_id in templates],
         },
         "outputs": {},
     }
-
-
-def _message(index: int, run_id: str, steps: list[DemoStep]) -> tuple[bytes, dict[str, str]]:
-    """One of the kinds of message the daemon understands, each in turn."""
-    if len(steps) > 1:
-        return json.dumps({"runId": run_id}).encode(), {}
-    if index % 2:
-        return json.dumps({"runId": run_id, "stepId": steps[0].step_id}).encode(), {}
-    return b"", {"ce-type": EVENT_UPDATED, "ce-subject": f"documents/flow_runs/{run_id}"}

@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -104,70 +103,6 @@ def test_publish_refuses_a_topic_it_cant_find(topic, words):
     done = run_command("publish", "run", "--topic", topic)
     assert done.returncode == 2
     assert words in done.stderr
-
-
-def test_demo_makes_a_gallery_of_twenty_five_charts(tmp_path):
-    """The whole main job, without any cloud, in one command."""
-    done = run_command("demo", "--output", str(tmp_path))
-    assert done.returncode == 0, done.stdout + done.stderr
-    pictures = sorted(tmp_path.rglob("*.png"))
-    assert len(pictures) == 25
-    assert len(list(tmp_path.rglob("manifest.json"))) == 5
-    page = (tmp_path / "index.html").read_text()
-    assert page.count("data:image/png;base64,") == 25
-    assert all(str(picture.relative_to(tmp_path)) in page for picture in pictures)
-    assert "http://" not in page.replace("http://127.0.0.1", "")
-    assert done.stdout.count("SUCCEEDED") >= 5
-
-
-def test_demo_ends_with_its_daemon(tmp_path):
-    """A daemon that dies is not waited for; how it ended and what it said last is shown."""
-    (tmp_path / "sitecustomize.py").write_text(
-        "import os, sys\n"
-        "if sys.orig_argv[-2:] == ['-m', 'daemon']:\n"
-        "    print('no disk left', flush=True)\n"
-        "    os._exit(7)\n"
-    )
-    started = time.monotonic()
-    done = run_command("demo", "--output", str(tmp_path / "out"), environment={"PYTHONPATH": str(tmp_path)})
-    assert done.returncode == 1, done.stderr
-    assert "The daemon ended with exit code 7" in done.stdout
-    assert "no disk left" in done.stdout
-    assert time.monotonic() - started < 40
-
-
-@pytest.mark.parametrize("name", ["PUBSUB_EMULATOR_HOST", "FIRESTORE_EMULATOR_HOST", "STORAGE_EMULATOR_HOST"])
-def test_demo_asks_first_whether_the_named_emulators_answer(tmp_path, name):
-    """Google's clients would try for a minute."""
-    value = "http://localhost:1" if name.startswith("STORAGE") else "localhost:1"
-    done = run_command("demo", "--output", str(tmp_path), environment={name: value})
-    assert done.returncode == 3
-    assert done.stderr == f"error: {name}: nothing answers at localhost:1\n"
-
-
-def test_demo_refuses_an_emulator_without_an_address(tmp_path):
-    """A wrong variable is a bad setting."""
-    done = run_command("demo", "--output", str(tmp_path), environment={"PUBSUB_EMULATOR_HOST": "nowhere"})
-    assert done.returncode == 2
-    assert done.stderr == "error: PUBSUB_EMULATOR_HOST: expected host:port, got 'nowhere'\n"
-
-
-def test_demo_refuses_an_output_that_cant_be_a_folder(tmp_path):
-    """One sentence, exit 2, before anything is started."""
-    (tmp_path / "file").touch()
-    done = run_command("demo", "--output", str(tmp_path / "file"))
-    assert done.returncode == 2
-    assert "--output" in done.stderr
-    assert "Traceback" not in done.stderr
-
-
-@pytest.mark.official
-def test_demo_uses_the_emulators_that_the_environment_names(official, tmp_path):
-    """Pub/Sub and Firestore are the official ones, Storage is embedded."""
-    done = run_command("demo", "--output", str(tmp_path), environment=official.environment(), timeout=110)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert official.firestore in done.stdout
-    assert len(list(tmp_path.rglob("*.png"))) == 25
 
 
 def test_emulators_print_their_export_lines_and_end_on_a_signal():

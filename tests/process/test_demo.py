@@ -1,0 +1,291 @@
+"""The demo as a real process: the whole main job without any cloud, and what it leaves in its folder."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import unquote
+
+import pytest
+
+from tests.commands import run_command
+from tests.html_page import read_page
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.html_page import Element
+
+ROOT_FILES = {"index.html", "demo-files.sha256"}
+
+
+@dataclass(frozen=True)
+class Performance:
+    """Two demos into one folder, in which there was a file of somebody else's; failures in the second only.
+
+    Attributes:
+        folder: What the second left.
+        words: What it printed.
+        page: Its gallery.
+        first_files: What the first left.
+        first_page: Its gallery.
+    """
+
+    folder: Path
+    words: str
+    page: Element
+    first_files: set[str]
+    first_page: Element
+
+
+def files_in(folder):
+    """The names of all files below the folder."""
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture(scope="module")
+def performance(tmp_path_factory):
+    """See `Performance`."""
+    folder = tmp_path_factory.mktemp("gallery")
+    (folder / "notes.txt").write_text("mine")
+    _demo(folder)
+    first_files, first_page = files_in(folder), read_page((folder / "index.html").read_text())
+    words = _demo(folder, "--with-failures")
+    page = read_page((folder / "index.html").read_text())
+    return Performance(folder=folder, words=words, page=page, first_files=first_files, first_page=first_page)
+
+
+def _demo(folder, *options):
+    done = run_command("demo", *options, "--output", str(folder))
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def manifests(folder):
+    """The manifests of a demo."""
+    return [json.loads(path.read_text()) for path in sorted(folder.rglob("manifest.json"))]
+
+
+def test_demo_makes_a_gallery_of_twenty_five_charts(performance):
+    """The whole main job, without any cloud, in one command."""
+    pictures = sorted(performance.folder.rglob("*.png"))
+    assert len(pictures) == 25
+    assert len(manifests(performance.folder)) == 5
+    source = (performance.folder / "index.html").read_text()
+    assert source.count("data:image/png;base64,") == 25
+    assert all(str(picture.relative_to(performance.folder)) in source for picture in pictures)
+    assert not re.search(r"https?:", re.sub(r"data:[^\"]*", "", source))
+    assert performance.words.count("SUCCEEDED") >= 5
+
+
+def test_by_itself_the_demo_fails_nowhere(performance):
+    """Five steps of five charts."""
+    sections = performance.first_page.all("section", **{"class": "step"})
+    assert ["SUCCEEDED" in section.one("header").text for section in sections] == [True] * 5
+    assert "25 charts from 5 steps" in performance.first_page.one("header", **{"class": "page"}).text
+
+
+def test_the_folder_holds_the_files_of_the_last_demo_and_what_was_never_a_demos(performance):
+    """The charts of the demo before are gone; a foreign file stays, and is named."""
+    files = files_in(performance.folder)
+    assert files & performance.first_files == {"notes.txt", *ROOT_FILES}
+    assert files - ROOT_FILES - {"notes.txt"} == {
+        unquote(link.attributes["href"])
+        for link in performance.page.all("a")
+        if link.attributes.get("href", "#")[0] != "#"
+    }
+    assert f"Not of this demo, and left as it is in {performance.folder}: notes.txt" in " ".join(
+        performance.words.split()
+    )
+
+
+def test_the_gallery_says_what_the_manifests_say(performance):
+    """Each chart with its symbol, timeframe and template; each chart that was not made with its reason."""
+    alts, reasons = set(), set()
+    for manifest in manifests(performance.folder):
+        title = f"{manifest['symbol']} {manifest['timeframe']}"
+        alts |= {
+            f"{title} chart: {item['kind']}, template {item['chartTemplateId']}" for item in manifest["items"]
+        }
+        reasons |= {failure["error"]["message"] for failure in manifest.get("failures", ())}
+    pictures = [
+        link.one("img") for link in performance.page.one("main").all("a") if "data-title" in link.attributes
+    ]
+    assert len(pictures) == len(alts) == 25
+    assert {picture.attributes["alt"] for picture in pictures} == alts
+    assert len(reasons) == 1
+    words = " ".join(item.text for item in performance.page.all("ul")[0].all("li"))
+    assert reasons.pop() in words
+
+
+def test_the_gallery_shows_failures_with_code_and_reason(performance):
+    """One step that fails on purpose, one chart that is not made, and a summary that counts both."""
+    (failed,) = [
+        section
+        for section in performance.page.all("section", **{"class": "step"})
+        if "FAILED" in section.one("header").text
+    ]
+    assert failed.one("h3").text == "IBM 13q"
+    assert "VALIDATION_FAILED" in failed.one("ul").text
+    assert "got '13q'" in failed.one("ul").text
+    glance = performance.page.one("section", **{"aria-labelledby": "glance"})
+    assert [row.one("div", **{"class": "figure"}).text for row in glance.one("dl").children][:3] == [
+        "6",
+        "25",
+        "2",
+    ]
+    assert "Every step came to what it had to" in performance.page.one("header", **{"class": "page"}).text
+
+
+def test_the_gallery_counts_what_the_daemon_did(performance):
+    """From its log: four messages, six steps, all settled."""
+    stations = performance.page.one("ol", **{"class": "way"}).all("li")
+    counts = {item.one("span").text: int(item.one("strong").text) for item in stations}
+    assert counts == {
+        "messages published": 4,
+        "received": 4,
+        "steps claimed": 6,
+        "charts stored": 25,
+        "manifests written": 5,
+        "steps finalized": 6,
+        "messages settled": 4,
+    }
+    assert stations[-1].one("small").text == "4 ack"
+
+
+def test_demo_leaves_a_page_alone_that_no_demo_made(tmp_path):
+    """Exit 2 at once."""
+    (tmp_path / "index.html").write_text("<h1>My site</h1>")
+    done = run_command("demo", "--output", str(tmp_path))
+    assert done.returncode == 2
+    assert done.stderr == (
+        f"error: --output: {tmp_path / 'index.html'} was not made by a demo; expected a folder without it\n"
+    )
+    assert (tmp_path / "index.html").read_text() == "<h1>My site</h1>"
+
+
+def test_demo_ends_with_its_daemon(tmp_path):
+    """A daemon that dies is not waited for; how it ended and what it said last is shown."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os, sys\n"
+        "if sys.orig_argv[-2:] == ['-m', 'daemon']:\n"
+        "    print('no disk left', flush=True)\n"
+        "    os._exit(7)\n"
+    )
+    started = time.monotonic()
+    done = run_command("demo", "--output", str(tmp_path / "out"), environment={"PYTHONPATH": str(tmp_path)})
+    assert done.returncode == 1, done.stderr
+    assert "The daemon ended with exit code 7" in done.stdout
+    assert "no disk left" in done.stdout
+    assert time.monotonic() - started < 40
+
+
+@pytest.mark.parametrize("name", ["PUBSUB_EMULATOR_HOST", "FIRESTORE_EMULATOR_HOST", "STORAGE_EMULATOR_HOST"])
+def test_demo_asks_first_whether_the_named_emulators_answer(tmp_path, name):
+    """Google's clients would try for a minute."""
+    value = "http://localhost:1" if name.startswith("STORAGE") else "localhost:1"
+    done = run_command("demo", "--output", str(tmp_path), environment={name: value})
+    assert done.returncode == 3
+    assert done.stderr == f"error: {name}: nothing answers at localhost:1\n"
+
+
+def test_demo_refuses_an_emulator_without_an_address(tmp_path):
+    """A wrong variable is a bad setting."""
+    done = run_command("demo", "--output", str(tmp_path), environment={"PUBSUB_EMULATOR_HOST": "nowhere"})
+    assert done.returncode == 2
+    assert done.stderr == "error: PUBSUB_EMULATOR_HOST: expected host:port, got 'nowhere'\n"
+
+
+def test_demo_refuses_an_output_that_cant_be_a_folder(tmp_path):
+    """One sentence, exit 2, before anything is started."""
+    (tmp_path / "file").touch()
+    done = run_command("demo", "--output", str(tmp_path / "file"))
+    assert done.returncode == 2
+    assert "--output" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.official
+def test_demo_uses_the_emulators_that_the_environment_names(official, tmp_path):
+    """Pub/Sub and Firestore are the official ones, Storage is embedded."""
+    done = run_command("demo", "--output", str(tmp_path), environment=official.environment(), timeout=110)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert official.firestore in done.stdout
+    assert len(list(tmp_path.rglob("*.png"))) == 25
+
+
+KEY_CODES = {"Enter": 13, "Escape": 27, "End": 35, "Home": 36, "ArrowLeft": 37, "ArrowRight": 39}
+
+
+@pytest.fixture
+def tab(performance, chromium):
+    """The gallery from disk, in a browser; nothing may be amiss on its console afterwards."""
+    with chromium.tab() as opened:
+        opened.open((performance.folder / "index.html").as_uri())
+        yield opened
+        assert opened.complaints() == []
+
+
+def press(tab, key):
+    """Press a key as a person would."""
+    known = {"key": key, "code": key, "windowsVirtualKeyCode": KEY_CODES[key]}
+    text = {"text": "\r"} if key == "Enter" else {}
+    tab.ask("Input.dispatchKeyEvent", type="keyDown", **known, **text)
+    tab.ask("Input.dispatchKeyEvent", type="keyUp", **known)
+
+
+def viewed(tab):
+    """What the viewer shows: its place, and the chart; None when it is closed."""
+    return tab.run(
+        "viewer.open ? [part('place').textContent, part('image').alt, part('image').naturalWidth] : null"
+    )
+
+
+def test_the_viewer_is_opened_and_led_by_keys(performance, tab):
+    """Enter opens a chart at full size, arrows go round, Escape leads back to the chart shown last."""
+    pictures = [link.one("img") for link in performance.page.all("a") if "data-title" in link.attributes]
+    alts = [picture.attributes["alt"] for picture in pictures]
+    tab.run("links[3].focus()")
+    press(tab, "Enter")
+    tab.wait_for("viewer.open && part('image').naturalWidth")
+    assert viewed(tab) == ["4 of 25", alts[3], 800]
+    for key, number in (("ArrowRight", 5), ("End", 25), ("ArrowRight", 1), ("ArrowLeft", 25), ("Home", 1)):
+        press(tab, key)
+        assert viewed(tab)[:2] == [f"{number} of 25", alts[number - 1]]
+    press(tab, "Escape")
+    tab.wait_for("!viewer.open && document.activeElement === links[0]")
+
+
+def test_the_viewer_is_led_by_its_buttons(tab):
+    """Next, previous, full size, close; the chart's file is at hand."""
+    tab.run("links[0].click()")
+    tab.run("part('next').click()")
+    assert viewed(tab)[0] == "2 of 25"
+    assert tab.run("part('file').href === links[1].href")
+    tab.wait_for("part('image').naturalWidth")
+    full = "part('image').getBoundingClientRect().width"
+    tab.run("viewer.classList.contains('fit') || part('size').click()")
+    assert tab.run(full) > 800
+    tab.run("part('size').click()")
+    assert tab.run(full) == 800
+    assert tab.run("part('size').getAttribute('aria-pressed')") == "false"
+    tab.run("part('close').click()")
+    assert viewed(tab) is None
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1280])
+def test_the_gallery_fits_its_screen_and_asks_nobody_for_anything(tab, width, dark):
+    """Nothing to scroll sideways, colours as wished, and no request but for the page itself."""
+    tab.look_like(width=width, height=844, dark=dark)
+    assert tab.run("document.documentElement.scrollWidth") == width
+    assert tab.run("getComputedStyle(document.body).backgroundColor") == (
+        "rgb(14, 18, 22)" if dark else "rgb(244, 245, 247)"
+    )
+    narrowest = tab.run("Math.min(...[...document.querySelectorAll('figure')].map(it => it.clientWidth))")
+    assert narrowest >= min(500, width - 20)
+    assert {url.partition(":")[0] for url in tab.requests()} <= {"file", "data"}
+    assert [url for url in tab.requests() if url.startswith("file:")] == [tab.run("location.href")]

@@ -1,0 +1,129 @@
+"""The pictures of the documentation: drawn from the text that is there, and true to the code."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from itertools import pairwise
+from pathlib import Path
+from typing import get_args
+from xml.etree import ElementTree as ET
+
+import pytest
+
+from daemon.disposition import Disposition
+from worker_chart_export.errors import ErrorCode
+from worker_chart_export.flow_run import StepStatus
+from worker_chart_export.ledger.intents import ClaimIntent, FinalizeIntent, ReleaseIntent
+from worker_chart_export.ledger.step_ledger import StepLedger
+
+ROOT = Path(__file__).parents[2]
+PICTURES = ROOT / "docs/pictures"
+PAGE = ROOT / "docs/how-it-works.md"
+DRAWN = ("message", "step")
+OF_OTHER_PAGES = ("trace",)
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def words_of(name):
+    """What a picture shows, line by line, in the order it was drawn."""
+    drawing = ET.parse(PICTURES / f"{name}.svg")  # noqa: S314 - our own file
+    return [(text.text or "").replace("\u00a0", " ").strip() for text in drawing.iter(f"{SVG}text")]
+
+
+def test_there_is_a_drawing_of_each_text_and_no_other():
+    """And the page shows each."""
+    assert sorted(path.stem for path in PICTURES.glob("*.dot")) == sorted(DRAWN)
+    assert sorted(path.stem for path in PICTURES.glob("*.svg")) == sorted([*DRAWN, *OF_OTHER_PAGES])
+    shown = re.findall(r"!\[[^\]]{40,}\]\(pictures/(\w+)\.svg\)", PAGE.read_text("utf-8"))
+    assert shown == list(DRAWN)
+
+
+@pytest.mark.parametrize("name", DRAWN)
+def test_a_drawing_is_of_the_text_as_it_stands(name):
+    """`make pictures` writes the text's hash into the drawing."""
+    digest = hashlib.sha256((PICTURES / f"{name}.dot").read_bytes()).hexdigest()
+    assert f"<!-- drawn from text with sha256 {digest} -->" in (PICTURES / f"{name}.svg").read_text("utf-8")
+
+
+@pytest.mark.parametrize("name", DRAWN)
+def test_a_drawing_can_be_read_on_any_background(name):
+    """It has a light one of its own, real text, and loads nothing."""
+    source = (PICTURES / f"{name}.svg").read_text("utf-8")
+    drawing = ET.fromstring(source)  # noqa: S314 - our own file
+    assert next(drawing.iter(f"{SVG}polygon")).attrib["fill"] == "white"
+    assert not re.search(r"<image|<script|@import|href=\"(?!#)|url\(", source)
+
+
+@pytest.mark.parametrize(
+    "text", [*(PICTURES / f"{name}.dot" for name in DRAWN), PAGE], ids=lambda path: path.name
+)
+def test_every_file_that_is_named_exists(text):
+    """By its path, or by its name alone within the sources."""
+    named = set(re.findall(r"[\w./]*\w+\.py\b|\bledger/", text.read_text("utf-8")))
+    assert len(named) > 0
+    for name in named:
+        found = [
+            path for package in ("daemon", "worker_chart_export") for path in (ROOT / package).rglob("*")
+        ]
+        assert any(path.as_posix().endswith(f"/{name.rstrip('/')}") for path in found), name
+
+
+def test_the_states_are_those_of_the_code():
+    """Each of them, and nothing else in capitals but the code of a failure."""
+    capitals = set(re.findall(r"\b[A-Z]{4,}(?:_[A-Z]+)*\b", " ".join(words_of("step"))))
+    assert capitals == {*StepStatus, ErrorCode.CRASH_LOOP}
+
+
+def test_what_workers_do_to_a_step_are_the_intents_of_the_ledger():
+    """Claim, finalize and release by name; adopt is the ledger's own; a take-over is a claim."""
+    text = (PICTURES / "step.dot").read_text("utf-8")
+    done = set(re.findall(r"label=<[^<]*<b>([\w-]+)</b>[:,>]", text.replace("<br", ">"))) - {"RUNNING"}
+    intents = {intent.name for intent in (ClaimIntent, FinalizeIntent, ReleaseIntent)}
+    assert done == intents | {StepLedger.adopt.__name__, "take-over"}
+
+
+def test_the_ways_out_are_the_dispositions():
+    """All four, and each in the page's table."""
+    names = {member.__name__ for member in get_args(Disposition)}
+    shown = {
+        word for line in words_of("message") for word in re.findall(r"\b(?:Ack|Nack|Defer|Reject)\b", line)
+    }
+    assert shown == names
+    assert set(re.findall(r"^\| `(\w+)` \|", PAGE.read_text("utf-8"), re.MULTILINE)) == names
+
+
+def test_the_stages_are_in_the_order_of_the_pipeline():
+    """Top to bottom as `pipeline.py` says it in its first lines."""
+    drawing = ET.parse(PICTURES / "message.svg")  # noqa: S314 - our own file
+    stages = ("claim", "charts", "manifest", "finalize")
+    heights = {text.text: float(text.attrib["y"]) for text in drawing.iter(f"{SVG}text")}
+    assert all(heights[before] < heights[after] for before, after in pairwise(stages))
+    says = (ROOT / "worker_chart_export/pipeline.py").read_text("utf-8").split('"""')[1]
+    places = [re.search(rf"\b{stage}\b", says, re.IGNORECASE) for stage in ("claim", "charts", "manifest")]
+    assert all(places)
+    assert [place.start() for place in places] == sorted(place.start() for place in places)
+
+
+def test_the_page_names_settings_as_they_are_with_their_defaults():
+    """`NAME` (number) is a setting and what it is when nobody sets it."""
+    from daemon.settings import Settings  # noqa: PLC0415 - slow to load, and wanted here alone
+
+    told = re.findall(r"`([A-Z_]{6,})`(?: \((\d+)\))?", PAGE.read_text("utf-8"))
+    settings = {name.upper(): field for name, field in Settings.model_fields.items()}
+    known = {name: default for name, default in told if name in settings}
+    assert {name for name, _ in told} - set(known) <= {*ErrorCode}
+    assert len(known) >= 6
+    for name, default in told:
+        if default:
+            assert settings[name].default == int(default), name
+
+
+def test_links_lead_somewhere():
+    """To files of the repository, and to headings in them."""
+    for target, anchor in re.findall(r"\]\(([^)#]+)(?:#([^)]+))?\)", PAGE.read_text("utf-8")):
+        path = (PAGE.parent / target).resolve()
+        assert path.is_file(), target
+        if anchor:
+            headings = re.findall(r"^#+ (.+)$", path.read_text("utf-8"), re.MULTILINE)
+            assert anchor in {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in headings}
