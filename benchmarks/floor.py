@@ -11,6 +11,7 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -26,31 +27,26 @@ if TYPE_CHECKING:
     from google.cloud.pubsub_v1.subscriber.message import Message
 
 CHARTS_AT_ONCE = 4
+PATH = "/v2/tradingview/advanced-chart"
 STOP_SIGNALS = {signal.SIGTERM, signal.SIGINT}
+
+
+#: Gets a body, gives the picture.
+Post = Callable[[dict[str, Any]], bytes]
 
 
 class Floor:
     """The callback and its clients.
 
     Args:
-        environment: The worker's own settings.
+        documents: A Firestore client.
+        bucket: The charts bucket.
+        post: Asks the provider for a chart.
+        connections: Calls of HTTP at a time.
     """
 
-    def __init__(self, environment: dict[str, str]) -> None:
-        project = environment["GOOGLE_CLOUD_PROJECT"]
-        connections = (int(environment["WORKER_CONCURRENCY"]) + 1) * CHARTS_AT_ONCE
-        self._documents = firestore.Client(project=project)
-        objects = storage.Client(project=project)
-        objects._http.mount("http://", HTTPAdapter(pool_maxsize=connections))  # noqa: SLF001 - no setting for it
-        self._bucket = objects.bucket(environment["CHARTS_BUCKET"].removeprefix("gs://"))
-        limits = httpx.Limits(max_connections=connections, max_keepalive_connections=connections)
-        key = json.loads(environment["CHART_IMG_ACCOUNTS_JSON"])[0]["apiKey"]
-        self._charts = httpx.Client(
-            base_url=environment["CHART_IMG_BASE_URL"],
-            headers={"x-api-key": key},
-            limits=limits,
-            timeout=60,
-        )
+    def __init__(self, *, documents: firestore.Client, bucket: Any, post: Post, connections: int) -> None:
+        self._documents, self._bucket, self._post = documents, bucket, post
         self._pool = ThreadPoolExecutor(connections)
 
     def __call__(self, message: Message) -> None:
@@ -81,8 +77,7 @@ class Floor:
         return batch.commit(retry=None)[1].update_time
 
     def _chart(self, prefix: str, name: str) -> dict[str, Any]:
-        body = {"symbol": "NYSE:IBM", "interval": "1D", "width": 800, "height": 600}
-        png = self._charts.post("/v2/tradingview/advanced-chart", json=body).content
+        png = self._post({"symbol": "NYSE:IBM", "interval": "1D", "width": 800, "height": 600})
         self._upload(f"{prefix}/{name}.png", png, "image/png")
         return {"chartTemplateId": name, "sizeBytes": len(png)}
 
@@ -98,7 +93,41 @@ class Floor:
         batch.commit(retry=None)
 
 
-def main() -> None:
+def connections_of(environment: Mapping[str, str]) -> int:
+    """Calls of HTTP that a process may have under way."""
+    return (int(environment["WORKER_CONCURRENCY"]) + 1) * CHARTS_AT_ONCE
+
+
+def key_of(environment: Mapping[str, str]) -> str:
+    """The provider's key."""
+    return str(json.loads(environment["CHART_IMG_ACCOUNTS_JSON"])[0]["apiKey"])
+
+
+def bucket_of(environment: Mapping[str, str]) -> str:
+    """The bucket's name."""
+    return environment["CHARTS_BUCKET"].removeprefix("gs://")
+
+
+def _as_one_would_write_it(environment: Mapping[str, str]) -> Floor:
+    """Google's clients as they come, but for a pool of connections that is large enough, and httpx."""
+    project, connections = environment["GOOGLE_CLOUD_PROJECT"], connections_of(environment)
+    objects = storage.Client(project=project)
+    objects._http.mount("http://", HTTPAdapter(pool_maxsize=connections))  # noqa: SLF001 - no setting for it
+    charts = httpx.Client(
+        base_url=environment["CHART_IMG_BASE_URL"],
+        headers={"x-api-key": key_of(environment)},
+        limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
+        timeout=60,
+    )
+    return Floor(
+        documents=firestore.Client(project=project),
+        bucket=objects.bucket(bucket_of(environment)),
+        post=lambda body: charts.post(PATH, json=body).content,
+        connections=connections,
+    )
+
+
+def serve(build: Callable[[Mapping[str, str]], Floor]) -> None:
     """Pull until told to stop."""
     signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     environment = dict(os.environ)
@@ -106,7 +135,7 @@ def main() -> None:
     with SubscriberClient() as subscriber:
         future = subscriber.subscribe(
             environment["PUBSUB_SUBSCRIPTION"],
-            Floor(environment),
+            build(environment),
             flow_control=FlowControl(max_messages=threads),
             scheduler=ThreadScheduler(ThreadPoolExecutor(threads)),
             await_callbacks_on_shutdown=True,
@@ -119,4 +148,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    serve(_as_one_would_write_it)

@@ -22,15 +22,21 @@ PACKAGES = (
     "google-cloud-firestore",
     "google-cloud-storage",
     "grpcio",
+    "urllib3",
+    "requests",
+    "httpx",
+    "structlog",
     "numpy",
     "pillow",
 )
 HEAD = """# Benchmarks
 
 How much the worker adds to what its backends cost. The *floor* (`benchmarks/floor.py`) is a bare subscriber
-that makes the same calls with the same clients and checks, renews, counts and validates nothing; it and the
-worker run one after the other on the same cloud, and their ratio is what counts: absolute figures are this
-machine's, on which the cloud shares the cores.
+that makes the same calls as one would write them, with Google's clients as they come and httpx, and checks,
+renews, counts and validates nothing. It and the worker run one after the other on the same cloud, and their
+ratio is what counts: absolute figures are this machine's, on which the cloud shares the cores. The worker
+sends its HTTP over connections of its own, which cost less; the *lean floor* (`benchmarks/lean_floor.py`) has
+them too.
 
 Written by `{command}` on {when}: {machine}, Python {python}; {packages}.
 Medians of {rounds} rounds, ranges in brackets.

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 from benchmarks.processes import Measured
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from benchmarks.stage import Stage
 
-WORKER, FLOOR = "daemon", "benchmarks.floor"
+WORKER, FLOOR, LEAN_FLOOR = "daemon", "benchmarks.floor", "benchmarks.lean_floor"
 #: Templates are read, channels opened and code paths first taken before the clock runs.
 WARM_UP_STEPS_A_THREAD = 2
 
@@ -29,7 +31,15 @@ class Pace:
     cpu_ms_per_step: float
 
 
-def pace(stage: Stage, module: str, *, threads: int, steps: int, charts: int = 3) -> Pace:
+def pace(
+    stage: Stage,
+    module: str,
+    *,
+    threads: int,
+    steps: int,
+    charts: int = 3,
+    settings: Mapping[str, str] | None = None,
+) -> Pace:
     """Start a process, warm it up, and let it work so many runs of one step each.
 
     Raises:
@@ -37,7 +47,7 @@ def pace(stage: Stage, module: str, *, threads: int, steps: int, charts: int = 3
     """
     warm_up = stage.put_runs(WARM_UP_STEPS_A_THREAD * threads, charts=charts)
     asked = stage.put_runs(steps, charts=charts)
-    with Measured(module, stage.settings(WORKER_CONCURRENCY=str(threads))) as process:
+    with Measured(module, stage.settings(WORKER_CONCURRENCY=str(threads), **(settings or {}))) as process:
         process.wait_for("daemon_started")
         stage.publish(warm_up)
         process.wait_for("step_completed", len(warm_up.steps))
