@@ -96,8 +96,8 @@ def shares(rounds: int) -> Table:
     """What the difference between floor and worker is made of."""
     table = Table(
         title="Where the worker's time goes: steps of 3 charts, 16 threads, 0 ms, on the embedded cloud",
-        words="The lean floor makes the floor's calls over the worker's own HTTP connections: what is between "
-        "it and the worker is leases, checks, quota, metrics and eleven log lines a step.",
+        words="The lean floor makes the floor's calls over the worker's own HTTP connections: what is "
+        "between it and the worker is leases, checks, quota, metrics and eleven log lines a step.",
         columns=("what", "steps/s", "ms", "of the floor's ms"),
     )
     with _cloud(official=False) as (stage, _):
