@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -22,7 +22,7 @@ from worker_chart_export.storage_session import StorageSession
 from worker_chart_export.templates import TemplateStore
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from daemon.chart_img_accounts import AccountSettings
     from daemon.settings import ExportSettings
@@ -118,10 +118,12 @@ def storage_client(project: str, *, connections: int) -> StorageClient:
     A step that is stopped ends its calls, those for an access token included.
 
     Raises:
-        BackendRefused: There are no credentials, or the environment's proxy or certificates can't be used.
+        BackendRefused: There are no credentials.
+        SettingsError: The environment's proxy or certificates can't be used.
     """
     with client_errors("storage"):
         client = StorageClient(project=project)
+    with usable_environment():
         # The client takes a session only together with credentials, which it is to find by itself.
         client._http_internal = StorageSession(  # noqa: SLF001
             client._credentials,  # noqa: SLF001
@@ -129,6 +131,21 @@ def storage_client(project: str, *, connections: int) -> StorageClient:
             connections=connections,
         )
     return client
+
+
+@contextmanager
+def usable_environment() -> Iterator[None]:
+    """What keeps HTTP connections from being opened are wrong settings; they are not quoted.
+
+    Raises:
+        SettingsError: The environment's proxy or certificates can't be used.
+    """
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        names = "HTTPS_PROXY, ALL_PROXY, REQUESTS_CA_BUNDLE, SSL_CERT_FILE, SSL_CERT_DIR"
+        got = f"got {type(error).__name__} when it was opened"
+        raise SettingsError([f"{names}: expected what an HTTP client can use, {got}"]) from None
 
 
 def _most_calls(settings: ExportSettings) -> int:
@@ -203,13 +220,8 @@ def _real(
     from worker_chart_export.charts.chart_img.provider import ChartImgProvider  # noqa: PLC0415
     from worker_chart_export.charts.chart_img.quota import QuotaLedger  # noqa: PLC0415
 
-    try:
+    with usable_environment():
         api = ChartApi(base_url=settings.chart_img_base_url, connections=_most_calls(settings))
-    except (ValueError, OSError) as error:
-        wanted = (
-            "HTTPS_PROXY, ALL_PROXY, REQUESTS_CA_BUNDLE, SSL_CERT_FILE: expected what an HTTP client can use"
-        )
-        raise SettingsError([f"{wanted}, got {type(error).__name__} when it was opened"]) from None
     resources.callback(api.close)
     return ChartImgProvider(
         api=api,

@@ -6,6 +6,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from daemon.composition import usable_environment
 from daemon.doctor.findings import failure, ok, warning
 from worker_chart_export.budget import StepBudget
 from worker_chart_export.charts.base import DEFAULT_HEIGHT, DEFAULT_WIDTH, ChartRequest
@@ -63,10 +64,16 @@ class CallTrial:
 def call_once(
     client: Any, accounts: Sequence[Account], base_url: str, *, seconds: float = CALL_SECONDS
 ) -> CallTrial:
-    """Ask the first account that is not used up for one chart."""
+    """Ask the first account that is not used up for one chart.
+
+    Raises:
+        SettingsError: The environment's proxy or certificates can't be used.
+    """
     budget = StepBudget(seconds=seconds, clock=SystemClock())
     quota = QuotaLedger(client)
-    with closing(ChartApi(base_url=base_url, connections=1)) as api:
+    with usable_environment():
+        opened = ChartApi(base_url=base_url, connections=1)
+    with closing(opened) as api:
         try:
             account = next((one for one in accounts if quota.count(one, budget).granted), None)
         except WorkerError as error:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from daemon.doctor.findings import Finding, Status, not_checkable
+from daemon.environment import SettingsError
 from worker_chart_export.errors import WorkerError
 from worker_chart_export.retry import plain_words
 
@@ -64,7 +65,7 @@ class _InThread:
         try:
             self._run.check_stopped()
             self._findings = self._examination.make()
-        except WorkerError as error:
+        except (WorkerError, SettingsError) as error:
             self._findings = self._all_failed(str(error))
         except Exception as error:  # noqa: BLE001 - one check's bug must not hide what the others found
             self._findings = self._all_failed(f"internal: {plain_words(error)}")

@@ -267,6 +267,17 @@ def test_a_backend_that_is_away_hides_no_other_and_leaves_no_traceback(scene):
     )
 
 
+def test_a_proxy_that_can_t_be_used_is_said_without_its_password(scene, monkeypatch):
+    """By the names of the variables, wherever it is needed."""
+    monkeypatch.setenv("ALL_PROXY", "http://quant:s3cret@proxy:99999")
+    _, result, checks = seen(mended(scene).settings(NO_PROXY=""), call=True)
+    assert result == "failure"
+    assert with_status(checks, "failure") == {"storage.create", "accounts.call"}
+    words = {checks[check][1] for check in ("storage.create", "accounts.call")}
+    assert all("HTTPS_PROXY, ALL_PROXY" in told and "internal" not in told for told in words), words
+    assert "s3cret" not in repr(checks)
+
+
 def test_call_spends_one_request_and_names_the_account(scene):
     """Counted as any other."""
     code, _, checks = seen(scene.settings(), call=True)

@@ -9,7 +9,7 @@ import pytest
 from google.cloud.exceptions import NotFound
 
 from daemon.composition import storage_client
-from worker_chart_export.errors import BackendRefused
+from daemon.settings import SettingsError
 
 HOST = "http://storage.invalid"
 
@@ -83,5 +83,5 @@ def test_the_environment_is_read_once(client, proxy):
 @pytest.mark.parametrize("wrong", [{"REQUESTS_CA_BUNDLE": "/none.pem"}, {"HTTPS_PROXY": "foo://bar:1"}])
 def test_an_environment_that_can_t_be_used_is_refused(client, wrong):
     """Before the first call, so that no step finds out."""
-    with pytest.raises(BackendRefused, match=r"its client can't be opened"):
+    with pytest.raises(SettingsError, match=r"HTTPS_PROXY.*: expected what an HTTP client can use"):
         client(STORAGE_EMULATOR_HOST="https://storage.invalid", **wrong)
