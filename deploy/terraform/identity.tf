@@ -30,6 +30,11 @@ resource "google_pubsub_subscription_iam_member" "worker_subscribes" {
   subscription = google_pubsub_subscription.worker.name
   role         = "roles/pubsub.subscriber"
   member       = local.worker
+
+  # Grants go with a subscription that is replaced, and its name alone stays the same.
+  lifecycle {
+    replace_triggered_by = [google_pubsub_subscription.worker.id]
+  }
 }
 
 resource "google_pubsub_subscription_iam_member" "doctor_looks" {
@@ -39,6 +44,10 @@ resource "google_pubsub_subscription_iam_member" "doctor_looks" {
   subscription = google_pubsub_subscription.worker.name
   role         = "roles/pubsub.viewer"
   member       = local.worker
+
+  lifecycle {
+    replace_triggered_by = [google_pubsub_subscription.worker.id]
+  }
 }
 
 resource "google_pubsub_topic_iam_member" "worker_quarantines" {

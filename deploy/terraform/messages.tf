@@ -11,6 +11,13 @@ resource "google_pubsub_topic" "steps" {
   project = var.project
   name    = var.topic
   labels  = var.labels
+
+  lifecycle {
+    precondition {
+      condition     = !strcontains(var.topic, "/")
+      error_message = "A topic with its full name is not created here: give its id, or create_topic = false."
+    }
+  }
 }
 
 resource "google_pubsub_subscription" "worker" {
@@ -90,4 +97,9 @@ resource "google_pubsub_subscription_iam_member" "agent_acks_dead_letters" {
   subscription = google_pubsub_subscription.worker.name
   role         = "roles/pubsub.subscriber"
   member       = local.pubsub_agent
+
+  # Grants go with a subscription that is replaced, and its name alone stays the same.
+  lifecycle {
+    replace_triggered_by = [google_pubsub_subscription.worker.id]
+  }
 }

@@ -27,6 +27,14 @@ variable "topic" {
   description = "The topic that the orchestrator publishes to; its full name if it is another project's."
   type        = string
   default     = "flow-steps"
+
+  validation {
+    condition = (
+      can(regex("^(projects/[a-z][a-z0-9.:-]*[a-z0-9]/topics/)?[A-Za-z][A-Za-z0-9._~+%-]{2,254}$", var.topic))
+      && !startswith(basename(var.topic), "goog")
+    )
+    error_message = "Give an id or projects/P/topics/T; an id is 3 to 255 letters, digits and -._~+%, the first a letter."
+  }
 }
 
 variable "create_topic" {
@@ -50,12 +58,22 @@ variable "quarantine_topic" {
   description = "The topic for messages that nobody can work; a subscription of the same name keeps them."
   type        = string
   default     = "chart-export-quarantine"
+
+  validation {
+    condition     = can(regex("^[A-Za-z][A-Za-z0-9._~+%-]{2,254}$", var.quarantine_topic)) && !startswith(var.quarantine_topic, "goog")
+    error_message = "Give an id, not a path: 3 to 255 letters, digits and -._~+%, the first a letter."
+  }
 }
 
 variable "dead_letter_topic" {
   description = "The topic for messages that were delivered too often; a subscription of the same name keeps them."
   type        = string
   default     = "chart-export-dead"
+
+  validation {
+    condition     = can(regex("^[A-Za-z][A-Za-z0-9._~+%-]{2,254}$", var.dead_letter_topic)) && !startswith(var.dead_letter_topic, "goog")
+    error_message = "Give an id, not a path: 3 to 255 letters, digits and -._~+%, the first a letter."
+  }
 }
 
 variable "max_delivery_attempts" {

@@ -24,6 +24,8 @@ from tests.scene import asked, scene_on
 DASHBOARD = read_dashboard(ROOT / "deploy" / "grafana" / "worker-chart-export.json")
 ROWS = [panel for panel in DASHBOARD["panels"] if panel["type"] == "row"]
 PANELS = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
+#: Those that show one figure of a series.
+REDUCED = [panel for panel in PANELS if "reduceOptions" in panel["options"]]
 QUERIES = queries_of(DASHBOARD)
 ALERTS = set(
     re.findall(
@@ -182,6 +184,42 @@ def test_counters_are_looked_at_as_they_grow_and_gauges_as_they_are(query, famil
     for selector, around in selectors_of(query.promql):
         grows = kinds.get(selector.name) in {"counter", "histogram"}
         assert (around[-1:] in {("rate",), ("increase",)}) is grows
+
+
+def _is_of_now(target):
+    return target["instant"] and not target["range"]
+
+
+@pytest.mark.parametrize("panel", REDUCED, ids=lambda panel: panel["title"])
+def test_a_figure_is_that_of_now(panel):
+    """Without workers a series just ends, and the last value of a range would be shown all the time."""
+    assert [
+        target["expr"]
+        for target in panel["targets"]
+        if not _is_of_now(target) and not target["expr"].endswith(" or vector(0)")
+    ] == []
+
+
+@pytest.mark.parametrize("panel", REDUCED, ids=lambda panel: panel["title"])
+def test_a_figure_that_is_missing_says_so_and_is_not_green(panel):
+    """In words or as 0, in the colour of the first threshold; but for those that are never missing."""
+    look = panel["fieldConfig"]["defaults"]
+    if all(target["expr"].endswith(" or vector(0)") for target in panel["targets"]):
+        assert "noValue" not in look
+    else:
+        assert look["noValue"]
+        assert panel["type"] != "stat" or look["thresholds"]["steps"][0]["color"] != "green"
+
+
+def test_a_restart_does_not_make_the_last_success_forgotten():
+    """The gauge begins anew at 0, and ends with its worker."""
+    ((panel, around),) = (
+        (query.where, around)
+        for query in QUERIES
+        for selector, around in selectors_of(query.promql)
+        if selector.name == "chart_export_last_success_timestamp_seconds"
+    )
+    assert (panel, around) == ("Since the last success", ("max_over_time",))
 
 
 def test_every_figure_of_a_worker_is_shown(families):

@@ -1,6 +1,7 @@
-"""The Terraform module as whoever uses it meets it: layout, variables, names, outputs.
+"""The Terraform module as whoever uses it meets it: needs, layout, variables, names, outputs.
 
-No provider can be had here, so that nothing was planned or applied.
+No provider can be had here: these tests read the resources and plan nothing but the variables.
+What else was tried, by hand, is told in the module's README.
 """
 
 from __future__ import annotations
@@ -23,6 +24,14 @@ FILES = sorted(FOLDER.glob("*.tf"))
 MODULE = Module.of(FOLDER)
 CASES = (ROOT / "tests" / "deploy" / "variables.tftest.hcl").read_text(encoding="utf-8")
 README = (FOLDER / "README.md").read_text(encoding="utf-8")
+#: How the type of a resource begins -> the service that it calls, and the role that whoever applies needs.
+NEEDS = {
+    "google_pubsub_": ("pubsub", "roles/pubsub.admin"),
+    "google_storage_": ("storage", "roles/storage.admin"),
+    "google_firestore_": ("firestore", "roles/datastore.indexAdmin"),
+    "google_project_iam_": ("cloudresourcemanager", "roles/resourcemanager.projectIamAdmin"),
+    "google_service_account": ("iam", "roles/iam.serviceAccountAdmin"),
+}
 
 
 @pytest.fixture(scope="module")
@@ -34,16 +43,47 @@ def terraform(tmp_path_factory):
     home = tmp_path_factory.mktemp("home")
     environment = {"PATH": "/usr/bin:/bin", "HOME": str(home), "CHECKPOINT_DISABLE": "1"}
 
-    def run(folder, *arguments):
+    def run(folder, *arguments, given=""):
         return subprocess.run(
             [program, f"-chdir={folder}", *arguments],
             env=environment,
+            input=given,
             capture_output=True,
             text=True,
             check=False,
         )
 
     return run
+
+
+class TestNeeds:
+    """What has to be there before the first plan, as the README tells it."""
+
+    TOLD = README.partition("There have to be:")[2].partition("```")[0]
+
+    def test_each_service_and_each_right_is_told(self):
+        """Of all types of resources that the module has, and no others."""
+        kinds = {kind for kind, _ in MODULE.resources}
+        needed = {next(need for start, need in NEEDS.items() if kind.startswith(start)) for kind in kinds}
+        services = re.findall(r"`(\w+)\.googleapis\.com`", self.TOLD)
+        assert sorted(services) == sorted(service for service, _ in needed)
+        assert sorted(re.findall(r"^\| `(roles/[\w.]+)`", self.TOLD, re.MULTILINE)) == sorted(
+            role for _, role in needed
+        )
+        assert "`resourcemanager.projects.setIamPolicy`" in self.TOLD
+
+    def test_whoever_has_no_agent_of_pubsub_is_told_how_to_get_it(self):
+        """The module grants roles to it, which IAM refuses while it is not there."""
+        assert "gcp-sa-pubsub" in MODULE.local_values["pubsub_agent"]
+        assert "gcloud beta services identity create --service=pubsub.googleapis.com" in self.TOLD
+
+    def test_each_variable_that_replaces_messages_is_warned_of(self):
+        """They name topics and subscriptions, which can't be renamed."""
+        warned = README.partition("## What it leaves alone")[2]
+        for kind in ("google_pubsub_topic", "google_pubsub_subscription"):
+            for made in MODULE.all_of(kind).values():
+                name = made["name"].removeprefix("${var.").removesuffix("}")
+                assert f"`{name}`" in warned
 
 
 class TestLayout:
@@ -156,3 +196,27 @@ class TestVariablesAndOutputs:
         """Of the test above."""
         validated = {name for name, variable in MODULE.variables.items() if variable.get("validation")}
         assert set(re.findall(r"expect_failures = \[var\.(\w+)\]", CASES)) == validated
+
+    def test_every_name_of_a_resource_is_validated(self):
+        """Else it fails half-way through an apply."""
+        named = {
+            found[1]
+            for made in MODULE.resources.values()
+            for key in ("name", "account_id")
+            if (found := re.fullmatch(r"\$\{var\.(\w+)\}", made.get(key, "")))
+        }
+        assert len(named) == 6
+        assert [name for name in named if not MODULE.variables[name].get("validation")] == []
+
+    @pytest.mark.parametrize(
+        ("topic", "taken"), [("flow-steps", "true"), ("projects/other/topics/flow-steps", "false")]
+    )
+    def test_only_a_topic_of_this_project_is_created(self, terraform, tmp_path, topic, taken):
+        """Another's, by its full name, has to be there: Terraform's own word about the condition."""
+        (lifecycle,) = MODULE.resources["google_pubsub_topic", "steps"]["lifecycle"]
+        (precondition,) = lifecycle["precondition"]
+        condition = precondition["condition"].removeprefix("${").removesuffix("}")
+        shutil.copy(FOLDER / "variables.tf", tmp_path)
+        given = [f"-var={name}=my-value" for name in ("project", "location", "bucket")]
+        done = terraform(tmp_path, "console", *given, f"-var=topic={topic}", given=condition)
+        assert (done.stdout.strip(), done.returncode) == (taken, 0), done.stderr

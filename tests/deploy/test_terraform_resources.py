@@ -177,6 +177,13 @@ class TestRoles:
         members = {body["member"] for body in MODULE.resources.values() if "role" in body}
         assert members == {WORKER, AGENT}
 
+    def test_a_subscription_that_is_replaced_gets_its_grants_again(self):
+        """They go with it, and its name, all that they would else depend on, is the same."""
+        for (kind, _), body in MODULE.resources.items():
+            if kind == "google_pubsub_subscription_iam_member":
+                subscription = body["subscription"].removesuffix(".name}")
+                assert body["lifecycle"] == [{"replace_triggered_by": [f"{subscription}.id}}"]}]
+
     def test_documents_are_those_of_one_database(self):
         """By the condition that the document gives."""
         (condition,) = MODULE.resources["google_project_iam_member", "worker_uses_documents"]["condition"]

@@ -16,7 +16,10 @@ run "takes_all_that_is_right" {
   variables {
     project                    = "a12345"
     bucket                     = "my.charts_2"
+    topic                      = "projects/example.com:orchestra/topics/flow.steps"
     subscription               = "charts~v2.x"
+    quarantine_topic           = "Charts_refused"
+    dead_letter_topic          = "charts+dead"
     max_delivery_attempts      = 100
     ack_deadline_seconds       = 600
     retention_days             = 31
@@ -64,6 +67,94 @@ run "refuses_a_name_that_is_google_s" {
   }
 
   expect_failures = [var.subscription]
+}
+
+run "takes_a_topic_s_id" {
+  command = plan
+
+  variables {
+    topic = "Flow.steps~2"
+  }
+}
+
+run "refuses_a_topic_s_path_without_its_project" {
+  command = plan
+
+  variables {
+    topic = "topics/flow-steps"
+  }
+
+  expect_failures = [var.topic]
+}
+
+run "refuses_a_subscription_s_path_as_topic" {
+  command = plan
+
+  variables {
+    topic = "projects/my-project/subscriptions/flow-steps"
+  }
+
+  expect_failures = [var.topic]
+}
+
+run "refuses_a_topic_with_a_short_id" {
+  command = plan
+
+  variables {
+    topic = "projects/my-project/topics/ab"
+  }
+
+  expect_failures = [var.topic]
+}
+
+run "refuses_a_topic_that_is_google_s" {
+  command = plan
+
+  variables {
+    topic = "projects/my-project/topics/goog-steps"
+  }
+
+  expect_failures = [var.topic]
+}
+
+run "refuses_a_quarantine_s_path" {
+  command = plan
+
+  variables {
+    quarantine_topic = "projects/my-project/topics/chart-export-quarantine"
+  }
+
+  expect_failures = [var.quarantine_topic]
+}
+
+run "refuses_a_quarantine_that_is_google_s" {
+  command = plan
+
+  variables {
+    quarantine_topic = "google-quarantine"
+  }
+
+  expect_failures = [var.quarantine_topic]
+}
+
+run "refuses_dead_letters_path" {
+  command = plan
+
+  variables {
+    dead_letter_topic = "projects/my-project/topics/chart-export-dead"
+  }
+
+  expect_failures = [var.dead_letter_topic]
+}
+
+run "refuses_dead_letters_that_begin_with_a_digit" {
+  command = plan
+
+  variables {
+    dead_letter_topic = "2-chart-export-dead"
+  }
+
+  expect_failures = [var.dead_letter_topic]
 }
 
 run "refuses_too_few_deliveries" {
