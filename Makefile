@@ -54,7 +54,7 @@ format: $(DEV_READY) ## Format and mend what ruff can mend
 
 lock: $(DEV_READY) ## Write both lock files anew with the newest versions that fit
 	$(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --no-annotate --no-header --no-emit-index-url pyproject.toml -o requirements.lock
+	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --no-annotate --no-header --no-emit-index-url --extra tracing pyproject.toml -o requirements.lock
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --no-annotate --no-header --no-emit-index-url -c requirements.lock --extra dev pyproject.toml -o requirements-dev.lock
 
 charts: $(RUN_READY) ## Draw the pictures in docs/charts anew

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from daemon.handler import IncomingMessage
 from worker_chart_export import metrics
 from worker_chart_export.logs import Event, log, logging_of
-from worker_chart_export.stages import Stage, stage
+from worker_chart_export.stages import Stage, stage, tell_more
 
 if TYPE_CHECKING:
     from google.cloud.pubsub_v1.subscriber.message import Message
@@ -31,7 +31,7 @@ class Delivery:
         with (
             self._drain.delivery(),
             logging_of(messageId=message.message_id),
-            stage(Stage.DELIVERY, messageId=message.message_id, carrier=message.attributes),
+            stage(Stage.DELIVERY, carrier=message.attributes, **_known_of(message)),
         ):
             try:
                 self._settlement.settle(message, self._handler.handle(_incoming(message)))
@@ -40,7 +40,15 @@ class Delivery:
                 # messages keep coming. The message is left to its ack deadline instead.
                 log.error(Event.INTERNAL_ERROR, f"Settling failed: {error!r:.300}", exc_info=error)
                 metrics.MESSAGES_SETTLED.labels("drop", "internal_error").inc()
+                tell_more(disposition="drop", reason="internal_error")
                 message.drop()
+
+
+def _known_of(message: Message) -> dict[str, str | int]:
+    """Without a dead-letter policy Pub/Sub counts no attempts."""
+    attempt = message.delivery_attempt
+    known: dict[str, str | int] = {"messageId": message.message_id}
+    return known if attempt is None else {**known, "deliveryAttempt": attempt}
 
 
 def _incoming(message: Message) -> IncomingMessage:

@@ -9,12 +9,14 @@ import json
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from worker_chart_export import metrics
 from worker_chart_export.logs import Event, log
@@ -24,8 +26,14 @@ if TYPE_CHECKING:
 
 #: How long stopping may wait for the server's loop to notice.
 POLL_SECONDS = 0.1
-#: Whoever connects and says nothing is let go.
-SILENCE_SECONDS = 10.0
+#: Whoever has not asked and taken the answer by then is let go, however busily it sends.
+PATIENCE_SECONDS = 10.0
+#: So many are answered at once; the others are told to come back.
+MOST_AT_ONCE = 64
+#: So many may wait to be let in: a browser opens several connections, and no probe may be lost behind them.
+BACKLOG = 128
+#: A proxy on the same machine brings others in, and says so (RFC 9110, 7.6.3, RFC 7239, and what was before).
+PROXY_HEADERS = ("Forwarded", "X-Forwarded-For", "Via")
 #: An answer is of its moment, and what its content type says; it is for nobody else's page.
 STRICT_HEADERS = {
     "Cache-Control": "no-store",
@@ -48,6 +56,7 @@ class Request:
         host: The `Host` header, empty if there is none.
         client: The address it comes from.
         port: The port that is listened on.
+        is_forwarded: Whether a proxy says that it asks for somebody else.
     """
 
     query: str
@@ -55,6 +64,7 @@ class Request:
     host: str
     client: str
     port: int
+    is_forwarded: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +125,10 @@ _NOT_ALLOWED = Answer(
 )
 
 
+#: What those hear who come while `MOST_AT_ONCE` are being answered.
+BUSY = b"HTTP/1.0 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n"
+
+
 class HealthServer:
     """Serves the routes from a thread of its own.
 
@@ -150,10 +164,40 @@ class HealthServer:
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
+    request_queue_size = BACKLOG
 
     def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
         self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+        self._ends: dict[socket.socket, float] = {}
         super().__init__(address, handler)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """In a thread of its own, or not at all."""
+        if len(self._ends) >= MOST_AT_ONCE:
+            self._refuse(request)
+            return
+        self._ends[request] = time.monotonic() + PATIENCE_SECONDS
+        super().process_request(request, client_address)
+
+    def _refuse(self, request: socket.socket) -> None:
+        """Told without waiting, for nobody else is let in meanwhile."""
+        with suppress(OSError):
+            request.settimeout(0)
+            request.send(BUSY)
+        self.shutdown_request(request)
+
+    def shutdown_request(self, request: Any) -> None:
+        """It is answered, or was let go."""
+        self._ends.pop(request, None)
+        super().shutdown_request(request)
+
+    def service_actions(self) -> None:
+        """Called by the server's loop: end what takes too long. Its thread finds its connection closed."""
+        now = time.monotonic()
+        for request, end in list(self._ends.items()):
+            if end < now:
+                with suppress(OSError):  # it has just ended by itself
+                    request.shutdown(socket.SHUT_RDWR)
 
     def handle_error(self, request: object, client_address: object) -> None:
         """A client that went away is no news; anything else is a log line, where the base class prints."""
@@ -189,6 +233,7 @@ class _Handler(BaseHTTPRequestHandler):
             host=self.headers.get("Host", ""),
             client=str(self.client_address[0]),
             port=self.server.server_port,
+            is_forwarded=any(name in self.headers for name in PROXY_HEADERS),
         )
         return self.routes.get(path, _not_found)(request)
 
@@ -212,7 +257,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 def _handler_of(its_routes: Mapping[str, Responder]) -> type[BaseHTTPRequestHandler]:
     class Handler(_Handler):
-        timeout = SILENCE_SECONDS
+        timeout = PATIENCE_SECONDS
         routes = its_routes
 
     return Handler

@@ -179,8 +179,9 @@ def _sentence(kind: type[Environment], problem: ErrorDetails) -> str:
 def _harmless(name: str, given: str) -> str:
     """What was given, unless a secret may be in it, on purpose or by mistake."""
     pasted = name == "chart_img_accounts_file" and not set(given).isdisjoint('[]{}"')
-    password = name == "chart_img_base_url" and "@" in given
-    return "(hidden)" if name in SECRETS or pasted or password else shown(given)
+    # A password, or a key in a query; an unfinished URL too.
+    url = name.endswith(("_url", "_endpoint")) and not set(given).isdisjoint("@?#")
+    return "(hidden)" if name in SECRETS or pasted or url else shown(given)
 
 
 def _full_path(project: str, kind: str, name: str) -> str:

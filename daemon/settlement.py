@@ -12,6 +12,7 @@ from daemon.disposition import Ack, Defer, Nack, Reject
 from worker_chart_export import metrics
 from worker_chart_export.logs import Event, log
 from worker_chart_export.retry import full_jitter_seconds, plain_words
+from worker_chart_export.stages import tell_more
 
 if TYPE_CHECKING:
     from google.cloud.pubsub_v1.subscriber.message import Message
@@ -46,10 +47,12 @@ class Settlement:
             case Defer():
                 _defer(message, disposition)
         _count(disposition, of=found)
+        name = type(disposition).__name__.lower()
+        tell_more(disposition=name, reason=disposition.reason)
         log.info(
             Event.MESSAGE_SETTLED,
-            f"Settled the message: {type(disposition).__name__.lower()}",
-            disposition=type(disposition).__name__.lower(),
+            f"Settled the message: {name}",
+            disposition=name,
             reason=disposition.reason,
             delaySeconds=round(disposition.delay_seconds, 3) if isinstance(disposition, Defer) else None,
         )

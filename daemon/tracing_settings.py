@@ -6,12 +6,13 @@ Facts: OpenTelemetry's specification, "Environment Variable Specification" and "
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
 from importlib.util import find_spec
 from typing import Annotated
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, ValidationInfo, field_validator
 
 from daemon.environment import Environment, refused
 
@@ -19,9 +20,16 @@ OTLP_PACKAGE = "opentelemetry-exporter-otlp-proto-http"
 OTLP_MODULE = "opentelemetry.exporter.otlp.proto.http"
 #: What is sent with each export may hold a token.
 TRACING_SECRETS = frozenset({"otel_exporter_otlp_headers", "otel_exporter_otlp_traces_headers"})
-_HEADERS = "name=value pairs, parted by commas"
-_URL = "http(s)://host[:port][/path] without user and password"
+_HEADERS = "name=value pairs, parted by commas, the values percent-encoded"
+_URL = "http(s)://host[:port][/path] without user, password, query and fragment"
 _PROTOCOL = "http/protobuf: gRPC is not spoken here"
+#: RFC 9110, section 5.6.2.
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+#: What the SDK takes before it decodes: printable ASCII but for `"`, `,`, `;` and a backslash.
+_RAW_VALUE = re.compile(r"[ !#-+\--:<-\[\]-~]*")
+_PRINTABLE = re.compile(r"[ -~]*")
+#: The SDK's own, where the variable is not set.
+_QUEUE_SIZE, _BATCH_SIZE = 2048, 512
 
 
 class TracesExporter(StrEnum):
@@ -50,7 +58,7 @@ class TracingSwitch(Environment):
         TracesExporter,
         Field(
             description="none, console, or otlp, which needs the package "
-            f"{OTLP_PACKAGE} (pip install 'worker-chart-export[tracing]')"
+            f"{OTLP_PACKAGE} (pip install -r requirements.lock)"
         ),
     ] = TracesExporter.NONE
     otel_sdk_disabled: Annotated[bool, Field(description="true or false")] = False
@@ -92,9 +100,15 @@ class TracingSettings(TracingSwitch):
         None
     )
     otel_bsp_schedule_delay: Annotated[int | None, Field(ge=1, description="milliseconds from 1")] = None
-    otel_bsp_max_queue_size: Annotated[int | None, Field(ge=1, description="a whole number from 1")] = None
     otel_bsp_max_export_batch_size: Annotated[
         int | None, Field(ge=1, description="a whole number from 1")
+    ] = None
+    otel_bsp_max_queue_size: Annotated[
+        int | None,
+        Field(
+            description=f"a whole number ({_QUEUE_SIZE} if not set), "
+            f"at least OTEL_BSP_MAX_EXPORT_BATCH_SIZE ({_BATCH_SIZE} if not set)"
+        ),
     ] = None
 
     @field_validator("otel_exporter_otlp_endpoint", "otel_exporter_otlp_traces_endpoint")
@@ -107,9 +121,18 @@ class TracingSettings(TracingSwitch):
     @field_validator("otel_exporter_otlp_headers", "otel_exporter_otlp_traces_headers")
     @classmethod
     def _check_headers(cls, value: SecretStr | None) -> SecretStr | None:
-        """The SDK would log a pair that it can't read, and a token with it."""
+        """The SDK would log a pair that it can't read or send, and a token with it."""
         pairs = [] if value is None else value.get_secret_value().split(",")
-        if not all(pair.partition("=")[0].strip() and "=" in pair for pair in pairs if pair.strip()):
+        if not all(_is_header(pair) for pair in pairs if pair.strip()):
+            raise refused()
+        return value
+
+    @field_validator("otel_bsp_max_queue_size")
+    @classmethod
+    def _check_queue(cls, value: int | None, info: ValidationInfo) -> int | None:
+        """A batch has to fit in; a batch size that is itself wrong is named by itself."""
+        batch = info.data.get("otel_bsp_max_export_batch_size", 1) or _BATCH_SIZE
+        if (_QUEUE_SIZE if value is None else value) < batch:
             raise refused()
         return value
 
@@ -121,11 +144,22 @@ def _is_installed() -> bool:
         return False
 
 
+def _is_header(pair: str) -> bool:
+    name, equals, value = pair.partition("=")
+    name = name.strip(" \t")
+    return (
+        equals == "="
+        and all(_TOKEN.fullmatch(text) is not None for text in (name, unquote(name)))
+        and _RAW_VALUE.fullmatch(value.strip(" \t")) is not None
+        and _PRINTABLE.fullmatch(unquote(value)) is not None
+    )
+
+
 def _is_endpoint(value: str) -> bool:
+    """A query may hold a key, and the exporter logs where it sends to."""
     try:
         url = urlsplit(value)
-        return (
-            url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0 and "@" not in url.netloc
-        )
+        is_bare = "@" not in url.netloc and set(value).isdisjoint("?#")
+        return is_bare and url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
     except ValueError:  # a port or an IPv6 address that is none
         return False

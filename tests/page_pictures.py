@@ -30,6 +30,15 @@ if TYPE_CHECKING:
     from tests.scene import Scene
 
 CANDLES = (("IBM", "1d"), ("AAPL", "1d"), ("GOOG", "1d"), ("IBM", "1w"), ("IBM", "1M"))
+#: What is decoded meanwhile is not painted yet.
+PAINTED = """
+(async () => {
+  const seen = [...document.images].filter((image) => image.getBoundingClientRect().top < innerHeight);
+  for (const image of seen) image.decoding = "sync";
+  await Promise.all(seen.map((image) => image.decode()));
+  for (const _ of seen) await new Promise(requestAnimationFrame);
+})()
+"""
 WIDE, NARROW = (1280, 1120), (390, 1680)
 
 
@@ -57,8 +66,9 @@ def take(
         tab.wait_for("document.querySelectorAll('#finished tbody tr').length > 0")
         tab.wait_for(
             "[...document.images].filter(i => i.getBoundingClientRect().top < innerHeight)"
-            ".every(i => i.complete)"
+            ".every(i => i.complete && i.naturalWidth > 0)"
         )
+        tab.run(PAINTED)
         few_colours = Image.open(io.BytesIO(tab.picture())).convert("RGB").quantize(256, dither=0)
         few_colours.save(file, optimize=True)
 

@@ -259,6 +259,9 @@ def _quieten_libraries(level: str) -> None:
         logging.getLogger(name).setLevel(floor)
     # It prints headers that can't be parsed, and a server may quote a key there.
     logging.getLogger("urllib3.connection").setLevel(logging.ERROR)
+    # They quote what a publisher put into `tracestate`, and headers that can't be parsed, a token among them.
+    for name in ("opentelemetry.trace.span", "opentelemetry.trace.propagation", "opentelemetry.util.re"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     # Google's clients cut their loggers off the root when they are imported; Python would then print.
     logging.getLogger("google").propagate = True
 

@@ -218,6 +218,10 @@ VERSION = _version()
 Info("build", "This worker.", namespace=PREFIX, registry=REGISTRY).info({"version": VERSION})
 
 
+#: Accounts whose quota was shown; the others' gauge says 0, which nobody has read.
+_shown: set[str] = set()
+
+
 def know_account(account_id: str, *, daily_limit: int) -> None:
     """Show an account's metrics from now on."""
     for answer in ANSWERS:
@@ -228,14 +232,15 @@ def know_account(account_id: str, *, daily_limit: int) -> None:
 
 def show_quota(account_id: str, *, used: int, limit: int, is_over: Callable[[], bool]) -> None:
     """Show how much of an account's quota is used, until `is_over` says that its window is."""
+    _shown.add(account_id)
     QUOTA_USED.labels(account_id).set_function(lambda: 0 if is_over() else used)
     QUOTA_LIMIT.labels(account_id).set(limit)
 
 
 class Quota(NamedTuple):
-    """Of an account: calls counted in the present window, and calls it has, as last seen."""
+    """Of an account: calls counted in the present window (None: not looked at yet), and calls it has."""
 
-    used: int
+    used: int | None
     limit: int
 
 
@@ -249,7 +254,11 @@ def quota_seen() -> dict[str, Quota]:
         }
         for gauge in (QUOTA_USED, QUOTA_LIMIT)
     )
-    return {account: Quota(used[account], limit) for account, limit in limits.items() if account in used}
+    return {
+        account: Quota(used[account] if account in _shown else None, limit)
+        for account, limit in limits.items()
+        if account in used
+    }
 
 
 def count_call(backend: str, result: str) -> None:

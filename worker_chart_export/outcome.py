@@ -17,6 +17,10 @@ class OutcomeKind(StrEnum):
     FAILED = "failed"
     CLAIM_LOST = "claim_lost"
     FINALIZE_REFUSED = "finalize_refused"
+    #: Told to observers alone, as the next one: who called is told by the error that made it so.
+    GIVEN_BACK = "given_back"
+    #: It had to be given back, and Firestore did not take that: the lease ends by itself.
+    NOT_GIVEN_BACK = "not_given_back"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

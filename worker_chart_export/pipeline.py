@@ -23,6 +23,7 @@ from worker_chart_export.errors import (
 )
 from worker_chart_export.export_order import export_order
 from worker_chart_export.ledger.decisions import Reason
+from worker_chart_export.ledger.intents import crash_loop_of, unstorable
 from worker_chart_export.ledger.releases import error_of
 from worker_chart_export.ledger.step_ledger import Claim
 from worker_chart_export.ledger.verdict_logs import log_refusal
@@ -30,7 +31,7 @@ from worker_chart_export.logs import Event, bound, log
 from worker_chart_export.manifest import ManifestFailure, ManifestItem, build_manifest, encode_manifest
 from worker_chart_export.outcome import Outcome, OutcomeKind
 from worker_chart_export.side_by_side import make_side_by_side
-from worker_chart_export.stages import Stage, stage, tell_end
+from worker_chart_export.stages import Stage, stage, tell_end, tell_more
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from worker_chart_export.chart_maker import ChartMaker
     from worker_chart_export.clock import Clock
     from worker_chart_export.export_order import ExportOrder
-    from worker_chart_export.ledger.decisions import FinalizeResult, ReleaseResult
+    from worker_chart_export.ledger.decisions import ClaimResult, FinalizeResult, ReleaseResult
     from worker_chart_export.ledger.run_snapshot import RunSnapshot
     from worker_chart_export.ledger.step_ledger import StepLedger
     from worker_chart_export.side_by_side import ChartResult
@@ -107,19 +108,23 @@ class StepPipeline:
             bound(runId=run_id, stepId=step_id),
             stage(Stage.STEP, runId=run_id, stepId=step_id, messageId=message_id),
         ):
+            started = self._clock.monotonic()
             with stage(Stage.CLAIM):
                 claim = self._ledger.claim(
                     run_id, step_id, budget=budget, message_id=message_id, snapshot=snapshot
                 )
             if not isinstance(claim, Claim):
+                tell_more(result=OutcomeKind.CLAIM_LOST.value, reason=str(claim.reason))
+                _tell_crash_loop(claim, self._clock.monotonic() - started)
                 return Outcome(kind=OutcomeKind.CLAIM_LOST, reason=claim.reason)
+            tell_more(attempt=claim.attempt, takenOver=claim.attempt > 1)
             with bound(attempt=claim.attempt, owner=self._ledger.owner):
                 started = self._clock.monotonic()
-                outcome = self._work(claim, budget)
+                outcome = self._work(claim, budget, started)
                 _tell(outcome, self._clock.monotonic() - started)
                 return outcome
 
-    def _work(self, claim: Claim, budget: StepBudget) -> Outcome:
+    def _work(self, claim: Claim, budget: StepBudget, started: float) -> Outcome:
         """The work under the lease: it ends when the lease does, and the lease never outlives it."""
         budget.guard(claim.held.check)
         claim.held.on_lost(budget.stop)
@@ -128,18 +133,21 @@ class StepPipeline:
         except LeaseLost as lost:
             return self._lost(claim, lost)
         except BackendUnavailable as error:
-            if not self._release(claim, cause=error).failed:
+            if not self._release(claim, started, cause=error).failed:
                 raise
             return Outcome(kind=OutcomeKind.FAILED, error=error_of(error))
         except WorkerError:
-            self._release(claim)
+            self._release(claim, started)
             raise
         finally:
             self._ledger.forget(claim)
 
-    def _release(self, claim: Claim, *, cause: BackendUnavailable | None = None) -> ReleaseResult:
+    def _release(self, claim: Claim, began: float, cause: BackendUnavailable | None = None) -> ReleaseResult:
         with stage(Stage.RELEASE, attempt=claim.attempt):
-            return self._ledger.release(claim, cause=cause)
+            result = self._ledger.release(claim, cause=cause)
+        if not result.failed:
+            tell_end(_given_back(result), self._clock.monotonic() - began)
+        return result
 
     def _lost(self, claim: Claim, lost: LeaseLost) -> Outcome:
         """The step is another worker's, or nobody's: nothing of it is given back."""
@@ -186,16 +194,14 @@ class StepPipeline:
         return _settled(finalized, replace(outcome, kind=OutcomeKind.FAILED, error=error))
 
     def _make_charts(self, claim: Claim, order: ExportOrder, step_budget: StepBudget) -> list[ChartResult]:
-        budget = step_budget.part(reserve_seconds=self._reserve_seconds())
+        reserve = min(MANIFEST_RESERVE_SECONDS, RESERVE_SHARE * self._limits.step_timeout_seconds)
+        budget = step_budget.part(reserve_seconds=reserve)
         return make_side_by_side(
             self._charts.of_step(claim, order, budget),
             order.template_ids,
             threads=self._limits.request_concurrency,
             budget=budget,
         )
-
-    def _reserve_seconds(self) -> float:
-        return min(MANIFEST_RESERVE_SECONDS, RESERVE_SHARE * self._limits.step_timeout_seconds)
 
     def _write_manifest(
         self, claim: Claim, order: ExportOrder, results: Sequence[ChartResult], budget: StepBudget
@@ -242,11 +248,28 @@ def _unforeseen(error: Exception) -> StepError:
     return StepError(code=ErrorCode.CRASH_LOOP, message=f"The worker failed on this step: unexpected {kind}.")
 
 
+def _given_back(result: ReleaseResult) -> Outcome:
+    """As it is told to observers; a step that is not RUNNING under this lease any more is lost."""
+    if result.released:
+        return Outcome(kind=OutcomeKind.GIVEN_BACK)
+    if result.reason == Reason.UNKNOWN:
+        return Outcome(kind=OutcomeKind.NOT_GIVEN_BACK, reason=result.reason)
+    return Outcome(kind=OutcomeKind.FINALIZE_REFUSED, reason=result.reason)
+
+
+def _tell_crash_loop(result: ClaimResult, seconds: float) -> None:
+    """A step that was failed in the place of a claim is an end too; it is logged where it is decided."""
+    if result.reason is Reason.CRASH_LOOP and result.taken_over is not None:
+        tell_end(Outcome(kind=OutcomeKind.FAILED, error=crash_loop_of(result.taken_over)), seconds)
+
+
 def _settled(finalized: FinalizeResult, outcome: Outcome) -> Outcome:
     if finalized.updated:
+        if finalized.status != "FAILED":
+            return outcome
         # A result that could not be stored was replaced by a failure.
-        is_failed = finalized.status == "FAILED"
-        return replace(outcome, kind=OutcomeKind.FAILED) if is_failed else outcome
+        error = outcome.error or unstorable(ErrorCode.CRASH_LOOP, manifest_uri=outcome.manifest_uri)
+        return replace(outcome, kind=OutcomeKind.FAILED, error=error)
     return replace(outcome, kind=OutcomeKind.FINALIZE_REFUSED, reason=finalized.reason)
 
 
@@ -260,8 +283,8 @@ def _tell(outcome: Outcome, seconds: float) -> None:
     if outcome.kind is OutcomeKind.SUCCEEDED:
         metrics.STEPS_FINISHED.labels("succeeded", "none").inc()
         metrics.LAST_SUCCESS.set_to_current_time()
-    else:  # without an error: a result that Firestore could not store
-        metrics.STEPS_FINISHED.labels("failed", str(code or ErrorCode.CRASH_LOOP)).inc()
+    else:
+        metrics.STEPS_FINISHED.labels("failed", str(code)).inc()
     error = outcome.error
     (log.warning if error else log.info)(
         Event.STEP_COMPLETED,

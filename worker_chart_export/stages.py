@@ -1,8 +1,8 @@
 """What a step is doing, told to whoever watches: the one seam between the work and its observers.
 
-The work names its stages with `stage` and tells results with `tell_chart` and `tell_end`; who listens (a
-page, a tracer) is unknown here. Without an observer all of it is nearly free, and an observer that fails is
-logged and never felt by the work.
+The work names its stages with `stage` and tells results with `tell_chart`, `tell_end`, `tell_more` and
+`tell_call`; who listens (a page, a tracer) is unknown here. Without an observer all of it is nearly free, and
+an observer that fails is logged and never felt by the work.
 
 Stages nest: DELIVERY holds READ and STEP; STEP holds CLAIM, CHART, MANIFEST, FINALIZE and RELEASE; CHART
 holds CALL and UPLOAD. A step that is rescued has no DELIVERY around it. The charts of a step are made in
@@ -32,13 +32,15 @@ if TYPE_CHECKING:
 class Stage(StrEnum):
     """What is being done. In parentheses what `about` holds."""
 
-    #: A message, from its arrival to its settlement (messageId; its attributes are the carrier).
+    #: A message, from its arrival to its settlement (messageId; deliveryAttempt where Pub/Sub counts; its
+    #: attributes are the carrier). More at its end: disposition, reason.
     DELIVERY = "delivery"
     #: A read of the run, with or without leases (runId).
     READ = "read"
-    #: A step, from the claim to its end (runId, stepId, messageId: empty when it is rescued).
+    #: A step, from the claim to its end (runId, stepId, messageId: empty when it is rescued). More once it is
+    #: claimed: attempt, takenOver; or not: result, reason.
     STEP = "step"
-    #: The claim of the step, won or not.
+    #: The claim of the step. More at its end: result (won, taken_over, or why not); attempt and formerOwner.
     CLAIM = "claim"
     #: One chart: template, call, check, upload (chartTemplateId, attempt, requested: how many the step has).
     CHART = "chart"
@@ -96,9 +98,24 @@ class Observer(Protocol):
         """A chart was stored, or found stored. Told inside its CHART."""
 
     def step_ended(self, outcome: Outcome, seconds: float) -> None:
-        """A claimed step was finished, failed or lost after so long. Told inside its STEP.
+        """A step was finished, failed, given back or lost after so long. Told inside its STEP.
 
-        One that was given back has no outcome: its STEP ends in an error.
+        Also one that was failed in the place of a claim, after too many attempts. A claim that was lost has
+        no outcome; the STEP of one that was given back ends in the error that made it so.
+        """
+
+
+class CloseObserver(Observer, Protocol):
+    """What an observer may want besides; one that lacks a method is not told."""
+
+    def noted(self, about: About) -> None:
+        """More is known of the stage that this thread is in; see `Stage`."""
+
+    def called(self, about: About) -> None:
+        """A request to a chart provider's server has ended. Told inside its CALL, which may make several.
+
+        Args:
+            about: accountId, callNumber, httpStatus (0 = none came), outcome, durationMs.
         """
 
 
@@ -135,9 +152,26 @@ def tell_chart(*, template_id: str, provider: str, uri: str, png: bytes | None) 
 
 
 def tell_end(outcome: Outcome, seconds: float) -> None:
-    """Tell the observers how a claimed step ended."""
+    """Tell the observers how a step ended."""
     for observer in _observers:
         _safely(observer, observer.step_ended, outcome, seconds)
+
+
+def tell_more(**about: str | int) -> None:
+    """Tell the observers that want it what has become known of the stage that lasts."""
+    _tell_who_wants("noted", about)
+
+
+def tell_call(**about: str | int) -> None:
+    """Tell the observers that want it of a request to a chart provider's server that has ended."""
+    _tell_who_wants("called", about)
+
+
+def _tell_who_wants(name: str, about: About) -> None:
+    for observer in _observers:
+        tell = getattr(observer, name, None)
+        if tell is not None:
+            _safely(observer, tell, about)
 
 
 class _Told:

@@ -12,7 +12,7 @@ import typer
 from daemon.publisher import Publisher
 from daemon.settings import PROJECT, PUBSUB_ID, PubsubSettings, SettingsError, load_settings
 from daemon.subscriber import topic_of
-from daemon.tracing.published import PublisherSpans
+from daemon.tracing.published import PublisherSpans, note_published
 from worker_chart_export.errors import shown
 from worker_chart_export.identifiers import why_run_id_refused, why_step_id_refused
 from worker_chart_export.retry import backend_errors
@@ -48,6 +48,7 @@ def command(
         target = path or topic_of(str(subscription))
         with PublisherSpans(target) as spans, spans.message(body) as attributes:
             message_id = publisher.publish(target, json.dumps(body).encode(), attributes)
+            note_published(message_id)
     typer.echo(f"Published message {message_id} to {target}")
 
 

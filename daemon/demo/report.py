@@ -81,11 +81,16 @@ class DemoReport:
     def way(self) -> list[Station]:
         """The stages of the way, counted from the daemon's own log."""
         events, settled = self.journal.events, self.journal.settled
+        reused = events[Event.CHART_REUSED]
         return [
             Station(name="messages published", count=len(self.messages)),
             Station(name="received", count=events[Event.MESSAGE_RECEIVED]),
             Station(name="steps claimed", count=self.journal.claims, note="each under a lease"),
-            Station(name="charts stored", count=events[Event.CHART_STORED]),
+            Station(
+                name="charts stored",
+                count=events[Event.CHART_STORED] + reused,
+                note=f"{reused} by an earlier attempt" if reused else "",
+            ),
             Station(name="manifests written", count=events[Event.MANIFEST_WRITTEN]),
             Station(name="steps finalized", count=events[Event.STEP_COMPLETED]),
             Station(name="messages settled", count=settled.total(), note=_settled_words(settled)),

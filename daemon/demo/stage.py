@@ -19,7 +19,7 @@ from google.cloud.pubsub_v1 import PublisherClient, SubscriberClient
 from google.cloud.storage import Client as StorageClient
 
 from daemon.demo.scenes import SOUND_SCENES, DemoStep, messages_of
-from daemon.tracing.published import PublisherSpans
+from daemon.tracing.published import PublisherSpans, note_published
 from worker_chart_export.clock import rfc3339
 
 if TYPE_CHECKING:
@@ -76,7 +76,8 @@ class Stage:
             for message in messages:
                 with spans.message({}) as trace:
                     attributes = {**message.attributes, **trace}
-                    self._publisher.publish(self.topic, message.data, **attributes).result(timeout=20)
+                    taken = self._publisher.publish(self.topic, message.data, **attributes)
+                    note_published(taken.result(timeout=20))
         return len(messages)
 
     def step_document(self, step: DemoStep) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from daemon.page.minutes import LastHour, Minute
-from daemon.page.work import ChartNote, FinishedStep, Result, StepWork, finished
+from daemon.page.work import MOST_NOTES, ChartNote, FinishedStep, Result, StepWork, finished
 from worker_chart_export.stages import Stage
 
 if TYPE_CHECKING:
@@ -90,15 +90,19 @@ class Activity:
         work = _present.get()
         if work is None:
             return
-        note = ChartNote(
+        with self._lock:
+            work.stored += 1
+            self._hour.at(self._clock()).charts += chart.png is not None
+            if len(work.charts) < MOST_NOTES:
+                work.charts.append(self._note(chart))
+
+    def _note(self, chart: StoredChart) -> ChartNote:
+        return ChartNote(
             template_id=chart.template_id,
             provider=chart.provider,
             uri=chart.uri,
             thumbnail=None if chart.png is None else self._thumbnails.keep(chart.png),
         )
-        with self._lock:
-            work.charts.append(note)
-            self._hour.at(self._clock()).charts += 1
 
     def step_ended(self, outcome: Outcome, seconds: float) -> None:
         """Note how; the step is finished once its stage ends."""
@@ -112,6 +116,7 @@ class Activity:
             number=self._thumbnails.new_number(),
             run_id=str(about["runId"]),
             step_id=str(about["stepId"]),
+            is_rescue=not about["messageId"],
             began=self._clock(),
         )
         with self._lock:
@@ -130,6 +135,7 @@ class Activity:
             minute = self._hour.at(now)
             minute.succeeded += step.result is Result.SUCCEEDED
             minute.failed += step.result is Result.FAILED
+            minute.unfinished += step.result not in (Result.SUCCEEDED, Result.FAILED)
             gone = self._finished.popleft() if len(self._finished) > MOST_FINISHED else None
         if gone is not None:
             self._thumbnails.forget(chart.thumbnail for chart in gone.charts if chart.thumbnail is not None)
@@ -137,7 +143,7 @@ class Activity:
     def end_chart(self, work: StepWork, template_id: str, error: BaseException | None) -> None:
         """One of its charts ends."""
         with self._lock:
-            work.end_chart(template_id, error)
+            self._hour.at(self._clock()).failed_charts += work.end_chart(template_id, error)
 
 
 class _Step:

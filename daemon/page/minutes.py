@@ -15,12 +15,17 @@ class Minute:
 
     Attributes:
         index: Minutes since 1970.
+        unfinished: Steps that were given back or lost.
+        charts: Charts that were made; those of an earlier attempt are not.
+        failed_charts: Charts that failed, in whatever step.
     """
 
     index: int
     succeeded: int = 0
     failed: int = 0
+    unfinished: int = 0
     charts: int = 0
+    failed_charts: int = 0
 
 
 class LastHour:
@@ -37,7 +42,8 @@ class LastHour:
         return self._minutes[-1]
 
     def series(self, now: float) -> list[Minute]:
-        """A count for each of the last 60 minutes, the present one last."""
-        last = int(now // SECONDS)
+        """A count for each of the last 60 minutes, the present one last; see `at` for a clock set back."""
+        latest = self._minutes[-1].index if self._minutes else 0
+        last = max(int(now // SECONDS), latest)
         known = {minute.index: minute for minute in self._minutes}
         return [known.get(index) or Minute(index) for index in range(last - MINUTES + 1, last + 1)]

@@ -49,7 +49,10 @@ def report_seen(seen: Seen, thumbnails: Thumbnails) -> dict[str, Any]:
 def report_accounts(
     states: Iterable[AccountState], *, monotonic: float, day_ends: float
 ) -> list[dict[str, Any]]:
-    """Each Chart-IMG account: what is used of its day, as this worker last saw it, and why it is not used."""
+    """Each Chart-IMG account: what is used of its day, as this worker last saw it, and why it is not used.
+
+    `used` is None until it has looked for the first time.
+    """
     quota = metrics.quota_seen()
     return [
         {
@@ -71,10 +74,11 @@ def _running(work: StepWork) -> dict[str, Any]:
         "stepId": work.step_id,
         "attempt": work.attempt,
         "began": work.began,
+        "isRescue": work.is_rescue,
         "stage": work.stage.value,
         "requested": work.requested,
-        "stored": len(work.charts),
-        "failed": len(work.failures),
+        "stored": work.stored,
+        "failed": work.failed,
         "calling": _at(work.doing, Stage.CALL),
         "uploading": _at(work.doing, Stage.UPLOAD),
     }
@@ -98,7 +102,9 @@ def _finished(step: FinishedStep, thumbnails: Thumbnails) -> dict[str, Any]:
         "requested": step.requested,
         "manifest": None if step.manifest_uri is None else _link(step.manifest_uri),
         "charts": [_chart(chart, thumbnails) for chart in step.charts],
+        "stored": step.stored,
         "failures": [_failure(failure) for failure in step.failures],
+        "failed": step.failed,
     }
 
 
@@ -127,5 +133,7 @@ def _minutes(minutes: Sequence[Minute]) -> dict[str, Any]:
         "start": minutes[0].index * SECONDS,
         "succeeded": [minute.succeeded for minute in minutes],
         "failed": [minute.failed for minute in minutes],
+        "unfinished": [minute.unfinished for minute in minutes],
         "charts": [minute.charts for minute in minutes],
+        "failedCharts": [minute.failed_charts for minute in minutes],
     }

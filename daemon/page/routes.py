@@ -7,13 +7,15 @@ import hashlib
 import ipaddress
 import json
 import re
+import threading
+import time
 from functools import cache
 from http import HTTPStatus
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from daemon.health import Answer
+from daemon.health import PROXY_HEADERS, Answer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -23,13 +25,21 @@ if TYPE_CHECKING:
 
 #: A thumbnail is asked for as `/thumbnail?<number>`.
 NUMBER = re.compile(r"[0-9]{1,16}")
+#: All who look within so long are told the same: reporting costs more than answering.
+SHARED_SECONDS = 0.5
 
 
-def page_routes(*, report: Callable[[], Mapping[str, Any]], thumbnails: Thumbnails) -> dict[str, Responder]:
+def page_routes(
+    *,
+    report: Callable[[], Mapping[str, Any]],
+    thumbnails: Thumbnails,
+    monotonic: Callable[[], float] = time.monotonic,
+) -> dict[str, Responder]:
     """The page, what it polls, and its pictures; for clients on this machine alone."""
+    state = _Shared(report, monotonic)
     routes: dict[str, Responder] = {
         "/": lambda _request: _page(),
-        "/state.json": lambda _request: _json(report()),
+        "/state.json": lambda _request: state.answer(),
         "/thumbnail": lambda request: _thumbnail(request, thumbnails),
     }
     return {path: _for_this_machine(respond) for path, respond in routes.items()}
@@ -54,6 +64,9 @@ def why_not_here(request: Request) -> str | None:
             f"`kubectl port-forward POD {port}` or `ssh -L {port}:127.0.0.1:{port} HOST`, "
             f"then open http://localhost:{port}/."
         )
+    if request.is_forwarded:
+        names = ", ".join(PROXY_HEADERS)
+        return f"This page is for clients on the worker's own machine, not behind a proxy ({names})."
     if not _names_loopback(request.host):
         # Else a name that its owner points at 127.0.0.1 would make this page a part of his site.
         return f"Open this page by a name of this machine, such as http://localhost:{request.port}/."
@@ -113,6 +126,24 @@ def _hashes(page: str, element: str) -> str:
     return " ".join(f"'sha256-{digest}'" for digest in digests)
 
 
+class _Shared:
+    """One report for all who ask at about the same time. Shared by all threads."""
+
+    def __init__(self, report: Callable[[], Mapping[str, Any]], monotonic: Callable[[], float]) -> None:
+        self._report = report
+        self._monotonic = monotonic
+        self._making = threading.Lock()
+        self._made: tuple[float, Answer] | None = None
+
+    def answer(self) -> Answer:
+        """As it is now, or was a moment ago."""
+        with self._making:
+            if self._made is None or self._monotonic() - self._made[0] >= SHARED_SECONDS:
+                answer = _json(self._report())
+                self._made = self._monotonic(), answer
+            return self._made[1]
+
+
 def _json(body: Mapping[str, Any]) -> Answer:
     content = json.dumps(body, separators=(",", ":")).encode()
     return Answer(status=HTTPStatus.OK, content_type="application/json", content=content)
@@ -120,10 +151,10 @@ def _json(body: Mapping[str, Any]) -> Answer:
 
 def _thumbnail(request: Request, thumbnails: Thumbnails) -> Answer:
     is_number = NUMBER.fullmatch(request.query) is not None
-    picture = thumbnails.thumbnail(int(request.query)) if is_number else None
+    picture = thumbnails.png(int(request.query)) if is_number else None
     if picture is None:
         return _sentence(HTTPStatus.NOT_FOUND, "This thumbnail is gone.")
-    return Answer(status=HTTPStatus.OK, content_type="image/webp", content=picture)
+    return Answer(status=HTTPStatus.OK, content_type="image/png", content=picture)
 
 
 def _forbidden(why: str) -> Answer:

@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from worker_chart_export.errors import RequestError
+from worker_chart_export.ledger.decisions import Reason
 from worker_chart_export.outcome import Outcome, OutcomeKind
 from worker_chart_export.stages import Stage
 
@@ -14,8 +15,24 @@ if TYPE_CHECKING:
     from worker_chart_export.stages import About
 
 
+#: So many stored and so many failed charts of a step are noted one by one, and so many signs of their words;
+#: the others are counted.
+MOST_NOTES = 100
+MOST_WORDS = 300
+#: Why a step's work did not count.
+LOST_WORDS = {
+    Reason.LEASE_LOST: "its lease was over, or could not be renewed in time",
+    Reason.FENCED: "another worker has taken it over",
+    Reason.NOT_RUNNING: "it was not RUNNING any more",
+    Reason.STEP_FINAL: "somebody else has ended it",
+    Reason.RUN_FINAL: "its run has ended",
+    Reason.STEP_MISSING: "it is not in its run any more",
+    Reason.RUN_MISSING: "its run is gone",
+}
+
+
 class Result(StrEnum):
-    """How a claimed step ended, as far as this worker is concerned."""
+    """How a step ended, as far as this worker is concerned."""
 
     SUCCEEDED = "SUCCEEDED"
     FAILED = "FAILED"
@@ -23,6 +40,8 @@ class Result(StrEnum):
     LOST = "LOST"
     #: Given back, for a backend that is away or because the worker stops; somebody takes it over.
     RELEASED = "RELEASED"
+    #: It had to be given back, and Firestore did not take that: somebody takes it over once its lease ends.
+    UNRELEASED = "UNRELEASED"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,26 +73,32 @@ class StepWork:
 
     Attributes:
         number: Tells it apart from every other, also of this worker's earlier processes.
+        is_rescue: Whether it came by no message, and so takes no slot.
         began: Wall clock, in seconds since 1970.
         stage: The last stage of the step that began; those of single charts stand in `doing`.
         requested: How many charts it asks for, once that is known.
         doing: By template: what its chart is at.
-        was_released: Whether it was given back.
+        charts: The first `MOST_NOTES` of those stored.
+        stored: How many charts are stored.
+        failures: The first `MOST_NOTES` of those failed.
+        failed: How many charts have failed.
     """
 
     number: int
     run_id: str
     step_id: str
+    is_rescue: bool
     began: float
     stage: Stage = Stage.CLAIM
     attempt: int | None = None
     requested: int | None = None
     doing: dict[str, Stage] = field(default_factory=dict)
     charts: list[ChartNote] = field(default_factory=list)
+    stored: int = 0
     failures: list[FailureNote] = field(default_factory=list)
+    failed: int = 0
     outcome: Outcome | None = None
     seconds: float = 0.0
-    was_released: bool = False
 
     def begin(self, stage: Stage, about: About) -> None:
         """A stage of the step or of one of its charts begins."""
@@ -85,14 +110,17 @@ class StepWork:
             self.attempt = int(about["attempt"])
         if "requested" in about:
             self.requested = int(about["requested"])
-        self.was_released = self.was_released or stage is Stage.RELEASE
 
-    def end_chart(self, template_id: str, error: BaseException | None) -> None:
-        """A chart is stored or has failed; what stops the step as a whole is no chart's failure."""
+    def end_chart(self, template_id: str, error: BaseException | None) -> bool:
+        """Whether a chart has failed; what stops the step as a whole is no chart's failure."""
         self.doing.pop(template_id, None)
-        if isinstance(error, RequestError):
-            note = FailureNote(template_id=template_id, code=error.code.value, message=error.message)
-            self.failures.append(note)
+        if not isinstance(error, RequestError):
+            return False
+        self.failed += 1
+        if len(self.failures) < MOST_NOTES:
+            words = error.message[:MOST_WORDS]
+            self.failures.append(FailureNote(template_id=template_id, code=error.code.value, message=words))
+        return True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,13 +146,15 @@ class FinishedStep:
     requested: int | None
     manifest_uri: str | None
     charts: tuple[ChartNote, ...]
+    stored: int
     failures: tuple[FailureNote, ...]
+    failed: int
 
 
 def finished(work: StepWork, error: BaseException | None, *, now: float) -> FinishedStep | None:
     """What remains of a step's work; None when the step was never this worker's."""
     outcome = work.outcome
-    if outcome is None and not work.was_released:
+    if outcome is None:
         return None
     result, code, reason = _verdict(outcome, error)
     return FinishedStep(
@@ -136,20 +166,30 @@ def finished(work: StepWork, error: BaseException | None, *, now: float) -> Fini
         code=code,
         reason=reason,
         ended=now,
-        seconds=work.seconds if outcome else now - work.began,
+        seconds=work.seconds,
         requested=work.requested,
-        manifest_uri=outcome.manifest_uri if outcome else None,
+        manifest_uri=outcome.manifest_uri,
         charts=tuple(sorted(work.charts, key=lambda chart: chart.template_id)),
+        stored=work.stored,
         failures=tuple(work.failures),
+        failed=work.failed,
     )
 
 
-def _verdict(outcome: Outcome | None, error: BaseException | None) -> tuple[Result, str, str]:
-    if outcome is None:
-        return Result.RELEASED, "", str(error or "")
-    if outcome.kind is OutcomeKind.SUCCEEDED:
-        return Result.SUCCEEDED, "", ""
-    if outcome.kind is OutcomeKind.FAILED:
-        told = outcome.error
-        return Result.FAILED, str(told.code) if told else "", told.message if told else ""
-    return Result.LOST, "", str(outcome.reason or "")
+def _verdict(outcome: Outcome, error: BaseException | None) -> tuple[Result, str, str]:
+    match outcome.kind:
+        case OutcomeKind.SUCCEEDED:
+            return Result.SUCCEEDED, "", ""
+        case OutcomeKind.FAILED:
+            told = outcome.error
+            return Result.FAILED, str(told.code) if told else "", told.message if told else ""
+        case OutcomeKind.GIVEN_BACK:
+            return Result.RELEASED, "", str(error or "")
+        case OutcomeKind.NOT_GIVEN_BACK:
+            return Result.UNRELEASED, "", str(error or "")
+        case _:
+            return Result.LOST, "", _words_of(str(outcome.reason or ""))
+
+
+def _words_of(reason: str) -> str:
+    return LOST_WORDS[Reason(reason)] if reason in LOST_WORDS else reason

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan
 
 NAME = "worker-chart-export"
-#: Of the exporter's complaints, each is logged once in so long.
+#: Loggers of the exporter and of the queue before it: each kind of complaint is logged once in so long.
+COMPLAINERS = (f"{OTLP_MODULE}.trace_exporter", "opentelemetry.sdk._shared_internal")
 COMPLAINT_SECONDS = 60.0
 
 
@@ -81,9 +82,10 @@ def _exporter(target: TracesExporter) -> SpanExporter:
         return LoggedSpans()
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415
 
-    complaints = logging.getLogger(f"{OTLP_MODULE}.trace_exporter")
-    if not any(isinstance(known, Calm) for known in complaints.filters):
-        complaints.addFilter(Calm())
+    for name in COMPLAINERS:
+        complaints = logging.getLogger(name)
+        if not any(isinstance(known, Calm) for known in complaints.filters):
+            complaints.addFilter(Calm())
     return OTLPSpanExporter()
 
 

@@ -6,7 +6,7 @@ import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Self
 
-from opentelemetry.trace import SpanKind
+from opentelemetry.trace import SpanKind, get_current_span
 
 from daemon.settings import LogFormat, LogLevel, load_settings
 from daemon.tracing.spans import attribute_of, note_error
@@ -69,6 +69,11 @@ class PublisherSpans:
             except BaseException as error:
                 note_error(span, error)
                 raise
+
+
+def note_published(message_id: str) -> None:
+    """Pub/Sub has taken the message under this id. Told inside of `PublisherSpans.message`."""
+    get_current_span().set_attribute(attribute_of("messageId"), message_id)
 
 
 def _export(project: str) -> Export | None:

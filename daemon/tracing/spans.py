@@ -27,6 +27,16 @@ if TYPE_CHECKING:
     from worker_chart_export.stages import About, StoredChart
 
 MAX_WORDS = 500
+#: Of others nobody has counted the charts.
+COUNTED = frozenset({OutcomeKind.SUCCEEDED, OutcomeKind.FAILED})
+#: Why a delivery came to grief. Whoever handles and settles it raises nothing: it only comes back.
+TROUBLE = re.compile(r"internal_error|\w+_unavailable|\w+_refused")
+#: Those of the semantic conventions, by the names the logs use.
+CONVENTIONAL = {
+    "messageId": "messaging.message.id",
+    "deliveryAttempt": "messaging.gcp_pubsub.message.delivery_attempt",
+    "httpStatus": "http.response.status_code",
+}
 
 
 class Spans:
@@ -38,13 +48,26 @@ class Spans:
     Args:
         tracer: Where spans begin.
         subscription: The subscription's full path.
+        project: The project that the spans are sent to, where Cloud Logging looks for them; the subscription
+            may be another's.
         chart_server: The host that is asked for charts; None when none is.
+        asks_always: Whether every chart is asked for there, and none is made here.
     """
 
-    def __init__(self, tracer: trace.Tracer, *, subscription: str, chart_server: str | None) -> None:
-        _, self._project, _, self._subscription = subscription.split("/")
+    def __init__(
+        self,
+        tracer: trace.Tracer,
+        *,
+        subscription: str,
+        project: str,
+        chart_server: str | None,
+        asks_always: bool,
+    ) -> None:
+        _, self._subscription_project, _, self._subscription = subscription.split("/")
         self._tracer = tracer
+        self._project = project
         self._chart_server = chart_server
+        self._asks_always = asks_always
 
     @contextmanager
     def stage(self, stage: Stage, about: About, carrier: Mapping[str, str]) -> Iterator[None]:
@@ -79,13 +102,10 @@ class Spans:
     def step_ended(self, outcome: Outcome, seconds: float) -> None:  # noqa: ARG002 - the span knows its time
         """Noted at the step's span; a failed step is an error."""
         span = trace.get_current_span()
-        span.set_attributes(
-            {
-                "chart_export.result": outcome.kind.value,
-                "chart_export.items": outcome.items,
-                "chart_export.failures": outcome.failures,
-            }
-        )
+        span.set_attribute("chart_export.result", outcome.kind.value)
+        if outcome.kind in COUNTED:
+            span.set_attribute("chart_export.items", outcome.items)
+            span.set_attribute("chart_export.failures", outcome.failures)
         if outcome.reason:
             span.set_attribute("chart_export.reason", outcome.reason)
         if outcome.error:
@@ -93,6 +113,23 @@ class Spans:
         if outcome.kind is OutcomeKind.FAILED:
             words = outcome.error.message[:MAX_WORDS] if outcome.error else None
             span.set_status(Status(StatusCode.ERROR, words))
+
+    def noted(self, about: About) -> None:
+        """At the span of the stage; a delivery that came to grief is an error, though nothing was raised."""
+        span = trace.get_current_span()
+        span.set_attributes({attribute_of(name): value for name, value in about.items()})
+        reason = str(about.get("reason", ""))
+        if "disposition" in about and TROUBLE.fullmatch(reason):
+            span.set_attribute("error.type", reason)
+            span.set_status(Status(StatusCode.ERROR))
+
+    def called(self, about: About) -> None:
+        """An event of the call. Only now is it known whom it asks: a chart that is made here asks nobody."""
+        span = trace.get_current_span()
+        if self._chart_server:
+            span.set_attribute("server.address", self._chart_server)
+        known = {name: value for name, value in about.items() if (name, value) != ("httpStatus", 0)}
+        span.add_event("chart_api_call", {attribute_of(name): value for name, value in known.items()})
 
     def _name(self, stage: Stage) -> str:
         return f"process {self._subscription}" if stage is Stage.DELIVERY else stage.value
@@ -103,7 +140,7 @@ class Spans:
                 return SpanKind.CONSUMER
             case Stage.UPLOAD:
                 return SpanKind.CLIENT
-            case Stage.CALL if self._chart_server:  # a chart that is drawn here asks nobody
+            case Stage.CALL if self._asks_always:
                 return SpanKind.CLIENT
             case _:
                 return SpanKind.INTERNAL
@@ -118,13 +155,13 @@ class Spans:
                     "messaging.operation.type": "process",
                     "messaging.destination.name": self._subscription,
                     "messaging.destination.subscription.name": self._subscription,
-                    "gcp.project_id": self._project,
+                    "gcp.project_id": self._subscription_project,
                     **known,
                 }
+            case Stage.STEP if not about.get("messageId"):
+                return {"chart_export.rescued": True, **known}
             case Stage.UPLOAD:
                 return {"gcp.client.service": "storage", **known}
-            case Stage.CALL if self._chart_server:
-                return {"server.address": self._chart_server, **known}
             case _:
                 return known
 
@@ -166,6 +203,5 @@ def note_error(span: trace.Span, error: BaseException) -> None:
 
 def attribute_of(name: str) -> str:
     """What the logs call `runId` is `chart_export.run_id` here."""
-    if name == "messageId":
-        return "messaging.message.id"
-    return "chart_export." + re.sub("[A-Z]", lambda capital: f"_{capital[0].lower()}", name)
+    ours = "chart_export." + re.sub("[A-Z]", lambda capital: f"_{capital[0].lower()}", name)
+    return CONVENTIONAL.get(name, ours)

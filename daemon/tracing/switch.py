@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from daemon.settings import ChartsApiMode, load_settings
+from daemon.settings import ChartsApiMode, ChartsFallback, load_settings
 from daemon.tracing.spans import PublishersTrace, Spans
 from daemon.tracing_settings import TracesExporter, TracingSettings
 from worker_chart_export.stages import watched_by
@@ -51,7 +51,9 @@ class Tracing:
             Spans(
                 self._export.tracer,
                 subscription=settings.subscription_path,
+                project=settings.google_cloud_project,
                 chart_server=_chart_server(settings),
+                asks_always=_asks_always(settings),
             )
         )
 
@@ -59,6 +61,11 @@ class Tracing:
         """Send the last spans, in the time given and at most two seconds."""
         if self._export is not None:
             self._export.finish(within_seconds=min(FINISH_SECONDS, within_seconds))
+
+
+def _asks_always(settings: Settings) -> bool:
+    """A chart that is recorded already, or drawn here for want of an account, asks nobody."""
+    return settings.charts_api_mode is ChartsApiMode.REAL and settings.charts_fallback is ChartsFallback.NONE
 
 
 def _chart_server(settings: Settings) -> str | None:

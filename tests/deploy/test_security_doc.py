@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from daemon.settings import Settings
+from daemon.tracing_settings import TracingSettings
 from tests.daemons import ROOT
 
 TEXT = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
@@ -25,10 +26,12 @@ def test_every_variable_it_names_is_a_setting():
     others = {
         *("HTTPS_PROXY", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR"),
         *("GRPC_DEFAULT_SSL_ROOTS_FILE_PATH", "CRASH_LOOP", "MANIFEST_WRITE_FAILED", "GET", "HEAD"),
+        "OTEL_EXPORTER_OTLP_CERTIFICATE",
     }
     named = {re.split(r"[=.]", name)[0] for name in QUOTED if re.fullmatch(r"[A-Z][A-Z_]{2,}(=\S+)?", name)}
     assert len(named) > 10
-    assert named - others <= {name.upper() for name in Settings.model_fields}
+    settings = Settings.model_fields.keys() | TracingSettings.model_fields.keys()
+    assert named - others <= {name.upper() for name in settings}
 
 
 def test_the_roles_on_gke_are_those_it_explains():

@@ -162,7 +162,8 @@ def test_demo_leaves_a_page_alone_that_no_demo_made(tmp_path):
     done = run_command("demo", "--output", str(tmp_path))
     assert done.returncode == 2
     assert done.stderr == (
-        f"error: --output: {tmp_path / 'index.html'} was not made by a demo; expected a folder without it\n"
+        f"error: --output: {tmp_path / 'index.html'} was not made by a demo, or changed since;"
+        " expected a folder without it\n"
     )
     assert (tmp_path / "index.html").read_text() == "<h1>My site</h1>"
 

@@ -5,15 +5,20 @@ from __future__ import annotations
 import json
 import signal
 import threading
+from datetime import UTC, datetime
 
 import pytest
+from pydantic import SecretStr
 
 from daemon.demo.stage import flow_run
 from localcloud.faults import Fault
 from tests.unit.page_scene import make_chart, picture, served_page, step_in_flight, work_step
+from worker_chart_export.charts.chart_img.accounts import Account, account_states
+from worker_chart_export.clock import SystemClock
 from worker_chart_export.errors import ChartApiFailed, StepError
+from worker_chart_export.metrics import know_account
 from worker_chart_export.outcome import Outcome, OutcomeKind
-from worker_chart_export.stages import tell_end
+from worker_chart_export.stages import Stage, stage, tell_end
 
 #: Texts that would break a page that took them for markup, as far as the contract lets them in.
 SYMBOL = "<script>document.title='broken'<script>"
@@ -143,7 +148,7 @@ def test_thumbnails_are_shown_and_named(served, chromium):
         work_step(charts=3, png=picture(), manifest_uri="gs://charts-demo/charts/m.json")
         tab.open(served.url)
         wait_while_looking(
-            tab, "document.images.length === 3 && [...document.images].every(i => i.naturalWidth === 320)"
+            tab, "document.images.length === 3 && [...document.images].every(i => i.naturalWidth === 800)"
         )
         assert tab.run("[...document.images].map(i => i.alt)") == [f"Chart ctpl_{n}" for n in range(3)]
         addresses = tab.run("[...document.querySelectorAll('.addresses a')].map(a => [a.textContent, a.rel])")
@@ -153,6 +158,39 @@ def test_thumbnails_are_shown_and_named(served, chromium):
         ]
         assert {rel for _, rel in addresses} == {"noopener noreferrer"}
         assert tab.complaints() == []
+
+
+def test_a_thumbnail_that_did_not_come_is_asked_for_again(served, chromium):
+    """What failed once need not fail for ever."""
+    with chromium.tab() as tab:
+        tab.ask("Network.setBlockedURLs", urls=["*/thumbnail*"])
+        tab.open(served.url)
+        work_step(png=picture())
+        wait_while_looking(tab, "document.querySelector('.thumbs a')?.hidden")
+        tab.ask("Network.setBlockedURLs", urls=[])
+        wait_while_looking(tab, "document.images[0].naturalWidth === 800")
+        assert not tab.run("document.querySelector('.thumbs a').hidden")
+
+
+def test_a_drain_is_no_illness(served, chromium):
+    """Its parts are told without alarm."""
+    with chromium.tab() as tab:
+        tab.open(served.url)
+        wait_while_looking(tab, "document.title.includes('Ready')")
+        served.parts = served.parts | {"drain": "draining", "stream": "closed"}
+        served.drain.start()
+        wait_while_looking(tab, "document.querySelectorAll('#parts .leaving').length === 2")
+        assert tab.run("document.querySelectorAll('.unwell').length") == 0
+
+
+def test_a_narrow_screen_shows_the_attempt_too(served, chromium):
+    """Nothing is left out there."""
+    with chromium.tab(width=390) as tab, step_in_flight():
+        with stage(Stage.CHART, chartTemplateId="ctpl_a", attempt=3, requested=2):
+            tab.open(served.url)
+            wait_while_looking(tab, "document.querySelectorAll('#running tbody tr').length === 1")
+        assert tab.run("document.querySelector('#running td.attempt').checkVisibility()")
+        assert tab.text("#running td.attempt") == "3"
 
 
 def test_focus_and_selection_survive_what_changes_around_them(served, chromium):
@@ -196,6 +234,45 @@ def test_nothing_is_wider_than_the_screen(served, chromium, width):
             tab.run("document.querySelectorAll('details').forEach(d => { d.open = true; })")
             wait_while_looking(tab, "document.querySelectorAll('#running tbody tr').length === 1")
             assert overflow(tab) == 0
+
+
+def test_what_went_wrong_is_told_in_words(served, chromium):
+    """Also what is no failure of a step, and what nobody knows yet."""
+    account = Account(account_id="page-words", api_key=SecretStr("key"), daily_limit=44)
+    served.accounts += account_states([account], SystemClock())
+    know_account("page-words", daily_limit=44)
+    with chromium.tab() as tab:
+        work_step("run-left", charts=0, kind=OutcomeKind.NOT_GIVEN_BACK)
+        work_step("run-lost", charts=0, kind=OutcomeKind.FINALIZE_REFUSED, reason="fenced")
+        with step_in_flight("run-rescued", message_id=""), pytest.raises(ChartApiFailed):
+            make_chart("ctpl_a", None, error=ChartApiFailed("It refuses."))
+        tab.open(served.url)
+        wait_while_looking(tab, f"document.querySelectorAll('{FINISHED}').length === 2")
+        assert tab.run("[...document.querySelectorAll('#finished .words')].map(e => e.innerText)") == [
+            "No longer this worker's, so its work did not count: another worker has taken it over",
+            "Could not give it back; its lease ends by itself.",
+        ]
+        assert tab.text("#count-failed") == "0"
+        assert tab.text("#also-failed") == "2 given back or lost, 1 single chart"
+        assert tab.text("#accounts .used") == "not looked at yet"
+        with step_in_flight("run-rescued", message_id=""), step_in_flight():
+            wait_while_looking(tab, "document.querySelector('#in-flight').textContent === '2'")
+            assert tab.text("#capacity") == ", 1 of them rescued, of 8 slots"
+            assert tab.run("document.querySelectorAll('#slots .used').length") == 1
+
+
+def test_times_are_those_of_the_logs(served, chromium):
+    """UTC, and named so, also where it is looked at; the whole of them in a row's details."""
+    with chromium.tab() as tab:
+        tab.ask("Emulation.setTimezoneOverride", timezoneId="Pacific/Auckland")
+        tab.open(served.url)
+        before = datetime.now(UTC).replace(microsecond=0)
+        work_step()
+        wait_while_looking(tab, f"document.querySelectorAll('{FINISHED}').length === 1")
+        ended = tab.run("document.querySelector('#finished .at').textContent")
+        told = datetime.strptime(ended, "Ended %Y-%m-%d %H:%M:%S UTC").replace(tzinfo=UTC)
+        assert before <= told <= datetime.now(UTC)
+        assert tab.text("#fresh").endswith(" UTC")
 
 
 def test_a_reader_that_hears_the_page_finds_its_way(served, chromium):
@@ -246,6 +323,8 @@ def test_it_rests_while_nobody_looks_or_when_told(served, chromium):
         tab.press("Enter")
         work_step("run-unseen")
         wait_while_looking(tab, "document.querySelector('#fresh').innerText.startsWith('Paused at')")
+        assert tab.text("#state .word") == "Paused"
+        assert tab.run("document.body.classList.contains('is-stale')")
         tab.run("new Promise(done => setTimeout(done, 1300))")
         assert tab.run(f"document.querySelectorAll('{FINISHED}').length") == 0
         tab.press("Enter")

@@ -127,6 +127,8 @@ class TestOneTraceOfOneStep:
             "messaging.destination.subscription.name": subscription,
             "messaging.message.id": traced.message_id,
             "gcp.project_id": traced.project,
+            "chart_export.disposition": "ack",
+            "chart_export.reason": "succeeded",
         }
         (owner,) = {line["owner"] for line in traced.lines if "owner" in line}
         assert delivery.resource == delivery.resource | {
@@ -144,12 +146,15 @@ class TestOneTraceOfOneStep:
             "messaging.operation.name": "publish",
             "messaging.operation.type": "send",
             "messaging.destination.name": traced.sending.removeprefix("publish "),
+            "messaging.message.id": traced.message_id,
             "gcp.project_id": traced.project,
             **named,
         }
         assert traced.one("step").attributes == {
             **named,
             "messaging.message.id": traced.message_id,
+            "chart_export.attempt": 1,
+            "chart_export.taken_over": False,
             "chart_export.result": "succeeded",
             "chart_export.items": 2,
             "chart_export.failures": 1,
@@ -232,8 +237,11 @@ def test_a_step_that_was_given_back_goes_on_in_its_publisher_s_trace(scene, coll
     deliveries = collector.spans(f"process {scene.subscription.split('/')[-1]}")
     assert len(deliveries) >= 2
     assert {span.parent_id for span in deliveries} == {PARENT_ID}
+    assert (deliveries[0].attributes["chart_export.disposition"], deliveries[0].is_error) == ("nack", False)
+    assert deliveries[0].attributes["chart_export.reason"] == "shutdown"
     assert {span.trace_id for span in collector.spans()} == {TRACE_ID}
     assert [span.attributes["chart_export.attempt"] for span in collector.spans("finalize")] == [2]
+    assert [span.attributes["chart_export.taken_over"] for span in collector.spans("step")] == [False, True]
     assert [span.resource["service.instance.id"] for span in collector.spans("step")] == [
         first.named("claim_attempt")[0]["owner"],
         second.named("step_completed")[0]["owner"],

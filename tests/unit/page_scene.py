@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -31,11 +31,13 @@ class PageScene:
 
     Attributes:
         reason: Why the worker is not ready.
+        parts: How its parts are.
     """
 
     drain: Drain
     accounts: list[Any]
     reason: str | None = None
+    parts: dict[str, str] = field(default_factory=lambda: READY)
     port: int = 0
 
     @property
@@ -45,7 +47,7 @@ class PageScene:
 
     def readiness(self) -> Checkup:
         """What it is told."""
-        return Checkup(parts=READY, reason=self.reason)
+        return Checkup(parts=self.parts, reason=self.reason)
 
 
 @contextmanager
@@ -74,9 +76,9 @@ def served_page(*, port: int = 0, **settings: Any) -> Iterator[PageScene]:
 
 
 @contextmanager
-def step_in_flight(run_id: str = RUN_ID, step_id: str = STEP_ID) -> Iterator[None]:
+def step_in_flight(run_id: str = RUN_ID, step_id: str = STEP_ID, *, message_id: str = "m1") -> Iterator[None]:
     """A claimed step, without an end of its own."""
-    with stage(Stage.STEP, runId=run_id, stepId=step_id, messageId="m1"):
+    with stage(Stage.STEP, runId=run_id, stepId=step_id, messageId=message_id):
         with stage(Stage.CLAIM):
             pass
         yield

@@ -120,6 +120,7 @@ def test_the_way_is_counted_from_the_daemons_log():
         {"event": "message_received"},
         {"event": "claim_attempt", "claimed": False, **named},
         {"event": "claim_attempt", "claimed": True, **named},
+        {"event": "chart_reused", **named},
         {"event": "chart_stored", **named},
         {"event": "manifest_written", **named},
         {"event": "step_completed", "status": "SUCCEEDED", "items": 1, "durationMs": 1250, **named},
@@ -136,11 +137,12 @@ def test_the_way_is_counted_from_the_daemons_log():
         ("messages published", "1"),
         ("received", "1"),
         ("steps claimed", "1"),
-        ("charts stored", "1"),
+        ("charts stored", "2"),
         ("manifests written", "1"),
         ("steps finalized", "1"),
         ("messages settled", "2"),
     ]
+    assert stations[3].one("small").text == "1 by an earlier attempt"
     assert stations[-1].one("small").text == "1 ack, 1 nack"
 
 

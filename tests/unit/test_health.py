@@ -6,6 +6,10 @@ import http.client
 import json
 import socket
 import struct
+import threading
+import time
+from contextlib import suppress
+from http import HTTPStatus
 
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as open_metrics
@@ -13,7 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families as plain_met
 
 from daemon import health
 from daemon.checkup import Checkup, readiness
-from daemon.health import HealthServer, health_routes
+from daemon.health import Answer, HealthServer, health_routes
 
 
 @pytest.fixture
@@ -184,9 +188,63 @@ def test_a_probe_that_goes_away_leaves_no_trace(served, capfd):
     assert capfd.readouterr() == ("", "")
 
 
+def test_whoever_says_a_byte_now_and_then_is_let_go_too(monkeypatch, capfd):
+    """Its time is over, however busily it sends."""
+    monkeypatch.setattr(health, "PATIENCE_SECONDS", 0.5)
+    server = HealthServer(host="127.0.0.1", port=0, routes={})
+    server.start()
+    with socket.create_connection(("127.0.0.1", server.port), timeout=0.1) as connection:
+        until = time.monotonic() + 10
+        with pytest.raises(OSError, match=r"reset|Broken pipe|closed"):  # noqa: PT012 - it may be told on either way
+            while time.monotonic() < until:
+                connection.sendall(b"G")
+                with suppress(TimeoutError):
+                    if connection.recv(100) == b"":
+                        raise OSError("closed")
+    server.stop()
+    assert capfd.readouterr() == ("", "")
+
+
+def test_those_who_come_while_too_many_are_answered_are_sent_away(monkeypatch, capfd):
+    """No more threads than that; once there is room, the next is answered."""
+    monkeypatch.setattr(health, "MOST_AT_ONCE", 3)
+    go_on = threading.Event()
+
+    def wait(_request):
+        go_on.wait(10)
+        return Answer(status=HTTPStatus.OK, content_type="text/plain", content=b"")
+
+    server = HealthServer(host="127.0.0.1", port=0, routes={"/": wait})
+    server.start()
+    silent = [socket.create_connection(("127.0.0.1", server.port), timeout=5) for _ in range(3)]
+    for connection in silent:
+        connection.sendall(b"GET / HTTP/1.0\r\n\r\n")
+    with socket.create_connection(("127.0.0.1", server.port), timeout=5) as one_too_many:
+        assert one_too_many.recv(100).startswith(b"HTTP/1.0 503 ")
+    go_on.set()
+    assert [connection.recv(12) for connection in silent] == [b"HTTP/1.0 200"] * 3
+    for connection in silent:
+        while connection.recv(1000):
+            pass
+        connection.close()
+    assert _ask(server.port, "/")[0] == 200
+    server.stop()
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_hundred_may_wait_to_be_let_in():
+    """Else the kernel drops a probe's SYN while a browser opens its connections."""
+    server = HealthServer(host="127.0.0.1", port=0, routes={})
+    waiting = [socket.create_connection(("127.0.0.1", server.port), timeout=0.8) for _ in range(100)]
+    for connection in waiting:
+        connection.close()
+    server.start()
+    server.stop()
+
+
 def test_whoever_says_nothing_is_let_go(monkeypatch, capfd):
     """A thread is not held for ever by a connection that brings no request."""
-    monkeypatch.setattr(health, "SILENCE_SECONDS", 0.1)
+    monkeypatch.setattr(health, "PATIENCE_SECONDS", 0.1)
     server = HealthServer(host="127.0.0.1", port=0, routes={})
     server.start()
     with socket.create_connection(("127.0.0.1", server.port), timeout=5) as connection:

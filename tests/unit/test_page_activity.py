@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import io
 import os
 import timeit
 
 import pytest
-from PIL import Image
 
 from daemon.page.activity import MOST_FINISHED, Activity
 from daemon.page.minutes import LastHour
-from daemon.page.thumbnails import MAX_PIXELS, SIZE, Thumbnails
-from daemon.page.work import Result
+from daemon.page.thumbnails import Thumbnails
+from daemon.page.work import LOST_WORDS, MOST_NOTES, MOST_WORDS, Result
+from localcloud.faults import Fault
 from tests.unit.doubles import RUN_ID, STEP_ID, png_bytes
-from tests.unit.page_scene import make_chart, picture, step_in_flight, work_step
+from tests.unit.page_scene import make_chart, step_in_flight, work_step
 from worker_chart_export.errors import ChartApiFailed, Interrupted, StepError
+from worker_chart_export.ledger import releases
 from worker_chart_export.outcome import Outcome, OutcomeKind
 from worker_chart_export.stages import Stage, stage, tell_chart, tell_end, watched_by
 
@@ -119,30 +119,48 @@ class TestFinishedSteps:
             "It refuses.",
         )
 
-    def test_a_step_that_was_given_back(self, activity, clock):
-        """Says why, and how long it was held."""
+    @pytest.mark.parametrize(
+        ("kind", "result"),
+        [(OutcomeKind.GIVEN_BACK, Result.RELEASED), (OutcomeKind.NOT_GIVEN_BACK, Result.UNRELEASED)],
+    )
+    def test_a_step_that_was_given_back(self, activity, kind, result):
+        """Or had to be; says why, and how long it was held."""
 
         def work():
             with step_in_flight():
-                clock.now += 7
-                with stage(Stage.RELEASE, attempt=1):
-                    pass
+                tell_end(Outcome(kind=kind), 7.0)
                 raise Interrupted("the worker is shutting down")
 
         with pytest.raises(Interrupted):
             work()
         (step,) = activity.seen().finished
-        assert (step.result, step.reason, step.seconds) == (
-            Result.RELEASED,
-            "the worker is shutting down",
-            7.0,
-        )
+        assert (step.result, step.reason, step.seconds) == (result, "the worker is shutting down", 7.0)
 
-    def test_a_step_that_was_lost(self, activity):
-        """Its work did not count."""
-        work_step(kind=OutcomeKind.FINALIZE_REFUSED, reason="fenced")
+    @pytest.mark.parametrize("reason", [*LOST_WORDS, "unknown"])
+    def test_a_step_that_was_lost(self, activity, reason):
+        """Its work did not count; why, is told in words where there are any."""
+        work_step(kind=OutcomeKind.FINALIZE_REFUSED, reason=reason)
         (step,) = activity.seen().finished
-        assert (step.result, step.reason) == (Result.LOST, "fenced")
+        assert (step.result, step.reason) == (Result.LOST, LOST_WORDS.get(reason, "unknown"))
+
+    def test_any_number_of_charts_of_a_step_takes_no_more_than_the_first_hundred(self, activity, thumbnails):
+        """The others are counted; nor do words go on for ever."""
+        with step_in_flight():
+            for number in range(MOST_NOTES + 50):
+                make_chart(f"ctpl_{number}", b"png")
+                with pytest.raises(ChartApiFailed):
+                    make_chart(f"bad_{number}", None, error=ChartApiFailed("x" * 2000))
+            tell_end(Outcome(kind=OutcomeKind.SUCCEEDED), 1.0)
+        (step,) = activity.seen().finished
+        assert (len(step.charts), step.stored) == (MOST_NOTES, MOST_NOTES + 50)
+        assert (len(step.failures), step.failed) == (MOST_NOTES, MOST_NOTES + 50)
+        assert {len(failure.message) for failure in step.failures} == {MOST_WORDS}
+        assert thumbnails.held_bytes == 3 * MOST_NOTES
+
+    def test_a_step_that_is_rescued_takes_no_slot(self, activity):
+        """It came by no message."""
+        with step_in_flight(message_id=""), step_in_flight():
+            assert [work.is_rescue for work in activity.seen().running] == [True, False]
 
     def test_a_claim_that_was_not_won_is_no_step_of_this_worker(self, activity):
         """Nor is one that failed before."""
@@ -173,7 +191,7 @@ class TestFinishedSteps:
         for number in range(200):
             work_step(step_id=f"step-{number}", charts=5, png=png)
         assert thumbnails.held_bytes <= 6 * 1024 * 1024
-        assert len(thumbnails._pngs) + len(thumbnails._made) <= 5 * MOST_FINISHED
+        assert len(thumbnails._pngs) <= 5 * MOST_FINISHED
         assert len(activity._finished) == MOST_FINISHED
         assert activity._running == {}
 
@@ -185,6 +203,71 @@ class TestFinishedSteps:
         assert min(took) / 20 < 2e-3
 
 
+class TestWithTheRealLedger:
+    """What real work on the embedded cloud looks like."""
+
+    def test_a_step_that_is_failed_in_the_place_of_a_claim_is_told(self, bench, activity):
+        """Nobody else would: it was this worker that failed it."""
+        bench.put("ctpl_a", status="RUNNING")
+        bench.put_lease(attempt=7, released=2)
+        assert bench.run().kind is OutcomeKind.CLAIM_LOST
+        (step,) = activity.seen().finished
+        assert (step.result, step.code) == (Result.FAILED, "CRASH_LOOP")
+        assert step.reason == bench.step()["error"]["message"]
+        assert activity.seen().minutes[-1].failed == 1
+
+    def test_a_success_that_firestore_refuses_to_store_is_a_failure_that_says_so(self, bench, activity):
+        """The step stands as FAILED there, and so it does here."""
+
+        def refuse(_request):
+            bench.cloud.firestore.faults.add(Fault(method="Commit", error="INVALID_ARGUMENT", times=1))
+            return png_bytes()
+
+        bench.provider.script["ctpl_a"] = refuse
+        bench.put("ctpl_a")
+        bench.run()
+        (step,) = activity.seen().finished
+        assert (step.result, step.code) == (Result.FAILED, "CRASH_LOOP")
+        assert step.reason == bench.step()["error"]["message"]
+        assert "refused to store" in step.reason
+
+    def test_a_step_that_is_given_back_is_told_as_that(self, bench, activity):
+        """It was: the lease is over."""
+        _stop_in_the_middle(bench, lambda: None)
+        (step,) = activity.seen().finished
+        assert (step.result, step.reason, step.attempt) == (Result.RELEASED, "enough", 1)
+        assert bench.lease().released == 1
+
+    def test_a_step_that_can_t_be_given_back_is_not_told_as_given_back(self, bench, activity, monkeypatch):
+        """Firestore is away: its lease has to end by itself."""
+        monkeypatch.setattr(releases, "RELEASE_SECONDS", 0.2)
+        away = Fault(method="Commit", error="UNAVAILABLE")
+        _stop_in_the_middle(bench, lambda: bench.cloud.firestore.faults.add(away))
+        (step,) = activity.seen().finished
+        assert (step.result, step.reason) == (Result.UNRELEASED, "enough")
+        assert bench.lease().released == 0
+
+    def test_a_step_that_is_another_s_meanwhile_is_lost_and_not_given_back(self, bench, activity):
+        """There was nothing to give."""
+        _stop_in_the_middle(bench, lambda: bench.put_lease(attempt=2, left_seconds=60))
+        (step,) = activity.seen().finished
+        assert (step.result, step.reason) == (Result.LOST, LOST_WORDS["fenced"])
+
+
+def _stop_in_the_middle(bench, happens, **limits):
+    """A step that is stopped by the worker's end, just after this has happened."""
+
+    def stop(request):
+        happens()
+        request.budget.stop(Interrupted("enough"))
+        return png_bytes()
+
+    bench.provider.script["ctpl_a"] = stop
+    bench.put("ctpl_a")
+    with pytest.raises(Interrupted):
+        bench.run(**limits)
+
+
 class TestTheLastHour:
     """Counts by minute."""
 
@@ -194,12 +277,23 @@ class TestTheLastHour:
         clock.now += 60
         work_step(kind=OutcomeKind.FAILED)
         work_step(kind=OutcomeKind.FINALIZE_REFUSED)
+        work_step(charts=0, kind=OutcomeKind.GIVEN_BACK)
         minutes = activity.seen().minutes
         assert len(minutes) == 60
         last, present = minutes[-2:]
         assert (last.succeeded, last.failed, last.charts) == (1, 0, 3)
-        assert (present.succeeded, present.failed, present.charts) == (0, 1, 2)
+        assert (present.succeeded, present.failed, present.unfinished, present.charts) == (0, 1, 2, 2)
         assert sum(minute.charts for minute in minutes) == 5
+
+    def test_failed_charts_are_counted_and_those_of_an_earlier_attempt_are_not(self, activity):
+        """The first tell that something is wrong, the others were made before."""
+        with step_in_flight():
+            make_chart("ctpl_a", None)
+            with pytest.raises(ChartApiFailed):
+                make_chart("ctpl_b", None, error=ChartApiFailed("It refuses."))
+            (seen,) = activity.seen().running
+        minute = activity.seen().minutes[-1]
+        assert (seen.stored, minute.charts, minute.failed_charts) == (1, 0, 1)
 
     def test_what_is_older_is_forgotten(self):
         """An hour later nothing is left."""
@@ -214,21 +308,18 @@ class TestTheLastHour:
         hour.at(600.0).charts += 1
         hour.at(300.0).charts += 1
         assert [minute.charts for minute in hour.series(600.0)][-1] == 2
+        assert [minute.charts for minute in hour.series(300.0)][-1] == 2
 
 
 class TestThumbnails:
-    """Small pictures within a bound."""
+    """The latest charts within a bound."""
 
-    def test_a_chart_is_made_small_when_it_is_asked_for(self, thumbnails):
-        """Once; from then on the small one is kept."""
-        png = picture()
+    def test_a_chart_is_kept_as_it_was_stored(self, thumbnails):
+        """Whatever it holds: nobody decodes it here."""
+        png = b"no picture"
         number = thumbnails.keep(png)
         assert (thumbnails.has(number), thumbnails.held_bytes) == (True, len(png))
-        small = thumbnails.thumbnail(number)
-        with Image.open(io.BytesIO(small)) as image:
-            assert (image.format, image.size) == ("WEBP", SIZE)
-        assert thumbnails.held_bytes == len(small) < len(png)
-        assert thumbnails.thumbnail(number) is small
+        assert thumbnails.png(number) is png
 
     def test_the_oldest_go_first(self):
         """When there is no room."""
@@ -239,23 +330,11 @@ class TestThumbnails:
         assert (thumbnails.has(too_large), thumbnails.held_bytes) == (False, 0)
 
     def test_what_is_forgotten_is_gone(self, thumbnails):
-        """Small or not."""
-        small, whole = thumbnails.keep(picture()), thumbnails.keep(picture())
-        thumbnails.thumbnail(small)
-        thumbnails.forget([small, whole, 5])
-        assert (thumbnails.thumbnail(small), thumbnails.thumbnail(whole)) == (None, None)
+        """Known or not."""
+        number = thumbnails.keep(png_bytes())
+        thumbnails.forget([number, 5])
+        assert thumbnails.png(number) is None
         assert thumbnails.held_bytes == 0
-
-    @pytest.mark.parametrize(
-        "content",
-        [b"", b"no picture", picture()[:200], picture(MAX_PIXELS // 1000 + 1, 1000)],
-        ids=["empty", "none", "broken", "large"],
-    )
-    def test_what_can_t_be_decoded_is_let_go(self, thumbnails, content):
-        """Nothing is tried twice."""
-        number = thumbnails.keep(content)
-        assert thumbnails.thumbnail(number) is None
-        assert (thumbnails.has(number), thumbnails.held_bytes) == (False, 0)
 
     def test_numbers_of_two_processes_differ(self):
         """Else a page that outlives a worker would show the wrong chart."""

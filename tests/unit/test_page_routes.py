@@ -5,22 +5,28 @@ from __future__ import annotations
 import base64
 import hashlib
 import http.client
+import itertools
 import json
 import re
+import subprocess
+import sys
 from html.parser import HTMLParser
 from importlib.resources import files
 
 import pytest
 
 from daemon.health import Request
+from daemon.page.activity import MOST_FINISHED
 from daemon.page.routes import page_routes, why_not_here
 from daemon.page.thumbnails import Thumbnails
 from tests.unit.doubles import RUN_ID, STEP_ID, png_bytes
 from tests.unit.page_scene import make_chart, picture, served_page, step_in_flight, work_step
 from worker_chart_export.charts.chart_img.accounts import Account, account_states
 from worker_chart_export.clock import SystemClock
+from worker_chart_export.errors import ChartApiFailed
 from worker_chart_export.metrics import know_account, show_quota
-from worker_chart_export.outcome import OutcomeKind
+from worker_chart_export.outcome import Outcome, OutcomeKind
+from worker_chart_export.stages import tell_end
 
 PATHS = ("/", "/state.json", "/thumbnail?1")
 
@@ -67,6 +73,13 @@ class TestWhoMaySeeIt:
         told = why_not_here(_request(client=client))
         assert "kubectl port-forward POD 8080" in told
         assert "ssh -L 8080:127.0.0.1:8080 HOST" in told
+
+    @pytest.mark.parametrize("name", ["Forwarded", "X-Forwarded-For", "via"])
+    def test_a_proxy_on_this_machine_brings_nobody_in(self, served, name):
+        """It comes from here, and says that it asks for somebody else."""
+        answer, content = _answer(served, "/state.json", **{name: "for=192.0.2.1"})
+        assert (answer.status, b"not behind a proxy" in content) == (403, True)
+        assert _answer(served, "/readyz", **{name: "for=192.0.2.1"})[0].status == 200
 
     @pytest.mark.parametrize("path", ["/", "/state.json", "/thumbnail"])
     def test_others_are_refused_everywhere(self, path):
@@ -176,6 +189,28 @@ class TestState:
         assert state["finished"][0]["result"] == "FAILED"
         assert (state["minutes"]["failed"][-1], state["minutes"]["succeeded"][-1]) == (1, 0)
 
+    def test_fifty_steps_of_thousands_of_failed_charts_are_told_in_some_megabytes(self, served):
+        """Whatever happens, a tab can ask once a second."""
+        for _ in range(MOST_FINISHED):
+            with step_in_flight():
+                for number in range(300):
+                    with pytest.raises(ChartApiFailed):
+                        make_chart(f"ctpl_{number}", None, error=ChartApiFailed("x" * 300))
+                tell_end(Outcome(kind=OutcomeKind.SUCCEEDED), 1.0)
+        assert len(_answer(served, "/state.json")[1]) < 3 * 1024 * 1024
+
+    def test_all_who_ask_at_once_are_told_the_same(self):
+        """One report is made for them, and a new one a moment later."""
+        made, now = itertools.count(1), [100.0]
+        routes = page_routes(
+            report=lambda: {"count": next(made)}, thumbnails=Thumbnails(), monotonic=lambda: now[0]
+        )
+        told = []
+        for seconds in (0.0, 0.4, 0.4):
+            now[0] += seconds
+            told.append(json.loads(routes["/state.json"](_request()).content)["count"])
+        assert told == [1, 1, 2]
+
     def test_settings_hide_their_secrets(self):
         """As `daemon --check` does."""
         accounts = json.dumps([{"id": "first", "apiKey": "key-that-must-never-be-seen"}])
@@ -194,7 +229,7 @@ class TestState:
         served.accounts[1].disable("its key is refused (403 Forbidden)")
         first, second = _state(served)["accounts"]
         assert (first["id"], first["used"], first["limit"], first["whyNot"]) == ("page-a", 12, 50, None)
-        assert (second["used"], second["isDisabled"]) == (0, True)
+        assert (second["used"], second["isDisabled"]) == (None, True)
         assert second["whyNot"] == "its key is refused (403 Forbidden)"
         assert 0 < first["resetsAt"] - _state(served)["now"] <= 86400
 
@@ -217,20 +252,21 @@ class _Secret:
 class TestThumbnails:
     """By number alone."""
 
-    def test_a_chart_is_shown_small(self, served):
-        """While the worker has it."""
+    def test_a_chart_is_shown_as_it_was_stored(self, served):
+        """While the worker has it; the browser makes it small."""
         work_step(png=picture())
         number = _state(served)["finished"][0]["charts"][0]["thumbnail"]
         answer, content = _answer(served, f"/thumbnail?{number}")
-        assert (answer.status, answer.getheader("Content-Type")) == (200, "image/webp")
-        assert content[8:12] == b"WEBP"
+        assert (answer.status, answer.getheader("Content-Type")) == (200, "image/png")
+        assert content == picture()
 
-    def test_one_that_is_broken_is_offered_no_more(self, served):
-        """Once somebody has looked."""
-        work_step(png=b"no picture")
-        number = _state(served)["finished"][0]["charts"][0]["thumbnail"]
-        assert _answer(served, f"/thumbnail?{number}")[0].status == 404
-        assert _state(served)["finished"][0]["charts"][0]["thumbnail"] is None
+    def test_nothing_here_can_decode_a_picture(self):
+        """What strangers made stays bytes in the process that holds the keys."""
+        loads = "import sys, daemon.page.live_page; sys.exit('PIL' in sys.modules)"
+        assert subprocess.run([sys.executable, "-c", loads], check=False).returncode == 0
+        page = files("daemon.page")
+        sources = [entry.read_text("utf-8") for entry in page.iterdir() if entry.name.endswith(".py")]
+        assert not any("PIL" in source for source in sources)
 
     @pytest.mark.parametrize("query", ["", "?", "?x", "?-1", "?1e3", "?%31", "?../..", "?" + "9" * 17])
     def test_anything_else_is_not_found(self, served, query):

@@ -2,28 +2,19 @@
 
 from __future__ import annotations
 
-import json
-import queue
 import threading
 import timeit
 from contextlib import contextmanager
 from contextvars import ContextVar
 
 import pytest
-from google.cloud.pubsub_v1.subscriber.message import Message
-from google.pubsub_v1.types import PubsubMessage
 
-from daemon.delivery import Delivery
-from daemon.drain import Drain
-from daemon.handler import MessageHandler
-from daemon.intake import Intake
-from daemon.settlement import Settlement
 from tests.unit.bench import MANIFEST_URI
+from tests.unit.deliveries import a_message, deliver
 from tests.unit.doubles import BUCKET, RUN_ID, STEP_ID, png_bytes
-from worker_chart_export.clock import SystemClock
 from worker_chart_export.errors import ChartApiFailed, Interrupted
 from worker_chart_export.outcome import OutcomeKind
-from worker_chart_export.stages import Stage, stage, tell_chart, tell_end, watched_by
+from worker_chart_export.stages import Stage, stage, tell_call, tell_chart, tell_end, tell_more, watched_by
 
 STEP = {"runId": RUN_ID, "stepId": STEP_ID, "messageId": ""}
 
@@ -32,7 +23,7 @@ class Notes:
     """An observer that notes what it is told, each stage under the path of those around it."""
 
     def __init__(self):
-        self.begun, self.ended, self.charts, self.outcomes = [], [], [], []
+        self.begun, self.ended, self.charts, self.outcomes, self.more = [], [], [], [], []
         self.carriers = {}
         self._path = ContextVar("path", default=())
 
@@ -53,6 +44,10 @@ class Notes:
             self.ended.append((path, type(error).__name__ if error else None))
             self._path.reset(token)
 
+    def noted(self, about):
+        """Note it."""
+        self.more.append((" ".join(self._path.get()), dict(about)))
+
     def chart_stored(self, chart):
         """Note it."""
         self.charts.append((" ".join(self._path.get()), chart))
@@ -68,28 +63,6 @@ def notes():
     observer = Notes()
     with watched_by(observer):
         yield observer
-
-
-def a_message(body: dict, **attributes: str) -> tuple[Message, queue.Queue]:
-    """Google's own message, and the queue of what is asked of it."""
-    asked: queue.Queue = queue.Queue()
-    content = PubsubMessage(data=json.dumps(body).encode(), attributes=attributes, message_id="m1")
-    return Message(PubsubMessage.pb(content), "ack-id", 0, asked), asked
-
-
-def deliver(bench, message: Message) -> None:
-    """Have a delivery handled and settled, by parts as the daemon's."""
-    pipeline, drain = bench.pipeline(), Drain()
-    handler = MessageHandler(
-        ledger=pipeline._ledger,
-        pipeline=pipeline,
-        intake=Intake(probes={}),
-        drain=drain,
-        clock=SystemClock(),
-        step_timeout_seconds=30.0,
-        not_ready_grace_seconds=600.0,
-    )
-    Delivery(handler=handler, settlement=Settlement(None), drain=drain)(message)
 
 
 class TestWhatIsTold:
@@ -128,6 +101,11 @@ class TestWhatIsTold:
             ("delivery step finalize", None),
             ("delivery step", None),
             ("delivery", None),
+        ]
+        assert notes.more == [
+            ("delivery step claim", {"result": "won", "attempt": 1}),
+            ("delivery step", {"attempt": 1, "takenOver": False}),
+            ("delivery", {"disposition": "ack", "reason": "succeeded"}),
         ]
         assert notes.carriers["delivery"] == {"googclient_traceparent": "00-1-2-01"}
         assert notes.carriers["delivery step"] == {}
@@ -185,7 +163,7 @@ class TestWhatIsTold:
             bench.run(concurrency=1)
         assert notes.begun[-1] == ("step release", {"attempt": 1})
         assert notes.ended[-1] == ("step", "Interrupted")
-        assert notes.outcomes == []
+        assert [outcome.kind for _, outcome, _ in notes.outcomes] == [OutcomeKind.GIVEN_BACK]
         del bench.provider.script["ctpl_b"]
         bench.end_lease()
         notes.charts.clear()
@@ -201,6 +179,25 @@ class TestWhatIsTold:
         assert bench.run().kind is OutcomeKind.CLAIM_LOST
         assert [path for path, _ in notes.ended] == ["step claim", "step"]
         assert notes.outcomes == []
+
+    def test_who_wants_no_more_is_not_told(self, bench, log_lines):
+        """An observer needs no method for what it does not use."""
+
+        class Plain:
+            def stage(self, which, about, carrier):
+                del which, about, carrier
+
+            def chart_stored(self, chart):
+                del chart
+
+            def step_ended(self, outcome, seconds):
+                del outcome, seconds
+
+        bench.put("ctpl_a")
+        with watched_by(Plain()):
+            assert bench.run().kind is OutcomeKind.SUCCEEDED
+            tell_call(accountId="a")
+        assert not [line for line in log_lines() if line["event"] == "internal_error"]
 
 
 class Careless:
@@ -306,6 +303,8 @@ class TestRegistration:
     def test_without_observers_it_costs_next_to_nothing(self):
         """One shared context for all, microseconds on any machine that is not on its knees."""
         tell_chart(template_id="t", provider="mock", uri="gs://b/n", png=None)
+        tell_more(attempt=1)
+        tell_call(accountId="a")
         tell_end(None, 0.0)  # type: ignore[arg-type]  # nobody looks
 
         def unwatched():

@@ -16,22 +16,26 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanKind
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from daemon.settings import SettingsError
-from daemon.tracing.export import Calm, Export, resource
+from daemon.settings import Settings, SettingsError, load_settings
+from daemon.tracing.export import COMPLAINERS, Calm, Export, resource
 from daemon.tracing.published import PublisherSpans
 from daemon.tracing.spans import PublishersTrace, Spans
+from daemon.tracing.switch import Tracing, _asks_always, _chart_server
 from daemon.tracing.trace_context import context_of, span_context_in
-from daemon.tracing_settings import OTLP_MODULE, TracesExporter
+from daemon.tracing_settings import TracesExporter
+from localcloud.faults import Fault
 from tests.collector import collecting
 from tests.unit.bench import Bench
+from tests.unit.deliveries import a_message, deliver
 from tests.unit.doubles import RUN_ID, STEP_ID, png_bytes
 from worker_chart_export.errors import ChartApiFailed, Interrupted
 from worker_chart_export.logs import Event, log
-from worker_chart_export.stages import Stage, stage, watched_by
+from worker_chart_export.stages import Stage, stage, tell_call, tell_more, watched_by
 
 KEY = "key-that-must-never-be-seen"
 TOPIC = "projects/demo-project/topics/flow-steps"
 SUBSCRIPTION = "projects/demo-project/subscriptions/chart-export"
+ELSEWHERE = "projects/elsewhere/subscriptions/chart-export"
 TRACE_ID, SPAN_ID = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 TRACEPARENT = f"00-{TRACE_ID}-{SPAN_ID}-01"
 UNSAMPLED = f"00-{TRACE_ID}-{SPAN_ID}-00"
@@ -40,12 +44,18 @@ UNSAMPLED = f"00-{TRACE_ID}-{SPAN_ID}-00"
 class Recorder:
     """Watches with real spans and keeps those that ended."""
 
-    def __init__(self, chart_server: str | None = "api.chart-img.com") -> None:
+    def __init__(self, chart_server: str | None = "api.chart-img.com", *, asks_always: bool = True) -> None:
         self._kept = InMemorySpanExporter()
         provider = TracerProvider(shutdown_on_exit=False)
         provider.add_span_processor(SimpleSpanProcessor(self._kept))
         tracer = provider.get_tracer("test")
-        self.observer = Spans(tracer, subscription=SUBSCRIPTION, chart_server=chart_server)
+        self.observer = Spans(
+            tracer,
+            subscription=SUBSCRIPTION,
+            project="demo-project",
+            chart_server=chart_server,
+            asks_always=asks_always,
+        )
 
     def spans(self, name: str):
         """The spans of that name, as JSON would tell them."""
@@ -116,7 +126,7 @@ class TestSpansOfTheWork:
         assert KEY not in "".join(span.to_json() for name in names for span in recorder.spans(name))
 
     def test_a_step_that_is_given_back_ends_in_an_error(self, bench, recorder):
-        """It has no result."""
+        """In that which made it so."""
 
         def stop(request):
             request.budget.stop(Interrupted("enough"))
@@ -128,7 +138,8 @@ class TestSpansOfTheWork:
             bench.run()
         step = recorder.one("step")
         assert (step.status.description, step.attributes["error.type"]) == ("enough", "Interrupted")
-        assert "chart_export.result" not in step.attributes
+        assert step.attributes["chart_export.result"] == "given_back"
+        assert "chart_export.items" not in step.attributes
         assert recorder.one("release").parent.span_id == step.context.span_id
 
     def test_a_rescued_step_is_a_trace_of_its_own(self, bench, recorder):
@@ -141,22 +152,169 @@ class TestSpansOfTheWork:
         assert dict(step.attributes) == {
             "chart_export.run_id": RUN_ID,
             "chart_export.step_id": STEP_ID,
+            "chart_export.rescued": True,
+            "chart_export.attempt": 2,
+            "chart_export.taken_over": True,
             "chart_export.result": "succeeded",
             "chart_export.items": 1,
             "chart_export.failures": 0,
         }
+        assert recorder.one("claim").attributes == {
+            "chart_export.result": "taken_over",
+            "chart_export.attempt": 2,
+            "chart_export.former_owner": "elsewhere:1:boot",
+        }
         assert recorder.one("chart").attributes["chart_export.attempt"] == 2
         assert recorder.one("chart").attributes["chart_export.reused"] is False
 
-    @pytest.mark.parametrize(("server", "kind"), [("host", SpanKind.CLIENT), (None, SpanKind.INTERNAL)])
-    def test_only_a_call_that_asks_somebody_is_a_client_s(self, server, kind):
-        """A chart that is drawn here is not."""
-        found = Recorder(chart_server=server)
+    def test_a_claim_says_that_it_was_won(self, bench, recorder):
+        """And the step which attempt it is, and that it is no rescue."""
+        bench.put("ctpl_a")
+        message, _ = a_message({"runId": RUN_ID, "stepId": STEP_ID})
+        deliver(bench, message)
+        assert recorder.one("claim").attributes == {"chart_export.result": "won", "chart_export.attempt": 1}
+        step = recorder.one("step").attributes
+        assert (step["chart_export.attempt"], step["chart_export.taken_over"]) == (1, False)
+        assert "chart_export.rescued" not in step
+
+    def test_a_lost_claim_says_why(self, bench, recorder):
+        """So does its step, which is no error."""
+        bench.put("ctpl_a", status="SUCCEEDED")
+        bench.run()
+        assert recorder.one("claim").attributes == {"chart_export.result": "step_final"}
+        step = recorder.one("step")
+        assert step.attributes["chart_export.result"] == "claim_lost"
+        assert step.attributes["chart_export.reason"] == "step_final"
+        assert "chart_export.attempt" not in step.attributes
+        assert step.status.is_ok
+
+    @pytest.mark.parametrize(("attempt", "told"), [(0, None), (3, 3)])
+    def test_a_delivery_says_how_it_ended_and_which_it_is(self, bench, recorder, attempt, told):
+        """Where Pub/Sub counts, which it does with a dead-letter policy."""
+        bench.put("ctpl_a", status="SUCCEEDED")
+        message, _ = a_message({"runId": RUN_ID, "stepId": STEP_ID}, delivery_attempt=attempt)
+        deliver(bench, message)
+        delivery = recorder.one("process chart-export")
+        assert delivery.attributes["chart_export.disposition"] == "ack"
+        assert delivery.attributes["chart_export.reason"] == "final"
+        assert delivery.attributes.get("messaging.gcp_pubsub.message.delivery_attempt") == told
+        assert delivery.status.is_ok
+
+    def test_a_delivery_that_a_backend_fails_is_an_error(self, bench, cloud, recorder):
+        """Though nothing is raised: it is deferred."""
+        bench.put("ctpl_a")
+        cloud.firestore.faults.add(Fault(method="BatchGetDocuments", error="PERMISSION_DENIED"))
+        deliver(bench, a_message({"runId": RUN_ID, "stepId": STEP_ID})[0])
+        delivery = recorder.one("process chart-export")
+        assert (delivery.status.is_ok, delivery.attributes["error.type"]) == (False, "firestore_refused")
+        assert delivery.attributes["chart_export.disposition"] == "defer"
+
+    @pytest.mark.parametrize("reason", ["firestore_unavailable", "quarantine_unavailable", "storage_refused"])
+    def test_what_makes_a_delivery_an_error_is_trouble(self, recorder, reason):
+        """Of whatever backend."""
+        with stage(Stage.DELIVERY, messageId="m"):
+            tell_more(disposition="defer", reason=reason)
+        assert not recorder.one("process chart-export").status.is_ok
+
+    @pytest.mark.parametrize("reason", ["shutdown", "pending", "duplicate", "out_of_time", "failed"])
+    def test_what_comes_back_in_the_normal_course_of_things_is_none(self, recorder, reason):
+        """Nor is a step that has FAILED: that is told at the step."""
+        with stage(Stage.DELIVERY, messageId="m"):
+            tell_more(disposition="nack", reason=reason)
+        assert recorder.one("process chart-export").status.is_ok
+
+    def test_a_settlement_that_fails_is_an_error(self, bench, recorder, log_lines):
+        """The message is dropped, and comes back after its deadline."""
+        message, asked = a_message({"runId": "../.."})
+        message.ack = mock.Mock(side_effect=RuntimeError("gone"))
+        deliver(bench, message)
+        delivery = recorder.one("process chart-export")
+        assert (delivery.status.is_ok, delivery.attributes["error.type"]) == (False, "internal_error")
+        assert delivery.attributes["chart_export.disposition"] == "drop"
+        assert [line["event"] for line in log_lines()][-1] == "internal_error"
+        assert not asked.empty()
+
+    @pytest.mark.parametrize("target", ["console", "none"])
+    def test_lines_name_the_project_that_has_the_spans(self, told, monkeypatch, target, log_lines):
+        """Not that of a subscription of another project."""
+        monkeypatch.setattr(
+            Export, "serve_libraries", lambda _export: None
+        )  # is for the whole process, for ever
+        told(GOOGLE_CLOUD_PROJECT="ours", PUBSUB_SUBSCRIPTION=ELSEWHERE, CHARTS_BUCKET="gs://charts")
+        told(CHARTS_API_MODE="local", OTEL_TRACES_EXPORTER=target)
+        tracing = Tracing(load_settings(Settings))
+        with tracing.watching("owner"), stage(Stage.DELIVERY, carrier={"traceparent": TRACEPARENT}):
+            log.info(Event.MESSAGE_RECEIVED, "in")
+        tracing.finish(within_seconds=5)
+        line = log_lines()[0]
+        assert line["logging.googleapis.com/trace"] == f"projects/ours/traces/{TRACE_ID}"
+
+    def test_a_step_that_is_failed_in_the_place_of_a_claim_is_an_error(self, bench, recorder):
+        """After too many attempts."""
+        bench.put("ctpl_a", status="RUNNING")
+        bench.put_lease(attempt=5)
+        bench.run()
+        assert recorder.one("claim").attributes["chart_export.result"] == "crash_loop"
+        step = recorder.one("step")
+        assert (step.status.is_ok, step.attributes["error.type"]) == (False, "CRASH_LOOP")
+        assert step.attributes["chart_export.result"] == "failed"
+
+    @pytest.mark.parametrize(
+        ("variables", "server", "always"),
+        [
+            ({}, "api.chart-img.com", True),
+            ({"CHARTS_FALLBACK": "local"}, "api.chart-img.com", False),
+            ({"CHARTS_API_MODE": "local"}, None, False),
+        ],
+    )
+    def test_only_where_each_chart_is_asked_for_a_call_is_a_client_s(self, told, variables, server, always):
+        """One of the fallback is drawn here."""
+        told(GOOGLE_CLOUD_PROJECT="demo-project", PUBSUB_SUBSCRIPTION="charts", CHARTS_BUCKET="gs://charts")
+        told(CHARTS_API_MODE="real", CHART_IMG_ACCOUNTS_JSON='[{"id": "a", "apiKey": "k"}]')
+        told(**variables)
+        settings = load_settings(Settings)
+        assert (_chart_server(settings), _asks_always(settings)) == (server, always)
+
+    @pytest.mark.parametrize(("always", "kind"), [(True, SpanKind.CLIENT), (False, SpanKind.INTERNAL)])
+    def test_a_call_is_of_one_kind(self, always, kind):
+        """That is said when it begins, and nobody knows then whether it will ask."""
+        found = Recorder(asks_always=always)
         with watched_by(found.observer), stage(Stage.CALL, symbol="IBM"):
             pass
-        call = found.one("call")
-        assert (call.kind, call.attributes.get("server.address")) == (kind, server)
-        assert call.attributes["chart_export.symbol"] == "IBM"
+        assert found.one("call").kind is kind
+
+    def test_a_call_says_who_was_asked_and_what_came_each_time(self, recorder):
+        """Only once somebody was."""
+        with stage(Stage.CALL, symbol="IBM"):
+            tell_call(accountId="main", callNumber=1, httpStatus=503, outcome="trouble", durationMs=7)
+            tell_call(accountId="main", callNumber=2, httpStatus=0, outcome="no_answer", durationMs=9)
+        with stage(Stage.CALL, symbol="MSFT"):
+            pass
+        asked, drawn = recorder.spans("call")
+        assert (asked.attributes["server.address"], asked.kind) == ("api.chart-img.com", SpanKind.CLIENT)
+        assert [(event.name, dict(event.attributes)) for event in asked.events] == [
+            (
+                "chart_api_call",
+                {
+                    "chart_export.account_id": "main",
+                    "chart_export.call_number": 1,
+                    "http.response.status_code": 503,
+                    "chart_export.outcome": "trouble",
+                    "chart_export.duration_ms": 7,
+                },
+            ),
+            (
+                "chart_api_call",
+                {
+                    "chart_export.account_id": "main",
+                    "chart_export.call_number": 2,
+                    "chart_export.outcome": "no_answer",
+                    "chart_export.duration_ms": 9,
+                },
+            ),
+        ]
+        assert "server.address" not in drawn.attributes
+        assert drawn.attributes["chart_export.symbol"] == "MSFT"
 
     def test_a_publisher_that_samples_nothing_is_obeyed_and_named(self, recorder, log_lines):
         """Nothing is sent; the lines name the trace and that it is not sampled."""
@@ -213,6 +371,19 @@ class TestHowATraceTravels:
         with stage(Stage.DELIVERY, messageId="m", carrier={"traceparent": value}):
             pass
         assert recorder.one("process chart-export").parent is None
+
+    @pytest.mark.parametrize(
+        "state", ["bad member", f"a={'x' * 300}", ",".join(f"k{n}=1" for n in range(40))]
+    )
+    def test_a_hostile_tracestate_is_no_log_line(self, recorder, log_lines, state):
+        """The publisher's words would stand there, once a delivery."""
+        carrier = {"traceparent": TRACEPARENT, "tracestate": state}
+        with stage(Stage.DELIVERY, messageId="m", carrier=carrier):
+            pass
+        assert f"{recorder.one('process chart-export').context.trace_id:032x}" == TRACE_ID
+        with watched_by(PublishersTrace(project="demo-project")), stage(Stage.DELIVERY, carrier=carrier):
+            pass
+        assert log_lines() == []
 
     def test_without_tracing_the_lines_of_a_delivery_name_the_publisher_s(self, log_lines):
         """Of the delivery alone."""
@@ -304,6 +475,16 @@ class TestExport:
         assert [line["event"] for line in lines] == ["library"]
         assert "Failed to export span" in lines[0]["message"]
 
+    def test_the_queue_s_complaints_are_calm_too(self, log_lines):
+        """Whatever else is said in between."""
+        Export(TracesExporter.OTLP, project="demo-project", owner=None).finish(within_seconds=5)
+        queue = logging.getLogger("opentelemetry.sdk._shared_internal")
+        for _ in range(3):
+            queue.warning("Queue full, dropping %s.", "Span")
+            queue.warning("Exception while exporting %s.", "Span")
+        said = [line["message"] for line in log_lines()]
+        assert said == ["Queue full, dropping Span.", "Exception while exporting Span."]
+
     def test_a_complaint_comes_again_after_a_minute(self):
         """So that nobody forgets it."""
         calm = Calm()
@@ -330,7 +511,7 @@ class TestExport:
 
 @pytest.fixture(autouse=True)
 def _same_loggers_after():
-    """The exporter's logger forgets what it has said."""
+    """The loggers forget what they have said."""
     yield
-    complaints = logging.getLogger(f"{OTLP_MODULE}.trace_exporter")
-    complaints.filters[:] = []
+    for complaints in map(logging.getLogger, COMPLAINERS):
+        complaints.filters[:] = [known for known in complaints.filters if not isinstance(known, Calm)]

@@ -45,6 +45,13 @@ def test_every_span_is_named_and_no_other():
         "timeframe",
         "provider",
         "sizeBytes",
+        "takenOver",
+        "formerOwner",
+        "disposition",
+        "accountId",
+        "callNumber",
+        "outcome",
+        "durationMs",
     ],
 )
 def test_every_attribute_is_named(name):

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import logging
+import re
 import sys
 
 import pytest
+from opentelemetry.util.re import parse_env_headers
 
 from daemon.demo.daemon_process import daemon_environment
 from daemon.settings import Settings, SettingsError, load_settings
 from daemon.tracing.switch import Tracing
-from daemon.tracing_settings import OTLP_MODULE, TracesExporter, TracingSettings
+from daemon.tracing_settings import OTLP_MODULE, OTLP_PACKAGE, TracesExporter, TracingSettings
+from tests.daemons import ROOT
 from tests.unit.commands_here import run_here
 
 GOOD = {
@@ -54,10 +58,10 @@ def test_the_standard_variables_decide(load, variables, target):
 @pytest.mark.parametrize(
     ("name", "value"),
     [
+        ("OTEL_BSP_MAX_QUEUE_SIZE", "511"),
         ("OTEL_TRACES_SAMPLER", "sometimes"),
         ("OTEL_TRACES_SAMPLER_ARG", "1.5"),
         ("OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4318"),
-        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://user:password@collector:4318"),
         ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:port"),
         ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "grpc://collector:4317"),
         ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"),
@@ -77,20 +81,89 @@ def test_a_wrong_value_is_named_once_tracing_is_on(load, name, value):
     Tracing(load(OTEL_TRACES_EXPORTER="none", **{name: value}))
 
 
-def test_wrong_headers_are_not_shown(load):
-    """They hold tokens; the SDK would log them."""
+@pytest.mark.parametrize(
+    "pair",
+    [
+        f"Authorization Bearer {TOKEN}",
+        f"Authorization: Bearer {TOKEN}==",
+        f"x name={TOKEN}",
+        f"={TOKEN}",
+        f"x%0Aname={TOKEN}",
+        f'authorization="Bearer {TOKEN}"',
+        f"authorization={TOKEN};v=1",
+        f"authorization={TOKEN}\\",
+        f"authorization={TOKEN}ü",
+        f"authorization={TOKEN}%C3%BC",
+        f"authorization=Bearer%20{TOKEN}%0Ax",
+        f"authorization={TOKEN}\n",
+    ],
+)
+@pytest.mark.parametrize("name", ["OTEL_EXPORTER_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_TRACES_HEADERS"])
+def test_wrong_headers_are_not_shown(load, name, pair):
+    """They hold tokens; a pair that can't be read, or can't be sent, would be logged."""
     with pytest.raises(SettingsError) as caught:
-        load(TracingSettings, OTEL_EXPORTER_OTLP_HEADERS=f"Authorization Bearer {TOKEN}")
+        load(TracingSettings, **{name: f"x-good=1, {pair}"})
     assert caught.value.problems == [
-        "OTEL_EXPORTER_OTLP_HEADERS: expected name=value pairs, parted by commas, got (hidden)"
+        f"{name}: expected name=value pairs, parted by commas, the values percent-encoded, got (hidden)"
     ]
 
 
-def test_good_headers_are_taken(load):
-    """As they are usually written."""
-    headers = f"authorization=Bearer%20{TOKEN}, x-goog-user-project=p,"
+@pytest.mark.parametrize(
+    "headers",
+    [
+        f"authorization=Bearer%20{TOKEN}, x-goog-user-project=p,",
+        f"Authorization=Bearer {TOKEN}==",
+        f" authorization = Basic%20{TOKEN}%3D%3D ",
+        f"api-key={TOKEN},,x-empty=",
+    ],
+)
+def test_good_headers_are_taken_and_the_sdk_reads_each_of_them(load, caplog, headers):
+    """As they are usually written; it has nothing to log."""
     found = load(TracingSettings, OTEL_EXPORTER_OTLP_HEADERS=headers)
     assert TOKEN not in repr(found)
+    with caplog.at_level(logging.WARNING, "opentelemetry.util.re"):
+        read = parse_env_headers(headers, liberal=True)
+    assert len(read) == len([pair for pair in headers.split(",") if pair])
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize("name", ["OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        f"http://user:{TOKEN}@collector:4318",
+        f"http:/user:{TOKEN}@collector",
+        f"https://collector/v1/traces?api-key={TOKEN}",
+        f"https://collector/v1/traces#{TOKEN}",
+        "https://collector/?",
+    ],
+)
+def test_an_endpoint_that_may_hold_a_secret_is_refused_and_not_shown(load, name, value):
+    """The exporter would log it whenever the collector is away."""
+    with pytest.raises(SettingsError) as caught:
+        load(TracingSettings, **{name: value})
+    expected = "http(s)://host[:port][/path] without user, password, query and fragment"
+    assert caught.value.problems == [f"{name}: expected {expected}, got (hidden)"]
+
+
+@pytest.mark.parametrize(
+    ("variables", "is_good"),
+    [
+        ({"OTEL_BSP_MAX_QUEUE_SIZE": "512"}, True),
+        ({"OTEL_BSP_MAX_QUEUE_SIZE": "1", "OTEL_BSP_MAX_EXPORT_BATCH_SIZE": "1"}, True),
+        ({"OTEL_BSP_MAX_EXPORT_BATCH_SIZE": "2048"}, True),
+        ({"OTEL_BSP_MAX_QUEUE_SIZE": "256"}, False),
+        ({"OTEL_BSP_MAX_QUEUE_SIZE": "0", "OTEL_BSP_MAX_EXPORT_BATCH_SIZE": "1"}, False),
+        ({"OTEL_BSP_MAX_EXPORT_BATCH_SIZE": "2049"}, False),
+    ],
+)
+def test_a_check_finds_a_queue_that_is_smaller_than_a_batch(variables, is_good):
+    """By the SDK's own sizes where none is set: it would end the start."""
+    told = run_here("daemon", "--check", environment={**GOOD, "OTEL_TRACES_EXPORTER": "console", **variables})
+    assert told.returncode == (0 if is_good else 2), told.stderr
+    assert told.stderr.startswith(
+        "" if is_good else "error: OTEL_BSP_MAX_QUEUE_SIZE: expected a whole number"
+    )
 
 
 @pytest.mark.parametrize("name", ["OTEL_TRACES_EXPORTER", "OTEL_SDK_DISABLED"])
@@ -123,8 +196,18 @@ def test_an_exporter_that_is_not_installed_is_exit_2_and_says_what_to_install(mo
     assert done.returncode == 2
     assert done.stderr == (
         "error: OTEL_TRACES_EXPORTER: expected none, console, or otlp, which needs the package "
-        "opentelemetry-exporter-otlp-proto-http (pip install 'worker-chart-export[tracing]'), got 'otlp'\n"
+        "opentelemetry-exporter-otlp-proto-http (pip install -r requirements.lock), got 'otlp'\n"
     )
+
+
+def test_what_is_installed_everywhere_has_the_exporter():
+    """The lock is what image and units install: it holds the extra as `make lock` compiles it."""
+    pins = (ROOT / "requirements.lock").read_text("utf-8").splitlines()
+    assert OTLP_PACKAGE in {pin.partition("==")[0] for pin in pins}
+    (compiled,) = re.findall(
+        r"uv pip compile (.+) -o requirements\.lock", (ROOT / "Makefile").read_text("utf-8")
+    )
+    assert "--extra tracing" in compiled
 
 
 def test_a_check_finds_what_a_start_would():

@@ -95,7 +95,7 @@ class ClaimIntent:
         earlier = stored.lease
         if earlier.attempt - earlier.released >= offer.terms.max_attempts:
             patch = build_finalize_failure_update(
-                step_id=self.step_id, finished_at=offer.finished_at, error=_crash_loop(earlier)
+                step_id=self.step_id, finished_at=offer.finished_at, error=crash_loop_of(earlier)
             )
             ended = ClaimResult(
                 claimed=False, status="FAILED", reason=Reason.CRASH_LOOP, run=refusal.run, taken_over=earlier
@@ -157,11 +157,7 @@ class FinalizeIntent:
     def with_minimal_error(self) -> FinalizeIntent:
         """The same end with the least to store, for when Firestore takes nothing more."""
         code = self.error.code if self.error else ErrorCode.CRASH_LOOP
-        error = StepError(
-            code=code,
-            message="The step ended, but Firestore refused to store its result.",
-            details={"manifestGcsUri": self.manifest_uri} if self.manifest_uri else None,
-        )
+        error = unstorable(code, manifest_uri=self.manifest_uri)
         return replace(self, status=StepStatus.FAILED.value, manifest_uri=None, error=error)
 
     def decide(self, seen: Seen) -> Decision | None:
@@ -275,7 +271,17 @@ def _fenced(run: FlowRun | None, step_id: str) -> FinalizeResult:
     return FinalizeResult(updated=False, status=step.status.value, reason=Reason.FENCED)
 
 
-def _crash_loop(lease: Lease) -> StepError:
+def unstorable(code: ErrorCode | str, *, manifest_uri: str | None) -> StepError:
+    """What stands in the place of a result that Firestore refused."""
+    return StepError(
+        code=code,
+        message="The step ended, but Firestore refused to store its result.",
+        details={"manifestGcsUri": manifest_uri} if manifest_uri else None,
+    )
+
+
+def crash_loop_of(lease: Lease) -> StepError:
+    """What a step fails with whose last lease this was, after too many attempts."""
     crashed = lease.attempt - lease.released
     return StepError(
         code=ErrorCode.CRASH_LOOP,

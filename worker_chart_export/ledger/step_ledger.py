@@ -175,7 +175,7 @@ class StepLedger:
         result: ClaimResult = settled.result
         attempt = settled.lease.lease.attempt if result.claimed and settled.lease else None
         with bound(owner=self.owner, attempt=attempt):
-            log_claim(result)
+            log_claim(result, attempt)
         step = result.run.step(step_id) if result.run else None
         if not result.claimed or result.run is None or step is None:
             return result

@@ -1,4 +1,4 @@
-"""What is logged and counted of claims and finalizes."""
+"""What is logged, counted and told to observers of claims and finalizes."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ from worker_chart_export import metrics
 from worker_chart_export.errors import ErrorCode
 from worker_chart_export.ledger.decisions import Reason
 from worker_chart_export.logs import Event, log
+from worker_chart_export.stages import tell_more
 
 if TYPE_CHECKING:
     from worker_chart_export.ledger.decisions import ClaimResult, FinalizeResult
 
 
-def log_claim(result: ClaimResult) -> None:
-    """How a claim ended, and whom the step was taken over from."""
+def log_claim(result: ClaimResult, attempt: int | None) -> None:
+    """How a claim ended, which attempt of the step it is, and whom the step was taken over from."""
     metrics.CLAIMS.labels(_ended(result)).inc()
+    _tell_claim(result, attempt)
     log.info(
         Event.CLAIM_ATTEMPT,
         "Claimed the step" if result.claimed else f"Did not claim the step: {result.reason}",
@@ -38,6 +40,15 @@ def log_claim(result: ClaimResult) -> None:
             formerOwner=result.taken_over.owner,
             formerAttempt=result.taken_over.attempt,
         )
+
+
+def _tell_claim(result: ClaimResult, attempt: int | None) -> None:
+    known: dict[str, str | int] = {"result": _ended(result)}
+    if attempt is not None:
+        known["attempt"] = attempt
+    if result.taken_over is not None:
+        known["formerOwner"] = result.taken_over.owner
+    tell_more(**known)
 
 
 def _ended(result: ClaimResult) -> str:

@@ -1,4 +1,4 @@
-"""What is told of each call of Chart-IMG: one log line, one count."""
+"""What is told of each call of Chart-IMG: one log line, one count, one word to the observers."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from worker_chart_export import metrics
 from worker_chart_export.logs import Event, log
+from worker_chart_export.stages import tell_call
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,7 +39,15 @@ def logged_call(account_id: str, request: ChartRequest, *, number: int) -> Itera
     try:
         yield end
     finally:
+        duration_ms = round((time.monotonic() - started) * 1000)
         metrics.CHART_IMG_CALLS.labels(account_id, end.outcome).inc()
+        tell_call(
+            accountId=account_id,
+            callNumber=number,
+            httpStatus=end.status,
+            outcome=end.outcome,
+            durationMs=duration_ms,
+        )
         log.info(
             Event.CHART_API_CALL_FINISHED,
             f"Chart-IMG answered {end.status or 'nothing'} for {request.template_id}",
@@ -48,5 +57,5 @@ def logged_call(account_id: str, request: ChartRequest, *, number: int) -> Itera
             httpStatus=end.status,
             outcome=end.outcome,
             apiMessage=end.words or None,
-            durationMs=round((time.monotonic() - started) * 1000),
+            durationMs=duration_ms,
         )
