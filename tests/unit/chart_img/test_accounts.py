@@ -198,7 +198,7 @@ class TestRate:
     def test_more_than_can_be_let_through_keeps_the_full_rate(self):
         """24 threads that have 100 ms each want more than 100 a second: about 100 get it, on an idle machine.
 
-        Who comes later waits for none of those that were left out.
+        Who comes later waits for none of those that were left out. If he did, two or three would get it.
         """
         rate, clock = RateLimit(per_second=100.0, burst=1, clock=SystemClock()), SystemClock()
         started, results = clock.monotonic(), []
@@ -213,7 +213,7 @@ class TestRate:
             thread.start()
         for thread in threads:
             thread.join()
-        assert results.count(True) >= 40
+        assert results.count(True) >= 15
         assert rate.wait(budget_of(0.2))
 
     def test_who_can_t_be_let_through_in_time_takes_no_place(self):
