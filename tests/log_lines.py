@@ -19,18 +19,26 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _plain_log_lines() -> None:
+    """Where a test asks for nothing else: structlog's own tracebacks take seconds to be drawn."""
+    console = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+    structlog.configure(processors=[structlog.contextvars.merge_contextvars, console])
+
+
 @pytest.fixture
 def log_lines() -> Iterator[Callable[[], list[dict[str, Any]]]]:
     """Configures logging as the daemon does; call it for the lines so far, parsed. Undone afterwards."""
     root = logging.getLogger()
     before = (root.handlers[:], root.level, sys.excepthook, sys.unraisablehook, threading.excepthook)
     show_warning, before_google = warnings.showwarning, logging.getLogger("google").propagate
+    before_structlog = structlog.get_config()
     stream = io.StringIO()
     logs.configure(level="INFO", log_format="json", stream=stream)
     with logs.logging_of():
         structlog.contextvars.clear_contextvars()  # what an earlier test of this thread has bound
         yield lambda: [json.loads(line) for line in stream.getvalue().splitlines()]
-    structlog.reset_defaults()
+    structlog.configure(**before_structlog)
     logging.captureWarnings(capture=False)
     warnings.showwarning = show_warning
     root.handlers[:], level, sys.excepthook, sys.unraisablehook, threading.excepthook = before
