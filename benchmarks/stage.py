@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import secrets
@@ -105,6 +106,7 @@ class Stage:
         self._topic = f"projects/{project}/topics/{name}"
         self._subscription = f"projects/{project}/subscriptions/{name}"
         self._bucket = name
+        self._numbers = itertools.count()
         self._publisher.create_topic(name=self._topic)
         with subscriber:
             subscriber.create_subscription(
@@ -177,7 +179,7 @@ class Stage:
         self.documents.close()
 
     def _run(self, steps: int, charts: int) -> dict[str, Any]:
-        run_id = f"20251215-102530_IBM_{secrets.token_hex(3)}"
+        run_id = f"20251215-102530_IBM_{next(self._numbers):06x}"
         document = flow_run(
             run_id, "IBM", {"1d": f"gs://{self._bucket}/ohlcv.json"}, self._templates[:charts]
         )
