@@ -48,12 +48,12 @@ def grouped(stage: Stage, control: Control, *, steps: int) -> BigRun:
         RuntimeError: A step did not succeed.
     """
     asked = stage.put_runs(1, steps=steps, charts=1)
-    settings = stage.settings(WORKER_CONCURRENCY=str(THREADS), CHARTS_API_MODE="mock", **stage.fixtures())
-    with Measured(WORKER, settings) as process:
+    changed = {"WORKER_CONCURRENCY": str(THREADS), "CHARTS_API_MODE": "mock", **stage.fixtures()}
+    with stage.queue() as queue, Measured(WORKER, stage.settings(queue, **changed)) as process:
         process.wait_for("daemon_started")
         before, read = control.calls()["firestore"].get("Commit", 0), control.documents_mib_read()
         began = time.monotonic()
-        stage.publish(asked)
+        queue.publish(asked)
         process.wait_for("step_completed", steps, seconds=600)
         seconds = time.monotonic() - began
         commits = control.calls()["firestore"]["Commit"] - before

@@ -36,7 +36,7 @@ class Idleness:
 
 def idleness(stage: Stage) -> Idleness:
     """Start a worker, leave it alone for a while, stop it."""
-    with Measured(WORKER, stage.settings()) as process:
+    with stage.queue() as queue, Measured(WORKER, stage.settings(queue)) as process:
         process.wait_for("daemon_started")
         started = time.monotonic() - process.started_at
         cpu = process.cpu_seconds()
@@ -62,19 +62,19 @@ class Growth:
 
 def growth(stage: Stage, *, steps: int, a_batch: int = 500) -> Growth:
     """Let a worker work so many steps of one chart each."""
-    settings = stage.settings(WORKER_CONCURRENCY="16", CHARTS_API_MODE="mock", **stage.fixtures())
-    with Measured(WORKER, settings) as process:
+    changed = {"WORKER_CONCURRENCY": "16", "CHARTS_API_MODE": "mock", **stage.fixtures()}
+    with stage.queue() as queue, Measured(WORKER, stage.settings(queue, **changed)) as process:
+
+        def work(count: int, done: int) -> int:
+            queue.publish(stage.put_runs(count, charts=1))
+            process.wait_for("step_completed", done + count, seconds=600)
+            return done + count
+
         process.wait_for("daemon_started")
-        done = _work(stage, process, SETTLED_STEPS, 0)
+        done = work(SETTLED_STEPS, 0)
         before = process.rss_mib()
         while done < SETTLED_STEPS + steps:
-            done = _work(stage, process, a_batch, done)
+            done = work(a_batch, done)
         after = process.rss_mib()
         process.stop()
     return Growth(before_mib=before, after_mib=after, steps=steps)
-
-
-def _work(stage: Stage, process: Measured, steps: int, done: int) -> int:
-    stage.publish(stage.put_runs(steps, charts=1))
-    process.wait_for("step_completed", done + steps, seconds=600)
-    return done + steps

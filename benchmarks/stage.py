@@ -1,4 +1,4 @@
-"""Where it takes place: a cloud in a process of its own, and a subscription, bucket and runs on it."""
+"""Where it takes place: a cloud in a process of its own, and queues, a bucket and runs on it."""
 
 from __future__ import annotations
 
@@ -22,12 +22,16 @@ from google.cloud import firestore, storage
 from google.cloud.pubsub_v1 import PublisherClient, SubscriberClient
 
 from benchmarks.processes import ROOT
+from benchmarks.queues import open_queue
 from benchmarks.rendering import CANDLES
 from daemon.demo.stage import chart_step_id, flow_run, sample_templates
 from worker_chart_export.charts.local.render import render
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from contextlib import AbstractContextManager
+
+    from benchmarks.queues import Queue
 
 ACCOUNT = [
     {"id": "bench", "apiKey": "bench-key", "dailyLimit": 10**7, "ratePerSecond": 1000, "burst": 10_000}
@@ -88,41 +92,37 @@ class Asked:
 
 
 class Stage:
-    """A topic, a subscription, a bucket and templates of its own, on the cloud the environment names.
+    """A bucket and templates of its own, and queues, on the cloud the environment names.
 
     Args:
         environment: Where the services are, and the provider's base URL.
     """
 
     def __init__(self, environment: Mapping[str, str]) -> None:
-        name = f"bench-{secrets.token_hex(4)}"
         self._environment = dict(environment)
-        project = environment["GOOGLE_CLOUD_PROJECT"]
+        self._project = environment["GOOGLE_CLOUD_PROJECT"]
         with mock.patch.dict(os.environ, environment):
             self._publisher = PublisherClient()
-            subscriber = SubscriberClient()
-            self.documents = firestore.Client(project=project)
-            objects = storage.Client(project=project)
-        self._topic = f"projects/{project}/topics/{name}"
-        self._subscription = f"projects/{project}/subscriptions/{name}"
-        self._bucket = name
+            self._subscriber = SubscriberClient()
+            self.documents = firestore.Client(project=self._project)
+            objects = storage.Client(project=self._project)
+        self._bucket = f"bench-{secrets.token_hex(4)}"
         self._numbers = itertools.count()
-        self._publisher.create_topic(name=self._topic)
-        with subscriber:
-            subscriber.create_subscription(
-                name=self._subscription, topic=self._topic, ack_deadline_seconds=60
-            )
         objects.create_bucket(self._bucket)
         self._templates = [template["id"] for template in sample_templates()]
         self._fixtures = tempfile.TemporaryDirectory()
         for template in sample_templates():
             self.documents.document(f"chart_templates/{template['id']}").set(template)
 
-    def settings(self, **changed: str) -> dict[str, str]:
-        """The environment of a worker, or of the floor, on this stage."""
+    def queue(self) -> AbstractContextManager[Queue]:
+        """A queue for one process; see there."""
+        return open_queue(self._project, self._publisher, self._subscriber)
+
+    def settings(self, queue: Queue, **changed: str) -> dict[str, str]:
+        """The environment of a worker, or of the floor, that pulls from this queue."""
         return {
             **self._environment,
-            "PUBSUB_SUBSCRIPTION": self._subscription,
+            "PUBSUB_SUBSCRIPTION": queue.subscription,
             "CHARTS_BUCKET": f"gs://{self._bucket}",
             "CHARTS_API_MODE": "real",
             "CHART_IMG_ACCOUNTS_JSON": json.dumps(ACCOUNT),
@@ -148,13 +148,6 @@ class Stage:
             ]
         )
 
-    def publish(self, asked: Asked) -> None:
-        """A plain message for each step; returns once all are stored."""
-        bodies = [json.dumps({"runId": run, "stepId": step}).encode() for run, step in asked.steps]
-        futures = [self._publisher.publish(self._topic, body) for body in bodies]
-        for future in futures:
-            future.result(timeout=60)
-
     def statuses(self, asked: Asked) -> set[str]:
         """The statuses that the steps have now."""
         run_ids = {run_id for run_id, _ in asked.steps}
@@ -176,6 +169,7 @@ class Stage:
         self._fixtures.cleanup()
         self._publisher.stop()
         self._publisher.transport.close()
+        self._subscriber.close()
         self.documents.close()
 
     def _run(self, steps: int, charts: int) -> dict[str, Any]:

@@ -47,12 +47,13 @@ def pace(
     """
     warm_up = stage.put_runs(WARM_UP_STEPS_A_THREAD * threads, charts=charts)
     asked = stage.put_runs(steps, charts=charts)
-    with Measured(module, stage.settings(WORKER_CONCURRENCY=str(threads), **(settings or {}))) as process:
+    changed = {"WORKER_CONCURRENCY": str(threads), **(settings or {})}
+    with stage.queue() as queue, Measured(module, stage.settings(queue, **changed)) as process:
         process.wait_for("daemon_started")
-        stage.publish(warm_up)
+        queue.publish(warm_up)
         process.wait_for("step_completed", len(warm_up.steps))
         cpu, began = process.cpu_seconds(), time.monotonic()
-        stage.publish(asked)
+        queue.publish(asked)
         process.wait_for("step_completed", len(warm_up.steps) + steps, seconds=600)
         seconds, used = time.monotonic() - began, process.cpu_seconds() - cpu
         process.stop()

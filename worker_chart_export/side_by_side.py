@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import contextvars
 import threading
-from concurrent.futures import ThreadPoolExecutor, wait
+from collections import deque
+from concurrent.futures import Future, wait
+from functools import partial
 from typing import TYPE_CHECKING
 
 from worker_chart_export import metrics
 from worker_chart_export.errors import RequestError, StepTimedOut, WorkerError
+from worker_chart_export.kept_threads import KeptThreads
 from worker_chart_export.logs import Event, log
 from worker_chart_export.manifest import ManifestFailure, ManifestItem
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from concurrent.futures import Future
 
     from worker_chart_export.budget import StepBudget
 
@@ -26,6 +28,9 @@ if TYPE_CHECKING:
 OVERRUN_GRACE_SECONDS = 1.0
 
 ChartResult = ManifestItem | ManifestFailure
+_Job = tuple["Future[ManifestItem]", "Callable[[], ManifestItem]"]
+
+_threads = KeptThreads("chart")
 
 
 def make_side_by_side(
@@ -41,14 +46,19 @@ def make_side_by_side(
     Raises:
         WorkerError: What the budget was stopped with, or what a call raised that is no failure of a request.
     """
-    executor = ThreadPoolExecutor(threads, thread_name_prefix="chart")
+    futures: list[Future[ManifestItem]] = [Future() for _ in template_ids]
+    jobs: deque[_Job] = deque(
+        (future, partial(contextvars.copy_context().run, make, name))
+        for future, name in zip(futures, template_ids, strict=True)
+    )
     try:
-        futures = [executor.submit(contextvars.copy_context().run, make, name) for name in template_ids]
+        for _ in range(min(threads, len(jobs))):
+            _threads.run(partial(_work_off, jobs))
         _wait_for(futures, budget)
         budget.check_stopped()
     finally:
         budget.stop(_out_of_time())
-        executor.shutdown(wait=False, cancel_futures=True)
+        jobs.clear()
     return [_result_of(future, name) for future, name in zip(futures, template_ids, strict=True)]
 
 
@@ -73,6 +83,19 @@ class ReadOnce:
         return self._result
 
 
+def _work_off(jobs: deque[_Job]) -> None:
+    """One chart after the other, beside others who do the same."""
+    while jobs:
+        try:
+            future, make = jobs.popleft()
+        except IndexError:  # it was the last, and somebody else has taken it
+            return
+        try:
+            future.set_result(make())
+        except BaseException as error:  # noqa: BLE001 - it is its future's
+            future.set_exception(error)
+
+
 def _wait_for(futures: Sequence[Future[ManifestItem]], budget: StepBudget) -> None:
     """Wait until all are done, the time is over or the step is stopped; the last two give a short grace."""
     over = threading.Event()
@@ -85,7 +108,8 @@ def _wait_for(futures: Sequence[Future[ManifestItem]], budget: StepBudget) -> No
     for future in futures:
         future.add_done_callback(note)
     over.wait(budget.remaining_seconds())
-    wait(futures, timeout=OVERRUN_GRACE_SECONDS)
+    if not all(future.done() for future in futures):
+        wait(futures, timeout=OVERRUN_GRACE_SECONDS)
 
 
 def _out_of_time() -> StepTimedOut:
@@ -94,7 +118,7 @@ def _out_of_time() -> StepTimedOut:
 
 def _result_of(future: Future[ManifestItem], template_id: str) -> ChartResult:
     """The chart's item, or its failure; what is no failure of the request is raised."""
-    if not future.done() or future.cancelled():
+    if not future.done():
         return _failure(template_id, _out_of_time())
     error = future.exception()
     if error is None:

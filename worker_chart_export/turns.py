@@ -11,12 +11,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from worker_chart_export.errors import BackendRefused, BackendUnavailable, WorkerError
+from worker_chart_export.kept_threads import KeptThreads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 #: A caller looks this often whether its patience has ended.
 LOOK_SECONDS = 0.5
+
+_threads = KeptThreads("turn")
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -134,7 +137,7 @@ class Turns(Generic[R]):
     def _take_turn_aside(self) -> bool:
         """Whether a thread could be had for it."""
         try:
-            threading.Thread(target=self._take_turn, name="turn", daemon=True).start()
+            _threads.run(self._take_turn)
         except RuntimeError:  # the system has no more
             return False
         return True

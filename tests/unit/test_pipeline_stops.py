@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -14,6 +15,36 @@ from tests.unit.bench import MANIFEST_NAME, told
 from tests.unit.doubles import RUN_ID, STEP_ID, HandClock, png_bytes
 from worker_chart_export.errors import BackendUnavailable, Interrupted
 from worker_chart_export.outcome import OutcomeKind
+from worker_chart_export.stages import Stage, watched_by
+
+
+class ChartEnds:
+    """Watches the work; a permit for each chart whose making has ended, late or not."""
+
+    def __init__(self):
+        self.permits = threading.Semaphore(0)
+
+    def stage(self, stage, _about, _carrier):
+        """Wait for the end of charts."""
+        if stage is not Stage.CHART:
+            return None
+        ended = ExitStack()
+        ended.callback(self.permits.release)
+        return ended
+
+    def chart_stored(self, _chart):
+        """Not of interest."""
+
+    def step_ended(self, _outcome, _seconds):
+        """Not of interest."""
+
+
+@pytest.fixture
+def charts_ended():
+    """The permits of `ChartEnds`."""
+    ends = ChartEnds()
+    with watched_by(ends):
+        yield ends.permits
 
 
 class TestTime:
@@ -34,7 +65,7 @@ class TestTime:
         assert told(manifest) == (["ctpl_b"], ["ctpl_a"])
         assert manifest["failures"][0]["error"]["code"] == "STEP_TIMEOUT"
 
-    def test_a_chart_that_comes_too_late_is_not_uploaded(self, bench):
+    def test_a_chart_that_comes_too_late_is_not_uploaded(self, bench, charts_ended):
         """The step has ended without it."""
         release = threading.Event()
 
@@ -45,12 +76,12 @@ class TestTime:
         bench.provider.script = {"ctpl_a": late}
         bench.put("ctpl_a", min_images=0)
         bench.run(seconds=1)
-        (left_behind,) = [thread for thread in threading.enumerate() if thread.name.startswith("chart_")]
+        assert not charts_ended.acquire(blocking=False)
         release.set()
-        left_behind.join(10)
+        assert charts_ended.acquire(timeout=10)
         assert bench.names() == [MANIFEST_NAME]
 
-    def test_a_chart_that_comes_too_late_is_stopped_and_not_only_out_of_time(self, bench):
+    def test_a_chart_that_comes_too_late_is_stopped_and_not_only_out_of_time(self, bench, charts_ended):
         """On a clock that stands its time is never over: the step itself stops what it leaves behind."""
         release = threading.Event()
 
@@ -61,9 +92,9 @@ class TestTime:
         bench.provider.script = {"ctpl_a": late}
         bench.put("ctpl_a", min_images=0)
         bench.run(seconds=1, clock=HandClock())
-        (left_behind,) = [thread for thread in threading.enumerate() if thread.name.startswith("chart_")]
+        assert not charts_ended.acquire(blocking=False)
         release.set()
-        left_behind.join(10)
+        assert charts_ended.acquire(timeout=10)
         assert bench.names() == [MANIFEST_NAME]
         assert bench.cloud.storage.calls["objects.insert"] == 1
 

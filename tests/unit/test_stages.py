@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import timeit
 from contextlib import contextmanager
 from contextvars import ContextVar
 
@@ -300,15 +299,10 @@ class TestRegistration:
         assert failed == []
         assert stage(Stage.STEP) is stage(Stage.CLAIM)
 
-    def test_without_observers_it_costs_next_to_nothing(self):
-        """One shared context for all, microseconds on any machine that is not on its knees."""
+    def test_without_observers_nothing_is_made(self):
+        """One shared context for all stages."""
         tell_chart(template_id="t", provider="mock", uri="gs://b/n", png=None)
         tell_more(attempt=1)
         tell_call(accountId="a")
         tell_end(None, 0.0)  # type: ignore[arg-type]  # nobody looks
-
-        def unwatched():
-            with stage(Stage.CHART, chartTemplateId="t", attempt=1):
-                pass
-
-        assert min(timeit.repeat(unwatched, number=1000, repeat=20)) / 1000 < 5e-6
+        assert stage(Stage.CHART, chartTemplateId="t", attempt=1) is stage(Stage.CLAIM)

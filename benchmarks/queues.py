@@ -1,0 +1,49 @@
+"""A topic and a subscription for each process that is measured.
+
+One of their own, because an emulator goes on handing messages to the stream of a process that has ended.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import secrets
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from google.cloud.pubsub_v1 import PublisherClient, SubscriberClient
+
+    from benchmarks.stage import Asked
+
+
+class Queue:
+    """What a process pulls from.
+
+    Attributes:
+        subscription: Its whole name.
+    """
+
+    def __init__(self, publisher: PublisherClient, *, topic: str, subscription: str) -> None:
+        self._publisher, self._topic = publisher, topic
+        self.subscription = subscription
+
+    def publish(self, asked: Asked) -> None:
+        """A plain message for each step; returns once all are stored."""
+        bodies = [json.dumps({"runId": run, "stepId": step}).encode() for run, step in asked.steps]
+        futures = [self._publisher.publish(self._topic, body) for body in bodies]
+        for future in futures:
+            future.result(timeout=60)
+
+
+@contextlib.contextmanager
+def open_queue(project: str, publisher: PublisherClient, subscriber: SubscriberClient) -> Iterator[Queue]:
+    """An empty queue, which ends with the block."""
+    name = f"bench-{secrets.token_hex(4)}"
+    topic, subscription = f"projects/{project}/topics/{name}", f"projects/{project}/subscriptions/{name}"
+    publisher.create_topic(name=topic)
+    subscriber.create_subscription(name=subscription, topic=topic, ack_deadline_seconds=60)
+    yield Queue(publisher, topic=topic, subscription=subscription)
+    subscriber.delete_subscription(subscription=subscription)
+    publisher.delete_topic(topic=topic)
