@@ -25,6 +25,11 @@ class DocumentSnapshot(Protocol):
         """The document's fields."""
 
 
+def is_minimal(client: Any) -> bool:
+    """Whether it is an in-memory client that gets and updates one document at a time, and nothing else."""
+    return not isinstance(client, BaseClient)
+
+
 def document_of(snapshot: DocumentSnapshot) -> dict[str, Any] | None:
     """The document's fields, or None when there is no document."""
     return snapshot.to_dict() if getattr(snapshot, "exists", True) else None
@@ -39,11 +44,9 @@ def read_document(client: Any, collection: str, document_id: str) -> DocumentSna
     """
     reference = client.collection(collection).document(document_id)
     with backend_errors("firestore"):
-        if isinstance(client, BaseClient):
-            snapshot: DocumentSnapshot = reference.get(retry=READ_RETRY, timeout=READ_TIMEOUT_SECONDS)
-            return snapshot
-        minimal: DocumentSnapshot = reference.get()
-        return minimal
+        options = {} if is_minimal(client) else {"retry": READ_RETRY, "timeout": READ_TIMEOUT_SECONDS}
+        snapshot: DocumentSnapshot = reference.get(**options)
+        return snapshot
 
 
 def read_collection(client: Any, collection: str) -> dict[str, dict[str, Any]]:

@@ -40,6 +40,7 @@ OWNERS = {
     },
     ("google.cloud.firestore", "google.cloud.firestore_v1"): {
         "worker_chart_export/documents.py",
+        "worker_chart_export/lazy_documents.py",
         "worker_chart_export/ledger/expired_leases.py",
         "worker_chart_export/ledger/heart_beats.py",
         "worker_chart_export/ledger/step_patches.py",

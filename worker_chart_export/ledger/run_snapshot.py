@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from worker_chart_export.documents import document_of, read_document
+from worker_chart_export.documents import document_of, is_minimal, read_document
 from worker_chart_export.flow_run import FlowRun, StepStatus
+from worker_chart_export.lazy_documents import read_documents
 from worker_chart_export.ledger.lease import LEASES, Lease, StoredLease
 from worker_chart_export.ledger.step_patches import FLOW_RUNS, patched
 from worker_chart_export.retry import READ_RETRY, READ_TIMEOUT_SECONDS, backend_errors
@@ -50,25 +51,30 @@ def read_run(client: Any, run_id: str, clock: Clock) -> RunSnapshot:
         BackendUnavailable: Firestore is away.
         BackendRefused: Firestore refuses.
     """
-    asked_at = clock.monotonic()
-    return _snapshot(run_id, read_document(client, FLOW_RUNS, run_id), asked_at, {})
+    return read_run_with_leases(client, run_id, (), clock)
 
 
 def read_run_with_leases(client: Any, run_id: str, step_ids: Collection[str], clock: Clock) -> RunSnapshot:
     """The run and the leases of these steps, all of one moment; errors as `read_run`."""
-    if not step_ids:
-        return read_run(client, run_id, clock)
     asked_at = clock.monotonic()
+    if is_minimal(client):
+        run = _run(run_id, document_of(read_document(client, FLOW_RUNS, run_id)))
+        return RunSnapshot(run=run, update_time=None, read_time=None, asked_at=asked_at, leases={})
     run_reference = client.collection(FLOW_RUNS).document(run_id)
     folder = run_reference.collection(LEASES)
-    references = [run_reference, *(folder.document(step_id) for step_id in step_ids)]
-    with backend_errors("firestore"):
-        found = {
-            snapshot.reference.path: snapshot
-            for snapshot in client.get_all(references, retry=READ_RETRY, timeout=READ_TIMEOUT_SECONDS)
-        }
-    leases = {name: stored_lease(found[folder.document(name).path]) for name in step_ids}
-    return _snapshot(run_id, found[run_reference.path], asked_at, leases)
+    of_run, *of_leases = read_documents(
+        client, [run_reference, *(folder.document(step_id) for step_id in step_ids)]
+    )
+    return RunSnapshot(
+        run=_run(run_id, of_run.fields),
+        update_time=of_run.update_time,
+        read_time=of_run.read_time,
+        asked_at=asked_at,
+        leases={
+            step_id: _stored(found.fields, found.update_time)
+            for step_id, found in zip(step_ids, of_leases, strict=True)
+        },
+    )
 
 
 def read_run_with_all_leases(client: Any, run_id: str, clock: Clock) -> RunSnapshot:
@@ -107,20 +113,12 @@ def read_lease(client: Any, run_id: str, step_id: str) -> StoredLease | None:
 
 def stored_lease(snapshot: Any) -> StoredLease | None:
     """The lease in a snapshot of its document, or None when there is none."""
-    document = document_of(snapshot)
-    if document is None:
-        return None
-    return StoredLease(lease=Lease.parse(document), update_time=snapshot.update_time)
+    return _stored(document_of(snapshot), getattr(snapshot, "update_time", None))
 
 
-def _snapshot(
-    run_id: str, snapshot: Any, asked_at: float, leases: Mapping[str, StoredLease | None]
-) -> RunSnapshot:
-    document = document_of(snapshot)
-    return RunSnapshot(
-        run=None if document is None else FlowRun.parse(run_id, document),
-        update_time=getattr(snapshot, "update_time", None),
-        read_time=getattr(snapshot, "read_time", None),
-        asked_at=asked_at,
-        leases=leases,
-    )
+def _stored(document: Mapping[str, Any] | None, update_time: Any) -> StoredLease | None:
+    return None if document is None else StoredLease(lease=Lease.parse(document), update_time=update_time)
+
+
+def _run(run_id: str, document: Mapping[str, Any] | None) -> FlowRun | None:
+    return None if document is None else FlowRun.parse(run_id, document)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections import ChainMap
+from typing import TYPE_CHECKING, Any, cast
 
 from google.cloud import firestore
 
@@ -58,11 +59,20 @@ def _step_patch(step_id: str, fields: Mapping[str, Any]) -> dict[str, Any]:
 
 def patched(run: FlowRun, patch: Mapping[str, Any]) -> FlowRun:
     """The run as it is once `patch`, one of the above or several merged, was written to it."""
-    steps = dict(run.document["steps"])
+    steps, changed = run.document["steps"], dict[str, Any]()
     for path, value in patch.items():
         _, step_id, name = path.split(".", 2)
-        steps[step_id] = _with_field(steps[step_id], name, value)
-    return FlowRun(run_id=run.run_id, status=run.status, document={**run.document, "steps": steps})
+        changed[step_id] = _with_field(changed.get(step_id, steps[step_id]), name, value)
+    document = _laid_over(run.document, {"steps": _laid_over(steps, changed)})
+    return FlowRun(run_id=run.run_id, status=run.status, document=document)
+
+
+def _laid_over(base: Mapping[str, Any], changed: Mapping[str, Any]) -> ChainMap[str, Any]:
+    """`base` with what has changed: of a large run, the rest stays as the wire has it."""
+    if isinstance(base, ChainMap):
+        earlier, base = base.maps
+        changed = {**earlier, **changed}
+    return ChainMap(dict(changed), cast("dict[str, Any]", base))
 
 
 def _with_field(fields: Mapping[str, Any], path: str, value: Any) -> dict[str, Any]:

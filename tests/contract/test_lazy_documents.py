@@ -1,0 +1,80 @@
+"""Documents that are decoded bit by bit are what Google's own client makes of them, on both clouds."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from types import SimpleNamespace
+
+import pytest
+from google.cloud.firestore import GeoPoint
+from google.cloud.firestore_v1._helpers import encode_dict
+from google.cloud.firestore_v1.vector import Vector
+
+from worker_chart_export.errors import BackendUnavailable
+from worker_chart_export.lazy_documents import LazyFields, read_documents
+
+FIELDS = {
+    "nothing": None,
+    "yes": True,
+    "count": -(2**62),
+    "price": 0.1,
+    "when": datetime(2025, 12, 15, 10, 25, 30, 123456, tzinfo=UTC),
+    "text": "ünï→\n",
+    "bytes": b"\x00\xff",
+    "where": GeoPoint(1.5, -2.5),
+    "list": [1, "a", {"b": [2]}],
+    "empty": {},
+    "steps": {"charts:1d:main": {"status": "READY", "inputs": {"requests": [{"a": 1}]}}, "odd `key.": {}},
+}
+
+
+def test_every_kind_of_value_is_what_google_s_client_makes_of_it(client, collection):
+    """And so are the times."""
+    document = collection.document("a")
+    document.set({**FIELDS, "other": collection.document("b")})
+    (found,), theirs = read_documents(client, [document]), document.get()
+    assert found.fields == theirs.to_dict()
+    assert found.update_time == theirs.update_time
+    assert found.read_time >= found.update_time
+
+
+def test_a_vector_in_the_place_of_a_map_is_a_vector(client):
+    """The wire has it as a map; not all emulators take one."""
+    values = {name: type(value).pb(value) for name, value in encode_dict({"v": Vector([1.0, 2.0])}).items()}
+    assert LazyFields(values, client)["v"] == Vector([1.0, 2.0])
+
+
+def test_documents_come_in_the_order_asked_for_and_missing_ones_too(client, collection):
+    """All are of one moment."""
+    for name in "abc":
+        collection.document(name).set({"name": name})
+    found = read_documents(client, [collection.document(name) for name in "cxab"])
+    assert [one.fields and one.fields["name"] for one in found] == ["c", None, "a", "b"]
+    assert found[1].update_time is None
+    assert len({one.read_time for one in found}) == 1
+
+
+def test_looking_for_what_is_not_there_changes_nothing(client, collection):
+    """A map of the wire grows by whatever is asked for."""
+    document = collection.document("a")
+    document.set({"steps": {"s": {}}})
+    (found,) = read_documents(client, [document])
+    steps = found.fields["steps"]
+    assert steps.get("t") is None
+    with pytest.raises(KeyError):
+        steps["t"]
+    assert "t" not in steps
+    assert 1 not in steps
+    assert steps.get("\ud800") is None
+    assert (list(steps), len(steps), list(found.fields)) == (["s"], 1, ["steps"])
+
+
+def test_a_document_that_is_left_out_of_the_answer_is_not_taken_for_missing(client, collection):
+    """Its message would be thrown away."""
+    silent = SimpleNamespace(
+        _firestore_api=SimpleNamespace(batch_get_documents=lambda **_request: []),
+        _database_string=client._database_string,
+        _rpc_metadata=client._rpc_metadata,
+    )
+    with pytest.raises(BackendUnavailable, match=r"says nothing of .*/a$"):
+        read_documents(silent, [collection.document("a")])
