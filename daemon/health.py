@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 POLL_SECONDS = 0.1
 #: Whoever has not asked and taken the answer by then is let go, however busily it sends.
 PATIENCE_SECONDS = 10.0
-#: So many are answered at once; the others are told to come back.
+#: So many are answered at once; for one more, whoever takes longest is let go.
 MOST_AT_ONCE = 64
 #: So many may wait to be let in: a browser opens several connections, and no probe may be lost behind them.
 BACKLOG = 128
@@ -125,10 +125,6 @@ _NOT_ALLOWED = Answer(
 )
 
 
-#: What those hear who come while `MOST_AT_ONCE` are being answered.
-BUSY = b"HTTP/1.0 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n"
-
-
 class HealthServer:
     """Serves the routes from a thread of its own.
 
@@ -172,19 +168,17 @@ class _Server(ThreadingHTTPServer):
         super().__init__(address, handler)
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """In a thread of its own, or not at all."""
+        """In a thread of its own: slow clients never keep a probe out."""
         if len(self._ends) >= MOST_AT_ONCE:
-            self._refuse(request)
-            return
+            self._let_go(next(iter(self._ends)))
         self._ends[request] = time.monotonic() + PATIENCE_SECONDS
         super().process_request(request, client_address)
 
-    def _refuse(self, request: socket.socket) -> None:
-        """Told without waiting, for nobody else is let in meanwhile."""
-        with suppress(OSError):
-            request.settimeout(0)
-            request.send(BUSY)
-        self.shutdown_request(request)
+    def _let_go(self, request: socket.socket) -> None:
+        """Its thread finds its connection closed."""
+        self._ends.pop(request, None)
+        with suppress(OSError):  # it has just ended by itself
+            request.shutdown(socket.SHUT_RDWR)
 
     def shutdown_request(self, request: Any) -> None:
         """It is answered, or was let go."""
@@ -192,12 +186,10 @@ class _Server(ThreadingHTTPServer):
         super().shutdown_request(request)
 
     def service_actions(self) -> None:
-        """Called by the server's loop: end what takes too long. Its thread finds its connection closed."""
+        """Called by the server's loop: end what takes too long."""
         now = time.monotonic()
-        for request, end in list(self._ends.items()):
-            if end < now:
-                with suppress(OSError):  # it has just ended by itself
-                    request.shutdown(socket.SHUT_RDWR)
+        for request in [request for request, end in list(self._ends.items()) if end < now]:
+            self._let_go(request)
 
     def handle_error(self, request: object, client_address: object) -> None:
         """A client that went away is no news; anything else is a log line, where the base class prints."""
