@@ -10,6 +10,14 @@ from typing import TYPE_CHECKING
 
 from daemon.backoff import OutageBackoff
 from daemon.disposition import Ack, Defer, Nack, Reject
+from daemon.idle_ends import (
+    LEAST_NOT_READY_SECONDS,
+    ignored,
+    noop,
+    not_ready,
+    nothing_eligible,
+    own_redelivery,
+)
 from daemon.messages import Irrelevant, MessageRejected, parse_message
 from daemon.sight import (
     GONE,
@@ -38,8 +46,6 @@ if TYPE_CHECKING:
     from worker_chart_export.ledger.step_ledger import StepLedger
     from worker_chart_export.pipeline import StepPipeline
 
-LEAST_NOT_READY_SECONDS = 10.0
-MOST_NOT_READY_SECONDS = 300.0
 CLAIMABLE = frozenset({Sight.READY, Sight.LEASE_OVER})
 LOST = frozenset({OutcomeKind.CLAIM_LOST, OutcomeKind.FINALIZE_REFUSED})
 #: A message whose step is lost to others this often in one delivery is looked at again later.
@@ -126,7 +132,7 @@ class MessageHandler:
         except MessageRejected as rejected:
             return Reject(reason=rejected.reason, detail=rejected.detail)
         if isinstance(request, Irrelevant):
-            return _ignored(request.reason)
+            return ignored(request.reason)
         bind(runId=request.run_id, stepId=request.step_id)
         disposition = self._work(request, message)
         self._intake.succeeded("firestore")  # only now: reads that succeed say little while commits don't
@@ -149,7 +155,7 @@ class MessageHandler:
                 return Nack(reason="shutdown")
             snapshot, finding = self._look(run_id, step_id, message)
             if look and finding.sight is Sight.MISSING:
-                return _noop(finding)  # it was there a moment ago, so it is gone and not late
+                return noop(finding)  # it was there a moment ago, so it is gone and not late
             if finding.sight not in CLAIMABLE:
                 return self._without_work(step_id, snapshot, finding, message)
             if self._clock.monotonic() >= deadline:
@@ -184,7 +190,7 @@ class MessageHandler:
                 return Nack(reason="shutdown")
             snapshot, step_id, own = self._next_step(run_id, message)
             if step_id is None:
-                return _own_redelivery(own) if own else _nothing_eligible(look_at_rest(snapshot.run))
+                return own_redelivery(own) if own else nothing_eligible(look_at_rest(snapshot.run))
             if self._clock.monotonic() >= deadline:
                 return Defer(delay_seconds=LEAST_NOT_READY_SECONDS, reason="more_steps")
             lost += self._export(step_id, snapshot, message) is None
@@ -252,49 +258,13 @@ class MessageHandler:
         self, step_id: str, snapshot: RunSnapshot, finding: Finding, message: IncomingMessage
     ) -> Disposition:
         if finding.sight in NOT_YET:
-            return self._not_ready(finding, message)
+            age = (self._clock.now() - message.publish_time).total_seconds()
+            return not_ready(finding, age_seconds=age, grace_seconds=self._not_ready_grace_seconds)
         if finding.sight is Sight.OTHER_TYPE:
-            return _ignored(finding.words)
+            return ignored(finding.words)
         if finding.sight is Sight.OWN_LEASE:
-            return _own_redelivery(finding)
+            return own_redelivery(finding)
         if finding.sight is Sight.UNLEASED:
             self._adopt(step_id, snapshot)
             return Ack(reason=finding.sight.value)
-        return _noop(finding)
-
-    def _not_ready(self, finding: Finding, message: IncomingMessage) -> Disposition:
-        age = (self._clock.now() - message.publish_time).total_seconds()
-        if age > self._not_ready_grace_seconds:
-            waited = f"{age:.0f} s after publishing, more than {self._not_ready_grace_seconds:g} s"
-            return Reject(reason="not_ready", detail=f"{finding.words}, {waited}")
-        _log_not_ready(finding)
-        delay = min(max(age, LEAST_NOT_READY_SECONDS), MOST_NOT_READY_SECONDS)
-        return Defer(delay_seconds=delay, reason=finding.sight.value)
-
-
-def _nothing_eligible(finding: Finding) -> Disposition:
-    """The message named only the run: the run's next update brings another event, so this one is done."""
-    if finding.sight in NOT_YET:
-        _log_not_ready(finding)
-        return Ack(reason=finding.sight.value)
-    return _noop(finding)
-
-
-def _own_redelivery(finding: Finding) -> Defer:
-    log.info(Event.STEP_NOOP, f"Looking again later: {finding.words}", reason=finding.sight.value)
-    return Defer(delay_seconds=finding.wait_seconds, reason=finding.sight.value)
-
-
-def _noop(finding: Finding) -> Ack:
-    log.info(Event.STEP_NOOP, f"Nothing to do: {finding.words}", reason=finding.sight.value)
-    return Ack(reason=finding.sight.value)
-
-
-def _ignored(words: str) -> Ack:
-    log.info(Event.MESSAGE_IGNORED, f"Not for this worker: {words}")
-    return Ack(reason="ignored")
-
-
-def _log_not_ready(finding: Finding) -> None:
-    event = Event.DEPENDS_ON_BLOCKED if finding.sight is Sight.DEPENDS_ON else Event.STEP_NOT_READY
-    log.info(event, f"Not ready: {finding.words}", reason=finding.sight.value)
+        return noop(finding)

@@ -15,7 +15,6 @@ from worker_chart_export.artifacts import StepFolder
 from worker_chart_export.budget import StepBudget
 from worker_chart_export.errors import (
     BackendUnavailable,
-    ErrorCode,
     LeaseLost,
     RequestError,
     StepError,
@@ -23,15 +22,22 @@ from worker_chart_export.errors import (
 )
 from worker_chart_export.export_order import export_order
 from worker_chart_export.ledger.decisions import Reason
-from worker_chart_export.ledger.intents import crash_loop_of, unstorable
 from worker_chart_export.ledger.releases import error_of
 from worker_chart_export.ledger.step_ledger import Claim
 from worker_chart_export.ledger.verdict_logs import log_refusal
 from worker_chart_export.logs import Event, bound, log
-from worker_chart_export.manifest import ManifestFailure, ManifestItem, build_manifest, encode_manifest
+from worker_chart_export.manifest import ManifestItem, build_manifest, encode_manifest
 from worker_chart_export.outcome import Outcome, OutcomeKind
 from worker_chart_export.side_by_side import make_side_by_side
 from worker_chart_export.stages import Stage, stage, tell_end, tell_more
+from worker_chart_export.step_ends import (
+    given_back,
+    settled,
+    tell_crash_loop,
+    tell_outcome,
+    too_few_charts,
+    unforeseen,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,7 +46,7 @@ if TYPE_CHECKING:
     from worker_chart_export.chart_maker import ChartMaker
     from worker_chart_export.clock import Clock
     from worker_chart_export.export_order import ExportOrder
-    from worker_chart_export.ledger.decisions import ClaimResult, FinalizeResult, ReleaseResult
+    from worker_chart_export.ledger.decisions import ReleaseResult
     from worker_chart_export.ledger.run_snapshot import RunSnapshot
     from worker_chart_export.ledger.step_ledger import StepLedger
     from worker_chart_export.side_by_side import ChartResult
@@ -115,13 +121,13 @@ class StepPipeline:
                 )
             if not isinstance(claim, Claim):
                 tell_more(result=OutcomeKind.CLAIM_LOST.value, reason=str(claim.reason))
-                _tell_crash_loop(claim, self._clock.monotonic() - started)
+                tell_crash_loop(claim, self._clock.monotonic() - started)
                 return Outcome(kind=OutcomeKind.CLAIM_LOST, reason=claim.reason)
             tell_more(attempt=claim.attempt, takenOver=claim.attempt > 1)
             with bound(attempt=claim.attempt, owner=self._ledger.owner):
                 started = self._clock.monotonic()
                 outcome = self._work(claim, budget, started)
-                _tell(outcome, self._clock.monotonic() - started)
+                tell_outcome(outcome, self._clock.monotonic() - started)
                 return outcome
 
     def _work(self, claim: Claim, budget: StepBudget, started: float) -> Outcome:
@@ -146,7 +152,7 @@ class StepPipeline:
         with stage(Stage.RELEASE, attempt=claim.attempt):
             result = self._ledger.release(claim, cause=cause)
         if not result.failed:
-            tell_end(_given_back(result), self._clock.monotonic() - began)
+            tell_end(given_back(result), self._clock.monotonic() - began)
         return result
 
     def _lost(self, claim: Claim, lost: LeaseLost) -> Outcome:
@@ -166,7 +172,7 @@ class StepPipeline:
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, the step must not stay RUNNING
             log.error(Event.INTERNAL_ERROR, f"The step failed: {error!r:.300}", exc_info=error)
-            return self._fail(claim, Outcome(kind=OutcomeKind.FAILED), _unforeseen(error), budget)
+            return self._fail(claim, Outcome(kind=OutcomeKind.FAILED), unforeseen(error), budget)
 
     def _export(self, claim: Claim, order: ExportOrder, budget: StepBudget) -> Outcome:
         results = self._make_charts(claim, order, budget)
@@ -183,15 +189,15 @@ class StepPipeline:
             return self._fail(claim, outcome, error.as_step_error(), budget)
         outcome = replace(outcome, manifest_uri=uri)
         if made < order.min_images:
-            return self._fail(claim, outcome, _step_error(results, order, uri), budget)
+            return self._fail(claim, outcome, too_few_charts(results, order, uri), budget)
         with stage(Stage.FINALIZE, attempt=claim.attempt, status="SUCCEEDED"):
             finalized = self._ledger.succeed(claim, manifest_uri=uri, budget=budget)
-        return _settled(finalized, outcome)
+        return settled(finalized, outcome)
 
     def _fail(self, claim: Claim, outcome: Outcome, error: StepError, budget: StepBudget) -> Outcome:
         with stage(Stage.FINALIZE, attempt=claim.attempt, status="FAILED"):
             finalized = self._ledger.fail(claim, error=error, budget=budget)
-        return _settled(finalized, replace(outcome, kind=OutcomeKind.FAILED, error=error))
+        return settled(finalized, replace(outcome, kind=OutcomeKind.FAILED, error=error))
 
     def _make_charts(self, claim: Claim, order: ExportOrder, step_budget: StepBudget) -> list[ChartResult]:
         reserve = min(MANIFEST_RESERVE_SECONDS, RESERVE_SHARE * self._limits.step_timeout_seconds)
@@ -224,77 +230,3 @@ class StepPipeline:
             )
         log.info(Event.MANIFEST_WRITTEN, f"Wrote {uri}", manifestUri=uri, sizeBytes=len(content))
         return uri
-
-
-def _step_error(results: Sequence[ChartResult], order: ExportOrder, manifest_uri: str) -> StepError:
-    """The step's error when too few charts were made: the first failure's code and words."""
-    failures = [result for result in results if isinstance(result, ManifestFailure)]
-    first = failures[0].error
-    made = len(results) - len(failures)
-    return StepError(
-        code=first.code,
-        message=f"{made} of {order.min_images} needed charts were made: {first.message}",
-        details={
-            "manifestGcsUri": manifest_uri,
-            "chartTemplateId": failures[0].template_id,
-            **(first.details or {}),
-        },
-    )
-
-
-def _unforeseen(error: Exception) -> StepError:
-    """The worker's own fault: no chart's failure, so the step fails as a whole."""
-    kind = type(error).__name__
-    return StepError(code=ErrorCode.CRASH_LOOP, message=f"The worker failed on this step: unexpected {kind}.")
-
-
-def _given_back(result: ReleaseResult) -> Outcome:
-    """As it is told to observers; a step that is not RUNNING under this lease any more is lost."""
-    if result.released:
-        return Outcome(kind=OutcomeKind.GIVEN_BACK)
-    if result.reason == Reason.UNKNOWN:
-        return Outcome(kind=OutcomeKind.NOT_GIVEN_BACK, reason=result.reason)
-    return Outcome(kind=OutcomeKind.FINALIZE_REFUSED, reason=result.reason)
-
-
-def _tell_crash_loop(result: ClaimResult, seconds: float) -> None:
-    """A step that was failed in the place of a claim is an end too; it is logged where it is decided."""
-    if result.reason is Reason.CRASH_LOOP and result.taken_over is not None:
-        tell_end(Outcome(kind=OutcomeKind.FAILED, error=crash_loop_of(result.taken_over)), seconds)
-
-
-def _settled(finalized: FinalizeResult, outcome: Outcome) -> Outcome:
-    if finalized.updated:
-        if finalized.status != "FAILED":
-            return outcome
-        # A result that could not be stored was replaced by a failure.
-        error = outcome.error or unstorable(ErrorCode.CRASH_LOOP, manifest_uri=outcome.manifest_uri)
-        return replace(outcome, kind=OutcomeKind.FAILED, error=error)
-    return replace(outcome, kind=OutcomeKind.FINALIZE_REFUSED, reason=finalized.reason)
-
-
-def _tell(outcome: Outcome, seconds: float) -> None:
-    """Tell how the work ended; count and log a step that is finished."""
-    tell_end(outcome, seconds)
-    if outcome.kind is OutcomeKind.FINALIZE_REFUSED:
-        return
-    code = outcome.error.code if outcome.error else None
-    metrics.STEP_SECONDS.labels(outcome.kind.value).observe(seconds)
-    if outcome.kind is OutcomeKind.SUCCEEDED:
-        metrics.STEPS_FINISHED.labels("succeeded", "none").inc()
-        metrics.LAST_SUCCESS.set_to_current_time()
-    else:
-        metrics.STEPS_FINISHED.labels("failed", str(code)).inc()
-    error = outcome.error
-    (log.warning if error else log.info)(
-        Event.STEP_COMPLETED,
-        f"The step has {outcome.kind}{f': {error.message}' if error else ''}",
-        status=outcome.kind.upper(),
-        items=outcome.items,
-        failures=outcome.failures,
-        minImages=outcome.min_images,
-        manifestUri=outcome.manifest_uri,
-        code=code,
-        details=error.details if error else None,
-        durationMs=round(seconds * 1000),
-    )

@@ -1,0 +1,57 @@
+"""What becomes of a message that finds no work: its disposition, and the line that says why."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from daemon.disposition import Ack, Defer, Reject
+from daemon.sight import NOT_YET, Sight
+from worker_chart_export.logs import Event, log
+
+if TYPE_CHECKING:
+    from daemon.disposition import Disposition
+    from daemon.sight import Finding
+
+LEAST_NOT_READY_SECONDS = 10.0
+MOST_NOT_READY_SECONDS = 300.0
+
+
+def not_ready(finding: Finding, *, age_seconds: float, grace_seconds: float) -> Disposition:
+    """The message came before its step: it waits as long again as it is old, until the grace is over."""
+    if age_seconds > grace_seconds:
+        waited = f"{age_seconds:.0f} s after publishing, more than {grace_seconds:g} s"
+        return Reject(reason="not_ready", detail=f"{finding.words}, {waited}")
+    _log_not_ready(finding)
+    delay = min(max(age_seconds, LEAST_NOT_READY_SECONDS), MOST_NOT_READY_SECONDS)
+    return Defer(delay_seconds=delay, reason=finding.sight.value)
+
+
+def nothing_eligible(finding: Finding) -> Disposition:
+    """The message named only the run: the run's next update brings another event, so this one is done."""
+    if finding.sight in NOT_YET:
+        _log_not_ready(finding)
+        return Ack(reason=finding.sight.value)
+    return noop(finding)
+
+
+def own_redelivery(finding: Finding) -> Defer:
+    """The message's step runs under this very message: it stays until the step has ended."""
+    log.info(Event.STEP_NOOP, f"Looking again later: {finding.words}", reason=finding.sight.value)
+    return Defer(delay_seconds=finding.wait_seconds, reason=finding.sight.value)
+
+
+def noop(finding: Finding) -> Ack:
+    """There is nothing left to do, or nothing that this message could."""
+    log.info(Event.STEP_NOOP, f"Nothing to do: {finding.words}", reason=finding.sight.value)
+    return Ack(reason=finding.sight.value)
+
+
+def ignored(words: str) -> Ack:
+    """It is of other steps, or of no step at all."""
+    log.info(Event.MESSAGE_IGNORED, f"Not for this worker: {words}")
+    return Ack(reason="ignored")
+
+
+def _log_not_ready(finding: Finding) -> None:
+    event = Event.DEPENDS_ON_BLOCKED if finding.sight is Sight.DEPENDS_ON else Event.STEP_NOT_READY
+    log.info(event, f"Not ready: {finding.words}", reason=finding.sight.value)
