@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class LazyFields(Mapping[str, Any]):
-    """The fields of a document. Its maps are lazy too, and what they hold is decoded whole.
+    """The fields of a document. Maps in it are lazy too, down to the fields of a run's step.
 
     Args:
         values: Name -> `Value`, as the wire has them; never changed.
@@ -30,7 +30,7 @@ class LazyFields(Mapping[str, Any]):
         depth: How many levels of maps are lazy.
     """
 
-    def __init__(self, values: Any, client: Any, *, depth: int = 2) -> None:
+    def __init__(self, values: Any, client: Any, *, depth: int = 3) -> None:
         self._values = dict(values)  # a map of the wire grows by whatever is asked for
         self._client = client
         self._depth = depth
@@ -49,6 +49,9 @@ class LazyFields(Mapping[str, Any]):
 
     def __contains__(self, name: object) -> bool:
         return name in self._values
+
+    def __repr__(self) -> str:
+        return repr(dict(self))
 
     def _decode(self, value: Any) -> Any:
         if self._depth > 1 and value.WhichOneof("value_type") == "map_value":

@@ -52,8 +52,7 @@ def make_side_by_side(
         for future, name in zip(futures, template_ids, strict=True)
     )
     try:
-        for _ in range(min(threads, len(jobs))):
-            _threads.run(partial(_work_off, jobs))
+        _start(partial(_work_off, jobs), threads=min(threads, len(jobs)))
         _wait_for(futures, budget)
         budget.check_stopped()
     finally:
@@ -83,6 +82,17 @@ class ReadOnce:
         return self._result
 
 
+def _start(work: Callable[[], None], *, threads: int) -> None:
+    """In as many threads as can be had, of which the first does for all."""
+    for begun in range(threads):
+        try:
+            _threads.run(work)
+        except RuntimeError:
+            if not begun:
+                raise
+            return
+
+
 def _work_off(jobs: deque[_Job]) -> None:
     """One chart after the other, beside others who do the same."""
     while jobs:
@@ -94,15 +104,20 @@ def _work_off(jobs: deque[_Job]) -> None:
             future.set_result(make())
         except BaseException as error:  # noqa: BLE001 - it is its future's
             future.set_exception(error)
+        del future  # the error's traceback holds this frame, and with it what a failed chart was made of
 
 
 def _wait_for(futures: Sequence[Future[ManifestItem]], budget: StepBudget) -> None:
     """Wait until all are done, the time is over or the step is stopped; the last two give a short grace."""
-    over = threading.Event()
+    over, counting, left = threading.Event(), threading.Lock(), len(futures)
     budget.on_stop(lambda _error: over.set())
 
     def note(_future: Future[ManifestItem]) -> None:
-        if all(future.done() for future in futures):
+        nonlocal left
+        with counting:
+            left -= 1
+            is_last = left == 0
+        if is_last:
             over.set()
 
     for future in futures:

@@ -10,7 +10,9 @@ from google.cloud.firestore import GeoPoint
 from google.cloud.firestore_v1._helpers import encode_dict
 from google.cloud.firestore_v1.vector import Vector
 
+from worker_chart_export import lazy_documents
 from worker_chart_export.errors import BackendUnavailable
+from worker_chart_export.flow_run import FlowRun
 from worker_chart_export.lazy_documents import LazyFields, read_documents
 
 FIELDS = {
@@ -42,6 +44,33 @@ def test_a_vector_in_the_place_of_a_map_is_a_vector(client):
     """The wire has it as a map; not all emulators take one."""
     values = {name: type(value).pb(value) for name, value in encode_dict({"v": Vector([1.0, 2.0])}).items()}
     assert LazyFields(values, client)["v"] == Vector([1.0, 2.0])
+
+
+def test_of_a_large_run_only_what_is_looked_at_is_decoded(client, collection, monkeypatch):
+    """Also when the next step is looked for among all."""
+    steps = {
+        f"s{number:03}": {"status": "READY", "stepType": "CHART_EXPORT", "inputs": {"requests": [{}] * 5}}
+        for number in range(100)
+    }
+    collection.document("a").set({"steps": steps})
+    decoded = []
+    plainly = lazy_documents.decode_value
+    monkeypatch.setattr(
+        lazy_documents, "decode_value", lambda *value: decoded.append(value) or plainly(*value)
+    )
+    (found,) = read_documents(client, [collection.document("a")])
+    run = FlowRun.parse("a", found.fields)
+    assert run.step("s042").inputs == {"requests": [{}] * 5}
+    assert len(decoded) <= 8
+    assert run.eligible_step().step_id == "s000"
+    assert len(decoded) <= 8 + 100 + 8
+
+
+def test_a_map_reads_as_what_it_holds(client, collection):
+    """In texts for people."""
+    collection.document("a").set({"status": {"odd": [1]}})
+    (found,) = read_documents(client, [collection.document("a")])
+    assert f"{found.fields['status']!r}" == "{'odd': [1]}"
 
 
 def test_documents_come_in_the_order_asked_for_and_missing_ones_too(client, collection):

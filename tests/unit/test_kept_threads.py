@@ -6,6 +6,7 @@ import contextvars
 import gc
 import threading
 import weakref
+from queue import Queue
 
 import pytest
 
@@ -29,8 +30,8 @@ def do():
 
         threads.run(keep)
         assert ended.wait(WAIT_SECONDS)
-        while threads._idle._value == 0:  # the thread comes back
-            pass
+        assert threads._idle.acquire(timeout=WAIT_SECONDS)  # the thread comes back
+        threads._idle.release()
         return results[0]
 
     done.threads = threads
@@ -74,17 +75,22 @@ def test_what_a_work_held_on_to_is_let_go(do):
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_work_that_raises_ends_its_thread_and_no_other_work(do):
     """The next has a thread again."""
-    ended = threading.Event()
+    failed: Queue[threading.Thread] = Queue()
 
     def fail():
-        try:
-            raise KeyError("x")
-        finally:
-            ended.set()
+        failed.put(threading.current_thread())
+        raise KeyError("x")
 
     do.threads.run(fail)
-    assert ended.wait(WAIT_SECONDS)
-    assert do(lambda: 1) == 1
+    thread = failed.get(timeout=WAIT_SECONDS)
+    thread.join(WAIT_SECONDS)
+    assert not thread.is_alive()
+    assert do(threading.current_thread) is not thread
+
+
+def test_no_thread_holds_up_the_end_of_the_process(do):
+    """Whatever hangs."""
+    assert do(lambda: threading.current_thread().daemon)
 
 
 def test_without_a_thread_to_be_had_the_caller_is_told(monkeypatch):

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
+import weakref
 
 import pytest
 
 from tests.unit.doubles import NOON, HandClock, budget_of
+from worker_chart_export import side_by_side
 from worker_chart_export.budget import StepBudget
 from worker_chart_export.errors import Interrupted, LeaseLost, OhlcvUnavailable, StepTimedOut
+from worker_chart_export.kept_threads import KeptThreads
 from worker_chart_export.manifest import ManifestFailure, ManifestItem
 from worker_chart_export.side_by_side import ReadOnce, make_side_by_side
 
@@ -142,6 +146,51 @@ def test_a_guard_that_one_chart_asks_ends_the_others_too():
     release.set()
     with pytest.raises(LeaseLost):
         parent.check()
+
+
+@pytest.mark.parametrize("had", [0, 1])
+def test_threads_that_can_t_be_had_are_made_do_without(monkeypatch, had):
+    """The first does for all; with none at all nothing was begun."""
+    started = []
+
+    def start(thread):
+        if len(started) == had:
+            raise RuntimeError("can't start new thread")
+        started.append(thread)
+        plainly(thread)
+
+    plainly = threading.Thread.start
+    monkeypatch.setattr(side_by_side, "_threads", KeptThreads("chart"))
+    monkeypatch.setattr(threading.Thread, "start", start)
+    if not had:
+        with pytest.raises(RuntimeError, match="can't start"):
+            make_side_by_side(_item, ["a", "b"], threads=2, budget=budget_of())
+    else:
+        results = make_side_by_side(_item, ["a", "b", "c"], threads=2, budget=budget_of())
+        assert results == [_item("a"), _item("b"), _item("c")]
+
+
+def test_what_a_failed_chart_was_made_of_is_let_go():
+    """Some megabytes, at once and not when the garbage is collected."""
+
+    class Picture:
+        pass
+
+    def fail(_template_id):
+        picture = Picture()
+        seen.append(weakref.ref(picture))
+        raise OhlcvUnavailable("x")
+
+    seen = []
+    gc.disable()
+    try:
+        make_side_by_side(fail, ["a"], threads=1, budget=budget_of())
+        until = time.monotonic() + 10
+        while seen[0]() is not None and time.monotonic() < until:
+            time.sleep(0.01)  # the thread comes back to wait for the next
+        assert seen[0]() is None
+    finally:
+        gc.enable()
 
 
 class TestReadOnce:

@@ -58,8 +58,14 @@ def read_run_with_leases(client: Any, run_id: str, step_ids: Collection[str], cl
     """The run and the leases of these steps, all of one moment; errors as `read_run`."""
     asked_at = clock.monotonic()
     if is_minimal(client):
-        run = _run(run_id, document_of(read_document(client, FLOW_RUNS, run_id)))
-        return RunSnapshot(run=run, update_time=None, read_time=None, asked_at=asked_at, leases={})
+        found = read_document(client, FLOW_RUNS, run_id)
+        return RunSnapshot(
+            run=_run(run_id, document_of(found)),
+            update_time=getattr(found, "update_time", None),
+            read_time=getattr(found, "read_time", None),
+            asked_at=asked_at,
+            leases=dict.fromkeys(step_ids),
+        )
     run_reference = client.collection(FLOW_RUNS).document(run_id)
     folder = run_reference.collection(LEASES)
     of_run, *of_leases = read_documents(

@@ -69,10 +69,11 @@ class TestLabels:
         assert known == {reason.value for reason in Reason} - {"unknown"}  # which is a release's
 
     def test_every_rejection_is_known(self):
-        """Those of the parser and those of the handler."""
+        """Those of the parser and those of the handler's ends."""
         found = {
             *_literals("messages.py", "MessageRejected", ""),
             *_literals("handler.py", "Reject", "reason"),
+            *_literals("idle_ends.py", "Reject", "reason"),
         }
         assert found == set(metrics.REJECTIONS)
 
@@ -82,7 +83,8 @@ class TestLabels:
     )
     def test_every_written_reason_of_a_disposition_is_known(self, call, disposition):
         """Whoever writes a new one notes it among the known ones."""
-        found = {text for path in ("handler.py", "settlement.py") for text in _literals(path, call, "reason")}
+        paths = ("handler.py", "idle_ends.py", "settlement.py")
+        found = {text for path in paths for text in _literals(path, call, "reason")}
         assert found
         assert found <= set(metrics.DISPOSITIONS[disposition])
 
