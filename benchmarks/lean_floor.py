@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from google.cloud import firestore
 
-from benchmarks.floor import PATH, Floor, bucket_of, connections_of, key_of, serve
+from benchmarks.floor import Floor, bucket_of, connections_of, serve
 from daemon.composition import storage_client
 from worker_chart_export.connections import open_connections
 
@@ -17,18 +16,11 @@ if TYPE_CHECKING:
 
 def _lean(environment: Mapping[str, str]) -> Floor:
     project, connections = environment["GOOGLE_CLOUD_PROJECT"], connections_of(environment)
-    base_url = environment["CHART_IMG_BASE_URL"]
-    charts = open_connections(base_url, kept=connections)
-    headers = {"x-api-key": key_of(environment), "content-type": "application/json"}
-
-    def post(body: dict[str, Any]) -> bytes:
-        answer = charts.urlopen("POST", base_url + PATH, body=json.dumps(body).encode(), headers=headers)
-        return bytes(answer.data)
-
     return Floor(
         documents=firestore.Client(project=project),
         bucket=storage_client(project, connections=connections).bucket(bucket_of(environment)),
-        post=post,
+        provider=open_connections(environment["CHART_IMG_BASE_URL"], kept=connections),
+        environment=environment,
         connections=connections,
     )
 

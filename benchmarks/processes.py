@@ -9,9 +9,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parent.parent
 TICKS = os.sysconf("SC_CLK_TCK")
 END_SECONDS = 60.0
+#: What may say why a process ended, or hangs.
+TROUBLE = ("WARNING", "ERROR", "CRITICAL")
+KEPT_LINES = 20
 
 
 class Measured:
@@ -33,7 +36,10 @@ class Measured:
     """
 
     def __init__(self, module: str, environment: Mapping[str, str]) -> None:
+        self._module = module
         self._counts: Counter[str] = Counter()
+        self._troubles: deque[str] = deque(maxlen=KEPT_LINES)
+        self._has_ended = False
         self._changed = threading.Condition()
         self.started_at = time.monotonic()
         self._process = subprocess.Popen(
@@ -42,27 +48,37 @@ class Measured:
             env={"PATH": os.environ["PATH"], **environment},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
-            text=True,
+            stderr=subprocess.STDOUT,  # a traceback is a reason too
+            encoding="utf-8",
+            errors="replace",
         )
-        threading.Thread(target=self._read, name="lines", daemon=True).start()
+        self._reader = threading.Thread(target=self._read, name="lines", daemon=True)
+        self._reader.start()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_exception: object) -> None:
-        if self._process.poll() is None:
-            self._process.kill()
+        self._process.kill()  # does nothing to one that has ended
         self._process.wait(END_SECONDS)
+        self._reader.join(END_SECONDS)
 
     def wait_for(self, event: str, count: int = 1, *, seconds: float = 120.0) -> None:
         """Wait until an event was logged so often.
 
         Raises:
             TimeoutError: It was not.
+            RuntimeError: The process ended before.
         """
         with self._changed:
-            if not self._changed.wait_for(lambda: self._counts[event] >= count, seconds):
-                raise TimeoutError(f"{self._counts[event]} of {count} x {event} within {seconds:g} s")
+            self._changed.wait_for(lambda: self._has_ended or self._counts[event] >= count, seconds)
+            logged, has_ended = self._counts[event], self._has_ended
+        if logged >= count:
+            return
+        missing = f"{logged} of {count} x {event}"
+        if has_ended:
+            raise RuntimeError(self._told(f"exit code {self._process.wait(END_SECONDS)} after {missing}"))
+        raise TimeoutError(self._told(f"{missing} within {seconds:g} s"))
 
     def count(self, event: str) -> int:
         """How often it was logged so far."""
@@ -91,13 +107,41 @@ class Measured:
         began = time.monotonic()
         self._process.send_signal(signal.SIGTERM)
         code = self._process.wait(END_SECONDS)
+        seconds = time.monotonic() - began
+        self._reader.join(END_SECONDS)
         if code:
-            raise RuntimeError(f"exit code {code}")
-        return time.monotonic() - began
+            raise RuntimeError(self._told(f"exit code {code} after SIGTERM"))
+        return seconds
 
     def _read(self) -> None:
+        """Until the process ends; what is no log line is shown as it would be without this."""
         for line in self._process.stdout or ():
-            name = json.loads(line).get("event")
-            with self._changed:
-                self._counts[name] += 1
+            entry = _entry(line)
+            if entry is None:
+                sys.stderr.write(line)
+            self._note(line, entry)
+        with self._changed:
+            self._has_ended = True
+            self._changed.notify_all()
+
+    def _note(self, line: str, entry: Mapping[str, Any] | None) -> None:
+        with self._changed:
+            if entry is None or entry.get("severity") in TROUBLE:
+                self._troubles.append(line.rstrip())
+            if entry is not None:
+                self._counts[str(entry.get("event"))] += 1
                 self._changed.notify_all()
+
+    def _told(self, message: str) -> str:
+        """The message, and the last lines that may say why."""
+        with self._changed:
+            return "\n".join([f"{self._module}: {message}", *self._troubles])
+
+
+def _entry(line: str) -> dict[str, Any] | None:
+    """The log line as an object; None if it is none."""
+    try:
+        entry = json.loads(line)
+    except ValueError:
+        return None
+    return entry if isinstance(entry, dict) else None

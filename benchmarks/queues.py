@@ -39,11 +39,12 @@ class Queue:
 
 @contextlib.contextmanager
 def open_queue(project: str, publisher: PublisherClient, subscriber: SubscriberClient) -> Iterator[Queue]:
-    """An empty queue, which ends with the block."""
+    """An empty queue, which ends with the block, however that ends."""
     name = f"bench-{secrets.token_hex(4)}"
     topic, subscription = f"projects/{project}/topics/{name}", f"projects/{project}/subscriptions/{name}"
-    publisher.create_topic(name=topic)
-    subscriber.create_subscription(name=subscription, topic=topic, ack_deadline_seconds=60)
-    yield Queue(publisher, topic=topic, subscription=subscription)
-    subscriber.delete_subscription(subscription=subscription)
-    publisher.delete_topic(topic=topic)
+    with contextlib.ExitStack() as made:
+        publisher.create_topic(name=topic)
+        made.callback(publisher.delete_topic, topic=topic)
+        subscriber.create_subscription(name=subscription, topic=topic, ack_deadline_seconds=60)
+        made.callback(subscriber.delete_subscription, subscription=subscription)
+        yield Queue(publisher, topic=topic, subscription=subscription)

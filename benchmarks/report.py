@@ -24,23 +24,29 @@ PACKAGES = (
     "grpcio",
     "urllib3",
     "requests",
-    "httpx",
     "structlog",
     "numpy",
     "pillow",
+    "matplotlib",
 )
-HEAD = """# Benchmarks
+#: What was found by looking where the time goes, kept by hand.
+FINDINGS = ROOT / "benchmarks" / "findings.md"
+HEAD = ROOT / "benchmarks" / "head.md"
 
-How much the worker adds to what its backends cost. The *floor* (`benchmarks/floor.py`) is a bare subscriber
-that makes the same calls as one would write them, with Google's clients as they come and httpx, and checks,
-renews, counts and validates nothing. It and the worker run one after the other on the same cloud, and their
-ratio is what counts: absolute figures are this machine's, on which the cloud shares the cores. The worker
-sends its HTTP over connections of its own, which cost less; the *lean floor* (`benchmarks/lean_floor.py`) has
-them too.
 
-Written by `{command}` on {when}: {machine}, Python {python}; {packages}.
-Medians of {rounds} rounds, ranges in brackets.
-"""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """One figure that something is wanted of.
+
+    Attributes:
+        wanted: In words, with the bound.
+        measured: The figure.
+        is_met: Whether it is within the bound.
+    """
+
+    wanted: str
+    measured: str
+    is_met: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,27 +55,21 @@ class Table:
 
     Attributes:
         title: Its heading.
-        words: What is measured, and what is wanted of it.
+        words: What is measured.
         columns: The headings.
         rows: Cells as text.
+        targets: What is wanted of them.
     """
 
     title: str
     words: str
     columns: Sequence[str]
     rows: list[Sequence[str]] = field(default_factory=list)
+    targets: list[Target] = field(default_factory=list)
 
     def text(self) -> str:
         """As Markdown."""
-        lines = [
-            f"## {self.title}",
-            "",
-            self.words,
-            "",
-            _row(self.columns),
-            _row(["---"] * len(self.columns)),
-        ]
-        return "\n".join([*lines, *(_row(cells) for cells in self.rows)])
+        return "\n".join([f"## {self.title}", "", self.words, "", *_grid(self.columns, self.rows)])
 
 
 def middle(figures: Sequence[float], digits: int = 1) -> str:
@@ -80,7 +80,7 @@ def middle(figures: Sequence[float], digits: int = 1) -> str:
 
 def write_page(tables: Sequence[Table], *, command: str, rounds: int, page: Path = PAGE) -> None:
     """Write the whole page anew."""
-    head = HEAD.format(
+    head = HEAD.read_text(encoding="utf-8").format(
         command=command,
         when=f"{datetime.now(UTC):%Y-%m-%d}",
         machine=f"{os.cpu_count()} cores, {platform.system()} {platform.machine()}",
@@ -88,9 +88,22 @@ def write_page(tables: Sequence[Table], *, command: str, rounds: int, page: Path
         packages=", ".join(f"{name} {version(name)}" for name in PACKAGES),
         rounds=rounds,
     )
-    page.write_text(
-        "\n\n".join([head.rstrip(), *(table.text() for table in tables)]) + "\n", encoding="utf-8"
-    )
+    parts = [head.rstrip(), verdicts(tables), *(table.text() for table in tables)]
+    page.write_text("\n\n".join([*parts, FINDINGS.read_text(encoding="utf-8")]), encoding="utf-8")
+
+
+def verdicts(tables: Sequence[Table]) -> str:
+    """What was wanted of all of them, and whether it is so, as Markdown."""
+    rows = [
+        (target.wanted, target.measured, "yes" if target.is_met else "**no**")
+        for table in tables
+        for target in table.targets
+    ]
+    return "\n".join(["## What is wanted", "", *_grid(("wanted", "measured", "met"), rows)])
+
+
+def _grid(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    return [_row(columns), _row(["---"] * len(columns)), *(_row(cells) for cells in rows)]
 
 
 def _row(cells: Sequence[str]) -> str:

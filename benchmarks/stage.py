@@ -21,10 +21,11 @@ import httpx
 from google.cloud import firestore, storage
 from google.cloud.pubsub_v1 import PublisherClient, SubscriberClient
 
-from benchmarks.processes import ROOT
+from benchmarks.processes import END_SECONDS, ROOT
 from benchmarks.queues import open_queue
 from benchmarks.rendering import CANDLES
 from daemon.demo.stage import chart_step_id, flow_run, sample_templates
+from tests.clouds import official_emulators
 from worker_chart_export.charts.local.render import render
 
 if TYPE_CHECKING:
@@ -56,7 +57,25 @@ def embedded_cloud() -> Iterator[dict[str, str]]:
         yield environment
     finally:
         process.send_signal(signal.SIGTERM)
-        process.wait(30)
+        try:
+            process.wait(END_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
+
+
+@contextlib.contextmanager
+def stage_on(*, official: bool) -> Iterator[tuple[Stage, Control]]:
+    """A stage on the embedded cloud, or on the official Pub/Sub and Firestore with the other two embedded."""
+    with contextlib.ExitStack() as running:
+        environment: Mapping[str, str] = running.enter_context(embedded_cloud())
+        if official:
+            emulators = running.enter_context(official_emulators())
+            environment = {**environment, **emulators.environment()}
+        stage, control = Stage(environment), Control(environment)
+        running.callback(stage.close)
+        running.callback(control.close)
+        yield stage, control
 
 
 class Control:
@@ -64,6 +83,10 @@ class Control:
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         self._client = httpx.Client(base_url=environment["LOCALCLOUD_CONTROL_URL"], timeout=30)
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        self._client.close()
 
     def delay_charts(self, seconds: float) -> None:
         """Let the provider think so long over every chart."""

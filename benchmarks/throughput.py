@@ -23,8 +23,8 @@ class Pace:
     """What one run showed.
 
     Attributes:
-        steps_per_second: Between the first message and the last finished step.
-        cpu_ms_per_step: Processor time of the process, in milliseconds.
+        steps_per_second: From the publishing of the first message to the settlement of the last.
+        cpu_ms_per_step: Processor time of the process, all its threads, in milliseconds.
     """
 
     steps_per_second: float
@@ -51,10 +51,10 @@ def pace(
     with stage.queue() as queue, Measured(module, stage.settings(queue, **changed)) as process:
         process.wait_for("daemon_started")
         queue.publish(warm_up)
-        process.wait_for("step_completed", len(warm_up.steps))
+        process.wait_for("message_settled", len(warm_up.steps))
         cpu, began = process.cpu_seconds(), time.monotonic()
         queue.publish(asked)
-        process.wait_for("step_completed", len(warm_up.steps) + steps, seconds=600)
+        process.wait_for("message_settled", len(warm_up.steps) + steps, seconds=600)
         seconds, used = time.monotonic() - began, process.cpu_seconds() - cpu
         process.stop()
     if stage.statuses(asked) != {"SUCCEEDED"}:
