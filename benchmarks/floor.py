@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-import urllib3
+import requests
 from google.cloud import firestore, storage
 from google.cloud.pubsub_v1 import SubscriberClient
 from google.cloud.pubsub_v1.subscriber.scheduler import ThreadScheduler
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from google.cloud.pubsub_v1.subscriber.message import Message
 
 CHARTS_AT_ONCE = 4
-OK = 200
 PATH = "/v2/tradingview/advanced-chart"
 STOP_SIGNALS = {signal.SIGTERM, signal.SIGINT}
 
@@ -39,24 +38,14 @@ class Floor:
     Args:
         documents: A Firestore client.
         bucket: The charts bucket.
-        provider: HTTP connections to the provider.
-        environment: Its URL and key.
+        ask: Posts a request to the chart provider; gives the picture.
         connections: Calls of HTTP at a time.
     """
 
     def __init__(
-        self,
-        *,
-        documents: firestore.Client,
-        bucket: Any,
-        provider: urllib3.PoolManager,
-        environment: Mapping[str, str],
-        connections: int,
+        self, *, documents: firestore.Client, bucket: Any, ask: Callable[[bytes], bytes], connections: int
     ) -> None:
-        self._documents, self._bucket, self._provider = documents, bucket, provider
-        self._url = environment["CHART_IMG_BASE_URL"] + PATH
-        key = json.loads(environment["CHART_IMG_ACCOUNTS_JSON"])[0]["apiKey"]
-        self._headers = {"x-api-key": key, "content-type": "application/json"}
+        self._documents, self._bucket, self._ask = documents, bucket, ask
         self._pool = ThreadPoolExecutor(connections)
 
     def __call__(self, message: Message) -> None:
@@ -87,11 +76,8 @@ class Floor:
         return batch.commit(retry=None)[1].update_time
 
     def _chart(self, prefix: str, name: str) -> dict[str, Any]:
-        body = json.dumps({"symbol": "NYSE:IBM", "interval": "1D", "width": 800, "height": 600})
-        answer = self._provider.urlopen("POST", self._url, body=body.encode(), headers=self._headers)
-        if answer.status != OK:
-            raise RuntimeError(f"the provider answers {answer.status}")
-        png = answer.data
+        body = {"symbol": "NYSE:IBM", "interval": "1D", "width": 800, "height": 600}
+        png = self._ask(json.dumps(body).encode())
         self._upload(f"{prefix}/{name}.png", png, "image/png")
         return {"chartTemplateId": name, "sizeBytes": len(png)}
 
@@ -112,21 +98,34 @@ def connections_of(environment: Mapping[str, str]) -> int:
     return (int(environment["WORKER_CONCURRENCY"]) + 1) * CHARTS_AT_ONCE
 
 
+def provider_of(environment: Mapping[str, str]) -> tuple[str, dict[str, str]]:
+    """The chart provider's address, and the headers of a request."""
+    key = json.loads(environment["CHART_IMG_ACCOUNTS_JSON"])[0]["apiKey"]
+    return environment["CHART_IMG_BASE_URL"] + PATH, {"x-api-key": key, "content-type": "application/json"}
+
+
 def bucket_of(environment: Mapping[str, str]) -> str:
     """The bucket's name."""
     return environment["CHARTS_BUCKET"].removeprefix("gs://")
 
 
 def _as_one_would_write_it(environment: Mapping[str, str]) -> Floor:
-    """Google's clients as they come, but for a pool of connections that is large enough, and urllib3."""
+    """Google's clients and requests as they come, but for pools of connections that are large enough."""
     project, connections = environment["GOOGLE_CLOUD_PROJECT"], connections_of(environment)
-    objects = storage.Client(project=project)
-    objects._http.mount("http://", HTTPAdapter(pool_maxsize=connections))  # noqa: SLF001 - no setting for it
+    objects, session = storage.Client(project=project), requests.Session()
+    url, headers = provider_of(environment)
+    for http in (objects._http, session):  # noqa: SLF001 - no setting for it
+        http.mount("http://", HTTPAdapter(pool_maxsize=connections))
+
+    def ask(body: bytes) -> bytes:
+        answer = session.post(url, data=body, headers=headers, timeout=60)
+        answer.raise_for_status()
+        return answer.content
+
     return Floor(
         documents=firestore.Client(project=project),
         bucket=objects.bucket(bucket_of(environment)),
-        provider=urllib3.PoolManager(maxsize=connections),
-        environment=environment,
+        ask=ask,
         connections=connections,
     )
 

@@ -6,21 +6,31 @@ from typing import TYPE_CHECKING
 
 from google.cloud import firestore
 
-from benchmarks.floor import Floor, bucket_of, connections_of, serve
+from benchmarks.floor import Floor, bucket_of, connections_of, provider_of, serve
 from daemon.composition import storage_client
 from worker_chart_export.connections import open_connections
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+OK = 200
+
 
 def _lean(environment: Mapping[str, str]) -> Floor:
     project, connections = environment["GOOGLE_CLOUD_PROJECT"], connections_of(environment)
+    url, headers = provider_of(environment)
+    provider = open_connections(url, kept=connections)
+
+    def ask(body: bytes) -> bytes:
+        answer = provider.urlopen("POST", url, body=body, headers=headers)
+        if answer.status != OK:
+            raise RuntimeError(f"the provider answers {answer.status}")
+        return bytes(answer.data)
+
     return Floor(
         documents=firestore.Client(project=project),
         bucket=storage_client(project, connections=connections).bucket(bucket_of(environment)),
-        provider=open_connections(environment["CHART_IMG_BASE_URL"], kept=connections),
-        environment=environment,
+        ask=ask,
         connections=connections,
     )
 

@@ -9,6 +9,7 @@ A connection attempt is not woken: it ends by its own timeout, and nothing is se
 
 from __future__ import annotations
 
+import os
 import socket
 import threading
 from contextlib import contextmanager, suppress
@@ -34,7 +35,7 @@ class StoppableCall:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._held: dict[int, socket.socket] = {}
+        self._held: dict[int, int] = {}
         self._stopped = False
         self.was_sent = False
 
@@ -43,7 +44,7 @@ class StoppableCall:
         self.let_go(user)
         # A socket that is closed, or a process out of descriptors: the operation itself will say so.
         with suppress(OSError), self._lock:
-            self._held[id(user)] = handle = socket.fromfd(held.fileno(), held.family, held.type)
+            self._held[id(user)] = handle = os.dup(held.fileno())
             if self._stopped:
                 _shut_down(handle)
 
@@ -52,7 +53,7 @@ class StoppableCall:
         with self._lock:
             handle = self._held.pop(id(user), None)
             if handle is not None:
-                handle.close()
+                os.close(handle)
 
     def stop(self, _error: WorkerError) -> None:
         """Wake whoever blocks."""
@@ -65,7 +66,7 @@ class StoppableCall:
         """Let go of what is still held."""
         with self._lock:
             for handle in self._held.values():
-                handle.close()
+                os.close(handle)
             self._held.clear()
 
 
@@ -106,6 +107,6 @@ def note_sending() -> None:
         call.was_sent = True
 
 
-def _shut_down(handle: socket.socket) -> None:
-    with suppress(OSError):  # the other side was faster
-        handle.shutdown(socket.SHUT_RDWR)
+def _shut_down(handle: int) -> None:
+    with suppress(OSError), socket.socket(fileno=os.dup(handle)) as held:  # the other side may be faster
+        held.shutdown(socket.SHUT_RDWR)

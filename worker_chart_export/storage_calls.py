@@ -7,23 +7,21 @@ All of this worker's calls are safe to repeat: they read, or write against a gen
 from __future__ import annotations
 
 import http.client
+import itertools
 from typing import TYPE_CHECKING, TypeVar
 
 import urllib3
 from google.api_core import exceptions as google_errors
 from google.auth import exceptions as auth_errors
 from google.cloud.storage.exceptions import DataCorruption, InvalidResponse
-from tenacity import Retrying, retry_if_exception_type, wait_random_exponential
 
 from worker_chart_export import metrics
 from worker_chart_export.errors import BackendUnavailable, OhlcvUnavailable
-from worker_chart_export.retry import TRANSIENT, plain_words
+from worker_chart_export.retry import TRANSIENT, full_jitter_seconds, plain_words
 from worker_chart_export.stoppable_sockets import stoppable_by
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from tenacity import RetryCallState
 
     from worker_chart_export.budget import StepBudget
     from worker_chart_export.errors import RequestError, WorkerError
@@ -87,19 +85,16 @@ def ask_storage(
         StepTimedOut: The time was over before the first attempt.
         WorkerError: What the step was stopped with, also when it was in the middle of a call.
     """
-    attempts = Retrying(
-        retry=retry_if_exception_type(_Away),
-        wait=wait_random_exponential(multiplier=1.0, min=LEAST_DELAY_SECONDS, max=MOST_DELAY_SECONDS),
-        stop=lambda state: _is_last(state, budget),
-        sleep=budget.sleep,
-        reraise=True,
-    )
-    answer: T = attempts(_attempt, call, name, refusal, budget)
-    return answer
-
-
-def _is_last(state: RetryCallState, budget: StepBudget) -> bool:
-    return state.upcoming_sleep + LEAST_ATTEMPT_SECONDS >= budget.remaining_seconds()
+    for failures in itertools.count(1):
+        try:
+            return _attempt(call, name, refusal, budget)
+        except _Away:
+            bound = min(MOST_DELAY_SECONDS, 2.0 ** min(failures, 10))
+            pause = full_jitter_seconds(least=LEAST_DELAY_SECONDS, most=bound)
+            if pause + LEAST_ATTEMPT_SECONDS >= budget.remaining_seconds():
+                raise
+            budget.sleep(pause)
+    raise AssertionError("unreachable: it counts for ever")
 
 
 def _attempt(call: Callable[[Timeout], T], name: str, refusal: type[RequestError], budget: StepBudget) -> T:
