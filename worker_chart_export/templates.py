@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -140,7 +141,7 @@ def _unknown_keys(document: Mapping[str, Any]) -> list[str]:
 
 
 class TemplateStore:
-    """Reads templates and keeps each for a while. Shared by all threads.
+    """Reads templates and keeps each for a while. Shared by all threads, which share one read, too.
 
     Args:
         client: A Firestore client.
@@ -153,6 +154,7 @@ class TemplateStore:
         self._cache_seconds = cache_seconds
         self._clock = clock
         self._cached: dict[str, tuple[float, ChartTemplate]] = {}
+        self._under_way: dict[str, Future[ChartTemplate]] = {}
         self._lock = threading.Lock()
 
     def get(self, template_id: str) -> ChartTemplate:
@@ -165,9 +167,32 @@ class TemplateStore:
         """
         with self._lock:
             read_at, template = self._cached.get(template_id, (0.0, None))
-        if template is not None and self._clock.monotonic() - read_at < self._cache_seconds:
-            return template
-        return self._load(template_id)
+            if template is not None and self._clock.monotonic() - read_at < self._cache_seconds:
+                return template
+            load = self._under_way.get(template_id)
+            is_first = load is None
+            if load is None:
+                load = self._under_way[template_id] = Future()
+        if is_first:
+            self._load_for_all(template_id, load)
+        return load.result()
+
+    def _load_for_all(self, template_id: str, load: Future[ChartTemplate]) -> None:
+        """Whoever asks meanwhile gets the same template, or the same error."""
+        try:
+            template = self._load(template_id)
+        except BaseException as error:  # noqa: BLE001 - it is raised to each who asked
+            self._end(template_id)
+            load.set_exception(error)
+        else:
+            self._end(template_id, template)
+            load.set_result(template)
+
+    def _end(self, template_id: str, template: ChartTemplate | None = None) -> None:
+        with self._lock:
+            del self._under_way[template_id]
+            if template is not None:
+                self._cached[template_id] = (self._clock.monotonic(), template)
 
     def _load(self, template_id: str) -> ChartTemplate:
         try:
@@ -185,6 +210,4 @@ class TemplateStore:
             log.warning(
                 Event.TEMPLATE_WARNING, f"Template {template_id}: {warning}", chartTemplateId=template_id
             )
-        with self._lock:
-            self._cached[template_id] = (self._clock.monotonic(), template)
         return template

@@ -131,8 +131,9 @@ def test_templates_are_read_once_in_their_cache_s_time(scene, counted):
     """However many threads want them at once."""
     named = [(run_id, step_ids[0]) for run_id, step_ids in _runs(scene, 16)]
     counted.begin()
+    _publish(scene, named)
     with scene.daemon(WORKER_CONCURRENCY="16").started() as daemon:
-        _work(scene, daemon, named)
+        _wait_for_work(scene, daemon, named)
     assert counted.read[TEMPLATES] == CHARTS
 
 

@@ -75,10 +75,7 @@ OWNERS = {
         "daemon/tracing/trace_context.py",
     },
     ("opentelemetry.sdk", "opentelemetry.exporter"): {"daemon/tracing/export.py"},
-    ("tenacity",): {
-        "worker_chart_export/retry.py",
-        "worker_chart_export/storage_calls.py",
-    },
+    ("tenacity",): {"worker_chart_export/retry.py"},
     ("fastjsonschema",): {"worker_chart_export/manifest.py"},
     ("pydantic", "pydantic_settings", "pydantic_core"): {
         "daemon/chart_img_accounts.py",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from importlib.resources import files
 
@@ -156,6 +158,24 @@ class TestStore:
             store.get("ctpl_b")
         reference.set(template_document())
         assert store.get("ctpl_b").kind == "price + volume"
+
+    @pytest.mark.parametrize("name", ["ctpl_a", "ctpl_missing"])
+    def test_those_who_ask_at_the_same_time_share_one_read(self, store, cloud, name):
+        """And what it ends in."""
+        cloud.firestore.faults.add(Fault(method="BatchGetDocuments", delay_seconds=1))
+        together = threading.Barrier(8)
+
+        def ask(_number):
+            together.wait(10)
+            try:
+                return store.get(name).template_id
+            except ValidationFailed as error:
+                return error.message
+
+        with ThreadPoolExecutor(8) as pool:
+            (answer,) = set(pool.map(ask, range(8)))
+        assert name in answer
+        assert cloud.firestore.calls["BatchGetDocuments"] == 1
 
     def test_unknown_keys_are_logged_when_it_is_read(self, store, documents, log_lines):
         """Once, not at every use."""
