@@ -13,13 +13,13 @@ from daemon.settings import ChartsApiMode, ChartsFallback, SettingsError
 from worker_chart_export.artifacts import ArtifactStore
 from worker_chart_export.chart_maker import ChartMaker
 from worker_chart_export.clock import SystemClock
+from worker_chart_export.inputs.template import TemplateStore
 from worker_chart_export.ledger.heart_beats import HeartBeats
 from worker_chart_export.ledger.lease import LeaseTerms
 from worker_chart_export.ledger.step_ledger import StepLedger
 from worker_chart_export.pipeline import PipelineLimits, StepPipeline
 from worker_chart_export.retry import client_errors
 from worker_chart_export.storage_session import StorageSession
-from worker_chart_export.templates import TemplateStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

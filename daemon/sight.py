@@ -7,13 +7,13 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from worker_chart_export.errors import RunInvalid, shown
-from worker_chart_export.flow_run import StepStatus
+from worker_chart_export.inputs.flow_run import StepStatus
 from worker_chart_export.ledger.decisions import Reason
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from worker_chart_export.flow_run import FlowRun
+    from worker_chart_export.inputs.flow_run import FlowRun
     from worker_chart_export.ledger.lease import LeaseTerms, StoredLease
     from worker_chart_export.ledger.run_snapshot import RunSnapshot
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime
 
-    from worker_chart_export.export_order import ExportOrder
+    from worker_chart_export.inputs.export_request import ExportOrder
 
 SCHEMA_VERSION = 1
 MAX_MANIFEST_BYTES = 65536

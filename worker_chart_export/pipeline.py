@@ -20,7 +20,7 @@ from worker_chart_export.errors import (
     StepError,
     WorkerError,
 )
-from worker_chart_export.export_order import export_order
+from worker_chart_export.inputs.export_request import export_order
 from worker_chart_export.ledger.decisions import Reason
 from worker_chart_export.ledger.releases import error_of
 from worker_chart_export.ledger.step_ledger import Claim
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from worker_chart_export.artifacts import ArtifactStore
     from worker_chart_export.chart_maker import ChartMaker
     from worker_chart_export.clock import Clock
-    from worker_chart_export.export_order import ExportOrder
+    from worker_chart_export.inputs.export_request import ExportOrder
     from worker_chart_export.ledger.decisions import ReleaseResult
     from worker_chart_export.ledger.run_snapshot import RunSnapshot
     from worker_chart_export.ledger.step_ledger import StepLedger

@@ -17,7 +17,7 @@ from worker_chart_export.stages import tell_end
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from worker_chart_export.export_order import ExportOrder
+    from worker_chart_export.inputs.export_request import ExportOrder
     from worker_chart_export.ledger.decisions import ClaimResult, FinalizeResult, ReleaseResult
     from worker_chart_export.side_by_side import ChartResult
 

@@ -14,7 +14,7 @@ from daemon.settings import PROJECT, PUBSUB_ID, PubsubSettings, SettingsError, l
 from daemon.subscriber import topic_of
 from daemon.tracing.published import PublisherSpans, note_published
 from worker_chart_export.errors import shown
-from worker_chart_export.identifiers import why_run_id_refused, why_step_id_refused
+from worker_chart_export.inputs.identifiers import why_run_id_refused, why_step_id_refused
 from worker_chart_export.retry import backend_errors
 
 NAME = "publish"

@@ -27,7 +27,7 @@ from daemon.settings import FirestoreSettings, load_settings
 from daemon.signals import block_stop_signals
 from worker_chart_export.clock import SystemClock
 from worker_chart_export.errors import BackendUnavailable, RunInvalid
-from worker_chart_export.identifiers import why_run_id_refused
+from worker_chart_export.inputs.identifiers import why_run_id_refused
 
 NAME = "status"
 EXAMPLES = (

@@ -17,7 +17,7 @@ from daemon.exit_codes import ExitCode
 from daemon.settings import ChartsApiMode, ChartSettings, FirestoreSettings, load_settings
 from daemon.template_review import Review, review, review_file
 from worker_chart_export.errors import RequestError
-from worker_chart_export.template_catalog import TemplateCatalog
+from worker_chart_export.inputs.template_catalog import TemplateCatalog
 
 if TYPE_CHECKING:
     from worker_chart_export.charts.chart_img.accounts import Account

@@ -14,7 +14,7 @@ from string import Template
 from typing import TYPE_CHECKING
 
 from daemon.demo.step_section import badge, render_step, seconds_words, step_title
-from worker_chart_export.flow_run import StepStatus
+from worker_chart_export.inputs.flow_run import StepStatus
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from worker_chart_export.flow_run import StepStatus
+from worker_chart_export.inputs.flow_run import StepStatus
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -9,7 +9,7 @@ from daemon.doctor.firestore import firestore_mends, open_firestore
 from daemon.doctor.refusals import refused
 from daemon.template_review import review
 from worker_chart_export.errors import BackendRefused, BackendUnavailable
-from worker_chart_export.template_catalog import TemplateCatalog
+from worker_chart_export.inputs.template_catalog import TemplateCatalog
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

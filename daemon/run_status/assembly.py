@@ -13,7 +13,7 @@ from daemon.run_status.report import Charts, Hold, Holding, Problem, RunReport, 
 from daemon.run_status.step_order import reading_order
 from daemon.run_status.times import step_times
 from worker_chart_export.errors import RunInvalid
-from worker_chart_export.flow_run import CHART_EXPORT, FlowRun, Step, StepStatus
+from worker_chart_export.inputs.flow_run import CHART_EXPORT, FlowRun, Step, StepStatus
 from worker_chart_export.ledger.lease import NEVER
 
 if TYPE_CHECKING:

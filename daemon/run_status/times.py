@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from daemon.run_status.report import Times
 from daemon.run_status.wording import span
 from worker_chart_export.errors import shown
-from worker_chart_export.flow_run import StepStatus
+from worker_chart_export.inputs.flow_run import StepStatus
 from worker_chart_export.ledger.lease import NEVER
 
 if TYPE_CHECKING:

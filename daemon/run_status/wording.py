@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
 
 from daemon.run_status.report import Hold
-from worker_chart_export.flow_run import StepStatus
+from worker_chart_export.inputs.flow_run import StepStatus
 from worker_chart_export.ledger.lease import UNKNOWN_OWNER
 
 if TYPE_CHECKING:

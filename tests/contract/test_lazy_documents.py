@@ -12,7 +12,7 @@ from google.cloud.firestore_v1.vector import Vector
 
 from worker_chart_export import lazy_documents
 from worker_chart_export.errors import BackendUnavailable
-from worker_chart_export.flow_run import FlowRun
+from worker_chart_export.inputs.flow_run import FlowRun
 from worker_chart_export.lazy_documents import LazyFields, read_documents
 
 FIELDS = {

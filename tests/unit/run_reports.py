@@ -10,7 +10,7 @@ from rich.console import Console
 from daemon.run_status.as_lines import report_lines
 from daemon.run_status.assembly import Found, run_report
 from tests.unit.doubles import BUCKET
-from worker_chart_export.flow_run import FlowRun
+from worker_chart_export.inputs.flow_run import FlowRun
 from worker_chart_export.ledger.lease import Lease
 
 NOW = datetime(2025, 12, 15, 10, 30, tzinfo=UTC)

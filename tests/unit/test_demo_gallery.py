@@ -18,7 +18,7 @@ from daemon.demo.results import ChartFile, Failure, StepResult
 from daemon.demo.scenes import SCENES_WITH_FAILURES, DemoStep, MessageKind, messages_of
 from tests.html_page import read_page
 from worker_chart_export.errors import ErrorCode
-from worker_chart_export.flow_run import StepStatus
+from worker_chart_export.inputs.flow_run import StepStatus
 
 HOSTILE = "<script>alert(1)</script>\"'&amp;"
 PNG = b"\x89PNG\r\n\x1a\n" + struct.pack(">I4sII", 13, b"IHDR", 800, 600)

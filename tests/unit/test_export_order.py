@@ -6,7 +6,7 @@ import pytest
 
 from tests.unit.doubles import OHLCV_ID, RUN_ID, STEP_ID, chart_step, ohlcv_step, run_of
 from worker_chart_export.errors import ValidationFailed
-from worker_chart_export.export_order import ExportOrder, chart_interval, export_order
+from worker_chart_export.inputs.export_request import ExportOrder, chart_interval, export_order
 
 REQUESTS = [{"chartTemplateId": "ctpl_a"}, {"chartTemplateId": "ctpl_b"}]
 

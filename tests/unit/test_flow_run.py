@@ -9,7 +9,7 @@ import pytest
 
 from tests.unit.doubles import OHLCV_ID, RUN_ID, STEP_ID, chart_step, ohlcv_step, run_document, run_of
 from worker_chart_export.errors import RunInvalid
-from worker_chart_export.flow_run import FlowRun, RunStatus, StepStatus
+from worker_chart_export.inputs.flow_run import FlowRun, RunStatus, StepStatus
 
 FINAL = {"SUCCEEDED", "FAILED", "SKIPPED", "CANCELLED"}
 

@@ -13,7 +13,7 @@ import pytest
 
 from daemon.disposition import Disposition
 from worker_chart_export.errors import ErrorCode
-from worker_chart_export.flow_run import StepStatus
+from worker_chart_export.inputs.flow_run import StepStatus
 from worker_chart_export.ledger.intents import ClaimIntent, FinalizeIntent, ReleaseIntent
 from worker_chart_export.ledger.step_ledger import StepLedger
 

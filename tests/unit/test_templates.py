@@ -13,8 +13,8 @@ import pytest
 from localcloud import Fault
 from tests.unit.doubles import HandClock, run_of, template_document
 from worker_chart_export.errors import BackendUnavailable, ValidationFailed
-from worker_chart_export.export_order import export_order
-from worker_chart_export.templates import CHART_TEMPLATES, TemplateStore, parse_template
+from worker_chart_export.inputs.export_request import export_order
+from worker_chart_export.inputs.template import CHART_TEMPLATES, TemplateStore, parse_template
 
 
 def _without(key: str) -> dict[str, object]:

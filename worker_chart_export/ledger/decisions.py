@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from worker_chart_export.flow_run import FlowRun, Step, StepStatus
+from worker_chart_export.inputs.flow_run import FlowRun, Step, StepStatus
 
 if TYPE_CHECKING:
     from worker_chart_export.ledger.lease import Lease

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
-    from worker_chart_export.flow_run import FlowRun
+    from worker_chart_export.inputs.flow_run import FlowRun
     from worker_chart_export.ledger.lease import Lease, StoredLease
 
 

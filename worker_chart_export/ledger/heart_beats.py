@@ -17,7 +17,7 @@ from google.cloud.firestore_v1.field_path import FieldPath
 
 from worker_chart_export.documents import document_of
 from worker_chart_export.errors import BackendRefused, BackendUnavailable, LeaseLost
-from worker_chart_export.flow_run import RunStatus, StepStatus
+from worker_chart_export.inputs.flow_run import RunStatus, StepStatus
 from worker_chart_export.ledger.lease import LEASES, StoredLease
 from worker_chart_export.ledger.run_snapshot import lease_reference, stored_lease
 from worker_chart_export.ledger.step_patches import FLOW_RUNS

@@ -11,7 +11,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from worker_chart_export.errors import BackendUnavailable, ErrorCode, StepError
-from worker_chart_export.flow_run import FlowRun, Step, StepStatus
+from worker_chart_export.inputs.flow_run import FlowRun, Step, StepStatus
 from worker_chart_export.ledger.decisions import (
     ClaimResult,
     FinalizeResult,

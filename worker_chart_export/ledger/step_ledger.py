@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from worker_chart_export.budget import StepBudget
     from worker_chart_export.clock import Clock
-    from worker_chart_export.flow_run import FlowRun, Step
+    from worker_chart_export.inputs.flow_run import FlowRun, Step
     from worker_chart_export.ledger.commit_request import Settled
     from worker_chart_export.ledger.decisions import ClaimResult, FinalizeResult, ReleaseResult
     from worker_chart_export.ledger.group_commit import RunCommits

@@ -15,7 +15,7 @@ from worker_chart_export.ledger.step_patches import patched
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from worker_chart_export.flow_run import FlowRun
+    from worker_chart_export.inputs.flow_run import FlowRun
     from worker_chart_export.ledger.commit_plan import CommitPlan
     from worker_chart_export.ledger.evidence import Decision, LeaseWrite
     from worker_chart_export.ledger.intents import Intent

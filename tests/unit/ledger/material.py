@@ -13,7 +13,7 @@ from worker_chart_export.ledger.lease import Lease, LeaseOffer, LeaseTerms, Stor
 from worker_chart_export.ledger.run_snapshot import RunSnapshot
 
 if TYPE_CHECKING:
-    from worker_chart_export.flow_run import FlowRun
+    from worker_chart_export.inputs.flow_run import FlowRun
 
 S = "s"
 TERMS = LeaseTerms(lease_seconds=120, clock_skew_seconds=5, max_attempts=3)

@@ -7,7 +7,7 @@ import pytest
 from tests.unit.doubles import OHLCV_ID, STEP_ID, chart_step, ohlcv_step, run_of
 from tests.unit.ledger.material import FINISHED
 from worker_chart_export.errors import RunInvalid
-from worker_chart_export.flow_run import StepStatus
+from worker_chart_export.inputs.flow_run import StepStatus
 from worker_chart_export.ledger.decisions import FinalizeResult, Reason, decide_claim, decide_finalize
 
 

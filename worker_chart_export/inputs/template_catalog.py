@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from worker_chart_export.documents import document_of, read_collection, read_document, replace_document
-from worker_chart_export.templates import CHART_TEMPLATES
+from worker_chart_export.inputs.template import CHART_TEMPLATES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

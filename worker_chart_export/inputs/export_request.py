@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from worker_chart_export.errors import ValidationFailed, shown
-from worker_chart_export.flow_run import OHLCV_EXPORT
-from worker_chart_export.identifiers import MANIFEST_RUN_ID, is_template_id
+from worker_chart_export.inputs.flow_run import OHLCV_EXPORT
+from worker_chart_export.inputs.identifiers import MANIFEST_RUN_ID, is_template_id
 
 if TYPE_CHECKING:
-    from worker_chart_export.flow_run import FlowRun, Step
+    from worker_chart_export.inputs.flow_run import FlowRun, Step
 
 #: Chart-IMG's intervals (its documentation, field `interval`), each also a timeframe of the same name.
 API_INTERVALS = frozenset(

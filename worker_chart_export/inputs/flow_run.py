@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import Any
 
 from worker_chart_export.errors import RunInvalid, shown
-from worker_chart_export.identifiers import why_step_id_refused
+from worker_chart_export.inputs.identifiers import why_step_id_refused
 
 CHART_EXPORT = "CHART_EXPORT"
 OHLCV_EXPORT = "OHLCV_EXPORT"

@@ -19,7 +19,7 @@ from worker_chart_export.logs import Event, log
 
 if TYPE_CHECKING:
     from worker_chart_export.clock import Clock
-    from worker_chart_export.export_order import ExportOrder
+    from worker_chart_export.inputs.export_request import ExportOrder
 
 CHART_TEMPLATES = "chart_templates"
 SYMBOL_PLACE = "{symbol}"
