@@ -19,7 +19,7 @@ from worker_chart_export.logs import Event, log
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from worker_chart_export.budget import StepBudget
+    from worker_chart_export.concurrency.cancel_scope import StepBudget
 
 #: The parts of a drain's time that its last two stages get, and the most seconds they need.
 SETTLE_SHARE, MOST_SETTLE_SECONDS = 0.5, 4.0

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from worker_chart_export.artifacts import ArtifactStore, StoredPng
-    from worker_chart_export.budget import StepBudget
     from worker_chart_export.charts.base import ChartImage, ChartProvider
+    from worker_chart_export.concurrency.cancel_scope import StepBudget
     from worker_chart_export.inputs.export_request import ExportOrder
     from worker_chart_export.inputs.template import ChartTemplate, TemplateStore
     from worker_chart_export.ledger.step_ledger import Claim

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from worker_chart_export import metrics
 from worker_chart_export.artifacts import StepFolder
-from worker_chart_export.budget import StepBudget
+from worker_chart_export.concurrency.cancel_scope import StepBudget
 from worker_chart_export.errors import (
     BackendUnavailable,
     LeaseLost,

@@ -13,15 +13,15 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from worker_chart_export import metrics
+from worker_chart_export.concurrency.thread_cache import KeptThreads
 from worker_chart_export.errors import RequestError, StepTimedOut, WorkerError
-from worker_chart_export.kept_threads import KeptThreads
 from worker_chart_export.logs import Event, log
 from worker_chart_export.manifest import ManifestFailure, ManifestItem
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from worker_chart_export.budget import StepBudget
+    from worker_chart_export.concurrency.cancel_scope import StepBudget
 
 #: How long a chart may take to notice that the step's time is over, or that it was stopped: with what comes
 #: after it, a lost lease has to end the work within 2 s.

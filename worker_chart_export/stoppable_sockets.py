@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from worker_chart_export.budget import StepBudget
+    from worker_chart_export.concurrency.cancel_scope import StepBudget
     from worker_chart_export.errors import WorkerError
 
 

@@ -23,7 +23,7 @@ from worker_chart_export.stoppable_sockets import stoppable_by
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from worker_chart_export.budget import StepBudget
+    from worker_chart_export.concurrency.cancel_scope import StepBudget
     from worker_chart_export.errors import RequestError, WorkerError
 
 CONNECT_TIMEOUT_SECONDS = 5.0

@@ -22,8 +22,8 @@ from daemon.doctor.findings import Finding, Report, Status
 from daemon.leaving import leave
 from daemon.settings import LogFormat, LogLevel
 from daemon.signals import forward_stop_signals
-from worker_chart_export.budget import StepBudget
 from worker_chart_export.clock import SystemClock
+from worker_chart_export.concurrency.cancel_scope import StepBudget
 from worker_chart_export.errors import Interrupted
 from worker_chart_export.logs import configure
 

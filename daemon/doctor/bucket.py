@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from daemon.doctor.findings import Finding
     from daemon.doctor.scratch import Scratch
     from daemon.settings import BucketSettings
-    from worker_chart_export.budget import StepBudget
+    from worker_chart_export.concurrency.cancel_scope import StepBudget
     from worker_chart_export.storage_calls import Timeout
 
 CREATE = "storage.create"

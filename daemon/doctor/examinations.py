@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from daemon.doctor.emulators import Emulators
     from daemon.doctor.findings import Finding
-    from worker_chart_export.budget import StepBudget
+    from worker_chart_export.concurrency.cancel_scope import StepBudget
 
 #: With the time of all the others, half a minute.
 CREDENTIALS_SECONDS = 8.0

@@ -15,7 +15,7 @@ from worker_chart_export.retry import plain_words
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from worker_chart_export.budget import StepBudget
+    from worker_chart_export.concurrency.cancel_scope import StepBudget
 
 #: Longer than any two calls that wait for their own time-outs.
 CHECK_SECONDS = 22.0

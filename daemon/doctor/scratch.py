@@ -6,8 +6,8 @@ import secrets
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from worker_chart_export.budget import StepBudget
 from worker_chart_export.clock import SystemClock
+from worker_chart_export.concurrency.cancel_scope import StepBudget
 from worker_chart_export.errors import WorkerError
 
 if TYPE_CHECKING:

@@ -27,7 +27,7 @@ from worker_chart_export.outcome import Outcome, OutcomeKind
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from worker_chart_export.budget import StepBudget
+    from worker_chart_export.concurrency.cancel_scope import StepBudget
     from worker_chart_export.inputs.flow_run import FlowRun
     from worker_chart_export.ledger.lease import Lease
     from worker_chart_export.ledger.run_snapshot import RunSnapshot

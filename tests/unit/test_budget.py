@@ -8,7 +8,7 @@ import time
 import pytest
 
 from tests.unit.doubles import HandClock, budget_of
-from worker_chart_export.budget import StepBudget
+from worker_chart_export.concurrency.cancel_scope import StepBudget
 from worker_chart_export.errors import Interrupted, StepTimedOut
 
 STOPPED = Interrupted("told to")

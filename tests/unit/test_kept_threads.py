@@ -10,7 +10,7 @@ from queue import Queue
 
 import pytest
 
-from worker_chart_export.kept_threads import KeptThreads
+from worker_chart_export.concurrency.thread_cache import KeptThreads
 
 WAIT_SECONDS = 10
 _bound: contextvars.ContextVar[str] = contextvars.ContextVar("bound", default="nothing")

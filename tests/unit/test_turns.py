@@ -10,8 +10,8 @@ from contextlib import contextmanager
 import pytest
 
 from tests.unit.ledger.process import until
+from worker_chart_export.concurrency.combining_queue import TurnRequest, Turns
 from worker_chart_export.errors import BackendRefused, BackendUnavailable
-from worker_chart_export.turns import TurnRequest, Turns
 
 BOTH = pytest.mark.parametrize("aside", [False, True], ids=["by callers", "aside"])
 AWAY = BackendUnavailable("firestore", "away")

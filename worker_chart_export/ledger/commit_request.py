@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from worker_chart_export.concurrency.combining_queue import TurnRequest
 from worker_chart_export.ledger.decisions import ClaimResult
 from worker_chart_export.ledger.evidence import Seen
 from worker_chart_export.ledger.intents import ClaimIntent, FinalizeIntent, ReleaseIntent
-from worker_chart_export.turns import TurnRequest
 
 if TYPE_CHECKING:
     from worker_chart_export.ledger.held_lease import HeldLease

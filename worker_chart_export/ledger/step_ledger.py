@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping
     from datetime import datetime
 
-    from worker_chart_export.budget import StepBudget
     from worker_chart_export.clock import Clock
+    from worker_chart_export.concurrency.cancel_scope import StepBudget
     from worker_chart_export.inputs.flow_run import FlowRun, Step
     from worker_chart_export.ledger.commit_request import Settled
     from worker_chart_export.ledger.decisions import ClaimResult, FinalizeResult, ReleaseResult

@@ -21,7 +21,6 @@ from tests.unit.charts_local.material import (
     raw_candles,
     request_of,
 )
-from worker_chart_export.budget import StepBudget
 from worker_chart_export.charts.base import ChartRequest
 from worker_chart_export.charts.local import gallery
 from worker_chart_export.charts.local.numerals import Writer, compact, fixed, price_decimals, signed
@@ -30,6 +29,7 @@ from worker_chart_export.charts.local.render import render
 from worker_chart_export.charts.local.study import Numbers
 from worker_chart_export.charts.local.themes import THEMES
 from worker_chart_export.clock import SystemClock
+from worker_chart_export.concurrency.cancel_scope import StepBudget
 from worker_chart_export.errors import Interrupted, OhlcvUnavailable, RenderFailed
 
 LIMIT = 200 * 1024

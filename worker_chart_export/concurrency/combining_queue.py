@@ -10,8 +10,8 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from worker_chart_export.concurrency.thread_cache import KeptThreads
 from worker_chart_export.errors import BackendRefused, BackendUnavailable, WorkerError
-from worker_chart_export.kept_threads import KeptThreads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
