@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.processes import Measured
 from benchmarks.throughput import WORKER
-from worker_chart_export.clock import rfc3339
 from worker_chart_export.errors import BackendUnavailable
 from worker_chart_export.orchestration import claim_step_transaction, finalize_step
+from worker_chart_export.timing import rfc3339
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -12,7 +12,6 @@ from google.cloud.storage import Client as StorageClient
 from daemon.settings import ChartsApiMode, ChartsFallback, SettingsError
 from worker_chart_export.artifacts import ArtifactStore
 from worker_chart_export.chart_maker import ChartMaker
-from worker_chart_export.clock import SystemClock
 from worker_chart_export.inputs.template import TemplateStore
 from worker_chart_export.ledger.heart_beats import HeartBeats
 from worker_chart_export.ledger.lease import LeaseTerms
@@ -20,6 +19,7 @@ from worker_chart_export.ledger.step_ledger import StepLedger
 from worker_chart_export.pipeline import PipelineLimits, StepPipeline
 from worker_chart_export.retry import client_errors
 from worker_chart_export.storage_session import StorageSession
+from worker_chart_export.timing import SystemClock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from worker_chart_export.charts.base import ChartProvider
     from worker_chart_export.charts.chart_img.accounts import Account, AccountState
     from worker_chart_export.charts.fixtures import FixtureProvider
-    from worker_chart_export.clock import Clock
+    from worker_chart_export.timing import Clock
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

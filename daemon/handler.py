@@ -41,10 +41,10 @@ if TYPE_CHECKING:
     from daemon.drain import Drain
     from daemon.intake import Intake
     from daemon.messages import StepRequest
-    from worker_chart_export.clock import Clock
     from worker_chart_export.ledger.run_snapshot import RunSnapshot
     from worker_chart_export.ledger.step_ledger import StepLedger
     from worker_chart_export.pipeline import StepPipeline
+    from worker_chart_export.timing import Clock
 
 CLAIMABLE = frozenset({Sight.READY, Sight.LEASE_OVER})
 LOST = frozenset({OutcomeKind.CLAIM_LOST, OutcomeKind.FINALIZE_REFUSED})

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import fastjsonschema
 
-from worker_chart_export.clock import rfc3339
 from worker_chart_export.errors import ManifestRefused, StepError
+from worker_chart_export.timing import rfc3339
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from worker_chart_export.clock import SystemClock
 from worker_chart_export.errors import StepError
 from worker_chart_export.ledger.decisions import ClaimResult, FinalizeResult, Reason
 from worker_chart_export.ledger.group_commit import GroupCommits
@@ -21,6 +20,7 @@ from worker_chart_export.ledger.step_patches import (
     build_finalize_failure_update,
     build_finalize_success_update,
 )
+from worker_chart_export.timing import SystemClock
 
 if TYPE_CHECKING:
     from worker_chart_export.ledger.held_lease import HeldLease

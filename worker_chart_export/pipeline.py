@@ -44,12 +44,12 @@ if TYPE_CHECKING:
 
     from worker_chart_export.artifacts import ArtifactStore
     from worker_chart_export.chart_maker import ChartMaker
-    from worker_chart_export.clock import Clock
     from worker_chart_export.inputs.export_request import ExportOrder
     from worker_chart_export.ledger.decisions import ReleaseResult
     from worker_chart_export.ledger.run_snapshot import RunSnapshot
     from worker_chart_export.ledger.step_ledger import StepLedger
     from worker_chart_export.side_by_side import ChartResult
+    from worker_chart_export.timing import Clock
 
 #: Kept of the step's time for the manifest and the finalize, or a fifth of a short budget.
 MANIFEST_RESERVE_SECONDS = 10.0

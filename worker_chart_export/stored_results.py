@@ -13,7 +13,7 @@ from worker_chart_export.storage_calls import ask_storage
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from worker_chart_export.clock import Clock
+    from worker_chart_export.timing import Clock
 
 #: How long a person is kept waiting for Cloud Storage.
 PATIENCE_SECONDS = 5.0

@@ -22,10 +22,10 @@ from daemon.doctor.findings import Finding, Report, Status
 from daemon.leaving import leave
 from daemon.settings import LogFormat, LogLevel
 from daemon.signals import forward_stop_signals
-from worker_chart_export.clock import SystemClock
 from worker_chart_export.concurrency.cancel_scope import StepBudget
 from worker_chart_export.errors import Interrupted
 from worker_chart_export.logs import configure
+from worker_chart_export.timing import SystemClock
 
 if TYPE_CHECKING:
     from signal import Signals

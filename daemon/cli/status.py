@@ -25,9 +25,9 @@ from daemon.run_status.reading import READS_AT_ONCE, RunReader
 from daemon.run_status.report import RunReport
 from daemon.settings import FirestoreSettings, load_settings
 from daemon.signals import block_stop_signals
-from worker_chart_export.clock import SystemClock
 from worker_chart_export.errors import BackendUnavailable, RunInvalid
 from worker_chart_export.inputs.identifiers import why_run_id_refused
+from worker_chart_export.timing import SystemClock
 
 NAME = "status"
 EXAMPLES = (

@@ -20,7 +20,7 @@ from google.cloud.storage import Client as StorageClient
 
 from daemon.demo.scenes import SOUND_SCENES, DemoStep, messages_of
 from daemon.tracing.published import PublisherSpans, note_published
-from worker_chart_export.clock import rfc3339
+from worker_chart_export.timing import rfc3339
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -12,9 +12,9 @@ from worker_chart_export.charts.base import DEFAULT_HEIGHT, DEFAULT_WIDTH, Chart
 from worker_chart_export.charts.chart_img.answers import Meaning, understand
 from worker_chart_export.charts.chart_img.http_call import ChartApi
 from worker_chart_export.charts.chart_img.quota import QuotaLedger
-from worker_chart_export.clock import SystemClock
 from worker_chart_export.concurrency.cancel_scope import StepBudget
 from worker_chart_export.errors import StepTimedOut, WorkerError
+from worker_chart_export.timing import SystemClock
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -6,9 +6,9 @@ import secrets
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from worker_chart_export.clock import SystemClock
 from worker_chart_export.concurrency.cancel_scope import StepBudget
 from worker_chart_export.errors import WorkerError
+from worker_chart_export.timing import SystemClock
 
 if TYPE_CHECKING:
     from collections.abc import Callable

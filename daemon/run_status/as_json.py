@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from daemon.run_status.wording import situation
-from worker_chart_export.clock import rfc3339
+from worker_chart_export.timing import rfc3339
 
 if TYPE_CHECKING:
     from datetime import datetime

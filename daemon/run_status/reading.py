@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from daemon.run_status.report import RunReport
-    from worker_chart_export.clock import Clock
     from worker_chart_export.inputs.flow_run import FlowRun
     from worker_chart_export.ledger.lease import Lease
+    from worker_chart_export.timing import Clock
 
 #: Charts of a step that is RUNNING are counted, and what failed is tried, once in so long.
 AGAIN_AFTER_SECONDS = 5.0

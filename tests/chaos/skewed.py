@@ -6,7 +6,7 @@ import os
 from datetime import UTC, datetime, timedelta
 
 from daemon.__main__ import main
-from worker_chart_export.clock import SystemClock
+from worker_chart_export.timing import SystemClock
 
 
 def skewed_now(_clock: SystemClock) -> datetime:

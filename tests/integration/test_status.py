@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 from daemon.run_status.reading import RunReader
 from daemon.run_status.report import Hold
 from tests.unit.run_reports import OWNER, lease
-from worker_chart_export.clock import SystemClock
 from worker_chart_export.ledger.lease import LEASES
+from worker_chart_export.timing import SystemClock
 
 
 def test_run_and_leases_are_of_one_moment(scene):

@@ -18,20 +18,20 @@ from tests.unit.doubles import (
 )
 from worker_chart_export.artifacts import ArtifactStore
 from worker_chart_export.chart_maker import ChartMaker
-from worker_chart_export.clock import SystemClock
 from worker_chart_export.inputs.template import TemplateStore
 from worker_chart_export.ledger.heart_beats import HeartBeats
 from worker_chart_export.ledger.lease import LEASES, Lease, LeaseTerms
 from worker_chart_export.ledger.step_ledger import StepLedger
 from worker_chart_export.pipeline import PipelineLimits, StepPipeline
+from worker_chart_export.timing import SystemClock
 
 if TYPE_CHECKING:
     from google.cloud import firestore
     from google.cloud.storage import Client as StorageClient
 
     from localcloud import LocalCloud
-    from worker_chart_export.clock import Clock
     from worker_chart_export.outcome import Outcome
+    from worker_chart_export.timing import Clock
 
 NAMES = ("ctpl_a", "ctpl_b", "ctpl_c", "ctpl_d", "ctpl_e")
 MANIFEST_NAME = f"charts/{RUN_ID}/{STEP_ID}/manifest.json"

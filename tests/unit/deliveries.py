@@ -14,7 +14,7 @@ from daemon.drain import Drain
 from daemon.handler import MessageHandler
 from daemon.intake import Intake
 from daemon.settlement import Settlement
-from worker_chart_export.clock import SystemClock
+from worker_chart_export.timing import SystemClock
 
 if TYPE_CHECKING:
     from tests.unit.bench import Bench

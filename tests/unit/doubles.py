@@ -11,11 +11,11 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from worker_chart_export.charts.base import ChartImage, ChartRequest
-from worker_chart_export.clock import SystemClock
 from worker_chart_export.concurrency.cancel_scope import StepBudget
 from worker_chart_export.inputs.flow_run import FlowRun
 from worker_chart_export.ledger.lease import Lease, StoredLease
 from worker_chart_export.ledger.run_snapshot import RunSnapshot
+from worker_chart_export.timing import SystemClock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

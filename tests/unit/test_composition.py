@@ -16,8 +16,8 @@ from localcloud import Fault
 from tests.daemons import ROOT
 from tests.unit.charts_local.material import raw_candles
 from tests.unit.doubles import chart_request, png_bytes
-from worker_chart_export.clock import SystemClock
 from worker_chart_export.errors import ChartApiLimitExceeded
+from worker_chart_export.timing import SystemClock
 
 STEM = "NYSE_IBM__1d__ctpl_a"
 #: A process in which no socket can be opened: what `mock` gives, and what `real` comes to.
@@ -32,7 +32,7 @@ from contextlib import ExitStack
 from daemon.composition import _accounts, _provider
 from daemon.settings import ExportSettings, load_settings
 from tests.unit.doubles import chart_request
-from worker_chart_export.clock import SystemClock
+from worker_chart_export.timing import SystemClock
 from worker_chart_export.errors import ChartApiMockMissing
 
 sys.addaudithook(guard)

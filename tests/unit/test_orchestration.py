@@ -12,9 +12,9 @@ from tests.unit.doubles import RUN_ID, STEP_ID, chart_step, run_document
 from tests.unit.ledger.book import RUNNING, Book
 from tests.unit.ledger.material import ERROR, FINISHED, MANIFEST
 from tests.unit.ledger.test_step_patches import ODD_STEP_IDS
-from worker_chart_export.clock import SystemClock
 from worker_chart_export.ledger.run_snapshot import read_run
 from worker_chart_export.orchestration import FinalizeResult, Reason, claim_step_transaction, finalize_step
+from worker_chart_export.timing import SystemClock
 
 
 @pytest.fixture

@@ -22,12 +22,12 @@ from tests.unit.chart_img.material import account
 from tests.unit.doubles import BUCKET, NOON, budget_of, chart_request, png_bytes
 from worker_chart_export.artifacts import ArtifactStore, StepFolder
 from worker_chart_export.charts.chart_img.http_call import ChartApi
-from worker_chart_export.clock import SystemClock
 from worker_chart_export.concurrency.cancel_scope import StepBudget
 from worker_chart_export.errors import Interrupted
 from worker_chart_export.stoppable_requests import StoppableAdapter
 from worker_chart_export.stoppable_sockets import stoppable_by
 from worker_chart_export.stoppable_urllib3 import make_stoppable
+from worker_chart_export.timing import SystemClock
 
 if TYPE_CHECKING:
     import ssl

@@ -15,7 +15,7 @@ from worker_chart_export.errors import StepTimedOut, WorkerError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from worker_chart_export.clock import Clock
+    from worker_chart_export.timing import Clock
 
 
 class StepBudget:

@@ -18,8 +18,8 @@ from worker_chart_export.errors import BackendRefused, ValidationFailed, shown
 from worker_chart_export.logs import Event, log
 
 if TYPE_CHECKING:
-    from worker_chart_export.clock import Clock
     from worker_chart_export.inputs.export_request import ExportOrder
+    from worker_chart_export.timing import Clock
 
 CHART_TEMPLATES = "chart_templates"
 SYMBOL_PLACE = "{symbol}"

@@ -9,7 +9,7 @@ from worker_chart_export.retry import full_jitter_seconds
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from worker_chart_export.clock import Clock
+    from worker_chart_export.timing import Clock
 
 LEAST_PAUSE_SECONDS = 0.02
 MOST_PAUSE_SECONDS = 1.0

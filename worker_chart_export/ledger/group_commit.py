@@ -27,9 +27,9 @@ from worker_chart_export.logs import Event, log
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from worker_chart_export.clock import Clock
     from worker_chart_export.ledger.held_lease import HeldLease
     from worker_chart_export.ledger.intents import Intent
+    from worker_chart_export.timing import Clock
 
 MOST_STEPS_A_COMMIT = 200
 GIVE_UP_AFTER_SECONDS = 30.0

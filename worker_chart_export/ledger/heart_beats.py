@@ -27,9 +27,9 @@ from worker_chart_export.retry import backend_errors
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from worker_chart_export.clock import Clock
     from worker_chart_export.ledger.held_lease import HeldLease
     from worker_chart_export.ledger.lease import Lease, LeaseTerms
+    from worker_chart_export.timing import Clock
 
 #: Of a write in a batch: google.rpc.Code OK; NOT_FOUND and FAILED_PRECONDITION.
 OK = 0

@@ -10,8 +10,8 @@ from worker_chart_export.errors import LeaseLost
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from worker_chart_export.clock import Clock
     from worker_chart_export.ledger.lease import Lease, StoredLease
+    from worker_chart_export.timing import Clock
 
 
 class HeldLease:

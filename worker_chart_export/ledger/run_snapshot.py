@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
     from datetime import datetime
 
-    from worker_chart_export.clock import Clock
+    from worker_chart_export.timing import Clock
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

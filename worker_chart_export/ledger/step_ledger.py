@@ -11,7 +11,6 @@ import socket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from worker_chart_export.clock import rfc3339
 from worker_chart_export.documents import create_document, read_document
 from worker_chart_export.errors import BackendUnavailable, StepError, WorkerError
 from worker_chart_export.ledger.commit_pace import within
@@ -32,12 +31,12 @@ from worker_chart_export.ledger.step_patches import FLOW_RUNS
 from worker_chart_export.ledger.verdict_logs import log_claim, log_finalize
 from worker_chart_export.logs import Event, bound, log
 from worker_chart_export.stages import Stage, stage
+from worker_chart_export.timing import rfc3339
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping
     from datetime import datetime
 
-    from worker_chart_export.clock import Clock
     from worker_chart_export.concurrency.cancel_scope import StepBudget
     from worker_chart_export.inputs.flow_run import FlowRun, Step
     from worker_chart_export.ledger.commit_request import Settled
@@ -46,6 +45,7 @@ if TYPE_CHECKING:
     from worker_chart_export.ledger.heart_beats import HeartBeats
     from worker_chart_export.ledger.lease import LeaseTerms, StoredLease
     from worker_chart_export.ledger.run_snapshot import RunSnapshot
+    from worker_chart_export.timing import Clock
 
 #: A document nobody has: reading it shows that Firestore answers.
 NOBODYS_RUN = "probe"

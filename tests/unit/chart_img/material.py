@@ -15,7 +15,7 @@ from worker_chart_export.charts.chart_img.accounts import Account, account_state
 from worker_chart_export.charts.chart_img.http_call import ChartApi
 from worker_chart_export.charts.chart_img.provider import ChartImgProvider
 from worker_chart_export.charts.chart_img.quota import USAGE, QuotaLedger
-from worker_chart_export.clock import SystemClock
+from worker_chart_export.timing import SystemClock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -12,9 +12,9 @@ from tests.unit.chart_img.material import account, at_once, until
 from tests.unit.doubles import HandClock, budget_of
 from worker_chart_export.charts.chart_img.accounts import Demand, account_states, why_not_on_plan
 from worker_chart_export.charts.chart_img.rate_limit import RateLimit
-from worker_chart_export.clock import SystemClock
 from worker_chart_export.concurrency.cancel_scope import StepBudget
 from worker_chart_export.errors import Interrupted, StepTimedOut
+from worker_chart_export.timing import SystemClock
 
 NOW, MIDNIGHT, DAY = 1000.0, 44200.0, 86400.0
 

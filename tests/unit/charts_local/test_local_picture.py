@@ -28,9 +28,9 @@ from worker_chart_export.charts.local.provider import LocalProvider
 from worker_chart_export.charts.local.render import render
 from worker_chart_export.charts.local.study import Numbers
 from worker_chart_export.charts.local.themes import THEMES
-from worker_chart_export.clock import SystemClock
 from worker_chart_export.concurrency.cancel_scope import StepBudget
 from worker_chart_export.errors import Interrupted, OhlcvUnavailable, RenderFailed
+from worker_chart_export.timing import SystemClock
 
 LIMIT = 200 * 1024
 

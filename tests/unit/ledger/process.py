@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 from localcloud import Fault
 from tests.unit.doubles import budget_of
 from tests.unit.ledger.material import ERROR, MANIFEST
-from worker_chart_export.clock import SystemClock
 from worker_chart_export.ledger.heart_beats import HeartBeats
 from worker_chart_export.ledger.lease import LEASES, LeaseTerms
 from worker_chart_export.ledger.step_ledger import Claim, StepLedger
+from worker_chart_export.timing import SystemClock
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from google.cloud import firestore
 
     from localcloud import LocalCloud
-    from worker_chart_export.clock import Clock
     from worker_chart_export.errors import StepError
     from worker_chart_export.ledger.decisions import ClaimResult, FinalizeResult
+    from worker_chart_export.timing import Clock
 
 STEPS = [f"s{number}" for number in range(8)]
 TERMS = LeaseTerms(lease_seconds=60, clock_skew_seconds=1, max_attempts=5)

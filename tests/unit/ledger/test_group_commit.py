@@ -10,10 +10,10 @@ from localcloud import Fault
 from tests.unit.doubles import chart_step, run_document
 from tests.unit.ledger.material import claim
 from tests.unit.ledger.process import STEPS, Gate, LedgerProcess, in_thread, until
-from worker_chart_export.clock import SystemClock
 from worker_chart_export.errors import BackendUnavailable
 from worker_chart_export.ledger.group_commit import GroupCommits
 from worker_chart_export.ledger.step_ledger import Claim
+from worker_chart_export.timing import SystemClock
 
 
 def _counts(calls):

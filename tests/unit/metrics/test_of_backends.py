@@ -18,7 +18,6 @@ from tests.unit.doubles import BUCKET, HandClock, budget_of
 from tests.unit.metrics.counted import value
 from worker_chart_export.artifacts import ArtifactStore
 from worker_chart_export.charts.chart_img.quota import USAGE, QuotaLedger
-from worker_chart_export.clock import SystemClock
 from worker_chart_export.conditional_commit import LostRace, send
 from worker_chart_export.errors import (
     BackendRefused,
@@ -29,6 +28,7 @@ from worker_chart_export.errors import (
     WorkerError,
 )
 from worker_chart_export.outcome import OutcomeKind
+from worker_chart_export.timing import SystemClock
 
 DAY_SECONDS = 86400
 

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from pydantic import SecretStr
 
-    from worker_chart_export.clock import Clock
     from worker_chart_export.concurrency.cancel_scope import StepBudget
+    from worker_chart_export.timing import Clock
 
 #: Studies and drawings together, width and height, by plan (Chart-IMG's documentation, "Limits").
 PLANS = {

@@ -17,11 +17,11 @@ from urllib3.exceptions import HTTPError
 
 from worker_chart_export.charts.chart_img.call_time import CallTimes
 from worker_chart_export.charts.chart_img.retry_after import seconds_asked
-from worker_chart_export.clock import SystemClock
 from worker_chart_export.concurrency.cancel_scope import StepBudget
 from worker_chart_export.connections import open_connections
 from worker_chart_export.errors import ChartTooLarge, WorkerError
 from worker_chart_export.stoppable_sockets import stoppable_by
+from worker_chart_export.timing import SystemClock
 
 if TYPE_CHECKING:
     from urllib3 import BaseHTTPResponse

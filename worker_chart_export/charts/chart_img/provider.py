@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from worker_chart_export.charts.chart_img.call_log import CallEnd
     from worker_chart_export.charts.chart_img.http_call import ChartApi
     from worker_chart_export.charts.chart_img.quota import Counted, QuotaLedger
-    from worker_chart_export.clock import Clock
+    from worker_chart_export.timing import Clock
 
 #: A usage document that says "used up" is read again after so long: somebody may have raised its limit.
 LOOK_AGAIN_SECONDS = 60.0

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from worker_chart_export import metrics
 from worker_chart_export.charts.chart_img.usage import DAY, seconds_of_day_left, take
-from worker_chart_export.clock import SystemClock
 from worker_chart_export.concurrency.combining_queue import TurnRequest, Turns
 from worker_chart_export.conditional_commit import Unacceptable, send
 from worker_chart_export.documents import document_of, read_document
 from worker_chart_export.errors import BackendRefused, StepTimedOut, WorkerError
 from worker_chart_export.logs import Event, log
 from worker_chart_export.retry import full_jitter_seconds
+from worker_chart_export.timing import SystemClock
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
     from worker_chart_export.charts.chart_img.accounts import Account
     from worker_chart_export.charts.chart_img.usage import Taken
-    from worker_chart_export.clock import Clock
     from worker_chart_export.concurrency.cancel_scope import StepBudget
+    from worker_chart_export.timing import Clock
 
 USAGE = "chart_img_accounts_usage"
 LEAST_PAUSE_SECONDS = 0.02

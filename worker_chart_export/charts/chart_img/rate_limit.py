@@ -6,8 +6,8 @@ import threading
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from worker_chart_export.clock import Clock
     from worker_chart_export.concurrency.cancel_scope import StepBudget
+    from worker_chart_export.timing import Clock
 
 #: Who waits looks this often whether somebody before it has left the queue.
 LOOK_SECONDS = 1.0
