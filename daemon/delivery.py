@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from daemon.handler import IncomingMessage
-from worker_chart_export import metrics
-from worker_chart_export.logs import Event, log, logging_of
-from worker_chart_export.stages import Stage, stage, tell_more
+from worker_chart_export.observability import metrics
+from worker_chart_export.observability.logging import Event, log, logging_of
+from worker_chart_export.observability.observers import Stage, stage, tell_more
 
 if TYPE_CHECKING:
     from google.cloud.pubsub_v1.subscriber.message import Message

@@ -30,7 +30,7 @@ from daemon.sight import (
     running_steps,
 )
 from worker_chart_export.errors import BackendRefused, BackendUnavailable, Interrupted, RunInvalid
-from worker_chart_export.logs import Event, bind, bound, log
+from worker_chart_export.observability.logging import Event, bind, bound, log
 from worker_chart_export.outcome import OutcomeKind
 
 if TYPE_CHECKING:

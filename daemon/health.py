@@ -18,8 +18,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from worker_chart_export import metrics
-from worker_chart_export.logs import Event, log
+from worker_chart_export.observability import metrics
+from worker_chart_export.observability.logging import Event, log
 
 if TYPE_CHECKING:
     from daemon.checkup import Checkup

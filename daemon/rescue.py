@@ -10,14 +10,14 @@ import threading
 from typing import TYPE_CHECKING
 
 from daemon.sight import Sight, look_at_lease, look_at_step
-from worker_chart_export import metrics
 from worker_chart_export.errors import (
     BackendRefused,
     BackendUnavailable,
     IndexMissing,
     Interrupted,
 )
-from worker_chart_export.logs import Event, bound, log
+from worker_chart_export.observability import metrics
+from worker_chart_export.observability.logging import Event, bound, log
 from worker_chart_export.retry import full_jitter_seconds
 
 if TYPE_CHECKING:

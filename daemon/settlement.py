@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 from google.api_core.exceptions import ClientError, GoogleAPICallError, InvalidArgument, RetryError
 
 from daemon.disposition import Ack, Defer, Nack, Reject
-from worker_chart_export import metrics
-from worker_chart_export.logs import Event, log
+from worker_chart_export.observability import metrics
+from worker_chart_export.observability.logging import Event, log
+from worker_chart_export.observability.observers import tell_more
 from worker_chart_export.retry import full_jitter_seconds, plain_words
-from worker_chart_export.stages import tell_more
 
 if TYPE_CHECKING:
     from google.cloud.pubsub_v1.subscriber.message import Message

@@ -12,9 +12,9 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING, NoReturn
 
-from worker_chart_export import metrics
 from worker_chart_export.errors import BackendRefused, BackendUnavailable
-from worker_chart_export.logs import Event, log
+from worker_chart_export.observability import metrics
+from worker_chart_export.observability.logging import Event, log
 from worker_chart_export.retry import full_jitter_seconds
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from daemon.checkup import WELL
-from worker_chart_export import metrics
+from worker_chart_export.observability import metrics
 
 if TYPE_CHECKING:
     from collections.abc import Callable

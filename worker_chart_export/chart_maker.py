@@ -9,7 +9,6 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING
 
-from worker_chart_export import metrics
 from worker_chart_export.artifacts import StepFolder
 from worker_chart_export.charts.base import ChartRequest
 from worker_chart_export.charts.png import check_png
@@ -20,11 +19,12 @@ from worker_chart_export.errors import (
     StepTimedOut,
     WorkerError,
 )
-from worker_chart_export.logs import Event, log
 from worker_chart_export.manifest import ManifestItem
+from worker_chart_export.observability import metrics
+from worker_chart_export.observability.logging import Event, log
+from worker_chart_export.observability.observers import Stage, stage, tell_chart
 from worker_chart_export.retry import full_jitter_seconds
 from worker_chart_export.side_by_side import ReadOnce
-from worker_chart_export.stages import Stage, stage, tell_chart
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -9,8 +9,8 @@ from typing import Any
 
 from google.api_core import exceptions as google_errors
 
-from worker_chart_export import metrics
 from worker_chart_export.errors import BackendRefused, BackendUnavailable, WorkerError
+from worker_chart_export.observability import metrics
 from worker_chart_export.retry import COMMIT_TIMEOUT_SECONDS, TRANSIENT, backend_errors, plain_words
 
 

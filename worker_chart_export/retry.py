@@ -15,8 +15,8 @@ from google.api_core.retry import Retry, if_exception_type
 from google.auth import exceptions as auth_errors
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
 
-from worker_chart_export import metrics
 from worker_chart_export.errors import BackendRefused, BackendUnavailable, WorkerError
+from worker_chart_export.observability import metrics
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

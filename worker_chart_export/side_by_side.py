@@ -12,11 +12,11 @@ from concurrent.futures import Future, wait
 from functools import partial
 from typing import TYPE_CHECKING
 
-from worker_chart_export import metrics
 from worker_chart_export.concurrency.thread_cache import KeptThreads
 from worker_chart_export.errors import RequestError, StepTimedOut, WorkerError
-from worker_chart_export.logs import Event, log
 from worker_chart_export.manifest import ManifestFailure, ManifestItem
+from worker_chart_export.observability import metrics
+from worker_chart_export.observability.logging import Event, log
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

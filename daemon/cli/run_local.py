@@ -19,7 +19,7 @@ from daemon.settings import ChartsApiMode, ExportSettings, LogFormat, LogLevel, 
 from worker_chart_export.errors import BackendRefused, RunInvalid, shown
 from worker_chart_export.inputs.flow_run import FlowRun
 from worker_chart_export.inputs.identifiers import why_run_id_refused, why_step_id_refused
-from worker_chart_export.logs import configure
+from worker_chart_export.observability.logging import configure
 from worker_chart_export.outcome import Outcome, OutcomeKind
 from worker_chart_export.retry import plain_words
 

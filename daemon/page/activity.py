@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING
 
 from daemon.page.minutes import LastHour, Minute
 from daemon.page.work import MOST_NOTES, ChartNote, FinishedStep, Result, StepWork, finished
-from worker_chart_export.stages import Stage
+from worker_chart_export.observability.observers import Stage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from contextlib import AbstractContextManager
 
     from daemon.page.thumbnails import Thumbnails
+    from worker_chart_export.observability.observers import About, StoredChart
     from worker_chart_export.outcome import Outcome
-    from worker_chart_export.stages import About, StoredChart
 
 #: So many finished steps are remembered.
 MOST_FINISHED = 50
@@ -47,7 +47,7 @@ class Seen:
 
 
 class Activity:
-    """An observer of `worker_chart_export.stages`. Shared by all threads.
+    """An observer of `worker_chart_export.observability.observers`. Shared by all threads.
 
     Args:
         thumbnails: Gets the charts.

@@ -13,8 +13,8 @@ from daemon.page.routes import page_routes
 from daemon.page.thumbnails import Thumbnails
 from daemon.settings import effective_settings
 from worker_chart_export.charts.chart_img.usage import seconds_of_day_left
-from worker_chart_export.metrics import VERSION
-from worker_chart_export.stages import watched_by
+from worker_chart_export.observability.metrics import VERSION
+from worker_chart_export.observability.observers import watched_by
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from daemon.page.minutes import SECONDS
 from daemon.run_status.links import browser_url
-from worker_chart_export import metrics
-from worker_chart_export.stages import Stage
+from worker_chart_export.observability import metrics
+from worker_chart_export.observability.observers import Stage
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

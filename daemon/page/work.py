@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 from worker_chart_export.errors import RequestError
 from worker_chart_export.ledger.decisions import Reason
+from worker_chart_export.observability.observers import Stage
 from worker_chart_export.outcome import Outcome, OutcomeKind
-from worker_chart_export.stages import Stage
 
 if TYPE_CHECKING:
-    from worker_chart_export.stages import About
+    from worker_chart_export.observability.observers import About
 
 
 #: So many stored and so many failed charts of a step are noted one by one, and so many signs of their words;

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from daemon.settings import ChartsApiMode, ChartsFallback, load_settings
 from daemon.tracing.spans import PublishersTrace, Spans
 from daemon.tracing_settings import TracesExporter, TracingSettings
-from worker_chart_export.stages import watched_by
+from worker_chart_export.observability.observers import watched_by
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager

@@ -16,7 +16,7 @@ from jsonschema import Draft202012Validator
 from daemon.settings import Settings
 from tests.daemons import ROOT
 from tests.deploy.selections import labels_left, selectors_of
-from worker_chart_export import metrics
+from worker_chart_export.observability import metrics
 
 BASE = ROOT / "deploy" / "gke"
 FOLDER = BASE / "autoscaling"

@@ -18,7 +18,7 @@ from tests.collector import collecting
 from tests.commands import run_command
 from tests.daemons import ROOT, clean_environment
 from tests.scene import SECRET_KEY, scene_on
-from worker_chart_export.metrics import VERSION
+from worker_chart_export.observability.metrics import VERSION
 
 if TYPE_CHECKING:
     from tests.collector import SeenSpan

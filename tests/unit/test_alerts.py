@@ -11,7 +11,7 @@ import yaml
 from tests.daemons import ROOT
 from tests.unit.alert_cases import FIRES, QUIET, series_of
 from tests.unit.promql import NAME, evaluate
-from worker_chart_export import metrics
+from worker_chart_export.observability import metrics
 
 GROUPS = yaml.safe_load((ROOT / "deploy/prometheus/alerts.yaml").read_text(encoding="utf-8"))["groups"]
 RULES = {rule["alert"]: rule for group in GROUPS for rule in group["rules"]}

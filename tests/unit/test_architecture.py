@@ -66,8 +66,8 @@ OWNERS = {
         "worker_chart_export/storage_calls.py",
         "worker_chart_export/storage_session.py",
     },
-    ("prometheus_client",): {"worker_chart_export/metrics.py"},
-    ("structlog",): {"worker_chart_export/logs.py"},
+    ("prometheus_client",): {"worker_chart_export/observability/metrics.py"},
+    ("structlog",): {"worker_chart_export/observability/logging.py"},
     ("opentelemetry",): {
         "daemon/tracing/export.py",
         "daemon/tracing/published.py",

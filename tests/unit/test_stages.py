@@ -12,8 +12,16 @@ from tests.unit.bench import MANIFEST_URI
 from tests.unit.deliveries import a_message, deliver
 from tests.unit.doubles import BUCKET, RUN_ID, STEP_ID, png_bytes
 from worker_chart_export.errors import ChartApiFailed, Interrupted
+from worker_chart_export.observability.observers import (
+    Stage,
+    stage,
+    tell_call,
+    tell_chart,
+    tell_end,
+    tell_more,
+    watched_by,
+)
 from worker_chart_export.outcome import OutcomeKind
-from worker_chart_export.stages import Stage, stage, tell_call, tell_chart, tell_end, tell_more, watched_by
 
 STEP = {"runId": RUN_ID, "stepId": STEP_ID, "messageId": ""}
 

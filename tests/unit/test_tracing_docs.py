@@ -10,7 +10,7 @@ import pytest
 
 from daemon.tracing.spans import attribute_of
 from daemon.tracing_settings import TracingSettings
-from worker_chart_export.stages import Stage
+from worker_chart_export.observability.observers import Stage
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/tracing.md").read_text("utf-8")

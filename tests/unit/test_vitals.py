@@ -10,9 +10,9 @@ from daemon.intake import FAILURES_TO_PAUSE, Intake
 from daemon.vitals import show_vitals
 from tests.unit.bench import TERMS
 from tests.unit.doubles import HandClock, budget_of
-from worker_chart_export import metrics
 from worker_chart_export.ledger.heart_beats import HeartBeats
 from worker_chart_export.ledger.held_lease import HeldLease
+from worker_chart_export.observability import metrics
 
 
 def _value(name, **labels):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from worker_chart_export import metrics
 from worker_chart_export.charts.base import ChartImage
 from worker_chart_export.errors import ChartApiLimitExceeded, RequestError
-from worker_chart_export.logs import Event, log
+from worker_chart_export.observability import metrics
+from worker_chart_export.observability.logging import Event, log
 
 if TYPE_CHECKING:
     from worker_chart_export.charts.base import ChartProvider, ChartRequest

@@ -12,7 +12,6 @@ import weakref
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
-from worker_chart_export import metrics
 from worker_chart_export.concurrency.combining_queue import Turns
 from worker_chart_export.conditional_commit import LostRace, OutcomeUnknown, Unacceptable
 from worker_chart_export.errors import BackendRefused, WorkerError
@@ -22,7 +21,8 @@ from worker_chart_export.ledger.commit_request import CommitRequest, Settled
 from worker_chart_export.ledger.intents import FinalizeIntent, ReleaseIntent
 from worker_chart_export.ledger.run_commit import commit
 from worker_chart_export.ledger.run_snapshot import RunSnapshot, read_run_with_leases
-from worker_chart_export.logs import Event, log
+from worker_chart_export.observability import metrics
+from worker_chart_export.observability.logging import Event, log
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -5,12 +5,12 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
-from worker_chart_export import metrics
 from worker_chart_export.errors import ErrorCode, StepError, WorkerError
 from worker_chart_export.ledger.commit_pace import within
 from worker_chart_export.ledger.decisions import Reason, ReleaseResult
 from worker_chart_export.ledger.intents import ReleaseIntent
-from worker_chart_export.logs import Event, bound, log
+from worker_chart_export.observability import metrics
+from worker_chart_export.observability.logging import Event, bound, log
 from worker_chart_export.retry import full_jitter_seconds
 from worker_chart_export.timing import rfc3339
 

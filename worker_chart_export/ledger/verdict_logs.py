@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from worker_chart_export import metrics
 from worker_chart_export.errors import ErrorCode
 from worker_chart_export.ledger.decisions import Reason
-from worker_chart_export.logs import Event, log
-from worker_chart_export.stages import tell_more
+from worker_chart_export.observability import metrics
+from worker_chart_export.observability.logging import Event, log
+from worker_chart_export.observability.observers import tell_more
 
 if TYPE_CHECKING:
     from worker_chart_export.ledger.decisions import ClaimResult, FinalizeResult

@@ -16,7 +16,7 @@ from tests.unit.chart_img.material import KEY, account, provider_on
 from tests.unit.doubles import budget_of, chart_request
 from worker_chart_export.charts.chart_img.http_call import ChartApi, NoAnswer
 from worker_chart_export.errors import ChartApiFailed, ChartApiLimitExceeded, Interrupted, StepTimedOut
-from worker_chart_export.logs import configure
+from worker_chart_export.observability.logging import configure
 
 
 def _head(status, *headers, body=b""):

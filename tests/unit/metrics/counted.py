@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from worker_chart_export import metrics
+from worker_chart_export.observability import metrics
 
 
 def counts():

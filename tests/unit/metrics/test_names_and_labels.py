@@ -9,9 +9,9 @@ import pytest
 from daemon.sight import GONE, Sight
 from tests.daemons import ROOT
 from tests.unit.metrics.counted import value
-from worker_chart_export import metrics
 from worker_chart_export.charts.chart_img.answers import Meaning
 from worker_chart_export.ledger.decisions import Reason
+from worker_chart_export.observability import metrics
 from worker_chart_export.outcome import OutcomeKind
 
 

@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from worker_chart_export import metrics
-from worker_chart_export.logs import Event, log
-from worker_chart_export.stages import tell_call
+from worker_chart_export.observability import metrics
+from worker_chart_export.observability.logging import Event, log
+from worker_chart_export.observability.observers import tell_call
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

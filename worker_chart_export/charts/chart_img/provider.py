@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from worker_chart_export import metrics
 from worker_chart_export.charts.base import ChartImage
 from worker_chart_export.charts.chart_img.answers import Answer, Meaning, understand
 from worker_chart_export.charts.chart_img.call_log import logged_call
 from worker_chart_export.charts.chart_img.http_call import OK, NoAnswer
 from worker_chart_export.charts.chart_img.order import TOO_BUSY, Order
 from worker_chart_export.errors import ChartTooLarge, StepTimedOut
-from worker_chart_export.logs import Event, log
+from worker_chart_export.observability import metrics
+from worker_chart_export.observability.logging import Event, log
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -11,13 +11,13 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from worker_chart_export import metrics
 from worker_chart_export.charts.chart_img.usage import DAY, seconds_of_day_left, take
 from worker_chart_export.concurrency.combining_queue import TurnRequest, Turns
 from worker_chart_export.conditional_commit import Unacceptable, send
 from worker_chart_export.documents import document_of, read_document
 from worker_chart_export.errors import BackendRefused, StepTimedOut, WorkerError
-from worker_chart_export.logs import Event, log
+from worker_chart_export.observability import metrics
+from worker_chart_export.observability.logging import Event, log
 from worker_chart_export.retry import full_jitter_seconds
 from worker_chart_export.timing import SystemClock
 

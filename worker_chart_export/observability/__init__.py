@@ -1,0 +1,3 @@
+"""Log events, metrics and observers."""
+
+from __future__ import annotations
