@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import google_crc32c
 from google.api_core import exceptions as google_errors
 
+from worker_chart_export.backends.storage.calls import ask_storage
 from worker_chart_export.errors import (
     BackendUnavailable,
     ManifestRefused,
@@ -23,7 +24,6 @@ from worker_chart_export.errors import (
     shown,
 )
 from worker_chart_export.retry import backend_errors, full_jitter_seconds
-from worker_chart_export.storage_calls import ask_storage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

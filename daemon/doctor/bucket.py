@@ -12,8 +12,8 @@ from daemon.composition import storage_client
 from daemon.doctor.findings import failure, not_checkable, ok, warning
 from daemon.doctor.refusals import Mends
 from daemon.doctor.scratch import failure_of
+from worker_chart_export.backends.storage.calls import ask_storage
 from worker_chart_export.errors import ObjectRefused, WorkerError
-from worker_chart_export.storage_calls import ask_storage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from daemon.doctor.findings import Finding
     from daemon.doctor.scratch import Scratch
     from daemon.settings import BucketSettings
+    from worker_chart_export.backends.storage.calls import Timeout
     from worker_chart_export.concurrency.cancel_scope import StepBudget
-    from worker_chart_export.storage_calls import Timeout
 
 CREATE = "storage.create"
 READ = "storage.read"

@@ -10,8 +10,8 @@ from daemon.composition import firestore_client
 from daemon.doctor.findings import failure, not_checkable, ok, warning
 from daemon.doctor.refusals import Mends, refused
 from daemon.doctor.scratch import failure_of
-from worker_chart_export.conditional_commit import LostRace, send
-from worker_chart_export.documents import read_document
+from worker_chart_export.backends.firestore.commit import LostRace, send
+from worker_chart_export.backends.firestore.documents import read_document
 from worker_chart_export.errors import BackendRefused, BackendUnavailable, IndexMissing, WorkerError
 from worker_chart_export.ledger.expired_leases import expired_leases
 from worker_chart_export.timing import SystemClock

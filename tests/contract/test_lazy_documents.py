@@ -10,10 +10,10 @@ from google.cloud.firestore import GeoPoint
 from google.cloud.firestore_v1._helpers import encode_dict
 from google.cloud.firestore_v1.vector import Vector
 
-from worker_chart_export import lazy_documents
+from worker_chart_export.backends.firestore import lazy_documents
+from worker_chart_export.backends.firestore.lazy_documents import LazyFields, read_documents
 from worker_chart_export.errors import BackendUnavailable
 from worker_chart_export.inputs.flow_run import FlowRun
-from worker_chart_export.lazy_documents import LazyFields, read_documents
 
 FIELDS = {
     "nothing": None,

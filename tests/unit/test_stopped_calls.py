@@ -21,12 +21,12 @@ from tests.tls import pem_of
 from tests.unit.chart_img.material import account
 from tests.unit.doubles import BUCKET, NOON, budget_of, chart_request, png_bytes
 from worker_chart_export.artifacts import ArtifactStore, StepFolder
+from worker_chart_export.backends.http.stoppable_requests import StoppableAdapter
+from worker_chart_export.backends.http.stoppable_sockets import stoppable_by
+from worker_chart_export.backends.http.stoppable_urllib3 import make_stoppable
 from worker_chart_export.charts.chart_img.http_call import ChartApi
 from worker_chart_export.concurrency.cancel_scope import StepBudget
 from worker_chart_export.errors import Interrupted
-from worker_chart_export.stoppable_requests import StoppableAdapter
-from worker_chart_export.stoppable_sockets import stoppable_by
-from worker_chart_export.stoppable_urllib3 import make_stoppable
 from worker_chart_export.timing import SystemClock
 
 if TYPE_CHECKING:
@@ -257,7 +257,7 @@ class TestStop:
 
     def test_between_two_attempts(self, ask, cloud, monkeypatch):
         """The pause is no sleep of the client's own."""
-        monkeypatch.setattr("worker_chart_export.storage_calls.LEAST_DELAY_SECONDS", 60.0)
+        monkeypatch.setattr("worker_chart_export.backends.storage.calls.LEAST_DELAY_SECONDS", 60.0)
         cloud.storage.faults.add(Fault(method="objects.insert", error=503))
         asleep, moments = threading.Event(), []
 

@@ -12,8 +12,8 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from worker_chart_export.backends.firestore.documents import document_of, read_document
 from worker_chart_export.charts.base import DEFAULT_HEIGHT, DEFAULT_WIDTH
-from worker_chart_export.documents import document_of, read_document
 from worker_chart_export.errors import BackendRefused, ValidationFailed, shown
 from worker_chart_export.observability.logging import Event, log
 

@@ -5,7 +5,12 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from worker_chart_export.documents import document_of, read_collection, read_document, replace_document
+from worker_chart_export.backends.firestore.documents import (
+    document_of,
+    read_collection,
+    read_document,
+    replace_document,
+)
 from worker_chart_export.inputs.template import CHART_TEMPLATES
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ import weakref
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
+from worker_chart_export.backends.firestore.commit import LostRace, OutcomeUnknown, Unacceptable
 from worker_chart_export.concurrency.combining_queue import Turns
-from worker_chart_export.conditional_commit import LostRace, OutcomeUnknown, Unacceptable
 from worker_chart_export.errors import BackendRefused, WorkerError
 from worker_chart_export.ledger.commit_pace import CommitPace, within
 from worker_chart_export.ledger.commit_plan import CommitPlan, plan_commit

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from google.cloud.firestore_v1.bulk_batch import BulkWriteBatch
 from google.cloud.firestore_v1.field_path import FieldPath
 
-from worker_chart_export.documents import document_of
+from worker_chart_export.backends.firestore.documents import document_of
 from worker_chart_export.errors import BackendRefused, BackendUnavailable, LeaseLost
 from worker_chart_export.inputs.flow_run import RunStatus, StepStatus
 from worker_chart_export.ledger.lease import LEASES, StoredLease

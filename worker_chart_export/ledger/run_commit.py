@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from worker_chart_export.conditional_commit import Unacceptable, send
+from worker_chart_export.backends.firestore.commit import Unacceptable, send
 from worker_chart_export.ledger.lease import LEASES, StoredLease
 from worker_chart_export.ledger.step_patches import FLOW_RUNS
 from worker_chart_export.retry import plain_words

@@ -11,7 +11,7 @@ import socket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from worker_chart_export.documents import create_document, read_document
+from worker_chart_export.backends.firestore.documents import create_document, read_document
 from worker_chart_export.errors import BackendUnavailable, StepError, WorkerError
 from worker_chart_export.ledger.commit_pace import within
 from worker_chart_export.ledger.expired_leases import ExpiredLease, delete_lease, expired_leases

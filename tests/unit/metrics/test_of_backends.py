@@ -17,8 +17,8 @@ from tests.unit.chart_img.material import account
 from tests.unit.doubles import BUCKET, HandClock, budget_of
 from tests.unit.metrics.counted import value
 from worker_chart_export.artifacts import ArtifactStore
+from worker_chart_export.backends.firestore.commit import LostRace, send
 from worker_chart_export.charts.chart_img.quota import USAGE, QuotaLedger
-from worker_chart_export.conditional_commit import LostRace, send
 from worker_chart_export.errors import (
     BackendRefused,
     BackendUnavailable,

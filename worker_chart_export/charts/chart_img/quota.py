@@ -11,10 +11,10 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from worker_chart_export.backends.firestore.commit import Unacceptable, send
+from worker_chart_export.backends.firestore.documents import document_of, read_document
 from worker_chart_export.charts.chart_img.usage import DAY, seconds_of_day_left, take
 from worker_chart_export.concurrency.combining_queue import TurnRequest, Turns
-from worker_chart_export.conditional_commit import Unacceptable, send
-from worker_chart_export.documents import document_of, read_document
 from worker_chart_export.errors import BackendRefused, StepTimedOut, WorkerError
 from worker_chart_export.observability import metrics
 from worker_chart_export.observability.logging import Event, log

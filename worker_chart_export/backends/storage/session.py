@@ -10,8 +10,8 @@ from requests.structures import CaseInsensitiveDict
 from urllib3 import Timeout
 from urllib3.exceptions import HTTPError
 
-from worker_chart_export.connections import open_connections
-from worker_chart_export.stoppable_requests import StoppableAdapter
+from worker_chart_export.backends.http.connections import open_connections
+from worker_chart_export.backends.http.stoppable_requests import StoppableAdapter
 
 if TYPE_CHECKING:
     from google.auth.credentials import Credentials

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, PoolManager
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
-from worker_chart_export.stoppable_sockets import hold, let_go, note_sending
+from worker_chart_export.backends.http.stoppable_sockets import hold, let_go, note_sending
 
 if TYPE_CHECKING:
     import socket

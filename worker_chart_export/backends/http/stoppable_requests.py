@@ -7,7 +7,7 @@ from typing import Any
 import requests.adapters
 from urllib3 import ProxyManager
 
-from worker_chart_export.stoppable_urllib3 import make_stoppable
+from worker_chart_export.backends.http.stoppable_urllib3 import make_stoppable
 
 
 class StoppableAdapter(requests.adapters.HTTPAdapter):

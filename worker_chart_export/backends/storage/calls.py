@@ -15,10 +15,10 @@ from google.api_core import exceptions as google_errors
 from google.auth import exceptions as auth_errors
 from google.cloud.storage.exceptions import DataCorruption, InvalidResponse
 
+from worker_chart_export.backends.http.stoppable_sockets import stoppable_by
 from worker_chart_export.errors import BackendUnavailable, OhlcvUnavailable
 from worker_chart_export.observability import metrics
 from worker_chart_export.retry import TRANSIENT, full_jitter_seconds, plain_words
-from worker_chart_export.stoppable_sockets import stoppable_by
 
 if TYPE_CHECKING:
     from collections.abc import Callable

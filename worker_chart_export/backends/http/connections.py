@@ -15,7 +15,7 @@ from requests.utils import get_environ_proxies, prepend_scheme_if_needed, select
 from urllib3 import PoolManager, ProxyManager, make_headers
 from urllib3.util import parse_url
 
-from worker_chart_export.stoppable_urllib3 import make_stoppable
+from worker_chart_export.backends.http.stoppable_urllib3 import make_stoppable
 
 #: Files or folders of certificates; the first that is set counts, before `SSL_CERT_DIR`.
 CERTIFICATES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")

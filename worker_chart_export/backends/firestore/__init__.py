@@ -1,0 +1,3 @@
+"""Firestore: documents, and conditional commits."""
+
+from __future__ import annotations
