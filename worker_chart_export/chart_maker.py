@@ -9,7 +9,6 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING
 
-from worker_chart_export.artifacts import StepFolder
 from worker_chart_export.charts.base import ChartRequest
 from worker_chart_export.charts.png import check_png
 from worker_chart_export.errors import (
@@ -19,22 +18,23 @@ from worker_chart_export.errors import (
     StepTimedOut,
     WorkerError,
 )
-from worker_chart_export.manifest import ManifestItem
 from worker_chart_export.observability import metrics
 from worker_chart_export.observability.logging import Event, log
 from worker_chart_export.observability.observers import Stage, stage, tell_chart
+from worker_chart_export.outputs.artifact_store import StepFolder
+from worker_chart_export.outputs.manifest import ManifestItem
 from worker_chart_export.retry import full_jitter_seconds
 from worker_chart_export.side_by_side import ReadOnce
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from worker_chart_export.artifacts import ArtifactStore, StoredPng
     from worker_chart_export.charts.base import ChartImage, ChartProvider
     from worker_chart_export.concurrency.cancel_scope import StepBudget
     from worker_chart_export.inputs.export_request import ExportOrder
     from worker_chart_export.inputs.template import ChartTemplate, TemplateStore
     from worker_chart_export.ledger.step_ledger import Claim
+    from worker_chart_export.outputs.artifact_store import ArtifactStore, StoredPng
 
 
 class ChartMaker:

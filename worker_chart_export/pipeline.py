@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from worker_chart_export.artifacts import StepFolder
 from worker_chart_export.concurrency.cancel_scope import StepBudget
 from worker_chart_export.errors import (
     BackendUnavailable,
@@ -24,11 +23,12 @@ from worker_chart_export.ledger.decisions import Reason
 from worker_chart_export.ledger.releases import error_of
 from worker_chart_export.ledger.step_ledger import Claim
 from worker_chart_export.ledger.verdict_logs import log_refusal
-from worker_chart_export.manifest import ManifestItem, build_manifest, encode_manifest
 from worker_chart_export.observability import metrics
 from worker_chart_export.observability.logging import Event, bound, log
 from worker_chart_export.observability.observers import Stage, stage, tell_end, tell_more
 from worker_chart_export.outcome import Outcome, OutcomeKind
+from worker_chart_export.outputs.artifact_store import StepFolder
+from worker_chart_export.outputs.manifest import ManifestItem, build_manifest, encode_manifest
 from worker_chart_export.side_by_side import make_side_by_side
 from worker_chart_export.step_ends import (
     given_back,
@@ -42,12 +42,12 @@ from worker_chart_export.step_ends import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from worker_chart_export.artifacts import ArtifactStore
     from worker_chart_export.chart_maker import ChartMaker
     from worker_chart_export.inputs.export_request import ExportOrder
     from worker_chart_export.ledger.decisions import ReleaseResult
     from worker_chart_export.ledger.run_snapshot import RunSnapshot
     from worker_chart_export.ledger.step_ledger import StepLedger
+    from worker_chart_export.outputs.artifact_store import ArtifactStore
     from worker_chart_export.side_by_side import ChartResult
     from worker_chart_export.timing import Clock
 

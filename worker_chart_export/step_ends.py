@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 from worker_chart_export.errors import ErrorCode, StepError
 from worker_chart_export.ledger.decisions import Reason
 from worker_chart_export.ledger.intents import crash_loop_of, unstorable
-from worker_chart_export.manifest import ManifestFailure
 from worker_chart_export.observability import metrics
 from worker_chart_export.observability.logging import Event, log
 from worker_chart_export.observability.observers import tell_end
 from worker_chart_export.outcome import Outcome, OutcomeKind
+from worker_chart_export.outputs.manifest import ManifestFailure
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

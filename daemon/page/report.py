@@ -7,9 +7,9 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from daemon.page.minutes import SECONDS
-from daemon.run_status.links import browser_url
 from worker_chart_export.observability import metrics
 from worker_chart_export.observability.observers import Stage
+from worker_chart_export.outputs.links import browser_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -10,7 +10,6 @@ from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
-from daemon.run_status.links import browser_url
 from daemon.run_status.report import Hold
 from daemon.run_status.wording import (
     chart_count,
@@ -22,6 +21,7 @@ from daemon.run_status.wording import (
     took,
     visible,
 )
+from worker_chart_export.outputs.links import browser_url
 
 if TYPE_CHECKING:
     from collections.abc import Collection

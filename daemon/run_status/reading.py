@@ -12,7 +12,7 @@ from worker_chart_export.errors import WorkerError
 from worker_chart_export.inputs.flow_run import StepStatus
 from worker_chart_export.ledger.lease import NEVER
 from worker_chart_export.ledger.run_snapshot import read_run_with_all_leases
-from worker_chart_export.stored_results import StoredResults
+from worker_chart_export.outputs.results import StoredResults
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

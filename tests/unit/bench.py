@@ -16,12 +16,12 @@ from tests.unit.doubles import (
     run_document,
     template_document,
 )
-from worker_chart_export.artifacts import ArtifactStore
 from worker_chart_export.chart_maker import ChartMaker
 from worker_chart_export.inputs.template import TemplateStore
 from worker_chart_export.ledger.heart_beats import HeartBeats
 from worker_chart_export.ledger.lease import LEASES, Lease, LeaseTerms
 from worker_chart_export.ledger.step_ledger import StepLedger
+from worker_chart_export.outputs.artifact_store import ArtifactStore
 from worker_chart_export.pipeline import PipelineLimits, StepPipeline
 from worker_chart_export.timing import SystemClock
 

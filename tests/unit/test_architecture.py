@@ -76,7 +76,7 @@ OWNERS = {
     },
     ("opentelemetry.sdk", "opentelemetry.exporter"): {"daemon/tracing/export.py"},
     ("tenacity",): {"worker_chart_export/retry.py"},
-    ("fastjsonschema",): {"worker_chart_export/manifest.py"},
+    ("fastjsonschema",): {"worker_chart_export/outputs/manifest.py"},
     ("pydantic", "pydantic_settings", "pydantic_core"): {
         "daemon/chart_img_accounts.py",
         "daemon/environment.py",

@@ -12,7 +12,6 @@ import pytest
 from localcloud import Fault
 from localcloud.storage.objects import Preconditions
 from tests.unit.doubles import BUCKET, NOON, RUN_ID, STEP_ID, budget_of, png_bytes
-from worker_chart_export.artifacts import ArtifactStore, StepFolder, StoredPng
 from worker_chart_export.errors import (
     BackendUnavailable,
     Interrupted,
@@ -21,6 +20,7 @@ from worker_chart_export.errors import (
     OhlcvUnavailable,
     StepTimedOut,
 )
+from worker_chart_export.outputs.artifact_store import ArtifactStore, StepFolder, StoredPng
 
 NAME = "charts/r/s/20251215-120000_IBM_1d_ctpl_a.png"
 MANIFEST = "charts/r/s/manifest.json"
@@ -305,7 +305,7 @@ class TestManifest:
         self, store, cloud, method, monkeypatch
     ):
         """Whichever call it is."""
-        monkeypatch.setattr("worker_chart_export.artifacts.LEAST_MANIFEST_SECONDS", 2.0)
+        monkeypatch.setattr("worker_chart_export.outputs.artifact_store.LEAST_MANIFEST_SECONDS", 2.0)
         _write(store, b"first")
         cloud.storage.faults.add(Fault(method=method, error=503))
         started = time.monotonic()
@@ -326,7 +326,7 @@ class TestManifest:
 
     def test_a_storage_too_slow_is_no_timeout_of_the_step(self, store, cloud, monkeypatch):
         """The step is given back."""
-        monkeypatch.setattr("worker_chart_export.artifacts.LEAST_MANIFEST_SECONDS", 0.3)
+        monkeypatch.setattr("worker_chart_export.outputs.artifact_store.LEAST_MANIFEST_SECONDS", 0.3)
         _write(store, b"first")
         cloud.storage.faults.add(Fault(method="objects.insert", delay_seconds=0.5))
         with pytest.raises(BackendUnavailable, match=r"too slow"):
@@ -433,7 +433,7 @@ class TestCandles:
 
     def test_a_file_too_large_is_refused(self, store, objects, monkeypatch):
         """And read no further than to see that."""
-        monkeypatch.setattr("worker_chart_export.artifacts.MAX_CANDLE_BYTES", 10)
+        monkeypatch.setattr("worker_chart_export.outputs.artifact_store.MAX_CANDLE_BYTES", 10)
         objects.bucket(BUCKET).blob("big.json").upload_from_string(b"x" * 50)
         with pytest.raises(OhlcvUnavailable, match=r"expected at most 10 bytes"):
             store.read_candles(f"gs://{BUCKET}/big.json", budget=budget_of())

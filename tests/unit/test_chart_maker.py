@@ -9,9 +9,9 @@ import pytest
 from localcloud import Fault
 from tests.unit.bench import MANIFEST_NAME, told
 from tests.unit.doubles import BUCKET, RUN_ID, STEP_ID, png_bytes, template_document
-from worker_chart_export.artifacts import StepFolder
 from worker_chart_export.errors import BackendUnavailable
 from worker_chart_export.outcome import OutcomeKind
+from worker_chart_export.outputs.artifact_store import StepFolder
 
 STARTED_AT = datetime(2025, 12, 15, 12, 0, 7, 123456, tzinfo=UTC)
 LISTS, UPLOADS = "objects.list", "objects.insert"

@@ -14,7 +14,7 @@ from jsonschema import Draft202012Validator
 from tests.unit.doubles import NOON, RUN_ID, STEP_ID
 from worker_chart_export.errors import ErrorCode, ManifestRefused, StepError
 from worker_chart_export.inputs.export_request import ExportOrder
-from worker_chart_export.manifest import (
+from worker_chart_export.outputs.manifest import (
     MAX_MANIFEST_BYTES,
     ManifestFailure,
     ManifestItem,

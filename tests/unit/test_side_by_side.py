@@ -14,7 +14,7 @@ from worker_chart_export import side_by_side
 from worker_chart_export.concurrency.cancel_scope import StepBudget
 from worker_chart_export.concurrency.thread_cache import KeptThreads
 from worker_chart_export.errors import Interrupted, LeaseLost, OhlcvUnavailable, StepTimedOut
-from worker_chart_export.manifest import ManifestFailure, ManifestItem
+from worker_chart_export.outputs.manifest import ManifestFailure, ManifestItem
 from worker_chart_export.side_by_side import ReadOnce, make_side_by_side
 
 

@@ -8,7 +8,6 @@ from daemon.run_status import live_view
 from daemon.run_status.as_json import report_json
 from daemon.run_status.as_lines import changed_lines, report_lines
 from daemon.run_status.assembly import Found
-from daemon.run_status.links import browser_url
 from daemon.run_status.live_view import LiveView
 from daemon.run_status.on_terminal import FullView, steps_table
 from daemon.run_status.wording import visible
@@ -25,6 +24,7 @@ from tests.unit.run_reports import (
     squeezed,
     words_on_terminal,
 )
+from worker_chart_export.outputs.links import browser_url
 
 
 def test_artifacts_are_links_on_a_terminal_and_the_manifest_can_be_read_there():

@@ -20,13 +20,13 @@ from tests.clouds import PROJECT, clients_find
 from tests.tls import pem_of
 from tests.unit.chart_img.material import account
 from tests.unit.doubles import BUCKET, NOON, budget_of, chart_request, png_bytes
-from worker_chart_export.artifacts import ArtifactStore, StepFolder
 from worker_chart_export.backends.http.stoppable_requests import StoppableAdapter
 from worker_chart_export.backends.http.stoppable_sockets import stoppable_by
 from worker_chart_export.backends.http.stoppable_urllib3 import make_stoppable
 from worker_chart_export.charts.chart_img.http_call import ChartApi
 from worker_chart_export.concurrency.cancel_scope import StepBudget
 from worker_chart_export.errors import Interrupted
+from worker_chart_export.outputs.artifact_store import ArtifactStore, StepFolder
 from worker_chart_export.timing import SystemClock
 
 if TYPE_CHECKING:

@@ -16,7 +16,6 @@ from localcloud import Fault
 from tests.unit.chart_img.material import account
 from tests.unit.doubles import BUCKET, HandClock, budget_of
 from tests.unit.metrics.counted import value
-from worker_chart_export.artifacts import ArtifactStore
 from worker_chart_export.backends.firestore.commit import LostRace, send
 from worker_chart_export.charts.chart_img.quota import USAGE, QuotaLedger
 from worker_chart_export.errors import (
@@ -28,6 +27,7 @@ from worker_chart_export.errors import (
     WorkerError,
 )
 from worker_chart_export.outcome import OutcomeKind
+from worker_chart_export.outputs.artifact_store import ArtifactStore
 from worker_chart_export.timing import SystemClock
 
 DAY_SECONDS = 86400

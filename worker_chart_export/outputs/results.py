@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from worker_chart_export.artifacts import GS_URI, ArtifactStore, StepFolder
 from worker_chart_export.backends.storage.calls import ask_storage
 from worker_chart_export.concurrency.cancel_scope import StepBudget
 from worker_chart_export.errors import ObjectRefused, shown
-from worker_chart_export.manifest import MAX_MANIFEST_BYTES, decode_manifest
+from worker_chart_export.outputs.artifact_store import GS_URI, ArtifactStore, StepFolder
+from worker_chart_export.outputs.manifest import MAX_MANIFEST_BYTES, decode_manifest
 
 if TYPE_CHECKING:
     from datetime import datetime
