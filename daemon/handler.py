@@ -30,8 +30,8 @@ from daemon.sight import (
     running_steps,
 )
 from worker_chart_export.errors import BackendRefused, BackendUnavailable, Interrupted, RunInvalid
+from worker_chart_export.execution.outcome import OutcomeKind
 from worker_chart_export.observability.logging import Event, bind, bound, log
-from worker_chart_export.outcome import OutcomeKind
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -41,9 +41,9 @@ if TYPE_CHECKING:
     from daemon.drain import Drain
     from daemon.intake import Intake
     from daemon.messages import StepRequest
+    from worker_chart_export.execution.pipeline import StepPipeline
     from worker_chart_export.ledger.run_snapshot import RunSnapshot
     from worker_chart_export.ledger.step_ledger import StepLedger
-    from worker_chart_export.pipeline import StepPipeline
     from worker_chart_export.timing import Clock
 
 CLAIMABLE = frozenset({Sight.READY, Sight.LEASE_OVER})

@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 
     from daemon.drain import Drain
     from daemon.intake import Intake
+    from worker_chart_export.execution.pipeline import StepPipeline
     from worker_chart_export.ledger.expired_leases import ExpiredLease
     from worker_chart_export.ledger.run_snapshot import RunSnapshot
     from worker_chart_export.ledger.step_ledger import StepLedger
-    from worker_chart_export.pipeline import StepPipeline
     from worker_chart_export.timing import Clock
 
 #: Each pause is up to this share shorter or longer: daemons that started together must not look together.

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from daemon.page.thumbnails import Thumbnails
+    from worker_chart_export.execution.outcome import Outcome
     from worker_chart_export.observability.observers import About, StoredChart
-    from worker_chart_export.outcome import Outcome
 
 #: So many finished steps are remembered.
 MOST_FINISHED = 50

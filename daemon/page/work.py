@@ -7,9 +7,9 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from worker_chart_export.errors import RequestError
+from worker_chart_export.execution.outcome import Outcome, OutcomeKind
 from worker_chart_export.ledger.decisions import Reason
 from worker_chart_export.observability.observers import Stage
-from worker_chart_export.outcome import Outcome, OutcomeKind
 
 if TYPE_CHECKING:
     from worker_chart_export.observability.observers import About

@@ -15,16 +15,16 @@ from opentelemetry.trace import SpanKind, Status, StatusCode
 
 from daemon.tracing.trace_context import context_of, log_fields, span_context_in
 from worker_chart_export.errors import RequestError, WorkerError
+from worker_chart_export.execution.outcome import OutcomeKind
 from worker_chart_export.observability.logging import bound
 from worker_chart_export.observability.observers import Stage
-from worker_chart_export.outcome import OutcomeKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from contextlib import AbstractContextManager
 
+    from worker_chart_export.execution.outcome import Outcome
     from worker_chart_export.observability.observers import About, StoredChart
-    from worker_chart_export.outcome import Outcome
 
 MAX_WORDS = 500
 #: Of others nobody has counted the charts.

@@ -15,9 +15,9 @@ from localcloud.faults import Fault
 from tests.unit.page_scene import make_chart, picture, served_page, step_in_flight, work_step
 from worker_chart_export.charts.chart_img.accounts import Account, account_states
 from worker_chart_export.errors import ChartApiFailed, StepError
+from worker_chart_export.execution.outcome import Outcome, OutcomeKind
 from worker_chart_export.observability.metrics import know_account
 from worker_chart_export.observability.observers import Stage, stage, tell_end
-from worker_chart_export.outcome import Outcome, OutcomeKind
 from worker_chart_export.timing import SystemClock
 
 #: Texts that would break a page that took them for markup, as far as the contract lets them in.

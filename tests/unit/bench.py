@@ -16,13 +16,13 @@ from tests.unit.doubles import (
     run_document,
     template_document,
 )
-from worker_chart_export.chart_maker import ChartMaker
+from worker_chart_export.execution.chart_maker import ChartMaker
+from worker_chart_export.execution.pipeline import PipelineLimits, StepPipeline
 from worker_chart_export.inputs.template import TemplateStore
 from worker_chart_export.ledger.heart_beats import HeartBeats
 from worker_chart_export.ledger.lease import LEASES, Lease, LeaseTerms
 from worker_chart_export.ledger.step_ledger import StepLedger
 from worker_chart_export.outputs.artifact_store import ArtifactStore
-from worker_chart_export.pipeline import PipelineLimits, StepPipeline
 from worker_chart_export.timing import SystemClock
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from google.cloud.storage import Client as StorageClient
 
     from localcloud import LocalCloud
-    from worker_chart_export.outcome import Outcome
+    from worker_chart_export.execution.outcome import Outcome
     from worker_chart_export.timing import Clock
 
 NAMES = ("ctpl_a", "ctpl_b", "ctpl_c", "ctpl_d", "ctpl_e")

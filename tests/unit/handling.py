@@ -21,8 +21,8 @@ from tests.unit.doubles import (
     run_of,
     snapshot_of,
 )
+from worker_chart_export.execution.outcome import Outcome, OutcomeKind
 from worker_chart_export.ledger.lease import LeaseTerms
-from worker_chart_export.outcome import Outcome, OutcomeKind
 
 if TYPE_CHECKING:
     from collections.abc import Collection

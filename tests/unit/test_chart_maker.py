@@ -10,7 +10,7 @@ from localcloud import Fault
 from tests.unit.bench import MANIFEST_NAME, told
 from tests.unit.doubles import BUCKET, RUN_ID, STEP_ID, png_bytes, template_document
 from worker_chart_export.errors import BackendUnavailable
-from worker_chart_export.outcome import OutcomeKind
+from worker_chart_export.execution.outcome import OutcomeKind
 from worker_chart_export.outputs.artifact_store import StepFolder
 
 STARTED_AT = datetime(2025, 12, 15, 12, 0, 7, 123456, tzinfo=UTC)

@@ -10,8 +10,8 @@ from daemon.handler import MAX_LOOKS
 from tests.unit.doubles import OHLCV_ID, STEP_ID, HandClock, chart_step, lease_of, run_of
 from tests.unit.handling import RUN_ONLY, Ledger, Pipeline, free_steps, handler, message, one_step
 from worker_chart_export.errors import RunInvalid
+from worker_chart_export.execution.outcome import Outcome, OutcomeKind
 from worker_chart_export.ledger.decisions import Reason
-from worker_chart_export.outcome import Outcome, OutcomeKind
 
 FINAL = ["SUCCEEDED", "FAILED", "SKIPPED", "CANCELLED"]
 OVER = lease_of(left_seconds=-6)

@@ -13,7 +13,7 @@ from daemon.intake import FAILURES_TO_PAUSE, Intake
 from tests.unit.doubles import RUN_ID, STEP_ID, HandClock
 from tests.unit.handling import MANIFEST_URI, RUN_ONLY, Ledger, Pipeline, handler, message, one_step
 from worker_chart_export.errors import BackendRefused, BackendUnavailable, Interrupted, RunInvalid
-from worker_chart_export.outcome import Outcome, OutcomeKind
+from worker_chart_export.execution.outcome import Outcome, OutcomeKind
 
 AWAY = BackendUnavailable("firestore", "503")
 STORAGE_AWAY = BackendUnavailable("storage", "503")

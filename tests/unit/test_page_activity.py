@@ -14,9 +14,9 @@ from localcloud.faults import Fault
 from tests.unit.doubles import RUN_ID, STEP_ID, png_bytes
 from tests.unit.page_scene import make_chart, step_in_flight, work_step
 from worker_chart_export.errors import ChartApiFailed, Interrupted, StepError
+from worker_chart_export.execution.outcome import Outcome, OutcomeKind
 from worker_chart_export.ledger import releases
 from worker_chart_export.observability.observers import Stage, stage, tell_chart, tell_end, watched_by
-from worker_chart_export.outcome import Outcome, OutcomeKind
 
 
 class WallClock:

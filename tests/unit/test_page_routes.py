@@ -23,9 +23,9 @@ from tests.unit.doubles import RUN_ID, STEP_ID, png_bytes
 from tests.unit.page_scene import make_chart, picture, served_page, step_in_flight, work_step
 from worker_chart_export.charts.chart_img.accounts import Account, account_states
 from worker_chart_export.errors import ChartApiFailed
+from worker_chart_export.execution.outcome import Outcome, OutcomeKind
 from worker_chart_export.observability.metrics import know_account, show_quota
 from worker_chart_export.observability.observers import tell_end
-from worker_chart_export.outcome import Outcome, OutcomeKind
 from worker_chart_export.timing import SystemClock
 
 PATHS = ("/", "/state.json", "/thumbnail?1")

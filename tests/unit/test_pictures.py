@@ -99,7 +99,7 @@ def test_the_stages_are_in_the_order_of_the_pipeline():
     stages = ("claim", "charts", "manifest", "finalize")
     heights = {text.text: float(text.attrib["y"]) for text in drawing.iter(f"{SVG}text")}
     assert all(heights[before] < heights[after] for before, after in pairwise(stages))
-    says = (ROOT / "worker_chart_export/pipeline.py").read_text("utf-8").split('"""')[1]
+    says = (ROOT / "worker_chart_export/execution/pipeline.py").read_text("utf-8").split('"""')[1]
     places = [re.search(rf"\b{stage}\b", says, re.IGNORECASE) for stage in ("claim", "charts", "manifest")]
     assert all(places)
     assert [place.start() for place in places] == sorted(place.start() for place in places)

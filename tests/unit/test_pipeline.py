@@ -7,7 +7,7 @@ import threading
 from localcloud import Fault
 from tests.unit.bench import MANIFEST_NAME, MANIFEST_URI, NAMES, TERMS, told
 from tests.unit.doubles import BUCKET, RUN_ID, STEP_ID, chart_step, png_bytes
-from worker_chart_export.outcome import OutcomeKind
+from worker_chart_export.execution.outcome import OutcomeKind
 
 
 class TestSuccess:

@@ -8,7 +8,7 @@ from localcloud import Fault
 from tests.unit.bench import MANIFEST_NAME, MANIFEST_URI, NAMES, told
 from tests.unit.doubles import BUCKET, RUN_ID, STEP_ID, png_bytes, template_document
 from worker_chart_export.errors import ChartApiFailed, OhlcvUnavailable
-from worker_chart_export.outcome import OutcomeKind
+from worker_chart_export.execution.outcome import OutcomeKind
 
 
 def _failing(code_words="no picture"):

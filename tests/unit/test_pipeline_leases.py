@@ -11,7 +11,7 @@ import pytest
 from localcloud import Fault
 from tests.unit.bench import MANIFEST_NAME, NAMES, TERMS, LeapingClock
 from tests.unit.doubles import BUCKET, RUN_ID, STEP_ID, ScriptedProvider, png_bytes
-from worker_chart_export.outcome import OutcomeKind
+from worker_chart_export.execution.outcome import OutcomeKind
 
 WITHIN_SECONDS = 2.0
 TAKEN = {"token": "winner", "attempt": 2}

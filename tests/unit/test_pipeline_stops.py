@@ -14,8 +14,8 @@ from localcloud import Fault
 from tests.unit.bench import MANIFEST_NAME, told
 from tests.unit.doubles import RUN_ID, STEP_ID, HandClock, png_bytes
 from worker_chart_export.errors import BackendUnavailable, Interrupted
+from worker_chart_export.execution.outcome import OutcomeKind
 from worker_chart_export.observability.observers import Stage, watched_by
-from worker_chart_export.outcome import OutcomeKind
 
 
 class ChartEnds:

@@ -10,12 +10,11 @@ import weakref
 import pytest
 
 from tests.unit.doubles import NOON, HandClock, budget_of
-from worker_chart_export import side_by_side
 from worker_chart_export.concurrency.cancel_scope import StepBudget
 from worker_chart_export.concurrency.thread_cache import KeptThreads
 from worker_chart_export.errors import Interrupted, LeaseLost, OhlcvUnavailable, StepTimedOut
+from worker_chart_export.execution.parallel import ReadOnce, make_side_by_side
 from worker_chart_export.outputs.manifest import ManifestFailure, ManifestItem
-from worker_chart_export.side_by_side import ReadOnce, make_side_by_side
 
 
 def _item(template_id):

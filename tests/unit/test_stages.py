@@ -12,6 +12,7 @@ from tests.unit.bench import MANIFEST_URI
 from tests.unit.deliveries import a_message, deliver
 from tests.unit.doubles import BUCKET, RUN_ID, STEP_ID, png_bytes
 from worker_chart_export.errors import ChartApiFailed, Interrupted
+from worker_chart_export.execution.outcome import OutcomeKind
 from worker_chart_export.observability.observers import (
     Stage,
     stage,
@@ -21,7 +22,6 @@ from worker_chart_export.observability.observers import (
     tell_more,
     watched_by,
 )
-from worker_chart_export.outcome import OutcomeKind
 
 STEP = {"runId": RUN_ID, "stepId": STEP_ID, "messageId": ""}
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from types import TracebackType
 
-    from worker_chart_export.outcome import Outcome
+    from worker_chart_export.execution.outcome import Outcome
 
 
 class Stage(StrEnum):

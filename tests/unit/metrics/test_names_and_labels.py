@@ -10,9 +10,9 @@ from daemon.sight import GONE, Sight
 from tests.daemons import ROOT
 from tests.unit.metrics.counted import value
 from worker_chart_export.charts.chart_img.answers import Meaning
+from worker_chart_export.execution.outcome import OutcomeKind
 from worker_chart_export.ledger.decisions import Reason
 from worker_chart_export.observability import metrics
-from worker_chart_export.outcome import OutcomeKind
 
 
 class TestNames:

@@ -26,7 +26,7 @@ from worker_chart_export.errors import (
     OhlcvUnavailable,
     WorkerError,
 )
-from worker_chart_export.outcome import OutcomeKind
+from worker_chart_export.execution.outcome import OutcomeKind
 from worker_chart_export.outputs.artifact_store import ArtifactStore
 from worker_chart_export.timing import SystemClock
 

@@ -11,7 +11,7 @@ from tests.unit.doubles import ScriptedProvider, chart_request
 from tests.unit.metrics.counted import value
 from worker_chart_export.charts.fallback import FallbackProvider
 from worker_chart_export.errors import BackendUnavailable, ChartApiLimitExceeded, WorkerError
-from worker_chart_export.outcome import OutcomeKind
+from worker_chart_export.execution.outcome import OutcomeKind
 
 
 class TestSteps:

@@ -18,13 +18,13 @@ from worker_chart_export.errors import (
     StepTimedOut,
     WorkerError,
 )
+from worker_chart_export.execution.parallel import ReadOnce
 from worker_chart_export.observability import metrics
 from worker_chart_export.observability.logging import Event, log
 from worker_chart_export.observability.observers import Stage, stage, tell_chart
 from worker_chart_export.outputs.artifact_store import StepFolder
 from worker_chart_export.outputs.manifest import ManifestItem
 from worker_chart_export.retry import full_jitter_seconds
-from worker_chart_export.side_by_side import ReadOnce
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -6,20 +6,20 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from worker_chart_export.errors import ErrorCode, StepError
+from worker_chart_export.execution.outcome import Outcome, OutcomeKind
 from worker_chart_export.ledger.decisions import Reason
 from worker_chart_export.ledger.intents import crash_loop_of, unstorable
 from worker_chart_export.observability import metrics
 from worker_chart_export.observability.logging import Event, log
 from worker_chart_export.observability.observers import tell_end
-from worker_chart_export.outcome import Outcome, OutcomeKind
 from worker_chart_export.outputs.manifest import ManifestFailure
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from worker_chart_export.execution.parallel import ChartResult
     from worker_chart_export.inputs.export_request import ExportOrder
     from worker_chart_export.ledger.decisions import ClaimResult, FinalizeResult, ReleaseResult
-    from worker_chart_export.side_by_side import ChartResult
 
 
 def too_few_charts(results: Sequence[ChartResult], order: ExportOrder, manifest_uri: str) -> StepError:

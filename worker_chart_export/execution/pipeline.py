@@ -18,6 +18,16 @@ from worker_chart_export.errors import (
     StepError,
     WorkerError,
 )
+from worker_chart_export.execution.outcome import Outcome, OutcomeKind
+from worker_chart_export.execution.parallel import make_side_by_side
+from worker_chart_export.execution.step_ends import (
+    given_back,
+    settled,
+    tell_crash_loop,
+    tell_outcome,
+    too_few_charts,
+    unforeseen,
+)
 from worker_chart_export.inputs.export_request import export_order
 from worker_chart_export.ledger.decisions import Reason
 from worker_chart_export.ledger.releases import error_of
@@ -26,29 +36,19 @@ from worker_chart_export.ledger.verdict_logs import log_refusal
 from worker_chart_export.observability import metrics
 from worker_chart_export.observability.logging import Event, bound, log
 from worker_chart_export.observability.observers import Stage, stage, tell_end, tell_more
-from worker_chart_export.outcome import Outcome, OutcomeKind
 from worker_chart_export.outputs.artifact_store import StepFolder
 from worker_chart_export.outputs.manifest import ManifestItem, build_manifest, encode_manifest
-from worker_chart_export.side_by_side import make_side_by_side
-from worker_chart_export.step_ends import (
-    given_back,
-    settled,
-    tell_crash_loop,
-    tell_outcome,
-    too_few_charts,
-    unforeseen,
-)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from worker_chart_export.chart_maker import ChartMaker
+    from worker_chart_export.execution.chart_maker import ChartMaker
+    from worker_chart_export.execution.parallel import ChartResult
     from worker_chart_export.inputs.export_request import ExportOrder
     from worker_chart_export.ledger.decisions import ReleaseResult
     from worker_chart_export.ledger.run_snapshot import RunSnapshot
     from worker_chart_export.ledger.step_ledger import StepLedger
     from worker_chart_export.outputs.artifact_store import ArtifactStore
-    from worker_chart_export.side_by_side import ChartResult
     from worker_chart_export.timing import Clock
 
 #: Kept of the step's time for the manifest and the finalize, or a fifth of a short budget.
