@@ -14,8 +14,8 @@ from worker_chart_export.backends.storage.session import StorageSession
 from worker_chart_export.execution.chart_maker import ChartMaker
 from worker_chart_export.execution.pipeline import PipelineLimits, StepPipeline
 from worker_chart_export.inputs.template import TemplateStore
-from worker_chart_export.ledger.heart_beats import HeartBeats
-from worker_chart_export.ledger.lease import LeaseTerms
+from worker_chart_export.ledger.heartbeats import HeartBeats
+from worker_chart_export.ledger.lease.lease import LeaseTerms
 from worker_chart_export.ledger.step_ledger import StepLedger
 from worker_chart_export.outputs.artifact_store import ArtifactStore
 from worker_chart_export.retry import client_errors

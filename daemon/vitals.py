@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from daemon.checkup import Checkup
     from daemon.drain import Drain
     from daemon.settings import Settings
-    from worker_chart_export.ledger.heart_beats import HeartBeats
+    from worker_chart_export.ledger.heartbeats import HeartBeats
 
 
 def show_vitals(

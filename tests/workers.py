@@ -15,7 +15,7 @@ from daemon.intake import Intake
 from daemon.rescue import Rescue
 from daemon.settings import Settings, load_settings
 from tests.clouds import clients_find
-from worker_chart_export.ledger.lease import LEASES, Lease
+from worker_chart_export.ledger.lease.lease import LEASES, Lease
 
 if TYPE_CHECKING:
     from daemon.disposition import Disposition

@@ -12,8 +12,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from worker_chart_export.errors import StepError
+from worker_chart_export.ledger.commit.group_commit import GroupCommits
 from worker_chart_export.ledger.decisions import ClaimResult, FinalizeResult, Reason
-from worker_chart_export.ledger.group_commit import GroupCommits
 from worker_chart_export.ledger.intents import ClaimIntent, FinalizeIntent
 from worker_chart_export.ledger.step_patches import (
     build_claim_update,
@@ -23,8 +23,8 @@ from worker_chart_export.ledger.step_patches import (
 from worker_chart_export.timing import SystemClock
 
 if TYPE_CHECKING:
-    from worker_chart_export.ledger.held_lease import HeldLease
-    from worker_chart_export.ledger.lease import LeaseOffer
+    from worker_chart_export.ledger.lease.held_lease import HeldLease
+    from worker_chart_export.ledger.lease.lease import LeaseOffer
 
 __all__ = [
     "ClaimResult",

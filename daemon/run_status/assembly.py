@@ -14,12 +14,12 @@ from daemon.run_status.step_order import reading_order
 from daemon.run_status.times import step_times
 from worker_chart_export.errors import RunInvalid
 from worker_chart_export.inputs.flow_run import CHART_EXPORT, FlowRun, Step, StepStatus
-from worker_chart_export.ledger.lease import NEVER
+from worker_chart_export.ledger.lease.lease import NEVER
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from worker_chart_export.ledger.lease import Lease
+    from worker_chart_export.ledger.lease.lease import Lease
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from daemon.run_status.assembly import Found, manifest_uri, run_report, step_status
 from worker_chart_export.errors import WorkerError
 from worker_chart_export.inputs.flow_run import StepStatus
-from worker_chart_export.ledger.lease import NEVER
+from worker_chart_export.ledger.lease.lease import NEVER
 from worker_chart_export.ledger.run_snapshot import read_run_with_all_leases
 from worker_chart_export.outputs.results import StoredResults
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from daemon.run_status.report import RunReport
     from worker_chart_export.inputs.flow_run import FlowRun
-    from worker_chart_export.ledger.lease import Lease
+    from worker_chart_export.ledger.lease.lease import Lease
     from worker_chart_export.timing import Clock
 
 #: Charts of a step that is RUNNING are counted, and what failed is tried, once in so long.

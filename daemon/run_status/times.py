@@ -9,12 +9,12 @@ from daemon.run_status.report import Times
 from daemon.run_status.wording import span
 from worker_chart_export.errors import shown
 from worker_chart_export.inputs.flow_run import StepStatus
-from worker_chart_export.ledger.lease import NEVER
+from worker_chart_export.ledger.lease.lease import NEVER
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from worker_chart_export.ledger.lease import Lease
+    from worker_chart_export.ledger.lease.lease import Lease
 
 #: A step that is to be worked anew starts anew.
 BEGUN = frozenset({StepStatus.RUNNING, StepStatus.SUCCEEDED, StepStatus.FAILED})

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from daemon.run_status.report import Hold
 from worker_chart_export.inputs.flow_run import StepStatus
-from worker_chart_export.ledger.lease import UNKNOWN_OWNER
+from worker_chart_export.ledger.lease.lease import UNKNOWN_OWNER
 
 if TYPE_CHECKING:
     from daemon.run_status.report import Charts, Holding, Problem, RunReport, StepReport, Times

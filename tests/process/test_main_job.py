@@ -10,7 +10,7 @@ from jsonschema import Draft202012Validator
 from daemon.demo.scenes import EVENT_UPDATED
 from tests.daemons import ROOT
 from tests.scene import SECRET_KEY
-from worker_chart_export.ledger.lease import LEASES
+from worker_chart_export.ledger.lease.lease import LEASES
 
 #: Each by a rule of the message formats; the code it is quarantined under.
 BAD_MESSAGES = [

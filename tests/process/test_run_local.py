@@ -8,7 +8,7 @@ import pytest
 
 from localcloud.faults import Fault
 from tests.commands import run_command
-from worker_chart_export.ledger.lease import LEASES
+from worker_chart_export.ledger.lease.lease import LEASES
 
 
 def test_run_local_works_the_first_eligible_step_of_a_file(scene, tmp_path):

@@ -11,7 +11,7 @@ from daemon.run_status.as_lines import report_lines
 from daemon.run_status.assembly import Found, run_report
 from tests.unit.doubles import BUCKET
 from worker_chart_export.inputs.flow_run import FlowRun
-from worker_chart_export.ledger.lease import Lease
+from worker_chart_export.ledger.lease.lease import Lease
 
 NOW = datetime(2025, 12, 15, 10, 30, tzinfo=UTC)
 RUN_ID = "20251215-102530_IBM_k3f7a"

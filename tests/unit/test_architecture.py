@@ -42,7 +42,7 @@ OWNERS = {
         "worker_chart_export/backends/firestore/documents.py",
         "worker_chart_export/backends/firestore/lazy_documents.py",
         "worker_chart_export/ledger/expired_leases.py",
-        "worker_chart_export/ledger/heart_beats.py",
+        "worker_chart_export/ledger/heartbeats.py",
         "worker_chart_export/ledger/step_patches.py",
         "daemon/composition.py",
         "daemon/demo/stage.py",

@@ -18,8 +18,8 @@ from tests.unit.bench import TERMS, Bench
 from tests.unit.doubles import NOON, RUN_ID, STEP_ID, HandClock, budget_of, lease_of
 from worker_chart_export.errors import BackendRefused, BackendUnavailable, IndexMissing, Interrupted
 from worker_chart_export.ledger.expired_leases import expired_leases
-from worker_chart_export.ledger.heart_beats import HeartBeats
-from worker_chart_export.ledger.lease import LEASES
+from worker_chart_export.ledger.heartbeats import HeartBeats
+from worker_chart_export.ledger.lease.lease import LEASES
 from worker_chart_export.ledger.step_ledger import StepLedger
 from worker_chart_export.ledger.step_patches import FLOW_RUNS, build_claim_update
 from worker_chart_export.timing import SystemClock

@@ -18,7 +18,7 @@ from tests.unit.bench import LeapingClock
 from tests.unit.doubles import BUCKET
 from tests.unit.run_reports import NOW, RUN_ID, STEP_ID, URI, chart_step, lease, manifest
 from worker_chart_export.errors import BackendRefused, RunInvalid
-from worker_chart_export.ledger.lease import LEASES
+from worker_chart_export.ledger.lease.lease import LEASES
 
 
 class Reading:

@@ -10,8 +10,8 @@ from daemon.intake import FAILURES_TO_PAUSE, Intake
 from daemon.vitals import show_vitals
 from tests.unit.bench import TERMS
 from tests.unit.doubles import HandClock, budget_of
-from worker_chart_export.ledger.heart_beats import HeartBeats
-from worker_chart_export.ledger.held_lease import HeldLease
+from worker_chart_export.ledger.heartbeats import HeartBeats
+from worker_chart_export.ledger.lease.held_lease import HeldLease
 from worker_chart_export.observability import metrics
 
 

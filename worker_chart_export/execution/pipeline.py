@@ -29,10 +29,10 @@ from worker_chart_export.execution.step_ends import (
     unforeseen,
 )
 from worker_chart_export.inputs.export_request import export_order
+from worker_chart_export.ledger.claim_log import log_refusal
 from worker_chart_export.ledger.decisions import Reason
 from worker_chart_export.ledger.releases import error_of
 from worker_chart_export.ledger.step_ledger import Claim
-from worker_chart_export.ledger.verdict_logs import log_refusal
 from worker_chart_export.observability import metrics
 from worker_chart_export.observability.logging import Event, bound, log
 from worker_chart_export.observability.observers import Stage, stage, tell_end, tell_more

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from worker_chart_export.inputs.flow_run import FlowRun, Step, StepStatus
 
 if TYPE_CHECKING:
-    from worker_chart_export.ledger.lease import Lease
+    from worker_chart_export.ledger.lease.lease import Lease
 
 
 class Reason(StrEnum):

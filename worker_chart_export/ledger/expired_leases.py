@@ -9,7 +9,7 @@ from google.api_core import exceptions as google_errors
 from google.cloud.firestore_v1.base_query import FieldFilter
 
 from worker_chart_export.errors import IndexMissing
-from worker_chart_export.ledger.lease import LEASES
+from worker_chart_export.ledger.lease.lease import LEASES
 from worker_chart_export.ledger.run_snapshot import lease_reference
 from worker_chart_export.ledger.step_patches import FLOW_RUNS
 from worker_chart_export.retry import COMMIT_TIMEOUT_SECONDS, READ_RETRY, READ_TIMEOUT_SECONDS, backend_errors
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import datetime
 
-    from worker_chart_export.ledger.lease import StoredLease
+    from worker_chart_export.ledger.lease.lease import StoredLease
 
 PAGE_SIZE = 50
 

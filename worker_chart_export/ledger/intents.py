@@ -20,7 +20,7 @@ from worker_chart_export.ledger.decisions import (
     decide_claim,
     decide_finalize,
 )
-from worker_chart_export.ledger.evidence import Decision, LeaseWrite, Seen
+from worker_chart_export.ledger.observation import Decision, LeaseWrite, Seen
 from worker_chart_export.ledger.step_patches import (
     build_claim_update,
     build_finalize_failure_update,
@@ -30,7 +30,7 @@ from worker_chart_export.ledger.step_patches import (
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from worker_chart_export.ledger.lease import Lease, LeaseOffer, StoredLease
+    from worker_chart_export.ledger.lease.lease import Lease, LeaseOffer, StoredLease
 
 #: A step that a backend's absence made workers give back so often, or for so long, is failed.
 MOST_BACKEND_RELEASES = 10

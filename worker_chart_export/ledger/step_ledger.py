@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from worker_chart_export.backends.firestore.documents import create_document, read_document
 from worker_chart_export.errors import BackendUnavailable, StepError, WorkerError
-from worker_chart_export.ledger.commit_pace import within
+from worker_chart_export.ledger.claim_log import log_claim, log_finalize
+from worker_chart_export.ledger.commit.group_commit import GIVE_UP_AFTER_SECONDS, GroupCommits
+from worker_chart_export.ledger.commit.pace import within
 from worker_chart_export.ledger.expired_leases import ExpiredLease, delete_lease, expired_leases
-from worker_chart_export.ledger.group_commit import GIVE_UP_AFTER_SECONDS, GroupCommits
-from worker_chart_export.ledger.held_lease import HeldLease
 from worker_chart_export.ledger.intents import ClaimIntent, FinalizeIntent
-from worker_chart_export.ledger.lease import LeaseOffer, unleased
+from worker_chart_export.ledger.lease.held_lease import HeldLease
+from worker_chart_export.ledger.lease.lease import LeaseOffer, unleased
 from worker_chart_export.ledger.releases import Releases
 from worker_chart_export.ledger.run_snapshot import (
     lease_reference,
@@ -28,7 +29,6 @@ from worker_chart_export.ledger.run_snapshot import (
 )
 from worker_chart_export.ledger.shared_reads import SharedReads
 from worker_chart_export.ledger.step_patches import FLOW_RUNS
-from worker_chart_export.ledger.verdict_logs import log_claim, log_finalize
 from worker_chart_export.observability.logging import Event, bound, log
 from worker_chart_export.observability.observers import Stage, stage
 from worker_chart_export.timing import rfc3339
@@ -39,11 +39,11 @@ if TYPE_CHECKING:
 
     from worker_chart_export.concurrency.cancel_scope import StepBudget
     from worker_chart_export.inputs.flow_run import FlowRun, Step
-    from worker_chart_export.ledger.commit_request import Settled
+    from worker_chart_export.ledger.commit.group_commit import RunCommits
+    from worker_chart_export.ledger.commit.request import Settled
     from worker_chart_export.ledger.decisions import ClaimResult, FinalizeResult, ReleaseResult
-    from worker_chart_export.ledger.group_commit import RunCommits
-    from worker_chart_export.ledger.heart_beats import HeartBeats
-    from worker_chart_export.ledger.lease import LeaseTerms, StoredLease
+    from worker_chart_export.ledger.heartbeats import HeartBeats
+    from worker_chart_export.ledger.lease.lease import LeaseTerms, StoredLease
     from worker_chart_export.ledger.run_snapshot import RunSnapshot
     from worker_chart_export.timing import Clock
 

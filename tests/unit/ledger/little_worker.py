@@ -10,17 +10,17 @@ from tests.unit.doubles import HandClock
 from tests.unit.ledger.little_firestore import Commit
 from tests.unit.ledger.material import AWAY, ERROR, MANIFEST, READ_TIME, TERMS, offer_of, seconds
 from worker_chart_export.errors import BackendUnavailable
-from worker_chart_export.ledger.commit_plan import plan_commit
-from worker_chart_export.ledger.commit_request import CommitRequest, Settled
-from worker_chart_export.ledger.heart_beats import HeartBeats
+from worker_chart_export.ledger.commit.plan import plan_commit
+from worker_chart_export.ledger.commit.request import CommitRequest, Settled
+from worker_chart_export.ledger.heartbeats import HeartBeats
 from worker_chart_export.ledger.intents import ClaimIntent, FinalizeIntent, ReleaseIntent
 from worker_chart_export.ledger.step_ledger import StepLedger
 
 if TYPE_CHECKING:
     from tests.unit.ledger.little_firestore import Landed, LittleFirestore
-    from worker_chart_export.ledger.held_lease import HeldLease
     from worker_chart_export.ledger.intents import Intent
-    from worker_chart_export.ledger.lease import StoredLease
+    from worker_chart_export.ledger.lease.held_lease import HeldLease
+    from worker_chart_export.ledger.lease.lease import StoredLease
     from worker_chart_export.ledger.run_snapshot import RunSnapshot
 
 LOST_RACE = BackendUnavailable("firestore", "a race was lost")

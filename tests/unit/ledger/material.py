@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from tests.unit.doubles import chart_step, run_of
 from worker_chart_export.errors import StepError
-from worker_chart_export.ledger.evidence import Seen
 from worker_chart_export.ledger.intents import ClaimIntent, FinalizeIntent, ReleaseIntent
-from worker_chart_export.ledger.lease import Lease, LeaseOffer, LeaseTerms, StoredLease
+from worker_chart_export.ledger.lease.lease import Lease, LeaseOffer, LeaseTerms, StoredLease
+from worker_chart_export.ledger.observation import Seen
 from worker_chart_export.ledger.run_snapshot import RunSnapshot
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from localcloud import Fault
 from tests.unit.doubles import budget_of
 from tests.unit.ledger.material import ERROR, MANIFEST
-from worker_chart_export.ledger.heart_beats import HeartBeats
-from worker_chart_export.ledger.lease import LEASES, LeaseTerms
+from worker_chart_export.ledger.heartbeats import HeartBeats
+from worker_chart_export.ledger.lease.lease import LEASES, LeaseTerms
 from worker_chart_export.ledger.step_ledger import Claim, StepLedger
 from worker_chart_export.timing import SystemClock
 

@@ -20,8 +20,8 @@ from tests.unit.ledger.material import (
 )
 from worker_chart_export.errors import BackendUnavailable, RunInvalid
 from worker_chart_export.ledger.decisions import ClaimResult, Reason
-from worker_chart_export.ledger.evidence import Decision, LeaseWrite
-from worker_chart_export.ledger.lease import Lease
+from worker_chart_export.ledger.lease.lease import Lease
+from worker_chart_export.ledger.observation import Decision, LeaseWrite
 
 READY = run_with("READY")
 

@@ -19,10 +19,10 @@ from tests.unit.ledger.material import (
     success,
 )
 from worker_chart_export.errors import RunInvalid
-from worker_chart_export.ledger.commit_plan import plan_commit
-from worker_chart_export.ledger.commit_request import CommitRequest, Settled
+from worker_chart_export.ledger.commit.plan import plan_commit
+from worker_chart_export.ledger.commit.request import CommitRequest, Settled
 from worker_chart_export.ledger.decisions import ClaimResult, FinalizeResult, Reason
-from worker_chart_export.ledger.held_lease import HeldLease
+from worker_chart_export.ledger.lease.held_lease import HeldLease
 
 STALE = seen(run_with("CANCELLED"), stored(), run_is_fresh=False)
 

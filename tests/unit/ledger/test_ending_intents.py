@@ -22,9 +22,9 @@ from tests.unit.ledger.material import (
     success,
 )
 from worker_chart_export.ledger.decisions import FinalizeResult, Reason, ReleaseResult
-from worker_chart_export.ledger.evidence import Decision, LeaseWrite
 from worker_chart_export.ledger.intents import FinalizeIntent
-from worker_chart_export.ledger.lease import Lease
+from worker_chart_export.ledger.lease.lease import Lease
+from worker_chart_export.ledger.observation import Decision, LeaseWrite
 from worker_chart_export.ledger.step_patches import (
     build_finalize_failure_update,
     build_finalize_success_update,

@@ -11,7 +11,7 @@ from tests.unit.doubles import chart_step, run_document
 from tests.unit.ledger.material import claim
 from tests.unit.ledger.process import STEPS, Gate, LedgerProcess, in_thread, until
 from worker_chart_export.errors import BackendUnavailable
-from worker_chart_export.ledger.group_commit import GroupCommits
+from worker_chart_export.ledger.commit.group_commit import GroupCommits
 from worker_chart_export.ledger.step_ledger import Claim
 from worker_chart_export.timing import SystemClock
 

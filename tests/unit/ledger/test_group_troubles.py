@@ -10,7 +10,7 @@ from localcloud import Fault
 from tests.unit.ledger.material import ERROR, claim, release, success
 from tests.unit.ledger.process import STEPS, Gate, in_thread, until
 from worker_chart_export.errors import BackendRefused, BackendUnavailable
-from worker_chart_export.ledger.group_commit import GroupCommits
+from worker_chart_export.ledger.commit.group_commit import GroupCommits
 from worker_chart_export.ledger.step_ledger import Claim
 from worker_chart_export.timing import SystemClock
 

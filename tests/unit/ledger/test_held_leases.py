@@ -9,7 +9,7 @@ from tests.unit.doubles import HandClock, budget_of
 from tests.unit.ledger.material import stored
 from tests.unit.ledger.process import TERMS, LedgerProcess
 from worker_chart_export.errors import BackendUnavailable, Interrupted, LeaseLost, StepError
-from worker_chart_export.ledger.held_lease import HeldLease
+from worker_chart_export.ledger.lease.held_lease import HeldLease
 
 TRUSTED_SECONDS = 59  # of a lease of 60, by a skew of 1
 

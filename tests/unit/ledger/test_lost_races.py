@@ -8,7 +8,7 @@ from localcloud import Fault
 from tests.unit.doubles import OHLCV_ID, STEP_ID, chart_step, ohlcv_step
 from tests.unit.ledger.book import RUNNING, Book
 from worker_chart_export.errors import BackendRefused, BackendUnavailable, RunInvalid
-from worker_chart_export.ledger import group_commit
+from worker_chart_export.ledger.commit import group_commit
 from worker_chart_export.orchestration import FinalizeResult, Reason
 
 

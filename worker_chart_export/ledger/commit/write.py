@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from worker_chart_export.backends.firestore.commit import Unacceptable, send
-from worker_chart_export.ledger.lease import LEASES, StoredLease
+from worker_chart_export.ledger.lease.lease import LEASES, StoredLease
 from worker_chart_export.ledger.step_patches import FLOW_RUNS
 from worker_chart_export.retry import plain_words
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from worker_chart_export.ledger.evidence import LeaseWrite
+    from worker_chart_export.ledger.observation import LeaseWrite
     from worker_chart_export.ledger.run_snapshot import RunSnapshot
 
 

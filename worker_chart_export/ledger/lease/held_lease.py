@@ -10,7 +10,7 @@ from worker_chart_export.errors import LeaseLost
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from worker_chart_export.ledger.lease import Lease, StoredLease
+    from worker_chart_export.ledger.lease.lease import Lease, StoredLease
     from worker_chart_export.timing import Clock
 
 

@@ -14,8 +14,8 @@ from worker_chart_export.errors import BackendRefused, WorkerError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from worker_chart_export.ledger.evidence import Decision, LeaseWrite, Seen
     from worker_chart_export.ledger.intents import Intent
+    from worker_chart_export.ledger.observation import Decision, LeaseWrite, Seen
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

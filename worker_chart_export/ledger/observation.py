@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from worker_chart_export.inputs.flow_run import FlowRun
-    from worker_chart_export.ledger.lease import Lease, StoredLease
+    from worker_chart_export.ledger.lease.lease import Lease, StoredLease
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

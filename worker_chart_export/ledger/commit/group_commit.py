@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 from worker_chart_export.backends.firestore.commit import LostRace, OutcomeUnknown, Unacceptable
 from worker_chart_export.concurrency.combining_queue import Turns
 from worker_chart_export.errors import BackendRefused, WorkerError
-from worker_chart_export.ledger.commit_pace import CommitPace, within
-from worker_chart_export.ledger.commit_plan import CommitPlan, plan_commit
-from worker_chart_export.ledger.commit_request import CommitRequest, Settled
+from worker_chart_export.ledger.commit.pace import CommitPace, within
+from worker_chart_export.ledger.commit.plan import CommitPlan, plan_commit
+from worker_chart_export.ledger.commit.request import CommitRequest, Settled
+from worker_chart_export.ledger.commit.write import commit
 from worker_chart_export.ledger.intents import FinalizeIntent, ReleaseIntent
-from worker_chart_export.ledger.run_commit import commit
 from worker_chart_export.ledger.run_snapshot import RunSnapshot, read_run_with_leases
 from worker_chart_export.observability import metrics
 from worker_chart_export.observability.logging import Event, log
@@ -27,8 +27,8 @@ from worker_chart_export.observability.logging import Event, log
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from worker_chart_export.ledger.held_lease import HeldLease
     from worker_chart_export.ledger.intents import Intent
+    from worker_chart_export.ledger.lease.held_lease import HeldLease
     from worker_chart_export.timing import Clock
 
 MOST_STEPS_A_COMMIT = 200

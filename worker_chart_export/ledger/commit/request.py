@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from worker_chart_export.concurrency.combining_queue import TurnRequest
 from worker_chart_export.ledger.decisions import ClaimResult
-from worker_chart_export.ledger.evidence import Seen
 from worker_chart_export.ledger.intents import ClaimIntent, FinalizeIntent, ReleaseIntent
+from worker_chart_export.ledger.observation import Seen
 
 if TYPE_CHECKING:
-    from worker_chart_export.ledger.held_lease import HeldLease
     from worker_chart_export.ledger.intents import Intent
-    from worker_chart_export.ledger.lease import StoredLease
+    from worker_chart_export.ledger.lease.held_lease import HeldLease
+    from worker_chart_export.ledger.lease.lease import StoredLease
     from worker_chart_export.ledger.run_snapshot import RunSnapshot
 
 

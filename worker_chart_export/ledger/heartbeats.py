@@ -18,7 +18,7 @@ from google.cloud.firestore_v1.field_path import FieldPath
 from worker_chart_export.backends.firestore.documents import document_of
 from worker_chart_export.errors import BackendRefused, BackendUnavailable, LeaseLost
 from worker_chart_export.inputs.flow_run import RunStatus, StepStatus
-from worker_chart_export.ledger.lease import LEASES, StoredLease
+from worker_chart_export.ledger.lease.lease import LEASES, StoredLease
 from worker_chart_export.ledger.run_snapshot import lease_reference, stored_lease
 from worker_chart_export.ledger.step_patches import FLOW_RUNS
 from worker_chart_export.observability.logging import Event, log
@@ -27,8 +27,8 @@ from worker_chart_export.retry import backend_errors
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from worker_chart_export.ledger.held_lease import HeldLease
-    from worker_chart_export.ledger.lease import Lease, LeaseTerms
+    from worker_chart_export.ledger.lease.held_lease import HeldLease
+    from worker_chart_export.ledger.lease.lease import Lease, LeaseTerms
     from worker_chart_export.timing import Clock
 
 #: Of a write in a batch: google.rpc.Code OK; NOT_FOUND and FAILED_PRECONDITION.
