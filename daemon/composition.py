@@ -216,7 +216,7 @@ def _real(
     clock: Clock,
     resources: ExitStack,
 ) -> ChartProvider:
-    from worker_chart_export.charts.chart_img.http_call import ChartApi  # noqa: PLC0415
+    from worker_chart_export.charts.chart_img.client import ChartApi  # noqa: PLC0415
     from worker_chart_export.charts.chart_img.provider import ChartImgProvider  # noqa: PLC0415
     from worker_chart_export.charts.chart_img.quota import QuotaLedger  # noqa: PLC0415
 

@@ -10,7 +10,7 @@ from daemon.composition import usable_environment
 from daemon.doctor.findings import failure, ok, warning
 from worker_chart_export.charts.base import DEFAULT_HEIGHT, DEFAULT_WIDTH, ChartRequest
 from worker_chart_export.charts.chart_img.answers import Meaning, understand
-from worker_chart_export.charts.chart_img.http_call import ChartApi
+from worker_chart_export.charts.chart_img.client import ChartApi
 from worker_chart_export.charts.chart_img.quota import QuotaLedger
 from worker_chart_export.concurrency.cancel_scope import StepBudget
 from worker_chart_export.errors import StepTimedOut, WorkerError

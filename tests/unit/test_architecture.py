@@ -59,7 +59,7 @@ OWNERS = {
         "worker_chart_export/backends/storage/session.py",
     },
     ("urllib3",): {
-        "worker_chart_export/charts/chart_img/http_call.py",
+        "worker_chart_export/charts/chart_img/client.py",
         "worker_chart_export/backends/http/connections.py",
         "worker_chart_export/backends/http/stoppable_requests.py",
         "worker_chart_export/backends/http/stoppable_urllib3.py",

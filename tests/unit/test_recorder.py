@@ -10,7 +10,7 @@ import pytest
 from localcloud import Fault
 from tests.unit.chart_img.material import KEY, account, provider_on
 from tests.unit.doubles import ScriptedProvider, chart_request, png_bytes
-from worker_chart_export.charts.chart_img import order as order_module
+from worker_chart_export.charts.chart_img import attempt as order_module
 from worker_chart_export.charts.fixtures import FixtureProvider
 from worker_chart_export.charts.recorder import RecordingProvider
 from worker_chart_export.errors import (

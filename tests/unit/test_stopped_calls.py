@@ -23,7 +23,7 @@ from tests.unit.doubles import BUCKET, NOON, budget_of, chart_request, png_bytes
 from worker_chart_export.backends.http.stoppable_requests import StoppableAdapter
 from worker_chart_export.backends.http.stoppable_sockets import stoppable_by
 from worker_chart_export.backends.http.stoppable_urllib3 import make_stoppable
-from worker_chart_export.charts.chart_img.http_call import ChartApi
+from worker_chart_export.charts.chart_img.client import ChartApi
 from worker_chart_export.concurrency.cancel_scope import StepBudget
 from worker_chart_export.errors import Interrupted
 from worker_chart_export.outputs.artifact_store import ArtifactStore, StepFolder

@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 
 from tests.unit.chart_img.material import provider_on
-from worker_chart_export.charts.chart_img import order as order_module
+from worker_chart_export.charts.chart_img import attempt as order_module
 from worker_chart_export.charts.chart_img.quota import QuotaLedger
 
 

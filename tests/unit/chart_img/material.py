@@ -12,7 +12,7 @@ from pydantic import SecretStr
 
 from localcloud import Fault
 from worker_chart_export.charts.chart_img.accounts import Account, account_states
-from worker_chart_export.charts.chart_img.http_call import ChartApi
+from worker_chart_export.charts.chart_img.client import ChartApi
 from worker_chart_export.charts.chart_img.provider import ChartImgProvider
 from worker_chart_export.charts.chart_img.quota import USAGE, QuotaLedger
 from worker_chart_export.timing import SystemClock

@@ -10,7 +10,7 @@ import pytest
 from localcloud import Fault
 from tests.unit.chart_img.material import KEY, account, used
 from tests.unit.doubles import budget_of, chart_request
-from worker_chart_export.charts.chart_img import order as order_module
+from worker_chart_export.charts.chart_img import attempt as order_module
 from worker_chart_export.charts.chart_img.answers import Answer, Meaning
 from worker_chart_export.errors import ChartApiFailed, Interrupted, StepTimedOut
 
@@ -181,7 +181,7 @@ class TestTime:
     @pytest.mark.usefixtures("_no_pauses")
     def test_a_server_that_is_too_slow_is_asked_again(self, provider, cloud, monkeypatch):
         """A read that takes too long is trouble like any other."""
-        monkeypatch.setattr("worker_chart_export.charts.chart_img.http_call.READ_TIMEOUT_SECONDS", 0.2)
+        monkeypatch.setattr("worker_chart_export.charts.chart_img.client.READ_TIMEOUT_SECONDS", 0.2)
         cloud.chart_img.faults.add(Fault(delay_seconds=2, times=1))
         assert provider.chart(chart_request()).provider == "chart-img"
         assert _calls(cloud) == 2

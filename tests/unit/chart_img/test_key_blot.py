@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 import pytest
 
-from worker_chart_export.charts.chart_img.key_blot import blotted
+from worker_chart_export.charts.chart_img.redaction import blotted
 
 KEY = 's3c/ret+"k<e>y&\\1'
 

@@ -10,7 +10,7 @@ import pytest
 
 from tests.unit.chart_img.material import account
 from tests.unit.doubles import chart_request
-from worker_chart_export.charts.chart_img.http_call import ChartApi, NoAnswer
+from worker_chart_export.charts.chart_img.client import ChartApi, NoAnswer
 
 TUNNEL = b"HTTP/1.1 200 OK\r\n\r\n"
 REFUSAL = b"HTTP/1.1 502 No\r\n\r\n"

@@ -14,7 +14,7 @@ import pytest
 
 from tests.unit.chart_img.material import KEY, account, provider_on
 from tests.unit.doubles import budget_of, chart_request
-from worker_chart_export.charts.chart_img.http_call import ChartApi, NoAnswer
+from worker_chart_export.charts.chart_img.client import ChartApi, NoAnswer
 from worker_chart_export.errors import ChartApiFailed, ChartApiLimitExceeded, Interrupted, StepTimedOut
 from worker_chart_export.observability.logging import configure
 
@@ -171,7 +171,7 @@ def test_an_error_of_any_size_is_understood_by_its_status(documents, status, err
 @pytest.mark.usefixtures("_no_pauses")
 def test_a_call_ends_after_its_time_though_bytes_keep_coming(documents, monkeypatch, head, drip, log_lines):
     """It is trouble like any other, long before the step ends."""
-    monkeypatch.setattr("worker_chart_export.charts.chart_img.http_call.CALL_TIMEOUT_SECONDS", 0.3)
+    monkeypatch.setattr("worker_chart_export.charts.chart_img.client.CALL_TIMEOUT_SECONDS", 0.3)
     started = time.monotonic()
     with (
         _raw_server(head, drip=drip) as url,
@@ -194,7 +194,7 @@ def test_headers_that_drip_are_left_at_the_deadline(documents):
 
 def test_a_connection_that_does_not_open_is_given_up_after_five_seconds(monkeypatch):
     """Long before a read would be."""
-    monkeypatch.setattr("worker_chart_export.charts.chart_img.http_call.CONNECT_TIMEOUT_SECONDS", 0.2)
+    monkeypatch.setattr("worker_chart_export.charts.chart_img.client.CONNECT_TIMEOUT_SECONDS", 0.2)
     with _deaf_server() as url, contextlib.closing(ChartApi(base_url=url, connections=1)) as api:
         started = time.monotonic()
         with pytest.raises(NoAnswer, match=r"^ConnectTimeout") as caught:
@@ -256,7 +256,7 @@ def test_a_server_may_ask_to_be_left_alone_for_a_while(documents, monkeypatch, h
     """`Retry-After` reaches the pause."""
     asked = []
     monkeypatch.setattr(
-        "worker_chart_export.charts.chart_img.order._delay_seconds",
+        "worker_chart_export.charts.chart_img.attempt._delay_seconds",
         lambda _failed, answer: asked.append(answer.retry_after_seconds) or 0.0,
     )
     head = b"HTTP/1.1 503 Away\r\nRetry-After: %s\r\nContent-Length: 0\r\n\r\n" % header

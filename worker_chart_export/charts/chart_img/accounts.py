@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
 from worker_chart_export.charts.base import DEFAULT_HEIGHT, DEFAULT_WIDTH
-from worker_chart_export.charts.chart_img.key_blot import blotted
 from worker_chart_export.charts.chart_img.rate_limit import RateLimit
+from worker_chart_export.charts.chart_img.redaction import blotted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from worker_chart_export.charts.base import ChartImage
 from worker_chart_export.charts.chart_img.answers import Answer, Meaning, understand
+from worker_chart_export.charts.chart_img.attempt import TOO_BUSY, Order
 from worker_chart_export.charts.chart_img.call_log import logged_call
-from worker_chart_export.charts.chart_img.http_call import OK, NoAnswer
-from worker_chart_export.charts.chart_img.order import TOO_BUSY, Order
+from worker_chart_export.charts.chart_img.client import OK, NoAnswer
 from worker_chart_export.errors import ChartTooLarge, StepTimedOut
 from worker_chart_export.observability import metrics
 from worker_chart_export.observability.logging import Event, log
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from worker_chart_export.charts.base import ChartRequest
     from worker_chart_export.charts.chart_img.accounts import AccountState
     from worker_chart_export.charts.chart_img.call_log import CallEnd
-    from worker_chart_export.charts.chart_img.http_call import ChartApi
+    from worker_chart_export.charts.chart_img.client import ChartApi
     from worker_chart_export.charts.chart_img.quota import Counted, QuotaLedger
     from worker_chart_export.timing import Clock
 
