@@ -8,9 +8,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import worker_chart_export
-from worker_chart_export.charts.local.candles import parse_candles
-from worker_chart_export.charts.local.options import read_options
-from worker_chart_export.charts.local.plan import make_plan
+from worker_chart_export.charts.local.input.candles import parse_candles
+from worker_chart_export.charts.local.input.options import read_options
+from worker_chart_export.charts.local.layout.plan import make_plan
 
 SAMPLES = Path(worker_chart_export.__file__).parent / "samples"
 CANDLE_FILES = sorted(path.stem for path in (SAMPLES / "ohlcv").glob("*.json"))

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.unit.charts_local.material import CANDLE_FILES, bar, bars_from_closes, candles_of, raw_candles
-from worker_chart_export.charts.local import candles as candles_module
-from worker_chart_export.charts.local.candles import parse_candles
+from worker_chart_export.charts.local.input import candles as candles_module
+from worker_chart_export.charts.local.input.candles import parse_candles
 from worker_chart_export.errors import OhlcvUnavailable
 
 GOOD = (10.0, 12.0, 9.0, 11.0)

@@ -18,7 +18,7 @@ from tests.unit.charts_local.material import (
     plots_of,
     request_of,
 )
-from worker_chart_export.charts.local.volume_profile import value_area, volume_profile
+from worker_chart_export.charts.local.studies.volume_profile import value_area, volume_profile
 
 HLC = ("high", "low", "close")
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from tests.unit.charts_local.material import bars_of, plan_of, plots_of
-from worker_chart_export.charts.local.catalogue import STUDIES
-from worker_chart_export.charts.local.options import read_options
-from worker_chart_export.charts.local.scene import build_scene
+from worker_chart_export.charts.local.drawing.scene import build_scene
+from worker_chart_export.charts.local.input.options import read_options
+from worker_chart_export.charts.local.studies.catalogue import STUDIES
 from worker_chart_export.errors import RenderFailed
 
 BARS = bars_of()

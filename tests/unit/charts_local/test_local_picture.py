@@ -23,11 +23,11 @@ from tests.unit.charts_local.material import (
 )
 from worker_chart_export.charts.base import ChartRequest
 from worker_chart_export.charts.local import gallery
-from worker_chart_export.charts.local.numerals import Writer, compact, fixed, price_decimals, signed
+from worker_chart_export.charts.local.layout.numerals import Writer, compact, fixed, price_decimals, signed
+from worker_chart_export.charts.local.primitives.themes import THEMES
 from worker_chart_export.charts.local.provider import LocalProvider
 from worker_chart_export.charts.local.render import render
-from worker_chart_export.charts.local.study import Numbers
-from worker_chart_export.charts.local.themes import THEMES
+from worker_chart_export.charts.local.studies.study import Numbers
 from worker_chart_export.concurrency.cancel_scope import StepBudget
 from worker_chart_export.errors import Interrupted, OhlcvUnavailable, RenderFailed
 from worker_chart_export.timing import SystemClock

@@ -18,12 +18,12 @@ from tests.unit.charts_local.material import (
     plan_of,
     request_of,
 )
-from worker_chart_export.charts.local.labels import LABEL_HEIGHT, Label, arranged
-from worker_chart_export.charts.local.lettering import text_box
-from worker_chart_export.charts.local.marks import Dots, Rects, Strokes, Text, stroked_area
-from worker_chart_export.charts.local.scale import Scale, ticks
-from worker_chart_export.charts.local.scene import build_scene
-from worker_chart_export.charts.local.themes import THEMES
+from worker_chart_export.charts.local.drawing.scene import build_scene
+from worker_chart_export.charts.local.layout.labels import LABEL_HEIGHT, Label, arranged
+from worker_chart_export.charts.local.layout.scale import Scale, ticks
+from worker_chart_export.charts.local.primitives.lettering import text_box
+from worker_chart_export.charts.local.primitives.marks import Dots, Rects, Strokes, Text, stroked_area
+from worker_chart_export.charts.local.primitives.themes import THEMES
 
 SIZES = [(400, 300), (800, 600), (1920, 1080)]
 EVERYTHING = [

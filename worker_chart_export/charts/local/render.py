@@ -6,17 +6,17 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from worker_chart_export.charts.local.candles import parse_candles
-from worker_chart_export.charts.local.canvas import paint
-from worker_chart_export.charts.local.options import read_options
-from worker_chart_export.charts.local.plan import Plan, make_plan
-from worker_chart_export.charts.local.png import encode_png
-from worker_chart_export.charts.local.scene import build_scene
+from worker_chart_export.charts.local.drawing.canvas import paint
+from worker_chart_export.charts.local.drawing.png import encode_png
+from worker_chart_export.charts.local.drawing.scene import build_scene
+from worker_chart_export.charts.local.input.candles import parse_candles
+from worker_chart_export.charts.local.input.options import read_options
+from worker_chart_export.charts.local.layout.plan import Plan, make_plan
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from worker_chart_export.charts.local.candles import Candles
+    from worker_chart_export.charts.local.input.candles import Candles
 
 #: Candle files up to this size are remembered for the step's next chart.
 _KEPT_BYTES = 2**20

@@ -1,0 +1,96 @@
+"""The lines at the top left of a pane: what is drawn there, and its latest values."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeAlias
+
+from worker_chart_export.charts.local.layout.numerals import Writer, fixed, signed
+from worker_chart_export.charts.local.primitives.lettering import text_width
+from worker_chart_export.charts.local.primitives.marks import Text
+from worker_chart_export.charts.local.studies.study import PlotKind
+
+if TYPE_CHECKING:
+    from worker_chart_export.charts.local.input.candles import Candles
+    from worker_chart_export.charts.local.input.options import ChartOptions
+    from worker_chart_export.charts.local.primitives.marks import Box
+    from worker_chart_export.charts.local.primitives.themes import Theme
+    from worker_chart_export.charts.local.studies.study import Color, Study
+
+#: Texts set without a gap, e.g. `O` and its price; a line is broken only between groups.
+Group: TypeAlias = tuple[tuple[str, "Color"], ...]
+Line: TypeAlias = tuple[Group, ...]
+
+FONT_SIZE = 12
+LINE_HEIGHT = 17
+_INDENT = 8
+_GAP = 7
+_TOP = 3
+
+
+def symbol_line(candles: Candles, options: ChartOptions, theme: Theme, decimals: int) -> Line:
+    """Symbol and time frame, the last bar's prices in its colour, and its change from the bar before."""
+    title: Group = ((f"{options.symbol} · {options.timeframe.label}", theme.strong),)
+    show = options.overrides.shown
+    color = theme.rising if candles.close[-1] >= candles.open[-1] else theme.falling
+    prices = zip("OHLC", (candles.open, candles.high, candles.low, candles.close), strict=True)
+    groups: list[Group] = [title]
+    if show.prices:
+        groups += [((letter, theme.text), (fixed(float(p[-1]), decimals), color)) for letter, p in prices]
+    if show.change and len(candles) > 1:
+        change = float(candles.close[-1] - candles.close[-2])
+        percent = signed(100 * change / float(candles.close[-2]), 2)
+        tint = theme.rising if change >= 0 else theme.falling
+        groups.append(((f"{signed(change, decimals)} ({percent}%)", tint),))
+    return tuple(groups)
+
+
+def study_line(study: Study, writer: Writer, theme: Theme, *, values: bool) -> Line:
+    """A study's name and inputs, and its plots' latest values in their colours."""
+    groups: list[Group] = [((study.title, theme.text),)]
+    if values and study.profile:
+        profile = study.profile.profile
+        price = writer.value(profile.control_price if profile else float("nan"))
+        groups.append((("POC ", theme.text), (price, study.profile.control)))
+    elif values:
+        groups += [
+            ((writer.value(float(plot.values[-1])), (*plot.color[:3], 255)),)
+            for plot in study.plots
+            if plot.kind is not PlotKind.CROSSES or plot.width == 1
+        ]
+    return tuple(groups)
+
+
+def legend_texts(lines: list[Line], pane: Box) -> tuple[list[Text], int]:
+    """Set legend lines into a pane, breaking those that are too wide and leaving out what has no room.
+
+    Returns:
+        The texts, and the height in pixels they take from the top of the pane.
+    """
+    texts: list[Text] = []
+    row = pane[1] + _TOP + LINE_HEIGHT // 2
+    for line in lines:
+        pen = _INDENT
+        for group in line:
+            width = sum(text_width(text, FONT_SIZE) for text, _ in group)
+            if pen > _INDENT and pen + width > pane[2] - _GAP:
+                pen, row = _INDENT, row + LINE_HEIGHT
+            for text, color in group:
+                texts.append(_text(text, color, pen, row, pane))
+                pen += text_width(text, FONT_SIZE)
+            pen += _GAP
+        row += LINE_HEIGHT
+    fitting = [text for text in texts if text.y + LINE_HEIGHT // 2 < pane[3]]
+    return fitting, row - LINE_HEIGHT // 2 - pane[1]
+
+
+def _text(text: str, color: Color, pen: int, row: int, pane: Box) -> Text:
+    return Text(x=pen, y=row, text=_shortened(text, pane[2] - pen - _GAP), color=color, size=FONT_SIZE)
+
+
+def _shortened(text: str, room: int) -> str:
+    """`text`, cut with an ellipsis if it is wider than `room` pixels."""
+    if text_width(text, FONT_SIZE) <= room:
+        return text
+    while text and text_width(text + "…", FONT_SIZE) > room:
+        text = text[:-1]
+    return text + "…"

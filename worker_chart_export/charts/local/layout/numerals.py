@@ -1,0 +1,107 @@
+"""Numbers as a chart writes them: prices with fitting decimals, volumes short, a real minus sign."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from worker_chart_export.charts.local.studies.study import Numbers
+
+if TYPE_CHECKING:
+    from worker_chart_export.charts.local.input.candles import Series
+
+MINUS = "\N{MINUS SIGN}"
+NOT_AVAILABLE = "n/a"
+_MAX_DECIMALS = 16
+_SIGNIFICANT = 6
+#: Two decimals would hide a volume below this.
+_SMALL = 0.01
+_SUFFIXES = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "K"))
+
+
+def price_decimals(closes: Series) -> int:
+    """Decimals that most of the last closes need: at least 2, about 6 significant digits at most."""
+    largest = float(closes.max())
+    most = min(_MAX_DECIMALS, max(2, _SIGNIFICANT - 1 - math.floor(math.log10(largest))))
+    needed = sorted(_decimals(float(close), most) for close in closes[-50:])
+    return max(2, needed[len(needed) // 2])
+
+
+def _decimals(value: float, most: int) -> int:
+    return len(f"{value:.{most}f}".rstrip("0").partition(".")[2])
+
+
+def fixed(value: float, decimals: int) -> str:
+    """`1,234.50`; minus zero is zero; `n/a` for no number."""
+    if math.isnan(value):
+        return NOT_AVAILABLE
+    text = f"{value:,.{decimals}f}"
+    digits = text.lstrip("-")
+    negative = text.startswith("-") and any(character in "123456789" for character in digits)
+    return MINUS + digits if negative else digits
+
+
+def signed(value: float, decimals: int) -> str:
+    """As `fixed`, with a plus sign on what is not negative."""
+    text = fixed(value, decimals)
+    return text if text.startswith(MINUS) or text == NOT_AVAILABLE else "+" + text
+
+
+def compact(value: float, decimals: int = 2) -> str:
+    """`3.31M`, `850.20K`; below a thousand without needless zeros, `12`, `0.5`."""
+    if math.isnan(value):
+        return NOT_AVAILABLE
+    size, suffix = _suffix(value)
+    return fixed(value / size, decimals) + suffix if suffix else _trimmed(fixed(value, decimals))
+
+
+def _suffix(value: float) -> tuple[float, str]:
+    # 999,999 is 1M, not 1000K.
+    return next(((size, text) for size, text in _SUFFIXES if abs(value) >= size * 0.999995), (1.0, ""))
+
+
+def _trimmed(text: str) -> str:
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Writer:
+    """How the values of one scale are written.
+
+    Attributes:
+        numbers: The kind of numbers.
+        decimals: Decimals, unless numbers are written short.
+    """
+
+    numbers: Numbers
+    decimals: int = 2
+
+    @property
+    def unit(self) -> float:
+        """The smallest step that two written values can differ by; 0 if there is none."""
+        return 0.0 if self.numbers is Numbers.COMPACT else 10.0**-self.decimals
+
+    def value(self, value: float) -> str:
+        """A value in a legend or a label."""
+        if self.numbers is Numbers.COMPACT:
+            return compact(value, 2 if abs(value) >= _SMALL else _SIGNIFICANT)
+        return fixed(value, self.decimals)
+
+    def tick(self, value: float, step: float) -> str:
+        """A value on an axis whose ticks are `step` apart."""
+        if self.numbers is not Numbers.COMPACT:
+            return fixed(value, self.decimals)
+        size, suffix = _suffix(value)
+        decimals = min(_MAX_DECIMALS, max(0, -math.floor(math.log10(step / size) + 1e-9)))
+        return (_trimmed(fixed(value / size, decimals)) if value else "0") + suffix
+
+
+def writer_for(numbers: Numbers, price: int, spread: float) -> Writer:
+    """The writer of a scale that spans `spread`, next to prices with `price` decimals.
+
+    A pane of its own may span far less than the price does; it gets the decimals it needs.
+    """
+    least = price if numbers is Numbers.PRICE else 2
+    needed = math.ceil(2 - math.log10(spread)) if spread > 0 else least
+    return Writer(numbers=numbers, decimals=min(_MAX_DECIMALS + 3, max(least, needed)))

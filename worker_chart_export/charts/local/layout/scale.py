@@ -1,0 +1,143 @@
+"""Values to pixel rows and back, and the round values that an axis is labelled with."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from worker_chart_export.charts.local.input.candles import Series
+    from worker_chart_export.charts.local.primitives.marks import Box
+
+_STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)
+#: A spread below this part of the value is no spread: all prices are equal, give or take binary rounding.
+FLAT = 1e-9
+_ROUNDING = 1e-6
+#: Part of a pane's height that its values fill at least, however long the legend is.
+_LEAST_PART = 0.25
+
+
+#: So far outside the picture all rows are alike, and aggdraw's fixed-point numbers would overflow.
+_FAR = 10_000.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scale:
+    """A value axis.
+
+    Attributes:
+        low: Value at pixel row `bottom`; on a logarithmic scale above zero.
+        high: Value at pixel row `top`.
+        top: Upper pixel row.
+        bottom: Lower pixel row, larger than `top`.
+        logarithmic: Whether equal distances mean equal ratios.
+    """
+
+    low: float
+    high: float
+    top: float
+    bottom: float
+    logarithmic: bool = False
+
+    def rows(self, values: Series) -> Series:
+        """The pixel row of each value; NaN for NaN, and below zero on a logarithmic scale."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            measured = np.log(values) if self.logarithmic else values
+        low, high = self._ends()
+        rows = self.bottom - (measured - low) / (high - low) * (self.bottom - self.top)
+        return np.clip(rows, -_FAR, 2 * _FAR)
+
+    def row(self, value: float) -> float:
+        """The pixel row of one value."""
+        if self.logarithmic:
+            if value <= 0:
+                return math.nan
+            value = math.log(value)
+        low, high = self._ends()
+        row = self.bottom - (value - low) / (high - low) * (self.bottom - self.top)
+        return min(max(row, -_FAR), 2 * _FAR) if not math.isnan(row) else row
+
+    def value(self, row: float) -> float:
+        """The value at a pixel row."""
+        low, high = self._ends()
+        measured = low + (self.bottom - row) / (self.bottom - self.top) * (high - low)
+        return math.exp(measured) if self.logarithmic else measured
+
+    def _ends(self) -> tuple[float, float]:
+        return (math.log(self.low), math.log(self.high)) if self.logarithmic else (self.low, self.high)
+
+
+def span(arrays: list[Series], *, positive: bool = False, noise: float = 0.0) -> tuple[float, float]:
+    """Lowest and highest number in `arrays`, 0 and 1 if there is none.
+
+    Args:
+        arrays: The numbers, NaN among them.
+        positive: Whether to leave out what is zero or less.
+        noise: A spread up to this is rounding, not movement; equal numbers get some room around them.
+    """
+    numbers = np.concatenate([array[np.isfinite(array)] for array in arrays]) if arrays else np.empty(0)
+    if positive:
+        numbers = numbers[numbers > 0]
+    if not numbers.size:
+        return (0.1, 1.0) if positive else (0.0, 1.0)
+    low, high = float(numbers.min()), float(numbers.max())
+    size = max(abs(low), abs(high))
+    if high - low > max(size * FLAT, noise):
+        return low, high
+    room = max(size * 0.005, noise / FLAT * 0.005) or 1.0
+    return low - room, high + room
+
+
+def fitted(ends: tuple[float, float], box: Box, margins: tuple[float, float], *, logarithmic: bool) -> Scale:
+    """A scale on which `ends` keep `margins` (pixels above and below) from the edges of `box`.
+
+    A part of the height is kept for the values; where margins must give way, the lower one does first.
+    """
+    free = (1 - _LEAST_PART) * (box[3] - box[1])
+    above = min(margins[0], free)
+    below = min(margins[1], free - above)
+    return Scale(
+        low=ends[0],
+        high=ends[1],
+        top=box[1] + above,
+        bottom=box[3] - 1 - below,
+        logarithmic=logarithmic,
+    )
+
+
+def ticks(scale: Scale, box: Box, *, gap: float, unit: float) -> tuple[list[float], float]:
+    """Round values inside `box`, at least `gap` pixels apart and multiples of `unit`.
+
+    Returns:
+        The values from low to high, and the smallest step between two of them.
+    """
+    least, end = scale.value(box[3]), scale.value(box[1])
+    reach = scale.value(box[3] - gap) - least
+    values: list[float] = []
+    smallest = math.inf
+    while True:
+        step = round_step(reach, unit)
+        value = math.ceil(least / step - _ROUNDING) * step
+        if scale.logarithmic and value <= 0:
+            value = step
+        if value >= end or (values and value <= values[-1]):
+            return values, smallest
+        values.append(value)
+        smallest = min(smallest, step)
+        least = scale.value(scale.row(value) - gap)
+        reach = least - value
+
+
+def round_step(least: float, unit: float) -> float:
+    """The smallest of 1, 2, 2.5, 5 times a power of ten that is `least` or more and a multiple of `unit`."""
+    least = max(least, unit)
+    power = 10.0 ** math.floor(math.log10(least))
+    for factor in _STEPS:
+        step = factor * power
+        whole = not unit or abs(step / unit - round(step / unit)) < _ROUNDING
+        if step >= least * (1 - 1e-9) and whole:
+            return step
+    return 10 * power

@@ -1,0 +1,114 @@
+"""Texts: how wide they are, and their pixels, glyph by glyph from a cache.
+
+Pillow renders a string in about 0.15 ms; putting cached glyphs side by side takes a fraction of that. Threads
+share the cache: glyphs are never changed once made, and the font object is used under a lock.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from worker_chart_export.charts.local.primitives.marks import Box, Text
+
+FONT_FILE = Path(__file__).parent / "fonts" / "Roboto-Regular.ttf"
+_font_lock = threading.Lock()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Glyph:
+    """One character's picture.
+
+    Attributes:
+        pixels: Its coverage, 0 to 255; empty when there is nothing to see.
+        left: Where the pixels begin, right of the pen.
+        top: Where the pixels begin, below the base line.
+        advance: How far the pen moves on.
+    """
+
+    pixels: NDArray[np.uint8]
+    left: int
+    top: int
+    advance: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lettering:
+    """A text's picture.
+
+    Attributes:
+        mask: Its coverage. Never changed once made.
+        left: Where the mask begins, right of the pen.
+        top: Where the mask begins, below the middle of the capital letters.
+    """
+
+    mask: Image.Image
+    left: int
+    top: int
+
+
+@lru_cache(maxsize=16)
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    return ImageFont.truetype(str(FONT_FILE), size, layout_engine=ImageFont.Layout.BASIC)
+
+
+@lru_cache(maxsize=4096)
+def glyph(character: str, size: int) -> Glyph:
+    """The picture of `character` in a font of `size` pixels."""
+    with _font_lock:
+        font = _font(size)
+        left, top, right, bottom = (round(edge) for edge in font.getbbox(character, anchor="ls"))
+        mask = Image.new("L", (max(right - left, 0), max(bottom - top, 0)))
+        ImageDraw.Draw(mask).text((-left, -top), character, fill=255, font=font, anchor="ls")
+        advance = round(font.getlength(character))
+    return Glyph(pixels=np.asarray(mask), left=left, top=top, advance=advance)
+
+
+@lru_cache(maxsize=2048)
+def lettering(text: str, size: int) -> Lettering | None:
+    """The picture of `text`; None when there is nothing to see."""
+    placed: list[tuple[int, Glyph]] = []
+    pen = 0
+    for character in text:
+        shape = glyph(character, size)
+        if shape.pixels.size:
+            placed.append((pen + shape.left, shape))
+        pen += shape.advance
+    if not placed:
+        return None
+    left, top = min(x for x, _ in placed), min(shape.top for _, shape in placed)
+    right = max(x + shape.pixels.shape[1] for x, shape in placed)
+    bottom = max(shape.top + shape.pixels.shape[0] for _, shape in placed)
+    pixels = np.zeros((bottom - top, right - left), dtype=np.uint8)
+    for x, shape in placed:
+        rows, columns = shape.pixels.shape
+        area = pixels[shape.top - top : shape.top - top + rows, x - left : x - left + columns]
+        np.maximum(area, shape.pixels, out=area)
+    return Lettering(mask=Image.fromarray(pixels), left=left, top=top + cap_height(size) // 2 + 1)
+
+
+def cap_height(size: int) -> int:
+    """Height of a capital letter in pixels (Roboto's is 0.711 of the size)."""
+    return round(0.711 * size)
+
+
+@lru_cache(maxsize=4096)
+def text_width(text: str, size: int) -> int:
+    """How far the pen moves over `text`."""
+    return sum(glyph(character, size).advance for character in text)
+
+
+def text_box(text: Text) -> Box:
+    """The box that a text's capital letters and digits fill, with descenders."""
+    half = cap_height(text.size) // 2 + 1
+    right = text.x + text_width(text.text, text.size)
+    return text.x, text.y - half, right, text.y + half + 2

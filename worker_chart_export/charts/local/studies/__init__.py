@@ -1,0 +1,3 @@
+"""Studies: indicator formulas and the plots they make."""
+
+from __future__ import annotations

@@ -1,0 +1,168 @@
+"""Studies drawn over the price: averages, bands, stops, volume and its profile."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from worker_chart_export.charts.local.primitives.palette import (
+    BLUE,
+    CONTROL,
+    FALLING_VOLUME,
+    GREEN,
+    ORANGE,
+    PROFILE_INSIDE,
+    PROFILE_OUTSIDE,
+    RISING_VOLUME,
+    faded,
+)
+from worker_chart_export.charts.local.studies.indicators import bollinger, moving_average, source
+from worker_chart_export.charts.local.studies.parabolic_sar import parabolic_sar
+from worker_chart_export.charts.local.studies.study import (
+    Fill,
+    Numbers,
+    Place,
+    Plot,
+    PlotKind,
+    ProfileStyle,
+    Study,
+)
+from worker_chart_export.charts.local.studies.volume_profile import volume_profile
+
+if TYPE_CHECKING:
+    from worker_chart_export.charts.local.input.candles import Candles, Series
+    from worker_chart_export.charts.local.input.study_inputs import Inputs
+
+
+def _shifted(values: Series, offset: int) -> Series:
+    """`values` moved right by `offset` bars (left if negative); what leaves the chart is dropped."""
+    result = np.full_like(values, np.nan)
+    if abs(offset) >= len(values):
+        return result
+    if offset >= 0:
+        result[offset:] = values[: len(values) - offset]
+    else:
+        result[:offset] = values[-offset:]
+    return result
+
+
+def smoothing_plots(values: Series, inputs: Inputs) -> tuple[Plot, ...]:
+    """The smoothing line of a study, drawn when the template asks for it by naming one of its inputs."""
+    if not inputs.given & {"smoothingLine", "smoothingLength"}:
+        return ()
+    line = moving_average(values, inputs.whole("smoothingLength"), inputs.text("smoothingLine"))
+    return (Plot(key="Smoothed MA", values=line, color=ORANGE),)
+
+
+def smoothing_title(inputs: Inputs) -> str:
+    """What a legend adds for the smoothing line."""
+    if not inputs.given & {"smoothingLine", "smoothingLength"}:
+        return ""
+    return f" {inputs.text('smoothingLine')} {inputs.whole('smoothingLength')}"
+
+
+def _price_study(title: str, *plots: Plot, fills: tuple[Fill, ...] = ()) -> Study:
+    return Study(title=title, place=Place.PRICE, numbers=Numbers.PRICE, plots=plots, fills=fills)
+
+
+def _average(candles: Candles, inputs: Inputs, method: str) -> Study:
+    length, offset, name = inputs.whole("length"), inputs.whole("offset"), inputs.text("source")
+    values = _shifted(moving_average(source(candles, name), length, method), offset)
+    plots = (Plot(key="Plot", values=values, color=BLUE), *smoothing_plots(values, inputs))
+    short = {"Simple": "MA", "Exponential": "EMA"}[method]
+    shift = f" {offset}" if offset else ""
+    return _price_study(f"{short} {length} {name}{shift}{smoothing_title(inputs)}", *plots)
+
+
+def moving_average_simple(candles: Candles, inputs: Inputs) -> Study:
+    """`Moving Average`."""
+    return _average(candles, inputs, "Simple")
+
+
+def moving_average_exponential(candles: Candles, inputs: Inputs) -> Study:
+    """`Moving Average Exponential`."""
+    return _average(candles, inputs, "Exponential")
+
+
+def moving_average_weighted(candles: Candles, inputs: Inputs) -> Study:
+    """`Moving Average Weighted`: in_0 length, in_1 source, in_2 offset."""
+    length, name, offset = inputs.whole("in_0"), inputs.text("in_1"), inputs.whole("in_2")
+    values = _shifted(moving_average(source(candles, name), length, "Weighted"), offset)
+    shift = f" {offset}" if offset else ""
+    return _price_study(f"WMA {length} {name}{shift}", Plot(key="Plot", values=values, color=BLUE))
+
+
+def moving_average_double(candles: Candles, inputs: Inputs) -> Study:
+    """`Moving Average Double`: two averages of the close by one method."""
+    first, second, method = inputs.whole("firstPeriods"), inputs.whole("secondPeriods"), inputs.text("method")
+    name = "MA Double" if method == "Simple" else f"MA Double {method}"
+    return _price_study(
+        f"{name} {first} {second}",
+        Plot(key="Plot 1", values=moving_average(candles.close, first, method), color=ORANGE),
+        Plot(key="Plot 2", values=moving_average(candles.close, second, method), color=BLUE),
+    )
+
+
+def moving_average_cross(candles: Candles, inputs: Inputs) -> Study:
+    """`MA Cross`: a short and a long simple average, with a cross where they meet."""
+    short_length, long_length = inputs.whole("in_0"), inputs.whole("in_1")
+    short = moving_average(candles.close, short_length, "Simple")
+    long = moving_average(candles.close, long_length, "Simple")
+    above = short > long
+    met = np.concatenate(([False], (above[1:] != above[:-1]) & ~np.isnan(short[:-1] + long[:-1])))
+    return _price_study(
+        f"MA Cross {short_length} {long_length}",
+        Plot(key="PlotShort", values=short, color=GREEN),
+        Plot(key="PlotLong", values=long, color=ORANGE),
+        Plot(key="Crosses", values=np.where(met, short, np.nan), color=BLUE, width=3, kind=PlotKind.CROSSES),
+    )
+
+
+def bollinger_bands(candles: Candles, inputs: Inputs) -> Study:
+    """`Bollinger Bands`: in_0 length, in_1 deviations."""
+    length, factor = inputs.whole("in_0"), inputs.number("in_1")
+    median, upper, lower = bollinger(candles.close, length, factor)
+    return _price_study(
+        f"BB {length} {factor:g}",
+        Plot(key="Median", values=median, color=ORANGE),
+        Plot(key="Upper", values=upper, color=BLUE),
+        Plot(key="Lower", values=lower, color=BLUE),
+        fills=(Fill(key="Plots Background", upper="Upper", lower="Lower", color=faded(BLUE, 0.1)),),
+    )
+
+
+def parabolic_stop(candles: Candles, inputs: Inputs) -> Study:
+    """`Parabolic SAR`: in_0 start, in_1 increment, in_2 maximum."""
+    start, increment, maximum = (inputs.number(name) for name in ("in_0", "in_1", "in_2"))
+    values = parabolic_sar(candles, start=start, increment=increment, maximum=maximum)
+    plot = Plot(key="Plot", values=values, color=BLUE, kind=PlotKind.CROSSES)
+    return _price_study(f"SAR {start:g} {increment:g} {maximum:g}", plot)
+
+
+def volume(candles: Candles, inputs: Inputs) -> Study:  # noqa: ARG001  # every study takes both
+    """`Volume`: columns at the foot of the price pane."""
+    rising = candles.close >= candles.open
+    plot = Plot(
+        key="Volume",
+        values=candles.volume,
+        color=RISING_VOLUME if rising[-1] else FALLING_VOLUME,
+        kind=PlotKind.COLUMNS,
+        palette=(FALLING_VOLUME, RISING_VOLUME),
+        shades=tuple(rising.astype(int).tolist()),
+    )
+    return Study(title="Vol", place=Place.FLOOR, numbers=Numbers.COMPACT, plots=(plot,))
+
+
+def visible_volume_profile(candles: Candles, inputs: Inputs) -> Study:
+    """`Volume Profile Visible Range`; `candles` are the bars shown."""
+    rows, mode, percent = inputs.whole("rows"), inputs.text("volume"), inputs.whole("vaVolume")
+    style = ProfileStyle(
+        profile=volume_profile(candles, rows=rows, area_percent=percent),
+        mode=mode,
+        outside=PROFILE_OUTSIDE,
+        inside=PROFILE_INSIDE,
+        control=CONTROL,
+    )
+    title = f"VPVR {rows} {mode} {percent}"
+    return Study(title=title, place=Place.PRICE, numbers=Numbers.PRICE, profile=style)
