@@ -17,7 +17,7 @@ from worker_chart_export.charts.local.render import render
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-CANDLES = files("worker_chart_export").joinpath("samples/ohlcv/IBM_1d.json")
+CANDLES = files("worker_chart_export").joinpath("data/samples/ohlcv/IBM_1d.json")
 DRAWN_BY_MATPLOTLIB = "ctpl_price_ma1226_vol_v1"
 
 

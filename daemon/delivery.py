@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from daemon.handler import IncomingMessage
 from worker_chart_export.observability import metrics
-from worker_chart_export.observability.logging import Event, log, logging_of
+from worker_chart_export.observability.logs import Event, log, logging_of
 from worker_chart_export.observability.observers import Stage, stage, tell_more
 
 if TYPE_CHECKING:

@@ -31,7 +31,7 @@ from daemon.sight import (
 )
 from worker_chart_export.errors import BackendRefused, BackendUnavailable, Interrupted, RunInvalid
 from worker_chart_export.execution.outcome import OutcomeKind
-from worker_chart_export.observability.logging import Event, bind, bound, log
+from worker_chart_export.observability.logs import Event, bind, bound, log
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

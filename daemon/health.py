@@ -19,7 +19,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from worker_chart_export.observability import metrics
-from worker_chart_export.observability.logging import Event, log
+from worker_chart_export.observability.logs import Event, log
 
 if TYPE_CHECKING:
     from daemon.checkup import Checkup

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from daemon.disposition import Ack, Defer, Reject
 from daemon.sight import NOT_YET, Sight
-from worker_chart_export.observability.logging import Event, log
+from worker_chart_export.observability.logs import Event, log
 
 if TYPE_CHECKING:
     from daemon.disposition import Disposition

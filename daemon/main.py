@@ -34,7 +34,7 @@ from daemon.tracing.switch import Tracing
 from daemon.vitals import show_vitals
 from daemon.wakeup import StopRequested, Wakeup
 from worker_chart_export.errors import BackendRefused
-from worker_chart_export.observability.logging import Event, configure, log
+from worker_chart_export.observability.logs import Event, configure, log
 
 if TYPE_CHECKING:
     import signal

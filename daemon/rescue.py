@@ -17,7 +17,7 @@ from worker_chart_export.errors import (
     Interrupted,
 )
 from worker_chart_export.observability import metrics
-from worker_chart_export.observability.logging import Event, bound, log
+from worker_chart_export.observability.logs import Event, bound, log
 from worker_chart_export.retry import full_jitter_seconds
 
 if TYPE_CHECKING:

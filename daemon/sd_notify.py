@@ -20,7 +20,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Self
 
 from daemon.environment import SettingsError
-from worker_chart_export.observability.logging import Event, log
+from worker_chart_export.observability.logs import Event, log
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -10,7 +10,7 @@ from google.api_core.exceptions import ClientError, GoogleAPICallError, InvalidA
 
 from daemon.disposition import Ack, Defer, Nack, Reject
 from worker_chart_export.observability import metrics
-from worker_chart_export.observability.logging import Event, log
+from worker_chart_export.observability.logs import Event, log
 from worker_chart_export.observability.observers import tell_more
 from worker_chart_export.retry import full_jitter_seconds, plain_words
 

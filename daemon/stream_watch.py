@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from worker_chart_export.errors import BackendRefused, BackendUnavailable
 from worker_chart_export.observability import metrics
-from worker_chart_export.observability.logging import Event, log
+from worker_chart_export.observability.logs import Event, log
 from worker_chart_export.retry import full_jitter_seconds
 
 if TYPE_CHECKING:

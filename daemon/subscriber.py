@@ -18,7 +18,7 @@ from google.cloud.pubsub_v1.types import FlowControl
 
 from daemon.subscription_facts import SubscriptionFacts
 from worker_chart_export.errors import BackendRefused, BackendUnavailable
-from worker_chart_export.observability.logging import Event, log
+from worker_chart_export.observability.logs import Event, log
 from worker_chart_export.retry import backend_errors, client_errors
 
 if TYPE_CHECKING:

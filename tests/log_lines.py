@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import structlog
 
-from worker_chart_export.observability import logging
+from worker_chart_export.observability import logs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -34,8 +34,8 @@ def log_lines() -> Iterator[Callable[[], list[dict[str, Any]]]]:
     show_warning, before_google = warnings.showwarning, logging.getLogger("google").propagate
     before_structlog = structlog.get_config()
     stream = io.StringIO()
-    logging.configure(level="INFO", log_format="json", stream=stream)
-    with logging.logging_of():
+    logs.configure(level="INFO", log_format="json", stream=stream)
+    with logs.logging_of():
         structlog.contextvars.clear_contextvars()  # what an earlier test of this thread has bound
         yield lambda: [json.loads(line) for line in stream.getvalue().splitlines()]
     structlog.configure(**before_structlog)

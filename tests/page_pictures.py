@@ -130,7 +130,7 @@ def run_that_fails() -> Iterator[DaemonUnderTest]:
 def publish_run(scene: Scene, symbol: str, timeframe: str, templates: list[str] | None = None) -> None:
     """A run of one chart step, with its candles, and the message that names it."""
     name = f"ohlcv/{symbol}_{timeframe}.json"
-    candles = files("worker_chart_export").joinpath("samples", name).read_bytes()
+    candles = files("worker_chart_export").joinpath("data/samples", name).read_bytes()
     scene.objects.bucket(scene.bucket).blob(name).upload_from_string(candles)
     run_id = scene.run_id(symbol)
     asked = [str(template["id"]) for template in sample_templates()] if templates is None else templates

@@ -52,7 +52,7 @@ def traced_step() -> list[SeenSpan]:
         scene_on(cloud.environment(), cloud) as scene,
         collecting() as collector,
     ):
-        candles = files("worker_chart_export").joinpath("samples/ohlcv/IBM_1d.json").read_bytes()
+        candles = files("worker_chart_export").joinpath("data/samples/ohlcv/IBM_1d.json").read_bytes()
         scene.objects.bucket(scene.bucket).blob("ohlcv.json").upload_from_string(candles)
         runs = [scene.put_run(inputs=inputs) for _ in range(2)]
         changed = {**collector.settings(), "CHARTS_API_MODE": "local", "CHART_IMG_ACCOUNTS_JSON": None}

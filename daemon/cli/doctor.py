@@ -24,7 +24,7 @@ from daemon.settings import LogFormat, LogLevel
 from daemon.signals import forward_stop_signals
 from worker_chart_export.concurrency.cancel_scope import StepBudget
 from worker_chart_export.errors import Interrupted
-from worker_chart_export.observability.logging import configure
+from worker_chart_export.observability.logs import configure
 from worker_chart_export.timing import SystemClock
 
 if TYPE_CHECKING:

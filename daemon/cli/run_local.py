@@ -20,7 +20,7 @@ from worker_chart_export.errors import BackendRefused, RunInvalid, shown
 from worker_chart_export.execution.outcome import Outcome, OutcomeKind
 from worker_chart_export.inputs.flow_run import FlowRun
 from worker_chart_export.inputs.identifiers import why_run_id_refused, why_step_id_refused
-from worker_chart_export.observability.logging import configure
+from worker_chart_export.observability.logs import configure
 from worker_chart_export.retry import plain_words
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from worker_chart_export.observability.logging import Event
+from worker_chart_export.observability.logs import Event
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from worker_chart_export.inputs.flow_run import StepStatus
-from worker_chart_export.observability.logging import Event
+from worker_chart_export.observability.logs import Event
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -132,7 +132,7 @@ class Stage:
     def _upload_candles(self, symbol: str, timeframe: str) -> str:
         """Where the candles are; those of a timeframe that does not exist are not there either."""
         name = f"ohlcv/{symbol}_{timeframe}.json"
-        sample = files("worker_chart_export").joinpath(f"samples/{name}")
+        sample = files("worker_chart_export").joinpath(f"data/samples/{name}")
         if sample.is_file():
             blob = self.objects.bucket(DEMO_BUCKET).blob(name)
             blob.upload_from_string(sample.read_bytes(), content_type="application/json")
@@ -141,7 +141,7 @@ class Stage:
 
 def sample_templates() -> list[dict[str, Any]]:
     """The five reference templates, by id."""
-    folder = files("worker_chart_export").joinpath("samples/templates")
+    folder = files("worker_chart_export").joinpath("data/samples/templates")
     documents = [
         json.loads(entry.read_text("utf-8")) for entry in folder.iterdir() if entry.name.endswith(".json")
     ]

@@ -16,7 +16,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, Spa
 from daemon.environment import SettingsError
 from daemon.tracing_settings import OTLP_MODULE, TracesExporter
 from worker_chart_export.errors import shown
-from worker_chart_export.observability.logging import Event, log
+from worker_chart_export.observability.logs import Event, log
 from worker_chart_export.observability.metrics import VERSION
 
 if TYPE_CHECKING:

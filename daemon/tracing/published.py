@@ -12,7 +12,7 @@ from daemon.settings import LogFormat, LogLevel, load_settings
 from daemon.tracing.spans import attribute_of, note_error
 from daemon.tracing.trace_context import attributes_of_current
 from daemon.tracing_settings import TracesExporter, TracingSettings, TracingSwitch
-from worker_chart_export.observability.logging import configure
+from worker_chart_export.observability.logs import configure
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

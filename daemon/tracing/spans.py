@@ -1,4 +1,4 @@
-"""Spans of the work, one a stage: what `worker_chart_export.observability.observers` tells, as OpenTelemetry writes it.
+"""Spans of the work, one for each stage: OpenTelemetry's view of `worker_chart_export.observability.observers`.
 
 Names of attributes: OpenTelemetry's semantic conventions for messaging, Google Cloud and errors, where they
 have one; else `chart_export.` and the name the logs use.
@@ -16,7 +16,7 @@ from opentelemetry.trace import SpanKind, Status, StatusCode
 from daemon.tracing.trace_context import context_of, log_fields, span_context_in
 from worker_chart_export.errors import RequestError, WorkerError
 from worker_chart_export.execution.outcome import OutcomeKind
-from worker_chart_export.observability.logging import bound
+from worker_chart_export.observability.logs import bound
 from worker_chart_export.observability.observers import Stage
 
 if TYPE_CHECKING:

@@ -204,7 +204,7 @@ def _pid(change: Transition) -> int:
 
 
 def _schema(name: str) -> Draft202012Validator:
-    text = files("worker_chart_export").joinpath(f"contracts/{name}.schema.json").read_text("utf-8")
+    text = files("worker_chart_export").joinpath(f"data/contracts/{name}.schema.json").read_text("utf-8")
     return Draft202012Validator(json.loads(text), format_checker=FormatChecker())
 
 

@@ -63,7 +63,7 @@ def test_an_http_client_that_can_t_be_opened_is_exit_2_and_shows_no_key(scene, l
 def test_a_traceback_on_the_console_shows_no_local_variables():
     """Keys stand in local variables."""
     script = """
-from worker_chart_export.observability.logging import Event, configure, log
+from worker_chart_export.observability.logs import Event, configure, log
 
 configure(level="INFO", log_format="console")
 secret = "".join(["never", "to", "be", "seen"])

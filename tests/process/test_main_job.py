@@ -80,7 +80,7 @@ def test_only_the_closed_step_object_is_written(official_scene):
         assert daemon.terminate() == 0
     after = scene.run(run_id)
 
-    schema = json.loads((ROOT / "worker_chart_export/contracts/flow_run.schema.json").read_text())
+    schema = json.loads((ROOT / "worker_chart_export/data/contracts/flow_run.schema.json").read_text())
     assert list(Draft202012Validator(schema).iter_errors(after)) == []
     step = after["steps"].pop(step_id)
     manifest_uri = f"gs://{scene.bucket}/charts/{run_id}/{step_id}/manifest.json"
@@ -109,7 +109,7 @@ def test_a_run_alone_is_worked_in_one_slot(scene):
 
 def test_charts_are_drawn_here_from_candles(scene):
     """In `local` mode a step needs no chart API: its candles come from the OHLCV step it depends on."""
-    candles = (ROOT / "worker_chart_export/samples/ohlcv/IBM_1d.json").read_bytes()
+    candles = (ROOT / "worker_chart_export/data/samples/ohlcv/IBM_1d.json").read_bytes()
     scene.objects.bucket(scene.bucket).blob("ohlcv.json").upload_from_string(candles)
     run_id, (step_id,) = scene.put_run(charts=5)
     with scene.daemon(CHARTS_API_MODE="local", CHART_IMG_ACCOUNTS_JSON=None).started() as daemon:

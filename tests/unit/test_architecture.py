@@ -67,7 +67,7 @@ OWNERS = {
         "worker_chart_export/backends/storage/session.py",
     },
     ("prometheus_client",): {"worker_chart_export/observability/metrics.py"},
-    ("structlog",): {"worker_chart_export/observability/logging.py"},
+    ("structlog",): {"worker_chart_export/observability/logs.py"},
     ("opentelemetry",): {
         "daemon/tracing/export.py",
         "daemon/tracing/published.py",

@@ -15,7 +15,7 @@ FINAL = {"SUCCEEDED", "FAILED", "SKIPPED", "CANCELLED"}
 
 
 def _schema_statuses(*path: str) -> set[str]:
-    text = files("worker_chart_export").joinpath("contracts/flow_run.schema.json").read_text("utf-8")
+    text = files("worker_chart_export").joinpath("data/contracts/flow_run.schema.json").read_text("utf-8")
     node = json.loads(text)
     for part in path:
         node = node[part]
@@ -24,7 +24,7 @@ def _schema_statuses(*path: str) -> set[str]:
 
 def _step_schema_path() -> tuple[str, ...]:
     schema = json.loads(
-        files("worker_chart_export").joinpath("contracts/flow_run.schema.json").read_text("utf-8")
+        files("worker_chart_export").joinpath("data/contracts/flow_run.schema.json").read_text("utf-8")
     )
     steps = schema["properties"]["steps"]["additionalProperties"]
     if "$ref" in steps:
@@ -57,7 +57,7 @@ def test_which_run_statuses_are_final(status):
 def test_the_example_of_the_contract_is_read():
     """Its chart step is the eligible one."""
     document = json.loads(
-        files("worker_chart_export").joinpath("contracts/flow_run.example.json").read_text("utf-8")
+        files("worker_chart_export").joinpath("data/contracts/flow_run.example.json").read_text("utf-8")
     )
     step = FlowRun.parse(document["runId"], document).eligible_step()
     assert step is not None

@@ -13,8 +13,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from worker_chart_export.observability import logging
-from worker_chart_export.observability.logging import Event, bind, bound, log, logging_of
+from worker_chart_export.observability import logs
+from worker_chart_export.observability.logs import Event, bind, bound, log, logging_of
 
 CONTRACT_EVENTS = {
     "daemon_started",
@@ -142,7 +142,7 @@ def test_google_s_loggers_are_joined_to_the_root_again(log_lines, capfd):
     """Its clients cut them off when they are imported, and Python would print their warnings to stderr."""
     stream = io.StringIO()
     logging.getLogger("google").propagate = False
-    logging.configure(level="INFO", log_format="json", stream=stream)
+    logs.configure(level="INFO", log_format="json", stream=stream)
     logging.getLogger("google.cloud.pubsub_v1").warning("lost")
     assert json.loads(stream.getvalue())["message"] == "lost"
     assert (capfd.readouterr().err, log_lines()) == ("", [])
@@ -174,7 +174,7 @@ def test_a_python_warning_goes_through_the_same_door(log_lines):
 
 def test_a_library_s_broken_log_call_goes_through_the_same_door(log_lines, capfd):
     """Python would print a traceback to stderr; Google's subscriber has such a call."""
-    (door,) = [handler for handler in logging.getLogger().handlers if isinstance(handler, logging._OneDoor)]
+    (door,) = [handler for handler in logging.getLogger().handlers if isinstance(handler, logs._OneDoor)]
     door.handle(logging.LogRecord("google.cloud", logging.WARNING, "", 0, "%s and %s", ("one",), None))
     (line,) = log_lines()
     assert line["message"].startswith("A line of google.cloud can't be written: TypeError")
@@ -228,7 +228,7 @@ def test_a_stream_that_is_gone_is_no_endless_loop(capfd, say):
         def write(self, _text):
             raise BrokenPipeError("gone")
 
-    logging.configure(level="INFO", log_format="json", stream=Gone())
+    logs.configure(level="INFO", log_format="json", stream=Gone())
     say()
     assert capfd.readouterr().err == ""
 
@@ -248,7 +248,7 @@ def test_a_line_that_is_told_in_the_middle_of_another_waits_for_nobody(say):
             return super().write(text)
 
     stream = Interrupted()
-    logging.configure(level="INFO", log_format="json", stream=stream)
+    logs.configure(level="INFO", log_format="json", stream=stream)
     thread = threading.Thread(target=say, daemon=True)
     thread.start()
     thread.join(10)
@@ -263,7 +263,7 @@ def test_a_line_that_is_told_in_the_middle_of_another_waits_for_nobody(say):
 def test_the_console_format_is_for_people(log_lines):
     """The event, the sentence, the fields."""
     stream = io.StringIO()
-    logging.configure(level="INFO", log_format="console", stream=stream)
+    logs.configure(level="INFO", log_format="console", stream=stream)
     log.info(Event.STEP_NOOP, "a sentence", reason="final")
     assert "step_noop: a sentence" in stream.getvalue()
     assert "reason" in stream.getvalue()

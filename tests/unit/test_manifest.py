@@ -23,7 +23,9 @@ from worker_chart_export.outputs.manifest import (
 )
 
 SCHEMA = json.loads(
-    files("worker_chart_export").joinpath("contracts/charts_outputs_manifest.schema.json").read_text("utf-8")
+    files("worker_chart_export")
+    .joinpath("data/contracts/charts_outputs_manifest.schema.json")
+    .read_text("utf-8")
 )
 TEMPLATE_IDS = st.from_regex(r"[A-Za-z0-9_-]{1,128}", fullmatch=True)
 WORDS = st.text(st.characters(codec="utf-8"), min_size=1)

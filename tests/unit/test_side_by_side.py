@@ -159,7 +159,7 @@ def test_threads_that_can_t_be_had_are_made_do_without(monkeypatch, had):
         plainly(thread)
 
     plainly = threading.Thread.start
-    monkeypatch.setattr(side_by_side, "_threads", KeptThreads("chart"))
+    monkeypatch.setattr(parallel, "_threads", KeptThreads("chart"))
     monkeypatch.setattr(threading.Thread, "start", start)
     if not had:
         with pytest.raises(RuntimeError, match="can't start"):

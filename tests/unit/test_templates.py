@@ -28,11 +28,11 @@ def test_a_good_template_is_read():
 
 
 @pytest.mark.parametrize(
-    "name", sorted(p.name for p in files("worker_chart_export").joinpath("samples/templates").iterdir())
+    "name", sorted(p.name for p in files("worker_chart_export").joinpath("data/samples/templates").iterdir())
 )
 def test_the_reference_templates_are_good(name):
     """Without a single warning."""
-    text = files("worker_chart_export").joinpath("samples/templates", name).read_text("utf-8")
+    text = files("worker_chart_export").joinpath("data/samples/templates", name).read_text("utf-8")
     assert parse_template(name.removesuffix(".json"), json.loads(text)).warnings == ()
 
 

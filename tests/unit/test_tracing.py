@@ -29,7 +29,7 @@ from tests.unit.bench import Bench
 from tests.unit.deliveries import a_message, deliver
 from tests.unit.doubles import RUN_ID, STEP_ID, png_bytes
 from worker_chart_export.errors import ChartApiFailed, Interrupted
-from worker_chart_export.observability.logging import Event, log
+from worker_chart_export.observability.logs import Event, log
 from worker_chart_export.observability.observers import Stage, stage, tell_call, tell_more, watched_by
 
 KEY = "key-that-must-never-be-seen"

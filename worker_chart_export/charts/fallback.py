@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from worker_chart_export.charts.base import ChartImage
 from worker_chart_export.errors import ChartApiLimitExceeded, RequestError
 from worker_chart_export.observability import metrics
-from worker_chart_export.observability.logging import Event, log
+from worker_chart_export.observability.logs import Event, log
 
 if TYPE_CHECKING:
     from worker_chart_export.charts.base import ChartProvider, ChartRequest

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from worker_chart_export.charts.fixtures import fixture_stem
 from worker_chart_export.errors import ChartApiFailed, ChartApiMockMissing
-from worker_chart_export.observability.logging import Event, log
+from worker_chart_export.observability.logs import Event, log
 
 if TYPE_CHECKING:
     from worker_chart_export.charts.base import ChartImage, ChartProvider, ChartRequest

@@ -20,7 +20,7 @@ from worker_chart_export.errors import (
 )
 from worker_chart_export.execution.parallel import ReadOnce
 from worker_chart_export.observability import metrics
-from worker_chart_export.observability.logging import Event, log
+from worker_chart_export.observability.logs import Event, log
 from worker_chart_export.observability.observers import Stage, stage, tell_chart
 from worker_chart_export.outputs.artifact_store import StepFolder
 from worker_chart_export.outputs.manifest import ManifestItem

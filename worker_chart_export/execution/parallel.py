@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from worker_chart_export.concurrency.thread_cache import KeptThreads
 from worker_chart_export.errors import RequestError, StepTimedOut, WorkerError
 from worker_chart_export.observability import metrics
-from worker_chart_export.observability.logging import Event, log
+from worker_chart_export.observability.logs import Event, log
 from worker_chart_export.outputs.manifest import ManifestFailure, ManifestItem
 
 if TYPE_CHECKING:

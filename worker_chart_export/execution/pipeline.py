@@ -34,7 +34,7 @@ from worker_chart_export.ledger.decisions import Reason
 from worker_chart_export.ledger.releases import error_of
 from worker_chart_export.ledger.step_ledger import Claim
 from worker_chart_export.observability import metrics
-from worker_chart_export.observability.logging import Event, bound, log
+from worker_chart_export.observability.logs import Event, bound, log
 from worker_chart_export.observability.observers import Stage, stage, tell_end, tell_more
 from worker_chart_export.outputs.artifact_store import StepFolder
 from worker_chart_export.outputs.manifest import ManifestItem, build_manifest, encode_manifest

@@ -10,7 +10,7 @@ from worker_chart_export.execution.outcome import Outcome, OutcomeKind
 from worker_chart_export.ledger.decisions import Reason
 from worker_chart_export.ledger.intents import crash_loop_of, unstorable
 from worker_chart_export.observability import metrics
-from worker_chart_export.observability.logging import Event, log
+from worker_chart_export.observability.logs import Event, log
 from worker_chart_export.observability.observers import tell_end
 from worker_chart_export.outputs.manifest import ManifestFailure
 

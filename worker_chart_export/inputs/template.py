@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from worker_chart_export.backends.firestore.documents import document_of, read_document
 from worker_chart_export.charts.base import DEFAULT_HEIGHT, DEFAULT_WIDTH
 from worker_chart_export.errors import BackendRefused, ValidationFailed, shown
-from worker_chart_export.observability.logging import Event, log
+from worker_chart_export.observability.logs import Event, log
 
 if TYPE_CHECKING:
     from worker_chart_export.inputs.export_request import ExportOrder

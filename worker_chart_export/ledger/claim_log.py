@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from worker_chart_export.errors import ErrorCode
 from worker_chart_export.ledger.decisions import Reason
 from worker_chart_export.observability import metrics
-from worker_chart_export.observability.logging import Event, log
+from worker_chart_export.observability.logs import Event, log
 from worker_chart_export.observability.observers import tell_more
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from worker_chart_export.inputs.flow_run import RunStatus, StepStatus
 from worker_chart_export.ledger.lease.lease import LEASES, StoredLease
 from worker_chart_export.ledger.run_snapshot import lease_reference, stored_lease
 from worker_chart_export.ledger.step_patches import FLOW_RUNS
-from worker_chart_export.observability.logging import Event, log
+from worker_chart_export.observability.logs import Event, log
 from worker_chart_export.retry import backend_errors
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from worker_chart_export.ledger.commit.pace import within
 from worker_chart_export.ledger.decisions import Reason, ReleaseResult
 from worker_chart_export.ledger.intents import ReleaseIntent
 from worker_chart_export.observability import metrics
-from worker_chart_export.observability.logging import Event, bound, log
+from worker_chart_export.observability.logs import Event, bound, log
 from worker_chart_export.retry import full_jitter_seconds
 from worker_chart_export.timing import rfc3339
 

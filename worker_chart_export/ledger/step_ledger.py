@@ -29,7 +29,7 @@ from worker_chart_export.ledger.run_snapshot import (
 )
 from worker_chart_export.ledger.shared_reads import SharedReads
 from worker_chart_export.ledger.step_patches import FLOW_RUNS
-from worker_chart_export.observability.logging import Event, bound, log
+from worker_chart_export.observability.logs import Event, bound, log
 from worker_chart_export.observability.observers import Stage, stage
 from worker_chart_export.timing import rfc3339
 

@@ -129,7 +129,7 @@ def _without_details(manifest: Mapping[str, Any]) -> dict[str, Any]:
 @cache
 def _validate() -> Callable[[Mapping[str, Any]], object]:
     """The schema as code: interpreting it takes twenty times as long."""
-    schema = files("worker_chart_export").joinpath("contracts/charts_outputs_manifest.schema.json")
+    schema = files("worker_chart_export").joinpath("data/contracts/charts_outputs_manifest.schema.json")
     validate: Callable[[Mapping[str, Any]], object] = fastjsonschema.compile(
         json.loads(schema.read_text("utf-8"))
     )

@@ -19,7 +19,7 @@ from tests.unit.doubles import budget_of, chart_request
 from worker_chart_export.charts.chart_img.accounts import Account, account_states
 from worker_chart_export.charts.chart_img.client import ChartApi, NoAnswer
 from worker_chart_export.errors import ChartApiFailed, RequestError
-from worker_chart_export.observability.logging import configure
+from worker_chart_export.observability.logs import configure
 from worker_chart_export.timing import SystemClock
 
 

@@ -16,7 +16,7 @@ from tests.unit.chart_img.material import KEY, account, provider_on
 from tests.unit.doubles import budget_of, chart_request
 from worker_chart_export.charts.chart_img.client import ChartApi, NoAnswer
 from worker_chart_export.errors import ChartApiFailed, ChartApiLimitExceeded, Interrupted, StepTimedOut
-from worker_chart_export.observability.logging import configure
+from worker_chart_export.observability.logs import configure
 
 
 def _head(status, *headers, body=b""):

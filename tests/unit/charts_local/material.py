@@ -12,7 +12,7 @@ from worker_chart_export.charts.local.input.candles import parse_candles
 from worker_chart_export.charts.local.input.options import read_options
 from worker_chart_export.charts.local.layout.plan import make_plan
 
-SAMPLES = Path(worker_chart_export.__file__).parent / "samples"
+SAMPLES = Path(worker_chart_export.__file__).parent / "data" / "samples"
 CANDLE_FILES = sorted(path.stem for path in (SAMPLES / "ohlcv").glob("*.json"))
 TEMPLATES = {
     path.stem: json.loads(path.read_bytes()) for path in sorted((SAMPLES / "templates").glob("*.json"))

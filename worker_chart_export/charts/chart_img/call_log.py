@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from worker_chart_export.observability import metrics
-from worker_chart_export.observability.logging import Event, log
+from worker_chart_export.observability.logs import Event, log
 from worker_chart_export.observability.observers import tell_call
 
 if TYPE_CHECKING:

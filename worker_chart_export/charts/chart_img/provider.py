@@ -12,7 +12,7 @@ from worker_chart_export.charts.chart_img.call_log import logged_call
 from worker_chart_export.charts.chart_img.client import OK, NoAnswer
 from worker_chart_export.errors import ChartTooLarge, StepTimedOut
 from worker_chart_export.observability import metrics
-from worker_chart_export.observability.logging import Event, log
+from worker_chart_export.observability.logs import Event, log
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -17,7 +17,7 @@ from worker_chart_export.charts.chart_img.usage import DAY, seconds_of_day_left,
 from worker_chart_export.concurrency.combining_queue import TurnRequest, Turns
 from worker_chart_export.errors import BackendRefused, StepTimedOut, WorkerError
 from worker_chart_export.observability import metrics
-from worker_chart_export.observability.logging import Event, log
+from worker_chart_export.observability.logs import Event, log
 from worker_chart_export.retry import full_jitter_seconds
 from worker_chart_export.timing import SystemClock
 

@@ -16,7 +16,7 @@ from worker_chart_export.charts.local.render import render
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_SAMPLES = Path(__file__).parents[2] / "samples"
+_SAMPLES = Path(__file__).parents[2] / "data" / "samples"
 
 
 def draw_gallery(templates: Path, candles: Path, output: Path) -> list[Path]:

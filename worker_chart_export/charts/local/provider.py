@@ -5,7 +5,7 @@ from __future__ import annotations
 from worker_chart_export.charts.base import ChartImage, ChartRequest
 from worker_chart_export.charts.local.render import render
 from worker_chart_export.errors import RenderFailed, WorkerError
-from worker_chart_export.observability.logging import Event, log
+from worker_chart_export.observability.logs import Event, log
 
 
 class LocalProvider:

@@ -22,7 +22,7 @@ from worker_chart_export.ledger.commit.write import commit
 from worker_chart_export.ledger.intents import FinalizeIntent, ReleaseIntent
 from worker_chart_export.ledger.run_snapshot import RunSnapshot, read_run_with_leases
 from worker_chart_export.observability import metrics
-from worker_chart_export.observability.logging import Event, log
+from worker_chart_export.observability.logs import Event, log
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
