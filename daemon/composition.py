@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from google.cloud import firestore
 from google.cloud.storage import Client as StorageClient
 
-from daemon.settings import ChartsApiMode, ChartsFallback, SettingsError
+from daemon.settings.daemon import ChartsApiMode, ChartsFallback, SettingsError
 from worker_chart_export.backends.storage.session import StorageSession
 from worker_chart_export.execution.chart_maker import ChartMaker
 from worker_chart_export.execution.pipeline import PipelineLimits, StepPipeline
@@ -24,8 +24,8 @@ from worker_chart_export.timing import SystemClock
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from daemon.chart_img_accounts import AccountSettings
-    from daemon.settings import ExportSettings
+    from daemon.settings.accounts import AccountSettings
+    from daemon.settings.daemon import ExportSettings
     from worker_chart_export.charts.base import ChartProvider
     from worker_chart_export.charts.chart_img.accounts import Account, AccountState
     from worker_chart_export.charts.fixtures import FixtureProvider

@@ -25,7 +25,7 @@ from daemon.publisher import Publisher
 from daemon.quarantine import Quarantine
 from daemon.rescue import Rescue
 from daemon.sd_notify import SdNotify, ServiceManager
-from daemon.settings import Settings, SettingsError, load_settings
+from daemon.settings.daemon import Settings, SettingsError, load_settings
 from daemon.settlement import Settlement
 from daemon.signals import forward_stop_signals
 from daemon.stream_watch import Quiet, StreamWatch

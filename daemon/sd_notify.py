@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Self
 
-from daemon.environment import SettingsError
+from daemon.settings.base import SettingsError
 from worker_chart_export.observability.logs import Event, log
 
 if TYPE_CHECKING:

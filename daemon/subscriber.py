@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from google.cloud.pubsub_v1.subscriber.futures import StreamingPullFuture
     from google.cloud.pubsub_v1.subscriber.message import Message
 
-    from daemon.settings import Settings
+    from daemon.settings.daemon import Settings
 
 PROBE_TIMEOUT_SECONDS = 10.0
 #: An ack id that Pub/Sub never gave out.

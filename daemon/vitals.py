@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from daemon.checkup import Checkup
     from daemon.drain import Drain
-    from daemon.settings import Settings
+    from daemon.settings.daemon import Settings
     from worker_chart_export.ledger.heartbeats import HeartBeats
 
 

@@ -13,7 +13,7 @@ from daemon.drain import Drain
 from daemon.handler import IncomingMessage, MessageHandler
 from daemon.intake import Intake
 from daemon.rescue import Rescue
-from daemon.settings import Settings, load_settings
+from daemon.settings.daemon import Settings, load_settings
 from tests.clouds import clients_find
 from worker_chart_export.ledger.lease.lease import LEASES, Lease
 

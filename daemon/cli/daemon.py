@@ -8,7 +8,7 @@ import typer
 
 from daemon.leaving import leave
 from daemon.main import run_daemon
-from daemon.settings import Settings, effective_settings, load_settings
+from daemon.settings.daemon import Settings, effective_settings, load_settings
 from daemon.tracing.switch import Tracing
 
 NAME = "daemon"

@@ -16,11 +16,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from daemon.doctor.emulators import Emulators
 from daemon.doctor.examinations import examine
 from daemon.doctor.findings import Finding, Report, Status
 from daemon.leaving import leave
-from daemon.settings import LogFormat, LogLevel
+from daemon.settings.daemon import LogFormat, LogLevel
+from daemon.settings.emulators import Emulators
 from daemon.signals import forward_stop_signals
 from worker_chart_export.concurrency.cancel_scope import StepBudget
 from worker_chart_export.errors import Interrupted

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from daemon.exit_codes import ExitCode
-from daemon.settings import SettingsError
+from daemon.settings.daemon import SettingsError
 from worker_chart_export.errors import BackendRefused, BackendUnavailable
 from worker_chart_export.retry import plain_words
 

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from daemon.publisher import Publisher
-from daemon.settings import PROJECT, PUBSUB_ID, PubsubSettings, SettingsError, load_settings
+from daemon.settings.daemon import PROJECT, PUBSUB_ID, PubsubSettings, SettingsError, load_settings
 from daemon.subscriber import topic_of
 from daemon.tracing.published import PublisherSpans, note_published
 from worker_chart_export.errors import shown

@@ -12,10 +12,10 @@ import typer
 from google.api_core.exceptions import InvalidArgument
 from google.protobuf.message import Error as ProtobufError
 
-from daemon.chart_img_accounts import ACCOUNTS_EXPECTED, parse_accounts
 from daemon.composition import build_worker
 from daemon.exit_codes import ExitCode
-from daemon.settings import ChartsApiMode, ExportSettings, LogFormat, LogLevel, load_settings
+from daemon.settings.accounts import ACCOUNTS_EXPECTED, parse_accounts
+from daemon.settings.daemon import ChartsApiMode, ExportSettings, LogFormat, LogLevel, load_settings
 from worker_chart_export.errors import BackendRefused, RunInvalid, shown
 from worker_chart_export.execution.outcome import Outcome, OutcomeKind
 from worker_chart_export.inputs.flow_run import FlowRun

@@ -11,8 +11,8 @@ import threading
 from typing import TYPE_CHECKING, Any, Self
 
 from daemon.demo.stage import DEMO_BUCKET, QUARANTINE, SUBSCRIPTION
-from daemon.settings import Settings
-from daemon.tracing_settings import TracingSwitch
+from daemon.settings.daemon import Settings
+from daemon.settings.tracing import TracingSwitch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

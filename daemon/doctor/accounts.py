@@ -8,15 +8,15 @@ from daemon.composition import chart_img_account
 from daemon.doctor.chart_call import call_once, call_verdict
 from daemon.doctor.findings import not_checkable, ok, warning
 from daemon.doctor.firestore import open_firestore
-from daemon.settings import ChartsApiMode
+from daemon.settings.daemon import ChartsApiMode
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from daemon.chart_img_accounts import AccountSettings
     from daemon.doctor.findings import Finding
-    from daemon.settings import ChartSettings, FirestoreSettings
+    from daemon.settings.accounts import AccountSettings
+    from daemon.settings.daemon import ChartSettings, FirestoreSettings
     from worker_chart_export.charts.chart_img.accounts import Account
 
 CHECK = "accounts"

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from daemon.doctor.findings import Finding
     from daemon.doctor.scratch import Scratch
-    from daemon.settings import BucketSettings
+    from daemon.settings.daemon import BucketSettings
     from worker_chart_export.backends.storage.calls import Timeout
     from worker_chart_export.concurrency.cancel_scope import StepBudget
 

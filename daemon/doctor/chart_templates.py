@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from daemon.doctor.findings import Finding
-    from daemon.settings import FirestoreSettings
+    from daemon.settings.daemon import FirestoreSettings
     from daemon.template_review import Review
     from worker_chart_export.charts.chart_img.accounts import Account
 

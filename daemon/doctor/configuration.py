@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypeVar
 
 from daemon.doctor.findings import failure, ok
-from daemon.environment import Environment
-from daemon.settings import Settings, SettingsError, load_settings
+from daemon.settings.base import Environment
+from daemon.settings.daemon import Settings, SettingsError, load_settings
 
 if TYPE_CHECKING:
     from daemon.doctor.findings import Finding

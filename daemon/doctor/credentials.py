@@ -14,8 +14,8 @@ from daemon.doctor.refusals import LOG_IN, reach
 from worker_chart_export.retry import plain_words
 
 if TYPE_CHECKING:
-    from daemon.doctor.emulators import Emulators
     from daemon.doctor.findings import Finding
+    from daemon.settings.emulators import Emulators
 
 CHECK = "credentials"
 SCOPE = "https://www.googleapis.com/auth/cloud-platform"

@@ -31,14 +31,14 @@ from daemon.doctor.pubsub import check_consume, check_quarantine, check_subscrip
 from daemon.doctor.refusals import reach
 from daemon.doctor.rounds import CHECK_SECONDS, Examination, make_all
 from daemon.doctor.scratch import Scratch
-from daemon.environment import Environment, ProjectSettings
-from daemon.settings import BucketSettings, ChartSettings, FirestoreSettings, PubsubSettings
+from daemon.settings.base import Environment, ProjectSettings
+from daemon.settings.daemon import BucketSettings, ChartSettings, FirestoreSettings, PubsubSettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from daemon.doctor.emulators import Emulators
     from daemon.doctor.findings import Finding
+    from daemon.settings.emulators import Emulators
     from worker_chart_export.concurrency.cancel_scope import StepBudget
 
 #: With the time of all the others, half a minute.

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from daemon.doctor.findings import Finding
     from daemon.doctor.scratch import Scratch
-    from daemon.settings import FirestoreSettings
+    from daemon.settings.daemon import FirestoreSettings
     from worker_chart_export.concurrency.cancel_scope import StepBudget
 
 DATABASE = "firestore.database"

@@ -16,7 +16,7 @@ from worker_chart_export.errors import BackendRefused, BackendUnavailable
 
 if TYPE_CHECKING:
     from daemon.doctor.findings import Finding
-    from daemon.settings import PubsubSettings
+    from daemon.settings.daemon import PubsubSettings
     from daemon.subscription_facts import DeadLetterPolicy
 
 

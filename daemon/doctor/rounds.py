@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from daemon.doctor.findings import Finding, Status, not_checkable
-from daemon.environment import SettingsError
+from daemon.settings.base import SettingsError
 from worker_chart_export.errors import WorkerError
 from worker_chart_export.retry import plain_words
 

@@ -11,7 +11,7 @@ from daemon.page.activity import Activity
 from daemon.page.report import report_accounts, report_checkup, report_drain, report_seen
 from daemon.page.routes import page_routes
 from daemon.page.thumbnails import Thumbnails
-from daemon.settings import effective_settings
+from daemon.settings.daemon import effective_settings
 from worker_chart_export.charts.chart_img.usage import seconds_of_day_left
 from worker_chart_export.observability.metrics import VERSION
 from worker_chart_export.observability.observers import watched_by
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from daemon.composition import Worker
     from daemon.drain import Drain
     from daemon.health import Responder
-    from daemon.settings import Settings
+    from daemon.settings.daemon import Settings
 
 
 class LivePage:

@@ -13,8 +13,8 @@ from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 
-from daemon.environment import SettingsError
-from daemon.tracing_settings import OTLP_MODULE, TracesExporter
+from daemon.settings.base import SettingsError
+from daemon.settings.tracing import OTLP_MODULE, TracesExporter
 from worker_chart_export.errors import shown
 from worker_chart_export.observability.logs import Event, log
 from worker_chart_export.observability.metrics import VERSION

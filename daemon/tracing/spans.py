@@ -1,4 +1,4 @@
-"""Spans of the work, one for each stage: OpenTelemetry's view of `worker_chart_export.observability.observers`.
+"""Spans of the work, one for each stage that an observer sees, in the form of OpenTelemetry.
 
 Names of attributes: OpenTelemetry's semantic conventions for messaging, Google Cloud and errors, where they
 have one; else `chart_export.` and the name the logs use.

@@ -13,7 +13,7 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
-from daemon.settings import Settings
+from daemon.settings.daemon import Settings
 from tests.daemons import ROOT
 from tests.deploy.selections import labels_left, selectors_of
 from worker_chart_export.observability import metrics

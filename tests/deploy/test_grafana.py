@@ -8,7 +8,7 @@ from itertools import combinations
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from daemon.settings import Settings
+from daemon.settings.daemon import Settings
 from localcloud import LocalCloud
 from tests.daemons import ROOT
 from tests.deploy.dashboard import (

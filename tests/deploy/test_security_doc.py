@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from daemon.settings import Settings
-from daemon.tracing_settings import TracingSettings
+from daemon.settings.daemon import Settings
+from daemon.settings.tracing import TracingSettings
 from tests.daemons import ROOT
 
 TEXT = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")

@@ -14,7 +14,7 @@ import hcl2
 import pytest
 import yaml
 
-from daemon.settings import Settings
+from daemon.settings.daemon import Settings
 from tests.daemons import ROOT
 from tests.deploy.hcl_layout import layout_faults
 from tests.deploy.hcl_module import Module

@@ -8,8 +8,8 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from daemon.settings import load_settings
-from daemon.tracing_settings import TracesExporter, TracingSettings
+from daemon.settings.daemon import load_settings
+from daemon.settings.tracing import TracesExporter, TracingSettings
 from tests.daemons import ROOT
 
 FOLDER = ROOT / "deploy" / "gke"

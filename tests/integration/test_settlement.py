@@ -11,7 +11,7 @@ import pytest
 from daemon.disposition import Ack, Defer, Nack, Reject
 from daemon.publisher import Publisher
 from daemon.quarantine import Quarantine
-from daemon.settings import Settings, load_settings
+from daemon.settings.daemon import Settings, load_settings
 from daemon.settlement import Settlement
 from daemon.subscriber import Subscriber
 from tests.clouds import clients_find

@@ -15,8 +15,8 @@ import threading
 import pytest
 from google.protobuf import duration_pb2
 
-from daemon.doctor.emulators import Emulators
 from daemon.doctor.examinations import examine
+from daemon.settings.emulators import Emulators
 from localcloud import Fault
 from tests.clouds import clients_find
 from tests.commands import run_command

@@ -14,7 +14,7 @@ import pytest
 from daemon.exit_codes import ExitCode
 from daemon.main import GRACE_SECONDS
 from daemon.sd_notify import START_EXTENSION_SECONDS, ServiceManager
-from daemon.settings import ChartsApiMode, Settings, load_settings
+from daemon.settings.daemon import ChartsApiMode, Settings, load_settings
 from tests.daemons import ROOT
 
 FOLDER = ROOT / "systemd"

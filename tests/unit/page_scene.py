@@ -14,7 +14,7 @@ from daemon.checkup import Checkup
 from daemon.drain import Drain
 from daemon.health import HealthServer, health_routes
 from daemon.page.live_page import LivePage
-from daemon.settings import Settings
+from daemon.settings.daemon import Settings
 from tests.unit.doubles import RUN_ID, STEP_ID
 from worker_chart_export.execution.outcome import Outcome, OutcomeKind
 from worker_chart_export.observability.observers import Stage, stage, tell_chart, tell_end

@@ -78,11 +78,11 @@ OWNERS = {
     ("tenacity",): {"worker_chart_export/retry.py"},
     ("fastjsonschema",): {"worker_chart_export/outputs/manifest.py"},
     ("pydantic", "pydantic_settings", "pydantic_core"): {
-        "daemon/chart_img_accounts.py",
-        "daemon/environment.py",
-        "daemon/export_settings.py",
-        "daemon/settings.py",
-        "daemon/tracing_settings.py",
+        "daemon/settings/accounts.py",
+        "daemon/settings/base.py",
+        "daemon/settings/export.py",
+        "daemon/settings/daemon.py",
+        "daemon/settings/tracing.py",
     },
 }
 #: The same for imports that serve annotations alone.

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from daemon.demo.output_folder import PAGE, RECORD, OutputFolder
-from daemon.settings import SettingsError
+from daemon.settings.daemon import SettingsError
 
 RUN = "20260102-030405_IBM_abc123"
 OTHER_RUN = "20260102-030406_IBM_abc123"

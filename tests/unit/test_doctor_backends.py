@@ -13,7 +13,7 @@ from daemon.doctor.pubsub import check_consume, check_quarantine, check_subscrip
 from daemon.doctor.refusals import Mends
 from daemon.doctor.scratch import Scratch
 from daemon.publisher import read_topic
-from daemon.settings import BucketSettings, FirestoreSettings, PubsubSettings
+from daemon.settings.daemon import BucketSettings, FirestoreSettings, PubsubSettings
 from localcloud import Fault
 from localcloud.grpc_server import Method
 from localcloud.pubsub.messages import Topic

@@ -8,7 +8,7 @@ import pytest
 
 from daemon.doctor.accounts import check_accounts, check_call
 from daemon.doctor.chart_call import call_once
-from daemon.settings import ChartSettings, FirestoreSettings
+from daemon.settings.daemon import ChartSettings, FirestoreSettings
 from localcloud import Fault
 from tests.unit.chart_img.material import KEY, account, used
 from worker_chart_export.charts.chart_img.answers import Meaning

@@ -13,8 +13,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from daemon.doctor.credentials import check_credentials
-from daemon.doctor.emulators import Emulators
 from daemon.doctor.examinations import examine
+from daemon.settings.emulators import Emulators
 from tests.daemons import ROOT, clean_environment
 from tests.unit.doubles import budget_of
 
@@ -75,7 +75,7 @@ def log_in(monkeypatch, tmp_path):
 
 CHECK = """
 from daemon.doctor.credentials import check_credentials
-from daemon.doctor.emulators import Emulators
+from daemon.settings.emulators import Emulators
 
 (found,) = check_credentials("p", Emulators(pubsub=None, firestore=None, storage=None))
 print(found.status.value, found.summary, "mend:", found.mend)

@@ -9,9 +9,9 @@ from dataclasses import replace
 from rich.console import Console
 
 from daemon.cli.doctor import as_json, show
-from daemon.doctor.emulators import Emulators
 from daemon.doctor.findings import Report, Status, failure, not_checkable, ok, warning
 from daemon.exit_codes import ExitCode
+from daemon.settings.emulators import Emulators
 
 NO_EMULATORS = Emulators(pubsub=None, firestore=None, storage=None)
 

@@ -11,7 +11,7 @@ from daemon.doctor.chart_templates import template_verdicts
 from daemon.doctor.findings import Status, ok
 from daemon.doctor.firestore import WriteTrial, steps_exemption, write_verdict
 from daemon.doctor.refusals import LOG_IN, Mends, refused
-from daemon.settings import FirestoreSettings
+from daemon.settings.daemon import FirestoreSettings
 from daemon.template_review import review
 from tests.unit.chart_img.material import account
 from tests.unit.doubles import template_document

@@ -12,7 +12,7 @@ import pytest
 from daemon.checkup import Checkup
 from daemon.cli.healthcheck import SERVER, NotAlive, ask, command, reachable
 from daemon.health import HealthServer, health_routes
-from daemon.settings import Settings
+from daemon.settings.daemon import Settings
 from tests.unit.commands_here import run_here
 
 #: Long enough for whoever answers at once, on a busy machine too.

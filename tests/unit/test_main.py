@@ -13,7 +13,7 @@ import pytest
 
 from daemon.exit_codes import ExitCode
 from daemon.main import Daemon, run_daemon
-from daemon.settings import Settings
+from daemon.settings.daemon import Settings
 from tests.daemons import ROOT
 from tests.unit.doubles import budget_of
 

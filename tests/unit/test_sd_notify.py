@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 
 from daemon.sd_notify import Phase, Report, SdNotify, ServiceManager
-from daemon.settings import SettingsError
+from daemon.settings.daemon import SettingsError
 from tests.unit.doubles import HandClock
 
 STARTING = Report(phase=Phase.STARTING, status="")

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from daemon.settings import (
+from daemon.settings.daemon import (
     ChartsApiMode,
     LogFormat,
     PubsubSettings,

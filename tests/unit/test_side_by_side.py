@@ -13,6 +13,7 @@ from tests.unit.doubles import NOON, HandClock, budget_of
 from worker_chart_export.concurrency.cancel_scope import StepBudget
 from worker_chart_export.concurrency.thread_cache import KeptThreads
 from worker_chart_export.errors import Interrupted, LeaseLost, OhlcvUnavailable, StepTimedOut
+from worker_chart_export.execution import parallel
 from worker_chart_export.execution.parallel import ReadOnce, make_side_by_side
 from worker_chart_export.outputs.manifest import ManifestFailure, ManifestItem
 

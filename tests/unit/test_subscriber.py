@@ -13,7 +13,7 @@ from google.api_core import exceptions as google_errors
 from google.cloud.pubsub_v1 import PublisherClient, SubscriberClient
 from google.cloud.pubsub_v1.types import FlowControl
 
-from daemon.settings import PubsubSettings, Settings
+from daemon.settings.daemon import PubsubSettings, Settings
 from daemon.subscriber import Stream, Subscriber, _GivingBack, open_stream, why_stream_ended
 from localcloud import Fault
 from tests.clouds import PROJECT, clients_find

@@ -16,13 +16,13 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanKind
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from daemon.settings import Settings, SettingsError, load_settings
+from daemon.settings.daemon import Settings, SettingsError, load_settings
+from daemon.settings.tracing import TracesExporter
 from daemon.tracing.export import COMPLAINERS, Calm, Export, resource
 from daemon.tracing.published import PublisherSpans
 from daemon.tracing.spans import PublishersTrace, Spans
 from daemon.tracing.switch import Tracing, _asks_always, _chart_server
 from daemon.tracing.trace_context import context_of, span_context_in
-from daemon.tracing_settings import TracesExporter
 from localcloud.faults import Fault
 from tests.collector import collecting
 from tests.unit.bench import Bench

@@ -8,8 +8,8 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
+from daemon.settings.tracing import TracingSettings
 from daemon.tracing.spans import attribute_of
-from daemon.tracing_settings import TracingSettings
 from worker_chart_export.observability.observers import Stage
 
 ROOT = Path(__file__).parents[2]

@@ -14,7 +14,7 @@ from urllib.parse import unquote, urlsplit
 
 from pydantic import Field, SecretStr, ValidationInfo, field_validator
 
-from daemon.environment import Environment, refused
+from daemon.settings.base import Environment, refused
 
 OTLP_PACKAGE = "opentelemetry-exporter-otlp-proto-http"
 OTLP_MODULE = "opentelemetry.exporter.otlp.proto.http"

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator
 
-from daemon.chart_img_accounts import AccountsRefused
-from daemon.environment import (
+from daemon.settings.accounts import AccountsRefused
+from daemon.settings.base import (
     PROJECT,
     Environment,
     FirestoreSettings,
@@ -22,14 +22,14 @@ from daemon.environment import (
     matching,
     seconds,
 )
-from daemon.export_settings import (
+from daemon.settings.export import (
     BucketSettings,
     ChartsApiMode,
     ChartSettings,
     ChartsFallback,
     ExportSettings,
 )
-from daemon.tracing_settings import TRACING_SECRETS, TracingSwitch
+from daemon.settings.tracing import TRACING_SECRETS, TracingSwitch
 from worker_chart_export.errors import shown
 
 if TYPE_CHECKING:

@@ -11,13 +11,13 @@ from zoneinfo import ZoneInfo
 
 from pydantic import Field, SecretStr, ValidationInfo, field_validator
 
-from daemon.chart_img_accounts import (
+from daemon.settings.accounts import (
     ACCOUNTS_EXPECTED,
     AccountSettings,
     parse_accounts,
     read_accounts_file,
 )
-from daemon.environment import (
+from daemon.settings.base import (
     Environment,
     FirestoreSettings,
     ProjectSettings,
