@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 from daemon.checkup import readiness
 from daemon.composition import build_worker
-from daemon.delivery import Delivery
 from daemon.drain import Drain, DrainTimes
 from daemon.exit_codes import ExitCode
 from daemon.handler import MessageHandler
@@ -21,15 +20,16 @@ from daemon.intake import Intake
 from daemon.leaving import leave_at
 from daemon.liveness import Liveness
 from daemon.page.live_page import LivePage
-from daemon.publisher import Publisher
-from daemon.quarantine import Quarantine
 from daemon.rescue import Rescue
 from daemon.sd_notify import SdNotify, ServiceManager
 from daemon.settings.daemon import Settings, SettingsError, load_settings
-from daemon.settlement import Settlement
 from daemon.signals import forward_stop_signals
-from daemon.stream_watch import Quiet, StreamWatch
-from daemon.subscriber import open_stream
+from daemon.subscription.callback import Delivery
+from daemon.subscription.publisher import Publisher
+from daemon.subscription.quarantine import Quarantine
+from daemon.subscription.settlement import Settlement
+from daemon.subscription.stream import open_stream
+from daemon.subscription.supervisor import Quiet, StreamWatch
 from daemon.tracing.switch import Tracing
 from daemon.vitals import show_vitals
 from daemon.wakeup import StopRequested, Wakeup

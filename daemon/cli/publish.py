@@ -9,9 +9,9 @@ from typing import Annotated
 
 import typer
 
-from daemon.publisher import Publisher
 from daemon.settings.daemon import PROJECT, PUBSUB_ID, PubsubSettings, SettingsError, load_settings
-from daemon.subscriber import topic_of
+from daemon.subscription.publisher import Publisher
+from daemon.subscription.stream import topic_of
 from daemon.tracing.published import PublisherSpans, note_published
 from worker_chart_export.errors import shown
 from worker_chart_export.inputs.identifiers import why_run_id_refused, why_step_id_refused

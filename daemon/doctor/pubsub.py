@@ -9,15 +9,15 @@ from google.api_core.exceptions import PermissionDenied
 from daemon.doctor import subscription_verdicts as verdicts
 from daemon.doctor.findings import not_checkable, ok
 from daemon.doctor.refusals import Mends, refused
-from daemon.publisher import read_topic
-from daemon.subscriber import probe_subscription, read_subscription
-from daemon.topic_facts import TopicFacts
+from daemon.subscription.publisher import read_topic
+from daemon.subscription.stream import probe_subscription, read_subscription
+from daemon.subscription.topic_facts import TopicFacts
 from worker_chart_export.errors import BackendRefused, BackendUnavailable
 
 if TYPE_CHECKING:
     from daemon.doctor.findings import Finding
     from daemon.settings.daemon import PubsubSettings
-    from daemon.subscription_facts import DeadLetterPolicy
+    from daemon.subscription.subscription_facts import DeadLetterPolicy
 
 
 def check_subscription(settings: PubsubSettings, emulator: str | None) -> list[Finding]:

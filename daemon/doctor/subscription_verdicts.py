@@ -13,8 +13,8 @@ from daemon.doctor.findings import failure, not_checkable, ok, warning
 
 if TYPE_CHECKING:
     from daemon.doctor.findings import Finding
-    from daemon.subscription_facts import SubscriptionFacts
-    from daemon.topic_facts import TopicFacts
+    from daemon.subscription.subscription_facts import SubscriptionFacts
+    from daemon.subscription.topic_facts import TopicFacts
 
 SUBSCRIPTION = "pubsub.subscription"
 CONSUME = "pubsub.consume"

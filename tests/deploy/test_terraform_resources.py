@@ -11,8 +11,8 @@ from google.pubsub_v1.types import Subscription
 
 from daemon.doctor import subscription_verdicts as verdicts
 from daemon.doctor.findings import Status
-from daemon.subscription_facts import SubscriptionFacts
-from daemon.topic_facts import TopicFacts
+from daemon.subscription.subscription_facts import SubscriptionFacts
+from daemon.subscription.topic_facts import TopicFacts
 from tests.daemons import ROOT
 from tests.deploy.hcl_module import Module
 

@@ -9,11 +9,11 @@ from contextlib import contextmanager
 import pytest
 
 from daemon.disposition import Ack, Defer, Nack, Reject
-from daemon.publisher import Publisher
-from daemon.quarantine import Quarantine
 from daemon.settings.daemon import Settings, load_settings
-from daemon.settlement import Settlement
-from daemon.subscriber import Subscriber
+from daemon.subscription.publisher import Publisher
+from daemon.subscription.quarantine import Quarantine
+from daemon.subscription.settlement import Settlement
+from daemon.subscription.stream import Subscriber
 from tests.clouds import clients_find
 from worker_chart_export.errors import BackendRefused
 

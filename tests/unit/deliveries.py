@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 from google.cloud.pubsub_v1.subscriber.message import Message
 from google.pubsub_v1.types import PubsubMessage
 
-from daemon.delivery import Delivery
 from daemon.drain import Drain
 from daemon.handler import MessageHandler
 from daemon.intake import Intake
-from daemon.settlement import Settlement
+from daemon.subscription.callback import Delivery
+from daemon.subscription.settlement import Settlement
 from worker_chart_export.timing import SystemClock
 
 if TYPE_CHECKING:

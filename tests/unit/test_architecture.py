@@ -34,8 +34,8 @@ BUCKETS_OF_ODDS_AND_ENDS = {
 #: The demo, which builds a whole cloud of its own, has the same owners' rights in one place.
 OWNERS = {
     ("google.cloud.pubsub_v1", "google.pubsub_v1"): {
-        "daemon/subscriber.py",
-        "daemon/publisher.py",
+        "daemon/subscription/stream.py",
+        "daemon/subscription/publisher.py",
         "daemon/demo/stage.py",
     },
     ("google.cloud.firestore", "google.cloud.firestore_v1"): {
@@ -88,8 +88,8 @@ OWNERS = {
 #: The same for imports that serve annotations alone.
 TYPE_USERS = {
     ("google.cloud.pubsub_v1", "google.pubsub_v1"): {
-        "daemon/settlement.py",
-        "daemon/delivery.py",
+        "daemon/subscription/settlement.py",
+        "daemon/subscription/callback.py",
     },
 }
 

@@ -12,8 +12,8 @@ from daemon.doctor.firestore import SCRATCH, check_indexes, try_conditional_writ
 from daemon.doctor.pubsub import check_consume, check_quarantine, check_subscription
 from daemon.doctor.refusals import Mends
 from daemon.doctor.scratch import Scratch
-from daemon.publisher import read_topic
 from daemon.settings.daemon import BucketSettings, FirestoreSettings, PubsubSettings
+from daemon.subscription.publisher import read_topic
 from localcloud import Fault
 from localcloud.grpc_server import Method
 from localcloud.pubsub.messages import Topic

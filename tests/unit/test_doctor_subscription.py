@@ -16,8 +16,8 @@ from daemon.doctor.subscription_verdicts import (
     quarantine_verdict,
     subscription_verdicts,
 )
-from daemon.subscription_facts import DeadLetterPolicy, RetryPolicy, SubscriptionFacts
-from daemon.topic_facts import TopicFacts
+from daemon.subscription.subscription_facts import DeadLetterPolicy, RetryPolicy, SubscriptionFacts
+from daemon.subscription.topic_facts import TopicFacts
 
 PATH = "projects/p/subscriptions/charts"
 TOPIC = "projects/p/topics/steps"

@@ -12,12 +12,12 @@ from google.pubsub_v1 import PublisherClient, SubscriberClient
 from google.pubsub_v1.services.publisher.transports import PublisherGrpcTransport
 from google.pubsub_v1.services.subscriber.transports import SubscriberGrpcTransport
 
-from daemon.delivery import Delivery
 from daemon.disposition import Ack, Defer, Nack, Reject
 from daemon.drain import Drain
-from daemon.publisher import Publisher
-from daemon.quarantine import Quarantine
-from daemon.settlement import Settlement
+from daemon.subscription.callback import Delivery
+from daemon.subscription.publisher import Publisher
+from daemon.subscription.quarantine import Quarantine
+from daemon.subscription.settlement import Settlement
 from localcloud import Fault
 from tests.clouds import PROJECT, clients_find
 

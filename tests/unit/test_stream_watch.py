@@ -7,11 +7,10 @@ import time
 
 import pytest
 
-from daemon import stream_watch
 from daemon.drain import Drain
 from daemon.intake import FAILURES_TO_PAUSE, Intake
 from daemon.liveness import Liveness
-from daemon.stream_watch import Quiet, StreamWatch
+from daemon.subscription.supervisor import Quiet, StreamWatch
 from daemon.wakeup import StopRequested, Wakeup
 from tests.unit.doubles import HandClock
 from worker_chart_export.errors import BackendRefused, BackendUnavailable

@@ -14,7 +14,7 @@ from google.cloud.pubsub_v1 import PublisherClient, SubscriberClient
 from google.cloud.pubsub_v1.types import FlowControl
 
 from daemon.settings.daemon import PubsubSettings, Settings
-from daemon.subscriber import Stream, Subscriber, _GivingBack, open_stream, why_stream_ended
+from daemon.subscription.stream import Stream, Subscriber, _GivingBack, open_stream, why_stream_ended
 from localcloud import Fault
 from tests.clouds import PROJECT, clients_find
 from worker_chart_export.errors import BackendRefused, BackendUnavailable
@@ -194,7 +194,7 @@ def test_messages_that_wait_for_a_thread_are_given_back_by_a_stream_that_closes(
     publisher, cloud, settings, monkeypatch
 ):
     """The client's own queue holds more than there are threads where a server ignores flow control."""
-    monkeypatch.setattr("daemon.subscriber.FlowControl", _more_messages_than_threads)
+    monkeypatch.setattr("daemon.subscription.stream.FlowControl", _more_messages_than_threads)
     came, release = queue.SimpleQueue(), threading.Event()
 
     def callback(message):

@@ -7,14 +7,13 @@ from types import SimpleNamespace
 import pytest
 from google.api_core import exceptions as google_errors
 
-from daemon import stream_watch
-from daemon.delivery import Delivery
 from daemon.disposition import Ack, Defer, Nack, Reject
 from daemon.drain import Drain
 from daemon.intake import Intake
 from daemon.liveness import Liveness
-from daemon.settlement import Settlement
-from daemon.stream_watch import Quiet, StreamWatch
+from daemon.subscription.callback import Delivery
+from daemon.subscription.settlement import Settlement
+from daemon.subscription.supervisor import Quiet, StreamWatch
 from daemon.wakeup import StopRequested, Wakeup
 from tests.unit.metrics.counted import value
 from worker_chart_export.errors import BackendUnavailable

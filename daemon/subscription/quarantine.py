@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from daemon.disposition import Reject
-    from daemon.publisher import Publisher
+    from daemon.subscription.publisher import Publisher
 
 #: Pub/Sub's limits (https://cloud.google.com/pubsub/quotas#resource_limits).
 MAX_ATTRIBUTES = 100

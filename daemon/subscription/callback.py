@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from daemon.drain import Drain
     from daemon.handler import MessageHandler
-    from daemon.settlement import Settlement
+    from daemon.subscription.settlement import Settlement
 
 
 class Delivery:

@@ -16,7 +16,7 @@ from google.cloud.pubsub_v1 import SubscriberClient
 from google.cloud.pubsub_v1.subscriber.scheduler import ThreadScheduler
 from google.cloud.pubsub_v1.types import FlowControl
 
-from daemon.subscription_facts import SubscriptionFacts
+from daemon.subscription.subscription_facts import SubscriptionFacts
 from worker_chart_export.errors import BackendRefused, BackendUnavailable
 from worker_chart_export.observability.logs import Event, log
 from worker_chart_export.retry import backend_errors, client_errors

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from google.cloud.pubsub_v1.subscriber.message import Message
 
     from daemon.disposition import Disposition
-    from daemon.quarantine import Quarantine
+    from daemon.subscription.quarantine import Quarantine
 
 #: The most that Pub/Sub takes for an ack deadline.
 MAX_DEFER_SECONDS = 600

@@ -18,7 +18,7 @@ from google.cloud.pubsub_v1 import PublisherClient
 from google.pubsub_v1 import PublisherClient as PublisherApi
 from google.pubsub_v1.types import PublishRequest, PubsubMessage
 
-from daemon.topic_facts import TopicFacts
+from daemon.subscription.topic_facts import TopicFacts
 from worker_chart_export.retry import backend_errors, client_errors
 
 if TYPE_CHECKING:

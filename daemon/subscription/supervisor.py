@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from daemon.drain import Drain
     from daemon.intake import Intake
     from daemon.liveness import Liveness
-    from daemon.subscriber import Stream
+    from daemon.subscription.stream import Stream
     from daemon.wakeup import Wakeup
 
 #: How long a stream may take to open, and a quiet one to close.

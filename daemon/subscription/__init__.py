@@ -1,0 +1,3 @@
+"""The Pub/Sub subscription: the stream, its callback, settlement, the quarantine."""
+
+from __future__ import annotations
