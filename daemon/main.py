@@ -14,13 +14,13 @@ from daemon.checkup import readiness
 from daemon.composition import build_worker
 from daemon.drain import Drain, DrainTimes
 from daemon.exit_codes import ExitCode
-from daemon.handler import MessageHandler
+from daemon.handling.circuit_breaker import Intake
+from daemon.handling.handler import MessageHandler
+from daemon.handling.rescue import Rescue
 from daemon.health import HealthServer, health_routes
-from daemon.intake import Intake
 from daemon.leaving import leave_at
 from daemon.liveness import Liveness
 from daemon.page.live_page import LivePage
-from daemon.rescue import Rescue
 from daemon.sd_notify import SdNotify, ServiceManager
 from daemon.settings.daemon import Settings, SettingsError, load_settings
 from daemon.signals import forward_stop_signals

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 from daemon.composition import build_worker
 from daemon.drain import Drain
-from daemon.handler import IncomingMessage, MessageHandler
-from daemon.intake import Intake
-from daemon.rescue import Rescue
+from daemon.handling.circuit_breaker import Intake
+from daemon.handling.handler import IncomingMessage, MessageHandler
+from daemon.handling.rescue import Rescue
 from daemon.settings.daemon import Settings, load_settings
 from tests.clouds import clients_find
 from worker_chart_export.ledger.lease.lease import LEASES, Lease
 
 if TYPE_CHECKING:
-    from daemon.disposition import Disposition
+    from daemon.handling.disposition import Disposition
     from tests.scene import Scene
 
 

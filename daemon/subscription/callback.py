@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from daemon.handler import IncomingMessage
+from daemon.handling.handler import IncomingMessage
 from worker_chart_export.observability import metrics
 from worker_chart_export.observability.logs import Event, log, logging_of
 from worker_chart_export.observability.observers import Stage, stage, tell_more
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from google.cloud.pubsub_v1.subscriber.message import Message
 
     from daemon.drain import Drain
-    from daemon.handler import MessageHandler
+    from daemon.handling.handler import MessageHandler
     from daemon.subscription.settlement import Settlement
 
 

@@ -15,7 +15,7 @@ from google.api_core.exceptions import (
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from daemon.disposition import Reject
+    from daemon.handling.disposition import Reject
     from daemon.subscription.publisher import Publisher
 
 #: Pub/Sub's limits (https://cloud.google.com/pubsub/quotas#resource_limits).

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from google.api_core.exceptions import ClientError, GoogleAPICallError, InvalidArgument, RetryError
 
-from daemon.disposition import Ack, Defer, Nack, Reject
+from daemon.handling.disposition import Ack, Defer, Nack, Reject
 from worker_chart_export.observability import metrics
 from worker_chart_export.observability.logs import Event, log
 from worker_chart_export.observability.observers import tell_more
@@ -17,7 +17,7 @@ from worker_chart_export.retry import full_jitter_seconds, plain_words
 if TYPE_CHECKING:
     from google.cloud.pubsub_v1.subscriber.message import Message
 
-    from daemon.disposition import Disposition
+    from daemon.handling.disposition import Disposition
     from daemon.subscription.quarantine import Quarantine
 
 #: The most that Pub/Sub takes for an ack deadline.

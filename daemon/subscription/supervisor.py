@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from daemon.drain import Drain
-    from daemon.intake import Intake
+    from daemon.handling.circuit_breaker import Intake
     from daemon.liveness import Liveness
     from daemon.subscription.stream import Stream
     from daemon.wakeup import Wakeup

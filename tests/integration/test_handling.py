@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from daemon.disposition import Ack, Defer, Nack
-from daemon.intake import FAILURES_TO_PAUSE
+from daemon.handling.circuit_breaker import FAILURES_TO_PAUSE
+from daemon.handling.disposition import Ack, Defer, Nack
 from localcloud import Fault
 from tests.workers import Workers
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from daemon.disposition import Ack, Defer, Nack, Reject
+from daemon.handling.disposition import Ack, Defer, Nack, Reject
 from daemon.settings.daemon import Settings, load_settings
 from daemon.subscription.publisher import Publisher
 from daemon.subscription.quarantine import Quarantine

@@ -10,8 +10,8 @@ from google.cloud.pubsub_v1.subscriber.message import Message
 from google.pubsub_v1.types import PubsubMessage
 
 from daemon.drain import Drain
-from daemon.handler import MessageHandler
-from daemon.intake import Intake
+from daemon.handling.circuit_breaker import Intake
+from daemon.handling.handler import MessageHandler
 from daemon.subscription.callback import Delivery
 from daemon.subscription.settlement import Settlement
 from worker_chart_export.timing import SystemClock

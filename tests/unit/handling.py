@@ -7,8 +7,8 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from daemon.drain import Drain
-from daemon.handler import IncomingMessage, MessageHandler
-from daemon.intake import Intake
+from daemon.handling.circuit_breaker import Intake
+from daemon.handling.handler import IncomingMessage, MessageHandler
 from tests.unit.doubles import (
     NOON,
     OHLCV_ID,

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from daemon.intake import FAILURES_TO_PAUSE, Intake
+from daemon.handling.circuit_breaker import FAILURES_TO_PAUSE, Intake
 from worker_chart_export.errors import BackendRefused, BackendUnavailable
 
 NEVER = 3600.0

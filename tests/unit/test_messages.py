@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from daemon.messages import Irrelevant, MessageRejected, StepRequest, parse_message
+from daemon.handling.messages import Irrelevant, MessageRejected, StepRequest, parse_message
 
 UPDATED = "google.cloud.firestore.document.v1.updated"
 SUBJECT = "documents/flow_runs/r1"

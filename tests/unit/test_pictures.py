@@ -11,7 +11,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from daemon.disposition import Disposition
+from daemon.handling.disposition import Disposition
 from worker_chart_export.errors import ErrorCode
 from worker_chart_export.inputs.flow_run import StepStatus
 from worker_chart_export.ledger.intents import ClaimIntent, FinalizeIntent, ReleaseIntent

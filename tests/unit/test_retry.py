@@ -9,7 +9,7 @@ from google.auth import exceptions as auth_errors
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daemon.backoff import OutageBackoff
+from daemon.handling.outage_backoff import OutageBackoff
 from worker_chart_export.errors import BackendRefused, BackendUnavailable
 from worker_chart_export.retry import backend_errors, contention_retrying, full_jitter_seconds, plain_words
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from daemon.sight import Sight, look_at_lease, look_at_rest, look_at_step, running_steps
+from daemon.handling.step_state import Sight, look_at_lease, look_at_rest, look_at_step, running_steps
 from tests.unit.doubles import NOON, OHLCV_ID, STEP_ID, chart_step, lease_of, ohlcv_step, run_of, snapshot_of
 from worker_chart_export.errors import RunInvalid
 from worker_chart_export.inputs.flow_run import StepStatus

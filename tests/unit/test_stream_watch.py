@@ -8,7 +8,7 @@ import time
 import pytest
 
 from daemon.drain import Drain
-from daemon.intake import FAILURES_TO_PAUSE, Intake
+from daemon.handling.circuit_breaker import FAILURES_TO_PAUSE, Intake
 from daemon.liveness import Liveness
 from daemon.subscription.supervisor import Quiet, StreamWatch
 from daemon.wakeup import StopRequested, Wakeup

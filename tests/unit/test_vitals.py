@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 from daemon.checkup import Checkup
 from daemon.drain import Drain
-from daemon.intake import FAILURES_TO_PAUSE, Intake
+from daemon.handling.circuit_breaker import FAILURES_TO_PAUSE, Intake
 from daemon.vitals import show_vitals
 from tests.unit.bench import TERMS
 from tests.unit.doubles import HandClock, budget_of

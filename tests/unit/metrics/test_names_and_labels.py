@@ -6,7 +6,7 @@ import ast
 
 import pytest
 
-from daemon.sight import GONE, Sight
+from daemon.handling.step_state import GONE, Sight
 from tests.daemons import ROOT
 from tests.unit.metrics.counted import value
 from worker_chart_export.charts.chart_img.answers import Meaning

@@ -7,9 +7,9 @@ from types import SimpleNamespace
 import pytest
 from google.api_core import exceptions as google_errors
 
-from daemon.disposition import Ack, Defer, Nack, Reject
 from daemon.drain import Drain
-from daemon.intake import Intake
+from daemon.handling.circuit_breaker import Intake
+from daemon.handling.disposition import Ack, Defer, Nack, Reject
 from daemon.liveness import Liveness
 from daemon.subscription.callback import Delivery
 from daemon.subscription.settlement import Settlement

@@ -8,9 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from daemon.backoff import OutageBackoff
-from daemon.disposition import Ack, Defer, Nack, Reject
-from daemon.idle_ends import (
+from daemon.handling.disposition import Ack, Defer, Nack, Reject
+from daemon.handling.messages import Irrelevant, MessageRejected, parse_message
+from daemon.handling.no_work import (
     LEAST_NOT_READY_SECONDS,
     ignored,
     noop,
@@ -18,8 +18,8 @@ from daemon.idle_ends import (
     nothing_eligible,
     own_redelivery,
 )
-from daemon.messages import Irrelevant, MessageRejected, parse_message
-from daemon.sight import (
+from daemon.handling.outage_backoff import OutageBackoff
+from daemon.handling.step_state import (
     GONE,
     NOT_YET,
     Finding,
@@ -37,10 +37,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
-    from daemon.disposition import Disposition
     from daemon.drain import Drain
-    from daemon.intake import Intake
-    from daemon.messages import StepRequest
+    from daemon.handling.circuit_breaker import Intake
+    from daemon.handling.disposition import Disposition
+    from daemon.handling.messages import StepRequest
     from worker_chart_export.execution.pipeline import StepPipeline
     from worker_chart_export.ledger.run_snapshot import RunSnapshot
     from worker_chart_export.ledger.step_ledger import StepLedger

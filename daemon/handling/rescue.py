@@ -9,7 +9,7 @@ import random
 import threading
 from typing import TYPE_CHECKING
 
-from daemon.sight import Sight, look_at_lease, look_at_step
+from daemon.handling.step_state import Sight, look_at_lease, look_at_step
 from worker_chart_export.errors import (
     BackendRefused,
     BackendUnavailable,
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from daemon.drain import Drain
-    from daemon.intake import Intake
+    from daemon.handling.circuit_breaker import Intake
     from worker_chart_export.execution.pipeline import StepPipeline
     from worker_chart_export.ledger.expired_leases import ExpiredLease
     from worker_chart_export.ledger.run_snapshot import RunSnapshot

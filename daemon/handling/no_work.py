@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from daemon.disposition import Ack, Defer, Reject
-from daemon.sight import NOT_YET, Sight
+from daemon.handling.disposition import Ack, Defer, Reject
+from daemon.handling.step_state import NOT_YET, Sight
 from worker_chart_export.observability.logs import Event, log
 
 if TYPE_CHECKING:
-    from daemon.disposition import Disposition
-    from daemon.sight import Finding
+    from daemon.handling.disposition import Disposition
+    from daemon.handling.step_state import Finding
 
 LEAST_NOT_READY_SECONDS = 10.0
 MOST_NOT_READY_SECONDS = 300.0

@@ -1,0 +1,3 @@
+"""From a message to its disposition."""
+
+from __future__ import annotations
