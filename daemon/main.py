@@ -10,20 +10,21 @@ import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from daemon.checkup import readiness
 from daemon.composition import build_worker
-from daemon.drain import Drain, DrainTimes
+from daemon.exit import leave_at
 from daemon.exit_codes import ExitCode
 from daemon.handling.circuit_breaker import Intake
 from daemon.handling.handler import MessageHandler
 from daemon.handling.rescue import Rescue
 from daemon.health import HealthServer, health_routes
-from daemon.leaving import leave_at
-from daemon.liveness import Liveness
+from daemon.lifecycle.checkup import readiness
+from daemon.lifecycle.drain import Drain, DrainTimes
+from daemon.lifecycle.liveness import Liveness
+from daemon.lifecycle.signals import forward_stop_signals
+from daemon.lifecycle.stoppable_wait import StopRequested, Wakeup
+from daemon.lifecycle.systemd import SdNotify, ServiceManager
 from daemon.page.live_page import LivePage
-from daemon.sd_notify import SdNotify, ServiceManager
 from daemon.settings.daemon import Settings, SettingsError, load_settings
-from daemon.signals import forward_stop_signals
 from daemon.subscription.callback import Delivery
 from daemon.subscription.publisher import Publisher
 from daemon.subscription.quarantine import Quarantine
@@ -32,15 +33,14 @@ from daemon.subscription.stream import open_stream
 from daemon.subscription.supervisor import Quiet, StreamWatch
 from daemon.tracing.switch import Tracing
 from daemon.vitals import show_vitals
-from daemon.wakeup import StopRequested, Wakeup
 from worker_chart_export.errors import BackendRefused
 from worker_chart_export.observability.logs import Event, configure, log
 
 if TYPE_CHECKING:
     import signal
 
-    from daemon.checkup import Checkup
     from daemon.composition import Worker
+    from daemon.lifecycle.checkup import Checkup
 
 #: The longest silence of this process's own loops before it counts as dead.
 MAIN_WITHIN_SECONDS = 30.0

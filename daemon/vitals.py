@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from daemon.checkup import WELL
+from daemon.lifecycle.checkup import WELL
 from worker_chart_export.observability import metrics
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from daemon.checkup import Checkup
-    from daemon.drain import Drain
+    from daemon.lifecycle.checkup import Checkup
+    from daemon.lifecycle.drain import Drain
     from daemon.settings.daemon import Settings
     from worker_chart_export.ledger.heartbeats import HeartBeats
 

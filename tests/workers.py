@@ -9,10 +9,10 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from daemon.composition import build_worker
-from daemon.drain import Drain
 from daemon.handling.circuit_breaker import Intake
 from daemon.handling.handler import IncomingMessage, MessageHandler
 from daemon.handling.rescue import Rescue
+from daemon.lifecycle.drain import Drain
 from daemon.settings.daemon import Settings, load_settings
 from tests.clouds import clients_find
 from worker_chart_export.ledger.lease.lease import LEASES, Lease

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from daemon.signals import block_stop_signals
+from daemon.lifecycle.signals import block_stop_signals
 
 
 def main() -> None:

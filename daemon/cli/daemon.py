@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from daemon.leaving import leave
+from daemon.exit import leave
 from daemon.main import run_daemon
 from daemon.settings.daemon import Settings, effective_settings, load_settings
 from daemon.tracing.switch import Tracing

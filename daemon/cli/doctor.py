@@ -18,10 +18,10 @@ from rich.text import Text
 
 from daemon.doctor.examinations import examine
 from daemon.doctor.findings import Finding, Report, Status
-from daemon.leaving import leave
+from daemon.exit import leave
+from daemon.lifecycle.signals import forward_stop_signals
 from daemon.settings.daemon import LogFormat, LogLevel
 from daemon.settings.emulators import Emulators
-from daemon.signals import forward_stop_signals
 from worker_chart_export.concurrency.cancel_scope import StepBudget
 from worker_chart_export.errors import Interrupted
 from worker_chart_export.observability.logs import configure

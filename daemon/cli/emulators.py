@@ -13,8 +13,8 @@ from typing import Annotated
 import typer
 
 from daemon.demo.stage import DEMO_BUCKET, QUARANTINE, SUBSCRIPTION, Stage
+from daemon.lifecycle.signals import STOP_SIGNALS, block_stop_signals
 from daemon.settings.daemon import SettingsError
-from daemon.signals import STOP_SIGNALS, block_stop_signals
 from localcloud import LocalCloud
 from localcloud.cloud import Ports
 

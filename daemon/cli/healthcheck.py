@@ -14,7 +14,7 @@ from typing import Annotated, NamedTuple
 import typer
 
 from daemon.exit_codes import ExitCode
-from daemon.wakeup import Wakeup
+from daemon.lifecycle.stoppable_wait import Wakeup
 from worker_chart_export.errors import shown
 
 NAME = "healthcheck"

@@ -15,6 +15,7 @@ from rich.live import Live
 
 from daemon.composition import firestore_client, storage_client
 from daemon.exit_codes import ExitCode
+from daemon.lifecycle.signals import block_stop_signals
 from daemon.run_status.as_json import report_json
 from daemon.run_status.as_lines import changed_lines, report_lines
 from daemon.run_status.live_view import LiveView
@@ -24,7 +25,6 @@ from daemon.run_status.reading import READS_AT_ONCE, RunReader
 from daemon.run_status.report import RunReport
 from daemon.settings.daemon import FirestoreSettings, load_settings
 from daemon.settings.export import BucketSettings
-from daemon.signals import block_stop_signals
 from worker_chart_export.errors import BackendUnavailable, RunInvalid
 from worker_chart_export.inputs.identifiers import why_run_id_refused
 from worker_chart_export.timing import SystemClock

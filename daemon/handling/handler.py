@@ -37,10 +37,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
-    from daemon.drain import Drain
     from daemon.handling.circuit_breaker import Intake
     from daemon.handling.disposition import Disposition
     from daemon.handling.messages import StepRequest
+    from daemon.lifecycle.drain import Drain
     from worker_chart_export.execution.pipeline import StepPipeline
     from worker_chart_export.ledger.run_snapshot import RunSnapshot
     from worker_chart_export.ledger.step_ledger import StepLedger

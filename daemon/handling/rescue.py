@@ -23,8 +23,8 @@ from worker_chart_export.retry import full_jitter_seconds
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from daemon.drain import Drain
     from daemon.handling.circuit_breaker import Intake
+    from daemon.lifecycle.drain import Drain
     from worker_chart_export.execution.pipeline import StepPipeline
     from worker_chart_export.ledger.expired_leases import ExpiredLease
     from worker_chart_export.ledger.run_snapshot import RunSnapshot

@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
 
-    from daemon.checkup import Checkup
     from daemon.composition import Worker
-    from daemon.drain import Drain
     from daemon.health import Responder
+    from daemon.lifecycle.checkup import Checkup
+    from daemon.lifecycle.drain import Drain
     from daemon.settings.daemon import Settings
 
 

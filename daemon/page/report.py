@@ -14,8 +14,8 @@ from worker_chart_export.outputs.links import browser_url
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from daemon.checkup import Checkup
-    from daemon.drain import Drain
+    from daemon.lifecycle.checkup import Checkup
+    from daemon.lifecycle.drain import Drain
     from daemon.page.activity import Seen
     from daemon.page.minutes import Minute
     from daemon.page.thumbnails import Thumbnails

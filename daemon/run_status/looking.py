@@ -5,8 +5,8 @@ from __future__ import annotations
 import signal
 from typing import TYPE_CHECKING, TypeVar
 
-from daemon.signals import STOP_SIGNALS
-from daemon.wakeup import Wakeup
+from daemon.lifecycle.signals import STOP_SIGNALS
+from daemon.lifecycle.stoppable_wait import Wakeup
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -12,8 +12,8 @@ from worker_chart_export.observability.observers import Stage, stage, tell_more
 if TYPE_CHECKING:
     from google.cloud.pubsub_v1.subscriber.message import Message
 
-    from daemon.drain import Drain
     from daemon.handling.handler import MessageHandler
+    from daemon.lifecycle.drain import Drain
     from daemon.subscription.settlement import Settlement
 
 

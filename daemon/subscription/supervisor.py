@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from concurrent.futures import Future
 
-    from daemon.drain import Drain
     from daemon.handling.circuit_breaker import Intake
-    from daemon.liveness import Liveness
+    from daemon.lifecycle.drain import Drain
+    from daemon.lifecycle.liveness import Liveness
+    from daemon.lifecycle.stoppable_wait import Wakeup
     from daemon.subscription.stream import Stream
-    from daemon.wakeup import Wakeup
 
 #: How long a stream may take to open, and a quiet one to close.
 MOST_SECONDS = 30.0

@@ -10,7 +10,7 @@ import threading
 
 import daemon.main
 from daemon.__main__ import main
-from daemon.signals import block_stop_signals
+from daemon.lifecycle.signals import block_stop_signals
 
 FREEZE = signal.SIGUSR1
 SILENT_SECONDS = 2.0

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from google.cloud.pubsub_v1.subscriber.message import Message
 from google.pubsub_v1.types import PubsubMessage
 
-from daemon.drain import Drain
 from daemon.handling.circuit_breaker import Intake
 from daemon.handling.handler import MessageHandler
+from daemon.lifecycle.drain import Drain
 from daemon.subscription.callback import Delivery
 from daemon.subscription.settlement import Settlement
 from worker_chart_export.timing import SystemClock

@@ -6,9 +6,9 @@ import json
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from daemon.drain import Drain
 from daemon.handling.circuit_breaker import Intake
 from daemon.handling.handler import IncomingMessage, MessageHandler
+from daemon.lifecycle.drain import Drain
 from tests.unit.doubles import (
     NOON,
     OHLCV_ID,

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image, ImageDraw
 
-from daemon.checkup import Checkup
-from daemon.drain import Drain
 from daemon.health import HealthServer, health_routes
+from daemon.lifecycle.checkup import Checkup
+from daemon.lifecycle.drain import Drain
 from daemon.page.live_page import LivePage
 from daemon.settings.daemon import Settings
 from tests.unit.doubles import RUN_ID, STEP_ID

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from daemon.drain import Drain, DrainTimes
+from daemon.lifecycle.drain import Drain, DrainTimes
 from tests.unit.doubles import HandClock, budget_of
 from worker_chart_export.errors import Interrupted
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from daemon.drain import Drain
 from daemon.handling.disposition import Ack, Defer, Nack, Reject
 from daemon.handling.handler import MAX_LOOKS
+from daemon.lifecycle.drain import Drain
 from tests.unit.doubles import OHLCV_ID, STEP_ID, HandClock, chart_step, lease_of, run_of
 from tests.unit.handling import RUN_ONLY, Ledger, Pipeline, free_steps, handler, message, one_step
 from worker_chart_export.errors import RunInvalid

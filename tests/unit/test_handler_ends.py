@@ -6,10 +6,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from daemon.drain import Drain
 from daemon.handling.circuit_breaker import FAILURES_TO_PAUSE, Intake
 from daemon.handling.disposition import Ack, Defer, Nack, Reject
 from daemon.handling.handler import MAX_LOOKS
+from daemon.lifecycle.drain import Drain
 from tests.unit.doubles import RUN_ID, STEP_ID, HandClock
 from tests.unit.handling import MANIFEST_URI, RUN_ONLY, Ledger, Pipeline, handler, message, one_step
 from worker_chart_export.errors import BackendRefused, BackendUnavailable, Interrupted, RunInvalid

@@ -15,8 +15,8 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as plain_metrics
 
 from daemon import health
-from daemon.checkup import Checkup, readiness
 from daemon.health import Answer, HealthServer, health_routes
+from daemon.lifecycle.checkup import Checkup, readiness
 
 
 @pytest.fixture

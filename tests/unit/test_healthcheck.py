@@ -9,9 +9,9 @@ from contextlib import contextmanager
 
 import pytest
 
-from daemon.checkup import Checkup
 from daemon.cli.healthcheck import SERVER, NotAlive, ask, command, reachable
 from daemon.health import HealthServer, health_routes
+from daemon.lifecycle.checkup import Checkup
 from daemon.settings.daemon import Settings
 from tests.unit.commands_here import run_here
 

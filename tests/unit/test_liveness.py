@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from daemon.liveness import Liveness
+from daemon.lifecycle.liveness import Liveness
 from tests.unit.doubles import HandClock
 
 

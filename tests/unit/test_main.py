@@ -181,9 +181,7 @@ def test_a_draining_daemon_is_not_ready_but_alive(daemon, stop):
 
 def test_the_process_ends_at_its_time_whatever_hangs():
     """Here the main thread itself, for good."""
-    script = (
-        "import time; from daemon.leaving import leave_at; leave_at(time.monotonic() + 0.2); time.sleep(60)"
-    )
+    script = "import time; from daemon.exit import leave_at; leave_at(time.monotonic() + 0.2); time.sleep(60)"
     started = time.monotonic()
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=False, timeout=50)
     assert done.returncode == 4

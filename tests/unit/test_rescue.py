@@ -9,9 +9,9 @@ import threading
 import pytest
 from google.cloud.firestore_v1 import types
 
-from daemon.drain import Drain
 from daemon.handling.circuit_breaker import FAILURES_TO_PAUSE, Intake
 from daemon.handling.rescue import Rescue
+from daemon.lifecycle.drain import Drain
 from localcloud import Fault
 from tests.daemons import ROOT
 from tests.unit.bench import TERMS, Bench

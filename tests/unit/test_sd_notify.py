@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from daemon.sd_notify import Phase, Report, SdNotify, ServiceManager
+from daemon.lifecycle.systemd import Phase, Report, SdNotify, ServiceManager
 from daemon.settings.daemon import SettingsError
 from tests.unit.doubles import HandClock
 

@@ -12,8 +12,8 @@ from google.pubsub_v1 import PublisherClient, SubscriberClient
 from google.pubsub_v1.services.publisher.transports import PublisherGrpcTransport
 from google.pubsub_v1.services.subscriber.transports import SubscriberGrpcTransport
 
-from daemon.drain import Drain
 from daemon.handling.disposition import Ack, Defer, Nack, Reject
+from daemon.lifecycle.drain import Drain
 from daemon.subscription.callback import Delivery
 from daemon.subscription.publisher import Publisher
 from daemon.subscription.quarantine import Quarantine

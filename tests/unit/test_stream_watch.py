@@ -7,11 +7,11 @@ import time
 
 import pytest
 
-from daemon.drain import Drain
 from daemon.handling.circuit_breaker import FAILURES_TO_PAUSE, Intake
-from daemon.liveness import Liveness
+from daemon.lifecycle.drain import Drain
+from daemon.lifecycle.liveness import Liveness
+from daemon.lifecycle.stoppable_wait import StopRequested, Wakeup
 from daemon.subscription.supervisor import Quiet, StreamWatch
-from daemon.wakeup import StopRequested, Wakeup
 from tests.unit.doubles import HandClock
 from worker_chart_export.errors import BackendRefused, BackendUnavailable
 

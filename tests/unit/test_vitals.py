@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
-from daemon.checkup import Checkup
-from daemon.drain import Drain
 from daemon.handling.circuit_breaker import FAILURES_TO_PAUSE, Intake
+from daemon.lifecycle.checkup import Checkup
+from daemon.lifecycle.drain import Drain
 from daemon.vitals import show_vitals
 from tests.unit.bench import TERMS
 from tests.unit.doubles import HandClock, budget_of

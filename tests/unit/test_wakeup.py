@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from daemon.wakeup import StopRequested, Wakeup
+from daemon.lifecycle.stoppable_wait import StopRequested, Wakeup
 
 
 def test_what_holds_already_is_not_waited_for():

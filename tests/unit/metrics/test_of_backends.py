@@ -9,9 +9,9 @@ from types import SimpleNamespace
 import pytest
 from google.api_core import exceptions as google_errors
 
-from daemon.drain import Drain
 from daemon.handling.circuit_breaker import Intake
 from daemon.handling.rescue import Rescue
+from daemon.lifecycle.drain import Drain
 from localcloud import Fault
 from tests.unit.chart_img.material import account
 from tests.unit.doubles import BUCKET, HandClock, budget_of

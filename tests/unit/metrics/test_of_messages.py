@@ -7,14 +7,14 @@ from types import SimpleNamespace
 import pytest
 from google.api_core import exceptions as google_errors
 
-from daemon.drain import Drain
 from daemon.handling.circuit_breaker import Intake
 from daemon.handling.disposition import Ack, Defer, Nack, Reject
-from daemon.liveness import Liveness
+from daemon.lifecycle.drain import Drain
+from daemon.lifecycle.liveness import Liveness
+from daemon.lifecycle.stoppable_wait import StopRequested, Wakeup
 from daemon.subscription.callback import Delivery
 from daemon.subscription.settlement import Settlement
 from daemon.subscription.supervisor import Quiet, StreamWatch
-from daemon.wakeup import StopRequested, Wakeup
 from tests.unit.metrics.counted import value
 from worker_chart_export.errors import BackendUnavailable
 

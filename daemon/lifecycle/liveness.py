@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from daemon.checkup import WELL, Checkup
+from daemon.lifecycle.checkup import WELL, Checkup
 
 if TYPE_CHECKING:
     from collections.abc import Callable
