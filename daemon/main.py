@@ -16,14 +16,15 @@ from daemon.exit_codes import ExitCode
 from daemon.handling.circuit_breaker import Intake
 from daemon.handling.handler import MessageHandler
 from daemon.handling.rescue import Rescue
-from daemon.health import HealthServer, health_routes
+from daemon.http.gauges import show_vitals
+from daemon.http.page.live_page import LivePage
+from daemon.http.server import HealthServer, health_routes
 from daemon.lifecycle.checkup import readiness
 from daemon.lifecycle.drain import Drain, DrainTimes
 from daemon.lifecycle.liveness import Liveness
 from daemon.lifecycle.signals import forward_stop_signals
 from daemon.lifecycle.stoppable_wait import StopRequested, Wakeup
 from daemon.lifecycle.systemd import SdNotify, ServiceManager
-from daemon.page.live_page import LivePage
 from daemon.settings.daemon import Settings, SettingsError, load_settings
 from daemon.subscription.callback import Delivery
 from daemon.subscription.publisher import Publisher
@@ -32,7 +33,6 @@ from daemon.subscription.settlement import Settlement
 from daemon.subscription.stream import open_stream
 from daemon.subscription.supervisor import Quiet, StreamWatch
 from daemon.tracing.switch import Tracing
-from daemon.vitals import show_vitals
 from worker_chart_export.errors import BackendRefused
 from worker_chart_export.observability.logs import Event, configure, log
 

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image, ImageDraw
 
-from daemon.health import HealthServer, health_routes
+from daemon.http.page.live_page import LivePage
+from daemon.http.server import HealthServer, health_routes
 from daemon.lifecycle.checkup import Checkup
 from daemon.lifecycle.drain import Drain
-from daemon.page.live_page import LivePage
 from daemon.settings.daemon import Settings
 from tests.unit.doubles import RUN_ID, STEP_ID
 from worker_chart_export.execution.outcome import Outcome, OutcomeKind

@@ -14,8 +14,7 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as open_metrics
 from prometheus_client.parser import text_string_to_metric_families as plain_metrics
 
-from daemon import health
-from daemon.health import Answer, HealthServer, health_routes
+from daemon.http.server import Answer, HealthServer, health_routes
 from daemon.lifecycle.checkup import Checkup, readiness
 
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import pytest
 
 from daemon.cli.healthcheck import SERVER, NotAlive, ask, command, reachable
-from daemon.health import HealthServer, health_routes
+from daemon.http.server import HealthServer, health_routes
 from daemon.lifecycle.checkup import Checkup
 from daemon.settings.daemon import Settings
 from tests.unit.commands_here import run_here

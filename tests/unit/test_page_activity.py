@@ -6,10 +6,10 @@ import os
 
 import pytest
 
-from daemon.page.activity import MOST_FINISHED, Activity
-from daemon.page.minutes import LastHour
-from daemon.page.thumbnails import Thumbnails
-from daemon.page.work import LOST_WORDS, MOST_NOTES, MOST_WORDS, Result
+from daemon.http.page.activity import MOST_FINISHED, Activity
+from daemon.http.page.minutes import LastHour
+from daemon.http.page.thumbnails import Thumbnails
+from daemon.http.page.work import LOST_WORDS, MOST_NOTES, MOST_WORDS, Result
 from localcloud.faults import Fault
 from tests.unit.doubles import RUN_ID, STEP_ID, png_bytes
 from tests.unit.page_scene import make_chart, step_in_flight, work_step

@@ -15,10 +15,10 @@ from importlib.resources import files
 
 import pytest
 
-from daemon.health import Request
-from daemon.page.activity import MOST_FINISHED
-from daemon.page.routes import page_routes, why_not_here
-from daemon.page.thumbnails import Thumbnails
+from daemon.http.page.activity import MOST_FINISHED
+from daemon.http.page.routes import page_routes, why_not_here
+from daemon.http.page.thumbnails import Thumbnails
+from daemon.http.server import Request
 from tests.unit.doubles import RUN_ID, STEP_ID, png_bytes
 from tests.unit.page_scene import make_chart, picture, served_page, step_in_flight, work_step
 from worker_chart_export.charts.chart_img.accounts import Account, account_states
@@ -262,9 +262,9 @@ class TestThumbnails:
 
     def test_nothing_here_can_decode_a_picture(self):
         """What strangers made stays bytes in the process that holds the keys."""
-        loads = "import sys, daemon.page.live_page; sys.exit('PIL' in sys.modules)"
+        loads = "import sys, daemon.http.page.live_page; sys.exit('PIL' in sys.modules)"
         assert subprocess.run([sys.executable, "-c", loads], check=False).returncode == 0
-        page = files("daemon.page")
+        page = files("daemon.http.page")
         sources = [entry.read_text("utf-8") for entry in page.iterdir() if entry.name.endswith(".py")]
         assert not any("PIL" in source for source in sources)
 
@@ -287,7 +287,7 @@ class _Seen(HTMLParser):
 
 
 def _page():
-    return files("daemon.page").joinpath("page.html").read_text("utf-8")
+    return files("daemon.http.page").joinpath("page.html").read_text("utf-8")
 
 
 class TestTheFile:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 from daemon.handling.circuit_breaker import FAILURES_TO_PAUSE, Intake
+from daemon.http.gauges import show_vitals
 from daemon.lifecycle.checkup import Checkup
 from daemon.lifecycle.drain import Drain
-from daemon.vitals import show_vitals
 from tests.unit.bench import TERMS
 from tests.unit.doubles import HandClock, budget_of
 from worker_chart_export.ledger.heartbeats import HeartBeats

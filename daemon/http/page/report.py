@@ -6,7 +6,7 @@ import os
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from daemon.page.minutes import SECONDS
+from daemon.http.page.minutes import SECONDS
 from worker_chart_export.observability import metrics
 from worker_chart_export.observability.observers import Stage
 from worker_chart_export.outputs.links import browser_url
@@ -14,12 +14,12 @@ from worker_chart_export.outputs.links import browser_url
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from daemon.http.page.activity import Seen
+    from daemon.http.page.minutes import Minute
+    from daemon.http.page.thumbnails import Thumbnails
+    from daemon.http.page.work import ChartNote, FailureNote, FinishedStep, StepWork
     from daemon.lifecycle.checkup import Checkup
     from daemon.lifecycle.drain import Drain
-    from daemon.page.activity import Seen
-    from daemon.page.minutes import Minute
-    from daemon.page.thumbnails import Thumbnails
-    from daemon.page.work import ChartNote, FailureNote, FinishedStep, StepWork
     from worker_chart_export.charts.chart_img.accounts import AccountState
 
 

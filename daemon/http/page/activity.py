@@ -13,15 +13,15 @@ from copy import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from daemon.page.minutes import LastHour, Minute
-from daemon.page.work import MOST_NOTES, ChartNote, FinishedStep, Result, StepWork, finished
+from daemon.http.page.minutes import LastHour, Minute
+from daemon.http.page.work import MOST_NOTES, ChartNote, FinishedStep, Result, StepWork, finished
 from worker_chart_export.observability.observers import Stage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from contextlib import AbstractContextManager
 
-    from daemon.page.thumbnails import Thumbnails
+    from daemon.http.page.thumbnails import Thumbnails
     from worker_chart_export.execution.outcome import Outcome
     from worker_chart_export.observability.observers import About, StoredChart
 

@@ -15,13 +15,13 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from daemon.health import PROXY_HEADERS, Answer
+from daemon.http.server import PROXY_HEADERS, Answer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from daemon.health import Request, Responder
-    from daemon.page.thumbnails import Thumbnails
+    from daemon.http.page.thumbnails import Thumbnails
+    from daemon.http.server import Request, Responder
 
 #: A thumbnail is asked for as `/thumbnail?<number>`.
 NUMBER = re.compile(r"[0-9]{1,16}")
@@ -92,7 +92,7 @@ def _names_loopback(host: str) -> bool:
 
 @cache
 def _page() -> Answer:
-    content = files("daemon.page").joinpath("page.html").read_bytes()
+    content = files("daemon.http.page").joinpath("page.html").read_bytes()
     return Answer(
         status=HTTPStatus.OK,
         content_type="text/html; charset=utf-8",

@@ -7,10 +7,10 @@ import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from daemon.page.activity import Activity
-from daemon.page.report import report_accounts, report_checkup, report_drain, report_seen
-from daemon.page.routes import page_routes
-from daemon.page.thumbnails import Thumbnails
+from daemon.http.page.activity import Activity
+from daemon.http.page.report import report_accounts, report_checkup, report_drain, report_seen
+from daemon.http.page.routes import page_routes
+from daemon.http.page.thumbnails import Thumbnails
 from daemon.settings.daemon import effective_settings
 from worker_chart_export.charts.chart_img.usage import seconds_of_day_left
 from worker_chart_export.observability.metrics import VERSION
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from daemon.composition import Worker
-    from daemon.health import Responder
+    from daemon.http.server import Responder
     from daemon.lifecycle.checkup import Checkup
     from daemon.lifecycle.drain import Drain
     from daemon.settings.daemon import Settings
