@@ -32,7 +32,7 @@ from daemon.subscription.quarantine import Quarantine
 from daemon.subscription.settlement import Settlement
 from daemon.subscription.stream import open_stream
 from daemon.subscription.supervisor import Quiet, StreamWatch
-from daemon.tracing.switch import Tracing
+from daemon.tracing.setup import Tracing
 from worker_chart_export.errors import BackendRefused
 from worker_chart_export.observability.logs import Event, configure, log
 

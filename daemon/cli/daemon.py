@@ -9,7 +9,7 @@ import typer
 from daemon.exit import leave
 from daemon.main import run_daemon
 from daemon.settings.daemon import Settings, effective_settings, load_settings
-from daemon.tracing.switch import Tracing
+from daemon.tracing.setup import Tracing
 
 NAME = "daemon"
 EXAMPLES = "Examples: worker-chart-export daemon | worker-chart-export daemon --check"

@@ -12,7 +12,7 @@ import typer
 from daemon.settings.daemon import PROJECT, PUBSUB_ID, PubsubSettings, SettingsError, load_settings
 from daemon.subscription.publisher import Publisher
 from daemon.subscription.stream import topic_of
-from daemon.tracing.published import PublisherSpans, note_published
+from daemon.tracing.publishing import PublisherSpans, note_published
 from worker_chart_export.errors import shown
 from worker_chart_export.inputs.identifiers import why_run_id_refused, why_step_id_refused
 from worker_chart_export.retry import backend_errors

@@ -19,7 +19,7 @@ from google.cloud.pubsub_v1 import PublisherClient, SubscriberClient
 from google.cloud.storage import Client as StorageClient
 
 from daemon.demo.scenes import SOUND_SCENES, DemoStep, messages_of
-from daemon.tracing.published import PublisherSpans, note_published
+from daemon.tracing.publishing import PublisherSpans, note_published
 from worker_chart_export.timing import rfc3339
 
 if TYPE_CHECKING:

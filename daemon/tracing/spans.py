@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from opentelemetry import trace
 from opentelemetry.trace import SpanKind, Status, StatusCode
 
-from daemon.tracing.trace_context import context_of, log_fields, span_context_in
+from daemon.tracing.propagation import context_of, log_fields, span_context_in
 from worker_chart_export.errors import RequestError, WorkerError
 from worker_chart_export.execution.outcome import OutcomeKind
 from worker_chart_export.observability.logs import bound

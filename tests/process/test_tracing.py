@@ -290,7 +290,7 @@ def test_switched_off_it_loads_nothing_and_starts_nothing(scene):
         "import sys, threading\n"
         "from daemon.main import Daemon\n"
         "from daemon.settings.daemon import Settings, load_settings\n"
-        "from daemon.tracing.switch import Tracing\n"
+        "from daemon.tracing.setup import Tracing\n"
         "tracing = Tracing(load_settings(Settings))\n"
         "with tracing.watching('owner'):\n"
         "    tracing.finish(within_seconds=1)\n"

@@ -70,9 +70,9 @@ OWNERS = {
     ("structlog",): {"worker_chart_export/observability/logs.py"},
     ("opentelemetry",): {
         "daemon/tracing/export.py",
-        "daemon/tracing/published.py",
+        "daemon/tracing/publishing.py",
         "daemon/tracing/spans.py",
-        "daemon/tracing/trace_context.py",
+        "daemon/tracing/propagation.py",
     },
     ("opentelemetry.sdk", "opentelemetry.exporter"): {"daemon/tracing/export.py"},
     ("tenacity",): {"worker_chart_export/retry.py"},

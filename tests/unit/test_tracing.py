@@ -19,10 +19,10 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from daemon.settings.daemon import Settings, SettingsError, load_settings
 from daemon.settings.tracing import TracesExporter
 from daemon.tracing.export import COMPLAINERS, Calm, Export, resource
-from daemon.tracing.published import PublisherSpans
+from daemon.tracing.propagation import context_of, span_context_in
+from daemon.tracing.publishing import PublisherSpans
+from daemon.tracing.setup import Tracing, _asks_always, _chart_server
 from daemon.tracing.spans import PublishersTrace, Spans
-from daemon.tracing.switch import Tracing, _asks_always, _chart_server
-from daemon.tracing.trace_context import context_of, span_context_in
 from localcloud.faults import Fault
 from tests.collector import collecting
 from tests.unit.bench import Bench

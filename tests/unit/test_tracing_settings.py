@@ -12,7 +12,7 @@ from opentelemetry.util.re import parse_env_headers
 from daemon.demo.daemon_process import daemon_environment
 from daemon.settings.daemon import Settings, SettingsError, load_settings
 from daemon.settings.tracing import OTLP_MODULE, OTLP_PACKAGE, TracesExporter, TracingSettings
-from daemon.tracing.switch import Tracing
+from daemon.tracing.setup import Tracing
 from tests.daemons import ROOT
 from tests.unit.commands_here import run_here
 

@@ -10,8 +10,8 @@ from opentelemetry.trace import SpanKind, get_current_span
 
 from daemon.settings.daemon import LogFormat, LogLevel, load_settings
 from daemon.settings.tracing import TracesExporter, TracingSettings, TracingSwitch
+from daemon.tracing.propagation import attributes_of_current
 from daemon.tracing.spans import attribute_of, note_error
-from daemon.tracing.trace_context import attributes_of_current
 from worker_chart_export.observability.logs import configure
 
 if TYPE_CHECKING:
