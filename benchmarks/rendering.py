@@ -11,7 +11,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.matplotlib_chart import MatplotlibChart
-from daemon.demo.stage import sample_templates
+from daemon.cli.demo.resources import sample_templates
 from worker_chart_export.charts.local.render import render
 
 if TYPE_CHECKING:

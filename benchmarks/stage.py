@@ -24,7 +24,7 @@ from google.cloud.pubsub_v1 import PublisherClient, SubscriberClient
 from benchmarks.processes import END_SECONDS, ROOT
 from benchmarks.queues import open_queue
 from benchmarks.rendering import CANDLES
-from daemon.demo.stage import chart_step_id, flow_run, sample_templates
+from daemon.cli.demo.resources import chart_step_id, flow_run, sample_templates
 from tests.clouds import official_emulators
 from worker_chart_export.charts.local.render import render
 

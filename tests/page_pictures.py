@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from daemon.demo.stage import chart_step_id, flow_run, sample_templates
+from daemon.cli.demo.resources import chart_step_id, flow_run, sample_templates
 from localcloud import LocalCloud
 from localcloud.faults import Fault
 from tests.browser import started_chromium

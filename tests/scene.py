@@ -11,7 +11,7 @@ import httpx
 from google.cloud import firestore, storage
 from google.cloud.pubsub_v1 import PublisherClient, SubscriberClient
 
-from daemon.demo.stage import chart_step_id, flow_run, sample_templates
+from daemon.cli.demo.resources import chart_step_id, flow_run, sample_templates
 from tests.clouds import clients_find
 from tests.daemons import DaemonUnderTest
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from xml.sax.saxutils import escape
 
-from daemon.demo.stage import sample_templates
+from daemon.cli.demo.resources import sample_templates
 from localcloud import LocalCloud
 from tests.collector import SeenSpan, collecting
 from tests.commands import run_command

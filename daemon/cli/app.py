@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from daemon.cli.late_commands import LateCommands
+from daemon.cli.lazy import LateCommands
 from daemon.exit_codes import ExitCode
 
 app = typer.Typer(

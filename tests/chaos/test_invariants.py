@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from daemon.demo.stage import chart_step_id, flow_run
+from daemon.cli.demo.resources import chart_step_id, flow_run
 from tests.chaos.end_state import Blow, Completion, EndState, Expected, PaidChart, StoredFile, Transition
 from tests.chaos.invariants import violations
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from google.cloud import firestore
 from google.cloud.firestore_v1.field_path import FieldPath
 
-from daemon.demo.stage import chart_step_id, flow_run
+from daemon.cli.demo.resources import chart_step_id, flow_run
 from localcloud.pubsub.messages import PubsubMessage
 from tests.chaos.documents import Documents
 from tests.chaos.end_state import GONE, SUCCEEDED, Blow, Expected

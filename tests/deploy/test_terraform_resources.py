@@ -9,8 +9,8 @@ from datetime import timedelta
 import pytest
 from google.pubsub_v1.types import Subscription
 
-from daemon.doctor import subscription_verdicts as verdicts
-from daemon.doctor.findings import Status
+from daemon.cli.doctor.checks import subscription_verdicts as verdicts
+from daemon.cli.doctor.findings import Status
 from daemon.subscription.subscription_facts import SubscriptionFacts
 from daemon.subscription.topic_facts import TopicFacts
 from tests.daemons import ROOT

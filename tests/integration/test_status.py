@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from daemon.run_status.reading import RunReader
-from daemon.run_status.report import Hold
+from daemon.cli.status.reader import RunReader
+from daemon.cli.status.report import Hold
 from tests.unit.run_reports import OWNER, lease
 from worker_chart_export.ledger.lease.lease import LEASES
 from worker_chart_export.timing import SystemClock

@@ -15,7 +15,7 @@ import threading
 import pytest
 from google.protobuf import duration_pb2
 
-from daemon.doctor.examinations import examine
+from daemon.cli.doctor.runner import examine
 from daemon.settings.emulators import Emulators
 from localcloud import Fault
 from tests.clouds import clients_find

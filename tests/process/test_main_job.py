@@ -7,7 +7,7 @@ import json
 import pytest
 from jsonschema import Draft202012Validator
 
-from daemon.demo.scenes import EVENT_UPDATED
+from daemon.cli.demo.scenario import EVENT_UPDATED
 from tests.daemons import ROOT
 from tests.scene import SECRET_KEY
 from worker_chart_export.ledger.lease.lease import LEASES

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 import pytest
 from pydantic import SecretStr
 
-from daemon.demo.stage import flow_run
+from daemon.cli.demo.resources import flow_run
 from localcloud.faults import Fault
 from tests.unit.page_scene import make_chart, picture, served_page, step_in_flight, work_step
 from worker_chart_export.charts.chart_img.accounts import Account, account_states

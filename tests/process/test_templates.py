@@ -7,7 +7,7 @@ import struct
 
 import pytest
 
-from daemon.demo.stage import sample_templates
+from daemon.cli.demo.resources import sample_templates
 from tests.commands import run_command
 from tests.scene import SECRET_KEY
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from daemon.demo.stage import sample_templates
+from daemon.cli.demo.resources import sample_templates
 from localcloud.faults import Fault
 from tests.collector import collecting
 from tests.commands import run_command

@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 
 from rich.console import Console
 
-from daemon.run_status.as_lines import report_lines
-from daemon.run_status.assembly import Found, run_report
+from daemon.cli.status.assemble import Found, run_report
+from daemon.cli.status.to_text import report_lines
 from tests.unit.doubles import BUCKET
 from worker_chart_export.inputs.flow_run import FlowRun
 from worker_chart_export.ledger.lease.lease import Lease

@@ -36,7 +36,7 @@ OWNERS = {
     ("google.cloud.pubsub_v1", "google.pubsub_v1"): {
         "daemon/subscription/stream.py",
         "daemon/subscription/publisher.py",
-        "daemon/demo/stage.py",
+        "daemon/cli/demo/resources.py",
     },
     ("google.cloud.firestore", "google.cloud.firestore_v1"): {
         "worker_chart_export/backends/firestore/documents.py",
@@ -45,12 +45,12 @@ OWNERS = {
         "worker_chart_export/ledger/heartbeats.py",
         "worker_chart_export/ledger/step_patches.py",
         "daemon/composition.py",
-        "daemon/demo/stage.py",
+        "daemon/cli/demo/resources.py",
     },
     ("google.cloud.storage",): {
         "worker_chart_export/backends/storage/calls.py",
         "daemon/composition.py",
-        "daemon/demo/stage.py",
+        "daemon/cli/demo/resources.py",
     },
     ("requests",): {
         "worker_chart_export/backends/http/connections.py",

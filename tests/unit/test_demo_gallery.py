@@ -10,12 +10,12 @@ from dataclasses import replace
 
 import pytest
 
-from daemon.demo.failure_words import MEANINGS, meaning
-from daemon.demo.gallery import render_gallery
-from daemon.demo.journal import Journal
-from daemon.demo.report import DemoReport
-from daemon.demo.results import ChartFile, Failure, StepResult
-from daemon.demo.scenes import SCENES_WITH_FAILURES, DemoStep, MessageKind, messages_of
+from daemon.cli.demo.gallery.failure_words import MEANINGS, meaning
+from daemon.cli.demo.gallery.page import render_gallery
+from daemon.cli.demo.progress import Journal
+from daemon.cli.demo.report import DemoReport
+from daemon.cli.demo.results import ChartFile, Failure, StepResult
+from daemon.cli.demo.scenario import SCENES_WITH_FAILURES, DemoStep, MessageKind, messages_of
 from tests.html_page import read_page
 from worker_chart_export.errors import ErrorCode
 from worker_chart_export.inputs.flow_run import StepStatus

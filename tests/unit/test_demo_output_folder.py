@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from daemon.demo.output_folder import PAGE, RECORD, OutputFolder
+from daemon.cli.demo.output_folder import PAGE, RECORD, OutputFolder
 from daemon.settings.daemon import SettingsError
 
 RUN = "20260102-030405_IBM_abc123"

@@ -7,11 +7,11 @@ from contextlib import contextmanager
 import pytest
 from google.iam.v1 import iam_policy_pb2
 
-from daemon.doctor.bucket import CHECKS, check_bucket, try_objects
-from daemon.doctor.firestore import SCRATCH, check_indexes, try_conditional_writes, write_verdict
-from daemon.doctor.pubsub import check_consume, check_quarantine, check_subscription
-from daemon.doctor.refusals import Mends
-from daemon.doctor.scratch import Scratch
+from daemon.cli.doctor.checks.firestore import SCRATCH, check_indexes, try_conditional_writes, write_verdict
+from daemon.cli.doctor.checks.pubsub import check_consume, check_quarantine, check_subscription
+from daemon.cli.doctor.checks.storage import CHECKS, check_bucket, try_objects
+from daemon.cli.doctor.refusals import Mends
+from daemon.cli.doctor.scratch import Scratch
 from daemon.settings.daemon import BucketSettings, FirestoreSettings, PubsubSettings
 from daemon.subscription.publisher import read_topic
 from localcloud import Fault

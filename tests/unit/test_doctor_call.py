@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from daemon.doctor.accounts import check_accounts, check_call
-from daemon.doctor.chart_call import call_once
+from daemon.cli.doctor.checks.accounts import check_accounts, check_call
+from daemon.cli.doctor.checks.chart_call import call_once
 from daemon.settings.daemon import ChartSettings, FirestoreSettings
 from localcloud import Fault
 from tests.unit.chart_img.material import KEY, account, used

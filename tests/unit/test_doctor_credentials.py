@@ -12,8 +12,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from daemon.doctor.credentials import check_credentials
-from daemon.doctor.examinations import examine
+from daemon.cli.doctor.checks.credentials import check_credentials
+from daemon.cli.doctor.runner import examine
 from daemon.settings.emulators import Emulators
 from tests.daemons import ROOT, clean_environment
 from tests.unit.doubles import budget_of
@@ -74,7 +74,7 @@ def log_in(monkeypatch, tmp_path):
 
 
 CHECK = """
-from daemon.doctor.credentials import check_credentials
+from daemon.cli.doctor.checks.credentials import check_credentials
 from daemon.settings.emulators import Emulators
 
 (found,) = check_credentials("p", Emulators(pubsub=None, firestore=None, storage=None))

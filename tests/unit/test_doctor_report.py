@@ -8,8 +8,8 @@ from dataclasses import replace
 
 from rich.console import Console
 
-from daemon.cli.doctor import as_json, show
-from daemon.doctor.findings import Report, Status, failure, not_checkable, ok, warning
+from daemon.cli.commands.doctor import as_json, show
+from daemon.cli.doctor.findings import Report, Status, failure, not_checkable, ok, warning
 from daemon.exit_codes import ExitCode
 from daemon.settings.emulators import Emulators
 

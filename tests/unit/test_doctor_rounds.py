@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 import time
 
-from daemon.doctor.findings import ok
-from daemon.doctor.rounds import Examination, make_all
+from daemon.cli.doctor.findings import ok
+from daemon.cli.doctor.rounds import Examination, make_all
 from tests.unit.doubles import budget_of
 from worker_chart_export.errors import BackendUnavailable, Interrupted
 

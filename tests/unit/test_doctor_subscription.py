@@ -9,13 +9,13 @@ import pytest
 from google.protobuf import duration_pb2
 from google.pubsub_v1.types import Subscription
 
-from daemon.doctor.findings import Status
-from daemon.doctor.subscription_verdicts import (
+from daemon.cli.doctor.checks.subscription_verdicts import (
     dead_letter_rights,
     dead_letter_topic_verdict,
     quarantine_verdict,
     subscription_verdicts,
 )
+from daemon.cli.doctor.findings import Status
 from daemon.subscription.subscription_facts import DeadLetterPolicy, RetryPolicy, SubscriptionFacts
 from daemon.subscription.topic_facts import TopicFacts
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 from google.api_core import exceptions as google_errors
 
-from daemon.doctor.bucket import BucketTrial, bucket_verdicts
-from daemon.doctor.chart_call import CallTrial, call_verdict
-from daemon.doctor.chart_templates import template_verdicts
-from daemon.doctor.findings import Status, ok
-from daemon.doctor.firestore import WriteTrial, steps_exemption, write_verdict
-from daemon.doctor.refusals import LOG_IN, Mends, refused
+from daemon.cli.doctor.checks.chart_call import CallTrial, call_verdict
+from daemon.cli.doctor.checks.firestore import WriteTrial, steps_exemption, write_verdict
+from daemon.cli.doctor.checks.storage import BucketTrial, bucket_verdicts
+from daemon.cli.doctor.checks.templates import template_verdicts
+from daemon.cli.doctor.findings import Status, ok
+from daemon.cli.doctor.refusals import LOG_IN, Mends, refused
+from daemon.cli.template_check import review
 from daemon.settings.daemon import FirestoreSettings
-from daemon.template_review import review
 from tests.unit.chart_img.material import account
 from tests.unit.doubles import template_document
 from worker_chart_export.charts.chart_img.answers import Meaning

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from daemon.cli.healthcheck import SERVER, NotAlive, ask, command, reachable
+from daemon.cli.commands.healthcheck import SERVER, NotAlive, ask, command, reachable
 from daemon.http.server import HealthServer, health_routes
 from daemon.lifecycle.checkup import Checkup
 from daemon.settings.daemon import Settings

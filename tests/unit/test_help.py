@@ -10,7 +10,7 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from daemon.cli.app import app
-from daemon.cli.late_commands import COMMANDS, load_command, one_a_line
+from daemon.cli.lazy import COMMANDS, load_command, one_a_line
 
 PROGRAM = "worker-chart-export"
 #: Of the contract.

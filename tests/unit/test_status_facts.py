@@ -7,11 +7,11 @@ from datetime import timedelta
 
 import pytest
 
-from daemon.run_status.as_json import report_json
-from daemon.run_status.as_lines import changed_lines
-from daemon.run_status.on_terminal import FullView
-from daemon.run_status.report import Hold
-from daemon.run_status.step_order import reading_order
+from daemon.cli.status.report import Hold
+from daemon.cli.status.step_order import reading_order
+from daemon.cli.status.terminal import FullView
+from daemon.cli.status.to_json import report_json
+from daemon.cli.status.to_text import changed_lines
 from tests.unit.doubles import BUCKET
 from tests.unit.run_reports import (
     NOW,

@@ -9,10 +9,10 @@ from datetime import timedelta
 
 import pytest
 
+from daemon.cli.status.reader import AGAIN_AFTER_SECONDS, RunReader
+from daemon.cli.status.report import Hold
+from daemon.cli.status.until_stopped import until_stopped
 from daemon.lifecycle.signals import STOP_SIGNALS
-from daemon.run_status.looking import until_stopped
-from daemon.run_status.reading import AGAIN_AFTER_SECONDS, RunReader
-from daemon.run_status.report import Hold
 from localcloud.faults import Fault
 from tests.unit.bench import LeapingClock
 from tests.unit.doubles import BUCKET

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from daemon.run_status import live_view
-from daemon.run_status.as_json import report_json
-from daemon.run_status.as_lines import changed_lines, report_lines
-from daemon.run_status.assembly import Found
-from daemon.run_status.live_view import LiveView
-from daemon.run_status.on_terminal import FullView, steps_table
-from daemon.run_status.wording import visible
+from daemon.cli.status import live_view
+from daemon.cli.status.assemble import Found
+from daemon.cli.status.live_view import LiveView
+from daemon.cli.status.terminal import FullView, steps_table
+from daemon.cli.status.to_json import report_json
+from daemon.cli.status.to_text import changed_lines, report_lines
+from daemon.cli.status.wording import visible
 from tests.unit.doubles import BUCKET
 from tests.unit.run_reports import (
     HOSTILE,

@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from daemon.run_status.as_json import report_json
-from daemon.run_status.wording import span
+from daemon.cli.status.to_json import report_json
+from daemon.cli.status.wording import span
 from tests.unit.run_reports import NOW, URI, alone, chart_step, lease, lines, manifest
 
 

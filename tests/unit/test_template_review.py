@@ -7,8 +7,8 @@ import json
 import pytest
 from pydantic import SecretStr
 
-from daemon.demo.stage import sample_templates
-from daemon.template_review import FITS, NOT_KNOWN, SIZE_NOT_KNOWN, review, review_file
+from daemon.cli.demo.resources import sample_templates
+from daemon.cli.template_check import FITS, NOT_KNOWN, SIZE_NOT_KNOWN, review, review_file
 from worker_chart_export.charts.chart_img.accounts import Account
 
 SAMPLE = sample_templates()[0]

@@ -9,7 +9,7 @@ import sys
 import pytest
 from opentelemetry.util.re import parse_env_headers
 
-from daemon.demo.daemon_process import daemon_environment
+from daemon.cli.demo.worker import daemon_environment
 from daemon.settings.daemon import Settings, SettingsError, load_settings
 from daemon.settings.tracing import OTLP_MODULE, OTLP_PACKAGE, TracesExporter, TracingSettings
 from daemon.tracing.setup import Tracing

@@ -1,0 +1,3 @@
+"""One file for each command of `worker-chart-export`."""
+
+from __future__ import annotations

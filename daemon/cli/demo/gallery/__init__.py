@@ -1,0 +1,3 @@
+"""The gallery page of the demo."""
+
+from __future__ import annotations

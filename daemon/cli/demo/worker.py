@@ -1,0 +1,100 @@
+"""The real daemon as a child process of the demo, its log lines read as they come."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from typing import TYPE_CHECKING, Any, Self
+
+from daemon.cli.demo.resources import DEMO_BUCKET, QUARANTINE, SUBSCRIPTION
+from daemon.settings.daemon import Settings
+from daemon.settings.tracing import TracingSwitch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+STOP_SECONDS = 30.0
+
+
+class DaemonProcess:
+    """`python -m daemon` on the demo's stage; a context manager that drains it at the end.
+
+    Args:
+        environment: Where the emulators are.
+        on_event: Called with each log line, from a thread of its own.
+        on_end: Called with the exit code from the same thread, once the daemon has ended.
+    """
+
+    def __init__(
+        self,
+        environment: Mapping[str, str],
+        on_event: Callable[[Mapping[str, Any]], None],
+        on_end: Callable[[int], None],
+    ) -> None:
+        self._on_event = on_event
+        self._on_end = on_end
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "daemon"],
+            env=daemon_environment(environment),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        self._reader = threading.Thread(target=self._read, name="daemon-log", daemon=True)
+        self._reader.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self.stop()
+
+    def stop(self) -> int:
+        """Drain and end; returns the exit code."""
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGTERM)
+        try:
+            code = self._process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            code = self._process.wait()
+        self._reader.join(STOP_SECONDS)
+        return code
+
+    def _read(self) -> None:
+        if self._process.stdout is None:
+            raise AssertionError("the process was started with a pipe")
+        for line in self._process.stdout:
+            self._on_event(_parsed(line))
+        self._on_end(self._process.wait())
+
+
+def daemon_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """The caller's environment without worker settings of its own, and the demo's in their place.
+
+    Whether the work is traced remains the caller's choice.
+    """
+    settings = {name.upper() for name in Settings.model_fields.keys() - TracingSwitch.model_fields.keys()}
+    inherited = {name: value for name, value in os.environ.items() if name.upper() not in settings}
+    return {
+        **inherited,
+        **environment,
+        "PUBSUB_SUBSCRIPTION": SUBSCRIPTION,
+        "QUARANTINE_TOPIC": QUARANTINE,
+        "CHARTS_BUCKET": f"gs://{DEMO_BUCKET}",
+        "CHARTS_API_MODE": "local",
+        "HEALTH_PORT": "0",
+        "ACK_EXTENSION_SECONDS": "10",
+    }
+
+
+def _parsed(line: str) -> dict[str, Any]:
+    try:
+        event = json.loads(line)
+    except ValueError:
+        event = None
+    return event if isinstance(event, dict) else {"event": "output", "message": line.rstrip()}

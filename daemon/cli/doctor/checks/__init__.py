@@ -1,0 +1,3 @@
+"""The checks of `doctor`, one file for each subject."""
+
+from __future__ import annotations

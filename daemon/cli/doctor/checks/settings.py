@@ -1,0 +1,33 @@
+"""The settings: all that is wrong with them, and the parts that are good enough to go on with."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeVar
+
+from daemon.cli.doctor.findings import failure, ok
+from daemon.settings.base import Environment
+from daemon.settings.daemon import Settings, SettingsError, load_settings
+
+if TYPE_CHECKING:
+    from daemon.cli.doctor.findings import Finding
+
+CHECK = "settings"
+
+S = TypeVar("S", bound=Environment)
+
+
+def check_settings() -> list[Finding]:
+    """One finding for each setting that is wrong: what it is, and what is allowed; secrets are not shown."""
+    try:
+        settings = load_settings(Settings)
+    except SettingsError as error:
+        return [failure(f"{CHECK}.{problem.partition(':')[0]}", problem) for problem in error.problems]
+    return [ok(CHECK, f"all valid; CHARTS_API_MODE={settings.charts_api_mode}")]
+
+
+def part(kind: type[S]) -> S | None:
+    """The settings of one kind, or None when some of them are wrong."""
+    try:
+        return load_settings(kind)
+    except SettingsError:
+        return None

@@ -1,0 +1,80 @@
+"""A report as JSON; the names are stable. Pure."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from daemon.cli.status.wording import situation
+from worker_chart_export.timing import rfc3339
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from daemon.cli.status.report import Charts, Holding, Problem, RunReport, StepReport
+
+
+def report_json(report: RunReport) -> str:
+    """One line of ASCII."""
+    return json.dumps(report_object(report), default=str)
+
+
+def report_object(report: RunReport) -> dict[str, Any]:
+    """The report's facts; times are RFC 3339 in UTC, what is not known is null."""
+    return {
+        "runId": report.run_id,
+        "status": report.status or None,
+        "symbol": report.symbol or None,
+        "flowKey": report.flow_key or None,
+        "readAt": rfc3339(report.read_at),
+        "settled": report.is_settled,
+        "steps": [_step(report, step) for step in report.steps],
+    }
+
+
+def _step(report: RunReport, step: StepReport) -> dict[str, Any]:
+    return {
+        "stepId": step.step_id,
+        "stepType": step.step_type or None,
+        "timeframe": step.timeframe or None,
+        "status": step.status or None,
+        "situation": situation(report, step),
+        "waitsFor": dict(step.waits_for),
+        "startedAt": _time(step.times.started_at),
+        "finishedAt": _time(step.times.finished_at),
+        "tookSeconds": step.times.took_seconds,
+        "timesWrong": step.times.wrong,
+        "lease": _lease(step.holding),
+        "charts": None if step.charts is None else _charts(step.charts),
+        "error": None if step.error is None else _problem(step.error),
+        "manifest": step.manifest_uri,
+    }
+
+
+def _lease(holding: Holding) -> dict[str, Any]:
+    return {
+        "state": holding.hold.value,
+        "owner": holding.owner,
+        "attempt": holding.attempt,
+        "released": holding.released,
+        "ageSeconds": holding.age_seconds,
+        "secondsLeft": holding.left_seconds,
+    }
+
+
+def _charts(charts: Charts) -> dict[str, Any]:
+    return {
+        "done": charts.done,
+        "requested": charts.requested,
+        "stored": dict(charts.stored),
+        "failures": {name: _problem(problem) for name, problem in charts.failures.items()},
+        "unknownBecause": charts.unknown_because,
+    }
+
+
+def _problem(problem: Problem) -> dict[str, Any]:
+    return {"code": problem.code, "message": problem.message, "details": dict(problem.details)}
+
+
+def _time(moment: datetime | None) -> str | None:
+    return None if moment is None else rfc3339(moment)
