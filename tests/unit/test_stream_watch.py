@@ -11,6 +11,7 @@ from daemon.handling.circuit_breaker import FAILURES_TO_PAUSE, Intake
 from daemon.lifecycle.drain import Drain
 from daemon.lifecycle.liveness import Liveness
 from daemon.lifecycle.stoppable_wait import StopRequested, Wakeup
+from daemon.subscription import supervisor
 from daemon.subscription.supervisor import Quiet, StreamWatch
 from tests.unit.doubles import HandClock
 from worker_chart_export.errors import BackendRefused, BackendUnavailable
@@ -111,7 +112,7 @@ class Scene:
 @pytest.fixture(autouse=True)
 def _short_pauses(monkeypatch):
     """Between two tries to open a stream."""
-    monkeypatch.setattr(stream_watch, "full_jitter_seconds", lambda **_: 0.0)
+    monkeypatch.setattr(supervisor, "full_jitter_seconds", lambda **_: 0.0)
 
 
 def _ended():
@@ -314,7 +315,7 @@ def test_a_stop_does_not_wait_for_a_quiet_stream_that_does_not_close():
 
 def test_a_pause_between_two_openings_ends_with_a_stop(monkeypatch):
     """It may be half a minute."""
-    monkeypatch.setattr(stream_watch, "full_jitter_seconds", lambda **_: 60.0)
+    monkeypatch.setattr(supervisor, "full_jitter_seconds", lambda **_: 60.0)
     scene, started = Scene(), time.monotonic()
     threading.Timer(0.1, scene.wakeup.request_stop, ("signal SIGTERM",)).start()
     scene.run(BackendUnavailable("pubsub", "x"))
@@ -324,12 +325,12 @@ def test_a_pause_between_two_openings_ends_with_a_stop(monkeypatch):
 def test_pauses_grow_and_start_anew_after_a_long_life(monkeypatch):
     """Up to half a minute, with full jitter."""
     drawn = []
-    monkeypatch.setattr(stream_watch, "full_jitter_seconds", lambda **given: drawn.append(given) or 0.0)
+    monkeypatch.setattr(supervisor, "full_jitter_seconds", lambda **given: drawn.append(given) or 0.0)
     Scene().run(*[BackendUnavailable("pubsub", "x")] * 6)
     assert [given["most"] for given in drawn[:6]] == [2, 4, 8, 16, 30, 30]
     assert {given["least"] for given in drawn} == {0.5}
     drawn.clear()
-    monkeypatch.setattr(stream_watch, "LONG_LIVED_SECONDS", 0.0)
+    monkeypatch.setattr(supervisor, "LONG_LIVED_SECONDS", 0.0)
     Scene().run(_ended(), _ended())
     assert [given["most"] for given in drawn[:2]] == [2, 2]
 

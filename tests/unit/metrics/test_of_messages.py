@@ -12,6 +12,7 @@ from daemon.handling.disposition import Ack, Defer, Nack, Reject
 from daemon.lifecycle.drain import Drain
 from daemon.lifecycle.liveness import Liveness
 from daemon.lifecycle.stoppable_wait import StopRequested, Wakeup
+from daemon.subscription import supervisor
 from daemon.subscription.callback import Delivery
 from daemon.subscription.settlement import Settlement
 from daemon.subscription.supervisor import Quiet, StreamWatch
@@ -122,7 +123,7 @@ class _Opened:
 @pytest.mark.parametrize(("is_over", "reason"), [(True, "ended"), (False, "idle")])
 def test_a_stream_by_why_it_had_to_be_opened(is_over, reason, grown, monkeypatch):
     """The first, and the one after it."""
-    monkeypatch.setattr(stream_watch, "full_jitter_seconds", lambda **_: 0.0)
+    monkeypatch.setattr(supervisor, "full_jitter_seconds", lambda **_: 0.0)
     wakeup, streams = Wakeup(), [_Opened(is_over=is_over), _Opened(is_over=False)]
     watch = StreamWatch(
         open_stream=lambda: streams.pop(0),
