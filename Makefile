@@ -68,10 +68,10 @@ pictures: ## Draw docs/pictures/*.svg anew (needs Graphviz: apt-get install grap
 
 gallery-pictures: $(DEV_READY) ## Take docs/gallery-*.png anew from a demo with failures (needs chromium)
 	$(BIN)/worker-chart-export demo --with-failures --output demo-output
-	$(BIN)/python -m tests.gallery_pictures demo-output docs
+	$(BIN)/python -m tests.support.page.gallery_pictures demo-output docs
 
 page-pictures: $(DEV_READY) ## Take docs/page/*.png anew from real daemons at work (needs chromium)
-	$(BIN)/python -m tests.page_pictures docs/page
+	$(BIN)/python -m tests.support.page.page_pictures docs/page
 
 clean: ## Remove what the other targets made
 	rm -rf $(VENV) .venv-* demo-output dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

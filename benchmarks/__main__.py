@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from benchmarks.pace_tables import shares, throughput
 from benchmarks.report import verdicts, write_page
 from benchmarks.work_tables import big_runs, costs, render_times
-from tests.clouds import OfficialEmulatorsMissing, official_emulators
+from tests.support.cloud.clouds import OfficialEmulatorsMissing, official_emulators
 
 if TYPE_CHECKING:
     from collections.abc import Callable

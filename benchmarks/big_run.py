@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 THREADS = 32
 #: One by one, a large run takes many minutes: the rate is that of so many seconds.
-MOST_SECONDS_ONE_BY_ONE = 10.0
+MAX_SECONDS_ONE_BY_ONE = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +71,7 @@ def one_by_one(stage: Stage, *, steps: int, threads: int) -> float:
     """
     asked = stage.put_runs(1, steps=steps, charts=1)
     began = time.monotonic()
-    until = began + MOST_SECONDS_ONE_BY_ONE
+    until = began + MAX_SECONDS_ONE_BY_ONE
 
     def work(named: tuple[str, str]) -> int:
         step: dict[str, Any] = {"client": stage.documents, "run_id": named[0], "step_id": named[1]}

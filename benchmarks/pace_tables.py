@@ -21,8 +21,8 @@ LATENCIES = (0.0, 0.3)
 #: A run takes some seconds whatever the threads and the latency.
 STEPS = {1: 30, 8: 120, 16: 200, 32: 320}
 #: At 16 threads: of the floor's steps/s at least, by the provider's latency; of its processor time at most.
-LEAST_SPEED = {0.0: 0.8, 0.3: 0.85}
-MOST_COST = 1.25
+MIN_SPEED = {0.0: 0.8, 0.3: 0.85}
+MAX_COST = 1.25
 
 
 def _warm_up(stage: Stage) -> None:
@@ -57,7 +57,7 @@ def throughput(rounds: int, *, official: bool) -> Table:
                 measure = partial(pace, stage, threads=threads, steps=STEPS[threads])
                 pairs = [_pair(measure, worker_first=bool((place + number) % 2)) for number in range(rounds)]
                 table.rows.append([f"{1000 * latency:.0f} ms", str(threads), *_cells(pairs)])
-                if threads == 16:  # noqa: PLR2004 - see LEAST_SPEED
+                if threads == 16:  # noqa: PLR2004 - see MIN_SPEED
                     table.targets.extend(_targets(pairs, where, latency))
     return table
 
@@ -91,7 +91,7 @@ def _cells(pairs: Sequence[tuple[Pace, Pace]]) -> list[str]:
 
 def _targets(pairs: Sequence[tuple[Pace, Pace]], where: str, latency: float) -> list[Target]:
     of_what = f"16 threads, provider {1000 * latency:.0f} ms, {where}"
-    least, speeds, costs = LEAST_SPEED[latency], _speeds(pairs), _costs(pairs)
+    least, speeds, costs = MIN_SPEED[latency], _speeds(pairs), _costs(pairs)
     return [
         Target(
             wanted=f"at least {least} of the floor's steps/s ({of_what})",
@@ -99,9 +99,9 @@ def _targets(pairs: Sequence[tuple[Pace, Pace]], where: str, latency: float) -> 
             is_met=statistics.median(speeds) >= least,
         ),
         Target(
-            wanted=f"at most {MOST_COST} of its processor time ({of_what})",
+            wanted=f"at most {MAX_COST} of its processor time ({of_what})",
             measured=middle(costs, 2),
-            is_met=statistics.median(costs) <= MOST_COST,
+            is_met=statistics.median(costs) <= MAX_COST,
         ),
     ]
 

@@ -25,7 +25,7 @@ from benchmarks.processes import END_SECONDS, ROOT
 from benchmarks.queues import open_queue
 from benchmarks.rendering import CANDLES
 from daemon.cli.demo.resources import chart_step_id, flow_run, sample_templates
-from tests.clouds import official_emulators
+from tests.support.cloud.clouds import official_emulators
 from worker_chart_export.charts.local.render import render
 
 if TYPE_CHECKING:

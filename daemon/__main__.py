@@ -8,10 +8,10 @@ from daemon.lifecycle.signals import block_stop_signals
 def main() -> None:
     """Run the daemon; a signal that comes while its modules are loading is kept for it."""
     block_stop_signals()
-    from daemon.exit import leave  # noqa: PLC0415 - see below
+    from daemon.exit import exit_now  # noqa: PLC0415 - see below
     from daemon.main import run_daemon  # noqa: PLC0415 - takes most of a second
 
-    leave(run_daemon())
+    exit_now(run_daemon())
 
 
 if __name__ == "__main__":

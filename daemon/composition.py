@@ -10,6 +10,7 @@ from google.cloud import firestore
 from google.cloud.storage import Client as StorageClient
 
 from daemon.settings.daemon import ChartsApiMode, ChartsFallback, SettingsError
+from worker_chart_export.backends.errors import client_errors
 from worker_chart_export.backends.storage.session import StorageSession
 from worker_chart_export.execution.chart_maker import ChartMaker
 from worker_chart_export.execution.pipeline import PipelineLimits, StepPipeline
@@ -18,7 +19,6 @@ from worker_chart_export.ledger.heartbeats import HeartBeats
 from worker_chart_export.ledger.lease.lease import LeaseTerms
 from worker_chart_export.ledger.step_ledger import StepLedger
 from worker_chart_export.outputs.artifact_store import ArtifactStore
-from worker_chart_export.retry import client_errors
 from worker_chart_export.timing import SystemClock
 
 if TYPE_CHECKING:

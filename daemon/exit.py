@@ -12,7 +12,7 @@ from contextlib import suppress
 from daemon.exit_codes import ExitCode
 
 
-def leave(code: int) -> None:
+def exit_now(code: int) -> None:
     """End the process now: an executor's hung thread would hold a normal exit for ever."""
     logging.shutdown()
     for stream in (sys.stdout, sys.stderr):
@@ -21,7 +21,7 @@ def leave(code: int) -> None:
     os._exit(code)
 
 
-def leave_at(deadline: float) -> None:
+def arm_exit_timer(deadline: float) -> None:
     """End the process then, whatever hangs: a thread, a lock, a pipe that nobody reads."""
     left_seconds = max(0.0, deadline - time.monotonic())
     timer = threading.Timer(left_seconds, os._exit, (ExitCode.DRAIN_TIMEOUT,))

@@ -11,19 +11,19 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from daemon.composition import build_worker
-from daemon.exit import leave_at
+from daemon.exit import arm_exit_timer
 from daemon.exit_codes import ExitCode
-from daemon.handling.circuit_breaker import Intake
+from daemon.handling.circuit_breaker import CircuitBreaker
 from daemon.handling.handler import MessageHandler
 from daemon.handling.rescue import Rescue
-from daemon.http.gauges import show_vitals
+from daemon.http.gauges import register_gauges
 from daemon.http.page.live_page import LivePage
 from daemon.http.server import HealthServer, health_routes
-from daemon.lifecycle.checkup import readiness
 from daemon.lifecycle.drain import Drain, DrainTimes
+from daemon.lifecycle.health_report import readiness
 from daemon.lifecycle.liveness import Liveness
 from daemon.lifecycle.signals import forward_stop_signals
-from daemon.lifecycle.stoppable_wait import StopRequested, Wakeup
+from daemon.lifecycle.stoppable_wait import StoppableWait, StopRequested
 from daemon.lifecycle.systemd import SdNotify, ServiceManager
 from daemon.settings.daemon import Settings, SettingsError, load_settings
 from daemon.subscription.callback import Delivery
@@ -31,7 +31,7 @@ from daemon.subscription.publisher import Publisher
 from daemon.subscription.quarantine import Quarantine
 from daemon.subscription.settlement import Settlement
 from daemon.subscription.stream import open_stream
-from daemon.subscription.supervisor import Quiet, StreamWatch
+from daemon.subscription.supervisor import Quiet, StreamSupervisor
 from daemon.tracing.setup import Tracing
 from worker_chart_export.errors import BackendRefused
 from worker_chart_export.observability.logs import Event, configure, log
@@ -40,13 +40,13 @@ if TYPE_CHECKING:
     import signal
 
     from daemon.composition import Worker
-    from daemon.lifecycle.checkup import Checkup
+    from daemon.lifecycle.health_report import HealthReport
 
 #: The longest silence of this process's own loops before it counts as dead.
 MAIN_WITHIN_SECONDS = 30.0
 #: Beyond the time between two heart-beats: its two calls may each wait for their timeout.
 BEAT_WITHIN_SECONDS = 60.0
-INTAKE_WITHIN_SECONDS = 120.0
+BREAKER_WITHIN_SECONDS = 120.0
 #: So long after the drain's time the process ends whatever it does.
 GRACE_SECONDS = 0.5
 
@@ -61,17 +61,17 @@ class Daemon:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._liveness = Liveness()
-        self._wakeup = Wakeup(on_tick=lambda: self._liveness.tick("main"))
+        self._waiter = StoppableWait(on_tick=lambda: self._liveness.tick("main"))
         self._drain = Drain()
-        self._intake: Intake | None = None
-        self._watch: StreamWatch | None = None
+        self._breaker: CircuitBreaker | None = None
+        self._watch: StreamSupervisor | None = None
         self._was_started = False
         manager = ServiceManager.of(os.environ)
         self._page = LivePage(
             settings=settings,
             drain=self._drain,
             readiness=self._readiness,
-            liveness=self._liveness.checkup,
+            liveness=self._liveness.health_report,
         )
         self._tracing = Tracing(settings)
         self._notify = SdNotify(manager, why_dead=self._liveness.why_dead, status=self._status)
@@ -92,11 +92,11 @@ class Daemon:
             self._liveness.expect("main", within_seconds=MAIN_WITHIN_SECONDS)
             self._notify.start()
             try:  # credentials may take long to be found
-                worker = self._wakeup.wait_for(lambda: build_worker(self._settings), name="building")
+                worker = self._waiter.wait_for(lambda: build_worker(self._settings), name="building")
             except StopRequested as stop:
                 return self._stop_early(stop)
             resources.push(worker.resources)
-            show_vitals(
+            register_gauges(
                 settings=self._settings,
                 drain=self._drain,
                 heart_beats=worker.heart_beats,
@@ -104,10 +104,10 @@ class Daemon:
             )
             resources.enter_context(self._page.watching(worker))
             resources.enter_context(self._tracing.watching(worker.ledger.owner))
-            self._intake = resources.enter_context(self._new_intake(worker))
-            self._start_threads(worker, self._intake)
-            delivery = self._delivery(worker, self._intake, resources)
-            self._watch = self._new_watch(delivery, self._intake, health.port)
+            self._breaker = resources.enter_context(self._new_breaker(worker))
+            self._start_threads(worker, self._breaker)
+            delivery = self._delivery(worker, self._breaker, resources)
+            self._watch = self._new_supervisor(delivery, self._breaker, health.port)
             code = self._serve(self._watch, worker)
             if code is ExitCode.DRAIN_TIMEOUT:
                 resources.pop_all()  # a thread hangs: closing what it uses could wait for it
@@ -115,55 +115,55 @@ class Daemon:
 
     def _request_stop(self, received: signal.Signals) -> None:
         """The end is set here: the main thread may hang, for instance in a pipe that nobody reads."""
-        self._leave_in_time()
-        self._wakeup.request_stop(f"signal {received.name}")
+        self._arm_exit_timer()
+        self._waiter.request_stop(f"signal {received.name}")
 
-    def _leave_in_time(self) -> None:
-        leave_at(time.monotonic() + self._settings.drain_seconds + GRACE_SECONDS)
+    def _arm_exit_timer(self) -> None:
+        arm_exit_timer(time.monotonic() + self._settings.drain_seconds + GRACE_SECONDS)
 
     def _health_server(self) -> HealthServer:
         host, port = self._settings.health_host, self._settings.health_port
-        routes = health_routes(liveness=self._liveness.checkup, readiness=self._readiness)
+        routes = health_routes(liveness=self._liveness.health_report, readiness=self._readiness)
         try:
             return HealthServer(host=host, port=port, routes=routes | self._page.routes())
         except OSError as error:
             wanted = "HEALTH_HOST, HEALTH_PORT: expected an address to listen on"
             raise SettingsError([f"{wanted}, got {host}:{port} ({error.strerror or error})"]) from error
 
-    def _new_intake(self, worker: Worker) -> Intake:
-        intake = Intake(
+    def _new_breaker(self, worker: Worker) -> CircuitBreaker:
+        breaker = CircuitBreaker(
             probes={"firestore": worker.ledger.probe, "storage": worker.artifacts.probe},
-            on_tick=self._liveness.expect("intake", within_seconds=INTAKE_WITHIN_SECONDS),
+            on_tick=self._liveness.expect("intake", within_seconds=BREAKER_WITHIN_SECONDS),
         )
-        self._drain.on_start(intake.close)
-        return intake
+        self._drain.on_start(breaker.close)
+        return breaker
 
-    def _start_threads(self, worker: Worker, intake: Intake) -> None:
+    def _start_threads(self, worker: Worker, breaker: CircuitBreaker) -> None:
         """What works beside the handlers: heart-beats until the end, the rescue until the drain."""
         every_seconds = worker.ledger.terms.renew_every_seconds
         worker.heart_beats.start(
             self._liveness.expect("heart-beats", within_seconds=every_seconds + BEAT_WITHIN_SECONDS),
-            on_failure=lambda: intake.failed("firestore"),
-            on_success=lambda: intake.succeeded("firestore"),
+            on_failure=lambda: breaker.failed("firestore"),
+            on_success=lambda: breaker.succeeded("firestore"),
         )
         settings = self._settings
         longest_seconds = 2 * settings.rescue_interval_seconds + settings.max_lease_seconds
         Rescue(
             ledger=worker.ledger,
             pipeline=worker.pipeline,
-            intake=intake,
+            breaker=breaker,
             drain=self._drain,
             clock=worker.clock,
             interval_seconds=settings.rescue_interval_seconds,
             on_tick=self._liveness.expect("rescue", within_seconds=longest_seconds),
         ).start()
 
-    def _delivery(self, worker: Worker, intake: Intake, resources: ExitStack) -> Delivery:
+    def _delivery(self, worker: Worker, breaker: CircuitBreaker, resources: ExitStack) -> Delivery:
         handler = MessageHandler(
             ledger=worker.ledger,
             pipeline=worker.pipeline,
             drain=self._drain,
-            intake=intake,
+            breaker=breaker,
             clock=worker.clock,
             step_timeout_seconds=self._settings.step_timeout_seconds,
             not_ready_grace_seconds=self._settings.not_ready_grace_seconds,
@@ -171,12 +171,14 @@ class Daemon:
         settlement = Settlement(_quarantine(self._settings, resources))
         return Delivery(handler=handler, settlement=settlement, drain=self._drain)
 
-    def _new_watch(self, delivery: Delivery, intake: Intake, health_port: int) -> StreamWatch:
-        return StreamWatch(
+    def _new_supervisor(
+        self, delivery: Delivery, breaker: CircuitBreaker, health_port: int
+    ) -> StreamSupervisor:
+        return StreamSupervisor(
             open_stream=lambda: open_stream(self._settings, delivery),
             on_open=lambda reason: self._log_open_stream(reason, health_port),
-            wakeup=self._wakeup,
-            quiet=Quiet(drain=self._drain, intake=intake),
+            waiter=self._waiter,
+            quiet=Quiet(drain=self._drain, breaker=breaker),
             liveness=self._liveness,
             idle_seconds=self._settings.stream_idle_seconds,
         )
@@ -196,7 +198,7 @@ class Daemon:
             self._was_started = True
             self._notify.ready()
 
-    def _serve(self, watch: StreamWatch, worker: Worker) -> ExitCode:
+    def _serve(self, watch: StreamSupervisor, worker: Worker) -> ExitCode:
         """Keep a stream open until a stop is asked for or the subscription is refused."""
         try:
             watch.keep()
@@ -205,11 +207,11 @@ class Daemon:
         except BackendRefused as error:
             log.warning(Event.STREAM_ENDED, str(error), backend="pubsub")
             code, reason, since = ExitCode.REFUSED, str(error), time.monotonic()
-            self._leave_in_time()
+            self._arm_exit_timer()
         return self._stop(code, reason, since=since, watch=watch, worker=worker)
 
     def _stop(
-        self, code: ExitCode, reason: str, *, since: float, watch: StreamWatch, worker: Worker
+        self, code: ExitCode, reason: str, *, since: float, watch: StreamSupervisor, worker: Worker
     ) -> ExitCode:
         """Drain: take nothing new, let steps finish, stop what would not, flush the acks."""
         times = DrainTimes.of(start=since, seconds=self._settings.drain_seconds)
@@ -243,11 +245,11 @@ class Daemon:
         log.info(Event.DAEMON_STOPPED, "Stopped while starting", exitCode=0, reason=stop.reason)
         return ExitCode.OK
 
-    def _readiness(self) -> Checkup:
+    def _readiness(self) -> HealthReport:
         return readiness(
             is_draining=self._drain.is_draining,
             stream_is_open=self._watch is not None and self._watch.is_open,
-            backends_away=self._intake.backends_away if self._intake else (),
+            backends_away=self._breaker.backends_away if self._breaker else (),
         )
 
     def _status(self) -> str:

@@ -10,7 +10,13 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytest_plugins = ["tests.browser", "tests.clouds", "tests.log_lines", "tests.server_time", "tests.tls"]
+pytest_plugins = [
+    "tests.support.page.browser",
+    "tests.support.cloud.clouds",
+    "tests.support.process.log_lines",
+    "tests.support.cloud.server_time",
+    "tests.support.cloud.tls",
+]
 
 _SCRUBBED = (
     *("GOOGLE_", "GCLOUD_", "PUBSUB_", "FIRESTORE_", "STORAGE_", "CHART", "DATASTORE_"),
@@ -20,7 +26,7 @@ _SCRUBBED = (
 
 @pytest.fixture(scope="session", autouse=True)
 def _scrubbed_environment() -> Iterator[None]:
-    """No test depends on this machine's environment; `tests.clouds` remembers the emulators named there."""
+    """No test depends on this machine's environment; `clouds` remembers the emulators named there."""
     with pytest.MonkeyPatch.context() as patch:
         for name in [name for name in os.environ if name.startswith(_SCRUBBED)]:
             patch.delenv(name)

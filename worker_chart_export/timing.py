@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from datetime import UTC, datetime
 from typing import Protocol
@@ -32,3 +33,8 @@ class SystemClock:
 def rfc3339(instant: datetime) -> str:
     """`instant` as RFC 3339 in UTC with microseconds, e.g. `2025-12-15T10:26:15.000001Z`."""
     return instant.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def full_jitter_seconds(*, low: float, high: float) -> float:
+    """Draw a delay evenly from `low` to `high` seconds."""
+    return random.uniform(low, high)  # noqa: S311 - spreads load, guards nothing

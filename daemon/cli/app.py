@@ -13,7 +13,7 @@ from daemon.exit_codes import ExitCode
 app = typer.Typer(
     name="worker-chart-export",
     cls=LateCommands,
-    help="Turns CHART_EXPORT steps of a flow run into chart PNGs in Cloud Storage.",
+    help="CombiningQueue CHART_EXPORT steps of a flow run into chart PNGs in Cloud Storage.",
     epilog="Try it without any cloud: worker-chart-export demo",
     no_args_is_help=True,
     pretty_exceptions_enable=False,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from daemon.exit_codes import ExitCode
 from daemon.settings.daemon import SettingsError
+from worker_chart_export.backends.errors import describe_error
 from worker_chart_export.errors import BackendRefused, BackendUnavailable
-from worker_chart_export.retry import plain_words
 
 
 def last_words(error: Exception) -> tuple[list[str], ExitCode]:
@@ -14,4 +14,4 @@ def last_words(error: Exception) -> tuple[list[str], ExitCode]:
         return error.problems, ExitCode.BAD_SETTINGS
     if isinstance(error, BackendRefused | BackendUnavailable):
         return [str(error)], ExitCode.REFUSED
-    return [f"internal: {plain_words(error)}"], ExitCode.INTERNAL_ERROR
+    return [f"internal: {describe_error(error)}"], ExitCode.INTERNAL_ERROR

@@ -48,7 +48,7 @@ class LateCommand(TyperCommand):
 
 def load_command(name: str) -> Any:
     """The real command of that name, its examples one a line."""
-    module = import_module(f"daemon.cli.{name.replace('-', '_')}")
+    module = import_module(f"daemon.cli.commands.{name.replace('-', '_')}")
     command: Any = get_group(module.app) if hasattr(module, "app") else _single(module)
     for one in (command, *getattr(command, "commands", {}).values()):
         one.epilog = one_a_line(one.epilog)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Self
 from worker_chart_export.errors import BackendRefused, BackendUnavailable
 from worker_chart_export.observability import metrics
 from worker_chart_export.observability.logs import Event, log
-from worker_chart_export.retry import full_jitter_seconds
+from worker_chart_export.timing import full_jitter_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -24,7 +24,7 @@ PROBE_SECONDS = 15.0
 PROBE_JITTER = 0.2
 
 
-class Intake:
+class CircuitBreaker:
     """Closes after failures in a row of one backend, and opens when none is away any more.
 
     Shared by all threads. What is counted is the caller's choice: only failures that are not one message's
@@ -127,7 +127,7 @@ class Intake:
 
     def _due(self) -> tuple[str, ...]:
         """The backends that are away, a pause after they went; none at least every two pauses."""
-        jitter = full_jitter_seconds(least=1 - PROBE_JITTER, most=1 + PROBE_JITTER)
+        jitter = full_jitter_seconds(low=1 - PROBE_JITTER, high=1 + PROBE_JITTER)
         pause = jitter * self._probe_seconds
         with self._changed:
             self._changed.wait_for(lambda: self._away or self._is_closed, pause)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from daemon.handling.disposition import Ack, Defer, Nack, Reject
 from daemon.handling.messages import Irrelevant, MessageRejected, parse_message
 from daemon.handling.no_work import (
-    LEAST_NOT_READY_SECONDS,
+    MIN_NOT_READY_SECONDS,
     ignored,
     noop,
     not_ready,
@@ -22,11 +22,11 @@ from daemon.handling.outage_backoff import OutageBackoff
 from daemon.handling.step_state import (
     GONE,
     NOT_YET,
-    Finding,
-    Sight,
-    look_at_lease,
-    look_at_rest,
-    look_at_step,
+    StepState,
+    StepView,
+    classify_lease,
+    classify_run,
+    classify_step,
     running_steps,
 )
 from worker_chart_export.errors import BackendRefused, BackendUnavailable, Interrupted, RunInvalid
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
-    from daemon.handling.circuit_breaker import Intake
+    from daemon.handling.circuit_breaker import CircuitBreaker
     from daemon.handling.disposition import Disposition
     from daemon.handling.messages import StepRequest
     from daemon.lifecycle.drain import Drain
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from worker_chart_export.ledger.step_ledger import StepLedger
     from worker_chart_export.timing import Clock
 
-CLAIMABLE = frozenset({Sight.READY, Sight.LEASE_OVER})
+CLAIMABLE = frozenset({StepState.READY, StepState.LEASE_OVER})
 LOST = frozenset({OutcomeKind.CLAIM_LOST, OutcomeKind.FINALIZE_REFUSED})
 #: A message whose step is lost to others this often in one delivery is looked at again later.
 MAX_LOOKS = 10
@@ -85,7 +85,7 @@ class MessageHandler:
         *,
         ledger: StepLedger,
         pipeline: StepPipeline,
-        intake: Intake,
+        breaker: CircuitBreaker,
         drain: Drain,
         clock: Clock,
         step_timeout_seconds: float,
@@ -93,7 +93,7 @@ class MessageHandler:
     ) -> None:
         self._ledger = ledger
         self._pipeline = pipeline
-        self._intake = intake
+        self._breaker = breaker
         self._drain = drain
         self._clock = clock
         self._step_timeout_seconds = step_timeout_seconds
@@ -106,7 +106,7 @@ class MessageHandler:
             return self._handle(message)
         except BackendUnavailable as error:
             log.warning(Event.BACKEND_UNAVAILABLE, str(error), backend=error.backend)
-            self._intake.failed(error.backend)
+            self._breaker.failed(error.backend)
             return self._defer(f"{error.backend}_unavailable")
         except BackendRefused as error:
             log.error(Event.BACKEND_REFUSED, str(error), backend=error.backend)
@@ -135,7 +135,7 @@ class MessageHandler:
             return ignored(request.reason)
         bind(runId=request.run_id, stepId=request.step_id)
         disposition = self._work(request, message)
-        self._intake.succeeded("firestore")  # only now: reads that succeed say little while commits don't
+        self._breaker.succeeded("firestore")  # only now: reads that succeed say little while commits don't
         if not isinstance(disposition, Defer):
             self._backoff.reset()
         return disposition
@@ -151,54 +151,54 @@ class MessageHandler:
     def _work_step(self, run_id: str, step_id: str, message: IncomingMessage) -> Disposition:
         deadline = self._clock.monotonic() + self._step_timeout_seconds
         for look in range(MAX_LOOKS):
-            if not self._intake.wait():
+            if not self._breaker.wait():
                 return Nack(reason="shutdown")
-            snapshot, finding = self._look(run_id, step_id, message)
-            if look and finding.sight is Sight.MISSING:
-                return noop(finding)  # it was there a moment ago, so it is gone and not late
-            if finding.sight not in CLAIMABLE:
-                return self._without_work(step_id, snapshot, finding, message)
+            snapshot, view = self._look(run_id, step_id, message)
+            if look and view.state is StepState.MISSING:
+                return noop(view)  # it was there a moment ago, so it is gone and not late
+            if view.state not in CLAIMABLE:
+                return self._without_work(step_id, snapshot, view, message)
             if self._clock.monotonic() >= deadline:
                 return self._defer("out_of_time")
             if done := self._export(step_id, snapshot, message):
                 return done
         return self._defer("contended")
 
-    def _look(self, run_id: str, step_id: str, message: IncomingMessage) -> tuple[RunSnapshot, Finding]:
+    def _look(self, run_id: str, step_id: str, message: IncomingMessage) -> tuple[RunSnapshot, StepView]:
         """One read for a step that is not RUNNING, a second with its lease for one that is."""
         snapshot = self._ledger.read(run_id)
-        finding = look_at_step(snapshot.run, step_id)
-        if finding.sight is not Sight.RUNNING:
-            return snapshot, finding
+        view = classify_step(snapshot.run, step_id)
+        if view.state is not StepState.RUNNING:
+            return snapshot, view
         snapshot = self._ledger.read(run_id, leases_of=[step_id])
-        finding = look_at_step(snapshot.run, step_id)
-        if finding.sight is Sight.RUNNING:
-            finding = look_at_lease(
+        view = classify_step(snapshot.run, step_id)
+        if view.state is StepState.RUNNING:
+            view = classify_lease(
                 snapshot.leases[step_id],
                 now=snapshot.read_time or self._clock.now(),
                 message_id=message.message_id,
                 terms=self._ledger.terms,
             )
-        return snapshot, finding
+        return snapshot, view
 
     def _work_run(self, run_id: str, message: IncomingMessage) -> Disposition:
         """Work one eligible step after another, in this one slot."""
         deadline = self._clock.monotonic() + self._step_timeout_seconds
         lost = 0
         while lost < MAX_LOOKS:
-            if not self._intake.wait() or self._drain.is_draining:
+            if not self._breaker.wait() or self._drain.is_draining:
                 return Nack(reason="shutdown")
             snapshot, step_id, own = self._next_step(run_id, message)
             if step_id is None:
-                return own_redelivery(own) if own else nothing_eligible(look_at_rest(snapshot.run))
+                return own_redelivery(own) if own else nothing_eligible(classify_run(snapshot.run))
             if self._clock.monotonic() >= deadline:
-                return Defer(delay_seconds=LEAST_NOT_READY_SECONDS, reason="more_steps")
+                return Defer(delay_seconds=MIN_NOT_READY_SECONDS, reason="more_steps")
             lost += self._export(step_id, snapshot, message) is None
         return self._defer("contended")
 
     def _next_step(
         self, run_id: str, message: IncomingMessage
-    ) -> tuple[RunSnapshot, str | None, Finding | None]:
+    ) -> tuple[RunSnapshot, str | None, StepView | None]:
         """The step of the run to work next: READY first, then RUNNING ones whose lease is over.
 
         Without one, a step that runs under this very message, if there is one.
@@ -215,18 +215,18 @@ class MessageHandler:
         for step_id in running_steps(snapshot):
             if step_id not in snapshot.leases:
                 continue  # it was not RUNNING a moment ago
-            finding = look_at_lease(
+            view = classify_lease(
                 snapshot.leases[step_id],
                 now=snapshot.read_time or self._clock.now(),
                 message_id=message.message_id,
                 terms=self._ledger.terms,
             )
-            if finding.sight is Sight.LEASE_OVER:
+            if view.state is StepState.LEASE_OVER:
                 return snapshot, step_id, None
-            if finding.sight is Sight.UNLEASED:
+            if view.state is StepState.UNLEASED:
                 self._adopt(step_id, snapshot)
-            elif finding.sight is Sight.OWN_LEASE:
-                own = finding
+            elif view.state is StepState.OWN_LEASE:
+                own = view
         return snapshot, None, own
 
     def _adopt(self, step_id: str, snapshot: RunSnapshot) -> None:
@@ -241,30 +241,30 @@ class MessageHandler:
         """Work a step; None when it was lost to somebody else and the run has to be looked at again."""
         if snapshot.run is None:
             raise AssertionError("unreachable: a step that can be claimed is in a run")
-        budget = self._pipeline.new_budget()
-        with self._drain.running(budget):
+        scope = self._pipeline.new_scope()
+        with self._drain.running(scope):
             outcome = self._pipeline.run(
-                snapshot.run.run_id, step_id, budget=budget, message_id=message.message_id, snapshot=snapshot
+                snapshot.run.run_id, step_id, scope=scope, message_id=message.message_id, snapshot=snapshot
             )
         if outcome.kind is OutcomeKind.FINALIZE_REFUSED and outcome.reason in GONE:
             return Ack(reason=str(outcome.reason))
         if outcome.kind in LOST:
             return None
         if outcome.manifest_uri is not None:
-            self._intake.succeeded("storage")
+            self._breaker.succeeded("storage")
         return Ack(reason=outcome.kind.value)
 
     def _without_work(
-        self, step_id: str, snapshot: RunSnapshot, finding: Finding, message: IncomingMessage
+        self, step_id: str, snapshot: RunSnapshot, view: StepView, message: IncomingMessage
     ) -> Disposition:
-        if finding.sight in NOT_YET:
+        if view.state in NOT_YET:
             age = (self._clock.now() - message.publish_time).total_seconds()
-            return not_ready(finding, age_seconds=age, grace_seconds=self._not_ready_grace_seconds)
-        if finding.sight is Sight.OTHER_TYPE:
-            return ignored(finding.words)
-        if finding.sight is Sight.OWN_LEASE:
-            return own_redelivery(finding)
-        if finding.sight is Sight.UNLEASED:
+            return not_ready(view, age_seconds=age, grace_seconds=self._not_ready_grace_seconds)
+        if view.state is StepState.OTHER_TYPE:
+            return ignored(view.words)
+        if view.state is StepState.OWN_LEASE:
+            return own_redelivery(view)
+        if view.state is StepState.UNLEASED:
             self._adopt(step_id, snapshot)
-            return Ack(reason=finding.sight.value)
-        return noop(finding)
+            return Ack(reason=view.state.value)
+        return noop(view)

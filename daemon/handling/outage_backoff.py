@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import threading
 
-from worker_chart_export.retry import full_jitter_seconds
+from worker_chart_export.timing import full_jitter_seconds
 
-LEAST_SECONDS = 1.0
-MOST_SECONDS = 60.0
+MIN_SECONDS = 1.0
+MAX_SECONDS = 60.0
 #: The bound doubles with each failure in a row: 4, 8, 16, 32, 60 s.
 FIRST_BOUND_SECONDS = 4.0
 DOUBLINGS = 4
@@ -25,7 +25,7 @@ class OutageBackoff:
         with self._lock:
             bound = FIRST_BOUND_SECONDS * 2 ** min(self._failures, DOUBLINGS)
             self._failures += 1
-        return full_jitter_seconds(least=LEAST_SECONDS, most=min(MOST_SECONDS, bound))
+        return full_jitter_seconds(low=MIN_SECONDS, high=min(MAX_SECONDS, bound))
 
     def reset(self) -> None:
         """The backends answered."""

@@ -9,7 +9,7 @@ import random
 import threading
 from typing import TYPE_CHECKING
 
-from daemon.handling.step_state import Sight, look_at_lease, look_at_step
+from daemon.handling.step_state import StepState, classify_lease, classify_step
 from worker_chart_export.errors import (
     BackendRefused,
     BackendUnavailable,
@@ -18,12 +18,12 @@ from worker_chart_export.errors import (
 )
 from worker_chart_export.observability import metrics
 from worker_chart_export.observability.logs import Event, bound, log
-from worker_chart_export.retry import full_jitter_seconds
+from worker_chart_export.timing import full_jitter_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from daemon.handling.circuit_breaker import Intake
+    from daemon.handling.circuit_breaker import CircuitBreaker
     from daemon.lifecycle.drain import Drain
     from worker_chart_export.execution.pipeline import StepPipeline
     from worker_chart_export.ledger.expired_leases import ExpiredLease
@@ -58,7 +58,7 @@ class Rescue:
         *,
         ledger: StepLedger,
         pipeline: StepPipeline,
-        intake: Intake,
+        breaker: CircuitBreaker,
         drain: Drain,
         clock: Clock,
         interval_seconds: float,
@@ -66,7 +66,7 @@ class Rescue:
     ) -> None:
         self._ledger = ledger
         self._pipeline = pipeline
-        self._intake = intake
+        self._breaker = breaker
         self._drain = drain
         self._clock = clock
         self._interval_seconds = interval_seconds
@@ -80,11 +80,11 @@ class Rescue:
         threading.Thread(target=self._run, name="rescue", daemon=True).start()
 
     def _run(self) -> None:
-        pause = full_jitter_seconds(least=0.0, most=self._interval_seconds)
+        pause = full_jitter_seconds(low=0.0, high=self._interval_seconds)
         while not self._stopping.wait(pause):
             self._on_tick()
-            pause = self._interval_seconds * full_jitter_seconds(least=1 - JITTER, most=1 + JITTER)
-            if not self._intake.is_paused:
+            pause = self._interval_seconds * full_jitter_seconds(low=1 - JITTER, high=1 + JITTER)
+            if not self._breaker.is_paused:
                 self._look_safely()
 
     def _look_safely(self) -> None:
@@ -99,7 +99,7 @@ class Rescue:
             self._knows_no_index = True
         except BackendUnavailable as error:
             log.warning(Event.BACKEND_UNAVAILABLE, str(error), backend=error.backend)
-            self._intake.failed(error.backend)
+            self._breaker.failed(error.backend)
         except BackendRefused as error:
             log.error(Event.BACKEND_REFUSED, str(error), backend=error.backend)
         except Interrupted:
@@ -118,10 +118,10 @@ class Rescue:
             Interrupted: The worker is stopping.
         """
         for page in self._ledger.expired_leases(before=self._clock.now()):
-            self._intake.succeeded("firestore")
+            self._breaker.succeeded("firestore")
             random.shuffle(page)
             for expired in page:
-                if self._stopping.is_set() or self._intake.is_paused:
+                if self._stopping.is_set() or self._breaker.is_paused:
                     return
                 self._on_tick()
                 with bound(runId=expired.run_id, stepId=expired.step_id):
@@ -137,7 +137,7 @@ class Rescue:
             raise
         except BackendUnavailable as error:
             log.warning(Event.BACKEND_UNAVAILABLE, str(error), backend=error.backend)
-            self._intake.failed(error.backend)
+            self._breaker.failed(error.backend)
         except Exception as error:  # noqa: BLE001 - see above; the next look finds it again
             log.warning(Event.LEASE_STRANDED, f"The lease can't be settled: {error!r:.300}")
 
@@ -146,19 +146,19 @@ class Rescue:
         stored = snapshot.leases[expired.step_id]
         if stored is None or snapshot.read_time is None:
             return False
-        if look_at_step(snapshot.run, expired.step_id).sight is not Sight.RUNNING:
+        if classify_step(snapshot.run, expired.step_id).state is not StepState.RUNNING:
             if self._ledger.delete_lease(expired.run_id, expired.step_id, stored):
                 log.info(Event.LEASE_DELETED, "Deleted the lease of a step that is not RUNNING")
             return False
-        finding = look_at_lease(stored, now=snapshot.read_time, message_id="", terms=self._ledger.terms)
-        return finding.sight is Sight.LEASE_OVER
+        view = classify_lease(stored, now=snapshot.read_time, message_id="", terms=self._ledger.terms)
+        return view.state is StepState.LEASE_OVER
 
     def _work(self, run_id: str, step_id: str, snapshot: RunSnapshot) -> None:
-        budget = self._pipeline.new_budget()
-        with self._drain.running(budget):
+        scope = self._pipeline.new_scope()
+        with self._drain.running(scope):
             if self._stopping.is_set():
                 return  # the drain began just before it knew of this step, and may not wait for it
-            outcome = self._pipeline.run(run_id, step_id, budget=budget, snapshot=snapshot)
+            outcome = self._pipeline.run(run_id, step_id, scope=scope, snapshot=snapshot)
         metrics.RESCUES.labels(outcome.kind.value).inc()
         if outcome.manifest_uri is not None:
-            self._intake.succeeded("storage")
+            self._breaker.succeeded("storage")

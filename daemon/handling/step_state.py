@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from worker_chart_export.ledger.run_snapshot import RunSnapshot
 
 
-class Sight(StrEnum):
+class StepState(StrEnum):
     """What a look at the run finds about the step (or the run) a message names."""
 
     READY = "ready"
@@ -34,30 +34,30 @@ class Sight(StrEnum):
     DUPLICATE = "duplicate"
 
 
-SIGHT_OF_STATUS = {
-    StepStatus.READY: Sight.READY,
-    StepStatus.RUNNING: Sight.RUNNING,
-    StepStatus.PENDING: Sight.PENDING,
+STATE_OF_STATUS = {
+    StepStatus.READY: StepState.READY,
+    StepStatus.RUNNING: StepState.RUNNING,
+    StepStatus.PENDING: StepState.PENDING,
 }
 #: A finalize refused because of these has nothing left to be looked at again.
 GONE = frozenset({Reason.RUN_MISSING, Reason.STEP_MISSING})
-NOT_YET = frozenset({Sight.MISSING, Sight.PENDING, Sight.DEPENDS_ON})
+NOT_YET = frozenset({StepState.MISSING, StepState.PENDING, StepState.DEPENDS_ON})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
+class StepView:
     """A look at the run, and a sentence about it.
 
     Attributes:
         wait_seconds: When it is worth looking again, if it says so.
     """
 
-    sight: Sight
+    state: StepState
     words: str
     wait_seconds: float = 0.0
 
 
-def look_at_step(run: FlowRun | None, step_id: str) -> Finding:
+def classify_step(run: FlowRun | None, step_id: str) -> StepView:
     """What the run says about a named step. Pure.
 
     Raises:
@@ -65,38 +65,40 @@ def look_at_step(run: FlowRun | None, step_id: str) -> Finding:
     """
     step = run.step(step_id) if run else None
     if run is None or step is None:
-        return Finding(sight=Sight.MISSING, words="the run does not exist" if run is None else "no such step")
+        return StepView(
+            state=StepState.MISSING, words="the run does not exist" if run is None else "no such step"
+        )
     if not step.is_chart_export:
-        return Finding(sight=Sight.OTHER_TYPE, words=f"the step is of type {shown(step.step_type)}")
+        return StepView(state=StepState.OTHER_TYPE, words=f"the step is of type {shown(step.step_type)}")
     if run.is_final or step.status.is_final:
-        return Finding(sight=Sight.FINAL, words=f"the run is {run.status}, the step {step.status}")
+        return StepView(state=StepState.FINAL, words=f"the run is {run.status}, the step {step.status}")
     if step.status is StepStatus.READY and (unmet := run.unmet_dependencies(step)):
-        return Finding(sight=Sight.DEPENDS_ON, words=f"dependsOn not SUCCEEDED: {', '.join(unmet)}")
-    return Finding(sight=SIGHT_OF_STATUS[step.status], words=f"the step is {step.status}")
+        return StepView(state=StepState.DEPENDS_ON, words=f"dependsOn not SUCCEEDED: {', '.join(unmet)}")
+    return StepView(state=STATE_OF_STATUS[step.status], words=f"the step is {step.status}")
 
 
-def look_at_rest(run: FlowRun | None) -> Finding:
+def classify_run(run: FlowRun | None) -> StepView:
     """What there is to say of a run in which no step is eligible. Pure.
 
     Raises:
         RunInvalid: A chart step of the run can't be read.
     """
     if run is None:
-        return Finding(sight=Sight.MISSING, words="the run does not exist")
+        return StepView(state=StepState.MISSING, words="the run does not exist")
     if run.is_final:
-        return Finding(sight=Sight.FINAL, words=f"the run is {run.status}")
+        return StepView(state=StepState.FINAL, words=f"the run is {run.status}")
     if invalid := run.invalid_steps():
         raise RunInvalid("; ".join(invalid))
-    findings = [look_at_step(run, name) for name in run.chart_step_ids()]
-    blocked = [found for found in findings if found.sight in NOT_YET]
-    running = [found for found in findings if found.sight is Sight.RUNNING]
-    nothing = Finding(sight=Sight.FINAL, words="no step of the run is waiting")
+    findings = [classify_step(run, name) for name in run.chart_step_ids()]
+    blocked = [found for found in findings if found.state in NOT_YET]
+    running = [found for found in findings if found.state is StepState.RUNNING]
+    nothing = StepView(state=StepState.FINAL, words="no step of the run is waiting")
     return next(iter(blocked + running), nothing)
 
 
-def look_at_lease(
+def classify_lease(
     stored: StoredLease | None, *, now: datetime, message_id: str, terms: LeaseTerms
-) -> Finding:
+) -> StepView:
     """What the lease of a RUNNING step says. Pure.
 
     Args:
@@ -106,15 +108,15 @@ def look_at_lease(
         terms: What leases go by.
     """
     if stored is None:
-        return Finding(sight=Sight.UNLEASED, words="the step is RUNNING without a lease")
+        return StepView(state=StepState.UNLEASED, words="the step is RUNNING without a lease")
     lease = stored.lease
     left_seconds = lease.seconds_left(now, clock_skew_seconds=terms.clock_skew_seconds)
     if left_seconds <= 0:
-        return Finding(sight=Sight.LEASE_OVER, words=f"the lease of {lease.owner} is over")
+        return StepView(state=StepState.LEASE_OVER, words=f"the lease of {lease.owner} is over")
     if lease.message_id == message_id:
         words = f"the lease taken under this very message lasts {left_seconds:.0f} s more"
-        return Finding(sight=Sight.OWN_LEASE, words=words, wait_seconds=left_seconds)
-    return Finding(sight=Sight.DUPLICATE, words=f"{lease.owner} works the step under another message")
+        return StepView(state=StepState.OWN_LEASE, words=words, wait_seconds=left_seconds)
+    return StepView(state=StepState.DUPLICATE, words=f"{lease.owner} works the step under another message")
 
 
 def running_steps(snapshot: RunSnapshot) -> list[str]:

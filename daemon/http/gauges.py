@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from daemon.lifecycle.checkup import WELL
+from daemon.lifecycle.health_report import WELL
 from worker_chart_export.observability import metrics
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from daemon.lifecycle.checkup import Checkup
     from daemon.lifecycle.drain import Drain
+    from daemon.lifecycle.health_report import HealthReport
     from daemon.settings.daemon import Settings
     from worker_chart_export.ledger.heartbeats import HeartBeats
 
 
-def show_vitals(
-    *, settings: Settings, drain: Drain, heart_beats: HeartBeats, readiness: Callable[[], Checkup]
+def register_gauges(
+    *, settings: Settings, drain: Drain, heart_beats: HeartBeats, readiness: Callable[[], HealthReport]
 ) -> None:
     """Show these in the metrics from now on; what another daemon of this process showed ends."""
     metrics.STEPS_CAPACITY.set(settings.worker_concurrency)

@@ -22,14 +22,14 @@ from worker_chart_export.observability import metrics
 from worker_chart_export.observability.logs import Event, log
 
 if TYPE_CHECKING:
-    from daemon.lifecycle.checkup import Checkup
+    from daemon.lifecycle.health_report import HealthReport
 
 #: How long stopping may wait for the server's loop to notice.
 POLL_SECONDS = 0.1
 #: Whoever has not asked and taken the answer by then is let go, however busily it sends.
 PATIENCE_SECONDS = 10.0
 #: So many are answered at once; for one more, whoever takes longest is let go.
-MOST_AT_ONCE = 64
+MAX_AT_ONCE = 64
 #: So many may wait to be let in: a browser opens several connections, and no probe may be lost behind them.
 BACKLOG = 128
 #: A proxy on the same machine brings others in, and says so (RFC 9110, 7.6.3, RFC 7239, and what was before).
@@ -86,7 +86,7 @@ Responder = Callable[[Request], Answer]
 
 
 def health_routes(
-    *, liveness: Callable[[], Checkup], readiness: Callable[[], Checkup]
+    *, liveness: Callable[[], HealthReport], readiness: Callable[[], HealthReport]
 ) -> dict[str, Responder]:
     """The paths that are served, and who answers there."""
     return {
@@ -96,11 +96,11 @@ def health_routes(
     }
 
 
-def _answer_of(checkup: Checkup, *, otherwise: str) -> Answer:
+def _answer_of(health_report: HealthReport, *, otherwise: str) -> Answer:
     """200 has it left alone; 503 has it restarted, or taken out of a load balancer."""
-    if checkup.reason is None:
-        return _json(HTTPStatus.OK, {"status": "ok", "parts": checkup.parts})
-    body = {"status": otherwise, "reason": checkup.reason, "parts": checkup.parts}
+    if health_report.reason is None:
+        return _json(HTTPStatus.OK, {"status": "ok", "parts": health_report.parts})
+    body = {"status": otherwise, "reason": health_report.reason, "parts": health_report.parts}
     return _json(HTTPStatus.SERVICE_UNAVAILABLE, body)
 
 
@@ -169,7 +169,7 @@ class _Server(ThreadingHTTPServer):
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """In a thread of its own: slow clients never keep a probe out."""
-        if len(self._ends) >= MOST_AT_ONCE:
+        if len(self._ends) >= MAX_AT_ONCE:
             self._let_go(next(iter(self._ends)))
         self._ends[request] = time.monotonic() + PATIENCE_SECONDS
         super().process_request(request, client_address)

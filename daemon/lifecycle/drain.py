@@ -19,11 +19,11 @@ from worker_chart_export.observability.logs import Event, log
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from worker_chart_export.concurrency.cancel_scope import StepBudget
+    from worker_chart_export.concurrency.cancel_scope import CancelScope
 
 #: The parts of a drain's time that its last two stages get, and the most seconds they need.
-SETTLE_SHARE, MOST_SETTLE_SECONDS = 0.5, 4.0
-RELEASE_SHARE, MOST_RELEASE_SECONDS = 0.2, 1.5
+SETTLE_SHARE, MAX_SETTLE_SECONDS = 0.5, 4.0
+RELEASE_SHARE, MAX_RELEASE_SECONDS = 0.2, 1.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,8 +43,8 @@ class DrainTimes:
     @classmethod
     def of(cls, *, start: float, seconds: float) -> Self:
         """The stages of a drain that started then and may take so long."""
-        settle = start + seconds - min(MOST_RELEASE_SECONDS, RELEASE_SHARE * seconds)
-        finish = settle - min(MOST_SETTLE_SECONDS, SETTLE_SHARE * seconds)
+        settle = start + seconds - min(MAX_RELEASE_SECONDS, RELEASE_SHARE * seconds)
+        finish = settle - min(MAX_SETTLE_SECONDS, SETTLE_SHARE * seconds)
         return cls(finish=finish, settle=settle, end=start + seconds)
 
 
@@ -63,7 +63,7 @@ class Drain:
         self._stopped = False
         self._deliveries = 0
         self._last_delivery = clock()
-        self._budgets: dict[StepBudget, float] = {}  # and since when it runs
+        self._scopes: dict[CancelScope, float] = {}  # and since when it runs
         self._on_start: list[Callable[[], None]] = []
 
     @property
@@ -75,12 +75,12 @@ class Drain:
     def steps_running(self) -> int:
         """How many steps are being worked right now."""
         with self._changed:
-            return len(self._budgets)
+            return len(self._scopes)
 
     def oldest_step_seconds(self) -> float:
         """For how long the oldest of them has been; 0 without any."""
         with self._changed:
-            return self._clock() - min(self._budgets.values()) if self._budgets else 0.0
+            return self._clock() - min(self._scopes.values()) if self._scopes else 0.0
 
     def draining_seconds(self) -> float:
         """For how long new work has been refused; 0 while it is not."""
@@ -125,32 +125,32 @@ class Drain:
                 self._changed.notify_all()
 
     @contextmanager
-    def running(self, budget: StepBudget) -> Iterator[None]:
+    def running(self, scope: CancelScope) -> Iterator[None]:
         """A step under way; it is stopped through its budget."""
         with self._changed:
-            self._budgets[budget] = self._clock()
+            self._scopes[scope] = self._clock()
             stopped = self._stopped
         try:
             if stopped:
-                budget.stop(_shutting_down())
+                scope.stop(_shutting_down())
             yield
         finally:
             with self._changed:
-                self._budgets.pop(budget, None)
+                self._scopes.pop(scope, None)
                 self._changed.notify_all()
 
     def stop_steps(self) -> None:
         """Stop every step that still runs, and any that starts from now on."""
         with self._changed:
             self._stopped = True
-            running = list(self._budgets)
-        for budget in running:
-            _call(partial(budget.stop, _shutting_down()), "Stopping a step")
+            running = list(self._scopes)
+        for scope in running:
+            _call(partial(scope.stop, _shutting_down()), "Stopping a step")
 
     def wait_until_idle(self, timeout_seconds: float) -> bool:
         """Wait until no delivery and no step is under way; whether that happened in time."""
         with self._changed:
-            return self._changed.wait_for(lambda: not (self._deliveries or self._budgets), timeout_seconds)
+            return self._changed.wait_for(lambda: not (self._deliveries or self._scopes), timeout_seconds)
 
 
 def _shutting_down() -> Interrupted:

@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from daemon.lifecycle.checkup import WELL, Checkup
+from daemon.lifecycle.health_report import WELL, HealthReport
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -64,19 +64,19 @@ class Liveness:
 
     def why_dead(self) -> str | None:
         """The loop that is silent for too long, or what failed; None while all is well."""
-        return self.checkup().reason
+        return self.health_report().reason
 
-    def checkup(self) -> Checkup:
+    def health_report(self) -> HealthReport:
         """How each loop is, and what failed; why the process is dead is the reason."""
         if self._is_retired:
-            return Checkup(parts={}, reason=None)
+            return HealthReport(parts={}, reason=None)
         with self._lock:
             now = self._clock()
             silent = {name: why for name, loop in self._loops.items() if (why := _why_silent(loop, now))}
             parts = dict.fromkeys(self._loops, WELL) | silent | self._failures
             reasons = [f"loop {name} is {why}" for name, why in silent.items()]
             reasons += [f"{name}: {why}" for name, why in self._failures.items()]
-        return Checkup(parts=parts, reason="; ".join(reasons) or None)
+        return HealthReport(parts=parts, reason="; ".join(reasons) or None)
 
 
 def _why_silent(loop: _Loop, now: float) -> str | None:

@@ -31,7 +31,7 @@ class StopRequested(Exception):
         self.at = at
 
 
-class Wakeup:
+class StoppableWait:
     """Waits of one thread, which the others may end.
 
     Args:

@@ -20,11 +20,11 @@ ACCOUNTS_EXPECTED = (
 )
 #: An id is also the name of the account's usage document.
 ACCOUNT_ID = r"^(?!\.{1,2}\Z)(?!__.*__\Z)[^/\x00-\x1f]{1,128}\Z"
-MOST_BYTES = 2**20
+MAX_BYTES = 2**20
 #: What an HTTP header can hold; a line end that slipped into a key could not stand there.
 API_KEY = r"^[\x21-\x7e]+$"
 #: A shorter one may stand in an id by chance.
-LEAST_KEY_CHARS = 8
+MIN_KEY_CHARS = 8
 WHOLE = "a whole number above 0"
 
 
@@ -106,7 +106,7 @@ def read_accounts_file(file: Path) -> str:
         ValueError: It is no file of a sensible size, or can't be read as text.
     """
     try:
-        if not file.is_file() or file.stat().st_size > MOST_BYTES:  # a pipe would be waited for
+        if not file.is_file() or file.stat().st_size > MAX_BYTES:  # a pipe would be waited for
             raise _refused()
         return file.read_text(encoding="utf-8")
     except (OSError, ValueError):
@@ -141,5 +141,5 @@ def _clashes(accounts: Sequence[AccountSettings]) -> Iterator[str]:
             yield f"[{place}].apiKey: expected a key that no other account has"
     keys = [account.api_key.get_secret_value() for account in accounts]
     for place, account in enumerate(accounts):
-        if any(key == account.id or (len(key) >= LEAST_KEY_CHARS and key in account.id) for key in keys):
+        if any(key == account.id or (len(key) >= MIN_KEY_CHARS and key in account.id) for key in keys):
             yield f"[{place}].id: expected an id that holds no key; it is shown everywhere"

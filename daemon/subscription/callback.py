@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from daemon.handling.handler import IncomingMessage
 from worker_chart_export.observability import metrics
 from worker_chart_export.observability.logs import Event, log, logging_of
-from worker_chart_export.observability.observers import Stage, stage, tell_more
+from worker_chart_export.observability.observers import Stage, annotate, stage
 
 if TYPE_CHECKING:
     from google.cloud.pubsub_v1.subscriber.message import Message
@@ -40,7 +40,7 @@ class Delivery:
                 # messages keep coming. The message is left to its ack deadline instead.
                 log.error(Event.INTERNAL_ERROR, f"Settling failed: {error!r:.300}", exc_info=error)
                 metrics.MESSAGES_SETTLED.labels("drop", "internal_error").inc()
-                tell_more(disposition="drop", reason="internal_error")
+                annotate(disposition="drop", reason="internal_error")
                 message.drop()
 
 

@@ -19,7 +19,7 @@ from google.pubsub_v1 import PublisherClient as PublisherApi
 from google.pubsub_v1.types import PublishRequest, PubsubMessage
 
 from daemon.subscription.topic_facts import TopicFacts
-from worker_chart_export.retry import backend_errors, client_errors
+from worker_chart_export.backends.errors import backend_errors, client_errors
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 from google.api_core.exceptions import ClientError, GoogleAPICallError, InvalidArgument, RetryError
 
 from daemon.handling.disposition import Ack, Defer, Nack, Reject
+from worker_chart_export.backends.errors import describe_error
 from worker_chart_export.observability import metrics
 from worker_chart_export.observability.logs import Event, log
-from worker_chart_export.observability.observers import tell_more
-from worker_chart_export.retry import full_jitter_seconds, plain_words
+from worker_chart_export.observability.observers import annotate
+from worker_chart_export.timing import full_jitter_seconds
 
 if TYPE_CHECKING:
     from google.cloud.pubsub_v1.subscriber.message import Message
@@ -48,7 +49,7 @@ class Settlement:
                 _defer(message, disposition)
         _count(disposition, of=found)
         name = type(disposition).__name__.lower()
-        tell_more(disposition=name, reason=disposition.reason)
+        annotate(disposition=name, reason=disposition.reason)
         log.info(
             Event.MESSAGE_SETTLED,
             f"Settled the message: {name}",
@@ -97,8 +98,8 @@ def _quarantined(quarantine: Quarantine, message: Message, rejection: Reject) ->
         refused = isinstance(error, ClientError)
         metrics.count_call("pubsub", "refused" if refused else "unavailable")
         event = Event.BACKEND_REFUSED if refused else Event.BACKEND_UNAVAILABLE
-        log.error(event, f"The quarantine topic takes no message: {plain_words(error)}", backend="pubsub")
-        return Defer(delay_seconds=full_jitter_seconds(least=10, most=60), reason="quarantine_unavailable")
+        log.error(event, f"The quarantine topic takes no message: {describe_error(error)}", backend="pubsub")
+        return Defer(delay_seconds=full_jitter_seconds(low=10, high=60), reason="quarantine_unavailable")
     metrics.count_call("pubsub", "answered")
     return Ack(reason=rejection.reason)
 

@@ -17,9 +17,9 @@ from google.cloud.pubsub_v1.subscriber.scheduler import ThreadScheduler
 from google.cloud.pubsub_v1.types import FlowControl
 
 from daemon.subscription.subscription_facts import SubscriptionFacts
+from worker_chart_export.backends.errors import backend_errors, client_errors
 from worker_chart_export.errors import BackendRefused, BackendUnavailable
 from worker_chart_export.observability.logs import Event, log
-from worker_chart_export.retry import backend_errors, client_errors
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 PROBE_TIMEOUT_SECONDS = 10.0
 #: An ack id that Pub/Sub never gave out.
 NOBODYS_ACK_ID = "probe"
-LEAST_ACK_DEADLINE_SECONDS = 10
+MIN_ACK_DEADLINE_SECONDS = 10
 
 
 class Subscriber:
@@ -175,7 +175,7 @@ def _probe(client: SubscriberClient, subscription_path: str, ack_deadline_second
 def probe_subscription(subscription_path: str) -> None:
     """As `Subscriber.probe`, for whoever opens no stream; also raises when there are no credentials."""
     with _client() as client:
-        _probe(client, subscription_path, LEAST_ACK_DEADLINE_SECONDS)
+        _probe(client, subscription_path, MIN_ACK_DEADLINE_SECONDS)
 
 
 def read_subscription(subscription_path: str) -> SubscriptionFacts:

@@ -15,25 +15,25 @@ from typing import TYPE_CHECKING, NoReturn
 from worker_chart_export.errors import BackendRefused, BackendUnavailable
 from worker_chart_export.observability import metrics
 from worker_chart_export.observability.logs import Event, log
-from worker_chart_export.retry import full_jitter_seconds
+from worker_chart_export.timing import full_jitter_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from concurrent.futures import Future
 
-    from daemon.handling.circuit_breaker import Intake
+    from daemon.handling.circuit_breaker import CircuitBreaker
     from daemon.lifecycle.drain import Drain
     from daemon.lifecycle.liveness import Liveness
-    from daemon.lifecycle.stoppable_wait import Wakeup
+    from daemon.lifecycle.stoppable_wait import StoppableWait
     from daemon.subscription.stream import Stream
 
 #: How long a stream may take to open, and a quiet one to close.
-MOST_SECONDS = 30.0
-MOST_PAUSE_SECONDS = 30.0
+MAX_SECONDS = 30.0
+MAX_PAUSE_SECONDS = 30.0
 #: A stream that lasted so long was no failure to open one.
 LONG_LIVED_SECONDS = 60.0
 #: So many failures in a row to open or to close a stream, and only a restart may help.
-MOST_FAILURES = 3
+MAX_FAILURES = 3
 #: How often it is looked whether the stream is quiet.
 LOOK_SECONDS = 1.0
 
@@ -47,9 +47,11 @@ class Quiet:
         clock: Seconds that never go back.
     """
 
-    def __init__(self, *, drain: Drain, intake: Intake, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, *, drain: Drain, breaker: CircuitBreaker, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._drain = drain
-        self._intake = intake
+        self._breaker = breaker
         self._clock = clock
         self._since = clock()
 
@@ -59,12 +61,12 @@ class Quiet:
 
     def seconds(self) -> float:
         """Seconds without a delivery; call it often, since a pause of the intake is noticed here only."""
-        if self._intake.is_paused:
+        if self._breaker.is_paused:
             self.restart()
         return min(self._drain.quiet_seconds(), self._clock() - self._since)
 
 
-class StreamWatch:
+class StreamSupervisor:
     """Keeps one stream open. Its methods belong to the main thread, but for `is_open`.
 
     Args:
@@ -83,15 +85,15 @@ class StreamWatch:
         *,
         open_stream: Callable[[], Stream],
         on_open: Callable[[str], None],
-        wakeup: Wakeup,
+        waiter: StoppableWait,
         quiet: Quiet,
         liveness: Liveness,
         idle_seconds: float,
-        most_seconds: float = MOST_SECONDS,
+        most_seconds: float = MAX_SECONDS,
     ) -> None:
         self._open_stream = open_stream
         self._on_open = on_open
-        self._wakeup = wakeup
+        self._waiter = waiter
         self._quiet = quiet
         self._liveness = liveness
         self._idle_seconds = idle_seconds
@@ -142,8 +144,8 @@ class StreamWatch:
     def _open(self) -> Stream:
         """Open a stream in a thread of its own: a black hole takes long to be noticed."""
         log.debug(Event.STREAM_OPENING, "Opening a stream")
-        self._stream = self._wait_for(self._wakeup.start(self._open_stream, name="opening"))
-        self._stream.on_end(self._wakeup.ring)
+        self._stream = self._wait_for(self._waiter.start(self._open_stream, name="opening"))
+        self._stream.on_end(self._waiter.ring)
         self._note("opening", failed=False)
         self._quiet.restart()
         return self._stream
@@ -152,7 +154,7 @@ class StreamWatch:
         """The stream; that Pub/Sub is away or refuses does not count as a failure of this process."""
         came = False
         try:
-            came = self._wakeup.wait_until(opening.done, self._most_seconds)
+            came = self._waiter.wait_until(opening.done, self._most_seconds)
         finally:
             if not came:
                 opening.add_done_callback(_discard)  # it may come yet
@@ -177,7 +179,7 @@ class StreamWatch:
             BackendUnavailable: It ended otherwise.
         """
         look_seconds = min(LOOK_SECONDS, self._idle_seconds / 2)
-        while not self._wakeup.wait_until(lambda: stream.is_over, look_seconds):
+        while not self._waiter.wait_until(lambda: stream.is_over, look_seconds):
             if self._quiet.seconds() >= self._idle_seconds:
                 return
         self._stream = None
@@ -188,7 +190,7 @@ class StreamWatch:
         log.debug(Event.STREAM_ENDED, f"Nothing came for {self._idle_seconds:g} s: opening another stream")
         stream.cancel()
         self._quiet.restart()
-        self._wakeup.wait_until(
+        self._waiter.wait_until(
             lambda: stream.is_over or self._quiet.seconds() >= self._most_seconds, math.inf
         )
         self._note("closing", failed=not stream.is_over)
@@ -200,13 +202,13 @@ class StreamWatch:
 
     def _pause(self, *, lived_seconds: float) -> None:
         self._short_lives = 1 if lived_seconds > LONG_LIVED_SECONDS else self._short_lives + 1
-        most = min(MOST_PAUSE_SECONDS, 2.0 ** min(self._short_lives, 10))
-        self._wakeup.sleep(full_jitter_seconds(least=0.5, most=most))
+        most = min(MAX_PAUSE_SECONDS, 2.0 ** min(self._short_lives, 10))
+        self._waiter.sleep(full_jitter_seconds(low=0.5, high=most))
 
     def _note(self, what: str, *, failed: bool) -> None:
         """Count failures in a row; too many make the process a dead one until it goes well again."""
         self._in_a_row[what] = self._in_a_row[what] + 1 if failed else 0
-        if self._in_a_row[what] >= MOST_FAILURES:
+        if self._in_a_row[what] >= MAX_FAILURES:
             self._liveness.fail(f"stream {what}", f"failed {self._in_a_row[what]} times in a row")
         else:
             self._liveness.mend(f"stream {what}")

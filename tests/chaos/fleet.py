@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from tests.chaos.end_state import Blow
-from tests.daemons import DaemonUnderTest
-from tests.scene import UNLIMITED
+from tests.support.cloud.resources import UNLIMITED
+from tests.support.process.daemons import DaemonUnderTest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

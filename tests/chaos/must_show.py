@@ -16,7 +16,7 @@ from localcloud.faults import Fault
 from tests.chaos.gathering import finish
 from tests.chaos.history import LEASES, RUNS
 from tests.chaos.world import world_on
-from tests.clouds import clients_find, official_emulators
+from tests.support.cloud.clouds import clients_find, official_emulators
 from worker_chart_export.errors import BackendUnavailable
 from worker_chart_export.orchestration import claim_step_transaction, finalize_step
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from tests.chaos.world import World
 
 PROJECT = "chaos"
-MOST_SECONDS_ONE_BY_ONE = 60.0
+MAX_SECONDS_ONE_BY_ONE = 60.0
 ENDED = {
     "status": "SUCCEEDED",
     "finished_at": "2025-12-15T10:26:15Z",
@@ -129,7 +129,7 @@ def _one_by_one(world: World) -> float:
     with clients_find(world.scene.environment):
         client = firestore.Client(project=PROJECT)
     started = time.monotonic()
-    until = started + MOST_SECONDS_ONE_BY_ONE
+    until = started + MAX_SECONDS_ONE_BY_ONE
 
     def work(step_id: str) -> bool:
         step = {"client": client, "run_id": run_id, "step_id": step_id}

@@ -24,7 +24,7 @@ CALM_SECONDS = 150.0
 #: Enough that no step of a storm ends as a crash loop: too many kills are no fault of the step's.
 SETTINGS = {"MAX_ATTEMPTS": "50", "STEP_TIMEOUT_SECONDS": "120", "WORKER_CONCURRENCY": "6"}
 REPEATED_BY_RUN = 0.3
-MOST_RUNS_UNFINISHED = 12
+MAX_RUNS_UNFINISHED = 12
 
 
 @dataclass(kw_only=True)
@@ -106,7 +106,7 @@ class Storm:
         self._weather.worsen()
 
     def _put_run(self) -> None:
-        if len({expected.run_id for expected in self._world.unfinished()}) > MOST_RUNS_UNFINISHED:
+        if len({expected.run_id for expected in self._world.unfinished()}) > MAX_RUNS_UNFINISHED:
             return
         steps, charts = self._random.randint(1, 8), self._random.randint(1, 3)
         run_id, step_ids = self._world.put_run(steps=steps, charts=charts)

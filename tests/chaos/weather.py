@@ -43,7 +43,7 @@ KINDS: dict[str, list[dict[str, Any]]] = {
         {"method": ["Deliver"], "duplicate": True},
     ],
 }
-MOST_STRIKES = 3
+MAX_STRIKES = 3
 #: A chart is asked for six times: the provider's faults come so seldom that no chart meets only them, else a
 #: step would rightly fail.
 CHART_STRIKES, CHART_PAUSE_SECONDS = 2, 10.0
@@ -71,7 +71,7 @@ class Weather:
         fields = dict(self._random.choice(KINDS[name]))
         for drawn in {"method", "error"}.intersection(fields):
             fields[drawn] = self._random.choice(fields[drawn])
-        times = self._random.randint(1, CHART_STRIKES if name == "chart_img" else MOST_STRIKES)
+        times = self._random.randint(1, CHART_STRIKES if name == "chart_img" else MAX_STRIKES)
         if name == "chart_img":
             self._charts_from = time.monotonic() + CHART_PAUSE_SECONDS
         fault_id = self._cloud.services[name].faults.add(

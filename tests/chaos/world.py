@@ -18,8 +18,8 @@ from localcloud.pubsub.messages import PubsubMessage
 from tests.chaos.documents import Documents
 from tests.chaos.end_state import GONE, SUCCEEDED, Blow, Expected
 from tests.chaos.fleet import Worker
-from tests.clouds import clients_find
-from tests.scene import Scene
+from tests.support.cloud.clouds import clients_find
+from tests.support.cloud.resources import Scene
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from google.cloud import firestore, pubsub_v1
 
-from tests.clouds import PROJECT, clients_find
+from tests.support.cloud.clouds import PROJECT, clients_find
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

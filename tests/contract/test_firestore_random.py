@@ -13,7 +13,7 @@ from google.cloud import firestore
 from google.cloud.firestore_v1 import _helpers
 from google.cloud.firestore_v1.field_path import FieldPath
 
-from tests.clouds import PROJECT, clients_find
+from tests.support.cloud.clouds import PROJECT, clients_find
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

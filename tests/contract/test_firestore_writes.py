@@ -6,7 +6,7 @@ import pytest
 from google.api_core import exceptions
 from google.cloud import firestore
 
-from tests.clouds import PROJECT, clients_find
+from tests.support.cloud.clouds import PROJECT, clients_find
 
 
 def test_a_created_document_is_read_back(collection):

@@ -9,7 +9,7 @@ from google.api_core import exceptions
 from google.protobuf import duration_pb2
 from google.pubsub_v1 import PublisherClient
 
-from tests.clouds import PROJECT
+from tests.support.cloud.clouds import PROJECT
 
 
 @pytest.fixture

@@ -14,8 +14,8 @@ import yaml
 from jsonschema import Draft202012Validator
 
 from daemon.settings.daemon import Settings
-from tests.daemons import ROOT
-from tests.deploy.selections import labels_left, selectors_of
+from tests.support.deploy.selections import labels_left, selectors_of
+from tests.support.process.daemons import ROOT
 from worker_chart_export.observability import metrics
 
 BASE = ROOT / "deploy" / "gke"
@@ -123,8 +123,8 @@ def test_it_scales_the_deployment_between_sensible_numbers(given):
     }
     fewest = spec.get("minReplicas", spec.get("minReplicaCount"))
     most = spec.get("maxReplicas", spec.get("maxReplicaCount"))
-    budget = yaml.safe_load((BASE / "pod-disruption-budget.yaml").read_text(encoding="utf-8"))["spec"]
-    assert fewest == DEPLOYMENT["spec"]["replicas"] > budget["maxUnavailable"]
+    scope = yaml.safe_load((BASE / "pod-disruption-budget.yaml").read_text(encoding="utf-8"))["spec"]
+    assert fewest == DEPLOYMENT["spec"]["replicas"] > scope["maxUnavailable"]
     assert fewest < most <= 10
 
 

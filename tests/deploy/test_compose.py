@@ -14,8 +14,8 @@ import yaml
 from daemon.settings.daemon import Settings
 from localcloud import LocalCloud
 from localcloud.cloud import Ports
-from tests.clouds import PROJECT
-from tests.daemons import ROOT, DaemonUnderTest, clean_environment
+from tests.support.cloud.clouds import PROJECT
+from tests.support.process.daemons import ROOT, DaemonUnderTest, clean_environment
 
 COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text(encoding="utf-8"))
 SERVICES = COMPOSE["services"]

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.daemons import ROOT, clean_environment
-from tests.deploy.dockerfile import ignore_patterns, instructions, is_sent
+from tests.support.deploy.dockerfile import ignore_patterns, instructions, is_sent
+from tests.support.process.daemons import ROOT, clean_environment
 
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
 STEPS = instructions(DOCKERFILE)

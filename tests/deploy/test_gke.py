@@ -15,7 +15,7 @@ import yaml
 
 from daemon.main import GRACE_SECONDS, MAIN_WITHIN_SECONDS
 from daemon.settings.daemon import ChartsApiMode, Settings, load_settings
-from tests.daemons import ROOT
+from tests.support.process.daemons import ROOT
 
 FOLDER = ROOT / "deploy" / "gke"
 VERSIONS = ("1.30", "1.37")
@@ -206,8 +206,8 @@ def test_a_rollout_never_has_fewer_pods_and_a_drain_takes_one():
     """And pods that are not ready hold no node up."""
     rolling = FILES["deployment.yaml"]["spec"]["strategy"]["rollingUpdate"]
     assert rolling == {"maxSurge": 1, "maxUnavailable": 0}
-    budget = FILES["pod-disruption-budget.yaml"]["spec"]
-    assert (budget["maxUnavailable"], budget["unhealthyPodEvictionPolicy"]) == (1, "AlwaysAllow")
+    scope = FILES["pod-disruption-budget.yaml"]["spec"]
+    assert (scope["maxUnavailable"], scope["unhealthyPodEvictionPolicy"]) == (1, "AlwaysAllow")
 
 
 def test_only_scrapes_come_in_and_only_known_ports_are_called():

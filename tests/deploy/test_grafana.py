@@ -10,16 +10,16 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from daemon.settings.daemon import Settings
 from localcloud import LocalCloud
-from tests.daemons import ROOT
-from tests.deploy.dashboard import (
+from tests.support.cloud.resources import asked, scene_on
+from tests.support.deploy.dashboard import (
     VARIABLES,
     everything_named,
     queries_of,
     read_dashboard,
     substituted,
 )
-from tests.deploy.selections import labels_left, selectors_of
-from tests.scene import asked, scene_on
+from tests.support.deploy.selections import labels_left, selectors_of
+from tests.support.process.daemons import ROOT
 
 DASHBOARD = read_dashboard(ROOT / "deploy" / "grafana" / "worker-chart-export.json")
 ROWS = [panel for panel in DASHBOARD["panels"] if panel["type"] == "row"]

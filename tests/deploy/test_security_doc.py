@@ -6,7 +6,7 @@ import re
 
 from daemon.settings.daemon import Settings
 from daemon.settings.tracing import TracingSettings
-from tests.daemons import ROOT
+from tests.support.process.daemons import ROOT
 
 TEXT = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
 QUOTED = set(re.findall(r"`([^`\n]+)`", TEXT))

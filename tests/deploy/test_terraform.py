@@ -15,9 +15,9 @@ import pytest
 import yaml
 
 from daemon.settings.daemon import Settings
-from tests.daemons import ROOT
-from tests.deploy.hcl_layout import layout_faults
-from tests.deploy.hcl_module import Module
+from tests.support.deploy.hcl_layout import layout_faults
+from tests.support.deploy.hcl_module import Module
+from tests.support.process.daemons import ROOT
 
 FOLDER = ROOT / "deploy" / "terraform"
 FILES = sorted(FOLDER.glob("*.tf"))

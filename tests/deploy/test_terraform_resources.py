@@ -10,11 +10,11 @@ import pytest
 from google.pubsub_v1.types import Subscription
 
 from daemon.cli.doctor.checks import subscription_verdicts as verdicts
-from daemon.cli.doctor.findings import Status
+from daemon.cli.doctor.results import Status
 from daemon.subscription.subscription_facts import SubscriptionFacts
 from daemon.subscription.topic_facts import TopicFacts
-from tests.daemons import ROOT
-from tests.deploy.hcl_module import Module
+from tests.support.deploy.hcl_module import Module
+from tests.support.process.daemons import ROOT
 
 FOLDER = ROOT / "deploy" / "terraform"
 MODULE = Module.of(FOLDER)
@@ -73,8 +73,8 @@ class TestSubscription:
     def test_the_doctor_is_content_with_the_worst_that_the_variables_allow(self):
         """Their lower bounds are the doctor's."""
         attempts, deadline = (_bounds(name) for name in ("max_delivery_attempts", "ack_deadline_seconds"))
-        assert attempts == (verdicts.LEAST_DELIVERY_ATTEMPTS, 100)
-        assert deadline == (verdicts.LEAST_ACK_DEADLINE_SECONDS, 600)
+        assert attempts == (verdicts.MIN_DELIVERY_ATTEMPTS, 100)
+        assert deadline == (verdicts.MIN_ACK_DEADLINE_SECONDS, 600)
         facts = SubscriptionFacts.of(self.told(ack_deadline=deadline[0], attempts=attempts[0]))
         assert {finding.status for finding in verdicts.subscription_verdicts(facts)} == {Status.OK}
 

@@ -10,7 +10,7 @@ import yaml
 
 from daemon.settings.daemon import load_settings
 from daemon.settings.tracing import TracesExporter, TracingSettings
-from tests.daemons import ROOT
+from tests.support.process.daemons import ROOT
 
 FOLDER = ROOT / "deploy" / "gke"
 

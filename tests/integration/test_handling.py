@@ -11,7 +11,7 @@ import pytest
 from daemon.handling.circuit_breaker import FAILURES_TO_PAUSE
 from daemon.handling.disposition import Ack, Defer, Nack
 from localcloud import Fault
-from tests.workers import Workers
+from tests.support.process.in_process_worker import Workers
 
 CHART = "advanced-chart"
 embedded = pytest.mark.parametrize("scene", ["embedded"], indirect=True)
@@ -241,13 +241,13 @@ class TestOutagesAndStops:
         run_id, step_ids = scene.put_run(steps=FAILURES_TO_PAUSE, charts=1)
         worker = workers.new(STEP_TIMEOUT_SECONDS="1")
         for step_id in step_ids:
-            assert not worker.intake.is_paused
+            assert not worker.breaker.is_paused
             disposition = worker.handle(run_id, step_id)
             assert isinstance(disposition, Defer)
             assert disposition.reason == "storage_unavailable"
             assert 1 <= disposition.delay_seconds <= 60
             assert workers.lease(run_id, step_id).released == 1
-        assert worker.intake.backends_away == ("storage",)
+        assert worker.breaker.backends_away == ("storage",)
         assert _statuses(scene, run_id, step_ids) == ["RUNNING"] * FAILURES_TO_PAUSE
 
     @embedded
@@ -267,9 +267,9 @@ class TestOutagesAndStops:
         fail(FAILURES_TO_PAUSE - 1)
         assert worker.handle(run_id, done) == Ack(reason="final")
         fail(FAILURES_TO_PAUSE - 1)
-        assert not worker.intake.is_paused
+        assert not worker.breaker.is_paused
         fail(1)
-        assert worker.intake.backends_away == ("firestore",)
+        assert worker.breaker.backends_away == ("firestore",)
         assert _statuses(scene, run_id, [step_id]) == ["READY"]
 
     def test_a_shutdown_in_the_middle_is_a_release_and_a_nack(self, scene, workers):

@@ -9,8 +9,8 @@ from functools import reduce
 
 import pytest
 
-from tests.unit.ledger.material import ERROR
-from tests.unit.ledger.process import LedgerProcess, StoredRun
+from tests.support.ledger.ledger_process import LedgerProcess, StoredRun
+from tests.support.ledger.samples import ERROR
 from worker_chart_export.errors import LeaseLost, StepError
 from worker_chart_export.ledger.expired_leases import expired_leases
 from worker_chart_export.ledger.lease.lease import LeaseTerms

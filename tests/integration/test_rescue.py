@@ -9,7 +9,7 @@ import pytest
 from google.cloud import firestore
 
 from localcloud import Fault
-from tests.workers import Workers
+from tests.support.process.in_process_worker import Workers
 from worker_chart_export.ledger.expired_leases import PAGE_SIZE
 
 CHART = "advanced-chart"
@@ -233,7 +233,7 @@ class TestWhenNot:
         run_id, _ = _abandoned(scene, workers)
         worker = workers.new()
         for _ in range(5):
-            worker.intake.failed("storage")
+            worker.breaker.failed("storage")
         worker.rescue.look()
         assert _statuses(scene, run_id) == ["RUNNING"]
 

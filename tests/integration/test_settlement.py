@@ -14,7 +14,7 @@ from daemon.subscription.publisher import Publisher
 from daemon.subscription.quarantine import Quarantine
 from daemon.subscription.settlement import Settlement
 from daemon.subscription.stream import Subscriber
-from tests.clouds import clients_find
+from tests.support.cloud.clouds import clients_find
 from worker_chart_export.errors import BackendRefused
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.scene import new_project, scene_on
+from tests.support.cloud.resources import new_project, scene_on
 
 
 @pytest.fixture

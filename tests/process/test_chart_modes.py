@@ -7,10 +7,10 @@ import json
 import pytest
 
 from localcloud.faults import Fault
-from tests.commands import run_command
-from tests.daemons import DaemonUnderTest
-from tests.scene import SECRET_KEY
-from tests.unit.charts_local.material import raw_candles
+from tests.support.charts.local_chart_samples import raw_candles
+from tests.support.cloud.resources import SECRET_KEY
+from tests.support.process.commands import run_command
+from tests.support.process.daemons import DaemonUnderTest
 
 
 @pytest.mark.parametrize("name", ["ENV", "TDA_ENV"])

@@ -10,9 +10,9 @@ import sys
 
 import pytest
 
-from tests.commands import run_command
-from tests.daemons import ROOT, clean_environment
-from tests.scene import SECRET_KEY
+from tests.support.cloud.resources import SECRET_KEY
+from tests.support.process.commands import run_command
+from tests.support.process.daemons import ROOT, clean_environment
 
 
 def iter_until(lines, word):

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.daemons import clean_environment
+from tests.support.process.daemons import clean_environment
 
 COMMAND = Path(sys.executable).with_name("worker-chart-export")
 BASH = "/bin/bash"

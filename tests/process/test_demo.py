@@ -11,13 +11,13 @@ from urllib.parse import unquote
 
 import pytest
 
-from tests.commands import run_command
-from tests.html_page import read_page
+from tests.support.page.html_page import read_page
+from tests.support.process.commands import run_command
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.html_page import Element
+    from tests.support.page.html_page import Element
 
 ROOT_FILES = {"index.html", "demo-files.sha256"}
 

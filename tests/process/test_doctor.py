@@ -18,11 +18,11 @@ from google.protobuf import duration_pb2
 from daemon.cli.doctor.runner import examine
 from daemon.settings.emulators import Emulators
 from localcloud import Fault
-from tests.clouds import clients_find
-from tests.commands import run_command
-from tests.daemons import ROOT, clean_environment
-from tests.scene import SECRET_KEY
-from tests.unit.doubles import budget_of
+from tests.support.cloud.clouds import clients_find
+from tests.support.cloud.resources import SECRET_KEY
+from tests.support.fakes import budget_of
+from tests.support.process.commands import run_command
+from tests.support.process.daemons import ROOT, clean_environment
 
 EVERYWHERE = {
     "settings",

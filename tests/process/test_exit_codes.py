@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
-from tests.daemons import ROOT, DaemonUnderTest
-from tests.scene import SECRET_KEY, ready
+from tests.support.cloud.resources import SECRET_KEY, ready
+from tests.support.process.daemons import ROOT, DaemonUnderTest
 
 
 @pytest.mark.official

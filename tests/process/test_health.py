@@ -11,7 +11,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as plain_metrics
 
 from localcloud.faults import Fault
-from tests.scene import SECRET_KEY, asked
+from tests.support.cloud.resources import SECRET_KEY, asked
 
 OPEN_METRICS = "application/openmetrics-text; version=1.0.0"
 PARTS = {"stream": "ok", "drain": "ok", "intake": "ok"}

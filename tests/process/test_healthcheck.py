@@ -6,8 +6,8 @@ import signal
 import subprocess
 import sys
 
-from tests.commands import run_command
-from tests.daemons import ROOT, clean_environment
+from tests.support.process.commands import run_command
+from tests.support.process.daemons import ROOT, clean_environment
 
 
 def check(**environment):

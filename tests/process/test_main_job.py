@@ -8,8 +8,8 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from daemon.cli.demo.scenario import EVENT_UPDATED
-from tests.daemons import ROOT
-from tests.scene import SECRET_KEY
+from tests.support.cloud.resources import SECRET_KEY
+from tests.support.process.daemons import ROOT
 from worker_chart_export.ledger.lease.lease import LEASES
 
 #: Each by a rule of the message formats; the code it is quarantined under.

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from localcloud.faults import Fault
-from tests.scene import ready
+from tests.support.cloud.resources import ready
 
 
 def test_a_full_stop_of_pubsub_is_survived(scene):

@@ -12,12 +12,12 @@ from pydantic import SecretStr
 
 from daemon.cli.demo.resources import flow_run
 from localcloud.faults import Fault
-from tests.unit.page_scene import make_chart, picture, served_page, step_in_flight, work_step
+from tests.support.page.page_server import make_chart, picture, served_page, step_in_flight, work_step
 from worker_chart_export.charts.chart_img.accounts import Account, account_states
 from worker_chart_export.errors import ChartApiFailed, StepError
 from worker_chart_export.execution.outcome import Outcome, OutcomeKind
 from worker_chart_export.observability.metrics import know_account
-from worker_chart_export.observability.observers import Stage, stage, tell_end
+from worker_chart_export.observability.observers import Stage, notify_step_ended, stage
 from worker_chart_export.timing import SystemClock
 
 #: Texts that would break a page that took them for markup, as far as the contract lets them in.
@@ -227,7 +227,7 @@ def test_nothing_is_wider_than_the_screen(served, chromium, width):
         with step_in_flight("r" * 128, "s" * 256):
             with pytest.raises(ChartApiFailed):
                 make_chart("t" * 128, None, error=ChartApiFailed("y" * 500))
-            tell_end(Outcome(kind=OutcomeKind.FAILED, error=long_words), 1.0)
+            notify_step_ended(Outcome(kind=OutcomeKind.FAILED, error=long_words), 1.0)
         with step_in_flight("r" * 128, "s" * 256):
             tab.open(served.url)
             wait_while_looking(tab, f"document.querySelectorAll('{FINISHED}').length === 2")

@@ -14,7 +14,7 @@ FAST = {"ratePerSecond": 1000, "burst": 1000}
 CHARTS_A_STEP = 5
 SETTLED_SECONDS = 90.0
 #: Of one daemon: 8 steps of 4 charts.
-MOST_UNDER_WAY = 32
+MAX_UNDER_WAY = 32
 #: A take-over is a matter of seconds.
 SHORT_LEASE = {"LEASE_SECONDS": "3", "CLOCK_SKEW_SECONDS": "1", "RESCUE_INTERVAL_SECONDS": "1"}
 
@@ -106,7 +106,7 @@ def test_a_daemon_killed_in_the_middle_overspends_nothing(scene):
     for name, key in (("first", FIRST), ("second", SECOND)):
         assert calls[key] <= _usage(scene, name)["usageToday"] == 50
     # Lost is at most what the victim had under way.
-    assert calls[FIRST] + calls[SECOND] >= 100 - MOST_UNDER_WAY
+    assert calls[FIRST] + calls[SECOND] >= 100 - MAX_UNDER_WAY
 
 
 def _all_ended(scene, run_id, step_ids):

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from localcloud.faults import Fault
-from tests.commands import run_command
+from tests.support.process.commands import run_command
 from worker_chart_export.ledger.lease.lease import LEASES
 
 

@@ -9,10 +9,10 @@ import time
 import pytest
 
 from localcloud.faults import Fault
-from tests.daemons import DaemonUnderTest
-from tests.scene import health, ready
-from tests.sd_socket import NotifySocket
-from tests.systemd.freezable import FREEZE, SILENT_SECONDS
+from tests.support.cloud.resources import health, ready
+from tests.support.process.daemons import DaemonUnderTest
+from tests.support.process.freezable_daemon import FREEZE, SILENT_SECONDS
+from tests.support.process.notify_socket import NotifySocket
 
 WATCHDOG_SECONDS = 2.0
 #: The daemon sends at a quarter of the watchdog's time; a busy machine may be late.
@@ -91,7 +91,7 @@ def test_a_backend_that_is_away_does_not_stop_the_watchdog(scene, told):
 
 def test_a_frozen_loop_stops_the_watchdog(scene, told):
     """All other threads run on: the process still answers, and says what is wrong."""
-    with under_systemd(scene, told, module="tests.systemd.freezable").started() as daemon:
+    with under_systemd(scene, told, module="tests.support.process.freezable_daemon").started() as daemon:
         told.wait_for("WATCHDOG=1", count=2)
         daemon.signal(FREEZE)
         froze = time.monotonic()

@@ -17,8 +17,8 @@ import time
 from datetime import UTC, datetime, timedelta
 
 from localcloud.faults import Fault
-from tests.commands import run_command
-from tests.daemons import ROOT, clean_environment
+from tests.support.process.commands import run_command
+from tests.support.process.daemons import ROOT, clean_environment
 from worker_chart_export.ledger.lease.lease import LEASES
 
 ESCAPES = re.compile(r"\x1b\].*?\x1b\\|\x1b\[[0-9;?]*[A-Za-z]")

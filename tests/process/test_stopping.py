@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from localcloud.faults import Fault
-from tests.daemons import ROOT, DaemonUnderTest, clean_environment
-from tests.scene import health
+from tests.support.cloud.resources import health
+from tests.support.process.daemons import ROOT, DaemonUnderTest, clean_environment
 
 OK = {"status": "ok"}
 

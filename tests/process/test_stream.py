@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from localcloud.faults import Fault
-from tests.scene import health
+from tests.support.cloud.resources import health
 
 OK = {"status": "ok"}
 

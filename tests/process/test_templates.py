@@ -8,8 +8,8 @@ import struct
 import pytest
 
 from daemon.cli.demo.resources import sample_templates
-from tests.commands import run_command
-from tests.scene import SECRET_KEY
+from tests.support.cloud.resources import SECRET_KEY
+from tests.support.process.commands import run_command
 
 SAMPLE = sample_templates()[2]
 ACCOUNTS = json.dumps(

@@ -14,14 +14,14 @@ import pytest
 
 from daemon.cli.demo.resources import sample_templates
 from localcloud.faults import Fault
-from tests.collector import collecting
-from tests.commands import run_command
-from tests.daemons import ROOT, clean_environment
-from tests.scene import SECRET_KEY, scene_on
+from tests.support.cloud.otlp_collector import collecting
+from tests.support.cloud.resources import SECRET_KEY, scene_on
+from tests.support.process.commands import run_command
+from tests.support.process.daemons import ROOT, clean_environment
 from worker_chart_export.observability.metrics import VERSION
 
 if TYPE_CHECKING:
-    from tests.collector import SeenSpan
+    from tests.support.cloud.otlp_collector import SeenSpan
 
 TRACE_ID = "0af7651916cd43dd8448eb211c80319c"
 PARENT_ID = "b7ad6b7169203331"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.scene import scene_on
-from tests.systemd.container import Container, why_no_container
+from tests.support.cloud.resources import scene_on
+from tests.support.process.systemd_container import Container, why_no_container
 
 
 @pytest.fixture(scope="session")

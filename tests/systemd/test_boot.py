@@ -7,9 +7,9 @@ import time
 import pytest
 
 from localcloud.faults import Fault
-from tests.scene import SECRET_KEY
-from tests.systemd.container import INTERPRETER, PREFIX
-from tests.systemd.freezable import FREEZE
+from tests.support.cloud.resources import SECRET_KEY
+from tests.support.process.freezable_daemon import FREEZE
+from tests.support.process.systemd_container import INTERPRETER, PREFIX
 
 SERVICE = "worker-chart-export.service"
 RUNNING = {"ActiveState": "active", "SubState": "running"}
@@ -99,7 +99,7 @@ def test_a_drain_longer_than_timeoutstopsec_is_let_finish(host, scene):
 def test_the_watchdog_bites_a_frozen_loop_and_the_service_comes_back(host, scene):
     """The journal says which loop, and shows where each thread stood; the new process works."""
     unit = instance("frozen")
-    command = f"ExecStart={PREFIX / 'bin/python'} -m tests.systemd.freezable"
+    command = f"ExecStart={PREFIX / 'bin/python'} -m tests.support.process.freezable_daemon"
     add_to_unit(host, unit, ["ExecStart=", command, "WatchdogSec=4", "RestartSec=1"])
     host.run("systemctl", "start", unit)
     host.run("systemctl", "kill", "--kill-whom=main", f"--signal={FREEZE.name}", unit)

@@ -15,12 +15,12 @@ from daemon.exit_codes import ExitCode
 from daemon.lifecycle.systemd import START_EXTENSION_SECONDS, ServiceManager
 from daemon.main import GRACE_SECONDS
 from daemon.settings.daemon import ChartsApiMode, Settings, load_settings
-from tests.daemons import ROOT
+from tests.support.process.daemons import ROOT
 
 FOLDER = ROOT / "systemd"
 SINGLE, TEMPLATE = "worker-chart-export.service", "worker-chart-export@.service"
 UNITS = [SINGLE, TEMPLATE]
-MOST_EXPOSURE = 1.5
+MAX_EXPOSURE = 1.5
 #: What is left is what the daemon is for, or too little to matter: it talks to the internet.
 INHERENT = {
     "PrivateNetwork",
@@ -117,12 +117,12 @@ def test_systemd_has_nothing_to_say_about_the_drop_in(analyze, copied, unit):
 @pytest.mark.parametrize("name", UNITS)
 def test_the_exposure_is_small(analyze, copied, name):
     """1.1 when this was written."""
-    assert exposure(analyze, copied(name)) <= MOST_EXPOSURE
+    assert exposure(analyze, copied(name)) <= MAX_EXPOSURE
 
 
 def test_a_unit_with_less_hardening_would_be_seen(analyze, copied):
     """The score is of this very file."""
-    assert exposure(analyze, copied(SINGLE)) < exposure(analyze, weakened(copied)) > MOST_EXPOSURE
+    assert exposure(analyze, copied(SINGLE)) < exposure(analyze, weakened(copied)) > MAX_EXPOSURE
 
 
 def weakened(copied):

@@ -10,9 +10,9 @@ from google.cloud import firestore
 from hypothesis import settings
 
 from daemon.composition import storage_client
-from tests.clouds import PROJECT, clients_find
-from tests.unit.bench import Bench
-from tests.unit.doubles import BUCKET
+from tests.support.cloud.clouds import PROJECT, clients_find
+from tests.support.fakes import BUCKET
+from tests.support.pipeline_bench import Bench
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from worker_chart_export.concurrency.cancel_scope import StepBudget
+    from worker_chart_export.concurrency.cancel_scope import CancelScope
 
 DEFAULT_WIDTH = 800
 DEFAULT_HEIGHT = 600
@@ -37,7 +37,7 @@ class ChartRequest:
     timeframe: str
     payload: Mapping[str, Any]
     read_candles: Callable[[], bytes]
-    budget: StepBudget
+    scope: CancelScope
 
     @property
     def width(self) -> int:

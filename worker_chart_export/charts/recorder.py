@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from worker_chart_export.charts.base import ChartImage, ChartProvider, ChartRequest
     from worker_chart_export.charts.fixtures import FixtureProvider
 
-MOST_NAME_CHARS = 40
-LEAST_ERROR = 400
+MAX_NAME_CHARS = 40
+MIN_ERROR = 400
 #: As of any file that a person puts there.
 FILE_MODE = 0o644
 
@@ -71,10 +71,10 @@ class RecordingProvider:
     def _save_error(self, request: ChartRequest, error: ChartApiFailed) -> None:
         """Only what the API answered: a broken connection or picture says nothing about the request."""
         status = error.details.get("httpStatus")
-        if not isinstance(status, int) or status < LEAST_ERROR or not error.details.get("apiMessage"):
+        if not isinstance(status, int) or status < MIN_ERROR or not error.details.get("apiMessage"):
             return
         words = str(error.details["apiMessage"])
-        name = re.sub(r"[^A-Z0-9]+", "_", words.upper()).strip("_")[:MOST_NAME_CHARS] or "ERROR"
+        name = re.sub(r"[^A-Z0-9]+", "_", words.upper()).strip("_")[:MAX_NAME_CHARS] or "ERROR"
         body = {
             "message": words,
             **({"params": error.details["params"]} if "params" in error.details else {}),

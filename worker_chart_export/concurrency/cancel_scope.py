@@ -1,6 +1,6 @@
 """The time a step may take, and the one place where it learns that it must stop.
 
-Every paid call, upload and manifest write asks `StepBudget.check` first, so that a step which ran out of
+Every paid call, upload and manifest write asks `CancelScope.check` first, so that a step which ran out of
 time, was told to stop or lost its lease pays for nothing more.
 """
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from worker_chart_export.timing import Clock
 
 
-class StepBudget:
+class CancelScope:
     """A deadline and a stop flag shared by the threads of one step.
 
     Args:
@@ -35,19 +35,19 @@ class StepBudget:
         self._on_stop: list[Callable[[WorkerError], None]] = []
         self._guards: tuple[Callable[[], None], ...] = ()
 
-    def part(self, *, reserve_seconds: float) -> StepBudget:
+    def part(self, *, reserve_seconds: float) -> CancelScope:
         """A budget that ends `reserve_seconds` earlier; it stops with this one and has its guards."""
         return self._related(max(0.0, self.remaining_seconds() - reserve_seconds))
 
-    def at_least(self, seconds: float) -> StepBudget:
+    def at_least(self, seconds: float) -> CancelScope:
         """A budget that ends with this one, but not within `seconds`: for what has to be tried in any case.
 
         It stops with this one and has its guards.
         """
         return self._related(max(self.remaining_seconds(), seconds))
 
-    def _related(self, seconds: float) -> StepBudget:
-        related = StepBudget(seconds=seconds, clock=self._clock)
+    def _related(self, seconds: float) -> CancelScope:
+        related = CancelScope(seconds=seconds, clock=self._clock)
         related.guard(self.check_stopped)
         self.on_stop(related.stop)
         return related

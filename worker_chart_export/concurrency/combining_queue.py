@@ -10,7 +10,7 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from worker_chart_export.concurrency.thread_cache import KeptThreads
+from worker_chart_export.concurrency.thread_cache import ThreadCache
 from worker_chart_export.errors import BackendRefused, BackendUnavailable, WorkerError
 
 if TYPE_CHECKING:
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 #: A caller looks this often whether its patience has ended.
 LOOK_SECONDS = 0.5
 
-_threads = KeptThreads("turn")
+_threads = ThreadCache("turn")
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
-class TurnRequest:
+class QueuedRequest:
     """What one caller wants, on its way.
 
     Attributes:
@@ -32,15 +32,15 @@ class TurnRequest:
         settled: Its answer.
         error: Or why there will be none.
         trouble: Why there is none yet.
-        owes_look: It is worth one more turn even without patience, to look what became of the last one.
+        must_verify: It is worth one more turn even without patience, to look what became of the last one.
     """
 
     in_flight: bool = False
     was_given_up: bool = False
     settled: Any = None
     error: WorkerError | None = None
-    trouble: BackendUnavailable | None = None
-    owes_look: bool = False
+    last_error: BackendUnavailable | None = None
+    must_verify: bool = False
 
     @property
     def is_done(self) -> bool:
@@ -48,10 +48,10 @@ class TurnRequest:
         return self.settled is not None or self.error is not None
 
 
-R = TypeVar("R", bound=TurnRequest)
+R = TypeVar("R", bound=QueuedRequest)
 
 
-class Turns(Generic[R]):
+class CombiningQueue(Generic[R]):
     """The queue for one thing. Shared by all threads.
 
     Args:
@@ -60,8 +60,8 @@ class Turns(Generic[R]):
         attempt: Takes a turn: answers as many as it can. What it raises is everybody's trouble
             (BackendUnavailable: they stay for the next turn) or everybody's end.
         pause: Called before a turn, while others still join.
-        aside: Turns are taken in threads of their own, so that a backend that hangs holds no caller beyond
-            its patience.
+        in_background: Each turn runs in a thread of its own, so that a backend that hangs holds no caller
+            longer than the caller wants to wait.
     """
 
     def __init__(
@@ -71,13 +71,13 @@ class Turns(Generic[R]):
         choose: Callable[[Sequence[R]], Sequence[R]],
         attempt: Callable[[Sequence[R]], None],
         pause: Callable[[], None],
-        aside: bool = False,
+        in_background: bool = False,
     ) -> None:
         self._subject = subject
         self._choose = choose
         self._attempt = attempt
         self._pause = pause
-        self._aside = aside
+        self._aside = in_background
         self._changed = threading.Condition()
         self._busy = False
         self._waiting: list[R] = []
@@ -107,15 +107,15 @@ class Turns(Generic[R]):
     def _await_turn(self, request: R, patience_seconds: Callable[[], float]) -> bool:
         """True when it is on the caller to take a turn; False when its request is done."""
         with self._changed:
-            while not request.is_done or self._somebody_owes_a_look():
+            while not request.is_done or self._must_verify():
                 if request.is_done:
                     if self._busy:
                         return False  # whoever takes that turn looks for them
                     self._busy = True
                     return True
                 left = patience_seconds()
-                was_tried = self._busy or request.trouble is not None
-                if left <= 0 and was_tried and not request.owes_look:
+                was_tried = self._busy or request.last_error is not None
+                if left <= 0 and was_tried and not request.must_verify:
                     self._give_up(request)
                 elif self._busy:
                     self._changed.wait(min(left, LOOK_SECONDS) if left > 0 else LOOK_SECONDS)
@@ -124,13 +124,13 @@ class Turns(Generic[R]):
                     return True
             return False
 
-    def _somebody_owes_a_look(self) -> bool:
+    def _must_verify(self) -> bool:
         """Whether a commit for somebody who waits no more may have taken effect."""
-        return any(request.was_given_up and request.owes_look for request in self._waiting)
+        return any(request.was_given_up and request.must_verify for request in self._waiting)
 
     def _give_up(self, request: R) -> None:
         request.was_given_up = True
-        request.error = request.trouble or BackendUnavailable("firestore", f"{self._subject} is contended")
+        request.error = request.last_error or BackendUnavailable("firestore", f"{self._subject} is contended")
         if not request.in_flight:
             self._waiting.remove(request)
 
@@ -151,7 +151,7 @@ class Turns(Generic[R]):
                 self._attempt(batch)
         except BackendUnavailable as error:
             for request in batch:
-                request.trouble = error
+                request.last_error = error
         except WorkerError as error:
             _end(batch, error)
         except BaseException as error:
@@ -165,19 +165,19 @@ class Turns(Generic[R]):
         with self._changed:
             batch = self._choose(self._waiting)
             for request in batch:
-                request.in_flight, request.owes_look = True, False
+                request.in_flight, request.must_verify = True, False
             return batch
 
     def _finish(self, batch: Sequence[R]) -> None:
         with self._changed:
             for request in batch:
                 request.in_flight = False
-            self._waiting = [r for r in self._waiting if not r.is_done or (r.was_given_up and r.owes_look)]
+            self._waiting = [r for r in self._waiting if not r.is_done or (r.was_given_up and r.must_verify)]
             self._busy = False
             self._changed.notify_all()
 
 
-def _end(batch: Sequence[TurnRequest], error: WorkerError) -> None:
+def _end(batch: Sequence[QueuedRequest], error: WorkerError) -> None:
     for request in batch:
         if not request.is_done:
             request.error = error

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-class KeptThreads:
+class ThreadCache:
     """As many threads as there was ever work at a time. Shared by all threads.
 
     None of them is waited for at the end of the process: one that hangs holds nobody up.

@@ -21,17 +21,17 @@ from worker_chart_export.errors import (
 from worker_chart_export.execution.parallel import ReadOnce
 from worker_chart_export.observability import metrics
 from worker_chart_export.observability.logs import Event, log
-from worker_chart_export.observability.observers import Stage, stage, tell_chart
+from worker_chart_export.observability.observers import Stage, notify_chart, stage
 from worker_chart_export.outputs.artifact_store import StepFolder
 from worker_chart_export.outputs.manifest import ManifestItem
-from worker_chart_export.retry import full_jitter_seconds
+from worker_chart_export.timing import full_jitter_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from worker_chart_export.charts.base import ChartImage, ChartProvider
-    from worker_chart_export.concurrency.cancel_scope import StepBudget
-    from worker_chart_export.inputs.export_request import ExportOrder
+    from worker_chart_export.concurrency.cancel_scope import CancelScope
+    from worker_chart_export.inputs.export_request import ExportRequest
     from worker_chart_export.inputs.template import ChartTemplate, TemplateStore
     from worker_chart_export.ledger.step_ledger import Claim
     from worker_chart_export.outputs.artifact_store import ArtifactStore, StoredPng
@@ -63,22 +63,24 @@ class ChartMaker:
         self._timezone = timezone
         self._max_png_bytes = max_png_bytes
 
-    def of_step(self, claim: Claim, order: ExportOrder, budget: StepBudget) -> Callable[[str], ManifestItem]:
+    def of_step(
+        self, claim: Claim, export: ExportRequest, scope: CancelScope
+    ) -> Callable[[str], ManifestItem]:
         """What makes the chart of one template of this step, and raises what `ChartProvider.chart` does.
 
         Raises:
             BackendUnavailable: Cloud Storage stays away.
         """
-        candles = ReadOnce(partial(self._artifacts.read_candles, order.ohlcv_uri, budget=budget))
-        return partial(self._chart, claim, order, self._stored(claim, budget), candles, budget)
+        candles = ReadOnce(partial(self._artifacts.read_candles, export.ohlcv_uri, scope=scope))
+        return partial(self._chart, claim, export, self._stored(claim, scope), candles, scope)
 
-    def _stored(self, claim: Claim, budget: StepBudget) -> Mapping[str, StoredPng]:
+    def _stored(self, claim: Claim, scope: CancelScope) -> Mapping[str, StoredPng]:
         """What earlier attempts have stored; a first attempt has none before it."""
         if claim.attempt == 1:
             return {}
         folder = StepFolder(claim.run.run_id, claim.step.step_id)
         try:
-            return self._artifacts.stored_pngs(folder, started_at=claim.started_at, budget=budget)
+            return self._artifacts.stored_pngs(folder, started_at=claim.started_at, scope=scope)
         except ObjectRefused as error:  # may write, but not list: then charts are made again
             log.warning(Event.BACKEND_REFUSED, error.message, backend="storage", **error.details)
             return {}
@@ -86,31 +88,31 @@ class ChartMaker:
     def _chart(
         self,
         claim: Claim,
-        order: ExportOrder,
+        export: ExportRequest,
         stored: Mapping[str, StoredPng],
         candles: ReadOnce,
-        budget: StepBudget,
+        scope: CancelScope,
         template_id: str,
     ) -> ManifestItem:
-        asked = len(order.template_ids)
+        asked = len(export.template_ids)
         with stage(Stage.CHART, chartTemplateId=template_id, attempt=claim.attempt, requested=asked):
-            return self._stored_chart(claim, order, stored, candles, budget, template_id)
+            return self._stored_chart(claim, export, stored, candles, scope, template_id)
 
     def _stored_chart(
         self,
         claim: Claim,
-        order: ExportOrder,
+        export: ExportRequest,
         stored: Mapping[str, StoredPng],
         candles: ReadOnce,
-        budget: StepBudget,
+        scope: CancelScope,
         template_id: str,
     ) -> ManifestItem:
-        budget.check()
-        template = self._template(template_id, budget)
+        scope.check()
+        template = self._template(template_id, scope)
         name = StepFolder(claim.run.run_id, claim.step.step_id).png_name(
             started_at=claim.started_at,
-            symbol=order.symbol,
-            timeframe=order.timeframe,
+            symbol=export.symbol,
+            timeframe=export.timeframe,
             template_id=template_id,
         )
         item = partial(
@@ -120,18 +122,18 @@ class ChartMaker:
             return item(png_uri=stored[name].uri, meta=_reused(template_id, stored[name]))
         request = ChartRequest(
             template_id=template_id,
-            symbol=order.symbol,
-            timeframe=order.timeframe,
-            payload=template.payload(order, timezone=self._timezone),
+            symbol=export.symbol,
+            timeframe=export.timeframe,
+            payload=template.payload(export, timezone=self._timezone),
             read_candles=candles,
-            budget=budget,
+            scope=scope,
         )
         image = self._ask_provider(request)
         check_png(image.png, width=request.width, height=request.height, max_bytes=self._max_png_bytes)
-        uri = self._store(claim, name, template_id, image, budget)
+        uri = self._store(claim, name, template_id, image, scope)
         return item(png_uri=uri, meta={**image.meta, "provider": image.provider})
 
-    def _template(self, template_id: str, budget: StepBudget) -> ChartTemplate:
+    def _template(self, template_id: str, scope: CancelScope) -> ChartTemplate:
         """The template; while Firestore is away it is asked for again, until the step's time is over."""
         while True:
             try:
@@ -139,7 +141,7 @@ class ChartMaker:
             except BackendUnavailable as error:
                 log.warning(Event.BACKEND_UNAVAILABLE, str(error), backend=error.backend)
                 try:
-                    budget.sleep(full_jitter_seconds(least=0.5, most=5.0))
+                    scope.sleep(full_jitter_seconds(low=0.5, high=5.0))
                 except StepTimedOut:
                     raise error from None
 
@@ -163,7 +165,7 @@ class ChartMaker:
         metrics.CHART_SECONDS.labels(image.provider).observe(time.monotonic() - started)
         return image
 
-    def _store(self, claim: Claim, name: str, template_id: str, image: ChartImage, budget: StepBudget) -> str:
+    def _store(self, claim: Claim, name: str, template_id: str, image: ChartImage, scope: CancelScope) -> str:
         metadata = {
             "runId": claim.run.run_id,
             "stepId": claim.step.step_id,
@@ -172,8 +174,8 @@ class ChartMaker:
         }
         size = len(image.png)
         with stage(Stage.UPLOAD, chartTemplateId=template_id, provider=image.provider, sizeBytes=size):
-            uri = self._artifacts.upload_png(name, image.png, metadata=metadata, budget=budget)
-        tell_chart(template_id=template_id, provider=image.provider, uri=uri, png=image.png)
+            uri = self._artifacts.upload_png(name, image.png, metadata=metadata, scope=scope)
+        notify_chart(template_id=template_id, provider=image.provider, uri=uri, png=image.png)
         metrics.CHARTS.labels(image.provider, "made").inc()
         log.info(
             Event.CHART_STORED,
@@ -188,7 +190,7 @@ class ChartMaker:
 def _reused(template_id: str, png: StoredPng) -> dict[str, str]:
     """The manifest's `meta` of a chart that an earlier attempt has stored."""
     provider = png.metadata.get("provider", "chart-img")  # the only one there was before this was noted
-    tell_chart(template_id=template_id, provider=provider, uri=png.uri, png=None)
+    notify_chart(template_id=template_id, provider=provider, uri=png.uri, png=None)
     metrics.CHARTS.labels(provider if provider in metrics.PROVIDERS else "other", "reused").inc()
     log.info(
         Event.CHART_REUSED,

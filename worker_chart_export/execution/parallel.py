@@ -12,7 +12,7 @@ from concurrent.futures import Future, wait
 from functools import partial
 from typing import TYPE_CHECKING
 
-from worker_chart_export.concurrency.thread_cache import KeptThreads
+from worker_chart_export.concurrency.thread_cache import ThreadCache
 from worker_chart_export.errors import RequestError, StepTimedOut, WorkerError
 from worker_chart_export.observability import metrics
 from worker_chart_export.observability.logs import Event, log
@@ -21,7 +21,7 @@ from worker_chart_export.outputs.manifest import ManifestFailure, ManifestItem
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from worker_chart_export.concurrency.cancel_scope import StepBudget
+    from worker_chart_export.concurrency.cancel_scope import CancelScope
 
 #: How long a chart may take to notice that the step's time is over, or that it was stopped: with what comes
 #: after it, a lost lease has to end the work within 2 s.
@@ -30,11 +30,11 @@ OVERRUN_GRACE_SECONDS = 1.0
 ChartResult = ManifestItem | ManifestFailure
 _Job = tuple["Future[ManifestItem]", "Callable[[], ManifestItem]"]
 
-_threads = KeptThreads("chart")
+_threads = ThreadCache("chart")
 
 
-def make_side_by_side(
-    make: Callable[[str], ManifestItem], template_ids: Sequence[str], *, threads: int, budget: StepBudget
+def make_in_parallel(
+    make: Callable[[str], ManifestItem], template_ids: Sequence[str], *, threads: int, scope: CancelScope
 ) -> list[ChartResult]:
     """Call `make` for each template, at most `threads` at once, until all are done or the budget ends.
 
@@ -53,10 +53,10 @@ def make_side_by_side(
     )
     try:
         _start(partial(_work_off, jobs), threads=min(threads, len(jobs)))
-        _wait_for(futures, budget)
-        budget.check_stopped()
+        _wait_for(futures, scope)
+        scope.check_stopped()
     finally:
-        budget.stop(_out_of_time())
+        scope.stop(_out_of_time())
         jobs.clear()
     return [_result_of(future, name) for future, name in zip(futures, template_ids, strict=True)]
 
@@ -107,10 +107,10 @@ def _work_off(jobs: deque[_Job]) -> None:
         del future  # the error's traceback holds this frame, and with it what a failed chart was made of
 
 
-def _wait_for(futures: Sequence[Future[ManifestItem]], budget: StepBudget) -> None:
+def _wait_for(futures: Sequence[Future[ManifestItem]], scope: CancelScope) -> None:
     """Wait until all are done, the time is over or the step is stopped; the last two give a short grace."""
     over, counting, left = threading.Event(), threading.Lock(), len(futures)
-    budget.on_stop(lambda _error: over.set())
+    scope.on_stop(lambda _error: over.set())
 
     def note(_future: Future[ManifestItem]) -> None:
         nonlocal left
@@ -122,7 +122,7 @@ def _wait_for(futures: Sequence[Future[ManifestItem]], budget: StepBudget) -> No
 
     for future in futures:
         future.add_done_callback(note)
-    over.wait(budget.remaining_seconds())
+    over.wait(scope.remaining_seconds())
     if not all(future.done() for future in futures):
         wait(futures, timeout=OVERRUN_GRACE_SECONDS)
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from worker_chart_export.concurrency.cancel_scope import StepBudget
+from worker_chart_export.concurrency.cancel_scope import CancelScope
 from worker_chart_export.errors import (
     BackendUnavailable,
     LeaseLost,
@@ -19,23 +19,23 @@ from worker_chart_export.errors import (
     WorkerError,
 )
 from worker_chart_export.execution.outcome import Outcome, OutcomeKind
-from worker_chart_export.execution.parallel import make_side_by_side
+from worker_chart_export.execution.parallel import make_in_parallel
 from worker_chart_export.execution.step_ends import (
     given_back,
+    notify_crash_loop,
+    report_outcome,
     settled,
-    tell_crash_loop,
-    tell_outcome,
     too_few_charts,
     unforeseen,
 )
-from worker_chart_export.inputs.export_request import export_order
+from worker_chart_export.inputs.export_request import parse_export_request
 from worker_chart_export.ledger.claim_log import log_refusal
 from worker_chart_export.ledger.decisions import Reason
 from worker_chart_export.ledger.releases import error_of
 from worker_chart_export.ledger.step_ledger import Claim
 from worker_chart_export.observability import metrics
 from worker_chart_export.observability.logs import Event, bound, log
-from worker_chart_export.observability.observers import Stage, stage, tell_end, tell_more
+from worker_chart_export.observability.observers import Stage, annotate, notify_step_ended, stage
 from worker_chart_export.outputs.artifact_store import StepFolder
 from worker_chart_export.outputs.manifest import ManifestItem, build_manifest, encode_manifest
 
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
     from worker_chart_export.execution.chart_maker import ChartMaker
     from worker_chart_export.execution.parallel import ChartResult
-    from worker_chart_export.inputs.export_request import ExportOrder
+    from worker_chart_export.inputs.export_request import ExportRequest
     from worker_chart_export.ledger.decisions import ReleaseResult
     from worker_chart_export.ledger.run_snapshot import RunSnapshot
     from worker_chart_export.ledger.step_ledger import StepLedger
@@ -82,16 +82,16 @@ class StepPipeline:
         self._limits = limits
         self._clock = clock
 
-    def new_budget(self) -> StepBudget:
+    def new_scope(self) -> CancelScope:
         """The time budget of a step that starts now; whoever holds it can stop the step."""
-        return StepBudget(seconds=self._limits.step_timeout_seconds, clock=self._clock)
+        return CancelScope(seconds=self._limits.step_timeout_seconds, clock=self._clock)
 
     def run(
         self,
         run_id: str,
         step_id: str,
         *,
-        budget: StepBudget,
+        scope: CancelScope,
         message_id: str = "",
         snapshot: RunSnapshot | None = None,
     ) -> Outcome:
@@ -100,7 +100,7 @@ class StepPipeline:
         Args:
             run_id: The run.
             step_id: The step.
-            budget: The time it may take; stopped when the lease is lost.
+            scope: The time it may take; stopped when the lease is lost.
             message_id: The message under which the step is claimed.
             snapshot: The read that showed it to be claimable.
 
@@ -117,25 +117,25 @@ class StepPipeline:
             started = self._clock.monotonic()
             with stage(Stage.CLAIM):
                 claim = self._ledger.claim(
-                    run_id, step_id, budget=budget, message_id=message_id, snapshot=snapshot
+                    run_id, step_id, scope=scope, message_id=message_id, snapshot=snapshot
                 )
             if not isinstance(claim, Claim):
-                tell_more(result=OutcomeKind.CLAIM_LOST.value, reason=str(claim.reason))
-                tell_crash_loop(claim, self._clock.monotonic() - started)
+                annotate(result=OutcomeKind.CLAIM_LOST.value, reason=str(claim.reason))
+                notify_crash_loop(claim, self._clock.monotonic() - started)
                 return Outcome(kind=OutcomeKind.CLAIM_LOST, reason=claim.reason)
-            tell_more(attempt=claim.attempt, takenOver=claim.attempt > 1)
+            annotate(attempt=claim.attempt, takenOver=claim.attempt > 1)
             with bound(attempt=claim.attempt, owner=self._ledger.owner):
                 started = self._clock.monotonic()
-                outcome = self._work(claim, budget, started)
-                tell_outcome(outcome, self._clock.monotonic() - started)
+                outcome = self._work(claim, scope, started)
+                report_outcome(outcome, self._clock.monotonic() - started)
                 return outcome
 
-    def _work(self, claim: Claim, budget: StepBudget, started: float) -> Outcome:
+    def _work(self, claim: Claim, scope: CancelScope, started: float) -> Outcome:
         """The work under the lease: it ends when the lease does, and the lease never outlives it."""
-        budget.guard(claim.held.check)
-        claim.held.on_lost(budget.stop)
+        scope.guard(claim.held.check)
+        claim.held.on_lost(scope.stop)
         try:
-            return self._export_or_fail(claim, budget)
+            return self._export_or_fail(claim, scope)
         except LeaseLost as lost:
             return self._lost(claim, lost)
         except BackendUnavailable as error:
@@ -152,7 +152,7 @@ class StepPipeline:
         with stage(Stage.RELEASE, attempt=claim.attempt):
             result = self._ledger.release(claim, cause=cause)
         if not result.failed:
-            tell_end(given_back(result), self._clock.monotonic() - began)
+            notify_step_ended(given_back(result), self._clock.monotonic() - began)
         return result
 
     def _lost(self, claim: Claim, lost: LeaseLost) -> Outcome:
@@ -163,61 +163,61 @@ class StepPipeline:
         log_refusal(Reason.LEASE_LOST, None)
         return Outcome(kind=OutcomeKind.FINALIZE_REFUSED, reason=Reason.LEASE_LOST)
 
-    def _export_or_fail(self, claim: Claim, budget: StepBudget) -> Outcome:
+    def _export_or_fail(self, claim: Claim, scope: CancelScope) -> Outcome:
         try:
-            return self._export(claim, export_order(claim.run, claim.step), budget)
+            return self._export(claim, parse_export_request(claim.run, claim.step), scope)
         except RequestError as error:  # of the step as a whole, before anything was paid for
-            return self._fail(claim, Outcome(kind=OutcomeKind.FAILED), error.as_step_error(), budget)
+            return self._fail(claim, Outcome(kind=OutcomeKind.FAILED), error.as_step_error(), scope)
         except WorkerError:
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, the step must not stay RUNNING
             log.error(Event.INTERNAL_ERROR, f"The step failed: {error!r:.300}", exc_info=error)
-            return self._fail(claim, Outcome(kind=OutcomeKind.FAILED), unforeseen(error), budget)
+            return self._fail(claim, Outcome(kind=OutcomeKind.FAILED), unforeseen(error), scope)
 
-    def _export(self, claim: Claim, order: ExportOrder, budget: StepBudget) -> Outcome:
-        results = self._make_charts(claim, order, budget)
+    def _export(self, claim: Claim, export: ExportRequest, scope: CancelScope) -> Outcome:
+        results = self._make_charts(claim, export, scope)
         made = sum(isinstance(result, ManifestItem) for result in results)
         outcome = Outcome(
             kind=OutcomeKind.SUCCEEDED,
             items=made,
             failures=len(results) - made,
-            min_images=order.min_images,
+            min_images=export.min_images,
         )
         try:
-            uri = self._write_manifest(claim, order, results, budget)
+            uri = self._write_manifest(claim, export, results, scope)
         except RequestError as error:
-            return self._fail(claim, outcome, error.as_step_error(), budget)
+            return self._fail(claim, outcome, error.as_step_error(), scope)
         outcome = replace(outcome, manifest_uri=uri)
-        if made < order.min_images:
-            return self._fail(claim, outcome, too_few_charts(results, order, uri), budget)
+        if made < export.min_images:
+            return self._fail(claim, outcome, too_few_charts(results, export, uri), scope)
         with stage(Stage.FINALIZE, attempt=claim.attempt, status="SUCCEEDED"):
-            finalized = self._ledger.succeed(claim, manifest_uri=uri, budget=budget)
+            finalized = self._ledger.succeed(claim, manifest_uri=uri, scope=scope)
         return settled(finalized, outcome)
 
-    def _fail(self, claim: Claim, outcome: Outcome, error: StepError, budget: StepBudget) -> Outcome:
+    def _fail(self, claim: Claim, outcome: Outcome, error: StepError, scope: CancelScope) -> Outcome:
         with stage(Stage.FINALIZE, attempt=claim.attempt, status="FAILED"):
-            finalized = self._ledger.fail(claim, error=error, budget=budget)
+            finalized = self._ledger.fail(claim, error=error, scope=scope)
         return settled(finalized, replace(outcome, kind=OutcomeKind.FAILED, error=error))
 
-    def _make_charts(self, claim: Claim, order: ExportOrder, step_budget: StepBudget) -> list[ChartResult]:
+    def _make_charts(self, claim: Claim, export: ExportRequest, step_scope: CancelScope) -> list[ChartResult]:
         reserve = min(MANIFEST_RESERVE_SECONDS, RESERVE_SHARE * self._limits.step_timeout_seconds)
-        budget = step_budget.part(reserve_seconds=reserve)
-        return make_side_by_side(
-            self._charts.of_step(claim, order, budget),
-            order.template_ids,
+        scope = step_scope.part(reserve_seconds=reserve)
+        return make_in_parallel(
+            self._charts.of_step(claim, export, scope),
+            export.template_ids,
             threads=self._limits.request_concurrency,
-            budget=budget,
+            scope=scope,
         )
 
     def _write_manifest(
-        self, claim: Claim, order: ExportOrder, results: Sequence[ChartResult], budget: StepBudget
+        self, claim: Claim, export: ExportRequest, results: Sequence[ChartResult], scope: CancelScope
     ) -> str:
         folder = StepFolder(claim.run.run_id, claim.step.step_id)
         manifest = build_manifest(
             run_id=folder.run_id,
             step_id=folder.step_id,
             created_at=self._clock.now(),
-            order=order,
+            export=export,
             results=results,
         )
         content = encode_manifest(manifest)
@@ -225,7 +225,7 @@ class StepPipeline:
             uri = self._artifacts.write_manifest(
                 folder.manifest_name,
                 content,
-                budget=budget,
+                scope=scope,
                 still_ours=partial(self._ledger.confirm, claim),
             )
         log.info(Event.MANIFEST_WRITTEN, f"Wrote {uri}", manifestUri=uri, sizeBytes=len(content))

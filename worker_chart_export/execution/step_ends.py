@@ -11,25 +11,25 @@ from worker_chart_export.ledger.decisions import Reason
 from worker_chart_export.ledger.intents import crash_loop_of, unstorable
 from worker_chart_export.observability import metrics
 from worker_chart_export.observability.logs import Event, log
-from worker_chart_export.observability.observers import tell_end
+from worker_chart_export.observability.observers import notify_step_ended
 from worker_chart_export.outputs.manifest import ManifestFailure
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from worker_chart_export.execution.parallel import ChartResult
-    from worker_chart_export.inputs.export_request import ExportOrder
+    from worker_chart_export.inputs.export_request import ExportRequest
     from worker_chart_export.ledger.decisions import ClaimResult, FinalizeResult, ReleaseResult
 
 
-def too_few_charts(results: Sequence[ChartResult], order: ExportOrder, manifest_uri: str) -> StepError:
+def too_few_charts(results: Sequence[ChartResult], export: ExportRequest, manifest_uri: str) -> StepError:
     """The step's error when too few charts were made: the first failure's code and words."""
     failures = [result for result in results if isinstance(result, ManifestFailure)]
     first = failures[0].error
     made = len(results) - len(failures)
     return StepError(
         code=first.code,
-        message=f"{made} of {order.min_images} needed charts were made: {first.message}",
+        message=f"{made} of {export.min_images} needed charts were made: {first.message}",
         details={
             "manifestGcsUri": manifest_uri,
             "chartTemplateId": failures[0].template_id,
@@ -53,10 +53,10 @@ def given_back(result: ReleaseResult) -> Outcome:
     return Outcome(kind=OutcomeKind.FINALIZE_REFUSED, reason=result.reason)
 
 
-def tell_crash_loop(result: ClaimResult, seconds: float) -> None:
+def notify_crash_loop(result: ClaimResult, seconds: float) -> None:
     """A step that was failed in the place of a claim is an end too; it is logged where it is decided."""
     if result.reason is Reason.CRASH_LOOP and result.taken_over is not None:
-        tell_end(Outcome(kind=OutcomeKind.FAILED, error=crash_loop_of(result.taken_over)), seconds)
+        notify_step_ended(Outcome(kind=OutcomeKind.FAILED, error=crash_loop_of(result.taken_over)), seconds)
 
 
 def settled(finalized: FinalizeResult, outcome: Outcome) -> Outcome:
@@ -70,9 +70,9 @@ def settled(finalized: FinalizeResult, outcome: Outcome) -> Outcome:
     return replace(outcome, kind=OutcomeKind.FINALIZE_REFUSED, reason=finalized.reason)
 
 
-def tell_outcome(outcome: Outcome, seconds: float) -> None:
+def report_outcome(outcome: Outcome, seconds: float) -> None:
     """Tell how the work ended; count and log a step that is finished."""
-    tell_end(outcome, seconds)
+    notify_step_ended(outcome, seconds)
     if outcome.kind is OutcomeKind.FINALIZE_REFUSED:
         return
     code = outcome.error.code if outcome.error else None

@@ -24,7 +24,7 @@ RENAMED_TIMEFRAMES = {"1d": "1D", "1w": "1W"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ExportOrder:
+class ExportRequest:
     """What a CHART_EXPORT step asks for, checked.
 
     Attributes:
@@ -44,7 +44,7 @@ class ExportOrder:
     ohlcv_uri: str | None
 
 
-def export_order(run: FlowRun, step: Step) -> ExportOrder:
+def parse_export_request(run: FlowRun, step: Step) -> ExportRequest:
     """Check everything about a step that can be checked before anything is paid for.
 
     Raises:
@@ -57,7 +57,7 @@ def export_order(run: FlowRun, step: Step) -> ExportOrder:
             field="runId",
         )
     template_ids = _template_ids(step.inputs.get("requests"))
-    return ExportOrder(
+    return ExportRequest(
         symbol=_symbol(run.document.get("scope")),
         timeframe=str(step.timeframe),
         interval=chart_interval(step.timeframe),

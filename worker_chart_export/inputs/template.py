@@ -18,7 +18,7 @@ from worker_chart_export.errors import BackendRefused, ValidationFailed, shown
 from worker_chart_export.observability.logs import Event, log
 
 if TYPE_CHECKING:
-    from worker_chart_export.inputs.export_request import ExportOrder
+    from worker_chart_export.inputs.export_request import ExportRequest
     from worker_chart_export.timing import Clock
 
 CHART_TEMPLATES = "chart_templates"
@@ -56,12 +56,12 @@ class ChartTemplate:
     request: Mapping[str, Any]
     warnings: tuple[str, ...]
 
-    def payload(self, order: ExportOrder, *, timezone: str) -> dict[str, Any]:
+    def payload(self, export: ExportRequest, *, timezone: str) -> dict[str, Any]:
         """The Chart-IMG request body for one step."""
         return {
             **self.request,
-            "symbol": self.symbol_template.replace(SYMBOL_PLACE, order.symbol),
-            "interval": order.interval,
+            "symbol": self.symbol_template.replace(SYMBOL_PLACE, export.symbol),
+            "interval": export.interval,
             "timezone": timezone,
         }
 

@@ -8,7 +8,7 @@ from worker_chart_export.errors import ErrorCode
 from worker_chart_export.ledger.decisions import Reason
 from worker_chart_export.observability import metrics
 from worker_chart_export.observability.logs import Event, log
-from worker_chart_export.observability.observers import tell_more
+from worker_chart_export.observability.observers import annotate
 
 if TYPE_CHECKING:
     from worker_chart_export.ledger.decisions import ClaimResult, FinalizeResult
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def log_claim(result: ClaimResult, attempt: int | None) -> None:
     """How a claim ended, which attempt of the step it is, and whom the step was taken over from."""
     metrics.CLAIMS.labels(_ended(result)).inc()
-    _tell_claim(result, attempt)
+    _annotate_claim(result, attempt)
     log.info(
         Event.CLAIM_ATTEMPT,
         "Claimed the step" if result.claimed else f"Did not claim the step: {result.reason}",
@@ -42,13 +42,13 @@ def log_claim(result: ClaimResult, attempt: int | None) -> None:
         )
 
 
-def _tell_claim(result: ClaimResult, attempt: int | None) -> None:
+def _annotate_claim(result: ClaimResult, attempt: int | None) -> None:
     known: dict[str, str | int] = {"result": _ended(result)}
     if attempt is not None:
         known["attempt"] = attempt
     if result.taken_over is not None:
         known["formerOwner"] = result.taken_over.owner
-    tell_more(**known)
+    annotate(**known)
 
 
 def _ended(result: ClaimResult) -> str:

@@ -8,11 +8,16 @@ from typing import TYPE_CHECKING, Any
 from google.api_core import exceptions as google_errors
 from google.cloud.firestore_v1.base_query import FieldFilter
 
+from worker_chart_export.backends.errors import (
+    COMMIT_TIMEOUT_SECONDS,
+    READ_RETRY,
+    READ_TIMEOUT_SECONDS,
+    backend_errors,
+)
 from worker_chart_export.errors import IndexMissing
 from worker_chart_export.ledger.lease.lease import LEASES
 from worker_chart_export.ledger.run_snapshot import lease_reference
 from worker_chart_export.ledger.step_patches import FLOW_RUNS
-from worker_chart_export.retry import COMMIT_TIMEOUT_SECONDS, READ_RETRY, READ_TIMEOUT_SECONDS, backend_errors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

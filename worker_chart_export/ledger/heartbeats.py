@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from google.cloud.firestore_v1.bulk_batch import BulkWriteBatch
 from google.cloud.firestore_v1.field_path import FieldPath
 
+from worker_chart_export.backends.errors import backend_errors
 from worker_chart_export.backends.firestore.documents import document_of
 from worker_chart_export.errors import BackendRefused, BackendUnavailable, LeaseLost
 from worker_chart_export.inputs.flow_run import RunStatus, StepStatus
@@ -22,7 +23,6 @@ from worker_chart_export.ledger.lease.lease import LEASES, StoredLease
 from worker_chart_export.ledger.run_snapshot import lease_reference, stored_lease
 from worker_chart_export.ledger.step_patches import FLOW_RUNS
 from worker_chart_export.observability.logs import Event, log
-from worker_chart_export.retry import backend_errors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -37,9 +37,9 @@ LOST_CODES = frozenset({5, 9})
 FINAL_RUN_STATUSES = frozenset(status.value for status in RunStatus if status.is_final)
 #: After a beat that failed the next comes sooner, so that one lost answer costs no lease.
 FAILED_BEAT_SHARE = 0.25
-MOST_CALL_SECONDS = 10.0
+MAX_CALL_SECONDS = 10.0
 #: A beat under way as the process ends is not waited for any longer.
-MOST_STOP_SECONDS = 0.5
+MAX_STOP_SECONDS = 0.5
 
 
 class HeartBeats:
@@ -82,7 +82,7 @@ class HeartBeats:
         """Beat no more."""
         self._ended.set()
         if self._thread is not None:
-            self._thread.join(MOST_STOP_SECONDS)
+            self._thread.join(MAX_STOP_SECONDS)
 
     def add(self, held: HeldLease) -> None:
         """Renew this lease from now on."""
@@ -190,7 +190,7 @@ class HeartBeats:
         return lease_reference(self._client, held.run_id, held.step_id)
 
     def _call_seconds(self) -> float:
-        return min(MOST_CALL_SECONDS, self._terms.renew_every_seconds)
+        return min(MAX_CALL_SECONDS, self._terms.renew_every_seconds)
 
 
 def _is_ours(held: HeldLease, found: Mapping[str, Any]) -> bool:

@@ -20,7 +20,7 @@ from worker_chart_export.ledger.decisions import (
     decide_claim,
     decide_finalize,
 )
-from worker_chart_export.ledger.observation import Decision, LeaseWrite, Seen
+from worker_chart_export.ledger.observation import Decision, LeaseWrite, Observation
 from worker_chart_export.ledger.step_patches import (
     build_claim_update,
     build_finalize_failure_update,
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from worker_chart_export.ledger.lease.lease import Lease, LeaseOffer, StoredLease
 
 #: A step that a backend's absence made workers give back so often, or for so long, is failed.
-MOST_BACKEND_RELEASES = 10
-MOST_BACKEND_SECONDS = 3600.0
+MAX_BACKEND_RELEASES = 10
+MAX_BACKEND_SECONDS = 3600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,41 +53,41 @@ class ClaimIntent:
     #: What the metrics call it.
     name: ClassVar[str] = "claim"
 
-    def decide(self, seen: Seen) -> Decision | None:
+    def decide(self, observation: Observation) -> Decision | None:
         """See the module.
 
         Raises:
             BackendUnavailable: Whether a claim without a lease was made can't be told.
             RunInvalid: The step can't be read.
         """
-        result = decide_claim(seen.run, self.step_id)
+        result = decide_claim(observation.run, self.step_id)
         if result.reason is Reason.STEP_RUNNING:
-            return self._decide_running(seen, result)
+            return self._decide_running(observation, result)
         if not result.claimed:
             return Decision(result=result)
-        if self.offer is not None and seen.read_time is None and not seen.run_is_fresh:
+        if self.offer is not None and observation.read_time is None and not observation.run_is_fresh:
             return None  # a lease is never counted from an old read
         lease = None
-        if seen.read_time is not None:  # a minimal client knows neither times nor leases
+        if observation.read_time is not None:  # a minimal client knows neither times nor leases
             # Whatever lease stands there is of an earlier life of the step: replaced, or deleted.
-            lease = LeaseWrite(lease=self.offer.first(seen.read_time) if self.offer else None)
+            lease = LeaseWrite(lease=self.offer.first(observation.read_time) if self.offer else None)
         return Decision(result=result, run_patch=build_claim_update(self.step_id), lease_write=lease)
 
-    def _decide_running(self, seen: Seen, refusal: ClaimResult) -> Decision | None:
+    def _decide_running(self, observation: Observation, refusal: ClaimResult) -> Decision | None:
         if self.offer is None:
-            if seen.outcome_unknown:
+            if observation.outcome_unknown:
                 raise BackendUnavailable("firestore", "it is unknown whether the claim was committed")
             return Decision(result=refusal)
-        if not seen.lease_is_known or seen.read_time is None:
+        if not observation.lease_is_known or observation.read_time is None:
             return None
-        if seen.lease is None:
+        if observation.lease is None:
             return Decision(result=_refused(refusal, Reason.UNLEASED))
-        if seen.lease.lease.token == self.offer.token:
-            return Decision(result=ClaimResult(claimed=True, status="RUNNING", run=seen.run))
+        if observation.lease.lease.token == self.offer.token:
+            return Decision(result=ClaimResult(claimed=True, status="RUNNING", run=observation.run))
         skew = self.offer.terms.clock_skew_seconds
-        if seen.lease.lease.seconds_left(seen.read_time, clock_skew_seconds=skew) > 0:
+        if observation.lease.lease.seconds_left(observation.read_time, clock_skew_seconds=skew) > 0:
             return Decision(result=refusal)
-        return self._take_over(self.offer, seen.lease, seen.read_time, refusal)
+        return self._take_over(self.offer, observation.lease, observation.read_time, refusal)
 
     def _take_over(
         self, offer: LeaseOffer, stored: StoredLease, now: datetime, refusal: ClaimResult
@@ -160,23 +160,28 @@ class FinalizeIntent:
         error = unstorable(code, manifest_uri=self.manifest_uri)
         return replace(self, status=StepStatus.FAILED.value, manifest_uri=None, error=error)
 
-    def decide(self, seen: Seen) -> Decision | None:
+    def decide(self, observation: Observation) -> Decision | None:
         """See the module.
 
         Raises:
             RunInvalid: The step can't be read.
         """
-        if self.token is not None and not seen.lease_is_known:
+        if self.token is not None and not observation.lease_is_known:
             return None
         refusal = decide_finalize(
-            seen.run, self.step_id, finished_at=self.finished_at, outcome_unknown=seen.outcome_unknown
+            observation.run,
+            self.step_id,
+            finished_at=self.finished_at,
+            outcome_unknown=observation.outcome_unknown,
         )
         if refusal is not None and refusal.updated:
             return Decision(result=refusal)
-        is_ours = seen.lease is not None and seen.lease.lease.token == self.token
+        is_ours = observation.lease is not None and observation.lease.lease.token == self.token
         if self.token is not None and not is_ours:
-            return Decision(result=_fenced(seen.run, self.step_id))
-        lease = _delete(seen.lease) if self.token is not None and seen.lease is not None else None
+            return Decision(result=_fenced(observation.run, self.step_id))
+        lease = (
+            _delete(observation.lease) if self.token is not None and observation.lease is not None else None
+        )
         if refusal is not None:
             return Decision(result=refusal, lease_write=lease)
         done = FinalizeResult(updated=True, status=self.status)
@@ -206,29 +211,33 @@ class ReleaseIntent:
     rank: ClassVar[int] = 0
     name: ClassVar[str] = "release"
 
-    def decide(self, seen: Seen) -> Decision | None:
+    def decide(self, observation: Observation) -> Decision | None:
         """See the module.
 
         Raises:
             RunInvalid: The step can't be read.
         """
-        if not seen.lease_is_known or seen.read_time is None:
+        if not observation.lease_is_known or observation.read_time is None:
             return None
-        step = seen.run.step(self.step_id) if seen.run else None
-        if seen.lease is None or seen.lease.lease.token != self.token:
-            return Decision(result=self._no_longer_ours(seen, step))
-        if step is None or step.status is not StepStatus.RUNNING or (seen.run and seen.run.is_final):
+        step = observation.run.step(self.step_id) if observation.run else None
+        if observation.lease is None or observation.lease.lease.token != self.token:
+            return Decision(result=self._no_longer_ours(observation, step))
+        if (
+            step is None
+            or step.status is not StepStatus.RUNNING
+            or (observation.run and observation.run.is_final)
+        ):
             gone = ReleaseResult(released=False, reason=Reason.NOT_RUNNING)
-            return Decision(result=gone, lease_write=_delete(seen.lease))
+            return Decision(result=gone, lease_write=_delete(observation.lease))
         if self.is_lost:
             return Decision(result=ReleaseResult(released=False, reason=Reason.LEASE_LOST))
-        lease = seen.lease.lease
-        if self.error is not None and _waited_enough(lease, seen.read_time):
-            return self._fail(self.error, seen.lease)
-        given_back = lease.released_until(seen.read_time + timedelta(seconds=self.delay_seconds))
+        lease = observation.lease.lease
+        if self.error is not None and _waited_enough(lease, observation.read_time):
+            return self._fail(self.error, observation.lease)
+        given_back = lease.released_until(observation.read_time + timedelta(seconds=self.delay_seconds))
         return Decision(
             result=ReleaseResult(released=True),
-            lease_write=LeaseWrite(lease=given_back, guard=seen.lease.update_time),
+            lease_write=LeaseWrite(lease=given_back, guard=observation.lease.update_time),
         )
 
     def _fail(self, error: StepError, stored: StoredLease) -> Decision:
@@ -236,11 +245,11 @@ class ReleaseIntent:
         failed = ReleaseResult(released=False, failed=True)
         return Decision(result=failed, run_patch=patch, lease_write=_delete(stored))
 
-    def _no_longer_ours(self, seen: Seen, step: Step | None) -> ReleaseResult:
+    def _no_longer_ours(self, observation: Observation, step: Step | None) -> ReleaseResult:
         """After an unknown outcome, a lease that nobody holds is the one that was given back."""
-        given_back = seen.lease is not None and not seen.lease.lease.token
+        given_back = observation.lease is not None and not observation.lease.lease.token
         failed = step is not None and step.finished_at == self.finished_at
-        if seen.outcome_unknown and (given_back or failed):
+        if observation.outcome_unknown and (given_back or failed):
             return ReleaseResult(released=given_back, failed=failed)
         return ReleaseResult(released=False, reason=Reason.FENCED)
 
@@ -250,7 +259,7 @@ Intent = ClaimIntent | FinalizeIntent | ReleaseIntent
 
 def _waited_enough(lease: Lease, now: datetime) -> bool:
     waited_seconds = (now - lease.started_at).total_seconds()
-    return lease.released >= MOST_BACKEND_RELEASES or waited_seconds > MOST_BACKEND_SECONDS
+    return lease.released >= MAX_BACKEND_RELEASES or waited_seconds > MAX_BACKEND_SECONDS
 
 
 def _delete(stored: StoredLease) -> LeaseWrite:

@@ -11,8 +11,7 @@ from worker_chart_export.ledger.decisions import Reason, ReleaseResult
 from worker_chart_export.ledger.intents import ReleaseIntent
 from worker_chart_export.observability import metrics
 from worker_chart_export.observability.logs import Event, bound, log
-from worker_chart_export.retry import full_jitter_seconds
-from worker_chart_export.timing import rfc3339
+from worker_chart_export.timing import full_jitter_seconds, rfc3339
 
 if TYPE_CHECKING:
     from worker_chart_export.errors import BackendUnavailable
@@ -25,8 +24,8 @@ if TYPE_CHECKING:
 CODE_OF_BACKEND = {"storage": ErrorCode.GCS_WRITE_FAILED}
 RELEASE_SECONDS = 5.0
 #: How soon a step that was given back because of a backend may be taken over.
-LEAST_BACKOFF_SECONDS = 1.0
-MOST_BACKOFF_SECONDS = 10.0
+MIN_BACKOFF_SECONDS = 1.0
+MAX_BACKOFF_SECONDS = 10.0
 
 
 def error_of(cause: BackendUnavailable) -> StepError:
@@ -95,4 +94,4 @@ class Releases:
 
 
 def _backoff_seconds() -> float:
-    return full_jitter_seconds(least=LEAST_BACKOFF_SECONDS, most=MOST_BACKOFF_SECONDS)
+    return full_jitter_seconds(low=MIN_BACKOFF_SECONDS, high=MAX_BACKOFF_SECONDS)

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping
     from datetime import datetime
 
-    from worker_chart_export.concurrency.cancel_scope import StepBudget
+    from worker_chart_export.concurrency.cancel_scope import CancelScope
     from worker_chart_export.inputs.flow_run import FlowRun, Step
     from worker_chart_export.ledger.commit.group_commit import RunCommits
     from worker_chart_export.ledger.commit.request import Settled
@@ -134,7 +134,7 @@ class StepLedger:
         run_id: str,
         step_id: str,
         *,
-        budget: StepBudget | None = None,
+        scope: CancelScope | None = None,
         message_id: str = "",
         snapshot: RunSnapshot | None = None,
     ) -> Claim | ClaimResult:
@@ -143,7 +143,7 @@ class StepLedger:
         Args:
             run_id: The run.
             step_id: The step.
-            budget: A stop ends the wait for the claim.
+            scope: A stop ends the wait for the claim.
             message_id: The message under which it is taken.
             snapshot: The read that showed it to be claimable; it is not read again unless that proves stale.
 
@@ -166,11 +166,11 @@ class StepLedger:
             settled = commits.submit(
                 ClaimIntent(step_id=step_id, offer=offer),
                 snapshot=snapshot,
-                patience_seconds=lambda: min(thirty(), budget.remaining_seconds() if budget else thirty()),
+                patience_seconds=lambda: min(thirty(), scope.remaining_seconds() if scope else thirty()),
             )
         except BackendUnavailable:
-            if budget is not None:
-                budget.check_stopped()  # who was told to stop has nothing to say of the backend
+            if scope is not None:
+                scope.check_stopped()  # who was told to stop has nothing to say of the backend
             raise
         result: ClaimResult = settled.result
         attempt = settled.lease.lease.attempt if result.claimed and settled.lease else None
@@ -197,7 +197,7 @@ class StepLedger:
             clock=self._clock,
         )
 
-    def succeed(self, claim: Claim, *, manifest_uri: str, budget: StepBudget) -> FinalizeResult:
+    def succeed(self, claim: Claim, *, manifest_uri: str, scope: CancelScope) -> FinalizeResult:
         """RUNNING -> SUCCEEDED. Tried until the budget ends, 30 s at least, unless the step is stopped.
 
         Raises:
@@ -205,13 +205,13 @@ class StepLedger:
             BackendUnavailable: Firestore was away, or the race could not be won, for so long.
             BackendRefused: Firestore refuses.
         """
-        return self._finalize(claim, budget, status="SUCCEEDED", manifest_uri=manifest_uri)
+        return self._finalize(claim, scope, status="SUCCEEDED", manifest_uri=manifest_uri)
 
-    def fail(self, claim: Claim, *, error: StepError, budget: StepBudget) -> FinalizeResult:
+    def fail(self, claim: Claim, *, error: StepError, scope: CancelScope) -> FinalizeResult:
         """RUNNING -> FAILED; as `succeed`."""
-        return self._finalize(claim, budget, status="FAILED", error=error)
+        return self._finalize(claim, scope, status="FAILED", error=error)
 
-    def _finalize(self, claim: Claim, budget: StepBudget, **result: Any) -> FinalizeResult:
+    def _finalize(self, claim: Claim, scope: CancelScope, **result: Any) -> FinalizeResult:
         intent = FinalizeIntent(
             step_id=claim.step.step_id,
             finished_at=rfc3339(self._clock.now()),
@@ -219,7 +219,7 @@ class StepLedger:
             **result,
         )
         settled = claim.commits.submit(
-            intent, held=claim.held, patience_seconds=_patience(budget, self._clock)
+            intent, held=claim.held, patience_seconds=_patience(scope, self._clock)
         )
         finalized: FinalizeResult = settled.result
         log_finalize(finalized)
@@ -286,15 +286,15 @@ class StepLedger:
         return delete_lease(self._client, run_id, step_id, stored)
 
 
-def _patience(budget: StepBudget, clock: Clock) -> Callable[[], float]:
+def _patience(scope: CancelScope, clock: Clock) -> Callable[[], float]:
     """Finished work is worth waiting for, until the step is told to stop."""
     thirty = within(GIVE_UP_AFTER_SECONDS, clock)
 
     def left_seconds() -> float:
         try:
-            budget.check_stopped()
+            scope.check_stopped()
         except WorkerError:
             return 0.0
-        return max(thirty(), budget.remaining_seconds())
+        return max(thirty(), scope.remaining_seconds())
 
     return left_seconds

@@ -1,8 +1,8 @@
 """What a step is doing, told to whoever watches: the one seam between the work and its observers.
 
-The work names its stages with `stage` and tells results with `tell_chart`, `tell_end`, `tell_more` and
-`tell_call`; who listens (a page, a tracer) is unknown here. Without an observer all of it is nearly free, and
-an observer that fails is logged and never felt by the work.
+The work opens each of its stages with `stage` and reports results with `notify_chart`, `notify_step_ended`,
+`annotate` and `notify_call`. Observers (the page, the tracer) are unknown here. Without an observer all of
+this costs almost nothing. An observer that fails is logged and never disturbs the work.
 
 Stages nest: DELIVERY holds READ and STEP; STEP holds CLAIM, CHART, MANIFEST, FINALIZE and RELEASE; CHART
 holds CALL and UPLOAD. A step that is rescued has no DELIVERY around it. The charts of a step are made in
@@ -144,25 +144,25 @@ def stage(
     return _Told(which, about, carrier) if _observers else _UNWATCHED
 
 
-def tell_chart(*, template_id: str, provider: str, uri: str, png: bytes | None) -> None:
+def notify_chart(*, template_id: str, provider: str, uri: str, png: bytes | None) -> None:
     """Tell the observers of a stored chart."""
     for observer in _observers:
         chart = StoredChart(template_id=template_id, provider=provider, uri=uri, png=png)
         _safely(observer, observer.chart_stored, chart)
 
 
-def tell_end(outcome: Outcome, seconds: float) -> None:
+def notify_step_ended(outcome: Outcome, seconds: float) -> None:
     """Tell the observers how a step ended."""
     for observer in _observers:
         _safely(observer, observer.step_ended, outcome, seconds)
 
 
-def tell_more(**about: str | int) -> None:
+def annotate(**about: str | int) -> None:
     """Tell the observers that want it what has become known of the stage that lasts."""
     _tell_who_wants("noted", about)
 
 
-def tell_call(**about: str | int) -> None:
+def notify_call(**about: str | int) -> None:
     """Tell the observers that want it of a request to a chart provider's server that has ended."""
     _tell_who_wants("called", about)
 

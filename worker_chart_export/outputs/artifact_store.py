@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import google_crc32c
 from google.api_core import exceptions as google_errors
 
+from worker_chart_export.backends.errors import backend_errors
 from worker_chart_export.backends.storage.calls import ask_storage
 from worker_chart_export.errors import (
     BackendUnavailable,
@@ -23,19 +24,19 @@ from worker_chart_export.errors import (
     StepTimedOut,
     shown,
 )
-from worker_chart_export.retry import backend_errors, full_jitter_seconds
+from worker_chart_export.timing import full_jitter_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from datetime import datetime
 
-    from worker_chart_export.concurrency.cancel_scope import StepBudget
+    from worker_chart_export.concurrency.cancel_scope import CancelScope
 
 #: Reading it shows whether Cloud Storage answers.
 NOBODYS_OBJECT = "charts/probe"
 PROBE_TIMEOUT_SECONDS = 10.0
 #: A manifest is tried for so long, even when the step's time is nearly over.
-LEAST_MANIFEST_SECONDS = 10.0
+MIN_MANIFEST_SECONDS = 10.0
 #: A manifest that somebody else keeps replacing is written this often at most.
 MAX_MANIFEST_TURNS = 5
 #: OHLCV files are at most 64 KiB by contract; this bound only keeps a wrong URI from filling the memory.
@@ -108,7 +109,7 @@ class ArtifactStore:
         with backend_errors("storage"):
             self._bucket.get_blob(NOBODYS_OBJECT, timeout=PROBE_TIMEOUT_SECONDS, retry=None)
 
-    def upload_png(self, name: str, png: bytes, *, metadata: Mapping[str, str], budget: StepBudget) -> str:
+    def upload_png(self, name: str, png: bytes, *, metadata: Mapping[str, str], scope: CancelScope) -> str:
         """Create the object, or find that it exists; returns its URI.
 
         Raises:
@@ -119,11 +120,11 @@ class ArtifactStore:
         """
         blob = self._bucket.blob(name)
         blob.metadata = dict(metadata)
-        self._upload(blob, png, "image/png", refusal=ObjectRefused, budget=budget)
+        self._upload(blob, png, "image/png", refusal=ObjectRefused, scope=scope)
         return self.uri(name)
 
     def stored_pngs(
-        self, folder: StepFolder, *, started_at: datetime, budget: StepBudget
+        self, folder: StepFolder, *, started_at: datetime, scope: CancelScope
     ) -> dict[str, StoredPng]:
         """The charts that attempts since the claim at `started_at` have uploaded, by object name.
 
@@ -140,7 +141,7 @@ class ArtifactStore:
             ),
             name=prefix,
             refusal=ObjectRefused,
-            budget=budget,
+            scope=scope,
         )
         return {
             blob.name: StoredPng(self.uri(blob.name), dict(blob.metadata or {}), int(blob.size))
@@ -149,7 +150,7 @@ class ArtifactStore:
         }
 
     def write_manifest(
-        self, name: str, content: bytes, *, budget: StepBudget, still_ours: Callable[[], None]
+        self, name: str, content: bytes, *, scope: CancelScope, still_ours: Callable[[], None]
     ) -> str:
         """Write the manifest by compare-and-swap and return its URI.
 
@@ -160,7 +161,7 @@ class ArtifactStore:
         Args:
             name: The object's name.
             content: The manifest.
-            budget: Bounds it, but for `LEAST_MANIFEST_SECONDS`, and stops it.
+            scope: Bounds it, but for `MIN_MANIFEST_SECONDS`, and stops it.
             still_ours: Reads the step's lease; raises when it is lost.
 
         Raises:
@@ -169,23 +170,23 @@ class ArtifactStore:
             WorkerError: What the step was stopped with, or what `still_ours` raised.
         """
         try:
-            self._swap(name, content, budget.at_least(LEAST_MANIFEST_SECONDS), still_ours)
+            self._swap(name, content, scope.at_least(MIN_MANIFEST_SECONDS), still_ours)
         except StepTimedOut as error:
-            budget.check_stopped()
+            scope.check_stopped()
             raise BackendUnavailable("storage", "it was too slow for the manifest") from error
         return self.uri(name)
 
-    def _swap(self, name: str, content: bytes, budget: StepBudget, still_ours: Callable[[], None]) -> None:
+    def _swap(self, name: str, content: bytes, scope: CancelScope, still_ours: Callable[[], None]) -> None:
         blob, generation = self._bucket.blob(name), 0
         for turn in range(MAX_MANIFEST_TURNS):
             if turn > 1:  # somebody else writes at the same time
-                budget.sleep(full_jitter_seconds(least=0.05, most=0.5))
+                scope.sleep(full_jitter_seconds(low=0.05, high=0.5))
             if self._upload(
                 blob,
                 content,
                 "application/json",
                 refusal=ManifestRefused,
-                budget=budget,
+                scope=scope,
                 generation=generation,
             ):
                 return
@@ -193,7 +194,7 @@ class ArtifactStore:
                 lambda timeout: self._bucket.get_blob(name, timeout=timeout, retry=None),
                 name=name,
                 refusal=ManifestRefused,
-                budget=budget,
+                scope=scope,
             )
             if present is not None and present.crc32c == _crc32c(content):
                 return
@@ -208,7 +209,7 @@ class ArtifactStore:
         content_type: str,
         *,
         refusal: type[RequestError],
-        budget: StepBudget,
+        scope: CancelScope,
         generation: int = 0,
     ) -> bool:
         """Upload if the object's generation is still `generation` (0 = absent); whether it was."""
@@ -224,13 +225,13 @@ class ArtifactStore:
                 ),
                 name=blob.name,
                 refusal=refusal,
-                budget=budget,
+                scope=scope,
             )
         except google_errors.PreconditionFailed:
             return False
         return True
 
-    def read_candles(self, uri: str | None, *, budget: StepBudget) -> bytes:
+    def read_candles(self, uri: str | None, *, scope: CancelScope) -> bytes:
         """The bytes of an OHLCV JSON file.
 
         Raises:
@@ -250,7 +251,7 @@ class ArtifactStore:
             lambda timeout: blob.download_as_bytes(end=MAX_CANDLE_BYTES, timeout=timeout, retry=None),
             name=str(uri),
             refusal=OhlcvUnavailable,
-            budget=budget,
+            scope=scope,
         )
         if len(content) > MAX_CANDLE_BYTES:
             raise OhlcvUnavailable(f"Candles {uri}: expected at most {MAX_CANDLE_BYTES} bytes.", uri=uri)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime
 
-    from worker_chart_export.inputs.export_request import ExportOrder
+    from worker_chart_export.inputs.export_request import ExportRequest
 
 SCHEMA_VERSION = 1
 MAX_MANIFEST_BYTES = 65536
@@ -61,7 +61,7 @@ def build_manifest(
     run_id: str,
     step_id: str,
     created_at: datetime,
-    order: ExportOrder,
+    export: ExportRequest,
     results: Sequence[ManifestItem | ManifestFailure],
 ) -> dict[str, Any]:
     """The manifest document; `results` has one entry for each requested template, in the order asked."""
@@ -70,10 +70,10 @@ def build_manifest(
         "runId": run_id,
         "stepId": step_id,
         "createdAt": rfc3339(created_at),
-        "symbol": order.symbol,
-        "timeframe": order.timeframe,
-        "minImages": order.min_images,
-        "requested": [{"chartTemplateId": name} for name in order.template_ids],
+        "symbol": export.symbol,
+        "timeframe": export.timeframe,
+        "minImages": export.min_images,
+        "requested": [{"chartTemplateId": name} for name in export.template_ids],
         "items": [result.to_dict() for result in results if isinstance(result, ManifestItem)],
         "failures": [result.to_dict() for result in results if isinstance(result, ManifestFailure)],
     }

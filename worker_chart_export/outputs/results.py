@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from worker_chart_export.backends.storage.calls import ask_storage
-from worker_chart_export.concurrency.cancel_scope import StepBudget
+from worker_chart_export.concurrency.cancel_scope import CancelScope
 from worker_chart_export.errors import ObjectRefused, shown
 from worker_chart_export.outputs.artifact_store import GS_URI, ArtifactStore, StepFolder
 from worker_chart_export.outputs.manifest import MAX_MANIFEST_BYTES, decode_manifest
@@ -48,7 +48,7 @@ class StoredResults:
             lambda timeout: blob.download_as_bytes(end=MAX_MANIFEST_BYTES, timeout=timeout, retry=None),
             name=uri,
             refusal=ObjectRefused,
-            budget=self._budget(),
+            scope=self._scope(),
         )
         return decode_manifest(content)
 
@@ -62,7 +62,7 @@ class StoredResults:
         """
         store = ArtifactStore(client=self._client, bucket=bucket)
         folder = StepFolder(run_id, step_id)
-        return len(store.stored_pngs(folder, started_at=started_at, budget=self._budget()))
+        return len(store.stored_pngs(folder, started_at=started_at, scope=self._scope()))
 
-    def _budget(self) -> StepBudget:
-        return StepBudget(seconds=PATIENCE_SECONDS, clock=self._clock)
+    def _scope(self) -> CancelScope:
+        return CancelScope(seconds=PATIENCE_SECONDS, clock=self._clock)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from daemon.exit import leave
+from daemon.exit import exit_now
 from daemon.main import run_daemon
 from daemon.settings.daemon import Settings, effective_settings, load_settings
 from daemon.tracing.setup import Tracing
@@ -27,7 +27,7 @@ def command(
     forbidden. 4: the drain ran out of time. 5: an internal error.
     """
     if not check:
-        leave(run_daemon())
+        exit_now(run_daemon())
     settings = load_settings(Settings)
     Tracing(settings)  # its own variables are read once it is on
     for name, value in effective_settings(settings).items():

@@ -32,7 +32,7 @@ from localcloud import LocalCloud
 NAME = "demo"
 EXAMPLES = "Examples: worker-chart-export demo | worker-chart-export demo --with-failures --output gallery"
 TIMEOUT_SECONDS = 60.0
-MOST_OTHERS = 5
+MAX_OTHERS = 5
 
 
 def command(
@@ -140,6 +140,6 @@ def _print_report(console: Console, report: DemoReport, page: Path) -> None:
 
 def _print_others(console: Console, folder: Path, names: list[str]) -> None:
     """What no recorded demo wrote is none of the demo's business; but whoever looks at it should know."""
-    shown = ", ".join(names[:MOST_OTHERS]) + (", ..." if len(names) > MOST_OTHERS else "")
+    shown = ", ".join(names[:MAX_OTHERS]) + (", ..." if len(names) > MAX_OTHERS else "")
     words = f"Not of this demo, and left as it is in {folder}: {shown}"
     console.print(words, style="dim", markup=False, highlight=False)

@@ -16,13 +16,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from daemon.cli.doctor.findings import Finding, Report, Status
+from daemon.cli.doctor.results import CheckResult, Report, Status
 from daemon.cli.doctor.runner import examine
-from daemon.exit import leave
+from daemon.exit import exit_now
 from daemon.lifecycle.signals import forward_stop_signals
 from daemon.settings.daemon import LogFormat, LogLevel
 from daemon.settings.emulators import Emulators
-from worker_chart_export.concurrency.cancel_scope import StepBudget
+from worker_chart_export.concurrency.cancel_scope import CancelScope
 from worker_chart_export.errors import Interrupted
 from worker_chart_export.observability.logs import configure
 from worker_chart_export.timing import SystemClock
@@ -78,7 +78,7 @@ def command(
     configure(level=LogLevel.CRITICAL, log_format=LogFormat.CONSOLE, stream=sys.stderr)
     # The report says all that there is to say; what libraries log about the same errors would hide it.
     logging.disable(logging.CRITICAL)
-    run = StepBudget(seconds=math.inf, clock=SystemClock())
+    run = CancelScope(seconds=math.inf, clock=SystemClock())
     forward_stop_signals(lambda received: _stop(run, received))
     emulators = Emulators.of(os.environ)
     console = Console(highlight=False)
@@ -93,20 +93,20 @@ def command(
         typer.echo(as_json(report, emulators))
     else:
         show(console, report, emulators)
-    leave(report.exit_code)  # a check that hangs must not hold the end
+    exit_now(report.exit_code)  # a check that hangs must not hold the end
 
 
-def _stop(run: StepBudget, received: Signals) -> None:
+def _stop(run: CancelScope, received: Signals) -> None:
     typer.echo("deleting what was written; a second signal leaves it behind", err=True)
     run.stop(_Stopped(received))
 
 
 def _leave_early(report: Report, stopped: _Stopped) -> None:
     """Nothing is said of the checks: most of them were not made."""
-    left = [found.left_over for found in report.findings if found.left_over]
+    left = [found.left_over for found in report.results if found.left_over]
     told = f"{' and '.join(left)} may be left over" if left else "nothing is left over"
     typer.echo(f"{stopped}; {told}", err=True)
-    leave(stopped.exit_code)
+    exit_now(stopped.exit_code)
 
 
 def as_json(report: Report, emulators: Emulators) -> str:
@@ -114,7 +114,7 @@ def as_json(report: Report, emulators: Emulators) -> str:
     checks = [
         {"id": found.check, "status": found.status, "summary": found.summary, "mend": found.mend or None}
         | ({"leftOver": found.left_over} if found.left_over else {})
-        for found in report.findings
+        for found in report.results
     ]
     return json.dumps(
         {
@@ -134,7 +134,7 @@ def show(console: Console, report: Report, emulators: Emulators) -> None:
         places = ", ".join(f"{name} at {place}" for name, place in emulators.named.items())
         words = Text(f"Emulators: {places}. The gcloud commands below are for the real services.\n")
         console.print(words, style="cyan", soft_wrap=not console.is_terminal)
-    for found in report.findings:
+    for found in report.results:
         console.print(_line(found, console), soft_wrap=not console.is_terminal)
         if found.mend:
             indent = " " * (MARK_WIDTH + 1)
@@ -143,7 +143,7 @@ def show(console: Console, report: Report, emulators: Emulators) -> None:
     console.print(_conclusion(report), soft_wrap=True)
 
 
-def _line(found: Finding, console: Console) -> Table | Text:
+def _line(found: CheckResult, console: Console) -> Table | Text:
     """A line for people and `grep` alike; a terminal gets it folded under its own column."""
     mark, style = MARKS[found.status]
     if not console.is_terminal:
@@ -159,7 +159,7 @@ def _line(found: Finding, console: Console) -> Table | Text:
 def _conclusion(report: Report) -> Text:
     words = {Status.OK: "ok", Status.NOT_CHECKABLE: "not checkable here"}
     counts = ", ".join(_many(report.count(status), words.get(status, status)) for status in Status)
-    failed = [found.check for found in report.findings if found.status is Status.FAILURE]
+    failed = [found.check for found in report.results if found.status is Status.FAILURE]
     if not failed:
         return Text(f"\n{counts}. A daemon can work here.", style="bold green")
     return Text(f"\n{counts}. To be mended first: {', '.join(failed)}", style="bold red")

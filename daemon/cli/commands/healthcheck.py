@@ -14,7 +14,7 @@ from typing import Annotated, NamedTuple
 import typer
 
 from daemon.exit_codes import ExitCode
-from daemon.lifecycle.stoppable_wait import Wakeup
+from daemon.lifecycle.stoppable_wait import StoppableWait
 from worker_chart_export.errors import shown
 
 NAME = "healthcheck"
@@ -85,7 +85,7 @@ def ask(host: str, port: int, *, timeout_seconds: float = TIMEOUT_SECONDS) -> No
         NotAlive: It says that it is not, something else answers, or nothing does in that time.
     """
     # In a thread, which is left behind: neither a name server nor a slow writer knows of deadlines.
-    answer = Wakeup().start(lambda: _answer(host, port, timeout_seconds), name="ask")
+    answer = StoppableWait().start(lambda: _answer(host, port, timeout_seconds), name="ask")
     try:
         check(answer.result(timeout_seconds))
     except TimeoutError:

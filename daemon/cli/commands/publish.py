@@ -13,9 +13,9 @@ from daemon.settings.daemon import PROJECT, PUBSUB_ID, PubsubSettings, SettingsE
 from daemon.subscription.publisher import Publisher
 from daemon.subscription.stream import topic_of
 from daemon.tracing.publishing import PublisherSpans, note_published
+from worker_chart_export.backends.errors import backend_errors
 from worker_chart_export.errors import shown
 from worker_chart_export.inputs.identifiers import why_run_id_refused, why_step_id_refused
-from worker_chart_export.retry import backend_errors
 
 NAME = "publish"
 TOPIC_PATH = re.compile(f"projects/{PROJECT.pattern}/topics/{PUBSUB_ID.pattern}")

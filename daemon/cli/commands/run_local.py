@@ -16,12 +16,12 @@ from daemon.composition import build_worker
 from daemon.exit_codes import ExitCode
 from daemon.settings.accounts import ACCOUNTS_EXPECTED, parse_accounts
 from daemon.settings.daemon import ChartsApiMode, ExportSettings, LogFormat, LogLevel, load_settings
+from worker_chart_export.backends.errors import describe_error
 from worker_chart_export.errors import BackendRefused, RunInvalid, shown
 from worker_chart_export.execution.outcome import Outcome, OutcomeKind
 from worker_chart_export.inputs.flow_run import FlowRun
 from worker_chart_export.inputs.identifiers import why_run_id_refused, why_step_id_refused
 from worker_chart_export.observability.logs import configure
-from worker_chart_export.retry import plain_words
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -97,7 +97,7 @@ def _put(worker: Worker, document: Mapping[str, Any], path: Path) -> None:
 
 def _not_held(path: Path, error: Exception) -> typer.BadParameter:
     return typer.BadParameter(
-        f"--flow-run-path: expected a run that Firestore can hold in {path}, got {plain_words(error)}"
+        f"--flow-run-path: expected a run that Firestore can hold in {path}, got {describe_error(error)}"
     )
 
 
@@ -107,7 +107,7 @@ def _work(worker: Worker, document: Mapping[str, Any], step_id: str | None) -> d
         chosen = step_id or _first_eligible(worker.ledger.read(run_id).run)
         if chosen is None:
             return {"status": "NOTHING_ELIGIBLE", "runId": run_id, "reason": "no step of the run is eligible"}
-        outcome = worker.pipeline.run(run_id, chosen, budget=worker.pipeline.new_budget())
+        outcome = worker.pipeline.run(run_id, chosen, scope=worker.pipeline.new_scope())
     except RunInvalid as error:
         return {"status": "RUN_INVALID", "runId": run_id, "stepId": step_id, "reason": str(error)}
     return _summary(run_id, chosen, outcome)

@@ -121,7 +121,7 @@ def _watch(reader: RunReader, output: Output) -> RunReport | None:
 def _looks(reader: RunReader) -> Iterator[tuple[RunReport, str]]:
     """Reports until the run is settled, each with what is wrong; the last again while Firestore is away."""
     last: RunReport | None = None
-    for seen in until_stopped(lambda: _look_or_trouble(reader), every_seconds=EVERY_SECONDS):
+    for seen in until_stopped(lambda: _look_or_error(reader), every_seconds=EVERY_SECONDS):
         if isinstance(seen, RunReport):
             last = seen
             yield seen, ""
@@ -133,7 +133,7 @@ def _looks(reader: RunReader) -> Iterator[tuple[RunReport, str]]:
             yield last, f"{seen}; this is how it was, trying again"
 
 
-def _look_or_trouble(reader: RunReader) -> RunReport | BackendUnavailable:
+def _look_or_error(reader: RunReader) -> RunReport | BackendUnavailable:
     try:
         return _look(reader)
     except BackendUnavailable as error:

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 from google.api_core import exceptions as google_errors
 
-from daemon.cli.doctor.findings import failure
+from daemon.cli.doctor.results import failure
+from worker_chart_export.backends.errors import describe_error
 from worker_chart_export.errors import BackendUnavailable, StepTimedOut, WorkerError
-from worker_chart_export.retry import plain_words
 
 if TYPE_CHECKING:
-    from daemon.cli.doctor.findings import Finding
+    from daemon.cli.doctor.results import CheckResult
 
 LOG_IN = "gcloud auth application-default login   (or run as a service account)"
 
@@ -51,7 +51,7 @@ def reach(emulator: str | None) -> str:
     return "let this machine reach googleapis.com on port 443 (firewall, proxy, NetworkPolicy)"
 
 
-def refused(check: str, error: WorkerError, mends: Mends) -> Finding:
+def refused(check: str, error: WorkerError, mends: Mends) -> CheckResult:
     """The failure that an error of a backend is."""
     return failure(check, f"{error}{_last_trouble(error)}", mends.of(error))
 
@@ -60,4 +60,4 @@ def _last_trouble(error: WorkerError) -> str:
     """What the client met each time that it tried, where its own error only says that it tried."""
     cause = error.__cause__
     last = cause.cause if isinstance(cause, google_errors.RetryError) else None
-    return f", last {plain_words(last)}" if last is not None else ""
+    return f", last {describe_error(last)}" if last is not None else ""

@@ -7,15 +7,15 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from daemon.cli.doctor.findings import Finding, Status, not_checkable
+from daemon.cli.doctor.results import CheckResult, Status, not_checkable
 from daemon.settings.base import SettingsError
+from worker_chart_export.backends.errors import describe_error
 from worker_chart_export.errors import WorkerError
-from worker_chart_export.retry import plain_words
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from worker_chart_export.concurrency.cancel_scope import StepBudget
+    from worker_chart_export.concurrency.cancel_scope import CancelScope
 
 #: Longer than any two calls that wait for their own time-outs.
 CHECK_SECONDS = 22.0
@@ -33,28 +33,28 @@ class Examination:
     """
 
     checks: tuple[str, ...]
-    make: Callable[[], Sequence[Finding]]
+    make: Callable[[], Sequence[CheckResult]]
     mend: str = ""
     leaves: str = ""
 
 
 def make_all(
-    examinations: Sequence[Examination], run: StepBudget, *, seconds: float = CHECK_SECONDS
-) -> list[Finding]:
+    examinations: Sequence[Examination], run: CancelScope, *, seconds: float = CHECK_SECONDS
+) -> list[CheckResult]:
     """Make all at once; their findings in the order given, after `seconds` at most.
 
     When `run` is stopped, only those are waited for that have something to delete; none is begun any more.
     """
     deadline = time.monotonic() + seconds
     threads = [_InThread(examination, run) for examination in examinations]
-    return [finding for thread in threads for finding in thread.findings_by(deadline)]
+    return [result for thread in threads for result in thread.findings_by(deadline)]
 
 
 class _InThread:
-    def __init__(self, examination: Examination, run: StepBudget) -> None:
+    def __init__(self, examination: Examination, run: CancelScope) -> None:
         self._examination = examination
         self._run = run
-        self._findings: Sequence[Finding] | None = None
+        self._findings: Sequence[CheckResult] | None = None
         self._is_over = threading.Event()
         if not examination.leaves:
             run.on_stop(lambda _: self._is_over.set())
@@ -68,11 +68,11 @@ class _InThread:
         except (WorkerError, SettingsError) as error:
             self._findings = self._all_failed(str(error))
         except Exception as error:  # noqa: BLE001 - one check's bug must not hide what the others found
-            self._findings = self._all_failed(f"internal: {plain_words(error)}")
+            self._findings = self._all_failed(f"internal: {describe_error(error)}")
         finally:
             self._is_over.set()
 
-    def findings_by(self, deadline: float) -> Sequence[Finding]:
+    def findings_by(self, deadline: float) -> Sequence[CheckResult]:
         self._is_over.wait(max(0.0, deadline - time.monotonic()))
         found = self._findings
         if found is not None:
@@ -81,7 +81,7 @@ class _InThread:
         why = "it came to no end in its time"
         return self._all_failed(why, mend=examination.mend, left_over=examination.leaves)
 
-    def _all_failed(self, why: str, mend: str = "", left_over: str = "") -> list[Finding]:
+    def _all_failed(self, why: str, mend: str = "", left_over: str = "") -> list[CheckResult]:
         first, *others = self._examination.checks
-        failed = Finding(check=first, status=Status.FAILURE, summary=why, mend=mend, left_over=left_over)
+        failed = CheckResult(check=first, status=Status.FAILURE, summary=why, mend=mend, left_over=left_over)
         return [failed, *(not_checkable(check, f"{first} failed") for check in others)]

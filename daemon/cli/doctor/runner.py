@@ -27,8 +27,8 @@ from daemon.cli.doctor.checks.storage import CHECKS as BUCKET_CHECKS
 from daemon.cli.doctor.checks.storage import check_bucket, object_uri
 from daemon.cli.doctor.checks.templates import CHECK as TEMPLATES
 from daemon.cli.doctor.checks.templates import check_templates
-from daemon.cli.doctor.findings import Report, Status, not_checkable
 from daemon.cli.doctor.refusals import reach
+from daemon.cli.doctor.results import Report, Status, not_checkable
 from daemon.cli.doctor.rounds import CHECK_SECONDS, Examination, make_all
 from daemon.cli.doctor.scratch import Scratch
 from daemon.settings.base import Environment, ProjectSettings
@@ -37,9 +37,9 @@ from daemon.settings.daemon import BucketSettings, ChartSettings, FirestoreSetti
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from daemon.cli.doctor.findings import Finding
+    from daemon.cli.doctor.results import CheckResult
     from daemon.settings.emulators import Emulators
-    from worker_chart_export.concurrency.cancel_scope import StepBudget
+    from worker_chart_export.concurrency.cancel_scope import CancelScope
 
 #: With the time of all the others, half a minute.
 CREDENTIALS_SECONDS = 8.0
@@ -50,7 +50,7 @@ S = TypeVar("S", bound=Environment)
 
 def examine(
     emulators: Emulators,
-    run: StepBudget,
+    run: CancelScope,
     *,
     call: bool,
     credentials_seconds: float = CREDENTIALS_SECONDS,
@@ -67,20 +67,20 @@ def examine(
     """
     settings = check_settings()
     credentials = make_all([_of_project(emulators)], run, seconds=credentials_seconds)
-    has_credentials = all(finding.status is not Status.FAILURE for finding in credentials)
+    has_credentials = all(result.status is not Status.FAILURE for result in credentials)
     examinations = [
         examination
         for needs_credentials, some in _examinations(emulators, run, call=call)
         for examination in (some if has_credentials or not needs_credentials else _not_made(some))
     ]
     return Report(
-        findings=(*settings, *credentials, *make_all(examinations, run, seconds=seconds)),
-        settings_are_good=all(finding.status is Status.OK for finding in settings),
+        results=(*settings, *credentials, *make_all(examinations, run, seconds=seconds)),
+        settings_are_good=all(result.status is Status.OK for result in settings),
     )
 
 
 def _examinations(
-    emulators: Emulators, run: StepBudget, *, call: bool
+    emulators: Emulators, run: CancelScope, *, call: bool
 ) -> list[tuple[bool, list[Examination]]]:
     """All of them, by whether they need credentials, as whatever is not emulated does."""
     pubsub, firestore, storage = emulators.pubsub, emulators.firestore, emulators.storage
@@ -153,7 +153,7 @@ def _at(
     emulator: str | None,
     kind: type[S],
     checks: tuple[str, ...],
-    make: Callable[[S, str | None], Sequence[Finding]],
+    make: Callable[[S, str | None], Sequence[CheckResult]],
     *,
     leaves: Callable[[S], str] = lambda _: "",
 ) -> Examination:
@@ -164,7 +164,7 @@ def _at(
 def _with(
     kind: type[S],
     checks: tuple[str, ...],
-    make: Callable[[S], Sequence[Finding]],
+    make: Callable[[S], Sequence[CheckResult]],
     *,
     mend: str = "",
     leaves: Callable[[S], str] = lambda _: "",

@@ -6,7 +6,7 @@ import secrets
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from worker_chart_export.concurrency.cancel_scope import StepBudget
+from worker_chart_export.concurrency.cancel_scope import CancelScope
 from worker_chart_export.errors import WorkerError
 from worker_chart_export.timing import SystemClock
 
@@ -29,24 +29,24 @@ class Scratch:
         clean_up_seconds: For the deletion, whatever the trial took.
     """
 
-    run: StepBudget
+    run: CancelScope
     name: str = field(default_factory=lambda: secrets.token_hex(8))
     trial_seconds: float = TRIAL_SECONDS
     clean_up_seconds: float = CLEAN_UP_SECONDS
 
-    def trial(self) -> StepBudget:
+    def trial(self) -> CancelScope:
         """The time for the trial, from now on.
 
         A stop of the run is seen between two calls only: a call that is cut off may be carried out after the
         deletion.
         """
-        budget = StepBudget(seconds=self.trial_seconds, clock=SystemClock())
-        budget.guard(self.run.check_stopped)
-        return budget
+        scope = CancelScope(seconds=self.trial_seconds, clock=SystemClock())
+        scope.guard(self.run.check_stopped)
+        return scope
 
-    def clean_up(self) -> StepBudget:
+    def clean_up(self) -> CancelScope:
         """The time for the deletion, from now on; nothing stops it."""
-        return StepBudget(seconds=self.clean_up_seconds, clock=SystemClock())
+        return CancelScope(seconds=self.clean_up_seconds, clock=SystemClock())
 
 
 def failure_of(operation: Callable[[], object]) -> WorkerError | None:

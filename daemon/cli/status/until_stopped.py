@@ -6,7 +6,7 @@ import signal
 from typing import TYPE_CHECKING, TypeVar
 
 from daemon.lifecycle.signals import STOP_SIGNALS
-from daemon.lifecycle.stoppable_wait import Wakeup
+from daemon.lifecycle.stoppable_wait import StoppableWait
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -22,7 +22,7 @@ def until_stopped(look: Callable[[], T], *, every_seconds: float) -> Iterator[T]
     Stop signals must be blocked in all threads: they are waited for. A look that is under way then is left
     behind in a thread that holds nobody up.
     """
-    threads = Wakeup()
+    threads = StoppableWait()
     while True:
         under_way = threads.start(look, name="look")
         while not under_way.done():

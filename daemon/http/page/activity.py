@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from daemon.http.page.minutes import LastHour, Minute
-from daemon.http.page.work import MOST_NOTES, ChartNote, FinishedStep, Result, StepWork, finished
+from daemon.http.page.work import MAX_NOTES, ChartNote, FinishedStep, Result, StepWork, finished
 from worker_chart_export.observability.observers import Stage
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from worker_chart_export.observability.observers import About, StoredChart
 
 #: So many finished steps are remembered.
-MOST_FINISHED = 50
+MAX_FINISHED = 50
 
 _present: ContextVar[StepWork | None] = ContextVar("step_on_the_page", default=None)
 
@@ -93,7 +93,7 @@ class Activity:
         with self._lock:
             work.stored += 1
             self._hour.at(self._clock()).charts += chart.png is not None
-            if len(work.charts) < MOST_NOTES:
+            if len(work.charts) < MAX_NOTES:
                 work.charts.append(self._note(chart))
 
     def _note(self, chart: StoredChart) -> ChartNote:
@@ -136,7 +136,7 @@ class Activity:
             minute.succeeded += step.result is Result.SUCCEEDED
             minute.failed += step.result is Result.FAILED
             minute.unfinished += step.result not in (Result.SUCCEEDED, Result.FAILED)
-            gone = self._finished.popleft() if len(self._finished) > MOST_FINISHED else None
+            gone = self._finished.popleft() if len(self._finished) > MAX_FINISHED else None
         if gone is not None:
             self._thumbnails.forget(chart.thumbnail for chart in gone.charts if chart.thumbnail is not None)
 

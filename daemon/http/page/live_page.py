@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from daemon.http.page.activity import Activity
-from daemon.http.page.report import report_accounts, report_checkup, report_drain, report_seen
+from daemon.http.page.report import report_accounts, report_drain, report_health, report_seen
 from daemon.http.page.routes import page_routes
 from daemon.http.page.thumbnails import Thumbnails
 from daemon.settings.daemon import effective_settings
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from daemon.composition import Worker
     from daemon.http.server import Responder
-    from daemon.lifecycle.checkup import Checkup
     from daemon.lifecycle.drain import Drain
+    from daemon.lifecycle.health_report import HealthReport
     from daemon.settings.daemon import Settings
 
 
@@ -42,8 +42,8 @@ class LivePage:
         *,
         settings: Settings,
         drain: Drain,
-        readiness: Callable[[], Checkup],
-        liveness: Callable[[], Checkup],
+        readiness: Callable[[], HealthReport],
+        liveness: Callable[[], HealthReport],
     ) -> None:
         self._settings = settings
         self._drain = drain
@@ -70,8 +70,8 @@ class LivePage:
         return {
             "now": now,
             "process": self._process(),
-            "readiness": report_checkup(self._readiness()),
-            "liveness": report_checkup(self._liveness()),
+            "readiness": report_health(self._readiness()),
+            "liveness": report_health(self._liveness()),
             "drain": report_drain(self._drain, limit_seconds=settings.drain_seconds),
             **report_seen(self._activity.seen(), self._thumbnails),
             "accounts": report_accounts(

@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from daemon.http.page.minutes import Minute
     from daemon.http.page.thumbnails import Thumbnails
     from daemon.http.page.work import ChartNote, FailureNote, FinishedStep, StepWork
-    from daemon.lifecycle.checkup import Checkup
     from daemon.lifecycle.drain import Drain
+    from daemon.lifecycle.health_report import HealthReport
     from worker_chart_export.charts.chart_img.accounts import AccountState
 
 
-def report_checkup(checkup: Checkup) -> dict[str, Any]:
+def report_health(health_report: HealthReport) -> dict[str, Any]:
     """How the process is, part by part."""
-    return {"reason": checkup.reason, "parts": dict(checkup.parts)}
+    return {"reason": health_report.reason, "parts": dict(health_report.parts)}
 
 
 def report_drain(drain: Drain, *, limit_seconds: float) -> dict[str, Any]:

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 #: So many stored and so many failed charts of a step are noted one by one, and so many signs of their words;
 #: the others are counted.
-MOST_NOTES = 100
-MOST_WORDS = 300
+MAX_NOTES = 100
+MAX_WORDS = 300
 #: Why a step's work did not count.
 LOST_WORDS = {
     Reason.LEASE_LOST: "its lease was over, or could not be renewed in time",
@@ -78,9 +78,9 @@ class StepWork:
         stage: The last stage of the step that began; those of single charts stand in `doing`.
         requested: How many charts it asks for, once that is known.
         doing: By template: what its chart is at.
-        charts: The first `MOST_NOTES` of those stored.
+        charts: The first `MAX_NOTES` of those stored.
         stored: How many charts are stored.
-        failures: The first `MOST_NOTES` of those failed.
+        failures: The first `MAX_NOTES` of those failed.
         failed: How many charts have failed.
     """
 
@@ -117,8 +117,8 @@ class StepWork:
         if not isinstance(error, RequestError):
             return False
         self.failed += 1
-        if len(self.failures) < MOST_NOTES:
-            words = error.message[:MOST_WORDS]
+        if len(self.failures) < MAX_NOTES:
+            words = error.message[:MAX_WORDS]
             self.failures.append(FailureNote(template_id=template_id, code=error.code.value, message=words))
         return True
 

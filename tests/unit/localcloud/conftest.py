@@ -10,7 +10,7 @@ import pytest
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import firestore, pubsub_v1, storage
 
-from tests.clouds import PROJECT, clients_find
+from tests.support.cloud.clouds import PROJECT, clients_find
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

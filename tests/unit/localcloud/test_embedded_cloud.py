@@ -15,7 +15,7 @@ import pytest
 from google.cloud import firestore
 
 from localcloud import LocalCloud, Ports
-from tests.clouds import PROJECT, clients_find
+from tests.support.cloud.clouds import PROJECT, clients_find
 
 
 def test_a_cloud_names_its_services(cloud):

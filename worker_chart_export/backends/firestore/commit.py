@@ -9,9 +9,14 @@ from typing import Any
 
 from google.api_core import exceptions as google_errors
 
+from worker_chart_export.backends.errors import (
+    COMMIT_TIMEOUT_SECONDS,
+    TRANSIENT,
+    backend_errors,
+    describe_error,
+)
 from worker_chart_export.errors import BackendRefused, BackendUnavailable, WorkerError
 from worker_chart_export.observability import metrics
-from worker_chart_export.retry import COMMIT_TIMEOUT_SECONDS, TRANSIENT, backend_errors, plain_words
 
 
 class LostRace(BackendUnavailable):
@@ -59,7 +64,7 @@ def _sent(batch: Any) -> list[Any]:
         results = list(batch.commit(retry=None, timeout=COMMIT_TIMEOUT_SECONDS))
     except google_errors.InvalidArgument as error:
         metrics.count_call("firestore", "answered")
-        raise Unacceptable(plain_words(error)) from error
+        raise Unacceptable(describe_error(error)) from error
     except (
         google_errors.FailedPrecondition,
         google_errors.NotFound,  # a document is gone
@@ -67,12 +72,12 @@ def _sent(batch: Any) -> list[Any]:
         google_errors.AlreadyExists,
     ) as error:
         metrics.count_call("firestore", "answered")
-        raise LostRace("firestore", plain_words(error)) from error
+        raise LostRace("firestore", describe_error(error)) from error
     except TRANSIENT as error:
         metrics.count_call("firestore", "unavailable")
-        raise OutcomeUnknown("firestore", plain_words(error)) from error
+        raise OutcomeUnknown("firestore", describe_error(error)) from error
     except (TypeError, ValueError) as error:
-        raise Unacceptable(plain_words(error)) from error
+        raise Unacceptable(describe_error(error)) from error
     except google_errors.GoogleAPICallError:
         with backend_errors("firestore"):
             raise

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from google.api_core import exceptions as google_errors
 from google.cloud.firestore_v1.base_client import BaseClient
 
-from worker_chart_export.retry import (
+from worker_chart_export.backends.errors import (
     COMMIT_TIMEOUT_SECONDS,
     READ_RETRY,
     READ_TIMEOUT_SECONDS,

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from google.cloud.firestore_v1._helpers import decode_value
 
+from worker_chart_export.backends.errors import READ_RETRY, READ_TIMEOUT_SECONDS, backend_errors
 from worker_chart_export.errors import BackendUnavailable
-from worker_chart_export.retry import READ_RETRY, READ_TIMEOUT_SECONDS, backend_errors
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

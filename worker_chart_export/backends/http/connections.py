@@ -15,7 +15,7 @@ from requests.utils import get_environ_proxies, prepend_scheme_if_needed, select
 from urllib3 import PoolManager, ProxyManager, make_headers
 from urllib3.util import parse_url
 
-from worker_chart_export.backends.http.stoppable_urllib3 import make_stoppable
+from worker_chart_export.backends.http.stoppable_urllib3 import make_cancellable
 
 #: Files or folders of certificates; the first that is set counts, before `SSL_CERT_DIR`.
 CERTIFICATES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
@@ -36,7 +36,7 @@ def open_connections(url: str, *, kept: int) -> PoolManager:
     if "https:" in f"{url} {proxy}".lower():
         settings["ssl_context"] = _trusting()
     manager = PoolManager(**settings) if proxy is None else _behind(proxy, **settings)
-    make_stoppable(manager)
+    make_cancellable(manager)
     return manager
 
 

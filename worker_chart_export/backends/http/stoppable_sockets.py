@@ -1,6 +1,6 @@
 """Blocking calls that end when their step is stopped: the sockets in use are shut down from outside.
 
-`stoppable_by` marks a call. The HTTP connections (`stoppable_urllib3`) tell it which socket the call's thread
+`cancellable_by` marks a call. The HTTP connections (`stoppable_urllib3`) name the socket on which its thread
 is about to block on. A shutdown wakes that thread at once, below TLS as well; the library then raises some
 connection error, and the caller asks the budget why.
 
@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from worker_chart_export.concurrency.cancel_scope import StepBudget
+    from worker_chart_export.concurrency.cancel_scope import CancelScope
     from worker_chart_export.errors import WorkerError
 
 
-class StoppableCall:
+class CancellableCall:
     """One call under way, with the sockets it holds, by whoever uses them.
 
     Each is held by a descriptor of its own. So a handshake that moves the connection to another socket object
@@ -70,16 +70,16 @@ class StoppableCall:
             self._held.clear()
 
 
-_CALL: ContextVar[StoppableCall | None] = ContextVar("stoppable_call", default=None)
+_CALL: ContextVar[CancellableCall | None] = ContextVar("stoppable_call", default=None)
 
 
 @contextmanager
-def stoppable_by(budget: StepBudget) -> Iterator[StoppableCall]:
+def cancellable_by(scope: CancelScope) -> Iterator[CancellableCall]:
     """Requests made in this context, by this thread, end with a connection error when `budget` is stopped."""
-    call = StoppableCall()
+    call = CancellableCall()
     token = _CALL.set(call)
     try:
-        with budget.while_running(call.stop):
+        with scope.while_running(call.stop):
             yield call
     finally:
         _CALL.reset(token)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import socket
 
 #: What was idle for longer may be dead without a word, and what a dead one swallows is not sent again.
-MOST_IDLE_SECONDS = 5.0
+MAX_IDLE_SECONDS = 5.0
 
 
 class _Holding:
@@ -42,11 +42,11 @@ class _Holding:
         super().request(*args, **kwargs)  # type: ignore[misc]
 
 
-class StoppableConnection(_Holding, HTTPConnection):
+class CancellableConnection(_Holding, HTTPConnection):
     """Not encrypted; its name is seen in urllib3's errors."""
 
 
-class StoppableTlsConnection(_Holding, HTTPSConnection):
+class CancellableTlsConnection(_Holding, HTTPSConnection):
     """Encrypted."""
 
 
@@ -55,7 +55,7 @@ class _Keeping:
 
     def _get_conn(self, timeout: float | None = None) -> Any:
         conn: Any = super()._get_conn(timeout)  # type: ignore[misc]
-        if time.monotonic() - conn.kept_since > MOST_IDLE_SECONDS:
+        if time.monotonic() - conn.kept_since > MAX_IDLE_SECONDS:
             conn.close()  # it opens anew when it is used
         return conn
 
@@ -66,18 +66,18 @@ class _Keeping:
         super()._put_conn(conn)  # type: ignore[misc]
 
 
-class StoppablePool(_Keeping, HTTPConnectionPool):
+class CancellablePool(_Keeping, HTTPConnectionPool):
     """Of connections that are not encrypted."""
 
-    ConnectionCls = StoppableConnection
+    ConnectionCls = CancellableConnection
 
 
-class StoppableTlsPool(_Keeping, HTTPSConnectionPool):
+class CancellableTlsPool(_Keeping, HTTPSConnectionPool):
     """Of those that are."""
 
-    ConnectionCls = StoppableTlsConnection
+    ConnectionCls = CancellableTlsConnection
 
 
-def make_stoppable(manager: PoolManager) -> None:
+def make_cancellable(manager: PoolManager) -> None:
     """Let calls over this manager's connections, direct or through an HTTP proxy, be stopped."""
-    manager.pool_classes_by_scheme = {"http": StoppablePool, "https": StoppableTlsPool}
+    manager.pool_classes_by_scheme = {"http": CancellablePool, "https": CancellableTlsPool}

@@ -15,25 +15,26 @@ from google.api_core import exceptions as google_errors
 from google.auth import exceptions as auth_errors
 from google.cloud.storage.exceptions import DataCorruption, InvalidResponse
 
-from worker_chart_export.backends.http.stoppable_sockets import stoppable_by
+from worker_chart_export.backends.errors import TRANSIENT, describe_error
+from worker_chart_export.backends.http.stoppable_sockets import cancellable_by
 from worker_chart_export.errors import BackendUnavailable, OhlcvUnavailable
 from worker_chart_export.observability import metrics
-from worker_chart_export.retry import TRANSIENT, full_jitter_seconds, plain_words
+from worker_chart_export.timing import full_jitter_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from worker_chart_export.concurrency.cancel_scope import StepBudget
+    from worker_chart_export.concurrency.cancel_scope import CancelScope
     from worker_chart_export.errors import RequestError, WorkerError
 
 CONNECT_TIMEOUT_SECONDS = 5.0
 #: Between bytes; at most half of the time left, so that a dead connection does not use it all up.
 READ_TIMEOUT_SECONDS = 30.0
-LEAST_TIMEOUT_SECONDS = 1.0
-LEAST_DELAY_SECONDS = 0.5
-MOST_DELAY_SECONDS = 8.0
+MIN_TIMEOUT_SECONDS = 1.0
+MIN_DELAY_SECONDS = 0.5
+MAX_DELAY_SECONDS = 8.0
 #: An attempt with less time than this is not made.
-LEAST_ATTEMPT_SECONDS = 0.5
+MIN_ATTEMPT_SECONDS = 0.5
 #: Away, as the libraries below the client say it; those it wraps are in TRANSIENT.
 AWAY = (
     *TRANSIENT,
@@ -68,7 +69,7 @@ class _Away(BackendUnavailable):
 
 
 def ask_storage(
-    call: Callable[[Timeout], T], *, name: str, refusal: type[RequestError], budget: StepBudget
+    call: Callable[[Timeout], T], *, name: str, refusal: type[RequestError], scope: CancelScope
 ) -> T:
     """Make `call` until there is an answer, asking the budget before each attempt.
 
@@ -76,7 +77,7 @@ def ask_storage(
         call: Gets the `timeout` for its request; must pass `retry=None` and be safe to repeat.
         name: What it is about, for messages.
         refusal: The error to raise when Cloud Storage refuses.
-        budget: Bounds the attempts, their timeouts and the pauses, and stops all of them.
+        scope: Bounds the attempts, their timeouts and the pauses, and stops all of them.
 
     Raises:
         RequestError: `refusal`.
@@ -87,37 +88,37 @@ def ask_storage(
     """
     for failures in itertools.count(1):
         try:
-            return _attempt(call, name, refusal, budget)
+            return _attempt(call, name, refusal, scope)
         except _Away:
-            bound = min(MOST_DELAY_SECONDS, 2.0 ** min(failures, 10))
-            pause = full_jitter_seconds(least=LEAST_DELAY_SECONDS, most=bound)
-            if pause + LEAST_ATTEMPT_SECONDS >= budget.remaining_seconds():
+            bound = min(MAX_DELAY_SECONDS, 2.0 ** min(failures, 10))
+            pause = full_jitter_seconds(low=MIN_DELAY_SECONDS, high=bound)
+            if pause + MIN_ATTEMPT_SECONDS >= scope.remaining_seconds():
                 raise
-            budget.sleep(pause)
+            scope.sleep(pause)
     raise AssertionError("unreachable: it counts for ever")
 
 
-def _attempt(call: Callable[[Timeout], T], name: str, refusal: type[RequestError], budget: StepBudget) -> T:
-    budget.check()
+def _attempt(call: Callable[[Timeout], T], name: str, refusal: type[RequestError], scope: CancelScope) -> T:
+    scope.check()
     try:
-        with stoppable_by(budget):
-            answer = call(_timeout(budget))
+        with cancellable_by(scope):
+            answer = call(_timeout(scope))
     except Exception as error:
-        budget.check_stopped()  # whatever a stopped call ended in is the stop, and no failure
+        scope.check_stopped()  # whatever a stopped call ended in is the stop, and no failure
         ours = _translated(error, name, refusal)
         if ours is None:
             raise
         raise ours from error
-    budget.check_stopped()  # the answer of a stopped call may be cut short
+    scope.check_stopped()  # the answer of a stopped call may be cut short
     metrics.count_call("storage", "answered")
     return answer
 
 
-def _timeout(budget: StepBudget) -> Timeout:
-    left = budget.remaining_seconds()
+def _timeout(scope: CancelScope) -> Timeout:
+    left = scope.remaining_seconds()
     return (
-        max(LEAST_TIMEOUT_SECONDS, min(CONNECT_TIMEOUT_SECONDS, left)),
-        max(LEAST_TIMEOUT_SECONDS, min(READ_TIMEOUT_SECONDS, left / 2)),
+        max(MIN_TIMEOUT_SECONDS, min(CONNECT_TIMEOUT_SECONDS, left)),
+        max(MIN_TIMEOUT_SECONDS, min(READ_TIMEOUT_SECONDS, left / 2)),
     )
 
 
@@ -126,7 +127,7 @@ def _translated(error: Exception, name: str, refusal: type[RequestError]) -> Wor
     status = getattr(error, "code", None)
     if isinstance(error, AWAY) or status == REQUEST_TIMEOUT:
         metrics.count_call("storage", "unavailable")
-        return _Away(plain_words(error))
+        return _Away(describe_error(error))
     known = (google_errors.GoogleAPICallError, InvalidResponse, auth_errors.GoogleAuthError)
     if not isinstance(error, known):
         return None
@@ -138,7 +139,7 @@ def _translated(error: Exception, name: str, refusal: type[RequestError]) -> Wor
         f"Cloud Storage refused {name}: {why} ({status}).",
         object=name,
         httpStatus=status,
-        storage=plain_words(error),
+        storage=describe_error(error),
     )
 
 

@@ -11,7 +11,7 @@ from urllib3 import Timeout
 from urllib3.exceptions import HTTPError
 
 from worker_chart_export.backends.http.connections import open_connections
-from worker_chart_export.backends.http.stoppable_requests import StoppableAdapter
+from worker_chart_export.backends.http.stoppable_requests import CancellableAdapter
 
 if TYPE_CHECKING:
     from google.auth.credentials import Credentials
@@ -96,4 +96,4 @@ class StorageSession(AuthorizedSession, _PlainSession):  # type: ignore[misc]  #
         self.connections = open_connections(url, kept=connections)
         tokens: Any = self._auth_request_session
         for scheme in ("http://", "https://"):
-            tokens.mount(scheme, StoppableAdapter(max_retries=TOKEN_ATTEMPTS))
+            tokens.mount(scheme, CancellableAdapter(max_retries=TOKEN_ATTEMPTS))

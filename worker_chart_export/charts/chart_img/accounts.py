@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any, Self
 
 from worker_chart_export.charts.base import DEFAULT_HEIGHT, DEFAULT_WIDTH
 from worker_chart_export.charts.chart_img.rate_limit import RateLimit
-from worker_chart_export.charts.chart_img.redaction import blotted
+from worker_chart_export.charts.chart_img.redaction import redacted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from pydantic import SecretStr
 
-    from worker_chart_export.concurrency.cancel_scope import StepBudget
+    from worker_chart_export.concurrency.cancel_scope import CancelScope
     from worker_chart_export.timing import Clock
 
 #: Studies and drawings together, width and height, by plan (Chart-IMG's documentation, "Limits").
@@ -65,8 +65,8 @@ class Account:
             raise ValueError(f"api_key of account {self.account_id!r}: expected printable ASCII")
 
     def without_key(self, words: str) -> str:
-        """`words` with the key blotted out: servers and libraries quote what they refuse."""
-        return blotted(words, self.api_key.get_secret_value())
+        """`words` with the key redacted out: servers and libraries quote what they refuse."""
+        return redacted(words, self.api_key.get_secret_value())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,7 +157,7 @@ class AccountState:
             return is_news
 
     @contextmanager
-    def turn(self, budget: StepBudget, *, patience_seconds: float = math.inf) -> Iterator[bool]:
+    def turn(self, scope: CancelScope, *, patience_seconds: float = math.inf) -> Iterator[bool]:
         """The right to call. Until the first answer one call at a time: a dead key costs one call, not many.
 
         Gives False when somebody else's first call took longer than the patience.
@@ -165,7 +165,7 @@ class AccountState:
         Raises:
             WorkerError: What the step was stopped with, or its time is over.
         """
-        is_first = self._await_turn(budget, patience_seconds)
+        is_first = self._await_turn(scope, patience_seconds)
         try:
             yield is_first or self._has_answered
         finally:
@@ -180,15 +180,15 @@ class AccountState:
             self._has_answered = True
             self._changed.notify_all()
 
-    def _await_turn(self, budget: StepBudget, patience_seconds: float) -> bool:
+    def _await_turn(self, scope: CancelScope, patience_seconds: float) -> bool:
         """Whether this is the first call."""
         until = time.monotonic() + patience_seconds
         with self._changed:
             while self._is_tried and not self._has_answered:
-                budget.check()
+                scope.check()
                 if (left := until - time.monotonic()) <= 0:
                     return False
-                self._changed.wait(min(LOOK_SECONDS, left, budget.remaining_seconds()))
+                self._changed.wait(min(LOOK_SECONDS, left, scope.remaining_seconds()))
             if self._has_answered:
                 return False
             self._is_tried = True

@@ -20,10 +20,10 @@ REQUEST_TIMEOUT, SERVER_ERRORS = 408, 500
 LIMIT_EXCEEDED = "limit exceeded"
 #: The other kind of 429.
 OF_A_RATE = re.compile(r"\brate\b|\bper[ -]?(second|minute|hour)\b")
-MOST_ERRORS_SHOWN = 10
+MAX_ERRORS_SHOWN = 10
 #: Less than is read of a body: a key that the reading cut in two is not among them.
-MOST_TEXT_CHARS = 10_000
-MOST_WORDS_CHARS, MOST_PARAM_CHARS = 300, 100
+MAX_TEXT_CHARS = 10_000
+MAX_WORDS_CHARS, MAX_PARAM_CHARS = 300, 100
 
 
 class Meaning(StrEnum):
@@ -144,15 +144,15 @@ def said(body: bytes, blot: Callable[[str], str] = str) -> tuple[str, tuple[str,
     try:
         found = _phrases(json.loads(body))
     except (ValueError, RecursionError):
-        found = [("", blot(body.decode("utf-8", errors="replace"))[:MOST_TEXT_CHARS])]
+        found = [("", blot(body.decode("utf-8", errors="replace"))[:MAX_TEXT_CHARS])]
     phrases = "; ".join(f"{param}: {text}" if param else text for param, text in found)
-    params = tuple(dict.fromkeys(blot(param)[:MOST_PARAM_CHARS] for param, _ in found if param))
-    return " ".join(blot(phrases).split())[:MOST_WORDS_CHARS] or "no message", params
+    params = tuple(dict.fromkeys(blot(param)[:MAX_PARAM_CHARS] for param, _ in found if param))
+    return " ".join(blot(phrases).split())[:MAX_WORDS_CHARS] or "no message", params
 
 
 def _phrases(value: Any) -> list[tuple[str, str]]:
     if isinstance(value, list):
-        return [phrase for item in value[:MOST_ERRORS_SHOWN] for phrase in _phrases(item)]
+        return [phrase for item in value[:MAX_ERRORS_SHOWN] for phrase in _phrases(item)]
     if not isinstance(value, dict):
         return [("", str(value))]
     if value.get("errors") and isinstance(value["errors"], list):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from worker_chart_export.charts.chart_img.accounts import USED_UP, Demand, why_not_on_plan
 from worker_chart_export.charts.chart_img.answers import Meaning
 from worker_chart_export.errors import ChartApiFailed, ChartApiLimitExceeded, RequestError, StepTimedOut
-from worker_chart_export.retry import full_jitter_seconds
+from worker_chart_export.timing import full_jitter_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 MAX_ATTEMPTS = 6
 #: Whole answers that are no chart as asked for: one more may be a slip, a third would be one more bill.
 MAX_WHOLE = 2
-LEAST_DELAY_SECONDS, MOST_DELAY_SECONDS = 0.5, 8.0
-LEAST_TOO_FAST_SECONDS, MOST_TOO_FAST_SECONDS = 0.8, 1.5
+MIN_DELAY_SECONDS, MAX_DELAY_SECONDS = 0.5, 8.0
+MIN_TOO_FAST_SECONDS, MAX_TOO_FAST_SECONDS = 0.8, 1.5
 #: Who asks to be left alone for longer is not waited for.
-MOST_RETRY_AFTER_SECONDS = 60.0
+MAX_RETRY_AFTER_SECONDS = 60.0
 TOO_BUSY = "asked for more charts than it may give in the step's time"
 
 
@@ -88,14 +88,14 @@ class Order:
             why = f"asks for a pause of {answer.retry_after_seconds:.0f} s ({answer.status} {answer.words})"
             self.pass_over(state, why, for_time=True)
         else:
-            self.request.budget.sleep(_too_fast_seconds(answer))
+            self.request.scope.sleep(_too_fast_seconds(answer))
 
     def _try_again(self, answer: Answer, state: AccountState) -> None:
         self._failed += 1
         self._whole += answer.is_whole
         if self._failed >= MAX_ATTEMPTS or self._whole >= MAX_WHOLE or self._is_too_long(answer):
             raise _failure(answer, state)
-        self.request.budget.sleep(_delay_seconds(self._failed, answer))
+        self.request.scope.sleep(_delay_seconds(self._failed, answer))
 
     def _is_too_long(self, answer: Answer) -> bool:
         """Whether the server asks for more time than there is.
@@ -103,8 +103,8 @@ class Order:
         Raises:
             WorkerError: There is none at all.
         """
-        self.request.budget.check()
-        most = min(MOST_RETRY_AFTER_SECONDS, self.request.budget.remaining_seconds())
+        self.request.scope.check()
+        most = min(MAX_RETRY_AFTER_SECONDS, self.request.scope.remaining_seconds())
         return (answer.retry_after_seconds or 0.0) > most
 
     def no_account_left(self, reasons: Mapping[str, str]) -> RequestError:
@@ -151,11 +151,11 @@ def _failure(answer: Answer, state: AccountState) -> ChartApiFailed:
 
 def _delay_seconds(failed: int, answer: Answer) -> float:
     """0.5-8 s, drawn evenly up to a bound that doubles each time, or what the server asked for."""
-    bound = min(MOST_DELAY_SECONDS, 2.0 * LEAST_DELAY_SECONDS * 2 ** (failed - 1))
-    drawn = full_jitter_seconds(least=LEAST_DELAY_SECONDS, most=bound)
+    bound = min(MAX_DELAY_SECONDS, 2.0 * MIN_DELAY_SECONDS * 2 ** (failed - 1))
+    drawn = full_jitter_seconds(low=MIN_DELAY_SECONDS, high=bound)
     return max(drawn, answer.retry_after_seconds or 0.0)
 
 
 def _too_fast_seconds(answer: Answer) -> float:
     asked = answer.retry_after_seconds or 0.0
-    return max(asked, full_jitter_seconds(least=LEAST_TOO_FAST_SECONDS, most=MOST_TOO_FAST_SECONDS))
+    return max(asked, full_jitter_seconds(low=MIN_TOO_FAST_SECONDS, high=MAX_TOO_FAST_SECONDS))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from worker_chart_export.observability import metrics
 from worker_chart_export.observability.logs import Event, log
-from worker_chart_export.observability.observers import tell_call
+from worker_chart_export.observability.observers import notify_call
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,7 +41,7 @@ def logged_call(account_id: str, request: ChartRequest, *, number: int) -> Itera
     finally:
         duration_ms = round((time.monotonic() - started) * 1000)
         metrics.CHART_IMG_CALLS.labels(account_id, end.outcome).inc()
-        tell_call(
+        notify_call(
             accountId=account_id,
             callNumber=number,
             httpStatus=end.status,

@@ -16,10 +16,10 @@ from urllib3 import Timeout
 from urllib3.exceptions import HTTPError
 
 from worker_chart_export.backends.http.connections import open_connections
-from worker_chart_export.backends.http.stoppable_sockets import stoppable_by
+from worker_chart_export.backends.http.stoppable_sockets import cancellable_by
 from worker_chart_export.charts.chart_img.call_time import CallTimes
 from worker_chart_export.charts.chart_img.retry_after import seconds_asked
-from worker_chart_export.concurrency.cancel_scope import StepBudget
+from worker_chart_export.concurrency.cancel_scope import CancelScope
 from worker_chart_export.errors import ChartTooLarge, WorkerError
 from worker_chart_export.timing import SystemClock
 
@@ -35,7 +35,7 @@ CONNECT_TIMEOUT_SECONDS = 5.0
 READ_TIMEOUT_SECONDS = 40.0
 #: A whole call. No chart takes so long; bytes that drip in may.
 CALL_TIMEOUT_SECONDS = 60.0
-LEAST_TIMEOUT_SECONDS = 0.1
+MIN_TIMEOUT_SECONDS = 0.1
 #: A body beyond this is no chart; reading stops there.
 MAX_BODY_BYTES = 8 * 1024 * 1024
 #: So much of an error is read; no more is of interest.
@@ -101,20 +101,20 @@ class ChartApi:
             ChartTooLarge: The body is too large for any chart.
             WorkerError: The step was stopped, or its time is over.
         """
-        budget = request.budget
-        seconds = max(LEAST_TIMEOUT_SECONDS, min(CALL_TIMEOUT_SECONDS, budget.remaining_seconds()))
-        call = StepBudget(seconds=seconds, clock=SystemClock())
+        scope = request.scope
+        seconds = max(MIN_TIMEOUT_SECONDS, min(CALL_TIMEOUT_SECONDS, scope.remaining_seconds()))
+        call = CancelScope(seconds=seconds, clock=SystemClock())
         too_long = NoAnswer(f"No whole answer within {seconds:.0f} s.")
         with (
-            budget.while_running(call.stop),
+            scope.while_running(call.stop),
             self._times.at_most(seconds, partial(call.stop, too_long)),
-            stoppable_by(call) as under_way,
+            cancellable_by(call) as under_way,
         ):
             try:
                 with closing(self._ask(account, request, seconds)) as response:
-                    return _read(response, budget, call)
+                    return _read(response, scope, call)
             except (HTTPError, ValueError) as error:  # a ValueError: what can't be sent
-                budget.check()
+                scope.check()
                 call.check_stopped()
                 words = account.without_key(f"{type(error).__name__}: {error}")[:MAX_WORDS]
                 # `from None`: a refusal to send the key quotes it, and a traceback would show that.
@@ -140,7 +140,7 @@ class ChartApi:
         )
 
 
-def _read(response: BaseHTTPResponse, budget: StepBudget, call: StepBudget) -> Response:
+def _read(response: BaseHTTPResponse, scope: CancelScope, call: CancelScope) -> Response:
     """The answer with its body, within the time of the step and of the call."""
     status, headers = response.status, response.headers
     if headers.get("content-encoding", "identity").lower() not in ("", "identity"):
@@ -148,7 +148,7 @@ def _read(response: BaseHTTPResponse, budget: StepBudget, call: StepBudget) -> R
     body = bytearray()
     while chunk := response.read(CHUNK_BYTES, decode_content=False):
         body += chunk
-        budget.check()
+        scope.check()
         call.check_stopped()
         if len(body) > MAX_BODY_BYTES:
             raise ChartTooLarge(f"Chart-IMG answered with more than {MAX_BODY_BYTES} bytes.")

@@ -107,16 +107,16 @@ class ChartImgProvider:
 
     def _call(self, state: AccountState, order: Order) -> tuple[Answer, bytes] | None:
         """Call once; None when the account turned out to be of no use before anything was paid for."""
-        budget = order.request.budget
+        scope = order.request.scope
         patience = math.inf if state in order.silent else FIRST_ANSWER_PATIENCE_SECONDS
-        with state.turn(budget, patience_seconds=patience) as may_call:
+        with state.turn(scope, patience_seconds=patience) as may_call:
             if not may_call:
                 order.silent.add(state)
                 return None
             counted = self._count(state, order) if self._is_let_through(state, order) else None
             if counted is None:
                 return None
-            budget.check()
+            scope.check()
             answer, png = self._ask(state, order)
             self._learn(state, order, answer, counted)
             return answer, png
@@ -125,7 +125,7 @@ class ChartImgProvider:
         """Whether its turn comes in time, and it is of use before and after."""
         if self._why_not(state, order) is not None:
             return False
-        if not state.rate.wait(order.request.budget):
+        if not state.rate.wait(order.request.scope):
             order.pass_over(state, TOO_BUSY, for_time=True)
             return False
         return self._why_not(state, order) is None
@@ -135,7 +135,7 @@ class ChartImgProvider:
         kept = order.counted.pop(state, None)
         if kept is not None and self._clock.monotonic() < kept.day_ends:
             return kept
-        counted = self._quota.count(state.account, order.request.budget)
+        counted = self._quota.count(state.account, order.request.scope)
         if counted.granted:
             return counted
         self._exhaust(state, counted, "its usage document", for_seconds=LOOK_AGAIN_SECONDS)

@@ -14,12 +14,11 @@ from typing import TYPE_CHECKING, Any
 from worker_chart_export.backends.firestore.commit import Unacceptable, send
 from worker_chart_export.backends.firestore.documents import document_of, read_document
 from worker_chart_export.charts.chart_img.usage import DAY, seconds_of_day_left, take
-from worker_chart_export.concurrency.combining_queue import TurnRequest, Turns
+from worker_chart_export.concurrency.combining_queue import CombiningQueue, QueuedRequest
 from worker_chart_export.errors import BackendRefused, StepTimedOut, WorkerError
 from worker_chart_export.observability import metrics
 from worker_chart_export.observability.logs import Event, log
-from worker_chart_export.retry import full_jitter_seconds
-from worker_chart_export.timing import SystemClock
+from worker_chart_export.timing import SystemClock, full_jitter_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,12 +26,12 @@ if TYPE_CHECKING:
 
     from worker_chart_export.charts.chart_img.accounts import Account
     from worker_chart_export.charts.chart_img.usage import Taken
-    from worker_chart_export.concurrency.cancel_scope import StepBudget
+    from worker_chart_export.concurrency.cancel_scope import CancelScope
     from worker_chart_export.timing import Clock
 
 USAGE = "chart_img_accounts_usage"
-LEAST_PAUSE_SECONDS = 0.02
-MOST_PAUSE_SECONDS = 1.0
+MIN_PAUSE_SECONDS = 0.02
+MAX_PAUSE_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,17 +51,17 @@ class Counted:
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
-class _Call(TurnRequest):
+class _Call(QueuedRequest):
     """One call that wants to be counted."""
 
-    budget: StepBudget
+    scope: CancelScope
 
     def may_be_counted(self) -> bool:
         """Whether its step goes on; if not, it has its error."""
         try:
-            self.budget.check()
+            self.scope.check()
         except StepTimedOut as error:
-            self.error = self.trouble or error
+            self.error = self.last_error or error
         except WorkerError as error:
             self.error = error
         return self.error is None
@@ -82,7 +81,7 @@ class QuotaLedger:
         self._lock = threading.Lock()
         self._counters: dict[str, _Counter] = {}
 
-    def count(self, account: Account, budget: StepBudget) -> Counted:
+    def count(self, account: Account, scope: CancelScope) -> Counted:
         """Count one call, or learn that the limit is reached.
 
         Raises:
@@ -90,12 +89,12 @@ class QuotaLedger:
             BackendRefused: Firestore refuses.
             WorkerError: The step was stopped, or its time is over.
         """
-        budget.check()
+        scope.check()
         with self._lock:
             counter = self._counters.get(account.account_id)
             if counter is None:
                 counter = self._counters[account.account_id] = _Counter(self._client, account, self._clock)
-        return counter.count(budget)
+        return counter.count(scope)
 
 
 class _Counter:
@@ -107,18 +106,18 @@ class _Counter:
         self._clock = clock
         self._failures = 0
         self._strange_window_is_told = False
-        self._turns: Turns[_Call] = Turns(
+        self._turns: CombiningQueue[_Call] = CombiningQueue(
             subject=f"the usage of account {account.account_id}",
             choose=list,
             attempt=self._attempt,
             pause=self._pause,
-            aside=True,
+            in_background=True,
         )
 
-    def count(self, budget: StepBudget) -> Counted:
-        request = _Call(budget=budget)
-        self._turns.wait_for(request, budget.remaining_seconds)
-        budget.check_stopped()
+    def count(self, scope: CancelScope) -> Counted:
+        request = _Call(scope=scope)
+        self._turns.wait_for(request, scope.remaining_seconds)
+        scope.check_stopped()
         if request.error is not None:
             raise request.error
         counted: Counted = request.settled
@@ -126,8 +125,8 @@ class _Counter:
 
     def _pause(self) -> None:
         if self._failures:
-            bound = min(MOST_PAUSE_SECONDS, LEAST_PAUSE_SECONDS * 2 ** min(self._failures, 10))
-            threading.Event().wait(full_jitter_seconds(least=0.0, most=bound))
+            bound = min(MAX_PAUSE_SECONDS, MIN_PAUSE_SECONDS * 2 ** min(self._failures, 10))
+            threading.Event().wait(full_jitter_seconds(low=0.0, high=bound))
 
     def _attempt(self, batch: Sequence[_Call]) -> None:
         self._failures += 1

@@ -6,7 +6,7 @@ import threading
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from worker_chart_export.concurrency.cancel_scope import StepBudget
+    from worker_chart_export.concurrency.cancel_scope import CancelScope
     from worker_chart_export.timing import Clock
 
 #: Who waits looks this often whether somebody before it has left the queue.
@@ -33,20 +33,20 @@ class RateLimit:
         # When the calls let through so far are all paid for (the generic cell rate algorithm).
         self._paid_at = clock.monotonic()
 
-    def wait(self, budget: StepBudget) -> bool:
+    def wait(self, scope: CancelScope) -> bool:
         """Wait for one's turn; False, at once, when that would take longer than the step has left.
 
         Raises:
             StepTimedOut: The step's time is over.
             WorkerError: What the step was stopped with.
         """
-        ticket = self._join(budget.remaining_seconds())
+        ticket = self._join(scope.remaining_seconds())
         if ticket is None:
-            budget.check()  # a step that was stopped has no time left either
+            scope.check()  # a step that was stopped has no time left either
             return False
         try:
             while (seconds := self._seconds_until(ticket)) > 0:
-                budget.sleep(min(seconds, LOOK_SECONDS))
+                scope.sleep(min(seconds, LOOK_SECONDS))
         finally:
             self._leave(ticket)
         return True

@@ -19,14 +19,14 @@ class LocalProvider:
             RenderFailed: The chart can't be drawn here as its template asks.
             WorkerError: What the request's budget raises once the step is to stop.
         """
-        request.budget.check()
+        request.scope.check()
         try:
             drawn = render(
                 request.read_candles(),
                 request.payload,
                 symbol=request.symbol,
                 timeframe=request.timeframe,
-                check=request.budget.check,
+                check=request.scope.check,
             )
         except WorkerError:
             raise

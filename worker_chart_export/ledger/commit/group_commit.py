@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from worker_chart_export.backends.firestore.commit import LostRace, OutcomeUnknown, Unacceptable
-from worker_chart_export.concurrency.combining_queue import Turns
+from worker_chart_export.concurrency.combining_queue import CombiningQueue
 from worker_chart_export.errors import BackendRefused, WorkerError
 from worker_chart_export.ledger.commit.pace import CommitPace, within
 from worker_chart_export.ledger.commit.plan import CommitPlan, plan_commit
@@ -31,10 +31,10 @@ if TYPE_CHECKING:
     from worker_chart_export.ledger.lease.held_lease import HeldLease
     from worker_chart_export.timing import Clock
 
-MOST_STEPS_A_COMMIT = 200
+MAX_STEPS_A_COMMIT = 200
 GIVE_UP_AFTER_SECONDS = 30.0
 #: A caller's own read is no good any more after so long in the queue, or in a frozen process.
-MOST_READ_AGE_SECONDS = 0.5
+MAX_READ_AGE_SECONDS = 0.5
 #: How long the release of a claim is tried whose caller waits no more.
 ORPHAN_SECONDS = 5.0
 
@@ -78,7 +78,7 @@ class RunCommits:
         self._client = client
         self._clock = clock
         self._run_id = run_id
-        self._turns: Turns[CommitRequest] = Turns(
+        self._turns: CombiningQueue[CommitRequest] = CombiningQueue(
             subject=f"run {run_id}", choose=_choose, attempt=self._turn, pause=self._pause
         )
         # What our own last commit left, while nobody else is known to have written since.
@@ -126,7 +126,7 @@ class RunCommits:
 
     def _turn(self, batch: Sequence[CommitRequest]) -> None:
         """One read (when needed), one plan, one commit, for everybody in it."""
-        oldest = self._clock.monotonic() - MOST_READ_AGE_SECONDS
+        oldest = self._clock.monotonic() - MAX_READ_AGE_SECONDS
         for request in batch:
             if request.snapshot is not None and request.snapshot.asked_at < oldest:
                 request.snapshot = None  # a lease that counted from it might be over at birth
@@ -158,7 +158,7 @@ class RunCommits:
 
     def _best_known(self, batch: Sequence[CommitRequest]) -> RunSnapshot | None:
         """The newest of what our last commit left and what the callers read, unless it proved wrong."""
-        if self._is_shared or any(request.trouble or request.goes_alone for request in batch):
+        if self._is_shared or any(request.last_error or request.isolated for request in batch):
             return None
         offered = [request.snapshot for request in batch if request.snapshot is not None]
         known = [self._known] if self._known is not None else []
@@ -175,7 +175,9 @@ class RunCommits:
         return snapshot
 
     def _plan(self, batch: Sequence[CommitRequest], snapshot: RunSnapshot, *, is_fresh: bool) -> CommitPlan:
-        return plan_commit([(request.intent, request.seen(snapshot, is_fresh=is_fresh)) for request in batch])
+        return plan_commit(
+            [(request.intent, request.observation(snapshot, is_fresh=is_fresh)) for request in batch]
+        )
 
     def _commit(self, batch: Sequence[CommitRequest], plan: CommitPlan, snapshot: RunSnapshot) -> None:
         run_patch = plan.run_patch()
@@ -185,7 +187,7 @@ class RunCommits:
             committed = commit(self._client, self._run_id, snapshot, run_patch, leases)
         except OutcomeUnknown:
             for request in writing:
-                request.owes_look = not request.outcome_unknown
+                request.must_verify = not request.outcome_unknown
                 request.outcome_unknown = True
             raise
         except LostRace:
@@ -212,7 +214,7 @@ class RunCommits:
         """Commit one by one until the culprit is alone; a finalize is then stored with a minimal error."""
         if len(writing) > 1:
             for request in writing:
-                request.goes_alone = True
+                request.isolated = True
             return
         request = writing[0]
         intent = request.intent
@@ -240,8 +242,8 @@ class RunCommits:
 def _choose(waiting: Sequence[CommitRequest]) -> list[CommitRequest]:
     """Whose turn it is: finalizes first; one that has to go alone goes alone."""
     ordered = sorted(waiting, key=lambda request: request.intent.rank)
-    alone = [request for request in ordered if request.goes_alone]
-    return alone[:1] or ordered[:MOST_STEPS_A_COMMIT]
+    alone = [request for request in ordered if request.isolated]
+    return alone[:1] or ordered[:MAX_STEPS_A_COMMIT]
 
 
 def _age(read: RunSnapshot) -> tuple[bool, Any]:

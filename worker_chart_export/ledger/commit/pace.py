@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from worker_chart_export.retry import full_jitter_seconds
+from worker_chart_export.timing import full_jitter_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from worker_chart_export.timing import Clock
 
-LEAST_PAUSE_SECONDS = 0.02
-MOST_PAUSE_SECONDS = 1.0
+MIN_PAUSE_SECONDS = 0.02
+MAX_PAUSE_SECONDS = 1.0
 #: Firestore wants a document written about once a second. After a commit for many callers the next one waits
 #: for company, so long for each of them; a step that is alone on its run never waits.
 GATHERING_SECONDS_EACH = 0.02
-MOST_GATHERING_SECONDS = 0.25
+MAX_GATHERING_SECONDS = 0.25
 
 
 class CommitPace:
@@ -47,10 +47,10 @@ class CommitPace:
     def pause_seconds(self) -> float:
         """Seconds from now: full jitter after failures, else longer the more came last time; 0 if none."""
         if self._losses:
-            bound = min(MOST_PAUSE_SECONDS, LEAST_PAUSE_SECONDS * 2 ** min(self._losses, 10))
-            return full_jitter_seconds(least=0.0, most=bound)
+            bound = min(MAX_PAUSE_SECONDS, MIN_PAUSE_SECONDS * 2 ** min(self._losses, 10))
+            return full_jitter_seconds(low=0.0, high=bound)
         company = self._last_size if self._last_size > 1 else 0
-        gathering = min(MOST_GATHERING_SECONDS, GATHERING_SECONDS_EACH * company)
+        gathering = min(MAX_GATHERING_SECONDS, GATHERING_SECONDS_EACH * company)
         return max(0.0, self._last_commit_at + gathering - self._clock.monotonic())
 
 

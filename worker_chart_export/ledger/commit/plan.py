@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from worker_chart_export.ledger.intents import Intent
-    from worker_chart_export.ledger.observation import Decision, LeaseWrite, Seen
+    from worker_chart_export.ledger.observation import Decision, LeaseWrite, Observation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +52,7 @@ class CommitPlan:
         }
 
 
-def plan_commit(wishes: Sequence[tuple[Intent, Seen]]) -> CommitPlan:
+def plan_commit(wishes: Sequence[tuple[Intent, Observation]]) -> CommitPlan:
     """Decide on all of them, in the order given, which is the order of who comes first on a step.
 
     The precondition of a patch proves the run it was decided by. What writes no patch (a refusal, above all)
@@ -60,20 +60,20 @@ def plan_commit(wishes: Sequence[tuple[Intent, Seen]]) -> CommitPlan:
     """
     plan = CommitPlan()
     touched: set[str] = set()
-    for place, (intent, seen) in enumerate(wishes):
+    for place, (intent, observation) in enumerate(wishes):
         if intent.step_id in touched:
             plan.postponed.append(place)
             continue
         try:
-            decision = intent.decide(seen)
+            decision = intent.decide(observation)
         except Exception as error:  # noqa: BLE001 - whatever is wrong with one caller's wish is his alone
-            if not seen.run_is_fresh:
+            if not observation.run_is_fresh:
                 plan.unread.append(place)
             else:
                 plan.failed[place] = _own_error(error)
             continue
-        if decision is None or (decision.run_patch is None and not seen.run_is_fresh):
-            if seen.run_is_fresh:
+        if decision is None or (decision.run_patch is None and not observation.run_is_fresh):
+            if observation.run_is_fresh:
                 plan.failed[place] = BackendRefused("firestore", "a read had no time")
             else:
                 plan.unread.append(place)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from worker_chart_export.concurrency.combining_queue import TurnRequest
+from worker_chart_export.concurrency.combining_queue import QueuedRequest
 from worker_chart_export.ledger.decisions import ClaimResult
 from worker_chart_export.ledger.intents import ClaimIntent, FinalizeIntent, ReleaseIntent
-from worker_chart_export.ledger.observation import Seen
+from worker_chart_export.ledger.observation import Observation
 
 if TYPE_CHECKING:
     from worker_chart_export.ledger.intents import Intent
@@ -33,7 +33,7 @@ class Settled:
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
-class CommitRequest(TurnRequest):
+class CommitRequest(QueuedRequest):
     """One caller's intent on its way.
 
     Attributes:
@@ -41,14 +41,14 @@ class CommitRequest(TurnRequest):
         snapshot: A read that is good enough to begin with.
         held: The lease it goes by.
         outcome_unknown: A commit for it got no clear answer.
-        goes_alone: It shares no commit, because one that it shared could not be stored.
+        isolated: It shares no commit, because one that it shared could not be stored.
     """
 
     intent: Intent
     snapshot: RunSnapshot | None
     held: HeldLease | None
     outcome_unknown: bool = False
-    goes_alone: bool = False
+    isolated: bool = False
 
     @property
     def step_id(self) -> str:
@@ -73,11 +73,11 @@ class CommitRequest(TurnRequest):
             return False
         return isinstance(self.settled.result, ClaimResult) and self.settled.result.claimed
 
-    def seen(self, snapshot: RunSnapshot, *, is_fresh: bool) -> Seen:
+    def observation(self, snapshot: RunSnapshot, *, is_fresh: bool) -> Observation:
         """What its decision goes by; `is_fresh` says that the snapshot was read for this very turn."""
         newest = self.newest(snapshot)
         lease, lease_is_known = self.known_lease(snapshot, is_fresh=is_fresh)
-        return Seen(
+        return Observation(
             run=snapshot.run,
             lease=lease,
             lease_is_known=lease_is_known,

@@ -8,10 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from worker_chart_export.backends.errors import describe_error
 from worker_chart_export.backends.firestore.commit import Unacceptable, send
 from worker_chart_export.ledger.lease.lease import LEASES, StoredLease
 from worker_chart_export.ledger.step_patches import FLOW_RUNS
-from worker_chart_export.retry import plain_words
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -60,7 +60,7 @@ def commit(
         for step_id, write in leases.items():
             _add(batch, client, reference.collection(LEASES).document(step_id), write)
     except (TypeError, ValueError) as error:
-        raise Unacceptable(plain_words(error)) from error
+        raise Unacceptable(describe_error(error)) from error
     return _committed(send(batch), bool(run_patch), leases)
 
 

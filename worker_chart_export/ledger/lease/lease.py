@@ -18,10 +18,10 @@ LEASES = "chart_export_leases"
 #: Holder of the lease that is put beside a step some worker runs without one.
 UNKNOWN_OWNER = "unknown"
 #: A holder stops itself before its lease is over by the clock skew, but never by more than this share of it.
-MOST_FENCE_SHARE = 0.25
+MAX_FENCE_SHARE = 0.25
 BEATS_PER_LEASE = 3
 #: Counts beyond this are nobody's, and Firestore could not store one more.
-MOST_COUNT = 10**9
+MAX_COUNT = 10**9
 #: What can't be read as a time: such a lease is over.
 NEVER = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -50,7 +50,7 @@ class LeaseTerms:
     @property
     def trusted_seconds(self) -> float:
         """How long after asking for it a holder trusts its lease."""
-        return self.lease_seconds - min(self.clock_skew_seconds, MOST_FENCE_SHARE * self.lease_seconds)
+        return self.lease_seconds - min(self.clock_skew_seconds, MAX_FENCE_SHARE * self.lease_seconds)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,7 +178,7 @@ def unleased(*, token: str, now: datetime, grace_seconds: float) -> Lease:
 
 def _count(value: Any, *, least: int) -> int:
     is_count = isinstance(value, int | float) and not isinstance(value, bool) and value == value // 1
-    return min(MOST_COUNT, max(least, int(value))) if is_count else least
+    return min(MAX_COUNT, max(least, int(value))) if is_count else least
 
 
 def _instant(value: object) -> datetime:

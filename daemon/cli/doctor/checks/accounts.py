@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from daemon.cli.doctor.checks.chart_call import call_once, call_verdict
 from daemon.cli.doctor.checks.firestore import open_firestore
-from daemon.cli.doctor.findings import not_checkable, ok, warning
+from daemon.cli.doctor.results import not_checkable, ok, warning
 from daemon.composition import chart_img_account
 from daemon.settings.daemon import ChartsApiMode
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from daemon.cli.doctor.findings import Finding
+    from daemon.cli.doctor.results import CheckResult
     from daemon.settings.accounts import AccountSettings
     from daemon.settings.daemon import ChartSettings, FirestoreSettings
     from worker_chart_export.charts.chart_img.accounts import Account
@@ -31,7 +31,7 @@ def configured_accounts(settings: ChartSettings | None) -> list[Account]:
     return [chart_img_account(given) for given in settings.accounts]
 
 
-def check_accounts(settings: ChartSettings) -> list[Finding]:
+def check_accounts(settings: ChartSettings) -> list[CheckResult]:
     """What the mode needs: accounts, fixtures, both or nothing. Asks nobody."""
     mode = settings.charts_api_mode
     found = []
@@ -56,14 +56,14 @@ def _limits(account: AccountSettings) -> str:
     return f"{account.daily_limit} a day, plan {account.plan or 'not told'}"
 
 
-def _fixtures(folder: Path) -> Finding:
+def _fixtures(folder: Path) -> CheckResult:
     count = sum(1 for _ in folder.glob("*.png"))
     if count:
         return ok(FIXTURES, f"{count} charts in {folder}")
     return warning(FIXTURES, f"no chart in {folder}", "CHARTS_API_MODE=record saves charts there")
 
 
-def check_call(charts: ChartSettings, documents: FirestoreSettings) -> list[Finding]:
+def check_call(charts: ChartSettings, documents: FirestoreSettings) -> list[CheckResult]:
     """Spend one request."""
     accounts = configured_accounts(charts)
     if not accounts:

@@ -6,20 +6,20 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from daemon.cli.doctor.findings import failure, ok, warning
+from daemon.cli.doctor.results import failure, ok, warning
 from daemon.composition import usable_environment
 from worker_chart_export.charts.base import DEFAULT_HEIGHT, DEFAULT_WIDTH, ChartRequest
 from worker_chart_export.charts.chart_img.answers import Meaning, understand
 from worker_chart_export.charts.chart_img.client import ChartApi
 from worker_chart_export.charts.chart_img.quota import QuotaLedger
-from worker_chart_export.concurrency.cancel_scope import StepBudget
+from worker_chart_export.concurrency.cancel_scope import CancelScope
 from worker_chart_export.errors import StepTimedOut, WorkerError
 from worker_chart_export.timing import SystemClock
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from daemon.cli.doctor.findings import Finding
+    from daemon.cli.doctor.results import CheckResult
     from worker_chart_export.charts.chart_img.accounts import Account
 
 #: Less than a check may take. Charts take some seconds.
@@ -69,24 +69,24 @@ def call_once(
     Raises:
         SettingsError: The environment's proxy or certificates can't be used.
     """
-    budget = StepBudget(seconds=seconds, clock=SystemClock())
+    scope = CancelScope(seconds=seconds, clock=SystemClock())
     quota = QuotaLedger(client)
     with usable_environment():
         opened = ChartApi(base_url=base_url, connections=1)
     with closing(opened) as api:
         try:
-            account = next((one for one in accounts if quota.count(one, budget).granted), None)
+            account = next((one for one in accounts if quota.count(one, scope).granted), None)
         except WorkerError as error:
             return CallTrial(account_id=None, meaning=None, words=_words(error))
         if account is None:
             words = f"used up for today: {', '.join(one.account_id for one in accounts)}"
             return CallTrial(account_id=None, meaning=Meaning.EXHAUSTED, words=words)
-        return _asked(api, account, budget)
+        return _asked(api, account, scope)
 
 
-def _asked(api: ChartApi, account: Account, budget: StepBudget) -> CallTrial:
+def _asked(api: ChartApi, account: Account, scope: CancelScope) -> CallTrial:
     try:
-        response = api.post(account, _request(budget))
+        response = api.post(account, _request(scope))
         answer = understand(
             response.status,
             response.body,
@@ -105,18 +105,18 @@ def _words(error: WorkerError) -> str:
     return "no answer in time" if isinstance(error, StepTimedOut) else str(error)
 
 
-def _request(budget: StepBudget) -> ChartRequest:
+def _request(scope: CancelScope) -> ChartRequest:
     return ChartRequest(
         template_id="doctor",
         symbol="AAPL",
         timeframe="1d",
         payload=PAYLOAD,
         read_candles=bytes,  # Chart-IMG has its own
-        budget=budget,
+        scope=scope,
     )
 
 
-def call_verdict(check: str, trial: CallTrial) -> Finding:
+def call_verdict(check: str, trial: CallTrial) -> CheckResult:
     """What the answer says of the accounts. Pure."""
     if trial.account_id is None:
         mend = MENDS[trial.meaning] if trial.meaning else "mend what is said of firestore above"

@@ -9,12 +9,12 @@ from google.auth.compute_engine import Credentials as MachineCredentials
 from google.auth.exceptions import GoogleAuthError, TransportError
 from google.auth.transport.requests import Request
 
-from daemon.cli.doctor.findings import failure, not_checkable, ok
 from daemon.cli.doctor.refusals import LOG_IN, reach
-from worker_chart_export.retry import plain_words
+from daemon.cli.doctor.results import failure, not_checkable, ok
+from worker_chart_export.backends.errors import describe_error
 
 if TYPE_CHECKING:
-    from daemon.cli.doctor.findings import Finding
+    from daemon.cli.doctor.results import CheckResult
     from daemon.settings.emulators import Emulators
 
 CHECK = "credentials"
@@ -28,7 +28,7 @@ METADATA = (
 NOBODY_ANSWERS = f"{METADATA}; elsewhere: {LOG_IN}"
 
 
-def check_credentials(project: str, emulators: Emulators) -> list[Finding]:
+def check_credentials(project: str, emulators: Emulators) -> list[CheckResult]:
     """Find them as Google's clients do, and ask for a token; the token itself is thrown away."""
     if emulators.are_all:
         return [not_checkable(CHECK, "all three services are emulators, which ask for none")]
@@ -37,7 +37,7 @@ def check_credentials(project: str, emulators: Emulators) -> list[Finding]:
         found, _ = google.auth.default(scopes=[SCOPE])
         found.refresh(Request())
     except GoogleAuthError as error:
-        return [failure(CHECK, plain_words(error), _mend(found, error))]
+        return [failure(CHECK, describe_error(error), _mend(found, error))]
     except Exception as error:  # noqa: BLE001 - a credentials file that is none; its words might quote it
         why = f"they can't be read: {type(error).__name__}"
         return [failure(CHECK, why, f"correct GOOGLE_APPLICATION_CREDENTIALS, or: {LOG_IN}")]

@@ -6,8 +6,8 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from daemon.cli.doctor.findings import failure, not_checkable, ok, warning
 from daemon.cli.doctor.refusals import Mends, refused
+from daemon.cli.doctor.results import failure, not_checkable, ok, warning
 from daemon.cli.doctor.scratch import failure_of
 from daemon.composition import firestore_client
 from worker_chart_export.backends.firestore.commit import LostRace, send
@@ -19,10 +19,10 @@ from worker_chart_export.timing import SystemClock
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from daemon.cli.doctor.findings import Finding
+    from daemon.cli.doctor.results import CheckResult
     from daemon.cli.doctor.scratch import Scratch
     from daemon.settings.daemon import FirestoreSettings
-    from worker_chart_export.concurrency.cancel_scope import StepBudget
+    from worker_chart_export.concurrency.cancel_scope import CancelScope
 
 DATABASE = "firestore.database"
 WRITE = "firestore.write"
@@ -32,11 +32,11 @@ STEPS_EXEMPTION = "firestore.steps-exemption"
 SCRATCH = "chart_export_doctor"
 INDEX_FILE = "deploy/firestore.indexes.json"
 #: A commit gets so much even when the time is over.
-LEAST_COMMIT_SECONDS = 0.5
+MIN_COMMIT_SECONDS = 0.5
 DEPLOY_INDEXES = f"firebase deploy --only firestore:indexes   (with {INDEX_FILE})"
 
 
-def check_database(settings: FirestoreSettings, emulator: str | None) -> list[Finding]:
+def check_database(settings: FirestoreSettings, emulator: str | None) -> list[CheckResult]:
     """Read a document that nobody has."""
     name = f"{settings.firestore_db} of project {settings.google_cloud_project}"
     with open_firestore(settings) as client:
@@ -47,7 +47,7 @@ def check_database(settings: FirestoreSettings, emulator: str | None) -> list[Fi
     return [ok(DATABASE, f"{name} answers reads")]
 
 
-def check_write(settings: FirestoreSettings, emulator: str | None, scratch: Scratch) -> list[Finding]:
+def check_write(settings: FirestoreSettings, emulator: str | None, scratch: Scratch) -> list[CheckResult]:
     """Create, change and delete a scratch document as claims do it."""
     with open_firestore(settings) as client:
         trial = try_conditional_writes(client, scratch)
@@ -96,14 +96,14 @@ class _Document:
     def __init__(self, client: Any, scratch: Scratch) -> None:
         self._client = client
         self._scratch = scratch
-        self._budget = scratch.trial()
+        self._scope = scratch.trial()
         self._reference = client.document(document_path(scratch))
 
     def accepts_stale_writes(self) -> bool:
         """Create, update with the time of the creation, then again with that time: this must be refused."""
         batch = self._client.batch()
         batch.create(self._reference, {"writtenBy": "worker-chart-export doctor", "turn": 1})
-        (created,) = _send(batch, self._budget)
+        (created,) = _send(batch, self._scope)
         self._update(turn=2, seen=created.update_time)
         try:
             self._update(turn=3, seen=created.update_time)
@@ -114,7 +114,7 @@ class _Document:
     def _update(self, *, turn: int, seen: Any) -> None:
         batch = self._client.batch()
         batch.update(self._reference, {"turn": turn}, option=self._client.write_option(last_update_time=seen))
-        _send(batch, self._budget)
+        _send(batch, self._scope)
 
     def delete(self) -> None:
         """Delete it; time is kept for this."""
@@ -123,30 +123,30 @@ class _Document:
         _send(batch, self._scratch.clean_up())
 
 
-def _send(batch: Any, budget: StepBudget) -> list[Any]:
-    budget.check_stopped()
-    return send(_InTime(batch, budget))
+def _send(batch: Any, scope: CancelScope) -> list[Any]:
+    scope.check_stopped()
+    return send(_InTime(batch, scope))
 
 
 class _InTime:
     """A batch whose commit waits for its answer no longer than there is time."""
 
-    def __init__(self, batch: Any, budget: StepBudget) -> None:
+    def __init__(self, batch: Any, scope: CancelScope) -> None:
         self._batch = batch
-        self._budget = budget
+        self._scope = scope
 
     def commit(self, *, retry: Any, timeout: float) -> Any:
         """Commit it."""
-        seconds = max(LEAST_COMMIT_SECONDS, self._budget.remaining_seconds())
+        seconds = max(MIN_COMMIT_SECONDS, self._scope.remaining_seconds())
         return self._batch.commit(retry=retry, timeout=min(timeout, seconds))
 
 
-def write_verdict(trial: WriteTrial, mends: Mends) -> Finding:
+def write_verdict(trial: WriteTrial, mends: Mends) -> CheckResult:
     """What the trial shows. Pure."""
     return replace(_judged(trial, mends), left_over=trial.path if trial.left_over else "")
 
 
-def _judged(trial: WriteTrial, mends: Mends) -> Finding:
+def _judged(trial: WriteTrial, mends: Mends) -> CheckResult:
     if trial.error is not None:
         return refused(WRITE, trial.error, mends)
     if trial.stale_accepted:
@@ -158,12 +158,12 @@ def _judged(trial: WriteTrial, mends: Mends) -> Finding:
     return ok(WRITE, "created, changed, refused when outdated, deleted a scratch document")
 
 
-def check_indexes(settings: FirestoreSettings, emulator: str | None) -> list[Finding]:
+def check_indexes(settings: FirestoreSettings, emulator: str | None) -> list[CheckResult]:
     """Run the query of the rescue; whether steps are exempt from indexing can't be asked with its rights."""
     return [_lease_index(settings, emulator), steps_exemption(settings, emulator)]
 
 
-def _lease_index(settings: FirestoreSettings, emulator: str | None) -> Finding:
+def _lease_index(settings: FirestoreSettings, emulator: str | None) -> CheckResult:
     with open_firestore(settings) as client:
         try:
             first = next(expired_leases(client, before=SystemClock().now()), [])
@@ -177,7 +177,7 @@ def _lease_index(settings: FirestoreSettings, emulator: str | None) -> Finding:
     return ok(LEASE_INDEX, f"the rescue's query works; leases that are over on its first page: {len(first)}")
 
 
-def steps_exemption(settings: FirestoreSettings, emulator: str | None) -> Finding:
+def steps_exemption(settings: FirestoreSettings, emulator: str | None) -> CheckResult:
     """How to look for it by hand."""
     if emulator:
         return not_checkable(STEPS_EXEMPTION, "an emulator has no index settings")

@@ -7,20 +7,20 @@ from typing import TYPE_CHECKING
 from google.api_core.exceptions import PermissionDenied
 
 from daemon.cli.doctor.checks import subscription_verdicts as verdicts
-from daemon.cli.doctor.findings import not_checkable, ok
 from daemon.cli.doctor.refusals import Mends, refused
+from daemon.cli.doctor.results import not_checkable, ok
 from daemon.subscription.publisher import read_topic
 from daemon.subscription.stream import probe_subscription, read_subscription
 from daemon.subscription.topic_facts import TopicFacts
 from worker_chart_export.errors import BackendRefused, BackendUnavailable
 
 if TYPE_CHECKING:
-    from daemon.cli.doctor.findings import Finding
+    from daemon.cli.doctor.results import CheckResult
     from daemon.settings.daemon import PubsubSettings
     from daemon.subscription.subscription_facts import DeadLetterPolicy
 
 
-def check_subscription(settings: PubsubSettings, emulator: str | None) -> list[Finding]:
+def check_subscription(settings: PubsubSettings, emulator: str | None) -> list[CheckResult]:
     """Read its settings and judge them."""
     path = settings.subscription_path
     first, *others = verdicts.OF_SUBSCRIPTION
@@ -35,7 +35,7 @@ def check_subscription(settings: PubsubSettings, emulator: str | None) -> list[F
     return found + (_dead_letters(facts.dead_letter, path, emulator) if facts.dead_letter else [])
 
 
-def _dead_letters(policy: DeadLetterPolicy, path: str, emulator: str | None) -> list[Finding]:
+def _dead_letters(policy: DeadLetterPolicy, path: str, emulator: str | None) -> list[CheckResult]:
     """Look at their topic, whose troubles are none of the subscription."""
     try:
         topic = verdicts.dead_letter_topic_verdict(_look_at(policy.topic))
@@ -54,7 +54,7 @@ def _look_at(topic: str) -> TopicFacts:
         raise
 
 
-def check_consume(settings: PubsubSettings, emulator: str | None) -> list[Finding]:
+def check_consume(settings: PubsubSettings, emulator: str | None) -> list[CheckResult]:
     """Try what the stream needs, with a message that nobody has."""
     path = settings.subscription_path
     try:
@@ -66,7 +66,7 @@ def check_consume(settings: PubsubSettings, emulator: str | None) -> list[Findin
     return [ok(verdicts.CONSUME, "this account may consume")]
 
 
-def check_quarantine(settings: PubsubSettings, emulator: str | None) -> list[Finding]:
+def check_quarantine(settings: PubsubSettings, emulator: str | None) -> list[CheckResult]:
     """Look at the topic for messages that nobody can work."""
     topic = settings.quarantine_topic_path
     if topic is None:

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
 
-from daemon.cli.doctor.findings import failure, ok
+from daemon.cli.doctor.results import failure, ok
 from daemon.settings.base import Environment
 from daemon.settings.daemon import Settings, SettingsError, load_settings
 
 if TYPE_CHECKING:
-    from daemon.cli.doctor.findings import Finding
+    from daemon.cli.doctor.results import CheckResult
 
 CHECK = "settings"
 
 S = TypeVar("S", bound=Environment)
 
 
-def check_settings() -> list[Finding]:
+def check_settings() -> list[CheckResult]:
     """One finding for each setting that is wrong: what it is, and what is allowed; secrets are not shown."""
     try:
         settings = load_settings(Settings)

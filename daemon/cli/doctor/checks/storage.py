@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from google.api_core.exceptions import PreconditionFailed
 
-from daemon.cli.doctor.findings import failure, not_checkable, ok, warning
 from daemon.cli.doctor.refusals import Mends
+from daemon.cli.doctor.results import failure, not_checkable, ok, warning
 from daemon.cli.doctor.scratch import failure_of
 from daemon.composition import storage_client
 from worker_chart_export.backends.storage.calls import ask_storage
@@ -18,11 +18,11 @@ from worker_chart_export.errors import ObjectRefused, WorkerError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from daemon.cli.doctor.findings import Finding
+    from daemon.cli.doctor.results import CheckResult
     from daemon.cli.doctor.scratch import Scratch
     from daemon.settings.daemon import BucketSettings
     from worker_chart_export.backends.storage.calls import Timeout
-    from worker_chart_export.concurrency.cancel_scope import StepBudget
+    from worker_chart_export.concurrency.cancel_scope import CancelScope
 
 CREATE = "storage.create"
 READ = "storage.read"
@@ -60,7 +60,7 @@ class BucketTrial:
     delete: WorkerError | None = None
 
 
-def check_bucket(settings: BucketSettings, emulator: str | None, scratch: Scratch) -> list[Finding]:
+def check_bucket(settings: BucketSettings, emulator: str | None, scratch: Scratch) -> list[CheckResult]:
     """Create, read, list and delete an object of a random name."""
     with closing(storage_client(settings.google_cloud_project, connections=1)) as client:
         trial = try_objects(client, settings.bucket_name, scratch)
@@ -104,7 +104,7 @@ class _Object:
         self._bucket = client.bucket(bucket)
         self._scratch = scratch
         self._name = f"{FOLDER}{scratch.name}"
-        self._budget = scratch.trial()
+        self._scope = scratch.trial()
         self.uri = object_uri(bucket, scratch)
         self.content = b""
 
@@ -142,11 +142,11 @@ class _Object:
             if error.details.get("httpStatus") != NOT_FOUND:
                 raise
 
-    def _ask(self, call: Callable[[Timeout], T], budget: StepBudget | None = None) -> T:
-        return ask_storage(call, name=self.uri, refusal=ObjectRefused, budget=budget or self._budget)
+    def _ask(self, call: Callable[[Timeout], T], scope: CancelScope | None = None) -> T:
+        return ask_storage(call, name=self.uri, refusal=ObjectRefused, scope=scope or self._scope)
 
 
-def bucket_verdicts(trial: BucketTrial, bucket: str, emulator: str | None) -> list[Finding]:
+def bucket_verdicts(trial: BucketTrial, bucket: str, emulator: str | None) -> list[CheckResult]:
     """What the trial shows. Pure."""
     if trial.create is not None:
         return _nothing_created(trial, trial.create, _mend(trial.create, bucket, emulator))
@@ -159,7 +159,7 @@ def bucket_verdicts(trial: BucketTrial, bucket: str, emulator: str | None) -> li
     ]
 
 
-def _nothing_created(trial: BucketTrial, why: WorkerError, mend: str) -> list[Finding]:
+def _nothing_created(trial: BucketTrial, why: WorkerError, mend: str) -> list[CheckResult]:
     failed = failure(CREATE, str(why), mend)
     if trial.delete is not None:
         failed = replace(failed, mend=f"{mend}; then: {_remove(trial)}", left_over=trial.uri)
@@ -170,14 +170,14 @@ def _remove(trial: BucketTrial) -> str:
     return f"gcloud storage rm {trial.uri}"
 
 
-def _created(trial: BucketTrial, bucket: str) -> Finding:
+def _created(trial: BucketTrial, bucket: str) -> CheckResult:
     if trial.replaced:
         summary = "an object that existed was replaced in spite of if-generation-match=0"
         return failure(CREATE, summary, "use Cloud Storage itself, or an emulator that knows preconditions")
     return ok(CREATE, f"gs://{bucket}: created a scratch object, the second time refused")
 
 
-def _read(trial: BucketTrial, bucket: str, emulator: str | None) -> Finding:
+def _read(trial: BucketTrial, bucket: str, emulator: str | None) -> CheckResult:
     if trial.read is not None:
         return failure(READ, str(trial.read), _mend(trial.read, bucket, emulator))
     if trial.differs:
@@ -185,7 +185,7 @@ def _read(trial: BucketTrial, bucket: str, emulator: str | None) -> Finding:
     return ok(READ, "equal to what was written")
 
 
-def _deleted(trial: BucketTrial, bucket: str, emulator: str | None) -> Finding:
+def _deleted(trial: BucketTrial, bucket: str, emulator: str | None) -> CheckResult:
     if trial.delete is None:
         return ok(DELETE, "works")
     summary = f"so no manifest could be replaced: {trial.delete}"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from daemon.cli.doctor.checks.firestore import firestore_mends, open_firestore
-from daemon.cli.doctor.findings import failure, ok, warning
 from daemon.cli.doctor.refusals import refused
+from daemon.cli.doctor.results import failure, ok, warning
 from daemon.cli.template_check import review
 from worker_chart_export.errors import BackendRefused, BackendUnavailable
 from worker_chart_export.inputs.template_catalog import TemplateCatalog
@@ -14,7 +14,7 @@ from worker_chart_export.inputs.template_catalog import TemplateCatalog
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from daemon.cli.doctor.findings import Finding
+    from daemon.cli.doctor.results import CheckResult
     from daemon.cli.template_check import Review
     from daemon.settings.daemon import FirestoreSettings
     from worker_chart_export.charts.chart_img.accounts import Account
@@ -25,7 +25,7 @@ PUSH = "correct FIRESTORE_DB, or: worker-chart-export templates push FILE..."
 
 def check_templates(
     settings: FirestoreSettings, emulator: str | None, accounts: Sequence[Account]
-) -> list[Finding]:
+) -> list[CheckResult]:
     """Read all of them and judge each."""
     with open_firestore(settings) as client:
         try:
@@ -35,7 +35,7 @@ def check_templates(
     return template_verdicts([review(name, document, accounts) for name, document in documents.items()])
 
 
-def template_verdicts(reviews: Sequence[Review]) -> list[Finding]:
+def template_verdicts(reviews: Sequence[Review]) -> list[CheckResult]:
     """One finding for all, one more for each that is not good. Pure."""
     if not reviews:
         return [failure(CHECK, "there are none in chart_templates: every chart would fail", PUSH)]
@@ -45,7 +45,7 @@ def template_verdicts(reviews: Sequence[Review]) -> list[Finding]:
     return [whole, *(_verdict(found) for found in reviews if not found.is_good)]
 
 
-def _verdict(found: Review) -> Finding:
+def _verdict(found: Review) -> CheckResult:
     check = f"{CHECK}.{found.template_id}"
     mend = f"correct it, then: {PUSH}"
     if found.demand is None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 #: The longest row's part of the pane's width.
 _WIDTH = 0.3
 #: Rows up to this height have no gap between them.
-_LEAST_GAPPED = 3
+_MIN_GAPPED = 3
 
 
 def profile_marks(style: ProfileStyle, *, scale: Scale, pane: Box) -> list[Mark]:
@@ -56,4 +56,4 @@ def _rows(profile: VolumeProfile, index: int, scale: Scale) -> tuple[int, int]:
     """Pixel rows of one profile row, with a gap to the row below where there is room for one."""
     top = round(scale.row(float(profile.edges[index + 1])))
     bottom = round(scale.row(float(profile.edges[index])))
-    return top, max(top + 1, bottom - 1 if bottom - top > _LEAST_GAPPED else bottom)
+    return top, max(top + 1, bottom - 1 if bottom - top > _MIN_GAPPED else bottom)

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 TIME_AXIS_HEIGHT = 26
 #: How much of the height the price pane takes for each part that a study's pane takes.
 _MAIN_SHARE = 2.5
-_LEAST_MAIN = 100
-_LEAST_PANE = 46
+_MIN_MAIN = 100
+_MIN_PANE = 46
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +56,7 @@ def frame(size: tuple[int, int], *, axis_width: int, studies: int, main_height: 
     main = main_height or round(room * _MAIN_SHARE / (_MAIN_SHARE + studies))
     if studies == 0:
         main = room
-    if main < _LEAST_MAIN or room - main < _LEAST_PANE * studies:
+    if main < _MIN_MAIN or room - main < _MIN_PANE * studies:
         raise RenderFailed(
             f"{studies} studies need a pane of their own, and a chart {height} pixels high has no room for "
             f"them under a price pane of {main}.",

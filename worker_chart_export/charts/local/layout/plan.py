@@ -22,7 +22,7 @@ from worker_chart_export.charts.local.layout.pane import (
     price_scale,
     study_pane,
 )
-from worker_chart_export.charts.local.layout.price_axis import LEAST_WIDTH, PriceAxis, price_axis
+from worker_chart_export.charts.local.layout.price_axis import MIN_WIDTH, PriceAxis, price_axis
 from worker_chart_export.charts.local.primitives.themes import THEMES, Theme
 from worker_chart_export.charts.local.studies.catalogue import compute_study
 from worker_chart_export.charts.local.studies.study import Numbers, Place, PlotKind, Study
@@ -79,7 +79,7 @@ def make_plan(candles: Candles, options: ChartOptions, check: Callable[[], None]
     Raises:
         RenderFailed: A study, an input or an override can't be honoured, or there is no room.
     """
-    axis_width = LEAST_WIDTH
+    axis_width = MIN_WIDTH
     while True:
         check()
         plan = _Planner(candles, options, axis_width).plan()

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from worker_chart_export.charts.local.primitives.themes import Theme
 
 FONT_SIZE = 12
-LEAST_WIDTH = 64
+MIN_WIDTH = 64
 _INDENT = 8
 #: Pixels between two values on the axis, for a tall and for a low pane.
 _WIDE_GAP, _NARROW_GAP, _TALL = 38, 24, 200
@@ -39,7 +39,7 @@ class PriceAxis:
     def width(self) -> int:
         """The width in pixels that the longest text needs."""
         texts = [text for _, text in self.ticks] + [label.text for label in self.labels]
-        return max([LEAST_WIDTH, *(text_width(text, FONT_SIZE) + 2 * _INDENT for text in texts)])
+        return max([MIN_WIDTH, *(text_width(text, FONT_SIZE) + 2 * _INDENT for text in texts)])
 
     def grid(self, box: Box, theme: Theme) -> Rects:
         """A grid line across the pane at each round value."""

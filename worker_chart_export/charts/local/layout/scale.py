@@ -17,7 +17,7 @@ _STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)
 FLAT = 1e-9
 _ROUNDING = 1e-6
 #: Part of a pane's height that its values fill at least, however long the legend is.
-_LEAST_PART = 0.25
+_MIN_PART = 0.25
 
 
 #: So far outside the picture all rows are alike, and aggdraw's fixed-point numbers would overflow.
@@ -96,7 +96,7 @@ def fitted(ends: tuple[float, float], box: Box, margins: tuple[float, float], *,
 
     A part of the height is kept for the values; where margins must give way, the lower one does first.
     """
-    free = (1 - _LEAST_PART) * (box[3] - box[1])
+    free = (1 - _MIN_PART) * (box[3] - box[1])
     above = min(margins[0], free)
     below = min(margins[1], free - above)
     return Scale(

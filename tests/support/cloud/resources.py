@@ -1,0 +1,193 @@
+"""A scene to test on: topic, subscription, quarantine, bucket, templates and runs of its own."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import httpx
+from google.cloud import firestore, storage
+from google.cloud.pubsub_v1 import PublisherClient, SubscriberClient
+
+from daemon.cli.demo.resources import chart_step_id, flow_run, sample_templates
+from tests.support.cloud.clouds import clients_find
+from tests.support.process.daemons import DaemonUnderTest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from localcloud import LocalCloud
+
+#: For tests that are not about quota.
+UNLIMITED = {"dailyLimit": 10**6, "ratePerSecond": 1000, "burst": 1000}
+SECRET_KEY = "key-that-must-never-be-seen"  # noqa: S105 - the stand-in's
+
+
+class Scene:
+    """One test's resources, by unique names, with Google's own clients.
+
+    Args:
+        environment: Where Pub/Sub, Firestore and Storage are.
+        cloud: The embedded cloud that has the Chart-IMG stand-in and counts calls.
+    """
+
+    def __init__(self, environment: Mapping[str, str], cloud: LocalCloud) -> None:
+        name = f"t-{secrets.token_hex(4)}"
+        self.cloud = cloud
+        self.environment = environment
+        self.project = environment["GOOGLE_CLOUD_PROJECT"]
+        self.bucket = f"bucket-{name}"
+        self.publisher = PublisherClient()
+        self.subscriber = SubscriberClient()
+        self.documents = firestore.Client(project=self.project)
+        self.objects = storage.Client(project=self.project)
+        self.topic = f"projects/{self.project}/topics/{name}"
+        self.subscription = f"projects/{self.project}/subscriptions/{name}"
+        self.quarantine_topic = f"projects/{self.project}/topics/{name}-bad"
+        self.quarantine = f"projects/{self.project}/subscriptions/{name}-bad"
+        self._build()
+
+    def _build(self) -> None:
+        self.publisher.create_topic(name=self.topic)
+        self.publisher.create_topic(name=self.quarantine_topic)
+        self.subscriber.create_subscription(name=self.subscription, topic=self.topic, ack_deadline_seconds=10)
+        self.subscriber.create_subscription(
+            name=self.quarantine, topic=self.quarantine_topic, ack_deadline_seconds=60
+        )
+        self.objects.create_bucket(self.bucket)
+        for template in sample_templates():
+            self.documents.document(f"chart_templates/{template['id']}").set(template)
+
+    def close(self) -> None:
+        """Close the clients."""
+        self.publisher.stop()
+        self.publisher.transport.close()
+        self.subscriber.close()
+        self.documents.close()
+        self.objects.close()
+
+    def settings(self, **changed: str | None) -> dict[str, str]:
+        """The daemon's environment for this scene; None removes a setting."""
+        settings: dict[str, str | None] = {
+            **self.environment,
+            "CHART_IMG_BASE_URL": self.cloud.chart_img.url,
+            "PUBSUB_SUBSCRIPTION": self.subscription,
+            "QUARANTINE_TOPIC": self.quarantine_topic,
+            "CHARTS_BUCKET": f"gs://{self.bucket}",
+            "CHARTS_API_MODE": "real",
+            "CHART_IMG_ACCOUNTS_JSON": json.dumps(
+                [
+                    {
+                        "id": "first",
+                        "apiKey": SECRET_KEY,
+                        "dailyLimit": 10**6,
+                        "ratePerSecond": 1000,
+                        "burst": 1000,
+                    }
+                ]
+            ),
+            "HEALTH_PORT": "0",
+            "ACK_EXTENSION_SECONDS": "10",
+            **changed,
+        }
+        return {name: value for name, value in settings.items() if value is not None}
+
+    def daemon(self, **changed: str | None) -> DaemonUnderTest:
+        """A daemon process on this scene."""
+        return DaemonUnderTest(self.settings(**changed))
+
+    def run_id(self, symbol: str = "IBM") -> str:
+        """A new run id."""
+        return f"20251215-102530_{symbol}_{secrets.token_hex(3)}"
+
+    def put_run(
+        self, *, steps: int = 1, charts: int = 2, symbol: str = "IBM", **step_fields: Any
+    ) -> tuple[str, list[str]]:
+        """Store a run with `steps` READY chart steps of `charts` charts; returns its id and theirs."""
+        run_id = self.run_id(symbol)
+        templates = [template["id"] for template in sample_templates()][:charts]
+        document = flow_run(run_id, symbol, {"1d": f"gs://{self.bucket}/ohlcv.json"}, templates)
+        chart_step = document["steps"].pop(chart_step_id("1d"))
+        step_ids = [f"charts:1d:step{number:03d}" for number in range(steps)]
+        for step_id in step_ids:
+            document["steps"][step_id] = {**chart_step, **step_fields}
+        self.documents.document(f"flow_runs/{run_id}").set(document)
+        return run_id, step_ids
+
+    def run(self, run_id: str) -> dict[str, Any]:
+        """The run as it is now."""
+        document = self.documents.document(f"flow_runs/{run_id}").get().to_dict()
+        assert document is not None
+        return document
+
+    def step(self, run_id: str, step_id: str) -> dict[str, Any]:
+        """The step as it is now."""
+        step: dict[str, Any] = self.run(run_id)["steps"][step_id]
+        return step
+
+    def publish(self, data: bytes = b"", **attributes: str) -> None:
+        """Publish a message and wait until it is stored."""
+        self.publisher.publish(self.topic, data, **attributes).result(timeout=20)
+
+    def publish_step(self, run_id: str, step_id: str) -> None:
+        """Publish the plain message that names a step."""
+        self.publish(json.dumps({"runId": run_id, "stepId": step_id}).encode())
+
+    def quarantined(self, count: int) -> list[Any]:
+        """The messages in the quarantine, `count` of them, acked."""
+        found: list[Any] = []
+        while len(found) < count:
+            response = self.subscriber.pull(subscription=self.quarantine, max_messages=100, timeout=20)
+            found += [received.message for received in response.received_messages]
+            self.subscriber.acknowledge(
+                subscription=self.quarantine,
+                ack_ids=[received.ack_id for received in response.received_messages],
+            )
+        return found
+
+    def object_names(self, prefix: str = "charts/") -> list[str]:
+        """The names of the bucket's objects."""
+        return [blob.name for blob in self.objects.list_blobs(self.bucket, prefix=prefix)]
+
+    def manifest(self, run_id: str, step_id: str) -> dict[str, Any]:
+        """A step's manifest."""
+        blob = self.objects.bucket(self.bucket).blob(f"charts/{run_id}/{step_id}/manifest.json")
+        manifest: dict[str, Any] = json.loads(blob.download_as_bytes())
+        return manifest
+
+
+@contextmanager
+def scene_on(environment: Mapping[str, str], cloud: LocalCloud) -> Iterator[Scene]:
+    """A scene on the services that `environment` names."""
+    with clients_find(environment):
+        scene = Scene(environment, cloud)
+        try:
+            yield scene
+        finally:
+            scene.close()
+
+
+def new_project() -> str:
+    """A project id that nobody else uses: the official emulators are shared by all tests."""
+    return f"demo-{secrets.token_hex(4)}"
+
+
+def health(daemon: DaemonUnderTest, path: str) -> tuple[int, dict[str, str]]:
+    """Status and body of the daemon's `/livez` or `/readyz`, its parts left aside."""
+    response = asked(daemon, path)
+    body = response.json()
+    del body["parts"]
+    return response.status_code, body
+
+
+def asked(daemon: DaemonUnderTest, path: str, **headers: str) -> httpx.Response:
+    """What the daemon's health server answers."""
+    port = daemon.named("daemon_started")[-1]["healthPort"]
+    return httpx.get(f"http://127.0.0.1:{port}/{path}", headers=headers)
+
+
+def ready(daemon: DaemonUnderTest) -> tuple[int, dict[str, str]]:
+    """Status and body of the daemon's `/readyz`."""
+    return health(daemon, "readyz")

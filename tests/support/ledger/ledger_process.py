@@ -1,0 +1,136 @@
+"""The ledger of one worker process on a real client, and what is stored of its claims."""
+
+from __future__ import annotations
+
+import threading
+import time
+from concurrent.futures import Future
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from localcloud import Fault
+from tests.support.fakes import budget_of
+from tests.support.ledger.samples import ERROR, MANIFEST
+from worker_chart_export.ledger.heartbeats import HeartBeats
+from worker_chart_export.ledger.lease.lease import LEASES, LeaseTerms
+from worker_chart_export.ledger.step_ledger import Claim, StepLedger
+from worker_chart_export.timing import SystemClock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from google.cloud import firestore
+
+    from localcloud import LocalCloud
+    from worker_chart_export.errors import StepError
+    from worker_chart_export.ledger.decisions import ClaimResult, FinalizeResult
+    from worker_chart_export.timing import Clock
+
+STEPS = [f"s{number}" for number in range(8)]
+TERMS = LeaseTerms(lease_seconds=60, clock_skew_seconds=1, max_attempts=5)
+
+
+class LedgerProcess:
+    """A ledger with heart-beats that beat when told to.
+
+    Args:
+        client: A Firestore client.
+        terms: What its leases go by.
+        clock: Its clock.
+    """
+
+    def __init__(
+        self, client: firestore.Client, *, terms: LeaseTerms = TERMS, clock: Clock | None = None
+    ) -> None:
+        self.client = client
+        clock = clock or SystemClock()
+        self.heart_beats = HeartBeats(client=client, terms=terms, clock=clock)
+        self.ledger = StepLedger(client=client, clock=clock, terms=terms, heart_beats=self.heart_beats)
+
+    def try_claim(self, run_id: str, step_id: str) -> Claim | ClaimResult:
+        """Claim as the handler does: by a read of the run and its lease."""
+        snapshot = self.ledger.read(run_id, leases_of=[step_id])
+        return self.ledger.claim(run_id, step_id, message_id="m", snapshot=snapshot)
+
+    def claim(self, run_id: str, step_id: str) -> Claim:
+        """Claim, and win."""
+        claim = self.try_claim(run_id, step_id)
+        assert isinstance(claim, Claim), claim.reason
+        return claim
+
+    def succeed(self, claim: Claim) -> FinalizeResult:
+        """Finalize as SUCCEEDED."""
+        return self.ledger.succeed(claim, manifest_uri=MANIFEST, scope=budget_of())
+
+    def fail(self, claim: Claim, error: StepError = ERROR) -> FinalizeResult:
+        """Finalize as FAILED."""
+        return self.ledger.fail(claim, error=error, scope=budget_of())
+
+
+class StoredRun:
+    """A run in Firestore as a test looks at it, and changes it."""
+
+    def __init__(self, client: firestore.Client, run_id: str) -> None:
+        self.run_id = run_id
+        self.reference = client.document(f"flow_runs/{run_id}")
+
+    def step(self, step_id: str) -> dict[str, Any]:
+        """The step as it is now."""
+        document = self.reference.get().to_dict()
+        assert document is not None
+        step: dict[str, Any] = document["steps"][step_id]
+        return step
+
+    def update_time(self) -> Any:
+        """When the run was last changed."""
+        return self.reference.get().update_time
+
+    def lease_reference(self, step_id: str) -> firestore.DocumentReference:
+        """Where the lease of a step is."""
+        return self.reference.collection(LEASES).document(step_id)
+
+    def lease(self, step_id: str) -> dict[str, Any] | None:
+        """The lease as it is now."""
+        return self.lease_reference(step_id).get().to_dict()
+
+    def let_lease_end(self, step_id: str) -> None:
+        """As if its holder had been frozen all the time it lasts."""
+        self.lease_reference(step_id).update({"expiresAt": datetime(2020, 1, 1, tzinfo=UTC)})
+
+    def set_status(self, step_id: str, status: str) -> None:
+        """As the orchestrator does."""
+        self.reference.update({f"steps.`{step_id}`.status": status})
+
+
+class Gate:
+    """Holds the next commit back: `reached` once it is there, until `open` is set."""
+
+    def __init__(self, cloud: LocalCloud) -> None:
+        self.reached, self.open = threading.Event(), threading.Event()
+        cloud.firestore.faults.add(Fault(method="Commit", before=self._hold, times=1))
+
+    def _hold(self, _request: object) -> None:
+        self.reached.set()
+        assert self.open.wait(10)
+
+
+def in_thread(call: Callable[[], Any]) -> Future[Any]:
+    """Call it in a thread of its own."""
+    future: Future[Any] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(call())
+        except BaseException as error:  # noqa: BLE001 - it is raised where the result is asked for
+            future.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return future
+
+
+def until(holds: Callable[[], bool]) -> None:
+    """Return once it holds, within ten seconds."""
+    deadline = time.monotonic() + 10
+    while not holds():
+        assert time.monotonic() < deadline, "it never came to hold"
+        time.sleep(0.002)

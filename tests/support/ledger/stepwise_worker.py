@@ -1,0 +1,212 @@
+"""A worker process as the ledger sees it, taken apart: it may stop between any two of its moves."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from tests.support.fakes import HandClock
+from tests.support.ledger.memory_firestore import Commit
+from tests.support.ledger.samples import AWAY, ERROR, MANIFEST, READ_TIME, TERMS, offer_of, seconds
+from worker_chart_export.errors import BackendUnavailable
+from worker_chart_export.ledger.commit.plan import plan_commit
+from worker_chart_export.ledger.commit.request import CommitRequest, Settled
+from worker_chart_export.ledger.heartbeats import HeartBeats
+from worker_chart_export.ledger.intents import ClaimIntent, FinalizeIntent, ReleaseIntent
+from worker_chart_export.ledger.step_ledger import StepLedger
+
+if TYPE_CHECKING:
+    from tests.support.ledger.memory_firestore import Landed, LittleFirestore
+    from worker_chart_export.ledger.intents import Intent
+    from worker_chart_export.ledger.lease.held_lease import HeldLease
+    from worker_chart_export.ledger.lease.lease import StoredLease
+    from worker_chart_export.ledger.run_snapshot import RunSnapshot
+
+LOST_RACE = BackendUnavailable("firestore", "a race was lost")
+_READS_KEPT = 4
+_numbers = itertools.count(1)
+
+
+class SkewedClock(HandClock):
+    """The server's time, wrong by some seconds, and a monotonic clock that began at some other time."""
+
+    def __init__(self, store: LittleFirestore, skew_seconds: float) -> None:
+        super().__init__()
+        self._store = store
+        self._skew_seconds = skew_seconds
+
+    def now(self) -> Any:
+        """The wall clock."""
+        return self._store.now + seconds(self._skew_seconds)
+
+    def monotonic(self) -> float:
+        """The monotonic clock."""
+        return 5000 + 7 * self._skew_seconds + (self._store.now - READ_TIME).total_seconds()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flight:
+    """A worker's commit that was planned and maybe sent."""
+
+    worker: LittleWorker
+    commit: Commit
+    requests: list[CommitRequest]
+    snapshot: RunSnapshot
+
+
+@dataclass(frozen=True, kw_only=True)
+class Beat:
+    """A heart-beat that has read its lease."""
+
+    held: HeldLease
+    found: StoredLease
+    read_time: Any
+    asked_at: float
+
+
+class LittleWorker:
+    """One process. Its commits go out when the machine says so, and their answers come when it says so.
+
+    Args:
+        store: The server.
+        skew_seconds: How wrong its wall clock is.
+    """
+
+    def __init__(self, store: LittleFirestore, *, skew_seconds: float = 0.0) -> None:
+        self.store = store
+        self.clock = SkewedClock(store, skew_seconds)
+        self.reads: list[RunSnapshot] = []
+        self.waiting: list[CommitRequest] = []
+        self.held: dict[str, HeldLease] = {}
+        heart_beats = HeartBeats(client=None, terms=TERMS, clock=self.clock)
+        self._ledger = StepLedger(client=None, clock=self.clock, terms=TERMS, heart_beats=heart_beats)
+
+    def read(self) -> RunSnapshot:
+        """Read the run and its leases, and keep what was read."""
+        snapshot = self.store.read(self.clock.monotonic())
+        for step_id, held in self.held.items():
+            found = snapshot.leases[step_id]
+            if found is not None and found.lease.token == held.lease.token:
+                held.reread(found)
+        self._keep(snapshot)
+        return snapshot
+
+    def kept(self, number: int | None) -> RunSnapshot | None:
+        """One of the reads it has kept."""
+        return self.reads[number % len(self.reads)] if number is not None and self.reads else None
+
+    def _keep(self, snapshot: RunSnapshot) -> None:
+        self.reads = [*self.reads, snapshot][-_READS_KEPT:]
+
+    def want_claim(self, step_id: str, snapshot: RunSnapshot | None = None) -> None:
+        """Ask for a step."""
+        offer = offer_of(f"token-{next(_numbers)}")
+        self._want(ClaimIntent(step_id=step_id, offer=offer), snapshot=snapshot)
+
+    def want_end(self, step_id: str, how: str) -> None:
+        """Finalize a step that is held, or give it back."""
+        held = self.held[step_id]
+        common: dict[str, Any] = {
+            "step_id": step_id,
+            "token": held.lease.token,
+            "finished_at": f"mark-{next(_numbers)}",
+        }
+        if how in ("give back", "backend away"):
+            del self.held[step_id]
+            error, delay = (AWAY, 7.0) if how == "backend away" else (None, 0.0)
+            self._want(ReleaseIntent(error=error, delay_seconds=delay, **common), held=held)
+        elif how == "succeed":
+            self._want(FinalizeIntent(status="SUCCEEDED", manifest_uri=MANIFEST, **common), held=held)
+        else:
+            self._want(FinalizeIntent(status="FAILED", error=ERROR, **common), held=held)
+
+    def _want(
+        self, intent: Intent, *, held: HeldLease | None = None, snapshot: RunSnapshot | None = None
+    ) -> None:
+        self.waiting.append(CommitRequest(intent=intent, snapshot=snapshot, held=held))
+
+    def plan(self, snapshot: RunSnapshot | None) -> Flight | None:
+        """Put all that waits into one commit, by an old read, or by a new one when that isn't enough."""
+        is_fresh = snapshot is None or any(request.last_error for request in self.waiting)
+        snapshot = self.read() if is_fresh or snapshot is None else snapshot
+        requests = sorted(self.waiting, key=lambda request: request.intent.rank)
+        plan = self._planned(requests, snapshot, is_fresh=is_fresh)
+        if plan.unread and not is_fresh:
+            return self.plan(None)
+        assert not plan.failed
+        assert not plan.unread
+        for place, result in plan.settled.items():
+            lease, _ = requests[place].known_lease(snapshot, is_fresh=is_fresh)
+            self._settle(requests[place], result, lease, snapshot)
+        writing = [requests[place] for place in plan.writing]
+        self.waiting = [requests[place] for place in plan.postponed]
+        if not writing:
+            return None
+        commit = Commit(
+            intents=[request.intent for request in requests], plan=plan, run_guard=snapshot.update_time
+        )
+        return Flight(worker=self, commit=commit, requests=writing, snapshot=snapshot)
+
+    def _planned(self, requests: list[CommitRequest], snapshot: RunSnapshot, *, is_fresh: bool) -> Any:
+        return plan_commit(
+            [(request.intent, request.observation(snapshot, is_fresh=is_fresh)) for request in requests]
+        )
+
+    def hear(self, flight: Flight, landed: Landed | None, *, is_unknown: bool = False) -> None:
+        """The answer to a commit: it landed, the race was lost, or nobody knows."""
+        if landed is None:
+            for request in flight.requests:
+                request.last_error = LOST_RACE
+                request.outcome_unknown |= is_unknown
+            self.waiting += flight.requests
+            return
+        if patch := flight.commit.plan.run_patch():
+            self._keep(flight.snapshot.after(patch, landed.run_version))
+        for request, decision in zip(flight.requests, flight.commit.plan.writing.values(), strict=True):
+            self._settle(request, decision.result, landed.leases.get(request.step_id), flight.snapshot)
+
+    def _settle(
+        self, request: CommitRequest, result: Any, lease: StoredLease | None, snapshot: RunSnapshot
+    ) -> None:
+        judge, step_id = self.store.judge, request.step_id
+        match request.intent:
+            case ClaimIntent(offer=offer) if offer is not None and result.claimed:
+                assert offer.token in {token for token, *_ in judge.claims}
+                settled = Settled(result=result, lease=lease, snapshot=request.newest(snapshot))
+                self.held[step_id] = self._ledger._hold("r", step_id, settled)
+            case ClaimIntent(offer=offer) if offer is not None:
+                found = snapshot.leases.get(step_id)
+                is_mine = found is not None and found.lease.token == offer.token
+                assert not is_mine or not _is_running(snapshot, step_id)
+                judge.told_lost.add(offer.token)
+            case FinalizeIntent(finished_at=mark):
+                assert not result.updated or mark in judge.winner.values()
+                assert result.updated or mark != judge.winner.get(judge.place(step_id))
+                judge.told_lost |= set() if result.updated else {mark}
+                self._let_go(step_id, request.held)
+
+    def _let_go(self, step_id: str, held: HeldLease | None) -> None:
+        if self.held.get(step_id) is held:
+            del self.held[step_id]
+
+    def begin_beat(self, step_id: str) -> Beat | None:
+        """Read one's lease, as a heart-beat does."""
+        held, asked_at, found = self.held[step_id], self.clock.monotonic(), self.store.leases.get(step_id)
+        if held.is_lost or found is None or found.lease.token != held.lease.token:
+            held.lose("it was taken")
+            return None
+        held.reread(replace(found, lease=held.lease))
+        return Beat(held=held, found=found, read_time=self.store.now, asked_at=asked_at)
+
+    def hear_beat(self, beat: Beat, renewed: StoredLease | None) -> None:
+        """Its answer: renewed, or lost."""
+        if renewed is None:
+            beat.held.lose("it was just taken")
+        else:
+            beat.held.renewed(renewed, trusted_until=beat.asked_at + TERMS.trusted_seconds)
+
+
+def _is_running(snapshot: RunSnapshot, step_id: str) -> bool:
+    step = snapshot.run.step(step_id) if snapshot.run else None
+    return step is not None and step.status == "RUNNING"

@@ -1,0 +1,143 @@
+"""Take the pictures of the live page for the docs: `make page-pictures`.
+
+A real daemon on the embedded cloud, in the middle of a run that goes well and of one that does not.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+import threading
+from contextlib import contextmanager
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from PIL import Image
+
+from daemon.cli.demo.resources import chart_step_id, flow_run, sample_templates
+from localcloud import LocalCloud
+from localcloud.faults import Fault
+from tests.support.cloud.resources import scene_on
+from tests.support.page.browser import started_chromium
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.support.cloud.resources import Scene
+    from tests.support.page.browser import Chromium
+    from tests.support.process.daemons import DaemonUnderTest
+
+CANDLES = (("IBM", "1d"), ("AAPL", "1d"), ("GOOG", "1d"), ("IBM", "1w"), ("IBM", "1M"))
+#: What is decoded meanwhile is not painted yet.
+PAINTED = """
+(async () => {
+  const seen = [...document.images].filter((image) => image.getBoundingClientRect().top < innerHeight);
+  for (const image of seen) image.decoding = "sync";
+  await Promise.all(seen.map((image) => image.decode()));
+  for (const _ of seen) await new Promise(requestAnimationFrame);
+})()
+"""
+WIDE, NARROW = (1280, 1120), (390, 1680)
+
+
+def main(folder: Path) -> None:
+    """Take all of them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with started_chromium() as browser:
+        with run_that_goes_well() as daemon:
+            take(browser, daemon, folder / "demo-1280.png", WIDE)
+            take(browser, daemon, folder / "demo-1280-dark.png", WIDE, dark=True)
+            take(browser, daemon, folder / "demo-390.png", NARROW)
+        with run_that_fails() as daemon:
+            take(browser, daemon, folder / "failing-1280.png", WIDE)
+            take(browser, daemon, folder / "failing-390.png", NARROW)
+
+
+def take(
+    browser: Chromium, daemon: DaemonUnderTest, file: Path, size: tuple[int, int], *, dark: bool = False
+) -> None:
+    """One picture of the daemon's page, once its thumbnails are there."""
+    width, height = size
+    port = daemon.named("daemon_started")[-1]["healthPort"]
+    with browser.tab(width=width, height=height, dark=dark) as tab:
+        tab.open(f"http://127.0.0.1:{port}/")
+        tab.wait_for("document.querySelectorAll('#finished tbody tr').length > 0")
+        tab.wait_for(
+            "[...document.images].filter(i => i.getBoundingClientRect().top < innerHeight)"
+            ".every(i => i.complete && i.naturalWidth > 0)"
+        )
+        tab.run(PAINTED)
+        few_colours = Image.open(io.BytesIO(tab.picture())).convert("RGB").quantize(256, dither=0)
+        few_colours.save(file, optimize=True)
+
+
+@contextmanager
+def run_that_goes_well() -> Iterator[DaemonUnderTest]:
+    """Real candles and charts drawn here; the last steps are still under way."""
+    with LocalCloud.start() as cloud, scene_on(cloud.environment(), cloud) as scene:
+        go_on = threading.Event()
+        with scene.daemon(CHARTS_API_MODE="local", CHART_IMG_ACCOUNTS_JSON=None).started() as daemon:
+            for symbol, timeframe in CANDLES * 2:
+                publish_run(scene, symbol, timeframe)
+            daemon.wait_for_event("step_completed", count=2 * len(CANDLES))
+            for held in ("_ctpl_price_psar", "_AAPL_1d_ctpl_price_vpvr", "_GOOG_1d_"):
+                fault = Fault(method="objects.insert", match=held, before=lambda _: go_on.wait(60))
+                scene.cloud.storage.faults.add(fault)
+            for symbol, timeframe in CANDLES[:3]:
+                publish_run(scene, symbol, timeframe)
+            daemon.wait_for_event("chart_stored", count=10 * len(CANDLES) + 7)
+            yield daemon
+            go_on.set()
+            daemon.terminate()
+
+
+@contextmanager
+def run_that_fails() -> Iterator[DaemonUnderTest]:
+    """Chart-IMG refuses some templates, one account's key and one account's quota."""
+    accounts = [
+        {"id": "spare", "apiKey": "key-of-the-spare", "dailyLimit": 44},
+        {"id": "free-1", "apiKey": "key-that-is-free", "dailyLimit": 3, "ratePerSecond": 50, "burst": 50},
+        {"id": "paid", "apiKey": "key-that-is-paid", "dailyLimit": 6, "ratePerSecond": 50, "burst": 50},
+    ]
+    settings = {"CHART_IMG_ACCOUNTS_JSON": json.dumps(accounts), "CHARTS_FALLBACK": "local"}
+    with LocalCloud.start() as cloud, scene_on(cloud.environment(), cloud) as scene:
+        go_on = threading.Event()
+        scene.cloud.chart_img.faults.add(Fault(match="key-of-the-spare", answer="forbidden"))
+        scene.cloud.chart_img.faults.add(Fault(match="GOOG", answer="invalid_symbol"))
+        with scene.daemon(**settings).started() as daemon:
+            for number, (symbol, timeframe) in enumerate((("GOOG", "1d"), ("GOOG", "1d"), *CANDLES[:3]), 1):
+                publish_run(scene, symbol, timeframe)
+                daemon.wait_for_event("step_completed", count=number)
+            publish_run(scene, "IBM", "1d", templates=["ctpl_price_ma1226_vol_v1", "ctpl_that_nobody_made"])
+            publish_run(scene, "AAPL", "1d", templates=[])
+            daemon.wait_for_event("step_completed", count=7)
+            held = Fault(method="objects.insert", match="_vpvr_", before=lambda _: go_on.wait(60))
+            scene.cloud.storage.faults.add(held)
+            publish_run(scene, "IBM", "1w")
+            daemon.wait_for_event("chart_stored", count=1 + 3 * 5 + 1 + 4)
+            away = scene.cloud.firestore.faults.add(Fault(method="BatchGetDocuments", error="UNAVAILABLE"))
+            for _ in range(5):
+                scene.publish_step(scene.run_id(), chart_step_id("1d"))
+            daemon.wait_for_event("intake_paused")
+            yield daemon
+            scene.cloud.firestore.faults.remove(away)
+            go_on.set()
+            daemon.terminate()
+
+
+def publish_run(scene: Scene, symbol: str, timeframe: str, templates: list[str] | None = None) -> None:
+    """A run of one chart step, with its candles, and the message that names it."""
+    name = f"ohlcv/{symbol}_{timeframe}.json"
+    candles = files("worker_chart_export").joinpath("data/samples", name).read_bytes()
+    scene.objects.bucket(scene.bucket).blob(name).upload_from_string(candles)
+    run_id = scene.run_id(symbol)
+    asked = [str(template["id"]) for template in sample_templates()] if templates is None else templates
+    document = flow_run(run_id, symbol, {timeframe: f"gs://{scene.bucket}/{name}"}, asked)
+    scene.documents.document(f"flow_runs/{run_id}").set(document)
+    scene.publish_step(run_id, chart_step_id(timeframe))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

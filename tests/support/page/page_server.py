@@ -1,0 +1,124 @@
+"""The page on a health server of this process, fed by stages that no real step goes through."""
+
+from __future__ import annotations
+
+import io
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+from PIL import Image, ImageDraw
+
+from daemon.http.page.live_page import LivePage
+from daemon.http.server import HealthServer, health_routes
+from daemon.lifecycle.drain import Drain
+from daemon.lifecycle.health_report import HealthReport
+from daemon.settings.daemon import Settings
+from tests.support.fakes import RUN_ID, STEP_ID
+from worker_chart_export.execution.outcome import Outcome, OutcomeKind
+from worker_chart_export.observability.observers import Stage, notify_chart, notify_step_ended, stage
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+READY = {"stream": "ok", "drain": "ok", "intake": "ok"}
+
+
+@dataclass
+class PageScene:
+    """A page that is served.
+
+    Attributes:
+        reason: Why the worker is not ready.
+        parts: How its parts are.
+    """
+
+    drain: Drain
+    accounts: list[Any]
+    reason: str | None = None
+    parts: dict[str, str] = field(default_factory=lambda: READY)
+    port: int = 0
+
+    @property
+    def url(self) -> str:
+        """Where it is."""
+        return f"http://127.0.0.1:{self.port}"
+
+    def readiness(self) -> HealthReport:
+        """What it is told."""
+        return HealthReport(parts=self.parts, reason=self.reason)
+
+
+@contextmanager
+def served_page(*, port: int = 0, **settings: Any) -> Iterator[PageScene]:
+    """A page whose worker is ready and has no accounts, in `local` mode unless changed."""
+    given = {"charts_api_mode": "local"} | settings
+    told = Settings(
+        google_cloud_project="demo-project",
+        pubsub_subscription="charts-sub",
+        charts_bucket="gs://charts-demo",
+        **given,
+    )
+    scene = PageScene(drain=Drain(), accounts=[])
+    alive = HealthReport(parts={"main": "ok"}, reason=None)
+    page = LivePage(settings=told, drain=scene.drain, readiness=scene.readiness, liveness=lambda: alive)
+    routes = health_routes(liveness=lambda: alive, readiness=scene.readiness) | page.routes()
+    server = HealthServer(host="127.0.0.1", port=port, routes=routes)
+    scene.port = server.port
+    server.start()
+    worker: Any = SimpleNamespace(ledger=SimpleNamespace(owner="vm:1:boot"), accounts=scene.accounts)
+    try:
+        with page.watching(worker):
+            yield scene
+    finally:
+        server.stop()
+
+
+@contextmanager
+def step_in_flight(run_id: str = RUN_ID, step_id: str = STEP_ID, *, message_id: str = "m1") -> Iterator[None]:
+    """A claimed step, without an end of its own."""
+    with stage(Stage.STEP, runId=run_id, stepId=step_id, messageId=message_id):
+        with stage(Stage.CLAIM):
+            pass
+        yield
+
+
+def make_chart(
+    template_id: str, png: bytes | None, *, requested: int = 1, error: Exception | None = None
+) -> None:
+    """One chart of the step in flight, stored or failed."""
+    with stage(Stage.CHART, chartTemplateId=template_id, attempt=1, requested=requested):
+        if error is not None:
+            raise error
+        notify_chart(
+            template_id=template_id,
+            provider="mock",
+            uri=f"gs://charts-demo/charts/{template_id}.png",
+            png=png,
+        )
+
+
+def work_step(
+    run_id: str = RUN_ID,
+    step_id: str = STEP_ID,
+    *,
+    charts: int = 1,
+    png: bytes | None = None,
+    kind: OutcomeKind = OutcomeKind.SUCCEEDED,
+    **outcome: Any,
+) -> None:
+    """A step from its claim to its end, in no time."""
+    with step_in_flight(run_id, step_id):
+        for number in range(charts):
+            make_chart(f"ctpl_{number}", png or picture(), requested=charts)
+        notify_step_ended(Outcome(kind=kind, **outcome), 0.25)
+
+
+def picture(width: int = 800, height: int = 600, colour: str = "#274b7a") -> bytes:
+    """A PNG that can be decoded."""
+    image = Image.new("RGB", (width, height), "white")
+    ImageDraw.Draw(image).line(((0, height), (width, 0)), fill=colour, width=9)
+    written = io.BytesIO()
+    image.save(written, "PNG")
+    return written.getvalue()

@@ -1,0 +1,131 @@
+"""Real daemon processes under test: started, watched through their log lines, signalled, ended."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+START_TIMEOUT_SECONDS = 30.0
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def clean_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """What a process needs of this machine, and `environment`; nothing else leaks in."""
+    kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "VIRTUAL_ENV") if name in os.environ}
+    return {**kept, **environment}
+
+
+class DaemonUnderTest:
+    """`python -m daemon` with both output streams captured line by line.
+
+    Args:
+        environment: Its settings.
+        module: What is run in place of `daemon`.
+
+    Attributes:
+        events: The JSON lines so far.
+        other_output: Lines that are not JSON objects; in `json` format there must be none.
+    """
+
+    def __init__(self, environment: Mapping[str, str], *, module: str = "daemon") -> None:
+        self.events: list[dict[str, Any]] = []
+        self.other_output: list[str] = []
+        self._changed = threading.Condition()
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", module],
+            cwd=ROOT,
+            env=clean_environment(environment),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self._readers = [
+            threading.Thread(target=self._read, args=(pipe,), daemon=True)
+            for pipe in (self.process.stdout, self.process.stderr)
+        ]
+        for reader in self._readers:
+            reader.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self.kill()
+
+    def started(self) -> Self:
+        """Wait until the stream is open."""
+        self.wait_for_event("daemon_started", timeout_seconds=START_TIMEOUT_SECONDS)
+        return self
+
+    def named(self, event: str) -> list[dict[str, Any]]:
+        """All lines of one event so far."""
+        with self._changed:
+            return [line for line in self.events if line.get("event") == event]
+
+    def wait_for_event(
+        self, event: str, *, count: int = 1, timeout_seconds: float = 30.0
+    ) -> list[dict[str, Any]]:
+        """Wait until the event was logged `count` times; fails with the last lines when it was not."""
+        self.wait_until(lambda: len(self.named(event)) >= count, f"{count} x {event}", timeout_seconds)
+        return self.named(event)
+
+    def wait_until(self, holds: Callable[[], bool], what: str, timeout_seconds: float) -> None:
+        """Wait, checking at each new line, until `holds()`."""
+        deadline = time.monotonic() + timeout_seconds
+        with self._changed:
+            while not holds():
+                left = deadline - time.monotonic()
+                ended = self.process.poll() is not None and not any(r.is_alive() for r in self._readers)
+                if left <= 0 or ended:
+                    tail = "\n".join(map(str, self.events[-15:] + self.other_output[-15:]))
+                    raise AssertionError(
+                        f"waited for {what}; exit {self.process.poll()}; last lines:\n{tail}"
+                    )
+                self._changed.wait(min(left, 0.5))
+
+    def signal(self, number: int) -> None:
+        """Send a signal."""
+        self.process.send_signal(number)
+
+    def terminate(self, timeout_seconds: float = 40.0) -> int:
+        """SIGTERM; returns the exit code."""
+        self.signal(signal.SIGTERM)
+        return self.wait(timeout_seconds)
+
+    def wait(self, timeout_seconds: float = 40.0) -> int:
+        """Wait for the end; returns the exit code."""
+        code = self.process.wait(timeout_seconds)
+        for reader in self._readers:
+            reader.join(5)
+        return code
+
+    def kill(self) -> None:
+        """End it whatever it does."""
+        if self.process.poll() is None:
+            self.process.kill()
+        self.wait(10)
+        for pipe in (self.process.stdout, self.process.stderr):
+            pipe.close()
+
+    def _read(self, pipe: Any) -> None:
+        for line in pipe:
+            try:
+                event = json.loads(line)
+            except ValueError:
+                event = None
+            with self._changed:
+                (self.events if isinstance(event, dict) else self.other_output).append(event or line)
+                self._changed.notify_all()
+        with self._changed:
+            self._changed.notify_all()

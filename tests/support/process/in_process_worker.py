@@ -1,0 +1,132 @@
+"""A worker's parts in this process, on a scene: handler and rescue are called by hand, backends are real."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from daemon.composition import build_worker
+from daemon.handling.circuit_breaker import CircuitBreaker
+from daemon.handling.handler import IncomingMessage, MessageHandler
+from daemon.handling.rescue import Rescue
+from daemon.lifecycle.drain import Drain
+from daemon.settings.daemon import Settings, load_settings
+from tests.support.cloud.clouds import clients_find
+from worker_chart_export.ledger.lease.lease import LEASES, Lease
+
+if TYPE_CHECKING:
+    from daemon.handling.disposition import Disposition
+    from tests.support.cloud.resources import Scene
+
+
+class WorkerUnderTest:
+    """What a daemon process consists of, without the stream and without threads of its own.
+
+    Args:
+        scene: Where it works.
+        settings: Changed settings.
+    """
+
+    def __init__(self, scene: Scene, **settings: str) -> None:
+        with clients_find(scene.settings(**settings)):
+            self.settings = load_settings(Settings)
+            worker = build_worker(self.settings)
+        self.worker = worker
+        self.drain = Drain()
+        self.breaker = CircuitBreaker(
+            probes={"firestore": worker.ledger.probe, "storage": worker.artifacts.probe}
+        )
+        self.drain.on_start(self.breaker.close)
+        self.handler = MessageHandler(
+            ledger=worker.ledger,
+            pipeline=worker.pipeline,
+            breaker=self.breaker,
+            drain=self.drain,
+            clock=worker.clock,
+            step_timeout_seconds=self.settings.step_timeout_seconds,
+            not_ready_grace_seconds=self.settings.not_ready_grace_seconds,
+        )
+        self.rescue = Rescue(
+            ledger=worker.ledger,
+            pipeline=worker.pipeline,
+            breaker=self.breaker,
+            drain=self.drain,
+            clock=worker.clock,
+            interval_seconds=self.settings.rescue_interval_seconds,
+        )
+
+    def handle(self, run_id: str, step_id: str | None = None, *, message_id: str = "") -> Disposition:
+        """Handle one delivery, by default of a new message."""
+        body = {"runId": run_id} | ({} if step_id is None else {"stepId": step_id})
+        return self.handler.handle(
+            IncomingMessage(
+                message_id=message_id or secrets.token_hex(4),
+                data=json.dumps(body).encode(),
+                attributes={},
+                publish_time=datetime.now(UTC),
+                delivery_attempt=None,
+            )
+        )
+
+    def close(self) -> None:
+        """Let go of everything."""
+        self.breaker.close()
+        self.worker.resources.close()
+
+
+class Workers(ExitStack):
+    """Makes workers on a scene, closes them, and knows the leases there."""
+
+    def __init__(self, scene: Scene) -> None:
+        super().__init__()
+        self.scene = scene
+
+    def new(self, **settings: str) -> WorkerUnderTest:
+        """One more worker."""
+        worker = WorkerUnderTest(self.scene, **settings)
+        self.callback(worker.close)
+        return worker
+
+    def put_lease(
+        self,
+        run_id: str,
+        step_id: str,
+        *,
+        left_seconds: float = -60.0,
+        age_seconds: float = 0.0,
+        **changes: Any,
+    ) -> Lease:
+        """A worker's lease beside a step, over a minute ago unless changed; started `age_seconds` before."""
+        now = datetime.now(UTC)
+        fields: dict[str, Any] = {
+            "owner": "elsewhere:1:boot",
+            "token": "its-token",
+            "attempt": 1,
+            "released": 0,
+            "started_at": now - timedelta(seconds=age_seconds),
+            "acquired_at": now - timedelta(seconds=age_seconds),
+            "expires_at": now + timedelta(seconds=left_seconds),
+            "message_id": "another",
+        }
+        lease = Lease(**fields | changes)
+        self.lease_reference(run_id, step_id).set(lease.to_document())
+        return lease
+
+    def lease(self, run_id: str, step_id: str) -> Lease | None:
+        """A step's lease as it is now."""
+        document = self.lease_reference(run_id, step_id).get().to_dict()
+        return None if document is None else Lease.parse(document)
+
+    def lease_reference(self, run_id: str, step_id: str) -> Any:
+        """Where it is."""
+        return self.scene.documents.document(f"flow_runs/{run_id}/{LEASES}/{step_id}")
+
+    def set_step(self, run_id: str, step_id: str, **fields: Any) -> None:
+        """Change fields of a step, as the orchestrator does."""
+        paths = {
+            self.scene.documents.field_path("steps", step_id, name): value for name, value in fields.items()
+        }
+        self.scene.documents.document(f"flow_runs/{run_id}").update(paths)

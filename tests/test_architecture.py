@@ -1,0 +1,251 @@
+"""The shape of the house: who may use which SDK, how large files and functions are, how modules are called.
+
+`import-linter` keeps the directions between modules (see `pyproject.toml`); it can't look
+into the `google.cloud` namespace, so the owners of the SDKs are kept here. Each check is first shown a house
+that breaks its rule.
+"""
+
+from __future__ import annotations
+
+import ast
+import statistics
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("worker_chart_export", "daemon", "localcloud")
+MAX_FILE_LINES = 300
+MAX_FUNCTION_LINES = 40
+MAX_MEDIAN_FUNCTION_LINES = 9
+BUCKETS_OF_ODDS_AND_ENDS = {
+    "utils",
+    "util",
+    "common",
+    "helpers",
+    "helper",
+    "manager",
+    "managers",
+    "misc",
+    "tools",
+}
+
+#: SDK (a module and all below it) -> the files of worker_chart_export and daemon that import it at run time.
+#: The demo, which builds a whole cloud of its own, has the same owners' rights in one place.
+OWNERS = {
+    ("google.cloud.pubsub_v1", "google.pubsub_v1"): {
+        "daemon/subscription/stream.py",
+        "daemon/subscription/publisher.py",
+        "daemon/cli/demo/resources.py",
+    },
+    ("google.cloud.firestore", "google.cloud.firestore_v1"): {
+        "worker_chart_export/backends/firestore/documents.py",
+        "worker_chart_export/backends/firestore/lazy_documents.py",
+        "worker_chart_export/ledger/expired_leases.py",
+        "worker_chart_export/ledger/heartbeats.py",
+        "worker_chart_export/ledger/step_patches.py",
+        "daemon/composition.py",
+        "daemon/cli/demo/resources.py",
+    },
+    ("google.cloud.storage",): {
+        "worker_chart_export/backends/storage/calls.py",
+        "daemon/composition.py",
+        "daemon/cli/demo/resources.py",
+    },
+    ("requests",): {
+        "worker_chart_export/backends/http/connections.py",
+        "worker_chart_export/retry.py",
+        "worker_chart_export/backends/http/stoppable_requests.py",
+        "worker_chart_export/backends/storage/session.py",
+    },
+    ("urllib3",): {
+        "worker_chart_export/charts/chart_img/client.py",
+        "worker_chart_export/backends/http/connections.py",
+        "worker_chart_export/backends/http/stoppable_requests.py",
+        "worker_chart_export/backends/http/stoppable_urllib3.py",
+        "worker_chart_export/backends/storage/calls.py",
+        "worker_chart_export/backends/storage/session.py",
+    },
+    ("prometheus_client",): {"worker_chart_export/observability/metrics.py"},
+    ("structlog",): {"worker_chart_export/observability/logs.py"},
+    ("opentelemetry",): {
+        "daemon/tracing/export.py",
+        "daemon/tracing/publishing.py",
+        "daemon/tracing/spans.py",
+        "daemon/tracing/propagation.py",
+    },
+    ("opentelemetry.sdk", "opentelemetry.exporter"): {"daemon/tracing/export.py"},
+    ("tenacity",): {"worker_chart_export/retry.py"},
+    ("fastjsonschema",): {"worker_chart_export/outputs/manifest.py"},
+    ("pydantic", "pydantic_settings", "pydantic_core"): {
+        "daemon/settings/accounts.py",
+        "daemon/settings/base.py",
+        "daemon/settings/export.py",
+        "daemon/settings/daemon.py",
+        "daemon/settings/tracing.py",
+    },
+}
+#: The same for imports that serve annotations alone.
+TYPE_USERS = {
+    ("google.cloud.pubsub_v1", "google.pubsub_v1"): {
+        "daemon/subscription/settlement.py",
+        "daemon/subscription/callback.py",
+    },
+}
+
+House = dict[str, str]
+
+
+def _house() -> House:
+    """Path -> source, of everything that is shipped."""
+    files = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
+    return {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8") for path in files}
+
+
+def _is_type_checking(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+
+
+def _imports(source: str, *, for_types: bool) -> set[str]:
+    """The modules a file imports at run time, or those it imports for annotations alone."""
+    tree = ast.parse(source)
+    typing_nodes = {
+        id(node) for block in ast.walk(tree) if _is_type_checking(block) for node in ast.walk(block)
+    }
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if (id(node) in typing_nodes) is not for_types:
+            continue
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return found
+
+
+def users_of(sdk: tuple[str, ...], house: House, *, for_types: bool = False) -> set[str]:
+    """The files that import one of the SDK's modules."""
+    return {
+        path
+        for path, source in house.items()
+        for name in _imports(source, for_types=for_types)
+        if any(name == module or name.startswith(f"{module}.") for module in sdk)
+        and not path.startswith("localcloud/")
+    }
+
+
+def _functions(source: str) -> list[tuple[str, int]]:
+    """Name and number of body lines, without docstring, of each function."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            body = node.body[1:] if ast.get_docstring(node) is not None else node.body
+            lines = body[-1].end_lineno - body[0].lineno + 1 if body and body[-1].end_lineno else 0
+            found.append((node.name, lines))
+    return found
+
+
+def files_too_long(house: House) -> list[str]:
+    """Files of more than 300 lines."""
+    return [path for path, source in house.items() if len(source.splitlines()) > MAX_FILE_LINES]
+
+
+def functions_too_long(house: House) -> list[str]:
+    """Functions of more than 40 lines."""
+    return [
+        f"{path}:{name}"
+        for path, source in house.items()
+        for name, lines in _functions(source)
+        if lines > MAX_FUNCTION_LINES
+    ]
+
+
+def median_function_lines(house: House) -> float:
+    """Over all functions that have a body."""
+    return statistics.median(lines for source in house.values() for _, lines in _functions(source) if lines)
+
+
+def names_that_say_nothing(house: House) -> list[str]:
+    """Files and folders whose name is a bucket of odds and ends."""
+    return [path for path in house if BUCKETS_OF_ODDS_AND_ENDS & set(Path(path).with_suffix("").parts)]
+
+
+def without_docstring(house: House) -> list[str]:
+    """Files that don't say what they own."""
+    return [path for path, source in house.items() if ast.get_docstring(ast.parse(source)) is None]
+
+
+@pytest.mark.parametrize("sdk", OWNERS, ids=lambda sdk: sdk[0])
+def test_each_sdk_is_imported_by_its_owners_alone(sdk):
+    """And by all of them, so that the list is never longer than the truth."""
+    assert users_of(sdk, _house()) == OWNERS[sdk]
+
+
+@pytest.mark.parametrize("sdk", TYPE_USERS, ids=lambda sdk: sdk[0])
+def test_an_sdk_s_types_are_named_by_few(sdk):
+    """In annotations only."""
+    assert users_of(sdk, _house(), for_types=True) - OWNERS[sdk] == TYPE_USERS[sdk]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "import google.cloud.storage",
+        "from google.cloud import storage",
+        "from google.cloud.storage.retry import DEFAULT_RETRY",
+        "def f():\n    import google.cloud.storage as s",
+    ],
+)
+def test_an_intruder_would_be_seen(line):
+    """However it is written; for types it is told apart."""
+    sdk = ("google.cloud.storage",)
+    assert users_of(sdk, {"daemon/x.py": line}) == {"daemon/x.py"}
+    typed = {"daemon/x.py": "if TYPE_CHECKING:\n    from google.cloud import storage"}
+    assert users_of(sdk, typed) == set()
+    assert users_of(sdk, typed, for_types=True) == {"daemon/x.py"}
+
+
+def test_another_sdk_of_a_similar_name_is_none():
+    """`google.cloud.storage_control` is not `google.cloud.storage`."""
+    assert users_of(("google.cloud.storage",), {"x.py": "import google.cloud.storage_control"}) == set()
+
+
+def test_files_are_short():
+    """One concept each."""
+    assert files_too_long(_house()) == []
+
+
+def test_functions_are_short():
+    """One thought each."""
+    assert functions_too_long(_house()) == []
+
+
+def test_the_typical_function_is_very_short():
+    """Judged by the median, not by the best."""
+    assert median_function_lines(_house()) <= MAX_MEDIAN_FUNCTION_LINES
+
+
+def test_no_module_is_a_bucket():
+    """A name says what is inside."""
+    assert names_that_say_nothing(_house()) == []
+
+
+def test_every_module_says_what_it_owns():
+    """In its docstring."""
+    assert without_docstring(_house()) == []
+
+
+def test_a_house_against_the_rules_would_be_seen():
+    """Each of the checks above finds what it looks for, and passes what is just allowed."""
+    long_function = "def f():\n" + "    x = 1\n" * 41
+    house = {
+        "daemon/utils.py": long_function,
+        "daemon/common/good.py": '"""Says."""\n' + "x = 1\n" * 300,
+        "daemon/good.py": '"""Says."""\n' + "x = 1\n" * 299,
+        "daemon/fine.py": '"""Says."""\ndef g():\n    """Doc."""\n' + "    x = 1\n" * 40,
+    }
+    assert files_too_long(house) == ["daemon/common/good.py"]
+    assert functions_too_long(house) == ["daemon/utils.py:f"]
+    assert names_that_say_nothing(house) == ["daemon/utils.py", "daemon/common/good.py"]
+    assert without_docstring(house) == ["daemon/utils.py"]
+    assert median_function_lines(house) == 40.5

@@ -1,0 +1,279 @@
+"""The page of the demo: what it says is what the demo came to, and nothing in it can become markup."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import struct
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+
+from daemon.cli.demo.gallery.failure_words import MEANINGS, meaning
+from daemon.cli.demo.gallery.page import render_gallery
+from daemon.cli.demo.progress import Journal
+from daemon.cli.demo.report import DemoReport
+from daemon.cli.demo.results import ChartFile, Failure, StepResult
+from daemon.cli.demo.scenario import SCENES_WITH_FAILURES, DemoStep, MessageKind, messages_of
+from tests.support.page.html_page import read_page
+from worker_chart_export.errors import ErrorCode
+from worker_chart_export.inputs.flow_run import StepStatus
+
+HOSTILE = "<script>alert(1)</script>\"'&amp;"
+PNG = b"\x89PNG\r\n\x1a\n" + struct.pack(">I4sII", 13, b"IHDR", 800, 600)
+STEP = DemoStep(
+    run_id="20260101-000000_IBM_abc123",
+    step_id="charts:1d:reference_v1",
+    symbol="IBM",
+    timeframe="1d",
+    requested=2,
+    needed=1,
+)
+CHART = ChartFile(
+    template_id="ctpl_price_v1",
+    kind="price + MA",
+    path="run/step/a b.png",
+    png=PNG,
+    meta={"provider": "local", "candles": 117, "lastBar": "2013-03-01T00:00:00Z"},
+)
+SUCCEEDED = StepResult(
+    step=STEP,
+    status="SUCCEEDED",
+    attempt=2,
+    seconds=0.25,
+    manifest_uri="gs://bucket/manifest.json",
+    manifest_path="run/step/manifest.json",
+    charts=(CHART,),
+    failures=(Failure(template_id="ctpl_gone_v1", code="RENDER_FAILED", message="No such study."),),
+)
+FAILED = StepResult(
+    step=replace(STEP, timeframe="13q", expected=StepStatus.FAILED, lesson="It can't be."),
+    status="FAILED",
+    attempt=1,
+    seconds=None,
+    manifest_uri=None,
+    manifest_path=None,
+    charts=(),
+    failures=(Failure(template_id=None, code="VALIDATION_FAILED", message="timeframe: got '13q'."),),
+)
+
+
+def report(*results, **changes):
+    """A demo of these results."""
+    facts = {
+        "results": results,
+        "messages": messages_of([result.step for result in results]),
+        "journal": Journal.of([result.step for result in results]),
+        "places": {"Pub/Sub": "embedded", "Firestore": "embedded", "Storage": "of the environment"},
+        "seconds": 3.14,
+        "made_at": "2026-01-01 00:00 UTC",
+    }
+    return DemoReport(**{**facts, **changes})
+
+
+def page_of(*results, **changes):
+    """The page of these results, read."""
+    return read_page(render_gallery(report(*results, **changes)))
+
+
+def test_the_summary_is_counted():
+    """Steps, charts and failures; the time; where it ran."""
+    page = page_of(SUCCEEDED, FAILED)
+    assert page.one("h1").text == "1 chart from 2 steps"
+    tiles = [(tile.all("dt")[0].text, tile.all("dd")[0].text) for tile in page.all("div") if tile.all("dt")]
+    assert tiles[:4] == [
+        ("Steps", "21 succeeded, 1 failed"),
+        ("Charts", "1of 4 asked for"),
+        ("Failures", "21 whole step, 1 single chart"),
+        ("Total time", "3.1 sthe whole demo, its cloud and daemon included"),
+    ]
+    assert "It ran against Pub/Sub and Firestore embedded and Storage of the environment. " in page.text
+    assert "Its messages named their work by the run alone." in page.text
+
+
+def test_a_demo_without_failures_says_so():
+    """And one chart is not `1 charts`."""
+    page = page_of(replace(SUCCEEDED, failures=()))
+    assert "0nothing failed" in page.text
+    assert page.one("h1").text == "1 chart from 1 step"
+    assert page.all("ul", **{"aria-label": "Failures"}) == []
+
+
+def test_the_verdict_names_each_step_that_did_not_come_to_what_it_had_to():
+    """A failure on purpose is none; a step that should have failed and did not is one."""
+    fine = page_of(SUCCEEDED, FAILED).one("header", **{"class": "page"})
+    assert "Every step came to what it had to" in fine.text
+    surprising = page_of(replace(SUCCEEDED, status="RUNNING"), replace(FAILED, status="SUCCEEDED"))
+    words = surprising.one("p", **{"class": "lead bad"}).text
+    assert words == (
+        "Not as it had to be: IBM 1d is RUNNING and had to be SUCCEEDED, "
+        "IBM 13q is SUCCEEDED and had to be FAILED."
+    )
+
+
+def test_the_way_is_counted_from_the_daemons_log():
+    """Each stage of a message's way, and how the messages were settled."""
+    journal = Journal.of([STEP])
+    named = {"runId": STEP.run_id, "stepId": STEP.step_id, "attempt": 3}
+    for line in (
+        {"event": "message_received"},
+        {"event": "claim_attempt", "claimed": False, **named},
+        {"event": "claim_attempt", "claimed": True, **named},
+        {"event": "chart_reused", **named},
+        {"event": "chart_stored", **named},
+        {"event": "manifest_written", **named},
+        {"event": "step_completed", "status": "SUCCEEDED", "items": 1, "durationMs": 1250, **named},
+        {"event": "message_settled", "disposition": "ack", **named},
+        {"event": "message_settled", "disposition": "nack"},
+        {"event": "output", "message": "not a line of JSON"},
+    ):
+        journal.note(line)
+    (progress,) = journal.progress.values()
+    assert (progress.status, progress.attempt, progress.seconds, progress.charts) == ("SUCCEEDED", 3, 1.25, 1)
+    assert journal.all_done
+    stations = page_of(SUCCEEDED, journal=journal).one("ol").all("li")
+    assert [(item.one("span").text, item.one("strong").text) for item in stations] == [
+        ("messages published", "1"),
+        ("received", "1"),
+        ("steps claimed", "1"),
+        ("charts stored", "2"),
+        ("manifests written", "1"),
+        ("steps finalized", "1"),
+        ("messages settled", "2"),
+    ]
+    assert stations[3].one("small").text == "1 by an earlier attempt"
+    assert stations[-1].one("small").text == "1 ack, 1 nack"
+
+
+def test_a_step_tells_its_outcome_and_its_failures_in_words():
+    """Code, what the code means, and the worker's own sentence."""
+    page = page_of(SUCCEEDED, FAILED)
+    succeeded, failed = page.all("section", **{"class": "step"})
+    assert succeeded.one("h3").text == "IBM 1d"
+    facts = {row.one("dt").text: row.one("dd").text for row in succeeded.one("dl").all("div")}
+    assert facts == {
+        "Charts": "1 of 2 made, 1 needed",
+        "Attempt": "2",
+        "Time": "0.25 s",
+        "Drawn by": "local",
+        "Run and step": "20260101-000000_IBM_abc123 · charts:1d:reference_v1",
+        "Manifest": "gs://bucket/manifest.json",
+    }
+    assert succeeded.one("a", href="run/step/manifest.json")
+    assert succeeded.one("ul").one("li").text == (
+        "RENDER_FAILED · ctpl_gone_v1The chart could not be drawn as asked. No such study."
+    )
+    assert failed.one("p", **{"class": "lesson"}).text == "On purpose: It can't be."
+    assert failed.one("ul").one("li").text == (
+        "VALIDATION_FAILED · The stepWhat was asked for can't be made as it is written. timeframe: got '13q'."
+    )
+    rows = [row.text for row in page.one("tbody").all("tr")]
+    assert rows == ["IBM 1dSUCCEEDED1 chart not made1 of 220.25 s", "IBM 13qFAILEDVALIDATION_FAILED0 of 21-"]
+
+
+def test_each_chart_says_what_it_shows_and_leads_to_its_file():
+    """To eyes, to screen readers, and without the script."""
+    figure = page_of(SUCCEEDED).one("figure")
+    picture = figure.one("a", href="run/step/a%20b.png").one("img")
+    assert picture.attributes["alt"] == "IBM 1d chart: price + MA, template ctpl_price_v1"
+    assert picture.attributes["src"] == f"data:image/png;base64,{base64.b64encode(PNG).decode()}"
+    assert (picture.attributes["width"], picture.attributes["height"]) == ("800", "600")
+    assert figure.one("h4").text == "price + MA"
+    assert figure.one("figcaption").text.endswith("ctpl_price_v1117 candles up to 2013-03-01")
+
+
+def test_a_chart_of_another_provider_says_less():
+    """Only what the manifest holds is told."""
+    chart = replace(CHART, meta={"provider": "chart-img"})
+    assert "candles" not in page_of(replace(SUCCEEDED, charts=(chart,))).one("figure").text
+
+
+def test_nothing_in_the_page_becomes_markup():
+    """Whatever ids, messages and templates hold: they are shown as they are."""
+    step = replace(STEP, run_id=HOSTILE, step_id=HOSTILE, symbol=HOSTILE, timeframe=HOSTILE, lesson=HOSTILE)
+    failure = Failure(template_id=HOSTILE, code=HOSTILE, message=HOSTILE)
+    chart = replace(CHART, template_id=HOSTILE, kind=HOSTILE, path=HOSTILE, meta={"provider": HOSTILE})
+    hostile = replace(
+        SUCCEEDED,
+        step=step,
+        status=HOSTILE,
+        manifest_uri=HOSTILE,
+        manifest_path=HOSTILE,
+        charts=(chart,),
+        failures=(failure, replace(failure, template_id=None)),
+    )
+    page = page_of(hostile, made_at=HOSTILE, places={HOSTILE: HOSTILE})
+    assert page.text.count(HOSTILE) > 12
+    assert _shape(page) == _shape(page_of(_harmless(hostile)))
+
+
+def _harmless(hostile):
+    """The same step with plain words in the place of each hostile one."""
+    chart = replace(CHART, meta={"provider": "local"})
+    failure = replace(FAILED.failures[0], code="RENDER_FAILED")
+    failures = (replace(failure, template_id="ctpl"), failure)
+    return replace(
+        hostile,
+        step=replace(STEP, lesson="plain"),
+        status="SURPRISE",
+        manifest_uri="gs://bucket/manifest.json",
+        manifest_path="run/manifest.json",
+        charts=(chart,),
+        failures=failures,
+    )
+
+
+def _shape(page):
+    """Its elements with the names of their attributes; where a word may be broken says nothing."""
+    return [(found.tag, sorted(found.attributes)) for found in page.everything() if found.tag != "wbr"]
+
+
+def test_the_page_loads_nothing_and_runs_nothing_but_its_own_script():
+    """Its content security policy says so, and names style and script by what they are."""
+    page = page_of(SUCCEEDED, FAILED)
+    policy = page.one("meta", **{"http-equiv": "Content-Security-Policy"}).attributes["content"]
+    for tag in ("style", "script"):
+        digest = base64.b64encode(hashlib.sha256(page.one(tag).text.encode()).digest()).decode()
+        assert f"{tag}-src 'sha256-{digest}'" in policy
+    assert policy.startswith("default-src 'none'; img-src data:;")
+    for element in page.everything():
+        assert not {name for name in element.attributes if name.startswith("on") or name == "style"}
+        for name in ("src", "href"):
+            address = element.attributes.get(name)
+            assert address is None or address.startswith(("data:", "#", "run/")), address
+
+
+def test_the_page_is_built_for_screen_readers():
+    """Language, landmarks, one first heading, none left out, ids once, labels that exist."""
+    page = page_of(SUCCEEDED, FAILED)
+    assert page.one("html").attributes["lang"] == "en"
+    assert len(page.all("main")) == len(page.all("h1")) == 1
+    levels = [int(element.tag[1]) for element in page.one("main").all("h2", "h3", "h4")]
+    assert all(after <= before + 1 for before, after in zip([1, *levels], levels, strict=False))
+    ids = [element.attributes["id"] for element in page.everything() if "id" in element.attributes]
+    assert [name for name, count in Counter(ids).items() if count > 1] == []
+    for element in page.everything():
+        assert element.attributes.get("aria-labelledby", ids[0]) in ids
+        if str(element.attributes.get("href")).startswith("#"):
+            assert element.attributes["href"][1:] in ids
+
+
+@pytest.mark.parametrize("code", ErrorCode)
+def test_every_code_has_its_meaning(code):
+    """A clause of its own, to which the worker's sentence is added."""
+    assert meaning(code.value) == MEANINGS[code]
+    assert len(set(MEANINGS.values())) == len(ErrorCode)
+    assert not MEANINGS[code].endswith(".")
+
+
+def test_the_demo_plays_every_kind_of_message_and_fails_on_purpose():
+    """What it shows off: each kind, a step that fails, and one that succeeds with a chart less."""
+    steps = [
+        replace(STEP, run_id=scene.symbol + str(index), timeframe=timeframe)
+        for index, scene in enumerate(SCENES_WITH_FAILURES)
+        for timeframe in scene.timeframes
+    ]
+    assert {message.kind for message in messages_of(steps)} == set(MessageKind)
+    assert [scene.expected for scene in SCENES_WITH_FAILURES].count(StepStatus.FAILED) == 1
+    assert any(scene.more_templates for scene in SCENES_WITH_FAILURES)

@@ -1,0 +1,283 @@
+"""What `doctor` finds out of each backend, on the embedded cloud with one thing wrong."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+
+import pytest
+from google.iam.v1 import iam_policy_pb2
+
+from daemon.cli.doctor.checks.firestore import SCRATCH, check_indexes, try_conditional_writes, write_verdict
+from daemon.cli.doctor.checks.pubsub import check_consume, check_quarantine, check_subscription
+from daemon.cli.doctor.checks.storage import CHECKS, check_bucket, try_objects
+from daemon.cli.doctor.refusals import Mends
+from daemon.cli.doctor.scratch import Scratch
+from daemon.settings.daemon import BucketSettings, FirestoreSettings, PubsubSettings
+from daemon.subscription.publisher import read_topic
+from localcloud import Fault
+from localcloud.grpc_server import Method
+from localcloud.pubsub.messages import Topic
+from localcloud.pubsub.service import PubsubService
+from tests.support.cloud.clouds import PROJECT, clients_find
+from tests.support.fakes import BUCKET, budget_of
+from worker_chart_export.errors import BackendUnavailable, Interrupted
+
+PATH = f"projects/{PROJECT}/subscriptions/charts"
+TOPIC = f"projects/{PROJECT}/topics/steps"
+
+
+@pytest.fixture(autouse=True)
+def _on_the_cloud(cloud):
+    """Whoever opens a client finds the test's own cloud."""
+    with clients_find(cloud.environment()):
+        yield
+
+
+@pytest.fixture
+def pubsub():
+    """Settings that name the subscription."""
+    return PubsubSettings(google_cloud_project=PROJECT, pubsub_subscription=PATH)
+
+
+@pytest.fixture
+def firestore_settings():
+    """Settings that name the default database."""
+    return FirestoreSettings(google_cloud_project=PROJECT)
+
+
+@pytest.fixture
+def run():
+    """The run of `doctor`, which somebody may stop."""
+    return budget_of()
+
+
+@pytest.fixture
+def scratch(run):
+    """A name that nobody else uses."""
+    return Scratch(run=run)
+
+
+def scratch_documents(documents):
+    """What is left in the scratch collection."""
+    return list(documents.collection(SCRATCH).stream())
+
+
+def test_conditional_writes_leave_nothing_behind(documents, scratch):
+    """Four commits, and the document is gone."""
+    trial = try_conditional_writes(documents, scratch)
+    assert (trial.error, trial.stale_accepted, trial.left_over) == (None, False, None)
+    assert scratch_documents(documents) == []
+
+
+def test_a_document_whose_creation_got_no_answer_is_deleted_too(cloud, documents, scratch):
+    """It may have been written."""
+    cloud.firestore.faults.add(Fault(method="Commit", error="UNAVAILABLE", after_effect=True, times=1))
+    trial = try_conditional_writes(documents, scratch)
+    assert trial.error is not None
+    assert trial.left_over is None
+    assert scratch_documents(documents) == []
+
+
+def test_a_database_that_ignores_preconditions_is_seen(cloud, documents, scratch):
+    """As one does that says yes to everything."""
+    cloud.firestore.faults.add(Fault(method="Commit", drop=True, skip=2, times=1))
+    assert try_conditional_writes(documents, scratch).stale_accepted
+
+
+def test_a_document_that_can_t_be_deleted_is_named(cloud, documents, scratch):
+    """Its path is what a person needs."""
+    cloud.firestore.faults.add(Fault(method="Commit", error="PERMISSION_DENIED", skip=3))
+    trial = try_conditional_writes(documents, scratch)
+    (left,) = scratch_documents(documents)
+    assert trial.path == left.reference.path
+    assert trial.left_over is not None
+
+
+def test_a_slow_database_ends_the_trial_in_time_and_the_document_is_deleted(cloud, documents, run):
+    """Time is kept for this, whatever the commits before it took."""
+    cloud.firestore.faults.add(Fault(method="Commit", delay_seconds=1.5, skip=1, times=1))
+    cloud.firestore.faults.add(Fault(method="Commit", delay_seconds=0.8, skip=1))
+    trial = try_conditional_writes(documents, Scratch(run=run, trial_seconds=0.3))
+    assert isinstance(trial.error, BackendUnavailable)
+    assert trial.left_over is None
+    assert scratch_documents(documents) == []
+
+
+def test_a_document_whose_deletion_takes_too_long_is_named(cloud, documents, run):
+    """Nobody knows what becomes of it."""
+    cloud.firestore.faults.add(Fault(method="Commit", delay_seconds=1.5, skip=1))
+    scratch = Scratch(run=run, trial_seconds=0.3, clean_up_seconds=0.3)
+    found = write_verdict(try_conditional_writes(documents, scratch), Mends())
+    assert (found.status, found.left_over) == ("failure", f"{SCRATCH}/{scratch.name}")
+
+
+def test_a_stop_ends_the_trial_at_the_next_commit_and_the_document_is_deleted(cloud, documents, run, scratch):
+    """Two of four commits are left: the creation and the deletion."""
+    stop = Fault(method="Commit", times=1, before=lambda _: run.stop(Interrupted("enough")))
+    cloud.firestore.faults.add(stop)
+    trial = try_conditional_writes(documents, scratch)
+    assert isinstance(trial.error, Interrupted)
+    assert cloud.firestore.calls.as_dict()["Commit"] == 2
+    assert scratch_documents(documents) == []
+
+
+def test_a_missing_index_is_a_failure_with_its_mend(cloud, firestore_settings):
+    """By the very query that the rescue runs, with Firestore's own words."""
+    cloud.firestore.faults.add(
+        Fault(method="RunQuery", error="FAILED_PRECONDITION", message="The query requires an index")
+    )
+    index, exemption = check_indexes(firestore_settings, None)
+    assert (index.check, index.status) == ("firestore.lease-index", "failure")
+    assert "The query requires an index" in index.summary
+    assert "deploy/firestore.indexes.json" in index.mend
+    assert exemption.status == "not_checkable"
+
+
+def test_an_emulator_proves_no_index(firestore_settings):
+    """It answers the query with or without."""
+    index, _ = check_indexes(firestore_settings, "127.0.0.1:1")
+    assert (index.check, index.status) == ("firestore.lease-index", "not_checkable")
+    index, _ = check_indexes(firestore_settings, None)
+    assert index.status == "ok"
+
+
+def test_objects_are_created_once_read_listed_and_deleted(cloud, objects, scratch):
+    """Nothing is left in the bucket."""
+    settings = BucketSettings(google_cloud_project=PROJECT, charts_bucket=f"gs://{BUCKET}")
+    found = check_bucket(settings, None, scratch)
+    assert [(result.check, result.status) for result in found] == [(check, "ok") for check in CHECKS]
+    assert cloud.storage.calls.as_dict()["objects.insert"] == 2
+    assert list(objects.list_blobs(BUCKET)) == []
+
+
+@pytest.mark.parametrize(("method", "field"), [("objects.download", "read"), ("objects.list", "listed")])
+def test_an_object_is_deleted_although_it_can_t_be_read(cloud, objects, method, field, scratch):
+    """The right that is missing is the only trouble."""
+    cloud.storage.faults.add(Fault(method=method, error=403))
+    trial = try_objects(objects, BUCKET, scratch)
+    cloud.storage.faults.clear()
+    assert [name for name in ("create", "read", "listed", "delete") if getattr(trial, name)] == [field]
+    assert list(objects.list_blobs(BUCKET)) == []
+
+
+def test_an_object_that_can_t_be_deleted_is_named(cloud, objects, scratch):
+    """It stays, and the account can't replace a manifest either."""
+    cloud.storage.faults.add(Fault(method="objects.delete", error=403))
+    trial = try_objects(objects, BUCKET, scratch)
+    (left,) = objects.list_blobs(BUCKET)
+    assert trial.uri == f"gs://{BUCKET}/{left.name}"
+    assert trial.delete is not None
+    assert (trial.create, trial.read, trial.listed) == (None, None, None)
+
+
+def test_an_object_whose_creation_was_cut_off_is_deleted_too(cloud, objects, scratch):
+    """All tries ended without an answer, but the first one took effect."""
+    cloud.storage.faults.add(Fault(method="objects.insert", error=403, after_effect=True))
+    trial = try_objects(objects, BUCKET, scratch)
+    assert (trial.create is not None, trial.delete) == (True, None)
+    assert list(objects.list_blobs(BUCKET)) == []
+
+
+def test_an_object_is_named_when_neither_its_creation_nor_its_deletion_got_an_answer(cloud, objects, run):
+    """It may be there."""
+    cloud.storage.faults.add(Fault(method="objects.insert", error=503, after_effect=True))
+    cloud.storage.faults.add(Fault(method="objects.delete", error=503))
+    scratch = Scratch(run=run, trial_seconds=0.6, clean_up_seconds=0.6)
+    trial = try_objects(objects, BUCKET, scratch)
+    (left,) = objects.list_blobs(BUCKET)
+    assert trial.uri == f"gs://{BUCKET}/{left.name}"
+    assert isinstance(trial.delete, BackendUnavailable)
+
+
+def test_a_stop_ends_the_trial_at_the_next_request_and_the_object_is_deleted(cloud, objects, run, scratch):
+    """The first creation took effect; there is no second one, and nothing is read or listed."""
+
+    def stop_once_created():
+        if cloud.storage.calls.as_dict().get("objects.insert"):
+            raise Interrupted("enough")
+
+    run.guard(stop_once_created)
+    trial = try_objects(objects, BUCKET, scratch)
+    assert isinstance(trial.create, Interrupted)
+    calls = cloud.storage.calls.as_dict()
+    assert (calls["objects.insert"], calls["objects.delete"], "objects.download" in calls) == (1, 1, False)
+    assert list(objects.list_blobs(BUCKET)) == []
+
+
+def test_an_account_that_may_not_read_the_subscription_may_still_consume_it(cloud, pubsub):
+    """The daemon needs no more than to consume; `doctor` says what it can't see."""
+    cloud.pubsub.faults.add(Fault(method="GetSubscription", error="PERMISSION_DENIED"))
+    found = check_subscription(pubsub, None)
+    assert {result.status for result in found} == {"not_checkable"}
+    assert "roles/pubsub.viewer" in found[0].mend
+    cloud.pubsub.faults.add(Fault(method="ModifyAckDeadline", error="PERMISSION_DENIED"))
+    (consume,) = check_consume(pubsub, None)
+    assert (consume.check, consume.status) == ("pubsub.consume", "failure")
+    assert "roles/pubsub.subscriber" in consume.mend
+
+
+class PubsubWithRights(PubsubService):
+    """Pub/Sub that knows permissions, as the real one does and no emulator."""
+
+    granted = True
+
+    def methods(self):
+        """Also IAM's question; it has the shape of Google's."""
+        iam = Method(
+            request=iam_policy_pb2.TestIamPermissionsRequest,
+            response=iam_policy_pb2.TestIamPermissionsResponse,
+            handle=self._test,
+            subject=lambda request: request.resource,
+        )
+        return {**super().methods(), "google.iam.v1.IAMPolicy": {"TestIamPermissions": iam}}
+
+    def _test(self, request):
+        permissions = request.permissions if self.granted else []
+        return iam_policy_pb2.TestIamPermissionsResponse(permissions=permissions)
+
+
+@contextmanager
+def pubsub_with_rights():
+    """One with the topic."""
+    service = PubsubWithRights()
+    service.start()
+    try:
+        with clients_find({"PUBSUB_EMULATOR_HOST": service.address}):
+            service._topics.create_topic(Topic(name=TOPIC))
+            yield service
+    finally:
+        service.stop()
+
+
+def test_iam_is_asked_for_the_right_to_publish():
+    """Nothing is published for it."""
+    with pubsub_with_rights() as service:
+        assert read_topic(TOPIC).may_publish is True
+        service.granted = False
+        assert read_topic(TOPIC).may_publish is False
+        assert "Publish" not in service.calls.as_dict()
+
+
+def test_a_topic_is_seen_as_far_as_the_rights_go():
+    """Missing, or not to be looked at."""
+    with pubsub_with_rights() as service:
+        assert (read_topic(TOPIC).exists, read_topic(TOPIC).subscriptions) == (True, 0)
+        assert read_topic(f"{TOPIC}-gone").exists is False
+        service.faults.add(Fault(method="GetTopic", error="PERMISSION_DENIED"))
+        assert (read_topic(TOPIC).exists, read_topic(TOPIC).subscriptions) == (None, None)
+        service.faults.clear()
+        service.faults.add(Fault(method="ListTopicSubscriptions", error="PERMISSION_DENIED"))
+        assert (read_topic(TOPIC).exists, read_topic(TOPIC).subscriptions) == (True, None)
+
+
+def test_a_topic_of_another_project_can_t_be_looked_at_and_is_no_failure():
+    """IAM may refuse to tell even one's own rights there."""
+    settings = PubsubSettings(
+        google_cloud_project=PROJECT, pubsub_subscription=PATH, quarantine_topic="projects/others/topics/bad"
+    )
+    with pubsub_with_rights() as service:
+        service.faults.add(Fault(method="GetTopic", error="PERMISSION_DENIED"))
+        service.faults.add(Fault(method="TestIamPermissions", error="PERMISSION_DENIED"))
+        (found,) = check_quarantine(settings, None)
+    assert (found.check, found.status) == ("pubsub.quarantine-topic", "not_checkable")
+    assert "roles/pubsub.viewer" in found.mend

@@ -1,0 +1,169 @@
+"""Credentials: found as Google's clients find them, and tried."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+import threading
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from daemon.cli.doctor.checks.credentials import check_credentials
+from daemon.cli.doctor.runner import examine
+from daemon.settings.emulators import Emulators
+from tests.support.fakes import budget_of
+from tests.support.process.daemons import ROOT, clean_environment
+
+REAL = Emulators(pubsub=None, firestore=None, storage=None)
+
+
+@contextmanager
+def metadata_server(token_status=200):
+    """What stands beside a machine of Google Cloud and gives out tokens."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            status, body = self._answer()
+            self.send_response(status)
+            self.send_header("Metadata-Flavor", "Google")
+            self.send_header("Content-Type", "application/json" if body[:1] == b"{" else "text/plain")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def _answer(self):
+            if "/token" in self.path:
+                return token_status, b'{"access_token": "never-to-be-seen", "expires_in": 3600}'
+            if "service-accounts" in self.path:
+                told = {"email": "w@p.iam.gserviceaccount.com", "scopes": [], "aliases": ["default"]}
+                return 200, json.dumps(told).encode()
+            return 200, b"p"
+
+        def log_message(self, *_args):
+            """Silent."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+    thread.start()
+    try:
+        yield f"127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@pytest.fixture(autouse=True)
+def _nobody_is_logged_in(monkeypatch, tmp_path):
+    """This machine's own credentials are no part of a test."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("CLOUDSDK_CONFIG", str(tmp_path))
+    monkeypatch.setenv("NO_GCE_CHECK", "true")
+
+
+def log_in(monkeypatch, tmp_path):
+    """As a person does; what is kept of that is exchanged for tokens at Google."""
+    file = tmp_path / "user.json"
+    kept = {"type": "authorized_user", "client_id": "c", "client_secret": "s", "refresh_token": "r"}
+    file.write_text(json.dumps(kept), encoding="utf-8")
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(file))
+
+
+CHECK = """
+from daemon.cli.doctor.checks.credentials import check_credentials
+from daemon.settings.emulators import Emulators
+
+(found,) = check_credentials("p", Emulators(pubsub=None, firestore=None, storage=None))
+print(found.status.value, found.summary, "mend:", found.mend)
+"""
+
+
+def checked_on_google_cloud(address):
+    """What is found on a machine of Google Cloud, or in a pod with Workload Identity.
+
+    In a process of its own, because Google's library reads where the metadata server is but once.
+    """
+    names = ("GCE_METADATA_HOST", "GCE_METADATA_IP", "GCE_METADATA_ROOT")
+    done = subprocess.run(
+        [sys.executable, "-c", CHECK],
+        env=clean_environment({"HOME": "/nonexistent", **dict.fromkeys(names, address)}),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    return done.stdout
+
+
+def test_without_credentials_the_mend_is_to_log_in():
+    """Google's own words say where it looked."""
+    (found,) = check_credentials("p", REAL)
+    assert (found.check, found.status) == ("credentials", "failure")
+    assert "application-default login" in found.mend
+
+
+def test_emulators_alone_need_none():
+    """One real service is enough to need some."""
+    (found,) = check_credentials("p", Emulators(pubsub="h:1", firestore="h:2", storage="http://h:3"))
+    assert found.status == "not_checkable"
+    (found,) = check_credentials("p", Emulators(pubsub="h:1", firestore="h:2", storage=None))
+    assert found.status == "failure"
+
+
+def test_the_account_is_named_once_it_got_a_token():
+    """And the token is not."""
+    with metadata_server() as address:
+        told = checked_on_google_cloud(address)
+    assert told.startswith("ok service account w@p.iam.gserviceaccount.com")
+    assert "never-to-be-seen" not in told
+
+
+def test_an_account_that_gets_no_token_is_a_failure():
+    """As one whose Workload Identity is not bound; the server's own words are said."""
+    with metadata_server(token_status=403) as address:
+        told = checked_on_google_cloud(address)
+    assert told.startswith("failure RefreshError")
+    assert "403" in told
+    assert "Workload Identity" in told.partition("mend:")[2]
+
+
+def test_credentials_that_can_t_reach_google_need_a_network_and_no_log_in(monkeypatch, tmp_path):
+    """The account is fine; nobody is there at the other end."""
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    log_in(monkeypatch, tmp_path)
+    monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{port}")
+    (found,) = check_credentials("p", REAL)
+    assert (found.status, found.summary.partition(":")[0]) == ("failure", "TransportError")
+    assert "googleapis.com" in found.mend
+    assert "login" not in found.mend
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"type": "secret-words"}', '{"type": "service_account"}'])
+def test_a_file_that_holds_no_credentials_is_a_failure_that_quotes_nothing(monkeypatch, tmp_path, content):
+    """It may be a key file with a slip in it."""
+    file = tmp_path / "key.json"
+    file.write_text(content, encoding="utf-8")
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(file))
+    (found,) = check_credentials("p", REAL)
+    assert found.status == "failure"
+    assert found.mend
+
+
+def test_where_nobody_answers_no_line_says_that_there_are_no_credentials(monkeypatch, tmp_path):
+    """As behind a NetworkPolicy that swallows what goes to the metadata server."""
+    log_in(monkeypatch, tmp_path)
+    monkeypatch.setenv("GOOGLE_CLOUD_PROJECT", "p")
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        report = examine(REAL, budget_of(), call=False, credentials_seconds=0.5)
+    found = {result.check: result for result in report.results}
+    assert found["credentials"].summary == "it came to no end in its time"
+    assert "metadata server" in found["credentials"].mend
+    assert found["firestore.write"].status == "not_checkable"
+    assert found["firestore.write"].summary == "it needs credentials that get a token, see above"

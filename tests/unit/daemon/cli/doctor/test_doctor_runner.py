@@ -1,0 +1,102 @@
+"""Checks side by side: each has its time, and none hides another."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+from daemon.cli.doctor.results import ok
+from daemon.cli.doctor.rounds import Examination, make_all
+from tests.support.fakes import budget_of
+from worker_chart_export.errors import BackendUnavailable, Interrupted
+
+
+def test_findings_come_in_the_order_of_the_checks():
+    """Whichever ends first."""
+    second_done = threading.Event()
+
+    def first():
+        assert second_done.wait(10)
+        return [ok("a", "1")]
+
+    def second():
+        second_done.set()
+        return [ok("b", "2"), ok("c", "3")]
+
+    examinations = [Examination(checks=("a",), make=first), Examination(checks=("b", "c"), make=second)]
+    found = make_all(examinations, budget_of())
+    assert [result.check for result in found] == ["a", "b", "c"]
+
+
+def test_one_that_hangs_costs_its_time_and_hides_no_other():
+    """Its first check failed, with what helps and what it leaves; its others could not be looked at."""
+    released = threading.Event()
+
+    def hang():
+        released.wait(30)
+        return []
+
+    started = time.monotonic()
+    found = make_all(
+        [
+            Examination(checks=("a", "b"), make=hang, mend="open the gate", leaves="s/1"),
+            Examination(checks=("c",), make=hang),
+            Examination(checks=("d",), make=lambda: [ok("d", "fine")]),
+        ],
+        budget_of(),
+        seconds=0.3,
+    )
+    released.set()
+    assert time.monotonic() - started < 5
+    assert [(result.check, result.status) for result in found] == [
+        ("a", "failure"),
+        ("b", "not_checkable"),
+        ("c", "failure"),
+        ("d", "ok"),
+    ]
+    assert (found[0].mend, found[0].left_over) == ("open the gate", "s/1")
+    assert [result.left_over for result in found[1:]] == ["", "", ""]
+
+
+def test_a_stop_waits_for_those_alone_that_have_something_to_delete():
+    """One that only looks is left to itself, and none is begun any more."""
+    run, deleting, never = budget_of(), threading.Event(), threading.Event()
+    begun = []
+
+    def look():
+        never.wait(30)
+        return [ok("a", "seen")]
+
+    def write_and_delete():
+        run.stop(Interrupted("enough"))
+        assert not deleting.wait(0.2)
+        return [ok("b", "deleted")]
+
+    started = time.monotonic()
+    looking = Examination(checks=("a",), make=look)
+    writing = Examination(checks=("b",), make=write_and_delete, leaves="s/1")
+    a, b = make_all([looking, writing], run)
+    late = make_all([Examination(checks=("c",), make=lambda: begun.append(1))], run)
+    never.set()
+    assert time.monotonic() - started < 5
+    assert (a.status, b.summary) == ("failure", "deleted")
+    assert (late[0].summary, begun) == ("enough", [])
+
+
+def test_an_error_nobody_caught_is_a_failure_and_no_traceback(capfd):
+    """Ours in its own words, any other as an internal one."""
+
+    def fail(error):
+        raise error
+
+    found = make_all(
+        [
+            Examination(checks=("a",), make=lambda: fail(BackendUnavailable("storage", "gone"))),
+            Examination(checks=("b",), make=lambda: fail(KeyError("odd"))),
+        ],
+        budget_of(),
+    )
+    assert [result.status for result in found] == ["failure", "failure"]
+    assert found[0].summary == "storage is unavailable: gone"
+    assert found[1].summary.startswith("internal: KeyError")
+    assert capfd.readouterr() == ("", "")

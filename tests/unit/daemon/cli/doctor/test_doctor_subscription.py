@@ -1,0 +1,178 @@
+"""What `doctor` makes of the settings of a subscription and of its topics, without any backend."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+from google.protobuf import duration_pb2
+from google.pubsub_v1.types import Subscription
+
+from daemon.cli.doctor.checks.subscription_verdicts import (
+    dead_letter_rights,
+    dead_letter_topic_verdict,
+    quarantine_verdict,
+    subscription_verdicts,
+)
+from daemon.cli.doctor.results import Status
+from daemon.subscription.subscription_facts import DeadLetterPolicy, RetryPolicy, SubscriptionFacts
+from daemon.subscription.topic_facts import TopicFacts
+
+PATH = "projects/p/subscriptions/charts"
+TOPIC = "projects/p/topics/steps"
+LETTERS = "projects/p/topics/letters"
+GOOD = SubscriptionFacts(
+    path=PATH,
+    topic=TOPIC,
+    ack_deadline_seconds=60,
+    retry=RetryPolicy(minimum_seconds=10, maximum_seconds=600),
+    dead_letter=DeadLetterPolicy(topic=LETTERS, max_delivery_attempts=20),
+    expires_after_seconds=math.inf,
+)
+
+
+def troubles(results):
+    """Check -> finding, of those that are not ok."""
+    return {found.check: found for found in results if found.status is not Status.OK}
+
+
+def test_a_subscription_as_it_should_be_has_no_troubles():
+    """The values are said all the same."""
+    results = subscription_verdicts(GOOD)
+    assert troubles(results) == {}
+    words = " ".join(found.summary for found in results)
+    for value in ("charts on topics/steps of projects/p", "60 s", "10 s to 600 s", "20 deliveries", LETTERS):
+        assert value in words
+
+
+@pytest.mark.parametrize(
+    ("change", "check", "status", "words", "mend"),
+    [
+        ({"topic": "_deleted-topic_"}, "subscription", "failure", "deleted", "create it anew"),
+        ({"is_detached": True}, "subscription", "failure", "detached", "create it anew"),
+        ({"delivers_elsewhere": True}, "subscription", "failure", "can't be pulled", "--push-endpoint=''"),
+        ({"ack_deadline_seconds": 29}, "ack-deadline", "warning", "29 s", "--ack-deadline=60"),
+        ({"retry": None}, "retry-policy", "warning", "none", "--min-retry-delay=10s --max-retry-delay=600s"),
+        (
+            {"retry": RetryPolicy(minimum_seconds=4.9, maximum_seconds=16)},
+            "retry-policy",
+            "warning",
+            "4.9 s to 16 s",
+            "--min-retry-delay=10s",
+        ),
+        (
+            {"dead_letter": DeadLetterPolicy(topic=LETTERS, max_delivery_attempts=19)},
+            "dead-letter",
+            "failure",
+            "19 deliveries",
+            f"--dead-letter-topic={LETTERS} --max-delivery-attempts=20",
+        ),
+        ({"is_ordered": True}, "ordering", "warning", "on", "without --enable-message-ordering"),
+        ({"is_exactly_once": True}, "exactly-once", "warning", "on", "--no-enable-exactly-once-delivery"),
+        ({"expires_after_seconds": 31 * 86400}, "expiration", "warning", "31 days", "never"),
+        ({"expires_after_seconds": None}, "expiration", "not_checkable", "not tell", ""),
+    ],
+)
+def test_each_bad_setting_has_its_own_line_and_mend(change, check, status, words, mend):
+    """And spoils no other line."""
+    found = troubles(subscription_verdicts(replace(GOOD, **change)))
+    assert set(found) == {f"pubsub.{check}"}
+    (result,) = found.values()
+    assert result.status == status
+    assert words in result.summary
+    assert mend in result.mend
+    assert result.mend == "" or PATH in result.mend
+
+
+def test_a_subscription_may_do_without_a_dead_letter_policy():
+    """Then messages are retried, and rejected ones go to the quarantine."""
+    assert troubles(subscription_verdicts(replace(GOOD, dead_letter=None))) == {}
+
+
+def test_the_facts_are_those_that_pubsub_tells():
+    """Policies left out are told apart from policies with bounds left out."""
+    bare = Subscription(name=PATH, topic=TOPIC, ack_deadline_seconds=10)
+    assert SubscriptionFacts.of(bare) == SubscriptionFacts(path=PATH, topic=TOPIC, ack_deadline_seconds=10)
+    full = Subscription(
+        name=PATH,
+        topic=TOPIC,
+        ack_deadline_seconds=60,
+        retry_policy={"minimum_backoff": duration_pb2.Duration(seconds=0)},
+        dead_letter_policy={"dead_letter_topic": LETTERS},
+        enable_message_ordering=True,
+        enable_exactly_once_delivery=True,
+        detached=True,
+        push_config={"push_endpoint": "https://example.com"},
+        filter='attributes.a = "b"',
+        expiration_policy={"ttl": duration_pb2.Duration(seconds=86400)},
+    )
+    assert SubscriptionFacts.of(full) == SubscriptionFacts(
+        path=PATH,
+        topic=TOPIC,
+        ack_deadline_seconds=60,
+        retry=RetryPolicy(minimum_seconds=0, maximum_seconds=600),
+        dead_letter=DeadLetterPolicy(topic=LETTERS, max_delivery_attempts=5),
+        is_ordered=True,
+        is_exactly_once=True,
+        is_detached=True,
+        delivers_elsewhere=True,
+        filter='attributes.a = "b"',
+        expires_after_seconds=86400,
+    )
+    assert SubscriptionFacts.of(Subscription(expiration_policy={})).expires_after_seconds == math.inf
+
+
+@pytest.mark.parametrize(
+    ("exists", "subscriptions", "status", "words"),
+    [
+        (True, 1, "ok", "1 subscription"),
+        (True, 0, "failure", "no subscription"),
+        (False, None, "failure", "does not exist"),
+        (None, None, "not_checkable", "may not look"),
+        (True, None, "not_checkable", "may not look"),
+    ],
+)
+def test_dead_letters_need_a_topic_that_somebody_reads(exists, subscriptions, status, words):
+    """Letters that nobody gets are lost."""
+    topic = TopicFacts(path=LETTERS, exists=exists, subscriptions=subscriptions)
+    found = dead_letter_topic_verdict(topic)
+    assert (found.check, found.status) == ("pubsub.dead-letter-topic", status)
+    assert words in found.summary
+
+
+def test_the_rights_of_pubsub_itself_are_named_and_not_judged():
+    """Whether it may move letters, nobody but it can see."""
+    rights = dead_letter_rights(LETTERS, PATH)
+    assert (rights.check, rights.status) == ("pubsub.dead-letter-rights", "not_checkable")
+    assert LETTERS in rights.mend
+    assert PATH in rights.mend
+
+
+@pytest.mark.parametrize(
+    ("exists", "may_publish", "status", "words"),
+    [
+        (True, True, "ok", LETTERS),
+        (True, None, "ok", "not checkable"),
+        (None, True, "ok", LETTERS),
+        (None, None, "not_checkable", "may not look"),
+        (False, None, "failure", "does not exist"),
+        (True, False, "failure", "may not publish"),
+        (None, False, "failure", "may not publish"),
+    ],
+)
+def test_the_quarantine_needs_a_topic_and_the_right_to_publish(exists, may_publish, status, words):
+    """As far as either can be seen."""
+    found = quarantine_verdict(TopicFacts(path=LETTERS, exists=exists, may_publish=may_publish))
+    assert (found.check, found.status) == ("pubsub.quarantine-topic", status)
+    assert words in found.summary
+
+
+@pytest.mark.parametrize(("subscriptions", "status"), [(0, "warning"), (1, "ok"), (None, "ok")])
+def test_a_quarantine_that_keeps_nothing_is_warned_about(subscriptions, status):
+    """Its messages would be acked and gone."""
+    found = quarantine_verdict(
+        TopicFacts(path=LETTERS, exists=True, subscriptions=subscriptions, may_publish=True)
+    )
+    assert found.status == status
+    assert ("subscriptions create" in (found.mend or "")) is (status == "warning")

@@ -1,0 +1,166 @@
+"""What `doctor` makes of errors, trials, templates and answers, without any backend."""
+
+from __future__ import annotations
+
+import pytest
+from google.api_core import exceptions as google_errors
+
+from daemon.cli.doctor.checks.chart_call import CallTrial, call_verdict
+from daemon.cli.doctor.checks.firestore import WriteTrial, steps_exemption, write_verdict
+from daemon.cli.doctor.checks.storage import BucketTrial, bucket_verdicts
+from daemon.cli.doctor.checks.templates import template_verdicts
+from daemon.cli.doctor.refusals import LOG_IN, Mends, refused
+from daemon.cli.doctor.results import Status, ok
+from daemon.cli.template_check import review
+from daemon.settings.daemon import FirestoreSettings
+from tests.support.charts.chart_img_samples import account
+from tests.support.fakes import template_document
+from worker_chart_export.backends.errors import backend_errors
+from worker_chart_export.charts.chart_img.answers import Meaning
+from worker_chart_export.errors import BackendRefused, BackendUnavailable, ObjectRefused, StepTimedOut
+
+
+def google_error(error):
+    """Our error as it comes from a call that ended in Google's."""
+    with pytest.raises((BackendRefused, BackendUnavailable)) as raised, backend_errors("pubsub"):
+        raise error
+    return raised.value
+
+
+@pytest.mark.parametrize(
+    ("error", "mend"),
+    [
+        (google_errors.NotFound("x"), "make it"),
+        (google_errors.PermissionDenied("x"), "allow it"),
+        (google_errors.Unauthenticated("x"), LOG_IN),
+        (google_errors.InvalidArgument("x"), ""),
+        (google_errors.ServiceUnavailable("x"), "start the emulator, or correct the variable that says h:1"),
+    ],
+)
+def test_the_mend_follows_the_kind_of_error(error, mend):
+    """Missing, forbidden, unknown to the backend, away."""
+    mends = Mends(missing="make it", forbidden="allow it", emulator="h:1")
+    found = refused("c", google_error(error), mends)
+    assert (found.status, found.mend) == ("failure", mend)
+
+
+def test_what_was_met_at_each_try_is_said():
+    """The client's own words are that it tried for ten seconds."""
+    error = google_errors.RetryError(
+        "Timeout of 10.0s exceeded", cause=google_errors.ServiceUnavailable("no")
+    )
+    found = refused("c", google_error(error), Mends())
+    assert "ServiceUnavailable: no" in found.summary
+    assert "googleapis.com" in found.mend
+
+
+FORBIDDEN = ObjectRefused("Cloud Storage refused it (403).", httpStatus=403)
+NO = BackendRefused("firestore", "no")
+MISSING = ObjectRefused("Cloud Storage refused it (404).", httpStatus=404)
+
+
+@pytest.mark.parametrize(
+    ("change", "check", "status", "mend"),
+    [
+        ({"create": MISSING}, "create", "failure", "correct CHARTS_BUCKET"),
+        ({"create": FORBIDDEN}, "create", "failure", "roles/storage.objectUser"),
+        ({"create": BackendUnavailable("storage", "x")}, "create", "failure", "googleapis.com"),
+        ({"read": StepTimedOut("x")}, "read", "failure", "googleapis.com"),
+        ({"replaced": True}, "create", "failure", "preconditions"),
+        ({"read": FORBIDDEN}, "read", "failure", "roles/storage.objectUser"),
+        ({"differs": True}, "read", "failure", "proxy"),
+        ({"listed": FORBIDDEN}, "list", "failure", "roles/storage.objectUser"),
+        ({"delete": FORBIDDEN}, "delete", "warning", "gcloud storage rm gs://b/x"),
+    ],
+)
+def test_each_trouble_with_the_bucket_has_its_line(change, check, status, mend):
+    """A delete that is forbidden is a warning that names what was left over."""
+    found = bucket_verdicts(BucketTrial(uri="gs://b/x", **change), "b", None)
+    assert [result.check for result in found] == [
+        f"storage.{n}" for n in ("create", "read", "list", "delete")
+    ]
+    trouble = next(result for result in found if result.status is not Status.OK)
+    assert (trouble.check, trouble.status) == (f"storage.{check}", status)
+    assert mend in trouble.mend
+    assert trouble.left_over == ("gs://b/x" if check == "delete" else "")
+
+
+def test_without_an_object_nothing_else_can_be_seen_of_the_bucket():
+    """No line says ok of what was not tried."""
+    found = bucket_verdicts(BucketTrial(uri="gs://b/x", create=MISSING), "b", None)
+    assert [result.status for result in found] == ["failure", *["not_checkable"] * 3]
+    assert found[0].left_over == ""
+
+
+def test_an_object_that_may_have_been_created_is_named_with_the_command_that_deletes_it():
+    """Its creation got no answer, and neither did its deletion."""
+    away = BackendUnavailable("storage", "x")
+    created = bucket_verdicts(BucketTrial(uri="gs://b/x", create=away, delete=away), "b", None)[0]
+    assert (created.check, created.status, created.left_over) == ("storage.create", "failure", "gs://b/x")
+    assert created.mend.endswith("then: gcloud storage rm gs://b/x")
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "words"),
+    [
+        ({}, "ok", "refused when outdated"),
+        ({"error": NO}, "failure", "no"),
+        ({"error": NO, "left_over": NO}, "failure", "s/1 may be left over"),
+        ({"stale_accepted": True}, "failure", "two workers"),
+        ({"stale_accepted": True, "left_over": NO}, "failure", "s/1 may be left over"),
+        ({"left_over": NO}, "warning", "could not be deleted: firestore refused: no; s/1 may be left over"),
+    ],
+)
+def test_the_scratch_document_tells_of_conditional_writes(change, status, words):
+    """Accepting an outdated precondition is the worst of all."""
+    found = write_verdict(WriteTrial(path="s/1", **change), Mends())
+    assert found.status == status
+    assert words in str(found)
+
+
+def test_the_exemption_of_steps_is_to_be_looked_at_by_hand():
+    """With the command for it, but on an emulator."""
+    settings = FirestoreSettings(google_cloud_project="p", firestore_db="d")
+    found = steps_exemption(settings, None)
+    assert found.status is Status.NOT_CHECKABLE
+    for words in ("describe steps", "--collection-group=flow_runs", "--database='d'", "--project=p"):
+        assert words in found.mend
+    assert steps_exemption(settings, "h:1").mend == ""
+
+
+def test_templates_are_counted_and_the_bad_ones_named():
+    """Invalid = failure with the field; unknown keys, and fitting no account, = warning."""
+    good = template_document()
+    del good["id"]
+    documents = {
+        "good": good,
+        "odd": {**good, "colour": "red"},
+        "bad": {**good, "chartImgSymbolTemplate": "NASDAQ"},
+        "large": {**good, "request": {**good["request"], "width": 1920, "height": 1080}},
+    }
+    accounts = [account(plan="BASIC")]
+    found = template_verdicts([review(name, document, accounts) for name, document in documents.items()])
+    assert found[0] == ok("templates", "3 of 4 can be used")
+    statuses = {result.check: result.status for result in found[1:]}
+    assert statuses == {"templates.odd": "warning", "templates.bad": "failure", "templates.large": "warning"}
+    words = {result.check: result.summary for result in found}
+    assert "chartImgSymbolTemplate" in words["templates.bad"]
+    assert "colour" in words["templates.odd"]
+    assert "800x600" in words["templates.large"]
+
+
+@pytest.mark.parametrize("documents", [{}, {"bad": {}}])
+def test_without_a_usable_template_no_chart_can_be_made(documents):
+    """None at all, or none that is valid."""
+    found = template_verdicts([review(name, document) for name, document in documents.items()])
+    assert (found[0].check, found[0].status) == ("templates", "failure")
+    assert "templates push" in found[0].mend
+
+
+@pytest.mark.parametrize("meaning", Meaning)
+def test_every_answer_of_chart_img_has_its_verdict(meaning):
+    """The account that answered is named."""
+    found = call_verdict("accounts.call", CallTrial(account_id="main", meaning=meaning, words="403 no"))
+    assert "main" in found.summary
+    assert (found.status is Status.OK) is (meaning is Meaning.CHART)
+    assert bool(found.mend) is (meaning is not Meaning.CHART)

@@ -1,0 +1,210 @@
+"""What `status` knows of a run, whoever wrote it: facts put together, in words, as lines and as JSON."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+
+import pytest
+
+from daemon.cli.status.report import Hold
+from daemon.cli.status.step_order import reading_order
+from daemon.cli.status.terminal import FullView
+from daemon.cli.status.to_json import report_json
+from daemon.cli.status.to_text import changed_lines
+from tests.support.fakes import BUCKET
+from tests.support.run_reports import (
+    NOW,
+    OWNER,
+    RUN_ID,
+    STEP_ID,
+    URI,
+    alone,
+    chart_step,
+    lease,
+    lines,
+    manifest,
+    report,
+    squeezed,
+    words_on_terminal,
+)
+
+
+def test_steps_come_right_after_what_they_depend_on():
+    """By id otherwise."""
+    order = reading_order(
+        {"a:report": ["c:1d", "c:1h"], "c:1h": ["o:1h"], "c:1d": ["o:1d"], "o:1d": [], "o:1h": []}
+    )
+    assert order == ["o:1d", "c:1d", "o:1h", "c:1h", "a:report"]
+
+
+def test_steps_in_a_circle_or_a_long_chain_are_all_there():
+    """Others write runs; a chain may be longer than Python's stack."""
+    assert sorted(reading_order({"a": ["b"], "b": ["a", "gone"], "c": ["c"]})) == ["a", "b", "c"]
+    chain = {f"{number:05}": [f"{number + 1:05}"] for number in range(5000)}
+    assert reading_order(chain) == sorted(chain, reverse=True)
+
+
+@pytest.mark.parametrize(
+    ("held", "hold", "words"),
+    [
+        (
+            lease(),
+            Hold.LIVE,
+            f"held by {OWNER} for 1 min 5 s, attempt 1; the lease ends in 1 min 35 s unless",
+        ),
+        (lease(attempt=3, released=1), Hold.LIVE, "attempt 3 (1 released)"),
+        (lease(owner="unknown"), Hold.LIVE, "a worker that keeps no lease; may be taken over in 1 min 35 s"),
+        (lease(expires_at=NOW - timedelta(seconds=9)), Hold.OVER, "within about a minute"),
+        (lease(expires_at=NOW - timedelta(hours=1)), Hold.OVER, "no daemon has rescued it. Is one running"),
+        (lease(token="", released=1), Hold.RELEASED, "gave it back; it may be taken over in 1 min 35 s"),
+        (
+            lease(token="", released=1, expires_at=NOW - timedelta(seconds=1)),
+            Hold.RELEASED,
+            "gave it back; the rescue of a running daemon",
+        ),
+        (None, Hold.UNLEASED, f"worker-chart-export publish {RUN_ID} {STEP_ID}"),
+    ],
+    ids=["live", "again", "unknown", "over", "long over", "released later", "released", "unleased"],
+)
+def test_who_has_a_running_step_is_said_in_words(held, hold, words):
+    """By the server's clock, with what will happen next."""
+    shown = alone(chart_step("RUNNING"), held)
+    assert shown.steps[0].holding.hold is hold
+    assert words in lines(shown)
+    assert squeezed(words) in squeezed(words_on_terminal(FullView(shown)))
+    assert words in json.loads(report_json(shown))["steps"][0]["situation"]
+
+
+def test_how_long_a_lease_is_over_stands_in_its_row():
+    """In one unit."""
+    over = lease(expires_at=NOW - timedelta(hours=1, minutes=5))
+    shown = alone(chart_step("RUNNING"), over)
+    assert "lease over for 1 h" in lines(shown)
+    assert "over for 1 h" in words_on_terminal(FullView(shown), width=160)
+
+
+def test_a_step_of_another_kind_needs_no_lease():
+    """Other workers keep none."""
+    shown = report({"ohlcv": {"stepType": "OHLCV_EXPORT", "status": "RUNNING"}})
+    assert shown.steps[0].holding.hold is Hold.NONE
+    assert "nobody" not in lines(shown)
+
+
+@pytest.mark.parametrize("status", ["READY", "SUCCEEDED"])
+def test_a_lease_left_over_is_named_and_counts_for_nothing(status):
+    """Its step is not RUNNING."""
+    shown = alone(chart_step(status), lease())
+    assert shown.steps[0].holding.hold is Hold.LEFT_OVER
+    assert f"a lease of {OWNER} is left over" in lines(shown)
+    assert ("waits for a worker" in lines(shown)) == (status == "READY")
+
+
+def test_a_waiting_step_says_what_for():
+    """The steps it depends on, a worker, the orchestrator, or nothing any more."""
+    steps = {
+        "ohlcv": {"stepType": "OHLCV_EXPORT", "status": "RUNNING"},
+        "first": chart_step("PENDING", dependsOn=["ohlcv", "gone"]),
+        "second": chart_step("READY"),
+        "third": chart_step("PENDING"),
+    }
+    text = lines(report(steps))
+    assert "waits for ohlcv (RUNNING), gone (missing)" in text
+    assert "waits for a worker to claim it" in text
+    assert "waits for the orchestrator" in text
+    over = report(steps, status="CANCELLED")
+    assert lines(over).count("will not be worked: the run is CANCELLED") == 3
+    assert over.is_settled
+
+
+@pytest.mark.parametrize(
+    ("step", "found", "count"),
+    [
+        (chart_step("READY"), {}, "0/2"),
+        (chart_step("RUNNING"), {"stored": 1}, "1/2"),
+        (chart_step("RUNNING"), {"problem": "set CHARTS_BUCKET"}, "?/2"),
+        (chart_step("SUCCEEDED", outputs={"gcs_uri": URI}), {"manifest": manifest()}, "1/2"),
+        (chart_step("SUCCEEDED", outputs={"gcs_uri": URI}), {"problem": "refused"}, "?/2"),
+        (chart_step("FAILED", error={"code": "VALIDATION_FAILED", "message": "No."}), {}, "0/2"),
+        (chart_step("READY", inputs={"requests": "all"}), {}, "0/?"),
+        (chart_step("READY", inputs=None), {}, "0/?"),
+    ],
+)
+def test_charts_are_counted_or_said_to_be_unknown(step, found, count):
+    """Stored and requested."""
+    shown = alone(step, **found)
+    assert f"charts {count}" in lines(shown)
+    assert count in words_on_terminal(FullView(shown))
+    if "problem" in found:
+        assert f"charts not known: {found['problem']}" in lines(shown)
+
+
+def test_a_failed_step_says_why_and_where_its_manifest_is():
+    """Its own error, that of each chart, the times, and every object."""
+    error = {
+        "code": "CHART_API_LIMIT_EXCEEDED",
+        "message": "All accounts are used up.",
+        "details": {"accounts": ["first"], "manifestGcsUri": URI},
+    }
+    shown = alone(chart_step("FAILED", error=error, finishedAt="2025-12-15T10:29:05.5Z"), manifest=manifest())
+    text = lines(shown)
+    assert 'error CHART_API_LIMIT_EXCEEDED: All accounts are used up. {"accounts": ["first"]}' in text
+    assert 'failed ctpl_b CHART_API_FAILED: It answered 500. {"http": 500}' in text
+    assert "started 2025-12-15 10:28:00 UTC, finished 2025-12-15 10:29:05 UTC, took 1 min 5 s" in text
+    assert f"manifest {URI}" in text
+    assert f"chart ctpl_a gs://{BUCKET}/ctpl_a.png" in text
+    assert shown.has_failed
+    (step,) = json.loads(report_json(shown))["steps"]
+    assert step["manifest"] == URI
+    assert step["charts"]["stored"] == {"ctpl_a": f"gs://{BUCKET}/ctpl_a.png"}
+    assert step["charts"]["failures"]["ctpl_b"]["code"] == "CHART_API_FAILED"
+    assert step["tookSeconds"] == 65.5
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [None, "text", {}, chart_step(7), chart_step(["X"]), chart_step({"X": 1}), chart_step(dependsOn="a")],
+)
+def test_a_broken_step_is_shown_with_the_reason_and_hides_no_other(raw):
+    """The run's other steps are as they are."""
+    text = lines(report({"bad": raw, "good": chart_step("SUCCEEDED")}))
+    assert "can't be read: steps.bad" in text
+    assert "step good  CHART_EXPORT 1d  SUCCEEDED" in text
+
+
+@pytest.mark.parametrize(
+    ("statuses", "settled", "failed"),
+    [
+        (["SUCCEEDED", "SKIPPED"], True, False),
+        (["SUCCEEDED", "FAILED"], True, True),
+        (["RUNNING", "FAILED"], False, True),
+        (["READY"], False, False),
+        ([], True, False),
+        (["NONSENSE"], True, True),
+    ],
+)
+def test_a_run_is_settled_once_all_its_chart_steps_are_final(statuses, settled, failed):
+    """Other steps don't count."""
+    steps = {f"s{number}": chart_step(status) for number, status in enumerate(statuses)}
+    shown = report({**steps, "report": {"stepType": "REPORT", "status": "FAILED"}})
+    assert (shown.is_settled, shown.has_failed) == (settled, failed)
+
+
+def test_changes_are_told_once():
+    """What only time changes is none."""
+    first = alone(chart_step("READY"))
+    assert len(list(changed_lines(None, first))) == 2
+    running = alone(chart_step("RUNNING"), lease())
+    (line,) = changed_lines(first, running)
+    assert (
+        line
+        == f"10:30:00 step {STEP_ID}  CHART_EXPORT 1d  RUNNING  charts ?/2  attempt 1  lease live ({OWNER})"
+    )
+    older = alone(chart_step("RUNNING"), lease(expires_at=NOW + timedelta(seconds=94)))
+    assert list(changed_lines(running, older)) == []
+
+
+def test_a_lease_from_a_time_to_come_is_said_to_be_wrong():
+    """Its length would be a lie."""
+    text = lines(alone(chart_step("RUNNING"), lease(acquired_at=NOW + timedelta(minutes=5))))
+    assert f"held by {OWNER} since a time to come (a clock was wrong)" in text

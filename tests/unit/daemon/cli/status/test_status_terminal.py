@@ -1,0 +1,130 @@
+"""How `status` looks on a terminal: whole, in place, and whatever others wrote."""
+
+from __future__ import annotations
+
+import pytest
+
+from daemon.cli.status import live_view
+from daemon.cli.status.assemble import Found
+from daemon.cli.status.live_view import LiveView
+from daemon.cli.status.terminal import FullView, steps_table
+from daemon.cli.status.to_json import report_json
+from daemon.cli.status.to_text import changed_lines, report_lines
+from daemon.cli.status.wording import visible
+from tests.support.fakes import BUCKET
+from tests.support.run_reports import (
+    HOSTILE,
+    URI,
+    alone,
+    chart_step,
+    lease,
+    manifest,
+    on_terminal,
+    report,
+    squeezed,
+    words_on_terminal,
+)
+from worker_chart_export.outputs.links import browser_url
+
+
+def test_artifacts_are_links_on_a_terminal_and_the_manifest_can_be_read_there():
+    """Terminals without links show the manifest's URI all the same."""
+    shown = alone(chart_step("SUCCEEDED", outputs={"gcs_uri": URI}), manifest=manifest())
+    drawn = on_terminal(FullView(shown))
+    assert f"https://storage.cloud.google.com/{BUCKET}/ctpl_a.png" in drawn
+    assert URI in squeezed(words_on_terminal(FullView(shown)))
+
+
+@pytest.mark.parametrize(
+    ("uri", "emulator", "url"),
+    [
+        ("gs://b/a b/c:1", None, "https://storage.cloud.google.com/b/a%20b/c%3A1"),
+        ("gs://b/a/c", "http://127.0.0.1:9/", "http://127.0.0.1:9/storage/v1/b/b/o/a%2Fc?alt=media"),
+        ("gs://b/a", "localhost:9", "http://localhost:9/storage/v1/b/b/o/a?alt=media"),
+        ("gs://b/\ud800\x1b", None, "https://storage.cloud.google.com/b/%3F%1B"),
+        ("gs://b", None, None),
+        ("http://evil/x", None, None),
+    ],
+)
+def test_a_link_leads_to_the_object_and_nowhere_else(uri, emulator, url):
+    """Google's page for signed-in people, or the emulator."""
+    assert browser_url(uri, emulator=emulator) == url
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_nothing_is_cut_on_a_narrow_terminal(width):
+    """Long ids, owners and URIs wrap."""
+    step_id, owner = "charts:1d:" + "long_" * 30 + "end", "worker-" * 15 + "end"
+    error = {"code": "GCS_WRITE_FAILED", "message": "why " * 120 + "end", "details": {"manifestGcsUri": URI}}
+    steps = {step_id: chart_step("RUNNING"), "other": chart_step("FAILED", error=error)}
+    drawn = words_on_terminal(FullView(report(steps, {step_id: lease(owner=owner)})), width)
+    assert all(len(line) <= width for line in drawn.splitlines())
+    for words in (step_id, owner, URI, error["message"]):
+        assert squeezed(words) in squeezed(drawn)
+    assert "…" not in drawn
+    assert squeezed("CHART_EXPORT 1d") in squeezed(drawn)
+
+
+def hostile_report():
+    """Whoever writes runs and manifests may write this into every text."""
+    error = {"code": HOSTILE, "message": HOSTILE, "details": {HOSTILE: HOSTILE}}
+    bad = manifest(failed=())
+    bad["items"][0]["chartTemplateId"] = HOSTILE
+    steps = {
+        HOSTILE: chart_step(HOSTILE, timeframe=HOSTILE, dependsOn=[HOSTILE]),
+        "a": chart_step("FAILED", error=error, finishedAt=HOSTILE),
+        "b": chart_step("RUNNING"),
+        "c": chart_step("SUCCEEDED", outputs={"gcs_uri": f"gs://b/{HOSTILE}"}),
+    }
+    found = {"c": Found(manifest=bad), "b": Found(problem=HOSTILE)}
+    run = {"scope": {"symbol": HOSTILE}, "flowKey": HOSTILE}
+    return report(steps, {"b": lease(owner=HOSTILE)}, found, **run)
+
+
+def test_what_others_wrote_is_shown_as_text():
+    """No markup of ours, no escape sequence, no line of its own, no turned writing."""
+    shown = hostile_report()
+    plain = [*report_lines(shown), *changed_lines(None, shown), report_json(shown)]
+    assert all(line == visible(line) for line in plain)
+    for view in (FullView(shown), LiveView(shown)):
+        drawn = words_on_terminal(view)
+        assert all(line == visible(line) for line in drawn.split("\n"))
+        assert squeezed("[red]x[/]") in squeezed(drawn)
+        styled = on_terminal(view)
+        assert "\x07" not in styled
+        assert "\x1b[2J" not in styled
+        assert "\u202e" not in styled
+
+
+@pytest.mark.parametrize("height", [8, 24, 60])
+def test_a_live_view_is_never_taller_than_the_terminal(height):
+    """What is urgent stays, and it is said how much is hidden."""
+    steps = {f"charts:{number:03}": chart_step("SUCCEEDED") for number in range(100)}
+    steps["charts:050"] = chart_step("FAILED", error={"code": "RENDER_FAILED", "message": "No."})
+    drawn = words_on_terminal(LiveView(report(steps), "Firestore is away"), height=height)
+    shown = drawn.splitlines()
+    assert len(shown) < height
+    assert ("charts:050" in drawn) or height == 8
+    assert "more, for which there is no room" in drawn
+    assert "Firestore is away" in drawn
+
+
+def test_a_live_view_of_many_steps_shows_as_many_as_fit_and_draws_few_more(monkeypatch):
+    """A thousand steps are drawn every second."""
+    drawn = []
+
+    def counted(steps, **options):
+        drawn.append(len(steps))
+        return steps_table(steps, **options)
+
+    monkeypatch.setattr(live_view, "steps_table", counted)
+    steps = {f"charts:{number:04}": chart_step("RUNNING") for number in range(1000)}
+    text = words_on_terminal(LiveView(report(steps)), height=40)
+    assert len(text.splitlines()) == 39
+    assert sum(drawn) < 3 * 40
+
+
+@pytest.mark.parametrize("height", [1, 2, 3])
+def test_a_terminal_of_hardly_a_line_is_no_error(height):
+    """Somebody made the window that small."""
+    assert "1 chart step" in words_on_terminal(LiveView(alone(chart_step("READY"))), height=height)

@@ -1,0 +1,30 @@
+"""What shells are told that complete `worker-chart-export`; a real bash has a test of its own."""
+
+from __future__ import annotations
+
+import pytest
+from typer.testing import CliRunner
+
+from daemon.cli.app import app
+from tests.support.process.in_process_commands import PROGRAM
+
+
+def _completion(protocol, **words):
+    told = {"_WORKER_CHART_EXPORT_COMPLETE": protocol, **words}
+    return CliRunner().invoke(app, [], env=told, prog_name=PROGRAM).output
+
+
+@pytest.mark.parametrize(
+    ("shell", "words"), [("zsh", f"#compdef {PROGRAM}"), ("fish", f"complete --command {PROGRAM}")]
+)
+def test_the_script_of_a_shell_names_the_program(shell, words):
+    """By typer's protocol for each."""
+    assert words in _completion(f"source_{shell}")
+
+
+def test_zsh_and_fish_are_given_commands_with_what_they_do():
+    """Sub-commands too."""
+    zsh = _completion("complete_zsh", _TYPER_COMPLETE_ARGS=f"{PROGRAM} ")
+    assert '"status":"Show a run\'\'s steps, charts and errors."' in zsh
+    fish = {"_TYPER_COMPLETE_FISH_ACTION": "get-args", "_TYPER_COMPLETE_ARGS": f"{PROGRAM} templates r"}
+    assert _completion("complete_fish", **fish).startswith("render\t")

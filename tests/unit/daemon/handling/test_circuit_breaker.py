@@ -1,0 +1,253 @@
+"""The intake gate: when it closes, who waits there, and what opens it again."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from contextlib import ExitStack
+
+import pytest
+
+from daemon.handling.circuit_breaker import FAILURES_TO_PAUSE, CircuitBreaker
+from worker_chart_export.errors import BackendRefused, BackendUnavailable
+
+NEVER = 3600.0
+AWAY = BackendUnavailable("firestore", "x")
+
+
+class Backend:
+    """Answers a probe as the test says, and notes the probes."""
+
+    def __init__(self):
+        self.answers = queue.SimpleQueue()
+        self.asked = queue.SimpleQueue()
+
+    def __call__(self):
+        """A probe."""
+        self.asked.put(None)
+        answer = self.answers.get(timeout=10)
+        if answer is not None:
+            raise answer
+
+
+@pytest.fixture
+def backends():
+    """The two that a worker can't do without."""
+    return {"firestore": Backend(), "storage": Backend()}
+
+
+@pytest.fixture
+def breaker(backends):
+    """A gate whose probing thread runs and asks at once, and often."""
+    with CircuitBreaker(probes=backends, probe_seconds=0.01) as made:
+        yield made
+        made.close()
+        for backend in backends.values():  # a probe under way waits for an answer
+            backend.answers.put(None)
+    made._thread.join(10)
+    assert not made._thread.is_alive()
+
+
+@pytest.fixture
+def silent(backends):
+    """A gate that is never asked to open."""
+    return CircuitBreaker(probes=backends, probe_seconds=NEVER)
+
+
+@pytest.fixture
+def waiting():
+    """Starts a thread that waits at a gate; gives a queue that gets what `wait` returned."""
+    with ExitStack() as threads:
+
+        def start(gate):
+            answer, entered = queue.SimpleQueue(), threading.Event()
+
+            def wait():
+                entered.set()
+                answer.put(gate.wait())
+
+            thread = threading.Thread(target=wait)
+            thread.start()
+            threads.callback(thread.join, 10)
+            entered.wait(10)
+            return answer
+
+        yield start
+
+
+def _fail(gate, backend="firestore", times=FAILURES_TO_PAUSE):
+    for _ in range(times):
+        gate.failed(backend)
+
+
+def _events(lines, name):
+    return [line for line in lines() if line["event"] == name]
+
+
+def test_an_open_gate_holds_nobody(silent):
+    """That is the normal case."""
+    assert silent.wait() is True
+    assert (silent.is_paused, silent.backends_away) == (False, ())
+
+
+def test_five_failures_in_a_row_close_it(silent, log_lines):
+    """Not four; one line says which backend, and further failures say nothing more."""
+    _fail(silent, times=4)
+    assert not silent.is_paused
+    silent.failed("firestore")
+    assert (silent.is_paused, silent.backends_away) == (True, ("firestore",))
+    _fail(silent, times=20)
+    (line,) = _events(log_lines, "intake_paused")
+    assert (line["severity"], line["backend"], line["failures"]) == ("WARNING", "firestore", 5)
+
+
+def test_a_success_in_between_starts_the_count_anew(silent):
+    """Now and then a call fails everywhere."""
+    for _ in range(3):
+        _fail(silent, times=4)
+        silent.succeeded("firestore")
+    assert not silent.is_paused
+
+
+def test_each_backend_has_a_count_of_its_own(silent):
+    """A storage that works says nothing about Firestore."""
+    for _ in range(4):
+        silent.failed("firestore")
+        silent.failed("storage")
+        silent.succeeded("storage")
+    assert not silent.is_paused
+    silent.failed("firestore")
+    assert silent.backends_away == ("firestore",)
+
+
+def test_a_success_of_a_step_under_way_does_not_open_it(silent):
+    """The probe decides: calls that began before the outage may still end well."""
+    _fail(silent)
+    silent.succeeded("firestore")
+    assert silent.is_paused
+
+
+def test_a_backend_that_can_t_be_asked_closes_nothing(silent):
+    """Nothing would open it again."""
+    _fail(silent, "pubsub", times=20)
+    assert not silent.is_paused
+
+
+def test_threads_wait_at_a_closed_gate_until_the_backend_is_back(breaker, backends, waiting, log_lines):
+    """However many there are, and however often it has to be asked."""
+    _fail(breaker)
+    answers = [waiting(breaker) for _ in range(3)]
+    for _ in range(2):
+        backends["firestore"].answers.put(AWAY)
+        backends["firestore"].asked.get(timeout=10)
+    backends["firestore"].asked.get(timeout=10)  # the third probe is under way
+    assert all(answer.empty() for answer in answers)
+    assert _events(log_lines, "intake_resumed") == []
+    backends["firestore"].answers.put(None)
+    assert [answer.get(timeout=10) for answer in answers] == [True, True, True]
+    assert not breaker.is_paused
+
+
+def test_its_opening_is_a_line_with_the_time_it_was_closed(breaker, backends, waiting, log_lines):
+    """So that an outage has a beginning and an end in the log."""
+    _fail(breaker)
+    backends["firestore"].answers.put(None)
+    assert waiting(breaker).get(timeout=10)
+    breaker.close()
+    backends["firestore"].answers.put(None)
+    breaker._thread.join(10)
+    (line,) = _events(log_lines, "intake_resumed")
+    assert (line["severity"], line["backend"]) == ("INFO", "firestore")
+    assert 0 < line["pausedSeconds"] < 10
+
+
+def test_a_backend_that_refuses_is_back(breaker, backends, waiting):
+    """It answers; what it refuses is for each message to find out."""
+    _fail(breaker)
+    backends["firestore"].answers.put(BackendRefused("firestore", "x"))
+    assert waiting(breaker).get(timeout=10) is True
+
+
+def test_a_mistake_in_a_probe_does_not_keep_the_gate_closed(breaker, backends, waiting, log_lines):
+    """It is an error of the worker's own, and said as one."""
+    _fail(breaker)
+    backends["firestore"].answers.put(AttributeError("mistake"))
+    assert waiting(breaker).get(timeout=10) is True
+    (line,) = _events(log_lines, "internal_error")
+    assert "AttributeError: mistake" in line["exception"]
+
+
+def test_a_probe_goes_on_after_its_mistake(breaker, backends, waiting):
+    """The thread lives."""
+    for _ in range(2):
+        _fail(breaker)
+        backends["firestore"].answers.put(AttributeError("mistake"))
+        assert waiting(breaker).get(timeout=10) is True
+
+
+def test_with_both_away_it_opens_only_when_both_are_back(breaker, backends, waiting, log_lines):
+    """One line says that it is open."""
+    _fail(breaker, "firestore")
+    _fail(breaker, "storage")
+    assert breaker.backends_away == ("firestore", "storage")
+    answer = waiting(breaker)
+    backends["firestore"].answers.put(None)
+    backends["storage"].answers.put(BackendUnavailable("storage", "x"))
+    for _ in range(2):  # the second probe of the storage comes after Firestore was found back
+        backends["storage"].asked.get(timeout=10)
+    assert (breaker.backends_away, answer.empty()) == (("storage",), True)
+    assert _events(log_lines, "intake_resumed") == []
+    backends["storage"].answers.put(None)
+    assert answer.get(timeout=10) is True
+    assert [line["backend"] for line in _events(log_lines, "intake_paused")] == ["firestore", "storage"]
+
+
+def test_after_its_opening_it_takes_five_failures_again(breaker, backends, waiting):
+    """Those that were counted before are gone."""
+    _fail(breaker, times=12)
+    backends["firestore"].answers.put(None)
+    assert waiting(breaker).get(timeout=10)
+    _fail(breaker, times=4)
+    assert not breaker.is_paused
+    breaker.failed("firestore")
+    assert breaker.is_paused
+
+
+def test_a_stop_lets_go_whoever_waits(silent, waiting):
+    """And tells them, so that the messages go back."""
+    _fail(silent)
+    answers = [waiting(silent) for _ in range(3)]
+    silent.close()
+    assert [answer.get(timeout=10) for answer in answers] == [False, False, False]
+    assert silent.wait() is False
+
+
+def test_nobody_passes_a_gate_of_a_worker_that_stops(silent):
+    """Though all backends are there."""
+    silent.close()
+    silent.close()
+    assert silent.wait() is False
+
+
+def test_a_stop_ends_the_probing_thread(backends):
+    """It does not sleep out its time."""
+    with CircuitBreaker(probes=backends, probe_seconds=NEVER) as made:
+        _fail(made)
+    made._thread.join(10)
+    assert not made._thread.is_alive()
+
+
+def test_the_probing_thread_ticks_with_nothing_to_do_and_while_it_asks(backends):
+    """A thread that hangs would leave the gate closed for ever: so its life is watched."""
+    ticks = queue.SimpleQueue()
+    with CircuitBreaker(probes=backends, probe_seconds=0.01, on_tick=lambda: ticks.put(None)) as made:
+        for _ in range(3):
+            ticks.get(timeout=10)
+        _fail(made)
+        for _ in range(3):
+            backends["firestore"].answers.put(AWAY)
+            backends["firestore"].asked.get(timeout=10)
+            ticks.get(timeout=10)
+        made.close()
+        backends["firestore"].answers.put(None)
+    made._thread.join(10)

@@ -1,0 +1,275 @@
+"""From a delivery to its disposition: what is done with each thing that a look can find."""
+
+from __future__ import annotations
+
+import pytest
+
+from daemon.handling.disposition import Ack, Defer, Nack, Reject
+from daemon.handling.handler import MAX_LOOKS
+from daemon.lifecycle.drain import Drain
+from tests.support.fakes import OHLCV_ID, STEP_ID, HandClock, chart_step, lease_of, run_of
+from tests.support.handler_fakes import RUN_ONLY, Ledger, Pipeline, free_steps, handler, message, one_step
+from worker_chart_export.errors import RunInvalid
+from worker_chart_export.execution.outcome import Outcome, OutcomeKind
+from worker_chart_export.ledger.decisions import Reason
+
+FINAL = ["SUCCEEDED", "FAILED", "SKIPPED", "CANCELLED"]
+OVER = lease_of(left_seconds=-6)
+LOST = [
+    Outcome(kind=OutcomeKind.CLAIM_LOST, reason="step_running"),
+    Outcome(kind=OutcomeKind.FINALIZE_REFUSED, reason=Reason.FENCED),
+    Outcome(kind=OutcomeKind.FINALIZE_REFUSED, reason=Reason.LEASE_LOST),
+]
+
+
+class TestNamedStep:
+    """A message that names its step."""
+
+    @pytest.mark.parametrize("kind", [OutcomeKind.SUCCEEDED, OutcomeKind.FAILED])
+    def test_a_ready_step_is_worked_and_acked(self, kind):
+        """Also when it failed: that is a result."""
+        pipeline = Pipeline(kind)
+        assert handler(Ledger(one_step()), pipeline).handle(message()) == Ack(reason=kind.value)
+        assert (pipeline.worked, pipeline.under) == ([STEP_ID], ["m1"])
+
+    def test_a_ready_step_is_read_once_and_its_claim_gets_that_read(self):
+        """Nothing is read twice."""
+        ledger, pipeline = Ledger(one_step()), Pipeline()
+        handler(ledger, pipeline).handle(message())
+        (snapshot,) = pipeline.snapshots
+        assert (ledger.reads, snapshot.run) == (1, one_step())
+
+    @pytest.mark.parametrize("status", FINAL)
+    def test_a_step_that_is_done_is_acked(self, status, log_lines):
+        """Nothing is worked."""
+        pipeline = Pipeline()
+        done = handler(Ledger(one_step(status=status)), pipeline).handle(message())
+        assert (done, pipeline.worked) == (Ack(reason="final"), [])
+        assert (log_lines()[-1]["event"], log_lines()[-1]["reason"]) == ("step_noop", "final")
+
+    def test_a_step_that_another_message_s_worker_runs_is_acked_as_a_duplicate(self, log_lines):
+        """That message and the rescue remain."""
+        ledger, pipeline = Ledger(one_step(status="RUNNING"), **{STEP_ID: lease_of()}), Pipeline()
+        assert handler(ledger, pipeline).handle(message()) == Ack(reason="duplicate")
+        assert pipeline.worked == []
+        assert (log_lines()[-1]["event"], log_lines()[-1]["reason"]) == ("step_noop", "duplicate")
+
+    def test_an_own_redelivery_is_deferred_by_the_rest_of_the_lease(self):
+        """And its clock skew: then the lease can be over."""
+        lease = lease_of(message_id="m1", left_seconds=40)
+        ledger = Ledger(one_step(status="RUNNING"), **{STEP_ID: lease})
+        assert handler(ledger).handle(message()) == Defer(delay_seconds=45, reason="own_lease")
+
+    def test_a_step_whose_lease_is_over_is_taken_over(self):
+        """With the read that showed it, lease and all."""
+        ledger, pipeline = Ledger(one_step(status="RUNNING"), **{STEP_ID: OVER}), Pipeline()
+        assert handler(ledger, pipeline).handle(message()) == Ack(reason="succeeded")
+        assert pipeline.snapshots[0].leases[STEP_ID].lease == OVER
+
+    def test_a_running_step_without_a_lease_gets_one_and_the_message_is_acked(self):
+        """Rescue will see to it, should it stay RUNNING."""
+        ledger, pipeline = Ledger(one_step(status="RUNNING"), **{STEP_ID: None}), Pipeline()
+        assert handler(ledger, pipeline).handle(message()) == Ack(reason="unleased")
+        assert (ledger.adopted, pipeline.worked) == ([STEP_ID], [])
+
+    def test_a_step_that_ended_between_two_reads_is_final(self):
+        """The second read counts."""
+        ledger = Ledger(one_step(status="RUNNING"), one_step(status="SUCCEEDED"), **{STEP_ID: None})
+        assert handler(ledger).handle(message()) == Ack(reason="final")
+        assert ledger.adopted == []
+
+    def test_a_step_of_another_type_is_ignored(self, log_lines):
+        """And acked."""
+        named = message({**RUN_ONLY, "stepId": OHLCV_ID})
+        assert handler(Ledger(one_step())).handle(named) == Ack(reason="ignored")
+        assert log_lines()[-1]["event"] == "message_ignored"
+
+    @pytest.mark.parametrize(
+        ("run", "reason", "event"),
+        [
+            (None, "missing", "step_not_ready"),
+            (run_of({}), "missing", "step_not_ready"),
+            (one_step(status="PENDING"), "pending", "step_not_ready"),
+            (one_step(dependsOn=["gone"]), "depends_on", "depends_on_blocked"),
+        ],
+    )
+    @pytest.mark.parametrize(
+        ("age", "delay"),
+        [(-50, 10), (0, 10), (9.9, 10), (11, 11), (150, 150), (299, 299), (301, 300), (600, 300)],
+    )
+    def test_what_is_not_ready_is_deferred_by_its_age(self, run, reason, event, age, delay, log_lines):
+        """10 to 300 seconds."""
+        disposition = handler(Ledger(run)).handle(message(age=age))
+        assert disposition == Defer(delay_seconds=delay, reason=reason)
+        assert log_lines()[-1]["event"] == event
+
+    @pytest.mark.parametrize("run", [None, one_step(status="PENDING"), one_step(dependsOn=["gone"])])
+    def test_what_is_not_ready_for_too_long_is_rejected(self, run):
+        """With what it waited for."""
+        disposition = handler(Ledger(run), grace=600).handle(message(age=600.1))
+        assert isinstance(disposition, Reject)
+        assert disposition.reason == "not_ready"
+        assert "600 s after publishing, more than 600 s" in disposition.detail
+
+    def test_without_grace_what_is_not_ready_is_rejected_at_once(self):
+        """0 switches the waiting off."""
+        assert isinstance(handler(Ledger(None), grace=0).handle(message(age=0.1)), Reject)
+
+    @pytest.mark.parametrize("outcome", LOST)
+    def test_a_step_lost_to_others_is_looked_at_again(self, outcome):
+        """And the message is settled by what is found then."""
+        ledger = Ledger(one_step(), one_step(status="RUNNING"), **{STEP_ID: lease_of()})
+        pipeline = Pipeline(lambda _scope: outcome)
+        assert handler(ledger, pipeline).handle(message()) == Ack(reason="duplicate")
+        assert (pipeline.worked, ledger.reads) == ([STEP_ID], 3)
+
+    @pytest.mark.parametrize("reason", [Reason.RUN_MISSING, Reason.STEP_MISSING])
+    def test_a_run_gone_at_finalize_is_done_with(self, reason):
+        """There is nothing left to look at again."""
+        gone = Outcome(kind=OutcomeKind.FINALIZE_REFUSED, reason=reason)
+        ledger = Ledger(one_step(), None)
+        assert handler(ledger, Pipeline(lambda _scope: gone)).handle(message()) == Ack(reason=reason.value)
+        assert ledger.reads == 1
+
+    @pytest.mark.parametrize("outcome", LOST)
+    @pytest.mark.parametrize("after", [None, run_of({})])
+    def test_a_step_that_vanished_while_it_was_worked_is_not_waited_for(self, outcome, after, log_lines):
+        """It was there a moment ago, so it is gone and not late: no quarantine for its message."""
+        pipeline = Pipeline(lambda _scope: outcome)
+        assert handler(Ledger(one_step(), after), pipeline).handle(message()) == Ack(reason="missing")
+        assert log_lines()[-1]["event"] == "step_noop"
+
+    def test_a_step_lost_without_end_is_left_for_later(self):
+        """Not looked at for ever."""
+        pipeline = Pipeline(OutcomeKind.CLAIM_LOST)
+        disposition = handler(Ledger(one_step()), pipeline).handle(message())
+        assert isinstance(disposition, Defer)
+        assert (disposition.reason, len(pipeline.worked)) == ("contended", MAX_LOOKS)
+
+    def test_a_step_lost_after_its_whole_time_is_not_started_again(self):
+        """The message has had its time."""
+        clock = HandClock()
+
+        def slow(_scope):
+            clock.advance(301)
+            return LOST[1]
+
+        pipeline = Pipeline(slow)
+        disposition = handler(Ledger(one_step()), pipeline, clock=clock).handle(message())
+        assert isinstance(disposition, Defer)
+        assert (disposition.reason, pipeline.worked) == ("out_of_time", [STEP_ID])
+
+    @pytest.mark.parametrize("run", [one_step(status="??"), RunInvalid("steps: expected a map")])
+    def test_an_unreadable_run_is_rejected(self, run):
+        """With the field."""
+        disposition = handler(Ledger(run)).handle(message())
+        assert isinstance(disposition, Reject)
+        assert (disposition.reason, disposition.detail[:5]) == ("run_invalid", "steps")
+
+
+class TestRunOnly:
+    """A message that names only the run."""
+
+    def test_eligible_steps_are_worked_one_after_another(self):
+        """Lowest id first, the run read again each time."""
+        names = "abc"
+        runs = [
+            free_steps(**{n: "SUCCEEDED" if n in names[:done] else "READY" for n in names})
+            for done in range(4)
+        ]
+        pipeline = Pipeline()
+        assert handler(Ledger(*runs), pipeline).handle(message(RUN_ONLY)) == Ack(reason="final")
+        assert pipeline.worked == list(names)
+
+    def test_ready_steps_come_before_those_to_take_over_whatever_their_ids(self):
+        """Then the RUNNING ones whose lease is over; live ones don't hold the message."""
+        before = {"a": "RUNNING", "b": "RUNNING", "c": "READY"}
+        states = [before, before | {"c": "SUCCEEDED"}, before | {"c": "SUCCEEDED", "b": "SUCCEEDED"}]
+        reads = [states[0], states[1], states[1], states[2], states[2]]
+        ledger = Ledger(*[free_steps(**state) for state in reads], a=lease_of(), b=OVER)
+        pipeline = Pipeline()
+        assert handler(ledger, pipeline).handle(message(RUN_ONLY)) == Ack(reason="running")
+        assert pipeline.worked == ["c", "b"]
+
+    def test_steps_without_a_lease_get_one_on_the_way(self):
+        """So that they too end some day."""
+        ledger = Ledger(free_steps(a="RUNNING", b="RUNNING"), a=None, b=lease_of())
+        assert handler(ledger).handle(message(RUN_ONLY)) == Ack(reason="running")
+        assert ledger.adopted == ["a"]
+
+    def test_a_step_lost_to_others_is_no_end(self):
+        """The next eligible one is worked."""
+        runs = [
+            free_steps(a="READY", b="READY"),
+            free_steps(a="RUNNING", b="READY"),
+            free_steps(a="RUNNING", b="SUCCEEDED"),
+        ]
+        pipeline = Pipeline(OutcomeKind.CLAIM_LOST, OutcomeKind.SUCCEEDED)
+        ledger = Ledger(*runs, a=lease_of())
+        assert isinstance(handler(ledger, pipeline).handle(message(RUN_ONLY)), Ack)
+        assert pipeline.worked == ["a", "b"]
+
+    def test_a_run_lost_without_end_is_left_for_later(self):
+        """Not looked at for ever."""
+        pipeline = Pipeline(OutcomeKind.CLAIM_LOST)
+        disposition = handler(Ledger(one_step()), pipeline).handle(message(RUN_ONLY))
+        assert isinstance(disposition, Defer)
+        assert (disposition.reason, len(pipeline.worked)) == ("contended", MAX_LOOKS)
+
+    @pytest.mark.parametrize(
+        ("run", "event"),
+        [
+            (None, "step_not_ready"),
+            (one_step(status="PENDING"), "step_not_ready"),
+            (one_step(dependsOn=["gone"]), "depends_on_blocked"),
+            (one_step(status="RUNNING"), "step_noop"),
+            (one_step(status="FAILED"), "step_noop"),
+            (run_of(status="CANCELLED"), "step_noop"),
+        ],
+    )
+    @pytest.mark.parametrize("age", [0, 10_000])
+    def test_with_nothing_eligible_it_is_acked(self, run, event, age, log_lines):
+        """The run's next update brings another event."""
+        pipeline, ledger = Pipeline(), Ledger(run, **{STEP_ID: lease_of()})
+        assert isinstance(handler(ledger, pipeline).handle(message(RUN_ONLY, age=age)), Ack)
+        assert pipeline.worked == []
+        assert log_lines()[-1]["event"] == event
+
+    def test_no_step_is_started_after_the_step_s_time(self):
+        """The message comes back for the rest."""
+        clock = HandClock()
+
+        def slow(_scope):
+            clock.advance(301)
+            return OutcomeKind.SUCCEEDED
+
+        pipeline = Pipeline(slow, AssertionError("a step was started too late"))
+        ledger = Ledger(free_steps(a="READY", b="READY"))
+        disposition = handler(ledger, pipeline, clock=clock).handle(message(RUN_ONLY))
+        assert disposition == Defer(delay_seconds=10, reason="more_steps")
+        assert pipeline.worked == ["a"]
+
+    def test_no_step_is_started_while_draining(self):
+        """Another worker is to have the rest at once."""
+        drain = Drain()
+
+        def slow(_scope):
+            drain.start()
+            return OutcomeKind.SUCCEEDED
+
+        pipeline = Pipeline(slow, AssertionError("a step was started while draining"))
+        ledger = Ledger(free_steps(a="READY", b="READY"))
+        disposition = handler(ledger, pipeline, drain=drain).handle(message(RUN_ONLY))
+        assert (disposition, pipeline.worked) == (Nack(reason="shutdown"), ["a"])
+
+    def test_a_broken_sibling_is_told_after_the_good_ones_are_worked(self):
+        """It disturbs only itself."""
+        bad = {"bad": chart_step(status="??")}
+        runs = [
+            run_of({**bad, "z": chart_step(dependsOn=[])}),
+            run_of({**bad, "z": chart_step(status="SUCCEEDED")}),
+        ]
+        pipeline = Pipeline()
+        disposition = handler(Ledger(*runs), pipeline).handle(message(RUN_ONLY))
+        assert isinstance(disposition, Reject)
+        assert pipeline.worked == ["z"]

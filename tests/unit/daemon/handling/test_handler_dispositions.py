@@ -1,0 +1,239 @@
+"""From a delivery to its disposition: bad messages, outages, the gate, shutdown, mistakes of our own."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from daemon.handling.circuit_breaker import FAILURES_TO_PAUSE, CircuitBreaker
+from daemon.handling.disposition import Ack, Defer, Nack, Reject
+from daemon.handling.handler import MAX_LOOKS
+from daemon.lifecycle.drain import Drain
+from tests.support.fakes import RUN_ID, STEP_ID, HandClock
+from tests.support.handler_fakes import MANIFEST_URI, RUN_ONLY, Ledger, Pipeline, handler, message, one_step
+from worker_chart_export.errors import BackendRefused, BackendUnavailable, Interrupted, RunInvalid
+from worker_chart_export.execution.outcome import Outcome, OutcomeKind
+
+AWAY = BackendUnavailable("firestore", "503")
+STORAGE_AWAY = BackendUnavailable("storage", "503")
+STORED = Outcome(kind=OutcomeKind.FAILED, manifest_uri=MANIFEST_URI)
+
+
+@pytest.fixture
+def breaker():
+    """A gate for both backends that nobody asks; its probing thread does not run."""
+    gate = CircuitBreaker(probes={"firestore": lambda: None, "storage": lambda: None})
+    yield gate
+    gate.close()
+
+
+class TestBadMessages:
+    """They are told before anything is read."""
+
+    @pytest.mark.parametrize(
+        ("body", "reason"),
+        [(b"{", "body_not_json"), (b"x" * 70000, "body_too_large"), (b"{}", "run_id_missing")],
+    )
+    def test_a_bad_message_is_rejected_unread(self, body, reason):
+        """Firestore is not asked."""
+        ledger = Ledger(None)
+        disposition = handler(ledger).handle(message(body))
+        assert isinstance(disposition, Reject)
+        assert (disposition.reason, ledger.reads) == (reason, 0)
+
+    def test_an_event_of_no_interest_is_ignored_unread(self, log_lines):
+        """And acked."""
+        ledger = Ledger(None)
+        assert handler(ledger).handle(message(b"", attributes={"ce-type": "other"})) == Ack(reason="ignored")
+        assert (ledger.reads, log_lines()[-1]["event"]) == (0, "message_ignored")
+
+    def test_lines_about_a_message_carry_its_ids(self, log_lines):
+        """Those after it was understood."""
+        handler(Ledger(one_step(status="FAILED"))).handle(message())
+        received, noop = log_lines()
+        assert (received["event"], received["sizeBytes"]) == ("message_received", len(message().data))
+        assert (noop["runId"], noop["stepId"]) == (RUN_ID, STEP_ID)
+
+
+class TestOutages:
+    """A backend that is away or refuses."""
+
+    @pytest.mark.parametrize("backend", ["firestore", "storage"])
+    @pytest.mark.parametrize(
+        ("kind", "word"), [(BackendUnavailable, "unavailable"), (BackendRefused, "refused")]
+    )
+    @pytest.mark.parametrize("body", [None, RUN_ONLY])
+    def test_a_backend_that_fails_defers_the_message(self, backend, kind, word, body):
+        """For 1 to 60 seconds."""
+        handle = handler(Ledger(one_step()), Pipeline(kind(backend, "503"))).handle
+        for _ in range(20):
+            disposition = handle(message(body))
+            assert isinstance(disposition, Defer)
+            assert disposition.reason == f"{backend}_{word}"
+            assert 1 <= disposition.delay_seconds <= 60
+
+    @pytest.mark.parametrize("ledger", [Ledger(AWAY), Ledger(one_step(status="RUNNING"), AWAY)])
+    def test_a_read_that_fails_defers_the_message(self, ledger):
+        """Before any work; the second read too."""
+        assert isinstance(handler(ledger).handle(message()), Defer)
+
+    @pytest.mark.parametrize("error", [AWAY, STORAGE_AWAY])
+    def test_five_outages_in_a_row_close_the_gate(self, error, breaker):
+        """A read in between is no answer of Cloud Storage; one of Firestore itself is."""
+        ledger = Ledger(AWAY) if error is AWAY else Ledger(one_step())
+        handle = handler(ledger, Pipeline(error), breaker=breaker).handle
+        for _ in range(FAILURES_TO_PAUSE):
+            assert not breaker.is_paused
+            handle(message())
+        assert breaker.backends_away == (error.backend,)
+
+    @pytest.mark.parametrize("error", [BackendRefused("firestore", "403"), RunInvalid("x"), KeyError("x")])
+    def test_what_one_message_can_be_blamed_for_never_closes_it(self, error, breaker):
+        """PermissionDenied, InvalidArgument, NotFound, a broken run, our own mistakes."""
+        handle = handler(Ledger(one_step()), Pipeline(error), breaker=breaker).handle
+        for _ in range(3 * FAILURES_TO_PAUSE):
+            handle(message())
+        assert not breaker.is_paused
+
+    @pytest.mark.parametrize("between", [STORED, OutcomeKind.FAILED, OutcomeKind.CLAIM_LOST])
+    def test_only_a_manifest_shows_that_storage_answers(self, between, breaker):
+        """A step that failed without one may have failed because Cloud Storage stayed away."""
+        gone = [between, *[STORAGE_AWAY] * (FAILURES_TO_PAUSE - 1)]
+        outcomes = [*[STORAGE_AWAY] * (FAILURES_TO_PAUSE - 1), *gone]
+        pipeline = Pipeline(*[lambda _scope, outcome=outcome: outcome for outcome in outcomes])
+        handle = handler(Ledger(one_step()), pipeline, breaker=breaker).handle
+        while len(pipeline.worked) < len(outcomes) and not breaker.is_paused:
+            handle(message())
+        assert breaker.is_paused is (between is not STORED)
+
+
+class TestStops:
+    """A worker that ends."""
+
+    def test_while_draining_nothing_is_started(self):
+        """Not even a read; a bad message is others' too."""
+        drain, ledger = Drain(), Ledger(one_step())
+        drain.start()
+        for body in (None, b"{"):
+            assert handler(ledger, drain=drain).handle(message(body)) == Nack(reason="shutdown")
+        assert ledger.reads == 0
+
+    @pytest.mark.parametrize("body", [None, RUN_ONLY])
+    def test_a_message_at_the_closed_gate_waits_and_is_nacked_when_the_worker_drains(self, breaker, body):
+        """It reads nothing meanwhile, so that no delivery is used up."""
+        drain, ledger = Drain(), Ledger(one_step())
+        drain.on_start(breaker.close)
+        for _ in range(FAILURES_TO_PAUSE):
+            breaker.failed("firestore")
+        with ThreadPoolExecutor(1) as threads:
+            waiting = threads.submit(handler(ledger, drain=drain, breaker=breaker).handle, message(body))
+            with pytest.raises(TimeoutError):
+                waiting.result(0.3)
+            drain.start()
+            assert waiting.result(10) == Nack(reason="shutdown")
+        assert ledger.reads == 0
+
+    @pytest.mark.parametrize("body", [None, RUN_ONLY])
+    def test_a_message_that_waited_longer_than_a_step_may_take_starts_none(self, body):
+        """Pub/Sub may have given it to somebody else meanwhile: it is deferred."""
+        clock, pipeline = HandClock(), Pipeline()
+
+        class SlowGate(CircuitBreaker):
+            def wait(self):
+                clock.advance(301)
+                return True
+
+        handle = handler(Ledger(one_step()), pipeline, clock=clock, breaker=SlowGate(probes={})).handle
+        disposition = handle(message(body))
+        assert isinstance(disposition, Defer)
+        assert disposition.reason in {"out_of_time", "more_steps"}
+        assert pipeline.worked == []
+
+    @pytest.mark.parametrize("body", [None, RUN_ONLY])
+    def test_a_step_stopped_in_the_middle_is_nacked(self, body):
+        """Another worker is to have the message at once."""
+        drain = Drain()
+
+        def work(scope):
+            drain.stop_steps()
+            scope.check()
+
+        handle = handler(Ledger(one_step()), Pipeline(work), drain=drain).handle
+        assert handle(message(body)) == Nack(reason="shutdown")
+
+    def test_a_step_is_known_to_the_drain_while_it_is_worked(self):
+        """And not after it."""
+        drain, seen = Drain(), []
+
+        def work(_scope):
+            seen.append(drain.steps_running)
+            return OutcomeKind.SUCCEEDED
+
+        handler(Ledger(one_step()), Pipeline(work), drain=drain).handle(message())
+        assert (seen, drain.steps_running) == ([1], 0)
+
+    def test_an_interruption_is_no_mistake(self, log_lines):
+        """It is a third outcome."""
+        handle = handler(Ledger(one_step()), Pipeline(Interrupted("x"))).handle
+        assert handle(message()) == Nack(reason="shutdown")
+        assert "ERROR" not in {line["severity"] for line in log_lines()}
+
+
+@pytest.mark.parametrize("error", [KeyError("x"), ValueError("y"), MemoryError(), AssertionError()])
+def test_a_mistake_of_our_own_defers_and_is_logged_with_its_trace(error, log_lines):
+    """An error that left the callback would end the stream."""
+    disposition = handler(Ledger(one_step()), Pipeline(error)).handle(message())
+    assert isinstance(disposition, Defer)
+    assert disposition.reason == "internal_error"
+    (line,) = [line for line in log_lines() if line["event"] == "internal_error"]
+    assert "Traceback" in line["exception"]
+
+
+class TestBackoff:
+    """How deferrals in a row grow, and what ends the row. Without a patch: often enough, jitter tells."""
+
+    @pytest.mark.parametrize("body", [None, RUN_ONLY])
+    def test_a_success_ends_the_outage(self, body):
+        """The next failure costs 4 s at most again, where a seventh in a row would draw from up to 60 s."""
+        done = one_step(status="SUCCEEDED")
+        for _ in range(30):
+            handle = handler(Ledger(*[AWAY] * 6, done, AWAY)).handle
+            for _ in range(6):
+                assert isinstance(handle(message(body)), Defer)
+            assert isinstance(handle(message(body)), Ack)
+            assert _delay(handle(message(body))) <= 4
+
+    def test_worked_steps_end_the_outage_too(self):
+        """It is the same pipeline that failed."""
+        for _ in range(30):
+            pipeline = Pipeline(*[AWAY] * 6, OutcomeKind.SUCCEEDED, AWAY)
+            handle = handler(Ledger(one_step()), pipeline).handle
+            assert [type(handle(message())) for _ in range(7)] == [Defer] * 6 + [Ack]
+            assert _delay(handle(message())) <= 4
+
+    @pytest.mark.parametrize("body", [None, RUN_ONLY])
+    def test_contention_that_lasts_is_waited_for_longer_and_longer(self, body):
+        """A step that is lost over and over is no answer: the deferral itself does not end the row."""
+        handle = handler(Ledger(one_step()), Pipeline(OutcomeKind.CLAIM_LOST)).handle
+        dispositions = [handle(message(body)) for _ in range(60)]
+        assert {disposition.reason for disposition in dispositions} == {"contended"}
+        delays = [_delay(disposition) for disposition in dispositions]
+        assert delays[0] <= 4
+        assert 30 < max(delays) <= 60
+
+    def test_an_outage_between_contentions_goes_on_where_they_were(self):
+        """One row of failures, whatever they are."""
+        delays = []
+        for _ in range(30):
+            outcomes = [OutcomeKind.CLAIM_LOST] * MAX_LOOKS * 5
+            handle = handler(Ledger(one_step()), Pipeline(*outcomes, AWAY)).handle
+            dispositions = [handle(message()) for _ in range(6)]
+            assert [d.reason for d in dispositions] == ["contended"] * 5 + ["firestore_unavailable"]
+            delays.append(_delay(dispositions[-1]))
+        assert max(delays) > 30
+
+
+def _delay(disposition):
+    assert isinstance(disposition, Defer)
+    return disposition.delay_seconds

@@ -1,0 +1,165 @@
+"""What a look at a run and its leases says; pure."""
+
+from __future__ import annotations
+
+import pytest
+
+from daemon.handling.step_state import StepState, classify_lease, classify_run, classify_step, running_steps
+from tests.support.fakes import NOON, OHLCV_ID, STEP_ID, chart_step, lease_of, ohlcv_step, run_of, snapshot_of
+from worker_chart_export.errors import RunInvalid
+from worker_chart_export.inputs.flow_run import StepStatus
+from worker_chart_export.ledger.lease.lease import LeaseTerms, StoredLease
+
+TERMS = LeaseTerms(clock_skew_seconds=5)
+
+
+def _one(**step):
+    return run_of({OHLCV_ID: ohlcv_step(), STEP_ID: chart_step(**step)})
+
+
+def _lease_seen(*, message_id="m1", **lease):
+    stored = StoredLease(lease=lease_of(**lease), update_time=NOON)
+    return classify_lease(stored, now=NOON, message_id=message_id, terms=TERMS)
+
+
+class TestStep:
+    """A step that is named."""
+
+    @pytest.mark.parametrize("status", StepStatus)
+    def test_every_status_has_a_sight(self, status):
+        """Of a chart step."""
+        expected = "final" if status.is_final else status.value.lower()
+        assert classify_step(_one(status=status.value), STEP_ID).state == expected
+
+    @pytest.mark.parametrize("status", ["SUCCEEDED", "FAILED", "CANCELLED"])
+    def test_a_final_run_makes_every_step_final(self, status):
+        """Whatever the step says."""
+        assert classify_step(run_of(status=status), STEP_ID).state is StepState.FINAL
+
+    @pytest.mark.parametrize("step_status", ["READY", "RUNNING", "SUCCEEDED"])
+    def test_another_type_is_another_type_in_any_status(self, step_status):
+        """It is others' business."""
+        run = run_of({"s": ohlcv_step(status=step_status)})
+        assert classify_step(run, "s").state is StepState.OTHER_TYPE
+
+    def test_unmet_dependencies_are_named(self):
+        """So that a person sees what is waited for."""
+        found = classify_step(_one(dependsOn=[OHLCV_ID, "gone", "late"]), STEP_ID)
+        assert (found.state, found.words) == (StepState.DEPENDS_ON, "dependsOn not SUCCEEDED: gone, late")
+
+    def test_a_dependency_that_was_skipped_is_not_met(self):
+        """Only SUCCEEDED counts."""
+        run = run_of({OHLCV_ID: ohlcv_step(status="SKIPPED"), STEP_ID: chart_step()})
+        assert classify_step(run, STEP_ID).state is StepState.DEPENDS_ON
+
+    def test_a_running_step_is_running_whatever_became_of_its_dependencies(self):
+        """Its lease decides, not what it was claimed for."""
+        assert classify_step(_one(status="RUNNING", dependsOn=["gone"]), STEP_ID).state is StepState.RUNNING
+
+    def test_what_is_missing_is_said(self):
+        """Run or step."""
+        assert classify_step(None, STEP_ID).words == "the run does not exist"
+        assert classify_step(run_of(), "gone").words == "no such step"
+
+    def test_an_unreadable_step_is_told(self):
+        """By its field."""
+        with pytest.raises(RunInvalid, match=r"steps\.charts:1d:main\.status"):
+            classify_step(_one(status="??"), STEP_ID)
+
+
+class TestRest:
+    """A run in which nothing is eligible."""
+
+    def test_an_unreadable_step_makes_the_run_invalid(self):
+        """Somebody has to mend it."""
+        run = run_of({"bad": chart_step(status="??"), "done": chart_step(status="SUCCEEDED")})
+        with pytest.raises(RunInvalid, match=r"steps\.bad\.status"):
+            classify_run(run)
+
+    def test_a_missing_run_is_missing(self):
+        """And no end."""
+        assert classify_run(None).state is StepState.MISSING
+
+    def test_a_final_run_is_final_even_with_an_unreadable_step(self):
+        """Nobody will mend it any more."""
+        assert (
+            classify_run(run_of({"bad": chart_step(status="??")}, status="FAILED")).state is StepState.FINAL
+        )
+
+    @pytest.mark.parametrize(
+        ("steps", "state"),
+        [
+            ({"a": chart_step(status="SUCCEEDED"), "b": chart_step(status="PENDING")}, StepState.PENDING),
+            ({"a": chart_step(dependsOn=["gone"])}, StepState.DEPENDS_ON),
+            ({"a": chart_step(status="RUNNING")}, StepState.RUNNING),
+            ({"a": chart_step(status="RUNNING"), "b": chart_step(status="PENDING")}, StepState.PENDING),
+            ({"a": ohlcv_step(status="READY")}, StepState.FINAL),
+            ({}, StepState.FINAL),
+        ],
+    )
+    def test_a_waiting_step_is_what_there_is_to_say(self, steps, state):
+        """RUNNING ones of others don't hold the message."""
+        assert classify_run(run_of(steps)).state is state
+
+
+class TestLease:
+    """The lease of a RUNNING step."""
+
+    def test_none_is_unleased(self):
+        """Some worker without leases runs it."""
+        assert classify_lease(None, now=NOON, message_id="m1", terms=TERMS).state is StepState.UNLEASED
+
+    def test_one_taken_under_another_message_makes_this_one_a_duplicate(self):
+        """The holder's own message remains; its owner is named."""
+        found = _lease_seen()
+        assert (found.state, found.wait_seconds) == (StepState.DUPLICATE, 0.0)
+        assert "elsewhere:1:boot" in found.words
+
+    def test_one_taken_under_this_message_is_worth_a_look_when_it_can_be_over(self):
+        """After what is left of it, and the clock skew."""
+        found = _lease_seen(message_id="another", left_seconds=40)
+        assert (found.state, found.wait_seconds) == (StepState.OWN_LEASE, 45.0)
+
+    @pytest.mark.parametrize(
+        ("left_seconds", "state"),
+        [
+            (0.001, StepState.DUPLICATE),
+            (-4.999, StepState.DUPLICATE),
+            (-5, StepState.LEASE_OVER),
+            (-9, StepState.LEASE_OVER),
+        ],
+    )
+    def test_one_that_nobody_released_is_over_only_after_the_clock_skew(self, left_seconds, state):
+        """Its holder's clock may be slow."""
+        assert _lease_seen(left_seconds=left_seconds).state is state
+
+    @pytest.mark.parametrize(
+        ("left_seconds", "state"), [(0.001, StepState.DUPLICATE), (0, StepState.LEASE_OVER)]
+    )
+    def test_one_that_was_released_is_over_at_its_time(self, left_seconds, state):
+        """Nobody holds it."""
+        assert _lease_seen(left_seconds=left_seconds, token="", released=1).state is state
+
+    def test_an_own_one_that_is_over_is_over(self):
+        """Whoever took it is gone, this process's earlier life included."""
+        assert _lease_seen(message_id="another", left_seconds=-6).state is StepState.LEASE_OVER
+
+
+class TestRunningSteps:
+    """The steps whose leases are worth reading."""
+
+    def test_chart_steps_that_run_are_named_in_order(self):
+        """Others are not, nor those that can't be read."""
+        steps = {
+            "c": chart_step(status="RUNNING"),
+            "a": chart_step(status="RUNNING"),
+            "bad": chart_step(status="RUNNING", dependsOn="x"),
+            "ready": chart_step(),
+            "candles": ohlcv_step(status="RUNNING"),
+        }
+        assert running_steps(snapshot_of(run_of(steps))) == ["a", "c"]
+
+    @pytest.mark.parametrize("run", [None, run_of({"a": chart_step(status="RUNNING")}, status="CANCELLED")])
+    def test_a_run_that_is_missing_or_over_has_none(self, run):
+        """Nothing is taken over there."""
+        assert running_steps(snapshot_of(run)) == []

@@ -1,0 +1,283 @@
+"""`/livez`, `/readyz` and `/metrics`."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import struct
+import time
+from contextlib import suppress
+from http import HTTPStatus
+
+import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as open_metrics
+from prometheus_client.parser import text_string_to_metric_families as plain_metrics
+
+from daemon.http import server as http_server
+from daemon.http.server import Answer, HealthServer, health_routes
+from daemon.lifecycle.health_report import HealthReport, readiness
+
+
+@pytest.fixture
+def served():
+    """A server on a free port whose answers the test sets."""
+    state = {"dead": None, "reason": None, "parts": {"main": "ok"}}
+
+    def ready():
+        if isinstance(state["reason"], Exception):
+            raise state["reason"]
+        return HealthReport(parts=state["parts"], reason=state["reason"])
+
+    routes = health_routes(
+        liveness=lambda: HealthReport(parts=state["parts"], reason=state["dead"]), readiness=ready
+    )
+    server = HealthServer(host="127.0.0.1", port=0, routes=routes)
+    server.start()
+    yield server.port, state
+    server.stop()
+
+
+def _answer(port, path, method="GET", host="127.0.0.1", **headers):
+    connection = http.client.HTTPConnection(host, port, timeout=5)
+    try:
+        connection.request(method, path, headers=headers)
+        answer = connection.getresponse()
+        return answer, answer.read()
+    finally:
+        connection.close()
+
+
+def _ask(port, path, method="GET"):
+    answer, content = _answer(port, path, method)
+    return answer.status, content
+
+
+def test_a_daemon_that_runs_is_alive(served):
+    """Ready or not; its loops are named."""
+    port, state = served
+    state["reason"] = "draining"
+    assert _ask(port, "/livez") == (200, b'{"status": "ok", "parts": {"main": "ok"}}')
+
+
+def test_a_daemon_that_is_dead_says_why(served):
+    """503 has it restarted; readiness is another question."""
+    port, state = served
+    state["dead"] = "loop main is silent"
+    state["parts"] = {"main": "silent", "rescue": "ok"}
+    status, content = _ask(port, "/livez")
+    body = {"status": "not alive", "reason": "loop main is silent", "parts": state["parts"]}
+    assert (status, json.loads(content)) == (503, body)
+    assert _ask(port, "/readyz")[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("reason", "status", "body"),
+    [(None, 200, {"status": "ok"}), ("draining", 503, {"status": "not ready", "reason": "draining"})],
+)
+def test_readiness_says_why_not(served, reason, status, body):
+    """503 takes it out of a load balancer."""
+    port, state = served
+    state["reason"] = reason
+    answered, content = _ask(port, "/readyz")
+    assert (answered, json.loads(content)) == (status, {**body, "parts": state["parts"]})
+
+
+@pytest.mark.parametrize(
+    ("facts", "parts", "reason"),
+    [
+        ({}, {}, None),
+        ({"stream_is_open": False}, {"stream": "closed"}, "no stream is open"),
+        ({"is_draining": True}, {"drain": "draining"}, "draining"),
+        (
+            {"backends_away": ("firestore",)},
+            {"intake": "paused: firestore unavailable"},
+            "intake is paused: firestore unavailable",
+        ),
+        (
+            {"is_draining": True, "stream_is_open": False, "backends_away": ("firestore", "storage")},
+            {"stream": "closed", "drain": "draining", "intake": "paused: firestore, storage unavailable"},
+            "draining",
+        ),
+        (
+            {"stream_is_open": False, "backends_away": ("storage",)},
+            {"stream": "closed", "intake": "paused: storage unavailable"},
+            "no stream is open",
+        ),
+    ],
+)
+def test_each_part_that_is_unwell_is_named(facts, parts, reason):
+    """The reason is the first of them that matters; the others are told too."""
+    well = {"is_draining": False, "stream_is_open": True, "backends_away": ()}
+    found = readiness(**{**well, **facts})
+    assert found.parts == {"stream": "ok", "drain": "ok", "intake": "ok"} | parts
+    assert found.reason == reason
+
+
+@pytest.mark.parametrize("path", ["/livez", "/readyz", "/metrics", "/nowhere"])
+def test_a_head_is_answered_like_a_get_without_the_content(served, path):
+    """Some probes ask so."""
+    got, content = _answer(served[0], path)
+    head, nothing = _answer(served[0], path, "HEAD")
+    assert (head.status, nothing) == (got.status, b"")
+    assert head.getheader("Content-Type") == got.getheader("Content-Type")
+    assert int(head.getheader("Content-Length")) > 0
+    assert int(got.getheader("Content-Length")) == len(content)
+
+
+@pytest.mark.parametrize(
+    ("path", "method"), [("/livez", "GET"), ("/metrics", "HEAD"), ("/nowhere", "GET"), ("/livez", "POST")]
+)
+def test_no_answer_is_stored_or_guessed_at(served, path, method):
+    """Nor tells which Python this is."""
+    answer, _ = _answer(served[0], path, method)
+    assert answer.getheader("Cache-Control") == "no-store"
+    assert answer.getheader("X-Content-Type-Options") == "nosniff"
+    assert answer.getheader("Content-Security-Policy") == "default-src 'none'; frame-ancestors 'none'"
+    assert answer.getheader("Referrer-Policy") == "no-referrer"
+    assert answer.getheader("Cross-Origin-Resource-Policy") == "same-origin"
+    assert "Python" not in answer.getheader("Server")
+
+
+@pytest.mark.parametrize(
+    ("accept", "content_type", "parse"),
+    [
+        ("", "text/plain; version=", plain_metrics),
+        ("text/plain; version=none", "text/plain; version=", plain_metrics),
+        ("application/openmetrics-text; version=1.0.0", "application/openmetrics-text", open_metrics),
+    ],
+)
+def test_metrics_come_in_the_form_that_is_asked_for(served, accept, content_type, parse):
+    """Prometheus asks for OpenMetrics, a person's browser for neither; both can be parsed."""
+    answer, content = _answer(served[0], "/metrics", Accept=accept)
+    assert answer.status == 200
+    assert answer.getheader("Content-Type").startswith(content_type)
+    assert "chart_export_ready" in {family.name for family in parse(content.decode())}
+
+
+def test_a_query_is_passed_over(served):
+    """Some probes add one."""
+    assert _ask(served[0], "/livez?x=1%")[0] == 200
+
+
+@pytest.mark.parametrize("path", ["/", "/livez/", "/metricsx", "/?x=/livez"])
+def test_other_paths_are_not_found(served, path):
+    """There is nothing else here."""
+    assert _ask(served[0], path)[0] == 404
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"])
+def test_other_methods_are_refused(served, capfd, method):
+    """Silently, and the answer says which are taken."""
+    answer, content = _answer(served[0], "/livez", method)
+    assert (answer.status, answer.getheader("Allow")) == (405, "GET, HEAD")
+    assert content == b"Only GET and HEAD are answered here.\n"
+    assert _ask(served[0], "/livez", "BREW")[0] == 501
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_probe_that_goes_away_leaves_no_trace(served, capfd):
+    """The base class would print one to stderr, where only our JSON lines may be."""
+    port, _ = served
+    for request in (b"", b"GET /livez HTTP/1.1\r\nX: " + b"y" * 500, b"\xff\xfe\r\n\r\n"):
+        with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            connection.sendall(request)
+    assert _ask(port, "/livez")[0] == 200
+    assert capfd.readouterr() == ("", "")
+
+
+def test_whoever_says_a_byte_now_and_then_is_let_go_too(monkeypatch, capfd):
+    """Its time is over, however busily it sends."""
+    monkeypatch.setattr(http_server, "PATIENCE_SECONDS", 0.5)
+    server = HealthServer(host="127.0.0.1", port=0, routes={})
+    server.start()
+    with socket.create_connection(("127.0.0.1", server.port), timeout=0.1) as connection:
+        until = time.monotonic() + 10
+        with pytest.raises(OSError, match=r"reset|Broken pipe|closed"):  # noqa: PT012 - it may be told on either way
+            while time.monotonic() < until:
+                connection.sendall(b"G")
+                with suppress(TimeoutError):
+                    if connection.recv(100) == b"":
+                        raise OSError("closed")
+    server.stop()
+    assert capfd.readouterr() == ("", "")
+
+
+def test_slow_clients_never_keep_a_probe_out(monkeypatch, capfd):
+    """Whoever takes longest makes room, so that no more than so many are answered at once."""
+    monkeypatch.setattr(http_server, "MAX_AT_ONCE", 3)
+    routes = {"/": lambda _request: Answer(status=HTTPStatus.OK, content_type="text/plain", content=b"")}
+    server = HealthServer(host="127.0.0.1", port=0, routes=routes)
+    server.start()
+    slow = [socket.create_connection(("127.0.0.1", server.port), timeout=5) for _ in range(3)]
+    assert _ask(server.port, "/")[0] == 200
+    assert slow[0].recv(1) == b""
+    slow[2].sendall(b"GET / HTTP/1.0\r\n\r\n")
+    assert slow[2].recv(12) == b"HTTP/1.0 200"
+    for connection in slow:
+        connection.close()
+    server.stop()
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_hundred_may_wait_to_be_let_in():
+    """Else the kernel drops a probe's SYN while a browser opens its connections."""
+    server = HealthServer(host="127.0.0.1", port=0, routes={})
+    waiting = [socket.create_connection(("127.0.0.1", server.port), timeout=0.8) for _ in range(100)]
+    for connection in waiting:
+        connection.close()
+    server.start()
+    server.stop()
+
+
+def test_whoever_says_nothing_is_let_go(monkeypatch, capfd):
+    """A thread is not held for ever by a connection that brings no request."""
+    monkeypatch.setattr(http_server, "PATIENCE_SECONDS", 0.1)
+    server = HealthServer(host="127.0.0.1", port=0, routes={})
+    server.start()
+    with socket.create_connection(("127.0.0.1", server.port), timeout=5) as connection:
+        assert connection.recv(1) == b""
+    server.stop()
+    assert capfd.readouterr() == ("", "")
+
+
+def test_an_error_of_our_own_is_a_log_line(served, capfd, log_lines):
+    """And the server goes on."""
+    port, state = served
+    state["reason"] = RuntimeError("mistake")
+    with pytest.raises((http.client.HTTPException, OSError)):
+        _ask(port, "/readyz")
+    assert _ask(port, "/livez")[0] == 200
+    (line,) = log_lines()
+    assert (line["event"], "RuntimeError: mistake" in line["exception"]) == ("internal_error", True)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_busy_port_is_an_error(served):
+    """At once, so that the daemon can say which."""
+    with pytest.raises(OSError, match=r"in use"):
+        HealthServer(host="127.0.0.1", port=served[0], routes={})
+
+
+def test_after_the_stop_nobody_listens():
+    """The port is free again."""
+    server = HealthServer(host="127.0.0.1", port=0, routes={})
+    server.start()
+    server.stop()
+    with pytest.raises(OSError, match=r"refused"):
+        _ask(server.port, "/livez")
+
+
+@pytest.mark.skipif(not socket.has_ipv6, reason="this machine has no IPv6")
+def test_an_ipv6_address_is_listened_on():
+    """Pods of an IPv6 cluster have no other."""
+    alive = HealthReport(parts={}, reason=None)
+    server = HealthServer(
+        host="::1", port=0, routes=health_routes(liveness=lambda: alive, readiness=lambda: alive)
+    )
+    server.start()
+    try:
+        assert _answer(server.port, "/livez", host="::1")[0].status == 200
+    finally:
+        server.stop()

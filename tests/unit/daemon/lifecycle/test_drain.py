@@ -1,0 +1,178 @@
+"""Stopping: who is still working, and how they are told."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+from daemon.lifecycle.drain import Drain, DrainTimes
+from tests.support.fakes import HandClock, budget_of
+from worker_chart_export.errors import Interrupted
+
+
+def test_a_drain_begins_when_it_is_told_to():
+    """Not before."""
+    drain = Drain()
+    assert not drain.is_draining
+    drain.start()
+    assert drain.is_draining
+
+
+def test_a_step_goes_on_while_draining():
+    """Stage one takes only new work away."""
+    drain, scope = Drain(), budget_of()
+    with drain.running(scope):
+        drain.start()
+        scope.check()
+
+
+def test_stopping_stops_every_step_that_runs():
+    """As an interruption."""
+    drain, budgets = Drain(), [budget_of(), budget_of()]
+    with drain.running(budgets[0]), drain.running(budgets[1]):
+        assert drain.steps_running == 2
+        drain.stop_steps()
+        for scope in budgets:
+            with pytest.raises(Interrupted, match=r"the worker is shutting down"):
+                scope.check()
+
+
+def test_a_step_that_starts_after_the_stop_is_stopped_too():
+    """It may have been on its way."""
+    drain, scope = Drain(), budget_of()
+    drain.stop_steps()
+    with drain.running(scope), pytest.raises(Interrupted):
+        scope.check()
+
+
+def test_a_step_that_has_ended_is_not_stopped():
+    """Nor counted."""
+    drain, scope = Drain(), budget_of()
+    with drain.running(scope):
+        pass
+    drain.stop_steps()
+    scope.check()
+    assert drain.steps_running == 0
+
+
+def test_a_step_that_ends_by_an_error_is_let_go():
+    """Like any other."""
+    drain = Drain()
+    with pytest.raises(RuntimeError, match=r"^x$"), drain.running(budget_of()):
+        raise RuntimeError("x")
+    assert drain.steps_running == 0
+
+
+def test_idle_is_when_every_delivery_is_settled():
+    """The wait ends with the last of them."""
+    drain, inside, exit_now = Drain(), threading.Barrier(3), threading.Event()
+
+    def deliver():
+        with drain.delivery():
+            inside.wait(5)
+            exit_now.wait(5)
+
+    threads = [threading.Thread(target=deliver) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    inside.wait(5)
+    assert not drain.wait_until_idle(0)
+    threading.Timer(0, exit_now.set).start()
+    assert drain.wait_until_idle(5)
+    for thread in threads:
+        thread.join()
+
+
+def test_the_wait_has_an_end():
+    """A delivery that hangs holds nobody for ever."""
+    drain, started = Drain(), time.monotonic()
+    with drain.delivery():
+        assert not drain.wait_until_idle(0.05)
+    assert time.monotonic() - started < 5
+
+
+def test_a_delivery_that_ends_by_an_error_is_over():
+    """Like any other."""
+    drain = Drain()
+    with pytest.raises(RuntimeError, match=r"^x$"), drain.delivery():
+        raise RuntimeError("x")
+    assert drain.wait_until_idle(0)
+
+
+def test_a_step_without_a_delivery_is_waited_for_too():
+    """The rescue works some: their leases are to be given back as well."""
+    drain, scope = Drain(), budget_of()
+    with drain.running(scope):
+        assert not drain.wait_until_idle(0)
+    assert drain.wait_until_idle(0)
+
+
+def test_the_start_is_told_to_whoever_wants_to_know_once():
+    """Early or late."""
+    drain, told = Drain(), []
+    drain.on_start(lambda: told.append("early"))
+    assert told == []
+    drain.start()
+    drain.start()
+    assert told == ["early"]
+    drain.on_start(lambda: told.append("late"))
+    assert told == ["early", "late"]
+
+
+def test_the_drain_has_begun_when_they_are_told():
+    """A thread that is let go must not take new work."""
+    drain, seen = Drain(), []
+    drain.on_start(lambda: seen.append(drain.is_draining))
+    drain.start()
+    assert seen == [True]
+
+
+def test_a_mistake_of_one_does_not_keep_the_others_from_being_told(log_lines):
+    """Neither at the start nor at the stop."""
+    drain, told, budgets = Drain(), [], [budget_of(), budget_of()]
+
+    def mistake(*_):
+        raise RuntimeError("mistake")
+
+    drain.on_start(mistake)
+    drain.on_start(lambda: told.append("told"))
+    for scope in budgets:
+        scope.on_stop(mistake)
+    drain.start()
+    with drain.running(budgets[0]), drain.running(budgets[1]):
+        drain.stop_steps()
+    assert told == ["told"]
+    for scope in budgets:
+        with pytest.raises(Interrupted):
+            scope.check()
+    assert [line["event"] for line in log_lines()] == ["internal_error"] * 3
+
+
+def test_quiet_is_the_time_since_the_last_delivery_was_settled():
+    """From the beginning if there was none, and nothing while one is under way."""
+    clock = HandClock()
+    drain = Drain(clock.monotonic)
+    clock.advance(3)
+    assert drain.quiet_seconds() == 3
+    with drain.delivery():
+        with drain.delivery():
+            clock.advance(3)
+        clock.advance(3)
+        assert drain.quiet_seconds() == 0
+    assert drain.quiet_seconds() == 0
+    clock.advance(3)
+    assert drain.quiet_seconds() == 3
+
+
+@pytest.mark.parametrize(
+    ("seconds", "finish", "settle"),
+    [(1, 0.3, 0.8), (2, 0.6, 1.6), (5, 1.5, 4), (7.5, 2.25, 6), (25, 19.5, 23.5), (3600, 3594.5, 3598.5)],
+)
+def test_every_stage_of_a_drain_has_its_time(seconds, finish, settle):
+    """What it does not need for settling and releasing is for the steps."""
+    times = DrainTimes.of(start=100, seconds=seconds)
+    assert (times.finish, times.settle, times.end) == pytest.approx(
+        (100 + finish, 100 + settle, 100 + seconds)
+    )

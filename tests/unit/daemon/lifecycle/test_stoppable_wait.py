@@ -1,0 +1,117 @@
+"""How the main thread waits."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+
+import pytest
+
+from daemon.lifecycle.stoppable_wait import StoppableWait, StopRequested
+
+
+def test_what_holds_already_is_not_waited_for():
+    """At once, even without any time."""
+    assert StoppableWait().wait_until(lambda: True, 0)
+
+
+def test_a_wait_has_an_end():
+    """And says that it was in vain."""
+    started = time.monotonic()
+    assert not StoppableWait().wait_until(lambda: False, 0.05)
+    assert 0.05 <= time.monotonic() - started < 5
+
+
+def test_a_ring_makes_it_look_again_at_once():
+    """Not only at the next tick."""
+    waiter, happened = StoppableWait(), threading.Event()
+    looked = threading.Event()
+
+    def holds():
+        looked.set()
+        return happened.is_set()
+
+    def change():
+        looked.wait(5)
+        happened.set()
+        waiter.ring()
+
+    thread = threading.Thread(target=change)
+    thread.start()
+    started = time.monotonic()
+    assert waiter.wait_until(holds, 60)
+    assert time.monotonic() - started < 0.9
+    thread.join()
+
+
+def test_a_change_between_the_look_and_the_wait_is_not_missed():
+    """The ring that comes with it is kept."""
+    waiter, looks = StoppableWait(), []
+
+    def holds():
+        looks.append(None)
+        if len(looks) == 1:
+            waiter.ring()
+        return len(looks) == 2
+
+    started = time.monotonic()
+    assert waiter.wait_until(holds, 60)
+    assert time.monotonic() - started < 0.9
+
+
+def test_a_request_to_stop_ends_every_wait_at_once():
+    """The one under way and all that follow, also where there is nothing to wait for."""
+    waiter = StoppableWait()
+    thread = threading.Timer(0.05, waiter.request_stop, ("signal SIGTERM",))
+    thread.start()
+    started = time.monotonic()
+    with pytest.raises(StopRequested, match=r"^signal SIGTERM$"):
+        waiter.wait_until(lambda: False, 60)
+    assert time.monotonic() - started < 0.9
+    with pytest.raises(StopRequested):
+        waiter.wait_until(lambda: True, 60)
+    with pytest.raises(StopRequested):
+        waiter.sleep(0)
+    thread.join()
+
+
+def test_the_first_request_counts():
+    """The drain's time starts with it."""
+    waiter, before = StoppableWait(), time.monotonic()
+    waiter.request_stop("first")
+    after = time.monotonic()
+    waiter.request_stop("second")
+    with pytest.raises(StopRequested) as caught:
+        waiter.sleep(60)
+    assert caught.value.reason == "first"
+    assert before <= caught.value.at <= after
+
+
+def test_it_ticks_while_it_waits():
+    """At least once a second, and at each look."""
+    ticks = []
+    waiter = StoppableWait(on_tick=lambda: ticks.append(time.monotonic()))
+    waiter.sleep(1.5)
+    assert len(ticks) >= 3
+    assert max(later - earlier for earlier, later in itertools.pairwise(ticks)) < 1.4
+
+
+def test_work_in_another_thread_is_waited_for():
+    """Its result, or its error."""
+    assert StoppableWait().wait_for(lambda: threading.current_thread().name, name="elsewhere") == "elsewhere"
+    with pytest.raises(ZeroDivisionError):
+        StoppableWait().wait_for(lambda: 1 / 0, name="elsewhere")
+
+
+def test_a_stop_does_not_wait_for_the_work():
+    """Whoever does it may hang."""
+    waiter, end = StoppableWait(), threading.Event()
+
+    def hang():
+        waiter.request_stop("enough")
+        end.wait(10)
+
+    with pytest.raises(StopRequested, match="enough"):
+        waiter.wait_for(hang, name="hanging")
+    end.set()

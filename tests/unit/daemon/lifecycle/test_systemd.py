@@ -1,0 +1,272 @@
+"""What systemd is told, and when it is told nothing."""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import threading
+import time
+from types import SimpleNamespace
+
+import pytest
+
+from daemon.lifecycle.systemd import Phase, Report, SdNotify, ServiceManager
+from daemon.settings.daemon import SettingsError
+from tests.support.fakes import HandClock
+
+STARTING = Report(phase=Phase.STARTING, status="")
+
+
+class Inbox:
+    """A notify socket; a datagram is in it as soon as it was sent."""
+
+    def __init__(self, address):
+        self.address = address
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+        self.socket.bind(f"\0{address[1:]}" if address.startswith("@") else address)
+
+    def take(self):
+        """The lines of each datagram since the last time."""
+        datagrams = []
+        while True:
+            try:
+                datagrams.append(self.socket.recv(65536).decode().split("\n"))
+            except BlockingIOError:
+                return datagrams
+
+
+@pytest.fixture(params=["path", "abstract"])
+def inbox(request, tmp_path):
+    """One of each kind."""
+    path = tmp_path / "notify"
+    made = Inbox(str(path) if request.param == "path" else f"@{path}")
+    yield made
+    made.socket.close()
+
+
+@pytest.fixture
+def process():
+    """What the process says of itself, set by the test."""
+    return SimpleNamespace(dead=None, status="Pulling", clock=HandClock())
+
+
+@pytest.fixture
+def new_notify(process):
+    """Makes a notifier for the manager that an environment names; its thread ends with the test."""
+    made = []
+
+    def new(**environment):
+        notify = SdNotify(
+            ServiceManager.of(environment),
+            why_dead=lambda: process.dead,
+            status=lambda: process.status,
+            clock=process.clock.monotonic,
+        )
+        made.append(notify)
+        return notify
+
+    yield new
+    for notify in made:
+        notify.close()
+
+
+@pytest.fixture
+def look(process, inbox):
+    """Lets time pass and has the notifier look, as its thread does; gives the lines that came of it."""
+
+    def looked(notify, *, after=0.0):
+        process.clock.advance(after)
+        notify._tell(notify._manager)
+        return [line for lines in inbox.take() for line in lines]
+
+    return looked
+
+
+def notify_threads():
+    """How many threads tell systemd something."""
+    return [thread.name for thread in threading.enumerate()].count("notify")
+
+
+@pytest.mark.parametrize("environment", [{}, {"NOTIFY_SOCKET": ""}, {"WATCHDOG_USEC": "1000000"}])
+def test_without_the_variable_nobody_is_told_and_no_thread_is_started(new_notify, environment, process):
+    """As on every machine without systemd."""
+    process.status = None  # nobody asks for it
+    before = notify_threads()
+    notify = new_notify(**environment)
+    notify.start()
+    notify.ready()
+    notify.stopping(ends_at=0)
+    assert notify_threads() == before
+
+
+def test_ready_goes_out_at_once_and_once(new_notify, inbox):
+    """With what the process does."""
+    notify = new_notify(NOTIFY_SOCKET=inbox.address)
+    notify.ready()
+    notify.ready()
+    assert inbox.take() == [["READY=1", "STATUS=Pulling"]]
+
+
+def test_stopping_asks_for_the_time_that_the_drain_has(new_notify, inbox, process):
+    """And 5 s for the end of the process."""
+    notify = new_notify(NOTIFY_SOCKET=inbox.address)
+    notify.ready()
+    process.status = "Draining"
+    notify.stopping(ends_at=process.clock.monotonic() + 25.5)
+    assert inbox.take()[1] == ["STOPPING=1", "EXTEND_TIMEOUT_USEC=30500000", "STATUS=Draining"]
+
+
+def test_a_status_is_told_when_it_changes(new_notify, inbox, look, process):
+    """And only then."""
+    notify = new_notify(NOTIFY_SOCKET=inbox.address)
+    notify.ready()
+    inbox.take()
+    assert look(notify) == []
+    process.status = "Waiting"
+    assert look(notify) == ["STATUS=Waiting"]
+    assert look(notify) == []
+
+
+def test_a_status_is_one_line():
+    """A second one would set a variable."""
+    report = Report(phase=Phase.STARTING, status="Waiting:\nMAINPID=1")
+    assert report.lines_after(STARTING, seconds_to_end=0) == ["STATUS=Waiting: MAINPID=1"]
+
+
+@pytest.mark.parametrize("watchdog_seconds", [1, 3, 8, 30, 600])
+def test_the_watchdog_is_fed_within_half_its_time(new_notify, inbox, look, watchdog_seconds):
+    """However the looks of the thread fall."""
+    notify = new_notify(NOTIFY_SOCKET=inbox.address, WATCHDOG_USEC=str(watchdog_seconds * 10**6))
+    notify.ready()
+    look_seconds, silent_seconds, longest = notify._manager.look_seconds, 0.0, 0.0
+    for _ in range(200):
+        silent_seconds += look_seconds
+        longest = max(longest, silent_seconds)
+        if "WATCHDOG=1" in look(notify, after=look_seconds):
+            silent_seconds = 0.0
+    assert longest <= watchdog_seconds / 2
+
+
+def test_without_a_watchdog_none_is_fed_and_none_is_missed(new_notify, inbox, look, process, log_lines):
+    """WatchdogSec= may be left out of a unit."""
+    notify = new_notify(NOTIFY_SOCKET=inbox.address)
+    notify.ready()
+    inbox.take()
+    assert look(notify, after=100) == []
+    process.dead = "loop main is silent"
+    assert (look(notify, after=100), log_lines()) == ([], [])
+
+
+def test_somebody_else_s_watchdog_is_not_fed(inbox):
+    """The variables reach children too; WATCHDOG_PID says whose they are."""
+    named = {"NOTIFY_SOCKET": inbox.address, "WATCHDOG_USEC": "1000000"}
+    own, other = str(os.getpid()), str(os.getppid())
+    assert ServiceManager.of(named).watchdog_seconds == 1.0
+    assert ServiceManager.of({**named, "WATCHDOG_PID": own}).watchdog_seconds == 1.0
+    assert ServiceManager.of({**named, "WATCHDOG_PID": other}).watchdog_seconds is None
+
+
+def test_a_loop_that_froze_stops_the_watchdog_and_its_end_starts_it_again(
+    new_notify, inbox, look, process, log_lines
+):
+    """The log says which loop, once: the process is about to be killed."""
+    notify = new_notify(NOTIFY_SOCKET=inbox.address, WATCHDOG_USEC="8000000")
+    notify.ready()
+    inbox.take()
+    assert look(notify, after=2) == ["WATCHDOG=1"]
+    process.dead = "loop main is silent for 31 s, more than 30 s"
+    assert [look(notify, after=2) for _ in range(3)] == [[], [], []]
+    assert [(line["severity"], process.dead in line["message"]) for line in log_lines()] == [("ERROR", True)]
+    process.dead = None
+    assert look(notify) == ["WATCHDOG=1"]
+
+
+def test_while_it_starts_the_time_to_start_is_extended(new_notify, inbox, look):
+    """A backend that is away is waited for; the watchdog counts only once it is ready."""
+    notify = new_notify(NOTIFY_SOCKET=inbox.address, WATCHDOG_USEC="30000000")
+    assert look(notify) == ["STATUS=Pulling", "EXTEND_TIMEOUT_USEC=30000000"]
+    assert look(notify, after=1) == []
+    assert look(notify, after=4) == ["EXTEND_TIMEOUT_USEC=30000000"]
+
+
+def test_a_start_that_froze_is_not_extended(new_notify, inbox, look, process):
+    """TimeoutStartSec ends it."""
+    notify = new_notify(NOTIFY_SOCKET=inbox.address)
+    look(notify)
+    process.dead = "loop main is silent"
+    assert look(notify, after=10) == []
+
+
+def test_a_drain_is_alive_until_its_end_and_no_longer(new_notify, inbox, look, process):
+    """What hangs past its end is systemd's to kill."""
+    notify = new_notify(NOTIFY_SOCKET=inbox.address, WATCHDOG_USEC="8000000")
+    notify.ready()
+    notify.stopping(ends_at=process.clock.monotonic() + 10)
+    inbox.take()
+    assert [look(notify, after=3) for _ in range(4)] == [["WATCHDOG=1"]] * 3 + [[]]
+
+
+def test_a_socket_that_vanished_is_logged_once_and_told_the_news_when_it_is_back(
+    tmp_path, new_notify, log_lines
+):
+    """Restarting systemd's own process must not end the work."""
+    path = str(tmp_path / "notify")
+    notify = new_notify(NOTIFY_SOCKET=path)
+    notify.ready()
+    notify.ready()
+    (line,) = log_lines()
+    assert (line["severity"], "READY=1: No such file" in line["message"]) == ("WARNING", True)
+    inbox = Inbox(path)
+    notify._tell(notify._manager)
+    assert inbox.take() == [["READY=1", "STATUS=Pulling"]]
+    inbox.socket.close()
+    notify.stopping(ends_at=0)
+    assert ["STOPPING=1" in line["message"] for line in log_lines()] == [False, True]
+
+
+def test_a_manager_that_reads_nothing_holds_nobody_for_long(tmp_path, new_notify, log_lines):
+    """Its queue is full: whoever tells it something goes on after a second."""
+    inbox = Inbox(str(tmp_path / "notify"))
+    filling = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    filling.connect(inbox.address)
+    while select.select([], [filling], [], 0)[1]:
+        filling.send(b"STATUS=")
+    notify = new_notify(NOTIFY_SOCKET=inbox.address)
+    notify.ready()
+    assert "READY=1: timed out" in log_lines()[0]["message"]
+    inbox.take()
+    notify.ready()
+    assert inbox.take() == [["READY=1", "STATUS=Pulling"]]
+    filling.close()
+    inbox.socket.close()
+
+
+def test_the_thread_tells_by_itself_until_it_is_closed(new_notify, inbox, process):
+    """First at its start."""
+    inbox.socket.settimeout(10)
+    process.clock.monotonic = time.monotonic
+    notify = new_notify(NOTIFY_SOCKET=inbox.address, WATCHDOG_USEC="40000")
+    notify.start()
+    assert inbox.socket.recv(1000).startswith(b"STATUS=Pulling")
+    notify.ready()
+    while inbox.socket.recv(1000) != b"WATCHDOG=1":
+        pass
+    (thread,) = [thread for thread in threading.enumerate() if thread.name == "notify"]
+    notify.close()
+    thread.join(10)
+    assert not thread.is_alive()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"NOTIFY_SOCKET": "run/notify"},
+        {"NOTIFY_SOCKET": "/run/notify", "WATCHDOG_USEC": "soon"},
+        {"NOTIFY_SOCKET": "/run/notify", "WATCHDOG_USEC": "0"},
+    ],
+)
+def test_what_systemd_never_writes_is_a_setting_that_is_wrong(wrong):
+    """Named, with what it holds."""
+    with pytest.raises(SettingsError, match=f"{list(wrong)[-1]}: expected .* got {list(wrong.values())[-1]}"):
+        ServiceManager.of(wrong)

@@ -1,0 +1,285 @@
+"""The streaming pull's owner, on the embedded Pub/Sub."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from types import SimpleNamespace
+
+import pytest
+from google.api_core import exceptions as google_errors
+from google.cloud.pubsub_v1 import PublisherClient, SubscriberClient
+from google.cloud.pubsub_v1.types import FlowControl
+
+from daemon.settings.daemon import PubsubSettings, Settings
+from daemon.subscription.stream import Stream, Subscriber, _GivingBack, open_stream, why_stream_ended
+from localcloud import Fault
+from tests.support.cloud.clouds import PROJECT, clients_find
+from worker_chart_export.errors import BackendRefused, BackendUnavailable
+
+TOPIC = f"projects/{PROJECT}/topics/steps"
+
+
+@pytest.fixture
+def settings(monkeypatch):
+    """As a daemon's, with two threads."""
+    monkeypatch.setenv("WORKER_CONCURRENCY", "2")
+    monkeypatch.setenv("ACK_EXTENSION_SECONDS", "10")
+    return Settings(
+        google_cloud_project=PROJECT,
+        pubsub_subscription="charts-sub",
+        charts_bucket="gs://charts-demo",
+        charts_api_mode="local",
+    )
+
+
+@pytest.fixture
+def publisher(cloud, settings):
+    """A publisher; topic and subscription are there."""
+    with clients_find(cloud.environment()):
+        client, admin = PublisherClient(), SubscriberClient()
+    client.create_topic(name=TOPIC)
+    admin.create_subscription(name=settings.subscription_path, topic=TOPIC)
+    admin.close()
+    yield client
+    client.stop()
+    client.transport.close()
+
+
+@pytest.fixture
+def subscriber(cloud, settings):
+    """The object under test."""
+    with clients_find(cloud.environment()):
+        made = Subscriber(settings)
+    yield made
+    made.close()
+
+
+def _more_messages_than_threads(**given):
+    return FlowControl(**{**given, "max_messages": 100})
+
+
+def _until(holds, seconds=10.0):
+    deadline = time.monotonic() + seconds
+    while not holds() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return holds()
+
+
+def test_a_subscription_that_is_there_passes_the_probe(publisher, subscriber):
+    """Nothing is pulled for it."""
+    publisher.publish(TOPIC, b"x").result(10)
+    assert subscriber.probe() is None
+
+
+@pytest.mark.usefixtures("cloud")
+def test_a_missing_subscription_is_refused(subscriber):
+    """The daemon leaves with exit code 3."""
+    with pytest.raises(BackendRefused, match=r"^pubsub refused: NotFound"):
+        subscriber.probe()
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [
+        ("PERMISSION_DENIED", BackendRefused),
+        ("UNAUTHENTICATED", BackendRefused),
+        ("UNAVAILABLE", BackendUnavailable),
+    ],
+)
+def test_a_probe_tells_a_refusal_from_an_outage(publisher, subscriber, cloud, status, error):
+    """The second passes."""
+    assert publisher
+    cloud.pubsub.faults.add(Fault(method="ModifyAckDeadline", error=status))
+    with pytest.raises(error):
+        subscriber.probe()
+
+
+def test_a_stream_that_closes_waits_for_the_callback_that_runs(publisher, subscriber):
+    """Its ack is not lost: the stream has ended only once it was sent."""
+    came, release = threading.Event(), threading.Event()
+
+    def callback(message):
+        came.set()
+        release.wait(10)
+        message.ack()
+
+    publisher.publish(TOPIC, b"x").result(10)
+    stream = subscriber.open(callback)
+    assert came.wait(10)
+    stream.cancel()
+    try:
+        with pytest.raises(TimeoutError):
+            stream.result(timeout=0.5)
+    finally:
+        release.set()
+    stream.result(timeout=10)
+
+
+def test_messages_come_to_the_callback_at_most_as_many_as_threads(publisher, subscriber):
+    """The rest stays with Pub/Sub for other workers, or with the client."""
+    came = queue.SimpleQueue()
+    release = queue.SimpleQueue()
+
+    def callback(message):
+        came.put(message.data)
+        release.get(timeout=10)
+        message.ack()
+
+    for number in range(4):
+        publisher.publish(TOPIC, b"%d" % number).result(10)
+    stream = subscriber.open(callback)
+    first = {came.get(timeout=10), came.get(timeout=10)}
+    with pytest.raises(queue.Empty):
+        came.get(timeout=0.3)
+    for _ in range(4):
+        release.put(None)
+    rest = {came.get(timeout=10), came.get(timeout=10)}
+    stream.cancel()
+    stream.result(timeout=10)
+    assert first | rest == {b"0", b"1", b"2", b"3"}
+
+
+@pytest.mark.usefixtures("publisher")
+def test_google_s_client_is_given_every_bound(subscriber, settings):
+    """A private look: most bounds show only after minutes, the client's own lease only after an hour."""
+    stream = subscriber.open(lambda message: message.ack())
+    manager = stream._StreamingPullFuture__manager
+    bounds, awaits = manager.flow_control, manager._await_callbacks_on_shutdown
+    threads = manager._scheduler._executor._max_workers
+    stream.cancel()
+    stream.result(timeout=10)
+    assert (bounds.max_messages, threads) == (2, 2)
+    assert bounds.max_lease_duration == settings.max_lease_seconds < 3600
+    assert (bounds.min_duration_per_lease_extension, bounds.max_duration_per_lease_extension) == (10, 10)
+    assert awaits is True
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (google_errors.NotFound("x"), BackendRefused),
+        (google_errors.PermissionDenied("x"), BackendRefused),
+        (google_errors.ServiceUnavailable("x"), BackendUnavailable),
+        (RuntimeError("x"), BackendUnavailable),
+        (None, BackendUnavailable),
+    ],
+)
+def test_what_ended_a_stream(error, kind):
+    """A refusal ends the daemon, anything else is tried again."""
+    future: Future[None] = Future()
+    if error is None:
+        future.set_result(None)
+    else:
+        future.set_exception(error)
+    assert type(why_stream_ended(future)) is kind  # type: ignore[arg-type]
+
+
+def test_a_message_that_comes_while_the_stream_closes_is_given_back():
+    """The client would warn and keep it to its deadline."""
+    executor, given_back = ThreadPoolExecutor(1), []
+    scheduler = _GivingBack(executor)
+    message = SimpleNamespace(nack=lambda: given_back.append("nack"))
+    came = queue.SimpleQueue()
+    scheduler.schedule(came.put, message)
+    assert (came.get(timeout=10), given_back) == (message, [])
+    scheduler.shutdown(await_msg_callbacks=True)
+    scheduler.schedule(came.put, message)
+    assert (came.empty(), given_back) == (True, ["nack"])
+
+
+def test_messages_that_wait_for_a_thread_are_given_back_by_a_stream_that_closes(
+    publisher, cloud, settings, monkeypatch
+):
+    """The client's own queue holds more than there are threads where a server ignores flow control."""
+    monkeypatch.setattr("daemon.subscription.stream.FlowControl", _more_messages_than_threads)
+    came, release = queue.SimpleQueue(), threading.Event()
+
+    def callback(message):
+        came.put(message.data)
+        release.wait(10)
+        message.ack()
+
+    with clients_find(cloud.environment()):
+        stream = open_stream(settings, callback)
+        for number in range(6):
+            publisher.publish(TOPIC, b"%d" % number).result(10)
+        first = {came.get(timeout=10), came.get(timeout=10)}
+        leaser = stream._future._StreamingPullFuture__manager.leaser
+        assert _until(lambda: leaser.message_count == 6)
+        stream.cancel()
+        assert not stream.wait_until_over(0.3)
+        release.set()
+        assert stream.wait_until_over(10)
+        second = open_stream(settings, callback)
+        rest = {came.get(timeout=5) for _ in range(4)}  # far sooner than their deadline of 10 s
+        second.cancel()
+        assert second.wait_until_over(10)
+    assert first | rest == {b"%d" % number for number in range(6)}
+
+
+def test_a_stream_has_a_connection_of_its_own_and_closes_it_at_its_end(publisher, cloud, settings):
+    """A dead one is left behind with its stream."""
+    assert publisher
+    ended = threading.Event()
+    with clients_find(cloud.environment()):
+        one, other = (open_stream(settings, lambda message: message.ack()) for _ in range(2))
+    one.on_end(ended.set)
+    assert (one.is_open, one.is_over) == (True, False)
+    one.cancel()
+    assert not one.is_open
+    assert one.wait_until_over(10)
+    assert ended.wait(10)
+    assert (one._subscriber._client.closed, other._subscriber._client.closed) == (True, False)
+    assert (one.is_over, other.is_open) == (True, True)
+    other.cancel()
+    assert other.wait_until_over(10)
+
+
+@pytest.mark.usefixtures("cloud")
+def test_a_stream_that_can_t_be_opened_leaves_no_connection(cloud, settings, monkeypatch):
+    """It is tried again and again."""
+    closed = []
+    monkeypatch.setattr(Subscriber, "close", lambda self: closed.append(self._client.close()))
+    with clients_find(cloud.environment()), pytest.raises(BackendRefused):
+        open_stream(settings, lambda message: message.ack())
+    assert closed == [None]
+
+
+@pytest.mark.parametrize(
+    "error", [None, google_errors.NotFound("x"), RuntimeError("x"), TimeoutError("x")], ids=repr
+)
+def test_a_stream_is_over_however_it_ended(error):
+    """A drain that went well is exit code 0, also when the stream broke meanwhile."""
+    future: Future[None] = Future()
+    stream = Stream(SimpleNamespace(close=lambda: None), future)  # type: ignore[arg-type]
+    assert not stream.wait_until_over(0)
+    if error is None:
+        future.set_result(None)
+    else:
+        future.set_exception(error)
+    assert stream.wait_until_over(0)
+    assert (stream.is_open, stream.is_over) == (False, True)
+
+
+def test_the_connection_of_a_stream_that_does_not_end_is_cut_without_waiting():
+    """Closing it may hang like the rest."""
+    began, release = threading.Event(), threading.Event()
+
+    def close():
+        began.set()
+        release.wait(10)
+
+    Stream(SimpleNamespace(close=close), Future()).disconnect()  # type: ignore[arg-type]
+    assert began.wait(10)
+    release.set()
+
+
+def test_settings_of_the_subscription_alone_name_its_path():
+    """What `publish` goes by."""
+    assert (
+        PubsubSettings(google_cloud_project="p", pubsub_subscription="abc").subscription_path
+        == "projects/p/subscriptions/abc"
+    )

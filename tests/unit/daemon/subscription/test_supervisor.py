@@ -1,0 +1,361 @@
+"""Keeping a stream open: its opening, its end, its silence, and what makes the process a dead one."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+from daemon.handling.circuit_breaker import FAILURES_TO_PAUSE, CircuitBreaker
+from daemon.lifecycle.drain import Drain
+from daemon.lifecycle.liveness import Liveness
+from daemon.lifecycle.stoppable_wait import StoppableWait, StopRequested
+from daemon.subscription import supervisor
+from daemon.subscription.supervisor import Quiet, StreamSupervisor
+from tests.support.fakes import HandClock
+from worker_chart_export.errors import BackendRefused, BackendUnavailable
+
+LONG = 3600.0
+
+
+class FakeStream:
+    """A stream that ends when it is cancelled, unless it is `stuck`, or when `end` is called."""
+
+    def __init__(self, *, stuck=False):
+        self.stuck = stuck
+        self.error = BackendUnavailable("pubsub", "it ended")
+        self.was_cancelled = threading.Event()
+        self.was_cut = False
+        self._over = threading.Event()
+        self._on_end = []
+
+    @property
+    def is_open(self):
+        """Whether messages may come."""
+        return not (self.is_over or self.was_cancelled.is_set())
+
+    @property
+    def is_over(self):
+        """Whether it has ended."""
+        return self._over.is_set()
+
+    def on_end(self, callback):
+        """Told of the end."""
+        self._on_end.append(callback)
+
+    def end(self):
+        """End now."""
+        self._over.set()
+        for callback in self._on_end:
+            callback()
+
+    def cancel(self):
+        """End, unless stuck."""
+        self.was_cancelled.set()
+        if not self.stuck:
+            self.end()
+
+    def wait_until_over(self, seconds):
+        """Whether it ended in time."""
+        return self._over.wait(seconds)
+
+    def why_over(self):
+        """What ended it."""
+        return self.error
+
+    def disconnect(self):
+        """Noted."""
+        self.was_cut = True
+
+
+class Scene:
+    """A watch on streams that the test scripts; `run` keeps streams open until the script is used up."""
+
+    def __init__(self, *, idle_seconds=LONG, most_seconds=LONG):
+        self.script = []
+        self.opened = []
+        self.reasons = []
+        self.drain = Drain()
+        self.breaker = CircuitBreaker(probes={"firestore": lambda: None}, probe_seconds=LONG)
+        self.waiter = StoppableWait()
+        self.liveness = Liveness()
+        self.watch = StreamSupervisor(
+            open_stream=self._open,
+            on_open=self.reasons.append,
+            waiter=self.waiter,
+            quiet=Quiet(drain=self.drain, breaker=self.breaker),
+            liveness=self.liveness,
+            idle_seconds=idle_seconds,
+            most_seconds=most_seconds,
+        )
+
+    def _open(self):
+        """What the script has next: a stream, an error, or something to call for a stream."""
+        if not self.script:
+            self.waiter.request_stop("the script is used up")
+            raise BackendUnavailable("pubsub", "the script is used up")
+        found = self.script.pop(0)
+        if isinstance(found, Exception):
+            raise found
+        stream = found if isinstance(found, FakeStream) else found()
+        self.opened.append(stream)
+        return stream
+
+    def run(self, *script):
+        """Keep streams open until the script is used up."""
+        self.script = list(script)
+        with pytest.raises(StopRequested):
+            self.watch.keep()
+
+
+@pytest.fixture(autouse=True)
+def _short_pauses(monkeypatch):
+    """Between two tries to open a stream."""
+    monkeypatch.setattr(supervisor, "full_jitter_seconds", lambda **_: 0.0)
+
+
+def _ended():
+    stream = FakeStream()
+    stream.end()
+    return stream
+
+
+def _fails_to_open():
+    raise RuntimeError("no stream")
+
+
+def test_the_first_stream_is_a_start():
+    """And open for as long as it lives."""
+    scene, stream = Scene(), FakeStream()
+    assert not scene.watch.is_open
+    threading.Timer(0.05, scene.waiter.request_stop, ("enough",)).start()
+    scene.run(stream)
+    assert (scene.reasons, scene.watch.is_open) == (["start"], True)
+    scene.watch.cancel()
+    assert (scene.watch.is_open, scene.watch.wait_until_over(0)) == (False, True)
+
+
+def test_without_a_stream_there_is_nothing_to_end():
+    """A stop may come before the first."""
+    watch = Scene().watch
+    watch.cancel()
+    assert watch.wait_until_over(0)
+
+
+def test_a_stream_that_ended_is_opened_again(log_lines):
+    """The log says why it ended."""
+    scene = Scene()
+    scene.run(_ended(), _ended())
+    assert scene.reasons == ["start", "ended"]
+    ends = [line["message"] for line in log_lines() if line["event"] == "stream_ended"]
+    assert ends == ["pubsub is unavailable: it ended"] * 2
+    assert scene.liveness.why_dead() is None
+
+
+@pytest.mark.parametrize("when", ["opening", "later"])
+def test_a_refusal_ends_the_watch(when):
+    """Waiting would not mend it."""
+    scene, refused = Scene(), BackendRefused("pubsub", "x")
+    ended = _ended()
+    ended.error = refused
+    scene.script = [refused if when == "opening" else ended]
+    with pytest.raises(BackendRefused):
+        scene.watch.keep()
+    assert scene.watch.wait_until_over(0)
+
+
+def test_a_quiet_stream_is_closed_and_another_opened():
+    """However often."""
+    scene, streams = Scene(idle_seconds=0.02), [FakeStream() for _ in range(3)]
+    scene.run(*streams)
+    assert scene.reasons == ["start", "idle", "idle"]
+    assert all(stream.is_over and not stream.was_cut for stream in streams)
+    assert scene.liveness.why_dead() is None
+
+
+def test_a_stream_under_which_a_delivery_is_worked_is_not_quiet():
+    """However long that takes."""
+    scene, stream = Scene(idle_seconds=0.02), FakeStream()
+    threading.Timer(0.3, scene.waiter.request_stop, ("enough",)).start()
+    with scene.drain.delivery():
+        scene.run(stream)
+    assert not stream.was_cancelled.is_set()
+
+
+def test_a_stream_of_a_paused_intake_is_not_quiet():
+    """It is not expected to bring anything."""
+    scene, stream = Scene(idle_seconds=0.02), FakeStream()
+    for _ in range(FAILURES_TO_PAUSE):
+        scene.breaker.failed("firestore")
+    threading.Timer(0.3, scene.waiter.request_stop, ("enough",)).start()
+    scene.run(stream)
+    assert not stream.was_cancelled.is_set()
+
+
+def test_a_delivery_that_came_just_then_may_finish():
+    """The close waits for its callback: that is no stuck stream, and its connection is needed for the ack."""
+    scene = Scene(idle_seconds=0.02, most_seconds=0.05)
+    stream, came = FakeStream(stuck=True), threading.Event()
+
+    def deliver():
+        with scene.drain.delivery():
+            came.set()
+            stream.was_cancelled.wait(10)
+            time.sleep(0.3)  # far longer than a close may take
+        stream.end()
+
+    delivery = threading.Thread(target=deliver)
+    original = stream.cancel
+
+    def cancel():
+        delivery.start()
+        came.wait(10)
+        original()
+
+    stream.cancel = cancel
+    scene.run(stream)
+    delivery.join()
+    assert (stream.was_cut, scene.liveness.why_dead()) == (False, None)
+
+
+def test_a_quiet_stream_that_does_not_close_is_cut_off(log_lines):
+    """Another takes its place; one such stream is not the process's death."""
+    scene, stuck = Scene(idle_seconds=0.02, most_seconds=0.05), FakeStream(stuck=True)
+    scene.run(stuck, FakeStream())
+    assert (scene.reasons, stuck.was_cut) == (["start", "idle"], True)
+    assert scene.liveness.why_dead() is None
+    assert any("was cut off" in line["message"] for line in log_lines())
+
+
+def test_three_streams_in_a_row_that_do_not_close_make_the_process_a_dead_one():
+    """Only a restart may help; opening went well each time."""
+    scene = Scene(idle_seconds=0.02, most_seconds=0.05)
+    scene.run(*[FakeStream(stuck=True) for _ in range(3)])
+    assert scene.liveness.why_dead() == "stream closing: failed 3 times in a row"
+
+
+def test_a_stream_that_closes_makes_it_alive_again():
+    """The row is broken."""
+    scene = Scene(idle_seconds=0.02, most_seconds=0.05)
+    scene.run(*[FakeStream(stuck=True) for _ in range(3)], FakeStream())
+    assert scene.liveness.why_dead() is None
+
+
+def test_three_openings_in_a_row_that_fail_make_the_process_a_dead_one():
+    """An error of our own, or of the client's."""
+    scene = Scene()
+    scene.run(*[_fails_to_open] * 3)
+    assert scene.liveness.why_dead() == "stream opening: failed 3 times in a row"
+
+
+def test_an_opening_that_goes_well_makes_it_alive_again():
+    """The row is broken."""
+    scene = Scene()
+    scene.run(*[_fails_to_open] * 3, _ended())
+    assert scene.liveness.why_dead() is None
+
+
+def test_that_pubsub_is_away_is_not_the_process_s_death():
+    """However often: a restart would not bring it back."""
+    scene = Scene()
+    scene.run(*[BackendUnavailable("pubsub", "x")] * 10)
+    assert scene.liveness.why_dead() is None
+
+
+def test_openings_that_hang_are_given_up_and_count():
+    """What they open in the end is closed again: two streams would take more than the worker can work."""
+    scene, release = Scene(most_seconds=0.05), threading.Event()
+    late = [FakeStream() for _ in range(3)]
+
+    def hang(stream):
+        release.wait(10)
+        return stream
+
+    scene.run(*[lambda stream=stream: hang(stream) for stream in late])
+    assert scene.liveness.why_dead() == "stream opening: failed 3 times in a row"
+    assert scene.reasons == []
+    release.set()
+    assert all(stream.was_cancelled.wait(10) for stream in late)
+
+
+def test_a_stop_does_not_wait_for_an_opening_that_hangs():
+    """Nor for anything else the client may do."""
+    scene, release, stream = Scene(), threading.Event(), FakeStream()
+
+    def hang():
+        scene.waiter.request_stop("signal SIGTERM")
+        release.wait(10)
+        return stream
+
+    started = time.monotonic()
+    scene.run(hang)
+    assert time.monotonic() - started < 5
+    assert scene.watch.wait_until_over(0)
+    release.set()
+    assert stream.was_cancelled.wait(10)
+
+
+def test_a_stop_does_not_wait_for_a_quiet_stream_that_does_not_close():
+    """The drain does, for as long as it may: there may be acks to send."""
+    scene, stuck = Scene(idle_seconds=0.02), FakeStream(stuck=True)
+    original = stuck.cancel
+
+    def cancel():
+        original()
+        scene.waiter.request_stop("signal SIGTERM")
+
+    stuck.cancel = cancel
+    scene.run(stuck)
+    assert not scene.watch.is_open
+    assert not scene.watch.wait_until_over(0)
+    stuck.end()
+    assert scene.watch.wait_until_over(0)
+
+
+def test_a_pause_between_two_openings_ends_with_a_stop(monkeypatch):
+    """It may be half a minute."""
+    monkeypatch.setattr(supervisor, "full_jitter_seconds", lambda **_: 60.0)
+    scene, started = Scene(), time.monotonic()
+    threading.Timer(0.1, scene.waiter.request_stop, ("signal SIGTERM",)).start()
+    scene.run(BackendUnavailable("pubsub", "x"))
+    assert time.monotonic() - started < 5
+
+
+def test_pauses_grow_and_start_anew_after_a_long_life(monkeypatch):
+    """Up to half a minute, with full jitter."""
+    drawn = []
+    monkeypatch.setattr(supervisor, "full_jitter_seconds", lambda **given: drawn.append(given) or 0.0)
+    Scene().run(*[BackendUnavailable("pubsub", "x")] * 6)
+    assert [given["most"] for given in drawn[:6]] == [2, 4, 8, 16, 30, 30]
+    assert {given["least"] for given in drawn} == {0.5}
+    drawn.clear()
+    monkeypatch.setattr(supervisor, "LONG_LIVED_SECONDS", 0.0)
+    Scene().run(_ended(), _ended())
+    assert [given["most"] for given in drawn[:2]] == [2, 2]
+
+
+def test_quiet_is_counted_from_the_last_of_what_happened():
+    """A delivery's arrival or settlement, the stream's opening, the end of a pause."""
+    clock = HandClock()
+    drain = Drain(clock.monotonic)
+    breaker = CircuitBreaker(probes={"firestore": lambda: None}, probe_seconds=LONG, clock=clock.monotonic)
+    quiet = Quiet(drain=drain, breaker=breaker, clock=clock.monotonic)
+    clock.advance(10)
+    assert quiet.seconds() == 10
+    quiet.restart()
+    clock.advance(4)
+    assert quiet.seconds() == 4
+    with drain.delivery():
+        clock.advance(100)
+        assert quiet.seconds() == 0
+    assert quiet.seconds() == 0
+    clock.advance(5)
+    assert quiet.seconds() == 5
+    for _ in range(FAILURES_TO_PAUSE):
+        breaker.failed("firestore")
+    clock.advance(100)
+    assert quiet.seconds() == 0
+    breaker._resume("firestore")
+    clock.advance(7)
+    assert quiet.seconds() == 7

@@ -1,0 +1,204 @@
+"""The daemon's life: the parts of it that need no process."""
+
+from __future__ import annotations
+
+import queue
+import subprocess
+import sys
+import threading
+import time
+from types import SimpleNamespace
+
+import pytest
+
+from daemon.exit_codes import ExitCode
+from daemon.main import Daemon, run_daemon
+from daemon.settings.daemon import Settings
+from tests.support.fakes import budget_of
+from tests.support.process.daemons import ROOT
+
+
+@pytest.fixture
+def daemon():
+    """One that has not started."""
+    return Daemon(
+        Settings(
+            google_cloud_project="demo-project",
+            pubsub_subscription="charts-sub",
+            charts_bucket="gs://charts-demo",
+            charts_api_mode="local",
+            drain_seconds=2,
+        )
+    )
+
+
+class FakeWatch:
+    """A stream that closes in time or does not."""
+
+    def __init__(self, *, is_open=True, closes=True):
+        self.is_open = is_open
+        self.closes = closes
+
+    def cancel(self):
+        """It is not open any more."""
+        self.is_open = False
+
+    def wait_until_over(self, seconds):
+        """Without waiting."""
+        assert seconds >= 0
+        return self.closes
+
+
+def _worker(release_all=None):
+    """As much of one as the process's life has to do with."""
+
+    def probe():
+        """Both backends are there."""
+
+    return SimpleNamespace(
+        ledger=SimpleNamespace(probe=probe, release_all=release_all), artifacts=SimpleNamespace(probe=probe)
+    )
+
+
+@pytest.fixture
+def stop(daemon, log_lines):
+    """Drains the daemon; gives its exit code, the seconds it took, and the times for releasing leases."""
+
+    def stopped(code=ExitCode.OK, *, watch=None):
+        releases, started = [], time.monotonic()
+
+        def release_all(*, within_seconds):
+            assert [line["event"] for line in log_lines()] == ["drain_started"]
+            releases.append(within_seconds)
+
+        left = daemon._stop(
+            code, "test", since=started, watch=watch or FakeWatch(), worker=_worker(release_all)
+        )
+        return left, time.monotonic() - started, releases
+
+    return stopped
+
+
+@pytest.mark.parametrize("code", [ExitCode.OK, ExitCode.REFUSED])
+def test_a_drain_that_goes_well_keeps_the_exit_code(stop, code, log_lines):
+    """And takes no time when nothing is under way; there is nothing left to release."""
+    left, seconds, releases = stop(code)
+    assert (left, releases) == (code, [])
+    assert seconds < 0.55
+    assert [line["event"] for line in log_lines()] == ["drain_started", "daemon_stopped"]
+
+
+def test_a_delivery_that_hangs_is_exit_code_4(daemon, stop, log_lines):
+    """The drain takes no longer than it may (2 s here), and leaves time to release the leases."""
+    with daemon._drain.delivery():
+        left, seconds, (within_seconds,) = stop()
+    assert left is ExitCode.DRAIN_TIMEOUT
+    assert 1.5 < seconds < 2.5
+    assert 0 <= within_seconds < 0.45
+    assert log_lines()[-1]["exitCode"] == 4
+
+
+def test_a_stream_that_does_not_close_is_exit_code_4(stop):
+    """Acks may be lost; a lease may be held by a callback that nobody sees."""
+    left, _, releases = stop(watch=FakeWatch(closes=False))
+    assert left is ExitCode.DRAIN_TIMEOUT
+    assert len(releases) == 1
+
+
+def test_a_step_is_stopped_while_there_is_time_to_give_it_back(daemon, stop):
+    """Not at the very end."""
+    scope, stopped = budget_of(), threading.Event()
+    scope.on_stop(lambda _error: stopped.set())
+    running = threading.Event()
+
+    def work():
+        with daemon._drain.running(scope):
+            running.set()
+            stopped.wait(10)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    running.wait(10)
+    left, seconds, releases = stop()
+    thread.join()
+    assert (left, releases) == (ExitCode.OK, [])
+    assert 0.55 < seconds < 1.6
+
+
+def test_a_drain_lets_go_whoever_waits_at_the_intake(daemon, stop):
+    """Their messages go back."""
+    breaker = daemon._new_breaker(_worker())
+    for _ in range(5):
+        breaker.failed("firestore")
+    answer: queue.SimpleQueue[bool] = queue.SimpleQueue()
+    came = threading.Event()
+
+    def wait():
+        with daemon._drain.delivery():
+            came.set()
+            answer.put(breaker.wait())
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    came.wait(10)
+    left, seconds, _ = stop()
+    thread.join()
+    assert (left, answer.get(timeout=10)) == (ExitCode.OK, False)
+    assert seconds < 0.55
+
+
+@pytest.mark.parametrize(
+    ("watch", "reason"),
+    [(None, "no stream is open"), (FakeWatch(is_open=False), "no stream is open"), (FakeWatch(), None)],
+    ids=["none", "ended", "open"],
+)
+def test_a_daemon_is_ready_while_its_stream_is_open(daemon, watch, reason):
+    """Not before and not after."""
+    daemon._watch = watch
+    assert daemon._readiness().reason == reason
+
+
+def test_a_daemon_whose_intake_is_paused_is_not_ready(daemon):
+    """And says for which backends."""
+    daemon._watch = FakeWatch()
+    daemon._breaker = daemon._new_breaker(_worker())
+    assert daemon._readiness().reason is None
+    for _ in range(5):
+        daemon._breaker.failed("firestore")
+        daemon._breaker.failed("storage")
+    assert daemon._readiness().reason == "intake is paused: firestore, storage unavailable"
+
+
+def test_a_draining_daemon_is_not_ready_but_alive(daemon, stop):
+    """However long its loops are silent meanwhile."""
+    daemon._watch = FakeWatch()
+    daemon._liveness.expect("main", within_seconds=-1)
+    assert daemon._liveness.why_dead() is not None
+    stop()
+    assert daemon._readiness().reason == "draining"
+    assert daemon._liveness.why_dead() is None
+
+
+def test_the_process_ends_at_its_time_whatever_hangs():
+    """Here the main thread itself, for good."""
+    script = (
+        "import time; from daemon.exit import arm_exit_timer; "
+        "arm_exit_timer(time.monotonic() + 0.2); time.sleep(60)"
+    )
+    started = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=False, timeout=50)
+    assert done.returncode == 4
+    assert time.monotonic() - started < 30
+
+
+def test_wrong_settings_are_one_line_each_and_exit_code_2(monkeypatch, log_lines, capsys):
+    """Systemd does not try again."""
+    assert log_lines() == []
+    monkeypatch.setenv("WORKER_CONCURRENCY", "many")
+    assert run_daemon() is ExitCode.BAD_SETTINGS
+    named = [
+        line.partition('"message": "')[2].partition(":")[0] for line in capsys.readouterr().out.splitlines()
+    ]
+    assert {"GOOGLE_CLOUD_PROJECT", "PUBSUB_SUBSCRIPTION", "CHARTS_BUCKET", "WORKER_CONCURRENCY"} <= set(
+        named
+    )

@@ -1,0 +1,111 @@
+"""How errors of Google's clients are told apart, and how long is waited."""
+
+from __future__ import annotations
+
+import pytest
+import requests
+from google.api_core import exceptions as google_errors
+from google.auth import exceptions as auth_errors
+from hypothesis import given
+from hypothesis import strategies as st
+
+from daemon.handling.outage_backoff import OutageBackoff
+from worker_chart_export.backends.errors import backend_errors, describe_error
+from worker_chart_export.errors import BackendRefused, BackendUnavailable
+from worker_chart_export.timing import full_jitter_seconds
+
+AWAY = [
+    google_errors.ServiceUnavailable("x"),
+    google_errors.DeadlineExceeded("x"),
+    google_errors.GatewayTimeout("x"),
+    google_errors.InternalServerError("x"),
+    google_errors.Unknown("x"),
+    google_errors.BadGateway("x"),
+    google_errors.TooManyRequests("x"),
+    google_errors.ResourceExhausted("x"),
+    google_errors.Aborted("x"),
+    google_errors.Cancelled("x"),
+    google_errors.RetryError("x", cause=None),
+    requests.exceptions.ConnectionError("x"),
+    requests.exceptions.ReadTimeout("x"),
+    requests.exceptions.ChunkedEncodingError("x"),
+    auth_errors.TransportError("x"),
+    auth_errors.RefreshError("x"),
+]
+REFUSING = [
+    google_errors.InvalidArgument("x"),
+    google_errors.NotFound("x"),
+    google_errors.PermissionDenied("x"),
+    google_errors.Unauthenticated("x"),
+    google_errors.FailedPrecondition("x"),
+    auth_errors.DefaultCredentialsError("x"),
+]
+
+
+@pytest.mark.parametrize("error", AWAY, ids=lambda error: type(error).__name__)
+def test_a_backend_that_is_away_may_be_tried_later(error):
+    """The cause is kept."""
+    with (
+        pytest.raises(BackendUnavailable, match=rf"^b is unavailable: {type(error).__name__}") as caught,
+        backend_errors("b"),
+    ):
+        raise error
+    assert (caught.value.backend, caught.value.retryable, caught.value.__cause__) == ("b", True, error)
+
+
+@pytest.mark.parametrize("error", REFUSING, ids=lambda error: type(error).__name__)
+def test_a_backend_that_refuses_will_refuse_again(error):
+    """Somebody has to change something."""
+    with (
+        pytest.raises(BackendRefused, match=rf"^b refused: {type(error).__name__}") as caught,
+        backend_errors("b"),
+    ):
+        raise error
+    assert (caught.value.backend, caught.value.retryable) == ("b", False)
+
+
+def test_other_errors_pass_through():
+    """They are our own mistakes."""
+    with pytest.raises(KeyError), backend_errors("b"):
+        raise KeyError("x")
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (google_errors.NotFound("no\n such  thing"), "NotFound: no such thing"),
+        (ValueError("x" * 900), "ValueError: " + "x" * 288),
+    ],
+)
+def test_an_error_in_plain_words_is_one_short_line(error, words):
+    """Its kind and the backend's own words."""
+    assert describe_error(error) == words
+
+
+@given(st.floats(0, 100), st.floats(0, 100))
+def test_jitter_stays_between_its_bounds(least, span):
+    """Both included."""
+    assert least <= full_jitter_seconds(low=least, high=least + span) <= least + span
+
+
+class TestOutageBackoff:
+    """How long a message waits while a backend is away."""
+
+    def test_a_first_failure_costs_seconds(self):
+        """At most four."""
+        assert all(1 <= OutageBackoff().delay_seconds() <= 4 for _ in range(50))
+
+    def test_an_outage_costs_up_to_a_minute_and_never_more(self):
+        """However long it lasts."""
+        backoff = OutageBackoff()
+        delays = [backoff.delay_seconds() for _ in range(300)]
+        assert min(delays) >= 1
+        assert 30 < max(delays) <= 60
+
+    def test_an_answer_ends_the_outage(self):
+        """The next failure is a first one again."""
+        backoff = OutageBackoff()
+        for _ in range(10):
+            backoff.delay_seconds()
+        backoff.reset()
+        assert backoff.delay_seconds() <= 4

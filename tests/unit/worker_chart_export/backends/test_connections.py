@@ -1,0 +1,126 @@
+"""How a service is reached: directly, or through the proxy that the environment names."""
+
+from __future__ import annotations
+
+import base64
+import socket
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from worker_chart_export.backends.http.connections import CERTIFICATES, open_connections
+
+
+@pytest.fixture(autouse=True)
+def _no_certificates_of_this_machine(monkeypatch):
+    for name in (*CERTIFICATES, "SSL_CERT_DIR"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def seen():
+    """What the server was asked: target and proxy authorization."""
+    return []
+
+
+@pytest.fixture
+def server(seen):
+    """The URL of a server that answers everything."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            seen.append((self.path, self.headers["Proxy-Authorization"]))
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *_args):
+            """Silent."""
+
+    answering = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=answering.serve_forever, args=(0.05,))
+    thread.start()
+    yield f"http://127.0.0.1:{answering.server_address[1]}"
+    answering.shutdown()
+    thread.join()
+    answering.server_close()
+
+
+def _get(url):
+    with open_connections(url, kept=1) as manager:
+        return manager.request("GET", url, retries=False).status
+
+
+def test_a_proxy_is_used_with_its_password(server, seen, monkeypatch):
+    """Whose special characters a URL can't hold as they are."""
+    monkeypatch.setenv("HTTP_PROXY", server.replace("http://", "http://quant:p%40ss@"))
+    assert _get("http://charts.invalid/a") == 204
+    assert seen == [("http://charts.invalid/a", f"Basic {base64.b64encode(b'quant:p@ss').decode()}")]
+
+
+def test_a_proxy_may_be_named_without_its_scheme(server, seen, monkeypatch):
+    """As many do."""
+    monkeypatch.setenv("HTTP_PROXY", server.removeprefix("http://"))
+    assert _get("http://charts.invalid/a") == 204
+    assert seen == [("http://charts.invalid/a", None)]
+
+
+def test_hosts_that_the_environment_excludes_are_reached_directly(server, seen, monkeypatch):
+    """As every other client of this machine does."""
+    monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:1")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.0/8")
+    assert _get(f"{server}/b") == 204
+    assert seen == [("/b", None)]
+
+
+@pytest.mark.parametrize(
+    "proxy", ["foo://bar:1", "socks5://127.0.0.1:1", "http://quant:s3cret@bar:99999", "http://q:п@bar:1"]
+)
+def test_a_proxy_that_can_t_be_used_is_refused(proxy, monkeypatch):
+    """Before anything is asked, and unquoted."""
+    monkeypatch.setenv("ALL_PROXY", proxy)
+    with pytest.raises(ValueError, match=r"^the environment's proxy can't be used$"):
+        open_connections("https://charts.invalid", kept=1)
+
+
+@pytest.mark.parametrize("name", CERTIFICATES)
+def test_certificates_that_can_t_be_read_are_refused(name, tmp_path, monkeypatch):
+    """Rather than none, or others, be trusted."""
+    monkeypatch.setenv(name, str(tmp_path / "none.pem"))
+    with pytest.raises(OSError, match=r"No such file"):
+        open_connections("https://charts.invalid", kept=1)
+
+
+@pytest.mark.parametrize(
+    ("name", "more"), [("SSL_CERT_DIR", ""), ("SSL_CERT_DIR", ":/elsewhere"), ("REQUESTS_CA_BUNDLE", "")]
+)
+def test_a_folder_of_certificates_is_taken(tmp_path, monkeypatch, name, more):
+    """As OpenSSL and `requests` want them; OpenSSL takes several."""
+    monkeypatch.setenv(name, f"{tmp_path}{more}")
+    with open_connections("https://charts.invalid", kept=1) as manager:
+        assert manager.connection_pool_kw["ssl_context"].get_ca_certs() == []
+
+
+def test_a_connection_that_was_idle_for_long_is_opened_anew(monkeypatch):
+    """A gateway in between may have forgotten it without a word."""
+    monkeypatch.setattr("worker_chart_export.backends.http.stoppable_urllib3.MAX_IDLE_SECONDS", 0.1)
+    with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor(1) as threads:
+        answering = threads.submit(_answer_one_request_a_connection, listener, connections=2)
+        with open_connections(f"http://127.0.0.1:{listener.getsockname()[1]}", kept=1) as manager:
+            url = f"http://127.0.0.1:{listener.getsockname()[1]}/"
+            assert manager.request("GET", url, retries=False).status == 204
+            idle = threading.Event()
+            idle.wait(0.2)
+            assert manager.request("GET", url, retries=False, timeout=5).status == 204
+        answering.result(10)
+
+
+def _answer_one_request_a_connection(listener, *, connections):
+    """The connections stay open, and nobody reads from them any more."""
+    with ExitStack() as opened:
+        for _ in range(connections):
+            connection = opened.enter_context(listener.accept()[0])
+            connection.recv(65536)
+            connection.sendall(b"HTTP/1.1 204 No Content\r\n\r\n")

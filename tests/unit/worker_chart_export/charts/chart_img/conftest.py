@@ -1,0 +1,39 @@
+"""What the tests of `real` mode share: providers on the embedded services, and no long pauses."""
+
+from __future__ import annotations
+
+import contextlib
+from functools import partial
+
+import pytest
+
+from tests.support.charts.chart_img_samples import provider_on
+from worker_chart_export.charts.chart_img import attempt as order_module
+from worker_chart_export.charts.chart_img.quota import QuotaLedger
+
+
+@pytest.fixture
+def make(cloud, documents):
+    """Makes providers on the stand-in, each as a process of its own has it: `make(account, ...)`."""
+    with contextlib.ExitStack() as opened:
+        build = partial(provider_on, cloud.chart_img.url, documents)
+        yield lambda *accounts, **changes: opened.enter_context(build(*accounts, **changes))
+
+
+@pytest.fixture
+def provider(make):
+    """A provider of one account."""
+    return make()
+
+
+@pytest.fixture
+def _no_pauses(monkeypatch):
+    """Retries follow at once; how long they would wait is tested by itself."""
+    monkeypatch.setattr(order_module, "_delay_seconds", lambda _failed, _answer: 0.0)
+    monkeypatch.setattr(order_module, "_too_fast_seconds", lambda _answer: 0.0)
+
+
+@pytest.fixture
+def quota(documents):
+    """One process's quota ledger."""
+    return QuotaLedger(documents)

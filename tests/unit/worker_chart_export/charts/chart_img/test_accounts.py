@@ -1,0 +1,301 @@
+"""The accounts: plans, what a process learns of them, and how fast they are called."""
+
+from __future__ import annotations
+
+import threading
+import time
+from functools import partial
+
+import pytest
+
+from tests.support.charts.chart_img_samples import account, at_once, until
+from tests.support.fakes import HandClock, budget_of
+from worker_chart_export.charts.chart_img.accounts import Demand, account_states, why_not_on_plan
+from worker_chart_export.charts.chart_img.rate_limit import RateLimit
+from worker_chart_export.concurrency.cancel_scope import CancelScope
+from worker_chart_export.errors import Interrupted, StepTimedOut
+from worker_chart_export.timing import SystemClock
+
+NOW, MIDNIGHT, DAY = 1000.0, 44200.0, 86400.0
+
+
+def _state(**fields):
+    (state,) = account_states([account(**fields)], SystemClock())
+    return state
+
+
+class TestPlan:
+    """What an account's plan allows, as far as the settings tell."""
+
+    @pytest.mark.parametrize(
+        ("plan", "parameters", "size", "fits"),
+        [
+            ("BASIC", 3, (800, 600), True),
+            ("BASIC", 4, (800, 600), False),
+            ("BASIC", 0, (801, 600), False),
+            ("BASIC", 0, (800, 601), False),
+            ("PRO", 5, (1920, 1080), True),
+            ("PRO", 6, (1920, 1080), False),
+            ("MEGA", 10, (1920, 1600), True),
+            ("MEGA", 10, (1921, 1600), False),
+            ("ULTRA", 25, (2048, 1920), True),
+            ("ENTERPRISE", 50, (2048, 1920), True),
+            ("ENTERPRISE", 51, (2048, 1920), False),
+            (None, 1000, (9999, 9999), True),
+        ],
+    )
+    def test_the_plan_s_bounds_hold(self, plan, parameters, size, fits):
+        """One that is not known forbids nothing."""
+        demand = Demand(parameters=parameters, width=size[0], height=size[1])
+        assert (why_not_on_plan(account(plan=plan), demand) is None) is fits
+
+    @pytest.mark.parametrize("plan", ["BASIC", None])
+    def test_the_account_s_own_bound_wins_over_its_plan_s(self, plan):
+        """A plan may have been changed by its provider."""
+        demand = Demand(parameters=4, width=800, height=600)
+        assert why_not_on_plan(account(plan=plan, max_parameters=4), demand) is None
+        why = why_not_on_plan(account(plan=plan, max_parameters=2), demand)
+        assert why == "4 studies and drawings, its plan allows 2"
+
+    def test_the_size_is_named(self):
+        """So that somebody can act on it."""
+        demand = Demand(parameters=0, width=1024, height=768)
+        assert why_not_on_plan(account(plan="BASIC"), demand) == "1024x768 pixels, its plan allows 800x600"
+
+
+class TestState:
+    """What this process has learned of an account."""
+
+    def test_an_account_used_up_is_usable_again_when_its_time_is_over(self):
+        """Until then it is not."""
+        state = _state()
+        state.exhaust(now=NOW, until=MIDNIGHT, day_ends=MIDNIGHT)
+        assert state.why_unusable(MIDNIGHT - 0.1) == "used up for today"
+        assert state.why_unusable(MIDNIGHT) is None
+
+    def test_it_is_news_once_a_day(self):
+        """Hundreds of charts may find it out at the same time, and again when its document is read again."""
+        state = _state()
+        found = [(NOW, NOW + 60), (NOW, NOW + 60), (NOW + 60, NOW + 120), (NOW + 130, MIDNIGHT)]
+        told = [state.exhaust(now=now, until=until, day_ends=MIDNIGHT) for now, until in found]
+        assert told == [True, False, False, False]
+        assert state.exhaust(now=MIDNIGHT, until=MIDNIGHT + 60, day_ends=MIDNIGHT + DAY)
+        assert [state.disable("no"), state.disable("other")] == [True, False]
+        assert state.disabled == "no"
+
+    def test_an_earlier_time_changes_nothing(self):
+        """A late answer of yesterday does not reopen today."""
+        state = _state()
+        state.exhaust(now=NOW, until=MIDNIGHT, day_ends=MIDNIGHT)
+        assert not state.exhaust(now=NOW, until=NOW - 1, day_ends=NOW - 1)
+        assert state.why_unusable(NOW) is not None
+
+    def test_a_late_answer_of_yesterday_is_no_news(self):
+        """The account is usable."""
+        state = _state()
+        assert not state.exhaust(now=NOW, until=NOW - 1, day_ends=NOW - 1)
+        assert state.why_unusable(NOW) is None
+
+    def test_what_a_plan_has_refused_is_refused_to_all_that_asks_for_as_much(self):
+        """And to nothing that asks for less in one respect."""
+        state = _state()
+        state.refuse(Demand(parameters=4, width=800, height=600), "Exceed")
+        for parameters, width, height, words in (
+            *((4, 800, 600, "Exceed"), (5, 1920, 1080, "Exceed")),
+            *((3, 1920, 1080, None), (9, 799, 600, None), (9, 800, 599, None)),
+        ):
+            demand = Demand(parameters=parameters, width=width, height=height)
+            assert state.why_refused(demand) == words
+        state.refuse(Demand(parameters=2, width=800, height=600), "Smaller")
+        assert state.why_refused(Demand(parameters=4, width=800, height=600)) == "Smaller"
+
+    def test_until_the_first_answer_one_call_is_under_way(self):
+        """The second waits for the end of the first."""
+        state, order = _state(), []
+        entered, go = threading.Event(), threading.Event()
+
+        def first():
+            with state.turn(budget_of()):
+                entered.set()
+                go.wait(10)
+                order.append("first")
+
+        thread = threading.Thread(target=first)
+        thread.start()
+        assert entered.wait(10)
+        threading.Timer(0.1, go.set).start()
+        with state.turn(budget_of()):
+            order.append("second")
+        thread.join()
+        assert order == ["first", "second"]
+
+    def test_after_the_first_answer_all_go(self):
+        """Nobody waits for anybody."""
+        state = _state()
+        with state.turn(budget_of()):
+            state.answered()
+            with state.turn(budget_of(0.0)):
+                pass
+
+    def test_who_waits_for_the_first_answer_is_woken_by_a_stop(self):
+        """Within a moment."""
+        state, scope = _state(), budget_of(60)
+        with state.turn(budget_of()):
+            threading.Timer(0.1, scope.stop, (Interrupted("stop"),)).start()
+            started = time.monotonic()
+            with pytest.raises(Interrupted), state.turn(scope):
+                pass
+            assert time.monotonic() - started < 2
+
+    def test_who_waits_for_the_first_answer_may_lose_patience(self):
+        """It has no right to call then, and takes nobody's."""
+        state = _state()
+        with state.turn(budget_of()) as first:
+            with state.turn(budget_of(), patience_seconds=0.1) as second:
+                assert (first, second) == (True, False)
+            with state.turn(budget_of(), patience_seconds=0.1) as third:
+                assert third is False
+        with state.turn(budget_of()) as fourth:
+            assert fourth is True
+
+    def test_who_waits_for_the_first_answer_waits_no_longer_than_its_step(self):
+        """Then the chart has run out of time."""
+        state = _state()
+        with state.turn(budget_of()), pytest.raises(StepTimedOut), state.turn(budget_of(0.2)):
+            pass
+
+
+class TestRate:
+    """A token bucket with a queue."""
+
+    def test_so_many_at_once_and_then_one_by_one(self):
+        """Three at once, two a second afterwards."""
+        clock = HandClock()
+        rate = RateLimit(per_second=2.0, burst=3, clock=clock)
+        assert _waits(rate, clock, 6) == [0.0, 0.0, 0.0, 0.5, 0.5, 0.5]
+
+    def test_a_rest_fills_the_bucket(self):
+        """To the brim and no further."""
+        clock = HandClock()
+        rate = RateLimit(per_second=2.0, burst=3, clock=clock)
+        assert _waits(rate, clock, 3) == [0.0, 0.0, 0.0]
+        clock.advance(0.5)
+        assert _waits(rate, clock, 2) == [0.0, 0.5]
+        clock.advance(1000)
+        assert _waits(rate, clock, 4) == [0.0, 0.0, 0.0, 0.5]
+
+    def test_a_burst_of_one_is_a_steady_pace(self):
+        """One each second."""
+        clock = HandClock()
+        assert _waits(RateLimit(per_second=1.0, burst=1, clock=clock), clock, 3) == [0.0, 1.0, 1.0]
+
+    def test_threads_share_it(self):
+        """20 calls at 100 a second, 1 at once, last at least 190 ms."""
+        rate, started = RateLimit(per_second=100.0, burst=1, clock=SystemClock()), time.monotonic()
+        assert at_once([partial(rate.wait, budget_of())] * 20) == [True] * 20
+        assert time.monotonic() - started >= 0.19
+
+    def test_more_than_can_be_let_through_keeps_the_full_rate(self):
+        """24 threads that have 100 ms each want more than 100 a second: about 100 get it, on an idle machine.
+
+        Who comes later waits for none of those that were left out. If he did, two or three would get it.
+        """
+        rate, clock = RateLimit(per_second=100.0, burst=1, clock=SystemClock()), SystemClock()
+        started, results = clock.monotonic(), []
+
+        def ask_again_and_again():
+            while clock.monotonic() - started < 1:
+                results.append(_or_none(rate, budget_of(0.1)))
+                threading.Event().wait(0.01)
+
+        threads = [threading.Thread(target=ask_again_and_again) for _ in range(24)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert results.count(True) >= 15
+        assert rate.wait(budget_of(0.2))
+
+    def test_who_can_t_be_let_through_in_time_takes_no_place(self):
+        """It is told at once, and the next one waits no longer for it."""
+        clock = HandClock()
+        rate = RateLimit(per_second=1.0, burst=1, clock=clock)
+        rate.wait(budget_of())
+        assert [rate.wait(budget_of(0.5)) for _ in range(50)] == [False] * 50
+        assert _waits(rate, clock, 1) == [1.0]
+
+    def test_who_is_stopped_gives_its_place_back(self):
+        """Whoever comes next waits as if it had never been there."""
+        rate, scope = RateLimit(per_second=10.0, burst=1, clock=SystemClock()), budget_of(200)
+        rate.wait(scope)
+        waiting = [threading.Thread(target=_or_none, args=(rate, scope)) for _ in range(30)]
+        for thread in waiting:
+            thread.start()
+        until(lambda: len(rate._queue) >= 25)
+        scope.stop(Interrupted("stop"))
+        for thread in waiting:
+            thread.join()
+        assert rate.wait(budget_of(0.5))
+
+    def test_those_behind_who_is_stopped_move_up(self):
+        """Within a second."""
+        rate = RateLimit(per_second=1.0, burst=1, clock=SystemClock())
+        rate.wait(budget_of())
+        stopped, started = budget_of(200), time.monotonic()
+        before = [threading.Thread(target=_or_none, args=(rate, stopped)) for _ in range(10)]
+        for thread in before:
+            thread.start()
+        until(lambda: len(rate._queue) == 10)
+        threading.Timer(0.1, stopped.stop, (Interrupted("stop"),)).start()
+        assert rate.wait(budget_of(60))
+        assert time.monotonic() - started < 4
+        for thread in before:
+            thread.join()
+
+    def test_a_stop_wakes_who_waits(self):
+        """At once."""
+        rate, scope = RateLimit(per_second=0.01, burst=1, clock=SystemClock()), budget_of(200)
+        rate.wait(scope)
+        threading.Timer(0.1, scope.stop, (Interrupted("stop"),)).start()
+        started = time.monotonic()
+        with pytest.raises(Interrupted):
+            rate.wait(scope)
+        assert time.monotonic() - started < 2
+
+    def test_who_was_stopped_is_told_so(self):
+        """Not that the account is too busy."""
+        rate, scope = RateLimit(per_second=0.01, burst=1, clock=SystemClock()), budget_of(200)
+        rate.wait(scope)
+        scope.stop(Interrupted("stop"))
+        with pytest.raises(Interrupted):
+            rate.wait(scope)
+
+
+class _HandBudget(CancelScope):
+    """Its sleep turns the clock."""
+
+    def __init__(self, clock):
+        super().__init__(seconds=1e6, clock=clock)
+        self._hand = clock
+
+    def sleep(self, seconds):
+        """Nobody waits."""
+        self._hand.advance(seconds)
+
+
+def _waits(rate, clock, count):
+    """How long each of so many, one after the other, waits for its turn."""
+    waits, scope = [], _HandBudget(clock)
+    for _ in range(count):
+        before = clock.monotonic()
+        assert rate.wait(scope)
+        waits.append(clock.monotonic() - before)
+    return waits
+
+
+def _or_none(rate, scope):
+    """Whether it was let through; None when its step was stopped or over."""
+    try:
+        return rate.wait(scope)
+    except (Interrupted, StepTimedOut):
+        return None

@@ -1,0 +1,241 @@
+"""What Chart-IMG's answers mean: each row of its table of errors, and what broken servers send."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from localcloud.chart_img.answers import ANSWERS
+from tests.support.fakes import png_bytes
+from worker_chart_export.charts.chart_img.answers import Answer, Meaning, said, understand
+from worker_chart_export.errors import ChartTooLarge
+
+MEANINGS = {
+    "bad_request": Meaning.REFUSED,
+    "invalid_request": Meaning.BAD_KEY,
+    "forbidden": Meaning.BAD_KEY,
+    "over_resolution": Meaning.OVER_PLAN,
+    "over_parameters": Meaning.OVER_PLAN,
+    "not_found": Meaning.REFUSED,
+    "session_disconnected": Meaning.REFUSED,
+    "invalid_fields": Meaning.REFUSED,
+    "invalid_symbol": Meaning.REFUSED,
+    "invalid_interval": Meaning.REFUSED,
+    "too_many_requests": Meaning.TOO_FAST,
+    "limit_exceeded": Meaning.EXHAUSTED,
+    "limit_exceeded_200": Meaning.EXHAUSTED,
+    "server_error": Meaning.TROUBLE,
+    "bad_gateway": Meaning.TROUBLE,
+    "unavailable": Meaning.TROUBLE,
+    "timeout": Meaning.TROUBLE,
+    "gateway_timeout": Meaning.TROUBLE,
+    "html": Meaning.TROUBLE,
+    "jpeg": Meaning.TROUBLE,
+    "truncated": Meaning.TROUBLE,
+    "wrong_size": Meaning.TROUBLE,
+    "empty": Meaning.TROUBLE,
+}
+
+
+def _understand(status, body, **changes):
+    if not isinstance(body, bytes):
+        body = json.dumps(body).encode()
+    return understand(status, body, **{"width": 800, "height": 600, "max_bytes": 262144} | changes)
+
+
+@pytest.mark.parametrize("name", sorted(ANSWERS.keys() - {"too_large"}))
+def test_each_scripted_answer_has_its_meaning(name):
+    """None is forgotten."""
+    answer = _understand(ANSWERS[name].status, ANSWERS[name].body)
+    assert answer.meaning is MEANINGS[name]
+    assert answer.status == ANSWERS[name].status
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "meaning"),
+    [
+        (408, {"message": "Request Timeout"}, Meaning.TROUBLE),
+        (501, {"message": "?"}, Meaning.TROUBLE),
+        (522, b"<html>", Meaning.TROUBLE),
+        (302, b"", Meaning.REFUSED),
+        (204, b"", Meaning.REFUSED),
+        (413, {"message": "Payload Too Large"}, Meaning.REFUSED),
+        (403, b"\n<html>403</html>", Meaning.TROUBLE),
+        (403, b"", Meaning.BAD_KEY),
+        (403, {"message": "Missing Authentication Token"}, Meaning.BAD_KEY),
+        (401, b"", Meaning.BAD_KEY),
+        (401, b"<html>401</html>", Meaning.BAD_KEY),
+        (429, b"", Meaning.TOO_FAST),
+        (429, {"error": "Rate limit exceeded"}, Meaning.TOO_FAST),
+        (429, {"error": "Request rate limit exceeded"}, Meaning.TOO_FAST),
+        (429, {"error": "Rate-limit exceeded"}, Meaning.TOO_FAST),
+        (429, {"error": "Limit exceeded: 1 request per second"}, Meaning.TOO_FAST),
+        (429, {"error": "Per-second limit exceeded"}, Meaning.TOO_FAST),
+        (429, {"error": "Limit Exceeded"}, Meaning.EXHAUSTED),
+        (429, {"errors": [{"msg": "Daily Limit Exceeded"}]}, Meaning.EXHAUSTED),
+        (403, {"message": "Limit Exceeded"}, Meaning.EXHAUSTED),
+        (403, {"message": " limit exceeded. "}, Meaning.EXHAUSTED),
+        (403, {"message": "Parameter limit exceeded (3)"}, Meaning.BAD_KEY),
+        (400, b"<html>Header size limit exceeded</html>", Meaning.REFUSED),
+        (413, {"message": "Request body size limit exceeded"}, Meaning.REFUSED),
+        (422, {"message": "Studies limit exceeded"}, Meaning.REFUSED),
+        (422, [{"msg": "Limit exceeded", "param": "studies"}], Meaning.REFUSED),
+        (500, {"message": "Limit Exceeded"}, Meaning.TROUBLE),
+        (200, {"message": "ok"}, Meaning.TROUBLE),
+        (500, png_bytes(), Meaning.TROUBLE),
+    ],
+)
+def test_answers_that_are_not_documented_have_a_meaning_too(status, body, meaning):
+    """The nearest one."""
+    assert _understand(status, body).meaning is meaning
+
+
+def test_a_whole_picture_of_the_size_asked_for_is_the_chart():
+    """Nothing else is."""
+    assert _understand(200, png_bytes()).meaning is Meaning.CHART
+
+
+def test_what_is_wrong_with_a_picture_is_said():
+    """In place of the server's words."""
+    assert "cut off" in _understand(200, png_bytes()[:-5]).words
+    assert "640x480" in _understand(200, png_bytes(640, 480)).words
+
+
+def test_a_whole_picture_that_readers_refuse_is_an_error_of_its_own():
+    """Asking again would give the same."""
+    with pytest.raises(ChartTooLarge):
+        _understand(200, png_bytes(padding=300_000))
+
+
+@pytest.mark.parametrize(
+    ("body", "is_whole"),
+    [
+        (png_bytes(640, 480), True),
+        (png_bytes()[:-5], False),
+        (b"\x89PNG\r\n\x1a\n", False),
+        (b"\x89PN", False),
+        (b"", False),
+        (b"\xff\xd8\xff\xe0 a picture \xff\xd9", True),
+        (b"<!doctype html>", True),
+        (b'{"message": "Welcome"}', True),
+    ],
+)
+def test_a_whole_answer_that_is_no_chart_is_told_from_a_broken_one(body, is_whole):
+    """The next one would be the same, where a broken one may be followed by a whole one."""
+    assert _understand(200, body).is_whole is is_whole
+
+
+def test_no_other_status_is_a_whole_answer():
+    """However complete its body is: those have their own meanings."""
+    assert not _understand(500, b"<html>500</html>").is_whole
+
+
+@pytest.mark.parametrize(
+    ("answer", "keeps"),
+    [
+        (Answer(meaning=Meaning.TOO_FAST, status=429), True),
+        (Answer.missing(0, "NewConnectionError", was_sent=False), True),
+        (Answer.missing(0, "ReadTimeoutError", was_sent=True), False),
+        (Answer(meaning=Meaning.TROUBLE, status=500), False),
+        (Answer(meaning=Meaning.CHART, status=200), False),
+    ],
+)
+def test_a_count_is_kept_where_nothing_can_have_been_paid(answer, keeps):
+    """The next call is counted already."""
+    assert answer.keeps_count is keeps
+
+
+@pytest.mark.parametrize("name", sorted(MEANINGS))
+def test_trouble_and_haste_say_nothing_of_a_key(name):
+    """Every other answer does."""
+    answer = _understand(ANSWERS[name].status, ANSWERS[name].body)
+    assert answer.proves_key is (MEANINGS[name] not in (Meaning.TROUBLE, Meaning.TOO_FAST))
+
+
+class TestWords:
+    """What an error body says, whatever its shape."""
+
+    @pytest.mark.parametrize(
+        ("body", "words", "params"),
+        [
+            ({"message": "Forbidden"}, "Forbidden", ()),
+            ({"error": "Bad"}, "Bad", ()),
+            ({"msg": "Bad"}, "Bad", ()),
+            (
+                {"errors": [{"msg": "Invalid", "param": "interval"}, {"message": "x"}]},
+                "interval: Invalid; x",
+                ("interval",),
+            ),
+            (
+                [{"value": 1, "msg": "Invalid value", "param": "width", "location": "body"}],
+                "width: Invalid value",
+                ("width",),
+            ),
+            (
+                [
+                    {"msg": "a", "param": "width"},
+                    {"error": "b", "param": "width"},
+                    {"message": "c", "param": "theme"},
+                ],
+                "width: a; width: b; theme: c",
+                ("width", "theme"),
+            ),
+            ("plain", "plain", ()),
+            (7, "7", ()),
+            ({}, "no message", ()),
+            ([], "no message", ()),
+            ({"message": "a\n b"}, "a b", ()),
+            ({"message": None, "error": "b"}, "b", ()),
+            ({"message": "Invalid Request", "errors": []}, "Invalid Request", ()),
+            ({"error": {"message": "inner"}}, "inner", ()),
+            ({"error": {"errors": [{"msg": "a", "param": "b"}]}}, "b: a", ("b",)),
+        ],
+    )
+    def test_known_shapes(self, body, words, params):
+        """`message`, `error`, `errors[]` and a bare array; a 422 names its parameters."""
+        assert said(json.dumps(body).encode()) == (words, params)
+
+    @pytest.mark.parametrize(
+        ("body", "words"),
+        [(b"", "no message"), (b"<h1>502</h1>", "<h1>502</h1>"), (b"\xff\xfe", "\ufffd\ufffd")],
+    )
+    def test_bodies_that_are_no_json(self, body, words):
+        """Their beginning, as text."""
+        assert said(body) == (words, ())
+
+    @given(st.binary(max_size=300) | st.text().map(str.encode))
+    def test_any_body_has_words(self, body):
+        """At most 300 characters, at least one."""
+        assert 1 <= len(said(body)[0]) <= 300
+
+    def test_a_body_nested_without_end_has_words(self):
+        """The parser's recursion is no crash."""
+        assert said(b"[" * 100_000)[0].startswith("[[[")
+
+    def test_many_errors_are_cut(self):
+        """Ten are enough."""
+        body = [{"msg": "m", "param": f"p{number}"} for number in range(50)]
+        assert len(said(json.dumps(body).encode())[1]) == 10
+
+    @pytest.mark.parametrize("before", range(280, 301))
+    def test_words_are_blotted_before_they_are_cut(self, before):
+        """No part of a key is left at the end."""
+        body = json.dumps({"message": "x" * before + "s3cret-key"}).encode()
+        for text in (body, body.removeprefix(b"{")):
+            words, _ = said(text, lambda words: words.replace("s3cret-key", "(key)"))
+            assert "s3" not in words
+
+    @pytest.mark.parametrize("before", range(9980, 10_001))
+    def test_a_body_that_is_no_json_is_blotted_before_it_is_cut(self, before):
+        """Nor is a part of a key left where the text of a page ends."""
+        body = b"<html>" + b" " * (before - 6) + b"s3cret-key</html>"
+        words, _ = said(body, lambda words: words.replace("s3cret-key", "(key)"))
+        assert "s3" not in words
+
+    def test_parameters_are_blotted_too(self):
+        """Whatever a server puts there."""
+        body = json.dumps([{"msg": "m", "param": "s3cret-key"}]).encode()
+        assert said(body, lambda words: words.replace("s3cret-key", "(key)")) == ("(key): m", ("(key)",))

@@ -1,0 +1,242 @@
+"""How often Chart-IMG is asked for one chart, how long is waited, and what ends it."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+from localcloud import Fault
+from tests.support.charts.chart_img_samples import KEY, account, used
+from tests.support.fakes import budget_of, chart_request
+from worker_chart_export.charts.chart_img import attempt as order_module
+from worker_chart_export.charts.chart_img.answers import Answer, Meaning
+from worker_chart_export.errors import ChartApiFailed, Interrupted, StepTimedOut
+
+AT_MOST_SECONDS = 2.0
+
+
+def _answer(cloud, name, **fields):
+    cloud.chart_img.faults.add(Fault(answer=name, **fields))
+
+
+def _calls(cloud):
+    return cloud.chart_img.calls["advanced-chart"]
+
+
+class TestFinal:
+    """What asking again won't change."""
+
+    @pytest.mark.parametrize(
+        ("answer", "words"),
+        [
+            ("bad_request", "400: Invalid JSON"),
+            ("not_found", "404: Not Found"),
+            ("session_disconnected", "409: Session Disconnected"),
+            ("invalid_fields", "422: interval: Invalid value"),
+            ("invalid_symbol", "422: Invalid Symbol"),
+            ("invalid_interval", "422: Invalid Interval"),
+        ],
+    )
+    def test_it_is_called_once_and_on_one_account(self, make, cloud, answer, words):
+        """The API's own words are in the error."""
+        _answer(cloud, answer)
+        with pytest.raises(ChartApiFailed, match=rf"^Chart-IMG answered {words}") as caught:
+            make(account(), account("acc-2", key="other")).chart(chart_request())
+        assert _calls(cloud) == 1
+        assert caught.value.details["httpStatus"] == int(words[:3])
+        assert caught.value.details["apiMessage"] == words[5:]
+
+    def test_a_422_names_its_parameters(self, provider, cloud):
+        """In the details, for whoever mends the template."""
+        _answer(cloud, "invalid_fields")
+        with pytest.raises(ChartApiFailed) as caught:
+            provider.chart(chart_request())
+        assert caught.value.details["params"] == ["interval"]
+
+
+@pytest.mark.usefixtures("_no_pauses")
+class TestTrouble:
+    """What asking again may mend."""
+
+    @pytest.mark.parametrize(
+        "answer",
+        ["server_error", "bad_gateway", "unavailable", "timeout", "gateway_timeout", "truncated", "empty"],
+    )
+    def test_it_is_tried_six_times_each_of_them_counted(self, provider, cloud, documents, answer):
+        """Then it is that request's failure."""
+        _answer(cloud, answer)
+        with pytest.raises(ChartApiFailed, match=r"^Chart-IMG answered"):
+            provider.chart(chart_request())
+        assert (_calls(cloud), used(documents)) == (6, 6)
+
+    @pytest.mark.parametrize("answer", ["wrong_size", "html", "jpeg"])
+    def test_a_whole_answer_that_is_no_chart_is_bought_twice_at_most(
+        self, provider, cloud, documents, answer
+    ):
+        """The first may be a slip."""
+        _answer(cloud, answer)
+        with pytest.raises(ChartApiFailed, match=r"^Chart-IMG answered 200"):
+            provider.chart(chart_request())
+        assert (_calls(cloud), used(documents)) == (2, 2)
+
+    @pytest.mark.parametrize("answer", ["wrong_size", "html", "jpeg"])
+    def test_a_slip_is_forgiven(self, provider, cloud, answer):
+        """Among other trouble too."""
+        _answer(cloud, answer, times=1)
+        _answer(cloud, "truncated", times=3)
+        assert provider.chart(chart_request()).provider == "chart-img"
+        assert _calls(cloud) == 5
+
+    @pytest.mark.parametrize("answer", ["server_error", "bad_gateway", "truncated"])
+    def test_trouble_that_passes_is_forgotten(self, provider, cloud, answer):
+        """The sixth attempt counts as the first."""
+        _answer(cloud, answer, times=5)
+        assert provider.chart(chart_request()).png.startswith(b"\x89PNG")
+
+    def test_a_connection_cut_off_is_trouble(self, provider, cloud, documents):
+        """The error says what happened on the wire."""
+        cloud.chart_img.faults.add(Fault(reset=True))
+        with pytest.raises(ChartApiFailed, match=r"^Chart-IMG did not answer: ProtocolError"):
+            provider.chart(chart_request())
+        assert (_calls(cloud), used(documents)) == (6, 6)
+
+    def test_nobody_listening_is_trouble_that_is_counted_once(self, provider, cloud, documents):
+        """Not an outage of ours: the request fails. Nothing was sent, so nothing can have been paid."""
+        cloud.chart_img.stop()
+        with pytest.raises(ChartApiFailed, match=r"NewConnectionError"):
+            provider.chart(chart_request())
+        assert used(documents) == 1
+        cloud.chart_img.start()
+        provider.chart(chart_request())
+        assert used(documents) == 2
+
+    def test_six_attempts_are_all_there_are_over_all_accounts(self, make, cloud):
+        """An account that is passed over costs none of them."""
+        _answer(cloud, "limit_exceeded", match=KEY, skip=3, times=1)
+        _answer(cloud, "server_error")
+        with pytest.raises(ChartApiFailed):
+            make(account(), account("acc-2", key="other")).chart(chart_request())
+        assert cloud.chart_img.calls_per_key.as_dict() == {KEY: 4, "other": 3}
+
+    def test_asking_too_often_is_no_attempt_and_counted_once(self, provider, cloud, documents):
+        """Ten rate 429s, then five failures, then the chart: still within six attempts of one account."""
+        _answer(cloud, "too_many_requests", times=10)
+        _answer(cloud, "server_error", times=5)
+        assert provider.chart(chart_request()).meta == {"accountId": "acc-1"}
+        assert (_calls(cloud), used(documents)) == (16, 6)
+
+
+class TestTime:
+    """The step's budget bounds everything."""
+
+    def test_asking_too_often_waits_about_a_second(self, make, cloud, documents):
+        """Then the same account is asked, for the call that was counted."""
+        _answer(cloud, "too_many_requests", times=1)
+        started = time.monotonic()
+        image = make(account(), account("acc-2", key="other")).chart(chart_request())
+        assert image.meta == {"accountId": "acc-1"}
+        assert 0.8 <= time.monotonic() - started < 5
+        assert (_calls(cloud), used(documents)) == (2, 1)
+
+    def test_asking_too_often_for_ever_ends_with_the_step_s_time(self, provider, cloud, documents):
+        """As a timeout of the step, for one counted call."""
+        _answer(cloud, "too_many_requests")
+        with pytest.raises(StepTimedOut) as caught:
+            provider.chart(chart_request(scope=budget_of(0.3)))
+        assert used(documents) == 1
+        assert caught.value.details == {
+            "lastStatus": 429,
+            "lastMessage": "Too Many Requests",
+            "accountId": "acc-1",
+        }
+
+    def test_trouble_for_longer_than_the_step_ends_with_it(self, provider, cloud):
+        """Six attempts would take longer."""
+        _answer(cloud, "server_error")
+        started = time.monotonic()
+        with pytest.raises(
+            StepTimedOut, match=r"last answer of Chart-IMG: 500 Something Went Wrong$"
+        ) as caught:
+            provider.chart(chart_request(scope=budget_of(0.4)))
+        assert time.monotonic() - started < AT_MOST_SECONDS
+        assert caught.value.details["lastStatus"] == 500
+
+    def test_a_step_that_nothing_went_wrong_in_says_nothing_of_it(self, provider, cloud):
+        """There was no answer yet."""
+        cloud.chart_img.faults.add(Fault(delay_seconds=20))
+        with pytest.raises(StepTimedOut) as caught:
+            provider.chart(chart_request(scope=budget_of(0.3)))
+        assert caught.value.details == {}
+
+    def test_a_silent_server_is_left_at_the_deadline(self, provider, cloud):
+        """The read timeout is never longer than the step."""
+        cloud.chart_img.faults.add(Fault(delay_seconds=20))
+        started = time.monotonic()
+        with pytest.raises(StepTimedOut):
+            provider.chart(chart_request(scope=budget_of(0.5)))
+        assert time.monotonic() - started < AT_MOST_SECONDS
+
+    @pytest.mark.usefixtures("_no_pauses")
+    def test_a_server_that_is_too_slow_is_asked_again(self, provider, cloud, monkeypatch):
+        """A read that takes too long is trouble like any other."""
+        monkeypatch.setattr("worker_chart_export.charts.chart_img.client.READ_TIMEOUT_SECONDS", 0.2)
+        cloud.chart_img.faults.add(Fault(delay_seconds=2, times=1))
+        assert provider.chart(chart_request()).provider == "chart-img"
+        assert _calls(cloud) == 2
+
+    @pytest.mark.parametrize(
+        "where",
+        [
+            {"answer": "server_error"},  # the pause between attempts
+            {"answer": "too_many_requests"},  # the pause after being too fast
+            {"delay_seconds": 20},  # the call itself
+        ],
+        ids=["attempts", "too fast", "call"],
+    )
+    def test_a_stop_wakes_who_waits(self, provider, cloud, monkeypatch, where):
+        """At once, and nothing more is called."""
+        monkeypatch.setattr(order_module, "_delay_seconds", lambda _failed, _answer: 60.0)
+        monkeypatch.setattr(order_module, "_too_fast_seconds", lambda _answer: 60.0)
+        cloud.chart_img.faults.add(Fault(**where))
+        scope, stopped = budget_of(100), []
+
+        def stop():
+            assert cloud.chart_img.calls.wait_for("advanced-chart", 1, timeout_seconds=10)
+            stopped.append(time.monotonic())
+            scope.stop(Interrupted("stop"))
+
+        stopper = threading.Thread(target=stop)
+        stopper.start()
+        with pytest.raises(Interrupted):
+            provider.chart(chart_request(scope=scope))
+        stopper.join()
+        assert time.monotonic() - stopped[0] < AT_MOST_SECONDS
+        assert _calls(cloud) == 1
+
+
+class TestPauses:
+    """How long is waited between attempts."""
+
+    @pytest.mark.parametrize("failed", [1, 2, 3, 4, 5])
+    def test_they_are_between_half_a_second_and_eight_and_grow(self, failed):
+        """Drawn evenly, so that many workers do not come back at the same time."""
+        trouble = Answer(meaning=Meaning.TROUBLE, status=500)
+        pauses = [order_module._delay_seconds(failed, trouble) for _ in range(200)]
+        assert min(pauses) >= 0.5
+        assert max(pauses) <= min(8.0, 2.0 ** (failed - 1))
+        assert len(set(pauses)) > 100
+
+    def test_after_being_too_fast_about_a_second(self):
+        """Whatever the number of attempts."""
+        answer = Answer(meaning=Meaning.TOO_FAST, status=429)
+        pauses = [order_module._too_fast_seconds(answer) for _ in range(200)]
+        assert 0.8 <= min(pauses) <= max(pauses) <= 1.5
+
+    def test_what_the_server_asks_for_is_waited_at_least(self):
+        """`Retry-After`, in seconds."""
+        trouble = Answer(meaning=Meaning.TROUBLE, status=503, retry_after_seconds=20.0)
+        assert order_module._delay_seconds(1, trouble) == 20.0
+        too_fast = Answer(meaning=Meaning.TOO_FAST, status=429, retry_after_seconds=3.0)
+        assert order_module._too_fast_seconds(too_fast) == 3.0

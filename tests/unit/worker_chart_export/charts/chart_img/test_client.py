@@ -1,0 +1,265 @@
+"""Answers that no good server gives, byte for byte."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import io
+import socket
+import threading
+import time
+import tracemalloc
+
+import pytest
+
+from tests.support.charts.chart_img_samples import KEY, account, provider_on
+from tests.support.fakes import budget_of, chart_request
+from worker_chart_export.charts.chart_img.client import ChartApi, NoAnswer
+from worker_chart_export.errors import ChartApiFailed, ChartApiLimitExceeded, Interrupted, StepTimedOut
+from worker_chart_export.observability.logs import configure
+
+
+def _head(status, *headers, body=b""):
+    lines = [b"HTTP/1.1 " + status, *headers, b"Content-Length: %d" % len(body)]
+    return b"\r\n".join(lines) + b"\r\n\r\n" + body
+
+
+@contextlib.contextmanager
+def _raw_server(head, *, drip=b"", on_request=lambda _request: None):
+    """A server that answers every connection with `head`, then `drip` every 50 ms until it is closed."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    stopping = threading.Event()
+
+    def serve(connection):
+        with connection, contextlib.suppress(OSError):
+            request = connection.recv(65536)
+            connection.sendall(head)
+            on_request(request)
+            while drip and not stopping.wait(0.05):
+                connection.sendall(drip)
+
+    def accept():
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = listener.accept()
+                thread = threading.Thread(target=serve, args=(connection,))
+                threads.append(thread)
+                thread.start()
+
+    threads: list[threading.Thread] = []
+    acceptor = threading.Thread(target=accept)
+    acceptor.start()
+    try:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        stopping.set()
+        listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
+        acceptor.join()
+        for thread in threads:
+            thread.join()
+
+
+@contextlib.contextmanager
+def _deaf_server():
+    """A listener whose queue is full: connections to it open never."""
+    with contextlib.ExitStack() as opened:
+        listener = opened.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        for _ in range(4):
+            waiting = opened.enter_context(socket.socket())
+            waiting.settimeout(0)
+            waiting.connect_ex(listener.getsockname())
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+
+@pytest.mark.usefixtures("_no_pauses")
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"",
+        b"garbage\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 3\r\n\r\nabc",
+        b"HTTP/1.1 200 OK\r\nContent-Length: -5\r\n\r\n",
+    ],
+)
+def test_a_broken_answer_is_a_failure_of_the_request(documents, head):
+    """Never an error of another kind, which would leave the step RUNNING."""
+    with _raw_server(head) as url, provider_on(url, documents) as provider, pytest.raises(ChartApiFailed):
+        provider.chart(chart_request())
+
+
+def test_a_redirect_is_not_followed(documents):
+    """The key goes to nobody else."""
+    head = b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n"
+    refused = pytest.raises(ChartApiFailed, match=r"answered 302")
+    with _raw_server(head) as url, provider_on(url, documents) as provider, refused:
+        provider.chart(chart_request())
+
+
+@pytest.mark.usefixtures("_no_pauses")
+@pytest.mark.parametrize(("status", "calls"), [(b"200 OK", 2), (b"401 Unauthorized", 6)])
+def test_a_compressed_answer_is_not_decoded(documents, status, calls, log_lines):
+    """It was not asked for, and what is small may stand for what fills the memory."""
+    bomb = gzip.compress(bytes(64 * 1024 * 1024))
+    tracemalloc.start()
+    with (
+        _raw_server(_head(status, b"Content-Encoding: gzip", body=bomb)) as url,
+        provider_on(url, documents) as provider,
+        pytest.raises(ChartApiFailed, match=rf"answered {status[:3].decode()}: The answer is compressed"),
+    ):
+        provider.chart(chart_request())
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 16 * 1024 * 1024
+    assert [line["httpStatus"] for line in log_lines()] == [int(status[:3])] * calls
+
+
+def test_no_compression_is_asked_for(documents):
+    """A picture is compressed already."""
+    asked = []
+    server = _raw_server(_head(b"404 X"), on_request=asked.append)
+    with server as url, provider_on(url, documents) as provider, pytest.raises(ChartApiFailed):
+        provider.chart(chart_request())
+    assert b"accept-encoding: identity\r\n" in asked[0].lower()
+    assert asked[0].lower().count(b"accept-encoding") == 1
+
+
+@pytest.mark.usefixtures("log_lines")
+@pytest.mark.parametrize("level", ["DEBUG", "INFO"])
+def test_headers_that_can_t_be_parsed_are_not_printed(documents, level):
+    """They may quote the key."""
+    stream = io.StringIO()
+    configure(level=level, log_format="json", stream=stream)
+    head = _head(b"404 X", b"no colon but " + KEY.encode())
+    with _raw_server(head) as url, provider_on(url, documents) as provider, pytest.raises(ChartApiFailed):
+        provider.chart(chart_request())
+    assert "chart_api_call_finished" in stream.getvalue()
+    assert KEY not in stream.getvalue()
+
+
+@pytest.mark.usefixtures("_no_pauses")
+@pytest.mark.parametrize(
+    ("status", "error", "told"),
+    [
+        (b"401 Unauthorized", ChartApiLimitExceeded, ["bad_key"]),
+        (b"404 Not Found", ChartApiFailed, ["refused"]),
+        (b"502 Bad Gateway", ChartApiFailed, ["trouble"] * 6),
+    ],
+)
+def test_an_error_of_any_size_is_understood_by_its_status(documents, status, error, told, log_lines):
+    """Its beginning is read, the rest is of no interest."""
+    head = _head(status, body=b"<html>" + b"x" * 9_000_000)
+    with _raw_server(head) as url, provider_on(url, documents) as provider, pytest.raises(error):
+        provider.chart(chart_request())
+    lines = [line for line in log_lines() if line["event"] == "chart_api_call_finished"]
+    assert [(line["httpStatus"], line["outcome"]) for line in lines] == [
+        (int(status[:3]), outcome) for outcome in told
+    ]
+
+
+@pytest.mark.parametrize(
+    ("head", "drip"),
+    [
+        (b"HTTP/1.1 200 OK\r\n", b"X: y\r\n"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n", b"x"),
+        (b"HTTP/1.1 200 OK\r\n\r\n", b"x"),
+    ],
+    ids=["headers", "body", "body without a length"],
+)
+@pytest.mark.usefixtures("_no_pauses")
+def test_a_call_ends_after_its_time_though_bytes_keep_coming(documents, monkeypatch, head, drip, log_lines):
+    """It is trouble like any other, long before the step ends."""
+    monkeypatch.setattr("worker_chart_export.charts.chart_img.client.CALL_TIMEOUT_SECONDS", 0.3)
+    started = time.monotonic()
+    with (
+        _raw_server(head, drip=drip) as url,
+        provider_on(url, documents) as provider,
+        pytest.raises(ChartApiFailed, match=r"did not answer: No whole answer within"),
+    ):
+        provider.chart(chart_request())
+    assert time.monotonic() - started < 10
+    assert [line["outcome"] for line in log_lines()] == ["no_answer"] * 6
+
+
+def test_headers_that_drip_are_left_at_the_deadline(documents):
+    """Though no read of them ever takes long."""
+    with _raw_server(b"HTTP/1.1 200 OK\r\n", drip=b"X: y\r\n") as url:
+        started = time.monotonic()
+        with provider_on(url, documents) as provider, pytest.raises(StepTimedOut):
+            provider.chart(chart_request(scope=budget_of(0.5)))
+        assert time.monotonic() - started < 5
+
+
+def test_a_connection_that_does_not_open_is_given_up_after_five_seconds(monkeypatch):
+    """Long before a read would be."""
+    monkeypatch.setattr("worker_chart_export.charts.chart_img.client.CONNECT_TIMEOUT_SECONDS", 0.2)
+    with _deaf_server() as url, contextlib.closing(ChartApi(base_url=url, connections=1)) as api:
+        started = time.monotonic()
+        with pytest.raises(NoAnswer, match=r"^ConnectTimeout") as caught:
+            api.post(account(), chart_request())
+        assert time.monotonic() - started < 5
+        assert not caught.value.sent
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [(b"503 Away", r"^Chart-IMG answered 503: Soon$"), (b"429 Slow", r"^Chart-IMG answered 429: Soon$")],
+)
+@pytest.mark.parametrize("asked", [b"3600", b"Wed, 21 Oct 2099 07:28:00 GMT", b"9" * 400])
+def test_a_server_that_asks_for_more_time_than_there_is_is_not_waited_for(documents, status, error, asked):
+    """The chart fails at once, with the API's own words."""
+    head = _head(status, b"Retry-After: " + asked, body=b'{"message": "Soon"}')
+    started = time.monotonic()
+    with (
+        _raw_server(head) as url,
+        provider_on(url, documents) as provider,
+        pytest.raises(ChartApiFailed, match=error),
+    ):
+        provider.chart(chart_request())
+    assert time.monotonic() - started < 5
+
+
+def test_nor_is_one_that_asks_for_more_than_a_minute(documents):
+    """Though the step has that."""
+    head = _head(b"503 Away", b"Retry-After: 61", body=b'{"message": "Soon"}')
+    refused = pytest.raises(ChartApiFailed, match=r"answered 503: Soon")
+    with _raw_server(head) as url, provider_on(url, documents) as provider, refused:
+        provider.chart(chart_request(scope=budget_of(300)))
+
+
+def test_a_slow_drip_is_left_at_the_deadline(documents):
+    """Each byte comes in time, the whole never."""
+    with _raw_server(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n", drip=b"x") as url:
+        started = time.monotonic()
+        with provider_on(url, documents) as provider, pytest.raises(StepTimedOut):
+            provider.chart(chart_request(scope=budget_of(0.5)))
+        assert time.monotonic() - started < 5
+
+
+@pytest.mark.parametrize(("length", "drip"), [(b"Content-Length: 100000\r\n", b"x"), (b"", b"")])
+def test_a_stop_during_an_answer_is_logged_as_that(documents, log_lines, length, drip):
+    """Not as a call that went well, nor as one that failed."""
+    scope = budget_of(30)
+    head = b"HTTP/1.1 200 OK\r\n%s\r\n" % length
+    server = _raw_server(head, drip=drip, on_request=lambda _request: scope.stop(Interrupted("stop")))
+    with server as url, provider_on(url, documents) as provider, pytest.raises(Interrupted):
+        provider.chart(chart_request(scope=scope))
+    (line,) = log_lines()
+    assert line["outcome"] == "stopped"
+
+
+@pytest.mark.usefixtures("_no_pauses")
+@pytest.mark.parametrize(("header", "least"), [(b"1", 1.0), (b"soon", 0.0)])
+def test_a_server_may_ask_to_be_left_alone_for_a_while(documents, monkeypatch, header, least):
+    """`Retry-After` reaches the pause."""
+    asked = []
+    monkeypatch.setattr(
+        "worker_chart_export.charts.chart_img.attempt._delay_seconds",
+        lambda _failed, answer: asked.append(answer.retry_after_seconds) or 0.0,
+    )
+    head = b"HTTP/1.1 503 Away\r\nRetry-After: %s\r\nContent-Length: 0\r\n\r\n" % header
+    with _raw_server(head) as url, provider_on(url, documents) as provider, pytest.raises(ChartApiFailed):
+        provider.chart(chart_request())
+    assert asked == [least or None] * 5

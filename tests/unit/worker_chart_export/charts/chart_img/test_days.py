@@ -1,0 +1,123 @@
+"""An account that is used up for today: whose day that is, and who finds out that it no longer is."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from functools import partial
+
+import pytest
+
+from localcloud import Fault
+from tests.support.charts.chart_img_samples import account, at_once, usage, used
+from tests.support.fakes import HandClock, chart_request
+from worker_chart_export.charts.chart_img.quota import USAGE
+from worker_chart_export.errors import ChartApiLimitExceeded
+
+FIRST, SECOND = account("first", key="key-one"), account("second", key="key-two")
+LIMITS = "chart_api_limit_exceeded"
+
+
+def _answer(cloud, name, **fields):
+    cloud.chart_img.faults.add(Fault(answer=name, **fields))
+
+
+def _calls(cloud):
+    return cloud.chart_img.calls_per_key.as_dict()
+
+
+def _made_by(image):
+    return image.meta["accountId"]
+
+
+class TestMidnight:
+    """The day is the server's, whatever our clock says."""
+
+    @pytest.mark.parametrize("minutes", [-5, 0, 5])
+    def test_an_account_used_up_is_left_alone_until_the_server_s_midnight(
+        self, make, cloud, documents, server_time, minutes
+    ):
+        """One call told it; our clock is elsewhere, perhaps on another day."""
+        clock = HandClock()
+        midnight = clock.now().replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
+        server_time.set(midnight - timedelta(minutes=2))
+        clock.wall = midnight + timedelta(minutes=minutes - 2)
+        _answer(cloud, "limit_exceeded", match="key-one", times=1)
+        provider = make(FIRST, SECOND, clock=clock)
+        assert [_made_by(provider.chart(chart_request())) for _ in range(5)] == ["second"] * 5
+        assert (_calls(cloud), used(documents, "first")) == ({"key-one": 1, "key-two": 5}, 1)
+        clock.advance(121)
+        server_time.set(midnight + timedelta(seconds=1))
+        assert _made_by(provider.chart(chart_request())) == "first"
+
+    @pytest.mark.usefixtures("_no_pauses")
+    def test_a_call_counted_before_midnight_is_counted_again_after_it(
+        self, make, cloud, documents, server_time
+    ):
+        """Neither day gives a chart more than its limit."""
+        clock = HandClock()
+        midnight = clock.now().replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
+        server_time.set(midnight - timedelta(seconds=2))
+
+        def pass_midnight(_request):
+            clock.advance(3)
+            server_time.set(midnight + timedelta(seconds=1))
+
+        cloud.chart_img.faults.add(Fault(answer="too_many_requests", times=1, before=pass_midnight))
+        provider = make(account("first", key="key-one", daily_limit=1), clock=clock)
+        provider.chart(chart_request())
+        assert usage(documents, "first")["windowStart"] == midnight.strftime("%Y-%m-%dT00:00:00Z")
+        with pytest.raises(ChartApiLimitExceeded):
+            provider.chart(chart_request())
+        assert cloud.chart_img.charts_per_key.as_dict() == {"key-one": 1}
+
+    @pytest.mark.usefixtures("_no_pauses")
+    def test_a_call_counted_before_it_counts_until_then(self, make, cloud, documents, server_time):
+        """The second call is the same one, though our clock is on the next day."""
+        clock = HandClock()
+        midnight = clock.now().replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
+        server_time.set(midnight - timedelta(seconds=30))
+        clock.wall = midnight + timedelta(minutes=5)
+        _answer(cloud, "too_many_requests", times=3)
+        make(FIRST, clock=clock).chart(chart_request())
+        assert used(documents, "first") == 1
+
+
+class TestUsedUpByTheDocument:
+    """What somebody wrote into the usage document, somebody may mend."""
+
+    @pytest.mark.parametrize("mend", [{"dailyLimit": 100}, {"usageToday": 0}])
+    def test_it_is_read_again_after_a_minute(self, make, cloud, documents, mend, log_lines):
+        """Not for each chart, and told once."""
+        clock = HandClock()
+        provider = make(account("first", key="key-one", daily_limit=2), clock=clock)
+
+        def count_charts():
+            results = [at_once([partial(provider.chart, chart_request())])[0] for _ in range(3)]
+            return sum(not isinstance(result, ChartApiLimitExceeded) for result in results)
+
+        assert count_charts() == 2
+        reads = cloud.firestore.calls["BatchGetDocuments"]
+        documents.document(f"{USAGE}/first").update(mend)
+        assert count_charts() == 0
+        assert cloud.firestore.calls["BatchGetDocuments"] == reads
+        clock.advance(61)
+        assert count_charts() >= 2
+        assert [line["accountId"] for line in log_lines() if line["event"] == LIMITS] == ["first"]
+
+    def test_a_window_that_is_yet_to_come_is_told_once(self, make, documents, log_lines):
+        """By its document, for whoever mends it."""
+        documents.document(f"{USAGE}/first").set({"windowStart": "2099-01-01T00:00:00Z", "usageToday": 0})
+        provider = make(FIRST)
+        for _ in range(3):
+            provider.chart(chart_request())
+        (line,) = [line for line in log_lines() if line["event"] == "quota_window_ahead"]
+        assert line["severity"] == "ERROR"
+        assert line["document"] == "chart_img_accounts_usage/first"
+        assert "2099-01-01" in line["message"]
+
+    def test_tomorrow_s_window_is_none(self, make, documents, log_lines):
+        """A clock that is a little ahead opened it."""
+        window = (datetime.now(UTC) + timedelta(days=1)).strftime("%Y-%m-%dT00:00:00Z")
+        documents.document(f"{USAGE}/first").set({"windowStart": window, "usageToday": 0})
+        make(FIRST).chart(chart_request())
+        assert [line["event"] for line in log_lines()] == ["chart_api_call_finished"]

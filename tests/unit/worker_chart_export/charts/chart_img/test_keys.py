@@ -1,0 +1,126 @@
+"""A key never reaches an error, its details or trace, a log line or a repr."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import logging
+import threading
+import traceback
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+from pydantic import SecretStr
+
+from localcloud import Fault
+from tests.support.charts.chart_img_samples import KEY, account, provider_on
+from tests.support.fakes import budget_of, chart_request
+from worker_chart_export.charts.chart_img.accounts import Account, account_states
+from worker_chart_export.charts.chart_img.client import ChartApi, NoAnswer
+from worker_chart_export.errors import ChartApiFailed, RequestError
+from worker_chart_export.observability.logs import configure
+from worker_chart_export.timing import SystemClock
+
+
+@contextlib.contextmanager
+def _echo_server(status, words="Invalid API key: {key}"):
+    """A server whose error quotes the key it was sent."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self):
+            self.rfile.read(int(self.headers["Content-Length"]))
+            said = words.format(key=self.headers["x-api-key"])
+            body = json.dumps([{"msg": said, "param": self.headers["x-api-key"]}]).encode()
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.send_header("Retry-After", self.headers["x-api-key"])
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_args):
+            """Silent."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def _told(error):
+    """Everything that an error can tell."""
+    return [str(error), repr(error), *traceback.format_exception(error), repr(getattr(error, "details", ""))]
+
+
+@pytest.mark.parametrize("status", [200, 401, 403, 422, 429, 500])
+@pytest.mark.usefixtures("_no_pauses")
+def test_a_key_quoted_by_the_server_is_hidden(documents, status, log_lines):
+    """In the error's words, details and trace, and in the logs."""
+    with (
+        _echo_server(status) as url,
+        provider_on(url, documents) as provider,
+        pytest.raises(RequestError) as caught,
+    ):
+        provider.chart(chart_request(scope=budget_of(0.5)))
+    told = [*_told(caught.value), json.dumps(caught.value.as_step_error().to_dict()), repr(log_lines())]
+    assert [text for text in told if KEY in text] == []
+    # Without this the server's words might just be nowhere.
+    assert [text for text in told if "(key)" in text]
+
+
+@pytest.mark.usefixtures("log_lines")
+@pytest.mark.parametrize("level", ["DEBUG", "INFO"])
+def test_no_library_prints_the_headers_that_quote_it(documents, level):
+    """Not even for whoever asks for all there is."""
+    stream = io.StringIO()
+    configure(level=level, log_format="json", stream=stream)
+    with _echo_server(404) as url, provider_on(url, documents) as provider, pytest.raises(ChartApiFailed):
+        provider.chart(chart_request())
+    assert "chart_api_call_finished" in stream.getvalue()
+    assert KEY not in stream.getvalue()
+
+
+@pytest.mark.parametrize("before", range(283, 300, 3))
+def test_nor_is_a_part_of_it_shown_where_words_are_cut(documents, before):
+    """A long message ends in the middle of the key."""
+    echo = _echo_server(404, "x" * before + "{key}")
+    with echo as url, provider_on(url, documents) as provider, pytest.raises(ChartApiFailed) as caught:
+        provider.chart(chart_request())
+    assert [text for text in _told(caught.value) if KEY[:6] in text] == []
+
+
+def test_accounts_and_their_states_do_not_show_it():
+    """Neither in repr nor in str, however deep they stand in something else."""
+    given = account()
+    states = account_states([given], SystemClock())
+    assert KEY not in f"{given!r} {given} {states} {states[0]!r} {[{'a': given}]}"
+
+
+def test_logging_an_account_does_not_show_it(log_lines):
+    """By any logger, with any arguments."""
+    logging.getLogger("elsewhere").error("account %s of %r", account(), {"account": account()})
+    assert KEY not in repr(log_lines())
+
+
+def test_a_trace_through_a_call_does_not_show_it(cloud, log_lines):
+    """With its chain of causes: the HTTP client quotes what it refuses to send."""
+    cloud.chart_img.faults.add(Fault(reset=True))
+    api = ChartApi(base_url=cloud.chart_img.url, connections=1)
+    with contextlib.closing(api), pytest.raises(NoAnswer) as caught:
+        api.post(account(), chart_request())
+    assert caught.value.__cause__ is None
+    assert caught.value.__suppress_context__
+    logging.getLogger("elsewhere").error("failed", exc_info=caught.value)
+    assert [text for text in [*_told(caught.value), repr(log_lines())] if KEY in text] == []
+
+
+@pytest.mark.parametrize("key", ["", "a b", "abc\n", "schlüssel", "a\x00b"])
+def test_a_key_that_no_header_can_hold_is_refused_unquoted(key):
+    """The HTTP client would quote it in its own error."""
+    with pytest.raises(ValueError, match=r"^api_key of account 'acc-1': expected printable ASCII$"):
+        Account(account_id="acc-1", api_key=SecretStr(key))

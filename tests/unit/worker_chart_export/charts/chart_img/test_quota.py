@@ -1,0 +1,148 @@
+"""The quota ledger on the embedded Firestore: exact over processes and threads, and at midnight."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from functools import partial
+
+import pytest
+
+from tests.support.charts.chart_img_samples import (
+    account,
+    at_once,
+    commits_held,
+    granted,
+    store_usage,
+    until,
+    usage,
+    usage_commits,
+    usage_fault,
+    used,
+)
+from tests.support.fakes import budget_of
+from worker_chart_export.charts.chart_img.quota import QuotaLedger
+
+NOW = datetime(2025, 12, 15, 12, tzinfo=UTC)
+TODAY, YESTERDAY, TOMORROW = (f"2025-12-{day}T00:00:00Z" for day in (15, 14, 16))
+ACCOUNT = account(daily_limit=50)
+
+
+class TestCount:
+    """Exactly the limit, over all threads and processes."""
+
+    def test_the_limit_is_reached_and_not_passed(self, quota, documents):
+        """One after the other."""
+        results = [quota.count(account(daily_limit=3), budget_of()) for _ in range(5)]
+        assert granted(results) == (3, 2)
+        assert used(documents) == 3
+
+    def test_two_processes_with_many_threads_spend_exactly_the_limit(self, cloud, documents):
+        """In far fewer commits than calls, because those who wait share one."""
+        ledgers, commits = [QuotaLedger(documents), QuotaLedger(documents)], usage_commits(cloud)
+        calls = [partial(ledger.count, ACCOUNT, budget_of()) for ledger in ledgers for _ in range(60)]
+        assert granted(at_once(calls)) == (50, 70)
+        assert used(documents) == 50
+        assert commits() <= 25
+
+    def test_all_who_wait_share_one_commit_for_exactly_their_number(self, cloud, quota, documents):
+        """While the first commit is under way the others gather."""
+        ready = threading.Barrier(21)
+        with commits_held(cloud) as arrived:
+            calls = [partial(_after, ready, quota, ACCOUNT) for _ in range(20)]
+            others = threading.Thread(target=lambda: at_once(calls))
+            first = threading.Thread(target=quota.count, args=(ACCOUNT, budget_of()))
+            first.start()
+            assert arrived.wait(10)
+            others.start()
+            ready.wait(10)
+            until(lambda: len(quota._counters["acc-1"]._turns._waiting) == 21)
+        first.join()
+        others.join()
+        assert (used(documents), cloud.firestore.calls["Commit"]) == (21, 2)
+
+    def test_nothing_is_reserved_ahead(self, quota, documents):
+        """One call, one count."""
+        quota.count(ACCOUNT, budget_of())
+        assert used(documents) == 1
+
+    def test_accounts_are_counted_apart(self, quota, documents):
+        """Each in its own document."""
+        at_once([partial(quota.count, account(name), budget_of()) for name in ("a", "b") * 5])
+        assert [used(documents, name) for name in ("a", "b")] == [5, 5]
+
+    def test_a_refusal_writes_nothing(self, cloud, quota, documents):
+        """The document stays as it is."""
+        store_usage(documents, usageToday=50, windowStart="2999-01-01T00:00:00Z")
+        commits = usage_commits(cloud)
+        assert not quota.count(ACCOUNT, budget_of()).granted
+        assert commits() == 0
+
+    def test_foreign_fields_are_kept(self, quota, documents):
+        """Other workers may note what they like."""
+        store_usage(
+            documents, usageToday=7, windowStart="2999-01-01T00:00:00Z", note={"by": "hand"}, dailyLimit=9
+        )
+        assert granted([quota.count(ACCOUNT, budget_of()) for _ in range(4)]) == (2, 2)
+        assert usage(documents) == {
+            "usageToday": 9,
+            "windowStart": "2999-01-01T00:00:00Z",
+            "note": {"by": "hand"},
+            "dailyLimit": 9,
+        }
+
+
+def _after(barrier, quota, counted_account):
+    barrier.wait(10)
+    return quota.count(counted_account, budget_of())
+
+
+class TestMidnight:
+    """The day is the server's."""
+
+    @pytest.mark.parametrize(
+        ("window", "stored", "left"), [(YESTERDAY, TODAY, 50), (TODAY, TODAY, 20), (TOMORROW, TOMORROW, 20)]
+    )
+    def test_windows_around_today(self, quota, documents, server_time, window, stored, left):
+        """Yesterday's is over, a later one is adopted."""
+        server_time.set(NOW)
+        store_usage(documents, windowStart=window, usageToday=30)
+        results = at_once([partial(quota.count, ACCOUNT, budget_of()) for _ in range(60)])
+        assert granted(results) == (left, 60 - left)
+        assert usage(documents) == {"windowStart": stored, "usageToday": 50}
+
+    def test_two_processes_around_midnight_overspend_neither_day(self, cloud, documents, server_time):
+        """The window moves once and never back."""
+        windows = []
+
+        def note(request):
+            (write,) = request.writes
+            windows.append(write.update.fields["windowStart"].string_value)
+
+        usage_fault(cloud, method="Commit", before=note)
+        ledgers = [QuotaLedger(documents), QuotaLedger(documents)]
+        midnight, made = datetime(2025, 12, 16, tzinfo=UTC), []
+        server_time.set(midnight - timedelta(seconds=60))
+
+        def spend(ledger):
+            while (counted := ledger.count(ACCOUNT, budget_of())).granted:
+                made.append(counted.window.day)
+                if len(made) == 30:
+                    server_time.set(midnight)
+
+        assert at_once([partial(spend, ledger) for ledger in ledgers for _ in range(4)]) == [None] * 8
+        per_day = Counter(made)
+        assert 30 <= per_day[15] <= 50
+        assert per_day[16] == 50
+        assert set(windows) == {TODAY, TOMORROW}
+        assert usage(documents) == {"windowStart": TOMORROW, "usageToday": 50}
+
+    def test_a_server_that_falls_back_moves_no_window_back(self, quota, documents, server_time):
+        """What was counted stays counted."""
+        server_time.set(NOW + timedelta(days=1))
+        quota.count(ACCOUNT, budget_of())
+        server_time.set(NOW)
+        counted = quota.count(ACCOUNT, budget_of())
+        assert counted.window.day == 16
+        assert usage(documents) == {"windowStart": TOMORROW, "usageToday": 2}

@@ -1,0 +1,179 @@
+"""The quota ledger when commits fail, others write, Firestore is away, or the step is stopped."""
+
+from __future__ import annotations
+
+import threading
+import time
+from datetime import UTC, datetime
+from functools import partial
+
+import pytest
+from google.api_core.exceptions import FailedPrecondition
+
+from tests.support.charts.chart_img_samples import (
+    account,
+    at_once,
+    commits_held,
+    granted,
+    store_usage,
+    until,
+    usage,
+    usage_fault,
+    used,
+)
+from tests.support.fakes import budget_of
+from worker_chart_export.charts.chart_img.quota import USAGE, QuotaLedger
+from worker_chart_export.errors import BackendRefused, BackendUnavailable, Interrupted, StepTimedOut
+
+ACCOUNT = account(daily_limit=50)
+AT_MOST_SECONDS = 2.0
+
+
+class TestTrouble:
+    """Commits that fail, and others that write."""
+
+    def test_lost_answers_waste_calls_and_overspend_none(self, cloud, documents):
+        """The commit landed, and nobody was told."""
+        usage_fault(cloud, method="Commit", error="UNAVAILABLE", after_effect=True, probability=0.4)
+        ledgers = [QuotaLedger(documents), QuotaLedger(documents)]
+        calls = [partial(ledger.count, ACCOUNT, budget_of()) for ledger in ledgers for _ in range(60)]
+        made, refused = granted(at_once(calls))
+        assert made + refused == 120
+        assert made <= used(documents) == 50
+
+    def test_commits_that_never_arrive_are_made_again(self, cloud, quota, documents):
+        """Nothing is wasted then."""
+        usage_fault(cloud, method="Commit", error="UNAVAILABLE", times=3)
+        assert quota.count(ACCOUNT, budget_of()).granted
+        assert used(documents) == 1
+
+    def test_a_foreign_writer_takes_part(self, documents):
+        """It spends 20 of the 50, one by one, while we spend the rest."""
+        quota, reference = QuotaLedger(documents), documents.document(f"{USAGE}/acc-1")
+        today = datetime.now(UTC).strftime("%Y-%m-%dT00:00:00Z")
+        store_usage(documents, windowStart=today, usageToday=0)
+
+        def foreign():
+            spent = 0
+            while spent < 20:
+                snapshot = reference.get()
+                option = documents.write_option(last_update_time=snapshot.update_time)
+                try:
+                    reference.update({"usageToday": snapshot.get("usageToday") + 1}, option=option)
+                except FailedPrecondition:
+                    continue
+                spent += 1
+
+        foreigner = threading.Thread(target=foreign)
+        foreigner.start()
+        made, _ = granted([quota.count(ACCOUNT, budget_of()) for _ in range(25)])
+        foreigner.join(60)
+        made += granted([quota.count(ACCOUNT, budget_of()) for _ in range(25)])[0]
+        assert (made, used(documents)) == (30, 50)
+
+    def test_contention_is_outlasted(self, cloud, quota, documents):
+        """Lost races are run again."""
+        usage_fault(cloud, method="Commit", contend=True, times=4)
+        quota.count(ACCOUNT, budget_of())
+        assert quota.count(ACCOUNT, budget_of()).granted
+        assert used(documents) == 2
+
+    def test_contention_without_end_is_an_outage(self, cloud, quota, documents):
+        """No call is made that is not counted."""
+        quota.count(ACCOUNT, budget_of())
+        usage_fault(cloud, method="Commit", contend=True)
+        with pytest.raises(BackendUnavailable):
+            quota.count(ACCOUNT, budget_of(0.5))
+        assert used(documents) == 1
+
+    def test_a_document_deleted_meanwhile_is_made_again(self, cloud, quota, documents):
+        """As if it had never been."""
+        quota.count(ACCOUNT, budget_of())
+        reference = documents.document(f"{USAGE}/acc-1")
+        usage_fault(cloud, method="Commit", before=lambda _request: reference.delete(), times=1)
+        assert quota.count(ACCOUNT, budget_of()).granted
+        assert used(documents) == 1
+
+    @pytest.mark.parametrize("method", ["BatchGetDocuments", "Commit"])
+    def test_a_firestore_that_is_away_ends_with_the_step_s_time(self, cloud, quota, method):
+        """As an outage, for all who wait, and soon."""
+        usage_fault(cloud, method=method, error="UNAVAILABLE")
+        started = time.monotonic()
+        results = at_once([partial(quota.count, ACCOUNT, budget_of(0.5)) for _ in range(5)])
+        assert all(isinstance(result, BackendUnavailable) for result in results)
+        assert time.monotonic() - started < AT_MOST_SECONDS
+
+    @pytest.mark.parametrize("method", ["BatchGetDocuments", "Commit"])
+    def test_a_firestore_that_hangs_holds_nobody_beyond_its_time(self, cloud, quota, method):
+        """Who takes the turn for the others is let go like them."""
+        usage_fault(cloud, method=method, delay_seconds=20)
+        started = time.monotonic()
+        results = at_once([partial(quota.count, ACCOUNT, budget_of(0.5)) for _ in range(5)])
+        assert all(isinstance(result, BackendUnavailable) for result in results)
+        assert time.monotonic() - started < AT_MOST_SECONDS
+
+    def test_a_refusal_of_firestore_is_told_at_once(self, cloud, quota):
+        """Waiting won't mend it."""
+        usage_fault(cloud, method="Commit", error="PERMISSION_DENIED")
+        with pytest.raises(BackendRefused, match="firestore refused"):
+            quota.count(ACCOUNT, budget_of())
+
+    def test_a_document_that_can_t_be_stored_is_a_refusal(self, cloud, quota):
+        """Of the backend, in the words of its kind of error."""
+        usage_fault(cloud, method="Commit", error="INVALID_ARGUMENT")
+        with pytest.raises(BackendRefused, match="firestore refused"):
+            quota.count(ACCOUNT, budget_of())
+
+
+class TestStop:
+    """A step that is stopped counts nothing and waits for nothing."""
+
+    def test_who_is_stopped_counts_nothing(self, cloud, quota, documents):
+        """Not even a look."""
+        scope = budget_of()
+        scope.stop(Interrupted("stop"))
+        with pytest.raises(Interrupted):
+            quota.count(ACCOUNT, scope)
+        assert cloud.firestore.calls["BatchGetDocuments"] == 0
+        assert usage(documents) is None
+
+    def test_who_has_no_time_left_counts_nothing(self, quota, documents):
+        """It could not call any more."""
+        with pytest.raises(StepTimedOut):
+            quota.count(ACCOUNT, budget_of(0))
+        assert usage(documents) is None
+
+    def test_a_stop_wakes_who_waits_for_firestore(self, cloud, quota):
+        """Though the commit goes on."""
+        scope = budget_of(60)
+        with commits_held(cloud) as arrived:
+            stopped = []
+
+            def stop():
+                assert arrived.wait(10)
+                stopped.append(time.monotonic())
+                scope.stop(Interrupted("stop"))
+
+            stopper = threading.Thread(target=stop)
+            stopper.start()
+            with pytest.raises(Interrupted):
+                quota.count(ACCOUNT, scope)
+            stopper.join()
+            assert time.monotonic() - stopped[0] < AT_MOST_SECONDS
+
+    def test_those_stopped_while_they_wait_are_not_counted(self, cloud, quota, documents):
+        """The next commit is for the others alone."""
+        stopped, going = budget_of(60), budget_of(60)
+        with commits_held(cloud) as arrived:
+            threads = [threading.Thread(target=at_once, args=([partial(quota.count, ACCOUNT, going)],))]
+            threads[0].start()
+            assert arrived.wait(10)
+            for scope in (stopped, stopped, stopped, going):
+                call = partial(quota.count, ACCOUNT, scope)
+                threads.append(threading.Thread(target=at_once, args=([call],)))
+                threads[-1].start()
+            until(lambda: len(quota._counters["acc-1"]._turns._waiting) == 5)
+            stopped.stop(Interrupted("stop"))
+        for thread in threads:
+            thread.join(30)
+        assert used(documents) == 2

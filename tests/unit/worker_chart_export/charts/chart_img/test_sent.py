@@ -1,0 +1,132 @@
+"""Whether a call that got no answer may have reached the server: if so it stays counted, else it does not."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+
+import pytest
+
+from tests.support.charts.chart_img_samples import account
+from tests.support.fakes import chart_request
+from worker_chart_export.charts.chart_img.client import ChartApi, NoAnswer
+
+TUNNEL = b"HTTP/1.1 200 OK\r\n\r\n"
+REFUSAL = b"HTTP/1.1 502 No\r\n\r\n"
+BEHIND = "https://charts.invalid"
+
+
+class Server:
+    """Says one thing after another on each connection, each when it has got something, and hangs up."""
+
+    def __init__(self, *sayings, tls=None):
+        self._sayings, self._tls = sayings, tls
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._threads = [threading.Thread(target=self._accept)]
+        self._threads[0].start()
+        self.got = []
+
+    @property
+    def url(self):
+        """Where it listens."""
+        return f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+
+    def _accept(self):
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = self._listener.accept()
+                thread = threading.Thread(target=self._serve, args=(connection,))
+                self._threads.append(thread)
+                thread.start()
+
+    def _serve(self, connection):
+        with contextlib.suppress(OSError), contextlib.ExitStack() as closing:
+            closing.enter_context(connection)
+            for saying in self._sayings:
+                connection.recv(65536)
+                connection.sendall(saying)
+            if self._tls:
+                connection = closing.enter_context(self._tls.wrap_socket(connection, server_side=True))
+            self.got.append(connection.recv(65536))
+
+    def close(self):
+        """End all threads."""
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        for thread in self._threads:
+            thread.join()
+
+
+@pytest.fixture
+def serve():
+    """Starts servers."""
+    with contextlib.ExitStack() as servers:
+        yield lambda *sayings, tls=None: servers.enter_context(contextlib.closing(Server(*sayings, tls=tls)))
+
+
+def _was_sent(base_url):
+    with contextlib.closing(ChartApi(base_url=base_url, connections=1)) as api:
+        with pytest.raises(NoAnswer) as caught:
+            api.post(account(), chart_request())
+        return caught.value.sent
+
+
+def test_a_server_that_takes_the_request_and_hangs_up_got_it(serve):
+    """Whatever it did with it."""
+    server = serve()
+    assert _was_sent(server.url)
+    assert server.got[0].startswith(b"POST")
+
+
+def test_so_did_one_behind_a_proxy(serve, monkeypatch):
+    """Though the trouble looks like the proxy's."""
+    server = serve()
+    monkeypatch.setenv("HTTP_PROXY", server.url)
+    assert _was_sent("http://charts.invalid")
+    assert server.got[0].startswith(b"POST")
+
+
+def test_and_one_behind_a_tunnel(serve, monkeypatch, tls):
+    """That is encrypted."""
+    server = serve(TUNNEL, tls=tls)
+    monkeypatch.setenv("HTTPS_PROXY", server.url)
+    assert _was_sent("https://127.0.0.1:1")
+    assert server.got[0].startswith(b"POST")
+
+
+def test_nobody_listens():
+    """So nothing was sent."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    assert not _was_sent(f"http://127.0.0.1:{port}")
+
+
+@pytest.mark.parametrize("sayings", [(), (b"no TLS at all\r\n",)], ids=["hangs up", "plain"])
+def test_a_handshake_that_fails_sends_nothing(serve, sayings):
+    """The request comes after it."""
+    assert not _was_sent(serve(*sayings).url.replace("http:", "https:"))
+
+
+def test_a_server_that_nobody_vouches_for_gets_nothing(serve, monkeypatch, tls):
+    """The key least of all."""
+    for name in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"):
+        monkeypatch.delenv(name)
+    assert not _was_sent(serve(tls=tls).url.replace("http:", "https:"))
+
+
+@pytest.mark.parametrize("sayings", [(), (REFUSAL,), (TUNNEL,), (TUNNEL, b"no TLS at all\r\n")])
+def test_a_tunnel_that_leads_nowhere_passes_nothing_on(serve, monkeypatch, sayings):
+    """The proxy is silent, refuses, or has nobody behind it."""
+    monkeypatch.setenv("HTTPS_PROXY", serve(*sayings).url)
+    assert not _was_sent(BEHIND)
+
+
+def test_what_can_t_be_written_as_json_is_not_sent(serve):
+    """A template may hold a lone surrogate."""
+    server = serve()
+    with contextlib.closing(ChartApi(base_url=server.url, connections=1)) as api:
+        request = chart_request(payload={"symbol": "\ud800"})
+        with pytest.raises(NoAnswer) as caught:
+            api.post(account(), request)
+    assert (caught.value.sent, server.got) == (False, [])

@@ -1,0 +1,165 @@
+"""How much of a daily quota may be taken, by the usage document and the server's time."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.support.fakes import NOON
+from worker_chart_export.charts.chart_img.usage import take, window_of
+
+TODAY, YESTERDAY, TOMORROW = (f"2025-12-{day}T00:00:00Z" for day in (15, 14, 16))
+MIDNIGHT = datetime(2025, 12, 15, tzinfo=UTC)
+
+
+def _take(document, *, wanted=1, daily_limit=44, now=NOON):
+    return take(document, wanted=wanted, daily_limit=daily_limit, now=now)
+
+
+def _document(window=TODAY, used=10, **fields):
+    return {"windowStart": window, "usageToday": used, **fields}
+
+
+class TestWindow:
+    """Which day it is."""
+
+    def test_a_missing_document_starts_at_zero(self):
+        """Today."""
+        taken = _take(None, wanted=3)
+        assert (taken.granted, taken.window) == (3, MIDNIGHT)
+        assert taken.fields == {"windowStart": TODAY, "usageToday": 3}
+
+    def test_today_s_count_goes_on(self):
+        """From what is there."""
+        assert _take(_document(), wanted=2).fields == {"windowStart": TODAY, "usageToday": 12}
+
+    def test_an_earlier_window_starts_at_zero(self):
+        """However much was used then."""
+        taken = _take(_document(YESTERDAY, used=44), wanted=2)
+        assert taken.fields == {"windowStart": TODAY, "usageToday": 2}
+
+    def test_a_later_window_is_adopted(self):
+        """Another worker's clock is ahead: its count goes on, and its window stays."""
+        taken = _take(_document(TOMORROW), wanted=2)
+        assert taken.window == MIDNIGHT + timedelta(days=1)
+        assert taken.fields == {"windowStart": TOMORROW, "usageToday": 12}
+
+    def test_a_later_window_that_is_used_up_is_not_moved_back(self):
+        """Not even today has calls left then."""
+        taken = _take(_document(TOMORROW, used=44))
+        assert (taken.granted, taken.fields, taken.window) == (0, None, MIDNIGHT + timedelta(days=1))
+
+    @pytest.mark.parametrize(
+        "window",
+        [
+            datetime(2025, 12, 15, tzinfo=UTC),
+            datetime(2025, 12, 15),  # noqa: DTZ001 - as a foreign writer may store it
+            "2025-12-15",
+            "2025-12-15T00:00:00",
+            "2025-12-15T00:00:00+00:00",
+            "2025-12-15T00:00:00.000000000Z",
+            "2025-12-15T01:00:00+01:00",
+            "2025-12-15T13:37:00Z",
+        ],
+    )
+    def test_a_window_is_read_however_it_is_written(self, window):
+        """As text or as a time; it is the day that counts."""
+        assert _take(_document(window)).fields == {"windowStart": TODAY, "usageToday": 11}
+
+    @pytest.mark.parametrize(
+        ("now", "window"),
+        [
+            ("2025-12-15T23:59:59.999999+00:00", TODAY),
+            ("2025-12-16T00:00:00+00:00", TOMORROW),
+            ("2025-12-16T00:30:00+01:00", TODAY),
+        ],
+    )
+    def test_days_change_at_midnight_utc(self, now, window):
+        """Wherever the server is."""
+        taken = _take(None, now=datetime.fromisoformat(now))
+        assert taken.fields is not None
+        assert taken.fields["windowStart"] == window
+
+
+class TestLimit:
+    """How many are left."""
+
+    @pytest.mark.parametrize(("used", "granted"), [(0, 5), (39, 5), (40, 4), (43, 1), (44, 0), (99, 0)])
+    def test_no_more_is_granted_than_is_left(self, used, granted):
+        """Who asks for more gets the rest."""
+        assert _take(_document(used=used), wanted=5).granted == granted
+
+    def test_nothing_is_written_when_nothing_is_left(self):
+        """A refusal costs no commit."""
+        assert _take(_document(used=44)).fields is None
+
+    @pytest.mark.parametrize(("limit", "granted"), [(12, 2), (100, 5), (10, 0), (0, 0), (-3, 0), (12.9, 2)])
+    def test_the_document_s_limit_wins(self, limit, granted):
+        """Smaller or larger than the setting; one that is used up stays so."""
+        assert _take(_document(dailyLimit=limit), wanted=5).granted == granted
+
+    @pytest.mark.parametrize("limit", [None, "12", True, float("nan"), float("inf"), []])
+    def test_a_limit_that_is_none_leaves_the_setting_s(self, limit):
+        """It can't be read."""
+        assert _take(_document(dailyLimit=limit, used=42), wanted=5).granted == 2
+
+    def test_an_earlier_window_keeps_the_document_s_limit(self):
+        """It is the account's, not the day's."""
+        assert _take(_document(YESTERDAY, dailyLimit=1), wanted=5).granted == 1
+
+
+class TestBroken:
+    """Documents that nobody should have written."""
+
+    @pytest.mark.parametrize("count", [None, "10", True, float("nan"), float("inf"), [], {}, 1e300])
+    def test_a_count_that_can_t_be_read_is_used_up(self, count):
+        """Rather than overspent."""
+        assert _take(_document(used=count)).granted == 0
+
+    def test_a_missing_count_is_zero(self):
+        """Nobody has called yet."""
+        assert _take({"windowStart": TODAY}).fields == {"windowStart": TODAY, "usageToday": 1}
+
+    @pytest.mark.parametrize(("count", "granted"), [(43.5, 0), (-7, 5), (41.0, 3)])
+    def test_an_odd_count_is_read_against_us(self, count, granted):
+        """A part of a call is a call, and nobody has called less than never."""
+        assert _take(_document(used=count), wanted=5).granted == granted
+
+    @pytest.mark.parametrize(
+        "window", [None, "", "today", 7, "9999-12-31T23:00:00-05:00", "0001-01-01T00:00:00+05:00"]
+    )
+    def test_a_window_that_can_t_be_read_is_today(self, window):
+        """So that nothing is spent twice."""
+        assert _take(_document(window), wanted=5).fields == {"windowStart": TODAY, "usageToday": 15}
+
+    def test_a_used_up_account_without_a_window_gets_one(self):
+        """Else it would be used up for ever."""
+        taken = _take({"usageToday": 44})
+        assert (taken.granted, taken.fields) == (0, {"windowStart": TODAY})
+
+    @given(
+        document=st.dictionaries(
+            st.sampled_from(["windowStart", "usageToday", "dailyLimit"]),
+            st.none()
+            | st.booleans()
+            | st.integers(-(2**63), 2**63 - 1)
+            | st.floats()
+            | st.text(max_size=5)
+            | st.sampled_from([YESTERDAY, TODAY, TOMORROW])
+            | st.datetimes(timezones=st.just(UTC)),
+        ),
+        wanted=st.integers(1, 50),
+    )
+    def test_whatever_it_holds_nothing_is_overspent(self, document, wanted):
+        """Never more than asked for or allowed, and the window never moves back."""
+        taken = _take(document, wanted=wanted)
+        assert 0 <= taken.granted <= wanted
+        assert taken.window >= window_of(NOON)
+        if taken.granted and taken.fields is not None:
+            limit = document.get("dailyLimit")
+            allowed = limit if isinstance(limit, int) and not isinstance(limit, bool) else 44
+            if not isinstance(limit, float):
+                assert taken.fields["usageToday"] <= allowed

@@ -1,0 +1,197 @@
+"""The candle file: what is read, and the one clear sentence for everything that can't be."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.support.charts.local_chart_samples import (
+    CANDLE_FILES,
+    bar,
+    bars_from_closes,
+    candles_of,
+    raw_candles,
+)
+from worker_chart_export.charts.local.input import candles as candles_module
+from worker_chart_export.charts.local.input.candles import parse_candles
+from worker_chart_export.errors import OhlcvUnavailable
+
+GOOD = (10.0, 12.0, 9.0, 11.0)
+
+
+def _refusal(raw, symbol="IBM", timeframe="1d"):
+    with pytest.raises(OhlcvUnavailable) as caught:
+        parse_candles(
+            raw if isinstance(raw, bytes) else json.dumps(raw).encode(), symbol=symbol, timeframe=timeframe
+        )
+    assert caught.value.code == "OHLCV_UNAVAILABLE"
+    return caught.value.message
+
+
+@pytest.mark.parametrize("name", CANDLE_FILES)
+def test_sample_files_are_read_whole(name):
+    """All bars, in order, numbers untouched."""
+    symbol, timeframe = name.split("_")
+    rows = json.loads(raw_candles(name))["data"]
+    candles = parse_candles(raw_candles(name), symbol=symbol, timeframe=timeframe)
+    assert candles.close.tolist() == [row["close"] for row in rows]
+    assert candles.volume.tolist() == [row["volume"] for row in rows]
+    assert candles.dates[0].isoformat() == rows[0]["date"].replace("Z", "+00:00")
+
+
+def test_a_bare_array_of_bars_is_read():
+    """The older shape has no metadata."""
+    assert len(candles_of([bar(0, GOOD), bar(1, GOOD)])) == 2
+
+
+@pytest.mark.parametrize("volume", [None, "absent"])
+def test_a_missing_volume_is_zero(volume):
+    """The exporter writes 0 for a missing column; leaving it out means the same."""
+    row = bar(0, GOOD, volume=volume)
+    if volume == "absent":
+        del row["volume"]
+    assert candles_of([row]).volume.tolist() == [0.0]
+
+
+def test_rounding_noise_in_a_range_is_forgiven_and_mended():
+    """An open that leaves the range by a few bits is no bad data, and the range then holds it."""
+    candles = candles_of([bar(0, (12.000000000000002, 12.0, 9.0, 11.0))])
+    assert candles.high[0] == candles.open[0] == 12.000000000000002
+
+
+@pytest.mark.parametrize(
+    ("raw", "said"),
+    [
+        (b"", "not JSON"),
+        (b"{oops", "not JSON"),
+        (b"\xff\xfe\x00", "not JSON"),
+        (b"[" * 100_000, "nested too deeply"),
+        (b"7", "neither a JSON object"),
+        (b"{}", "no `data` array"),
+        (b'{"data": {}}', "no `data` array"),
+        (b"[]", "no candles"),
+        (b'{"data": []}', "no candles"),
+    ],
+)
+def test_a_file_that_holds_no_candles_is_refused(raw, said):
+    """Whatever the file is, the answer is one sentence that says why."""
+    assert said in _refusal(raw)
+
+
+def test_a_huge_file_is_refused_before_it_is_parsed(monkeypatch):
+    """Memory is not spent on what no candle file is."""
+    monkeypatch.setattr(candles_module, "MAX_FILE_BYTES", 1000)
+    assert "1,001 bytes" in _refusal(b"x" * 1001)
+
+
+@pytest.mark.parametrize("field", ["open", "high", "low", "close"])
+@pytest.mark.parametrize(
+    "value", [0, -1.0, None, "12", True, [], float("nan"), float("inf"), 10**400, 1e-13, 2e12]
+)
+def test_a_bad_price_is_refused_by_bar_and_field(field, value):
+    """Zero, negative, missing, of another type or no finite number: the bar and the field are named."""
+    rows = [bar(n, GOOD) for n in range(3)]
+    rows[1][field] = value
+    message = _refusal(rows)
+    assert message.startswith("Bar 1 of the candle file (2024-01-02T00:00:00Z)")
+    assert f"`{field}`" in message
+    assert "expected a price above zero" in message
+
+
+@pytest.mark.parametrize("value", [-1, "5", True, float("nan"), float("inf")])
+def test_a_bad_volume_is_refused(value):
+    """Volume may be zero, but not negative, not a text and not endless."""
+    message = _refusal([bar(0, GOOD, volume=value)])
+    assert "`volume`" in message
+    assert "expected 0 to 1e+18" in message
+
+
+@pytest.mark.parametrize(
+    ("prices", "said"),
+    [
+        ((10, 9, 12, 11), "`high` 9 below `low` 12"),
+        ((13, 12, 9, 11), "`open` 13 outside its range, expected 9 to 12"),
+        ((10, 12, 9, 8), "`close` 8 outside its range, expected 9 to 12"),
+    ],
+)
+def test_a_bar_whose_prices_contradict_each_other_is_refused(prices, said):
+    """High below low, open or close beyond them."""
+    assert said in _refusal([bar(0, GOOD), bar(1, prices)])
+
+
+@pytest.mark.parametrize("date", [None, 7, "", "yesterday", "2024-13-01T00:00:00Z"])
+def test_a_bad_date_is_refused(date):
+    """The index of the bar and the expected form are named."""
+    row = bar(0, GOOD) | {"date": date}
+    assert "Bar 0 of the candle file has `date`" in _refusal([row])
+
+
+@pytest.mark.parametrize(("days", "said"), [((0, 0), "repeats"), ((1, 0), "is older than")])
+def test_bars_out_of_order_are_refused(days, said):
+    """A chart of shuffled or doubled bars would be a wrong chart."""
+    message = _refusal([bar(day, GOOD) for day in days])
+    assert "Bar 1" in message
+    assert said in message
+
+
+def test_a_row_that_is_no_bar_is_refused():
+    """Its index is named."""
+    assert "Bar 1 of the candle file is no JSON object" in _refusal([bar(0, GOOD), 7])
+
+
+@pytest.mark.parametrize(
+    ("metadata", "said"),
+    [
+        ({"symbol": "AAPL"}, "about 'AAPL', expected 'IBM'"),
+        ({"timeframe": "1w"}, "holds '1w' bars, expected '1d'"),
+        ({"timeframe": "1M"}, "holds '1M' bars"),
+    ],
+)
+def test_a_file_about_something_else_is_refused(metadata, said):
+    """Both what was found and what was expected are named."""
+    assert said in _refusal({"metadata": metadata, "data": [bar(0, GOOD)]})
+
+
+@pytest.mark.parametrize(
+    ("found", "asked"), [("1d", "1D"), ("15", "15m"), ("60", "1h"), ("240", "4h"), ("1W", "1w")]
+)
+def test_one_time_frame_in_two_spellings_is_the_same(found, asked):
+    """Systems write them differently."""
+    document = {"metadata": {"symbol": "ibm", "timeframe": found}, "data": [bar(0, GOOD)]}
+    assert len(parse_candles(json.dumps(document).encode(), symbol="IBM", timeframe=asked)) == 1
+
+
+@pytest.mark.parametrize(("found", "asked"), [("1m", "1M"), ("1M", "1m"), ("1", "1d"), ("1h", "1d")])
+def test_a_minute_is_no_month(found, asked):
+    """Case is never changed for the comparison."""
+    _refusal({"metadata": {"timeframe": found}, "data": [bar(0, GOOD)]}, timeframe=asked)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(
+            st.sampled_from(["data", "metadata", "date", "open", "high", "low", "close", "volume"]), inner
+        )
+    ),
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(document=json_values)
+def test_no_document_breaks_the_reader(document):
+    """Whatever the JSON holds, it is candles or a plain refusal."""
+    try:
+        candles = parse_candles(json.dumps(document).encode(), symbol="IBM", timeframe="1d")
+    except OhlcvUnavailable:
+        return
+    assert len(candles) > 0
+
+
+def test_a_long_history_is_read():
+    """Thousands of bars are no trouble."""
+    assert len(candles_of(bars_from_closes([100.0] * 5000))) == 5000

@@ -1,0 +1,207 @@
+"""What a template may ask for, and the refusal of everything that can't be honoured."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support.charts.local_chart_samples import bars_of, plan_of, plots_of
+from worker_chart_export.charts.local.drawing.scene import build_scene
+from worker_chart_export.charts.local.input.options import read_options
+from worker_chart_export.charts.local.studies.catalogue import STUDIES
+from worker_chart_export.errors import RenderFailed
+
+BARS = bars_of()
+
+
+def _refusal(payload, **more):
+    with pytest.raises(RenderFailed) as caught:
+        plan_of(BARS, payload, **more)
+    assert caught.value.code == "RENDER_FAILED"
+    return caught.value.message
+
+
+def _study(name, **more):
+    return {"studies": [{"name": name, **more}]}
+
+
+@pytest.mark.parametrize("name", ["Ichimoku Cloud", "macd", "", "RSI"])
+def test_an_unknown_study_is_refused_with_the_known_ones(name):
+    """The reader learns what was asked for and what there is."""
+    message = _refusal(_study(name))
+    assert repr(name) in message
+    assert all(known in message for known in STUDIES)
+    assert len(message) <= 500
+
+
+@pytest.mark.parametrize(
+    ("name", "inputs", "said"),
+    [
+        ("MACD", {"in_9": 1}, "no input 'in_9'"),
+        ("Volume", {"length": 1}, "known inputs: none"),
+        ("MACD", {"in_0": 0}, "'in_0' = 0, expected a whole number from 1 to 10000"),
+        ("MACD", {"in_0": 12.5}, "expected a whole number"),
+        ("MACD", {"in_0": "12"}, "expected a whole number"),
+        ("MACD", {"in_0": True}, "expected a whole number"),
+        ("MACD", {"in_0": None}, "expected a whole number"),
+        ("MACD", {"in_3": "volume"}, "expected one of open, high, low, close, hl2, hlc3, ohlc4"),
+        ("Bollinger Bands", {"in_1": float("nan")}, "expected a number from 0.001 to 50"),
+        ("Moving Average Double", {"method": "Hull"}, "expected one of Simple, Exponential, Weighted"),
+        ("Relative Strength Index", {"smoothingLine": "sma"}, "expected one of SMA, EMA, WMA"),
+        ("Volume Profile Visible Range", {"rows": 10**7}, "expected a whole number from 1 to 1000"),
+        ("Volume Profile Visible Range", {"volume": "Down"}, "expected one of Up/Down, Total, Delta"),
+        ("Parabolic SAR", {"in_2": 5}, "expected a number from 0 to 1"),
+    ],
+)
+def test_an_input_that_cannot_be_honoured_is_refused(name, inputs, said):
+    """Study, input and what was expected are named; nothing is silently replaced by a default."""
+    message = _refusal(_study(name, input=inputs))
+    assert repr(name) in message
+    assert said in message
+
+
+def test_a_whole_number_written_as_a_float_is_accepted():
+    """JSON writers turn 12 into 12.0."""
+    assert ("MACD 12 26 9 close", "MACD") in plots_of(plan_of(BARS, _study("MACD", input={"in_0": 12.0})))
+
+
+@pytest.mark.parametrize(
+    ("payload", "said"),
+    [
+        ({"width": 399}, "`width` is 399, expected a whole number from 400 to 2048"),
+        ({"width": 2049}, "`width`"),
+        ({"height": 299}, "`height`"),
+        ({"height": "600"}, "`height` is '600'"),
+        ({"theme": "solarized"}, "known here: light, dark"),
+        ({"style": "renko"}, "known here: candle, hollowCandle, bar, line, area"),
+        ({"scale": "percent"}, "known here: regular, logarithmic"),
+        ({"timezone": "Mars/Olympus"}, "`timezone`"),
+        ({"timezone": "../../etc/passwd"}, "`timezone`"),
+        ({"timezone": 7}, "`timezone`"),
+        ({"format": "jpeg"}, "`format`"),
+        ({"range": "1Y"}, "`range`"),
+        ({"shiftLeft": 10}, "`shiftLeft`"),
+        ({"drawings": [{"name": "Trend Line"}]}, "`drawings`"),
+        ({"interval": "1W"}, "`interval` is '1W'"),
+        ({"interval": "soon"}, "`interval`"),
+        ({"studies": "MACD"}, "`studies`"),
+        ({"studies": [{"name": "Volume"}] * 51}, "at most 50"),
+        ({"studies": [{}]}, "`studies[0]` has no `name`"),
+        ({"studies": ["Volume"]}, "`studies[0]` has no `name`"),
+        (_study("MACD", input=[1]), "`input`"),
+        (_study("MACD", forceOverlay="yes"), "`forceOverlay`"),
+        (_study("MACD", forceOverlay=True), "can't be laid over the price"),
+        ({"override": []}, "`override`"),
+        ({"override": {"showMainPane": False}}, "showMainPane"),
+        ({"override": {"showInvertScale": True}}, "showInvertScale"),
+        ({"override": {"showLegend": "no"}}, "showLegend"),
+        ({"override": {"mainPaneHeight": 50}}, "mainPaneHeight"),
+        ({"override": {"priceRange": {"from": 5, "to": 5}}}, "priceRange"),
+        ({"override": {"priceRange": {"from": "low"}}}, "priceRange.from"),
+        ({"override": {"priceRange": {"from": 5, "margin": 3}}}, "priceRange.margin"),
+        (_study("MACD", override={"MACD.color": "blueish"}), "expected a colour"),
+        (_study("MACD", override={"MACD.color": "rgb(1,2,999)"}), "expected a colour"),
+        (_study("MACD", override={"MACD.linewidth": 99}), "expected a number from 1 to 10"),
+        (_study("MACD", override={"MACD.visible": 0}), "expected true or false"),
+    ],
+)
+def test_a_field_that_cannot_be_honoured_is_refused(payload, said):
+    """Every refusal names the field and what was expected."""
+    assert said in _refusal(payload)
+
+
+def test_too_many_panes_for_the_height_are_refused():
+    """A pane of a few pixels says nothing."""
+    assert "no room" in _refusal({"height": 300, "studies": [{"name": "MACD"}] * 5})
+
+
+def test_defaults_are_the_api_s():
+    """Light, candles, 800x600, UTC."""
+    options = read_options({}, symbol="IBM", timeframe="1d")
+    assert (options.theme, options.style, options.width, options.height) == ("light", "candle", 800, 600)
+    assert str(options.zone) == "UTC"
+    assert options.timeframe.label == "1D"
+
+
+@pytest.mark.parametrize(
+    ("asked", "label"), [("1d", "1D"), ("1w", "1W"), ("1M", "1M"), ("15", "15m"), ("60", "1h"), ("4h", "4h")]
+)
+def test_the_interval_is_shown_as_traders_write_it(asked, label):
+    """A month stays `M`, a minute `m`."""
+    assert read_options({}, symbol="IBM", timeframe=asked).timeframe.label == label
+
+
+def test_overrides_change_colour_width_visibility_and_limits():
+    """Chart-IMG's keys are honoured on any plot."""
+    override = {
+        "Plot.color": "rgba(1,2,3,0.5)",
+        "Plot.linewidth": 3,
+        "UpperLimit.value": 80,
+        "LowerLimit.visible": False,
+        "Plot.plottype": "line",
+    }
+    plan = plan_of(BARS, _study("Relative Strength Index", override=override))
+    (drawn,) = plan.panes[1].pane.studies
+    assert (drawn.plots[0].color, drawn.plots[0].width) == ((1, 2, 3, 128), 3)
+    assert [(level.key, level.value) for level in drawn.levels] == [("UpperLimit", 80)]
+    assert drawn.fills == ()
+
+
+def test_a_hidden_plot_is_not_drawn():
+    """`visible` false takes the line, its legend value and its label away."""
+    found = plots_of(plan_of(BARS, _study("MACD", override={"Signal.visible": False})))
+    assert {key for _, key in found} == {"Histogram", "MACD"}
+
+
+def test_volume_stands_where_force_overlay_says():
+    """At the foot of the price pane, unless the template wants a pane of its own."""
+    assert len(plan_of(BARS, _study("Volume")).panes) == 1
+    assert len(plan_of(BARS, _study("Volume", forceOverlay=True)).panes) == 1
+    assert len(plan_of(BARS, _study("Volume", forceOverlay=False)).panes) == 2
+
+
+def test_a_smoothing_line_is_drawn_when_the_template_asks_for_it():
+    """Naming one of its inputs is asking."""
+    plain = plots_of(plan_of(BARS, _study("On Balance Volume")))
+    asked = plots_of(plan_of(BARS, _study("On Balance Volume", input={"smoothingLength": 5})))
+    assert {key for _, key in plain} == {"Plot"}
+    assert {key for _, key in asked} == {"Plot", "Smoothed MA"}
+
+
+@pytest.mark.parametrize("offset", [3, -3])
+def test_an_average_is_moved_by_its_offset(offset):
+    """A positive offset moves it to the right."""
+    plain = plots_of(plan_of(BARS, _study("Moving Average")))["MA 9 close", "Plot"]
+    moved = plots_of(plan_of(BARS, _study("Moving Average", input={"offset": offset})))
+    values = moved[f"MA 9 close {offset}", "Plot"]
+    assert values[100 + offset] == plain[100]
+
+
+def test_the_price_range_is_honoured():
+    """The pane's edges are the prices asked for; a missing end follows the bars shown."""
+    both = plan_of(BARS, {"override": {"priceRange": {"from": 150, "to": 250}}}).panes[0].pane
+    assert both.scale.value(both.box[1]) == pytest.approx(250)
+    assert both.scale.value(both.box[3] - 1) == pytest.approx(150)
+    plan = plan_of(BARS, {"override": {"priceRange": {"from": 150, "margin": 0.1}}})
+    pane = plan.panes[0].pane
+    assert pane.scale.value(pane.box[1]) == pytest.approx(1.1 * plan.shown.high.max())
+
+
+def test_the_main_pane_height_is_honoured():
+    """In pixels."""
+    box = plan_of(BARS, _study("MACD") | {"override": {"mainPaneHeight": 300}}).panes[0].pane.box
+    assert box[3] - box[1] == 300
+
+
+@pytest.mark.parametrize(
+    ("flag", "lost"), [("showLegend", "IBM · 1D"), ("showSeriesOHLC", "O"), ("showSeriesLastValue", "202.91")]
+)
+def test_parts_are_left_out_when_the_template_hides_them(flag, lost):
+    """Legend, prices and last-value label."""
+
+    def texts(payload):
+        marks = build_scene(plan_of(BARS, payload)).marks
+        return [mark.text for mark in marks if hasattr(mark, "text")]
+
+    payload = {"override": {"showSeriesOHLC": flag != "showSeriesLastValue"}}
+    assert lost in texts(payload)
+    assert lost not in texts({"override": payload["override"] | {flag: False}})

@@ -1,0 +1,267 @@
+"""The finished picture: a valid, small, repeatable PNG; and the provider that makes it."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+import threading
+import zlib
+
+import pytest
+from PIL import Image
+
+from tests.support.charts.local_chart_samples import (
+    TEMPLATES,
+    bars_from_closes,
+    bars_of,
+    candles_of,
+    plan_of,
+    raw_candles,
+    request_of,
+)
+from worker_chart_export.charts.base import ChartRequest
+from worker_chart_export.charts.local import gallery
+from worker_chart_export.charts.local.layout.numerals import Writer, compact, fixed, price_decimals, signed
+from worker_chart_export.charts.local.primitives.themes import THEMES
+from worker_chart_export.charts.local.provider import LocalProvider
+from worker_chart_export.charts.local.render import render
+from worker_chart_export.charts.local.studies.study import Numbers
+from worker_chart_export.concurrency.cancel_scope import CancelScope
+from worker_chart_export.errors import Interrupted, OhlcvUnavailable, RenderFailed
+from worker_chart_export.timing import SystemClock
+
+LIMIT = 200 * 1024
+
+
+def _draw(template_id="ctpl_price_ma1226_vol_v1", name="IBM_1d", **changes):
+    symbol, timeframe = name.split("_")
+    payload = request_of(template_id, **changes)
+    return render(raw_candles(name), payload, symbol=symbol, timeframe=timeframe)
+
+
+def _pixels(png):
+    image = Image.open(io.BytesIO(png))
+    image.load()
+    return image
+
+
+@pytest.mark.parametrize("theme", ["dark", "light"])
+@pytest.mark.parametrize("template_id", TEMPLATES)
+def test_a_reference_chart_is_a_valid_png_of_its_size_under_200_kib(template_id, theme):
+    """Every chunk's checksum holds, the pixels are all there, and a reader's limit is far."""
+    png = _draw(template_id, theme=theme).png
+    assert len(png) <= LIMIT
+    assert png.startswith(b"\x89PNG\r\n\x1a\n")
+    place, kinds = 8, []
+    while place < len(png):
+        length = int.from_bytes(png[place : place + 4], "big")
+        body = png[place + 4 : place + 8 + length]
+        assert zlib.crc32(body) == int.from_bytes(png[place + 8 + length : place + 12 + length], "big")
+        kinds.append(body[:4])
+        place += 12 + length
+    assert kinds == [b"IHDR", b"IDAT", b"IEND"]
+    image = _pixels(png)
+    assert (image.size, image.mode) == ((800, 600), "RGB")
+
+
+def test_a_large_chart_stays_under_the_readers_limit():
+    """Readers refuse pictures over 256 KiB."""
+    assert len(_draw("ctpl_price_ma1226_bb_macd1226_v1", "GOOG_1d", width=1920, height=1080).png) <= 262_144
+
+
+def test_the_same_chart_has_the_same_bytes_on_any_thread():
+    """Nothing depends on time, order or what other threads draw."""
+    expected = {template_id: _draw(template_id).png for template_id in TEMPLATES}
+    found = []
+
+    def work():
+        found.extend((template_id, _draw(template_id).png) for template_id in TEMPLATES)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 4 * len(TEMPLATES)
+    assert all(png == expected[template_id] for template_id, png in found)
+
+
+@pytest.mark.parametrize("theme", ["dark", "light"])
+def test_candles_have_their_exact_colour_and_stand_at_their_prices(theme):
+    """Body, wick and the empty pixel between two bars, on whole pixels."""
+    plan = plan_of(bars_of(), {"theme": theme})
+    image = _pixels(_draw(theme=theme, studies=[], override={"showPriceLine": False}).png)
+    scale, grid, shown = plan.panes[0].pane.scale, plan.grid, plan.shown
+    for index, x in enumerate(grid.centers):
+        rising = shown.close[index] >= shown.open[index]
+        color = (THEMES[theme].rising if rising else THEMES[theme].falling)[:3]
+        middle = round(scale.row(float(shown.open[index] + shown.close[index]) / 2))
+        assert image.getpixel((x, middle)) == color
+        assert image.getpixel((x, round(scale.row(float(shown.high[index]))))) == color
+        candle = {THEMES[theme].rising[:3], THEMES[theme].falling[:3]}
+        above = round(scale.row(float(shown.high[index]))) - 1
+        below = round(scale.row(float(shown.low[index]))) + 1
+        assert image.getpixel((x, above)) not in candle
+        assert image.getpixel((x, below)) not in candle
+        ends = [round(scale.row(float(price[index]))) for price in (shown.open, shown.close)]
+        assert image.getpixel((x - 2, max(ends))) == image.getpixel((x + 2, min(ends))) == color
+        assert image.getpixel((x - 2, max(ends) + 1)) not in candle
+        assert image.getpixel((x + 3, middle)) not in candle
+
+
+def test_the_dark_ground_is_a_gradient_and_the_light_one_white():
+    """From #181c27 at the top of a pane to #131722 at its foot."""
+    dark, light = _pixels(_draw(studies=[]).png), _pixels(_draw(studies=[], theme="light").png)
+    assert (dark.getpixel((1, 0)), dark.getpixel((1, 573))) == ((24, 28, 39), (19, 23, 34))
+    assert (light.getpixel((1, 0)), light.getpixel((1, 573))) == ((255, 255, 255), (255, 255, 255))
+
+
+@pytest.mark.parametrize("style", ["candle", "hollowCandle", "bar", "line", "area"])
+def test_every_style_makes_another_picture(style):
+    """None is silently drawn as another."""
+    others = {"candle", "hollowCandle", "bar", "line", "area"} - {style}
+    assert all(_draw(style=style).png != _draw(style=other).png for other in others)
+
+
+def test_smooth_lines_do_not_leave_their_pane():
+    """A line beyond the price range is cut at the pane's edge: no orange in the pane of a purple study."""
+    override = {"priceRange": {"from": 199, "to": 200}}
+    studies = [{"name": "Moving Average Double"}, {"name": "Relative Strength Index"}]
+    plan = plan_of(bars_of(), {"theme": "dark", "studies": studies, "override": override})
+    image = _pixels(_draw(studies=studies, override=override).png)
+    assert _orange(image.crop(plan.panes[0].pane.box)) > 20
+    assert _orange(image.crop(plan.panes[1].pane.box)) == 0
+
+
+def _orange(image):
+    colors = image.getcolors(maxcolors=1 << 20)
+    return sum(count for count, (red, _, blue) in colors if red > 120 and blue < 60)
+
+
+def _request_for(read, payload=None, scope=None):
+    return ChartRequest(
+        template_id="t",
+        symbol="IBM",
+        timeframe="1d",
+        payload={"theme": "dark"} if payload is None else payload,
+        read_candles=read,
+        scope=scope or CancelScope(seconds=60, clock=SystemClock()),
+    )
+
+
+def test_the_provider_draws_and_says_how():
+    """The image's provider is `local`, its meta can be stored as JSON."""
+    image = LocalProvider().chart(_request_for(raw_candles))
+    assert image.provider == "local"
+    assert _pixels(image.png).size == (800, 600)
+    assert json.loads(json.dumps(image.meta)) == {
+        "candles": 117,
+        "warmUpBars": 283,
+        "timeframe": "1d",
+        "lastBar": "2013-03-01T00:00:00Z",
+    }
+
+
+def test_the_provider_passes_on_that_there_are_no_candles():
+    """What `read_candles` raises is this request's failure."""
+
+    def none():
+        raise OhlcvUnavailable("there are none")
+
+    with pytest.raises(OhlcvUnavailable, match="there are none"):
+        LocalProvider().chart(_request_for(none))
+
+
+def test_the_provider_stops_when_the_step_is_stopped():
+    """A stop that comes while the candles are read is seen before anything is drawn."""
+    scope = CancelScope(seconds=60, clock=SystemClock())
+
+    def read():
+        scope.stop(Interrupted("told to stop"))
+        return raw_candles()
+
+    with pytest.raises(Interrupted):
+        LocalProvider().chart(_request_for(read, scope=scope))
+
+
+def test_a_candle_file_that_changed_is_read_again():
+    """What is remembered of a file belongs to its very bytes."""
+    bars = bars_of()
+    before = render(json.dumps(bars).encode(), {}, symbol="IBM", timeframe="1d")
+    bars[-1]["close"] = bars[-1]["low"]
+    after = render(json.dumps(bars).encode(), {}, symbol="IBM", timeframe="1d")
+    assert before.png != after.png
+
+
+def test_a_bad_template_is_refused_by_the_provider():
+    """As RENDER_FAILED, for this request alone."""
+    with pytest.raises(RenderFailed):
+        LocalProvider().chart(_request_for(raw_candles, {"studies": [{"name": "Tea Leaves"}]}))
+
+
+def test_nothing_is_loaded_until_the_provider_is():
+    """A worker that never draws does not pay for the drawing libraries."""
+    script = (
+        "import sys, worker_chart_export.charts.local, worker_chart_export.charts.base;"
+        "sys.exit(bool({'numpy', 'talib', 'PIL', 'aggdraw'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", script], check=False, timeout=60).returncode == 0
+
+
+def test_the_gallery_draws_every_template(tmp_path, capsys):
+    """One picture a template, named by its id."""
+    gallery.main([str(tmp_path)])
+    assert {path.stem for path in tmp_path.iterdir()} == set(TEMPLATES)
+    assert len(capsys.readouterr().out.splitlines()) == len(TEMPLATES)
+    assert (tmp_path / "ctpl_price_ma1226_vol_v1.png").read_bytes() == _draw().png
+
+
+@pytest.mark.parametrize(
+    ("closes", "decimals"),
+    [
+        ([202.91, 200.1], 2),
+        ([1.0845, 1.08451], 5),
+        ([0.00001234, 0.00001235], 8),
+        ([97123.5], 2),
+        ([1.23e-8, 1.24e-8], 10),
+        ([1 / 3], 6),
+    ],
+)
+def test_prices_have_the_decimals_they_need(closes, decimals):
+    """Two at least, and not the noise of binary fractions."""
+    assert price_decimals(candles_of(bars_from_closes(closes)).close) == decimals
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (3308300, "3.31M"),
+        (999_999, "1.00M"),
+        (-1.5e9, "\N{MINUS SIGN}1.50B"),
+        (850.5, "850.5"),
+        (12, "12"),
+        (0, "0"),
+        (2e12, "2.00T"),
+        (float("nan"), "n/a"),
+    ],
+)
+def test_volumes_are_written_short(value, text):
+    """As traders read them."""
+    assert compact(value) == text
+
+
+def test_prices_are_written_with_groups_and_a_real_minus():
+    """And minus zero is zero."""
+    assert fixed(1234567.891, 2) == "1,234,567.89"
+    assert fixed(-0.001, 2) == "0.00"
+    assert fixed(-1.5, 2) == "\N{MINUS SIGN}1.50"
+    assert (signed(2, 1), signed(-2, 1)) == ("+2.0", "\N{MINUS SIGN}2.0")
+
+
+def test_ticks_of_short_numbers_differ():
+    """Ticks closer than two decimals of a billion get the decimals they need."""
+    writer = Writer(numbers=Numbers.COMPACT)
+    assert [writer.tick(value, 5e5) for value in (1.2345e9, 1.2350e9)] == ["1.2345B", "1.235B"]
+    assert writer.tick(2e8, 1e8) == "200M"

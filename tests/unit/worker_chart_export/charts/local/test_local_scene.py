@@ -1,0 +1,289 @@
+"""What a picture looks like, as facts about its marks: nothing overlaps, leaves its place or lies."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from itertools import combinations, pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.support.charts.local_chart_samples import (
+    CANDLE_FILES,
+    TEMPLATES,
+    bars_from_closes,
+    bars_of,
+    plan_of,
+    request_of,
+)
+from worker_chart_export.charts.local.drawing.scene import build_scene
+from worker_chart_export.charts.local.layout.labels import LABEL_HEIGHT, Label, arranged
+from worker_chart_export.charts.local.layout.scale import Scale, ticks
+from worker_chart_export.charts.local.primitives.lettering import text_box
+from worker_chart_export.charts.local.primitives.marks import Dots, Rects, Strokes, Text, stroked_area
+from worker_chart_export.charts.local.primitives.themes import THEMES
+
+SIZES = [(400, 300), (800, 600), (1920, 1080)]
+EVERYTHING = [
+    {"name": "Moving Average Double"},
+    {"name": "Bollinger Bands"},
+    {"name": "Volume"},
+    {"name": "Parabolic SAR"},
+    {"name": "Volume Profile Visible Range"},
+    {"name": "MACD"},
+    {"name": "Stochastic RSI"},
+]
+
+
+def _overlap(one, other):
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
+
+
+def _inside(box, outer):
+    return outer[0] <= box[0] and outer[1] <= box[1] and box[2] <= outer[2] and box[3] <= outer[3]
+
+
+def check_geometry(plan):
+    """No text meets another, all stand in the picture, and all marks stay in it."""
+    scene = build_scene(plan)
+    picture = (0, 0, scene.width, scene.height)
+    texts = [mark for mark in scene.marks if isinstance(mark, Text)]
+    boxes = [text_box(text) for text in texts]
+    for text, box in zip(texts, boxes, strict=True):
+        assert _inside(box, picture), text
+    for (one, box), (other, second) in combinations(zip(texts, boxes, strict=True), 2):
+        assert not _overlap(box, second), (one, other)
+    for mark in scene.marks:
+        if isinstance(mark, Rects):
+            assert all(_inside(box, picture) for box in mark.boxes)
+        elif isinstance(mark, Dots):
+            assert all(0 <= x < scene.width for x in mark.points[::2])
+            assert all(0 <= y < scene.height for y in mark.points[1::2])
+        elif isinstance(mark, Strokes):
+            area = stroked_area(mark)
+            assert area is None or _inside(area, mark.clip)
+    check_labels(plan)
+    check_legend(plan)
+
+
+def check_labels(plan):
+    """Filled labels lie apart, in their pane, and in the order of their values."""
+    for planned in plan.panes:
+        rows = [label.row for label in planned.axis.labels]
+        assert all(b - a >= LABEL_HEIGHT for a, b in pairwise(rows))
+        top, bottom = planned.pane.box[1], planned.pane.box[3]
+        assert all(top <= row - 8 and row + 9 <= bottom for row in rows)
+
+
+def check_legend(plan):
+    """The legend stays left of the axis and, on a scale of our own choice, above all bars."""
+    for planned in plan.panes:
+        for text in planned.legend:
+            assert _inside(text_box(text), planned.pane.box)
+    foot = max((text_box(text)[3] for text in plan.panes[0].legend), default=0)
+    scale = plan.panes[0].pane.scale
+    assert scale.row(float(plan.shown.high.max())) >= foot
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("theme", ["dark", "light"])
+@pytest.mark.parametrize("name", CANDLE_FILES)
+@pytest.mark.parametrize("template_id", TEMPLATES)
+def test_nothing_overlaps_or_leaves_the_picture(template_id, name, theme, size):
+    """Every template on every sample file, in both themes, small and large."""
+    symbol, timeframe = name.split("_")
+    payload = request_of(template_id, theme=theme, width=size[0], height=size[1])
+    check_geometry(plan_of(bars_of(name), payload, symbol=symbol, timeframe=timeframe))
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    steps=st.lists(st.floats(min_value=-0.2, max_value=0.25), min_size=1, max_size=150),
+    price=st.sampled_from([1e-8, 0.02, 1.0, 250.0, 6e4, 1e6]),
+    width=st.integers(min_value=400, max_value=1000),
+    logarithmic=st.booleans(),
+)
+def test_nothing_overlaps_whatever_the_prices_are(steps, price, width, logarithmic):
+    """Jumps, crashes, tiny and huge prices, few bars, both scales, seven studies."""
+    closes = [price]
+    for step in steps:
+        closes.append(closes[-1] * (1 + step))
+    scale = "logarithmic" if logarithmic else "regular"
+    payload = {"studies": EVERYTHING, "width": width, "height": 600, "scale": scale, "theme": "dark"}
+    check_geometry(plan_of(bars_from_closes(closes), payload, symbol="1000PEPEUSDT"))
+
+
+@pytest.mark.parametrize("count", [1, 2, 30])
+@pytest.mark.parametrize("style", ["candle", "hollowCandle", "bar", "line", "area"])
+def test_a_young_history_is_drawn_as_far_as_it_goes(count, style):
+    """One bar is a chart too."""
+    plan = plan_of(
+        bars_from_closes([50.0 + n for n in range(count)]), {"studies": EVERYTHING, "style": style}
+    )
+    check_geometry(plan)
+    assert plan.grid.count == count
+
+
+@pytest.mark.parametrize("closes", [[7.0] * 150, [1e-8] * 150, [1e6] * 150])
+def test_a_flat_market_is_drawn_in_the_middle(closes):
+    """Equal prices have no range of their own, and still get one."""
+    bars = bars_from_closes(closes, volume=0)
+    for one in bars:
+        one["high"] = one["low"] = one["close"]
+    plan = plan_of(bars, {"studies": EVERYTHING})
+    check_geometry(plan)
+    box = plan.panes[0].pane.box
+    assert box[1] < plan.panes[0].pane.scale.row(closes[0]) < box[3]
+
+
+@pytest.mark.parametrize(
+    ("minutes", "timeframe", "texts"),
+    [(15, "15m", {"09:00", "12:00"}), (240, "4h", {"Feb"}), (1440, "1d", {"Aug", "Sep"})],
+)
+def test_the_time_axis_speaks_of_hours_days_and_months(minutes, timeframe, texts):
+    """What is labelled depends on the length of the bars."""
+    bars = bars_from_closes([100.0] * 300, step=timedelta(minutes=minutes))
+    marks = build_scene(plan_of(bars, {}, timeframe=timeframe)).marks
+    assert texts <= {mark.text for mark in marks if isinstance(mark, Text)}
+
+
+def test_the_time_zone_moves_the_hours_of_short_bars_and_not_the_date_of_long_ones():
+    """A full hour in UTC is a half one in Kolkata; the bar of a day keeps its date."""
+
+    def dates(timeframe, step, **payload):
+        plan = plan_of(bars_from_closes([100.0] * 200, step=step), payload, timeframe=timeframe)
+        marks = build_scene(plan).marks
+        found = [mark for mark in marks if isinstance(mark, Text) and mark.y > plan.frame.foot]
+        return [(mark.x, mark.text) for mark in found]
+
+    def minutes(labels):
+        return {text[-2:] for _, text in labels if ":" in text}
+
+    assert minutes(dates("1h", timedelta(hours=1))) == {"00"}
+    assert minutes(dates("1h", timedelta(hours=1), timezone="Asia/Kolkata")) == {"30"}
+    day = timedelta(days=1)
+    assert dates("1d", day, timezone="America/New_York") == dates("1d", day)
+
+
+def test_the_legend_says_what_is_drawn_and_its_latest_values():
+    """Symbol, time frame, prices, change, study names with inputs, and values; no exchange."""
+    bars = bars_of()
+    plan = plan_of(bars, request_of("ctpl_price_ma1226_bb_macd1226_v1", symbol="NYSE:IBM"))
+    said = " ".join(text.text for planned in plan.panes for text in planned.legend)
+    last, before = bars[-1], bars[-2]
+    change = last["close"] - before["close"]
+    assert said.startswith("IBM · 1D O 200.65 H 202.94 L 199.36 C 202.91")
+    assert f"+{change:.2f} (+{100 * change / before['close']:.2f}%)" in said
+    average = sum(bar["close"] for bar in bars[-12:]) / 12
+    assert f"MA Double 12 26 {average:.2f}" in said
+    assert "BB 20 2" in said
+    assert "MACD 12 26 9 close" in said
+
+
+def test_the_last_price_has_a_dotted_line_and_a_filled_label_in_its_colour():
+    """Both at the row of the last close."""
+    plan = plan_of(bars_of(), request_of("ctpl_price_ma1226_vol_v1"))
+    row = round(plan.panes[0].pane.scale.row(202.91))
+    marks = build_scene(plan).marks
+    (dots,) = [mark for mark in marks if isinstance(mark, Dots)]
+    assert set(dots.points[1::2]) == {row}
+    assert dots.color == THEMES["dark"].rising
+    assert any(isinstance(mark, Text) and mark.text == "202.91" and mark.y == row for mark in marks)
+
+
+def test_bands_and_stops_are_part_of_the_price_range():
+    """Nothing drawn over the price is cut off."""
+    plan = plan_of(bars_of(), request_of("ctpl_price_ma1226_bb_macd1226_v1"))
+    pane = plan.panes[0].pane
+    for study in pane.studies:
+        for plot in study.plots:
+            rows = pane.scale.rows(plot.values[plan.grid.first :])
+            assert pane.box[1] < rows.min() <= rows.max() < pane.box[3]
+
+
+def test_a_profile_is_stronger_within_its_value_area():
+    """The rows of the value area, and only they, have the inside colours."""
+    plan = plan_of(bars_of(), request_of("ctpl_price_vpvr_obv_v1"))
+    (study,) = plan.panes[0].pane.studies
+    profile, scale = study.profile.profile, plan.panes[0].pane.scale
+    marks = [mark for mark in build_scene(plan).marks if isinstance(mark, Rects)]
+
+    def middles(colors):
+        boxes = [box for mark in marks if mark.color in colors for box in mark.boxes]
+        assert boxes
+        return [(box[1] + box[3]) / 2 for box in boxes]
+
+    low, high = profile.area
+    foot, head = scale.row(float(profile.edges[low])), scale.row(float(profile.edges[high]))
+    assert all(head < row < foot for row in middles(study.profile.inside))
+    assert all(not head < row < foot for row in middles(study.profile.outside))
+    (control,) = [box for mark in marks if mark.color == study.profile.control for box in mark.boxes]
+    assert control[1] <= scale.row(profile.control_price) <= control[3]
+
+
+def test_hollow_candles_are_hollow_when_they_rose():
+    """The inside of a rising bar has the colour of the ground, that of a falling bar its own."""
+    plan = plan_of(bars_of(), {"style": "hollowCandle", "theme": "dark"})
+    marks = build_scene(plan).marks
+    holes = [
+        box
+        for mark in marks
+        if isinstance(mark, Rects) and mark.color == plan.theme.bottom
+        for box in mark.boxes
+    ]
+    columns = {(left + right - 1) // 2 for left, _, right, _ in holes}
+    rising = plan.shown.close >= plan.shown.open
+    assert columns
+    assert columns <= {x for x, up in zip(plan.grid.centers, rising, strict=True) if up}
+
+
+def test_ticks_end_even_where_the_range_is_smaller_than_the_smallest_step():
+    """A range of rounding noise gets at most one tick, not an endless row of them."""
+    scale = Scale(low=-5e-24, high=0.0, top=10.0, bottom=90.0)
+    values, _ = ticks(scale, (0, 0, 100, 100), gap=24, unit=1e-15)
+    assert values in ([], [0.0])
+
+
+def test_a_legend_longer_than_its_pane_ends_with_it():
+    """Fifty studies over the price: the legend does not run into the pane below."""
+    studies = [{"name": "Bollinger Bands"}] * 49 + [{"name": "MACD"}]
+    plan = plan_of(bars_of(), {"studies": studies, "height": 300, "width": 400})
+    texts = plan.panes[0].legend
+    assert len(texts) > 10
+    assert all(_inside(text_box(text), plan.panes[0].pane.box) for text in texts)
+
+
+def test_a_logarithmic_scale_gives_equal_room_to_equal_ratios():
+    """From 100 to 200 is as far as from 200 to 400."""
+    bars = bars_from_closes([100.0 * 1.02**n for n in range(150)])
+    scale = plan_of(bars, {"scale": "logarithmic"}).panes[0].pane.scale
+    assert scale.row(100) - scale.row(200) == pytest.approx(scale.row(200) - scale.row(400))
+    assert scale.row(scale.low) == pytest.approx(scale.bottom)
+    assert scale.row(scale.high) == pytest.approx(scale.top)
+    assert scale.value(scale.row(333.0)) == pytest.approx(333.0)
+    assert scale.rows(np.array([100.0, 333.0])).tolist() == pytest.approx([scale.row(100), scale.row(333)])
+
+
+labels_in_a_pane = st.lists(
+    st.tuples(st.integers(min_value=-20, max_value=220), st.booleans()), min_size=1, max_size=14
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(wanted=labels_in_a_pane)
+def test_labels_are_moved_apart_and_keep_their_order(wanted):
+    """As many as fit stay, none overlaps, none leaves the pane, and higher values stay higher."""
+    fixed = next((n for n, (_, is_fixed) in enumerate(wanted) if is_fixed), None)
+    labels = [
+        Label(row=row, text=str(row), color=(0, 0, 0, 255), fixed=n == fixed)
+        for n, (row, _) in enumerate(wanted)
+    ]
+    placed = arranged(labels, 0, 200)
+    assert [int(label.text) for label in placed] == sorted(int(label.text) for label in placed)
+    assert all(b.row - a.row >= LABEL_HEIGHT for a, b in pairwise(placed))
+    assert all(label.row - 8 >= 0 and label.row + 9 <= 200 for label in placed)
+    for label in placed:
+        if label.fixed and 8 <= int(label.text) <= 191:
+            assert label.row == int(label.text)

@@ -1,0 +1,68 @@
+"""Is it a PNG, whole and of the size asked for?"""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.support.fakes import png_bytes
+from worker_chart_export.charts.png import check_png
+from worker_chart_export.errors import ChartApiFailed, ChartTooLarge
+
+SMALL = png_bytes(3, 2)
+
+
+def _check(data: bytes, *, width: int = 3, height: int = 2, max_bytes: int = 1000) -> None:
+    check_png(data, width=width, height=height, max_bytes=max_bytes)
+
+
+def test_a_whole_png_of_the_size_asked_for_passes():
+    """Nothing else is looked at."""
+    _check(SMALL)
+
+
+@given(st.integers(0, len(SMALL) - 1))
+def test_a_png_cut_off_anywhere_is_refused(length):
+    """At every byte."""
+    with pytest.raises(ChartApiFailed):
+        _check(SMALL[:length])
+
+
+@given(st.binary(max_size=200))
+def test_other_bytes_are_refused(data):
+    """HTML, JSON, nothing at all."""
+    with pytest.raises(ChartApiFailed, match=r"not a PNG"):
+        _check(data)
+
+
+def test_bytes_after_the_end_are_refused():
+    """The end chunk must be the end."""
+    with pytest.raises(ChartApiFailed, match=r"no end chunk"):
+        _check(SMALL + b"\n")
+
+
+def test_a_first_chunk_other_than_the_header_is_refused():
+    """The size stands in it."""
+    with pytest.raises(ChartApiFailed, match=r"not a PNG"):
+        _check(SMALL.replace(b"IHDR", b"IHDX"))
+
+
+@pytest.mark.parametrize(("width", "height"), [(2, 3), (3, 3), (4, 2)])
+def test_another_size_is_refused(width, height):
+    """Both are named."""
+    with pytest.raises(ChartApiFailed, match=rf"3x2 pixels, asked for were {width}x{height}"):
+        _check(SMALL, width=width, height=height)
+
+
+def test_the_largest_allowed_passes():
+    """The limit itself fits."""
+    _check(SMALL, max_bytes=len(SMALL))
+
+
+def test_a_larger_one_has_its_own_error():
+    """Readers would refuse it."""
+    with pytest.raises(
+        ChartTooLarge, match=rf"has {len(SMALL)} bytes, readers take at most {len(SMALL) - 1}"
+    ):
+        _check(SMALL, max_bytes=len(SMALL) - 1)

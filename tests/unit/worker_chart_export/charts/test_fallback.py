@@ -1,0 +1,94 @@
+"""`CHARTS_FALLBACK`: a chart of another provider where no account is left."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support.fakes import ScriptedProvider, chart_request, png_bytes
+from worker_chart_export.charts.base import ChartImage
+from worker_chart_export.charts.fallback import FallbackProvider
+from worker_chart_export.errors import (
+    BackendUnavailable,
+    ChartApiFailed,
+    ChartApiLimitExceeded,
+    ChartTooLarge,
+    Interrupted,
+    OhlcvUnavailable,
+    StepTimedOut,
+)
+
+LIMIT = ChartApiLimitExceeded("No account is left.", accounts={"first": "used up for today"})
+
+
+class Local:
+    """Makes every chart, or fails."""
+
+    def __init__(self, error=None):
+        self.error, self.asked = error, 0
+
+    def chart(self, _request):
+        """The chart."""
+        self.asked += 1
+        if self.error is not None:
+            raise self.error
+        return ChartImage(png=png_bytes(), provider="local", meta={"candles": 100})
+
+
+def _failing(error):
+    def fail(_request):
+        raise error
+
+    return ScriptedProvider(script={"ctpl_a": fail})
+
+
+def test_a_chart_that_there_is_an_account_for_is_its_own():
+    """Nothing is drawn."""
+    second = Local()
+    image = FallbackProvider(first=ScriptedProvider(), second=second).chart(chart_request())
+    assert (image.provider, image.meta, second.asked) == ("mock", {"fixture": "none"}, 0)
+
+
+def test_a_chart_without_an_account_is_drawn_and_says_so(log_lines):
+    """In its meta, and in the log, where it can be counted."""
+    image = FallbackProvider(first=_failing(LIMIT), second=Local()).chart(chart_request())
+    assert (image.provider, image.meta) == ("local", {"candles": 100, "fallbackFrom": "chart-img"})
+    (line,) = log_lines()
+    assert (line["event"], line["severity"]) == ("chart_fallback", "WARNING")
+    assert (line["chartTemplateId"], line["provider"]) == ("ctpl_a", "local")
+
+
+def test_what_can_t_be_drawn_either_has_the_first_error():
+    """With the second's words."""
+    second = Local(OhlcvUnavailable("The candles are missing."))
+    with pytest.raises(ChartApiLimitExceeded, match="No account is left") as caught:
+        FallbackProvider(first=_failing(LIMIT), second=second).chart(chart_request())
+    assert caught.value.details == {
+        "accounts": {"first": "used up for today"},
+        "fallbackCode": "OHLCV_UNAVAILABLE",
+        "fallbackMessage": "The candles are missing.",
+    }
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ChartApiFailed("x"),
+        ChartTooLarge("x"),
+        StepTimedOut("x"),
+        Interrupted("x"),
+        BackendUnavailable("f", "x"),
+    ],
+)
+def test_other_errors_are_no_reason_to_draw(error):
+    """They stay what they are."""
+    second = Local()
+    with pytest.raises(type(error)) as caught:
+        FallbackProvider(first=_failing(error), second=second).chart(chart_request())
+    assert (caught.value, second.asked) == (error, 0)
+
+
+@pytest.mark.parametrize("error", [Interrupted("stop"), BackendUnavailable("storage", "away")])
+def test_a_stop_while_drawing_is_a_stop(error):
+    """The step is given back, not failed."""
+    with pytest.raises(type(error)):
+        FallbackProvider(first=_failing(LIMIT), second=Local(error)).chart(chart_request())

@@ -1,0 +1,217 @@
+"""Charts made several at a time: what is left behind when the step's time is over."""
+
+from __future__ import annotations
+
+import gc
+import threading
+import time
+import weakref
+
+import pytest
+
+from tests.support.fakes import NOON, HandClock, budget_of
+from worker_chart_export.concurrency.cancel_scope import CancelScope
+from worker_chart_export.concurrency.thread_cache import ThreadCache
+from worker_chart_export.errors import Interrupted, LeaseLost, OhlcvUnavailable, StepTimedOut
+from worker_chart_export.execution import parallel
+from worker_chart_export.execution.parallel import ReadOnce, make_in_parallel
+from worker_chart_export.outputs.manifest import ManifestFailure, ManifestItem
+
+
+def _item(template_id):
+    return ManifestItem(
+        template_id=template_id,
+        kind="k",
+        png_uri="gs://b/x.png",
+        generated_at=NOON,
+        meta={"provider": "mock"},
+    )
+
+
+class HangingChart:
+    """Makes its chart only once it is released, and then asks its budget as every paid call does."""
+
+    def __init__(self, scope):
+        self.scope = scope
+        self.release = threading.Event()
+        self.heard = None
+        self.ended = threading.Event()
+
+    def __call__(self, template_id):
+        """Hang, ask, and make the chart if it is still wanted."""
+        try:
+            assert self.release.wait(20)
+            self.scope.check()
+        except StepTimedOut as error:
+            self.heard = error
+            raise
+        finally:
+            self.ended.set()
+        return _item(template_id)
+
+
+def test_a_chart_that_finishes_late_finds_its_budget_stopped():
+    """Stopped, not merely used up: on a clock that stands, only the stop can tell it."""
+    scope = CancelScope(seconds=0.2, clock=HandClock())
+    chart = HangingChart(scope)
+    (result,) = make_in_parallel(chart, ["ctpl_a"], threads=1, scope=scope)
+    assert isinstance(result, ManifestFailure)
+    chart.release.set()
+    assert chart.ended.wait(10)
+    assert str(chart.heard) == "The step's time ended before this chart was made."
+
+
+def test_the_budget_is_stopped_also_when_all_charts_came_in_time():
+    """Nobody makes anything more with it."""
+    scope = budget_of()
+    assert make_in_parallel(_item, ["a", "b"], threads=2, scope=scope) == [_item("a"), _item("b")]
+    with pytest.raises(StepTimedOut):
+        scope.check_stopped()
+
+
+def test_the_budget_is_stopped_also_when_a_chart_ends_the_step():
+    """Its siblings pay for nothing more."""
+    scope = budget_of()
+
+    def broken(_template_id):
+        raise KeyError("x")
+
+    with pytest.raises(KeyError):
+        make_in_parallel(broken, ["a"], threads=1, scope=scope)
+    with pytest.raises(StepTimedOut):
+        scope.check_stopped()
+
+
+def test_what_stopped_the_step_first_stays():
+    """An interruption does not turn into a timeout."""
+    scope = budget_of()
+    scope.stop(Interrupted("shutdown"))
+    with pytest.raises(Interrupted):
+        make_in_parallel(_item, ["a"], threads=1, scope=scope)
+    with pytest.raises(Interrupted):
+        scope.check_stopped()
+
+
+@pytest.mark.parametrize("heedless", [True, False])
+def test_a_stop_is_over_within_two_seconds_whatever_hangs(heedless):
+    """A lost lease must end the work by then."""
+    scope, hanging, release = budget_of(60), threading.Semaphore(0), threading.Event()
+
+    def hang(template_id):
+        hanging.release()
+        if not heedless:
+            scope.sleep(60)
+        release.wait(20)
+        return _item(template_id)
+
+    def stop():
+        for _ in range(2):
+            assert hanging.acquire(timeout=10)
+        stopped.append(time.monotonic())
+        scope.stop(LeaseLost("taken"))
+
+    stopped = []
+    stopper = threading.Thread(target=stop)
+    stopper.start()
+    with pytest.raises(LeaseLost):
+        make_in_parallel(hang, ["a", "b", "c"], threads=2, scope=scope)
+    assert time.monotonic() - stopped[0] < 2
+    release.set()
+    stopper.join()
+
+
+def test_a_guard_that_one_chart_asks_ends_the_others_too():
+    """A lease that is past its time, found by the one that was about to pay."""
+    parent, release = budget_of(60), threading.Event()
+    lost = threading.Event()
+
+    def guard():
+        if lost.is_set():
+            raise LeaseLost("past its time")
+
+    parent.guard(guard)
+    scope = parent.part(reserve_seconds=1)
+
+    def make(template_id):
+        if template_id == "hangs":
+            release.wait(20)
+        lost.set()
+        scope.check()
+        return _item(template_id)
+
+    started = time.monotonic()
+    with pytest.raises(LeaseLost):
+        make_in_parallel(make, ["hangs", "asks"], threads=2, scope=scope)
+    assert time.monotonic() - started < 2
+    release.set()
+    with pytest.raises(LeaseLost):
+        parent.check()
+
+
+@pytest.mark.parametrize("had", [0, 1])
+def test_threads_that_can_t_be_had_are_made_do_without(monkeypatch, had):
+    """The first does for all; with none at all nothing was begun."""
+    started = []
+
+    def start(thread):
+        if len(started) == had:
+            raise RuntimeError("can't start new thread")
+        started.append(thread)
+        plainly(thread)
+
+    plainly = threading.Thread.start
+    monkeypatch.setattr(parallel, "_threads", ThreadCache("chart"))
+    monkeypatch.setattr(threading.Thread, "start", start)
+    if not had:
+        with pytest.raises(RuntimeError, match="can't start"):
+            make_in_parallel(_item, ["a", "b"], threads=2, scope=budget_of())
+    else:
+        results = make_in_parallel(_item, ["a", "b", "c"], threads=2, scope=budget_of())
+        assert results == [_item("a"), _item("b"), _item("c")]
+
+
+def test_what_a_failed_chart_was_made_of_is_let_go():
+    """Some megabytes, at once and not when the garbage is collected."""
+
+    class Picture:
+        pass
+
+    def fail(_template_id):
+        picture = Picture()
+        seen.append(weakref.ref(picture))
+        raise OhlcvUnavailable("x")
+
+    seen = []
+    gc.disable()
+    try:
+        make_in_parallel(fail, ["a"], threads=1, scope=budget_of())
+        until = time.monotonic() + 10
+        while seen[0]() is not None and time.monotonic() < until:
+            time.sleep(0.01)  # the thread comes back to wait for the next
+        assert seen[0]() is None
+    finally:
+        gc.enable()
+
+
+class TestReadOnce:
+    """The step's candles."""
+
+    def test_what_was_read_is_given_again(self):
+        """Without reading."""
+        reads = []
+        candles = ReadOnce(lambda: reads.append(None) or b"[]")
+        assert [candles(), candles(), len(reads)] == [b"[]", b"[]", 1]
+
+    def test_so_is_the_error(self):
+        """Each chart is told the same."""
+        reads = []
+
+        def read():
+            reads.append(None)
+            raise OhlcvUnavailable("no candles")
+
+        candles = ReadOnce(read)
+        for _ in range(2):
+            with pytest.raises(OhlcvUnavailable, match="no candles"):
+                candles()
+        assert len(reads) == 1

@@ -1,0 +1,175 @@
+"""Charts of a step that can't be made: each is a failure of its own, and `minImages` decides."""
+
+from __future__ import annotations
+
+import pytest
+
+from localcloud import Fault
+from tests.support.fakes import BUCKET, RUN_ID, STEP_ID, png_bytes, template_document
+from tests.support.pipeline_bench import MANIFEST_NAME, MANIFEST_URI, NAMES, told
+from worker_chart_export.errors import ChartApiFailed, OhlcvUnavailable
+from worker_chart_export.execution.outcome import OutcomeKind
+
+
+def _failing(code_words="no picture"):
+    def fail(_request):
+        raise ChartApiFailed(code_words, httpStatus=422)
+
+    return fail
+
+
+class TestFailedRequests:
+    """`minImages` decides."""
+
+    @pytest.mark.parametrize(
+        ("min_images", "status"), [(0, "SUCCEEDED"), (2, "SUCCEEDED"), (3, "FAILED"), (None, "FAILED")]
+    )
+    def test_enough_charts_make_a_success(self, bench, min_images, status):
+        """One of three failed."""
+        bench.provider.script = {"ctpl_b": _failing()}
+        bench.put("ctpl_a", "ctpl_b", "ctpl_c", min_images=min_images)
+        bench.run()
+        assert bench.step()["status"] == status
+        assert told(bench.manifest()) == (["ctpl_a", "ctpl_c"], ["ctpl_b"])
+
+    def test_no_chart_at_all_is_a_success_when_none_is_needed(self, bench):
+        """`minImages` 0 says so."""
+        bench.provider.script = {"ctpl_a": _failing()}
+        bench.put("ctpl_a", min_images=0)
+        assert bench.run().kind is OutcomeKind.SUCCEEDED
+
+    def test_a_failed_step_names_its_first_failure_and_its_manifest(self, bench):
+        """The manifest stands in the error, not in the outputs."""
+        bench.provider.script = {"ctpl_b": _failing("first"), "ctpl_c": _failing("second")}
+        bench.put("ctpl_a", "ctpl_b", "ctpl_c")
+        outcome = bench.run()
+        step = bench.step()
+        assert step["error"] == {
+            "code": "CHART_API_FAILED",
+            "message": "1 of 3 needed charts were made: first",
+            "details": {"manifestGcsUri": MANIFEST_URI, "chartTemplateId": "ctpl_b", "httpStatus": 422},
+        }
+        assert step["outputs"] == {}
+        assert (outcome.kind, outcome.manifest_uri) == (OutcomeKind.FAILED, MANIFEST_URI)
+
+    def test_each_failure_has_its_own_words(self, bench):
+        """In the manifest."""
+        bench.provider.script = {"ctpl_a": _failing()}
+        bench.put("ctpl_a", "ctpl_missing", min_images=0)
+        bench.run()
+        errors = [entry["error"] for entry in bench.manifest()["failures"]]
+        assert [error["code"] for error in errors] == ["CHART_API_FAILED", "VALIDATION_FAILED"]
+        assert errors[1]["message"] == "Template ctpl_missing does not exist in chart_templates."
+
+    def test_a_bad_template_fails_its_request_alone(self, bench):
+        """Without asking the provider."""
+        bench.documents.collection("chart_templates").document("ctpl_b").set(template_document(width=1))
+        bench.put("ctpl_a", "ctpl_b", min_images=1)
+        bench.run()
+        assert bench.provider.asked == ["ctpl_a"]
+        assert bench.step()["status"] == "SUCCEEDED"
+
+    @pytest.mark.parametrize(
+        ("picture", "code"),
+        [
+            (b"<html>", "CHART_API_FAILED"),
+            (png_bytes(800, 601), "CHART_API_FAILED"),
+            (png_bytes(padding=5000), "CHART_TOO_LARGE"),
+        ],
+    )
+    def test_a_picture_that_is_none_is_not_uploaded(self, bench, picture, code):
+        """Whoever made it."""
+        bench.provider.script = {"ctpl_a": lambda _request: picture}
+        bench.put("ctpl_a", min_images=0)
+        bench.run(max_png_bytes=5000)
+        assert bench.manifest()["failures"][0]["error"]["code"] == code
+        assert bench.names() == [MANIFEST_NAME]
+
+    def test_an_unforeseen_error_elsewhere_fails_the_step(self, bench, log_lines):
+        """No step stays RUNNING because of the worker's own fault."""
+        pipeline = bench.pipeline()
+
+        def broken(*_arguments, **_more):
+            raise KeyError("nobody thought of this")
+
+        pipeline._artifacts.write_manifest = broken
+        bench.put("ctpl_a")
+        outcome = pipeline.run(RUN_ID, STEP_ID, scope=pipeline.new_scope())
+        assert outcome.kind is OutcomeKind.FAILED
+        assert bench.step()["error"] == {
+            "code": "CRASH_LOOP",
+            "message": "The worker failed on this step: unexpected KeyError.",
+        }
+        assert [line["severity"] for line in log_lines() if line["event"] == "internal_error"] == ["ERROR"]
+
+    def test_templates_are_asked_for_again_while_firestore_is_away(self, bench):
+        """An outage shorter than the step's time costs no chart."""
+        bench.put("ctpl_a")
+        bench.cloud.firestore.faults.add(
+            Fault(method="BatchGetDocuments", match="chart_templates", error="RESOURCE_EXHAUSTED", times=1)
+        )
+        bench.run()
+        assert bench.step()["status"] == "SUCCEEDED"
+
+    def test_an_unforeseen_error_of_the_provider_fails_its_request_alone(self, bench, log_lines):
+        """The step ends, and the trace is in the logs."""
+
+        def broken(_request):
+            raise KeyError("nobody thought of this")
+
+        bench.provider.script = {"ctpl_a": broken}
+        bench.put("ctpl_a", "ctpl_b", min_images=1)
+        bench.run()
+        assert bench.step()["status"] == "SUCCEEDED"
+        assert bench.manifest()["failures"][0]["error"] == {
+            "code": "CHART_API_FAILED",
+            "message": "The chart could not be had: unexpected KeyError.",
+        }
+        (line,) = [line for line in log_lines() if line["event"] == "internal_error"]
+        assert "Traceback" in line["exception"]
+
+    def test_a_refused_upload_fails_its_request_alone(self, bench):
+        """With the status for a person."""
+        bench.cloud.storage.faults.add(Fault(method="objects.insert", match=r"ctpl_a", error=403))
+        bench.put("ctpl_a", "ctpl_b", min_images=1)
+        bench.run()
+        error = bench.manifest()["failures"][0]["error"]
+        assert (error["code"], error["details"]["httpStatus"]) == ("GCS_WRITE_FAILED", 403)
+
+    def test_candles_are_read_once_a_step(self, bench):
+        """Every chart gets the same bytes."""
+        got = []
+
+        def draw(request):
+            got.append(request.read_candles())
+            return png_bytes()
+
+        bench.objects.bucket(BUCKET).blob("candles.json").upload_from_string(b"[1]")
+        bench.provider.script = dict.fromkeys(NAMES, draw)
+        bench.put(
+            *NAMES,
+            inputs={
+                "requests": [{"chartTemplateId": n} for n in NAMES],
+                "ohlcv_gcs_uri": f"gs://{BUCKET}/candles.json",
+            },
+        )
+        bench.run()
+        assert got == [b"[1]"] * 5
+        assert bench.cloud.storage.calls["objects.download"] + bench.cloud.storage.calls["objects.get"] == 1
+
+    def test_missing_candles_are_each_request_s_own_failure(self, bench):
+        """Said to all that asked."""
+        told = []
+
+        def draw(request):
+            try:
+                return request.read_candles()
+            except OhlcvUnavailable as error:
+                told.append(str(error))
+                raise
+
+        bench.provider.script = dict.fromkeys(NAMES[:2], draw)
+        bench.put(*NAMES[:2])
+        bench.run()
+        assert len(told) == 2
+        assert bench.step()["error"]["code"] == "OHLCV_UNAVAILABLE"

@@ -1,0 +1,243 @@
+"""A step whose lease is lost while it is worked: the work ends, pays for nothing and overwrites nothing."""
+
+from __future__ import annotations
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from localcloud import Fault
+from tests.support.fakes import BUCKET, RUN_ID, STEP_ID, ScriptedProvider, png_bytes
+from tests.support.pipeline_bench import MANIFEST_NAME, NAMES, TERMS, LeapingClock
+from worker_chart_export.execution.outcome import OutcomeKind
+
+WITHIN_SECONDS = 2.0
+TAKEN = {"token": "winner", "attempt": 2}
+
+
+class HangingStep:
+    """A step that hangs in the charts it began with, heedless of any stop; two more wait for their turn.
+
+    Attributes:
+        end: The future of its outcome.
+    """
+
+    def __init__(self, bench, pool):
+        self._hanging, self._release = threading.Semaphore(0), threading.Event()
+        bench.provider.script = dict.fromkeys(NAMES[:2], self._hang)
+        bench.put(*NAMES[:4])
+        pipeline = bench.pipeline(concurrency=2)
+        self.end = pool.submit(pipeline.run, RUN_ID, STEP_ID, scope=pipeline.new_scope())
+        for _ in range(2):
+            assert self._hanging.acquire(timeout=10)
+
+    def _hang(self, _request):
+        self._hanging.release()
+        self._release.wait(20)
+        return png_bytes()
+
+    def let_go(self):
+        """Let the charts come, too late; wait until whoever asked for them has dealt with that."""
+        self._release.set()
+        _join_chart_threads()
+
+
+@pytest.fixture
+def hanging(bench):
+    """Under way."""
+    with ThreadPoolExecutor(1) as pool:
+        step = HangingStep(bench, pool)
+        yield step
+        step.let_go()
+
+
+def _join_chart_threads():
+    for thread in threading.enumerate():
+        if thread.name.startswith("chart_"):
+            thread.join(10)
+            assert not thread.is_alive()
+
+
+def _refused(outcome):
+    return outcome.kind is OutcomeKind.FINALIZE_REFUSED and outcome.reason
+
+
+def _endings(lines):
+    """The events that end a step that is not this worker's any more."""
+    return [
+        (line["event"], line.get("reason"))
+        for line in lines
+        if line["event"] in {"lease_lost", "finalize_refused", "step_completed"}
+    ]
+
+
+LOST = [("lease_lost", None), ("finalize_refused", "lease_lost")]
+
+
+class TestHeartBeat:
+    """What a heart-beat finds."""
+
+    @pytest.mark.parametrize(
+        ("change", "words"),
+        [
+            (lambda bench: bench.put_lease(**TAKEN), "another worker has taken it"),
+            (lambda bench: bench.lease_reference.delete(), "another worker has taken it"),
+            (lambda bench: bench.run_reference.delete(), "the run is gone"),
+            (lambda bench: bench.run_reference.update({"status": "CANCELLED"}), "the run is CANCELLED"),
+            (
+                lambda bench: bench.run_reference.update({f"steps.{STEP_ID}.status": "CANCELLED"}),
+                "no longer RUNNING but CANCELLED",
+            ),
+        ],
+    )
+    def test_a_lost_step_is_left_within_two_seconds_whatever_hangs(
+        self, bench, hanging, change, words, log_lines
+    ):
+        """No further chart is asked for, and none that comes late is stored."""
+        change(bench)
+        before = time.monotonic()
+        bench.heart_beats.beat()
+        assert _refused(hanging.end.result(10)) == "lease_lost"
+        assert time.monotonic() - before < WITHIN_SECONDS
+        assert _endings(log_lines()) == LOST
+        assert words in next(line["message"] for line in log_lines() if line["event"] == "lease_lost")
+        hanging.let_go()
+        assert sorted(bench.provider.asked) == ["ctpl_a", "ctpl_b"]
+        assert (bench.names(), bench.cloud.storage.calls["objects.insert"]) == ([], 0)
+
+    def test_the_winner_s_lease_is_left_alone(self, bench, hanging):
+        """There is nothing of ours to give back."""
+        lease = bench.put_lease(**TAKEN, left_seconds=60)
+        bench.heart_beats.beat()
+        hanging.end.result(10)
+        assert bench.lease() == lease
+
+    @pytest.mark.parametrize(
+        "change", [{f"steps.{STEP_ID}.status": "CANCELLED"}, {"status": "CANCELLED"}, {}]
+    )
+    def test_the_lease_of_a_step_that_is_over_is_nobody_s(self, bench, hanging, change):
+        """Whoever finds it deletes it, without waiting for its end; the same for a run that is gone."""
+        if change:
+            bench.run_reference.update(change)
+        else:
+            bench.run_reference.delete()
+        bench.heart_beats.beat()
+        hanging.end.result(10)
+        assert bench.lease() is None or bench.lease().is_released
+
+    def test_a_beat_that_finds_all_well_lets_the_step_go_on(self, bench, hanging):
+        """With a lease that lasts longer than before."""
+        before = bench.lease()
+        bench.heart_beats.beat()
+        assert bench.lease().expires_at > before.expires_at
+        hanging.let_go()
+        assert hanging.end.result(10).kind is OutcomeKind.SUCCEEDED
+        assert sorted(bench.provider.asked) == list(NAMES[:4])
+
+
+class TestSelfFencing:
+    """A process that was frozen past its lease, and wakes before anybody told it."""
+
+    @pytest.mark.parametrize("taken", [False, True])
+    def test_it_pays_for_nothing_and_leaves_within_two_seconds(self, bench, taken, log_lines):
+        """The first of its threads that asks stops them all, also one that hangs in the provider."""
+        clock, release = LeapingClock(), threading.Event()
+        woke = []
+
+        def wake(_request):
+            clock.leap(TERMS.lease_seconds)
+            if taken:
+                bench.put_lease(**TAKEN, left_seconds=60)
+            woke.append(time.monotonic())
+            return png_bytes()
+
+        bench.provider.script = {"ctpl_a": lambda _request: bytes(release.wait(20)), "ctpl_b": wake}
+        bench.put(*NAMES[:4])
+        assert _refused(bench.run(concurrency=2, clock=clock, seconds=600)) == "lease_lost"
+        assert time.monotonic() - woke[0] < WITHIN_SECONDS
+        release.set()
+        _join_chart_threads()
+        assert sorted(bench.provider.asked) == ["ctpl_a", "ctpl_b"]
+        assert bench.cloud.storage.calls["objects.insert"] == 0
+        assert _endings(log_lines()) == LOST
+        assert bench.lease().token.startswith("win") is taken
+        assert (
+            bench.lease().released == 0
+        )  # nothing was given back: a step that freezes workers ends some day
+
+    def test_it_stops_itself_before_the_others_may_take_over(self, bench):
+        """By the clock skew: its clock may be the slow one."""
+        clock = LeapingClock()
+
+        def late(_request):
+            clock.leap(TERMS.lease_seconds - TERMS.clock_skew_seconds)
+            return png_bytes()
+
+        bench.provider.script = {"ctpl_a": late}
+        bench.put("ctpl_a")
+        assert _refused(bench.run(clock=clock)) == "lease_lost"
+        assert bench.names() == []
+
+    def test_it_writes_no_manifest(self, bench):
+        """Frozen just after its last chart."""
+        clock = LeapingClock()
+        bench.cloud.storage.faults.add(
+            Fault(method="objects.insert", match=".png", before=lambda _request: clock.leap(60))
+        )
+        bench.put("ctpl_a")
+        assert _refused(bench.run(clock=clock)) == "lease_lost"
+        assert MANIFEST_NAME not in bench.names()
+        assert bench.cloud.storage.calls["objects.insert"] == 1
+
+
+class TestFencedManifest:
+    """Compare-and-swap: a worker that was taken over never replaces the winner's manifest."""
+
+    def _beaten_at(self, bench, **moment):
+        """The winner takes over and finishes at this moment; gives what it left, once it has."""
+        left = []
+
+        def win(_request):
+            bench.end_lease()
+            assert bench.run(provider=ScriptedProvider()).kind is OutcomeKind.SUCCEEDED
+            left.append((bench.step(), *bench.manifest_object()))
+
+        service = bench.cloud.storage if moment["method"] == "objects.insert" else bench.cloud.firestore
+        service.faults.add(Fault(times=1, before=win, **moment))
+        return left
+
+    def test_one_that_finds_the_winner_s_in_place_leaves_it(self, bench, log_lines):
+        """Its own was to be the first."""
+        left = self._beaten_at(bench, method="objects.insert", match="manifest.json")
+        bench.put("ctpl_a", "ctpl_b")
+        assert _refused(bench.run()) == "lease_lost"
+        assert left == [(bench.step(), *bench.manifest_object())]
+        assert _endings(log_lines())[-2:] == LOST
+        assert bench.lease() is None
+
+    def test_one_that_looked_at_an_older_one_does_not_hit_the_winner_s(self, bench):
+        """It asked for its lease, was still the holder, and then was too slow to write."""
+        bench.put("ctpl_a", status="RUNNING")
+        bench.put_lease()
+        bench.objects.bucket(BUCKET).blob(MANIFEST_NAME).upload_from_string(b"{}")
+        left = self._beaten_at(bench, method="objects.insert", match="manifest.json", skip=1)
+        assert _refused(bench.run()) == "lease_lost"
+        assert left == [(bench.step(), *bench.manifest_object())]
+
+    def test_the_holder_replaces_what_an_earlier_attempt_left(self, bench):
+        """By the generation it looked at."""
+        bench.put("ctpl_a", status="RUNNING")
+        bench.put_lease()
+        bench.objects.bucket(BUCKET).blob(MANIFEST_NAME).upload_from_string(b"{}")
+        assert bench.run().kind is OutcomeKind.SUCCEEDED
+        assert bench.manifest()["items"]
+
+    def test_one_that_wrote_first_and_was_taken_over_then_is_fenced_at_finalize(self, bench):
+        """The winner has replaced its manifest; its finalize changes nothing."""
+        left = self._beaten_at(bench, method="Commit", match="chart_export_leases", skip=1)
+        bench.put("ctpl_a")
+        assert _refused(bench.run()) in {"step_final", "fenced"}
+        assert left == [(bench.step(), *bench.manifest_object())]
+        assert bench.step()["status"] == "SUCCEEDED"

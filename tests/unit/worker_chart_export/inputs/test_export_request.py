@@ -1,0 +1,212 @@
+"""What is checked of a step before anything is paid for."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support.fakes import OHLCV_ID, RUN_ID, STEP_ID, chart_step, ohlcv_step, run_of
+from worker_chart_export.errors import ValidationFailed
+from worker_chart_export.inputs.export_request import ExportRequest, chart_interval, parse_export_request
+
+REQUESTS = [{"chartTemplateId": "ctpl_a"}, {"chartTemplateId": "ctpl_b"}]
+
+
+def _order_of(*, run_id: str = RUN_ID, scope: object = "unchanged", **changes: object) -> ExportRequest:
+    extra = {} if scope == "unchanged" else {"scope": scope}
+    run = run_of({OHLCV_ID: ohlcv_step(), STEP_ID: chart_step(**changes)}, run_id=run_id, **extra)
+    step = run.step(STEP_ID)
+    assert step is not None
+    return parse_export_request(run, step)
+
+
+def _inputs(**changes: object) -> dict[str, object]:
+    return {"minImages": 1, "requests": REQUESTS} | changes
+
+
+def test_a_good_step_is_read_whole():
+    """Every field of the order."""
+    assert _order_of(inputs=_inputs()) == ExportRequest(
+        symbol="IBM",
+        timeframe="1d",
+        interval="1D",
+        template_ids=("ctpl_a", "ctpl_b"),
+        min_images=1,
+        ohlcv_uri="gs://charts-demo/ohlcv/IBM_1d.json",
+    )
+
+
+@pytest.mark.parametrize(
+    ("timeframe", "interval"),
+    [("1d", "1D"), ("1w", "1W"), ("1M", "1M"), ("1h", "1h"), ("4h", "4h")]
+    + [("1", "1m"), ("5", "5m"), ("15", "15m"), ("30", "30m"), ("1m", "1m"), ("15m", "15m"), ("1D", "1D")],
+)
+def test_timeframes_are_mapped(timeframe, interval):
+    """To Chart-IMG's words, a month kept apart from a minute."""
+    assert chart_interval(timeframe) == interval
+
+
+@pytest.mark.parametrize(
+    "timeframe",
+    [
+        None,
+        "",
+        "d",
+        "1H",
+        "1x",
+        "0",
+        "7",
+        "-15",
+        "1.5",
+        " 1d",
+        "1d\n",
+        "\uff11\uff15",
+        "M1",
+        15,
+        ["1d"],
+        {},
+        True,
+    ],
+)
+def test_other_timeframes_are_refused(timeframe):
+    """Case is never changed to make one fit."""
+    with pytest.raises(ValidationFailed, match=r"^timeframe: expected ") as caught:
+        chart_interval(timeframe)
+    assert caught.value.details == {"field": "timeframe"}
+
+
+def test_a_missing_timeframe_is_refused():
+    """It is needed for the file's name as well."""
+    with pytest.raises(ValidationFailed, match=r"^timeframe: .* got nothing"):
+        _order_of(timeframe=None)
+
+
+@pytest.mark.parametrize(("value", "expected"), [(None, 2), (0, 0), (1, 1), (2, 2)])
+def test_min_images_from_zero_to_the_number_of_requests(value, expected):
+    """Absent means all of them."""
+    given = {"requests": REQUESTS} if value is None else _inputs(minImages=value)
+    assert _order_of(inputs=given).min_images == expected
+
+
+@pytest.mark.parametrize("value", [-1, 3, 1.0, "1", True, False, [1]])
+def test_other_min_images_are_refused(value):
+    """A truth value is no number either."""
+    with pytest.raises(ValidationFailed, match=r"^inputs\.minImages: expected a whole number from 0 to 2"):
+        _order_of(inputs=_inputs(minImages=value))
+
+
+@pytest.mark.parametrize("requests", [None, [], "ctpl_a", {"chartTemplateId": "ctpl_a"}, 7])
+def test_requests_must_be_a_list_with_something_in_it(requests):
+    """A step that asks for nothing is a mistake."""
+    with pytest.raises(ValidationFailed, match=r"^inputs\.requests: expected at least one"):
+        _order_of(inputs=_inputs(requests=requests))
+
+
+@pytest.mark.parametrize("inputs_value", [None, [], "x"])
+def test_inputs_that_are_missing_or_no_map_are_refused(inputs_value):
+    """As a step without requests."""
+    with pytest.raises(ValidationFailed, match=r"^inputs\.requests"):
+        _order_of(inputs=inputs_value)
+
+
+def test_duplicate_requests_are_refused_by_name():
+    """Both would be stored under one name."""
+    with pytest.raises(ValidationFailed, match=r"got ctpl_a again"):
+        _order_of(inputs=_inputs(requests=[*REQUESTS, REQUESTS[0]]))
+
+
+@pytest.mark.parametrize(
+    "request_",
+    ["ctpl_a", None, {}, {"chartTemplateId": ""}, {"chartTemplateId": 7}, {"chartTemplateId": "a/b"}]
+    + [
+        {"chartTemplateId": "x" * 129},
+        {"chartTemplateId": "a.b"},
+        {"chartTemplateId": "a\n"},
+        {"chartTemplateId": "ä"},
+    ],
+)
+def test_a_bad_template_id_is_refused_by_its_place(request_):
+    """The field names the index."""
+    with pytest.raises(ValidationFailed) as caught:
+        _order_of(inputs=_inputs(requests=[REQUESTS[0], request_]))
+    assert caught.value.details == {"field": "inputs.requests[1].chartTemplateId"}
+
+
+def test_a_template_id_of_128_characters_is_taken():
+    """The limit itself fits."""
+    name = "Aa0_-" + "x" * 123
+    assert _order_of(inputs=_inputs(requests=[{"chartTemplateId": name}])).template_ids == (name,)
+
+
+@pytest.mark.parametrize(
+    "scope",
+    [
+        None,
+        {},
+        "IBM",
+        {"symbol": None},
+        {"symbol": ""},
+        {"symbol": "A/B"},
+        {"symbol": "A B"},
+        {"symbol": "A\n"},
+    ]
+    + [{"symbol": "\u2003"}, {"symbol": 7}],
+)
+def test_a_bad_symbol_is_refused(scope):
+    """Missing, empty, with a slash or with white space."""
+    with pytest.raises(ValidationFailed, match=r"^scope\.symbol: expected "):
+        _order_of(scope=scope)
+
+
+@pytest.mark.parametrize("symbol", ["IBM", "BRK.B", "BINANCE:BTCUSDT", "EURUSD=X", "^GSPC", "ÖBB"])
+def test_symbols_in_use_are_taken_as_they_are(symbol):
+    """Never changed."""
+    assert _order_of(scope={"symbol": symbol}).symbol == symbol
+
+
+@pytest.mark.parametrize("run_id", ["run-1", "20251215-102530_ibm_k3f7a"])
+def test_a_run_id_that_the_manifest_can_t_hold_is_refused_first(run_id):
+    """Before a chart is paid for that no manifest could name."""
+    with pytest.raises(ValidationFailed, match=r"^runId: expected ") as caught:
+        _order_of(run_id=run_id, timeframe="??")
+    assert caught.value.details == {"field": "runId"}
+
+
+def test_candles_named_by_the_step_itself_come_first():
+    """Before those of its dependencies."""
+    given = _inputs(ohlcv_gcs_uri="gs://other/own.json")
+    assert _order_of(inputs=given).ohlcv_uri == "gs://other/own.json"
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        ohlcv_step(timeframe="1w"),
+        ohlcv_step(stepType="LLM"),
+        ohlcv_step(outputs={}),
+        ohlcv_step(outputs=None),
+    ],
+)
+def test_candles_of_other_timeframes_types_or_without_uri_are_none(source):
+    """Whoever needs them says so; Chart-IMG does not."""
+    run = run_of({OHLCV_ID: source, STEP_ID: chart_step()})
+    step = run.step(STEP_ID)
+    assert step is not None
+    assert parse_export_request(run, step).ohlcv_uri is None
+
+
+def test_candles_of_steps_outside_depends_on_are_not_used():
+    """They may not be written yet."""
+    assert _order_of(dependsOn=[]).ohlcv_uri is None
+
+
+def test_the_matching_candles_are_found_among_several():
+    """By type and timeframe."""
+    steps = {
+        "o:1w": ohlcv_step(timeframe="1w", outputs={"gcs_uri": "gs://b/w"}),
+        "o:1d": ohlcv_step(outputs={"gcs_uri": "gs://b/d"}),
+        STEP_ID: chart_step(dependsOn=["gone", "o:1w", "o:1d"]),
+    }
+    run = run_of(steps)
+    step = run.step(STEP_ID)
+    assert step is not None
+    assert parse_export_request(run, step).ohlcv_uri == "gs://b/d"

@@ -1,0 +1,196 @@
+"""The typed view of a run: statuses, dependencies, eligibility."""
+
+from __future__ import annotations
+
+import json
+from importlib.resources import files
+
+import pytest
+
+from tests.support.fakes import OHLCV_ID, RUN_ID, STEP_ID, chart_step, ohlcv_step, run_document, run_of
+from worker_chart_export.errors import RunInvalid
+from worker_chart_export.inputs.flow_run import FlowRun, RunStatus, StepStatus
+
+FINAL = {"SUCCEEDED", "FAILED", "SKIPPED", "CANCELLED"}
+
+
+def _schema_statuses(*path: str) -> set[str]:
+    text = files("worker_chart_export").joinpath("data/contracts/flow_run.schema.json").read_text("utf-8")
+    node = json.loads(text)
+    for part in path:
+        node = node[part]
+    return set(node["enum"])
+
+
+def _step_schema_path() -> tuple[str, ...]:
+    schema = json.loads(
+        files("worker_chart_export").joinpath("data/contracts/flow_run.schema.json").read_text("utf-8")
+    )
+    steps = schema["properties"]["steps"]["additionalProperties"]
+    if "$ref" in steps:
+        return (*steps["$ref"].removeprefix("#/").split("/"), "properties", "status")
+    return ("properties", "steps", "additionalProperties", "properties", "status")
+
+
+def test_step_statuses_hold_all_of_the_schema():
+    """Every status the orchestrator may write is known."""
+    assert _schema_statuses(*_step_schema_path()) <= set(StepStatus)
+
+
+def test_run_statuses_hold_all_of_the_schema():
+    """Every status the orchestrator may write is known."""
+    assert _schema_statuses("properties", "status") <= set(RunStatus)
+
+
+@pytest.mark.parametrize("status", StepStatus)
+def test_which_step_statuses_are_final(status):
+    """Nothing is written to those any more."""
+    assert status.is_final is (status.value in FINAL)
+
+
+@pytest.mark.parametrize("status", RunStatus)
+def test_which_run_statuses_are_final(status):
+    """The orchestrator is done with those."""
+    assert status.is_final is (status.value in FINAL)
+
+
+def test_the_example_of_the_contract_is_read():
+    """Its chart step is the eligible one."""
+    document = json.loads(
+        files("worker_chart_export").joinpath("data/contracts/flow_run.example.json").read_text("utf-8")
+    )
+    step = FlowRun.parse(document["runId"], document).eligible_step()
+    assert step is not None
+    assert step.step_id == "charts:1M:ctpl_price_ma1226_vol_v1"
+
+
+@pytest.mark.parametrize("steps", [None, [], "x", 7])
+def test_steps_that_are_no_map_make_the_run_invalid(steps):
+    """The sentence names the field."""
+    with pytest.raises(RunInvalid, match=r"^steps: expected a map"):
+        FlowRun.parse(RUN_ID, run_document() | {"steps": steps})
+
+
+@pytest.mark.parametrize("status", ["DONE", "running", 7, [], {}])
+def test_an_unknown_run_status_makes_the_run_invalid(status):
+    """The set is closed."""
+    with pytest.raises(RunInvalid, match=r"^status: expected one of PENDING"):
+        run_of(status=status)
+
+
+def test_a_run_without_a_status_is_read():
+    """Only what is needed is asked for."""
+    assert FlowRun.parse(RUN_ID, {"steps": {}}).is_final is False
+
+
+@pytest.mark.parametrize("status", [None, "DONE", "ready", "", 7, ["READY"], {"READY": 1}])
+def test_an_unknown_step_status_makes_the_step_invalid(status):
+    """The set is closed; nothing hashes or compares its way around it."""
+    run = run_of({"s": {"stepType": "CHART_EXPORT", "status": status}})
+    with pytest.raises(RunInvalid, match=r"^steps\.s\.status: expected one of PENDING"):
+        run.step("s")
+
+
+@pytest.mark.parametrize("raw", ["READY", 7, ["READY"]])
+def test_a_step_that_is_no_map_is_invalid(raw):
+    """The sentence names the step."""
+    with pytest.raises(RunInvalid, match=r"^steps\.s: expected a map"):
+        run_of({"s": raw}).step("s")
+
+
+def test_a_step_that_is_not_there_is_none():
+    """A missing step is not an invalid one."""
+    assert run_of().step("other") is None
+
+
+@pytest.mark.parametrize("depends_on", ["ohlcv", 7, {"a": 1}, [7], [None]])
+def test_depends_on_must_be_a_list_of_ids(depends_on):
+    """A text is a sequence too, and not meant."""
+    run = run_of({"s": chart_step(dependsOn=depends_on)})
+    with pytest.raises(RunInvalid, match=r"^steps\.s\.dependsOn: expected a list"):
+        run.step("s")
+
+
+@pytest.mark.parametrize("depends_on", [None, []])
+def test_a_step_without_dependencies_is_eligible(depends_on):
+    """Absent and empty mean the same."""
+    step = run_of({"s": chart_step(dependsOn=depends_on)}).eligible_step()
+    assert step is not None
+
+
+@pytest.mark.parametrize("status", sorted(set(StepStatus) - {"SUCCEEDED"}))
+def test_only_succeeded_dependencies_count(status):
+    """SKIPPED does not."""
+    run = run_of({"d": ohlcv_step(status=status), "s": chart_step(dependsOn=["d"])})
+    assert run.eligible_step() is None
+
+
+def test_all_dependencies_must_have_succeeded():
+    """The unmet ones are named, a missing step among them."""
+    run = run_of(
+        {"a": ohlcv_step(), "b": ohlcv_step(status="RUNNING"), "s": chart_step(dependsOn=["a", "b", "gone"])}
+    )
+    step = run.step("s")
+    assert step is not None
+    assert run.unmet_dependencies(step) == ("b", "gone")
+
+
+@pytest.mark.parametrize("status", sorted(set(StepStatus) - {"READY"}))
+def test_only_ready_steps_are_eligible(status):
+    """Whatever else is true of them."""
+    assert run_of({"s": chart_step(status=status, dependsOn=[])}).eligible_step() is None
+
+
+def test_steps_of_other_types_are_never_eligible():
+    """They are other workers'."""
+    assert run_of({"s": ohlcv_step(status="READY")}).eligible_step() is None
+
+
+def test_the_lowest_id_comes_first():
+    """Whatever the order in the document."""
+    run = run_of({name: chart_step(dependsOn=[]) for name in ("c:2", "c:10", "b")})
+    step = run.eligible_step()
+    assert step is not None
+    assert (step.step_id, run.chart_step_ids()) == ("b", ["b", "c:10", "c:2"])
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [{"a": chart_step(status="??")}, {"a": chart_step(dependsOn="x")}, {"a.b": chart_step(dependsOn=[])}],
+)
+def test_a_broken_sibling_is_passed_over_and_named(broken):
+    """It disturbs only itself."""
+    run = run_of({**broken, "z": chart_step(dependsOn=[])})
+    step = run.eligible_step()
+    assert step is not None
+    assert step.step_id == "z"
+    assert len(run.invalid_steps()) == 1
+
+
+def test_a_broken_dependency_makes_only_its_dependant_invalid():
+    """The sentence names the step that can't be read."""
+    run = run_of(
+        {"bad": ohlcv_step(status="??"), "a": chart_step(dependsOn=["bad"]), "z": chart_step(dependsOn=[])}
+    )
+    (why,) = run.invalid_steps()
+    assert why.startswith("steps.bad.status: expected one of PENDING, READY, ")
+
+
+def test_a_broken_step_of_another_type_is_no_matter():
+    """Other workers' steps are not read unless something depends on them."""
+    assert run_of(
+        {"x": {"stepType": "LLM", "status": "??"}, STEP_ID: chart_step(), OHLCV_ID: ohlcv_step()}
+    ).eligible_step()
+
+
+def test_unknown_fields_are_tolerated():
+    """In the run and in its steps."""
+    assert run_of({"s": chart_step(dependsOn=[], novelty=1)}, novelty=2).eligible_step()
+
+
+@pytest.mark.parametrize("inputs", [None, [], "x", 7])
+def test_inputs_that_are_no_map_read_as_empty(inputs):
+    """The export order says what is missing in them."""
+    step = run_of({"s": chart_step(inputs=inputs)}).step("s")
+    assert step is not None
+    assert step.inputs == {}

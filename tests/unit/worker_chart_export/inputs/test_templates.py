@@ -1,0 +1,197 @@
+"""Chart templates: checked, cached, turned into request bodies."""
+
+from __future__ import annotations
+
+import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from importlib.resources import files
+
+import pytest
+
+from localcloud import Fault
+from tests.support.fakes import HandClock, run_of, template_document
+from worker_chart_export.errors import BackendUnavailable, ValidationFailed
+from worker_chart_export.inputs.export_request import parse_export_request
+from worker_chart_export.inputs.template import CHART_TEMPLATES, TemplateStore, parse_template
+
+
+def _without(key: str) -> dict[str, object]:
+    return {name: value for name, value in template_document().items() if name != key}
+
+
+def test_a_good_template_is_read():
+    """Its description becomes the manifest's kind."""
+    template = parse_template("ctpl_a", template_document())
+    assert (template.template_id, template.kind, template.warnings) == ("ctpl_a", "price + volume", ())
+
+
+@pytest.mark.parametrize(
+    "name", sorted(p.name for p in files("worker_chart_export").joinpath("data/samples/templates").iterdir())
+)
+def test_the_reference_templates_are_good(name):
+    """Without a single warning."""
+    text = files("worker_chart_export").joinpath("data/samples/templates", name).read_text("utf-8")
+    assert parse_template(name.removesuffix(".json"), json.loads(text)).warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("document", "field"),
+    [
+        (_without("chartImgSymbolTemplate"), "chartImgSymbolTemplate"),
+        (template_document() | {"chartImgSymbolTemplate": "NYSE:IBM"}, "chartImgSymbolTemplate"),
+        (template_document() | {"chartImgSymbolTemplate": 7}, "chartImgSymbolTemplate"),
+        (_without("description"), "description"),
+        (template_document() | {"description": " "}, "description"),
+        (_without("request"), "request"),
+        (template_document() | {"request": []}, "request"),
+        (template_document(width=399), "request.width"),
+        (template_document(width=2049), "request.width"),
+        (template_document(width="800"), "request.width"),
+        (template_document(width=True), "request.width"),
+        (template_document(width=800.0), "request.width"),
+        (template_document(height=299), "request.height"),
+        (template_document(height=1921), "request.height"),
+        (template_document(height=None), "request.height"),
+        (template_document(format="jpeg"), "request.format"),
+        (template_document(studies={"name": "Volume"}), "request.studies"),
+        (template_document(studies=["Volume"]), "request.studies[0]"),
+        (template_document(studies=[{"name": "Volume"}, {"input": {}}]), "request.studies[1]"),
+        (template_document(studies=[{"name": 7}]), "request.studies[0]"),
+        (template_document(drawings="x"), "request.drawings"),
+        (template_document(drawings=[{}]), "request.drawings[0]"),
+        (template_document(range=datetime(2025, 1, 1, tzinfo=UTC)), "request"),
+        (template_document(override={"x": b"bytes"}), "request"),
+        (template_document(shiftLeft=float("nan")), "request"),
+    ],
+)
+def test_a_bad_template_names_the_field(document, field):
+    """And itself, and what was expected."""
+    with pytest.raises(ValidationFailed, match=r"^Template ctpl_a: .*expected") as caught:
+        parse_template("ctpl_a", document)
+    assert caught.value.details == {"chartTemplateId": "ctpl_a", "field": field}
+
+
+def test_sizes_may_be_left_to_the_api():
+    """It has defaults."""
+    document = template_document()
+    del document["request"]["width"]
+    del document["request"]["height"]
+    assert parse_template("ctpl_a", document).warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("document", "place"),
+    [
+        (template_document() | {"novelty": 1}, "novelty: "),
+        (template_document(them="dark"), "request.them: "),
+        (template_document(studies=[{"name": "RSI", "inputs": {}}]), "request.studies[0].inputs: "),
+        (template_document(studies=[{"name": "RSI", "overrides": {}}]), "request.studies[0].overrides: "),
+        (template_document(drawings=[{"name": "Line", "inputs": {}}]), "request.drawings[0].inputs: "),
+    ],
+)
+def test_unknown_keys_are_warned_about(document, place):
+    """The API would pass them over in silence."""
+    (warning,) = parse_template("ctpl_a", document).warnings
+    assert warning.startswith(place + "unknown key, expected one of ")
+
+
+def test_the_payload_fills_in_symbol_interval_and_timezone():
+    """And nothing else is changed; what the template says of these three does not count."""
+    run = run_of()
+    step = run.eligible_step()
+    assert step is not None
+    template = parse_template("ctpl_a", template_document(symbol="X", interval="Y", timezone="Z"))
+    payload = template.payload(parse_export_request(run, step), timezone="Europe/Berlin")
+    assert payload == template_document()["request"] | {
+        "symbol": "NYSE:IBM",
+        "interval": "1D",
+        "timezone": "Europe/Berlin",
+    }
+
+
+class TestStore:
+    """Reading from Firestore, with a cache."""
+
+    @pytest.fixture
+    def clock(self):
+        """Moved by the test."""
+        return HandClock()
+
+    @pytest.fixture
+    def store(self, documents, clock):
+        """A store that keeps a template for a minute; `ctpl_a` exists."""
+        documents.collection(CHART_TEMPLATES).document("ctpl_a").set(template_document())
+        return TemplateStore(client=documents, cache_seconds=60, clock=clock)
+
+    def test_a_template_is_read_once_while_it_is_fresh(self, store, clock, cloud):
+        """Then read again."""
+        store.get("ctpl_a")
+        clock.advance(59.9)
+        store.get("ctpl_a")
+        assert cloud.firestore.calls["BatchGetDocuments"] == 1
+        clock.advance(0.2)
+        store.get("ctpl_a")
+        assert cloud.firestore.calls["BatchGetDocuments"] == 2
+
+    def test_a_changed_template_is_seen_when_the_cache_is_old(self, store, clock, documents):
+        """Not before."""
+        store.get("ctpl_a")
+        documents.collection(CHART_TEMPLATES).document("ctpl_a").update({"description": "new"})
+        assert store.get("ctpl_a").kind == "price + volume"
+        clock.advance(61)
+        assert store.get("ctpl_a").kind == "new"
+
+    def test_a_missing_template_is_not_cached(self, store, documents):
+        """Whoever adds it need not wait."""
+        with pytest.raises(ValidationFailed, match=r"Template ctpl_b does not exist in chart_templates"):
+            store.get("ctpl_b")
+        documents.collection(CHART_TEMPLATES).document("ctpl_b").set(template_document())
+        assert store.get("ctpl_b").template_id == "ctpl_b"
+
+    def test_an_invalid_template_is_not_cached(self, store, documents):
+        """A mend takes effect at once."""
+        reference = documents.collection(CHART_TEMPLATES).document("ctpl_b")
+        reference.set(template_document(width=1))
+        with pytest.raises(ValidationFailed):
+            store.get("ctpl_b")
+        reference.set(template_document())
+        assert store.get("ctpl_b").kind == "price + volume"
+
+    @pytest.mark.parametrize("name", ["ctpl_a", "ctpl_missing"])
+    def test_those_who_ask_at_the_same_time_share_one_read(self, store, cloud, name):
+        """And what it ends in."""
+        cloud.firestore.faults.add(Fault(method="BatchGetDocuments", delay_seconds=1))
+        together = threading.Barrier(8)
+
+        def ask(_number):
+            together.wait(10)
+            try:
+                return store.get(name).template_id
+            except ValidationFailed as error:
+                return error.message
+
+        with ThreadPoolExecutor(8) as pool:
+            (answer,) = set(pool.map(ask, range(8)))
+        assert name in answer
+        assert cloud.firestore.calls["BatchGetDocuments"] == 1
+
+    def test_unknown_keys_are_logged_when_it_is_read(self, store, documents, log_lines):
+        """Once, not at every use."""
+        documents.collection(CHART_TEMPLATES).document("ctpl_a").update({"request.them": "dark"})
+        store.get("ctpl_a")
+        store.get("ctpl_a")
+        (line,) = log_lines()
+        assert (line["event"], line["severity"]) == ("template_warning", "WARNING")
+        assert line["message"].startswith("Template ctpl_a: request.them: unknown key")
+
+    @pytest.mark.parametrize(
+        ("status", "error"),
+        [("RESOURCE_EXHAUSTED", BackendUnavailable), ("PERMISSION_DENIED", ValidationFailed)],
+    )
+    def test_a_firestore_that_fails_is_told_from_one_that_refuses(self, store, cloud, status, error):
+        """The first may be tried later."""
+        cloud.firestore.faults.add(Fault(method="BatchGetDocuments", error=status, times=1))
+        with pytest.raises(error):
+            store.get("ctpl_a")

@@ -1,0 +1,161 @@
+"""Group commits: what they cost, and what becomes of callers whose answer was lost."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from localcloud import Fault
+from tests.support.fakes import chart_step, run_document
+from tests.support.ledger.ledger_process import STEPS, Gate, LedgerProcess, in_thread, until
+from tests.support.ledger.samples import claim
+from worker_chart_export.errors import BackendUnavailable
+from worker_chart_export.ledger.commit.group_commit import GroupCommits
+from worker_chart_export.ledger.step_ledger import Claim
+from worker_chart_export.timing import SystemClock
+
+
+def _counts(calls):
+    return calls["BatchGetDocuments"], calls["Commit"]
+
+
+class TestCost:
+    """What Firestore is asked for."""
+
+    def test_a_claim_by_the_handler_s_read_costs_one_commit(self, run, worker, calls):
+        """The run and the lease are not read again."""
+        snapshot = worker.ledger.read(run.run_id, leases_of=["s0"])
+        assert isinstance(worker.ledger.claim(run.run_id, "s0", snapshot=snapshot), Claim)
+        assert _counts(calls) == (1, 1)
+
+    def test_a_finalize_costs_one_commit_and_no_read_while_nobody_else_writes(self, run, worker, calls):
+        """It goes by what its own claim left."""
+        claimed = worker.claim(run.run_id, "s0")
+        calls.reset()
+        assert worker.succeed(claimed).updated
+        assert _counts(calls) == (0, 1)
+
+    def test_a_finalize_after_somebody_else_s_write_costs_a_lost_race_and_a_read(self, run, worker, calls):
+        """And is made then."""
+        claimed = worker.claim(run.run_id, "s0")
+        run.reference.update({"progress": {}})
+        calls.reset()
+        assert worker.succeed(claimed).updated
+        assert _counts(calls) == (1, 2)
+
+    def test_a_finalize_by_a_lease_that_a_heart_beat_renewed_costs_no_read(self, run, worker, calls):
+        """The heart-beat's own update time is known."""
+        claimed = worker.claim(run.run_id, "s0")
+        run.lease_reference("s0").update({"progress": 1})
+        worker.heart_beats.beat()
+        calls.reset()
+        assert worker.succeed(claimed).updated
+        assert _counts(calls) == (0, 1)
+
+    def test_all_who_wait_share_the_next_commit(self, run, documents, cloud, calls):
+        """Seven claims that came while one was under way take one commit."""
+        commits = GroupCommits(client=documents, clock=SystemClock()).of(run.run_id)
+        gate = Gate(cloud)
+        first = in_thread(lambda: commits.submit(claim(step_id="s0")))
+        assert gate.reached.wait(10)
+        others = [in_thread(lambda name=name: commits.submit(claim(step_id=name))) for name in STEPS[1:]]
+        until(lambda: len(commits._turns._waiting) == len(STEPS))
+        gate.open.set()
+        assert all(future.result(10).result.claimed for future in [first, *others])
+        assert calls["Commit"] == 2
+
+    def test_claims_of_many_threads_take_few_commits(self, run, worker, calls):
+        """Two hundred steps, a second thread for each that loses."""
+        names = [f"m{number:03}" for number in range(200)]
+        run.reference.set(run_document({name: chart_step(dependsOn=[]) for name in names}))
+        calls.reset()
+        with ThreadPoolExecutor(32) as threads:
+            jobs = threads.map(lambda name: worker.ledger.claim(run.run_id, name), names * 2)
+            won = [found for found in jobs if isinstance(found, Claim)]
+        assert sorted(found.step.step_id for found in won) == names
+        assert calls["Commit"] <= 50
+
+
+class TestTime:
+    """What a claim's lease is counted from."""
+
+    def test_a_claim_that_brings_no_read_has_one_made_for_its_lease(self, run, worker, calls):
+        """What our own commits left is known without a read, but its time is long past perhaps."""
+        worker.claim(run.run_id, "s0")
+        kept = worker.claim(run.run_id, "s1").commits
+        calls.reset()
+        later = worker.ledger.claim(run.run_id, "s2")
+        assert isinstance(later, Claim)
+        assert later.commits is kept
+        assert _counts(calls) == (1, 1)
+
+
+class TestUnknownOutcome:
+    """Firestore's answer is lost, whether the commit landed or not."""
+
+    @pytest.mark.parametrize("after_effect", [True, False])
+    @pytest.mark.parametrize("status", ["UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED"])
+    def test_a_claim_is_won_once(self, run, worker, cloud, status, after_effect):
+        """Its own token tells."""
+        fault = Fault(method="Commit", error=status, after_effect=after_effect, times=1)
+        snapshot = worker.ledger.read(run.run_id, leases_of=["s0"])
+        cloud.firestore.faults.add(fault)
+        claimed = worker.ledger.claim(run.run_id, "s0", snapshot=snapshot)
+        assert isinstance(claimed, Claim)
+        assert (claimed.attempt, run.lease("s0")["attempt"]) == (1, 1)
+        assert worker.succeed(claimed).updated
+
+    @pytest.mark.parametrize("after_effect", [True, False])
+    def test_a_take_over_is_won_once(self, run, worker, documents, cloud, after_effect):
+        """It is no third attempt."""
+        LedgerProcess(documents).claim(run.run_id, "s0")
+        run.let_lease_end("s0")
+        cloud.firestore.faults.add(
+            Fault(method="Commit", error="UNAVAILABLE", after_effect=after_effect, times=1)
+        )
+        claimed = worker.claim(run.run_id, "s0")
+        assert (claimed.attempt, run.lease("s0")["attempt"]) == (2, 2)
+        assert worker.succeed(claimed).updated
+
+    @pytest.mark.parametrize("after_effect", [True, False])
+    def test_a_finalize_is_made_once(self, run, worker, cloud, after_effect):
+        """Its own finishing time tells."""
+        claimed = worker.claim(run.run_id, "s0")
+        fault = Fault(method="Commit", error="UNAVAILABLE", after_effect=after_effect, times=1)
+        cloud.firestore.faults.add(fault)
+        assert worker.succeed(claimed).updated
+        assert (run.step("s0")["status"], run.lease("s0")) == ("SUCCEEDED", None)
+
+    @pytest.mark.parametrize("after_effect", [True, False])
+    def test_a_release_is_counted_once(self, run, worker, cloud, after_effect):
+        """The lease that nobody holds tells."""
+        claimed = worker.claim(run.run_id, "s0")
+        fault = Fault(method="Commit", error="UNAVAILABLE", after_effect=after_effect, times=1)
+        cloud.firestore.faults.add(fault)
+        assert worker.ledger.release(claimed).released
+        assert (run.lease("s0")["token"], run.lease("s0")["released"]) == ("", 1)
+
+    def test_a_heart_beat_whose_answer_was_lost_fences_nobody(self, run, worker, cloud):
+        """Least of all its own process's finalize."""
+        claimed = worker.claim(run.run_id, "s0")
+        run.lease_reference("s0").update({"progress": 1})
+        cloud.firestore.faults.add(
+            Fault(method="BatchWrite", error="UNAVAILABLE", after_effect=True, times=1)
+        )
+        with pytest.raises(BackendUnavailable):
+            worker.heart_beats.beat()
+        claimed.held.check()
+        assert worker.succeed(claimed).updated
+
+    def test_the_next_heart_beat_renews_after_one_whose_answer_was_lost(self, run, worker, cloud):
+        """It reads what stands before it writes."""
+        claimed = worker.claim(run.run_id, "s0")
+        cloud.firestore.faults.add(
+            Fault(method="BatchWrite", error="UNAVAILABLE", after_effect=True, times=1)
+        )
+        with pytest.raises(BackendUnavailable):
+            worker.heart_beats.beat()
+        worker.heart_beats.beat()
+        claimed.held.check()
+        assert claimed.held.stored.update_time == run.lease_reference("s0").get().update_time

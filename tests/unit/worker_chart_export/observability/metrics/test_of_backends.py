@@ -1,0 +1,223 @@
+"""What is counted of calls of backends, and what was seen there."""
+
+from __future__ import annotations
+
+import gc
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+
+import pytest
+from google.api_core import exceptions as google_errors
+
+from daemon.handling.circuit_breaker import CircuitBreaker
+from daemon.handling.rescue import Rescue
+from daemon.lifecycle.drain import Drain
+from localcloud import Fault
+from tests.support.charts.chart_img_samples import account
+from tests.support.fakes import BUCKET, HandClock, budget_of
+from tests.support.metric_counts import value
+from worker_chart_export.backends.firestore.commit import LostRace, send
+from worker_chart_export.charts.chart_img.quota import USAGE, QuotaLedger
+from worker_chart_export.errors import (
+    BackendRefused,
+    BackendUnavailable,
+    IndexMissing,
+    ObjectRefused,
+    OhlcvUnavailable,
+    WorkerError,
+)
+from worker_chart_export.execution.outcome import OutcomeKind
+from worker_chart_export.outputs.artifact_store import ArtifactStore
+from worker_chart_export.timing import SystemClock
+
+DAY_SECONDS = 86400
+
+
+@pytest.fixture
+def store(objects):
+    """The charts bucket."""
+    return ArtifactStore(client=objects, bucket=BUCKET)
+
+
+class TestBackends:
+    """Counted where their errors are told apart."""
+
+    @pytest.mark.parametrize(
+        ("error", "kind", "expected"),
+        [
+            ("RESOURCE_EXHAUSTED", "unavailable", BackendUnavailable),
+            ("PERMISSION_DENIED", "refused", BackendRefused),
+        ],
+    )
+    def test_a_firestore_that_fails(self, bench, error, kind, expected, grown):
+        """By whether waiting helps."""
+        bench.cloud.firestore.faults.add(Fault(method="BatchGetDocuments", error=error))
+        with pytest.raises(expected):
+            bench.pipeline()._ledger.probe()
+        assert grown() == {f"backend_calls_total{{firestore,{kind}}}": 1}
+
+    def test_a_firestore_that_is_away_when_it_is_to_commit(self, documents, cloud, grown):
+        """The commit is one of its calls."""
+        cloud.firestore.faults.add(Fault(method="Commit", error="DEADLINE_EXCEEDED"))
+        batch = documents.batch()
+        batch.set(documents.document("any/one"), {})
+        with pytest.raises(BackendUnavailable):
+            send(batch)
+        assert grown() == {"backend_calls_total{firestore,unavailable}": 1, "commits_total{unknown}": 1}
+
+    def test_calls_that_are_answered(self, bench, answered):
+        """A step of one chart: what Firestore itself has counted, and two objects written."""
+        bench.put("ctpl_a")
+        calls = bench.cloud.firestore.calls
+        calls.reset()
+        assert bench.run().kind is OutcomeKind.SUCCEEDED
+        assert answered("firestore") == sum(calls.as_dict().values()) >= 4
+        assert answered("storage") == 2
+
+    def test_a_race_is_lost_to_an_answer(self, documents, answered, grown):
+        """Firestore is well, and so are our rights."""
+        batch = documents.batch()
+        batch.create(documents.document("any/one"), {})
+        documents.document("any/one").set({})
+        with pytest.raises(LostRace):
+            send(batch)
+        assert answered("firestore") == 1
+        assert grown() == {"commits_total{lost_race}": 1}
+
+    def test_a_storage_that_is_away_for_a_moment(self, bench, grown):
+        """The call that failed, though the next one did not."""
+        bench.cloud.storage.faults.add(Fault(method="objects.insert", error=503, times=1))
+        bench.put("ctpl_a")
+        assert bench.run().kind is OutcomeKind.SUCCEEDED
+        assert grown()["backend_calls_total{storage,unavailable}"] == 1
+
+    def test_a_storage_that_refuses(self, bench, grown):
+        """The picture, for good."""
+        bench.cloud.storage.faults.add(Fault(method="objects.insert", match="ctpl_a", error=403, times=1))
+        bench.put("ctpl_a", min_images=0)
+        assert bench.run().kind is OutcomeKind.SUCCEEDED
+        counts = grown()
+        assert counts["backend_calls_total{storage,refused}"] == 1
+        assert counts["chart_failures_total{GCS_WRITE_FAILED}"] == 1
+
+    # Google's client leaves the connection of a download that failed to the garbage collector.
+    @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+    @pytest.mark.parametrize(
+        ("status", "result"),
+        [(404, "answered"), (400, "answered"), (416, "answered"), (403, "refused"), (401, "refused")],
+    )
+    def test_a_file_that_a_step_names(self, store, cloud, status, result, grown, answered):
+        """That it is not there, or no candles, is nobody's fault but the step's."""
+        cloud.storage.faults.add(Fault(method="objects.download", error=status, times=1))
+        with pytest.raises(OhlcvUnavailable):
+            store.read_candles(f"gs://{BUCKET}/named.json", scope=budget_of())
+        refusals = {"backend_calls_total{storage,refused}": 1} if result == "refused" else {}
+        gc.collect()
+        assert (grown(), answered("storage")) == (refusals, 0 if refusals else 1)
+
+    def test_a_bucket_that_is_missing(self, objects, grown):
+        """No step named it."""
+        store = ArtifactStore(client=objects, bucket="not-there")
+        with pytest.raises(ObjectRefused):
+            store.upload_png("charts/r/s/a.png", b"png", metadata={}, scope=budget_of())
+        assert grown() == {"backend_calls_total{storage,refused}": 1}
+
+    def test_an_object_that_is_there_already(self, store, grown, answered):
+        """The precondition's answer is one, too."""
+        for _ in range(2):
+            store.upload_png("charts/r/s/a.png", b"png", metadata={}, scope=budget_of())
+        assert (grown(), answered("storage")) == ({}, 2)
+
+    @pytest.mark.parametrize(
+        ("error", "result"),
+        [
+            (google_errors.FailedPrecondition("stale"), "lost_race"),
+            (google_errors.DeadlineExceeded("slow"), "unknown"),
+            (google_errors.InvalidArgument("bad"), "unacceptable"),
+            (google_errors.PermissionDenied("no"), "refused"),
+            (None, "landed"),
+        ],
+    )
+    def test_a_commit_by_how_it_ended(self, error, result, grown):
+        """Each is counted once."""
+
+        def commit(**_how):
+            if error is not None:
+                raise error
+            return []
+
+        try:
+            send(SimpleNamespace(commit=commit))
+        except WorkerError:
+            assert error is not None
+        assert grown()[f"commits_total{{{result}}}"] == 1
+
+    def test_the_quota_as_last_seen(self, documents):
+        """The document's own numbers, also when there is nothing left."""
+        quota, mine = QuotaLedger(documents), account("acc-quota", daily_limit=2)
+        for used in (1, 2, 2):
+            quota.count(mine, budget_of())
+            assert value("chart_img_quota_used", account="acc-quota") == used
+        assert value("chart_img_quota_limit", account="acc-quota") == 2
+
+    def test_the_quota_is_that_of_its_window(self, documents):
+        """Once that is over nothing is used, though this process may not have called again."""
+        clock = HandClock()
+        QuotaLedger(documents, clock).count(account("acc-idle", daily_limit=2), budget_of())
+        assert value("chart_img_quota_used", account="acc-idle") == 1
+        clock.advance(DAY_SECONDS)
+        assert value("chart_img_quota_used", account="acc-idle") == 0
+        assert value("chart_img_quota_limit", account="acc-idle") == 2
+
+    def test_a_window_yet_to_come_is_over_when_it_is(self, documents):
+        """Not at the next midnight."""
+        clock, start = HandClock(), datetime.now(UTC) + timedelta(days=2)
+        ahead = {"windowStart": start.isoformat(), "usageToday": 2}
+        documents.document(f"{USAGE}/acc-ahead").set(ahead)
+        QuotaLedger(documents, clock).count(account("acc-ahead", daily_limit=2), budget_of())
+        clock.advance(2 * DAY_SECONDS)
+        assert value("chart_img_quota_used", account="acc-ahead") == 2
+        clock.advance(DAY_SECONDS)
+        assert value("chart_img_quota_used", account="acc-ahead") == 0
+
+    @pytest.mark.parametrize(
+        ("error", "result"),
+        [(None, "done"), (IndexMissing("none"), "index_missing"), (WorkerError("x"), "failed")],
+    )
+    def test_a_look_of_the_rescue(self, error, result, grown):
+        """By whether it could look."""
+
+        def expired_leases(*, before):
+            assert before
+            if error is not None:
+                raise error
+            return []
+
+        Rescue(
+            ledger=SimpleNamespace(expired_leases=expired_leases),
+            pipeline=None,
+            breaker=CircuitBreaker(probes={}),
+            drain=Drain(),
+            clock=HandClock(),
+            interval_seconds=1,
+        )._look_safely()
+        assert grown() == {f"rescue_looks_total{{{result}}}": 1}
+
+    def test_a_step_that_is_rescued(self, bench, grown):
+        """By what it ended in."""
+        bench.put("ctpl_a", status="RUNNING")
+        bench.put_lease()
+        pipeline = bench.pipeline()
+        Rescue(
+            ledger=pipeline._ledger,
+            pipeline=pipeline,
+            breaker=CircuitBreaker(probes={}),
+            drain=Drain(),
+            clock=SystemClock(),
+            interval_seconds=1,
+        )._look_safely()
+        counts = grown()
+        assert {name: n for name, n in counts.items() if name.startswith("rescue")} == {
+            "rescue_looks_total{done}": 1,
+            "rescues_total{succeeded}": 1,
+        }

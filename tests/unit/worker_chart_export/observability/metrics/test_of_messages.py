@@ -1,0 +1,138 @@
+"""What is counted of messages and of the stream that brings them."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+from google.api_core import exceptions as google_errors
+
+from daemon.handling.circuit_breaker import CircuitBreaker
+from daemon.handling.disposition import Ack, Defer, Nack, Reject
+from daemon.lifecycle.drain import Drain
+from daemon.lifecycle.liveness import Liveness
+from daemon.lifecycle.stoppable_wait import StoppableWait, StopRequested
+from daemon.subscription import supervisor
+from daemon.subscription.callback import Delivery
+from daemon.subscription.settlement import Settlement
+from daemon.subscription.supervisor import Quiet, StreamSupervisor
+from tests.support.metric_counts import value
+from worker_chart_export.errors import BackendUnavailable
+
+REJECT = Reject(reason="run_id_invalid", detail="runId: expected something else")
+
+
+def _message(attempt=None):
+    def nothing(*_given):
+        """Done."""
+
+    return SimpleNamespace(
+        message_id="m1",
+        data=b"{}",
+        attributes={},
+        publish_time=None,
+        delivery_attempt=attempt,
+        ack=nothing,
+        nack=nothing,
+        drop=nothing,
+        modify_ack_deadline=nothing,
+    )
+
+
+class TestMessages:
+    """Counted where they are settled."""
+
+    @pytest.mark.parametrize(
+        ("disposition", "series"),
+        [
+            (Ack(reason="succeeded"), "ack,succeeded"),
+            (Nack(reason="shutdown"), "nack,shutdown"),
+            (Defer(delay_seconds=3, reason="pending"), "defer,pending"),
+        ],
+    )
+    def test_each_disposition_by_its_reason(self, disposition, series, grown):
+        """Once."""
+        Settlement(None).settle(_message(), disposition)
+        assert grown() == {f"messages_settled_total{{{series}}}": 1}
+
+    @pytest.mark.parametrize(("attempt", "disposition"), [(None, "ack"), (3, "nack")])
+    def test_a_rejection_is_counted_by_its_reason(self, attempt, disposition, grown):
+        """Whoever takes it in the end."""
+        Settlement(None).settle(_message(attempt), REJECT)
+        assert grown() == {
+            f"messages_settled_total{{{disposition},rejected}}": 1,
+            "messages_rejected_total{run_id_invalid}": 1,
+        }
+
+    def test_a_rejection_that_comes_back_is_none_yet(self, grown):
+        """The quarantine topic is away."""
+
+        def publish(**_message):
+            raise google_errors.ServiceUnavailable("away")
+
+        Settlement(SimpleNamespace(publish=publish)).settle(_message(), REJECT)
+        assert grown() == {
+            "messages_settled_total{defer,quarantine_unavailable}": 1,
+            "backend_calls_total{pubsub,unavailable}": 1,
+        }
+
+    @pytest.mark.parametrize(
+        ("error", "series"),
+        [(None, "answered"), ("InvalidArgument", "answered"), ("PermissionDenied", "refused")],
+    )
+    def test_a_call_of_the_quarantine_topic(self, error, series):
+        """By whether somebody has to change something there."""
+        before = value("backend_calls_total", backend="pubsub", result=series)
+
+        def publish(**_message):
+            if error is not None:
+                raise getattr(google_errors, error)("so")
+
+        Settlement(SimpleNamespace(publish=publish)).settle(_message(), REJECT)
+        assert value("backend_calls_total", backend="pubsub", result=series) == before + 1
+
+    def test_a_message_that_is_left_to_its_deadline(self, grown):
+        """Our own mistake while settling it."""
+
+        def fail(*_given):
+            raise RuntimeError("mistake")
+
+        handler, settlement = SimpleNamespace(handle=lambda _m: None), SimpleNamespace(settle=fail)
+        Delivery(handler=handler, settlement=settlement, drain=Drain())(_message())
+        assert grown() == {"messages_received_total{}": 1, "messages_settled_total{drop,internal_error}": 1}
+
+
+class _Opened:
+    """A stream that brings nothing until it is cancelled, or that is over from the start."""
+
+    def __init__(self, *, is_over):
+        self.is_over = is_over
+
+    def on_end(self, _callback):
+        """Nobody needs to be told."""
+
+    def why_over(self):
+        """It may be opened again."""
+        return BackendUnavailable("pubsub", "it ended")
+
+    def cancel(self):
+        """At once."""
+        self.is_over = True
+
+
+@pytest.mark.parametrize(("is_over", "reason"), [(True, "ended"), (False, "idle")])
+def test_a_stream_by_why_it_had_to_be_opened(is_over, reason, grown, monkeypatch):
+    """The first, and the one after it."""
+    monkeypatch.setattr(supervisor, "full_jitter_seconds", lambda **_: 0.0)
+    waiter, streams = StoppableWait(), [_Opened(is_over=is_over), _Opened(is_over=False)]
+    watch = StreamSupervisor(
+        open_stream=lambda: streams.pop(0),
+        on_open=lambda opened_for: opened_for == "start" or waiter.request_stop("seen"),
+        waiter=waiter,
+        quiet=Quiet(drain=Drain(), breaker=CircuitBreaker(probes={})),
+        liveness=Liveness(),
+        idle_seconds=0.02,
+    )
+    with pytest.raises(StopRequested):
+        watch.keep()
+    assert grown() == {"streams_opened_total{start}": 1, f"streams_opened_total{{{reason}}}": 1}

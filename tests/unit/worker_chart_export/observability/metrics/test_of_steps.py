@@ -1,0 +1,133 @@
+"""What is counted of a step and its charts, each fact once."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+
+from localcloud import Fault
+from tests.support.fakes import ScriptedProvider, chart_request
+from tests.support.metric_counts import value
+from worker_chart_export.charts.fallback import FallbackProvider
+from worker_chart_export.errors import BackendUnavailable, ChartApiLimitExceeded, WorkerError
+from worker_chart_export.execution.outcome import OutcomeKind
+
+
+class TestSteps:
+    """Counted where they end."""
+
+    def test_a_step_and_its_charts(self, bench, grown):
+        """One chart of two can't be had."""
+        bench.put("ctpl_a", "missing", min_images=1)
+        assert bench.run().kind is OutcomeKind.SUCCEEDED
+        assert grown() == {
+            "claims_total{won}": 1,
+            "commits_total{landed}": 2,
+            "finalizes_total{written}": 1,
+            "steps_finished_total{succeeded,none}": 1,
+            "step_duration_seconds_count{succeeded}": 1,
+            "charts_total{mock,made}": 1,
+            "chart_duration_seconds_count{mock}": 1,
+            "chart_failures_total{VALIDATION_FAILED}": 1,
+        }
+        assert value("last_success_timestamp_seconds") > 1.7e9
+
+    def test_pipelines_of_one_process_count_together(self, bench, grown):
+        """Each is a worker of its own, and none is in the other's way."""
+        for _ in range(2):
+            bench.put("ctpl_a")
+            bench.run()
+        assert grown()["steps_finished_total{succeeded,none}"] == 2
+
+    def test_a_step_that_is_taken_over(self, bench, grown, fresh):
+        """Its chart is there already, from a provider that nobody knows."""
+        bench.put("ctpl_a")
+        bench.run()
+        (name,) = (name for name in bench.names() if name.endswith(".png"))
+        blob = bench.objects.bucket("charts-unit").get_blob(name)
+        blob.metadata = {"provider": "a-name-of-others"}
+        blob.patch()
+        bench.put("ctpl_a", status="RUNNING")
+        bench.put_lease(started_at=_started_at(name))
+        assert bench.run().kind is OutcomeKind.SUCCEEDED
+        counts = grown()
+        assert (counts["claims_total{taken_over}"], counts["charts_total{other,reused}"]) == (1, 1)
+        known = {tuple(sample.labels.values()) for family in fresh for sample in family.samples}
+        assert ("other", "reused") in known
+
+    def test_a_step_that_ended_too_many_workers(self, bench, grown):
+        """It is finished by the claim."""
+        bench.put("ctpl_a", status="RUNNING")
+        bench.put_lease(attempt=5)
+        assert bench.run().kind is OutcomeKind.CLAIM_LOST
+        assert grown() == {
+            "claims_total{crash_loop}": 1,
+            "commits_total{landed}": 1,
+            "steps_finished_total{failed,CRASH_LOOP}": 1,
+        }
+
+    @pytest.mark.parametrize(("place", "intent"), [(0, "claim"), (1, "finalize")])
+    def test_a_race_that_is_lost(self, bench, place, intent, grown):
+        """By what lost it; it is won a moment later."""
+        bench.put("ctpl_a")
+        bench.cloud.firestore.faults.add(Fault(method="Commit", contend=True, times=1, skip=place))
+        assert bench.run().kind is OutcomeKind.SUCCEEDED
+        counts = grown()
+        assert counts[f"races_lost_total{{{intent}}}"] == counts["commits_total{lost_race}"] == 1
+
+    def test_a_race_that_is_lost_giving_back(self, bench, grown):
+        """The same."""
+        bench.put("ctpl_a")
+        bench.provider.script = {"ctpl_a": _raising(WorkerError("told to stop"))}
+        lost = Fault(method="Commit", error="FAILED_PRECONDITION", times=1, skip=1)
+        bench.cloud.firestore.faults.add(lost)
+        with pytest.raises(WorkerError):
+            bench.run()
+        counts = grown()
+        assert (counts["races_lost_total{release}"], counts["leases_released_total{shutdown}"]) == (1, 1)
+
+    def test_a_lease_that_is_lost(self, bench, grown):
+        """The result of the work is refused, and no step is finished."""
+        bench.put("ctpl_a")
+        bench.provider.script = {"ctpl_a": lambda _request: _lose(bench)}
+        assert bench.run().kind is OutcomeKind.FINALIZE_REFUSED
+        counts = grown()
+        assert (counts["leases_lost_total{}"], counts["finalizes_total{lease_lost}"]) == (1, 1)
+        assert not any(name.startswith("steps_finished") for name in counts)
+
+    def test_a_step_that_is_given_back(self, bench, grown):
+        """By why it was."""
+        for error in (BackendUnavailable("storage", "away"), WorkerError("told to stop")):
+            bench.put("ctpl_a")
+            bench.provider.script = {"ctpl_a": _raising(error)}
+            with pytest.raises(type(error)):
+                bench.run()
+        counts = grown()
+        assert counts["leases_released_total{backend}"] == 1
+        assert counts["leases_released_total{shutdown}"] == 1
+
+    def test_a_chart_of_the_fallback(self, grown):
+        """Beside its being counted as made."""
+        first = ScriptedProvider({"ctpl_a": _raising(ChartApiLimitExceeded("none left"))})
+        FallbackProvider(first=first, second=ScriptedProvider()).chart(chart_request())
+        assert grown() == {"chart_fallbacks_total{}": 1}
+
+
+def _raising(error):
+    def raise_it(_request):
+        raise error
+
+    return raise_it
+
+
+def _lose(bench):
+    (held,) = bench.heart_beats.held()
+    held.lose("the test says so")
+    held.check()
+
+
+def _started_at(png_name):
+    """When the step was first claimed, by the name of its picture."""
+    stamp = png_name.rpartition("/")[2].partition("_")[0]
+    return datetime.strptime(stamp, "%Y%m%d-%H%M%S").replace(tzinfo=UTC)

@@ -1,0 +1,276 @@
+"""Log lines: JSON for Google Cloud Logging, and one door for everything that would print."""
+
+from __future__ import annotations
+
+import gc
+import io
+import json
+import logging
+import threading
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+
+import pytest
+
+from worker_chart_export.observability import logs
+from worker_chart_export.observability.logs import Event, bind, bound, log, logging_of
+
+CONTRACT_EVENTS = {
+    "daemon_started",
+    "message_received",
+    "message_rejected",
+    "message_ignored",
+    "message_settled",
+    "step_noop",
+    "step_not_ready",
+    "depends_on_blocked",
+    "claim_attempt",
+    "chart_api_call_finished",
+    "chart_api_limit_exceeded",
+    "manifest_written",
+    "step_completed",
+    "finalize_refused",
+    "drain_started",
+    "daemon_stopped",
+}
+
+
+@pytest.mark.parametrize("name", sorted(CONTRACT_EVENTS))
+def test_events_have_the_contract_s_names(name):
+    """Dashboards rely on them."""
+    assert name in set(Event)
+
+
+@pytest.mark.parametrize(
+    ("method", "severity"), [("info", "INFO"), ("warning", "WARNING"), ("error", "ERROR")]
+)
+def test_a_line_has_what_cloud_logging_wants(log_lines, method, severity):
+    """Severity, message, time in UTC, event, and the fields given."""
+    getattr(log, method)(Event.STEP_NOOP, "a sentence", reason="final", nothing=None)
+    (line,) = log_lines()
+    assert datetime.fromisoformat(line.pop("time")).tzinfo == UTC
+    assert line == {"severity": severity, "message": "a sentence", "event": "step_noop", "reason": "final"}
+
+
+def test_names_that_become_known_end_with_the_work_they_are_of(log_lines):
+    """Threads are used again; the next message is another's."""
+    with bound(owner="me"):
+        with logging_of(messageId="1", owner=None):
+            bind(runId="a", stepId=None)
+            log.info(Event.STEP_NOOP, "inside")
+        log.info(Event.STEP_NOOP, "after")
+    inside, after = log_lines()
+    names = {"owner", "messageId", "runId", "stepId"}
+    assert {name: inside[name] for name in names & set(inside)} == {
+        "owner": "me",
+        "messageId": "1",
+        "runId": "a",
+    }
+    assert {name: after[name] for name in names & set(after)} == {"owner": "me"}
+
+
+def test_debug_lines_are_left_out_at_info(log_lines):
+    """The level is the setting's."""
+    log.debug(Event.STREAM_OPENING, "detail")
+    assert log_lines() == []
+
+
+def test_bound_context_is_on_every_line_of_the_block(log_lines):
+    """And on none after it; inner values win, None binds nothing."""
+    with bound(messageId="m", runId="r", stepId=None):
+        log.info(Event.STEP_NOOP, "one")
+        with bound(runId="inner"):
+            log.info(Event.STEP_NOOP, "two")
+        log.info(Event.STEP_NOOP, "three")
+    log.info(Event.STEP_NOOP, "four")
+    told = [(line.get("messageId"), line.get("runId"), line.get("stepId")) for line in log_lines()]
+    assert told == [("m", "r", None), ("m", "inner", None), ("m", "r", None), (None, None, None)]
+
+
+def test_bound_context_is_a_thread_s_own(log_lines):
+    """Two handlers don't mix their messages up."""
+    both = threading.Barrier(2)
+
+    def work(name: str) -> None:
+        with bound(messageId=name):
+            both.wait(5)
+            log.info(Event.STEP_NOOP, name)
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(work, ["a", "b"]))
+    assert sorted((line["message"], line["messageId"]) for line in log_lines()) == [("a", "a"), ("b", "b")]
+
+
+def test_an_error_brings_its_trace_in_the_line(log_lines):
+    """On one line, as text."""
+    log.error(Event.INTERNAL_ERROR, "it failed", exc_info=RuntimeError("deep"))
+    (line,) = log_lines()
+    assert "RuntimeError: deep" in line["exception"]
+
+
+@pytest.mark.parametrize(
+    "value", [{1, 2}, b"\xff", datetime(2025, 1, 1, tzinfo=UTC), object(), "\ud800", 10**400]
+)
+def test_any_value_can_be_logged(log_lines, value):
+    """As text if need be; the line is always JSON."""
+    log.info(Event.STEP_NOOP, "a sentence", value=value)
+    assert "value" in log_lines()[0]
+
+
+def test_a_line_that_can_t_be_made_disturbs_nobody(log_lines, capfd):
+    """A line about it is there instead."""
+
+    class Mute:
+        def __str__(self):
+            raise RuntimeError("no words")
+
+    log.info(Event.STEP_NOOP, "a sentence", value=Mute())
+    (line,) = log_lines()
+    assert line["message"].startswith("A line of worker_chart_export can't be written: RuntimeError")
+    assert capfd.readouterr().err == ""
+
+
+def test_a_library_s_warning_goes_through_the_same_door(log_lines):
+    """With its own severity, as event `library`."""
+    logging.getLogger("google.cloud.pubsub_v1").warning("lost %s", "something")
+    (line,) = log_lines()
+    assert (line["severity"], line["event"], line["message"]) == ("WARNING", "library", "lost something")
+
+
+def test_google_s_loggers_are_joined_to_the_root_again(log_lines, capfd):
+    """Its clients cut them off when they are imported, and Python would print their warnings to stderr."""
+    stream = io.StringIO()
+    logging.getLogger("google").propagate = False
+    logs.configure(level="INFO", log_format="json", stream=stream)
+    logging.getLogger("google.cloud.pubsub_v1").warning("lost")
+    assert json.loads(stream.getvalue())["message"] == "lost"
+    assert (capfd.readouterr().err, log_lines()) == ("", [])
+
+
+def test_a_library_s_trace_goes_through_the_same_door(log_lines):
+    """In the same field as ours."""
+    logging.getLogger("grpc").error("failed", exc_info=OSError("wire"))
+    (line,) = log_lines()
+    assert (line["severity"], "OSError: wire" in line["exception"]) == ("ERROR", True)
+
+
+def test_a_library_s_talk_is_left_out(log_lines):
+    """At INFO; nobody asked for it."""
+    for name in ("google.auth", "urllib3.connectionpool", "grpc"):
+        logging.getLogger(name).info("chat")
+    assert log_lines() == []
+
+
+def test_a_python_warning_goes_through_the_same_door(log_lines):
+    """Not to stderr."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        logging.captureWarnings(capture=True)
+        warnings.warn("old thing", DeprecationWarning, stacklevel=1)
+    (line,) = log_lines()
+    assert (line["severity"], "old thing" in line["message"]) == ("WARNING", True)
+
+
+def test_a_library_s_broken_log_call_goes_through_the_same_door(log_lines, capfd):
+    """Python would print a traceback to stderr; Google's subscriber has such a call."""
+    (door,) = [handler for handler in logging.getLogger().handlers if isinstance(handler, logs._OneDoor)]
+    door.handle(logging.LogRecord("google.cloud", logging.WARNING, "", 0, "%s and %s", ("one",), None))
+    (line,) = log_lines()
+    assert line["message"].startswith("A line of google.cloud can't be written: TypeError")
+    assert capfd.readouterr().err == ""
+
+
+def test_an_error_that_ends_a_thread_goes_through_the_same_door(log_lines, capfd):
+    """With its trace."""
+    thread = threading.Thread(target=lambda: {}["missing"])
+    thread.start()
+    thread.join()
+    (line,) = log_lines()
+    assert (line["event"], line["message"]) == ("internal_error", "Uncaught KeyError")
+    assert capfd.readouterr().err == ""
+
+
+def test_a_thread_that_exits_is_no_error(log_lines):
+    """`SystemExit` is a way to end one."""
+
+    def exit_now() -> None:
+        raise SystemExit
+
+    thread = threading.Thread(target=exit_now)
+    thread.start()
+    thread.join()
+    assert log_lines() == []
+
+
+def test_an_error_in_a_destructor_goes_through_the_same_door(log_lines, capfd):
+    """Python would print it."""
+
+    class Fragile:
+        def __del__(self):
+            raise RuntimeError("in passing")
+
+    Fragile()
+    gc.collect()
+    (line,) = log_lines()
+    assert "RuntimeError: in passing" in line["exception"]
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.usefixtures("log_lines")
+@pytest.mark.parametrize(
+    "say", [lambda: log.info(Event.STEP_NOOP, "x"), lambda: logging.getLogger("google").error("x")]
+)
+def test_a_stream_that_is_gone_is_no_endless_loop(capfd, say):
+    """There is nobody left to tell."""
+
+    class Gone(io.StringIO):
+        def write(self, _text):
+            raise BrokenPipeError("gone")
+
+    logs.configure(level="INFO", log_format="json", stream=Gone())
+    say()
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.usefixtures("log_lines")
+@pytest.mark.parametrize(
+    "say", [lambda: log.info(Event.STEP_NOOP, "x"), lambda: logging.getLogger("g").error("x")]
+)
+def test_a_line_that_is_told_in_the_middle_of_another_waits_for_nobody(say):
+    """A destructor may fail at any moment, also in the thread that writes."""
+    inner = iter([lambda: log.info(Event.STEP_NOOP, "inner"), lambda: logging.getLogger("g").error("inner")])
+
+    class Interrupted(io.StringIO):
+        def write(self, text):
+            for tell in inner:
+                tell()
+            return super().write(text)
+
+    stream = Interrupted()
+    logs.configure(level="INFO", log_format="json", stream=stream)
+    thread = threading.Thread(target=say, daemon=True)
+    thread.start()
+    thread.join(10)
+    assert not thread.is_alive()
+    assert sorted(json.loads(line)["message"] for line in stream.getvalue().splitlines()) == [
+        "inner",
+        "inner",
+        "x",
+    ]
+
+
+def test_the_console_format_is_for_people(log_lines):
+    """The event, the sentence, the fields."""
+    stream = io.StringIO()
+    logs.configure(level="INFO", log_format="console", stream=stream)
+    log.info(Event.STEP_NOOP, "a sentence", reason="final")
+    assert "step_noop: a sentence" in stream.getvalue()
+    assert "reason" in stream.getvalue()
+    assert log_lines() == []
+
+
+def test_every_line_is_one_line(log_lines):
+    """Whatever is in it."""
+    log.info(Event.STEP_NOOP, "a\nb\r\nc\u2028d", other="x\ny")
+    assert json.dumps(log_lines()[0]["message"]) == r'"a\nb\r\nc\u2028d"'

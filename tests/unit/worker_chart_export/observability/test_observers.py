@@ -1,0 +1,316 @@
+"""What the work tells its observers: each stage once, in order, nested right, and never at its own cost."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+import pytest
+
+from tests.support.deliveries import a_message, deliver
+from tests.support.fakes import BUCKET, RUN_ID, STEP_ID, png_bytes
+from tests.support.pipeline_bench import MANIFEST_URI
+from worker_chart_export.errors import ChartApiFailed, Interrupted
+from worker_chart_export.execution.outcome import OutcomeKind
+from worker_chart_export.observability.observers import (
+    Stage,
+    annotate,
+    notify_call,
+    notify_chart,
+    notify_step_ended,
+    stage,
+    watched_by,
+)
+
+STEP = {"runId": RUN_ID, "stepId": STEP_ID, "messageId": ""}
+
+
+class Notes:
+    """An observer that notes what it is told, each stage under the path of those around it."""
+
+    def __init__(self):
+        self.begun, self.ended, self.charts, self.outcomes, self.more = [], [], [], [], []
+        self.carriers = {}
+        self._path = ContextVar("path", default=())
+
+    @contextmanager
+    def stage(self, which, about, carrier):
+        """Begin and end it."""
+        token = self._path.set((*self._path.get(), which.value))
+        path = " ".join(self._path.get())
+        self.begun.append((path, dict(about)))
+        self.carriers[path] = dict(carrier)
+        error = None
+        try:
+            yield
+        except BaseException as raised:
+            error = raised
+            raise
+        finally:
+            self.ended.append((path, type(error).__name__ if error else None))
+            self._path.reset(token)
+
+    def noted(self, about):
+        """Note it."""
+        self.more.append((" ".join(self._path.get()), dict(about)))
+
+    def chart_stored(self, chart):
+        """Note it."""
+        self.charts.append((" ".join(self._path.get()), chart))
+
+    def step_ended(self, outcome, seconds):
+        """Note it."""
+        self.outcomes.append((" ".join(self._path.get()), outcome, seconds))
+
+
+@pytest.fixture
+def notes():
+    """An observer that watches during the test."""
+    observer = Notes()
+    with watched_by(observer):
+        yield observer
+
+
+class TestWhatIsTold:
+    """From real work on the embedded cloud."""
+
+    def test_a_delivery_from_its_message_to_its_end(self, bench, notes):
+        """Each stage once, in order, inside the right one; the message's attributes come along."""
+        bench.put("ctpl_a")
+        message, _ = a_message({"runId": RUN_ID, "stepId": STEP_ID}, googclient_traceparent="00-1-2-01")
+        deliver(bench, message)
+        step = {**STEP, "messageId": "m1"}
+        assert notes.begun == [
+            ("delivery", {"messageId": "m1"}),
+            ("delivery read", {"runId": RUN_ID}),
+            ("delivery step", step),
+            ("delivery step claim", {}),
+            ("delivery step chart", {"chartTemplateId": "ctpl_a", "attempt": 1, "requested": 1}),
+            (
+                "delivery step chart call",
+                {"chartTemplateId": "ctpl_a", "symbol": "IBM", "timeframe": "1d"},
+            ),
+            (
+                "delivery step chart upload",
+                {"chartTemplateId": "ctpl_a", "provider": "mock", "sizeBytes": len(png_bytes())},
+            ),
+            ("delivery step manifest", {"attempt": 1}),
+            ("delivery step finalize", {"attempt": 1, "status": "SUCCEEDED"}),
+        ]
+        assert notes.ended == [
+            ("delivery read", None),
+            ("delivery step claim", None),
+            ("delivery step chart call", None),
+            ("delivery step chart upload", None),
+            ("delivery step chart", None),
+            ("delivery step manifest", None),
+            ("delivery step finalize", None),
+            ("delivery step", None),
+            ("delivery", None),
+        ]
+        assert notes.more == [
+            ("delivery step claim", {"result": "won", "attempt": 1}),
+            ("delivery step", {"attempt": 1, "takenOver": False}),
+            ("delivery", {"disposition": "ack", "reason": "succeeded"}),
+        ]
+        assert notes.carriers["delivery"] == {"googclient_traceparent": "00-1-2-01"}
+        assert notes.carriers["delivery step"] == {}
+
+    def test_a_message_that_is_none_is_a_delivery_all_the_same(self, bench, notes):
+        """And nothing is read for it."""
+        deliver(bench, a_message({"runId": "../.."})[0])
+        assert notes.begun == [("delivery", {"messageId": "m1"})]
+        assert notes.ended == [("delivery", None)]
+
+    def test_charts_are_told_from_their_own_threads(self, bench, notes):
+        """Under the step that they belong to."""
+        bench.put("ctpl_a", "ctpl_b", "ctpl_c")
+        bench.run()
+        assert [path for path, _ in notes.begun].count("step chart") == 3
+        assert {path for path, _ in notes.charts} == {"step chart"}
+        stored = {chart.template_id: chart for _, chart in notes.charts}
+        assert stored.keys() == {"ctpl_a", "ctpl_b", "ctpl_c"}
+        assert (stored["ctpl_a"].provider, stored["ctpl_a"].png) == ("mock", png_bytes())
+        assert stored["ctpl_a"].uri.startswith(f"gs://{BUCKET}/charts/{RUN_ID}/{STEP_ID}/")
+
+    def test_the_end_is_told_inside_the_step(self, bench, notes):
+        """With its outcome and how long it took."""
+        bench.put("ctpl_a")
+        bench.run()
+        ((path, outcome, seconds),) = notes.outcomes
+        assert (path, outcome.kind, outcome.manifest_uri) == ("step", OutcomeKind.SUCCEEDED, MANIFEST_URI)
+        assert 0 < seconds < 10
+
+    def test_a_chart_that_fails_ends_its_stages_in_the_error(self, bench, notes):
+        """And the step is told as failed."""
+
+        def refuse(_request):
+            raise ChartApiFailed("It refuses.")
+
+        bench.provider.script["ctpl_a"] = refuse
+        bench.put("ctpl_a")
+        bench.run()
+        assert ("step chart call", "ChartApiFailed") in notes.ended
+        assert ("step chart", "ChartApiFailed") in notes.ended
+        assert notes.begun[-1] == ("step finalize", {"attempt": 1, "status": "FAILED"})
+        ((_, outcome, _),) = notes.outcomes
+        assert outcome.error.code == "CHART_API_FAILED"
+
+    def test_a_chart_of_an_earlier_attempt_comes_without_bytes(self, bench, notes):
+        """It was stored, but not by this process."""
+
+        def stop(request):
+            request.scope.stop(Interrupted("enough"))
+            return png_bytes()
+
+        bench.provider.script["ctpl_b"] = stop
+        bench.put("ctpl_a", "ctpl_b")
+        with pytest.raises(Interrupted):
+            bench.run(concurrency=1)
+        assert notes.begun[-1] == ("step release", {"attempt": 1})
+        assert notes.ended[-1] == ("step", "Interrupted")
+        assert [outcome.kind for _, outcome, _ in notes.outcomes] == [OutcomeKind.GIVEN_BACK]
+        del bench.provider.script["ctpl_b"]
+        bench.end_lease()
+        notes.charts.clear()
+        bench.run()
+        assert {chart.template_id: chart.png for _, chart in notes.charts} == {
+            "ctpl_a": None,
+            "ctpl_b": png_bytes(),
+        }
+
+    def test_a_lost_claim_is_a_step_without_an_end(self, bench, notes):
+        """Nothing was this worker's."""
+        bench.put("ctpl_a", status="SUCCEEDED")
+        assert bench.run().kind is OutcomeKind.CLAIM_LOST
+        assert [path for path, _ in notes.ended] == ["step claim", "step"]
+        assert notes.outcomes == []
+
+    def test_who_wants_no_more_is_not_told(self, bench, log_lines):
+        """An observer needs no method for what it does not use."""
+
+        class Plain:
+            def stage(self, which, about, carrier):
+                del which, about, carrier
+
+            def chart_stored(self, chart):
+                del chart
+
+            def step_ended(self, outcome, seconds):
+                del outcome, seconds
+
+        bench.put("ctpl_a")
+        with watched_by(Plain()):
+            assert bench.run().kind is OutcomeKind.SUCCEEDED
+            notify_call(accountId="a")
+        assert not [line for line in log_lines() if line["event"] == "internal_error"]
+
+
+class Careless:
+    """An observer that fails wherever it is told to."""
+
+    def __init__(self, *where: str):
+        self._where = where
+
+    @contextmanager
+    def stage(self, which, about, carrier):  # noqa: ARG002 - an observer's signature
+        """Fail at the begin or at the end."""
+        self._fail("begin")
+        yield
+        self._fail("end")
+
+    def chart_stored(self, chart):  # noqa: ARG002 - as above
+        """Fail."""
+        self._fail("chart")
+
+    def step_ended(self, outcome, seconds):  # noqa: ARG002 - as above
+        """Fail."""
+        self._fail("outcome")
+
+    def _fail(self, where):
+        if where in self._where:
+            raise RuntimeError(f"careless at the {where}")
+
+
+class TestObserversThatFail:
+    """The step never feels it."""
+
+    @pytest.mark.parametrize("where", ["begin", "end", "chart", "outcome"])
+    def test_the_step_succeeds_and_the_others_are_told(self, bench, notes, log_lines, where):
+        """And the failure is a log line."""
+        bench.put("ctpl_a")
+        later = Notes()
+        with watched_by(Careless(where)), watched_by(later):
+            assert bench.run().kind is OutcomeKind.SUCCEEDED
+        assert later.ended == notes.ended
+        assert later.charts == notes.charts
+        assert len(later.outcomes) == len(notes.outcomes) == 1
+        lines = [line for line in log_lines() if line["event"] == "internal_error"]
+        assert lines
+        assert f"The observer Careless failed: RuntimeError('careless at the {where}')" in lines[0]["message"]
+
+    def test_the_work_s_own_error_passes_unchanged(self, log_lines):
+        """Whatever the observer's does, and an observer can't swallow it."""
+
+        class Greedy(Notes):
+            @contextmanager
+            def stage(self, which, about, carrier):  # noqa: ARG002 - an observer's signature
+                with pytest.raises(KeyError):
+                    yield
+
+        with watched_by(Careless("end")), watched_by(Greedy()), pytest.raises(KeyError), stage(Stage.CALL):
+            raise KeyError("own")
+        assert log_lines() == []  # the careless one failed with the work's own error, which is no failure
+
+
+class TestRegistration:
+    """Who is told, and until when."""
+
+    def test_nobody_is_told_after_the_block(self, bench):
+        """However it ended."""
+        observer = Notes()
+        with pytest.raises(KeyError), watched_by(observer):
+            raise KeyError
+        bench.put("ctpl_a")
+        bench.run()
+        assert (observer.begun, observer.charts, observer.outcomes) == ([], [], [])
+
+    def test_who_has_begun_a_stage_also_ends_it(self):
+        """Though it has left meanwhile; and who came meanwhile is not told of the end."""
+        first, second = Notes(), Notes()
+        with watched_by(first):
+            told = stage(Stage.STEP)
+            told.__enter__()
+        with watched_by(second):
+            told.__exit__(None, None, None)
+        assert first.ended == [("step", None)]
+        assert second.ended == []
+
+    def test_observers_come_and_go_from_many_threads(self):
+        """None is forgotten, none stays."""
+        failed = []
+
+        def come_and_go():
+            for _ in range(200):
+                observer = Notes()
+                with watched_by(observer), stage(Stage.CLAIM):
+                    pass
+                if ("claim", None) not in observer.ended:
+                    failed.append(observer)
+
+        threads = [threading.Thread(target=come_and_go) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert failed == []
+        assert stage(Stage.STEP) is stage(Stage.CLAIM)
+
+    def test_without_observers_nothing_is_made(self):
+        """One shared context for all stages."""
+        notify_chart(template_id="t", provider="mock", uri="gs://b/n", png=None)
+        annotate(attempt=1)
+        notify_call(accountId="a")
+        notify_step_ended(None, 0.0)  # type: ignore[arg-type]  # nobody looks
+        assert stage(Stage.CHART, chartTemplateId="t", attempt=1) is stage(Stage.CLAIM)

@@ -1,0 +1,454 @@
+"""Objects in the charts bucket: names, uploads that happen once, candles."""
+
+from __future__ import annotations
+
+import gc
+import threading
+import time
+from datetime import timedelta
+
+import pytest
+
+from localcloud import Fault
+from localcloud.storage.objects import Preconditions
+from tests.support.fakes import BUCKET, NOON, RUN_ID, STEP_ID, budget_of, png_bytes
+from worker_chart_export.errors import (
+    BackendUnavailable,
+    Interrupted,
+    ManifestRefused,
+    ObjectRefused,
+    OhlcvUnavailable,
+    StepTimedOut,
+)
+from worker_chart_export.outputs.artifact_store import ArtifactStore, StepFolder, StoredPng
+
+NAME = "charts/r/s/20251215-120000_IBM_1d_ctpl_a.png"
+MANIFEST = "charts/r/s/manifest.json"
+METADATA = {"runId": "r", "stepId": "s", "chartTemplateId": "ctpl_a", "provider": "mock"}
+PNG = png_bytes(4, 4)
+
+
+@pytest.fixture
+def store(objects):
+    """The artifacts of a worker on the test's own cloud."""
+    return ArtifactStore(client=objects, bucket=BUCKET)
+
+
+def _stored(objects, name: str) -> bytes:
+    return objects.bucket(BUCKET).blob(name).download_as_bytes()
+
+
+def _upload(store: ArtifactStore, *, content: bytes = PNG, seconds: float = 30) -> str:
+    return store.upload_png(NAME, content, metadata=METADATA, scope=budget_of(seconds))
+
+
+def _write(store: ArtifactStore, content: bytes, *, seconds: float = 30) -> str:
+    return store.write_manifest(MANIFEST, content, scope=budget_of(seconds), still_ours=_ours)
+
+
+def _ours() -> None:
+    """The lease is ours."""
+
+
+def _lose_lease() -> None:
+    """It is not."""
+    raise Interrupted("lease lost")
+
+
+def test_a_probe_of_a_service_that_is_gone_says_so(store, cloud):
+    """Not that something is wrong with the probe."""
+    cloud.storage.stop()
+    with pytest.raises(BackendUnavailable):
+        store.probe()
+
+
+class TestNames:
+    """Pure, and the same for every attempt."""
+
+    def test_a_chart_s_name(self):
+        """As section 9 of the contract has it."""
+        name = StepFolder(RUN_ID, STEP_ID).png_name(
+            started_at=NOON, symbol="BTCUSDT", timeframe="1d", template_id="ctpl_a"
+        )
+        assert name == f"charts/{RUN_ID}/{STEP_ID}/20251215-120000_BTCUSDT_1d_ctpl_a.png"
+
+    def test_a_manifest_s_name(self):
+        """Beside its charts."""
+        folder = StepFolder(RUN_ID, STEP_ID)
+        assert folder.manifest_name == f"charts/{RUN_ID}/{STEP_ID}/manifest.json"
+        assert folder.manifest_name.startswith(folder.prefix)
+
+
+class TestPng:
+    """Create-only uploads."""
+
+    def test_an_upload_is_named_typed_and_labelled(self, store, objects):
+        """Readers and later attempts go by the metadata."""
+        assert _upload(store) == f"gs://{BUCKET}/{NAME}"
+        blob = objects.bucket(BUCKET).get_blob(NAME)
+        assert (blob.content_type, blob.metadata) == ("image/png", METADATA)
+        assert _stored(objects, NAME) == PNG
+
+    def test_a_second_upload_succeeds_and_changes_nothing(self, store, objects):
+        """The first attempt's object stays."""
+        _upload(store)
+        assert _upload(store, content=b"another") == f"gs://{BUCKET}/{NAME}"
+        assert _stored(objects, NAME) == PNG
+
+    def test_odd_step_ids_make_odd_names_that_work(self, store, objects):
+        """Nothing in them is taken for a URL's own."""
+        name = StepFolder(RUN_ID, "a b#?%2e&ünï\\").manifest_name
+        assert (
+            store.write_manifest(name, b"{}", scope=budget_of(), still_ours=_ours) == f"gs://{BUCKET}/{name}"
+        )
+        assert [blob.name for blob in objects.list_blobs(BUCKET)] == [name]
+
+    def test_an_upload_whose_answer_was_lost_is_repeated_and_succeeds(self, store, objects, cloud):
+        """The repetition finds its own object."""
+        cloud.storage.faults.add(Fault(method="objects.insert", reset=True, after_effect=True, times=1))
+        _upload(store)
+        assert _stored(objects, NAME) == PNG
+        assert cloud.storage.calls["objects.insert"] == 2
+
+    @pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
+    def test_a_storage_away_for_a_moment_is_tried_again(self, store, objects, cloud, status):
+        """Within the step's budget."""
+        cloud.storage.faults.add(Fault(method="objects.insert", error=status, times=1))
+        _upload(store)
+        assert _stored(objects, NAME) == PNG
+
+    def test_a_storage_that_stays_away_is_unavailable_within_the_budget(self, store, cloud):
+        """Not after the client's own two minutes."""
+        cloud.storage.faults.add(Fault(method="objects.insert", error=503))
+        started = time.monotonic()
+        with pytest.raises(BackendUnavailable, match=r"^storage is unavailable") as caught:
+            _upload(store, seconds=1)
+        assert time.monotonic() - started < 6
+        assert caught.value.backend == "storage"
+
+    @pytest.mark.parametrize("status", [400, 401, 403, 404])
+    def test_a_refusal_fails_the_request(self, store, cloud, status):
+        """Once, with the status and the object for a person."""
+        cloud.storage.faults.add(Fault(method="objects.insert", error=status, message="not for you"))
+        with pytest.raises(ObjectRefused, match=r"^Cloud Storage refused") as caught:
+            _upload(store)
+        assert caught.value.details["object"] == NAME
+        assert cloud.storage.calls["objects.insert"] == 1
+
+    def test_a_missing_bucket_is_a_refusal(self, objects):
+        """It will not come by waiting."""
+        with pytest.raises(ObjectRefused):
+            _upload(ArtifactStore(client=objects, bucket="no-such-bucket"))
+
+    def test_a_dead_server_is_unavailable(self, store, cloud):
+        """Nobody listens."""
+        cloud.storage.stop()
+        with pytest.raises(BackendUnavailable):
+            _upload(store, seconds=0.5)
+
+    def test_the_lease_is_looked_at_before_each_attempt(self, store, cloud):
+        """It may end while Cloud Storage is away."""
+        scope = budget_of()
+        scope.guard(lambda: _lose_lease() if cloud.storage.calls["objects.insert"] else None)
+        cloud.storage.faults.add(Fault(method="objects.insert", error=503))
+        with pytest.raises(Interrupted, match=r"lease lost"):
+            store.upload_png(NAME, PNG, metadata=METADATA, scope=scope)
+        assert cloud.storage.calls["objects.insert"] == 1
+
+    def test_a_lost_lease_uploads_nothing(self, store, cloud):
+        """A process woken after its lease ended."""
+        scope = budget_of()
+        scope.guard(_lose_lease)
+        with pytest.raises(Interrupted, match=r"lease lost"):
+            store.upload_png(NAME, PNG, metadata=METADATA, scope=scope)
+        assert cloud.storage.calls["objects.insert"] == 0
+
+    def test_nothing_is_uploaded_after_the_time(self, store, cloud):
+        """The step has ended."""
+        with pytest.raises(StepTimedOut):
+            _upload(store, seconds=0)
+        assert cloud.storage.calls["objects.insert"] == 0
+
+
+class TestStoredPngs:
+    """What earlier attempts have paid for."""
+
+    FOLDER = StepFolder("r", "s")
+
+    def _stored(self, store: ArtifactStore, *, seconds: float = 30) -> dict[str, StoredPng]:
+        return store.stored_pngs(self.FOLDER, started_at=NOON, scope=budget_of(seconds))
+
+    def test_a_chart_is_found_with_its_metadata(self, store, cloud):
+        """By one listing."""
+        _upload(store)
+        assert self._stored(store) == {NAME: StoredPng(f"gs://{BUCKET}/{NAME}", METADATA, len(PNG))}
+        assert cloud.storage.calls["objects.list"] == 1
+
+    def test_none_are_found_where_there_are_none(self, store):
+        """A first attempt."""
+        assert self._stored(store) == {}
+
+    def test_only_charts_of_this_start_are_found(self, store):
+        """Neither those of an earlier life of the step, nor other steps', nor other things."""
+        scope = budget_of()
+        others = [
+            self.FOLDER.png_name(
+                started_at=NOON + timedelta(seconds=1), symbol="IBM", timeframe="1d", template_id="ctpl_a"
+            ),
+            NAME.replace("/s/", "/s2/"),
+            NAME.replace("/r/", "/r2/"),
+            NAME.replace(".png", ".json"),
+        ]
+        for name in [NAME, *others]:
+            store.upload_png(name, PNG, metadata=METADATA, scope=scope)
+        _write(store, b"{}")
+        assert list(self._stored(store)) == [NAME]
+
+    def test_a_chart_without_metadata_is_found_too(self, store, objects):
+        """What that means is its finder's business."""
+        objects.bucket(BUCKET).blob(NAME).upload_from_string(PNG)
+        assert self._stored(store)[NAME].metadata == {}
+
+    @pytest.mark.parametrize("status", [403, 404])
+    def test_a_refusal_is_one_of_objects(self, store, cloud, status):
+        """Whoever may not list may still be allowed to create."""
+        cloud.storage.faults.add(Fault(method="objects.list", error=status))
+        with pytest.raises(ObjectRefused) as caught:
+            self._stored(store)
+        assert caught.value.details["httpStatus"] == status
+
+    def test_a_storage_away_for_a_moment_is_tried_again(self, store, cloud):
+        """Within the step's budget."""
+        _upload(store)
+        cloud.storage.faults.add(Fault(method="objects.list", error=503, times=1))
+        assert list(self._stored(store)) == [NAME]
+
+    def test_a_storage_that_stays_away_is_unavailable(self, store, cloud):
+        """The step is given back."""
+        cloud.storage.faults.add(Fault(method="objects.list", error=503))
+        with pytest.raises(BackendUnavailable):
+            self._stored(store, seconds=1)
+
+
+class TestManifest:
+    """Written last, by compare-and-swap."""
+
+    def test_a_manifest_is_written(self, store, objects):
+        """As JSON."""
+        assert _write(store, b'{"a":1}') == f"gs://{BUCKET}/{MANIFEST}"
+        assert objects.bucket(BUCKET).get_blob(MANIFEST).content_type == "application/json"
+        assert _stored(objects, MANIFEST) == b'{"a":1}'
+
+    def test_a_lost_answer_is_our_own_retry(self, store, objects, cloud):
+        """Equal content there is ours: it is not written a second time."""
+        cloud.storage.faults.add(Fault(method="objects.insert", reset=True, after_effect=True, times=1))
+        _write(store, b"ours")
+        assert objects.bucket(BUCKET).get_blob(MANIFEST).metageneration == 1
+        assert cloud.storage.calls["objects.insert"] == 2
+
+    def test_the_manifest_of_an_earlier_attempt_is_replaced(self, store, objects):
+        """Against the generation that was looked at."""
+        _write(store, b"theirs")
+        _write(store, b"ours")
+        assert _stored(objects, MANIFEST) == b"ours"
+
+    def test_a_writer_in_between_is_looked_at_again(self, store, objects, cloud):
+        """The swap against an old generation is refused and made anew."""
+        _write(store, b"first")
+
+        def interfere(_request: object) -> None:
+            cloud.storage.objects.insert(BUCKET, {"name": MANIFEST}, b"second", Preconditions())
+
+        cloud.storage.faults.add(Fault(method="objects.insert", before=interfere, skip=1, times=1))
+        _write(store, b"ours")
+        assert _stored(objects, MANIFEST) == b"ours"
+        assert cloud.storage.calls["objects.insert"] == 4
+
+    def test_a_manifest_deleted_in_between_is_written(self, store, objects, cloud):
+        """There is no generation to compare with any more."""
+        _write(store, b"first")
+        gone = Fault(
+            method="objects.get",
+            before=lambda _request: objects.bucket(BUCKET).blob(MANIFEST).delete(),
+            times=1,
+        )
+        cloud.storage.faults.add(gone)
+        _write(store, b"ours")
+        assert _stored(objects, MANIFEST) == b"ours"
+
+    def test_two_writers_at_once_both_end_and_one_stands(self, store, objects):
+        """None hangs, none tears."""
+        start = threading.Barrier(2)
+
+        def write(content: bytes) -> None:
+            start.wait()
+            _write(store, content)
+
+        threads = [threading.Thread(target=write, args=(content,)) for content in (b"one", b"two")]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(10)
+        assert _stored(objects, MANIFEST) in {b"one", b"two"}
+
+    @pytest.mark.parametrize("method", ["objects.insert", "objects.get"])
+    @pytest.mark.parametrize("status", [403, 400])
+    def test_a_refusal_has_the_manifest_s_own_code(self, store, cloud, method, status):
+        """Also when it is the look at the present one that is refused."""
+        _write(store, b"first")
+        cloud.storage.faults.add(Fault(method=method, error=status))
+        with pytest.raises(ManifestRefused):
+            _write(store, b"ours")
+
+    @pytest.mark.parametrize("method", ["objects.insert", "objects.get"])
+    def test_a_storage_that_stays_away_is_unavailable_within_the_budget(
+        self, store, cloud, method, monkeypatch
+    ):
+        """Whichever call it is."""
+        monkeypatch.setattr("worker_chart_export.outputs.artifact_store.MIN_MANIFEST_SECONDS", 2.0)
+        _write(store, b"first")
+        cloud.storage.faults.add(Fault(method=method, error=503))
+        started = time.monotonic()
+        with pytest.raises(BackendUnavailable):
+            _write(store, b"ours", seconds=1)
+        assert time.monotonic() - started < 6
+
+    def test_a_step_out_of_time_still_gets_its_manifest(self, store, objects):
+        """It says which charts were not made."""
+        _write(store, b"ours", seconds=0)
+        assert _stored(objects, MANIFEST) == b"ours"
+
+    def test_a_step_out_of_time_still_tries_a_few_times(self, store, objects, cloud):
+        """A moment's trouble does not cost the charts that were made."""
+        cloud.storage.faults.add(Fault(method="objects.insert", error=503, times=2))
+        _write(store, b"ours", seconds=0)
+        assert _stored(objects, MANIFEST) == b"ours"
+
+    def test_a_storage_too_slow_is_no_timeout_of_the_step(self, store, cloud, monkeypatch):
+        """The step is given back."""
+        monkeypatch.setattr("worker_chart_export.outputs.artifact_store.MIN_MANIFEST_SECONDS", 0.3)
+        _write(store, b"first")
+        cloud.storage.faults.add(Fault(method="objects.insert", delay_seconds=0.5))
+        with pytest.raises(BackendUnavailable, match=r"too slow"):
+            _write(store, b"ours", seconds=0)
+
+    def test_a_lost_lease_replaces_nothing(self, store, objects):
+        """The manifest that is there may be the winner's."""
+        _write(store, b"winner's")
+        generation = objects.bucket(BUCKET).get_blob(MANIFEST).generation
+        with pytest.raises(Interrupted, match=r"lease lost"):
+            store.write_manifest(MANIFEST, b"ours", scope=budget_of(), still_ours=_lose_lease)
+        blob = objects.bucket(BUCKET).get_blob(MANIFEST)
+        assert (blob.generation, _stored(objects, MANIFEST)) == (generation, b"winner's")
+
+    def test_the_lease_is_read_after_the_manifest_there(self, store, objects, cloud):
+        """A winner who comes between the two is seen by its lease, one after them by its generation."""
+        _write(store, b"earlier attempt's")
+        order = []
+
+        def note(_request: object) -> None:
+            order.append("look")
+
+        def winner_takes_over() -> None:
+            order.append("lease")
+            cloud.storage.objects.insert(BUCKET, {"name": MANIFEST}, b"winner's", Preconditions())
+            if len(order) > 2:
+                _lose_lease()
+
+        cloud.storage.faults.add(Fault(method="objects.get", before=note, times=2))
+        with pytest.raises(Interrupted, match=r"lease lost"):
+            store.write_manifest(MANIFEST, b"ours", scope=budget_of(), still_ours=winner_takes_over)
+        assert order == ["look", "lease", "look", "lease"]
+        assert _stored(objects, MANIFEST) == b"winner's"
+
+    def test_the_lease_is_not_read_for_a_first_manifest(self, store, objects):
+        """Creating one overwrites nobody's."""
+        store.write_manifest(MANIFEST, b"ours", scope=budget_of(), still_ours=_lose_lease)
+        assert _stored(objects, MANIFEST) == b"ours"
+
+    def test_a_step_stopped_during_the_look_writes_nothing(self, store, objects):
+        """Asked once more directly before each upload."""
+        _write(store, b"earlier attempt's")
+        scope = budget_of()
+        with pytest.raises(Interrupted):
+            store.write_manifest(
+                MANIFEST, b"ours", scope=scope, still_ours=lambda: scope.stop(Interrupted("stop"))
+            )
+        assert _stored(objects, MANIFEST) == b"earlier attempt's"
+
+    def test_a_stopped_step_writes_none(self, store, cloud):
+        """It was told to stop, and may not be the step's owner any more."""
+        scope = budget_of()
+        scope.stop(Interrupted("stop"))
+        with pytest.raises(Interrupted):
+            store.write_manifest(MANIFEST, b"ours", scope=scope, still_ours=_ours)
+        assert cloud.storage.calls["objects.insert"] == 0
+
+
+# Google's client leaves the connection of a download that failed to the garbage collector.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+class TestCandles:
+    """Reads of OHLCV files."""
+
+    @pytest.fixture(autouse=True)
+    def _collected(self):
+        """Let the collector find such a connection here and not in the next test."""
+        yield
+        gc.collect()
+
+    def test_candles_are_read_from_any_bucket(self, store, objects):
+        """The exporter's may be another than the charts'."""
+        objects.create_bucket("candles-unit").blob("a/b c#1.json").upload_from_string(b"[1]")
+        assert store.read_candles("gs://candles-unit/a/b c#1.json", scope=budget_of()) == b"[1]"
+
+    @pytest.mark.parametrize(
+        "uri",
+        [None, "", "gs://", "gs://b", "gs://b/", "http://b/x", "s3://bucket/x", "gs://B_U/x", "gs:///x", "x"],
+    )
+    def test_what_is_no_uri_is_said(self, store, uri):
+        """With where one is looked for."""
+        with pytest.raises(OhlcvUnavailable, match=r"expected gs://bucket/object in inputs\.ohlcv_gcs_uri"):
+            store.read_candles(uri, scope=budget_of())
+
+    @pytest.mark.parametrize("uri", [f"gs://{BUCKET}/none.json", "gs://no-such-bucket/x.json"])
+    def test_what_is_not_there_is_unavailable_candles(self, store, uri):
+        """Not an outage: it is that request's failure."""
+        with pytest.raises(
+            OhlcvUnavailable, match=r"refused gs://.*: there is no such object or bucket \(404\)"
+        ):
+            store.read_candles(uri, scope=budget_of())
+
+    def test_a_forbidden_file_is_unavailable_candles(self, store, cloud):
+        """With the status."""
+        cloud.storage.faults.add(Fault(method="objects.download", error=403))
+        with pytest.raises(OhlcvUnavailable) as caught:
+            store.read_candles(f"gs://{BUCKET}/x.json", scope=budget_of())
+        assert caught.value.details["httpStatus"] == 403
+
+    def test_a_storage_that_stays_away_is_unavailable(self, store, cloud):
+        """The step is given back."""
+        cloud.storage.faults.add(Fault(method="objects.download", error=503))
+        with pytest.raises(BackendUnavailable):
+            store.read_candles(f"gs://{BUCKET}/x.json", scope=budget_of(1))
+
+    def test_a_file_too_large_is_refused(self, store, objects, monkeypatch):
+        """And read no further than to see that."""
+        monkeypatch.setattr("worker_chart_export.outputs.artifact_store.MAX_CANDLE_BYTES", 10)
+        objects.bucket(BUCKET).blob("big.json").upload_from_string(b"x" * 50)
+        with pytest.raises(OhlcvUnavailable, match=r"expected at most 10 bytes"):
+            store.read_candles(f"gs://{BUCKET}/big.json", scope=budget_of())
+
+    def test_an_empty_file_reads_as_candles_that_are_not_there(self, store, objects):
+        """Cloud Storage answers 416 to a range of nothing."""
+        objects.bucket(BUCKET).blob("empty.json").upload_from_string(b"")
+        try:
+            content = store.read_candles(f"gs://{BUCKET}/empty.json", scope=budget_of())
+        except OhlcvUnavailable:
+            return
+        assert content == b""
+
+    def test_nothing_is_read_after_the_time(self, store, cloud):
+        """The step has ended."""
+        with pytest.raises(StepTimedOut):
+            store.read_candles(f"gs://{BUCKET}/x.json", scope=budget_of(0))
+        assert cloud.storage.calls["objects.download"] == 0

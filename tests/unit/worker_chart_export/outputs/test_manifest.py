@@ -1,0 +1,201 @@
+"""The manifest: built in order, valid by its schema, refused otherwise."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta, timezone
+from importlib.resources import files
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
+
+from tests.support.fakes import NOON, RUN_ID, STEP_ID
+from worker_chart_export.errors import ErrorCode, ManifestRefused, StepError
+from worker_chart_export.inputs.export_request import ExportRequest
+from worker_chart_export.outputs.manifest import (
+    MAX_MANIFEST_BYTES,
+    ManifestFailure,
+    ManifestItem,
+    build_manifest,
+    encode_manifest,
+)
+
+SCHEMA = json.loads(
+    files("worker_chart_export")
+    .joinpath("data/contracts/charts_outputs_manifest.schema.json")
+    .read_text("utf-8")
+)
+TEMPLATE_IDS = st.from_regex(r"[A-Za-z0-9_-]{1,128}", fullmatch=True)
+WORDS = st.text(st.characters(codec="utf-8"), min_size=1)
+ITEMS = st.builds(
+    ManifestItem,
+    template_id=TEMPLATE_IDS,
+    kind=WORDS,
+    png_uri=st.just("gs://b/x.png"),
+    generated_at=st.datetimes(min_value=datetime(1970, 1, 1), timezones=st.just(UTC)),  # noqa: DTZ001 - Hypothesis wants it naive
+    meta=st.dictionaries(WORDS, WORDS | st.integers()),
+)
+FAILURES = st.builds(
+    ManifestFailure,
+    template_id=TEMPLATE_IDS,
+    error=st.builds(
+        StepError,
+        code=st.sampled_from(ErrorCode),
+        message=st.text(),
+        details=st.dictionaries(st.text(), st.text() | st.integers()),
+    ),
+)
+
+
+def _order(*template_ids: str, min_images: int = 1) -> ExportRequest:
+    return ExportRequest(
+        symbol="IBM",
+        timeframe="1d",
+        interval="1D",
+        template_ids=template_ids,
+        min_images=min_images,
+        ohlcv_uri=None,
+    )
+
+
+def _item(template_id: str = "ctpl_a") -> ManifestItem:
+    return ManifestItem(
+        template_id=template_id,
+        kind="k",
+        png_uri="gs://b/x.png",
+        generated_at=NOON,
+        meta={"provider": "mock"},
+    )
+
+
+def _failure(template_id: str = "ctpl_b") -> ManifestFailure:
+    return ManifestFailure(template_id=template_id, error=StepError("STEP_TIMEOUT", "late"))
+
+
+def _manifest(*results: ManifestItem | ManifestFailure, **changes: object) -> dict[str, object]:
+    export = _order(*(result.template_id for result in results))
+    built = build_manifest(run_id=RUN_ID, step_id=STEP_ID, created_at=NOON, export=export, results=results)
+    return built | changes
+
+
+def test_a_manifest_in_full():
+    """Every field, items and failures apart."""
+    assert _manifest(_item(), _failure()) == {
+        "schemaVersion": 1,
+        "runId": RUN_ID,
+        "stepId": STEP_ID,
+        "createdAt": "2025-12-15T12:00:00.123456Z",
+        "symbol": "IBM",
+        "timeframe": "1d",
+        "minImages": 1,
+        "requested": [{"chartTemplateId": "ctpl_a"}, {"chartTemplateId": "ctpl_b"}],
+        "items": [
+            {
+                "chartTemplateId": "ctpl_a",
+                "kind": "k",
+                "generatedAt": "2025-12-15T12:00:00.123456Z",
+                "png_gcs_uri": "gs://b/x.png",
+                "meta": {"provider": "mock"},
+            }
+        ],
+        "failures": [
+            {"request": {"chartTemplateId": "ctpl_b"}, "error": {"code": "STEP_TIMEOUT", "message": "late"}}
+        ],
+    }
+
+
+@given(st.lists(ITEMS | FAILURES, min_size=1, max_size=4))
+def test_every_manifest_is_valid_and_keeps_the_order(results):
+    """By the contract's own schema, whatever the charts and failures hold."""
+    content = json.loads(encode_manifest(_manifest(*results)))
+    Draft202012Validator(SCHEMA, format_checker=Draft202012Validator.FORMAT_CHECKER).validate(content)
+    asked = [entry["chartTemplateId"] for entry in content["requested"]]
+    assert asked == [result.template_id for result in results]
+    made = [entry["chartTemplateId"] for entry in content["items"]]
+    assert made == [result.template_id for result in results if isinstance(result, ManifestItem)]
+
+
+def test_times_of_other_zones_are_written_in_utc():
+    """Readers compare them as text."""
+    item = ManifestItem(
+        template_id="a",
+        kind="k",
+        png_uri="gs://b/x.png",
+        generated_at=NOON.astimezone(timezone(timedelta(hours=9))),
+        meta={},
+    )
+    assert item.to_dict()["generatedAt"] == "2025-12-15T12:00:00.123456Z"
+
+
+def test_text_is_written_as_it_is():
+    """Not escaped: 64 KiB are few."""
+    assert "Тест".encode() in encode_manifest(_manifest(_item(), symbol="Тест"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "place"),
+    [
+        ({"runId": "run-1"}, "$.runId"),
+        ({"createdAt": "yesterday"}, "$.createdAt"),
+        ({"symbol": ""}, "$.symbol"),
+        ({"minImages": -1}, "$.minImages"),
+        ({"requested": []}, "$.requested"),
+        ({"items": [{"chartTemplateId": "a"}]}, "$.items[0]"),
+        ({"extra": 1}, "$"),
+    ],
+)
+def test_a_manifest_against_the_schema_is_refused_by_its_place(changes, place):
+    """It is never written."""
+    with pytest.raises(ManifestRefused) as caught:
+        encode_manifest(_manifest(_item(), **changes))
+    assert caught.value.details == {"path": place}
+
+
+def _keywords(schema):
+    found = set(schema)
+    for name, inner in schema.items():
+        for child in inner.values() if name == "properties" else [inner] if name == "items" else []:
+            found |= _keywords(child)
+    return found
+
+
+def test_the_schema_uses_what_its_compiler_knows():
+    """It would pass over any other keyword without a word."""
+    assert _keywords(SCHEMA) <= {
+        *("$schema", "title", "type", "format", "pattern", "minLength", "minimum"),
+        *("required", "properties", "additionalProperties", "items", "minItems"),
+    }
+
+
+def test_the_schema_that_is_shipped_is_closed():
+    """So that `signed_url` and the like can't creep in unseen."""
+    assert (SCHEMA["title"], SCHEMA["additionalProperties"]) == ("ChartsOutputsManifest", False)
+
+
+def _failures_with_details(count: int) -> list[ManifestFailure]:
+    error = StepError("CHART_API_FAILED", "no", {"apiMessage": "x" * 1500})
+    return [ManifestFailure(template_id=f"ctpl_{number}", error=error) for number in range(count)]
+
+
+def test_details_are_left_out_when_they_would_make_it_too_large():
+    """Readers take 64 KiB; which charts failed, and why in a sentence, stays in."""
+    content = encode_manifest(_manifest(*_failures_with_details(60)))
+    failures = json.loads(content)["failures"]
+    assert len(content) <= MAX_MANIFEST_BYTES
+    assert len(failures) == 60
+    assert all(failure["error"] == {"code": "CHART_API_FAILED", "message": "no"} for failure in failures)
+
+
+def test_details_stay_when_there_is_room():
+    """Nothing is thrown away without need."""
+    failures = json.loads(encode_manifest(_manifest(*_failures_with_details(3))))["failures"]
+    assert all(failure["error"]["details"] for failure in failures)
+
+
+def test_one_that_is_too_large_all_the_same_is_refused():
+    """No reader would take it."""
+    items = [_item(f"ctpl_{number:0120}") for number in range(400)]
+    with pytest.raises(ManifestRefused, match="readers take at most 65536"):
+        encode_manifest(_manifest(*items))

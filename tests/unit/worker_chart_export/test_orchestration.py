@@ -1,0 +1,156 @@
+"""The two calls that others rely on: what they write, and that one alone wins."""
+
+from __future__ import annotations
+
+import inspect
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from tests.support.fakes import RUN_ID, STEP_ID, chart_step, run_document
+from tests.support.ledger.claim_calls import RUNNING, Book
+from tests.support.ledger.samples import ERROR, FINISHED, MANIFEST
+from tests.unit.worker_chart_export.ledger.test_step_patches import ODD_STEP_IDS
+from worker_chart_export.ledger.run_snapshot import read_run
+from worker_chart_export.orchestration import FinalizeResult, Reason, claim_step_transaction, finalize_step
+from worker_chart_export.timing import SystemClock
+
+
+@pytest.fixture
+def shared_book(shared_documents, new_run_id):
+    """A run of its own on the session's cloud."""
+    return Book(shared_documents, new_run_id).put()
+
+
+def test_the_calls_take_what_the_contract_says():
+    """Keyword arguments alone, `lease` among them."""
+    for call in (claim_step_transaction, finalize_step):
+        parameters = inspect.signature(call).parameters
+        assert {p.kind for p in parameters.values()} == {inspect.Parameter.KEYWORD_ONLY}
+        assert parameters["lease"].default is None
+
+
+class TestCommitted:
+    """With Google's client on Firestore."""
+
+    @pytest.mark.parametrize("step_id", ODD_STEP_IDS)
+    def test_odd_step_ids_are_claimed_and_finalized_in_their_place(self, shared_book, step_id):
+        """The steps map keeps its keys, all of them."""
+        shared_book.put({step_id: chart_step(dependsOn=[]), "other": chart_step()})
+        assert shared_book.claim(step_id).claimed
+        assert shared_book.step(step_id)["status"] == "RUNNING"
+        assert shared_book.succeed(step_id).updated
+        steps = shared_book.reference.get().to_dict()["steps"]
+        assert set(steps) == {step_id, "other"}
+        assert steps[step_id]["outputs"]["gcs_uri"] == MANIFEST
+        assert steps["other"] == chart_step()
+
+    def test_a_claim_changes_nothing_else(self, shared_book):
+        """Neither in the step nor in the run."""
+        assert shared_book.claim().claimed
+        expected = run_document()
+        expected["steps"][STEP_ID]["status"] = "RUNNING"
+        assert shared_book.reference.get().to_dict() == expected
+
+    def test_siblings_in_outputs_survive_a_success_and_a_stale_error_does_not(self, shared_book):
+        """What others wrote there is theirs."""
+        shared_book.put(
+            {
+                STEP_ID: chart_step(
+                    status="RUNNING", outputs={"others": [1]}, error={"code": "OLD", "message": "old"}
+                )
+            }
+        )
+        assert shared_book.succeed() == FinalizeResult(updated=True, status="SUCCEEDED")
+        assert shared_book.step() == chart_step(
+            status="SUCCEEDED",
+            finishedAt=FINISHED,
+            outputs={"others": [1], "outputsManifestGcsUri": MANIFEST, "gcs_uri": MANIFEST},
+        )
+
+    def test_a_failure_keeps_the_outputs(self, shared_book):
+        """Also those of an earlier success."""
+        shared_book.put({STEP_ID: chart_step(status="RUNNING", outputs={"gcs_uri": "gs://old"})})
+        assert shared_book.fail().updated
+        step = shared_book.step()
+        assert (step["status"], step["error"]["code"]) == ("FAILED", "CHART_API_FAILED")
+        assert step["outputs"] == {"gcs_uri": "gs://old"}
+
+    def test_a_second_claim_and_a_second_finalize_change_nothing(self, shared_book):
+        """Safe to repeat."""
+        assert [shared_book.claim().claimed for _ in range(2)] == [True, False]
+        assert [shared_book.succeed(finished_at=at).updated for at in ("1", "2")] == [True, False]
+        assert shared_book.step()["finishedAt"] == "1"
+
+    def test_the_loser_of_a_claim_hears_why(self, shared_book):
+        """The step runs already."""
+        shared_book.claim()
+        again = shared_book.claim()
+        assert (again.claimed, again.status, again.reason) == (False, "RUNNING", Reason.STEP_RUNNING)
+
+    def test_a_missing_run_is_no_error(self, shared_documents):
+        """And none is made."""
+        absent = Book(shared_documents, "absent")
+        assert absent.claim().reason == Reason.RUN_MISSING
+        assert absent.succeed().reason == Reason.RUN_MISSING
+        assert read_run(shared_documents, "absent", SystemClock()).run is None
+        assert absent.reference.get().exists is False
+
+    def test_racing_claims_have_one_winner(self, shared_book):
+        """Over many rounds, with all starting at once."""
+        for _ in range(15):
+            shared_book.put()
+            start = threading.Barrier(4)
+
+            def race(start: threading.Barrier = start) -> bool:
+                start.wait()
+                return shared_book.claim().claimed
+
+            with ThreadPoolExecutor(4) as pool:
+                assert sorted(pool.map(lambda _n: race(), range(4))) == [False, False, False, True]
+
+    def test_racing_finalizes_have_one_winner(self, shared_book):
+        """Whose mark is the one that stands."""
+        for _ in range(15):
+            shared_book.put(RUNNING)
+            start = threading.Barrier(3)
+
+            def race(mark: str, start: threading.Barrier = start) -> str | None:
+                start.wait()
+                return mark if shared_book.succeed(finished_at=mark).updated else None
+
+            with ThreadPoolExecutor(3) as pool:
+                won = [mark for mark in pool.map(race, ["1", "2", "3"]) if mark]
+            assert won == [shared_book.step()["finishedAt"]]
+
+    def test_steps_of_one_run_don_t_lose_each_other_s_writes(self, shared_book):
+        """They share a document, and each commit guards all of it."""
+        names = [f"s{number}" for number in range(8)]
+        shared_book.put({name: chart_step(dependsOn=[]) for name in names})
+        with ThreadPoolExecutor(8) as pool:
+            assert all(pool.map(lambda name: shared_book.claim(name).claimed, names))
+            assert all(pool.map(lambda name: shared_book.succeed(name).updated, names))
+        assert {shared_book.step(name)["status"] for name in names} == {"SUCCEEDED"}
+
+    @pytest.mark.parametrize(
+        ("status", "manifest", "error"),
+        [
+            ("SUCCEEDED", None, None),
+            ("SUCCEEDED", None, ERROR),
+            ("FAILED", MANIFEST, None),
+            ("READY", MANIFEST, ERROR),
+        ],
+    )
+    def test_a_status_without_its_companion_is_a_mistake_of_the_caller(self, status, manifest, error):
+        """Nothing is read or written."""
+        with pytest.raises(ValueError, match=r"expected SUCCEEDED with"):
+            finalize_step(
+                client=None,
+                run_id=RUN_ID,
+                step_id=STEP_ID,
+                status=status,
+                finished_at=FINISHED,
+                outputs_manifest_gcs_uri=manifest,
+                error=error,
+            )
