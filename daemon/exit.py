@@ -1,4 +1,4 @@
-"""The ways out of the process that no hung thread can hold up."""
+"""The end of the process: its exit codes, and exits that no hung thread can delay."""
 
 from __future__ import annotations
 
@@ -8,8 +8,18 @@ import sys
 import threading
 import time
 from contextlib import suppress
+from enum import IntEnum
 
-from daemon.exit_codes import ExitCode
+
+class ExitCode(IntEnum):
+    """The exit codes of every command."""
+
+    OK = 0
+    JOB_FAILED = 1
+    BAD_SETTINGS = 2  # systemd does not restart
+    REFUSED = 3  # subscription missing or forbidden, or a backend refused
+    DRAIN_TIMEOUT = 4  # also: a second signal cut the drain short
+    INTERNAL_ERROR = 5
 
 
 def exit_now(code: int) -> None:

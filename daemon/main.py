@@ -11,8 +11,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from daemon.composition import build_worker
-from daemon.exit import arm_exit_timer
-from daemon.exit_codes import ExitCode
+from daemon.exit import ExitCode, arm_exit_timer
 from daemon.handling.circuit_breaker import CircuitBreaker
 from daemon.handling.handler import MessageHandler
 from daemon.handling.rescue import Rescue

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from daemon.cli.lazy import LateCommands
-from daemon.exit_codes import ExitCode
+from daemon.exit import ExitCode
 
 app = typer.Typer(
     name="worker-chart-export",

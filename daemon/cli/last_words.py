@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from daemon.exit_codes import ExitCode
+from daemon.exit import ExitCode
 from daemon.settings.daemon import SettingsError
 from worker_chart_export.backends.errors import describe_error
 from worker_chart_export.errors import BackendRefused, BackendUnavailable

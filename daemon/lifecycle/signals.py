@@ -12,7 +12,7 @@ import signal
 import threading
 from typing import TYPE_CHECKING
 
-from daemon.exit_codes import ExitCode
+from daemon.exit import ExitCode
 
 if TYPE_CHECKING:
     from collections.abc import Callable

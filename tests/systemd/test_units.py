@@ -11,7 +11,7 @@ from collections import defaultdict
 
 import pytest
 
-from daemon.exit_codes import ExitCode
+from daemon.exit import ExitCode
 from daemon.lifecycle.systemd import START_EXTENSION_SECONDS, ServiceManager
 from daemon.main import GRACE_SECONDS
 from daemon.settings.daemon import ChartsApiMode, Settings, load_settings

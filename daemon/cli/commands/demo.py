@@ -26,7 +26,7 @@ from daemon.cli.demo.resources import EMULATORS, Stage
 from daemon.cli.demo.results import collect_result
 from daemon.cli.demo.scenario import SCENES_WITH_FAILURES, SOUND_SCENES, DemoStep, messages_of
 from daemon.cli.demo.worker import DaemonProcess
-from daemon.exit_codes import ExitCode
+from daemon.exit import ExitCode
 from localcloud import LocalCloud
 
 NAME = "demo"

@@ -13,7 +13,7 @@ from typing import Annotated, NamedTuple
 
 import typer
 
-from daemon.exit_codes import ExitCode
+from daemon.exit import ExitCode
 from daemon.lifecycle.stoppable_wait import StoppableWait
 from worker_chart_export.errors import shown
 

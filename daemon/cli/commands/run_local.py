@@ -13,7 +13,7 @@ from google.api_core.exceptions import InvalidArgument
 from google.protobuf.message import Error as ProtobufError
 
 from daemon.composition import build_worker
-from daemon.exit_codes import ExitCode
+from daemon.exit import ExitCode
 from daemon.settings.accounts import ACCOUNTS_EXPECTED, parse_accounts
 from daemon.settings.daemon import ChartsApiMode, ExportSettings, LogFormat, LogLevel, load_settings
 from worker_chart_export.backends.errors import describe_error

@@ -21,7 +21,7 @@ from daemon.cli.status.to_json import report_json
 from daemon.cli.status.to_text import changed_lines, report_lines
 from daemon.cli.status.until_stopped import until_stopped
 from daemon.composition import firestore_client, storage_client
-from daemon.exit_codes import ExitCode
+from daemon.exit import ExitCode
 from daemon.lifecycle.signals import block_stop_signals
 from daemon.settings.daemon import FirestoreSettings, load_settings
 from daemon.settings.export import BucketSettings

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from enum import StrEnum
 
-from daemon.exit_codes import ExitCode
+from daemon.exit import ExitCode
 
 
 class Status(StrEnum):

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from daemon.exit_codes import ExitCode
+from daemon.exit import ExitCode
 from daemon.main import Daemon, run_daemon
 from daemon.settings.daemon import Settings
 from tests.support.fakes import budget_of

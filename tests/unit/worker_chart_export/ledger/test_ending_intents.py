@@ -93,7 +93,7 @@ class TestFinalize:
         assert decision.result == FinalizeResult(updated=False, status=status, reason=reason)
 
     @pytest.mark.parametrize(
-        ("sight", "reason"),
+        ("observation", "reason"),
         [
             (replace(observation(None, stored()), run=None), Reason.RUN_MISSING),
             (

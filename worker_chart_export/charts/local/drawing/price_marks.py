@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from worker_chart_export.charts.local.input.candles import Candles
     from worker_chart_export.charts.local.layout.bars import BarGrid
     from worker_chart_export.charts.local.layout.scale import Scale
+    from worker_chart_export.charts.local.primitives.colors import Color
     from worker_chart_export.charts.local.primitives.marks import Box, Mark
     from worker_chart_export.charts.local.primitives.themes import Theme
-    from worker_chart_export.charts.local.studies.study import Color
 
 _AREA_OPACITY = 46
 #: Pixels of a hollow candle's border.

@@ -10,8 +10,9 @@ from worker_chart_export.charts.local.primitives.marks import rects
 
 if TYPE_CHECKING:
     from worker_chart_export.charts.local.layout.scale import Scale
+    from worker_chart_export.charts.local.primitives.colors import Color
     from worker_chart_export.charts.local.primitives.marks import Box, Mark
-    from worker_chart_export.charts.local.studies.study import Color, ProfileStyle
+    from worker_chart_export.charts.local.studies.study import ProfileStyle
     from worker_chart_export.charts.local.studies.volume_profile import VolumeProfile
 
 #: The longest row's part of the pane's width.

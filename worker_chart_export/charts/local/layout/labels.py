@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from worker_chart_export.charts.local.studies.study import Color
+    from worker_chart_export.charts.local.primitives.colors import Color
 
 LABEL_HEIGHT = 17
 

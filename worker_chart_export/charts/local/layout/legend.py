@@ -12,9 +12,10 @@ from worker_chart_export.charts.local.studies.study import PlotKind
 if TYPE_CHECKING:
     from worker_chart_export.charts.local.input.candles import Candles
     from worker_chart_export.charts.local.input.options import ChartOptions
+    from worker_chart_export.charts.local.primitives.colors import Color
     from worker_chart_export.charts.local.primitives.marks import Box
     from worker_chart_export.charts.local.primitives.themes import Theme
-    from worker_chart_export.charts.local.studies.study import Color, Study
+    from worker_chart_export.charts.local.studies.study import Study
 
 #: Texts set without a gap, e.g. `O` and its price; a line is broken only between groups.
 Group: TypeAlias = tuple[tuple[str, "Color"], ...]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from worker_chart_export.charts.local.studies.study import Color
+    from worker_chart_export.charts.local.primitives.colors import Color
 
 #: Brightness (0 to 255) from which black reads better than white.
 _BRIGHT = 150

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from worker_chart_export.charts.local.primitives.palette import (
+from worker_chart_export.charts.local.primitives.colors import (
     BLUE,
     GREY,
     HISTOGRAM,
@@ -30,7 +30,7 @@ from worker_chart_export.charts.local.studies.study import Fill, Level, Numbers,
 if TYPE_CHECKING:
     from worker_chart_export.charts.local.input.candles import Candles, Series
     from worker_chart_export.charts.local.input.study_inputs import Inputs
-    from worker_chart_export.charts.local.studies.study import Color
+    from worker_chart_export.charts.local.primitives.colors import Color
 
 
 def _limits(upper: float, lower: float, tint: Color) -> tuple[tuple[Level, Level], tuple[Fill]]:

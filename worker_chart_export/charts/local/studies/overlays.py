@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from worker_chart_export.charts.local.primitives.palette import (
+from worker_chart_export.charts.local.primitives.colors import (
     BLUE,
     CONTROL,
     FALLING_VOLUME,

@@ -10,14 +10,15 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from worker_chart_export.charts.local.primitives.palette import parse_color
+from worker_chart_export.charts.local.primitives.colors import parse_color
 from worker_chart_export.errors import RenderFailed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from worker_chart_export.charts.local.input.options import StudyRequest
-    from worker_chart_export.charts.local.studies.study import Color, Fill, Level, Plot, ProfileStyle, Study
+    from worker_chart_export.charts.local.primitives.colors import Color
+    from worker_chart_export.charts.local.studies.study import Fill, Level, Plot, ProfileStyle, Study
 
 _HISTOGRAMS = "graphics.hhists.histBars"
 

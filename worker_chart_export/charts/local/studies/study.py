@@ -8,14 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from worker_chart_export.charts.local.input.candles import Series
+    from worker_chart_export.charts.local.primitives.colors import Color
     from worker_chart_export.charts.local.studies.volume_profile import VolumeProfile
-
-#: Red, green, blue, opacity, each 0 to 255.
-Color: TypeAlias = tuple[int, int, int, int]
 
 
 class Place(Enum):

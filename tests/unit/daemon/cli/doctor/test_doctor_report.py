@@ -10,7 +10,7 @@ from rich.console import Console
 
 from daemon.cli.commands.doctor import as_json, show
 from daemon.cli.doctor.results import Report, Status, failure, not_checkable, ok, warning
-from daemon.exit_codes import ExitCode
+from daemon.exit import ExitCode
 from daemon.settings.emulators import Emulators
 
 NO_EMULATORS = Emulators(pubsub=None, firestore=None, storage=None)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TypeAlias
 
 from worker_chart_export.errors import RenderFailed
 
-if TYPE_CHECKING:
-    from worker_chart_export.charts.local.studies.study import Color
+#: Red, green, blue, opacity, each 0 to 255.
+Color: TypeAlias = tuple[int, int, int, int]
 
 BLUE: Color = (33, 150, 243, 255)
 ORANGE: Color = (255, 109, 0, 255)
