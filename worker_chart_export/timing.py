@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol
 
@@ -38,3 +39,23 @@ def rfc3339(instant: datetime) -> str:
 def full_jitter_seconds(*, low: float, high: float) -> float:
     """Draw a delay evenly from `low` to `high` seconds."""
     return random.uniform(low, high)  # noqa: S311 - spreads load, guards nothing
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backoff:
+    """Delays that grow with the number of failures in a row, with full jitter.
+
+    Attributes:
+        low_seconds: The shortest delay.
+        first_seconds: The upper bound of the first delay; it doubles with each further failure.
+        max_seconds: The longest delay.
+    """
+
+    low_seconds: float = 0.0
+    first_seconds: float
+    max_seconds: float
+
+    def delay_seconds(self, failures: int) -> float:
+        """Draw the delay that follows `failures` failures in a row (1 or more), in seconds."""
+        bound = self.first_seconds * 2.0 ** min(failures - 1, 30)
+        return full_jitter_seconds(low=self.low_seconds, high=min(self.max_seconds, bound))

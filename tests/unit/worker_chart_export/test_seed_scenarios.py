@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-SCENARIOS = Path(__file__).parents[3] / "seed_scenarios"
+SCENARIOS = Path(__file__).parents[2] / "seed_scenarios"
 
 
 @pytest.fixture(scope="module")

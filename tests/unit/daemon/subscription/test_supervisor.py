@@ -327,12 +327,12 @@ def test_pauses_grow_and_start_anew_after_a_long_life(monkeypatch):
     drawn = []
     monkeypatch.setattr(supervisor, "full_jitter_seconds", lambda **given: drawn.append(given) or 0.0)
     Scene().run(*[BackendUnavailable("pubsub", "x")] * 6)
-    assert [given["most"] for given in drawn[:6]] == [2, 4, 8, 16, 30, 30]
-    assert {given["least"] for given in drawn} == {0.5}
+    assert [given["high"] for given in drawn[:6]] == [2, 4, 8, 16, 30, 30]
+    assert {given["low"] for given in drawn} == {0.5}
     drawn.clear()
     monkeypatch.setattr(supervisor, "LONG_LIVED_SECONDS", 0.0)
     Scene().run(_ended(), _ended())
-    assert [given["most"] for given in drawn[:2]] == [2, 2]
+    assert [given["high"] for given in drawn[:2]] == [2, 2]
 
 
 def test_quiet_is_counted_from_the_last_of_what_happened():

@@ -93,7 +93,7 @@ class TestFinalize:
         assert decision.result == FinalizeResult(updated=False, status=status, reason=reason)
 
     @pytest.mark.parametrize(
-        ("observation", "reason"),
+        ("found", "reason"),
         [
             (replace(observation(None, stored()), run=None), Reason.RUN_MISSING),
             (
@@ -102,9 +102,9 @@ class TestFinalize:
             ),
         ],
     )
-    def test_of_a_run_or_a_step_that_is_gone_only_the_lease_is_deleted(self, state, reason):
+    def test_of_a_run_or_a_step_that_is_gone_only_the_lease_is_deleted(self, found, reason):
         """It would lie about for ever."""
-        decision = _decision(success(), state)
+        decision = _decision(success(), found)
         assert (decision.run_patch, decision.lease_write) == (None, DELETED)
         assert decision.result == FinalizeResult(updated=False, status=None, reason=reason)
 

@@ -11,7 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.support.metric_counts import counts
 from tests.support.process.daemons import ROOT
 
-FRESH = "from worker_chart_export import metrics; print(metrics.exposition('')[0].decode())"
+FRESH = "from worker_chart_export.observability import metrics; print(metrics.exposition('')[0].decode())"
 
 
 @pytest.fixture

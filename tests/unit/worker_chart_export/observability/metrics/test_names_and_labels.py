@@ -71,9 +71,9 @@ class TestLabels:
     def test_every_rejection_is_known(self):
         """Those of the parser and those of the handler's ends."""
         found = {
-            *_literals("messages.py", "MessageRejected", ""),
-            *_literals("handler.py", "Reject", "reason"),
-            *_literals("idle_ends.py", "Reject", "reason"),
+            *_literals("handling/messages.py", "MessageRejected", ""),
+            *_literals("handling/handler.py", "Reject", "reason"),
+            *_literals("handling/no_work.py", "Reject", "reason"),
         }
         assert found == set(metrics.REJECTIONS)
 
@@ -83,7 +83,7 @@ class TestLabels:
     )
     def test_every_written_reason_of_a_disposition_is_known(self, call, disposition):
         """Whoever writes a new one notes it among the known ones."""
-        paths = ("handler.py", "idle_ends.py", "settlement.py")
+        paths = ("handling/handler.py", "handling/no_work.py", "subscription/settlement.py")
         found = {text for path in paths for text in _literals(path, call, "reason")}
         assert found
         assert found <= set(metrics.DISPOSITIONS[disposition])
