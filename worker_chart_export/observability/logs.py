@@ -30,49 +30,112 @@ class Event(StrEnum):
     """Every event the worker logs under a stable name; dashboards and alerts rely on these."""
 
     DAEMON_STARTED = "daemon_started"
+    """The first stream is open, and the daemon now receives messages. Field `healthPort` holds the port of
+    the health server.
+    """
     MESSAGE_RECEIVED = "message_received"
+    """A message was delivered and names a run or a step."""
     MESSAGE_REJECTED = "message_rejected"
+    """The message can't be understood, or its step did not become READY in time. Fields `reason` and
+    `detail` say why.
+    """
     MESSAGE_IGNORED = "message_ignored"
+    """The message is valid but not meant for this worker, for example another type of event, document or
+    step.
+    """
     MESSAGE_SETTLED = "message_settled"
+    """The delivery ended. Field `disposition` is `ack`, `nack` or `defer`, and `reason` says why."""
     STEP_NOOP = "step_noop"
+    """There is nothing to do for the step. Field `reason` says why, for example `final` or `duplicate`."""
     STEP_NOT_READY = "step_not_ready"
+    """The run or the step is missing, or the step is still PENDING."""
     DEPENDS_ON_BLOCKED = "depends_on_blocked"
+    """The step is READY, but a step that it depends on has not SUCCEEDED yet."""
     STEP_UNLEASED = "step_unleased"
+    """The step is RUNNING without a lease, so another kind of worker claimed it. The daemon adds a lease
+    that expires after `UNLEASED_GRACE_SECONDS`.
+    """
     CLAIM_ATTEMPT = "claim_attempt"
+    """The worker tried to claim the step. Field `claimed` holds the result, and `reason` says why a claim
+    was not made.
+    """
     LEASE_TAKEN_OVER = "lease_taken_over"
+    """The worker took the step over, because the lease of its former owner expired or was released."""
     LEASE_RELEASED = "lease_released"
+    """The worker stopped before the step was finished and released its lease, so that another worker can
+    continue.
+    """
     LEASE_LOST = "lease_lost"
+    """The worker stopped the step, because its lease expired, was taken over, or the step is no longer
+    RUNNING.
+    """
     LEASE_DELETED = "lease_deleted"
+    """The rescue deleted the lease of a step that is not RUNNING any more."""
     LEASE_STRANDED = "lease_stranded"
+    """The rescue failed on one expired lease. The next rescue tries it again."""
     INDEX_MISSING = "index_missing"
+    """The Firestore index that finds expired leases is missing. Logged once for each process."""
     CHART_API_CALL_FINISHED = "chart_api_call_finished"
+    """One HTTP call to Chart-IMG ended. Fields `httpStatus`, `outcome` and `durationMs` describe the answer.
+    """
     CHART_API_LIMIT_EXCEEDED = "chart_api_limit_exceeded"
+    """A Chart-IMG account has no calls left for today (UTC)."""
     CHART_API_KEY_REFUSED = "chart_api_key_refused"
+    """Chart-IMG refused the key of an account. This process does not use the account any more."""
     QUOTA_WINDOW_AHEAD = "quota_window_ahead"
+    """The usage document of an account counts for a day in the future and must be corrected by hand."""
     CHART_FALLBACK = "chart_fallback"
+    """No Chart-IMG account can make the chart, so the local renderer drew it."""
     FIXTURE_SAVED = "fixture_saved"
+    """Mode `record` saved a new chart as a fixture."""
     FIXTURE_NOT_SAVED = "fixture_not_saved"
+    """Mode `record` could not write a fixture to the disk."""
     CHART_STORED = "chart_stored"
+    """A chart was made and uploaded."""
     CHART_REUSED = "chart_reused"
+    """An earlier attempt already stored this chart, so it was not made again."""
     CHART_FAILED = "chart_failed"
+    """A requested chart failed. Fields `code` and `details` say why."""
     TEMPLATE_WARNING = "template_warning"
+    """A chart template holds something unusual, for example an unknown key. The chart is made anyway."""
     MANIFEST_WRITTEN = "manifest_written"
+    """The manifest of the step was written."""
     STEP_COMPLETED = "step_completed"
+    """The step is final. Field `status` is `SUCCEEDED` or `FAILED`, and `code` holds the error code."""
     FINALIZE_REFUSED = "finalize_refused"
+    """The result of the step was not written, because the step no longer belongs to this worker. Field
+    `reason` says why.
+    """
     BACKEND_UNAVAILABLE = "backend_unavailable"
+    """A backend did not answer, or answered with an error that usually passes."""
     BACKEND_REFUSED = "backend_refused"
+    """A backend refused a call, for example because of a missing role. Waiting does not help."""
     STREAM_OPENING = "stream_opening"
+    """The daemon opens a stream to Pub/Sub."""
     STREAM_REOPENED = "stream_reopened"
+    """A stream is open again after an earlier one ended."""
     STREAM_ENDED = "stream_ended"
+    """The stream to Pub/Sub ended or was silent for too long. The daemon opens a new one, unless Pub/Sub
+    refuses the subscription.
+    """
     INTAKE_PAUSED = "intake_paused"
+    """One backend failed several times in a row, so the worker starts no new work until it answers."""
     INTAKE_RESUMED = "intake_resumed"
+    """All backends answer again, and the worker starts new work."""
     DRAIN_STARTED = "drain_started"
+    """The daemon stops: it takes no new messages and lets running steps finish."""
     DAEMON_STOPPED = "daemon_stopped"
+    """The daemon ends. Field `exitCode` holds its exit code."""
     LIVENESS_LOST = "liveness_lost"
+    """A loop of the daemon does not respond, so the daemon no longer feeds the systemd watchdog."""
     NOTIFY_FAILED = "notify_failed"
+    """A notification to systemd could not be sent."""
     SETTINGS_INVALID = "settings_invalid"
+    """A setting is missing or wrong. There is one line for each of them."""
     INTERNAL_ERROR = "internal_error"
+    """An error that the worker does not expect, with its traceback. Report it as a bug."""
     LIBRARY = "library"
+    """A log line of another library."""
 
 
 class Logger:

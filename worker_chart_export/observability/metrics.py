@@ -103,10 +103,12 @@ def _seconds(name: str, documentation: str, buckets: tuple[float, ...], **label:
     return histogram
 
 
-MESSAGES_RECEIVED = _counter("messages_received", "Deliveries of messages that came.")
+MESSAGES_RECEIVED = _counter(
+    "messages_received", "Messages that were delivered to this worker; a redelivery counts again."
+)
 MESSAGES_SETTLED = _counter(
     "messages_settled",
-    "Deliveries by what became of them and why; `drop` is left to its ack deadline.",
+    "Deliveries by how they were settled and why; `drop` means that nothing was sent to Pub/Sub.",
     disposition=(),
     reason=(),
 )
@@ -115,96 +117,121 @@ for _disposition, _reasons in DISPOSITIONS.items():
         MESSAGES_SETTLED.labels(_disposition, _reason)
 MESSAGES_REJECTED = _counter(
     "messages_rejected",
-    "Messages that nobody can work; again at each delivery where a dead-letter policy takes them.",
+    "Messages that no worker can handle, by reason; without a quarantine topic each delivery counts.",
     reason=REJECTIONS,
 )
 
-CLAIMS = _counter("claims", "Claims of steps by what they ended in.", result=CLAIM_RESULTS)
-FINALIZES = _counter("finalizes", "Results of steps: written, or why they were not.", result=FINALIZE_RESULTS)
+CLAIMS = _counter("claims", "Attempts to claim a step, by result.", result=CLAIM_RESULTS)
+FINALIZES = _counter(
+    "finalizes",
+    "Attempts to write the result of a step: `written`, or the reason why it was not written.",
+    result=FINALIZE_RESULTS,
+)
 COMMITS = _counter(
     "commits",
-    "Firestore commits of claims, results, releases and quotas; one may hold many of them.",
+    "Firestore commits of claims, results, releases and quota counts; one commit can hold many of them.",
     result=("landed", "lost_race", "unknown", "unacceptable", "refused"),
 )
 RACES_LOST = _counter(
     "races_lost",
-    "Claims, results and releases whose commit came too late and was decided anew.",
+    "Claims, results and releases that were decided again, because another write changed the run first.",
     intent=("claim", "finalize", "release"),
 )
-LEASES_LOST = _counter("leases_lost", "Steps whose work was ended because their lease was lost.")
+LEASES_LOST = _counter("leases_lost", "Steps that this worker stopped because it lost their lease.")
 LEASES_RELEASED = _counter(
-    "leases_released", "Steps that were given back, by why.", cause=("shutdown", "backend")
+    "leases_released",
+    "Leases that this worker released before the step was finished, by cause.",
+    cause=("shutdown", "backend"),
 )
-LEASES_HELD = _gauge("leases_held", "Leases that are being renewed.")
+LEASES_HELD = _gauge("leases_held", "Leases that this worker holds and renews.")
 LEASE_RENEWAL_AGE = _gauge(
-    "lease_renewal_age_seconds", "Time since the oldest of the held leases was taken or renewed; 0 without."
+    "lease_renewal_age_seconds",
+    "Seconds since the held lease with the oldest renewal was renewed; 0 if no lease is held.",
 )
 RESCUE_LOOKS = _counter(
-    "rescue_looks", "Looks for leases that are over.", result=("done", "index_missing", "failed")
+    "rescue_looks", "Searches for expired leases, by result.", result=("done", "index_missing", "failed")
 )
 RESCUES = _counter(
     "rescues",
-    "Steps worked by the rescue, by what that ended in.",
+    "Steps that the rescue worked on, by result.",
     result=("succeeded", "failed", "claim_lost", "finalize_refused"),
 )
 
-STEPS_FINISHED = _counter("steps_finished", "Steps finished here, by their error.", status=(), code=())
+STEPS_FINISHED = _counter(
+    "steps_finished", "Steps that this worker finished, by status and error code.", status=(), code=()
+)
 STEPS_FINISHED.labels("succeeded", "none")
 for _code in ErrorCode:
     STEPS_FINISHED.labels("failed", _code.value)
 STEP_SECONDS = _seconds(
     "step_duration_seconds",
-    "Time from the claim of a step to its result.",
+    "Seconds from the claim of a step to its result.",
     STEP_BUCKETS,
     status=("succeeded", "failed"),
 )
-LAST_SUCCESS = _gauge("last_success_timestamp_seconds", "When a step last succeeded here; 0 = not yet.")
-STEPS_RUNNING = _gauge("steps_running", "Steps being worked now, the rescue's included.")
-STEPS_CAPACITY = _gauge("steps_capacity", "Steps that messages may have worked at once.")
-OLDEST_STEP_AGE = _gauge("oldest_step_age_seconds", "How long the oldest step under way is; 0 without.")
+LAST_SUCCESS = _gauge(
+    "last_success_timestamp_seconds",
+    "Unix time of the last step that succeeded in this process; 0 if there was none yet.",
+)
+STEPS_RUNNING = _gauge("steps_running", "Steps that this worker works on now, including those of the rescue.")
+STEPS_CAPACITY = _gauge(
+    "steps_capacity", "Steps that messages can start at the same time (`WORKER_CONCURRENCY`)."
+)
+OLDEST_STEP_AGE = _gauge(
+    "oldest_step_age_seconds", "Seconds since the oldest running step was started; 0 if no step is running."
+)
 
 CHARTS = _counter(
-    "charts", "Charts stored, by where they came from.", provider=PROVIDERS, result=("made", "reused")
+    "charts",
+    "Charts in the bucket for finished requests, by provider; `reused` means stored by an earlier attempt.",
+    provider=PROVIDERS,
+    result=("made", "reused"),
 )
 CHARTS.labels("other", "reused")  # a provider of another version of this worker
 CHART_FAILURES = _counter(
-    "chart_failures", "Requested charts that failed.", code=(code.value for code in ErrorCode)
+    "chart_failures", "Chart requests that failed, by error code.", code=(code.value for code in ErrorCode)
 )
-CHART_FALLBACKS = _counter("chart_fallbacks", "Charts drawn here because no Chart-IMG account was left.")
+CHART_FALLBACKS = _counter(
+    "chart_fallbacks", "Charts that the local renderer drew because no Chart-IMG account could make them."
+)
 CHART_SECONDS = _seconds(
     "chart_duration_seconds",
-    "Time until the provider had a chart, its waits and retries included.",
+    "Seconds until the provider returned a chart, including waits and retries.",
     CHART_BUCKETS,
     provider=PROVIDERS,
 )
 CHART_IMG_CALLS = _counter(
-    "chart_img_calls", "Calls of Chart-IMG by what they ended in.", account=(), answer=()
+    "chart_img_calls", "HTTP calls to Chart-IMG, by account and outcome.", account=(), answer=()
 )
 QUOTA_USED = _gauge(
     "chart_img_quota_used",
-    "Calls counted on the account in the present window, as last seen; 0 once the window seen is over.",
+    "Calls of this account that were counted today (UTC), as last read; 0 after the day has ended.",
     account=(),
 )
-QUOTA_LIMIT = _gauge("chart_img_quota_limit", "Calls the account has a day, as last seen.", account=())
+QUOTA_LIMIT = _gauge(
+    "chart_img_quota_limit", "Calls that this account may make in a day, as last read.", account=()
+)
 
 BACKEND_CALLS = _counter(
     "backend_calls",
-    "Calls of backends, after the client's own retries; `answered` also with what concerns one step only.",
+    "Calls to backends, after the client retried; `answered` includes errors that concern one step only.",
     backend=BACKENDS,
     result=CALL_RESULTS,
 )
 #: Each is looked for once, since a step makes many calls.
 _calls = cache(BACKEND_CALLS.labels)
 STREAMS_OPENED = _counter(
-    "streams_opened", "Streams opened, by why it had to be.", reason=("start", "ended", "idle")
+    "streams_opened", "Streams that were opened to Pub/Sub, by reason.", reason=("start", "ended", "idle")
 )
-STREAM_OPEN = _gauge("stream_open", "Whether messages may come.")
-READY = _gauge("ready", "Whether /readyz says so.")
+STREAM_OPEN = _gauge("stream_open", "1 while a stream to Pub/Sub is open, else 0.")
+READY = _gauge("ready", "1 while /readyz answers 200, else 0.")
 INTAKE_PAUSED = _gauge(
-    "intake_paused", "Whether no run is read because of this backend.", backend=("firestore", "storage")
+    "intake_paused",
+    "1 while the worker starts no new work because this backend is unavailable, else 0.",
+    backend=("firestore", "storage"),
 )
-DRAIN_SECONDS = _gauge("drain_seconds", "How long the worker has been draining; 0 while it is not.")
-DRAIN_LIMIT = _gauge("drain_limit_seconds", "How long a drain may take.")
+DRAIN_SECONDS = _gauge("drain_seconds", "Seconds since the drain began; 0 if the worker is not draining.")
+DRAIN_LIMIT = _gauge("drain_limit_seconds", "Seconds that a drain may take (`DRAIN_SECONDS`).")
 
 
 def _version() -> str:
@@ -215,7 +242,7 @@ def _version() -> str:
 
 
 VERSION = _version()
-Info("build", "This worker.", namespace=PREFIX, registry=REGISTRY).info({"version": VERSION})
+Info("build", "The version of this worker.", namespace=PREFIX, registry=REGISTRY).info({"version": VERSION})
 
 
 #: Accounts whose quota was shown; the others' gauge says 0, which nobody has read.
