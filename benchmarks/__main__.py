@@ -1,4 +1,4 @@
-"""`python -m benchmarks`: all measurements, as tables on the terminal and in `docs/benchmarks.md`."""
+"""`python -m benchmarks`: take all measurements; print tables and write `docs/benchmarks.md`."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ PARTS: dict[str, Callable[[int], Table]] = {
 }
 
 
-def _look_for_emulators() -> None:
-    """Found out now, and not after half an hour."""
+def _require_emulators() -> None:
+    """Exit now, not after half an hour, if the official emulators are missing."""
     try:
         with official_emulators():
             return
@@ -39,14 +39,14 @@ def _look_for_emulators() -> None:
 
 
 def main() -> int:
-    """Measure what was asked for; when that is everything, the page is written at the end."""
+    """Run the chosen measurements; write the page if all of them were chosen."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--rounds", type=int, default=3, help="how often each figure is taken")
     parser.add_argument("--only", nargs="+", choices=list(PARTS))
     options = parser.parse_args()
     parts = options.only or list(PARTS)
     if "official" in parts:
-        _look_for_emulators()
+        _require_emulators()
     tables = []
     for name in parts:
         tables.append(PARTS[name](options.rounds))

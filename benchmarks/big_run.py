@@ -1,4 +1,4 @@
-"""Many steps in one document: the worker's group commits, beside conditional commits one by one."""
+"""Many steps in one document: the group commits of the worker beside single conditional commits."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from worker_chart_export.timing import rfc3339
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from benchmarks.stage import Control, Stage
+    from benchmarks.cloud import BenchCloud, Control
 
 THREADS = 32
-#: One by one, a large run takes many minutes: the rate is that of so many seconds.
+#: Single commits on a large run take many minutes, so the rate is measured over this time.
 MAX_SECONDS_ONE_BY_ONE = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BigRun:
-    """What one run of many steps showed.
+    """The figures of one run with many steps.
 
     Attributes:
         steps_per_second: From the publishing of the first message to the last finished step.
-        commits: Of the worker.
-        mib_read: Of documents.
+        commits: Firestore commits of the worker.
+        mib_read: MiB of documents read.
     """
 
     steps_per_second: float
@@ -41,40 +41,40 @@ class BigRun:
     mib_read: float
 
 
-def grouped(stage: Stage, control: Control, *, steps: int) -> BigRun:
-    """A worker with 32 threads on one run whose steps have a chart each.
+def grouped(cloud: BenchCloud, control: Control, *, steps: int) -> BigRun:
+    """Run a worker with 32 threads on one run whose steps have one chart each.
 
     Raises:
         RuntimeError: A step did not succeed.
     """
-    asked = stage.put_runs(1, steps=steps, charts=1)
-    changed = {"WORKER_CONCURRENCY": str(THREADS), "CHARTS_API_MODE": "mock", **stage.fixtures()}
-    with stage.queue() as queue, Measured(WORKER, stage.settings(queue, **changed)) as process:
+    ready = cloud.put_runs(1, steps=steps, charts=1)
+    changed = {"WORKER_CONCURRENCY": str(THREADS), "CHARTS_API_MODE": "mock", **cloud.fixtures()}
+    with cloud.queue() as queue, Measured(WORKER, cloud.settings(queue, **changed)) as process:
         process.wait_for("daemon_started")
         before, read = control.calls()["firestore"].get("Commit", 0), control.documents_mib_read()
-        began = time.monotonic()
-        queue.publish(asked)
+        started = time.monotonic()
+        queue.publish(ready)
         process.wait_for("step_completed", steps, seconds=600)
-        seconds = time.monotonic() - began
+        seconds = time.monotonic() - started
         commits = control.calls()["firestore"]["Commit"] - before
         read = control.documents_mib_read() - read
         process.stop()
-    if stage.statuses(asked) != {"SUCCEEDED"}:
-        raise RuntimeError(f"statuses {stage.statuses(asked)}")
+    if cloud.statuses(ready) != {"SUCCEEDED"}:
+        raise RuntimeError(f"statuses {cloud.statuses(ready)}")
     return BigRun(steps_per_second=steps / seconds, commits=commits, mib_read=read)
 
 
-def one_by_one(stage: Stage, *, steps: int, threads: int) -> float:
-    """Steps a second, when threads claim and finalize each step by a conditional commit of its own.
+def one_by_one(cloud: BenchCloud, *, steps: int, threads: int) -> float:
+    """Return the steps per second when each claim and each finalize is its own conditional commit.
 
-    A claim and a finalize that landed count half a step each. No charts are made.
+    A claim and a finalize that succeeded count half a step each. No charts are made.
     """
-    asked = stage.put_runs(1, steps=steps, charts=1)
-    began = time.monotonic()
-    until = began + MAX_SECONDS_ONE_BY_ONE
+    ready = cloud.put_runs(1, steps=steps, charts=1)
+    started = time.monotonic()
+    until = started + MAX_SECONDS_ONE_BY_ONE
 
     def work(named: tuple[str, str]) -> int:
-        step: dict[str, Any] = {"client": stage.documents, "run_id": named[0], "step_id": named[1]}
+        step: dict[str, Any] = {"client": cloud.documents, "run_id": named[0], "step_id": named[1]}
         finish = partial(
             finalize_step,
             **step,
@@ -82,17 +82,17 @@ def one_by_one(stage: Stage, *, steps: int, threads: int) -> float:
             finished_at=rfc3339(datetime.now(UTC)),
             outputs_manifest_gcs_uri="gs://nobody/manifest.json",
         )
-        if not _insist(partial(claim_step_transaction, **step), until):
+        if not _retry_until(partial(claim_step_transaction, **step), until):
             return 0
-        return 1 + _insist(finish, until)
+        return 1 + _retry_until(finish, until)
 
     with ThreadPoolExecutor(threads) as pool:
-        commits = sum(pool.map(work, asked.steps))
-    return commits / 2 / (time.monotonic() - began)
+        commits = sum(pool.map(work, ready.steps))
+    return commits / 2 / (time.monotonic() - started)
 
 
-def _insist(call: Callable[[], Any], until: float) -> bool:
-    """Call again what gave up a race; False when the time is over."""
+def _retry_until(call: Callable[[], Any], until: float) -> bool:
+    """Repeat a call that lost its race; return False when the time has ended."""
     while time.monotonic() < until:
         with suppress(BackendUnavailable):
             call()

@@ -1,8 +1,8 @@
 """The floor: a bare subscriber that makes the same calls for a step as the worker, and does nothing else.
 
-Per step: 1 read of the run, 1 commit that claims it and writes a lease, R charts over HTTP each uploaded when
-it has come, side by side, 1 manifest upload, 1 commit that finalizes the step and deletes the lease, an ack.
-It renews nothing, counts no quota, looks at no picture and logs one line a step; its bodies are smaller.
+Per step: 1 read of the run, 1 commit that claims it and writes a lease, R charts over HTTP in
+parallel, each uploaded when it has arrived, 1 manifest upload, 1 commit that finalizes the step and deletes the lease, an ack.
+It renews no lease, counts no quota, checks no picture and logs one line per step; its bodies are smaller.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ class Floor:
     Args:
         documents: A Firestore client.
         bucket: The charts bucket.
-        ask: Posts a request to the chart provider; gives the picture.
-        connections: Calls of HTTP at a time.
+        ask: Posts a request to the chart provider and returns the picture.
+        connections: The number of parallel HTTP calls.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Floor:
         self._pool = ThreadPoolExecutor(connections)
 
     def __call__(self, message: Message) -> None:
-        """Work the step that the message names."""
+        """Execute the step that the message names."""
         named = json.loads(message.data)
         run_id, step_id = named["runId"], named["stepId"]
         run = self._documents.collection("flow_runs").document(run_id)
@@ -93,25 +93,25 @@ class Floor:
         batch.commit(retry=None)
 
 
-def connections_of(environment: Mapping[str, str]) -> int:
-    """Calls of HTTP that a process may have under way."""
+def http_connections(environment: Mapping[str, str]) -> int:
+    """Return the number of HTTP calls that a process may make in parallel."""
     return (int(environment["WORKER_CONCURRENCY"]) + 1) * CHARTS_AT_ONCE
 
 
 def provider_of(environment: Mapping[str, str]) -> tuple[str, dict[str, str]]:
-    """The chart provider's address, and the headers of a request."""
+    """Return the address of the chart provider and the headers of a request."""
     key = json.loads(environment["CHART_IMG_ACCOUNTS_JSON"])[0]["apiKey"]
     return environment["CHART_IMG_BASE_URL"] + PATH, {"x-api-key": key, "content-type": "application/json"}
 
 
 def bucket_of(environment: Mapping[str, str]) -> str:
-    """The bucket's name."""
+    """Return the name of the bucket."""
     return environment["CHARTS_BUCKET"].removeprefix("gs://")
 
 
-def _as_one_would_write_it(environment: Mapping[str, str]) -> Floor:
-    """Google's clients and requests as they come, but for pools of connections that are large enough."""
-    project, connections = environment["GOOGLE_CLOUD_PROJECT"], connections_of(environment)
+def _plain_floor(environment: Mapping[str, str]) -> Floor:
+    """Build the floor from Google's clients and requests as they are, with large enough connection pools."""
+    project, connections = environment["GOOGLE_CLOUD_PROJECT"], http_connections(environment)
     objects, session = storage.Client(project=project), requests.Session()
     url, headers = provider_of(environment)
     for http in (objects._http, session):  # noqa: SLF001 - no setting for it
@@ -131,7 +131,7 @@ def _as_one_would_write_it(environment: Mapping[str, str]) -> Floor:
 
 
 def serve(build: Callable[[Mapping[str, str]], Floor]) -> None:
-    """Pull until told to stop."""
+    """Pull messages until SIGTERM or SIGINT."""
     signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     environment = dict(os.environ)
     threads = int(environment["WORKER_CONCURRENCY"])
@@ -151,4 +151,4 @@ def serve(build: Callable[[Mapping[str, str]], Floor]) -> None:
 
 
 if __name__ == "__main__":
-    serve(_as_one_would_write_it)
+    serve(_plain_floor)

@@ -1,4 +1,4 @@
-"""The floor over the worker's own HTTP connections: what the worker takes beyond it is its own doing."""
+"""The floor over the worker's own HTTP connections: the difference to it is the worker's own cost."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from google.cloud import firestore
 
-from benchmarks.floor import Floor, bucket_of, connections_of, provider_of, serve
+from benchmarks.floor import Floor, bucket_of, http_connections, provider_of, serve
 from daemon.composition import storage_client
 from worker_chart_export.backends.http.connections import open_connections
 
@@ -17,7 +17,7 @@ OK = 200
 
 
 def _lean(environment: Mapping[str, str]) -> Floor:
-    project, connections = environment["GOOGLE_CLOUD_PROJECT"], connections_of(environment)
+    project, connections = environment["GOOGLE_CLOUD_PROJECT"], http_connections(environment)
     url, headers = provider_of(environment)
     provider = open_connections(url, kept=connections)
 

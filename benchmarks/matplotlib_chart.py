@@ -121,18 +121,18 @@ class MatplotlibChart:
             for name, prices in zip("OHLC", (self._open, self._high, self._low, self._close), strict=True)
         )
         change = self._close[-1] - self._close[-2]
-        words = [
+        description = [
             (8, 12, "IBM · 1D", WHITE),
             (66, 12, f"{bar}  {change:+.2f} ({change / self._close[-2]:+.2%})", self._tint),
             (8, 29, "MA Double 12 26", GREY),
             (8, 46, "Vol", GREY),
             (34, 46, self._latest_volume, self._tint),
         ]
-        words += [
+        description += [
             (118 + 46 * place, 29, f"{means[-1]:.2f}", colour)
             for place, (colour, means) in enumerate(averages.items())
         ]
-        for left, row, text, colour in words:
+        for left, row, text, colour in description:
             axes.figure.text(left / 800, 1 - row / 600, text, color=colour, fontsize=FONT_SIZE, va="center")
 
     def _latest(self, axes: Any, averages: Mapping[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""The worker beside the floor: steps a second and processor time."""
+"""Tables that compare the worker with the floor: steps per second and processor time."""
 
 from __future__ import annotations
 
@@ -6,38 +6,39 @@ import statistics
 from functools import partial
 from typing import TYPE_CHECKING
 
-from benchmarks.report import Table, Target, middle
-from benchmarks.stage import stage_on
+from benchmarks.cloud import open_cloud
+from benchmarks.report import Table, Target, median_and_range
 from benchmarks.throughput import FLOOR, LEAN_FLOOR, WORKER, pace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from benchmarks.stage import Stage
+    from benchmarks.cloud import BenchCloud
     from benchmarks.throughput import Pace
 
 THREADS = (1, 8, 16, 32)
 LATENCIES = (0.0, 0.3)
-#: A run takes some seconds whatever the threads and the latency.
+#: Enough steps for a run of some seconds at any number of threads and any latency.
 STEPS = {1: 30, 8: 120, 16: 200, 32: 320}
-#: At 16 threads: of the floor's steps/s at least, by the provider's latency; of its processor time at most.
+#: Bounds at 16 threads: the lowest share of the floor's steps/s for each provider latency, and the highest
+#: share of its processor time.
 MIN_SPEED = {0.0: 0.8, 0.3: 0.85}
 MAX_COST = 1.25
 
 
-def _warm_up(stage: Stage) -> None:
-    """The first process on a fresh cloud finds it slower than all that come after."""
+def _warm_up(cloud: BenchCloud) -> None:
+    """Run two processes first, because a fresh cloud is slower."""
     for module in (FLOOR, WORKER):
-        pace(stage, module, threads=8, steps=40)
+        pace(cloud, module, threads=8, steps=40)
 
 
 def throughput(rounds: int, *, official: bool) -> Table:
-    """The worker beside the floor, by latency and threads."""
+    """Compare the worker with the floor for each latency and number of threads."""
     where = "official emulators" if official else "embedded cloud"
     table = Table(
         title=f"Steps of 3 charts, on the {where}",
-        words="Runs of one step each. The provider answers after 0 or 300 ms; threads are steps at a time "
-        "(`WORKER_CONCURRENCY`).",
+        description="Runs of one step each. The provider answers after 0 or 300 ms. Threads are parallel "
+        "steps (`WORKER_CONCURRENCY`).",
         columns=(
             "provider",
             "threads",
@@ -49,12 +50,12 @@ def throughput(rounds: int, *, official: bool) -> Table:
             "worker : floor",
         ),
     )
-    with stage_on(official=official) as (stage, control):
-        _warm_up(stage)
+    with open_cloud(official=official) as (cloud, control):
+        _warm_up(cloud)
         for latency in LATENCIES:
             control.delay_charts(latency)
             for place, threads in enumerate(THREADS):
-                measure = partial(pace, stage, threads=threads, steps=STEPS[threads])
+                measure = partial(pace, cloud, threads=threads, steps=STEPS[threads])
                 pairs = [_pair(measure, worker_first=bool((place + number) % 2)) for number in range(rounds)]
                 table.rows.append([f"{1000 * latency:.0f} ms", str(threads), *_cells(pairs)])
                 if threads == 16:  # noqa: PLR2004 - see MIN_SPEED
@@ -63,7 +64,7 @@ def throughput(rounds: int, *, official: bool) -> Table:
 
 
 def _pair(measure: Callable[[str], Pace], *, worker_first: bool) -> tuple[Pace, Pace]:
-    """Floor and worker; who comes first changes."""
+    """Measure floor and worker in the given order."""
     if worker_first:
         worker = measure(WORKER)
         return measure(FLOOR), worker
@@ -80,42 +81,42 @@ def _costs(pairs: Sequence[tuple[Pace, Pace]]) -> list[float]:
 
 def _cells(pairs: Sequence[tuple[Pace, Pace]]) -> list[str]:
     return [
-        middle([floor.steps_per_second for floor, _ in pairs]),
-        middle([worker.steps_per_second for _, worker in pairs]),
-        middle(_speeds(pairs), 2),
-        middle([floor.cpu_ms_per_step for floor, _ in pairs]),
-        middle([worker.cpu_ms_per_step for _, worker in pairs]),
-        middle(_costs(pairs), 2),
+        median_and_range([floor.steps_per_second for floor, _ in pairs]),
+        median_and_range([worker.steps_per_second for _, worker in pairs]),
+        median_and_range(_speeds(pairs), 2),
+        median_and_range([floor.cpu_ms_per_step for floor, _ in pairs]),
+        median_and_range([worker.cpu_ms_per_step for _, worker in pairs]),
+        median_and_range(_costs(pairs), 2),
     ]
 
 
 def _targets(pairs: Sequence[tuple[Pace, Pace]], where: str, latency: float) -> list[Target]:
     of_what = f"16 threads, provider {1000 * latency:.0f} ms, {where}"
-    least, speeds, costs = MIN_SPEED[latency], _speeds(pairs), _costs(pairs)
+    low, speeds, costs = MIN_SPEED[latency], _speeds(pairs), _costs(pairs)
     return [
         Target(
-            wanted=f"at least {least} of the floor's steps/s ({of_what})",
-            measured=middle(speeds, 2),
-            is_met=statistics.median(speeds) >= least,
+            wanted=f"at least {low} of the floor's steps/s ({of_what})",
+            measured=median_and_range(speeds, 2),
+            is_met=statistics.median(speeds) >= low,
         ),
         Target(
             wanted=f"at most {MAX_COST} of its processor time ({of_what})",
-            measured=middle(costs, 2),
+            measured=median_and_range(costs, 2),
             is_met=statistics.median(costs) <= MAX_COST,
         ),
     ]
 
 
 def shares(rounds: int) -> Table:
-    """What the difference between floor and worker is made of."""
+    """Show what the difference between floor and worker consists of."""
     table = Table(
         title="Where the worker's time goes: steps of 3 charts, 16 threads, 0 ms, on the embedded cloud",
-        words="The lean floor makes the floor's calls over the worker's own HTTP connections: what is "
+        description="The lean floor makes the floor's calls over the worker's own HTTP connections: what is "
         "between it and the worker is leases, checks, quota, metrics and eleven log lines a step.",
         columns=("what", "steps/s", "of the floor's", "CPU ms", "of the floor's"),
     )
-    with stage_on(official=False) as (stage, _):
-        fixtures = {"CHARTS_API_MODE": "mock", **stage.fixtures()}
+    with open_cloud(official=False) as (cloud, _):
+        fixtures = {"CHARTS_API_MODE": "mock", **cloud.fixtures()}
         kinds: dict[str, tuple[str, Mapping[str, str]]] = {
             "floor": (FLOOR, {}),
             "lean floor": (LEAN_FLOOR, {}),
@@ -123,26 +124,26 @@ def shares(rounds: int) -> Table:
             "worker, charts from files (no call, no quota)": (WORKER, fixtures),
         }
         paces: dict[str, list[Pace]] = {name: [] for name in kinds}
-        _warm_up(stage)
+        _warm_up(cloud)
         for number in range(rounds):
             for name in _rotated(list(kinds), number):
                 module, settings = kinds[name]
-                paces[name].append(pace(stage, module, threads=16, steps=STEPS[16], settings=settings))
+                paces[name].append(pace(cloud, module, threads=16, steps=STEPS[16], settings=settings))
     for name, ones in paces.items():
         pairs = list(zip(paces["floor"], ones, strict=True))
         table.rows.append(
             [
                 name,
-                middle([one.steps_per_second for one in ones]),
-                middle(_speeds(pairs), 2),
-                middle([one.cpu_ms_per_step for one in ones]),
-                middle(_costs(pairs), 2),
+                median_and_range([one.steps_per_second for one in ones]),
+                median_and_range(_speeds(pairs), 2),
+                median_and_range([one.cpu_ms_per_step for one in ones]),
+                median_and_range(_costs(pairs), 2),
             ]
         )
     return table
 
 
 def _rotated(names: list[str], by: int) -> list[str]:
-    """None comes first each time."""
+    """Rotate the names, so that each comes first once."""
     by %= len(names)
     return names[by:] + names[:by]

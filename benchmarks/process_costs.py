@@ -1,4 +1,4 @@
-"""What a process costs by itself: its start, its idleness, its memory after much work, its drain."""
+"""Measure a process alone: its start, its idle cost, its memory after much work, its drain."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from benchmarks.throughput import WARM_UP_STEPS_A_THREAD, WORKER
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from benchmarks.cloud import BenchCloud, Control
     from benchmarks.queues import Queue
-    from benchmarks.stage import Control, Stage
 
 IDLE_SECONDS = 20.0
-#: By default the rescue looks for leases that are over once a minute, and most of such times would hold no
-#: look at all. Here they hold one to three: more than an idle worker does, never less.
+#: By default the rescue searches once a minute, so most measurements would contain no search. With this
+#: interval each contains one to three: more than an idle worker does, never less.
 IDLE_RESCUE_SECONDS = 10
-#: Pools are filled and caches warm after so many steps; growth counts from there.
+#: Pools are filled and caches are warm after this many steps; growth counts from there.
 SETTLED_STEPS = 500
-#: While a busy worker is stopped: what the provider takes for a chart, and the steps that wait for a thread.
+#: For the drain of a busy worker: seconds per chart, and the steps that wait for each thread.
 BUSY_LATENCY = 0.3
 BUSY_STEPS_A_THREAD = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Idleness:
-    """A worker that has nothing to do.
+    """The figures of a worker that has nothing to do.
 
     Attributes:
         start_seconds: From the start of the process to the open stream.
-        cpu_percent: Of one core.
+        cpu_percent: Percent of one core.
         rss_mib: Resident memory.
         drain_seconds: From SIGTERM to the end.
     """
@@ -44,10 +44,10 @@ class Idleness:
     drain_seconds: float
 
 
-def idleness(stage: Stage) -> Idleness:
-    """Start a worker, leave it alone for a while, stop it."""
+def idleness(cloud: BenchCloud) -> Idleness:
+    """Measure a worker that has nothing to do."""
     changed = {"RESCUE_INTERVAL_SECONDS": str(IDLE_RESCUE_SECONDS)}
-    with stage.queue() as queue, Measured(WORKER, stage.settings(queue, **changed)) as process:
+    with cloud.queue() as queue, Measured(WORKER, cloud.settings(queue, **changed)) as process:
         process.wait_for("daemon_started")
         started = time.monotonic() - process.started_at
         cpu = process.cpu_seconds()
@@ -79,51 +79,51 @@ class Growth:
     steps: int
 
 
-def growth(stage: Stage, *, steps: int, a_batch: int = 500) -> Growth:
-    """Let a worker work so many steps of one chart each, which it gets from the provider.
+def growth(cloud: BenchCloud, *, steps: int, a_batch: int = 500) -> Growth:
+    """Measure the memory of a worker over `steps` steps of one chart each.
 
     Raises:
         RuntimeError: A step did not succeed.
     """
     changed = {"WORKER_CONCURRENCY": "16"}
-    with stage.queue() as queue, Measured(WORKER, stage.settings(queue, **changed)) as process:
+    with cloud.queue() as queue, Measured(WORKER, cloud.settings(queue, **changed)) as process:
         process.wait_for("daemon_started")
         idle = process.rss_mib()
-        _work(SETTLED_STEPS, stage, queue, process)
+        _work(SETTLED_STEPS, cloud, queue, process)
         before = process.rss_mib()
         for start in range(0, steps, a_batch):
-            _work(min(a_batch, steps - start), stage, queue, process)
+            _work(min(a_batch, steps - start), cloud, queue, process)
         after = process.rss_mib()
         process.stop()
     return Growth(idle_mib=idle, before_mib=before, after_mib=after, steps=steps)
 
 
-def _work(count: int, stage: Stage, queue: Queue, process: Measured) -> None:
-    """Ask for so many steps of one chart each and wait until they are done."""
-    asked, done = stage.put_runs(count, charts=1), process.count("step_completed")
-    queue.publish(asked)
+def _work(count: int, cloud: BenchCloud, queue: Queue, process: Measured) -> None:
+    """Publish `count` steps of one chart each and wait until they are finished."""
+    ready, done = cloud.put_runs(count, charts=1), process.count("step_completed")
+    queue.publish(ready)
     process.wait_for("step_completed", done + count, seconds=600)
-    _check(stage.statuses(asked), allowed={"SUCCEEDED"})
+    _check(cloud.statuses(ready), allowed={"SUCCEEDED"})
 
 
-def busy_drain(stage: Stage, control: Control, *, threads: int = 16) -> float:
-    """Stop a worker all of whose threads work steps of three charts; seconds from SIGTERM to the end.
+def busy_drain(cloud: BenchCloud, control: Control, *, threads: int = 16) -> float:
+    """Stop a worker whose threads are all busy; return the seconds from SIGTERM to the end.
 
     Raises:
-        RuntimeError: It did not end well, or left a step neither done nor given back.
+        RuntimeError: Its exit code is not 0, or it left a step neither finished nor released.
     """
-    asked = stage.put_runs(BUSY_STEPS_A_THREAD * threads, charts=3)
+    ready = cloud.put_runs(BUSY_STEPS_A_THREAD * threads, charts=3)
     changed = {"WORKER_CONCURRENCY": str(threads)}
-    with stage.queue() as queue, Measured(WORKER, stage.settings(queue, **changed)) as process:
+    with cloud.queue() as queue, Measured(WORKER, cloud.settings(queue, **changed)) as process:
         process.wait_for("daemon_started")
-        _work(WARM_UP_STEPS_A_THREAD * threads, stage, queue, process)
+        _work(WARM_UP_STEPS_A_THREAD * threads, cloud, queue, process)
         claimed = process.count("claim_attempt")
         with _thinking_provider(control):
-            queue.publish(asked)
+            queue.publish(ready)
             # A chart takes longer than the claims: none of these steps is done yet.
             process.wait_for("claim_attempt", claimed + threads)
             seconds = process.stop()
-    _check(stage.statuses(asked), allowed={"SUCCEEDED", "READY"})
+    _check(cloud.statuses(ready), allowed={"SUCCEEDED", "READY"})
     return seconds
 
 

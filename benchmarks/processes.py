@@ -1,4 +1,4 @@
-"""Processes that are measured: started, read line by line, weighed from outside, ended."""
+"""Measured processes: start one, count its log lines, read its CPU time and memory, stop it."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parent.parent
 TICKS = os.sysconf("SC_CLK_TCK")
 END_SECONDS = 60.0
-#: What may say why a process ended, or hangs.
-TROUBLE = ("WARNING", "ERROR", "CRITICAL")
+#: Lines of these severities may explain why a process ended or hangs.
+PROBLEM_SEVERITIES = ("WARNING", "ERROR", "CRITICAL")
 KEPT_LINES = 20
 
 
 class Measured:
-    """`python -m MODULE` whose JSON lines are counted by event.
+    """A process `python -m MODULE` whose JSON log lines are counted by event.
 
     Args:
-        module: What is run: `daemon` or `benchmarks.floor`.
-        environment: Its settings.
+        module: `daemon` or `benchmarks.floor`.
+        environment: Its environment variables.
 
     Attributes:
-        started_at: When the process was asked for, by the monotonic clock.
+        started_at: The start of the process, by the monotonic clock.
     """
 
     def __init__(self, module: str, environment: Mapping[str, str]) -> None:
         self._module = module
         self._counts: Counter[str] = Counter()
-        self._troubles: deque[str] = deque(maxlen=KEPT_LINES)
+        self._problems: deque[str] = deque(maxlen=KEPT_LINES)
         self._has_ended = False
         self._changed = threading.Condition()
         self.started_at = time.monotonic()
@@ -64,11 +64,11 @@ class Measured:
         self._reader.join(END_SECONDS)
 
     def wait_for(self, event: str, count: int = 1, *, seconds: float = 120.0) -> None:
-        """Wait until an event was logged so often.
+        """Wait until an event was logged `count` times.
 
         Raises:
-            TimeoutError: It was not.
-            RuntimeError: The process ended before.
+            TimeoutError: It was logged fewer times.
+            RuntimeError: The process ended first.
         """
         with self._changed:
             self._changed.wait_for(lambda: self._has_ended or self._counts[event] >= count, seconds)
@@ -77,69 +77,71 @@ class Measured:
             return
         missing = f"{logged} of {count} x {event}"
         if has_ended:
-            raise RuntimeError(self._told(f"exit code {self._process.wait(END_SECONDS)} after {missing}"))
-        raise TimeoutError(self._told(f"{missing} within {seconds:g} s"))
+            raise RuntimeError(
+                self._with_last_lines(f"exit code {self._process.wait(END_SECONDS)} after {missing}")
+            )
+        raise TimeoutError(self._with_last_lines(f"{missing} within {seconds:g} s"))
 
     def count(self, event: str) -> int:
-        """How often it was logged so far."""
+        """Return how often the event was logged so far."""
         with self._changed:
             return self._counts[event]
 
     def cpu_seconds(self) -> float:
-        """Processor time of all its threads until now."""
+        """Return the processor time of all its threads so far."""
         fields = (
             Path(f"/proc/{self._process.pid}/stat").read_text(encoding="ascii").rpartition(") ")[2].split()
         )
         return (int(fields[11]) + int(fields[12])) / TICKS
 
     def rss_mib(self) -> float:
-        """Resident memory now, in MiB."""
+        """Return its resident memory in MiB."""
         status = Path(f"/proc/{self._process.pid}/status").read_text(encoding="ascii")
         line = next(line for line in status.splitlines() if line.startswith("VmRSS:"))
         return int(line.split()[1]) / 1024
 
     def stop(self) -> float:
-        """SIGTERM; seconds until it has ended.
+        """Send SIGTERM and return the seconds until the process has ended.
 
         Raises:
-            RuntimeError: It did not end well.
+            RuntimeError: Its exit code is not 0.
         """
-        began = time.monotonic()
+        started = time.monotonic()
         self._process.send_signal(signal.SIGTERM)
         code = self._process.wait(END_SECONDS)
-        seconds = time.monotonic() - began
+        seconds = time.monotonic() - started
         self._reader.join(END_SECONDS)
         if code:
-            raise RuntimeError(self._told(f"exit code {code} after SIGTERM"))
+            raise RuntimeError(self._with_last_lines(f"exit code {code} after SIGTERM"))
         return seconds
 
     def _read(self) -> None:
-        """Until the process ends; what is no log line is shown as it would be without this."""
+        """Read lines until the process ends; pass on lines that are not log lines."""
         for line in self._process.stdout or ():
             entry = _entry(line)
             if entry is None:
                 sys.stderr.write(line)
-            self._note(line, entry)
+            self._record(line, entry)
         with self._changed:
             self._has_ended = True
             self._changed.notify_all()
 
-    def _note(self, line: str, entry: Mapping[str, Any] | None) -> None:
+    def _record(self, line: str, entry: Mapping[str, Any] | None) -> None:
         with self._changed:
-            if entry is None or entry.get("severity") in TROUBLE:
-                self._troubles.append(line.rstrip())
+            if entry is None or entry.get("severity") in PROBLEM_SEVERITIES:
+                self._problems.append(line.rstrip())
             if entry is not None:
                 self._counts[str(entry.get("event"))] += 1
                 self._changed.notify_all()
 
-    def _told(self, message: str) -> str:
-        """The message, and the last lines that may say why."""
+    def _with_last_lines(self, message: str) -> str:
+        """Return the message with the last lines that may explain it."""
         with self._changed:
-            return "\n".join([f"{self._module}: {message}", *self._troubles])
+            return "\n".join([f"{self._module}: {message}", *self._problems])
 
 
 def _entry(line: str) -> dict[str, Any] | None:
-    """The log line as an object; None if it is none."""
+    """Parse a log line; return None if it is not one."""
     try:
         entry = json.loads(line)
     except ValueError:

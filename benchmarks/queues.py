@@ -1,6 +1,6 @@
-"""A topic and a subscription for each process that is measured.
+"""A topic and a subscription for each measured process.
 
-One of their own, because an emulator goes on handing messages to the stream of a process that has ended.
+Processes share none, because an emulator keeps sending messages to the stream of a process that has ended.
 """
 
 from __future__ import annotations
@@ -15,23 +15,23 @@ if TYPE_CHECKING:
 
     from google.cloud.pubsub_v1 import PublisherClient, SubscriberClient
 
-    from benchmarks.stage import Asked
+    from benchmarks.cloud import ReadySteps
 
 
 class Queue:
-    """What a process pulls from.
+    """A subscription that a process pulls from.
 
     Attributes:
-        subscription: Its whole name.
+        subscription: The full resource name.
     """
 
     def __init__(self, publisher: PublisherClient, *, topic: str, subscription: str) -> None:
         self._publisher, self._topic = publisher, topic
         self.subscription = subscription
 
-    def publish(self, asked: Asked) -> None:
-        """A plain message for each step; returns once all are stored."""
-        bodies = [json.dumps({"runId": run, "stepId": step}).encode() for run, step in asked.steps]
+    def publish(self, ready: ReadySteps) -> None:
+        """Publish one plain message for each step and wait until all are stored."""
+        bodies = [json.dumps({"runId": run, "stepId": step}).encode() for run, step in ready.steps]
         futures = [self._publisher.publish(self._topic, body) for body in bodies]
         for future in futures:
             future.result(timeout=60)
@@ -39,7 +39,7 @@ class Queue:
 
 @contextlib.contextmanager
 def open_queue(project: str, publisher: PublisherClient, subscriber: SubscriberClient) -> Iterator[Queue]:
-    """An empty queue, which ends with the block, however that ends."""
+    """Open an empty queue and delete it when the block ends."""
     name = f"bench-{secrets.token_hex(4)}"
     topic, subscription = f"projects/{project}/topics/{name}", f"projects/{project}/subscriptions/{name}"
     with contextlib.ExitStack() as made:

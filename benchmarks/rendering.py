@@ -1,4 +1,4 @@
-"""Milliseconds to draw each reference template on one core, PNG included; and matplotlib beside it."""
+"""Measure the milliseconds to draw each reference template on one core, and the same by matplotlib."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ DRAWN_BY_MATPLOTLIB = "ctpl_price_ma1226_vol_v1"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Drawing:
-    """One chart, drawn again and again.
+    """One chart that was drawn several times.
 
     Attributes:
-        name: The template's id, or what else draws.
-        milliseconds: Of each round.
-        kib: The PNG's size.
+        name: The id of the template, or the other renderer.
+        milliseconds: The time of each round.
+        kib: The size of the PNG.
     """
 
     name: str
@@ -37,7 +37,7 @@ class Drawing:
 
 
 def drawings(rounds: int) -> list[Drawing]:
-    """All five templates and then matplotlib's chart; each round draws every one of them, on one core.
+    """Draw all five templates and the chart of matplotlib in each round, on one core.
 
     Raises:
         RuntimeError: matplotlib is not installed.
@@ -48,7 +48,7 @@ def drawings(rounds: int) -> list[Drawing]:
     }
     painters[f"matplotlib: the chart of {DRAWN_BY_MATPLOTLIB}"] = MatplotlibChart(raw)
     with _one_core():
-        sizes = {name: len(draw()) for name, draw in painters.items()}  # which also warms up
+        sizes = {name: len(draw()) for name, draw in painters.items()}  # this also warms up
         times = [{name: _milliseconds(draw) for name, draw in painters.items()} for _ in range(rounds)]
     return [
         Drawing(name=name, milliseconds=tuple(taken[name] for taken in times), kib=size / 1024)
@@ -61,9 +61,9 @@ def _render(raw: bytes, request: Mapping[str, Any]) -> bytes:
 
 
 def _milliseconds(draw: Callable[[], bytes]) -> float:
-    began = time.perf_counter()
+    started = time.perf_counter()
     draw()
-    return 1000 * (time.perf_counter() - began)
+    return 1000 * (time.perf_counter() - started)
 
 
 @contextlib.contextmanager

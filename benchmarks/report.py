@@ -1,4 +1,4 @@
-"""The figures as tables: on the terminal, and in `docs/benchmarks.md`."""
+"""Tables of figures, for the terminal and for `docs/benchmarks.md`."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ PACKAGES = (
     "pillow",
     "matplotlib",
 )
-#: What was found by looking where the time goes, kept by hand.
+#: Findings from profiling, written by hand.
 FINDINGS = ROOT / "benchmarks" / "findings.md"
 HEAD = ROOT / "benchmarks" / "head.md"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """One figure that something is wanted of.
+    """A bound that one figure must meet.
 
     Attributes:
-        wanted: In words, with the bound.
+        wanted: A description with the bound.
         measured: The figure.
-        is_met: Whether it is within the bound.
+        is_met: True if the figure is within the bound.
     """
 
     wanted: str
@@ -54,32 +54,32 @@ class Table:
     """One part of the page.
 
     Attributes:
-        title: Its heading.
+        title: The heading.
         words: What is measured.
         columns: The headings.
         rows: Cells as text.
-        targets: What is wanted of them.
+        targets: Bounds that the figures must meet.
     """
 
     title: str
-    words: str
+    description: str
     columns: Sequence[str]
     rows: list[Sequence[str]] = field(default_factory=list)
     targets: list[Target] = field(default_factory=list)
 
     def text(self) -> str:
-        """As Markdown."""
-        return "\n".join([f"## {self.title}", "", self.words, "", *_grid(self.columns, self.rows)])
+        """Format the table as Markdown."""
+        return "\n".join([f"## {self.title}", "", self.description, "", *_grid(self.columns, self.rows)])
 
 
-def middle(figures: Sequence[float], digits: int = 1) -> str:
-    """`median (least-most)`."""
-    least, most = min(figures), max(figures)
-    return f"{statistics.median(figures):.{digits}f} ({least:.{digits}f}-{most:.{digits}f})"
+def median_and_range(figures: Sequence[float], digits: int = 1) -> str:
+    """Format figures as `median (lowest-highest)`."""
+    low, high = min(figures), max(figures)
+    return f"{statistics.median(figures):.{digits}f} ({low:.{digits}f}-{high:.{digits}f})"
 
 
 def write_page(tables: Sequence[Table], *, command: str, rounds: int, page: Path = PAGE) -> None:
-    """Write the whole page anew."""
+    """Write the whole page."""
     head = HEAD.read_text(encoding="utf-8").format(
         command=command,
         when=f"{datetime.now(UTC):%Y-%m-%d}",
@@ -93,13 +93,13 @@ def write_page(tables: Sequence[Table], *, command: str, rounds: int, page: Path
 
 
 def verdicts(tables: Sequence[Table]) -> str:
-    """What was wanted of all of them, and whether it is so, as Markdown."""
+    """Format the bounds of all tables, and whether they are met, as Markdown."""
     rows = [
         (target.wanted, target.measured, "yes" if target.is_met else "**no**")
         for table in tables
         for target in table.targets
     ]
-    return "\n".join(["## What is wanted", "", *_grid(("wanted", "measured", "met"), rows)])
+    return "\n".join(["## Bounds", "", *_grid(("wanted", "measured", "met"), rows)])
 
 
 def _grid(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

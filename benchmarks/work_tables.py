@@ -1,4 +1,4 @@
-"""The worker by itself: big runs, drawing, and what the process costs."""
+"""Tables of the worker alone: big runs, drawing, the costs of the process."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import statistics
 from typing import TYPE_CHECKING
 
 from benchmarks import big_run, process_costs, rendering
-from benchmarks.report import Table, Target, middle
-from benchmarks.stage import stage_on
+from benchmarks.cloud import open_cloud
+from benchmarks.report import Table, Target, median_and_range
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,13 +16,13 @@ BIG_RUNS = (50, 200, 1000)
 
 
 def big_runs(rounds: int) -> Table:
-    """Many steps of one run."""
+    """Measure many steps of one run."""
     table = Table(
         title="One big run, steps of 1 chart, 32 threads, on the embedded cloud",
-        words="Beside it conditional commits one by one on such a run, without charts and without leases: by "
-        "32 threads, which is what the worker would do without its group commits, and by one thread in turn, "
-        "which no other worker disturbs; the rate of the first 10 s. A real Firestore wants a document "
-        "written about once a second, which the embedded one does not ask for.",
+        description="For comparison: single conditional commits on such a run, without charts and leases. "
+        "With 32 threads they show the worker without group commits; with one thread no other writer "
+        "disturbs them. Their rate is that of the first 10 s. Real Firestore limits one document to about one write a second; the "
+        "embedded one has no such limit.",
         columns=(
             "steps",
             "steps/s",
@@ -35,11 +35,11 @@ def big_runs(rounds: int) -> Table:
             "times faster",
         ),
     )
-    with stage_on(official=False) as (stage, control):
+    with open_cloud(official=False) as (cloud, control):
         for steps in BIG_RUNS:
-            runs = [big_run.grouped(stage, control, steps=steps) for _ in range(rounds)]
+            runs = [big_run.grouped(cloud, control, steps=steps) for _ in range(rounds)]
             racing, in_turn = (
-                [big_run.one_by_one(stage, steps=steps, threads=threads) for _ in range(rounds)]
+                [big_run.one_by_one(cloud, steps=steps, threads=threads) for _ in range(rounds)]
                 for threads in (big_run.THREADS, 1)
             )
             speed = statistics.median(run.steps_per_second for run in runs)
@@ -47,13 +47,13 @@ def big_runs(rounds: int) -> Table:
             table.rows.append(
                 [
                     str(steps),
-                    middle([run.steps_per_second for run in runs]),
+                    median_and_range([run.steps_per_second for run in runs]),
                     f"{commits:.0f}",
                     f"{commits / (2 * steps):.1%}",
-                    middle([run.mib_read for run in runs]),
-                    middle(racing, 2),
+                    median_and_range([run.mib_read for run in runs]),
+                    median_and_range(racing, 2),
                     f"{speed / statistics.median(racing):.1f}",
-                    middle(in_turn),
+                    median_and_range(in_turn),
                     f"{speed / statistics.median(in_turn):.1f}",
                 ]
             )
@@ -76,15 +76,15 @@ def big_runs(rounds: int) -> Table:
 
 
 def render_times(rounds: int) -> Table:
-    """Drawing."""
+    """Measure drawing."""
     table = Table(
         title="Drawing at 800x600, PNG included, on one core",
-        words="All in turn, 20 times a round; the last is ctpl_price_ma1226_vol_v1 drawn by matplotlib.",
+        description="All in turn, 20 times a round. The last row is ctpl_price_ma1226_vol_v1 by matplotlib.",
         columns=("what", "ms", "KiB"),
     )
     *templates, other = rendering.drawings(20 * rounds)
     for drawn in (*templates, other):
-        table.rows.append([drawn.name, middle(drawn.milliseconds), f"{drawn.kib:.0f}"])
+        table.rows.append([drawn.name, median_and_range(drawn.milliseconds), f"{drawn.kib:.0f}"])
     slowest = max(statistics.median(drawn.milliseconds) for drawn in templates)
     largest = max(drawn.kib for drawn in templates)
     table.targets.extend(
@@ -105,27 +105,27 @@ def render_times(rounds: int) -> Table:
 
 
 def costs(rounds: int) -> Table:
-    """The process by itself."""
+    """Measure the process alone."""
     table = Table(
         title="The process",
-        words="Idle: with nothing to do but its own rounds, the rescue's every 10 s, for 20 s. Drained: from "
-        "SIGTERM to the end. Growth: steps of 1 chart through the provider, 16 threads.",
+        description="Idle: 20 s without messages, with a rescue search every 10 s. Drained: from SIGTERM to the "
+        "end. Growth: steps of 1 chart through the provider, 16 threads.",
         columns=("what", "figure"),
     )
-    with stage_on(official=False) as (stage, control):
-        idle = [process_costs.idleness(stage) for _ in range(rounds)]
-        busy = [process_costs.busy_drain(stage, control) for _ in range(rounds)]
-        grown = process_costs.growth(stage, steps=10_000)
+    with open_cloud(official=False) as (cloud, control):
+        idle = [process_costs.idleness(cloud) for _ in range(rounds)]
+        busy = [process_costs.busy_drain(cloud, control) for _ in range(rounds)]
+        grown = process_costs.growth(cloud, steps=10_000)
     starts = [one.start_seconds for one in idle]
     shares_of_core, memory = [one.cpu_percent for one in idle], [one.rss_mib for one in idle]
     growth_mib = grown.after_mib - grown.before_mib
     table.rows.extend(
         [
-            ("start to open stream, s", middle(starts, 2)),
-            ("idle, % of a core", middle(shares_of_core, 2)),
-            ("idle, resident MiB (renderer not loaded)", middle(memory)),
-            ("drained when idle, s", middle([one.drain_seconds for one in idle], 2)),
-            ("drained with 16 steps under way at 300 ms a chart, s", middle(busy, 2)),
+            ("start to open stream, s", median_and_range(starts, 2)),
+            ("idle, % of a core", median_and_range(shares_of_core, 2)),
+            ("idle, resident MiB (renderer not loaded)", median_and_range(memory)),
+            ("drained when idle, s", median_and_range([one.drain_seconds for one in idle], 2)),
+            ("drained with 16 steps under way at 300 ms a chart, s", median_and_range(busy, 2)),
             ("resident MiB before any step", f"{grown.idle_mib:.1f}"),
             (f"after {process_costs.SETTLED_STEPS} steps", f"{grown.before_mib:.1f}"),
             (f"after {grown.steps} more", f"{grown.after_mib:.1f}"),
@@ -142,8 +142,8 @@ def costs(rounds: int) -> Table:
     return table
 
 
-def _at_most(what: str, figures: Sequence[float], most: float, unit: str) -> Target:
+def _at_most(what: str, figures: Sequence[float], high: float, unit: str) -> Target:
     figure = statistics.median(figures)
     return Target(
-        wanted=f"{what} below {most:g} {unit}", measured=f"{figure:.2f} {unit}", is_met=figure < most
+        wanted=f"{what} below {high:g} {unit}", measured=f"{figure:.2f} {unit}", is_met=figure < high
     )

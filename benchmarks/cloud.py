@@ -1,4 +1,4 @@
-"""Where it takes place: a cloud in a process of its own, and queues, a bucket and runs on it."""
+"""The cloud under a benchmark: its process, and the queues, bucket and runs on it."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ RUNS_A_BATCH = 200
 
 @contextlib.contextmanager
 def embedded_cloud() -> Iterator[dict[str, str]]:
-    """The embedded cloud in a process of its own; yields its environment."""
+    """Start the embedded cloud in its own process and yield its environment."""
     process = subprocess.Popen(
         [sys.executable, "-m", "localcloud"], cwd=ROOT, stdout=subprocess.PIPE, text=True
     )
@@ -65,17 +65,17 @@ def embedded_cloud() -> Iterator[dict[str, str]]:
 
 
 @contextlib.contextmanager
-def stage_on(*, official: bool) -> Iterator[tuple[Stage, Control]]:
-    """A stage on the embedded cloud, or on the official Pub/Sub and Firestore with the other two embedded."""
+def open_cloud(*, official: bool) -> Iterator[tuple[BenchCloud, Control]]:
+    """Open the embedded cloud, or the official Pub/Sub and Firestore with the other two services embedded."""
     with contextlib.ExitStack() as running:
         environment: Mapping[str, str] = running.enter_context(embedded_cloud())
         if official:
             emulators = running.enter_context(official_emulators())
             environment = {**environment, **emulators.environment()}
-        stage, control = Stage(environment), Control(environment)
-        running.callback(stage.close)
+        cloud, control = BenchCloud(environment), Control(environment)
+        running.callback(cloud.close)
         running.callback(control.close)
-        yield stage, control
+        yield cloud, control
 
 
 class Control:
@@ -85,40 +85,40 @@ class Control:
         self._client = httpx.Client(base_url=environment["LOCALCLOUD_CONTROL_URL"], timeout=30)
 
     def close(self) -> None:
-        """Let go of the connection."""
+        """Close the connection."""
         self._client.close()
 
     def delay_charts(self, seconds: float) -> None:
-        """Let the provider think so long over every chart."""
+        """Delay each chart of the provider by `seconds`."""
         self._client.delete("/faults").raise_for_status()
         if seconds:
             fault = {"service": "chart_img", "delay_seconds": seconds}
             self._client.post("/faults", json=fault).raise_for_status()
 
     def calls(self) -> dict[str, dict[str, int]]:
-        """Service -> method -> calls so far."""
+        """Return the number of calls so far: service -> method -> count."""
         answer = self._client.get("/calls").raise_for_status()
         counts: dict[str, dict[str, int]] = answer.json()
         return counts
 
     def documents_mib_read(self) -> float:
-        """Of answers to reads of documents, so far."""
+        """Return the MiB of document reads so far."""
         answer = self._client.get("/bytes-read").raise_for_status()
         return float(answer.json().get("BatchGetDocuments", 0)) / 2**20
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class ReadySteps:
     """Steps that are READY and not published yet."""
 
     steps: list[tuple[str, str]]
 
 
-class Stage:
-    """A bucket and templates of its own, and queues, on the cloud the environment names.
+class BenchCloud:
+    """A bucket, templates and queues for one benchmark, on the cloud that the environment names.
 
     Args:
-        environment: Where the services are, and the provider's base URL.
+        environment: The addresses of the services and the base URL of the provider.
     """
 
     def __init__(self, environment: Mapping[str, str]) -> None:
@@ -138,11 +138,11 @@ class Stage:
             self.documents.document(f"chart_templates/{template['id']}").set(template)
 
     def queue(self) -> AbstractContextManager[Queue]:
-        """A queue for one process; see there."""
+        """Open a queue for one process."""
         return open_queue(self._project, self._publisher, self._subscriber)
 
     def settings(self, queue: Queue, **changed: str) -> dict[str, str]:
-        """The environment of a worker, or of the floor, that pulls from this queue."""
+        """Return the environment of a worker or floor process that pulls from this queue."""
         return {
             **self._environment,
             "PUBSUB_SUBSCRIPTION": queue.subscription,
@@ -154,15 +154,15 @@ class Stage:
             **changed,
         }
 
-    def put_runs(self, count: int, *, steps: int = 1, charts: int = 3) -> Asked:
-        """Store so many runs with so many READY steps of so many charts."""
+    def put_runs(self, count: int, *, steps: int = 1, charts: int = 3) -> ReadySteps:
+        """Store `count` runs with `steps` READY steps of `charts` charts each."""
         runs = [self._run(steps, charts) for _ in range(count)]
         for start in range(0, count, RUNS_A_BATCH):
             batch = self.documents.batch()
             for run in runs[start : start + RUNS_A_BATCH]:
                 batch.set(self.documents.document(f"flow_runs/{run['runId']}"), run)
             batch.commit()
-        return Asked(
+        return ReadySteps(
             [
                 (run["runId"], step_id)
                 for run in runs
@@ -171,15 +171,15 @@ class Stage:
             ]
         )
 
-    def statuses(self, asked: Asked) -> set[str]:
-        """The statuses that the steps have now."""
-        run_ids = {run_id for run_id, _ in asked.steps}
+    def statuses(self, ready: ReadySteps) -> set[str]:
+        """Read the current statuses of the steps."""
+        run_ids = {run_id for run_id, _ in ready.steps}
         references = [self.documents.document(f"flow_runs/{run_id}") for run_id in run_ids]
         runs = {snapshot.id: snapshot.to_dict() for snapshot in self.documents.get_all(references)}
-        return {(runs[run_id] or {})["steps"][step_id]["status"] for run_id, step_id in asked.steps}
+        return {(runs[run_id] or {})["steps"][step_id]["status"] for run_id, step_id in ready.steps}
 
     def fixtures(self) -> dict[str, str]:
-        """The setting for charts from files, where the provider's costs are not what is asked about."""
+        """Write fixture charts and return the setting for them; used where the provider is not measured."""
         folder = Path(self._fixtures.name)
         for template in sample_templates():
             symbol = template["chartImgSymbolTemplate"].replace("{symbol}", "IBM").replace(":", "_")
@@ -188,7 +188,7 @@ class Stage:
         return {"CHARTS_FIXTURES_DIR": str(folder)}
 
     def close(self) -> None:
-        """Let go of the connections and the files."""
+        """Close the connections and delete the files."""
         self._fixtures.cleanup()
         self._publisher.stop()
         self._publisher.transport.close()
