@@ -20,9 +20,9 @@ def big_runs(rounds: int) -> Table:
     table = Table(
         title="One big run, steps of 1 chart, 32 threads, on the embedded cloud",
         description="For comparison: single conditional commits on such a run, without charts and leases. "
-        "With 32 threads they show the worker without group commits; with one thread no other writer "
-        "disturbs them. Their rate is that of the first 10 s. Real Firestore limits one document to about one write a second; the "
-        "embedded one has no such limit.",
+        "With 32 threads they show the worker without group commits. With one thread no other writer "
+        "disturbs them. Their rate is that of the first 10 s. Real Firestore limits one document to about "
+        "one write a second; the embedded one has no such limit.",
         columns=(
             "steps",
             "steps/s",
@@ -108,8 +108,8 @@ def costs(rounds: int) -> Table:
     """Measure the process alone."""
     table = Table(
         title="The process",
-        description="Idle: 20 s without messages, with a rescue search every 10 s. Drained: from SIGTERM to the "
-        "end. Growth: steps of 1 chart through the provider, 16 threads.",
+        description="Idle: 20 s without messages, with a rescue search every 10 s. Drained: from SIGTERM to "
+        "the end. Growth: steps of 1 chart through the provider, 16 threads.",
         columns=("what", "figure"),
     )
     with open_cloud(official=False) as (cloud, control):
