@@ -1,7 +1,7 @@
 """The floor: a bare subscriber that makes the same calls for a step as the worker, and does nothing else.
 
 Per step: 1 read of the run, 1 commit that claims it and writes a lease, R charts over HTTP in parallel, each
-uploaded when it has arrived, 1 manifest upload, 1 commit that finalizes the step and deletes the lease, an ack.
+uploaded as it arrives, 1 manifest upload, 1 commit that finalizes the step and deletes the lease, an ack.
 It renews no lease, counts no quota, checks no picture and logs one line per step; its bodies are smaller.
 """
 
