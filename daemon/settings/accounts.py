@@ -46,26 +46,34 @@ class AccountSettings(BaseModel):
             description="1-128 characters without / or control characters, not ., .. or __*__",
         ),
     ]
+    """The name of the account in logs, metrics and its usage document."""
     api_key: Annotated[
         SecretStr, Field(alias="apiKey", description="a text of printable ASCII without spaces")
     ]
+    """The key. Never shown."""
     daily_limit: Annotated[int, Field(alias="dailyLimit", gt=0, strict=True, description=WHOLE)] = 44
+    """How many calls the account may make in a day (UTC), over all workers."""
     rate_per_second: Annotated[
         float,
         Field(
             alias="ratePerSecond", gt=0, le=1000, strict=True, description="a number above 0, at most 1000"
         ),
     ] = 1.0
+    """How many calls one process makes in a second."""
     burst: Annotated[
         int, Field(gt=0, le=10_000, strict=True, description="a whole number from 1 to 10000")
     ] = 3
+    """How many calls one process may make at once before the rate applies."""
     plan: Annotated[
         Literal["BASIC", "PRO", "MEGA", "ULTRA", "ENTERPRISE"] | None,
         Field(description="one of BASIC, PRO, MEGA, ULTRA, ENTERPRISE"),
     ] = None
+    """The Chart-IMG plan. `templates validate` uses it to say which account can make a chart."""
     max_parameters: Annotated[
         int | None, Field(alias="maxParameters", gt=0, strict=True, description=WHOLE)
     ] = None
+    """How many studies and drawings the plan allows in one chart, if it differs from the plan's own number.
+    """
 
     @field_validator("api_key")
     @classmethod

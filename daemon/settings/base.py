@@ -54,6 +54,7 @@ class ProjectSettings(Environment):
     """What everything on Google Cloud needs."""
 
     google_cloud_project: Annotated[str, Field(description="a Google Cloud project id")]
+    """The Google Cloud project of the subscription, the database and the bucket."""
 
     @field_validator("google_cloud_project")
     @classmethod
@@ -65,3 +66,4 @@ class FirestoreSettings(ProjectSettings):
     """What is needed to read and write documents."""
 
     firestore_db: Annotated[str, Field(description="a Firestore database id", min_length=1)] = "(default)"
+    """The Firestore database that holds runs, leases, templates and account usage."""

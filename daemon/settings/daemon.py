@@ -83,9 +83,13 @@ class PubsubSettings(ProjectSettings):
     pubsub_subscription: Annotated[
         str, Field(description="a subscription id or projects/<project>/subscriptions/<id>")
     ]
+    """The subscription that the daemon pulls."""
     quarantine_topic: Annotated[
         str | None, Field(description="a topic id or projects/<project>/topics/<id>")
     ] = None
+    """The topic for rejected messages. Without it a rejected message goes to the dead-letter topic, or is
+    logged in full.
+    """
 
     @property
     def subscription_path(self) -> str:
@@ -114,14 +118,25 @@ class Settings(TracingSwitch, ExportSettings, PubsubSettings):
     """Everything the daemon is told from outside."""
 
     not_ready_grace_seconds: float = seconds(600, 0, 604800)
+    """How long a message may wait for its step to become READY, counted from its publish time. After that it
+    is rejected.
+    """
     drain_seconds: float = seconds(25, 1, 3600)
+    """How long the process may take from the first stop signal to its end."""
     rescue_interval_seconds: float = seconds(60, 1, 86400)
+    """How often the daemon searches for expired leases. The actual pause varies around this value."""
     stream_idle_seconds: float = seconds(600, 1, 86400)
+    """A stream that delivers no message for this long is closed and opened again."""
     ack_extension_seconds: int = count(60, 10, 600)
+    """The length of one extension of a message's ack deadline."""
     health_host: Annotated[str, Field(description="an address to listen on", min_length=1)] = "127.0.0.1"
+    """The address of the health server, which serves `/livez`, `/readyz`, `/metrics` and the live page."""
     health_port: int = count(8080, 0, 65535)
+    """The port of the health server. 0 takes a free port."""
     log_level: Annotated[LogLevel, Field(description=", ".join(LogLevel))] = LogLevel.INFO
+    """The lowest level of log lines that are written."""
     log_format: Annotated[LogFormat, Field(description="json or console")] = LogFormat.JSON
+    """`json` for Google Cloud Logging, or `console` for people."""
 
     @property
     def max_lease_seconds(self) -> float:

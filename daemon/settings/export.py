@@ -53,24 +53,36 @@ class ChartSettings(Environment):
     """Where charts come from. Fields checked against others stand below those."""
 
     env: Annotated[str, Field(description="the name of the environment")] = ""
+    """The name of the environment. `prod` and `production` forbid `CHARTS_API_MODE=record`."""
     tda_env: Annotated[str, Field(description="the name of the environment")] = ""
+    """The same as `ENV`, under the name that other services use."""
     charts_api_mode: Annotated[
         ChartsApiMode, Field(description="real, local, mock or (but not where ENV or TDA_ENV is prod) record")
     ] = ChartsApiMode.REAL
+    """Where charts come from: `real` calls Chart-IMG, `local` draws from price candles, `mock` reads
+    fixtures, `record` reads fixtures and buys and saves the missing ones.
+    """
     charts_fallback: Annotated[ChartsFallback, Field(description="none or local")] = ChartsFallback.NONE
+    """`local` draws a chart with the local renderer when no Chart-IMG account can make it."""
     charts_fixtures_dir: Annotated[
         Path | None, Field(description="an existing folder; required with CHARTS_API_MODE=mock or record")
     ] = None
+    """The folder of fixtures, named `<SYMBOL with : as _>__<timeframe>__<chartTemplateId>.png`."""
     chart_img_accounts_file: Annotated[
         Path | None, Field(description=f"a readable file holding {ACCOUNTS_EXPECTED}")
     ] = None
+    """A file with the accounts, in the format of `CHART_IMG_ACCOUNTS_JSON`. Safer than the variable, because
+    other processes can see variables.
+    """
     chart_img_accounts_json: Annotated[
         SecretStr | None,
         Field(description=f"{ACCOUNTS_EXPECTED}; required with CHARTS_API_MODE=real or record"),
     ] = None
+    """The Chart-IMG accounts, in order of priority. If it is set, `CHART_IMG_ACCOUNTS_FILE` is not used."""
     chart_img_base_url: Annotated[
         str, Field(pattern=r"^https?://[^\s/]+/?$", description="http(s)://host[:port]")
     ] = "https://api.chart-img.com"
+    """The address of the Chart-IMG API. The key is sent there."""
 
     @property
     def accounts(self) -> list[AccountSettings]:
@@ -138,6 +150,7 @@ class BucketSettings(ProjectSettings):
     """What is needed to reach the charts."""
 
     charts_bucket: Annotated[str, Field(description="gs://<bucket name>")]
+    """The bucket for charts and manifests."""
 
     @property
     def bucket_name(self) -> str:
@@ -156,15 +169,27 @@ class ExportSettings(ChartSettings, BucketSettings, FirestoreSettings):
     charts_default_timezone: Annotated[str, Field(description="an IANA time zone, e.g. Europe/Berlin")] = (
         "Etc/UTC"
     )
+    """The time zone of the charts."""
     charts_max_png_bytes: int = count(262144, 1024, 16 * 1024 * 1024)
+    """A larger chart fails with `CHART_TOO_LARGE`."""
     worker_concurrency: int = count(8, 1, 256)
+    """How many messages the daemon handles at the same time. Each has its own thread."""
     request_concurrency: int = count(4, 1, 64)
+    """How many charts of one step are made at the same time."""
     step_timeout_seconds: float = seconds(300, 1, 86400)
+    """How long the charts of a step may take. Unfinished charts then fail with `STEP_TIMEOUT`, and
+    `minImages` decides the status of the step.
+    """
     lease_seconds: float = seconds(120, 2, 3600)
+    """How long a lease is valid after its last renewal. Leases are renewed three times as often."""
     clock_skew_seconds: float = seconds(5, 0, 300)
+    """An expired lease may be taken over only after this extra time, unless it was released."""
     max_attempts: int = count(5, 1, 100)
+    """A step fails with `CRASH_LOOP` after this many attempts that ended without a release."""
     unleased_grace_seconds: float = seconds(3600, 0, 604800)
+    """How long a step may be RUNNING without a lease before a worker takes it over. 0 means forever."""
     template_cache_seconds: float = seconds(60, 0, 86400)
+    """How long a chart template is kept in memory."""
 
     @field_validator("charts_default_timezone")
     @classmethod

@@ -61,7 +61,11 @@ class TracingSwitch(Environment):
             f"{OTLP_PACKAGE} (pip install -r requirements.lock)"
         ),
     ] = TracesExporter.NONE
+    """Where spans are sent: `none`, `otlp` (to a collector) or `console` (as log lines). The default of
+    OpenTelemetry is `otlp`; here it is `none`.
+    """
     otel_sdk_disabled: Annotated[bool, Field(description="true or false")] = False
+    """`true` switches tracing off, whatever the other variables say."""
 
     @property
     def traces_go_to(self) -> TracesExporter:
@@ -82,27 +86,41 @@ class TracingSettings(TracingSwitch):
     otel_traces_sampler: Annotated[
         TracesSampler | None, Field(description="one of " + ", ".join(TracesSampler))
     ] = None
+    """Which traces are recorded. Default of the SDK: `parentbased_always_on`, which follows the decision of
+    the publisher.
+    """
     otel_traces_sampler_arg: Annotated[float | None, Field(ge=0, le=1, description="a share from 0 to 1")] = (
         None
     )
+    """The share of traces that a `traceidratio` sampler records."""
     otel_exporter_otlp_endpoint: Annotated[str | None, Field(description=_URL)] = None
+    """The address of the collector; `/v1/traces` is appended. Default of the SDK: `http://localhost:4318`."""
     otel_exporter_otlp_traces_endpoint: Annotated[str | None, Field(description=_URL)] = None
+    """The full address for spans; nothing is appended. It wins over `OTEL_EXPORTER_OTLP_ENDPOINT`."""
     otel_exporter_otlp_protocol: Annotated[
         str | None, Field(pattern="^http/protobuf$", description=_PROTOCOL)
     ] = None
+    """The protocol of the exporter."""
     otel_exporter_otlp_traces_protocol: Annotated[
         str | None, Field(pattern="^http/protobuf$", description=_PROTOCOL)
     ] = None
+    """The protocol of the exporter for spans."""
     otel_exporter_otlp_headers: Annotated[SecretStr | None, Field(description=_HEADERS)] = None
+    """Headers of each export, for example `authorization=Bearer%20TOKEN`. Never shown."""
     otel_exporter_otlp_traces_headers: Annotated[SecretStr | None, Field(description=_HEADERS)] = None
+    """Headers of each export of spans. Never shown."""
     otel_exporter_otlp_timeout: Annotated[float | None, Field(gt=0, description="seconds above 0")] = None
+    """How long one export may take. Default of the SDK: 10."""
     otel_exporter_otlp_traces_timeout: Annotated[float | None, Field(gt=0, description="seconds above 0")] = (
         None
     )
+    """How long one export of spans may take. Default of the SDK: 10."""
     otel_bsp_schedule_delay: Annotated[int | None, Field(ge=1, description="milliseconds from 1")] = None
+    """How long spans are collected before an export. Default of the SDK: 5000."""
     otel_bsp_max_export_batch_size: Annotated[
         int | None, Field(ge=1, description="a whole number from 1")
     ] = None
+    """How many spans one export holds at most. Default of the SDK: 512."""
     otel_bsp_max_queue_size: Annotated[
         int | None,
         Field(
@@ -110,6 +128,7 @@ class TracingSettings(TracingSwitch):
             f"at least OTEL_BSP_MAX_EXPORT_BATCH_SIZE ({_BATCH_SIZE} if not set)"
         ),
     ] = None
+    """How many finished spans wait for an export at most. Default of the SDK: 2048."""
 
     @field_validator("otel_exporter_otlp_endpoint", "otel_exporter_otlp_traces_endpoint")
     @classmethod
