@@ -1,3 +1,3 @@
-"""Threads that work together: cancel scopes, the combining queue, a thread cache."""
+"""Threads that work together: cancel scopes, the combining queue, single flight, a thread cache."""
 
 from __future__ import annotations

@@ -6,14 +6,13 @@ Template documents live in `chart_templates/{chartTemplateId}` and belong to peo
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Mapping
-from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from worker_chart_export.backends.firestore.documents import document_of, read_document
 from worker_chart_export.charts.base import DEFAULT_HEIGHT, DEFAULT_WIDTH
+from worker_chart_export.concurrency.single_flight import SingleFlight
 from worker_chart_export.errors import BackendRefused, ValidationFailed, shown
 from worker_chart_export.observability.logs import Event, log
 
@@ -141,7 +140,7 @@ def _unknown_keys(document: Mapping[str, Any]) -> list[str]:
 
 
 class TemplateStore:
-    """Reads templates and keeps each for a while. Shared by all threads, which share one read, too.
+    """Read templates and cache each for a while. Shared by all threads, which also share each read.
 
     Args:
         client: A Firestore client.
@@ -154,47 +153,23 @@ class TemplateStore:
         self._cache_seconds = cache_seconds
         self._clock = clock
         self._cached: dict[str, tuple[float, ChartTemplate]] = {}
-        self._under_way: dict[str, Future[ChartTemplate]] = {}
-        self._lock = threading.Lock()
+        self._loads = SingleFlight(self._load)
 
     def get(self, template_id: str) -> ChartTemplate:
-        """The template.
+        """Return a template.
 
         Raises:
-            ValidationFailed: There is none of that id, it is invalid, or may not be read. None of that is
-                cached, so that a mend takes effect at once.
-            BackendUnavailable: Firestore is away.
+            ValidationFailed: It does not exist, is invalid, or may not be read. This is not cached, so that
+                a correction takes effect at once.
+            BackendUnavailable: Firestore is unavailable.
         """
-        with self._lock:
-            read_at, template = self._cached.get(template_id, (0.0, None))
-            if template is not None and self._clock.monotonic() - read_at < self._cache_seconds:
-                return template
-            load = self._under_way.get(template_id)
-            is_first = load is None
-            if load is None:
-                load = self._under_way[template_id] = Future()
-        if is_first:
-            self._load_for_all(template_id, load)
-        return load.result()
-
-    def _load_for_all(self, template_id: str, load: Future[ChartTemplate]) -> None:
-        """Whoever asks meanwhile gets the same template, or the same error."""
-        try:
-            template = self._load(template_id)
-        except BaseException as error:  # noqa: BLE001 - it is raised to each who asked
-            self._end(template_id)
-            load.set_exception(error)
-        else:
-            self._end(template_id, template)
-            load.set_result(template)
-
-    def _end(self, template_id: str, template: ChartTemplate | None = None) -> None:
-        with self._lock:
-            del self._under_way[template_id]
-            if template is not None:
-                self._cached[template_id] = (self._clock.monotonic(), template)
+        return self._loads.get(template_id)
 
     def _load(self, template_id: str) -> ChartTemplate:
+        if template_id in self._cached:
+            read_at, template = self._cached[template_id]
+            if self._clock.monotonic() - read_at < self._cache_seconds:
+                return template
         try:
             document = document_of(read_document(self._client, CHART_TEMPLATES, template_id))
         except BackendRefused as error:
@@ -210,4 +185,5 @@ class TemplateStore:
             log.warning(
                 Event.TEMPLATE_WARNING, f"Template {template_id}: {warning}", chartTemplateId=template_id
             )
+        self._cached[template_id] = (self._clock.monotonic(), template)
         return template

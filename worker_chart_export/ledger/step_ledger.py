@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from worker_chart_export.backends.firestore.documents import create_document, read_document
+from worker_chart_export.concurrency.single_flight import SingleFlight
 from worker_chart_export.errors import BackendUnavailable, StepError, WorkerError
 from worker_chart_export.ledger.claim_log import log_claim, log_finalize
 from worker_chart_export.ledger.commit.group_commit import GIVE_UP_AFTER_SECONDS, GroupCommits
@@ -27,7 +28,6 @@ from worker_chart_export.ledger.run_snapshot import (
     read_run,
     read_run_with_leases,
 )
-from worker_chart_export.ledger.shared_reads import SharedReads
 from worker_chart_export.ledger.step_patches import FLOW_RUNS
 from worker_chart_export.observability.logs import Event, bound, log
 from worker_chart_export.observability.observers import Stage, stage
@@ -95,7 +95,9 @@ class StepLedger:
         self._heart_beats = heart_beats
         self._commits = GroupCommits(client=client, clock=clock)
         self._releases = Releases(commits=self._commits, heart_beats=heart_beats, clock=clock)
-        self._reads = SharedReads(lambda run_id: read_run(client, run_id, clock))
+        self._reads: SingleFlight[str, RunSnapshot] = SingleFlight(
+            lambda run_id: read_run(client, run_id, clock), fresh=True
+        )
         self.owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
 
     @property
@@ -114,7 +116,7 @@ class StepLedger:
         with stage(Stage.READ, runId=run_id):
             if leases_of:
                 return read_run_with_leases(self._client, run_id, leases_of, self._clock)
-            return self._reads.read(run_id)
+            return self._reads.get(run_id)
 
     def probe(self) -> None:
         """Ask Firestore for anything; errors as `read`."""

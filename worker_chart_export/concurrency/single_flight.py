@@ -1,0 +1,60 @@
+"""Single flight: callers that ask for the same key at the same time share one call."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import Future, wait
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable
+
+K = TypeVar("K", bound="Hashable")
+R = TypeVar("R")
+
+
+class SingleFlight(Generic[K, R]):
+    """Share one call between all callers that ask for a key meanwhile. Shared by all threads.
+
+    Nothing is cached: the next caller after the end of a call starts a new one.
+
+    Args:
+        call: Takes the key; its result or error goes to each caller.
+        fresh: Never return a result whose call began before the caller asked. A caller that arrives during a
+            call then waits for its end, and shares the next call with all others that wait.
+    """
+
+    def __init__(self, call: Callable[[K], R], *, fresh: bool = False) -> None:
+        self._call = call
+        self._fresh = fresh
+        self._lock = threading.Lock()
+        self._running: dict[K, Future[R]] = {}
+        self._next: dict[K, Future[R]] = {}
+
+    def get(self, key: K) -> R:
+        """Return the result of the shared call, or raise its error."""
+        with self._lock:
+            running = self._running.get(key)
+            flight = self._next.get(key) if self._fresh else running
+            if is_first := flight is None:
+                flight = Future()
+                (self._next if running else self._running)[key] = flight
+        if is_first:
+            if running:
+                wait([running])
+            try:
+                result = self._call(key)
+            except BaseException as error:  # noqa: BLE001 - raised below, to each caller that shares it
+                self._end(key)
+                flight.set_exception(error)
+            else:
+                self._end(key)
+                flight.set_result(result)
+        return flight.result()
+
+    def _end(self, key: K) -> None:
+        """Start the next call of this key. Callers that arrive from now on do not join the ended one."""
+        with self._lock:
+            del self._running[key]
+            if key in self._next:
+                self._running[key] = self._next.pop(key)
