@@ -8,7 +8,7 @@ from google.cloud import firestore
 
 from benchmarks.floor import Floor, bucket_of, http_connections, provider_of, serve
 from daemon.composition import storage_client
-from worker_chart_export.backends.http.connections import open_connections
+from worker_chart_export.backends.http import open_connections
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

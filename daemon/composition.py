@@ -11,7 +11,7 @@ from google.cloud.storage import Client as StorageClient
 
 from daemon.settings.daemon import ChartsApiMode, ChartsFallback, SettingsError
 from worker_chart_export.backends.errors import client_errors
-from worker_chart_export.backends.storage.session import StorageSession
+from worker_chart_export.backends.storage import StorageSession
 from worker_chart_export.execution.chart_maker import ChartMaker
 from worker_chart_export.execution.pipeline import PipelineLimits, StepPipeline
 from worker_chart_export.inputs.template import TemplateStore

@@ -10,8 +10,8 @@ from google.cloud.firestore import GeoPoint
 from google.cloud.firestore_v1._helpers import encode_dict
 from google.cloud.firestore_v1.vector import Vector
 
-from worker_chart_export.backends.firestore import lazy_documents
-from worker_chart_export.backends.firestore.lazy_documents import LazyFields, read_documents
+from worker_chart_export.backends import firestore
+from worker_chart_export.backends.firestore import LazyFields, read_documents
 from worker_chart_export.errors import BackendUnavailable
 from worker_chart_export.inputs.flow_run import FlowRun
 
@@ -54,10 +54,8 @@ def test_of_a_large_run_only_what_is_looked_at_is_decoded(client, collection, mo
     }
     collection.document("a").set({"steps": steps})
     decoded = []
-    plainly = lazy_documents.decode_value
-    monkeypatch.setattr(
-        lazy_documents, "decode_value", lambda *value: decoded.append(value) or plainly(*value)
-    )
+    plainly = firestore.decode_value
+    monkeypatch.setattr(firestore, "decode_value", lambda *value: decoded.append(value) or plainly(*value))
     (found,) = read_documents(client, [collection.document("a")])
     run = FlowRun.parse("a", found.fields)
     assert run.step("s042").inputs == {"requests": [{}] * 5}
@@ -105,5 +103,5 @@ def test_a_document_that_is_left_out_of_the_answer_is_not_taken_for_missing(clie
         _database_string=client._database_string,
         _rpc_metadata=client._rpc_metadata,
     )
-    with pytest.raises(BackendUnavailable, match=r"says nothing of .*/a$"):
+    with pytest.raises(BackendUnavailable, match=r"lacks the document .*/a$"):
         read_documents(silent, [collection.document("a")])

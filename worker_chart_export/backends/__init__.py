@@ -1,3 +1,3 @@
-"""The clients of Firestore, Cloud Storage and HTTP, and their errors."""
+"""Calls of Firestore, Cloud Storage and HTTP services, and their errors."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Errors of Google's clients, translated into the errors of this worker."""
+"""Translate the errors of Google's clients into the errors of this worker."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from worker_chart_export.observability import metrics
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-#: What a backend answers when it is away, overloaded or slow; the same call may succeed later.
+#: Errors of a backend that is unavailable, overloaded or slow. The same call may succeed later.
 TRANSIENT = (
     google_errors.TooManyRequests,  # gRPC ResourceExhausted and HTTP 429
     google_errors.ServerError,  # 5xx, gRPC Unavailable, DeadlineExceeded, Internal, Unknown, DataLoss
@@ -30,7 +30,7 @@ TRANSIENT = (
     auth_errors.RefreshError,  # Workload Identity may not be ready yet when a pod starts
 )
 
-#: Reads are safe to repeat: the client does so for this long.
+#: Reads are safe to repeat. The client repeats them for `timeout` seconds.
 READ_RETRY = Retry(
     predicate=if_exception_type(google_errors.ServiceUnavailable, google_errors.InternalServerError),
     initial=0.1,
@@ -43,11 +43,11 @@ COMMIT_TIMEOUT_SECONDS = 10.0
 
 @contextmanager
 def backend_errors(backend: str) -> Iterator[None]:
-    """Turn a Google client's errors into ours, around one call, which is counted.
+    """Translate the errors of one call of a Google client, and count the call.
 
     Raises:
-        BackendUnavailable: Away or overloaded; the same call may succeed later.
-        BackendRefused: Refused; somebody has to change something first.
+        BackendUnavailable: The backend is unavailable or overloaded. The same call may succeed later.
+        BackendRefused: The backend refuses until somebody changes something.
     """
     try:
         yield
@@ -62,21 +62,21 @@ def backend_errors(backend: str) -> Iterator[None]:
 
 @contextmanager
 def client_errors(backend: str) -> Iterator[None]:
-    """Whatever opening a Google client ends in is a refusal: credentials, certificates, settings.
+    """Translate each error of opening a Google client: credentials, certificates, settings.
 
     Raises:
-        BackendRefused: Says the kind of error; its words only when they are Google's own, because those of
-            others may quote a credentials file.
+        BackendRefused: Names the kind of error. Its message is shown only when it is Google's own, because
+            that of another library may quote a credentials file.
     """
     try:
         yield
     except Exception as error:  # noqa: BLE001 - see above
-        ours = isinstance(error, auth_errors.GoogleAuthError)
-        words = describe_error(error) if ours else type(error).__name__
-        raise BackendRefused(backend, f"its client can't be opened: {words}") from None
+        is_google = isinstance(error, auth_errors.GoogleAuthError)
+        description = describe_error(error) if is_google else type(error).__name__
+        raise BackendRefused(backend, f"its client can't be opened: {description}") from None
 
 
 def describe_error(error: BaseException) -> str:
-    """An error as one short line: its kind and the backend's own words."""
-    words = " ".join(str(getattr(error, "message", None) or error).split())
-    return f"{type(error).__name__}: {words}"[:300]
+    """Describe an error in one short line: its class and its message."""
+    message = " ".join(str(getattr(error, "message", None) or error).split())
+    return f"{type(error).__name__}: {message}"[:300]

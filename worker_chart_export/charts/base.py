@@ -1,13 +1,16 @@
-"""What every chart provider takes and gives.
+"""The input and output of chart providers, and the check of every picture.
 
-A provider turns one `ChartRequest` into one `ChartImage` or raises a `RequestError`; it knows nothing of
-steps, runs or buckets.
+A provider turns one `ChartRequest` into one `ChartImage`, or raises a `RequestError`. It knows nothing of
+steps, runs and buckets.
 """
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
+
+from worker_chart_export.errors import ChartApiFailed, ChartTooLarge
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -16,6 +19,11 @@ if TYPE_CHECKING:
 
 DEFAULT_WIDTH = 800
 DEFAULT_HEIGHT = 600
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+#: The length and type of the first chunk.
+PNG_IHDR_START = struct.pack(">I4s", 13, b"IHDR")
+#: The last chunk of every PNG: no data, type IEND and its CRC.
+PNG_IEND = b"\x00\x00\x00\x00IEND\xaeB`\x82"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,11 +33,11 @@ class ChartRequest:
     Attributes:
         template_id: The chart template's id, for names and messages.
         symbol: The run's `scope.symbol`, e.g. `IBM`.
-        timeframe: The step's timeframe as written there, e.g. `1d`.
+        timeframe: The step's timeframe as the run has it, e.g. `1d`.
         payload: The Chart-IMG request body: symbol, interval, timezone, theme, studies, width, height ...
-        read_candles: Gives the raw bytes of the step's OHLCV JSON, read once a step.
+        read_candles: Returns the raw bytes of the step's OHLCV JSON. They are read once per step.
             Raises `OhlcvUnavailable` when there are none.
-        budget: Asked before anything is paid for, and by whoever waits.
+        scope: The time and the stop of the step. It is checked before each paid call and ends each wait.
     """
 
     template_id: str
@@ -41,23 +49,23 @@ class ChartRequest:
 
     @property
     def width(self) -> int:
-        """Width in pixels: the template's, else Chart-IMG's default."""
+        """Width in pixels: the template's or Chart-IMG's default."""
         return int(self.payload.get("width", DEFAULT_WIDTH))
 
     @property
     def height(self) -> int:
-        """Height in pixels: the template's, else Chart-IMG's default."""
+        """Height in pixels: the template's or Chart-IMG's default."""
         return int(self.payload.get("height", DEFAULT_HEIGHT))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChartImage:
-    """One chart made.
+    """One finished chart.
 
     Attributes:
         png: The whole PNG file.
         provider: `chart-img`, `local` or `mock`.
-        meta: More about how it was made, JSON-serialisable; goes into the manifest item's `meta`.
+        meta: How it was made, JSON-serialisable. It goes into the manifest item's `meta`.
     """
 
     png: bytes
@@ -66,13 +74,36 @@ class ChartImage:
 
 
 class ChartProvider(Protocol):
-    """One way to come by a chart. Implementations are shared by all threads of the process."""
+    """A source of charts. All threads of the process share one."""
 
     def chart(self, request: ChartRequest) -> ChartImage:
         """Make the chart.
 
         Raises:
-            RequestError: This request has failed, retries included.
-            BackendUnavailable: A backend of ours (not the provider's) is away.
-            Interrupted: The step was told to stop.
+            RequestError: The request failed, retries included.
+            BackendUnavailable: Firestore or Cloud Storage is unavailable.
+            Interrupted: The step was stopped.
         """
+
+
+def check_png(data: bytes, *, width: int, height: int, max_bytes: int) -> None:
+    """Return if `data` is a complete PNG of `width` x `height` pixels with at most `max_bytes` bytes.
+
+    Raises:
+        ChartApiFailed: It is not. The message says what is wrong.
+        ChartTooLarge: It is larger than `max_bytes`.
+    """
+    is_png = data.startswith(PNG_SIGNATURE + PNG_IHDR_START)
+    if not is_png or len(data) < len(PNG_SIGNATURE) + 25 + len(PNG_IEND):
+        raise ChartApiFailed("The picture is not a PNG.", sizeBytes=len(data), startsWith=ascii(data[:16]))
+    if not data.endswith(PNG_IEND):
+        raise ChartApiFailed("The PNG is cut off: it has no end chunk.", sizeBytes=len(data))
+    size = struct.unpack(">II", data[16:24])
+    if size != (width, height):
+        raise ChartApiFailed(
+            f"The PNG is {size[0]}x{size[1]} pixels, asked for were {width}x{height}.", sizeBytes=len(data)
+        )
+    if len(data) > max_bytes:
+        raise ChartTooLarge(
+            f"The PNG has {len(data)} bytes, readers take at most {max_bytes}.", sizeBytes=len(data)
+        )

@@ -9,8 +9,7 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING
 
-from worker_chart_export.charts.base import ChartRequest
-from worker_chart_export.charts.png import check_png
+from worker_chart_export.charts.base import ChartRequest, check_png
 from worker_chart_export.errors import (
     BackendUnavailable,
     ChartApiFailed,

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from worker_chart_export.backends.firestore.documents import document_of, read_document
+from worker_chart_export.backends.firestore import document_of, read_document
 from worker_chart_export.charts.base import DEFAULT_HEIGHT, DEFAULT_WIDTH
 from worker_chart_export.concurrency.single_flight import SingleFlight
 from worker_chart_export.errors import BackendRefused, ValidationFailed, shown

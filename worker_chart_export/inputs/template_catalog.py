@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from worker_chart_export.backends.firestore.documents import (
+from worker_chart_export.backends.firestore import (
     document_of,
     read_collection,
     read_document,

@@ -16,7 +16,7 @@ from google.cloud.firestore_v1.bulk_batch import BulkWriteBatch
 from google.cloud.firestore_v1.field_path import FieldPath
 
 from worker_chart_export.backends.errors import backend_errors
-from worker_chart_export.backends.firestore.documents import document_of
+from worker_chart_export.backends.firestore import document_of
 from worker_chart_export.errors import BackendRefused, BackendUnavailable, LeaseLost
 from worker_chart_export.inputs.flow_run import RunStatus, StepStatus
 from worker_chart_export.ledger.lease.lease import LEASES, StoredLease

@@ -6,8 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from worker_chart_export.backends.errors import READ_RETRY, READ_TIMEOUT_SECONDS, backend_errors
-from worker_chart_export.backends.firestore.documents import document_of, is_minimal, read_document
-from worker_chart_export.backends.firestore.lazy_documents import read_documents
+from worker_chart_export.backends.firestore import document_of, is_minimal, read_document, read_documents
 from worker_chart_export.inputs.flow_run import FlowRun, StepStatus
 from worker_chart_export.ledger.lease.lease import LEASES, Lease, StoredLease
 from worker_chart_export.ledger.step_patches import FLOW_RUNS, patched

@@ -11,7 +11,7 @@ import socket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from worker_chart_export.backends.firestore.documents import create_document, read_document
+from worker_chart_export.backends.firestore import create_document, read_document
 from worker_chart_export.concurrency.single_flight import SingleFlight
 from worker_chart_export.errors import BackendUnavailable, StepError, WorkerError
 from worker_chart_export.ledger.claim_log import log_claim, log_finalize

@@ -14,7 +14,7 @@ import google_crc32c
 from google.api_core import exceptions as google_errors
 
 from worker_chart_export.backends.errors import backend_errors
-from worker_chart_export.backends.storage.calls import ask_storage
+from worker_chart_export.backends.storage import call_storage
 from worker_chart_export.errors import (
     BackendUnavailable,
     ManifestRefused,
@@ -135,7 +135,7 @@ class ArtifactStore:
             WorkerError: What the step was stopped with.
         """
         prefix = folder.png_prefix(started_at)
-        listed = ask_storage(
+        listed = call_storage(
             lambda timeout: list(
                 self._client.list_blobs(self._bucket, prefix=prefix, timeout=timeout, retry=None)
             ),
@@ -190,7 +190,7 @@ class ArtifactStore:
                 generation=generation,
             ):
                 return
-            present = ask_storage(
+            present = call_storage(
                 lambda timeout: self._bucket.get_blob(name, timeout=timeout, retry=None),
                 name=name,
                 refusal=ManifestRefused,
@@ -214,7 +214,7 @@ class ArtifactStore:
     ) -> bool:
         """Upload if the object's generation is still `generation` (0 = absent); whether it was."""
         try:
-            ask_storage(
+            call_storage(
                 lambda timeout: blob.upload_from_string(
                     content,
                     content_type=content_type,
@@ -247,7 +247,7 @@ class ArtifactStore:
                 f"OHLCV_EXPORT step of the same timeframe in dependsOn, got {shown(uri)}."
             )
         blob = self._client.bucket(match["bucket"]).blob(match["name"])
-        content: bytes = ask_storage(
+        content: bytes = call_storage(
             lambda timeout: blob.download_as_bytes(end=MAX_CANDLE_BYTES, timeout=timeout, retry=None),
             name=str(uri),
             refusal=OhlcvUnavailable,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from worker_chart_export.backends.storage.calls import ask_storage
+from worker_chart_export.backends.storage import call_storage
 from worker_chart_export.concurrency.cancel_scope import CancelScope
 from worker_chart_export.errors import ObjectRefused, shown
 from worker_chart_export.outputs.artifact_store import GS_URI, ArtifactStore, StepFolder
@@ -44,7 +44,7 @@ class StoredResults:
         if match is None:
             raise ObjectRefused(f"Manifest: expected gs://bucket/object, got {shown(uri)}.")
         blob = self._client.bucket(match["bucket"]).blob(match["name"])
-        content: bytes = ask_storage(
+        content: bytes = call_storage(
             lambda timeout: blob.download_as_bytes(end=MAX_MANIFEST_BYTES, timeout=timeout, retry=None),
             name=uri,
             refusal=ObjectRefused,

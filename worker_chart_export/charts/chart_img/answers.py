@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Self
 
-from worker_chart_export.charts.png import IEND, SIGNATURE, check_png
+from worker_chart_export.charts.base import PNG_IEND, PNG_SIGNATURE, check_png
 from worker_chart_export.errors import ChartApiFailed
 
 if TYPE_CHECKING:
@@ -98,11 +98,11 @@ def understand(
     Raises:
         ChartTooLarge: It is a chart, but larger than its readers accept.
     """
-    if status == OK and body.startswith(SIGNATURE):
+    if status == OK and body.startswith(PNG_SIGNATURE):
         try:
             check_png(body, width=width, height=height, max_bytes=max_bytes)
         except ChartApiFailed as error:
-            is_whole = body.endswith(IEND)
+            is_whole = body.endswith(PNG_IEND)
             return Answer(meaning=Meaning.TROUBLE, status=status, words=error.message, is_whole=is_whole)
         return Answer(meaning=Meaning.CHART, status=status)
     words, params = said(body, blot)
@@ -112,7 +112,7 @@ def understand(
         words=words,
         params=params,
         retry_after_seconds=retry_after_seconds,
-        is_whole=status == OK and not SIGNATURE.startswith(body),
+        is_whole=status == OK and not PNG_SIGNATURE.startswith(body),
     )
 
 

@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING
 from urllib3 import Timeout
 from urllib3.exceptions import HTTPError
 
-from worker_chart_export.backends.http.connections import open_connections
-from worker_chart_export.backends.http.stoppable_sockets import cancellable_by
+from worker_chart_export.backends.http import cancellable_by, open_connections
 from worker_chart_export.charts.chart_img.call_time import CallTimes
 from worker_chart_export.charts.chart_img.retry_after import seconds_asked
 from worker_chart_export.concurrency.cancel_scope import CancelScope

@@ -11,8 +11,7 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from worker_chart_export.backends.firestore.commit import Unacceptable, send
-from worker_chart_export.backends.firestore.documents import document_of, read_document
+from worker_chart_export.backends.firestore import Unacceptable, document_of, read_document, send
 from worker_chart_export.charts.chart_img.usage import DAY, seconds_of_day_left, take
 from worker_chart_export.concurrency.combining_queue import CombiningQueue, QueuedRequest
 from worker_chart_export.errors import BackendRefused, StepTimedOut, WorkerError

@@ -12,7 +12,7 @@ import weakref
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
-from worker_chart_export.backends.firestore.commit import LostRace, OutcomeUnknown, Unacceptable
+from worker_chart_export.backends.firestore import LostRace, OutcomeUnknown, Unacceptable
 from worker_chart_export.concurrency.combining_queue import CombiningQueue
 from worker_chart_export.errors import BackendRefused, WorkerError
 from worker_chart_export.ledger.commit.pace import CommitPace, within

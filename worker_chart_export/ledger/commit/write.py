@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from worker_chart_export.backends.errors import describe_error
-from worker_chart_export.backends.firestore.commit import Unacceptable, send
+from worker_chart_export.backends.firestore import Unacceptable, send
 from worker_chart_export.ledger.lease.lease import LEASES, StoredLease
 from worker_chart_export.ledger.step_patches import FLOW_RUNS
 

@@ -10,8 +10,7 @@ from daemon.cli.doctor.refusals import Mends, refused
 from daemon.cli.doctor.results import failure, not_checkable, ok, warning
 from daemon.cli.doctor.scratch import failure_of
 from daemon.composition import firestore_client
-from worker_chart_export.backends.firestore.commit import LostRace, send
-from worker_chart_export.backends.firestore.documents import read_document
+from worker_chart_export.backends.firestore import LostRace, read_document, send
 from worker_chart_export.errors import BackendRefused, BackendUnavailable, IndexMissing, WorkerError
 from worker_chart_export.ledger.expired_leases import expired_leases
 from worker_chart_export.timing import SystemClock

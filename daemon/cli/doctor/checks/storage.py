@@ -12,7 +12,7 @@ from daemon.cli.doctor.refusals import Mends
 from daemon.cli.doctor.results import failure, not_checkable, ok, warning
 from daemon.cli.doctor.scratch import failure_of
 from daemon.composition import storage_client
-from worker_chart_export.backends.storage.calls import ask_storage
+from worker_chart_export.backends.storage import call_storage
 from worker_chart_export.errors import ObjectRefused, WorkerError
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from daemon.cli.doctor.results import CheckResult
     from daemon.cli.doctor.scratch import Scratch
     from daemon.settings.daemon import BucketSettings
-    from worker_chart_export.backends.storage.calls import Timeout
+    from worker_chart_export.backends.storage import Timeout
     from worker_chart_export.concurrency.cancel_scope import CancelScope
 
 CREATE = "storage.create"
@@ -143,7 +143,7 @@ class _Object:
                 raise
 
     def _ask(self, call: Callable[[Timeout], T], scope: CancelScope | None = None) -> T:
-        return ask_storage(call, name=self.uri, refusal=ObjectRefused, scope=scope or self._scope)
+        return call_storage(call, name=self.uri, refusal=ObjectRefused, scope=scope or self._scope)
 
 
 def bucket_verdicts(trial: BucketTrial, bucket: str, emulator: str | None) -> list[CheckResult]:

@@ -20,14 +20,12 @@ from tests.support.charts.chart_img_samples import account
 from tests.support.cloud.clouds import PROJECT, clients_find
 from tests.support.cloud.tls import pem_of
 from tests.support.fakes import BUCKET, NOON, budget_of, chart_request, png_bytes
-from worker_chart_export.backends.http.stoppable_requests import CancellableAdapter
-from worker_chart_export.backends.http.stoppable_sockets import cancellable_by
-from worker_chart_export.backends.http.stoppable_urllib3 import make_cancellable
+from worker_chart_export.backends.http import POOLS, CancellableAdapter, cancellable_by
 from worker_chart_export.charts.chart_img.client import ChartApi
 from worker_chart_export.concurrency.cancel_scope import CancelScope
 from worker_chart_export.errors import Interrupted
 from worker_chart_export.outputs.artifact_store import ArtifactStore, StepFolder
-from worker_chart_export.timing import SystemClock
+from worker_chart_export.timing import Backoff, SystemClock
 
 if TYPE_CHECKING:
     import ssl
@@ -257,7 +255,8 @@ class TestStop:
 
     def test_between_two_attempts(self, ask, cloud, monkeypatch):
         """The pause is no sleep of the client's own."""
-        monkeypatch.setattr("worker_chart_export.backends.storage.calls.MIN_DELAY_SECONDS", 60.0)
+        pauses = Backoff(low_seconds=60.0, first_seconds=60.0, max_seconds=60.0)
+        monkeypatch.setattr("worker_chart_export.backends.storage.BACKOFF", pauses)
         cloud.storage.faults.add(Fault(method="objects.insert", error=503))
         asleep, moments = threading.Event(), []
 
@@ -353,7 +352,7 @@ def _getting(library: str):
     """The `get` of a plain client whose calls can be stopped."""
     if library == "urllib3":
         with urllib3.PoolManager() as manager:
-            make_cancellable(manager)
+            manager.pool_classes_by_scheme = POOLS
             yield lambda url: manager.request("GET", url, retries=False)
     else:
         with requests.Session() as session:

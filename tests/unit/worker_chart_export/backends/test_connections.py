@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from worker_chart_export.backends.http.connections import CERTIFICATES, open_connections
+from worker_chart_export.backends.http import CERTIFICATES, open_connections
 
 
 @pytest.fixture(autouse=True)
@@ -105,7 +105,7 @@ def test_a_folder_of_certificates_is_taken(tmp_path, monkeypatch, name, more):
 
 def test_a_connection_that_was_idle_for_long_is_opened_anew(monkeypatch):
     """A gateway in between may have forgotten it without a word."""
-    monkeypatch.setattr("worker_chart_export.backends.http.stoppable_urllib3.MAX_IDLE_SECONDS", 0.1)
+    monkeypatch.setattr("worker_chart_export.backends.http.MAX_IDLE_SECONDS", 0.1)
     with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor(1) as threads:
         answering = threads.submit(_answer_one_request_a_connection, listener, connections=2)
         with open_connections(f"http://127.0.0.1:{listener.getsockname()[1]}", kept=1) as manager:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.fakes import png_bytes
-from worker_chart_export.charts.png import check_png
+from worker_chart_export.charts.base import check_png
 from worker_chart_export.errors import ChartApiFailed, ChartTooLarge
 
 SMALL = png_bytes(3, 2)

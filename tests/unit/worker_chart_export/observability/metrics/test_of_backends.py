@@ -16,7 +16,7 @@ from localcloud import Fault
 from tests.support.charts.chart_img_samples import account
 from tests.support.fakes import BUCKET, HandClock, budget_of
 from tests.support.metric_counts import value
-from worker_chart_export.backends.firestore.commit import LostRace, send
+from worker_chart_export.backends.firestore import LostRace, send
 from worker_chart_export.charts.chart_img.quota import USAGE, QuotaLedger
 from worker_chart_export.errors import (
     BackendRefused,

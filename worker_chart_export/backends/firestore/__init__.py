@@ -1,3 +1,0 @@
-"""Firestore: documents, and conditional commits."""
-
-from __future__ import annotations

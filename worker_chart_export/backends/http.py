@@ -1,0 +1,237 @@
+"""HTTP connections to a service, whose blocking calls a cancel scope can end.
+
+`open_connections` takes the proxy and the certificates from the environment. `cancellable_by` marks the calls
+of a scope: when the scope is stopped, the sockets that the calls use are shut down from another thread. The
+blocked thread then continues at once, also below TLS, with a connection error of the library. A connection
+attempt can't be ended so: it ends by its own timeout, and nothing is sent over it afterwards.
+
+All HTTP of this worker goes over these connections, that for access tokens through `CancellableAdapter`.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import socket
+import ssl
+import threading
+import time
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
+
+import certifi
+import requests.adapters
+from requests.utils import get_environ_proxies, prepend_scheme_if_needed, select_proxy
+from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, PoolManager, ProxyManager, make_headers
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.util import parse_url
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from worker_chart_export.concurrency.cancel_scope import CancelScope
+    from worker_chart_export.errors import WorkerError
+
+#: Variables that name a file or folder of certificates. The first that is set is used, before `SSL_CERT_DIR`.
+CERTIFICATES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
+#: A connection that was idle for longer is not used again: a gateway may have dropped it without a notice,
+#: and a request that is lost on it is not sent again.
+MAX_IDLE_SECONDS = 5.0
+
+
+def open_connections(url: str, *, kept: int) -> PoolManager:
+    """Create a pool of cancellable connections to `url`. It keeps up to `kept` connections open.
+
+    The environment is read once, here: to read it for each call takes a fifth of a step's processor time.
+    The variables are `HTTPS_PROXY`, `ALL_PROXY`, `NO_PROXY` and their like, and those of `CERTIFICATES`.
+
+    Raises:
+        ValueError: The proxy can't be used. The error does not quote it: it may hold a password.
+        OSError: The certificates can't be read.
+    """
+    proxy: str | None = select_proxy(url, get_environ_proxies(url))
+    settings: dict[str, Any] = {"maxsize": kept}
+    if "https:" in f"{url} {proxy}".lower():
+        settings["ssl_context"] = _ssl_context()
+    manager = PoolManager(**settings) if proxy is None else _proxy_manager(proxy, **settings)
+    manager.pool_classes_by_scheme = POOLS
+    return manager
+
+
+def _proxy_manager(proxy: str, **settings: Any) -> ProxyManager:
+    try:
+        url = parse_url(prepend_scheme_if_needed(proxy, "http"))  # type: ignore[no-untyped-call]
+        headers = make_headers(proxy_basic_auth=unquote(url.auth)) if url.auth else None
+        return ProxyManager(
+            url._replace(auth=None).url,
+            proxy_headers=headers,
+            proxy_ssl_context=settings.get("ssl_context"),
+            **settings,
+        )
+    except ValueError:  # each kind of it quotes the proxy
+        raise ValueError("the environment's proxy can't be used") from None
+
+
+def _ssl_context() -> ssl.SSLContext:
+    """Trust the environment's certificates, or Mozilla's: slim images have none of their own."""
+    path = next((os.environ[name] for name in CERTIFICATES if os.environ.get(name)), None)
+    folders = os.environ.get("SSL_CERT_DIR") or None
+    if path is None and folders is None:
+        path = certifi.where()
+    if path is not None and os.path.isdir(path):  # noqa: PTH112 - a path of the environment, passed on unchanged
+        path, folders = None, path
+    return ssl.create_default_context(cafile=path, capath=folders)
+
+
+@dataclass(slots=True, eq=False)
+class CancellableCall:
+    """The sockets that a call under way may block on, by the connection that uses them.
+
+    Each socket is held by a duplicate of its descriptor. So a TLS handshake, which replaces the socket
+    object, changes nothing. And a descriptor that was closed and given to another file is never shut down.
+
+    Attributes:
+        was_sent: A connection was open, so the server may have received the request.
+    """
+
+    was_sent: bool = False
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _descriptors: dict[int, int] = field(default_factory=dict)
+    _is_stopped: bool = False
+
+    def hold(self, connection: object, opened: socket.socket) -> None:
+        """Shut `opened` down when the call is stopped, or at once when it is stopped already."""
+        self.release(connection)
+        # An error means a closed socket or no free descriptor. The call itself will report it.
+        with suppress(OSError), self._lock:
+            self._descriptors[id(connection)] = descriptor = os.dup(opened.fileno())
+            if self._is_stopped:
+                _shut_down(descriptor)
+
+    def release(self, connection: object) -> None:
+        """Forget the socket of a connection that does not block any more."""
+        with self._lock:
+            descriptor = self._descriptors.pop(id(connection), None)
+            if descriptor is not None:
+                os.close(descriptor)
+
+    def stop(self, _error: WorkerError) -> None:
+        """Shut all held sockets down, so that the blocked thread continues."""
+        with self._lock:
+            self._is_stopped = True
+            for descriptor in self._descriptors.values():
+                _shut_down(descriptor)
+
+    def close(self) -> None:
+        """Forget all sockets."""
+        with self._lock:
+            for descriptor in self._descriptors.values():
+                os.close(descriptor)
+            self._descriptors.clear()
+
+
+def _shut_down(descriptor: int) -> None:
+    # An error means that the other side has closed the connection already.
+    with suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as duplicate:
+        duplicate.shutdown(socket.SHUT_RDWR)
+
+
+_CALL: ContextVar[CancellableCall | None] = ContextVar("cancellable_call", default=None)
+
+
+@contextmanager
+def cancellable_by(scope: CancelScope) -> Iterator[CancellableCall]:
+    """End the requests that this thread makes in this context when `scope` is stopped.
+
+    They end with a connection error of the library. The caller has to check the scope for the reason.
+    """
+    call = CancellableCall()
+    token = _CALL.set(call)
+    try:
+        with scope.while_running(call.stop):
+            yield call
+    finally:
+        _CALL.reset(token)
+        call.close()
+
+
+class _Cancellable:
+    """Mixin for a connection: hold its socket from its first use until the connection is back in the pool."""
+
+    sock: Any
+    kept_since = math.inf
+
+    def _new_conn(self) -> socket.socket:
+        opened: socket.socket = super()._new_conn()  # type: ignore[misc]
+        if (call := _CALL.get()) is not None:  # so that a proxy's answer and a TLS handshake can be cancelled
+            call.hold(self, opened)
+        return opened
+
+    def request(self, *args: Any, **kwargs: Any) -> None:
+        """Send a request, over a new connection or that of an earlier request."""
+        if self.sock is None:
+            self.connect()  # type: ignore[attr-defined]
+        if (call := _CALL.get()) is not None:
+            call.hold(self, self.sock)
+            call.was_sent = True
+        super().request(*args, **kwargs)  # type: ignore[misc]
+
+
+class CancellableConnection(_Cancellable, HTTPConnection):
+    """A connection without TLS. Errors of urllib3 show the name of this class."""
+
+
+class CancellableTlsConnection(_Cancellable, HTTPSConnection):
+    """A connection with TLS."""
+
+
+class _CancellablePool:
+    """Mixin for a pool of such connections."""
+
+    def _get_conn(self, timeout: float | None = None) -> Any:
+        connection: Any = super()._get_conn(timeout)  # type: ignore[misc]
+        if time.monotonic() - connection.kept_since > MAX_IDLE_SECONDS:
+            connection.close()  # its next request opens it again
+        return connection
+
+    def _put_conn(self, connection: Any) -> None:
+        if connection is not None:
+            if (call := _CALL.get()) is not None:
+                call.release(connection)
+            connection.kept_since = time.monotonic()
+        super()._put_conn(connection)  # type: ignore[misc]
+
+
+class CancellablePool(_CancellablePool, HTTPConnectionPool):
+    """A pool of connections without TLS."""
+
+    ConnectionCls = CancellableConnection
+
+
+class CancellableTlsPool(_CancellablePool, HTTPSConnectionPool):
+    """A pool of connections with TLS."""
+
+    ConnectionCls = CancellableTlsConnection
+
+
+#: Set as `pool_classes_by_scheme` of a `PoolManager`, it makes the calls over that manager cancellable.
+POOLS: dict[str, type[HTTPConnectionPool]] = {"http": CancellablePool, "https": CancellableTlsPool}
+
+
+class CancellableAdapter(requests.adapters.HTTPAdapter):
+    """An `HTTPAdapter` with cancellable calls, direct or through an HTTP proxy, not a SOCKS proxy."""
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        """Create the pools of direct connections."""
+        super().init_poolmanager(*args, **kwargs)
+        self.poolmanager.pool_classes_by_scheme = POOLS
+
+    def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
+        """Return the pools of a proxy's connections."""
+        manager = super().proxy_manager_for(*args, **kwargs)
+        if type(manager) is ProxyManager:
+            manager.pool_classes_by_scheme = POOLS
+        return manager

@@ -1,0 +1,215 @@
+"""The session of the Cloud Storage client, and calls that are repeated within a cancel scope."""
+
+from __future__ import annotations
+
+import http.client
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import requests
+import urllib3
+from google.api_core import exceptions as google_errors
+from google.auth import exceptions as auth_errors
+from google.auth.transport.requests import AuthorizedSession
+from google.cloud.storage.exceptions import DataCorruption, InvalidResponse
+from requests.structures import CaseInsensitiveDict
+from urllib3.exceptions import HTTPError
+
+from worker_chart_export.backends.errors import TRANSIENT, describe_error
+from worker_chart_export.backends.http import CancellableAdapter, cancellable_by, open_connections
+from worker_chart_export.errors import BackendUnavailable, OhlcvUnavailable
+from worker_chart_export.observability import metrics
+from worker_chart_export.timing import Backoff
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from google.auth.credentials import Credentials
+    from urllib3 import PoolManager
+
+    from worker_chart_export.concurrency.cancel_scope import CancelScope
+    from worker_chart_export.errors import RequestError
+
+CONNECT_TIMEOUT_SECONDS = 5.0
+#: The longest pause between two received parts. It is at most half of the time that is left, so that a dead
+#: connection can't use up all of it.
+READ_TIMEOUT_SECONDS = 30.0
+MIN_TIMEOUT_SECONDS = 1.0
+BACKOFF = Backoff(low_seconds=0.5, first_seconds=2.0, max_seconds=8.0)
+#: No call is repeated with less time than this.
+MIN_ATTEMPT_SECONDS = 0.5
+#: Errors of the libraries below Google's client that it does not wrap. The others are in TRANSIENT.
+UNAVAILABLE = (
+    *TRANSIENT,
+    DataCorruption,
+    HTTPError,
+    http.client.HTTPException,
+    OSError,  # network errors, and all errors of `requests`
+)
+#: Statuses that concern the request alone: the bucket and its permissions are fine.
+REQUEST_STATUSES = (
+    HTTPStatus.BAD_REQUEST,
+    HTTPStatus.PRECONDITION_FAILED,
+    HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE,
+)
+#: What the statuses of a refusal mean.
+REFUSALS: dict[int, str] = {
+    HTTPStatus.BAD_REQUEST: "it takes no such name or content",
+    HTTPStatus.UNAUTHORIZED: "the credentials are not accepted",
+    HTTPStatus.FORBIDDEN: "this account may not",
+    HTTPStatus.NOT_FOUND: "there is no such object or bucket",
+    HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE: "the object is empty",
+}
+TOKEN_ATTEMPTS = 3
+TOKEN_TIMEOUT_SECONDS = 300
+
+T = TypeVar("T")
+#: The `timeout` of a request of Google's client: seconds to connect, and seconds between two received parts.
+Timeout = tuple[float, float]
+
+
+def call_storage(
+    call: Callable[[Timeout], T], *, name: str, refusal: type[RequestError], scope: CancelScope
+) -> T:
+    """Make `call` until Cloud Storage answers. Check the scope before each attempt.
+
+    The retries of Google's client can't be cancelled, so they are off and the call is repeated here. All
+    calls of this worker are safe to repeat: they only read, or they write with a generation precondition.
+
+    Args:
+        call: Gets the `timeout` for its request. It must pass `retry=None` and be safe to repeat.
+        name: The object, for messages.
+        refusal: The error to raise when Cloud Storage refuses.
+        scope: Bounds the attempts, their timeouts and the pauses, and cancels each of them.
+
+    Raises:
+        RequestError: `refusal`.
+        BackendUnavailable: Cloud Storage was unavailable until the time was used up.
+        PreconditionFailed: Google's own error. It answers a question that the caller put.
+        StepTimedOut: There was no time left before the first attempt.
+        WorkerError: The error that stopped the scope, also in the middle of a call.
+    """
+    failures = 0
+    while True:
+        scope.check()
+        left = scope.remaining_seconds()
+        connect = max(MIN_TIMEOUT_SECONDS, min(CONNECT_TIMEOUT_SECONDS, left))
+        read = max(MIN_TIMEOUT_SECONDS, min(READ_TIMEOUT_SECONDS, left / 2))
+        try:
+            with cancellable_by(scope):
+                answer = call((connect, read))
+        except Exception as error:
+            scope.check_stopped()  # the error of a cancelled call is not a failure of its own
+            failure = _failure(error, name, refusal)
+            if failure is None:
+                raise
+            failures += 1
+            pause = BACKOFF.delay_seconds(failures)
+            is_final = not isinstance(failure, BackendUnavailable)
+            if is_final or pause + MIN_ATTEMPT_SECONDS >= scope.remaining_seconds():
+                raise failure from error
+        else:
+            scope.check_stopped()  # the answer of a cancelled call may be incomplete
+            metrics.count_call("storage", "answered")
+            return answer
+        scope.sleep(pause)
+
+
+def _failure(
+    error: Exception, name: str, refusal: type[RequestError]
+) -> RequestError | BackendUnavailable | None:
+    """Translate an error of the client, and count the call. Return None for an error to raise as it is."""
+    status = getattr(error, "code", None)
+    if isinstance(error, UNAVAILABLE) or status == HTTPStatus.REQUEST_TIMEOUT:
+        metrics.count_call("storage", "unavailable")
+        return BackendUnavailable("storage", describe_error(error))
+    known = (google_errors.GoogleAPICallError, InvalidResponse, auth_errors.GoogleAuthError)
+    if not isinstance(error, known):
+        return None
+    # A candles file that a step names may be missing. Our bucket may not.
+    is_missing_candles = status == HTTPStatus.NOT_FOUND and refusal is OhlcvUnavailable
+    is_answer = status in REQUEST_STATUSES or is_missing_candles
+    metrics.count_call("storage", "answered" if is_answer else "refused")
+    if isinstance(error, google_errors.PreconditionFailed):
+        return None
+    reason = REFUSALS.get(int(status or 0), type(error).__name__)
+    return refusal(
+        f"Cloud Storage refused {name}: {reason} ({status}).",
+        object=name,
+        httpStatus=status,
+        storage=describe_error(error),
+    )
+
+
+class _PlainSession(requests.Session):
+    """Send requests over urllib3, without the cookies, redirects and hooks of `requests`.
+
+    To prepare each call for these, `requests` takes a fifth of a step's processor time.
+    """
+
+    connections: PoolManager
+
+    def request(  # type: ignore[override]  # the arguments that Google's client passes
+        self,
+        method: str,
+        url: str,
+        data: bytes | str | None = None,
+        headers: dict[str, str] | None = None,
+        timeout: float | tuple[float, float] | None = None,
+        stream: bool = False,  # noqa: FBT001, FBT002 - the base class's own
+    ) -> requests.Response:
+        """Send a request as `requests` does, but follow no redirects.
+
+        Raises:
+            ConnectionError: Of `requests`: there was no answer.
+        """
+        connect, read = timeout if isinstance(timeout, tuple) else (timeout, timeout)
+        try:
+            answer = self.connections.urlopen(
+                method,
+                url,
+                body=data.encode() if isinstance(data, str) else data,
+                headers=headers,
+                timeout=urllib3.Timeout(connect=connect, read=read),
+                retries=False,
+                redirect=False,
+                preload_content=False,
+            )
+        except HTTPError as error:
+            raise requests.ConnectionError(error) from error
+        response = requests.Response()
+        response.raw = answer
+        response.status_code, response.reason = answer.status, answer.reason or ""
+        response.headers = CaseInsensitiveDict(answer.headers)
+        response.url, response.encoding = url, "utf-8"
+        # Google's client reads the method and the URL of the request, and nothing else.
+        response.request = requests.Request(method, url)  # type: ignore[assignment]
+        if not stream:
+            response.content  # noqa: B018 - reads it
+        return response
+
+    def close(self) -> None:
+        """Close the connections."""
+        self.connections.clear()
+        super().close()
+
+
+class StorageSession(AuthorizedSession, _PlainSession):  # type: ignore[misc]  # Google's has no types
+    """Add Google's authorization to each request, and send it over cancellable connections.
+
+    Args:
+        credentials: The source of access tokens. A request for a token can be cancelled too.
+        url: The service's URL.
+        connections: How many connections are kept open.
+
+    Raises:
+        ValueError: The environment names a proxy that can't be used.
+        OSError: The certificates can't be read.
+    """
+
+    def __init__(self, credentials: Credentials, *, url: str, connections: int) -> None:
+        super().__init__(credentials, refresh_timeout=TOKEN_TIMEOUT_SECONDS)  # type: ignore[no-untyped-call]
+        self.connections = open_connections(url, kept=connections)
+        tokens: Any = self._auth_request_session
+        for scheme in ("http://", "https://"):
+            tokens.mount(scheme, CancellableAdapter(max_retries=TOKEN_ATTEMPTS))

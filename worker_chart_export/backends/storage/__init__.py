@@ -1,3 +1,0 @@
-"""Cloud Storage: the session, and calls with retries."""
-
-from __future__ import annotations
