@@ -14,7 +14,7 @@ ROUNDS ?= 3
 MATPLOTLIB := matplotlib==3.11.2
 SEED ?=
 
-.PHONY: help demo test chaos bench systemd check lint types imports format lock charts pictures gallery-pictures page-pictures clean
+.PHONY: help demo test chaos bench walk systemd check lint types imports format lock charts pictures gallery-pictures page-pictures clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 16
@@ -31,6 +31,9 @@ chaos: $(DEV_READY) ## Kills, freezes, outages and a storm, told in figures; MIN
 bench: $(DEV_READY) ## The worker beside the floor, half an hour; writes docs/benchmarks.md; ROUNDS=3
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements-dev.lock $(MATPLOTLIB)
 	$(BIN)/python -m benchmarks --rounds $(ROUNDS)
+
+walk: $(DEV_READY) ## The way of one message: files and functions in the order they run
+	$(BIN)/python -m benchmarks.walk
 
 systemd: $(DEV_READY) ## The units in a booted systemd (root, package systemd-container)
 	$(BIN)/python -m pytest -rs tests/systemd
