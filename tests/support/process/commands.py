@@ -1,12 +1,13 @@
-"""The person's command as a real process."""
+"""The person's command as a process of its own."""
 
 from __future__ import annotations
 
 import subprocess
-import sys
+import tempfile
 from typing import TYPE_CHECKING
 
-from tests.support.process.daemons import ROOT, clean_environment
+from tests.support.process.daemons import clean_environment
+from tests.support.process.fork_server import ForkedProcess
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -15,13 +16,20 @@ if TYPE_CHECKING:
 def run_command(
     *arguments: str, environment: Mapping[str, str] | None = None, timeout: float = 60
 ) -> subprocess.CompletedProcess[str]:
-    """Run `worker-chart-export` and return the finished process."""
-    return subprocess.run(
-        [sys.executable, "-m", "daemon.cli", *arguments],
-        env=clean_environment({"COLUMNS": "160", **(environment or {})}),
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        check=False,
-    )
+    """Run `worker-chart-export` in a forked process and return it when it has ended."""
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+        process = ForkedProcess(
+            "daemon.cli",
+            arguments,
+            environment=clean_environment({"COLUMNS": "160", **(environment or {})}),
+            stdout=out.fileno(),
+            stderr=err.fileno(),
+        )
+        try:
+            code = process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
+        out.seek(0)
+        err.seek(0)
+        return subprocess.CompletedProcess(process.args, code, out.read(), err.read())

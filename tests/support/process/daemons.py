@@ -9,14 +9,14 @@ import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
+
+from tests.support.process.fork_server import ROOT, ForkedProcess
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 START_TIMEOUT_SECONDS = 30.0
-ROOT = Path(__file__).resolve().parents[3]
 
 
 def clean_environment(environment: Mapping[str, str]) -> dict[str, str]:
@@ -25,34 +25,48 @@ def clean_environment(environment: Mapping[str, str]) -> dict[str, str]:
     return {**kept, **environment}
 
 
+def _new_interpreter(
+    module: str, *, environment: Mapping[str, str], stdout: int, stderr: int
+) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-m", module],
+        cwd=ROOT,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=stdout,
+        stderr=stderr,
+    )
+
+
 class DaemonUnderTest:
     """`python -m daemon` with both output streams captured line by line.
 
     Args:
         environment: Its settings.
         module: What is run in place of `daemon`.
+        fresh: Start a new interpreter instead of forking one: for tests of the start and the end themselves.
 
     Attributes:
         events: The JSON lines so far.
         other_output: Lines that are not JSON objects; in `json` format there must be none.
     """
 
-    def __init__(self, environment: Mapping[str, str], *, module: str = "daemon") -> None:
+    def __init__(
+        self, environment: Mapping[str, str], *, module: str = "daemon", fresh: bool = False
+    ) -> None:
         self.events: list[dict[str, Any]] = []
         self.other_output: list[str] = []
         self._changed = threading.Condition()
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", module],
-            cwd=ROOT,
-            env=clean_environment(environment),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        (stdout, out), (stderr, err) = os.pipe(), os.pipe()
+        start = _new_interpreter if fresh else ForkedProcess
+        try:
+            self.process = start(module, environment=clean_environment(environment), stdout=out, stderr=err)
+        finally:
+            os.close(out)
+            os.close(err)
         self._readers = [
-            threading.Thread(target=self._read, args=(pipe,), daemon=True)
-            for pipe in (self.process.stdout, self.process.stderr)
+            threading.Thread(target=self._read, args=(descriptor,), daemon=True)
+            for descriptor in (stdout, stderr)
         ]
         for reader in self._readers:
             reader.start()
@@ -115,17 +129,16 @@ class DaemonUnderTest:
         if self.process.poll() is None:
             self.process.kill()
         self.wait(10)
-        for pipe in (self.process.stdout, self.process.stderr):
-            pipe.close()
 
-    def _read(self, pipe: Any) -> None:
-        for line in pipe:
-            try:
-                event = json.loads(line)
-            except ValueError:
-                event = None
-            with self._changed:
-                (self.events if isinstance(event, dict) else self.other_output).append(event or line)
-                self._changed.notify_all()
+    def _read(self, descriptor: int) -> None:
+        with open(descriptor) as pipe:
+            for line in pipe:
+                try:
+                    event = json.loads(line)
+                except ValueError:
+                    event = None
+                with self._changed:
+                    (self.events if isinstance(event, dict) else self.other_output).append(event or line)
+                    self._changed.notify_all()
         with self._changed:
             self._changed.notify_all()
