@@ -1,24 +1,23 @@
 # The worker's image. It is linted (hadolint) and its steps are tried by tests/deploy, outside of Docker: where
 # this was written there is no Docker engine, so the image as a whole was never built.
 #
-#   docker build --tag worker-chart-export:0.1.0 .
-#   docker run worker-chart-export:0.1.0 --help
+#   docker build --tag worker-chart-export:0.2.0 .
+#   docker run worker-chart-export:0.2.0 --help
 #
 # A tag may move. For a build that can be repeated, name the base by its digest
 # (`docker buildx imagetools inspect python:3.13-slim-bookworm` prints it):
 #
-#   docker build --build-arg BASE=python:3.13-slim-bookworm@sha256:... --tag worker-chart-export:0.1.0 .
+#   docker build --build-arg BASE=python:3.13-slim-bookworm@sha256:... --tag worker-chart-export:0.2.0 .
 ARG BASE=python:3.13-slim-bookworm
 
 # Both stages have the same base, because a venv holds the path of its interpreter.
 FROM ${BASE} AS build
 WORKDIR /src
 # pip stays outside of the venv, and so does what builds the wheel.
-RUN pip install --no-cache-dir \
-    hatchling==1.33.0 packaging==26.3 pathspec==1.1.1 pluggy==1.7.0 tomlkit==0.15.2 trove-classifiers==2026.9.21.13 \
+COPY requirements.lock requirements-build.lock ./
+RUN pip install --no-cache-dir --require-hashes --only-binary :all: -r requirements-build.lock \
     && python -m venv --without-pip /opt/worker
-COPY requirements.lock ./
-RUN pip --python /opt/worker/bin/python install --no-cache-dir --no-compile --only-binary :all: -r requirements.lock
+RUN pip --python /opt/worker/bin/python install --no-cache-dir --no-compile --require-hashes --only-binary :all: -r requirements.lock
 COPY pyproject.toml README.md LICENSE ./
 COPY worker_chart_export worker_chart_export
 COPY daemon daemon

@@ -4,17 +4,20 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 RUN_READY := $(VENV)/.run-ready
 DEV_READY := $(VENV)/.dev-ready
-SOURCES := worker_chart_export daemon localcloud tests benchmarks
+SOURCES := worker_chart_export daemon localcloud tests benchmarks docs
 
 # Most tests wait for processes, leases and deadlines: more workers than cores shorten the run.
 WORKERS ?= 4
 MINUTES ?= 10
 ROUNDS ?= 3
-# Drawn beside it in the benchmarks alone.
-MATPLOTLIB := matplotlib==3.11.2
+PIP := -m pip install --quiet --disable-pip-version-check --require-hashes
+# The site is built by packages that nothing else needs.
+DOCS_VENV := .venv-docs
+COMPILE := uv pip compile --quiet --upgrade --universal --python-version 3.11 --no-annotate --no-header \
+	--no-emit-index-url --no-emit-find-links --generate-hashes
 SEED ?=
 
-.PHONY: help demo test chaos bench walk systemd check lint types imports format lock charts pictures gallery-pictures page-pictures clean
+.PHONY: help demo test chaos bench walk systemd check lint types imports format lock reference docs coverage charts pictures gallery-pictures page-pictures clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 16
@@ -25,11 +28,11 @@ demo: $(RUN_READY) ## The whole main job on this machine; gallery in demo-output
 test: $(DEV_READY) ## All tests: unit, contract (both clouds), integration, process, chaos
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
-chaos: $(DEV_READY) ## Kills, freezes, outages and a storm, told in figures; MINUTES=10 SEED=n
+chaos: $(DEV_READY) ## Kills, freezes, outages and a storm, with figures; MINUTES=10 SEED=n
 	$(BIN)/python -m tests.chaos --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
 
-bench: $(DEV_READY) ## The worker beside the floor, half an hour; writes docs/benchmarks.md; ROUNDS=3
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements-dev.lock $(MATPLOTLIB)
+bench: $(DEV_READY) ## The worker compared with a bare subscriber, half an hour; writes docs/benchmarks.md; ROUNDS=3
+	$(BIN)/python $(PIP) -r requirements-bench.lock
 	$(BIN)/python -m benchmarks --rounds $(ROUNDS)
 
 walk: $(DEV_READY) ## The way of one message: files and functions in the order they run
@@ -40,10 +43,11 @@ systemd: $(DEV_READY) ## The units in a booted systemd (root, package systemd-co
 
 check: lint types imports test ## What CI runs: lint, types, import contracts, tests
 
-lint: $(DEV_READY) ## ruff, the format, the Dockerfile, the Kubernetes manifests
+lint: $(DEV_READY) ## ruff, the format, the Dockerfile, the workflows, the Kubernetes manifests
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/hadolint Dockerfile
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	$(BIN)/kubernetes-validate --strict --no-warn deploy/gke/*.yaml
 	$(BIN)/kubernetes-validate --strict --no-warn deploy/gke/autoscaling/hpa/horizontal-pod-autoscaler.yaml
 
@@ -53,14 +57,26 @@ types: $(DEV_READY) ## mypy, strict
 imports: $(DEV_READY) ## The directions between packages and layers
 	$(BIN)/lint-imports
 
-format: $(DEV_READY) ## Format and mend what ruff can mend
+format: $(DEV_READY) ## Format, and fix what ruff can fix
 	$(BIN)/ruff format $(SOURCES)
 	$(BIN)/ruff check --fix $(SOURCES)
 
-lock: $(DEV_READY) ## Write both lock files anew with the newest versions that fit
+lock: $(DEV_READY) ## Write all lock files anew with the newest versions that fit
 	$(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --no-annotate --no-header --no-emit-index-url --extra tracing pyproject.toml -o requirements.lock
-	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --no-annotate --no-header --no-emit-index-url -c requirements.lock --extra dev pyproject.toml -o requirements-dev.lock
+	$(BIN)/$(COMPILE) --extra tracing pyproject.toml -o requirements.lock
+	$(BIN)/$(COMPILE) -c requirements.lock --extra dev pyproject.toml -o requirements-dev.lock
+	$(BIN)/$(COMPILE) -c requirements-dev.lock --group bench -o requirements-bench.lock
+	$(BIN)/$(COMPILE) -c requirements-dev.lock --group docs -o requirements-docs.lock
+	$(BIN)/$(COMPILE) -c requirements-dev.lock --group build -o requirements-build.lock
+
+reference: $(RUN_READY) ## Write the pages of docs/ that are generated from the code
+	$(BIN)/python -m docs.reference
+
+docs: $(DOCS_VENV)/.ready ## The documentation as a site, in site/index.html
+	NO_MKDOCS_2_WARNING=1 $(DOCS_VENV)/bin/mkdocs build --strict --quiet
+
+coverage: $(DEV_READY) ## Line and branch coverage of the unit and integration tests; details in htmlcov/index.html
+	$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal --cov --cov-report=term --cov-report=html tests/unit tests/integration
 
 charts: $(RUN_READY) ## Draw the pictures in docs/charts anew
 	$(BIN)/python -m worker_chart_export.charts.local.gallery docs/charts
@@ -77,14 +93,19 @@ page-pictures: $(DEV_READY) ## Take docs/page/*.png anew from real daemons at wo
 	$(BIN)/python -m tests.support.page.page_pictures docs/page
 
 clean: ## Remove what the other targets made
-	rm -rf $(VENV) .venv-* demo-output dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .venv-* demo-output dist site htmlcov .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 $(RUN_READY): requirements.lock pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/python $(PIP) -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	touch $@
 
 $(DEV_READY): requirements-dev.lock $(RUN_READY)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.lock
+	$(BIN)/python $(PIP) -r requirements-dev.lock
+	touch $@
+
+$(DOCS_VENV)/.ready: requirements-docs.lock
+	test -x $(DOCS_VENV)/bin/python || $(PYTHON) -m venv $(DOCS_VENV)
+	$(DOCS_VENV)/bin/python $(PIP) -r requirements-docs.lock
 	touch $@

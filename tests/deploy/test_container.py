@@ -20,7 +20,8 @@ DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
 STEPS = instructions(DOCKERFILE)
 IGNORE = ignore_patterns((ROOT / ".dockerignore").read_text(encoding="utf-8"))
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-PINNED = re.compile(r"[A-Za-z0-9._-]+==[0-9][A-Za-z0-9.]*( ;.+)?")
+PINNED = re.compile(r"[A-Za-z0-9._-]+==[0-9][A-Za-z0-9.]*( ; [^\\]+)?( --hash=sha256:[0-9a-f]{64})+")
+LOCKS = ("requirements.lock", "requirements-build.lock")
 
 
 def _steps(keyword, *, stage=None):
@@ -68,28 +69,30 @@ def test_both_stages_are_one_pinned_slim_python():
 
 
 def test_the_build_copies_all_that_the_wheel_is_made_of():
-    """Packages, readme and licence as pyproject.toml names them, and nothing else but the lock."""
+    """Packages, readme and licence as pyproject.toml names them, and nothing else but the locks."""
     packages = PROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
     readme, licences = PROJECT["project"]["readme"], PROJECT["project"]["license-files"]
     outside = [name for name in licences if name.split("/")[0] not in packages]
-    assert sorted(_copied()) == sorted([*packages, readme, *outside, "pyproject.toml", "requirements.lock"])
+    assert sorted(_copied()) == sorted([*packages, readme, *outside, "pyproject.toml", *LOCKS])
     assert [name for name in _copied() if not (ROOT / name).exists()] == []
 
 
-def test_everything_that_is_installed_has_its_version():
-    """The lock's lines, and what builds the wheel."""
-    lock = (ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines()
-    assert [line for line in lock if not PINNED.fullmatch(line)] == []
-    builders = [
-        word
-        for step in _steps("RUN")
-        for command in step.rest.split("&&")
-        if command.split()[:2] == ["pip", "install"]
-        for word in command.split()[2:]
-        if not word.startswith("-")
-    ]
-    assert [word for word in builders if not PINNED.fullmatch(word)] == []
-    assert "hatchling" in {word.partition("==")[0] for word in builders}
+@pytest.mark.parametrize("name", LOCKS)
+def test_everything_that_is_installed_has_its_version_and_hashes(name):
+    """The worker's packages, and those that build the wheel."""
+    lock = (ROOT / name).read_text(encoding="utf-8")
+    lines = re.sub(r" \\\n\s+", " ", lock).splitlines()
+    assert [line for line in lines if not PINNED.fullmatch(line)] == []
+
+
+def test_nothing_is_installed_but_from_the_locks():
+    """Each with its hashes; and the wheel, which was built before."""
+    commands = [command for step in _steps("RUN") for command in map(str.strip, step.rest.split("&&"))]
+    installs = [command for command in commands if re.match(r"pip (--python \S+ )?install ", command)]
+    *from_locks, wheel = installs
+    assert [command.split()[-1] for command in from_locks] == list(reversed(LOCKS))
+    assert all("--require-hashes --only-binary :all: -r" in command for command in from_locks)
+    assert wheel.endswith("--no-deps /wheels/*.whl")
 
 
 def test_nothing_is_fetched_but_packages():

@@ -34,7 +34,7 @@ def test_help_names_every_command_and_shows_examples():
 
 def test_version():
     """The version is the package's."""
-    assert run_command("--version").stdout == "worker-chart-export 0.1.0\n"
+    assert run_command("--version").stdout == "worker-chart-export 0.2.0\n"
 
 
 def test_daemon_check_prints_the_effective_settings_without_secrets(scene):
