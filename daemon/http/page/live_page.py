@@ -12,7 +12,7 @@ from daemon.http.page.report import report_accounts, report_drain, report_health
 from daemon.http.page.routes import page_routes
 from daemon.http.page.thumbnails import Thumbnails
 from daemon.settings.daemon import effective_settings
-from worker_chart_export.charts.chart_img.usage import seconds_of_day_left
+from worker_chart_export.charts.chart_img.quota import seconds_of_day_left
 from worker_chart_export.observability.metrics import VERSION
 from worker_chart_export.observability.observers import watched_by
 

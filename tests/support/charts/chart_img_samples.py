@@ -40,15 +40,14 @@ def provider_on(
 ) -> Iterator[ChartImgProvider]:
     """A provider of these accounts, by default of one, as one process has it."""
     clock = clock or SystemClock()
-    provider = ChartImgProvider(
-        api=ChartApi(base_url=url, connections=64),
-        accounts=account_states(accounts or [account()], clock),
-        quota=QuotaLedger(documents, clock),
-        clock=clock,
-        max_png_bytes=max_png_bytes,
-    )
-    with contextlib.closing(provider):
-        yield provider
+    with contextlib.closing(ChartApi(base_url=url, connections=64)) as api:
+        yield ChartImgProvider(
+            api=api,
+            accounts=account_states(accounts or [account()], clock),
+            quota=QuotaLedger(documents, clock),
+            clock=clock,
+            max_png_bytes=max_png_bytes,
+        )
 
 
 def usage(documents: Any, account_id: str = "acc-1") -> dict[str, Any] | None:

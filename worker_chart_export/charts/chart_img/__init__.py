@@ -1,1 +1,1 @@
-"""`real` mode: Chart-IMG, its accounts, its quota, its answers."""
+"""`real` mode: charts from Chart-IMG, with several accounts and a shared daily quota."""

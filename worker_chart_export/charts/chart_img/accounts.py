@@ -1,4 +1,4 @@
-"""The Chart-IMG accounts: what the settings say of each, and what this process has learned of it."""
+"""The Chart-IMG accounts: their settings, their rate limits, and what this process has learned of them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
 from worker_chart_export.charts.base import DEFAULT_HEIGHT, DEFAULT_WIDTH
-from worker_chart_export.charts.chart_img.rate_limit import RateLimit
 from worker_chart_export.charts.chart_img.redaction import redacted
 
 if TYPE_CHECKING:
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
     from worker_chart_export.concurrency.cancel_scope import CancelScope
     from worker_chart_export.timing import Clock
 
-#: Studies and drawings together, width and height, by plan (Chart-IMG's documentation, "Limits").
+#: Studies and drawings together, width and height by plan. Source: Chart-IMG's documentation, "Limits".
 PLANS = {
     "BASIC": (3, 800, 600),
     "PRO": (5, 1920, 1080),
@@ -31,8 +30,10 @@ PLANS = {
     "ENTERPRISE": (50, 2048, 1920),
 }
 USED_UP = "used up for today"
-#: How often who waits for an account's first answer looks whether its step goes on.
-LOOK_SECONDS = 0.25
+#: A caller that waits for an account's first answer checks its scope this often.
+SCOPE_CHECK_SECONDS = 0.25
+#: A caller in the queue of a rate limit checks this often if a caller before it has given up.
+QUEUE_CHECK_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +72,7 @@ class Account:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Demand:
-    """What a chart asks of an account's plan."""
+    """What a chart needs an account's plan to allow."""
 
     parameters: int
     width: int
@@ -79,22 +80,22 @@ class Demand:
 
     @classmethod
     def of(cls, payload: Mapping[str, Any]) -> Self:
-        """What a request body asks for."""
+        """Return the demand of a request body."""
         return cls(
             parameters=len(payload.get("studies", [])) + len(payload.get("drawings", [])),
             width=int(payload.get("width", DEFAULT_WIDTH)),
             height=int(payload.get("height", DEFAULT_HEIGHT)),
         )
 
-    def asks_at_least(self, other: Self) -> bool:
-        """Whether it is as large as the other in every respect."""
+    def is_at_least(self, other: Self) -> bool:
+        """Return True if it is as large as `other` in every respect."""
         return (
             self.parameters >= other.parameters and self.width >= other.width and self.height >= other.height
         )
 
 
 def why_not_on_plan(account: Account, demand: Demand) -> str | None:
-    """Why the account's plan does not allow the chart, or None when it does or is not known. Pure."""
+    """Return why the account's plan does not allow the chart, or None if it does or is not known. Pure."""
     parameters, width, height = PLANS.get(account.plan or "", (None, None, None))
     parameters = account.max_parameters if account.max_parameters is not None else parameters
     if parameters is not None and demand.parameters > parameters:
@@ -104,9 +105,64 @@ def why_not_on_plan(account: Account, demand: Demand) -> str | None:
     return None
 
 
+class RateLimit:
+    """A token bucket with a queue: the generic cell rate algorithm. Shared by all threads.
+
+    A call takes its token when it leaves the queue, so a caller that gives up takes none.
+
+    Args:
+        per_second: Calls per second on average.
+        burst: Calls at once after a rest.
+        clock: Its monotonic clock is used.
+    """
+
+    def __init__(self, *, per_second: float, burst: int, clock: Clock) -> None:
+        self._interval = 1.0 / per_second
+        self._slack = (burst - 1) * self._interval
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._queue: list[object] = []
+        # The theoretical arrival time of the next call.
+        self._next_at = clock.monotonic()
+
+    def wait(self, scope: CancelScope) -> bool:
+        """Wait for a token. Return False at once when that would take longer than the scope has left.
+
+        Raises:
+            StepTimedOut: The step's time is used up.
+            WorkerError: The error that stopped the step.
+        """
+        ticket = object()
+        with self._lock:
+            is_in_time = self._seconds_until_token(len(self._queue)) <= scope.remaining_seconds()
+            if is_in_time:
+                self._queue.append(ticket)
+        if not is_in_time:
+            scope.check()  # a step that was stopped has no time left either
+            return False
+        try:
+            while True:
+                with self._lock:
+                    seconds = self._seconds_until_token(self._queue.index(ticket))
+                    if seconds == 0:
+                        self._queue.remove(ticket)
+                        self._next_at = max(self._next_at, self._clock.monotonic()) + self._interval
+                        return True
+                scope.sleep(min(seconds, QUEUE_CHECK_SECONDS))
+        except BaseException:
+            with self._lock:
+                self._queue.remove(ticket)
+            raise
+
+    def _seconds_until_token(self, others: int) -> float:
+        """Return the seconds until a caller gets a token that has `others` callers before it."""
+        now = self._clock.monotonic()
+        return max(0.0, max(self._next_at, now) + others * self._interval - self._slack - now)
+
+
 @dataclass(slots=True, eq=False)
 class AccountState:
-    """What this process knows of an account. Shared by all threads; its times are of the monotonic clock.
+    """What this process has learned of an account. Shared by all threads. Times are monotonic.
 
     Attributes:
         account: The account.
@@ -119,84 +175,85 @@ class AccountState:
     disabled: str | None = None
     _changed: threading.Condition = field(default_factory=threading.Condition, repr=False)
     _has_answered: bool = False
-    _is_tried: bool = False
+    _is_first_call_under_way: bool = False
     _used_up_until: float = -math.inf
-    _told_until: float = -math.inf
+    _logged_until: float = -math.inf
     _refused: tuple[tuple[Demand, str], ...] = ()
 
     def why_unusable(self, now: float) -> str | None:
-        """Why it gives no chart now, or None."""
+        """Return why it gives no chart now, or None."""
         if self.disabled is not None:
             return self.disabled
         return USED_UP if now < self._used_up_until else None
 
     def why_refused(self, demand: Demand) -> str | None:
-        """Its words to a chart that asked for no more than this one, if its plan was too small for that."""
-        return next((words for other, words in self._refused if demand.asks_at_least(other)), None)
+        """Return why its plan does not allow the chart, or None if that is not known.
 
-    def refuse(self, demand: Demand, words: str) -> None:
-        """Its plan is too small for such charts."""
+        The reason is its answer to a chart that was not larger than this one, or comes from the settings.
+        """
+        for other, message in self._refused:
+            if demand.is_at_least(other):
+                return message
+        return why_not_on_plan(self.account, demand)
+
+    def refuse(self, demand: Demand, message: str) -> None:
+        """Remember that its plan does not allow such a chart."""
         with self._changed:
-            kept = [pair for pair in self._refused if not pair[0].asks_at_least(demand)]
-            self._refused = (*kept, (demand, words))
+            kept = [pair for pair in self._refused if not pair[0].is_at_least(demand)]
+            self._refused = (*kept, (demand, message))
 
     def exhaust(self, *, now: float, until: float, day_ends: float) -> bool:
-        """It is used up until then; whether that is news today. An earlier time changes nothing."""
+        """Mark it as used up; an earlier time changes nothing. Return True if this is to be logged."""
         with self._changed:
             self._used_up_until = max(self._used_up_until, until)
-            is_news = self._told_until <= now < day_ends
-            if is_news:
-                self._told_until = day_ends
-            return is_news
+            is_new = self._logged_until <= now < day_ends
+            if is_new:
+                self._logged_until = day_ends
+            return is_new
 
-    def disable(self, why: str) -> bool:
-        """It is not used any more; whether that is news."""
+    def disable(self, reason: str) -> bool:
+        """Use it no more. Return False if it was disabled before."""
         with self._changed:
-            is_news = self.disabled is None
-            self.disabled = self.disabled or why
-            return is_news
+            is_new = self.disabled is None
+            self.disabled = self.disabled or reason
+            return is_new
 
     @contextmanager
-    def turn(self, scope: CancelScope, *, patience_seconds: float = math.inf) -> Iterator[bool]:
-        """The right to call. Until the first answer one call at a time: a dead key costs one call, not many.
+    def call_permit(self, scope: CancelScope, *, max_wait_seconds: float = math.inf) -> Iterator[bool]:
+        """Allow one call at a time until the first answer, so that an invalid key costs one call, not many.
 
-        Gives False when somebody else's first call took longer than the patience.
+        The context gets False when the first call of another thread takes longer than `max_wait_seconds`.
 
         Raises:
-            WorkerError: What the step was stopped with, or its time is over.
+            WorkerError: The step was stopped, or its time is used up.
         """
-        is_first = self._await_turn(scope, patience_seconds)
+        give_up_at = time.monotonic() + max_wait_seconds
+        with self._changed:
+            while self._is_first_call_under_way and not self._has_answered:
+                scope.check()
+                left = give_up_at - time.monotonic()
+                if left <= 0:
+                    break
+                self._changed.wait(min(SCOPE_CHECK_SECONDS, left, scope.remaining_seconds()))
+            is_first = not self._is_first_call_under_way and not self._has_answered
+            self._is_first_call_under_way |= is_first
         try:
             yield is_first or self._has_answered
         finally:
             if is_first:
                 with self._changed:
-                    self._is_tried = False
+                    self._is_first_call_under_way = False
                     self._changed.notify_all()
 
     def answered(self) -> None:
-        """It has answered, so that its key is known: from now on many calls may be under way."""
+        """Allow many calls at a time: an answer has shown that the key is valid or not."""
         with self._changed:
             self._has_answered = True
             self._changed.notify_all()
 
-    def _await_turn(self, scope: CancelScope, patience_seconds: float) -> bool:
-        """Whether this is the first call."""
-        until = time.monotonic() + patience_seconds
-        with self._changed:
-            while self._is_tried and not self._has_answered:
-                scope.check()
-                if (left := until - time.monotonic()) <= 0:
-                    return False
-                self._changed.wait(min(LOOK_SECONDS, left, scope.remaining_seconds()))
-            if self._has_answered:
-                return False
-            self._is_tried = True
-            return True
-
 
 def account_states(accounts: Sequence[Account], clock: Clock) -> list[AccountState]:
-    """The accounts at the start of a process, in order of priority."""
+    """Create the states of the accounts at the start of a process, in order of priority."""
     return [
         AccountState(account, RateLimit(per_second=account.rate_per_second, burst=account.burst, clock=clock))
         for account in accounts

@@ -1,12 +1,18 @@
-"""What Chart-IMG's answers mean. Pure; sources: its documentation, and what broken servers send."""
+"""Classify Chart-IMG's answers. Pure.
+
+Sources: its documentation, RFC 9110 for `Retry-After`, and what broken servers send.
+"""
 
 from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Self
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
 
 from worker_chart_export.charts.base import PNG_IEND, PNG_SIGNATURE, check_png
 from worker_chart_export.errors import ChartApiFailed
@@ -14,76 +20,72 @@ from worker_chart_export.errors import ChartApiFailed
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-OK, UNAUTHORIZED, FORBIDDEN, RATE_LIMITED = 200, 401, 403, 429
-REQUEST_TIMEOUT, SERVER_ERRORS = 408, 500
-#: The daily quota. At 429 other words may stand around it, elsewhere any limit may be meant.
+#: The message of the daily quota. With status 429 it may stand in a longer message. With other statuses a
+#: longer message may mean any limit.
 LIMIT_EXCEEDED = "limit exceeded"
-#: The other kind of 429.
+#: Status 429 also means calls that come too fast. Their message names a rate.
 OF_A_RATE = re.compile(r"\brate\b|\bper[ -]?(second|minute|hour)\b")
 MAX_ERRORS_SHOWN = 10
-#: Less than is read of a body: a key that the reading cut in two is not among them.
+#: Shorter than what is read of a body, so that it holds no key that the end of the reading cut in two.
 MAX_TEXT_CHARS = 10_000
-MAX_WORDS_CHARS, MAX_PARAM_CHARS = 300, 100
+MAX_MESSAGE_CHARS, MAX_PARAM_CHARS = 300, 100
 
 
 class Meaning(StrEnum):
-    """What an answer means for what happens next."""
+    """What to do after an answer."""
 
+    #: The chart.
     CHART = "ok"
-    #: Asked too often: the same account again a second later; the counted call is kept.
+    #: Calls come too fast. Call the same account again after a second, on the same count.
     TOO_FAST = "too_fast"
     #: The account is used up until its window ends.
     EXHAUSTED = "exhausted"
-    #: The key is no good: the account is out for this process.
+    #: The key is invalid. Disable the account for this process.
     BAD_KEY = "bad_key"
-    #: The account's plan does not allow this chart: the next account may.
+    #: The account's plan does not allow this chart. Try the next account.
     OVER_PLAN = "over_plan"
-    #: Asking again may help.
-    TROUBLE = "trouble"
-    #: Asking again would not.
+    #: Another attempt may succeed.
+    TRANSIENT = "trouble"
+    #: Another attempt would fail too.
     REFUSED = "refused"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """One answer, understood.
+    """One classified answer.
 
     Attributes:
-        meaning: What happens next.
+        meaning: What to do next.
         status: The HTTP status; 0 when there was no answer.
-        words: The API's own words, or what is wrong with the picture.
+        message: The API's own message, or what is wrong with the picture.
         params: The fields that a 422 names.
-        retry_after_seconds: What the server asked for, if it did.
-        is_whole: It is in order, but no chart as asked for: the next one will hardly be.
-        was_sent: Whether the server may have got the request.
+        retry_after_seconds: The pause that the server asks for, if any.
+        is_complete: The server sent all it had, but no usable chart. The next answer will hardly be better.
+        was_sent: The server may have received the request.
+        png: The chart.
     """
 
     meaning: Meaning
     status: int
-    words: str = ""
+    message: str = ""
     params: tuple[str, ...] = ()
     retry_after_seconds: float | None = None
-    is_whole: bool = False
+    is_complete: bool = False
     was_sent: bool = True
-
-    @classmethod
-    def missing(cls, status: int, why: str, *, was_sent: bool) -> Self:
-        """None came, or none that can be read."""
-        is_whole = status == OK
-        return cls(meaning=Meaning.TROUBLE, status=status, words=why, was_sent=was_sent, is_whole=is_whole)
+    png: bytes = field(default=b"", repr=False)
 
     @property
     def keeps_count(self) -> bool:
-        """Whether the account can't have paid for it: the next call is counted already."""
+        """Return True if Chart-IMG can't have charged for the call: the next one is counted already."""
         return self.meaning is Meaning.TOO_FAST or not self.was_sent
 
     @property
     def proves_key(self) -> bool:
-        """Whether it says what the key is worth: trouble, and being too fast, hit good and bad ones alike."""
-        return self.meaning not in (Meaning.TROUBLE, Meaning.TOO_FAST)
+        """Return True if it shows that the key is valid or not. All keys get the other answers."""
+        return self.meaning not in (Meaning.TRANSIENT, Meaning.TOO_FAST)
 
 
-def understand(
+def classify_answer(
     status: int,
     body: bytes,
     *,
@@ -91,73 +93,106 @@ def understand(
     height: int,
     max_bytes: int,
     retry_after_seconds: float | None = None,
-    blot: Callable[[str], str] = str,
+    redact: Callable[[str], str] = str,
 ) -> Answer:
-    """What the answer to a chart of this size means; the server's words go through `blot`.
+    """Classify the answer to a request for a chart of this size.
+
+    Args:
+        status: The HTTP status.
+        body: The body, of an error perhaps only its start.
+        width: In pixels.
+        height: In pixels.
+        max_bytes: The largest picture that readers accept.
+        retry_after_seconds: The pause that the server asks for.
+        redact: Removes the key from the server's message.
 
     Raises:
-        ChartTooLarge: It is a chart, but larger than its readers accept.
+        ChartTooLarge: It is a chart with more than `max_bytes` bytes.
     """
-    if status == OK and body.startswith(PNG_SIGNATURE):
+    if status == HTTPStatus.OK and body.startswith(PNG_SIGNATURE):
         try:
             check_png(body, width=width, height=height, max_bytes=max_bytes)
         except ChartApiFailed as error:
-            is_whole = body.endswith(PNG_IEND)
-            return Answer(meaning=Meaning.TROUBLE, status=status, words=error.message, is_whole=is_whole)
-        return Answer(meaning=Meaning.CHART, status=status)
-    words, params = said(body, blot)
+            is_complete = body.endswith(PNG_IEND)
+            return Answer(
+                meaning=Meaning.TRANSIENT, status=status, message=error.message, is_complete=is_complete
+            )
+        return Answer(meaning=Meaning.CHART, status=status, png=body)
+    message, params = parse_error_body(body, redact)
     return Answer(
-        meaning=_meaning(status, words.lower(), is_page=body.lstrip().startswith(b"<")),
+        meaning=_meaning_of_error(status, message.lower(), is_page=body.lstrip().startswith(b"<")),
         status=status,
-        words=words,
+        message=message,
         params=params,
         retry_after_seconds=retry_after_seconds,
-        is_whole=status == OK and not PNG_SIGNATURE.startswith(body),
+        is_complete=status == HTTPStatus.OK and not PNG_SIGNATURE.startswith(body),
     )
 
 
-def _meaning(status: int, words: str, *, is_page: bool) -> Meaning:
-    if _says_used_up(status, words):
+def _meaning_of_error(status: int, message: str, *, is_page: bool) -> Meaning:
+    if status == HTTPStatus.TOO_MANY_REQUESTS:
+        is_daily = LIMIT_EXCEEDED in message and OF_A_RATE.search(message) is None
+        return Meaning.EXHAUSTED if is_daily else Meaning.TOO_FAST
+    is_server_error = status >= HTTPStatus.INTERNAL_SERVER_ERROR
+    if not is_server_error and message.strip(" .!") == LIMIT_EXCEEDED:
         return Meaning.EXHAUSTED
-    if status == RATE_LIMITED:
-        return Meaning.TOO_FAST
-    if status == FORBIDDEN and "exceed max usage" in words:
+    if status == HTTPStatus.FORBIDDEN and "exceed max usage" in message:
         return Meaning.OVER_PLAN
-    if status == UNAUTHORIZED or (status == FORBIDDEN and not is_page):
+    # The API answers in JSON. An HTML page with status 403 comes from a proxy or firewall before it.
+    if status == HTTPStatus.UNAUTHORIZED or (status == HTTPStatus.FORBIDDEN and not is_page):
         return Meaning.BAD_KEY
-    # A page with 403 is from something between: the API itself answers in JSON.
-    is_trouble = status in (OK, REQUEST_TIMEOUT, FORBIDDEN) or status >= SERVER_ERRORS
-    return Meaning.TROUBLE if is_trouble else Meaning.REFUSED
+    transient = (HTTPStatus.OK, HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.FORBIDDEN)
+    return Meaning.TRANSIENT if is_server_error or status in transient else Meaning.REFUSED
 
 
-def _says_used_up(status: int, words: str) -> bool:
-    if status == RATE_LIMITED:
-        return LIMIT_EXCEEDED in words and OF_A_RATE.search(words) is None
-    return status < SERVER_ERRORS and words.strip(" .!") == LIMIT_EXCEEDED
+def parse_error_body(body: bytes, redact: Callable[[str], str] = str) -> tuple[str, tuple[str, ...]]:
+    """Return the message of an error and the parameters that it names.
 
-
-def said(body: bytes, blot: Callable[[str], str] = str) -> tuple[str, tuple[str, ...]]:
-    """An error body's words and the parameters it names: `message`, `error`, `errors[]`, or a bare array.
-
-    They go through `blot` before they are cut: a part of a key is a secret too.
+    Known shapes are `message`, `error`, `errors[]` and a bare array. Text is redacted before it is cut,
+    because a part of a key is a secret too.
     """
     try:
-        found = _phrases(json.loads(body))
+        found = _param_errors(json.loads(body))
     except (ValueError, RecursionError):
-        found = [("", blot(body.decode("utf-8", errors="replace"))[:MAX_TEXT_CHARS])]
-    phrases = "; ".join(f"{param}: {text}" if param else text for param, text in found)
-    params = tuple(dict.fromkeys(blot(param)[:MAX_PARAM_CHARS] for param, _ in found if param))
-    return " ".join(blot(phrases).split())[:MAX_WORDS_CHARS] or "no message", params
+        found = [("", redact(body.decode("utf-8", errors="replace"))[:MAX_TEXT_CHARS])]
+    message = "; ".join(f"{param}: {text}" if param else text for param, text in found)
+    params = tuple(dict.fromkeys(redact(param)[:MAX_PARAM_CHARS] for param, _ in found if param))
+    return " ".join(redact(message).split())[:MAX_MESSAGE_CHARS] or "no message", params
 
 
-def _phrases(value: Any) -> list[tuple[str, str]]:
+def _param_errors(value: Any) -> list[tuple[str, str]]:
+    """Return pairs of a parameter, or "", and a message."""
     if isinstance(value, list):
-        return [phrase for item in value[:MAX_ERRORS_SHOWN] for phrase in _phrases(item)]
+        return [pair for item in value[:MAX_ERRORS_SHOWN] for pair in _param_errors(item)]
     if not isinstance(value, dict):
         return [("", str(value))]
     if value.get("errors") and isinstance(value["errors"], list):
-        return _phrases(value["errors"])
+        return _param_errors(value["errors"])
     text = next((value[key] for key in ("message", "msg", "error") if value.get(key)), "")
     if isinstance(text, dict):
-        return _phrases(text)
+        return _param_errors(text)
     return [(str(value.get("param") or ""), str(text))] if text else []
+
+
+def parse_retry_after(header: str | None, *, date: str | None, now: datetime) -> float | None:
+    """Return the seconds of a `Retry-After` header (RFC 9110, 10.2.3), or None if it can't be parsed.
+
+    Args:
+        header: Seconds or a date.
+        date: The answer's own `Date`, so that both times are by the server's clock.
+        now: Used when there is no `Date`.
+    """
+    if header is None:
+        return None
+    if re.fullmatch(r"[0-9]+(\.[0-9]+)?", header.strip()):
+        return float(header)
+    until = _parse_date(header)
+    return None if until is None else max(0.0, (until - (_parse_date(date) or now)).total_seconds())
+
+
+def _parse_date(text: str | None) -> datetime | None:
+    try:
+        instant = parsedate_to_datetime(text or "")
+    except (ValueError, OverflowError):  # not a date, or one beyond the calendar
+        return None
+    return instant if instant.tzinfo is not None else instant.replace(tzinfo=UTC)

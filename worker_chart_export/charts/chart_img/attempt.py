@@ -1,161 +1,150 @@
-"""One chart on its way through the accounts: what was tried, what comes next, what it ends with."""
+"""The attempts to get one chart from the accounts: what was tried, what comes next, and the final error."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from worker_chart_export.charts.chart_img.accounts import USED_UP, Demand, why_not_on_plan
+from worker_chart_export.charts.chart_img.accounts import USED_UP
 from worker_chart_export.charts.chart_img.answers import Meaning
 from worker_chart_export.errors import ChartApiFailed, ChartApiLimitExceeded, RequestError, StepTimedOut
-from worker_chart_export.timing import full_jitter_seconds
+from worker_chart_export.timing import Backoff, full_jitter_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from worker_chart_export.charts.base import ChartRequest
-    from worker_chart_export.charts.chart_img.accounts import AccountState
+    from worker_chart_export.charts.chart_img.accounts import AccountState, Demand
     from worker_chart_export.charts.chart_img.answers import Answer
     from worker_chart_export.charts.chart_img.quota import Counted
 
 MAX_ATTEMPTS = 6
-#: Whole answers that are no chart as asked for: one more may be a slip, a third would be one more bill.
-MAX_WHOLE = 2
-MIN_DELAY_SECONDS, MAX_DELAY_SECONDS = 0.5, 8.0
+#: Complete answers without the chart that was asked for. One may be a slip. Each of them may cost a call.
+MAX_COMPLETE = 2
+BACKOFF = Backoff(low_seconds=0.5, first_seconds=1.0, max_seconds=8.0)
 MIN_TOO_FAST_SECONDS, MAX_TOO_FAST_SECONDS = 0.8, 1.5
-#: Who asks to be left alone for longer is not waited for.
+#: A longer `Retry-After` is not waited for.
 MAX_RETRY_AFTER_SECONDS = 60.0
 TOO_BUSY = "asked for more charts than it may give in the step's time"
 
 
-class Order:
-    """One chart on its way.
+@dataclass(slots=True, kw_only=True, eq=False)
+class ChartAttempts:
+    """The attempts to get one chart.
 
     Attributes:
-        request: What is to be made.
-        demand: What that asks of a plan.
-        calls: How many were made for it.
-        counted: By account: the call that was counted there, and not used up by its answer.
-        silent: Accounts whose first answer, awaited by another chart, has not come in time.
+        request: The chart.
+        demand: What the chart needs a plan to allow.
+        calls: How many calls were made for it.
+        counted: By account: a call that was counted and that its answer did not use up.
+        silent: Accounts whose first answer, to another chart, did not come in time.
     """
 
-    def __init__(self, request: ChartRequest) -> None:
-        self.request = request
-        self.demand = Demand.of(request.payload)
-        self.calls = 0
-        self.counted: dict[AccountState, Counted] = {}
-        self.silent: set[AccountState] = set()
-        self._failed = 0
-        self._whole = 0
-        self._last: tuple[Answer, AccountState] | None = None
-        self._passed_over: dict[AccountState, str] = {}
-        self._lacks_time = False
+    request: ChartRequest
+    demand: Demand
+    calls: int = 0
+    counted: dict[AccountState, Counted] = field(default_factory=dict)
+    silent: set[AccountState] = field(default_factory=set)
+    _failures: int = 0
+    _complete: int = 0
+    _last: tuple[Answer, AccountState] | None = None
+    _passed_over: dict[AccountState, str] = field(default_factory=dict)
+    _lacks_time: bool = False
 
-    def why_not(self, state: AccountState) -> str | None:
-        """Why this chart can't come from this account, as far as is known."""
-        return (
-            self._passed_over.get(state)
-            or state.why_refused(self.demand)
-            or why_not_on_plan(state.account, self.demand)
-        )
+    def why_not(self, state: AccountState, now: float) -> str | None:
+        """Return why this chart can't come from this account, or None as far as is known."""
+        return state.why_unusable(now) or self._passed_over.get(state) or state.why_refused(self.demand)
 
-    def pass_over(self, state: AccountState, why: str, *, for_time: bool = False) -> None:
-        """This chart is not tried on this account any more, perhaps only because its step ends too soon."""
-        self._passed_over[state] = why
+    def pass_over(self, state: AccountState, reason: str, *, for_time: bool = False) -> None:
+        """Try this account no more for this chart, perhaps only because there is too little time."""
+        self._passed_over[state] = reason
         self._lacks_time = self._lacks_time or for_time
 
-    def go_on_after(self, answer: Answer, state: AccountState) -> None:
-        """Wait, or go to the next account, or give up.
+    def continue_after(self, answer: Answer, state: AccountState) -> None:
+        """Wait for the next attempt, pass the account over, or give up.
 
         Raises:
-            ChartApiFailed: Asking again would not help, or was tried often enough.
-            WorkerError: The step was stopped, or its time is over.
+            ChartApiFailed: Another attempt would fail too, or there were enough.
+            WorkerError: The step was stopped, or its time is used up.
         """
         self._last = (answer, state)
         match answer.meaning:
             case Meaning.TOO_FAST:
-                self._slow_down(answer, state)
-            case Meaning.TROUBLE:
-                self._try_again(answer, state)
+                if self._is_pause_too_long(answer):
+                    asked = f"asks for a pause of {answer.retry_after_seconds:.0f} s"
+                    self.pass_over(state, f"{asked} ({answer.status} {answer.message})", for_time=True)
+                else:
+                    self.request.scope.sleep(pause_seconds(answer, self._failures))
+            case Meaning.TRANSIENT:
+                self._failures += 1
+                self._complete += answer.is_complete
+                is_last = self._failures >= MAX_ATTEMPTS or self._complete >= MAX_COMPLETE
+                if is_last or self._is_pause_too_long(answer):
+                    raise _failure(answer, state)
+                self.request.scope.sleep(pause_seconds(answer, self._failures))
             case Meaning.REFUSED:
                 raise _failure(answer, state)
             case Meaning.EXHAUSTED:
                 self.pass_over(state, USED_UP)
             case Meaning.OVER_PLAN | Meaning.BAD_KEY | Meaning.CHART:
-                pass  # the account itself was noted; the next one, if there is one, is asked at once
+                pass  # the state of the account says it: the next account is tried at once
 
-    def _slow_down(self, answer: Answer, state: AccountState) -> None:
-        if self._is_too_long(answer):
-            why = f"asks for a pause of {answer.retry_after_seconds:.0f} s ({answer.status} {answer.words})"
-            self.pass_over(state, why, for_time=True)
-        else:
-            self.request.scope.sleep(_too_fast_seconds(answer))
-
-    def _try_again(self, answer: Answer, state: AccountState) -> None:
-        self._failed += 1
-        self._whole += answer.is_whole
-        if self._failed >= MAX_ATTEMPTS or self._whole >= MAX_WHOLE or self._is_too_long(answer):
-            raise _failure(answer, state)
-        self.request.scope.sleep(_delay_seconds(self._failed, answer))
-
-    def _is_too_long(self, answer: Answer) -> bool:
-        """Whether the server asks for more time than there is.
+    def _is_pause_too_long(self, answer: Answer) -> bool:
+        """Return True if the server asks for a longer pause than there is time for.
 
         Raises:
-            WorkerError: There is none at all.
+            WorkerError: The step was stopped, or its time is used up.
         """
         self.request.scope.check()
-        most = min(MAX_RETRY_AFTER_SECONDS, self.request.scope.remaining_seconds())
-        return (answer.retry_after_seconds or 0.0) > most
+        longest = min(MAX_RETRY_AFTER_SECONDS, self.request.scope.remaining_seconds())
+        return (answer.retry_after_seconds or 0.0) > longest
 
     def no_account_left(self, reasons: Mapping[str, str]) -> RequestError:
-        """What the chart ends with: the API's last word if accounts are left out for want of time alone."""
-        told = "; ".join(f"{name}: {why}" for name, why in reasons.items())
+        """Return the error of a chart that no account can give.
+
+        When accounts were only passed over for lack of time, it is the API's last answer or a timeout.
+        """
+        listed = "; ".join(f"{name}: {why}" for name, why in reasons.items())
         if not self._lacks_time:
-            return ChartApiLimitExceeded(f"No Chart-IMG account is left: {told}", accounts=dict(reasons))
+            return ChartApiLimitExceeded(f"No Chart-IMG account is left: {listed}", accounts=dict(reasons))
         if self._last is not None:
             return _failure(*self._last)
-        return StepTimedOut(f"The step's time is too short for its charts: {told}", accounts=dict(reasons))
+        return StepTimedOut(f"The step's time is too short for its charts: {listed}", accounts=dict(reasons))
 
     def timed_out(self, error: StepTimedOut) -> StepTimedOut:
-        """The step's end of time, with what had gone wrong before."""
+        """Return the step's timeout with the last answer of Chart-IMG, if there was one."""
         if self._last is None:
             return error
         answer, state = self._last
+        shown = f"{answer.status} {answer.message}" if answer.status else f"none ({answer.message})"
         return StepTimedOut(
-            f"{error.message} The last answer of Chart-IMG: {_told(answer)}",
+            f"{error.message} The last answer of Chart-IMG: {shown}",
             **error.details,
             lastStatus=answer.status,
-            lastMessage=answer.words,
+            lastMessage=answer.message,
             accountId=state.account.account_id,
         )
 
 
-def _told(answer: Answer) -> str:
-    return f"{answer.status} {answer.words}" if answer.status else f"none ({answer.words})"
+def pause_seconds(answer: Answer, failures: int) -> float:
+    """Draw the pause before the account is called again: at least what the server asks for."""
+    if answer.meaning is Meaning.TOO_FAST:
+        drawn = full_jitter_seconds(low=MIN_TOO_FAST_SECONDS, high=MAX_TOO_FAST_SECONDS)
+    else:
+        drawn = BACKOFF.delay_seconds(failures)
+    return max(drawn, answer.retry_after_seconds or 0.0)
 
 
 def _failure(answer: Answer, state: AccountState) -> ChartApiFailed:
     account_id = state.account.account_id
     if not answer.status:
         return ChartApiFailed(
-            f"Chart-IMG did not answer: {answer.words}", cause=answer.words, accountId=account_id
+            f"Chart-IMG did not answer: {answer.message}", cause=answer.message, accountId=account_id
         )
     return ChartApiFailed(
-        f"Chart-IMG answered {answer.status}: {answer.words}",
+        f"Chart-IMG answered {answer.status}: {answer.message}",
         httpStatus=answer.status,
-        apiMessage=answer.words,
+        apiMessage=answer.message,
         accountId=account_id,
         **({"params": list(answer.params)} if answer.params else {}),
     )
-
-
-def _delay_seconds(failed: int, answer: Answer) -> float:
-    """0.5-8 s, drawn evenly up to a bound that doubles each time, or what the server asked for."""
-    bound = min(MAX_DELAY_SECONDS, 2.0 * MIN_DELAY_SECONDS * 2 ** (failed - 1))
-    drawn = full_jitter_seconds(low=MIN_DELAY_SECONDS, high=bound)
-    return max(drawn, answer.retry_after_seconds or 0.0)
-
-
-def _too_fast_seconds(answer: Answer) -> float:
-    asked = answer.retry_after_seconds or 0.0
-    return max(asked, full_jitter_seconds(low=MIN_TOO_FAST_SECONDS, high=MAX_TOO_FAST_SECONDS))

@@ -1,4 +1,4 @@
-"""One call of Chart-IMG's v2 advanced chart over HTTP. The only owner of the HTTP client.
+"""Call Chart-IMG's v2 advanced chart over HTTP, limit the time of each call, and log it.
 
 Protocol: https://doc.chart-img.com, `POST /v2/tradingview/advanced-chart`.
 """
@@ -6,43 +6,53 @@ Protocol: https://doc.chart-img.com, `POST /v2/tradingview/advanced-chart`.
 from __future__ import annotations
 
 import json
-from contextlib import closing
+import math
+import threading
+import time
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from urllib3 import Timeout
 from urllib3.exceptions import HTTPError
 
 from worker_chart_export.backends.http import cancellable_by, open_connections
-from worker_chart_export.charts.chart_img.call_time import CallTimes
-from worker_chart_export.charts.chart_img.retry_after import seconds_asked
+from worker_chart_export.charts.chart_img.answers import parse_retry_after
 from worker_chart_export.concurrency.cancel_scope import CancelScope
 from worker_chart_export.errors import ChartTooLarge, WorkerError
+from worker_chart_export.observability import metrics
+from worker_chart_export.observability.logs import Event, log
+from worker_chart_export.observability.observers import notify_call
 from worker_chart_export.timing import SystemClock
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from urllib3 import BaseHTTPResponse
 
     from worker_chart_export.charts.base import ChartRequest
     from worker_chart_export.charts.chart_img.accounts import Account
 
 PATH = "/v2/tradingview/advanced-chart"
+HEADERS = {
+    "content-type": "application/json",
+    # A picture is compressed already, and a small compressed body may decompress to a huge one.
+    "accept-encoding": "identity",
+}
 CONNECT_TIMEOUT_SECONDS = 5.0
-#: Above the 29 s after which the provider's gateway answers 504 itself.
+#: Above the 29 s after which the provider's gateway itself answers 504.
 READ_TIMEOUT_SECONDS = 40.0
-#: A whole call. No chart takes so long; bytes that drip in may.
+#: The limit of a whole call. No chart takes so long, but a body that arrives byte by byte may.
 CALL_TIMEOUT_SECONDS = 60.0
 MIN_TIMEOUT_SECONDS = 0.1
-#: A body beyond this is no chart; reading stops there.
+#: A larger body is no chart. It is not read to its end.
 MAX_BODY_BYTES = 8 * 1024 * 1024
-#: So much of an error is read; no more is of interest.
+#: How much of the body of an error is read.
 MAX_ERROR_BYTES = 64 * 1024
-#: Of what is said of a call without an answer.
-MAX_WORDS = 500
-OK = 200
-#: So much is read at once, and a step that ended is noticed in between.
+MAX_MESSAGE_CHARS = 500
+#: How much is read at once. The scope is checked after each part.
 CHUNK_BYTES = 64 * 1024
 
 
@@ -50,97 +60,136 @@ class NoAnswer(WorkerError):
     """The call ended without an answer that can be read: no connection, a timeout, a reset.
 
     Args:
-        words: Why, without the key.
-        sent: Whether the server may have got the request.
-        status: The answer's status, when that much came.
+        message: The reason, without the key.
+        sent: The server may have received the request.
+        status: The status of the answer, when it was received.
     """
 
-    def __init__(self, words: str, *, sent: bool = True, status: int = 0) -> None:
-        super().__init__(words)
+    def __init__(self, message: str, *, sent: bool = True, status: int = 0) -> None:
+        super().__init__(message)
         self.sent = sent
         self.status = status
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Response:
-    """What came back; of an error as much as `MAX_ERROR_BYTES`."""
+    """A received answer. The body of an error ends after about `MAX_ERROR_BYTES`."""
 
     status: int
     body: bytes
     retry_after_seconds: float | None
 
 
+class CallTimer:
+    """End calls that last too long, from one thread for all of them.
+
+    A read timeout alone does not end a call whose bytes arrive one by one.
+    """
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._limits: dict[CancelScope, tuple[float, float]] = {}
+        self._is_closed = False
+        self._wakes_at = math.inf
+        self._thread = threading.Thread(target=self._stop_overdue, name="chart-img-calls", daemon=True)
+        self._thread.start()
+
+    @contextmanager
+    def limit(self, call: CancelScope, seconds: float) -> Iterator[None]:
+        """Stop the scope of the call if the context lasts longer, perhaps also just after its end."""
+        until = time.monotonic() + seconds
+        with self._changed:
+            self._limits[call] = (until, seconds)
+            if until < self._wakes_at:  # to wake the thread for each call would cost more than the calls
+                self._changed.notify()
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._limits.pop(call, None)
+
+    def close(self) -> None:
+        """End the thread. No call may be under way."""
+        with self._changed:
+            self._is_closed = True
+            self._changed.notify()
+        self._thread.join()
+
+    def _stop_overdue(self) -> None:
+        while not self._is_closed:
+            with self._changed:
+                now = time.monotonic()
+                overdue = [(call, limit[1]) for call, limit in self._limits.items() if limit[0] <= now]
+                for call, _ in overdue:
+                    del self._limits[call]
+                self._wakes_at = min((until for until, _ in self._limits.values()), default=math.inf)
+                if not overdue and not self._is_closed:
+                    self._changed.wait(None if self._wakes_at == math.inf else self._wakes_at - now)
+            for call, seconds in overdue:
+                call.stop(NoAnswer(f"No whole answer within {seconds:.0f} s."))
+
+
 class ChartApi:
-    """Calls Chart-IMG. Shared by all threads.
+    """Call Chart-IMG. Shared by all threads.
 
     Args:
         base_url: e.g. `https://api.chart-img.com`.
-        connections: How many are kept; as many calls may be under way at once.
+        connections: How many connections are kept open. As many calls may be under way at once.
 
     Raises:
-        ValueError: The environment's proxy is none that can be used.
-        OSError: Its certificates can't be read.
+        ValueError: The environment names a proxy that can't be used.
+        OSError: The certificates can't be read.
     """
 
     def __init__(self, *, base_url: str, connections: int) -> None:
         self._url = base_url.rstrip("/") + PATH
         self._http = open_connections(base_url, kept=connections)
-        self._times = CallTimes()
+        self._timer = CallTimer()
 
     def close(self) -> None:
         """Close the connections."""
         self._http.clear()
-        self._times.close()
+        self._timer.close()
 
     def post(self, account: Account, request: ChartRequest) -> Response:
-        """Call once.
+        """Call once. Nothing is repeated, as each call is counted, and no redirect is followed.
 
         Raises:
-            NoAnswer: Says why, without the key.
+            NoAnswer: There is no answer. The message does not show the key.
             ChartTooLarge: The body is too large for any chart.
-            WorkerError: The step was stopped, or its time is over.
+            WorkerError: The step was stopped, or its time is used up.
         """
         scope = request.scope
         seconds = max(MIN_TIMEOUT_SECONDS, min(CALL_TIMEOUT_SECONDS, scope.remaining_seconds()))
+        read_seconds = min(READ_TIMEOUT_SECONDS, seconds)
         call = CancelScope(seconds=seconds, clock=SystemClock())
-        too_long = NoAnswer(f"No whole answer within {seconds:.0f} s.")
         with (
             scope.while_running(call.stop),
-            self._times.at_most(seconds, partial(call.stop, too_long)),
-            cancellable_by(call) as under_way,
+            self._timer.limit(call, seconds),
+            cancellable_by(call) as cancellable,
         ):
             try:
-                with closing(self._ask(account, request, seconds)) as response:
+                with self._http.urlopen(
+                    "POST",
+                    self._url,
+                    body=json.dumps(dict(request.payload), ensure_ascii=False, allow_nan=False).encode(),
+                    headers=HEADERS | {"x-api-key": account.api_key.get_secret_value()},
+                    timeout=Timeout(connect=min(CONNECT_TIMEOUT_SECONDS, read_seconds), read=read_seconds),
+                    retries=False,
+                    redirect=False,
+                    preload_content=False,
+                ) as response:
                     return _read(response, scope, call)
-            except (HTTPError, ValueError) as error:  # a ValueError: what can't be sent
+            except (HTTPError, ValueError) as error:  # a ValueError means what can't be sent
                 scope.check()
                 call.check_stopped()
-                words = account.without_key(f"{type(error).__name__}: {error}")[:MAX_WORDS]
-                # `from None`: a refusal to send the key quotes it, and a traceback would show that.
-                raise NoAnswer(words, sent=under_way.was_sent) from None
-
-    def _ask(self, account: Account, request: ChartRequest, seconds: float) -> BaseHTTPResponse:
-        """The answer, once its head is there. Nothing is repeated, as each call is counted, nor followed."""
-        read_seconds = min(READ_TIMEOUT_SECONDS, seconds)
-        return self._http.urlopen(
-            "POST",
-            self._url,
-            body=json.dumps(dict(request.payload), ensure_ascii=False, allow_nan=False).encode(),
-            headers={
-                "x-api-key": account.api_key.get_secret_value(),
-                "content-type": "application/json",
-                # A picture is compressed already, and what is small may stand for what fills the memory.
-                "accept-encoding": "identity",
-            },
-            timeout=Timeout(connect=min(CONNECT_TIMEOUT_SECONDS, read_seconds), read=read_seconds),
-            retries=False,
-            redirect=False,
-            preload_content=False,
-        )
+                message = account.without_key(f"{type(error).__name__}: {error}")[:MAX_MESSAGE_CHARS]
+                # `from None`: an error about the header quotes the key, and a traceback would show it.
+                raise NoAnswer(message, sent=cancellable.was_sent) from None
 
 
 def _read(response: BaseHTTPResponse, scope: CancelScope, call: CancelScope) -> Response:
-    """The answer with its body, within the time of the step and of the call."""
+    """Read the body within the time of the step and of the call."""
     status, headers = response.status, response.headers
     if headers.get("content-encoding", "identity").lower() not in ("", "identity"):
         raise NoAnswer("The answer is compressed, though that was not asked for.", status=status)
@@ -151,8 +200,52 @@ def _read(response: BaseHTTPResponse, scope: CancelScope, call: CancelScope) -> 
         call.check_stopped()
         if len(body) > MAX_BODY_BYTES:
             raise ChartTooLarge(f"Chart-IMG answered with more than {MAX_BODY_BYTES} bytes.")
-        if status != OK and len(body) >= MAX_ERROR_BYTES:
+        if status != HTTPStatus.OK and len(body) >= MAX_ERROR_BYTES:
             break
-    call.check_stopped()  # a body of no announced length just ends when its connection is shut down
-    asked = seconds_asked(headers.get("retry-after"), date=headers.get("date"), now=datetime.now(UTC))
-    return Response(status=status, body=bytes(body), retry_after_seconds=asked)
+    call.check_stopped()  # a body without a length just ends when its connection is shut down
+    pause = parse_retry_after(headers.get("retry-after"), date=headers.get("date"), now=datetime.now(UTC))
+    return Response(status=status, body=bytes(body), retry_after_seconds=pause)
+
+
+@dataclass(slots=True)
+class CallEnd:
+    """How a call ended. The defaults are those of a call that the end of its step has cancelled.
+
+    Attributes:
+        status: The HTTP status; 0 = there was no answer.
+        outcome: One of `metrics.ANSWERS`.
+        message: The API's own message, without the key. Empty when there is a chart.
+    """
+
+    status: int = 0
+    outcome: str = "stopped"
+    message: str = ""
+
+
+@contextmanager
+def logged_call(account_id: str, request: ChartRequest, *, number: int) -> Iterator[CallEnd]:
+    """Log and count the call in this context, the chart's `number`-th, and notify the observers."""
+    started, end = time.monotonic(), CallEnd()
+    try:
+        yield end
+    finally:
+        duration_ms = round((time.monotonic() - started) * 1000)
+        metrics.CHART_IMG_CALLS.labels(account_id, end.outcome).inc()
+        notify_call(
+            accountId=account_id,
+            callNumber=number,
+            httpStatus=end.status,
+            outcome=end.outcome,
+            durationMs=duration_ms,
+        )
+        log.info(
+            Event.CHART_API_CALL_FINISHED,
+            f"Chart-IMG answered {end.status or 'nothing'} for {request.template_id}",
+            chartTemplateId=request.template_id,
+            accountId=account_id,
+            callNumber=number,
+            httpStatus=end.status,
+            outcome=end.outcome,
+            apiMessage=end.message or None,
+            durationMs=duration_ms,
+        )

@@ -1,47 +1,123 @@
-"""The daily quota of the accounts, counted in Firestore before each call, for all workers together.
+"""Count the calls of the accounts in Firestore before they are made, for all workers together.
 
-All calls of this process that wait for an account share one conditional commit for exactly their number. A
-commit without a clear answer is made again: it may waste calls that were counted, but never overspends.
-Commits run in threads of their own, so that a step that is stopped need not wait for a backend that hangs.
+The document `chart_img_accounts_usage/{accountId}` is shared with other workers. Its fields are `windowStart`
+(RFC 3339, midnight UTC), `usageToday`, and optionally `dailyLimit`. Its window only moves forward.
 """
 
 from __future__ import annotations
 
+import math
 import threading
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from worker_chart_export.backends.firestore import Unacceptable, document_of, read_document, send
-from worker_chart_export.charts.chart_img.usage import DAY, seconds_of_day_left, take
+from worker_chart_export.backends.firestore import Unacceptable, read_documents, send
 from worker_chart_export.concurrency.combining_queue import CombiningQueue, QueuedRequest
 from worker_chart_export.errors import BackendRefused, StepTimedOut, WorkerError
 from worker_chart_export.observability import metrics
 from worker_chart_export.observability.logs import Event, log
-from worker_chart_export.timing import SystemClock, full_jitter_seconds
+from worker_chart_export.timing import Backoff, SystemClock
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from datetime import datetime
+    from collections.abc import Mapping, Sequence
 
     from worker_chart_export.charts.chart_img.accounts import Account
-    from worker_chart_export.charts.chart_img.usage import Taken
     from worker_chart_export.concurrency.cancel_scope import CancelScope
     from worker_chart_export.timing import Clock
 
 USAGE = "chart_img_accounts_usage"
-MIN_PAUSE_SECONDS = 0.02
-MAX_PAUSE_SECONDS = 1.0
+DAY = timedelta(days=1)
+#: Between attempts to commit a count.
+BACKOFF = Backoff(first_seconds=0.04, max_seconds=1.0)
+#: The count of a document whose count can't be read: used up is better than overspent.
+UNREADABLE_COUNT = 2**53
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Taken:
+    """The calls taken from a quota.
+
+    Attributes:
+        granted: Calls that may be made; fewer than wanted when the limit is near.
+        used: Calls counted in the window, these included.
+        limit: Calls that the window allows.
+        window: The window they count in.
+        fields: The fields to write, or None when the document need not change.
+    """
+
+    granted: int
+    used: int
+    limit: int
+    window: datetime
+    fields: Mapping[str, Any] | None
+
+
+def take(document: Mapping[str, Any] | None, *, wanted: int, daily_limit: int, now: datetime) -> Taken:
+    """Take up to `wanted` calls from the quota of a usage document. Pure.
+
+    Args:
+        document: The usage document as it was read, or None when there is none.
+        wanted: How many calls to take, at least 1.
+        daily_limit: The limit, unless the document has one.
+        now: The server's time of the read.
+    """
+    fields = document or {}
+    today = window_of(now)
+    stored = _stored_window(fields.get("windowStart"))
+    # A window that can't be read counts as today's, so that no call is spent twice.
+    window = max(stored or today, today)
+    count, own_limit = _number(fields.get("usageToday", 0)), _number(fields.get("dailyLimit"))
+    limit = daily_limit if own_limit is None else math.floor(own_limit)
+    used = UNREADABLE_COUNT if count is None else max(0, math.ceil(count))
+    if stored is not None and stored < today:
+        used = 0
+    granted = max(0, min(wanted, limit - used))
+    start = {"windowStart": window.strftime("%Y-%m-%dT%H:%M:%SZ")}
+    changes: Mapping[str, Any] | None = None
+    if granted:
+        changes = {**start, "usageToday": used + granted}
+    elif document is not None and stored is None:  # without a window the account would stay used up for ever
+        changes = start
+    return Taken(granted=granted, used=used + granted, limit=limit, window=window, fields=changes)
+
+
+def window_of(now: datetime) -> datetime:
+    """Return the UTC midnight before `now`."""
+    return now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+
+
+def seconds_of_day_left(now: datetime) -> float:
+    """Return the seconds until the next UTC midnight."""
+    return (window_of(now) + DAY - now).total_seconds()
+
+
+def _stored_window(value: Any) -> datetime | None:
+    """Return the window of a `windowStart`, if it can be read."""
+    try:
+        if isinstance(value, str):
+            value = datetime.fromisoformat(value)
+        if isinstance(value, datetime):
+            return window_of(value if value.tzinfo is not None else value.replace(tzinfo=UTC))
+    except (ValueError, OverflowError):  # not a time, or one that is beyond the calendar in UTC
+        return None
+    return None
+
+
+def _number(value: Any) -> float | None:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return value if is_number else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Counted:
-    """Whether a call was counted.
+    """The result of counting one call.
 
     Attributes:
-        granted: It may be made.
+        granted: The call may be made.
         window: The window it counts in, or that is used up.
-        day_ends: When the day it was counted on is over by the server's time, on the monotonic clock. Rather
-            too early than too late, by the time that the read took.
+        day_ends: When the server's day ends, on the monotonic clock. It may be too early by the duration of
+            the read, never too late.
     """
 
     granted: bool
@@ -51,12 +127,12 @@ class Counted:
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class _Call(QueuedRequest):
-    """One call that wants to be counted."""
+    """A call to count."""
 
     scope: CancelScope
 
     def may_be_counted(self) -> bool:
-        """Whether its step goes on; if not, it has its error."""
+        """Check the scope. Store its error, and return False, if the call can't be made any more."""
         try:
             self.scope.check()
         except StepTimedOut as error:
@@ -67,7 +143,11 @@ class _Call(QueuedRequest):
 
 
 class QuotaLedger:
-    """Counts calls. Shared by all threads.
+    """Count calls. Shared by all threads.
+
+    All calls of this process that wait for an account share one conditional commit for exactly their number.
+    A commit without a clear answer is repeated: it may waste counted calls, but never overspends. Commits run
+    in threads of their own, so that a step that is stopped need not wait for a backend that does not answer.
 
     Args:
         client: A Firestore client.
@@ -81,31 +161,39 @@ class QuotaLedger:
         self._counters: dict[str, _Counter] = {}
 
     def count(self, account: Account, scope: CancelScope) -> Counted:
-        """Count one call, or learn that the limit is reached.
+        """Count one call, unless the limit is reached.
 
         Raises:
-            BackendUnavailable: Firestore was away, or no race could be won, until the step's time was over.
+            BackendUnavailable: Firestore was unavailable, or other writers won each race, until the step's
+                time was used up.
             BackendRefused: Firestore refuses.
-            WorkerError: The step was stopped, or its time is over.
+            WorkerError: The step was stopped, or its time is used up.
         """
         scope.check()
         with self._lock:
             counter = self._counters.get(account.account_id)
             if counter is None:
                 counter = self._counters[account.account_id] = _Counter(self._client, account, self._clock)
-        return counter.count(scope)
+        call = _Call(scope=scope)
+        counter.queue.wait_for(call, scope.remaining_seconds)
+        scope.check_stopped()
+        if call.error is not None:
+            raise call.error
+        counted: Counted = call.settled
+        return counted
 
 
 class _Counter:
-    """One account's."""
+    """Count the calls of one account."""
 
     def __init__(self, client: Any, account: Account, clock: Clock) -> None:
         self._client = client
         self._account = account
+        self._document = client.collection(USAGE).document(account.account_id)
         self._clock = clock
         self._failures = 0
-        self._strange_window_is_told = False
-        self._turns: CombiningQueue[_Call] = CombiningQueue(
+        self._has_logged_window = False
+        self.queue: CombiningQueue[_Call] = CombiningQueue(
             subject=f"the usage of account {account.account_id}",
             choose=list,
             attempt=self._attempt,
@@ -113,72 +201,62 @@ class _Counter:
             in_background=True,
         )
 
-    def count(self, scope: CancelScope) -> Counted:
-        request = _Call(scope=scope)
-        self._turns.wait_for(request, scope.remaining_seconds)
-        scope.check_stopped()
-        if request.error is not None:
-            raise request.error
-        counted: Counted = request.settled
-        return counted
-
     def _pause(self) -> None:
         if self._failures:
-            bound = min(MAX_PAUSE_SECONDS, MIN_PAUSE_SECONDS * 2 ** min(self._failures, 10))
-            threading.Event().wait(full_jitter_seconds(low=0.0, high=bound))
+            threading.Event().wait(BACKOFF.delay_seconds(self._failures))
 
     def _attempt(self, batch: Sequence[_Call]) -> None:
-        self._failures += 1
-        self._count_all([call for call in batch if call.may_be_counted()])
-        self._failures = 0
+        """Count all calls of the batch that may still be made, in one commit.
 
-    def _count_all(self, calls: Sequence[_Call]) -> None:
+        Raises:
+            BackendUnavailable: Nothing is known to be counted. Read and try again.
+            BackendRefused: Firestore refuses.
+        """
+        calls = [call for call in batch if call.may_be_counted()]
         if not calls:
             return
+        self._failures += 1
         asked_at = self._clock.monotonic()
-        snapshot = read_document(self._client, USAGE, self._account.account_id)
-        document = document_of(snapshot)
-        now = getattr(snapshot, "read_time", None) or self._clock.now()
-        taken = take(document, wanted=len(calls), daily_limit=self._account.daily_limit, now=now)
+        (usage,) = read_documents(self._client, [self._document])
+        taken = take(
+            usage.fields, wanted=len(calls), daily_limit=self._account.daily_limit, now=usage.read_time
+        )
         if taken.fields is not None:
-            self._commit(snapshot, document, dict(taken.fields))
-        self._show(taken, asked_at + (taken.window - now + DAY).total_seconds())
-        self._look_at(taken.window, now)
-        day_ends = asked_at + seconds_of_day_left(now)
+            write = self._client.batch()
+            if usage.fields is None:
+                write.create(self._document, taken.fields)
+            else:
+                option = self._client.write_option(last_update_time=usage.update_time)
+                write.update(self._document, taken.fields, option=option)
+            try:
+                send(write)
+            except Unacceptable as error:
+                raise BackendRefused("firestore", str(error)) from error
+        self._failures = 0
+        self._report(taken, usage.read_time, asked_at)
+        day_ends = asked_at + seconds_of_day_left(usage.read_time)
         for place, call in enumerate(calls):
-            granted = place < taken.granted
-            call.settled = Counted(granted=granted, window=taken.window, day_ends=day_ends)
+            call.settled = Counted(granted=place < taken.granted, window=taken.window, day_ends=day_ends)
 
-    def _show(self, taken: Taken, window_ends: float) -> None:
+    def _report(self, taken: Taken, now: datetime, asked_at: float) -> None:
+        """Show the quota in the metrics. Log once a window that is more than a day ahead.
+
+        Such a window comes from a wrong clock or a wrong edit, and may stay for years.
+        """
+        window_ends = asked_at + (taken.window - now + DAY).total_seconds()
         metrics.show_quota(
             self._account.account_id,
             used=taken.used,
             limit=taken.limit,
             is_over=lambda: self._clock.monotonic() >= window_ends,
         )
-
-    def _look_at(self, window: datetime, now: datetime) -> None:
-        """A window more than a day ahead comes from a broken clock or hand, and may stand for years."""
-        if window - now > DAY and not self._strange_window_is_told:
-            self._strange_window_is_told = True
+        if taken.window - now > DAY and not self._has_logged_window:
+            self._has_logged_window = True
             path = f"{USAGE}/{self._account.account_id}"
+            window = f"{taken.window:%Y-%m-%d}"
             log.error(
                 Event.QUOTA_WINDOW_AHEAD,
-                f"The usage document {path} counts for {window:%Y-%m-%d}, which is yet to come; correct it",
+                f"The usage document {path} counts for {window}, which is yet to come; correct it",
                 accountId=self._account.account_id,
                 document=path,
             )
-
-    def _commit(self, snapshot: Any, document: Any, fields: dict[str, Any]) -> None:
-        """Raises LostRace or OutcomeUnknown, after which it is read and tried again, or BackendRefused."""
-        reference = self._client.collection(USAGE).document(self._account.account_id)
-        batch = self._client.batch()
-        if document is None:
-            batch.create(reference, fields)
-        else:
-            option = self._client.write_option(last_update_time=snapshot.update_time)
-            batch.update(reference, fields, option=option)
-        try:
-            send(batch)
-        except Unacceptable as error:
-            raise BackendRefused("firestore", str(error)) from error

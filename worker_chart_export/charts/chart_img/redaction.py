@@ -1,4 +1,4 @@
-"""Keys kept out of words: servers and libraries quote what they refuse, in more than one spelling. Pure."""
+"""Remove keys from text: servers and libraries quote what they refuse, in several spellings. Pure."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from urllib.parse import quote
 REDACTED = "(key)"
 
 
-def redacted(words: str, key: str) -> str:
-    """`words` without the key: as it is, escaped for JSON, HTML or a URL, in any case, broken over lines."""
+def redacted(text: str, key: str) -> str:
+    """Replace the key by `(key)`: plain, escaped for JSON, HTML or a URL, in any case, broken over lines."""
     spellings = {key, json.dumps(key)[1:-1], html.escape(key), quote(key), quote(key, safe="")}
     longest_first = sorted(spellings, key=len, reverse=True)
     broken = (r"\s*".join(map(re.escape, spelling)) for spelling in longest_first)
-    return re.sub("|".join(broken), REDACTED, words, flags=re.IGNORECASE)
+    return re.sub("|".join(broken), REDACTED, text, flags=re.IGNORECASE)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from daemon.cli.doctor.results import failure, ok, warning
 from daemon.composition import usable_environment
 from worker_chart_export.charts.base import DEFAULT_HEIGHT, DEFAULT_WIDTH, ChartRequest
-from worker_chart_export.charts.chart_img.answers import Meaning, understand
+from worker_chart_export.charts.chart_img.answers import Meaning, classify_answer
 from worker_chart_export.charts.chart_img.client import ChartApi
 from worker_chart_export.charts.chart_img.quota import QuotaLedger
 from worker_chart_export.concurrency.cancel_scope import CancelScope
@@ -38,7 +38,7 @@ MENDS = {
     Meaning.EXHAUSTED: "wait for midnight UTC, or add an account",
     Meaning.TOO_FAST: "lower its ratePerSecond, or try again in a minute",
     Meaning.OVER_PLAN: "name its plan in CHART_IMG_ACCOUNTS_JSON",
-    Meaning.TROUBLE: "try again later; CHARTS_API_MODE=local draws charts here meanwhile",
+    Meaning.TRANSIENT: "try again later; CHARTS_API_MODE=local draws charts here meanwhile",
     Meaning.REFUSED: "compare CHART_IMG_BASE_URL with Chart-IMG's documentation",
 }
 UNREACHED = "let this machine reach CHART_IMG_BASE_URL"
@@ -87,17 +87,17 @@ def call_once(
 def _asked(api: ChartApi, account: Account, scope: CancelScope) -> CallTrial:
     try:
         response = api.post(account, _request(scope))
-        answer = understand(
+        answer = classify_answer(
             response.status,
             response.body,
             width=DEFAULT_WIDTH,
             height=DEFAULT_HEIGHT,
             max_bytes=MAX_PNG_BYTES,
-            blot=account.without_key,
+            redact=account.without_key,
         )
     except WorkerError as error:
         return CallTrial(account_id=account.account_id, meaning=None, words=_words(error))
-    words = f"{answer.status} {answer.words}".strip()
+    words = f"{answer.status} {answer.message}".strip()
     return CallTrial(account_id=account.account_id, meaning=answer.meaning, words=words)
 
 

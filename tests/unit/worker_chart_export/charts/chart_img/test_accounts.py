@@ -10,8 +10,7 @@ import pytest
 
 from tests.support.charts.chart_img_samples import account, at_once, until
 from tests.support.fakes import HandClock, budget_of
-from worker_chart_export.charts.chart_img.accounts import Demand, account_states, why_not_on_plan
-from worker_chart_export.charts.chart_img.rate_limit import RateLimit
+from worker_chart_export.charts.chart_img.accounts import Demand, RateLimit, account_states, why_not_on_plan
 from worker_chart_export.concurrency.cancel_scope import CancelScope
 from worker_chart_export.errors import Interrupted, StepTimedOut
 from worker_chart_export.timing import SystemClock
@@ -115,7 +114,7 @@ class TestState:
         entered, go = threading.Event(), threading.Event()
 
         def first():
-            with state.turn(budget_of()):
+            with state.call_permit(budget_of()):
                 entered.set()
                 go.wait(10)
                 order.append("first")
@@ -124,7 +123,7 @@ class TestState:
         thread.start()
         assert entered.wait(10)
         threading.Timer(0.1, go.set).start()
-        with state.turn(budget_of()):
+        with state.call_permit(budget_of()):
             order.append("second")
         thread.join()
         assert order == ["first", "second"]
@@ -132,36 +131,36 @@ class TestState:
     def test_after_the_first_answer_all_go(self):
         """Nobody waits for anybody."""
         state = _state()
-        with state.turn(budget_of()):
+        with state.call_permit(budget_of()):
             state.answered()
-            with state.turn(budget_of(0.0)):
+            with state.call_permit(budget_of(0.0)):
                 pass
 
     def test_who_waits_for_the_first_answer_is_woken_by_a_stop(self):
         """Within a moment."""
         state, scope = _state(), budget_of(60)
-        with state.turn(budget_of()):
+        with state.call_permit(budget_of()):
             threading.Timer(0.1, scope.stop, (Interrupted("stop"),)).start()
             started = time.monotonic()
-            with pytest.raises(Interrupted), state.turn(scope):
+            with pytest.raises(Interrupted), state.call_permit(scope):
                 pass
             assert time.monotonic() - started < 2
 
-    def test_who_waits_for_the_first_answer_may_lose_patience(self):
+    def test_who_waits_for_the_first_answer_waits_no_longer_than_allowed(self):
         """It has no right to call then, and takes nobody's."""
         state = _state()
-        with state.turn(budget_of()) as first:
-            with state.turn(budget_of(), patience_seconds=0.1) as second:
+        with state.call_permit(budget_of()) as first:
+            with state.call_permit(budget_of(), max_wait_seconds=0.1) as second:
                 assert (first, second) == (True, False)
-            with state.turn(budget_of(), patience_seconds=0.1) as third:
+            with state.call_permit(budget_of(), max_wait_seconds=0.1) as third:
                 assert third is False
-        with state.turn(budget_of()) as fourth:
+        with state.call_permit(budget_of()) as fourth:
             assert fourth is True
 
     def test_who_waits_for_the_first_answer_waits_no_longer_than_its_step(self):
         """Then the chart has run out of time."""
         state = _state()
-        with state.turn(budget_of()), pytest.raises(StepTimedOut), state.turn(budget_of(0.2)):
+        with state.call_permit(budget_of()), pytest.raises(StepTimedOut), state.call_permit(budget_of(0.2)):
             pass
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from localcloud.chart_img.answers import ANSWERS
 from tests.support.fakes import png_bytes
-from worker_chart_export.charts.chart_img.answers import Answer, Meaning, said, understand
+from worker_chart_export.charts.chart_img.answers import Answer, Meaning, classify_answer, parse_error_body
 from worker_chart_export.errors import ChartTooLarge
 
 MEANINGS = {
@@ -27,29 +27,29 @@ MEANINGS = {
     "too_many_requests": Meaning.TOO_FAST,
     "limit_exceeded": Meaning.EXHAUSTED,
     "limit_exceeded_200": Meaning.EXHAUSTED,
-    "server_error": Meaning.TROUBLE,
-    "bad_gateway": Meaning.TROUBLE,
-    "unavailable": Meaning.TROUBLE,
-    "timeout": Meaning.TROUBLE,
-    "gateway_timeout": Meaning.TROUBLE,
-    "html": Meaning.TROUBLE,
-    "jpeg": Meaning.TROUBLE,
-    "truncated": Meaning.TROUBLE,
-    "wrong_size": Meaning.TROUBLE,
-    "empty": Meaning.TROUBLE,
+    "server_error": Meaning.TRANSIENT,
+    "bad_gateway": Meaning.TRANSIENT,
+    "unavailable": Meaning.TRANSIENT,
+    "timeout": Meaning.TRANSIENT,
+    "gateway_timeout": Meaning.TRANSIENT,
+    "html": Meaning.TRANSIENT,
+    "jpeg": Meaning.TRANSIENT,
+    "truncated": Meaning.TRANSIENT,
+    "wrong_size": Meaning.TRANSIENT,
+    "empty": Meaning.TRANSIENT,
 }
 
 
-def _understand(status, body, **changes):
+def _classify(status, body, **changes):
     if not isinstance(body, bytes):
         body = json.dumps(body).encode()
-    return understand(status, body, **{"width": 800, "height": 600, "max_bytes": 262144} | changes)
+    return classify_answer(status, body, **{"width": 800, "height": 600, "max_bytes": 262144} | changes)
 
 
 @pytest.mark.parametrize("name", sorted(ANSWERS.keys() - {"too_large"}))
 def test_each_scripted_answer_has_its_meaning(name):
     """None is forgotten."""
-    answer = _understand(ANSWERS[name].status, ANSWERS[name].body)
+    answer = _classify(ANSWERS[name].status, ANSWERS[name].body)
     assert answer.meaning is MEANINGS[name]
     assert answer.status == ANSWERS[name].status
 
@@ -57,13 +57,13 @@ def test_each_scripted_answer_has_its_meaning(name):
 @pytest.mark.parametrize(
     ("status", "body", "meaning"),
     [
-        (408, {"message": "Request Timeout"}, Meaning.TROUBLE),
-        (501, {"message": "?"}, Meaning.TROUBLE),
-        (522, b"<html>", Meaning.TROUBLE),
+        (408, {"message": "Request Timeout"}, Meaning.TRANSIENT),
+        (501, {"message": "?"}, Meaning.TRANSIENT),
+        (522, b"<html>", Meaning.TRANSIENT),
         (302, b"", Meaning.REFUSED),
         (204, b"", Meaning.REFUSED),
         (413, {"message": "Payload Too Large"}, Meaning.REFUSED),
-        (403, b"\n<html>403</html>", Meaning.TROUBLE),
+        (403, b"\n<html>403</html>", Meaning.TRANSIENT),
         (403, b"", Meaning.BAD_KEY),
         (403, {"message": "Missing Authentication Token"}, Meaning.BAD_KEY),
         (401, b"", Meaning.BAD_KEY),
@@ -83,35 +83,35 @@ def test_each_scripted_answer_has_its_meaning(name):
         (413, {"message": "Request body size limit exceeded"}, Meaning.REFUSED),
         (422, {"message": "Studies limit exceeded"}, Meaning.REFUSED),
         (422, [{"msg": "Limit exceeded", "param": "studies"}], Meaning.REFUSED),
-        (500, {"message": "Limit Exceeded"}, Meaning.TROUBLE),
-        (200, {"message": "ok"}, Meaning.TROUBLE),
-        (500, png_bytes(), Meaning.TROUBLE),
+        (500, {"message": "Limit Exceeded"}, Meaning.TRANSIENT),
+        (200, {"message": "ok"}, Meaning.TRANSIENT),
+        (500, png_bytes(), Meaning.TRANSIENT),
     ],
 )
 def test_answers_that_are_not_documented_have_a_meaning_too(status, body, meaning):
     """The nearest one."""
-    assert _understand(status, body).meaning is meaning
+    assert _classify(status, body).meaning is meaning
 
 
 def test_a_whole_picture_of_the_size_asked_for_is_the_chart():
     """Nothing else is."""
-    assert _understand(200, png_bytes()).meaning is Meaning.CHART
+    assert _classify(200, png_bytes()).meaning is Meaning.CHART
 
 
-def test_what_is_wrong_with_a_picture_is_said():
+def test_what_is_wrong_with_a_picture_is_parse_error_body():
     """In place of the server's words."""
-    assert "cut off" in _understand(200, png_bytes()[:-5]).words
-    assert "640x480" in _understand(200, png_bytes(640, 480)).words
+    assert "cut off" in _classify(200, png_bytes()[:-5]).message
+    assert "640x480" in _classify(200, png_bytes(640, 480)).message
 
 
 def test_a_whole_picture_that_readers_refuse_is_an_error_of_its_own():
     """Asking again would give the same."""
     with pytest.raises(ChartTooLarge):
-        _understand(200, png_bytes(padding=300_000))
+        _classify(200, png_bytes(padding=300_000))
 
 
 @pytest.mark.parametrize(
-    ("body", "is_whole"),
+    ("body", "is_complete"),
     [
         (png_bytes(640, 480), True),
         (png_bytes()[:-5], False),
@@ -123,23 +123,23 @@ def test_a_whole_picture_that_readers_refuse_is_an_error_of_its_own():
         (b'{"message": "Welcome"}', True),
     ],
 )
-def test_a_whole_answer_that_is_no_chart_is_told_from_a_broken_one(body, is_whole):
+def test_a_whole_answer_that_is_no_chart_is_told_from_a_broken_one(body, is_complete):
     """The next one would be the same, where a broken one may be followed by a whole one."""
-    assert _understand(200, body).is_whole is is_whole
+    assert _classify(200, body).is_complete is is_complete
 
 
 def test_no_other_status_is_a_whole_answer():
     """However complete its body is: those have their own meanings."""
-    assert not _understand(500, b"<html>500</html>").is_whole
+    assert not _classify(500, b"<html>500</html>").is_complete
 
 
 @pytest.mark.parametrize(
     ("answer", "keeps"),
     [
         (Answer(meaning=Meaning.TOO_FAST, status=429), True),
-        (Answer.missing(0, "NewConnectionError", was_sent=False), True),
-        (Answer.missing(0, "ReadTimeoutError", was_sent=True), False),
-        (Answer(meaning=Meaning.TROUBLE, status=500), False),
+        (Answer(meaning=Meaning.TRANSIENT, status=0, was_sent=False), True),
+        (Answer(meaning=Meaning.TRANSIENT, status=0, was_sent=True), False),
+        (Answer(meaning=Meaning.TRANSIENT, status=500), False),
         (Answer(meaning=Meaning.CHART, status=200), False),
     ],
 )
@@ -151,8 +151,8 @@ def test_a_count_is_kept_where_nothing_can_have_been_paid(answer, keeps):
 @pytest.mark.parametrize("name", sorted(MEANINGS))
 def test_trouble_and_haste_say_nothing_of_a_key(name):
     """Every other answer does."""
-    answer = _understand(ANSWERS[name].status, ANSWERS[name].body)
-    assert answer.proves_key is (MEANINGS[name] not in (Meaning.TROUBLE, Meaning.TOO_FAST))
+    answer = _classify(ANSWERS[name].status, ANSWERS[name].body)
+    assert answer.proves_key is (MEANINGS[name] not in (Meaning.TRANSIENT, Meaning.TOO_FAST))
 
 
 class TestWords:
@@ -196,7 +196,7 @@ class TestWords:
     )
     def test_known_shapes(self, body, words, params):
         """`message`, `error`, `errors[]` and a bare array; a 422 names its parameters."""
-        assert said(json.dumps(body).encode()) == (words, params)
+        assert parse_error_body(json.dumps(body).encode()) == (words, params)
 
     @pytest.mark.parametrize(
         ("body", "words"),
@@ -204,38 +204,41 @@ class TestWords:
     )
     def test_bodies_that_are_no_json(self, body, words):
         """Their beginning, as text."""
-        assert said(body) == (words, ())
+        assert parse_error_body(body) == (words, ())
 
     @given(st.binary(max_size=300) | st.text().map(str.encode))
     def test_any_body_has_words(self, body):
         """At most 300 characters, at least one."""
-        assert 1 <= len(said(body)[0]) <= 300
+        assert 1 <= len(parse_error_body(body)[0]) <= 300
 
     def test_a_body_nested_without_end_has_words(self):
         """The parser's recursion is no crash."""
-        assert said(b"[" * 100_000)[0].startswith("[[[")
+        assert parse_error_body(b"[" * 100_000)[0].startswith("[[[")
 
     def test_many_errors_are_cut(self):
         """Ten are enough."""
         body = [{"msg": "m", "param": f"p{number}"} for number in range(50)]
-        assert len(said(json.dumps(body).encode())[1]) == 10
+        assert len(parse_error_body(json.dumps(body).encode())[1]) == 10
 
     @pytest.mark.parametrize("before", range(280, 301))
-    def test_words_are_blotted_before_they_are_cut(self, before):
+    def test_words_are_redacted_before_they_are_cut(self, before):
         """No part of a key is left at the end."""
         body = json.dumps({"message": "x" * before + "s3cret-key"}).encode()
         for text in (body, body.removeprefix(b"{")):
-            words, _ = said(text, lambda words: words.replace("s3cret-key", "(key)"))
+            words, _ = parse_error_body(text, lambda words: words.replace("s3cret-key", "(key)"))
             assert "s3" not in words
 
     @pytest.mark.parametrize("before", range(9980, 10_001))
-    def test_a_body_that_is_no_json_is_blotted_before_it_is_cut(self, before):
+    def test_a_body_that_is_no_json_is_redacted_before_it_is_cut(self, before):
         """Nor is a part of a key left where the text of a page ends."""
         body = b"<html>" + b" " * (before - 6) + b"s3cret-key</html>"
-        words, _ = said(body, lambda words: words.replace("s3cret-key", "(key)"))
+        words, _ = parse_error_body(body, lambda words: words.replace("s3cret-key", "(key)"))
         assert "s3" not in words
 
-    def test_parameters_are_blotted_too(self):
+    def test_parameters_are_redacted_too(self):
         """Whatever a server puts there."""
         body = json.dumps([{"msg": "m", "param": "s3cret-key"}]).encode()
-        assert said(body, lambda words: words.replace("s3cret-key", "(key)")) == ("(key): m", ("(key)",))
+        assert parse_error_body(body, lambda words: words.replace("s3cret-key", "(key)")) == (
+            "(key): m",
+            ("(key)",),
+        )

@@ -10,8 +10,9 @@ import pytest
 from localcloud import Fault
 from tests.support.charts.chart_img_samples import KEY, account, used
 from tests.support.fakes import budget_of, chart_request
-from worker_chart_export.charts.chart_img import attempt as order_module
+from worker_chart_export.charts.chart_img import attempt
 from worker_chart_export.charts.chart_img.answers import Answer, Meaning
+from worker_chart_export.charts.chart_img.attempt import pause_seconds
 from worker_chart_export.errors import ChartApiFailed, Interrupted, StepTimedOut
 
 AT_MOST_SECONDS = 2.0
@@ -26,7 +27,7 @@ def _calls(cloud):
 
 
 class TestFinal:
-    """What asking again won't change."""
+    """Answers after which another attempt would fail too."""
 
     @pytest.mark.parametrize(
         ("answer", "words"),
@@ -49,7 +50,7 @@ class TestFinal:
         assert caught.value.details["apiMessage"] == words[5:]
 
     def test_a_422_names_its_parameters(self, provider, cloud):
-        """In the details, for whoever mends the template."""
+        """In the details, so that somebody can correct the template."""
         _answer(cloud, "invalid_fields")
         with pytest.raises(ChartApiFailed) as caught:
             provider.chart(chart_request())
@@ -57,8 +58,8 @@ class TestFinal:
 
 
 @pytest.mark.usefixtures("_no_pauses")
-class TestTrouble:
-    """What asking again may mend."""
+class TestTransient:
+    """Answers after which another attempt may succeed."""
 
     @pytest.mark.parametrize(
         "answer",
@@ -197,8 +198,7 @@ class TestTime:
     )
     def test_a_stop_wakes_who_waits(self, provider, cloud, monkeypatch, where):
         """At once, and nothing more is called."""
-        monkeypatch.setattr(order_module, "_delay_seconds", lambda _failed, _answer: 60.0)
-        monkeypatch.setattr(order_module, "_too_fast_seconds", lambda _answer: 60.0)
+        monkeypatch.setattr(attempt, "pause_seconds", lambda _answer, _failures: 60.0)
         cloud.chart_img.faults.add(Fault(**where))
         scope, stopped = budget_of(100), []
 
@@ -222,8 +222,8 @@ class TestPauses:
     @pytest.mark.parametrize("failed", [1, 2, 3, 4, 5])
     def test_they_are_between_half_a_second_and_eight_and_grow(self, failed):
         """Drawn evenly, so that many workers do not come back at the same time."""
-        trouble = Answer(meaning=Meaning.TROUBLE, status=500)
-        pauses = [order_module._delay_seconds(failed, trouble) for _ in range(200)]
+        transient = Answer(meaning=Meaning.TRANSIENT, status=500)
+        pauses = [pause_seconds(transient, failed) for _ in range(200)]
         assert min(pauses) >= 0.5
         assert max(pauses) <= min(8.0, 2.0 ** (failed - 1))
         assert len(set(pauses)) > 100
@@ -231,12 +231,12 @@ class TestPauses:
     def test_after_being_too_fast_about_a_second(self):
         """Whatever the number of attempts."""
         answer = Answer(meaning=Meaning.TOO_FAST, status=429)
-        pauses = [order_module._too_fast_seconds(answer) for _ in range(200)]
+        pauses = [pause_seconds(answer, 3) for _ in range(200)]
         assert 0.8 <= min(pauses) <= max(pauses) <= 1.5
 
     def test_what_the_server_asks_for_is_waited_at_least(self):
         """`Retry-After`, in seconds."""
-        trouble = Answer(meaning=Meaning.TROUBLE, status=503, retry_after_seconds=20.0)
-        assert order_module._delay_seconds(1, trouble) == 20.0
+        transient = Answer(meaning=Meaning.TRANSIENT, status=503, retry_after_seconds=20.0)
+        assert pause_seconds(transient, 1) == 20.0
         too_fast = Answer(meaning=Meaning.TOO_FAST, status=429, retry_after_seconds=3.0)
-        assert order_module._too_fast_seconds(too_fast) == 3.0
+        assert pause_seconds(too_fast, 0) == 3.0

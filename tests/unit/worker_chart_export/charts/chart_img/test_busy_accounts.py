@@ -49,8 +49,8 @@ class TestTooBusy:
 
 
 def test_a_silent_account_is_left_for_the_next_one(make, cloud, monkeypatch):
-    """Whoever waits for its first answer loses patience; who asked it goes on waiting."""
-    monkeypatch.setattr(f"{ChartImgProvider.__module__}.FIRST_ANSWER_PATIENCE_SECONDS", 0.3)
+    """Charts that wait for its first answer try the next one. The chart that called it goes on waiting."""
+    monkeypatch.setattr(f"{ChartImgProvider.__module__}.FIRST_ANSWER_MAX_WAIT_SECONDS", 0.3)
     cloud.chart_img.faults.add(Fault(match="key-one", delay_seconds=60))
     provider = make(FIRST, SECOND)
     results = at_once([partial(provider.chart, chart_request(scope=budget_of(4))) for _ in range(6)])
@@ -62,7 +62,7 @@ def test_a_silent_account_is_left_for_the_next_one(make, cloud, monkeypatch):
 
 def test_a_silent_account_alone_is_waited_for(make, cloud, monkeypatch):
     """There is no other."""
-    monkeypatch.setattr(f"{ChartImgProvider.__module__}.FIRST_ANSWER_PATIENCE_SECONDS", 0.05)
+    monkeypatch.setattr(f"{ChartImgProvider.__module__}.FIRST_ANSWER_MAX_WAIT_SECONDS", 0.05)
     cloud.chart_img.faults.add(Fault(match="key-one", delay_seconds=0.5, times=1))
     provider = make(FIRST)
     images = at_once([partial(provider.chart, chart_request()) for _ in range(4)])

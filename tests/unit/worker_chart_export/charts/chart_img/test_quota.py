@@ -57,7 +57,7 @@ class TestCount:
             assert arrived.wait(10)
             others.start()
             ready.wait(10)
-            until(lambda: len(quota._counters["acc-1"]._turns._waiting) == 21)
+            until(lambda: len(quota._counters["acc-1"].queue._waiting) == 21)
         first.join()
         others.join()
         assert (used(documents), cloud.firestore.calls["Commit"]) == (21, 2)

@@ -172,7 +172,7 @@ class TestStop:
                 call = partial(quota.count, ACCOUNT, scope)
                 threads.append(threading.Thread(target=at_once, args=([call],)))
                 threads[-1].start()
-            until(lambda: len(quota._counters["acc-1"]._turns._waiting) == 5)
+            until(lambda: len(quota._counters["acc-1"].queue._waiting) == 5)
             stopped.stop(Interrupted("stop"))
         for thread in threads:
             thread.join(30)

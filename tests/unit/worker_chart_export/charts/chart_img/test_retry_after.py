@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from worker_chart_export.charts.chart_img.retry_after import seconds_asked
+from worker_chart_export.charts.chart_img.answers import parse_retry_after
 
 NOW = datetime(2026, 10, 21, 7, 28, tzinfo=UTC)
 LATER = "Wed, 21 Oct 2026 07:28:30 GMT"
@@ -19,7 +19,7 @@ LATER = "Wed, 21 Oct 2026 07:28:30 GMT"
 )
 def test_seconds(header, seconds):
     """Digits, and nothing else that Python takes for a number."""
-    assert seconds_asked(header, date=None, now=NOW) == seconds
+    assert parse_retry_after(header, date=None, now=NOW) == seconds
 
 
 @pytest.mark.parametrize(
@@ -35,4 +35,4 @@ def test_seconds(header, seconds):
 )
 def test_a_date_is_counted_from_the_answer_s_own(header, date, seconds):
     """Both by the server's clock, which ours need not agree with."""
-    assert seconds_asked(header, date=date, now=NOW) == seconds
+    assert parse_retry_after(header, date=date, now=NOW) == seconds
