@@ -167,7 +167,8 @@ class QuotaLedger:
             BackendUnavailable: Firestore was unavailable, or other writers won each race, until the step's
                 time was used up.
             BackendRefused: Firestore refuses.
-            WorkerError: The step was stopped, or its time is used up.
+            StepTimedOut: The step's time ended before its call was counted.
+            WorkerError: The step was stopped.
         """
         scope.check()
         with self._lock:
@@ -179,7 +180,7 @@ class QuotaLedger:
         scope.check_stopped()
         if call.error is not None:
             raise call.error
-        counted: Counted = call.settled
+        counted: Counted = call.answer
         return counted
 
 
@@ -194,10 +195,10 @@ class _Counter:
         self._failures = 0
         self._has_logged_window = False
         self.queue: CombiningQueue[_Call] = CombiningQueue(
-            subject=f"the usage of account {account.account_id}",
             choose=list,
-            attempt=self._attempt,
+            process=self._attempt,
             pause=self._pause,
+            timeout_error=lambda: StepTimedOut("The step's time ended before its call could be counted."),
             in_background=True,
         )
 
@@ -236,7 +237,7 @@ class _Counter:
         self._report(taken, usage.read_time, asked_at)
         day_ends = asked_at + seconds_of_day_left(usage.read_time)
         for place, call in enumerate(calls):
-            call.settled = Counted(granted=place < taken.granted, window=taken.window, day_ends=day_ends)
+            call.answer = Counted(granted=place < taken.granted, window=taken.window, day_ends=day_ends)
 
     def _report(self, taken: Taken, now: datetime, asked_at: float) -> None:
         """Show the quota in the metrics. Log once a window that is more than a day ahead.

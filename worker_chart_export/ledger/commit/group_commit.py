@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from worker_chart_export.backends.firestore import LostRace, OutcomeUnknown, Unacceptable
 from worker_chart_export.concurrency.combining_queue import CombiningQueue
-from worker_chart_export.errors import BackendRefused, WorkerError
+from worker_chart_export.errors import BackendRefused, BackendUnavailable, WorkerError
 from worker_chart_export.ledger.commit.pace import CommitPace, within
 from worker_chart_export.ledger.commit.plan import CommitPlan, plan_commit
 from worker_chart_export.ledger.commit.request import CommitRequest, Settled
@@ -78,8 +78,11 @@ class RunCommits:
         self._client = client
         self._clock = clock
         self._run_id = run_id
-        self._turns: CombiningQueue[CommitRequest] = CombiningQueue(
-            subject=f"run {run_id}", choose=_choose, attempt=self._turn, pause=self._pause
+        self._queue: CombiningQueue[CommitRequest] = CombiningQueue(
+            choose=_choose,
+            process=self._turn,
+            pause=self._pause,
+            timeout_error=lambda: BackendUnavailable("firestore", f"run {run_id} is contended"),
         )
         # What our own last commit left, while nobody else is known to have written since.
         self._known: RunSnapshot | None = None
@@ -112,10 +115,10 @@ class RunCommits:
         """
         request = CommitRequest(intent=intent, snapshot=snapshot, held=held)
         patience = patience_seconds or within(GIVE_UP_AFTER_SECONDS, self._clock)
-        self._give_back(self._turns.wait_for(request, patience))
+        self._give_back(self._queue.wait_for(request, patience))
         if request.error is not None:
             raise request.error
-        settled: Settled = request.settled
+        settled: Settled = request.answer
         return settled
 
     def _pause(self) -> None:
@@ -149,7 +152,7 @@ class RunCommits:
         for place, result in plan.settled.items():
             request = batch[place]
             lease, _ = request.known_lease(snapshot, is_fresh=is_fresh)
-            request.settled = Settled(result=result, lease=lease, snapshot=request.newest(snapshot))
+            request.answer = Settled(result=result, lease=lease, snapshot=request.newest(snapshot))
         for place, error in plan.failed.items():
             batch[place].error = error
         if plan.writing:
@@ -204,7 +207,7 @@ class RunCommits:
             self._known = snapshot.after(run_patch, committed.run_update_time)
         for place, decision in plan.writing.items():
             request = batch[place]
-            request.settled = Settled(
+            request.answer = Settled(
                 result=decision.result,
                 lease=committed.leases.get(request.step_id),
                 snapshot=request.newest(snapshot),
@@ -229,7 +232,7 @@ class RunCommits:
         for orphan in orphans:
             if not orphan.won_a_step:
                 continue
-            lease = orphan.settled.lease
+            lease = orphan.answer.lease
             release = ReleaseIntent(
                 step_id=orphan.step_id, token=lease.lease.token, delay_seconds=0.0, error=None, finished_at=""
             )

@@ -69,9 +69,9 @@ class CommitRequest(QueuedRequest):
     @property
     def won_a_step(self) -> bool:
         """Whether it took a lease."""
-        if self.settled is None or self.settled.lease is None:
+        if self.answer is None or self.answer.lease is None:
             return False
-        return isinstance(self.settled.result, ClaimResult) and self.settled.result.claimed
+        return isinstance(self.answer.result, ClaimResult) and self.answer.result.claimed
 
     def observation(self, snapshot: RunSnapshot, *, is_fresh: bool) -> Observation:
         """What its decision goes by; `is_fresh` says that the snapshot was read for this very turn."""

@@ -162,7 +162,7 @@ class TestRequest:
         """Should its caller wait no more, it has to be given back."""
         request = _request(claim())
         won = ClaimResult(claimed=True, status="RUNNING")
-        request.settled = Settled(result=won, lease=stored(), snapshot=snapshot_of(run_with()))
+        request.answer = Settled(result=won, lease=stored(), snapshot=snapshot_of(run_with()))
         assert request.won_a_step
 
     @pytest.mark.parametrize(
@@ -176,7 +176,7 @@ class TestRequest:
     def test_nothing_else_took_one(self, result, lease):
         """A claim that was lost, or without a lease, or what ends one: there is nothing to give back."""
         request = _request(claim())
-        request.settled = Settled(result=result, lease=lease, snapshot=snapshot_of(run_with()))
+        request.answer = Settled(result=result, lease=lease, snapshot=snapshot_of(run_with()))
         assert not request.won_a_step
 
     def test_a_claim_that_is_not_settled_took_none(self):

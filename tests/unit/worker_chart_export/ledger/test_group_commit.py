@@ -60,7 +60,7 @@ class TestCost:
         first = in_thread(lambda: commits.submit(claim(step_id="s0")))
         assert gate.reached.wait(10)
         others = [in_thread(lambda name=name: commits.submit(claim(step_id=name))) for name in STEPS[1:]]
-        until(lambda: len(commits._turns._waiting) == len(STEPS))
+        until(lambda: len(commits._queue._waiting) == len(STEPS))
         gate.open.set()
         assert all(future.result(10).result.claimed for future in [first, *others])
         assert calls["Commit"] == 2

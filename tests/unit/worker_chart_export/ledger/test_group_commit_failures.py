@@ -28,7 +28,7 @@ class TestCulprits:
         ended = [in_thread(lambda: worker.succeed(claims[0]))]
         assert gate.reached.wait(10)
         ended += [in_thread(lambda claimed=claimed: worker.succeed(claimed)) for claimed in claims[1:]]
-        until(lambda: len(commits._turns._waiting) == len(STEPS))
+        until(lambda: len(commits._queue._waiting) == len(STEPS))
         gate.open.set()
         assert all(future.result(10).updated for future in ended)
         assert {run.step(name)["status"] for name in STEPS if name != "s3"} == {"SUCCEEDED"}
@@ -67,7 +67,7 @@ class TestGivenUp:
             )
             for name in ("s1", "s2")
         }
-        until(lambda: len(commits._turns._waiting) == 3)
+        until(lambda: len(commits._queue._waiting) == 3)
         gates[0].open.set()
         assert gates[1].reached.wait(10)
         left["seconds"] = 0.0
