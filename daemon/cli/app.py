@@ -13,7 +13,7 @@ from daemon.exit import ExitCode
 app = typer.Typer(
     name="worker-chart-export",
     cls=LateCommands,
-    help="CombiningQueue CHART_EXPORT steps of a flow run into chart PNGs in Cloud Storage.",
+    help="Turn the CHART_EXPORT steps of flow runs into chart PNGs in Cloud Storage.",
     epilog="Try it without any cloud: worker-chart-export demo",
     no_args_is_help=True,
     pretty_exceptions_enable=False,

@@ -40,7 +40,7 @@ RENDER_EXAMPLES = (
     "Examples: worker-chart-export templates render my_template.json --output chart.png | "
     "worker-chart-export templates render ctpl_price_psar_adi_v1 --candles IBM_1w.json --output chart.png"
 )
-SAMPLE_CANDLES = "samples/ohlcv/IBM_1d.json"
+SAMPLE_CANDLES = "data/samples/ohlcv/IBM_1d.json"
 
 app = typer.Typer(
     name=NAME,

@@ -44,7 +44,7 @@ def render_gallery(report: DemoReport) -> str:
 
 
 def _part(name: str) -> str:
-    return files("daemon.cli.demo").joinpath(name).read_text("utf-8")
+    return files("daemon.cli.demo.gallery").joinpath(name).read_text("utf-8")
 
 
 def _policy_hash(text: str) -> str:
