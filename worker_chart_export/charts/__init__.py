@@ -1,3 +1,3 @@
-"""The ways to come by a chart: Chart-IMG, fixtures, or drawn here."""
+"""The chart providers: Chart-IMG, fixture files, and the local renderer."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`CHARTS_FALLBACK`: another provider for the charts that no account is left for."""
+"""`CHARTS_FALLBACK`: another provider for the charts that no Chart-IMG account is left for."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 
 class FallbackProvider:
-    """The first provider's chart, or the second's when the first has no account left.
+    """Get charts from the first provider, or from the second when the first has no account left.
 
     Args:
-        first: The provider to use.
+        first: The preferred provider.
         second: Its substitute.
     """
 
@@ -26,32 +26,28 @@ class FallbackProvider:
         self._second = second
 
     def chart(self, request: ChartRequest) -> ChartImage:
-        """The chart; one of the second provider says so in its `meta`.
+        """Make the chart. The `meta` of a chart of the second provider has `fallbackFrom`.
 
         Raises:
-            RequestError: As the first provider's; when the second has no chart either, the first's own error
-                with the second's words.
-            WorkerError: As both.
+            RequestError: The error of the first provider. If the second fails too, its code and message
+                stand in the details.
+            WorkerError: The error of either provider.
         """
         try:
             return self._first.chart(request)
         except ChartApiLimitExceeded as limit:
-            return self._instead(request, limit)
-
-    def _instead(self, request: ChartRequest, limit: ChartApiLimitExceeded) -> ChartImage:
-        try:
-            image = self._second.chart(request)
-        except RequestError as error:
-            raise ChartApiLimitExceeded(
-                limit.message, **limit.details, fallbackCode=error.code, fallbackMessage=error.message
-            ) from error
-        metrics.CHART_FALLBACKS.inc()
-        log.warning(
-            Event.CHART_FALLBACK,
-            f"Made {request.template_id} with {image.provider}: {limit.message}",
-            chartTemplateId=request.template_id,
-            provider=image.provider,
-        )
-        return ChartImage(
-            png=image.png, provider=image.provider, meta={**image.meta, "fallbackFrom": "chart-img"}
-        )
+            try:
+                image = self._second.chart(request)
+            except RequestError as error:
+                raise ChartApiLimitExceeded(
+                    limit.message, **limit.details, fallbackCode=error.code, fallbackMessage=error.message
+                ) from error
+            metrics.CHART_FALLBACKS.inc()
+            log.warning(
+                Event.CHART_FALLBACK,
+                f"Made {request.template_id} with {image.provider}: {limit.message}",
+                chartTemplateId=request.template_id,
+                provider=image.provider,
+            )
+        meta = {**image.meta, "fallbackFrom": "chart-img"}
+        return ChartImage(png=image.png, provider=image.provider, meta=meta)

@@ -1,12 +1,13 @@
 """`mock` mode: charts from files, without any network.
 
-A chart is `<SYMBOL>__<timeframe>__<chartTemplateId>.png` in the fixtures folder, where SYMBOL is the request
-body's symbol with `:` as `_`. An error is `<the same>__<status>_<NAME>.json`, its content what the API said.
+A chart is `<SYMBOL>__<timeframe>__<chartTemplateId>.png` in the fixtures folder. SYMBOL is the request body's
+symbol with `:` as `_`. An error is `<the same>__<status>_<NAME>.json`; its content is the API's answer.
 """
 
 from __future__ import annotations
 
 import re
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from worker_chart_export.charts.base import ChartImage
@@ -16,20 +17,19 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from worker_chart_export.charts.base import ChartRequest
-    from worker_chart_export.errors import RequestError
 
 ERROR_FIXTURE = re.compile(r"__(?P<status>[0-9]{3})_(?P<name>[A-Za-z0-9_-]+)\.json")
-TOO_MANY_REQUESTS = 429
+MAX_BODY_CHARS = 500
 
 
 def fixture_stem(request: ChartRequest) -> str:
-    """The beginning of the request's fixture file names."""
+    """Return the start of the names of the request's fixture files."""
     symbol = re.sub(r"[:/\x00]", "_", str(request.payload["symbol"]))  # a formula of symbols may hold a slash
     return f"{symbol}__{request.timeframe}__{request.template_id}"
 
 
 class FixtureProvider:
-    """Answers with files of one folder.
+    """Answer with the files of a folder.
 
     Args:
         folder: `CHARTS_FIXTURES_DIR`.
@@ -39,40 +39,36 @@ class FixtureProvider:
         self.folder = folder
 
     def chart(self, request: ChartRequest) -> ChartImage:
-        """The fixture picture, or the fixture error.
+        """Return the fixture picture, or raise the fixture error.
 
         Raises:
-            ChartApiMockMissing: There is neither that can be read.
+            ChartApiMockMissing: There is no fixture that can be read.
             ChartApiFailed: There is an error fixture.
             ChartApiLimitExceeded: There is an error fixture of status 429.
         """
         stem = fixture_stem(request)
+        picture = f"{stem}.png"
         try:
-            return self._answer(stem)
-        except OSError as error:  # not readable, or a name longer than the file system takes
+            if (self.folder / picture).is_file():
+                png = (self.folder / picture).read_bytes()
+                return ChartImage(png=png, provider="mock", meta={"fixture": picture})
+            self._raise_error_fixture(stem)
+        except OSError as error:  # not readable, or a name longer than the file system allows
             raise ChartApiMockMissing(
-                f"The fixture {stem}.png can't be read: {error.strerror}.", fixture=f"{stem}.png"
+                f"The fixture {picture} can't be read: {error.strerror}.", fixture=picture
             ) from error
+        raise ChartApiMockMissing(f"No fixture {picture} in the fixtures folder.", fixture=picture)
 
-    def _answer(self, stem: str) -> ChartImage:
-        picture = self.folder / f"{stem}.png"
-        if picture.is_file():
-            return ChartImage(png=picture.read_bytes(), provider="mock", meta={"fixture": picture.name})
-        raise self._error(stem) or ChartApiMockMissing(
-            f"No fixture {stem}.png in the fixtures folder.", fixture=f"{stem}.png"
-        )
-
-    def _error(self, stem: str) -> RequestError | None:
+    def _raise_error_fixture(self, stem: str) -> None:
         for path in sorted(self.folder.glob("*.json")):
-            match = (
-                ERROR_FIXTURE.fullmatch(path.name.removeprefix(stem)) if path.name.startswith(stem) else None
-            )
-            if match:
+            is_of_request = path.name.startswith(stem)
+            match = ERROR_FIXTURE.fullmatch(path.name.removeprefix(stem)) if is_of_request else None
+            if match is not None:
                 status = int(match["status"])
-                kind = ChartApiLimitExceeded if status == TOO_MANY_REQUESTS else ChartApiFailed
-                return kind(
+                is_limit = status == HTTPStatus.TOO_MANY_REQUESTS
+                error = ChartApiLimitExceeded if is_limit else ChartApiFailed
+                raise error(
                     f"Chart-IMG answered {status} {match['name']} (fixture {path.name}).",
                     httpStatus=status,
-                    body=path.read_text(encoding="utf-8", errors="replace")[:500],
+                    body=path.read_text(encoding="utf-8", errors="replace")[:MAX_BODY_CHARS],
                 )
-        return None

@@ -1,6 +1,6 @@
-"""`record` mode: a fixture if there is one, else the real chart, saved as a fixture.
+"""`record` mode: the fixture if there is one, else the real chart, which is saved as a fixture.
 
-Errors are recorded too: what the API refused once, `mock` mode answers from then on.
+Errors of the API are saved too. `mock` mode then answers with them.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import json
 import os
 import re
 import tempfile
+from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,18 +22,17 @@ if TYPE_CHECKING:
     from worker_chart_export.charts.fixtures import FixtureProvider
 
 MAX_NAME_CHARS = 40
-MIN_ERROR = 400
-#: As of any file that a person puts there.
+#: The usual mode of a new file. `mkstemp` creates files that only their owner can read.
 FILE_MODE = 0o644
 
 
 class RecordingProvider:
-    """Answers from fixtures and adds what is missing there.
+    """Answer with fixtures, and save those that are missing.
 
     Args:
         folder: `CHARTS_FIXTURES_DIR`.
-        fixtures: Reads it.
-        real: Makes what it lacks.
+        fixtures: Reads the folder.
+        real: Makes the charts that have no fixture.
     """
 
     def __init__(self, *, folder: Path, fixtures: FixtureProvider, real: ChartProvider) -> None:
@@ -41,16 +41,22 @@ class RecordingProvider:
         self._real = real
 
     def chart(self, request: ChartRequest) -> ChartImage:
-        """The chart.
+        """Return the fixture, or make the chart and save it.
 
         Raises:
-            RequestError: As the fixtures' or the real provider's.
-            WorkerError: As the real provider's.
+            ChartApiMockMissing: There is no fixture, and none can be saved. No call was made.
+            RequestError: The error of the fixture or of the real provider.
+            WorkerError: The error of the real provider.
         """
         try:
             return self._fixtures.chart(request)
         except ChartApiMockMissing as missing:
-            self._check_folder(missing)
+            try:  # so that no call is paid for whose answer can't be saved
+                tempfile.TemporaryFile(dir=self._folder).close()
+            except OSError as error:
+                raise ChartApiMockMissing(
+                    f"{missing.message} None can be recorded there: {error.strerror}.", **missing.details
+                ) from error
         try:
             image = self._real.chart(request)
         except ChartApiFailed as error:
@@ -59,44 +65,29 @@ class RecordingProvider:
         self._save(f"{fixture_stem(request)}.png", image.png)
         return image
 
-    def _check_folder(self, missing: ChartApiMockMissing) -> None:
-        """Nothing is paid for that could not be kept."""
-        try:
-            tempfile.TemporaryFile(dir=self._folder).close()
-        except OSError as error:
-            raise ChartApiMockMissing(
-                f"{missing.message} None can be recorded there: {error.strerror}.", **missing.details
-            ) from error
-
     def _save_error(self, request: ChartRequest, error: ChartApiFailed) -> None:
-        """Only what the API answered: a broken connection or picture says nothing about the request."""
-        status = error.details.get("httpStatus")
-        if not isinstance(status, int) or status < MIN_ERROR or not error.details.get("apiMessage"):
+        """Save an answer of the API. A broken connection or picture says nothing about the request."""
+        status, message = error.details.get("httpStatus"), error.details.get("apiMessage")
+        if not isinstance(status, int) or status < HTTPStatus.BAD_REQUEST or not message:
             return
-        words = str(error.details["apiMessage"])
-        name = re.sub(r"[^A-Z0-9]+", "_", words.upper()).strip("_")[:MAX_NAME_CHARS] or "ERROR"
-        body = {
-            "message": words,
-            **({"params": error.details["params"]} if "params" in error.details else {}),
-        }
-        self._save(f"{fixture_stem(request)}__{status}_{name}.json", json.dumps(body).encode())
+        name = re.sub(r"[^A-Z0-9]+", "_", str(message).upper()).strip("_")[:MAX_NAME_CHARS] or "ERROR"
+        params = {"params": error.details["params"]} if "params" in error.details else {}
+        body = json.dumps({"message": str(message), **params}).encode()
+        self._save(f"{fixture_stem(request)}__{status}_{name}.json", body)
 
     def _save(self, name: str, content: bytes) -> None:
-        """Write the file whole or not at all: another process may be reading it."""
+        """Write a whole file or none: another process may read the folder."""
         try:
-            self._write(name, content)
+            descriptor, unfinished = tempfile.mkstemp(dir=self._folder, prefix=".recording-")
+            try:
+                with os.fdopen(descriptor, "wb") as file:
+                    file.write(content)
+                Path(unfinished).chmod(FILE_MODE)
+                Path(unfinished).replace(self._folder / name)
+            except OSError:
+                Path(unfinished).unlink(missing_ok=True)
+                raise
         except OSError as error:
             log.error(Event.FIXTURE_NOT_SAVED, f"The fixture {name} was not saved: {error.strerror}")
-            return
-        log.info(Event.FIXTURE_SAVED, f"Saved the fixture {name}", sizeBytes=len(content))
-
-    def _write(self, name: str, content: bytes) -> None:
-        descriptor, unfinished = tempfile.mkstemp(dir=self._folder, prefix=".recording-")
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(content)
-            Path(unfinished).chmod(FILE_MODE)
-            Path(unfinished).replace(self._folder / name)
-        except OSError:
-            Path(unfinished).unlink(missing_ok=True)
-            raise
+        else:
+            log.info(Event.FIXTURE_SAVED, f"Saved the fixture {name}", sizeBytes=len(content))

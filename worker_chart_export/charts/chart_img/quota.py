@@ -62,7 +62,7 @@ def take(document: Mapping[str, Any] | None, *, wanted: int, daily_limit: int, n
         daily_limit: The limit, unless the document has one.
         now: The server's time of the read.
     """
-    fields = document or {}
+    fields = {} if document is None else document
     today = window_of(now)
     stored = _stored_window(fields.get("windowStart"))
     # A window that can't be read counts as today's, so that no call is spent twice.

@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 
 from tests.support.charts.chart_img_samples import provider_on
-from worker_chart_export.charts.chart_img import attempt
+from worker_chart_export.charts.chart_img import provider as provider_module
 from worker_chart_export.charts.chart_img.quota import QuotaLedger
 
 
@@ -29,7 +29,7 @@ def provider(make):
 @pytest.fixture
 def _no_pauses(monkeypatch):
     """Retries follow at once; how long they would wait is tested by itself."""
-    monkeypatch.setattr(attempt, "pause_seconds", lambda _answer, _failures: 0.0)
+    monkeypatch.setattr(provider_module, "pause_seconds", lambda _answer, _failures: 0.0)
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ import pytest
 from localcloud import Fault
 from tests.support.charts.chart_img_samples import KEY, account, used
 from tests.support.fakes import budget_of, chart_request
-from worker_chart_export.charts.chart_img import attempt
+from worker_chart_export.charts.chart_img import provider as provider_module
 from worker_chart_export.charts.chart_img.answers import Answer, Meaning
-from worker_chart_export.charts.chart_img.attempt import pause_seconds
+from worker_chart_export.charts.chart_img.provider import pause_seconds
 from worker_chart_export.errors import ChartApiFailed, Interrupted, StepTimedOut
 
 AT_MOST_SECONDS = 2.0
@@ -198,7 +198,7 @@ class TestTime:
     )
     def test_a_stop_wakes_who_waits(self, provider, cloud, monkeypatch, where):
         """At once, and nothing more is called."""
-        monkeypatch.setattr(attempt, "pause_seconds", lambda _answer, _failures: 60.0)
+        monkeypatch.setattr(provider_module, "pause_seconds", lambda _answer, _failures: 60.0)
         cloud.chart_img.faults.add(Fault(**where))
         scope, stopped = budget_of(100), []
 

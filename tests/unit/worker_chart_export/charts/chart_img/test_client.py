@@ -256,7 +256,7 @@ def test_a_server_may_ask_to_be_left_alone_for_a_while(documents, monkeypatch, h
     """`Retry-After` reaches the pause."""
     asked = []
     monkeypatch.setattr(
-        "worker_chart_export.charts.chart_img.attempt.pause_seconds",
+        "worker_chart_export.charts.chart_img.provider.pause_seconds",
         lambda answer, _failures: asked.append(answer.retry_after_seconds) or 0.0,
     )
     head = b"HTTP/1.1 503 Away\r\nRetry-After: %s\r\nContent-Length: 0\r\n\r\n" % header
