@@ -1,4 +1,4 @@
-"""Candles, templates and short ways to a plan or a scene, for the tests of the local renderer."""
+"""Candles, templates and short ways to a plan or a draw list, for the tests of the local renderer."""
 
 from __future__ import annotations
 

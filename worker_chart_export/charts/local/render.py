@@ -7,8 +7,8 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from worker_chart_export.charts.local.drawing.canvas import paint
+from worker_chart_export.charts.local.drawing.draw_list import build_draw_list
 from worker_chart_export.charts.local.drawing.png import encode_png
-from worker_chart_export.charts.local.drawing.scene import build_scene
 from worker_chart_export.charts.local.input.candles import parse_candles
 from worker_chart_export.charts.local.input.options import read_options
 from worker_chart_export.charts.local.layout.plan import Plan, make_plan
@@ -47,7 +47,7 @@ def _candles(raw: bytes, symbol: str, timeframe: str) -> Candles:
     return read(raw, symbol, timeframe)
 
 
-def _go_on() -> None:
+def _never_stop() -> None:
     """Never stops the work."""
 
 
@@ -57,7 +57,7 @@ def render(
     *,
     symbol: str,
     timeframe: str,
-    check: Callable[[], None] = _go_on,
+    check: Callable[[], None] = _never_stop,
 ) -> RenderedChart:
     """Draw one chart.
 
@@ -76,7 +76,7 @@ def render(
     candles = _candles(raw_candles, symbol, timeframe)
     plan = make_plan(candles, options, check)
     check()
-    image = paint(build_scene(plan))
+    image = paint(build_draw_list(plan))
     check()
     return RenderedChart(png=encode_png(image), facts=_facts(plan, timeframe))
 

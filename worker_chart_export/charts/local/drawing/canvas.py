@@ -11,33 +11,33 @@ import aggdraw
 import numpy as np
 from PIL import Image, ImageDraw
 
-from worker_chart_export.charts.local.primitives.lettering import lettering
 from worker_chart_export.charts.local.primitives.marks import (
     Dots,
+    DrawList,
     Gradient,
     Mark,
     Polygon,
     Rects,
-    Scene,
     Strokes,
     Text,
     stroked_area,
 )
+from worker_chart_export.charts.local.primitives.text import text_image
 
 _OPAQUE = 255
 
 
-def paint(scene: Scene) -> Image.Image:
-    """Draw all marks of `scene` in order."""
-    canvas = _Canvas(scene)
-    for mark in scene.marks:
+def paint(draw_list: DrawList) -> Image.Image:
+    """Draw all marks of `draw_list` in order."""
+    canvas = _Canvas(draw_list)
+    for mark in draw_list.marks:
         canvas.draw(mark)
     return canvas.image
 
 
 class _Canvas:
-    def __init__(self, scene: Scene) -> None:
-        self.image = Image.new("RGB", (scene.width, scene.height), scene.ground[:3])
+    def __init__(self, draw_list: DrawList) -> None:
+        self.image = Image.new("RGB", (draw_list.width, draw_list.height), draw_list.background[:3])
         self._opaque = ImageDraw.Draw(self.image)
         # An RGBA drawing on an RGB image lays colours over what is there by their opacity; it is slower.
         self._glaze = ImageDraw.Draw(self.image, "RGBA")
@@ -82,6 +82,6 @@ class _Canvas:
         self.image.paste(pane, area)
 
     def _text(self, mark: Text) -> None:
-        word = lettering(mark.text, mark.size)
+        word = text_image(mark.text, mark.size)
         if word is not None:
             self.image.paste(mark.color[:3], (mark.x + word.left, mark.y + word.top), word.mask)

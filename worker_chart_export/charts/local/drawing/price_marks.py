@@ -121,5 +121,5 @@ def dashed_row(row: int, pane: Box, color: Color) -> Dots:
 
 
 def _dots_in_row(row: int, columns: Sequence[int], pane: Box, color: Color) -> Dots:
-    shown = columns if pane[1] <= row < pane[3] else ()
-    return Dots(points=tuple(part for x in shown for part in (x, row)), color=color)
+    visible = columns if pane[1] <= row < pane[3] else ()
+    return Dots(points=tuple(part for x in visible for part in (x, row)), color=color)

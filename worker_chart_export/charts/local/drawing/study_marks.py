@@ -90,8 +90,8 @@ class StudyArtist:
     def _columns(self, plot: Plot) -> list[Mark]:
         half, base = self._grid.body // 2, round(self._scale.row(0.0))
         shades: dict[int, list[Box]] = {shade: [] for shade in range(len(plot.palette))}
-        shown = plot.shades[self._grid.first :]
-        for x, row, shade in zip(self._centers, self._rows(plot.values), shown, strict=True):
+        visible = plot.shades[self._grid.first :]
+        for x, row, shade in zip(self._centers, self._rows(plot.values), visible, strict=True):
             if not math.isnan(row):
                 top, bottom = sorted((round(row), base))
                 shades[shade].append((x - half, top, x + half + 1, max(bottom, top + 1)))

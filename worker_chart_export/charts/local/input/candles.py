@@ -134,9 +134,9 @@ def _date(index: int, row: Any) -> datetime:
     try:
         moment = datetime.fromisoformat(text)  # type: ignore[arg-type]  # a TypeError is handled as well
     except (TypeError, ValueError) as error:
-        shown = repr(text)[:60]
+        visible = repr(text)[:60]
         raise OhlcvUnavailable(
-            f"Bar {index} of the candle file has `date` {shown}, expected YYYY-MM-DDTHH:MM:SSZ.", bar=index
+            f"Bar {index} of the candle file has `date` {visible}, expected YYYY-MM-DDTHH:MM:SSZ.", bar=index
         ) from error
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
@@ -153,14 +153,14 @@ def _check_order(dates: Sequence[datetime]) -> None:
 
 
 def _column(rows: Sequence[Mapping[str, Any]], field: str) -> Series:
-    least, most = _VOLUMES if field == "volume" else _PRICES
+    low, high = _VOLUMES if field == "volume" else _PRICES
     if field == "volume":
         values = [0.0 if row.get(field) is None else row[field] for row in rows]
     else:
         values = [row.get(field) for row in rows]
     for index, value in enumerate(values):
         # json makes exactly these two types; bool is another, and NaN compares false with everything.
-        if type(value) not in _NUMBER_TYPES or not least <= value <= most:
+        if type(value) not in _NUMBER_TYPES or not low <= value <= high:
             raise _bad_value(index, rows[index], field)
     return _constant(np.array(values, dtype=np.float64))
 

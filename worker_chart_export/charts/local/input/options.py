@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 from worker_chart_export.charts.base import DEFAULT_HEIGHT, DEFAULT_WIDTH
-from worker_chart_export.charts.local.input.overrides import ChartOverrides, read_overrides
+from worker_chart_export.charts.local.input.chart_overrides import ChartOverrides, read_overrides
 from worker_chart_export.charts.local.input.timeframe import Timeframe, parse_timeframe, same_timeframe
 from worker_chart_export.errors import RenderFailed
 

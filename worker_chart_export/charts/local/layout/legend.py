@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeAlias
 
-from worker_chart_export.charts.local.layout.numerals import Writer, fixed, signed
-from worker_chart_export.charts.local.primitives.lettering import text_width
+from worker_chart_export.charts.local.layout.number_format import Writer, fixed, signed
 from worker_chart_export.charts.local.primitives.marks import Text
+from worker_chart_export.charts.local.primitives.text import text_width
 from worker_chart_export.charts.local.studies.study import PlotKind
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ _TOP = 3
 def symbol_line(candles: Candles, options: ChartOptions, theme: Theme, decimals: int) -> Line:
     """Symbol and time frame, the last bar's prices in its colour, and its change from the bar before."""
     title: Group = ((f"{options.symbol} · {options.timeframe.label}", theme.strong),)
-    show = options.overrides.shown
+    show = options.overrides.visible
     color = theme.rising if candles.close[-1] >= candles.open[-1] else theme.falling
     prices = zip("OHLC", (candles.open, candles.high, candles.low, candles.close), strict=True)
     groups: list[Group] = [title]

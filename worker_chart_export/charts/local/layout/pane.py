@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from worker_chart_export.charts.local.layout.numerals import Writer, writer_for
+from worker_chart_export.charts.local.layout.number_format import Writer, writer_for
 from worker_chart_export.charts.local.layout.scale import FLAT, Scale, fitted, span
 from worker_chart_export.charts.local.studies.study import Numbers, Place, PlotKind
 
 if TYPE_CHECKING:
     from worker_chart_export.charts.local.input.candles import Candles, Series
-    from worker_chart_export.charts.local.input.overrides import PriceRange
+    from worker_chart_export.charts.local.input.chart_overrides import PriceRange
     from worker_chart_export.charts.local.primitives.marks import Box
     from worker_chart_export.charts.local.studies.study import Study
 
@@ -43,19 +43,19 @@ class Pane:
 
 
 def price_scale(
-    shown: Candles, studies: list[Study], box: Box, legend: int, *, first: int, logarithmic: bool
+    visible: Candles, studies: list[Study], box: Box, legend: int, *, first: int, logarithmic: bool
 ) -> Scale:
     """The price axis: all bars shown and the studies over them, clear of the legend, mostly of the volume."""
-    values = [shown.low, shown.high, *_values(studies, Place.PRICE, first)]
+    values = [visible.low, visible.high, *_values(studies, Place.PRICE, first)]
     ends = span(values, positive=logarithmic)
     has_floor = any(study.place is Place.FLOOR for study in studies)
     foot = (_PRICE_FOOT_ABOVE_FLOOR if has_floor else _PRICE_FOOT) * (box[3] - box[1])
     return fitted(ends, box, (legend + _HEAD, foot), logarithmic=logarithmic)
 
 
-def fixed_price_scale(shown: Candles, wanted: PriceRange, box: Box, *, logarithmic: bool) -> Scale:
+def fixed_price_scale(visible: Candles, wanted: PriceRange, box: Box, *, logarithmic: bool) -> Scale:
     """The price axis that the template fixed; an end left out follows the bars shown."""
-    low, high = span([shown.low, shown.high])
+    low, high = span([visible.low, visible.high])
     bottom = wanted.low if wanted.low is not None else min(low, wanted.high or low) * (1 - wanted.margin)
     top = wanted.high if wanted.high is not None else max(high, wanted.low or high) * (1 + wanted.margin)
     return fitted((bottom, top), box, (0, 0), logarithmic=logarithmic)

@@ -14,7 +14,7 @@ from worker_chart_export.charts.local.layout.bars import BarGrid, bar_grid
 from worker_chart_export.charts.local.layout.frame import Frame, frame
 from worker_chart_export.charts.local.layout.labels import Label
 from worker_chart_export.charts.local.layout.legend import Line, legend_texts, study_line, symbol_line
-from worker_chart_export.charts.local.layout.numerals import Writer, price_decimals
+from worker_chart_export.charts.local.layout.number_format import Writer, price_decimals
 from worker_chart_export.charts.local.layout.pane import (
     Pane,
     fixed_price_scale,
@@ -68,7 +68,7 @@ class Plan:
     floors: tuple[tuple[Study, Scale], ...]
 
     @property
-    def shown(self) -> Candles:
+    def visible(self) -> Candles:
         """The bars shown."""
         return self.candles.since(self.grid.first)
 
@@ -95,7 +95,7 @@ class _Planner:
     def __init__(self, candles: Candles, options: ChartOptions, axis_width: int) -> None:
         self._candles, self._options = candles, options
         self._theme = THEMES[options.theme]
-        self._shown = options.overrides.shown
+        self._shown = options.overrides.visible
         self._decimals = price_decimals(candles.close)
         self._price_writer = Writer(numbers=Numbers.PRICE, decimals=self._decimals)
         self._grid = bar_grid(len(candles), left=0, right=options.width - axis_width)
@@ -141,12 +141,12 @@ class _Planner:
         return PlannedPane(pane=pane, axis=price_axis(pane, labels), legend=tuple(texts))
 
     def _price_scale(self, legend: int) -> Scale:
-        shown, wanted = self._candles.since(self._grid.first), self._options.overrides.price_range
+        visible, wanted = self._candles.since(self._grid.first), self._options.overrides.price_range
         box, logarithmic = self._frame.panes[0], self._options.logarithmic
         if wanted is not None:
-            return fixed_price_scale(shown, wanted, box, logarithmic=logarithmic)
+            return fixed_price_scale(visible, wanted, box, logarithmic=logarithmic)
         return price_scale(
-            shown, self._overlays, box, legend, first=self._grid.first, logarithmic=logarithmic
+            visible, self._overlays, box, legend, first=self._grid.first, logarithmic=logarithmic
         )
 
     def _study_pane(self, study: Study, box: tuple[int, int, int, int]) -> PlannedPane:

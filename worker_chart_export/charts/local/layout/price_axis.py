@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from worker_chart_export.charts.local.layout.labels import LABEL_HEIGHT, Label, arranged
 from worker_chart_export.charts.local.layout.scale import ticks
-from worker_chart_export.charts.local.primitives.lettering import cap_height, text_width
 from worker_chart_export.charts.local.primitives.marks import Rects, Text
+from worker_chart_export.charts.local.primitives.text import cap_height, text_width
 from worker_chart_export.charts.local.primitives.themes import text_on
 
 if TYPE_CHECKING:

@@ -114,30 +114,30 @@ def ticks(scale: Scale, box: Box, *, gap: float, unit: float) -> tuple[list[floa
     Returns:
         The values from low to high, and the smallest step between two of them.
     """
-    least, end = scale.value(box[3]), scale.value(box[1])
-    reach = scale.value(box[3] - gap) - least
+    low, end = scale.value(box[3]), scale.value(box[1])
+    reach = scale.value(box[3] - gap) - low
     values: list[float] = []
     smallest = math.inf
     while True:
         step = round_step(reach, unit)
-        value = math.ceil(least / step - _ROUNDING) * step
+        value = math.ceil(low / step - _ROUNDING) * step
         if scale.logarithmic and value <= 0:
             value = step
         if value >= end or (values and value <= values[-1]):
             return values, smallest
         values.append(value)
         smallest = min(smallest, step)
-        least = scale.value(scale.row(value) - gap)
-        reach = least - value
+        low = scale.value(scale.row(value) - gap)
+        reach = low - value
 
 
-def round_step(least: float, unit: float) -> float:
+def round_step(low: float, unit: float) -> float:
     """The smallest of 1, 2, 2.5, 5 times a power of ten that is `least` or more and a multiple of `unit`."""
-    least = max(least, unit)
-    power = 10.0 ** math.floor(math.log10(least))
+    low = max(low, unit)
+    power = 10.0 ** math.floor(math.log10(low))
     for factor in _STEPS:
         step = factor * power
         whole = not unit or abs(step / unit - round(step / unit)) < _ROUNDING
-        if step >= least * (1 - 1e-9) and whole:
+        if step >= low * (1 - 1e-9) and whole:
             return step
     return 10 * power

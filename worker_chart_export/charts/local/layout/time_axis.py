@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from worker_chart_export.charts.local.primitives.lettering import text_width
+from worker_chart_export.charts.local.primitives.text import text_width
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

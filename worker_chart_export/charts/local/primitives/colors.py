@@ -32,12 +32,12 @@ CONTROL: Color = (255, 0, 0, 255)
 
 _HEX = re.compile(r"#([0-9a-fA-F]{6})([0-9a-fA-F]{2})?")
 _RGB = re.compile(r"rgba?\((\d{1,3}),(\d{1,3}),(\d{1,3})(?:,(0|1|[01]?\.\d+))?\)")
-_MOST = 255
+_FULL = 255
 
 
-def faded(color: Color, opacity: float) -> Color:
+def with_opacity(color: Color, opacity: float) -> Color:
     """`color` at `opacity`, 0 to 1."""
-    return (*color[:3], round(_MOST * opacity))
+    return (*color[:3], round(_FULL * opacity))
 
 
 def parse_color(text: object, *, where: str) -> Color:
@@ -51,7 +51,7 @@ def parse_color(text: object, *, where: str) -> Color:
         return red, green, blue, int(match[2] or "ff", 16)
     if isinstance(text, str) and (match := _RGB.fullmatch(text.replace(" ", ""))):
         red, green, blue = (int(part) for part in match.groups()[:3])
-        opacity = round(_MOST * float(match[4] or 1))
-        if max(red, green, blue, opacity) <= _MOST:
+        opacity = round(_FULL * float(match[4] or 1))
+        if max(red, green, blue, opacity) <= _FULL:
             return red, green, blue, opacity
     raise RenderFailed(f"{where} is {text!r:.60}, expected a colour like rgb(33,150,243) or #2196f3.")

@@ -84,12 +84,12 @@ Mark: TypeAlias = Gradient | Rects | Dots | Polygon | Strokes | Text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Scene:
+class DrawList:
     """All marks of one picture, first drawn first, on a ground of one colour."""
 
     width: int
     height: int
-    ground: Color
+    background: Color
     marks: tuple[Mark, ...]
 
 

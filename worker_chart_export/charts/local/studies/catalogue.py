@@ -14,7 +14,7 @@ from worker_chart_export.charts.local.input.study_inputs import (
     read_inputs,
 )
 from worker_chart_export.charts.local.studies import oscillators, overlays
-from worker_chart_export.charts.local.studies.restyle import restyled
+from worker_chart_export.charts.local.studies.overrides import with_overrides
 from worker_chart_export.charts.local.studies.study import Place, Study
 from worker_chart_export.errors import RenderFailed
 
@@ -142,7 +142,7 @@ def compute_study(request: StudyRequest, candles: Candles, first_shown: int) -> 
     kind = _kind_of(request.name)
     inputs = read_inputs(request.name, kind.inputs, request.inputs)
     study = kind.build(candles.since(first_shown) if kind.visible_only else candles, inputs)
-    return restyled(_placed(study, request), request)
+    return with_overrides(_placed(study, request), request)
 
 
 def _kind_of(name: str) -> StudyKind:

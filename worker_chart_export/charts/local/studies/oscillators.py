@@ -14,7 +14,7 @@ from worker_chart_export.charts.local.primitives.colors import (
     PURPLE,
     RED,
     YELLOW,
-    faded,
+    with_opacity,
 )
 from worker_chart_export.charts.local.studies.indicators import (
     adx,
@@ -38,7 +38,9 @@ def _limits(upper: float, lower: float, tint: Color) -> tuple[tuple[Level, Level
         Level(key="UpperLimit", value=upper, color=GREY),
         Level(key="LowerLimit", value=lower, color=GREY),
     )
-    fill = Fill(key="Hlines Background", upper="UpperLimit", lower="LowerLimit", color=faded(tint, 0.1))
+    fill = Fill(
+        key="Hlines Background", upper="UpperLimit", lower="LowerLimit", color=with_opacity(tint, 0.1)
+    )
     return levels, (fill,)
 
 

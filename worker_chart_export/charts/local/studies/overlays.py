@@ -15,7 +15,7 @@ from worker_chart_export.charts.local.primitives.colors import (
     PROFILE_INSIDE,
     PROFILE_OUTSIDE,
     RISING_VOLUME,
-    faded,
+    with_opacity,
 )
 from worker_chart_export.charts.local.studies.indicators import bollinger, moving_average, source
 from worker_chart_export.charts.local.studies.parabolic_sar import parabolic_sar
@@ -128,7 +128,7 @@ def bollinger_bands(candles: Candles, inputs: Inputs) -> Study:
         Plot(key="Median", values=median, color=ORANGE),
         Plot(key="Upper", values=upper, color=BLUE),
         Plot(key="Lower", values=lower, color=BLUE),
-        fills=(Fill(key="Plots Background", upper="Upper", lower="Lower", color=faded(BLUE, 0.1)),),
+        fills=(Fill(key="Plots Background", upper="Upper", lower="Lower", color=with_opacity(BLUE, 0.1)),),
     )
 
 

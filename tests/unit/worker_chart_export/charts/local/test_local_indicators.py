@@ -99,9 +99,9 @@ def _check_trend_and_volume(bars):
     found = plots_of(plan_of(bars, payload | {"height": 900}))
     for smoothing, length in ((14, 14), (8, 5)):
         values = reference_studies.adx(highs, lows, closes, smoothing, length)
-        shown = reference_studies.settled_from(values, 1 / length, 1 / smoothing)
+        visible = reference_studies.settled_from(values, 1 / length, 1 / smoothing)
         _assert_same(
-            found[f"ADX {smoothing} {length}", "ADX"], reference_studies.with_gap(values, shown), 100
+            found[f"ADX {smoothing} {length}", "ADX"], reference_studies.with_gap(values, visible), 100
         )
     balance = reference_studies.on_balance_volume(closes, column(bars, "volume"))
     _assert_same(found["OBV WMA 4", "Plot"], balance, max(map(abs, balance)) + 1)
@@ -157,10 +157,10 @@ def test_volume_profile_equals_the_oracle_and_keeps_all_volume(rows):
     """Each bar's volume is spread over its range and none is lost."""
     bars = bars_of()
     plan = plan_of(bars, request_of("ctpl_price_vpvr_obv_v1"))
-    shown = bars[plan.grid.first :]
-    profile = volume_profile(plan.shown, rows=rows, area_percent=70)
-    up, down = reference_studies.volume_profile(shown, rows)
-    total = sum(column(shown, "volume"))
+    visible = bars[plan.grid.first :]
+    profile = volume_profile(plan.visible, rows=rows, area_percent=70)
+    up, down = reference_studies.volume_profile(visible, rows)
+    total = sum(column(visible, "volume"))
     assert profile.up.tolist() == pytest.approx(up, abs=1e-6 * total)
     assert profile.down.tolist() == pytest.approx(down, abs=1e-6 * total)
     assert float((profile.up + profile.down).sum()) == pytest.approx(total)

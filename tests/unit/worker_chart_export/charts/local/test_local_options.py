@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.support.charts.local_chart_samples import bars_of, plan_of, plots_of
-from worker_chart_export.charts.local.drawing.scene import build_scene
+from worker_chart_export.charts.local.drawing.draw_list import build_draw_list
 from worker_chart_export.charts.local.input.options import read_options
 from worker_chart_export.charts.local.studies.catalogue import STUDIES
 from worker_chart_export.errors import RenderFailed
@@ -183,7 +183,7 @@ def test_the_price_range_is_honoured():
     assert both.scale.value(both.box[3] - 1) == pytest.approx(150)
     plan = plan_of(BARS, {"override": {"priceRange": {"from": 150, "margin": 0.1}}})
     pane = plan.panes[0].pane
-    assert pane.scale.value(pane.box[1]) == pytest.approx(1.1 * plan.shown.high.max())
+    assert pane.scale.value(pane.box[1]) == pytest.approx(1.1 * plan.visible.high.max())
 
 
 def test_the_main_pane_height_is_honoured():
@@ -199,7 +199,7 @@ def test_parts_are_left_out_when_the_template_hides_them(flag, lost):
     """Legend, prices and last-value label."""
 
     def texts(payload):
-        marks = build_scene(plan_of(BARS, payload)).marks
+        marks = build_draw_list(plan_of(BARS, payload)).marks
         return [mark.text for mark in marks if hasattr(mark, "text")]
 
     payload = {"override": {"showSeriesOHLC": flag != "showSeriesLastValue"}}

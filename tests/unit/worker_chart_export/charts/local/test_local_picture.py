@@ -23,7 +23,13 @@ from tests.support.charts.local_chart_samples import (
 )
 from worker_chart_export.charts.base import ChartRequest
 from worker_chart_export.charts.local import gallery
-from worker_chart_export.charts.local.layout.numerals import Writer, compact, fixed, price_decimals, signed
+from worker_chart_export.charts.local.layout.number_format import (
+    Writer,
+    compact,
+    fixed,
+    price_decimals,
+    signed,
+)
 from worker_chart_export.charts.local.primitives.themes import THEMES
 from worker_chart_export.charts.local.provider import LocalProvider
 from worker_chart_export.charts.local.render import render
@@ -93,19 +99,19 @@ def test_candles_have_their_exact_colour_and_stand_at_their_prices(theme):
     """Body, wick and the empty pixel between two bars, on whole pixels."""
     plan = plan_of(bars_of(), {"theme": theme})
     image = _pixels(_draw(theme=theme, studies=[], override={"showPriceLine": False}).png)
-    scale, grid, shown = plan.panes[0].pane.scale, plan.grid, plan.shown
+    scale, grid, visible = plan.panes[0].pane.scale, plan.grid, plan.visible
     for index, x in enumerate(grid.centers):
-        rising = shown.close[index] >= shown.open[index]
+        rising = visible.close[index] >= visible.open[index]
         color = (THEMES[theme].rising if rising else THEMES[theme].falling)[:3]
-        middle = round(scale.row(float(shown.open[index] + shown.close[index]) / 2))
+        middle = round(scale.row(float(visible.open[index] + visible.close[index]) / 2))
         assert image.getpixel((x, middle)) == color
-        assert image.getpixel((x, round(scale.row(float(shown.high[index]))))) == color
+        assert image.getpixel((x, round(scale.row(float(visible.high[index]))))) == color
         candle = {THEMES[theme].rising[:3], THEMES[theme].falling[:3]}
-        above = round(scale.row(float(shown.high[index]))) - 1
-        below = round(scale.row(float(shown.low[index]))) + 1
+        above = round(scale.row(float(visible.high[index]))) - 1
+        below = round(scale.row(float(visible.low[index]))) + 1
         assert image.getpixel((x, above)) not in candle
         assert image.getpixel((x, below)) not in candle
-        ends = [round(scale.row(float(price[index]))) for price in (shown.open, shown.close)]
+        ends = [round(scale.row(float(price[index]))) for price in (visible.open, visible.close)]
         assert image.getpixel((x - 2, max(ends))) == image.getpixel((x + 2, min(ends))) == color
         assert image.getpixel((x - 2, max(ends) + 1)) not in candle
         assert image.getpixel((x + 3, middle)) not in candle

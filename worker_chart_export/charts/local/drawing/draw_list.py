@@ -8,14 +8,14 @@ from worker_chart_export.charts.local.drawing.price_marks import PriceArtist, do
 from worker_chart_export.charts.local.drawing.profile_marks import profile_marks
 from worker_chart_export.charts.local.drawing.study_marks import StudyArtist
 from worker_chart_export.charts.local.layout.time_axis import FONT_SIZE, TimeLabel, time_labels
-from worker_chart_export.charts.local.primitives.marks import Gradient, Rects, Scene, Text
+from worker_chart_export.charts.local.primitives.marks import DrawList, Gradient, Rects, Text
 
 if TYPE_CHECKING:
     from worker_chart_export.charts.local.layout.plan import Plan, PlannedPane
     from worker_chart_export.charts.local.primitives.marks import Mark
 
 
-def build_scene(plan: Plan) -> Scene:
+def build_draw_list(plan: Plan) -> DrawList:
     """All marks of the chart."""
     zone = plan.options.zone if plan.options.timeframe.is_intraday else None
     dates = time_labels(plan.candles.dates, plan.grid, zone=zone, right=plan.frame.right)
@@ -25,19 +25,19 @@ def build_scene(plan: Plan) -> Scene:
         marks += _study_marks(plan, planned)
     marks += _axes(plan, dates)
     size = plan.options
-    return Scene(width=size.width, height=size.height, ground=plan.theme.axis, marks=tuple(marks))
+    return DrawList(width=size.width, height=size.height, background=plan.theme.axis, marks=tuple(marks))
 
 
 def _ground(plan: Plan, dates: list[TimeLabel]) -> list[Mark]:
     """Backgrounds and grid."""
-    shown = plan.options.overrides.shown
+    visible = plan.options.overrides.visible
     marks: list[Mark] = []
     for planned in plan.panes:
         box = planned.pane.box
         marks.append(Gradient(box=box, top=plan.theme.top, bottom=plan.theme.bottom))
-        if shown.horizontal_grid:
+        if visible.horizontal_grid:
             marks.append(planned.axis.grid(box, plan.theme))
-        if shown.vertical_grid:
+        if visible.vertical_grid:
             columns = tuple((date.center, box[1], date.center + 1, box[3]) for date in dates)
             marks.append(Rects(boxes=columns, color=plan.theme.grid))
     return marks
@@ -54,10 +54,10 @@ def _price_marks(plan: Plan) -> list[Mark]:
     for study in studies:
         marks += profile_marks(study.profile, scale=scale, pane=box) if study.profile else []
         marks += artist.below(study)
-    price = PriceArtist(plan.shown, grid=plan.grid, scale=scale, pane=box, theme=plan.theme)
+    price = PriceArtist(plan.visible, grid=plan.grid, scale=scale, pane=box, theme=plan.theme)
     marks += price.marks(plan.options.style)
     marks += artist.above(list(studies))
-    if plan.options.overrides.shown.price_line:
+    if plan.options.overrides.visible.price_line:
         rising = plan.candles.close[-1] >= plan.candles.open[-1]
         row = round(scale.row(float(plan.candles.close[-1])))
         marks.append(dotted_row(row, box, plan.theme.rising if rising else plan.theme.falling))

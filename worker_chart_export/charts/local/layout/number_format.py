@@ -23,13 +23,13 @@ _SUFFIXES = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "K"))
 def price_decimals(closes: Series) -> int:
     """Decimals that most of the last closes need: at least 2, about 6 significant digits at most."""
     largest = float(closes.max())
-    most = min(_MAX_DECIMALS, max(2, _SIGNIFICANT - 1 - math.floor(math.log10(largest))))
-    needed = sorted(_decimals(float(close), most) for close in closes[-50:])
+    high = min(_MAX_DECIMALS, max(2, _SIGNIFICANT - 1 - math.floor(math.log10(largest))))
+    needed = sorted(_decimals(float(close), high) for close in closes[-50:])
     return max(2, needed[len(needed) // 2])
 
 
-def _decimals(value: float, most: int) -> int:
-    return len(f"{value:.{most}f}".rstrip("0").partition(".")[2])
+def _decimals(value: float, high: int) -> int:
+    return len(f"{value:.{high}f}".rstrip("0").partition(".")[2])
 
 
 def fixed(value: float, decimals: int) -> str:
@@ -102,6 +102,6 @@ def writer_for(numbers: Numbers, price: int, spread: float) -> Writer:
 
     A pane of its own may span far less than the price does; it gets the decimals it needs.
     """
-    least = price if numbers is Numbers.PRICE else 2
-    needed = math.ceil(2 - math.log10(spread)) if spread > 0 else least
-    return Writer(numbers=numbers, decimals=min(_MAX_DECIMALS + 3, max(least, needed)))
+    low = price if numbers is Numbers.PRICE else 2
+    needed = math.ceil(2 - math.log10(spread)) if spread > 0 else low
+    return Writer(numbers=numbers, decimals=min(_MAX_DECIMALS + 3, max(low, needed)))

@@ -37,7 +37,7 @@ class PriceRange:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Shown:
+class VisibleParts:
     """Which parts of the chart are drawn; all are, unless the template says otherwise."""
 
     legend: bool = field(default=True, metadata={"key": "showLegend"})
@@ -55,7 +55,7 @@ class Shown:
 class ChartOverrides:
     """The chart-wide overrides that are honoured."""
 
-    shown: Shown
+    visible: VisibleParts
     price_range: PriceRange | None = None
     main_pane_height: int | None = None
 
@@ -72,9 +72,11 @@ def read_overrides(value: Any) -> ChartOverrides:
     for key, refused in _REFUSED.items():
         if given.get(key) is refused:
             raise RenderFailed(f"`override.{key}` {str(refused).lower()} can't be drawn here.", field=key)
-    shown = {part.name: _flag(given, part.metadata["key"]) for part in fields(Shown)}
+    visible = {part.name: _flag(given, part.metadata["key"]) for part in fields(VisibleParts)}
     return ChartOverrides(
-        shown=Shown(**shown), price_range=_price_range(given), main_pane_height=_main_pane_height(given)
+        visible=VisibleParts(**visible),
+        price_range=_price_range(given),
+        main_pane_height=_main_pane_height(given),
     )
 
 

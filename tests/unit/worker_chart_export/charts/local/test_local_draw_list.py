@@ -18,11 +18,11 @@ from tests.support.charts.local_chart_samples import (
     plan_of,
     request_of,
 )
-from worker_chart_export.charts.local.drawing.scene import build_scene
+from worker_chart_export.charts.local.drawing.draw_list import build_draw_list
 from worker_chart_export.charts.local.layout.labels import LABEL_HEIGHT, Label, arranged
 from worker_chart_export.charts.local.layout.scale import Scale, ticks
-from worker_chart_export.charts.local.primitives.lettering import text_box
 from worker_chart_export.charts.local.primitives.marks import Dots, Rects, Strokes, Text, stroked_area
+from worker_chart_export.charts.local.primitives.text import text_box
 from worker_chart_export.charts.local.primitives.themes import THEMES
 
 SIZES = [(400, 300), (800, 600), (1920, 1080)]
@@ -47,20 +47,20 @@ def _inside(box, outer):
 
 def check_geometry(plan):
     """No text meets another, all stand in the picture, and all marks stay in it."""
-    scene = build_scene(plan)
-    picture = (0, 0, scene.width, scene.height)
-    texts = [mark for mark in scene.marks if isinstance(mark, Text)]
+    draw_list = build_draw_list(plan)
+    picture = (0, 0, draw_list.width, draw_list.height)
+    texts = [mark for mark in draw_list.marks if isinstance(mark, Text)]
     boxes = [text_box(text) for text in texts]
     for text, box in zip(texts, boxes, strict=True):
         assert _inside(box, picture), text
     for (one, box), (other, second) in combinations(zip(texts, boxes, strict=True), 2):
         assert not _overlap(box, second), (one, other)
-    for mark in scene.marks:
+    for mark in draw_list.marks:
         if isinstance(mark, Rects):
             assert all(_inside(box, picture) for box in mark.boxes)
         elif isinstance(mark, Dots):
-            assert all(0 <= x < scene.width for x in mark.points[::2])
-            assert all(0 <= y < scene.height for y in mark.points[1::2])
+            assert all(0 <= x < draw_list.width for x in mark.points[::2])
+            assert all(0 <= y < draw_list.height for y in mark.points[1::2])
         elif isinstance(mark, Strokes):
             area = stroked_area(mark)
             assert area is None or _inside(area, mark.clip)
@@ -84,7 +84,7 @@ def check_legend(plan):
             assert _inside(text_box(text), planned.pane.box)
     foot = max((text_box(text)[3] for text in plan.panes[0].legend), default=0)
     scale = plan.panes[0].pane.scale
-    assert scale.row(float(plan.shown.high.max())) >= foot
+    assert scale.row(float(plan.visible.high.max())) >= foot
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -145,7 +145,7 @@ def test_a_flat_market_is_drawn_in_the_middle(closes):
 def test_the_time_axis_speaks_of_hours_days_and_months(minutes, timeframe, texts):
     """What is labelled depends on the length of the bars."""
     bars = bars_from_closes([100.0] * 300, step=timedelta(minutes=minutes))
-    marks = build_scene(plan_of(bars, {}, timeframe=timeframe)).marks
+    marks = build_draw_list(plan_of(bars, {}, timeframe=timeframe)).marks
     assert texts <= {mark.text for mark in marks if isinstance(mark, Text)}
 
 
@@ -154,7 +154,7 @@ def test_the_time_zone_moves_the_hours_of_short_bars_and_not_the_date_of_long_on
 
     def dates(timeframe, step, **payload):
         plan = plan_of(bars_from_closes([100.0] * 200, step=step), payload, timeframe=timeframe)
-        marks = build_scene(plan).marks
+        marks = build_draw_list(plan).marks
         found = [mark for mark in marks if isinstance(mark, Text) and mark.y > plan.frame.foot]
         return [(mark.x, mark.text) for mark in found]
 
@@ -186,7 +186,7 @@ def test_the_last_price_has_a_dotted_line_and_a_filled_label_in_its_colour():
     """Both at the row of the last close."""
     plan = plan_of(bars_of(), request_of("ctpl_price_ma1226_vol_v1"))
     row = round(plan.panes[0].pane.scale.row(202.91))
-    marks = build_scene(plan).marks
+    marks = build_draw_list(plan).marks
     (dots,) = [mark for mark in marks if isinstance(mark, Dots)]
     assert set(dots.points[1::2]) == {row}
     assert dots.color == THEMES["dark"].rising
@@ -208,7 +208,7 @@ def test_a_profile_is_stronger_within_its_value_area():
     plan = plan_of(bars_of(), request_of("ctpl_price_vpvr_obv_v1"))
     (study,) = plan.panes[0].pane.studies
     profile, scale = study.profile.profile, plan.panes[0].pane.scale
-    marks = [mark for mark in build_scene(plan).marks if isinstance(mark, Rects)]
+    marks = [mark for mark in build_draw_list(plan).marks if isinstance(mark, Rects)]
 
     def middles(colors):
         boxes = [box for mark in marks if mark.color in colors for box in mark.boxes]
@@ -226,7 +226,7 @@ def test_a_profile_is_stronger_within_its_value_area():
 def test_hollow_candles_are_hollow_when_they_rose():
     """The inside of a rising bar has the colour of the ground, that of a falling bar its own."""
     plan = plan_of(bars_of(), {"style": "hollowCandle", "theme": "dark"})
-    marks = build_scene(plan).marks
+    marks = build_draw_list(plan).marks
     holes = [
         box
         for mark in marks
@@ -234,7 +234,7 @@ def test_hollow_candles_are_hollow_when_they_rose():
         for box in mark.boxes
     ]
     columns = {(left + right - 1) // 2 for left, _, right, _ in holes}
-    rising = plan.shown.close >= plan.shown.open
+    rising = plan.visible.close >= plan.visible.open
     assert columns
     assert columns <= {x for x, up in zip(plan.grid.centers, rising, strict=True) if up}
 

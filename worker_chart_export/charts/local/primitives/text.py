@@ -42,7 +42,7 @@ class Glyph:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Lettering:
+class TextImage:
     """A text's picture.
 
     Attributes:
@@ -74,7 +74,7 @@ def glyph(character: str, size: int) -> Glyph:
 
 
 @lru_cache(maxsize=2048)
-def lettering(text: str, size: int) -> Lettering | None:
+def text_image(text: str, size: int) -> TextImage | None:
     """The picture of `text`; None when there is nothing to see."""
     placed: list[tuple[int, Glyph]] = []
     pen = 0
@@ -93,7 +93,7 @@ def lettering(text: str, size: int) -> Lettering | None:
         rows, columns = shape.pixels.shape
         area = pixels[shape.top - top : shape.top - top + rows, x - left : x - left + columns]
         np.maximum(area, shape.pixels, out=area)
-    return Lettering(mask=Image.fromarray(pixels), left=left, top=top + cap_height(size) // 2 + 1)
+    return TextImage(mask=Image.fromarray(pixels), left=left, top=top + cap_height(size) // 2 + 1)
 
 
 def cap_height(size: int) -> int:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _HISTOGRAMS = "graphics.hhists.histBars"
 
 
-def restyled(study: Study, request: StudyRequest) -> Study:
+def with_overrides(study: Study, request: StudyRequest) -> Study:
     """The study with the template's overrides.
 
     Raises:
