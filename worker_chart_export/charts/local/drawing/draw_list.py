@@ -19,7 +19,7 @@ def build_draw_list(plan: Plan) -> DrawList:
     """All marks of the chart."""
     zone = plan.options.zone if plan.options.timeframe.is_intraday else None
     dates = time_labels(plan.candles.dates, plan.grid, zone=zone, right=plan.frame.right)
-    marks = [*_ground(plan, dates)]
+    marks = [*_background_marks(plan, dates)]
     marks += _price_marks(plan)
     for planned in plan.panes[1:]:
         marks += _study_marks(plan, planned)
@@ -28,7 +28,7 @@ def build_draw_list(plan: Plan) -> DrawList:
     return DrawList(width=size.width, height=size.height, background=plan.theme.axis, marks=tuple(marks))
 
 
-def _ground(plan: Plan, dates: list[TimeLabel]) -> list[Mark]:
+def _background_marks(plan: Plan, dates: list[TimeLabel]) -> list[Mark]:
     """Backgrounds and grid."""
     visible = plan.options.overrides.visible
     marks: list[Mark] = []

@@ -132,7 +132,7 @@ def ticks(scale: Scale, box: Box, *, gap: float, unit: float) -> tuple[list[floa
 
 
 def round_step(low: float, unit: float) -> float:
-    """The smallest of 1, 2, 2.5, 5 times a power of ten that is `least` or more and a multiple of `unit`."""
+    """The smallest of 1, 2, 2.5, 5 times a power of ten that is at least `low` and a multiple of `unit`."""
     low = max(low, unit)
     power = 10.0 ** math.floor(math.log10(low))
     for factor in _STEPS:
