@@ -3,9 +3,9 @@
 `open_connections` takes the proxy and the certificates from the environment. `cancellable_by` marks the calls
 of a scope: when the scope is stopped, the sockets that the calls use are shut down from another thread. The
 blocked thread then continues at once, also below TLS, with a connection error of the library. A connection
-attempt can't be ended so: it ends by its own timeout, and nothing is sent over it afterwards.
+attempt can't be cancelled. It ends by its own timeout, and nothing is sent afterwards.
 
-All HTTP of this worker goes over these connections, that for access tokens through `CancellableAdapter`.
+All HTTP of this worker uses these connections. Requests for access tokens use `CancellableAdapter`.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class CancellableCall:
     """The sockets that a call under way may block on, by the connection that uses them.
 
     Each socket is held by a duplicate of its descriptor. So a TLS handshake, which replaces the socket
-    object, changes nothing. And a descriptor that was closed and given to another file is never shut down.
+    object, changes nothing. And a descriptor that the system has reused for another file is never shut down.
 
     Attributes:
         was_sent: A connection was open, so the server may have received the request.
@@ -171,7 +171,7 @@ class _Cancellable:
         return opened
 
     def request(self, *args: Any, **kwargs: Any) -> None:
-        """Send a request, over a new connection or that of an earlier request."""
+        """Send a request over a new connection, or over the connection of an earlier request."""
         if self.sock is None:
             self.connect()  # type: ignore[attr-defined]
         if (call := _CALL.get()) is not None:
@@ -217,7 +217,7 @@ class CancellableTlsPool(_CancellablePool, HTTPSConnectionPool):
     ConnectionCls = CancellableTlsConnection
 
 
-#: Set as `pool_classes_by_scheme` of a `PoolManager`, it makes the calls over that manager cancellable.
+#: The `pool_classes_by_scheme` that makes the calls of a `PoolManager` cancellable.
 POOLS: dict[str, type[HTTPConnectionPool]] = {"http": CancellablePool, "https": CancellableTlsPool}
 
 

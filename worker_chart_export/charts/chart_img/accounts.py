@@ -108,7 +108,7 @@ def why_not_on_plan(account: Account, demand: Demand) -> str | None:
 class RateLimit:
     """A token bucket with a queue: the generic cell rate algorithm. Shared by all threads.
 
-    A call takes its token when it leaves the queue, so a caller that gives up takes none.
+    A caller takes a token when it leaves the queue. A caller that gives up takes none.
 
     Args:
         per_second: Calls per second on average.
@@ -181,7 +181,7 @@ class AccountState:
     _refused: tuple[tuple[Demand, str], ...] = ()
 
     def why_unusable(self, now: float) -> str | None:
-        """Return why it gives no chart now, or None."""
+        """Return why it can't be called now, or None."""
         if self.disabled is not None:
             return self.disabled
         return USED_UP if now < self._used_up_until else None
@@ -189,7 +189,7 @@ class AccountState:
     def why_refused(self, demand: Demand) -> str | None:
         """Return why its plan does not allow the chart, or None if that is not known.
 
-        The reason is its answer to a chart that was not larger than this one, or comes from the settings.
+        The reason is its answer to another chart that was not larger, or a limit of the settings.
         """
         for other, message in self._refused:
             if demand.is_at_least(other):

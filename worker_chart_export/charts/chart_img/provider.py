@@ -40,7 +40,7 @@ READ_AGAIN_SECONDS = 60.0
 #: A chart waits this long for an account's first answer to another chart, then tries the next account.
 FIRST_ANSWER_MAX_WAIT_SECONDS = 10.0
 MAX_ATTEMPTS = 6
-#: Complete answers without the chart that was asked for. One may be a slip. Each of them may cost a call.
+#: Complete answers that are not the requested chart. One may be an accident, but each may cost a paid call.
 MAX_COMPLETE = 2
 BACKOFF = Backoff(low_seconds=0.5, first_seconds=1.0, max_seconds=8.0)
 MIN_TOO_FAST_SECONDS, MAX_TOO_FAST_SECONDS = 0.8, 1.5
@@ -55,7 +55,7 @@ class ChartImgProvider:
     Args:
         api: Makes the calls.
         accounts: The accounts in order of priority.
-        quota: Counts the calls, and says when the server's day ends.
+        quota: Counts the calls. Its counts carry the end of the server's day.
         clock: Its monotonic clock is used. It has to be the clock of `quota`.
         max_png_bytes: Larger pictures are refused.
     """
@@ -93,7 +93,7 @@ class ChartImgProvider:
         try:
             while True:
                 state = self._next_account(attempts)
-                answer = self._call_if_counted(state, attempts)
+                answer = self._try_account(state, attempts)
                 if answer is None:
                     continue
                 if answer.meaning is Meaning.CHART:
@@ -123,7 +123,7 @@ class ChartImgProvider:
             raise attempts.no_account_left(reasons)
         return silent
 
-    def _call_if_counted(self, state: AccountState, attempts: ChartAttempts) -> Answer | None:
+    def _try_account(self, state: AccountState, attempts: ChartAttempts) -> Answer | None:
         """Count a call and make it. Return None when the account is of no use for this chart after all."""
         scope = attempts.request.scope
         max_wait = math.inf if state in attempts.silent else FIRST_ANSWER_MAX_WAIT_SECONDS
@@ -147,7 +147,7 @@ class ChartImgProvider:
                 return None
             scope.check()
             answer = self._call(state, attempts)
-            self._learn(answer, counted, state, attempts)
+            self._update_account(answer, counted, state, attempts)
             return answer
 
     def _call(self, state: AccountState, attempts: ChartAttempts) -> Answer:
@@ -183,8 +183,10 @@ class ChartImgProvider:
             end.status, end.message = answer.status, answer.message
             return answer
 
-    def _learn(self, answer: Answer, counted: Counted, state: AccountState, attempts: ChartAttempts) -> None:
-        """Note what the answer says of the account, before another call may use it."""
+    def _update_account(
+        self, answer: Answer, counted: Counted, state: AccountState, attempts: ChartAttempts
+    ) -> None:
+        """Update the account from the answer, before another call may use it."""
         match answer.meaning:
             case Meaning.EXHAUSTED:
                 self._exhaust(state, counted, "its answer")
@@ -199,7 +201,7 @@ class ChartImgProvider:
                         accountId=state.account.account_id,
                     )
             case _:
-                pass  # nothing about the account
+                pass  # the answer says nothing about the account
         if answer.keeps_count:
             attempts.counted[state] = counted
         if answer.proves_key:
@@ -277,7 +279,7 @@ class ChartAttempts:
             case Meaning.EXHAUSTED:
                 self.pass_over(state, USED_UP)
             case Meaning.OVER_PLAN | Meaning.BAD_KEY | Meaning.CHART:
-                pass  # the state of the account says it: the next account is tried at once
+                pass  # `_update_account` has done all; the next account is tried at once
 
     def _is_pause_too_long(self, answer: Answer) -> bool:
         """Return True if the server asks for a longer pause than there is time for.
@@ -292,7 +294,8 @@ class ChartAttempts:
     def no_account_left(self, reasons: Mapping[str, str]) -> RequestError:
         """Return the error of a chart that no account can give.
 
-        When accounts were only passed over for lack of time, it is the API's last answer or a timeout.
+        If an account was passed over for lack of time, it is the API's last answer or a timeout. A limit
+        error would let the fallback provider make the chart.
         """
         listed = "; ".join(f"{name}: {why}" for name, why in reasons.items())
         if not self._lacks_time:

@@ -147,11 +147,11 @@ class QuotaLedger:
 
     All calls of this process that wait for an account share one conditional commit for exactly their number.
     A commit without a clear answer is repeated: it may waste counted calls, but never overspends. Commits run
-    in threads of their own, so that a step that is stopped need not wait for a backend that does not answer.
+    in their own threads, so that a stopped step does not wait for a backend that does not answer.
 
     Args:
         client: A Firestore client.
-        clock: Its monotonic clock tells when the server's day ends.
+        clock: Its monotonic clock is used for the end of the server's day.
     """
 
     def __init__(self, client: Any, clock: Clock | None = None) -> None:
@@ -217,7 +217,7 @@ class _Counter:
         if not calls:
             return
         self._failures += 1
-        asked_at = self._clock.monotonic()
+        read_at = self._clock.monotonic()
         (usage,) = read_documents(self._client, [self._document])
         taken = take(
             usage.fields, wanted=len(calls), daily_limit=self._account.daily_limit, now=usage.read_time
@@ -234,17 +234,17 @@ class _Counter:
             except Unacceptable as error:
                 raise BackendRefused("firestore", str(error)) from error
         self._failures = 0
-        self._report(taken, usage.read_time, asked_at)
-        day_ends = asked_at + seconds_of_day_left(usage.read_time)
+        self._report(taken, usage.read_time, read_at)
+        day_ends = read_at + seconds_of_day_left(usage.read_time)
         for place, call in enumerate(calls):
             call.answer = Counted(granted=place < taken.granted, window=taken.window, day_ends=day_ends)
 
-    def _report(self, taken: Taken, now: datetime, asked_at: float) -> None:
+    def _report(self, taken: Taken, now: datetime, read_at: float) -> None:
         """Show the quota in the metrics. Log once a window that is more than a day ahead.
 
         Such a window comes from a wrong clock or a wrong edit, and may stay for years.
         """
-        window_ends = asked_at + (taken.window - now + DAY).total_seconds()
+        window_ends = read_at + (taken.window - now + DAY).total_seconds()
         metrics.show_quota(
             self._account.account_id,
             used=taken.used,

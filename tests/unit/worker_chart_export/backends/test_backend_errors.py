@@ -1,4 +1,4 @@
-"""How errors of Google's clients are told apart, and how long is waited."""
+"""Translate the errors of Google's clients, and wait during an outage."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from worker_chart_export.backends.errors import backend_errors, describe_error
 from worker_chart_export.errors import BackendRefused, BackendUnavailable
 from worker_chart_export.timing import full_jitter_seconds
 
-AWAY = [
+UNAVAILABLE = [
     google_errors.ServiceUnavailable("x"),
     google_errors.DeadlineExceeded("x"),
     google_errors.GatewayTimeout("x"),
@@ -42,8 +42,8 @@ REFUSING = [
 ]
 
 
-@pytest.mark.parametrize("error", AWAY, ids=lambda error: type(error).__name__)
-def test_a_backend_that_is_away_may_be_tried_later(error):
+@pytest.mark.parametrize("error", UNAVAILABLE, ids=lambda error: type(error).__name__)
+def test_an_unavailable_backend_may_be_tried_later(error):
     """The cause is kept."""
     with (
         pytest.raises(BackendUnavailable, match=rf"^b is unavailable: {type(error).__name__}") as caught,
@@ -71,15 +71,15 @@ def test_other_errors_pass_through():
 
 
 @pytest.mark.parametrize(
-    ("error", "words"),
+    ("error", "description"),
     [
         (google_errors.NotFound("no\n such  thing"), "NotFound: no such thing"),
         (ValueError("x" * 900), "ValueError: " + "x" * 288),
     ],
 )
-def test_an_error_in_plain_words_is_one_short_line(error, words):
-    """Its kind and the backend's own words."""
-    assert describe_error(error) == words
+def test_the_description_of_an_error_is_one_short_line(error, description):
+    """Its kind and the backend's own message."""
+    assert describe_error(error) == description
 
 
 @given(st.floats(0, 100), st.floats(0, 100))
@@ -89,7 +89,7 @@ def test_jitter_stays_between_its_bounds(least, span):
 
 
 class TestOutageBackoff:
-    """How long a message waits while a backend is away."""
+    """How long a message waits while a backend is unavailable."""
 
     def test_a_first_failure_costs_seconds(self):
         """At most four."""

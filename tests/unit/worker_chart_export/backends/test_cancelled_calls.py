@@ -1,4 +1,4 @@
-"""A step that is stopped gets its threads back, whatever they wait for on the network."""
+"""The calls of a step that is stopped end at once, whatever they wait for on the network."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable
 
-STOPPED = Interrupted("told to")
+STOPPED = Interrupted("stop requested")
 #: By the contract; the calls' own timeouts are 5 s and more.
 AT_MOST_SECONDS = 2.0
 UNENDING = b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n["
@@ -114,7 +114,7 @@ def stalling():
 
 @pytest.fixture
 def ask():
-    """Each kind of call on the network, on a service at `url`: `ask(url, budget)`."""
+    """Each kind of call on the network, on a service at `url`: `ask(url, scope)`."""
     with contextlib.ExitStack() as clients:
 
         def api(url: str) -> ChartApi:
@@ -164,7 +164,7 @@ def assert_comes_back(call: Callable[..., object], server: StallingServer, *args
 
     stopping = threading.Thread(target=stop)
     stopping.start()
-    with pytest.raises(Interrupted, match=r"told to"):
+    with pytest.raises(Interrupted, match=r"stop requested"):
         call(args[0] if args else server.url, scope, *args[1:])
     came_back = time.monotonic()
     stopping.join()
@@ -249,8 +249,8 @@ class TestStop:
         """A socket held after the stop is shut down at once."""
         scope, server = budget_of(), stalling(b"")
         scope.stop(STOPPED)
-        trouble = (urllib3.exceptions.ProtocolError, requests.ConnectionError)
-        with _getting(library) as get, cancellable_by(scope), pytest.raises(trouble):
+        errors = (urllib3.exceptions.ProtocolError, requests.ConnectionError)
+        with _getting(library) as get, cancellable_by(scope), pytest.raises(errors):
             get(server.url)
 
     def test_between_two_attempts(self, ask, cloud, monkeypatch):
@@ -322,7 +322,7 @@ class TestOthers:
                 assert (len(ports), len(set(ports))) == (3, 1)
 
     @pytest.mark.parametrize("library", ["urllib3", "requests"])
-    def test_a_connection_given_back_is_no_longer_the_call_s(self, library):
+    def test_a_released_connection_is_no_longer_the_call_s(self, library):
         """The next call may have it already when the step of the last one is stopped."""
         with _counting_server() as (url, ports), _getting(library) as get:
             scope = budget_of()

@@ -49,15 +49,15 @@ def client(monkeypatch):
         client.close()
 
 
-def look(client):
-    """Ask for an object once."""
+def get_object(client):
+    """Get an object, with one request."""
     return client.bucket("charts").get_blob("chart.png", retry=None, timeout=5)
 
 
 def test_a_proxy_of_the_environment_is_used(client, proxy):
     """Workers behind one reach Cloud Storage no other way."""
     url, asked = proxy
-    assert look(client(HTTP_PROXY=url)) is None
+    assert get_object(client(HTTP_PROXY=url)) is None
     assert [path.split("?")[0] for path in asked] == [f"{HOST}/storage/v1/b/charts/o/chart.png"]
 
 
@@ -65,7 +65,7 @@ def test_a_host_that_needs_no_proxy_is_asked_directly(client, proxy):
     """`NO_PROXY` names the metadata server and what is near."""
     url, asked = proxy
     with pytest.raises(Exception, match=r"storage\.invalid") as failure:
-        look(client(HTTP_PROXY=url, NO_PROXY="storage.invalid"))
+        get_object(client(HTTP_PROXY=url, NO_PROXY="storage.invalid"))
     assert not isinstance(failure.value, NotFound)
     assert asked == []
 
@@ -76,7 +76,7 @@ def test_the_environment_is_read_once(client, proxy):
     directly = client(NO_PROXY="storage.invalid")
     client(HTTP_PROXY=url, NO_PROXY="")
     with pytest.raises(Exception, match=r"storage\.invalid"):
-        look(directly)
+        get_object(directly)
     assert asked == []
 
 

@@ -24,7 +24,7 @@ def _state(**fields):
 
 
 class TestPlan:
-    """What an account's plan allows, as far as the settings tell."""
+    """What an account's plan allows, by the settings."""
 
     @pytest.mark.parametrize(
         ("plan", "parameters", "size", "fits"),
@@ -72,12 +72,12 @@ class TestState:
         assert state.why_unusable(MIDNIGHT - 0.1) == "used up for today"
         assert state.why_unusable(MIDNIGHT) is None
 
-    def test_it_is_news_once_a_day(self):
+    def test_it_is_logged_once_a_day(self):
         """Hundreds of charts may find it out at the same time, and again when its document is read again."""
         state = _state()
         found = [(NOW, NOW + 60), (NOW, NOW + 60), (NOW + 60, NOW + 120), (NOW + 130, MIDNIGHT)]
-        told = [state.exhaust(now=now, until=until, day_ends=MIDNIGHT) for now, until in found]
-        assert told == [True, False, False, False]
+        logged = [state.exhaust(now=now, until=until, day_ends=MIDNIGHT) for now, until in found]
+        assert logged == [True, False, False, False]
         assert state.exhaust(now=MIDNIGHT, until=MIDNIGHT + 60, day_ends=MIDNIGHT + DAY)
         assert [state.disable("no"), state.disable("other")] == [True, False]
         assert state.disabled == "no"
@@ -89,7 +89,7 @@ class TestState:
         assert not state.exhaust(now=NOW, until=NOW - 1, day_ends=NOW - 1)
         assert state.why_unusable(NOW) is not None
 
-    def test_a_late_answer_of_yesterday_is_no_news(self):
+    def test_a_late_answer_of_yesterday_is_not_logged(self):
         """The account is usable."""
         state = _state()
         assert not state.exhaust(now=NOW, until=NOW - 1, day_ends=NOW - 1)
@@ -147,7 +147,7 @@ class TestState:
             assert time.monotonic() - started < 2
 
     def test_who_waits_for_the_first_answer_waits_no_longer_than_allowed(self):
-        """It has no right to call then, and takes nobody's."""
+        """It gets no permit then, and takes none from others."""
         state = _state()
         with state.call_permit(budget_of()) as first:
             with state.call_permit(budget_of(), max_wait_seconds=0.1) as second:
@@ -216,7 +216,7 @@ class TestRate:
         assert rate.wait(budget_of(0.2))
 
     def test_who_can_t_be_let_through_in_time_takes_no_place(self):
-        """It is told at once, and the next one waits no longer for it."""
+        """It gets False at once, and the next caller does not wait for it."""
         clock = HandClock()
         rate = RateLimit(per_second=1.0, burst=1, clock=clock)
         rate.wait(budget_of())
@@ -224,7 +224,7 @@ class TestRate:
         assert _waits(rate, clock, 1) == [1.0]
 
     def test_who_is_stopped_gives_its_place_back(self):
-        """Whoever comes next waits as if it had never been there."""
+        """The next caller waits as if it had never been in the queue."""
         rate, scope = RateLimit(per_second=10.0, burst=1, clock=SystemClock()), budget_of(200)
         rate.wait(scope)
         waiting = [threading.Thread(target=_or_none, args=(rate, scope)) for _ in range(30)]
@@ -261,8 +261,8 @@ class TestRate:
             rate.wait(scope)
         assert time.monotonic() - started < 2
 
-    def test_who_was_stopped_is_told_so(self):
-        """Not that the account is too busy."""
+    def test_a_stopped_caller_gets_the_stop(self):
+        """It does not get False, which means that the account is too busy."""
         rate, scope = RateLimit(per_second=0.01, burst=1, clock=SystemClock()), budget_of(200)
         rate.wait(scope)
         scope.stop(Interrupted("stop"))
@@ -270,8 +270,8 @@ class TestRate:
             rate.wait(scope)
 
 
-class _HandBudget(CancelScope):
-    """Its sleep turns the clock."""
+class _HandScope(CancelScope):
+    """A scope whose sleep advances the clock."""
 
     def __init__(self, clock):
         super().__init__(seconds=1e6, clock=clock)
@@ -283,8 +283,8 @@ class _HandBudget(CancelScope):
 
 
 def _waits(rate, clock, count):
-    """How long each of so many, one after the other, waits for its turn."""
-    waits, scope = [], _HandBudget(clock)
+    """Return the waits of so many callers, one after the other."""
+    waits, scope = [], _HandScope(clock)
     for _ in range(count):
         before = clock.monotonic()
         assert rate.wait(scope)

@@ -1,8 +1,9 @@
-"""What Chart-IMG's answers mean: each row of its table of errors, and what broken servers send."""
+"""Classify Chart-IMG's answers: each row of its table of errors, and what broken servers send."""
 
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given
@@ -10,7 +11,13 @@ from hypothesis import strategies as st
 
 from localcloud.chart_img.answers import ANSWERS
 from tests.support.fakes import png_bytes
-from worker_chart_export.charts.chart_img.answers import Answer, Meaning, classify_answer, parse_error_body
+from worker_chart_export.charts.chart_img.answers import (
+    Answer,
+    Meaning,
+    classify_answer,
+    parse_error_body,
+    parse_retry_after,
+)
 from worker_chart_export.errors import ChartTooLarge
 
 MEANINGS = {
@@ -39,6 +46,9 @@ MEANINGS = {
     "empty": Meaning.TRANSIENT,
 }
 
+RECEIVED = datetime(2026, 10, 21, 7, 28, tzinfo=UTC)
+LATER = "Wed, 21 Oct 2026 07:28:30 GMT"
+
 
 def _classify(status, body, **changes):
     if not isinstance(body, bytes):
@@ -48,7 +58,7 @@ def _classify(status, body, **changes):
 
 @pytest.mark.parametrize("name", sorted(ANSWERS.keys() - {"too_large"}))
 def test_each_scripted_answer_has_its_meaning(name):
-    """None is forgotten."""
+    """All scripted answers are covered."""
     answer = _classify(ANSWERS[name].status, ANSWERS[name].body)
     assert answer.meaning is MEANINGS[name]
     assert answer.status == ANSWERS[name].status
@@ -99,7 +109,7 @@ def test_a_whole_picture_of_the_size_asked_for_is_the_chart():
 
 
 def test_what_is_wrong_with_a_picture_is_parse_error_body():
-    """In place of the server's words."""
+    """In place of the server's message."""
     assert "cut off" in _classify(200, png_bytes()[:-5]).message
     assert "640x480" in _classify(200, png_bytes(640, 480)).message
 
@@ -149,17 +159,17 @@ def test_a_count_is_kept_where_nothing_can_have_been_paid(answer, keeps):
 
 
 @pytest.mark.parametrize("name", sorted(MEANINGS))
-def test_trouble_and_haste_say_nothing_of_a_key(name):
+def test_transient_and_too_fast_answers_prove_no_key(name):
     """Every other answer does."""
     answer = _classify(ANSWERS[name].status, ANSWERS[name].body)
     assert answer.proves_key is (MEANINGS[name] not in (Meaning.TRANSIENT, Meaning.TOO_FAST))
 
 
-class TestWords:
-    """What an error body says, whatever its shape."""
+class TestErrorBody:
+    """The message and the parameters of an error, whatever its shape."""
 
     @pytest.mark.parametrize(
-        ("body", "words", "params"),
+        ("body", "message", "params"),
         [
             ({"message": "Forbidden"}, "Forbidden", ()),
             ({"error": "Bad"}, "Bad", ()),
@@ -194,24 +204,24 @@ class TestWords:
             ({"error": {"errors": [{"msg": "a", "param": "b"}]}}, "b: a", ("b",)),
         ],
     )
-    def test_known_shapes(self, body, words, params):
+    def test_known_shapes(self, body, message, params):
         """`message`, `error`, `errors[]` and a bare array; a 422 names its parameters."""
-        assert parse_error_body(json.dumps(body).encode()) == (words, params)
+        assert parse_error_body(json.dumps(body).encode()) == (message, params)
 
     @pytest.mark.parametrize(
-        ("body", "words"),
+        ("body", "message"),
         [(b"", "no message"), (b"<h1>502</h1>", "<h1>502</h1>"), (b"\xff\xfe", "\ufffd\ufffd")],
     )
-    def test_bodies_that_are_no_json(self, body, words):
+    def test_bodies_that_are_no_json(self, body, message):
         """Their beginning, as text."""
-        assert parse_error_body(body) == (words, ())
+        assert parse_error_body(body) == (message, ())
 
     @given(st.binary(max_size=300) | st.text().map(str.encode))
-    def test_any_body_has_words(self, body):
+    def test_any_body_has_a_message(self, body):
         """At most 300 characters, at least one."""
         assert 1 <= len(parse_error_body(body)[0]) <= 300
 
-    def test_a_body_nested_without_end_has_words(self):
+    def test_a_deeply_nested_body_has_a_message(self):
         """The parser's recursion is no crash."""
         assert parse_error_body(b"[" * 100_000)[0].startswith("[[[")
 
@@ -221,24 +231,50 @@ class TestWords:
         assert len(parse_error_body(json.dumps(body).encode())[1]) == 10
 
     @pytest.mark.parametrize("before", range(280, 301))
-    def test_words_are_redacted_before_they_are_cut(self, before):
+    def test_a_message_is_redacted_before_it_is_cut(self, before):
         """No part of a key is left at the end."""
         body = json.dumps({"message": "x" * before + "s3cret-key"}).encode()
         for text in (body, body.removeprefix(b"{")):
-            words, _ = parse_error_body(text, lambda words: words.replace("s3cret-key", "(key)"))
-            assert "s3" not in words
+            message, _ = parse_error_body(text, lambda text: text.replace("s3cret-key", "(key)"))
+            assert "s3" not in message
 
     @pytest.mark.parametrize("before", range(9980, 10_001))
     def test_a_body_that_is_no_json_is_redacted_before_it_is_cut(self, before):
         """Nor is a part of a key left where the text of a page ends."""
         body = b"<html>" + b" " * (before - 6) + b"s3cret-key</html>"
-        words, _ = parse_error_body(body, lambda words: words.replace("s3cret-key", "(key)"))
-        assert "s3" not in words
+        message, _ = parse_error_body(body, lambda text: text.replace("s3cret-key", "(key)"))
+        assert "s3" not in message
 
     def test_parameters_are_redacted_too(self):
         """Whatever a server puts there."""
         body = json.dumps([{"msg": "m", "param": "s3cret-key"}]).encode()
-        assert parse_error_body(body, lambda words: words.replace("s3cret-key", "(key)")) == (
+        assert parse_error_body(body, lambda text: text.replace("s3cret-key", "(key)")) == (
             "(key): m",
             ("(key)",),
         )
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [("3", 3.0), ("0", 0.0), (" 1.5 ", 1.5), ("99999999999", 99999999999.0), ("9" * 400, float("inf"))]
+    + [(text, None) for text in (None, "", "-1", "inf", "nan", "1e5", "0x10", "3, 5", "soon", "\u0661")],
+)
+def test_retry_after_in_seconds(header, seconds):
+    """Only digits count, not all that Python can parse as a number."""
+    assert parse_retry_after(header, date=None, now=RECEIVED) == seconds
+
+
+@pytest.mark.parametrize(
+    ("header", "date", "seconds"),
+    [
+        (LATER, None, 30.0),
+        (LATER, "Wed, 21 Oct 2026 07:28:20 GMT", 10.0),
+        (LATER, "never", 30.0),
+        ("Wed, 21 Oct 2026 07:27:00 GMT", None, 0.0),
+        ("Wed, 21 Oct 2026 07:28:30 -0000", None, 30.0),
+        ("Wed, 99 Oct 2026 07:28:30 GMT", None, None),
+    ],
+)
+def test_a_retry_after_date_is_counted_from_the_answer_s_own_date(header, date, seconds):
+    """Both are by the server's clock, which may differ from ours."""
+    assert parse_retry_after(header, date=date, now=RECEIVED) == seconds

@@ -1,4 +1,4 @@
-"""How often Chart-IMG is asked for one chart, how long is waited, and what ends it."""
+"""The attempts to get one chart: how many, the pauses between them, and what ends them."""
 
 from __future__ import annotations
 
@@ -76,34 +76,34 @@ class TestTransient:
     def test_a_whole_answer_that_is_no_chart_is_bought_twice_at_most(
         self, provider, cloud, documents, answer
     ):
-        """The first may be a slip."""
+        """The first may be an accident."""
         _answer(cloud, answer)
         with pytest.raises(ChartApiFailed, match=r"^Chart-IMG answered 200"):
             provider.chart(chart_request())
         assert (_calls(cloud), used(documents)) == (2, 2)
 
     @pytest.mark.parametrize("answer", ["wrong_size", "html", "jpeg"])
-    def test_a_slip_is_forgiven(self, provider, cloud, answer):
-        """Among other trouble too."""
+    def test_a_single_wrong_answer_is_repeated(self, provider, cloud, answer):
+        """Also among other transient answers."""
         _answer(cloud, answer, times=1)
         _answer(cloud, "truncated", times=3)
         assert provider.chart(chart_request()).provider == "chart-img"
         assert _calls(cloud) == 5
 
     @pytest.mark.parametrize("answer", ["server_error", "bad_gateway", "truncated"])
-    def test_trouble_that_passes_is_forgotten(self, provider, cloud, answer):
+    def test_a_transient_failure_that_ends_is_forgotten(self, provider, cloud, answer):
         """The sixth attempt counts as the first."""
         _answer(cloud, answer, times=5)
         assert provider.chart(chart_request()).png.startswith(b"\x89PNG")
 
-    def test_a_connection_cut_off_is_trouble(self, provider, cloud, documents):
+    def test_a_reset_connection_is_transient(self, provider, cloud, documents):
         """The error says what happened on the wire."""
         cloud.chart_img.faults.add(Fault(reset=True))
         with pytest.raises(ChartApiFailed, match=r"^Chart-IMG did not answer: ProtocolError"):
             provider.chart(chart_request())
         assert (_calls(cloud), used(documents)) == (6, 6)
 
-    def test_nobody_listening_is_trouble_that_is_counted_once(self, provider, cloud, documents):
+    def test_a_refused_connection_is_transient_and_counted_once(self, provider, cloud, documents):
         """Not an outage of ours: the request fails. Nothing was sent, so nothing can have been paid."""
         cloud.chart_img.stop()
         with pytest.raises(ChartApiFailed, match=r"NewConnectionError"):
@@ -130,7 +130,7 @@ class TestTransient:
 
 
 class TestTime:
-    """The step's budget bounds everything."""
+    """The step's scope bounds everything."""
 
     def test_asking_too_often_waits_about_a_second(self, make, cloud, documents):
         """Then the same account is asked, for the call that was counted."""
@@ -153,7 +153,7 @@ class TestTime:
             "accountId": "acc-1",
         }
 
-    def test_trouble_for_longer_than_the_step_ends_with_it(self, provider, cloud):
+    def test_transient_failures_end_with_the_step_s_time(self, provider, cloud):
         """Six attempts would take longer."""
         _answer(cloud, "server_error")
         started = time.monotonic()
@@ -181,7 +181,7 @@ class TestTime:
 
     @pytest.mark.usefixtures("_no_pauses")
     def test_a_server_that_is_too_slow_is_asked_again(self, provider, cloud, monkeypatch):
-        """A read that takes too long is trouble like any other."""
+        """A read that takes too long is a transient failure like any other."""
         monkeypatch.setattr("worker_chart_export.charts.chart_img.client.READ_TIMEOUT_SECONDS", 0.2)
         cloud.chart_img.faults.add(Fault(delay_seconds=2, times=1))
         assert provider.chart(chart_request()).provider == "chart-img"

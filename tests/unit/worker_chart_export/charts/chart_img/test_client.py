@@ -141,21 +141,21 @@ def test_headers_that_can_t_be_parsed_are_not_printed(documents, level):
 
 @pytest.mark.usefixtures("_no_pauses")
 @pytest.mark.parametrize(
-    ("status", "error", "told"),
+    ("status", "error", "outcomes"),
     [
         (b"401 Unauthorized", ChartApiLimitExceeded, ["bad_key"]),
         (b"404 Not Found", ChartApiFailed, ["refused"]),
         (b"502 Bad Gateway", ChartApiFailed, ["trouble"] * 6),
     ],
 )
-def test_an_error_of_any_size_is_understood_by_its_status(documents, status, error, told, log_lines):
+def test_an_error_of_any_size_is_understood_by_its_status(documents, status, error, outcomes, log_lines):
     """Its beginning is read, the rest is of no interest."""
     head = _head(status, body=b"<html>" + b"x" * 9_000_000)
     with _raw_server(head) as url, provider_on(url, documents) as provider, pytest.raises(error):
         provider.chart(chart_request())
     lines = [line for line in log_lines() if line["event"] == "chart_api_call_finished"]
     assert [(line["httpStatus"], line["outcome"]) for line in lines] == [
-        (int(status[:3]), outcome) for outcome in told
+        (int(status[:3]), outcome) for outcome in outcomes
     ]
 
 
@@ -170,7 +170,7 @@ def test_an_error_of_any_size_is_understood_by_its_status(documents, status, err
 )
 @pytest.mark.usefixtures("_no_pauses")
 def test_a_call_ends_after_its_time_though_bytes_keep_coming(documents, monkeypatch, head, drip, log_lines):
-    """It is trouble like any other, long before the step ends."""
+    """It is a transient failure like any other, long before the step ends."""
     monkeypatch.setattr("worker_chart_export.charts.chart_img.client.CALL_TIMEOUT_SECONDS", 0.3)
     started = time.monotonic()
     with (

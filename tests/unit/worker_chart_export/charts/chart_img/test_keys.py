@@ -52,8 +52,8 @@ def _echo_server(status, words="Invalid API key: {key}"):
         server.server_close()
 
 
-def _told(error):
-    """Everything that an error can tell."""
+def _texts(error):
+    """Return all texts of an error."""
     return [str(error), repr(error), *traceback.format_exception(error), repr(getattr(error, "details", ""))]
 
 
@@ -67,16 +67,16 @@ def test_a_key_quoted_by_the_server_is_hidden(documents, status, log_lines):
         pytest.raises(RequestError) as caught,
     ):
         provider.chart(chart_request(scope=budget_of(0.5)))
-    told = [*_told(caught.value), json.dumps(caught.value.as_step_error().to_dict()), repr(log_lines())]
-    assert [text for text in told if KEY in text] == []
-    # Without this the server's words might just be nowhere.
-    assert [text for text in told if "(key)" in text]
+    texts = [*_texts(caught.value), json.dumps(caught.value.as_step_error().to_dict()), repr(log_lines())]
+    assert [text for text in texts if KEY in text] == []
+    # Without this the server's message might be missing altogether.
+    assert [text for text in texts if "(key)" in text]
 
 
 @pytest.mark.usefixtures("log_lines")
 @pytest.mark.parametrize("level", ["DEBUG", "INFO"])
 def test_no_library_prints_the_headers_that_quote_it(documents, level):
-    """Not even for whoever asks for all there is."""
+    """Not even at level DEBUG."""
     stream = io.StringIO()
     configure(level=level, log_format="json", stream=stream)
     with _echo_server(404) as url, provider_on(url, documents) as provider, pytest.raises(ChartApiFailed):
@@ -91,7 +91,7 @@ def test_nor_is_a_part_of_it_shown_where_words_are_cut(documents, before):
     echo = _echo_server(404, "x" * before + "{key}")
     with echo as url, provider_on(url, documents) as provider, pytest.raises(ChartApiFailed) as caught:
         provider.chart(chart_request())
-    assert [text for text in _told(caught.value) if KEY[:6] in text] == []
+    assert [text for text in _texts(caught.value) if KEY[:6] in text] == []
 
 
 def test_accounts_and_their_states_do_not_show_it():
@@ -116,7 +116,7 @@ def test_a_trace_through_a_call_does_not_show_it(cloud, log_lines):
     assert caught.value.__cause__ is None
     assert caught.value.__suppress_context__
     logging.getLogger("elsewhere").error("failed", exc_info=caught.value)
-    assert [text for text in [*_told(caught.value), repr(log_lines())] if KEY in text] == []
+    assert [text for text in [*_texts(caught.value), repr(log_lines())] if KEY in text] == []
 
 
 @pytest.mark.parametrize("key", ["", "a b", "abc\n", "schlüssel", "a\x00b"])

@@ -124,7 +124,7 @@ class TestCall:
         assert (line["httpStatus"], line["outcome"]) == (200, "too_large")
 
     def test_a_body_too_large_proves_the_key(self, provider, cloud):
-        """Whoever waited for the first answer waits no more."""
+        """No chart waits for the first answer any more."""
         _answer(cloud, "too_large", times=1)
         with pytest.raises(ChartTooLarge):
             provider.chart(chart_request())
@@ -140,7 +140,7 @@ class TestCall:
         assert _calls(cloud) == {KEY: 1}
 
 
-class TestOrder:
+class TestPriority:
     """The accounts in order of priority."""
 
     def test_the_first_account_is_used_while_it_lasts(self, make, cloud):
@@ -151,13 +151,13 @@ class TestOrder:
 
     @pytest.mark.parametrize("answer", ["forbidden", "invalid_request"])
     def test_a_dead_key_is_called_once_and_then_passed_over(self, make, cloud, answer, log_lines):
-        """The chart comes from the next account; the dead one is told of once."""
+        """The chart comes from the next account; the dead one is logged once."""
         _answer(cloud, answer, match="key-one")
         provider = make(FIRST, SECOND)
         assert [_made_by(provider.chart(chart_request())) for _ in range(5)] == ["second"] * 5
         assert _calls(cloud) == {"key-one": 1, "key-two": 5}
-        (told,) = [line for line in log_lines() if line["event"] == "chart_api_key_refused"]
-        assert (told["severity"], told["accountId"]) == ("ERROR", "first")
+        (line,) = [each for each in log_lines() if each["event"] == "chart_api_key_refused"]
+        assert (line["severity"], line["accountId"]) == ("ERROR", "first")
 
     def test_a_dead_key_is_called_once_however_many_charts_wait(self, make, cloud, documents):
         """Until its first answer nobody else calls."""
@@ -170,7 +170,7 @@ class TestOrder:
         assert used(documents, "first") == 1
 
     @pytest.mark.usefixtures("_no_pauses")
-    def test_trouble_is_no_first_answer(self, make, cloud):
+    def test_a_transient_failure_is_no_first_answer(self, make, cloud):
         """It says nothing about the key, which is refused once all the same."""
         cloud.chart_img.configure({"key-two": None})
         _answer(cloud, "server_error", match="key-one", times=3)
@@ -182,7 +182,7 @@ class TestOrder:
 
     @pytest.mark.parametrize("answer", ["limit_exceeded", "limit_exceeded_200"])
     def test_an_account_that_says_it_is_used_up_is_passed_over(self, make, cloud, answer, log_lines):
-        """Whatever the status it is said under; it is told once."""
+        """With any status. It is logged once."""
         _answer(cloud, answer, match="key-one")
         provider = make(FIRST, SECOND)
         assert [_made_by(provider.chart(chart_request())) for _ in range(3)] == ["second"] * 3
@@ -233,7 +233,7 @@ class TestNoneLeft:
     """No account is left: an error without a call."""
 
     def test_used_up_accounts(self, make, cloud, documents, log_lines):
-        """Each is told once, though many charts ask."""
+        """Each is logged once, for many charts."""
         documents.document(f"{USAGE}/first").set({"dailyLimit": 0})
         provider = make(FIRST, account("second", key="key-two", daily_limit=2))
         results = at_once([partial(provider.chart, chart_request()) for _ in range(20)])
@@ -269,7 +269,7 @@ class TestNoneLeft:
 
     @pytest.mark.parametrize("hours", [-30, 30])
     def test_the_server_s_day_decides_not_ours(self, make, cloud, documents, server_time, hours):
-        """A clock that is a day off costs a look at the usage for each chart, and no call."""
+        """A clock that is a day off costs a read of the usage for each chart, and no call."""
         clock = HandClock()
         server_time.set(clock.now() + timedelta(hours=hours))
         provider = make(account("first", key="key-one", daily_limit=2), clock=clock)

@@ -1,4 +1,4 @@
-"""The quota ledger when commits fail, others write, Firestore is away, or the step is stopped."""
+"""The quota ledger when commits fail, others write, Firestore is unavailable, or the step is stopped."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ ACCOUNT = account(daily_limit=50)
 AT_MOST_SECONDS = 2.0
 
 
-class TestTrouble:
+class TestFailures:
     """Commits that fail, and others that write."""
 
     def test_lost_answers_waste_calls_and_overspend_none(self, cloud, documents):
-        """The commit landed, and nobody was told."""
+        """The commit took effect, but its answer was lost."""
         usage_fault(cloud, method="Commit", error="UNAVAILABLE", after_effect=True, probability=0.4)
         ledgers = [QuotaLedger(documents), QuotaLedger(documents)]
         calls = [partial(ledger.count, ACCOUNT, budget_of()) for ledger in ledgers for _ in range(60)]
@@ -95,7 +95,7 @@ class TestTrouble:
         assert used(documents) == 1
 
     @pytest.mark.parametrize("method", ["BatchGetDocuments", "Commit"])
-    def test_a_firestore_that_is_away_ends_with_the_step_s_time(self, cloud, quota, method):
+    def test_an_unavailable_firestore_ends_with_the_step_s_time(self, cloud, quota, method):
         """As an outage for the count in flight, as a time-out for those in the queue."""
         usage_fault(cloud, method=method, error="UNAVAILABLE")
         started = time.monotonic()
@@ -114,8 +114,8 @@ class TestTrouble:
         assert all(isinstance(result, BackendUnavailable | StepTimedOut) for result in results)
         assert time.monotonic() - started < AT_MOST_SECONDS
 
-    def test_a_refusal_of_firestore_is_told_at_once(self, cloud, quota):
-        """Waiting won't mend it."""
+    def test_a_refusal_of_firestore_is_raised_at_once(self, cloud, quota):
+        """Waiting would not help."""
         usage_fault(cloud, method="Commit", error="PERMISSION_DENIED")
         with pytest.raises(BackendRefused, match="firestore refused"):
             quota.count(ACCOUNT, budget_of())
@@ -131,7 +131,7 @@ class TestStop:
     """A step that is stopped counts nothing and waits for nothing."""
 
     def test_who_is_stopped_counts_nothing(self, cloud, quota, documents):
-        """Not even a look."""
+        """Nor reads the document."""
         scope = budget_of()
         scope.stop(Interrupted("stop"))
         with pytest.raises(Interrupted):

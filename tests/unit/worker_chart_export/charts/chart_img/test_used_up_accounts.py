@@ -1,4 +1,4 @@
-"""An account that is used up for today: whose day that is, and who finds out that it no longer is."""
+"""An account that is used up for today: by the server's day, and until its document is corrected."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class TestMidnight:
     def test_an_account_used_up_is_left_alone_until_the_server_s_midnight(
         self, make, cloud, documents, server_time, minutes
     ):
-        """One call told it; our clock is elsewhere, perhaps on another day."""
+        """One call is enough. Our clock may differ, and may be on another day."""
         clock = HandClock()
         midnight = clock.now().replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
         server_time.set(midnight - timedelta(minutes=2))
@@ -83,11 +83,11 @@ class TestMidnight:
 
 
 class TestUsedUpByTheDocument:
-    """What somebody wrote into the usage document, somebody may mend."""
+    """A usage document that says "used up" may be corrected."""
 
-    @pytest.mark.parametrize("mend", [{"dailyLimit": 100}, {"usageToday": 0}])
-    def test_it_is_read_again_after_a_minute(self, make, cloud, documents, mend, log_lines):
-        """Not for each chart, and told once."""
+    @pytest.mark.parametrize("correction", [{"dailyLimit": 100}, {"usageToday": 0}])
+    def test_it_is_read_again_after_a_minute(self, make, cloud, documents, correction, log_lines):
+        """Not for each chart, and logged once."""
         clock = HandClock()
         provider = make(account("first", key="key-one", daily_limit=2), clock=clock)
 
@@ -97,15 +97,15 @@ class TestUsedUpByTheDocument:
 
         assert count_charts() == 2
         reads = cloud.firestore.calls["BatchGetDocuments"]
-        documents.document(f"{USAGE}/first").update(mend)
+        documents.document(f"{USAGE}/first").update(correction)
         assert count_charts() == 0
         assert cloud.firestore.calls["BatchGetDocuments"] == reads
         clock.advance(61)
         assert count_charts() >= 2
         assert [line["accountId"] for line in log_lines() if line["event"] == LIMITS] == ["first"]
 
-    def test_a_window_that_is_yet_to_come_is_told_once(self, make, documents, log_lines):
-        """By its document, for whoever mends it."""
+    def test_a_window_in_the_future_is_logged_once(self, make, documents, log_lines):
+        """With its document, so that somebody can correct it."""
         documents.document(f"{USAGE}/first").set({"windowStart": "2099-01-01T00:00:00Z", "usageToday": 0})
         provider = make(FIRST)
         for _ in range(3):

@@ -1,4 +1,4 @@
-"""Whether a call that got no answer may have reached the server: if so it stays counted, else it does not."""
+"""A call without an answer stays counted only if it may have reached the server."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_a_server_that_takes_the_request_and_hangs_up_got_it(serve):
 
 
 def test_so_did_one_behind_a_proxy(serve, monkeypatch):
-    """Though the trouble looks like the proxy's."""
+    """Though the error names the proxy."""
     server = serve()
     monkeypatch.setenv("HTTP_PROXY", server.url)
     assert _was_sent("http://charts.invalid")
