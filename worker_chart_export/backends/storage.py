@@ -54,9 +54,9 @@ REQUEST_STATUSES = (
 )
 #: What the statuses of a refusal mean.
 REFUSALS: dict[int, str] = {
-    HTTPStatus.BAD_REQUEST: "it takes no such name or content",
+    HTTPStatus.BAD_REQUEST: "the name or the content is not allowed",
     HTTPStatus.UNAUTHORIZED: "the credentials are not accepted",
-    HTTPStatus.FORBIDDEN: "this account may not",
+    HTTPStatus.FORBIDDEN: "the account lacks a permission",
     HTTPStatus.NOT_FOUND: "there is no such object or bucket",
     HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE: "the object is empty",
 }

@@ -101,9 +101,9 @@ def check_png(data: bytes, *, width: int, height: int, max_bytes: int) -> None:
     size = struct.unpack(">II", data[16:24])
     if size != (width, height):
         raise ChartApiFailed(
-            f"The PNG is {size[0]}x{size[1]} pixels, asked for were {width}x{height}.", sizeBytes=len(data)
+            f"The PNG has {size[0]}x{size[1]} pixels instead of {width}x{height}.", sizeBytes=len(data)
         )
     if len(data) > max_bytes:
         raise ChartTooLarge(
-            f"The PNG has {len(data)} bytes, readers take at most {max_bytes}.", sizeBytes=len(data)
+            f"The PNG has {len(data)} bytes, readers accept at most {max_bytes}.", sizeBytes=len(data)
         )

@@ -55,7 +55,7 @@ class RecordingProvider:
                 tempfile.TemporaryFile(dir=self._folder).close()
             except OSError as error:
                 raise ChartApiMockMissing(
-                    f"{missing.message} None can be recorded there: {error.strerror}.", **missing.details
+                    f"{missing.message} No fixture can be saved there: {error.strerror}.", **missing.details
                 ) from error
         try:
             image = self._real.chart(request)

@@ -46,7 +46,7 @@ BACKOFF = Backoff(low_seconds=0.5, first_seconds=1.0, max_seconds=8.0)
 MIN_TOO_FAST_SECONDS, MAX_TOO_FAST_SECONDS = 0.8, 1.5
 #: A longer `Retry-After` is not waited for.
 MAX_RETRY_AFTER_SECONDS = 60.0
-TOO_BUSY = "asked for more charts than it may give in the step's time"
+TOO_BUSY = "its rate limit does not allow this chart within the step's time"
 
 
 class ChartImgProvider:
@@ -215,7 +215,7 @@ class ChartImgProvider:
         if state.exhaust(now=now, until=until, day_ends=counted.day_ends):
             log.warning(
                 Event.CHART_API_LIMIT_EXCEEDED,
-                f"A Chart-IMG account is used up for today, says {source}",
+                f"A Chart-IMG account is used up for today, according to {source}",
                 accountId=state.account.account_id,
             )
 
@@ -320,7 +320,7 @@ class ChartAttempts:
 
 
 def pause_seconds(answer: Answer, failures: int) -> float:
-    """Draw the pause before the account is called again: at least what the server asks for."""
+    """Draw the pause before the account is called again. It is at least the server's `Retry-After`."""
     if answer.meaning is Meaning.TOO_FAST:
         drawn = full_jitter_seconds(low=MIN_TOO_FAST_SECONDS, high=MAX_TOO_FAST_SECONDS)
     else:

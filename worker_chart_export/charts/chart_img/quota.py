@@ -257,7 +257,7 @@ class _Counter:
             window = f"{taken.window:%Y-%m-%d}"
             log.error(
                 Event.QUOTA_WINDOW_AHEAD,
-                f"The usage document {path} counts for {window}, which is yet to come; correct it",
+                f"The usage document {path} counts for {window}, which is in the future; correct it",
                 accountId=self._account.account_id,
                 document=path,
             )

@@ -51,7 +51,7 @@ def test_a_first_chunk_other_than_the_header_is_refused():
 @pytest.mark.parametrize(("width", "height"), [(2, 3), (3, 3), (4, 2)])
 def test_another_size_is_refused(width, height):
     """Both are named."""
-    with pytest.raises(ChartApiFailed, match=rf"3x2 pixels, asked for were {width}x{height}"):
+    with pytest.raises(ChartApiFailed, match=rf"3x2 pixels instead of {width}x{height}"):
         _check(SMALL, width=width, height=height)
 
 
@@ -63,6 +63,6 @@ def test_the_largest_allowed_passes():
 def test_a_larger_one_has_its_own_error():
     """Readers would refuse it."""
     with pytest.raises(
-        ChartTooLarge, match=rf"has {len(SMALL)} bytes, readers take at most {len(SMALL) - 1}"
+        ChartTooLarge, match=rf"has {len(SMALL)} bytes, readers accept at most {len(SMALL) - 1}"
     ):
         _check(SMALL, max_bytes=len(SMALL) - 1)

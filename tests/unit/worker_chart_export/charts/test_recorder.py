@@ -118,7 +118,7 @@ def test_a_folder_that_can_t_be_written_is_found_before_anything_is_paid_for(tmp
     """The chart would be paid for again and again."""
     folder, real = tmp_path / "gone", ScriptedProvider()
     provider = RecordingProvider(folder=folder, fixtures=FixtureProvider(folder), real=real)
-    with pytest.raises(ChartApiMockMissing, match=r"None can be recorded there: No such file") as caught:
+    with pytest.raises(ChartApiMockMissing, match=r"No fixture can be saved there: No such file") as caught:
         provider.chart(chart_request())
     assert caught.value.details == {"fixture": f"{STEM}.png"}
     assert real.asked == []
