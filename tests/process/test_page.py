@@ -242,7 +242,7 @@ def test_what_went_wrong_is_told_in_words(served, chromium):
     served.accounts += account_states([account], SystemClock())
     know_account("page-words", daily_limit=44)
     with chromium.tab() as tab:
-        work_step("run-left", charts=0, kind=OutcomeKind.NOT_GIVEN_BACK)
+        work_step("run-left", charts=0, kind=OutcomeKind.NOT_RELEASED)
         work_step("run-lost", charts=0, kind=OutcomeKind.FINALIZE_REFUSED, reason="fenced")
         with step_in_flight("run-rescued", message_id=""), pytest.raises(ChartApiFailed):
             make_chart("ctpl_a", None, error=ChartApiFailed("It refuses."))

@@ -1,7 +1,7 @@
-"""The time a step may take, and the one place where it learns that it must stop.
+"""Cancel scope: the deadline and the stop flag of a step.
 
-Every paid call, upload and manifest write asks `CancelScope.check` first, so that a step which ran out of
-time, was told to stop or lost its lease pays for nothing more.
+Every paid call, upload and manifest write calls `CancelScope.check` first. So nothing more is paid for a step
+whose time has ended, that was stopped, or that lost its lease.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class CancelScope:
-    """A deadline and a stop flag shared by the threads of one step.
+    """A deadline and a stop flag, shared by the threads of one step.
 
     Args:
         seconds: Time from now until unfinished work fails with STEP_TIMEOUT.
@@ -35,33 +35,26 @@ class CancelScope:
         self._on_stop: list[Callable[[WorkerError], None]] = []
         self._guards: tuple[Callable[[], None], ...] = ()
 
-    def part(self, *, reserve_seconds: float) -> CancelScope:
-        """A budget that ends `reserve_seconds` earlier; it stops with this one and has its guards."""
-        return self._related(max(0.0, self.remaining_seconds() - reserve_seconds))
+    def child(self, seconds: float) -> CancelScope:
+        """Return a scope that ends in `seconds`, stops with this one and has its guards.
 
-    def at_least(self, seconds: float) -> CancelScope:
-        """A budget that ends with this one, but not within `seconds`: for what has to be tried in any case.
-
-        It stops with this one and has its guards.
+        It may end before or after this one. A stop of the child does not stop this scope.
         """
-        return self._related(max(self.remaining_seconds(), seconds))
-
-    def _related(self, seconds: float) -> CancelScope:
-        related = CancelScope(seconds=seconds, clock=self._clock)
-        related.guard(self.check_stopped)
-        self.on_stop(related.stop)
-        return related
+        child = CancelScope(seconds=seconds, clock=self._clock)
+        child.guard(self.check_stopped)
+        self.on_stop(child.stop)
+        return child
 
     def guard(self, check: Callable[[], None]) -> None:
-        """Ask `check` too, each time that somebody asks whether the work may go on.
+        """Call `check` with each later `check` and `check_stopped` of this scope.
 
-        A WorkerError that it raises (a lost lease) stops the step with that error, for all its threads.
+        A WorkerError that it raises (for example: the lease is lost) stops the step in all its threads.
         """
         with self._lock:
             self._guards = (*self._guards, check)
 
     def on_stop(self, callback: Callable[[WorkerError], None]) -> None:
-        """Call `callback` with the error when the step is stopped; at once if it already is."""
+        """Call `callback` with the error when the scope is stopped; at once if it is stopped already."""
         with self._lock:
             self._on_stop.append(callback)
             error = self._stop_error
@@ -70,7 +63,7 @@ class CancelScope:
 
     @contextmanager
     def while_running(self, callback: Callable[[WorkerError], None]) -> Iterator[None]:
-        """As `on_stop`, for the time of the context; a stop just then may still call it afterwards."""
+        """Like `on_stop`, but only inside the block. A stop at its very end may still call it afterwards."""
         self.on_stop(callback)
         try:
             yield
@@ -79,7 +72,7 @@ class CancelScope:
                 self._on_stop.remove(callback)
 
     def stop(self, error: WorkerError) -> None:
-        """End the step: from now on every `check` and `sleep` raises `error`. The first error stays."""
+        """Stop the step: every later `check` and `sleep` raises `error`. The first stop counts."""
         with self._lock:
             if self._stop_error is not None:
                 return
@@ -90,14 +83,14 @@ class CancelScope:
             callback(error)
 
     def remaining_seconds(self) -> float:
-        """Seconds left, never below zero; zero once the step was stopped."""
+        """Return the seconds that are left: never less than zero, and zero once the step is stopped."""
         return 0.0 if self._stopped.is_set() else max(0.0, self._deadline - self._clock.monotonic())
 
     def check_stopped(self) -> None:
-        """Return unless the step was stopped or a guard forbids it; time that ran out is no matter here.
+        """Return unless the step is stopped or a guard stops it. The deadline does not count here.
 
         Raises:
-            WorkerError: What `stop` was given, or what the guard raised.
+            WorkerError: The error of the stop, or of the guard.
         """
         if self._stop_error is not None:
             raise self._stop_error
@@ -109,17 +102,17 @@ class CancelScope:
                 raise
 
     def check(self) -> None:
-        """Return if work may go on.
+        """Return if the work may go on.
 
         Raises:
-            WorkerError: What `stop` was given, or what a guard raised.
-            StepTimedOut: The time is used up.
+            WorkerError: The error of the stop, or of a guard.
+            StepTimedOut: The time has ended.
         """
         self.check_stopped()
         if self.remaining_seconds() == 0.0:
             raise StepTimedOut("The step's time ended before this was done.")
 
     def sleep(self, seconds: float) -> None:
-        """Wait `seconds`, at most until the deadline; wakes and raises at once when the step is stopped."""
+        """Wait `seconds`, but not longer than the deadline. A stop ends the wait; errors as `check`."""
         self._stopped.wait(min(seconds, self.remaining_seconds()))
         self.check()

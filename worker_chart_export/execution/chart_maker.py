@@ -1,11 +1,12 @@
-"""One chart of a step: template -> request -> provider -> checked PNG -> stored object -> manifest item.
+"""Make one chart of a step: template, request, provider, check of the PNG, upload, manifest item.
 
-A chart that an earlier attempt of the step has stored is not made again: it was paid for.
+A chart that an earlier attempt of the step has stored is used again, because it was paid for.
 """
 
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -36,15 +37,36 @@ if TYPE_CHECKING:
     from worker_chart_export.outputs.artifact_store import ArtifactStore, StoredPng
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepContext:
+    """A claimed step, and what its charts share.
+
+    Attributes:
+        claim: The claim of the step.
+        export: The checked export request of the step.
+        scope: The time and the stop of the charts. It ends before the step's own scope.
+        folder: The step's place in the charts bucket.
+        stored: The charts that earlier attempts have stored, by object name.
+        read_candles: Reads the OHLCV file, once for all charts.
+    """
+
+    claim: Claim
+    export: ExportRequest
+    scope: CancelScope
+    folder: StepFolder
+    stored: Mapping[str, StoredPng]
+    read_candles: Callable[[], bytes]
+
+
 class ChartMaker:
     """Makes the charts of steps. Shared by all threads.
 
     Args:
-        templates: Where templates come from.
-        provider: Makes pictures.
-        artifacts: Stores them.
-        timezone: Of the charts' time axes.
-        max_png_bytes: Larger pictures are refused.
+        templates: Reads the chart templates.
+        provider: Makes the pictures.
+        artifacts: Stores the pictures.
+        timezone: The time zone of the charts' time axes.
+        max_png_bytes: Larger pictures fail their request.
     """
 
     def __init__(
@@ -62,78 +84,72 @@ class ChartMaker:
         self._timezone = timezone
         self._max_png_bytes = max_png_bytes
 
-    def of_step(
-        self, claim: Claim, export: ExportRequest, scope: CancelScope
-    ) -> Callable[[str], ManifestItem]:
-        """What makes the chart of one template of this step, and raises what `ChartProvider.chart` does.
+    def prepare(self, claim: Claim, export: ExportRequest, scope: CancelScope) -> StepContext:
+        """Gather what the charts of a step share; list the stored charts, unless this is the first attempt.
 
         Raises:
-            BackendUnavailable: Cloud Storage stays away.
+            BackendUnavailable: Cloud Storage stays unavailable.
+            WorkerError: The step was stopped, or its time ended.
         """
-        candles = ReadOnce(partial(self._artifacts.read_candles, export.ohlcv_uri, scope=scope))
-        return partial(self._chart, claim, export, self._stored(claim, scope), candles, scope)
-
-    def _stored(self, claim: Claim, scope: CancelScope) -> Mapping[str, StoredPng]:
-        """What earlier attempts have stored; a first attempt has none before it."""
-        if claim.attempt == 1:
-            return {}
-        folder = StepFolder(claim.run.run_id, claim.step.step_id)
-        try:
-            return self._artifacts.stored_pngs(folder, started_at=claim.started_at, scope=scope)
-        except ObjectRefused as error:  # may write, but not list: then charts are made again
-            log.warning(Event.BACKEND_REFUSED, error.message, backend="storage", **error.details)
-            return {}
-
-    def _chart(
-        self,
-        claim: Claim,
-        export: ExportRequest,
-        stored: Mapping[str, StoredPng],
-        candles: ReadOnce,
-        scope: CancelScope,
-        template_id: str,
-    ) -> ManifestItem:
-        asked = len(export.template_ids)
-        with stage(Stage.CHART, chartTemplateId=template_id, attempt=claim.attempt, requested=asked):
-            return self._stored_chart(claim, export, stored, candles, scope, template_id)
-
-    def _stored_chart(
-        self,
-        claim: Claim,
-        export: ExportRequest,
-        stored: Mapping[str, StoredPng],
-        candles: ReadOnce,
-        scope: CancelScope,
-        template_id: str,
-    ) -> ManifestItem:
-        scope.check()
-        template = self._template(template_id, scope)
-        name = StepFolder(claim.run.run_id, claim.step.step_id).png_name(
-            started_at=claim.started_at,
-            symbol=export.symbol,
-            timeframe=export.timeframe,
-            template_id=template_id,
-        )
-        item = partial(
-            ManifestItem, template_id=template_id, kind=template.kind, generated_at=claim.started_at
-        )
-        if name in stored:
-            return item(png_uri=stored[name].uri, meta=_reused(template_id, stored[name]))
-        request = ChartRequest(
-            template_id=template_id,
-            symbol=export.symbol,
-            timeframe=export.timeframe,
-            payload=template.payload(export, timezone=self._timezone),
-            read_candles=candles,
+        folder, stored = StepFolder(claim.run.run_id, claim.step.step_id), {}
+        if claim.attempt > 1:
+            try:
+                stored = self._artifacts.stored_pngs(folder, started_at=claim.started_at, scope=scope)
+            except ObjectRefused as error:  # no right to list objects: the charts are made again
+                log.warning(Event.BACKEND_REFUSED, error.message, backend="storage", **error.details)
+        return StepContext(
+            claim=claim,
+            export=export,
             scope=scope,
+            folder=folder,
+            stored=stored,
+            read_candles=ReadOnce(partial(self._artifacts.read_candles, export.ohlcv_uri, scope=scope)),
         )
-        image = self._ask_provider(request)
-        check_png(image.png, width=request.width, height=request.height, max_bytes=self._max_png_bytes)
-        uri = self._store(claim, name, template_id, image, scope)
-        return item(png_uri=uri, meta={**image.meta, "provider": image.provider})
+
+    def make(self, step: StepContext, template_id: str) -> ManifestItem:
+        """Make and store the chart of one template, or use the stored one.
+
+        Raises:
+            RequestError: This chart failed.
+            WorkerError: The step as a whole can't go on; see `ChartProvider.chart`.
+        """
+        claim, export = step.claim, step.export
+        requested = len(export.template_ids)
+        with stage(Stage.CHART, chartTemplateId=template_id, attempt=claim.attempt, requested=requested):
+            step.scope.check()
+            template = self._template(template_id, step.scope)
+            name = step.folder.png_name(
+                started_at=claim.started_at,
+                symbol=export.symbol,
+                timeframe=export.timeframe,
+                template_id=template_id,
+            )
+            if png := step.stored.get(name):
+                uri, meta = png.uri, _reused(template_id, png)
+            else:
+                request = ChartRequest(
+                    template_id=template_id,
+                    symbol=export.symbol,
+                    timeframe=export.timeframe,
+                    payload=template.payload(export, timezone=self._timezone),
+                    read_candles=step.read_candles,
+                    scope=step.scope,
+                )
+                image = self._call_provider(request)
+                uri, meta = (
+                    self._store(step, name, request, image),
+                    {**image.meta, "provider": image.provider},
+                )
+            return ManifestItem(
+                template_id=template_id,
+                kind=template.kind,
+                png_uri=uri,
+                generated_at=claim.started_at,
+                meta=meta,
+            )
 
     def _template(self, template_id: str, scope: CancelScope) -> ChartTemplate:
-        """The template; while Firestore is away it is asked for again, until the step's time is over."""
+        """Read the template. While Firestore is unavailable, try again until the charts' time ends."""
         while True:
             try:
                 return self._templates.get(template_id)
@@ -144,8 +160,8 @@ class ChartMaker:
                 except StepTimedOut:
                     raise error from None
 
-    def _ask_provider(self, request: ChartRequest) -> ChartImage:
-        """The provider's chart; an error that nobody foresaw fails this request and not the whole step."""
+    def _call_provider(self, request: ChartRequest) -> ChartImage:
+        """Get the picture and check it. An unexpected error fails this request, not the whole step."""
         started = time.monotonic()
         try:
             with stage(
@@ -162,33 +178,26 @@ class ChartMaker:
             kind = type(error).__name__
             raise ChartApiFailed(f"The chart could not be had: unexpected {kind}.") from error
         metrics.CHART_SECONDS.labels(image.provider).observe(time.monotonic() - started)
+        check_png(image.png, width=request.width, height=request.height, max_bytes=self._max_png_bytes)
         return image
 
-    def _store(self, claim: Claim, name: str, template_id: str, image: ChartImage, scope: CancelScope) -> str:
-        metadata = {
-            "runId": claim.run.run_id,
-            "stepId": claim.step.step_id,
-            "chartTemplateId": template_id,
-            "provider": image.provider,
-        }
+    def _store(self, step: StepContext, name: str, request: ChartRequest, image: ChartImage) -> str:
+        about = {"chartTemplateId": request.template_id, "provider": image.provider}
+        metadata = {"runId": step.folder.run_id, "stepId": step.folder.step_id, **about}
         size = len(image.png)
-        with stage(Stage.UPLOAD, chartTemplateId=template_id, provider=image.provider, sizeBytes=size):
-            uri = self._artifacts.upload_png(name, image.png, metadata=metadata, scope=scope)
-        notify_chart(template_id=template_id, provider=image.provider, uri=uri, png=image.png)
+        with stage(
+            Stage.UPLOAD, chartTemplateId=request.template_id, provider=image.provider, sizeBytes=size
+        ):
+            uri = self._artifacts.upload_png(name, image.png, metadata=metadata, scope=step.scope)
+        notify_chart(template_id=request.template_id, provider=image.provider, uri=uri, png=image.png)
         metrics.CHARTS.labels(image.provider, "made").inc()
-        log.info(
-            Event.CHART_STORED,
-            f"Stored {uri}",
-            chartTemplateId=template_id,
-            provider=image.provider,
-            sizeBytes=size,
-        )
+        log.info(Event.CHART_STORED, f"Stored {uri}", **about, sizeBytes=size)
         return uri
 
 
 def _reused(template_id: str, png: StoredPng) -> dict[str, str]:
-    """The manifest's `meta` of a chart that an earlier attempt has stored."""
-    provider = png.metadata.get("provider", "chart-img")  # the only one there was before this was noted
+    """Report a chart that is used again, and return its `meta` for the manifest."""
+    provider = png.metadata.get("provider", "chart-img")  # early versions had no other and did not note it
     notify_chart(template_id=template_id, provider=provider, uri=png.uri, png=None)
     metrics.CHARTS.labels(provider if provider in metrics.PROVIDERS else "other", "reused").inc()
     log.info(

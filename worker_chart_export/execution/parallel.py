@@ -1,7 +1,4 @@
-"""A step's charts made several at a time: each ends in one item or failure, in the order asked.
-
-Knows threads and time; what making a chart means is its caller's.
-"""
+"""Make the charts of a step in parallel. Each ends in one manifest item or one failure."""
 
 from __future__ import annotations
 
@@ -23,9 +20,10 @@ if TYPE_CHECKING:
 
     from worker_chart_export.concurrency.cancel_scope import CancelScope
 
-#: How long a chart may take to notice that the step's time is over, or that it was stopped: with what comes
-#: after it, a lost lease has to end the work within 2 s.
+#: How long charts may go on after the step's time has ended or the step was stopped. The work on a step must
+#: end within 2 s after its lease is lost.
 OVERRUN_GRACE_SECONDS = 1.0
+OUT_OF_TIME = "The step's time ended before this chart was made."
 
 ChartResult = ManifestItem | ManifestFailure
 _Job = tuple["Future[ManifestItem]", "Callable[[], ManifestItem]"]
@@ -36,33 +34,84 @@ _threads = ThreadCache("chart")
 def make_in_parallel(
     make: Callable[[str], ManifestItem], template_ids: Sequence[str], *, threads: int, scope: CancelScope
 ) -> list[ChartResult]:
-    """Call `make` for each template, at most `threads` at once, until all are done or the budget ends.
+    """Call `make` for each template, in at most `threads` threads, until all are done or the scope ends.
 
-    The budget is stopped afterwards, so that whatever still hangs pays for nothing more.
+    The scope is stopped at the end, so that a call which still hangs pays for nothing more.
+
+    Args:
+        make: Makes the chart of one template.
+        template_ids: The templates, each once.
+        threads: How many charts to make at a time. Fewer when the system has no more threads.
+        scope: The time and the stop of the charts.
 
     Returns:
-        An item or a failure for each template, in their order.
+        An item or a failure for each template, in the same order.
 
     Raises:
-        WorkerError: What the budget was stopped with, or what a call raised that is no failure of a request.
+        WorkerError: The error that the scope was stopped with, or that a call raised, unless it is a
+            `RequestError`.
     """
-    futures: list[Future[ManifestItem]] = [Future() for _ in template_ids]
-    jobs: deque[_Job] = deque(
-        (future, partial(contextvars.copy_context().run, make, name))
-        for future, name in zip(futures, template_ids, strict=True)
-    )
+    futures: dict[str, Future[ManifestItem]] = {name: Future() for name in template_ids}
+    jobs: deque[_Job] = deque()
+    for name, future in futures.items():
+        jobs.append((future, partial(contextvars.copy_context().run, make, name)))
+    unfinished, ended = [*futures], threading.Event()
+    scope.on_stop(lambda _error: ended.set())
     try:
-        _start(partial(_work_off, jobs), threads=min(threads, len(jobs)))
-        _wait_for(futures, scope)
+        for started in range(min(threads, len(futures))):
+            try:
+                _threads.run(partial(_make_charts, jobs, unfinished, ended))
+            except RuntimeError:  # the system has no more threads
+                if not started:
+                    raise
+                break
+        ended.wait(scope.remaining_seconds())
+        wait(futures.values(), timeout=OVERRUN_GRACE_SECONDS)
         scope.check_stopped()
     finally:
-        scope.stop(_out_of_time())
+        scope.stop(StepTimedOut(OUT_OF_TIME))
         jobs.clear()
-    return [_result_of(future, name) for future, name in zip(futures, template_ids, strict=True)]
+    return [_result_of(future, name) for name, future in futures.items()]
+
+
+def _make_charts(jobs: deque[_Job], unfinished: list[str], ended: threading.Event) -> None:
+    """Make one chart after the other, in one thread of several."""
+    while jobs:
+        try:
+            future, make = jobs.popleft()
+        except IndexError:  # another thread took the last one
+            return
+        try:
+            future.set_result(make())
+        except BaseException as error:  # noqa: BLE001 - raised by the future
+            future.set_exception(error)
+        # The error's traceback holds this frame. It must not hold the error, or the memory stays in a cycle.
+        del future, make
+        unfinished.pop()
+        if not unfinished:
+            ended.set()
+
+
+def _result_of(future: Future[ManifestItem], template_id: str) -> ChartResult:
+    """Return the chart's item, or its failure. Raise any error that is no failure of one request."""
+    error = future.exception() if future.done() else StepTimedOut(OUT_OF_TIME)
+    if error is None:
+        return future.result()
+    if not isinstance(error, RequestError):
+        raise error
+    metrics.CHART_FAILURES.labels(error.code.value).inc()
+    log.warning(
+        Event.CHART_FAILED, error.message, chartTemplateId=template_id, code=error.code, details=error.details
+    )
+    return ManifestFailure(template_id=template_id, error=error.as_step_error())
 
 
 class ReadOnce:
-    """The step's candles, read by the first chart that asks; the others get the same bytes or error."""
+    """Read the step's candles when the first chart needs them; all charts get the same bytes or error.
+
+    Args:
+        read: Reads the bytes.
+    """
 
     def __init__(self, read: Callable[[], bytes]) -> None:
         self._read = read
@@ -70,7 +119,7 @@ class ReadOnce:
         self._result: bytes | WorkerError | None = None
 
     def __call__(self) -> bytes:
-        """The bytes, or the error that reading them ended in."""
+        """Return the bytes, or raise the error of the one read."""
         with self._lock:
             if self._result is None:
                 try:
@@ -80,72 +129,3 @@ class ReadOnce:
         if isinstance(self._result, WorkerError):
             raise self._result
         return self._result
-
-
-def _start(work: Callable[[], None], *, threads: int) -> None:
-    """In as many threads as can be had, of which the first does for all."""
-    for begun in range(threads):
-        try:
-            _threads.run(work)
-        except RuntimeError:
-            if not begun:
-                raise
-            return
-
-
-def _work_off(jobs: deque[_Job]) -> None:
-    """One chart after the other, beside others who do the same."""
-    while jobs:
-        try:
-            future, make = jobs.popleft()
-        except IndexError:  # it was the last, and somebody else has taken it
-            return
-        try:
-            future.set_result(make())
-        except BaseException as error:  # noqa: BLE001 - it is its future's
-            future.set_exception(error)
-        del future  # the error's traceback holds this frame, and with it what a failed chart was made of
-
-
-def _wait_for(futures: Sequence[Future[ManifestItem]], scope: CancelScope) -> None:
-    """Wait until all are done, the time is over or the step is stopped; the last two give a short grace."""
-    over, counting, left = threading.Event(), threading.Lock(), len(futures)
-    scope.on_stop(lambda _error: over.set())
-
-    def note(_future: Future[ManifestItem]) -> None:
-        nonlocal left
-        with counting:
-            left -= 1
-            is_last = left == 0
-        if is_last:
-            over.set()
-
-    for future in futures:
-        future.add_done_callback(note)
-    over.wait(scope.remaining_seconds())
-    if not all(future.done() for future in futures):
-        wait(futures, timeout=OVERRUN_GRACE_SECONDS)
-
-
-def _out_of_time() -> StepTimedOut:
-    return StepTimedOut("The step's time ended before this chart was made.")
-
-
-def _result_of(future: Future[ManifestItem], template_id: str) -> ChartResult:
-    """The chart's item, or its failure; what is no failure of the request is raised."""
-    if not future.done():
-        return _failure(template_id, _out_of_time())
-    error = future.exception()
-    if error is None:
-        return future.result()
-    if isinstance(error, RequestError):
-        return _failure(template_id, error)
-    raise error
-
-
-def _failure(template_id: str, error: RequestError) -> ManifestFailure:
-    metrics.CHART_FAILURES.labels(error.code.value).inc()
-    log.warning(
-        Event.CHART_FAILED, error.message, chartTemplateId=template_id, code=error.code, details=error.details
-    )
-    return ManifestFailure(template_id=template_id, error=error.as_step_error())

@@ -1,7 +1,6 @@
-"""One step from claim to finalize, in short stages.
+"""Work one step, from its claim to its result: claim, charts, manifest, finalize.
 
-Claim -> order (checked) -> charts, several at a time -> manifest -> finalize. Every requested chart ends in
-exactly one manifest item or failure, in the order asked.
+Every requested chart ends in exactly one item or failure of the manifest, in the order of the requests.
 """
 
 from __future__ import annotations
@@ -13,52 +12,49 @@ from typing import TYPE_CHECKING
 from worker_chart_export.concurrency.cancel_scope import CancelScope
 from worker_chart_export.errors import (
     BackendUnavailable,
+    ErrorCode,
     LeaseLost,
     RequestError,
     StepError,
     WorkerError,
 )
-from worker_chart_export.execution.outcome import Outcome, OutcomeKind
+from worker_chart_export.execution.outcome import Outcome, OutcomeKind, report_outcome
 from worker_chart_export.execution.parallel import make_in_parallel
-from worker_chart_export.execution.step_ends import (
-    given_back,
-    notify_crash_loop,
-    report_outcome,
-    settled,
-    too_few_charts,
-    unforeseen,
-)
 from worker_chart_export.inputs.export_request import parse_export_request
 from worker_chart_export.ledger.claim_log import log_refusal
 from worker_chart_export.ledger.decisions import Reason
+from worker_chart_export.ledger.intents import crash_loop_of, unstorable
 from worker_chart_export.ledger.releases import error_of
 from worker_chart_export.ledger.step_ledger import Claim
 from worker_chart_export.observability import metrics
 from worker_chart_export.observability.logs import Event, bound, log
 from worker_chart_export.observability.observers import Stage, annotate, notify_step_ended, stage
-from worker_chart_export.outputs.artifact_store import StepFolder
-from worker_chart_export.outputs.manifest import ManifestItem, build_manifest, encode_manifest
+from worker_chart_export.outputs.manifest import ManifestFailure, build_manifest, encode_manifest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from worker_chart_export.execution.chart_maker import ChartMaker
+    from worker_chart_export.execution.chart_maker import ChartMaker, StepContext
     from worker_chart_export.execution.parallel import ChartResult
-    from worker_chart_export.inputs.export_request import ExportRequest
     from worker_chart_export.ledger.decisions import ReleaseResult
     from worker_chart_export.ledger.run_snapshot import RunSnapshot
     from worker_chart_export.ledger.step_ledger import StepLedger
     from worker_chart_export.outputs.artifact_store import ArtifactStore
     from worker_chart_export.timing import Clock
 
-#: Kept of the step's time for the manifest and the finalize, or a fifth of a short budget.
+#: The part of the step's time that is kept for manifest and finalize: so long, but at most this share.
 MANIFEST_RESERVE_SECONDS = 10.0
-RESERVE_SHARE = 0.2
+MANIFEST_RESERVE_SHARE = 0.2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PipelineLimits:
-    """The settings the pipeline goes by; see section "Settings" of the README."""
+    """The settings of the pipeline.
+
+    Attributes:
+        request_concurrency: How many charts of a step are made at a time.
+        step_timeout_seconds: Time for the work on one step.
+    """
 
     request_concurrency: int
     step_timeout_seconds: float
@@ -83,7 +79,7 @@ class StepPipeline:
         self._clock = clock
 
     def new_scope(self) -> CancelScope:
-        """The time budget of a step that starts now; whoever holds it can stop the step."""
+        """Start the time of a step. The caller can stop the step through the scope."""
         return CancelScope(seconds=self._limits.step_timeout_seconds, clock=self._clock)
 
     def run(
@@ -100,15 +96,15 @@ class StepPipeline:
         Args:
             run_id: The run.
             step_id: The step.
-            scope: The time it may take; stopped when the lease is lost.
-            message_id: The message under which the step is claimed.
-            snapshot: The read that showed it to be claimable.
+            scope: The time and the stop of the step; see `new_scope`. It is stopped when the lease is lost.
+            message_id: The Pub/Sub message that names the step; it is noted in the lease.
+            snapshot: A recent read of the run. Without it the claim reads the run.
 
         Raises:
-            BackendUnavailable: Firestore or Cloud Storage is away; the step was given back.
+            BackendUnavailable: Firestore or Cloud Storage is unavailable. The step was released.
             BackendRefused: Firestore refuses.
-            RunInvalid: The run can't be read as one.
-            Interrupted: The step was told to stop, and was given back.
+            RunInvalid: The document can't be read as a flow run.
+            Interrupted: The step was stopped, and released.
         """
         with (
             bound(runId=run_id, stepId=step_id),
@@ -121,7 +117,10 @@ class StepPipeline:
                 )
             if not isinstance(claim, Claim):
                 annotate(result=OutcomeKind.CLAIM_LOST.value, reason=str(claim.reason))
-                notify_crash_loop(claim, self._clock.monotonic() - started)
+                if claim.reason is Reason.CRASH_LOOP and claim.taken_over is not None:
+                    # The claim has failed the step, and the ledger has logged it.
+                    failed = Outcome(kind=OutcomeKind.FAILED, error=crash_loop_of(claim.taken_over))
+                    notify_step_ended(failed, self._clock.monotonic() - started)
                 return Outcome(kind=OutcomeKind.CLAIM_LOST, reason=claim.reason)
             annotate(attempt=claim.attempt, takenOver=claim.attempt > 1)
             with bound(attempt=claim.attempt, owner=self._ledger.owner):
@@ -131,13 +130,17 @@ class StepPipeline:
                 return outcome
 
     def _work(self, claim: Claim, scope: CancelScope, started: float) -> Outcome:
-        """The work under the lease: it ends when the lease does, and the lease never outlives it."""
+        """Work the step while its lease lasts, and end the lease with the work."""
         scope.guard(claim.held.check)
         claim.held.on_lost(scope.stop)
         try:
-            return self._export_or_fail(claim, scope)
-        except LeaseLost as lost:
-            return self._lost(claim, lost)
+            return self._export(claim, scope)
+        except LeaseLost as lost:  # there is no lease to release
+            metrics.LEASES_LOST.inc()
+            log.warning(Event.LEASE_LOST, f"Stopped working on the step: {lost}")
+            self._ledger.clear(claim)
+            log_refusal(Reason.LEASE_LOST, None)
+            return Outcome(kind=OutcomeKind.FINALIZE_REFUSED, reason=Reason.LEASE_LOST)
         except BackendUnavailable as error:
             if not self._release(claim, started, cause=error).failed:
                 raise
@@ -148,85 +151,94 @@ class StepPipeline:
         finally:
             self._ledger.forget(claim)
 
-    def _release(self, claim: Claim, began: float, cause: BackendUnavailable | None = None) -> ReleaseResult:
+    def _release(
+        self, claim: Claim, started: float, cause: BackendUnavailable | None = None
+    ) -> ReleaseResult:
         with stage(Stage.RELEASE, attempt=claim.attempt):
             result = self._ledger.release(claim, cause=cause)
         if not result.failed:
-            notify_step_ended(given_back(result), self._clock.monotonic() - began)
+            kind = OutcomeKind.FINALIZE_REFUSED  # the step is no longer RUNNING under this lease
+            if result.released:
+                kind = OutcomeKind.RELEASED
+            elif result.reason == Reason.UNKNOWN:
+                kind = OutcomeKind.NOT_RELEASED
+            notify_step_ended(Outcome(kind=kind, reason=result.reason), self._clock.monotonic() - started)
         return result
 
-    def _lost(self, claim: Claim, lost: LeaseLost) -> Outcome:
-        """The step is another worker's, or nobody's: nothing of it is given back."""
-        metrics.LEASES_LOST.inc()
-        log.warning(Event.LEASE_LOST, f"Stopped working on the step: {lost}")
-        self._ledger.clear(claim)
-        log_refusal(Reason.LEASE_LOST, None)
-        return Outcome(kind=OutcomeKind.FINALIZE_REFUSED, reason=Reason.LEASE_LOST)
-
-    def _export_or_fail(self, claim: Claim, scope: CancelScope) -> Outcome:
+    def _export(self, claim: Claim, scope: CancelScope) -> Outcome:
+        """Make the charts, write the manifest and finalize."""
+        outcome = Outcome(kind=OutcomeKind.FAILED)
+        limits = self._limits
         try:
-            return self._export(claim, parse_export_request(claim.run, claim.step), scope)
-        except RequestError as error:  # of the step as a whole, before anything was paid for
-            return self._fail(claim, Outcome(kind=OutcomeKind.FAILED), error.as_step_error(), scope)
+            export = parse_export_request(claim.run, claim.step)
+            reserve = min(MANIFEST_RESERVE_SECONDS, MANIFEST_RESERVE_SHARE * limits.step_timeout_seconds)
+            step = self._charts.prepare(claim, export, scope.child(scope.remaining_seconds() - reserve))
+            results = make_in_parallel(
+                partial(self._charts.make, step),
+                export.template_ids,
+                threads=limits.request_concurrency,
+                scope=step.scope,
+            )
+            failures = [result for result in results if isinstance(result, ManifestFailure)]
+            made = len(results) - len(failures)
+            outcome = replace(outcome, items=made, failures=len(failures), min_images=export.min_images)
+            outcome = replace(outcome, manifest_uri=self._write_manifest(step, results, scope))
+            if made >= export.min_images:
+                return self._finalize(claim, scope, replace(outcome, kind=OutcomeKind.SUCCEEDED))
+            error = _too_few_charts(outcome, failures[0])
+        except RequestError as failure:
+            error = failure.as_step_error()
         except WorkerError:
             raise
-        except Exception as error:  # noqa: BLE001 - whatever it is, the step must not stay RUNNING
-            log.error(Event.INTERNAL_ERROR, f"The step failed: {error!r:.300}", exc_info=error)
-            return self._fail(claim, Outcome(kind=OutcomeKind.FAILED), unforeseen(error), scope)
+        except Exception as bug:  # noqa: BLE001 - whatever it is, the step must not stay RUNNING
+            log.error(Event.INTERNAL_ERROR, f"The step failed: {bug!r:.300}", exc_info=bug)
+            message = f"The worker failed on this step: unexpected {type(bug).__name__}."
+            error = StepError(code=ErrorCode.CRASH_LOOP, message=message)
+        return self._finalize(claim, scope, replace(outcome, error=error))
 
-    def _export(self, claim: Claim, export: ExportRequest, scope: CancelScope) -> Outcome:
-        results = self._make_charts(claim, export, scope)
-        made = sum(isinstance(result, ManifestItem) for result in results)
-        outcome = Outcome(
-            kind=OutcomeKind.SUCCEEDED,
-            items=made,
-            failures=len(results) - made,
-            min_images=export.min_images,
-        )
-        try:
-            uri = self._write_manifest(claim, export, results, scope)
-        except RequestError as error:
-            return self._fail(claim, outcome, error.as_step_error(), scope)
-        outcome = replace(outcome, manifest_uri=uri)
-        if made < export.min_images:
-            return self._fail(claim, outcome, too_few_charts(results, export, uri), scope)
-        with stage(Stage.FINALIZE, attempt=claim.attempt, status="SUCCEEDED"):
-            finalized = self._ledger.succeed(claim, manifest_uri=uri, scope=scope)
-        return settled(finalized, outcome)
-
-    def _fail(self, claim: Claim, outcome: Outcome, error: StepError, scope: CancelScope) -> Outcome:
-        with stage(Stage.FINALIZE, attempt=claim.attempt, status="FAILED"):
-            finalized = self._ledger.fail(claim, error=error, scope=scope)
-        return settled(finalized, replace(outcome, kind=OutcomeKind.FAILED, error=error))
-
-    def _make_charts(self, claim: Claim, export: ExportRequest, step_scope: CancelScope) -> list[ChartResult]:
-        reserve = min(MANIFEST_RESERVE_SECONDS, RESERVE_SHARE * self._limits.step_timeout_seconds)
-        scope = step_scope.part(reserve_seconds=reserve)
-        return make_in_parallel(
-            self._charts.of_step(claim, export, scope),
-            export.template_ids,
-            threads=self._limits.request_concurrency,
-            scope=scope,
-        )
-
-    def _write_manifest(
-        self, claim: Claim, export: ExportRequest, results: Sequence[ChartResult], scope: CancelScope
-    ) -> str:
-        folder = StepFolder(claim.run.run_id, claim.step.step_id)
+    def _write_manifest(self, step: StepContext, results: Sequence[ChartResult], scope: CancelScope) -> str:
         manifest = build_manifest(
-            run_id=folder.run_id,
-            step_id=folder.step_id,
+            run_id=step.folder.run_id,
+            step_id=step.folder.step_id,
             created_at=self._clock.now(),
-            export=export,
+            export=step.export,
             results=results,
         )
         content = encode_manifest(manifest)
-        with stage(Stage.MANIFEST, attempt=claim.attempt):
+        with stage(Stage.MANIFEST, attempt=step.claim.attempt):
             uri = self._artifacts.write_manifest(
-                folder.manifest_name,
+                step.folder.manifest_name,
                 content,
                 scope=scope,
-                still_ours=partial(self._ledger.confirm, claim),
+                confirm_lease=partial(self._ledger.confirm, step.claim),
             )
         log.info(Event.MANIFEST_WRITTEN, f"Wrote {uri}", manifestUri=uri, sizeBytes=len(content))
         return uri
+
+    def _finalize(self, claim: Claim, scope: CancelScope, outcome: Outcome) -> Outcome:
+        """Write the step's result, and return the outcome that Firestore now has."""
+        with stage(Stage.FINALIZE, attempt=claim.attempt, status=outcome.kind.upper()):
+            if outcome.error is None:
+                finalized = self._ledger.succeed(claim, manifest_uri=str(outcome.manifest_uri), scope=scope)
+            else:
+                finalized = self._ledger.fail(claim, error=outcome.error, scope=scope)
+        if not finalized.updated:
+            return replace(outcome, kind=OutcomeKind.FINALIZE_REFUSED, reason=finalized.reason)
+        if finalized.status == "FAILED" and outcome.error is None:
+            # Firestore can't store the result. The ledger has stored this failure in its place.
+            error = unstorable(ErrorCode.CRASH_LOOP, manifest_uri=outcome.manifest_uri)
+            return replace(outcome, kind=OutcomeKind.FAILED, error=error)
+        return outcome
+
+
+def _too_few_charts(outcome: Outcome, first: ManifestFailure) -> StepError:
+    """Make the error of a step with too few charts from the code and the message of the first failure."""
+    return StepError(
+        code=first.error.code,
+        message=f"{outcome.items} of {outcome.min_images} needed charts were made: {first.error.message}",
+        details={
+            "manifestGcsUri": outcome.manifest_uri,
+            "chartTemplateId": first.template_id,
+            **(first.error.details or {}),
+        },
+    )

@@ -1,6 +1,6 @@
-"""Objects in the charts bucket: their names (pure), uploads that happen once, and reads.
+"""The objects of a step in the charts bucket: their names, uploads and reads.
 
-A chart upload that finds its object there already is a success: every attempt of a step uses the same names.
+All attempts of a step use the same names. So a chart upload that finds its object in place is a success.
 The manifest is written by compare-and-swap.
 """
 
@@ -32,50 +32,49 @@ if TYPE_CHECKING:
 
     from worker_chart_export.concurrency.cancel_scope import CancelScope
 
-#: Reading it shows whether Cloud Storage answers.
-NOBODYS_OBJECT = "charts/probe"
+#: An object that does not exist. Reading it shows whether Cloud Storage answers.
+PROBE_OBJECT = "charts/probe"
 PROBE_TIMEOUT_SECONDS = 10.0
-#: A manifest is tried for so long, even when the step's time is nearly over.
+#: The time for a manifest, even when less of the step's time is left.
 MIN_MANIFEST_SECONDS = 10.0
-#: A manifest that somebody else keeps replacing is written this often at most.
-MAX_MANIFEST_TURNS = 5
-#: OHLCV files are at most 64 KiB by contract; this bound only keeps a wrong URI from filling the memory.
+#: How often to write a manifest that another writer keeps replacing.
+MAX_MANIFEST_ATTEMPTS = 5
+#: OHLCV files have at most 64 KiB by contract. This limit keeps a wrong URI from filling the memory.
 MAX_CANDLE_BYTES = 16 * 1024 * 1024
 GS_URI = re.compile(r"gs://(?P<bucket>[a-z0-9][a-z0-9._-]{1,220}[a-z0-9])/(?P<name>.+)", re.DOTALL)
 
 
 class StepFolder(NamedTuple):
-    """Where one step's objects are, in the charts bucket."""
+    """The object names of one step in the charts bucket."""
 
     run_id: str
     step_id: str
 
     @property
-    def prefix(self) -> str:
-        """The common beginning of the step's object names."""
-        return f"charts/{self.run_id}/{self.step_id}/"
-
-    @property
     def manifest_name(self) -> str:
         """The manifest's object name."""
-        return f"{self.prefix}manifest.json"
+        return f"charts/{self.run_id}/{self.step_id}/manifest.json"
 
     def png_prefix(self, started_at: datetime) -> str:
-        """The common beginning of the chart names of all attempts since the claim at `started_at`."""
-        return f"{self.prefix}{started_at:%Y%m%d-%H%M%S}_"
+        """Return the common prefix of the chart names of all attempts.
+
+        Args:
+            started_at: The time of the first claim. Take-overs keep it.
+        """
+        return f"charts/{self.run_id}/{self.step_id}/{started_at:%Y%m%d-%H%M%S}_"
 
     def png_name(self, *, started_at: datetime, symbol: str, timeframe: str, template_id: str) -> str:
-        """A chart's object name; the same for every attempt, because `started_at` is the first claim's."""
+        """Return a chart's object name: the same in every attempt, see `png_prefix`."""
         return f"{self.png_prefix(started_at)}{symbol}_{timeframe}_{template_id}.png"
 
 
 class StoredPng(NamedTuple):
-    """A chart that is in the bucket already.
+    """A chart in the bucket.
 
     Attributes:
         uri: Its `gs://` URI.
-        metadata: What it was uploaded with: `runId`, `stepId`, `chartTemplateId`, `provider`.
-        size: Its bytes.
+        metadata: The object's metadata: `runId`, `stepId`, `chartTemplateId`, `provider`.
+        size: Its size in bytes.
     """
 
     uri: str
@@ -84,7 +83,7 @@ class StoredPng(NamedTuple):
 
 
 class ArtifactStore:
-    """Uploads to the charts bucket and reads of candle files. Shared by all threads.
+    """Uploads to the charts bucket and reads candle files. Shared by all threads.
 
     Args:
         client: A Cloud Storage client.
@@ -96,27 +95,27 @@ class ArtifactStore:
         self._bucket = client.bucket(bucket)
 
     def uri(self, name: str) -> str:
-        """`gs://bucket/name`."""
+        """Return `gs://bucket/name`."""
         return f"gs://{self._bucket.name}/{name}"
 
     def probe(self) -> None:
-        """Ask Cloud Storage for an object nobody has.
+        """Read an object that does not exist, to see whether Cloud Storage answers.
 
         Raises:
-            BackendUnavailable: It is away.
-            BackendRefused: It refuses, so it is there.
+            BackendUnavailable: It does not answer.
+            BackendRefused: It answers, and refuses.
         """
         with backend_errors("storage"):
-            self._bucket.get_blob(NOBODYS_OBJECT, timeout=PROBE_TIMEOUT_SECONDS, retry=None)
+            self._bucket.get_blob(PROBE_OBJECT, timeout=PROBE_TIMEOUT_SECONDS, retry=None)
 
     def upload_png(self, name: str, png: bytes, *, metadata: Mapping[str, str], scope: CancelScope) -> str:
-        """Create the object, or find that it exists; returns its URI.
+        """Create the object, unless it exists, and return its URI.
 
         Raises:
             ObjectRefused: Cloud Storage refuses it.
-            BackendUnavailable: Cloud Storage stays away.
-            StepTimedOut: The step's time is over; nothing was uploaded.
-            WorkerError: What the step was stopped with.
+            BackendUnavailable: Cloud Storage stays unavailable.
+            StepTimedOut: The step's time has ended; nothing was uploaded.
+            WorkerError: The error that the step was stopped with.
         """
         blob = self._bucket.blob(name)
         blob.metadata = dict(metadata)
@@ -126,13 +125,18 @@ class ArtifactStore:
     def stored_pngs(
         self, folder: StepFolder, *, started_at: datetime, scope: CancelScope
     ) -> dict[str, StoredPng]:
-        """The charts that attempts since the claim at `started_at` have uploaded, by object name.
+        """Return the charts that all attempts so far have uploaded, by object name.
+
+        Args:
+            folder: The step's folder.
+            started_at: The time of the first claim.
+            scope: The time and the stop of the call.
 
         Raises:
             ObjectRefused: Cloud Storage refuses to list them.
-            BackendUnavailable: Cloud Storage stays away.
-            StepTimedOut: The step's time is over.
-            WorkerError: What the step was stopped with.
+            BackendUnavailable: Cloud Storage stays unavailable.
+            StepTimedOut: The time has ended.
+            WorkerError: The error that the step was stopped with.
         """
         prefix = folder.png_prefix(started_at)
         listed = call_storage(
@@ -150,57 +154,55 @@ class ArtifactStore:
         }
 
     def write_manifest(
-        self, name: str, content: bytes, *, scope: CancelScope, still_ours: Callable[[], None]
+        self, name: str, content: bytes, *, scope: CancelScope, confirm_lease: Callable[[], None]
     ) -> str:
         """Write the manifest by compare-and-swap and return its URI.
 
-        Equal content found there is our own retry after a lost answer. Other content is the manifest of an
-        earlier attempt and is replaced, if the step is still ours after it was looked at, and if it is still
-        the one that was looked at: so a worker whose step was taken over never replaces the winner's.
+        The first upload demands that no object is there. When one is there with the same content, it is our
+        own: an earlier try whose answer was lost. Any other content is the manifest of an earlier attempt. It
+        is replaced only if the lease is confirmed after it was read, and only if it has not changed since.
+        So a worker whose step was taken over never replaces the manifest of the worker that has it now.
 
         Args:
             name: The object's name.
             content: The manifest.
-            scope: Bounds it, but for `MIN_MANIFEST_SECONDS`, and stops it.
-            still_ours: Reads the step's lease; raises when it is lost.
+            scope: Its stop ends the work. Its time does so too, but not before `MIN_MANIFEST_SECONDS`.
+            confirm_lease: Reads the step's lease, and raises when it is lost.
 
         Raises:
-            ManifestRefused: Cloud Storage refuses it.
-            BackendUnavailable: Cloud Storage stays away.
-            WorkerError: What the step was stopped with, or what `still_ours` raised.
+            ManifestRefused: Cloud Storage refuses it, or others replace it again and again.
+            BackendUnavailable: Cloud Storage stays unavailable.
+            WorkerError: The error that the step was stopped with, or that `confirm_lease` raised.
         """
+        child = scope.child(max(scope.remaining_seconds(), MIN_MANIFEST_SECONDS))
+        blob, generation = self._bucket.blob(name), 0
         try:
-            self._swap(name, content, scope.at_least(MIN_MANIFEST_SECONDS), still_ours)
+            for attempt in range(MAX_MANIFEST_ATTEMPTS):
+                if attempt > 1:  # another worker writes at the same time
+                    child.sleep(full_jitter_seconds(low=0.05, high=0.5))
+                if self._upload(
+                    blob,
+                    content,
+                    "application/json",
+                    refusal=ManifestRefused,
+                    scope=child,
+                    generation=generation,
+                ):
+                    return self.uri(name)
+                present = call_storage(
+                    lambda timeout: self._bucket.get_blob(name, timeout=timeout, retry=None),
+                    name=name,
+                    refusal=ManifestRefused,
+                    scope=child,
+                )
+                if present is not None and present.crc32c == _crc32c(content):
+                    return self.uri(name)
+                generation = present.generation if present else 0
+                confirm_lease()
         except StepTimedOut as error:
             scope.check_stopped()
             raise BackendUnavailable("storage", "it was too slow for the manifest") from error
-        return self.uri(name)
-
-    def _swap(self, name: str, content: bytes, scope: CancelScope, still_ours: Callable[[], None]) -> None:
-        blob, generation = self._bucket.blob(name), 0
-        for turn in range(MAX_MANIFEST_TURNS):
-            if turn > 1:  # somebody else writes at the same time
-                scope.sleep(full_jitter_seconds(low=0.05, high=0.5))
-            if self._upload(
-                blob,
-                content,
-                "application/json",
-                refusal=ManifestRefused,
-                scope=scope,
-                generation=generation,
-            ):
-                return
-            present = call_storage(
-                lambda timeout: self._bucket.get_blob(name, timeout=timeout, retry=None),
-                name=name,
-                refusal=ManifestRefused,
-                scope=scope,
-            )
-            if present is not None and present.crc32c == _crc32c(content):
-                return
-            generation = present.generation if present else 0
-            still_ours()
-        raise ManifestRefused(f"{name} was replaced by somebody else {MAX_MANIFEST_TURNS} times over.")
+        raise ManifestRefused(f"{name} was replaced by another writer {MAX_MANIFEST_ATTEMPTS} times.")
 
     def _upload(
         self,
@@ -212,7 +214,7 @@ class ArtifactStore:
         scope: CancelScope,
         generation: int = 0,
     ) -> bool:
-        """Upload if the object's generation is still `generation` (0 = absent); whether it was."""
+        """Upload if the object's generation is still `generation` (0 = none). Return whether it was."""
         try:
             call_storage(
                 lambda timeout: blob.upload_from_string(
@@ -232,13 +234,13 @@ class ArtifactStore:
         return True
 
     def read_candles(self, uri: str | None, *, scope: CancelScope) -> bytes:
-        """The bytes of an OHLCV JSON file.
+        """Return the bytes of an OHLCV JSON file.
 
         Raises:
-            OhlcvUnavailable: There is no URI, it names nothing that can be read, or the file is too large.
-            BackendUnavailable: Cloud Storage stays away.
-            StepTimedOut: The step's time is over.
-            WorkerError: What the step was stopped with.
+            OhlcvUnavailable: There is no URI, its object can't be read, or the file is too large.
+            BackendUnavailable: Cloud Storage stays unavailable.
+            StepTimedOut: The step's time has ended.
+            WorkerError: The error that the step was stopped with.
         """
         match = GS_URI.fullmatch(uri or "")
         if match is None:
@@ -259,5 +261,5 @@ class ArtifactStore:
 
 
 def _crc32c(content: bytes) -> str:
-    """As Cloud Storage writes it: base64 of the big-endian checksum."""
+    """Return the checksum as Cloud Storage writes it: base64 of the big-endian bytes."""
     return base64.b64encode(google_crc32c.value(content).to_bytes(4, "big")).decode()

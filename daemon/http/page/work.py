@@ -183,9 +183,9 @@ def _verdict(outcome: Outcome, error: BaseException | None) -> tuple[Result, str
         case OutcomeKind.FAILED:
             told = outcome.error
             return Result.FAILED, str(told.code) if told else "", told.message if told else ""
-        case OutcomeKind.GIVEN_BACK:
+        case OutcomeKind.RELEASED:
             return Result.RELEASED, "", str(error or "")
-        case OutcomeKind.NOT_GIVEN_BACK:
+        case OutcomeKind.NOT_RELEASED:
             return Result.UNRELEASED, "", str(error or "")
         case _:
             return Result.LOST, "", _words_of(str(outcome.reason or ""))

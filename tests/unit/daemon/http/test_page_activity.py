@@ -126,7 +126,7 @@ class TestFinishedSteps:
 
     @pytest.mark.parametrize(
         ("kind", "result"),
-        [(OutcomeKind.GIVEN_BACK, Result.RELEASED), (OutcomeKind.NOT_GIVEN_BACK, Result.UNRELEASED)],
+        [(OutcomeKind.RELEASED, Result.RELEASED), (OutcomeKind.NOT_RELEASED, Result.UNRELEASED)],
     )
     def test_a_step_that_was_given_back(self, activity, kind, result):
         """Or had to be; says why, and how long it was held."""
@@ -275,7 +275,7 @@ class TestTheLastHour:
         clock.now += 60
         work_step(kind=OutcomeKind.FAILED)
         work_step(kind=OutcomeKind.FINALIZE_REFUSED)
-        work_step(charts=0, kind=OutcomeKind.GIVEN_BACK)
+        work_step(charts=0, kind=OutcomeKind.RELEASED)
         minutes = activity.seen().minutes
         assert len(minutes) == 60
         last, present = minutes[-2:]

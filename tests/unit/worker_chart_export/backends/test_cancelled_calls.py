@@ -136,7 +136,7 @@ def ask():
             return store(url).read_candles(f"gs://{BUCKET}/candles.json", scope=scope)
 
         def manifest(url, scope):
-            return store(url).write_manifest("m.json", b"{}", scope=scope, still_ours=lambda: None)
+            return store(url).write_manifest("m.json", b"{}", scope=scope, confirm_lease=lambda: None)
 
         def listing(url, scope):
             return store(url).stored_pngs(StepFolder("r", "s"), started_at=NOON, scope=scope)

@@ -64,37 +64,38 @@ def test_the_first_stop_stays(clock):
         scope.check()
 
 
-def test_a_part_ends_earlier(clock):
-    """By what is reserved of the whole."""
+def test_a_child_may_end_earlier(clock):
+    """Its time is its own."""
     whole = CancelScope(seconds=10, clock=clock)
-    part = whole.part(reserve_seconds=4)
+    child = whole.child(6)
     clock.advance(7)
-    assert (part.remaining_seconds(), whole.remaining_seconds()) == (0.0, pytest.approx(3))
+    assert (child.remaining_seconds(), whole.remaining_seconds()) == (0.0, pytest.approx(3))
 
 
-def test_a_part_of_less_than_the_reserve_has_no_time(clock):
+def test_a_child_of_less_than_no_time_has_none(clock):
     """Not a negative one."""
-    part = CancelScope(seconds=3, clock=clock).part(reserve_seconds=4)
+    child = CancelScope(seconds=3, clock=clock).child(-1)
+    assert child.remaining_seconds() == 0.0
     with pytest.raises(StepTimedOut):
-        part.check()
+        child.check()
 
 
 @pytest.mark.parametrize("stopped_first", [True, False])
-def test_a_part_stops_with_the_whole(clock, stopped_first):
-    """Also when the whole was stopped before the part was made."""
+def test_a_child_stops_with_its_parent(clock, stopped_first):
+    """Also when the parent was stopped before the child was made."""
     whole = CancelScope(seconds=10, clock=clock)
     if stopped_first:
         whole.stop(STOPPED)
-    part = whole.part(reserve_seconds=1)
+    child = whole.child(9)
     whole.stop(STOPPED)
     with pytest.raises(Interrupted):
-        part.check()
+        child.check()
 
 
-def test_the_whole_goes_on_when_a_part_is_stopped(clock):
+def test_the_parent_goes_on_when_a_child_is_stopped(clock):
     """Charts out of time leave the manifest its time."""
     whole = CancelScope(seconds=10, clock=clock)
-    whole.part(reserve_seconds=1).stop(StepTimedOut("charts"))
+    whole.child(9).stop(StepTimedOut("charts"))
     whole.check()
 
 
@@ -152,23 +153,23 @@ class TestGuard:
             with pytest.raises(Interrupted, match=r"lease lost"):
                 ask(guarded)
 
-    @pytest.mark.parametrize("related", [lambda b: b.part(reserve_seconds=1), lambda b: b.at_least(60)])
-    def test_a_related_budget_has_its_guards(self, guarded, clock, related):
-        """A paid call of a part is guarded as well; what it finds stops the whole."""
-        scope = related(guarded)
+    @pytest.mark.parametrize("seconds", [9, 60])
+    def test_a_child_has_its_guards(self, guarded, clock, seconds):
+        """Their errors stop the parent too."""
+        scope = guarded.child(seconds)
         scope.check()
         clock.advance(5)
         with pytest.raises(Interrupted, match=r"lease lost"):
             scope.check()
         assert (guarded.remaining_seconds(), scope.remaining_seconds()) == (0.0, 0.0)
 
-    def test_a_guard_added_later_counts_for_a_part(self, clock):
-        """The part asks the whole."""
+    def test_a_guard_added_later_counts_for_a_child(self, clock):
+        """The child calls the checks of its parent."""
         whole = CancelScope(seconds=10, clock=clock)
-        part = whole.part(reserve_seconds=1)
+        child = whole.child(9)
         whole.guard(lambda: (_ for _ in ()).throw(LOST))
         with pytest.raises(Interrupted, match=r"lease lost"):
-            part.check()
+            child.check()
 
     def test_what_a_guard_raises_stops_the_step(self, guarded, clock):
         """So that the other threads wake; the guard is not needed any more."""
@@ -190,25 +191,15 @@ class TestGuard:
             guarded.check()
 
 
-class TestAtLeast:
-    """Time for what has to be tried in any case."""
-
-    @pytest.mark.parametrize(("used", "left"), [(0, 100), (95, 10), (200, 10)])
-    def test_it_ends_with_the_whole_but_not_too_soon(self, clock, used, left):
-        """Whichever is later."""
-        scope = CancelScope(seconds=100, clock=clock)
-        clock.advance(used)
-        assert scope.at_least(10).remaining_seconds() == pytest.approx(left)
-
-    def test_it_stops_with_the_whole(self, clock):
-        """And not with the whole's time."""
-        scope = CancelScope(seconds=1, clock=clock)
-        longer = scope.at_least(10)
-        clock.advance(2)
+def test_a_child_may_end_later(clock):
+    """It still stops with its parent."""
+    scope = CancelScope(seconds=1, clock=clock)
+    longer = scope.child(10)
+    clock.advance(2)
+    longer.check()
+    scope.stop(STOPPED)
+    with pytest.raises(Interrupted):
         longer.check()
-        scope.stop(STOPPED)
-        with pytest.raises(Interrupted):
-            longer.check()
 
 
 def test_a_stop_wakes_every_sleeper():

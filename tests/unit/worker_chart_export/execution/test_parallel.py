@@ -1,4 +1,4 @@
-"""Charts made several at a time: what is left behind when the step's time is over."""
+"""Charts made in parallel: what remains when the step's time has ended."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def test_a_guard_that_one_chart_asks_ends_the_others_too():
             raise LeaseLost("past its time")
 
     parent.guard(guard)
-    scope = parent.part(reserve_seconds=1)
+    scope = parent.child(59)
 
     def make(template_id):
         if template_id == "hangs":

@@ -170,7 +170,7 @@ class TestWhatIsTold:
             bench.run(concurrency=1)
         assert notes.begun[-1] == ("step release", {"attempt": 1})
         assert notes.ended[-1] == ("step", "Interrupted")
-        assert [outcome.kind for _, outcome, _ in notes.outcomes] == [OutcomeKind.GIVEN_BACK]
+        assert [outcome.kind for _, outcome, _ in notes.outcomes] == [OutcomeKind.RELEASED]
         del bench.provider.script["ctpl_b"]
         bench.end_lease()
         notes.charts.clear()

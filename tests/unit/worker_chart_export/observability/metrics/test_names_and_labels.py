@@ -98,7 +98,7 @@ class TestLabels:
     def test_every_answer_and_outcome_is_known(self):
         """By their enumerations."""
         assert {meaning.value for meaning in Meaning} <= set(metrics.ANSWERS)
-        of_observers = {OutcomeKind.GIVEN_BACK, OutcomeKind.NOT_GIVEN_BACK}
+        of_observers = {OutcomeKind.RELEASED, OutcomeKind.NOT_RELEASED}
         assert {kind.value for kind in OutcomeKind} - of_observers == {
             labels for (labels,) in metrics.RESCUES._metrics
         }
