@@ -1,3 +1,3 @@
-"""The person's command, `worker-chart-export`; one file for each sub-command."""
+"""The command line `worker-chart-export`."""
 
 from __future__ import annotations

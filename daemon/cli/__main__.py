@@ -1,4 +1,4 @@
-"""`worker-chart-export`, and `python -m daemon.cli`, which is the same."""
+"""The entry point of `worker-chart-export` and of `python -m daemon.cli`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,11 @@ from daemon.lifecycle.signals import block_stop_signals
 
 
 def main() -> None:
-    """The console script; a stop signal that comes while the daemon's modules are loading is kept for it."""
+    """Run the command that the arguments name.
+
+    For the command `daemon`, stop signals are blocked first: one that arrives during the slow imports stays
+    pending, and the daemon handles it once it runs.
+    """
     if sys.argv[1:2] == ["daemon"]:
         block_stop_signals()
     from daemon.cli.app import main as run  # noqa: PLC0415 - takes most of a second

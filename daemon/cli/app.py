@@ -1,4 +1,4 @@
-"""`worker-chart-export`: the sub-commands put together, and the last door for their errors."""
+"""The application: all commands, and the exit codes of errors that no command handled."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from typing import Annotated
 
 import typer
 
-from daemon.cli.lazy import LateCommands
+from daemon.cli.lazy import LazyCommands
 from daemon.exit import ExitCode
+from worker_chart_export.errors import BackendRefused, BackendUnavailable
 
 app = typer.Typer(
     name="worker-chart-export",
-    cls=LateCommands,
+    cls=LazyCommands,
     help="Turn the CHART_EXPORT steps of flow runs into chart PNGs in Cloud Storage.",
     epilog="Try it without any cloud: worker-chart-export demo",
     no_args_is_help=True,
@@ -23,7 +24,7 @@ app = typer.Typer(
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        from importlib.metadata import version  # noqa: PLC0415 - slow to load, and seldom asked for
+        from importlib.metadata import version  # noqa: PLC0415 - slow to load, and rarely needed
 
         typer.echo(f"worker-chart-export {version('worker-chart-export')}")
         raise typer.Exit
@@ -35,24 +36,30 @@ def _options(
         bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
     ] = False,
 ) -> None:
-    """Options before the command's name."""
+    """Options that come before the name of the command."""
 
 
 def main() -> None:
-    """Run the command that the arguments name, and leave with its exit code."""
-    sys.exit(_run())
-
-
-def _run() -> int:
+    """Run the command that the arguments name, and exit with its exit code."""
     try:
         app()
-    except SystemExit as end:
-        return int(end.code or 0)
-    except Exception as error:  # noqa: BLE001 - the last door
-        from daemon.cli.last_words import last_words  # noqa: PLC0415 - it takes long to load
-
-        problems, code = last_words(error)
+    except Exception as error:  # noqa: BLE001 - the last handler
+        problems, code = describe_failure(error)
         for problem in problems:
             typer.echo(f"error: {problem}", err=True)
-        return code
-    return ExitCode.OK
+        sys.exit(code)
+
+
+def describe_failure(error: Exception) -> tuple[list[str], ExitCode]:
+    """Return a line for each problem that the error names, and the exit code.
+
+    A traceback is never shown: it could hold secrets, for example API keys.
+    """
+    from daemon.settings.daemon import SettingsError  # noqa: PLC0415 - slow to load
+    from worker_chart_export.backends.errors import describe_error  # noqa: PLC0415 - slow to load
+
+    if isinstance(error, SettingsError):
+        return error.problems, ExitCode.BAD_SETTINGS
+    if isinstance(error, BackendRefused | BackendUnavailable):
+        return [str(error)], ExitCode.REFUSED
+    return [f"internal: {describe_error(error)}"], ExitCode.INTERNAL_ERROR

@@ -1,68 +1,53 @@
-"""Sub-commands whose modules are imported once they are chosen.
+"""Commands whose modules are imported only when they are needed.
 
-Google's clients take a second to load. A health probe has no use for them, nor has a press of the tab key.
+Google's clients take a second to import. Health probes and shell completion don't need them.
 """
 
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command, get_group
 
-if TYPE_CHECKING:
-    from types import ModuleType
-
-#: Command -> what the overview and a shell's completion say of it, which shows 45 characters at most; its
-#: module in this package has the same name.
+#: Command -> its text in the overview and in shell completion, which shows at most 45 characters. The module
+#: in `daemon.cli.commands` has the same name, with `_` for `-`.
 COMMANDS = {
-    "demo": "The whole main job here, with a gallery.",
+    "demo": "Make charts here, without any cloud.",
     "daemon": "Run the daemon, or check its settings.",
     "emulators": "Start embedded Pub/Sub, Firestore, Storage.",
-    "run-local": "Work one step of a flow run file here.",
-    "publish": "Send the message that has a run worked.",
+    "run-local": "Export one step of a flow run from a file.",
+    "publish": "Send the message that starts a run or step.",
     "status": "Show a run's steps, charts and errors.",
     "templates": "Push, list, validate, render templates.",
     "doctor": "Check settings, rights and backends.",
-    "healthcheck": "Ask whether the daemon here is alive.",
+    "healthcheck": "Check that the daemon here is alive.",
 }
 
 
-class LateCommands(TyperGroup):
-    """The group of all `COMMANDS`."""
+class LazyCommands(TyperGroup):
+    """A group that holds a `LazyCommand` for each entry of `COMMANDS`."""
 
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
-        self.commands = {name: LateCommand(name=name, help=words) for name, words in COMMANDS.items()}
+        self.commands = {name: LazyCommand(name=name, help=text) for name, text in COMMANDS.items()}
 
 
-class LateCommand(TyperCommand):
-    """Stands in the overview for a command, and hands over to it as soon as it is called or completed."""
+class LazyCommand(TyperCommand):
+    """A command that loads the real one when it is called or completed."""
 
     def make_context(self, info_name: Any, args: Any, parent: Any = None, **extra: Any) -> Any:
-        """The context of the real command."""
+        """Make the context of the real command."""
         return load_command(str(self.name)).make_context(info_name, args, parent=parent, **extra)
 
 
 def load_command(name: str) -> Any:
-    """The real command of that name, its examples one a line."""
+    """Import the module of the command, and return the command."""
     module = import_module(f"daemon.cli.commands.{name.replace('-', '_')}")
-    command: Any = get_group(module.app) if hasattr(module, "app") else _single(module)
-    for one in (command, *getattr(command, "commands", {}).values()):
-        one.epilog = one_a_line(one.epilog)
-    return command
-
-
-def one_a_line(examples: str | None) -> str | None:
-    """`Examples: a | b` as help is written, where an empty line breaks the line."""
-    if examples is None:
-        return None
-    return "\n\n".join(["Examples:", *examples.removeprefix("Examples: ").split(" | ")])
-
-
-def _single(module: ModuleType) -> Any:
-    alone = typer.Typer(add_completion=False)
-    alone.command(name=module.NAME, epilog=module.EXAMPLES)(module.command)
-    return get_command(alone)
+    if hasattr(module, "app"):
+        return get_group(module.app)
+    single = typer.Typer(add_completion=False)
+    single.command(name=name, epilog=module.EXAMPLES)(module.command)
+    return get_command(single)

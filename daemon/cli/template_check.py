@@ -1,4 +1,4 @@
-"""What is to be said of a chart template before a step asks for it. Pure, but for reading a file."""
+"""Check chart templates before steps use them. Pure, except that `review_file` reads a file."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ if TYPE_CHECKING:
 
 FITS = "fits"
 NOT_KNOWN = "not known: its settings name no plan"
-SIZE_NOT_KNOWN = f"{NOT_KNOWN}, and not every plan allows its picture size"
+SIZE_NOT_KNOWN = f"{NOT_KNOWN}, and not every plan allows this picture size"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Review:
-    """What was found about one template.
+    """The result of checking one template.
 
     Attributes:
-        template_id: Its id, as far as it has one.
-        document: The template as it was given.
-        problems: Why `validate` refuses it, one sentence each; unknown keys among them.
-        demand: What it asks of an account's plan; None when it is invalid.
-        accounts: Account id -> `fits`, `not known: ...`, or why its plan does not allow the chart.
+        template_id: The template's id, or the file's name if it has none.
+        document: The template's document.
+        problems: Why `validate` refuses the template, one sentence each. Unknown keys are problems too.
+        demand: What the chart needs from an account's plan; None if the template is invalid.
+        accounts: Account id -> `fits`, `not known: ...`, or why the account's plan does not allow the chart.
     """
 
     template_id: str
@@ -41,42 +41,44 @@ class Review:
     accounts: Mapping[str, str] = field(default_factory=dict)
 
     @property
-    def fits_no_account(self) -> bool:
-        """There are accounts, and none of them can make it."""
-        words = self.accounts.values()
-        return bool(words) and not any(word in (FITS, NOT_KNOWN, SIZE_NOT_KNOWN) for word in words)
-
-    @property
     def is_good(self) -> bool:
-        """Whether steps can use it."""
-        return not self.problems and not self.fits_no_account
+        """Whether steps can use the template: no problems, and no lack of a fitting account."""
+        verdicts = self.accounts.values()
+        fits_one = any(verdict in (FITS, NOT_KNOWN, SIZE_NOT_KNOWN) for verdict in verdicts)
+        return not self.problems and (fits_one or not verdicts)
 
 
 def review(template_id: str, document: Mapping[str, Any], accounts: Sequence[Account] = ()) -> Review:
-    """Check a template and see which accounts could make its chart.
+    """Check a template, and find the accounts that can make its chart.
 
     Args:
-        template_id: The id it has, or would be stored under.
-        document: Its document.
-        accounts: The Chart-IMG accounts that are configured.
+        template_id: The id under which the template is stored, or would be stored.
+        document: The template's document.
+        accounts: The configured Chart-IMG accounts.
     """
     try:
         template = parse_template(template_id, document)
     except ValidationFailed as error:
         problem = str(error).removeprefix(f"Template {template_id}: ")
         return Review(template_id=template_id, document=document, problems=(problem,))
+    problems = list(template.warnings)
+    # Steps find a template by its document's name. A different id inside the document is misleading.
+    if not is_template_id(template_id):
+        problems.insert(0, f"stored under an id that no step can name; expected {TEMPLATE_ID.pattern}")
+    elif (inside := document.get("id", template_id)) != template_id:
+        problems.insert(0, f"id: expected {template_id}, got {shown(inside)}")
     demand = Demand.of(template.request)
     return Review(
         template_id=template_id,
         document=document,
-        problems=(*_odd_ids(template_id, document), *template.warnings),
+        problems=tuple(problems),
         demand=demand,
-        accounts={account.account_id: _verdict(account, demand) for account in accounts},
+        accounts={account.account_id: _account_verdict(account, demand) for account in accounts},
     )
 
 
 def review_file(path: Path, accounts: Sequence[Account] = ()) -> Review:
-    """The same for a file that holds one template; its `id` is where it would be stored.
+    """Check a file that holds one template; the `id` in it is the id under which it would be stored.
 
     Raises:
         OSError: The file can't be read.
@@ -86,9 +88,8 @@ def review_file(path: Path, accounts: Sequence[Account] = ()) -> Review:
     except (ValueError, RecursionError) as error:
         return Review(template_id=path.name, document={}, problems=(f"not JSON: {error!s:.100}",))
     if not isinstance(document, dict):
-        return Review(
-            template_id=path.name, document={}, problems=(f"expected an object, got {shown(document)}",)
-        )
+        problem = f"expected an object, got {shown(document)}"
+        return Review(template_id=path.name, document={}, problems=(problem,))
     template_id = document.get("id")
     if not isinstance(template_id, str) or not is_template_id(template_id):
         problem = f"id: expected {TEMPLATE_ID.pattern}, got {shown(template_id)}"
@@ -96,15 +97,7 @@ def review_file(path: Path, accounts: Sequence[Account] = ()) -> Review:
     return review(template_id, document, accounts)
 
 
-def _odd_ids(template_id: str, document: Mapping[str, Any]) -> list[str]:
-    """Steps find a template by its document's name; another one inside misleads people."""
-    if not is_template_id(template_id):
-        return [f"stored under an id that no step can name; expected {TEMPLATE_ID.pattern}"]
-    inside = document.get("id", template_id)
-    return [] if inside == template_id else [f"id: expected {template_id}, got {shown(inside)}"]
-
-
-def _verdict(account: Account, demand: Demand) -> str:
+def _account_verdict(account: Account, demand: Demand) -> str:
     if account.plan is None and account.max_parameters is None:
         return NOT_KNOWN
     if (why := why_not_on_plan(account, demand)) is not None:

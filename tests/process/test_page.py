@@ -249,7 +249,7 @@ def test_what_went_wrong_is_told_in_words(served, chromium):
         tab.open(served.url)
         wait_while_looking(tab, f"document.querySelectorAll('{FINISHED}').length === 2")
         assert tab.run("[...document.querySelectorAll('#finished .words')].map(e => e.innerText)") == [
-            "No longer this worker's, so its work did not count: another worker has taken it over",
+            "No longer this worker's, so its work did not count: another worker has taken the step over",
             "Could not give it back; its lease ends by itself.",
         ]
         assert tab.text("#count-failed") == "0"

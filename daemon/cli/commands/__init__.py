@@ -1,3 +1,3 @@
-"""One file for each command of `worker-chart-export`."""
+"""The commands of `worker-chart-export`, one module each."""
 
 from __future__ import annotations

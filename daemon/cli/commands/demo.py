@@ -22,15 +22,15 @@ from daemon.cli.demo.output_folder import PAGE, OutputFolder
 from daemon.cli.demo.progress import Journal
 from daemon.cli.demo.reachability import silent_emulators
 from daemon.cli.demo.report import DemoReport
-from daemon.cli.demo.resources import EMULATORS, Stage
+from daemon.cli.demo.resources import EMULATORS, DemoResources
 from daemon.cli.demo.results import collect_result
 from daemon.cli.demo.scenario import SCENES_WITH_FAILURES, SOUND_SCENES, DemoStep, messages_of
 from daemon.cli.demo.worker import DaemonProcess
+from daemon.cli.output import examples
 from daemon.exit import ExitCode
 from localcloud import LocalCloud
 
-NAME = "demo"
-EXAMPLES = "Examples: worker-chart-export demo | worker-chart-export demo --with-failures --output gallery"
+EXAMPLES = examples("demo", "demo --with-failures --output gallery")
 TIMEOUT_SECONDS = 60.0
 MAX_OTHERS = 5
 
@@ -56,7 +56,7 @@ def command(
     places = _kinds_of_place()
     with ExitStack() as resources:
         environment = _cloud(resources)
-        stage = Stage(environment)
+        stage = DemoResources(environment)
         resources.callback(stage.close)
         steps = stage.build(SCENES_WITH_FAILURES if with_failures else SOUND_SCENES)
         console.print(f"The stage is set: {len(steps)} chart steps on {_places(environment)}")
@@ -107,7 +107,9 @@ def _kinds_of_place() -> dict[str, str]:
     }
 
 
-def _perform(console: Console, stage: Stage, steps: list[DemoStep], environment: dict[str, str]) -> Journal:
+def _perform(
+    console: Console, stage: DemoResources, steps: list[DemoStep], environment: dict[str, str]
+) -> Journal:
     view = LiveView(steps)
     live = Live(view, console=console, refresh_per_second=10)
     with DaemonProcess(environment, view.on_event, view.on_end), live:

@@ -8,7 +8,6 @@ import math
 import os
 import sys
 from contextlib import nullcontext
-from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -18,6 +17,7 @@ from rich.text import Text
 
 from daemon.cli.doctor.results import CheckResult, Report, Status
 from daemon.cli.doctor.runner import examine
+from daemon.cli.output import OutputFormat, examples
 from daemon.exit import exit_now
 from daemon.lifecycle.signals import forward_stop_signals
 from daemon.settings.daemon import LogFormat, LogLevel
@@ -30,11 +30,7 @@ from worker_chart_export.timing import SystemClock
 if TYPE_CHECKING:
     from signal import Signals
 
-NAME = "doctor"
-EXAMPLES = (
-    "Examples: worker-chart-export doctor | worker-chart-export doctor --output json | "
-    "worker-chart-export doctor --call"
-)
+EXAMPLES = examples("doctor", "doctor --output json", "doctor --call")
 MARKS = {
     Status.OK: ("ok", "green"),
     Status.WARNING: ("warning", "yellow"),
@@ -46,13 +42,6 @@ ROW_STYLES = {Status.NOT_CHECKABLE: "dim"}
 MARK_WIDTH, CHECK_WIDTH = 7, 26
 #: What a shell makes of a process that a signal ended.
 SIGNAL_EXIT_CODE = 128
-
-
-class Output(StrEnum):
-    """How the findings are printed."""
-
-    TEXT = "text"
-    JSON = "json"
 
 
 class _Stopped(Interrupted):
@@ -67,7 +56,7 @@ def command(
     call: Annotated[
         bool, typer.Option("--call", help="Also spend one request of Chart-IMG; it is counted.")
     ] = False,
-    output: Annotated[Output, typer.Option(help="How to print it.")] = Output.TEXT,
+    output: Annotated[OutputFormat, typer.Option(help="How to print it.")] = OutputFormat.TEXT,
 ) -> None:
     """Check everything a daemon with these settings needs; each line that is not ok names its mend.
 
@@ -82,14 +71,14 @@ def command(
     forward_stop_signals(lambda received: _stop(run, received))
     emulators = Emulators.of(os.environ)
     console = Console(highlight=False)
-    is_watched = console.is_terminal and output is Output.TEXT
+    is_watched = console.is_terminal and output is OutputFormat.TEXT
     with console.status("checking, 30 s at most ...") if is_watched else nullcontext():
         report = examine(emulators, run, call=call)
     try:
         run.check_stopped()
     except _Stopped as stopped:
         _leave_early(report, stopped)
-    if output is Output.JSON:
+    if output is OutputFormat.JSON:
         typer.echo(as_json(report, emulators))
     else:
         show(console, report, emulators)

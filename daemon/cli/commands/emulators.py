@@ -1,18 +1,18 @@
-"""`emulators`: the embedded Pub/Sub, Firestore, Storage and Chart-IMG, until Ctrl-C."""
+"""The command `emulators`: run the embedded Pub/Sub, Firestore, Storage and Chart-IMG until Ctrl-C."""
 
 from __future__ import annotations
 
 import shlex
 import signal
 import socket
-from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import asdict
 from typing import Annotated
 
 import typer
 
-from daemon.cli.demo.resources import DEMO_BUCKET, QUARANTINE, SUBSCRIPTION, Stage
+from daemon.cli.demo.resources import DEMO_BUCKET, QUARANTINE, SUBSCRIPTION, DemoResources
+from daemon.cli.output import examples
 from daemon.lifecycle.signals import STOP_SIGNALS, block_stop_signals
 from daemon.settings.daemon import SettingsError
 from localcloud import LocalCloud
@@ -21,10 +21,7 @@ from localcloud.cloud import Ports
 Port = Annotated[int, typer.Option(help="0 = a free one.", min=0, max=65535)]
 
 HOST = "127.0.0.1"
-NAME = "emulators"
-EXAMPLES = (
-    "Examples: worker-chart-export emulators | worker-chart-export emulators --with-demo-data > emulators.env"
-)
+EXAMPLES = examples("emulators", "emulators --with-demo-data > emulators.env")
 
 
 def command(
@@ -37,11 +34,12 @@ def command(
         typer.Option("--with-demo-data", help="Also make a topic, a subscription, a bucket and demo runs."),
     ] = False,
 ) -> None:
-    """Start the embedded Pub/Sub, Firestore and Storage and print the export lines; Ctrl-C ends them.
+    """Start the embedded Pub/Sub, Firestore and Storage, and print export lines. Ctrl-C stops them.
 
-    In another shell, source emulators.env makes Google's clients find them.
-    With demo data, a comment line for each demo step holds the command that
-    publishes it, and the daemon needs only CHARTS_API_MODE=local besides.
+    Save the lines in a file, and run `source emulators.env` in another shell:
+    Google's clients then use the emulators. With demo data, the file also has a
+    comment for each demo step: the command that publishes its message. The
+    daemon then needs only CHARTS_API_MODE=local in addition.
     """
     block_stop_signals()
     ports = Ports(pubsub=pubsub_port, firestore=firestore_port, storage=storage_port)
@@ -50,7 +48,10 @@ def command(
     with LocalCloud.start(project=project, ports=ports) as cloud:
         environment = cloud.environment()
         if with_demo_data:
-            _print_publish_commands(environment)
+            with closing(DemoResources(environment)) as resources:
+                for step in resources.build():
+                    publish = shlex.join(["worker-chart-export", "publish", step.run_id, step.step_id])
+                    typer.echo(f"# {publish}")  # a comment, so that the whole output can be sourced
             environment |= {
                 "PUBSUB_SUBSCRIPTION": SUBSCRIPTION,
                 "QUARANTINE_TOPIC": QUARANTINE,
@@ -62,7 +63,7 @@ def command(
 
 
 def _check_free(name: str, port: int) -> None:
-    """Refuse a port before anything is started; gRPC's own words about it are none for a person."""
+    """Refuse a port that is in use before anything starts: gRPC's own message is hard to understand."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -71,10 +72,3 @@ def _check_free(name: str, port: int) -> None:
             raise SettingsError(
                 [f"--{name}-port: can't listen on {HOST}:{port}: {error.strerror}"]
             ) from error
-
-
-def _print_publish_commands(environment: Mapping[str, str]) -> None:
-    """Make the demo data. The commands are comments, so that the whole output can be sourced."""
-    with closing(Stage(environment)) as stage:
-        for step in stage.build():
-            typer.echo(f"# {shlex.join(['worker-chart-export', 'publish', step.run_id, step.step_id])}")

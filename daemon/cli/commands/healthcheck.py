@@ -1,6 +1,7 @@
-"""`healthcheck`: whether the daemon on this machine is alive, for container and systemd probes.
+"""The command `healthcheck`: check that the daemon on this machine is alive, for container probes.
 
-Imports neither Google's clients nor the settings: a probe comes every few seconds, and they take a second.
+This module does not import Google's clients or the settings: a probe runs every few seconds, and these take a
+second to load.
 """
 
 from __future__ import annotations
@@ -8,26 +9,27 @@ from __future__ import annotations
 import http.client
 import json
 from contextlib import closing
+from http import HTTPStatus
 from ipaddress import ip_address
 from typing import Annotated, NamedTuple
 
 import typer
 
+from daemon.cli.output import examples
 from daemon.exit import ExitCode
 from daemon.lifecycle.stoppable_wait import StoppableWait
 from worker_chart_export.errors import shown
 
-NAME = "healthcheck"
-EXAMPLES = "Examples: worker-chart-export healthcheck | worker-chart-export healthcheck --port 9090"
-#: To find the address, to connect, and for the whole of the answer.
+EXAMPLES = examples("healthcheck", "healthcheck --port 9090")
+#: For the whole check: name lookup, connection and answer.
 TIMEOUT_SECONDS = 2.0
-#: As the daemon's answers are signed.
+#: The `Server` header of the daemon's answers.
 SERVER = "worker-chart-export"
 MAX_ANSWER_BYTES = 65536
 
 
-class Answer(NamedTuple):
-    """What was answered; `server` says who did, if anybody says so."""
+class HttpAnswer(NamedTuple):
+    """An HTTP answer; `server` is its `Server` header."""
 
     status: int
     server: str | None
@@ -35,27 +37,27 @@ class Answer(NamedTuple):
 
 
 class NotAlive(Exception):
-    """The daemon does not say that it is alive; the message says why."""
+    """No daemon confirmed that it is alive. The message says why."""
 
 
 def command(
     host: Annotated[
-        str, typer.Option(envvar="HEALTH_HOST", help="Where it listens; 0.0.0.0 is asked at 127.0.0.1.")
+        str, typer.Option(envvar="HEALTH_HOST", help="The daemon's address. 0.0.0.0 means 127.0.0.1.")
     ] = "127.0.0.1",
     port: Annotated[
-        int, typer.Option(envvar="HEALTH_PORT", help="The port it listens on.", min=0, max=65535)
+        int, typer.Option(envvar="HEALTH_PORT", help="The daemon's port.", min=0, max=65535)
     ] = 8080,
 ) -> None:
-    """Ask /livez of the daemon on this machine: exit 0 if it is alive, else 1 and one line that says why.
+    """Request /livez from the daemon on this machine; exit 0 if alive, else 1 and the reason.
 
-    No proxy is used. No answer within 2 seconds counts as not alive, nor does
-    any but a daemon's own. With HEALTH_PORT=0 there is no fixed port to ask:
-    exit 2, as for wrong arguments.
+    No proxy is used. A daemon that does not answer within 2 seconds counts as
+    not alive. So does an answer from another program. With HEALTH_PORT=0 the
+    port is not known: exit 2, as for wrong arguments.
     """
     if port == 0:
         raise typer.BadParameter(
-            "HEALTH_PORT=0 lets the daemon take any free port, so there is none to ask: name it with --port "
-            "(the daemon's log has it as healthPort in daemon_started)"
+            "HEALTH_PORT=0 lets the daemon choose a free port: name that port with --port "
+            "(the daemon logs it as healthPort in daemon_started)"
         )
     address = reachable(host)
     place = f"http://{f'[{address}]' if ':' in address else address}:{port}/livez"
@@ -68,7 +70,7 @@ def command(
 
 
 def reachable(host: str) -> str:
-    """The address to ask for a listener on `host`: on every address means on this machine's own too."""
+    """Return the address that reaches a listener on `host`: 0.0.0.0 includes this machine's loopback."""
     try:
         address = ip_address(host)
     except ValueError:
@@ -79,13 +81,13 @@ def reachable(host: str) -> str:
 
 
 def ask(host: str, port: int, *, timeout_seconds: float = TIMEOUT_SECONDS) -> None:
-    """Return if a daemon says there that it is alive.
+    """Check that a daemon at this address is alive.
 
     Raises:
-        NotAlive: It says that it is not, something else answers, or nothing does in that time.
+        NotAlive: It reports that it is not alive, another program answers, or nothing answers in time.
     """
-    # In a thread, which is left behind: neither a name server nor a slow writer knows of deadlines.
-    answer = StoppableWait().start(lambda: _answer(host, port, timeout_seconds), name="ask")
+    # In a thread that may outlive this call: a name lookup or a slow answer can take longer than the timeout.
+    answer = StoppableWait().start(lambda: _request_livez(host, port, timeout_seconds), name="livez")
     try:
         check(answer.result(timeout_seconds))
     except TimeoutError:
@@ -93,28 +95,28 @@ def ask(host: str, port: int, *, timeout_seconds: float = TIMEOUT_SECONDS) -> No
     except OSError as error:
         raise NotAlive(f"can't be reached: {error.strerror or error}") from None
     except (http.client.HTTPException, UnicodeError) as error:
-        raise NotAlive(f"can't be asked over HTTP: {type(error).__name__}") from None
+        raise NotAlive(f"can't be checked over HTTP: {type(error).__name__}") from None
 
 
-def _answer(host: str, port: int, timeout_seconds: float) -> Answer:
+def _request_livez(host: str, port: int, timeout_seconds: float) -> HttpAnswer:
     with closing(http.client.HTTPConnection(host, port, timeout=timeout_seconds)) as connection:
         connection.request("GET", "/livez")
         answer = connection.getresponse()
-        return Answer(answer.status, answer.getheader("Server"), answer.read(MAX_ANSWER_BYTES))
+        return HttpAnswer(answer.status, answer.getheader("Server"), answer.read(MAX_ANSWER_BYTES))
 
 
-def check(answer: Answer) -> None:
-    """Return if this is what a daemon that is alive answers; errors as `ask`."""
+def check(answer: HttpAnswer) -> None:
+    """Check that this is the answer of a daemon that is alive; errors as `ask`."""
     try:
         body = json.loads(answer.content)
     except (ValueError, RecursionError):
         body = None
     known = body if isinstance(body, dict) and (answer.server or "").strip() == SERVER else {}
-    if answer.status == http.client.OK and known.get("status") == "ok":
+    if answer.status == HTTPStatus.OK and known.get("status") == "ok":
         return
-    if answer.status == http.client.SERVICE_UNAVAILABLE and known.get("reason"):
-        raise NotAlive(f"says: {shown(known['reason'], 200)}")
+    if answer.status == HTTPStatus.SERVICE_UNAVAILABLE and known.get("reason"):
+        raise NotAlive(f"reports: {shown(known['reason'], 200)}")
     raise NotAlive(
-        f"answers as no daemon of ours does: HTTP {answer.status}, Server header {shown(answer.server)}: "
+        f"is not a worker-chart-export daemon: HTTP {answer.status}, Server header {shown(answer.server)}: "
         f"{shown(answer.content.decode('latin-1'))}"
     )

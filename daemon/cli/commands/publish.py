@@ -1,4 +1,4 @@
-"""`publish`: send the message that names a run or a step."""
+"""The command `publish`: send a message that names a run or a step."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from daemon.cli.output import examples
 from daemon.settings.daemon import PROJECT, PUBSUB_ID, PubsubSettings, SettingsError, load_settings
 from daemon.subscription.publisher import Publisher
 from daemon.subscription.stream import topic_of
@@ -17,30 +18,28 @@ from worker_chart_export.backends.errors import backend_errors
 from worker_chart_export.errors import shown
 from worker_chart_export.inputs.identifiers import why_run_id_refused, why_step_id_refused
 
-NAME = "publish"
 TOPIC_PATH = re.compile(f"projects/{PROJECT.pattern}/topics/{PUBSUB_ID.pattern}")
-EXAMPLES = (
-    "Examples: worker-chart-export publish 20251215-102530_IBM_k3f7a | "
-    "worker-chart-export publish 20251215-102530_IBM_k3f7a charts:1d:all | "
-    "worker-chart-export publish 20251215-102530_IBM_k3f7a --topic flow-steps"
+EXAMPLES = examples(
+    "publish 20251215-102530_IBM_k3f7a",
+    "publish 20251215-102530_IBM_k3f7a charts:1d:all",
+    "publish 20251215-102530_IBM_k3f7a --topic flow-steps",
 )
 
 
 def command(
     run_id: Annotated[str, typer.Argument(help="The run.", metavar="RUN_ID")],
     step_id: Annotated[
-        str | None, typer.Argument(help="The step; without it, all that is eligible.", metavar="STEP_ID")
+        str | None, typer.Argument(help="The step. Default: all eligible steps.", metavar="STEP_ID")
     ] = None,
     topic: Annotated[
-        str | None, typer.Option(help="Topic id or full path; without it, the subscription's own.")
+        str | None, typer.Option(help="A topic id or full path. Default: the topic of the subscription.")
     ] = None,
 ) -> None:
-    """Send the message that makes a daemon work a step, or all eligible steps of a run."""
-    _check(why_run_id_refused(run_id))
-    body = {"runId": run_id}
-    if step_id is not None:
-        _check(why_step_id_refused(step_id))
-        body["stepId"] = step_id
+    """Send a message that starts the export of one step, or of all eligible steps of a run."""
+    problem = why_run_id_refused(run_id) or (None if step_id is None else why_step_id_refused(step_id))
+    if problem:
+        raise typer.BadParameter(problem)
+    body = {"runId": run_id} | ({} if step_id is None else {"stepId": step_id})
     path = None if topic is None else _topic_path(topic)
     subscription = None if path else load_settings(PubsubSettings).subscription_path
     publisher = Publisher()
@@ -53,7 +52,7 @@ def command(
 
 
 def _topic_path(topic: str) -> str:
-    """A topic's full path; an id alone is of `GOOGLE_CLOUD_PROJECT`."""
+    """Return the topic's full path. An id alone means a topic of `GOOGLE_CLOUD_PROJECT`."""
     if TOPIC_PATH.fullmatch(topic):
         return topic
     if not PUBSUB_ID.fullmatch(topic):
@@ -66,8 +65,3 @@ def _topic_path(topic: str) -> str:
             [f"GOOGLE_CLOUD_PROJECT: expected a Google Cloud project id; required, got {shown(project)}"]
         )
     return f"projects/{project}/topics/{topic}"
-
-
-def _check(problem: str | None) -> None:
-    if problem:
-        raise typer.BadParameter(problem)

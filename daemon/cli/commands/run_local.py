@@ -1,4 +1,4 @@
-"""`run-local`: one step through the daemon's own pipeline, without Pub/Sub."""
+"""The command `run-local`: export one step with the daemon's own pipeline, without Pub/Sub."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ import typer
 from google.api_core.exceptions import InvalidArgument
 from google.protobuf.message import Error as ProtobufError
 
+from daemon.cli.output import examples
 from daemon.composition import build_worker
 from daemon.exit import ExitCode
 from daemon.settings.accounts import ACCOUNTS_EXPECTED, parse_accounts
 from daemon.settings.daemon import ChartsApiMode, ExportSettings, LogFormat, LogLevel, load_settings
 from worker_chart_export.backends.errors import describe_error
 from worker_chart_export.errors import BackendRefused, RunInvalid, shown
-from worker_chart_export.execution.outcome import Outcome, OutcomeKind
+from worker_chart_export.execution.outcome import OutcomeKind
 from worker_chart_export.inputs.flow_run import FlowRun
 from worker_chart_export.inputs.identifiers import why_run_id_refused, why_step_id_refused
 from worker_chart_export.observability.logs import configure
@@ -28,16 +29,15 @@ if TYPE_CHECKING:
 
     from daemon.composition import Worker
 
-NAME = "run-local"
-EXAMPLES = (
-    "Examples: worker-chart-export run-local --flow-run-path flow_run.json | "
-    "worker-chart-export run-local --flow-run-path run.json --charts-api-mode local | "
-    "worker-chart-export run-local --flow-run-path run.json --output-summary json"
+EXAMPLES = examples(
+    "run-local --flow-run-path flow_run.json",
+    "run-local --flow-run-path run.json --charts-api-mode local",
+    "run-local --flow-run-path run.json --output-summary json",
 )
 
 
 class OutputSummary(StrEnum):
-    """What is printed on standard output at the end."""
+    """What the command prints on standard output at the end."""
 
     TEXT = "text"
     JSON = "json"
@@ -46,24 +46,24 @@ class OutputSummary(StrEnum):
 
 def command(
     flow_run_path: Annotated[
-        Path, typer.Option(help="A flow run as JSON. Put into Firestore if no run of its id is there.")
+        Path, typer.Option(help="A flow run as JSON. Stored in Firestore unless a run with its id exists.")
     ],
     step_id: Annotated[
-        str | None, typer.Option(help="The step; without it, the first eligible by id.")
+        str | None, typer.Option(help="The step. Default: the first eligible step by id.")
     ] = None,
-    charts_bucket: Annotated[str | None, typer.Option(help="gs://NAME; wins over CHARTS_BUCKET.")] = None,
+    charts_bucket: Annotated[str | None, typer.Option(help="gs://NAME. Overrides CHARTS_BUCKET.")] = None,
     charts_api_mode: Annotated[
         ChartsApiMode | None,
-        typer.Option(help=f"{', '.join(ChartsApiMode)}; wins over CHARTS_API_MODE.", metavar="MODE"),
+        typer.Option(help=f"{', '.join(ChartsApiMode)}. Overrides CHARTS_API_MODE.", metavar="MODE"),
     ] = None,
     accounts_config_path: Annotated[
-        Path | None, typer.Option(help="Chart-IMG accounts; wins over CHART_IMG_ACCOUNTS_JSON.")
+        Path | None, typer.Option(help="Chart-IMG accounts. Overrides CHART_IMG_ACCOUNTS_JSON.")
     ] = None,
     output_summary: Annotated[
         OutputSummary, typer.Option(help=f"What to print: {', '.join(OutputSummary)}.", metavar="FORM")
     ] = OutputSummary.TEXT,
 ) -> None:
-    """Work one step of a flow run here and now; log lines go to standard error."""
+    """Export one step of a flow run on this machine, now. Log lines go to standard error."""
     configure(level=LogLevel.INFO, log_format=LogFormat.CONSOLE, stream=sys.stderr)
     document = _read_flow_run(flow_run_path)
     if step_id is not None and (problem := why_step_id_refused(step_id)):
@@ -72,56 +72,45 @@ def command(
         ExportSettings,
         charts_bucket=charts_bucket,
         charts_api_mode=charts_api_mode,
-        chart_img_accounts_json=_content(accounts_config_path),
+        chart_img_accounts_json=_read_accounts(accounts_config_path),
     )
     worker = build_worker(settings)
     with worker.resources:
         worker.heart_beats.start()
-        _put(worker, document, flow_run_path)
-        summary = _work(worker, document, step_id)
+        _store_run(worker, document, flow_run_path)
+        summary = _export_step(worker, document["runId"], step_id)
     _print(summary, output_summary)
     raise typer.Exit(ExitCode.OK if summary["status"] == "SUCCEEDED" else ExitCode.JOB_FAILED)
 
 
-def _put(worker: Worker, document: Mapping[str, Any], path: Path) -> None:
-    """Put the run there; what JSON can say and Firestore can't hold comes to light here."""
+def _store_run(worker: Worker, document: Mapping[str, Any], path: Path) -> None:
+    """Store the run in Firestore unless it exists. Some valid JSON can't be stored there."""
     try:
         worker.ledger.create_run(document["runId"], document)
-    except BackendRefused as error:
-        if not isinstance(error.__cause__, InvalidArgument):
+    except (BackendRefused, ValueError, TypeError, RecursionError, ProtobufError) as error:
+        if isinstance(error, BackendRefused) and not isinstance(error.__cause__, InvalidArgument):
             raise
-        raise _not_held(path, error.__cause__) from error
-    except (ValueError, TypeError, RecursionError, ProtobufError) as error:
-        raise _not_held(path, error) from error
+        why = describe_error(error.__cause__ or error)
+        raise typer.BadParameter(
+            f"--flow-run-path: expected a run that Firestore can store in {path}, got {why}"
+        ) from error
 
 
-def _not_held(path: Path, error: Exception) -> typer.BadParameter:
-    return typer.BadParameter(
-        f"--flow-run-path: expected a run that Firestore can hold in {path}, got {describe_error(error)}"
-    )
-
-
-def _work(worker: Worker, document: Mapping[str, Any], step_id: str | None) -> dict[str, Any]:
-    run_id = document["runId"]
+def _export_step(worker: Worker, run_id: str, step_id: str | None) -> dict[str, Any]:
+    """Export the step, or the first eligible one, and return the summary to print."""
     try:
-        chosen = step_id or _first_eligible(worker.ledger.read(run_id).run)
-        if chosen is None:
-            return {"status": "NOTHING_ELIGIBLE", "runId": run_id, "reason": "no step of the run is eligible"}
-        outcome = worker.pipeline.run(run_id, chosen, scope=worker.pipeline.new_scope())
+        if step_id is None:
+            run = worker.ledger.read(run_id).run
+            step = run.eligible_step() if run else None
+            if step is None:
+                reason = "no step of the run is eligible"
+                return {"status": "NOTHING_ELIGIBLE", "runId": run_id, "reason": reason}
+            step_id = step.step_id
+        outcome = worker.pipeline.run(run_id, step_id, scope=worker.pipeline.new_scope())
     except RunInvalid as error:
         return {"status": "RUN_INVALID", "runId": run_id, "stepId": step_id, "reason": str(error)}
-    return _summary(run_id, chosen, outcome)
-
-
-def _first_eligible(run: FlowRun | None) -> str | None:
-    step = run.eligible_step() if run else None
-    return step.step_id if step else None
-
-
-def _summary(run_id: str, step_id: str, outcome: Outcome) -> dict[str, Any]:
-    status = outcome.kind.upper() if outcome.kind is not OutcomeKind.CLAIM_LOST else "NOT_CLAIMED"
     return {
-        "status": status,
+        "status": "NOT_CLAIMED" if outcome.kind is OutcomeKind.CLAIM_LOST else outcome.kind.upper(),
         "runId": run_id,
         "stepId": step_id,
         "outputsManifestGcsUri": outcome.manifest_uri,
@@ -164,7 +153,7 @@ def _read_flow_run(path: Path) -> dict[str, Any]:
     return document
 
 
-def _content(path: Path | None) -> str | None:
+def _read_accounts(path: Path | None) -> str | None:
     if path is None:
         return None
     try:
@@ -174,6 +163,6 @@ def _content(path: Path | None) -> str | None:
         raise typer.BadParameter(
             f"--accounts-config-path: expected a readable file ({error.strerror})"
         ) from error
-    except ValueError:  # its words could quote a key
+    except ValueError:  # its text could quote a key
         raise typer.BadParameter(f"--accounts-config-path: expected {ACCOUNTS_EXPECTED}") from None
     return text

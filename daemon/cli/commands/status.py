@@ -6,13 +6,13 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
-from enum import StrEnum
 from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.live import Live
 
+from daemon.cli.output import OutputFormat, examples
 from daemon.cli.status.live_view import LiveView
 from daemon.cli.status.reader import READS_AT_ONCE, RunReader
 from daemon.cli.status.report import RunReport
@@ -29,11 +29,10 @@ from worker_chart_export.errors import BackendUnavailable, RunInvalid
 from worker_chart_export.inputs.identifiers import why_run_id_refused
 from worker_chart_export.timing import SystemClock
 
-NAME = "status"
-EXAMPLES = (
-    "Examples: worker-chart-export status 20251215-102530_IBM_k3f7a | "
-    "worker-chart-export status 20251215-102530_IBM_k3f7a --watch | "
-    "worker-chart-export status 20251215-102530_IBM_k3f7a --output json"
+EXAMPLES = examples(
+    "status 20251215-102530_IBM_k3f7a",
+    "status 20251215-102530_IBM_k3f7a --watch",
+    "status 20251215-102530_IBM_k3f7a --output json",
 )
 EVERY_SECONDS = 1.0
 
@@ -42,19 +41,14 @@ class SettingsWithBucket(FirestoreSettings, BucketSettings):
     """What is read where CHARTS_BUCKET is set; nothing here needs it."""
 
 
-class Output(StrEnum):
-    """How the run is shown."""
-
-    TEXT = "text"
-    JSON = "json"
-
-
 def command(
     run_id: Annotated[str, typer.Argument(help="The run.", metavar="RUN_ID")],
     watch: Annotated[
         bool, typer.Option("--watch", help="Look every second until all chart steps are final, or Ctrl-C.")
     ] = False,
-    output: Annotated[Output, typer.Option(help="A table (plain lines in a pipe), or JSON.")] = Output.TEXT,
+    output: Annotated[
+        OutputFormat, typer.Option(help="A table (plain lines in a pipe), or JSON.")
+    ] = OutputFormat.TEXT,
 ) -> None:
     """Show a run: its steps, who works them, charts, errors and artifacts.
 
@@ -88,7 +82,7 @@ def command(
     raise typer.Exit(ExitCode.JOB_FAILED if report is not None and report.has_failed else ExitCode.OK)
 
 
-def _shown_once(reader: RunReader, output: Output) -> RunReport:
+def _shown_once(reader: RunReader, output: OutputFormat) -> RunReport:
     report = _look(reader)
     _show(report, output)
     return report
@@ -110,10 +104,10 @@ def _no_run(words: str) -> typer.Exit:
     return typer.Exit(ExitCode.JOB_FAILED)
 
 
-def _watch(reader: RunReader, output: Output) -> RunReport | None:
+def _watch(reader: RunReader, output: OutputFormat) -> RunReport | None:
     """Show the run again and again; its last report once it is settled, None after a stop signal."""
     looks = _looks(reader)
-    on_terminal = output is Output.TEXT and sys.stdout.isatty()
+    on_terminal = output is OutputFormat.TEXT and sys.stdout.isatty()
     last = _follow_on_terminal(looks) if on_terminal else _follow_in_pipe(looks, output)
     return last if last is not None and last.is_settled else None
 
@@ -147,16 +141,16 @@ def _follow_on_terminal(looks: Iterator[tuple[RunReport, str]]) -> RunReport | N
             last = report
             live.update(LiveView(report, trouble, storage_emulator=_storage_emulator()), refresh=True)
     if last is not None:
-        _show(last, Output.TEXT)
+        _show(last, OutputFormat.TEXT)
     return last
 
 
-def _follow_in_pipe(looks: Iterator[tuple[RunReport, str]], output: Output) -> RunReport | None:
+def _follow_in_pipe(looks: Iterator[tuple[RunReport, str]], output: OutputFormat) -> RunReport | None:
     last: RunReport | None = None
     told = ""
     for report, trouble in looks:
         lines = list(changed_lines(last, report))
-        if output is Output.JSON:
+        if output is OutputFormat.JSON:
             lines = [report_json(report)] if lines else []
         if trouble and trouble != told:
             typer.echo(f"warning: {trouble}", err=True)
@@ -166,8 +160,8 @@ def _follow_in_pipe(looks: Iterator[tuple[RunReport, str]], output: Output) -> R
     return last
 
 
-def _show(report: RunReport, output: Output) -> None:
-    if output is Output.JSON:
+def _show(report: RunReport, output: OutputFormat) -> None:
+    if output is OutputFormat.JSON:
         typer.echo(report_json(report))
     elif sys.stdout.isatty():
         Console().print(FullView(report, storage_emulator=_storage_emulator()))

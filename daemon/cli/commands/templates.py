@@ -1,17 +1,17 @@
-"""`templates push | list | validate | render`: keep the chart templates that steps name."""
+"""The commands `templates push | list | validate | render`, for the chart templates that steps use."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from enum import StrEnum
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from daemon.cli.output import OutputFormat, examples, plural
 from daemon.cli.template_check import Review, review, review_file
 from daemon.composition import chart_img_account, firestore_client
 from daemon.exit import ExitCode
@@ -22,30 +22,16 @@ from worker_chart_export.inputs.template_catalog import TemplateCatalog
 if TYPE_CHECKING:
     from worker_chart_export.charts.chart_img.accounts import Account
 
-NAME = "templates"
-EXAMPLES = (
-    "Examples: worker-chart-export templates validate templates/*.json | "
-    "worker-chart-export templates push templates/*.json | "
-    "worker-chart-export templates render ctpl_price_psar_adi_v1 --output chart.png"
-)
-PUSH_EXAMPLES = "Examples: worker-chart-export templates push templates/*.json"
-LIST_EXAMPLES = (
-    "Examples: worker-chart-export templates list | worker-chart-export templates list --output json"
-)
-VALIDATE_EXAMPLES = (
-    "Examples: worker-chart-export templates validate | "
-    "worker-chart-export templates validate templates/*.json"
-)
-RENDER_EXAMPLES = (
-    "Examples: worker-chart-export templates render my_template.json --output chart.png | "
-    "worker-chart-export templates render ctpl_price_psar_adi_v1 --candles IBM_1w.json --output chart.png"
-)
 SAMPLE_CANDLES = "data/samples/ohlcv/IBM_1d.json"
 
 app = typer.Typer(
-    name=NAME,
-    help="Keep the chart templates that steps name: Firestore's collection chart_templates.",
-    epilog=EXAMPLES,
+    name="templates",
+    help="Manage the chart templates that steps use: the Firestore collection chart_templates.",
+    epilog=examples(
+        "templates validate templates/*.json",
+        "templates push templates/*.json",
+        "templates render ctpl_price_psar_adi_v1 --output chart.png",
+    ),
     no_args_is_help=True,
 )
 
@@ -55,25 +41,18 @@ Files = Annotated[
 ]
 
 
-class Output(StrEnum):
-    """How results are printed."""
-
-    TEXT = "text"
-    JSON = "json"
+OutputOption = Annotated[OutputFormat, typer.Option("--output", help="The form of the results.")]
 
 
-OutputOption = Annotated[Output, typer.Option("--output", help="How to print it.")]
-
-
-@app.command(epilog=PUSH_EXAMPLES)
+@app.command(epilog=examples("templates push templates/*.json"))
 def push(
     paths: Files,
     allow_unknown_keys: Annotated[
         bool,
-        typer.Option("--allow-unknown-keys", help="Store templates with keys this version does not know."),
+        typer.Option("--allow-unknown-keys", help="Also store templates with unknown keys."),
     ] = False,
 ) -> None:
-    """Store templates under the `id` each file holds; none is stored unless all are valid."""
+    """Store templates under the id in each file. If one is invalid, none is stored."""
     reviews = [review_file(path) for path in paths]
     refused = [found for found in reviews if not (found.demand if allow_unknown_keys else found.is_good)]
     for found in refused:
@@ -86,12 +65,11 @@ def push(
             typer.echo(f"{change:<9}  {found.template_id}")
 
 
-@app.command("list", epilog=LIST_EXAMPLES)
-def list_(output: OutputOption = Output.TEXT) -> None:
-    """Show the templates that are stored: id, description and what each one draws."""
-    with _catalog() as catalog:
-        reviews = [review(template_id, document) for template_id, document in catalog.documents().items()]
-    if output is Output.JSON:
+@app.command("list", epilog=examples("templates list", "templates list --output json"))
+def list_(output: OutputOption = OutputFormat.TEXT) -> None:
+    """Show the stored templates: id, description and what each one draws."""
+    reviews = _review_stored(())
+    if output is OutputFormat.JSON:
         typer.echo(json.dumps([_summary(found) for found in reviews], ensure_ascii=False))
         return
     for found in reviews:
@@ -100,27 +78,38 @@ def list_(output: OutputOption = Output.TEXT) -> None:
         typer.echo(f"    {', '.join(summary['draws']) or 'price alone'}; {_state(found)}")
 
 
-@app.command(epilog=VALIDATE_EXAMPLES)
+@app.command(epilog=examples("templates validate", "templates validate templates/*.json"))
 def validate(
     paths: Annotated[
         list[Path] | None,
         typer.Argument(
-            help="JSON files with one template each; without any, those that are stored.",
+            help="JSON files with one template each. Default: all stored templates.",
             metavar="[FILE...]",
             exists=True,
             dir_okay=False,
         ),
     ] = None,
-    output: OutputOption = Output.TEXT,
+    output: OutputOption = OutputFormat.TEXT,
 ) -> None:
-    """Check templates, and say which of the configured Chart-IMG accounts can make each.
+    """Check templates, and show which of the configured Chart-IMG accounts can make each chart.
 
-    Exits with 1 when one is refused, or fits no account.
+    Exit code 1: a template is invalid, or no account can make its chart.
     """
-    accounts = _accounts()
-    reviews = [review_file(path, accounts) for path in paths] if paths else _reviews_of_stored(accounts)
-    if output is Output.JSON:
-        typer.echo(json.dumps([_verdict(found) for found in reviews], ensure_ascii=False))
+    settings = load_settings(ChartSettings, charts_api_mode=ChartsApiMode.LOCAL)  # accounts are optional
+    has_accounts = settings.chart_img_accounts_json is not None
+    accounts = [chart_img_account(account) for account in settings.accounts] if has_accounts else []
+    reviews = [review_file(path, accounts) for path in paths] if paths else _review_stored(accounts)
+    if output is OutputFormat.JSON:
+        verdicts = [
+            {
+                "id": found.template_id,
+                "good": found.is_good,
+                "problems": list(found.problems),
+                "accounts": dict(found.accounts),
+            }
+            for found in reviews
+        ]
+        typer.echo(json.dumps(verdicts, ensure_ascii=False))
     else:
         for found in reviews:
             _show(found)
@@ -129,42 +118,55 @@ def validate(
     raise typer.Exit(ExitCode.OK if all(found.is_good for found in reviews) else ExitCode.JOB_FAILED)
 
 
-@app.command(epilog=RENDER_EXAMPLES)
+@app.command(
+    epilog=examples(
+        "templates render my_template.json --output chart.png",
+        "templates render ctpl_price_psar_adi_v1 --candles IBM_1w.json --output chart.png",
+    )
+)
 def render(
     template: Annotated[
-        str, typer.Argument(help="A template's JSON file, or the id of a stored one.", metavar="TEMPLATE")
+        str,
+        typer.Argument(help="A JSON file with a template, or the id of a stored one.", metavar="TEMPLATE"),
     ],
     output: Annotated[Path, typer.Option(help="The PNG to write.", dir_okay=False)],
     candles: Annotated[
         Path | None,
-        typer.Option(help="An OHLCV JSON file; daily prices of IBM if absent.", exists=True, dir_okay=False),
+        typer.Option(help="An OHLCV JSON file. Default: daily prices of IBM.", exists=True, dir_okay=False),
     ] = None,
-    symbol: Annotated[str | None, typer.Option(help="For the legend; else the candle file's own.")] = None,
-    timeframe: Annotated[str | None, typer.Option(help="Such as 1d; else the candle file's own.")] = None,
-    timezone: Annotated[str, typer.Option(help="Of the time axis.")] = "Etc/UTC",
+    symbol: Annotated[
+        str | None, typer.Option(help="For the legend. Default: as in the candle file.")
+    ] = None,
+    timeframe: Annotated[
+        str | None, typer.Option(help="For example 1d. Default: as in the candle file.")
+    ] = None,
+    timezone: Annotated[str, typer.Option(help="The time zone of the time axis.")] = "Etc/UTC",
 ) -> None:
-    """Draw a template to a PNG as CHARTS_API_MODE=local would; nothing is asked of Chart-IMG."""
-    # The renderer takes long to load, and no other command needs it.
+    """Draw a template to a PNG with the local renderer, without Chart-IMG."""
+    # The renderer is slow to load, and no other command needs it.
     from worker_chart_export.charts.local.render import render as draw  # noqa: PLC0415
 
     found = _find(template)
     if found.demand is None:
         _show(found)
         raise typer.Exit(ExitCode.JOB_FAILED)
-    raw = candles.read_bytes() if candles else _sample_candles()
-    own = _metadata(raw)
+    raw = (candles or files("worker_chart_export").joinpath(SAMPLE_CANDLES)).read_bytes()
+    metadata = _metadata(raw)
     body = {**found.document["request"], "timezone": timezone}
     try:
         drawn = draw(
             raw,
             body,
-            symbol=symbol or own.get("symbol", "?"),
-            timeframe=timeframe or own.get("timeframe", "1d"),
+            symbol=symbol or metadata.get("symbol", "?"),
+            timeframe=timeframe or metadata.get("timeframe", "1d"),
         )
     except RequestError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(ExitCode.JOB_FAILED) from error
-    _write(output, drawn.png)
+    try:
+        output.write_bytes(drawn.png)
+    except OSError as error:
+        raise typer.BadParameter(f"--output: can't write {output} ({error.strerror})") from error
     facts = drawn.facts
     typer.echo(
         f"{output}: {len(drawn.png)} bytes, {facts['candles']} candles to {facts['lastBar']}, "
@@ -182,15 +184,7 @@ def _catalog() -> Iterator[TemplateCatalog]:
         client.close()
 
 
-def _accounts() -> list[Account]:
-    """The accounts that are configured, if any; the worker's mode does not matter here."""
-    settings = load_settings(ChartSettings, charts_api_mode=ChartsApiMode.LOCAL)
-    if settings.chart_img_accounts_json is None:
-        return []
-    return [chart_img_account(given) for given in settings.accounts]
-
-
-def _reviews_of_stored(accounts: list[Account]) -> list[Review]:
+def _review_stored(accounts: Sequence[Account]) -> list[Review]:
     with _catalog() as catalog:
         return [review(name, document, accounts) for name, document in catalog.documents().items()]
 
@@ -198,7 +192,11 @@ def _reviews_of_stored(accounts: list[Account]) -> list[Review]:
 def _find(template: str) -> Review:
     path = Path(template)
     if path.suffix == ".json" or path.is_file():
-        return _review_readable(path)
+        try:
+            return review_file(path)
+        except OSError as error:
+            why = f"expected a readable file, got {path} ({error.strerror})"
+            raise typer.BadParameter(f"TEMPLATE: {why}") from error
     with _catalog() as catalog:
         document = catalog.document(template)
     if document is None:
@@ -206,21 +204,8 @@ def _find(template: str) -> Review:
     return review(template, document)
 
 
-def _review_readable(path: Path) -> Review:
-    try:
-        return review_file(path)
-    except OSError as error:
-        raise typer.BadParameter(
-            f"TEMPLATE: expected a readable file, got {path} ({error.strerror})"
-        ) from error
-
-
-def _sample_candles() -> bytes:
-    return files("worker_chart_export").joinpath(SAMPLE_CANDLES).read_bytes()
-
-
 def _metadata(raw: bytes) -> dict[str, str]:
-    """What the file says of itself; whether it holds candles, the renderer finds out."""
+    """Return the metadata in the candle file. The renderer checks the candles."""
     try:
         content = json.loads(raw)
     except (ValueError, RecursionError):
@@ -229,28 +214,20 @@ def _metadata(raw: bytes) -> dict[str, str]:
     return {name: str(value) for name, value in metadata.items()} if isinstance(metadata, dict) else {}
 
 
-def _write(path: Path, content: bytes) -> None:
-    try:
-        path.write_bytes(content)
-    except OSError as error:
-        raise typer.BadParameter(f"--output: can't write {path} ({error.strerror})") from error
-
-
 def _show(found: Review) -> None:
-    """One template in words: a line, and one more for each problem and account."""
+    """Print one template: a line, and another one for each problem and account."""
     typer.echo(f"{'ok' if found.is_good else 'refused':<7}  {found.template_id}  {_state(found)}")
     for problem in found.problems:
         typer.echo(f"         {problem}")
-    for account, word in found.accounts.items():
-        typer.echo(f"         account {account}: {word}")
+    for account, verdict in found.accounts.items():
+        typer.echo(f"         account {account}: {verdict}")
 
 
 def _state(found: Review) -> str:
     if found.demand is None:
         return "invalid"
     demand = found.demand
-    plural = "" if demand.parameters == 1 else "s"
-    return f"{demand.width}x{demand.height}, {demand.parameters} parameter{plural}"
+    return f"{demand.width}x{demand.height}, {plural(demand.parameters, 'parameter')}"
 
 
 def _summary(found: Review) -> dict[str, Any]:
@@ -261,13 +238,4 @@ def _summary(found: Review) -> dict[str, Any]:
         "description": str(found.document.get("description", "")),
         "draws": [entry["name"] for entry in entries],
         "valid": found.demand is not None,
-    }
-
-
-def _verdict(found: Review) -> dict[str, Any]:
-    return {
-        "id": found.template_id,
-        "good": found.is_good,
-        "problems": list(found.problems),
-        "accounts": dict(found.accounts),
     }

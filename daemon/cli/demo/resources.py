@@ -34,7 +34,7 @@ QUARANTINE = "chart-export-quarantine"
 DEMO_BUCKET = "charts-demo"
 
 
-class Stage:
+class DemoResources:
     """Builds the demo's resources on the emulators that the environment names.
 
     Args:

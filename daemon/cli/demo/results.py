@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from daemon.cli.demo.output_folder import OutputFolder
     from daemon.cli.demo.progress import StepProgress
-    from daemon.cli.demo.resources import Stage
+    from daemon.cli.demo.resources import DemoResources
     from daemon.cli.demo.scenario import DemoStep
 
 
@@ -77,7 +77,7 @@ class StepResult:
         return tuple(sorted({str(chart.meta.get("provider")) for chart in self.charts}))
 
 
-def collect_result(stage: Stage, progress: StepProgress, folder: OutputFolder) -> StepResult:
+def collect_result(stage: DemoResources, progress: StepProgress, folder: OutputFolder) -> StepResult:
     """Read a step's result and write its PNGs and manifest into `folder`."""
     step = progress.step
     document = stage.step_document(step)
@@ -101,7 +101,7 @@ def collect_result(stage: Stage, progress: StepProgress, folder: OutputFolder) -
     )
 
 
-def _save_chart(stage: Stage, item: Mapping[str, Any], folder: OutputFolder, place: str) -> ChartFile:
+def _save_chart(stage: DemoResources, item: Mapping[str, Any], folder: OutputFolder, place: str) -> ChartFile:
     path = f"{place}/{item['png_gcs_uri'].rpartition('/')[2]}"
     png = _download(stage, item["png_gcs_uri"])
     folder.write(path, png)
@@ -123,7 +123,7 @@ def _failure(template_id: str | None, error: Mapping[str, Any]) -> Failure:
     return Failure(template_id=template_id, code=str(error["code"]), message=str(error["message"]))
 
 
-def _download(stage: Stage, uri: str) -> bytes:
+def _download(stage: DemoResources, uri: str) -> bytes:
     bucket, _, name = uri.removeprefix("gs://").partition("/")
     content: bytes = stage.objects.bucket(bucket).blob(name).download_as_bytes()
     return content

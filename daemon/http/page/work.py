@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from worker_chart_export.descriptions import describe
 from worker_chart_export.errors import RequestError
 from worker_chart_export.execution.outcome import Outcome, OutcomeKind
-from worker_chart_export.ledger.decisions import Reason
 from worker_chart_export.observability.observers import Stage
 
 if TYPE_CHECKING:
@@ -19,16 +19,6 @@ if TYPE_CHECKING:
 #: the others are counted.
 MAX_NOTES = 100
 MAX_WORDS = 300
-#: Why a step's work did not count.
-LOST_WORDS = {
-    Reason.LEASE_LOST: "its lease was over, or could not be renewed in time",
-    Reason.FENCED: "another worker has taken it over",
-    Reason.NOT_RUNNING: "it was not RUNNING any more",
-    Reason.STEP_FINAL: "somebody else has ended it",
-    Reason.RUN_FINAL: "its run has ended",
-    Reason.STEP_MISSING: "it is not in its run any more",
-    Reason.RUN_MISSING: "its run is gone",
-}
 
 
 class Result(StrEnum):
@@ -188,8 +178,5 @@ def _verdict(outcome: Outcome, error: BaseException | None) -> tuple[Result, str
         case OutcomeKind.NOT_RELEASED:
             return Result.UNRELEASED, "", str(error or "")
         case _:
-            return Result.LOST, "", _words_of(str(outcome.reason or ""))
-
-
-def _words_of(reason: str) -> str:
-    return LOST_WORDS[Reason(reason)] if reason in LOST_WORDS else reason
+            reason = str(outcome.reason or "")
+            return Result.LOST, "", describe(reason) or reason

@@ -39,7 +39,6 @@ ROOT = Path(__file__).resolve().parents[3]
 PRELOADED = (
     "daemon.main",
     "daemon.cli.app",
-    "daemon.cli.last_words",
     "worker_chart_export.charts.local.render",
 )
 _MAX_REQUEST_BYTES = 1 << 20

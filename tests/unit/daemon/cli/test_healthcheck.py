@@ -80,7 +80,7 @@ def test_the_daemon_s_own_server_is_known_and_believed(reason):
         if reason is None:
             ask("127.0.0.1", server.port)
         else:
-            with pytest.raises(NotAlive, match=f"^says: '{reason}'$"):
+            with pytest.raises(NotAlive, match=f"^reports: '{reason}'$"):
                 ask("127.0.0.1", server.port)
     finally:
         server.stop()
@@ -89,14 +89,17 @@ def test_the_daemon_s_own_server_is_known_and_believed(reason):
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
-        (http_answer(200, ALIVE, server=None), "no daemon of ours does: HTTP 200, Server header nothing:"),
+        (
+            http_answer(200, ALIVE, server=None),
+            "is not a worker-chart-export daemon: HTTP 200, Server header nothing:",
+        ),
         (http_answer(200, ALIVE, server="nginx/1.27"), "Server header 'nginx/1.27'"),
-        (http_answer(503, '{"reason": "busy"}', server="gunicorn"), "no daemon of ours"),
-        (http_answer(200, "<html>hello</html>"), "no daemon of ours"),
-        (http_answer(200, "[" * 5000), "no daemon of ours"),
+        (http_answer(503, '{"reason": "busy"}', server="gunicorn"), "not a worker-chart-export daemon"),
+        (http_answer(200, "<html>hello</html>"), "not a worker-chart-export daemon"),
+        (http_answer(200, "[" * 5000), "not a worker-chart-export daemon"),
         (http_answer(404, '{"status": "ok"}'), "HTTP 404"),
         (http_answer(503, '{"reason": "\\u001b[2Jx"}'), r"'\x1b[2Jx'"),
-        (b"SSH-2.0-x\r\n", "can't be asked over HTTP"),
+        (b"SSH-2.0-x\r\n", "can't be checked over HTTP"),
         (b"", "can't be "),
     ],
     ids=["unsigned", "other", "other dead", "another site", "deep", "404", "hostile", "ssh", "nothing"],

@@ -10,7 +10,8 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from daemon.cli.app import app
-from daemon.cli.lazy import COMMANDS, load_command, one_a_line
+from daemon.cli.lazy import COMMANDS, load_command
+from daemon.cli.output import examples
 
 PROGRAM = "worker-chart-export"
 #: Of the contract.
@@ -102,10 +103,9 @@ def test_what_completion_says_of_a_command_is_not_cut():
     assert [name for name, words in COMMANDS.items() if len(words) > MAX_COMPLETION_CHARS] == []
 
 
-def test_examples_stand_one_a_line():
-    """Wherever a command's module has written them."""
-    assert one_a_line("Examples: a | b --c") == "Examples:\n\na\n\nb --c"
-    assert one_a_line(None) is None
+def test_each_example_has_its_own_line():
+    """An empty line breaks the line in help texts."""
+    assert examples("a", "b --c") == f"Examples:\n\n{PROGRAM} a\n\n{PROGRAM} b --c"
 
 
 def test_a_mistyped_command_is_answered_with_the_right_one():

@@ -65,7 +65,7 @@ def test_without_a_plan_a_large_picture_is_not_known_to_fit():
 def test_a_template_that_fits_no_account_is_not_good():
     """Every step with it would fail."""
     found = review(SAMPLE["id"], THREE_STUDIES, [account("small", max_parameters=2)])
-    assert found.fits_no_account
+    assert not found.problems
     assert not found.is_good
 
 

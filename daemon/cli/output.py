@@ -1,0 +1,24 @@
+"""What several commands print in the same way."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class OutputFormat(StrEnum):
+    """How a command prints its results."""
+
+    TEXT = "text"
+    """Lines for a person; some commands print tables on a terminal."""
+    JSON = "json"
+    """JSON with stable names."""
+
+
+def examples(*commands: str) -> str:
+    """Return the end of a help text that shows each command on its own line."""
+    return "\n\n".join(["Examples:", *(f"worker-chart-export {command}" for command in commands)])
+
+
+def plural(count: int, noun: str) -> str:
+    """Return the count with its noun: `1 chart`, `2 charts`."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
