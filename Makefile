@@ -8,6 +8,9 @@ SOURCES := worker_chart_export daemon localcloud tests benchmarks docs
 
 # Most tests wait for processes, leases and deadlines: more workers than cores shorten the run.
 WORKERS ?= 4
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadscope
+# The workers share their compiled files, whatever the caller's environment says.
+export PYTHONDONTWRITEBYTECODE =
 MINUTES ?= 10
 ROUNDS ?= 3
 PIP := -m pip install --quiet --disable-pip-version-check --require-hashes
@@ -17,7 +20,7 @@ COMPILE := uv pip compile --quiet --upgrade --universal --python-version 3.11 --
 	--no-emit-index-url --no-emit-find-links --generate-hashes
 SEED ?=
 
-.PHONY: help demo test chaos bench walk systemd check lint types imports format lock reference docs coverage charts pictures gallery-pictures page-pictures clean
+.PHONY: help demo test test-long chaos bench walk systemd check lint types imports format lock reference docs coverage charts pictures gallery-pictures page-pictures clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 16
@@ -25,8 +28,11 @@ help: ## Show this list
 demo: $(RUN_READY) ## The whole main job on this machine; gallery in demo-output/index.html
 	$(BIN)/worker-chart-export demo --output demo-output
 
-test: $(DEV_READY) ## All tests: unit, contract (both clouds), integration, process, chaos
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+test: $(DEV_READY) ## All tests but the long ones: unit, contract (both clouds), integration, process, chaos
+	$(PYTEST) -m "not long"
+
+test-long: $(DEV_READY) ## The long ones: a storm, SIGTERMs at random moments, the units in a booted systemd
+	$(PYTEST) -m long
 
 chaos: $(DEV_READY) ## Kills, freezes, outages and a storm, with figures; MINUTES=10 SEED=n
 	$(BIN)/python -m tests.chaos --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
@@ -41,7 +47,7 @@ walk: $(DEV_READY) ## The way of one message: files and functions in the order t
 systemd: $(DEV_READY) ## The units in a booted systemd (root, package systemd-container)
 	$(BIN)/python -m pytest -rs tests/systemd
 
-check: lint types imports test ## What CI runs: lint, types, import contracts, tests
+check: lint types imports test-long test ## Everything: lint, types, import contracts, all tests
 
 lint: $(DEV_READY) ## ruff, the format, the Dockerfile, the workflows, the Kubernetes manifests
 	$(BIN)/ruff check $(SOURCES)

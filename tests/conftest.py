@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 pytest_plugins = [
+    "tests.support.distribution",
     "tests.support.page.browser",
     "tests.support.cloud.clouds",
     "tests.support.process.log_lines",

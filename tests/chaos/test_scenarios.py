@@ -25,21 +25,30 @@ ALL = SCENARIOS | crashes.OFFICIAL
 
 
 def play(name, environment):
-    """Play one scenario in a cloud of its own."""
+    """Play one scenario in a cloud of its own, on the services that `environment` names if there is one."""
     with LocalCloud.start(project=f"chaos-{secrets.token_hex(4)}") as cloud:
-        named = {**environment, "GOOGLE_CLOUD_PROJECT": cloud.project} if name in crashes.OFFICIAL else None
+        named = environment and {**environment, "GOOGLE_CLOUD_PROJECT": cloud.project}
         with world_on(cloud, named) as world:
             ALL[name](world)
 
 
+def begun(request, names, environment=None):
+    """Begin all scenarios of `names` that were selected; yields their futures by name."""
+    selected = [item.callspec.params["name"] for item in request.session.items if item.path == request.path]
+    with ThreadPoolExecutor(SIDE_BY_SIDE, thread_name_prefix="scenario") as pool:
+        yield {name: pool.submit(play, name, environment) for name in selected if name in names}
+
+
 @pytest.fixture(scope="module")
 def played(request):
-    """Begins all scenarios that were selected, and has the end of each by name."""
-    chosen = [item.callspec.params["name"] for item in request.session.items if item.path == request.path]
-    needed = any(name in crashes.OFFICIAL for name in chosen)
-    environment = request.getfixturevalue("official").environment() if needed else {}
-    with ThreadPoolExecutor(SIDE_BY_SIDE, thread_name_prefix="scenario") as pool:
-        yield {name: pool.submit(play, name, environment) for name in chosen}
+    """The scenarios on embedded clouds."""
+    yield from begun(request, SCENARIOS)
+
+
+@pytest.fixture(scope="module")
+def played_officially(request, official):
+    """The scenarios on Google's emulators."""
+    yield from begun(request, crashes.OFFICIAL, official.environment())
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
@@ -50,6 +59,6 @@ def test_scenario(name, played):
 
 @pytest.mark.official
 @pytest.mark.parametrize("name", crashes.OFFICIAL)
-def test_scenario_on_the_official_emulators(name, played):
+def test_scenario_on_the_official_emulators(name, played_officially):
     """The same on Google's Pub/Sub and Firestore."""
-    played[name].result()
+    played_officially[name].result()

@@ -23,6 +23,7 @@ def seed():
     return chosen
 
 
+@pytest.mark.long
 @pytest.mark.timeout(240)
 def test_a_storm_loses_and_doubles_nothing(cloud, seed):
     """Random faults, kills, freezes, outages and meddling; then calm, and every invariant holds."""
@@ -31,6 +32,7 @@ def test_a_storm_loses_and_doubles_nothing(cloud, seed):
     assert report.steps > 0
 
 
+@pytest.mark.long
 @pytest.mark.timeout(240)
 def test_sigterm_at_random_moments(cloud, seed):
     """Exit 0 or 4 in time, no step lost, no ack of a finished step lost."""

@@ -133,7 +133,7 @@ def _plan(chance: random.Random, document: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_random_writes_end_alike(sides, seed):
+def test_random_writes_end_as_on_the_official_emulator(sides, seed):
     """Codes, who moved, and every field."""
     chance = random.Random(seed)  # noqa: S311 - chance for a test, repeatable on purpose
     for _ in range(STEPS):

@@ -14,7 +14,7 @@ def scene(cloud):
         yield found
 
 
-@pytest.fixture
+@pytest.fixture(params=["official"])
 def official_scene(official, cloud):
     """A scene on the official Pub/Sub and Firestore emulators; Storage and Chart-IMG are embedded."""
     own = {"GOOGLE_CLOUD_PROJECT": new_project()}  # a rescue looks over all runs of its project

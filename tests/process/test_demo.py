@@ -210,7 +210,7 @@ def test_demo_refuses_an_output_that_cant_be_a_folder(tmp_path):
 
 
 @pytest.mark.official
-def test_demo_uses_the_emulators_that_the_environment_names(official, tmp_path):
+def test_demo_uses_the_official_emulators_that_the_environment_names(official, tmp_path):
     """Pub/Sub and Firestore are the official ones, Storage is embedded."""
     done = run_command("demo", "--output", str(tmp_path), environment=official.environment(), timeout=110)
     assert done.returncode == 0, done.stdout + done.stderr

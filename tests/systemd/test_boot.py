@@ -16,6 +16,8 @@ RUNNING = {"ActiveState": "active", "SubState": "running"}
 #: How the stop of a drained service ends.
 CLEAN = {"ActiveState": "inactive", "Result": "success", "ExecMainStatus": "0"}
 
+pytestmark = pytest.mark.long
+
 
 def instance(name):
     """A unit of the template."""
