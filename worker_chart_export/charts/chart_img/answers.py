@@ -174,7 +174,7 @@ def _param_errors(value: Any) -> list[tuple[str, str]]:
     return [(str(value.get("param") or ""), str(text))] if text else []
 
 
-def parse_retry_after(header: str | None, *, date: str | None, now: datetime) -> float | None:
+def parse_retry_after(header: str, *, date: str | None, now: datetime) -> float | None:
     """Return the seconds of a `Retry-After` header (RFC 9110, 10.2.3), or None if it can't be parsed.
 
     Args:
@@ -182,8 +182,6 @@ def parse_retry_after(header: str | None, *, date: str | None, now: datetime) ->
         date: The answer's own `Date`, so that both times are by the server's clock.
         now: Used when there is no `Date`.
     """
-    if header is None:
-        return None
     if re.fullmatch(r"[0-9]+(\.[0-9]+)?", header.strip()):
         return float(header)
     until = _parse_date(header)

@@ -203,7 +203,9 @@ def _read(response: BaseHTTPResponse, scope: CancelScope, call: CancelScope) -> 
         if status != HTTPStatus.OK and len(body) >= MAX_ERROR_BYTES:
             break
     call.check_stopped()  # a body without a length just ends when its connection is shut down
-    pause = parse_retry_after(headers.get("retry-after"), date=headers.get("date"), now=datetime.now(UTC))
+    pause = None
+    if (header := headers.get("retry-after")) is not None:
+        pause = parse_retry_after(header, date=headers.get("date"), now=datetime.now(UTC))
     return Response(status=status, body=bytes(body), retry_after_seconds=pause)
 
 

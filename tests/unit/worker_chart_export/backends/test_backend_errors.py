@@ -65,7 +65,7 @@ def test_a_backend_that_refuses_will_refuse_again(error):
 
 
 def test_other_errors_pass_through():
-    """They are our own mistakes."""
+    """They are defects of this worker."""
     with pytest.raises(KeyError), backend_errors("b"):
         raise KeyError("x")
 
@@ -96,14 +96,14 @@ class TestOutageBackoff:
         assert all(1 <= OutageBackoff().delay_seconds() <= 4 for _ in range(50))
 
     def test_an_outage_costs_up_to_a_minute_and_never_more(self):
-        """However long it lasts."""
+        """The delay stays within a minute in a long outage."""
         backoff = OutageBackoff()
         delays = [backoff.delay_seconds() for _ in range(300)]
         assert min(delays) >= 1
         assert 30 < max(delays) <= 60
 
     def test_an_answer_ends_the_outage(self):
-        """The next failure is a first one again."""
+        """The next delay is that of a first failure."""
         backoff = OutageBackoff()
         for _ in range(10):
             backoff.delay_seconds()

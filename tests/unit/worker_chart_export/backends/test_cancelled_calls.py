@@ -40,7 +40,7 @@ TUNNEL = b"HTTP/1.1 200 Connection established\r\n\r\n"
 
 
 class StallingServer:
-    """Takes connections, plays a script on each, and then says nothing until it is released.
+    """Accepts connections, plays a script on each, and then sends nothing until it is released.
 
     Args:
         script: For each item something is received, then the item sent.
@@ -154,7 +154,7 @@ def ask():
 
 
 def assert_comes_back(call: Callable[..., object], server: StallingServer, *args: object) -> None:
-    """Make `call` until the server stalls, stop the step, and see the thread come back with that alone."""
+    """Make `call` until the server stalls, stop the step, and check that the call ends with the stop."""
     scope, moments = budget_of(300), []
 
     def stop() -> None:
@@ -175,11 +175,11 @@ def assert_comes_back(call: Callable[..., object], server: StallingServer, *args
 # Google's client leaves the connection of a download that failed to the garbage collector.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 class TestStop:
-    """The thread is back within two seconds, with the stop and no failure of the request."""
+    """The call ends within two seconds, with the stop and without a failure of the request."""
 
     @pytest.mark.parametrize("kind", ["chart", "upload", "candles", "manifest", "listing"])
     def test_while_no_answer_comes(self, ask, stalling, kind):
-        """The usual thing to wait for."""
+        """Most calls wait for an answer most of the time."""
         assert_comes_back(ask[kind], stalling(b""))
 
     @pytest.mark.parametrize("kind", ["chart", "upload", "candles"])
@@ -205,30 +205,30 @@ class TestStop:
 
     @pytest.mark.parametrize("kind", ["chart", "upload", "candles"])
     def test_below_tls(self, ask, stalling, tls, kind):
-        """The shutdown is one of the socket, which TLS can't keep waiting."""
+        """The socket is shut down, without a TLS closing handshake."""
         assert_comes_back(ask[kind], stalling(b"", tls=tls))
 
     @pytest.mark.parametrize("kind", ["chart", "upload"])
     def test_during_a_handshake(self, ask, stalling, kind):
-        """Before there is a TLS connection."""
+        """The TLS connection does not exist yet."""
         server = stalling(b"")
         assert_comes_back(ask[kind], server, server.url.replace("http:", "https:"))
 
     @pytest.mark.parametrize("kind", ["chart", "upload"])
     @pytest.mark.parametrize("script", [(b"",), (TUNNEL, b"")], ids=["connect", "handshake"])
     def test_behind_a_proxy(self, ask, stalling, kind, script, monkeypatch):
-        """One that doesn't answer, and one behind which nobody answers."""
+        """The proxy does not answer, or the server behind it does not."""
         server = stalling(*script)
         monkeypatch.setenv("HTTPS_PROXY", server.url)
         assert_comes_back(ask[kind], server, "https://charts.invalid")
 
     def test_while_nobody_reads(self, ask, stalling):
-        """An upload larger than all buffers on its way."""
+        """The upload is larger than all buffers on its way."""
         server = stalling()
         assert_comes_back(ask["upload"], server, server.url, b"x" * 32 * 1024 * 1024)
 
     def test_while_waiting_for_an_access_token(self, stalling, key, tmp_path, monkeypatch):
-        """Whose endpoint is yet another server."""
+        """The token endpoint is another server."""
         server = stalling(b"")
         account = {
             "type": "service_account",
@@ -254,7 +254,7 @@ class TestStop:
             get(server.url)
 
     def test_between_two_attempts(self, ask, cloud, monkeypatch):
-        """The pause is no sleep of the client's own."""
+        """The pause is cancelled too."""
         pauses = Backoff(low_seconds=60.0, first_seconds=60.0, max_seconds=60.0)
         monkeypatch.setattr("worker_chart_export.backends.storage.BACKOFF", pauses)
         cloud.storage.faults.add(Fault(method="objects.insert", error=503))
@@ -281,10 +281,10 @@ class TestStop:
 
 
 class TestOthers:
-    """What is not stopped is not disturbed."""
+    """Other calls are not disturbed."""
 
     def test_another_step_s_call_goes_on(self, ask, stalling):
-        """On a connection of the same client."""
+        """It uses another connection of the same client."""
         server, got = stalling(b""), []
         api = ask["api"](server.url)
         first, second = budget_of(60), budget_of(60)
@@ -307,7 +307,7 @@ class TestOthers:
         assert got == [STOPPED, png_bytes()]
 
     def test_a_connection_serves_one_call_after_the_other(self, ask):
-        """Also after a step that used it was stopped."""
+        """Also after the step of an earlier call was stopped."""
         with _counting_server() as (url, ports):
             api, store = ask["api"](url), ask["store"](url)
             for call in (
@@ -323,7 +323,7 @@ class TestOthers:
 
     @pytest.mark.parametrize("library", ["urllib3", "requests"])
     def test_a_released_connection_is_no_longer_the_call_s(self, library):
-        """The next call may have it already when the step of the last one is stopped."""
+        """Another call may use it when the first step is stopped."""
         with _counting_server() as (url, ports), _getting(library) as get:
             scope = budget_of()
             with cancellable_by(scope):

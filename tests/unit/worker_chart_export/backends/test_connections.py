@@ -54,21 +54,21 @@ def _get(url):
 
 
 def test_a_proxy_is_used_with_its_password(server, seen, monkeypatch):
-    """Whose special characters a URL can't hold as they are."""
+    """Its special characters are percent-encoded in the URL."""
     monkeypatch.setenv("HTTP_PROXY", server.replace("http://", "http://quant:p%40ss@"))
     assert _get("http://charts.invalid/a") == 204
     assert seen == [("http://charts.invalid/a", f"Basic {base64.b64encode(b'quant:p@ss').decode()}")]
 
 
 def test_a_proxy_may_be_named_without_its_scheme(server, seen, monkeypatch):
-    """As many do."""
+    """The scheme `http` is added."""
     monkeypatch.setenv("HTTP_PROXY", server.removeprefix("http://"))
     assert _get("http://charts.invalid/a") == 204
     assert seen == [("http://charts.invalid/a", None)]
 
 
 def test_hosts_that_the_environment_excludes_are_reached_directly(server, seen, monkeypatch):
-    """As every other client of this machine does."""
+    """`NO_PROXY` is respected."""
     monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:1")
     monkeypatch.setenv("NO_PROXY", "127.0.0.0/8")
     assert _get(f"{server}/b") == 204
@@ -79,7 +79,7 @@ def test_hosts_that_the_environment_excludes_are_reached_directly(server, seen, 
     "proxy", ["foo://bar:1", "socks5://127.0.0.1:1", "http://quant:s3cret@bar:99999", "http://q:п@bar:1"]
 )
 def test_a_proxy_that_can_t_be_used_is_refused(proxy, monkeypatch):
-    """Before anything is asked, and unquoted."""
+    """It is refused before the first request, and not quoted."""
     monkeypatch.setenv("ALL_PROXY", proxy)
     with pytest.raises(ValueError, match=r"^the environment's proxy can't be used$"):
         open_connections("https://charts.invalid", kept=1)
@@ -87,7 +87,7 @@ def test_a_proxy_that_can_t_be_used_is_refused(proxy, monkeypatch):
 
 @pytest.mark.parametrize("name", CERTIFICATES)
 def test_certificates_that_can_t_be_read_are_refused(name, tmp_path, monkeypatch):
-    """Rather than none, or others, be trusted."""
+    """No other certificates are trusted instead."""
     monkeypatch.setenv(name, str(tmp_path / "none.pem"))
     with pytest.raises(OSError, match=r"No such file"):
         open_connections("https://charts.invalid", kept=1)
@@ -104,7 +104,7 @@ def test_a_folder_of_certificates_is_taken(tmp_path, monkeypatch, name, more):
 
 
 def test_a_connection_that_was_idle_for_long_is_opened_anew(monkeypatch):
-    """A gateway in between may have forgotten it without a word."""
+    """A gateway may have dropped it without a notice."""
     monkeypatch.setattr("worker_chart_export.backends.http.MAX_IDLE_SECONDS", 0.1)
     with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor(1) as threads:
         answering = threads.submit(_answer_one_request_a_connection, listener, connections=2)

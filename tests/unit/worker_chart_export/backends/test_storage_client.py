@@ -16,7 +16,7 @@ HOST = "http://storage.invalid"
 
 @pytest.fixture
 def proxy():
-    """A proxy that knows nothing, and what it was asked for."""
+    """A proxy that answers 404, and the URLs it got."""
     asked = []
 
     class Proxy(http.server.BaseHTTPRequestHandler):
@@ -55,14 +55,14 @@ def get_object(client):
 
 
 def test_a_proxy_of_the_environment_is_used(client, proxy):
-    """Workers behind one reach Cloud Storage no other way."""
+    """Some workers reach Cloud Storage only through a proxy."""
     url, asked = proxy
     assert get_object(client(HTTP_PROXY=url)) is None
     assert [path.split("?")[0] for path in asked] == [f"{HOST}/storage/v1/b/charts/o/chart.png"]
 
 
 def test_a_host_that_needs_no_proxy_is_asked_directly(client, proxy):
-    """`NO_PROXY` names the metadata server and what is near."""
+    """`NO_PROXY` usually names the metadata server."""
     url, asked = proxy
     with pytest.raises(Exception, match=r"storage\.invalid") as failure:
         get_object(client(HTTP_PROXY=url, NO_PROXY="storage.invalid"))
@@ -82,6 +82,6 @@ def test_the_environment_is_read_once(client, proxy):
 
 @pytest.mark.parametrize("wrong", [{"REQUESTS_CA_BUNDLE": "/none.pem"}, {"HTTPS_PROXY": "foo://bar:1"}])
 def test_an_environment_that_can_t_be_used_is_refused(client, wrong):
-    """Before the first call, so that no step finds out."""
+    """It is refused when the client is built, before the first call."""
     with pytest.raises(SettingsError, match=r"HTTPS_PROXY.*: expected what an HTTP client can use"):
         client(STORAGE_EMULATOR_HOST="https://storage.invalid", **wrong)

@@ -58,7 +58,7 @@ def test_a_chart_without_an_account_is_drawn_and_says_so(log_lines):
 
 
 def test_what_can_t_be_drawn_either_has_the_first_error():
-    """With the second's words."""
+    """Its details have the second error's message."""
     second = Local(OhlcvUnavailable("The candles are missing."))
     with pytest.raises(ChartApiLimitExceeded, match="No account is left") as caught:
         FallbackProvider(first=_failing(LIMIT), second=second).chart(chart_request())
@@ -89,6 +89,6 @@ def test_other_errors_are_no_reason_to_draw(error):
 
 @pytest.mark.parametrize("error", [Interrupted("stop"), BackendUnavailable("storage", "away")])
 def test_a_stop_while_drawing_is_a_stop(error):
-    """The step is given back, not failed."""
+    """The step is released, not failed."""
     with pytest.raises(type(error)):
         FallbackProvider(first=_failing(LIMIT), second=Local(error)).chart(chart_request())

@@ -40,7 +40,7 @@ def test_a_missing_fixture_is_named(provider):
     ],
 )
 def test_an_error_fixture_is_the_error(provider, tmp_path, name, error):
-    """With its status and the API's words."""
+    """The error has its status and the API's message."""
     (tmp_path / f"{STEM}__{name}.json").write_text('{"message": "no"}')
     with pytest.raises(error, match=rf"answered {name[:3]} {name[4:]}") as caught:
         provider.chart(chart_request())

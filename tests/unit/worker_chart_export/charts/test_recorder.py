@@ -74,7 +74,7 @@ def test_a_file_can_be_read_by_all_as_any_other(record, tmp_path):
     ],
 )
 def test_an_error_is_recorded_and_then_answered(record, cloud, tmp_path, answer, name):
-    """By `record` and by `mock`, in the API's words."""
+    """By `record` and by `mock`, with the API's message."""
     cloud.chart_img.faults.add(Fault(answer=answer))
     with pytest.raises(ChartApiFailed) as real:
         record.chart(chart_request())
@@ -90,7 +90,7 @@ def test_an_error_is_recorded_and_then_answered(record, cloud, tmp_path, answer,
 
 @pytest.mark.parametrize("fault", [{"reset": True}, {"answer": "truncated"}, {"answer": "html"}])
 def test_what_says_nothing_about_the_request_is_not_recorded(record, cloud, tmp_path, fault):
-    """It would be answered for ever."""
+    """It would be the answer for ever."""
     cloud.chart_img.faults.add(Fault(**fault))
     with pytest.raises(ChartApiFailed):
         record.chart(chart_request())
@@ -107,7 +107,7 @@ def test_an_account_that_gives_no_chart_is_no_fixture(record, cloud, tmp_path, a
 
 
 def test_a_picture_too_large_is_no_fixture(record, cloud, tmp_path):
-    """Nobody would take it."""
+    """Its readers would refuse it."""
     cloud.chart_img.faults.add(Fault(answer="too_large"))
     with pytest.raises(ChartTooLarge):
         record.chart(chart_request())

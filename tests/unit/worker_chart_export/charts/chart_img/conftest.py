@@ -28,7 +28,7 @@ def provider(make):
 
 @pytest.fixture
 def _no_pauses(monkeypatch):
-    """Retries follow at once; how long they would wait is tested by itself."""
+    """Attempts follow at once. The pauses have their own tests."""
     monkeypatch.setattr(provider_module, "pause_seconds", lambda _answer, _failures: 0.0)
 
 

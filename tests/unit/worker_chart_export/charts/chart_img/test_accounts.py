@@ -44,13 +44,13 @@ class TestPlan:
         ],
     )
     def test_the_plan_s_bounds_hold(self, plan, parameters, size, fits):
-        """One that is not known forbids nothing."""
+        """An unknown plan forbids nothing."""
         demand = Demand(parameters=parameters, width=size[0], height=size[1])
         assert (why_not_on_plan(account(plan=plan), demand) is None) is fits
 
     @pytest.mark.parametrize("plan", ["BASIC", None])
     def test_the_account_s_own_bound_wins_over_its_plan_s(self, plan):
-        """A plan may have been changed by its provider."""
+        """Chart-IMG may change its plans."""
         demand = Demand(parameters=4, width=800, height=600)
         assert why_not_on_plan(account(plan=plan, max_parameters=4), demand) is None
         why = why_not_on_plan(account(plan=plan, max_parameters=2), demand)
@@ -66,14 +66,14 @@ class TestState:
     """What this process has learned of an account."""
 
     def test_an_account_used_up_is_usable_again_when_its_time_is_over(self):
-        """Until then it is not."""
+        """Before that it is not usable."""
         state = _state()
         state.exhaust(now=NOW, until=MIDNIGHT, day_ends=MIDNIGHT)
         assert state.why_unusable(MIDNIGHT - 0.1) == "used up for today"
         assert state.why_unusable(MIDNIGHT) is None
 
     def test_it_is_logged_once_a_day(self):
-        """Hundreds of charts may find it out at the same time, and again when its document is read again."""
+        """Many charts may notice it at the same time, and again when its document is read again."""
         state = _state()
         found = [(NOW, NOW + 60), (NOW, NOW + 60), (NOW + 60, NOW + 120), (NOW + 130, MIDNIGHT)]
         logged = [state.exhaust(now=now, until=until, day_ends=MIDNIGHT) for now, until in found]
@@ -83,7 +83,7 @@ class TestState:
         assert state.disabled == "no"
 
     def test_an_earlier_time_changes_nothing(self):
-        """A late answer of yesterday does not reopen today."""
+        """A late answer of yesterday does not make the account usable again."""
         state = _state()
         state.exhaust(now=NOW, until=MIDNIGHT, day_ends=MIDNIGHT)
         assert not state.exhaust(now=NOW, until=NOW - 1, day_ends=NOW - 1)
@@ -96,7 +96,7 @@ class TestState:
         assert state.why_unusable(NOW) is None
 
     def test_what_a_plan_has_refused_is_refused_to_all_that_asks_for_as_much(self):
-        """And to nothing that asks for less in one respect."""
+        """A chart that is smaller in one respect is still allowed."""
         state = _state()
         state.refuse(Demand(parameters=4, width=800, height=600), "Exceed")
         for parameters, width, height, words in (
@@ -129,7 +129,7 @@ class TestState:
         assert order == ["first", "second"]
 
     def test_after_the_first_answer_all_go(self):
-        """Nobody waits for anybody."""
+        """No call waits for another one."""
         state = _state()
         with state.call_permit(budget_of()):
             state.answered()
@@ -158,7 +158,7 @@ class TestState:
             assert fourth is True
 
     def test_who_waits_for_the_first_answer_waits_no_longer_than_its_step(self):
-        """Then the chart has run out of time."""
+        """Then the chart ends with StepTimedOut."""
         state = _state()
         with state.call_permit(budget_of()), pytest.raises(StepTimedOut), state.call_permit(budget_of(0.2)):
             pass
@@ -174,7 +174,7 @@ class TestRate:
         assert _waits(rate, clock, 6) == [0.0, 0.0, 0.0, 0.5, 0.5, 0.5]
 
     def test_a_rest_fills_the_bucket(self):
-        """To the brim and no further."""
+        """The bucket never holds more than a burst."""
         clock = HandClock()
         rate = RateLimit(per_second=2.0, burst=3, clock=clock)
         assert _waits(rate, clock, 3) == [0.0, 0.0, 0.0]
@@ -293,7 +293,7 @@ def _waits(rate, clock, count):
 
 
 def _or_none(rate, scope):
-    """Whether it was let through; None when its step was stopped or over."""
+    """Return the result of `wait`, or None when the step was stopped or timed out."""
     try:
         return rate.wait(scope)
     except (Interrupted, StepTimedOut):

@@ -99,12 +99,12 @@ def test_each_scripted_answer_has_its_meaning(name):
     ],
 )
 def test_answers_that_are_not_documented_have_a_meaning_too(status, body, meaning):
-    """The nearest one."""
+    """They get the nearest meaning."""
     assert _classify(status, body).meaning is meaning
 
 
 def test_a_whole_picture_of_the_size_asked_for_is_the_chart():
-    """Nothing else is."""
+    """It is the only chart answer."""
     assert _classify(200, png_bytes()).meaning is Meaning.CHART
 
 
@@ -115,7 +115,7 @@ def test_what_is_wrong_with_a_picture_is_parse_error_body():
 
 
 def test_a_whole_picture_that_readers_refuse_is_an_error_of_its_own():
-    """Asking again would give the same."""
+    """Another attempt would give the same."""
     with pytest.raises(ChartTooLarge):
         _classify(200, png_bytes(padding=300_000))
 
@@ -134,12 +134,12 @@ def test_a_whole_picture_that_readers_refuse_is_an_error_of_its_own():
     ],
 )
 def test_a_whole_answer_that_is_no_chart_is_told_from_a_broken_one(body, is_complete):
-    """The next one would be the same, where a broken one may be followed by a whole one."""
+    """A broken answer may be followed by a complete one. A complete one would be repeated."""
     assert _classify(200, body).is_complete is is_complete
 
 
 def test_no_other_status_is_a_whole_answer():
-    """However complete its body is: those have their own meanings."""
+    """Other statuses have their own meanings."""
     assert not _classify(500, b"<html>500</html>").is_complete
 
 
@@ -160,7 +160,7 @@ def test_a_count_is_kept_where_nothing_can_have_been_paid(answer, keeps):
 
 @pytest.mark.parametrize("name", sorted(MEANINGS))
 def test_transient_and_too_fast_answers_prove_no_key(name):
-    """Every other answer does."""
+    """All other answers do."""
     answer = _classify(ANSWERS[name].status, ANSWERS[name].body)
     assert answer.proves_key is (MEANINGS[name] not in (Meaning.TRANSIENT, Meaning.TOO_FAST))
 
@@ -213,26 +213,26 @@ class TestErrorBody:
         [(b"", "no message"), (b"<h1>502</h1>", "<h1>502</h1>"), (b"\xff\xfe", "\ufffd\ufffd")],
     )
     def test_bodies_that_are_no_json(self, body, message):
-        """Their beginning, as text."""
+        """The message is the start of the body as text."""
         assert parse_error_body(body) == (message, ())
 
     @given(st.binary(max_size=300) | st.text().map(str.encode))
     def test_any_body_has_a_message(self, body):
-        """At most 300 characters, at least one."""
+        """It has 1 to 300 characters."""
         assert 1 <= len(parse_error_body(body)[0]) <= 300
 
     def test_a_deeply_nested_body_has_a_message(self):
-        """The parser's recursion is no crash."""
+        """The parser's recursion error is caught."""
         assert parse_error_body(b"[" * 100_000)[0].startswith("[[[")
 
     def test_many_errors_are_cut(self):
-        """Ten are enough."""
+        """Ten errors are shown."""
         body = [{"msg": "m", "param": f"p{number}"} for number in range(50)]
         assert len(parse_error_body(json.dumps(body).encode())[1]) == 10
 
     @pytest.mark.parametrize("before", range(280, 301))
     def test_a_message_is_redacted_before_it_is_cut(self, before):
-        """No part of a key is left at the end."""
+        """No part of a key is left at the end of the message."""
         body = json.dumps({"message": "x" * before + "s3cret-key"}).encode()
         for text in (body, body.removeprefix(b"{")):
             message, _ = parse_error_body(text, lambda text: text.replace("s3cret-key", "(key)"))
@@ -240,13 +240,13 @@ class TestErrorBody:
 
     @pytest.mark.parametrize("before", range(9980, 10_001))
     def test_a_body_that_is_no_json_is_redacted_before_it_is_cut(self, before):
-        """Nor is a part of a key left where the text of a page ends."""
+        """No part of a key is left at the end of the text."""
         body = b"<html>" + b" " * (before - 6) + b"s3cret-key</html>"
         message, _ = parse_error_body(body, lambda text: text.replace("s3cret-key", "(key)"))
         assert "s3" not in message
 
     def test_parameters_are_redacted_too(self):
-        """Whatever a server puts there."""
+        """A server may put the key there."""
         body = json.dumps([{"msg": "m", "param": "s3cret-key"}]).encode()
         assert parse_error_body(body, lambda text: text.replace("s3cret-key", "(key)")) == (
             "(key): m",
@@ -257,7 +257,7 @@ class TestErrorBody:
 @pytest.mark.parametrize(
     ("header", "seconds"),
     [("3", 3.0), ("0", 0.0), (" 1.5 ", 1.5), ("99999999999", 99999999999.0), ("9" * 400, float("inf"))]
-    + [(text, None) for text in (None, "", "-1", "inf", "nan", "1e5", "0x10", "3, 5", "soon", "\u0661")],
+    + [(text, None) for text in ("", "-1", "inf", "nan", "1e5", "0x10", "3, 5", "soon", "\u0661")],
 )
 def test_retry_after_in_seconds(header, seconds):
     """Only digits count, not all that Python can parse as a number."""

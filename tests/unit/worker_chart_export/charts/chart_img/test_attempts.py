@@ -41,7 +41,7 @@ class TestFinal:
         ],
     )
     def test_it_is_called_once_and_on_one_account(self, make, cloud, answer, words):
-        """The API's own words are in the error."""
+        """The error has the API's own message."""
         _answer(cloud, answer)
         with pytest.raises(ChartApiFailed, match=rf"^Chart-IMG answered {words}") as caught:
             make(account(), account("acc-2", key="other")).chart(chart_request())
@@ -66,7 +66,7 @@ class TestTransient:
         ["server_error", "bad_gateway", "unavailable", "timeout", "gateway_timeout", "truncated", "empty"],
     )
     def test_it_is_tried_six_times_each_of_them_counted(self, provider, cloud, documents, answer):
-        """Then it is that request's failure."""
+        """Then the request fails."""
         _answer(cloud, answer)
         with pytest.raises(ChartApiFailed, match=r"^Chart-IMG answered"):
             provider.chart(chart_request())
@@ -92,19 +92,19 @@ class TestTransient:
 
     @pytest.mark.parametrize("answer", ["server_error", "bad_gateway", "truncated"])
     def test_a_transient_failure_that_ends_is_forgotten(self, provider, cloud, answer):
-        """The sixth attempt counts as the first."""
+        """The sixth attempt succeeds."""
         _answer(cloud, answer, times=5)
         assert provider.chart(chart_request()).png.startswith(b"\x89PNG")
 
     def test_a_reset_connection_is_transient(self, provider, cloud, documents):
-        """The error says what happened on the wire."""
+        """The error names the network error."""
         cloud.chart_img.faults.add(Fault(reset=True))
         with pytest.raises(ChartApiFailed, match=r"^Chart-IMG did not answer: ProtocolError"):
             provider.chart(chart_request())
         assert (_calls(cloud), used(documents)) == (6, 6)
 
     def test_a_refused_connection_is_transient_and_counted_once(self, provider, cloud, documents):
-        """Not an outage of ours: the request fails. Nothing was sent, so nothing can have been paid."""
+        """The request fails, and the step goes on. Nothing was sent, so no call was charged."""
         cloud.chart_img.stop()
         with pytest.raises(ChartApiFailed, match=r"NewConnectionError"):
             provider.chart(chart_request())
@@ -114,7 +114,7 @@ class TestTransient:
         assert used(documents) == 2
 
     def test_six_attempts_are_all_there_are_over_all_accounts(self, make, cloud):
-        """An account that is passed over costs none of them."""
+        """An account that is passed over uses none of them."""
         _answer(cloud, "limit_exceeded", match=KEY, skip=3, times=1)
         _answer(cloud, "server_error")
         with pytest.raises(ChartApiFailed):
@@ -133,7 +133,7 @@ class TestTime:
     """The step's scope bounds everything."""
 
     def test_asking_too_often_waits_about_a_second(self, make, cloud, documents):
-        """Then the same account is asked, for the call that was counted."""
+        """Then the same account is called again, on the same count."""
         _answer(cloud, "too_many_requests", times=1)
         started = time.monotonic()
         image = make(account(), account("acc-2", key="other")).chart(chart_request())
@@ -142,7 +142,7 @@ class TestTime:
         assert (_calls(cloud), used(documents)) == (2, 1)
 
     def test_asking_too_often_for_ever_ends_with_the_step_s_time(self, provider, cloud, documents):
-        """As a timeout of the step, for one counted call."""
+        """It ends as a timeout of the step, with one counted call."""
         _answer(cloud, "too_many_requests")
         with pytest.raises(StepTimedOut) as caught:
             provider.chart(chart_request(scope=budget_of(0.3)))
@@ -154,7 +154,7 @@ class TestTime:
         }
 
     def test_transient_failures_end_with_the_step_s_time(self, provider, cloud):
-        """Six attempts would take longer."""
+        """Six attempts would take longer than the step."""
         _answer(cloud, "server_error")
         started = time.monotonic()
         with pytest.raises(
@@ -172,7 +172,7 @@ class TestTime:
         assert caught.value.details == {}
 
     def test_a_silent_server_is_left_at_the_deadline(self, provider, cloud):
-        """The read timeout is never longer than the step."""
+        """The read timeout is at most the step's time."""
         cloud.chart_img.faults.add(Fault(delay_seconds=20))
         started = time.monotonic()
         with pytest.raises(StepTimedOut):
@@ -217,11 +217,11 @@ class TestTime:
 
 
 class TestPauses:
-    """How long is waited between attempts."""
+    """The pauses between attempts."""
 
     @pytest.mark.parametrize("failed", [1, 2, 3, 4, 5])
     def test_they_are_between_half_a_second_and_eight_and_grow(self, failed):
-        """Drawn evenly, so that many workers do not come back at the same time."""
+        """They are drawn evenly, so that many workers do not call at the same time."""
         transient = Answer(meaning=Meaning.TRANSIENT, status=500)
         pauses = [pause_seconds(transient, failed) for _ in range(200)]
         assert min(pauses) >= 0.5

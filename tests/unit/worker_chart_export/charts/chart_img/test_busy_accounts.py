@@ -30,7 +30,7 @@ class TestTooBusy:
     SLOW = account("first", key="key-one", rate_per_second=0.01, burst=1)
 
     def test_the_next_account_is_asked_at_once(self, make):
-        """The slow one keeps its place for others."""
+        """The next account makes the chart."""
         provider = make(self.SLOW, SECOND)
         started = time.monotonic()
         images = [provider.chart(chart_request(scope=budget_of(20))) for _ in range(3)]
@@ -38,7 +38,7 @@ class TestTooBusy:
         assert time.monotonic() - started < 5
 
     def test_without_another_one_the_chart_fails_at_once_as_a_timeout(self, make, documents):
-        """Nothing is counted for it; it is no limit of the day, so no fallback draws it."""
+        """No call is counted. It is not a daily limit, so no fallback makes the chart."""
         provider = make(self.SLOW)
         provider.chart(chart_request())
         started = time.monotonic()
@@ -61,7 +61,7 @@ def test_a_silent_account_is_left_for_the_next_one(make, cloud, monkeypatch):
 
 
 def test_a_silent_account_alone_is_waited_for(make, cloud, monkeypatch):
-    """There is no other."""
+    """There is no other account."""
     monkeypatch.setattr(f"{ChartImgProvider.__module__}.FIRST_ANSWER_MAX_WAIT_SECONDS", 0.05)
     cloud.chart_img.faults.add(Fault(match="key-one", delay_seconds=0.5, times=1))
     provider = make(FIRST)

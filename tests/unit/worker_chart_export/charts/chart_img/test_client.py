@@ -62,7 +62,7 @@ def _raw_server(head, *, drip=b"", on_request=lambda _request: None):
 
 @contextlib.contextmanager
 def _deaf_server():
-    """A listener whose queue is full: connections to it open never."""
+    """A listener whose queue is full: no connection to it opens."""
     with contextlib.ExitStack() as opened:
         listener = opened.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
         for _ in range(4):
@@ -85,7 +85,7 @@ def _deaf_server():
     ],
 )
 def test_a_broken_answer_is_a_failure_of_the_request(documents, head):
-    """Never an error of another kind, which would leave the step RUNNING."""
+    """Another kind of error would leave the step RUNNING."""
     with _raw_server(head) as url, provider_on(url, documents) as provider, pytest.raises(ChartApiFailed):
         provider.chart(chart_request())
 
@@ -101,7 +101,7 @@ def test_a_redirect_is_not_followed(documents):
 @pytest.mark.usefixtures("_no_pauses")
 @pytest.mark.parametrize(("status", "calls"), [(b"200 OK", 2), (b"401 Unauthorized", 6)])
 def test_a_compressed_answer_is_not_decoded(documents, status, calls, log_lines):
-    """It was not asked for, and what is small may stand for what fills the memory."""
+    """It was not requested, and a small body may decompress to one that fills the memory."""
     bomb = gzip.compress(bytes(64 * 1024 * 1024))
     tracemalloc.start()
     with (
@@ -149,7 +149,7 @@ def test_headers_that_can_t_be_parsed_are_not_printed(documents, level):
     ],
 )
 def test_an_error_of_any_size_is_understood_by_its_status(documents, status, error, outcomes, log_lines):
-    """Its beginning is read, the rest is of no interest."""
+    """Only its start is read."""
     head = _head(status, body=b"<html>" + b"x" * 9_000_000)
     with _raw_server(head) as url, provider_on(url, documents) as provider, pytest.raises(error):
         provider.chart(chart_request())
@@ -184,7 +184,7 @@ def test_a_call_ends_after_its_time_though_bytes_keep_coming(documents, monkeypa
 
 
 def test_headers_that_drip_are_left_at_the_deadline(documents):
-    """Though no read of them ever takes long."""
+    """Each read of them is short."""
     with _raw_server(b"HTTP/1.1 200 OK\r\n", drip=b"X: y\r\n") as url:
         started = time.monotonic()
         with provider_on(url, documents) as provider, pytest.raises(StepTimedOut):
@@ -222,7 +222,7 @@ def test_a_server_that_asks_for_more_time_than_there_is_is_not_waited_for(docume
 
 
 def test_nor_is_one_that_asks_for_more_than_a_minute(documents):
-    """Though the step has that."""
+    """The step has more time than that."""
     head = _head(b"503 Away", b"Retry-After: 61", body=b'{"message": "Soon"}')
     refused = pytest.raises(ChartApiFailed, match=r"answered 503: Soon")
     with _raw_server(head) as url, provider_on(url, documents) as provider, refused:
@@ -230,7 +230,7 @@ def test_nor_is_one_that_asks_for_more_than_a_minute(documents):
 
 
 def test_a_slow_drip_is_left_at_the_deadline(documents):
-    """Each byte comes in time, the whole never."""
+    """Each byte comes in time, but the body never ends."""
     with _raw_server(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n", drip=b"x") as url:
         started = time.monotonic()
         with provider_on(url, documents) as provider, pytest.raises(StepTimedOut):
@@ -240,7 +240,7 @@ def test_a_slow_drip_is_left_at_the_deadline(documents):
 
 @pytest.mark.parametrize(("length", "drip"), [(b"Content-Length: 100000\r\n", b"x"), (b"", b"")])
 def test_a_stop_during_an_answer_is_logged_as_that(documents, log_lines, length, drip):
-    """Not as a call that went well, nor as one that failed."""
+    """It is not logged as a success or a failure."""
     scope = budget_of(30)
     head = b"HTTP/1.1 200 OK\r\n%s\r\n" % length
     server = _raw_server(head, drip=drip, on_request=lambda _request: scope.stop(Interrupted("stop")))
@@ -253,7 +253,7 @@ def test_a_stop_during_an_answer_is_logged_as_that(documents, log_lines, length,
 @pytest.mark.usefixtures("_no_pauses")
 @pytest.mark.parametrize(("header", "least"), [(b"1", 1.0), (b"soon", 0.0)])
 def test_a_server_may_ask_to_be_left_alone_for_a_while(documents, monkeypatch, header, least):
-    """`Retry-After` reaches the pause."""
+    """The pause is drawn from `Retry-After`."""
     asked = []
     monkeypatch.setattr(
         "worker_chart_export.charts.chart_img.provider.pause_seconds",

@@ -60,7 +60,7 @@ def _texts(error):
 @pytest.mark.parametrize("status", [200, 401, 403, 422, 429, 500])
 @pytest.mark.usefixtures("_no_pauses")
 def test_a_key_quoted_by_the_server_is_hidden(documents, status, log_lines):
-    """In the error's words, details and trace, and in the logs."""
+    """In the error's message, details and trace, and in the logs."""
     with (
         _echo_server(status) as url,
         provider_on(url, documents) as provider,

@@ -45,7 +45,7 @@ class TestCall:
     """One call."""
 
     def test_a_chart_is_given_with_its_account(self, provider, cloud, documents):
-        """The key goes in its header, the template's body as it is, and the call is counted."""
+        """The key is sent in its header, the template's body is sent unchanged, and the call is counted."""
         image = provider.chart(chart_request(width=640, height=400, theme="dark"))
         assert (image.provider, image.meta) == ("chart-img", {"accountId": "acc-1"})
         (call,) = cloud.chart_img.requests
@@ -69,7 +69,7 @@ class TestCall:
         assert counted == [1, 2, 3]
 
     def test_each_call_is_logged_with_its_status(self, provider, cloud, log_lines):
-        """And its outcome."""
+        """The line also has the outcome."""
         _answer(cloud, "not_found", times=1)
         with pytest.raises(ChartApiFailed):
             provider.chart(chart_request())
@@ -81,7 +81,7 @@ class TestCall:
 
     @pytest.mark.usefixtures("_no_pauses")
     def test_the_calls_of_a_chart_are_numbered(self, make, cloud, log_lines):
-        """Over all accounts; the API's words are there, or what happened on the wire."""
+        """The numbers run over all accounts. Each line has the API's message or the network error."""
         _answer(cloud, "server_error", times=1)
         cloud.chart_img.faults.add(Fault(reset=True, times=1))
         _answer(cloud, "forbidden", times=1)
@@ -97,7 +97,7 @@ class TestCall:
 
     @pytest.mark.parametrize("scope", ["over", "stopped"])
     def test_nothing_is_counted_or_called_after_the_time(self, provider, cloud, documents, scope):
-        """Nor after a stop, whatever is waited for."""
+        """The same holds after a stop."""
         ended = budget_of(0 if scope == "over" else 30)
         if scope == "stopped":
             ended.stop(Interrupted("stop"))
@@ -106,7 +106,7 @@ class TestCall:
         assert (_calls(cloud), usage(documents)) == ({}, None)
 
     def test_nor_by_a_process_that_knows_its_account(self, provider, cloud, documents):
-        """The first answer is there, so nothing is waited for."""
+        """Its first answer has come, so the call does not wait for one."""
         provider.chart(chart_request())
         ended = budget_of()
         ended.stop(Interrupted("stop"))
@@ -115,7 +115,7 @@ class TestCall:
         assert (cloud.chart_img.calls["advanced-chart"], used(documents)) == (1, 1)
 
     def test_a_body_too_large_is_given_up(self, provider, cloud, log_lines):
-        """Unread beyond the bound, and not paid for six times."""
+        """It is not read to its end, and not requested again."""
         _answer(cloud, "too_large")
         with pytest.raises(ChartTooLarge):
             provider.chart(chart_request())
@@ -134,7 +134,7 @@ class TestCall:
         assert time.monotonic() - started < 1.8
 
     def test_a_picture_larger_than_readers_take_is_given_up(self, make, cloud):
-        """The next one would be no smaller."""
+        """Another attempt would give the same size."""
         with pytest.raises(ChartTooLarge):
             make(max_png_bytes=1024).chart(chart_request(width=2048, height=1920))
         assert _calls(cloud) == {KEY: 1}
@@ -144,7 +144,7 @@ class TestPriority:
     """The accounts in order of priority."""
 
     def test_the_first_account_is_used_while_it_lasts(self, make, cloud):
-        """Then the second."""
+        """Then the second account is used."""
         provider = make(account("first", key="key-one", daily_limit=2), SECOND)
         assert [_made_by(provider.chart(chart_request())) for _ in range(4)] == ["first"] * 2 + ["second"] * 2
         assert _calls(cloud) == {"key-one": 2, "key-two": 2}
@@ -160,7 +160,7 @@ class TestPriority:
         assert (line["severity"], line["accountId"]) == ("ERROR", "first")
 
     def test_a_dead_key_is_called_once_however_many_charts_wait(self, make, cloud, documents):
-        """Until its first answer nobody else calls."""
+        """Until its first answer there is one call at a time."""
         cloud.chart_img.configure({"key-two": None})
         cloud.chart_img.faults.add(Fault(match="key-one", delay_seconds=0.2))
         provider = make(FIRST, SECOND)
@@ -171,7 +171,7 @@ class TestPriority:
 
     @pytest.mark.usefixtures("_no_pauses")
     def test_a_transient_failure_is_no_first_answer(self, make, cloud):
-        """It says nothing about the key, which is refused once all the same."""
+        """It does not prove the key, which is then refused once."""
         cloud.chart_img.configure({"key-two": None})
         _answer(cloud, "server_error", match="key-one", times=3)
         provider = make(FIRST, SECOND)
@@ -190,7 +190,7 @@ class TestPriority:
         assert [line["accountId"] for line in log_lines() if line["event"] == LIMITS] == ["first"]
 
     def test_an_account_is_used_again_once_its_window_has_ended(self, make, cloud, server_time):
-        """By the next day it has calls again."""
+        """The next day its quota starts at zero."""
         clock = HandClock()
         server_time.set(clock.now())
         _answer(cloud, "limit_exceeded", match="key-one", times=1)
@@ -204,7 +204,7 @@ class TestPriority:
 
     @pytest.mark.parametrize("answer", ["over_resolution", "over_parameters"])
     def test_a_plan_too_small_passes_on_all_charts_that_ask_for_as_much(self, make, cloud, documents, answer):
-        """It is asked once; a smaller chart is asked of the same account."""
+        """It is called once for such charts. A smaller chart comes from the same account."""
         _answer(cloud, answer, match="key-one NYSE:LARGE")
         provider = make(FIRST, SECOND)
         large = {"symbol": "NYSE:LARGE", "studies": [{"name": "Volume"}] * 4}
@@ -217,7 +217,7 @@ class TestPriority:
         assert used(documents, "first") == 2
 
     def test_a_plan_that_is_known_to_be_too_small_costs_no_call(self, make, cloud, documents):
-        """Studies and drawings are counted, and pixels."""
+        """Studies, drawings and pixels are compared with the plan."""
         basic, pro = (
             account("first", key="key-one", plan="BASIC"),
             account("second", key="key-two", plan="PRO"),
@@ -230,7 +230,7 @@ class TestPriority:
 
 
 class TestNoneLeft:
-    """No account is left: an error without a call."""
+    """No account is left: the chart fails without a call."""
 
     def test_used_up_accounts(self, make, cloud, documents, log_lines):
         """Each is logged once, for many charts."""
@@ -256,7 +256,7 @@ class TestNoneLeft:
         assert _calls(cloud) == {"key-one": 1, "key-two": 1}
 
     def test_plans_too_small(self, make, cloud):
-        """The API's own words, or what the settings say."""
+        """The reasons are the API's own message, and the limit of the settings."""
         _answer(cloud, "over_parameters", match="key-one")
         small = account("second", key="key-two", max_parameters=1)
         with pytest.raises(ChartApiLimitExceeded) as caught:

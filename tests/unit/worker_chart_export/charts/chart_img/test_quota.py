@@ -39,7 +39,7 @@ class TestCount:
         assert used(documents) == 3
 
     def test_two_processes_with_many_threads_spend_exactly_the_limit(self, cloud, documents):
-        """In far fewer commits than calls, because those who wait share one."""
+        """Calls that wait share a commit, so there are far fewer commits than calls."""
         ledgers, commits = [QuotaLedger(documents), QuotaLedger(documents)], usage_commits(cloud)
         calls = [partial(ledger.count, ACCOUNT, budget_of()) for ledger in ledgers for _ in range(60)]
         assert granted(at_once(calls)) == (50, 70)
@@ -47,7 +47,7 @@ class TestCount:
         assert commits() <= 25
 
     def test_all_who_wait_share_one_commit_for_exactly_their_number(self, cloud, quota, documents):
-        """While the first commit is under way the others gather."""
+        """The other calls queue while the first commit is under way."""
         ready = threading.Barrier(21)
         with commits_held(cloud) as arrived:
             calls = [partial(_after, ready, quota, ACCOUNT) for _ in range(20)]
@@ -63,12 +63,12 @@ class TestCount:
         assert (used(documents), cloud.firestore.calls["Commit"]) == (21, 2)
 
     def test_nothing_is_reserved_ahead(self, quota, documents):
-        """One call, one count."""
+        """Each call is counted when it is made."""
         quota.count(ACCOUNT, budget_of())
         assert used(documents) == 1
 
     def test_accounts_are_counted_apart(self, quota, documents):
-        """Each in its own document."""
+        """Each account has its own document."""
         at_once([partial(quota.count, account(name), budget_of()) for name in ("a", "b") * 5])
         assert [used(documents, name) for name in ("a", "b")] == [5, 5]
 
@@ -80,7 +80,7 @@ class TestCount:
         assert commits() == 0
 
     def test_foreign_fields_are_kept(self, quota, documents):
-        """Other workers may note what they like."""
+        """Other workers may store their own fields."""
         store_usage(
             documents, usageToday=7, windowStart="2999-01-01T00:00:00Z", note={"by": "hand"}, dailyLimit=9
         )
@@ -99,13 +99,13 @@ def _after(barrier, quota, counted_account):
 
 
 class TestMidnight:
-    """The day is the server's."""
+    """The server's day counts."""
 
     @pytest.mark.parametrize(
         ("window", "stored", "left"), [(YESTERDAY, TODAY, 50), (TODAY, TODAY, 20), (TOMORROW, TOMORROW, 20)]
     )
     def test_windows_around_today(self, quota, documents, server_time, window, stored, left):
-        """Yesterday's is over, a later one is adopted."""
+        """An earlier window is replaced, a later one is adopted."""
         server_time.set(NOW)
         store_usage(documents, windowStart=window, usageToday=30)
         results = at_once([partial(quota.count, ACCOUNT, budget_of()) for _ in range(60)])

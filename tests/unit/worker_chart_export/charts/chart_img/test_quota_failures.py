@@ -42,7 +42,7 @@ class TestFailures:
         assert made <= used(documents) == 50
 
     def test_commits_that_never_arrive_are_made_again(self, cloud, quota, documents):
-        """Nothing is wasted then."""
+        """No count is wasted then."""
         usage_fault(cloud, method="Commit", error="UNAVAILABLE", times=3)
         assert quota.count(ACCOUNT, budget_of()).granted
         assert used(documents) == 1
@@ -72,7 +72,7 @@ class TestFailures:
         assert (made, used(documents)) == (30, 50)
 
     def test_contention_is_outlasted(self, cloud, quota, documents):
-        """Lost races are run again."""
+        """A commit that lost a race is repeated."""
         usage_fault(cloud, method="Commit", contend=True, times=4)
         quota.count(ACCOUNT, budget_of())
         assert quota.count(ACCOUNT, budget_of()).granted
@@ -87,7 +87,7 @@ class TestFailures:
         assert used(documents) == 1
 
     def test_a_document_deleted_meanwhile_is_made_again(self, cloud, quota, documents):
-        """As if it had never been."""
+        """The count starts at zero again."""
         quota.count(ACCOUNT, budget_of())
         reference = documents.document(f"{USAGE}/acc-1")
         usage_fault(cloud, method="Commit", before=lambda _request: reference.delete(), times=1)
@@ -121,7 +121,7 @@ class TestFailures:
             quota.count(ACCOUNT, budget_of())
 
     def test_a_document_that_can_t_be_stored_is_a_refusal(self, cloud, quota):
-        """Of the backend, in the words of its kind of error."""
+        """It is raised as BackendRefused."""
         usage_fault(cloud, method="Commit", error="INVALID_ARGUMENT")
         with pytest.raises(BackendRefused, match="firestore refused"):
             quota.count(ACCOUNT, budget_of())
@@ -140,7 +140,7 @@ class TestStop:
         assert usage(documents) is None
 
     def test_who_has_no_time_left_counts_nothing(self, quota, documents):
-        """It could not call any more."""
+        """There would be no time for its call."""
         with pytest.raises(StepTimedOut):
             quota.count(ACCOUNT, budget_of(0))
         assert usage(documents) is None
@@ -174,7 +174,7 @@ class TestStop:
             assert time.monotonic() - stopped[0] < AT_MOST_SECONDS
 
     def test_those_stopped_while_they_wait_are_not_counted(self, cloud, quota, documents):
-        """The next commit is for the others alone."""
+        """The next commit counts the other calls only."""
         stopped, going = budget_of(60), budget_of(60)
         with commits_held(cloud) as arrived:
             threads = [threading.Thread(target=at_once, args=([partial(quota.count, ACCOUNT, going)],))]

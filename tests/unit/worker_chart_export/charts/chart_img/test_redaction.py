@@ -33,5 +33,5 @@ def test_no_spelling_is_left(spelling):
 
 
 def test_other_words_stay():
-    """Nothing of a key is in them."""
+    """They hold no key."""
     assert redacted("Invalid Symbol", KEY) == "Invalid Symbol"

@@ -24,20 +24,20 @@ def _document(window=TODAY, used=10, **fields):
 
 
 class TestWindow:
-    """Which day it is."""
+    """The window of a count."""
 
     def test_a_missing_document_starts_at_zero(self):
-        """Today."""
+        """The window is today's."""
         taken = _take(None, wanted=3)
         assert (taken.granted, taken.window) == (3, MIDNIGHT)
         assert taken.fields == {"windowStart": TODAY, "usageToday": 3}
 
     def test_today_s_count_goes_on(self):
-        """From what is there."""
+        """The stored count is increased."""
         assert _take(_document(), wanted=2).fields == {"windowStart": TODAY, "usageToday": 12}
 
     def test_an_earlier_window_starts_at_zero(self):
-        """However much was used then."""
+        """The count of an earlier day does not matter."""
         taken = _take(_document(YESTERDAY, used=44), wanted=2)
         assert taken.fields == {"windowStart": TODAY, "usageToday": 2}
 
@@ -48,7 +48,7 @@ class TestWindow:
         assert taken.fields == {"windowStart": TOMORROW, "usageToday": 12}
 
     def test_a_later_window_that_is_used_up_is_not_moved_back(self):
-        """Not even today has calls left then."""
+        """Today has no calls left then either."""
         taken = _take(_document(TOMORROW, used=44))
         assert (taken.granted, taken.fields, taken.window) == (0, None, MIDNIGHT + timedelta(days=1))
 
@@ -66,7 +66,7 @@ class TestWindow:
         ],
     )
     def test_a_window_is_read_however_it_is_written(self, window):
-        """As text or as a time; it is the day that counts."""
+        """It may be text or a timestamp. Only the day counts."""
         assert _take(_document(window)).fields == {"windowStart": TODAY, "usageToday": 11}
 
     @pytest.mark.parametrize(
@@ -85,58 +85,58 @@ class TestWindow:
 
 
 class TestLimit:
-    """How many are left."""
+    """How many calls are left."""
 
     @pytest.mark.parametrize(("used", "granted"), [(0, 5), (39, 5), (40, 4), (43, 1), (44, 0), (99, 0)])
     def test_no_more_is_granted_than_is_left(self, used, granted):
-        """Who asks for more gets the rest."""
+        """A caller that wants more gets the rest."""
         assert _take(_document(used=used), wanted=5).granted == granted
 
     def test_nothing_is_written_when_nothing_is_left(self):
-        """A refusal costs no commit."""
+        """A refusal is not written."""
         assert _take(_document(used=44)).fields is None
 
     @pytest.mark.parametrize(("limit", "granted"), [(12, 2), (100, 5), (10, 0), (0, 0), (-3, 0), (12.9, 2)])
     def test_the_document_s_limit_wins(self, limit, granted):
-        """Smaller or larger than the setting; one that is used up stays so."""
+        """It may be smaller or larger than the setting."""
         assert _take(_document(dailyLimit=limit), wanted=5).granted == granted
 
     @pytest.mark.parametrize("limit", [None, "12", True, float("nan"), float("inf"), []])
     def test_a_limit_that_is_none_leaves_the_setting_s(self, limit):
-        """It can't be read."""
+        """Such a limit can't be used."""
         assert _take(_document(dailyLimit=limit, used=42), wanted=5).granted == 2
 
     def test_an_earlier_window_keeps_the_document_s_limit(self):
-        """It is the account's, not the day's."""
+        """The limit belongs to the account, not to the day."""
         assert _take(_document(YESTERDAY, dailyLimit=1), wanted=5).granted == 1
 
 
 class TestBroken:
-    """Documents that nobody should have written."""
+    """Documents with values that can't be used."""
 
     @pytest.mark.parametrize("count", [None, "10", True, float("nan"), float("inf"), [], {}, 1e300])
     def test_a_count_that_can_t_be_read_is_used_up(self, count):
-        """Rather than overspent."""
+        """Used up is better than overspent."""
         assert _take(_document(used=count)).granted == 0
 
     def test_a_missing_count_is_zero(self):
-        """Nobody has called yet."""
+        """A document without a count has no calls yet."""
         assert _take({"windowStart": TODAY}).fields == {"windowStart": TODAY, "usageToday": 1}
 
     @pytest.mark.parametrize(("count", "granted"), [(43.5, 0), (-7, 5), (41.0, 3)])
     def test_an_odd_count_is_read_against_us(self, count, granted):
-        """A part of a call is a call, and nobody has called less than never."""
+        """Fractions are rounded up, and negative counts are zero."""
         assert _take(_document(used=count), wanted=5).granted == granted
 
     @pytest.mark.parametrize(
         "window", [None, "", "today", 7, "9999-12-31T23:00:00-05:00", "0001-01-01T00:00:00+05:00"]
     )
     def test_a_window_that_can_t_be_read_is_today(self, window):
-        """So that nothing is spent twice."""
+        """So no call is spent twice."""
         assert _take(_document(window), wanted=5).fields == {"windowStart": TODAY, "usageToday": 15}
 
     def test_a_used_up_account_without_a_window_gets_one(self):
-        """Else it would be used up for ever."""
+        """Without a window it would stay used up for ever."""
         taken = _take({"usageToday": 44})
         assert (taken.granted, taken.fields) == (0, {"windowStart": TODAY})
 
@@ -154,7 +154,7 @@ class TestBroken:
         wanted=st.integers(1, 50),
     )
     def test_whatever_it_holds_nothing_is_overspent(self, document, wanted):
-        """Never more than asked for or allowed, and the window never moves back."""
+        """Never more than wanted or allowed is granted, and the window never moves back."""
         taken = _take(document, wanted=wanted)
         assert 0 <= taken.granted <= wanted
         assert taken.window >= window_of(NOON)

@@ -30,7 +30,7 @@ def _made_by(image):
 
 
 class TestMidnight:
-    """The day is the server's, whatever our clock says."""
+    """The server's day counts, not our clock."""
 
     @pytest.mark.parametrize("minutes", [-5, 0, 5])
     def test_an_account_used_up_is_left_alone_until_the_server_s_midnight(
@@ -53,7 +53,7 @@ class TestMidnight:
     def test_a_call_counted_before_midnight_is_counted_again_after_it(
         self, make, cloud, documents, server_time
     ):
-        """Neither day gives a chart more than its limit."""
+        """Neither day allows more charts than its limit."""
         clock = HandClock()
         midnight = clock.now().replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
         server_time.set(midnight - timedelta(seconds=2))
@@ -72,7 +72,7 @@ class TestMidnight:
 
     @pytest.mark.usefixtures("_no_pauses")
     def test_a_call_counted_before_it_counts_until_then(self, make, cloud, documents, server_time):
-        """The second call is the same one, though our clock is on the next day."""
+        """The second call keeps the count, though our clock is on the next day."""
         clock = HandClock()
         midnight = clock.now().replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
         server_time.set(midnight - timedelta(seconds=30))
@@ -116,7 +116,7 @@ class TestUsedUpByTheDocument:
         assert "2099-01-01" in line["message"]
 
     def test_tomorrow_s_window_is_none(self, make, documents, log_lines):
-        """A clock that is a little ahead opened it."""
+        """The clock of another worker may be a little ahead."""
         window = (datetime.now(UTC) + timedelta(days=1)).strftime("%Y-%m-%dT00:00:00Z")
         documents.document(f"{USAGE}/first").set({"windowStart": window, "usageToday": 0})
         make(FIRST).chart(chart_request())

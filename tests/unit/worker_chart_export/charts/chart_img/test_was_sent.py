@@ -18,7 +18,7 @@ BEHIND = "https://charts.invalid"
 
 
 class Server:
-    """Says one thing after another on each connection, each when it has got something, and hangs up."""
+    """Sends the next of its texts after each receive, on each connection, and then closes it."""
 
     def __init__(self, *sayings, tls=None):
         self._sayings, self._tls = sayings, tls
@@ -73,7 +73,7 @@ def _was_sent(base_url):
 
 
 def test_a_server_that_takes_the_request_and_hangs_up_got_it(serve):
-    """Whatever it did with it."""
+    """It may have processed the request."""
     server = serve()
     assert _was_sent(server.url)
     assert server.got[0].startswith(b"POST")
@@ -88,7 +88,7 @@ def test_so_did_one_behind_a_proxy(serve, monkeypatch):
 
 
 def test_and_one_behind_a_tunnel(serve, monkeypatch, tls):
-    """That is encrypted."""
+    """The tunnel holds a TLS connection."""
     server = serve(TUNNEL, tls=tls)
     monkeypatch.setenv("HTTPS_PROXY", server.url)
     assert _was_sent("https://127.0.0.1:1")
@@ -96,7 +96,7 @@ def test_and_one_behind_a_tunnel(serve, monkeypatch, tls):
 
 
 def test_nobody_listens():
-    """So nothing was sent."""
+    """Nothing was sent."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     assert not _was_sent(f"http://127.0.0.1:{port}")
@@ -104,12 +104,12 @@ def test_nobody_listens():
 
 @pytest.mark.parametrize("sayings", [(), (b"no TLS at all\r\n",)], ids=["hangs up", "plain"])
 def test_a_handshake_that_fails_sends_nothing(serve, sayings):
-    """The request comes after it."""
+    """The request is sent after the handshake."""
     assert not _was_sent(serve(*sayings).url.replace("http:", "https:"))
 
 
 def test_a_server_that_nobody_vouches_for_gets_nothing(serve, monkeypatch, tls):
-    """The key least of all."""
+    """No key is sent to it."""
     for name in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"):
         monkeypatch.delenv(name)
     assert not _was_sent(serve(tls=tls).url.replace("http:", "https:"))
@@ -117,7 +117,7 @@ def test_a_server_that_nobody_vouches_for_gets_nothing(serve, monkeypatch, tls):
 
 @pytest.mark.parametrize("sayings", [(), (REFUSAL,), (TUNNEL,), (TUNNEL, b"no TLS at all\r\n")])
 def test_a_tunnel_that_leads_nowhere_passes_nothing_on(serve, monkeypatch, sayings):
-    """The proxy is silent, refuses, or has nobody behind it."""
+    """The proxy sends nothing, refuses, or can't reach the server."""
     monkeypatch.setenv("HTTPS_PROXY", serve(*sayings).url)
     assert not _was_sent(BEHIND)
 
