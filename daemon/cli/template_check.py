@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from worker_chart_export.charts.chart_img.accounts import PLANS, Demand, why_not_on_plan
 from worker_chart_export.errors import ValidationFailed, shown
-from worker_chart_export.inputs.identifiers import TEMPLATE_ID, is_template_id
+from worker_chart_export.inputs.flow_run import TEMPLATE_ID, is_template_id
 from worker_chart_export.inputs.template import parse_template
 
 if TYPE_CHECKING:

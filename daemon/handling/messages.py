@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from worker_chart_export.errors import shown
-from worker_chart_export.inputs.identifiers import why_run_id_refused, why_step_id_refused
+from worker_chart_export.inputs.flow_run import why_run_id_refused, why_step_id_refused
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""What a CHART_EXPORT step asks for, checked before anything is paid for. Pure."""
+"""The export request of a CHART_EXPORT step, checked before anything is paid for. Pure."""
 
 from __future__ import annotations
 
@@ -8,32 +8,32 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from worker_chart_export.errors import ValidationFailed, shown
-from worker_chart_export.inputs.flow_run import OHLCV_EXPORT
-from worker_chart_export.inputs.identifiers import MANIFEST_RUN_ID, is_template_id
+from worker_chart_export.inputs.flow_run import MANIFEST_RUN_ID, OHLCV_EXPORT, is_template_id
 
 if TYPE_CHECKING:
     from worker_chart_export.inputs.flow_run import FlowRun, Step
 
-#: Chart-IMG's intervals (its documentation, field `interval`), each also a timeframe of the same name.
+#: Chart-IMG's intervals (its documentation, field `interval`). Each is also a timeframe of the same name.
 API_INTERVALS = frozenset(
     ["1m", "3m", "5m", "15m", "30m", "45m"]
     + ["1h", "2h", "3h", "4h", "6h", "8h", "12h"]
     + ["1D", "2D", "3D", "1W", "1M", "3M", "6M", "1Y"]
 )
 RENAMED_TIMEFRAMES = {"1d": "1D", "1w": "1W"}
+SYMBOL = re.compile(r"[^\s/]{1,128}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportRequest:
-    """What a CHART_EXPORT step asks for, checked.
+    """The checked request of a CHART_EXPORT step.
 
     Attributes:
-        symbol: `scope.symbol`.
-        timeframe: As the step has it, e.g. `1d`.
-        interval: The same in Chart-IMG's words, e.g. `1D`.
-        template_ids: The requested templates, in the order asked.
+        symbol: The run's `scope.symbol`.
+        timeframe: The step's timeframe, e.g. `1d`.
+        interval: Chart-IMG's name for the timeframe, e.g. `1D`.
+        template_ids: The requested templates, in the order of the requests.
         min_images: How many charts make the step a success.
-        ohlcv_uri: Where the step's candles are, or None.
+        ohlcv_uri: The URI of the step's candles, or None.
     """
 
     symbol: str
@@ -45,98 +45,76 @@ class ExportRequest:
 
 
 def parse_export_request(run: FlowRun, step: Step) -> ExportRequest:
-    """Check everything about a step that can be checked before anything is paid for.
+    """Check all fields of a step that can be checked before anything is paid for.
 
     Raises:
-        ValidationFailed: Names the first field that is wrong and what was expected there.
+        ValidationFailed: Names the first invalid field and the expected value.
     """
     if not MANIFEST_RUN_ID.fullmatch(run.run_id):
-        raise ValidationFailed(
-            "runId: expected YYYYMMDD-HHmmss_SYMBOL_suffix, the only form readers of the manifest take, "
-            f"got {shown(run.run_id)}.",
-            field="runId",
-        )
+        form = "YYYYMMDD-HHmmss_SYMBOL_suffix, the only form readers of the manifest take"
+        raise _invalid("runId", form, run.run_id)
     template_ids = _template_ids(step.inputs.get("requests"))
+    scope = run.document.get("scope")
+    symbol = scope.get("symbol") if isinstance(scope, Mapping) else None
+    if not isinstance(symbol, str) or not SYMBOL.fullmatch(symbol):
+        raise _invalid("scope.symbol", "1-128 characters without '/' or white space", symbol)
+    interval = chart_interval(step.timeframe)
+    requested, min_images = len(template_ids), step.inputs.get("minImages")
+    if min_images is None:
+        min_images = requested
+    if not isinstance(min_images, int) or isinstance(min_images, bool) or not 0 <= min_images <= requested:
+        expected = f"a whole number from 0 to {requested} (the number of requests)"
+        raise _invalid("inputs.minImages", expected, min_images)
     return ExportRequest(
-        symbol=_symbol(run.document.get("scope")),
+        symbol=symbol,
         timeframe=str(step.timeframe),
-        interval=chart_interval(step.timeframe),
+        interval=interval,
         template_ids=template_ids,
-        min_images=_min_images(step.inputs.get("minImages"), len(template_ids)),
+        min_images=min_images,
         ohlcv_uri=_ohlcv_uri(run, step),
     )
 
 
 def chart_interval(timeframe: object) -> str:
-    """A step's timeframe in Chart-IMG's words: `1d -> 1D`, `1w -> 1W`, `15 -> 15m`, others unchanged.
+    """Return Chart-IMG's name for a timeframe: `1d -> 1D`, `1w -> 1W`, `15 -> 15m`, others unchanged.
 
-    The case of any other value is never changed: `1m` is a minute and `1M` a month.
+    The case of other values stays: `1m` is a minute and `1M` a month.
 
     Raises:
-        ValidationFailed: The timeframe is missing or has no counterpart.
+        ValidationFailed: The timeframe is missing, or Chart-IMG has no such interval.
     """
     if isinstance(timeframe, str):
         minutes = f"{timeframe}m" if timeframe.isdecimal() else timeframe
         interval = RENAMED_TIMEFRAMES.get(timeframe, minutes)
         if interval in API_INTERVALS:
             return interval
-    raise ValidationFailed(
-        f"timeframe: expected bare minutes (1, 5, 15, ...), 1h, 4h, 1d, 1w or 1M, got {shown(timeframe)}.",
-        field="timeframe",
-    )
-
-
-def _symbol(scope: object) -> str:
-    symbol = scope.get("symbol") if isinstance(scope, Mapping) else None
-    if isinstance(symbol, str) and re.fullmatch(r"[^\s/]{1,128}", symbol):
-        return symbol
-    raise ValidationFailed(
-        f"scope.symbol: expected 1-128 characters without '/' or white space, got {shown(symbol)}.",
-        field="scope.symbol",
-    )
+    raise _invalid("timeframe", "bare minutes (1, 5, 15, ...), 1h, 4h, 1d, 1w or 1M", timeframe)
 
 
 def _template_ids(requests: object) -> tuple[str, ...]:
     if not isinstance(requests, Sequence) or isinstance(requests, str) or not requests:
-        raise ValidationFailed(
-            f"inputs.requests: expected at least one request, got {shown(requests)}.",
-            field="inputs.requests",
-        )
-    ids = tuple(_template_id(index, request) for index, request in enumerate(requests))
+        raise _invalid("inputs.requests", "at least one request", requests)
+    ids: list[str] = []
+    for index, request in enumerate(requests):
+        template_id = request.get("chartTemplateId") if isinstance(request, Mapping) else None
+        if not isinstance(template_id, str) or not is_template_id(template_id):
+            field = f"inputs.requests[{index}].chartTemplateId"
+            raise _invalid(field, "1-128 characters of A-Z a-z 0-9 _ - and not __*__", template_id)
+        ids.append(template_id)
     duplicates = sorted({name for name in ids if ids.count(name) > 1})
     if duplicates:
         raise ValidationFailed(
             f"inputs.requests: expected each chartTemplateId once, got {', '.join(duplicates)} again.",
             field="inputs.requests",
         )
-    return ids
-
-
-def _template_id(index: int, request: object) -> str:
-    template_id = request.get("chartTemplateId") if isinstance(request, Mapping) else None
-    if isinstance(template_id, str) and is_template_id(template_id):
-        return template_id
-    field = f"inputs.requests[{index}].chartTemplateId"
-    raise ValidationFailed(
-        f"{field}: expected 1-128 characters of A-Z a-z 0-9 _ - and not __*__, got {shown(template_id)}.",
-        field=field,
-    )
-
-
-def _min_images(value: object, requested: int) -> int:
-    if value is None:
-        return requested
-    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= requested:
-        return value
-    raise ValidationFailed(
-        f"inputs.minImages: expected a whole number from 0 to {requested} (the number of requests), "
-        f"got {shown(value)}.",
-        field="inputs.minImages",
-    )
+    return tuple(ids)
 
 
 def _ohlcv_uri(run: FlowRun, step: Step) -> str | None:
-    """`inputs.ohlcv_gcs_uri`, else what the OHLCV_EXPORT step of the same timeframe in `dependsOn` wrote."""
+    """Return the URI of the candles.
+
+    It is `inputs.ohlcv_gcs_uri`, or the output of the OHLCV_EXPORT step of the same timeframe in `dependsOn`.
+    """
     if (own := step.inputs.get("ohlcv_gcs_uri")) is not None:
         return str(own)
     for name in step.depends_on:
@@ -145,3 +123,7 @@ def _ohlcv_uri(run: FlowRun, step: Step) -> str | None:
             uri = source.outputs.get("gcs_uri")
             return None if uri is None else str(uri)
     return None
+
+
+def _invalid(field: str, expected: str, got: object) -> ValidationFailed:
+    return ValidationFailed(f"{field}: expected {expected}, got {shown(got)}.", field=field)

@@ -1,20 +1,64 @@
-"""A typed, validated view of one flow run: its steps, what they depend on, and what may be worked next.
+"""Flow runs: which ids are allowed, and a typed view of a run and its steps. Pure.
 
-Only what the worker needs is validated; unknown fields are tolerated. Everything here is pure.
+Only the fields that the worker needs are checked. Unknown fields are ignored.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
 from worker_chart_export.errors import RunInvalid, shown
-from worker_chart_export.inputs.identifiers import why_step_id_refused
 
 CHART_EXPORT = "CHART_EXPORT"
 OHLCV_EXPORT = "OHLCV_EXPORT"
+
+RUN_ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
+TEMPLATE_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
+#: The run ids that readers of the manifest accept (`charts_outputs_manifest.schema.json`).
+MANIFEST_RUN_ID = re.compile(r"[0-9]{8}-[0-9]{6}_[A-Z0-9]+(?:-[A-Z0-9]+)*_[a-z0-9]{3,6}")
+#: Document ids that Firestore keeps for itself.
+RESERVED_ID = re.compile(r"\.|\.\.|__.*__", re.DOTALL)
+#: Characters with a meaning in Firestore field paths or object names, control characters, lone surrogates.
+STEP_ID_REFUSED = re.compile(r"[/.`\[\]*~\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+MAX_STEP_ID_BYTES = 256
+
+
+def why_run_id_refused(run_id: object) -> str | None:
+    """Return a sentence that says what is wrong with a run id, or None when it may be used.
+
+    Ids come from outside, and become parts of document paths, field paths and object names.
+    """
+    if isinstance(run_id, str) and RUN_ID.fullmatch(run_id) and not RESERVED_ID.fullmatch(run_id):
+        return None
+    return (
+        "runId: expected 1-128 characters of A-Z a-z 0-9 _ . : - and not '.', '..' or '__*__', "
+        f"got {shown(run_id)}"
+    )
+
+
+def why_step_id_refused(step_id: object) -> str | None:
+    """Return a sentence that says what is wrong with a step id, or None when it may be used."""
+    is_plain = (
+        isinstance(step_id, str)
+        and step_id != ""
+        and not STEP_ID_REFUSED.search(step_id)
+        and not RESERVED_ID.fullmatch(step_id)
+    )
+    if is_plain and len(str(step_id).encode()) <= MAX_STEP_ID_BYTES:
+        return None
+    return (
+        f"stepId: expected 1-{MAX_STEP_ID_BYTES} bytes of UTF-8 without / . ` [ ] * ~ or control characters "
+        f"and not '__*__', got {shown(step_id)}"
+    )
+
+
+def is_template_id(template_id: str) -> bool:
+    """Return whether the text may be used as a template's document id."""
+    return bool(TEMPLATE_ID.fullmatch(template_id)) and not RESERVED_ID.fullmatch(template_id)
 
 
 class StepStatus(StrEnum):
@@ -30,12 +74,12 @@ class StepStatus(StrEnum):
 
     @property
     def is_final(self) -> bool:
-        """Whether nothing will be written to the step any more."""
+        """Whether the step does not change any more."""
         return self in {StepStatus.SUCCEEDED, StepStatus.FAILED, StepStatus.SKIPPED, StepStatus.CANCELLED}
 
 
 class RunStatus(StrEnum):
-    """The states of a run; only the orchestrator writes them."""
+    """The states of a run. Only the orchestrator writes them."""
 
     PENDING = "PENDING"
     RUNNING = "RUNNING"
@@ -46,13 +90,13 @@ class RunStatus(StrEnum):
 
     @property
     def is_final(self) -> bool:
-        """Whether the orchestrator is done with the run."""
+        """Whether the orchestrator has finished the run."""
         return self not in {RunStatus.PENDING, RunStatus.RUNNING}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """One step, as far as this worker cares."""
+    """The fields of a step that the worker needs. Only `status` and `depends_on` are checked."""
 
     step_id: str
     status: StepStatus
@@ -65,13 +109,13 @@ class Step:
 
     @property
     def is_chart_export(self) -> bool:
-        """Whether this worker is the one for it."""
+        """Whether the step is one for this worker."""
         return bool(self.step_type == CHART_EXPORT)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FlowRun:
-    """One run document. Steps are read on demand, so that a broken one disturbs only itself."""
+    """One run document. Each step is parsed when it is needed, so an invalid step affects only itself."""
 
     run_id: str
     status: RunStatus | None
@@ -79,70 +123,99 @@ class FlowRun:
 
     @classmethod
     def parse(cls, run_id: str, document: Mapping[str, Any]) -> FlowRun:
-        """Read a run document.
+        """Parse a run document.
 
         Raises:
             RunInvalid: `steps` is not a map, or the run's status is unknown.
         """
         if not isinstance(document.get("steps"), Mapping):
-            raise RunInvalid(f"steps: expected a map of steps, got {_kind(document.get('steps'))}")
+            raise RunInvalid(f"steps: expected a map of steps, got {_type_name(document.get('steps'))}")
         status = document.get("status")
-        if status is not None and not _is_member(RunStatus, status):
+        if status not in (None, *RunStatus):
             raise RunInvalid(f"status: expected one of {', '.join(RunStatus)}, got {status!r:.80}")
         return cls(run_id=run_id, status=None if status is None else RunStatus(status), document=document)
 
     @property
     def is_final(self) -> bool:
-        """Whether the run as a whole is over."""
+        """Whether the orchestrator has finished the run."""
         return self.status is not None and self.status.is_final
 
     def step(self, step_id: str) -> Step | None:
-        """The step, or None when the run has none of that id.
+        """Parse a step. Return None when the run has no step of that id.
 
         Raises:
-            RunInvalid: The step is there but can't be read as one.
+            RunInvalid: It is no map, or its `status` or `dependsOn` is invalid.
         """
         raw = self.document["steps"].get(step_id)
-        return None if raw is None else _parse_step(step_id, raw)
+        if raw is None:
+            return None
+        if not isinstance(raw, Mapping):
+            raise RunInvalid(f"steps.{step_id}: expected a map, got {_type_name(raw)}")
+        status, depends_on = raw.get("status"), raw.get("dependsOn")
+        if status not in [*StepStatus]:
+            raise RunInvalid(
+                f"steps.{step_id}.status: expected one of {', '.join(StepStatus)}, got {shown(status)}"
+            )
+        if depends_on is None:
+            depends_on = ()
+        is_list = isinstance(depends_on, Sequence) and not isinstance(depends_on, str)
+        if not is_list or not all(isinstance(name, str) for name in depends_on):
+            raise RunInvalid(
+                f"steps.{step_id}.dependsOn: expected a list of step ids, got {shown(depends_on)}"
+            )
+        inputs, outputs = raw.get("inputs"), raw.get("outputs")
+        return Step(
+            step_id=step_id,
+            status=StepStatus(str(status)),
+            step_type=raw.get("stepType"),
+            timeframe=raw.get("timeframe"),
+            depends_on=tuple(depends_on),
+            inputs=inputs if isinstance(inputs, Mapping) else {},
+            outputs=outputs if isinstance(outputs, Mapping) else {},
+            finished_at=raw.get("finishedAt"),
+        )
 
     def unmet_dependencies(self, step: Step) -> tuple[str, ...]:
-        """The ids in `dependsOn` that are not SUCCEEDED (SKIPPED does not count, a missing step neither).
+        """Return the ids in `dependsOn` that are not SUCCEEDED. SKIPPED and missing steps are unmet too.
 
         Raises:
-            RunInvalid: A step it depends on can't be read.
+            RunInvalid: A step it depends on is invalid.
         """
-        return tuple(name for name in step.depends_on if not self._has_succeeded(name))
-
-    def _has_succeeded(self, step_id: str) -> bool:
-        step = self.step(step_id)
-        return step is not None and step.status is StepStatus.SUCCEEDED
+        unmet = []
+        for step_id in step.depends_on:
+            needed = self.step(step_id)
+            if needed is None or needed.status is not StepStatus.SUCCEEDED:
+                unmet.append(step_id)
+        return tuple(unmet)
 
     def chart_step_ids(self) -> list[str]:
-        """The ids of all CHART_EXPORT steps, in order."""
-        steps = self.document["steps"]
-        return sorted(name for name, raw in steps.items() if _names_chart_export(raw))
+        """Return the ids of all CHART_EXPORT steps, sorted."""
+        return sorted(
+            step_id
+            for step_id, raw in self.document["steps"].items()
+            if isinstance(raw, Mapping) and raw.get("stepType") == CHART_EXPORT
+        )
 
     def eligible_step(self) -> Step | None:
-        """The CHART_EXPORT step to work next: READY, `dependsOn` all SUCCEEDED, lowest id first.
+        """Return the next CHART_EXPORT step to work: READY, `dependsOn` all SUCCEEDED, lowest id first.
 
-        Steps that can't be read are passed over here; `invalid_steps` names them.
+        Invalid steps are skipped; see `invalid_steps`.
         """
-        readable = (self.readable_step(name) for name in self.chart_step_ids())
-        return next((step for step in readable if step is not None and self.is_eligible(step)), None)
-
-    def is_eligible(self, step: Step) -> bool:
-        """Whether the step may be claimed now."""
-        return step.status is StepStatus.READY and not self.unmet_dependencies(step)
+        for step_id in self.chart_step_ids():
+            step = self.readable_step(step_id)
+            if step and step.status is StepStatus.READY and not self.unmet_dependencies(step):
+                return step
+        return None
 
     def invalid_steps(self) -> list[str]:
-        """One sentence for each CHART_EXPORT step that can't be read."""
-        return [reason for name in self.chart_step_ids() if (reason := self._why_unreadable(name))]
+        """Return one sentence for each invalid CHART_EXPORT step."""
+        return [reason for name in self.chart_step_ids() if (reason := self._why_invalid(name))]
 
     def readable_step(self, step_id: str) -> Step | None:
-        """The step, or None when it or one it depends on can't be read."""
-        return None if self._why_unreadable(step_id) else self.step(step_id)
+        """Return the step, or None when it or a step it depends on is missing or invalid."""
+        return None if self._why_invalid(step_id) else self.step(step_id)
 
-    def _why_unreadable(self, step_id: str) -> str | None:
+    def _why_invalid(self, step_id: str) -> str | None:
         try:
             step = self.step(step_id)
             if step is not None:
@@ -152,43 +225,5 @@ class FlowRun:
         return why_step_id_refused(step_id)
 
 
-def _parse_step(step_id: str, raw: object) -> Step:
-    if not isinstance(raw, Mapping):
-        raise RunInvalid(f"steps.{step_id}: expected a map, got {_kind(raw)}")
-    if not _is_member(StepStatus, raw.get("status")):
-        got = shown(raw.get("status"))
-        raise RunInvalid(f"steps.{step_id}.status: expected one of {', '.join(StepStatus)}, got {got}")
-    return Step(
-        step_id=step_id,
-        status=StepStatus(raw["status"]),
-        step_type=raw.get("stepType"),
-        timeframe=raw.get("timeframe"),
-        depends_on=_depends_on(step_id, raw.get("dependsOn")),
-        inputs=_as_map(raw.get("inputs")),
-        outputs=_as_map(raw.get("outputs")),
-        finished_at=raw.get("finishedAt"),
-    )
-
-
-def _depends_on(step_id: str, value: object) -> tuple[str, ...]:
-    if value is None:
-        return ()
-    if isinstance(value, Sequence) and not isinstance(value, str) and all(isinstance(v, str) for v in value):
-        return tuple(value)
-    raise RunInvalid(f"steps.{step_id}.dependsOn: expected a list of step ids, got {shown(value)}")
-
-
-def _names_chart_export(raw: object) -> bool:
-    return isinstance(raw, Mapping) and raw.get("stepType") == CHART_EXPORT
-
-
-def _is_member(enum: type[StrEnum], value: object) -> bool:
-    return isinstance(value, str) and value in set(enum)
-
-
-def _as_map(value: object) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
-
-
-def _kind(value: object) -> str:
+def _type_name(value: object) -> str:
     return "nothing" if value is None else type(value).__name__

@@ -1,6 +1,6 @@
-"""Chart templates: load from Firestore, cache, validate, and turn into a Chart-IMG request body.
+"""Chart templates: check them, read them with a cache, and build the request body for Chart-IMG.
 
-Template documents live in `chart_templates/{chartTemplateId}` and belong to people; the worker only reads.
+A template is a Firestore document, `chart_templates/{chartTemplateId}`. People write it, the worker reads it.
 """
 
 from __future__ import annotations
@@ -8,9 +8,15 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from worker_chart_export.backends.firestore import document_of, read_document
+from worker_chart_export.backends.firestore import (
+    document_of,
+    read_collection,
+    read_document,
+    replace_document,
+)
 from worker_chart_export.charts.base import DEFAULT_HEIGHT, DEFAULT_WIDTH
 from worker_chart_export.concurrency.single_flight import SingleFlight
 from worker_chart_export.errors import BackendRefused, ValidationFailed, shown
@@ -22,7 +28,7 @@ if TYPE_CHECKING:
 
 CHART_TEMPLATES = "chart_templates"
 SYMBOL_PLACE = "{symbol}"
-#: Smallest and largest picture any Chart-IMG plan makes, in pixels (its documentation, "Limits").
+#: The smallest and largest pictures of all Chart-IMG plans, in pixels (its documentation, "Limits").
 WIDTH_RANGE = (400, 2048)
 HEIGHT_RANGE = (300, 1920)
 
@@ -39,14 +45,14 @@ DRAWING_KEYS = frozenset({"name", "input", "override", "zOrder"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChartTemplate:
-    """One chart template, checked.
+    """A checked chart template.
 
     Attributes:
         template_id: The document's id.
-        kind: Its description, as the manifest's `kind`.
-        symbol_template: The exchange's way to write a symbol, holding `{symbol}`.
+        kind: The template's description. It becomes the `kind` of manifest items.
+        symbol_template: How Chart-IMG names the symbol, with a `{symbol}` in it, e.g. `NYSE:{symbol}`.
         request: The request body without symbol, interval and timezone.
-        warnings: What the API would not understand, one sentence each.
+        warnings: One sentence for each key that Chart-IMG does not know.
     """
 
     template_id: str
@@ -56,7 +62,7 @@ class ChartTemplate:
     warnings: tuple[str, ...]
 
     def payload(self, export: ExportRequest, *, timezone: str) -> dict[str, Any]:
-        """The Chart-IMG request body for one step."""
+        """Build the Chart-IMG request body for one step."""
         return {
             **self.request,
             "symbol": self.symbol_template.replace(SYMBOL_PLACE, export.symbol),
@@ -69,7 +75,7 @@ def parse_template(template_id: str, document: Mapping[str, Any]) -> ChartTempla
     """Check a template document.
 
     Raises:
-        ValidationFailed: Names the template, the field and what was expected there.
+        ValidationFailed: Names the template, the first invalid field and the expected value.
     """
     symbol_template = document.get("chartImgSymbolTemplate")
     if not isinstance(symbol_template, str) or SYMBOL_PLACE not in symbol_template:
@@ -80,6 +86,8 @@ def parse_template(template_id: str, document: Mapping[str, Any]) -> ChartTempla
     request = document.get("request")
     if not isinstance(request, Mapping):
         raise _invalid(template_id, "request", "a map", request)
+    if request.get("format", "png") != "png":
+        raise _invalid(template_id, "request.format", "png", request["format"])
     _check_request(template_id, request)
     return ChartTemplate(
         template_id=template_id,
@@ -91,29 +99,24 @@ def parse_template(template_id: str, document: Mapping[str, Any]) -> ChartTempla
 
 
 def _check_request(template_id: str, request: Mapping[str, Any]) -> None:
-    for name, (least, most), default in (
+    for name, (low, high), default in (
         ("width", WIDTH_RANGE, DEFAULT_WIDTH),
         ("height", HEIGHT_RANGE, DEFAULT_HEIGHT),
     ):
         value = request.get(name, default)
-        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
-            raise _invalid(template_id, f"request.{name}", f"a whole number from {least} to {most}", value)
-    if request.get("format", "png") != "png":
-        raise _invalid(template_id, "request.format", "png", request["format"])
+        if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+            raise _invalid(template_id, f"request.{name}", f"a whole number from {low} to {high}", value)
     for name in ("studies", "drawings"):
-        _check_named_entries(template_id, name, request.get(name, []))
+        entries = request.get(name, [])
+        if not isinstance(entries, list):
+            raise _invalid(template_id, f"request.{name}", "a list", entries)
+        for index, entry in enumerate(entries):
+            if not isinstance(entry, Mapping) or not isinstance(entry.get("name"), str):
+                raise _invalid(template_id, f"request.{name}[{index}]", "a map with a name", entry)
     try:
         json.dumps(request, allow_nan=False)
-    except (TypeError, ValueError) as error:  # a timestamp, bytes, a reference, NaN: Firestore holds them
+    except (TypeError, ValueError) as error:  # Firestore also has timestamps, bytes, references, NaN
         raise _invalid(template_id, "request", f"what JSON can hold ({error})", request) from error
-
-
-def _check_named_entries(template_id: str, name: str, entries: object) -> None:
-    if not isinstance(entries, list):
-        raise _invalid(template_id, f"request.{name}", "a list", entries)
-    for index, entry in enumerate(entries):
-        if not isinstance(entry, Mapping) or not isinstance(entry.get("name"), str):
-            raise _invalid(template_id, f"request.{name}[{index}]", "a map with a name", entry)
 
 
 def _invalid(template_id: str, field: str, expected: str, got: object) -> ValidationFailed:
@@ -140,7 +143,7 @@ def _unknown_keys(document: Mapping[str, Any]) -> list[str]:
 
 
 class TemplateStore:
-    """Read templates and cache each for a while. Shared by all threads, which also share each read.
+    """Reads templates and caches each for a while. Shared by all threads, which also share each read.
 
     Args:
         client: A Firestore client.
@@ -187,3 +190,43 @@ class TemplateStore:
             )
         self._cached[template_id] = (self._clock.monotonic(), template)
         return template
+
+
+class Change(StrEnum):
+    """The effect of storing a template."""
+
+    CREATED = "created"
+    """There was no template of that id."""
+    CHANGED = "changed"
+    """Another document was replaced."""
+    UNCHANGED = "unchanged"
+    """The same document was there. Nothing was written."""
+
+
+class TemplateCatalog:
+    """Lists, reads and writes the templates of a database, for commands.
+
+    Each method raises `BackendUnavailable` when Firestore is unavailable, `BackendRefused` when it refuses.
+
+    Args:
+        client: A Firestore client.
+    """
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+
+    def documents(self) -> dict[str, dict[str, Any]]:
+        """Return all template documents by id, unchecked."""
+        return read_collection(self._client, CHART_TEMPLATES)
+
+    def document(self, template_id: str) -> dict[str, Any] | None:
+        """Return one template document, unchecked, or None when there is none."""
+        return document_of(read_document(self._client, CHART_TEMPLATES, template_id))
+
+    def put(self, template_id: str, document: Mapping[str, Any]) -> Change:
+        """Store a template under its id. Replace the document that is there."""
+        before = self.document(template_id)
+        if before == document:
+            return Change.UNCHANGED
+        replace_document(self._client, CHART_TEMPLATES, template_id, document)
+        return Change.CREATED if before is None else Change.CHANGED

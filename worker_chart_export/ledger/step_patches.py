@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from google.cloud import firestore
 
-from worker_chart_export.inputs.flow_run import FlowRun, StepStatus
-from worker_chart_export.inputs.identifiers import why_step_id_refused
+from worker_chart_export.inputs.flow_run import FlowRun, StepStatus, why_step_id_refused
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -16,7 +16,7 @@ from daemon.subscription.stream import topic_of
 from daemon.tracing.publishing import PublisherSpans, note_published
 from worker_chart_export.backends.errors import backend_errors
 from worker_chart_export.errors import shown
-from worker_chart_export.inputs.identifiers import why_run_id_refused, why_step_id_refused
+from worker_chart_export.inputs.flow_run import why_run_id_refused, why_step_id_refused
 
 TOPIC_PATH = re.compile(f"projects/{PROJECT.pattern}/topics/{PUBSUB_ID.pattern}")
 EXAMPLES = examples(

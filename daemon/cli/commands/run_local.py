@@ -20,8 +20,7 @@ from daemon.settings.daemon import ChartsApiMode, ExportSettings, LogFormat, Log
 from worker_chart_export.backends.errors import describe_error
 from worker_chart_export.errors import BackendRefused, RunInvalid, shown
 from worker_chart_export.execution.outcome import OutcomeKind
-from worker_chart_export.inputs.flow_run import FlowRun
-from worker_chart_export.inputs.identifiers import why_run_id_refused, why_step_id_refused
+from worker_chart_export.inputs.flow_run import FlowRun, why_run_id_refused, why_step_id_refused
 from worker_chart_export.observability.logs import configure
 
 if TYPE_CHECKING:

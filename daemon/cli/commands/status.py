@@ -26,7 +26,7 @@ from daemon.lifecycle.signals import block_stop_signals
 from daemon.settings.daemon import FirestoreSettings, load_settings
 from daemon.settings.export import BucketSettings
 from worker_chart_export.errors import BackendUnavailable, RunInvalid
-from worker_chart_export.inputs.identifiers import why_run_id_refused
+from worker_chart_export.inputs.flow_run import why_run_id_refused
 from worker_chart_export.timing import SystemClock
 
 EXAMPLES = examples(

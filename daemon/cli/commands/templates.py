@@ -17,7 +17,7 @@ from daemon.composition import chart_img_account, firestore_client
 from daemon.exit import ExitCode
 from daemon.settings.daemon import ChartsApiMode, ChartSettings, FirestoreSettings, load_settings
 from worker_chart_export.errors import RequestError
-from worker_chart_export.inputs.template_catalog import TemplateCatalog
+from worker_chart_export.inputs.template import TemplateCatalog
 
 if TYPE_CHECKING:
     from worker_chart_export.charts.chart_img.accounts import Account

@@ -9,7 +9,7 @@ from daemon.cli.doctor.refusals import refused
 from daemon.cli.doctor.results import failure, ok, warning
 from daemon.cli.template_check import review
 from worker_chart_export.errors import BackendRefused, BackendUnavailable
-from worker_chart_export.inputs.template_catalog import TemplateCatalog
+from worker_chart_export.inputs.template import TemplateCatalog
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -7,7 +7,7 @@ from google.cloud.firestore_v1.field_path import FieldPath
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker_chart_export.inputs.identifiers import MANIFEST_RUN_ID, why_run_id_refused, why_step_id_refused
+from worker_chart_export.inputs.flow_run import MANIFEST_RUN_ID, why_run_id_refused, why_step_id_refused
 
 
 @pytest.mark.parametrize(
