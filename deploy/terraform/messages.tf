@@ -1,4 +1,4 @@
-# What docs/operations.md, section 1, creates with gcloud. `worker-chart-export doctor` has nothing to say against it.
+# What docs/operations.md, section 1, creates with gcloud. `worker-chart-export doctor` finds nothing wrong with it.
 
 locals {
   topic     = var.create_topic ? google_pubsub_topic.steps[0].id : var.topic

@@ -59,7 +59,7 @@ def terraform(tmp_path_factory):
 class TestNeeds:
     """What has to be there before the first plan, as the README tells it."""
 
-    TOLD = README.partition("There have to be:")[2].partition("```")[0]
+    TOLD = README.partition("You need:")[2].partition("```")[0]
 
     def test_each_service_and_each_right_is_told(self):
         """Of all types of resources that the module has, and no others."""

@@ -23,9 +23,9 @@ WORKER, AGENT = "${local.worker}", "${local.pubsub_agent}"
 PATH = "projects/my-project/{}/{}".format
 #: What each role is granted on, as docs/security.md says it, and the type that does.
 GRANTS = {
-    ("roles/pubsub.subscriber", "the one subscription"): ("google_pubsub_subscription_iam_member", "worker"),
+    ("roles/pubsub.subscriber", "the subscription"): ("google_pubsub_subscription_iam_member", "worker"),
     ("roles/pubsub.viewer", "the subscription"): ("google_pubsub_subscription_iam_member", "worker"),
-    ("roles/pubsub.publisher", "`QUARANTINE_TOPIC` alone"): ("google_pubsub_topic_iam_member", "quarantine"),
+    ("roles/pubsub.publisher", "only `QUARANTINE_TOPIC`"): ("google_pubsub_topic_iam_member", "quarantine"),
     ("roles/datastore.user", "the project, with the condition"): ("google_project_iam_member", None),
     ("roles/storage.objectUser", "the bucket `CHARTS_BUCKET`"): (
         "google_storage_bucket_iam_member",

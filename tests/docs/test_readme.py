@@ -1,0 +1,51 @@
+"""The README: short, and true."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+from worker_chart_export.inputs.identifiers import MANIFEST_RUN_ID
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+MAX_WORDS = 700
+
+
+def test_it_has_two_screens():
+    """Everything else is in the documents that it links to."""
+    assert len(README.split()) <= MAX_WORDS
+
+
+def test_its_two_commands_are_targets():
+    """Of the Makefile."""
+    commands = re.findall(r"^make (\w+)", README, re.MULTILINE)
+    assert commands == ["demo", "test"]
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert all(re.search(rf"^{command}:", makefile, re.MULTILINE) for command in commands)
+
+
+def test_the_run_that_it_names_has_a_legal_id():
+    """As readers of the manifest want it."""
+    (run_id,) = set(re.findall(r'"runId": "([^"]+)"', README))
+    assert MANIFEST_RUN_ID.fullmatch(run_id)
+
+
+def test_the_other_package_named_daemon_is_never_a_dependency():
+    """PyPI's python-daemon installs a module of the same name."""
+    assert "python-daemon" in README
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    names = [
+        *project["dependencies"],
+        *(name for group in project["optional-dependencies"].values() for name in group),
+    ]
+    assert not [name for name in names if name.startswith("python-daemon")]
+    for lock in ROOT.glob("requirements*.lock"):
+        assert "\npython-daemon==" not in lock.read_text(encoding="utf-8")
+
+
+def test_the_version_has_an_entry_in_the_changelog():
+    """So that a release says what it changes."""
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
+    assert f"\n## [{version}] - 20" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
