@@ -35,7 +35,7 @@ from daemon.subscription.settlement import Settlement
 from daemon.subscription.stream import open_stream
 from localcloud import LocalCloud
 from tests.support.cloud.clouds import clients_find
-from tests.support.cloud.resources import scene_on
+from tests.support.cloud.resources import deployment_on
 from tests.support.process.in_process_worker import WorkerUnderTest
 from worker_chart_export.observability.logs import configure
 
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import CodeType, FrameType
 
-    from tests.support.cloud.resources import Scene
+    from tests.support.cloud.resources import Deployment
 
 PACKAGES = ("daemon", "worker_chart_export")
 #: Threads that serve no message.
@@ -114,40 +114,42 @@ def follow(mode: str, *, warm_up: int) -> Walk:
     with contextlib.ExitStack() as running:
         folder = running.enter_context(tempfile.TemporaryDirectory())
         cloud = running.enter_context(LocalCloud.start())
-        scene = running.enter_context(scene_on(cloud.environment(), cloud))
-        scene.objects.bucket(scene.bucket).blob("ohlcv.json").upload_from_string(CANDLES.read_bytes())
+        deployment = running.enter_context(deployment_on(cloud.environment(), cloud))
+        deployment.objects.bucket(deployment.bucket).blob("ohlcv.json").upload_from_string(
+            CANDLES.read_bytes()
+        )
         running.enter_context(profiled(walk))
         if mode == "mock":
-            record(scene, folder)
-        worker = WorkerUnderTest(scene, CHARTS_API_MODE=mode, CHARTS_FIXTURES_DIR=folder)
+            record(deployment, folder)
+        worker = WorkerUnderTest(deployment, CHARTS_API_MODE=mode, CHARTS_FIXTURES_DIR=folder)
         running.callback(worker.close)
         callback = Delivery(handler=worker.handler, settlement=Settlement(None), drain=worker.drain)
-        with clients_find(scene.environment):
+        with clients_find(deployment.environment):
             stream = open_stream(worker.settings, callback)
         running.callback(stream.wait_until_over, SECONDS)
         running.callback(stream.cancel)
         for _ in range(warm_up + 1):
-            work_one(scene, walk)
+            work_one(deployment, walk)
     return walk
 
 
-def record(scene: Scene, folder: str) -> None:
+def record(deployment: Deployment, folder: str) -> None:
     """Let another worker, without a message, put the chart into the folder from which `mock` takes it."""
-    worker = WorkerUnderTest(scene, CHARTS_API_MODE="record", CHARTS_FIXTURES_DIR=folder)
-    worker.handle(scene.put_run(charts=1)[0])
+    worker = WorkerUnderTest(deployment, CHARTS_API_MODE="record", CHARTS_FIXTURES_DIR=folder)
+    worker.handle(deployment.put_run(charts=1)[0])
     worker.close()
 
 
-def work_one(scene: Scene, walk: Walk) -> None:
+def work_one(deployment: Deployment, walk: Walk) -> None:
     """Publish one message and wait until it is settled.
 
     Raises:
         RuntimeError: Its step did not succeed.
     """
-    run_id, (step_id,) = scene.put_run(charts=1)
-    scene.publish_step(run_id, step_id)
+    run_id, (step_id,) = deployment.put_run(charts=1)
+    deployment.publish_step(run_id, step_id)
     walk.wait()
-    step = scene.step(run_id, step_id)
+    step = deployment.step(run_id, step_id)
     if step["status"] != "SUCCEEDED":
         raise RuntimeError(f"the step ended as {step['status']}: {step.get('error')}")
 

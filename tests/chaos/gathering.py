@@ -41,7 +41,7 @@ def end_state(world: World) -> EndState:
     """The facts."""
     log = list(world.cloud.firestore.commits)  # empty when the daemons use another Firestore
     return EndState(
-        bucket=world.scene.bucket,
+        bucket=world.deployment.bucket,
         expected=tuple(world.expected.values()),
         runs=world.read_runs(),
         transitions=transitions(log, world.documents.own_commits) if log else None,
@@ -65,7 +65,7 @@ def paid_charts(world: World) -> Iterator[PaidChart]:
 
 
 def _files(world: World) -> Iterator[tuple[str, StoredFile]]:
-    for blob in world.scene.objects.list_blobs(world.scene.bucket, prefix="charts/"):
+    for blob in world.deployment.objects.list_blobs(world.deployment.bucket, prefix="charts/"):
         content = blob.download_as_bytes() if blob.name.endswith(".json") else b""
         created, updated = blob.time_created.timestamp(), blob.updated.timestamp()
         yield blob.name, StoredFile(created=created, updated=updated, content=content)

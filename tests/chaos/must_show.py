@@ -126,7 +126,7 @@ def _work_200(world: World) -> float:
 def _one_by_one(world: World) -> float:
     """Seconds for the same claims and finalizes alone, without any chart; from what a minute achieves."""
     run_id, step_ids = world.put_run(steps=200, charts=1)
-    with clients_find(world.scene.environment):
+    with clients_find(world.deployment.environment):
         client = firestore.Client(project=PROJECT)
     started = time.monotonic()
     until = started + MAX_SECONDS_ONE_BY_ONE
@@ -186,7 +186,7 @@ def outage() -> str:
         seconds = time.monotonic() - stopped_at - 30
         finish(world, calm_seconds=90)
         attempts = [line["deliveryAttempt"] for w in workers for line in w.named("message_received")]
-        dead = world.cloud.pubsub.unacked(world.scene.quarantine)
+        dead = world.cloud.pubsub.unacked(world.deployment.quarantine)
         assert dead == 0, f"{dead} messages are dead-lettered"
         return (
             f"Firestore down for 30 s: 100 of 100 SUCCEEDED {seconds:.1f} s after its return, intake "
@@ -196,9 +196,9 @@ def outage() -> str:
 
 
 def _add_dead_letters(world: World) -> None:
-    policy = DeadLetterPolicy(dead_letter_topic=world.scene.quarantine_topic, max_delivery_attempts=20)
-    world.scene.subscriber.update_subscription(
-        subscription=Subscription(name=world.scene.subscription, dead_letter_policy=policy),
+    policy = DeadLetterPolicy(dead_letter_topic=world.deployment.quarantine_topic, max_delivery_attempts=20)
+    world.deployment.subscriber.update_subscription(
+        subscription=Subscription(name=world.deployment.subscription, dead_letter_policy=policy),
         update_mask={"paths": ["dead_letter_policy"]},
     )
 

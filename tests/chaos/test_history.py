@@ -22,7 +22,7 @@ def world(cloud):
 def test_a_finalize_is_told_with_the_lease_that_it_deleted(world):
     """The token's first commit counts as the claim, heart-beats don't, and foreign writes are told apart."""
     run_id, (step_id,) = world.put_run()
-    client = world.scene.documents
+    client = world.deployment.documents
     run, lease = world.documents.run(run_id), world.documents.lease(run_id, step_id)
     status = client.field_path("steps", step_id, "status")
 

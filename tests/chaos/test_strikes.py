@@ -49,7 +49,7 @@ def test_a_strike_hits_its_moment(world, name):
     def left():
         charts = [call for call in world.cloud.chart_img.requests if call.status == 200]
         status = world.status(run_id, step_id)
-        return status, len(charts), len(world.scene.object_names()), world.unacked()
+        return status, len(charts), len(world.deployment.object_names()), world.unacked()
 
     world.wait_for(lambda: left() == LEFT[name], f"{LEFT[name]}, got {left()}", 5)
 
@@ -62,7 +62,9 @@ def test_a_frozen_daemon_does_nothing_until_it_wakes(world):
     world.publish(run_id, step_ids)
     strike.wait()
     lines = len(worker.events)
-    assert not world.holds_within(lambda: len(worker.events) > lines or world.scene.object_names() != [], 1.0)
+    assert not world.holds_within(
+        lambda: len(worker.events) > lines or world.deployment.object_names() != [], 1.0
+    )
     worker.wake()
     worker.wait_for_event("step_completed")
     assert [blow.kind for blow in worker.blows] == ["freeze"]

@@ -19,7 +19,7 @@ from tests.chaos.documents import Documents
 from tests.chaos.end_state import GONE, SUCCEEDED, Blow, Expected
 from tests.chaos.fleet import Worker
 from tests.support.cloud.clouds import clients_find
-from tests.support.cloud.resources import Scene
+from tests.support.cloud.resources import Deployment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -54,13 +54,13 @@ class World:
         clock_slack_seconds: How far the daemons' clocks are set wrong on purpose.
     """
 
-    def __init__(self, scene: Scene, settings: Mapping[str, str]) -> None:
-        self.scene = scene
-        self.cloud: LocalCloud = scene.cloud
+    def __init__(self, deployment: Deployment, settings: Mapping[str, str]) -> None:
+        self.deployment = deployment
+        self.cloud: LocalCloud = deployment.cloud
         self.settings = {**SETTINGS, **settings}
         self.expected: dict[tuple[str, str], Expected] = {}
-        embedded = scene.environment["FIRESTORE_EMULATOR_HOST"] == self.cloud.firestore.address
-        self.documents = Documents(scene.documents, self.cloud.firestore if embedded else None)
+        embedded = deployment.environment["FIRESTORE_EMULATOR_HOST"] == self.cloud.firestore.address
+        self.documents = Documents(deployment.documents, self.cloud.firestore if embedded else None)
         self.workers: list[Worker] = []
         self.outages: list[Blow] = []
         self.clock_slack_seconds = 0.0
@@ -73,7 +73,7 @@ class World:
         """Start a daemon; `started()` waits for it."""
         with self._lock:
             key = f"key-{next(self._numbers)}"
-            environment = self.scene.settings(**{**self.settings, **settings})
+            environment = self.deployment.settings(**{**self.settings, **settings})
             worker = Worker(key, environment, module=module)
             self.workers.append(worker)
         return worker
@@ -87,10 +87,10 @@ class World:
 
     def put_run(self, *, steps: int = 1, charts: int = 2, status: str = "READY") -> tuple[str, list[str]]:
         """Store a run with so many chart steps of so many charts; returns its id and theirs."""
-        run_id = self.scene.run_id()
+        run_id = self.deployment.run_id()
         names = [f"charts:1d:step{number:03d}" for number in range(steps)]
         templates = {name: self._templates(charts) for name in names}
-        document = flow_run(run_id, "IBM", {"1d": f"gs://{self.scene.bucket}/ohlcv.json"}, [])
+        document = flow_run(run_id, "IBM", {"1d": f"gs://{self.deployment.bucket}/ohlcv.json"}, [])
         blank = document["steps"].pop(chart_step_id("1d"))
         for name in names:
             requests = [{"chartTemplateId": template_id} for template_id in templates[name]]
@@ -107,7 +107,7 @@ class World:
 
         def put(batch: Any) -> None:
             for template_id in ids:
-                reference = self.scene.documents.document(f"chart_templates/{template_id}")
+                reference = self.deployment.documents.document(f"chart_templates/{template_id}")
                 batch.set(reference, _template(template_id))
 
         self.documents.write(put)
@@ -127,18 +127,18 @@ class World:
     def publish(self, run_id: str, step_ids: list[str]) -> None:
         """One plain message for each step."""
         bodies = [json.dumps({"runId": run_id, "stepId": step_id}).encode() for step_id in step_ids]
-        futures = [self.scene.publisher.publish(self.scene.topic, body) for body in bodies]
+        futures = [self.deployment.publisher.publish(self.deployment.topic, body) for body in bodies]
         for future in futures:
             future.result(timeout=30)
 
     def publish_run(self, run_id: str) -> None:
         """A message that names only the run."""
-        self.scene.publish(json.dumps({"runId": run_id}).encode())
+        self.deployment.publish(json.dumps({"runId": run_id}).encode())
 
     def deliver(self, bodies: list[dict[str, str]]) -> None:
         """Put messages straight into the embedded topic, whatever Pub/Sub is suffering."""
         messages = [PubsubMessage(data=json.dumps(body).encode()) for body in bodies]
-        self.cloud.pubsub._topics.publish(self.scene.topic, messages)
+        self.cloud.pubsub._topics.publish(self.deployment.topic, messages)
 
     # The orchestrator
 
@@ -192,7 +192,7 @@ class World:
     def result(self, run_id: str, step_id: str) -> tuple[Any, bytes, int]:
         """The step as it is now, its manifest's bytes and their generation."""
         run = self.documents.runs([run_id])[run_id]
-        bucket = self.scene.objects.bucket(self.scene.bucket)
+        bucket = self.deployment.objects.bucket(self.deployment.bucket)
         blob = bucket.get_blob(f"charts/{run_id}/{step_id}/manifest.json")
         return run and run["steps"][step_id], blob.download_as_bytes(), blob.generation
 
@@ -211,9 +211,9 @@ class World:
 
     def unacked(self) -> int | None:
         """Messages not settled; None on a Pub/Sub that does not say."""
-        if self.scene.environment["PUBSUB_EMULATOR_HOST"] != self.cloud.pubsub.address:
+        if self.deployment.environment["PUBSUB_EMULATOR_HOST"] != self.cloud.pubsub.address:
             return None
-        return self.cloud.pubsub.unacked(self.scene.subscription)
+        return self.cloud.pubsub.unacked(self.deployment.subscription)
 
     def calm(self) -> bool:
         """Whether every step has ended, no lease is left and every message is settled."""
@@ -240,13 +240,13 @@ def world_on(
     """A world on an embedded cloud, or on the services that `environment` names instead."""
     named = {**cloud.environment(), **(environment or {})}
     with _making, clients_find(named):
-        scene = Scene(named, cloud)
+        deployment = Deployment(named, cloud)
         # It would walk through the environment at each call, while another world is being made.
-        scene.objects._http.trust_env = False
-    world = World(scene, settings)
+        deployment.objects._http.trust_env = False
+    world = World(deployment, settings)
     try:
         yield world
     finally:
         for worker in world.workers:
             worker.kill()
-        scene.close()
+        deployment.close()

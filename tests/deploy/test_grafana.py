@@ -10,7 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from daemon.settings.daemon import Settings
 from localcloud import LocalCloud
-from tests.support.cloud.resources import asked, scene_on
+from tests.support.cloud.resources import asked, deployment_on
 from tests.support.deploy.dashboard import (
     VARIABLES,
     everything_named,
@@ -50,8 +50,8 @@ def families():
     """What a running daemon tells on /metrics."""
     with (
         LocalCloud.start() as cloud,
-        scene_on(cloud.environment(), cloud) as scene,
-        scene.daemon().started() as daemon,
+        deployment_on(cloud.environment(), cloud) as deployment,
+        deployment.daemon().started() as daemon,
     ):
         text = asked(daemon, "metrics").text
     return list(text_string_to_metric_families(text))

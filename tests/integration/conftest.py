@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.cloud.resources import new_project, scene_on
+from tests.support.cloud.resources import deployment_on, new_project
 
 
 @pytest.fixture(params=["embedded", pytest.param("official", marks=pytest.mark.official)])
-def scene(request, cloud):
-    """A scene on one cloud after the other; Storage and Chart-IMG are always embedded."""
+def deployment(request, cloud):
+    """A deployment on one cloud after the other; Storage and Chart-IMG are always embedded."""
     environment = cloud.environment()
     if request.param == "official":
         environment |= request.getfixturevalue("official").environment()
     environment["GOOGLE_CLOUD_PROJECT"] = new_project()  # a rescue looks over all runs of its project
-    with scene_on(environment, cloud) as found:
+    with deployment_on(environment, cloud) as found:
         yield found

@@ -16,40 +16,40 @@ from worker_chart_export.timing import SystemClock
 FINISHED_AT = "2025-12-15T10:26:15.000001Z"
 
 
-def test_many_claimers_of_one_run_win_each_step_once(scene):
+def test_many_claimers_of_one_run_win_each_step_once(deployment):
     """Eight threads go for the same eight steps at once: eight claims are won in all."""
-    run_id, step_ids = scene.put_run(steps=8)
+    run_id, step_ids = deployment.put_run(steps=8)
     start = threading.Barrier(8)
 
     def claim_all(offset):
         start.wait(10)
         order = step_ids[offset:] + step_ids[:offset]
         return [
-            claim_step_transaction(client=scene.documents, run_id=run_id, step_id=step_id).claimed
+            claim_step_transaction(client=deployment.documents, run_id=run_id, step_id=step_id).claimed
             for step_id in order
         ]
 
     with ThreadPoolExecutor(8) as threads:
         won = [claimed for claims in threads.map(claim_all, range(8)) for claimed in claims]
     assert won.count(True) == 8
-    assert {scene.step(run_id, step_id)["status"] for step_id in step_ids} == {"RUNNING"}
+    assert {deployment.step(run_id, step_id)["status"] for step_id in step_ids} == {"RUNNING"}
 
 
 @pytest.mark.parametrize(
     "step_id",
     ["charts:1d:a_v1", "with space", 'quote"d', "back\\slash", "ünïcode—✓", "50%", "#1", "1starts", "-"],
 )
-def test_any_legal_step_id_is_claimed_and_finalized_and_nothing_else_is_touched(scene, step_id):
+def test_any_legal_step_id_is_claimed_and_finalized_and_nothing_else_is_touched(deployment, step_id):
     """Field paths quote what has to be quoted; the neighbouring step stays as it was."""
-    run_id, (neighbour,) = scene.put_run()
-    document = scene.run(run_id)
+    run_id, (neighbour,) = deployment.put_run()
+    document = deployment.run(run_id)
     document["steps"][step_id] = {**document["steps"][neighbour], "outputs": {"keep": "yes"}}
-    scene.documents.document(f"flow_runs/{run_id}").set(document)
+    deployment.documents.document(f"flow_runs/{run_id}").set(document)
 
-    assert claim_step_transaction(client=scene.documents, run_id=run_id, step_id=step_id).claimed
+    assert claim_step_transaction(client=deployment.documents, run_id=run_id, step_id=step_id).claimed
     error = StepError(code="CHART_API_FAILED", message="no")
     result = finalize_step(
-        client=scene.documents,
+        client=deployment.documents,
         run_id=run_id,
         step_id=step_id,
         status="FAILED",
@@ -57,31 +57,36 @@ def test_any_legal_step_id_is_claimed_and_finalized_and_nothing_else_is_touched(
         error=error,
     )
     assert result.updated
-    after = scene.run(run_id)
+    after = deployment.run(run_id)
     changed = {"status": "FAILED", "finishedAt": FINISHED_AT, "error": error.to_dict()}
     assert after["steps"].pop(step_id) == document["steps"].pop(step_id) | changed
     assert after == document
 
 
-def test_a_second_finalize_changes_nothing(scene):
+def test_a_second_finalize_changes_nothing(deployment):
     """The first result stands, even with the same finishing time."""
-    run_id, (step_id,) = scene.put_run()
-    claim_step_transaction(client=scene.documents, run_id=run_id, step_id=step_id)
-    arguments = {"client": scene.documents, "run_id": run_id, "step_id": step_id, "finished_at": FINISHED_AT}
+    run_id, (step_id,) = deployment.put_run()
+    claim_step_transaction(client=deployment.documents, run_id=run_id, step_id=step_id)
+    arguments = {
+        "client": deployment.documents,
+        "run_id": run_id,
+        "step_id": step_id,
+        "finished_at": FINISHED_AT,
+    }
     first = finalize_step(**arguments, status="SUCCEEDED", outputs_manifest_gcs_uri="gs://b/first")
     second = finalize_step(**arguments, status="SUCCEEDED", outputs_manifest_gcs_uri="gs://b/second")
     assert (first.updated, second.updated) == (True, False)
-    assert scene.step(run_id, step_id)["outputs"]["gcs_uri"] == "gs://b/first"
+    assert deployment.step(run_id, step_id)["outputs"]["gcs_uri"] == "gs://b/first"
 
 
-def test_a_run_that_is_gone_is_no_error(scene):
+def test_a_run_that_is_gone_is_no_error(deployment):
     """Neither a claim nor a finalize brings a deleted run back."""
-    run_id, (step_id,) = scene.put_run()
-    scene.documents.document(f"flow_runs/{run_id}").delete()
-    claim = claim_step_transaction(client=scene.documents, run_id=run_id, step_id=step_id)
+    run_id, (step_id,) = deployment.put_run()
+    deployment.documents.document(f"flow_runs/{run_id}").delete()
+    claim = claim_step_transaction(client=deployment.documents, run_id=run_id, step_id=step_id)
     assert (claim.claimed, claim.reason) == (False, "run_missing")
     finalized = finalize_step(
-        client=scene.documents,
+        client=deployment.documents,
         run_id=run_id,
         step_id=step_id,
         status="SUCCEEDED",
@@ -89,22 +94,22 @@ def test_a_run_that_is_gone_is_no_error(scene):
         outputs_manifest_gcs_uri="gs://b/m",
     )
     assert (finalized.updated, finalized.reason) == (False, "run_missing")
-    assert not scene.documents.document(f"flow_runs/{run_id}").get().exists
+    assert not deployment.documents.document(f"flow_runs/{run_id}").get().exists
 
 
 @pytest.mark.parametrize("is_taken", [False, True])
-def test_the_same_calls_take_a_lease_which_fences_as_the_daemon_s_does(scene, is_taken):
+def test_the_same_calls_take_a_lease_which_fences_as_the_daemon_s_does(deployment, is_taken):
     """Written with the claim and deleted with the finalize, unless another has it by then."""
-    run_id, (step_id,) = scene.put_run()
-    step = {"client": scene.documents, "run_id": run_id, "step_id": step_id}
+    run_id, (step_id,) = deployment.put_run()
+    step = {"client": deployment.documents, "run_id": run_id, "step_id": step_id}
     assert claim_step_transaction(**step, lease=offer_of("mine")).claimed
     assert claim_step_transaction(**step, lease=offer_of("theirs")).reason == "step_running"
-    stored, clock = read_lease(scene.documents, run_id, step_id), SystemClock()
+    stored, clock = read_lease(deployment.documents, run_id, step_id), SystemClock()
     assert stored is not None
     held = HeldLease(
         run_id=run_id, step_id=step_id, stored=stored, trusted_until=clock.monotonic() + 60, clock=clock
     )
-    lease = scene.documents.document(f"flow_runs/{run_id}/chart_export_leases/{step_id}")
+    lease = deployment.documents.document(f"flow_runs/{run_id}/chart_export_leases/{step_id}")
     if is_taken:
         lease.update({"token": "theirs"})
     result = finalize_step(

@@ -14,18 +14,18 @@ from localcloud import Fault
 from tests.support.process.in_process_worker import Workers
 
 CHART = "advanced-chart"
-embedded = pytest.mark.parametrize("scene", ["embedded"], indirect=True)
+embedded = pytest.mark.parametrize("deployment", ["embedded"], indirect=True)
 
 
 @pytest.fixture
-def workers(scene):
+def workers(deployment):
     """Makes workers."""
-    with Workers(scene) as made:
+    with Workers(deployment) as made:
         yield made
 
 
-def _statuses(scene, run_id, step_ids):
-    return [scene.step(run_id, step_id)["status"] for step_id in step_ids]
+def _statuses(deployment, run_id, step_ids):
+    return [deployment.step(run_id, step_id)["status"] for step_id in step_ids]
 
 
 def _named(lines, event):
@@ -47,47 +47,47 @@ def _two_handle_all(workers, run_id, step_ids):
 class TestNamedStep:
     """A message that names its step."""
 
-    def test_a_ready_step_is_worked_and_leaves_no_lease(self, scene, workers):
+    def test_a_ready_step_is_worked_and_leaves_no_lease(self, deployment, workers):
         """Claimed, exported, finalized, acked."""
-        run_id, (step_id,) = scene.put_run()
+        run_id, (step_id,) = deployment.put_run()
         assert workers.new().handle(run_id, step_id) == Ack(reason="succeeded")
-        assert _statuses(scene, run_id, [step_id]) == ["SUCCEEDED"]
+        assert _statuses(deployment, run_id, [step_id]) == ["SUCCEEDED"]
         assert workers.lease(run_id, step_id) is None
 
     @embedded
-    def test_an_uncontended_step_costs_one_read_and_two_commits(self, scene, workers):
+    def test_an_uncontended_step_costs_one_read_and_two_commits(self, deployment, workers):
         """The claim goes by the handler's own read; each chart reads its template and counts its call."""
-        run_id, (step_id,) = scene.put_run(charts=2)
-        before = scene.cloud.firestore.calls.as_dict()
+        run_id, (step_id,) = deployment.put_run(charts=2)
+        before = deployment.cloud.firestore.calls.as_dict()
         workers.new().handle(run_id, step_id)
-        after = scene.cloud.firestore.calls.as_dict()
+        after = deployment.cloud.firestore.calls.as_dict()
         cost = {name: after[name] - before.get(name, 0) for name in after}
         assert {name: count for name, count in cost.items() if count} == {
             "BatchGetDocuments": 1 + 2 + 2,
             "Commit": 2 + 2,
         }
 
-    def test_a_duplicate_under_another_message_is_acked(self, scene, workers, log_lines):
+    def test_a_duplicate_under_another_message_is_acked(self, deployment, workers, log_lines):
         """The holder's own message and the rescue remain."""
-        run_id, (step_id,) = scene.put_run(status="RUNNING")
+        run_id, (step_id,) = deployment.put_run(status="RUNNING")
         lease = workers.put_lease(run_id, step_id, left_seconds=60)
         assert workers.new().handle(run_id, step_id) == Ack(reason="duplicate")
         (line,) = _named(log_lines(), "step_noop")
         assert line["reason"] == "duplicate"
-        assert (scene.cloud.chart_img.requests, workers.lease(run_id, step_id)) == ([], lease)
+        assert (deployment.cloud.chart_img.requests, workers.lease(run_id, step_id)) == ([], lease)
 
-    def test_an_own_redelivery_is_deferred_by_the_rest_of_the_lease(self, scene, workers):
+    def test_an_own_redelivery_is_deferred_by_the_rest_of_the_lease(self, deployment, workers):
         """A process that died with it: then, and not before, the step can be taken over."""
-        run_id, (step_id,) = scene.put_run(status="RUNNING")
+        run_id, (step_id,) = deployment.put_run(status="RUNNING")
         workers.put_lease(run_id, step_id, left_seconds=60, message_id="mine")
         disposition = workers.new(CLOCK_SKEW_SECONDS="5").handle(run_id, step_id, message_id="mine")
         assert isinstance(disposition, Defer)
         assert disposition.reason == "own_lease"
         assert 60 < disposition.delay_seconds <= 65
 
-    def test_a_step_whose_lease_is_over_is_taken_over(self, scene, workers, log_lines):
+    def test_a_step_whose_lease_is_over_is_taken_over(self, deployment, workers, log_lines):
         """By the next attempt, whoever held it and under whatever message."""
-        run_id, (step_id,) = scene.put_run(status="RUNNING")
+        run_id, (step_id,) = deployment.put_run(status="RUNNING")
         workers.put_lease(run_id, step_id)
         assert workers.new().handle(run_id, step_id) == Ack(reason="succeeded")
         (line,) = _named(log_lines(), "lease_taken_over")
@@ -95,41 +95,43 @@ class TestNamedStep:
         assert _named(log_lines(), "step_completed")[0]["attempt"] == 2
         assert workers.lease(run_id, step_id) is None
 
-    def test_a_step_in_a_crash_loop_is_failed_and_acked(self, scene, workers):
+    def test_a_step_in_a_crash_loop_is_failed_and_acked(self, deployment, workers):
         """Nobody is to try it again."""
-        run_id, (step_id,) = scene.put_run(status="RUNNING")
+        run_id, (step_id,) = deployment.put_run(status="RUNNING")
         workers.put_lease(run_id, step_id, attempt=5)
         assert workers.new().handle(run_id, step_id) == Ack(reason="final")
-        assert scene.step(run_id, step_id)["error"]["code"] == "CRASH_LOOP"
+        assert deployment.step(run_id, step_id)["error"]["code"] == "CRASH_LOOP"
         assert workers.lease(run_id, step_id) is None
 
-    def test_a_running_step_without_a_lease_gets_one_of_an_unknown_owner(self, scene, workers, log_lines):
+    def test_a_running_step_without_a_lease_gets_one_of_an_unknown_owner(
+        self, deployment, workers, log_lines
+    ):
         """So that it can't stay RUNNING for ever; the message is acked."""
-        run_id, (step_id,) = scene.put_run(status="RUNNING")
+        run_id, (step_id,) = deployment.put_run(status="RUNNING")
         assert workers.new(UNLEASED_GRACE_SECONDS="100").handle(run_id, step_id) == Ack(reason="unleased")
         lease = workers.lease(run_id, step_id)
         assert (lease.owner, lease.attempt) == ("unknown", 1)
         assert 90 < (lease.expires_at - datetime.now(UTC)).total_seconds() <= 101
         assert len(_named(log_lines(), "step_unleased")) == 1
 
-    def test_the_lease_of_an_unknown_owner_is_not_made_anew(self, scene, workers):
+    def test_the_lease_of_an_unknown_owner_is_not_made_anew(self, deployment, workers):
         """Its time runs from the first look; the next message is a duplicate."""
-        run_id, (step_id,) = scene.put_run(status="RUNNING")
+        run_id, (step_id,) = deployment.put_run(status="RUNNING")
         worker = workers.new()
         worker.handle(run_id, step_id)
         lease = workers.lease(run_id, step_id)
         assert worker.handle(run_id, step_id) == Ack(reason="duplicate")
         assert workers.lease(run_id, step_id) == lease
 
-    def test_a_step_of_an_unknown_owner_is_taken_over_after_its_grace(self, scene, workers):
+    def test_a_step_of_an_unknown_owner_is_taken_over_after_its_grace(self, deployment, workers):
         """Its worker is taken for dead."""
-        run_id, (step_id,) = scene.put_run(status="RUNNING")
+        run_id, (step_id,) = deployment.put_run(status="RUNNING")
         workers.put_lease(run_id, step_id, owner="unknown", message_id="")
         assert workers.new().handle(run_id, step_id) == Ack(reason="succeeded")
 
-    def test_without_a_grace_no_lease_is_made(self, scene, workers, log_lines):
+    def test_without_a_grace_no_lease_is_made(self, deployment, workers, log_lines):
         """0 = off: a step without a lease is others' business for ever."""
-        run_id, (step_id,) = scene.put_run(status="RUNNING")
+        run_id, (step_id,) = deployment.put_run(status="RUNNING")
         assert workers.new(UNLEASED_GRACE_SECONDS="0").handle(run_id, step_id) == Ack(reason="unleased")
         assert workers.lease(run_id, step_id) is None
         assert len(_named(log_lines(), "step_unleased")) == 1
@@ -138,9 +140,9 @@ class TestNamedStep:
 class TestRunOnly:
     """A message that names only the run."""
 
-    def test_ready_steps_come_first_then_those_whose_lease_is_over(self, scene, workers, log_lines):
+    def test_ready_steps_come_first_then_those_whose_lease_is_over(self, deployment, workers, log_lines):
         """Lowest id first; a step that somebody else runs does not hold the message."""
-        run_id, step_ids = scene.put_run(steps=5, charts=1)
+        run_id, step_ids = deployment.put_run(steps=5, charts=1)
         expired, live, *ready, gone = step_ids
         for step_id in (expired, live, gone):
             workers.set_step(run_id, step_id, status="RUNNING")
@@ -149,11 +151,11 @@ class TestRunOnly:
         workers.put_lease(run_id, live, left_seconds=60)
         assert workers.new().handle(run_id) == Ack(reason="running")
         assert [line["stepId"] for line in _named(log_lines(), "step_completed")] == [*ready, expired, gone]
-        assert scene.step(run_id, live)["status"] == "RUNNING"
+        assert deployment.step(run_id, live)["status"] == "RUNNING"
 
-    def test_a_step_without_a_lease_gets_one(self, scene, workers):
+    def test_a_step_without_a_lease_gets_one(self, deployment, workers):
         """On the way."""
-        run_id, (step_id,) = scene.put_run(status="RUNNING")
+        run_id, (step_id,) = deployment.put_run(status="RUNNING")
         assert isinstance(workers.new().handle(run_id), Ack)
         assert workers.lease(run_id, step_id).owner == "unknown"
 
@@ -161,84 +163,84 @@ class TestRunOnly:
 class TestRaces:
     """Others are at the same step."""
 
-    def test_two_messages_at_once_have_one_winner(self, scene, workers):
+    def test_two_messages_at_once_have_one_winner(self, deployment, workers):
         """The loser looks again, and finds what the winner made of it; each chart is paid for once."""
-        run_id, step_ids = scene.put_run(steps=6, charts=1)
+        run_id, step_ids = deployment.put_run(steps=6, charts=1)
         reasons = _two_handle_all(workers, run_id, step_ids)
         assert reasons.count("succeeded") == 6
         assert set(reasons) <= {"succeeded", "duplicate", "final"}
-        assert len(scene.cloud.chart_img.requests) == 6
-        assert _statuses(scene, run_id, step_ids) == ["SUCCEEDED"] * 6
+        assert len(deployment.cloud.chart_img.requests) == 6
+        assert _statuses(deployment, run_id, step_ids) == ["SUCCEEDED"] * 6
 
-    def test_two_take_overs_at_once_have_one_winner(self, scene, workers):
+    def test_two_take_overs_at_once_have_one_winner(self, deployment, workers):
         """RUNNING over RUNNING: the lease alone tells them apart."""
-        run_id, step_ids = scene.put_run(steps=6, charts=1, status="RUNNING")
+        run_id, step_ids = deployment.put_run(steps=6, charts=1, status="RUNNING")
         for step_id in step_ids:
             workers.put_lease(run_id, step_id)
         reasons = _two_handle_all(workers, run_id, step_ids)
         assert reasons.count("succeeded") == 6
-        assert len(scene.cloud.chart_img.requests) == 6
+        assert len(deployment.cloud.chart_img.requests) == 6
 
-    def test_a_worker_that_was_taken_over_looks_again_and_acks(self, scene, workers, log_lines):
+    def test_a_worker_that_was_taken_over_looks_again_and_acks(self, deployment, workers, log_lines):
         """Fenced: its charts count for nothing, what the winner wrote stays."""
-        run_id, (step_id,) = scene.put_run(charts=1)
+        run_id, (step_id,) = deployment.put_run(charts=1)
         winner, left = workers.new(), []
 
         def win(_request):
             lease = workers.lease(run_id, step_id)
             workers.put_lease(run_id, step_id, started_at=lease.started_at)
             assert winner.handle(run_id, step_id) == Ack(reason="succeeded")
-            left.extend((scene.step(run_id, step_id), scene.manifest(run_id, step_id)))
+            left.extend((deployment.step(run_id, step_id), deployment.manifest(run_id, step_id)))
 
-        scene.cloud.chart_img.faults.add(Fault(method=CHART, times=1, before=win))
+        deployment.cloud.chart_img.faults.add(Fault(method=CHART, times=1, before=win))
         assert workers.new().handle(run_id, step_id) == Ack(reason="final")
-        assert left == [scene.step(run_id, step_id), scene.manifest(run_id, step_id)]
+        assert left == [deployment.step(run_id, step_id), deployment.manifest(run_id, step_id)]
         assert len(_named(log_lines(), "finalize_refused")) == 1
         assert len(_named(log_lines(), "step_completed")) == 1
 
-    def test_a_run_gone_at_finalize_leaves_no_lease(self, scene, workers):
+    def test_a_run_gone_at_finalize_leaves_no_lease(self, deployment, workers):
         """And the message is done with."""
-        run_id, (step_id,) = scene.put_run(charts=1)
+        run_id, (step_id,) = deployment.put_run(charts=1)
 
         def delete(_request):
-            scene.documents.document(f"flow_runs/{run_id}").delete()
+            deployment.documents.document(f"flow_runs/{run_id}").delete()
 
-        scene.cloud.chart_img.faults.add(Fault(method=CHART, before=delete))
+        deployment.cloud.chart_img.faults.add(Fault(method=CHART, before=delete))
         assert workers.new().handle(run_id, step_id) == Ack(reason="run_missing")
         assert workers.lease(run_id, step_id) is None
 
-    def test_a_run_gone_at_a_heart_beat_is_done_with_too(self, scene, workers):
+    def test_a_run_gone_at_a_heart_beat_is_done_with_too(self, deployment, workers):
         """It was there a moment ago: its message is not kept waiting for it, nor quarantined."""
-        run_id, (step_id,) = scene.put_run(charts=1)
+        run_id, (step_id,) = deployment.put_run(charts=1)
         worker = workers.new()
 
         def delete(_request):
-            scene.documents.document(f"flow_runs/{run_id}").delete()
+            deployment.documents.document(f"flow_runs/{run_id}").delete()
             worker.worker.heart_beats.beat()
 
-        scene.cloud.chart_img.faults.add(Fault(method=CHART, before=delete))
+        deployment.cloud.chart_img.faults.add(Fault(method=CHART, before=delete))
         assert worker.handle(run_id, step_id) == Ack(reason="missing")
 
-    def test_a_step_cancelled_meanwhile_stays_cancelled(self, scene, workers):
+    def test_a_step_cancelled_meanwhile_stays_cancelled(self, deployment, workers):
         """The orchestrator's word stands."""
-        run_id, (step_id,) = scene.put_run(charts=1)
+        run_id, (step_id,) = deployment.put_run(charts=1)
 
         def cancel(_request):
             workers.set_step(run_id, step_id, status="CANCELLED")
 
-        scene.cloud.chart_img.faults.add(Fault(method=CHART, before=cancel))
+        deployment.cloud.chart_img.faults.add(Fault(method=CHART, before=cancel))
         assert workers.new().handle(run_id, step_id) == Ack(reason="final")
-        assert scene.step(run_id, step_id)["status"] == "CANCELLED"
+        assert deployment.step(run_id, step_id)["status"] == "CANCELLED"
         assert workers.lease(run_id, step_id) is None
 
 
 class TestOutagesAndStops:
     """The step is given back, and the message comes again."""
 
-    def test_a_storage_away_is_a_release_and_a_deferral_and_counts_for_the_gate(self, scene, workers):
+    def test_a_storage_away_is_a_release_and_a_deferral_and_counts_for_the_gate(self, deployment, workers):
         """After the fifth, nothing is read any more until it is back."""
-        scene.cloud.storage.faults.add(Fault(method="objects.insert", error=503))
-        run_id, step_ids = scene.put_run(steps=FAILURES_TO_PAUSE, charts=1)
+        deployment.cloud.storage.faults.add(Fault(method="objects.insert", error=503))
+        run_id, step_ids = deployment.put_run(steps=FAILURES_TO_PAUSE, charts=1)
         worker = workers.new(STEP_TIMEOUT_SECONDS="1")
         for step_id in step_ids:
             assert not worker.breaker.is_paused
@@ -248,17 +250,17 @@ class TestOutagesAndStops:
             assert 1 <= disposition.delay_seconds <= 60
             assert workers.lease(run_id, step_id).released == 1
         assert worker.breaker.backends_away == ("storage",)
-        assert _statuses(scene, run_id, step_ids) == ["RUNNING"] * FAILURES_TO_PAUSE
+        assert _statuses(deployment, run_id, step_ids) == ["RUNNING"] * FAILURES_TO_PAUSE
 
     @embedded
-    def test_a_firestore_away_is_a_deferral_and_counts_for_the_gate(self, scene, workers):
+    def test_a_firestore_away_is_a_deferral_and_counts_for_the_gate(self, deployment, workers):
         """The step is untouched; an answer in between starts the count anew."""
-        run_id, (step_id, done) = scene.put_run(steps=2)
+        run_id, (step_id, done) = deployment.put_run(steps=2)
         workers.set_step(run_id, done, status="SUCCEEDED")
         worker = workers.new()
 
         def fail(times):
-            scene.cloud.firestore.faults.add(
+            deployment.cloud.firestore.faults.add(
                 Fault(method="BatchGetDocuments", error="RESOURCE_EXHAUSTED", times=times)
             )
             reasons = {worker.handle(run_id, step_id).reason for _ in range(times)}
@@ -270,19 +272,19 @@ class TestOutagesAndStops:
         assert not worker.breaker.is_paused
         fail(1)
         assert worker.breaker.backends_away == ("firestore",)
-        assert _statuses(scene, run_id, [step_id]) == ["READY"]
+        assert _statuses(deployment, run_id, [step_id]) == ["READY"]
 
-    def test_a_shutdown_in_the_middle_is_a_release_and_a_nack(self, scene, workers):
+    def test_a_shutdown_in_the_middle_is_a_release_and_a_nack(self, deployment, workers):
         """Whoever gets the message takes the step over, without waiting for the lease's end."""
-        run_id, (step_id,) = scene.put_run(charts=1)
+        run_id, (step_id,) = deployment.put_run(charts=1)
         first, second = workers.new(), workers.new()
-        scene.cloud.chart_img.faults.add(
+        deployment.cloud.chart_img.faults.add(
             Fault(method=CHART, times=1, before=lambda _request: first.drain.stop_steps())
         )
         assert first.handle(run_id, step_id, message_id="m") == Nack(reason="shutdown")
         lease = workers.lease(run_id, step_id)
         assert (lease.released, lease.is_released) == (1, True)
-        assert scene.step(run_id, step_id)["status"] == "RUNNING"
+        assert deployment.step(run_id, step_id)["status"] == "RUNNING"
         disposition = second.handle(run_id, step_id, message_id="m")
         while isinstance(disposition, Defer):  # as far as the first could tell the server's time
             assert disposition.delay_seconds < 1
@@ -290,10 +292,10 @@ class TestOutagesAndStops:
             disposition = second.handle(run_id, step_id, message_id="m")
         assert disposition == Ack(reason="succeeded")
 
-    def test_a_shutdown_before_the_work_started_is_a_nack_alone(self, scene, workers):
+    def test_a_shutdown_before_the_work_started_is_a_nack_alone(self, deployment, workers):
         """Nothing is read or written."""
-        run_id, (step_id,) = scene.put_run()
+        run_id, (step_id,) = deployment.put_run()
         worker = workers.new()
         worker.drain.start()
         assert worker.handle(run_id, step_id) == Nack(reason="shutdown")
-        assert _statuses(scene, run_id, [step_id]) == ["READY"]
+        assert _statuses(deployment, run_id, [step_id]) == ["READY"]

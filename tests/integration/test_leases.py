@@ -18,18 +18,18 @@ from worker_chart_export.ledger.step_ledger import Claim
 
 
 @pytest.fixture
-def stage(scene):
+def stage(deployment):
     """A run with one READY step: the run, the step's id, and two workers."""
-    run_id, (step_id,) = scene.put_run()
-    run = StoredRun(scene.documents, run_id)
-    return run, step_id, LedgerProcess(scene.documents), LedgerProcess(scene.documents)
+    run_id, (step_id,) = deployment.put_run()
+    run = StoredRun(deployment.documents, run_id)
+    return run, step_id, LedgerProcess(deployment.documents), LedgerProcess(deployment.documents)
 
 
-def test_of_two_hundred_claims_by_two_workers_each_step_is_won_once_and_ended_once(scene):
+def test_of_two_hundred_claims_by_two_workers_each_step_is_won_once_and_ended_once(deployment):
     """With 32 threads; a commit serves many of them."""
-    run_id, step_ids = scene.put_run(steps=100)
-    workers = [LedgerProcess(scene.documents), LedgerProcess(scene.documents)]
-    scene.cloud.firestore.calls.reset()
+    run_id, step_ids = deployment.put_run(steps=100)
+    workers = [LedgerProcess(deployment.documents), LedgerProcess(deployment.documents)]
+    deployment.cloud.firestore.calls.reset()
 
     def work(job):
         worker, step_id = job
@@ -40,10 +40,10 @@ def test_of_two_hundred_claims_by_two_workers_each_step_is_won_once_and_ended_on
     with ThreadPoolExecutor(32) as threads:
         ended = [updated for updates in threads.map(work, jobs) for updated in updates]
     assert ended == [True] * 100
-    document = scene.run(run_id)
+    document = deployment.run(run_id)
     assert {document["steps"][step_id]["status"] for step_id in step_ids} == {"SUCCEEDED"}
-    assert list(scene.documents.collection(f"flow_runs/{run_id}/chart_export_leases").stream()) == []
-    assert scene.cloud.firestore.calls["Commit"] < 200  # one by one and without a race lost: 200
+    assert list(deployment.documents.collection(f"flow_runs/{run_id}/chart_export_leases").stream()) == []
+    assert deployment.cloud.firestore.calls["Commit"] < 200  # one by one and without a race lost: 200
 
 
 def test_a_claim_writes_the_lease_with_the_step(stage):
@@ -114,10 +114,10 @@ def test_a_worker_that_was_frozen_too_long_hears_of_it_with_its_next_heart_beat(
     assert run.lease(step_id)["token"] == taken.held.lease.token
 
 
-def test_heart_beats_renew_all_leases_and_never_write_the_run(scene):
+def test_heart_beats_renew_all_leases_and_never_write_the_run(deployment):
     """Which is written about once a second at most."""
-    run_id, step_ids = scene.put_run(steps=3)
-    run, worker = StoredRun(scene.documents, run_id), LedgerProcess(scene.documents)
+    run_id, step_ids = deployment.put_run(steps=3)
+    run, worker = StoredRun(deployment.documents, run_id), LedgerProcess(deployment.documents)
     claims = [worker.claim(run_id, step_id) for step_id in step_ids]
     for step_id in step_ids:
         run.let_lease_end(step_id)
@@ -177,37 +177,37 @@ def test_a_lease_that_is_there_is_never_replaced_by_an_unknown_one(stage):
     assert run.lease(step_id) == before
 
 
-def test_without_grace_an_unleased_step_is_left_alone(scene, stage):
+def test_without_grace_an_unleased_step_is_left_alone(deployment, stage):
     """0 turns it off."""
     run, step_id, _, _ = stage
-    worker = LedgerProcess(scene.documents, terms=LeaseTerms(unleased_grace_seconds=0))
+    worker = LedgerProcess(deployment.documents, terms=LeaseTerms(unleased_grace_seconds=0))
     worker.ledger.adopt(run.run_id, step_id, now=None)
     assert run.lease(step_id) is None
 
 
-def test_a_process_that_ends_releases_all_it_holds(scene):
+def test_a_process_that_ends_releases_all_it_holds(deployment):
     """Of several runs at once; what was finalized is no longer held."""
-    runs = [(run_id, step_ids) for run_id, step_ids in (scene.put_run(steps=3) for _ in range(2))]
-    worker = LedgerProcess(scene.documents)
+    runs = [(run_id, step_ids) for run_id, step_ids in (deployment.put_run(steps=3) for _ in range(2))]
+    worker = LedgerProcess(deployment.documents)
     claims = [worker.claim(run_id, step_id) for run_id, step_ids in runs for step_id in step_ids]
     worker.succeed(claims[0])
     worker.ledger.forget(claims[0])
     worker.ledger.release_all(within_seconds=10)
-    left = [StoredRun(scene.documents, run_id).lease(name) for run_id, names in runs for name in names]
+    left = [StoredRun(deployment.documents, run_id).lease(name) for run_id, names in runs for name in names]
     assert left[0] is None
     assert [(lease["token"], lease["released"]) for lease in left[1:]] == [("", 1)] * 5
     assert worker.heart_beats.held() == []
 
 
-def test_expired_leases_are_found_page_by_page_also_those_of_one_instant(scene):
+def test_expired_leases_are_found_page_by_page_also_those_of_one_instant(deployment):
     """None is passed over, and none that lasts is found."""
-    run_id, step_ids = scene.put_run(steps=7)
-    run, worker = StoredRun(scene.documents, run_id), LedgerProcess(scene.documents)
+    run_id, step_ids = deployment.put_run(steps=7)
+    run, worker = StoredRun(deployment.documents, run_id), LedgerProcess(deployment.documents)
     for step_id in step_ids:
         worker.claim(run_id, step_id)
     for step_id in step_ids[:5]:
         run.let_lease_end(step_id)
-    pages = list(expired_leases(scene.documents, before=datetime(2020, 1, 2, tzinfo=UTC), page_size=2))
+    pages = list(expired_leases(deployment.documents, before=datetime(2020, 1, 2, tzinfo=UTC), page_size=2))
     found = [expired.step_id for page in pages for expired in page if expired.run_id == run_id]
     assert sorted(found) == step_ids[:5]
     assert max(len(page) for page in pages) == 2
@@ -227,10 +227,10 @@ def test_a_lease_of_nothing_is_deleted_only_as_it_was_read(stage):
 
 
 @pytest.mark.parametrize("unstorable", [2**70, reduce(lambda inner, _: {"in": inner}, range(25), 1)])
-def test_an_error_that_firestore_can_t_store_is_replaced_and_harms_no_other(scene, unstorable):
+def test_an_error_that_firestore_can_t_store_is_replaced_and_harms_no_other(deployment, unstorable):
     """Refused by the client or by the server: the step is FAILED all the same, with the least to store."""
-    run_id, step_ids = scene.put_run(steps=4)
-    run, worker = StoredRun(scene.documents, run_id), LedgerProcess(scene.documents)
+    run_id, step_ids = deployment.put_run(steps=4)
+    run, worker = StoredRun(deployment.documents, run_id), LedgerProcess(deployment.documents)
     claims = [worker.claim(run_id, step_id) for step_id in step_ids]
     errors = [StepError("CHART_API_FAILED", "no", {"value": unstorable}), ERROR, ERROR, ERROR]
     with ThreadPoolExecutor(4) as threads:

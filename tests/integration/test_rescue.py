@@ -13,42 +13,45 @@ from tests.support.process.in_process_worker import Workers
 from worker_chart_export.ledger.expired_leases import PAGE_SIZE
 
 CHART = "advanced-chart"
-embedded = pytest.mark.parametrize("scene", ["embedded"], indirect=True)
+embedded = pytest.mark.parametrize("deployment", ["embedded"], indirect=True)
 
 
 @pytest.fixture
-def workers(scene):
+def workers(deployment):
     """Makes workers."""
-    with Workers(scene) as made:
+    with Workers(deployment) as made:
         yield made
 
 
-def _abandoned(scene, workers, *, steps=1, **lease):
+def _abandoned(deployment, workers, *, steps=1, **lease):
     """A run whose steps' workers have ended."""
-    run_id, step_ids = scene.put_run(steps=steps, charts=1, status="RUNNING")
+    run_id, step_ids = deployment.put_run(steps=steps, charts=1, status="RUNNING")
     for step_id in step_ids:
         workers.put_lease(run_id, step_id, **lease)
     return run_id, step_ids
 
 
-def _statuses(scene, run_id):
-    steps = scene.run(run_id)["steps"]
+def _statuses(deployment, run_id):
+    steps = deployment.run(run_id)["steps"]
     return [steps[name]["status"] for name in sorted(steps) if steps[name]["stepType"] == "CHART_EXPORT"]
 
 
 class TestTakeOver:
     """Steps whose lease is over."""
 
-    def test_abandoned_steps_are_worked_one_at_a_time(self, scene, workers, log_lines):
+    def test_abandoned_steps_are_worked_one_at_a_time(self, deployment, workers, log_lines):
         """Each as the next attempt of its step, under no message."""
-        run_id, step_ids = _abandoned(scene, workers, steps=3)
-        other_id, (other,) = _abandoned(scene, workers)
+        run_id, step_ids = _abandoned(deployment, workers, steps=3)
+        other_id, (other,) = _abandoned(deployment, workers)
         worker, running = workers.new(), []
-        scene.cloud.chart_img.faults.add(
+        deployment.cloud.chart_img.faults.add(
             Fault(method=CHART, before=lambda _request: running.append(worker.drain.steps_running))
         )
         worker.rescue.look()
-        assert (_statuses(scene, run_id), _statuses(scene, other_id)) == (["SUCCEEDED"] * 3, ["SUCCEEDED"])
+        assert (_statuses(deployment, run_id), _statuses(deployment, other_id)) == (
+            ["SUCCEEDED"] * 3,
+            ["SUCCEEDED"],
+        )
         assert running == [1] * 4
         done = [line for line in log_lines() if line["event"] == "step_completed"]
         assert sorted(line["stepId"] for line in done) == sorted([*step_ids, other])
@@ -56,78 +59,78 @@ class TestTakeOver:
         assert not any("messageId" in line for line in done)
         assert not any(workers.lease(run_id, step_id) for step_id in step_ids)
 
-    def test_one_that_was_given_back_is_worked_at_once(self, scene, workers):
+    def test_one_that_was_given_back_is_worked_at_once(self, deployment, workers):
         """No clock skew is waited for: nobody holds it."""
-        run_id, _ = _abandoned(scene, workers, left_seconds=-1, token="", released=1)
+        run_id, _ = _abandoned(deployment, workers, left_seconds=-1, token="", released=1)
         workers.new(CLOCK_SKEW_SECONDS="300").rescue.look()
-        assert _statuses(scene, run_id) == ["SUCCEEDED"]
+        assert _statuses(deployment, run_id) == ["SUCCEEDED"]
 
-    def test_one_that_may_still_be_held_by_a_slow_clock_is_left(self, scene, workers, log_lines):
+    def test_one_that_may_still_be_held_by_a_slow_clock_is_left(self, deployment, workers, log_lines):
         """Until the clock skew has passed; it is looked at and not even tried."""
-        run_id, (step_id,) = _abandoned(scene, workers, left_seconds=-10)
+        run_id, (step_id,) = _abandoned(deployment, workers, left_seconds=-10)
         lease = workers.lease(run_id, step_id)
         workers.new(CLOCK_SKEW_SECONDS="300").rescue.look()
-        assert (_statuses(scene, run_id), workers.lease(run_id, step_id)) == (["RUNNING"], lease)
+        assert (_statuses(deployment, run_id), workers.lease(run_id, step_id)) == (["RUNNING"], lease)
         assert log_lines() == []
 
-    def test_one_whose_lease_lasts_is_left(self, scene, workers):
+    def test_one_whose_lease_lasts_is_left(self, deployment, workers):
         """Its worker is at it."""
-        run_id, (step_id,) = _abandoned(scene, workers, left_seconds=60)
+        run_id, (step_id,) = _abandoned(deployment, workers, left_seconds=60)
         lease = workers.lease(run_id, step_id)
         workers.new().rescue.look()
-        assert (_statuses(scene, run_id), workers.lease(run_id, step_id)) == (["RUNNING"], lease)
+        assert (_statuses(deployment, run_id), workers.lease(run_id, step_id)) == (["RUNNING"], lease)
 
-    def test_pages_of_leases_that_can_t_be_settled_are_passed(self, scene, workers):
+    def test_pages_of_leases_that_can_t_be_settled_are_passed(self, deployment, workers):
         """However many of them are older than the one that can."""
-        live_id, _ = scene.put_run(status="RUNNING")
-        batch = scene.documents.batch()
+        live_id, _ = deployment.put_run(status="RUNNING")
+        batch = deployment.documents.batch()
         for number in range(PAGE_SIZE + 5):
             name = f"live{number:03d}"
             lease = workers.put_lease(live_id, "charts:1d:step000", left_seconds=-100)
             batch.set(workers.lease_reference(live_id, name), lease.to_document())
             step = {"stepType": "CHART_EXPORT", "status": "RUNNING"}
-            path = scene.documents.field_path("steps", name)
-            batch.update(scene.documents.document(f"flow_runs/{live_id}"), {path: step})
+            path = deployment.documents.field_path("steps", name)
+            batch.update(deployment.documents.document(f"flow_runs/{live_id}"), {path: step})
         batch.commit()
-        run_id, _ = _abandoned(scene, workers, left_seconds=-1, token="", released=1)
+        run_id, _ = _abandoned(deployment, workers, left_seconds=-1, token="", released=1)
         workers.new(CLOCK_SKEW_SECONDS="300").rescue.look()
-        assert _statuses(scene, run_id) == ["SUCCEEDED"]
-        assert set(_statuses(scene, live_id)) == {"RUNNING"}
+        assert _statuses(deployment, run_id) == ["SUCCEEDED"]
+        assert set(_statuses(deployment, live_id)) == {"RUNNING"}
 
-    def test_it_has_room_beside_the_handlers(self, scene, workers):
+    def test_it_has_room_beside_the_handlers(self, deployment, workers):
         """All of their calls at once leave connections for its own."""
-        run_id, _ = _abandoned(scene, workers)
-        ready_id, (ready,) = scene.put_run(charts=1)
+        run_id, _ = _abandoned(deployment, workers)
+        ready_id, (ready,) = deployment.put_run(charts=1)
         worker = workers.new(WORKER_CONCURRENCY="1", REQUEST_CONCURRENCY="1", STEP_TIMEOUT_SECONDS="5")
-        first_id, (first,) = scene.put_run(charts=1)
+        first_id, (first,) = deployment.put_run(charts=1)
         worker.handle(first_id, first)  # until its account has answered once, one call is made at a time
-        scene.cloud.chart_img.faults.add(
+        deployment.cloud.chart_img.faults.add(
             Fault(method=CHART, times=1, before=lambda _request: worker.rescue.look())
         )
         assert worker.handle(ready_id, ready).reason == "succeeded"
-        assert _statuses(scene, run_id) == ["SUCCEEDED"]
+        assert _statuses(deployment, run_id) == ["SUCCEEDED"]
 
-    def test_a_run_that_can_t_be_read_does_not_hold_the_others(self, scene, workers, log_lines):
+    def test_a_run_that_can_t_be_read_does_not_hold_the_others(self, deployment, workers, log_lines):
         """It is told, and its lease stays for when somebody has mended it."""
-        bad_id, (bad,) = _abandoned(scene, workers)
+        bad_id, (bad,) = _abandoned(deployment, workers)
         workers.set_step(bad_id, bad, status="??")
-        run_id, _ = _abandoned(scene, workers)
+        run_id, _ = _abandoned(deployment, workers)
         workers.new().rescue.look()
-        assert _statuses(scene, run_id) == ["SUCCEEDED"]
+        assert _statuses(deployment, run_id) == ["SUCCEEDED"]
         assert workers.lease(bad_id, bad) is not None
         (line,) = [line for line in log_lines() if line["event"] == "lease_stranded"]
         assert (line["runId"], line["stepId"]) == (bad_id, bad)
 
-    def test_a_crash_loop_is_ended(self, scene, workers):
+    def test_a_crash_loop_is_ended(self, deployment, workers):
         """Also without any message."""
-        run_id, (step_id,) = _abandoned(scene, workers, attempt=5)
+        run_id, (step_id,) = _abandoned(deployment, workers, attempt=5)
         workers.new().rescue.look()
-        assert scene.step(run_id, step_id)["error"]["code"] == "CRASH_LOOP"
-        assert (workers.lease(run_id, step_id), scene.cloud.chart_img.requests) == (None, [])
+        assert deployment.step(run_id, step_id)["error"]["code"] == "CRASH_LOOP"
+        assert (workers.lease(run_id, step_id), deployment.cloud.chart_img.requests) == (None, [])
 
-    def test_two_daemons_rescues_have_one_winner(self, scene, workers):
+    def test_two_daemons_rescues_have_one_winner(self, deployment, workers):
         """Both find all; each step is worked once."""
-        run_id, step_ids = _abandoned(scene, workers, steps=6)
+        run_id, step_ids = _abandoned(deployment, workers, steps=6)
         both, start = [workers.new(), workers.new()], threading.Barrier(2)
 
         def look(worker):
@@ -136,9 +139,9 @@ class TestTakeOver:
 
         with ThreadPoolExecutor(2) as threads:
             list(threads.map(look, both))
-        assert _statuses(scene, run_id) == ["SUCCEEDED"] * 6
-        assert len(scene.cloud.chart_img.requests) == 6
-        blobs = scene.objects.list_blobs(scene.bucket, prefix=f"charts/{run_id}/")
+        assert _statuses(deployment, run_id) == ["SUCCEEDED"] * 6
+        assert len(deployment.cloud.chart_img.requests) == 6
+        blobs = deployment.objects.list_blobs(deployment.bucket, prefix=f"charts/{run_id}/")
         assert len([blob for blob in blobs if blob.metageneration == 1]) == 2 * 6
         assert not any(workers.lease(run_id, step_id) for step_id in step_ids)
 
@@ -147,53 +150,53 @@ class TestClearing:
     """Leases of nothing."""
 
     @pytest.mark.parametrize("status", ["SUCCEEDED", "FAILED", "SKIPPED", "CANCELLED", "READY", "PENDING"])
-    def test_the_lease_of_a_step_that_does_not_run_is_deleted(self, scene, workers, status, log_lines):
+    def test_the_lease_of_a_step_that_does_not_run_is_deleted(self, deployment, workers, status, log_lines):
         """And the step is not touched."""
-        run_id, (step_id,) = _abandoned(scene, workers)
+        run_id, (step_id,) = _abandoned(deployment, workers)
         workers.set_step(run_id, step_id, status=status)
-        before = scene.run(run_id)
+        before = deployment.run(run_id)
         workers.new().rescue.look()
-        assert (workers.lease(run_id, step_id), scene.run(run_id)) == (None, before)
+        assert (workers.lease(run_id, step_id), deployment.run(run_id)) == (None, before)
         assert [line["event"] for line in log_lines()] == ["lease_deleted"]
 
-    def test_so_is_that_of_a_run_that_is_over(self, scene, workers):
+    def test_so_is_that_of_a_run_that_is_over(self, deployment, workers):
         """Whatever its step says."""
-        run_id, (step_id,) = _abandoned(scene, workers)
-        scene.documents.document(f"flow_runs/{run_id}").update({"status": "CANCELLED"})
+        run_id, (step_id,) = _abandoned(deployment, workers)
+        deployment.documents.document(f"flow_runs/{run_id}").update({"status": "CANCELLED"})
         workers.new().rescue.look()
-        assert (workers.lease(run_id, step_id), _statuses(scene, run_id)) == (None, ["RUNNING"])
+        assert (workers.lease(run_id, step_id), _statuses(deployment, run_id)) == (None, ["RUNNING"])
 
     @pytest.mark.parametrize("what", ["run", "step"])
-    def test_so_is_that_of_a_run_or_step_that_is_gone(self, scene, workers, what):
+    def test_so_is_that_of_a_run_or_step_that_is_gone(self, deployment, workers, what):
         """Deleting a run leaves what is below it."""
-        run_id, (step_id,) = _abandoned(scene, workers)
-        reference = scene.documents.document(f"flow_runs/{run_id}")
+        run_id, (step_id,) = _abandoned(deployment, workers)
+        reference = deployment.documents.document(f"flow_runs/{run_id}")
         if what == "run":
             reference.delete()
         else:
-            reference.update({scene.documents.field_path("steps", step_id): firestore.DELETE_FIELD})
+            reference.update({deployment.documents.field_path("steps", step_id): firestore.DELETE_FIELD})
         workers.new().rescue.look()
         assert workers.lease(run_id, step_id) is None
 
     @embedded
-    def test_a_lease_that_is_taken_anew_just_then_is_not_deleted(self, scene, workers):
+    def test_a_lease_that_is_taken_anew_just_then_is_not_deleted(self, deployment, workers):
         """The step was made READY again, and claimed between the look and the deletion."""
-        run_id, (step_id,) = _abandoned(scene, workers)
+        run_id, (step_id,) = _abandoned(deployment, workers)
         workers.set_step(run_id, step_id, status="READY")
         anew = []
 
         def claim(_request):
             anew.append(workers.put_lease(run_id, step_id, left_seconds=60))
 
-        scene.cloud.firestore.faults.add(Fault(method="Commit", match=step_id, times=1, before=claim))
+        deployment.cloud.firestore.faults.add(Fault(method="Commit", match=step_id, times=1, before=claim))
         workers.new().rescue.look()
         assert [workers.lease(run_id, step_id)] == anew
 
-    def test_documents_of_that_collection_elsewhere_are_passed_by(self, scene, workers):
+    def test_documents_of_that_collection_elsewhere_are_passed_by(self, deployment, workers):
         """They are somebody else's."""
         lease = workers.put_lease("nobody", "step")
         workers.lease_reference("nobody", "step").delete()
-        elsewhere = scene.documents.document("others/x/chart_export_leases/step")
+        elsewhere = deployment.documents.document("others/x/chart_export_leases/step")
         elsewhere.set(lease.to_document())
         workers.new().rescue.look()
         assert elsewhere.get().exists
@@ -202,56 +205,56 @@ class TestClearing:
 class TestWhenNot:
     """Nothing is rescued by a worker that should not."""
 
-    def test_not_once_the_worker_drains(self, scene, workers):
+    def test_not_once_the_worker_drains(self, deployment, workers):
         """The step that is under way is the last."""
-        run_id, _ = _abandoned(scene, workers, steps=3)
+        run_id, _ = _abandoned(deployment, workers, steps=3)
         worker = workers.new()
         worker.rescue.start()  # looks in its own thread from now on, in a minute or so
-        scene.cloud.chart_img.faults.add(
+        deployment.cloud.chart_img.faults.add(
             Fault(method=CHART, times=1, before=lambda _request: worker.drain.start())
         )
         worker.rescue.look()
-        assert sorted(_statuses(scene, run_id)) == ["RUNNING", "RUNNING", "SUCCEEDED"]
+        assert sorted(_statuses(deployment, run_id)) == ["RUNNING", "RUNNING", "SUCCEEDED"]
         worker.rescue.look()
-        assert sorted(_statuses(scene, run_id)) == ["RUNNING", "RUNNING", "SUCCEEDED"]
+        assert sorted(_statuses(deployment, run_id)) == ["RUNNING", "RUNNING", "SUCCEEDED"]
 
     @embedded
-    def test_a_worker_that_drains_reads_and_deletes_nothing_more(self, scene, workers):
+    def test_a_worker_that_drains_reads_and_deletes_nothing_more(self, deployment, workers):
         """It has better things to do with its last seconds."""
-        run_id, (step_id,) = _abandoned(scene, workers)
+        run_id, (step_id,) = _abandoned(deployment, workers)
         workers.set_step(run_id, step_id, status="SUCCEEDED")
         worker = workers.new()
         worker.rescue.start()
         worker.drain.start()
-        reads = scene.cloud.firestore.calls["BatchGetDocuments"]
+        reads = deployment.cloud.firestore.calls["BatchGetDocuments"]
         worker.rescue.look()
-        assert scene.cloud.firestore.calls["BatchGetDocuments"] == reads
+        assert deployment.cloud.firestore.calls["BatchGetDocuments"] == reads
         assert workers.lease(run_id, step_id) is not None
 
-    def test_not_while_intake_is_paused(self, scene, workers):
+    def test_not_while_intake_is_paused(self, deployment, workers):
         """A backend is away."""
-        run_id, _ = _abandoned(scene, workers)
+        run_id, _ = _abandoned(deployment, workers)
         worker = workers.new()
         for _ in range(5):
             worker.breaker.failed("storage")
         worker.rescue.look()
-        assert _statuses(scene, run_id) == ["RUNNING"]
+        assert _statuses(deployment, run_id) == ["RUNNING"]
 
-    def test_a_backend_that_goes_away_costs_each_step_one_try(self, scene, workers):
+    def test_a_backend_that_goes_away_costs_each_step_one_try(self, deployment, workers):
         """Each is given back for later, and none keeps the others from being looked at."""
-        run_id, step_ids = _abandoned(scene, workers, steps=2)
-        scene.cloud.storage.faults.add(Fault(method="objects.insert", error=503))
+        run_id, step_ids = _abandoned(deployment, workers, steps=2)
+        deployment.cloud.storage.faults.add(Fault(method="objects.insert", error=503))
         workers.new(STEP_TIMEOUT_SECONDS="1").rescue.look()
         assert [workers.lease(run_id, step_id).released for step_id in step_ids] == [1, 1]
-        assert _statuses(scene, run_id) == ["RUNNING", "RUNNING"]
+        assert _statuses(deployment, run_id) == ["RUNNING", "RUNNING"]
 
-    def test_a_stop_in_the_middle_gives_the_step_back(self, scene, workers):
+    def test_a_stop_in_the_middle_gives_the_step_back(self, deployment, workers):
         """For the next worker's rescue."""
-        run_id, (step_id,) = _abandoned(scene, workers)
+        run_id, (step_id,) = _abandoned(deployment, workers)
         worker = workers.new()
-        scene.cloud.chart_img.faults.add(
+        deployment.cloud.chart_img.faults.add(
             Fault(method=CHART, times=1, before=lambda _request: worker.drain.stop_steps())
         )
         worker.rescue._look_safely()
         assert workers.lease(run_id, step_id).is_released
-        assert _statuses(scene, run_id) == ["RUNNING"]
+        assert _statuses(deployment, run_id) == ["RUNNING"]

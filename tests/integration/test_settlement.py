@@ -19,7 +19,7 @@ from worker_chart_export.errors import BackendRefused
 
 
 @contextmanager
-def pulling(scene, settlement, dispositions):
+def pulling(deployment, settlement, dispositions):
     """A stream whose n-th delivery is settled with the n-th disposition; yields a queue of deliveries."""
     arrived = queue.Queue()
     remaining = iter(dispositions)
@@ -28,7 +28,7 @@ def pulling(scene, settlement, dispositions):
         settlement.settle(message, next(remaining))
         arrived.put((time.monotonic(), message))
 
-    with clients_find(scene.settings()):
+    with clients_find(deployment.settings()):
         subscriber = Subscriber(load_settings(Settings))
         stream = subscriber.open(callback)
         try:
@@ -40,28 +40,30 @@ def pulling(scene, settlement, dispositions):
 
 
 @pytest.fixture
-def quarantine(scene):
-    """The scene's quarantine."""
+def quarantine(deployment):
+    """The deployment's quarantine."""
     publisher = Publisher()
-    yield Quarantine(publisher=publisher, topic=scene.quarantine_topic, subscription=scene.subscription)
+    yield Quarantine(
+        publisher=publisher, topic=deployment.quarantine_topic, subscription=deployment.subscription
+    )
     publisher.close()
 
 
-def test_a_deferred_message_comes_back_after_its_delay(scene):
+def test_a_deferred_message_comes_back_after_its_delay(deployment):
     """A deferral is a delayed nack: nothing before the delay, the message right after it."""
     with pulling(
-        scene, Settlement(None), [Defer(delay_seconds=3, reason="test"), Ack(reason="test")]
+        deployment, Settlement(None), [Defer(delay_seconds=3, reason="test"), Ack(reason="test")]
     ) as arrived:
-        scene.publish(b"x")
+        deployment.publish(b"x")
         first, _ = arrived.get(timeout=20)
         second, _ = arrived.get(timeout=20)
     assert 2.5 <= second - first <= 6
 
 
-def test_a_nacked_message_comes_back_at_once(scene):
+def test_a_nacked_message_comes_back_at_once(deployment):
     """A nack is for somebody else to take, now."""
-    with pulling(scene, Settlement(None), [Nack(reason="test"), Ack(reason="test")]) as arrived:
-        scene.publish(b"x")
+    with pulling(deployment, Settlement(None), [Nack(reason="test"), Ack(reason="test")]) as arrived:
+        deployment.publish(b"x")
         first, _ = arrived.get(timeout=20)
         second, _ = arrived.get(timeout=20)
     assert second - first < 2
@@ -75,38 +77,38 @@ def test_a_nacked_message_comes_back_at_once(scene):
     ],
 )
 def test_a_rejected_message_is_quarantined_with_its_attributes_if_they_fit(
-    scene, quarantine, attributes, kept
+    deployment, quarantine, attributes, kept
 ):
     """Whatever the attributes are called; those that don't fit beside the reason are left out."""
     rejection = Reject(reason="body_not_json", detail="body: expected JSON")
-    with pulling(scene, Settlement(quarantine), [rejection]) as arrived:
-        publish_raw(scene, attributes)
+    with pulling(deployment, Settlement(quarantine), [rejection]) as arrived:
+        publish_raw(deployment, attributes)
         _, message = arrived.get(timeout=20)
-    (found,) = scene.quarantined(1)
+    (found,) = deployment.quarantined(1)
     assert found.data == b"bad"
     origin = {
         "reason": "body_not_json",
         "sourceMessageId": message.message_id,
-        "sourceSubscription": scene.subscription,
+        "sourceSubscription": deployment.subscription,
     }
     expected = {**attributes, "detail": rejection.detail, **origin} if kept else origin
     assert dict(found.attributes) == expected
 
 
-def publish_raw(scene, attributes):
+def publish_raw(deployment, attributes):
     """Publish with attributes that the client's own `publish` would take for its arguments."""
     publisher = Publisher()
-    publisher.publish(scene.topic, b"bad", attributes)
+    publisher.publish(deployment.topic, b"bad", attributes)
     publisher.close()
 
 
-def test_a_missing_subscription_is_refused_and_a_present_one_is_not(scene):
+def test_a_missing_subscription_is_refused_and_a_present_one_is_not(deployment):
     """The probe tells them apart without any further permission."""
-    with clients_find(scene.settings()):
+    with clients_find(deployment.settings()):
         subscriber = Subscriber(load_settings(Settings))
         subscriber.probe()
         subscriber.close()
-    with clients_find(scene.settings(PUBSUB_SUBSCRIPTION="nobody-made-this")):
+    with clients_find(deployment.settings(PUBSUB_SUBSCRIPTION="nobody-made-this")):
         subscriber = Subscriber(load_settings(Settings))
         with pytest.raises(BackendRefused, match="NotFound"):
             subscriber.probe()

@@ -11,16 +11,16 @@ from worker_chart_export.ledger.lease.lease import LEASES
 from worker_chart_export.timing import SystemClock
 
 
-def test_run_and_leases_are_of_one_moment(scene):
+def test_run_and_leases_are_of_one_moment(deployment):
     """By the server's time."""
-    run_id, (first, second) = scene.put_run(steps=2, status="RUNNING")
+    run_id, (first, second) = deployment.put_run(steps=2, status="RUNNING")
     now = datetime.now(UTC)
     held = lease(started_at=now, acquired_at=now, expires_at=now + timedelta(hours=1))
-    scene.documents.document(f"flow_runs/{run_id}/{LEASES}/{first}").set(held.to_document())
+    deployment.documents.document(f"flow_runs/{run_id}/{LEASES}/{first}").set(held.to_document())
     reader = RunReader(
-        documents=scene.documents,
-        open_objects=lambda: scene.objects,
-        bucket=scene.bucket,
+        documents=deployment.documents,
+        open_objects=lambda: deployment.objects,
+        bucket=deployment.bucket,
         run_id=run_id,
         clock=SystemClock(),
     )

@@ -14,9 +14,9 @@ from tests.support.process.daemons import DaemonUnderTest
 
 
 @pytest.mark.parametrize("name", ["ENV", "TDA_ENV"])
-def test_record_is_refused_in_production(scene, tmp_path, name):
+def test_record_is_refused_in_production(deployment, tmp_path, name):
     """Before anything is opened, with the code that is not restarted; the variable is named."""
-    settings = scene.settings(
+    settings = deployment.settings(
         CHARTS_API_MODE="record", CHARTS_FIXTURES_DIR=str(tmp_path), LOG_FORMAT="json", **{name: "prod"}
     )
     with DaemonUnderTest(settings) as daemon:
@@ -26,47 +26,49 @@ def test_record_is_refused_in_production(scene, tmp_path, name):
     assert run_command("daemon", "--check", environment=settings).returncode == 2
 
 
-def test_what_record_has_saved_is_what_mock_answers(scene, tmp_path):
+def test_what_record_has_saved_is_what_mock_answers(deployment, tmp_path):
     """The first daemon pays, the second works from files."""
     folder = {"CHARTS_FIXTURES_DIR": str(tmp_path)}
     for mode in ("record", "mock"):
-        run_id, (step_id,) = scene.put_run(charts=2)
-        with scene.daemon(CHARTS_API_MODE=mode, **folder).started() as daemon:
-            scene.publish_step(run_id, step_id)
+        run_id, (step_id,) = deployment.put_run(charts=2)
+        with deployment.daemon(CHARTS_API_MODE=mode, **folder).started() as daemon:
+            deployment.publish_step(run_id, step_id)
             (line,) = daemon.wait_for_event("step_completed")
             assert (line["status"], line["items"]) == ("SUCCEEDED", 2)
             assert daemon.terminate() == 0
-    assert scene.cloud.chart_img.calls["advanced-chart"] == 2
-    assert [item["meta"]["provider"] for item in scene.manifest(run_id, step_id)["items"]] == ["mock"] * 2
+    assert deployment.cloud.chart_img.calls["advanced-chart"] == 2
+    assert [item["meta"]["provider"] for item in deployment.manifest(run_id, step_id)["items"]] == [
+        "mock"
+    ] * 2
     assert len(list(tmp_path.glob("*.png"))) == 2
 
 
-def test_the_fallback_is_marked_in_the_manifest_and_in_the_logs(scene):
+def test_the_fallback_is_marked_in_the_manifest_and_in_the_logs(deployment):
     """Every account is used up: the charts are drawn here."""
-    scene.cloud.chart_img.faults.add(Fault(answer="limit_exceeded"))
-    scene.objects.bucket(scene.bucket).blob("ohlcv.json").upload_from_string(raw_candles())
-    run_id, (step_id,) = scene.put_run(charts=2)
-    with scene.daemon(CHARTS_FALLBACK="local").started() as daemon:
-        scene.publish_step(run_id, step_id)
+    deployment.cloud.chart_img.faults.add(Fault(answer="limit_exceeded"))
+    deployment.objects.bucket(deployment.bucket).blob("ohlcv.json").upload_from_string(raw_candles())
+    run_id, (step_id,) = deployment.put_run(charts=2)
+    with deployment.daemon(CHARTS_FALLBACK="local").started() as daemon:
+        deployment.publish_step(run_id, step_id)
         (line,) = daemon.wait_for_event("step_completed")
         assert daemon.terminate() == 0
     assert line["status"] == "SUCCEEDED"
     assert len(daemon.named("chart_fallback")) == 2
-    for item in scene.manifest(run_id, step_id)["items"]:
+    for item in deployment.manifest(run_id, step_id)["items"]:
         assert (item["meta"]["provider"], item["meta"]["fallbackFrom"]) == ("local", "chart-img")
-    assert scene.cloud.chart_img.calls["advanced-chart"] == 1
+    assert deployment.cloud.chart_img.calls["advanced-chart"] == 1
 
 
-def test_a_422_is_called_once_and_the_step_s_error_names_the_parameter(scene):
+def test_a_422_is_called_once_and_the_step_s_error_names_the_parameter(deployment):
     """For whoever mends the template."""
-    scene.cloud.chart_img.faults.add(Fault(answer="invalid_fields"))
-    run_id, (step_id,) = scene.put_run(charts=1)
-    with scene.daemon().started() as daemon:
-        scene.publish_step(run_id, step_id)
+    deployment.cloud.chart_img.faults.add(Fault(answer="invalid_fields"))
+    run_id, (step_id,) = deployment.put_run(charts=1)
+    with deployment.daemon().started() as daemon:
+        deployment.publish_step(run_id, step_id)
         daemon.wait_for_event("step_completed")
         assert daemon.terminate() == 0
-    assert scene.cloud.chart_img.calls["advanced-chart"] == 1
-    step = scene.step(run_id, step_id)
+    assert deployment.cloud.chart_img.calls["advanced-chart"] == 1
+    step = deployment.step(run_id, step_id)
     assert (step["status"], step["error"]["code"]) == ("FAILED", "CHART_API_FAILED")
     assert "interval: Invalid value" in step["error"]["message"]
     assert step["error"]["details"]["params"] == ["interval"]

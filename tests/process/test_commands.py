@@ -37,11 +37,11 @@ def test_version():
     assert run_command("--version").stdout == "worker-chart-export 0.2.0\n"
 
 
-def test_daemon_check_prints_the_effective_settings_without_secrets(scene):
+def test_daemon_check_prints_the_effective_settings_without_secrets(deployment):
     """What the daemon would run with, to be read by a person."""
-    done = run_command("daemon", "--check", environment=scene.settings(LOG_LEVEL="debug"))
+    done = run_command("daemon", "--check", environment=deployment.settings(LOG_LEVEL="debug"))
     assert done.returncode == 0
-    assert f"CHARTS_BUCKET=gs://{scene.bucket}" in done.stdout
+    assert f"CHARTS_BUCKET=gs://{deployment.bucket}" in done.stdout
     assert "LOG_LEVEL=DEBUG" in done.stdout
     assert "CHART_IMG_ACCOUNTS_JSON=(hidden)" in done.stdout
     assert SECRET_KEY not in done.stdout + done.stderr
@@ -56,16 +56,16 @@ def test_daemon_check_with_bad_settings_is_exit_2():
     assert done.stdout == ""
 
 
-def test_publish_reaches_a_daemon(scene):
+def test_publish_reaches_a_daemon(deployment):
     """The topic is the subscription's own; the daemon works the step."""
-    run_id, (step_id,) = scene.put_run()
-    with scene.daemon().started() as daemon:
-        done = run_command("publish", run_id, step_id, environment=scene.settings())
+    run_id, (step_id,) = deployment.put_run()
+    with deployment.daemon().started() as daemon:
+        done = run_command("publish", run_id, step_id, environment=deployment.settings())
         assert done.returncode == 0, done.stderr
-        assert scene.topic in done.stdout
+        assert deployment.topic in done.stdout
         daemon.wait_for_event("step_completed")
         assert daemon.terminate() == 0
-    assert scene.step(run_id, step_id)["status"] == "SUCCEEDED"
+    assert deployment.step(run_id, step_id)["status"] == "SUCCEEDED"
 
 
 @pytest.mark.parametrize(
@@ -77,24 +77,24 @@ def test_publish_reaches_a_daemon(scene):
         (["run"], {"PUBSUB_SUBSCRIPTION": None}, 2, "PUBSUB_SUBSCRIPTION"),
     ],
 )
-def test_publish_says_what_is_wrong(scene, arguments, change, code, words):
+def test_publish_says_what_is_wrong(deployment, arguments, change, code, words):
     """Bad ids and bad settings are exit 2, a missing subscription is exit 3."""
-    done = run_command("publish", *arguments, environment=scene.settings(**change))
+    done = run_command("publish", *arguments, environment=deployment.settings(**change))
     assert done.returncode == code
     assert words in done.stderr
     assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize("full", [True, False])
-def test_publish_to_a_topic_needs_no_subscription(scene, full):
+def test_publish_to_a_topic_needs_no_subscription(deployment, full):
     """A full path needs no setting of ours at all, an id needs the project."""
-    places = scene.settings()
+    places = deployment.settings()
     needed = ("PUBSUB_EMULATOR_HOST",) if full else ("PUBSUB_EMULATOR_HOST", "GOOGLE_CLOUD_PROJECT")
     environment = {name: places[name] for name in needed} | {"QUARANTINE_TOPIC": "/"}
-    topic = scene.topic if full else scene.topic.rpartition("/")[2]
+    topic = deployment.topic if full else deployment.topic.rpartition("/")[2]
     done = run_command("publish", "run", "--topic", topic, environment=environment)
     assert done.returncode == 0, done.stderr
-    assert scene.topic in done.stdout
+    assert deployment.topic in done.stdout
 
 
 @pytest.mark.parametrize(("topic", "words"), [("flow-steps", "GOOGLE_CLOUD_PROJECT"), ("a/b", "--topic")])
@@ -163,11 +163,11 @@ main()
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
-def test_daemon_keeps_a_signal_that_comes_while_its_modules_load(scene, name):
+def test_daemon_keeps_a_signal_that_comes_while_its_modules_load(deployment, name):
     """`worker-chart-export daemon` is the same as `python -m daemon` from the first moment on."""
     done = subprocess.run(
         [sys.executable, "-c", INTERRUPTED_IMPORT.format(signal=name), "daemon"],
-        env=clean_environment(scene.settings()),
+        env=clean_environment(deployment.settings()),
         cwd=ROOT,
         capture_output=True,
         text=True,

@@ -59,9 +59,9 @@ NO_EMULATOR_TELLS = {
 }
 
 
-def examined(scene):
+def examined(deployment):
     """Exit code, overall result, and check -> (status, summary, mend)."""
-    done = run_command("doctor", "--output", "json", environment=scene.settings())
+    done = run_command("doctor", "--output", "json", environment=deployment.settings())
     assert done.stderr == ""
     assert SECRET_KEY not in done.stdout
     report = json.loads(done.stdout)
@@ -86,59 +86,61 @@ def with_status(checks, status):
     return {check for check, (found, _, _) in checks.items() if found == status}
 
 
-def mended(scene):
-    """The scene with the subscription that `doctor` wishes for."""
+def mended(deployment):
+    """The deployment with the subscription that `doctor` wishes for."""
     seconds = {"minimum_backoff": 10, "maximum_backoff": 600}
     wanted = {
-        "name": scene.subscription,
+        "name": deployment.subscription,
         "ack_deadline_seconds": 60,
         "retry_policy": {name: duration_pb2.Duration(seconds=value) for name, value in seconds.items()},
-        "dead_letter_policy": {"dead_letter_topic": scene.quarantine_topic, "max_delivery_attempts": 20},
+        "dead_letter_policy": {"dead_letter_topic": deployment.quarantine_topic, "max_delivery_attempts": 20},
     }
     paths = ["ack_deadline_seconds", "retry_policy", "dead_letter_policy"]
-    scene.subscriber.update_subscription(request={"subscription": wanted, "update_mask": {"paths": paths}})
-    return scene
+    deployment.subscriber.update_subscription(
+        request={"subscription": wanted, "update_mask": {"paths": paths}}
+    )
+    return deployment
 
 
-def check_all_is_well(scene, code, result, checks):
+def check_all_is_well(deployment, code, result, checks):
     """Every check ok, but for what no emulator tells; and the cloud is as it was."""
     assert (code, result) == (0, "ok"), checks
     assert set(checks) == EVERYWHERE
     assert with_status(checks, "not_checkable") == NO_EMULATOR_TELLS
     assert with_status(checks, "ok") == EVERYWHERE - NO_EMULATOR_TELLS
-    check_nothing_is_left(scene)
+    check_nothing_is_left(deployment)
 
 
-def check_nothing_is_left(scene):
+def check_nothing_is_left(deployment):
     """Neither an object nor a document."""
-    assert scene.object_names("") == []
-    assert list(scene.documents.collection("chart_export_doctor").stream()) == []
+    assert deployment.object_names("") == []
+    assert list(deployment.documents.collection("chart_export_doctor").stream()) == []
 
 
-def test_all_is_well_on_the_embedded_cloud(scene):
+def test_all_is_well_on_the_embedded_cloud(deployment):
     """Nothing is created there but what is deleted again; no request of Chart-IMG is spent."""
-    before = made(scene)
-    check_all_is_well(scene, *examined(mended(scene)))
-    assert made(scene) == before
-    assert scene.cloud.chart_img.requests == []
+    before = made(deployment)
+    check_all_is_well(deployment, *examined(mended(deployment)))
+    assert made(deployment) == before
+    assert deployment.cloud.chart_img.requests == []
 
 
-def made(scene):
+def made(deployment):
     """How often something was made that lasts."""
-    pubsub, storage = scene.cloud.pubsub.calls.as_dict(), scene.cloud.storage.calls.as_dict()
+    pubsub, storage = deployment.cloud.pubsub.calls.as_dict(), deployment.cloud.storage.calls.as_dict()
     return pubsub["CreateTopic"], pubsub["CreateSubscription"], storage["buckets.insert"]
 
 
 @pytest.mark.official
-def test_all_is_well_on_the_official_emulators(official_scene):
+def test_all_is_well_on_the_official_emulators(official_deployment):
     """As on the embedded cloud, check by check."""
-    check_all_is_well(official_scene, *seen(mended(official_scene).settings()))
+    check_all_is_well(official_deployment, *seen(mended(official_deployment).settings()))
 
 
 @pytest.mark.official
-def test_a_subscription_missing_from_the_official_emulator_is_said(official_scene):
+def test_a_subscription_missing_from_the_official_emulator_is_said(official_deployment):
     """With the command that makes one."""
-    code, _, checks = seen(official_scene.settings(PUBSUB_SUBSCRIPTION="nobody-made-this"))
+    code, _, checks = seen(official_deployment.settings(PUBSUB_SUBSCRIPTION="nobody-made-this"))
     assert code == 3
     assert with_status(checks, "failure") == {"pubsub.subscription", "pubsub.consume"}
     assert "gcloud pubsub subscriptions create" in checks["pubsub.subscription"][2]
@@ -157,20 +159,20 @@ def test_a_subscription_missing_from_the_official_emulator_is_said(official_scen
         ({"FIRESTORE_DB": "empty"}, 3, ["templates"], "templates push"),
     ],
 )
-def test_what_is_missing_fails_alone(scene, changed, code, failed, mend):
+def test_what_is_missing_fails_alone(deployment, changed, code, failed, mend):
     """One line for it, with the mend, and all other checks as before."""
-    found_code, result, checks = seen(mended(scene).settings(**changed))
+    found_code, result, checks = seen(mended(deployment).settings(**changed))
     assert (found_code, result) == (code, "failure")
     assert with_status(checks, "failure") == set(failed)
     assert mend in checks[failed[0]][2]
     assert with_status(checks, "ok") >= {"settings", "firestore.write", "accounts"}
 
 
-def test_bad_accounts_and_a_bad_number_are_exit_2_and_hide_nothing(scene):
+def test_bad_accounts_and_a_bad_number_are_exit_2_and_hide_nothing(deployment):
     """Each wrong setting is a line with what was given, but for secrets, and what is allowed."""
     accounts = json.dumps([{"id": "first", "apiKey": SECRET_KEY, "dailyLimit": "many"}])
     changed = {"CHART_IMG_ACCOUNTS_JSON": accounts, "WORKER_CONCURRENCY": "many"}
-    code, result, checks = seen(mended(scene).settings(**changed))
+    code, result, checks = seen(mended(deployment).settings(**changed))
     assert (code, result) == (2, "failure")
     wrong = {"settings.CHART_IMG_ACCOUNTS_JSON", "settings.WORKER_CONCURRENCY"}
     assert with_status(checks, "failure") == wrong
@@ -186,34 +188,36 @@ def test_bad_accounts_and_a_bad_number_are_exit_2_and_hide_nothing(scene):
     }
 
 
-def test_a_subscription_without_a_retry_policy_is_a_warning(scene):
+def test_a_subscription_without_a_retry_policy_is_a_warning(deployment):
     """The daemon works with it, so the exit code is 0; the mend is a command."""
-    code, result, checks = seen(scene.settings())
+    code, result, checks = seen(deployment.settings())
     assert (code, result) == (0, "warning")
     assert with_status(checks, "warning") == {"pubsub.ack-deadline", "pubsub.retry-policy"}
-    mend = f"gcloud pubsub subscriptions update {scene.subscription} --min-retry-delay=10s"
+    mend = f"gcloud pubsub subscriptions update {deployment.subscription} --min-retry-delay=10s"
     assert checks["pubsub.retry-policy"][2].startswith(mend)
 
 
 @pytest.mark.parametrize(
     ("error", "status"), [("UNAVAILABLE", "failure"), ("PERMISSION_DENIED", "not_checkable")]
 )
-def test_an_unreadable_dead_letter_topic_spoils_no_other_line(scene, error, status):
+def test_an_unreadable_dead_letter_topic_spoils_no_other_line(deployment, error, status):
     """What the subscription says of itself was read before."""
-    scene.cloud.pubsub.faults.add(Fault(method="GetTopic", match=scene.quarantine_topic, error=error))
-    _, _, checks = seen(mended(scene).settings(QUARANTINE_TOPIC=None))
+    deployment.cloud.pubsub.faults.add(
+        Fault(method="GetTopic", match=deployment.quarantine_topic, error=error)
+    )
+    _, _, checks = seen(mended(deployment).settings(QUARANTINE_TOPIC=None))
     assert checks["pubsub.dead-letter-topic"][0] == status
     assert checks["pubsub.dead-letter-topic"][2]
     others = EVERYWHERE - {"pubsub.dead-letter-topic", "pubsub.quarantine-topic"}
     assert with_status(checks, "ok") & others == others - NO_EMULATOR_TELLS
 
 
-def test_a_database_that_hangs_has_the_scratch_document_named(scene):
+def test_a_database_that_hangs_has_the_scratch_document_named(deployment):
     """With what may help; nobody knows what becomes of it."""
     released = threading.Event()
-    scene.cloud.firestore.faults.add(Fault(method="Commit", before=lambda _: released.wait(30)))
+    deployment.cloud.firestore.faults.add(Fault(method="Commit", before=lambda _: released.wait(30)))
     try:
-        code, _, checks = seen(scene.settings(), seconds=1.5)
+        code, _, checks = seen(deployment.settings(), seconds=1.5)
     finally:
         released.set()
     status, summary, mend = checks["firestore.write"]
@@ -224,7 +228,7 @@ def test_a_database_that_hangs_has_the_scratch_document_named(scene):
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_has_deleted_what_was_written(scene, number, code):
+def test_a_signal_has_deleted_what_was_written(deployment, number, code):
     """The document's next commit is under way, and the object is being read."""
     document_is_there, released = threading.Event(), threading.Event()
 
@@ -232,11 +236,11 @@ def test_a_signal_has_deleted_what_was_written(scene, number, code):
         document_is_there.set()
         released.wait(30)
 
-    scene.cloud.firestore.faults.add(Fault(method="Commit", skip=1, times=1, before=hold))
-    scene.cloud.storage.faults.add(Fault(method="objects.download", times=1, delay_seconds=0.5))
+    deployment.cloud.firestore.faults.add(Fault(method="Commit", skip=1, times=1, before=hold))
+    deployment.cloud.storage.faults.add(Fault(method="objects.download", times=1, delay_seconds=0.5))
     command = [sys.executable, "-m", "daemon.cli", "doctor"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    with subprocess.Popen(command, env=clean_environment(scene.settings()), cwd=ROOT, **pipes) as doctor:
+    with subprocess.Popen(command, env=clean_environment(deployment.settings()), cwd=ROOT, **pipes) as doctor:
         try:
             assert document_is_there.wait(30)
             doctor.send_signal(number)
@@ -246,17 +250,17 @@ def test_a_signal_has_deleted_what_was_written(scene, number, code):
         output, errors = doctor.communicate(timeout=30)
     name = signal.Signals(number).name
     assert (doctor.returncode, output, errors) == (code, "", f"stopped by {name}; nothing is left over\n")
-    check_nothing_is_left(scene)
+    check_nothing_is_left(deployment)
 
 
-def test_a_backend_that_is_away_hides_no_other_and_leaves_no_traceback(scene):
+def test_a_backend_that_is_away_hides_no_other_and_leaves_no_traceback(deployment):
     """As text: a line for each check, the mend below, no stack and no line of a library."""
-    scene.cloud.pubsub.stop()
-    done = run_command("doctor", environment=scene.settings())
+    deployment.cloud.pubsub.stop()
+    done = run_command("doctor", environment=deployment.settings())
     assert done.returncode == 3
     assert done.stderr == ""
     lines = done.stdout.splitlines()
-    assert lines[0].startswith(f"Emulators: pubsub at {scene.environment['PUBSUB_EMULATOR_HOST']}, ")
+    assert lines[0].startswith(f"Emulators: pubsub at {deployment.environment['PUBSUB_EMULATOR_HOST']}, ")
     at = next(number for number, line in enumerate(lines) if line.startswith("FAILURE pubsub.subscription"))
     assert "pubsub is unavailable" in lines[at]
     assert lines[at + 1].strip().startswith("mend: start the emulator")
@@ -267,10 +271,10 @@ def test_a_backend_that_is_away_hides_no_other_and_leaves_no_traceback(scene):
     )
 
 
-def test_a_proxy_that_can_t_be_used_is_said_without_its_password(scene, monkeypatch):
+def test_a_proxy_that_can_t_be_used_is_said_without_its_password(deployment, monkeypatch):
     """By the names of the variables, wherever it is needed."""
     monkeypatch.setenv("ALL_PROXY", "http://quant:s3cret@proxy:99999")
-    _, result, checks = seen(mended(scene).settings(NO_PROXY=""), call=True)
+    _, result, checks = seen(mended(deployment).settings(NO_PROXY=""), call=True)
     assert result == "failure"
     assert with_status(checks, "failure") == {"storage.create", "accounts.call"}
     words = {checks[check][1] for check in ("storage.create", "accounts.call")}
@@ -278,14 +282,14 @@ def test_a_proxy_that_can_t_be_used_is_said_without_its_password(scene, monkeypa
     assert "s3cret" not in repr(checks)
 
 
-def test_call_spends_one_request_and_names_the_account(scene):
+def test_call_spends_one_request_and_names_the_account(deployment):
     """Counted as any other."""
-    code, _, checks = seen(scene.settings(), call=True)
+    code, _, checks = seen(deployment.settings(), call=True)
     assert code == 0
     assert checks["accounts.call"][0] == "ok"
     assert "account first" in checks["accounts.call"][1]
-    assert len(scene.cloud.chart_img.requests) == 1
-    usage = scene.documents.document("chart_img_accounts_usage/first").get().to_dict()
+    assert len(deployment.cloud.chart_img.requests) == 1
+    usage = deployment.documents.document("chart_img_accounts_usage/first").get().to_dict()
     assert usage["usageToday"] == 1
 
 

@@ -13,10 +13,10 @@ from tests.support.process.daemons import ROOT, DaemonUnderTest
 
 
 @pytest.mark.official
-def test_a_missing_subscription_is_exit_3(official_scene):
+def test_a_missing_subscription_is_exit_3(official_deployment):
     """Nobody can work a subscription that is not there; the line says which."""
-    missing = f"projects/{official_scene.project}/subscriptions/nobody-made-this"
-    with official_scene.daemon(PUBSUB_SUBSCRIPTION=missing) as daemon:
+    missing = f"projects/{official_deployment.project}/subscriptions/nobody-made-this"
+    with official_deployment.daemon(PUBSUB_SUBSCRIPTION=missing) as daemon:
         assert daemon.wait(30) == 3
     assert daemon.named("daemon_started") == []
     assert any(missing in line["message"] or "NotFound" in line["message"] for line in daemon.events)
@@ -24,10 +24,10 @@ def test_a_missing_subscription_is_exit_3(official_scene):
 
 
 @pytest.mark.official
-def test_a_subscription_deleted_later_is_exit_3(official_scene):
+def test_a_subscription_deleted_later_is_exit_3(official_deployment):
     """The stream's end is noticed, and is no reason to pull for ever."""
-    with official_scene.daemon().started() as daemon:
-        official_scene.subscriber.delete_subscription(subscription=official_scene.subscription)
+    with official_deployment.daemon().started() as daemon:
+        official_deployment.subscriber.delete_subscription(subscription=official_deployment.subscription)
         assert daemon.wait(60) == 3
     assert daemon.other_output == []
 
@@ -50,10 +50,10 @@ def test_missing_credentials_are_exit_3():
 
 
 @pytest.mark.parametrize("log_format", ["json", "console"])
-def test_an_http_client_that_can_t_be_opened_is_exit_2_and_shows_no_key(scene, log_format):
+def test_an_http_client_that_can_t_be_opened_is_exit_2_and_shows_no_key(deployment, log_format):
     """The key stands in a frame of the call that failed; no traceback may show it."""
     proxy = {"HTTPS_PROXY": "foo://bar:1", "ALL_PROXY": "foo://bar:1"}
-    with scene.daemon(LOG_FORMAT=log_format, **proxy) as daemon:
+    with deployment.daemon(LOG_FORMAT=log_format, **proxy) as daemon:
         assert daemon.wait(30) == 2
     output = f"{daemon.events}{daemon.other_output}"
     assert "HTTPS_PROXY" in output
@@ -98,35 +98,35 @@ def test_bad_settings_are_exit_2_and_all_named():
     assert daemon.other_output == []
 
 
-def test_a_busy_health_port_is_exit_2(scene):
+def test_a_busy_health_port_is_exit_2(deployment):
     """Two daemons can't share a port; the line names the setting."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        with scene.daemon(HEALTH_PORT=str(taken.getsockname()[1])) as daemon:
+        with deployment.daemon(HEALTH_PORT=str(taken.getsockname()[1])) as daemon:
             assert daemon.wait(30) == 2
     assert "HEALTH_PORT" in daemon.events[-1]["message"]
 
 
-def test_pubsub_that_is_merely_away_is_waited_for(scene):
+def test_pubsub_that_is_merely_away_is_waited_for(deployment):
     """The daemon starts without its backend, keeps trying, and works once it is there."""
-    scene.cloud.pubsub.stop()
-    with scene.daemon() as daemon:
+    deployment.cloud.pubsub.stop()
+    with deployment.daemon() as daemon:
         daemon.wait_for_event("stream_ended")
         assert daemon.process.poll() is None
-        scene.cloud.pubsub.start()
+        deployment.cloud.pubsub.start()
         daemon.started()
         assert ready(daemon) == (200, {"status": "ok"})
-        run_id, (step_id,) = scene.put_run()
-        scene.publish_step(run_id, step_id)
+        run_id, (step_id,) = deployment.put_run()
+        deployment.publish_step(run_id, step_id)
         daemon.wait_for_event("step_completed")
         assert daemon.terminate() == 0
-    assert scene.step(run_id, step_id)["status"] == "SUCCEEDED"
+    assert deployment.step(run_id, step_id)["status"] == "SUCCEEDED"
 
 
-def test_a_daemon_without_a_stream_can_be_stopped(scene):
+def test_a_daemon_without_a_stream_can_be_stopped(deployment):
     """A signal ends the waiting for Pub/Sub too."""
-    scene.cloud.pubsub.stop()
-    with scene.daemon() as daemon:
+    deployment.cloud.pubsub.stop()
+    with deployment.daemon() as daemon:
         daemon.wait_for_event("stream_ended")
         assert daemon.terminate(10) == 0

@@ -28,14 +28,14 @@ def scraped(daemon):
     }
 
 
-def test_a_firestore_that_is_away_makes_the_daemon_unready_and_no_less_alive(scene):
+def test_a_firestore_that_is_away_makes_the_daemon_unready_and_no_less_alive(deployment):
     """/readyz names it and comes back with it; /livez, the metrics and the process go on."""
-    steps = [scene.put_run(charts=1) for _ in range(6)]
-    with scene.daemon().started() as daemon:
+    steps = [deployment.put_run(charts=1) for _ in range(6)]
+    with deployment.daemon().started() as daemon:
         assert asked(daemon, "readyz").json() == {"status": "ok", "parts": PARTS}
-        away = scene.cloud.firestore.faults.add(Fault(error="DEADLINE_EXCEEDED"))
+        away = deployment.cloud.firestore.faults.add(Fault(error="DEADLINE_EXCEEDED"))
         for run_id, (step_id,) in steps[:5]:
-            scene.publish_step(run_id, step_id)
+            deployment.publish_step(run_id, step_id)
         daemon.wait_for_event("intake_paused")
 
         ready, alive, shown = asked(daemon, "readyz"), asked(daemon, "livez"), scraped(daemon)
@@ -51,16 +51,16 @@ def test_a_firestore_that_is_away_makes_the_daemon_unready_and_no_less_alive(sce
         assert (shown["ready{}"], shown["stream_open{}"], shown["intake_paused{firestore}"]) == (0, 1, 1)
         assert shown["backend_calls_total{firestore,unavailable}"] >= 5
 
-        scene.cloud.firestore.faults.remove(away)
+        deployment.cloud.firestore.faults.remove(away)
         daemon.wait_for_event("intake_resumed", timeout_seconds=40)
         ready, shown = asked(daemon, "readyz"), scraped(daemon)
         assert (ready.status_code, ready.json()) == (200, {"status": "ok", "parts": PARTS})
         assert (shown["ready{}"], shown["intake_paused{firestore}"]) == (1, 0)
         run_id, (step_id,) = steps[5]
-        scene.publish_step(run_id, step_id)
+        deployment.publish_step(run_id, step_id)
         daemon.wait_until(lambda: run_id in _completed(daemon), "the step", 30)
         assert daemon.terminate() == 0
-    assert scene.step(run_id, step_id)["status"] == "SUCCEEDED"
+    assert deployment.step(run_id, step_id)["status"] == "SUCCEEDED"
 
 
 def _completed(daemon):
@@ -77,18 +77,18 @@ def _counted(shown):
     }
 
 
-def test_what_was_worked_is_counted_once_and_names_nobody(scene):
+def test_what_was_worked_is_counted_once_and_names_nobody(deployment):
     """Three steps of two charts, one that asks for nonsense, one told twice, and a message that is none."""
-    run_id, step_ids = scene.put_run(steps=3, charts=2)
-    bad_run, (bad_step,) = scene.put_run(inputs={"requests": []})
+    run_id, step_ids = deployment.put_run(steps=3, charts=2)
+    bad_run, (bad_step,) = deployment.put_run(inputs={"requests": []})
     began = time.time()
-    with scene.daemon().started() as daemon:
+    with deployment.daemon().started() as daemon:
         for step_id in step_ids:
-            scene.publish_step(run_id, step_id)
-        scene.publish_step(bad_run, bad_step)
-        scene.publish(b"not json")
+            deployment.publish_step(run_id, step_id)
+        deployment.publish_step(bad_run, bad_step)
+        deployment.publish(b"not json")
         daemon.wait_for_event("message_settled", count=5)
-        scene.publish_step(run_id, step_ids[0])
+        deployment.publish_step(run_id, step_ids[0])
         lines = daemon.wait_for_event("message_settled", count=6)
         shown, response = scraped(daemon), asked(daemon, "metrics", Accept=OPEN_METRICS)
         assert daemon.terminate() == 0
@@ -130,12 +130,12 @@ def test_what_was_worked_is_counted_once_and_names_nobody(scene):
         assert len(secret) < 6 or secret not in response.text
 
 
-def test_a_draining_daemon_tells_what_it_waits_for(scene):
+def test_a_draining_daemon_tells_what_it_waits_for(deployment):
     """It is asked while a step finishes; a HEAD is answered like a GET."""
-    scene.cloud.chart_img.faults.add(Fault(delay_seconds=3.0))
-    run_id, (step_id,) = scene.put_run(charts=1)
-    with scene.daemon().started() as daemon:
-        scene.publish_step(run_id, step_id)
+    deployment.cloud.chart_img.faults.add(Fault(delay_seconds=3.0))
+    run_id, (step_id,) = deployment.put_run(charts=1)
+    with deployment.daemon().started() as daemon:
+        deployment.publish_step(run_id, step_id)
         daemon.wait_for_event("claim_attempt")
         daemon.signal(signal.SIGTERM)
         daemon.wait_for_event("drain_started")

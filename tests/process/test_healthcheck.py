@@ -15,9 +15,9 @@ def check(**environment):
     return run_command("healthcheck", environment=environment)
 
 
-def test_a_daemon_is_alive_until_it_is_frozen_or_gone(scene):
+def test_a_daemon_is_alive_until_it_is_frozen_or_gone(deployment):
     """Found by HEALTH_HOST and HEALTH_PORT, as the daemon itself is told; no proxy is asked."""
-    with scene.daemon(HEALTH_HOST="0.0.0.0").started() as daemon:  # noqa: S104 - as in a container
+    with deployment.daemon(HEALTH_HOST="0.0.0.0").started() as daemon:  # noqa: S104 - as in a container
         port = str(daemon.named("daemon_started")[-1]["healthPort"])
         told = {"HEALTH_HOST": "0.0.0.0", "HEALTH_PORT": port}  # noqa: S104
         proxies = {"HTTP_PROXY": "http://127.0.0.1:9", "http_proxy": "http://127.0.0.1:9"}

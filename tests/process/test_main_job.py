@@ -30,35 +30,35 @@ BAD_MESSAGES = [
 
 
 @pytest.mark.official
-def test_twenty_steps_published_three_times_and_twelve_bad_messages(official_scene):
+def test_twenty_steps_published_three_times_and_twelve_bad_messages(official_deployment):
     """Each step is worked once, each chart paid for once, each bad message quarantined with its reason."""
-    scene = official_scene
-    run_id, step_ids = scene.put_run(steps=20, charts=2)
-    with scene.daemon().started() as daemon:
+    deployment = official_deployment
+    run_id, step_ids = deployment.put_run(steps=20, charts=2)
+    with deployment.daemon().started() as daemon:
         for _ in range(3):
             for step_id in step_ids:
-                scene.publish_step(run_id, step_id)
+                deployment.publish_step(run_id, step_id)
         for data, attributes, _reason in BAD_MESSAGES:
-            scene.publish(data, **attributes)
+            deployment.publish(data, **attributes)
         daemon.wait_for_event("message_settled", count=60 + len(BAD_MESSAGES), timeout_seconds=60)
         assert daemon.process.poll() is None
         assert daemon.terminate() == 0
 
-    steps = scene.run(run_id)["steps"]
+    steps = deployment.run(run_id)["steps"]
     assert [steps[step_id]["status"] for step_id in step_ids] == ["SUCCEEDED"] * 20
-    assert scene.documents.collection(f"flow_runs/{run_id}/{LEASES}").get() == []
-    assert len(scene.cloud.chart_img.requests) == 40
-    assert len(scene.object_names()) == 20 * 3
-    assert all(stored.metageneration == 1 for stored in scene.objects.list_blobs(scene.bucket))
-    assert scene.cloud.storage.calls["objects.insert"] == 20 * 3
+    assert deployment.documents.collection(f"flow_runs/{run_id}/{LEASES}").get() == []
+    assert len(deployment.cloud.chart_img.requests) == 40
+    assert len(deployment.object_names()) == 20 * 3
+    assert all(stored.metageneration == 1 for stored in deployment.objects.list_blobs(deployment.bucket))
+    assert deployment.cloud.storage.calls["objects.insert"] == 20 * 3
 
-    quarantined = scene.quarantined(len(BAD_MESSAGES))
+    quarantined = deployment.quarantined(len(BAD_MESSAGES))
     assert sorted(message.attributes["reason"] for message in quarantined) == sorted(
         reason for _data, _attributes, reason in BAD_MESSAGES
     )
     assert {message.data for message in quarantined} == {data for data, _attributes, _reason in BAD_MESSAGES}
     assert all(message.attributes["sourceMessageId"] for message in quarantined)
-    assert {message.attributes["sourceSubscription"] for message in quarantined} == {scene.subscription}
+    assert {message.attributes["sourceSubscription"] for message in quarantined} == {deployment.subscription}
 
     assert {line["reason"] for line in daemon.named("step_noop")} <= {"duplicate", "final"}
     assert daemon.other_output == []
@@ -67,23 +67,23 @@ def test_twenty_steps_published_three_times_and_twelve_bad_messages(official_sce
 
 
 @pytest.mark.official
-def test_only_the_closed_step_object_is_written(official_scene):
+def test_only_the_closed_step_object_is_written(official_deployment):
     """A finished step holds no field beyond its schema; siblings in `outputs` and other steps survive."""
-    scene = official_scene
+    deployment = official_deployment
     expires = {"expires_at": "2030-01-01T00:00:00Z"}
     error = {"code": "CHART_API_FAILED", "message": "an earlier attempt"}
-    run_id, (step_id,) = scene.put_run(outputs=expires, error=error)
-    before = scene.run(run_id)
-    with scene.daemon().started() as daemon:
-        scene.publish_step(run_id, step_id)
+    run_id, (step_id,) = deployment.put_run(outputs=expires, error=error)
+    before = deployment.run(run_id)
+    with deployment.daemon().started() as daemon:
+        deployment.publish_step(run_id, step_id)
         daemon.wait_for_event("message_settled")
         assert daemon.terminate() == 0
-    after = scene.run(run_id)
+    after = deployment.run(run_id)
 
     schema = json.loads((ROOT / "worker_chart_export/data/contracts/flow_run.schema.json").read_text())
     assert list(Draft202012Validator(schema).iter_errors(after)) == []
     step = after["steps"].pop(step_id)
-    manifest_uri = f"gs://{scene.bucket}/charts/{run_id}/{step_id}/manifest.json"
+    manifest_uri = f"gs://{deployment.bucket}/charts/{run_id}/{step_id}/manifest.json"
     assert step["outputs"] == {**expires, "gcs_uri": manifest_uri, "outputsManifestGcsUri": manifest_uri}
     assert step["status"] == "SUCCEEDED"
     assert "error" not in step
@@ -94,32 +94,34 @@ def test_only_the_closed_step_object_is_written(official_scene):
     assert after == before
 
 
-def test_a_run_alone_is_worked_in_one_slot(scene):
+def test_a_run_alone_is_worked_in_one_slot(deployment):
     """A message that names only the run, here a Firestore event: every eligible step is worked."""
-    run_id, step_ids = scene.put_run(steps=3, charts=1)
-    with scene.daemon().started() as daemon:
-        scene.publish(
+    run_id, step_ids = deployment.put_run(steps=3, charts=1)
+    with deployment.daemon().started() as daemon:
+        deployment.publish(
             b"\x0a\x00protobuf", **{"ce-type": EVENT_UPDATED, "ce-subject": f"documents/flow_runs/{run_id}"}
         )
         daemon.wait_for_event("message_settled")
         assert daemon.terminate() == 0
-    assert {scene.step(run_id, step_id)["status"] for step_id in step_ids} == {"SUCCEEDED"}
+    assert {deployment.step(run_id, step_id)["status"] for step_id in step_ids} == {"SUCCEEDED"}
     assert [line["stepId"] for line in daemon.named("step_completed")] == step_ids
 
 
-def test_charts_are_drawn_here_from_candles(scene):
+def test_charts_are_drawn_here_from_candles(deployment):
     """In `local` mode a step needs no chart API: its candles come from the OHLCV step it depends on."""
     candles = (ROOT / "worker_chart_export/data/samples/ohlcv/IBM_1d.json").read_bytes()
-    scene.objects.bucket(scene.bucket).blob("ohlcv.json").upload_from_string(candles)
-    run_id, (step_id,) = scene.put_run(charts=5)
-    with scene.daemon(CHARTS_API_MODE="local", CHART_IMG_ACCOUNTS_JSON=None).started() as daemon:
-        scene.publish_step(run_id, step_id)
+    deployment.objects.bucket(deployment.bucket).blob("ohlcv.json").upload_from_string(candles)
+    run_id, (step_id,) = deployment.put_run(charts=5)
+    with deployment.daemon(CHARTS_API_MODE="local", CHART_IMG_ACCOUNTS_JSON=None).started() as daemon:
+        deployment.publish_step(run_id, step_id)
         daemon.wait_for_event("message_settled")
         assert daemon.terminate() == 0
-    manifest = scene.manifest(run_id, step_id)
+    manifest = deployment.manifest(run_id, step_id)
     assert [item["meta"]["provider"] for item in manifest["items"]] == ["local"] * 5
-    assert scene.cloud.chart_img.requests == []
-    assert scene.cloud.storage.calls["objects.download"] == 1 + 1  # the candles once, this test's manifest
+    assert deployment.cloud.chart_img.requests == []
+    assert (
+        deployment.cloud.storage.calls["objects.download"] == 1 + 1
+    )  # the candles once, this test's manifest
 
 
 @pytest.mark.parametrize(
@@ -136,15 +138,15 @@ def test_charts_are_drawn_here_from_candles(scene):
         ({"timeframe": "13q"}, "VALIDATION_FAILED", "timeframe"),
     ],
 )
-def test_a_step_that_asks_for_nonsense_fails_with_the_field(scene, change, code, words):
+def test_a_step_that_asks_for_nonsense_fails_with_the_field(deployment, change, code, words):
     """The step's error names the field; nothing is paid for; the message is done with."""
-    run_id, (step_id,) = scene.put_run(**change)
-    with scene.daemon().started() as daemon:
-        scene.publish_step(run_id, step_id)
+    run_id, (step_id,) = deployment.put_run(**change)
+    with deployment.daemon().started() as daemon:
+        deployment.publish_step(run_id, step_id)
         (settled,) = daemon.wait_for_event("message_settled")
     assert (settled["disposition"], settled["runId"], settled["stepId"]) == ("ack", run_id, step_id)
-    step = scene.step(run_id, step_id)
+    step = deployment.step(run_id, step_id)
     assert step["status"] == "FAILED"
     assert step["error"]["code"] == code
     assert words in step["error"]["message"]
-    assert scene.cloud.chart_img.requests == []
+    assert deployment.cloud.chart_img.requests == []

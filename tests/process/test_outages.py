@@ -10,67 +10,69 @@ from localcloud.faults import Fault
 from tests.support.cloud.resources import ready
 
 
-def test_a_full_stop_of_pubsub_is_survived(scene):
+def test_a_full_stop_of_pubsub_is_survived(deployment):
     """The stream comes back by itself, and so does the work."""
-    with scene.daemon().started() as daemon:
-        scene.cloud.pubsub.stop()
-        scene.cloud.pubsub.start()
-        run_id, (step_id,) = scene.put_run()
-        scene.publish_step(run_id, step_id)
+    with deployment.daemon().started() as daemon:
+        deployment.cloud.pubsub.stop()
+        deployment.cloud.pubsub.start()
+        run_id, (step_id,) = deployment.put_run()
+        deployment.publish_step(run_id, step_id)
         daemon.wait_for_event("step_completed", timeout_seconds=60)
         assert daemon.terminate() == 0
-    assert scene.step(run_id, step_id)["status"] == "SUCCEEDED"
+    assert deployment.step(run_id, step_id)["status"] == "SUCCEEDED"
 
 
-def test_an_unavailable_firestore_defers_the_message(scene):
+def test_an_unavailable_firestore_defers_the_message(deployment):
     """The message comes back later; meanwhile it holds no thread, and the step is untouched."""
-    scene.cloud.firestore.faults.add(Fault(method="BatchGetDocuments", error="PERMISSION_DENIED", times=1))
-    run_id, (step_id,) = scene.put_run()
-    with scene.daemon().started() as daemon:
-        scene.publish_step(run_id, step_id)
+    deployment.cloud.firestore.faults.add(
+        Fault(method="BatchGetDocuments", error="PERMISSION_DENIED", times=1)
+    )
+    run_id, (step_id,) = deployment.put_run()
+    with deployment.daemon().started() as daemon:
+        deployment.publish_step(run_id, step_id)
         settled = daemon.wait_for_event("message_settled")[0]
         assert settled["disposition"] == "defer"
         assert 1 <= settled["delaySeconds"] <= 60
         daemon.wait_for_event("step_completed", timeout_seconds=settled["delaySeconds"] + 20)
         assert daemon.terminate() == 0
-    assert scene.step(run_id, step_id)["status"] == "SUCCEEDED"
+    assert deployment.step(run_id, step_id)["status"] == "SUCCEEDED"
 
 
-def test_a_finalize_whose_answer_is_lost_counts(scene):
+def test_a_finalize_whose_answer_is_lost_counts(deployment):
     """The commit took effect and the answer did not arrive: the step is finalized once, and so reported."""
-    run_id, (step_id,) = scene.put_run()
-    scene.cloud.firestore.faults.add(
+    run_id, (step_id,) = deployment.put_run()
+    deployment.cloud.firestore.faults.add(
         Fault(method="Commit", match=run_id, error="UNAVAILABLE", after_effect=True, skip=1, times=1)
     )
-    with scene.daemon().started() as daemon:
-        scene.publish_step(run_id, step_id)
+    with deployment.daemon().started() as daemon:
+        deployment.publish_step(run_id, step_id)
         daemon.wait_for_event("step_completed")
         assert daemon.terminate() == 0
     assert daemon.named("finalize_refused") == []
-    assert scene.step(run_id, step_id)["status"] == "SUCCEEDED"
+    assert deployment.step(run_id, step_id)["status"] == "SUCCEEDED"
 
 
-def test_an_upload_whose_answer_is_lost_is_no_failure(scene):
+def test_an_upload_whose_answer_is_lost_is_no_failure(deployment):
     """The retry finds the object there; the chart is in the manifest and was paid for once."""
-    scene.cloud.storage.faults.add(Fault(method="objects.insert", error=503, after_effect=True, times=3))
-    run_id, (step_id,) = scene.put_run(charts=2)
-    with scene.daemon().started() as daemon:
-        scene.publish_step(run_id, step_id)
+    deployment.cloud.storage.faults.add(Fault(method="objects.insert", error=503, after_effect=True, times=3))
+    run_id, (step_id,) = deployment.put_run(charts=2)
+    with deployment.daemon().started() as daemon:
+        deployment.publish_step(run_id, step_id)
         daemon.wait_for_event("step_completed")
         assert daemon.terminate() == 0
-    assert len(scene.manifest(run_id, step_id)["items"]) == 2
-    assert len(scene.cloud.chart_img.requests) == 2
+    assert len(deployment.manifest(run_id, step_id)["items"]) == 2
+    assert len(deployment.cloud.chart_img.requests) == 2
 
 
-def test_a_storage_away_gives_the_step_back_and_keeps_what_is_stored(scene):
+def test_a_storage_away_gives_the_step_back_and_keeps_what_is_stored(deployment):
     """The message comes back, the step is taken over, and only what could not be stored is bought again."""
-    run_id, (step_id,) = scene.put_run(charts=2)
-    second = scene.step(run_id, step_id)["inputs"]["requests"][1]["chartTemplateId"]
-    away = scene.cloud.storage.faults.add(Fault(method="objects.insert", match=second, error=503))
-    with scene.daemon(STEP_TIMEOUT_SECONDS="2").started() as daemon:
-        scene.publish_step(run_id, step_id)
+    run_id, (step_id,) = deployment.put_run(charts=2)
+    second = deployment.step(run_id, step_id)["inputs"]["requests"][1]["chartTemplateId"]
+    away = deployment.cloud.storage.faults.add(Fault(method="objects.insert", match=second, error=503))
+    with deployment.daemon(STEP_TIMEOUT_SECONDS="2").started() as daemon:
+        deployment.publish_step(run_id, step_id)
         settled = daemon.wait_for_event("message_settled")[0]
-        scene.cloud.storage.faults.remove(away)
+        deployment.cloud.storage.faults.remove(away)
         assert (settled["disposition"], settled["reason"]) == ("defer", "storage_unavailable")
         assert 1 <= settled["delaySeconds"] <= 60
         assert len(daemon.named("lease_released")) == 1
@@ -78,8 +80,8 @@ def test_a_storage_away_gives_the_step_back_and_keeps_what_is_stored(scene):
         assert (line["status"], line["attempt"]) == ("SUCCEEDED", 2)
         assert daemon.terminate() == 0
     assert len(daemon.named("chart_reused")) == 1
-    assert len(scene.cloud.chart_img.requests) == 2 + 1
-    assert len(scene.manifest(run_id, step_id)["items"]) == 2
+    assert len(deployment.cloud.chart_img.requests) == 2 + 1
+    assert len(deployment.manifest(run_id, step_id)["items"]) == 2
 
 
 def _answers_503(storage):
@@ -96,62 +98,62 @@ def _is_well(storage):
 
 
 @pytest.mark.parametrize("away", [_answers_503, _is_stopped])
-def test_a_storage_that_stays_away_pauses_the_intake_until_it_is_back(scene, away):
+def test_a_storage_that_stays_away_pauses_the_intake_until_it_is_back(deployment, away):
     """Not ready meanwhile; no step is failed for it, and all are finished afterwards."""
-    away(scene.cloud.storage)
-    run_id, step_ids = scene.put_run(steps=6, charts=1)
-    with scene.daemon(STEP_TIMEOUT_SECONDS="1", RESCUE_INTERVAL_SECONDS="1").started() as daemon:
+    away(deployment.cloud.storage)
+    run_id, step_ids = deployment.put_run(steps=6, charts=1)
+    with deployment.daemon(STEP_TIMEOUT_SECONDS="1", RESCUE_INTERVAL_SECONDS="1").started() as daemon:
         for step_id in step_ids:
-            scene.publish_step(run_id, step_id)
+            deployment.publish_step(run_id, step_id)
         assert daemon.wait_for_event("intake_paused")[0]["backend"] == "storage"
         assert ready(daemon) == (
             503,
             {"status": "not ready", "reason": "intake is paused: storage unavailable"},
         )
-        _is_well(scene.cloud.storage)
+        _is_well(deployment.cloud.storage)
         daemon.wait_for_event("intake_resumed", timeout_seconds=40)
         daemon.wait_for_event("step_completed", count=6, timeout_seconds=60)
         assert ready(daemon)[0] == 200
         assert daemon.terminate() == 0
     assert daemon.named("internal_error") == []
-    assert {scene.step(run_id, step_id)["status"] for step_id in step_ids} == {"SUCCEEDED"}
+    assert {deployment.step(run_id, step_id)["status"] for step_id in step_ids} == {"SUCCEEDED"}
 
 
-def test_a_bucket_that_refuses_fails_the_step_with_its_code(scene):
+def test_a_bucket_that_refuses_fails_the_step_with_its_code(deployment):
     """A refusal is the request's failure, with the bucket's own words; the daemon lives on."""
-    run_id, (step_id,) = scene.put_run(charts=1)
-    with scene.daemon(CHARTS_BUCKET="gs://nobody-made-this").started() as daemon:
-        scene.publish_step(run_id, step_id)
+    run_id, (step_id,) = deployment.put_run(charts=1)
+    with deployment.daemon(CHARTS_BUCKET="gs://nobody-made-this").started() as daemon:
+        deployment.publish_step(run_id, step_id)
         daemon.wait_for_event("step_completed")
         assert daemon.terminate() == 0
-    error = scene.step(run_id, step_id)["error"]
+    error = deployment.step(run_id, step_id)["error"]
     assert error["code"] == "MANIFEST_WRITE_FAILED"
     assert error["details"]["httpStatus"] == 404
 
 
-def test_templates_that_may_not_be_read_fail_the_step(scene):
+def test_templates_that_may_not_be_read_fail_the_step(deployment):
     """Each chart fails and says what was refused; the step ends, with a manifest."""
-    scene.cloud.firestore.faults.add(
+    deployment.cloud.firestore.faults.add(
         Fault(method="BatchGetDocuments", match="chart_templates", error="PERMISSION_DENIED")
     )
-    run_id, (step_id,) = scene.put_run()
-    with scene.daemon().started() as daemon:
-        scene.publish_step(run_id, step_id)
+    run_id, (step_id,) = deployment.put_run()
+    with deployment.daemon().started() as daemon:
+        deployment.publish_step(run_id, step_id)
         assert daemon.wait_for_event("message_settled")[0]["disposition"] == "ack"
         assert daemon.terminate() == 0
-    step = scene.step(run_id, step_id)
+    step = deployment.step(run_id, step_id)
     assert (step["status"], step["error"]["code"]) == ("FAILED", "VALIDATION_FAILED")
     assert "PermissionDenied" in step["error"]["message"]
-    assert len(scene.manifest(run_id, step_id)["failures"]) == 2
+    assert len(deployment.manifest(run_id, step_id)["failures"]) == 2
 
 
-def test_a_step_of_an_unknown_run_is_looked_for_again(scene):
+def test_a_step_of_an_unknown_run_is_looked_for_again(deployment):
     """A message may be ahead of its run: it is deferred, and rejected once its grace is over."""
-    with scene.daemon(NOT_READY_GRACE_SECONDS="5").started() as daemon:
-        scene.publish(json.dumps({"runId": scene.run_id(), "stepId": "s"}).encode())
+    with deployment.daemon(NOT_READY_GRACE_SECONDS="5").started() as daemon:
+        deployment.publish(json.dumps({"runId": deployment.run_id(), "stepId": "s"}).encode())
         first = daemon.wait_for_event("message_settled")[0]
         assert (first["disposition"], first["delaySeconds"]) == ("defer", 10)
         daemon.wait_for_event("message_settled", count=2, timeout_seconds=25)
         assert daemon.terminate() == 0
-    (message,) = scene.quarantined(1)
+    (message,) = deployment.quarantined(1)
     assert message.attributes["reason"] == "not_ready"

@@ -28,14 +28,14 @@ WORDS = "<script>alert('broken')</script>"
 FINISHED = "#finished tbody tr"
 
 
-def put_hostile_step(scene, templates, step_id=STEP_ID):
+def put_hostile_step(deployment, templates, step_id=STEP_ID):
     """A run of one chart step, and the message that names it."""
-    run_id = scene.run_id("IBM")
+    run_id = deployment.run_id("IBM")
     document = flow_run(run_id, SYMBOL, {"1d": "gs://b/n"}, templates)
     (own,) = [name for name, step in document["steps"].items() if step["stepType"] == "CHART_EXPORT"]
     document["steps"][step_id] = document["steps"].pop(own)
-    scene.documents.document(f"flow_runs/{run_id}").set(document)
-    scene.publish_step(run_id, step_id)
+    deployment.documents.document(f"flow_runs/{run_id}").set(document)
+    deployment.publish_step(run_id, step_id)
     return run_id
 
 
@@ -62,18 +62,18 @@ def overflow(tab):
     return tab.run("document.documentElement.scrollWidth - document.documentElement.clientWidth")
 
 
-def test_a_daemon_s_page_shows_a_step_from_its_claim_to_its_end(scene, chromium):
+def test_a_daemon_s_page_shows_a_step_from_its_claim_to_its_end(deployment, chromium):
     """Without a reload, as text whatever the texts are, and without another host."""
     go_on = threading.Event()
     held = Fault(method="Commit", match="chart_img_accounts_usage", before=lambda _: go_on.wait(30))
-    scene.cloud.firestore.faults.add(held)
-    scene.cloud.chart_img.faults.add(Fault(error=422, message=WORDS))
-    with scene.daemon().started() as daemon, chromium.tab() as tab:
+    deployment.cloud.firestore.faults.add(held)
+    deployment.cloud.chart_img.faults.add(Fault(error=422, message=WORDS))
+    with deployment.daemon().started() as daemon, chromium.tab() as tab:
         url = page_of(daemon)
         tab.open(url)
         tab.wait_for("document.title.includes('Ready · 0 in flight')")
         tab.run("window.isTheSame = true")
-        run_id = put_hostile_step(scene, ["ctpl_price_ma1226_vol_v1", "ctpl_that_nobody_made"])
+        run_id = put_hostile_step(deployment, ["ctpl_price_ma1226_vol_v1", "ctpl_that_nobody_made"])
         tab.wait_for("document.querySelector('#running .detail')?.textContent === '1 at the provider'")
         tab.wait_for("document.querySelector('#running .done').textContent === '0 of 2, 1 failed'")
         assert (tab.text("#running .run"), tab.text("#running .name")) == (run_id, STEP_ID)
@@ -85,7 +85,7 @@ def test_a_daemon_s_page_shows_a_step_from_its_claim_to_its_end(scene, chromium)
         assert (tab.text("#finished .run"), tab.text("#finished .name")) == (run_id, STEP_ID)
         assert tab.text("#finished .badge .word") == "FAILED"
         assert is_text(tab, WORDS)
-        put_hostile_step(scene, [TEMPLATE_ID], "charts:1d:other")
+        put_hostile_step(deployment, [TEMPLATE_ID], "charts:1d:other")
         tab.wait_for(f"document.querySelectorAll('{FINISHED}').length === 2")
         assert is_text(tab, TEMPLATE_ID)
 
@@ -96,13 +96,13 @@ def test_a_daemon_s_page_shows_a_step_from_its_claim_to_its_end(scene, chromium)
         assert tab.complaints() == []
 
 
-def test_a_daemon_that_drains_says_so_and_then_answers_no_more(scene, chromium):
+def test_a_daemon_that_drains_says_so_and_then_answers_no_more(deployment, chromium):
     """The page keeps what it has and tells how old it is."""
-    scene.cloud.chart_img.faults.add(Fault(delay_seconds=2.5))
-    run_id, (step_id,) = scene.put_run(charts=1)
-    with scene.daemon().started() as daemon, chromium.tab() as tab:
+    deployment.cloud.chart_img.faults.add(Fault(delay_seconds=2.5))
+    run_id, (step_id,) = deployment.put_run(charts=1)
+    with deployment.daemon().started() as daemon, chromium.tab() as tab:
         tab.open(page_of(daemon))
-        scene.publish_step(run_id, step_id)
+        deployment.publish_step(run_id, step_id)
         tab.wait_for("document.title.includes('1 in flight')")
         daemon.signal(signal.SIGTERM)
         tab.wait_for("document.querySelector('#state').innerText.includes('Draining, 1 step to finish')")
@@ -121,8 +121,8 @@ def wait_while_looking(tab, condition):
 @pytest.fixture
 def served():
     """A page that the test feeds."""
-    with served_page() as scene:
-        yield scene
+    with served_page() as served:
+        yield served
 
 
 def test_a_run_id_that_is_markup_is_text(served, chromium):
@@ -341,11 +341,11 @@ def test_it_rests_while_nobody_looks_or_when_told(served, chromium):
 def test_it_comes_back_with_its_worker(chromium):
     """After a restart the page goes on by itself."""
     with chromium.tab() as tab:
-        with served_page() as scene:
-            tab.open(scene.url)
+        with served_page() as served:
+            tab.open(served.url)
             wait_while_looking(tab, "document.title.includes('Ready')")
         wait_while_looking(tab, "document.body.classList.contains('is-stale')")
         assert tab.run("document.title").startswith("✕ No answer")
-        with served_page(port=scene.port):
+        with served_page(port=served.port):
             wait_while_looking(tab, "document.title.includes('Ready')")
             assert not tab.run("document.body.classList.contains('is-stale')")

@@ -30,9 +30,9 @@ def _accounts(*accounts):
 TWO_OF_FIFTY = _accounts(_account("first", FIRST, dailyLimit=50), _account("second", SECOND, dailyLimit=50))
 
 
-def _publish_all(scene, run_id, step_ids):
+def _publish_all(deployment, run_id, step_ids):
     for step_id in step_ids:
-        scene.publish_step(run_id, step_id)
+        deployment.publish_step(run_id, step_id)
 
 
 def _ended(daemons, count):
@@ -44,20 +44,20 @@ def _ended(daemons, count):
     )
 
 
-def _results(scene, run_id, step_ids):
+def _results(deployment, run_id, step_ids):
     """How many charts there are, and the failures' codes."""
-    manifests = [scene.manifest(run_id, step_id) for step_id in step_ids]
+    manifests = [deployment.manifest(run_id, step_id) for step_id in step_ids]
     failures = [failure["error"]["code"] for manifest in manifests for failure in manifest["failures"]]
     return sum(len(manifest["items"]) for manifest in manifests), failures
 
 
-def _usage(scene, account_id):
-    return scene.documents.document(f"{USAGE}/{account_id}").get().to_dict()
+def _usage(deployment, account_id):
+    return deployment.documents.document(f"{USAGE}/{account_id}").get().to_dict()
 
 
-def _usage_commits(scene):
+def _usage_commits(deployment):
     """Counts the commits on usage documents from now on, lost races included."""
-    faults = scene.cloud.firestore.faults
+    faults = deployment.cloud.firestore.faults
     watching = faults.add(Fault(method="Commit", match=USAGE, before=lambda _request: None))
     return lambda: faults.fired(watching)
 
@@ -70,53 +70,55 @@ def _today():
     return datetime.now(UTC).strftime("%Y-%m-%dT00:00:00Z")
 
 
-def test_two_daemons_spend_two_accounts_to_the_last_call_and_not_beyond(scene):
+def test_two_daemons_spend_two_accounts_to_the_last_call_and_not_beyond(deployment):
     """160 charts on 2 x 50 calls a day: 100 charts, 60 failures, few commits."""
-    commits = _usage_commits(scene)
+    commits = _usage_commits(deployment)
     with ExitStack() as running:
-        daemons = [running.enter_context(scene.daemon(**TWO_OF_FIFTY)) for _ in range(2)]
+        daemons = [running.enter_context(deployment.daemon(**TWO_OF_FIFTY)) for _ in range(2)]
         for daemon in daemons:
             daemon.started()
-        run_id, step_ids = scene.put_run(steps=160 // CHARTS_A_STEP, charts=CHARTS_A_STEP)
-        _publish_all(scene, run_id, step_ids)
+        run_id, step_ids = deployment.put_run(steps=160 // CHARTS_A_STEP, charts=CHARTS_A_STEP)
+        _publish_all(deployment, run_id, step_ids)
         _ended(daemons, len(step_ids))
         assert [daemon.terminate() for daemon in daemons] == [0, 0]
-    charts, failures = _results(scene, run_id, step_ids)
-    assert scene.cloud.chart_img.calls_per_key.as_dict() == {FIRST: 50, SECOND: 50}
+    charts, failures = _results(deployment, run_id, step_ids)
+    assert deployment.cloud.chart_img.calls_per_key.as_dict() == {FIRST: 50, SECOND: 50}
     assert (charts, failures) == (100, ["CHART_API_LIMIT_EXCEEDED"] * 60)
-    assert [_usage(scene, name)["usageToday"] for name in ("first", "second")] == [50, 50]
+    assert [_usage(deployment, name)["usageToday"] for name in ("first", "second")] == [50, 50]
     assert commits() <= 50
     assert all(daemon.named("step_completed") for daemon in daemons)
 
 
-def test_a_daemon_killed_in_the_middle_overspends_nothing(scene):
+def test_a_daemon_killed_in_the_middle_overspends_nothing(deployment):
     """What it had counted and not called is lost; the other one spends the rest."""
-    scene.cloud.chart_img.faults.add(Fault(delay_seconds=0.1))
+    deployment.cloud.chart_img.faults.add(Fault(delay_seconds=0.1))
     with ExitStack() as running:
-        victim, other = (running.enter_context(scene.daemon(**TWO_OF_FIFTY, **SHORT_LEASE)) for _ in range(2))
+        victim, other = (
+            running.enter_context(deployment.daemon(**TWO_OF_FIFTY, **SHORT_LEASE)) for _ in range(2)
+        )
         for daemon in (victim, other):
             daemon.started()
-        run_id, step_ids = scene.put_run(steps=160 // CHARTS_A_STEP, charts=CHARTS_A_STEP)
-        _publish_all(scene, run_id, step_ids)
-        assert scene.cloud.chart_img.calls.wait_for("advanced-chart", 30, timeout_seconds=30)
+        run_id, step_ids = deployment.put_run(steps=160 // CHARTS_A_STEP, charts=CHARTS_A_STEP)
+        _publish_all(deployment, run_id, step_ids)
+        assert deployment.cloud.chart_img.calls.wait_for("advanced-chart", 30, timeout_seconds=30)
         victim.kill()
-        other.wait_until(lambda: _all_ended(scene, run_id, step_ids), "all steps ended", SETTLED_SECONDS)
+        other.wait_until(lambda: _all_ended(deployment, run_id, step_ids), "all steps ended", SETTLED_SECONDS)
         assert other.terminate() == 0
-    calls = scene.cloud.chart_img.calls_per_key
+    calls = deployment.cloud.chart_img.calls_per_key
     for name, key in (("first", FIRST), ("second", SECOND)):
-        assert calls[key] <= _usage(scene, name)["usageToday"] == 50
+        assert calls[key] <= _usage(deployment, name)["usageToday"] == 50
     # Lost is at most what the victim had under way.
     assert calls[FIRST] + calls[SECOND] >= 100 - MAX_UNDER_WAY
 
 
-def _all_ended(scene, run_id, step_ids):
-    steps = scene.run(run_id)["steps"]
+def _all_ended(deployment, run_id, step_ids):
+    steps = deployment.run(run_id)["steps"]
     return all(steps[step_id]["status"] in ("SUCCEEDED", "FAILED") for step_id in step_ids)
 
 
-def test_a_storm_of_faults_and_a_dead_key_fail_no_step(scene):
+def test_a_storm_of_faults_and_a_dead_key_fail_no_step(deployment):
     """Each kind of trouble passes or is passed over; the dead key is tried once a process and never seen."""
-    chart_img = scene.cloud.chart_img
+    chart_img = deployment.cloud.chart_img
     chart_img.configure({FIRST: None})
     for fault in (
         {"answer": "server_error", "probability": 0.08},
@@ -128,19 +130,19 @@ def test_a_storm_of_faults_and_a_dead_key_fail_no_step(scene):
         chart_img.faults.add(Fault(match=FIRST, **fault))
     accounts = _accounts(_account("dead", DEAD), _account("good", FIRST, dailyLimit=1000))
     with ExitStack() as running:
-        daemons = [running.enter_context(scene.daemon(**accounts)) for _ in range(2)]
+        daemons = [running.enter_context(deployment.daemon(**accounts)) for _ in range(2)]
         for daemon in daemons:
             daemon.started()
         # One of its two charts may meet only faults, six times in a row.
-        run_id, step_ids = scene.put_run(steps=40, charts=2)
+        run_id, step_ids = deployment.put_run(steps=40, charts=2)
         for step_id in step_ids:
-            path = scene.documents.field_path("steps", step_id, "inputs", "minImages")
-            scene.documents.document(f"flow_runs/{run_id}").update({path: 1})
-        _publish_all(scene, run_id, step_ids)
+            path = deployment.documents.field_path("steps", step_id, "inputs", "minImages")
+            deployment.documents.document(f"flow_runs/{run_id}").update({path: 1})
+        _publish_all(deployment, run_id, step_ids)
         _ended(daemons, len(step_ids))
         assert [daemon.terminate() for daemon in daemons] == [0, 0]
-    assert [scene.step(run_id, step_id)["status"] for step_id in step_ids] == ["SUCCEEDED"] * 40
-    charts, failures = _results(scene, run_id, step_ids)
+    assert [deployment.step(run_id, step_id)["status"] for step_id in step_ids] == ["SUCCEEDED"] * 40
+    charts, failures = _results(deployment, run_id, step_ids)
     assert charts >= 79, failures
     busy = [daemon for daemon in daemons if daemon.named("step_completed")]
     assert chart_img.calls_per_key[DEAD] == len(busy)
@@ -149,21 +151,21 @@ def test_a_storm_of_faults_and_a_dead_key_fail_no_step(scene):
     ]
     assert [daemon.other_output for daemon in daemons] == [[], []]
     assert not [key for key in (FIRST, DEAD) if key in _output(daemons)]
-    assert not [key for key in (FIRST, DEAD) if key in json.dumps(scene.run(run_id))]
+    assert not [key for key in (FIRST, DEAD) if key in json.dumps(deployment.run(run_id))]
     # Faults whose call the account paid for are counted too.
-    assert _usage(scene, "good")["usageToday"] >= chart_img.charts_per_key[FIRST]
+    assert _usage(deployment, "good")["usageToday"] >= chart_img.charts_per_key[FIRST]
 
 
-def test_the_charts_of_a_step_are_made_side_by_side(scene):
+def test_the_charts_of_a_step_are_made_side_by_side(deployment):
     """Three that take 300 ms each, by an idle daemon that knows its account, in less than 500 ms."""
-    with scene.daemon(**_accounts(_account("first", FIRST))).started() as daemon:
-        warm, (step_id,) = scene.put_run(charts=1)
-        scene.publish_step(warm, step_id)
+    with deployment.daemon(**_accounts(_account("first", FIRST))).started() as daemon:
+        warm, (step_id,) = deployment.put_run(charts=1)
+        deployment.publish_step(warm, step_id)
         daemon.wait_for_event("step_completed")
-        scene.cloud.chart_img.faults.add(Fault(delay_seconds=0.3))
+        deployment.cloud.chart_img.faults.add(Fault(delay_seconds=0.3))
         for number in range(3):
-            run_id, (step_id,) = scene.put_run(charts=3)
-            scene.publish_step(run_id, step_id)
+            run_id, (step_id,) = deployment.put_run(charts=3)
+            deployment.publish_step(run_id, step_id)
             daemon.wait_for_event("step_completed", count=2 + number)
         assert daemon.terminate() == 0
     steps = daemon.named("step_completed")[1:]
@@ -171,29 +173,29 @@ def test_the_charts_of_a_step_are_made_side_by_side(scene):
     assert 300 <= min(step["durationMs"] for step in steps) < 500  # the best of three, on a busy machine
 
 
-def test_a_chart_that_was_stored_is_not_bought_again(scene):
+def test_a_chart_that_was_stored_is_not_bought_again(deployment):
     """Killed after two of three uploads: the take-over makes one call, and the quota says so."""
     settings = {**_accounts(_account("first", FIRST)), **SHORT_LEASE, "REQUEST_CONCURRENCY": "1"}
-    faults = scene.cloud.chart_img.faults
+    faults = deployment.cloud.chart_img.faults
     hang = faults.add(Fault(delay_seconds=600, skip=2, times=1))
-    with scene.daemon(**settings).started() as victim:
-        run_id, (step_id,) = scene.put_run(charts=3)
-        scene.publish_step(run_id, step_id)
-        assert scene.cloud.chart_img.calls.wait_for("advanced-chart", 3, timeout_seconds=30)
+    with deployment.daemon(**settings).started() as victim:
+        run_id, (step_id,) = deployment.put_run(charts=3)
+        deployment.publish_step(run_id, step_id)
+        assert deployment.cloud.chart_img.calls.wait_for("advanced-chart", 3, timeout_seconds=30)
         assert faults.fired(hang) == 1
-        assert len(scene.object_names()) == 2
+        assert len(deployment.object_names()) == 2
         victim.kill()
-    assert _usage(scene, "first")["usageToday"] == 3
-    with scene.daemon(**settings).started() as second:
+    assert _usage(deployment, "first")["usageToday"] == 3
+    with deployment.daemon(**settings).started() as second:
         (line,) = second.wait_for_event("step_completed")
         assert second.terminate() == 0
     assert (line["attempt"], line["status"], line["items"]) == (2, "SUCCEEDED", 3)
     assert len(second.named("chart_api_call_finished")) == 1
     assert len(second.named("chart_reused")) == 2
-    assert _usage(scene, "first") == {"windowStart": _today(), "usageToday": 4}
+    assert _usage(deployment, "first") == {"windowStart": _today(), "usageToday": 4}
 
 
-def test_around_midnight_neither_day_is_overspent(scene, server_time):
+def test_around_midnight_neither_day_is_overspent(deployment, server_time):
     """By Firestore's clock alone, while two daemons call and the machine's clock says the day before."""
     tried = []
 
@@ -202,17 +204,17 @@ def test_around_midnight_neither_day_is_overspent(scene, server_time):
             fields = write.update.fields
             tried.append((fields["windowStart"].string_value, fields["usageToday"].integer_value))
 
-    scene.cloud.firestore.faults.add(Fault(method="Commit", match=USAGE, before=note))
+    deployment.cloud.firestore.faults.add(Fault(method="Commit", match=USAGE, before=note))
     account = _account("first", FIRST, dailyLimit=30, ratePerSecond=5, burst=1)
     with ExitStack() as running:
-        daemons = [running.enter_context(scene.daemon(**_accounts(account))) for _ in range(2)]
+        daemons = [running.enter_context(deployment.daemon(**_accounts(account))) for _ in range(2)]
         for daemon in daemons:
             daemon.started()
-        run_id, step_ids = scene.put_run(steps=14, charts=CHARTS_A_STEP)
+        run_id, step_ids = deployment.put_run(steps=14, charts=CHARTS_A_STEP)
         midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=2)
         server_time.set(midnight - timedelta(seconds=60))
-        _publish_all(scene, run_id, step_ids)
-        assert scene.cloud.chart_img.calls.wait_for("advanced-chart", 15, timeout_seconds=30)
+        _publish_all(deployment, run_id, step_ids)
+        assert deployment.cloud.chart_img.calls.wait_for("advanced-chart", 15, timeout_seconds=30)
         server_time.set(midnight)
         _ended(daemons, len(step_ids))
         assert [daemon.terminate() for daemon in daemons] == [0, 0]
@@ -220,9 +222,9 @@ def test_around_midnight_neither_day_is_overspent(scene, server_time):
     most = {window: max(count for stood, count in tried if stood == window) for window in (before, after)}
     assert {window for window, _ in tried} == {before, after}
     assert max(most.values()) <= 30
-    assert _usage(scene, "first") == {"windowStart": after, "usageToday": 30}
+    assert _usage(deployment, "first") == {"windowStart": after, "usageToday": 30}
     # Had the count been moved back, more calls would have been made than the two days' counts say.
-    assert scene.cloud.chart_img.calls_per_key[FIRST] <= most[before] + 30
-    charts, failures = _results(scene, run_id, step_ids)
-    assert charts == scene.cloud.chart_img.charts_per_key[FIRST]
+    assert deployment.cloud.chart_img.calls_per_key[FIRST] <= most[before] + 30
+    charts, failures = _results(deployment, run_id, step_ids)
+    assert charts == deployment.cloud.chart_img.charts_per_key[FIRST]
     assert set(failures) <= {"CHART_API_LIMIT_EXCEEDED"}

@@ -11,15 +11,15 @@ from tests.support.process.commands import run_command
 from worker_chart_export.ledger.lease.lease import LEASES
 
 
-def test_run_local_works_the_first_eligible_step_of_a_file(scene, tmp_path):
+def test_run_local_works_the_first_eligible_step_of_a_file(deployment, tmp_path):
     """The run is put into Firestore if it is not there; the summary is one JSON object on standard output."""
-    run_id, step_ids = scene.put_run(steps=2)
+    run_id, step_ids = deployment.put_run(steps=2)
     path = tmp_path / "flow_run.json"
-    path.write_text(json.dumps(scene.run(run_id)))
-    scene.documents.document(f"flow_runs/{run_id}").delete()
+    path.write_text(json.dumps(deployment.run(run_id)))
+    deployment.documents.document(f"flow_runs/{run_id}").delete()
     done = run_command(
         *("run-local", "--flow-run-path", str(path), "--output-summary", "json"),
-        environment=scene.settings(PUBSUB_SUBSCRIPTION=None),
+        environment=deployment.settings(PUBSUB_SUBSCRIPTION=None),
     )
     assert done.returncode == 0, done.stderr
     summary = json.loads(done.stdout)
@@ -27,28 +27,28 @@ def test_run_local_works_the_first_eligible_step_of_a_file(scene, tmp_path):
         "status": "SUCCEEDED",
         "runId": run_id,
         "stepId": step_ids[0],
-        "outputsManifestGcsUri": f"gs://{scene.bucket}/charts/{run_id}/{step_ids[0]}/manifest.json",
+        "outputsManifestGcsUri": f"gs://{deployment.bucket}/charts/{run_id}/{step_ids[0]}/manifest.json",
         "items": 2,
         "failures": 0,
         "minImages": 2,
     }
-    assert scene.step(run_id, step_ids[0])["status"] == "SUCCEEDED"
-    assert scene.step(run_id, step_ids[1])["status"] == "READY"
+    assert deployment.step(run_id, step_ids[0])["status"] == "SUCCEEDED"
+    assert deployment.step(run_id, step_ids[1])["status"] == "READY"
 
 
-def test_run_local_options_win_over_the_environment(scene, tmp_path):
+def test_run_local_options_win_over_the_environment(deployment, tmp_path):
     """Mode and bucket may be given by option; a step that fails is exit 1 with its error."""
-    run_id, (step_id,) = scene.put_run(charts=1)
+    run_id, (step_id,) = deployment.put_run(charts=1)
     path = tmp_path / "flow_run.json"
-    path.write_text(json.dumps(scene.run(run_id)))
+    path.write_text(json.dumps(deployment.run(run_id)))
     done = run_command(
         *("run-local", "--flow-run-path", str(path), "--step-id", step_id, "--charts-api-mode", "local"),
-        *("--charts-bucket", f"gs://{scene.bucket}", "--output-summary", "json"),
-        environment=scene.settings(CHARTS_BUCKET=None, CHART_IMG_ACCOUNTS_JSON=None),
+        *("--charts-bucket", f"gs://{deployment.bucket}", "--output-summary", "json"),
+        environment=deployment.settings(CHARTS_BUCKET=None, CHART_IMG_ACCOUNTS_JSON=None),
     )
     assert done.returncode == 1
     assert json.loads(done.stdout)["error"]["code"] == "OHLCV_UNAVAILABLE"
-    again = run_command("run-local", "--flow-run-path", str(path), environment=scene.settings())
+    again = run_command("run-local", "--flow-run-path", str(path), environment=deployment.settings())
     assert again.returncode == 1
     assert "NOTHING_ELIGIBLE" in again.stdout
 
@@ -86,28 +86,28 @@ def test_run_local_refuses_a_file_that_is_no_flow_run(tmp_path, content, words):
     ],
     ids=["lone surrogate", "70 bits", "30 deep", "300 deep", "900 deep", "empty key"],
 )
-def test_run_local_refuses_a_run_that_firestore_cant_hold(scene, tmp_path, value):
+def test_run_local_refuses_a_run_that_firestore_cant_hold(deployment, tmp_path, value):
     """JSON says more than Firestore holds; one sentence names the file."""
-    run_id, _ = scene.put_run()
+    run_id, _ = deployment.put_run()
     path = tmp_path / "run.json"
-    path.write_text(json.dumps({**scene.run(run_id), "scope": "VALUE"}).replace('"VALUE"', value))
-    scene.documents.document(f"flow_runs/{run_id}").delete()
-    done = run_command("run-local", "--flow-run-path", str(path), environment=scene.settings())
+    path.write_text(json.dumps({**deployment.run(run_id), "scope": "VALUE"}).replace('"VALUE"', value))
+    deployment.documents.document(f"flow_runs/{run_id}").delete()
+    done = run_command("run-local", "--flow-run-path", str(path), environment=deployment.settings())
     assert done.returncode == 2, done.stderr
     assert "run.json" in done.stderr
     assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize("content", [b"\xff\x00", b'[{"id": "a"}]', b'"some-key"'])
-def test_run_local_refuses_a_wrong_accounts_file(scene, tmp_path, content):
+def test_run_local_refuses_a_wrong_accounts_file(deployment, tmp_path, content):
     """The option is named, and nothing of the file is quoted."""
-    run_id, _ = scene.put_run()
+    run_id, _ = deployment.put_run()
     path, accounts = tmp_path / "run.json", tmp_path / "accounts"
-    path.write_text(json.dumps(scene.run(run_id)))
+    path.write_text(json.dumps(deployment.run(run_id)))
     accounts.write_bytes(content)
     done = run_command(
         *("run-local", "--flow-run-path", str(path), "--accounts-config-path", str(accounts)),
-        environment=scene.settings(),
+        environment=deployment.settings(),
     )
     assert done.returncode == 2
     assert "--accounts-config-path" in done.stderr
@@ -115,34 +115,34 @@ def test_run_local_refuses_a_wrong_accounts_file(scene, tmp_path, content):
     assert "some-key" not in done.stderr
 
 
-def test_run_local_works_under_a_lease_that_lasts_as_long_as_the_step(scene, tmp_path):
+def test_run_local_works_under_a_lease_that_lasts_as_long_as_the_step(deployment, tmp_path):
     """Heart-beats renew it, and no lease is left."""
-    scene.cloud.chart_img.faults.add(Fault(delay_seconds=3.5, times=1))
+    deployment.cloud.chart_img.faults.add(Fault(delay_seconds=3.5, times=1))
     renewed = []
-    scene.cloud.firestore.faults.add(Fault(method="BatchWrite", match=LEASES, before=renewed.append))
-    run_id, (step_id,) = scene.put_run(charts=1)
+    deployment.cloud.firestore.faults.add(Fault(method="BatchWrite", match=LEASES, before=renewed.append))
+    run_id, (step_id,) = deployment.put_run(charts=1)
     path = tmp_path / "flow_run.json"
-    path.write_text(json.dumps(scene.run(run_id)))
+    path.write_text(json.dumps(deployment.run(run_id)))
     done = run_command(
         *("run-local", "--flow-run-path", str(path)),
-        environment=scene.settings(PUBSUB_SUBSCRIPTION=None, LEASE_SECONDS="2", CLOCK_SKEW_SECONDS="0"),
+        environment=deployment.settings(PUBSUB_SUBSCRIPTION=None, LEASE_SECONDS="2", CLOCK_SKEW_SECONDS="0"),
     )
     assert done.returncode == 0, done.stderr
     assert renewed
-    assert scene.step(run_id, step_id)["status"] == "SUCCEEDED"
-    assert scene.documents.collection(f"flow_runs/{run_id}/{LEASES}").get() == []
+    assert deployment.step(run_id, step_id)["status"] == "SUCCEEDED"
+    assert deployment.documents.collection(f"flow_runs/{run_id}/{LEASES}").get() == []
 
 
-def test_run_local_says_when_somebody_else_has_the_step(scene, tmp_path):
+def test_run_local_says_when_somebody_else_has_the_step(deployment, tmp_path):
     """It is not worked twice; exit 1."""
-    run_id, (step_id,) = scene.put_run(status="RUNNING")
+    run_id, (step_id,) = deployment.put_run(status="RUNNING")
     path = tmp_path / "flow_run.json"
-    path.write_text(json.dumps(scene.run(run_id)))
+    path.write_text(json.dumps(deployment.run(run_id)))
     done = run_command(
         *("run-local", "--flow-run-path", str(path), "--step-id", step_id, "--output-summary", "json"),
-        environment=scene.settings(),
+        environment=deployment.settings(),
     )
     assert done.returncode == 1
     summary = json.loads(done.stdout)
     assert (summary["status"], summary["reason"]) == ("NOT_CLAIMED", "unleased")
-    assert scene.cloud.chart_img.requests == []
+    assert deployment.cloud.chart_img.requests == []

@@ -26,10 +26,10 @@ def told(tmp_path):
         yield notify_socket
 
 
-def under_systemd(scene, told, *, module="daemon", **changed):
+def under_systemd(deployment, told, *, module="daemon", **changed):
     """A daemon that was started as systemd does."""
     usec = str(int(WATCHDOG_SECONDS * 1e6))
-    settings = scene.settings(NOTIFY_SOCKET=told.address, WATCHDOG_USEC=usec, **changed)
+    settings = deployment.settings(NOTIFY_SOCKET=told.address, WATCHDOG_USEC=usec, **changed)
     return DaemonUnderTest(settings, module=module)
 
 
@@ -39,47 +39,47 @@ def fed_often(told):
     return all(after - before < WATCHDOG_SECONDS for before, after in itertools.pairwise(times))
 
 
-def test_ready_comes_once_the_stream_is_open_and_the_time_to_start_is_extended_until_then(scene, told):
+def test_ready_comes_once_the_stream_is_open_and_the_time_to_start_is_extended_until_then(deployment, told):
     """A backend that is away is waited for: systemd neither gives up the start nor takes it for done."""
-    scene.cloud.pubsub.stop()
-    with under_systemd(scene, told) as daemon:
+    deployment.cloud.pubsub.stop()
+    with under_systemd(deployment, told) as daemon:
         told.wait_for("EXTEND_TIMEOUT_USEC=30000000", count=4)
         assert told.values_of("STATUS") == ["Starting: no stream is open"]
         assert told.values_of("READY") == told.values_of("WATCHDOG") == []
-        scene.cloud.pubsub.start()
+        deployment.cloud.pubsub.start()
         (at,) = told.wait_for("READY=1")
         daemon.wait_for_event("daemon_started")
-        assert told.values_of("STATUS")[-1] == f"Pulling from {scene.subscription}"
+        assert told.values_of("STATUS")[-1] == f"Pulling from {deployment.subscription}"
         told.wait_for("WATCHDOG=1", count=5)
         assert max(told.times_of("EXTEND_TIMEOUT_USEC=30000000")) < at <= told.times_of("WATCHDOG=1")[0]
         assert fed_often(told)
         assert told.values_of("READY") == ["1"]
 
 
-def test_a_stop_is_told_with_the_time_it_takes_and_the_watchdog_is_fed_to_the_end(scene, told):
+def test_a_stop_is_told_with_the_time_it_takes_and_the_watchdog_is_fed_to_the_end(deployment, told):
     """A step that is under way is let finish; systemd sees how many there are."""
-    scene.cloud.chart_img.faults.add(Fault(delay_seconds=3.0))
-    run_id, (step_id,) = scene.put_run(charts=1)
-    with under_systemd(scene, told, DRAIN_SECONDS="20").started() as daemon:
-        scene.publish_step(run_id, step_id)
+    deployment.cloud.chart_img.faults.add(Fault(delay_seconds=3.0))
+    run_id, (step_id,) = deployment.put_run(charts=1)
+    with under_systemd(deployment, told, DRAIN_SECONDS="20").started() as daemon:
+        deployment.publish_step(run_id, step_id)
         daemon.wait_for_event("claim_attempt")
         daemon.signal(signal.SIGTERM)
         (at,) = told.wait_for("STOPPING=1")
         assert 20.5 < int(told.values_of("EXTEND_TIMEOUT_USEC")[-1]) / 1e6 <= 20 + 0.5 + 5
         assert told.values_of("STATUS")[-1] == "Draining, steps running: 1"
         assert daemon.wait() == 0
-    assert scene.step(run_id, step_id)["status"] == "SUCCEEDED"
+    assert deployment.step(run_id, step_id)["status"] == "SUCCEEDED"
     assert len([fed for fed in told.times_of("WATCHDOG=1") if fed > at]) >= 4
     assert fed_often(told)
 
 
-def test_a_backend_that_is_away_does_not_stop_the_watchdog(scene, told):
+def test_a_backend_that_is_away_does_not_stop_the_watchdog(deployment, told):
     """A restart would not bring it back; the status says which."""
-    scene.cloud.storage.faults.add(Fault(error=503))
-    run_id, step_ids = scene.put_run(steps=6, charts=1)
-    with under_systemd(scene, told, STEP_TIMEOUT_SECONDS="1").started() as daemon:
+    deployment.cloud.storage.faults.add(Fault(error=503))
+    run_id, step_ids = deployment.put_run(steps=6, charts=1)
+    with under_systemd(deployment, told, STEP_TIMEOUT_SECONDS="1").started() as daemon:
         for step_id in step_ids:
-            scene.publish_step(run_id, step_id)
+            deployment.publish_step(run_id, step_id)
         daemon.wait_for_event("intake_paused")
         told.wait_for("STATUS=Waiting: intake is paused: storage unavailable")
         before = len(told.times_of("WATCHDOG=1"))
@@ -89,9 +89,9 @@ def test_a_backend_that_is_away_does_not_stop_the_watchdog(scene, told):
         assert daemon.terminate() == 0
 
 
-def test_a_frozen_loop_stops_the_watchdog(scene, told):
+def test_a_frozen_loop_stops_the_watchdog(deployment, told):
     """All other threads run on: the process still answers, and says what is wrong."""
-    with under_systemd(scene, told, module="tests.support.process.freezable_daemon").started() as daemon:
+    with under_systemd(deployment, told, module="tests.support.process.freezable_daemon").started() as daemon:
         told.wait_for("WATCHDOG=1", count=2)
         daemon.signal(FREEZE)
         froze = time.monotonic()
@@ -110,14 +110,14 @@ def is_given_up(daemon):
     return any(line["message"].startswith(words) for line in daemon.named("liveness_lost"))
 
 
-def test_a_socket_that_vanishes_harms_no_work(scene, told, tmp_path):
+def test_a_socket_that_vanishes_harms_no_work(deployment, told, tmp_path):
     """It is said once."""
-    run_id, (step_id,) = scene.put_run(charts=1)
-    with under_systemd(scene, told).started() as daemon:
+    run_id, (step_id,) = deployment.put_run(charts=1)
+    with under_systemd(deployment, told).started() as daemon:
         told.wait_for("READY=1")
         (tmp_path / "notify").unlink()
         daemon.wait_for_event("notify_failed")
-        scene.publish_step(run_id, step_id)
+        deployment.publish_step(run_id, step_id)
         daemon.wait_for_event("step_completed")
         assert daemon.terminate() == 0
     (line,) = daemon.named("notify_failed")

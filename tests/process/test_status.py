@@ -24,10 +24,10 @@ from worker_chart_export.ledger.lease.lease import LEASES
 ESCAPES = re.compile(r"\x1b\].*?\x1b\\|\x1b\[[0-9;?]*[A-Za-z]")
 
 
-def needed(scene):
+def needed(deployment):
     """Where Firestore and Storage are, the project, and nothing else."""
     names = ("GOOGLE_CLOUD_PROJECT", "FIRESTORE_EMULATOR_HOST", "STORAGE_EMULATOR_HOST")
-    return {name: scene.environment[name] for name in names}
+    return {name: deployment.environment[name] for name in names}
 
 
 class Terminal:
@@ -84,18 +84,18 @@ class Terminal:
         return True
 
 
-def watching_in_a_pipe(scene, run_id):
+def watching_in_a_pipe(deployment, run_id):
     """`status --watch`, its output to be read as it comes."""
     return subprocess.Popen(
         [sys.executable, "-m", "daemon.cli", "status", run_id, "--watch"],
         cwd=ROOT,
-        env=clean_environment(needed(scene)),
+        env=clean_environment(needed(deployment)),
         stdout=subprocess.PIPE,
         text=True,
     )
 
 
-def put_lease(scene, run_id, step_id, **changed):
+def put_lease(deployment, run_id, step_id, **changed):
     """A lease that lasts."""
     now = datetime.now(UTC)
     fields = {
@@ -107,18 +107,18 @@ def put_lease(scene, run_id, step_id, **changed):
         "acquiredAt": now,
         "expiresAt": now + timedelta(hours=1),
     }
-    scene.documents.document(f"flow_runs/{run_id}/{LEASES}/{step_id}").set({**fields, **changed})
+    deployment.documents.document(f"flow_runs/{run_id}/{LEASES}/{step_id}").set({**fields, **changed})
 
 
-def test_a_run_is_followed_until_it_is_settled_and_shown_with_its_artifacts(scene):
+def test_a_run_is_followed_until_it_is_settled_and_shown_with_its_artifacts(deployment):
     """In a pipe a line for each change; afterwards on a terminal a table with links."""
-    run_id, (step_id,) = scene.put_run()
+    run_id, (step_id,) = deployment.put_run()
     seen_running = threading.Event()
-    scene.cloud.chart_img.faults.add(Fault(before=lambda _: seen_running.wait(20)))
-    with scene.daemon().started() as daemon, watching_in_a_pipe(scene, run_id) as watching:
+    deployment.cloud.chart_img.faults.add(Fault(before=lambda _: seen_running.wait(20)))
+    with deployment.daemon().started() as daemon, watching_in_a_pipe(deployment, run_id) as watching:
         lines = [watching.stdout.readline() for _ in range(3)]
         assert any(f"step {step_id}  CHART_EXPORT 1d  READY" in line for line in lines)
-        scene.publish_step(run_id, step_id)
+        deployment.publish_step(run_id, step_id)
         running = watching.stdout.readline()
         seen_running.set()
         assert "RUNNING" in running
@@ -128,23 +128,23 @@ def test_a_run_is_followed_until_it_is_settled_and_shown_with_its_artifacts(scen
         assert daemon.terminate() == 0
     assert f"step {step_id}  CHART_EXPORT 1d  SUCCEEDED  charts 2/2" in rest.splitlines()[-1]
     assert "\x1b" not in rest
-    with Terminal("status", run_id, environment=needed(scene), columns=80) as terminal:
+    with Terminal("status", run_id, environment=needed(deployment), columns=80) as terminal:
         assert terminal.end() == 0
-    assert scene.environment["STORAGE_EMULATOR_HOST"] in terminal.raw
-    uri = f"gs://{scene.bucket}/charts/{run_id}/{step_id}/manifest.json"
+    assert deployment.environment["STORAGE_EMULATOR_HOST"] in terminal.raw
+    uri = f"gs://{deployment.bucket}/charts/{run_id}/{step_id}/manifest.json"
     assert "".join(uri.split()) in "".join(terminal.text.split())
 
 
-def test_watch_on_a_terminal_outlasts_an_absent_firestore_until_a_signal_ends_it(scene):
+def test_watch_on_a_terminal_outlasts_an_absent_firestore_until_a_signal_ends_it(deployment):
     """The last view stays, with a line that says so; exit 0, and the cursor is there again."""
-    run_id, (step_id,) = scene.put_run(status="RUNNING")
-    put_lease(scene, run_id, step_id)
-    with Terminal("status", run_id, "--watch", environment=needed(scene)) as terminal:
+    run_id, (step_id,) = deployment.put_run(status="RUNNING")
+    put_lease(deployment, run_id, step_id)
+    with Terminal("status", run_id, "--watch", environment=needed(deployment)) as terminal:
         terminal.wait_for("held by host-7:1:abc")
-        scene.cloud.firestore.faults.add(Fault(method="RunQuery", error="RESOURCE_EXHAUSTED"))
+        deployment.cloud.firestore.faults.add(Fault(method="RunQuery", error="RESOURCE_EXHAUSTED"))
         terminal.wait_for("this is how it was, trying again")
-        scene.cloud.firestore.faults.clear()
-        scene.documents.document(f"flow_runs/{run_id}").update({"status": "CANCELLED"})
+        deployment.cloud.firestore.faults.clear()
+        deployment.documents.document(f"flow_runs/{run_id}").update({"status": "CANCELLED"})
         terminal.wait_for("CANCELLED")
         terminal.process.send_signal(signal.SIGTERM)
         assert terminal.end() == 0
@@ -152,10 +152,10 @@ def test_watch_on_a_terminal_outlasts_an_absent_firestore_until_a_signal_ends_it
     assert "attempt 2 (1 released)" in terminal.text[terminal.text.rindex(run_id) :]
 
 
-def test_a_failed_chart_step_is_exit_1(scene):
+def test_a_failed_chart_step_is_exit_1(deployment):
     """Plain lines in a pipe, from the project alone."""
     error = {"code": "RENDER_FAILED", "message": "No [red]way[/]."}
-    run_id, _ = scene.put_run(status="FAILED", error=error)
-    done = run_command("status", run_id, environment=needed(scene))
+    run_id, _ = deployment.put_run(status="FAILED", error=error)
+    done = run_command("status", run_id, environment=needed(deployment))
     assert (done.returncode, done.stderr) == (1, "")
     assert "error RENDER_FAILED: No [red]way[/]." in done.stdout

@@ -8,10 +8,10 @@ from tests.support.cloud.resources import health
 OK = {"status": "ok"}
 
 
-def publish(scene, run_id, step_ids):
+def publish(deployment, run_id, step_ids):
     """A message for each."""
     for step_id in step_ids:
-        scene.publish_step(run_id, step_id)
+        deployment.publish_step(run_id, step_id)
 
 
 def completed(daemon):
@@ -19,66 +19,66 @@ def completed(daemon):
     return {line["stepId"] for line in daemon.named("step_completed")}
 
 
-def test_a_stream_on_which_nothing_comes_is_opened_again(scene):
+def test_a_stream_on_which_nothing_comes_is_opened_again(deployment):
     """However often; the daemon is alive and ready, and works what comes later, once."""
-    with scene.daemon(STREAM_IDLE_SECONDS="2").started() as daemon:
+    with deployment.daemon(STREAM_IDLE_SECONDS="2").started() as daemon:
         reopened = daemon.wait_for_event("stream_reopened", count=2)
         assert {line["reason"] for line in reopened} == {"idle"}
         assert (health(daemon, "livez"), health(daemon, "readyz")) == ((200, OK), (200, OK))
-        run_id, step_ids = scene.put_run(steps=8, charts=1)
-        publish(scene, run_id, step_ids)
+        run_id, step_ids = deployment.put_run(steps=8, charts=1)
+        publish(deployment, run_id, step_ids)
         daemon.wait_for_event("step_completed", count=8)
         daemon.wait_for_event("stream_reopened", count=3)
         assert daemon.terminate() == 0
-    assert {scene.step(run_id, step_id)["status"] for step_id in step_ids} == {"SUCCEEDED"}
+    assert {deployment.step(run_id, step_id)["status"] for step_id in step_ids} == {"SUCCEEDED"}
     assert len(daemon.named("message_received")) == 8
-    assert scene.cloud.pubsub.unacked(scene.subscription) == 0
+    assert deployment.cloud.pubsub.unacked(deployment.subscription) == 0
     assert daemon.named("stream_ended") == []
     assert daemon.other_output == []
 
 
-def test_dead_streams_are_left_behind(scene):
+def test_dead_streams_are_left_behind(deployment):
     """They look open and bring nothing, though there is a message; the third one brings it."""
-    dead = scene.cloud.pubsub.faults.add(Fault(method="StreamingPull", delay_seconds=60, times=2))
-    run_id, (step_id,) = scene.put_run(charts=1)
-    scene.publish_step(run_id, step_id)
-    with scene.daemon(STREAM_IDLE_SECONDS="2").started() as daemon:
+    dead = deployment.cloud.pubsub.faults.add(Fault(method="StreamingPull", delay_seconds=60, times=2))
+    run_id, (step_id,) = deployment.put_run(charts=1)
+    deployment.publish_step(run_id, step_id)
+    with deployment.daemon(STREAM_IDLE_SECONDS="2").started() as daemon:
         daemon.wait_for_event("step_completed")
-        assert scene.cloud.pubsub.faults.fired(dead) == 2
+        assert deployment.cloud.pubsub.faults.fired(dead) == 2
         assert [line["reason"] for line in daemon.named("stream_reopened")] == ["idle", "idle"]
         assert daemon.terminate() == 0
-    assert scene.step(run_id, step_id)["status"] == "SUCCEEDED"
+    assert deployment.step(run_id, step_id)["status"] == "SUCCEEDED"
     assert daemon.other_output == []
 
 
-def test_a_stream_whose_step_takes_long_is_left_alone(scene):
+def test_a_stream_whose_step_takes_long_is_left_alone(deployment):
     """Something is under way: that is not silence."""
-    scene.cloud.chart_img.faults.add(Fault(delay_seconds=4.0))
-    run_id, (step_id,) = scene.put_run(charts=1)
-    with scene.daemon(STREAM_IDLE_SECONDS="2").started() as daemon:
-        scene.publish_step(run_id, step_id)
+    deployment.cloud.chart_img.faults.add(Fault(delay_seconds=4.0))
+    run_id, (step_id,) = deployment.put_run(charts=1)
+    with deployment.daemon(STREAM_IDLE_SECONDS="2").started() as daemon:
+        deployment.publish_step(run_id, step_id)
         daemon.wait_for_event("step_completed")
         assert daemon.named("stream_reopened") == []
         daemon.wait_for_event("stream_reopened")
         assert daemon.terminate() == 0
-    assert len(scene.cloud.chart_img.requests) == 1
+    assert len(deployment.cloud.chart_img.requests) == 1
 
 
-def test_an_outage_of_firestore_pauses_the_intake_and_uses_up_no_delivery(scene):
+def test_an_outage_of_firestore_pauses_the_intake_and_uses_up_no_delivery(deployment):
     """Messages that come meanwhile wait at the gate, however long, and are worked when it opens."""
-    away = scene.cloud.firestore.faults.add(Fault(method="BatchGetDocuments", error="UNAVAILABLE"))
-    run_id, step_ids = scene.put_run(steps=11, charts=1)
-    with scene.daemon(STREAM_IDLE_SECONDS="2").started() as daemon:
-        publish(scene, run_id, step_ids[:8])
+    away = deployment.cloud.firestore.faults.add(Fault(method="BatchGetDocuments", error="UNAVAILABLE"))
+    run_id, step_ids = deployment.put_run(steps=11, charts=1)
+    with deployment.daemon(STREAM_IDLE_SECONDS="2").started() as daemon:
+        publish(deployment, run_id, step_ids[:8])
         (paused,) = daemon.wait_for_event("intake_paused", timeout_seconds=60)
         assert (paused["backend"], paused["failures"]) == ("firestore", 5)
         reason = "intake is paused: firestore unavailable"
         assert health(daemon, "readyz") == (503, {"status": "not ready", "reason": reason})
         assert health(daemon, "livez") == (200, OK)
         daemon.wait_for_event("message_settled", count=8)
-        publish(scene, run_id, step_ids[8:])
+        publish(deployment, run_id, step_ids[8:])
         daemon.wait_for_event("message_received", count=8 + 3)
-        scene.cloud.firestore.faults.remove(away)
+        deployment.cloud.firestore.faults.remove(away)
         (resumed,) = daemon.wait_for_event("intake_resumed", timeout_seconds=40)
         daemon.wait_until(lambda: completed(daemon) >= set(step_ids[8:]), "the steps that waited", 30)
         assert daemon.terminate() == 0
@@ -93,15 +93,15 @@ def test_an_outage_of_firestore_pauses_the_intake_and_uses_up_no_delivery(scene)
     assert daemon.other_output == []
 
 
-def test_a_stop_lets_go_the_messages_that_wait_for_a_backend(scene):
+def test_a_stop_lets_go_the_messages_that_wait_for_a_backend(deployment):
     """They go back at once, for another worker, and hold no drain."""
-    scene.cloud.firestore.faults.add(Fault(method="BatchGetDocuments", error="UNAVAILABLE"))
-    run_id, step_ids = scene.put_run(steps=11, charts=1)
-    with scene.daemon(DRAIN_SECONDS="60").started() as daemon:
-        publish(scene, run_id, step_ids[:8])
+    deployment.cloud.firestore.faults.add(Fault(method="BatchGetDocuments", error="UNAVAILABLE"))
+    run_id, step_ids = deployment.put_run(steps=11, charts=1)
+    with deployment.daemon(DRAIN_SECONDS="60").started() as daemon:
+        publish(deployment, run_id, step_ids[:8])
         daemon.wait_for_event("intake_paused", timeout_seconds=60)
         daemon.wait_for_event("message_settled", count=8)
-        publish(scene, run_id, step_ids[8:])
+        publish(deployment, run_id, step_ids[8:])
         daemon.wait_for_event("message_received", count=8 + 3)
         assert daemon.terminate(10) == 0
     settled = daemon.named("message_settled")

@@ -21,10 +21,10 @@ ACCOUNTS = json.dumps(
 
 
 @pytest.fixture
-def environment(scene):
+def environment(deployment):
     """What the commands need: the project and the database, and nothing else."""
     names = ("GOOGLE_CLOUD_PROJECT", "FIRESTORE_EMULATOR_HOST")
-    return {name: scene.environment[name] for name in names}
+    return {name: deployment.environment[name] for name in names}
 
 
 @pytest.fixture
@@ -39,30 +39,30 @@ def file(tmp_path):
     return write
 
 
-def test_push_stores_what_steps_then_find(scene, environment, file):
+def test_push_stores_what_steps_then_find(deployment, environment, file):
     """Created, then unchanged, then changed; the document is the file's."""
     for changes, words in (({}, "created"), ({}, "unchanged"), ({"description": "new"}, "changed")):
         done = run_command("templates", "push", file(**changes), environment=environment)
         assert (done.returncode, done.stdout.split()) == (0, [words, "own"]), done.stderr
-    stored = scene.documents.document("chart_templates/own").get().to_dict()
+    stored = deployment.documents.document("chart_templates/own").get().to_dict()
     assert stored == {**SAMPLE, "id": "own", "description": "new"}
 
 
-def test_push_stores_nothing_when_one_is_refused(scene, environment, file):
+def test_push_stores_nothing_when_one_is_refused(deployment, environment, file):
     """Half a set of templates is worse than none."""
     good, bad = file("good.json"), file("bad.json", id="bad", request={"studys": []})
     done = run_command("templates", "push", good, bad, environment=environment)
     assert done.returncode == 1
     assert "request.studys: unknown key" in done.stdout
-    assert not scene.documents.document("chart_templates/own").get().exists
+    assert not deployment.documents.document("chart_templates/own").get().exists
 
 
-def test_push_takes_unknown_keys_when_told_to(scene, environment, file):
+def test_push_takes_unknown_keys_when_told_to(deployment, environment, file):
     """The API may learn new ones before this worker does."""
     path = file(request={"newThing": 1})
     done = run_command("templates", "push", path, "--allow-unknown-keys", environment=environment)
     assert done.returncode == 0, done.stdout
-    assert scene.documents.document("chart_templates/own").get().get("request") == {"newThing": 1}
+    assert deployment.documents.document("chart_templates/own").get().get("request") == {"newThing": 1}
 
 
 def test_list_shows_what_each_stored_template_draws(environment):

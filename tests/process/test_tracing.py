@@ -15,7 +15,7 @@ import pytest
 from daemon.cli.demo.resources import sample_templates
 from localcloud.faults import Fault
 from tests.support.cloud.otlp_collector import collecting
-from tests.support.cloud.resources import SECRET_KEY, scene_on
+from tests.support.cloud.resources import SECRET_KEY, deployment_on
 from tests.support.process.commands import run_command
 from tests.support.process.daemons import ROOT, clean_environment
 from worker_chart_export.observability.metrics import VERSION
@@ -70,10 +70,10 @@ def traced(embedded):
     """One traced step."""
     inputs = {"minImages": 2, "requests": [{"chartTemplateId": name} for name in (GOOD, OTHER, "none")]}
     slow = embedded.chart_img.faults.add(Fault(delay_seconds=0.3))  # so that charts are seen side by side
-    with scene_on(embedded.environment(), embedded) as scene, collecting() as collector:
-        run_id, (step_id,) = scene.put_run(inputs=inputs)
-        with scene.daemon(**collector.settings()).started() as daemon:
-            environment = scene.settings(**collector.settings())
+    with deployment_on(embedded.environment(), embedded) as deployment, collecting() as collector:
+        run_id, (step_id,) = deployment.put_run(inputs=inputs)
+        with deployment.daemon(**collector.settings()).started() as daemon:
+            environment = deployment.settings(**collector.settings())
             published = run_command("publish", run_id, step_id, environment=environment)
             assert published.returncode == 0, published.stderr
             daemon.wait_for_event("message_settled")
@@ -82,13 +82,13 @@ def traced(embedded):
             spans=collector.spans(),
             lines=daemon.events,
             other_output=daemon.other_output,
-            project=scene.project,
-            bucket=scene.bucket,
+            project=deployment.project,
+            bucket=deployment.bucket,
             run_id=run_id,
             step_id=step_id,
             message_id=published.stdout.split()[2],
-            sending=f"publish {scene.topic.split('/')[-1]}",
-            working=f"process {scene.subscription.split('/')[-1]}",
+            sending=f"publish {deployment.topic.split('/')[-1]}",
+            working=f"process {deployment.subscription.split('/')[-1]}",
         )
     embedded.chart_img.faults.remove(slow)
 
@@ -215,14 +215,14 @@ class TestOneTraceOfOneStep:
         assert SECRET_KEY not in repr(traced.spans)
 
 
-def test_a_step_that_was_given_back_goes_on_in_its_publisher_s_trace(scene, collector):
+def test_a_step_that_was_given_back_goes_on_in_its_publisher_s_trace(deployment, collector):
     """The drain sends what the first daemon did; the second takes the step over under the same parent."""
-    slow = scene.cloud.chart_img.faults.add(Fault(delay_seconds=60))
-    run_id, (step_id,) = scene.put_run(charts=1)
+    slow = deployment.cloud.chart_img.faults.add(Fault(delay_seconds=60))
+    run_id, (step_id,) = deployment.put_run(charts=1)
     seldom = {**collector.settings(), "OTEL_BSP_SCHEDULE_DELAY": "60000"}
-    with scene.daemon(DRAIN_SECONDS="1", **seldom).started() as first:
+    with deployment.daemon(DRAIN_SECONDS="1", **seldom).started() as first:
         body = json.dumps({"runId": run_id, "stepId": step_id}).encode()
-        scene.publish(body, googclient_traceparent=TRACEPARENT)
+        deployment.publish(body, googclient_traceparent=TRACEPARENT)
         first.wait_for_event("claim_attempt")
         assert first.terminate() == 0
     (given_back,) = collector.spans("step")
@@ -230,11 +230,11 @@ def test_a_step_that_was_given_back_goes_on_in_its_publisher_s_trace(scene, coll
     (release,) = collector.spans("release")
     assert (release.parent_id, release.is_error) == (given_back.span_id, False)
 
-    scene.cloud.chart_img.faults.remove(slow)
-    with scene.daemon(**collector.settings()).started() as second:
+    deployment.cloud.chart_img.faults.remove(slow)
+    with deployment.daemon(**collector.settings()).started() as second:
         second.wait_for_event("step_completed")
         assert second.terminate() == 0
-    deliveries = collector.spans(f"process {scene.subscription.split('/')[-1]}")
+    deliveries = collector.spans(f"process {deployment.subscription.split('/')[-1]}")
     assert len(deliveries) >= 2
     assert {span.parent_id for span in deliveries} == {PARENT_ID}
     assert (deliveries[0].attributes["chart_export.disposition"], deliveries[0].is_error) == ("nack", False)
@@ -248,12 +248,12 @@ def test_a_step_that_was_given_back_goes_on_in_its_publisher_s_trace(scene, coll
     ]
 
 
-def test_a_collector_that_hangs_holds_neither_a_step_nor_the_exit(scene, collector):
+def test_a_collector_that_hangs_holds_neither_a_step_nor_the_exit(deployment, collector):
     """The step ends as fast as ever, the drain waits two seconds at most, and says what was not sent."""
     collector.hangs.set()
-    run_id, (step_id,) = scene.put_run(charts=1)
-    with scene.daemon(DRAIN_SECONDS="20", **collector.settings()).started() as daemon:
-        scene.publish_step(run_id, step_id)
+    run_id, (step_id,) = deployment.put_run(charts=1)
+    with deployment.daemon(DRAIN_SECONDS="20", **collector.settings()).started() as daemon:
+        deployment.publish_step(run_id, step_id)
         daemon.wait_for_event("message_settled", timeout_seconds=5)
         assert collector.asked.wait(5)
         started = time.monotonic()
@@ -265,18 +265,18 @@ def test_a_collector_that_hangs_holds_neither_a_step_nor_the_exit(scene, collect
     assert daemon.other_output == []
 
 
-def test_without_tracing_lines_still_name_the_publisher_s_trace(scene):
+def test_without_tracing_lines_still_name_the_publisher_s_trace(deployment):
     """Costs nothing and puts them beside the publisher's spans; other messages' lines name none."""
-    run_id, step_ids = scene.put_run(steps=2, charts=1)
-    with scene.daemon().started() as daemon:
+    run_id, step_ids = deployment.put_run(steps=2, charts=1)
+    with deployment.daemon().started() as daemon:
         for step_id, attributes in zip(step_ids, ({"traceparent": TRACEPARENT}, {}), strict=True):
             body = json.dumps({"runId": run_id, "stepId": step_id}).encode()
-            scene.publish(body, **attributes)
+            deployment.publish(body, **attributes)
         daemon.wait_for_event("message_settled", count=2)
         assert daemon.terminate() == 0
     lines = [line for line in daemon.events if line.get("stepId") == step_ids[0]]
     assert {line["logging.googleapis.com/trace"] for line in lines} == {
-        f"projects/{scene.project}/traces/{TRACE_ID}"
+        f"projects/{deployment.project}/traces/{TRACE_ID}"
     }
     assert {line["logging.googleapis.com/spanId"] for line in lines} == {PARENT_ID}
     others = [line for line in daemon.events if line.get("stepId") == step_ids[1]]
@@ -284,7 +284,7 @@ def test_without_tracing_lines_still_name_the_publisher_s_trace(scene):
     assert not [name for line in others for name in line if name.startswith("logging.")]
 
 
-def test_switched_off_it_loads_nothing_and_starts_nothing(scene):
+def test_switched_off_it_loads_nothing_and_starts_nothing(deployment):
     """No SDK, no exporter, no thread: seen in a process that loads all of the daemon and its tracing."""
     look = (
         "import sys, threading\n"
@@ -300,7 +300,7 @@ def test_switched_off_it_loads_nothing_and_starts_nothing(scene):
     )
     done = subprocess.run(
         [sys.executable, "-c", look],
-        env=clean_environment(scene.settings()),
+        env=clean_environment(deployment.settings()),
         cwd=ROOT,
         capture_output=True,
         text=True,

@@ -19,8 +19,8 @@ SELDOM = {"LEASE_SECONDS": "3600", "RESCUE_INTERVAL_SECONDS": "86400", "ACK_EXTE
 class Counted:
     """What is asked of the embedded cloud from `begin` on."""
 
-    def __init__(self, scene):
-        self._cloud = scene.cloud
+    def __init__(self, deployment):
+        self._cloud = deployment.cloud
         self._read: list[str] = []
         self._sent: list[str] = []
         self._commits_before = 0
@@ -67,44 +67,44 @@ def _collection(name):
 
 
 @pytest.fixture
-def counted(scene):
-    """Counts calls on the scene's cloud."""
-    return Counted(scene)
+def counted(deployment):
+    """Counts calls on the deployment's cloud."""
+    return Counted(deployment)
 
 
-def _runs(scene, count):
-    return [scene.put_run(charts=CHARTS) for _ in range(count)]
+def _runs(deployment, count):
+    return [deployment.put_run(charts=CHARTS) for _ in range(count)]
 
 
-def _publish(scene, named):
+def _publish(deployment, named):
     for run_id, step_id in named:
-        scene.publish_step(run_id, step_id)
+        deployment.publish_step(run_id, step_id)
 
 
-def _work(scene, daemon, named, *, before=0):
-    _publish(scene, named)
-    _wait_for_work(scene, daemon, named, before=before)
+def _work(deployment, daemon, named, *, before=0):
+    _publish(deployment, named)
+    _wait_for_work(deployment, daemon, named, before=before)
 
 
-def _wait_for_work(scene, daemon, named, *, before=0):
+def _wait_for_work(deployment, daemon, named, *, before=0):
     daemon.wait_for_event("message_settled", count=before + len(named))
     statuses = Counter(line["status"] for line in daemon.named("step_completed"))
     assert statuses == {"SUCCEEDED": before + len(named)}
-    assert scene.cloud.pubsub.calls.wait_for("Acked", len(named), timeout_seconds=30)  # sent by a thread
+    assert deployment.cloud.pubsub.calls.wait_for("Acked", len(named), timeout_seconds=30)  # sent by a thread
 
 
-def _work_uncontended(scene, counted):
+def _work_uncontended(deployment, counted):
     """One step after the other, each of a run of its own; counted from the second on."""
-    first, *others = [(run_id, step_ids[0]) for run_id, step_ids in _runs(scene, STEPS + 1)]
-    with scene.daemon(WORKER_CONCURRENCY="1", **SELDOM).started() as daemon:
-        _work(scene, daemon, [first])
+    first, *others = [(run_id, step_ids[0]) for run_id, step_ids in _runs(deployment, STEPS + 1)]
+    with deployment.daemon(WORKER_CONCURRENCY="1", **SELDOM).started() as daemon:
+        _work(deployment, daemon, [first])
         counted.begin()
-        _work(scene, daemon, others, before=1)
+        _work(deployment, daemon, others, before=1)
 
 
-def test_an_uncontended_step_costs_no_more_than_it_must(scene, counted):
+def test_an_uncontended_step_costs_no_more_than_it_must(deployment, counted):
     """A read, two commits, a call and an upload a chart, the manifest, and at most one count a chart."""
-    _work_uncontended(scene, counted)
+    _work_uncontended(deployment, counted)
     assert counted.read[RUNS] == STEPS
     assert counted.commits[RUNS] == 2 * STEPS
     assert 1 <= counted.read[USAGE] <= CHARTS * STEPS
@@ -114,9 +114,9 @@ def test_an_uncontended_step_costs_no_more_than_it_must(scene, counted):
     assert counted.calls("storage", "chart_img") == expected
 
 
-def test_an_uncontended_step_asks_nothing_else_of_firestore_and_pubsub(scene, counted):
+def test_an_uncontended_step_asks_nothing_else_of_firestore_and_pubsub(deployment, counted):
     """No query, no list, no lost race, no call of Pub/Sub but to receive a message and to ack it."""
-    _work_uncontended(scene, counted)
+    _work_uncontended(deployment, counted)
     firestore, pubsub = counted.calls("firestore"), counted.calls("pubsub")
     assert firestore.pop("RunQuery", 0) <= 1  # a look of the rescue, if its time came just now
     assert firestore == {"BatchGetDocuments": counted.read.total(), "Commit": counted.commits.total()}
@@ -127,23 +127,23 @@ def test_an_uncontended_step_asks_nothing_else_of_firestore_and_pubsub(scene, co
     assert pubsub == {"Publish": STEPS, "Deliver": STEPS, "Acked": STEPS}
 
 
-def test_templates_are_read_once_in_their_cache_s_time(scene, counted):
+def test_templates_are_read_once_in_their_cache_s_time(deployment, counted):
     """However many threads want them at once."""
-    named = [(run_id, step_ids[0]) for run_id, step_ids in _runs(scene, 16)]
+    named = [(run_id, step_ids[0]) for run_id, step_ids in _runs(deployment, 16)]
     counted.begin()
-    _publish(scene, named)
-    with scene.daemon(WORKER_CONCURRENCY="16").started() as daemon:
-        _wait_for_work(scene, daemon, named)
+    _publish(deployment, named)
+    with deployment.daemon(WORKER_CONCURRENCY="16").started() as daemon:
+        _wait_for_work(deployment, daemon, named)
     assert counted.read[TEMPLATES] == CHARTS
 
 
-def test_a_large_run_is_committed_in_groups(scene, counted):
+def test_a_large_run_is_committed_in_groups(deployment, counted):
     """Of 2 x 200 commits one by one at most 15 % are sent, lost races too; a read serves several steps."""
-    run_id, step_ids = scene.put_run(steps=200, charts=1)
+    run_id, step_ids = deployment.put_run(steps=200, charts=1)
     named = [(run_id, step_id) for step_id in step_ids]
     counted.begin()
-    _publish(scene, named)  # before the start: groups must not depend on how fast the test publishes
-    with scene.daemon(WORKER_CONCURRENCY="32").started() as daemon:
-        _wait_for_work(scene, daemon, named)
+    _publish(deployment, named)  # before the start: groups must not depend on how fast the test publishes
+    with deployment.daemon(WORKER_CONCURRENCY="32").started() as daemon:
+        _wait_for_work(deployment, daemon, named)
     assert counted.sent[RUNS] <= 0.15 * 2 * 200
     assert counted.read[RUNS] <= 0.6 * 200

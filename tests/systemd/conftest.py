@@ -1,10 +1,10 @@
-"""A booted systemd, and a scene that its services work on."""
+"""A booted systemd, and a deployment that its services work on."""
 
 from __future__ import annotations
 
 import pytest
 
-from tests.support.cloud.resources import scene_on
+from tests.support.cloud.resources import deployment_on
 from tests.support.process.systemd_container import Container, why_no_container
 
 
@@ -19,7 +19,7 @@ def container(tmp_path_factory):
 
 
 @pytest.fixture
-def scene(cloud):
-    """A scene on an embedded cloud of the test's own, outside of the container."""
-    with scene_on(cloud.environment(), cloud) as found:
+def deployment(cloud):
+    """A deployment on an embedded cloud of the test's own, outside of the container."""
+    with deployment_on(cloud.environment(), cloud) as found:
         yield found

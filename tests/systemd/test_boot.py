@@ -25,10 +25,10 @@ def instance(name):
 
 
 @pytest.fixture
-def host(container, scene):
-    """The container with a scene's settings in `/etc/worker-chart-export`; its services end with the test."""
+def host(container, deployment):
+    """The container with a deployment's settings in `/etc/worker-chart-export`; its services end too."""
     container.since = time.time()
-    settings = scene.settings()
+    settings = deployment.settings()
     accounts = container.configuration / "accounts.json"
     accounts.write_text(settings.pop("CHART_IMG_ACCOUNTS_JSON"), encoding="utf-8")
     accounts.chmod(0o600)
@@ -55,50 +55,50 @@ def add_to_unit(container, unit, lines):
     container.reload()
 
 
-def in_flight(scene, host, unit, *, seconds):
+def in_flight(deployment, host, unit, *, seconds):
     """Have the service start a step that takes so long."""
-    scene.cloud.chart_img.faults.add(Fault(delay_seconds=seconds))
-    run_id, (step_id,) = scene.put_run(charts=1)
-    scene.publish_step(run_id, step_id)
+    deployment.cloud.chart_img.faults.add(Fault(delay_seconds=seconds))
+    run_id, (step_id,) = deployment.put_run(charts=1)
+    deployment.publish_step(run_id, step_id)
     host.wait_until(lambda: host.logged(unit, "claim_attempt"), "a claim", unit)
     return run_id, step_id
 
 
-def test_a_service_is_started_once_its_stream_is_open_and_works_steps(host, scene):
+def test_a_service_is_started_once_its_stream_is_open_and_works_steps(host, deployment):
     """The accounts reach it as a credential, from a file that only root can read; no log shows the key."""
     assert host.run("systemctl", "start", SERVICE) == ""
-    assert host.show(SERVICE)["StatusText"] == f"Pulling from {scene.subscription}"
+    assert host.show(SERVICE)["StatusText"] == f"Pulling from {deployment.subscription}"
     assert len(host.logged(SERVICE, "daemon_started")) == 1
-    run_id, (step_id,) = scene.put_run(charts=2)
-    scene.publish_step(run_id, step_id)
+    run_id, (step_id,) = deployment.put_run(charts=2)
+    deployment.publish_step(run_id, step_id)
     host.wait_until(lambda: host.logged(SERVICE, "message_settled"), "a settled message", SERVICE)
-    assert scene.step(run_id, step_id)["status"] == "SUCCEEDED"
-    assert {request.key for request in scene.cloud.chart_img.requests} == {SECRET_KEY}
+    assert deployment.step(run_id, step_id)["status"] == "SUCCEEDED"
+    assert {request.key for request in deployment.cloud.chart_img.requests} == {SECRET_KEY}
     assert SECRET_KEY not in "\n".join(host.journal(SERVICE))
 
 
-def test_a_stop_drains(host, scene):
+def test_a_stop_drains(host, deployment):
     """The step that was under way is finished, its message acked, and the service ended well."""
     host.run("systemctl", "start", SERVICE)
-    run_id, step_id = in_flight(scene, host, SERVICE, seconds=3.0)
+    run_id, step_id = in_flight(deployment, host, SERVICE, seconds=3.0)
     assert host.run("systemctl", "stop", SERVICE) == ""
     assert CLEAN.items() <= host.show(SERVICE).items()
-    assert scene.step(run_id, step_id)["status"] == "SUCCEEDED"
-    assert scene.cloud.pubsub.unacked(scene.subscription) == 0
+    assert deployment.step(run_id, step_id)["status"] == "SUCCEEDED"
+    assert deployment.cloud.pubsub.unacked(deployment.subscription) == 0
 
 
-def test_a_drain_longer_than_timeoutstopsec_is_let_finish(host, scene):
+def test_a_drain_longer_than_timeoutstopsec_is_let_finish(host, deployment):
     """The daemon asks for the time that it was given itself: nobody has to keep two figures in step."""
     add_to_unit(host, instance("slow"), ["TimeoutStopSec=2"])
     write_environment(host, {"DRAIN_SECONDS": "20"}, of="slow")
     host.run("systemctl", "start", instance("slow"))
-    run_id, step_id = in_flight(scene, host, instance("slow"), seconds=6.0)
+    run_id, step_id = in_flight(deployment, host, instance("slow"), seconds=6.0)
     host.run("systemctl", "stop", instance("slow"))
     assert CLEAN.items() <= host.show(instance("slow")).items()
-    assert scene.step(run_id, step_id)["status"] == "SUCCEEDED"
+    assert deployment.step(run_id, step_id)["status"] == "SUCCEEDED"
 
 
-def test_the_watchdog_bites_a_frozen_loop_and_the_service_comes_back(host, scene):
+def test_the_watchdog_bites_a_frozen_loop_and_the_service_comes_back(host, deployment):
     """The journal says which loop, and shows where each thread stood; the new process works."""
     unit = instance("frozen")
     command = f"ExecStart={PREFIX / 'bin/python'} -m tests.support.process.freezable_daemon"
@@ -111,8 +111,8 @@ def test_the_watchdog_bites_a_frozen_loop_and_the_service_comes_back(host, scene
     assert any("loop main is silent" in line["message"] for line in host.logged(unit, "liveness_lost"))
     assert "Fatal Python error: Aborted" in journal
     assert any("freezable.py" in line for line in journal)
-    run_id, (step_id,) = scene.put_run(charts=1)
-    scene.publish_step(run_id, step_id)
+    run_id, (step_id,) = deployment.put_run(charts=1)
+    deployment.publish_step(run_id, step_id)
     host.wait_until(lambda: host.logged(unit, "step_completed"), "a step", unit)
 
 
@@ -135,27 +135,27 @@ def test_bad_settings_are_exit_2_and_no_restart(host):
     assert line["message"].startswith("WORKER_CONCURRENCY: ")
 
 
-def test_a_missing_subscription_is_exit_3_and_tried_again(host, scene):
+def test_a_missing_subscription_is_exit_3_and_tried_again(host, deployment):
     """Whoever made the bucket may make the subscription yet."""
     write_environment(host, {"PUBSUB_SUBSCRIPTION": "nobody-made-this"}, of="early")
     host.run("systemctl", "start", "--no-block", instance("early"))
     shown = host.wait_for(instance("early"), SubState="auto-restart")
     assert shown["ExecMainStatus"] == "3"
-    write_environment(host, {"PUBSUB_SUBSCRIPTION": scene.subscription}, of="early")
+    write_environment(host, {"PUBSUB_SUBSCRIPTION": deployment.subscription}, of="early")
     host.wait_for(instance("early"), **RUNNING)
 
 
-def test_a_backend_that_is_away_does_not_end_the_start(host, scene):
+def test_a_backend_that_is_away_does_not_end_the_start(host, deployment):
     """Though it takes longer than the unit allows: the daemon asks for more as long as it is not frozen."""
     unit = instance("patient")
     add_to_unit(host, unit, ["TimeoutStartSec=8"])
-    scene.cloud.pubsub.stop()
+    deployment.cloud.pubsub.stop()
     host.run("systemctl", "start", "--no-block", unit)
     host.wait_for(unit, ActiveState="activating", StatusText="Starting: no stream is open")
     began = int(host.show(unit)["InactiveExitTimestampMonotonic"]) / 1e6
     host.wait_until(lambda: time.monotonic() > began + 8 + 2, "an outage longer than that", unit)
     assert host.show(unit)["ActiveState"] == "activating"
-    scene.cloud.pubsub.start()
+    deployment.cloud.pubsub.start()
     assert host.wait_for(unit, **RUNNING)["NRestarts"] == "0"
 
 

@@ -63,7 +63,7 @@ def no_heart_beats(world: World) -> None:
     run_id, step_ids = world.put_run(charts=1)
     world.publish(run_id, step_ids)
     holder.wait_for_event("lease_lost", timeout_seconds=20)
-    assert world.scene.object_names() == []
+    assert world.deployment.object_names() == []
     world.cloud.firestore.faults.remove(silent)
     finish(world)
 

@@ -54,7 +54,7 @@ def crash_loop(world: World) -> None:
     put_lease(world, run_id, step_id, attempt=5)
     world.worker().started()
     state = finish(world)
-    assert world.scene.step(run_id, step_id)["error"]["code"] == "CRASH_LOOP"
+    assert world.deployment.step(run_id, step_id)["error"]["code"] == "CRASH_LOOP"
     assert state.paid == ()
 
 

@@ -1,4 +1,4 @@
-"""A scene to test on: topic, subscription, quarantine, bucket, templates and runs of its own."""
+"""One test's own topic, subscription, quarantine, bucket, templates and runs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ UNLIMITED = {"dailyLimit": 10**6, "ratePerSecond": 1000, "burst": 1000}
 SECRET_KEY = "key-that-must-never-be-seen"  # noqa: S105 - the stand-in's
 
 
-class Scene:
+class Deployment:
     """One test's resources, by unique names, with Google's own clients.
 
     Args:
@@ -69,7 +69,7 @@ class Scene:
         self.objects.close()
 
     def settings(self, **changed: str | None) -> dict[str, str]:
-        """The daemon's environment for this scene; None removes a setting."""
+        """The daemon's environment for this deployment; None removes a setting."""
         settings: dict[str, str | None] = {
             **self.environment,
             "CHART_IMG_BASE_URL": self.cloud.chart_img.url,
@@ -94,9 +94,11 @@ class Scene:
         }
         return {name: value for name, value in settings.items() if value is not None}
 
-    def daemon(self, **changed: str | None) -> DaemonUnderTest:
-        """A daemon process on this scene."""
-        return DaemonUnderTest(self.settings(**changed))
+    def daemon(
+        self, *, module: str = "daemon", fresh: bool = False, **changed: str | None
+    ) -> DaemonUnderTest:
+        """Start a daemon process on this deployment; see `DaemonUnderTest` for `module` and `fresh`."""
+        return DaemonUnderTest(self.settings(**changed), module=module, fresh=fresh)
 
     def run_id(self, symbol: str = "IBM") -> str:
         """A new run id."""
@@ -159,14 +161,14 @@ class Scene:
 
 
 @contextmanager
-def scene_on(environment: Mapping[str, str], cloud: LocalCloud) -> Iterator[Scene]:
-    """A scene on the services that `environment` names."""
+def deployment_on(environment: Mapping[str, str], cloud: LocalCloud) -> Iterator[Deployment]:
+    """A deployment on the services that `environment` names."""
     with clients_find(environment):
-        scene = Scene(environment, cloud)
+        deployment = Deployment(environment, cloud)
         try:
-            yield scene
+            yield deployment
         finally:
-            scene.close()
+            deployment.close()
 
 
 def new_project() -> str:

@@ -19,13 +19,13 @@ from PIL import Image
 from daemon.cli.demo.resources import chart_step_id, flow_run, sample_templates
 from localcloud import LocalCloud
 from localcloud.faults import Fault
-from tests.support.cloud.resources import scene_on
+from tests.support.cloud.resources import deployment_on
 from tests.support.page.browser import started_chromium
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.support.cloud.resources import Scene
+    from tests.support.cloud.resources import Deployment
     from tests.support.page.browser import Chromium
     from tests.support.process.daemons import DaemonUnderTest
 
@@ -76,17 +76,17 @@ def take(
 @contextmanager
 def run_that_goes_well() -> Iterator[DaemonUnderTest]:
     """Real candles and charts drawn here; the last steps are still under way."""
-    with LocalCloud.start() as cloud, scene_on(cloud.environment(), cloud) as scene:
+    with LocalCloud.start() as cloud, deployment_on(cloud.environment(), cloud) as deployment:
         go_on = threading.Event()
-        with scene.daemon(CHARTS_API_MODE="local", CHART_IMG_ACCOUNTS_JSON=None).started() as daemon:
+        with deployment.daemon(CHARTS_API_MODE="local", CHART_IMG_ACCOUNTS_JSON=None).started() as daemon:
             for symbol, timeframe in CANDLES * 2:
-                publish_run(scene, symbol, timeframe)
+                publish_run(deployment, symbol, timeframe)
             daemon.wait_for_event("step_completed", count=2 * len(CANDLES))
             for held in ("_ctpl_price_psar", "_AAPL_1d_ctpl_price_vpvr", "_GOOG_1d_"):
                 fault = Fault(method="objects.insert", match=held, before=lambda _: go_on.wait(60))
-                scene.cloud.storage.faults.add(fault)
+                deployment.cloud.storage.faults.add(fault)
             for symbol, timeframe in CANDLES[:3]:
-                publish_run(scene, symbol, timeframe)
+                publish_run(deployment, symbol, timeframe)
             daemon.wait_for_event("chart_stored", count=10 * len(CANDLES) + 7)
             yield daemon
             go_on.set()
@@ -102,41 +102,47 @@ def run_that_fails() -> Iterator[DaemonUnderTest]:
         {"id": "paid", "apiKey": "key-that-is-paid", "dailyLimit": 6, "ratePerSecond": 50, "burst": 50},
     ]
     settings = {"CHART_IMG_ACCOUNTS_JSON": json.dumps(accounts), "CHARTS_FALLBACK": "local"}
-    with LocalCloud.start() as cloud, scene_on(cloud.environment(), cloud) as scene:
+    with LocalCloud.start() as cloud, deployment_on(cloud.environment(), cloud) as deployment:
         go_on = threading.Event()
-        scene.cloud.chart_img.faults.add(Fault(match="key-of-the-spare", answer="forbidden"))
-        scene.cloud.chart_img.faults.add(Fault(match="GOOG", answer="invalid_symbol"))
-        with scene.daemon(**settings).started() as daemon:
+        deployment.cloud.chart_img.faults.add(Fault(match="key-of-the-spare", answer="forbidden"))
+        deployment.cloud.chart_img.faults.add(Fault(match="GOOG", answer="invalid_symbol"))
+        with deployment.daemon(**settings).started() as daemon:
             for number, (symbol, timeframe) in enumerate((("GOOG", "1d"), ("GOOG", "1d"), *CANDLES[:3]), 1):
-                publish_run(scene, symbol, timeframe)
+                publish_run(deployment, symbol, timeframe)
                 daemon.wait_for_event("step_completed", count=number)
-            publish_run(scene, "IBM", "1d", templates=["ctpl_price_ma1226_vol_v1", "ctpl_that_nobody_made"])
-            publish_run(scene, "AAPL", "1d", templates=[])
+            publish_run(
+                deployment, "IBM", "1d", templates=["ctpl_price_ma1226_vol_v1", "ctpl_that_nobody_made"]
+            )
+            publish_run(deployment, "AAPL", "1d", templates=[])
             daemon.wait_for_event("step_completed", count=7)
             held = Fault(method="objects.insert", match="_vpvr_", before=lambda _: go_on.wait(60))
-            scene.cloud.storage.faults.add(held)
-            publish_run(scene, "IBM", "1w")
+            deployment.cloud.storage.faults.add(held)
+            publish_run(deployment, "IBM", "1w")
             daemon.wait_for_event("chart_stored", count=1 + 3 * 5 + 1 + 4)
-            away = scene.cloud.firestore.faults.add(Fault(method="BatchGetDocuments", error="UNAVAILABLE"))
+            away = deployment.cloud.firestore.faults.add(
+                Fault(method="BatchGetDocuments", error="UNAVAILABLE")
+            )
             for _ in range(5):
-                scene.publish_step(scene.run_id(), chart_step_id("1d"))
+                deployment.publish_step(deployment.run_id(), chart_step_id("1d"))
             daemon.wait_for_event("intake_paused")
             yield daemon
-            scene.cloud.firestore.faults.remove(away)
+            deployment.cloud.firestore.faults.remove(away)
             go_on.set()
             daemon.terminate()
 
 
-def publish_run(scene: Scene, symbol: str, timeframe: str, templates: list[str] | None = None) -> None:
+def publish_run(
+    deployment: Deployment, symbol: str, timeframe: str, templates: list[str] | None = None
+) -> None:
     """A run of one chart step, with its candles, and the message that names it."""
     name = f"ohlcv/{symbol}_{timeframe}.json"
     candles = files("worker_chart_export").joinpath("data/samples", name).read_bytes()
-    scene.objects.bucket(scene.bucket).blob(name).upload_from_string(candles)
-    run_id = scene.run_id(symbol)
+    deployment.objects.bucket(deployment.bucket).blob(name).upload_from_string(candles)
+    run_id = deployment.run_id(symbol)
     asked = [str(template["id"]) for template in sample_templates()] if templates is None else templates
-    document = flow_run(run_id, symbol, {timeframe: f"gs://{scene.bucket}/{name}"}, asked)
-    scene.documents.document(f"flow_runs/{run_id}").set(document)
-    scene.publish_step(run_id, chart_step_id(timeframe))
+    document = flow_run(run_id, symbol, {timeframe: f"gs://{deployment.bucket}/{name}"}, asked)
+    deployment.documents.document(f"flow_runs/{run_id}").set(document)
+    deployment.publish_step(run_id, chart_step_id(timeframe))
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ READY = {"stream": "ok", "drain": "ok", "intake": "ok"}
 
 
 @dataclass
-class PageScene:
+class ServedPage:
     """A page that is served.
 
     Attributes:
@@ -51,7 +51,7 @@ class PageScene:
 
 
 @contextmanager
-def served_page(*, port: int = 0, **settings: Any) -> Iterator[PageScene]:
+def served_page(*, port: int = 0, **settings: Any) -> Iterator[ServedPage]:
     """A page whose worker is ready and has no accounts, in `local` mode unless changed."""
     given = {"charts_api_mode": "local"} | settings
     told = Settings(
@@ -60,17 +60,17 @@ def served_page(*, port: int = 0, **settings: Any) -> Iterator[PageScene]:
         charts_bucket="gs://charts-demo",
         **given,
     )
-    scene = PageScene(drain=Drain(), accounts=[])
+    served = ServedPage(drain=Drain(), accounts=[])
     alive = HealthReport(parts={"main": "ok"}, reason=None)
-    page = LivePage(settings=told, drain=scene.drain, readiness=scene.readiness, liveness=lambda: alive)
-    routes = health_routes(liveness=lambda: alive, readiness=scene.readiness) | page.routes()
+    page = LivePage(settings=told, drain=served.drain, readiness=served.readiness, liveness=lambda: alive)
+    routes = health_routes(liveness=lambda: alive, readiness=served.readiness) | page.routes()
     server = HealthServer(host="127.0.0.1", port=port, routes=routes)
-    scene.port = server.port
+    served.port = server.port
     server.start()
-    worker: Any = SimpleNamespace(ledger=SimpleNamespace(owner="vm:1:boot"), accounts=scene.accounts)
+    worker: Any = SimpleNamespace(ledger=SimpleNamespace(owner="vm:1:boot"), accounts=served.accounts)
     try:
         with page.watching(worker):
-            yield scene
+            yield served
     finally:
         server.stop()
 

@@ -15,13 +15,13 @@ from xml.sax.saxutils import escape
 from daemon.cli.demo.resources import sample_templates
 from localcloud import LocalCloud
 from tests.support.cloud.otlp_collector import SeenSpan, collecting
-from tests.support.cloud.resources import scene_on
+from tests.support.cloud.resources import deployment_on
 from tests.support.process.commands import run_command
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from tests.support.cloud.resources import Scene
+    from tests.support.cloud.resources import Deployment
 
 Row = tuple[int, SeenSpan]
 
@@ -49,33 +49,33 @@ def traced_step() -> list[SeenSpan]:
     }
     with (
         LocalCloud.start() as cloud,
-        scene_on(cloud.environment(), cloud) as scene,
+        deployment_on(cloud.environment(), cloud) as deployment,
         collecting() as collector,
     ):
         candles = files("worker_chart_export").joinpath("data/samples/ohlcv/IBM_1d.json").read_bytes()
-        scene.objects.bucket(scene.bucket).blob("ohlcv.json").upload_from_string(candles)
-        runs = [scene.put_run(inputs=inputs) for _ in range(2)]
+        deployment.objects.bucket(deployment.bucket).blob("ohlcv.json").upload_from_string(candles)
+        runs = [deployment.put_run(inputs=inputs) for _ in range(2)]
         changed = {**collector.settings(), "CHARTS_API_MODE": "local", "CHART_IMG_ACCOUNTS_JSON": None}
-        with scene.daemon(**changed).started() as daemon:
+        with deployment.daemon(**changed).started() as daemon:
             for number, (run_id, (step_id,)) in enumerate(runs, 1):
-                publish(scene, run_id, step_id, scene.settings(**changed))
+                publish(deployment, run_id, step_id, deployment.settings(**changed))
                 daemon.wait_for_event("message_settled", count=number)
             daemon.terminate()
         last = collector.spans("step")[-1].trace_id
-        return [renamed(span, scene) for span in collector.spans() if span.trace_id == last]
+        return [renamed(span, deployment) for span in collector.spans() if span.trace_id == last]
 
 
-def publish(scene: Scene, run_id: str, step_id: str, environment: dict[str, str]) -> None:
+def publish(deployment: Deployment, run_id: str, step_id: str, environment: dict[str, str]) -> None:
     """By the person's own command."""
-    topic = scene.topic.rsplit("/", maxsplit=1)[-1]
+    topic = deployment.topic.rsplit("/", maxsplit=1)[-1]
     done = run_command("publish", run_id, step_id, "--topic", topic, environment=environment)
     if done.returncode:
         raise RuntimeError(done.stderr)
 
 
-def renamed(span: SeenSpan, scene: Scene) -> SeenSpan:
+def renamed(span: SeenSpan, deployment: Deployment) -> SeenSpan:
     """With the names a topic and a subscription have outside of tests."""
-    name = span.name.replace(scene.subscription.rsplit("/", maxsplit=1)[-1], "chart-export")
+    name = span.name.replace(deployment.subscription.rsplit("/", maxsplit=1)[-1], "chart-export")
     if span.name.startswith("publish "):
         name = "publish flow-steps"
     fields = {field: getattr(span, field) for field in SeenSpan.__slots__}

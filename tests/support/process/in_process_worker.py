@@ -1,4 +1,4 @@
-"""A worker's parts in this process, on a scene: handler and rescue are called by hand, backends are real."""
+"""A worker's parts in this process: tests call handler and rescue by hand, on real backends."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from worker_chart_export.ledger.lease.lease import LEASES, Lease
 
 if TYPE_CHECKING:
     from daemon.handling.disposition import Disposition
-    from tests.support.cloud.resources import Scene
+    from tests.support.cloud.resources import Deployment
 
 
 class WorkerUnderTest:
     """What a daemon process consists of, without the stream and without threads of its own.
 
     Args:
-        scene: Where it works.
+        deployment: Where it works.
         settings: Changed settings.
     """
 
-    def __init__(self, scene: Scene, **settings: str) -> None:
-        with clients_find(scene.settings(**settings)):
+    def __init__(self, deployment: Deployment, **settings: str) -> None:
+        with clients_find(deployment.settings(**settings)):
             self.settings = load_settings(Settings)
             worker = build_worker(self.settings)
         self.worker = worker
@@ -78,15 +78,15 @@ class WorkerUnderTest:
 
 
 class Workers(ExitStack):
-    """Makes workers on a scene, closes them, and knows the leases there."""
+    """Makes workers on a deployment, closes them, and knows the leases there."""
 
-    def __init__(self, scene: Scene) -> None:
+    def __init__(self, deployment: Deployment) -> None:
         super().__init__()
-        self.scene = scene
+        self.deployment = deployment
 
     def new(self, **settings: str) -> WorkerUnderTest:
         """One more worker."""
-        worker = WorkerUnderTest(self.scene, **settings)
+        worker = WorkerUnderTest(self.deployment, **settings)
         self.callback(worker.close)
         return worker
 
@@ -122,11 +122,12 @@ class Workers(ExitStack):
 
     def lease_reference(self, run_id: str, step_id: str) -> Any:
         """Where it is."""
-        return self.scene.documents.document(f"flow_runs/{run_id}/{LEASES}/{step_id}")
+        return self.deployment.documents.document(f"flow_runs/{run_id}/{LEASES}/{step_id}")
 
     def set_step(self, run_id: str, step_id: str, **fields: Any) -> None:
         """Change fields of a step, as the orchestrator does."""
         paths = {
-            self.scene.documents.field_path("steps", step_id, name): value for name, value in fields.items()
+            self.deployment.documents.field_path("steps", step_id, name): value
+            for name, value in fields.items()
         }
-        self.scene.documents.document(f"flow_runs/{run_id}").update(paths)
+        self.deployment.documents.document(f"flow_runs/{run_id}").update(paths)
