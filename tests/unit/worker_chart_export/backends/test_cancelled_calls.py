@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 STOPPED = Interrupted("stop requested")
 #: By the contract; the calls' own timeouts are 5 s and more.
-AT_MOST_SECONDS = 2.0
+MAX_SECONDS = 2.0
 UNENDING = b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n["
 HALF_A_BODY = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n["
 TUNNEL = b"HTTP/1.1 200 Connection established\r\n\r\n"
@@ -168,7 +168,7 @@ def assert_comes_back(call: Callable[..., object], server: StallingServer, *args
         call(args[0] if args else server.url, scope, *args[1:])
     came_back = time.monotonic()
     stopping.join()
-    assert came_back - moments[0] < AT_MOST_SECONDS
+    assert came_back - moments[0] < MAX_SECONDS
     assert server.connections == 1
 
 
@@ -277,7 +277,7 @@ class TestStop:
             ask["upload"](cloud.storage.url, scope)
         came_back = time.monotonic()
         stopping.join()
-        assert came_back - moments[0] < AT_MOST_SECONDS
+        assert came_back - moments[0] < MAX_SECONDS
 
 
 class TestOthers:

@@ -15,7 +15,7 @@ from worker_chart_export.charts.chart_img.answers import Answer, Meaning
 from worker_chart_export.charts.chart_img.provider import pause_seconds
 from worker_chart_export.errors import ChartApiFailed, Interrupted, StepTimedOut
 
-AT_MOST_SECONDS = 2.0
+MAX_SECONDS = 2.0
 
 
 def _answer(cloud, name, **fields):
@@ -161,7 +161,7 @@ class TestTime:
             StepTimedOut, match=r"last answer of Chart-IMG: 500 Something Went Wrong$"
         ) as caught:
             provider.chart(chart_request(scope=budget_of(0.4)))
-        assert time.monotonic() - started < AT_MOST_SECONDS
+        assert time.monotonic() - started < MAX_SECONDS
         assert caught.value.details["lastStatus"] == 500
 
     def test_a_step_that_nothing_went_wrong_in_says_nothing_of_it(self, provider, cloud):
@@ -177,7 +177,7 @@ class TestTime:
         started = time.monotonic()
         with pytest.raises(StepTimedOut):
             provider.chart(chart_request(scope=budget_of(0.5)))
-        assert time.monotonic() - started < AT_MOST_SECONDS
+        assert time.monotonic() - started < MAX_SECONDS
 
     @pytest.mark.usefixtures("_no_pauses")
     def test_a_server_that_is_too_slow_is_asked_again(self, provider, cloud, monkeypatch):
@@ -212,7 +212,7 @@ class TestTime:
         with pytest.raises(Interrupted):
             provider.chart(chart_request(scope=scope))
         stopper.join()
-        assert time.monotonic() - stopped[0] < AT_MOST_SECONDS
+        assert time.monotonic() - stopped[0] < MAX_SECONDS
         assert _calls(cloud) == 1
 
 

@@ -16,10 +16,6 @@ from worker_chart_export.errors import StepTimedOut
 FIRST, SECOND = account("first", key="key-one"), account("second", key="key-two")
 
 
-def _calls(cloud):
-    return cloud.chart_img.calls_per_key.as_dict()
-
-
 def _made_by(image):
     return image.meta["accountId"]
 
@@ -57,7 +53,7 @@ def test_a_silent_account_is_left_for_the_next_one(make, cloud, monkeypatch):
     timed_out = [result for result in results if isinstance(result, StepTimedOut)]
     assert len(timed_out) == 1
     assert [_made_by(image) for image in results if image not in timed_out] == ["second"] * 5
-    assert _calls(cloud) == {"key-one": 1, "key-two": 5}
+    assert cloud.chart_img.calls_per_key.as_dict() == {"key-one": 1, "key-two": 5}
 
 
 def test_a_silent_account_alone_is_waited_for(make, cloud, monkeypatch):

@@ -26,7 +26,7 @@ from worker_chart_export.charts.chart_img.quota import USAGE, QuotaLedger
 from worker_chart_export.errors import BackendRefused, BackendUnavailable, Interrupted, StepTimedOut
 
 ACCOUNT = account(daily_limit=50)
-AT_MOST_SECONDS = 2.0
+MAX_SECONDS = 2.0
 
 
 class TestFailures:
@@ -102,7 +102,7 @@ class TestFailures:
         results = at_once([partial(quota.count, ACCOUNT, budget_of(0.5)) for _ in range(5)])
         assert any(isinstance(result, BackendUnavailable) for result in results)
         assert all(isinstance(result, BackendUnavailable | StepTimedOut) for result in results)
-        assert time.monotonic() - started < AT_MOST_SECONDS
+        assert time.monotonic() - started < MAX_SECONDS
 
     @pytest.mark.parametrize("method", ["BatchGetDocuments", "Commit"])
     def test_a_firestore_that_hangs_holds_nobody_beyond_its_time(self, cloud, quota, method):
@@ -112,7 +112,7 @@ class TestFailures:
         results = at_once([partial(quota.count, ACCOUNT, budget_of(0.5)) for _ in range(5)])
         assert any(isinstance(result, BackendUnavailable) for result in results)
         assert all(isinstance(result, BackendUnavailable | StepTimedOut) for result in results)
-        assert time.monotonic() - started < AT_MOST_SECONDS
+        assert time.monotonic() - started < MAX_SECONDS
 
     def test_a_refusal_of_firestore_is_raised_at_once(self, cloud, quota):
         """Waiting would not help."""
@@ -171,7 +171,7 @@ class TestStop:
             with pytest.raises(Interrupted):
                 quota.count(ACCOUNT, scope)
             stopper.join()
-            assert time.monotonic() - stopped[0] < AT_MOST_SECONDS
+            assert time.monotonic() - stopped[0] < MAX_SECONDS
 
     def test_those_stopped_while_they_wait_are_not_counted(self, cloud, quota, documents):
         """The next commit counts the other calls only."""

@@ -21,10 +21,6 @@ def _answer(cloud, name, **fields):
     cloud.chart_img.faults.add(Fault(answer=name, **fields))
 
 
-def _calls(cloud):
-    return cloud.chart_img.calls_per_key.as_dict()
-
-
 def _made_by(image):
     return image.meta["accountId"]
 
@@ -44,7 +40,10 @@ class TestMidnight:
         _answer(cloud, "limit_exceeded", match="key-one", times=1)
         provider = make(FIRST, SECOND, clock=clock)
         assert [_made_by(provider.chart(chart_request())) for _ in range(5)] == ["second"] * 5
-        assert (_calls(cloud), used(documents, "first")) == ({"key-one": 1, "key-two": 5}, 1)
+        assert (cloud.chart_img.calls_per_key.as_dict(), used(documents, "first")) == (
+            {"key-one": 1, "key-two": 5},
+            1,
+        )
         clock.advance(121)
         server_time.set(midnight + timedelta(seconds=1))
         assert _made_by(provider.chart(chart_request())) == "first"
