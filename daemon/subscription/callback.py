@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from daemon.handling.handler import IncomingMessage
 from worker_chart_export.observability import metrics
-from worker_chart_export.observability.logs import Event, log, logging_of
+from worker_chart_export.observability.logs import Event, bound, log
 from worker_chart_export.observability.observers import Stage, annotate, stage
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class Delivery:
         metrics.MESSAGES_RECEIVED.inc()
         with (
             self._drain.delivery(),
-            logging_of(messageId=message.message_id),
+            bound(messageId=message.message_id),
             stage(Stage.DELIVERY, carrier=message.attributes, **_known_of(message)),
         ):
             try:

@@ -17,7 +17,7 @@ from daemon.tracing.propagation import context_of, log_fields, span_context_in
 from worker_chart_export.errors import RequestError, WorkerError
 from worker_chart_export.execution.outcome import OutcomeKind
 from worker_chart_export.observability.logs import bound
-from worker_chart_export.observability.observers import Stage
+from worker_chart_export.observability.observers import Observer, Stage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -39,7 +39,7 @@ CONVENTIONAL = {
 }
 
 
-class Spans:
+class Spans(Observer):
     """Makes a span of each stage, under the span of the stage around it.
 
     A claim, a finalize and the like are spans of the worker itself and of no client: their commit may be
@@ -114,7 +114,7 @@ class Spans:
             words = outcome.error.message[:MAX_WORDS] if outcome.error else None
             span.set_status(Status(StatusCode.ERROR, words))
 
-    def noted(self, about: About) -> None:
+    def annotated(self, about: About) -> None:
         """At the span of the stage; a delivery that came to grief is an error, though nothing was raised."""
         span = trace.get_current_span()
         span.set_attributes({attribute_of(name): value for name, value in about.items()})
@@ -123,7 +123,7 @@ class Spans:
             span.set_attribute("error.type", reason)
             span.set_status(Status(StatusCode.ERROR))
 
-    def called(self, about: About) -> None:
+    def call_ended(self, about: About) -> None:
         """An event of the call. Only now is it known whom it asks: a chart that is made here asks nobody."""
         span = trace.get_current_span()
         if self._chart_server:
@@ -166,7 +166,7 @@ class Spans:
                 return known
 
 
-class PublishersTrace:
+class PublishersTrace(Observer):
     """Without spans of our own: the lines of a delivery name the publisher's trace, if it has one."""
 
     def __init__(self, *, project: str) -> None:
@@ -183,12 +183,6 @@ class PublishersTrace:
             return nullcontext()
         fields = log_fields(span_context_in(context_of(carrier)), project=self._project)
         return bound(**fields) if fields else nullcontext()
-
-    def chart_stored(self, chart: StoredChart) -> None:
-        """Nothing to note."""
-
-    def step_ended(self, outcome: Outcome, seconds: float) -> None:
-        """Nothing to note."""
 
 
 def note_error(span: trace.Span, error: BaseException) -> None:

@@ -1,8 +1,7 @@
-"""Structured logs: the list of events, the context that is bound to them, and how lines are written.
+"""Structured logs: the events, the names that are bound to lines, and the format of lines.
 
-With the `json` format each line is one object that Google Cloud Logging understands (`severity`, `message`,
-`time`), and everything else that would print (other libraries' loggers, warnings, uncaught errors of any
-thread) goes through the same door.
+With the format `json` each line is one JSON object that Google Cloud Logging understands (`severity`,
+`message`, `time`). Lines of other libraries, warnings and uncaught errors have the same format.
 """
 
 from __future__ import annotations
@@ -22,12 +21,12 @@ if TYPE_CHECKING:
 
     from structlog.typing import EventDict, Processor, WrappedLogger
 
-#: Names that every line may carry once they are known.
+#: The names that come first in a line, when they are bound.
 CONTEXT_NAMES = ("runId", "stepId", "attempt", "messageId", "owner")
 
 
 class Event(StrEnum):
-    """Every event the worker logs under a stable name; dashboards and alerts rely on these."""
+    """All events of the log. The names are stable, for dashboards and alerts."""
 
     DAEMON_STARTED = "daemon_started"
     """The first stream is open, and the daemon now receives messages. Field `healthPort` holds the port of
@@ -145,36 +144,26 @@ class Logger:
         self._log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
     def debug(self, event: Event, message: str, **fields: Any) -> None:
-        """Of use when looking for something."""
-        with _no_error():
-            self._log.debug(message, event_name=event.value, **fields)
+        """Log a detail for somebody who looks for a fault."""
+        self._write(logging.DEBUG, event, message, fields)
 
     def info(self, event: Event, message: str, **fields: Any) -> None:
-        """What the worker does in the normal course of things."""
-        with _no_error():
-            self._log.info(message, event_name=event.value, **fields)
+        """Log normal work."""
+        self._write(logging.INFO, event, message, fields)
 
     def warning(self, event: Event, message: str, **fields: Any) -> None:
-        """Something an operator may want to look at."""
-        with _no_error():
-            self._log.warning(message, event_name=event.value, **fields)
+        """Log a state that an operator may want to look at."""
+        self._write(logging.WARNING, event, message, fields)
 
-    def error(self, event: Event, message: str, *, exc_info: Any = None, **fields: Any) -> None:
-        """Something an operator has to look at."""
-        with _no_error():
-            self._log.error(message, event_name=event.value, exc_info=exc_info, **fields)
+    def error(self, event: Event, message: str, **fields: Any) -> None:
+        """Log a state that an operator has to look at. Pass an exception as `exc_info`."""
+        self._write(logging.ERROR, event, message, fields)
 
-
-class _no_error:  # noqa: N801 - reads as a word; a generator would cost as much as the line
-    """What is wrong with a line of ours becomes a line."""
-
-    def __enter__(self) -> None:
-        """Begin."""
-
-    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> bool:
-        if isinstance(error, Exception):
-            _tell_of_unwritten("worker_chart_export", error)
-        return isinstance(error, Exception)
+    def _write(self, level: int, event: Event, message: str, fields: dict[str, Any]) -> None:
+        try:
+            self._log.log(level, message, event_name=event.value, **fields)
+        except Exception as error:  # noqa: BLE001 - a line that can't be written stops no work
+            _log_unwritten("worker_chart_export", error)
 
 
 log = Logger()
@@ -182,14 +171,10 @@ log = Logger()
 
 @contextmanager
 def bound(**context: str | int | None) -> Iterator[None]:
-    """Bind `runId`, `stepId`, `messageId` ... to every line this thread logs inside the block."""
-    with structlog.contextvars.bound_contextvars(**{k: v for k, v in context.items() if v is not None}):
-        yield
+    """Add `runId`, `stepId`, `messageId` ... to each line that this thread logs inside the block.
 
-
-@contextmanager
-def logging_of(**context: str | int | None) -> Iterator[None]:
-    """The same for work whose names become known bit by bit: what `bind` adds ends with the block."""
+    Values of None are left out. Names that `bind` adds inside the block end with the block too.
+    """
     before = structlog.contextvars.get_contextvars()
     bind(**context)
     try:
@@ -200,137 +185,115 @@ def logging_of(**context: str | int | None) -> Iterator[None]:
 
 
 def bind(**context: str | int | None) -> None:
-    """Bind names from now on, until the `logging_of` around ends."""
+    """Add names to each line from now on, until the `bound` block around this call ends."""
     structlog.contextvars.bind_contextvars(**{k: v for k, v in context.items() if v is not None})
 
 
 def configure(*, level: str, log_format: str, stream: Any = None) -> None:
     """Set up logging for the whole process.
 
+    Lines of the standard library's loggers, warnings and uncaught errors are written in the same format.
+
     Args:
-        level: A name of the standard library's levels, e.g. `INFO`.
+        level: The name of a level of the standard library, e.g. `INFO`.
         log_format: `json` or `console`.
-        stream: Where lines go; standard output when None.
+        stream: The stream for the lines; standard output when None.
     """
-    shared: list[Processor] = [
+    handler = _LineHandler(stream or sys.stdout)
+    prepare: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
-        _name_the_event,
-        structlog.processors.format_exc_info if log_format == "json" else _keep_exception,
     ]
-    door, rendering = _OneDoor(stream or sys.stdout), _rendering(log_format)
+    rendering: list[Processor]
+    if log_format == "json":
+        prepare.append(structlog.processors.format_exc_info)
+        rendering = [_google_fields, structlog.processors.JSONRenderer(default=str)]
+    else:
+        console = structlog.dev.ConsoleRenderer(
+            colors=sys.stdout.isatty(),
+            timestamp_key="time",
+            # The default shows the local variables of every frame, keys among them.
+            exception_formatter=structlog.dev.plain_traceback,
+        )
+        rendering = [_console_fields, console]
     structlog.configure(
-        processors=[structlog.processors.add_log_level, *shared, *rendering],
-        # Straight through the door: the standard library's way takes as long again as all the rest of a line.
-        logger_factory=lambda *_names: _Lines(door),
+        processors=[structlog.processors.add_log_level, *prepare, *rendering],
+        # Our lines go directly to the handler. The standard library's loggers would take twice as long.
+        logger_factory=lambda *_names: handler,
         wrapper_class=structlog.make_filtering_bound_logger(level),
     )
-    _lead_libraries(level, door, shared, rendering)
-    _catch_everything()
-
-
-def _lead_libraries(
-    level: str, door: _OneDoor, prepared: list[Processor], rendering: list[Processor]
-) -> None:
-    """The standard library's loggers write the same lines through the same door."""
-    door.setFormatter(
+    handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=prepared,
+            foreign_pre_chain=prepare,
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *rendering],
         )
     )
-    root = logging.getLogger()
-    root.handlers[:] = [door]
-    root.setLevel(level)
-    _quieten_libraries(level)
+    _configure_libraries(level, handler)
 
 
-class _OneDoor(logging.StreamHandler[Any]):
-    """Writes lines. One that can't be made becomes a line about that, where the base class would print."""
+class _LineHandler(logging.StreamHandler[Any]):
+    """Writes all lines, those of structlog (`info` and so on) and those of the standard library.
+
+    A record that can't be formatted becomes a line that says so. The base class would print a traceback.
+    """
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the base class's name
-        """Log what is wrong with the line."""
+        """Log why the record can't be written."""
         error = sys.exception()
         if record.name != __name__ and error is not None:
-            _tell_of_unwritten(record.name, error)
+            _log_unwritten(record.name, error)
 
     def write(self, line: str) -> None:
-        """Write a line that is made; under this lock a destructor's own line may be written in between."""
-        self.acquire()
+        """Write a finished line."""
+        self.acquire()  # the lock is reentrant: a destructor may log while its thread writes
         try:
             self.stream.write(f"{line}\n")
             self.flush()
         finally:
             self.release()
 
-
-class _Lines:
-    """What structlog hands our lines to."""
-
-    def __init__(self, door: _OneDoor) -> None:
-        self.debug = self.info = self.warning = self.error = door.write
+    debug = info = warning = error = write
 
 
-def _tell_of_unwritten(whose: str, error: BaseException) -> None:
-    """Unless it is the stream that is gone."""
+def _log_unwritten(logger: str, error: BaseException) -> None:
+    """Log that a line was not written, unless the stream itself has failed."""
     if not isinstance(error, OSError):
-        logging.getLogger(__name__).error("A line of %s can't be written: %r", whose, error)
-
-
-def _rendering(log_format: str) -> list[Processor]:
-    if log_format == "json":
-        return [_google_fields, structlog.processors.JSONRenderer(default=str)]
-    console = structlog.dev.ConsoleRenderer(
-        colors=sys.stdout.isatty(),
-        timestamp_key="time",
-        # The default shows the local variables of every frame, keys among them.
-        exception_formatter=structlog.dev.plain_traceback,
-    )
-    return [_console_fields, console]
-
-
-def _name_the_event(_logger: WrappedLogger, _method: str, fields: EventDict) -> EventDict:
-    """Our own lines carry `event` and `message`; a library's line becomes event `library`."""
-    fields["message"] = fields.pop("event")
-    fields["event"] = fields.pop("event_name", Event.LIBRARY.value)
-    return fields
-
-
-def _keep_exception(_logger: WrappedLogger, _method: str, fields: EventDict) -> EventDict:
-    return fields
+        logging.getLogger(__name__).error("A line of %s can't be written: %r", logger, error)
 
 
 def _google_fields(_logger: WrappedLogger, method: str, fields: EventDict) -> EventDict:
-    level = str(fields.pop("level", method)).upper()
-    ours = {"severity": level, "message": fields.pop("message"), "time": fields.pop("time")}
-    ours["event"] = fields.pop("event")
-    known = {name: fields.pop(name) for name in CONTEXT_NAMES if name in fields}
-    return ours | known | {name: value for name, value in fields.items() if value is not None}
+    """Name the fields as Google Cloud Logging expects them. Lines of libraries get the event `library`."""
+    ours = {
+        "severity": str(fields.pop("level", method)).upper(),
+        "message": fields.pop("event"),
+        "time": fields.pop("time"),
+        "event": fields.pop("event_name", Event.LIBRARY.value),
+    }
+    ours |= {name: fields.pop(name) for name in CONTEXT_NAMES if name in fields}
+    return ours | {name: value for name, value in fields.items() if value is not None}
 
 
 def _console_fields(_logger: WrappedLogger, _method: str, fields: EventDict) -> EventDict:
-    """The console renderer prints `event` first and wants the sentence there."""
-    name = fields.pop("event")
-    fields["event"] = f"{name}: {fields.pop('message')}"
+    """Put the event's name before the message."""
+    fields["event"] = f"{fields.pop('event_name', Event.LIBRARY.value)}: {fields['event']}"
     return fields
 
 
-def _quieten_libraries(level: str) -> None:
-    """Other libraries' debug and info lines are noise unless somebody asked for DEBUG."""
-    floor = logging.DEBUG if level == "DEBUG" else logging.WARNING
+def _configure_libraries(level: str, handler: logging.Handler) -> None:
+    """Send the lines of all libraries, warnings and uncaught errors to the handler."""
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level)
     for name in ("google", "grpc", "urllib3", "PIL", "opentelemetry"):
-        logging.getLogger(name).setLevel(floor)
-    # It prints headers that can't be parsed, and a server may quote a key there.
-    logging.getLogger("urllib3.connection").setLevel(logging.ERROR)
-    # They quote what a publisher put into `tracestate`, and headers that can't be parsed, a token among them.
-    for name in ("opentelemetry.trace.span", "opentelemetry.trace.propagation", "opentelemetry.util.re"):
+        logging.getLogger(name).setLevel(logging.DEBUG if level == "DEBUG" else logging.WARNING)
+    # These log header lines that they can't parse, or a publisher's `tracestate`: a key may be among them.
+    for name in (
+        *("urllib3.connection", "opentelemetry.trace.span", "opentelemetry.trace.propagation"),
+        "opentelemetry.util.re",
+    ):
         logging.getLogger(name).setLevel(logging.ERROR)
-    # Google's clients cut their loggers off the root when they are imported; Python would then print.
+    # Google's clients cut this logger off the root when they are imported. Python would then print.
     logging.getLogger("google").propagate = True
-
-
-def _catch_everything() -> None:
-    """Warnings and uncaught errors, of this thread or another, become log lines."""
     logging.captureWarnings(capture=True)
     sys.excepthook = _log_uncaught
     sys.unraisablehook = _log_unraisable
@@ -338,12 +301,12 @@ def _catch_everything() -> None:
 
 
 def _log_uncaught_in_thread(args: threading.ExceptHookArgs) -> None:
-    if not issubclass(args.exc_type, SystemExit):  # the way to end a thread
+    if not issubclass(args.exc_type, SystemExit):  # a normal way to end a thread
         _log_uncaught(args.exc_type, args.exc_value or args.exc_type(), args.exc_traceback)
 
 
 def _log_unraisable(unraisable: sys.UnraisableHookArgs) -> None:
-    """An error in a destructor, which Python would print."""
+    """Log an error in a destructor. Python would print it."""
     kind = unraisable.exc_type
     _log_uncaught(kind, unraisable.exc_value or kind(), unraisable.exc_traceback)
 

@@ -1,8 +1,8 @@
-"""What a step is doing, told to whoever watches: the one seam between the work and its observers.
+"""Observers: the only connection between the work on steps and what watches it (the page, the tracer).
 
-The work opens each of its stages with `stage` and reports results with `notify_chart`, `notify_step_ended`,
-`annotate` and `notify_call`. Observers (the page, the tracer) are unknown here. Without an observer all of
-this costs almost nothing. An observer that fails is logged and never disturbs the work.
+The work opens each of its stages with `stage`, and reports results with `notify_chart`, `notify_step_ended`,
+`annotate` and `notify_call`. Without an observer this costs almost nothing. An observer that fails is logged;
+the work goes on.
 
 Stages nest: DELIVERY holds READ and STEP; STEP holds CLAIM, CHART, MANIFEST, FINALIZE and RELEASE; CHART
 holds CALL and UPLOAD. A step that is rescued has no DELIVERY around it. The charts of a step are made in
@@ -17,7 +17,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from worker_chart_export.observability.logs import Event, log
 
@@ -30,46 +30,46 @@ if TYPE_CHECKING:
 
 
 class Stage(StrEnum):
-    """What is being done. In parentheses what `about` holds."""
+    """The stages of the work. In parentheses: the names in `about`; then those that `annotate` adds."""
 
-    #: A message, from its arrival to its settlement (messageId; deliveryAttempt where Pub/Sub counts; its
-    #: attributes are the carrier). More at its end: disposition, reason.
+    #: A message, from its arrival to its settlement (messageId; deliveryAttempt where Pub/Sub counts). The
+    #: carrier holds the message's attributes. Added: disposition, reason.
     DELIVERY = "delivery"
     #: A read of the run, with or without leases (runId).
     READ = "read"
-    #: A step, from the claim to its end (runId, stepId, messageId: empty when it is rescued). More once it is
-    #: claimed: attempt, takenOver; or not: result, reason.
+    #: A step, from the claim to its end (runId, stepId, messageId: empty when it is rescued). Added when it
+    #: is claimed: attempt, takenOver; otherwise: result, reason.
     STEP = "step"
-    #: The claim of the step. More at its end: result (won, taken_over, or why not); attempt and formerOwner.
+    #: The claim of the step. Added: result (won, taken_over, or why not); attempt and formerOwner.
     CLAIM = "claim"
-    #: One chart: template, call, check, upload (chartTemplateId, attempt, requested: how many the step has).
+    #: One chart: template, call, check, upload (chartTemplateId, attempt, requested: charts of the step).
     CHART = "chart"
-    #: The chart provider at work, its retries included (chartTemplateId, symbol, timeframe).
+    #: The work of the chart provider, its retries included (chartTemplateId, symbol, timeframe).
     CALL = "call"
-    #: The chart on its way into the bucket (chartTemplateId, provider, sizeBytes).
+    #: The upload of the chart (chartTemplateId, provider, sizeBytes).
     UPLOAD = "upload"
-    #: The manifest, written or replaced (attempt).
+    #: The write of the manifest (attempt).
     MANIFEST = "manifest"
-    #: RUNNING to SUCCEEDED or FAILED (attempt, status: what is asked for).
+    #: The write of the step's result (attempt, status: SUCCEEDED or FAILED).
     FINALIZE = "finalize"
-    #: The step is given back (attempt).
+    #: The release of the step (attempt).
     RELEASE = "release"
 
 
-#: What is known of a stage, by the names the logs use.
+#: Facts of a stage, by the names that the logs use.
 About = Mapping[str, str | int]
 NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredChart:
-    """A chart that is in the bucket.
+    """A chart in the bucket.
 
     Attributes:
         template_id: Its chart template.
-        provider: Who made it.
-        uri: Where it is, `gs://...`.
-        png: Its bytes; None when an earlier attempt of the step has stored it.
+        provider: The provider that made it.
+        uri: Its `gs://` URI.
+        png: Its bytes; None when an earlier attempt of the step stored it.
     """
 
     template_id: str
@@ -78,55 +78,54 @@ class StoredChart:
     png: bytes | None
 
 
-class Observer(Protocol):
-    """Who watches. Called in the thread that does the work, so it has to be quick; may be called by many."""
+class Observer:
+    """The base of observers. Its methods do nothing; override those that matter.
+
+    The methods are called in the threads that work, by many at a time: they must be quick and thread-safe.
+    """
 
     def stage(
         self, stage: Stage, about: About, carrier: Mapping[str, str]
     ) -> AbstractContextManager[object] | None:
-        """Called when a stage begins; what it returns is entered then, and left when the stage ends.
+        """Begin a stage. The context manager that is returned is entered now and left at the stage's end.
 
-        It is left with the error that the stage ended in. None: the end need not be told.
+        It is left with the error that ended the stage, if any. Return None when the end does not matter.
 
         Args:
-            stage: Which.
-            about: What is known of it; see `Stage`.
-            carrier: What came along with it: a message's attributes for DELIVERY, else nothing.
+            stage: The stage.
+            about: The facts that are known of it; see `Stage`.
+            carrier: For DELIVERY the message's attributes, otherwise empty.
         """
 
     def chart_stored(self, chart: StoredChart) -> None:
-        """A chart was stored, or found stored. Told inside its CHART."""
+        """Note a chart that was stored, or was found stored. Called inside its CHART."""
 
     def step_ended(self, outcome: Outcome, seconds: float) -> None:
-        """A step was finished, failed, given back or lost after so long. Told inside its STEP.
+        """Note the outcome of a step and the time since its claim. Called inside its STEP.
 
-        Also one that was failed in the place of a claim, after too many attempts. A claim that was lost has
-        no outcome; the STEP of one that was given back ends in the error that made it so.
+        A claim that was lost has no outcome, unless the claim itself failed the step after too many attempts.
+        A step that was released also ends its STEP in the error that caused the release.
         """
 
+    def annotated(self, about: About) -> None:
+        """Note more facts of the stage that this thread is in; see `Stage`."""
 
-class CloseObserver(Observer, Protocol):
-    """What an observer may want besides; one that lacks a method is not told."""
-
-    def noted(self, about: About) -> None:
-        """More is known of the stage that this thread is in; see `Stage`."""
-
-    def called(self, about: About) -> None:
-        """A request to a chart provider's server has ended. Told inside its CALL, which may make several.
+    def call_ended(self, about: About) -> None:
+        """Note a request to a chart provider's server. Called inside its CALL, which may make several.
 
         Args:
-            about: accountId, callNumber, httpStatus (0 = none came), outcome, durationMs.
+            about: accountId, callNumber, httpStatus (0 = no answer), outcome, durationMs.
         """
 
 
-_UNWATCHED = nullcontext()
+_UNOBSERVED = nullcontext()
 _registering = threading.Lock()
 _observers: tuple[Observer, ...] = ()
 
 
 @contextmanager
 def watched_by(observer: Observer) -> Iterator[None]:
-    """Have it watch everything that begins in this process, until the block ends."""
+    """Register an observer for everything that begins in this process until the block ends."""
     global _observers  # noqa: PLW0603 - the one registration there is
     with _registering:
         _observers = (*_observers, observer)
@@ -140,42 +139,37 @@ def watched_by(observer: Observer) -> Iterator[None]:
 def stage(
     which: Stage, *, carrier: Mapping[str, str] = NOTHING, **about: str | int
 ) -> AbstractContextManager[None]:
-    """Tell the observers that this stage lasts as long as the block."""
-    return _Told(which, about, carrier) if _observers else _UNWATCHED
+    """Notify the observers of a stage that lasts as long as the block."""
+    return _ObservedStage(which, about, carrier) if _observers else _UNOBSERVED
 
 
 def notify_chart(*, template_id: str, provider: str, uri: str, png: bytes | None) -> None:
-    """Tell the observers of a stored chart."""
+    """Notify the observers of a stored chart."""
     for observer in _observers:
         chart = StoredChart(template_id=template_id, provider=provider, uri=uri, png=png)
         _safely(observer, observer.chart_stored, chart)
 
 
 def notify_step_ended(outcome: Outcome, seconds: float) -> None:
-    """Tell the observers how a step ended."""
+    """Notify the observers of a step's outcome."""
     for observer in _observers:
         _safely(observer, observer.step_ended, outcome, seconds)
 
 
 def annotate(**about: str | int) -> None:
-    """Tell the observers that want it what has become known of the stage that lasts."""
-    _tell_who_wants("noted", about)
+    """Add facts to the stage that this thread is in."""
+    for observer in _observers:
+        _safely(observer, observer.annotated, about)
 
 
 def notify_call(**about: str | int) -> None:
-    """Tell the observers that want it of a request to a chart provider's server that has ended."""
-    _tell_who_wants("called", about)
-
-
-def _tell_who_wants(name: str, about: About) -> None:
+    """Notify the observers of a request to a chart provider's server that has ended."""
     for observer in _observers:
-        tell = getattr(observer, name, None)
-        if tell is not None:
-            _safely(observer, tell, about)
+        _safely(observer, observer.call_ended, about)
 
 
-class _Told:
-    """One stage. Whoever has begun it also ends it, whatever becomes of the registration meanwhile."""
+class _ObservedStage:
+    """One stage. The observers that began it also end it, even if others are registered by then."""
 
     __slots__ = ("_about", "_begun", "_carrier", "_which")
 
@@ -190,22 +184,22 @@ class _Told:
             _safely(observer, self._begin, observer)
 
     def _begin(self, observer: Observer) -> None:
-        told = observer.stage(self._which, self._about, self._carrier)
-        if told is not None:
-            told.__enter__()
-            self._begun.append((observer, told))
+        begun = observer.stage(self._which, self._about, self._carrier)
+        if begun is not None:
+            begun.__enter__()
+            self._begun.append((observer, begun))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
     ) -> None:
-        for observer, told in reversed(self._begun):
-            _safely(observer, told.__exit__, kind, error, where)
+        for observer, begun in reversed(self._begun):
+            _safely(observer, begun.__exit__, kind, error, where)
 
 
-def _safely(observer: Observer, tell: Callable[..., object], *what: object) -> None:
-    """An observer's failure is its own: the work goes on."""
+def _safely(observer: Observer, method: Callable[..., object], *arguments: object) -> None:
+    """Call a method of an observer. Log its failure, so that the work goes on."""
     try:
-        tell(*what)
+        method(*arguments)
     except Exception as error:  # noqa: BLE001 - see above
         name = type(observer).__name__
         log.error(Event.INTERNAL_ERROR, f"The observer {name} failed: {error!r:.300}", exc_info=error)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from daemon.http.page.minutes import LastHour, Minute
 from daemon.http.page.work import MAX_NOTES, ChartNote, FinishedStep, Result, StepWork, finished
-from worker_chart_export.observability.observers import Stage
+from worker_chart_export.observability.observers import Observer, Stage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -46,7 +46,7 @@ class Seen:
     minutes: list[Minute]
 
 
-class Activity:
+class Activity(Observer):
     """An observer of `worker_chart_export.observability.observers`. Shared by all threads.
 
     Args:

@@ -35,7 +35,7 @@ def log_lines() -> Iterator[Callable[[], list[dict[str, Any]]]]:
     before_structlog = structlog.get_config()
     stream = io.StringIO()
     logs.configure(level="INFO", log_format="json", stream=stream)
-    with logs.logging_of():
+    with logs.bound():
         structlog.contextvars.clear_contextvars()  # what an earlier test of this thread has bound
         yield lambda: [json.loads(line) for line in stream.getvalue().splitlines()]
     structlog.configure(**before_structlog)

@@ -15,10 +15,10 @@ from tests.support.fakes import RUN_ID, STEP_ID, HandClock, png_bytes
 from tests.support.pipeline_bench import MANIFEST_NAME, told
 from worker_chart_export.errors import BackendUnavailable, Interrupted
 from worker_chart_export.execution.outcome import OutcomeKind
-from worker_chart_export.observability.observers import Stage, watched_by
+from worker_chart_export.observability.observers import Observer, Stage, watched_by
 
 
-class ChartEnds:
+class ChartEnds(Observer):
     """Watches the work; a permit for each chart whose making has ended, late or not."""
 
     def __init__(self):
@@ -31,12 +31,6 @@ class ChartEnds:
         ended = ExitStack()
         ended.callback(self.permits.release)
         return ended
-
-    def chart_stored(self, _chart):
-        """Not of interest."""
-
-    def step_ended(self, _outcome, _seconds):
-        """Not of interest."""
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 import pytest
 
 from worker_chart_export.observability import logs
-from worker_chart_export.observability.logs import Event, bind, bound, log, logging_of
+from worker_chart_export.observability.logs import Event, bind, bound, log
 
 CONTRACT_EVENTS = {
     "daemon_started",
@@ -56,7 +56,7 @@ def test_a_line_has_what_cloud_logging_wants(log_lines, method, severity):
 def test_names_that_become_known_end_with_the_work_they_are_of(log_lines):
     """Threads are used again; the next message is another's."""
     with bound(owner="me"):
-        with logging_of(messageId="1", owner=None):
+        with bound(messageId="1", owner=None):
             bind(runId="a", stepId=None)
             log.info(Event.STEP_NOOP, "inside")
         log.info(Event.STEP_NOOP, "after")
@@ -174,7 +174,7 @@ def test_a_python_warning_goes_through_the_same_door(log_lines):
 
 def test_a_library_s_broken_log_call_goes_through_the_same_door(log_lines, capfd):
     """Python would print a traceback to stderr; Google's subscriber has such a call."""
-    (door,) = [handler for handler in logging.getLogger().handlers if isinstance(handler, logs._OneDoor)]
+    (door,) = [handler for handler in logging.getLogger().handlers if isinstance(handler, logs._LineHandler)]
     door.handle(logging.LogRecord("google.cloud", logging.WARNING, "", 0, "%s and %s", ("one",), None))
     (line,) = log_lines()
     assert line["message"].startswith("A line of google.cloud can't be written: TypeError")

@@ -14,6 +14,7 @@ from tests.support.pipeline_bench import MANIFEST_URI
 from worker_chart_export.errors import ChartApiFailed, Interrupted
 from worker_chart_export.execution.outcome import OutcomeKind
 from worker_chart_export.observability.observers import (
+    Observer,
     Stage,
     annotate,
     notify_call,
@@ -26,7 +27,7 @@ from worker_chart_export.observability.observers import (
 STEP = {"runId": RUN_ID, "stepId": STEP_ID, "messageId": ""}
 
 
-class Notes:
+class Notes(Observer):
     """An observer that notes what it is told, each stage under the path of those around it."""
 
     def __init__(self):
@@ -51,7 +52,7 @@ class Notes:
             self.ended.append((path, type(error).__name__ if error else None))
             self._path.reset(token)
 
-    def noted(self, about):
+    def annotated(self, about):
         """Note it."""
         self.more.append((" ".join(self._path.get()), dict(about)))
 
@@ -187,27 +188,16 @@ class TestWhatIsTold:
         assert [path for path, _ in notes.ended] == ["step claim", "step"]
         assert notes.outcomes == []
 
-    def test_who_wants_no_more_is_not_told(self, bench, log_lines):
-        """An observer needs no method for what it does not use."""
-
-        class Plain:
-            def stage(self, which, about, carrier):
-                del which, about, carrier
-
-            def chart_stored(self, chart):
-                del chart
-
-            def step_ended(self, outcome, seconds):
-                del outcome, seconds
-
+    def test_an_observer_needs_no_method_for_what_it_does_not_use(self, bench, log_lines):
+        """The base does nothing."""
         bench.put("ctpl_a")
-        with watched_by(Plain()):
+        with watched_by(Observer()):
             assert bench.run().kind is OutcomeKind.SUCCEEDED
             notify_call(accountId="a")
         assert not [line for line in log_lines() if line["event"] == "internal_error"]
 
 
-class Careless:
+class Careless(Observer):
     """An observer that fails wherever it is told to."""
 
     def __init__(self, *where: str):
