@@ -1,9 +1,9 @@
-"""Every error this worker raises on purpose.
+"""The errors that this worker raises on purpose.
 
-The tree::
+The tree, with the stable code that readers of the run and the manifest see::
 
     WorkerError
-    ├── RequestError                 one chart request failed: becomes a `failures[]` entry
+    ├── RequestError                 one chart request failed; it becomes a `failures[]` entry
     │   ├── ValidationFailed         VALIDATION_FAILED
     │   ├── ChartApiFailed           CHART_API_FAILED
     │   ├── ChartApiLimitExceeded    CHART_API_LIMIT_EXCEEDED
@@ -14,15 +14,12 @@ The tree::
     │   ├── ObjectRefused            GCS_WRITE_FAILED
     │   ├── ManifestRefused          MANIFEST_WRITE_FAILED
     │   └── StepTimedOut             STEP_TIMEOUT
-    ├── RunInvalid                   the run document itself can't be read as a flow run
-    ├── Interrupted                  the work was told to stop; no failure of the step
-    ├── LeaseLost                    the step is no longer this worker's; it writes and pays for nothing more
-    ├── BackendUnavailable           Firestore or Cloud Storage is away: give the step back, try later
-    ├── IndexMissing                 expired leases can't be found until somebody deploys the index
-    └── BackendRefused               Firestore or Cloud Storage said no, and will say no again
-
-A RequestError carries the stable `code` that readers of the run and the manifest see.
-`retryable` says whether the same call can succeed later without anybody changing anything.
+    ├── RunInvalid                   the run document, or a step of it, is invalid
+    ├── Interrupted                  the work was stopped; this is no failure of the step
+    ├── LeaseLost                    another worker has the step; this one writes and pays for nothing more
+    ├── BackendUnavailable           Firestore or Cloud Storage does not answer; release the step, try later
+    ├── IndexMissing                 expired leases can't be found until the index is deployed
+    └── BackendRefused               Firestore or Cloud Storage refuses, and will refuse again
 """
 
 from __future__ import annotations
@@ -38,7 +35,7 @@ MAX_DETAILS_BYTES = 2048
 
 
 class ErrorCode(StrEnum):
-    """The codes that may stand in a step's `error.code` and in `failures[].error.code`."""
+    """The values of a step's `error.code` and of `failures[].error.code`."""
 
     VALIDATION_FAILED = "VALIDATION_FAILED"
     CHART_API_FAILED = "CHART_API_FAILED"
@@ -55,10 +52,12 @@ class ErrorCode(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class StepError:
-    """An error as the run document and the manifest hold it.
+    """An error as it is stored in the run document and the manifest.
 
-    `message` is one plain sentence, cut at 500 characters; `details` is what a person needs to act,
-    cut at 2 KiB of JSON. Both are cut by `to_dict`, so nothing larger ever leaves the worker.
+    Attributes:
+        code: One of `ErrorCode`.
+        message: One plain sentence. `to_dict` cuts it at 500 characters.
+        details: What a person needs to correct the error. `to_dict` cuts it at 2 KiB of JSON.
     """
 
     code: str
@@ -66,17 +65,17 @@ class StepError:
     details: Mapping[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """The JSON object `{code, message, details?}` within the size limits."""
+        """Return the JSON object `{code, message, details?}` within the size limits."""
         document: dict[str, Any] = {"code": str(self.code), "message": _shorten(self.message)}
         details = _fitting_details(self.details or {})
         return document | ({"details": details} if details else {})
 
 
 def shown(value: object, limit: int = 80) -> str:
-    """A value as an error message shows it: short, and never with raw control characters."""
+    """Return a value as error messages show it: short, and without raw control characters."""
     try:
         text = "nothing" if value is None else ascii(value)
-    except RecursionError:  # nested more deeply than can be shown, though not than can be parsed
+    except RecursionError:  # nested too deeply for `ascii`
         text = type(value).__name__
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
@@ -87,7 +86,7 @@ def _shorten(text: str, limit: int = MAX_MESSAGE_CHARS) -> str:
 
 
 def _storable(value: Any) -> Any:
-    """The value with lone surrogates replaced: others' JSON may hold them, Firestore and UTF-8 can't."""
+    """Replace lone surrogates: JSON may hold them, Firestore and UTF-8 can't."""
     if isinstance(value, str):
         return value.encode("utf-8", errors="replace").decode("utf-8")
     if isinstance(value, Mapping):
@@ -98,32 +97,27 @@ def _storable(value: Any) -> Any:
 
 
 def _fitting_details(details: Mapping[str, Any]) -> dict[str, Any]:
-    """Keep the details that fit, in the order given; a value too long alone is shortened as text."""
+    """Keep the details that fit, in their order. Try a value that is too long as shortened text."""
     kept: dict[str, Any] = {}
     for key, value in _storable(details).items():
         for candidate in (value, _shorten(str(value))):
-            if _json_bytes(kept | {key: candidate}) <= MAX_DETAILS_BYTES:
+            encoded = json.dumps(kept | {key: candidate}, ensure_ascii=False).encode()
+            if len(encoded) <= MAX_DETAILS_BYTES:
                 kept[key] = candidate
                 break
     return kept
 
 
-def _json_bytes(value: object) -> int:
-    return len(json.dumps(value, ensure_ascii=False).encode())
-
-
 class WorkerError(Exception):
     """The base of all errors raised on purpose."""
 
-    retryable: ClassVar[bool] = False
-
 
 class RequestError(WorkerError):
-    """One chart request, or the step as a whole, ends in failure with a code readers know.
+    """One chart request, or the step as a whole, fails with a stable code.
 
     Args:
         message: One plain sentence for a person.
-        details: Whatever the person needs to act on it, JSON-serialisable, never a secret.
+        details: What the person needs to correct it. JSON-serialisable, never a secret.
     """
 
     code: ClassVar[ErrorCode]
@@ -134,12 +128,12 @@ class RequestError(WorkerError):
         self.details = details
 
     def as_step_error(self) -> StepError:
-        """This failure in the form that is stored."""
+        """Return this error in the form that is stored."""
         return StepError(code=self.code, message=self.message, details=self.details)
 
 
 class ValidationFailed(RequestError):
-    """The step, the request or its template is not what the contract asks for."""
+    """The step, the request or its template breaks the contract."""
 
     code = ErrorCode.VALIDATION_FAILED
 
@@ -151,13 +145,13 @@ class ChartApiFailed(RequestError):
 
 
 class ChartApiLimitExceeded(RequestError):
-    """Every Chart-IMG account is used up or disabled."""
+    """No Chart-IMG account is left: all are used up or disabled."""
 
     code = ErrorCode.CHART_API_LIMIT_EXCEEDED
 
 
 class ChartApiMockMissing(RequestError):
-    """No fixture stands where `mock` mode looks for one."""
+    """Mode `mock` found no fixture for the request."""
 
     code = ErrorCode.CHART_API_MOCK_MISSING
 
@@ -169,53 +163,49 @@ class ChartTooLarge(RequestError):
 
 
 class OhlcvUnavailable(RequestError):
-    """There are no usable price candles for a chart that is to be drawn here."""
+    """There are no usable price candles for a chart that this worker draws itself."""
 
     code = ErrorCode.OHLCV_UNAVAILABLE
 
 
 class RenderFailed(RequestError):
-    """The chart can't be drawn here as its template asks."""
+    """This worker can't draw the chart as its template demands."""
 
     code = ErrorCode.RENDER_FAILED
 
 
 class ObjectRefused(RequestError):
-    """Cloud Storage refused to store a picture, for good."""
+    """Cloud Storage refuses to store a picture."""
 
     code = ErrorCode.GCS_WRITE_FAILED
 
 
 class ManifestRefused(RequestError):
-    """The manifest could not be stored, for good."""
+    """The manifest is invalid, too large, or refused by Cloud Storage."""
 
     code = ErrorCode.MANIFEST_WRITE_FAILED
 
 
 class StepTimedOut(RequestError):
-    """The step's time budget ended before this request did."""
+    """The step's time ended before this request was done."""
 
     code = ErrorCode.STEP_TIMEOUT
 
 
 class RunInvalid(WorkerError):
-    """The flow run, or the part of it that is needed, is not shaped like one."""
+    """The flow run, or the part of it that is needed, is invalid."""
 
 
 class Interrupted(WorkerError):
-    """The work was stopped from outside: a third outcome beside success and failure."""
-
-    retryable = True
+    """The work was stopped from outside. The step has neither succeeded nor failed."""
 
 
 class LeaseLost(WorkerError):
-    """The lease on the step was taken, or ended before it was renewed."""
+    """Another worker took the step, or the lease expired before it was renewed."""
 
 
 class BackendUnavailable(WorkerError):
-    """A backend the step can't do without is away; the step is given back and tried later."""
-
-    retryable = True
+    """A backend that the step needs is unavailable. The step is released and tried later."""
 
     def __init__(self, backend: str, reason: str) -> None:
         super().__init__(f"{backend} is unavailable: {reason}")
@@ -223,11 +213,11 @@ class BackendUnavailable(WorkerError):
 
 
 class IndexMissing(WorkerError):
-    """The collection-group index that finds expired leases is missing; neither a lost race nor an outage."""
+    """The collection-group index that finds expired leases is missing."""
 
 
 class BackendRefused(WorkerError):
-    """A backend refused for a reason that waiting won't mend (permission, missing database, bad request)."""
+    """A backend refuses, and will refuse again: no permission, no database, a bad request."""
 
     def __init__(self, backend: str, reason: str) -> None:
         super().__init__(f"{backend} refused: {reason}")

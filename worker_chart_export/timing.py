@@ -1,4 +1,4 @@
-"""Time, injected: what decides by time takes a `Clock`, so that tests own it."""
+"""Clocks, timestamps and growing delays. Code takes a `Clock`, so that tests can set the time."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """The two clocks a worker needs."""
+    """A wall clock and a monotonic clock."""
 
     def now(self) -> datetime:
-        """The wall clock, timezone-aware, UTC."""
+        """Return the time of the wall clock: timezone-aware, in UTC."""
 
     def monotonic(self) -> float:
-        """Seconds that never go back; for deadlines inside this process only."""
+        """Return seconds that never go back, for deadlines inside this process."""
 
 
 class SystemClock:
     """The machine's clocks."""
 
     def now(self) -> datetime:
-        """The wall clock in UTC."""
+        """Return the time of the wall clock in UTC."""
         return datetime.now(UTC)
 
     def monotonic(self) -> float:
-        """Seconds of the monotonic clock."""
+        """Return the seconds of the monotonic clock."""
         return time.monotonic()
 
 
 def rfc3339(instant: datetime) -> str:
-    """`instant` as RFC 3339 in UTC with microseconds, e.g. `2025-12-15T10:26:15.000001Z`."""
+    """Format an instant as RFC 3339 in UTC with microseconds, e.g. `2025-12-15T10:26:15.000001Z`."""
     return instant.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 

@@ -1,4 +1,4 @@
-"""Threads that are kept for the next piece of work: starting one costs more than a small call."""
+"""A cache of threads, because starting a thread costs more than a small call."""
 
 from __future__ import annotations
 
@@ -12,33 +12,33 @@ if TYPE_CHECKING:
 
 
 class ThreadCache:
-    """As many threads as there was ever work at a time. Shared by all threads.
+    """Keeps its threads for later work: as many as ever worked at a time. Shared by all threads.
 
-    None of them is waited for at the end of the process: one that hangs holds nobody up.
+    The threads are daemon threads: one that hangs does not delay the end of the process.
 
     Args:
-        name: What they are called.
+        name: The name of the threads.
     """
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._handed: SimpleQueue[Callable[[], object]] = SimpleQueue()
-        #: One for each thread that waits, or is just about to.
+        self._work: SimpleQueue[Callable[[], object]] = SimpleQueue()
+        #: One permit for each thread that waits for work, or is about to.
         self._idle = threading.Semaphore(0)
 
     def run(self, work: Callable[[], object]) -> None:
-        """Have it done at once, in a thread of its own; what it raises ends that thread.
+        """Run `work` at once in a thread of its own, in an empty context. An error ends that thread.
 
         Raises:
             RuntimeError: The system has no more threads.
         """
         if not self._idle.acquire(blocking=False):
             threading.Thread(target=self._keep_working, name=self._name, daemon=True).start()
-        self._handed.put(work)
+        self._work.put(work)
 
     def _keep_working(self) -> None:
         while True:
-            work = self._handed.get()
-            contextvars.Context().run(work)  # nothing is bound that an earlier work has left behind
-            del work  # and what it holds on to
+            work = self._work.get()
+            contextvars.Context().run(work)  # no variable of earlier work is left
+            del work  # frees what it refers to
             self._idle.release()

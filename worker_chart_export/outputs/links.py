@@ -1,14 +1,20 @@
-"""Where a browser finds an object: Google's page for people who are signed in, or an emulator's API. Pure."""
+"""Links that open objects in a browser. Pure."""
 
 from __future__ import annotations
 
 from urllib.parse import quote
 
+#: Google's address for people who are signed in.
 GOOGLE = "https://storage.cloud.google.com"
 
 
 def browser_url(uri: str, *, emulator: str | None) -> str | None:
-    """The address of a `gs://bucket/object`; None for anything else."""
+    """Return the link for a `gs://bucket/object`; None for anything else.
+
+    Args:
+        uri: The object's URI.
+        emulator: The address of the storage emulator, if there is one.
+    """
     bucket, slash, name = uri.removeprefix("gs://").partition("/")
     if not uri.startswith("gs://") or not slash or not bucket or not name:
         return None

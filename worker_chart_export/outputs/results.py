@@ -1,4 +1,4 @@
-"""What steps left in the charts bucket, read for a person who looks at a run."""
+"""Read the results of steps from the charts bucket, for the status command."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ if TYPE_CHECKING:
 
     from worker_chart_export.timing import Clock
 
-#: How long a person is kept waiting for Cloud Storage.
-PATIENCE_SECONDS = 5.0
+#: A person waits for the result.
+READ_TIMEOUT_SECONDS = 5.0
 
 
 class StoredResults:
-    """Manifests and charts as they are in Cloud Storage. Shared by all threads.
+    """Reads manifests and lists charts. Shared by all threads.
 
     Args:
         client: A Cloud Storage client.
-        clock: Bounds each call.
+        clock: Its monotonic clock limits the time of each call.
     """
 
     def __init__(self, *, client: Any, clock: Clock) -> None:
@@ -32,13 +32,13 @@ class StoredResults:
         self._clock = clock
 
     def manifest(self, uri: str) -> dict[str, Any]:
-        """A manifest that matches its schema.
+        """Read a manifest and validate it.
 
         Raises:
-            ObjectRefused: The URI names nothing that can be read.
-            ManifestRefused: What is there is no manifest.
-            BackendUnavailable: Cloud Storage stays away.
-            StepTimedOut: The same.
+            ObjectRefused: The URI names no object that can be read.
+            ManifestRefused: The object is no valid manifest.
+            BackendUnavailable: Cloud Storage is unavailable.
+            StepTimedOut: Cloud Storage is too slow.
         """
         match = GS_URI.fullmatch(uri)
         if match is None:
@@ -53,16 +53,22 @@ class StoredResults:
         return decode_manifest(content)
 
     def count_charts(self, bucket: str, run_id: str, step_id: str, started_at: datetime) -> int:
-        """How many charts of the claim at `started_at` are in the bucket.
+        """Count the charts of a step that are in the bucket.
+
+        Args:
+            bucket: The charts bucket.
+            run_id: The run.
+            step_id: The step.
+            started_at: The time of the step's first claim.
 
         Raises:
             ObjectRefused: Cloud Storage refuses to list them.
-            BackendUnavailable: Cloud Storage stays away.
-            StepTimedOut: The same.
+            BackendUnavailable: Cloud Storage is unavailable.
+            StepTimedOut: Cloud Storage is too slow.
         """
         store = ArtifactStore(client=self._client, bucket=bucket)
         folder = StepFolder(run_id, step_id)
         return len(store.stored_pngs(folder, started_at=started_at, scope=self._scope()))
 
     def _scope(self) -> CancelScope:
-        return CancelScope(seconds=PATIENCE_SECONDS, clock=self._clock)
+        return CancelScope(seconds=READ_TIMEOUT_SECONDS, clock=self._clock)
