@@ -12,6 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families as plain_met
 
 from localcloud.faults import Fault
 from tests.support.cloud.resources import SECRET_KEY, asked
+from tests.support.process.probing_daemon import PROBING
 
 OPEN_METRICS = "application/openmetrics-text; version=1.0.0"
 PARTS = {"stream": "ok", "drain": "ok", "intake": "ok"}
@@ -31,7 +32,7 @@ def scraped(daemon):
 def test_a_firestore_that_is_away_makes_the_daemon_unready_and_no_less_alive(deployment):
     """/readyz names it and comes back with it; /livez, the metrics and the process go on."""
     steps = [deployment.put_run(charts=1) for _ in range(6)]
-    with deployment.daemon().started() as daemon:
+    with deployment.daemon(module=PROBING).started() as daemon:
         assert asked(daemon, "readyz").json() == {"status": "ok", "parts": PARTS}
         away = deployment.cloud.firestore.faults.add(Fault(error="DEADLINE_EXCEEDED"))
         for run_id, (step_id,) in steps[:5]:
@@ -65,6 +66,11 @@ def test_a_firestore_that_is_away_makes_the_daemon_unready_and_no_less_alive(dep
 
 def _completed(daemon):
     return [line["runId"] for line in daemon.named("step_completed")]
+
+
+def parts(daemon):
+    """What the daemon says of its parts."""
+    return asked(daemon, "readyz").json()["parts"]
 
 
 def _counted(shown):
@@ -132,13 +138,13 @@ def test_what_was_worked_is_counted_once_and_names_nobody(deployment):
 
 def test_a_draining_daemon_tells_what_it_waits_for(deployment):
     """It is asked while a step finishes; a HEAD is answered like a GET."""
-    deployment.cloud.chart_img.faults.add(Fault(delay_seconds=3.0))
+    deployment.cloud.chart_img.faults.add(Fault(delay_seconds=2.5))
     run_id, (step_id,) = deployment.put_run(charts=1)
     with deployment.daemon().started() as daemon:
         deployment.publish_step(run_id, step_id)
         daemon.wait_for_event("claim_attempt")
         daemon.signal(signal.SIGTERM)
-        daemon.wait_for_event("drain_started")
+        daemon.wait_until(lambda: parts(daemon)["stream"] == "closed", "the end of the stream", 10)
         answer, alive, shown = asked(daemon, "readyz"), asked(daemon, "livez"), scraped(daemon)
         head = httpx.head(answer.request.url)
         assert daemon.wait() == 0

@@ -8,6 +8,7 @@ import pytest
 
 from localcloud.faults import Fault
 from tests.support.cloud.resources import ready
+from tests.support.process.probing_daemon import PROBING
 
 
 def test_a_full_stop_of_pubsub_is_survived(deployment):
@@ -102,7 +103,8 @@ def test_a_storage_that_stays_away_pauses_the_intake_until_it_is_back(deployment
     """Not ready meanwhile; no step is failed for it, and all are finished afterwards."""
     away(deployment.cloud.storage)
     run_id, step_ids = deployment.put_run(steps=6, charts=1)
-    with deployment.daemon(STEP_TIMEOUT_SECONDS="1", RESCUE_INTERVAL_SECONDS="1").started() as daemon:
+    settings = {"STEP_TIMEOUT_SECONDS": "1", "RESCUE_INTERVAL_SECONDS": "1"}
+    with deployment.daemon(module=PROBING, **settings).started() as daemon:
         for step_id in step_ids:
             deployment.publish_step(run_id, step_id)
         assert daemon.wait_for_event("intake_paused")[0]["backend"] == "storage"

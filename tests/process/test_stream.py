@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+from daemon.handling.circuit_breaker import FAILURES_TO_PAUSE
 from localcloud.faults import Fault
 from tests.support.cloud.resources import health
+from tests.support.process.probing_daemon import PROBING
 
 OK = {"status": "ok"}
+#: So many messages fail in a row until the intake pauses; so many come while it does.
+FAILING, WAITING = FAILURES_TO_PAUSE, 3
 
 
 def publish(deployment, run_id, step_ids):
     """A message for each."""
     for step_id in step_ids:
         deployment.publish_step(run_id, step_id)
+
+
+def wait_for_messages(daemon, count):
+    """Wait until so many messages have come, however often each."""
+    daemon.wait_until(
+        lambda: len({line["messageId"] for line in daemon.named("message_received")}) >= count,
+        f"{count} messages",
+        30,
+    )
 
 
 def completed(daemon):
@@ -66,27 +79,27 @@ def test_a_stream_whose_step_takes_long_is_left_alone(deployment):
 
 def test_an_outage_of_firestore_pauses_the_intake_and_uses_up_no_delivery(deployment):
     """Messages that come meanwhile wait at the gate, however long, and are worked when it opens."""
-    away = deployment.cloud.firestore.faults.add(Fault(method="BatchGetDocuments", error="UNAVAILABLE"))
-    run_id, step_ids = deployment.put_run(steps=11, charts=1)
-    with deployment.daemon(STREAM_IDLE_SECONDS="2").started() as daemon:
-        publish(deployment, run_id, step_ids[:8])
+    away = deployment.cloud.firestore.faults.add(Fault(method="BatchGetDocuments", error="DEADLINE_EXCEEDED"))
+    run_id, step_ids = deployment.put_run(steps=FAILING + WAITING, charts=1)
+    with deployment.daemon(module=PROBING, STREAM_IDLE_SECONDS="2").started() as daemon:
+        publish(deployment, run_id, step_ids[:FAILING])
         (paused,) = daemon.wait_for_event("intake_paused", timeout_seconds=60)
         assert (paused["backend"], paused["failures"]) == ("firestore", 5)
         reason = "intake is paused: firestore unavailable"
         assert health(daemon, "readyz") == (503, {"status": "not ready", "reason": reason})
         assert health(daemon, "livez") == (200, OK)
-        daemon.wait_for_event("message_settled", count=8)
-        publish(deployment, run_id, step_ids[8:])
-        daemon.wait_for_event("message_received", count=8 + 3)
+        daemon.wait_for_event("message_settled", count=FAILING)
+        publish(deployment, run_id, step_ids[FAILING:])
+        wait_for_messages(daemon, FAILING + WAITING)
         deployment.cloud.firestore.faults.remove(away)
         (resumed,) = daemon.wait_for_event("intake_resumed", timeout_seconds=40)
-        daemon.wait_until(lambda: completed(daemon) >= set(step_ids[8:]), "the steps that waited", 30)
+        daemon.wait_until(lambda: completed(daemon) >= set(step_ids[FAILING:]), "the steps that waited", 30)
         assert daemon.terminate() == 0
-    assert resumed["pausedSeconds"] > 5
+    assert resumed["pausedSeconds"] > 2  # longer than a stream may be idle
     paused_for = daemon.events[daemon.events.index(paused) : daemon.events.index(resumed)]
     assert [line for line in paused_for if line["event"] == "stream_reopened"] == []
     for line in daemon.named("step_completed"):
-        if line["stepId"] in step_ids[8:]:
+        if line["stepId"] in step_ids[FAILING:]:
             assert [got["messageId"] for got in daemon.named("message_received")].count(
                 line["messageId"]
             ) == 1
@@ -95,17 +108,17 @@ def test_an_outage_of_firestore_pauses_the_intake_and_uses_up_no_delivery(deploy
 
 def test_a_stop_lets_go_the_messages_that_wait_for_a_backend(deployment):
     """They go back at once, for another worker, and hold no drain."""
-    deployment.cloud.firestore.faults.add(Fault(method="BatchGetDocuments", error="UNAVAILABLE"))
-    run_id, step_ids = deployment.put_run(steps=11, charts=1)
+    deployment.cloud.firestore.faults.add(Fault(method="BatchGetDocuments", error="DEADLINE_EXCEEDED"))
+    run_id, step_ids = deployment.put_run(steps=FAILING + WAITING, charts=1)
     with deployment.daemon(DRAIN_SECONDS="60").started() as daemon:
-        publish(deployment, run_id, step_ids[:8])
+        publish(deployment, run_id, step_ids[:FAILING])
         daemon.wait_for_event("intake_paused", timeout_seconds=60)
-        daemon.wait_for_event("message_settled", count=8)
-        publish(deployment, run_id, step_ids[8:])
-        daemon.wait_for_event("message_received", count=8 + 3)
+        daemon.wait_for_event("message_settled", count=FAILING)
+        publish(deployment, run_id, step_ids[FAILING:])
+        wait_for_messages(daemon, FAILING + WAITING)
         assert daemon.terminate(10) == 0
     settled = daemon.named("message_settled")
     assert len(settled) == len(daemon.named("message_received"))
     nacked = [line["disposition"] for line in settled if line["reason"] == "shutdown"]
     assert nacked == ["nack"] * len(nacked)
-    assert len(nacked) >= 3
+    assert len(nacked) >= WAITING
