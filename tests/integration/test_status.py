@@ -24,7 +24,7 @@ def test_run_and_leases_are_of_one_moment(deployment):
         run_id=run_id,
         clock=SystemClock(),
     )
-    report = reader.look()
+    report = reader.read()
     assert abs(report.read_at - now) < timedelta(minutes=1)
     holding = {step.step_id: step.holding for step in report.chart_steps}
     assert (holding[first].hold, holding[first].owner) == (Hold.LIVE, OWNER)

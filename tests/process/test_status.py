@@ -110,7 +110,7 @@ def put_lease(deployment, run_id, step_id, **changed):
     deployment.documents.document(f"flow_runs/{run_id}/{LEASES}/{step_id}").set({**fields, **changed})
 
 
-def test_a_run_is_followed_until_it_is_settled_and_shown_with_its_artifacts(deployment):
+def test_a_run_is_followed_until_it_is_finished_and_shown_with_its_artifacts(deployment):
     """In a pipe a line for each change; afterwards on a terminal a table with links."""
     run_id, (step_id,) = deployment.put_run()
     seen_running = threading.Event()
@@ -142,7 +142,7 @@ def test_watch_on_a_terminal_outlasts_an_absent_firestore_until_a_signal_ends_it
     with Terminal("status", run_id, "--watch", environment=needed(deployment)) as terminal:
         terminal.wait_for("held by host-7:1:abc")
         deployment.cloud.firestore.faults.add(Fault(method="RunQuery", error="RESOURCE_EXHAUSTED"))
-        terminal.wait_for("this is how it was, trying again")
+        terminal.wait_for("the last known state is shown, trying")
         deployment.cloud.firestore.faults.clear()
         deployment.documents.document(f"flow_runs/{run_id}").update({"status": "CANCELLED"})
         terminal.wait_for("CANCELLED")

@@ -6,8 +6,9 @@ import io
 from datetime import UTC, datetime, timedelta
 
 from rich.console import Console
+from rich.live_render import LiveRender
 
-from daemon.cli.status.assemble import Found, run_report
+from daemon.cli.status.assemble import BucketFacts, run_report
 from daemon.cli.status.to_text import report_lines
 from tests.support.fakes import BUCKET
 from worker_chart_export.inputs.flow_run import FlowRun
@@ -89,7 +90,7 @@ def report(steps, leases=None, found=None, **run):
 
 def alone(step, held=None, **found):
     """The report of one chart step."""
-    return report({STEP_ID: step}, {STEP_ID: held} if held else {}, {STEP_ID: Found(**found)})
+    return report({STEP_ID: step}, {STEP_ID: held} if held else {}, {STEP_ID: BucketFacts(**found)})
 
 
 def lines(shown):
@@ -111,6 +112,11 @@ def words_on_terminal(view, width=80, height=200):
     console = Console(width=width, height=height, file=io.StringIO())
     console.print(view)
     return console.file.getvalue()
+
+
+def live_on_terminal(view, width=80, height=200):
+    """Return what `rich.live.Live` shows of the view, without escape sequences."""
+    return words_on_terminal(LiveRender(view, vertical_overflow="ellipsis"), width, height)
 
 
 def squeezed(text):

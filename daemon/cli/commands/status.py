@@ -1,4 +1,4 @@
-"""`status`: a run's steps, who works them, their charts, errors and artifacts."""
+"""The command `status`: show a run, its steps, who holds them, their charts, errors and artifacts."""
 
 from __future__ import annotations
 
@@ -9,17 +9,16 @@ from contextlib import ExitStack
 from typing import Annotated
 
 import typer
+from pydantic import Field
 from rich.console import Console
 from rich.live import Live
 
 from daemon.cli.output import OutputFormat, examples
-from daemon.cli.status.live_view import LiveView
-from daemon.cli.status.reader import READS_AT_ONCE, RunReader
+from daemon.cli.status.reader import PARALLEL_READS, RunReader, until_stopped
 from daemon.cli.status.report import RunReport
-from daemon.cli.status.terminal import FullView
+from daemon.cli.status.terminal import FullView, LiveView
 from daemon.cli.status.to_json import report_json
 from daemon.cli.status.to_text import changed_lines, report_lines
-from daemon.cli.status.until_stopped import until_stopped
 from daemon.composition import firestore_client, storage_client
 from daemon.exit import ExitCode
 from daemon.lifecycle.signals import block_stop_signals
@@ -37,126 +36,128 @@ EXAMPLES = examples(
 EVERY_SECONDS = 1.0
 
 
-class SettingsWithBucket(FirestoreSettings, BucketSettings):
-    """What is read where CHARTS_BUCKET is set; nothing here needs it."""
+class StatusSettings(FirestoreSettings):
+    """The settings of this command. The grace period is only shown, so it has no default here."""
+
+    unleased_grace_seconds: Annotated[float | None, Field(ge=0, description="a number of seconds")] = None
+
+
+class StatusSettingsWithBucket(StatusSettings, BucketSettings):
+    """The same where CHARTS_BUCKET is set."""
 
 
 def command(
     run_id: Annotated[str, typer.Argument(help="The run.", metavar="RUN_ID")],
     watch: Annotated[
-        bool, typer.Option("--watch", help="Look every second until all chart steps are final, or Ctrl-C.")
+        bool, typer.Option("--watch", help="Read every second until all chart steps are final, or Ctrl-C.")
     ] = False,
     output: Annotated[
         OutputFormat, typer.Option(help="A table (plain lines in a pipe), or JSON.")
     ] = OutputFormat.TEXT,
 ) -> None:
-    """Show a run: its steps, who works them, charts, errors and artifacts.
+    """Show a run: its steps, who holds them, charts, errors and artifacts.
 
-    Needs GOOGLE_CLOUD_PROJECT. With CHARTS_BUCKET, the charts that RUNNING
+    Needs GOOGLE_CLOUD_PROJECT. If CHARTS_BUCKET is set, the charts that RUNNING
     steps have stored so far are counted too.
 
-    In a pipe, --watch prints a line for each change; with --output json, the
-    whole run again, one line each time.
+    In a pipe, --watch prints a line for each change. With --output json it
+    prints the whole run again after each change, as one line.
 
-    Exit code 0: shown, whether done or still to be worked; also after Ctrl-C.
-    1: no such run, or one of its chart steps FAILED or can't be read.
-    2: bad settings or arguments. 3: Firestore refuses, or is away.
+    Exit code 0: the run was shown, even if it is not finished; also after
+    Ctrl-C. 1: no such run, or a chart step FAILED or can't be read. 2: bad
+    settings or arguments. 3: Firestore refuses, or does not answer.
     """
     if problem := why_run_id_refused(run_id):
         raise typer.BadParameter(problem)
     if watch:
         block_stop_signals()
-    settings = load_settings(SettingsWithBucket if os.environ.get("CHARTS_BUCKET") else FirestoreSettings)
+    settings = load_settings(StatusSettingsWithBucket if os.environ.get("CHARTS_BUCKET") else StatusSettings)
     project = settings.google_cloud_project
     with ExitStack() as resources:
         documents = firestore_client(project, settings.firestore_db)
         resources.callback(documents.close)
         reader = RunReader(
             documents=documents,
-            open_objects=lambda: storage_client(project, connections=READS_AT_ONCE),
-            bucket=settings.bucket_name if isinstance(settings, SettingsWithBucket) else None,
+            open_objects=lambda: storage_client(project, connections=PARALLEL_READS),
+            bucket=settings.bucket_name if isinstance(settings, BucketSettings) else None,
             run_id=run_id,
             clock=SystemClock(),
+            unleased_grace_seconds=settings.unleased_grace_seconds,
         )
-        report = _watch(reader, output) if watch else _shown_once(reader, output)
-    raise typer.Exit(ExitCode.JOB_FAILED if report is not None and report.has_failed else ExitCode.OK)
+        if watch:
+            report = _watch(reader, output)
+        else:
+            report = _read(reader)
+            _show(report, output)
+    failed = report is not None and (report.is_finished or not watch) and report.has_failed
+    raise typer.Exit(ExitCode.JOB_FAILED if failed else ExitCode.OK)
 
 
-def _shown_once(reader: RunReader, output: OutputFormat) -> RunReport:
-    report = _look(reader)
-    _show(report, output)
-    return report
-
-
-def _look(reader: RunReader) -> RunReport:
-    """The run as it is; without one that can be shown, the command ends here."""
+def _read(reader: RunReader) -> RunReport:
+    """Read the run, or end the command if it does not exist or can't be read."""
     try:
-        report = reader.look()
+        report = reader.read()
     except RunInvalid as error:
-        raise _no_run(f"the run can't be read: {error}") from error
+        typer.echo(f"error: the run can't be read: {error}", err=True)
+        raise typer.Exit(ExitCode.JOB_FAILED) from error
     if report is None:
-        raise _no_run("there is no such run")
+        typer.echo("error: there is no such run", err=True)
+        raise typer.Exit(ExitCode.JOB_FAILED)
     return report
-
-
-def _no_run(words: str) -> typer.Exit:
-    typer.echo(f"error: {words}", err=True)
-    return typer.Exit(ExitCode.JOB_FAILED)
 
 
 def _watch(reader: RunReader, output: OutputFormat) -> RunReport | None:
-    """Show the run again and again; its last report once it is settled, None after a stop signal."""
-    looks = _looks(reader)
-    on_terminal = output is OutputFormat.TEXT and sys.stdout.isatty()
-    last = _follow_on_terminal(looks) if on_terminal else _follow_in_pipe(looks, output)
-    return last if last is not None and last.is_settled else None
-
-
-def _looks(reader: RunReader) -> Iterator[tuple[RunReport, str]]:
-    """Reports until the run is settled, each with what is wrong; the last again while Firestore is away."""
-    last: RunReport | None = None
-    for seen in until_stopped(lambda: _look_or_error(reader), every_seconds=EVERY_SECONDS):
-        if isinstance(seen, RunReport):
-            last = seen
-            yield seen, ""
-            if seen.is_settled:
-                return
-        elif last is None:
-            raise seen
-        else:
-            yield last, f"{seen}; this is how it was, trying again"
-
-
-def _look_or_error(reader: RunReader) -> RunReport | BackendUnavailable:
-    try:
-        return _look(reader)
-    except BackendUnavailable as error:
-        return error
-
-
-def _follow_on_terminal(looks: Iterator[tuple[RunReport, str]]) -> RunReport | None:
-    console, last = Console(), None
-    with Live(console=console, auto_refresh=False, transient=True) as live:
-        for report, trouble in looks:
+    """Show the run repeatedly; return the last report, or None if there was none."""
+    reports = _reports(reader)
+    if output is OutputFormat.JSON or not sys.stdout.isatty():
+        return _print_changes(reports, output)
+    last = None
+    with Live(console=Console(), auto_refresh=False, transient=True) as live:
+        for report, warning in reports:
             last = report
-            live.update(LiveView(report, trouble, storage_emulator=_storage_emulator()), refresh=True)
+            live.update(LiveView(report, warning, storage_emulator=_storage_emulator()), refresh=True)
     if last is not None:
         _show(last, OutputFormat.TEXT)
     return last
 
 
-def _follow_in_pipe(looks: Iterator[tuple[RunReport, str]], output: OutputFormat) -> RunReport | None:
+def _reports(reader: RunReader) -> Iterator[tuple[RunReport, str]]:
+    """Yield reports and warnings until the run is finished.
+
+    While Firestore does not answer, the last report is yielded again with a warning.
+    """
+
+    def read_or_error() -> RunReport | BackendUnavailable:
+        try:
+            return _read(reader)
+        except BackendUnavailable as error:
+            return error
+
     last: RunReport | None = None
-    told = ""
-    for report, trouble in looks:
+    for result in until_stopped(read_or_error, every_seconds=EVERY_SECONDS):
+        if isinstance(result, RunReport):
+            last = result
+            yield result, ""
+            if result.is_finished:
+                return
+        elif last is None:
+            raise result
+        else:
+            yield last, f"{result}; the last known state is shown, trying again"
+
+
+def _print_changes(reports: Iterator[tuple[RunReport, str]], output: OutputFormat) -> RunReport | None:
+    last: RunReport | None = None
+    last_warning = ""
+    for report, warning in reports:
         lines = list(changed_lines(last, report))
         if output is OutputFormat.JSON:
             lines = [report_json(report)] if lines else []
-        if trouble and trouble != told:
-            typer.echo(f"warning: {trouble}", err=True)
+        if warning and warning != last_warning:
+            typer.echo(f"warning: {warning}", err=True)
         for line in lines:
             typer.echo(line)
-        last, told = report, trouble
+        last, last_warning = report, warning
     return last
 
 

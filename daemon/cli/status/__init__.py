@@ -1,3 +1,3 @@
-"""What the command `status` shows: a run's steps, who works them, what became of them."""
+"""The report of the command `status`: a run, its steps, their leases and their charts."""
 
 from __future__ import annotations

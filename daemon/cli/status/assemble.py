@@ -1,35 +1,41 @@
-"""A run, its leases and what is in the bucket, put together to a report. Pure.
+"""Assemble the report of a run from the run document, its leases and the bucket. Pure.
 
-Others write runs too: whatever is wrong in one is shown, and hides nothing else.
+Other programs write run documents too. An error in one part is shown, and the other parts stay visible.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeGuard
 
-from daemon.cli.status.report import Charts, Hold, Holding, Problem, RunReport, StepReport
-from daemon.cli.status.step_order import reading_order
-from daemon.cli.status.times import step_times
-from worker_chart_export.errors import RunInvalid
+from daemon.cli.status.report import Charts, Hold, Holding, Problem, RunReport, StepReport, Times
+from daemon.cli.status.wording import span
+from worker_chart_export.descriptions import describe
+from worker_chart_export.errors import RunInvalid, shown
 from worker_chart_export.inputs.flow_run import CHART_EXPORT, FlowRun, Step, StepStatus
 from worker_chart_export.ledger.lease.lease import NEVER
 
 if TYPE_CHECKING:
-    from datetime import datetime
+    from collections.abc import Collection
 
     from worker_chart_export.ledger.lease.lease import Lease
 
+#: Only these steps have a start time: a step in another status starts anew.
+STARTED = frozenset({StepStatus.RUNNING, StepStatus.SUCCEEDED, StepStatus.FAILED})
+#: The start comes from the server's clock and the end from a worker's. A smaller difference is no error.
+CLOCKS_DIFFER_SECONDS = 1.0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
-    """What a look into the bucket gave for one step.
+class BucketFacts:
+    """What the bucket holds for one step.
 
     Attributes:
-        manifest: It matches its schema; None if there is none or it could not be read.
-        stored: Charts stored so far by a step that is RUNNING.
-        problem: Why one of them is not known.
+        manifest: A manifest that matches its schema; None if there is none, or if it could not be read.
+        stored: How many charts a RUNNING step has stored so far.
+        problem: Why one of the two is not known.
     """
 
     manifest: Mapping[str, Any] | None = None
@@ -38,11 +44,24 @@ class Found:
 
 
 def run_report(
-    run: FlowRun, leases: Mapping[str, Lease], found: Mapping[str, Found], *, read_at: datetime
+    run: FlowRun,
+    leases: Mapping[str, Lease],
+    facts: Mapping[str, BucketFacts],
+    *,
+    read_at: datetime,
+    unleased_grace_seconds: float | None = None,
 ) -> RunReport:
-    """The report of a run as it was at `read_at`, the server's time."""
+    """Assemble the report of a run.
+
+    Args:
+        run: The run document.
+        leases: Step id -> lease.
+        facts: Step id -> what the bucket holds.
+        read_at: The server's time of the read.
+        unleased_grace_seconds: `UNLEASED_GRACE_SECONDS`, if it is known.
+    """
     steps = run.document["steps"]
-    order = reading_order({str(name): _depends_on(raw) for name, raw in steps.items()})
+    depends_on = {str(name): _depends_on(raw) for name, raw in steps.items()}
     return RunReport(
         run_id=run.run_id,
         status=run.status.value if run.status else "",
@@ -51,18 +70,42 @@ def run_report(
         read_at=read_at,
         is_final=run.is_final,
         steps=tuple(
-            _step_report(run, name, leases.get(name), found.get(name, Found()), read_at) for name in order
+            _step_report(run, name, leases.get(name), facts.get(name, BucketFacts()), read_at)
+            for name in reading_order(depends_on)
         ),
+        unleased_grace_seconds=unleased_grace_seconds,
     )
 
 
+def reading_order(depends_on: Mapping[str, Collection[str]]) -> list[str]:
+    """Sort step ids, but put each step after the steps it depends on.
+
+    Steps that depend on each other in a circle stay in the order in which they are reached.
+    """
+    ordered: dict[str, None] = {}
+    for root in sorted(depends_on):
+        # Not recursive: a chain of steps may be longer than Python's stack.
+        stack, entered = [root], set[str]()
+        while stack:
+            step_id = stack[-1]
+            before = {name for name in depends_on[step_id] if name in depends_on and name not in ordered}
+            new = sorted(before - entered, reverse=True) if step_id not in entered else []
+            entered.add(step_id)
+            if new:
+                stack += new
+            else:
+                stack.pop()
+                ordered.setdefault(step_id)
+    return list(ordered)
+
+
 def step_status(raw_step: object) -> str:
-    """The step's status as text, whatever stands there."""
+    """Return the step's status as text, whatever its type."""
     return _text(_map(raw_step).get("status"))
 
 
 def manifest_uri(raw_step: object) -> str | None:
-    """Where the step's manifest is: in its outputs, or in the details of its error."""
+    """Return the manifest's URI from the step's outputs, or from the details of its error."""
     step = _map(raw_step)
     outputs, details = _map(step.get("outputs")), _map(_map(step.get("error")).get("details"))
     names = (outputs.get("gcs_uri"), outputs.get("outputsManifestGcsUri"), details.get("manifestGcsUri"))
@@ -70,50 +113,30 @@ def manifest_uri(raw_step: object) -> str | None:
 
 
 def _step_report(
-    run: FlowRun, step_id: str, lease: Lease | None, found: Found, read_at: datetime
+    run: FlowRun, step_id: str, lease: Lease | None, facts: BucketFacts, read_at: datetime
 ) -> StepReport:
     raw = _map(run.document["steps"][step_id])
     status = step_status(raw)
     is_chart_step = raw.get("stepType") == CHART_EXPORT
-    step, waits_for, invalid_because = _parsed(run, step_id)
+    step, waits_for, invalid_because = _parse_step(run, step_id)
     return StepReport(
         step_id=step_id,
         step_type=_text(raw.get("stepType")),
         timeframe=_text(raw.get("timeframe")),
         status=status,
         waits_for={} if step is None or step.status.is_final else waits_for,
-        holding=holding(lease, is_running=status == StepStatus.RUNNING, leased=is_chart_step, now=read_at),
+        holding=_holding(lease, status, is_chart_step=is_chart_step, now=read_at),
         invalid_because=invalid_because,
-        times=step_times(raw, status, lease, found.manifest, read_at=read_at),
-        charts=_charts(raw, status, found) if is_chart_step else None,
+        times=step_times(raw, status, lease, facts.manifest, read_at=read_at),
+        charts=_charts(raw, status, facts) if is_chart_step else None,
         error=_problem(raw.get("error")) if raw.get("error") is not None else None,
         manifest_uri=manifest_uri(raw) if is_chart_step else None,
+        manifest=facts.manifest,
     )
 
 
-def holding(lease: Lease | None, *, is_running: bool, leased: bool, now: datetime) -> Holding:
-    """Who has a step; `leased` says whether steps of its kind are worked under leases."""
-    if lease is None:
-        return Holding(hold=Hold.UNLEASED if is_running and leased else Hold.NONE)
-    left_seconds = (lease.expires_at - now).total_seconds()
-    if not is_running:
-        hold = Hold.LEFT_OVER
-    elif lease.is_released:
-        hold = Hold.RELEASED
-    else:
-        hold = Hold.LIVE if left_seconds > 0 else Hold.OVER
-    return Holding(
-        hold=hold,
-        owner=lease.owner,
-        attempt=lease.attempt,
-        released=lease.released,
-        age_seconds=None if lease.acquired_at == NEVER else (now - lease.acquired_at).total_seconds(),
-        left_seconds=None if lease.expires_at == NEVER else left_seconds,
-    )
-
-
-def _parsed(run: FlowRun, step_id: str) -> tuple[Step | None, dict[str, str], str | None]:
-    """The step, what it waits for, and why it can't be read."""
+def _parse_step(run: FlowRun, step_id: str) -> tuple[Step | None, dict[str, str], str | None]:
+    """Return the step, the steps it waits for, and why it can't be read."""
     try:
         step = run.step(step_id)
         if step is None:
@@ -125,16 +148,87 @@ def _parsed(run: FlowRun, step_id: str) -> tuple[Step | None, dict[str, str], st
         return None, {}, str(error)
 
 
-def _charts(raw: Mapping[str, Any], status: str, found: Found) -> Charts:
-    requests = _map(raw.get("inputs")).get("requests")
-    asked = len(requests) if _is_list(requests) else None
-    manifest = found.manifest
+def _holding(lease: Lease | None, status: str, *, is_chart_step: bool, now: datetime) -> Holding:
+    is_running = status == StepStatus.RUNNING
+    if lease is None:
+        return Holding(hold=Hold.UNLEASED if is_running and is_chart_step else Hold.NONE)
+    left_seconds = (lease.expires_at - now).total_seconds()
+    if not is_running:
+        hold = Hold.LEFT_OVER
+    elif lease.is_released:
+        hold = Hold.RELEASED
+    else:
+        hold = Hold.LIVE if left_seconds > 0 else Hold.EXPIRED
+    return Holding(
+        hold=hold,
+        owner=lease.owner,
+        attempt=lease.attempt,
+        released=lease.released,
+        age_seconds=None if lease.acquired_at == NEVER else (now - lease.acquired_at).total_seconds(),
+        left_seconds=None if lease.expires_at == NEVER else left_seconds,
+    )
+
+
+def step_times(
+    step: Mapping[str, Any],
+    status: str,
+    lease: Lease | None,
+    manifest: Mapping[str, Any] | None,
+    *,
+    read_at: datetime,
+) -> Times:
+    """Return when the step started and finished, and what is wrong with these times."""
+    written = step.get("finishedAt")
+    finished_at = _instant(written)
+    wrong = f"finishedAt is no time: {shown(written)}" if written is not None and not finished_at else None
+    is_running = status == StepStatus.RUNNING
+    started_at = _started_at(lease, manifest) if status in STARTED else None
+    until = read_at if is_running else finished_at
+    took_seconds = (until - started_at).total_seconds() if until and started_at else None
+    if took_seconds is not None and took_seconds <= -CLOCKS_DIFFER_SECONDS:
+        early = span(-took_seconds)
+        what = f"it starts {early} from now" if is_running else f"it finished {early} before it started"
+        wrong = wrong or f"{what}: a clock was wrong"
+        took_seconds = None
+    return Times(
+        started_at=started_at,
+        finished_at=finished_at,
+        took_seconds=None if took_seconds is None else max(took_seconds, 0.0),
+        wrong=wrong,
+    )
+
+
+def _started_at(lease: Lease | None, manifest: Mapping[str, Any] | None) -> datetime | None:
+    if lease is not None and lease.started_at != NEVER:
+        return lease.started_at
+    # `generatedAt` of a chart is the time of the step's first claim, whichever attempt stored it.
+    items = manifest["items"] if manifest else ()
+    return min((time for item in items if (time := _instant(item["generatedAt"]))), default=None)
+
+
+def _instant(value: object) -> datetime | None:
+    """Parse a time as orchestrators write it: RFC 3339 or a Firestore timestamp; None for anything else."""
+    try:
+        moment = datetime.fromisoformat(value) if isinstance(value, str) else value
+        return moment.astimezone(UTC) if isinstance(moment, datetime) and moment.tzinfo else None
+    except (ValueError, OverflowError):  # OverflowError: in UTC the year is below 1 or above 9999
+        return None
+
+
+def _charts(raw: Mapping[str, Any], status: str, facts: BucketFacts) -> Charts:
+    manifest = facts.manifest
     if manifest is None:
-        known = status in {StepStatus.PENDING, StepStatus.READY} or (
+        requests = _map(raw.get("inputs")).get("requests")
+        has_none = status in {StepStatus.PENDING, StepStatus.READY} or (
             status == StepStatus.FAILED and manifest_uri(raw) is None
         )
-        done = 0 if known else found.stored
-        return Charts(done=done, requested=asked, stored={}, failures={}, unknown_because=found.problem)
+        return Charts(
+            done=0 if has_none else facts.stored,
+            requested=len(requests) if _is_list(requests) else None,
+            stored={},
+            failures={},
+            unknown_because=facts.problem,
+        )
     return Charts(
         done=len(manifest["items"]),
         requested=len(manifest["requested"]),
@@ -148,11 +242,11 @@ def _charts(raw: Mapping[str, Any], status: str, found: Found) -> Charts:
 
 def _problem(raw: object) -> Problem:
     error = _map(raw)
-    details = {str(name): value for name, value in _map(error.get("details")).items()}
+    code = _text(error.get("code"))
     return Problem(
-        code=_text(error.get("code")) or "no code",
-        message=_text(error.get("message")) or ("no message" if error else _text(raw)),
-        details=details,
+        code=code or "no code",
+        message=_text(error.get("message")) or describe(code) or ("no message" if error else _text(raw)),
+        details={str(name): value for name, value in _map(error.get("details")).items()},
     )
 
 

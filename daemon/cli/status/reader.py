@@ -1,13 +1,17 @@
-"""Looks at a run: the run and its leases each time, the bucket as seldom as possible."""
+"""Read the state of a run: the run and its leases each time, the bucket as rarely as possible."""
 
 from __future__ import annotations
 
+import signal
 import threading
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from math import inf
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from daemon.cli.status.assemble import Found, manifest_uri, run_report, step_status
+from daemon.cli.status.assemble import BucketFacts, manifest_uri, run_report, step_status
+from daemon.lifecycle.signals import STOP_SIGNALS
+from daemon.lifecycle.stoppable_wait import StoppableWait
 from worker_chart_export.errors import WorkerError
 from worker_chart_export.inputs.flow_run import StepStatus
 from worker_chart_export.ledger.lease.lease import NEVER
@@ -15,42 +19,37 @@ from worker_chart_export.ledger.run_snapshot import read_run_with_all_leases
 from worker_chart_export.outputs.results import StoredResults
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-    from datetime import datetime
+    from collections.abc import Iterator
 
     from daemon.cli.status.report import RunReport
     from worker_chart_export.inputs.flow_run import FlowRun
     from worker_chart_export.ledger.lease.lease import Lease
     from worker_chart_export.timing import Clock
 
-#: Charts of a step that is RUNNING are counted, and what failed is tried, once in so long.
+T = TypeVar("T")
+
+#: After this time, charts of RUNNING steps are counted again, and failed reads are tried again.
 AGAIN_AFTER_SECONDS = 5.0
-#: So a bucket that is away keeps a person waiting once, unless the run has many steps.
-READS_AT_ONCE = 16
-NO_BUCKET = "set CHARTS_BUCKET to have them counted"
+#: With parallel reads, a bucket that does not answer costs one time-out, unless the run has many steps.
+PARALLEL_READS = 16
+#: How often a stop signal and the end of a read are checked.
+POLL_SECONDS = 0.05
+NO_BUCKET = "set CHARTS_BUCKET to count them"
 
-
-class _Question(NamedTuple):
-    """What to find out about a step in the bucket; an answer is good for any question of the same key."""
-
-    key: tuple[str, ...]
-    ask: Callable[[StoredResults], Found]
-
-
-class _Answer(NamedTuple):
-    found: Found
-    good_until: float
+#: What to read from the bucket: a key for the cache, and the read itself.
+Lookup = tuple[tuple[str, ...], Callable[[StoredResults], BucketFacts]]
 
 
 class RunReader:
-    """Looks at one run, again and again.
+    """Reads the state of one run, repeatedly.
 
     Args:
         documents: A Firestore client.
-        open_objects: Opens a Cloud Storage client; called once it is needed.
-        bucket: The charts bucket's name, if it is known: in it, charts of RUNNING steps are counted.
+        open_objects: Opens a Cloud Storage client; called when the first read of the bucket is needed.
+        bucket: The name of the charts bucket, or None. Charts of RUNNING steps are counted there.
         run_id: The run.
-        clock: Says when the bucket may be asked again.
+        clock: The clock for the cache of bucket reads.
+        unleased_grace_seconds: `UNLEASED_GRACE_SECONDS`, if it is known; it is shown to people.
     """
 
     def __init__(
@@ -61,82 +60,98 @@ class RunReader:
         bucket: str | None,
         run_id: str,
         clock: Clock,
+        unleased_grace_seconds: float | None = None,
     ) -> None:
         self._documents = documents
         self._open_objects = open_objects
         self._bucket = bucket
         self._run_id = run_id
         self._clock = clock
+        self._unleased_grace_seconds = unleased_grace_seconds
         self._opening = threading.Lock()
         self._results: StoredResults | None = None
-        self._answers: dict[tuple[str, ...], _Answer] = {}
+        #: Key -> what was read, and until when (monotonic clock) it is valid.
+        self._cache: dict[tuple[str, ...], tuple[BucketFacts, float]] = {}
 
-    def look(self) -> RunReport | None:
-        """The run as it is now, or None when there is none of that id.
+    def read(self) -> RunReport | None:
+        """Read the run as it is now; None if it does not exist.
 
-        A bucket or a manifest that can't be read is a fact of the report.
+        If the bucket or a manifest can't be read, the report says so.
 
         Raises:
             RunInvalid: The document can't be read as a flow run.
-            BackendUnavailable: Firestore is away.
+            BackendUnavailable: Firestore does not answer.
             BackendRefused: Firestore refuses.
         """
         snapshot = read_run_with_all_leases(self._documents, self._run_id, self._clock)
         if snapshot.run is None:
             return None
         leases = {name: stored.lease for name, stored in snapshot.leases.items() if stored is not None}
-        found = self._found(self._questions(snapshot.run, leases))
-        return run_report(snapshot.run, leases, found, read_at=snapshot.read_time or self._clock.now())
+        return run_report(
+            snapshot.run,
+            leases,
+            self._bucket_facts(snapshot.run, leases),
+            read_at=snapshot.read_time or self._clock.now(),
+            unleased_grace_seconds=self._unleased_grace_seconds,
+        )
 
-    def _questions(self, run: FlowRun, leases: Mapping[str, Lease]) -> dict[str, _Question]:
-        steps = run.document["steps"]
-        asked = {name: self._question(name, steps[name], leases.get(name)) for name in run.chart_step_ids()}
-        return {name: question for name, question in asked.items() if question is not None}
+    def _bucket_facts(self, run: FlowRun, leases: Mapping[str, Lease]) -> dict[str, BucketFacts]:
+        """Return what the bucket holds for each step, from the cache where it is still valid."""
+        lookups = {
+            step_id: lookup
+            for step_id in run.chart_step_ids()
+            if (lookup := self._lookup(step_id, run.document["steps"][step_id], leases.get(step_id)))
+        }
+        now = self._clock.monotonic()
+        due = {key: read for key, read in lookups.values() if self._cache.get(key, (None, 0.0))[1] <= now}
+        if due:
+            with ThreadPoolExecutor(PARALLEL_READS, thread_name_prefix="storage") as pool:
+                found = list(pool.map(self._read_bucket, due.values()))
+            soon = self._clock.monotonic() + AGAIN_AFTER_SECONDS
+            for key, facts in zip(due, found, strict=True):
+                # A manifest does not change any more: it is written last, and the step is final.
+                self._cache[key] = facts, soon if facts.manifest is None else inf
+        return {step_id: self._cache[key][0] for step_id, (key, _) in lookups.items()}
 
-    def _question(self, step_id: str, raw: Mapping[str, Any], lease: Lease | None) -> _Question | None:
+    def _lookup(self, step_id: str, raw: Mapping[str, Any], lease: Lease | None) -> Lookup | None:
+        """Return what to read from the bucket for this step, if anything."""
         status, uri = step_status(raw), manifest_uri(raw)
         if status in {StepStatus.SUCCEEDED, StepStatus.FAILED} and uri is not None:
             key = (step_id, uri, str(raw.get("finishedAt")))
-            return _Question(key, lambda results: Found(manifest=results.manifest(uri)))
-        if status == StepStatus.RUNNING and lease is not None and lease.started_at != NEVER:
-            return self._count_question(step_id, lease.started_at)
-        return None
+            return key, lambda results: BucketFacts(manifest=results.manifest(uri))
+        if status != StepStatus.RUNNING or lease is None or lease.started_at == NEVER:
+            return None
+        bucket, started_at = self._bucket, lease.started_at
 
-    def _count_question(self, step_id: str, started_at: datetime) -> _Question:
-        def count(results: StoredResults) -> Found:
-            if self._bucket is None:
-                return Found(problem=NO_BUCKET)
-            return Found(stored=results.count_charts(self._bucket, self._run_id, step_id, started_at))
+        def count(results: StoredResults) -> BucketFacts:
+            if bucket is None:
+                return BucketFacts(problem=NO_BUCKET)
+            return BucketFacts(stored=results.count_charts(bucket, self._run_id, step_id, started_at))
 
-        return _Question((step_id, started_at.isoformat()), count)
+        return (step_id, started_at.isoformat()), count
 
-    def _found(self, questions: Mapping[str, _Question]) -> dict[str, Found]:
-        now = self._clock.monotonic()
-        due = [
-            question
-            for question in questions.values()
-            if question.key not in self._answers or self._answers[question.key].good_until <= now
-        ]
-        if due:
-            self._ask_all(due)
-        return {name: self._answers[question.key].found for name, question in questions.items()}
-
-    def _ask_all(self, questions: Sequence[_Question]) -> None:
-        with ThreadPoolExecutor(READS_AT_ONCE, thread_name_prefix="storage") as pool:
-            found = list(pool.map(self._ask, questions))
-        soon = self._clock.monotonic() + AGAIN_AFTER_SECONDS
-        for question, answer in zip(questions, found, strict=True):
-            # A manifest stays what it is: it is written last, and the step is final.
-            self._answers[question.key] = _Answer(answer, inf if answer.manifest is not None else soon)
-
-    def _ask(self, question: _Question) -> Found:
+    def _read_bucket(self, read: Callable[[StoredResults], BucketFacts]) -> BucketFacts:
         try:
-            return question.ask(self._opened())
+            with self._opening:
+                if self._results is None:
+                    self._results = StoredResults(client=self._open_objects(), clock=self._clock)
+            return read(self._results)
         except WorkerError as error:
-            return Found(problem=str(error))
+            return BucketFacts(problem=str(error))
 
-    def _opened(self) -> StoredResults:
-        with self._opening:
-            if self._results is None:
-                self._results = StoredResults(client=self._open_objects(), clock=self._clock)
-            return self._results
+
+def until_stopped(read: Callable[[], T], *, every_seconds: float) -> Iterator[T]:
+    """Call `read` repeatedly, and yield its results until a stop signal arrives. Errors of `read` are raised.
+
+    The stop signals must be blocked in all threads: this function waits for them. If a read is in progress
+    when a signal arrives, it is abandoned in its thread, which does not keep the process alive.
+    """
+    threads = StoppableWait()
+    while True:
+        reading = threads.start(read, name="read-run")
+        while not reading.done():
+            if signal.sigtimedwait(STOP_SIGNALS, POLL_SECONDS) is not None:
+                return
+        yield reading.result()
+        if signal.sigtimedwait(STOP_SIGNALS, every_seconds) is not None:
+            return

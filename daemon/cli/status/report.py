@@ -1,4 +1,4 @@
-"""The facts about a run that an operator asks for. Pure."""
+"""The report of a run: plain facts, ready to be shown as text, as a table or as JSON."""
 
 from __future__ import annotations
 
@@ -14,32 +14,32 @@ if TYPE_CHECKING:
 
 
 class Hold(StrEnum):
-    """Who has a step."""
+    """Whether a worker holds a step. The values stand in the JSON output."""
 
     NONE = "none"
-    """Nobody, and nobody should: it is not RUNNING."""
+    """No lease, and none is needed: the step is not RUNNING."""
     LIVE = "live"
-    """A worker, whose lease lasts."""
-    OVER = "over"
-    """Nobody any more: the lease of a RUNNING step ended without a release."""
+    """A worker holds the step with a valid lease."""
+    EXPIRED = "over"
+    """The step is RUNNING, but its lease expired without a release."""
     RELEASED = "released"
-    """Nobody any more: its worker gave the RUNNING step back."""
+    """The step is RUNNING, but its worker released the lease."""
     UNLEASED = "unleased"
-    """A RUNNING step without a lease: whoever claimed it keeps none, or lost it."""
+    """The step is RUNNING without a lease: its worker uses none, or the lease was deleted."""
     LEFT_OVER = "left_over"
-    """A lease whose step is not RUNNING: of no effect."""
+    """There is a lease, but the step is not RUNNING. The lease has no effect."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Holding:
-    """Who has a step, by the server's time.
+    """The lease of a step, by the server's time. Without a lease, all fields but `hold` are None.
 
     Attributes:
-        owner: host:pid:boot id; None without a lease. The same for the counts and times.
-        attempt: Which claim of the step it is, from 1.
-        released: How many of them ended in a release.
-        age_seconds: Since this claim.
-        left_seconds: Until the lease is over; negative since then.
+        owner: `host:pid:boot id` of the worker.
+        attempt: The number of this claim of the step, from 1.
+        released: How many claims ended with a release.
+        age_seconds: Seconds since this claim.
+        left_seconds: Seconds until the lease expires; negative if it has expired.
     """
 
     hold: Hold
@@ -61,13 +61,13 @@ class Problem:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Charts:
-    """A step's charts, as far as they are known.
+    """The charts of a step, as far as they are known.
 
     Attributes:
-        done: How many are stored; None if that could not be found out.
-        requested: How many are wanted; None if the step does not say.
+        done: How many charts are stored; None if not known.
+        requested: How many charts the step requests; None if not known.
         stored: Template id -> URI, from the manifest.
-        failures: Template id -> why, from the manifest.
+        failures: Template id -> why it failed, from the manifest.
         unknown_because: Why the bucket could not be read.
     """
 
@@ -80,12 +80,12 @@ class Charts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Times:
-    """When a step was worked.
+    """When a step started and finished.
 
     Attributes:
-        started_at: The first claim, from the lease or else from the manifest.
-        took_seconds: So far if it is RUNNING; None if it is not known, or can't be.
-        wrong: What can't be, in words.
+        started_at: The time of the first claim, from the lease or from the manifest.
+        took_seconds: The duration, so far if the step is RUNNING; None if not known or impossible.
+        wrong: A text about an impossible time.
     """
 
     started_at: datetime | None = None
@@ -99,10 +99,11 @@ class StepReport:
     """One step.
 
     Attributes:
-        status: As the run has it, even if it is none that we know.
+        status: The status in the run document, which may be an unknown one.
         waits_for: Id -> status of the steps in `dependsOn` that are not SUCCEEDED.
-        invalid_because: Why it can't be read as a step.
-        charts: None for a step that is no chart step.
+        invalid_because: Why the step can't be read.
+        charts: None for a step of another type.
+        manifest: The manifest; None if there is none, or if it could not be read.
     """
 
     step_id: str
@@ -116,10 +117,11 @@ class StepReport:
     charts: Charts | None = None
     error: Problem | None = None
     manifest_uri: str | None = None
+    manifest: Mapping[str, Any] | None = None
 
     @property
     def is_final(self) -> bool:
-        """Whether nothing will become of it any more; so it is with one that can't be read."""
+        """Whether the step will not change any more. A step that can't be read counts as final."""
         return self.invalid_because is not None or (
             self.status in set(StepStatus) and StepStatus(self.status).is_final
         )
@@ -127,11 +129,12 @@ class StepReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunReport:
-    """A run and its steps, each after those it depends on.
+    """A run and its steps, each step after the steps it depends on.
 
     Attributes:
-        read_at: The server's time.
-        is_final: Whether the orchestrator is done with it: what is not RUNNING stays as it is.
+        read_at: The server's time of the read.
+        is_final: Whether the run has ended. Its steps that are not RUNNING will not change any more.
+        unleased_grace_seconds: `UNLEASED_GRACE_SECONDS` of this environment; None if it is not set there.
     """
 
     run_id: str
@@ -141,6 +144,7 @@ class RunReport:
     read_at: datetime
     is_final: bool
     steps: tuple[StepReport, ...]
+    unleased_grace_seconds: float | None = None
 
     @property
     def chart_steps(self) -> tuple[StepReport, ...]:
@@ -148,8 +152,8 @@ class RunReport:
         return tuple(step for step in self.steps if step.charts is not None)
 
     @property
-    def is_settled(self) -> bool:
-        """Whether nothing more will become of the chart steps."""
+    def is_finished(self) -> bool:
+        """Whether no chart step will change any more."""
         return all(
             step.is_final or (self.is_final and step.status != StepStatus.RUNNING)
             for step in self.chart_steps
@@ -157,7 +161,7 @@ class RunReport:
 
     @property
     def has_failed(self) -> bool:
-        """Whether a chart step FAILED, or can't be read."""
+        """Whether a chart step FAILED or can't be read."""
         return any(
             step.status == StepStatus.FAILED or step.invalid_because is not None for step in self.chart_steps
         )

@@ -1,4 +1,4 @@
-"""A report as JSON; the names are stable. Pure."""
+"""Print a report as JSON. The names are stable."""
 
 from __future__ import annotations
 
@@ -11,25 +11,21 @@ from worker_chart_export.timing import rfc3339
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from daemon.cli.status.report import Charts, Holding, Problem, RunReport, StepReport
+    from daemon.cli.status.report import Charts, Problem, RunReport, StepReport
 
 
 def report_json(report: RunReport) -> str:
-    """One line of ASCII."""
-    return json.dumps(report_object(report), default=str)
-
-
-def report_object(report: RunReport) -> dict[str, Any]:
-    """The report's facts; times are RFC 3339 in UTC, what is not known is null."""
-    return {
+    """Return the report as one line of ASCII. Times are RFC 3339 in UTC, and unknown values are null."""
+    document = {
         "runId": report.run_id,
         "status": report.status or None,
         "symbol": report.symbol or None,
         "flowKey": report.flow_key or None,
         "readAt": rfc3339(report.read_at),
-        "settled": report.is_settled,
+        "settled": report.is_finished,
         "steps": [_step(report, step) for step in report.steps],
     }
+    return json.dumps(document, default=str)
 
 
 def _step(report: RunReport, step: StepReport) -> dict[str, Any]:
@@ -44,21 +40,17 @@ def _step(report: RunReport, step: StepReport) -> dict[str, Any]:
         "finishedAt": _time(step.times.finished_at),
         "tookSeconds": step.times.took_seconds,
         "timesWrong": step.times.wrong,
-        "lease": _lease(step.holding),
+        "lease": {
+            "state": step.holding.hold.value,
+            "owner": step.holding.owner,
+            "attempt": step.holding.attempt,
+            "released": step.holding.released,
+            "ageSeconds": step.holding.age_seconds,
+            "secondsLeft": step.holding.left_seconds,
+        },
         "charts": None if step.charts is None else _charts(step.charts),
         "error": None if step.error is None else _problem(step.error),
         "manifest": step.manifest_uri,
-    }
-
-
-def _lease(holding: Holding) -> dict[str, Any]:
-    return {
-        "state": holding.hold.value,
-        "owner": holding.owner,
-        "attempt": holding.attempt,
-        "released": holding.released,
-        "ageSeconds": holding.age_seconds,
-        "secondsLeft": holding.left_seconds,
     }
 
 

@@ -1,19 +1,19 @@
-"""A report as plain lines, for pipes and files: one fact a line, nothing wrapped, cut or coloured. Pure."""
+"""Print a report as plain lines for pipes and files: no colours, nothing wrapped, nothing cut."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from daemon.cli.status.report import Hold
 from daemon.cli.status.wording import (
+    HOLD_TEXTS,
     attempts,
     chart_count,
+    describe_problem,
     headline,
     instant,
     kind,
     lease_state,
     notes,
-    problem_words,
     took,
     visible,
 )
@@ -25,45 +25,45 @@ if TYPE_CHECKING:
 
 
 def report_lines(report: RunReport) -> Iterator[str]:
-    """The whole report; a step's further lines are indented."""
-    yield f"run {report.run_id}{_named('status', report.status)}{_named('symbol', report.symbol)}" + _named(
-        "flow", report.flow_key
-    )
+    """Yield the lines of the whole report. A step's further lines are indented."""
+    yield _run_line(report) + _named("symbol", report.symbol) + _named("flow", report.flow_key)
     yield f"{headline(report)}; read at {instant(report.read_at)}"
     for step in report.steps:
-        lease = lease_state(step.holding)
-        yield gist(step) + _named("lease", lease) + _named("time", took(step))
+        yield _step_line(step) + _named("lease", lease_state(step.holding)) + _named("time", took(step))
         for note in notes(report, step):
             uri = f" {visible(note.uri)}" if note.uri is not None and note.label != "manifest" else ""
-            yield f"  {note.label} {note.words}{uri}"
+            yield f"  {note.label} {note.text}{uri}"
 
 
-def gist(step: StepReport) -> str:
-    """A step in one line, without what only time changes."""
+def changed_lines(before: RunReport | None, after: RunReport) -> Iterator[str]:
+    """Yield a line for each change since the report before, with the server's time."""
+    known = {} if before is None else {step.step_id: _state_line(step) for step in before.steps}
+    time = f"{after.read_at:%H:%M:%S}"
+    if before is None or before.status != after.status:
+        yield f"{time} {_run_line(after)}"
+    for step in after.steps:
+        line = _state_line(step)
+        if line != known.get(step.step_id):
+            yield f"{time} {line}"
+
+
+def _run_line(report: RunReport) -> str:
+    return f"run {report.run_id}{_named('status', report.status)}"
+
+
+def _step_line(step: StepReport) -> str:
     charts = _named("charts", chart_count(step.charts))
     attempt = _named("attempt", attempts(step.holding))
     return f"step {visible(step.step_id)}  {kind(step)}  {visible(step.status)}{charts}{attempt}"
 
 
-def changed_lines(before: RunReport | None, after: RunReport) -> Iterator[str]:
-    """What is new since the last look, each line with the server's time."""
-    known = {} if before is None else {step.step_id: _news(step) for step in before.steps}
-    time = f"{after.read_at:%H:%M:%S}"
-    if before is None or before.status != after.status:
-        yield f"{time} run {after.run_id}{_named('status', after.status)}"
-    for step in after.steps:
-        news = _news(step)
-        if news != known.get(step.step_id):
-            yield f"{time} {news}"
+def _state_line(step: StepReport) -> str:
+    """Return the step's line without the durations, which change all the time."""
+    hold, owner = HOLD_TEXTS[step.holding.hold], step.holding.owner
+    lease = _named("lease", f"{hold} ({owner})" if owner else hold)
+    error = "" if step.error is None else _named("error", describe_problem(step.error))
+    return _step_line(step) + lease + error
 
 
-def _news(step: StepReport) -> str:
-    hold = step.holding.hold
-    owner = step.holding.owner
-    lease = "" if hold is Hold.NONE else _named("lease", f"{hold}{f' ({owner})' if owner else ''}")
-    error = "" if step.error is None else _named("error", problem_words(step.error))
-    return gist(step) + lease + error
-
-
-def _named(name: str, words: str) -> str:
-    return f"  {name} {visible(words)}" if words else ""
+def _named(name: str, text: str) -> str:
+    return f"  {name} {visible(text)}" if text else ""

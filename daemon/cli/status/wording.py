@@ -1,15 +1,17 @@
-"""The report's facts in words, for a person and for a pipe. Pure.
+"""Describe the facts of a report in plain text, for tables, lines and JSON. Pure.
 
-Ids, messages and owners come from outside: `visible` shows them as text, whatever is in them.
+Ids, messages and owners come from other programs. `visible` makes them safe to print.
 """
 
 from __future__ import annotations
 
 import json
 import shlex
+from collections import Counter
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
 
+from daemon.cli.output import plural
 from daemon.cli.status.report import Hold
 from worker_chart_export.inputs.flow_run import StepStatus
 from worker_chart_export.ledger.lease.lease import UNKNOWN_OWNER
@@ -18,207 +20,204 @@ if TYPE_CHECKING:
     from daemon.cli.status.report import Charts, Holding, Problem, RunReport, StepReport, Times
 
 MAX_DETAILS_CHARS = 400
-#: A lease over for longer than this was passed over by several rescues.
+#: If a lease expired longer ago than this, several rescues did not take the step over.
 UNRESCUED_SECONDS = 300.0
 UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
+HOLD_TEXTS = {
+    Hold.NONE: "",
+    Hold.LIVE: "live",
+    Hold.EXPIRED: "expired",
+    Hold.RELEASED: "released",
+    Hold.UNLEASED: "none",
+    Hold.LEFT_OVER: "left over",
+}
 
 
 class Note(NamedTuple):
-    """One more thing to say about a step; `uri` is what the words stand for, when it is an object."""
+    """A text about a step, with a label; `uri` is the object that the text names, if any."""
 
     label: str
-    words: str
+    text: str
     uri: str | None = None
 
 
 def visible(text: object) -> str:
-    """Text with everything that a terminal would act on, or not show, written as an escape."""
+    """Replace control characters and invisible characters with escapes, so that a terminal prints them."""
     return "".join(
-        sign if sign.isprintable() else sign.encode("unicode_escape").decode("ascii") for sign in str(text)
+        char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in str(text)
     )
 
 
 def span(seconds: float, *, units: int = 2) -> str:
-    """A length of time in its largest units: `44 s`, `1 min 5 s`, `2 h`; nothing is shorter than `0 s`."""
-    rest, words = max(int(seconds), 0), []
+    """Format a duration in its largest units: `44 s`, `1 min 5 s`, `2 h`. A negative one is `0 s`."""
+    rest, parts = max(int(seconds), 0), []
     for size, unit in UNITS:
         count, rest = divmod(rest, size)
         if count:
-            words.append(f"{count} {unit}")
-        if words and (len(words) == units or not rest):
-            return " ".join(words)
+            parts.append(f"{count} {unit}")
+        if parts and (len(parts) == units or not rest):
+            return " ".join(parts)
     return "0 s"
 
 
 def instant(moment: datetime) -> str:
-    """A time of day with its date, in UTC."""
+    """Format a date with its time, in UTC."""
     return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def headline(report: RunReport) -> str:
-    """What the chart steps came to: `5 chart steps: 2 SUCCEEDED, 1 RUNNING, 2 READY`."""
-    steps = report.chart_steps
-    counts: dict[str, int] = {}
-    for step in steps:
-        counts[step.status] = counts.get(step.status, 0) + 1
+    """Count the chart steps by status: `5 chart steps: 2 SUCCEEDED, 1 RUNNING, 2 READY`."""
+    counts = Counter(step.status for step in report.chart_steps)
     order = [*StepStatus, *sorted(set(counts) - set(StepStatus))]
-    words = ", ".join(f"{counts[status]} {visible(status)}" for status in order if status in counts)
-    return f"{len(steps)} chart step{'' if len(steps) == 1 else 's'}{': ' if words else ''}{words}"
+    by_status = ", ".join(f"{counts[status]} {visible(status)}" for status in order if status in counts)
+    return plural(len(report.chart_steps), "chart step") + (f": {by_status}" if by_status else "")
 
 
 def kind(step: StepReport) -> str:
-    """A step's type and timeframe."""
-    return visible(" ".join(word for word in (step.step_type, step.timeframe) if word))
+    """Return the step's type and timeframe."""
+    return visible(" ".join(filter(None, (step.step_type, step.timeframe))))
 
 
 def chart_count(charts: Charts | None) -> str:
-    """`3/5`: stored and requested; a question mark for what is not known."""
+    """Return stored and requested charts, for example `3/5`; `?` if a number is not known."""
     if charts is None:
         return ""
-    done, requested = ("?" if count is None else str(count) for count in (charts.done, charts.requested))
-    return f"{done}/{requested}"
+    return "/".join("?" if count is None else str(count) for count in (charts.done, charts.requested))
 
 
 def attempts(holding: Holding) -> str:
-    """`3 (1 released)`."""
+    """Return the number of the attempt and of released ones, for example `3 (1 released)`."""
     if holding.attempt is None:
         return ""
     return f"{holding.attempt}" + (f" ({holding.released} released)" if holding.released else "")
 
 
 def took(step: StepReport) -> str:
-    """How long the step has taken so far, or took; a question mark if that can't be."""
+    """Return the step's duration, so far if it is RUNNING; `?` if its times are impossible."""
     if step.times.took_seconds is None:
         return "?" if step.times.wrong is not None else ""
     return span(step.times.took_seconds)
 
 
 def lease_state(holding: Holding) -> str:
-    """The lease in a few words."""
-    left = holding.left_seconds
-    match holding.hold:
-        case Hold.LIVE:
-            return f"{span(left or 0, units=1)} left"
-        case Hold.OVER:
-            return "over" if left is None else f"over for {span(-left, units=1)}"
-        case Hold.RELEASED:
-            return "given back"
-        case Hold.UNLEASED:
-            return "none"
-        case Hold.LEFT_OVER:
-            return "left over"
-        case Hold.NONE:
-            return ""
+    """Return the state of the lease: `45 s left`, `expired 2 min ago`, `released`."""
+    left_seconds = holding.left_seconds
+    if holding.hold is Hold.LIVE:
+        return f"{span(left_seconds or 0, units=1)} left"
+    if holding.hold is Hold.EXPIRED and left_seconds is not None:
+        return f"expired {span(-left_seconds, units=1)} ago"
+    return HOLD_TEXTS[holding.hold]
 
 
 def situation(report: RunReport, step: StepReport) -> str | None:
-    """What is going on with a step, and what will happen next by itself; None if there is nothing to say."""
+    """Say what happens with a step now, and what happens next; None if there is nothing to say."""
     if step.invalid_because is not None:
         return f"can't be read: {visible(step.invalid_because)}"
     if step.status == StepStatus.RUNNING:
-        return _who_has_it(report, step)
-    words = [_waits_for(report, step)] if step.charts is not None and not step.is_final else []
+        return _running_situation(report, step)
+    texts = []
+    if step.charts is not None and not step.is_final:
+        if report.is_final:
+            texts.append(f"will not be exported: the run is {report.status}")
+        elif step.waits_for:
+            names = (f"{visible(name)} ({visible(status)})" for name, status in step.waits_for.items())
+            texts.append(f"waits for {', '.join(names)}")
+        elif step.status == StepStatus.READY:
+            texts.append("waits for a worker to claim it")
+        else:
+            texts.append("waits for the orchestrator to make it READY")
     if step.holding.hold is Hold.LEFT_OVER:
         owner = visible(step.holding.owner)
-        words.append(f"a lease of {owner} is left over, without effect; a daemon's rescue deletes it")
-    return "; ".join(words) or None
+        texts.append(f"a lease of {owner} is left over and has no effect; the daemon's rescue deletes it")
+    return "; ".join(texts) or None
 
 
-def _waits_for(report: RunReport, step: StepReport) -> str:
-    if report.is_final:
-        return f"will not be worked: the run is {report.status}"
-    if step.waits_for:
-        names = ", ".join(f"{visible(name)} ({visible(status)})" for name, status in step.waits_for.items())
-        return f"waits for {names}"
-    if step.status == StepStatus.READY:
-        return "waits for a worker to claim it"
-    return "waits for the orchestrator to make it READY"
-
-
-def _who_has_it(report: RunReport, step: StepReport) -> str | None:
-    owner = f"{visible(step.holding.owner)}, attempt {attempts(step.holding)},"
-    match step.holding.hold:
+def _running_situation(report: RunReport, step: StepReport) -> str | None:
+    holding = step.holding
+    claim = f"{visible(holding.owner)}, attempt {attempts(holding)}"
+    match holding.hold:
         case Hold.LIVE:
-            return _held(step.holding)
-        case Hold.OVER:
-            return f"nobody holds it: the lease of {owner} is over; {_rescue(step.holding)}"
+            left = span(holding.left_seconds or 0)
+            if holding.owner == UNKNOWN_OWNER:
+                return f"held by a worker that uses no lease; may be taken over in {left}"
+            age, since = holding.age_seconds, ""
+            if age is not None:
+                since = f" for {span(age)}" if age >= 0 else " since a future time (a clock was wrong)"
+            return f"held by {claim}{since}; the lease expires in {left} unless it is renewed"
+        case Hold.EXPIRED:
+            return f"not held: the lease of {claim} has expired; {_take_over(holding)}"
         case Hold.RELEASED:
-            return f"nobody holds it: {owner} gave it back; {_rescue(step.holding)}"
+            return f"not held: released by {claim}; {_take_over(holding)}"
         case Hold.UNLEASED:
-            message = shlex.join(["worker-chart-export", "publish", report.run_id, step.step_id])
-            return (
-                "nobody holds it: it is RUNNING without a lease. A daemon that gets a message for it adopts "
-                "it, and it is taken over UNLEASED_GRACE_SECONDS (3600) later. To send the message: "
-                f"{visible(message)}"
-            )
+            return _unleased_situation(report, step)
         case Hold.NONE | Hold.LEFT_OVER:
             return None
 
 
-def _held(holding: Holding) -> str:
-    left = span(holding.left_seconds or 0)
-    if holding.owner == UNKNOWN_OWNER:
-        return f"run by a worker that keeps no lease; may be taken over in {left}"
-    since = "" if holding.age_seconds is None else f" {_since(holding.age_seconds)}"
-    attempt = f"attempt {attempts(holding)}"
-    return f"held by {visible(holding.owner)}{since}, {attempt}; the lease ends in {left} unless renewed"
+def _unleased_situation(report: RunReport, step: StepReport) -> str:
+    grace = report.unleased_grace_seconds
+    if grace == 0:
+        return "not held: it is RUNNING without a lease, and UNLEASED_GRACE_SECONDS (0) forbids a take-over"
+    value = "" if grace is None else f" ({grace:g})"
+    publish = shlex.join(["worker-chart-export", "publish", report.run_id, step.step_id])
+    return (
+        "not held: it is RUNNING without a lease. When a daemon gets a message for it, it is taken over "
+        f"UNLEASED_GRACE_SECONDS{value} later. To send the message: {visible(publish)}"
+    )
 
 
-def _since(age_seconds: float) -> str:
-    return f"for {span(age_seconds)}" if age_seconds >= 0 else "since a time to come (a clock was wrong)"
-
-
-def _rescue(holding: Holding) -> str:
+def _take_over(holding: Holding) -> str:
+    """Say when the step is taken over, if at all."""
     left_seconds = holding.left_seconds
     if left_seconds is not None and left_seconds > 0:
-        return f"it may be taken over in {span(left_seconds)}"
+        return f"may be taken over in {span(left_seconds)}"
     if left_seconds is None or left_seconds < -UNRESCUED_SECONDS:
         return (
-            "no daemon has rescued it. Is one running, and is the index of deploy/firestore.indexes.json "
-            "there?"
+            "no daemon has taken it over. Check that a daemon is running, and that the index in "
+            "deploy/firestore.indexes.json is deployed"
         )
     return "the rescue of a running daemon takes it over, by default within about a minute"
 
 
 def notes(report: RunReport, step: StepReport) -> list[Note]:
-    """Everything about a step that does not fit into a row."""
+    """Return all texts about a step that do not fit into a row of the table."""
     found = []
-    if words := situation(report, step):
-        found.append(Note("now", words))
+    if text := situation(report, step):
+        found.append(Note("now", text))
     if step.error is not None:
-        found.append(Note("error", problem_words(step.error)))
+        found.append(Note("error", describe_problem(step.error)))
     if step.charts is not None:
         failures = step.charts.failures.items()
-        found += [Note("failed", f"{visible(name)} {problem_words(why)}") for name, why in failures]
+        found += [Note("failed", f"{visible(name)} {describe_problem(why)}") for name, why in failures]
         if step.charts.unknown_because is not None:
             found.append(Note("charts", f"not known: {visible(step.charts.unknown_because)}"))
-    if words := _times(step.times):
-        found.append(Note("time", words))
+    if text := _describe_times(step.times):
+        found.append(Note("time", text))
     if step.manifest_uri is not None:
         found.append(Note("manifest", visible(step.manifest_uri), step.manifest_uri))
     stored = step.charts.stored.items() if step.charts else ()
     return [*found, *(Note("chart", visible(name), uri) for name, uri in stored)]
 
 
-def problem_words(problem: Problem) -> str:
-    """Code, message, and what the details say beyond them."""
+def describe_problem(problem: Problem) -> str:
+    """Return code, message and details; long details are cut."""
     details = {name: value for name, value in problem.details.items() if name != "manifestGcsUri"}
-    words = f"{visible(problem.code)}: {visible(problem.message)}"
+    text = f"{visible(problem.code)}: {visible(problem.message)}"
     if not details:
-        return words
-    text = json.dumps(details, ensure_ascii=False, default=str)
-    cut = text if len(text) <= MAX_DETAILS_CHARS else text[: MAX_DETAILS_CHARS - 1] + "…"
-    return f"{words} {visible(cut)}"
+        return text
+    dumped = json.dumps(details, ensure_ascii=False, default=str)
+    cut = dumped if len(dumped) <= MAX_DETAILS_CHARS else dumped[: MAX_DETAILS_CHARS - 1] + "…"
+    return f"{text} {visible(cut)}"
 
 
-def _times(times: Times) -> str:
-    words = []
+def _describe_times(times: Times) -> str:
+    texts = []
     if times.started_at is not None:
-        words.append(f"started {instant(times.started_at)}")
+        texts.append(f"started {instant(times.started_at)}")
     if times.finished_at is not None:
-        words.append(f"finished {instant(times.finished_at)}")
+        texts.append(f"finished {instant(times.finished_at)}")
     if times.took_seconds is not None and times.finished_at is not None:
-        words.append(f"took {span(times.took_seconds)}")
+        texts.append(f"took {span(times.took_seconds)}")
     if times.wrong is not None:
-        words.append(visible(times.wrong))
-    return ", ".join(words)
+        texts.append(visible(times.wrong))
+    return ", ".join(texts)

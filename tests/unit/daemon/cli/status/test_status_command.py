@@ -96,3 +96,12 @@ def test_a_firestore_that_refuses_is_exit_3(cloud, needed):
     done = run_here("status", RUN_ID, environment=needed)
     assert done.returncode == 3
     assert done.stderr.startswith("error: ")
+
+
+@pytest.mark.parametrize(("value", "shown"), [("", "SECONDS later"), ("600", "SECONDS (600) later")])
+def test_the_grace_period_of_the_environment_is_shown(documents, needed, value, shown):
+    """For a step that is RUNNING without a lease."""
+    put(documents, chart_step("RUNNING"))
+    done = run_here("status", RUN_ID, environment={**needed, "UNLEASED_GRACE_SECONDS": value})
+    assert done.returncode == 0
+    assert f"it is taken over UNLEASED_GRACE_{shown}" in done.stdout

@@ -7,8 +7,8 @@ from datetime import timedelta
 
 import pytest
 
+from daemon.cli.status.assemble import reading_order, run_report
 from daemon.cli.status.report import Hold
-from daemon.cli.status.step_order import reading_order
 from daemon.cli.status.terminal import FullView
 from daemon.cli.status.to_json import report_json
 from daemon.cli.status.to_text import changed_lines
@@ -28,6 +28,7 @@ from tests.support.run_reports import (
     squeezed,
     words_on_terminal,
 )
+from worker_chart_export.inputs.flow_run import FlowRun
 
 
 def test_steps_come_right_after_what_they_depend_on():
@@ -51,17 +52,25 @@ def test_steps_in_a_circle_or_a_long_chain_are_all_there():
         (
             lease(),
             Hold.LIVE,
-            f"held by {OWNER} for 1 min 5 s, attempt 1; the lease ends in 1 min 35 s unless",
+            f"held by {OWNER}, attempt 1 for 1 min 5 s; the lease expires in 1 min 35 s unless",
         ),
         (lease(attempt=3, released=1), Hold.LIVE, "attempt 3 (1 released)"),
-        (lease(owner="unknown"), Hold.LIVE, "a worker that keeps no lease; may be taken over in 1 min 35 s"),
-        (lease(expires_at=NOW - timedelta(seconds=9)), Hold.OVER, "within about a minute"),
-        (lease(expires_at=NOW - timedelta(hours=1)), Hold.OVER, "no daemon has rescued it. Is one running"),
-        (lease(token="", released=1), Hold.RELEASED, "gave it back; it may be taken over in 1 min 35 s"),
+        (lease(owner="unknown"), Hold.LIVE, "a worker that uses no lease; may be taken over in 1 min 35 s"),
+        (lease(expires_at=NOW - timedelta(seconds=9)), Hold.EXPIRED, "within about a minute"),
+        (
+            lease(expires_at=NOW - timedelta(hours=1)),
+            Hold.EXPIRED,
+            "no daemon has taken it over. Check",
+        ),
+        (
+            lease(token="", released=1),
+            Hold.RELEASED,
+            "released); may be taken over in 1 min 35 s",
+        ),
         (
             lease(token="", released=1, expires_at=NOW - timedelta(seconds=1)),
             Hold.RELEASED,
-            "gave it back; the rescue of a running daemon",
+            "attempt 1 (1 released); the rescue of a running daemon",
         ),
         (None, Hold.UNLEASED, f"worker-chart-export publish {RUN_ID} {STEP_ID}"),
     ],
@@ -80,15 +89,15 @@ def test_how_long_a_lease_is_over_stands_in_its_row():
     """In one unit."""
     over = lease(expires_at=NOW - timedelta(hours=1, minutes=5))
     shown = alone(chart_step("RUNNING"), over)
-    assert "lease over for 1 h" in lines(shown)
-    assert "over for 1 h" in words_on_terminal(FullView(shown), width=160)
+    assert "lease expired 1 h ago" in lines(shown)
+    assert "expired 1 h ago" in words_on_terminal(FullView(shown), width=160)
 
 
 def test_a_step_of_another_kind_needs_no_lease():
     """Other workers keep none."""
     shown = report({"ohlcv": {"stepType": "OHLCV_EXPORT", "status": "RUNNING"}})
     assert shown.steps[0].holding.hold is Hold.NONE
-    assert "nobody" not in lines(shown)
+    assert "not held" not in lines(shown)
 
 
 @pytest.mark.parametrize("status", ["READY", "SUCCEEDED"])
@@ -96,7 +105,7 @@ def test_a_lease_left_over_is_named_and_counts_for_nothing(status):
     """Its step is not RUNNING."""
     shown = alone(chart_step(status), lease())
     assert shown.steps[0].holding.hold is Hold.LEFT_OVER
-    assert f"a lease of {OWNER} is left over" in lines(shown)
+    assert f"a lease of {OWNER} is left over and has no effect" in lines(shown)
     assert ("waits for a worker" in lines(shown)) == (status == "READY")
 
 
@@ -113,8 +122,8 @@ def test_a_waiting_step_says_what_for():
     assert "waits for a worker to claim it" in text
     assert "waits for the orchestrator" in text
     over = report(steps, status="CANCELLED")
-    assert lines(over).count("will not be worked: the run is CANCELLED") == 3
-    assert over.is_settled
+    assert lines(over).count("will not be exported: the run is CANCELLED") == 3
+    assert over.is_finished
 
 
 @pytest.mark.parametrize(
@@ -183,11 +192,11 @@ def test_a_broken_step_is_shown_with_the_reason_and_hides_no_other(raw):
         (["NONSENSE"], True, True),
     ],
 )
-def test_a_run_is_settled_once_all_its_chart_steps_are_final(statuses, settled, failed):
+def test_a_run_is_finished_once_all_its_chart_steps_are_final(statuses, settled, failed):
     """Other steps don't count."""
     steps = {f"s{number}": chart_step(status) for number, status in enumerate(statuses)}
     shown = report({**steps, "report": {"stepType": "REPORT", "status": "FAILED"}})
-    assert (shown.is_settled, shown.has_failed) == (settled, failed)
+    assert (shown.is_finished, shown.has_failed) == (settled, failed)
 
 
 def test_changes_are_told_once():
@@ -207,4 +216,20 @@ def test_changes_are_told_once():
 def test_a_lease_from_a_time_to_come_is_said_to_be_wrong():
     """Its length would be a lie."""
     text = lines(alone(chart_step("RUNNING"), lease(acquired_at=NOW + timedelta(minutes=5))))
-    assert f"held by {OWNER} since a time to come (a clock was wrong)" in text
+    assert f"held by {OWNER}, attempt 1 since a future time (a clock was wrong)" in text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (None, "it is taken over UNLEASED_GRACE_SECONDS later"),
+        (600, "it is taken over UNLEASED_GRACE_SECONDS (600) later"),
+        (0, "UNLEASED_GRACE_SECONDS (0) forbids a take-over"),
+    ],
+)
+def test_the_grace_period_of_a_step_without_a_lease_is_shown_if_it_is_known(seconds, text):
+    """The default is not shown: the daemon may run with another value."""
+    run = FlowRun.parse(RUN_ID, {"status": "RUNNING", "steps": {STEP_ID: chart_step("RUNNING")}})
+    shown = run_report(run, {}, {}, read_at=NOW, unleased_grace_seconds=seconds)
+    assert text in lines(shown)
+    assert "3600" not in lines(shown)

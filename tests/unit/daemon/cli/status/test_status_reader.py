@@ -9,9 +9,8 @@ from datetime import timedelta
 
 import pytest
 
-from daemon.cli.status.reader import AGAIN_AFTER_SECONDS, RunReader
+from daemon.cli.status.reader import AGAIN_AFTER_SECONDS, RunReader, until_stopped
 from daemon.cli.status.report import Hold
-from daemon.cli.status.until_stopped import until_stopped
 from daemon.lifecycle.signals import STOP_SIGNALS
 from localcloud.faults import Fault
 from tests.support.fakes import BUCKET
@@ -54,7 +53,7 @@ class Reading:
 def test_a_run_that_is_not_there_is_none(documents, objects):
     """And nothing is asked of Cloud Storage."""
     reading = Reading(documents, objects)
-    assert reading.reader.look() is None
+    assert reading.reader.read() is None
     assert reading.opened == 0
 
 
@@ -63,14 +62,14 @@ def test_a_run_without_a_map_of_steps_is_an_error(documents, objects):
     reading = Reading(documents, objects)
     documents.document(f"flow_runs/{RUN_ID}").set({"steps": 7})
     with pytest.raises(RunInvalid):
-        reading.reader.look()
+        reading.reader.read()
 
 
 def test_a_status_of_another_kind_hides_no_other_step(documents, objects):
     """Others write runs."""
     reading = Reading(documents, objects)
     reading.put({"list": chart_step(["X"]), "map": chart_step({"X": 1}), STEP_ID: chart_step("READY")})
-    assert [step.status for step in reading.reader.look().steps] == ["READY", "['X']", "{'X': 1}"]
+    assert [step.status for step in reading.reader.read().steps] == ["READY", "['X']", "{'X': 1}"]
 
 
 def test_leases_are_judged_by_the_server_s_clock(documents, objects, server_time):
@@ -83,7 +82,7 @@ def test_leases_are_judged_by_the_server_s_clock(documents, objects, server_time
         "done": chart_step("SUCCEEDED"),
     }
     reading.put(steps, {STEP_ID: lease(), "done": lease()})
-    shown = {step.step_id: step.holding for step in reading.reader.look().steps}
+    shown = {step.step_id: step.holding for step in reading.reader.read().steps}
     assert {name: held.hold for name, held in shown.items()} == {
         STEP_ID: Hold.LIVE,
         "without": Hold.UNLEASED,
@@ -113,7 +112,7 @@ def test_a_step_that_changes_hands_during_a_look_is_not_seen_without_its_lease(
 
     put(*before)
     cloud.firestore.faults.add(Fault(method="BatchGetDocuments", times=1, before=lambda _: put(*after)))
-    (step,) = reading.reader.look().steps
+    (step,) = reading.reader.read().steps
     assert (step.status, step.holding.hold) == (after[0], holds)
 
 
@@ -124,11 +123,11 @@ def test_charts_of_a_running_step_are_counted_in_the_bucket_now_and_then(documen
     prefix = f"charts/{RUN_ID}/{STEP_ID}/{NOW - timedelta(seconds=65):%Y%m%d-%H%M%S}_IBM_1d_"
     reading.put_object(f"{prefix}ctpl_a.png", b"png")
     reading.put_object(f"charts/{RUN_ID}/{STEP_ID}/20240101-000000_IBM_1d_ctpl_a.png", b"png")
-    assert reading.reader.look().steps[0].charts.done == 1
+    assert reading.reader.read().steps[0].charts.done == 1
     reading.put_object(f"{prefix}ctpl_b.png", b"png")
-    assert reading.reader.look().steps[0].charts.done == 1
+    assert reading.reader.read().steps[0].charts.done == 1
     reading.clock.leap(AGAIN_AFTER_SECONDS)
-    assert reading.reader.look().steps[0].charts.done == 2
+    assert reading.reader.read().steps[0].charts.done == 2
     assert reading.opened == 1
 
 
@@ -136,8 +135,8 @@ def test_without_a_bucket_running_steps_are_not_counted(documents, objects):
     """It is said what would have to be set."""
     reading = Reading(documents, objects, bucket=None)
     reading.put({STEP_ID: chart_step("RUNNING")}, {STEP_ID: lease()})
-    charts = reading.reader.look().steps[0].charts
-    assert (charts.done, charts.unknown_because) == (None, "set CHARTS_BUCKET to have them counted")
+    charts = reading.reader.read().steps[0].charts
+    assert (charts.done, charts.unknown_because) == (None, "set CHARTS_BUCKET to count them")
 
 
 def test_a_manifest_is_read_once(documents, objects, cloud):
@@ -148,7 +147,7 @@ def test_a_manifest_is_read_once(documents, objects, cloud):
     downloads = []
     cloud.storage.faults.add(Fault(match="manifest.json", before=downloads.append))
     for _ in range(3):
-        assert reading.reader.look().steps[0].charts.done == 1
+        assert reading.reader.read().steps[0].charts.done == 1
         reading.clock.leap(AGAIN_AFTER_SECONDS)
     assert len(downloads) == 1
 
@@ -170,7 +169,7 @@ def test_a_manifest_that_cant_be_read_leaves_the_rest(documents, objects, uri, c
     reading.put({STEP_ID: chart_step("SUCCEEDED", outputs={"gcs_uri": uri})})
     if content is not None:
         reading.put_object(URI.removeprefix(f"gs://{BUCKET}/"), content)
-    charts = reading.reader.look().steps[0].charts
+    charts = reading.reader.read().steps[0].charts
     assert charts.done is None
     assert words in charts.unknown_because
 
@@ -180,7 +179,7 @@ def test_a_storage_that_is_away_is_a_fact_too(documents, objects, cloud):
     reading = Reading(documents, objects)
     reading.put({STEP_ID: chart_step("SUCCEEDED", outputs={"gcs_uri": URI})})
     cloud.storage.stop()
-    charts = reading.reader.look().steps[0].charts
+    charts = reading.reader.read().steps[0].charts
     assert charts.done is None
     assert charts.unknown_because.startswith("storage is ")
 
@@ -189,7 +188,7 @@ def test_no_credentials_for_storage_are_a_fact_too(documents):
     """Firestore may be allowed where Cloud Storage is not."""
     reading = Reading(documents, None)
     reading.put({STEP_ID: chart_step("SUCCEEDED", outputs={"gcs_uri": URI})})
-    assert "no credentials" in reading.reader.look().steps[0].charts.unknown_because
+    assert "no credentials" in reading.reader.read().steps[0].charts.unknown_because
 
 
 @pytest.fixture

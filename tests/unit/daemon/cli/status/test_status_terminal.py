@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from daemon.cli.status import live_view
-from daemon.cli.status.assemble import Found
-from daemon.cli.status.live_view import LiveView
-from daemon.cli.status.terminal import FullView, steps_table
+from daemon.cli.status import terminal
+from daemon.cli.status.assemble import BucketFacts
+from daemon.cli.status.terminal import FullView, LiveView, steps_table
 from daemon.cli.status.to_json import report_json
 from daemon.cli.status.to_text import changed_lines, report_lines
 from daemon.cli.status.wording import visible
@@ -18,6 +17,7 @@ from tests.support.run_reports import (
     alone,
     chart_step,
     lease,
+    live_on_terminal,
     manifest,
     on_terminal,
     report,
@@ -76,7 +76,7 @@ def hostile_report():
         "b": chart_step("RUNNING"),
         "c": chart_step("SUCCEEDED", outputs={"gcs_uri": f"gs://b/{HOSTILE}"}),
     }
-    found = {"c": Found(manifest=bad), "b": Found(problem=HOSTILE)}
+    found = {"c": BucketFacts(manifest=bad), "b": BucketFacts(problem=HOSTILE)}
     run = {"scope": {"symbol": HOSTILE}, "flowKey": HOSTILE}
     return report(steps, {"b": lease(owner=HOSTILE)}, found, **run)
 
@@ -101,30 +101,31 @@ def test_a_live_view_is_never_taller_than_the_terminal(height):
     """What is urgent stays, and it is said how much is hidden."""
     steps = {f"charts:{number:03}": chart_step("SUCCEEDED") for number in range(100)}
     steps["charts:050"] = chart_step("FAILED", error={"code": "RENDER_FAILED", "message": "No."})
-    drawn = words_on_terminal(LiveView(report(steps), "Firestore is away"), height=height)
-    shown = drawn.splitlines()
-    assert len(shown) < height
-    assert ("charts:050" in drawn) or height == 8
-    assert "more, for which there is no room" in drawn
-    assert "Firestore is away" in drawn
+    drawn = live_on_terminal(LiveView(report(steps), "Firestore is unavailable"), height=height)
+    assert len(drawn.splitlines()) <= height
+    assert "Firestore is unavailable" in drawn
+    assert ("charts:050" in drawn and "more steps do not fit" in drawn) or height == 8
 
 
-def test_a_live_view_of_many_steps_shows_as_many_as_fit_and_draws_few_more(monkeypatch):
-    """A thousand steps are drawn every second."""
+@pytest.mark.parametrize("width", [30, 80])
+def test_a_live_view_of_many_steps_draws_only_those_that_fit(monkeypatch, width):
+    """The display is drawn every second. A narrow terminal cuts rows instead of wrapping them."""
     drawn = []
 
     def counted(steps, **options):
-        drawn.append(len(steps))
+        drawn.extend(steps)
         return steps_table(steps, **options)
 
-    monkeypatch.setattr(live_view, "steps_table", counted)
-    steps = {f"charts:{number:04}": chart_step("RUNNING") for number in range(1000)}
-    text = words_on_terminal(LiveView(report(steps)), height=40)
-    assert len(text.splitlines()) == 39
-    assert sum(drawn) < 3 * 40
+    monkeypatch.setattr(terminal, "steps_table", counted)
+    steps = {f"charts:{number:04}": chart_step("SUCCEEDED") for number in range(1000)}
+    text = live_on_terminal(LiveView(report({**steps, "last": chart_step("FAILED")})), width, height=40)
+    assert 30 < len(text.splitlines()) <= 40
+    assert "last" in text
+    assert len(drawn) < 40
 
 
 @pytest.mark.parametrize("height", [1, 2, 3])
 def test_a_terminal_of_hardly_a_line_is_no_error(height):
     """Somebody made the window that small."""
-    assert "1 chart step" in words_on_terminal(LiveView(alone(chart_step("READY"))), height=height)
+    drawn = live_on_terminal(LiveView(alone(chart_step("READY"))), height=height)
+    assert len(drawn.splitlines()) <= height
