@@ -20,7 +20,7 @@ class SettingsError(Exception):
         self.problems = problems
 
 
-def seconds(default: float, least: float, most: float) -> Any:
+def seconds(default: float | None, least: float, most: float) -> Any:
     """A field for a span of time."""
     return Field(default, ge=least, le=most, description=f"seconds from {least:g} to {most:g}")
 

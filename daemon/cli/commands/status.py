@@ -9,7 +9,6 @@ from contextlib import ExitStack
 from typing import Annotated
 
 import typer
-from pydantic import Field
 from rich.console import Console
 from rich.live import Live
 
@@ -22,6 +21,7 @@ from daemon.cli.status.to_text import changed_lines, report_lines
 from daemon.composition import firestore_client, storage_client
 from daemon.exit import ExitCode
 from daemon.lifecycle.signals import block_stop_signals
+from daemon.settings.base import seconds
 from daemon.settings.daemon import FirestoreSettings, load_settings
 from daemon.settings.export import BucketSettings
 from worker_chart_export.errors import BackendUnavailable, RunInvalid
@@ -39,7 +39,7 @@ EVERY_SECONDS = 1.0
 class StatusSettings(FirestoreSettings):
     """The settings of this command. The grace period is only shown, so it has no default here."""
 
-    unleased_grace_seconds: Annotated[float | None, Field(ge=0, description="a number of seconds")] = None
+    unleased_grace_seconds: float | None = seconds(None, 0, 604800)
 
 
 class StatusSettingsWithBucket(StatusSettings, BucketSettings):
