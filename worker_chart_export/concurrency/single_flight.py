@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import Future, wait
+from functools import partial
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 if TYPE_CHECKING:
@@ -43,18 +44,12 @@ class SingleFlight(Generic[K, R]):
             if running:
                 wait([running])
             try:
-                result = self._call(key)
+                publish = partial(flight.set_result, self._call(key))
             except BaseException as error:  # noqa: BLE001 - raised below, to each caller that shares it
-                self._end(key)
-                flight.set_exception(error)
-            else:
-                self._end(key)
-                flight.set_result(result)
+                publish = partial(flight.set_exception, error)
+            with self._lock:  # before the result is known: later callers must not join this call
+                del self._running[key]
+                if key in self._next:
+                    self._running[key] = self._next.pop(key)
+            publish()
         return flight.result()
-
-    def _end(self, key: K) -> None:
-        """Start the next call of this key. Callers that arrive from now on do not join the ended one."""
-        with self._lock:
-            del self._running[key]
-            if key in self._next:
-                self._running[key] = self._next.pop(key)

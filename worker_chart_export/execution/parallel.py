@@ -51,10 +51,11 @@ def make_in_parallel(
         WorkerError: The error that the scope was stopped with, or that a call raised, unless it is a
             `RequestError`.
     """
-    futures: dict[str, Future[ManifestItem]] = {name: Future() for name in template_ids}
+    futures: dict[str, Future[ManifestItem]] = {}
     jobs: deque[_Job] = deque()
-    for name, future in futures.items():
-        jobs.append((future, partial(contextvars.copy_context().run, make, name)))
+    for name in template_ids:
+        futures[name] = Future()
+        jobs.append((futures[name], partial(contextvars.copy_context().run, make, name)))
     unfinished, ended = [*futures], threading.Event()
     scope.on_stop(lambda _error: ended.set())
     try:

@@ -1,9 +1,9 @@
-"""What is counted and measured, for Prometheus; the only owner of its client.
+"""The metrics of the worker, for Prometheus. The only module that uses its client.
 
-Names follow https://prometheus.io/docs/practices/naming/. No label ever holds the id of a run, a step or a
-message, nor a key: each label's values are few and known beforehand (an account's id as soon as the account
-is), and all of them stand at 0 from the start, so that a first failure is an increase.
-One registry for the process: what several daemons in it count adds up, what they show is the last one's.
+Names follow https://prometheus.io/docs/practices/naming/. Labels have few values, which are known beforehand:
+no ids of runs, steps or messages, no keys. Each value starts at 0, so that a first failure is an increase.
+There is one registry for the process. Several daemons in it add to the same counters; the last one to set a
+gauge wins.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ REGISTRY = CollectorRegistry()
 STEP_BUCKETS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 180, 300)
 CHART_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 60, 120, 300)
 
-# It would add a second series to each counter, which nobody asks for.
+# Without this each counter has a second, useless series.
 disable_created_metrics()  # type: ignore[no-untyped-call]
 ProcessCollector(registry=REGISTRY)
 PlatformCollector(registry=REGISTRY)
 
-#: By what became of a message: why.
+#: The reasons of each disposition of a message.
 DISPOSITIONS = {
     "ack": (
         *("succeeded", "failed", "final", "running", "duplicate", "unleased", "ignored", "rejected"),
@@ -58,7 +58,7 @@ REJECTIONS = (
     *("body_too_large", "body_empty", "body_not_json", "body_not_object", "run_id_missing", "run_id_invalid"),
     *("step_id_invalid", "event_type_missing", "subject_missing", "run_invalid", "not_ready"),
 )
-#: Why a claim or a finalize found nothing to do.
+#: Why a claim or a finalize changed nothing.
 REFUSALS = ("run_missing", "step_missing", "step_final")
 CLAIM_RESULTS = (
     *("won", "taken_over", "crash_loop", *REFUSALS, "run_final", "other_type"),
@@ -68,7 +68,7 @@ FINALIZE_RESULTS = ("written", *REFUSALS, "not_running", "fenced", "lease_lost")
 BACKENDS = ("firestore", "storage", "pubsub")
 CALL_RESULTS = ("answered", "unavailable", "refused")
 PROVIDERS = ("chart-img", "local", "mock")
-#: What a call of Chart-IMG ended in.
+#: The outcomes of calls to Chart-IMG.
 ANSWERS = (
     *("ok", "too_fast", "exhausted", "bad_key", "over_plan", "trouble", "refused"),
     *("too_large", "no_answer", "stopped"),
@@ -76,7 +76,7 @@ ANSWERS = (
 
 
 def _counter(name: str, documentation: str, **labels: Iterable[str]) -> Counter:
-    """A counter; each combination of its labels' known values is there from the start."""
+    """Create a counter with all known combinations of its labels' values."""
     counter = Counter(name, documentation, tuple(labels), namespace=PREFIX, registry=REGISTRY)
     if labels:
         for values in product(*labels.values()):
@@ -93,7 +93,7 @@ def _gauge(name: str, documentation: str, **labels: Iterable[str]) -> Gauge:
 
 
 def _seconds(name: str, documentation: str, buckets: tuple[float, ...], **label: Iterable[str]) -> Histogram:
-    """A histogram of durations by one label."""
+    """Create a histogram of durations with one label."""
     ((label_name, values),) = label.items()
     histogram = Histogram(
         name, documentation, (label_name,), namespace=PREFIX, registry=REGISTRY, buckets=buckets
@@ -218,7 +218,7 @@ BACKEND_CALLS = _counter(
     backend=BACKENDS,
     result=CALL_RESULTS,
 )
-#: Each is looked for once, since a step makes many calls.
+#: A step makes many calls, and `labels` is slow.
 _calls = cache(BACKEND_CALLS.labels)
 STREAMS_OPENED = _counter(
     "streams_opened", "Streams that were opened to Pub/Sub, by reason.", reason=("start", "ended", "idle")
@@ -245,12 +245,12 @@ VERSION = _version()
 Info("build", "The version of this worker.", namespace=PREFIX, registry=REGISTRY).info({"version": VERSION})
 
 
-#: Accounts whose quota was shown; the others' gauge says 0, which nobody has read.
+#: The accounts whose quota was read. The gauge of the others is 0, which means nothing.
 _shown: set[str] = set()
 
 
 def know_account(account_id: str, *, daily_limit: int) -> None:
-    """Show an account's metrics from now on."""
+    """Create the metrics of an account."""
     for answer in ANSWERS:
         CHART_IMG_CALLS.labels(account_id, answer)
     QUOTA_USED.labels(account_id)
@@ -258,21 +258,21 @@ def know_account(account_id: str, *, daily_limit: int) -> None:
 
 
 def show_quota(account_id: str, *, used: int, limit: int, is_over: Callable[[], bool]) -> None:
-    """Show how much of an account's quota is used, until `is_over` says that its window is."""
+    """Set the quota gauges of an account. The used quota becomes 0 once `is_over` returns True."""
     _shown.add(account_id)
     QUOTA_USED.labels(account_id).set_function(lambda: 0 if is_over() else used)
     QUOTA_LIMIT.labels(account_id).set(limit)
 
 
 class Quota(NamedTuple):
-    """Of an account: calls counted in the present window (None: not looked at yet), and calls it has."""
+    """The quota of an account: calls counted in the present window (None: not read yet), and its limit."""
 
     used: int | None
     limit: int
 
 
 def quota_seen() -> dict[str, Quota]:
-    """By account: what `show_quota` shows now."""
+    """Return the present values of the quota gauges, by account."""
     used, limits = (
         {
             sample.labels["account"]: int(sample.value)
@@ -289,22 +289,22 @@ def quota_seen() -> dict[str, Quota]:
 
 
 def count_call(backend: str, result: str) -> None:
-    """Count a call of one of `BACKENDS` by which of `CALL_RESULTS` it ended in.
+    """Count a call of one of `BACKENDS` with one of `CALL_RESULTS`.
 
-    It is `answered` when nothing is wrong with the backend or our rights: also when something is not there,
-    is not taken, or was written by somebody else meanwhile.
+    `answered` means that the backend and our rights are all right. It includes a missing document, a refused
+    value and a lost race.
     """
     _calls(backend, result).inc()
 
 
 def exposition(accept: str) -> tuple[bytes, str]:
-    """All metrics as they are now, and their content type, in the form that `accept` asks for.
+    """Return all metrics in the format that `accept` asks for, and the content type.
 
     Args:
         accept: The request's `Accept` header; the plain text format unless it asks for OpenMetrics.
     """
     try:
         encode, content_type = choose_encoder(accept)
-    except (TypeError, ValueError):  # the client trips over a version that is none
+    except (TypeError, ValueError):  # an invalid version in `accept`
         encode, content_type = choose_encoder("")
     return encode(REGISTRY), content_type
