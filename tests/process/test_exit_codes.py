@@ -1,4 +1,7 @@
-"""What a daemon process says when it can't go on, and that it goes on when it can."""
+"""What a daemon process says when it can't go on, and that it goes on when it can.
+
+Those that end at the start are new interpreters.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ from tests.support.process.daemons import ROOT, DaemonUnderTest
 def test_a_missing_subscription_is_exit_3(official_deployment):
     """Nobody can work a subscription that is not there; the line says which."""
     missing = f"projects/{official_deployment.project}/subscriptions/nobody-made-this"
-    with official_deployment.daemon(PUBSUB_SUBSCRIPTION=missing) as daemon:
+    with official_deployment.daemon(fresh=True, PUBSUB_SUBSCRIPTION=missing) as daemon:
         assert daemon.wait(30) == 3
     assert daemon.named("daemon_started") == []
     assert any(missing in line["message"] or "NotFound" in line["message"] for line in daemon.events)
@@ -43,7 +46,7 @@ def test_missing_credentials_are_exit_3():
         "NO_GCE_CHECK": "true",
         "HOME": "/nonexistent",
     }
-    with DaemonUnderTest(settings) as daemon:
+    with DaemonUnderTest(settings, fresh=True) as daemon:
         assert daemon.wait(30) == 3
     assert "credentials" in daemon.events[-1]["message"]
     assert daemon.other_output == []
@@ -81,9 +84,8 @@ except ValueError as error:
 
 def test_bad_settings_are_exit_2_and_all_named():
     """One run is enough to learn of every wrong setting."""
-    with DaemonUnderTest(
-        {"CHARTS_BUCKET": "charts", "WORKER_CONCURRENCY": "many", "LOG_FORMAT": "xml"}
-    ) as daemon:
+    settings = {"CHARTS_BUCKET": "charts", "WORKER_CONCURRENCY": "many", "LOG_FORMAT": "xml"}
+    with DaemonUnderTest(settings, fresh=True) as daemon:
         assert daemon.wait(30) == 2
     words = "\n".join(line["message"] for line in daemon.events)
     for name in (
@@ -103,7 +105,7 @@ def test_a_busy_health_port_is_exit_2(deployment):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        with deployment.daemon(HEALTH_PORT=str(taken.getsockname()[1])) as daemon:
+        with deployment.daemon(fresh=True, HEALTH_PORT=str(taken.getsockname()[1])) as daemon:
             assert daemon.wait(30) == 2
     assert "HEALTH_PORT" in daemon.events[-1]["message"]
 

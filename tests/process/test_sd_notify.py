@@ -26,11 +26,11 @@ def told(tmp_path):
         yield notify_socket
 
 
-def under_systemd(deployment, told, *, module="daemon", **changed):
+def under_systemd(deployment, told, *, module="daemon", fresh=False, **changed):
     """A daemon that was started as systemd does."""
     usec = str(int(WATCHDOG_SECONDS * 1e6))
     settings = deployment.settings(NOTIFY_SOCKET=told.address, WATCHDOG_USEC=usec, **changed)
-    return DaemonUnderTest(settings, module=module)
+    return DaemonUnderTest(settings, module=module, fresh=fresh)
 
 
 def fed_often(told):
@@ -42,7 +42,7 @@ def fed_often(told):
 def test_ready_comes_once_the_stream_is_open_and_the_time_to_start_is_extended_until_then(deployment, told):
     """A backend that is away is waited for: systemd neither gives up the start nor takes it for done."""
     deployment.cloud.pubsub.stop()
-    with under_systemd(deployment, told) as daemon:
+    with under_systemd(deployment, told, fresh=True) as daemon:
         told.wait_for("EXTEND_TIMEOUT_USEC=30000000", count=4)
         assert told.values_of("STATUS") == ["Starting: no stream is open"]
         assert told.values_of("READY") == told.values_of("WATCHDOG") == []

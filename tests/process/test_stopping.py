@@ -1,4 +1,7 @@
-"""Stopping a daemon process with real signals: nothing finished is done again, and it always ends."""
+"""Stopping a daemon process with real signals: nothing finished is done again, and it always ends.
+
+Where a signal or an exit code is the subject, the daemon is a new interpreter.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +39,7 @@ def start_steps(deployment, daemon, *, count, latency_seconds):
 def test_sigterm_lets_eight_steps_finish_and_loses_no_ack(official_deployment):
     """Exit 0 inside the drain's time; a daemon started afterwards is given none of the messages again."""
     deployment = official_deployment
-    with deployment.daemon(DRAIN_SECONDS="20").started() as daemon:
+    with deployment.daemon(fresh=True, DRAIN_SECONDS="20").started() as daemon:
         run_id, step_ids = start_steps(deployment, daemon, count=8, latency_seconds=2.0)
         started = time.monotonic()
         assert daemon.terminate() == 0
@@ -54,7 +57,7 @@ def test_sigterm_lets_eight_steps_finish_and_loses_no_ack(official_deployment):
 
 def test_sigint_drains_too(deployment):
     """Ctrl-C is as gentle as SIGTERM."""
-    with deployment.daemon().started() as daemon:
+    with deployment.daemon(fresh=True).started() as daemon:
         start_steps(deployment, daemon, count=2, latency_seconds=1.0)
         daemon.signal(signal.SIGINT)
         assert daemon.wait() == 0
@@ -101,7 +104,7 @@ def test_a_delivery_that_hears_no_stop_does_not_hold_the_process(deployment):
     """A read that hangs before the claim: no step to stop, so the drain's time ends it, with exit code 4."""
     hang = deployment.cloud.firestore.faults.add(Fault(method="BatchGetDocuments", delay_seconds=60))
     run_id, (step_id,) = deployment.put_run(charts=1)
-    with deployment.daemon(DRAIN_SECONDS="2").started() as daemon:
+    with deployment.daemon(fresh=True, DRAIN_SECONDS="2").started() as daemon:
         deployment.publish_step(run_id, step_id)
         daemon.wait_until(lambda: deployment.cloud.firestore.faults.fired(hang) == 1, "a read that hangs", 20)
         started = time.monotonic()
@@ -130,7 +133,7 @@ def test_a_black_hole_in_place_of_pubsub_does_not_hold_a_stop(deployment):
 
 def test_a_second_signal_stops_at_once(deployment):
     """Whoever signals twice does not want to wait."""
-    with deployment.daemon(DRAIN_SECONDS="60").started() as daemon:
+    with deployment.daemon(fresh=True, DRAIN_SECONDS="60").started() as daemon:
         start_steps(deployment, daemon, count=1, latency_seconds=60.0)
         daemon.signal(signal.SIGTERM)
         daemon.wait_for_event("drain_started")
@@ -142,7 +145,7 @@ def test_a_second_signal_stops_at_once(deployment):
 
 def test_two_signals_right_after_each_other_stop_at_once(deployment):
     """The second may come before the daemon has heard the first."""
-    with deployment.daemon(DRAIN_SECONDS="60").started() as daemon:
+    with deployment.daemon(fresh=True, DRAIN_SECONDS="60").started() as daemon:
         start_steps(deployment, daemon, count=1, latency_seconds=60.0)
         daemon.signal(signal.SIGINT)
         daemon.signal(signal.SIGTERM)
@@ -196,7 +199,7 @@ def test_a_stop_while_credentials_are_sought_is_a_clean_one(deployment):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"127.0.0.1:{silent.getsockname()[1]}"
         settings = deployment.settings(STORAGE_EMULATOR_HOST=None, GCE_METADATA_HOST=address)
-        with DaemonUnderTest(settings | {"GCE_METADATA_IP": address}) as daemon:
+        with DaemonUnderTest(settings | {"GCE_METADATA_IP": address}, fresh=True) as daemon:
             silent.settimeout(20)
             with silent.accept()[0]:
                 started = time.monotonic()
