@@ -1,4 +1,4 @@
-"""Stand-ins and sample documents for unit tests: a clock to turn by hand, runs, templates, pictures."""
+"""Fakes and sample documents for unit tests: a clock set by hand, runs, templates, pictures."""
 
 from __future__ import annotations
 
@@ -28,33 +28,33 @@ NOON = datetime(2025, 12, 15, 12, 0, 0, 123456, tzinfo=UTC)
 
 
 class HandClock:
-    """A clock that stands until it is moved."""
+    """A clock that moves only when the test moves it."""
 
     def __init__(self) -> None:
         self.wall = NOON
         self.ticks = 1000.0
 
     def now(self) -> datetime:
-        """The wall clock."""
+        """Return the wall time."""
         return self.wall
 
     def monotonic(self) -> float:
-        """The monotonic clock."""
+        """Return the monotonic time."""
         return self.ticks
 
     def advance(self, seconds: float) -> None:
-        """Let time pass."""
+        """Move both clocks ahead."""
         self.wall += timedelta(seconds=seconds)
         self.ticks += seconds
 
 
 def budget_of(seconds: float = 30.0) -> CancelScope:
-    """A budget on the machine's own clock."""
+    """A scope on the machine's clock."""
     return CancelScope(seconds=seconds, clock=SystemClock())
 
 
 def chart_step(**changes: Any) -> dict[str, Any]:
-    """A READY CHART_EXPORT step that asks for one chart; `changes` replace its fields, None removes one."""
+    """A READY CHART_EXPORT step with one request. `changes` replace its fields; None removes a field."""
     step: dict[str, Any] = {
         "stepType": "CHART_EXPORT",
         "status": "READY",
@@ -80,7 +80,7 @@ def ohlcv_step(**changes: Any) -> dict[str, Any]:
 
 
 def run_document(steps: Mapping[str, Any] | None = None, **changes: Any) -> dict[str, Any]:
-    """A run with its candles exported and one chart step that is READY, or with the steps given."""
+    """A run with a finished OHLCV step and a READY chart step, or with these steps."""
     document = {
         "schemaVersion": 1,
         "runId": RUN_ID,
@@ -95,12 +95,12 @@ def run_document(steps: Mapping[str, Any] | None = None, **changes: Any) -> dict
 
 
 def run_of(steps: Mapping[str, Any] | None = None, *, run_id: str = RUN_ID, **changes: Any) -> FlowRun:
-    """`run_document` as the worker sees it."""
+    """`run_document`, parsed."""
     return FlowRun.parse(run_id, run_document(steps, **changes))
 
 
 def lease_of(*, left_seconds: float = 100.0, **changes: Any) -> Lease:
-    """A lease of another worker, taken under another message, that at `NOON` lasts so much longer."""
+    """A lease of another worker and another message. It expires `left_seconds` after `NOON`."""
     fields: dict[str, Any] = {
         "owner": "elsewhere:1:boot",
         "token": "its-token",
@@ -115,7 +115,7 @@ def lease_of(*, left_seconds: float = 100.0, **changes: Any) -> Lease:
 
 
 def snapshot_of(run: FlowRun | None, **leases: Lease | None) -> RunSnapshot:
-    """A run as read at `NOON`, with these leases by step id."""
+    """A run that was read at `NOON`, with these leases by step id."""
     return RunSnapshot(
         run=run,
         update_time=NOON,
@@ -126,7 +126,7 @@ def snapshot_of(run: FlowRun | None, **leases: Lease | None) -> RunSnapshot:
 
 
 def template_document(**request: Any) -> dict[str, Any]:
-    """A chart template; the keywords go into its `request`."""
+    """A chart template. The keywords go into its `request`."""
     return {
         "id": "ctpl_a",
         "description": "price + volume",
@@ -142,7 +142,7 @@ def template_document(**request: Any) -> dict[str, Any]:
 
 
 def png_bytes(width: int = 800, height: int = 600, *, padding: int = 0) -> bytes:
-    """A complete PNG of one colour; `padding` makes it larger."""
+    """A complete PNG of one colour. `padding` bytes make it larger."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -169,11 +169,11 @@ def chart_request(
 
 @dataclass
 class ScriptedProvider:
-    """Makes a chart for every request, unless `script` says otherwise for its template.
+    """A provider that makes a plain chart, or calls the function that `script` has for the template.
 
     Attributes:
-        script: By template id: what is called instead; its result is the picture's bytes.
-        asked: Template ids in the order they were asked for.
+        script: Functions by template id. Their result is the picture's bytes.
+        asked: The template ids of all requests, in order.
     """
 
     script: dict[str, Callable[[ChartRequest], bytes]] = field(default_factory=dict)
@@ -181,7 +181,7 @@ class ScriptedProvider:
     _lock: Any = field(default_factory=threading.Lock)
 
     def chart(self, request: ChartRequest) -> ChartImage:
-        """The picture, or what the script raises."""
+        """Return the picture, or raise the script's error."""
         with self._lock:
             self.asked.append(request.template_id)
         make = self.script.get(request.template_id, lambda _request: png_bytes())

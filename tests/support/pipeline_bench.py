@@ -1,4 +1,4 @@
-"""A pipeline on the embedded Firestore and Storage, and looks at what it left there."""
+"""A pipeline on the embedded Firestore and Storage, and reads of its results."""
 
 from __future__ import annotations
 
@@ -40,25 +40,25 @@ TERMS = LeaseTerms(lease_seconds=60, clock_skew_seconds=5)
 
 
 class LeapingClock(SystemClock):
-    """The machine's clock, whose monotonic half can leap ahead as that of a process that was frozen does."""
+    """The machine's clock. Its monotonic time can leap ahead, as in a process that was frozen."""
 
     def __init__(self) -> None:
         self._leaped = 0.0
 
     def monotonic(self) -> float:
-        """The monotonic clock, leaps included."""
+        """Return the monotonic time, leaps included."""
         return super().monotonic() + self._leaped
 
     def leap(self, seconds: float) -> None:
-        """Let so much time have passed."""
+        """Leap ahead."""
         self._leaped += seconds
 
 
 class Bench:
-    """What a worker works with, on a cloud of its own.
+    """The parts of a worker, on a cloud of its own.
 
     Attributes:
-        heart_beats: Of the pipeline made last; nobody beats unless the test does.
+        heart_beats: The heart-beats of the latest pipeline. They beat only when the test calls them.
     """
 
     def __init__(self, cloud: LocalCloud, documents: firestore.Client, objects: StorageClient) -> None:
@@ -81,7 +81,7 @@ class Bench:
         clock: Clock | None = None,
         provider: ScriptedProvider | None = None,
     ) -> StepPipeline:
-        """A worker's pipeline by these limits; each is a worker of its own."""
+        """Build the pipeline of another worker, with these limits."""
         clock = clock or SystemClock()
         self.heart_beats = HeartBeats(client=self.documents, terms=TERMS, clock=clock)
         artifacts = ArtifactStore(client=self.objects, bucket=BUCKET)
@@ -100,7 +100,7 @@ class Bench:
         )
 
     def put(self, *names: str, min_images: int | None = None, **step: Any) -> None:
-        """Write the run anew; its step asks for the templates named."""
+        """Write the run. Its step requests the templates `names`."""
         inputs: dict[str, Any] = {"requests": [{"chartTemplateId": name} for name in names]}
         if min_images is not None:
             inputs["minImages"] = min_images
@@ -109,7 +109,7 @@ class Bench:
         )
 
     def put_lease(self, *, left_seconds: float = -10.0, **changes: Any) -> Lease:
-        """A dead worker's lease beside the step, over since so long ago unless changed."""
+        """Write the lease of a dead worker. It expired 10 s ago, unless changed."""
         now = datetime.now(UTC)
         fields: dict[str, Any] = {
             "owner": "elsewhere:1:boot",
@@ -125,44 +125,44 @@ class Bench:
         self.lease_reference.set(lease.to_document())
         return lease
 
-    def end_lease(self) -> None:
-        """Its time has passed, as for the others: anybody may take the step over."""
+    def expire_lease(self) -> None:
+        """Let the step's lease expire, so that any worker may take the step over."""
         self.lease_reference.update({"expiresAt": datetime.now(UTC) - timedelta(seconds=10)})
 
     def run(self, **limits: Any) -> Outcome:
-        """Work the step as a worker of its own."""
+        """Work the step as another worker."""
         pipeline = self.pipeline(**limits)
         return pipeline.run(RUN_ID, STEP_ID, scope=pipeline.new_scope())
 
     def step(self) -> dict[str, Any]:
-        """The step as it is now."""
+        """Return the step as it is now."""
         document = self.run_reference.get().to_dict()
         assert document is not None
         step: dict[str, Any] = document["steps"][STEP_ID]
         return step
 
     def lease(self) -> Lease | None:
-        """The step's lease as it is now."""
+        """Return the step's lease as it is now."""
         document = self.lease_reference.get().to_dict()
         return None if document is None else Lease.parse(document)
 
     def manifest(self) -> dict[str, Any]:
-        """The manifest, read."""
+        """Return the manifest."""
         manifest: dict[str, Any] = json.loads(self.manifest_object()[0])
         return manifest
 
     def manifest_object(self) -> tuple[bytes, int]:
-        """The manifest's bytes and their generation."""
+        """Return the manifest's bytes and their generation."""
         blob = self.objects.bucket(BUCKET).get_blob(MANIFEST_NAME)
         return blob.download_as_bytes(), blob.generation
 
     def names(self) -> list[str]:
-        """The names of all objects."""
+        """Return the names of all objects."""
         return sorted(blob.name for blob in self.objects.list_blobs(BUCKET))
 
 
-def told(manifest: dict[str, Any]) -> tuple[list[str], list[str]]:
-    """The template ids of the manifest's items and failures."""
+def template_ids(manifest: dict[str, Any]) -> tuple[list[str], list[str]]:
+    """Return the template ids of the manifest's items and of its failures."""
     return (
         [entry["chartTemplateId"] for entry in manifest["items"]],
         [entry["request"]["chartTemplateId"] for entry in manifest["failures"]],

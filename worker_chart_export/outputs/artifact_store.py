@@ -195,7 +195,9 @@ class ArtifactStore:
                     refusal=ManifestRefused,
                     scope=child,
                 )
-                if present is not None and present.crc32c == _crc32c(content):
+                # Cloud Storage writes checksums as base64 of the big-endian bytes.
+                checksum = base64.b64encode(google_crc32c.value(content).to_bytes(4, "big")).decode()
+                if present is not None and present.crc32c == checksum:
                     return self.uri(name)
                 generation = present.generation if present else 0
                 confirm_lease()
@@ -258,8 +260,3 @@ class ArtifactStore:
         if len(content) > MAX_CANDLE_BYTES:
             raise OhlcvUnavailable(f"Candles {uri}: expected at most {MAX_CANDLE_BYTES} bytes.", uri=uri)
         return content
-
-
-def _crc32c(content: bytes) -> str:
-    """Return the checksum as Cloud Storage writes it: base64 of the big-endian bytes."""
-    return base64.b64encode(google_crc32c.value(content).to_bytes(4, "big")).decode()

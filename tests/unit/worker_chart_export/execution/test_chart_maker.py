@@ -8,7 +8,7 @@ import pytest
 
 from localcloud import Fault
 from tests.support.fakes import BUCKET, RUN_ID, STEP_ID, png_bytes, template_document
-from tests.support.pipeline_bench import MANIFEST_NAME, told
+from tests.support.pipeline_bench import MANIFEST_NAME, template_ids
 from worker_chart_export.errors import BackendUnavailable
 from worker_chart_export.execution.outcome import OutcomeKind
 from worker_chart_export.outputs.artifact_store import StepFolder
@@ -66,7 +66,7 @@ class TestReuse:
         store(_name("ctpl_a"))
         bench.run()
         manifest = bench.manifest()
-        assert told(manifest) == (["ctpl_b", "ctpl_a"], [])
+        assert template_ids(manifest) == (["ctpl_b", "ctpl_a"], [])
         made, reused = manifest["items"]
         assert (made["meta"]["provider"], reused["meta"]["provider"]) == ("mock", "chart-img")
         assert made["generatedAt"] == reused["generatedAt"]
@@ -182,7 +182,7 @@ def test_an_upload_lost_with_its_worker_is_paid_for_again_and_no_more(bench):
     with pytest.raises(BackendUnavailable):
         bench.run(seconds=1)
     bench.cloud.storage.faults.clear()
-    bench.end_lease()
+    bench.expire_lease()
     assert bench.run().items == 2
     assert sorted(bench.provider.asked) == ["ctpl_a", "ctpl_b", "ctpl_b"]
 

@@ -6,7 +6,7 @@ import threading
 
 from localcloud import Fault
 from tests.support.fakes import BUCKET, RUN_ID, STEP_ID, chart_step, png_bytes
-from tests.support.pipeline_bench import MANIFEST_NAME, MANIFEST_URI, NAMES, TERMS, told
+from tests.support.pipeline_bench import MANIFEST_NAME, MANIFEST_URI, NAMES, TERMS, template_ids
 from worker_chart_export.execution.outcome import OutcomeKind
 
 
@@ -87,7 +87,7 @@ class TestSuccess:
         bench.provider.script = {"ctpl_b": first, "ctpl_a": last}
         bench.put("ctpl_b", "ctpl_c", "ctpl_a")
         bench.run()
-        assert told(bench.manifest()) == (["ctpl_b", "ctpl_c", "ctpl_a"], [])
+        assert template_ids(bench.manifest()) == (["ctpl_b", "ctpl_c", "ctpl_a"], [])
 
     def test_requests_are_made_side_by_side_up_to_the_limit(self, bench):
         """Never more at once than allowed, and as many as that."""

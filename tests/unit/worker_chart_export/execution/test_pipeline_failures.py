@@ -6,7 +6,7 @@ import pytest
 
 from localcloud import Fault
 from tests.support.fakes import BUCKET, RUN_ID, STEP_ID, png_bytes, template_document
-from tests.support.pipeline_bench import MANIFEST_NAME, MANIFEST_URI, NAMES, told
+from tests.support.pipeline_bench import MANIFEST_NAME, MANIFEST_URI, NAMES, template_ids
 from worker_chart_export.errors import ChartApiFailed, OhlcvUnavailable
 from worker_chart_export.execution.outcome import OutcomeKind
 
@@ -30,7 +30,7 @@ class TestFailedRequests:
         bench.put("ctpl_a", "ctpl_b", "ctpl_c", min_images=min_images)
         bench.run()
         assert bench.step()["status"] == status
-        assert told(bench.manifest()) == (["ctpl_a", "ctpl_c"], ["ctpl_b"])
+        assert template_ids(bench.manifest()) == (["ctpl_a", "ctpl_c"], ["ctpl_b"])
 
     def test_no_chart_at_all_is_a_success_when_none_is_needed(self, bench):
         """`minImages` 0 says so."""

@@ -200,7 +200,7 @@ class TestFencedManifest:
         left = []
 
         def win(_request):
-            bench.end_lease()
+            bench.expire_lease()
             assert bench.run(provider=ScriptedProvider()).kind is OutcomeKind.SUCCEEDED
             left.append((bench.step(), *bench.manifest_object()))
 

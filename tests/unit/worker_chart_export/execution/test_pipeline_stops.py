@@ -12,7 +12,7 @@ import pytest
 
 from localcloud import Fault
 from tests.support.fakes import RUN_ID, STEP_ID, HandClock, png_bytes
-from tests.support.pipeline_bench import MANIFEST_NAME, told
+from tests.support.pipeline_bench import MANIFEST_NAME, template_ids
 from worker_chart_export.errors import BackendUnavailable, Interrupted
 from worker_chart_export.execution.outcome import OutcomeKind
 from worker_chart_export.observability.observers import Observer, Stage, watched_by
@@ -56,7 +56,7 @@ class TestTime:
         assert outcome.kind is OutcomeKind.SUCCEEDED
         assert elapsed < 1 + 2 + 3
         manifest = bench.manifest()
-        assert told(manifest) == (["ctpl_b"], ["ctpl_a"])
+        assert template_ids(manifest) == (["ctpl_b"], ["ctpl_a"])
         assert manifest["failures"][0]["error"]["code"] == "STEP_TIMEOUT"
 
     def test_a_chart_that_comes_too_late_is_not_uploaded(self, bench, charts_ended):

@@ -173,7 +173,7 @@ class TestWhatIsTold:
         assert notes.ended[-1] == ("step", "Interrupted")
         assert [outcome.kind for _, outcome, _ in notes.outcomes] == [OutcomeKind.RELEASED]
         del bench.provider.script["ctpl_b"]
-        bench.end_lease()
+        bench.expire_lease()
         notes.charts.clear()
         bench.run()
         assert {chart.template_id: chart.png for _, chart in notes.charts} == {
