@@ -126,7 +126,7 @@ def follow(mode: str, *, warm_up: int) -> Walk:
         callback = Delivery(handler=worker.handler, settlement=Settlement(None), drain=worker.drain)
         with clients_find(deployment.environment):
             stream = open_stream(worker.settings, callback)
-        running.callback(stream.wait_until_over, SECONDS)
+        running.callback(stream.wait_until_ended, SECONDS)
         running.callback(stream.cancel)
         for _ in range(warm_up + 1):
             work_one(deployment, walk)

@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING
 from google.cloud import firestore
 from google.cloud.storage import Client as StorageClient
 
-from daemon.settings.daemon import ChartsApiMode, ChartsFallback, SettingsError
+from daemon.settings import ChartsApiMode, ChartsFallback, SettingsError
 from worker_chart_export.backends.errors import client_errors
 from worker_chart_export.backends.storage import StorageSession
 from worker_chart_export.execution.chart_maker import ChartMaker
 from worker_chart_export.execution.pipeline import PipelineLimits, StepPipeline
 from worker_chart_export.inputs.template import TemplateStore
 from worker_chart_export.ledger.heartbeats import HeartBeats
-from worker_chart_export.ledger.lease.lease import LeaseTerms
 from worker_chart_export.ledger.step_ledger import StepLedger
 from worker_chart_export.outputs.artifact_store import ArtifactStore
 from worker_chart_export.timing import SystemClock
@@ -24,8 +23,8 @@ from worker_chart_export.timing import SystemClock
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from daemon.settings import ExportSettings
     from daemon.settings.accounts import AccountSettings
-    from daemon.settings.daemon import ExportSettings
     from worker_chart_export.charts.base import ChartProvider
     from worker_chart_export.charts.chart_img.accounts import Account, AccountState
     from worker_chart_export.charts.fixtures import FixtureProvider
@@ -58,7 +57,7 @@ def build_worker(settings: ExportSettings) -> Worker:
     resources.callback(documents.close)
     objects = storage_client(settings.google_cloud_project, connections=_most_calls(settings))
     resources.callback(objects.close)
-    terms = _lease_terms(settings)
+    terms = settings.lease_terms
     heart_beats = HeartBeats(client=documents, terms=terms, clock=clock)
     resources.callback(heart_beats.stop)
     ledger = StepLedger(client=documents, clock=clock, terms=terms, heart_beats=heart_beats)
@@ -90,15 +89,6 @@ def build_worker(settings: ExportSettings) -> Worker:
         accounts=accounts,
         clock=clock,
         resources=resources,
-    )
-
-
-def _lease_terms(settings: ExportSettings) -> LeaseTerms:
-    return LeaseTerms(
-        lease_seconds=settings.lease_seconds,
-        clock_skew_seconds=settings.clock_skew_seconds,
-        max_attempts=settings.max_attempts,
-        unleased_grace_seconds=settings.unleased_grace_seconds,
     )
 
 

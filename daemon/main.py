@@ -19,12 +19,11 @@ from daemon.http.gauges import register_gauges
 from daemon.http.page.live_page import LivePage
 from daemon.http.server import HealthServer, health_routes
 from daemon.lifecycle.drain import Drain, DrainTimes
-from daemon.lifecycle.health_report import readiness
-from daemon.lifecycle.liveness import Liveness
+from daemon.lifecycle.liveness import Liveness, readiness
 from daemon.lifecycle.signals import forward_stop_signals
 from daemon.lifecycle.stoppable_wait import StoppableWait, StopRequested
 from daemon.lifecycle.systemd import SdNotify, ServiceManager
-from daemon.settings.daemon import Settings, SettingsError, load_settings
+from daemon.settings import Settings, SettingsError, load_settings
 from daemon.subscription.callback import Delivery
 from daemon.subscription.publisher import Publisher
 from daemon.subscription.quarantine import Quarantine
@@ -39,7 +38,7 @@ if TYPE_CHECKING:
     import signal
 
     from daemon.composition import Worker
-    from daemon.lifecycle.health_report import HealthReport
+    from daemon.lifecycle.liveness import HealthReport
 
 #: The longest silence of this process's own loops before it counts as dead.
 MAIN_WITHIN_SECONDS = 30.0
@@ -134,7 +133,7 @@ class Daemon:
             probes={"firestore": worker.ledger.probe, "storage": worker.artifacts.probe},
             on_tick=self._liveness.expect("intake", within_seconds=BREAKER_WITHIN_SECONDS),
         )
-        self._drain.on_start(breaker.close)
+        self._drain.on_start(breaker.stop)
         return breaker
 
     def _start_threads(self, worker: Worker, breaker: CircuitBreaker) -> None:
@@ -142,8 +141,8 @@ class Daemon:
         every_seconds = worker.ledger.terms.renew_every_seconds
         worker.heart_beats.start(
             self._liveness.expect("heart-beats", within_seconds=every_seconds + BEAT_WITHIN_SECONDS),
-            on_failure=lambda: breaker.failed("firestore"),
-            on_success=lambda: breaker.succeeded("firestore"),
+            on_failure=lambda: breaker.record_failure("firestore"),
+            on_success=lambda: breaker.record_success("firestore"),
         )
         settings = self._settings
         longest_seconds = 2 * settings.rescue_interval_seconds + settings.max_lease_seconds
@@ -200,7 +199,7 @@ class Daemon:
     def _serve(self, watch: StreamSupervisor, worker: Worker) -> ExitCode:
         """Keep a stream open until a stop is asked for or the subscription is refused."""
         try:
-            watch.keep()
+            watch.keep_open()
         except StopRequested as stop:
             code, reason, since = ExitCode.OK, stop.reason, stop.at
         except BackendRefused as error:
@@ -227,7 +226,7 @@ class Daemon:
         if not self._drain.wait_until_idle(_until(times.finish)):
             self._drain.stop_steps()
         if not (
-            self._drain.wait_until_idle(_until(times.settle)) and watch.wait_until_over(_until(times.settle))
+            self._drain.wait_until_idle(_until(times.settle)) and watch.wait_until_ended(_until(times.settle))
         ):
             # Threads that hang can't give their steps back: others need not wait for the leases to end.
             worker.ledger.release_all(within_seconds=_until(times.end))
@@ -248,7 +247,7 @@ class Daemon:
         return readiness(
             is_draining=self._drain.is_draining,
             stream_is_open=self._watch is not None and self._watch.is_open,
-            backends_away=self._breaker.backends_away if self._breaker else (),
+            unavailable_backends=self._breaker.unavailable_backends if self._breaker else (),
         )
 
     def _status(self) -> str:

@@ -18,10 +18,17 @@ from prometheus_client import Counter
 from prometheus_client.metrics import MetricWrapperBase
 from pydantic_core import PydanticUndefined
 
+from daemon.settings import (
+    BucketSettings,
+    ChartSettings,
+    ExportSettings,
+    FirestoreSettings,
+    LeaseSettings,
+    ProjectSettings,
+    PubsubSettings,
+    Settings,
+)
 from daemon.settings.accounts import AccountSettings
-from daemon.settings.base import FirestoreSettings, ProjectSettings
-from daemon.settings.daemon import PubsubSettings, Settings
-from daemon.settings.export import BucketSettings, ChartSettings, ExportSettings
 from daemon.settings.tracing import TracingSettings, TracingSwitch
 from worker_chart_export.observability import metrics
 from worker_chart_export.observability.logs import Event
@@ -40,7 +47,7 @@ SETTINGS = "| variable | default | allowed values | meaning |"
 SECTIONS: dict[str, tuple[type[BaseModel], ...]] = {
     "Google Cloud": (ProjectSettings, PubsubSettings, BucketSettings, FirestoreSettings),
     "Charts": (ChartSettings,),
-    "Steps": (ExportSettings,),
+    "Steps": (ExportSettings, LeaseSettings),
     "The daemon": (Settings,),
     "Tracing": (TracingSwitch, TracingSettings),
 }

@@ -33,6 +33,7 @@ BUCKETS_OF_ODDS_AND_ENDS = {
 OWNERS = {
     ("google.cloud.pubsub_v1", "google.pubsub_v1"): {
         "daemon/subscription/stream.py",
+        "daemon/subscription/admin.py",
         "daemon/subscription/publisher.py",
         "daemon/cli/demo/resources.py",
     },
@@ -74,6 +75,7 @@ OWNERS = {
         "daemon/settings/base.py",
         "daemon/settings/export.py",
         "daemon/settings/daemon.py",
+        "daemon/settings/loading.py",
         "daemon/settings/tracing.py",
     },
 }

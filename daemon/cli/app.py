@@ -55,7 +55,7 @@ def describe_failure(error: Exception) -> tuple[list[str], ExitCode]:
 
     A traceback is never shown: it could hold secrets, for example API keys.
     """
-    from daemon.settings.daemon import SettingsError  # noqa: PLC0415 - slow to load
+    from daemon.settings import SettingsError  # noqa: PLC0415 - slow to load
     from worker_chart_export.backends.errors import describe_error  # noqa: PLC0415 - slow to load
 
     if isinstance(error, SettingsError):

@@ -1,6 +1,7 @@
-"""The intake gate: while a backend is away no run is read, so that no delivery is used up for nothing.
+"""The circuit breaker: while a backend is unavailable no run is read, so no delivery attempt is wasted.
 
-Handler threads wait at the gate. Once all of them do, flow control stops the stream by itself.
+Handler threads wait at the open breaker. When all of them wait, flow control stops the stream by itself.
+Logs, metrics and `/readyz` call an open breaker a pause of the intake.
 """
 
 from __future__ import annotations
@@ -18,23 +19,23 @@ from worker_chart_export.timing import full_jitter_seconds
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-FAILURES_TO_PAUSE = 5
+FAILURES_TO_OPEN = 5
 PROBE_SECONDS = 15.0
-#: Each wait for the next probe is up to this share shorter or longer: workers must not ask in step.
+#: Each pause between probes varies by this share, so that workers do not probe at the same time.
 PROBE_JITTER = 0.2
 
 
 class CircuitBreaker:
-    """Closes after failures in a row of one backend, and opens when none is away any more.
+    """Opens after failures in a row of one backend; closes when every backend answers a probe again.
 
-    Shared by all threads. What is counted is the caller's choice: only failures that are not one message's
-    fault. As a context manager it runs the thread that asks whether the backends are back.
+    Shared by all threads. Callers record only failures that are not the fault of one message. As a context
+    manager it runs the thread that probes.
 
     Args:
-        probes: By backend: asks it something small; raises BackendUnavailable while it is away.
-        probe_seconds: How often a backend that is away is asked.
-        on_tick: Called by the probing thread at least every two such times, and the time the probes take.
-        clock: Seconds that never go back.
+        probes: By backend: a small call that raises BackendUnavailable while the backend is unavailable.
+        probe_seconds: The pause between two probes of a backend.
+        on_tick: Called by the probing thread at least every two pauses, plus the time the probes take.
+        clock: A monotonic clock, in seconds.
     """
 
     def __init__(
@@ -50,11 +51,11 @@ class CircuitBreaker:
         self._on_tick = on_tick
         self._clock = clock
         self._changed = threading.Condition()
-        self._in_a_row: Counter[str] = Counter()
-        self._away: list[str] = []
-        self._paused_at = 0.0
-        self._is_closed = False
-        self._thread = threading.Thread(target=self._ask_again, name="intake", daemon=True)
+        self._failures: Counter[str] = Counter()
+        self._unavailable: list[str] = []
+        self._opened_at = 0.0
+        self._is_stopped = False
+        self._thread = threading.Thread(target=self._probe_until_stopped, name="intake", daemon=True)
 
     def __enter__(self) -> Self:
         """Start the probing thread."""
@@ -62,36 +63,41 @@ class CircuitBreaker:
         return self
 
     def __exit__(self, *_exception: object) -> None:
-        """End it; a probe under way is not waited for."""
-        self.close()
+        """Stop the probing thread without waiting for a probe under way."""
+        self.stop()
 
     @property
-    def is_paused(self) -> bool:
-        """Whether the gate is closed."""
-        return bool(self._away)
+    def is_open(self) -> bool:
+        """True while a backend is unavailable and work has to wait."""
+        return bool(self._unavailable)
 
     @property
-    def backends_away(self) -> tuple[str, ...]:
-        """The backends for which it is closed."""
+    def unavailable_backends(self) -> tuple[str, ...]:
+        """The backends that keep the breaker open."""
         with self._changed:
-            return tuple(self._away)
+            return tuple(self._unavailable)
 
-    def wait(self) -> bool:
-        """Wait until the gate is open; False when the worker stops, and the message is to be given back."""
+    def wait_until_closed(self) -> bool:
+        """Wait while the breaker is open. Return False if the worker stops and must nack the message."""
         with self._changed:
-            self._changed.wait_for(lambda: self._is_closed or not self._away)
-            return not self._is_closed
+            while self._unavailable and not self._is_stopped:
+                self._changed.wait()
+            return not self._is_stopped
 
-    def failed(self, backend: str) -> None:
-        """The backend was unavailable. One that can't be asked whether it is back closes no gate."""
+    def record_failure(self, backend: str) -> None:
+        """Count a failure. A backend without a probe is ignored, because nothing would close the breaker."""
         with self._changed:
-            if backend not in self._probes or backend in self._away:
+            if backend not in self._probes or backend in self._unavailable:
                 return
-            self._in_a_row[backend] += 1
-            if self._in_a_row[backend] < FAILURES_TO_PAUSE:
+            self._failures[backend] += 1
+            if self._failures[backend] < FAILURES_TO_OPEN:
                 return
-            failures = self._in_a_row.pop(backend)
-            self._pause(backend)
+            failures = self._failures.pop(backend)
+            if not self._unavailable:
+                self._opened_at = self._clock()
+            self._unavailable.append(backend)
+            metrics.INTAKE_PAUSED.labels(backend).set(1)
+            self._changed.notify_all()
         log.warning(
             Event.INTAKE_PAUSED,
             f"No run is read until {backend} answers again",
@@ -99,61 +105,52 @@ class CircuitBreaker:
             failures=failures,
         )
 
-    def succeeded(self, backend: str) -> None:
-        """The backend answered."""
+    def record_success(self, backend: str) -> None:
+        """Reset the count of failures in a row."""
         with self._changed:
-            self._in_a_row.pop(backend, None)
+            self._failures.pop(backend, None)
 
-    def close(self) -> None:
-        """The worker stops: whoever waits is let go and told so. May be called again."""
+    def stop(self) -> None:
+        """Release all waiting threads, because the worker stops. May be called again."""
         with self._changed:
-            self._is_closed = True
+            self._is_stopped = True
             self._changed.notify_all()
 
-    def _pause(self, backend: str) -> None:
-        if not self._away:
-            self._paused_at = self._clock()
-        self._away.append(backend)
-        metrics.INTAKE_PAUSED.labels(backend).set(1)
-        self._changed.notify_all()
-
-    def _ask_again(self) -> None:
-        """The probing thread: while backends are away, asks each from time to time."""
-        while not self._is_closed:
+    def _probe_until_stopped(self) -> None:
+        while not self._is_stopped:
             self._on_tick()
-            for backend in self._due():
-                if self._is_back(backend):
+            for backend in self._wait_for_next_probes():
+                if self._answers(backend):
                     self._resume(backend)
 
-    def _due(self) -> tuple[str, ...]:
-        """The backends that are away, a pause after they went; none at least every two pauses."""
-        jitter = full_jitter_seconds(low=1 - PROBE_JITTER, high=1 + PROBE_JITTER)
-        pause = jitter * self._probe_seconds
+    def _wait_for_next_probes(self) -> tuple[str, ...]:
+        """Wait for a pause, at most for two, and return the backends to probe then."""
+        pause = self._probe_seconds * full_jitter_seconds(low=1 - PROBE_JITTER, high=1 + PROBE_JITTER)
         with self._changed:
-            self._changed.wait_for(lambda: self._away or self._is_closed, pause)
-            if self._away:
-                self._changed.wait_for(lambda: self._is_closed, pause)
-            return () if self._is_closed else tuple(self._away)
+            self._changed.wait_for(lambda: self._unavailable or self._is_stopped, pause)
+            if self._unavailable:
+                self._changed.wait_for(lambda: self._is_stopped, pause)
+            return () if self._is_stopped else tuple(self._unavailable)
 
-    def _is_back(self, backend: str) -> bool:
+    def _answers(self, backend: str) -> bool:
         try:
             self._probes[backend]()
         except BackendUnavailable as error:
-            log.debug(Event.BACKEND_UNAVAILABLE, f"Still away: {error}", backend=backend)
+            log.debug(Event.BACKEND_UNAVAILABLE, f"Still unavailable: {error}", backend=backend)
             return False
         except BackendRefused:
-            pass  # it answers; what it refuses is for each message to find out
-        except Exception as error:  # noqa: BLE001 - a mistake of ours must not keep the gate closed for ever
+            pass  # it answers; each message meets the refusal by itself
+        except Exception as error:  # noqa: BLE001 - our own defect must not keep the breaker open for ever
             log.error(Event.INTERNAL_ERROR, f"Probing {backend} failed: {error!r:.300}", exc_info=error)
         return True
 
     def _resume(self, backend: str) -> None:
         with self._changed:
-            self._away.remove(backend)
+            self._unavailable.remove(backend)
             metrics.INTAKE_PAUSED.labels(backend).set(0)
-            if self._away:
+            if self._unavailable:
                 return
-            paused_seconds = self._clock() - self._paused_at
+            paused_seconds = self._clock() - self._opened_at
             self._changed.notify_all()
         log.info(
             Event.INTAKE_RESUMED,

@@ -1,27 +1,40 @@
-"""What is to become of a message. The handler returns one of these; settlement carries it out."""
+"""The dispositions of messages, and the choice of one for a message that has no work to do.
+
+The handler returns a disposition; `daemon.subscription.settlement` carries it out.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from daemon.handling.step_state import NOT_READY, StepState
+from worker_chart_export.observability.logs import Event, log
+
+if TYPE_CHECKING:
+    from daemon.handling.step_state import StepView
+
+MIN_NOT_READY_SECONDS = 10.0
+MAX_NOT_READY_SECONDS = 300.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ack:
-    """The message is done with."""
+    """The message is done."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Nack:
-    """Somebody else is to have it at once."""
+    """Pub/Sub delivers the message again at once."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Defer:
-    """It is to come back after a while; needs no slot, thread or memory meanwhile."""
+    """Pub/Sub delivers the message again after a delay; until then it needs no thread and no memory."""
 
     delay_seconds: float
     reason: str
@@ -29,7 +42,7 @@ class Defer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reject:
-    """It can't be worked by anybody: quarantine, or the dead-letter policy.
+    """No worker can handle the message: it goes to the quarantine or to the dead-letter topic.
 
     Attributes:
         reason: A stable code.
@@ -41,3 +54,44 @@ class Reject:
 
 
 Disposition = Ack | Nack | Defer | Reject
+
+
+def not_ready(view: StepView, *, age_seconds: float, grace_seconds: float) -> Disposition:
+    """Defer a message that arrived before its step is READY, by its age; reject it after the grace time."""
+    if age_seconds > grace_seconds:
+        waited = f"{age_seconds:.0f} s after publishing, more than {grace_seconds:g} s"
+        return Reject(reason="not_ready", detail=f"{view.description}, {waited}")
+    _log_not_ready(view)
+    delay = min(max(age_seconds, MIN_NOT_READY_SECONDS), MAX_NOT_READY_SECONDS)
+    return Defer(delay_seconds=delay, reason=view.state.value)
+
+
+def nothing_eligible(view: StepView) -> Ack:
+    """Ack a message that names only the run: the next update of the run sends another event."""
+    if view.state not in NOT_READY:
+        return noop(view)
+    _log_not_ready(view)
+    return Ack(reason=view.state.value)
+
+
+def own_redelivery(view: StepView) -> Defer:
+    """Defer a message while its step runs under the message itself, until the lease can have expired."""
+    log.info(Event.STEP_NOOP, f"Checking again later: {view.description}", reason=view.state.value)
+    return Defer(delay_seconds=view.wait_seconds, reason=view.state.value)
+
+
+def noop(view: StepView) -> Ack:
+    """Ack a message whose step needs no work, or none that this message could start."""
+    log.info(Event.STEP_NOOP, f"Nothing to do: {view.description}", reason=view.state.value)
+    return Ack(reason=view.state.value)
+
+
+def ignored(description: str) -> Ack:
+    """Ack a message about something else than a chart step."""
+    log.info(Event.MESSAGE_IGNORED, f"Not for this worker: {description}")
+    return Ack(reason="ignored")
+
+
+def _log_not_ready(view: StepView) -> None:
+    event = Event.DEPENDS_ON_BLOCKED if view.state is StepState.DEPENDS_ON else Event.STEP_NOT_READY
+    log.info(event, f"Not ready: {view.description}", reason=view.state.value)

@@ -1,27 +1,28 @@
-"""From a message to its disposition: what a delivery finds in Firestore decides what happens to it.
+"""From a message to its disposition: read the run, work on the step, and decide what to do with the message.
 
-The handler never touches the message and never raises: `settlement.settle` carries out what it returns.
+The handler never touches the message and never raises. `settlement.settle` carries out its disposition.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import itertools
 from typing import TYPE_CHECKING
 
-from daemon.handling.disposition import Ack, Defer, Nack, Reject
-from daemon.handling.messages import Irrelevant, MessageRejected, parse_message
-from daemon.handling.no_work import (
+from daemon.handling.disposition import (
     MIN_NOT_READY_SECONDS,
+    Ack,
+    Defer,
+    Nack,
+    Reject,
     ignored,
     noop,
     not_ready,
     nothing_eligible,
     own_redelivery,
 )
-from daemon.handling.outage_backoff import OutageBackoff
+from daemon.handling.messages import Irrelevant, MessageRejected, parse_message
 from daemon.handling.step_state import (
-    GONE,
-    NOT_YET,
+    NOT_READY,
     StepState,
     StepView,
     classify_lease,
@@ -31,40 +32,28 @@ from daemon.handling.step_state import (
 )
 from worker_chart_export.errors import BackendRefused, BackendUnavailable, Interrupted, RunInvalid
 from worker_chart_export.execution.outcome import OutcomeKind
+from worker_chart_export.ledger.decisions import Reason
 from worker_chart_export.observability.logs import Event, bind, bound, log
+from worker_chart_export.timing import Backoff
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from datetime import datetime
-
     from daemon.handling.circuit_breaker import CircuitBreaker
     from daemon.handling.disposition import Disposition
-    from daemon.handling.messages import StepRequest
+    from daemon.handling.messages import IncomingMessage
     from daemon.lifecycle.drain import Drain
     from worker_chart_export.execution.pipeline import StepPipeline
     from worker_chart_export.ledger.run_snapshot import RunSnapshot
     from worker_chart_export.ledger.step_ledger import StepLedger
     from worker_chart_export.timing import Clock
 
-CLAIMABLE = frozenset({StepState.READY, StepState.LEASE_OVER})
+CLAIMABLE = frozenset({StepState.READY, StepState.LEASE_EXPIRED})
+#: After a finalize that was refused for one of these reasons there is nothing to read again.
+GONE = frozenset({Reason.RUN_MISSING, Reason.STEP_MISSING})
 LOST = frozenset({OutcomeKind.CLAIM_LOST, OutcomeKind.FINALIZE_REFUSED})
-#: A message whose step is lost to others this often in one delivery is looked at again later.
-MAX_LOOKS = 10
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class IncomingMessage:
-    """One delivery of a message, free of the Pub/Sub client's types.
-
-    Attributes:
-        delivery_attempt: Set when the subscription has a dead-letter policy.
-    """
-
-    message_id: str
-    data: bytes
-    attributes: Mapping[str, str]
-    publish_time: datetime
-    delivery_attempt: int | None
+#: A message is deferred after its steps were lost to other workers this often in one delivery.
+MAX_LOST_STEPS = 10
+#: Deferrals in a row, counted over all threads: a short failure costs seconds, an outage up to a minute.
+DEFER_BACKOFF = Backoff(low_seconds=1.0, first_seconds=4.0, max_seconds=60.0)
 
 
 class MessageHandler:
@@ -72,12 +61,12 @@ class MessageHandler:
 
     Args:
         ledger: Reads runs and leases.
-        pipeline: Works steps.
-        intake: The gate at which deliveries wait while a backend is away.
-        drain: Knows whether the process is stopping, and stops steps that are under way.
-        clock: For the age of messages and the time a message may take.
-        step_timeout_seconds: No further step is started for a message after this time.
-        not_ready_grace_seconds: How long after its publishing a message may wait for its step.
+        pipeline: Works on steps.
+        breaker: Deliveries wait here while a backend is unavailable.
+        drain: Stops the steps under way when the process stops.
+        clock: Measures the age of a message and the time it takes.
+        step_timeout_seconds: After this time no further step is started for a message.
+        not_ready_grace_seconds: How long after its publish time a message may wait for its step.
     """
 
     def __init__(
@@ -98,15 +87,22 @@ class MessageHandler:
         self._clock = clock
         self._step_timeout_seconds = step_timeout_seconds
         self._not_ready_grace_seconds = not_ready_grace_seconds
-        self._backoff = OutageBackoff()
+        self._deferrals = itertools.count(1)
 
     def handle(self, message: IncomingMessage) -> Disposition:
-        """Work what the message names, bound to the log, and say what becomes of it. Never raises."""
+        """Do the work that the message names, and return the message's disposition. Never raises."""
+        log.info(
+            Event.MESSAGE_RECEIVED,
+            "Received a message",
+            deliveryAttempt=message.delivery_attempt,
+            sizeBytes=len(message.data),
+            publishTime=message.publish_time,
+        )
         try:
             return self._handle(message)
         except BackendUnavailable as error:
             log.warning(Event.BACKEND_UNAVAILABLE, str(error), backend=error.backend)
-            self._breaker.failed(error.backend)
+            self._breaker.record_failure(error.backend)
             return self._defer(f"{error.backend}_unavailable")
         except BackendRefused as error:
             log.error(Event.BACKEND_REFUSED, str(error), backend=error.backend)
@@ -118,13 +114,6 @@ class MessageHandler:
             return self._defer("internal_error")
 
     def _handle(self, message: IncomingMessage) -> Disposition:
-        log.info(
-            Event.MESSAGE_RECEIVED,
-            "Received a message",
-            deliveryAttempt=message.delivery_attempt,
-            sizeBytes=len(message.data),
-            publishTime=message.publish_time,
-        )
         if self._drain.is_draining:
             return Nack(reason="shutdown")
         try:
@@ -134,28 +123,28 @@ class MessageHandler:
         if isinstance(request, Irrelevant):
             return ignored(request.reason)
         bind(runId=request.run_id, stepId=request.step_id)
-        disposition = self._work(request, message)
-        self._breaker.succeeded("firestore")  # only now: reads that succeed say little while commits don't
-        if not isinstance(disposition, Defer):
-            self._backoff.reset()
-        return disposition
-
-    def _work(self, request: StepRequest, message: IncomingMessage) -> Disposition:
+        disposition: Disposition
         try:
             if request.step_id is None:
-                return self._work_run(request.run_id, message)
-            return self._work_step(request.run_id, request.step_id, message)
+                disposition = self._work_on_run(request.run_id, message)
+            else:
+                disposition = self._work_on_step(request.run_id, request.step_id, message)
         except RunInvalid as error:
-            return Reject(reason="run_invalid", detail=str(error))
+            disposition = Reject(reason="run_invalid", detail=str(error))
+        # Only now: a read that succeeds does not show that commits succeed too.
+        self._breaker.record_success("firestore")
+        if not isinstance(disposition, Defer):
+            self._deferrals = itertools.count(1)
+        return disposition
 
-    def _work_step(self, run_id: str, step_id: str, message: IncomingMessage) -> Disposition:
+    def _work_on_step(self, run_id: str, step_id: str, message: IncomingMessage) -> Disposition:
         deadline = self._clock.monotonic() + self._step_timeout_seconds
-        for look in range(MAX_LOOKS):
-            if not self._breaker.wait():
+        for lost in range(MAX_LOST_STEPS):
+            if not self._breaker.wait_until_closed():
                 return Nack(reason="shutdown")
-            snapshot, view = self._look(run_id, step_id, message)
-            if look and view.state is StepState.MISSING:
-                return noop(view)  # it was there a moment ago, so it is gone and not late
+            snapshot, view = self._read_step(run_id, step_id, message)
+            if lost and view.state is StepState.MISSING:
+                return noop(view)  # it existed a moment ago, so it is deleted and not late
             if view.state not in CLAIMABLE:
                 return self._without_work(step_id, snapshot, view, message)
             if self._clock.monotonic() >= deadline:
@@ -164,29 +153,23 @@ class MessageHandler:
                 return done
         return self._defer("contended")
 
-    def _look(self, run_id: str, step_id: str, message: IncomingMessage) -> tuple[RunSnapshot, StepView]:
-        """One read for a step that is not RUNNING, a second with its lease for one that is."""
+    def _read_step(self, run_id: str, step_id: str, message: IncomingMessage) -> tuple[RunSnapshot, StepView]:
+        """Read the run and, if the step is RUNNING, once more with the lease of the step."""
         snapshot = self._ledger.read(run_id)
         view = classify_step(snapshot.run, step_id)
-        if view.state is not StepState.RUNNING:
-            return snapshot, view
-        snapshot = self._ledger.read(run_id, leases_of=[step_id])
-        view = classify_step(snapshot.run, step_id)
         if view.state is StepState.RUNNING:
-            view = classify_lease(
-                snapshot.leases[step_id],
-                now=snapshot.read_time or self._clock.now(),
-                message_id=message.message_id,
-                terms=self._ledger.terms,
-            )
+            snapshot = self._ledger.read(run_id, leases_of=[step_id])
+            view = classify_step(snapshot.run, step_id)
+            if view.state is StepState.RUNNING:
+                view = self._classify_lease(step_id, snapshot, message)
         return snapshot, view
 
-    def _work_run(self, run_id: str, message: IncomingMessage) -> Disposition:
-        """Work one eligible step after another, in this one slot."""
+    def _work_on_run(self, run_id: str, message: IncomingMessage) -> Disposition:
+        """Work on one eligible step of the run after another, in this thread."""
         deadline = self._clock.monotonic() + self._step_timeout_seconds
         lost = 0
-        while lost < MAX_LOOKS:
-            if not self._breaker.wait() or self._drain.is_draining:
+        while lost < MAX_LOST_STEPS:
+            if not self._breaker.wait_until_closed() or self._drain.is_draining:
                 return Nack(reason="shutdown")
             snapshot, step_id, own = self._next_step(run_id, message)
             if step_id is None:
@@ -199,9 +182,9 @@ class MessageHandler:
     def _next_step(
         self, run_id: str, message: IncomingMessage
     ) -> tuple[RunSnapshot, str | None, StepView | None]:
-        """The step of the run to work next: READY first, then RUNNING ones whose lease is over.
+        """Find the next step of the run: a READY one, or a RUNNING one with an expired lease.
 
-        Without one, a step that runs under this very message, if there is one.
+        Returns the read, the step's id or None, and the view of a step that runs under this message, if any.
         """
         snapshot = self._ledger.read(run_id)
         run = snapshot.run
@@ -214,31 +197,35 @@ class MessageHandler:
         snapshot, own = self._ledger.read(run_id, leases_of=running), None
         for step_id in running_steps(snapshot):
             if step_id not in snapshot.leases:
-                continue  # it was not RUNNING a moment ago
-            view = classify_lease(
-                snapshot.leases[step_id],
-                now=snapshot.read_time or self._clock.now(),
-                message_id=message.message_id,
-                terms=self._ledger.terms,
-            )
-            if view.state is StepState.LEASE_OVER:
+                continue  # it has become RUNNING since the first read
+            view = self._classify_lease(step_id, snapshot, message)
+            if view.state is StepState.LEASE_EXPIRED:
                 return snapshot, step_id, None
             if view.state is StepState.UNLEASED:
-                self._adopt(step_id, snapshot)
+                self._create_lease(step_id, snapshot)
             elif view.state is StepState.OWN_LEASE:
                 own = view
         return snapshot, None, own
 
-    def _adopt(self, step_id: str, snapshot: RunSnapshot) -> None:
+    def _classify_lease(self, step_id: str, snapshot: RunSnapshot, message: IncomingMessage) -> StepView:
+        return classify_lease(
+            snapshot.leases[step_id],
+            now=snapshot.read_time or self._clock.now(),
+            message_id=message.message_id,
+            terms=self._ledger.terms,
+        )
+
+    def _create_lease(self, step_id: str, snapshot: RunSnapshot) -> None:
+        """Create a lease for a step that another kind of worker left RUNNING without one."""
         if snapshot.run is not None:
             with bound(stepId=step_id):
                 self._ledger.adopt(snapshot.run.run_id, step_id, now=snapshot.read_time)
 
     def _defer(self, reason: str) -> Defer:
-        return Defer(delay_seconds=self._backoff.delay_seconds(), reason=reason)
+        return Defer(delay_seconds=DEFER_BACKOFF.delay_seconds(next(self._deferrals)), reason=reason)
 
     def _export(self, step_id: str, snapshot: RunSnapshot, message: IncomingMessage) -> Ack | None:
-        """Work a step; None when it was lost to somebody else and the run has to be looked at again."""
+        """Work on a step. Return None if another worker has it, so that the run must be read again."""
         if snapshot.run is None:
             raise AssertionError("unreachable: a step that can be claimed is in a run")
         scope = self._pipeline.new_scope()
@@ -251,20 +238,20 @@ class MessageHandler:
         if outcome.kind in LOST:
             return None
         if outcome.manifest_uri is not None:
-            self._breaker.succeeded("storage")
+            self._breaker.record_success("storage")
         return Ack(reason=outcome.kind.value)
 
     def _without_work(
         self, step_id: str, snapshot: RunSnapshot, view: StepView, message: IncomingMessage
     ) -> Disposition:
-        if view.state in NOT_YET:
+        if view.state in NOT_READY:
             age = (self._clock.now() - message.publish_time).total_seconds()
             return not_ready(view, age_seconds=age, grace_seconds=self._not_ready_grace_seconds)
         if view.state is StepState.OTHER_TYPE:
-            return ignored(view.words)
+            return ignored(view.description)
         if view.state is StepState.OWN_LEASE:
             return own_redelivery(view)
         if view.state is StepState.UNLEASED:
-            self._adopt(step_id, snapshot)
+            self._create_lease(step_id, snapshot)
             return Ack(reason=view.state.value)
         return noop(view)

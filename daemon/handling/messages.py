@@ -1,8 +1,8 @@
-"""From the bytes and attributes of a Pub/Sub message to the step or run it names. Pure.
+"""Find the step or run that a Pub/Sub message names. Pure.
 
-Four kinds are understood: plain JSON, attributes alone, and CloudEvents in binary and in structured mode
-(Google's Pub/Sub binding: https://github.com/googleapis/google-cloudevents, docs/spec/pubsub.md). Attribute
-values are plain strings in that binding, never percent-decoded.
+Four kinds of message are understood: plain JSON, attributes alone, and CloudEvents in binary and in
+structured mode (Google's Pub/Sub binding: https://github.com/googleapis/google-cloudevents,
+docs/spec/pubsub.md). Attribute values are plain strings in that binding, never percent-decoded.
 """
 
 from __future__ import annotations
@@ -18,11 +18,12 @@ from worker_chart_export.inputs.flow_run import why_run_id_refused, why_step_id_
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from datetime import datetime
 
 MAX_BODY_BYTES = 64 * 1024
 STRUCTURED_CONTENT_TYPE = "application/cloudevents"
 FIRESTORE_EVENT = "google.cloud.firestore.document.v1."
-#: A run that was deleted can't be worked, so `deleted` is not among them.
+#: `deleted` is left out: there is no work for a deleted run.
 EVENTS_OF_INTEREST = frozenset(
     FIRESTORE_EVENT + verb + suffix
     for verb in ("created", "updated", "written")
@@ -33,8 +34,23 @@ FLOW_RUNS = "flow_runs"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class IncomingMessage:
+    """One delivery of a message, without the types of the Pub/Sub client.
+
+    Attributes:
+        delivery_attempt: The number of this delivery; None unless the subscription has a dead-letter policy.
+    """
+
+    message_id: str
+    data: bytes
+    attributes: Mapping[str, str]
+    publish_time: datetime
+    delivery_attempt: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StepRequest:
-    """What a message asks for: one step, or (without `step_id`) whatever is eligible in a run."""
+    """The step that a message names; without `step_id`, every eligible step of the run."""
 
     run_id: str
     step_id: str | None = None
@@ -42,7 +58,7 @@ class StepRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Irrelevant:
-    """An event that is well-formed and none of this worker's business."""
+    """A well-formed event that is not about a flow run."""
 
     reason: str
 
@@ -52,7 +68,7 @@ class MessageRejected(Exception):
 
     Attributes:
         reason: A stable code, e.g. `run_id_invalid`.
-        detail: One sentence naming the field, what was expected, and what was there.
+        detail: One sentence that names the field, what was expected, and what was found.
     """
 
     def __init__(self, reason: str, detail: str) -> None:
@@ -62,66 +78,63 @@ class MessageRejected(Exception):
 
 
 def parse_message(data: bytes, attributes: Mapping[str, str]) -> StepRequest | Irrelevant:
-    """Tell what a message asks for.
+    """Return the step or run that a message names.
 
     Raises:
-        MessageRejected: It asks for nothing that can be understood.
+        MessageRejected: The message can't be understood.
     """
     structured = attributes.get("content-type", "").lower().startswith(STRUCTURED_CONTENT_TYPE)
     if "ce-type" in attributes and not structured:
-        # The body holds the whole document, old and new, and is not read: its size is no matter.
+        # The body holds the whole document before and after. It is not read, so its size does not matter.
         documents = (attributes.get("ce-subject"), attributes.get("ce-document"))
-        return _event(attributes["ce-type"], *documents)
+        return _firestore_event(attributes["ce-type"], *documents)
     if len(data) > MAX_BODY_BYTES:
         raise MessageRejected(
             "body_too_large", f"body: expected at most {MAX_BODY_BYTES} bytes, got {len(data)}"
         )
-    if structured:
-        return _structured_event(_json_object(data))
-    if not data:
-        return _from_attributes(attributes)
+    if not data and not structured:
+        if "runId" not in attributes:
+            raise MessageRejected(
+                "body_empty", "body: expected a JSON object with runId, or the attribute runId, got neither"
+            )
+        return _step_request(attributes)
     body = _json_object(data)
-    return _structured_event(body) if "specversion" in body else _plain(body)
+    return _structured_event(body) if structured or "specversion" in body else _step_request(body)
 
 
-def _plain(body: Mapping[str, Any]) -> StepRequest:
-    if "runId" not in body:
+def _step_request(fields: Mapping[str, Any]) -> StepRequest:
+    if "runId" not in fields:
         raise MessageRejected("run_id_missing", "runId: expected in the JSON body, got nothing")
-    return _request(body["runId"], body["stepId"]) if "stepId" in body else _request(body["runId"])
-
-
-def _from_attributes(attributes: Mapping[str, str]) -> StepRequest:
-    if "runId" not in attributes:
-        raise MessageRejected(
-            "body_empty", "body: expected a JSON object with runId, or the attribute runId, got neither"
-        )
-    return _request(attributes["runId"], *([attributes["stepId"]] if "stepId" in attributes else []))
+    run_id = fields["runId"]
+    if why := why_run_id_refused(run_id):
+        raise MessageRejected("run_id_invalid", why)
+    if "stepId" not in fields:
+        return StepRequest(run_id=run_id)
+    step_id = fields["stepId"]
+    if why := why_step_id_refused(step_id):
+        raise MessageRejected("step_id_invalid", why)
+    return StepRequest(run_id=run_id, step_id=step_id)
 
 
 def _structured_event(body: Mapping[str, Any]) -> StepRequest | Irrelevant:
     kind = body.get("type")
     if isinstance(kind, str) and kind in EVENTS_OF_INTEREST:
-        return _event(kind, body.get("subject"), body.get("document"))
-    data = _event_data(body)
+        return _firestore_event(kind, body.get("subject"), body.get("document"))
+    data = body.get("data")
+    if "data_base64" in body:
+        try:
+            data = json.loads(base64.b64decode(body["data_base64"], validate=True))
+        except (binascii.Error, TypeError, ValueError, RecursionError):
+            data = None
     if isinstance(data, dict) and "runId" in data:
-        return _plain(data)
+        return _step_request(data)
     if not isinstance(kind, str) or not kind:
         raise MessageRejected("event_type_missing", f"type: expected the event's type, got {shown(kind)}")
     return Irrelevant(reason=f"event type {shown(kind)}")
 
 
-def _event_data(body: Mapping[str, Any]) -> Any:
-    """`data`, or `data_base64` if it holds JSON; None when there is neither."""
-    if "data_base64" not in body:
-        return body.get("data")
-    try:
-        return json.loads(base64.b64decode(body["data_base64"], validate=True))
-    except (binascii.Error, TypeError, ValueError, RecursionError):
-        return None
-
-
-def _event(kind: str, *documents: object) -> StepRequest | Irrelevant:
-    """A Firestore event; the first document name among `documents` counts."""
+def _firestore_event(kind: str, *documents: object) -> StepRequest | Irrelevant:
+    """Read a Firestore event; the first document name that is not empty counts."""
     if kind not in EVENTS_OF_INTEREST:
         return Irrelevant(reason=f"event type {shown(kind)}")
     document = next((name for name in documents if name), None)
@@ -132,16 +145,7 @@ def _event(kind: str, *documents: object) -> StepRequest | Irrelevant:
     collection, _, run_id = document.removeprefix(DOCUMENTS).partition("/")
     if collection != FLOW_RUNS or "/" in run_id:
         return Irrelevant(reason=f"document {shown(document)}")
-    return _request(run_id)
-
-
-def _request(run_id: object, *step_ids: object) -> StepRequest:
-    if why := why_run_id_refused(run_id):
-        raise MessageRejected("run_id_invalid", why)
-    for step_id in step_ids:
-        if why := why_step_id_refused(step_id):
-            raise MessageRejected("step_id_invalid", why)
-    return StepRequest(run_id=str(run_id), step_id=str(step_ids[0]) if step_ids else None)
+    return _step_request({"runId": run_id})
 
 
 def _json_object(data: bytes) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What a look at a run, and at the lease of a step, says about the work a message names. Pure."""
+"""Classify the step or run that a message names, from the run document and the lease. Pure."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from worker_chart_export.errors import RunInvalid, shown
 from worker_chart_export.inputs.flow_run import StepStatus
-from worker_chart_export.ledger.decisions import Reason
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class StepState(StrEnum):
-    """What a look at the run finds about the step (or the run) a message names."""
+    """The state of the step (or of the run) that a message names."""
 
     READY = "ready"
     FINAL = "final"
@@ -29,7 +28,7 @@ class StepState(StrEnum):
     DEPENDS_ON = "depends_on"
     OTHER_TYPE = "other_type"
     UNLEASED = "unleased"
-    LEASE_OVER = "lease_over"
+    LEASE_EXPIRED = "lease_expired"
     OWN_LEASE = "own_lease"
     DUPLICATE = "duplicate"
 
@@ -39,90 +38,96 @@ STATE_OF_STATUS = {
     StepStatus.RUNNING: StepState.RUNNING,
     StepStatus.PENDING: StepState.PENDING,
 }
-#: A finalize refused because of these has nothing left to be looked at again.
-GONE = frozenset({Reason.RUN_MISSING, Reason.STEP_MISSING})
-NOT_YET = frozenset({StepState.MISSING, StepState.PENDING, StepState.DEPENDS_ON})
+NOT_READY = frozenset({StepState.MISSING, StepState.PENDING, StepState.DEPENDS_ON})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepView:
-    """A look at the run, and a sentence about it.
+    """The state of a step at the time of one read.
 
     Attributes:
-        wait_seconds: When it is worth looking again, if it says so.
+        state: The state.
+        description: The state in words, for logs.
+        wait_seconds: For an own lease: the time until it can have expired.
     """
 
     state: StepState
-    words: str
+    description: str
     wait_seconds: float = 0.0
 
 
 def classify_step(run: FlowRun | None, step_id: str) -> StepView:
-    """What the run says about a named step. Pure.
+    """Classify a named step from its run document. Pure.
 
     Raises:
-        RunInvalid: The step, or one it depends on, can't be read.
+        RunInvalid: The step, or a step in its `dependsOn`, is invalid.
     """
-    step = run.step(step_id) if run else None
-    if run is None or step is None:
-        return StepView(
-            state=StepState.MISSING, words="the run does not exist" if run is None else "no such step"
-        )
+    if run is None:
+        return StepView(state=StepState.MISSING, description="the run does not exist")
+    step = run.step(step_id)
+    if step is None:
+        return StepView(state=StepState.MISSING, description="no such step")
     if not step.is_chart_export:
-        return StepView(state=StepState.OTHER_TYPE, words=f"the step is of type {shown(step.step_type)}")
+        return StepView(
+            state=StepState.OTHER_TYPE, description=f"the step is of type {shown(step.step_type)}"
+        )
     if run.is_final or step.status.is_final:
-        return StepView(state=StepState.FINAL, words=f"the run is {run.status}, the step {step.status}")
+        return StepView(state=StepState.FINAL, description=f"the run is {run.status}, the step {step.status}")
     if step.status is StepStatus.READY and (unmet := run.unmet_dependencies(step)):
-        return StepView(state=StepState.DEPENDS_ON, words=f"dependsOn not SUCCEEDED: {', '.join(unmet)}")
-    return StepView(state=STATE_OF_STATUS[step.status], words=f"the step is {step.status}")
+        return StepView(
+            state=StepState.DEPENDS_ON, description=f"dependsOn not SUCCEEDED: {', '.join(unmet)}"
+        )
+    return StepView(state=STATE_OF_STATUS[step.status], description=f"the step is {step.status}")
 
 
 def classify_run(run: FlowRun | None) -> StepView:
-    """What there is to say of a run in which no step is eligible. Pure.
+    """Classify a run in which no step is eligible. Pure.
 
     Raises:
-        RunInvalid: A chart step of the run can't be read.
+        RunInvalid: A chart step of the run is invalid.
     """
     if run is None:
-        return StepView(state=StepState.MISSING, words="the run does not exist")
+        return StepView(state=StepState.MISSING, description="the run does not exist")
     if run.is_final:
-        return StepView(state=StepState.FINAL, words=f"the run is {run.status}")
+        return StepView(state=StepState.FINAL, description=f"the run is {run.status}")
     if invalid := run.invalid_steps():
         raise RunInvalid("; ".join(invalid))
-    findings = [classify_step(run, name) for name in run.chart_step_ids()]
-    blocked = [found for found in findings if found.state in NOT_YET]
-    running = [found for found in findings if found.state is StepState.RUNNING]
-    nothing = StepView(state=StepState.FINAL, words="no step of the run is waiting")
-    return next(iter(blocked + running), nothing)
+    views = [classify_step(run, step_id) for step_id in run.chart_step_ids()]
+    blocked = [view for view in views if view.state in NOT_READY]
+    running = [view for view in views if view.state is StepState.RUNNING]
+    final = StepView(state=StepState.FINAL, description="no step of the run is waiting")
+    return next(iter(blocked + running), final)
 
 
 def classify_lease(
     stored: StoredLease | None, *, now: datetime, message_id: str, terms: LeaseTerms
 ) -> StepView:
-    """What the lease of a RUNNING step says. Pure.
+    """Classify a RUNNING step from its lease. Pure.
 
     Args:
         stored: The lease, or None.
         now: The server's time of the read.
-        message_id: The message in hand.
-        terms: What leases go by.
+        message_id: The id of the message that names the step.
+        terms: The durations of leases.
     """
     if stored is None:
-        return StepView(state=StepState.UNLEASED, words="the step is RUNNING without a lease")
+        return StepView(state=StepState.UNLEASED, description="the step is RUNNING without a lease")
     lease = stored.lease
     left_seconds = lease.seconds_left(now, clock_skew_seconds=terms.clock_skew_seconds)
     if left_seconds <= 0:
-        return StepView(state=StepState.LEASE_OVER, words=f"the lease of {lease.owner} is over")
+        return StepView(state=StepState.LEASE_EXPIRED, description=f"the lease of {lease.owner} has expired")
     if lease.message_id == message_id:
-        words = f"the lease taken under this very message lasts {left_seconds:.0f} s more"
-        return StepView(state=StepState.OWN_LEASE, words=words, wait_seconds=left_seconds)
-    return StepView(state=StepState.DUPLICATE, words=f"{lease.owner} works the step under another message")
+        description = f"the step runs under this message, its lease is valid for {left_seconds:.0f} s"
+        return StepView(state=StepState.OWN_LEASE, description=description, wait_seconds=left_seconds)
+    return StepView(
+        state=StepState.DUPLICATE, description=f"{lease.owner} works on the step under another message"
+    )
 
 
 def running_steps(snapshot: RunSnapshot) -> list[str]:
-    """The ids of the run's RUNNING chart steps that can be read, in order."""
+    """Return the ids of the run's valid RUNNING chart steps, in order."""
     run = snapshot.run
     if run is None or run.is_final:
         return []
-    steps = (run.readable_step(name) for name in run.chart_step_ids())
+    steps = (run.readable_step(step_id) for step_id in run.chart_step_ids())
     return [step.step_id for step in steps if step is not None and step.status is StepStatus.RUNNING]

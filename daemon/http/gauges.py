@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from daemon.lifecycle.health_report import WELL
+from daemon.lifecycle.liveness import OK
 from worker_chart_export.observability import metrics
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from daemon.lifecycle.drain import Drain
-    from daemon.lifecycle.health_report import HealthReport
-    from daemon.settings.daemon import Settings
+    from daemon.lifecycle.liveness import HealthReport
+    from daemon.settings import Settings
     from worker_chart_export.ledger.heartbeats import HeartBeats
 
 
@@ -26,6 +26,6 @@ def register_gauges(
     metrics.LEASES_HELD.set_function(lambda: len(heart_beats.held()))
     metrics.LEASE_RENEWAL_AGE.set_function(heart_beats.renewal_age_seconds)
     metrics.READY.set_function(lambda: readiness().reason is None)
-    metrics.STREAM_OPEN.set_function(lambda: readiness().parts["stream"] == WELL)
+    metrics.STREAM_OPEN.set_function(lambda: readiness().parts["stream"] == OK)
     metrics.DRAIN_SECONDS.set_function(drain.draining_seconds)
     metrics.DRAIN_LIMIT.set(settings.drain_seconds)

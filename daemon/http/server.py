@@ -22,7 +22,7 @@ from worker_chart_export.observability import metrics
 from worker_chart_export.observability.logs import Event, log
 
 if TYPE_CHECKING:
-    from daemon.lifecycle.health_report import HealthReport
+    from daemon.lifecycle.liveness import HealthReport
 
 #: How long stopping may wait for the server's loop to notice.
 POLL_SECONDS = 0.1

@@ -1,7 +1,7 @@
-"""Stopping: who is still working, and how long they may.
+"""The drain: count deliveries and steps under way, and stop them in stages.
 
-Stage one takes no new work and lets running steps finish; stage two stops them and settles their messages;
-stage three lets go of what hangs. What follows is the hard exit, which is `main`'s.
+Stage one takes no new work and lets running steps finish. Stage two stops the steps and settles their
+messages. Stage three releases the leases of steps that hang. After it `main` ends the process.
 """
 
 from __future__ import annotations
@@ -21,19 +21,20 @@ if TYPE_CHECKING:
 
     from worker_chart_export.concurrency.cancel_scope import CancelScope
 
-#: The parts of a drain's time that its last two stages get, and the most seconds they need.
+SHUTDOWN = "the worker is shutting down"
+#: The shares of the drain's time for its last two stages, and the most seconds they need.
 SETTLE_SHARE, MAX_SETTLE_SECONDS = 0.5, 4.0
 RELEASE_SHARE, MAX_RELEASE_SECONDS = 0.2, 1.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DrainTimes:
-    """When each stage of a drain is over, by the monotonic clock.
+    """The end of each stage of a drain, by the monotonic clock.
 
     Attributes:
-        finish: Until then running steps may finish by themselves.
-        settle: Until then stopped steps are given back, messages settled and acks sent.
-        end: Until then the leases of what hangs are released; then the process is gone.
+        finish: Until then running steps may finish.
+        settle: Until then stopped steps are released, messages are settled and acks are sent.
+        end: Until then the leases of steps that hang are released. Then the process ends.
     """
 
     finish: float
@@ -42,17 +43,17 @@ class DrainTimes:
 
     @classmethod
     def of(cls, *, start: float, seconds: float) -> Self:
-        """The stages of a drain that started then and may take so long."""
+        """Compute the stages of a drain that starts at `start` and may take `seconds`."""
         settle = start + seconds - min(MAX_RELEASE_SECONDS, RELEASE_SHARE * seconds)
         finish = settle - min(MAX_SETTLE_SECONDS, SETTLE_SHARE * seconds)
         return cls(finish=finish, settle=settle, end=start + seconds)
 
 
 class Drain:
-    """Knows the deliveries and steps under way in this process. Shared by all threads.
+    """The deliveries and steps under way in this process. Shared by all threads.
 
     Args:
-        clock: Seconds that never go back.
+        clock: A monotonic clock, in seconds.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -63,37 +64,37 @@ class Drain:
         self._stopped = False
         self._deliveries = 0
         self._last_delivery = clock()
-        self._scopes: dict[CancelScope, float] = {}  # and since when it runs
+        self._scopes: dict[CancelScope, float] = {}  # by step under way: when it started
         self._on_start: list[Callable[[], None]] = []
 
     @property
     def is_draining(self) -> bool:
-        """Whether new work is refused."""
+        """True once new work is refused."""
         return self._draining
 
     @property
     def steps_running(self) -> int:
-        """How many steps are being worked right now."""
+        """How many steps are under way."""
         with self._changed:
             return len(self._scopes)
 
     def oldest_step_seconds(self) -> float:
-        """For how long the oldest of them has been; 0 without any."""
+        """Return the age of the oldest step under way, or 0."""
         with self._changed:
             return self._clock() - min(self._scopes.values()) if self._scopes else 0.0
 
     def draining_seconds(self) -> float:
-        """For how long new work has been refused; 0 while it is not."""
+        """Return the time since the drain started, or 0."""
         with self._changed:
             return self._clock() - self._started if self._draining else 0.0
 
     def quiet_seconds(self) -> float:
-        """For how long no delivery came or was settled; 0 while one is under way."""
+        """Return the time since a delivery arrived or was settled; 0 while one is under way."""
         with self._changed:
             return 0.0 if self._deliveries else self._clock() - self._last_delivery
 
     def on_start(self, callback: Callable[[], None]) -> None:
-        """Call `callback` when the drain starts, at once if it has; it must not take long."""
+        """Call `callback` when the drain starts; at once if it has started already. It must be quick."""
         with self._changed:
             self._on_start.append(callback)
             started = self._draining
@@ -109,11 +110,11 @@ class Drain:
             self._started = self._clock()
             callbacks = list(self._on_start)
         for callback in callbacks:
-            _call(callback, "Starting the drain")
+            _call_safely(callback, "Starting the drain")
 
     @contextmanager
     def delivery(self) -> Iterator[None]:
-        """A delivery from its arrival until it is settled."""
+        """Count a delivery from its arrival to its settlement."""
         with self._changed:
             self._deliveries += 1
         try:
@@ -126,13 +127,13 @@ class Drain:
 
     @contextmanager
     def running(self, scope: CancelScope) -> Iterator[None]:
-        """A step under way; it is stopped through its budget."""
+        """Count a step under way; the drain stops it through its scope."""
         with self._changed:
             self._scopes[scope] = self._clock()
             stopped = self._stopped
         try:
             if stopped:
-                scope.stop(_shutting_down())
+                scope.stop(Interrupted(SHUTDOWN))
             yield
         finally:
             with self._changed:
@@ -140,25 +141,21 @@ class Drain:
                 self._changed.notify_all()
 
     def stop_steps(self) -> None:
-        """Stop every step that still runs, and any that starts from now on."""
+        """Stop every running step, and every step that starts later."""
         with self._changed:
             self._stopped = True
             running = list(self._scopes)
         for scope in running:
-            _call(partial(scope.stop, _shutting_down()), "Stopping a step")
+            _call_safely(partial(scope.stop, Interrupted(SHUTDOWN)), "Stopping a step")
 
     def wait_until_idle(self, timeout_seconds: float) -> bool:
-        """Wait until no delivery and no step is under way; whether that happened in time."""
+        """Wait until no delivery and no step is under way. Return False if the time has passed."""
         with self._changed:
             return self._changed.wait_for(lambda: not (self._deliveries or self._scopes), timeout_seconds)
 
 
-def _shutting_down() -> Interrupted:
-    return Interrupted("the worker is shutting down")
-
-
-def _call(action: Callable[[], None], what: str) -> None:
-    """What goes wrong for one must not keep the others from being told."""
+def _call_safely(action: Callable[[], None], what: str) -> None:
+    """Log an error, so that the other callbacks and steps still get their call."""
     try:
         action()
     except Exception as error:  # noqa: BLE001 - see above

@@ -1,6 +1,6 @@
-"""Whether the process is alive: its own loops tick, and nothing it needs to work failed for good.
+"""Liveness and readiness of the process, for `/livez` and `/readyz`.
 
-No backend is ever asked: a slow or absent one is no reason to restart a worker.
+Liveness never calls a backend: a slow or unavailable backend is no reason to restart a worker.
 """
 
 from __future__ import annotations
@@ -10,10 +10,41 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from daemon.lifecycle.health_report import WELL, HealthReport
-
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection, Mapping
+
+OK = "ok"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HealthReport:
+    """The health of the process at one moment.
+
+    Attributes:
+        parts: By the name of the part: `ok`, or what is wrong with it.
+        reason: Why the process as a whole is not healthy, or None.
+    """
+
+    parts: Mapping[str, str]
+    reason: str | None
+
+
+def readiness(
+    *, is_draining: bool, stream_is_open: bool, unavailable_backends: Collection[str]
+) -> HealthReport:
+    """Report if the daemon takes work: its stream is open, it is not draining, no backend is unavailable."""
+    unavailable = f"{', '.join(unavailable_backends)} unavailable"
+    parts = {
+        "stream": OK if stream_is_open else "closed",
+        "drain": "draining" if is_draining else OK,
+        "intake": f"paused: {unavailable}" if unavailable_backends else OK,
+    }
+    if is_draining:
+        return HealthReport(parts=parts, reason="draining")
+    if not stream_is_open:
+        return HealthReport(parts=parts, reason="no stream is open")
+    reason = f"intake is paused: {unavailable}" if unavailable_backends else None
+    return HealthReport(parts=parts, reason=reason)
 
 
 @dataclass(slots=True)
@@ -23,10 +54,10 @@ class _Loop:
 
 
 class Liveness:
-    """What `/livez` answers from. Shared by all threads.
+    """Watches the loops of this process. Shared by all threads.
 
     Args:
-        clock: Seconds that never go back.
+        clock: A monotonic clock, in seconds.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -37,50 +68,47 @@ class Liveness:
         self._is_retired = False
 
     def expect(self, name: str, *, within_seconds: float) -> Callable[[], None]:
-        """Expect the loop `name` to tick at least so often from now on; the result ticks for it."""
+        """Expect the loop `name` to tick at least this often from now on; return its tick function."""
         with self._lock:
             self._loops[name] = _Loop(within_seconds, self._clock())
         return lambda: self.tick(name)
 
     def tick(self, name: str) -> None:
-        """The loop is alive; one that is not expected is passed over."""
+        """Record that the loop runs; a loop that is not expected is ignored."""
         with self._lock:
             if name in self._loops:
                 self._loops[name].ticked = self._clock()
 
     def fail(self, name: str, reason: str) -> None:
-        """Something went wrong that only a restart may mend."""
+        """Record a failure that only a restart may fix."""
         with self._lock:
             self._failures[name] = reason
 
-    def mend(self, name: str) -> None:
-        """It works again."""
+    def clear(self, name: str) -> None:
+        """Remove a recorded failure."""
         with self._lock:
             self._failures.pop(name, None)
 
     def retire(self) -> None:
-        """Expect nothing any more: the process is stopping, and that has an end of its own."""
+        """Report the process as alive from now on: it is stopping, and the drain has its own time limit."""
         self._is_retired = True
 
     def why_dead(self) -> str | None:
-        """The loop that is silent for too long, or what failed; None while all is well."""
+        """Return why the process should be restarted, or None."""
         return self.health_report().reason
 
     def health_report(self) -> HealthReport:
-        """How each loop is, and what failed; why the process is dead is the reason."""
+        """Report the state of each loop and each failure."""
         if self._is_retired:
             return HealthReport(parts={}, reason=None)
+        silent = {}
         with self._lock:
             now = self._clock()
-            silent = {name: why for name, loop in self._loops.items() if (why := _why_silent(loop, now))}
-            parts = dict.fromkeys(self._loops, WELL) | silent | self._failures
+            for name, loop in self._loops.items():
+                seconds = now - loop.ticked
+                if seconds > loop.within_seconds:
+                    silent[name] = f"silent for {seconds:.0f} s, more than {loop.within_seconds:g} s"
+            parts = dict.fromkeys(self._loops, OK) | silent | self._failures
             reasons = [f"loop {name} is {why}" for name, why in silent.items()]
             reasons += [f"{name}: {why}" for name, why in self._failures.items()]
         return HealthReport(parts=parts, reason="; ".join(reasons) or None)
-
-
-def _why_silent(loop: _Loop, now: float) -> str | None:
-    silent_seconds = now - loop.ticked
-    if silent_seconds <= loop.within_seconds:
-        return None
-    return f"silent for {silent_seconds:.0f} s, more than {loop.within_seconds:g} s"

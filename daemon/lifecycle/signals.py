@@ -1,8 +1,8 @@
-"""SIGTERM and SIGINT: the first asks for a drain, the second ends the process at once.
+"""Stop signals, SIGTERM and SIGINT: the first starts a drain, the second ends the process at once.
 
-A thread of its own waits for them with `sigwait`. Python's own signal handlers run in the main thread only,
-and only once it gets to run Python code again: when the system hands the signal to another thread (gRPC has
-many), a main thread that waits for a queue or a lock never learns of it.
+A separate thread waits for them with `sigwait`. Python's own signal handlers run in the main thread only, and
+only when it runs Python code again. If the system delivers the signal to another thread (gRPC has many), a
+main thread that waits for a queue or a lock does not notice it.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ STOP_SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT})
 
 
 def block_stop_signals() -> None:
-    """Keep stop signals pending, for this thread and all it starts; call it before any thread is started."""
+    """Keep stop signals pending in this thread and in all threads it starts; call it before it starts any."""
     signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
 
 
 def forward_stop_signals(on_first: Callable[[signal.Signals], None]) -> None:
-    """Call `on_first` from a thread of its own at the first stop signal; the second ends the process."""
+    """Call `on_first` in a separate thread at the first stop signal; the second ends the process."""
     block_stop_signals()
-    threading.Thread(target=_wait_twice, args=(on_first,), name="signals", daemon=True).start()
 
+    def wait() -> None:
+        on_first(signal.Signals(signal.sigwait(STOP_SIGNALS)))
+        signal.sigwait(STOP_SIGNALS)
+        os._exit(ExitCode.DRAIN_TIMEOUT)
 
-def _wait_twice(on_first: Callable[[signal.Signals], None]) -> None:
-    on_first(signal.Signals(signal.sigwait(STOP_SIGNALS)))
-    signal.sigwait(STOP_SIGNALS)
-    os._exit(ExitCode.DRAIN_TIMEOUT)
+    threading.Thread(target=wait, name="signals", daemon=True).start()

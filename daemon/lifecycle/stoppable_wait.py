@@ -1,4 +1,4 @@
-"""How the main thread waits: never for long, so that it ticks, and never past a request to stop."""
+"""Waits of the main thread: in short slices, so that it ticks, and ended by a request to stop."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-#: The longest single wait.
+#: The longest slice of a wait.
 TICK_SECONDS = 1.0
 
 
 class StopRequested(Exception):
-    """The process was asked to stop. No error; it leaves every wait at once.
+    """A stop of the process was requested. This is not an error; it ends every wait at once.
 
     Attributes:
         reason: Why, e.g. the signal's name.
-        at: When, by the monotonic clock.
+        at: The time of the request, by the monotonic clock.
     """
 
     def __init__(self, reason: str, at: float) -> None:
@@ -32,7 +32,7 @@ class StopRequested(Exception):
 
 
 class StoppableWait:
-    """Waits of one thread, which the others may end.
+    """Waits of one thread, which other threads may end.
 
     Args:
         on_tick: Called by the waiting thread at least every `TICK_SECONDS`.
@@ -40,29 +40,29 @@ class StoppableWait:
 
     def __init__(self, on_tick: Callable[[], None] = lambda: None) -> None:
         self._on_tick = on_tick
-        self._rung = threading.Event()
+        self._woken = threading.Event()
         self._stop: StopRequested | None = None
 
-    def ring(self) -> None:
-        """Something may have changed: look now."""
-        self._rung.set()
+    def wake(self) -> None:
+        """Make the waiting thread check its condition now."""
+        self._woken.set()
 
     def request_stop(self, reason: str) -> None:
-        """Ask for a stop, from any thread; the first reason and time count."""
+        """Request a stop, from any thread; the first reason and time count."""
         if self._stop is None:
             self._stop = StopRequested(reason, time.monotonic())
-        self._rung.set()
+        self._woken.set()
 
     def wait_until(self, holds: Callable[[], bool], seconds: float) -> bool:
-        """Wait until `holds()`, at most `seconds`; whether it came to hold.
+        """Wait until `holds()`, at most `seconds`. Return False if the time has passed.
 
         Raises:
-            StopRequested: A stop was asked for, before or meanwhile.
+            StopRequested: A stop was requested, before or during the wait.
         """
         deadline = time.monotonic() + seconds
         while True:
-            # Cleared before looking: what changes after the look rings again.
-            self._rung.clear()
+            # Cleared before the check: a change after the check sets it again.
+            self._woken.clear()
             self._on_tick()
             if self._stop is not None:
                 raise self._stop
@@ -71,27 +71,27 @@ class StoppableWait:
             left = deadline - time.monotonic()
             if left <= 0:
                 return False
-            self._rung.wait(min(left, TICK_SECONDS))
+            self._woken.wait(min(left, TICK_SECONDS))
 
     def start(self, work: Callable[[], T], *, name: str) -> Future[T]:
-        """Begin `work` in a thread of that name, which nobody has to wait for; its end rings."""
+        """Start `work` in a daemon thread of that name; its end wakes the waiting thread."""
         future: Future[T] = Future()
 
         def run() -> None:
             try:
                 future.set_result(work())
-            except BaseException as error:  # noqa: BLE001 - whatever it is, somebody waits for an answer
+            except BaseException as error:  # noqa: BLE001 - the future carries every error to the caller
                 future.set_exception(error)
-            self.ring()
+            self.wake()
 
         threading.Thread(target=run, name=name, daemon=True).start()
         return future
 
     def wait_for(self, work: Callable[[], T], *, name: str) -> T:
-        """The result of `work`, which is done in a thread of that name; raises what it raises.
+        """Run `work` in a thread of that name and return its result; raises what it raises.
 
         Raises:
-            StopRequested: A stop was asked for meanwhile.
+            StopRequested: A stop was requested, before or during the wait.
         """
         future = self.start(work, name=name)
         self.wait_until(future.done, math.inf)
@@ -101,6 +101,6 @@ class StoppableWait:
         """Wait `seconds`.
 
         Raises:
-            StopRequested: A stop was asked for, before or meanwhile.
+            StopRequested: A stop was requested, before or during the wait.
         """
         self.wait_until(lambda: False, seconds)

@@ -1,11 +1,11 @@
-"""What systemd is told: ready, stopping, a status for people, and signs of life.
+"""Notify systemd: ready, stopping, a status for people, and keep-alive messages.
 
-The protocol is that of sd_notify(3): lines of `NAME=value` in one datagram to the socket that NOTIFY_SOCKET
-names. A process that was not started with it tells nobody and starts no thread.
+The protocol is sd_notify(3): lines of `NAME=value` in one datagram to the socket named by NOTIFY_SOCKET. A
+process that was started without that variable sends nothing and starts no thread.
 
-A sign of life is sent only while this process's own loops tick. Before the stream is open it extends the time
-to start: a backend may be away as long as it likes, and a frozen start still ends. Afterwards it feeds the
-watchdog. The drain has an end of its own, which is told; until then the process counts as alive.
+Keep-alives are sent only while the loops of this process tick. Before the stream is open they extend the
+start timeout: a backend may be unavailable for any time, but a start that hangs ends. Later they feed the
+watchdog. The drain has its own time limit, which systemd gets; until then the process counts as alive.
 """
 
 from __future__ import annotations
@@ -19,39 +19,39 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Self
 
-from daemon.settings.base import SettingsError
+from daemon.settings import SettingsError
 from worker_chart_export.observability.logs import Event, log
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-#: How often it is looked whether the status has changed.
-LOOK_SECONDS = 1.0
-#: Signs of life are so far apart where no watchdog wants them closer.
-SIGN_SECONDS = 5.0
-#: Each sign of life while starting is worth so many seconds.
+#: How often to check for a changed status.
+CHECK_SECONDS = 1.0
+#: The time between two keep-alives, unless the watchdog needs them more often.
+KEEP_ALIVE_SECONDS = 5.0
+#: Each keep-alive extends the start timeout to this time from now.
 START_EXTENSION_SECONDS = 30.0
-#: Beyond the drain's own end: what the end of a process takes.
+#: The time for the exit of the process after the end of the drain.
 STOP_EXTENSION_SECONDS = 5.0
-#: systemd's queue may be full; whoever tells it something waits no longer than this.
+#: systemd's queue may be full; a notification waits no longer than this.
 SEND_SECONDS = 1.0
 
 
 class Phase(StrEnum):
-    """Where the service is in its life; the value is what tells systemd so."""
+    """The phase of the service; the value is the line that announces it."""
 
-    STARTING = ""  # it knows
+    STARTING = ""  # needs no announcement
     READY = "READY=1"
     STOPPING = "STOPPING=1"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceManager:
-    """How to reach systemd, and what it expects.
+    """The address of systemd, and what it expects.
 
     Attributes:
-        address: The datagram socket; a first byte of zero is the abstract namespace.
-        watchdog_seconds: Without a sign of life for so long the process is killed; None = never.
+        address: The datagram socket; a first byte of zero means the abstract namespace.
+        watchdog_seconds: systemd kills the process after this time without a keep-alive; None = never.
     """
 
     address: str
@@ -59,10 +59,10 @@ class ServiceManager:
 
     @classmethod
     def of(cls, environment: Mapping[str, str]) -> Self | None:
-        """The one that started this process; None when none wants to be told.
+        """Read the variables of systemd; None if the process was started without them.
 
         Raises:
-            SettingsError: Its variables hold what systemd never writes.
+            SettingsError: A variable has a value that systemd never sets.
         """
         address = environment.get("NOTIFY_SOCKET", "")
         if not address:
@@ -73,20 +73,20 @@ class ServiceManager:
         return cls(address=address, watchdog_seconds=_watchdog_seconds(environment))
 
     @property
-    def sign_seconds(self) -> float:
-        """The time between two signs of life; with the look for it, half the watchdog's time at most."""
-        return min(SIGN_SECONDS, (self.watchdog_seconds or math.inf) / 4)
+    def keep_alive_seconds(self) -> float:
+        """The time between two keep-alives; together with one check at most half the watchdog's time."""
+        return min(KEEP_ALIVE_SECONDS, (self.watchdog_seconds or math.inf) / 4)
 
     @property
-    def look_seconds(self) -> float:
-        """The time between two looks for something to tell."""
-        return min(LOOK_SECONDS, self.sign_seconds)
+    def check_seconds(self) -> float:
+        """The time between two checks for something to send."""
+        return min(CHECK_SECONDS, self.keep_alive_seconds)
 
     def send(self, lines: list[str]) -> None:
         """Send one datagram.
 
         Raises:
-            OSError: Nobody takes it.
+            OSError: It was not accepted.
         """
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as out:
             out.settimeout(SEND_SECONDS)
@@ -94,7 +94,7 @@ class ServiceManager:
 
 
 def _watchdog_seconds(environment: Mapping[str, str]) -> float | None:
-    """The watchdog's time, if it is this very process that is watched (sd_watchdog_enabled(3))."""
+    """Return the watchdog's time if it watches this very process (sd_watchdog_enabled(3))."""
     wanted = environment.get("WATCHDOG_USEC", "")
     if not wanted or environment.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
         return None
@@ -103,42 +103,14 @@ def _watchdog_seconds(environment: Mapping[str, str]) -> float | None:
     return int(wanted) / 1e6
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
-    """What can be told of a process besides that it is alive.
-
-    Attributes:
-        phase: Where it is in its life.
-        status: What it does, in a few words.
-    """
-
-    phase: Phase
-    status: str
-
-    def lines_after(self, told: Report, *, seconds_to_end: float) -> list[str]:
-        """What is new since the report that was told last."""
-        is_new_phase = self.phase is not told.phase
-        lines = [self.phase.value] if is_new_phase else []
-        if is_new_phase and self.phase is Phase.STOPPING:
-            lines.append(_extension(seconds_to_end + STOP_EXTENSION_SECONDS))
-        if self.status != told.status:
-            # A line break would begin another variable.
-            lines.append(f"STATUS={' '.join(self.status.split())}")
-        return lines
-
-
-def _extension(seconds: float) -> str:
-    return f"EXTEND_TIMEOUT_USEC={math.ceil(seconds * 1e6)}"
-
-
 class SdNotify:
-    """Tells systemd how this process is. Shared by all threads; never raises, and never waits for long.
+    """Notifies systemd. Shared by all threads; never raises, and never waits for more than a second.
 
     Args:
-        manager: Whom to tell; None = nobody.
-        why_dead: Gives the reason why the process should be restarted; no sign of life while there is one.
-        status: Gives what the process does, in a few words.
-        clock: Seconds that never go back.
+        manager: systemd; None = send nothing.
+        why_dead: Returns why the process should be restarted, or None. No keep-alives while it should.
+        status: Returns a short description of what the process does.
+        clock: A monotonic clock, in seconds.
     """
 
     def __init__(
@@ -155,80 +127,92 @@ class SdNotify:
         self._clock = clock
         self._lock = threading.Lock()
         self._closed = threading.Event()
-        self._phase = Phase.STARTING
+        self._phase = self._sent_phase = Phase.STARTING
+        self._sent_status = ""
         self._ends_at = math.inf
-        self._told = Report(phase=Phase.STARTING, status="")
-        self._sign_due = clock()
-        self._is_heard = self._was_alive = True
+        self._keep_alive_due = clock()
+        self._was_sent = self._was_alive = True
 
     def start(self) -> None:
-        """Give signs of life and tell what is new from now on, from a thread of its own."""
-        if self._manager is not None:
-            args = (self._manager,)
-            threading.Thread(target=self._keep_telling, args=args, name="notify", daemon=True).start()
+        """Send keep-alives and changes from now on, from a separate thread."""
+        manager = self._manager
+        if manager is None:
+            return
+
+        def run() -> None:
+            self._notify(manager)
+            while not self._closed.wait(manager.check_seconds):
+                self._notify(manager)
+
+        threading.Thread(target=run, name="notify", daemon=True).start()
 
     def close(self) -> None:
-        """End the thread."""
+        """Stop the thread."""
         self._closed.set()
 
     def ready(self) -> None:
-        """The process does its work from now on."""
+        """Announce that the process works."""
         self._enter(Phase.READY)
 
     def stopping(self, *, ends_at: float) -> None:
-        """The process ends, by that time of the clock at the latest; until then it counts as alive."""
+        """Announce that the process stops, at that time of the clock at the latest."""
         self._ends_at = ends_at
         self._enter(Phase.STOPPING)
 
     def _enter(self, phase: Phase) -> None:
         self._phase = phase
         if self._manager is not None:
-            self._tell(self._manager)
+            self._notify(self._manager)
 
-    def _keep_telling(self, manager: ServiceManager) -> None:
-        self._tell(manager)
-        while not self._closed.wait(manager.look_seconds):
-            self._tell(manager)
-
-    def _tell(self, manager: ServiceManager) -> None:
-        """Send what is new and the sign of life that is due; the next look repeats what was not heard."""
+    def _notify(self, manager: ServiceManager) -> None:
+        """Send changes and the keep-alive that is due; the next check repeats what was not accepted."""
         with self._lock:
             now = self._clock()
-            report = Report(phase=self._phase, status=self._status())
-            news = report.lines_after(self._told, seconds_to_end=self._ends_at - now)
-            signs = self._signs_of_life(manager, now) if now >= self._sign_due else []
-            if not (news or signs) or not self._is_sent(manager, news + signs):
+            # A line break would start another variable.
+            phase, status = self._phase, " ".join(self._status().split())
+            changes = []
+            if phase is not self._sent_phase:
+                changes.append(phase.value)
+                if phase is Phase.STOPPING:
+                    changes.append(_extend_timeout(self._ends_at - now + STOP_EXTENSION_SECONDS))
+            if status != self._sent_status:
+                changes.append(f"STATUS={status}")
+            keep_alive = self._keep_alive(manager, now) if now >= self._keep_alive_due else []
+            if not (changes or keep_alive) or not self._is_sent(manager, changes + keep_alive):
                 return
-            self._told = report
-            if signs:
-                self._sign_due = now + manager.sign_seconds
+            self._sent_phase, self._sent_status = phase, status
+            if keep_alive:
+                self._keep_alive_due = now + manager.keep_alive_seconds
 
-    def _signs_of_life(self, manager: ServiceManager, now: float) -> list[str]:
+    def _keep_alive(self, manager: ServiceManager, now: float) -> list[str]:
+        """Return the keep-alive line, or none for a dead process; why it is dead is logged once."""
         if self._phase is Phase.STARTING:
-            sign = _extension(START_EXTENSION_SECONDS)
+            line = _extend_timeout(START_EXTENSION_SECONDS)
         elif manager.watchdog_seconds:
-            sign = "WATCHDOG=1"
+            line = "WATCHDOG=1"
         else:
             return []
-        return [sign] if now < self._ends_at and self._is_alive() else []
-
-    def _is_alive(self) -> bool:
-        """Whether the process is to live on; why not is logged now, since the dead can't."""
+        if now >= self._ends_at:
+            return []
         reason = self._why_dead()
         if reason is not None and self._was_alive:
-            log.error(Event.LIVENESS_LOST, f"No more signs of life for the service manager: {reason}")
+            log.error(Event.LIVENESS_LOST, f"No more keep-alives for the service manager: {reason}")
         self._was_alive = reason is None
-        return self._was_alive
+        return [line] if self._was_alive else []
 
     def _is_sent(self, manager: ServiceManager, lines: list[str]) -> bool:
-        """Whether it was taken. That it was not is logged once, until it is again: no reason to end work."""
+        """Send the lines. A failure is logged once until a datagram is accepted again; the work goes on."""
         try:
             manager.send(lines)
         except OSError as error:
-            if self._is_heard:
-                words = f"The service manager can't be told {lines[0]}: {error.strerror or error}"
-                log.warning(Event.NOTIFY_FAILED, words)
-            self._is_heard = False
+            if self._was_sent:
+                message = f"Could not send {lines[0]} to the service manager: {error.strerror or error}"
+                log.warning(Event.NOTIFY_FAILED, message)
+            self._was_sent = False
             return False
-        self._is_heard = True
+        self._was_sent = True
         return True
+
+
+def _extend_timeout(seconds: float) -> str:
+    return f"EXTEND_TIMEOUT_USEC={math.ceil(seconds * 1e6)}"

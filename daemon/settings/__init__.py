@@ -1,3 +1,40 @@
-"""The settings, read from environment variables and validated."""
+"""The settings: one model for each kind, read from environment variables and validated.
+
+Every default stands in these models and nowhere else. A message that names a default reads it from the model:
+`Settings.model_fields["drain_seconds"].default`.
+"""
 
 from __future__ import annotations
+
+from daemon.settings.base import PROJECT, Environment, FirestoreSettings, ProjectSettings, SettingsError
+from daemon.settings.daemon import PUBSUB_ID, LogFormat, LogLevel, PubsubSettings, Settings
+from daemon.settings.export import (
+    BucketSettings,
+    ChartsApiMode,
+    ChartSettings,
+    ChartsFallback,
+    ExportSettings,
+    LeaseSettings,
+)
+from daemon.settings.loading import effective_settings, load_settings
+
+__all__ = [
+    "PROJECT",
+    "PUBSUB_ID",
+    "BucketSettings",
+    "ChartSettings",
+    "ChartsApiMode",
+    "ChartsFallback",
+    "Environment",
+    "ExportSettings",
+    "FirestoreSettings",
+    "LeaseSettings",
+    "LogFormat",
+    "LogLevel",
+    "ProjectSettings",
+    "PubsubSettings",
+    "Settings",
+    "SettingsError",
+    "effective_settings",
+    "load_settings",
+]

@@ -1,4 +1,4 @@
-"""What all kinds of settings share: where they come from, and how a wrong one is refused."""
+"""The parts that all settings models share: the base class, kinds of fields, and errors."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PROJECT = re.compile(r"[a-z0-9][a-z0-9.:-]{0,127}")
 
 
 class SettingsError(Exception):
-    """The settings are wrong; `problems` has one sentence for each that is."""
+    """Some settings are wrong; `problems` has one sentence for each of them."""
 
     def __init__(self, problems: list[str]) -> None:
         super().__init__("\n".join(problems))
@@ -21,29 +21,29 @@ class SettingsError(Exception):
 
 
 def seconds(default: float | None, least: float, most: float) -> Any:
-    """A field for a span of time."""
+    """Define a field for a duration in seconds."""
     return Field(default, ge=least, le=most, description=f"seconds from {least:g} to {most:g}")
 
 
 def count(default: int, least: int, most: int) -> Any:
-    """A field for a whole number."""
+    """Define a field for a whole number."""
     return Field(default, ge=least, le=most, description=f"a whole number from {least} to {most}")
 
 
 def matching(pattern: re.Pattern[str], value: str) -> str:
-    """The value, if the whole of it is as the pattern says."""
+    """Return the value if all of it matches the pattern, or raise the error of a wrong setting."""
     if pattern.fullmatch(value) is None:
         raise refused()
     return value
 
 
 def refused() -> PydanticCustomError:
-    """The field's description says what was expected."""
+    """Create the error of a wrong setting; the description of the field says what was expected."""
     return PydanticCustomError("refused", "not as expected")
 
 
 class Environment(BaseSettings):
-    """Settings that are read from the environment."""
+    """Base of all settings that are read from environment variables."""
 
     model_config = SettingsConfigDict(
         env_ignore_empty=True, frozen=True, extra="ignore", validate_default=True
@@ -51,7 +51,7 @@ class Environment(BaseSettings):
 
 
 class ProjectSettings(Environment):
-    """What everything on Google Cloud needs."""
+    """The Google Cloud project."""
 
     google_cloud_project: Annotated[str, Field(description="a Google Cloud project id")]
     """The Google Cloud project of the subscription, the database and the bucket."""
@@ -63,7 +63,7 @@ class ProjectSettings(Environment):
 
 
 class FirestoreSettings(ProjectSettings):
-    """What is needed to read and write documents."""
+    """The Firestore database."""
 
     firestore_db: Annotated[str, Field(description="a Firestore database id", min_length=1)] = "(default)"
     """The Firestore database that holds runs, leases, templates and account usage."""

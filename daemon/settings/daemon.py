@@ -1,74 +1,29 @@
-"""The settings, from the environment; every error at once, each naming its variable.
-
-A field's name in lower case is its variable's name; its description is what the error says was expected.
-"""
+"""The settings of the daemon, and those of Pub/Sub that some commands share with it."""
 
 from __future__ import annotations
 
 import re
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import Annotated, Any
 
-from pydantic import Field, ValidationError, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
-from daemon.settings.accounts import AccountsRefused
-from daemon.settings.base import (
-    PROJECT,
-    Environment,
-    FirestoreSettings,
-    ProjectSettings,
-    SettingsError,
-    count,
-    matching,
-    seconds,
-)
-from daemon.settings.export import (
-    BucketSettings,
-    ChartsApiMode,
-    ChartSettings,
-    ChartsFallback,
-    ExportSettings,
-)
-from daemon.settings.tracing import TRACING_SECRETS, TracingSwitch
-from worker_chart_export.errors import shown
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from pydantic_core import ErrorDetails
-
-__all__ = [
-    "PROJECT",
-    "PUBSUB_ID",
-    "BucketSettings",
-    "ChartSettings",
-    "ChartsApiMode",
-    "ChartsFallback",
-    "ExportSettings",
-    "FirestoreSettings",
-    "LogFormat",
-    "LogLevel",
-    "PubsubSettings",
-    "Settings",
-    "SettingsError",
-    "effective_settings",
-    "load_settings",
-]
+from daemon.settings.base import PROJECT, ProjectSettings, count, matching, seconds
+from daemon.settings.export import ExportSettings
+from daemon.settings.tracing import TracingSwitch
 
 PUBSUB_ID = re.compile(r"[A-Za-z][A-Za-z0-9._~+%-]{2,254}")
-#: Never shown, not even when wrong.
-SECRETS = TRACING_SECRETS | {"chart_img_accounts_json"}
 
 
 class LogFormat(StrEnum):
-    """How log lines look."""
+    """The format of log lines."""
 
     JSON = "json"
     CONSOLE = "console"
 
 
 class LogLevel(StrEnum):
-    """The least severe lines that are written."""
+    """The lowest level of log lines that are written."""
 
     DEBUG = "DEBUG"
     INFO = "INFO"
@@ -78,7 +33,7 @@ class LogLevel(StrEnum):
 
 
 class PubsubSettings(ProjectSettings):
-    """What is needed to reach the subscription."""
+    """The settings of the Pub/Sub subscription and the quarantine."""
 
     pubsub_subscription: Annotated[
         str, Field(description="a subscription id or projects/<project>/subscriptions/<id>")
@@ -115,7 +70,7 @@ class PubsubSettings(ProjectSettings):
 
 
 class Settings(TracingSwitch, ExportSettings, PubsubSettings):
-    """Everything the daemon is told from outside."""
+    """All settings of the daemon."""
 
     not_ready_grace_seconds: float = seconds(600, 0, 604800)
     """How long a message may wait for its step to become READY, counted from its publish time. After that it
@@ -147,56 +102,6 @@ class Settings(TracingSwitch, ExportSettings, PubsubSettings):
     @classmethod
     def _upper_case(cls, value: Any) -> Any:
         return value.upper() if isinstance(value, str) else value
-
-
-S = TypeVar("S", bound=Environment)
-
-
-def load_settings(kind: type[S], **overrides: Any) -> S:
-    """Read the settings of one kind from the environment; `overrides` (by field name) win over it.
-
-    Raises:
-        SettingsError: Lists every setting that is wrong.
-    """
-    given = {name: value for name, value in overrides.items() if value is not None}
-    try:
-        return kind(**given)
-    except ValidationError as error:
-        problems = error.errors(include_url=False)
-        raise SettingsError([_sentence(kind, problem) for problem in problems]) from None
-
-
-def effective_settings(settings: Settings) -> Mapping[str, str]:
-    """Variable -> value as text, secrets hidden."""
-    shown_values = {name: getattr(settings, name) for name in Settings.model_fields}
-    return {
-        name.upper(): "(hidden)" if name in SECRETS and value is not None else _as_text(value)
-        for name, value in shown_values.items()
-    }
-
-
-def _as_text(value: object) -> str:
-    return "" if value is None else str(value)
-
-
-def _sentence(kind: type[Environment], problem: ErrorDetails) -> str:
-    name = str(problem["loc"][0])
-    refused_accounts = problem.get("ctx", {}).get("error")
-    if isinstance(refused_accounts, AccountsRefused):
-        return f"{name.upper()}: {refused_accounts}"
-    expected = kind.model_fields[name].description
-    missing = problem["type"] == "missing" or problem["input"] is None
-    got = "nothing" if missing else _harmless(name, str(problem["input"]))
-    required = "; required" if problem["type"] == "missing" else ""
-    return f"{name.upper()}: expected {expected}{required}, got {got}"
-
-
-def _harmless(name: str, given: str) -> str:
-    """What was given, unless a secret may be in it, on purpose or by mistake."""
-    pasted = name == "chart_img_accounts_file" and not set(given).isdisjoint('[]{}"')
-    # A password, or a key in a query; an unfinished URL too.
-    url = name.endswith(("_url", "_endpoint")) and not set(given).isdisjoint("@?#")
-    return "(hidden)" if name in SECRETS or pasted or url else shown(given)
 
 
 def _full_path(project: str, kind: str, name: str) -> str:

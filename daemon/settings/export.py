@@ -1,4 +1,4 @@
-"""The settings of the export itself: what a step needs, whoever works it."""
+"""The settings of the export: where charts come from, where they go, leases and limits of a step."""
 
 from __future__ import annotations
 
@@ -27,8 +27,11 @@ from daemon.settings.base import (
     refused,
     seconds,
 )
+from worker_chart_export.ledger.lease.lease import LeaseTerms
 
-#: What production may be called, in any case.
+#: The defaults of leases stand in the domain.
+_TERMS = LeaseTerms()
+#: The names of the production environment, in any case.
 PRODUCTION = frozenset({"prod", "production"})
 BUCKET = re.compile(r"gs://(?P<name>[a-z0-9][a-z0-9._-]{1,220}[a-z0-9])")
 
@@ -43,14 +46,14 @@ class ChartsApiMode(StrEnum):
 
 
 class ChartsFallback(StrEnum):
-    """Where charts come from when no account is left."""
+    """The provider that is used when no account is left."""
 
     NONE = "none"
     LOCAL = "local"
 
 
 class ChartSettings(Environment):
-    """Where charts come from. Fields checked against others stand below those."""
+    """The settings of chart providers. A field that is checked against others stands below them."""
 
     env: Annotated[str, Field(description="the name of the environment")] = ""
     """The name of the environment. `prod` and `production` forbid `CHARTS_API_MODE=record`."""
@@ -89,7 +92,7 @@ class ChartSettings(Environment):
         """The Chart-IMG accounts, in order of priority.
 
         Raises:
-            SettingsError: There are none.
+            SettingsError: No account is set.
         """
         if self.chart_img_accounts_json is None:
             raise SettingsError(["CHART_IMG_ACCOUNTS_JSON: expected an account, got nothing"])
@@ -110,7 +113,7 @@ class ChartSettings(Environment):
     @field_validator("charts_api_mode")
     @classmethod
     def _check_mode(cls, value: ChartsApiMode, info: ValidationInfo) -> ChartsApiMode:
-        """Recording in production would put real answers where tests look for made ones."""
+        """Refuse to record in production: it would store real answers among the fixtures of tests."""
         names = {str(info.data.get(name, "")).strip().lower() for name in ("env", "tda_env")}
         if value is ChartsApiMode.RECORD and not names.isdisjoint(PRODUCTION):
             raise refused()
@@ -134,12 +137,12 @@ class ChartSettings(Environment):
     @field_validator("chart_img_accounts_json")
     @classmethod
     def _check_accounts(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
-        """The variable, else the file's content; both are checked alike."""
+        """Use the variable, or else the content of the file; both are checked in the same way."""
         if value is not None:
             parse_accounts(value.get_secret_value())
             return value
         if "chart_img_accounts_file" not in info.data:
-            return None  # it is wrong itself, and that is said already
+            return None  # the file setting is wrong, and has its own error
         file = info.data["chart_img_accounts_file"]
         if file is None and info.data.get("charts_api_mode") in (ChartsApiMode.REAL, ChartsApiMode.RECORD):
             raise refused()
@@ -147,7 +150,7 @@ class ChartSettings(Environment):
 
 
 class BucketSettings(ProjectSettings):
-    """What is needed to reach the charts."""
+    """The settings of the bucket for charts."""
 
     charts_bucket: Annotated[str, Field(description="gs://<bucket name>")]
     """The bucket for charts and manifests."""
@@ -163,8 +166,31 @@ class BucketSettings(ProjectSettings):
         return matching(BUCKET, value)
 
 
-class ExportSettings(ChartSettings, BucketSettings, FirestoreSettings):
-    """What is needed to export a step."""
+class LeaseSettings(Environment):
+    """The settings of leases."""
+
+    lease_seconds: float = seconds(_TERMS.lease_seconds, 2, 3600)
+    """How long a lease is valid after its last renewal. Leases are renewed three times as often."""
+    clock_skew_seconds: float = seconds(_TERMS.clock_skew_seconds, 0, 300)
+    """An expired lease may be taken over only after this extra time, unless it was released."""
+    max_attempts: int = count(_TERMS.max_attempts, 1, 100)
+    """A step fails with `CRASH_LOOP` after this many attempts that ended without a release."""
+    unleased_grace_seconds: float = seconds(_TERMS.unleased_grace_seconds, 0, 604800)
+    """How long a step may be RUNNING without a lease before a worker takes it over. 0 means forever."""
+
+    @property
+    def lease_terms(self) -> LeaseTerms:
+        """The same, as the ledger needs them."""
+        return LeaseTerms(
+            lease_seconds=self.lease_seconds,
+            clock_skew_seconds=self.clock_skew_seconds,
+            max_attempts=self.max_attempts,
+            unleased_grace_seconds=self.unleased_grace_seconds,
+        )
+
+
+class ExportSettings(LeaseSettings, ChartSettings, BucketSettings, FirestoreSettings):
+    """The settings for the export of a step."""
 
     charts_default_timezone: Annotated[str, Field(description="an IANA time zone, e.g. Europe/Berlin")] = (
         "Etc/UTC"
@@ -180,14 +206,6 @@ class ExportSettings(ChartSettings, BucketSettings, FirestoreSettings):
     """How long the charts of a step may take. Unfinished charts then fail with `STEP_TIMEOUT`, and
     `minImages` decides the status of the step.
     """
-    lease_seconds: float = seconds(120, 2, 3600)
-    """How long a lease is valid after its last renewal. Leases are renewed three times as often."""
-    clock_skew_seconds: float = seconds(5, 0, 300)
-    """An expired lease may be taken over only after this extra time, unless it was released."""
-    max_attempts: int = count(5, 1, 100)
-    """A step fails with `CRASH_LOOP` after this many attempts that ended without a release."""
-    unleased_grace_seconds: float = seconds(3600, 0, 604800)
-    """How long a step may be RUNNING without a lease before a worker takes it over. 0 means forever."""
     template_cache_seconds: float = seconds(60, 0, 86400)
     """How long a chart template is kept in memory."""
 

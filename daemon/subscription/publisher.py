@@ -1,33 +1,23 @@
-"""Publishing to Pub/Sub: for the quarantine and for the person's `publish` command."""
+"""Publish to Pub/Sub: for the quarantine and for the command `publish`."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from google.api_core.exceptions import (
-    Aborted,
-    InternalServerError,
-    MethodNotImplemented,
-    NotFound,
-    PermissionDenied,
-    ServiceUnavailable,
-    TooManyRequests,
-)
+from google.api_core.exceptions import Aborted, InternalServerError, ServiceUnavailable, TooManyRequests
 from google.api_core.retry import Retry, if_exception_type
 from google.cloud.pubsub_v1 import PublisherClient
 from google.pubsub_v1 import PublisherClient as PublisherApi
 from google.pubsub_v1.types import PublishRequest, PubsubMessage
 
-from daemon.subscription.topic_facts import TopicFacts
-from worker_chart_export.backends.errors import backend_errors, client_errors
+from worker_chart_export.backends.errors import client_errors
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-#: Short, because whoever publishes a bad message holds a thread that good ones need.
+#: Short, because the quarantine publishes in a handler thread that other messages need.
 PUBLISH_TIMEOUT_SECONDS = 5.0
-LOOK_TIMEOUT_SECONDS = 5.0
-#: The client's own policy would go on for ten minutes.
+#: The client's own policy would retry for ten minutes.
 PUBLISH_RETRY = Retry(
     predicate=if_exception_type(ServiceUnavailable, Aborted, InternalServerError, TooManyRequests),
     initial=0.1,
@@ -48,14 +38,14 @@ class Publisher:
             self._client = PublisherClient()
 
     def publish(self, topic: str, data: bytes, attributes: Mapping[str, str]) -> str:
-        """Publish and return the message's id.
+        """Publish a message and return its id.
 
         Raises:
             GoogleAPICallError: Pub/Sub refuses.
-            RetryError: Pub/Sub is away, or does not answer within 5 s.
+            RetryError: Pub/Sub is unavailable, or does not answer within 5 s.
         """
         # The plain API call: the client's own `publish` batches in the background and takes attributes as
-        # keyword arguments, where one named `timeout` or `data` would be lost or refused.
+        # keyword arguments, so an attribute named `timeout` or `data` would be lost or refused.
         message = PubsubMessage(data=data, attributes=dict(attributes))
         request = PublishRequest(topic=topic, messages=[message])
         response = PublisherApi.publish(
@@ -67,52 +57,3 @@ class Publisher:
         """Close the connection."""
         self._client.stop()
         self._client.transport.close()
-
-
-def read_topic(topic: str) -> TopicFacts:
-    """What this account can see of a topic; publishes nothing.
-
-    Raises:
-        BackendRefused: There are no credentials, or Pub/Sub refuses.
-        BackendUnavailable: Pub/Sub is away.
-    """
-    with client_errors("pubsub"):
-        client = PublisherClient()
-    with client, backend_errors("pubsub"):
-        exists = _exists(client, topic)
-        return TopicFacts(
-            path=topic,
-            exists=exists,
-            subscriptions=_subscriptions(client, topic) if exists else None,
-            may_publish=None if exists is False else _may_publish(client, topic),
-        )
-
-
-def _exists(client: PublisherClient, topic: str) -> bool | None:
-    try:
-        client.get_topic(topic=topic, timeout=LOOK_TIMEOUT_SECONDS, retry=None)
-    except NotFound:
-        return False
-    except PermissionDenied:
-        return None
-    return True
-
-
-def _subscriptions(client: PublisherClient, topic: str) -> int | None:
-    try:
-        return len(
-            list(client.list_topic_subscriptions(topic=topic, timeout=LOOK_TIMEOUT_SECONDS, retry=None))
-        )
-    except PermissionDenied:
-        return None
-
-
-def _may_publish(client: PublisherClient, topic: str) -> bool | None:
-    """Asked of IAM, which needs no permission itself; None from an emulator, which has no IAM."""
-    permission = "pubsub.topics.publish"
-    request = {"resource": topic, "permissions": [permission]}
-    try:
-        answer = client.test_iam_permissions(request=request, timeout=LOOK_TIMEOUT_SECONDS, retry=None)
-    except MethodNotImplemented:
-        return None
-    return permission in answer.permissions

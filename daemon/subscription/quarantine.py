@@ -1,16 +1,11 @@
-"""Publishes rejected messages, with the reason, for a person to look at."""
+"""Publish rejected messages, with the reason, to the quarantine topic."""
 
 from __future__ import annotations
 
 import time
 from typing import TYPE_CHECKING
 
-from google.api_core.exceptions import (
-    GoogleAPICallError,
-    InvalidArgument,
-    RetryError,
-    ServiceUnavailable,
-)
+from google.api_core.exceptions import GoogleAPICallError, InvalidArgument, RetryError, ServiceUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,63 +17,59 @@ if TYPE_CHECKING:
 MAX_ATTRIBUTES = 100
 MAX_KEY_BYTES = 256
 MAX_VALUE_BYTES = 1024
-#: After a failure nothing is published for so long.
+#: After a failure nothing is published for this time.
 PAUSE_SECONDS = 5.0
 
 
 class Quarantine:
-    """A topic for messages nobody can work.
+    """The topic for rejected messages. Shared by all threads.
 
     Args:
-        publisher: Publishes.
-        topic: The topic's full path.
-        subscription: The full path of the subscription the messages came from.
+        publisher: Publishes the messages.
+        topic: The full path of the quarantine topic.
+        subscription: The full path of the subscription that the messages came from.
     """
 
     def __init__(self, *, publisher: Publisher, topic: str, subscription: str) -> None:
         self._publisher = publisher
         self._topic = topic
         self._subscription = subscription
-        self._closed_until = 0.0
+        self._paused_until = 0.0
 
     def publish(
         self, *, message_id: str, data: bytes, attributes: Mapping[str, str], rejection: Reject
     ) -> None:
-        """Publish the original data and attributes and why it was rejected; returns once it is stored.
+        """Publish the original data and attributes with the reason; return once the message is stored.
+
+        After a failure all calls fail for a few seconds. Otherwise a stream of bad messages could hold all
+        handler threads, each waiting for the same timeout.
 
         Raises:
-            InvalidArgument: Pub/Sub will never take this one.
-            GoogleAPICallError, RetryError: Pub/Sub refuses, is away, or was so a moment ago: a stream of bad
-                messages must not hold all threads, each waiting for the same timeout.
+            InvalidArgument: Pub/Sub will never accept this message.
+            GoogleAPICallError, RetryError: Pub/Sub refuses or is unavailable, now or a moment ago.
         """
-        if time.monotonic() < self._closed_until:
+        if time.monotonic() < self._paused_until:
             raise ServiceUnavailable("the quarantine topic took no message a moment ago")
-        try:
-            self._publish(data, attributes, self._origin(message_id, rejection), rejection)
-        except InvalidArgument:
-            raise
-        except (GoogleAPICallError, RetryError):
-            self._closed_until = time.monotonic() + PAUSE_SECONDS
-            raise
-
-    def _publish(
-        self, data: bytes, attributes: Mapping[str, str], origin: Mapping[str, str], rejection: Reject
-    ) -> None:
-        whole = {**attributes, **origin}
-        detailed = {"detail": _clipped(rejection.detail), **whole}
-        fitting = next((candidate for candidate in (detailed, whole) if _fits(candidate)), origin)
-        try:
-            self._publisher.publish(self._topic, data, fitting)
-        except InvalidArgument:
-            # Something in the original attributes that Pub/Sub takes from nobody but itself.
-            self._publisher.publish(self._topic, data, origin)
-
-    def _origin(self, message_id: str, rejection: Reject) -> dict[str, str]:
-        return {
+        origin = {
             "reason": rejection.reason,
             "sourceMessageId": message_id,
             "sourceSubscription": self._subscription,
         }
+        original = {**attributes, **origin}
+        detail = rejection.detail.encode()[:MAX_VALUE_BYTES].decode(errors="ignore")
+        candidates = ({"detail": detail, **original}, original)
+        best = next((candidate for candidate in candidates if _fits(candidate)), origin)
+        try:
+            try:
+                self._publisher.publish(self._topic, data, best)
+            except InvalidArgument:
+                # An original attribute that only Pub/Sub itself may set.
+                self._publisher.publish(self._topic, data, origin)
+        except InvalidArgument:
+            raise
+        except (GoogleAPICallError, RetryError):
+            self._paused_until = time.monotonic() + PAUSE_SECONDS
+            raise
 
 
 def _fits(attributes: Mapping[str, str]) -> bool:
@@ -86,7 +77,3 @@ def _fits(attributes: Mapping[str, str]) -> bool:
         len(key.encode()) <= MAX_KEY_BYTES and len(value.encode()) <= MAX_VALUE_BYTES
         for key, value in attributes.items()
     )
-
-
-def _clipped(text: str) -> str:
-    return text.encode()[:MAX_VALUE_BYTES].decode(errors="ignore")

@@ -1,4 +1,4 @@
-"""The one place that touches a Pub/Sub message: every delivery ends here in one ack, nack or deferral."""
+"""Settle messages: carry out a disposition with exactly one ack, nack or deferral. No other file does it."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ if TYPE_CHECKING:
     from daemon.handling.disposition import Disposition
     from daemon.subscription.quarantine import Quarantine
 
-#: The most that Pub/Sub takes for an ack deadline.
+#: The longest ack deadline that Pub/Sub accepts.
 MAX_DEFER_SECONDS = 600
 
 
 class Settlement:
-    """Carries out dispositions.
+    """Carries out dispositions. Shared by all handler threads.
 
     Args:
-        quarantine: Where rejected messages go; None without a quarantine topic.
+        quarantine: Publishes rejected messages; None without a quarantine topic.
     """
 
     def __init__(self, quarantine: Quarantine | None) -> None:
@@ -37,30 +37,40 @@ class Settlement:
 
     def settle(self, message: Message, disposition: Disposition) -> None:
         """Ack, nack or defer the message, exactly once."""
-        found = disposition
+        metric_reason, delay_seconds = disposition.reason, None
         if isinstance(disposition, Reject):
-            disposition = self._reject(message, disposition)
+            rejection, disposition = disposition, self._reject(message, disposition)
+            if disposition.reason == rejection.reason:  # else the message is kept, to be rejected later
+                metrics.MESSAGES_REJECTED.labels(rejection.reason).inc()
+                metric_reason = "rejected"
+            else:
+                metric_reason = disposition.reason
         match disposition:
             case Ack():
                 message.ack()
             case Nack():
                 message.nack()
             case Defer():
-                _defer(message, disposition)
-        _count(disposition, of=found)
+                # A delayed nack: the deadline becomes the delay, and the client forgets the message.
+                delay_seconds = round(disposition.delay_seconds, 3)
+                message.modify_ack_deadline(
+                    min(MAX_DEFER_SECONDS, max(1, math.ceil(disposition.delay_seconds)))
+                )
+                message.drop()
         name = type(disposition).__name__.lower()
+        metrics.MESSAGES_SETTLED.labels(name, metric_reason).inc()
         annotate(disposition=name, reason=disposition.reason)
         log.info(
             Event.MESSAGE_SETTLED,
             f"Settled the message: {name}",
             disposition=name,
             reason=disposition.reason,
-            delaySeconds=round(disposition.delay_seconds, 3) if isinstance(disposition, Defer) else None,
+            delaySeconds=delay_seconds,
         )
 
     def _reject(self, message: Message, rejection: Reject) -> Ack | Nack | Defer:
         if self._quarantine is None and message.delivery_attempt is None:
-            return _logged_whole(message, rejection, "there is no quarantine topic and no dead-letter policy")
+            return _log_in_full(message, rejection, "there is no quarantine topic and no dead-letter policy")
         log.warning(
             Event.MESSAGE_REJECTED,
             f"Rejected the message: {rejection.detail}",
@@ -68,22 +78,13 @@ class Settlement:
             detail=rejection.detail,
         )
         if self._quarantine is None:
-            # A dead-letter policy exists: it takes the message once its attempts are used up.
+            # There is a dead-letter policy: it takes the message once its delivery attempts are used up.
             return Nack(reason=rejection.reason)
-        return _quarantined(self._quarantine, message, rejection)
+        return _quarantine(self._quarantine, message, rejection)
 
 
-def _count(disposition: Ack | Nack | Defer, *, of: Disposition) -> None:
-    """Count what became of a message, `of` being what its handler found; a rejection once it is final."""
-    reason = disposition.reason
-    if isinstance(of, Reject) and reason == of.reason:
-        metrics.MESSAGES_REJECTED.labels(reason).inc()
-        reason = "rejected"
-    metrics.MESSAGES_SETTLED.labels(type(disposition).__name__.lower(), reason).inc()
-
-
-def _quarantined(quarantine: Quarantine, message: Message, rejection: Reject) -> Ack | Defer:
-    """Ack once published; while that fails the message is kept and comes back."""
+def _quarantine(quarantine: Quarantine, message: Message, rejection: Reject) -> Ack | Defer:
+    """Publish the message to the quarantine; if that fails, keep it and try again later."""
     try:
         quarantine.publish(
             message_id=message.message_id,
@@ -93,7 +94,7 @@ def _quarantined(quarantine: Quarantine, message: Message, rejection: Reject) ->
         )
     except InvalidArgument as error:
         metrics.count_call("pubsub", "answered")
-        return _logged_whole(message, rejection, f"the quarantine topic can't take it: {error.message}")
+        return _log_in_full(message, rejection, f"the quarantine topic can't take it: {error.message}")
     except (GoogleAPICallError, RetryError) as error:
         refused = isinstance(error, ClientError)
         metrics.count_call("pubsub", "refused" if refused else "unavailable")
@@ -104,21 +105,14 @@ def _quarantined(quarantine: Quarantine, message: Message, rejection: Reject) ->
     return Ack(reason=rejection.reason)
 
 
-def _logged_whole(message: Message, rejection: Reject, why: str) -> Ack:
-    """The log is the last place where a person can find it."""
+def _log_in_full(message: Message, rejection: Reject, why: str) -> Ack:
+    """Log the whole message, because it is stored nowhere else."""
     log.error(
         Event.MESSAGE_REJECTED,
-        f"Rejected the message: {rejection.detail}. Here it is whole, because {why}.",
+        f"Rejected the message: {rejection.detail}. It is logged in full, because {why}.",
         reason=rejection.reason,
         detail=rejection.detail,
         dataBase64=base64.b64encode(message.data).decode(),
         attributes=dict(message.attributes),
     )
     return Ack(reason=rejection.reason)
-
-
-def _defer(message: Message, disposition: Defer) -> None:
-    """A delayed nack: the deadline is set to the delay, and the client forgets the message."""
-    delay = min(MAX_DEFER_SECONDS, max(1, math.ceil(disposition.delay_seconds)))
-    message.modify_ack_deadline(delay)
-    message.drop()

@@ -1,8 +1,8 @@
-"""Keeping a stream open: opening it, noticing its end or its silence, and opening it again.
+"""Keep a stream open: open it, notice its end or its silence, and open it again.
 
-A stream that brings nothing may be idle or dead, and no error tells which: after a while it is closed and
-opened anew on a connection of its own. Nothing here waits for Google's client without an end, and a request
-to stop ends each wait.
+A stream that delivers nothing may be idle or dead, and no error tells which. After some time it is closed and
+opened again on a new connection. No wait for Google's client is unlimited, and a request to stop ends every
+wait.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NoReturn
 from worker_chart_export.errors import BackendRefused, BackendUnavailable
 from worker_chart_export.observability import metrics
 from worker_chart_export.observability.logs import Event, log
-from worker_chart_export.timing import full_jitter_seconds
+from worker_chart_export.timing import Backoff
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,24 +27,24 @@ if TYPE_CHECKING:
     from daemon.lifecycle.stoppable_wait import StoppableWait
     from daemon.subscription.stream import Stream
 
-#: How long a stream may take to open, and a quiet one to close.
+#: The time limit for opening a stream, and for closing a quiet one.
 MAX_SECONDS = 30.0
-MAX_PAUSE_SECONDS = 30.0
-#: A stream that lasted so long was no failure to open one.
+REOPEN_BACKOFF = Backoff(low_seconds=0.5, first_seconds=2.0, max_seconds=30.0)
+#: A stream that lived longer than this does not count as a failure to open one.
 LONG_LIVED_SECONDS = 60.0
-#: So many failures in a row to open or to close a stream, and only a restart may help.
+#: After this many failures in a row to open or to close a stream, only a restart may help.
 MAX_FAILURES = 3
-#: How often it is looked whether the stream is quiet.
-LOOK_SECONDS = 1.0
+#: How often the supervisor checks if the stream is quiet.
+CHECK_SECONDS = 1.0
 
 
 class Quiet:
-    """For how long the stream brought nothing, though it could have.
+    """Measures for how long the stream has delivered nothing although it could.
 
     Args:
-        drain: Knows the deliveries.
-        intake: While it is paused the stream is not expected to bring anything.
-        clock: Seconds that never go back.
+        drain: Counts the deliveries.
+        breaker: While it is open, the stream is not expected to deliver anything.
+        clock: A monotonic clock, in seconds.
     """
 
     def __init__(
@@ -60,24 +60,23 @@ class Quiet:
         self._since = self._clock()
 
     def seconds(self) -> float:
-        """Seconds without a delivery; call it often, since a pause of the intake is noticed here only."""
-        if self._breaker.is_paused:
+        """Return the seconds without a delivery. Call it often: it notices a pause only when called."""
+        if self._breaker.is_open:
             self.restart()
         return min(self._drain.quiet_seconds(), self._clock() - self._since)
 
 
 class StreamSupervisor:
-    """Keeps one stream open. Its methods belong to the main thread, but for `is_open`.
+    """Keeps one stream open. Only the main thread calls its methods, except `is_open`.
 
     Args:
-        open_stream: Connects and opens a stream; may block, and is called in a thread of its own.
-        on_open: Told of each stream that was opened, with the reason why it had to be: `start`, `ended`
-            or `idle`.
-        wakeup: How the main thread waits.
-        quiet: Knows for how long nothing came.
-        liveness: Told when the stream can't be opened or closed again and again.
-        idle_seconds: A stream is opened anew after so long without a delivery.
-        most_seconds: How long opening and closing may take.
+        open_stream: Connects and opens a stream. It may block; it runs in a thread of its own.
+        on_open: Called for each opened stream with the reason for opening it: `start`, `ended` or `idle`.
+        waiter: How the main thread waits.
+        quiet: Measures the time without a delivery.
+        liveness: Gets a failure when streams repeatedly can't be opened or closed.
+        idle_seconds: A stream that delivers nothing for this long is opened again.
+        max_seconds: The time limit for opening and for closing.
     """
 
     def __init__(
@@ -89,7 +88,7 @@ class StreamSupervisor:
         quiet: Quiet,
         liveness: Liveness,
         idle_seconds: float,
-        most_seconds: float = MAX_SECONDS,
+        max_seconds: float = MAX_SECONDS,
     ) -> None:
         self._open_stream = open_stream
         self._on_open = on_open
@@ -97,22 +96,22 @@ class StreamSupervisor:
         self._quiet = quiet
         self._liveness = liveness
         self._idle_seconds = idle_seconds
-        self._most_seconds = most_seconds
-        self._in_a_row: Counter[str] = Counter()
+        self._max_seconds = max_seconds
+        self._failures: Counter[str] = Counter()
         self._stream: Stream | None = None
         self._short_lives = 0
 
     @property
     def is_open(self) -> bool:
-        """Whether messages may come."""
-        stream = self._stream  # read once: the main thread may let go of it
+        """True while messages may arrive."""
+        stream = self._stream  # read once: the main thread may replace it
         return stream is not None and stream.is_open
 
-    def keep(self) -> NoReturn:
+    def keep_open(self) -> NoReturn:
         """Keep a stream open.
 
         Raises:
-            StopRequested: Somebody asked for a stop.
+            StopRequested: A stop was requested.
             BackendRefused: The subscription is missing or forbidden.
         """
         reason = "start"
@@ -122,99 +121,94 @@ class StreamSupervisor:
                 stream = self._open()
                 metrics.STREAMS_OPENED.labels(reason).inc()
                 self._on_open(reason)
-                self._watch(stream)
+                self._wait_until_quiet(stream)
             except BackendUnavailable as error:
                 reason = "ended"
                 self._stream = None
                 log.warning(Event.STREAM_ENDED, str(error), backend="pubsub")
-                self._pause(lived_seconds=time.monotonic() - started)
+                is_long_lived = time.monotonic() - started > LONG_LIVED_SECONDS
+                self._short_lives = 1 if is_long_lived else self._short_lives + 1
+                self._waiter.sleep(REOPEN_BACKOFF.delay_seconds(self._short_lives))
             else:
                 reason = "idle"
                 self._close(stream)
 
     def cancel(self) -> None:
-        """Begin to end the stream, if there is one."""
+        """Start to end the stream, if there is one."""
         if self._stream is not None:
             self._stream.cancel()
 
-    def wait_until_over(self, seconds: float) -> bool:
-        """Wait until the cancelled stream has nacked what never started and sent its acks."""
-        return self._stream is None or self._stream.wait_until_over(seconds)
+    def wait_until_ended(self, seconds: float) -> bool:
+        """Wait until the cancelled stream has nacked waiting messages and sent its acks."""
+        return self._stream is None or self._stream.wait_until_ended(seconds)
 
     def _open(self) -> Stream:
-        """Open a stream in a thread of its own: a black hole takes long to be noticed."""
-        log.debug(Event.STREAM_OPENING, "Opening a stream")
-        self._stream = self._wait_for(self._waiter.start(self._open_stream, name="opening"))
-        self._stream.on_end(self._waiter.ring)
-        self._note("opening", failed=False)
-        self._quiet.restart()
-        return self._stream
+        """Open a stream in a thread of its own, because a dead network is noticed late.
 
-    def _wait_for(self, opening: Future[Stream]) -> Stream:
-        """The stream; that Pub/Sub is away or refuses does not count as a failure of this process."""
-        came = False
+        Raises:
+            BackendUnavailable: It was not opened. That Pub/Sub is unavailable or refuses does not count as a
+                failure of this process; a timeout and any other error do.
+        """
+        log.debug(Event.STREAM_OPENING, "Opening a stream")
+        opening = self._waiter.start(self._open_stream, name="opening")
+        is_done = False
         try:
-            came = self._waiter.wait_until(opening.done, self._most_seconds)
+            is_done = self._waiter.wait_until(opening.done, self._max_seconds)
         finally:
-            if not came:
-                opening.add_done_callback(_discard)  # it may come yet
-        if not came:
-            raise self._failed_to_open(f"no stream was open after {self._most_seconds:g} s")
+            if not is_done:
+                opening.add_done_callback(_cancel_late_stream)
         try:
-            return opening.result()
+            self._stream = opening.result(timeout=0)
         except (BackendRefused, BackendUnavailable):
             raise
         except Exception as error:
-            raise self._failed_to_open(repr(error)[:300]) from error
+            self._record("opening", failed=True)
+            late = f"no stream was open after {self._max_seconds:g} s"
+            raise BackendUnavailable("pubsub", repr(error)[:300] if is_done else late) from error
+        self._stream.on_end(self._waiter.wake)
+        self._record("opening", failed=False)
+        self._quiet.restart()
+        return self._stream
 
-    def _failed_to_open(self, words: str) -> BackendUnavailable:
-        self._note("opening", failed=True)
-        return BackendUnavailable("pubsub", words)
-
-    def _watch(self, stream: Stream) -> None:
+    def _wait_until_quiet(self, stream: Stream) -> None:
         """Return when the stream has been quiet for too long.
 
         Raises:
             BackendRefused: It ended with a refusal.
-            BackendUnavailable: It ended otherwise.
+            BackendUnavailable: It ended in any other way.
         """
-        look_seconds = min(LOOK_SECONDS, self._idle_seconds / 2)
-        while not self._waiter.wait_until(lambda: stream.is_over, look_seconds):
+        check_seconds = min(CHECK_SECONDS, self._idle_seconds / 2)
+        while not self._waiter.wait_until(lambda: stream.has_ended, check_seconds):
             if self._quiet.seconds() >= self._idle_seconds:
                 return
         self._stream = None
-        raise stream.why_over()
+        raise stream.end_error()
 
     def _close(self, stream: Stream) -> None:
-        """Close a quiet stream. A delivery that came just then is let finish; its time does not count."""
-        log.debug(Event.STREAM_ENDED, f"Nothing came for {self._idle_seconds:g} s: opening another stream")
+        """Close a quiet stream. A delivery that has just arrived may finish; its time does not count."""
+        log.debug(Event.STREAM_ENDED, f"No message for {self._idle_seconds:g} s: opening another stream")
         stream.cancel()
         self._quiet.restart()
         self._waiter.wait_until(
-            lambda: stream.is_over or self._quiet.seconds() >= self._most_seconds, math.inf
+            lambda: stream.has_ended or self._quiet.seconds() >= self._max_seconds, math.inf
         )
-        self._note("closing", failed=not stream.is_over)
-        if not stream.is_over:
-            words = f"A quiet stream did not close within {self._most_seconds:g} s and was cut off"
-            log.warning(Event.STREAM_ENDED, words, backend="pubsub")
+        self._record("closing", failed=not stream.has_ended)
+        if not stream.has_ended:
+            message = f"A quiet stream did not close within {self._max_seconds:g} s and was disconnected"
+            log.warning(Event.STREAM_ENDED, message, backend="pubsub")
             stream.disconnect()
         self._stream = None
 
-    def _pause(self, *, lived_seconds: float) -> None:
-        self._short_lives = 1 if lived_seconds > LONG_LIVED_SECONDS else self._short_lives + 1
-        most = min(MAX_PAUSE_SECONDS, 2.0 ** min(self._short_lives, 10))
-        self._waiter.sleep(full_jitter_seconds(low=0.5, high=most))
-
-    def _note(self, what: str, *, failed: bool) -> None:
-        """Count failures in a row; too many make the process a dead one until it goes well again."""
-        self._in_a_row[what] = self._in_a_row[what] + 1 if failed else 0
-        if self._in_a_row[what] >= MAX_FAILURES:
-            self._liveness.fail(f"stream {what}", f"failed {self._in_a_row[what]} times in a row")
+    def _record(self, what: str, *, failed: bool) -> None:
+        """Count failures in a row. Too many make `/livez` fail until one attempt succeeds."""
+        self._failures[what] = self._failures[what] + 1 if failed else 0
+        if self._failures[what] >= MAX_FAILURES:
+            self._liveness.fail(f"stream {what}", f"failed {self._failures[what]} times in a row")
         else:
-            self._liveness.mend(f"stream {what}")
+            self._liveness.clear(f"stream {what}")
 
 
-def _discard(opening: Future[Stream]) -> None:
-    """A stream that comes when nobody waits for it any more is closed."""
+def _cancel_late_stream(opening: Future[Stream]) -> None:
+    """Close a stream that was opened too late."""
     if opening.exception() is None:
         opening.result().cancel()

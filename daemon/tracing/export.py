@@ -13,7 +13,7 @@ from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 
-from daemon.settings.base import SettingsError
+from daemon.settings import SettingsError
 from daemon.settings.tracing import OTLP_MODULE, TracesExporter
 from worker_chart_export.errors import shown
 from worker_chart_export.observability.logs import Event, log

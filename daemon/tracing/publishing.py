@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Self
 
 from opentelemetry.trace import SpanKind, get_current_span
 
-from daemon.settings.daemon import LogFormat, LogLevel, load_settings
+from daemon.settings import LogFormat, LogLevel, load_settings
 from daemon.settings.tracing import TracesExporter, TracingSettings, TracingSwitch
 from daemon.tracing.propagation import attributes_of_current
 from daemon.tracing.spans import attribute_of, note_error

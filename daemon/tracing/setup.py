@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from daemon.settings.daemon import ChartsApiMode, ChartsFallback, load_settings
+from daemon.settings import ChartsApiMode, ChartsFallback, load_settings
 from daemon.settings.tracing import TracesExporter, TracingSettings
 from daemon.tracing.spans import PublishersTrace, Spans
 from worker_chart_export.observability.observers import watched_by
@@ -13,7 +13,7 @@ from worker_chart_export.observability.observers import watched_by
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-    from daemon.settings.daemon import Settings
+    from daemon.settings import Settings
     from daemon.tracing.export import Export
 
 #: The most that the end of the process waits for the last spans.

@@ -13,7 +13,7 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
-from daemon.settings.daemon import Settings
+from daemon.settings import Settings
 from tests.support.deploy.selections import labels_left, selectors_of
 from tests.support.process.daemons import ROOT
 from worker_chart_export.observability import metrics

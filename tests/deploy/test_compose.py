@@ -11,7 +11,7 @@ import sys
 import pytest
 import yaml
 
-from daemon.settings.daemon import Settings
+from daemon.settings import Settings
 from localcloud import LocalCloud
 from localcloud.cloud import Ports
 from tests.support.cloud.clouds import PROJECT

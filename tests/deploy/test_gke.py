@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from daemon.main import GRACE_SECONDS, MAIN_WITHIN_SECONDS
-from daemon.settings.daemon import ChartsApiMode, Settings, load_settings
+from daemon.settings import ChartsApiMode, Settings, load_settings
 from tests.support.process.daemons import ROOT
 
 FOLDER = ROOT / "deploy" / "gke"

@@ -8,7 +8,7 @@ from itertools import combinations
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from daemon.settings.daemon import Settings
+from daemon.settings import Settings
 from localcloud import LocalCloud
 from tests.support.cloud.resources import asked, deployment_on
 from tests.support.deploy.dashboard import (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from daemon.settings.daemon import Settings
+from daemon.settings import Settings
 from daemon.settings.tracing import TracingSettings
 from tests.support.process.daemons import ROOT
 

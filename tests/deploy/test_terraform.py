@@ -14,7 +14,7 @@ import hcl2
 import pytest
 import yaml
 
-from daemon.settings.daemon import Settings
+from daemon.settings import Settings
 from tests.support.deploy.hcl_layout import layout_faults
 from tests.support.deploy.hcl_module import Module
 from tests.support.process.daemons import ROOT

@@ -11,8 +11,7 @@ from google.pubsub_v1.types import Subscription
 
 from daemon.cli.doctor.checks import subscription_verdicts as verdicts
 from daemon.cli.doctor.results import Status
-from daemon.subscription.subscription_facts import SubscriptionFacts
-from daemon.subscription.topic_facts import TopicFacts
+from daemon.subscription.admin import SubscriptionFacts, TopicFacts
 from tests.support.deploy.hcl_module import Module
 from tests.support.process.daemons import ROOT
 

@@ -8,7 +8,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from daemon.settings.daemon import load_settings
+from daemon.settings import load_settings
 from daemon.settings.tracing import TracesExporter, TracingSettings
 from tests.support.process.daemons import ROOT
 

@@ -106,7 +106,7 @@ def test_the_stages_are_in_the_order_of_the_pipeline():
 
 def test_the_page_names_settings_as_they_are_with_their_defaults():
     """`NAME` (number) is a setting and what it is when nobody sets it."""
-    from daemon.settings.daemon import Settings  # noqa: PLC0415 - slow to load, and wanted here alone
+    from daemon.settings import Settings  # noqa: PLC0415 - slow to load, and wanted here alone
 
     told = re.findall(r"`([A-Z_]{6,})`(?: \((\d+)\))?", PAGE.read_text("utf-8"))
     settings = {name.upper(): field for name, field in Settings.model_fields.items()}

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from daemon.settings import Settings
 from daemon.settings.accounts import AccountSettings
-from daemon.settings.daemon import Settings
 from daemon.settings.tracing import TracingSettings
 from docs.reference import DOCS, pages
 from worker_chart_export.observability import metrics

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from daemon.handling.circuit_breaker import FAILURES_TO_PAUSE
+from daemon.handling.circuit_breaker import FAILURES_TO_OPEN
 from daemon.handling.disposition import Ack, Defer, Nack
 from localcloud import Fault
 from tests.support.process.in_process_worker import Workers
@@ -240,17 +240,17 @@ class TestOutagesAndStops:
     def test_a_storage_away_is_a_release_and_a_deferral_and_counts_for_the_gate(self, deployment, workers):
         """After the fifth, nothing is read any more until it is back."""
         deployment.cloud.storage.faults.add(Fault(method="objects.insert", error=503))
-        run_id, step_ids = deployment.put_run(steps=FAILURES_TO_PAUSE, charts=1)
+        run_id, step_ids = deployment.put_run(steps=FAILURES_TO_OPEN, charts=1)
         worker = workers.new(STEP_TIMEOUT_SECONDS="1")
         for step_id in step_ids:
-            assert not worker.breaker.is_paused
+            assert not worker.breaker.is_open
             disposition = worker.handle(run_id, step_id)
             assert isinstance(disposition, Defer)
             assert disposition.reason == "storage_unavailable"
             assert 1 <= disposition.delay_seconds <= 60
             assert workers.lease(run_id, step_id).released == 1
-        assert worker.breaker.backends_away == ("storage",)
-        assert _statuses(deployment, run_id, step_ids) == ["RUNNING"] * FAILURES_TO_PAUSE
+        assert worker.breaker.unavailable_backends == ("storage",)
+        assert _statuses(deployment, run_id, step_ids) == ["RUNNING"] * FAILURES_TO_OPEN
 
     @embedded
     def test_a_firestore_away_is_a_deferral_and_counts_for_the_gate(self, deployment, workers):
@@ -266,12 +266,12 @@ class TestOutagesAndStops:
             reasons = {worker.handle(run_id, step_id).reason for _ in range(times)}
             assert reasons == {"firestore_unavailable"}
 
-        fail(FAILURES_TO_PAUSE - 1)
+        fail(FAILURES_TO_OPEN - 1)
         assert worker.handle(run_id, done) == Ack(reason="final")
-        fail(FAILURES_TO_PAUSE - 1)
-        assert not worker.breaker.is_paused
+        fail(FAILURES_TO_OPEN - 1)
+        assert not worker.breaker.is_open
         fail(1)
-        assert worker.breaker.backends_away == ("firestore",)
+        assert worker.breaker.unavailable_backends == ("firestore",)
         assert _statuses(deployment, run_id, [step_id]) == ["READY"]
 
     def test_a_shutdown_in_the_middle_is_a_release_and_a_nack(self, deployment, workers):

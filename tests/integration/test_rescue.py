@@ -47,7 +47,7 @@ class TestTakeOver:
         deployment.cloud.chart_img.faults.add(
             Fault(method=CHART, before=lambda _request: running.append(worker.drain.steps_running))
         )
-        worker.rescue.look()
+        worker.rescue.search()
         assert (_statuses(deployment, run_id), _statuses(deployment, other_id)) == (
             ["SUCCEEDED"] * 3,
             ["SUCCEEDED"],
@@ -62,14 +62,14 @@ class TestTakeOver:
     def test_one_that_was_given_back_is_worked_at_once(self, deployment, workers):
         """No clock skew is waited for: nobody holds it."""
         run_id, _ = _abandoned(deployment, workers, left_seconds=-1, token="", released=1)
-        workers.new(CLOCK_SKEW_SECONDS="300").rescue.look()
+        workers.new(CLOCK_SKEW_SECONDS="300").rescue.search()
         assert _statuses(deployment, run_id) == ["SUCCEEDED"]
 
     def test_one_that_may_still_be_held_by_a_slow_clock_is_left(self, deployment, workers, log_lines):
         """Until the clock skew has passed; it is looked at and not even tried."""
         run_id, (step_id,) = _abandoned(deployment, workers, left_seconds=-10)
         lease = workers.lease(run_id, step_id)
-        workers.new(CLOCK_SKEW_SECONDS="300").rescue.look()
+        workers.new(CLOCK_SKEW_SECONDS="300").rescue.search()
         assert (_statuses(deployment, run_id), workers.lease(run_id, step_id)) == (["RUNNING"], lease)
         assert log_lines() == []
 
@@ -77,7 +77,7 @@ class TestTakeOver:
         """Its worker is at it."""
         run_id, (step_id,) = _abandoned(deployment, workers, left_seconds=60)
         lease = workers.lease(run_id, step_id)
-        workers.new().rescue.look()
+        workers.new().rescue.search()
         assert (_statuses(deployment, run_id), workers.lease(run_id, step_id)) == (["RUNNING"], lease)
 
     def test_pages_of_leases_that_can_t_be_settled_are_passed(self, deployment, workers):
@@ -93,7 +93,7 @@ class TestTakeOver:
             batch.update(deployment.documents.document(f"flow_runs/{live_id}"), {path: step})
         batch.commit()
         run_id, _ = _abandoned(deployment, workers, left_seconds=-1, token="", released=1)
-        workers.new(CLOCK_SKEW_SECONDS="300").rescue.look()
+        workers.new(CLOCK_SKEW_SECONDS="300").rescue.search()
         assert _statuses(deployment, run_id) == ["SUCCEEDED"]
         assert set(_statuses(deployment, live_id)) == {"RUNNING"}
 
@@ -105,7 +105,7 @@ class TestTakeOver:
         first_id, (first,) = deployment.put_run(charts=1)
         worker.handle(first_id, first)  # until its account has answered once, one call is made at a time
         deployment.cloud.chart_img.faults.add(
-            Fault(method=CHART, times=1, before=lambda _request: worker.rescue.look())
+            Fault(method=CHART, times=1, before=lambda _request: worker.rescue.search())
         )
         assert worker.handle(ready_id, ready).reason == "succeeded"
         assert _statuses(deployment, run_id) == ["SUCCEEDED"]
@@ -115,7 +115,7 @@ class TestTakeOver:
         bad_id, (bad,) = _abandoned(deployment, workers)
         workers.set_step(bad_id, bad, status="??")
         run_id, _ = _abandoned(deployment, workers)
-        workers.new().rescue.look()
+        workers.new().rescue.search()
         assert _statuses(deployment, run_id) == ["SUCCEEDED"]
         assert workers.lease(bad_id, bad) is not None
         (line,) = [line for line in log_lines() if line["event"] == "lease_stranded"]
@@ -124,7 +124,7 @@ class TestTakeOver:
     def test_a_crash_loop_is_ended(self, deployment, workers):
         """Also without any message."""
         run_id, (step_id,) = _abandoned(deployment, workers, attempt=5)
-        workers.new().rescue.look()
+        workers.new().rescue.search()
         assert deployment.step(run_id, step_id)["error"]["code"] == "CRASH_LOOP"
         assert (workers.lease(run_id, step_id), deployment.cloud.chart_img.requests) == (None, [])
 
@@ -135,7 +135,7 @@ class TestTakeOver:
 
         def look(worker):
             start.wait(10)
-            worker.rescue.look()
+            worker.rescue.search()
 
         with ThreadPoolExecutor(2) as threads:
             list(threads.map(look, both))
@@ -155,7 +155,7 @@ class TestClearing:
         run_id, (step_id,) = _abandoned(deployment, workers)
         workers.set_step(run_id, step_id, status=status)
         before = deployment.run(run_id)
-        workers.new().rescue.look()
+        workers.new().rescue.search()
         assert (workers.lease(run_id, step_id), deployment.run(run_id)) == (None, before)
         assert [line["event"] for line in log_lines()] == ["lease_deleted"]
 
@@ -163,7 +163,7 @@ class TestClearing:
         """Whatever its step says."""
         run_id, (step_id,) = _abandoned(deployment, workers)
         deployment.documents.document(f"flow_runs/{run_id}").update({"status": "CANCELLED"})
-        workers.new().rescue.look()
+        workers.new().rescue.search()
         assert (workers.lease(run_id, step_id), _statuses(deployment, run_id)) == (None, ["RUNNING"])
 
     @pytest.mark.parametrize("what", ["run", "step"])
@@ -175,7 +175,7 @@ class TestClearing:
             reference.delete()
         else:
             reference.update({deployment.documents.field_path("steps", step_id): firestore.DELETE_FIELD})
-        workers.new().rescue.look()
+        workers.new().rescue.search()
         assert workers.lease(run_id, step_id) is None
 
     @embedded
@@ -189,7 +189,7 @@ class TestClearing:
             anew.append(workers.put_lease(run_id, step_id, left_seconds=60))
 
         deployment.cloud.firestore.faults.add(Fault(method="Commit", match=step_id, times=1, before=claim))
-        workers.new().rescue.look()
+        workers.new().rescue.search()
         assert [workers.lease(run_id, step_id)] == anew
 
     def test_documents_of_that_collection_elsewhere_are_passed_by(self, deployment, workers):
@@ -198,7 +198,7 @@ class TestClearing:
         workers.lease_reference("nobody", "step").delete()
         elsewhere = deployment.documents.document("others/x/chart_export_leases/step")
         elsewhere.set(lease.to_document())
-        workers.new().rescue.look()
+        workers.new().rescue.search()
         assert elsewhere.get().exists
 
 
@@ -213,9 +213,9 @@ class TestWhenNot:
         deployment.cloud.chart_img.faults.add(
             Fault(method=CHART, times=1, before=lambda _request: worker.drain.start())
         )
-        worker.rescue.look()
+        worker.rescue.search()
         assert sorted(_statuses(deployment, run_id)) == ["RUNNING", "RUNNING", "SUCCEEDED"]
-        worker.rescue.look()
+        worker.rescue.search()
         assert sorted(_statuses(deployment, run_id)) == ["RUNNING", "RUNNING", "SUCCEEDED"]
 
     @embedded
@@ -227,7 +227,7 @@ class TestWhenNot:
         worker.rescue.start()
         worker.drain.start()
         reads = deployment.cloud.firestore.calls["BatchGetDocuments"]
-        worker.rescue.look()
+        worker.rescue.search()
         assert deployment.cloud.firestore.calls["BatchGetDocuments"] == reads
         assert workers.lease(run_id, step_id) is not None
 
@@ -236,15 +236,15 @@ class TestWhenNot:
         run_id, _ = _abandoned(deployment, workers)
         worker = workers.new()
         for _ in range(5):
-            worker.breaker.failed("storage")
-        worker.rescue.look()
+            worker.breaker.record_failure("storage")
+        worker.rescue.search()
         assert _statuses(deployment, run_id) == ["RUNNING"]
 
     def test_a_backend_that_goes_away_costs_each_step_one_try(self, deployment, workers):
         """Each is given back for later, and none keeps the others from being looked at."""
         run_id, step_ids = _abandoned(deployment, workers, steps=2)
         deployment.cloud.storage.faults.add(Fault(method="objects.insert", error=503))
-        workers.new(STEP_TIMEOUT_SECONDS="1").rescue.look()
+        workers.new(STEP_TIMEOUT_SECONDS="1").rescue.search()
         assert [workers.lease(run_id, step_id).released for step_id in step_ids] == [1, 1]
         assert _statuses(deployment, run_id) == ["RUNNING", "RUNNING"]
 
@@ -255,6 +255,6 @@ class TestWhenNot:
         deployment.cloud.chart_img.faults.add(
             Fault(method=CHART, times=1, before=lambda _request: worker.drain.stop_steps())
         )
-        worker.rescue._look_safely()
+        worker.rescue._search_safely()
         assert workers.lease(run_id, step_id).is_released
         assert _statuses(deployment, run_id) == ["RUNNING"]

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import pytest
 
 from daemon.handling.disposition import Ack, Defer, Nack, Reject
-from daemon.settings.daemon import Settings, load_settings
+from daemon.settings import Settings, load_settings
 from daemon.subscription.publisher import Publisher
 from daemon.subscription.quarantine import Quarantine
 from daemon.subscription.settlement import Settlement

@@ -95,7 +95,7 @@ def test_a_frozen_loop_stops_the_watchdog(deployment, told):
         told.wait_for("WATCHDOG=1", count=2)
         daemon.signal(FREEZE)
         froze = time.monotonic()
-        daemon.wait_until(lambda: is_given_up(daemon), "the end of the signs of life", 20)
+        daemon.wait_until(lambda: is_given_up(daemon), "the end of the keep-alives", 20)
         fed = told.times_of("WATCHDOG=1")
         assert fed[-1] - froze < SILENT_SECONDS + WATCHDOG_SECONDS + 1  # the loop ticks once a second
         status, body = health(daemon, "livez")
@@ -105,8 +105,8 @@ def test_a_frozen_loop_stops_the_watchdog(deployment, told):
 
 
 def is_given_up(daemon):
-    """Whether the log says that no more signs of life are given, and why."""
-    words = "No more signs of life for the service manager: loop main is silent"
+    """Whether the log says that no more keep-alives are sent, and why."""
+    words = "No more keep-alives for the service manager: loop main is silent"
     return any(line["message"].startswith(words) for line in daemon.named("liveness_lost"))
 
 
@@ -121,4 +121,4 @@ def test_a_socket_that_vanishes_harms_no_work(deployment, told, tmp_path):
         daemon.wait_for_event("step_completed")
         assert daemon.terminate() == 0
     (line,) = daemon.named("notify_failed")
-    assert (line["severity"], "can't be told WATCHDOG=1" in line["message"]) == ("WARNING", True)
+    assert (line["severity"], "Could not send WATCHDOG=1" in line["message"]) == ("WARNING", True)

@@ -289,7 +289,7 @@ def test_switched_off_it_loads_nothing_and_starts_nothing(deployment):
     look = (
         "import sys, threading\n"
         "from daemon.main import Daemon\n"
-        "from daemon.settings.daemon import Settings, load_settings\n"
+        "from daemon.settings import Settings, load_settings\n"
         "from daemon.tracing.setup import Tracing\n"
         "tracing = Tracing(load_settings(Settings))\n"
         "with tracing.watching('owner'):\n"

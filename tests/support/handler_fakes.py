@@ -7,7 +7,8 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from daemon.handling.circuit_breaker import CircuitBreaker
-from daemon.handling.handler import IncomingMessage, MessageHandler
+from daemon.handling.handler import MessageHandler
+from daemon.handling.messages import IncomingMessage
 from daemon.lifecycle.drain import Drain
 from tests.support.fakes import (
     NOON,

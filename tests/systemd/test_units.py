@@ -14,7 +14,7 @@ import pytest
 from daemon.exit import ExitCode
 from daemon.lifecycle.systemd import START_EXTENSION_SECONDS, ServiceManager
 from daemon.main import GRACE_SECONDS
-from daemon.settings.daemon import ChartsApiMode, Settings, load_settings
+from daemon.settings import ChartsApiMode, Settings, load_settings
 from tests.support.process.daemons import ROOT
 
 FOLDER = ROOT / "systemd"

@@ -9,7 +9,7 @@ import typer
 from daemon.cli.output import examples
 from daemon.exit import exit_now
 from daemon.main import run_daemon
-from daemon.settings.daemon import Settings, effective_settings, load_settings
+from daemon.settings import Settings, effective_settings, load_settings
 from daemon.tracing.setup import Tracing
 
 EXAMPLES = examples("daemon", "daemon --check")

@@ -20,7 +20,7 @@ from daemon.cli.doctor.runner import examine
 from daemon.cli.output import OutputFormat, examples
 from daemon.exit import exit_now
 from daemon.lifecycle.signals import forward_stop_signals
-from daemon.settings.daemon import LogFormat, LogLevel
+from daemon.settings import LogFormat, LogLevel
 from daemon.settings.emulators import Emulators
 from worker_chart_export.concurrency.cancel_scope import CancelScope
 from worker_chart_export.errors import Interrupted

@@ -14,7 +14,7 @@ import typer
 from daemon.cli.demo.resources import DEMO_BUCKET, QUARANTINE, SUBSCRIPTION, DemoResources
 from daemon.cli.output import examples
 from daemon.lifecycle.signals import STOP_SIGNALS, block_stop_signals
-from daemon.settings.daemon import SettingsError
+from daemon.settings import SettingsError
 from localcloud import LocalCloud
 from localcloud.cloud import Ports
 

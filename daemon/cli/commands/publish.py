@@ -10,9 +10,9 @@ from typing import Annotated
 import typer
 
 from daemon.cli.output import examples
-from daemon.settings.daemon import PROJECT, PUBSUB_ID, PubsubSettings, SettingsError, load_settings
+from daemon.settings import PROJECT, PUBSUB_ID, PubsubSettings, SettingsError, load_settings
+from daemon.subscription.admin import topic_of
 from daemon.subscription.publisher import Publisher
-from daemon.subscription.stream import topic_of
 from daemon.tracing.publishing import PublisherSpans, note_published
 from worker_chart_export.backends.errors import backend_errors
 from worker_chart_export.errors import shown

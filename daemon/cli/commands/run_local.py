@@ -15,8 +15,8 @@ from google.protobuf.message import Error as ProtobufError
 from daemon.cli.output import examples
 from daemon.composition import build_worker
 from daemon.exit import ExitCode
+from daemon.settings import ChartsApiMode, ExportSettings, LogFormat, LogLevel, load_settings
 from daemon.settings.accounts import ACCOUNTS_EXPECTED, parse_accounts
-from daemon.settings.daemon import ChartsApiMode, ExportSettings, LogFormat, LogLevel, load_settings
 from worker_chart_export.backends.errors import describe_error
 from worker_chart_export.errors import BackendRefused, RunInvalid, shown
 from worker_chart_export.execution.outcome import OutcomeKind

@@ -15,7 +15,7 @@ from daemon.cli.output import OutputFormat, examples, plural
 from daemon.cli.template_check import Review, review, review_file
 from daemon.composition import chart_img_account, firestore_client
 from daemon.exit import ExitCode
-from daemon.settings.daemon import ChartsApiMode, ChartSettings, FirestoreSettings, load_settings
+from daemon.settings import ChartsApiMode, ChartSettings, FirestoreSettings, load_settings
 from worker_chart_export.errors import RequestError
 from worker_chart_export.inputs.template import TemplateCatalog
 

@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from daemon.settings.daemon import SettingsError
+from daemon.settings import SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

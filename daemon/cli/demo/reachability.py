@@ -6,7 +6,7 @@ import socket
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from daemon.settings.daemon import SettingsError
+from daemon.settings import SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

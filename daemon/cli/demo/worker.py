@@ -11,7 +11,7 @@ import threading
 from typing import TYPE_CHECKING, Any, Self
 
 from daemon.cli.demo.resources import DEMO_BUCKET, QUARANTINE, SUBSCRIPTION
-from daemon.settings.daemon import Settings
+from daemon.settings import Settings
 from daemon.settings.tracing import TracingSwitch
 
 if TYPE_CHECKING:

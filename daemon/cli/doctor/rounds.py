@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from daemon.cli.doctor.results import CheckResult, Status, not_checkable
-from daemon.settings.base import SettingsError
+from daemon.settings import SettingsError
 from worker_chart_export.backends.errors import describe_error
 from worker_chart_export.errors import WorkerError
 

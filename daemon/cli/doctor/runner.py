@@ -31,8 +31,14 @@ from daemon.cli.doctor.refusals import reach
 from daemon.cli.doctor.results import Report, Status, not_checkable
 from daemon.cli.doctor.rounds import CHECK_SECONDS, Examination, make_all
 from daemon.cli.doctor.scratch import Scratch
-from daemon.settings.base import Environment, ProjectSettings
-from daemon.settings.daemon import BucketSettings, ChartSettings, FirestoreSettings, PubsubSettings
+from daemon.settings import (
+    BucketSettings,
+    ChartSettings,
+    Environment,
+    FirestoreSettings,
+    ProjectSettings,
+    PubsubSettings,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -11,7 +11,7 @@ from daemon.http.page.activity import Activity
 from daemon.http.page.report import report_accounts, report_drain, report_health, report_seen
 from daemon.http.page.routes import page_routes
 from daemon.http.page.thumbnails import Thumbnails
-from daemon.settings.daemon import effective_settings
+from daemon.settings import effective_settings
 from worker_chart_export.charts.chart_img.quota import seconds_of_day_left
 from worker_chart_export.observability.metrics import VERSION
 from worker_chart_export.observability.observers import watched_by
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from daemon.composition import Worker
     from daemon.http.server import Responder
     from daemon.lifecycle.drain import Drain
-    from daemon.lifecycle.health_report import HealthReport
-    from daemon.settings.daemon import Settings
+    from daemon.lifecycle.liveness import HealthReport
+    from daemon.settings import Settings
 
 
 class LivePage:

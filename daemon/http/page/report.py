@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from daemon.http.page.thumbnails import Thumbnails
     from daemon.http.page.work import ChartNote, FailureNote, FinishedStep, StepWork
     from daemon.lifecycle.drain import Drain
-    from daemon.lifecycle.health_report import HealthReport
+    from daemon.lifecycle.liveness import HealthReport
     from worker_chart_export.charts.chart_img.accounts import AccountState
 
 

@@ -13,8 +13,8 @@ from PIL import Image, ImageDraw
 from daemon.http.page.live_page import LivePage
 from daemon.http.server import HealthServer, health_routes
 from daemon.lifecycle.drain import Drain
-from daemon.lifecycle.health_report import HealthReport
-from daemon.settings.daemon import Settings
+from daemon.lifecycle.liveness import HealthReport
+from daemon.settings import Settings
 from tests.support.fakes import RUN_ID, STEP_ID
 from worker_chart_export.execution.outcome import Outcome, OutcomeKind
 from worker_chart_export.observability.observers import Stage, notify_chart, notify_step_ended, stage

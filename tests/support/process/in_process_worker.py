@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from daemon.composition import build_worker
 from daemon.handling.circuit_breaker import CircuitBreaker
-from daemon.handling.handler import IncomingMessage, MessageHandler
+from daemon.handling.handler import MessageHandler
+from daemon.handling.messages import IncomingMessage
 from daemon.handling.rescue import Rescue
 from daemon.lifecycle.drain import Drain
-from daemon.settings.daemon import Settings, load_settings
+from daemon.settings import Settings, load_settings
 from tests.support.cloud.clouds import clients_find
 from worker_chart_export.ledger.lease.lease import LEASES, Lease
 
@@ -39,7 +40,7 @@ class WorkerUnderTest:
         self.breaker = CircuitBreaker(
             probes={"firestore": worker.ledger.probe, "storage": worker.artifacts.probe}
         )
-        self.drain.on_start(self.breaker.close)
+        self.drain.on_start(self.breaker.stop)
         self.handler = MessageHandler(
             ledger=worker.ledger,
             pipeline=worker.pipeline,
@@ -73,7 +74,7 @@ class WorkerUnderTest:
 
     def close(self) -> None:
         """Let go of everything."""
-        self.breaker.close()
+        self.breaker.stop()
         self.worker.resources.close()
 
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 import pytest
 
 from daemon.composition import _accounts, _provider
-from daemon.settings.daemon import ExportSettings, load_settings
+from daemon.settings import ExportSettings, load_settings
 from localcloud import Fault
 from tests.support.charts.local_chart_samples import raw_candles
 from tests.support.fakes import chart_request, png_bytes
@@ -30,7 +30,7 @@ def guard(event, arguments):
 
 from contextlib import ExitStack
 from daemon.composition import _accounts, _provider
-from daemon.settings.daemon import ExportSettings, load_settings
+from daemon.settings import ExportSettings, load_settings
 from tests.support.fakes import chart_request
 from worker_chart_export.timing import SystemClock
 from worker_chart_export.errors import ChartApiMockMissing

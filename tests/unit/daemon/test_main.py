@@ -13,7 +13,7 @@ import pytest
 
 from daemon.exit import ExitCode
 from daemon.main import Daemon, run_daemon
-from daemon.settings.daemon import Settings
+from daemon.settings import Settings
 from tests.support.fakes import budget_of
 from tests.support.process.daemons import ROOT
 
@@ -129,14 +129,14 @@ def test_a_drain_lets_go_whoever_waits_at_the_intake(daemon, stop):
     """Their messages go back."""
     breaker = daemon._new_breaker(_worker())
     for _ in range(5):
-        breaker.failed("firestore")
+        breaker.record_failure("firestore")
     answer: queue.SimpleQueue[bool] = queue.SimpleQueue()
     came = threading.Event()
 
     def wait():
         with daemon._drain.delivery():
             came.set()
-            answer.put(breaker.wait())
+            answer.put(breaker.wait_until_closed())
 
     thread = threading.Thread(target=wait)
     thread.start()
@@ -164,8 +164,8 @@ def test_a_daemon_whose_intake_is_paused_is_not_ready(daemon):
     daemon._breaker = daemon._new_breaker(_worker())
     assert daemon._readiness().reason is None
     for _ in range(5):
-        daemon._breaker.failed("firestore")
-        daemon._breaker.failed("storage")
+        daemon._breaker.record_failure("firestore")
+        daemon._breaker.record_failure("storage")
     assert daemon._readiness().reason == "intake is paused: firestore, storage unavailable"
 
 

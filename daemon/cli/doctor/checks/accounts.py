@@ -8,15 +8,15 @@ from daemon.cli.doctor.checks.chart_call import call_once, call_verdict
 from daemon.cli.doctor.checks.firestore import open_firestore
 from daemon.cli.doctor.results import not_checkable, ok, warning
 from daemon.composition import chart_img_account
-from daemon.settings.daemon import ChartsApiMode
+from daemon.settings import ChartsApiMode
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
     from daemon.cli.doctor.results import CheckResult
+    from daemon.settings import ChartSettings, FirestoreSettings
     from daemon.settings.accounts import AccountSettings
-    from daemon.settings.daemon import ChartSettings, FirestoreSettings
     from worker_chart_export.charts.chart_img.accounts import Account
 
 CHECK = "accounts"

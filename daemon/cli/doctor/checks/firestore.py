@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from daemon.cli.doctor.results import CheckResult
     from daemon.cli.doctor.scratch import Scratch
-    from daemon.settings.daemon import FirestoreSettings
+    from daemon.settings import FirestoreSettings
     from worker_chart_export.concurrency.cancel_scope import CancelScope
 
 DATABASE = "firestore.database"

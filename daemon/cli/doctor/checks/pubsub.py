@@ -9,15 +9,13 @@ from google.api_core.exceptions import PermissionDenied
 from daemon.cli.doctor.checks import subscription_verdicts as verdicts
 from daemon.cli.doctor.refusals import Mends, refused
 from daemon.cli.doctor.results import not_checkable, ok
-from daemon.subscription.publisher import read_topic
-from daemon.subscription.stream import probe_subscription, read_subscription
-from daemon.subscription.topic_facts import TopicFacts
+from daemon.subscription.admin import TopicFacts, probe_subscription, read_subscription, read_topic
 from worker_chart_export.errors import BackendRefused, BackendUnavailable
 
 if TYPE_CHECKING:
     from daemon.cli.doctor.results import CheckResult
-    from daemon.settings.daemon import PubsubSettings
-    from daemon.subscription.subscription_facts import DeadLetterPolicy
+    from daemon.settings import PubsubSettings
+    from daemon.subscription.admin import DeadLetterPolicy
 
 
 def check_subscription(settings: PubsubSettings, emulator: str | None) -> list[CheckResult]:

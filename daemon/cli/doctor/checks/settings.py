@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypeVar
 
 from daemon.cli.doctor.results import failure, ok
-from daemon.settings.base import Environment
-from daemon.settings.daemon import Settings, SettingsError, load_settings
+from daemon.settings import Environment, Settings, SettingsError, load_settings
 
 if TYPE_CHECKING:
     from daemon.cli.doctor.results import CheckResult

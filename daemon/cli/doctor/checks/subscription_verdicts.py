@@ -13,8 +13,7 @@ from daemon.cli.doctor.results import failure, not_checkable, ok, warning
 
 if TYPE_CHECKING:
     from daemon.cli.doctor.results import CheckResult
-    from daemon.subscription.subscription_facts import SubscriptionFacts
-    from daemon.subscription.topic_facts import TopicFacts
+    from daemon.subscription.admin import SubscriptionFacts, TopicFacts
 
 SUBSCRIPTION = "pubsub.subscription"
 CONSUME = "pubsub.consume"

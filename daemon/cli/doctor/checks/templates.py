@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from daemon.cli.doctor.results import CheckResult
     from daemon.cli.template_check import Review
-    from daemon.settings.daemon import FirestoreSettings
+    from daemon.settings import FirestoreSettings
     from worker_chart_export.charts.chart_img.accounts import Account
 
 CHECK = "templates"

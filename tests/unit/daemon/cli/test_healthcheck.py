@@ -11,8 +11,8 @@ import pytest
 
 from daemon.cli.commands.healthcheck import SERVER, NotAlive, ask, command, reachable
 from daemon.http.server import HealthServer, health_routes
-from daemon.lifecycle.health_report import HealthReport
-from daemon.settings.daemon import Settings
+from daemon.lifecycle.liveness import HealthReport
+from daemon.settings import Settings
 from tests.support.process.in_process_commands import run_here
 
 #: Long enough for whoever answers at once, on a busy machine too.

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from daemon.handling.circuit_breaker import FAILURES_TO_PAUSE, CircuitBreaker
+from daemon.handling.circuit_breaker import FAILURES_TO_OPEN, CircuitBreaker
 from worker_chart_export.errors import BackendRefused, BackendUnavailable
 
 NEVER = 3600.0
@@ -41,7 +41,7 @@ def breaker(backends):
     """A gate whose probing thread runs and asks at once, and often."""
     with CircuitBreaker(probes=backends, probe_seconds=0.01) as made:
         yield made
-        made.close()
+        made.stop()
         for backend in backends.values():  # a probe under way waits for an answer
             backend.answers.put(None)
     made._thread.join(10)
@@ -64,7 +64,7 @@ def waiting():
 
             def wait():
                 entered.set()
-                answer.put(gate.wait())
+                answer.put(gate.wait_until_closed())
 
             thread = threading.Thread(target=wait)
             thread.start()
@@ -75,9 +75,9 @@ def waiting():
         yield start
 
 
-def _fail(gate, backend="firestore", times=FAILURES_TO_PAUSE):
+def _fail(gate, backend="firestore", times=FAILURES_TO_OPEN):
     for _ in range(times):
-        gate.failed(backend)
+        gate.record_failure(backend)
 
 
 def _events(lines, name):
@@ -86,16 +86,16 @@ def _events(lines, name):
 
 def test_an_open_gate_holds_nobody(silent):
     """That is the normal case."""
-    assert silent.wait() is True
-    assert (silent.is_paused, silent.backends_away) == (False, ())
+    assert silent.wait_until_closed() is True
+    assert (silent.is_open, silent.unavailable_backends) == (False, ())
 
 
 def test_five_failures_in_a_row_close_it(silent, log_lines):
     """Not four; one line says which backend, and further failures say nothing more."""
     _fail(silent, times=4)
-    assert not silent.is_paused
-    silent.failed("firestore")
-    assert (silent.is_paused, silent.backends_away) == (True, ("firestore",))
+    assert not silent.is_open
+    silent.record_failure("firestore")
+    assert (silent.is_open, silent.unavailable_backends) == (True, ("firestore",))
     _fail(silent, times=20)
     (line,) = _events(log_lines, "intake_paused")
     assert (line["severity"], line["backend"], line["failures"]) == ("WARNING", "firestore", 5)
@@ -105,32 +105,32 @@ def test_a_success_in_between_starts_the_count_anew(silent):
     """Now and then a call fails everywhere."""
     for _ in range(3):
         _fail(silent, times=4)
-        silent.succeeded("firestore")
-    assert not silent.is_paused
+        silent.record_success("firestore")
+    assert not silent.is_open
 
 
 def test_each_backend_has_a_count_of_its_own(silent):
     """A storage that works says nothing about Firestore."""
     for _ in range(4):
-        silent.failed("firestore")
-        silent.failed("storage")
-        silent.succeeded("storage")
-    assert not silent.is_paused
-    silent.failed("firestore")
-    assert silent.backends_away == ("firestore",)
+        silent.record_failure("firestore")
+        silent.record_failure("storage")
+        silent.record_success("storage")
+    assert not silent.is_open
+    silent.record_failure("firestore")
+    assert silent.unavailable_backends == ("firestore",)
 
 
 def test_a_success_of_a_step_under_way_does_not_open_it(silent):
     """The probe decides: calls that began before the outage may still end well."""
     _fail(silent)
-    silent.succeeded("firestore")
-    assert silent.is_paused
+    silent.record_success("firestore")
+    assert silent.is_open
 
 
 def test_a_backend_that_can_t_be_asked_closes_nothing(silent):
     """Nothing would open it again."""
     _fail(silent, "pubsub", times=20)
-    assert not silent.is_paused
+    assert not silent.is_open
 
 
 def test_threads_wait_at_a_closed_gate_until_the_backend_is_back(breaker, backends, waiting, log_lines):
@@ -145,7 +145,7 @@ def test_threads_wait_at_a_closed_gate_until_the_backend_is_back(breaker, backen
     assert _events(log_lines, "intake_resumed") == []
     backends["firestore"].answers.put(None)
     assert [answer.get(timeout=10) for answer in answers] == [True, True, True]
-    assert not breaker.is_paused
+    assert not breaker.is_open
 
 
 def test_its_opening_is_a_line_with_the_time_it_was_closed(breaker, backends, waiting, log_lines):
@@ -153,7 +153,7 @@ def test_its_opening_is_a_line_with_the_time_it_was_closed(breaker, backends, wa
     _fail(breaker)
     backends["firestore"].answers.put(None)
     assert waiting(breaker).get(timeout=10)
-    breaker.close()
+    breaker.stop()
     backends["firestore"].answers.put(None)
     breaker._thread.join(10)
     (line,) = _events(log_lines, "intake_resumed")
@@ -189,13 +189,13 @@ def test_with_both_away_it_opens_only_when_both_are_back(breaker, backends, wait
     """One line says that it is open."""
     _fail(breaker, "firestore")
     _fail(breaker, "storage")
-    assert breaker.backends_away == ("firestore", "storage")
+    assert breaker.unavailable_backends == ("firestore", "storage")
     answer = waiting(breaker)
     backends["firestore"].answers.put(None)
     backends["storage"].answers.put(BackendUnavailable("storage", "x"))
     for _ in range(2):  # the second probe of the storage comes after Firestore was found back
         backends["storage"].asked.get(timeout=10)
-    assert (breaker.backends_away, answer.empty()) == (("storage",), True)
+    assert (breaker.unavailable_backends, answer.empty()) == (("storage",), True)
     assert _events(log_lines, "intake_resumed") == []
     backends["storage"].answers.put(None)
     assert answer.get(timeout=10) is True
@@ -208,25 +208,25 @@ def test_after_its_opening_it_takes_five_failures_again(breaker, backends, waiti
     backends["firestore"].answers.put(None)
     assert waiting(breaker).get(timeout=10)
     _fail(breaker, times=4)
-    assert not breaker.is_paused
-    breaker.failed("firestore")
-    assert breaker.is_paused
+    assert not breaker.is_open
+    breaker.record_failure("firestore")
+    assert breaker.is_open
 
 
 def test_a_stop_lets_go_whoever_waits(silent, waiting):
     """And tells them, so that the messages go back."""
     _fail(silent)
     answers = [waiting(silent) for _ in range(3)]
-    silent.close()
+    silent.stop()
     assert [answer.get(timeout=10) for answer in answers] == [False, False, False]
-    assert silent.wait() is False
+    assert silent.wait_until_closed() is False
 
 
 def test_nobody_passes_a_gate_of_a_worker_that_stops(silent):
     """Though all backends are there."""
-    silent.close()
-    silent.close()
-    assert silent.wait() is False
+    silent.stop()
+    silent.stop()
+    assert silent.wait_until_closed() is False
 
 
 def test_a_stop_ends_the_probing_thread(backends):
@@ -248,6 +248,6 @@ def test_the_probing_thread_ticks_with_nothing_to_do_and_while_it_asks(backends)
             backends["firestore"].answers.put(AWAY)
             backends["firestore"].asked.get(timeout=10)
             ticks.get(timeout=10)
-        made.close()
+        made.stop()
         backends["firestore"].answers.put(None)
     made._thread.join(10)

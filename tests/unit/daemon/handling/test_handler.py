@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from daemon.handling.disposition import Ack, Defer, Nack, Reject
-from daemon.handling.handler import MAX_LOOKS
+from daemon.handling.handler import MAX_LOST_STEPS
 from daemon.lifecycle.drain import Drain
 from tests.support.fakes import OHLCV_ID, STEP_ID, HandClock, chart_step, lease_of, run_of
 from tests.support.handler_fakes import RUN_ONLY, Ledger, Pipeline, free_steps, handler, message, one_step
@@ -144,7 +144,7 @@ class TestNamedStep:
         pipeline = Pipeline(OutcomeKind.CLAIM_LOST)
         disposition = handler(Ledger(one_step()), pipeline).handle(message())
         assert isinstance(disposition, Defer)
-        assert (disposition.reason, len(pipeline.worked)) == ("contended", MAX_LOOKS)
+        assert (disposition.reason, len(pipeline.worked)) == ("contended", MAX_LOST_STEPS)
 
     def test_a_step_lost_after_its_whole_time_is_not_started_again(self):
         """The message has had its time."""
@@ -214,7 +214,7 @@ class TestRunOnly:
         pipeline = Pipeline(OutcomeKind.CLAIM_LOST)
         disposition = handler(Ledger(one_step()), pipeline).handle(message(RUN_ONLY))
         assert isinstance(disposition, Defer)
-        assert (disposition.reason, len(pipeline.worked)) == ("contended", MAX_LOOKS)
+        assert (disposition.reason, len(pipeline.worked)) == ("contended", MAX_LOST_STEPS)
 
     @pytest.mark.parametrize(
         ("run", "event"),

@@ -6,9 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from daemon.handling.circuit_breaker import FAILURES_TO_PAUSE, CircuitBreaker
+from daemon.handling.circuit_breaker import FAILURES_TO_OPEN, CircuitBreaker
 from daemon.handling.disposition import Ack, Defer, Nack, Reject
-from daemon.handling.handler import MAX_LOOKS
+from daemon.handling.handler import MAX_LOST_STEPS
 from daemon.lifecycle.drain import Drain
 from tests.support.fakes import RUN_ID, STEP_ID, HandClock
 from tests.support.handler_fakes import MANIFEST_URI, RUN_ONLY, Ledger, Pipeline, handler, message, one_step
@@ -25,7 +25,7 @@ def breaker():
     """A gate for both backends that nobody asks; its probing thread does not run."""
     gate = CircuitBreaker(probes={"firestore": lambda: None, "storage": lambda: None})
     yield gate
-    gate.close()
+    gate.stop()
 
 
 class TestBadMessages:
@@ -83,29 +83,29 @@ class TestOutages:
         """A read in between is no answer of Cloud Storage; one of Firestore itself is."""
         ledger = Ledger(AWAY) if error is AWAY else Ledger(one_step())
         handle = handler(ledger, Pipeline(error), breaker=breaker).handle
-        for _ in range(FAILURES_TO_PAUSE):
-            assert not breaker.is_paused
+        for _ in range(FAILURES_TO_OPEN):
+            assert not breaker.is_open
             handle(message())
-        assert breaker.backends_away == (error.backend,)
+        assert breaker.unavailable_backends == (error.backend,)
 
     @pytest.mark.parametrize("error", [BackendRefused("firestore", "403"), RunInvalid("x"), KeyError("x")])
     def test_what_one_message_can_be_blamed_for_never_closes_it(self, error, breaker):
         """PermissionDenied, InvalidArgument, NotFound, a broken run, our own mistakes."""
         handle = handler(Ledger(one_step()), Pipeline(error), breaker=breaker).handle
-        for _ in range(3 * FAILURES_TO_PAUSE):
+        for _ in range(3 * FAILURES_TO_OPEN):
             handle(message())
-        assert not breaker.is_paused
+        assert not breaker.is_open
 
     @pytest.mark.parametrize("between", [STORED, OutcomeKind.FAILED, OutcomeKind.CLAIM_LOST])
     def test_only_a_manifest_shows_that_storage_answers(self, between, breaker):
         """A step that failed without one may have failed because Cloud Storage stayed away."""
-        gone = [between, *[STORAGE_AWAY] * (FAILURES_TO_PAUSE - 1)]
-        outcomes = [*[STORAGE_AWAY] * (FAILURES_TO_PAUSE - 1), *gone]
+        gone = [between, *[STORAGE_AWAY] * (FAILURES_TO_OPEN - 1)]
+        outcomes = [*[STORAGE_AWAY] * (FAILURES_TO_OPEN - 1), *gone]
         pipeline = Pipeline(*[lambda _scope, outcome=outcome: outcome for outcome in outcomes])
         handle = handler(Ledger(one_step()), pipeline, breaker=breaker).handle
-        while len(pipeline.worked) < len(outcomes) and not breaker.is_paused:
+        while len(pipeline.worked) < len(outcomes) and not breaker.is_open:
             handle(message())
-        assert breaker.is_paused is (between is not STORED)
+        assert breaker.is_open is (between is not STORED)
 
 
 class TestStops:
@@ -123,9 +123,9 @@ class TestStops:
     def test_a_message_at_the_closed_gate_waits_and_is_nacked_when_the_worker_drains(self, breaker, body):
         """It reads nothing meanwhile, so that no delivery is used up."""
         drain, ledger = Drain(), Ledger(one_step())
-        drain.on_start(breaker.close)
-        for _ in range(FAILURES_TO_PAUSE):
-            breaker.failed("firestore")
+        drain.on_start(breaker.stop)
+        for _ in range(FAILURES_TO_OPEN):
+            breaker.record_failure("firestore")
         with ThreadPoolExecutor(1) as threads:
             waiting = threads.submit(handler(ledger, drain=drain, breaker=breaker).handle, message(body))
             with pytest.raises(TimeoutError):
@@ -140,7 +140,7 @@ class TestStops:
         clock, pipeline = HandClock(), Pipeline()
 
         class SlowGate(CircuitBreaker):
-            def wait(self):
+            def wait_until_closed(self):
                 clock.advance(301)
                 return True
 
@@ -226,7 +226,7 @@ class TestBackoff:
         """One row of failures, whatever they are."""
         delays = []
         for _ in range(30):
-            outcomes = [OutcomeKind.CLAIM_LOST] * MAX_LOOKS * 5
+            outcomes = [OutcomeKind.CLAIM_LOST] * MAX_LOST_STEPS * 5
             handle = handler(Ledger(one_step()), Pipeline(*outcomes, AWAY)).handle
             dispositions = [handle(message()) for _ in range(6)]
             assert [d.reason for d in dispositions] == ["contended"] * 5 + ["firestore_unavailable"]

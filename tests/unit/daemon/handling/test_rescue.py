@@ -9,7 +9,7 @@ import threading
 import pytest
 from google.cloud.firestore_v1 import types
 
-from daemon.handling.circuit_breaker import FAILURES_TO_PAUSE, CircuitBreaker
+from daemon.handling.circuit_breaker import FAILURES_TO_OPEN, CircuitBreaker
 from daemon.handling.rescue import Rescue
 from daemon.lifecycle.drain import Drain
 from localcloud import Fault
@@ -117,8 +117,8 @@ def test_it_says_that_it_is_alive_each_time_it_comes_round_and_for_each_lease():
 def test_it_comes_round_but_does_not_look_while_intake_is_paused():
     """A backend is away; the thread is alive all the same."""
     rescuing = Rescuing()
-    for _ in range(FAILURES_TO_PAUSE):
-        rescuing.breaker.failed("firestore")
+    for _ in range(FAILURES_TO_OPEN):
+        rescuing.breaker.record_failure("firestore")
     rescuing.rescue.start()
     for _ in range(5):
         assert rescuing.ticks.acquire(timeout=SECONDS)
@@ -139,13 +139,13 @@ def test_one_that_starts_while_the_worker_drains_never_looks():
 def test_its_outages_count_for_the_gate_and_its_answers_too(log_lines):
     """A look that found its leases is an answer of Firestore."""
     away = BackendUnavailable("firestore", "503")
-    looks = [*[away] * (FAILURES_TO_PAUSE - 1), [[]], *[away] * (FAILURES_TO_PAUSE - 1)]
+    looks = [*[away] * (FAILURES_TO_OPEN - 1), [[]], *[away] * (FAILURES_TO_OPEN - 1)]
     rescuing = Rescuing(*looks, away)
     for _ in looks:
-        rescuing.rescue._look_safely()
-        assert not rescuing.breaker.is_paused
-    rescuing.rescue._look_safely()
-    assert rescuing.breaker.backends_away == ("firestore",)
+        rescuing.rescue._search_safely()
+        assert not rescuing.breaker.is_open
+    rescuing.rescue._search_safely()
+    assert rescuing.breaker.unavailable_backends == ("firestore",)
     assert [line["event"] for line in log_lines()].count("backend_unavailable") == len(looks)
 
 
@@ -202,7 +202,7 @@ class TestMissingIndex:
     def test_it_is_said_once_with_its_mend(self, rescue, log_lines):
         """The file to deploy, and what happens until then."""
         for _ in range(3):
-            rescue._look_safely()
+            rescue._search_safely()
         (line,) = log_lines()
         assert (line["event"], line["severity"]) == ("index_missing", "ERROR")
         assert "deploy/firestore.indexes.json" in line["message"]
@@ -210,17 +210,17 @@ class TestMissingIndex:
 
     def test_it_is_no_outage(self, rescue):
         """However often it is met."""
-        for _ in range(3 * FAILURES_TO_PAUSE):
-            rescue._look_safely()
-        assert not rescue._breaker.is_paused
+        for _ in range(3 * FAILURES_TO_OPEN):
+            rescue._search_safely()
+        assert not rescue._breaker.is_open
 
     def test_it_is_met_again_each_time(self, rescue, cloud):
         """So that the rescue begins by itself once somebody has mended it."""
         for _ in range(2):
             with pytest.raises(IndexMissing):
-                rescue.look()
+                rescue.search()
         cloud.firestore.faults.clear()
-        rescue.look()
+        rescue.search()
 
 
 class TestIndexFile:

@@ -45,7 +45,10 @@ class TestStep:
     def test_unmet_dependencies_are_named(self):
         """So that a person sees what is waited for."""
         found = classify_step(_one(dependsOn=[OHLCV_ID, "gone", "late"]), STEP_ID)
-        assert (found.state, found.words) == (StepState.DEPENDS_ON, "dependsOn not SUCCEEDED: gone, late")
+        assert (found.state, found.description) == (
+            StepState.DEPENDS_ON,
+            "dependsOn not SUCCEEDED: gone, late",
+        )
 
     def test_a_dependency_that_was_skipped_is_not_met(self):
         """Only SUCCEEDED counts."""
@@ -58,8 +61,8 @@ class TestStep:
 
     def test_what_is_missing_is_said(self):
         """Run or step."""
-        assert classify_step(None, STEP_ID).words == "the run does not exist"
-        assert classify_step(run_of(), "gone").words == "no such step"
+        assert classify_step(None, STEP_ID).description == "the run does not exist"
+        assert classify_step(run_of(), "gone").description == "no such step"
 
     def test_an_unreadable_step_is_told(self):
         """By its field."""
@@ -113,7 +116,7 @@ class TestLease:
         """The holder's own message remains; its owner is named."""
         found = _lease_seen()
         assert (found.state, found.wait_seconds) == (StepState.DUPLICATE, 0.0)
-        assert "elsewhere:1:boot" in found.words
+        assert "elsewhere:1:boot" in found.description
 
     def test_one_taken_under_this_message_is_worth_a_look_when_it_can_be_over(self):
         """After what is left of it, and the clock skew."""
@@ -125,8 +128,8 @@ class TestLease:
         [
             (0.001, StepState.DUPLICATE),
             (-4.999, StepState.DUPLICATE),
-            (-5, StepState.LEASE_OVER),
-            (-9, StepState.LEASE_OVER),
+            (-5, StepState.LEASE_EXPIRED),
+            (-9, StepState.LEASE_EXPIRED),
         ],
     )
     def test_one_that_nobody_released_is_over_only_after_the_clock_skew(self, left_seconds, state):
@@ -134,7 +137,7 @@ class TestLease:
         assert _lease_seen(left_seconds=left_seconds).state is state
 
     @pytest.mark.parametrize(
-        ("left_seconds", "state"), [(0.001, StepState.DUPLICATE), (0, StepState.LEASE_OVER)]
+        ("left_seconds", "state"), [(0.001, StepState.DUPLICATE), (0, StepState.LEASE_EXPIRED)]
     )
     def test_one_that_was_released_is_over_at_its_time(self, left_seconds, state):
         """Nobody holds it."""
@@ -142,7 +145,7 @@ class TestLease:
 
     def test_an_own_one_that_is_over_is_over(self):
         """Whoever took it is gone, this process's earlier life included."""
-        assert _lease_seen(message_id="another", left_seconds=-6).state is StepState.LEASE_OVER
+        assert _lease_seen(message_id="another", left_seconds=-6).state is StepState.LEASE_EXPIRED
 
 
 class TestRunningSteps:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
-from daemon.handling.circuit_breaker import FAILURES_TO_PAUSE, CircuitBreaker
+from daemon.handling.circuit_breaker import FAILURES_TO_OPEN, CircuitBreaker
 from daemon.http.gauges import register_gauges
 from daemon.lifecycle.drain import Drain
-from daemon.lifecycle.health_report import HealthReport
+from daemon.lifecycle.liveness import HealthReport
 from tests.support.fakes import HandClock, budget_of
 from tests.support.pipeline_bench import TERMS
 from worker_chart_export.ledger.heartbeats import HeartBeats
@@ -33,11 +33,11 @@ def _held(clock):
 def test_a_paused_intake():
     """Until the backend is back."""
     breaker = CircuitBreaker(probes={"storage": lambda: None}, probe_seconds=0.01)
-    for _ in range(FAILURES_TO_PAUSE):
-        breaker.failed("storage")
+    for _ in range(FAILURES_TO_OPEN):
+        breaker.record_failure("storage")
     assert _value("intake_paused", backend="storage") == 1
     with breaker:
-        assert breaker.wait()
+        assert breaker.wait_until_closed()
     assert _value("intake_paused", backend="storage") == 0
 
 

@@ -16,7 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families as plain_met
 
 from daemon.http import server as http_server
 from daemon.http.server import Answer, HealthServer, health_routes
-from daemon.lifecycle.health_report import HealthReport, readiness
+from daemon.lifecycle.liveness import HealthReport, readiness
 
 
 @pytest.fixture
@@ -90,17 +90,17 @@ def test_readiness_says_why_not(served, reason, status, body):
         ({"stream_is_open": False}, {"stream": "closed"}, "no stream is open"),
         ({"is_draining": True}, {"drain": "draining"}, "draining"),
         (
-            {"backends_away": ("firestore",)},
+            {"unavailable_backends": ("firestore",)},
             {"intake": "paused: firestore unavailable"},
             "intake is paused: firestore unavailable",
         ),
         (
-            {"is_draining": True, "stream_is_open": False, "backends_away": ("firestore", "storage")},
+            {"is_draining": True, "stream_is_open": False, "unavailable_backends": ("firestore", "storage")},
             {"stream": "closed", "drain": "draining", "intake": "paused: firestore, storage unavailable"},
             "draining",
         ),
         (
-            {"stream_is_open": False, "backends_away": ("storage",)},
+            {"stream_is_open": False, "unavailable_backends": ("storage",)},
             {"stream": "closed", "intake": "paused: storage unavailable"},
             "no stream is open",
         ),
@@ -108,7 +108,7 @@ def test_readiness_says_why_not(served, reason, status, body):
 )
 def test_each_part_that_is_unwell_is_named(facts, parts, reason):
     """The reason is the first of them that matters; the others are told too."""
-    well = {"is_draining": False, "stream_is_open": True, "backends_away": ()}
+    well = {"is_draining": False, "stream_is_open": True, "unavailable_backends": ()}
     found = readiness(**{**well, **facts})
     assert found.parts == {"stream": "ok", "drain": "ok", "intake": "ok"} | parts
     assert found.reason == reason

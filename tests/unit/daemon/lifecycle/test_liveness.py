@@ -62,13 +62,13 @@ def test_one_silent_loop_among_others_is_enough_and_is_named(liveness, clock):
     assert liveness.why_dead() == "loop rescue is silent for 11 s, more than 10 s"
 
 
-def test_a_failure_lasts_until_it_is_mended(liveness):
-    """Ticks don't mend it."""
+def test_a_failure_lasts_until_it_is_cleared(liveness):
+    """Ticks do not clear it."""
     tick = liveness.expect("main", within_seconds=30)
     liveness.fail("stream", "can't be opened")
     tick()
     assert liveness.why_dead() == "stream: can't be opened"
-    liveness.mend("stream")
+    liveness.clear("stream")
     assert liveness.why_dead() is None
 
 

@@ -23,7 +23,7 @@ def test_a_wait_has_an_end():
     assert 0.05 <= time.monotonic() - started < 5
 
 
-def test_a_ring_makes_it_look_again_at_once():
+def test_a_wake_makes_it_check_again_at_once():
     """Not only at the next tick."""
     waiter, happened = StoppableWait(), threading.Event()
     looked = threading.Event()
@@ -35,7 +35,7 @@ def test_a_ring_makes_it_look_again_at_once():
     def change():
         looked.wait(5)
         happened.set()
-        waiter.ring()
+        waiter.wake()
 
     thread = threading.Thread(target=change)
     thread.start()
@@ -52,7 +52,7 @@ def test_a_change_between_the_look_and_the_wait_is_not_missed():
     def holds():
         looks.append(None)
         if len(looks) == 1:
-            waiter.ring()
+            waiter.wake()
         return len(looks) == 2
 
     started = time.monotonic()

@@ -11,11 +11,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from daemon.lifecycle.systemd import Phase, Report, SdNotify, ServiceManager
-from daemon.settings.daemon import SettingsError
+from daemon.lifecycle.systemd import SdNotify, ServiceManager
+from daemon.settings import SettingsError
 from tests.support.fakes import HandClock
-
-STARTING = Report(phase=Phase.STARTING, status="")
 
 
 class Inbox:
@@ -77,7 +75,7 @@ def look(process, inbox):
 
     def looked(notify, *, after=0.0):
         process.clock.advance(after)
-        notify._tell(notify._manager)
+        notify._notify(notify._manager)
         return [line for lines in inbox.take() for line in lines]
 
     return looked
@@ -128,10 +126,10 @@ def test_a_status_is_told_when_it_changes(new_notify, inbox, look, process):
     assert look(notify) == []
 
 
-def test_a_status_is_one_line():
+def test_a_status_is_one_line(new_notify, inbox, look, process):
     """A second one would set a variable."""
-    report = Report(phase=Phase.STARTING, status="Waiting:\nMAINPID=1")
-    assert report.lines_after(STARTING, seconds_to_end=0) == ["STATUS=Waiting: MAINPID=1"]
+    process.status = "Waiting:\nMAINPID=1"
+    assert look(new_notify(NOTIFY_SOCKET=inbox.address))[0] == "STATUS=Waiting: MAINPID=1"
 
 
 @pytest.mark.parametrize("watchdog_seconds", [1, 3, 8, 30, 600])
@@ -139,11 +137,11 @@ def test_the_watchdog_is_fed_within_half_its_time(new_notify, inbox, look, watch
     """However the looks of the thread fall."""
     notify = new_notify(NOTIFY_SOCKET=inbox.address, WATCHDOG_USEC=str(watchdog_seconds * 10**6))
     notify.ready()
-    look_seconds, silent_seconds, longest = notify._manager.look_seconds, 0.0, 0.0
+    check_seconds, silent_seconds, longest = notify._manager.check_seconds, 0.0, 0.0
     for _ in range(200):
-        silent_seconds += look_seconds
+        silent_seconds += check_seconds
         longest = max(longest, silent_seconds)
-        if "WATCHDOG=1" in look(notify, after=look_seconds):
+        if "WATCHDOG=1" in look(notify, after=check_seconds):
             silent_seconds = 0.0
     assert longest <= watchdog_seconds / 2
 
@@ -216,13 +214,16 @@ def test_a_socket_that_vanished_is_logged_once_and_told_the_news_when_it_is_back
     notify.ready()
     notify.ready()
     (line,) = log_lines()
-    assert (line["severity"], "READY=1: No such file" in line["message"]) == ("WARNING", True)
+    assert (line["severity"], "READY=1 to the service manager: No such file" in line["message"]) == (
+        "WARNING",
+        True,
+    )
     inbox = Inbox(path)
-    notify._tell(notify._manager)
+    notify._notify(notify._manager)
     assert inbox.take() == [["READY=1", "STATUS=Pulling"]]
     inbox.socket.close()
     notify.stopping(ends_at=0)
-    assert ["STOPPING=1" in line["message"] for line in log_lines()] == [False, True]
+    assert ["send STOPPING=1" in line["message"] for line in log_lines()] == [False, True]
 
 
 def test_a_manager_that_reads_nothing_holds_nobody_for_long(tmp_path, new_notify, log_lines):
@@ -234,7 +235,7 @@ def test_a_manager_that_reads_nothing_holds_nobody_for_long(tmp_path, new_notify
         filling.send(b"STATUS=")
     notify = new_notify(NOTIFY_SOCKET=inbox.address)
     notify.ready()
-    assert "READY=1: timed out" in log_lines()[0]["message"]
+    assert "READY=1 to the service manager: timed out" in log_lines()[0]["message"]
     inbox.take()
     notify.ready()
     assert inbox.take() == [["READY=1", "STATUS=Pulling"]]

@@ -9,7 +9,7 @@ import traceback
 
 import pytest
 
-from daemon.settings.daemon import Settings, SettingsError, effective_settings, load_settings
+from daemon.settings import Settings, SettingsError, effective_settings, load_settings
 
 KEY = "s3cret-key-123"
 ACCOUNTS = json.dumps([{"id": "acc-1", "apiKey": KEY}, {"id": "acc-2", "apiKey": "other"}])

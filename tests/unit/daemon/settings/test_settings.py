@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from daemon.settings.daemon import (
+from daemon.settings import (
     ChartsApiMode,
     LogFormat,
     PubsubSettings,

@@ -10,7 +10,7 @@ import pytest
 from opentelemetry.util.re import parse_env_headers
 
 from daemon.cli.demo.worker import daemon_environment
-from daemon.settings.daemon import Settings, SettingsError, load_settings
+from daemon.settings import Settings, SettingsError, load_settings
 from daemon.settings.tracing import OTLP_MODULE, OTLP_PACKAGE, TracesExporter, TracingSettings
 from daemon.tracing.setup import Tracing
 from tests.support.process.daemons import ROOT

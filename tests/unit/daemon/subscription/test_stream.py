@@ -13,8 +13,8 @@ from google.api_core import exceptions as google_errors
 from google.cloud.pubsub_v1 import PublisherClient, SubscriberClient
 from google.cloud.pubsub_v1.types import FlowControl
 
-from daemon.settings.daemon import PubsubSettings, Settings
-from daemon.subscription.stream import Stream, Subscriber, _GivingBack, open_stream, why_stream_ended
+from daemon.settings import PubsubSettings, Settings
+from daemon.subscription.stream import NackingScheduler, Stream, Subscriber, open_stream
 from localcloud import Fault
 from tests.support.cloud.clouds import PROJECT, clients_find
 from worker_chart_export.errors import BackendRefused, BackendUnavailable
@@ -174,13 +174,13 @@ def test_what_ended_a_stream(error, kind):
         future.set_result(None)
     else:
         future.set_exception(error)
-    assert type(why_stream_ended(future)) is kind  # type: ignore[arg-type]
+    assert type(Stream(SimpleNamespace(close=lambda: None), future).end_error()) is kind  # type: ignore[arg-type]
 
 
 def test_a_message_that_comes_while_the_stream_closes_is_given_back():
     """The client would warn and keep it to its deadline."""
     executor, given_back = ThreadPoolExecutor(1), []
-    scheduler = _GivingBack(executor)
+    scheduler = NackingScheduler(executor)
     message = SimpleNamespace(nack=lambda: given_back.append("nack"))
     came = queue.SimpleQueue()
     scheduler.schedule(came.put, message)
@@ -210,13 +210,13 @@ def test_messages_that_wait_for_a_thread_are_given_back_by_a_stream_that_closes(
         leaser = stream._future._StreamingPullFuture__manager.leaser
         assert _until(lambda: leaser.message_count == 6)
         stream.cancel()
-        assert not stream.wait_until_over(0.3)
+        assert not stream.wait_until_ended(0.3)
         release.set()
-        assert stream.wait_until_over(10)
+        assert stream.wait_until_ended(10)
         second = open_stream(settings, callback)
         rest = {came.get(timeout=5) for _ in range(4)}  # far sooner than their deadline of 10 s
         second.cancel()
-        assert second.wait_until_over(10)
+        assert second.wait_until_ended(10)
     assert first | rest == {b"%d" % number for number in range(6)}
 
 
@@ -227,15 +227,15 @@ def test_a_stream_has_a_connection_of_its_own_and_closes_it_at_its_end(publisher
     with clients_find(cloud.environment()):
         one, other = (open_stream(settings, lambda message: message.ack()) for _ in range(2))
     one.on_end(ended.set)
-    assert (one.is_open, one.is_over) == (True, False)
+    assert (one.is_open, one.has_ended) == (True, False)
     one.cancel()
     assert not one.is_open
-    assert one.wait_until_over(10)
+    assert one.wait_until_ended(10)
     assert ended.wait(10)
     assert (one._subscriber._client.closed, other._subscriber._client.closed) == (True, False)
-    assert (one.is_over, other.is_open) == (True, True)
+    assert (one.has_ended, other.is_open) == (True, True)
     other.cancel()
-    assert other.wait_until_over(10)
+    assert other.wait_until_ended(10)
 
 
 @pytest.mark.usefixtures("cloud")
@@ -255,13 +255,13 @@ def test_a_stream_is_over_however_it_ended(error):
     """A drain that went well is exit code 0, also when the stream broke meanwhile."""
     future: Future[None] = Future()
     stream = Stream(SimpleNamespace(close=lambda: None), future)  # type: ignore[arg-type]
-    assert not stream.wait_until_over(0)
+    assert not stream.wait_until_ended(0)
     if error is None:
         future.set_result(None)
     else:
         future.set_exception(error)
-    assert stream.wait_until_over(0)
-    assert (stream.is_open, stream.is_over) == (False, True)
+    assert stream.wait_until_ended(0)
+    assert (stream.is_open, stream.has_ended) == (False, True)
 
 
 def test_the_connection_of_a_stream_that_does_not_end_is_cut_without_waiting():

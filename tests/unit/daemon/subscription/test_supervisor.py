@@ -7,13 +7,14 @@ import time
 
 import pytest
 
-from daemon.handling.circuit_breaker import FAILURES_TO_PAUSE, CircuitBreaker
+from daemon.handling.circuit_breaker import FAILURES_TO_OPEN, CircuitBreaker
 from daemon.lifecycle.drain import Drain
 from daemon.lifecycle.liveness import Liveness
 from daemon.lifecycle.stoppable_wait import StoppableWait, StopRequested
 from daemon.subscription import supervisor
 from daemon.subscription.supervisor import Quiet, StreamSupervisor
 from tests.support.fakes import HandClock
+from worker_chart_export import timing
 from worker_chart_export.errors import BackendRefused, BackendUnavailable
 
 LONG = 3600.0
@@ -33,10 +34,10 @@ class FakeStream:
     @property
     def is_open(self):
         """Whether messages may come."""
-        return not (self.is_over or self.was_cancelled.is_set())
+        return not (self.has_ended or self.was_cancelled.is_set())
 
     @property
-    def is_over(self):
+    def has_ended(self):
         """Whether it has ended."""
         return self._over.is_set()
 
@@ -56,11 +57,11 @@ class FakeStream:
         if not self.stuck:
             self.end()
 
-    def wait_until_over(self, seconds):
+    def wait_until_ended(self, seconds):
         """Whether it ended in time."""
         return self._over.wait(seconds)
 
-    def why_over(self):
+    def end_error(self):
         """What ended it."""
         return self.error
 
@@ -70,9 +71,9 @@ class FakeStream:
 
 
 class Scene:
-    """A watch on streams that the test scripts; `run` keeps streams open until the script is used up."""
+    """A supervisor of streams that the test scripts; `run` keeps streams open until the script is used up."""
 
-    def __init__(self, *, idle_seconds=LONG, most_seconds=LONG):
+    def __init__(self, *, idle_seconds=LONG, max_seconds=LONG):
         self.script = []
         self.opened = []
         self.reasons = []
@@ -80,14 +81,14 @@ class Scene:
         self.breaker = CircuitBreaker(probes={"firestore": lambda: None}, probe_seconds=LONG)
         self.waiter = StoppableWait()
         self.liveness = Liveness()
-        self.watch = StreamSupervisor(
+        self.supervisor = StreamSupervisor(
             open_stream=self._open,
             on_open=self.reasons.append,
             waiter=self.waiter,
             quiet=Quiet(drain=self.drain, breaker=self.breaker),
             liveness=self.liveness,
             idle_seconds=idle_seconds,
-            most_seconds=most_seconds,
+            max_seconds=max_seconds,
         )
 
     def _open(self):
@@ -106,13 +107,13 @@ class Scene:
         """Keep streams open until the script is used up."""
         self.script = list(script)
         with pytest.raises(StopRequested):
-            self.watch.keep()
+            self.supervisor.keep_open()
 
 
 @pytest.fixture(autouse=True)
 def _short_pauses(monkeypatch):
     """Between two tries to open a stream."""
-    monkeypatch.setattr(supervisor, "full_jitter_seconds", lambda **_: 0.0)
+    monkeypatch.setattr(timing, "full_jitter_seconds", lambda **_: 0.0)
 
 
 def _ended():
@@ -128,19 +129,19 @@ def _fails_to_open():
 def test_the_first_stream_is_a_start():
     """And open for as long as it lives."""
     scene, stream = Scene(), FakeStream()
-    assert not scene.watch.is_open
+    assert not scene.supervisor.is_open
     threading.Timer(0.05, scene.waiter.request_stop, ("enough",)).start()
     scene.run(stream)
-    assert (scene.reasons, scene.watch.is_open) == (["start"], True)
-    scene.watch.cancel()
-    assert (scene.watch.is_open, scene.watch.wait_until_over(0)) == (False, True)
+    assert (scene.reasons, scene.supervisor.is_open) == (["start"], True)
+    scene.supervisor.cancel()
+    assert (scene.supervisor.is_open, scene.supervisor.wait_until_ended(0)) == (False, True)
 
 
 def test_without_a_stream_there_is_nothing_to_end():
     """A stop may come before the first."""
-    watch = Scene().watch
-    watch.cancel()
-    assert watch.wait_until_over(0)
+    watched = Scene().supervisor
+    watched.cancel()
+    assert watched.wait_until_ended(0)
 
 
 def test_a_stream_that_ended_is_opened_again(log_lines):
@@ -154,15 +155,15 @@ def test_a_stream_that_ended_is_opened_again(log_lines):
 
 
 @pytest.mark.parametrize("when", ["opening", "later"])
-def test_a_refusal_ends_the_watch(when):
-    """Waiting would not mend it."""
+def test_a_refusal_ends_the_supervisor(when):
+    """Waiting would not fix it."""
     scene, refused = Scene(), BackendRefused("pubsub", "x")
     ended = _ended()
     ended.error = refused
     scene.script = [refused if when == "opening" else ended]
     with pytest.raises(BackendRefused):
-        scene.watch.keep()
-    assert scene.watch.wait_until_over(0)
+        scene.supervisor.keep_open()
+    assert scene.supervisor.wait_until_ended(0)
 
 
 def test_a_quiet_stream_is_closed_and_another_opened():
@@ -170,7 +171,7 @@ def test_a_quiet_stream_is_closed_and_another_opened():
     scene, streams = Scene(idle_seconds=0.02), [FakeStream() for _ in range(3)]
     scene.run(*streams)
     assert scene.reasons == ["start", "idle", "idle"]
-    assert all(stream.is_over and not stream.was_cut for stream in streams)
+    assert all(stream.has_ended and not stream.was_cut for stream in streams)
     assert scene.liveness.why_dead() is None
 
 
@@ -186,8 +187,8 @@ def test_a_stream_under_which_a_delivery_is_worked_is_not_quiet():
 def test_a_stream_of_a_paused_intake_is_not_quiet():
     """It is not expected to bring anything."""
     scene, stream = Scene(idle_seconds=0.02), FakeStream()
-    for _ in range(FAILURES_TO_PAUSE):
-        scene.breaker.failed("firestore")
+    for _ in range(FAILURES_TO_OPEN):
+        scene.breaker.record_failure("firestore")
     threading.Timer(0.3, scene.waiter.request_stop, ("enough",)).start()
     scene.run(stream)
     assert not stream.was_cancelled.is_set()
@@ -195,7 +196,7 @@ def test_a_stream_of_a_paused_intake_is_not_quiet():
 
 def test_a_delivery_that_came_just_then_may_finish():
     """The close waits for its callback: that is no stuck stream, and its connection is needed for the ack."""
-    scene = Scene(idle_seconds=0.02, most_seconds=0.05)
+    scene = Scene(idle_seconds=0.02, max_seconds=0.05)
     stream, came = FakeStream(stuck=True), threading.Event()
 
     def deliver():
@@ -221,23 +222,23 @@ def test_a_delivery_that_came_just_then_may_finish():
 
 def test_a_quiet_stream_that_does_not_close_is_cut_off(log_lines):
     """Another takes its place; one such stream is not the process's death."""
-    scene, stuck = Scene(idle_seconds=0.02, most_seconds=0.05), FakeStream(stuck=True)
+    scene, stuck = Scene(idle_seconds=0.02, max_seconds=0.05), FakeStream(stuck=True)
     scene.run(stuck, FakeStream())
     assert (scene.reasons, stuck.was_cut) == (["start", "idle"], True)
     assert scene.liveness.why_dead() is None
-    assert any("was cut off" in line["message"] for line in log_lines())
+    assert any("was disconnected" in line["message"] for line in log_lines())
 
 
 def test_three_streams_in_a_row_that_do_not_close_make_the_process_a_dead_one():
     """Only a restart may help; opening went well each time."""
-    scene = Scene(idle_seconds=0.02, most_seconds=0.05)
+    scene = Scene(idle_seconds=0.02, max_seconds=0.05)
     scene.run(*[FakeStream(stuck=True) for _ in range(3)])
     assert scene.liveness.why_dead() == "stream closing: failed 3 times in a row"
 
 
 def test_a_stream_that_closes_makes_it_alive_again():
     """The row is broken."""
-    scene = Scene(idle_seconds=0.02, most_seconds=0.05)
+    scene = Scene(idle_seconds=0.02, max_seconds=0.05)
     scene.run(*[FakeStream(stuck=True) for _ in range(3)], FakeStream())
     assert scene.liveness.why_dead() is None
 
@@ -265,7 +266,7 @@ def test_that_pubsub_is_away_is_not_the_process_s_death():
 
 def test_openings_that_hang_are_given_up_and_count():
     """What they open in the end is closed again: two streams would take more than the worker can work."""
-    scene, release = Scene(most_seconds=0.05), threading.Event()
+    scene, release = Scene(max_seconds=0.05), threading.Event()
     late = [FakeStream() for _ in range(3)]
 
     def hang(stream):
@@ -291,7 +292,7 @@ def test_a_stop_does_not_wait_for_an_opening_that_hangs():
     started = time.monotonic()
     scene.run(hang)
     assert time.monotonic() - started < 5
-    assert scene.watch.wait_until_over(0)
+    assert scene.supervisor.wait_until_ended(0)
     release.set()
     assert stream.was_cancelled.wait(10)
 
@@ -307,15 +308,15 @@ def test_a_stop_does_not_wait_for_a_quiet_stream_that_does_not_close():
 
     stuck.cancel = cancel
     scene.run(stuck)
-    assert not scene.watch.is_open
-    assert not scene.watch.wait_until_over(0)
+    assert not scene.supervisor.is_open
+    assert not scene.supervisor.wait_until_ended(0)
     stuck.end()
-    assert scene.watch.wait_until_over(0)
+    assert scene.supervisor.wait_until_ended(0)
 
 
 def test_a_pause_between_two_openings_ends_with_a_stop(monkeypatch):
     """It may be half a minute."""
-    monkeypatch.setattr(supervisor, "full_jitter_seconds", lambda **_: 60.0)
+    monkeypatch.setattr(timing, "full_jitter_seconds", lambda **_: 60.0)
     scene, started = Scene(), time.monotonic()
     threading.Timer(0.1, scene.waiter.request_stop, ("signal SIGTERM",)).start()
     scene.run(BackendUnavailable("pubsub", "x"))
@@ -325,7 +326,7 @@ def test_a_pause_between_two_openings_ends_with_a_stop(monkeypatch):
 def test_pauses_grow_and_start_anew_after_a_long_life(monkeypatch):
     """Up to half a minute, with full jitter."""
     drawn = []
-    monkeypatch.setattr(supervisor, "full_jitter_seconds", lambda **given: drawn.append(given) or 0.0)
+    monkeypatch.setattr(timing, "full_jitter_seconds", lambda **given: drawn.append(given) or 0.0)
     Scene().run(*[BackendUnavailable("pubsub", "x")] * 6)
     assert [given["high"] for given in drawn[:6]] == [2, 4, 8, 16, 30, 30]
     assert {given["low"] for given in drawn} == {0.5}
@@ -352,8 +353,8 @@ def test_quiet_is_counted_from_the_last_of_what_happened():
     assert quiet.seconds() == 0
     clock.advance(5)
     assert quiet.seconds() == 5
-    for _ in range(FAILURES_TO_PAUSE):
-        breaker.failed("firestore")
+    for _ in range(FAILURES_TO_OPEN):
+        breaker.record_failure("firestore")
     clock.advance(100)
     assert quiet.seconds() == 0
     breaker._resume("firestore")

@@ -16,7 +16,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanKind
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from daemon.settings.daemon import Settings, SettingsError, load_settings
+from daemon.settings import Settings, SettingsError, load_settings
 from daemon.settings.tracing import TracesExporter
 from daemon.tracing.export import COMPLAINERS, Calm, Export, resource
 from daemon.tracing.propagation import context_of, span_context_in

@@ -9,7 +9,6 @@ from google.auth import exceptions as auth_errors
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daemon.handling.outage_backoff import OutageBackoff
 from worker_chart_export.backends.errors import backend_errors, describe_error
 from worker_chart_export.errors import BackendRefused, BackendUnavailable
 from worker_chart_export.timing import full_jitter_seconds
@@ -86,26 +85,3 @@ def test_the_description_of_an_error_is_one_short_line(error, description):
 def test_jitter_stays_between_its_bounds(least, span):
     """Both included."""
     assert least <= full_jitter_seconds(low=least, high=least + span) <= least + span
-
-
-class TestOutageBackoff:
-    """How long a message waits while a backend is unavailable."""
-
-    def test_a_first_failure_costs_seconds(self):
-        """At most four."""
-        assert all(1 <= OutageBackoff().delay_seconds() <= 4 for _ in range(50))
-
-    def test_an_outage_costs_up_to_a_minute_and_never_more(self):
-        """The delay stays within a minute in a long outage."""
-        backoff = OutageBackoff()
-        delays = [backoff.delay_seconds() for _ in range(300)]
-        assert min(delays) >= 1
-        assert 30 < max(delays) <= 60
-
-    def test_an_answer_ends_the_outage(self):
-        """The next delay is that of a first failure."""
-        backoff = OutageBackoff()
-        for _ in range(10):
-            backoff.delay_seconds()
-        backoff.reset()
-        assert backoff.delay_seconds() <= 4

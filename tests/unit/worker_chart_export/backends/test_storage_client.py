@@ -9,7 +9,7 @@ import pytest
 from google.cloud.exceptions import NotFound
 
 from daemon.composition import storage_client
-from daemon.settings.daemon import SettingsError
+from daemon.settings import SettingsError
 
 HOST = "http://storage.invalid"
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from daemon.cli.demo.output_folder import PAGE, RECORD, OutputFolder
-from daemon.settings.daemon import SettingsError
+from daemon.settings import SettingsError
 
 RUN = "20260102-030405_IBM_abc123"
 OTHER_RUN = "20260102-030406_IBM_abc123"

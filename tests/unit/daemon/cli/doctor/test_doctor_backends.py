@@ -12,8 +12,8 @@ from daemon.cli.doctor.checks.pubsub import check_consume, check_quarantine, che
 from daemon.cli.doctor.checks.storage import CHECKS, check_bucket, try_objects
 from daemon.cli.doctor.refusals import Mends
 from daemon.cli.doctor.scratch import Scratch
-from daemon.settings.daemon import BucketSettings, FirestoreSettings, PubsubSettings
-from daemon.subscription.publisher import read_topic
+from daemon.settings import BucketSettings, FirestoreSettings, PubsubSettings
+from daemon.subscription.admin import read_topic
 from localcloud import Fault
 from localcloud.grpc_server import Method
 from localcloud.pubsub.messages import Topic

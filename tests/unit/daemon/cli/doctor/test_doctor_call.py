@@ -8,7 +8,7 @@ import pytest
 
 from daemon.cli.doctor.checks.accounts import check_accounts, check_call
 from daemon.cli.doctor.checks.chart_call import call_once
-from daemon.settings.daemon import ChartSettings, FirestoreSettings
+from daemon.settings import ChartSettings, FirestoreSettings
 from localcloud import Fault
 from tests.support.charts.chart_img_samples import KEY, account, used
 from worker_chart_export.charts.chart_img.answers import Meaning

@@ -16,8 +16,7 @@ from daemon.cli.doctor.checks.subscription_verdicts import (
     subscription_verdicts,
 )
 from daemon.cli.doctor.results import Status
-from daemon.subscription.subscription_facts import DeadLetterPolicy, RetryPolicy, SubscriptionFacts
-from daemon.subscription.topic_facts import TopicFacts
+from daemon.subscription.admin import DeadLetterPolicy, RetryPolicy, SubscriptionFacts, TopicFacts
 
 PATH = "projects/p/subscriptions/charts"
 TOPIC = "projects/p/topics/steps"

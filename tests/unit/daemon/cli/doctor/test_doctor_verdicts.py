@@ -12,7 +12,7 @@ from daemon.cli.doctor.checks.templates import template_verdicts
 from daemon.cli.doctor.refusals import LOG_IN, Mends, refused
 from daemon.cli.doctor.results import Status, ok
 from daemon.cli.template_check import review
-from daemon.settings.daemon import FirestoreSettings
+from daemon.settings import FirestoreSettings
 from tests.support.charts.chart_img_samples import account
 from tests.support.fakes import template_document
 from worker_chart_export.backends.errors import backend_errors

@@ -6,7 +6,8 @@ import ast
 
 import pytest
 
-from daemon.handling.step_state import GONE, StepState
+from daemon.handling.handler import GONE
+from daemon.handling.step_state import StepState
 from tests.support.metric_counts import value
 from tests.support.process.daemons import ROOT
 from worker_chart_export.charts.chart_img.answers import Meaning
@@ -73,7 +74,7 @@ class TestLabels:
         found = {
             *_literals("handling/messages.py", "MessageRejected", ""),
             *_literals("handling/handler.py", "Reject", "reason"),
-            *_literals("handling/no_work.py", "Reject", "reason"),
+            *_literals("handling/disposition.py", "Reject", "reason"),
         }
         assert found == set(metrics.REJECTIONS)
 
@@ -83,15 +84,15 @@ class TestLabels:
     )
     def test_every_written_reason_of_a_disposition_is_known(self, call, disposition):
         """Whoever writes a new one notes it among the known ones."""
-        paths = ("handling/handler.py", "handling/no_work.py", "subscription/settlement.py")
+        paths = ("handling/handler.py", "handling/disposition.py", "subscription/settlement.py")
         found = {text for path in paths for text in _literals(path, call, "reason")}
         assert found
         assert found <= set(metrics.DISPOSITIONS[disposition])
 
-    def test_every_sight_is_known_as_a_reason(self):
-        """An ack or a deferral gives what was seen as its reason."""
+    def test_every_step_state_is_known_as_a_reason(self):
+        """An ack or a deferral has the state of the step as its reason."""
         known = {reason for reasons in metrics.DISPOSITIONS.values() for reason in reasons}
-        worked = {StepState.READY, StepState.LEASE_OVER, StepState.OTHER_TYPE}  # which are none
+        worked = {StepState.READY, StepState.LEASE_EXPIRED, StepState.OTHER_TYPE}  # which are none
         assert {state.value for state in StepState if state not in worked} <= known
         assert {reason.value for reason in GONE} <= set(metrics.DISPOSITIONS["ack"])
 

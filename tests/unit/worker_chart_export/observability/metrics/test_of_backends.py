@@ -200,7 +200,7 @@ class TestBackends:
             drain=Drain(),
             clock=HandClock(),
             interval_seconds=1,
-        )._look_safely()
+        )._search_safely()
         assert grown() == {f"rescue_looks_total{{{result}}}": 1}
 
     def test_a_step_that_is_rescued(self, bench, grown):
@@ -215,7 +215,7 @@ class TestBackends:
             drain=Drain(),
             clock=SystemClock(),
             interval_seconds=1,
-        )._look_safely()
+        )._search_safely()
         counts = grown()
         assert {name: n for name, n in counts.items() if name.startswith("rescue")} == {
             "rescue_looks_total{done}": 1,

@@ -105,26 +105,26 @@ class TestMessages:
 class _Opened:
     """A stream that brings nothing until it is cancelled, or that is over from the start."""
 
-    def __init__(self, *, is_over):
-        self.is_over = is_over
+    def __init__(self, *, has_ended):
+        self.has_ended = has_ended
 
     def on_end(self, _callback):
         """Nobody needs to be told."""
 
-    def why_over(self):
+    def end_error(self):
         """It may be opened again."""
         return BackendUnavailable("pubsub", "it ended")
 
     def cancel(self):
         """At once."""
-        self.is_over = True
+        self.has_ended = True
 
 
-@pytest.mark.parametrize(("is_over", "reason"), [(True, "ended"), (False, "idle")])
-def test_a_stream_by_why_it_had_to_be_opened(is_over, reason, grown, monkeypatch):
+@pytest.mark.parametrize(("has_ended", "reason"), [(True, "ended"), (False, "idle")])
+def test_a_stream_by_why_it_had_to_be_opened(has_ended, reason, grown, monkeypatch):
     """The first, and the one after it."""
     monkeypatch.setattr(supervisor, "full_jitter_seconds", lambda **_: 0.0)
-    waiter, streams = StoppableWait(), [_Opened(is_over=is_over), _Opened(is_over=False)]
+    waiter, streams = StoppableWait(), [_Opened(has_ended=has_ended), _Opened(has_ended=False)]
     watch = StreamSupervisor(
         open_stream=lambda: streams.pop(0),
         on_open=lambda opened_for: opened_for == "start" or waiter.request_stop("seen"),
@@ -134,5 +134,5 @@ def test_a_stream_by_why_it_had_to_be_opened(is_over, reason, grown, monkeypatch
         idle_seconds=0.02,
     )
     with pytest.raises(StopRequested):
-        watch.keep()
+        watch.keep_open()
     assert grown() == {"streams_opened_total{start}": 1, f"streams_opened_total{{{reason}}}": 1}
