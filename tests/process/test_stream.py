@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from daemon.handling.circuit_breaker import FAILURES_TO_PAUSE
+from daemon.handling.circuit_breaker import FAILURES_TO_OPEN
 from localcloud.faults import Fault
 from tests.support.cloud.resources import health
 from tests.support.process.probing_daemon import PROBING
 
 OK = {"status": "ok"}
 #: So many messages fail in a row until the intake pauses; so many come while it does.
-FAILING, WAITING = FAILURES_TO_PAUSE, 3
+FAILING, WAITING = FAILURES_TO_OPEN, 3
 
 
 def publish(deployment, run_id, step_ids):
