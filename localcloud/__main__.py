@@ -1,4 +1,4 @@
-"""`python -m localcloud`: the cloud in a process of its own, until SIGTERM or SIGINT."""
+"""Run the cloud in a process of its own until SIGTERM or SIGINT: `python -m localcloud`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SERVICES = ("pubsub", "firestore", "storage", "chart_img", "control")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Serve until told to stop; prints `export NAME=value` lines once all services answer.
+    """Serve until SIGTERM or SIGINT; print `export NAME=value` lines once all services answer.
 
     Returns:
         The exit code: 0.
@@ -30,8 +30,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.add_argument(option, type=int, default=0, metavar="N", help="0 = any free port")
     options = parser.parse_args(arguments)
     ports = Ports(**{service: getattr(options, f"{service}_port") for service in _SERVICES})
-    # Waited for with `sigwait`: a handler would run only once the main thread runs Python code again, and
-    # the system may hand a signal to any of the servers' threads.
+    # `sigwait` instead of a handler: a handler runs only when the main thread executes Python code again,
+    # and the system may deliver a signal to any of the servers' threads.
     signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
     with LocalCloud.start(project=options.project, ports=ports) as cloud:
         lines = [f"export {name}={shlex.quote(value)}" for name, value in cloud.environment().items()]

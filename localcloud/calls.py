@@ -1,4 +1,4 @@
-"""Counters of calls per method: what tests and benchmarks ask a service afterwards."""
+"""Count calls per method, so that tests and benchmarks can read the counts afterwards."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections import Counter
 
 
 class Calls:
-    """A thread-safe counter per method name; a method never called counts 0."""
+    """A thread-safe counter per method name. A method that was never called counts 0."""
 
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()
         self._changed = threading.Condition()
 
     def add(self, method: str, count: int = 1) -> None:
-        """Count `count` more calls of `method`."""
+        """Add `count` calls of `method`."""
         with self._changed:
             self._counts[method] += count
             self._changed.notify_all()
@@ -24,16 +24,16 @@ class Calls:
             return self._counts[method]
 
     def as_dict(self) -> dict[str, int]:
-        """A copy of all counts by method name."""
+        """Return a copy of all counts by method name."""
         with self._changed:
             return dict(self._counts)
 
     def reset(self) -> None:
-        """Count from zero again."""
+        """Set all counts to zero."""
         with self._changed:
             self._counts.clear()
 
     def wait_for(self, method: str, count: int, *, timeout_seconds: float) -> bool:
-        """Wait until `method` was called at least `count` times; False when time ran out first."""
+        """Wait until `method` was called at least `count` times; return False on a timeout."""
         with self._changed:
             return self._changed.wait_for(lambda: self._counts[method] >= count, timeout_seconds)

@@ -1,4 +1,4 @@
-"""The four services as one cloud."""
+"""Run the four services as one cloud."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class LocalCloud:
 
     @classmethod
     def start(cls, *, project: str = DEFAULT_PROJECT, ports: Ports | None = None, seed: int = 0) -> Self:
-        """A running cloud.
+        """Start a cloud.
 
         Args:
             project: The project id that clients should use.
@@ -77,7 +77,7 @@ class LocalCloud:
         return cloud
 
     def environment(self) -> dict[str, str]:
-        """The variables through which Google's clients, the worker and its tests find this cloud."""
+        """Return the variables through which Google's clients, the worker and its tests find this cloud."""
         return {
             "GOOGLE_CLOUD_PROJECT": self.project,
             "PUBSUB_EMULATOR_HOST": self.pubsub.address,
@@ -88,7 +88,7 @@ class LocalCloud:
         }
 
     def stop(self) -> None:
-        """Stop everything; calls in progress are cut off. No effect the second time."""
+        """Stop everything and cut off calls in progress. A second call has no effect."""
         with contextlib.ExitStack() as all_of_them:
             for service in (*self.services.values(), self.control):
                 all_of_them.callback(service.stop)

@@ -29,37 +29,39 @@ if TYPE_CHECKING:
 
 
 class ControlService(HttpService):
-    """Lets other processes look at and disturb the services it is given by name."""
+    """Let other processes observe and disturb the given services, addressed by name."""
 
     name = "control"
 
     def __init__(self, services: Mapping[str, GrpcService | HttpService], *, port: int = 0) -> None:
         super().__init__(port=port)
         self._services = services
-        self._looks: Mapping[str, Callable[[], Any]] = {
-            "GET /calls": self._calls,
+        self._readers: Mapping[str, Callable[[], Any]] = {
+            "GET /calls": lambda: {name: service.calls.as_dict() for name, service in services.items()},
             "GET /bytes-read": self._bytes_read,
             "GET /requests": self._requests,
         }
 
     def lose_state(self) -> None:
-        """It has none."""
+        """Do nothing: this service has no state."""
 
     def identify(self, request: Request) -> str:
-        """The request line."""
+        """Return the method and the path."""
         return f"{request.method} {request.path}"
 
     def subject(self, request: Request) -> str:
-        """The path."""
+        """Return the path."""
         return request.path
 
     def answer(self, method: str, request: Request) -> Response:
-        """Do what is asked; 404 for anything unknown, 400 for what makes no sense."""
+        """Run the request; 404 for an unknown path, 400 for an invalid body."""
         try:
-            if look := self._looks.get(method):
-                return json_response(look())
+            if read := self._readers.get(method):
+                return json_response(read())
             if method == "POST /faults":
-                return json_response({"id": self._add(json.loads(request.body))})
+                fields = json.loads(request.body)
+                faults = self._services[fields.pop("service")].faults
+                return json_response({"id": faults.add(Fault(**fields))})
             if method == "DELETE /faults":
                 return self._clear()
             return self._switch(request)
@@ -70,16 +72,9 @@ class ControlService(HttpService):
         chart_img = self._services["chart_img"]
         return [asdict(call) for call in chart_img.requests] if isinstance(chart_img, ChartImgService) else []
 
-    def _calls(self) -> dict[str, dict[str, int]]:
-        return {name: service.calls.as_dict() for name, service in self._services.items()}
-
     def _bytes_read(self) -> dict[str, int]:
         firestore = self._services["firestore"]
         return firestore.bytes_read.as_dict() if isinstance(firestore, FirestoreService) else {}
-
-    def _add(self, fields: dict[str, Any]) -> int:
-        service = self._services[fields.pop("service")]
-        return service.faults.add(Fault(**fields))
 
     def _clear(self) -> Response:
         for service in self._services.values():

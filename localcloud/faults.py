@@ -1,7 +1,7 @@
-"""Faults: what a service does wrong on purpose, for which calls, and how often.
+"""Faults: errors that a service makes on purpose, for chosen calls and a chosen number of times.
 
-One design for all four services. Each call looks for the first armed fault that fits its method and subject;
-that one alone fires. The subject is text that names what the call is about: document names, a subscription,
+The design is the same for all four services. Of the armed faults that match a call's method and subject, only
+the first one fires. The subject is a text that names the target of the call: document names, a subscription,
 `bucket/object`, or a Chart-IMG key with symbol and interval.
 """
 
@@ -18,27 +18,27 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Fault:
-    """One thing to go wrong.
+    """One fault to inject.
 
     Attributes:
-        method: The method it strikes, as counted in `calls`; `*` is every method. Pub/Sub has one more,
-            `Deliver`, asked once for each message handed out.
-        match: Text that the call's subject must hold; empty fits all.
-        error: What the caller gets: a gRPC status name (`UNAVAILABLE`) or an HTTP status (503).
-        message: The words of that error.
-        after_effect: The call takes effect first, then goes wrong.
-        drop: gRPC: the caller is told OK, but nothing happens (a lost ack, a lost write, a lost delivery).
-        reset: HTTP: the connection is closed without an answer. Over gRPC use `error="UNAVAILABLE"`.
-        truncate_bytes: HTTP: the answer's body ends after so many bytes, with a content length that fits.
-        duplicate: Pub/Sub `Deliver`: the message is handed out twice.
+        method: The method at which it fires, as counted in `calls`; `*` is every method. Pub/Sub also has
+            `Deliver`, which counts each delivered message.
+        match: Text that the call's subject must contain; empty matches every call.
+        error: The error that the caller gets: a gRPC status name (`UNAVAILABLE`) or an HTTP status (503).
+        message: The message of that error.
+        after_effect: The call takes effect first, then fails.
+        drop: gRPC: the call returns OK without any effect (a lost ack, a lost write, a lost delivery).
+        reset: HTTP: the connection is closed without a response. Over gRPC use `error="UNAVAILABLE"`.
+        truncate_bytes: HTTP: the response's body ends after so many bytes; its content length matches.
+        duplicate: Pub/Sub `Deliver`: the message is delivered twice.
         contend: Firestore `Commit` and `BatchWrite`: each document written is rewritten unchanged just
             before, so that its `update_time` moves and preconditions on it fail as in a lost race.
-        answer: Chart-IMG: the name of a scripted answer, see `localcloud.chart_img.answers`.
-        delay_seconds: Wait so long, before the effect (or after it with `after_effect`).
-        skip: Let so many fitting calls pass first.
-        times: Strike so often, then never again; None = always.
-        probability: The chance that a fitting call is struck, from the seeded generator.
-        before: In-process only: called with the request just before the effect, e.g. to stage a race.
+        answer: Chart-IMG: the name of a scripted response, see `localcloud.chart_img.answers`.
+        delay_seconds: The wait before the effect (after it with `after_effect`).
+        skip: The number of matching calls that pass first.
+        times: The number of times that it fires; None = always.
+        probability: The probability that it fires at a matching call, from the seeded generator.
+        before: In-process only: called with the request just before the effect, e.g. to force a race.
     """
 
     method: str = "*"
@@ -60,20 +60,20 @@ class Fault:
 
 
 _DEFAULT = Fault()
-# What only some services can do.
+# Only some services support these fields.
 _SPECIAL = frozenset({"drop", "reset", "truncate_bytes", "duplicate", "contend", "answer"})
 
 
 def check_fault(fault: Fault, *, methods: Collection[str], able: Collection[str]) -> None:
-    """Refuse a fault that a service could never carry out: a test with it would test nothing.
+    """Refuse a fault that a service cannot carry out: a test with it would test nothing.
 
     Args:
         fault: The fault.
-        methods: The methods that the service asks for.
-        able: Those of the special fields that the service knows.
+        methods: The service's methods.
+        able: The special fields that the service supports.
 
     Raises:
-        ValueError: Says what does not fit.
+        ValueError: The message names the wrong field.
     """
     if fault.method not in ("*", *methods):
         raise ValueError(f"no method {fault.method!r}, only {', '.join(sorted(methods))}")
@@ -105,10 +105,10 @@ class Faults:
         self._random = random.Random(seed)  # noqa: S311 - chance for tests, repeatable on purpose
 
     def add(self, fault: Fault) -> int:
-        """Arm `fault`; returns its id.
+        """Arm `fault` and return its id.
 
         Raises:
-            ValueError: It could never strike here: an unknown method, or something this service does not do.
+            ValueError: It could never fire here: an unknown method, or a field this service does not support.
         """
         self._check(fault)
         with self._lock:
@@ -118,28 +118,28 @@ class Faults:
             return fault_id
 
     def remove(self, fault_id: int) -> None:
-        """Disarm one fault; an unknown id is fine."""
+        """Disarm one fault. An unknown id has no effect."""
         with self._lock:
             self._armed = {key: armed for key, armed in self._armed.items() if key != fault_id}
 
     def clear(self) -> None:
-        """Disarm all."""
+        """Disarm all faults."""
         with self._lock:
             self._armed = {}
 
     def fired(self, fault_id: int) -> int:
-        """How often the fault with this id struck so far; 0 once it was disarmed."""
+        """Return how often the fault with this id has fired; 0 after it was disarmed."""
         with self._lock:
             armed = self._armed.get(fault_id)
             return armed.fired if armed else 0
 
     @property
     def armed(self) -> bool:
-        """Whether there is any fault; read without a lock, since `_armed` is replaced and never changed."""
+        """Return whether any fault is armed. No lock: `_armed` is replaced and never changed."""
         return bool(self._armed)
 
     def take(self, method: str, subject: str = "") -> Fault | None:
-        """The fault that strikes this call, counted as fired; None when all is well."""
+        """Return the fault for this call and count it as fired; None when no fault applies."""
         with self._lock:
             return next(
                 (armed.fault for armed in self._armed.values() if self._strikes(armed, method, subject)), None

@@ -16,10 +16,10 @@ from localcloud.faults import Fault, Faults, check_fault
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-# Every open stream and every waiting pull holds one thread; idle threads cost next to nothing.
+# Every open stream and every waiting pull occupies one thread. Idle threads cost almost nothing.
 _MAX_THREADS = 256
-# In-flight calls may end by themselves for so long before they are cut off; all see `stopping` and end at
-# once, unless the machine is busy.
+# In-flight calls get this time to end before they are cut off. All check `stopping` and end at once,
+# unless the machine is busy.
 _STOP_GRACE_SECONDS = 5.0
 
 
@@ -27,7 +27,7 @@ class Refused(Exception):
     """A call that ends with a gRPC status other than OK."""
 
     def __init__(self, code: grpc.StatusCode, message: str) -> None:
-        """Say why with `code` and `message`."""
+        """Store the status and its message."""
         super().__init__(message)
         self.code = code
         self.message = message
@@ -41,9 +41,9 @@ class Method:
         request: The proto-plus request type.
         response: The proto-plus response type, or a raw protobuf class.
         handle: Takes the raw request; unary methods return the raw response, others a list of them.
-        subject: Text for `Fault.match` out of the raw request.
+        subject: Returns the text for `Fault.match` from the raw request.
         streams: The response is a stream.
-        wants_context: `handle` takes the call's context too.
+        wants_context: `handle` also takes the call's context.
     """
 
     request: Any
@@ -55,18 +55,18 @@ class Method:
 
 
 def raw(message_type: Any) -> Any:
-    """The raw protobuf class behind a proto-plus type: several times faster to read and write."""
+    """Return the raw protobuf class behind a proto-plus type: several times faster to read and write."""
     return message_type.pb() if hasattr(message_type, "pb") else message_type
 
 
 class GrpcService:
-    """A restartable gRPC server on one port of 127.0.0.1. Sub-classes say which methods it answers.
+    """A restartable gRPC server on one port of 127.0.0.1. Subclasses define the methods.
 
     Attributes:
         calls: Calls per method name.
         faults: The faults armed for them.
-        able: The special kinds of fault it knows.
-        pseudo_methods: Names for faults besides the RPCs'.
+        able: The special kinds of fault it supports.
+        pseudo_methods: Names for faults besides those of the RPCs.
     """
 
     name = "grpc"
@@ -82,11 +82,11 @@ class GrpcService:
         self._threads: ThreadPoolExecutor | None = None
 
     def methods(self) -> Mapping[str, Mapping[str, Method | grpc.RpcMethodHandler[Any, Any]]]:
-        """Methods by service name and method name."""
+        """Return the methods by service name and method name."""
         raise NotImplementedError
 
     def check_fault(self, fault: Fault) -> None:
-        """Refuse faults that could never strike here.
+        """Refuse faults that could never fire here.
 
         Raises:
             ValueError: An unknown method, status or kind of fault.
@@ -97,24 +97,24 @@ class GrpcService:
             raise ValueError(f"{fault.error!r} is no gRPC status name")
 
     def lose_state(self) -> None:
-        """Forget everything stored."""
+        """Delete everything stored."""
         raise NotImplementedError
 
     def wake(self) -> None:
-        """Make calls that wait look at `stopping`."""
+        """Wake up waiting calls, so that they check `stopping`."""
 
     @property
     def address(self) -> str:
-        """`host:port`, as the emulator variables want it."""
+        """Return `host:port`, the format of the emulator variables."""
         return f"127.0.0.1:{self.port}"
 
     @property
     def running(self) -> bool:
-        """Whether the server is up."""
+        """Return whether the server runs."""
         return self._server is not None
 
     def start(self) -> None:
-        """Serve, on the same port as before; no effect when up.
+        """Start serving, on the same port as before. No effect when it runs already.
 
         Raises:
             RuntimeError: The port is taken.
@@ -134,26 +134,26 @@ class GrpcService:
         self._server = server
 
     def stop(self) -> None:
-        """Cut every call off and free the port; what is stored stays. No effect when down."""
+        """Cut off every call and free the port. Stored data stays. No effect when it does not run."""
         if self._server is None or self._threads is None:
             return
         self.stopping.set()
         self.wake()
-        # With grace: a call that ends by itself ends as UNAVAILABLE, as when a server dies; one that is
-        # cancelled reads as CANCELLED, on which Google's subscriber gives up for good.
+        # With grace: a call that ends by itself ends as UNAVAILABLE, as when a server dies. A cancelled call
+        # ends as CANCELLED, after which Google's subscriber never reconnects.
         self._server.stop(_STOP_GRACE_SECONDS).wait()
         self._threads.shutdown(wait=True)
         self._server = None
 
     def restart(self, *, lose_state: bool = False) -> None:
-        """Stop and start again on the same port, with or without what was stored."""
+        """Stop and start again on the same port; stored data stays unless `lose_state` is set."""
         self.stop()
         if lose_state:
             self.lose_state()
         self.start()
 
     def wait(self, seconds: float) -> None:
-        """Let time pass, at most until the service stops."""
+        """Wait `seconds`, or until the service stops."""
         if seconds > 0 and self.stopping.wait(seconds):
             raise Refused(grpc.StatusCode.UNAVAILABLE, "the server is shutting down")
 
@@ -185,27 +185,27 @@ class GrpcService:
         try:
             fault = self.faults.take(name, method.subject(request)) if self.faults.armed else None
             effect = partial(method.handle, request, *([context] if method.wants_context else []))
-            return self._struck(fault, request, method, effect) if fault else effect()
+            return self._run_faulty(fault, request, method, effect) if fault else effect()
         except Refused as refused:
             return context.abort(refused.code, refused.message)
 
-    def _struck(self, fault: Fault, request: Any, method: Method, effect: Callable[[], Any]) -> Any:
+    def _run_faulty(self, fault: Fault, request: Any, method: Method, effect: Callable[[], Any]) -> Any:
         if not fault.after_effect:
-            self.go_wrong(fault)
+            self.fail_as(fault)
         self.before_effect(fault, request)
         nothing = [] if method.streams else raw(method.response)()
         response = nothing if fault.drop else effect()
         if fault.after_effect:
-            self.go_wrong(fault)
+            self.fail_as(fault)
         return response
 
     def before_effect(self, fault: Fault, request: Any) -> None:
-        """What a fault does just before a call takes effect."""
+        """Run the effects of a fault that come just before the call takes effect."""
         if fault.before:
             fault.before(request)
 
-    def go_wrong(self, fault: Fault) -> None:
-        """Wait as `fault` wants, then fail as it wants.
+    def fail_as(self, fault: Fault) -> None:
+        """Wait as long as `fault` says, then raise its error.
 
         Raises:
             Refused: The fault's error, or UNAVAILABLE when the service stops meanwhile.

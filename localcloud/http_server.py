@@ -1,4 +1,4 @@
-"""A small threaded HTTP/1.1 server: keep-alive, one send per answer, counted calls, faults."""
+"""A small threaded HTTP/1.1 server: keep-alive, one send per response, counted calls, faults."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Request:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Response:
-    """An HTTP answer."""
+    """An HTTP response."""
 
     status: int = 200
     body: bytes = b""
@@ -53,16 +53,16 @@ class Response:
 
 
 class ConnectionDropped(Exception):
-    """Close the connection without an answer."""
+    """Close the connection without a response."""
 
 
 def json_response(value: Any, status: int = 200) -> Response:
-    """`value` as JSON."""
+    """Return a response with `value` as JSON."""
     return Response(status=status, body=json.dumps(value).encode())
 
 
 class _Server(ThreadingHTTPServer):
-    """The listener; knows its open connections so that `stop` can cut them off."""
+    """The listener. It keeps its open connections, so that `stop` can cut them off."""
 
     request_queue_size = _BACKLOG
     daemon_threads = True
@@ -85,18 +85,18 @@ class _Server(ThreadingHTTPServer):
         super().shutdown_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Report errors of this code on stderr; a client that went away is none."""
+        """Report errors of this code on stderr; ignore clients that closed the connection."""
         if not isinstance(sys.exception(), OSError):
             super().handle_error(request, client_address)
 
     def serve(self) -> None:
-        """Accept connections until the service stops; `wake` ends the wait for the next one."""
+        """Accept connections until the service stops. `wake` ends the wait for the next one."""
         while not self.service.stopping.is_set():
             self.handle_request()
 
     def wake(self) -> None:
-        """Connect once: waits without polling have to end by an event, and this one works on every system."""
-        with contextlib.suppress(OSError):  # refused: then nobody is waiting
+        """Connect once, so that `serve` stops waiting. This works on every system and needs no polling."""
+        with contextlib.suppress(OSError):  # refused: then no thread is waiting
             socket.create_connection(("127.0.0.1", self.server_port), timeout=1).close()
 
     def cut_off(self) -> None:
@@ -113,14 +113,14 @@ class _Handler(BaseHTTPRequestHandler):
     server: _Server
 
     def parse_request(self) -> bool:
-        """Route every method to one place."""
+        """Route every method to one handler."""
         parsed = super().parse_request()
         if parsed:
             setattr(self, f"do_{self.command}", self._serve)
         return parsed
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's name
-        """Stay silent: calls are counted, not logged."""
+        """Log nothing: calls are counted instead."""
 
     def _serve(self) -> None:
         if "Transfer-Encoding" in self.headers:
@@ -150,12 +150,12 @@ class _Handler(BaseHTTPRequestHandler):
         lines = [f"HTTP/1.1 {response.status} {HTTPStatus(response.status).phrase}"]
         lines += [f"{name}: {value}" for name, value in headers.items()]
         head = "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n"
-        # One send: head and body in two packets would wait for the client's delayed acknowledgement.
+        # One send: with two packets the second would wait for the client's delayed acknowledgement.
         self.wfile.write(head if self.command == "HEAD" else head + response.body)
 
 
 class HttpService:
-    """A restartable HTTP server on one port of 127.0.0.1. Sub-classes name and answer the requests.
+    """A restartable HTTP server on one port of 127.0.0.1. Subclasses identify and answer the requests.
 
     Attributes:
         calls: Calls per method name.
@@ -177,11 +177,11 @@ class HttpService:
         self._thread: threading.Thread | None = None
 
     def identify(self, request: Request) -> str:
-        """The method name of `request`, as counted."""
+        """Return the method name of `request`, as counted."""
         raise NotImplementedError
 
     def subject(self, request: Request) -> str:
-        """What `request` is about, for `Fault.match`; asked only when faults are armed."""
+        """Return the text that `Fault.match` compares; called only when faults are armed."""
         raise NotImplementedError
 
     def answer(self, method: str, request: Request) -> Response:
@@ -189,7 +189,7 @@ class HttpService:
         raise NotImplementedError
 
     def check_fault(self, fault: Fault) -> None:
-        """Refuse faults that could never strike here.
+        """Refuse faults that could never fire here.
 
         Raises:
             ValueError: An unknown method, status or kind of fault.
@@ -199,21 +199,21 @@ class HttpService:
             raise ValueError(f"{fault.error!r} is no HTTP error status")
 
     def lose_state(self) -> None:
-        """Forget everything stored."""
+        """Delete everything stored."""
         raise NotImplementedError
 
     @property
     def url(self) -> str:
-        """`http://host:port`."""
+        """Return `http://host:port`."""
         return f"http://127.0.0.1:{self.port}"
 
     @property
     def running(self) -> bool:
-        """Whether the server is up."""
+        """Return whether the server runs."""
         return self._server is not None
 
     def start(self) -> None:
-        """Serve, on the same port as before; no effect when up.
+        """Start serving, on the same port as before. No effect when it runs already.
 
         Raises:
             OSError: The port is taken.
@@ -229,7 +229,7 @@ class HttpService:
         self._thread.start()
 
     def stop(self) -> None:
-        """Cut every connection off and free the port; what is stored stays. No effect when down."""
+        """Cut off every connection and free the port. Stored data stays. No effect when it does not run."""
         if self._server is None or self._thread is None:
             return
         self.stopping.set()
@@ -240,32 +240,32 @@ class HttpService:
         self._server = None
 
     def restart(self, *, lose_state: bool = False) -> None:
-        """Stop and start again on the same port, with or without what was stored."""
+        """Stop and start again on the same port; stored data stays unless `lose_state` is set."""
         self.stop()
         if lose_state:
             self.lose_state()
         self.start()
 
     def respond(self, request: Request) -> Response:
-        """Answer `request`, as its fault wants it if one strikes.
+        """Answer `request`, or apply its fault if one fires.
 
         Raises:
-            ConnectionDropped: There is to be no answer.
+            ConnectionDropped: The fault closes the connection without a response.
         """
         method = self.identify(request)
         self.calls.add(method)
         fault = self.faults.take(method, self.subject(request)) if self.faults.armed else None
-        return self._struck(fault, method, request) if fault else self.answer(method, request)
+        return self._run_faulty(fault, method, request) if fault else self.answer(method, request)
 
-    def _struck(self, fault: Fault, method: str, request: Request) -> Response:
-        refusal = None if fault.after_effect else self.go_wrong(fault)
+    def _run_faulty(self, fault: Fault, method: str, request: Request) -> Response:
+        refusal = None if fault.after_effect else self.fail_as(fault)
         if refusal:
             return refusal
         if fault.before:
             fault.before(request)
         response = self.scripted(fault, request) or self.answer(method, request)
         if fault.after_effect:
-            response = self.go_wrong(fault) or response
+            response = self.fail_as(fault) or response
         if fault.truncate_bytes is None:
             return response
         return Response(
@@ -276,11 +276,11 @@ class HttpService:
         )
 
     def scripted(self, fault: Fault, request: Request) -> Response | None:  # noqa: ARG002 - for sub-classes
-        """The scripted answer that a fault asks for by name, if any."""
+        """Return the scripted response that a fault names, if any."""
         return None
 
-    def go_wrong(self, fault: Fault) -> Response | None:
-        """Wait as `fault` wants; its error, if it has one.
+    def fail_as(self, fault: Fault) -> Response | None:
+        """Wait as long as `fault` says; return its error, if it has one.
 
         Raises:
             ConnectionDropped: The fault resets the connection, or the service stops meanwhile.
@@ -292,5 +292,5 @@ class HttpService:
         return None if fault.error is None else self.error_response(int(fault.error), fault.message)
 
     def error_response(self, status: int, message: str) -> Response:
-        """An error in the service's own format."""
+        """Return an error in the service's own format."""
         return json_response({"message": message}, status)

@@ -1,4 +1,4 @@
-"""The answers of Chart-IMG that are not a chart: its documented errors, and what broken servers send."""
+"""The responses of Chart-IMG that are not a chart: its documented errors and broken responses."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ def _message(status: int, text: str) -> Response:
 _INVALID_FIELD = [{"value": "1X", "msg": "Invalid value", "param": "interval", "location": "body"}]
 _WHOLE = png(800, 600, "whole")
 
-#: The same, with what the API never does: they quote the key they were sent.
+#: Scripted responses that quote the request's key. The real API never does this.
 QUOTING = {"quoted_key": 422, "quoted_key_unauthorized": 401}
 
 
 def quoting(name: str, key: str) -> Response:
-    """The answer of that name to a request with this key."""
+    """Return the response `name`, which quotes `key`."""
     return _json(QUOTING[name], [{"msg": f"No chart for {key}", "param": key, "location": "header"}])
 
 
-#: Scripted answers by name, for `Fault.answer`. The texts are those of the API's documentation.
+#: Scripted responses by name, for `Fault.answer`. The texts are those of the API's documentation.
 ANSWERS: dict[str, Response] = {
     "bad_request": _message(400, "Invalid JSON"),
     "invalid_request": _message(401, "Invalid Request"),

@@ -1,4 +1,4 @@
-"""Small valid PNGs of any size, each with its own content."""
+"""Draw small valid PNGs of any size, each with different content."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def _pixels(width: int, height: int) -> bytes:
 
 
 def png(width: int, height: int, text: str) -> bytes:
-    """A one-colour picture with `text` as its comment, so that different requests get different bytes."""
+    """Return a one-colour picture with `text` as its comment, so different requests get different bytes."""
     header = struct.pack(">II", width, height) + _RGB8
     comment = b"Comment\x00" + text.encode("latin-1", "replace")
     parts = ((b"IHDR", header), (b"tEXt", comment), (b"IDAT", _pixels(width, height)), (b"IEND", b""))

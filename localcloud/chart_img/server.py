@@ -1,4 +1,4 @@
-"""The stand-in's HTTP service: keys, quotas, a log of requests, pictures."""
+"""The HTTP service of the Chart-IMG stand-in: keys, quotas, a log of requests, pictures."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class ChartCall:
         key: The `x-api-key` header; empty when absent.
         body: The JSON body; None when it was not JSON.
         status: The answer's HTTP status; 0 when the connection was dropped.
-        at: When it came in, seconds since 1970.
+        at: The time of arrival, seconds since 1970.
     """
 
     key: str
@@ -42,15 +42,15 @@ class ChartCall:
 
 
 class ChartImgService(HttpService):
-    """Answers every valid request with a PNG of the size asked for.
+    """Answer every valid request with a PNG of the requested size.
 
-    Any non-empty key is good until `configure` names the good ones. Faults may ask for an answer of
-    `localcloud.chart_img.answers` by name; their subject is `KEY SYMBOL INTERVAL`.
+    Any non-empty key is valid until `configure` sets the valid ones. Faults may name a response of
+    `localcloud.chart_img.answers`; their subject is `KEY SYMBOL INTERVAL`.
 
     Attributes:
-        requests: What was asked and answered, oldest first.
+        requests: All requests and their status, oldest first.
         calls_per_key: A counter per key.
-        charts_per_key: A counter per key of charts really given: what an account pays for.
+        charts_per_key: A counter per key of the charts returned: the charts that an account pays for.
     """
 
     name = "chart-img"
@@ -67,46 +67,46 @@ class ChartImgService(HttpService):
 
     @property
     def requests(self) -> list[ChartCall]:
-        """A copy of the log."""
+        """Return a copy of the log."""
         with self._lock:
             return list(self._requests)
 
     def configure(self, limits: Mapping[str, int | None]) -> None:
-        """Name the good keys, each with the charts it gives before `429 Limit Exceeded` (None = no end)."""
+        """Set the valid keys and the charts of each before `429 Limit Exceeded` (None = no limit)."""
         with self._lock:
             self._limits = dict(limits)
 
     def lose_state(self) -> None:
-        """Forget the log and the counters per key; the keys stay configured."""
+        """Clear the log and the counters per key. The configured keys stay."""
         with self._lock:
             self._requests = []
         self.calls_per_key.reset()
         self.charts_per_key.reset()
 
     def identify(self, request: Request) -> str:
-        """`advanced-chart`, or `unknown` for other paths and methods."""
+        """Return `advanced-chart`, or `unknown` for other paths and methods."""
         return METHOD if (request.method, request.path) == ("POST", PATH) else "unknown"
 
     def subject(self, request: Request) -> str:
-        """Key, symbol and interval."""
+        """Return key, symbol and interval."""
         body = _body(request)
-        asked = body if isinstance(body, dict) else {}
-        return f"{_key(request)} {asked.get('symbol', '')} {asked.get('interval', '')}"
+        fields = body if isinstance(body, dict) else {}
+        return f"{_key(request)} {fields.get('symbol', '')} {fields.get('interval', '')}"
 
     def check_fault(self, fault: Fault) -> None:
-        """Also refuses answers that are not scripted."""
+        """Also refuse names of responses that are not scripted."""
         super().check_fault(fault)
         if fault.answer and fault.answer not in (known := ANSWERS.keys() | QUOTING.keys()):
             raise ValueError(f"no answer {fault.answer!r}, only {', '.join(sorted(known))}")
 
     def scripted(self, fault: Fault, request: Request) -> Response | None:
-        """The answer that the fault names."""
+        """Return the response that the fault names."""
         if fault.answer in QUOTING:
             return quoting(fault.answer, _key(request))
         return ANSWERS[fault.answer] if fault.answer else super().scripted(fault, request)
 
     def respond(self, request: Request) -> Response:
-        """As any service, and logged."""
+        """Respond as every service does, and log the request."""
         at, status = time.time(), 0
         self.calls_per_key.add(_key(request))
         try:
@@ -118,7 +118,7 @@ class ChartImgService(HttpService):
         return response
 
     def answer(self, method: str, request: Request) -> Response:
-        """A chart, or why not."""
+        """Return a chart, or the response that says why there is none."""
         if method != METHOD:
             return ANSWERS["not_found"]
         body = _body(request)
@@ -156,7 +156,7 @@ def _body(request: Request) -> Any:
 
 
 def _invalid(body: Mapping[str, Any]) -> Response | None:
-    """422 in the API's own form for what would crash a picture: a missing symbol or a size that is none."""
+    """Return 422 in the API's format for a missing symbol or an invalid size."""
     if not isinstance(body.get("symbol"), str) or not body["symbol"]:
         return ANSWERS["invalid_symbol"]
     for name in ("width", "height"):

@@ -1,4 +1,4 @@
-"""Firestore's clock: microseconds that never stand still from commit to commit."""
+"""Firestore's clock: microseconds that increase with every commit."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ _MICROSECONDS = 1_000_000
 
 
 class CommitClock:
-    """Instants in microseconds since 1970: commits strictly grow, a read is never before the last commit."""
+    """Instants in microseconds since 1970. Commits strictly increase; no read is before the last commit."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._last = 0
 
     def commit_time(self) -> int:
-        """An instant later than all given out so far."""
+        """Return an instant later than all earlier ones."""
         with self._lock:
             self._last = max(time.time_ns() // 1000, self._last + 1)
             return self._last
 
     def read_time(self) -> int:
-        """An instant not earlier than any given out so far."""
+        """Return an instant that is not earlier than any earlier one."""
         with self._lock:
             self._last = max(time.time_ns() // 1000, self._last)
             return self._last
@@ -36,5 +36,5 @@ def set_timestamp(timestamp: Any, instant: int) -> None:
 
 
 def to_instant(timestamp: Any) -> int:
-    """A raw `Timestamp` as microseconds since 1970."""
+    """Return a raw `Timestamp` as microseconds since 1970."""
     return int(timestamp.seconds) * _MICROSECONDS + int(timestamp.nanos) // 1000

@@ -1,4 +1,4 @@
-"""Field paths and masks: reading their quoting, and getting, setting, deleting and projecting by them."""
+"""Field paths and masks: parse them, and get, set, delete and project fields by them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 FieldPath = tuple[str, ...]
 
-# The two forms that the official emulator names in its error message.
+# The two forms of a segment that the official emulator names in its error message.
 _SEGMENT = re.compile(r"([a-zA-Z_][a-zA-Z_0-9]*)|`((?:[^`\\]|\\.)+)`")
 _ESCAPED = re.compile(r"\\([`\\])")
 _RESERVED = re.compile(r"__.*__", re.DOTALL)
@@ -27,7 +27,7 @@ def _invalid(message: str) -> Refused:
 
 @lru_cache(maxsize=65536)
 def parse(text: str) -> FieldPath:
-    """The segments of a field path such as ``steps.`a:b`.status``.
+    """Return the segments of a field path such as ``steps.`a:b`.status``.
 
     Raises:
         Refused: INVALID_ARGUMENT, not a field path.
@@ -53,7 +53,7 @@ def parse(text: str) -> FieldPath:
 
 
 def parse_writable(text: str) -> FieldPath:
-    """`parse`, for a path about to be written.
+    """Parse a field path that is about to be written.
 
     Raises:
         Refused: INVALID_ARGUMENT, not a field path or a reserved name.
@@ -77,7 +77,7 @@ def check_field_name(name: str) -> None:
 
 
 def lookup(fields: Any, path: FieldPath) -> Any | None:
-    """The raw `Value` at `path` below a map of fields, or None."""
+    """Return the raw `Value` at `path` below a map of fields, or None."""
     for segment in path[:-1]:
         # `in` first: reading a missing key of a protobuf map would create it.
         if segment not in fields or fields[segment].WhichOneof("value_type") != "map_value":
@@ -87,7 +87,7 @@ def lookup(fields: Any, path: FieldPath) -> Any | None:
 
 
 def assign(fields: Any, path: FieldPath, value: Any) -> None:
-    """Set `path` to a copy of `value`; maps on the way are made, other values there replaced."""
+    """Set `path` to a copy of `value`. Create missing maps on the path and replace other values there."""
     for segment in path[:-1]:
         parent = fields[segment]
         if parent.WhichOneof("value_type") != "map_value":
@@ -97,7 +97,7 @@ def assign(fields: Any, path: FieldPath, value: Any) -> None:
 
 
 def remove(fields: Any, path: FieldPath) -> None:
-    """Delete `path` if it is there."""
+    """Delete `path` if it exists."""
     for segment in path[:-1]:
         if segment not in fields or fields[segment].WhichOneof("value_type") != "map_value":
             return
@@ -106,7 +106,7 @@ def remove(fields: Any, path: FieldPath) -> None:
 
 
 def project(document: Any, paths: Iterable[FieldPath]) -> Any:
-    """A copy of a raw `Document` with only the masked fields."""
+    """Return a copy of a raw `Document` with only the masked fields."""
     masked = type(document)(name=document.name)
     masked.create_time.CopyFrom(document.create_time)
     masked.update_time.CopyFrom(document.update_time)

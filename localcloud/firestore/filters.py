@@ -37,7 +37,7 @@ _UNARIES: dict[str, Callable[[SortKey], bool]] = {
 
 
 def compile_filter(node: Any) -> Matcher:
-    """A predicate on raw documents for a raw `Filter`.
+    """Return a predicate on raw documents for a raw `Filter`.
 
     Raises:
         Refused: INVALID_ARGUMENT or UNIMPLEMENTED.
@@ -55,7 +55,7 @@ def compile_filter(node: Any) -> Matcher:
 
 
 def inequality_fields(node: Any) -> list[FieldPath]:
-    """The fields under an inequality, sorted: a query without an order sorts by them."""
+    """Return the fields under an inequality, sorted: a query without an order sorts by them."""
     kind = node.WhichOneof("filter_type")
     if kind == "composite_filter":
         return sorted({path for item in node.composite_filter.filters for path in inequality_fields(item)})
@@ -95,7 +95,7 @@ def _field_test(name: str, operand: Any) -> Callable[[SortKey], bool] | None:
     wanted = sort_key(operand)
     if name in _INEQUALITIES:
         compare = _INEQUALITIES[name]
-        # Inequalities only meet values of their own type, and NaN meets none.
+        # Inequalities match only values of their own type. NaN matches none.
         return lambda key: key[0] == wanted[0] and not is_nan(key) and compare(key, wanted)
     tests: dict[str, Callable[[SortKey], bool]] = {
         "EQUAL": lambda key: key == wanted,

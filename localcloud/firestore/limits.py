@@ -1,4 +1,4 @@
-"""What Firestore refuses to store: names, sizes, nesting."""
+"""Check the limits of Firestore: names, sizes, nesting."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def _invalid(message: str) -> Refused:
 
 
 def check_name(name: str, database: str) -> None:
-    """Refuse what is not a document name of `database`.
+    """Refuse a name that is not a document name of `database`.
 
     Raises:
         Refused: INVALID_ARGUMENT.
@@ -55,7 +55,7 @@ def check_id(segment: str) -> None:
 def check_document(document: Any) -> None:
     """Refuse a raw `Document` that is too large.
 
-    Size is that of the message, near to but not exactly Firestore's own count.
+    The size is that of the protobuf message, which is close to Firestore's own count but not the same.
 
     Raises:
         Refused: INVALID_ARGUMENT.

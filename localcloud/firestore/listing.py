@@ -1,4 +1,4 @@
-"""ListDocuments and ListCollectionIds."""
+"""Answer ListDocuments and ListCollectionIds."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _DEFAULT_PAGE_SIZE = 300
 
 
 def list_documents(database: Database, request: Any) -> Any:
-    """One page of a collection by name, with missing documents when asked for; the token is the last name.
+    """List one page of a collection by name, on request with missing documents; the token is the last name.
 
     Raises:
         Refused: UNIMPLEMENTED, an order other than by name.
@@ -42,7 +42,7 @@ def list_documents(database: Database, request: Any) -> Any:
 
 
 def _missing(database: Database, collection: str, known: set[str]) -> list[Any]:
-    """Documents that do not exist but have documents below them."""
+    """Return documents that do not exist but have documents below them."""
     prefix = f"{collection}/"
     parents = {
         prefix + path[len(prefix) :].split("/")[0]
@@ -60,7 +60,7 @@ def _masked(request: Any, document: Any) -> Any:
 
 
 def list_collection_ids(database: Database, request: Any) -> Any:
-    """All collection ids right below a document or the root, on one page."""
+    """List all collection ids directly below a document or the root, on one page."""
     prefix = f"{request.parent}/"
     ids = {path[len(prefix) :].split("/")[0] for path in database.collections() if path.startswith(prefix)}
     return messages.ListCollectionIdsResponse(collection_ids=sorted(ids))

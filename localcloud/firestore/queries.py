@@ -1,4 +1,4 @@
-"""Structured queries: which documents, in which order, from where to where."""
+"""Run structured queries: sources, filters, order, cursors."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Order = tuple[FieldPath, bool]
 
 
 def sources(query: Any, parent: str, collections: Iterable[str]) -> list[str]:
-    """The collections that a raw `StructuredQuery` below `parent` reads."""
+    """Return the collections that a raw `StructuredQuery` below `parent` reads."""
     chosen = []
     for selector in query.from_:
         child = f"{parent}/{selector.collection_id}"
@@ -40,7 +40,7 @@ def _below(path: str, parent: str, selector: Any) -> bool:
 
 
 def run(query: Any, documents: Iterable[Any]) -> list[Any]:
-    """The raw documents that answer `query`, in order, projected as it selects.
+    """Return the raw documents that match `query`, in its order and with its projection.
 
     Raises:
         Refused: INVALID_ARGUMENT or UNIMPLEMENTED, a query that is wrong or not known here.
@@ -73,7 +73,7 @@ def _orders(query: Any) -> list[Order]:
 
 
 def key_at(document: Any, path: FieldPath) -> SortKey | None:
-    """The sort key of a field of a raw document, or None when it is absent; `__name__` is the name."""
+    """Return the sort key of a field of a raw document, or None when it is absent. `__name__` is the name."""
     if path == NAME:
         return (6, path_key(document.name))
     value = lookup(document.fields, path)

@@ -1,4 +1,4 @@
-"""The RPCs of Firestore over the store."""
+"""Answer the RPCs of Firestore from the store."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ if TYPE_CHECKING:
 
     from localcloud.faults import Fault
 
-# The log of commits forgets the oldest beyond so many.
+# The log of commits keeps the newest ones.
 _COMMITS_LOGGED = 100_000
 
 
 class FirestoreService(GrpcService):
-    """Firestore: documents in memory, one store per database, no transactions.
+    """Firestore with documents in memory, one store per database, without transactions.
 
     Attributes:
-        commits: What each commit did, oldest first; a BatchWrite adds one entry per write that succeeded.
-        bytes_read: The size of the answers to reads by id, by method.
+        commits: The result of each commit, oldest first. A BatchWrite adds one entry per successful write.
+        bytes_read: The size of the responses to reads by id, by method.
     """
 
     name = "firestore"
@@ -47,24 +47,24 @@ class FirestoreService(GrpcService):
         self._databases: dict[str, Database] = {}
 
     def database(self, name: str) -> Database:
-        """The store of `projects/P/databases/D`, made when first asked for."""
+        """Return the store of `projects/P/databases/D`; create it on first use."""
         with self._lock:
             return self._databases.setdefault(name, Database(name))
 
     def lose_state(self) -> None:
-        """Forget all documents and the log of commits."""
+        """Delete all documents and the log of commits."""
         with self._lock:
             self._databases = {}
         self.commits.clear()
 
     def before_effect(self, fault: Fault, request: Any) -> None:
-        """Also loses the race for every document of a commit, as `Fault.contend` wants."""
+        """Also rewrite every document of a commit first, as `Fault.contend` describes."""
         super().before_effect(fault, request)
         if fault.contend:
             self.database(request.database).touch([target(write) for write in request.writes])
 
     def methods(self) -> Mapping[str, Mapping[str, Method]]:
-        """The RPCs that Google's Python client uses, without transactions."""
+        """Return the RPCs that Google's Python client uses, without transactions."""
 
         def rpc(
             name: str, handle: Any, subject: Any, response: Any = None, *, streams: bool = False
@@ -147,7 +147,7 @@ class FirestoreService(GrpcService):
     def _run_query(self, request: Any) -> list[Any]:
         instant, documents = self._matching(request.parent, request.structured_query, request)
         responses = [messages.RunQueryResponse(document=document) for document in documents]
-        # An empty answer is one message too: it carries the read time.
+        # An empty result is one message too: it carries the read time.
         responses = responses or [messages.RunQueryResponse()]
         for response in responses:
             set_timestamp(response.read_time, instant)
@@ -202,7 +202,7 @@ def _read_time(request: Any) -> int | None:
 
 def _refuse_read_time(request: Any) -> None:
     if _read_time(request) is not None:
-        message = "the local cloud reads single documents at a time of the past, but no collections"
+        message = "the local cloud reads only single documents at a past time, not collections"
         raise Refused(grpc.StatusCode.UNIMPLEMENTED, message)
 
 

@@ -1,4 +1,4 @@
-"""The documents of one database: their versions, atomic commits, consistent reads."""
+"""The documents of one database: versions, atomic commits, consistent reads."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from localcloud.grpc_server import Refused
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-# Old versions kept per document for reads at a given time. Production keeps an hour of them.
+# Old versions kept per document, for reads at a past time. Production keeps one hour of them.
 _VERSIONS_KEPT = 32
 
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """A document from `instant` (microseconds since 1970) on; None = deleted."""
+    """A document from `instant` (microseconds since 1970) on. None = deleted."""
 
     instant: int
     document: Any | None
@@ -30,7 +30,7 @@ class Version:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Committed:
-    """What one commit did.
+    """The result of one commit.
 
     Attributes:
         instant: The commit time, microseconds since 1970.
@@ -46,12 +46,12 @@ class Committed:
 
 
 def collection_of(name: str) -> str:
-    """The path of the collection that holds document `name`."""
+    """Return the path of the collection that holds document `name`."""
     return name.rpartition("/")[0]
 
 
 class Database:
-    """The documents of `projects/P/databases/D` by full name. Thread-safe; stored messages never change."""
+    """The documents of `projects/P/databases/D` by full name. Thread-safe. Stored messages never change."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -61,7 +61,7 @@ class Database:
         self._collections: defaultdict[str, set[str]] = defaultdict(set)
 
     def commit(self, writes: Sequence[Any]) -> Committed:
-        """Apply raw `Write`s in order and all together, or none.
+        """Apply raw `Write`s in order: all of them, or none.
 
         Raises:
             Refused: The first write that is invalid or whose precondition does not hold.
@@ -84,7 +84,7 @@ class Database:
         return Committed(instant=instant, documents=documents, transforms=tuple(transforms), changed=changed)
 
     def touch(self, names: Iterable[str]) -> None:
-        """Give existing documents a new `update_time` and the same fields, as if someone had written them."""
+        """Give existing documents a new `update_time` and the same fields, as another writer could."""
         with self._lock:
             for name in names:
                 current = self._current(name)
@@ -96,7 +96,7 @@ class Database:
                     self._store(name, Version(instant, copy))
 
     def read(self, names: Iterable[str], at: int | None = None) -> tuple[int, dict[str, Any | None]]:
-        """A consistent read.
+        """Read documents consistently at one instant.
 
         Args:
             names: Full document names; each is read once.
@@ -115,14 +115,14 @@ class Database:
             return instant, {name: self._version_at(name, at) for name in names}
 
     def documents_in(self, collections: Iterable[str]) -> tuple[int, list[Any]]:
-        """All documents of some collections, in no order, and the instant of the read."""
+        """Return all documents of some collections, unordered, and the instant of the read."""
         with self._lock:
             names = [name for collection in collections for name in self._collections.get(collection, ())]
             instant, found = self.read(names)
             return instant, [document for document in found.values() if document is not None]
 
     def collections(self) -> list[str]:
-        """The full paths of all collections with a document in them."""
+        """Return the full paths of all collections that hold a document."""
         with self._lock:
             return [path for path, names in self._collections.items() if names]
 

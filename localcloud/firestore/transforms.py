@@ -20,7 +20,7 @@ _NUMBERS = ("integer_value", "double_value")
 
 
 def transform(fields: Any, item: Any, instant: int) -> Any:
-    """Apply one raw `FieldTransform` to a map of fields; returns the transform's result as a raw `Value`.
+    """Apply one raw `FieldTransform` to a map of fields; return its result as a raw `Value`.
 
     Raises:
         Refused: INVALID_ARGUMENT, an unknown transform or field path.
@@ -36,7 +36,7 @@ def transform(fields: Any, item: Any, instant: int) -> Any:
 
 
 def _server_time(_old: Any, _operand: Any, instant: int) -> tuple[Any, Any]:
-    # Milliseconds, one for the whole commit, and not the update time: as measured on the official emulator.
+    # The official emulator writes milliseconds, the same for the whole commit, and not the update time.
     now = Value()
     set_timestamp(now.timestamp_value, instant - instant % _MILLISECOND)
     return now, now

@@ -17,18 +17,18 @@ _NAN: SortKey = (NUMBER_RANK, 0, 0)
 
 
 def path_key(name: str) -> SortKey:
-    """The order of document names: segment by segment, by UTF-8 bytes."""
+    """Return the sort key of a document name: segment by segment, by UTF-8 bytes."""
     return tuple(segment.encode() for segment in name.split("/"))
 
 
 def sort_key(value: Any) -> SortKey:
-    """A tuple that sorts as the raw `Value` does, led by its type's rank; equal values have equal keys."""
+    """Return a tuple that sorts like the raw `Value`, its type's rank first; equal values have equal keys."""
     kind = value.WhichOneof("value_type")
     return _KEYS[kind](getattr(value, kind)) if kind in _KEYS else (NULL_RANK,)
 
 
 def is_nan(key: SortKey) -> bool:
-    """Whether a sort key is that of NaN."""
+    """Return whether a sort key is that of NaN."""
     return key == _NAN
 
 

@@ -1,4 +1,4 @@
-"""What one write makes of one document: preconditions, update masks, transforms. Pure."""
+"""Apply one write to one document: preconditions, update masks, transforms. Pure functions."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from localcloud.grpc_server import Refused
 
 
 def target(write: Any) -> str:
-    """The name of the document that a raw `Write` is about.
+    """Return the name of the document that a raw `Write` changes.
 
     Raises:
         Refused: INVALID_ARGUMENT, an empty write.
@@ -36,7 +36,7 @@ def target(write: Any) -> str:
 
 
 def check_write(write: Any, database: str) -> None:
-    """Refuse a raw `Write` that no state of `database` could make valid: its name or its mask is wrong.
+    """Refuse a raw `Write` with an invalid name or mask: no state of `database` could make it valid.
 
     Raises:
         Refused: INVALID_ARGUMENT.
@@ -48,7 +48,7 @@ def check_write(write: Any, database: str) -> None:
 
 
 def apply(write: Any, current: Any | None, instant: int) -> tuple[Any | None, list[Any]]:
-    """The document after `write`, and the results of its transforms.
+    """Return the document after `write`, and the results of its transforms.
 
     Args:
         write: A raw `Write`.
@@ -99,7 +99,7 @@ def _check_precondition(write: Any, current: Any | None) -> None:
 
 
 def _differs(write: Any, current: Any) -> bool:
-    """Whether an update would change anything: cheap for a mask, without a copy."""
+    """Return whether an update changes anything. For a mask this needs no copy."""
     written = write.update.fields
     if not write.HasField("update_mask"):
         return bool(Document(fields=written) != Document(fields=current.fields))

@@ -1,4 +1,4 @@
-"""The backlog of one subscription: what is ready, delayed, out on lease. No clock, threads or RPCs here."""
+"""The backlog of one subscription: ready, delayed and leased messages. Without clock, threads or RPCs."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RetryRules:
-    """What becomes of a message given back.
+    """Rules for a message that was nacked or whose lease expired.
 
     Attributes:
-        minimum_backoff_seconds: Wait after the first failure; doubled with each further one. 0 = none.
+        minimum_backoff_seconds: The wait after the first failure; it doubles with each further one. 0 = none.
         maximum_backoff_seconds: The longest wait.
-        max_delivery_attempts: Deliveries before a message is dead; 0 = no dead-letter policy.
+        max_delivery_attempts: Deliveries before a message is dead-lettered; 0 = no dead-letter policy.
     """
 
     minimum_backoff_seconds: float = 0.0
@@ -27,14 +27,14 @@ class RetryRules:
     max_delivery_attempts: int = 0
 
     def backoff_seconds(self, failures: int) -> float:
-        """The wait after so many failures, at least one."""
-        # Capped exponent: the doubling is past any maximum long before 2.0**64.
+        """Return the wait after this number of failures (at least one)."""
+        # The exponent is capped: 2.0**64 is larger than any maximum.
         return min(self.minimum_backoff_seconds * 2.0 ** min(failures - 1, 64), self.maximum_backoff_seconds)
 
 
 @dataclass(slots=True)
 class Window:
-    """How much one receiver may hold; a maximum of 0 or less is no limit."""
+    """The flow control of one receiver. A maximum of 0 or less means no limit."""
 
     max_messages: int = 0
     max_bytes: int = 0
@@ -43,20 +43,20 @@ class Window:
 
     @property
     def open(self) -> bool:
-        """Whether one more message may go out."""
+        """Return whether one more message may be delivered."""
         return (self.max_messages <= 0 or self.messages < self.max_messages) and (
             self.max_bytes <= 0 or self.bytes < self.max_bytes
         )
 
     def add(self, messages: int, size_bytes: int) -> None:
-        """Count messages out, or with negative numbers back in."""
+        """Count delivered messages; negative numbers count released ones."""
         self.messages += messages
         self.bytes += size_bytes
 
 
 @dataclass(slots=True)
 class Delivery:
-    """A message on its way through one subscription; `attempts` counts deliveries so far."""
+    """A message of one subscription. `attempts` counts its deliveries so far."""
 
     message: Any
     attempts: int = 0
@@ -64,7 +64,7 @@ class Delivery:
 
 @dataclass(slots=True)
 class Lease:
-    """A message handed out; `deadline` is on the caller's monotonic clock, in seconds."""
+    """A delivered message. `deadline` is on the caller's monotonic clock, in seconds."""
 
     ack_id: str
     delivery: Delivery
@@ -74,10 +74,10 @@ class Lease:
 
 @dataclass(slots=True)
 class Backlog:
-    """All unacknowledged messages of a subscription; `now` is the caller's monotonic clock in seconds.
+    """All unacknowledged messages of a subscription. `now` is the caller's monotonic clock in seconds.
 
     Attributes:
-        prefix: Makes ack ids unique over all subscriptions.
+        prefix: Makes ack ids unique across all subscriptions.
         rules: Backoff and dead-lettering.
         dead: Messages past their last attempt, for the owner to forward.
     """
@@ -96,15 +96,15 @@ class Backlog:
 
     @property
     def leased(self) -> int:
-        """Messages handed out and not settled."""
+        """Return the number of messages delivered and not settled."""
         return len(self._leases)
 
     def add(self, message: Any) -> None:
-        """A new message, ready at once."""
+        """Add a new message, ready at once."""
         self._ready.append(Delivery(message))
 
     def take(self, now: float, *, limit: int, lease_seconds: float, window: Window) -> list[Lease]:
-        """Lease up to `limit` ready messages, as far as `window` is open."""
+        """Lease up to `limit` ready messages, as long as `window` is open."""
         self.advance(now)
         taken: list[Lease] = []
         while self._ready and len(taken) < limit and window.open:
@@ -118,12 +118,12 @@ class Backlog:
         return taken
 
     def acknowledge(self, ack_ids: Iterable[str], now: float) -> int:
-        """Settle messages for good and return how many; unknown or expired ids do nothing."""
+        """Acknowledge messages and return how many. Unknown or expired ids have no effect."""
         self.advance(now)
         return sum(self._end(ack_id) is not None for ack_id in ack_ids)
 
     def give_back(self, ack_ids: Iterable[str], now: float) -> None:
-        """Nack: the messages come again as the rules say."""
+        """Nack messages: they are delivered again as the rules say."""
         self.advance(now)
         for ack_id in ack_ids:
             lease = self._end(ack_id)
@@ -131,7 +131,7 @@ class Backlog:
                 self._fail(lease.delivery, now)
 
     def extend(self, ack_ids: Iterable[str], now: float, lease_seconds: float) -> None:
-        """Let leases end `lease_seconds` from now, sooner or later than before."""
+        """Set the end of leases to `lease_seconds` from now, earlier or later than before."""
         self.advance(now)
         for ack_id in ack_ids:
             lease = self._leases.get(ack_id)
@@ -140,7 +140,7 @@ class Backlog:
                 heapq.heappush(self._deadlines, (lease.deadline, ack_id))
 
     def advance(self, now: float) -> None:
-        """End the leases whose deadline passed, and make ready what waited long enough."""
+        """End leases past their deadline, and make delayed messages ready when their wait is over."""
         while self._deadlines and self._deadlines[0][0] <= now:
             deadline, ack_id = heapq.heappop(self._deadlines)
             lease = self._leases.get(ack_id)
@@ -151,7 +151,7 @@ class Backlog:
             self._ready.append(heapq.heappop(self._delayed)[2])
 
     def next_change(self) -> float | None:
-        """When `advance` can next have something to do; None = never by time alone."""
+        """Return when `advance` can next have an effect; None = never by time alone."""
         moments = [heap[0][0] for heap in (self._deadlines, self._delayed) if heap]
         return min(moments, default=None)
 

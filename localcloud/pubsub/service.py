@@ -1,4 +1,4 @@
-"""The RPCs of Pub/Sub: publisher and subscriber."""
+"""Answer the RPCs of Pub/Sub: publisher and subscriber."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from localcloud.pubsub.topics import Topics
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-# A pull without messages answers empty after so long, within every client's deadline.
+# A pull without messages returns an empty response after this time, within every client's deadline.
 _PULL_WAIT_SECONDS = 20.0
 _MAX_DEADLINE_SECONDS = 600
 
 
 class PubsubService(GrpcService):
-    """Pub/Sub: topics, subscriptions and messages in memory.
+    """Pub/Sub with topics, subscriptions and messages in memory.
 
-    Besides the RPCs, `calls` counts `Deliver` (messages handed out) and `Acked` (messages settled).
+    Besides the RPCs, `calls` counts `Deliver` (delivered messages) and `Acked` (acknowledged messages).
     """
 
     name = "pubsub"
@@ -41,21 +41,21 @@ class PubsubService(GrpcService):
         self._streams: set[Stream] = set()
 
     def unacked(self, subscription: str) -> int:
-        """Messages of a subscription (full name) that are not acknowledged: ready, delayed or leased."""
+        """Return the unacknowledged messages of a subscription (full name): ready, delayed or leased."""
         return self._topics.subscription(subscription).unacked
 
     def leased(self, subscription: str) -> int:
-        """Messages of a subscription (full name) that are out with a receiver."""
+        """Return the messages of a subscription (full name) that a receiver holds."""
         return self._topics.subscription(subscription).leased
 
     @property
     def open_streams(self) -> int:
-        """StreamingPull calls in progress."""
+        """Return the number of StreamingPull calls in progress."""
         with self._lock:
             return len(self._streams)
 
     def reset_streams(self, error: str = "UNAVAILABLE", message: str = "injected stream reset") -> int:
-        """End all open streams with a gRPC status by name; returns how many."""
+        """End all open streams with a gRPC status by name; return how many."""
         with self._lock:
             streams = list(self._streams)
         for stream in streams:
@@ -63,16 +63,16 @@ class PubsubService(GrpcService):
         return len(streams)
 
     def lose_state(self) -> None:
-        """Forget all topics, subscriptions and messages."""
+        """Delete all topics, subscriptions and messages."""
         self._topics = Topics()
 
     def wake(self) -> None:
-        """Let streams and waiting pulls see that the service stops."""
+        """Wake up streams and waiting pulls, so that they end when the service stops."""
         for subscription in self._topics.subscriptions():
             subscription.wake()
 
     def methods(self) -> Mapping[str, Mapping[str, Method | grpc.RpcMethodHandler[Any, Any]]]:
-        """The RPCs of publisher and subscriber."""
+        """Return the RPCs of publisher and subscriber."""
         streaming_pull = grpc.stream_stream_rpc_method_handler(
             self._streaming_pull,
             request_deserializer=messages.StreamingPullRequest.FromString,
@@ -80,9 +80,21 @@ class PubsubService(GrpcService):
         )
         return {
             "google.pubsub.v1.Publisher": {
-                "CreateTopic": _rpc("Topic", "Topic", self._create_topic, "name"),
-                "GetTopic": _rpc("GetTopicRequest", "Topic", self._get_topic, "topic"),
-                "ListTopics": _rpc("ListTopicsRequest", "ListTopicsResponse", self._list_topics, "project"),
+                "CreateTopic": _rpc(
+                    "Topic",
+                    "Topic",
+                    lambda request: self._topics.create_topic(request),  # noqa: PLW0108 - late binding
+                    "name",
+                ),
+                "GetTopic": _rpc(
+                    "GetTopicRequest", "Topic", lambda request: self._topics.topic(request.topic), "topic"
+                ),
+                "ListTopics": _rpc(
+                    "ListTopicsRequest",
+                    "ListTopicsResponse",
+                    lambda request: messages.ListTopicsResponse(topics=self._topics.topics(request.project)),
+                    "project",
+                ),
                 "ListTopicSubscriptions": _rpc(
                     "ListTopicSubscriptionsRequest",
                     "ListTopicSubscriptionsResponse",
@@ -90,13 +102,35 @@ class PubsubService(GrpcService):
                     "topic",
                 ),
                 "DeleteTopic": _rpc("DeleteTopicRequest", "", self._delete_topic, "topic"),
-                "Publish": _rpc("PublishRequest", "PublishResponse", self._publish, "topic"),
+                "Publish": _rpc(
+                    "PublishRequest",
+                    "PublishResponse",
+                    lambda request: messages.PublishResponse(
+                        message_ids=self._topics.publish(request.topic, request.messages)
+                    ),
+                    "topic",
+                ),
             },
             "google.pubsub.v1.Subscriber": {
-                "CreateSubscription": _rpc("Subscription", "Subscription", self._create, "name"),
-                "GetSubscription": _rpc("GetSubscriptionRequest", "Subscription", self._get, "subscription"),
+                "CreateSubscription": _rpc(
+                    "Subscription",
+                    "Subscription",
+                    lambda request: self._topics.create_subscription(request),  # noqa: PLW0108 - late binding
+                    "name",
+                ),
+                "GetSubscription": _rpc(
+                    "GetSubscriptionRequest",
+                    "Subscription",
+                    lambda request: self._topics.subscription(request.subscription).settings,
+                    "subscription",
+                ),
                 "UpdateSubscription": _rpc(
-                    "UpdateSubscriptionRequest", "Subscription", self._update, "update_mask"
+                    "UpdateSubscriptionRequest",
+                    "Subscription",
+                    lambda request: self._topics.update_subscription(
+                        request.subscription, request.update_mask.paths
+                    ),
+                    "update_mask",
                 ),
                 "DeleteSubscription": _rpc("DeleteSubscriptionRequest", "", self._delete, "subscription"),
                 "ListSubscriptions": _rpc(
@@ -109,15 +143,6 @@ class PubsubService(GrpcService):
             },
         }
 
-    def _create_topic(self, request: Any) -> Any:
-        return self._topics.create_topic(request)
-
-    def _get_topic(self, request: Any) -> Any:
-        return self._topics.topic(request.topic)
-
-    def _list_topics(self, request: Any) -> Any:
-        return messages.ListTopicsResponse(topics=self._topics.topics(request.project))
-
     def _list_of_topic(self, request: Any) -> Any:
         names = [subscription.name for subscription in self._topics.of_topic(request.topic)]
         return messages.ListTopicSubscriptionsResponse(subscriptions=names)
@@ -125,18 +150,6 @@ class PubsubService(GrpcService):
     def _delete_topic(self, request: Any) -> Any:
         self._topics.delete_topic(request.topic)
         return empty_pb2.Empty()
-
-    def _publish(self, request: Any) -> Any:
-        return messages.PublishResponse(message_ids=self._topics.publish(request.topic, request.messages))
-
-    def _create(self, request: Any) -> Any:
-        return self._topics.create_subscription(request)
-
-    def _get(self, request: Any) -> Any:
-        return self._topics.subscription(request.subscription).settings
-
-    def _update(self, request: Any) -> Any:
-        return self._topics.update_subscription(request.subscription, request.update_mask.paths)
 
     def _delete(self, request: Any) -> Any:
         self._topics.delete_subscription(request.subscription)
@@ -150,7 +163,7 @@ class PubsubService(GrpcService):
         if request.max_messages <= 0:
             raise Refused(grpc.StatusCode.INVALID_ARGUMENT, "max_messages must be positive")
         subscription = self._topics.subscription(request.subscription)
-        # A caller that is gone must not take messages with it.
+        # A disconnected caller must not receive messages: they would be leased until their deadline.
         context.add_callback(subscription.wake)
         received = subscription.receive(
             limit=request.max_messages,
@@ -182,12 +195,12 @@ class PubsubService(GrpcService):
         try:
             first = next(requests)
         except (StopIteration, grpc.RpcError):
-            return  # the client went away before it said what it wants
+            return  # the client disconnected before its first request
         try:
             fault = self.faults.take("StreamingPull", first.subscription)
             if fault:
                 self.before_effect(fault, first)
-                self.go_wrong(fault)
+                self.fail_as(fault)
             yield from self._stream(first, requests, context)
         except Refused as refused:
             context.abort(refused.code, refused.message)
@@ -219,7 +232,7 @@ class PubsubService(GrpcService):
             stream.subscription.modify_deadline([ack_id], seconds)
 
     def _delivered(self, subscription: str, received: list[Any]) -> list[Any]:
-        """The messages that really leave: `Deliver` faults lose, delay and double them or end the stream."""
+        """Return the messages to deliver. `Deliver` faults drop, delay or double them or end the stream."""
         leaving = []
         for item in received:
             self.calls.add("Deliver")
@@ -228,7 +241,7 @@ class PubsubService(GrpcService):
                 leaving.append(item)
                 continue
             self.before_effect(fault, item)
-            self.go_wrong(fault)
+            self.fail_as(fault)
             if fault.duplicate:
                 self._topics.subscription(subscription).add([item.message])
             if not fault.drop:

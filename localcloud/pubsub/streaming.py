@@ -1,4 +1,4 @@
-"""StreamingPull: one open stream, its flow control, its reader."""
+"""StreamingPull: one open stream, its flow control and its reader."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class Stream:
     """A StreamingPull in progress.
 
     The limits of the first request are the stream's flow control, as in production; the official emulator
-    ignores them. What a closed stream still holds comes back when its deadlines pass, not before.
+    ignores them. Messages of a closed stream are delivered again only after their deadlines.
 
     Args:
-        subscription: Where its messages come from.
+        subscription: The source of its messages.
         first: The raw first request.
     """
 
@@ -39,7 +39,7 @@ class Stream:
         self._lease_seconds = _checked_deadline(first.stream_ack_deadline_seconds)
 
     def close(self) -> None:
-        """End the stream; also called by gRPC when the client is gone."""
+        """End the stream; also called by gRPC when the client has disconnected."""
         self.closed = True
         self.subscription.wake()
 
@@ -49,7 +49,7 @@ class Stream:
         self.close()
 
     def read(self, requests: Iterator[Any], settle: Callable[[Any], None]) -> None:
-        """Follow the client's requests in a thread of its own, until the stream ends."""
+        """Read the client's requests in a separate thread until the stream ends."""
         threading.Thread(
             target=self._follow, args=(requests, settle), name="localcloud-pubsub-stream", daemon=True
         ).start()
@@ -63,12 +63,12 @@ class Stream:
         except Refused as refused:
             self.abort(refused)
         except grpc.RpcError:
-            pass  # how gRPC's request iterator says that the client is gone
+            pass  # raised by gRPC's request iterator when the client has disconnected
         finally:
             self.close()
 
     def batches(self, over: Callable[[], bool]) -> Iterator[list[Any]]:
-        """Batches of raw `ReceivedMessage`s until the stream is closed or it is `over`.
+        """Yield batches of raw `ReceivedMessage`s until the stream is closed or `over` returns True.
 
         Raises:
             Refused: The subscription was deleted, or the stream reset.
@@ -88,7 +88,7 @@ class Stream:
 
 
 def response(messages: list[Any]) -> Any:
-    """The raw answer that carries `messages`."""
+    """Return the raw response that carries `messages`."""
     return StreamingPullResponse(received_messages=messages)
 
 

@@ -1,4 +1,4 @@
-"""One subscription: its settings, its backlog under a lock, and those who wait for messages."""
+"""One subscription: its settings, its backlog under a lock, and the calls that wait for messages."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from localcloud.pubsub.messages import PubsubMessage, ReceivedMessage, Subscript
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-# One answer holds at most so many messages, so that several receivers share a backlog.
+# The most messages in one response, so that several receivers share a backlog.
 _MAX_BATCH = 100
 _DEFAULT_MIN_BACKOFF_SECONDS = 10.0
 _DEFAULT_MAX_BACKOFF_SECONDS = 600.0
 _DEFAULT_MAX_DELIVERY_ATTEMPTS = 5
 _DEFAULT_ACK_DEADLINE_SECONDS = 10
-_DEFAULT_RETENTION_SECONDS = 7 * 24 * 3600  # told to who asks, not acted on
+_DEFAULT_RETENTION_SECONDS = 7 * 24 * 3600  # reported to clients, without any effect
 _ACK_DEADLINE_SECONDS = range(10, 601)
 _DELIVERY_ATTEMPTS = range(5, 101)
 
 
 def retry_rules(settings: Any) -> RetryRules:
-    """The rules that a raw `Subscription` asks for."""
+    """Return the rules of a raw `Subscription`."""
     minimum = maximum = 0.0
     if settings.HasField("retry_policy"):
         policy = settings.retry_policy
@@ -50,11 +50,11 @@ def _seconds(policy: Any, name: str, default: float) -> float:
 
 
 class LiveSubscription:
-    """A subscription that takes and hands out messages. Thread-safe.
+    """A subscription that stores and delivers messages. Thread-safe.
 
     Args:
         settings: The raw `Subscription`.
-        forward: Publishes a raw message to a topic by name: where dead letters go.
+        forward: Publishes a raw message to a topic by name; used for dead letters.
     """
 
     def __init__(self, settings: Any, forward: Callable[[str, Any], None]) -> None:
@@ -66,12 +66,12 @@ class LiveSubscription:
 
     @property
     def name(self) -> str:
-        """The full name."""
+        """Return the full name."""
         return str(self.settings.name)
 
     @property
     def unacked(self) -> int:
-        """Messages not acknowledged yet: ready, delayed or leased."""
+        """Return the number of unacknowledged messages: ready, delayed or leased."""
         with self._changed:
             self._backlog.advance(time.monotonic())
             count = len(self._backlog)
@@ -80,37 +80,37 @@ class LiveSubscription:
 
     @property
     def leased(self) -> int:
-        """Messages handed out and neither settled nor expired."""
+        """Return the number of messages delivered and neither settled nor expired."""
         with self._changed:
             self._backlog.advance(time.monotonic())
             return self._backlog.leased
 
     def configure(self, settings: Any) -> None:
-        """Replace the settings; messages under way follow the new rules from now on."""
+        """Replace the settings. Messages in delivery follow the new rules from now on."""
         with self._changed:
             self.settings = settings
             self._backlog.rules = retry_rules(settings)
 
     def add(self, messages: Iterable[Any]) -> None:
-        """Take new messages."""
+        """Add new messages."""
         with self._changed:
             for message in messages:
                 self._backlog.add(message)
             self._changed.notify_all()
 
     def delete(self) -> None:
-        """End everybody's waiting with NOT_FOUND."""
+        """End all waiting calls with NOT_FOUND."""
         with self._changed:
             self.deleted = True
             self._changed.notify_all()
 
     def wake(self) -> None:
-        """Let those who wait look around."""
+        """Wake up all waiting calls."""
         with self._changed:
             self._changed.notify_all()
 
     def acknowledge(self, ack_ids: Sequence[str]) -> int:
-        """Settle messages for good; returns how many of the ids were still good."""
+        """Acknowledge messages; return how many of the ids were still valid."""
         self._check_ack_ids(ack_ids)
         with self._changed:
             settled = self._backlog.acknowledge(ack_ids, time.monotonic())
@@ -119,7 +119,7 @@ class LiveSubscription:
         return settled
 
     def modify_deadline(self, ack_ids: Sequence[str], seconds: int) -> None:
-        """Move deadlines; 0 seconds gives the messages back."""
+        """Change ack deadlines; 0 seconds nacks the messages."""
         self._check_ack_ids(ack_ids)
         with self._changed:
             if seconds:
@@ -141,14 +141,14 @@ class LiveSubscription:
         """Wait for messages and lease them.
 
         Args:
-            limit: The most to hand out at once.
+            limit: The most messages to return.
             window: The receiver's flow control.
             lease_seconds: The ack deadline; None = the subscription's own.
-            until: When to give up, on the monotonic clock; None = never.
-            over: Asked whenever something changes; True ends the waiting.
+            until: The end of the wait, on the monotonic clock; None = no end.
+            over: Called on every change; True ends the wait.
 
         Returns:
-            Raw `ReceivedMessage`s; none when it was over or time ran out.
+            Raw `ReceivedMessage`s; an empty list when the wait ended without one.
 
         Raises:
             Refused: NOT_FOUND, the subscription was deleted.
@@ -183,7 +183,7 @@ class LiveSubscription:
                 raise Refused(grpc.StatusCode.INVALID_ARGUMENT, f"Invalid ack id (ack_id={ack_id})")
 
     def _received(self, lease: Lease) -> Any:
-        # As production: without a dead-letter policy the attempt is not told.
+        # As in production: without a dead-letter policy the attempt is not sent.
         attempt = lease.delivery.attempts if self.settings.HasField("dead_letter_policy") else 0
         return ReceivedMessage(ack_id=lease.ack_id, message=lease.delivery.message, delivery_attempt=attempt)
 
@@ -209,11 +209,11 @@ class LiveSubscription:
 
 
 def new_settings(request: Any, topic_exists: Callable[[str], bool]) -> Any:
-    """The settings of a subscription to be created, checked and with defaults filled in.
+    """Return the settings of a new subscription, checked and with defaults filled in.
 
     Args:
-        request: The raw `Subscription` asked for.
-        topic_exists: Tells whether a topic exists.
+        request: The requested raw `Subscription`.
+        topic_exists: Returns whether a topic exists.
 
     Raises:
         Refused: NOT_FOUND for a topic, INVALID_ARGUMENT for a number out of bounds.

@@ -1,4 +1,4 @@
-"""Topics and subscriptions of all projects, and what a publisher may send."""
+"""The topics and subscriptions of all projects, and the limits of a publisher."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def check_name(name: str, kind: str) -> None:
 
 
 def check_message(message: Any) -> None:
-    """Refuse what production does not publish: nothing at all, or too much."""
+    """Refuse an empty or too large message, as production does."""
     if not message.data and not message.attributes:
         raise _invalid("Some messages in the request are empty: one needs data or an attribute.")
     if len(message.attributes) > MAX_ATTRIBUTES:
@@ -52,17 +52,17 @@ def check_message(message: Any) -> None:
 
 
 class Topics:
-    """The registry: topics, subscriptions, and the way from one to the other. Thread-safe."""
+    """The registry of topics and subscriptions. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
         self._topics: dict[str, Any] = {}
         self._subscriptions: dict[str, LiveSubscription] = {}
-        # Ids stay unique over a restart that loses state, as far as a clock can promise.
+        # Ids start at the current time, so they stay unique over a restart that loses state.
         self._ids = itertools.count(time.time_ns() // 1000)
 
     def create_topic(self, request: Any) -> Any:
-        """A new topic."""
+        """Create a topic."""
         check_name(request.name, "topics")
         with self._lock:
             if request.name in self._topics:
@@ -75,14 +75,14 @@ class Topics:
             return topic
 
     def topic(self, name: str) -> Any:
-        """The raw `Topic`."""
+        """Return the raw `Topic`."""
         with self._lock:
             if name not in self._topics:
                 raise Refused(grpc.StatusCode.NOT_FOUND, f"Topic not found (resource={name})")
             return self._topics[name]
 
     def delete_topic(self, name: str) -> None:
-        """Delete a topic; its subscriptions keep what they have."""
+        """Delete a topic. Its subscriptions keep their messages."""
         with self._lock:
             self.topic(name)
             del self._topics[name]
@@ -90,12 +90,12 @@ class Topics:
                 subscription.settings.topic = DELETED_TOPIC
 
     def topics(self, project: str) -> list[Any]:
-        """All topics of `projects/P`, by name."""
+        """Return all topics of `projects/P`, by name."""
         with self._lock:
             return [self._topics[name] for name in sorted(self._topics) if name.startswith(f"{project}/")]
 
     def publish(self, topic: str, messages: Sequence[Any]) -> list[str]:
-        """Hand messages to every subscription of a topic; returns their new ids."""
+        """Add messages to every subscription of a topic; return their new ids."""
         batch = []
         if not messages:
             raise _invalid("No messages to publish")
@@ -114,7 +114,7 @@ class Topics:
         return [message.message_id for message in batch]
 
     def create_subscription(self, request: Any) -> Any:
-        """A new subscription, from now on."""
+        """Create a subscription; it receives the messages published from now on."""
         check_name(request.name, "subscriptions")
         with self._lock:
             if request.name in self._subscriptions:
@@ -140,7 +140,7 @@ class Topics:
             return settings
 
     def subscription(self, name: str) -> LiveSubscription:
-        """The live subscription."""
+        """Return the live subscription."""
         with self._lock:
             if name not in self._subscriptions:
                 raise Refused(grpc.StatusCode.NOT_FOUND, f"Subscription does not exist (resource={name})")
@@ -154,14 +154,14 @@ class Topics:
         subscription.delete()
 
     def subscriptions(self, project: str = "") -> list[LiveSubscription]:
-        """All subscriptions, or those of `projects/P`, by name."""
+        """Return all subscriptions, or those of `projects/P`, by name."""
         with self._lock:
             return [
                 self._subscriptions[name] for name in sorted(self._subscriptions) if name.startswith(project)
             ]
 
     def of_topic(self, name: str) -> list[LiveSubscription]:
-        """The subscriptions of a topic."""
+        """Return the subscriptions of a topic."""
         with self._lock:
             self.topic(name)
             return self._of(name)
@@ -172,7 +172,7 @@ class Topics:
     def _forward(self, topic: str, message: Any) -> None:
         with self._lock:
             known = topic in self._topics
-        if known:  # as production: a dead letter whose topic is gone has nowhere to go
+        if known:  # as in production: a dead letter is lost when its topic was deleted
             self.publish(topic, [message])
 
 

@@ -1,4 +1,4 @@
-"""Reading a `multipart/related` upload: JSON metadata first, then the content."""
+"""Parse a `multipart/related` upload: JSON metadata first, then the content."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ _PARTS = 2
 
 
 def parse(content_type: str, body: bytes) -> tuple[dict[str, Any], bytes]:
-    """The metadata and the content of an upload; the part's content type fills in a missing `contentType`.
+    """Return metadata and content of an upload. The part's content type fills in a missing `contentType`.
 
     Raises:
-        StorageError: 400, not such a body.
+        StorageError: 400, the body is not such an upload.
     """
     match = _BOUNDARY.search(content_type)
     if match is None:
         raise StorageError(400, "invalid", "The upload's content type has no boundary.")
     delimiter = b"--" + match[1].encode()
-    # The content may hold anything, so take the delimiters from the outside in: first, second, last.
+    # The content may contain a delimiter, so find the outer ones: the first, the second and the last.
     start = body.find(delimiter)
     second = body.find(b"\r\n" + delimiter, start + len(delimiter))
     end = body.rfind(b"\r\n" + delimiter + b"--")

@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 
 class StorageError(Exception):
-    """A request refused with an HTTP status and a reason in Google's words."""
+    """A request refused with an HTTP status and one of Google's reasons."""
 
     def __init__(self, status: int, reason: str, message: str) -> None:
-        """Say why."""
+        """Store status, reason and message."""
         super().__init__(message)
         self.status = status
         self.reason = reason
@@ -29,7 +29,7 @@ class StorageError(Exception):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Preconditions:
-    """What must hold of the object as it is; None asks nothing, generation 0 means that it is missing."""
+    """Conditions on the stored object. None = no condition; generation 0 = the object must not exist."""
 
     generation: int | None = None
     not_generation: int | None = None
@@ -38,7 +38,7 @@ class Preconditions:
 
     @classmethod
     def of(cls, query: Mapping[str, str]) -> Preconditions:
-        """Read them from a request's query parameters."""
+        """Read the preconditions from a request's query parameters."""
         return cls(
             generation=_number(query, "ifGenerationMatch"),
             not_generation=_number(query, "ifGenerationNotMatch"),
@@ -47,7 +47,7 @@ class Preconditions:
         )
 
     def check(self, stored: StoredObject | None) -> None:
-        """Raise `StorageError` 412 unless they hold of `stored`."""
+        """Raise `StorageError` 412 unless all conditions hold for `stored`."""
         generation = stored.generation if stored else 0
         metageneration = stored.metageneration if stored else 0
         held = (
@@ -88,7 +88,7 @@ class StoredObject:
     updated: str = ""
 
     def resource(self) -> dict[str, Any]:
-        """The object as the JSON API shows it."""
+        """Return the object in the JSON API's format."""
         shown: dict[str, Any] = {
             "kind": "storage#object",
             "id": f"{self.bucket}/{self.name}/{self.generation}",
@@ -113,7 +113,7 @@ class StoredObject:
 
 
 def checksum(content: bytes) -> str:
-    """The CRC32C of `content` as the JSON API writes it: big-endian, base64."""
+    """Return the CRC32C of `content` in the JSON API's format: big-endian, base64."""
     return base64.b64encode(google_crc32c.value(content).to_bytes(4, "big")).decode()
 
 
@@ -130,19 +130,19 @@ class Objects:
         self._last_generation = 0
 
     def create_bucket(self, name: str) -> None:
-        """A new bucket; 409 when it exists."""
+        """Create a bucket; 409 when it exists."""
         with self._lock:
             if name in self._buckets:
                 raise StorageError(409, "conflict", f"The bucket {name} exists already.")
             self._buckets[name] = {}
 
     def buckets(self) -> list[str]:
-        """All bucket names, sorted."""
+        """Return all bucket names, sorted."""
         with self._lock:
             return sorted(self._buckets)
 
     def require_bucket(self, name: str) -> None:
-        """404 unless the bucket exists."""
+        """Raise 404 unless the bucket exists."""
         with self._lock:
             self._bucket(name)
 
@@ -162,10 +162,10 @@ class Objects:
             bucket: The bucket's name.
             resource: The JSON metadata: `name`, `contentType`, `metadata`, and hashes to verify.
             content: The bytes.
-            wanted: Preconditions on the generation that is there.
+            wanted: Preconditions on the stored generation.
 
         Raises:
-            StorageError: 404 no such bucket, 412 a precondition, 400 a hash that does not fit or a bad name.
+            StorageError: 404 no such bucket, 412 a precondition, 400 a wrong hash or an invalid name.
         """
         name = str(resource.get("name", ""))
         if not name or len(name.encode()) > 1024:  # noqa: PLR2004 - the documented limit in bytes
@@ -195,7 +195,7 @@ class Objects:
     def get(
         self, bucket: str, name: str, wanted: Preconditions, generation: int | None = None
     ) -> StoredObject:
-        """The live object; 404 when it, or the generation asked for, is not there."""
+        """Return the live object; 404 when it or the requested generation does not exist."""
         with self._lock:
             stored = self._bucket(bucket).get(name)
             if stored is None or generation not in (None, stored.generation):
@@ -214,7 +214,7 @@ class Objects:
     def patch(
         self, bucket: str, name: str, resource: Mapping[str, Any], wanted: Preconditions
     ) -> StoredObject:
-        """Change content type, cache control, custom metadata; a metadata value of None deletes its key."""
+        """Change content type, cache control and metadata. A metadata value of None deletes its key."""
         stored = self.get(bucket, name, wanted)
         metadata = {**stored.metadata, **(resource.get("metadata") or {})}
         changed = replace(
@@ -227,7 +227,7 @@ class Objects:
         )
         with self._lock:
             objects = self._bucket(bucket)
-            # Someone may have been faster: check again, on what is there now.
+            # Another request may have changed the object: check again, under the lock.
             replace(wanted, generation=stored.generation, metageneration=stored.metageneration).check(
                 objects.get(name)
             )
@@ -235,7 +235,7 @@ class Objects:
             return changed
 
     def list(self, bucket: str, prefix: str) -> list[StoredObject]:
-        """The objects whose names start with `prefix`, sorted by UTF-8 name."""
+        """Return the objects whose names start with `prefix`, sorted by UTF-8 name."""
         with self._lock:
             found = [stored for name, stored in self._bucket(bucket).items() if name.startswith(prefix)]
         return sorted(found, key=lambda stored: stored.name.encode())

@@ -1,4 +1,4 @@
-"""The Storage JSON API as Google's Python client uses it."""
+"""Answer the Storage JSON API as Google's Python client uses it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _COMPILED = tuple((name, method, re.compile(path)) for name, method, path in _RO
 
 
 class StorageService(HttpService):
-    """Cloud Storage: buckets and objects in memory.
+    """Cloud Storage with buckets and objects in memory.
 
     Methods are counted as the JSON API names them (`objects.insert`, `objects.get`, `objects.download`, ...);
     their subject is `bucket/object`.
@@ -62,22 +62,22 @@ class StorageService(HttpService):
         }
 
     def lose_state(self) -> None:
-        """Forget all buckets."""
+        """Delete all buckets."""
         self.objects = Objects()
 
     def identify(self, request: Request) -> str:
-        """The JSON API's method name."""
+        """Return the JSON API's method name."""
         return _route(request)[0]
 
     def subject(self, request: Request) -> str:
-        """`bucket/object`."""
+        """Return `bucket/object`."""
         method, bucket, name = _route(request)
         if method == "objects.insert":
             name = request.query.get("name") or _name_in_upload(request)
         return f"{bucket}/{name}"
 
     def answer(self, method: str, request: Request) -> Response:
-        """Answer one request; errors in Google's JSON format."""
+        """Answer one request. Errors are in Google's JSON format."""
         try:
             _, bucket, name = _route(request)
             return self._answers.get(method, self._unknown)(request, bucket, name)
@@ -88,7 +88,7 @@ class StorageService(HttpService):
         raise StorageError(404, "notFound", f"No such method here: {request.method} {request.path}")
 
     def error_response(self, status: int, message: str) -> Response:
-        """An injected error in Google's JSON format."""
+        """Return an injected error in Google's JSON format."""
         return _error(status, "backendError", message)
 
     def _insert(self, request: Request, bucket: str, _name: str) -> Response:
@@ -184,7 +184,7 @@ def _name_in_upload(request: Request) -> str:
     try:
         return str(multipart.parse(request.headers.get("content-type", ""), request.body)[0].get("name", ""))
     except StorageError:
-        return ""  # the answer will say what is wrong with it
+        return ""  # the response will report the error
 
 
 def _generation(request: Request) -> int | None:
@@ -192,7 +192,7 @@ def _generation(request: Request) -> int | None:
 
 
 def _folder(name: str, prefix: str, delimiter: str) -> str:
-    """The common prefix under which a listing with a delimiter shows `name`; empty = by itself."""
+    """Return the prefix that replaces `name` in a listing with a delimiter; empty = the name itself."""
     end = name.find(delimiter, len(prefix)) if delimiter else -1
     return name[: end + len(delimiter)] if end >= 0 else ""
 

@@ -1,4 +1,4 @@
-"""Google's clients, each once on the embedded cloud and once on the official emulators."""
+"""Fixtures that run Google's clients on the embedded cloud and on the official emulators."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ BOTH = ["embedded", pytest.param("official", marks=pytest.mark.official)]
 
 @pytest.fixture(scope="session", params=BOTH)
 def environment(request: pytest.FixtureRequest) -> Mapping[str, str]:
-    """The variables of one of the two clouds."""
+    """Return the environment variables of one of the two clouds."""
     environment: Mapping[str, str] = request.getfixturevalue(request.param).environment()
     return environment
 
 
 @pytest.fixture(scope="session")
 def client(environment: Mapping[str, str]) -> Iterator[firestore.Client]:
-    """Google's Firestore client."""
+    """Return Google's Firestore client."""
     with clients_find(environment):
         client = firestore.Client(project=PROJECT)
     yield client
@@ -36,19 +36,19 @@ def client(environment: Mapping[str, str]) -> Iterator[firestore.Client]:
 
 @pytest.fixture
 def collection(client: firestore.Client) -> firestore.CollectionReference:
-    """A collection of the test's own."""
+    """Return a new collection for this test."""
     return client.collection(f"c{uuid.uuid4().hex}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Raw:
-    """Firestore's RPCs with requests written by hand."""
+    """Call Firestore's RPCs with requests written by hand."""
 
     client: firestore.Client
 
     @property
     def database(self) -> str:
-        """The database's full name."""
+        """Return the database's full name."""
         return str(self.client._database_string)
 
     def call(self, method: str, **request: Any) -> Any:
@@ -57,23 +57,23 @@ class Raw:
         return rpc(request=request, retry=None, timeout=20, metadata=self.client._rpc_metadata)
 
     def commit(self, *writes: Mapping[str, Any]) -> Any:
-        """All of the writes or none."""
+        """Write all of the writes or none."""
         return self.call("commit", database=self.database, writes=list(writes))
 
     def batch_write(self, *writes: Mapping[str, Any]) -> Any:
-        """Each of the writes alone."""
+        """Write each of the writes on its own."""
         return self.call("batch_write", database=self.database, writes=list(writes))
 
 
 @pytest.fixture
 def raw(client: firestore.Client) -> Raw:
-    """Raw RPCs on the same cloud."""
+    """Return raw RPCs on the same cloud."""
     return Raw(client=client)
 
 
 @pytest.fixture(scope="session")
 def publisher(environment: Mapping[str, str]) -> Iterator[pubsub_v1.PublisherClient]:
-    """Google's publisher."""
+    """Return Google's publisher client."""
     with clients_find(environment):
         publisher = pubsub_v1.PublisherClient()
     yield publisher
@@ -83,7 +83,7 @@ def publisher(environment: Mapping[str, str]) -> Iterator[pubsub_v1.PublisherCli
 
 @pytest.fixture(scope="session")
 def subscriber(environment: Mapping[str, str]) -> Iterator[pubsub_v1.SubscriberClient]:
-    """Google's subscriber."""
+    """Return Google's subscriber client."""
     with clients_find(environment):
         subscriber = pubsub_v1.SubscriberClient()
     yield subscriber
@@ -100,11 +100,11 @@ class Channel:
     subscription: str
 
     def publish(self, data: bytes = b"x", **attributes: str) -> str:
-        """Publish one message; returns its id."""
+        """Publish one message and return its id."""
         return str(self.publisher.publish(self.topic, data, **attributes).result(timeout=10))
 
     def pull(self, *, wait: bool = True, most: int = 1) -> list[Any]:
-        """Received messages; with `wait` at least one."""
+        """Return the received messages; with `wait` at least one."""
         while True:
             response = self._pull(most, wait=wait)
             if response.received_messages or not wait:
@@ -112,9 +112,9 @@ class Channel:
 
     def _pull(self, most: int, *, wait: bool) -> Any:
         with warnings.catch_warnings():
-            # `return_immediately` is deprecated for programs; a test has no better way to see nothing there.
+            # `return_immediately` is deprecated, but a test has no better way to see an empty queue.
             warnings.simplefilter("ignore", DeprecationWarning)
-            # No retry: a timed-out pull that is repeated can swallow a message for one ack deadline.
+            # No retry: a repeated pull after a timeout can hold a message for one ack deadline.
             return self.subscriber.pull(
                 subscription=self.subscription,
                 max_messages=most,
@@ -124,13 +124,13 @@ class Channel:
             )
 
     def modify(self, ack_id: str, seconds: int) -> None:
-        """Move the deadline of one message."""
+        """Change the ack deadline of one message."""
         self.subscriber.modify_ack_deadline(
             subscription=self.subscription, ack_ids=[ack_id], ack_deadline_seconds=seconds
         )
 
     def acknowledge(self, ack_id: str) -> None:
-        """Settle one message."""
+        """Acknowledge one message."""
         self.subscriber.acknowledge(subscription=self.subscription, ack_ids=[ack_id])
 
 
@@ -138,7 +138,7 @@ class Channel:
 def new_channel(
     publisher: pubsub_v1.PublisherClient, subscriber: pubsub_v1.SubscriberClient
 ) -> Callable[..., Channel]:
-    """Make a topic and a subscription with the given settings."""
+    """Create a topic and a subscription with the given settings."""
 
     def make(**settings: Any) -> Channel:
         name = f"t{uuid.uuid4().hex}"
@@ -153,5 +153,5 @@ def new_channel(
 
 @pytest.fixture
 def channel(new_channel: Callable[..., Channel]) -> Channel:
-    """A topic and a subscription of the test's own."""
+    """Return a new topic and subscription for this test."""
     return new_channel()

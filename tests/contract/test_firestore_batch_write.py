@@ -1,4 +1,4 @@
-"""BatchWrite: every write succeeds or fails alone."""
+"""BatchWrite: every write succeeds or fails on its own."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def _code(name):
     return grpc.StatusCode[name].value[0]
 
 
-def test_each_write_stands_alone(raw, collection):
-    """Good ones are written, each with its own update time; the others say why not."""
+def test_each_write_succeeds_or_fails_on_its_own(raw, collection):
+    """Valid writes are applied with their own update times; the others return an error each."""
     lease, stale, missing, new = (collection.document(name) for name in ("lease", "stale", "missing", "new"))
     held = lease.set({"n": 1}).update_time
     old = stale.set({"n": 1}).update_time
@@ -41,7 +41,7 @@ def test_each_write_stands_alone(raw, collection):
 
 
 def test_a_renewal_chain_with_returned_update_times(raw, collection):
-    """The returned update time is the next precondition."""
+    """The update time that one renewal returns is the precondition of the next."""
     document = collection.document("d")
     update_time = document.set({"n": 0}).update_time
     for number in range(1, 4):
@@ -52,7 +52,7 @@ def test_a_renewal_chain_with_returned_update_times(raw, collection):
 
 
 def test_deletes_and_existing_documents(raw, collection):
-    """`exists=false` on an existing document is AlreadyExists; deletes work."""
+    """`exists=false` on an existing document fails with AlreadyExists; deletes succeed."""
     document = collection.document("d")
     document.set({"n": 1})
     answer = raw.batch_write(_update(document, {"n": 2}, exists=False))
@@ -62,7 +62,7 @@ def test_deletes_and_existing_documents(raw, collection):
 
 
 def test_the_same_document_twice_is_refused(raw, collection):
-    """InvalidArgument for the whole request."""
+    """Writing a document twice fails the whole request with InvalidArgument."""
     document = collection.document("d")
     with pytest.raises(exceptions.InvalidArgument):
         raw.batch_write(_update(document, {"n": 1}), _update(document, {"n": 2}))
@@ -70,7 +70,7 @@ def test_the_same_document_twice_is_refused(raw, collection):
 
 
 def test_a_malformed_path_refuses_the_whole_request(raw, collection):
-    """InvalidArgument, and the good write is not done either."""
+    """A malformed path fails the whole request with InvalidArgument; the valid write is not applied."""
     good = collection.document("good")
     with pytest.raises(exceptions.InvalidArgument):
         raw.batch_write(_update(good, {"n": 1}), _update(collection.document("bad"), {"a:b": 1}))
@@ -78,5 +78,5 @@ def test_a_malformed_path_refuses_the_whole_request(raw, collection):
 
 
 def test_no_writes_is_fine(raw):
-    """An empty batch has an empty answer."""
+    """An empty batch has an empty response."""
     assert list(raw.batch_write().status) == []

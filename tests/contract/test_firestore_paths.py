@@ -1,4 +1,4 @@
-"""Field paths: quoting as Google's client does it, and raw masks."""
+"""Field paths: quoting by Google's client, and raw masks."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def _update(document, fields, mask, **more):
     ["charts:1M:ctpl_x", "with space", "dash-ed", "1st", "é", "漢字", "quote`d", "back\\slash", "a\\`b"],
 )
 def test_a_step_with_any_name_is_updated_alone(collection, step):
-    """The client's dotted update quotes the name; siblings stay."""
+    """The client quotes a step's name in a dotted update; the other steps stay unchanged."""
     document = collection.document("d")
     document.set({"steps": {step: {"status": "READY", "kept": 1}, "other": {"status": "READY"}}})
     document.update({FieldPath("steps", step, "status").to_api_repr(): "RUNNING"})
@@ -30,7 +30,7 @@ def test_a_step_with_any_name_is_updated_alone(collection, step):
 
 
 def test_plain_dotted_updates_split_at_dots(collection):
-    """Ids with colons need no quoting in `update`."""
+    """`update` splits plain paths at dots and needs no quotes for ids with colons."""
     document = collection.document("d")
     document.set({"steps": {"a:b": {"x": 1, "y": 1}}})
     document.update({"steps.a:b.x": 2})
@@ -38,7 +38,7 @@ def test_plain_dotted_updates_split_at_dots(collection):
 
 
 def test_a_raw_mask_sets_and_deletes(raw, collection):
-    """What the mask names and the fields lack is deleted; what the mask does not name stays."""
+    """A masked field without a value is deleted; fields outside the mask stay."""
     document = collection.document("d")
     document.set({"m": {"a:b": 1, "c": 2}, "x": 1})
     raw.commit(_update(document, {"m": {"a:b": 9, "ignored": 1}}, ["m.`a:b`", "m.c", "gone.k"]))
@@ -46,7 +46,7 @@ def test_a_raw_mask_sets_and_deletes(raw, collection):
 
 
 def test_an_empty_mask_changes_nothing(raw, collection):
-    """A mask without paths is not no mask; a missing document is made, empty."""
+    """A mask without paths changes no field; a missing document is created empty."""
     document = collection.document("d")
     first = document.set({"a": 1})
     raw.commit(_update(document, {"b": 1}, []))
@@ -79,7 +79,7 @@ def test_an_empty_mask_changes_nothing(raw, collection):
     ],
 )
 def test_malformed_paths_are_refused(raw, collection, path):
-    """InvalidArgument, in masks of writes."""
+    """A malformed path in the mask of a write fails with InvalidArgument."""
     document = collection.document("d")
     document.set({"a": 1})
     with pytest.raises(exceptions.InvalidArgument):
@@ -89,20 +89,20 @@ def test_malformed_paths_are_refused(raw, collection, path):
 
 @pytest.mark.parametrize("path", ["a:b", "`a", "1a"])
 def test_malformed_paths_are_refused_in_reads(collection, path):
-    """InvalidArgument, in masks of reads."""
+    """A malformed path in the mask of a read fails with InvalidArgument."""
     with pytest.raises(exceptions.InvalidArgument):
         collection.document("d").get(field_paths=[path])
 
 
 def test_quotes_around_a_plain_name_mean_the_name(raw, collection):
-    """Quoting is always allowed."""
+    """A quoted plain name is the same field as the name without quotes."""
     document = collection.document("d")
     raw.commit(_update(document, {"q": 1, "w`\\": 2}, ["`q`", "`w\\`\\\\`"]))
     assert document.get().to_dict() == {"q": 1, "w`\\": 2}
 
 
 def test_a_masked_write_without_precondition_creates(raw, collection):
-    """An update with a mask is an upsert."""
+    """An update with a mask and no precondition creates a missing document."""
     document = collection.document("d")
     raw.commit(_update(document, {"a": 1, "b": 2}, ["a"]))
     assert document.get().to_dict() == {"a": 1}

@@ -20,7 +20,7 @@ def _ids(query):
 
 @pytest.fixture
 def mixed(collection):
-    """A document for each type of value in field `v`, named by what it holds, and one without it."""
+    """Create a document per value type in field `v`, named after its value, and one without the field."""
     values = {
         "null": None,
         "true": True,
@@ -72,7 +72,7 @@ TYPE_ORDER = [
 
 
 def test_values_sort_by_type_then_value(mixed):
-    """Documents without the field are left out; descending is the reverse."""
+    """Values sort by type, then value; documents without the field are missing from the result."""
     assert _ids(mixed.order_by("v")) == TYPE_ORDER
     assert _ids(mixed.order_by("v", direction="DESCENDING")) == TYPE_ORDER[::-1]
 
@@ -96,7 +96,7 @@ def test_values_sort_by_type_then_value(mixed):
     ],
 )
 def test_field_filters(mixed, operator, value, expected):
-    """Inequalities meet values of their own type only."""
+    """A field filter matches only values of its own type."""
     if expected is None:
         excluded = {"null", "one"} if operator == "!=" else {"null", "one", "one_and_half", "two"}
         expected = [name for name in TYPE_ORDER if name not in excluded]
@@ -104,7 +104,7 @@ def test_field_filters(mixed, operator, value, expected):
 
 
 def test_without_an_order_documents_come_by_name(mixed):
-    """UTF-8 order of names."""
+    """A query without an order returns documents in UTF-8 order of their names."""
     assert _ids(mixed) == sorted([*TYPE_ORDER, "without"])
     assert _ids(mixed.where(filter=FieldFilter("__name__", ">", mixed.document("text_z")))) == [
         "time",
@@ -115,7 +115,7 @@ def test_without_an_order_documents_come_by_name(mixed):
 
 
 def test_filters_combine(mixed):
-    """AND of two bounds; an order on another field leaves out who lacks it."""
+    """Two bounds combine with AND; an order on another field drops documents without that field."""
     between = mixed.where(filter=FieldFilter("v", ">", 1)).where(filter=FieldFilter("v", "<", 2))
     assert _ids(between) == ["one_and_half"]
     assert _ids(mixed.where(filter=FieldFilter("v", "==", 1)).order_by("w")) == []
@@ -124,36 +124,36 @@ def test_filters_combine(mixed):
 
 
 def test_a_projection_reads_only_its_fields(mixed):
-    """Absent ones make an empty document."""
+    """A projection returns only its fields; a document without them is empty."""
     query = mixed.where(filter=FieldFilter("v", "==", 1))
     assert [snapshot.to_dict() for snapshot in query.select(["v"]).stream()] == [{"v": 1}]
     assert [snapshot.to_dict() for snapshot in query.select(["nope"]).stream()] == [{}]
 
 
 def test_counting(mixed):
-    """COUNT is the one aggregation the local cloud has."""
+    """COUNT returns the number of documents."""
     ((result,),) = mixed.count(alias="all").get()
     assert (result.alias, result.value) == ("all", len(TYPE_ORDER) + 1)
 
 
 def test_a_malformed_path_in_a_filter_is_refused(collection):
-    """InvalidArgument."""
+    """A malformed path in a filter fails with InvalidArgument."""
     with pytest.raises(exceptions.InvalidArgument):
         _ids(collection.where(filter=FieldFilter("`a", "==", 1)))
 
 
 def test_descending_names_alone_are_refused(collection):
-    """FailedPrecondition: production needs an index for it."""
+    """Ordering only by descending name fails with FailedPrecondition, as it needs an index in production."""
     with pytest.raises(exceptions.FailedPrecondition):
         _ids(collection.order_by("__name__", direction="DESCENDING"))
 
 
 class TestCollectionGroup:
-    """The rescue query: all leases of all runs by expiry."""
+    """The rescue query: the leases of all runs, by expiry."""
 
     @pytest.fixture
     def group(self, client, collection):
-        """Three leases in two runs and one deeper down, in a group of the test's own."""
+        """Create three leases in two runs and one deeper, in a new collection group."""
         self.name = f"g{uuid.uuid4().hex}"
         for path, expires in {
             f"a/{self.name}/k0": 3,
@@ -168,11 +168,11 @@ class TestCollectionGroup:
         return client.collection_group(self.name)
 
     def test_all_of_the_group_by_path(self, group):
-        """No other collection, any depth, sorted by path."""
+        """A collection group query returns every depth of the group, and no other collection, by path."""
         assert _ids(group) == ["k0", "k1", "q", "k2"]
 
     def test_expired_ones_in_order(self, group):
-        """`expiresAt < x`, ties by path."""
+        """`expiresAt < x` returns leases by expiry, equal ones by path."""
         query = group.where(filter=FieldFilter("expiresAt", "<", NOW + timedelta(seconds=3))).order_by(
             "expiresAt"
         )
@@ -181,30 +181,30 @@ class TestCollectionGroup:
         assert _ids(query.offset(1).limit(5)) == ["q", "k2"]
 
     def test_descending_ties_are_descending_too(self, group):
-        """The name follows the last order's direction."""
+        """With a descending order, equal values are ordered by descending name."""
         assert _ids(group.order_by("e", direction="DESCENDING")) == ["k0", "k2", "q", "k1"]
 
     def test_paging_with_a_snapshot(self, group):
-        """start_after a snapshot goes on behind it, ties included."""
+        """`start_after` with a snapshot continues behind it, also among equal values."""
         first = next(iter(group.order_by("expiresAt").limit(1).stream()))
         assert first.id == "k1"
         assert _ids(group.order_by("expiresAt").start_after(first)) == ["q", "k2", "k0"]
         assert _ids(group.order_by("expiresAt").start_at(first)) == ["k1", "q", "k2", "k0"]
 
     def test_paging_with_values(self, group):
-        """Cursors by value are before or after all ties."""
+        """A cursor by value is before or after all documents with that value."""
         assert _ids(group.order_by("e").start_after({"e": 1})) == ["k2", "k0"]
         assert _ids(group.order_by("e").start_at({"e": 2})) == ["k2", "k0"]
         assert _ids(group.order_by("e").end_at({"e": 2})) == ["k1", "q", "k2"]
         assert _ids(group.order_by("e").end_before({"e": 2})) == ["k1", "q"]
 
     def test_the_last_ones(self, group):
-        """limit_to_last."""
+        """`limit_to_last` returns the last documents."""
         assert [snapshot.id for snapshot in group.order_by("e").limit_to_last(2).get()] == ["k2", "k0"]
 
 
-def test_an_empty_answer_still_tells_its_read_time(raw, collection):
-    """The rescue query judges expiry by the read's own time."""
+def test_an_empty_result_has_a_read_time(raw, collection):
+    """An empty query result has a read time, which the rescue query compares with expiry times."""
     query = {"from_": [{"collection_id": collection.id}]}
     parent = f"{raw.database}/documents"
     (answer,) = raw.call("run_query", parent=parent, structured_query=query)

@@ -1,4 +1,4 @@
-"""Many writers of one document: what compare-and-commit rests on."""
+"""Many writers of one document: the guarantees that compare-and-commit depends on."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ WRITERS = 8
 
 
 def _together(work):
-    """Run `work(number)` in all threads at once."""
+    """Run `work(number)` in all threads at the same time."""
     barrier = threading.Barrier(WRITERS)
 
     def run(number):
@@ -23,7 +23,7 @@ def _together(work):
 
 
 def test_one_of_many_creates_wins(collection):
-    """The others get AlreadyExists."""
+    """Of many concurrent creates one succeeds; the others get AlreadyExists."""
     document = collection.document("d")
 
     def create(number):
@@ -39,7 +39,7 @@ def test_one_of_many_creates_wins(collection):
 
 
 def test_no_update_is_lost(client, collection):
-    """Read, add one, commit against what was read, again until it goes through: every one counts."""
+    """Concurrent increments by read, compare and commit with retries are all counted."""
     document = collection.document("d")
     document.set({"n": 0})
 
@@ -63,7 +63,7 @@ def test_no_update_is_lost(client, collection):
 
 
 def test_masked_updates_of_different_fields_all_land(collection):
-    """Blind updates of one's own field need no precondition."""
+    """Concurrent masked updates of different fields are all applied without preconditions."""
     document = collection.document("d")
     document.set({"steps": {}})
     _together(lambda number: [document.update({f"steps.s{number}.n": count}) for count in range(5)])

@@ -1,4 +1,4 @@
-"""Random writes, the same on the embedded and on the official Firestore: same outcomes, same documents."""
+"""Random writes have the same results on the embedded and on the official Firestore."""
 
 from __future__ import annotations
 
@@ -41,18 +41,18 @@ STEPS = 40
 
 @dataclass
 class Side:
-    """One of the two clouds: its client, and the update times seen by document."""
+    """One of the two clouds: its client, and the known update time of each document."""
 
     client: firestore.Client
     collection: str
     times: dict[str, list[Any]]
 
     def name(self, document: str) -> str:
-        """The full name of a document."""
+        """Return the full name of a document."""
         return str(self.client.document(self.collection, document)._document_path)
 
     def apply(self, method: str, plan: list[dict[str, Any]]) -> Any:
-        """Do what is planned; what came of it, without times and words."""
+        """Apply one planned action; return its outcome without times and messages."""
         writes = [self._write(item) for item in plan]
         request = {"database": self.client._database_string, "writes": writes}
         rpc = getattr(self.client._firestore_api, method)
@@ -78,7 +78,7 @@ class Side:
         return write
 
     def _moved(self, document: str) -> bool:
-        """Whether the document's update time is new; remembers it."""
+        """Return whether the document's update time changed, and store it."""
         snapshot = self.client.document(self.collection, document).get()
         seen = self.times.setdefault(document, [])
         if not snapshot.exists or (seen and seen[-1] == snapshot.update_time):
@@ -87,9 +87,9 @@ class Side:
         return True
 
     def state(self) -> dict[str, Any]:
-        """All documents."""
+        """Return all documents."""
         found = self.client.collection(self.collection).stream()
-        # repr tells 1, 1.0 and True apart, which are equal in Python.
+        # repr differs for 1, 1.0 and True, which are equal in Python.
         return {snapshot.id: repr(_sorted(snapshot.to_dict())) for snapshot in found}
 
 
@@ -101,7 +101,7 @@ def _sorted(value: Any) -> Any:
 
 @pytest.fixture
 def sides(embedded, official) -> Iterator[list[Side]]:
-    """Both clouds, with a collection of the test's own."""
+    """Return both clouds, with a new collection."""
     collection = f"c{uuid.uuid4().hex}"
     made = []
     for cloud in (embedded, official):
@@ -119,7 +119,7 @@ def _plan(chance: random.Random, document: str) -> dict[str, Any]:
     }
     item["fields"] = {name: chance.choice(VALUES) for name in chance.sample(NAMES, chance.randint(0, 3))}
     paths = {tuple(chance.choices(NAMES, k=chance.randint(1, 3))) for _ in range(chance.randint(0, 3))}
-    # Overlapping paths are left out: a mask with `a` and `a.b` has no meaning that anyone documents.
+    # No overlapping paths: the meaning of a mask with `a` and `a.b` is not documented.
     single = [
         path for path in paths if not any(path != other and path[: len(other)] == other for other in paths)
     ]
@@ -134,7 +134,7 @@ def _plan(chance: random.Random, document: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("seed", range(4))
 def test_random_writes_end_as_on_the_official_emulator(sides, seed):
-    """Codes, who moved, and every field."""
+    """Random writes give the same codes, changed update times and fields on both clouds."""
     chance = random.Random(seed)  # noqa: S311 - chance for a test, repeatable on purpose
     for _ in range(STEPS):
         method = chance.choice(("commit", "commit", "batch_write"))

@@ -11,8 +11,8 @@ def _batch_get(raw, *documents, **more):
     return list(raw.call("batch_get_documents", database=raw.database, documents=names, **more))
 
 
-def test_missing_documents_are_told(client, collection):
-    """`get_all` answers for each document; missing ones have a read time too."""
+def test_missing_documents_are_reported(client, collection):
+    """`get_all` returns a result for each document; a missing one has a read time too."""
     collection.document("a").set({"x": 1})
     found = {
         snapshot.id: snapshot for snapshot in client.get_all([collection.document(name) for name in "ab"])
@@ -23,14 +23,14 @@ def test_missing_documents_are_told(client, collection):
 
 
 def test_a_document_asked_for_twice_is_answered_once(raw, collection):
-    """Names are a set."""
+    """A document requested twice is returned once."""
     document = collection.document("a")
     document.set({"x": 1})
     assert len(_batch_get(raw, document, document)) == 1
 
 
 def test_a_mask_of_absent_fields_finds_an_empty_document(collection):
-    """The document exists; its times are told."""
+    """A mask of absent fields returns an empty document that exists and has its times."""
     document = collection.document("a")
     update_time = document.set({"x": {"y": 1, "z": 2}, "w": 1}).update_time
     assert document.get(field_paths=["x.y", "nope.k"]).to_dict() == {"x": {"y": 1}}
@@ -41,7 +41,7 @@ def test_a_mask_of_absent_fields_finds_an_empty_document(collection):
 
 
 def test_an_empty_mask_reads_no_fields(raw, collection):
-    """A mask without paths is not no mask."""
+    """A mask without paths returns the document without fields."""
     document = collection.document("a")
     document.set({"x": 1})
     (answer,) = _batch_get(raw, document, mask={"field_paths": []})
@@ -50,7 +50,7 @@ def test_an_empty_mask_reads_no_fields(raw, collection):
 
 
 def test_a_read_at_an_earlier_time_sees_the_document_of_then(raw, collection):
-    """Old versions are kept for a while."""
+    """A read at an earlier time returns the document's version of that time."""
     document = collection.document("a")
     first = document.set({"x": 1}).update_time
     second = document.set({"x": 2}).update_time
@@ -61,14 +61,14 @@ def test_a_read_at_an_earlier_time_sees_the_document_of_then(raw, collection):
 
 
 def test_a_read_of_the_future_is_refused(raw, collection):
-    """InvalidArgument."""
+    """A read time in the future fails with InvalidArgument."""
     with pytest.raises(exceptions.InvalidArgument):
         _batch_get(raw, collection.document("a"), read_time={"seconds": 4_000_000_000})
 
 
 @pytest.mark.parametrize("path", ["", "/only-a-collection", "/a/b/c", "/c/.."])
 def test_names_that_are_no_documents_are_refused(raw, path):
-    """InvalidArgument."""
+    """Reading a name that is not a document name fails with InvalidArgument."""
     with pytest.raises(exceptions.InvalidArgument):
         list(
             raw.call(
@@ -78,7 +78,7 @@ def test_names_that_are_no_documents_are_refused(raw, path):
 
 
 def test_listing_a_collection(collection):
-    """By name, missing parents included, whatever the page size."""
+    """A collection is listed by name with missing parents, with every page size."""
     for name in ("b", "a", "é", "c"):
         collection.document(name).set({"x": 1})
     collection.document("ghost").collection("sub").document("d").set({})
@@ -88,7 +88,7 @@ def test_listing_a_collection(collection):
 
 
 def test_listing_collections(collection):
-    """Right below a document only."""
+    """Only the collections directly below a document are listed."""
     document = collection.document("d")
     document.collection("two").document("x").set({})
     document.collection("one").document("x").collection("deep").document("y").set({})

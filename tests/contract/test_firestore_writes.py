@@ -10,7 +10,7 @@ from tests.support.cloud.clouds import PROJECT, clients_find
 
 
 def test_a_created_document_is_read_back(collection):
-    """What was written is read, with the write's update time."""
+    """A created document is read back with the write's update time."""
     document = collection.document("run:1")
     written = document.create({"a": 1, "steps": {"s:1": {"status": "READY"}}, "none": None, "list": [1, "x"]})
     read = document.get()
@@ -20,7 +20,7 @@ def test_a_created_document_is_read_back(collection):
 
 
 def test_creating_an_existing_document_is_refused(collection):
-    """AlreadyExists, and the document stays."""
+    """Creating an existing document fails with AlreadyExists and leaves it unchanged."""
     document = collection.document("d")
     document.create({"a": 1})
     with pytest.raises(exceptions.AlreadyExists):
@@ -29,14 +29,14 @@ def test_creating_an_existing_document_is_refused(collection):
 
 
 def test_updating_a_missing_document_is_refused(collection):
-    """NotFound, and nothing is made."""
+    """Updating a missing document fails with NotFound and creates nothing."""
     with pytest.raises(exceptions.NotFound):
         collection.document("d").update({"a": 1})
     assert not collection.document("d").get().exists
 
 
 def test_an_update_keeps_siblings_and_the_create_time(collection):
-    """Only the named fields change."""
+    """An update changes only the named fields and keeps the create time."""
     document = collection.document("d")
     first = document.set({"steps": {"a": {"x": 1, "y": 2}, "b": {"x": 3}}, "other": 1})
     second = document.update({"steps.a.x": 9})
@@ -47,7 +47,7 @@ def test_an_update_keeps_siblings_and_the_create_time(collection):
 
 
 def test_a_set_replaces_everything(collection):
-    """Fields not named are gone."""
+    """`set` removes the fields that it does not name."""
     document = collection.document("d")
     document.set({"a": 1, "b": 2})
     document.set({"c": 3})
@@ -55,7 +55,7 @@ def test_a_set_replaces_everything(collection):
 
 
 def test_a_merge_keeps_what_it_does_not_name(collection):
-    """`set(merge=True)` is an update that may create."""
+    """`set(merge=True)` keeps the other fields and creates a missing document."""
     document = collection.document("d")
     document.set({"m": {"a": 1}}, merge=True)
     document.set({"m": {"b": 2}}, merge=True)
@@ -64,7 +64,7 @@ def test_a_merge_keeps_what_it_does_not_name(collection):
 
 @pytest.mark.parametrize("write", [lambda d: d.update({"a": 1}), lambda d: d.set({"a": 1, "m": {"k": 1}})])
 def test_a_write_that_changes_nothing_keeps_the_update_time(collection, write):
-    """RUNNING over RUNNING changes no update time: it is no fence."""
+    """A write of equal values keeps the update time, so it can't serve as a fence."""
     document = collection.document("d")
     first = document.set({"a": 1, "m": {"k": 1}})
     assert write(document).update_time == first.update_time
@@ -72,7 +72,7 @@ def test_a_write_that_changes_nothing_keeps_the_update_time(collection, write):
 
 
 def test_one_commit_time_for_all_that_changed(client, collection):
-    """Unchanged documents of a batch keep their time, the others share the commit's."""
+    """The changed documents of a batch share its commit time; unchanged ones keep their update time."""
     same, other, third = (collection.document(name) for name in "abc")
     first = same.set({"a": 1})
     batch = client.batch()
@@ -86,14 +86,14 @@ def test_one_commit_time_for_all_that_changed(client, collection):
 
 
 def test_commit_times_strictly_grow(collection):
-    """Two commits never share an update time."""
+    """Two commits never have the same commit time."""
     document = collection.document("d")
     times = [document.set({"n": number}).update_time for number in range(20)]
     assert times == sorted(set(times))
 
 
 def test_an_update_with_the_last_update_time_goes_through(client, collection):
-    """Compare and commit."""
+    """An update with the last update time as its precondition succeeds."""
     document = collection.document("d")
     first = document.set({"a": 1})
     document.update({"a": 2}, option=client.write_option(last_update_time=first.update_time))
@@ -101,7 +101,7 @@ def test_an_update_with_the_last_update_time_goes_through(client, collection):
 
 
 def test_an_update_with_a_read_update_time_goes_through(client, collection):
-    """A snapshot's update time serves as well as a write result's."""
+    """The update time of a snapshot is a valid precondition, like that of a write result."""
     document = collection.document("d")
     document.set({"a": 1})
     document.update({"a": 2}, option=client.write_option(last_update_time=document.get().update_time))
@@ -109,7 +109,7 @@ def test_an_update_with_a_read_update_time_goes_through(client, collection):
 
 
 def test_a_stale_update_time_is_refused(client, collection):
-    """FailedPrecondition, and nothing is written."""
+    """An update with an old update time fails with FailedPrecondition and writes nothing."""
     document = collection.document("d")
     stale = document.set({"a": 1}).update_time
     document.set({"a": 2})
@@ -121,7 +121,7 @@ def test_a_stale_update_time_is_refused(client, collection):
 
 
 def test_an_update_time_on_a_missing_document_is_refused(client, collection):
-    """FailedPrecondition, not NotFound."""
+    """An update time precondition on a missing document fails with FailedPrecondition, not NotFound."""
     stale = collection.document("other").set({"a": 1}).update_time
     with pytest.raises(exceptions.FailedPrecondition):
         collection.document("d").update({"a": 3}, option=client.write_option(last_update_time=stale))
@@ -130,7 +130,7 @@ def test_an_update_time_on_a_missing_document_is_refused(client, collection):
 
 
 def test_exists_preconditions_on_deletes(client, collection):
-    """Each way round."""
+    """A delete with an `exists` precondition fails unless the precondition holds."""
     document = collection.document("d")
     with pytest.raises(exceptions.NotFound):
         document.delete(option=client.write_option(exists=True))
@@ -142,12 +142,12 @@ def test_exists_preconditions_on_deletes(client, collection):
 
 
 def test_deleting_a_missing_document_is_fine(collection):
-    """A delete without precondition always succeeds."""
+    """A delete without a precondition succeeds for a missing document."""
     collection.document("d").delete()
 
 
 def test_a_document_made_again_has_a_new_create_time(collection):
-    """Delete and create is not an update."""
+    """A document that is deleted and created again has a new create time."""
     document = collection.document("d")
     document.set({"a": 1})
     first = document.get().create_time
@@ -157,7 +157,7 @@ def test_a_document_made_again_has_a_new_create_time(collection):
 
 
 def test_a_batch_with_one_failing_precondition_writes_nothing(client, collection):
-    """All or none, whatever the order."""
+    """One failing precondition, at any place in the batch, prevents all its writes."""
     good, missing = collection.document("good"), collection.document("missing")
     batch = client.batch()
     batch.set(good, {"a": 1})
@@ -168,7 +168,7 @@ def test_a_batch_with_one_failing_precondition_writes_nothing(client, collection
 
 
 def test_later_writes_of_a_batch_see_earlier_ones(client, collection):
-    """Writes apply in order, each with its precondition on the state so far."""
+    """The writes of a batch apply in order; each precondition is checked after the writes before it."""
     document = collection.document("d")
     batch = client.batch()
     batch.create(document, {"a": 1})
@@ -179,7 +179,7 @@ def test_later_writes_of_a_batch_see_earlier_ones(client, collection):
 
 
 def test_a_delete_has_no_update_time(raw, collection):
-    """The result of a delete is empty."""
+    """The write result of a delete has no update time."""
     document = collection.document("d")
     document.set({"a": 1})
     result = raw.commit({"delete": document._document_path}).write_results[0]
@@ -187,7 +187,7 @@ def test_a_delete_has_no_update_time(raw, collection):
 
 
 def test_deleted_fields_are_gone_and_absent_ones_no_error(collection):
-    """DELETE_FIELD on what is there, what is not, and below what is no map."""
+    """DELETE_FIELD removes a field; an absent field, or one below a value that is no map, is no error."""
     document = collection.document("d")
     document.set({"a": 1, "m": {"x": 1, "y": 2}})
     document.update(
@@ -200,7 +200,7 @@ def test_deleted_fields_are_gone_and_absent_ones_no_error(collection):
 
 
 def test_a_field_below_a_plain_value_makes_it_a_map(collection):
-    """Update paths overwrite what stands in their way."""
+    """Updating a path below a plain value replaces that value by a map."""
     document = collection.document("d")
     document.set({"a": 1})
     document.update({"a.b": 2})
@@ -208,7 +208,7 @@ def test_a_field_below_a_plain_value_makes_it_a_map(collection):
 
 
 def test_transforms(collection):
-    """Increment, maximum, minimum, array union and removal."""
+    """Increment, maximum, minimum, array union and array removal work."""
     document = collection.document("d")
     document.set({"n": 1, "max": 5, "min": 5, "u": [1], "r": [1, 2, 1]})
     document.update(
@@ -225,7 +225,7 @@ def test_transforms(collection):
 
 
 def test_server_timestamps_of_one_write_are_equal(collection):
-    """Whole milliseconds, the same in every field."""
+    """All server timestamps of one write are equal and in whole milliseconds."""
     document = collection.document("d")
     document.set({"a": firestore.SERVER_TIMESTAMP, "b": {"c": firestore.SERVER_TIMESTAMP}})
     data = document.get().to_dict()
@@ -246,13 +246,13 @@ def test_server_timestamps_of_one_write_are_equal(collection):
     ids=["long value", "large document", "reserved name", "reserved inner name", "array in array"],
 )
 def test_what_no_document_can_hold_is_refused(collection, fields):
-    """InvalidArgument."""
+    """Values that no document can hold fail with InvalidArgument."""
     with pytest.raises(exceptions.InvalidArgument):
         collection.document("d").set(fields)
 
 
 def test_nesting_has_a_limit(collection):
-    """Twenty maps deep is fine, twenty-one and more are not."""
+    """Twenty nested maps are accepted; more fail."""
 
     def nested(depth):
         return {} if depth == 0 else {"a": nested(depth - 1)}
@@ -264,19 +264,19 @@ def test_nesting_has_a_limit(collection):
 
 @pytest.mark.parametrize("name", ["__a__", "n" * 1501])
 def test_ids_no_document_can_have_are_refused(collection, name):
-    """InvalidArgument."""
+    """Invalid document ids fail with InvalidArgument."""
     with pytest.raises(exceptions.InvalidArgument):
         collection.document(name).set({"a": 1})
 
 
 def test_an_empty_write_is_refused(raw):
-    """InvalidArgument."""
+    """An empty write fails with InvalidArgument."""
     with pytest.raises(exceptions.InvalidArgument):
         raw.commit({})
 
 
 def test_databases_are_separate(environment, collection):
-    """A named database shares nothing with the default one."""
+    """A named database shares no document with the default one."""
     collection.document("d").set({"a": 1})
     with clients_find(environment):
         other = firestore.Client(project=PROJECT, database="named")

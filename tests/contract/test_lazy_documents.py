@@ -1,4 +1,4 @@
-"""Documents that are decoded bit by bit are what Google's own client makes of them, on both clouds."""
+"""Lazily decoded documents are equal to those of Google's client, on both clouds."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ FIELDS = {
 
 
 def test_every_kind_of_value_is_what_google_s_client_makes_of_it(client, collection):
-    """And so are the times."""
+    """Every kind of value, and each document's times, equal those of Google's client."""
     document = collection.document("a")
     document.set({**FIELDS, "other": collection.document("b")})
     (found,), theirs = read_documents(client, [document]), document.get()
@@ -41,13 +41,13 @@ def test_every_kind_of_value_is_what_google_s_client_makes_of_it(client, collect
 
 
 def test_a_vector_in_the_place_of_a_map_is_a_vector(client):
-    """The wire has it as a map; not all emulators take one."""
+    """A map on the wire that encodes a vector is decoded as a vector, where the emulator supports it."""
     values = {name: type(value).pb(value) for name, value in encode_dict({"v": Vector([1.0, 2.0])}).items()}
     assert LazyFields(values, client)["v"] == Vector([1.0, 2.0])
 
 
 def test_of_a_large_run_only_what_is_looked_at_is_decoded(client, collection, monkeypatch):
-    """Also when the next step is looked for among all."""
+    """Only the parts of a large run that are read are decoded, also when the next step is searched."""
     steps = {
         f"s{number:03}": {"status": "READY", "stepType": "CHART_EXPORT", "inputs": {"requests": [{}] * 5}}
         for number in range(100)
@@ -65,14 +65,14 @@ def test_of_a_large_run_only_what_is_looked_at_is_decoded(client, collection, mo
 
 
 def test_a_map_reads_as_what_it_holds(client, collection):
-    """In texts for people."""
+    """A lazy map has the repr of the map that it holds."""
     collection.document("a").set({"status": {"odd": [1]}})
     (found,) = read_documents(client, [collection.document("a")])
     assert f"{found.fields['status']!r}" == "{'odd': [1]}"
 
 
 def test_documents_come_in_the_order_asked_for_and_missing_ones_too(client, collection):
-    """All are of one moment."""
+    """Documents are returned in the requested order, with missing ones, all of one read time."""
     for name in "abc":
         collection.document(name).set({"name": name})
     found = read_documents(client, [collection.document(name) for name in "cxab"])
@@ -82,7 +82,7 @@ def test_documents_come_in_the_order_asked_for_and_missing_ones_too(client, coll
 
 
 def test_looking_for_what_is_not_there_changes_nothing(client, collection):
-    """A map of the wire grows by whatever is asked for."""
+    """Reading a missing key leaves the map unchanged, though a protobuf map would create it."""
     document = collection.document("a")
     document.set({"steps": {"s": {}}})
     (found,) = read_documents(client, [document])
@@ -97,7 +97,7 @@ def test_looking_for_what_is_not_there_changes_nothing(client, collection):
 
 
 def test_a_document_that_is_left_out_of_the_answer_is_not_taken_for_missing(client, collection):
-    """Its message would be thrown away."""
+    """A document that the response leaves out raises an error and is not treated as missing."""
     silent = SimpleNamespace(
         _firestore_api=SimpleNamespace(batch_get_documents=lambda **_request: []),
         _database_string=client._database_string,

@@ -14,13 +14,13 @@ from tests.support.cloud.clouds import PROJECT
 
 @pytest.fixture
 def missing(publisher, subscriber):
-    """Names of a topic and a subscription that do not exist."""
+    """Return the names of a topic and a subscription that do not exist."""
     name = f"missing-{uuid.uuid4().hex}"
     return publisher.topic_path(PROJECT, name), subscriber.subscription_path(PROJECT, name)
 
 
 def test_what_exists_cannot_be_made_again(channel):
-    """AlreadyExists."""
+    """Creating an existing topic or subscription fails with AlreadyExists."""
     with pytest.raises(exceptions.AlreadyExists):
         channel.publisher.create_topic(name=channel.topic)
     with pytest.raises(exceptions.AlreadyExists):
@@ -29,7 +29,7 @@ def test_what_exists_cannot_be_made_again(channel):
 
 @pytest.mark.parametrize("name", ["ab", "1abc", "google-topic", "white space", "a" * 256])
 def test_ids_outside_the_rules_are_refused(publisher, subscriber, channel, name):
-    """3 to 255 characters, a letter first, not `goog`."""
+    """Ids must have 3 to 255 characters, begin with a letter and not with `goog`."""
     with pytest.raises(exceptions.InvalidArgument):
         publisher.create_topic(name=publisher.topic_path(PROJECT, name))
     with pytest.raises(exceptions.InvalidArgument):
@@ -37,7 +37,7 @@ def test_ids_outside_the_rules_are_refused(publisher, subscriber, channel, name)
 
 
 def test_a_missing_topic_is_not_found(publisher, subscriber, missing):
-    """For each call on it."""
+    """Every call on a missing topic fails with NotFound."""
     topic, subscription = missing
     calls = [
         lambda: publisher.get_topic(topic=topic),
@@ -51,7 +51,7 @@ def test_a_missing_topic_is_not_found(publisher, subscriber, missing):
 
 
 def test_a_missing_subscription_is_not_found(subscriber, missing):
-    """For each call on it."""
+    """Every call on a missing subscription fails with NotFound."""
     _, subscription = missing
     calls = [
         lambda: subscriber.get_subscription(subscription=subscription),
@@ -68,7 +68,7 @@ def test_a_missing_subscription_is_not_found(subscriber, missing):
 
 
 def test_nothing_to_publish_is_refused(channel):
-    """Neither no messages nor a message without data and attributes; attributes alone are fine."""
+    """A publish needs a message with data or attributes."""
     for messages in ([], [{}], [{"data": b"x"}, {}]):
         with pytest.raises(exceptions.InvalidArgument):
             PublisherClient.publish(channel.publisher, topic=channel.topic, messages=messages)
@@ -77,7 +77,7 @@ def test_nothing_to_publish_is_refused(channel):
 
 
 def test_a_message_arrives_as_published(channel):
-    """Data, attributes, id and publish time."""
+    """A message arrives with its data, attributes, id and publish time."""
     message_id = channel.publish(b"\x00\xff", runId="r:1", stepId="é")
     (received,) = channel.pull()
     message = received.message
@@ -87,13 +87,13 @@ def test_a_message_arrives_as_published(channel):
 
 
 def test_ids_of_messages_differ(channel):
-    """Every message has its own."""
+    """Every message has its own id."""
     ids = [channel.publish() for _ in range(5)]
     assert len(set(ids)) == 5
 
 
 def test_every_subscription_gets_its_copy(channel, subscriber):
-    """Only what was published after it was made."""
+    """Every subscription receives the messages published after its creation."""
     channel.publish(b"before")
     second = subscriber.subscription_path(PROJECT, f"s{uuid.uuid4().hex}")
     subscriber.create_subscription(name=second, topic=channel.topic)
@@ -107,8 +107,8 @@ def test_every_subscription_gets_its_copy(channel, subscriber):
     assert sorted(listed) == sorted([channel.subscription, second])
 
 
-def test_settings_are_told_as_given(new_channel, subscriber):
-    """Deadline, retry policy, dead-letter policy."""
+def test_settings_are_returned_as_set(new_channel, subscriber):
+    """A subscription returns the deadline, retry policy and dead-letter policy that were set."""
     dead = new_channel()
     policy = {"dead_letter_topic": dead.topic, "max_delivery_attempts": 20}
     backoff = {
@@ -116,25 +116,25 @@ def test_settings_are_told_as_given(new_channel, subscriber):
         "maximum_backoff": duration_pb2.Duration(seconds=16),
     }
     channel = new_channel(ack_deadline_seconds=42, dead_letter_policy=policy, retry_policy=backoff)
-    told = subscriber.get_subscription(subscription=channel.subscription)
-    assert (told.topic, told.ack_deadline_seconds) == (channel.topic, 42)
-    assert told.dead_letter_policy.dead_letter_topic == dead.topic
-    assert told.dead_letter_policy.max_delivery_attempts == 20
-    assert told.retry_policy.minimum_backoff.total_seconds() == 4
-    assert told.retry_policy.maximum_backoff.total_seconds() == 16
+    described = subscriber.get_subscription(subscription=channel.subscription)
+    assert (described.topic, described.ack_deadline_seconds) == (channel.topic, 42)
+    assert described.dead_letter_policy.dead_letter_topic == dead.topic
+    assert described.dead_letter_policy.max_delivery_attempts == 20
+    assert described.retry_policy.minimum_backoff.total_seconds() == 4
+    assert described.retry_policy.maximum_backoff.total_seconds() == 16
 
 
 def test_defaults(channel):
-    """Ten seconds, no policies, a week of retention."""
-    told = channel.subscriber.get_subscription(subscription=channel.subscription)
-    assert told.ack_deadline_seconds == 10
-    assert told.message_retention_duration.days == 7
-    assert not told.retry_policy
-    assert not told.dead_letter_policy
+    """The defaults are a deadline of ten seconds, no policies and seven days of retention."""
+    described = channel.subscriber.get_subscription(subscription=channel.subscription)
+    assert described.ack_deadline_seconds == 10
+    assert described.message_retention_duration.days == 7
+    assert not described.retry_policy
+    assert not described.dead_letter_policy
 
 
 def test_settings_out_of_bounds_are_refused(new_channel):
-    """Deadlines beyond 600 s, fewer than five attempts, a dead-letter topic that is not there."""
+    """Deadlines over 600 s, under five attempts and a missing dead-letter topic are refused."""
     dead = new_channel()
     with pytest.raises(exceptions.InvalidArgument):
         new_channel(ack_deadline_seconds=601)
@@ -147,7 +147,7 @@ def test_settings_out_of_bounds_are_refused(new_channel):
 
 
 def test_settings_are_updated_by_mask(channel, new_channel):
-    """Only what the mask names changes."""
+    """An update changes only the settings that its mask names."""
     dead = new_channel()
     wanted = {
         "name": channel.subscription,
@@ -157,9 +157,9 @@ def test_settings_are_updated_by_mask(channel, new_channel):
     channel.subscriber.update_subscription(
         request={"subscription": wanted, "update_mask": {"paths": ["dead_letter_policy"]}}
     )
-    told = channel.subscriber.get_subscription(subscription=channel.subscription)
-    assert told.dead_letter_policy.max_delivery_attempts == 7
-    assert told.ack_deadline_seconds == 10
+    described = channel.subscriber.get_subscription(subscription=channel.subscription)
+    assert described.dead_letter_policy.max_delivery_attempts == 7
+    assert described.ack_deadline_seconds == 10
     with pytest.raises(exceptions.InvalidArgument):
         channel.subscriber.update_subscription(
             request={"subscription": wanted, "update_mask": {"paths": ["topic"]}}
@@ -167,16 +167,16 @@ def test_settings_are_updated_by_mask(channel, new_channel):
 
 
 def test_a_deleted_topic_leaves_its_subscription(channel):
-    """With what it has, and a topic name that says so."""
+    """When its topic is deleted a subscription keeps its messages and shows `_deleted-topic_`."""
     channel.publish(b"kept")
     channel.publisher.delete_topic(topic=channel.topic)
-    told = channel.subscriber.get_subscription(subscription=channel.subscription)
-    assert told.topic == "_deleted-topic_"
+    described = channel.subscriber.get_subscription(subscription=channel.subscription)
+    assert described.topic == "_deleted-topic_"
     assert channel.pull()[0].message.data == b"kept"
 
 
 def test_lists(channel):
-    """Topics and subscriptions of the project."""
+    """Topics and subscriptions of the project are listed."""
     project = f"projects/{PROJECT}"
     assert channel.topic in [topic.name for topic in channel.publisher.list_topics(project=project)]
     names = [found.name for found in channel.subscriber.list_subscriptions(project=project)]

@@ -11,7 +11,7 @@ from google.protobuf import duration_pb2
 
 @pytest.fixture(scope="module", autouse=True)
 def leased(new_channel):
-    """A message leased when the module begins, so that the others' run time counts into its ten seconds."""
+    """Lease a message at the start of the module, so that other tests run during its ten seconds."""
     channel = new_channel()
     channel.publish(b"expires")
     (received,) = channel.pull()
@@ -20,7 +20,7 @@ def leased(new_channel):
 
 @pytest.fixture(scope="module", autouse=True)
 def retried(new_channel):
-    """A message nacked once, under a retry policy, when the module begins."""
+    """Nack a message once under a retry policy, at the start of the module."""
     backoff = {
         "minimum_backoff": duration_pb2.Duration(seconds=2),
         "maximum_backoff": duration_pb2.Duration(seconds=3),
@@ -35,7 +35,7 @@ def retried(new_channel):
 
 
 def test_an_acknowledged_message_is_gone(channel):
-    """It does not come back."""
+    """An acknowledged message is not delivered again."""
     channel.publish()
     (received,) = channel.pull()
     channel.acknowledge(received.ack_id)
@@ -44,14 +44,14 @@ def test_an_acknowledged_message_is_gone(channel):
 
 
 def test_a_leased_message_is_not_delivered_again(channel):
-    """Not before its deadline."""
+    """A leased message is not delivered again before its deadline."""
     channel.publish()
     assert len(channel.pull()) == 1
     assert not channel.pull(wait=False)
 
 
 def test_a_nack_brings_the_message_back_at_once(channel):
-    """Deadline 0, under the same message id and a new ack id."""
+    """A nack (deadline 0) redelivers the message at once with the same id and a new ack id."""
     channel.publish()
     (first,) = channel.pull()
     began = time.monotonic()
@@ -63,7 +63,7 @@ def test_a_nack_brings_the_message_back_at_once(channel):
 
 
 def test_a_deferred_message_comes_back_when_its_deadline_passes(channel):
-    """modify_ack_deadline(2) and no more: a deferral."""
+    """After `modify_ack_deadline(2)` the message is delivered again when the deadline passes."""
     channel.publish()
     (first,) = channel.pull()
     channel.modify(first.ack_id, 2)
@@ -74,7 +74,7 @@ def test_a_deferred_message_comes_back_when_its_deadline_passes(channel):
 
 
 def test_the_ack_id_of_an_earlier_delivery_does_nothing(channel):
-    """Neither an ack nor a nack with it touches the new delivery."""
+    """An ack or nack with the ack id of an earlier delivery has no effect on the new one."""
     channel.publish()
     (first,) = channel.pull()
     channel.modify(first.ack_id, 0)
@@ -87,7 +87,7 @@ def test_the_ack_id_of_an_earlier_delivery_does_nothing(channel):
 
 
 def test_acknowledging_twice_is_fine(channel):
-    """The second one does nothing."""
+    """A second acknowledge of the same message has no effect."""
     channel.publish()
     (received,) = channel.pull()
     channel.acknowledge(received.ack_id)
@@ -95,7 +95,7 @@ def test_acknowledging_twice_is_fine(channel):
 
 
 def test_calls_that_make_no_sense_are_refused(channel):
-    """No ids, ids that are none, negative deadlines, no messages."""
+    """Calls without ids, with invalid ids, negative deadlines or no message count are refused."""
     # Deadlines above 600 s are refused by production and the embedded cloud, not by the official emulator:
     # tests/unit/localcloud/test_embedded_pubsub.py.
     subscriber, name = channel.subscriber, channel.subscription
@@ -113,7 +113,7 @@ def test_calls_that_make_no_sense_are_refused(channel):
 
 
 def test_a_pull_takes_no_more_than_asked(channel):
-    """The rest stays for others."""
+    """A pull returns at most the requested number; other calls get the rest."""
     ids = {channel.publish() for _ in range(5)}
     got = channel.pull(most=3)
     assert len(got) <= 3
@@ -123,15 +123,15 @@ def test_a_pull_takes_no_more_than_asked(channel):
     assert not channel.pull(wait=False)
 
 
-def test_without_a_policy_no_attempt_is_told(channel):
-    """0, which Google's client shows as None."""
+def test_without_a_policy_no_attempt_is_reported(channel):
+    """Without a dead-letter policy the attempt is 0, which Google's client shows as None."""
     channel.publish()
     (received,) = channel.pull()
     assert received.delivery_attempt == 0
 
 
-def test_a_message_given_back_too_often_is_dead(new_channel):
-    """After five deliveries it goes to the dead-letter topic, and says where it comes from."""
+def test_a_message_nacked_too_often_is_dead_lettered(new_channel):
+    """After five deliveries a message goes to the dead-letter topic with the name of its source."""
     dead = new_channel()
     channel = new_channel(dead_letter_policy={"dead_letter_topic": dead.topic, "max_delivery_attempts": 5})
     channel.publish(b"body", runId="r")
@@ -140,7 +140,7 @@ def test_a_message_given_back_too_often_is_dead(new_channel):
         (received,) = channel.pull()
         attempts.append(received.delivery_attempt)
         channel.modify(received.ack_id, 0)
-    # The official emulator forwards only once the source is asked again.
+    # The official emulator forwards only at the next pull from the source.
     assert not channel.pull(wait=False)
     (forwarded,) = dead.pull()
     assert attempts == [1, 2, 3, 4, 5]
@@ -158,8 +158,8 @@ def test_a_message_given_back_too_often_is_dead(new_channel):
 
 
 def test_a_retry_policy_delays_the_third_delivery(retried):
-    """At least the minimum after the first; whether the second waits too differs: see below."""
-    # The official emulator redelivers the first time at once, production and the embedded cloud wait. Exact
+    """Under a retry policy the third delivery waits at least the minimum backoff."""
+    # The official emulator redelivers the first time at once. Production and the embedded cloud wait. Exact
     # delays: tests/unit/localcloud/test_embedded_delivery.py.
     channel, began = retried
     (received,) = channel.pull()
@@ -168,7 +168,7 @@ def test_a_retry_policy_delays_the_third_delivery(retried):
 
 
 def test_a_lease_that_is_not_extended_ends(leased):
-    """The message comes back after the subscription's ten seconds, and the old ack id is void."""
+    """Without an extension the message is redelivered after ten seconds, and its old ack id is invalid."""
     channel, first, began = leased
     (second,) = channel.pull()
     assert time.monotonic() - began >= 9.5

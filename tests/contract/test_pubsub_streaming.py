@@ -15,7 +15,7 @@ LONG = 15
 
 @contextmanager
 def _subscribed(channel, callback, **flow):
-    """Stream until the block ends; the client is closed cleanly."""
+    """Stream until the block ends, then close the client."""
     future = channel.subscriber.subscribe(
         channel.subscription,
         callback,
@@ -30,7 +30,7 @@ def _subscribed(channel, callback, **flow):
 
 
 def test_messages_reach_the_callback_and_acks_count(channel):
-    """Each once, with id, data, attributes; acknowledged ones are gone."""
+    """Each message reaches the callback once with id, data and attributes; acked ones are gone."""
     got = queue.Queue()
 
     def callback(message):
@@ -49,7 +49,7 @@ def test_messages_reach_the_callback_and_acks_count(channel):
 
 
 def test_messages_published_before_the_stream_arrive(channel):
-    """A backlog is delivered once somebody listens."""
+    """Messages published before the stream opened are delivered to it."""
     sent = channel.publish(b"early")
     got = queue.Queue()
     with _subscribed(channel, lambda message: (message.ack(), got.put(message.message_id))):
@@ -57,7 +57,7 @@ def test_messages_published_before_the_stream_arrive(channel):
 
 
 def test_a_nacked_message_comes_back(channel):
-    """To the same stream, under the same id."""
+    """A nacked message is delivered to the same stream again, with the same id."""
     deliveries = queue.Queue()
     first = threading.Event()
 
@@ -75,7 +75,7 @@ def test_a_nacked_message_comes_back(channel):
 
 
 def test_a_deferred_message_comes_back_later(channel):
-    """modify_ack_deadline and drop, as the daemon defers: no slot is held meanwhile."""
+    """A deferred message (`modify_ack_deadline` and drop) comes back later and takes no slot meanwhile."""
     got = queue.Queue()
     deliveries = threading.Semaphore(0)
     seen = []
@@ -99,7 +99,7 @@ def test_a_deferred_message_comes_back_later(channel):
 
 
 def test_callbacks_run_in_parallel_up_to_the_limit(channel):
-    """As many at once as flow control allows."""
+    """As many callbacks run in parallel as flow control allows."""
     running = threading.Semaphore(0)
     release = threading.Event()
 
@@ -120,14 +120,14 @@ def test_callbacks_run_in_parallel_up_to_the_limit(channel):
 
 
 def test_a_missing_subscription_ends_the_stream(channel):
-    """NotFound reaches the future."""
+    """For a missing subscription the stream's future raises NotFound."""
     future = channel.subscriber.subscribe(f"{channel.subscription}-gone", lambda message: message.ack())
     with pytest.raises(exceptions.NotFound):
         future.result(timeout=LONG)
 
 
 def test_deleting_the_subscription_ends_the_stream(channel):
-    """NotFound reaches the future at once."""
+    """When the subscription is deleted the stream's future raises NotFound at once."""
     opened = threading.Event()
 
     def callback(message):
@@ -143,7 +143,7 @@ def test_deleting_the_subscription_ends_the_stream(channel):
 
 
 def test_acks_of_the_last_callbacks_are_not_lost_at_shutdown(channel):
-    """With await_callbacks_on_shutdown running callbacks finish and their acks land."""
+    """With `await_callbacks_on_shutdown` running callbacks end and their acks arrive."""
     started, release = threading.Event(), threading.Event()
 
     def callback(message):
@@ -161,14 +161,14 @@ def test_acks_of_the_last_callbacks_are_not_lost_at_shutdown(channel):
 
 @pytest.mark.parametrize("seconds", [0, 5, 601])
 def test_stream_deadlines_out_of_bounds_are_refused(channel, seconds):
-    """10 to 600 seconds."""
+    """Stream ack deadlines outside 10 to 600 seconds are refused."""
     request = StreamingPullRequest(subscription=channel.subscription, stream_ack_deadline_seconds=seconds)
     with pytest.raises(exceptions.InvalidArgument):
         list(channel.subscriber.streaming_pull(requests=iter([request])))
 
 
 def test_acks_and_deadlines_travel_in_the_stream_too(channel):
-    """What the stream's own requests carry counts like the unary calls."""
+    """Acks and deadlines in a stream's requests have the same effect as the unary calls."""
     channel.publish(b"ack")
     requests = queue.Queue()
     requests.put(StreamingPullRequest(subscription=channel.subscription, stream_ack_deadline_seconds=10))

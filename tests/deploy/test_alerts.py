@@ -1,4 +1,4 @@
-"""The alert rules: each fires when it has to and at no other time, and says what to do."""
+"""The alert rules: each fires when it must and at no other time, and its texts say what to do."""
 
 from __future__ import annotations
 
@@ -21,30 +21,30 @@ WINDOW = re.compile(r"\[([1-9]\d*)([mh])\]")
 NUMBER = re.compile(r"(?<=[<>=] )\d+(?:\.\d+)?")
 OPPOSITES = {"==": "!=", ">=": "<", "<=": ">", ">": "<=", "<": ">="}
 SIGN = re.compile(r"==|>=|<=|(?<!=)[<>](?!=)")
-#: What Prometheus adds to each series of ours, and a series of its own.
+#: Labels that Prometheus adds to each of our series, and one of its own series.
 OF_THE_TARGET = {"instance": None, "job": None}
 OF_PROMETHEUS = {"up": OF_THE_TARGET}
 
 
 def fires(expression, case):
-    """What the alert would be raised for: the labels of each."""
+    """Return the labels of each alert that would be raised."""
     return [dict(labels) for labels in evaluate(expression, series_of(case))]
 
 
-def as_told(expression, alert):
-    """Whether the expression fires in all of the alert's cases that want it, and in no other."""
+def fires_as_expected(expression, alert):
+    """Return whether the expression fires in exactly those of the alert's cases that expect it."""
     return all(fires(expression, case) for case in FIRES[alert]) and not any(
         fires(expression, case) for case in QUIET[alert]
     )
 
 
 def pairs(cases):
-    """Alert and case, one by one."""
+    """Return all pairs of alert and case."""
     return [(alert, case) for alert, its_cases in cases.items() for case in its_cases]
 
 
 def test_every_alert_stands_once_and_has_cases():
-    """Of both kinds."""
+    """Every alert name is unique and has cases in which it fires and cases in which it does not."""
     names = [rule["alert"] for group in GROUPS for rule in group["rules"]]
     assert sorted(names) == sorted(RULES) == sorted(FIRES) == sorted(QUIET)
     groups = [group["name"] for group in GROUPS]
@@ -53,7 +53,7 @@ def test_every_alert_stands_once_and_has_cases():
 
 @pytest.mark.parametrize(("alert", "case"), pairs(FIRES))
 def test_it_fires(alert, case):
-    """Once, and with all the labels that its texts name."""
+    """In its positive cases an alert fires once, with all labels that its texts use."""
     rule = RULES[alert]
     (labels,) = fires(rule["expr"], case)
     named = set(re.findall(r"\$labels\.(\w+)", " ".join(rule["annotations"].values())))
@@ -62,16 +62,16 @@ def test_it_fires(alert, case):
 
 @pytest.mark.parametrize(("alert", "case"), pairs(QUIET))
 def test_it_does_not_fire(alert, case):
-    """Nobody is woken for nothing."""
+    """In its negative cases an alert does not fire."""
     assert fires(RULES[alert]["expr"], case) == []
 
 
 @pytest.mark.parametrize("alert", RULES)
 def test_the_cases_hold_every_number_sign_and_window_of_it(alert):
-    """With any one of them changed, an expression would fire at another time."""
+    """Changing any number, sign or window of an expression changes the result of one of its cases."""
     expression = RULES[alert]["expr"]
     changed = [*_other_numbers(expression), *_other_signs(expression), *_other_windows(expression)]
-    assert [other for other in changed if as_told(other, alert)] == []
+    assert [other for other in changed if fires_as_expected(other, alert)] == []
 
 
 def _with(expression, match, text):
@@ -100,8 +100,8 @@ def _other_windows(expression):
 
 
 @pytest.mark.parametrize("alert", RULES)
-def test_what_it_asks_for_is_there(alert):
-    """Each series, and each label with each value."""
+def test_the_expression_uses_existing_series(alert):
+    """Every series, label and label value in an expression exists."""
     known = _known_series() | OF_PROMETHEUS
     for selector in _selectors(RULES[alert]["expr"]):
         labels = known[selector.name]
@@ -110,8 +110,8 @@ def test_what_it_asks_for_is_there(alert):
 
 
 @pytest.mark.parametrize("case", [case for _, case in pairs(FIRES) + pairs(QUIET)])
-def test_what_a_case_tells_of_is_there(case):
-    """No case is about a series that nobody has."""
+def test_the_cases_use_existing_series(case):
+    """Every series in a case exists."""
     known = _known_series() | OF_PROMETHEUS
     for labels in map(dict, series_of(case)):
         values = known[labels.pop(NAME)]
@@ -132,7 +132,7 @@ def _selectors(expression):
 
 
 def _known_series():
-    """Sample name -> label -> its known values; None = they are not known beforehand."""
+    """Return sample name -> label -> its known values; None = values are not known beforehand."""
     metrics.know_account("acc-1", daily_limit=44)
     known = {}
     for family in metrics.REGISTRY.collect():
@@ -145,7 +145,7 @@ def _known_series():
 
 @pytest.mark.parametrize("alert", RULES)
 def test_it_is_a_whole_rule(alert):
-    """As Prometheus and whoever is woken need it."""
+    """Each rule has all fields that Prometheus and the person on call need."""
     rule = RULES[alert]
     assert rule.keys() <= RULE_KEYS
     assert re.fullmatch(r"[1-9]\d*[smh]", rule.get("for", "1m"))

@@ -1,4 +1,4 @@
-"""The autoscalers in `deploy/gke/autoscaling`: valid, optional, and true to what the worker does."""
+"""The autoscalers in `deploy/gke/autoscaling`: valid, optional, consistent with the worker."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ HPA_BEHAVIOR = HPA["spec"]["behavior"]
 KEDA_BEHAVIOR = SCALED["spec"]["advanced"]["horizontalPodAutoscalerConfig"]["behavior"]
 CONCURRENCY = int(SETTINGS["WORKER_CONCURRENCY"])
 STEP_TIMEOUT = Settings.model_fields["step_timeout_seconds"].default
-#: Sampled each minute, seen two to three minutes later.
+#: The metric is sampled each minute and available two to three minutes later.
 METRIC_LAG_SECONDS = 180
 
 
@@ -55,7 +55,7 @@ def _validate(file, version):
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_the_autoscaler_is_as_kubernetes_wants_it(version, tmp_path):
-    """No unknown key; a misspelt one would be seen."""
+    """The autoscaler validates against Kubernetes' schema; a misspelt key fails."""
     file = FOLDER / "hpa" / "horizontal-pod-autoscaler.yaml"
     done = _validate(file, version)
     assert (done.returncode, " passed for " in done.stdout) == (0, True)
@@ -66,7 +66,7 @@ def test_the_autoscaler_is_as_kubernetes_wants_it(version, tmp_path):
 
 @pytest.mark.parametrize("given", [SCALED, AUTHENTICATION], ids=["scaled-object", "trigger-authentication"])
 def test_keda_s_objects_have_its_fields(given):
-    """As its custom resource definitions and its Prometheus scaler document them."""
+    """KEDA's objects have the fields of its custom resource definitions and its Prometheus scaler."""
     assert [error.message for error in KEDA.iter_errors(given)] == []
 
 
@@ -82,7 +82,7 @@ def test_keda_s_objects_have_its_fields(given):
     ],
 )
 def test_a_wrong_field_of_keda_s_would_be_seen(place, wrong):
-    """On the outside and deep within, by name and by type."""
+    """A wrong field in a KEDA object fails, at the top level and nested, by name and by type."""
     bad = copy.deepcopy(SCALED)
     inner = bad
     for key in place:
@@ -92,7 +92,7 @@ def test_a_wrong_field_of_keda_s_would_be_seen(place, wrong):
 
 
 def test_neither_is_part_of_the_default():
-    """They are components, which a kustomization above them has to name."""
+    """Both autoscalers are components, so they apply only where a kustomization names them."""
     default = yaml.safe_load((BASE / "kustomization.yaml").read_text(encoding="utf-8"))
     assert not [name for name in default["resources"] if "autoscaling" in name]
     assert "components" not in default
@@ -101,7 +101,7 @@ def test_neither_is_part_of_the_default():
 
 @pytest.mark.parametrize("way", WAYS)
 def test_a_component_has_all_its_files_and_takes_the_replicas_away(way):
-    """Of the Deployment that is there, at a path that is there."""
+    """A component has all its files and removes `replicas` from the existing Deployment."""
     component = FILES[f"{way}/kustomization.yaml"]
     others = {name.removeprefix(f"{way}/") for name in FILES if name.startswith(f"{way}/")}
     assert {*component["resources"], "kustomization.yaml"} == others
@@ -113,7 +113,7 @@ def test_a_component_has_all_its_files_and_takes_the_replicas_away(way):
 
 @pytest.mark.parametrize("given", [HPA, SCALED], ids=WAYS)
 def test_it_scales_the_deployment_between_sensible_numbers(given):
-    """Never none, at rest as many as without it, and one is left when a node is drained."""
+    """The minimum is the default's replica count, and one pod is left when a node is drained."""
     spec, metadata = given["spec"], DEPLOYMENT["metadata"]
     assert given["metadata"]["namespace"] == metadata["namespace"]
     assert spec["scaleTargetRef"] == {
@@ -129,23 +129,23 @@ def test_it_scales_the_deployment_between_sensible_numbers(given):
 
 
 def test_both_ways_want_the_same():
-    """The same numbers, so that one can be changed for the other."""
+    """Both autoscalers have the same numbers, so that one can replace the other."""
     assert HPA_BEHAVIOR == KEDA_BEHAVIOR
     assert HPA["spec"]["minReplicas"] == SCALED["spec"]["minReplicaCount"]
     assert HPA["spec"]["maxReplicas"] == SCALED["spec"]["maxReplicaCount"]
-    assert "fallback" not in SCALED["spec"]  # a figure that is missing is no reason to have fewer
+    assert "fallback" not in SCALED["spec"]  # a missing value must not remove pods
     assert METRIC["external"]["target"]["averageValue"] == BACKLOG["metadata"]["threshold"]
 
 
 def test_a_pod_that_is_merely_busy_asks_for_no_other():
-    """What it works counts as backlog until it is acked: the target is five rounds of it."""
+    """A busy pod adds no other pod: its work counts as backlog, and the target is five rounds of it."""
     assert METRIC["external"]["target"] == {"type": "AverageValue", "averageValue": str(5 * CONCURRENCY)}
     assert 0 < int(BUSY["metadata"]["threshold"]) < CONCURRENCY
     assert {trigger["metricType"] for trigger in (BACKLOG, BUSY)} == {"AverageValue"}
 
 
 def test_it_looks_at_the_worker_s_subscription():
-    """The one that the settings name."""
+    """The autoscalers query the subscription of the settings."""
     subscription = SETTINGS["PUBSUB_SUBSCRIPTION"]
     named = METRIC["external"]["metric"]
     assert named["name"] == "pubsub.googleapis.com|subscription|num_undelivered_messages"
@@ -157,7 +157,7 @@ def test_it_looks_at_the_worker_s_subscription():
 
 
 def test_it_looks_at_a_metric_of_the_worker_s():
-    """In its namespace; each query gives one value, without labels."""
+    """Each query has the worker's metric and namespace and returns one value without labels."""
     known = {family.name for family in metrics.REGISTRY.collect()}
     ((selector, _),) = selectors_of(BUSY["metadata"]["query"])
     assert selector.name in known
@@ -172,7 +172,7 @@ def test_it_looks_at_a_metric_of_the_worker_s():
 
 
 def test_it_goes_down_slower_than_a_step_and_up_slower_than_the_figures():
-    """One pod at a time, which has drained long before the next; never for what is only late to be seen."""
+    """It removes one pod at a time, slower than a drain, and adds pods slower than metrics arrive."""
     down, up = HPA_BEHAVIOR["scaleDown"], HPA_BEHAVIOR["scaleUp"]
     assert down["stabilizationWindowSeconds"] > STEP_TIMEOUT + METRIC_LAG_SECONDS
     (slow,) = down["policies"]
@@ -184,15 +184,15 @@ def test_it_goes_down_slower_than_a_step_and_up_slower_than_the_figures():
 
 
 def test_the_read_me_says_the_same_numbers():
-    """Targets, bounds, pace, and the settings with their defaults."""
+    """The README has the same targets, bounds, pace and settings with their defaults."""
     text = (FOLDER / "README.md").read_text(encoding="utf-8")
     spec = HPA["spec"]
     assert f"| target, backlog for each pod | {METRIC['external']['target']['averageValue']} |" in text
     assert f"| {BUSY['metadata']['threshold']} of {CONCURRENCY} |" in text
     assert f"| fewest | {spec['minReplicas']} |" in text
     assert f"| most | {spec['maxReplicas']} |" in text
-    told = dict(re.findall(r"`([A-Z_]{5,})`,? \(?(\d+)\)", text))
-    assert told == {"WORKER_CONCURRENCY": "8", "STEP_TIMEOUT_SECONDS": "300", "DRAIN_SECONDS": "25"}
-    assert {name: float(value) for name, value in told.items()} == {
-        name: Settings.model_fields[name.lower()].default for name in told
+    described = dict(re.findall(r"`([A-Z_]{5,})`,? \(?(\d+)\)", text))
+    assert described == {"WORKER_CONCURRENCY": "8", "STEP_TIMEOUT_SECONDS": "300", "DRAIN_SECONDS": "25"}
+    assert {name: float(value) for name, value in described.items()} == {
+        name: Settings.model_fields[name.lower()].default for name in described
     }

@@ -1,4 +1,4 @@
-"""`compose.yaml`, without Docker: how its containers are held, and its commands on real emulators."""
+"""`compose.yaml` without Docker: limits of its containers, and its commands on real emulators."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from tests.support.process.daemons import ROOT, DaemonUnderTest, clean_environme
 COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text(encoding="utf-8"))
 SERVICES = COMPOSE["services"]
 OURS = {name: service for name, service in SERVICES.items() if "build" in service}
-#: What the emulators' variables name in the file; a test has others.
+#: The emulators' addresses in the file. The tests replace them.
 ADDRESSES = {"PUBSUB_EMULATOR_HOST", "FIRESTORE_EMULATOR_HOST", "STORAGE_EMULATOR_HOST"}
-#: Read by Google's clients, beside the worker's settings.
+#: Variables of Google's clients, which are no settings of the worker.
 KNOWN = ADDRESSES | {name.upper() for name in Settings.model_fields}
 STEPS = 5
 
 
 @pytest.fixture(params=["embedded", pytest.param("official", marks=pytest.mark.official)])
 def emulators(request, cloud):
-    """Where the three services are."""
+    """Return the addresses of the three services."""
     environment = dict(cloud.environment())
     if request.param == "official":
         environment |= request.getfixturevalue("official").environment()
@@ -37,7 +37,7 @@ def emulators(request, cloud):
 
 
 def _environment(service, found, project):
-    """A service's variables, with the emulators of this test in place of its own."""
+    """Return a service's variables, with the emulators of this test in place of its own."""
     given = SERVICES[service]["environment"]
     assert given["GOOGLE_CLOUD_PROJECT"] == PROJECT
     return {
@@ -62,7 +62,7 @@ def _stage(environment):
 
 @pytest.mark.parametrize("name", OURS)
 def test_our_containers_can_do_next_to_nothing(name):
-    """Read-only, without capabilities, and never with more than they start with."""
+    """Our containers are read-only, have no capabilities and can't gain privileges."""
     service = OURS[name]
     assert service["read_only"] is True
     assert service["cap_drop"] == ["ALL"]
@@ -71,20 +71,20 @@ def test_our_containers_can_do_next_to_nothing(name):
 
 
 def test_nothing_listens_beyond_this_machine():
-    """Published ports are loopback's."""
+    """All published ports are bound to the loopback address."""
     published = [port for service in SERVICES.values() for port in service.get("ports", [])]
     assert published
     assert all(port.startswith("127.0.0.1:") for port in published)
 
 
 def test_each_variable_is_a_setting():
-    """None is misspelt."""
+    """Every variable in the file is a setting."""
     named = {name for service in SERVICES.values() for name in service.get("environment", {})}
     assert named <= KNOWN
 
 
 def test_services_that_are_named_exist():
-    """In `depends_on` and as the owner of a shared network."""
+    """Every service in `depends_on` and `network_mode` exists."""
     needed = {other for service in SERVICES.values() for other in service.get("depends_on", ())}
     shared = {
         service["network_mode"].removeprefix("service:")
@@ -102,7 +102,7 @@ def test_services_that_are_named_exist():
 
 
 def test_the_worker_may_drain():
-    """Docker kills what does not end within the grace period."""
+    """Docker's grace period is longer than the worker's drain."""
     drain = float(
         SERVICES["worker"]["environment"].get("DRAIN_SECONDS", Settings.model_fields["drain_seconds"].default)
     )
@@ -110,7 +110,7 @@ def test_the_worker_may_drain():
 
 
 def test_stage_and_worker_do_the_whole_job(emulators):
-    """The very commands and settings of the file, on a project of the test's own."""
+    """The commands and settings of the file complete the whole job on a new project."""
     project = f"compose-{secrets.token_hex(4)}"
     with _stage(_environment("stage", emulators, project)) as stage:
         said, _ = stage.communicate(timeout=60)
@@ -124,7 +124,7 @@ def test_stage_and_worker_do_the_whole_job(emulators):
 
 
 def test_the_stage_waits_for_emulators_that_are_still_starting():
-    """As after `docker compose up`, where a container is started long before Java listens."""
+    """The setup command waits for emulators that are still starting, as after `docker compose up`."""
     with socket.create_server(("127.0.0.1", 0)) as nobody:
         port = nobody.getsockname()[1]
         addresses = {
@@ -133,7 +133,7 @@ def test_the_stage_waits_for_emulators_that_are_still_starting():
             "STORAGE_EMULATOR_HOST": f"http://127.0.0.1:{_free_port()}",
         }
         stage = _stage(_environment("stage", addresses, PROJECT))
-        nobody.accept()[0].close()  # it has asked, and nobody was there
+        nobody.accept()[0].close()  # it has connected, and no emulator answered
     ports = Ports(
         pubsub=port,
         firestore=int(addresses["FIRESTORE_EMULATOR_HOST"].rpartition(":")[2]),
@@ -151,7 +151,7 @@ def _free_port():
 
 
 def test_commands_of_the_services_are_understood():
-    """`emulators` and `demo` take the options they get."""
+    """The services' commands `emulators` and `demo` accept their options."""
     for name in ("storage", "demo"):
         command = SERVICES[name]["command"]
         done = subprocess.run(

@@ -1,4 +1,4 @@
-"""The Dockerfile, without Docker: what it copies, pins, installs and starts."""
+"""The Dockerfile without Docker: what it copies, pins, installs and starts."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _steps(keyword, *, stage=None):
 
 
 def _copied():
-    """What of this tree is copied into the build."""
+    """Return the files of this tree that are copied into the build."""
     return [source for step in _steps("COPY", stage=0) for source in step.words[:-1]]
 
 
@@ -47,13 +47,13 @@ def _hadolint(file):
 
 
 def test_the_linter_finds_nothing():
-    """Hadolint, with all its rules."""
+    """Hadolint with all its rules reports nothing."""
     found = _hadolint(ROOT / "Dockerfile")
     assert (found.returncode, found.stdout) == (0, "")
 
 
 def test_the_linter_would_find_something(tmp_path):
-    """An image without tag, a shell entry point, and a package list that stays."""
+    """Hadolint reports an untagged image, a shell entry point and a package list that stays."""
     bad = tmp_path / "Dockerfile"
     bad.write_text("FROM python\nRUN apt-get update\nENTRYPOINT python -m daemon\n", encoding="utf-8")
     found = _hadolint(bad)
@@ -62,14 +62,14 @@ def test_the_linter_would_find_something(tmp_path):
 
 
 def test_both_stages_are_one_pinned_slim_python():
-    """The venv holds the path of its interpreter, so a second base would break it."""
+    """Both stages use the same pinned slim Python, because a venv holds its interpreter's path."""
     (base,) = [step.rest.removeprefix("BASE=") for step in _steps("ARG")]
     assert re.fullmatch(r"python:3\.13[.0-9]*-slim-[a-z]+(@sha256:[0-9a-f]{64})?", base)
     assert [step.words[0] for step in _steps("FROM")] == ["${BASE}", "${BASE}"]
 
 
 def test_the_build_copies_all_that_the_wheel_is_made_of():
-    """Packages, readme and licence as pyproject.toml names them, and nothing else but the locks."""
+    """The build copies the packages, readme and licence of pyproject.toml, the locks, and nothing else."""
     packages = PROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
     readme, licences = PROJECT["project"]["readme"], PROJECT["project"]["license-files"]
     outside = [name for name in licences if name.split("/")[0] not in packages]
@@ -79,14 +79,14 @@ def test_the_build_copies_all_that_the_wheel_is_made_of():
 
 @pytest.mark.parametrize("name", LOCKS)
 def test_everything_that_is_installed_has_its_version_and_hashes(name):
-    """The worker's packages, and those that build the wheel."""
+    """Every package of the worker and of the build has a version and hashes."""
     lock = (ROOT / name).read_text(encoding="utf-8")
     lines = re.sub(r" \\\n\s+", " ", lock).splitlines()
     assert [line for line in lines if not PINNED.fullmatch(line)] == []
 
 
 def test_nothing_is_installed_but_from_the_locks():
-    """Each with its hashes; and the wheel, which was built before."""
+    """Only the locked packages with their hashes and the built wheel are installed."""
     commands = [command for step in _steps("RUN") for command in map(str.strip, step.rest.split("&&"))]
     installs = [command for command in commands if re.match(r"pip (--python \S+ )?install ", command)]
     *from_locks, wheel = installs
@@ -96,20 +96,20 @@ def test_nothing_is_installed_but_from_the_locks():
 
 
 def test_nothing_is_fetched_but_packages():
-    """No ADD, no download, no system packages, and only what is built for good leaves the first stage."""
+    """Nothing but packages is downloaded: no ADD, no download tool, no system packages."""
     assert _steps("ADD") == []
     assert not re.search(r"\b(curl|wget|apt|apt-get|git)\b", " ".join(step.rest for step in _steps("RUN")))
     assert [step.rest for step in _steps("COPY", stage=1)] == ["--from=build /opt/worker /opt/worker"]
 
 
 def test_no_package_installer_is_left():
-    """None is put into the venv, and the base image's own is taken away."""
+    """The image contains no package installer."""
     assert "python -m venv --without-pip /opt/worker" in _steps("RUN", stage=0)[0].rest
     assert "python -m pip uninstall --yes pip" in _steps("RUN", stage=1)[0].rest
 
 
 def test_the_process_is_no_root_and_gets_the_signals():
-    """A numeric user, which Kubernetes can check, and exec forms, so that no shell stands before Python."""
+    """The process has a numeric non-root user and exec forms, so that it receives signals itself."""
     (user,) = _steps("USER", stage=1)
     assert re.fullmatch(r"[1-9]\d*:[1-9]\d*", user.rest)
     assert _last("STOPSIGNAL") == ["SIGTERM"]
@@ -119,7 +119,7 @@ def test_the_process_is_no_root_and_gets_the_signals():
 
 
 def test_the_entry_point_has_both_commands():
-    """As processes: the arguments of ENTRYPOINT, CMD and HEALTHCHECK are understood."""
+    """The arguments of ENTRYPOINT, CMD and HEALTHCHECK are valid commands."""
     for command in (_last("CMD")[0], "healthcheck"):
         done = subprocess.run(
             [sys.executable, "-m", "daemon.cli", command, "--help"], env=clean_environment({}), check=False
@@ -133,12 +133,12 @@ def test_the_entry_point_has_both_commands():
     + ["accounts.json", "daemon/__pycache__/main.cpython-313.pyc", "worker_chart_export/ledger/x.pyc"],
 )
 def test_what_no_image_needs_is_not_sent(path):
-    """Tests, history, environments, and whatever secrets lie around."""
+    """Tests, history, environments and possible secrets are not sent to Docker."""
     assert not is_sent(path, IGNORE)
 
 
 def test_all_that_is_copied_is_sent():
-    """Each file of each source, but for bytecode."""
+    """Every file of each copied source is sent, except bytecode."""
     files = [
         path.relative_to(ROOT).as_posix()
         for name in _copied()
@@ -150,7 +150,7 @@ def test_all_that_is_copied_is_sent():
 
 
 def test_patterns_mean_what_docker_says():
-    """The last match wins, from the root; a folder's pattern holds for all below it."""
+    """Patterns work as in Docker: the last match wins, from the root, and a folder matches all below it."""
     assert is_sent("a/b.py", ["*", "!a"])
     assert not is_sent("c/a/b.py", ["*", "!a"])
     assert not is_sent("a/x/b.pyc", ["*", "!a", "**/*.pyc"])
@@ -161,7 +161,7 @@ def test_patterns_mean_what_docker_says():
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
-    """The wheel, made as the Dockerfile makes it, from what it copies; unpacked."""
+    """Return the unpacked wheel, built as the Dockerfile builds it."""
     folder = tmp_path_factory.mktemp("build")
     source, base = folder / "src", folder / "base"
     source.mkdir()
@@ -191,7 +191,7 @@ def _run(command, folder):
 
 
 def test_the_wheel_holds_every_file_of_the_packages(built):
-    """Data too: fonts, samples, templates, the page of the gallery, the mark of typed packages."""
+    """The wheel contains all data: fonts, samples, templates, the gallery page, `py.typed`."""
     packages = PROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
     wanted = {
         path.relative_to(built.parent / "src").as_posix()
@@ -206,7 +206,7 @@ def test_the_wheel_holds_every_file_of_the_packages(built):
 
 
 def test_the_daemon_starts_from_the_wheel(built, tmp_path):
-    """Without settings it says what it lacks and ends with 2, which no restart would mend."""
+    """Without settings the daemon from the wheel reports what is missing and exits with 2."""
     done = subprocess.run(
         [sys.executable, "-P", "-m", "daemon"],
         cwd=tmp_path,

@@ -1,4 +1,4 @@
-"""The manifests in `deploy/gke`: valid for Kubernetes, true to the worker, as tight as they say."""
+"""The manifests in `deploy/gke`: valid, consistent with the worker, as restrictive as documented."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.process.daemons import ROOT
 
 FOLDER = ROOT / "deploy" / "gke"
 VERSIONS = ("1.30", "1.37")
-#: Custom resources and kustomize's own file: no schema of Kubernetes describes them.
+#: Custom resources and kustomize's own file. Kubernetes has no schema for them.
 WITHOUT_SCHEMA = {"kustomization.yaml", "pod-monitoring.yaml"}
 FILES = {
     path.name: yaml.safe_load(path.read_text(encoding="utf-8")) for path in sorted(FOLDER.glob("*.yaml"))
@@ -29,13 +29,13 @@ SETTINGS = FILES["settings.yaml"]["data"]
 POD = FILES["deployment.yaml"]["spec"]["template"]["spec"]
 (WORKER,) = POD["containers"]
 LABELS = FILES["deployment.yaml"]["spec"]["template"]["metadata"]["labels"]
-#: The kubelet's clock starts before the process knows of its stop; on a busy node long before.
+#: The kubelet's grace period starts before the process receives SIGTERM, on a busy node long before.
 MARGIN_SECONDS = 10
 
 
 @pytest.fixture
 def settings(monkeypatch, tmp_path):
-    """What the daemon makes of the ConfigMap; the accounts are a file of the test's."""
+    """Return the daemon's settings from the ConfigMap, with an accounts file of the test."""
     for name in Settings.model_fields:
         monkeypatch.delenv(name.upper(), raising=False)
     accounts = tmp_path / Path(SETTINGS["CHART_IMG_ACCOUNTS_FILE"]).name
@@ -56,7 +56,7 @@ def _validate(*files, version):
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_every_object_is_as_kubernetes_wants_it(version):
-    """No unknown key, no wrong type; the two kinds that have no schema are the two we know of."""
+    """Every object has only known keys and types; exactly two kinds have no schema."""
     done = _validate(*sorted(FOLDER.glob("*.yaml")), version=version)
     assert done.returncode == 0, done.stdout
     unknown = re.findall(r"^WARN (\S+)", done.stdout, re.MULTILINE)
@@ -69,7 +69,7 @@ def test_every_object_is_as_kubernetes_wants_it(version):
     "misspelt", [("replicas", "replica"), ("readinessProbe", "readynessProbe"), ("drop", "drops")]
 )
 def test_a_misspelt_key_would_be_seen(version, misspelt, tmp_path):
-    """On the outside and deep within."""
+    """A misspelt key fails, at the top level and nested."""
     text = (FOLDER / "deployment.yaml").read_text(encoding="utf-8")
     bad = tmp_path / "bad.yaml"
     bad.write_text(text.replace(f"{misspelt[0]}:", f"{misspelt[1]}:"), encoding="utf-8")
@@ -80,7 +80,7 @@ def test_a_misspelt_key_would_be_seen(version, misspelt, tmp_path):
 
 
 def test_a_wrong_type_would_be_seen():
-    """A setting that is no text: YAML makes a number of 8080."""
+    """A wrong type fails, such as 8080 without quotes in a ConfigMap."""
     bad = copy.deepcopy(FILES["settings.yaml"])
     bad["data"]["HEALTH_PORT"] = 8080
     with pytest.raises(kubernetes_validate.ValidationError):
@@ -88,7 +88,7 @@ def test_a_wrong_type_would_be_seen():
 
 
 def test_the_kustomization_names_every_object():
-    """But for the optional one, which is there as a comment."""
+    """The kustomization names every object; the optional one is a comment."""
     optional = {"pod-monitoring.yaml"}
     assert set(KUSTOMIZATION["resources"]) == FILES.keys() - {"kustomization.yaml"} - optional
     assert "# - pod-monitoring.yaml" in (FOLDER / "kustomization.yaml").read_text(encoding="utf-8")
@@ -97,7 +97,7 @@ def test_the_kustomization_names_every_object():
 
 
 def test_all_objects_live_in_one_restricted_namespace():
-    """Pod security is enforced there."""
+    """All objects are in one namespace, which enforces the restricted pod security level."""
     namespace = FILES["namespace.yaml"]["metadata"]
     assert namespace["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
     others = {name: file["metadata"] for name, file in FILES.items() if "metadata" in file}
@@ -106,7 +106,7 @@ def test_all_objects_live_in_one_restricted_namespace():
 
 
 def test_selectors_find_the_pods():
-    """Of the Deployment itself, the budget, the policy, the spread and the scrape."""
+    """The selectors of Deployment, budget, policy, spread and scrape match the pods."""
     selectors = [
         FILES["deployment.yaml"]["spec"]["selector"],
         FILES["pod-disruption-budget.yaml"]["spec"]["selector"],
@@ -119,7 +119,7 @@ def test_selectors_find_the_pods():
 
 
 def test_each_key_of_the_config_map_is_a_setting():
-    """None is misspelt, and none is a secret."""
+    """Each key of the ConfigMap is a setting, and none is a secret."""
     names = {name.upper() for name in Settings.model_fields}
     assert SETTINGS.keys() <= names
     assert "CHART_IMG_ACCOUNTS_JSON" not in SETTINGS
@@ -127,7 +127,7 @@ def test_each_key_of_the_config_map_is_a_setting():
 
 
 def test_the_daemon_takes_the_config_map(settings):
-    """With the accounts mounted where they are said to be, in production's mode."""
+    """The daemon accepts the ConfigMap in production mode, with the accounts at their mounted path."""
     assert settings.charts_api_mode is ChartsApiMode.REAL
     assert [account.id for account in settings.accounts] == ["first"]
     (mount,) = [mount for mount in WORKER["volumeMounts"] if mount["name"] == "chart-img-accounts"]
@@ -136,14 +136,14 @@ def test_the_daemon_takes_the_config_map(settings):
 
 
 def test_the_drain_fits_into_the_grace_period(settings):
-    """With the daemon's own hard end and a margin; the kubelet kills what is left."""
+    """The drain, the daemon's hard exit and a margin fit into the kubelet's grace period."""
     longest = settings.drain_seconds + GRACE_SECONDS
     assert POD["terminationGracePeriodSeconds"] >= longest + MARGIN_SECONDS
     assert "lifecycle" not in WORKER
 
 
 def test_probes_ask_the_process_alone_and_where_it_listens(settings):
-    """/readyz is 503 while a backend is away: only what asks /livez may kill a pod."""
+    """Probes use the daemon's port, and only /livez can kill a pod: /readyz depends on backends."""
     (port,) = WORKER["ports"]
     assert (settings.health_host, settings.health_port) == ("0.0.0.0", port["containerPort"])  # noqa: S104
     probes = {name: WORKER[f"{name}Probe"]["httpGet"] for name in ("startup", "liveness", "readiness")}
@@ -156,7 +156,7 @@ def test_probes_ask_the_process_alone_and_where_it_listens(settings):
 
 
 def test_a_hung_pod_is_replaced_before_its_leases_are_long_over(settings):
-    """Noticed by the daemon, then by the kubelet; both together take no longer than a lease."""
+    """A hung pod is restarted within the length of one lease."""
     probe = WORKER["livenessProbe"]
     noticed = (
         MAIN_WITHIN_SECONDS + probe["failureThreshold"] * probe["periodSeconds"] + probe["timeoutSeconds"]
@@ -165,7 +165,7 @@ def test_a_hung_pod_is_replaced_before_its_leases_are_long_over(settings):
 
 
 def test_the_container_is_held_tightly():
-    """As the restricted profile wants it, and a read-only root besides."""
+    """The container has the restricted profile's limits and a read-only root."""
     assert POD["automountServiceAccountToken"] is False
     assert FILES["service-account.yaml"]["automountServiceAccountToken"] is False
     assert POD["serviceAccountName"] == FILES["service-account.yaml"]["metadata"]["name"]
@@ -179,7 +179,7 @@ def test_the_container_is_held_tightly():
 
 
 def test_the_pod_s_user_is_the_image_s():
-    """And may read the secret by its group alone."""
+    """The pod's user is the image's user and reads the secret only through its group."""
     (user,) = re.findall(
         r"^USER (\d+):(\d+)$", (ROOT / "Dockerfile").read_text(encoding="utf-8"), re.MULTILINE
     )
@@ -191,7 +191,7 @@ def test_the_pod_s_user_is_the_image_s():
 
 
 def test_memory_is_promised_and_processors_are_not_cut():
-    """Request = limit for memory; scratch space fits into the limit of ephemeral storage."""
+    """Memory request and limit are equal, CPU has no limit, and scratch space fits the storage limit."""
     resources = WORKER["resources"]
     assert resources["requests"]["memory"] == resources["limits"]["memory"]
     assert "cpu" in resources["requests"]
@@ -203,7 +203,7 @@ def test_memory_is_promised_and_processors_are_not_cut():
 
 
 def test_a_rollout_never_has_fewer_pods_and_a_drain_takes_one():
-    """And pods that are not ready hold no node up."""
+    """A rollout never has fewer pods, a drain takes one, and unready pods do not block a drain."""
     rolling = FILES["deployment.yaml"]["spec"]["strategy"]["rollingUpdate"]
     assert rolling == {"maxSurge": 1, "maxUnavailable": 0}
     scope = FILES["pod-disruption-budget.yaml"]["spec"]
@@ -211,7 +211,7 @@ def test_a_rollout_never_has_fewer_pods_and_a_drain_takes_one():
 
 
 def test_only_scrapes_come_in_and_only_known_ports_are_called():
-    """Names, HTTPS, and the metadata server."""
+    """The network policy allows scrapes in, and names, HTTPS and the metadata server out."""
     policy = FILES["network-policy.yaml"]["spec"]
     assert policy["policyTypes"] == ["Ingress", "Egress"]
     assert [port["port"] for rule in policy["ingress"] for port in rule["ports"]] == ["health"]
@@ -222,7 +222,7 @@ def test_only_scrapes_come_in_and_only_known_ports_are_called():
 
 
 def test_the_read_me_names_what_to_edit():
-    """Every made-up name of the manifests stands in it."""
+    """The README names every placeholder of the manifests."""
     text = (FOLDER / "README.md").read_text(encoding="utf-8")
     made_up = {value for value in SETTINGS.values() if "my-" in value}
     made_up.add(KUSTOMIZATION["images"][0]["newName"])

@@ -1,4 +1,4 @@
-"""The Grafana dashboard: it asks for what a worker has, fits its grid, and leads to alerts and documents."""
+"""The Grafana dashboard: its queries use existing series, its grid is full, its links are valid."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.support.process.daemons import ROOT
 DASHBOARD = read_dashboard(ROOT / "deploy" / "grafana" / "worker-chart-export.json")
 ROWS = [panel for panel in DASHBOARD["panels"] if panel["type"] == "row"]
 PANELS = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
-#: Those that show one figure of a series.
+#: Types of panels that show one value of a series.
 REDUCED = [panel for panel in PANELS if "reduceOptions" in panel["options"]]
 QUERIES = queries_of(DASHBOARD)
 ALERTS = set(
@@ -32,22 +32,22 @@ ALERTS = set(
         r"- alert: (\w+)", (ROOT / "deploy" / "prometheus" / "alerts.yaml").read_text(encoding="utf-8")
     )
 )
-#: What Prometheus adds to a series of a target; the namespace is the scrape's own addition.
+#: Labels that Prometheus adds to a target's series. The scrape configuration adds the namespace.
 OF_THE_TARGET = {"job", "namespace", "instance"}
-#: What Prometheus writes itself: its values, None = any.
+#: Prometheus' own series and label values. None = any value.
 OF_PROMETHEUS = {
     "ALERTS": {"alertname": None, "severity": None, "alertstate": {"pending", "firing"}},
 }
 COLUMNS = 24
 SOURCE = {"type": "prometheus", "uid": "${datasource}"}
-#: Nobody at night asks for these.
+#: Metrics that no incident needs.
 NOT_SHOWN = {"process_virtual_memory_bytes", "python_info"}
 LABEL = re.compile(r"{{\s*(\w+)\s*}}")
 
 
 @pytest.fixture(scope="module")
 def families():
-    """What a running daemon tells on /metrics."""
+    """Return the metrics that a running daemon exposes on /metrics."""
     with (
         LocalCloud.start() as cloud,
         deployment_on(cloud.environment(), cloud) as deployment,
@@ -59,7 +59,7 @@ def families():
 
 @pytest.fixture(scope="module")
 def series(families):
-    """Name -> label -> its values."""
+    """Return name -> label -> its values."""
     known = {}
     for family in families:
         for sample in family.samples:
@@ -70,12 +70,12 @@ def series(families):
 
 
 def titles(panels):
-    """For a readable failure."""
+    """Return the panels' titles, for readable failures."""
     return [panel["title"] for panel in panels]
 
 
 def test_it_can_be_imported_as_it_is():
-    """Grafana's present schema, an id for its address, none for its database."""
+    """The dashboard can be imported: Grafana's current schema, a uid and no database id."""
     assert DASHBOARD["schemaVersion"] == 42
     assert DASHBOARD["id"] is None
     assert re.fullmatch(r"[a-z-]{8,40}", DASHBOARD["uid"])
@@ -83,7 +83,7 @@ def test_it_can_be_imported_as_it_is():
 
 
 def test_no_id_and_no_title_stands_twice():
-    """Ids are what links to a panel hold."""
+    """Panel ids and titles are unique; links use the ids."""
     ids = [panel["id"] for panel in DASHBOARD["panels"]]
     assert len(set(ids)) == len(ids) > 40
     assert len(set(titles(DASHBOARD["panels"]))) == len(ids)
@@ -97,7 +97,7 @@ def _overlap(one, other):
 
 
 def test_panels_lie_beside_each_other_and_below_their_row():
-    """None overlaps another, none is wider than the grid, and each row of the grid is full."""
+    """Panels fill each row of the grid without overlap, below the heading of their row."""
     places = [panel["gridPos"] for panel in DASHBOARD["panels"]]
     assert [pair for pair in combinations(places, 2) if _overlap(*pair)] == []
     assert all(place["x"] >= 0 and place["x"] + place["w"] <= COLUMNS for place in places)
@@ -107,7 +107,7 @@ def test_panels_lie_beside_each_other_and_below_their_row():
 
 
 def test_the_questions_stand_in_the_order_of_the_night():
-    """Working, behind, failing and why; then what explains it."""
+    """The rows come in order of urgency: working, behind, failing and why, then details."""
     assert titles(ROWS) == [
         "Is it working?",
         "Is it falling behind?",
@@ -120,8 +120,8 @@ def test_the_questions_stand_in_the_order_of_the_night():
     assert DASHBOARD["panels"][0] is ROWS[0]
 
 
-def test_every_panel_has_a_unit_thresholds_and_words():
-    """So that a figure can be read by somebody who was just woken."""
+def test_every_panel_has_a_unit_thresholds_and_a_description():
+    """Every panel has a unit, thresholds and a description, so that its value can be understood."""
     assert [p["title"] for p in PANELS if not p["fieldConfig"]["defaults"]["unit"]] == []
     assert [p["title"] for p in PANELS if not p["fieldConfig"]["defaults"]["thresholds"]["steps"]] == []
     assert [p["title"] for p in PANELS if len(p["description"]) < 25] == []
@@ -129,14 +129,14 @@ def test_every_panel_has_a_unit_thresholds_and_words():
 
 
 def test_data_comes_from_the_source_that_is_chosen_and_no_other():
-    """Only Grafana's own annotations are its own."""
+    """All panels use the chosen data source; only annotations use Grafana's own."""
     sources = list(everything_named(DASHBOARD, "datasource"))
     assert len(sources) > 2 * len(PANELS)
     assert [source for source in sources if source != SOURCE] == [{"type": "grafana", "uid": "-- Grafana --"}]
 
 
 def test_the_variables_are_those_that_the_queries_use(series):
-    """Each is filled from a series and a label that are there."""
+    """The variables are those of the queries, and each is filled from an existing series and label."""
     variables = {variable["name"]: variable for variable in DASHBOARD["templating"]["list"]}
     assert list(variables) == ["datasource", "job", "namespace", "instance", "docs"]
     for name in ("job", "namespace", "instance"):
@@ -150,7 +150,7 @@ def test_the_variables_are_those_that_the_queries_use(series):
 
 
 def test_a_worker_without_a_namespace_is_shown_too():
-    """All means any value, the missing one too; only what no job of a worker has is left out."""
+    """The choice All includes workers without a namespace label."""
     variables = {variable["name"]: variable for variable in DASHBOARD["templating"]["list"]}
     assert (variables["namespace"]["allValue"], variables["instance"]["allValue"]) == (".*", ".*")
     assert "allValue" not in variables["job"]
@@ -158,7 +158,7 @@ def test_a_worker_without_a_namespace_is_shown_too():
 
 @pytest.mark.parametrize("query", QUERIES, ids=lambda query: query.where)
 def test_each_query_asks_for_what_there_is(query, series):
-    """Parsed as PromQL: series, labels, values, and what its legend names."""
+    """Each query parses as PromQL and uses existing series, labels, values and legend labels."""
     assert "$" not in query.promql
     for selector, _ in selectors_of(query.promql):
         known = series[selector.name]
@@ -171,7 +171,7 @@ def test_each_query_asks_for_what_there_is(query, series):
 
 @pytest.mark.parametrize("query", QUERIES, ids=lambda query: query.where)
 def test_each_query_is_of_the_workers_chosen(query):
-    """Each selector of theirs has all three variables; Prometheus' own alerts have them not."""
+    """Each selector of the worker's series has all three variables; Prometheus' own alerts have none."""
     for selector, _ in selectors_of(query.promql):
         filtered = {matcher.name for matcher in selector.matchers.matchers}
         assert filtered >= OF_THE_TARGET or selector.name in OF_PROMETHEUS
@@ -179,7 +179,7 @@ def test_each_query_is_of_the_workers_chosen(query):
 
 @pytest.mark.parametrize("query", QUERIES, ids=lambda query: query.where)
 def test_counters_are_looked_at_as_they_grow_and_gauges_as_they_are(query, families):
-    """A counter's value means nothing, and a gauge has no rate."""
+    """Counters are queried as rates, gauges as values."""
     kinds = {sample.name: family.type for family in families for sample in family.samples}
     for selector, around in selectors_of(query.promql):
         grows = kinds.get(selector.name) in {"counter", "histogram"}
@@ -191,8 +191,8 @@ def _is_of_now(target):
 
 
 @pytest.mark.parametrize("panel", REDUCED, ids=lambda panel: panel["title"])
-def test_a_figure_is_that_of_now(panel):
-    """Without workers a series just ends, and the last value of a range would be shown all the time."""
+def test_a_stat_panel_shows_the_current_value(panel):
+    """Stat panels use an instant query, so that they show no old value when the workers are gone."""
     assert [
         target["expr"]
         for target in panel["targets"]
@@ -202,7 +202,7 @@ def test_a_figure_is_that_of_now(panel):
 
 @pytest.mark.parametrize("panel", REDUCED, ids=lambda panel: panel["title"])
 def test_a_figure_that_is_missing_says_so_and_is_not_green(panel):
-    """In words or as 0, in the colour of the first threshold; but for those that are never missing."""
+    """A missing value is shown as text or 0 in the colour of the first threshold, never green."""
     look = panel["fieldConfig"]["defaults"]
     if all(target["expr"].endswith(" or vector(0)") for target in panel["targets"]):
         assert "noValue" not in look
@@ -212,7 +212,7 @@ def test_a_figure_that_is_missing_says_so_and_is_not_green(panel):
 
 
 def test_a_restart_does_not_make_the_last_success_forgotten():
-    """The gauge begins anew at 0, and ends with its worker."""
+    """A restart does not reset the time of the last success that the panel shows."""
     ((panel, around),) = (
         (query.where, around)
         for query in QUERIES
@@ -223,21 +223,21 @@ def test_a_restart_does_not_make_the_last_success_forgotten():
 
 
 def test_every_figure_of_a_worker_is_shown(families):
-    """But for a few; so that a new one is not forgotten."""
+    """Every metric of a worker is in a panel, except a short list."""
     shown = {selector.name for query in QUERIES for selector, _ in selectors_of(query.promql)}
     hidden = {family.name for family in families if not shown & {sample.name for sample in family.samples}}
     assert hidden == NOT_SHOWN
 
 
 def test_every_alert_has_a_panel_that_names_it():
-    """And no panel names one that is not there."""
+    """Every alert has a panel that names it, and no panel names an unknown alert."""
     named = {alert for panel in PANELS for alert in re.findall(r"ChartExport[A-Z]\w+", panel["description"])}
     assert named == ALERTS
     assert len(ALERTS) > 15
 
 
 def test_panels_with_an_alert_lead_to_the_incidents():
-    """Each link ends at a heading of the documents."""
+    """Panels with an alert link to an existing heading of the incident documents."""
     alarmed = [panel for panel in PANELS if "ChartExport" in panel["description"]]
     assert [panel["title"] for panel in alarmed if not panel.get("links")] == []
     text = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
@@ -249,10 +249,12 @@ def test_panels_with_an_alert_lead_to_the_incidents():
 
 
 def test_settings_that_descriptions_name_have_the_values_they_say():
-    """`STEP_TIMEOUT_SECONDS (300)` is what the daemon runs with by default."""
+    """Settings in descriptions, such as `STEP_TIMEOUT_SECONDS (300)`, have the daemon's default."""
     words = " ".join(panel["description"] for panel in PANELS)
-    told = re.findall(r"([A-Z]+_[A-Z_]+) \((\d+)\)", words)
-    assert {"STEP_TIMEOUT_SECONDS", "LEASE_SECONDS"} <= {name for name, _ in told}
+    described = re.findall(r"([A-Z]+_[A-Z_]+) \((\d+)\)", words)
+    assert {"STEP_TIMEOUT_SECONDS", "LEASE_SECONDS"} <= {name for name, _ in described}
     assert [
-        (name, value) for name, value in told if Settings.model_fields[name.lower()].default != float(value)
+        (name, value)
+        for name, value in described
+        if Settings.model_fields[name.lower()].default != float(value)
     ] == []

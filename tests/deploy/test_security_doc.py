@@ -14,7 +14,7 @@ ROLE = re.compile(r"roles/[a-z]+\.[A-Za-z]+")
 
 
 def test_every_file_it_names_exists():
-    """Paths from the root; a folder ends in a slash."""
+    """Every path exists; a folder's path ends in a slash."""
     files = {name for name in QUOTED if re.fullmatch(r"\w[\w.-]*(/[\w.-]*)+|[\w-]+\.(lock|toml)", name)}
     paths = {name for name in files if not ROLE.fullmatch(name)}
     assert len(paths) > 10
@@ -22,7 +22,7 @@ def test_every_file_it_names_exists():
 
 
 def test_every_variable_it_names_is_a_setting():
-    """Or one that other software reads, or an error code."""
+    """Every variable is a setting, a variable of other software, or an error code."""
     others = {
         *("HTTPS_PROXY", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR"),
         *("GRPC_DEFAULT_SSL_ROOTS_FILE_PATH", "CRASH_LOOP", "MANIFEST_WRITE_FAILED", "GET", "HEAD"),
@@ -35,7 +35,7 @@ def test_every_variable_it_names_is_a_setting():
 
 
 def test_the_roles_on_gke_are_those_it_explains():
-    """The commands grant nothing that has no reason here."""
+    """The commands grant only roles that the document explains."""
     granted = set(ROLE.findall((ROOT / "deploy" / "gke" / "README.md").read_text(encoding="utf-8")))
     assert len(granted) == 6
     assert granted <= set(ROLE.findall(TEXT))

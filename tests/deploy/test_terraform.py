@@ -1,7 +1,7 @@
-"""The Terraform module as whoever uses it meets it: needs, layout, variables, names, outputs.
+"""The Terraform module from the user's side: needs, layout, variables, names, outputs.
 
-No provider can be had here: these tests read the resources and plan nothing but the variables.
-What else was tried, by hand, is told in the module's README.
+No provider is available here: these tests parse the resources and plan only the variables. The README of the
+module describes the manual tests.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ FILES = sorted(FOLDER.glob("*.tf"))
 MODULE = Module.of(FOLDER)
 CASES = (ROOT / "tests" / "deploy" / "variables.tftest.hcl").read_text(encoding="utf-8")
 README = (FOLDER / "README.md").read_text(encoding="utf-8")
-#: How the type of a resource begins -> the service that it calls, and the role that whoever applies needs.
+#: Prefix of a resource type -> the service that it calls, and the role that `terraform apply` needs.
 NEEDS = {
     "google_pubsub_": ("pubsub", "roles/pubsub.admin"),
     "google_storage_": ("storage", "roles/storage.admin"),
@@ -36,7 +36,7 @@ NEEDS = {
 
 @pytest.fixture(scope="module")
 def terraform(tmp_path_factory):
-    """Runs Terraform, where it is installed; nothing of the project installs it."""
+    """Run Terraform where it is installed; the project does not install it."""
     program = shutil.which("terraform")
     if program is None:
         pytest.skip("terraform is not installed; the layout and the values are tested without it")
@@ -57,12 +57,12 @@ def terraform(tmp_path_factory):
 
 
 class TestNeeds:
-    """What has to be there before the first plan, as the README tells it."""
+    """The requirements before the first plan, as the README describes them."""
 
     TOLD = README.partition("You need:")[2].partition("```")[0]
 
-    def test_each_service_and_each_right_is_told(self):
-        """Of all types of resources that the module has, and no others."""
+    def test_each_service_and_each_right_is_documented(self):
+        """The README names the service and the role for each resource type of the module, and no others."""
         kinds = {kind for kind, _ in MODULE.resources}
         needed = {next(need for start, need in NEEDS.items() if kind.startswith(start)) for kind in kinds}
         services = re.findall(r"`(\w+)\.googleapis\.com`", self.TOLD)
@@ -72,13 +72,13 @@ class TestNeeds:
         )
         assert "`resourcemanager.projects.setIamPolicy`" in self.TOLD
 
-    def test_whoever_has_no_agent_of_pubsub_is_told_how_to_get_it(self):
-        """The module grants roles to it, which IAM refuses while it is not there."""
+    def test_the_readme_says_how_to_create_the_pubsub_agent(self):
+        """The README says how to create Pub/Sub's service agent, without which IAM refuses the grants."""
         assert "gcp-sa-pubsub" in MODULE.local_values["pubsub_agent"]
         assert "gcloud beta services identity create --service=pubsub.googleapis.com" in self.TOLD
 
-    def test_each_variable_that_replaces_messages_is_warned_of(self):
-        """They name topics and subscriptions, which can't be renamed."""
+    def test_the_readme_warns_of_variables_that_replace_messages(self):
+        """The README warns about each variable that names a topic or subscription: a change replaces it."""
         warned = README.partition("## What it leaves alone")[2]
         for kind in ("google_pubsub_topic", "google_pubsub_subscription"):
             for made in MODULE.all_of(kind).values():
@@ -87,11 +87,11 @@ class TestNeeds:
 
 
 class TestLayout:
-    """As `terraform fmt` writes it."""
+    """The files have the layout of `terraform fmt`."""
 
     @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
     def test_a_file_parses_and_is_laid_out(self, file):
-        """Also where no Terraform is installed."""
+        """Each file parses and has the right layout, also without Terraform."""
         text = file.read_text(encoding="utf-8")
         assert hcl2.loads(text)
         assert layout_faults(text) == []
@@ -110,25 +110,25 @@ class TestLayout:
         ],
     )
     def test_a_wrong_layout_would_be_seen(self, wrong):
-        """Of signs, indentation, spaces."""
+        """The layout check finds wrong signs, indentation and spaces."""
         assert layout_faults(wrong)
 
     def test_terraform_would_change_nothing(self, terraform):
-        """Its own word."""
+        """`terraform fmt` changes nothing."""
         done = terraform(FOLDER, "fmt", "-check", "-diff", "-recursive")
         assert (done.returncode, done.stdout) == (0, "")
 
     def test_terraform_agrees_about_what_is_wrong(self, terraform, tmp_path):
-        """It would change the example above."""
+        """`terraform fmt` changes the wrong example of the layout check."""
         (tmp_path / "bad.tf").write_text('a = 1\nlonger = "two"\n', encoding="utf-8")
         assert terraform(tmp_path, "fmt", "-check").returncode == 3
 
 
 class TestVariablesAndOutputs:
-    """What whoever uses it sees."""
+    """The variables and outputs that users of the module see."""
 
     def test_every_variable_is_described_typed_and_used(self):
-        """And told in the README, with its default."""
+        """Every variable has a description and a type, is used, and is in the README with its default."""
         text = "".join(file.read_text(encoding="utf-8") for file in FILES)
         for name, variable in MODULE.variables.items():
             assert len(variable["description"]) > 20
@@ -137,7 +137,7 @@ class TestVariablesAndOutputs:
             assert f"| `{name}` |" in README
 
     def test_names_are_those_of_the_documents(self):
-        """The commands of docs/operations.md and the settings for GKE make and name the same."""
+        """The names equal those of docs/operations.md and of the settings for GKE."""
         commands = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
         names = {
             name: MODULE.variables[name]["default"]
@@ -154,7 +154,7 @@ class TestVariablesAndOutputs:
         assert settings["QUARANTINE_TOPIC"] == names["quarantine_topic"]
 
     def test_the_subscription_is_that_of_the_commands(self):
-        """Value by value."""
+        """The subscription has the values of the commands in docs/operations.md."""
         commands = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
         flags = dict(
             re.findall(r"--([a-z-]+)=(\S+)", commands.partition("subscriptions create chart-export ")[2])
@@ -170,7 +170,7 @@ class TestVariablesAndOutputs:
         assert made["message_retention_duration"] == f"{days * 86400}s"
 
     def test_the_outputs_are_settings_of_the_worker(self):
-        """All that name a resource; whoever runs it adds the accounts."""
+        """All outputs that name a resource are settings of the worker."""
         settings = re.findall(r"\b([A-Z_]{5,}) = ", MODULE.local_values["settings"])
         assert {name.lower() for name in settings} <= Settings.model_fields.keys()
         assert set(settings) == {
@@ -184,7 +184,7 @@ class TestVariablesAndOutputs:
         assert all(output["description"] for output in MODULE.outputs.values())
 
     def test_terraform_refuses_wrong_values(self, terraform, tmp_path):
-        """Each by its own variable: really run, on the variables alone, which need no provider."""
+        """Terraform refuses a wrong value of each variable, planned on the variables alone."""
         shutil.copy(FOLDER / "variables.tf", tmp_path)
         (tmp_path / "variables.tftest.hcl").write_text(CASES, encoding="utf-8")
         assert terraform(tmp_path, "init", "-input=false").returncode == 0
@@ -193,12 +193,12 @@ class TestVariablesAndOutputs:
         assert f"{CASES.count('run ')} passed, 0 failed" in done.stdout
 
     def test_every_validation_has_a_case(self):
-        """Of the test above."""
+        """Every validation has a case in the test above."""
         validated = {name for name, variable in MODULE.variables.items() if variable.get("validation")}
         assert set(re.findall(r"expect_failures = \[var\.(\w+)\]", CASES)) == validated
 
     def test_every_name_of_a_resource_is_validated(self):
-        """Else it fails half-way through an apply."""
+        """Every variable that names a resource has a validation, so that no apply fails half-way."""
         named = {
             found[1]
             for made in MODULE.resources.values()
@@ -212,7 +212,7 @@ class TestVariablesAndOutputs:
         ("topic", "taken"), [("flow-steps", "true"), ("projects/other/topics/flow-steps", "false")]
     )
     def test_only_a_topic_of_this_project_is_created(self, terraform, tmp_path, topic, taken):
-        """Another's, by its full name, has to be there: Terraform's own word about the condition."""
+        """A topic is created only in this project; the full name of another project's topic is accepted."""
         (lifecycle,) = MODULE.resources["google_pubsub_topic", "steps"]["lifecycle"]
         (precondition,) = lifecycle["precondition"]
         condition = precondition["condition"].removeprefix("${").removesuffix("}")

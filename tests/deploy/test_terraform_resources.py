@@ -1,4 +1,4 @@
-"""What the Terraform module makes: as the code, the documents and the doctor want it."""
+"""The resources of the Terraform module fit the code, the documents and the doctor."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MODULE = Module.of(FOLDER)
 SECURITY = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
 WORKER, AGENT = "${local.worker}", "${local.pubsub_agent}"
 PATH = "projects/my-project/{}/{}".format
-#: What each role is granted on, as docs/security.md says it, and the type that does.
+#: The resource of each role in docs/security.md, and the Terraform type of the grant.
 GRANTS = {
     ("roles/pubsub.subscriber", "the subscription"): ("google_pubsub_subscription_iam_member", "worker"),
     ("roles/pubsub.viewer", "the subscription"): ("google_pubsub_subscription_iam_member", "worker"),
@@ -35,11 +35,11 @@ GRANTS = {
 
 
 class TestSubscription:
-    """The doctor has nothing against it."""
+    """The subscription passes the doctor's checks."""
 
     @staticmethod
-    def told(*, ack_deadline=None, attempts=None):
-        """What Pub/Sub would tell of it."""
+    def described(*, ack_deadline=None, attempts=None):
+        """Return the subscription as Pub/Sub would report it."""
         made = MODULE.resource("google_pubsub_subscription", "worker")
         (retry,), (dead,), (expiration,) = (
             made[block] for block in ("retry_policy", "dead_letter_policy", "expiration_policy")
@@ -63,28 +63,28 @@ class TestSubscription:
         )
 
     def test_the_doctor_is_content_with_what_it_makes_by_default(self):
-        """Every line of it is green."""
-        found = verdicts.subscription_verdicts(SubscriptionFacts.of(self.told()))
+        """With the default variables every line of the doctor is green."""
+        found = verdicts.subscription_verdicts(SubscriptionFacts.of(self.described()))
         assert {finding.check: finding.status for finding in found} == dict.fromkeys(
             verdicts.OF_SUBSCRIPTION, Status.OK
         )
 
     def test_the_doctor_is_content_with_the_worst_that_the_variables_allow(self):
-        """Their lower bounds are the doctor's."""
+        """With the lowest values that the variables allow the doctor is satisfied."""
         attempts, deadline = (_bounds(name) for name in ("max_delivery_attempts", "ack_deadline_seconds"))
         assert attempts == (verdicts.MIN_DELIVERY_ATTEMPTS, 100)
         assert deadline == (verdicts.MIN_ACK_DEADLINE_SECONDS, 600)
-        facts = SubscriptionFacts.of(self.told(ack_deadline=deadline[0], attempts=attempts[0]))
+        facts = SubscriptionFacts.of(self.described(ack_deadline=deadline[0], attempts=attempts[0]))
         assert {finding.status for finding in verdicts.subscription_verdicts(facts)} == {Status.OK}
 
     @pytest.mark.parametrize("wrong", [{"attempts": 19}, {"ack_deadline": 29}])
     def test_the_doctor_would_not_be_content_with_less(self, wrong):
-        """These assertions can fail."""
-        found = verdicts.subscription_verdicts(SubscriptionFacts.of(self.told(**wrong)))
+        """With lower values than the variables allow the doctor is not satisfied."""
+        found = verdicts.subscription_verdicts(SubscriptionFacts.of(self.described(**wrong)))
         assert {finding.status for finding in found} != {Status.OK}
 
     def test_dead_letters_arrive_somewhere(self):
-        """Its topic has a subscription, and Pub/Sub's agent the two roles that the doctor names."""
+        """The dead-letter topic has a subscription, and Pub/Sub's agent has the two roles it needs."""
         topic = "dead_letters"
         facts = TopicFacts(path=PATH("topics", topic), exists=True, subscriptions=_subscriptions_on(topic))
         assert verdicts.dead_letter_topic_verdict(facts).status is Status.OK
@@ -106,7 +106,7 @@ class TestSubscription:
         }
 
     def test_rejected_messages_are_kept(self):
-        """The quarantine has a subscription, and the worker may publish there."""
+        """The quarantine topic has a subscription, and the worker may publish to the topic."""
         facts = TopicFacts(
             path=PATH("topics", "quarantine"),
             exists=True,
@@ -116,7 +116,7 @@ class TestSubscription:
         assert verdicts.quarantine_verdict(facts).status is Status.OK
 
     def test_no_subscription_goes_by_itself(self):
-        """Nor does any lose what it holds before the others."""
+        """No subscription expires, and none has a shorter retention than the others."""
         made = MODULE.all_of("google_pubsub_subscription").values()
         assert len(made) == 3
         assert all(one["expiration_policy"] == [{"ttl": ""}] for one in made)
@@ -129,7 +129,7 @@ def _seconds(text):
 
 
 def _bounds(name):
-    """The least and the most that a variable's validation allows."""
+    """Return the minimum and maximum of a variable's validation."""
     (validation,) = MODULE.variables[name]["validation"]
     return tuple(
         int(re.search(rf"var\.{name} {sign} (\d+)", validation["condition"])[1]) for sign in (">=", "<=")
@@ -142,7 +142,7 @@ def _subscriptions_on(topic):
 
 
 def _granted(member):
-    """Role, type of the grant, and what it is on."""
+    """Return role, type of the grant, and its resource."""
     places = ("subscription", "topic", "bucket")
     return {
         (body["role"], kind, next((body[place] for place in places if place in body), None))
@@ -152,10 +152,10 @@ def _granted(member):
 
 
 class TestRoles:
-    """The worker gets what docs/security.md explains, and nothing else."""
+    """The worker gets the roles of docs/security.md and no others."""
 
     def test_the_roles_are_those_of_the_document(self):
-        """Each on the resource that it says."""
+        """Each role is granted on the resource that the document names."""
         rows = re.findall(r"^\| `(roles/[\w.]+)` \| (.+?) \|", SECURITY, re.MULTILINE)
         places = dict(rows)
         assert len(places) == len(GRANTS)
@@ -170,32 +170,32 @@ class TestRoles:
         assert found == expected
 
     def test_nobody_else_gets_any(self):
-        """But Pub/Sub's agent, and no grant replaces what others have."""
+        """Only Pub/Sub's agent gets a role besides, and no grant removes those of others."""
         kinds = {kind for kind, _ in MODULE.resources}
         assert not [kind for kind in kinds if kind.endswith(("_iam_binding", "_iam_policy"))]
         members = {body["member"] for body in MODULE.resources.values() if "role" in body}
         assert members == {WORKER, AGENT}
 
     def test_a_subscription_that_is_replaced_gets_its_grants_again(self):
-        """They go with it, and its name, all that they would else depend on, is the same."""
+        """Grants depend on the subscription, so that a replaced subscription gets them again."""
         for (kind, _), body in MODULE.resources.items():
             if kind == "google_pubsub_subscription_iam_member":
                 subscription = body["subscription"].removesuffix(".name}")
                 assert body["lifecycle"] == [{"replace_triggered_by": [f"{subscription}.id}}"]}]
 
     def test_documents_are_those_of_one_database(self):
-        """By the condition that the document gives."""
+        """The database role has the condition of the document, so it covers one database only."""
         (condition,) = MODULE.resources["google_project_iam_member", "worker_uses_documents"]["condition"]
-        (told,) = re.findall(r'`resource\.name == "(.+?)"`', SECURITY)
-        wanted = told.replace("<project>", "${var.project}").replace(
+        (described,) = re.findall(r'`resource\.name == "(.+?)"`', SECURITY)
+        wanted = described.replace("<project>", "${var.project}").replace(
             "<FIRESTORE_DB>", "${var.firestore_database}"
         )
         assert condition["expression"] == f'resource.name == "{wanted}"'
 
     def test_a_worker_on_kubernetes_is_the_principal_of_the_manifests(self):
-        """As deploy/gke/README.md grants to, and no service account is made."""
+        """On Kubernetes the roles go to the principal of deploy/gke/README.md, without a service account."""
         text = (ROOT / "deploy" / "gke" / "README.md").read_text(encoding="utf-8")
-        (told,) = re.findall(r'^WHO="(principal:.+)"$', text, re.MULTILINE)
+        (described,) = re.findall(r'^WHO="(principal:.+)"$', text, re.MULTILINE)
         pool = MODULE.local_values["identity_pool"]
         made = re.search(r'"(principal:.+?)"', MODULE.local_values["worker"])[1]
         made = made.replace("${local.identity_pool}", pool)
@@ -206,7 +206,7 @@ class TestRoles:
             "${var.kubernetes_service_account.name}": "worker-chart-export",
         }.items():
             made = made.replace(expression, shell)
-        assert made == told
+        assert made == described
         account = MODULE.resources["google_service_account", "worker"]
         assert account["count"] == "${local.on_kubernetes ? 0 : 1}"
 
@@ -215,8 +215,8 @@ class TestDocumentsAndObjects:
     """Index overrides and the bucket."""
 
     def test_the_index_overrides_are_those_that_firebase_deploys(self):
-        """Field by field and index by index; one without indexes is an empty block, not a missing one."""
-        told = json.loads((ROOT / "deploy" / "firestore.indexes.json").read_text(encoding="utf-8"))
+        """The index overrides equal firebase's file; a field without indexes has an empty block."""
+        described = json.loads((ROOT / "deploy" / "firestore.indexes.json").read_text(encoding="utf-8"))
         made = [
             {
                 "collectionGroup": field["collection"],
@@ -229,27 +229,27 @@ class TestDocumentsAndObjects:
             }
             for field in MODULE.all_of("google_firestore_field").values()
         ]
-        assert told == {"indexes": [], "fieldOverrides": made}
+        assert described == {"indexes": [], "fieldOverrides": made}
         assert all(
             len(field["index_config"]) == 1 for field in MODULE.all_of("google_firestore_field").values()
         )
 
     def test_the_index_overrides_are_of_the_workers_database(self):
-        """Which may have a name."""
+        """The index overrides belong to the worker's database, which may have a name."""
         fields = MODULE.all_of("google_firestore_field").values()
         assert {(field["project"], field["database"]) for field in fields} == {
             ("${var.project}", "${var.firestore_database}")
         }
 
     def test_the_bucket_is_nobody_else_s_and_stays(self):
-        """Rights by role alone, never public, not deleted with what it holds."""
+        """The bucket grants rights only by role, is never public and is not deleted with its objects."""
         bucket = MODULE.resource("google_storage_bucket", "charts")
         assert bucket["uniform_bucket_level_access"] is True
         assert bucket["public_access_prevention"] == "enforced"
         assert bucket["force_destroy"] is False
 
     def test_only_charts_are_ever_deleted_and_only_if_told_to(self):
-        """By age, below the folder that the worker writes."""
+        """Objects are deleted only if configured, by age and below the worker's folder."""
         (rule,) = MODULE.resources["google_storage_bucket", "charts"]["dynamic"]
         assert MODULE.variables["delete_charts_after_days"]["default"] is None
         (content,) = rule["lifecycle_rule"]["content"]

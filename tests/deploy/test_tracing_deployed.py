@@ -1,4 +1,4 @@
-"""Traces on GKE: what stands there as comments works once the signs are taken away."""
+"""Traces on GKE: the commented parts of the manifests work when uncommented."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FOLDER = ROOT / "deploy" / "gke"
 
 
 def uncommented(name: str, since: str) -> dict:
-    """The file with the comments from this line on taken in; the line itself stays one."""
+    """Return the file with the comments from this line on uncommented; the line itself stays."""
     before, mark, after = (FOLDER / name).read_text(encoding="utf-8").partition(since)
     assert mark
     return yaml.safe_load(before + re.sub(r"^( +)# ", r"\1", after.partition("\n")[2], flags=re.MULTILINE))
@@ -24,18 +24,18 @@ def uncommented(name: str, since: str) -> dict:
 
 @pytest.fixture
 def settings():
-    """The ConfigMap with traces."""
+    """Return the ConfigMap with the tracing settings."""
     return uncommented("settings.yaml", "  # hold a token")
 
 
 @pytest.fixture
 def policy():
-    """The policy that lets them out."""
+    """Return the network policy that allows traces out."""
     return uncommented("network-policy.yaml", "    # Traces, if")
 
 
 def test_the_worker_takes_the_variables(settings, monkeypatch):
-    """All of them are read, and none holds a secret."""
+    """The worker reads all tracing variables, and none holds a secret."""
     kubernetes_validate.validate(settings, "1.30", strict=True)
     ours = {name: value for name, value in settings["data"].items() if name.startswith("OTEL_")}
     assert ours.keys() <= {name.upper() for name in TracingSettings.model_fields}
@@ -46,7 +46,7 @@ def test_the_worker_takes_the_variables(settings, monkeypatch):
 
 
 def test_they_may_leave_to_where_they_go(settings, policy):
-    """The last rule allows the collector's namespace and port."""
+    """The last rule of the policy allows the collector's namespace and port."""
     kubernetes_validate.validate(policy, "1.30", strict=True)
     endpoint = settings["data"]["OTEL_EXPORTER_OTLP_ENDPOINT"]
     namespace, port = re.fullmatch(r"http://[^.]+\.([^.]+)\.svc\.cluster\.local:(\d+)", endpoint).groups()
@@ -57,7 +57,7 @@ def test_they_may_leave_to_where_they_go(settings, policy):
 
 
 def test_headers_come_from_a_secret_into_the_worker_s_container():
-    """By a patch of the Deployment, which has no `env` of its own to be lost."""
+    """A patch adds headers from a secret to the worker's container, which has no `env` of its own."""
     read_me = (FOLDER / "README.md").read_text(encoding="utf-8")
     (block,) = [part for part in re.findall(r"```yaml\n(.+?)```", read_me, re.DOTALL) if "OTLP" in part]
     (patch,) = yaml.safe_load(block)["patches"]

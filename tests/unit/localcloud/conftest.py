@@ -1,4 +1,4 @@
-"""Google's clients on an embedded cloud of the test's own."""
+"""Fixtures: Google's clients on a new embedded cloud."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def client(cloud: LocalCloud) -> Iterator[firestore.Client]:
-    """Google's Firestore client."""
+    """Return Google's Firestore client."""
     with clients_find(cloud.environment()):
         client = firestore.Client(project=PROJECT)
     yield client
@@ -29,7 +29,7 @@ def client(cloud: LocalCloud) -> Iterator[firestore.Client]:
 
 @pytest.fixture
 def document(client: firestore.Client) -> firestore.DocumentReference:
-    """A document `{"a": 1}`."""
+    """Create a document `{"a": 1}`."""
     document = client.document("runs/r")
     document.set({"a": 1})
     return document
@@ -37,7 +37,7 @@ def document(client: firestore.Client) -> firestore.DocumentReference:
 
 @pytest.fixture
 def bucket(cloud: LocalCloud) -> Iterator[storage.Bucket]:
-    """A bucket, through Google's client."""
+    """Create a bucket through Google's client."""
     with clients_find(cloud.environment()):
         client = storage.Client(project=PROJECT, credentials=AnonymousCredentials())
     yield client.create_bucket("charts")
@@ -54,11 +54,11 @@ class Channel:
     subscription: str
 
     def publish(self, data: bytes = b"x") -> str:
-        """Publish one message; returns its id."""
+        """Publish one message and return its id."""
         return str(self.publisher.publish(self.topic, data).result(timeout=10))
 
     def pull(self, most: int = 1) -> list[Any]:
-        """One Pull: what came in its time."""
+        """Pull once and return the messages that arrive in time."""
         response = self.subscriber.pull(
             subscription=self.subscription, max_messages=most, retry=None, timeout=15
         )
@@ -67,7 +67,7 @@ class Channel:
 
 @pytest.fixture
 def channel(cloud: LocalCloud) -> Iterator[Channel]:
-    """A topic and a subscription."""
+    """Create a topic and a subscription."""
     with clients_find(cloud.environment()):
         publisher, subscriber = pubsub_v1.PublisherClient(), pubsub_v1.SubscriberClient()
     name = f"t{uuid.uuid4().hex}"

@@ -1,4 +1,4 @@
-"""The stand-in for Chart-IMG, through httpx as the worker calls it."""
+"""The Chart-IMG stand-in, called through httpx as the worker does."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from localcloud.chart_img.answers import ANSWERS
 
 @pytest.fixture
 def ask(cloud):
-    """Ask for a chart."""
+    """Request a chart."""
     with httpx.Client(base_url=cloud.chart_img.url, timeout=10) as client:
 
         def post(key="k1", **body):
@@ -27,7 +27,7 @@ def ask(cloud):
 
 @pytest.mark.parametrize(("asked", "size"), [({}, (800, 600)), ({"width": 1024, "height": 50}, (1024, 50))])
 def test_a_chart_is_a_png_of_the_size_asked(ask, asked, size):
-    """Pillow can read all of it."""
+    """A chart is a PNG of the requested size, and Pillow can read it."""
     answer = ask(**asked)
     assert (answer.status_code, answer.headers["content-type"]) == (200, "image/png")
     with Image.open(io.BytesIO(answer.content)) as image:
@@ -36,12 +36,12 @@ def test_a_chart_is_a_png_of_the_size_asked(ask, asked, size):
 
 
 def test_different_requests_get_different_charts(ask):
-    """And the same request the same one."""
+    """Different requests get different charts, equal requests the same chart."""
     assert ask(interval="1h").content == ask(interval="1h").content != ask(interval="4h").content
 
 
 def test_keys(cloud, ask):
-    """None is refused; configured ones are the only good ones, each up to its limit."""
+    """A request without key is refused; configured keys are valid up to their limit, others are not."""
     assert (ask(key="").status_code, ask(key="").json()) == (403, {"message": "Forbidden"})
     cloud.chart_img.configure({"k1": 2, "k2": None})
     assert ask(key="other").status_code == 403
@@ -55,12 +55,12 @@ def test_keys(cloud, ask):
 
 @pytest.mark.parametrize("body", [{"symbol": ""}, {"width": "800"}, {"height": 0}, {"width": True}])
 def test_bodies_that_make_no_sense_are_422(ask, body):
-    """In one of the two forms of the API."""
+    """An invalid body gets 422 in one of the API's two formats."""
     assert ask(**body).status_code == 422
 
 
 def test_other_paths_are_404(cloud):
-    """And bodies that are no JSON object 400."""
+    """Other paths get 404, and bodies that are no JSON object get 400."""
     assert httpx.get(f"{cloud.chart_img.url}/v1/x").status_code == 404
     url = f"{cloud.chart_img.url}/v2/tradingview/advanced-chart"
     assert httpx.post(url, content=b"[", headers={"x-api-key": "k"}).status_code == 400
@@ -68,7 +68,7 @@ def test_other_paths_are_404(cloud):
 
 @pytest.mark.parametrize("name", sorted(ANSWERS))
 def test_every_scripted_answer_can_be_had(cloud, ask, name):
-    """Once, then all is well again."""
+    """Each scripted response is returned once; the next request gets a chart."""
     cloud.chart_img.faults.add(Fault(answer=name, times=1))
     answer = ask()
     assert (answer.status_code, answer.content) == (ANSWERS[name].status, ANSWERS[name].body)
@@ -76,13 +76,13 @@ def test_every_scripted_answer_can_be_had(cloud, ask, name):
 
 
 def test_answers_for_one_key_only(cloud, ask):
-    """The subject is key, symbol, interval."""
+    """A fault can match one key, because its subject is key, symbol and interval."""
     cloud.chart_img.faults.add(Fault(match="k1 ", answer="limit_exceeded"))
     assert [ask(key=key).status_code for key in ("k1", "k2")] == [429, 200]
 
 
 def test_truncated_and_reset_answers(cloud, ask):
-    """Less than a PNG, and nothing at all."""
+    """A truncated response is less than a PNG; a reset gives no response."""
     cloud.chart_img.faults.add(Fault(truncate_bytes=100, times=1))
     assert len(ask().content) == 100
     cloud.chart_img.faults.add(Fault(reset=True, times=1))
@@ -92,7 +92,7 @@ def test_truncated_and_reset_answers(cloud, ask):
 
 
 def test_a_paid_chart_whose_answer_is_lost(cloud, ask):
-    """After the effect: the account has paid."""
+    """A fault after the effect counts the chart, although the response is lost."""
     cloud.chart_img.faults.add(Fault(reset=True, after_effect=True, times=1))
     with pytest.raises(httpx.RemoteProtocolError):
         ask()
@@ -100,7 +100,7 @@ def test_a_paid_chart_whose_answer_is_lost(cloud, ask):
 
 
 def test_requests_are_logged(cloud, ask):
-    """Key, body, status, time."""
+    """Each request is logged with key, body, status and time."""
     ask(key="k7", studies=[{"name": "RSI"}])
     (call,) = cloud.chart_img.requests
     assert (call.key, call.status, call.body["studies"]) == ("k7", 200, [{"name": "RSI"}])

@@ -19,7 +19,7 @@ from tests.support.cloud.clouds import PROJECT, clients_find
 
 
 def test_a_cloud_names_its_services(cloud):
-    """All on this machine, each on its own port."""
+    """All services listen on this machine, each on its own port."""
     environment = cloud.environment()
     assert set(environment) == {
         "GOOGLE_CLOUD_PROJECT",
@@ -37,7 +37,7 @@ def test_a_cloud_names_its_services(cloud):
 
 
 def test_start_and_stop_are_quick_and_leave_no_thread():
-    """Well under a second each."""
+    """Start and stop take less than a second each and leave no thread."""
     before = set(threading.enumerate())
     began = time.monotonic()
     cloud = LocalCloud.start()
@@ -47,13 +47,13 @@ def test_start_and_stop_are_quick_and_leave_no_thread():
     assert started - began < 1
     assert time.monotonic() - started < 1
     left = [thread for thread in threading.enumerate() if thread not in before and not thread.daemon]
-    for thread in left:  # gRPC's own, on their last lines
+    for thread in left:  # threads of gRPC that are about to end
         thread.join(1)
     assert [thread for thread in left if thread.is_alive()] == []
 
 
 def test_a_taken_port_leaves_nothing_running():
-    """The error is raised, what had started is stopped."""
+    """When a port is taken, the error is raised and the started services are stopped."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -67,22 +67,22 @@ def test_a_taken_port_leaves_nothing_running():
 
 
 def test_two_clouds_share_nothing(cloud):
-    """State is per cloud."""
+    """Two clouds have separate state."""
     with LocalCloud.start() as other:
         assert other.environment() != cloud.environment()
 
 
 class TestControl:
-    """The control port, for tests in another process."""
+    """The control port for tests in another process."""
 
     @pytest.fixture
     def control(self, cloud):
-        """An HTTP client on it."""
+        """Return an HTTP client on the control port."""
         with httpx.Client(base_url=cloud.control.url, timeout=10) as client:
             yield client
 
     def test_counters_and_requests(self, cloud, control):
-        """What was called, and what was asked of Chart-IMG."""
+        """The control port returns the call counters and the log of Chart-IMG requests."""
         url = f"{cloud.chart_img.url}/v2/tradingview/advanced-chart"
         httpx.post(url, json={"symbol": "A:B"}, headers={"x-api-key": "k"})
         assert control.get("/calls").json()["chart_img"] == {"advanced-chart": 1}
@@ -90,7 +90,7 @@ class TestControl:
         assert (request["key"], request["body"], request["status"]) == ("k", {"symbol": "A:B"}, 200)
 
     def test_bytes_read(self, cloud, control):
-        """Of what reads by id gave out."""
+        """The control port returns the bytes that reads by id returned."""
         with clients_find(cloud.environment()):
             documents = firestore.Client(project=cloud.project)
         documents.document("a/b").set({"text": "x" * 1000})
@@ -99,7 +99,7 @@ class TestControl:
         assert 1000 < control.get("/bytes-read").json()["BatchGetDocuments"] < 2000
 
     def test_faults(self, cloud, control):
-        """Armed and cleared."""
+        """The control port arms and clears faults."""
         fault = {"service": "storage", "method": "buckets.list", "error": 503, "times": 5}
         assert control.post("/faults", json=fault).json() == {"id": 1}
         url = f"{cloud.storage.url}/storage/v1/b"
@@ -108,7 +108,7 @@ class TestControl:
         assert httpx.get(url).status_code == 200
 
     def test_stop_and_start(self, cloud, control):
-        """With and without state."""
+        """The control port stops and starts a service, with or without its state."""
         cloud.storage.objects.create_bucket("b")
         assert control.post("/services/storage/stop").json() == {"running": False}
         with pytest.raises(httpx.ConnectError):
@@ -119,7 +119,7 @@ class TestControl:
         assert cloud.storage.objects.buckets() == []
 
     def test_resetting_streams(self, control):
-        """Says how many there were."""
+        """The control port ends all open streams and returns their number."""
         assert control.post("/services/pubsub/reset").json() == {"reset": 0}
 
     @pytest.mark.parametrize(
@@ -134,13 +134,13 @@ class TestControl:
         ],
     )
     def test_nonsense_is_refused(self, control, method, path, body, status):
-        """404 for what is not there, 400 for what makes no sense."""
+        """An unknown path gets 404, an invalid body 400."""
         assert control.request(method, path, json=body).status_code == status
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_cloud_in_its_own_process(number):
-    """It prints export lines, serves, and ends with 0 when told to."""
+    """The process prints export lines, serves, and exits with 0 on a stop signal."""
     command = [sys.executable, "-m", "localcloud", "--project", "p1"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:

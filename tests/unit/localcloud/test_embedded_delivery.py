@@ -1,4 +1,4 @@
-"""The backlog: leases, backoff, dead letters, windows. Its clock is a number, so nothing waits here."""
+"""The backlog: leases, backoff, dead letters, windows. Its clock is a number, so no test waits."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def _take(backlog, now, *, limit=10, lease_seconds=10.0, window=None):
 
 
 def test_a_lease_ends_exactly_at_its_deadline():
-    """Not before, and the old ack id is void afterwards."""
+    """A lease ends exactly at its deadline; then its ack id is invalid."""
     backlog = _backlog()
     (lease,) = _take(backlog, 0.0)
     assert _take(backlog, 9.99) == []
@@ -33,7 +33,7 @@ def test_a_lease_ends_exactly_at_its_deadline():
 
 @pytest.mark.parametrize(("seconds", "back_at"), [(2.0, 3.0), (60.0, 61.0)])
 def test_an_extended_lease_ends_at_its_new_deadline(seconds, back_at):
-    """Sooner or later than before."""
+    """An extended lease ends at its new deadline, earlier or later than before."""
     backlog = _backlog()
     (lease,) = _take(backlog, 0.0)
     backlog.extend([lease.ack_id], 1.0, seconds)
@@ -42,7 +42,7 @@ def test_an_extended_lease_ends_at_its_new_deadline(seconds, back_at):
 
 
 def test_an_expired_lease_cannot_be_extended():
-    """It is out for somebody else by then."""
+    """An expired lease cannot be extended, because another receiver can have the message."""
     backlog = _backlog()
     (lease,) = _take(backlog, 0.0)
     backlog.extend([lease.ack_id], 10.0, 600.0)
@@ -50,14 +50,14 @@ def test_an_expired_lease_cannot_be_extended():
 
 
 def test_backoff_doubles_up_to_the_maximum():
-    """As production promises; the official emulator lets the first retry through at once."""
+    """The backoff doubles up to the maximum, from the first retry on, as in production."""
     rules = RetryRules(minimum_backoff_seconds=4, maximum_backoff_seconds=16)
     assert [rules.backoff_seconds(failures) for failures in range(1, 6)] == [4, 8, 16, 16, 16]
     assert rules.backoff_seconds(10_000) == 16
 
 
 def test_a_nack_waits_for_its_backoff():
-    """Each message by its own count."""
+    """A nacked message waits for the backoff of its own count of failures."""
     backlog = _backlog(minimum_backoff_seconds=4, maximum_backoff_seconds=16)
     now = 0.0
     for wait in (4.0, 8.0, 16.0, 16.0):
@@ -69,7 +69,7 @@ def test_a_nack_waits_for_its_backoff():
 
 
 def test_expiry_counts_as_a_failure():
-    """The backoff begins at the deadline, not when somebody looks."""
+    """An expired lease counts as a failure, and the backoff begins at its deadline."""
     backlog = _backlog(minimum_backoff_seconds=4, maximum_backoff_seconds=16)
     _take(backlog, 0.0)
     assert _take(backlog, 13.99) == []
@@ -77,7 +77,7 @@ def test_expiry_counts_as_a_failure():
 
 
 def test_a_message_is_dead_after_its_last_attempt():
-    """By nacks or expiry, counted together."""
+    """A message is dead-lettered after its last attempt; nacks and expiries count together."""
     backlog = _backlog(max_delivery_attempts=2)
     (lease,) = _take(backlog, 0.0)
     backlog.give_back([lease.ack_id], 0.0)
@@ -89,7 +89,7 @@ def test_a_message_is_dead_after_its_last_attempt():
 
 
 def test_a_window_closes_and_opens_again():
-    """By messages: acks, nacks and expiry each make room."""
+    """A window by messages closes when full; acks, nacks and expiries open it again."""
     backlog, window = _backlog(5), Window(max_messages=2)
     first, second = _take(backlog, 0.0, window=window)
     assert _take(backlog, 0.0, window=window) == []
@@ -101,13 +101,13 @@ def test_a_window_closes_and_opens_again():
 
 
 def test_a_window_by_bytes():
-    """Closed once that many bytes are out."""
+    """A window by bytes closes once that many bytes are leased."""
     backlog, window = _backlog(3), Window(max_bytes=4)
     assert len(_take(backlog, 0.0, window=window)) == 2
 
 
 def test_the_next_change_is_the_next_deadline_or_backoff():
-    """So that waiting needs no polling."""
+    """The next change is the next deadline or backoff end, so that waiting needs no polling."""
     backlog = _backlog(2, minimum_backoff_seconds=1, maximum_backoff_seconds=1)
     assert backlog.next_change() is None
     (lease,) = _take(backlog, 0.0, limit=1)

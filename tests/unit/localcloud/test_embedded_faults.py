@@ -1,4 +1,4 @@
-"""Which fault strikes which call, and how often."""
+"""Which fault fires for which call, and how often."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from localcloud.faults import Faults
 
 
 def test_without_faults_all_is_well():
-    """Nothing is armed, nothing strikes."""
+    """Without armed faults no fault fires."""
     faults = Faults()
     assert not faults.armed
     assert faults.take("Commit") is None
 
 
 def test_a_fault_strikes_its_method_only():
-    """`*` is every method."""
+    """A fault fires for its method only; `*` is every method."""
     faults = Faults()
     commit = Fault(method="Commit")
     faults.add(commit)
@@ -29,7 +29,7 @@ def test_a_fault_strikes_its_method_only():
 
 
 def test_a_fault_strikes_its_subject_only():
-    """Any part of the subject's text."""
+    """A fault fires for calls whose subject contains its text."""
     faults = Faults()
     faults.add(Fault(match="runs/r1"))
     assert faults.take("Commit", "projects/p/runs/r2") is None
@@ -37,7 +37,7 @@ def test_a_fault_strikes_its_subject_only():
 
 
 def test_a_fault_skips_then_strikes_so_many_times():
-    """First `skip`, then `times`."""
+    """A fault skips the first `skip` calls and then fires `times` times."""
     faults = Faults()
     fault_id = faults.add(Fault(skip=2, times=3))
     struck = [faults.take("Commit") is not None for _ in range(7)]
@@ -46,7 +46,7 @@ def test_a_fault_skips_then_strikes_so_many_times():
 
 
 def test_the_first_armed_fault_wins_then_the_next():
-    """One fault per call, in the order they were armed."""
+    """One fault fires per call, in the order in which they were armed."""
     faults = Faults()
     first, second = Fault(times=1), Fault(method="Commit")
     faults.add(first)
@@ -55,7 +55,7 @@ def test_the_first_armed_fault_wins_then_the_next():
 
 
 def test_a_removed_fault_strikes_no_more():
-    """Others stay."""
+    """A removed fault no longer fires; others stay armed."""
     faults = Faults()
     fault_id = faults.add(Fault(method="a"))
     faults.add(Fault(method="b"))
@@ -66,7 +66,7 @@ def test_a_removed_fault_strikes_no_more():
 
 
 def test_chance_is_seeded():
-    """The same seed strikes the same calls, at about the rate asked for."""
+    """With the same seed a fault fires at the same calls, at about its probability."""
 
     def pattern(seed):
         faults = Faults(seed)
@@ -79,7 +79,7 @@ def test_chance_is_seeded():
 
 
 def test_calls_are_counted_by_method():
-    """Unknown ones are zero, and waiting ends when the count is there."""
+    """Calls are counted per method; unknown ones are 0, and `wait_for` ends at the count."""
     calls = Calls()
     calls.add("Commit")
     calls.add("Commit", 2)
@@ -110,7 +110,7 @@ def test_calls_are_counted_by_method():
     ],
 )
 def test_a_fault_that_could_never_strike_is_refused(service, fault):
-    """So that no test passes because its fault was misspelt."""
+    """A fault that could never fire is refused, so that no test passes because of a misspelt fault."""
     services = LocalCloud().services
     with pytest.raises(ValueError, match="no "):
         services[service].faults.add(fault)

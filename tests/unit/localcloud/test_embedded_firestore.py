@@ -1,4 +1,4 @@
-"""The embedded Firestore's own sides: faults, counters, restart, differences from the official emulator."""
+"""The embedded Firestore's faults, counters, restart, and differences from the official emulator."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from localcloud.firestore.clock import CommitClock
 
 
 def _update(document, fields):
-    """One Commit without the SDK's retries, as the worker sends it."""
+    """Commit once without the SDK's retries, as the worker does."""
     batch = document._client.batch()
     batch.update(document, fields)
     return batch.commit(retry=None, timeout=10)
 
 
 def test_an_error_before_the_effect_leaves_nothing(cloud, document):
-    """Unavailable, and the document stays."""
+    """An error before the effect returns Unavailable and leaves the document unchanged."""
     cloud.firestore.faults.add(Fault(method="Commit", error="UNAVAILABLE", times=1))
     with pytest.raises(exceptions.ServiceUnavailable):
         _update(document, {"a": 2})
@@ -29,7 +29,7 @@ def test_an_error_before_the_effect_leaves_nothing(cloud, document):
 
 
 def test_an_error_after_the_effect_leaves_the_write(cloud, document):
-    """The outcome is unknown to the caller, but the commit landed."""
+    """An error after the effect returns an error although the write was applied."""
     cloud.firestore.faults.add(Fault(method="Commit", error="UNAVAILABLE", after_effect=True, times=1))
     with pytest.raises(exceptions.ServiceUnavailable):
         _update(document, {"a": 2})
@@ -37,7 +37,7 @@ def test_an_error_after_the_effect_leaves_the_write(cloud, document):
 
 
 def test_contention_makes_preconditions_fail(cloud, client, document):
-    """As if someone had written the document between read and commit; its fields are as they were."""
+    """Contention changes only the update time, so that preconditions on it fail."""
     read = document.get()
     cloud.firestore.faults.add(Fault(method="Commit", contend=True, match="runs/r", times=1))
     with pytest.raises(exceptions.FailedPrecondition):
@@ -48,7 +48,7 @@ def test_contention_makes_preconditions_fail(cloud, client, document):
 
 
 def test_a_hook_stages_a_race(cloud, client, document):
-    """`before` runs between the caller's decision and the effect."""
+    """A `before` hook runs between the caller's decision and the effect, and so forces a race."""
     other = client.document("runs/other")
     cloud.firestore.faults.add(
         Fault(method="Commit", match="runs/r", times=1, before=lambda _: other.set({"b": 1}))
@@ -58,13 +58,13 @@ def test_a_hook_stages_a_race(cloud, client, document):
 
 
 def test_a_dropped_read_has_no_answer(cloud, document):
-    """A stream without messages."""
+    """A dropped read returns a stream without messages."""
     cloud.firestore.faults.add(Fault(method="BatchGetDocuments", drop=True, times=1))
     assert list(document._client.get_all([document])) == []
 
 
 def test_a_delay_delays(cloud, document):
-    """The call takes so long, and works."""
+    """A delayed call takes the given time and succeeds."""
     cloud.firestore.faults.add(Fault(method="BatchGetDocuments", delay_seconds=0.2, times=1))
     began = time.monotonic()
     assert document.get().exists
@@ -72,7 +72,7 @@ def test_a_delay_delays(cloud, document):
 
 
 def test_commits_are_counted_and_logged(cloud, client, document):
-    """With the documents they changed."""
+    """Commits are counted and logged with the documents that they changed."""
     document.update({"a": 1})
     batch = client.batch()
     batch.update(document, {"a": 5})
@@ -84,7 +84,7 @@ def test_commits_are_counted_and_logged(cloud, client, document):
 
 
 def test_a_restart_keeps_the_documents(cloud, document):
-    """On the same port, for the same client."""
+    """A restart keeps the documents and the port, and the same client goes on."""
     port = cloud.firestore.port
     cloud.firestore.stop()
     with pytest.raises(exceptions.ServiceUnavailable):
@@ -95,14 +95,14 @@ def test_a_restart_keeps_the_documents(cloud, document):
 
 
 def test_a_restart_can_lose_the_documents(cloud, document):
-    """As when an emulator's process ends."""
+    """A restart can delete the documents, as when an emulator's process ends."""
     cloud.firestore.restart(lose_state=True)
     assert not document.get(timeout=20).exists
     assert not cloud.firestore.commits
 
 
 def test_a_stop_ends_calls_that_wait(cloud, document):
-    """A delayed call ends as Unavailable, and stop does not wait for it."""
+    """A stop ends delayed calls with Unavailable without waiting for them."""
     cloud.firestore.faults.add(Fault(method="Commit", delay_seconds=60))
     future = document._client._firestore_api.transport.commit.future(
         _commit_request(document), timeout=30, metadata=document._client._rpc_metadata
@@ -121,13 +121,13 @@ def _commit_request(document):
 
 
 def test_transactions_are_refused_plainly(client):
-    """The worker uses none: so neither emulated nor pretended. The official emulator has them."""
+    """Transactions fail with Unimplemented, because the worker uses none."""
     with pytest.raises(exceptions.MethodNotImplemented, match="no transactions"):
         client.transaction()._begin()
 
 
 def test_writes_to_another_database_are_refused(client):
-    """As production does; the official emulator accepts them."""
+    """Writes to another database are refused, as in production."""
     name = "projects/demo-project/databases/other/documents/c/d"
     request = {"database": client._database_string, "writes": [{"delete": name}]}
     with pytest.raises(exceptions.InvalidArgument):
@@ -135,7 +135,7 @@ def test_writes_to_another_database_are_refused(client):
 
 
 def test_versions_too_old_are_refused(client, document):
-    """Only the last versions of a document are kept for reads at a time; then it says so, and never lies."""
+    """A read time before the oldest kept version of a document is refused."""
     first = document.get().update_time
     for number in range(40):
         document.update({"n": number})
@@ -149,7 +149,7 @@ def test_versions_too_old_are_refused(client, document):
 
 
 def test_commit_times_grow_while_the_clock_stands_still(monkeypatch):
-    """And when it goes back; a read is never before the last commit."""
+    """Commit times increase even when the clock stops or goes back; no read is before the last commit."""
     clock = CommitClock()
     monkeypatch.setattr("localcloud.firestore.clock.time.time_ns", lambda: 5_000_000)
     assert [clock.commit_time(), clock.commit_time(), clock.read_time(), clock.commit_time()] == [

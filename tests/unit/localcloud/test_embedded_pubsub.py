@@ -1,4 +1,4 @@
-"""The embedded Pub/Sub's own sides: faults, restart, and where it follows production and not the emulator."""
+"""The embedded Pub/Sub's faults and restart, and where it follows production, not the emulator."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ def _subscribed(channel, callback, max_messages=10):
     ids=["too many", "long key", "empty key", "long value"],
 )
 def test_attributes_beyond_the_limits_are_refused(channel, attributes):
-    """As production does; the official emulator accepts them."""
+    """Attributes beyond the limits are refused, as in production; the official emulator accepts them."""
     with pytest.raises(exceptions.InvalidArgument):
         PublisherClient.publish(channel.publisher, topic=channel.topic, messages=[{"attributes": attributes}])
 
 
 def test_messages_beyond_ten_megabytes_are_refused(channel):
-    """As production does; the official emulator accepts them."""
+    """Messages over ten megabytes are refused, as in production; the official emulator accepts them."""
     with pytest.raises(exceptions.InvalidArgument):
         PublisherClient.publish(
             channel.publisher, topic=channel.topic, messages=[{"data": b"x" * 10_000_001}]
@@ -52,7 +52,7 @@ def test_messages_beyond_ten_megabytes_are_refused(channel):
 
 
 def test_deadlines_are_ten_to_six_hundred_seconds(channel):
-    """As production; the official emulator takes five, and any number when modified."""
+    """Deadlines outside 10 to 600 seconds are refused, as in production."""
     with pytest.raises(exceptions.InvalidArgument):
         channel.subscriber.create_subscription(
             request={"name": f"{channel.subscription}-5", "topic": channel.topic, "ack_deadline_seconds": 5}
@@ -66,7 +66,7 @@ def test_deadlines_are_ten_to_six_hundred_seconds(channel):
 
 
 def test_a_stream_gets_no_more_than_it_can_hold(cloud, channel):
-    """max_outstanding_messages is honoured, as in production; the official emulator pushes all it has."""
+    """A stream gets at most max_outstanding_messages; the official emulator sends everything."""
     for _ in range(10):
         channel.publish()
     requests = queue.Queue()
@@ -87,7 +87,7 @@ def test_a_stream_gets_no_more_than_it_can_hold(cloud, channel):
 
 
 def test_what_one_stream_cannot_hold_goes_to_another(channel):
-    """A busy worker does not hoard the backlog."""
+    """Messages that one stream has no room for are delivered to another."""
     release, busy, other = threading.Event(), threading.Event(), queue.Queue()
 
     def slow(message):
@@ -105,7 +105,7 @@ def test_what_one_stream_cannot_hold_goes_to_another(channel):
 
 
 def test_a_duplicate_is_delivered_twice(cloud, channel):
-    """The same message id, two deliveries, no nack in between."""
+    """A duplicate fault delivers the same message id twice without a nack."""
     cloud.pubsub.faults.add(Fault(method="Deliver", duplicate=True, times=1))
     got = queue.Queue()
     with _subscribed(channel, lambda message: (message.ack(), got.put(message.message_id))):
@@ -114,7 +114,7 @@ def test_a_duplicate_is_delivered_twice(cloud, channel):
 
 
 def test_a_lost_ack_brings_the_message_back(cloud, channel):
-    """The caller is told OK, and the lease runs out."""
+    """After a lost ack the call returns OK, and the message is redelivered when its lease ends."""
     cloud.pubsub.faults.add(Fault(method="Acknowledge", drop=True, times=1))
     channel.publish()
     (received,) = channel.pull()
@@ -127,7 +127,7 @@ def test_a_lost_ack_brings_the_message_back(cloud, channel):
 
 
 def test_a_late_ack_lands_late(cloud, channel):
-    """The call takes its time, then counts."""
+    """A delayed ack takes its time and then counts."""
     cloud.pubsub.faults.add(Fault(method="Acknowledge", delay_seconds=0.2, times=1))
     channel.publish()
     (received,) = channel.pull()
@@ -138,7 +138,7 @@ def test_a_late_ack_lands_late(cloud, channel):
 
 
 def test_a_lost_delivery_comes_again_after_its_deadline(cloud, channel):
-    """Leased to someone who never saw it."""
+    """A lost delivery leaves the message leased, and it is delivered again after its deadline."""
     cloud.pubsub.faults.add(Fault(method="Deliver", drop=True, match="needle", times=1))
     channel.publish(b"needle")
     assert channel.pull() == []
@@ -146,7 +146,7 @@ def test_a_lost_delivery_comes_again_after_its_deadline(cloud, channel):
 
 
 def test_a_reset_stream_reopens(cloud, channel):
-    """Unavailable: Google's client opens another one, and nothing is lost."""
+    """After a stream reset (Unavailable) Google's client reopens the stream, and no message is lost."""
     got = queue.Queue()
     with _subscribed(channel, lambda message: (message.ack(), got.put(message.data))) as future:
         channel.publish(b"1")
@@ -159,7 +159,7 @@ def test_a_reset_stream_reopens(cloud, channel):
 
 
 def test_a_stream_can_fail_to_open(cloud, channel):
-    """PermissionDenied ends the future."""
+    """PermissionDenied on opening a stream ends its future."""
     cloud.pubsub.faults.add(Fault(method="StreamingPull", error="PERMISSION_DENIED"))
     future = channel.subscriber.subscribe(channel.subscription, lambda message: message.ack())
     with pytest.raises(exceptions.PermissionDenied):
@@ -167,10 +167,10 @@ def test_a_stream_can_fail_to_open(cloud, channel):
 
 
 def test_a_stop_and_start_under_an_open_stream(cloud, channel):
-    """The client reconnects; unacknowledged messages are still there.
+    """After a stop and start the client reconnects, and unacknowledged messages are still there.
 
-    Google's client gives itself five tries to reopen a stream in ten seconds, and uses them up at once: hence
-    ten seconds, however soon the service is back.
+    Google's client makes up to five attempts in ten seconds to reopen a stream and uses them up at once. So
+    this test takes ten seconds, however early the service is back.
     """
     got = queue.Queue()
     with _subscribed(channel, lambda message: (message.ack(), got.put(message.data))):
@@ -187,7 +187,7 @@ def test_a_stop_and_start_under_an_open_stream(cloud, channel):
 
 
 def test_a_restart_that_loses_state_knows_no_subscription(cloud, channel):
-    """The open stream ends as Unavailable, as when a server dies; the next one is NotFound."""
+    """After a restart without state the open stream ends with Unavailable, the next with NotFound."""
     request = StreamingPullRequest(subscription=channel.subscription, stream_ack_deadline_seconds=10)
     held = queue.Queue()
     held.put(request)
@@ -202,7 +202,7 @@ def test_a_restart_that_loses_state_knows_no_subscription(cloud, channel):
 
 
 def test_a_caller_that_gave_up_takes_no_message_with_it(channel):
-    """A timed-out pull leaves the message for the next; the official emulator swallows it for a while."""
+    """A pull that timed out leaves the message for the next pull; the official emulator loses it."""
     with pytest.raises(exceptions.DeadlineExceeded):
         channel.subscriber.pull(subscription=channel.subscription, max_messages=1, retry=None, timeout=0.2)
     channel.publish()
@@ -210,7 +210,7 @@ def test_a_caller_that_gave_up_takes_no_message_with_it(channel):
 
 
 def test_a_closed_stream_keeps_its_leases_until_their_deadline(cloud, channel):
-    """As production: a killed worker's messages come back when their time is over, not before."""
+    """The messages of a closed stream stay leased until their deadline, as in production."""
     channel.publish()
     requests = queue.Queue()
     requests.put(StreamingPullRequest(subscription=channel.subscription, stream_ack_deadline_seconds=10))

@@ -1,4 +1,4 @@
-"""The embedded Storage through Google's client. There is no official Storage emulator to compare it with."""
+"""The embedded Storage through Google's client. There is no official emulator to compare with."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ODD_NAMES = ["charts/r:1/s 2/a+b%2F&?#é漢.png", "a//b", "x" * 1024, "~!*'()", 
 
 @pytest.mark.parametrize("name", ODD_NAMES)
 def test_an_object_is_read_back_under_any_name(bucket, name):
-    """Content, type, metadata, hashes."""
+    """An object with any name is read back with content, type, metadata and hashes."""
     blob = bucket.blob(name)
     blob.metadata = {"runId": "r", "é": "ü"}
     blob.upload_from_string(b"\x89PNG\r\n--x\r\n", content_type="image/png")
@@ -38,7 +38,7 @@ def test_an_object_is_read_back_under_any_name(bucket, name):
 
 
 def test_create_only_uploads(bucket):
-    """if_generation_match=0: the second is refused with 412, and the first stays."""
+    """A second upload with if_generation_match=0 fails with 412 and leaves the first object."""
     bucket.blob("a").upload_from_string(b"1", if_generation_match=0)
     with pytest.raises(exceptions.PreconditionFailed):
         bucket.blob("a").upload_from_string(b"2", if_generation_match=0)
@@ -46,7 +46,7 @@ def test_create_only_uploads(bucket):
 
 
 def test_compare_and_swap(bucket):
-    """Only against the generation that is there."""
+    """A write with a generation precondition succeeds only for the stored generation."""
     blob = bucket.blob("manifest.json")
     blob.upload_from_string(b"1", if_generation_match=0)
     first = blob.generation
@@ -60,7 +60,7 @@ def test_compare_and_swap(bucket):
 
 
 def test_patching_metadata(bucket):
-    """The metageneration counts, the generation stays."""
+    """A patch of metadata changes the metageneration and keeps the generation."""
     blob = bucket.blob("a")
     blob.upload_from_string(b"1")
     generation = blob.generation
@@ -73,7 +73,7 @@ def test_patching_metadata(bucket):
 
 
 def test_listing_by_prefix_delimiter_and_page(bucket):
-    """In UTF-8 order, each once, whatever the page size."""
+    """A listing returns each name once in UTF-8 order, with every page size."""
     names = ["charts/a/1.png", "charts/a/2.png", "charts/b/1.png", "charts/é", "other"]
     for name in names:
         bucket.blob(name).upload_from_string(b"x")
@@ -86,7 +86,7 @@ def test_listing_by_prefix_delimiter_and_page(bucket):
 
 
 def test_what_is_missing_is_404(cloud, bucket):
-    """Objects and buckets; uploads into nothing too."""
+    """Missing objects and buckets give 404, also for uploads."""
     client = bucket.client
     assert bucket.get_blob("none") is None
     assert client.lookup_bucket("none") is None
@@ -105,7 +105,7 @@ def test_what_is_missing_is_404(cloud, bucket):
 
 
 def test_buckets_are_made_once_and_deleted_when_empty(bucket):
-    """409 otherwise."""
+    """Creating an existing bucket and deleting one with objects give 409."""
     with pytest.raises(exceptions.Conflict):
         bucket.client.create_bucket("charts")
     bucket.blob("a").upload_from_string(b"x")
@@ -124,7 +124,7 @@ def _multipart(resource, content):
 
 @pytest.mark.parametrize("wrong", [{"crc32c": "AAAAAA=="}, {"md5Hash": "AAAAAAAAAAAAAAAAAAAAAA=="}])
 def test_content_that_does_not_fit_its_checksum_is_refused(cloud, bucket, wrong):
-    """400, and nothing is stored."""
+    """Content with a wrong checksum gives 400 and is not stored."""
     url = f"{cloud.storage.url}/upload/storage/v1/b/charts/o?uploadType=multipart"
     headers = {"Content-Type": 'multipart/related; boundary="B"'}
     answer = httpx.post(url, content=_multipart({"name": "a", **wrong}, b"content"), headers=headers)
@@ -161,7 +161,7 @@ def test_content_that_does_not_fit_its_checksum_is_refused(cloud, bucket, wrong)
     ],
 )
 def test_uploads_that_make_no_sense_are_refused(cloud, bucket, query, content_type, body, status):
-    """In Google's error format; resumable uploads are not there, and it says so."""
+    """Invalid uploads and resumable uploads fail with an error in Google's format."""
     url = f"{cloud.storage.url}/upload/storage/v1/b/{bucket.name}/o?{query}"
     answer = httpx.post(url, content=body, headers={"Content-Type": content_type})
     assert answer.status_code == status
@@ -169,7 +169,7 @@ def test_uploads_that_make_no_sense_are_refused(cloud, bucket, query, content_ty
 
 
 def test_ranges(bucket):
-    """Parts of an object, as a resumed download asks for them."""
+    """Ranges of an object can be read, as a resumed download does."""
     bucket.blob("a").upload_from_string(b"0123456789")
     assert bucket.blob("a").download_as_bytes(start=2, end=4) == b"234"
     into = io.BytesIO()
@@ -178,7 +178,7 @@ def test_ranges(bucket):
 
 
 def test_sixteen_parallel_uploads_do_not_stall(bucket):
-    """Each on its own connection, all at once."""
+    """Sixteen parallel uploads on separate connections do not wait for each other."""
     barrier = threading.Barrier(16)
 
     def upload(number):
@@ -194,7 +194,7 @@ def test_sixteen_parallel_uploads_do_not_stall(bucket):
 
 
 def test_a_failing_upload_can_be_retried(cloud, bucket):
-    """503 before the effect."""
+    """An upload that failed with 503 before the effect succeeds on a retry."""
     cloud.storage.faults.add(Fault(method="objects.insert", match="charts/a", error=503, times=1))
     with pytest.raises(exceptions.ServiceUnavailable):
         bucket.blob("a").upload_from_string(b"x", retry=None)
@@ -203,7 +203,7 @@ def test_a_failing_upload_can_be_retried(cloud, bucket):
 
 
 def test_a_lost_answer_leaves_the_upload(cloud, bucket):
-    """503 after the effect: Google's retry meets its own object, hence 412."""
+    """After a lost response (503 after the effect) Google's retry gets 412 from its own object."""
     cloud.storage.faults.add(Fault(method="objects.insert", error=503, after_effect=True, times=1))
     with pytest.raises(exceptions.PreconditionFailed):
         bucket.blob("a").upload_from_string(b"x", if_generation_match=0, retry=DEFAULT_RETRY.with_timeout(10))
@@ -211,14 +211,14 @@ def test_a_lost_answer_leaves_the_upload(cloud, bucket):
 
 
 def test_a_reset_connection(cloud, bucket):
-    """No answer at all."""
+    """A reset connection gives no response."""
     cloud.storage.faults.add(Fault(method="objects.insert", reset=True, times=1))
     with pytest.raises(Exception, match="Connection aborted"):
         bucket.blob("a").upload_from_string(b"x", retry=None)
 
 
 def test_a_restart_keeps_or_loses_the_objects(cloud, bucket):
-    """On the same port."""
+    """A restart keeps the objects or deletes them, on the same port."""
     bucket.blob("a").upload_from_string(b"x")
     cloud.storage.restart()
     assert bucket.blob("a").download_as_bytes() == b"x"
@@ -227,7 +227,7 @@ def test_a_restart_keeps_or_loses_the_objects(cloud, bucket):
 
 
 def test_a_stop_ends_calls_that_wait(cloud, bucket):
-    """At once, and the caller sees a dead connection."""
+    """A stop ends delayed calls at once with a closed connection."""
     cloud.storage.faults.add(Fault(method="objects.insert", delay_seconds=60))
     failed = []
 
@@ -248,6 +248,6 @@ def test_a_stop_ends_calls_that_wait(cloud, bucket):
 
 
 def test_chunked_bodies_are_refused(cloud):
-    """411, rather than an empty object."""
+    """A chunked body gets 411 and is not stored as an empty object."""
     url = f"{cloud.storage.url}/upload/storage/v1/b/charts/o?uploadType=multipart"
     assert httpx.post(url, content=iter([b"x"])).status_code == 411
