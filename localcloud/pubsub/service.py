@@ -73,74 +73,80 @@ class PubsubService(GrpcService):
 
     def methods(self) -> Mapping[str, Mapping[str, Method | grpc.RpcMethodHandler[Any, Any]]]:
         """Return the RPCs of publisher and subscriber."""
+        return {
+            "google.pubsub.v1.Publisher": self._publisher_methods(),
+            "google.pubsub.v1.Subscriber": self._subscriber_methods(),
+        }
+
+    def _publisher_methods(self) -> dict[str, Method]:
+        return {
+            "CreateTopic": _rpc(
+                "Topic",
+                "Topic",
+                lambda request: self._topics.create_topic(request),  # noqa: PLW0108 - late binding
+                "name",
+            ),
+            "GetTopic": _rpc(
+                "GetTopicRequest", "Topic", lambda request: self._topics.topic(request.topic), "topic"
+            ),
+            "ListTopics": _rpc(
+                "ListTopicsRequest",
+                "ListTopicsResponse",
+                lambda request: messages.ListTopicsResponse(topics=self._topics.topics(request.project)),
+                "project",
+            ),
+            "ListTopicSubscriptions": _rpc(
+                "ListTopicSubscriptionsRequest",
+                "ListTopicSubscriptionsResponse",
+                self._list_of_topic,
+                "topic",
+            ),
+            "DeleteTopic": _rpc("DeleteTopicRequest", "", self._delete_topic, "topic"),
+            "Publish": _rpc(
+                "PublishRequest",
+                "PublishResponse",
+                lambda request: messages.PublishResponse(
+                    message_ids=self._topics.publish(request.topic, request.messages)
+                ),
+                "topic",
+            ),
+        }
+
+    def _subscriber_methods(self) -> dict[str, Method | grpc.RpcMethodHandler[Any, Any]]:
         streaming_pull = grpc.stream_stream_rpc_method_handler(
             self._streaming_pull,
             request_deserializer=messages.StreamingPullRequest.FromString,
             response_serializer=messages.StreamingPullResponse.SerializeToString,
         )
         return {
-            "google.pubsub.v1.Publisher": {
-                "CreateTopic": _rpc(
-                    "Topic",
-                    "Topic",
-                    lambda request: self._topics.create_topic(request),  # noqa: PLW0108 - late binding
-                    "name",
+            "CreateSubscription": _rpc(
+                "Subscription",
+                "Subscription",
+                lambda request: self._topics.create_subscription(request),  # noqa: PLW0108 - late binding
+                "name",
+            ),
+            "GetSubscription": _rpc(
+                "GetSubscriptionRequest",
+                "Subscription",
+                lambda request: self._topics.subscription(request.subscription).settings,
+                "subscription",
+            ),
+            "UpdateSubscription": _rpc(
+                "UpdateSubscriptionRequest",
+                "Subscription",
+                lambda request: self._topics.update_subscription(
+                    request.subscription, request.update_mask.paths
                 ),
-                "GetTopic": _rpc(
-                    "GetTopicRequest", "Topic", lambda request: self._topics.topic(request.topic), "topic"
-                ),
-                "ListTopics": _rpc(
-                    "ListTopicsRequest",
-                    "ListTopicsResponse",
-                    lambda request: messages.ListTopicsResponse(topics=self._topics.topics(request.project)),
-                    "project",
-                ),
-                "ListTopicSubscriptions": _rpc(
-                    "ListTopicSubscriptionsRequest",
-                    "ListTopicSubscriptionsResponse",
-                    self._list_of_topic,
-                    "topic",
-                ),
-                "DeleteTopic": _rpc("DeleteTopicRequest", "", self._delete_topic, "topic"),
-                "Publish": _rpc(
-                    "PublishRequest",
-                    "PublishResponse",
-                    lambda request: messages.PublishResponse(
-                        message_ids=self._topics.publish(request.topic, request.messages)
-                    ),
-                    "topic",
-                ),
-            },
-            "google.pubsub.v1.Subscriber": {
-                "CreateSubscription": _rpc(
-                    "Subscription",
-                    "Subscription",
-                    lambda request: self._topics.create_subscription(request),  # noqa: PLW0108 - late binding
-                    "name",
-                ),
-                "GetSubscription": _rpc(
-                    "GetSubscriptionRequest",
-                    "Subscription",
-                    lambda request: self._topics.subscription(request.subscription).settings,
-                    "subscription",
-                ),
-                "UpdateSubscription": _rpc(
-                    "UpdateSubscriptionRequest",
-                    "Subscription",
-                    lambda request: self._topics.update_subscription(
-                        request.subscription, request.update_mask.paths
-                    ),
-                    "update_mask",
-                ),
-                "DeleteSubscription": _rpc("DeleteSubscriptionRequest", "", self._delete, "subscription"),
-                "ListSubscriptions": _rpc(
-                    "ListSubscriptionsRequest", "ListSubscriptionsResponse", self._list, "project"
-                ),
-                "Pull": _rpc("PullRequest", "PullResponse", self._pull, "subscription", wants_context=True),
-                "Acknowledge": _rpc("AcknowledgeRequest", "", self._acknowledge, "subscription"),
-                "ModifyAckDeadline": _rpc("ModifyAckDeadlineRequest", "", self._modify, "subscription"),
-                "StreamingPull": streaming_pull,
-            },
+                "update_mask",
+            ),
+            "DeleteSubscription": _rpc("DeleteSubscriptionRequest", "", self._delete, "subscription"),
+            "ListSubscriptions": _rpc(
+                "ListSubscriptionsRequest", "ListSubscriptionsResponse", self._list, "project"
+            ),
+            "Pull": _rpc("PullRequest", "PullResponse", self._pull, "subscription", wants_context=True),
+            "Acknowledge": _rpc("AcknowledgeRequest", "", self._acknowledge, "subscription"),
+            "ModifyAckDeadline": _rpc("ModifyAckDeadlineRequest", "", self._modify, "subscription"),
+            "StreamingPull": streaming_pull,
         }
 
     def _list_of_topic(self, request: Any) -> Any:
