@@ -1,5 +1,5 @@
-# The worker's image. It is linted (hadolint) and its steps are tried by tests/deploy, outside of Docker: where
-# this was written there is no Docker engine, so the image as a whole was never built.
+# The worker's image. It is linted (hadolint), and tests/deploy runs its steps outside of Docker. There was no Docker
+# engine, so the image as a whole was never built.
 #
 #   docker build --tag worker-chart-export:0.2.0 .
 #   docker run worker-chart-export:0.2.0 --help
@@ -13,7 +13,7 @@ ARG BASE=python:3.13-slim-bookworm
 # Both stages have the same base, because a venv holds the path of its interpreter.
 FROM ${BASE} AS build
 WORKDIR /src
-# pip stays outside of the venv, and so does what builds the wheel.
+# pip and what builds the wheel stay outside of the venv.
 COPY requirements.lock requirements-build.lock ./
 RUN pip install --no-cache-dir --require-hashes --only-binary :all: -r requirements-build.lock \
     && python -m venv --without-pip /opt/worker

@@ -1,7 +1,7 @@
-# The same as ../firestore.indexes.json, which the Firebase command line deploys. Not read from there: Terraform copies a
-# module's own folder and nothing beside it.
+# The same as ../firestore.indexes.json, which the Firebase command line deploys. Not read from there, because Terraform copies
+# only the folder of a module.
 
-# Finds leases that are over, of all runs.
+# Finds expired leases over all runs.
 resource "google_firestore_field" "expires_at" {
   project    = var.project
   database   = var.firestore_database

@@ -1,5 +1,5 @@
-# Who the worker is, and the roles that docs/security.md explains; nothing on the project but what Firestore can't
-# narrow otherwise.
+# The worker's identity, and the roles that docs/security.md explains. Only the role for Firestore is on the project,
+# because Firestore has no narrower place for it.
 
 data "google_project" "this" {
   project_id = var.project
@@ -31,7 +31,7 @@ resource "google_pubsub_subscription_iam_member" "worker_subscribes" {
   role         = "roles/pubsub.subscriber"
   member       = local.worker
 
-  # Grants go with a subscription that is replaced, and its name alone stays the same.
+  # If the subscription is replaced, its grants are lost although its name stays.
   lifecycle {
     replace_triggered_by = [google_pubsub_subscription.worker.id]
   }

@@ -30,7 +30,7 @@ resource "google_pubsub_subscription" "worker" {
   enable_exactly_once_delivery = false # slower, and of no use: the claim in Firestore keeps steps single
   labels                       = var.labels
 
-  # What is given back must not come again at once.
+  # A released message must not come back at once.
   retry_policy {
     minimum_backoff = "10s"
     maximum_backoff = "600s"
@@ -41,7 +41,7 @@ resource "google_pubsub_subscription" "worker" {
     max_delivery_attempts = var.max_delivery_attempts
   }
 
-  # Never, however long no worker runs.
+  # Never, even if no worker runs for a long time.
   expiration_policy {
     ttl = ""
   }
@@ -53,7 +53,7 @@ resource "google_pubsub_topic" "quarantine" {
   labels  = var.labels
 }
 
-# What is published to a topic without a subscription is gone.
+# A message to a topic without a subscription is lost.
 resource "google_pubsub_subscription" "quarantine" {
   project                    = var.project
   name                       = var.quarantine_topic
@@ -84,7 +84,7 @@ resource "google_pubsub_subscription" "dead_letters" {
   }
 }
 
-# Dead letters are moved by Pub/Sub's own service agent, which needs both.
+# Pub/Sub's own service agent moves dead letters, and needs both roles.
 resource "google_pubsub_topic_iam_member" "agent_publishes_dead_letters" {
   project = var.project
   topic   = google_pubsub_topic.dead_letters.name
@@ -98,7 +98,7 @@ resource "google_pubsub_subscription_iam_member" "agent_acks_dead_letters" {
   role         = "roles/pubsub.subscriber"
   member       = local.pubsub_agent
 
-  # Grants go with a subscription that is replaced, and its name alone stays the same.
+  # If the subscription is replaced, its grants are lost although its name stays.
   lifecycle {
     replace_triggered_by = [google_pubsub_subscription.worker.id]
   }

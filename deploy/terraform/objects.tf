@@ -7,7 +7,7 @@ resource "google_storage_bucket" "charts" {
   force_destroy               = false # Terraform deletes no bucket that holds charts
   labels                      = var.labels
 
-  # Undoes what a stolen account could delete.
+  # Allows to undo what a stolen identity deletes.
   soft_delete_policy {
     retention_duration_seconds = 604800
   }

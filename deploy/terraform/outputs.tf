@@ -21,7 +21,7 @@ output "environment" {
 }
 
 output "worker" {
-  description = "Who has the roles, as IAM writes it."
+  description = "The identity with the roles, as IAM writes it."
   value       = local.worker
 }
 
@@ -36,7 +36,7 @@ output "topic" {
 }
 
 output "left_over" {
-  description = "The subscriptions to look at: messages that nobody can work, and messages given up."
+  description = "The subscriptions of rejected messages and of dead letters."
   value = {
     quarantine   = google_pubsub_subscription.quarantine.name
     dead_letters = google_pubsub_subscription.dead_letters.name

@@ -55,7 +55,7 @@ variable "subscription" {
 }
 
 variable "quarantine_topic" {
-  description = "The topic for messages that nobody can work; a subscription of the same name keeps them."
+  description = "The topic for rejected messages; a subscription of the same name keeps them."
   type        = string
   default     = "chart-export-quarantine"
 
@@ -77,7 +77,7 @@ variable "dead_letter_topic" {
 }
 
 variable "max_delivery_attempts" {
-  description = "After how many deliveries a message is given up. Steps that wait and restarts use deliveries up."
+  description = "After how many deliveries a message becomes a dead letter. Deferrals and restarts count."
   type        = number
   default     = 20
 
@@ -94,12 +94,12 @@ variable "ack_deadline_seconds" {
 
   validation {
     condition     = var.ack_deadline_seconds >= 30 && var.ack_deadline_seconds <= 600
-    error_message = "At least 30, or a stall of that length has messages delivered twice; Pub/Sub takes at most 600."
+    error_message = "At least 30, or a short stall of the worker causes a second delivery; Pub/Sub takes at most 600."
   }
 }
 
 variable "retention_days" {
-  description = "How long messages are kept that nobody acks, here, in the quarantine and as dead letters."
+  description = "How long messages without an ack, rejected ones and dead letters are kept."
   type        = number
   default     = 7
 
@@ -110,13 +110,13 @@ variable "retention_days" {
 }
 
 variable "firestore_database" {
-  description = "The Firestore database that holds the runs. It has to exist: this module creates none."
+  description = "The Firestore database that holds the runs. It must exist: this module does not create it."
   type        = string
   default     = "(default)"
 }
 
 variable "delete_charts_after_days" {
-  description = "Charts and manifests are deleted so many days after they were made; null keeps them."
+  description = "Charts and manifests are deleted this many days after they were made; null keeps them."
   type        = number
   default     = null
 
@@ -127,7 +127,7 @@ variable "delete_charts_after_days" {
 }
 
 variable "candles_bucket" {
-  description = "The bucket of the candles, if it is another: only with CHARTS_API_MODE=local or CHARTS_FALLBACK=local."
+  description = "The bucket of the candles, if it is another one: only with CHARTS_API_MODE=local or CHARTS_FALLBACK=local."
   type        = string
   default     = null
 }
