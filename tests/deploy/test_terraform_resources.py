@@ -9,7 +9,7 @@ from datetime import timedelta
 import pytest
 from google.pubsub_v1.types import Subscription
 
-from daemon.cli.doctor.checks import subscription_verdicts as verdicts
+from daemon.cli.doctor.checks import pubsub as verdicts
 from daemon.cli.doctor.results import Status
 from daemon.subscription.admin import SubscriptionFacts, TopicFacts
 from tests.support.deploy.hcl_module import Module
@@ -90,7 +90,7 @@ class TestSubscription:
         assert verdicts.dead_letter_topic_verdict(facts).status is Status.OK
         (dead,) = MODULE.resources["google_pubsub_subscription", "worker"]["dead_letter_policy"]
         assert dead["dead_letter_topic"] == f"${{google_pubsub_topic.{topic}.id}}"
-        needed = re.findall(r"roles/[\w.]+ on (\w+)", verdicts.dead_letter_rights("TOPIC", "SOURCE").mend)
+        needed = re.findall(r"roles/[\w.]+ on (\w+)", verdicts.dead_letter_rights("TOPIC", "SOURCE").fix)
         assert needed == ["TOPIC", "SOURCE"]
         assert _granted(AGENT) == {
             (

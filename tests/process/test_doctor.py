@@ -15,7 +15,7 @@ import threading
 import pytest
 from google.protobuf import duration_pb2
 
-from daemon.cli.doctor.runner import examine
+from daemon.cli.doctor.runner import run_checks
 from daemon.settings.emulators import Emulators
 from localcloud import Fault
 from tests.support.cloud.clouds import clients_find
@@ -74,9 +74,9 @@ def examined(deployment):
 def seen(settings, *, call=False, **seconds):
     """The same, made by this process; the summaries as they are printed."""
     with clients_find(settings):
-        report = examine(Emulators.of(os.environ), budget_of(), call=call, **seconds)
-    checks = {found.check: (found.status, str(found), found.mend) for found in report.findings}
-    assert len(checks) == len(report.findings)
+        report = run_checks(Emulators.of(os.environ), budget_of(), call=call, **seconds)
+    checks = {found.check: (found.status, str(found), found.fix) for found in report.results}
+    assert len(checks) == len(report.results)
     assert SECRET_KEY not in repr(report)
     return report.exit_code, report.result, checks
 
@@ -222,7 +222,7 @@ def test_a_database_that_hangs_has_the_scratch_document_named(deployment):
         released.set()
     status, summary, mend = checks["firestore.write"]
     assert (code, status) == (3, "failure")
-    assert "it came to no end in its time; chart_export_doctor/" in summary
+    assert "it did not end in time; chart_export_doctor/" in summary
     assert mend.startswith("start the emulator")
     assert checks["storage.delete"][0] == "ok"
 
@@ -263,12 +263,10 @@ def test_a_backend_that_is_away_hides_no_other_and_leaves_no_traceback(deploymen
     assert lines[0].startswith(f"Emulators: pubsub at {deployment.environment['PUBSUB_EMULATOR_HOST']}, ")
     at = next(number for number, line in enumerate(lines) if line.startswith("FAILURE pubsub.subscription"))
     assert "pubsub is unavailable" in lines[at]
-    assert lines[at + 1].strip().startswith("mend: start the emulator")
+    assert lines[at + 1].strip().startswith("fix: start the emulator")
     assert any(line.startswith("ok      firestore.write") for line in lines)
     assert any(line.startswith("?       firestore.lease-index") for line in lines)
-    assert lines[-1].endswith(
-        "To be mended first: pubsub.subscription, pubsub.consume, pubsub.quarantine-topic"
-    )
+    assert lines[-1].endswith("Fix these first: pubsub.subscription, pubsub.consume, pubsub.quarantine-topic")
 
 
 def test_a_proxy_that_can_t_be_used_is_said_without_its_password(deployment, monkeypatch):
@@ -307,4 +305,4 @@ def test_without_credentials_there_is_one_failure_and_not_twenty():
     assert (done.returncode, done.stderr) == (3, "")
     failed = [line for line in done.stdout.splitlines() if line.startswith("FAILURE")]
     assert [line.split()[1] for line in failed] == ["credentials"]
-    assert "mend: gcloud auth application-default login" in done.stdout
+    assert "fix: gcloud auth application-default login" in done.stdout

@@ -1,4 +1,4 @@
-"""`doctor`: whether a daemon could work here, a line for each check, with the mend."""
+"""The command `doctor`: check whether a daemon could work here, and say how to fix what is wrong."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from daemon.cli.doctor.results import CheckResult, Report, Status
-from daemon.cli.doctor.runner import examine
-from daemon.cli.output import OutputFormat, examples
+from daemon.cli.doctor.results import DoctorReport, Status
+from daemon.cli.doctor.runner import run_checks
+from daemon.cli.output import OutputFormat, examples, plural
 from daemon.exit import exit_now
 from daemon.lifecycle.signals import forward_stop_signals
 from daemon.settings import LogFormat, LogLevel
@@ -37,15 +37,13 @@ MARKS = {
     Status.FAILURE: ("FAILURE", "bold red"),
     Status.NOT_CHECKABLE: ("?", "cyan"),
 }
-#: What nobody can act upon stands back.
-ROW_STYLES = {Status.NOT_CHECKABLE: "dim"}
 MARK_WIDTH, CHECK_WIDTH = 7, 26
-#: What a shell makes of a process that a signal ended.
+#: A shell adds this to the number of the signal that ended a process.
 SIGNAL_EXIT_CODE = 128
 
 
 class _Stopped(Interrupted):
-    """Somebody does not want to wait."""
+    """A stop signal arrived."""
 
     def __init__(self, received: Signals) -> None:
         super().__init__(f"stopped by {received.name}")
@@ -54,106 +52,100 @@ class _Stopped(Interrupted):
 
 def command(
     call: Annotated[
-        bool, typer.Option("--call", help="Also spend one request of Chart-IMG; it is counted.")
+        bool, typer.Option("--call", help="Also send one request to Chart-IMG. It uses quota.")
     ] = False,
-    output: Annotated[OutputFormat, typer.Option(help="How to print it.")] = OutputFormat.TEXT,
+    output: Annotated[OutputFormat, typer.Option(help="The form of the report.")] = OutputFormat.TEXT,
 ) -> None:
-    """Check everything a daemon with these settings needs; each line that is not ok names its mend.
+    """Check everything that a daemon with these settings needs. Each problem comes with its fix.
 
-    Creates no cloud resources. A scratch document (chart_export_doctor) and a scratch object (charts/.doctor)
-    are written and deleted again, also after Ctrl-C. Exit code 0: a daemon could work here; 3: a check
-    failed; 2: bad settings.
+    Creates no cloud resources. Writes a scratch document (chart_export_doctor)
+    and a scratch object (charts/.doctor), and deletes them again, also after
+    Ctrl-C.
+
+    Exit code 0: a daemon can work here. 2: bad settings. 3: a check failed.
     """
     configure(level=LogLevel.CRITICAL, log_format=LogFormat.CONSOLE, stream=sys.stderr)
-    # The report says all that there is to say; what libraries log about the same errors would hide it.
+    # The report holds all errors. Log lines of libraries about the same errors would hide it.
     logging.disable(logging.CRITICAL)
     run = CancelScope(seconds=math.inf, clock=SystemClock())
     forward_stop_signals(lambda received: _stop(run, received))
     emulators = Emulators.of(os.environ)
     console = Console(highlight=False)
-    is_watched = console.is_terminal and output is OutputFormat.TEXT
-    with console.status("checking, 30 s at most ...") if is_watched else nullcontext():
-        report = examine(emulators, run, call=call)
+    has_spinner = console.is_terminal and output is OutputFormat.TEXT
+    with console.status("checking, 30 s at most ...") if has_spinner else nullcontext():
+        report = run_checks(emulators, run, call=call)
     try:
         run.check_stopped()
     except _Stopped as stopped:
-        _leave_early(report, stopped)
+        # The report is not shown: most checks were not made.
+        left = [result.left_over for result in report.results if result.left_over]
+        text = f"{' and '.join(left)} may be left over" if left else "nothing is left over"
+        typer.echo(f"{stopped}; {text}", err=True)
+        exit_now(stopped.exit_code)
     if output is OutputFormat.JSON:
         typer.echo(as_json(report, emulators))
     else:
         show(console, report, emulators)
-    exit_now(report.exit_code)  # a check that hangs must not hold the end
+    exit_now(report.exit_code)  # not typer.Exit: a check that hangs must not delay the exit
 
 
 def _stop(run: CancelScope, received: Signals) -> None:
-    typer.echo("deleting what was written; a second signal leaves it behind", err=True)
+    typer.echo("deleting what was written; a second signal stops at once and leaves it", err=True)
     run.stop(_Stopped(received))
 
 
-def _leave_early(report: Report, stopped: _Stopped) -> None:
-    """Nothing is said of the checks: most of them were not made."""
-    left = [found.left_over for found in report.results if found.left_over]
-    told = f"{' and '.join(left)} may be left over" if left else "nothing is left over"
-    typer.echo(f"{stopped}; {told}", err=True)
-    exit_now(stopped.exit_code)
-
-
-def as_json(report: Report, emulators: Emulators) -> str:
-    """One object: the overall result, and the checks."""
+def as_json(report: DoctorReport, emulators: Emulators) -> str:
+    """Return one object with the overall result and all checks."""
     checks = [
-        {"id": found.check, "status": found.status, "summary": found.summary, "mend": found.mend or None}
-        | ({"leftOver": found.left_over} if found.left_over else {})
-        for found in report.results
+        {"id": result.check, "status": result.status, "summary": result.summary, "mend": result.fix or None}
+        | ({"leftOver": result.left_over} if result.left_over else {})
+        for result in report.results
     ]
-    return json.dumps(
-        {
-            "result": report.result,
-            "exitCode": report.exit_code.value,
-            "emulators": emulators.named,
-            "checks": checks,
-        },
-        ensure_ascii=False,
-        indent=2,
-    )
+    document = {
+        "result": report.result,
+        "exitCode": report.exit_code.value,
+        "emulators": emulators.named,
+        "checks": checks,
+    }
+    return json.dumps(document, ensure_ascii=False, indent=2)
 
 
-def show(console: Console, report: Report, emulators: Emulators) -> None:
-    """Print all findings, and what they come to."""
+def show(console: Console, report: DoctorReport, emulators: Emulators) -> None:
+    """Print all results and a summary.
+
+    In a pipe each result is one line, for `grep`. On a terminal, rich folds long lines within their column. A
+    fix is never folded, so that it can be copied as one command.
+    """
     if emulators.named:
-        places = ", ".join(f"{name} at {place}" for name, place in emulators.named.items())
-        words = Text(f"Emulators: {places}. The gcloud commands below are for the real services.\n")
-        console.print(words, style="cyan", soft_wrap=not console.is_terminal)
-    for found in report.results:
-        console.print(_line(found, console), soft_wrap=not console.is_terminal)
-        if found.mend:
+        places = ", ".join(f"{name} at {address}" for name, address in emulators.named.items())
+        text = Text(f"Emulators: {places}. The gcloud commands below are for the real services.\n")
+        console.print(text, style="cyan", soft_wrap=not console.is_terminal)
+    for result in report.results:
+        mark, style = MARKS[result.status]
+        if console.is_terminal:
+            line = Table.grid(padding=(0, 1, 0, 0))
+            line.add_column(width=MARK_WIDTH, style=style)
+            line.add_column(width=CHECK_WIDTH, overflow="fold")
+            line.add_column(overflow="fold")
+            row_style = "dim" if result.status is Status.NOT_CHECKABLE else ""
+            line.add_row(mark, Text(result.check), Text(str(result)), style=row_style)
+            console.print(line)
+        else:
+            plain = f"{mark:<{MARK_WIDTH}} {result.check:<{CHECK_WIDTH}} {result}"
+            console.print(Text(plain), soft_wrap=True)
+        if result.fix:
             indent = " " * (MARK_WIDTH + 1)
-            # Never folded: what is copied from a terminal must be one command.
-            console.print(Text(f"{indent}mend: {found.mend}", style="bold"), soft_wrap=True)
+            console.print(Text(f"{indent}fix: {result.fix}", style="bold"), soft_wrap=True)
     console.print(_conclusion(report), soft_wrap=True)
 
 
-def _line(found: CheckResult, console: Console) -> Table | Text:
-    """A line for people and `grep` alike; a terminal gets it folded under its own column."""
-    mark, style = MARKS[found.status]
-    if not console.is_terminal:
-        return Text(f"{mark:<{MARK_WIDTH}} {found.check:<{CHECK_WIDTH}} {found}")
-    line = Table.grid(padding=(0, 1, 0, 0))
-    line.add_column(width=MARK_WIDTH, style=style)
-    line.add_column(width=CHECK_WIDTH, overflow="fold")
-    line.add_column(overflow="fold")
-    line.add_row(mark, Text(found.check), Text(str(found)), style=ROW_STYLES.get(found.status, ""))
-    return line
-
-
-def _conclusion(report: Report) -> Text:
-    words = {Status.OK: "ok", Status.NOT_CHECKABLE: "not checkable here"}
-    counts = ", ".join(_many(report.count(status), words.get(status, status)) for status in Status)
-    failed = [found.check for found in report.results if found.status is Status.FAILURE]
+def _conclusion(report: DoctorReport) -> Text:
+    counts = (
+        f"{report.count(Status.OK)} ok, {plural(report.count(Status.WARNING), 'warning')}, "
+        f"{plural(report.count(Status.FAILURE), 'failure')}, "
+        f"{report.count(Status.NOT_CHECKABLE)} not checkable here"
+    )
+    failed = [result.check for result in report.results if result.status is Status.FAILURE]
     if not failed:
         return Text(f"\n{counts}. A daemon can work here.", style="bold green")
-    return Text(f"\n{counts}. To be mended first: {', '.join(failed)}", style="bold red")
-
-
-def _many(count: int, words: str) -> str:
-    counted = words in (Status.WARNING, Status.FAILURE) and count != 1
-    return f"{count} {words}{'s' if counted else ''}"
+    return Text(f"\n{counts}. Fix these first: {', '.join(failed)}", style="bold red")

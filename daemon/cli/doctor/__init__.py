@@ -1,3 +1,3 @@
-"""What `doctor` finds: a file for each backend; verdicts are pure and apart from what collects the facts."""
+"""The checks of the command `doctor`: one module for each backend. Pure functions judge what was found."""
 
 from __future__ import annotations

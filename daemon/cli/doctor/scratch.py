@@ -1,4 +1,4 @@
-"""What is written for a trial: its name, the time for it, and the time that is kept to delete it again."""
+"""The name and the time limits of a document or object that a check writes and deletes."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from worker_chart_export.timing import SystemClock
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-#: Together less than a check may take.
+#: Together less than the time limit of a check.
 TRIAL_SECONDS = 10.0
 CLEAN_UP_SECONDS = 9.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scratch:
-    """A document or an object of a random name.
+    """A document or an object with a random name.
 
     Attributes:
-        run: Once it is stopped, nothing is left to be done but to delete.
-        name: Nobody else's.
-        trial_seconds: For all that is tried.
-        clean_up_seconds: For the deletion, whatever the trial took.
+        run: After it is stopped, the check only deletes what it wrote.
+        name: The random name.
+        trial_seconds: The time limit of everything before the deletion.
+        clean_up_seconds: The time limit of the deletion, independent of the trial.
     """
 
     run: CancelScope
@@ -35,22 +35,22 @@ class Scratch:
     clean_up_seconds: float = CLEAN_UP_SECONDS
 
     def trial(self) -> CancelScope:
-        """The time for the trial, from now on.
+        """Start the time limit of the trial.
 
-        A stop of the run is seen between two calls only: a call that is cut off may be carried out after the
-        deletion.
+        A stop of the run takes effect only between two calls. A call that was cut off could still be carried
+        out after the deletion.
         """
         scope = CancelScope(seconds=self.trial_seconds, clock=SystemClock())
         scope.guard(self.run.check_stopped)
         return scope
 
     def clean_up(self) -> CancelScope:
-        """The time for the deletion, from now on; nothing stops it."""
+        """Start the time limit of the deletion, which nothing stops."""
         return CancelScope(seconds=self.clean_up_seconds, clock=SystemClock())
 
 
 def failure_of(operation: Callable[[], object]) -> WorkerError | None:
-    """Why the operation failed, or None."""
+    """Run the operation, and return its error or None."""
     try:
         operation()
     except WorkerError as error:

@@ -1,3 +1,3 @@
-"""The checks of `doctor`, one file for each subject."""
+"""The checks of `doctor`, one module for each subject."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The settings: all that is wrong with them, and the parts that are good enough to go on with."""
+"""Check the settings, and load the parts of them that are valid."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ S = TypeVar("S", bound=Environment)
 
 
 def check_settings() -> list[CheckResult]:
-    """One finding for each setting that is wrong: what it is, and what is allowed; secrets are not shown."""
+    """Return a failure for each wrong setting, with the allowed values; secrets are not shown."""
     try:
         settings = load_settings(Settings)
     except SettingsError as error:
@@ -24,8 +24,8 @@ def check_settings() -> list[CheckResult]:
     return [ok(CHECK, f"all valid; CHARTS_API_MODE={settings.charts_api_mode}")]
 
 
-def part(kind: type[S]) -> S | None:
-    """The settings of one kind, or None when some of them are wrong."""
+def load_part(kind: type[S]) -> S | None:
+    """Load settings of one kind, or return None if some of them are wrong."""
     try:
         return load_settings(kind)
     except SettingsError:

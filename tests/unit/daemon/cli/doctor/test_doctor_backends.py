@@ -10,7 +10,7 @@ from google.iam.v1 import iam_policy_pb2
 from daemon.cli.doctor.checks.firestore import SCRATCH, check_indexes, try_conditional_writes, write_verdict
 from daemon.cli.doctor.checks.pubsub import check_consume, check_quarantine, check_subscription
 from daemon.cli.doctor.checks.storage import CHECKS, check_bucket, try_objects
-from daemon.cli.doctor.refusals import Mends
+from daemon.cli.doctor.results import Fixes
 from daemon.cli.doctor.scratch import Scratch
 from daemon.settings import BucketSettings, FirestoreSettings, PubsubSettings
 from daemon.subscription.admin import read_topic
@@ -107,7 +107,7 @@ def test_a_document_whose_deletion_takes_too_long_is_named(cloud, documents, run
     """Nobody knows what becomes of it."""
     cloud.firestore.faults.add(Fault(method="Commit", delay_seconds=1.5, skip=1))
     scratch = Scratch(run=run, trial_seconds=0.3, clean_up_seconds=0.3)
-    found = write_verdict(try_conditional_writes(documents, scratch), Mends())
+    found = write_verdict(try_conditional_writes(documents, scratch), Fixes())
     assert (found.status, found.left_over) == ("failure", f"{SCRATCH}/{scratch.name}")
 
 
@@ -129,7 +129,7 @@ def test_a_missing_index_is_a_failure_with_its_mend(cloud, firestore_settings):
     index, exemption = check_indexes(firestore_settings, None)
     assert (index.check, index.status) == ("firestore.lease-index", "failure")
     assert "The query requires an index" in index.summary
-    assert "deploy/firestore.indexes.json" in index.mend
+    assert "deploy/firestore.indexes.json" in index.fix
     assert exemption.status == "not_checkable"
 
 
@@ -209,11 +209,11 @@ def test_an_account_that_may_not_read_the_subscription_may_still_consume_it(clou
     cloud.pubsub.faults.add(Fault(method="GetSubscription", error="PERMISSION_DENIED"))
     found = check_subscription(pubsub, None)
     assert {result.status for result in found} == {"not_checkable"}
-    assert "roles/pubsub.viewer" in found[0].mend
+    assert "roles/pubsub.viewer" in found[0].fix
     cloud.pubsub.faults.add(Fault(method="ModifyAckDeadline", error="PERMISSION_DENIED"))
     (consume,) = check_consume(pubsub, None)
     assert (consume.check, consume.status) == ("pubsub.consume", "failure")
-    assert "roles/pubsub.subscriber" in consume.mend
+    assert "roles/pubsub.subscriber" in consume.fix
 
 
 class PubsubWithRights(PubsubService):
@@ -280,4 +280,4 @@ def test_a_topic_of_another_project_can_t_be_looked_at_and_is_no_failure():
         service.faults.add(Fault(method="TestIamPermissions", error="PERMISSION_DENIED"))
         (found,) = check_quarantine(settings, None)
     assert (found.check, found.status) == ("pubsub.quarantine-topic", "not_checkable")
-    assert "roles/pubsub.viewer" in found.mend
+    assert "roles/pubsub.viewer" in found.fix

@@ -6,8 +6,7 @@ import json
 
 import pytest
 
-from daemon.cli.doctor.checks.accounts import check_accounts, check_call
-from daemon.cli.doctor.checks.chart_call import call_once
+from daemon.cli.doctor.checks.accounts import call_once, check_accounts, check_call
 from daemon.settings import ChartSettings, FirestoreSettings
 from localcloud import Fault
 from tests.support.charts.chart_img_samples import KEY, account, used
@@ -44,7 +43,7 @@ def test_a_call_without_an_answer_is_one_too(cloud, documents):
     cloud.chart_img.faults.add(Fault(reset=True))
     trial = call_once(documents, [account("a")], cloud.chart_img.url)
     assert (trial.account_id, trial.meaning) == ("a", None)
-    assert trial.words
+    assert trial.text
     assert used(documents, "a") == 1
 
 
@@ -52,7 +51,7 @@ def test_a_call_that_takes_too_long_is_given_up(cloud, documents):
     """In words that are not about a step; there is none."""
     cloud.chart_img.faults.add(Fault(delay_seconds=1.0))
     trial = call_once(documents, [account("a")], cloud.chart_img.url, seconds=0.5)
-    assert (trial.account_id, trial.meaning, trial.words) == ("a", None, "no answer in time")
+    assert (trial.account_id, trial.meaning, trial.text) == ("a", None, "the time limit was reached")
 
 
 def test_a_used_up_account_is_passed_over_as_the_daemon_does(cloud, documents):
@@ -63,7 +62,7 @@ def test_a_used_up_account_is_passed_over_as_the_daemon_does(cloud, documents):
     before = len(cloud.chart_img.requests)
     trial = call_once(documents, [spent], cloud.chart_img.url)
     assert (trial.account_id, trial.meaning) == (None, Meaning.EXHAUSTED)
-    assert "spent" in trial.words
+    assert "spent" in trial.text
     assert len(cloud.chart_img.requests) == before
 
 
@@ -72,7 +71,7 @@ def test_modes_that_ask_nothing_of_chart_img_need_no_account(tmp_path, mode):
     """And have no call to spend."""
     charts = ChartSettings(charts_api_mode=mode, charts_fixtures_dir=tmp_path)
     assert check_accounts(charts)[0].status == "ok"
-    (call,) = check_call(charts, FirestoreSettings(google_cloud_project="p"))
+    (call,) = check_call(FirestoreSettings(google_cloud_project="p"), charts)
     assert (call.check, call.status) == ("accounts.call", "not_checkable")
 
 
@@ -88,5 +87,5 @@ def test_accounts_are_told_by_their_shape():
     """Number, ids, daily limits, plans; no keys, and nobody is asked."""
     given = [{"id": "a", "apiKey": KEY, "plan": "PRO", "dailyLimit": 500}, {"id": "b", "apiKey": "other-key"}]
     (found,) = check_accounts(ChartSettings(chart_img_accounts_json=json.dumps(given)))
-    words = "2 accounts, 544 calls a day: a (500 a day, plan PRO), b (44 a day, plan not told)"
+    words = "2 accounts, 544 calls a day: a (500 a day, plan PRO), b (44 a day, plan not given)"
     assert (found.status, found.summary) == ("ok", words)

@@ -13,7 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from daemon.cli.doctor.checks.credentials import check_credentials
-from daemon.cli.doctor.runner import examine
+from daemon.cli.doctor.runner import run_checks
 from daemon.settings.emulators import Emulators
 from tests.support.fakes import budget_of
 from tests.support.process.daemons import ROOT, clean_environment
@@ -78,7 +78,7 @@ from daemon.cli.doctor.checks.credentials import check_credentials
 from daemon.settings.emulators import Emulators
 
 (found,) = check_credentials("p", Emulators(pubsub=None, firestore=None, storage=None))
-print(found.status.value, found.summary, "mend:", found.mend)
+print(found.status.value, found.summary, "fix:", found.fix)
 """
 
 
@@ -104,7 +104,7 @@ def test_without_credentials_the_mend_is_to_log_in():
     """Google's own words say where it looked."""
     (found,) = check_credentials("p", REAL)
     assert (found.check, found.status) == ("credentials", "failure")
-    assert "application-default login" in found.mend
+    assert "application-default login" in found.fix
 
 
 def test_emulators_alone_need_none():
@@ -129,7 +129,7 @@ def test_an_account_that_gets_no_token_is_a_failure():
         told = checked_on_google_cloud(address)
     assert told.startswith("failure RefreshError")
     assert "403" in told
-    assert "Workload Identity" in told.partition("mend:")[2]
+    assert "Workload Identity" in told.partition("fix:")[2]
 
 
 def test_credentials_that_can_t_reach_google_need_a_network_and_no_log_in(monkeypatch, tmp_path):
@@ -140,8 +140,8 @@ def test_credentials_that_can_t_reach_google_need_a_network_and_no_log_in(monkey
     monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{port}")
     (found,) = check_credentials("p", REAL)
     assert (found.status, found.summary.partition(":")[0]) == ("failure", "TransportError")
-    assert "googleapis.com" in found.mend
-    assert "login" not in found.mend
+    assert "googleapis.com" in found.fix
+    assert "login" not in found.fix
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"type": "secret-words"}', '{"type": "service_account"}'])
@@ -152,7 +152,7 @@ def test_a_file_that_holds_no_credentials_is_a_failure_that_quotes_nothing(monke
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(file))
     (found,) = check_credentials("p", REAL)
     assert found.status == "failure"
-    assert found.mend
+    assert found.fix
 
 
 def test_where_nobody_answers_no_line_says_that_there_are_no_credentials(monkeypatch, tmp_path):
@@ -161,9 +161,9 @@ def test_where_nobody_answers_no_line_says_that_there_are_no_credentials(monkeyp
     monkeypatch.setenv("GOOGLE_CLOUD_PROJECT", "p")
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{silent.getsockname()[1]}")
-        report = examine(REAL, budget_of(), call=False, credentials_seconds=0.5)
+        report = run_checks(REAL, budget_of(), call=False, credentials_seconds=0.5)
     found = {result.check: result for result in report.results}
-    assert found["credentials"].summary == "it came to no end in its time"
-    assert "metadata server" in found["credentials"].mend
+    assert found["credentials"].summary == "it did not end in time"
+    assert "metadata server" in found["credentials"].fix
     assert found["firestore.write"].status == "not_checkable"
     assert found["firestore.write"].summary == "it needs credentials that get a token, see above"

@@ -9,7 +9,7 @@ from dataclasses import replace
 from rich.console import Console
 
 from daemon.cli.commands.doctor import as_json, show
-from daemon.cli.doctor.results import Report, Status, failure, not_checkable, ok, warning
+from daemon.cli.doctor.results import DoctorReport, Status, failure, not_checkable, ok, warning
 from daemon.exit import ExitCode
 from daemon.settings.emulators import Emulators
 
@@ -20,16 +20,16 @@ def test_the_exit_code_is_the_worst_of_all():
     """Bad settings before failures; warnings and what can't be seen are none."""
     fine = [ok("a", "x"), warning("b", "x", "y"), not_checkable("c", "x")]
     bad = [*fine, failure("d", "x")]
-    assert Report(results=tuple(fine), settings_are_good=True).exit_code is ExitCode.OK
-    assert Report(results=tuple(fine), settings_are_good=True).result is Status.WARNING
-    assert Report(results=tuple(bad), settings_are_good=True).exit_code is ExitCode.REFUSED
-    assert Report(results=tuple(bad), settings_are_good=False).exit_code is ExitCode.BAD_SETTINGS
-    assert Report(results=tuple(fine[:1]), settings_are_good=True).result is Status.OK
+    assert DoctorReport(results=tuple(fine), settings_are_good=True).exit_code is ExitCode.OK
+    assert DoctorReport(results=tuple(fine), settings_are_good=True).result is Status.WARNING
+    assert DoctorReport(results=tuple(bad), settings_are_good=True).exit_code is ExitCode.REFUSED
+    assert DoctorReport(results=tuple(bad), settings_are_good=False).exit_code is ExitCode.BAD_SETTINGS
+    assert DoctorReport(results=tuple(fine[:1]), settings_are_good=True).result is Status.OK
 
 
 def test_json_is_one_object_with_all_checks():
     """Ids, statuses, summaries, mends, and the result of all."""
-    report = Report(results=(ok("a", "x"), failure("b", "y", "z")), settings_are_good=True)
+    report = DoctorReport(results=(ok("a", "x"), failure("b", "y", "z")), settings_are_good=True)
     assert json.loads(as_json(report, NO_EMULATORS)) == {
         "result": "failure",
         "exitCode": 3,
@@ -48,9 +48,9 @@ def test_a_terminal_gets_folded_lines_and_whole_commands():
     emulators = Emulators(pubsub="h:1", firestore=None, storage=None)
     page = io.StringIO()
     console = Console(file=page, force_terminal=True, width=80, color_system=None, highlight=False)
-    show(console, Report(results=results, settings_are_good=True), emulators)
+    show(console, DoctorReport(results=results, settings_are_good=True), emulators)
     lines = [line.rstrip() for line in page.getvalue().splitlines()]
-    assert f"        mend: {command}" in lines
+    assert f"        fix: {command}" in lines
     assert all(len(line) <= 80 for line in lines if command not in line)
     assert sum(line.startswith("ok ") for line in lines) == 1
     assert lines[-1].startswith("1 ok, 1 warning, 0 failures, 1 not checkable here.")
@@ -60,5 +60,7 @@ def test_what_may_be_left_over_is_named():
     """On its line for people, as a value of its own for programs."""
     found = replace(failure("a", "away", "mend it"), left_over="s/1")
     assert str(found) == "away; s/1 may be left over"
-    (told,) = json.loads(as_json(Report(results=(found,), settings_are_good=True), NO_EMULATORS))["checks"]
+    (told,) = json.loads(as_json(DoctorReport(results=(found,), settings_are_good=True), NO_EMULATORS))[
+        "checks"
+    ]
     assert (told["summary"], told["leftOver"]) == ("away", "s/1")

@@ -6,7 +6,7 @@ import threading
 import time
 
 from daemon.cli.doctor.results import ok
-from daemon.cli.doctor.rounds import Examination, make_all
+from daemon.cli.doctor.runner import Check, run_all
 from tests.support.fakes import budget_of
 from worker_chart_export.errors import BackendUnavailable, Interrupted
 
@@ -23,8 +23,8 @@ def test_findings_come_in_the_order_of_the_checks():
         second_done.set()
         return [ok("b", "2"), ok("c", "3")]
 
-    examinations = [Examination(checks=("a",), make=first), Examination(checks=("b", "c"), make=second)]
-    found = make_all(examinations, budget_of())
+    checks = [Check(ids=("a",), run=first), Check(ids=("b", "c"), run=second)]
+    found = run_all(checks, budget_of())
     assert [result.check for result in found] == ["a", "b", "c"]
 
 
@@ -37,11 +37,11 @@ def test_one_that_hangs_costs_its_time_and_hides_no_other():
         return []
 
     started = time.monotonic()
-    found = make_all(
+    found = run_all(
         [
-            Examination(checks=("a", "b"), make=hang, mend="open the gate", leaves="s/1"),
-            Examination(checks=("c",), make=hang),
-            Examination(checks=("d",), make=lambda: [ok("d", "fine")]),
+            Check(ids=("a", "b"), run=hang, fix="open the gate", leaves="s/1"),
+            Check(ids=("c",), run=hang),
+            Check(ids=("d",), run=lambda: [ok("d", "fine")]),
         ],
         budget_of(),
         seconds=0.3,
@@ -54,7 +54,7 @@ def test_one_that_hangs_costs_its_time_and_hides_no_other():
         ("c", "failure"),
         ("d", "ok"),
     ]
-    assert (found[0].mend, found[0].left_over) == ("open the gate", "s/1")
+    assert (found[0].fix, found[0].left_over) == ("open the gate", "s/1")
     assert [result.left_over for result in found[1:]] == ["", "", ""]
 
 
@@ -73,10 +73,10 @@ def test_a_stop_waits_for_those_alone_that_have_something_to_delete():
         return [ok("b", "deleted")]
 
     started = time.monotonic()
-    looking = Examination(checks=("a",), make=look)
-    writing = Examination(checks=("b",), make=write_and_delete, leaves="s/1")
-    a, b = make_all([looking, writing], run)
-    late = make_all([Examination(checks=("c",), make=lambda: begun.append(1))], run)
+    looking = Check(ids=("a",), run=look)
+    writing = Check(ids=("b",), run=write_and_delete, leaves="s/1")
+    a, b = run_all([looking, writing], run)
+    late = run_all([Check(ids=("c",), run=lambda: begun.append(1))], run)
     never.set()
     assert time.monotonic() - started < 5
     assert (a.status, b.summary) == ("failure", "deleted")
@@ -89,10 +89,10 @@ def test_an_error_nobody_caught_is_a_failure_and_no_traceback(capfd):
     def fail(error):
         raise error
 
-    found = make_all(
+    found = run_all(
         [
-            Examination(checks=("a",), make=lambda: fail(BackendUnavailable("storage", "gone"))),
-            Examination(checks=("b",), make=lambda: fail(KeyError("odd"))),
+            Check(ids=("a",), run=lambda: fail(BackendUnavailable("storage", "gone"))),
+            Check(ids=("b",), run=lambda: fail(KeyError("odd"))),
         ],
         budget_of(),
     )

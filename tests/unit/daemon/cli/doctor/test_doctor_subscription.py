@@ -9,7 +9,7 @@ import pytest
 from google.protobuf import duration_pb2
 from google.pubsub_v1.types import Subscription
 
-from daemon.cli.doctor.checks.subscription_verdicts import (
+from daemon.cli.doctor.checks.pubsub import (
     dead_letter_rights,
     dead_letter_topic_verdict,
     quarantine_verdict,
@@ -48,8 +48,8 @@ def test_a_subscription_as_it_should_be_has_no_troubles():
 @pytest.mark.parametrize(
     ("change", "check", "status", "words", "mend"),
     [
-        ({"topic": "_deleted-topic_"}, "subscription", "failure", "deleted", "create it anew"),
-        ({"is_detached": True}, "subscription", "failure", "detached", "create it anew"),
+        ({"topic": "_deleted-topic_"}, "subscription", "failure", "deleted", "create it again"),
+        ({"is_detached": True}, "subscription", "failure", "detached", "create it again"),
         ({"delivers_elsewhere": True}, "subscription", "failure", "can't be pulled", "--push-endpoint=''"),
         ({"ack_deadline_seconds": 29}, "ack-deadline", "warning", "29 s", "--ack-deadline=60"),
         ({"retry": None}, "retry-policy", "warning", "none", "--min-retry-delay=10s --max-retry-delay=600s"),
@@ -70,7 +70,7 @@ def test_a_subscription_as_it_should_be_has_no_troubles():
         ({"is_ordered": True}, "ordering", "warning", "on", "without --enable-message-ordering"),
         ({"is_exactly_once": True}, "exactly-once", "warning", "on", "--no-enable-exactly-once-delivery"),
         ({"expires_after_seconds": 31 * 86400}, "expiration", "warning", "31 days", "never"),
-        ({"expires_after_seconds": None}, "expiration", "not_checkable", "not tell", ""),
+        ({"expires_after_seconds": None}, "expiration", "not_checkable", "not send", ""),
     ],
 )
 def test_each_bad_setting_has_its_own_line_and_mend(change, check, status, words, mend):
@@ -80,8 +80,8 @@ def test_each_bad_setting_has_its_own_line_and_mend(change, check, status, words
     (result,) = found.values()
     assert result.status == status
     assert words in result.summary
-    assert mend in result.mend
-    assert result.mend == "" or PATH in result.mend
+    assert mend in result.fix
+    assert result.fix == "" or PATH in result.fix
 
 
 def test_a_subscription_may_do_without_a_dead_letter_policy():
@@ -144,8 +144,8 @@ def test_the_rights_of_pubsub_itself_are_named_and_not_judged():
     """Whether it may move letters, nobody but it can see."""
     rights = dead_letter_rights(LETTERS, PATH)
     assert (rights.check, rights.status) == ("pubsub.dead-letter-rights", "not_checkable")
-    assert LETTERS in rights.mend
-    assert PATH in rights.mend
+    assert LETTERS in rights.fix
+    assert PATH in rights.fix
 
 
 @pytest.mark.parametrize(
@@ -174,4 +174,4 @@ def test_a_quarantine_that_keeps_nothing_is_warned_about(subscriptions, status):
         TopicFacts(path=LETTERS, exists=True, subscriptions=subscriptions, may_publish=True)
     )
     assert found.status == status
-    assert ("subscriptions create" in (found.mend or "")) is (status == "warning")
+    assert ("subscriptions create" in (found.fix or "")) is (status == "warning")

@@ -5,12 +5,11 @@ from __future__ import annotations
 import pytest
 from google.api_core import exceptions as google_errors
 
-from daemon.cli.doctor.checks.chart_call import CallTrial, call_verdict
+from daemon.cli.doctor.checks.accounts import CallTrial, call_verdict
 from daemon.cli.doctor.checks.firestore import WriteTrial, steps_exemption, write_verdict
 from daemon.cli.doctor.checks.storage import BucketTrial, bucket_verdicts
 from daemon.cli.doctor.checks.templates import template_verdicts
-from daemon.cli.doctor.refusals import LOG_IN, Mends, refused
-from daemon.cli.doctor.results import Status, ok
+from daemon.cli.doctor.results import LOG_IN, Fixes, Status, backend_failure, ok
 from daemon.cli.template_check import review
 from daemon.settings import FirestoreSettings
 from tests.support.charts.chart_img_samples import account
@@ -34,14 +33,14 @@ def google_error(error):
         (google_errors.PermissionDenied("x"), "allow it"),
         (google_errors.Unauthenticated("x"), LOG_IN),
         (google_errors.InvalidArgument("x"), ""),
-        (google_errors.ServiceUnavailable("x"), "start the emulator, or correct the variable that says h:1"),
+        (google_errors.ServiceUnavailable("x"), "start the emulator, or correct the variable that holds h:1"),
     ],
 )
 def test_the_mend_follows_the_kind_of_error(error, mend):
     """Missing, forbidden, unknown to the backend, away."""
-    mends = Mends(missing="make it", forbidden="allow it", emulator="h:1")
-    found = refused("c", google_error(error), mends)
-    assert (found.status, found.mend) == ("failure", mend)
+    mends = Fixes(missing="make it", forbidden="allow it", emulator="h:1")
+    found = backend_failure("c", google_error(error), mends)
+    assert (found.status, found.fix) == ("failure", mend)
 
 
 def test_what_was_met_at_each_try_is_said():
@@ -49,9 +48,9 @@ def test_what_was_met_at_each_try_is_said():
     error = google_errors.RetryError(
         "Timeout of 10.0s exceeded", cause=google_errors.ServiceUnavailable("no")
     )
-    found = refused("c", google_error(error), Mends())
+    found = backend_failure("c", google_error(error), Fixes())
     assert "ServiceUnavailable: no" in found.summary
-    assert "googleapis.com" in found.mend
+    assert "googleapis.com" in found.fix
 
 
 FORBIDDEN = ObjectRefused("Cloud Storage refused it (403).", httpStatus=403)
@@ -81,7 +80,7 @@ def test_each_trouble_with_the_bucket_has_its_line(change, check, status, mend):
     ]
     trouble = next(result for result in found if result.status is not Status.OK)
     assert (trouble.check, trouble.status) == (f"storage.{check}", status)
-    assert mend in trouble.mend
+    assert mend in trouble.fix
     assert trouble.left_over == ("gs://b/x" if check == "delete" else "")
 
 
@@ -97,13 +96,13 @@ def test_an_object_that_may_have_been_created_is_named_with_the_command_that_del
     away = BackendUnavailable("storage", "x")
     created = bucket_verdicts(BucketTrial(uri="gs://b/x", create=away, delete=away), "b", None)[0]
     assert (created.check, created.status, created.left_over) == ("storage.create", "failure", "gs://b/x")
-    assert created.mend.endswith("then: gcloud storage rm gs://b/x")
+    assert created.fix.endswith("then: gcloud storage rm gs://b/x")
 
 
 @pytest.mark.parametrize(
     ("change", "status", "words"),
     [
-        ({}, "ok", "refused when outdated"),
+        ({}, "ok", "an outdated write was refused"),
         ({"error": NO}, "failure", "no"),
         ({"error": NO, "left_over": NO}, "failure", "s/1 may be left over"),
         ({"stale_accepted": True}, "failure", "two workers"),
@@ -113,7 +112,7 @@ def test_an_object_that_may_have_been_created_is_named_with_the_command_that_del
 )
 def test_the_scratch_document_tells_of_conditional_writes(change, status, words):
     """Accepting an outdated precondition is the worst of all."""
-    found = write_verdict(WriteTrial(path="s/1", **change), Mends())
+    found = write_verdict(WriteTrial(path="s/1", **change), Fixes())
     assert found.status == status
     assert words in str(found)
 
@@ -124,8 +123,8 @@ def test_the_exemption_of_steps_is_to_be_looked_at_by_hand():
     found = steps_exemption(settings, None)
     assert found.status is Status.NOT_CHECKABLE
     for words in ("describe steps", "--collection-group=flow_runs", "--database='d'", "--project=p"):
-        assert words in found.mend
-    assert steps_exemption(settings, "h:1").mend == ""
+        assert words in found.fix
+    assert steps_exemption(settings, "h:1").fix == ""
 
 
 def test_templates_are_counted_and_the_bad_ones_named():
@@ -154,13 +153,13 @@ def test_without_a_usable_template_no_chart_can_be_made(documents):
     """None at all, or none that is valid."""
     found = template_verdicts([review(name, document) for name, document in documents.items()])
     assert (found[0].check, found[0].status) == ("templates", "failure")
-    assert "templates push" in found[0].mend
+    assert "templates push" in found[0].fix
 
 
 @pytest.mark.parametrize("meaning", Meaning)
 def test_every_answer_of_chart_img_has_its_verdict(meaning):
     """The account that answered is named."""
-    found = call_verdict("accounts.call", CallTrial(account_id="main", meaning=meaning, words="403 no"))
+    found = call_verdict("accounts.call", CallTrial(account_id="main", meaning=meaning, text="403 no"))
     assert "main" in found.summary
     assert (found.status is Status.OK) is (meaning is Meaning.CHART)
-    assert bool(found.mend) is (meaning is not Meaning.CHART)
+    assert bool(found.fix) is (meaning is not Meaning.CHART)
