@@ -21,7 +21,8 @@ from daemon.cli.status.to_text import changed_lines, report_lines
 from daemon.composition import firestore_client, storage_client
 from daemon.exit import ExitCode
 from daemon.lifecycle.signals import block_stop_signals
-from daemon.settings import BucketSettings, FirestoreSettings, load_settings, seconds
+from daemon.settings import BucketSettings, FirestoreSettings, load_settings
+from daemon.settings.base import seconds
 from worker_chart_export.errors import BackendUnavailable, RunInvalid
 from worker_chart_export.inputs.flow_run import why_run_id_refused
 from worker_chart_export.timing import SystemClock
