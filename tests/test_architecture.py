@@ -41,7 +41,7 @@ OWNERS = {
         "worker_chart_export/backends/firestore.py",
         "worker_chart_export/ledger/expired_leases.py",
         "worker_chart_export/ledger/heartbeats.py",
-        "worker_chart_export/ledger/step_patches.py",
+        "worker_chart_export/ledger/decisions.py",
         "daemon/composition.py",
         "daemon/cli/demo/resources.py",
     },

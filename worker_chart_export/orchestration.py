@@ -13,18 +13,19 @@ from typing import TYPE_CHECKING, Any
 
 from worker_chart_export.errors import StepError
 from worker_chart_export.ledger.commit.group_commit import GroupCommits
-from worker_chart_export.ledger.decisions import ClaimResult, FinalizeResult, Reason
-from worker_chart_export.ledger.intents import ClaimIntent, FinalizeIntent
-from worker_chart_export.ledger.step_patches import (
+from worker_chart_export.ledger.decisions import (
+    ClaimResult,
+    FinalizeResult,
+    Reason,
     build_claim_update,
     build_finalize_failure_update,
     build_finalize_success_update,
 )
+from worker_chart_export.ledger.intents import ClaimIntent, FinalizeIntent
 from worker_chart_export.timing import SystemClock
 
 if TYPE_CHECKING:
-    from worker_chart_export.ledger.lease.held_lease import HeldLease
-    from worker_chart_export.ledger.lease.lease import LeaseOffer
+    from worker_chart_export.ledger.lease import HeldLease, LeaseOffer
 
 __all__ = [
     "ClaimResult",

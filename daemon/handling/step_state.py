@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from worker_chart_export.inputs.flow_run import FlowRun
-    from worker_chart_export.ledger.lease.lease import LeaseTerms, StoredLease
+    from worker_chart_export.ledger.lease import LeaseTerms, StoredLease
     from worker_chart_export.ledger.run_snapshot import RunSnapshot
 
 

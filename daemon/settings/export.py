@@ -27,7 +27,7 @@ from daemon.settings.base import (
     refused,
     seconds,
 )
-from worker_chart_export.ledger.lease.lease import LeaseTerms
+from worker_chart_export.ledger.lease import LeaseTerms
 
 #: The defaults of leases stand in the domain.
 _TERMS = LeaseTerms()

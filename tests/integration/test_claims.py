@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from tests.support.ledger.samples import offer_of
-from worker_chart_export.ledger.lease.held_lease import HeldLease
+from worker_chart_export.ledger.lease import HeldLease
 from worker_chart_export.ledger.run_snapshot import read_lease
 from worker_chart_export.orchestration import StepError, claim_step_transaction, finalize_step
 from worker_chart_export.timing import SystemClock

@@ -13,7 +13,7 @@ from tests.support.ledger.ledger_process import LedgerProcess, StoredRun
 from tests.support.ledger.samples import ERROR
 from worker_chart_export.errors import LeaseLost, StepError
 from worker_chart_export.ledger.expired_leases import expired_leases
-from worker_chart_export.ledger.lease.lease import LeaseTerms
+from worker_chart_export.ledger.lease import LeaseTerms
 from worker_chart_export.ledger.step_ledger import Claim
 
 

@@ -10,7 +10,7 @@ from jsonschema import Draft202012Validator
 from daemon.cli.demo.scenario import EVENT_UPDATED
 from tests.support.cloud.resources import SECRET_KEY
 from tests.support.process.daemons import ROOT
-from worker_chart_export.ledger.lease.lease import LEASES
+from worker_chart_export.ledger.lease import LEASES
 
 #: Each by a rule of the message formats; the code it is quarantined under.
 BAD_MESSAGES = [

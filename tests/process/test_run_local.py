@@ -8,7 +8,7 @@ import pytest
 
 from localcloud.faults import Fault
 from tests.support.process.commands import run_command
-from worker_chart_export.ledger.lease.lease import LEASES
+from worker_chart_export.ledger.lease import LEASES
 
 
 def test_run_local_works_the_first_eligible_step_of_a_file(deployment, tmp_path):

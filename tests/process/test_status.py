@@ -19,7 +19,7 @@ from datetime import UTC, datetime, timedelta
 from localcloud.faults import Fault
 from tests.support.process.commands import run_command
 from tests.support.process.daemons import ROOT, clean_environment
-from worker_chart_export.ledger.lease.lease import LEASES
+from worker_chart_export.ledger.lease import LEASES
 
 ESCAPES = re.compile(r"\x1b\].*?\x1b\\|\x1b\[[0-9;?]*[A-Za-z]")
 

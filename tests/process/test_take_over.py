@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from localcloud.faults import Fault
-from worker_chart_export.ledger.lease.lease import LEASES
+from worker_chart_export.ledger.lease import LEASES
 
 #: A take-over is a matter of seconds, and charts come one after the other.
 SHORT = {

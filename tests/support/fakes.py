@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from worker_chart_export.charts.base import ChartImage, ChartRequest
 from worker_chart_export.concurrency.cancel_scope import CancelScope
 from worker_chart_export.inputs.flow_run import FlowRun
-from worker_chart_export.ledger.lease.lease import Lease, StoredLease
+from worker_chart_export.ledger.lease import Lease, StoredLease
 from worker_chart_export.ledger.run_snapshot import RunSnapshot
 from worker_chart_export.timing import SystemClock
 

@@ -23,14 +23,14 @@ from tests.support.fakes import (
     snapshot_of,
 )
 from worker_chart_export.execution.outcome import Outcome, OutcomeKind
-from worker_chart_export.ledger.lease.lease import LeaseTerms
+from worker_chart_export.ledger.lease import LeaseTerms
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
     from worker_chart_export.concurrency.cancel_scope import CancelScope
     from worker_chart_export.inputs.flow_run import FlowRun
-    from worker_chart_export.ledger.lease.lease import Lease
+    from worker_chart_export.ledger.lease import Lease
     from worker_chart_export.ledger.run_snapshot import RunSnapshot
 
 NAMES_A_STEP = {"runId": RUN_ID, "stepId": STEP_ID}

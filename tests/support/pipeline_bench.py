@@ -20,7 +20,7 @@ from worker_chart_export.execution.chart_maker import ChartMaker
 from worker_chart_export.execution.pipeline import PipelineLimits, StepPipeline
 from worker_chart_export.inputs.template import TemplateStore
 from worker_chart_export.ledger.heartbeats import HeartBeats
-from worker_chart_export.ledger.lease.lease import LEASES, Lease, LeaseTerms
+from worker_chart_export.ledger.lease import LEASES, Lease, LeaseTerms
 from worker_chart_export.ledger.step_ledger import StepLedger
 from worker_chart_export.outputs.artifact_store import ArtifactStore
 from worker_chart_export.timing import SystemClock

@@ -12,7 +12,7 @@ from daemon.cli.status.assemble import BucketFacts, run_report
 from daemon.cli.status.to_text import report_lines
 from tests.support.fakes import BUCKET
 from worker_chart_export.inputs.flow_run import FlowRun
-from worker_chart_export.ledger.lease.lease import Lease
+from worker_chart_export.ledger.lease import Lease
 
 NOW = datetime(2025, 12, 15, 10, 30, tzinfo=UTC)
 RUN_ID = "20251215-102530_IBM_k3f7a"

@@ -15,15 +15,15 @@ from worker_chart_export.backends.errors import (
     backend_errors,
 )
 from worker_chart_export.errors import IndexMissing
-from worker_chart_export.ledger.lease.lease import LEASES
+from worker_chart_export.ledger.decisions import FLOW_RUNS
+from worker_chart_export.ledger.lease import LEASES
 from worker_chart_export.ledger.run_snapshot import lease_reference
-from worker_chart_export.ledger.step_patches import FLOW_RUNS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import datetime
 
-    from worker_chart_export.ledger.lease.lease import StoredLease
+    from worker_chart_export.ledger.lease import StoredLease
 
 PAGE_SIZE = 50
 

@@ -19,16 +19,15 @@ from worker_chart_export.backends.errors import backend_errors
 from worker_chart_export.backends.firestore import document_of
 from worker_chart_export.errors import BackendRefused, BackendUnavailable, LeaseLost
 from worker_chart_export.inputs.flow_run import RunStatus, StepStatus
-from worker_chart_export.ledger.lease.lease import LEASES, StoredLease
+from worker_chart_export.ledger.decisions import FLOW_RUNS
+from worker_chart_export.ledger.lease import LEASES, StoredLease
 from worker_chart_export.ledger.run_snapshot import lease_reference, stored_lease
-from worker_chart_export.ledger.step_patches import FLOW_RUNS
 from worker_chart_export.observability.logs import Event, log
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from worker_chart_export.ledger.lease.held_lease import HeldLease
-    from worker_chart_export.ledger.lease.lease import Lease, LeaseTerms
+    from worker_chart_export.ledger.lease import HeldLease, Lease, LeaseTerms
     from worker_chart_export.timing import Clock
 
 #: Of a write in a batch: google.rpc.Code OK; NOT_FOUND and FAILED_PRECONDITION.

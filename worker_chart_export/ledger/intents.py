@@ -14,23 +14,23 @@ from worker_chart_export.errors import BackendUnavailable, ErrorCode, StepError
 from worker_chart_export.inputs.flow_run import FlowRun, Step, StepStatus
 from worker_chart_export.ledger.decisions import (
     ClaimResult,
+    Decision,
     FinalizeResult,
+    LeaseWrite,
+    Observation,
     Reason,
     ReleaseResult,
-    decide_claim,
-    decide_finalize,
-)
-from worker_chart_export.ledger.observation import Decision, LeaseWrite, Observation
-from worker_chart_export.ledger.step_patches import (
     build_claim_update,
     build_finalize_failure_update,
     build_finalize_success_update,
+    decide_claim,
+    decide_finalize,
 )
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from worker_chart_export.ledger.lease.lease import Lease, LeaseOffer, StoredLease
+    from worker_chart_export.ledger.lease import Lease, LeaseOffer, StoredLease
 
 #: A step that a backend's absence made workers give back so often, or for so long, is failed.
 MAX_BACKEND_RELEASES = 10

@@ -6,7 +6,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from worker_chart_export.errors import ErrorCode, StepError, WorkerError
-from worker_chart_export.ledger.commit.pace import within
+from worker_chart_export.ledger.commit.group_commit import within
 from worker_chart_export.ledger.decisions import Reason, ReleaseResult
 from worker_chart_export.ledger.intents import ReleaseIntent
 from worker_chart_export.observability import metrics
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from worker_chart_export.errors import BackendUnavailable
     from worker_chart_export.ledger.commit.group_commit import GroupCommits
     from worker_chart_export.ledger.heartbeats import HeartBeats
-    from worker_chart_export.ledger.lease.held_lease import HeldLease
+    from worker_chart_export.ledger.lease import HeldLease
     from worker_chart_export.timing import Clock
 
 #: What a step fails with once this backend stayed away too long.

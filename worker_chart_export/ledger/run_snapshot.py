@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from worker_chart_export.backends.errors import READ_RETRY, READ_TIMEOUT_SECONDS, backend_errors
 from worker_chart_export.backends.firestore import document_of, is_minimal, read_document, read_documents
 from worker_chart_export.inputs.flow_run import FlowRun, StepStatus
-from worker_chart_export.ledger.lease.lease import LEASES, Lease, StoredLease
-from worker_chart_export.ledger.step_patches import FLOW_RUNS, patched
+from worker_chart_export.ledger.decisions import FLOW_RUNS, patched
+from worker_chart_export.ledger.lease import LEASES, Lease, StoredLease
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping

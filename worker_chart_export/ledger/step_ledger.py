@@ -15,12 +15,11 @@ from worker_chart_export.backends.firestore import create_document, read_documen
 from worker_chart_export.concurrency.single_flight import SingleFlight
 from worker_chart_export.errors import BackendUnavailable, StepError, WorkerError
 from worker_chart_export.ledger.claim_log import log_claim, log_finalize
-from worker_chart_export.ledger.commit.group_commit import GIVE_UP_AFTER_SECONDS, GroupCommits
-from worker_chart_export.ledger.commit.pace import within
+from worker_chart_export.ledger.commit.group_commit import GIVE_UP_AFTER_SECONDS, GroupCommits, within
+from worker_chart_export.ledger.decisions import FLOW_RUNS
 from worker_chart_export.ledger.expired_leases import ExpiredLease, delete_lease, expired_leases
 from worker_chart_export.ledger.intents import ClaimIntent, FinalizeIntent
-from worker_chart_export.ledger.lease.held_lease import HeldLease
-from worker_chart_export.ledger.lease.lease import LeaseOffer, unleased
+from worker_chart_export.ledger.lease import HeldLease, LeaseOffer, unleased
 from worker_chart_export.ledger.releases import Releases
 from worker_chart_export.ledger.run_snapshot import (
     lease_reference,
@@ -28,7 +27,6 @@ from worker_chart_export.ledger.run_snapshot import (
     read_run,
     read_run_with_leases,
 )
-from worker_chart_export.ledger.step_patches import FLOW_RUNS
 from worker_chart_export.observability.logs import Event, bound, log
 from worker_chart_export.observability.observers import Stage, stage
 from worker_chart_export.timing import rfc3339
@@ -40,10 +38,10 @@ if TYPE_CHECKING:
     from worker_chart_export.concurrency.cancel_scope import CancelScope
     from worker_chart_export.inputs.flow_run import FlowRun, Step
     from worker_chart_export.ledger.commit.group_commit import RunCommits
-    from worker_chart_export.ledger.commit.request import Settled
+    from worker_chart_export.ledger.commit.plan import Settled
     from worker_chart_export.ledger.decisions import ClaimResult, FinalizeResult, ReleaseResult
     from worker_chart_export.ledger.heartbeats import HeartBeats
-    from worker_chart_export.ledger.lease.lease import LeaseTerms, StoredLease
+    from worker_chart_export.ledger.lease import LeaseTerms, StoredLease
     from worker_chart_export.ledger.run_snapshot import RunSnapshot
     from worker_chart_export.timing import Clock
 

@@ -15,12 +15,12 @@ from daemon.cli.status.wording import span
 from worker_chart_export.descriptions import describe
 from worker_chart_export.errors import RunInvalid, shown
 from worker_chart_export.inputs.flow_run import CHART_EXPORT, FlowRun, Step, StepStatus
-from worker_chart_export.ledger.lease.lease import NEVER
+from worker_chart_export.ledger.lease import NEVER
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from worker_chart_export.ledger.lease.lease import Lease
+    from worker_chart_export.ledger.lease import Lease
 
 #: Only these steps have a start time: a step in another status starts anew.
 STARTED = frozenset({StepStatus.RUNNING, StepStatus.SUCCEEDED, StepStatus.FAILED})

@@ -14,7 +14,7 @@ from daemon.lifecycle.signals import STOP_SIGNALS
 from daemon.lifecycle.stoppable_wait import StoppableWait
 from worker_chart_export.errors import WorkerError
 from worker_chart_export.inputs.flow_run import StepStatus
-from worker_chart_export.ledger.lease.lease import NEVER
+from worker_chart_export.ledger.lease import NEVER
 from worker_chart_export.ledger.run_snapshot import read_run_with_all_leases
 from worker_chart_export.outputs.results import StoredResults
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from daemon.cli.status.report import RunReport
     from worker_chart_export.inputs.flow_run import FlowRun
-    from worker_chart_export.ledger.lease.lease import Lease
+    from worker_chart_export.ledger.lease import Lease
     from worker_chart_export.timing import Clock
 
 T = TypeVar("T")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from daemon.cli.output import plural
 from daemon.cli.status.report import Hold
 from worker_chart_export.inputs.flow_run import StepStatus
-from worker_chart_export.ledger.lease.lease import UNKNOWN_OWNER
+from worker_chart_export.ledger.lease import UNKNOWN_OWNER
 
 if TYPE_CHECKING:
     from daemon.cli.status.report import Charts, Holding, Problem, RunReport, StepReport, Times

@@ -12,7 +12,7 @@ from localcloud import Fault
 from tests.support.fakes import budget_of
 from tests.support.ledger.samples import ERROR, MANIFEST
 from worker_chart_export.ledger.heartbeats import HeartBeats
-from worker_chart_export.ledger.lease.lease import LEASES, LeaseTerms
+from worker_chart_export.ledger.lease import LEASES, LeaseTerms
 from worker_chart_export.ledger.step_ledger import Claim, StepLedger
 from worker_chart_export.timing import SystemClock
 

@@ -7,19 +7,19 @@ from typing import TYPE_CHECKING, Any
 
 from tests.support.fakes import chart_step, run_of
 from tests.support.ledger.samples import READ_TIME, TERMS, seconds
+from worker_chart_export.ledger.decisions import patched
 from worker_chart_export.ledger.intents import ClaimIntent, FinalizeIntent, ReleaseIntent
-from worker_chart_export.ledger.lease.lease import StoredLease
+from worker_chart_export.ledger.lease import StoredLease
 from worker_chart_export.ledger.run_snapshot import RunSnapshot
-from worker_chart_export.ledger.step_patches import patched
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from worker_chart_export.inputs.flow_run import FlowRun
     from worker_chart_export.ledger.commit.plan import CommitPlan
+    from worker_chart_export.ledger.decisions import Decision, LeaseWrite
     from worker_chart_export.ledger.intents import Intent
-    from worker_chart_export.ledger.lease.lease import Lease
-    from worker_chart_export.ledger.observation import Decision, LeaseWrite
+    from worker_chart_export.ledger.lease import Lease
 
 FINAL = ("SUCCEEDED", "FAILED")
 

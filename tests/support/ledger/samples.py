@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from tests.support.fakes import chart_step, run_of
 from worker_chart_export.errors import StepError
+from worker_chart_export.ledger.decisions import Observation
 from worker_chart_export.ledger.intents import ClaimIntent, FinalizeIntent, ReleaseIntent
-from worker_chart_export.ledger.lease.lease import Lease, LeaseOffer, LeaseTerms, StoredLease
-from worker_chart_export.ledger.observation import Observation
+from worker_chart_export.ledger.lease import Lease, LeaseOffer, LeaseTerms, StoredLease
 from worker_chart_export.ledger.run_snapshot import RunSnapshot
 
 if TYPE_CHECKING:

@@ -10,8 +10,7 @@ from tests.support.fakes import HandClock
 from tests.support.ledger.memory_firestore import Commit
 from tests.support.ledger.samples import AWAY, ERROR, MANIFEST, READ_TIME, TERMS, offer_of, seconds
 from worker_chart_export.errors import BackendUnavailable
-from worker_chart_export.ledger.commit.plan import plan_commit
-from worker_chart_export.ledger.commit.request import CommitRequest, Settled
+from worker_chart_export.ledger.commit.plan import CommitRequest, Settled, plan_commit
 from worker_chart_export.ledger.heartbeats import HeartBeats
 from worker_chart_export.ledger.intents import ClaimIntent, FinalizeIntent, ReleaseIntent
 from worker_chart_export.ledger.step_ledger import StepLedger
@@ -19,8 +18,7 @@ from worker_chart_export.ledger.step_ledger import StepLedger
 if TYPE_CHECKING:
     from tests.support.ledger.memory_firestore import Landed, LittleFirestore
     from worker_chart_export.ledger.intents import Intent
-    from worker_chart_export.ledger.lease.held_lease import HeldLease
-    from worker_chart_export.ledger.lease.lease import StoredLease
+    from worker_chart_export.ledger.lease import HeldLease, StoredLease
     from worker_chart_export.ledger.run_snapshot import RunSnapshot
 
 LOST_RACE = BackendUnavailable("firestore", "a race was lost")

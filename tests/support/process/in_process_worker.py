@@ -16,7 +16,7 @@ from daemon.handling.rescue import Rescue
 from daemon.lifecycle.drain import Drain
 from daemon.settings import Settings, load_settings
 from tests.support.cloud.clouds import clients_find
-from worker_chart_export.ledger.lease.lease import LEASES, Lease
+from worker_chart_export.ledger.lease import LEASES, Lease
 
 if TYPE_CHECKING:
     from daemon.handling.disposition import Disposition

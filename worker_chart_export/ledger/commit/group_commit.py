@@ -15,21 +15,21 @@ from typing import TYPE_CHECKING, Any
 from worker_chart_export.backends.firestore import LostRace, OutcomeUnknown, Unacceptable
 from worker_chart_export.concurrency.combining_queue import CombiningQueue
 from worker_chart_export.errors import BackendRefused, BackendUnavailable, WorkerError
-from worker_chart_export.ledger.commit.pace import CommitPace, within
-from worker_chart_export.ledger.commit.plan import CommitPlan, plan_commit
-from worker_chart_export.ledger.commit.request import CommitRequest, Settled
+from worker_chart_export.ledger.commit.plan import CommitPlan, CommitRequest, Settled, plan_commit
 from worker_chart_export.ledger.commit.write import commit
 from worker_chart_export.ledger.intents import FinalizeIntent, ReleaseIntent
 from worker_chart_export.ledger.run_snapshot import RunSnapshot, read_run_with_leases
 from worker_chart_export.observability import metrics
 from worker_chart_export.observability.logs import Event, log
+from worker_chart_export.timing import full_jitter_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from worker_chart_export.ledger.intents import Intent
-    from worker_chart_export.ledger.lease.held_lease import HeldLease
+    from worker_chart_export.ledger.lease import HeldLease
     from worker_chart_export.timing import Clock
+
 
 MAX_STEPS_A_COMMIT = 200
 GIVE_UP_AFTER_SECONDS = 30.0
@@ -252,3 +252,52 @@ def _choose(waiting: Sequence[CommitRequest]) -> list[CommitRequest]:
 def _age(read: RunSnapshot) -> tuple[bool, Any]:
     """Newer sorts higher; a run that is missing has no time of its own."""
     return read.update_time is not None, read.update_time
+
+
+MIN_PAUSE_SECONDS = 0.02
+MAX_PAUSE_SECONDS = 1.0
+#: Firestore wants a document written about once a second. After a commit for many callers the next one waits
+#: for company, so long for each of them; a step that is alone on its run never waits.
+GATHERING_SECONDS_EACH = 0.02
+MAX_GATHERING_SECONDS = 0.25
+
+
+class CommitPace:
+    """The pace of one run's commits in this process.
+
+    Args:
+        clock: Its monotonic clock is used.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._losses = 0
+        self._last_size = 0
+        self._last_commit_at = 0.0
+
+    def committed(self, size: int) -> None:
+        """A commit for so many callers stands."""
+        self._last_size, self._last_commit_at = size, self._clock.monotonic()
+
+    def went_well(self) -> None:
+        """A turn ended without trouble."""
+        self._losses = 0
+
+    def failed(self) -> None:
+        """A race was lost, or Firestore was away."""
+        self._losses += 1
+
+    def pause_seconds(self) -> float:
+        """Seconds from now: full jitter after failures, else longer the more came last time; 0 if none."""
+        if self._losses:
+            bound = min(MAX_PAUSE_SECONDS, MIN_PAUSE_SECONDS * 2 ** min(self._losses, 10))
+            return full_jitter_seconds(low=0.0, high=bound)
+        company = self._last_size if self._last_size > 1 else 0
+        gathering = min(MAX_GATHERING_SECONDS, GATHERING_SECONDS_EACH * company)
+        return max(0.0, self._last_commit_at + gathering - self._clock.monotonic())
+
+
+def within(seconds: float, clock: Clock) -> Callable[[], float]:
+    """Patience that ends `seconds` from now."""
+    deadline = clock.monotonic() + seconds
+    return lambda: deadline - clock.monotonic()

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from worker_chart_export.backends.errors import describe_error
 from worker_chart_export.backends.firestore import Unacceptable, send
-from worker_chart_export.ledger.lease.lease import LEASES, StoredLease
-from worker_chart_export.ledger.step_patches import FLOW_RUNS
+from worker_chart_export.ledger.decisions import FLOW_RUNS
+from worker_chart_export.ledger.lease import LEASES, StoredLease
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from worker_chart_export.ledger.observation import LeaseWrite
+    from worker_chart_export.ledger.decisions import LeaseWrite
     from worker_chart_export.ledger.run_snapshot import RunSnapshot
 
 

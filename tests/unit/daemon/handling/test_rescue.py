@@ -17,11 +17,11 @@ from tests.support.fakes import NOON, RUN_ID, STEP_ID, HandClock, budget_of, lea
 from tests.support.pipeline_bench import TERMS, Bench
 from tests.support.process.daemons import ROOT
 from worker_chart_export.errors import BackendRefused, BackendUnavailable, IndexMissing, Interrupted
+from worker_chart_export.ledger.decisions import FLOW_RUNS, build_claim_update
 from worker_chart_export.ledger.expired_leases import expired_leases
 from worker_chart_export.ledger.heartbeats import HeartBeats
-from worker_chart_export.ledger.lease.lease import LEASES
+from worker_chart_export.ledger.lease import LEASES
 from worker_chart_export.ledger.step_ledger import StepLedger
-from worker_chart_export.ledger.step_patches import FLOW_RUNS, build_claim_update
 from worker_chart_export.timing import SystemClock
 
 SECONDS = 10

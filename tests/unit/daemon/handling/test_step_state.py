@@ -8,7 +8,7 @@ from daemon.handling.step_state import StepState, classify_lease, classify_run, 
 from tests.support.fakes import NOON, OHLCV_ID, STEP_ID, chart_step, lease_of, ohlcv_step, run_of, snapshot_of
 from worker_chart_export.errors import RunInvalid
 from worker_chart_export.inputs.flow_run import StepStatus
-from worker_chart_export.ledger.lease.lease import LeaseTerms, StoredLease
+from worker_chart_export.ledger.lease import LeaseTerms, StoredLease
 
 TERMS = LeaseTerms(clock_skew_seconds=5)
 

@@ -11,7 +11,7 @@ from daemon.lifecycle.liveness import HealthReport
 from tests.support.fakes import HandClock, budget_of
 from tests.support.pipeline_bench import TERMS
 from worker_chart_export.ledger.heartbeats import HeartBeats
-from worker_chart_export.ledger.lease.held_lease import HeldLease
+from worker_chart_export.ledger.lease import HeldLease
 from worker_chart_export.observability import metrics
 
 

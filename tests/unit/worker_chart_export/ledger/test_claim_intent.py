@@ -19,9 +19,8 @@ from tests.support.ledger.samples import (
     stored,
 )
 from worker_chart_export.errors import BackendUnavailable, RunInvalid
-from worker_chart_export.ledger.decisions import ClaimResult, Reason
-from worker_chart_export.ledger.lease.lease import Lease
-from worker_chart_export.ledger.observation import Decision, LeaseWrite
+from worker_chart_export.ledger.decisions import ClaimResult, Decision, LeaseWrite, Reason
+from worker_chart_export.ledger.lease import Lease
 
 READY = run_with("READY")
 

@@ -19,10 +19,9 @@ from tests.support.ledger.samples import (
     success,
 )
 from worker_chart_export.errors import RunInvalid
-from worker_chart_export.ledger.commit.plan import plan_commit
-from worker_chart_export.ledger.commit.request import CommitRequest, Settled
+from worker_chart_export.ledger.commit.plan import CommitRequest, Settled, plan_commit
 from worker_chart_export.ledger.decisions import ClaimResult, FinalizeResult, Reason
-from worker_chart_export.ledger.lease.held_lease import HeldLease
+from worker_chart_export.ledger.lease import HeldLease
 
 STALE = observation(run_with("CANCELLED"), stored(), run_is_fresh=False)
 

@@ -21,14 +21,17 @@ from tests.support.ledger.samples import (
     stored,
     success,
 )
-from worker_chart_export.ledger.decisions import FinalizeResult, Reason, ReleaseResult
-from worker_chart_export.ledger.intents import FinalizeIntent
-from worker_chart_export.ledger.lease.lease import Lease
-from worker_chart_export.ledger.observation import Decision, LeaseWrite
-from worker_chart_export.ledger.step_patches import (
+from worker_chart_export.ledger.decisions import (
+    Decision,
+    FinalizeResult,
+    LeaseWrite,
+    Reason,
+    ReleaseResult,
     build_finalize_failure_update,
     build_finalize_success_update,
 )
+from worker_chart_export.ledger.intents import FinalizeIntent
+from worker_chart_export.ledger.lease import Lease
 
 FOREIGN = stored(lease_of("theirs"))
 DELETED = LeaseWrite(lease=None, guard="t1")

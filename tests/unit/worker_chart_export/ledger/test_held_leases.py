@@ -9,7 +9,7 @@ from tests.support.fakes import HandClock, budget_of
 from tests.support.ledger.ledger_process import TERMS, LedgerProcess
 from tests.support.ledger.samples import stored
 from worker_chart_export.errors import BackendUnavailable, Interrupted, LeaseLost, StepError
-from worker_chart_export.ledger.lease.held_lease import HeldLease
+from worker_chart_export.ledger.lease import HeldLease
 
 TRUSTED_SECONDS = 59  # of a lease of 60, by a skew of 1
 

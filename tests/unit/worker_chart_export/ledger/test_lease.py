@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.ledger.samples import READ_TIME, TERMS, lease_of, offer_of, seconds
-from worker_chart_export.ledger.lease.lease import NEVER, UNKNOWN_OWNER, Lease, LeaseTerms, unleased
+from worker_chart_export.ledger.lease import NEVER, UNKNOWN_OWNER, Lease, LeaseTerms, unleased
 
 
 def _left(lease: Lease) -> float:

@@ -12,7 +12,7 @@ from tests.support.fakes import chart_step, run_document
 from tests.support.ledger.samples import FINISHED, MANIFEST
 from worker_chart_export.errors import StepError
 from worker_chart_export.inputs.flow_run import FlowRun, why_step_id_refused
-from worker_chart_export.ledger.step_patches import (
+from worker_chart_export.ledger.decisions import (
     build_claim_update,
     build_finalize_failure_update,
     build_finalize_success_update,

@@ -17,7 +17,7 @@ from tests.support.fakes import BUCKET
 from tests.support.pipeline_bench import LeapingClock
 from tests.support.run_reports import NOW, RUN_ID, STEP_ID, URI, chart_step, lease, manifest
 from worker_chart_export.errors import BackendRefused, RunInvalid
-from worker_chart_export.ledger.lease.lease import LEASES
+from worker_chart_export.ledger.lease import LEASES
 
 
 class Reading:
