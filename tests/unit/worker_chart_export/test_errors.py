@@ -43,7 +43,7 @@ def test_the_codes_are_the_contract_s():
 
 
 def test_each_kind_of_request_error_has_a_code_of_its_own():
-    """Two kinds under one code could not be told apart by readers."""
+    """Readers could not distinguish two kinds with one code."""
     codes = [kind.code for kind in RequestError.__subclasses__()]
     assert len(set(codes)) == len(codes) == len(CONTRACT_CODES - {"CRASH_LOOP"})
 
@@ -78,7 +78,7 @@ def test_an_empty_message_says_so():
 
 
 def test_without_details_there_is_no_key_for_them():
-    """An empty map tells nobody anything."""
+    """An empty map says nothing."""
     assert StepError("X", "m", {}).to_dict() == {"code": "X", "message": "m"}
 
 
@@ -113,7 +113,7 @@ def test_lone_surrogates_of_a_foreign_answer_are_replaced():
 
 
 def test_details_that_are_no_json_become_text():
-    """A path or an exception is shown as its words."""
+    """A path or an exception becomes its text."""
     document = StepError("X", "m", {"path": Path("/etc"), "status": HTTPStatus.NOT_FOUND}).to_dict()
     assert json.loads(json.dumps(document))["details"] == {"path": "/etc", "status": 404}
 

@@ -11,7 +11,7 @@ from tests.support.fakes import HandClock, budget_of
 from worker_chart_export.concurrency.cancel_scope import CancelScope
 from worker_chart_export.errors import Interrupted, StepTimedOut
 
-STOPPED = Interrupted("told to")
+STOPPED = Interrupted("stopped")
 LOST = Interrupted("lease lost")
 
 
@@ -51,7 +51,7 @@ def test_a_stopped_budget_raises_what_it_was_stopped_with(clock):
     scope.stop(STOPPED)
     assert scope.remaining_seconds() == 0.0
     for ask in (scope.check, scope.check_stopped, lambda: scope.sleep(1)):
-        with pytest.raises(Interrupted, match=r"told to"):
+        with pytest.raises(Interrupted, match=r"stopped"):
             ask()
 
 
@@ -101,39 +101,39 @@ def test_the_parent_goes_on_when_a_child_is_stopped(clock):
 
 def test_callbacks_hear_of_a_stop_once(clock):
     """Those added before and after it."""
-    scope, heard = CancelScope(seconds=10, clock=clock), []
-    scope.on_stop(heard.append)
+    scope, errors = CancelScope(seconds=10, clock=clock), []
+    scope.on_stop(errors.append)
     scope.stop(STOPPED)
     scope.stop(STOPPED)
-    scope.on_stop(heard.append)
-    assert heard == [STOPPED, STOPPED]
+    scope.on_stop(errors.append)
+    assert errors == [STOPPED, STOPPED]
 
 
 def test_a_callback_for_a_while_hears_of_stops_then_alone(clock):
     """So that a long step doesn't gather one for each of its calls."""
-    scope, heard, longer = CancelScope(seconds=10, clock=clock), [], []
+    scope, errors, longer = CancelScope(seconds=10, clock=clock), [], []
     with scope.while_running(longer.append):
-        with scope.while_running(heard.append):
+        with scope.while_running(errors.append):
             pass
         assert scope._on_stop == [longer.append]
         scope.stop(STOPPED)
-    assert (heard, longer) == ([], [STOPPED])
+    assert (errors, longer) == ([], [STOPPED])
 
 
 def test_a_callback_for_a_while_hears_of_an_earlier_stop(clock):
     """At once, so that what it would stop never starts to wait."""
-    scope, heard = CancelScope(seconds=10, clock=clock), []
+    scope, errors = CancelScope(seconds=10, clock=clock), []
     scope.stop(STOPPED)
-    with scope.while_running(heard.append):
-        assert heard == [STOPPED]
+    with scope.while_running(errors.append):
+        assert errors == [STOPPED]
 
 
 class TestGuard:
-    """Somebody else's reason why the work may not go on, such as a lost lease."""
+    """Checks from outside that stop the work, such as a lost lease."""
 
     @pytest.fixture
     def guarded(self, clock):
-        """A budget whose lease is held for 5 seconds, by the clock."""
+        """A scope with a guard that raises after 5 seconds of the clock."""
         scope = CancelScope(seconds=10, clock=clock)
         until = clock.monotonic() + 5
 
@@ -173,21 +173,21 @@ class TestGuard:
 
     def test_what_a_guard_raises_stops_the_step(self, guarded, clock):
         """So that the other threads wake; the guard is not needed any more."""
-        heard = []
-        guarded.on_stop(heard.append)
+        errors = []
+        guarded.on_stop(errors.append)
         clock.advance(5)
         with pytest.raises(Interrupted):
             guarded.check()
         clock.advance(-5)
         with pytest.raises(Interrupted, match=r"lease lost"):
             guarded.check()
-        assert heard == [LOST]
+        assert errors == [LOST]
 
     def test_a_stop_comes_before_the_guards(self, guarded, clock):
         """The first reason stays."""
         clock.advance(5)
         guarded.stop(STOPPED)
-        with pytest.raises(Interrupted, match=r"told to"):
+        with pytest.raises(Interrupted, match=r"stopped"):
             guarded.check()
 
 

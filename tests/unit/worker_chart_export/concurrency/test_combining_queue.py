@@ -14,7 +14,7 @@ from worker_chart_export.concurrency.combining_queue import CombiningQueue, Queu
 from worker_chart_export.errors import BackendRefused, BackendUnavailable, StepTimedOut
 
 BOTH = pytest.mark.parametrize("in_background", [False, True], ids=["by callers", "in background"])
-OUTAGE = BackendUnavailable("firestore", "away")
+OUTAGE = BackendUnavailable("firestore", "down")
 TIMED_OUT = StepTimedOut("too late")
 
 
@@ -169,7 +169,7 @@ class TestErrors:
 
     @BOTH
     def test_any_other_error_on_purpose_ends_them_all(self, in_background):
-        """Each is told."""
+        """Each request gets the error."""
         refused, doer = BackendRefused("firestore", "no"), Doer()
         queue, requests = queue_of(doer, in_background=in_background), [QueuedRequest() for _ in range(3)]
         with held(doer) as (begun, executor):
@@ -190,15 +190,15 @@ class TestErrors:
         assert "ZeroDivisionError" in str(request.error)
 
     def test_in_the_background_it_goes_to_all_and_to_the_log(self, monkeypatch):
-        """Nobody is left waiting."""
-        told = []
-        monkeypatch.setattr(threading, "excepthook", lambda args: told.append(args.exc_type))
+        """No caller is left waiting."""
+        logged = []
+        monkeypatch.setattr(threading, "excepthook", lambda args: logged.append(args.exc_type))
         request, doer = QueuedRequest(), Doer(lambda _batch: 1 / 0)
         queue = queue_of(doer, in_background=True)
         queue.wait_for(request, time_left())
-        until(lambda: told)
+        until(lambda: logged)
         assert isinstance(request.error, BackendRefused)
-        assert told == [ZeroDivisionError]
+        assert logged == [ZeroDivisionError]
         again = QueuedRequest()
         queue.wait_for(again, time_left())
         assert again.answer == 1
@@ -261,23 +261,23 @@ class TestTimeouts:
             assert request not in queue._waiting
         assert [request in batch for batch in doer.batches] == [False]
 
-    def test_what_is_answered_after_its_caller_left_is_an_orphan(self):
+    def test_what_is_answered_after_its_caller_left_is_an_left(self):
         """The caller that ran the batch gets it."""
-        orphan, mine = QueuedRequest(), QueuedRequest()
+        left, mine = QueuedRequest(), QueuedRequest()
 
         def abandon_first(batch):
-            until(lambda: orphan.abandoned)
+            until(lambda: left.abandoned)
             answer(batch)
 
         with ThreadPoolExecutor(1) as executor:
 
             def pause():
-                executor.submit(queue.wait_for, orphan, lambda: 0.0 if orphan.in_flight else 20.0)
-                until(lambda: orphan in queue._waiting)
+                executor.submit(queue.wait_for, left, lambda: 0.0 if left.in_flight else 20.0)
+                until(lambda: left in queue._waiting)
 
             queue = queue_of(Doer(abandon_first), pause=pause)
-            assert queue.wait_for(mine, time_left()) == [orphan]
-        assert (orphan.answer, mine.answer) == (2, 2)
+            assert queue.wait_for(mine, time_left()) == [left]
+        assert (left.answer, mine.answer) == (2, 2)
 
     def test_background_batches_hold_no_caller_longer_than_its_time(self):
         """Not even the caller that started the batch."""

@@ -25,7 +25,7 @@ def _name(template_id, *, started_at=STARTED_AT, symbol="IBM", timeframe="1d"):
 
 @pytest.fixture
 def store(bench):
-    """Puts a chart into the bucket as an earlier attempt, or somebody else, has."""
+    """Puts a chart into the bucket, as an earlier attempt does."""
 
     def put(name, *, provider="chart-img", content=b"the first attempt's"):
         blob = bench.objects.bucket(BUCKET).blob(name)

@@ -29,12 +29,12 @@ def _item(template_id):
 
 
 class HangingChart:
-    """Makes its chart only once it is released, and then asks its budget as every paid call does."""
+    """Hangs until it is released, then checks its scope as each paid call does."""
 
     def __init__(self, scope):
         self.scope = scope
         self.release = threading.Event()
-        self.heard = None
+        self.error = None
         self.ended = threading.Event()
 
     def __call__(self, template_id):
@@ -43,7 +43,7 @@ class HangingChart:
             assert self.release.wait(20)
             self.scope.check()
         except StepTimedOut as error:
-            self.heard = error
+            self.error = error
             raise
         finally:
             self.ended.set()
@@ -51,18 +51,18 @@ class HangingChart:
 
 
 def test_a_chart_that_finishes_late_finds_its_budget_stopped():
-    """Stopped, not merely used up: on a clock that stands, only the stop can tell it."""
+    """The clock of the scope stands, so only the stop can end it."""
     scope = CancelScope(seconds=0.2, clock=HandClock())
     chart = HangingChart(scope)
     (result,) = make_in_parallel(chart, ["ctpl_a"], threads=1, scope=scope)
     assert isinstance(result, ManifestFailure)
     chart.release.set()
     assert chart.ended.wait(10)
-    assert str(chart.heard) == "The step's time ended before this chart was made."
+    assert str(chart.error) == "The step's time ended before this chart was made."
 
 
 def test_the_budget_is_stopped_also_when_all_charts_came_in_time():
-    """Nobody makes anything more with it."""
+    """No more work starts in it."""
     scope = budget_of()
     assert make_in_parallel(_item, ["a", "b"], threads=2, scope=scope) == [_item("a"), _item("b")]
     with pytest.raises(StepTimedOut):
@@ -83,7 +83,7 @@ def test_the_budget_is_stopped_also_when_a_chart_ends_the_step():
 
 
 def test_what_stopped_the_step_first_stays():
-    """An interruption does not turn into a timeout."""
+    """An interruption does not become a time-out."""
     scope = budget_of()
     scope.stop(Interrupted("shutdown"))
     with pytest.raises(Interrupted):
@@ -92,14 +92,14 @@ def test_what_stopped_the_step_first_stays():
         scope.check_stopped()
 
 
-@pytest.mark.parametrize("heedless", [True, False])
-def test_a_stop_is_over_within_two_seconds_whatever_hangs(heedless):
+@pytest.mark.parametrize("ignores_stop", [True, False])
+def test_a_stop_is_over_within_two_seconds_whatever_hangs(ignores_stop):
     """A lost lease must end the work by then."""
     scope, hanging, release = budget_of(60), threading.Semaphore(0), threading.Event()
 
     def hang(template_id):
         hanging.release()
-        if not heedless:
+        if not ignores_stop:
             scope.sleep(60)
         release.wait(20)
         return _item(template_id)
@@ -203,7 +203,7 @@ class TestReadOnce:
         assert [candles(), candles(), len(reads)] == [b"[]", b"[]", 1]
 
     def test_so_is_the_error(self):
-        """Each chart is told the same."""
+        """Each chart gets it."""
         reads = []
 
         def read():

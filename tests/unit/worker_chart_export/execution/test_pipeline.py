@@ -43,7 +43,7 @@ class TestSuccess:
         assert after == before
 
     def test_items_say_who_made_them(self, bench):
-        """`meta.provider` is always set, beside what the provider tells."""
+        """`meta` has `provider` beside the provider's own entries."""
         bench.put("ctpl_a")
         bench.run()
         (item,) = bench.manifest()["items"]
@@ -65,7 +65,7 @@ class TestSuccess:
         }
 
     def test_the_manifest_is_the_last_object_and_written_once(self, bench):
-        """Whoever sees it sees all charts."""
+        """A reader who finds it finds all charts."""
         bench.put(*NAMES)
         bench.run()
         blobs = {blob.name: blob.generation for blob in bench.objects.list_blobs(BUCKET)}
@@ -168,7 +168,7 @@ class TestLease:
         assert bench.step()["status"] == "SUCCEEDED"
 
     def test_a_step_that_made_too_many_workers_end_is_failed_unworked(self, bench, log_lines):
-        """Whoever would be the next does not even try; neither lease nor manifest is left."""
+        """The next worker does not try again; no lease and no manifest is left."""
         bench.put("ctpl_a", status="RUNNING")
         bench.put_lease(attempt=7, released=2)
         outcome = bench.run()

@@ -78,7 +78,7 @@ class TestFailedRequests:
         ],
     )
     def test_a_picture_that_is_none_is_not_uploaded(self, bench, picture, code):
-        """Whoever made it."""
+        """It does not matter which provider made it."""
         bench.provider.script = {"ctpl_a": lambda _request: picture}
         bench.put("ctpl_a", min_images=0)
         bench.run(max_png_bytes=5000)
@@ -90,7 +90,7 @@ class TestFailedRequests:
         pipeline = bench.pipeline()
 
         def broken(*_arguments, **_more):
-            raise KeyError("nobody thought of this")
+            raise KeyError("a bug")
 
         pipeline._artifacts.write_manifest = broken
         bench.put("ctpl_a")
@@ -115,7 +115,7 @@ class TestFailedRequests:
         """The step ends, and the trace is in the logs."""
 
         def broken(_request):
-            raise KeyError("nobody thought of this")
+            raise KeyError("a bug")
 
         bench.provider.script = {"ctpl_a": broken}
         bench.put("ctpl_a", "ctpl_b", min_images=1)
@@ -159,17 +159,17 @@ class TestFailedRequests:
 
     def test_missing_candles_are_each_request_s_own_failure(self, bench):
         """Said to all that asked."""
-        told = []
+        messages = []
 
         def draw(request):
             try:
                 return request.read_candles()
             except OhlcvUnavailable as error:
-                told.append(str(error))
+                messages.append(str(error))
                 raise
 
         bench.provider.script = dict.fromkeys(NAMES[:2], draw)
         bench.put(*NAMES[:2])
         bench.run()
-        assert len(told) == 2
+        assert len(messages) == 2
         assert bench.step()["error"]["code"] == "OHLCV_UNAVAILABLE"

@@ -18,7 +18,7 @@ TAKEN = {"token": "winner", "attempt": 2}
 
 
 class HangingStep:
-    """A step that hangs in the charts it began with, heedless of any stop; two more wait for their turn.
+    """A step whose first charts hang and ignore the stop; two more charts wait for a thread.
 
     Attributes:
         end: The future of its outcome.
@@ -39,7 +39,7 @@ class HangingStep:
         return png_bytes()
 
     def let_go(self):
-        """Let the charts come, too late; wait until whoever asked for them has dealt with that."""
+        """Let the late charts finish, and wait until their threads have handled them."""
         self._release.set()
         _join_chart_threads()
 
@@ -80,7 +80,7 @@ class TestHeartBeat:
     """What a heart-beat finds."""
 
     @pytest.mark.parametrize(
-        ("change", "words"),
+        ("change", "message"),
         [
             (lambda bench: bench.put_lease(**TAKEN), "another worker has taken it"),
             (lambda bench: bench.lease_reference.delete(), "another worker has taken it"),
@@ -93,7 +93,7 @@ class TestHeartBeat:
         ],
     )
     def test_a_lost_step_is_left_within_two_seconds_whatever_hangs(
-        self, bench, hanging, change, words, log_lines
+        self, bench, hanging, change, message, log_lines
     ):
         """No further chart is asked for, and none that comes late is stored."""
         change(bench)
@@ -102,7 +102,7 @@ class TestHeartBeat:
         assert _refused(hanging.end.result(10)) == "lease_lost"
         assert time.monotonic() - before < WITHIN_SECONDS
         assert _endings(log_lines()) == LOST
-        assert words in next(line["message"] for line in log_lines() if line["event"] == "lease_lost")
+        assert message in next(line["message"] for line in log_lines() if line["event"] == "lease_lost")
         hanging.let_go()
         assert sorted(bench.provider.asked) == ["ctpl_a", "ctpl_b"]
         assert (bench.names(), bench.cloud.storage.calls["objects.insert"]) == ([], 0)
@@ -118,7 +118,7 @@ class TestHeartBeat:
         "change", [{f"steps.{STEP_ID}.status": "CANCELLED"}, {"status": "CANCELLED"}, {}]
     )
     def test_the_lease_of_a_step_that_is_over_is_nobody_s(self, bench, hanging, change):
-        """Whoever finds it deletes it, without waiting for its end; the same for a run that is gone."""
+        """The worker that finds it deletes it before it expires; also when the run is gone."""
         if change:
             bench.run_reference.update(change)
         else:
@@ -138,7 +138,7 @@ class TestHeartBeat:
 
 
 class TestSelfFencing:
-    """A process that was frozen past its lease, and wakes before anybody told it."""
+    """A process that was frozen until its lease expired, and that no heart-beat has stopped yet."""
 
     @pytest.mark.parametrize("taken", [False, True])
     def test_it_pays_for_nothing_and_leaves_within_two_seconds(self, bench, taken, log_lines):
@@ -165,7 +165,7 @@ class TestSelfFencing:
         assert bench.lease().token.startswith("win") is taken
         assert (
             bench.lease().released == 0
-        )  # nothing was given back: a step that freezes workers ends some day
+        )  # nothing was released: the attempts of a step that freezes workers are counted
 
     def test_it_stops_itself_before_the_others_may_take_over(self, bench):
         """By the clock skew: its clock may be the slow one."""

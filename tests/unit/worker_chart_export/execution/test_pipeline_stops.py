@@ -1,4 +1,4 @@
-"""The end of a step before its time or at it: budgets, stops, backends that are away."""
+"""Steps that end early or late: time-outs, stops, backends that are unavailable."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def charts_ended():
 
 
 class TestTime:
-    """The budget and the stop."""
+    """The time and the stop of a step."""
 
     def test_a_hanging_provider_is_left_at_the_step_s_time(self, bench):
         """Its request fails with STEP_TIMEOUT, the others count, the manifest is written."""
@@ -130,7 +130,7 @@ class TestTime:
         _released_at_once(bench)
 
     def test_a_stop_outranks_a_backend_that_fails(self, bench):
-        """A step that was told to stop is not failed for it."""
+        """A step that was stopped is not failed."""
         pipeline = bench.pipeline()
         scope = pipeline.new_scope()
 
@@ -145,7 +145,7 @@ class TestTime:
         assert bench.step()["status"] == "RUNNING"
         _released_at_once(bench)
 
-    def test_a_step_told_to_stop_before_it_began_is_given_back_too(self, bench):
+    def test_a_step_that_is_stopped_before_its_start_is_released_too(self, bench):
         """Nothing is paid for."""
         pipeline = bench.pipeline()
         scope = pipeline.new_scope()
@@ -158,7 +158,7 @@ class TestTime:
 
 
 class TestBackendAway:
-    """Cloud Storage or Firestore stays away: the step is given back, but not for ever."""
+    """Cloud Storage or Firestore stays unavailable: the step is released, but not for ever."""
 
     def test_a_storage_that_stays_away_gives_the_step_back_after_a_pause(self, bench, log_lines):
         """It stays RUNNING, to be taken over some seconds later."""
@@ -192,7 +192,7 @@ class TestBackendAway:
     def test_after_ten_releases_or_an_hour_the_step_is_failed_with_the_backend_s_code(
         self, bench, changes, status
     ):
-        """Somebody has to be told; no lease is left."""
+        """An operator has to act; no lease is left."""
         bench.cloud.storage.faults.add(Fault(method="objects.insert", error=503))
         bench.put("ctpl_a", status="RUNNING")
         bench.put_lease(**changes)
@@ -207,7 +207,7 @@ class TestBackendAway:
         assert bench.step()["status"] == status
 
     def test_a_template_that_can_t_be_read_in_time_gives_the_step_back(self, bench):
-        """Firestore is away, which is no chart's fault."""
+        """Firestore is unavailable, which is no failure of a chart."""
         bench.put("ctpl_a")
         bench.cloud.firestore.faults.add(
             Fault(method="BatchGetDocuments", match="chart_templates", error="RESOURCE_EXHAUSTED")
@@ -221,4 +221,4 @@ def _released_at_once(bench):
     lease = bench.lease()
     assert (lease.token, lease.released, lease.is_released) == ("", 1, True)
     left = lease.expires_at - datetime.now(UTC)
-    assert left < timedelta(seconds=1)  # as far as the worker could tell the server's time
+    assert left < timedelta(seconds=1)  # as exactly as the worker knows the server's time

@@ -41,7 +41,7 @@ def test_a_good_step_is_read_whole():
     + [("1", "1m"), ("5", "5m"), ("15", "15m"), ("30", "30m"), ("1m", "1m"), ("15m", "15m"), ("1D", "1D")],
 )
 def test_timeframes_are_mapped(timeframe, interval):
-    """To Chart-IMG's words, a month kept apart from a minute."""
+    """To Chart-IMG's names; a month is not a minute."""
     assert chart_interval(timeframe) == interval
 
 
@@ -187,7 +187,7 @@ def test_candles_named_by_the_step_itself_come_first():
     ],
 )
 def test_candles_of_other_timeframes_types_or_without_uri_are_none(source):
-    """Whoever needs them says so; Chart-IMG does not."""
+    """Only the local renderer needs them."""
     run = run_of({OHLCV_ID: source, STEP_ID: chart_step()})
     step = run.step(STEP_ID)
     assert step is not None

@@ -144,14 +144,14 @@ class TestStore:
         assert store.get("ctpl_a").kind == "new"
 
     def test_a_missing_template_is_not_cached(self, store, documents):
-        """Whoever adds it need not wait."""
+        """A template that is added is found at once."""
         with pytest.raises(ValidationFailed, match=r"Template ctpl_b does not exist in chart_templates"):
             store.get("ctpl_b")
         documents.collection(CHART_TEMPLATES).document("ctpl_b").set(template_document())
         assert store.get("ctpl_b").template_id == "ctpl_b"
 
     def test_an_invalid_template_is_not_cached(self, store, documents):
-        """A mend takes effect at once."""
+        """A correction takes effect at once."""
         reference = documents.collection(CHART_TEMPLATES).document("ctpl_b")
         reference.set(template_document(width=1))
         with pytest.raises(ValidationFailed):

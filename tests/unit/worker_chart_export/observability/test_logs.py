@@ -84,8 +84,8 @@ def test_bound_context_is_on_every_line_of_the_block(log_lines):
             log.info(Event.STEP_NOOP, "two")
         log.info(Event.STEP_NOOP, "three")
     log.info(Event.STEP_NOOP, "four")
-    told = [(line.get("messageId"), line.get("runId"), line.get("stepId")) for line in log_lines()]
-    assert told == [("m", "r", None), ("m", "inner", None), ("m", "r", None), (None, None, None)]
+    seen = [(line.get("messageId"), line.get("runId"), line.get("stepId")) for line in log_lines()]
+    assert seen == [("m", "r", None), ("m", "inner", None), ("m", "r", None), (None, None, None)]
 
 
 def test_bound_context_is_a_thread_s_own(log_lines):
@@ -123,7 +123,7 @@ def test_a_line_that_can_t_be_made_disturbs_nobody(log_lines, capfd):
 
     class Mute:
         def __str__(self):
-            raise RuntimeError("no words")
+            raise RuntimeError("no text")
 
     log.info(Event.STEP_NOOP, "a sentence", value=Mute())
     (line,) = log_lines()
@@ -156,7 +156,7 @@ def test_a_library_s_trace_goes_through_the_same_door(log_lines):
 
 
 def test_a_library_s_talk_is_left_out(log_lines):
-    """At INFO; nobody asked for it."""
+    """At level INFO."""
     for name in ("google.auth", "urllib3.connectionpool", "grpc"):
         logging.getLogger(name).info("chat")
     assert log_lines() == []
@@ -222,7 +222,7 @@ def test_an_error_in_a_destructor_goes_through_the_same_door(log_lines, capfd):
     "say", [lambda: log.info(Event.STEP_NOOP, "x"), lambda: logging.getLogger("google").error("x")]
 )
 def test_a_stream_that_is_gone_is_no_endless_loop(capfd, say):
-    """There is nobody left to tell."""
+    """No line can be written any more."""
 
     class Gone(io.StringIO):
         def write(self, _text):
@@ -243,8 +243,8 @@ def test_a_line_that_is_told_in_the_middle_of_another_waits_for_nobody(say):
 
     class Interrupted(io.StringIO):
         def write(self, text):
-            for tell in inner:
-                tell()
+            for log_inner in inner:
+                log_inner()
             return super().write(text)
 
     stream = Interrupted()

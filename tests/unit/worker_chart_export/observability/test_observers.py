@@ -1,4 +1,4 @@
-"""What the work tells its observers: each stage once, in order, nested right, and never at its own cost."""
+"""Observers see each stage once, in order and nested. Their failures do not disturb the work."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ STEP = {"runId": RUN_ID, "stepId": STEP_ID, "messageId": ""}
 
 
 class Notes(Observer):
-    """An observer that notes what it is told, each stage under the path of those around it."""
+    """An observer that notes each call under the path of the stages around it."""
 
     def __init__(self):
         self.begun, self.ended, self.charts, self.outcomes, self.more = [], [], [], [], []
@@ -73,7 +73,7 @@ def notes():
         yield observer
 
 
-class TestWhatIsTold:
+class TestNotifications:
     """From real work on the embedded cloud."""
 
     def test_a_delivery_from_its_message_to_its_end(self, bench, notes):
@@ -144,7 +144,7 @@ class TestWhatIsTold:
         assert 0 < seconds < 10
 
     def test_a_chart_that_fails_ends_its_stages_in_the_error(self, bench, notes):
-        """And the step is told as failed."""
+        """And the step's outcome is FAILED."""
 
         def refuse(_request):
             raise ChartApiFailed("It refuses.")
@@ -198,7 +198,7 @@ class TestWhatIsTold:
 
 
 class Careless(Observer):
-    """An observer that fails wherever it is told to."""
+    """An observer that fails in the named methods."""
 
     def __init__(self, *where: str):
         self._where = where
@@ -255,7 +255,7 @@ class TestObserversThatFail:
 
 
 class TestRegistration:
-    """Who is told, and until when."""
+    """When observers are called."""
 
     def test_nobody_is_told_after_the_block(self, bench):
         """However it ended."""
@@ -267,13 +267,13 @@ class TestRegistration:
         assert (observer.begun, observer.charts, observer.outcomes) == ([], [], [])
 
     def test_who_has_begun_a_stage_also_ends_it(self):
-        """Though it has left meanwhile; and who came meanwhile is not told of the end."""
+        """Even if it is no longer registered. A new observer does not see the end."""
         first, second = Notes(), Notes()
         with watched_by(first):
-            told = stage(Stage.STEP)
-            told.__enter__()
+            begun = stage(Stage.STEP)
+            begun.__enter__()
         with watched_by(second):
-            told.__exit__(None, None, None)
+            begun.__exit__(None, None, None)
         assert first.ended == [("step", None)]
         assert second.ended == []
 
@@ -302,5 +302,5 @@ class TestRegistration:
         notify_chart(template_id="t", provider="mock", uri="gs://b/n", png=None)
         annotate(attempt=1)
         notify_call(accountId="a")
-        notify_step_ended(None, 0.0)  # type: ignore[arg-type]  # nobody looks
+        notify_step_ended(None, 0.0)  # type: ignore[arg-type]  # no observer reads it
         assert stage(Stage.CHART, chartTemplateId="t", attempt=1) is stage(Stage.CLAIM)

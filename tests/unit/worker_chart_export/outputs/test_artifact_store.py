@@ -112,7 +112,7 @@ class TestPng:
 
     @pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
     def test_a_storage_away_for_a_moment_is_tried_again(self, store, objects, cloud, status):
-        """Within the step's budget."""
+        """Within the step's time."""
         cloud.storage.faults.add(Fault(method="objects.insert", error=status, times=1))
         _upload(store)
         assert _stored(objects, NAME) == PNG
@@ -147,7 +147,7 @@ class TestPng:
             _upload(store, seconds=0.5)
 
     def test_the_lease_is_looked_at_before_each_attempt(self, store, cloud):
-        """It may end while Cloud Storage is away."""
+        """It may end while Cloud Storage is unavailable."""
         scope = budget_of()
         scope.guard(lambda: _lose_lease() if cloud.storage.calls["objects.insert"] else None)
         cloud.storage.faults.add(Fault(method="objects.insert", error=503))
@@ -211,20 +211,20 @@ class TestStoredPngs:
 
     @pytest.mark.parametrize("status", [403, 404])
     def test_a_refusal_is_one_of_objects(self, store, cloud, status):
-        """Whoever may not list may still be allowed to create."""
+        """The right to list is not the right to create."""
         cloud.storage.faults.add(Fault(method="objects.list", error=status))
         with pytest.raises(ObjectRefused) as caught:
             self._stored(store)
         assert caught.value.details["httpStatus"] == status
 
     def test_a_storage_away_for_a_moment_is_tried_again(self, store, cloud):
-        """Within the step's budget."""
+        """Within the step's time."""
         _upload(store)
         cloud.storage.faults.add(Fault(method="objects.list", error=503, times=1))
         assert list(self._stored(store)) == [NAME]
 
     def test_a_storage_that_stays_away_is_unavailable(self, store, cloud):
-        """The step is given back."""
+        """The step is released."""
         cloud.storage.faults.add(Fault(method="objects.list", error=503))
         with pytest.raises(BackendUnavailable):
             self._stored(store, seconds=1)
@@ -319,13 +319,13 @@ class TestManifest:
         assert _stored(objects, MANIFEST) == b"ours"
 
     def test_a_step_out_of_time_still_tries_a_few_times(self, store, objects, cloud):
-        """A moment's trouble does not cost the charts that were made."""
+        """A short outage does not cost the charts that were made."""
         cloud.storage.faults.add(Fault(method="objects.insert", error=503, times=2))
         _write(store, b"ours", seconds=0)
         assert _stored(objects, MANIFEST) == b"ours"
 
     def test_a_storage_too_slow_is_no_timeout_of_the_step(self, store, cloud, monkeypatch):
-        """The step is given back."""
+        """The step is released."""
         monkeypatch.setattr("worker_chart_export.outputs.artifact_store.MIN_MANIFEST_SECONDS", 0.3)
         _write(store, b"first")
         cloud.storage.faults.add(Fault(method="objects.insert", delay_seconds=0.5))
@@ -362,7 +362,7 @@ class TestManifest:
         assert _stored(objects, MANIFEST) == b"winner's"
 
     def test_the_lease_is_not_read_for_a_first_manifest(self, store, objects):
-        """Creating one overwrites nobody's."""
+        """A create never overwrites."""
         store.write_manifest(MANIFEST, b"ours", scope=budget_of(), confirm_lease=_lose_lease)
         assert _stored(objects, MANIFEST) == b"ours"
 
@@ -377,7 +377,7 @@ class TestManifest:
         assert _stored(objects, MANIFEST) == b"earlier attempt's"
 
     def test_a_stopped_step_writes_none(self, store, cloud):
-        """It was told to stop, and may not be the step's owner any more."""
+        """It was stopped, and may no longer hold the step."""
         scope = budget_of()
         scope.stop(Interrupted("stop"))
         with pytest.raises(Interrupted):
@@ -426,7 +426,7 @@ class TestCandles:
         assert caught.value.details["httpStatus"] == 403
 
     def test_a_storage_that_stays_away_is_unavailable(self, store, cloud):
-        """The step is given back."""
+        """The step is released."""
         cloud.storage.faults.add(Fault(method="objects.download", error=503))
         with pytest.raises(BackendUnavailable):
             store.read_candles(f"gs://{BUCKET}/x.json", scope=budget_of(1))

@@ -28,14 +28,14 @@ SCHEMA = json.loads(
     .read_text("utf-8")
 )
 TEMPLATE_IDS = st.from_regex(r"[A-Za-z0-9_-]{1,128}", fullmatch=True)
-WORDS = st.text(st.characters(codec="utf-8"), min_size=1)
+TEXTS = st.text(st.characters(codec="utf-8"), min_size=1)
 ITEMS = st.builds(
     ManifestItem,
     template_id=TEMPLATE_IDS,
-    kind=WORDS,
+    kind=TEXTS,
     png_uri=st.just("gs://b/x.png"),
     generated_at=st.datetimes(min_value=datetime(1970, 1, 1), timezones=st.just(UTC)),  # noqa: DTZ001 - Hypothesis wants it naive
-    meta=st.dictionaries(WORDS, WORDS | st.integers()),
+    meta=st.dictionaries(TEXTS, TEXTS | st.integers()),
 )
 FAILURES = st.builds(
     ManifestFailure,
@@ -189,7 +189,7 @@ def test_details_are_left_out_when_they_would_make_it_too_large():
 
 
 def test_details_stay_when_there_is_room():
-    """Nothing is thrown away without need."""
+    """Details are left out only when it is too large."""
     failures = json.loads(encode_manifest(_manifest(*_failures_with_details(3))))["failures"]
     assert all(failure["error"]["details"] for failure in failures)
 

@@ -40,7 +40,7 @@ def store(objects):
 
 
 class TestBackends:
-    """Counted where their errors are told apart."""
+    """Calls are counted where their errors are translated."""
 
     @pytest.mark.parametrize(
         ("error", "kind", "expected"),
@@ -107,7 +107,7 @@ class TestBackends:
         [(404, "answered"), (400, "answered"), (416, "answered"), (403, "refused"), (401, "refused")],
     )
     def test_a_file_that_a_step_names(self, store, cloud, status, result, grown, answered):
-        """That it is not there, or no candles, is nobody's fault but the step's."""
+        """A missing or invalid object is an error of the step, not of the backend."""
         cloud.storage.faults.add(Fault(method="objects.download", error=status, times=1))
         with pytest.raises(OhlcvUnavailable):
             store.read_candles(f"gs://{BUCKET}/named.json", scope=budget_of())

@@ -57,7 +57,7 @@ class TestMessages:
 
     @pytest.mark.parametrize(("attempt", "disposition"), [(None, "ack"), (3, "nack")])
     def test_a_rejection_is_counted_by_its_reason(self, attempt, disposition, grown):
-        """Whoever takes it in the end."""
+        """The disposition does not matter."""
         Settlement(None).settle(_message(attempt), REJECT)
         assert grown() == {
             f"messages_settled_total{{{disposition},rejected}}": 1,
@@ -65,10 +65,10 @@ class TestMessages:
         }
 
     def test_a_rejection_that_comes_back_is_none_yet(self, grown):
-        """The quarantine topic is away."""
+        """The quarantine topic is unavailable."""
 
         def publish(**_message):
-            raise google_errors.ServiceUnavailable("away")
+            raise google_errors.ServiceUnavailable("down")
 
         Settlement(SimpleNamespace(publish=publish)).settle(_message(), REJECT)
         assert grown() == {
@@ -81,7 +81,7 @@ class TestMessages:
         [(None, "answered"), ("InvalidArgument", "answered"), ("PermissionDenied", "refused")],
     )
     def test_a_call_of_the_quarantine_topic(self, error, series):
-        """By whether somebody has to change something there."""
+        """By whether somebody has to change something."""
         before = value("backend_calls_total", backend="pubsub", result=series)
 
         def publish(**_message):
@@ -109,7 +109,7 @@ class _Opened:
         self.has_ended = has_ended
 
     def on_end(self, _callback):
-        """Nobody needs to be told."""
+        """There is nothing to report."""
 
     def end_error(self):
         """It may be opened again."""

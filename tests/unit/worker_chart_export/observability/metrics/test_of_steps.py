@@ -41,7 +41,7 @@ class TestSteps:
         assert grown()["steps_finished_total{succeeded,none}"] == 2
 
     def test_a_step_that_is_taken_over(self, bench, grown, fresh):
-        """Its chart is there already, from a provider that nobody knows."""
+        """Its chart is there already, made by an unknown provider."""
         bench.put("ctpl_a")
         bench.run()
         (name,) = (name for name in bench.names() if name.endswith(".png"))
@@ -79,7 +79,7 @@ class TestSteps:
     def test_a_race_that_is_lost_giving_back(self, bench, grown):
         """The same."""
         bench.put("ctpl_a")
-        bench.provider.script = {"ctpl_a": _raising(WorkerError("told to stop"))}
+        bench.provider.script = {"ctpl_a": _raising(WorkerError("stopped"))}
         lost = Fault(method="Commit", error="FAILED_PRECONDITION", times=1, skip=1)
         bench.cloud.firestore.faults.add(lost)
         with pytest.raises(WorkerError):
@@ -98,7 +98,7 @@ class TestSteps:
 
     def test_a_step_that_is_given_back(self, bench, grown):
         """By why it was."""
-        for error in (BackendUnavailable("storage", "away"), WorkerError("told to stop")):
+        for error in (BackendUnavailable("storage", "down"), WorkerError("stopped")):
             bench.put("ctpl_a")
             bench.provider.script = {"ctpl_a": _raising(error)}
             with pytest.raises(type(error)):
