@@ -26,9 +26,7 @@ class SystemClock:
         """Return the time of the wall clock in UTC."""
         return datetime.now(UTC)
 
-    def monotonic(self) -> float:
-        """Return the seconds of the monotonic clock."""
-        return time.monotonic()
+    monotonic = staticmethod(time.monotonic)
 
 
 def rfc3339(instant: datetime) -> str:

@@ -18,7 +18,7 @@ from worker_chart_export.errors import (
     StepError,
     WorkerError,
 )
-from worker_chart_export.execution.outcome import Outcome, OutcomeKind, report_outcome
+from worker_chart_export.execution.outcome import Outcome, OutcomeKind
 from worker_chart_export.execution.parallel import make_in_parallel
 from worker_chart_export.inputs.export_request import parse_export_request
 from worker_chart_export.ledger.claim_log import log_refusal
@@ -126,7 +126,7 @@ class StepPipeline:
             with bound(attempt=claim.attempt, owner=self._ledger.owner):
                 started = self._clock.monotonic()
                 outcome = self._work(claim, scope, started)
-                report_outcome(outcome, self._clock.monotonic() - started)
+                _report(outcome, self._clock.monotonic() - started)
                 return outcome
 
     def _work(self, claim: Claim, scope: CancelScope, started: float) -> Outcome:
@@ -241,4 +241,28 @@ def _too_few_charts(outcome: Outcome, first: ManifestFailure) -> StepError:
             "chartTemplateId": first.template_id,
             **(first.error.details or {}),
         },
+    )
+
+
+def _report(outcome: Outcome, seconds: float) -> None:
+    """Notify the observers of the outcome. Count and log a step that SUCCEEDED or FAILED."""
+    notify_step_ended(outcome, seconds)
+    if outcome.kind is OutcomeKind.FINALIZE_REFUSED:
+        return
+    error = outcome.error
+    metrics.STEP_SECONDS.labels(outcome.kind.value).observe(seconds)
+    metrics.STEPS_FINISHED.labels(outcome.kind.value, str(error.code) if error else "none").inc()
+    if outcome.kind is OutcomeKind.SUCCEEDED:
+        metrics.LAST_SUCCESS.set_to_current_time()
+    (log.warning if error else log.info)(
+        Event.STEP_COMPLETED,
+        f"The step has {outcome.kind}{f': {error.message}' if error else ''}",
+        status=outcome.kind.upper(),
+        items=outcome.items,
+        failures=outcome.failures,
+        minImages=outcome.min_images,
+        manifestUri=outcome.manifest_uri,
+        code=error.code if error else None,
+        details=error.details if error else None,
+        durationMs=round(seconds * 1000),
     )

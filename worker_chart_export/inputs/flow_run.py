@@ -88,10 +88,9 @@ class RunStatus(StrEnum):
     SKIPPED = "SKIPPED"
     CANCELLED = "CANCELLED"
 
-    @property
-    def is_final(self) -> bool:
-        """Whether the orchestrator has finished the run."""
-        return self not in {RunStatus.PENDING, RunStatus.RUNNING}
+
+#: The orchestrator has finished such a run.
+FINAL_RUN_STATUSES = frozenset(RunStatus) - {RunStatus.PENDING, RunStatus.RUNNING}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,7 +137,7 @@ class FlowRun:
     @property
     def is_final(self) -> bool:
         """Whether the orchestrator has finished the run."""
-        return self.status is not None and self.status.is_final
+        return self.status in FINAL_RUN_STATUSES
 
     def step(self, step_id: str) -> Step | None:
         """Parse a step. Return None when the run has no step of that id.

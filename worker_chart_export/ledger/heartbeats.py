@@ -18,7 +18,7 @@ from google.cloud.firestore_v1.field_path import FieldPath
 from worker_chart_export.backends.errors import backend_errors
 from worker_chart_export.backends.firestore import document_of
 from worker_chart_export.errors import BackendRefused, BackendUnavailable, LeaseLost
-from worker_chart_export.inputs.flow_run import RunStatus, StepStatus
+from worker_chart_export.inputs.flow_run import FINAL_RUN_STATUSES, StepStatus
 from worker_chart_export.ledger.decisions import FLOW_RUNS
 from worker_chart_export.ledger.lease import LEASES, StoredLease
 from worker_chart_export.ledger.run_snapshot import lease_reference, stored_lease
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 #: Of a write in a batch: google.rpc.Code OK; NOT_FOUND and FAILED_PRECONDITION.
 OK = 0
 LOST_CODES = frozenset({5, 9})
-FINAL_RUN_STATUSES = frozenset(status.value for status in RunStatus if status.is_final)
 #: After a beat that failed the next comes sooner, so that one lost answer costs no lease.
 FAILED_BEAT_SHARE = 0.25
 MAX_CALL_SECONDS = 10.0

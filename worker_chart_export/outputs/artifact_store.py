@@ -93,10 +93,7 @@ class ArtifactStore:
     def __init__(self, *, client: Any, bucket: str) -> None:
         self._client = client
         self._bucket = client.bucket(bucket)
-
-    def uri(self, name: str) -> str:
-        """Return `gs://bucket/name`."""
-        return f"gs://{self._bucket.name}/{name}"
+        self._root = f"gs://{bucket}/"
 
     def probe(self) -> None:
         """Read an object that does not exist, to see whether Cloud Storage answers.
@@ -120,7 +117,7 @@ class ArtifactStore:
         blob = self._bucket.blob(name)
         blob.metadata = dict(metadata)
         self._upload(blob, png, "image/png", refusal=ObjectRefused, scope=scope)
-        return self.uri(name)
+        return self._root + name
 
     def stored_pngs(
         self, folder: StepFolder, *, started_at: datetime, scope: CancelScope
@@ -148,7 +145,7 @@ class ArtifactStore:
             scope=scope,
         )
         return {
-            blob.name: StoredPng(self.uri(blob.name), dict(blob.metadata or {}), int(blob.size))
+            blob.name: StoredPng(self._root + blob.name, dict(blob.metadata or {}), int(blob.size))
             for blob in listed
             if blob.name.endswith(".png")
         }
@@ -188,7 +185,7 @@ class ArtifactStore:
                     scope=child,
                     generation=generation,
                 ):
-                    return self.uri(name)
+                    return self._root + name
                 present = call_storage(
                     lambda timeout: self._bucket.get_blob(name, timeout=timeout, retry=None),
                     name=name,
@@ -198,7 +195,7 @@ class ArtifactStore:
                 # Cloud Storage writes checksums as base64 of the big-endian bytes.
                 checksum = base64.b64encode(google_crc32c.value(content).to_bytes(4, "big")).decode()
                 if present is not None and present.crc32c == checksum:
-                    return self.uri(name)
+                    return self._root + name
                 generation = present.generation if present else 0
                 confirm_lease()
         except StepTimedOut as error:

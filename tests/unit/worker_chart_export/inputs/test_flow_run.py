@@ -60,8 +60,8 @@ def test_which_step_statuses_are_final(status):
 
 @pytest.mark.parametrize("status", RunStatus)
 def test_which_run_statuses_are_final(status):
-    """The orchestrator is done with those."""
-    assert status.is_final is (status.value in FINAL)
+    """The orchestrator has finished those."""
+    assert run_of(status=status.value).is_final is (status.value in FINAL)
 
 
 def test_the_example_of_the_contract_is_read():
