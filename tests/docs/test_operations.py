@@ -1,0 +1,48 @@
+"""What operations.md quotes is what the worker says."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from daemon.exit import ExitCode
+from worker_chart_export.errors import ErrorCode
+from worker_chart_export.observability.logs import Event
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
+SOURCES = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "daemon").rglob("*.py"))
+
+
+@pytest.mark.parametrize("message", ["no stream is open", "intake is paused", "not checkable here"])
+def test_a_message_that_it_quotes_is_one_of_the_worker(message):
+    """An operator searches for it."""
+    assert message in PAGE
+    assert message in SOURCES
+
+
+def test_every_error_code_has_a_row():
+    """In the section of steps that failed."""
+    rows = re.findall(
+        r"^\| (`[A-Z_]+`(?:, `[A-Z_]+`)*) \|", PAGE.partition("### A step failed")[2], re.MULTILINE
+    )
+    assert {code for row in rows for code in re.findall(r"[A-Z_]+", row)} == {*ErrorCode}
+
+
+def test_every_exit_code_has_a_row():
+    """The daemon never ends with 1: that is for commands whose work failed."""
+    codes = {code.value for code in ExitCode}
+    commands = (ROOT / "docs/getting-started.md").read_text(encoding="utf-8").partition("## Exit codes")[2]
+    assert {int(code) for code in re.findall(r"^\| (\d) \|", commands, re.MULTILINE)} == codes
+    section = PAGE.partition("## 6. ")[2].partition("## 7. ")[0]
+    assert {int(code) for code in re.findall(r"^\| (\d) \|", section, re.MULTILINE)} == codes - {1}
+
+
+def test_every_event_that_it_names_exists():
+    """Those that deserve attention."""
+    (sentence,) = re.findall(r"\*\*Log events that deserve attention\*\*: (.+?)\n\n", PAGE, re.DOTALL)
+    names = set(re.findall(r"`([a-z_]+)`", sentence))
+    assert len(names) == 8
+    assert names <= {*Event}
