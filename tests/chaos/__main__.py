@@ -1,4 +1,4 @@
-"""`python -m tests.chaos`: the long runs, in figures. `--only` names some of them."""
+"""Run the long chaos tests and print their figures: `python -m tests.chaos`. `--only` selects some."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SIDE_BY_SIDE = 6
 
 
 def run_storm(seed: int, minutes: float) -> str:
-    """The storm; says what it was like even when it shows a violation."""
+    """Run the storm; print its report even when it shows a violation."""
     with LocalCloud.start(project=PROJECT, seed=seed) as cloud, world_on(cloud, **storm.SETTINGS) as world:
         blowing = Storm(world, seed=seed, seconds=minutes * 60)
         try:
@@ -36,13 +36,13 @@ def run_storm(seed: int, minutes: float) -> str:
 
 
 def run_sigterms(seed: int, times: int) -> str:
-    """SIGTERM at a random moment, `times` times."""
+    """Send SIGTERM at a random moment, `times` times."""
     with LocalCloud.start(project=PROJECT) as cloud, world_on(cloud) as world:
         return sigterms(world, times=times, seed=seed)
 
 
 def run_moments() -> str:
-    """Every moment of a step at which a daemon can be killed or frozen."""
+    """Kill and freeze a daemon at every moment of a step."""
 
     def play(name: str) -> None:
         with LocalCloud.start(project=PROJECT) as cloud, world_on(cloud) as world:
@@ -56,7 +56,7 @@ def run_moments() -> str:
 
 
 def main() -> int:
-    """Run what was asked for; 1 when anything does not hold."""
+    """Run the selected parts; return 1 when one of them fails."""
     options = _options()
     parts: dict[str, Callable[[], str]] = {
         **MUST_SHOW,
@@ -72,10 +72,10 @@ def _show(name: str, part: Callable[[], str]) -> int:
     started = time.monotonic()
     print(f"{name} ...", flush=True)  # noqa: T201 - a command's output
     try:
-        words, code = part(), 0
+        text, code = part(), 0
     except Exception:  # noqa: BLE001 - the other parts are shown all the same
-        words, code = f"FAILED\n{traceback.format_exc()}", 1
-    print(f"{name}: {words} [{time.monotonic() - started:.0f} s]", flush=True)  # noqa: T201
+        text, code = f"FAILED\n{traceback.format_exc()}", 1
+    print(f"{name}: {text} [{time.monotonic() - started:.0f} s]", flush=True)  # noqa: T201
     return code
 
 

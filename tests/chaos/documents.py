@@ -1,4 +1,4 @@
-"""The orchestrator's hand on Firestore, which no fault shakes: it goes straight to the embedded store."""
+"""The orchestrator's access to Firestore. It goes straight to the embedded store, where no fault applies."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class Documents:
     """Runs, leases and templates.
 
     Args:
-        client: Of whichever Firestore the daemons use.
+        client: A client of the Firestore that the daemons use.
         embedded: That Firestore, when it is the embedded one.
 
     Attributes:
-        own_commits: The instants (microseconds since 1970) of what was written here.
+        own_commits: The instants (microseconds since 1970) of this object's commits.
     """
 
     def __init__(self, client: Client, embedded: FirestoreService | None) -> None:
@@ -36,7 +36,7 @@ class Documents:
         self.own_commits: set[int] = set()
 
     def write(self, change: Callable[[WriteBatch], Any]) -> None:
-        """Commit what `change` puts into a batch."""
+        """Commit the writes that `change` adds to a batch."""
         batch = self._client.batch()
         change(batch)
         if self._embedded is None:
@@ -47,15 +47,15 @@ class Documents:
         self.own_commits.add(to_instant(response.commit_time))
 
     def run(self, run_id: str) -> Any:
-        """The reference of a run."""
+        """Return the reference of a run."""
         return self._client.document(f"flow_runs/{run_id}")
 
     def lease(self, run_id: str, step_id: str) -> Any:
-        """The reference of a step's lease."""
+        """Return the reference of a step's lease."""
         return self.run(run_id).collection(LEASES).document(step_id)
 
     def runs(self, run_ids: Iterable[str]) -> dict[str, dict[str, Any] | None]:
-        """Runs as they are now, by id; None = there is none."""
+        """Return the current runs by id; None = the run does not exist."""
         references = [self.run(run_id) for run_id in run_ids]
         if self._embedded is None:
             return {snapshot.id: snapshot.to_dict() for snapshot in self._client.get_all(references)}
@@ -64,7 +64,7 @@ class Documents:
         return {name.rpartition("/")[2]: self._decoded(document) for name, document in found.items()}
 
     def leases(self) -> dict[str, dict[str, Any]]:
-        """All leases by path."""
+        """Return all leases by path."""
         if self._embedded is None:
             found = self._client.collection_group(LEASES).get()
             return {snapshot.reference.path: snapshot.to_dict() for snapshot in found}

@@ -1,4 +1,4 @@
-"""What is left when everything has calmed down: plain facts, gathered from a world or made by hand."""
+"""The facts about a world whose work has ended, read from it or written by hand."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 SUCCEEDED = frozenset({"SUCCEEDED"})
-#: Instead of a status: the run, or the step in it, was deleted.
+#: In place of a status: the run, or its step, was deleted.
 GONE = "GONE"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Expected:
-    """A step, and what may have become of it.
+    """A step and its allowed ends.
 
     Attributes:
         run_id: Its run.
         step_id: Its id.
-        template_ids: Its charts, in the order asked.
-        statuses: Where it may have ended; `GONE` = deleted.
-        meddled: The orchestrator reset, cancelled or deleted it: charts of the work it threw away may be
-            left in the bucket, and were paid for.
+        template_ids: Its charts, in the requested order.
+        statuses: Its allowed final statuses; `GONE` = deleted.
+        meddled: The orchestrator reset, cancelled or deleted it: paid charts of the discarded work may be
+            left in the bucket.
     """
 
     run_id: str
@@ -34,7 +34,7 @@ class Expected:
 
     @property
     def prefix(self) -> str:
-        """The common beginning of its object names."""
+        """Return the common prefix of its object names."""
         return f"charts/{self.run_id}/{self.step_id}/"
 
 
@@ -46,12 +46,12 @@ class Transition:
         at: Commit time, seconds since 1970.
         run_id: The run.
         step_id: The step.
-        before: The status before; None = there was no such step.
+        before: The status before; None = the step did not exist.
         after: The status after; None = deleted.
         foreign: Written by the orchestrator and not by a worker.
-        token: Of the step's lease just before the commit; empty without one.
-        owner: Its owner; empty without one.
-        acquired_at: When that lease was taken, seconds since 1970.
+        token: The token of the step's lease just before the commit; empty without a lease.
+        owner: The owner of that lease; empty without one.
+        acquired_at: The start of that lease, seconds since 1970.
         lease_deleted: The same commit deleted the lease.
     """
 
@@ -69,7 +69,7 @@ class Transition:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredFile:
-    """An object in the bucket: `content` of manifests only; times in seconds since 1970."""
+    """An object in the bucket. Only manifests have `content`; times are in seconds since 1970."""
 
     created: float
     updated: float
@@ -78,7 +78,7 @@ class StoredFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PaidChart:
-    """A chart that the provider gave: of which template, to which daemon, asked for when."""
+    """A chart that the provider returned: its template, daemon and time of the request."""
 
     template_id: str
     daemon: str
@@ -87,7 +87,7 @@ class PaidChart:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Blow:
-    """Something done to a daemon, or (`daemon` empty) to all of them, that may cost a chart in flight."""
+    """A disturbance of one daemon, or of all (`daemon` empty), that can cost charts in flight."""
 
     kind: str
     at: float
@@ -97,7 +97,7 @@ class Blow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Completion:
-    """A daemon's own word that it finished a step."""
+    """A daemon's log entry that it finished a step."""
 
     pid: int
     run_id: str
@@ -106,21 +106,21 @@ class Completion:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EndState:
-    """All of it.
+    """All facts of one world.
 
     Attributes:
         bucket: The charts bucket's name.
-        expected: The steps that were asked for.
-        runs: The runs as they are now; None = deleted.
-        transitions: From the log of commits, oldest first; None on a cloud that keeps no such log.
-        leases: Paths of the lease documents that are left.
+        expected: The requested steps.
+        runs: The current runs; None = deleted.
+        transitions: From the log of commits, oldest first; None on a cloud without such a log.
+        leases: Paths of the remaining lease documents.
         files: The bucket's objects under `charts/`.
         paid: The charts that were paid for, oldest first.
-        blows: What was done to the daemons.
-        unacked: Messages not settled yet; None = unknown.
-        completions: What the daemons say they finished.
-        oddities: What no daemon should ever have said or done, one sentence each.
-        clock_slack_seconds: How far the daemons' clocks were set wrong on purpose.
+        blows: The disturbances of the daemons.
+        unacked: Unsettled messages; None = unknown.
+        completions: The steps that daemons logged as finished.
+        oddities: Things that no daemon may log or do, one sentence each.
+        clock_slack_seconds: The intended error of the daemons' clocks.
     """
 
     bucket: str
@@ -137,22 +137,22 @@ class EndState:
     clock_slack_seconds: float = 0.0
 
     def step(self, expected: Expected) -> Mapping[str, Any] | None:
-        """The step as it is now; None = gone."""
+        """Return the current step; None = it does not exist."""
         run = self.runs.get(expected.run_id)
         step: Mapping[str, Any] | None = run["steps"].get(expected.step_id) if run else None
         return step
 
     def path(self, expected: Expected) -> list[Transition]:
-        """The changes of one step's status."""
+        """Return the changes of one step's status."""
         ids = (expected.run_id, expected.step_id)
         return [change for change in self.transitions or () if (change.run_id, change.step_id) == ids]
 
     def last_final(self, expected: Expected) -> Transition | None:
-        """The worker's last change of the step to a final status."""
+        """Return the worker's last change of the step to a final status."""
         finals = [change for change in self.path(expected) if is_finalize(change)]
         return finals[-1] if finals else None
 
 
 def is_finalize(change: Transition) -> bool:
-    """Whether a worker ended the step by it."""
+    """Return whether this is a worker's change to a final status."""
     return not change.foreign and change.after in {"SUCCEEDED", "FAILED"}

@@ -1,4 +1,4 @@
-"""Daemon processes that are killed, frozen, woken and replaced; what was done to them is written down."""
+"""Daemon processes that are killed, frozen, woken and replaced. Each of these blows is recorded."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ POLL_SECONDS = 0.005
 
 
 class Worker(DaemonUnderTest):
-    """One daemon process with a Chart-IMG key of its own, so that the provider's log says who paid.
+    """One daemon process with its own Chart-IMG key, so that the provider's log shows which one paid.
 
     Attributes:
         key: That key.
-        blows: What was done to it.
-        stalled_at: Since when it is frozen; 0 = it is not.
-        stopping: It was told to stop.
+        blows: Its disturbances.
+        stalled_at: The time when it was frozen; 0 = it is not frozen.
+        stopping: SIGTERM was sent.
     """
 
     def __init__(self, key: str, environment: Mapping[str, str], *, module: str = "daemon") -> None:
@@ -41,17 +41,17 @@ class Worker(DaemonUnderTest):
         self._hand = threading.RLock()
 
     def started(self) -> Self:
-        """Wait until the stream is open; many daemons may be starting at once."""
+        """Wait until the stream is open. Many daemons can be starting at once."""
         self.wait_for_event("daemon_started", timeout_seconds=START_SECONDS)
         return self
 
     @property
     def alive(self) -> bool:
-        """Whether the process has not ended."""
+        """Return whether the process is running."""
         return self.process.poll() is None
 
     def strike_dead(self) -> None:
-        """Kill -9; returns once it is dead."""
+        """Send SIGKILL and wait until the process is dead."""
         with self._hand:
             at = time.time()
             self.process.kill()
@@ -59,21 +59,21 @@ class Worker(DaemonUnderTest):
             self.blows.append(Blow(kind="kill", at=at, until=time.time(), daemon=self.key))
 
     def freeze(self) -> None:
-        """SIGSTOP; returns once no thread of it runs."""
+        """Send SIGSTOP and wait until no thread of it runs."""
         with self._hand:
             self.stalled_at = time.time()
             self.signal(signal.SIGSTOP)
             _until_stopped(self.process.pid)
 
     def wake(self) -> None:
-        """SIGCONT."""
+        """Send SIGCONT."""
         with self._hand:
             self.signal(signal.SIGCONT)
             self.blows.append(Blow(kind="freeze", at=self.stalled_at, until=time.time(), daemon=self.key))
             self.stalled_at = 0.0
 
     def ask_to_stop(self) -> None:
-        """SIGTERM; what is still running when the drain ends may be given back."""
+        """Send SIGTERM; work that still runs when the drain ends can be released."""
         with self._hand:
             now = time.time()
             self.stopping = True
@@ -90,7 +90,7 @@ def _until_stopped(pid: int) -> None:
 
 
 def _state(task: Path) -> str:
-    """The thread's one-letter state; X when it has ended meanwhile."""
+    """Return the thread's one-letter state; X when it has ended."""
     try:
         return task.joinpath("stat").read_text().rpartition(") ")[2][0]
     except OSError:

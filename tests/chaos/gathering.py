@@ -1,4 +1,4 @@
-"""From a world that has calmed down to the facts that the invariants are about."""
+"""Collect the facts for the invariants from a world whose work has ended."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ STOP_SECONDS = 20.0
 
 
 def finish(world: World, *, calm_seconds: float = CALM_SECONDS) -> EndState:
-    """Wait until all is calm, stop the daemons, and check the invariants.
+    """Wait until all work has ended, stop the daemons, and check the invariants.
 
     Raises:
-        AssertionError: They do not hold, or a daemon does not stop as it should.
+        AssertionError: An invariant does not hold, or a daemon did not stop properly.
     """
-    world.holds_within(world.calm, calm_seconds)  # what is not calm then is a violation
+    world.holds_within(world.calm, calm_seconds)  # unfinished work is then a violation
     asked = [worker for worker in world.workers if worker.alive and not worker.stopping]
     codes = {worker.key: worker.terminate(STOP_SECONDS) for worker in asked}
     for worker in world.workers:
@@ -38,7 +38,7 @@ def finish(world: World, *, calm_seconds: float = CALM_SECONDS) -> EndState:
 
 
 def end_state(world: World) -> EndState:
-    """The facts."""
+    """Return the facts."""
     log = list(world.cloud.firestore.commits)  # empty when the daemons use another Firestore
     return EndState(
         bucket=world.deployment.bucket,
@@ -51,13 +51,13 @@ def end_state(world: World) -> EndState:
         blows=(*world.outages, *(blow for worker in world.workers for blow in worker.blows)),
         unacked=world.unacked(),
         completions=tuple(_completions(world)),
-        oddities=tuple(words for worker in world.workers for words in _oddities(worker)),
+        oddities=tuple(text for worker in world.workers for text in _oddities(worker)),
         clock_slack_seconds=world.clock_slack_seconds,
     )
 
 
 def paid_charts(world: World) -> Iterator[PaidChart]:
-    """What the provider's log says it gave."""
+    """Return the charts in the provider's log."""
     for call in world.cloud.chart_img.requests:
         if call.status == 200:
             template_id = str(call.body["symbol"]).partition(":")[0]
@@ -75,7 +75,7 @@ def _completions(world: World) -> Iterator[Completion]:
     for worker in world.workers:
         for line in worker.named("step_completed"):
             if line.get("code") == "CRASH_LOOP":
-                continue  # said by who ended a dead worker's step, not by who worked it
+                continue  # logged by the worker that ended a dead worker's step
             yield Completion(pid=worker.process.pid, run_id=line["runId"], step_id=line["stepId"])
 
 
@@ -84,7 +84,7 @@ def _oddities(worker: Worker) -> Iterator[str]:
         yield f"{worker.key} has an internal error: {line['message']} {line.get('exception', '')[-1000:]}"
     code = worker.process.returncode
     if code == -signal.SIGKILL:
-        return  # it may have been cut off in the middle of a line
+        return  # a killed daemon's last line can be cut off
     yield from (f"{worker.key} printed {line!r}" for line in worker.other_output)
     if code not in (0, 4, None):
         yield f"{worker.key} ended with exit code {code}"

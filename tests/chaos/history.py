@@ -1,4 +1,4 @@
-"""What the embedded Firestore's log of commits tells about steps and their leases."""
+"""Read changes of steps and leases from the embedded Firestore's log of commits."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MICROSECONDS = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class LeaseFacts:
-    """What a lease document says, and when its token first stood there (seconds since 1970)."""
+    """The content of a lease document, and when its token was first written (seconds since 1970)."""
 
     token: str
     owner: str
@@ -30,7 +30,7 @@ NO_LEASE = LeaseFacts("", "", 0.0)
 
 
 def statuses_in(run: Any) -> dict[str, str]:
-    """The status of each chart step in a raw run document."""
+    """Return the status of each chart step in a raw run document."""
     steps = run.fields["steps"].map_value.fields if "steps" in run.fields else {}
     found = {step_id: step.map_value.fields for step_id, step in steps.items()}
     return {
@@ -41,7 +41,7 @@ def statuses_in(run: Any) -> dict[str, str]:
 
 
 def transitions(commits: Iterable[Committed], foreign: Collection[int]) -> tuple[Transition, ...]:
-    """Every change of a chart step's status, oldest first.
+    """Return every change of a chart step's status, oldest first.
 
     Args:
         commits: The log.
@@ -53,7 +53,7 @@ def transitions(commits: Iterable[Committed], foreign: Collection[int]) -> tuple
 
 
 class _Reader:
-    """Follows runs and leases through the log."""
+    """Follow runs and leases through the log."""
 
     def __init__(self) -> None:
         self._runs: dict[str, Mapping[str, str]] = {}
@@ -99,7 +99,7 @@ class _Reader:
 
 
 def _written(committed: Committed) -> dict[str, Any]:
-    """The runs and leases of one commit by name; None = deleted."""
+    """Return the runs and leases of one commit by name; None = deleted."""
     documents: dict[str, Any] = dict.fromkeys(committed.changed)
     documents |= {document.name: document for document in committed.documents if document is not None}
     return {name: document for name, document in documents.items() if RUNS in name}
@@ -111,7 +111,7 @@ def _step_of(lease_name: str) -> tuple[str, str]:
 
 
 def _facts(document: Any, before: LeaseFacts, instant: int) -> LeaseFacts:
-    """A lease is taken by the commit that first shows its token; a heart-beat only keeps it."""
+    """Read a lease. It is acquired by the first commit with its token; heartbeats only renew it."""
     fields = document.fields
     token = fields["token"].string_value if "token" in fields else ""
     owner = fields["owner"].string_value if "owner" in fields else ""

@@ -1,4 +1,4 @@
-"""What must hold once everything has calmed down, whatever was done to the daemons: one function."""
+"""The invariants that hold when all work has ended, whatever happened to the daemons."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from tests.chaos.end_state import EndState, Expected, PaidChart, Transition
 
 FINAL = frozenset({"SUCCEEDED", "FAILED", "SKIPPED", "CANCELLED"})
-#: What a worker may do to a status; everything else is the orchestrator's.
+#: The status changes of a worker. All others are the orchestrator's.
 WORKERS_CHANGES = frozenset({("READY", "RUNNING"), ("RUNNING", "SUCCEEDED"), ("RUNNING", "FAILED")})
-#: Object times are cut to milliseconds.
+#: Object times are truncated to milliseconds.
 CLOCK_GRAIN_SECONDS = 0.001
 
 
 def violations(state: EndState) -> list[str]:
-    """What is wrong with an end state, one sentence each; nothing = all invariants hold. Pure."""
+    """Return the violated invariants of an end state, one sentence each. Pure."""
     of_steps = (
         rule(state, expected)
         for expected in state.expected
@@ -48,7 +48,7 @@ def _status(state: EndState, expected: Expected) -> Iterator[str]:
 
 
 def _changes(state: EndState, expected: Expected) -> Iterator[str]:
-    """Final once: a worker ends what is RUNNING and begins what is READY, and does nothing else."""
+    """Workers change READY to RUNNING and RUNNING to a final status, and nothing else."""
     for change in state.path(expected):
         if not change.foreign and (change.before, change.after) not in WORKERS_CHANGES:
             yield f"{expected.prefix} was changed by a worker from {change.before} to {change.after}"
@@ -63,20 +63,20 @@ def _changes(state: EndState, expected: Expected) -> Iterator[str]:
 
 
 def _finalizes(state: EndState, expected: Expected) -> Iterator[str]:
-    """One token finalized, and its lease went in the same commit."""
+    """Each token finalizes once, and its lease is deleted in the same commit."""
     finals = [change for change in state.path(expected) if is_finalize(change)]
     for change in finals:
         if not change.lease_deleted:
             yield f"{expected.prefix} was finalized without deleting a lease in the same commit"
         if change.after == "SUCCEEDED" and not change.token:
-            yield f"{expected.prefix} was finalized by nobody's lease"
+            yield f"{expected.prefix} was finalized without a lease"
     tokens = [change.token for change in finals if change.token]
     if len(set(tokens)) < len(tokens):
         yield f"{expected.prefix}: one token finalized twice"
 
 
 def _charts(state: EndState, expected: Expected) -> Iterator[str]:
-    """The manifest is the winner's, and it and the bucket tell the same."""
+    """The manifest is the winner's, and it lists exactly the objects in the bucket."""
     step = state.step(expected)
     if step is None or step["status"] not in {"SUCCEEDED", "FAILED"}:
         return
@@ -84,7 +84,7 @@ def _charts(state: EndState, expected: Expected) -> Iterator[str]:
     uri = f"gs://{state.bucket}/{name}"
     named = _named_manifests(step)
     if step["status"] == "FAILED" and not named:
-        return  # failed as a whole: no manifest
+        return  # no chart succeeded: no manifest
     if named != {uri}:
         yield f"{expected.prefix} names {sorted(map(str, named))} as its manifest, expected {uri}"
     if name not in state.files:
@@ -108,7 +108,7 @@ def _manifest(state: EndState, expected: Expected, name: str) -> Iterator[str]:
     made = [item["chartTemplateId"] for item in manifest["items"]]
     failed = [failure["request"]["chartTemplateId"] for failure in manifest.get("failures", [])]
     if sorted(made + failed) != sorted(expected.template_ids):
-        yield f"{name} tells of {made} and {failed}, asked for were {list(expected.template_ids)}"
+        yield f"{name} lists {made} and {failed}, requested were {list(expected.template_ids)}"
     listed = {item["png_gcs_uri"].removeprefix(f"gs://{state.bucket}/") for item in manifest["items"]}
     present = {file for file in state.files if file.startswith(expected.prefix) and file != name}
     for png in sorted(listed - present):
@@ -130,7 +130,7 @@ def _by_the_winner(state: EndState, expected: Expected, name: str, created_at: s
 
 
 def _payments(state: EndState, expected: Expected) -> Iterator[str]:
-    """No chart is paid for twice, unless something happened to who asked first, before it was stored."""
+    """No chart is paid for twice, unless its first payer was disturbed before it was stored."""
     if expected.meddled:
         return
     for template_id in expected.template_ids:
@@ -169,7 +169,7 @@ def _running(state: EndState) -> Iterator[str]:
 
 
 def _valid_runs(state: EndState) -> Iterator[str]:
-    """The schema closes the step object, so that nothing of a lease can hide in it."""
+    """Every run validates against the closed schema, so no lease field can be in it."""
     for run_id, run in state.runs.items():
         for error in RUN_SCHEMA.iter_errors(run) if run else ():
             yield f"{run_id}: {error.json_path}: {error.message:.200}"
@@ -181,16 +181,16 @@ def _settled(state: EndState) -> Iterator[str]:
 
 
 def _completions(state: EndState) -> Iterator[str]:
-    """Nobody says he finished a step but the one whose lease ended with it."""
+    """Only the holder of the lease that ended with a step reports the step as completed."""
     if state.transitions is None:
         return
     winners = {
         key: [_pid(change) for change in changes]
         for key, changes in groupby(sorted(filter(is_finalize, state.transitions), key=_key), _key)
     }
-    for said in state.completions:
-        if said.pid not in winners.get((said.run_id, said.step_id), []):
-            yield f"process {said.pid} says it finished {said.run_id} {said.step_id}, but did not"
+    for claimed in state.completions:
+        if claimed.pid not in winners.get((claimed.run_id, claimed.step_id), []):
+            yield f"process {claimed.pid} logged a finish of {claimed.run_id} {claimed.step_id}, not its own"
 
 
 def _key(change: Transition) -> tuple[str, str]:
@@ -198,7 +198,7 @@ def _key(change: Transition) -> tuple[str, str]:
 
 
 def _pid(change: Transition) -> int:
-    """The process id in an owner, `host:pid:boot id`; 0 when there is none."""
+    """Return the process id in an owner, `host:pid:boot id`; 0 when there is none."""
     parts = change.owner.rsplit(":", 2)
     return int(parts[1]) if len(parts) == 3 and parts[1].isdigit() else 0
 

@@ -1,4 +1,4 @@
-"""The big claims, each measured from outside and told in figures."""
+"""The main claims, each measured from outside."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def _world(environment: Mapping[str, str] | None = None, **settings: str) -> Ite
 
 
 def kills() -> str:
-    """120 steps of 2 charts, 2 daemons, 3 kill -9 of the one that holds the most leases."""
+    """Run 120 steps of 2 charts on 2 daemons and kill the holder of the most leases three times."""
     with _world(MAX_ATTEMPTS="5") as world:
         world.cloud.chart_img.faults.add(Fault(delay_seconds=0.5))
         for _ in range(2):
@@ -65,7 +65,7 @@ def kills() -> str:
 
 
 def _kill_a_holder(world: World, done: int) -> None:
-    """Kill -9 once so many steps are done, and start another."""
+    """Kill a daemon with SIGKILL once this many steps are done, and start another."""
     world.wait_for(lambda: len(world.expected) - len(world.unfinished()) >= done, f"{done} steps", 90)
     holder: list[Worker] = []
 
@@ -83,14 +83,14 @@ def _kill_a_holder(world: World, done: int) -> None:
 
 
 def _in_flight(state: EndState, kill: Blow) -> int:
-    """Charts that a daemon had asked for and not stored when it was killed."""
+    """Return the charts that a daemon had requested but not stored when it was killed."""
     asked = {call.template_id for call in state.paid if call.daemon == kill.daemon and call.at <= kill.until}
     stored = [name for name, file in state.files.items() if file.created <= kill.until]
     return sum(not any(name.endswith(f"_{template_id}.png") for name in stored) for template_id in asked)
 
 
 def contention() -> str:
-    """One run of 200 steps on the official Firestore: grouped commits against one by one."""
+    """Compare grouped with single commits: one run of 200 steps on the official Firestore."""
     threads = {"WORKER_CONCURRENCY": "16", "LEASE_SECONDS": "30"}
     with official_emulators() as official:
         firestore_only = {"FIRESTORE_EMULATOR_HOST": official.firestore}
@@ -111,7 +111,7 @@ def contention() -> str:
 
 
 def _work_200(world: World) -> float:
-    """Seconds from the first message to the last finalize."""
+    """Return the seconds from the first message to the last finalize."""
     for _ in range(2):
         world.worker().started()
     run_id, step_ids = world.put_run(steps=200, charts=1)
@@ -124,7 +124,7 @@ def _work_200(world: World) -> float:
 
 
 def _one_by_one(world: World) -> float:
-    """Seconds for the same claims and finalizes alone, without any chart; from what a minute achieves."""
+    """Return the seconds for the same claims and finalizes one by one, extrapolated from one minute."""
     run_id, step_ids = world.put_run(steps=200, charts=1)
     with clients_find(world.deployment.environment):
         client = firestore.Client(project=PROJECT)
@@ -144,7 +144,7 @@ def _one_by_one(world: World) -> float:
 
 
 def _insist(call: Callable[[], Any], until: float) -> bool:
-    """Call again what gave up a race, until it is won; False when time runs out first."""
+    """Repeat a call that lost a race until it succeeds; return False on a timeout."""
     while time.monotonic() < until:
         with suppress(BackendUnavailable):
             result = call()
@@ -154,7 +154,7 @@ def _insist(call: Callable[[], Any], until: float) -> bool:
 
 
 def _commits_on_runs(world: World) -> int:
-    """Commits of the daemons that named a run document, changed or not."""
+    """Return the daemons' commits that named a run document, changed or not."""
 
     def names_a_run(committed: Any) -> bool:
         names = [document.name for document in committed.documents if document is not None]
@@ -165,7 +165,7 @@ def _commits_on_runs(world: World) -> int:
 
 
 def outage() -> str:
-    """Firestore down for 30 s under load."""
+    """Stop Firestore for 30 s under load."""
     with _world(WORKER_CONCURRENCY="8") as world:
         _add_dead_letters(world)
         world.cloud.chart_img.faults.add(Fault(delay_seconds=0.5))

@@ -1,4 +1,4 @@
-"""SIGTERM at a random moment, again and again, with work under way each time."""
+"""SIGTERM at random moments during the work."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ if TYPE_CHECKING:
     from tests.chaos.world import World
 
 DRAIN_SECONDS = 3.0
-#: Python needs so long to end, after the drain, on a busy machine.
+#: The time that Python needs to exit after the drain on a busy machine.
 EXIT_SECONDS = 2.0
 CALM_SECONDS = 90.0
-#: Longer than a drain now and then, so that steps are given back as well as finished.
+#: Sometimes longer than a drain, so that steps are released as well as finished.
 CHART_SECONDS = 1.2
 
 
 def sigterms(world: World, *, times: int, seed: int) -> str:
-    """Stop `times` daemons; returns a line of figures.
+    """Stop `times` daemons; return a line of figures.
 
     Raises:
-        AssertionError: One did not end as it should, or a step or an ack was lost.
+        AssertionError: A daemon did not stop properly, or a step or an ack was lost.
     """
     chance = random.Random(seed)  # noqa: S311 - repeatable on purpose
     world.cloud.chart_img.faults.add(Fault(delay_seconds=CHART_SECONDS))
@@ -58,7 +58,7 @@ def _one(world: World, chance: random.Random) -> tuple[int, float]:
 
 
 def lost_acks(world: World) -> Iterator[str]:
-    """Messages that were acked, and came again all the same."""
+    """Return the messages that were acked and delivered again."""
     acked: set[str] = set()
     for worker in world.workers:
         for line in worker.named("message_received"):

@@ -1,4 +1,4 @@
-"""The daemon with a wall clock that is wrong by `CLOCK_OFFSET_SECONDS`."""
+"""Run the daemon with a wall clock that is wrong by `CLOCK_OFFSET_SECONDS`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from worker_chart_export.timing import SystemClock
 
 
 def skewed_now(_clock: SystemClock) -> datetime:
-    """The wrong time."""
+    """Return the wrong time."""
     return datetime.now(UTC) + timedelta(seconds=float(os.environ["CLOCK_OFFSET_SECONDS"]))
 
 

@@ -1,4 +1,4 @@
-"""A storm: for a while everything at once and at random, from one seed; then calm, and the invariants."""
+"""A storm: random faults and blows of all kinds from one seed, then the invariants."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 DAEMONS = 3
 TICK_SECONDS = 0.25
-#: The longest deferral and the longest release, one after the other, and the work itself.
+#: The longest deferral plus the longest release plus the work.
 CALM_SECONDS = 150.0
-#: Enough that no step of a storm ends as a crash loop: too many kills are no fault of the step's.
+#: High enough that no step of a storm ends as a crash loop because of the kills.
 SETTINGS = {"MAX_ATTEMPTS": "50", "STEP_TIMEOUT_SECONDS": "120", "WORKER_CONCURRENCY": "6"}
 REPEATED_BY_RUN = 0.3
 MAX_RUNS_UNFINISHED = 12
@@ -29,14 +29,14 @@ MAX_RUNS_UNFINISHED = 12
 
 @dataclass(kw_only=True)
 class Report:
-    """What a storm was like.
+    """The figures of a storm.
 
     Attributes:
-        seed: Where all its chance comes from.
-        steps: How many steps were asked for.
-        faults: How often a fault struck.
-        done: How often each other thing was done.
-        ends: How many steps ended how.
+        seed: The seed of all its random choices.
+        steps: The number of requested steps.
+        faults: The number of fired faults.
+        done: The number of each other disturbance.
+        ends: The number of steps per final status.
     """
 
     seed: int
@@ -46,19 +46,19 @@ class Report:
     ends: Counter[str] = field(default_factory=Counter)
 
     def __str__(self) -> str:
-        """One line for people."""
+        """Return one line of text."""
         done = ", ".join(f"{name} {count}" for name, count in sorted(self.done.items()))
         ends = ", ".join(f"{count} {name}" for name, count in sorted(self.ends.items()))
         return f"seed {self.seed}: {self.steps} steps, {self.faults} faults injected; {done}; {ends}"
 
 
 class Storm:
-    """Blows until its time is over.
+    """One storm.
 
     Args:
         world: Made with `SETTINGS`.
-        seed: Where all its chance comes from.
-        seconds: For how long.
+        seed: The seed of all its random choices.
+        seconds: Its duration.
     """
 
     def __init__(self, world: World, *, seed: int, seconds: float) -> None:
@@ -81,7 +81,7 @@ class Storm:
         self.report = Report(seed=seed)
 
     def blow(self) -> Report:
-        """Blow, calm down, and check.
+        """Run the storm, wait until all work has ended, and check the invariants.
 
         Raises:
             AssertionError: An invariant does not hold; the report is in `report`.
@@ -100,7 +100,7 @@ class Storm:
             self._take_stock()
         return self.report
 
-    # What it does
+    # Disturbances
 
     def _worsen(self) -> None:
         self._weather.worsen()
@@ -114,7 +114,7 @@ class Storm:
         self._send(run_id, step_ids)
 
     def _send(self, run_id: str, step_ids: list[str]) -> None:
-        """Messages by a way that no fault shakes: what was never published, no daemon could work."""
+        """Publish messages by a way without faults: a message that was never published needs no work."""
         self._world.deliver([{"runId": run_id, "stepId": step_id} for step_id in step_ids])
         if self._random.random() < REPEATED_BY_RUN:
             self._world.deliver([{"runId": run_id}])
@@ -158,7 +158,7 @@ class Storm:
         self.report.done["outages"] += 1
 
     def _meddle(self) -> None:
-        """The orchestrator cancels, resets or deletes a step that is not over."""
+        """As the orchestrator, cancel, reset or delete an unfinished step."""
         chosen = self._any_unfinished()
         if chosen is None:
             return
@@ -175,7 +175,7 @@ class Storm:
         chosen = self._random.choice(left) if left else None
         return (chosen.run_id, chosen.step_id) if chosen else None
 
-    # What keeps it going, and ends it
+    # Start and end
 
     def _on_duty(self) -> list[Worker]:
         alive = [worker for worker in self._world.workers if worker.alive]

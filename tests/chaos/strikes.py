@@ -1,7 +1,7 @@
-"""Exact moments: the calls by which a daemon crosses the boundaries of a step's stages.
+"""Strikes at exact moments: the calls at which a step passes from one stage to the next.
 
-The embedded service tells a strike about the call just before it takes effect. What is done to the daemon
-then happens while it waits for that call's answer; a call may land all the same, or be lost with its sender.
+The embedded service reports a call to the strike just before it takes effect. The strike acts on the daemon
+while it waits for the response. The call can still take effect, or be lost with its sender.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ STRIKE_SECONDS = 25.0
 
 
 def commit_kind(request: Any) -> str:
-    """What a commit is for: `claim`, `finalize`, `lease` (that alone) or `other`."""
+    """Return the kind of a commit: `claim`, `finalize`, `lease` (only a lease) or `other`."""
     runs = [w.update for w in request.writes if RUNS in w.update.name and LEASES not in w.update.name]
     written = {status for run in runs for status in _written_statuses(run)}
     if written & {"SUCCEEDED", "FAILED"}:
@@ -39,7 +39,7 @@ def commit_kind(request: Any) -> str:
 
 
 def _written_statuses(run: Any) -> list[str]:
-    """The statuses in a patch, which holds no step types."""
+    """Return the statuses in a patch. It contains no step types."""
     steps = run.fields["steps"].map_value.fields if "steps" in run.fields else {}
     found = [step.map_value.fields for step in steps.values()]
     return [fields["status"].string_value for fields in found if "status" in fields]
@@ -47,15 +47,15 @@ def _written_statuses(run: Any) -> list[str]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Point:
-    """A call at a boundary.
+    """A call at a stage boundary.
 
     Attributes:
         service: The service's name in the cloud.
         method: The method called.
-        match: What the call's subject holds besides.
-        kind: Of a commit, see `commit_kind`; empty = any.
-        nth: Which of the fitting calls, from 1.
-        lands: Whether the call takes effect, though its answer reaches nobody; else it is lost.
+        match: Text that the call's subject contains.
+        kind: The kind of a commit, see `commit_kind`; empty = any.
+        nth: The number of the matching call, from 1.
+        lands: The call takes effect without a response; else it is lost.
     """
 
     service: str
@@ -66,7 +66,7 @@ class Point:
     lands: bool = True
 
     def fits(self, request: Any) -> bool:
-        """Whether a call of that method is the one meant."""
+        """Return whether this point is at a call of that method."""
         return not self.kind or commit_kind(request) == self.kind
 
 
@@ -90,7 +90,7 @@ POINTS = {
 
 
 class Strike:
-    """Does something at a point, once."""
+    """Run an action at a point, once."""
 
     def __init__(self, world: World, point: Point, do: Callable[[], None]) -> None:
         self._service: GrpcService | HttpService = world.cloud.services[point.service]
@@ -105,7 +105,7 @@ class Strike:
         )
 
     def wait(self) -> None:
-        """Wait until it was done; fails when it was not, or when doing it failed."""
+        """Wait until the action is done; fail when it did not run or raised an error."""
         assert self._done.wait(STRIKE_SECONDS), f"nothing came to {self._point}"
         if self._failure:
             raise self._failure
@@ -135,7 +135,7 @@ class Strike:
 
 
 class Gate:
-    """Holds the calls of one method back until it is opened."""
+    """Hold the calls of one method until it is opened."""
 
     def __init__(self, world: World, service: str, method: str, match: str = "") -> None:
         self._reached = threading.Event()

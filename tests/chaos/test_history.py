@@ -1,4 +1,4 @@
-"""The log of commits is read as the changes of status it tells of, each with the lease of that moment."""
+"""Status changes are read from the log of commits, each with the lease of its moment."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ PAST = datetime(2025, 12, 15, tzinfo=UTC)
 
 @pytest.fixture
 def world(cloud):
-    """A world on an embedded cloud."""
+    """Return a world on an embedded cloud."""
     with world_on(cloud) as made:
         yield made
 
 
-def test_a_finalize_is_told_with_the_lease_that_it_deleted(world):
-    """The token's first commit counts as the claim, heart-beats don't, and foreign writes are told apart."""
+def test_a_finalize_has_the_lease_that_it_deleted(world):
+    """A change has the lease that it deleted, the first commit of its token, and the writer."""
     run_id, (step_id,) = world.put_run()
     client = world.deployment.documents
     run, lease = world.documents.run(run_id), world.documents.lease(run_id, step_id)

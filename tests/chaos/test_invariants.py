@@ -1,4 +1,4 @@
-"""The invariants can fail: each rule is shown a hand-made end state that breaks it, and it alone."""
+"""Each invariant finds the hand-made end state that breaks it, and no other does."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ FINAL = Transition(
 
 
 def run(status="SUCCEEDED", **fields):
-    """The run with its one chart step."""
+    """Return a run with one chart step."""
     document = flow_run(RUN, "IBM", {"1d": "gs://b/candles.json"}, ["one", "two"])
     uri = f"gs://b/{FOLDER}manifest.json"
     outputs = {"gcs_uri": uri, "outputsManifestGcsUri": uri} if status == "SUCCEEDED" else {}
@@ -40,7 +40,7 @@ def run(status="SUCCEEDED", **fields):
 
 
 def manifest(*, items=("one", "two"), created_at="1970-01-01T00:01:45Z"):
-    """The manifest's file, written 5 s before the finalize."""
+    """Return the manifest's file, written 5 s before the finalize."""
     shown = [
         {
             "chartTemplateId": name,
@@ -65,13 +65,13 @@ def manifest(*, items=("one", "two"), created_at="1970-01-01T00:01:45Z"):
 
 
 def files(**changed):
-    """The bucket: both pictures and the manifest."""
+    """Return the files in the bucket: both pictures and the manifest."""
     pictures = {name: StoredFile(created=103.0, updated=103.0) for name in PNGS.values()}
     return {**pictures, f"{FOLDER}manifest.json": manifest(), **changed}
 
 
 def paid(*calls):
-    """Charts paid for: (template, daemon, time)."""
+    """Return paid charts: (template, daemon, time)."""
     return tuple(PaidChart(template_id=name, daemon=daemon, at=at) for name, daemon, at in calls)
 
 
@@ -145,7 +145,7 @@ BROKEN = {
         GOOD, transitions=(CLAIM, replace(FINAL, foreign=True)), completions=()
     ),
     "without deleting a lease": replace(GOOD, transitions=(CLAIM, replace(FINAL, lease_deleted=False))),
-    "by nobody's lease": replace(GOOD, transitions=(CLAIM, replace(FINAL, token=""))),
+    "without a lease": replace(GOOD, transitions=(CLAIM, replace(FINAL, token=""))),
     "one token finalized twice": replace(GOOD, transitions=(CLAIM, FINAL, CLAIM, FINAL)),
     "manifest.json is missing": replace(
         GOOD, files={name: file for name, file in files().items() if name.endswith(".png")}
@@ -155,7 +155,7 @@ BROKEN = {
         GOOD,
         files=files(**{f"{FOLDER}manifest.json": replace(manifest(), content=b'{"schemaVersion": 1}')}),
     ),
-    "asked for were": replace(GOOD, files=files(**{f"{FOLDER}manifest.json": manifest(items=("one",))})),
+    "requested were": replace(GOOD, files=files(**{f"{FOLDER}manifest.json": manifest(items=("one",))})),
     "which does not exist": replace(
         GOOD, files={name: file for name, file in files().items() if name != PNGS["two"]}
     ),
@@ -177,7 +177,7 @@ BROKEN = {
     ),
     "Additional properties are not allowed": replace(GOOD, runs={RUN: run(leaseToken="x")}),
     "3 messages are not settled": replace(GOOD, unacked=3),
-    "process 7 says it finished": replace(
+    "process 7 logged a finish": replace(
         GOOD, completions=(*GOOD.completions, Completion(pid=7, run_id=RUN, step_id=STEP))
     ),
     "printed a line": replace(GOOD, oddities=("a printed a line",)),
@@ -185,18 +185,18 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("name", ALLOWED)
-def test_what_may_happen_is_no_violation(name):
-    """Nothing is found where nothing is wrong."""
+def test_an_allowed_end_state_has_no_violation(name):
+    """An allowed end state has no violation."""
     assert violations(ALLOWED[name]) == []
 
 
-@pytest.mark.parametrize("words", BROKEN)
-def test_each_rule_finds_what_breaks_it(words):
-    """The sentence that is meant for it is there."""
-    assert any(words in sentence for sentence in violations(BROKEN[words])), violations(BROKEN[words])
+@pytest.mark.parametrize("text", BROKEN)
+def test_each_rule_finds_what_breaks_it(text):
+    """Each wrong end state has exactly the violation of its rule."""
+    assert any(text in sentence for sentence in violations(BROKEN[text])), violations(BROKEN[text])
 
 
-def test_a_blow_to_another_daemon_explains_nothing():
-    """Only who paid first, and only before the second payment."""
+def test_a_blow_to_another_daemon_is_no_excuse():
+    """Only a blow to the first payer, before the second payment, excuses a second payment."""
     for changed in ({"daemon": "c"}, {"at": 102.6, "until": 102.6}, {"at": 99.0, "until": 100.0}):
         assert violations(replace(GOOD, paid=PAID_TWICE, blows=(replace(KILLED, **changed),)))

@@ -1,4 +1,4 @@
-"""A short storm and a few SIGTERMs at random moments; `make chaos` has the long ones."""
+"""A short storm and a few SIGTERMs at random moments. `make chaos` runs the long ones."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SECONDS = 15.0
 
 @pytest.fixture
 def seed():
-    """`CHAOS_SEED`, or a new one; pytest shows it when the test fails."""
+    """Return `CHAOS_SEED` or a new seed; pytest prints it when the test fails."""
     chosen = int(os.environ.get("CHAOS_SEED") or secrets.randbelow(2**31))
     print(f"CHAOS_SEED={chosen}")  # noqa: T201 - to play it again
     return chosen
@@ -26,7 +26,7 @@ def seed():
 @pytest.mark.long
 @pytest.mark.timeout(240)
 def test_a_storm_loses_and_doubles_nothing(cloud, seed):
-    """Random faults, kills, freezes, outages and meddling; then calm, and every invariant holds."""
+    """After random faults, kills, freezes, outages and status changes every invariant holds."""
     with world_on(cloud, **storm.SETTINGS) as world:
         report = Storm(world, seed=seed, seconds=SECONDS).blow()
     assert report.steps > 0
@@ -35,13 +35,13 @@ def test_a_storm_loses_and_doubles_nothing(cloud, seed):
 @pytest.mark.long
 @pytest.mark.timeout(240)
 def test_sigterm_at_random_moments(cloud, seed):
-    """Exit 0 or 4 in time, no step lost, no ack of a finished step lost."""
+    """A daemon exits with 0 or 4 in time and loses no step and no ack of a finished step."""
     with world_on(cloud) as world:
         sigterms(world, times=5, seed=seed)
 
 
 class Said:
-    """A daemon that said so, for the check of lost acks."""
+    """A daemon with the given log, for the check of lost acks."""
 
     key = "key-1"
 
@@ -49,7 +49,7 @@ class Said:
         self._lines = lines
 
     def named(self, event):
-        """Its lines of one event."""
+        """Return its log entries with one event name."""
         return self._lines.get(event, [])
 
 
@@ -61,8 +61,8 @@ class Heard:
 
 
 @pytest.mark.parametrize(("disposition", "lost"), [("ack", 1), ("nack", 0)])
-def test_an_ack_that_was_lost_is_noticed(disposition, lost):
-    """The check can fail: an acked message that comes again, and no other."""
+def test_a_lost_ack_is_found(disposition, lost):
+    """The check finds an acked message that was delivered again, and no other."""
     first = Said(
         message_received=[{"messageId": "1"}],
         message_settled=[{"messageId": "1", "disposition": disposition}],

@@ -1,4 +1,4 @@
-"""The harness itself: each point is hit once, at its moment, and blows do what they say."""
+"""The test harness: each strike happens once, at its moment, and has its effect."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from tests.chaos.strikes import POINTS, Strike
 from tests.chaos.world import world_on
 
-#: What is there once a daemon was killed at a point: the step's status, charts paid for, objects, messages.
+#: The facts after a daemon was killed at a point: step status, paid charts, objects, messages.
 LEFT = {
     "reading the run": ("READY", 0, 0, 1),
     "claim lost": ("READY", 0, 0, 1),
@@ -31,14 +31,14 @@ LEFT = {
 
 @pytest.fixture
 def world(cloud):
-    """A world on an embedded cloud."""
+    """Return a world on an embedded cloud."""
     with world_on(cloud) as made:
         yield made
 
 
 @pytest.mark.parametrize("name", ["claim lost", "claim landed", "second upload lost", "ack landed"])
 def test_a_strike_hits_its_moment(world, name):
-    """What the cloud holds then is what a daemon has done up to that moment."""
+    """At each point the cloud holds what a daemon has done up to that moment."""
     worker = world.worker(REQUEST_CONCURRENCY="1").started()
     run_id, (step_id,) = world.put_run()
     strike = Strike(world, POINTS[name], worker.strike_dead)
@@ -55,7 +55,7 @@ def test_a_strike_hits_its_moment(world, name):
 
 
 def test_a_frozen_daemon_does_nothing_until_it_wakes(world):
-    """And it then goes on where it was."""
+    """A frozen daemon does nothing until it wakes, then continues."""
     worker = world.worker().started()
     run_id, step_ids = world.put_run()
     strike = Strike(world, POINTS["first chart asked"], worker.freeze)

@@ -1,4 +1,4 @@
-"""Bad weather: random faults on the four services, each one that a client should shrug off."""
+"""Random faults on the four services; clients must survive each of them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from localcloud import LocalCloud
 
-#: What strikes each service: the fault's fields; `method` and `error` are drawn from what is listed.
+#: The faults of each service. `method` and `error` are chosen from the lists.
 KINDS: dict[str, list[dict[str, Any]]] = {
     "firestore": [
         {
@@ -44,13 +44,13 @@ KINDS: dict[str, list[dict[str, Any]]] = {
     ],
 }
 MAX_STRIKES = 3
-#: A chart is asked for six times: the provider's faults come so seldom that no chart meets only them, else a
-#: step would rightly fail.
+#: A chart is requested up to six times. The provider's faults are rare enough that no chart meets only them:
+#: then its step would fail correctly.
 CHART_STRIKES, CHART_PAUSE_SECONDS = 2, 10.0
 
 
 class Weather:
-    """Arms faults, and counts how often they struck."""
+    """Arm faults, and count how often they fired."""
 
     def __init__(self, cloud: LocalCloud, random: Random) -> None:
         self._cloud = cloud
@@ -61,11 +61,11 @@ class Weather:
 
     @property
     def struck(self) -> int:
-        """How often a fault struck so far."""
+        """Return how often a fault has fired."""
         return self._struck + sum(self._fired(name, fault_id) for name, fault_id, _ in self._armed)
 
     def worsen(self) -> str:
-        """Arm one more random fault; returns what it is."""
+        """Arm one more random fault and return its description."""
         self._forget_spent()
         name = self._random.choice(self._possible())
         fields = dict(self._random.choice(KINDS[name]))
@@ -81,7 +81,7 @@ class Weather:
         return f"{name} {fields}"
 
     def clear_up(self) -> None:
-        """Disarm all."""
+        """Disarm all faults."""
         self._struck = self.struck
         self._armed = []
         for service in self._cloud.services.values():
@@ -92,7 +92,7 @@ class Weather:
         return sorted(set(KINDS) - resting)
 
     def _forget_spent(self) -> None:
-        """A spent fault would only make each call slower."""
+        """Remove faults that can't fire again; they only make calls slower."""
         for name, fault_id, times in list(self._armed):
             if self._fired(name, fault_id) >= times:
                 self._struck += times

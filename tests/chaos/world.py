@@ -1,4 +1,4 @@
-"""A small world to break: a cloud, daemons, an orchestrator that meddles, and the facts in the end."""
+"""A small test world: a cloud, daemons, an orchestrator that changes steps, and the final facts."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from localcloud import LocalCloud
 
-#: Short terms, so that a take-over is a matter of seconds.
+#: Short leases, so that a take-over needs only seconds.
 SETTINGS = {
     "LEASE_SECONDS": "6",
     "CLOCK_SKEW_SECONDS": "1",
@@ -37,21 +37,21 @@ SETTINGS = {
     "NOT_READY_GRACE_SECONDS": "20",
 }
 POLL_SECONDS = 0.1
-#: The environment is the process's: worlds are made one after the other.
+#: The environment belongs to the whole process, so worlds are created one by one.
 _making = threading.Lock()
 
 
 class World:
-    """One test's cloud, runs and daemons.
+    """The runs and daemons of one test.
 
-    Every step has chart templates of its own whose symbol names them, so that the provider's log tells which
-    chart of which step was asked for.
+    Every step has its own chart templates with their own symbols. So the provider's log shows the step and
+    the chart of each request.
 
     Attributes:
-        expected: The steps asked for, by run and step id.
-        documents: The orchestrator's hand on Firestore.
-        outages: Backends' troubles, which may cost charts in flight.
-        clock_slack_seconds: How far the daemons' clocks are set wrong on purpose.
+        expected: The requested steps, by run and step id.
+        documents: The orchestrator's access to Firestore.
+        outages: Failing backends, which can cost charts in flight.
+        clock_slack_seconds: The intended error of the daemons' clocks.
     """
 
     def __init__(self, deployment: Deployment, settings: Mapping[str, str]) -> None:
@@ -79,14 +79,14 @@ class World:
         return worker
 
     def outage(self, kind: str, *, seconds: float = 3600.0) -> None:
-        """Write down that from now on, for so long, a backend's trouble may cost any chart in flight."""
+        """Record that a failing backend can cost any chart in flight from now on, for this time."""
         now = time.time()
         self.outages.append(Blow(kind=kind, at=now, until=now + seconds))
 
     # Runs
 
     def put_run(self, *, steps: int = 1, charts: int = 2, status: str = "READY") -> tuple[str, list[str]]:
-        """Store a run with so many chart steps of so many charts; returns its id and theirs."""
+        """Store a run with this number of chart steps and charts; return its id and the steps' ids."""
         run_id = self.deployment.run_id()
         names = [f"charts:1d:step{number:03d}" for number in range(steps)]
         templates = {name: self._templates(charts) for name in names}
@@ -114,7 +114,7 @@ class World:
         return ids
 
     def expect(self, run_id: str, step_id: str, *statuses: str, meddled: bool = False) -> None:
-        """Say where a step may end, if not only in SUCCEEDED."""
+        """Set the allowed final statuses of a step, if not only SUCCEEDED."""
         known = self.expected[run_id, step_id]
         self.expected[run_id, step_id] = Expected(
             run_id=run_id,
@@ -125,44 +125,44 @@ class World:
         )
 
     def publish(self, run_id: str, step_ids: list[str]) -> None:
-        """One plain message for each step."""
+        """Publish one message for each step."""
         bodies = [json.dumps({"runId": run_id, "stepId": step_id}).encode() for step_id in step_ids]
         futures = [self.deployment.publisher.publish(self.deployment.topic, body) for body in bodies]
         for future in futures:
             future.result(timeout=30)
 
     def publish_run(self, run_id: str) -> None:
-        """A message that names only the run."""
+        """Publish a message that names only the run."""
         self.deployment.publish(json.dumps({"runId": run_id}).encode())
 
     def deliver(self, bodies: list[dict[str, str]]) -> None:
-        """Put messages straight into the embedded topic, whatever Pub/Sub is suffering."""
+        """Put messages directly into the embedded topic, unaffected by faults."""
         messages = [PubsubMessage(data=json.dumps(body).encode()) for body in bodies]
         self.cloud.pubsub._topics.publish(self.deployment.topic, messages)
 
     # The orchestrator
 
     def meddle(self, run_id: str, step_id: str, status: str) -> None:
-        """Set a step's status; GONE deletes it."""
+        """Set a step's status as the orchestrator; GONE deletes the step."""
         if status == GONE:
             self.delete_step(run_id, step_id)
         else:
             self.set_status(run_id, step_id, status)
 
     def set_status(self, run_id: str, step_id: str, status: str) -> None:
-        """Set a step's status, whatever it is."""
+        """Set a step's status without any condition."""
         self._update(run_id, FieldPath("steps", step_id, "status"), status)
 
     def delete_step(self, run_id: str, step_id: str) -> None:
-        """Take a step out of its run."""
+        """Remove a step from its run."""
         self._update(run_id, FieldPath("steps", step_id), firestore.DELETE_FIELD)
 
     def note_progress(self, run_id: str, count: int) -> None:
-        """Write something into the run that is nobody else's."""
-        self._update(run_id, FieldPath("progress", "looks"), count)
+        """Write a field of the run that only the orchestrator uses."""
+        self._update(run_id, FieldPath("progress", "reads"), count)
 
     def delete_run(self, run_id: str) -> None:
-        """Delete the run's document; what is below it stays."""
+        """Delete the run's document; its subcollections stay."""
         self.documents.write(lambda batch: batch.delete(self.documents.run(run_id)))
 
     def _update(self, run_id: str, path: FieldPath, value: Any) -> None:
@@ -172,12 +172,12 @@ class World:
     # Waiting
 
     def wait_for(self, holds: Callable[[], bool], what: str, seconds: float = 40.0) -> None:
-        """Poll until `holds()`; fails when it does not in time."""
+        """Poll until `holds()` is true; fail on a timeout."""
         if not self.holds_within(holds, seconds):
             raise AssertionError(f"waited {seconds:g} s for {what}")
 
     def holds_within(self, holds: Callable[[], bool], seconds: float) -> bool:
-        """Poll until `holds()`; False when it does not in time."""
+        """Poll until `holds()` is true; return False on a timeout."""
         deadline = time.monotonic() + seconds
         while not holds():
             if time.monotonic() > deadline:
@@ -186,18 +186,18 @@ class World:
         return True
 
     def status(self, run_id: str, step_id: str) -> str:
-        """A step's status now; GONE without it."""
+        """Return a step's current status; GONE without the step."""
         return _status(self.documents.runs([run_id])[run_id], step_id)
 
     def result(self, run_id: str, step_id: str) -> tuple[Any, bytes, int]:
-        """The step as it is now, its manifest's bytes and their generation."""
+        """Return the current step, its manifest's bytes and their generation."""
         run = self.documents.runs([run_id])[run_id]
         bucket = self.deployment.objects.bucket(self.deployment.bucket)
         blob = bucket.get_blob(f"charts/{run_id}/{step_id}/manifest.json")
         return run and run["steps"][step_id], blob.download_as_bytes(), blob.generation
 
     def unfinished(self) -> list[Expected]:
-        """The steps that are not where they may end."""
+        """Return the steps without an allowed final status."""
         runs = self.read_runs()
         return [
             expected
@@ -206,17 +206,17 @@ class World:
         ]
 
     def read_runs(self) -> dict[str, dict[str, Any] | None]:
-        """All runs asked for, by id; None = gone."""
+        """Return all runs by id; None = deleted."""
         return self.documents.runs(sorted({run_id for run_id, _ in self.expected}))
 
     def unacked(self) -> int | None:
-        """Messages not settled; None on a Pub/Sub that does not say."""
+        """Return the number of unsettled messages; None when Pub/Sub does not report it."""
         if self.deployment.environment["PUBSUB_EMULATOR_HOST"] != self.cloud.pubsub.address:
             return None
         return self.cloud.pubsub.unacked(self.deployment.subscription)
 
     def calm(self) -> bool:
-        """Whether every step has ended, no lease is left and every message is settled."""
+        """Return whether every step has ended, no lease is left and every message is settled."""
         return not self.unacked() and not self.unfinished() and not self.documents.leases()
 
 
@@ -237,11 +237,11 @@ def _template(template_id: str) -> dict[str, Any]:
 def world_on(
     cloud: LocalCloud, environment: Mapping[str, str] | None = None, **settings: str
 ) -> Iterator[World]:
-    """A world on an embedded cloud, or on the services that `environment` names instead."""
+    """Return a world on an embedded cloud, or on the services that `environment` names."""
     named = {**cloud.environment(), **(environment or {})}
     with _making, clients_find(named):
         deployment = Deployment(named, cloud)
-        # It would walk through the environment at each call, while another world is being made.
+        # It reads the environment at each call, while another world changes it.
         deployment.objects._http.trust_env = False
     world = World(deployment, settings)
     try:

@@ -47,8 +47,8 @@ def _environment(service, found, project):
     }
 
 
-def _stage(environment):
-    program, *arguments = SERVICES["stage"]["entrypoint"]
+def _setup(environment):
+    program, *arguments = SERVICES["setup"]["entrypoint"]
     assert program == "python"
     return subprocess.Popen(
         [sys.executable, *arguments],
@@ -109,13 +109,13 @@ def test_the_worker_may_drain():
     assert float(SERVICES["worker"]["stop_grace_period"].removesuffix("s")) >= drain + 10
 
 
-def test_stage_and_worker_do_the_whole_job(emulators):
+def test_setup_and_worker_do_the_whole_job(emulators):
     """The commands and settings of the file complete the whole job on a new project."""
     project = f"compose-{secrets.token_hex(4)}"
-    with _stage(_environment("stage", emulators, project)) as stage:
-        said, _ = stage.communicate(timeout=60)
-    assert stage.returncode == 0, said
-    assert said == "3 messages are on their way\n"
+    with _setup(_environment("setup", emulators, project)) as setup:
+        said, _ = setup.communicate(timeout=60)
+    assert setup.returncode == 0, said
+    assert said == "3 messages published\n"
     changed = {"HEALTH_PORT": "0", "LOG_FORMAT": "json"}
     with DaemonUnderTest(_environment("worker", emulators, project) | changed) as daemon:
         ended = daemon.wait_for_event("step_completed", count=STEPS, timeout_seconds=60)
@@ -123,7 +123,7 @@ def test_stage_and_worker_do_the_whole_job(emulators):
         assert daemon.terminate() == 0
 
 
-def test_the_stage_waits_for_emulators_that_are_still_starting():
+def test_the_setup_waits_for_emulators_that_are_still_starting():
     """The setup command waits for emulators that are still starting, as after `docker compose up`."""
     with socket.create_server(("127.0.0.1", 0)) as nobody:
         port = nobody.getsockname()[1]
@@ -132,16 +132,16 @@ def test_the_stage_waits_for_emulators_that_are_still_starting():
             "FIRESTORE_EMULATOR_HOST": f"127.0.0.1:{_free_port()}",
             "STORAGE_EMULATOR_HOST": f"http://127.0.0.1:{_free_port()}",
         }
-        stage = _stage(_environment("stage", addresses, PROJECT))
+        setup = _setup(_environment("setup", addresses, PROJECT))
         nobody.accept()[0].close()  # it has connected, and no emulator answered
     ports = Ports(
         pubsub=port,
         firestore=int(addresses["FIRESTORE_EMULATOR_HOST"].rpartition(":")[2]),
         storage=int(addresses["STORAGE_EMULATOR_HOST"].rpartition(":")[2]),
     )
-    with LocalCloud.start(project=PROJECT, ports=ports), stage:
-        said, _ = stage.communicate(timeout=60)
-    assert stage.returncode == 0, said
+    with LocalCloud.start(project=PROJECT, ports=ports), setup:
+        said, _ = setup.communicate(timeout=60)
+    assert setup.returncode == 0, said
 
 
 def _free_port():

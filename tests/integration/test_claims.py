@@ -1,4 +1,4 @@
-"""Claims and finalizes over real Firestore servers: one winner, whatever the ids and however many try."""
+"""Claims and finalizes on real Firestore servers: one winner for any ids and any number of claimers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FINISHED_AT = "2025-12-15T10:26:15.000001Z"
 
 
 def test_many_claimers_of_one_run_win_each_step_once(deployment):
-    """Eight threads go for the same eight steps at once: eight claims are won in all."""
+    """Eight threads that claim the same eight steps win eight claims in all."""
     run_id, step_ids = deployment.put_run(steps=8)
     start = threading.Barrier(8)
 
@@ -40,7 +40,7 @@ def test_many_claimers_of_one_run_win_each_step_once(deployment):
     ["charts:1d:a_v1", "with space", 'quote"d', "back\\slash", "ünïcode—✓", "50%", "#1", "1starts", "-"],
 )
 def test_any_legal_step_id_is_claimed_and_finalized_and_nothing_else_is_touched(deployment, step_id):
-    """Field paths quote what has to be quoted; the neighbouring step stays as it was."""
+    """Field paths quote unusual ids, and the neighbouring step stays unchanged."""
     run_id, (neighbour,) = deployment.put_run()
     document = deployment.run(run_id)
     document["steps"][step_id] = {**document["steps"][neighbour], "outputs": {"keep": "yes"}}
@@ -64,7 +64,7 @@ def test_any_legal_step_id_is_claimed_and_finalized_and_nothing_else_is_touched(
 
 
 def test_a_second_finalize_changes_nothing(deployment):
-    """The first result stands, even with the same finishing time."""
+    """The first result stays, also after a second finalize with the same finishing time."""
     run_id, (step_id,) = deployment.put_run()
     claim_step_transaction(client=deployment.documents, run_id=run_id, step_id=step_id)
     arguments = {
@@ -80,7 +80,7 @@ def test_a_second_finalize_changes_nothing(deployment):
 
 
 def test_a_run_that_is_gone_is_no_error(deployment):
-    """Neither a claim nor a finalize brings a deleted run back."""
+    """Neither a claim nor a finalize creates a deleted run again."""
     run_id, (step_id,) = deployment.put_run()
     deployment.documents.document(f"flow_runs/{run_id}").delete()
     claim = claim_step_transaction(client=deployment.documents, run_id=run_id, step_id=step_id)
@@ -99,7 +99,7 @@ def test_a_run_that_is_gone_is_no_error(deployment):
 
 @pytest.mark.parametrize("is_taken", [False, True])
 def test_the_same_calls_take_a_lease_which_fences_as_the_daemon_s_does(deployment, is_taken):
-    """Written with the claim and deleted with the finalize, unless another has it by then."""
+    """A claim writes a lease and its finalize deletes it, unless another owner has it by then."""
     run_id, (step_id,) = deployment.put_run()
     step = {"client": deployment.documents, "run_id": run_id, "step_id": step_id}
     assert claim_step_transaction(**step, lease=offer_of("mine")).claimed

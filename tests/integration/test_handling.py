@@ -1,4 +1,4 @@
-"""From a delivery to its disposition, with real leases: what a worker finds decides what becomes of it."""
+"""From a delivery to its disposition, with real leases."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ embedded = pytest.mark.parametrize("deployment", ["embedded"], indirect=True)
 
 @pytest.fixture
 def workers(deployment):
-    """Makes workers."""
+    """Create workers."""
     with Workers(deployment) as made:
         yield made
 
@@ -33,7 +33,7 @@ def _named(lines, event):
 
 
 def _two_handle_all(workers, run_id, step_ids):
-    """Two workers go through the same steps at the same time; gives the reasons of all their acks."""
+    """Run two workers through the same steps at the same time; return the reasons of all their acks."""
     both, start = [workers.new(), workers.new()], threading.Barrier(2)
 
     def handle_all(worker):
@@ -41,14 +41,14 @@ def _two_handle_all(workers, run_id, step_ids):
         return [worker.handle(run_id, step_id).reason for step_id in step_ids]
 
     with ThreadPoolExecutor(2) as threads:
-        return [reason for told in threads.map(handle_all, both) for reason in told]
+        return [reason for reasons in threads.map(handle_all, both) for reason in reasons]
 
 
 class TestNamedStep:
     """A message that names its step."""
 
     def test_a_ready_step_is_worked_and_leaves_no_lease(self, deployment, workers):
-        """Claimed, exported, finalized, acked."""
+        """A READY step is claimed, exported, finalized and acked, and leaves no lease."""
         run_id, (step_id,) = deployment.put_run()
         assert workers.new().handle(run_id, step_id) == Ack(reason="succeeded")
         assert _statuses(deployment, run_id, [step_id]) == ["SUCCEEDED"]
@@ -56,7 +56,7 @@ class TestNamedStep:
 
     @embedded
     def test_an_uncontended_step_costs_one_read_and_two_commits(self, deployment, workers):
-        """The claim goes by the handler's own read; each chart reads its template and counts its call."""
+        """The claim uses the handler's own read; each chart reads its template and counts its call."""
         run_id, (step_id,) = deployment.put_run(charts=2)
         before = deployment.cloud.firestore.calls.as_dict()
         workers.new().handle(run_id, step_id)
@@ -68,7 +68,7 @@ class TestNamedStep:
         }
 
     def test_a_duplicate_under_another_message_is_acked(self, deployment, workers, log_lines):
-        """The holder's own message and the rescue remain."""
+        """A duplicate in another message is acked, because the holder's message and the rescue remain."""
         run_id, (step_id,) = deployment.put_run(status="RUNNING")
         lease = workers.put_lease(run_id, step_id, left_seconds=60)
         assert workers.new().handle(run_id, step_id) == Ack(reason="duplicate")
@@ -77,7 +77,7 @@ class TestNamedStep:
         assert (deployment.cloud.chart_img.requests, workers.lease(run_id, step_id)) == ([], lease)
 
     def test_an_own_redelivery_is_deferred_by_the_rest_of_the_lease(self, deployment, workers):
-        """A process that died with it: then, and not before, the step can be taken over."""
+        """A redelivery of the process's own message is deferred until the lease of the dead process ends."""
         run_id, (step_id,) = deployment.put_run(status="RUNNING")
         workers.put_lease(run_id, step_id, left_seconds=60, message_id="mine")
         disposition = workers.new(CLOCK_SKEW_SECONDS="5").handle(run_id, step_id, message_id="mine")
@@ -86,7 +86,7 @@ class TestNamedStep:
         assert 60 < disposition.delay_seconds <= 65
 
     def test_a_step_whose_lease_is_over_is_taken_over(self, deployment, workers, log_lines):
-        """By the next attempt, whoever held it and under whatever message."""
+        """An expired lease is taken over by the next attempt, for any owner and message."""
         run_id, (step_id,) = deployment.put_run(status="RUNNING")
         workers.put_lease(run_id, step_id)
         assert workers.new().handle(run_id, step_id) == Ack(reason="succeeded")
@@ -96,7 +96,7 @@ class TestNamedStep:
         assert workers.lease(run_id, step_id) is None
 
     def test_a_step_in_a_crash_loop_is_failed_and_acked(self, deployment, workers):
-        """Nobody is to try it again."""
+        """A step in a crash loop is failed and acked, so that no worker tries it again."""
         run_id, (step_id,) = deployment.put_run(status="RUNNING")
         workers.put_lease(run_id, step_id, attempt=5)
         assert workers.new().handle(run_id, step_id) == Ack(reason="final")
@@ -106,7 +106,7 @@ class TestNamedStep:
     def test_a_running_step_without_a_lease_gets_one_of_an_unknown_owner(
         self, deployment, workers, log_lines
     ):
-        """So that it can't stay RUNNING for ever; the message is acked."""
+        """A RUNNING step without a lease gets one of an unknown owner; the message is acked."""
         run_id, (step_id,) = deployment.put_run(status="RUNNING")
         assert workers.new(UNLEASED_GRACE_SECONDS="100").handle(run_id, step_id) == Ack(reason="unleased")
         lease = workers.lease(run_id, step_id)
@@ -115,7 +115,7 @@ class TestNamedStep:
         assert len(_named(log_lines(), "step_unleased")) == 1
 
     def test_the_lease_of_an_unknown_owner_is_not_made_anew(self, deployment, workers):
-        """Its time runs from the first look; the next message is a duplicate."""
+        """The lease of an unknown owner keeps its start; the next message is a duplicate."""
         run_id, (step_id,) = deployment.put_run(status="RUNNING")
         worker = workers.new()
         worker.handle(run_id, step_id)
@@ -124,13 +124,13 @@ class TestNamedStep:
         assert workers.lease(run_id, step_id) == lease
 
     def test_a_step_of_an_unknown_owner_is_taken_over_after_its_grace(self, deployment, workers):
-        """Its worker is taken for dead."""
+        """A step of an unknown owner is taken over when its grace period has passed."""
         run_id, (step_id,) = deployment.put_run(status="RUNNING")
         workers.put_lease(run_id, step_id, owner="unknown", message_id="")
         assert workers.new().handle(run_id, step_id) == Ack(reason="succeeded")
 
     def test_without_a_grace_no_lease_is_made(self, deployment, workers, log_lines):
-        """0 = off: a step without a lease is others' business for ever."""
+        """With a grace of 0 a RUNNING step without a lease stays as it is."""
         run_id, (step_id,) = deployment.put_run(status="RUNNING")
         assert workers.new(UNLEASED_GRACE_SECONDS="0").handle(run_id, step_id) == Ack(reason="unleased")
         assert workers.lease(run_id, step_id) is None
@@ -141,7 +141,7 @@ class TestRunOnly:
     """A message that names only the run."""
 
     def test_ready_steps_come_first_then_those_whose_lease_is_over(self, deployment, workers, log_lines):
-        """Lowest id first; a step that somebody else runs does not hold the message."""
+        """READY steps come first, by id, then expired ones; steps of other workers are skipped."""
         run_id, step_ids = deployment.put_run(steps=5, charts=1)
         expired, live, *ready, gone = step_ids
         for step_id in (expired, live, gone):
@@ -154,17 +154,17 @@ class TestRunOnly:
         assert deployment.step(run_id, live)["status"] == "RUNNING"
 
     def test_a_step_without_a_lease_gets_one(self, deployment, workers):
-        """On the way."""
+        """A RUNNING step without a lease gets one while the run is worked."""
         run_id, (step_id,) = deployment.put_run(status="RUNNING")
         assert isinstance(workers.new().handle(run_id), Ack)
         assert workers.lease(run_id, step_id).owner == "unknown"
 
 
 class TestRaces:
-    """Others are at the same step."""
+    """Other workers handle the same step."""
 
     def test_two_messages_at_once_have_one_winner(self, deployment, workers):
-        """The loser looks again, and finds what the winner made of it; each chart is paid for once."""
+        """The loser of two messages reads the winner's result, and each chart is paid for once."""
         run_id, step_ids = deployment.put_run(steps=6, charts=1)
         reasons = _two_handle_all(workers, run_id, step_ids)
         assert reasons.count("succeeded") == 6
@@ -173,7 +173,7 @@ class TestRaces:
         assert _statuses(deployment, run_id, step_ids) == ["SUCCEEDED"] * 6
 
     def test_two_take_overs_at_once_have_one_winner(self, deployment, workers):
-        """RUNNING over RUNNING: the lease alone tells them apart."""
+        """Of two take-overs one wins, although only the lease differs."""
         run_id, step_ids = deployment.put_run(steps=6, charts=1, status="RUNNING")
         for step_id in step_ids:
             workers.put_lease(run_id, step_id)
@@ -181,8 +181,8 @@ class TestRaces:
         assert reasons.count("succeeded") == 6
         assert len(deployment.cloud.chart_img.requests) == 6
 
-    def test_a_worker_that_was_taken_over_looks_again_and_acks(self, deployment, workers, log_lines):
-        """Fenced: its charts count for nothing, what the winner wrote stays."""
+    def test_a_worker_that_was_taken_over_reads_the_step_again_and_acks(self, deployment, workers, log_lines):
+        """A worker that lost its lease is fenced: the winner's result stays, the message is acked."""
         run_id, (step_id,) = deployment.put_run(charts=1)
         winner, left = workers.new(), []
 
@@ -199,7 +199,7 @@ class TestRaces:
         assert len(_named(log_lines(), "step_completed")) == 1
 
     def test_a_run_gone_at_finalize_leaves_no_lease(self, deployment, workers):
-        """And the message is done with."""
+        """When the run was deleted before the finalize, no lease stays and the message is acked."""
         run_id, (step_id,) = deployment.put_run(charts=1)
 
         def delete(_request):
@@ -210,7 +210,7 @@ class TestRaces:
         assert workers.lease(run_id, step_id) is None
 
     def test_a_run_gone_at_a_heart_beat_is_done_with_too(self, deployment, workers):
-        """It was there a moment ago: its message is not kept waiting for it, nor quarantined."""
+        """When a heartbeat finds the run deleted, the message is acked, neither deferred nor quarantined."""
         run_id, (step_id,) = deployment.put_run(charts=1)
         worker = workers.new()
 
@@ -222,7 +222,7 @@ class TestRaces:
         assert worker.handle(run_id, step_id) == Ack(reason="missing")
 
     def test_a_step_cancelled_meanwhile_stays_cancelled(self, deployment, workers):
-        """The orchestrator's word stands."""
+        """A step that the orchestrator cancelled during the work stays cancelled."""
         run_id, (step_id,) = deployment.put_run(charts=1)
 
         def cancel(_request):
@@ -235,10 +235,12 @@ class TestRaces:
 
 
 class TestOutagesAndStops:
-    """The step is given back, and the message comes again."""
+    """The step is released, and the message comes again."""
 
-    def test_a_storage_away_is_a_release_and_a_deferral_and_counts_for_the_gate(self, deployment, workers):
-        """After the fifth, nothing is read any more until it is back."""
+    def test_an_unavailable_storage_releases_and_defers_and_opens_the_circuit_breaker(
+        self, deployment, workers
+    ):
+        """A failing Storage releases and defers, and after the fifth failure the circuit breaker opens."""
         deployment.cloud.storage.faults.add(Fault(method="objects.insert", error=503))
         run_id, step_ids = deployment.put_run(steps=FAILURES_TO_OPEN, charts=1)
         worker = workers.new(STEP_TIMEOUT_SECONDS="1")
@@ -253,8 +255,8 @@ class TestOutagesAndStops:
         assert _statuses(deployment, run_id, step_ids) == ["RUNNING"] * FAILURES_TO_OPEN
 
     @embedded
-    def test_a_firestore_away_is_a_deferral_and_counts_for_the_gate(self, deployment, workers):
-        """The step is untouched; an answer in between starts the count anew."""
+    def test_an_unavailable_firestore_defers_and_opens_the_circuit_breaker(self, deployment, workers):
+        """A failing Firestore defers without touching the step; a response between resets the count."""
         run_id, (step_id, done) = deployment.put_run(steps=2)
         workers.set_step(run_id, done, status="SUCCEEDED")
         worker = workers.new()
@@ -275,7 +277,7 @@ class TestOutagesAndStops:
         assert _statuses(deployment, run_id, [step_id]) == ["READY"]
 
     def test_a_shutdown_in_the_middle_is_a_release_and_a_nack(self, deployment, workers):
-        """Whoever gets the message takes the step over, without waiting for the lease's end."""
+        """After a release and a nack the next receiver takes the step over without waiting for its lease."""
         run_id, (step_id,) = deployment.put_run(charts=1)
         first, second = workers.new(), workers.new()
         deployment.cloud.chart_img.faults.add(
@@ -286,14 +288,14 @@ class TestOutagesAndStops:
         assert (lease.released, lease.is_released) == (1, True)
         assert deployment.step(run_id, step_id)["status"] == "RUNNING"
         disposition = second.handle(run_id, step_id, message_id="m")
-        while isinstance(disposition, Defer):  # as far as the first could tell the server's time
+        while isinstance(disposition, Defer):  # by the first worker's estimate of the server's time
             assert disposition.delay_seconds < 1
             threading.Event().wait(disposition.delay_seconds)
             disposition = second.handle(run_id, step_id, message_id="m")
         assert disposition == Ack(reason="succeeded")
 
     def test_a_shutdown_before_the_work_started_is_a_nack_alone(self, deployment, workers):
-        """Nothing is read or written."""
+        """A shutdown before the work started reads and writes nothing."""
         run_id, (step_id,) = deployment.put_run()
         worker = workers.new()
         worker.drain.start()

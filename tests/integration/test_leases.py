@@ -1,4 +1,4 @@
-"""Leases over real Firestore servers: one winner, a fence that holds, heart-beats, rescue and release."""
+"""Leases on real Firestore servers: one winner, fencing, heartbeats, rescue and release."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from worker_chart_export.ledger.step_ledger import Claim
 
 
 @pytest.fixture
-def stage(deployment):
-    """A run with one READY step: the run, the step's id, and two workers."""
+def deployed_step(deployment):
+    """Return a run with one READY step: the run, the step's id, and two workers."""
     run_id, (step_id,) = deployment.put_run()
     run = StoredRun(deployment.documents, run_id)
     return run, step_id, LedgerProcess(deployment.documents), LedgerProcess(deployment.documents)
 
 
 def test_of_two_hundred_claims_by_two_workers_each_step_is_won_once_and_ended_once(deployment):
-    """With 32 threads; a commit serves many of them."""
+    """With 32 threads every step is won and finalized once, and one commit serves many of them."""
     run_id, step_ids = deployment.put_run(steps=100)
     workers = [LedgerProcess(deployment.documents), LedgerProcess(deployment.documents)]
     deployment.cloud.firestore.calls.reset()
@@ -43,12 +43,12 @@ def test_of_two_hundred_claims_by_two_workers_each_step_is_won_once_and_ended_on
     document = deployment.run(run_id)
     assert {document["steps"][step_id]["status"] for step_id in step_ids} == {"SUCCEEDED"}
     assert list(deployment.documents.collection(f"flow_runs/{run_id}/chart_export_leases").stream()) == []
-    assert deployment.cloud.firestore.calls["Commit"] < 200  # one by one and without a race lost: 200
+    assert deployment.cloud.firestore.calls["Commit"] < 200  # 200 when claimed one by one without a lost race
 
 
-def test_a_claim_writes_the_lease_with_the_step(stage):
-    """Its times are the server's."""
-    run, step_id, worker, _ = stage
+def test_a_claim_writes_the_lease_with_the_step(deployed_step):
+    """A claim writes the lease with the step, with the server's times."""
+    run, step_id, worker, _ = deployed_step
     claim = worker.claim(run.run_id, step_id)
     lease = run.lease(step_id)
     assert (lease["owner"], lease["attempt"], lease["released"]) == (worker.ledger.owner, 1, 0)
@@ -57,9 +57,9 @@ def test_a_claim_writes_the_lease_with_the_step(stage):
     assert run.step(step_id)["status"] == "RUNNING"
 
 
-def test_of_two_rescuers_at_once_one_wins(stage):
-    """Though RUNNING over RUNNING changes nothing in the run: the lease is the fence."""
-    run, step_id, first, second = stage
+def test_of_two_rescuers_at_once_one_wins(deployed_step):
+    """Of two simultaneous rescuers one wins: the lease is the fence, because the run does not change."""
+    run, step_id, first, second = deployed_step
     first.claim(run.run_id, step_id)
     for attempt in range(2, 8):
         run.lease_reference(step_id).update({"released": attempt - 1})
@@ -77,9 +77,9 @@ def test_of_two_rescuers_at_once_one_wins(stage):
         assert run.lease(step_id)["token"] == claims[0].held.lease.token
 
 
-def test_a_released_step_is_taken_over_at_once(stage):
-    """With the next attempt, under the same start."""
-    run, step_id, first, second = stage
+def test_a_released_step_is_taken_over_at_once(deployed_step):
+    """A released step is taken over at once by the next attempt, with the same start time."""
+    run, step_id, first, second = deployed_step
     claim = first.claim(run.run_id, step_id)
     assert first.ledger.release(claim).released
     assert (run.step(step_id)["status"], run.lease(step_id)["token"]) == ("RUNNING", "")
@@ -87,9 +87,9 @@ def test_a_released_step_is_taken_over_at_once(stage):
     assert (again.attempt, again.held.lease.released, again.started_at) == (2, 1, claim.started_at)
 
 
-def test_a_worker_that_was_frozen_too_long_is_fenced(stage):
-    """Its result is not written, and the one who took over finalizes."""
-    run, step_id, frozen, rescuer = stage
+def test_a_worker_that_was_frozen_too_long_is_fenced(deployed_step):
+    """A worker frozen past its lease can't write its result; the new owner finalizes."""
+    run, step_id, frozen, rescuer = deployed_step
     late = frozen.claim(run.run_id, step_id)
     run.let_lease_end(step_id)
     claim = rescuer.claim(run.run_id, step_id)
@@ -99,23 +99,23 @@ def test_a_worker_that_was_frozen_too_long_is_fenced(stage):
     assert run.lease(step_id) is None
 
 
-def test_a_worker_that_was_frozen_too_long_hears_of_it_with_its_next_heart_beat(stage):
-    """Its local work is stopped."""
-    run, step_id, frozen, rescuer = stage
+def test_a_worker_that_was_frozen_too_long_loses_its_lease_at_the_next_heart_beat(deployed_step):
+    """The next heartbeat of a worker frozen past its lease fails, and its local work stops."""
+    run, step_id, frozen, rescuer = deployed_step
     late = frozen.claim(run.run_id, step_id)
-    told: list[LeaseLost] = []
-    late.held.on_lost(told.append)
+    lost: list[LeaseLost] = []
+    late.held.on_lost(lost.append)
     run.let_lease_end(step_id)
     taken = rescuer.claim(run.run_id, step_id)
     frozen.heart_beats.beat()
-    assert "another worker has taken it" in str(told[0])
+    assert "another worker has taken it" in str(lost[0])
     with pytest.raises(LeaseLost):
         frozen.ledger.confirm(late)
     assert run.lease(step_id)["token"] == taken.held.lease.token
 
 
 def test_heart_beats_renew_all_leases_and_never_write_the_run(deployment):
-    """Which is written about once a second at most."""
+    """Heartbeats renew all leases without writing the run, which allows about one write a second."""
     run_id, step_ids = deployment.put_run(steps=3)
     run, worker = StoredRun(deployment.documents, run_id), LedgerProcess(deployment.documents)
     claims = [worker.claim(run_id, step_id) for step_id in step_ids]
@@ -129,9 +129,9 @@ def test_heart_beats_renew_all_leases_and_never_write_the_run(deployment):
 
 
 @pytest.mark.parametrize("change", ["cancelled", "step_gone", "run_gone", "run_cancelled"])
-def test_work_that_the_orchestrator_ended_is_lost_with_the_next_heart_beat(stage, change):
-    """Whichever way it did; the other leases of the process are renewed."""
-    run, step_id, worker, _ = stage
+def test_work_that_the_orchestrator_ended_is_lost_with_the_next_heart_beat(deployed_step, change):
+    """Work that the orchestrator ended is lost at the next heartbeat; other leases are renewed."""
+    run, step_id, worker, _ = deployed_step
     claim = worker.claim(run.run_id, step_id)
     match change:
         case "cancelled":
@@ -147,15 +147,15 @@ def test_work_that_the_orchestrator_ended_is_lost_with_the_next_heart_beat(stage
         claim.held.check()
 
 
-def test_a_lease_that_is_still_held_is_confirmed(stage):
-    """As Firestore has it right now."""
-    run, step_id, worker, _ = stage
+def test_a_lease_that_is_still_held_is_confirmed(deployed_step):
+    """A held lease is confirmed by its current state in Firestore."""
+    run, step_id, worker, _ = deployed_step
     worker.ledger.confirm(worker.claim(run.run_id, step_id))
 
 
-def test_a_step_running_without_a_lease_gets_one_that_ends(stage):
-    """And is rescued then."""
-    run, step_id, worker, rescuer = stage
+def test_a_step_running_without_a_lease_gets_one_that_ends(deployed_step):
+    """A RUNNING step without a lease gets one that expires, and is then rescued."""
+    run, step_id, worker, rescuer = deployed_step
     run.set_status(step_id, "RUNNING")
     result = worker.try_claim(run.run_id, step_id)
     assert not isinstance(result, Claim)
@@ -168,25 +168,25 @@ def test_a_step_running_without_a_lease_gets_one_that_ends(stage):
     assert rescuer.claim(run.run_id, step_id).attempt == 2
 
 
-def test_a_lease_that_is_there_is_never_replaced_by_an_unknown_one(stage):
-    """Its holder came first."""
-    run, step_id, worker, other = stage
+def test_a_lease_that_is_there_is_never_replaced_by_an_unknown_one(deployed_step):
+    """An existing lease is not replaced by one of an unknown owner."""
+    run, step_id, worker, other = deployed_step
     worker.claim(run.run_id, step_id)
     before = run.lease(step_id)
     other.ledger.adopt(run.run_id, step_id, now=None)
     assert run.lease(step_id) == before
 
 
-def test_without_grace_an_unleased_step_is_left_alone(deployment, stage):
-    """0 turns it off."""
-    run, step_id, _, _ = stage
+def test_without_grace_an_unleased_step_is_left_alone(deployment, deployed_step):
+    """With a grace of 0 a RUNNING step gets no lease."""
+    run, step_id, _, _ = deployed_step
     worker = LedgerProcess(deployment.documents, terms=LeaseTerms(unleased_grace_seconds=0))
     worker.ledger.adopt(run.run_id, step_id, now=None)
     assert run.lease(step_id) is None
 
 
 def test_a_process_that_ends_releases_all_it_holds(deployment):
-    """Of several runs at once; what was finalized is no longer held."""
+    """A process that ends releases all leases that it holds, of several runs at once."""
     runs = [(run_id, step_ids) for run_id, step_ids in (deployment.put_run(steps=3) for _ in range(2))]
     worker = LedgerProcess(deployment.documents)
     claims = [worker.claim(run_id, step_id) for run_id, step_ids in runs for step_id in step_ids]
@@ -200,7 +200,7 @@ def test_a_process_that_ends_releases_all_it_holds(deployment):
 
 
 def test_expired_leases_are_found_page_by_page_also_those_of_one_instant(deployment):
-    """None is passed over, and none that lasts is found."""
+    """Expired leases are found page by page, also those of one instant, and no valid one."""
     run_id, step_ids = deployment.put_run(steps=7)
     run, worker = StoredRun(deployment.documents, run_id), LedgerProcess(deployment.documents)
     for step_id in step_ids:
@@ -213,9 +213,9 @@ def test_expired_leases_are_found_page_by_page_also_those_of_one_instant(deploym
     assert max(len(page) for page in pages) == 2
 
 
-def test_a_lease_of_nothing_is_deleted_only_as_it_was_read(stage):
-    """Somebody may have claimed the step again just then."""
-    run, step_id, worker, _ = stage
+def test_a_lease_of_nothing_is_deleted_only_as_it_was_read(deployed_step):
+    """A lease without a step is deleted only if it is unchanged since it was read."""
+    run, step_id, worker, _ = deployed_step
     worker.claim(run.run_id, step_id)
     stale = worker.ledger.read(run.run_id, leases_of=[step_id]).leases[step_id]
     run.let_lease_end(step_id)
@@ -228,7 +228,7 @@ def test_a_lease_of_nothing_is_deleted_only_as_it_was_read(stage):
 
 @pytest.mark.parametrize("unstorable", [2**70, reduce(lambda inner, _: {"in": inner}, range(25), 1)])
 def test_an_error_that_firestore_can_t_store_is_replaced_and_harms_no_other(deployment, unstorable):
-    """Refused by the client or by the server: the step is FAILED all the same, with the least to store."""
+    """An error that Firestore refuses is replaced by a minimal one, and the step is FAILED."""
     run_id, step_ids = deployment.put_run(steps=4)
     run, worker = StoredRun(deployment.documents, run_id), LedgerProcess(deployment.documents)
     claims = [worker.claim(run_id, step_id) for step_id in step_ids]

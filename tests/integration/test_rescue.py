@@ -1,4 +1,4 @@
-"""The rescue on real leases: what is found and worked without a message, what is left, what is deleted."""
+"""The rescue on real leases: which steps it takes over, leaves, or clears."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ embedded = pytest.mark.parametrize("deployment", ["embedded"], indirect=True)
 
 @pytest.fixture
 def workers(deployment):
-    """Makes workers."""
+    """Create workers."""
     with Workers(deployment) as made:
         yield made
 
 
 def _abandoned(deployment, workers, *, steps=1, **lease):
-    """A run whose steps' workers have ended."""
+    """Store a run whose steps' workers have ended."""
     run_id, step_ids = deployment.put_run(steps=steps, charts=1, status="RUNNING")
     for step_id in step_ids:
         workers.put_lease(run_id, step_id, **lease)
@@ -37,10 +37,10 @@ def _statuses(deployment, run_id):
 
 
 class TestTakeOver:
-    """Steps whose lease is over."""
+    """Steps whose lease has expired."""
 
     def test_abandoned_steps_are_worked_one_at_a_time(self, deployment, workers, log_lines):
-        """Each as the next attempt of its step, under no message."""
+        """Abandoned steps are worked one at a time, each as its next attempt, without a message."""
         run_id, step_ids = _abandoned(deployment, workers, steps=3)
         other_id, (other,) = _abandoned(deployment, workers)
         worker, running = workers.new(), []
@@ -59,14 +59,14 @@ class TestTakeOver:
         assert not any("messageId" in line for line in done)
         assert not any(workers.lease(run_id, step_id) for step_id in step_ids)
 
-    def test_one_that_was_given_back_is_worked_at_once(self, deployment, workers):
-        """No clock skew is waited for: nobody holds it."""
+    def test_a_released_one_is_worked_at_once(self, deployment, workers):
+        """A released step is worked at once, without waiting for the clock skew, because it has no holder."""
         run_id, _ = _abandoned(deployment, workers, left_seconds=-1, token="", released=1)
         workers.new(CLOCK_SKEW_SECONDS="300").rescue.search()
         assert _statuses(deployment, run_id) == ["SUCCEEDED"]
 
     def test_one_that_may_still_be_held_by_a_slow_clock_is_left(self, deployment, workers, log_lines):
-        """Until the clock skew has passed; it is looked at and not even tried."""
+        """An expired lease is left until the clock skew has passed: a slow clock may still hold it."""
         run_id, (step_id,) = _abandoned(deployment, workers, left_seconds=-10)
         lease = workers.lease(run_id, step_id)
         workers.new(CLOCK_SKEW_SECONDS="300").rescue.search()
@@ -74,14 +74,14 @@ class TestTakeOver:
         assert log_lines() == []
 
     def test_one_whose_lease_lasts_is_left(self, deployment, workers):
-        """Its worker is at it."""
+        """A step with a valid lease is left to its worker."""
         run_id, (step_id,) = _abandoned(deployment, workers, left_seconds=60)
         lease = workers.lease(run_id, step_id)
         workers.new().rescue.search()
         assert (_statuses(deployment, run_id), workers.lease(run_id, step_id)) == (["RUNNING"], lease)
 
     def test_pages_of_leases_that_can_t_be_settled_are_passed(self, deployment, workers):
-        """However many of them are older than the one that can."""
+        """Pages of older leases that can't be resolved do not hide one that can."""
         live_id, _ = deployment.put_run(status="RUNNING")
         batch = deployment.documents.batch()
         for number in range(PAGE_SIZE + 5):
@@ -98,12 +98,12 @@ class TestTakeOver:
         assert set(_statuses(deployment, live_id)) == {"RUNNING"}
 
     def test_it_has_room_beside_the_handlers(self, deployment, workers):
-        """All of their calls at once leave connections for its own."""
+        """The rescue has its own connections besides those of all handlers."""
         run_id, _ = _abandoned(deployment, workers)
         ready_id, (ready,) = deployment.put_run(charts=1)
         worker = workers.new(WORKER_CONCURRENCY="1", REQUEST_CONCURRENCY="1", STEP_TIMEOUT_SECONDS="5")
         first_id, (first,) = deployment.put_run(charts=1)
-        worker.handle(first_id, first)  # until its account has answered once, one call is made at a time
+        worker.handle(first_id, first)  # until the account's first response only one call runs at a time
         deployment.cloud.chart_img.faults.add(
             Fault(method=CHART, times=1, before=lambda _request: worker.rescue.search())
         )
@@ -111,7 +111,7 @@ class TestTakeOver:
         assert _statuses(deployment, run_id) == ["SUCCEEDED"]
 
     def test_a_run_that_can_t_be_read_does_not_hold_the_others(self, deployment, workers, log_lines):
-        """It is told, and its lease stays for when somebody has mended it."""
+        """A run that can't be read is logged and keeps its lease; the others are rescued."""
         bad_id, (bad,) = _abandoned(deployment, workers)
         workers.set_step(bad_id, bad, status="??")
         run_id, _ = _abandoned(deployment, workers)
@@ -122,14 +122,14 @@ class TestTakeOver:
         assert (line["runId"], line["stepId"]) == (bad_id, bad)
 
     def test_a_crash_loop_is_ended(self, deployment, workers):
-        """Also without any message."""
+        """A crash loop is ended without a message."""
         run_id, (step_id,) = _abandoned(deployment, workers, attempt=5)
         workers.new().rescue.search()
         assert deployment.step(run_id, step_id)["error"]["code"] == "CRASH_LOOP"
         assert (workers.lease(run_id, step_id), deployment.cloud.chart_img.requests) == (None, [])
 
     def test_two_daemons_rescues_have_one_winner(self, deployment, workers):
-        """Both find all; each step is worked once."""
+        """Two rescues find all steps, and each step is worked once."""
         run_id, step_ids = _abandoned(deployment, workers, steps=6)
         both, start = [workers.new(), workers.new()], threading.Barrier(2)
 
@@ -147,11 +147,11 @@ class TestTakeOver:
 
 
 class TestClearing:
-    """Leases of nothing."""
+    """Leases without a running step."""
 
     @pytest.mark.parametrize("status", ["SUCCEEDED", "FAILED", "SKIPPED", "CANCELLED", "READY", "PENDING"])
     def test_the_lease_of_a_step_that_does_not_run_is_deleted(self, deployment, workers, status, log_lines):
-        """And the step is not touched."""
+        """The lease of a step that is not RUNNING is deleted, and the step stays unchanged."""
         run_id, (step_id,) = _abandoned(deployment, workers)
         workers.set_step(run_id, step_id, status=status)
         before = deployment.run(run_id)
@@ -160,7 +160,7 @@ class TestClearing:
         assert [line["event"] for line in log_lines()] == ["lease_deleted"]
 
     def test_so_is_that_of_a_run_that_is_over(self, deployment, workers):
-        """Whatever its step says."""
+        """The lease of a finished run is deleted, whatever its step's status."""
         run_id, (step_id,) = _abandoned(deployment, workers)
         deployment.documents.document(f"flow_runs/{run_id}").update({"status": "CANCELLED"})
         workers.new().rescue.search()
@@ -168,7 +168,7 @@ class TestClearing:
 
     @pytest.mark.parametrize("what", ["run", "step"])
     def test_so_is_that_of_a_run_or_step_that_is_gone(self, deployment, workers, what):
-        """Deleting a run leaves what is below it."""
+        """The lease of a deleted run or step is deleted: Firestore keeps documents below a deleted one."""
         run_id, (step_id,) = _abandoned(deployment, workers)
         reference = deployment.documents.document(f"flow_runs/{run_id}")
         if what == "run":
@@ -180,7 +180,7 @@ class TestClearing:
 
     @embedded
     def test_a_lease_that_is_taken_anew_just_then_is_not_deleted(self, deployment, workers):
-        """The step was made READY again, and claimed between the look and the deletion."""
+        """A lease that is acquired again after the read is not deleted."""
         run_id, (step_id,) = _abandoned(deployment, workers)
         workers.set_step(run_id, step_id, status="READY")
         anew = []
@@ -193,7 +193,7 @@ class TestClearing:
         assert [workers.lease(run_id, step_id)] == anew
 
     def test_documents_of_that_collection_elsewhere_are_passed_by(self, deployment, workers):
-        """They are somebody else's."""
+        """Documents of a `leases` collection elsewhere are ignored."""
         lease = workers.put_lease("nobody", "step")
         workers.lease_reference("nobody", "step").delete()
         elsewhere = deployment.documents.document("others/x/chart_export_leases/step")
@@ -203,13 +203,13 @@ class TestClearing:
 
 
 class TestWhenNot:
-    """Nothing is rescued by a worker that should not."""
+    """When a worker must not rescue."""
 
     def test_not_once_the_worker_drains(self, deployment, workers):
-        """The step that is under way is the last."""
+        """When the worker drains, the current step is the last."""
         run_id, _ = _abandoned(deployment, workers, steps=3)
         worker = workers.new()
-        worker.rescue.start()  # looks in its own thread from now on, in a minute or so
+        worker.rescue.start()  # its own thread starts the next scan in about a minute
         deployment.cloud.chart_img.faults.add(
             Fault(method=CHART, times=1, before=lambda _request: worker.drain.start())
         )
@@ -220,7 +220,7 @@ class TestWhenNot:
 
     @embedded
     def test_a_worker_that_drains_reads_and_deletes_nothing_more(self, deployment, workers):
-        """It has better things to do with its last seconds."""
+        """A draining worker reads and deletes nothing more."""
         run_id, (step_id,) = _abandoned(deployment, workers)
         workers.set_step(run_id, step_id, status="SUCCEEDED")
         worker = workers.new()
@@ -232,7 +232,7 @@ class TestWhenNot:
         assert workers.lease(run_id, step_id) is not None
 
     def test_not_while_intake_is_paused(self, deployment, workers):
-        """A backend is away."""
+        """No rescue runs while intake is paused because a backend is unavailable."""
         run_id, _ = _abandoned(deployment, workers)
         worker = workers.new()
         for _ in range(5):
@@ -240,8 +240,8 @@ class TestWhenNot:
         worker.rescue.search()
         assert _statuses(deployment, run_id) == ["RUNNING"]
 
-    def test_a_backend_that_goes_away_costs_each_step_one_try(self, deployment, workers):
-        """Each is given back for later, and none keeps the others from being looked at."""
+    def test_an_unavailable_backend_costs_each_step_one_try(self, deployment, workers):
+        """When a backend fails, each step is tried once and released, and the next one is tried too."""
         run_id, step_ids = _abandoned(deployment, workers, steps=2)
         deployment.cloud.storage.faults.add(Fault(method="objects.insert", error=503))
         workers.new(STEP_TIMEOUT_SECONDS="1").rescue.search()
@@ -249,7 +249,7 @@ class TestWhenNot:
         assert _statuses(deployment, run_id) == ["RUNNING", "RUNNING"]
 
     def test_a_stop_in_the_middle_gives_the_step_back(self, deployment, workers):
-        """For the next worker's rescue."""
+        """A stop during the work releases the step for the next rescue."""
         run_id, (step_id,) = _abandoned(deployment, workers)
         worker = workers.new()
         deployment.cloud.chart_img.faults.add(

@@ -1,4 +1,4 @@
-"""Settlement over real Pub/Sub servers: what the dispositions mean for the subscription."""
+"""Settlement on real Pub/Sub servers: the effect of each disposition on the subscription."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from worker_chart_export.errors import BackendRefused
 
 @contextmanager
 def pulling(deployment, settlement, dispositions):
-    """A stream whose n-th delivery is settled with the n-th disposition; yields a queue of deliveries."""
+    """Stream and settle the n-th delivery with the n-th disposition; yield a queue of deliveries."""
     arrived = queue.Queue()
     remaining = iter(dispositions)
 
@@ -41,7 +41,7 @@ def pulling(deployment, settlement, dispositions):
 
 @pytest.fixture
 def quarantine(deployment):
-    """The deployment's quarantine."""
+    """Return the deployment's quarantine."""
     publisher = Publisher()
     yield Quarantine(
         publisher=publisher, topic=deployment.quarantine_topic, subscription=deployment.subscription
@@ -50,7 +50,7 @@ def quarantine(deployment):
 
 
 def test_a_deferred_message_comes_back_after_its_delay(deployment):
-    """A deferral is a delayed nack: nothing before the delay, the message right after it."""
+    """A deferred message comes back right after its delay and not before."""
     with pulling(
         deployment, Settlement(None), [Defer(delay_seconds=3, reason="test"), Ack(reason="test")]
     ) as arrived:
@@ -61,7 +61,7 @@ def test_a_deferred_message_comes_back_after_its_delay(deployment):
 
 
 def test_a_nacked_message_comes_back_at_once(deployment):
-    """A nack is for somebody else to take, now."""
+    """A nacked message comes back at once."""
     with pulling(deployment, Settlement(None), [Nack(reason="test"), Ack(reason="test")]) as arrived:
         deployment.publish(b"x")
         first, _ = arrived.get(timeout=20)
@@ -79,7 +79,7 @@ def test_a_nacked_message_comes_back_at_once(deployment):
 def test_a_rejected_message_is_quarantined_with_its_attributes_if_they_fit(
     deployment, quarantine, attributes, kept
 ):
-    """Whatever the attributes are called; those that don't fit beside the reason are left out."""
+    """A rejected message is quarantined with its attributes; those that exceed the limit are left out."""
     rejection = Reject(reason="body_not_json", detail="body: expected JSON")
     with pulling(deployment, Settlement(quarantine), [rejection]) as arrived:
         publish_raw(deployment, attributes)
@@ -96,14 +96,14 @@ def test_a_rejected_message_is_quarantined_with_its_attributes_if_they_fit(
 
 
 def publish_raw(deployment, attributes):
-    """Publish with attributes that the client's own `publish` would take for its arguments."""
+    """Publish with attributes that the client's `publish` would take for its own arguments."""
     publisher = Publisher()
     publisher.publish(deployment.topic, b"bad", attributes)
     publisher.close()
 
 
 def test_a_missing_subscription_is_refused_and_a_present_one_is_not(deployment):
-    """The probe tells them apart without any further permission."""
+    """The probe refuses a missing subscription and accepts an existing one without more permissions."""
     with clients_find(deployment.settings()):
         subscriber = Subscriber(load_settings(Settings))
         subscriber.probe()

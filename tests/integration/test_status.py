@@ -1,4 +1,4 @@
-"""How `status` looks at a run: on the embedded and on the official Firestore."""
+"""`status` reads a run on the embedded and on the official Firestore."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from worker_chart_export.timing import SystemClock
 
 
 def test_run_and_leases_are_of_one_moment(deployment):
-    """By the server's time."""
+    """Run and leases are read at one moment of the server's time."""
     run_id, (first, second) = deployment.put_run(steps=2, status="RUNNING")
     now = datetime.now(UTC)
     held = lease(started_at=now, acquired_at=now, expires_at=now + timedelta(hours=1))

@@ -1,4 +1,4 @@
-"""Backends that fail before or after a call took effect, that are fought over, and that stop and start."""
+"""Backends that fail before or after the effect, have contention, or stop and start."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ if TYPE_CHECKING:
     from tests.chaos.world import World
 
 OUTAGE_SECONDS = 4.0
-#: Ten times as often as Firestore takes writes of one document for long.
+#: Ten times the sustained write rate of one Firestore document.
 FOREIGN_WRITE_SECONDS = 0.1
-#: The longest deferral, and the step after it.
+#: The longest deferral and the step after it.
 AFTER_AN_OUTAGE_SECONDS = 80.0
 
 
 def unavailable(world: World, *, after_effect: bool) -> None:
-    """Commits and heart-beats that fail now and then, before or after they took effect."""
+    """Commits and heartbeats fail at random, before or after the effect."""
     run_id, step_ids = world.put_run(steps=6)
     faults = [
         world.cloud.firestore.faults.add(
             Fault(method=method, error=error, after_effect=after_effect, probability=0.5, times=3)
         )
         for method, error in (("Commit", "UNAVAILABLE"), ("Commit", "ABORTED"), ("BatchWrite", "UNAVAILABLE"))
-        if not (after_effect and error == "ABORTED")  # that one promises that nothing was written
+        if not (after_effect and error == "ABORTED")  # this error promises that nothing was written
     ]
     world.cloud.chart_img.faults.add(Fault(delay_seconds=2.5))
     for _ in range(2):
@@ -42,7 +42,7 @@ def unavailable(world: World, *, after_effect: bool) -> None:
 
 
 def lost_answers(world: World) -> None:
-    """The answers to the claim and to the finalize are both lost: both count, once."""
+    """The responses to claim and finalize are both lost; each counts once."""
     run_id, step_ids = world.put_run()
     lost = world.cloud.firestore.faults.add(
         Fault(method="Commit", match=run_id, error="UNAVAILABLE", after_effect=True, times=2)
@@ -55,7 +55,7 @@ def lost_answers(world: World) -> None:
 
 
 def no_heart_beats(world: World) -> None:
-    """Heart-beats that fail for longer than a lease: the holder does not upload what it made meanwhile."""
+    """When heartbeats fail longer than a lease, the holder does not upload its charts."""
     world.outage("no heart-beats")
     silent = world.cloud.firestore.faults.add(Fault(method="BatchWrite", error="UNAVAILABLE"))
     world.cloud.chart_img.faults.add(Fault(delay_seconds=10.0, times=1))
@@ -101,14 +101,14 @@ def _foreign_writer(world: World, run_id: str) -> Iterator[None]:
 
 
 def restarted(service: str, world: World) -> None:
-    """One backend stops for a while in the middle of the work and starts again with all it knew."""
+    """One backend stops during the work and starts again with its state."""
     world.cloud.chart_img.faults.add(Fault(delay_seconds=0.5))
     for _ in range(2):
         world.worker(WORKER_CONCURRENCY="4").started()
     run_id, step_ids = world.put_run(steps=16)
     world.publish(run_id, step_ids)
     world.wait_for(lambda: len(world.unfinished()) < len(step_ids), "a first step")
-    # Charts that can't be stored or kept a lease for are given up, and paid for again.
+    # Charts without storage or lease are discarded, and paid for again.
     world.outage(service)
     world.cloud.services[service].stop()
     threading.Event().wait(OUTAGE_SECONDS)

@@ -1,4 +1,4 @@
-"""Daemons that are killed or frozen at every boundary of a step's stages, and one that takes over."""
+"""Daemons are killed or frozen at every stage boundary of a step, and another takes over."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tests.chaos.fleet import Worker
     from tests.chaos.world import World
 
-#: The boundaries between the stages; `POINTS` has the moments between these too.
+#: The boundaries between stages. `POINTS` also has moments within stages.
 BOUNDARIES = (
     "reading the run",
     "claim lost",
@@ -29,7 +29,7 @@ BOUNDARIES = (
     "finalize landed",
     "ack lost",
 )
-#: Where a frozen holder of a lease has something to lose.
+#: The points at which a frozen daemon holds a lease.
 HOLDING = (
     "first chart asked",
     "first upload lost",
@@ -40,16 +40,16 @@ HOLDING = (
     "manifest landed",
     "finalize lost",
 )
-#: Where a frozen daemon does not know yet that the step is its own.
+#: The points at which a frozen daemon has not yet received the response of its claim.
 CLAIMING = ("reading the run", "claim lost", "claim landed")
-#: Calls that wait in the network until somebody else has finished the step.
+#: Calls that are delayed until another daemon has finished the step.
 HELD = ("claim landed", "second upload landed", "manifest landed", "finalize landed")
-#: One chart after the other, so that "between uploads" is a moment.
+#: Charts are made one by one, so that there is a moment between two uploads.
 ONE_BY_ONE = {"REQUEST_CONCURRENCY": "1"}
 
 
 def killed(point: str, world: World) -> None:
-    """Whatever the moment, another daemon ends the step, and nothing that was stored is paid for again."""
+    """Another daemon ends the step, and no stored chart is paid for again."""
     victim = world.worker(**ONE_BY_ONE).started()
     run_id, step_ids = world.put_run()
     strike = Strike(world, POINTS[point], victim.strike_dead)
@@ -60,12 +60,12 @@ def killed(point: str, world: World) -> None:
 
 
 def frozen(point: str, world: World, *, wakes_early: bool = False) -> None:
-    """A daemon frozen past its lease writes nothing and pays for nothing when it wakes.
+    """A daemon that was frozen past its lease writes nothing and pays for nothing when it wakes.
 
     Args:
-        point: Where it freezes.
-        world: Where it happens.
-        wakes_early: It wakes while the one that took over is still working, not when the step is over.
+        point: The call at which it freezes.
+        world: The world of the scenario.
+        wakes_early: It wakes while the new owner is still working, not after the step has ended.
     """
     victim = world.worker(**ONE_BY_ONE).started()
     run_id, (step_id,) = world.put_run()
@@ -73,7 +73,7 @@ def frozen(point: str, world: World, *, wakes_early: bool = False) -> None:
     world.publish(run_id, [step_id])
     strike.wait()
     _hang_up_on(point, world)
-    # A take-over lists what is there already: there the winner waits.
+    # A take-over lists the stored objects: the winner waits at this call.
     gate = Gate(world, "storage", "objects.list") if wakes_early else None
     world.worker(**ONE_BY_ONE).started()
     if gate:
@@ -91,13 +91,13 @@ def frozen(point: str, world: World, *, wakes_early: bool = False) -> None:
 
 
 def _hang_up_on(point: str, world: World) -> None:
-    """Before the claim only the message brings the winner, and a frozen daemon may be sent it again."""
+    """Drop the streams: before the claim only the message brings the winner to the step."""
     if point in CLAIMING:
         world.cloud.pubsub.reset_streams()
 
 
 def _wait_for_its_reaction(victim: Worker, *, holding: bool) -> None:
-    """A holder says that its lease is lost; who holds nothing, that there is nothing to do."""
+    """Wait for the log entry of a lost lease or, without a lease, of a message without work."""
 
     def has_reacted() -> bool:
         refused = [line["reason"] for line in victim.named("finalize_refused")]
@@ -115,7 +115,7 @@ def _check_the_victim(world: World, victim: Worker, woken_at: float) -> None:
 
 
 def held(point: str, world: World) -> None:
-    """A call that waits in the network while somebody else finishes the step changes nothing any more."""
+    """A call delayed until another daemon has finished the step changes nothing."""
     victim = world.worker(**ONE_BY_ONE).started()
     run_id, (step_id,) = world.put_run()
     frozen_now, let_in = threading.Event(), threading.Event()
@@ -146,7 +146,7 @@ MORE: dict[str, Callable[[World], None]] = {
     **{f"frozen, wakes early, {point}": partial(frozen, point, wakes_early=True) for point in HOLDING},
     **{f"held, {point}": partial(held, point) for point in HELD},
 }
-#: What costs too much for every run of the tests: the long run plays these at all points.
+#: Too slow for every test run: the long run plays these at all points.
 FEW = {
     "frozen, wakes early": ("first chart asked", "manifest lost"),
     "held": ("claim landed", "finalize landed"),
@@ -156,7 +156,7 @@ SCENARIOS = {
     for name, play in MORE.items()
     if name.rpartition(", ")[2] in FEW.get(name.rpartition(", ")[0], BOUNDARIES)
 }
-#: On the official emulators the moments are those of Storage and Chart-IMG, which are always embedded.
+#: On the official emulators only points of Storage and Chart-IMG are possible: these are always embedded.
 OFFICIAL: dict[str, Callable[[World], None]] = {
     "official, killed, second upload lost": partial(killed, "second upload lost"),
     "official, killed, manifest landed": partial(killed, "manifest landed"),

@@ -1,4 +1,4 @@
-"""What Pub/Sub may do: deliver twice, late, in any order, lose acks and extensions, reset streams."""
+"""Pub/Sub delivers twice, late and in any order, loses acks and extensions, resets streams."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def duplicates(world: World) -> None:
-    """Each message five times, to two daemons, and each delivery perhaps twice: each chart is made once."""
+    """Each message is sent five times to two daemons and duplicated at random; each chart is made once."""
     world.cloud.pubsub.faults.add(Fault(method="Deliver", duplicate=True, probability=0.5, times=20))
     for _ in range(2):
         world.worker().started()
@@ -26,8 +26,10 @@ def duplicates(world: World) -> None:
 
 
 def reordered(world: World) -> None:
-    """Messages ahead of their run, behind it, and of both kinds, in an order of nobody's making."""
-    world.cloud.pubsub.faults.add(Fault(method="Deliver", drop=True, times=3))  # these come 10 s later
+    """Messages arrive before and after their run, of both kinds, in random order."""
+    world.cloud.pubsub.faults.add(
+        Fault(method="Deliver", drop=True, times=3)
+    )  # these are delivered 10 s later
     world.worker().started()
     run_id, step_ids = world.put_run(steps=4, status="PENDING")
     world.publish_run(run_id)
@@ -41,7 +43,7 @@ def reordered(world: World) -> None:
 
 
 def lost_acks(world: World) -> None:
-    """An ack that never arrives brings the message back, and it finds nothing to do."""
+    """After a lost ack the message comes back and finds no work."""
     lost = world.cloud.pubsub.faults.add(Fault(method="Acknowledge", drop=True, times=2))
     world.worker().started()
     run_id, step_ids = world.put_run(steps=3)
@@ -52,7 +54,7 @@ def lost_acks(world: World) -> None:
 
 
 def ack_deadline_expires(world: World) -> None:
-    """A message whose extensions are lost comes back in the middle of the work: one export all the same."""
+    """A message with lost extensions comes back during the work; there is still one export."""
     lost = world.cloud.pubsub.faults.add(Fault(method="ModifyAckDeadline", drop=True))
     world.cloud.chart_img.faults.add(Fault(delay_seconds=12.0, times=1))
     for _ in range(2):
@@ -66,7 +68,7 @@ def ack_deadline_expires(world: World) -> None:
 
 
 def stream_resets(world: World) -> None:
-    """Streams that end again and again, with work under way."""
+    """Streams end again and again during the work."""
     world.cloud.chart_img.faults.add(Fault(delay_seconds=0.3))
     for _ in range(2):
         world.worker(WORKER_CONCURRENCY="2").started()

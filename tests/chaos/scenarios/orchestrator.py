@@ -1,4 +1,4 @@
-"""An orchestrator that changes its mind while a step is being worked."""
+"""The orchestrator changes a step during the work."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 
     from tests.chaos.world import World
 
-#: A third of the lease until it is noticed, two seconds to stop, and time to settle the message.
+#: A third of a lease until the next heartbeat, two seconds to stop, and time to settle the message.
 NOTICED_SECONDS = 7.0
 
 
 def _in_the_middle(world: World, change: Callable[[str, str], None], status: str) -> None:
-    """Change a step whose chart is being asked for; the worker stops without that chart's answer."""
+    """Change a step during its chart request; the worker stops without waiting for the response."""
     gate = Gate(world, "chart_img", "advanced-chart")
     worker = world.worker().started()
     run_id, (step_id,) = world.put_run()
@@ -44,12 +44,12 @@ def _set(status: str, world: World) -> None:
 
 
 def deleted_step(world: World) -> None:
-    """There is nothing left to finalize."""
+    """A deleted step is not finalized."""
     _in_the_middle(world, world.delete_step, "GONE")
 
 
 def deleted_run(world: World) -> None:
-    """Its lease, which a deleted document leaves behind, goes too."""
+    """When a run is deleted its lease is deleted too."""
     _in_the_middle(world, lambda run_id, _: world.delete_run(run_id), "GONE")
 
 

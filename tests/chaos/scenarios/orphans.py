@@ -1,4 +1,4 @@
-"""What other workers left behind: leases over, missing, or of steps that are no more; and wrong clocks."""
+"""Leases that other workers left: expired, missing, or without a step; and wrong clocks."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SKEWED = "tests.chaos.skewed"
 
 
 def put_lease(world: World, run_id: str, step_id: str, **fields: Any) -> None:
-    """A lease of a dead owner, an hour old."""
+    """Write a lease of a dead owner that expired an hour ago."""
     past = datetime.now(UTC) - timedelta(hours=1)
     lease = {
         "owner": "gone:1:boot",
@@ -36,7 +36,7 @@ def put_lease(world: World, run_id: str, step_id: str, **fields: Any) -> None:
 
 
 def two_rescuers(world: World) -> None:
-    """Many orphans and several rescuers: each is taken over once, and no message is needed."""
+    """Several rescuers take over many orphans without messages, each one once."""
     run_id, step_ids = world.put_run(steps=8, charts=1, status="RUNNING")
     for step_id in step_ids:
         put_lease(world, run_id, step_id)
@@ -48,7 +48,7 @@ def two_rescuers(world: World) -> None:
 
 
 def crash_loop(world: World) -> None:
-    """Five workers in a row ended over it: the step fails, and costs nothing more."""
+    """After five crashed attempts the step fails and no more charts are paid for."""
     run_id, (step_id,) = world.put_run(status="RUNNING")
     world.expect(run_id, step_id, "FAILED")
     put_lease(world, run_id, step_id, attempt=5)
@@ -59,7 +59,7 @@ def crash_loop(world: World) -> None:
 
 
 def without_lease(world: World) -> None:
-    """RUNNING in the hands of a worker that keeps no lease: given time, then taken over."""
+    """A RUNNING step without a lease is taken over after the grace period."""
     run_id, (step_id,) = world.put_run(status="RUNNING")
     worker = world.worker(UNLEASED_GRACE_SECONDS="3").started()
     world.publish(run_id, [step_id])
@@ -73,7 +73,7 @@ def without_lease(world: World) -> None:
 
 
 def stale_lease(world: World) -> None:
-    """A lease beside a READY step holds nobody up, and goes."""
+    """A lease of a READY step does not block it and is replaced."""
     run_id, (step_id,) = world.put_run()
     put_lease(world, run_id, step_id)
     world.worker().started()
@@ -85,7 +85,7 @@ def stale_lease(world: World) -> None:
 
 
 def run_gone(world: World) -> None:
-    """A lease whose run is gone is deleted by whoever finds it."""
+    """A lease without a run is deleted by the first worker that finds it."""
     run_id, (step_id,) = world.put_run()
     world.expect(run_id, step_id, "GONE", meddled=True)
     put_lease(world, run_id, step_id)
@@ -95,7 +95,7 @@ def run_gone(world: World) -> None:
 
 
 def wrong_clock(offset_seconds: int, world: World) -> None:
-    """A daemon whose clock is an hour wrong steals no live lease, and ends what a dead one left."""
+    """A daemon with a wrong clock takes over no valid lease, and takes over an expired one."""
     world.clock_slack_seconds = abs(offset_seconds)
     world.cloud.chart_img.faults.add(Fault(delay_seconds=9.0, times=1))
     holder = world.worker().started()
