@@ -18,6 +18,7 @@ from daemon.subscription.settlement import Settlement
 from daemon.subscription.supervisor import Quiet, StreamSupervisor
 from tests.support.metric_counts import value
 from worker_chart_export.errors import BackendUnavailable
+from worker_chart_export.timing import Backoff
 
 REJECT = Reject(reason="run_id_invalid", detail="runId: expected something else")
 
@@ -123,7 +124,8 @@ class _Opened:
 @pytest.mark.parametrize(("has_ended", "reason"), [(True, "ended"), (False, "idle")])
 def test_a_stream_by_why_it_had_to_be_opened(has_ended, reason, grown, monkeypatch):
     """The first, and the one after it."""
-    monkeypatch.setattr(supervisor, "full_jitter_seconds", lambda **_: 0.0)
+    no_delay = Backoff(first_seconds=0.0, max_seconds=0.0)
+    monkeypatch.setattr(supervisor, "REOPEN_BACKOFF", no_delay)
     waiter, streams = StoppableWait(), [_Opened(has_ended=has_ended), _Opened(has_ended=False)]
     watch = StreamSupervisor(
         open_stream=lambda: streams.pop(0),
