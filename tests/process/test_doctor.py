@@ -20,7 +20,7 @@ from daemon.settings.emulators import Emulators
 from localcloud import Fault
 from tests.support.cloud.clouds import clients_find
 from tests.support.cloud.resources import SECRET_KEY
-from tests.support.fakes import budget_of
+from tests.support.fakes import scope_of
 from tests.support.process.commands import run_command
 from tests.support.process.daemons import ROOT, clean_environment
 
@@ -74,7 +74,7 @@ def examined(deployment):
 def seen(settings, *, call=False, **seconds):
     """The same, made by this process; the summaries as they are printed."""
     with clients_find(settings):
-        report = run_checks(Emulators.of(os.environ), budget_of(), call=call, **seconds)
+        report = run_checks(Emulators.of(os.environ), scope_of(), call=call, **seconds)
     checks = {found.check: (found.status, str(found), found.fix) for found in report.results}
     assert len(checks) == len(report.results)
     assert SECRET_KEY not in repr(report)

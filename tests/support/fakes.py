@@ -48,7 +48,7 @@ class HandClock:
         self.ticks += seconds
 
 
-def budget_of(seconds: float = 30.0) -> CancelScope:
+def scope_of(seconds: float = 30.0) -> CancelScope:
     """A scope on the machine's clock."""
     return CancelScope(seconds=seconds, clock=SystemClock())
 
@@ -163,7 +163,7 @@ def chart_request(
         timeframe="1d",
         payload={"symbol": "NYSE:IBM", "interval": "1D", "timezone": "Etc/UTC"} | payload,
         read_candles=lambda: b"[]",
-        scope=scope or budget_of(),
+        scope=scope or scope_of(),
     )
 
 

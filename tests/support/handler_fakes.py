@@ -16,10 +16,10 @@ from tests.support.fakes import (
     RUN_ID,
     STEP_ID,
     HandClock,
-    budget_of,
     chart_step,
     ohlcv_step,
     run_of,
+    scope_of,
     snapshot_of,
 )
 from worker_chart_export.execution.outcome import Outcome, OutcomeKind
@@ -87,7 +87,7 @@ class Pipeline:
 
     def new_scope(self) -> CancelScope:
         """A budget of half a minute."""
-        return budget_of()
+        return scope_of()
 
     def run(
         self, run_id: str, step_id: str, *, scope: CancelScope, message_id: str, snapshot: RunSnapshot

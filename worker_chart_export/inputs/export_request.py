@@ -101,8 +101,8 @@ def _template_ids(requests: object) -> tuple[str, ...]:
             field = f"inputs.requests[{index}].chartTemplateId"
             raise _invalid(field, "1-128 characters of A-Z a-z 0-9 _ - and not __*__", template_id)
         ids.append(template_id)
-    duplicates = sorted({name for name in ids if ids.count(name) > 1})
-    if duplicates:
+    if len(set(ids)) < len(ids):
+        duplicates = sorted({name for name in ids if ids.count(name) > 1})
         raise ValidationFailed(
             f"inputs.requests: expected each chartTemplateId once, got {', '.join(duplicates)} again.",
             field="inputs.requests",

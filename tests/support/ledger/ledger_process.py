@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from localcloud import Fault
-from tests.support.fakes import budget_of
+from tests.support.fakes import scope_of
 from tests.support.ledger.samples import ERROR, MANIFEST
 from worker_chart_export.ledger.heartbeats import HeartBeats
 from worker_chart_export.ledger.lease import LEASES, LeaseTerms
@@ -60,11 +60,11 @@ class LedgerProcess:
 
     def succeed(self, claim: Claim) -> FinalizeResult:
         """Finalize as SUCCEEDED."""
-        return self.ledger.succeed(claim, manifest_uri=MANIFEST, scope=budget_of())
+        return self.ledger.succeed(claim, manifest_uri=MANIFEST, scope=scope_of())
 
     def fail(self, claim: Claim, error: StepError = ERROR) -> FinalizeResult:
         """Finalize as FAILED."""
-        return self.ledger.fail(claim, error=error, scope=budget_of())
+        return self.ledger.fail(claim, error=error, scope=scope_of())
 
 
 class StoredRun:

@@ -14,7 +14,7 @@ import pytest
 from daemon.exit import ExitCode
 from daemon.main import Daemon, run_daemon
 from daemon.settings import Settings
-from tests.support.fakes import budget_of
+from tests.support.fakes import scope_of
 from tests.support.process.daemons import ROOT
 
 
@@ -107,7 +107,7 @@ def test_a_stream_that_does_not_close_is_exit_code_4(stop):
 
 def test_a_step_is_stopped_while_there_is_time_to_give_it_back(daemon, stop):
     """Not at the very end."""
-    scope, stopped = budget_of(), threading.Event()
+    scope, stopped = scope_of(), threading.Event()
     scope.on_stop(lambda _error: stopped.set())
     running = threading.Event()
 

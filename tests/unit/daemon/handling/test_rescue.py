@@ -13,7 +13,7 @@ from daemon.handling.circuit_breaker import FAILURES_TO_OPEN, CircuitBreaker
 from daemon.handling.rescue import Rescue
 from daemon.lifecycle.drain import Drain
 from localcloud import Fault
-from tests.support.fakes import NOON, RUN_ID, STEP_ID, HandClock, budget_of, lease_of
+from tests.support.fakes import NOON, RUN_ID, STEP_ID, HandClock, lease_of, scope_of
 from tests.support.pipeline_bench import TERMS, Bench
 from tests.support.process.daemons import ROOT
 from worker_chart_export.errors import BackendRefused, BackendUnavailable, IndexMissing, Interrupted
@@ -167,7 +167,7 @@ class Pipeline:
 
     def new_scope(self):
         """A budget."""
-        return budget_of()
+        return scope_of()
 
     def run(self, *arguments, **_more):
         """Note it."""

@@ -8,7 +8,7 @@ from daemon.handling.circuit_breaker import FAILURES_TO_OPEN, CircuitBreaker
 from daemon.http.gauges import register_gauges
 from daemon.lifecycle.drain import Drain
 from daemon.lifecycle.liveness import HealthReport
-from tests.support.fakes import HandClock, budget_of
+from tests.support.fakes import HandClock, scope_of
 from tests.support.pipeline_bench import TERMS
 from worker_chart_export.ledger.heartbeats import HeartBeats
 from worker_chart_export.ledger.lease import HeldLease
@@ -47,9 +47,9 @@ def test_the_last_daemon_of_a_process_shows_itself():
     drains = [Drain(), Drain(clock.monotonic)]
     for drain in drains:
         _show(drain, beats)
-    with drains[1].running(budget_of()):
+    with drains[1].running(scope_of()):
         clock.advance(4)
-        with drains[1].running(budget_of()):
+        with drains[1].running(scope_of()):
             clock.advance(3)
             assert (_value("steps_running"), _value("oldest_step_age_seconds")) == (2, 7)
     assert (_value("steps_running"), _value("oldest_step_age_seconds")) == (0, 0)

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from daemon.lifecycle.drain import Drain, DrainTimes
-from tests.support.fakes import HandClock, budget_of
+from tests.support.fakes import HandClock, scope_of
 from worker_chart_export.errors import Interrupted
 
 
@@ -22,7 +22,7 @@ def test_a_drain_begins_when_it_is_told_to():
 
 def test_a_step_goes_on_while_draining():
     """Stage one takes only new work away."""
-    drain, scope = Drain(), budget_of()
+    drain, scope = Drain(), scope_of()
     with drain.running(scope):
         drain.start()
         scope.check()
@@ -30,7 +30,7 @@ def test_a_step_goes_on_while_draining():
 
 def test_stopping_stops_every_step_that_runs():
     """As an interruption."""
-    drain, budgets = Drain(), [budget_of(), budget_of()]
+    drain, budgets = Drain(), [scope_of(), scope_of()]
     with drain.running(budgets[0]), drain.running(budgets[1]):
         assert drain.steps_running == 2
         drain.stop_steps()
@@ -41,7 +41,7 @@ def test_stopping_stops_every_step_that_runs():
 
 def test_a_step_that_starts_after_the_stop_is_stopped_too():
     """It may have been on its way."""
-    drain, scope = Drain(), budget_of()
+    drain, scope = Drain(), scope_of()
     drain.stop_steps()
     with drain.running(scope), pytest.raises(Interrupted):
         scope.check()
@@ -49,7 +49,7 @@ def test_a_step_that_starts_after_the_stop_is_stopped_too():
 
 def test_a_step_that_has_ended_is_not_stopped():
     """Nor counted."""
-    drain, scope = Drain(), budget_of()
+    drain, scope = Drain(), scope_of()
     with drain.running(scope):
         pass
     drain.stop_steps()
@@ -60,7 +60,7 @@ def test_a_step_that_has_ended_is_not_stopped():
 def test_a_step_that_ends_by_an_error_is_let_go():
     """Like any other."""
     drain = Drain()
-    with pytest.raises(RuntimeError, match=r"^x$"), drain.running(budget_of()):
+    with pytest.raises(RuntimeError, match=r"^x$"), drain.running(scope_of()):
         raise RuntimeError("x")
     assert drain.steps_running == 0
 
@@ -103,7 +103,7 @@ def test_a_delivery_that_ends_by_an_error_is_over():
 
 def test_a_step_without_a_delivery_is_waited_for_too():
     """The rescue works some: their leases are to be given back as well."""
-    drain, scope = Drain(), budget_of()
+    drain, scope = Drain(), scope_of()
     with drain.running(scope):
         assert not drain.wait_until_idle(0)
     assert drain.wait_until_idle(0)
@@ -131,7 +131,7 @@ def test_the_drain_has_begun_when_they_are_told():
 
 def test_a_mistake_of_one_does_not_keep_the_others_from_being_told(log_lines):
     """Neither at the start nor at the stop."""
-    drain, told, budgets = Drain(), [], [budget_of(), budget_of()]
+    drain, told, budgets = Drain(), [], [scope_of(), scope_of()]
 
     def mistake(*_):
         raise RuntimeError("mistake")

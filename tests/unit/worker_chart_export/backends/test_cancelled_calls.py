@@ -19,7 +19,7 @@ from localcloud import Fault
 from tests.support.charts.chart_img_samples import account
 from tests.support.cloud.clouds import PROJECT, clients_find
 from tests.support.cloud.tls import pem_of
-from tests.support.fakes import BUCKET, NOON, budget_of, chart_request, png_bytes
+from tests.support.fakes import BUCKET, NOON, chart_request, png_bytes, scope_of
 from worker_chart_export.backends.http import POOLS, CancellableAdapter, cancellable_by
 from worker_chart_export.charts.chart_img.client import ChartApi
 from worker_chart_export.concurrency.cancel_scope import CancelScope
@@ -155,7 +155,7 @@ def ask():
 
 def assert_comes_back(call: Callable[..., object], server: StallingServer, *args: object) -> None:
     """Make `call` until the server stalls, stop the step, and check that the call ends with the stop."""
-    scope, moments = budget_of(300), []
+    scope, moments = scope_of(300), []
 
     def stop() -> None:
         if server.stalled.acquire(timeout=20):
@@ -200,7 +200,7 @@ class TestStop:
                 return api.post(account(), chart_request(scope=scope))
             return store.read_candles(f"gs://{BUCKET}/x.json", scope=scope)
 
-        call(server.url, budget_of())
+        call(server.url, scope_of())
         assert_comes_back(call, server)
 
     @pytest.mark.parametrize("kind", ["chart", "upload", "candles"])
@@ -247,7 +247,7 @@ class TestStop:
     @pytest.mark.parametrize("library", ["urllib3", "requests"])
     def test_before_the_call_waits(self, stalling, library):
         """A socket held after the stop is shut down at once."""
-        scope, server = budget_of(), stalling(b"")
+        scope, server = scope_of(), stalling(b"")
         scope.stop(STOPPED)
         errors = (urllib3.exceptions.ProtocolError, requests.ConnectionError)
         with _getting(library) as get, cancellable_by(scope), pytest.raises(errors):
@@ -287,7 +287,7 @@ class TestOthers:
         """It uses another connection of the same client."""
         server, got = stalling(b""), []
         api = ask["api"](server.url)
-        first, second = budget_of(60), budget_of(60)
+        first, second = scope_of(60), scope_of(60)
 
         def chart(scope) -> None:
             try:
@@ -316,7 +316,7 @@ class TestOthers:
             ):
                 ports.clear()
                 for _ in range(3):
-                    scope = budget_of()
+                    scope = scope_of()
                     assert call(scope) == png_bytes()
                     scope.stop(STOPPED)
                 assert (len(ports), len(set(ports))) == (3, 1)
@@ -325,7 +325,7 @@ class TestOthers:
     def test_a_released_connection_is_no_longer_the_call_s(self, library):
         """Another call may use it when the first step is stopped."""
         with _counting_server() as (url, ports), _getting(library) as get:
-            scope = budget_of()
+            scope = scope_of()
             with cancellable_by(scope):
                 get(url)
                 scope.stop(STOPPED)
@@ -336,14 +336,14 @@ class TestOthers:
     def test_tls_works_as_ever(self, ask, tls, kind):
         """With the certificate checked, over one connection."""
         with _counting_server(tls) as (url, _):
-            assert ask[kind](url, budget_of())
+            assert ask[kind](url, scope_of())
 
     def test_a_server_nobody_vouches_for_is_refused(self, ask, tls, monkeypatch):
         """The connections are still checked."""
         monkeypatch.delenv("SSL_CERT_FILE")
         monkeypatch.delenv("REQUESTS_CA_BUNDLE")
         with _counting_server(tls) as (url, ports), pytest.raises(Exception, match=r"SSLError"):
-            ask["chart"](url, budget_of())
+            ask["chart"](url, scope_of())
         assert ports == []
 
 

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from tests.support.fakes import HandClock, budget_of
+from tests.support.fakes import HandClock, scope_of
 from worker_chart_export.concurrency.cancel_scope import CancelScope
 from worker_chart_export.errors import Interrupted, StepTimedOut
 
@@ -204,7 +204,7 @@ def test_a_child_may_end_later(clock):
 
 def test_a_stop_wakes_every_sleeper():
     """At once, each with the error."""
-    scope, asleep, woken = budget_of(60), threading.Barrier(4), []
+    scope, asleep, woken = scope_of(60), threading.Barrier(4), []
 
     def sleep() -> None:
         asleep.wait()
@@ -225,7 +225,7 @@ def test_a_stop_wakes_every_sleeper():
 
 def test_a_sleep_ends_at_the_deadline():
     """With a timeout, however long it was to be."""
-    scope, started = budget_of(0.05), time.monotonic()
+    scope, started = scope_of(0.05), time.monotonic()
     with pytest.raises(StepTimedOut):
         scope.sleep(60)
     assert time.monotonic() - started < 5

@@ -9,7 +9,7 @@ import weakref
 
 import pytest
 
-from tests.support.fakes import NOON, HandClock, budget_of
+from tests.support.fakes import NOON, HandClock, scope_of
 from worker_chart_export.concurrency.cancel_scope import CancelScope
 from worker_chart_export.concurrency.thread_cache import ThreadCache
 from worker_chart_export.errors import Interrupted, LeaseLost, OhlcvUnavailable, StepTimedOut
@@ -63,7 +63,7 @@ def test_a_chart_that_finishes_late_finds_its_budget_stopped():
 
 def test_the_budget_is_stopped_also_when_all_charts_came_in_time():
     """No more work starts in it."""
-    scope = budget_of()
+    scope = scope_of()
     assert make_in_parallel(_item, ["a", "b"], threads=2, scope=scope) == [_item("a"), _item("b")]
     with pytest.raises(StepTimedOut):
         scope.check_stopped()
@@ -71,7 +71,7 @@ def test_the_budget_is_stopped_also_when_all_charts_came_in_time():
 
 def test_the_budget_is_stopped_also_when_a_chart_ends_the_step():
     """Its siblings pay for nothing more."""
-    scope = budget_of()
+    scope = scope_of()
 
     def broken(_template_id):
         raise KeyError("x")
@@ -84,7 +84,7 @@ def test_the_budget_is_stopped_also_when_a_chart_ends_the_step():
 
 def test_what_stopped_the_step_first_stays():
     """An interruption does not become a time-out."""
-    scope = budget_of()
+    scope = scope_of()
     scope.stop(Interrupted("shutdown"))
     with pytest.raises(Interrupted):
         make_in_parallel(_item, ["a"], threads=1, scope=scope)
@@ -95,7 +95,7 @@ def test_what_stopped_the_step_first_stays():
 @pytest.mark.parametrize("ignores_stop", [True, False])
 def test_a_stop_is_over_within_two_seconds_whatever_hangs(ignores_stop):
     """A lost lease must end the work by then."""
-    scope, hanging, release = budget_of(60), threading.Semaphore(0), threading.Event()
+    scope, hanging, release = scope_of(60), threading.Semaphore(0), threading.Event()
 
     def hang(template_id):
         hanging.release()
@@ -122,7 +122,7 @@ def test_a_stop_is_over_within_two_seconds_whatever_hangs(ignores_stop):
 
 def test_a_guard_that_one_chart_asks_ends_the_others_too():
     """A lease that is past its time, found by the one that was about to pay."""
-    parent, release = budget_of(60), threading.Event()
+    parent, release = scope_of(60), threading.Event()
     lost = threading.Event()
 
     def guard():
@@ -164,9 +164,9 @@ def test_threads_that_can_t_be_had_are_made_do_without(monkeypatch, had):
     monkeypatch.setattr(threading.Thread, "start", start)
     if not had:
         with pytest.raises(RuntimeError, match="can't start"):
-            make_in_parallel(_item, ["a", "b"], threads=2, scope=budget_of())
+            make_in_parallel(_item, ["a", "b"], threads=2, scope=scope_of())
     else:
-        results = make_in_parallel(_item, ["a", "b", "c"], threads=2, scope=budget_of())
+        results = make_in_parallel(_item, ["a", "b", "c"], threads=2, scope=scope_of())
         assert results == [_item("a"), _item("b"), _item("c")]
 
 
@@ -184,7 +184,7 @@ def test_what_a_failed_chart_was_made_of_is_let_go():
     seen = []
     gc.disable()
     try:
-        make_in_parallel(fail, ["a"], threads=1, scope=budget_of())
+        make_in_parallel(fail, ["a"], threads=1, scope=scope_of())
         until = time.monotonic() + 10
         while seen[0]() is not None and time.monotonic() < until:
             time.sleep(0.01)  # the thread comes back to wait for the next

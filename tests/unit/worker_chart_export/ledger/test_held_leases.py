@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from localcloud import Fault
-from tests.support.fakes import HandClock, budget_of
+from tests.support.fakes import HandClock, scope_of
 from tests.support.ledger.ledger_process import TERMS, LedgerProcess
 from tests.support.ledger.samples import stored
 from worker_chart_export.errors import BackendUnavailable, Interrupted, LeaseLost, StepError
@@ -211,7 +211,7 @@ class TestBook:
 
     def test_a_finalize_of_a_step_that_was_stopped_is_tried_and_looked_after_once(self, run, worker, cloud):
         """Its worker has to go, but a commit without an answer may have taken effect."""
-        claim, scope = worker.claim(run.run_id, "s0"), budget_of()
+        claim, scope = worker.claim(run.run_id, "s0"), scope_of()
         cloud.firestore.faults.add(Fault(method="Commit", error="UNAVAILABLE"))
         scope.stop(Interrupted("told to"))
         cloud.firestore.calls.reset()

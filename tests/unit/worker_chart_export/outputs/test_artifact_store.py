@@ -11,7 +11,7 @@ import pytest
 
 from localcloud import Fault
 from localcloud.storage.objects import Preconditions
-from tests.support.fakes import BUCKET, NOON, RUN_ID, STEP_ID, budget_of, png_bytes
+from tests.support.fakes import BUCKET, NOON, RUN_ID, STEP_ID, png_bytes, scope_of
 from worker_chart_export.errors import (
     BackendUnavailable,
     Interrupted,
@@ -39,11 +39,11 @@ def _stored(objects, name: str) -> bytes:
 
 
 def _upload(store: ArtifactStore, *, content: bytes = PNG, seconds: float = 30) -> str:
-    return store.upload_png(NAME, content, metadata=METADATA, scope=budget_of(seconds))
+    return store.upload_png(NAME, content, metadata=METADATA, scope=scope_of(seconds))
 
 
 def _write(store: ArtifactStore, content: bytes, *, seconds: float = 30) -> str:
-    return store.write_manifest(MANIFEST, content, scope=budget_of(seconds), confirm_lease=_ours)
+    return store.write_manifest(MANIFEST, content, scope=scope_of(seconds), confirm_lease=_ours)
 
 
 def _ours() -> None:
@@ -98,7 +98,7 @@ class TestPng:
         """Nothing in them is taken for a URL's own."""
         name = StepFolder(RUN_ID, "a b#?%2e&ünï\\").manifest_name
         assert (
-            store.write_manifest(name, b"{}", scope=budget_of(), confirm_lease=_ours)
+            store.write_manifest(name, b"{}", scope=scope_of(), confirm_lease=_ours)
             == f"gs://{BUCKET}/{name}"
         )
         assert [blob.name for blob in objects.list_blobs(BUCKET)] == [name]
@@ -148,7 +148,7 @@ class TestPng:
 
     def test_the_lease_is_looked_at_before_each_attempt(self, store, cloud):
         """It may end while Cloud Storage is unavailable."""
-        scope = budget_of()
+        scope = scope_of()
         scope.guard(lambda: _lose_lease() if cloud.storage.calls["objects.insert"] else None)
         cloud.storage.faults.add(Fault(method="objects.insert", error=503))
         with pytest.raises(Interrupted, match=r"lease lost"):
@@ -157,7 +157,7 @@ class TestPng:
 
     def test_a_lost_lease_uploads_nothing(self, store, cloud):
         """A process woken after its lease ended."""
-        scope = budget_of()
+        scope = scope_of()
         scope.guard(_lose_lease)
         with pytest.raises(Interrupted, match=r"lease lost"):
             store.upload_png(NAME, PNG, metadata=METADATA, scope=scope)
@@ -176,7 +176,7 @@ class TestStoredPngs:
     FOLDER = StepFolder("r", "s")
 
     def _stored(self, store: ArtifactStore, *, seconds: float = 30) -> dict[str, StoredPng]:
-        return store.stored_pngs(self.FOLDER, started_at=NOON, scope=budget_of(seconds))
+        return store.stored_pngs(self.FOLDER, started_at=NOON, scope=scope_of(seconds))
 
     def test_a_chart_is_found_with_its_metadata(self, store, cloud):
         """By one listing."""
@@ -190,7 +190,7 @@ class TestStoredPngs:
 
     def test_only_charts_of_this_start_are_found(self, store):
         """Neither those of an earlier life of the step, nor other steps', nor other things."""
-        scope = budget_of()
+        scope = scope_of()
         others = [
             self.FOLDER.png_name(
                 started_at=NOON + timedelta(seconds=1), symbol="IBM", timeframe="1d", template_id="ctpl_a"
@@ -337,7 +337,7 @@ class TestManifest:
         _write(store, b"winner's")
         generation = objects.bucket(BUCKET).get_blob(MANIFEST).generation
         with pytest.raises(Interrupted, match=r"lease lost"):
-            store.write_manifest(MANIFEST, b"ours", scope=budget_of(), confirm_lease=_lose_lease)
+            store.write_manifest(MANIFEST, b"ours", scope=scope_of(), confirm_lease=_lose_lease)
         blob = objects.bucket(BUCKET).get_blob(MANIFEST)
         assert (blob.generation, _stored(objects, MANIFEST)) == (generation, b"winner's")
 
@@ -357,19 +357,19 @@ class TestManifest:
 
         cloud.storage.faults.add(Fault(method="objects.get", before=note, times=2))
         with pytest.raises(Interrupted, match=r"lease lost"):
-            store.write_manifest(MANIFEST, b"ours", scope=budget_of(), confirm_lease=winner_takes_over)
+            store.write_manifest(MANIFEST, b"ours", scope=scope_of(), confirm_lease=winner_takes_over)
         assert order == ["look", "lease", "look", "lease"]
         assert _stored(objects, MANIFEST) == b"winner's"
 
     def test_the_lease_is_not_read_for_a_first_manifest(self, store, objects):
         """A create never overwrites."""
-        store.write_manifest(MANIFEST, b"ours", scope=budget_of(), confirm_lease=_lose_lease)
+        store.write_manifest(MANIFEST, b"ours", scope=scope_of(), confirm_lease=_lose_lease)
         assert _stored(objects, MANIFEST) == b"ours"
 
     def test_a_step_stopped_during_the_look_writes_nothing(self, store, objects):
         """Asked once more directly before each upload."""
         _write(store, b"earlier attempt's")
-        scope = budget_of()
+        scope = scope_of()
         with pytest.raises(Interrupted):
             store.write_manifest(
                 MANIFEST, b"ours", scope=scope, confirm_lease=lambda: scope.stop(Interrupted("stop"))
@@ -378,7 +378,7 @@ class TestManifest:
 
     def test_a_stopped_step_writes_none(self, store, cloud):
         """It was stopped, and may no longer hold the step."""
-        scope = budget_of()
+        scope = scope_of()
         scope.stop(Interrupted("stop"))
         with pytest.raises(Interrupted):
             store.write_manifest(MANIFEST, b"ours", scope=scope, confirm_lease=_ours)
@@ -399,7 +399,7 @@ class TestCandles:
     def test_candles_are_read_from_any_bucket(self, store, objects):
         """The exporter's may be another than the charts'."""
         objects.create_bucket("candles-unit").blob("a/b c#1.json").upload_from_string(b"[1]")
-        assert store.read_candles("gs://candles-unit/a/b c#1.json", scope=budget_of()) == b"[1]"
+        assert store.read_candles("gs://candles-unit/a/b c#1.json", scope=scope_of()) == b"[1]"
 
     @pytest.mark.parametrize(
         "uri",
@@ -408,7 +408,7 @@ class TestCandles:
     def test_what_is_no_uri_is_said(self, store, uri):
         """With where one is looked for."""
         with pytest.raises(OhlcvUnavailable, match=r"expected gs://bucket/object in inputs\.ohlcv_gcs_uri"):
-            store.read_candles(uri, scope=budget_of())
+            store.read_candles(uri, scope=scope_of())
 
     @pytest.mark.parametrize("uri", [f"gs://{BUCKET}/none.json", "gs://no-such-bucket/x.json"])
     def test_what_is_not_there_is_unavailable_candles(self, store, uri):
@@ -416,33 +416,33 @@ class TestCandles:
         with pytest.raises(
             OhlcvUnavailable, match=r"refused gs://.*: there is no such object or bucket \(404\)"
         ):
-            store.read_candles(uri, scope=budget_of())
+            store.read_candles(uri, scope=scope_of())
 
     def test_a_forbidden_file_is_unavailable_candles(self, store, cloud):
         """With the status."""
         cloud.storage.faults.add(Fault(method="objects.download", error=403))
         with pytest.raises(OhlcvUnavailable) as caught:
-            store.read_candles(f"gs://{BUCKET}/x.json", scope=budget_of())
+            store.read_candles(f"gs://{BUCKET}/x.json", scope=scope_of())
         assert caught.value.details["httpStatus"] == 403
 
     def test_a_storage_that_stays_away_is_unavailable(self, store, cloud):
         """The step is released."""
         cloud.storage.faults.add(Fault(method="objects.download", error=503))
         with pytest.raises(BackendUnavailable):
-            store.read_candles(f"gs://{BUCKET}/x.json", scope=budget_of(1))
+            store.read_candles(f"gs://{BUCKET}/x.json", scope=scope_of(1))
 
     def test_a_file_too_large_is_refused(self, store, objects, monkeypatch):
         """And read no further than to see that."""
         monkeypatch.setattr("worker_chart_export.outputs.artifact_store.MAX_CANDLE_BYTES", 10)
         objects.bucket(BUCKET).blob("big.json").upload_from_string(b"x" * 50)
         with pytest.raises(OhlcvUnavailable, match=r"expected at most 10 bytes"):
-            store.read_candles(f"gs://{BUCKET}/big.json", scope=budget_of())
+            store.read_candles(f"gs://{BUCKET}/big.json", scope=scope_of())
 
     def test_an_empty_file_reads_as_candles_that_are_not_there(self, store, objects):
         """Cloud Storage answers 416 to a range of nothing."""
         objects.bucket(BUCKET).blob("empty.json").upload_from_string(b"")
         try:
-            content = store.read_candles(f"gs://{BUCKET}/empty.json", scope=budget_of())
+            content = store.read_candles(f"gs://{BUCKET}/empty.json", scope=scope_of())
         except OhlcvUnavailable:
             return
         assert content == b""
@@ -450,5 +450,5 @@ class TestCandles:
     def test_nothing_is_read_after_the_time(self, store, cloud):
         """The step has ended."""
         with pytest.raises(StepTimedOut):
-            store.read_candles(f"gs://{BUCKET}/x.json", scope=budget_of(0))
+            store.read_candles(f"gs://{BUCKET}/x.json", scope=scope_of(0))
         assert cloud.storage.calls["objects.download"] == 0

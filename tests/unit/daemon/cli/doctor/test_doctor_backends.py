@@ -19,7 +19,7 @@ from localcloud.grpc_server import Method
 from localcloud.pubsub.messages import Topic
 from localcloud.pubsub.service import PubsubService
 from tests.support.cloud.clouds import PROJECT, clients_find
-from tests.support.fakes import BUCKET, budget_of
+from tests.support.fakes import BUCKET, scope_of
 from worker_chart_export.errors import BackendUnavailable, Interrupted
 
 PATH = f"projects/{PROJECT}/subscriptions/charts"
@@ -48,7 +48,7 @@ def firestore_settings():
 @pytest.fixture
 def run():
     """The run of `doctor`, which somebody may stop."""
-    return budget_of()
+    return scope_of()
 
 
 @pytest.fixture

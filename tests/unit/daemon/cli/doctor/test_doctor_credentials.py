@@ -15,7 +15,7 @@ import pytest
 from daemon.cli.doctor.checks.credentials import check_credentials
 from daemon.cli.doctor.runner import run_checks
 from daemon.settings.emulators import Emulators
-from tests.support.fakes import budget_of
+from tests.support.fakes import scope_of
 from tests.support.process.daemons import ROOT, clean_environment
 
 REAL = Emulators(pubsub=None, firestore=None, storage=None)
@@ -161,7 +161,7 @@ def test_where_nobody_answers_no_line_says_that_there_are_no_credentials(monkeyp
     monkeypatch.setenv("GOOGLE_CLOUD_PROJECT", "p")
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{silent.getsockname()[1]}")
-        report = run_checks(REAL, budget_of(), call=False, credentials_seconds=0.5)
+        report = run_checks(REAL, scope_of(), call=False, credentials_seconds=0.5)
     found = {result.check: result for result in report.results}
     assert found["credentials"].summary == "it did not end in time"
     assert "metadata server" in found["credentials"].fix

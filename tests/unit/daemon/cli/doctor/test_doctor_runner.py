@@ -7,7 +7,7 @@ import time
 
 from daemon.cli.doctor.results import ok
 from daemon.cli.doctor.runner import Check, run_all
-from tests.support.fakes import budget_of
+from tests.support.fakes import scope_of
 from worker_chart_export.errors import BackendUnavailable, Interrupted
 
 
@@ -24,7 +24,7 @@ def test_findings_come_in_the_order_of_the_checks():
         return [ok("b", "2"), ok("c", "3")]
 
     checks = [Check(ids=("a",), run=first), Check(ids=("b", "c"), run=second)]
-    found = run_all(checks, budget_of())
+    found = run_all(checks, scope_of())
     assert [result.check for result in found] == ["a", "b", "c"]
 
 
@@ -43,7 +43,7 @@ def test_one_that_hangs_costs_its_time_and_hides_no_other():
             Check(ids=("c",), run=hang),
             Check(ids=("d",), run=lambda: [ok("d", "fine")]),
         ],
-        budget_of(),
+        scope_of(),
         seconds=0.3,
     )
     released.set()
@@ -60,7 +60,7 @@ def test_one_that_hangs_costs_its_time_and_hides_no_other():
 
 def test_a_stop_waits_for_those_alone_that_have_something_to_delete():
     """One that only looks is left to itself, and none is begun any more."""
-    run, deleting, never = budget_of(), threading.Event(), threading.Event()
+    run, deleting, never = scope_of(), threading.Event(), threading.Event()
     begun = []
 
     def look():
@@ -94,7 +94,7 @@ def test_an_error_nobody_caught_is_a_failure_and_no_traceback(capfd):
             Check(ids=("a",), run=lambda: fail(BackendUnavailable("storage", "gone"))),
             Check(ids=("b",), run=lambda: fail(KeyError("odd"))),
         ],
-        budget_of(),
+        scope_of(),
     )
     assert [result.status for result in found] == ["failure", "failure"]
     assert found[0].summary == "storage is unavailable: gone"

@@ -9,7 +9,7 @@ from functools import partial
 import pytest
 
 from tests.support.charts.chart_img_samples import account, at_once, until
-from tests.support.fakes import HandClock, budget_of
+from tests.support.fakes import HandClock, scope_of
 from worker_chart_export.charts.chart_img.accounts import Demand, RateLimit, account_states, why_not_on_plan
 from worker_chart_export.concurrency.cancel_scope import CancelScope
 from worker_chart_export.errors import Interrupted, StepTimedOut
@@ -114,7 +114,7 @@ class TestState:
         entered, go = threading.Event(), threading.Event()
 
         def first():
-            with state.call_permit(budget_of()):
+            with state.call_permit(scope_of()):
                 entered.set()
                 go.wait(10)
                 order.append("first")
@@ -123,7 +123,7 @@ class TestState:
         thread.start()
         assert entered.wait(10)
         threading.Timer(0.1, go.set).start()
-        with state.call_permit(budget_of()):
+        with state.call_permit(scope_of()):
             order.append("second")
         thread.join()
         assert order == ["first", "second"]
@@ -131,15 +131,15 @@ class TestState:
     def test_after_the_first_answer_all_go(self):
         """No call waits for another one."""
         state = _state()
-        with state.call_permit(budget_of()):
+        with state.call_permit(scope_of()):
             state.answered()
-            with state.call_permit(budget_of(0.0)):
+            with state.call_permit(scope_of(0.0)):
                 pass
 
     def test_who_waits_for_the_first_answer_is_woken_by_a_stop(self):
         """Within a moment."""
-        state, scope = _state(), budget_of(60)
-        with state.call_permit(budget_of()):
+        state, scope = _state(), scope_of(60)
+        with state.call_permit(scope_of()):
             threading.Timer(0.1, scope.stop, (Interrupted("stop"),)).start()
             started = time.monotonic()
             with pytest.raises(Interrupted), state.call_permit(scope):
@@ -149,18 +149,18 @@ class TestState:
     def test_who_waits_for_the_first_answer_waits_no_longer_than_allowed(self):
         """It gets no permit then, and takes none from others."""
         state = _state()
-        with state.call_permit(budget_of()) as first:
-            with state.call_permit(budget_of(), max_wait_seconds=0.1) as second:
+        with state.call_permit(scope_of()) as first:
+            with state.call_permit(scope_of(), max_wait_seconds=0.1) as second:
                 assert (first, second) == (True, False)
-            with state.call_permit(budget_of(), max_wait_seconds=0.1) as third:
+            with state.call_permit(scope_of(), max_wait_seconds=0.1) as third:
                 assert third is False
-        with state.call_permit(budget_of()) as fourth:
+        with state.call_permit(scope_of()) as fourth:
             assert fourth is True
 
     def test_who_waits_for_the_first_answer_waits_no_longer_than_its_step(self):
         """Then the chart ends with StepTimedOut."""
         state = _state()
-        with state.call_permit(budget_of()), pytest.raises(StepTimedOut), state.call_permit(budget_of(0.2)):
+        with state.call_permit(scope_of()), pytest.raises(StepTimedOut), state.call_permit(scope_of(0.2)):
             pass
 
 
@@ -191,7 +191,7 @@ class TestRate:
     def test_threads_share_it(self):
         """20 calls at 100 a second, 1 at once, last at least 190 ms."""
         rate, started = RateLimit(per_second=100.0, burst=1, clock=SystemClock()), time.monotonic()
-        assert at_once([partial(rate.wait, budget_of())] * 20) == [True] * 20
+        assert at_once([partial(rate.wait, scope_of())] * 20) == [True] * 20
         assert time.monotonic() - started >= 0.19
 
     def test_more_than_can_be_let_through_keeps_the_full_rate(self):
@@ -204,7 +204,7 @@ class TestRate:
 
         def ask_again_and_again():
             while clock.monotonic() - started < 1:
-                results.append(_or_none(rate, budget_of(0.1)))
+                results.append(_or_none(rate, scope_of(0.1)))
                 threading.Event().wait(0.01)
 
         threads = [threading.Thread(target=ask_again_and_again) for _ in range(24)]
@@ -213,19 +213,19 @@ class TestRate:
         for thread in threads:
             thread.join()
         assert results.count(True) >= 15
-        assert rate.wait(budget_of(0.2))
+        assert rate.wait(scope_of(0.2))
 
     def test_who_can_t_be_let_through_in_time_takes_no_place(self):
         """It gets False at once, and the next caller does not wait for it."""
         clock = HandClock()
         rate = RateLimit(per_second=1.0, burst=1, clock=clock)
-        rate.wait(budget_of())
-        assert [rate.wait(budget_of(0.5)) for _ in range(50)] == [False] * 50
+        rate.wait(scope_of())
+        assert [rate.wait(scope_of(0.5)) for _ in range(50)] == [False] * 50
         assert _waits(rate, clock, 1) == [1.0]
 
     def test_who_is_stopped_gives_its_place_back(self):
         """The next caller waits as if it had never been in the queue."""
-        rate, scope = RateLimit(per_second=10.0, burst=1, clock=SystemClock()), budget_of(200)
+        rate, scope = RateLimit(per_second=10.0, burst=1, clock=SystemClock()), scope_of(200)
         rate.wait(scope)
         waiting = [threading.Thread(target=_or_none, args=(rate, scope)) for _ in range(30)]
         for thread in waiting:
@@ -234,26 +234,26 @@ class TestRate:
         scope.stop(Interrupted("stop"))
         for thread in waiting:
             thread.join()
-        assert rate.wait(budget_of(0.5))
+        assert rate.wait(scope_of(0.5))
 
     def test_those_behind_who_is_stopped_move_up(self):
         """Within a second."""
         rate = RateLimit(per_second=1.0, burst=1, clock=SystemClock())
-        rate.wait(budget_of())
-        stopped, started = budget_of(200), time.monotonic()
+        rate.wait(scope_of())
+        stopped, started = scope_of(200), time.monotonic()
         before = [threading.Thread(target=_or_none, args=(rate, stopped)) for _ in range(10)]
         for thread in before:
             thread.start()
         until(lambda: len(rate._queue) == 10)
         threading.Timer(0.1, stopped.stop, (Interrupted("stop"),)).start()
-        assert rate.wait(budget_of(60))
+        assert rate.wait(scope_of(60))
         assert time.monotonic() - started < 4
         for thread in before:
             thread.join()
 
     def test_a_stop_wakes_who_waits(self):
         """At once."""
-        rate, scope = RateLimit(per_second=0.01, burst=1, clock=SystemClock()), budget_of(200)
+        rate, scope = RateLimit(per_second=0.01, burst=1, clock=SystemClock()), scope_of(200)
         rate.wait(scope)
         threading.Timer(0.1, scope.stop, (Interrupted("stop"),)).start()
         started = time.monotonic()
@@ -263,7 +263,7 @@ class TestRate:
 
     def test_a_stopped_caller_gets_the_stop(self):
         """It does not get False, which means that the account is too busy."""
-        rate, scope = RateLimit(per_second=0.01, burst=1, clock=SystemClock()), budget_of(200)
+        rate, scope = RateLimit(per_second=0.01, burst=1, clock=SystemClock()), scope_of(200)
         rate.wait(scope)
         scope.stop(Interrupted("stop"))
         with pytest.raises(Interrupted):

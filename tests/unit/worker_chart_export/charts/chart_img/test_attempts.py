@@ -9,7 +9,7 @@ import pytest
 
 from localcloud import Fault
 from tests.support.charts.chart_img_samples import KEY, account, used
-from tests.support.fakes import budget_of, chart_request
+from tests.support.fakes import chart_request, scope_of
 from worker_chart_export.charts.chart_img import provider as provider_module
 from worker_chart_export.charts.chart_img.answers import Answer, Meaning
 from worker_chart_export.charts.chart_img.provider import pause_seconds
@@ -145,7 +145,7 @@ class TestTime:
         """It ends as a timeout of the step, with one counted call."""
         _answer(cloud, "too_many_requests")
         with pytest.raises(StepTimedOut) as caught:
-            provider.chart(chart_request(scope=budget_of(0.3)))
+            provider.chart(chart_request(scope=scope_of(0.3)))
         assert used(documents) == 1
         assert caught.value.details == {
             "lastStatus": 429,
@@ -160,7 +160,7 @@ class TestTime:
         with pytest.raises(
             StepTimedOut, match=r"last answer of Chart-IMG: 500 Something Went Wrong$"
         ) as caught:
-            provider.chart(chart_request(scope=budget_of(0.4)))
+            provider.chart(chart_request(scope=scope_of(0.4)))
         assert time.monotonic() - started < MAX_SECONDS
         assert caught.value.details["lastStatus"] == 500
 
@@ -168,7 +168,7 @@ class TestTime:
         """There was no answer yet."""
         cloud.chart_img.faults.add(Fault(delay_seconds=20))
         with pytest.raises(StepTimedOut) as caught:
-            provider.chart(chart_request(scope=budget_of(0.3)))
+            provider.chart(chart_request(scope=scope_of(0.3)))
         assert caught.value.details == {}
 
     def test_a_silent_server_is_left_at_the_deadline(self, provider, cloud):
@@ -176,7 +176,7 @@ class TestTime:
         cloud.chart_img.faults.add(Fault(delay_seconds=20))
         started = time.monotonic()
         with pytest.raises(StepTimedOut):
-            provider.chart(chart_request(scope=budget_of(0.5)))
+            provider.chart(chart_request(scope=scope_of(0.5)))
         assert time.monotonic() - started < MAX_SECONDS
 
     @pytest.mark.usefixtures("_no_pauses")
@@ -200,7 +200,7 @@ class TestTime:
         """At once, and nothing more is called."""
         monkeypatch.setattr(provider_module, "pause_seconds", lambda _answer, _failures: 60.0)
         cloud.chart_img.faults.add(Fault(**where))
-        scope, stopped = budget_of(100), []
+        scope, stopped = scope_of(100), []
 
         def stop():
             assert cloud.chart_img.calls.wait_for("advanced-chart", 1, timeout_seconds=10)

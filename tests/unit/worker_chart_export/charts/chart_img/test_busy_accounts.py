@@ -9,7 +9,7 @@ import pytest
 
 from localcloud import Fault
 from tests.support.charts.chart_img_samples import account, at_once, used
-from tests.support.fakes import budget_of, chart_request
+from tests.support.fakes import chart_request, scope_of
 from worker_chart_export.charts.chart_img.provider import ChartImgProvider
 from worker_chart_export.errors import StepTimedOut
 
@@ -29,7 +29,7 @@ class TestTooBusy:
         """The next account makes the chart."""
         provider = make(self.SLOW, SECOND)
         started = time.monotonic()
-        images = [provider.chart(chart_request(scope=budget_of(20))) for _ in range(3)]
+        images = [provider.chart(chart_request(scope=scope_of(20))) for _ in range(3)]
         assert [_made_by(image) for image in images] == ["first", "second", "second"]
         assert time.monotonic() - started < 5
 
@@ -39,7 +39,7 @@ class TestTooBusy:
         provider.chart(chart_request())
         started = time.monotonic()
         with pytest.raises(StepTimedOut, match=r"time is too short.*first: its rate limit does not allow"):
-            provider.chart(chart_request(scope=budget_of(20)))
+            provider.chart(chart_request(scope=scope_of(20)))
         assert time.monotonic() - started < 5
         assert used(documents, "first") == 1
 
@@ -49,7 +49,7 @@ def test_a_silent_account_is_left_for_the_next_one(make, cloud, monkeypatch):
     monkeypatch.setattr(f"{ChartImgProvider.__module__}.FIRST_ANSWER_MAX_WAIT_SECONDS", 0.3)
     cloud.chart_img.faults.add(Fault(match="key-one", delay_seconds=60))
     provider = make(FIRST, SECOND)
-    results = at_once([partial(provider.chart, chart_request(scope=budget_of(4))) for _ in range(6)])
+    results = at_once([partial(provider.chart, chart_request(scope=scope_of(4))) for _ in range(6)])
     timed_out = [result for result in results if isinstance(result, StepTimedOut)]
     assert len(timed_out) == 1
     assert [_made_by(image) for image in results if image not in timed_out] == ["second"] * 5

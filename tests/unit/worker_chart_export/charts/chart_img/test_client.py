@@ -13,7 +13,7 @@ import tracemalloc
 import pytest
 
 from tests.support.charts.chart_img_samples import KEY, account, provider_on
-from tests.support.fakes import budget_of, chart_request
+from tests.support.fakes import chart_request, scope_of
 from worker_chart_export.charts.chart_img.client import ChartApi, NoAnswer
 from worker_chart_export.errors import ChartApiFailed, ChartApiLimitExceeded, Interrupted, StepTimedOut
 from worker_chart_export.observability.logs import configure
@@ -192,7 +192,7 @@ def test_headers_that_drip_are_left_at_the_deadline(documents):
     ):
         started = time.monotonic()
         with pytest.raises(StepTimedOut):
-            provider.chart(chart_request(scope=budget_of(1.5)))  # on a busy machine the call begins late
+            provider.chart(chart_request(scope=scope_of(1.5)))  # on a busy machine the call begins late
         assert time.monotonic() - started < 20
     assert len(requests) == 1
 
@@ -231,7 +231,7 @@ def test_nor_is_one_that_asks_for_more_than_a_minute(documents):
     head = _head(b"503 Away", b"Retry-After: 61", body=b'{"message": "Soon"}')
     refused = pytest.raises(ChartApiFailed, match=r"answered 503: Soon")
     with _raw_server(head) as url, provider_on(url, documents) as provider, refused:
-        provider.chart(chart_request(scope=budget_of(300)))
+        provider.chart(chart_request(scope=scope_of(300)))
 
 
 def test_a_slow_drip_is_left_at_the_deadline(documents):
@@ -239,14 +239,14 @@ def test_a_slow_drip_is_left_at_the_deadline(documents):
     with _raw_server(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n", drip=b"x") as url:
         started = time.monotonic()
         with provider_on(url, documents) as provider, pytest.raises(StepTimedOut):
-            provider.chart(chart_request(scope=budget_of(0.5)))
+            provider.chart(chart_request(scope=scope_of(0.5)))
         assert time.monotonic() - started < 5
 
 
 @pytest.mark.parametrize(("length", "drip"), [(b"Content-Length: 100000\r\n", b"x"), (b"", b"")])
 def test_a_stop_during_an_answer_is_logged_as_that(documents, log_lines, length, drip):
     """It is not logged as a success or a failure."""
-    scope = budget_of(30)
+    scope = scope_of(30)
     head = b"HTTP/1.1 200 OK\r\n%s\r\n" % length
     server = _raw_server(head, drip=drip, on_request=lambda _request: scope.stop(Interrupted("stop")))
     with server as url, provider_on(url, documents) as provider, pytest.raises(Interrupted):

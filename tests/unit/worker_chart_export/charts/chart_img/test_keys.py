@@ -15,7 +15,7 @@ from pydantic import SecretStr
 
 from localcloud import Fault
 from tests.support.charts.chart_img_samples import KEY, account, provider_on
-from tests.support.fakes import budget_of, chart_request
+from tests.support.fakes import chart_request, scope_of
 from worker_chart_export.charts.chart_img.accounts import Account, account_states
 from worker_chart_export.charts.chart_img.client import ChartApi, NoAnswer
 from worker_chart_export.errors import ChartApiFailed, RequestError
@@ -66,7 +66,7 @@ def test_a_key_quoted_by_the_server_is_hidden(documents, status, log_lines):
         provider_on(url, documents) as provider,
         pytest.raises(RequestError) as caught,
     ):
-        provider.chart(chart_request(scope=budget_of(0.5)))
+        provider.chart(chart_request(scope=scope_of(0.5)))
     texts = [*_texts(caught.value), json.dumps(caught.value.as_step_error().to_dict()), repr(log_lines())]
     assert [text for text in texts if KEY in text] == []
     # Without this the server's message might be missing altogether.

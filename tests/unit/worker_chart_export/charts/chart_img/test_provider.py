@@ -10,7 +10,7 @@ import pytest
 
 from localcloud import Fault
 from tests.support.charts.chart_img_samples import KEY, account, at_once, usage, used
-from tests.support.fakes import HandClock, budget_of, chart_request
+from tests.support.fakes import HandClock, chart_request, scope_of
 from worker_chart_export.charts.chart_img.quota import USAGE
 from worker_chart_export.errors import (
     ChartApiFailed,
@@ -98,7 +98,7 @@ class TestCall:
     @pytest.mark.parametrize("scope", ["over", "stopped"])
     def test_nothing_is_counted_or_called_after_the_time(self, provider, cloud, documents, scope):
         """The same holds after a stop."""
-        ended = budget_of(0 if scope == "over" else 30)
+        ended = scope_of(0 if scope == "over" else 30)
         if scope == "stopped":
             ended.stop(Interrupted("stop"))
         with pytest.raises(StepTimedOut if scope == "over" else Interrupted):
@@ -108,7 +108,7 @@ class TestCall:
     def test_nor_by_a_process_that_knows_its_account(self, provider, cloud, documents):
         """Its first answer has come, so the call does not wait for one."""
         provider.chart(chart_request())
-        ended = budget_of()
+        ended = scope_of()
         ended.stop(Interrupted("stop"))
         with pytest.raises(Interrupted):
             provider.chart(chart_request(scope=ended))

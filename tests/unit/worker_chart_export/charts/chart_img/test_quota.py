@@ -21,7 +21,7 @@ from tests.support.charts.chart_img_samples import (
     usage_fault,
     used,
 )
-from tests.support.fakes import budget_of
+from tests.support.fakes import scope_of
 from worker_chart_export.charts.chart_img.quota import QuotaLedger
 
 NOW = datetime(2025, 12, 15, 12, tzinfo=UTC)
@@ -34,14 +34,14 @@ class TestCount:
 
     def test_the_limit_is_reached_and_not_passed(self, quota, documents):
         """One after the other."""
-        results = [quota.count(account(daily_limit=3), budget_of()) for _ in range(5)]
+        results = [quota.count(account(daily_limit=3), scope_of()) for _ in range(5)]
         assert granted(results) == (3, 2)
         assert used(documents) == 3
 
     def test_two_processes_with_many_threads_spend_exactly_the_limit(self, cloud, documents):
         """Calls that wait share a commit, so there are far fewer commits than calls."""
         ledgers, commits = [QuotaLedger(documents), QuotaLedger(documents)], usage_commits(cloud)
-        calls = [partial(ledger.count, ACCOUNT, budget_of()) for ledger in ledgers for _ in range(60)]
+        calls = [partial(ledger.count, ACCOUNT, scope_of()) for ledger in ledgers for _ in range(60)]
         assert granted(at_once(calls)) == (50, 70)
         assert used(documents) == 50
         assert commits() <= 25
@@ -52,7 +52,7 @@ class TestCount:
         with commits_held(cloud) as arrived:
             calls = [partial(_after, ready, quota, ACCOUNT) for _ in range(20)]
             others = threading.Thread(target=lambda: at_once(calls))
-            first = threading.Thread(target=quota.count, args=(ACCOUNT, budget_of()))
+            first = threading.Thread(target=quota.count, args=(ACCOUNT, scope_of()))
             first.start()
             assert arrived.wait(10)
             others.start()
@@ -64,19 +64,19 @@ class TestCount:
 
     def test_nothing_is_reserved_ahead(self, quota, documents):
         """Each call is counted when it is made."""
-        quota.count(ACCOUNT, budget_of())
+        quota.count(ACCOUNT, scope_of())
         assert used(documents) == 1
 
     def test_accounts_are_counted_apart(self, quota, documents):
         """Each account has its own document."""
-        at_once([partial(quota.count, account(name), budget_of()) for name in ("a", "b") * 5])
+        at_once([partial(quota.count, account(name), scope_of()) for name in ("a", "b") * 5])
         assert [used(documents, name) for name in ("a", "b")] == [5, 5]
 
     def test_a_refusal_writes_nothing(self, cloud, quota, documents):
         """The document stays as it is."""
         store_usage(documents, usageToday=50, windowStart="2999-01-01T00:00:00Z")
         commits = usage_commits(cloud)
-        assert not quota.count(ACCOUNT, budget_of()).granted
+        assert not quota.count(ACCOUNT, scope_of()).granted
         assert commits() == 0
 
     def test_foreign_fields_are_kept(self, quota, documents):
@@ -84,7 +84,7 @@ class TestCount:
         store_usage(
             documents, usageToday=7, windowStart="2999-01-01T00:00:00Z", note={"by": "hand"}, dailyLimit=9
         )
-        assert granted([quota.count(ACCOUNT, budget_of()) for _ in range(4)]) == (2, 2)
+        assert granted([quota.count(ACCOUNT, scope_of()) for _ in range(4)]) == (2, 2)
         assert usage(documents) == {
             "usageToday": 9,
             "windowStart": "2999-01-01T00:00:00Z",
@@ -95,7 +95,7 @@ class TestCount:
 
 def _after(barrier, quota, counted_account):
     barrier.wait(10)
-    return quota.count(counted_account, budget_of())
+    return quota.count(counted_account, scope_of())
 
 
 class TestMidnight:
@@ -108,7 +108,7 @@ class TestMidnight:
         """An earlier window is replaced, a later one is adopted."""
         server_time.set(NOW)
         store_usage(documents, windowStart=window, usageToday=30)
-        results = at_once([partial(quota.count, ACCOUNT, budget_of()) for _ in range(60)])
+        results = at_once([partial(quota.count, ACCOUNT, scope_of()) for _ in range(60)])
         assert granted(results) == (left, 60 - left)
         assert usage(documents) == {"windowStart": stored, "usageToday": 50}
 
@@ -126,7 +126,7 @@ class TestMidnight:
         server_time.set(midnight - timedelta(seconds=60))
 
         def spend(ledger):
-            while (counted := ledger.count(ACCOUNT, budget_of())).granted:
+            while (counted := ledger.count(ACCOUNT, scope_of())).granted:
                 made.append(counted.window.day)
                 if len(made) == 30:
                     server_time.set(midnight)
@@ -141,8 +141,8 @@ class TestMidnight:
     def test_a_server_that_falls_back_moves_no_window_back(self, quota, documents, server_time):
         """What was counted stays counted."""
         server_time.set(NOW + timedelta(days=1))
-        quota.count(ACCOUNT, budget_of())
+        quota.count(ACCOUNT, scope_of())
         server_time.set(NOW)
-        counted = quota.count(ACCOUNT, budget_of())
+        counted = quota.count(ACCOUNT, scope_of())
         assert counted.window.day == 16
         assert usage(documents) == {"windowStart": TOMORROW, "usageToday": 2}

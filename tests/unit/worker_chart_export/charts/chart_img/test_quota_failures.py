@@ -21,7 +21,7 @@ from tests.support.charts.chart_img_samples import (
     usage_fault,
     used,
 )
-from tests.support.fakes import budget_of
+from tests.support.fakes import scope_of
 from worker_chart_export.charts.chart_img.quota import USAGE, QuotaLedger
 from worker_chart_export.errors import BackendRefused, BackendUnavailable, Interrupted, StepTimedOut
 
@@ -36,7 +36,7 @@ class TestFailures:
         """The commit took effect, but its answer was lost."""
         usage_fault(cloud, method="Commit", error="UNAVAILABLE", after_effect=True, probability=0.4)
         ledgers = [QuotaLedger(documents), QuotaLedger(documents)]
-        calls = [partial(ledger.count, ACCOUNT, budget_of()) for ledger in ledgers for _ in range(60)]
+        calls = [partial(ledger.count, ACCOUNT, scope_of()) for ledger in ledgers for _ in range(60)]
         made, refused = granted(at_once(calls))
         assert made + refused == 120
         assert made <= used(documents) == 50
@@ -44,7 +44,7 @@ class TestFailures:
     def test_commits_that_never_arrive_are_made_again(self, cloud, quota, documents):
         """No count is wasted then."""
         usage_fault(cloud, method="Commit", error="UNAVAILABLE", times=3)
-        assert quota.count(ACCOUNT, budget_of()).granted
+        assert quota.count(ACCOUNT, scope_of()).granted
         assert used(documents) == 1
 
     def test_a_foreign_writer_takes_part(self, documents):
@@ -66,32 +66,32 @@ class TestFailures:
 
         foreigner = threading.Thread(target=foreign)
         foreigner.start()
-        made, _ = granted([quota.count(ACCOUNT, budget_of()) for _ in range(25)])
+        made, _ = granted([quota.count(ACCOUNT, scope_of()) for _ in range(25)])
         foreigner.join(60)
-        made += granted([quota.count(ACCOUNT, budget_of()) for _ in range(25)])[0]
+        made += granted([quota.count(ACCOUNT, scope_of()) for _ in range(25)])[0]
         assert (made, used(documents)) == (30, 50)
 
     def test_contention_is_outlasted(self, cloud, quota, documents):
         """A commit that lost a race is repeated."""
         usage_fault(cloud, method="Commit", contend=True, times=4)
-        quota.count(ACCOUNT, budget_of())
-        assert quota.count(ACCOUNT, budget_of()).granted
+        quota.count(ACCOUNT, scope_of())
+        assert quota.count(ACCOUNT, scope_of()).granted
         assert used(documents) == 2
 
     def test_contention_without_end_is_an_outage(self, cloud, quota, documents):
         """No call is made that is not counted."""
-        quota.count(ACCOUNT, budget_of())
+        quota.count(ACCOUNT, scope_of())
         usage_fault(cloud, method="Commit", contend=True)
         with pytest.raises(BackendUnavailable):
-            quota.count(ACCOUNT, budget_of(0.5))
+            quota.count(ACCOUNT, scope_of(0.5))
         assert used(documents) == 1
 
     def test_a_document_deleted_meanwhile_is_made_again(self, cloud, quota, documents):
         """The count starts at zero again."""
-        quota.count(ACCOUNT, budget_of())
+        quota.count(ACCOUNT, scope_of())
         reference = documents.document(f"{USAGE}/acc-1")
         usage_fault(cloud, method="Commit", before=lambda _request: reference.delete(), times=1)
-        assert quota.count(ACCOUNT, budget_of()).granted
+        assert quota.count(ACCOUNT, scope_of()).granted
         assert used(documents) == 1
 
     @pytest.mark.parametrize("method", ["BatchGetDocuments", "Commit"])
@@ -99,7 +99,7 @@ class TestFailures:
         """As an outage for the count in flight, as a time-out for those in the queue."""
         usage_fault(cloud, method=method, error="UNAVAILABLE")
         started = time.monotonic()
-        results = at_once([partial(quota.count, ACCOUNT, budget_of(0.5)) for _ in range(5)])
+        results = at_once([partial(quota.count, ACCOUNT, scope_of(0.5)) for _ in range(5)])
         assert any(isinstance(result, BackendUnavailable) for result in results)
         assert all(isinstance(result, BackendUnavailable | StepTimedOut) for result in results)
         assert time.monotonic() - started < MAX_SECONDS
@@ -109,7 +109,7 @@ class TestFailures:
         """The count in flight is an outage."""
         usage_fault(cloud, method=method, delay_seconds=20)
         started = time.monotonic()
-        results = at_once([partial(quota.count, ACCOUNT, budget_of(0.5)) for _ in range(5)])
+        results = at_once([partial(quota.count, ACCOUNT, scope_of(0.5)) for _ in range(5)])
         assert any(isinstance(result, BackendUnavailable) for result in results)
         assert all(isinstance(result, BackendUnavailable | StepTimedOut) for result in results)
         assert time.monotonic() - started < MAX_SECONDS
@@ -118,13 +118,13 @@ class TestFailures:
         """Waiting would not help."""
         usage_fault(cloud, method="Commit", error="PERMISSION_DENIED")
         with pytest.raises(BackendRefused, match="firestore refused"):
-            quota.count(ACCOUNT, budget_of())
+            quota.count(ACCOUNT, scope_of())
 
     def test_a_document_that_can_t_be_stored_is_a_refusal(self, cloud, quota):
         """It is raised as BackendRefused."""
         usage_fault(cloud, method="Commit", error="INVALID_ARGUMENT")
         with pytest.raises(BackendRefused, match="firestore refused"):
-            quota.count(ACCOUNT, budget_of())
+            quota.count(ACCOUNT, scope_of())
 
 
 class TestStop:
@@ -132,7 +132,7 @@ class TestStop:
 
     def test_who_is_stopped_counts_nothing(self, cloud, quota, documents):
         """Nor reads the document."""
-        scope = budget_of()
+        scope = scope_of()
         scope.stop(Interrupted("stop"))
         with pytest.raises(Interrupted):
             quota.count(ACCOUNT, scope)
@@ -142,22 +142,22 @@ class TestStop:
     def test_who_has_no_time_left_counts_nothing(self, quota, documents):
         """There would be no time for its call."""
         with pytest.raises(StepTimedOut):
-            quota.count(ACCOUNT, budget_of(0))
+            quota.count(ACCOUNT, scope_of(0))
         assert usage(documents) is None
 
     def test_time_that_ends_in_the_queue_is_a_time_out(self, cloud, quota):
         """No outage, which would release the step, nor contention: Firestore was only slow."""
         with commits_held(cloud) as arrived:
-            first = threading.Thread(target=at_once, args=([partial(quota.count, ACCOUNT, budget_of())],))
+            first = threading.Thread(target=at_once, args=([partial(quota.count, ACCOUNT, scope_of())],))
             first.start()
             assert arrived.wait(10)
             with pytest.raises(StepTimedOut):
-                quota.count(ACCOUNT, budget_of(0.3))
+                quota.count(ACCOUNT, scope_of(0.3))
         first.join(30)
 
     def test_a_stop_wakes_who_waits_for_firestore(self, cloud, quota):
         """Though the commit goes on."""
-        scope = budget_of(60)
+        scope = scope_of(60)
         with commits_held(cloud) as arrived:
             stopped = []
 
@@ -175,7 +175,7 @@ class TestStop:
 
     def test_those_stopped_while_they_wait_are_not_counted(self, cloud, quota, documents):
         """The next commit counts the other calls only."""
-        stopped, going = budget_of(60), budget_of(60)
+        stopped, going = scope_of(60), scope_of(60)
         with commits_held(cloud) as arrived:
             threads = [threading.Thread(target=at_once, args=([partial(quota.count, ACCOUNT, going)],))]
             threads[0].start()

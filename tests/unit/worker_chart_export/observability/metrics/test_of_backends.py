@@ -14,7 +14,7 @@ from daemon.handling.rescue import Rescue
 from daemon.lifecycle.drain import Drain
 from localcloud import Fault
 from tests.support.charts.chart_img_samples import account
-from tests.support.fakes import BUCKET, HandClock, budget_of
+from tests.support.fakes import BUCKET, HandClock, scope_of
 from tests.support.metric_counts import value
 from worker_chart_export.backends.firestore import LostRace, send
 from worker_chart_export.charts.chart_img.quota import USAGE, QuotaLedger
@@ -110,7 +110,7 @@ class TestBackends:
         """A missing or invalid object is an error of the step, not of the backend."""
         cloud.storage.faults.add(Fault(method="objects.download", error=status, times=1))
         with pytest.raises(OhlcvUnavailable):
-            store.read_candles(f"gs://{BUCKET}/named.json", scope=budget_of())
+            store.read_candles(f"gs://{BUCKET}/named.json", scope=scope_of())
         refusals = {"backend_calls_total{storage,refused}": 1} if result == "refused" else {}
         gc.collect()
         assert (grown(), answered("storage")) == (refusals, 0 if refusals else 1)
@@ -119,13 +119,13 @@ class TestBackends:
         """No step named it."""
         store = ArtifactStore(client=objects, bucket="not-there")
         with pytest.raises(ObjectRefused):
-            store.upload_png("charts/r/s/a.png", b"png", metadata={}, scope=budget_of())
+            store.upload_png("charts/r/s/a.png", b"png", metadata={}, scope=scope_of())
         assert grown() == {"backend_calls_total{storage,refused}": 1}
 
     def test_an_object_that_is_there_already(self, store, grown, answered):
         """The precondition's answer is one, too."""
         for _ in range(2):
-            store.upload_png("charts/r/s/a.png", b"png", metadata={}, scope=budget_of())
+            store.upload_png("charts/r/s/a.png", b"png", metadata={}, scope=scope_of())
         assert (grown(), answered("storage")) == ({}, 2)
 
     @pytest.mark.parametrize(
@@ -156,14 +156,14 @@ class TestBackends:
         """The document's own numbers, also when there is nothing left."""
         quota, mine = QuotaLedger(documents), account("acc-quota", daily_limit=2)
         for used in (1, 2, 2):
-            quota.count(mine, budget_of())
+            quota.count(mine, scope_of())
             assert value("chart_img_quota_used", account="acc-quota") == used
         assert value("chart_img_quota_limit", account="acc-quota") == 2
 
     def test_the_quota_is_that_of_its_window(self, documents):
         """Once that is over nothing is used, though this process may not have called again."""
         clock = HandClock()
-        QuotaLedger(documents, clock).count(account("acc-idle", daily_limit=2), budget_of())
+        QuotaLedger(documents, clock).count(account("acc-idle", daily_limit=2), scope_of())
         assert value("chart_img_quota_used", account="acc-idle") == 1
         clock.advance(DAY_SECONDS)
         assert value("chart_img_quota_used", account="acc-idle") == 0
@@ -174,7 +174,7 @@ class TestBackends:
         clock, start = HandClock(), datetime.now(UTC) + timedelta(days=2)
         ahead = {"windowStart": start.isoformat(), "usageToday": 2}
         documents.document(f"{USAGE}/acc-ahead").set(ahead)
-        QuotaLedger(documents, clock).count(account("acc-ahead", daily_limit=2), budget_of())
+        QuotaLedger(documents, clock).count(account("acc-ahead", daily_limit=2), scope_of())
         clock.advance(2 * DAY_SECONDS)
         assert value("chart_img_quota_used", account="acc-ahead") == 2
         clock.advance(DAY_SECONDS)
