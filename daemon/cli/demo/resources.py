@@ -1,6 +1,6 @@
-"""What the demo plays on: topic, subscription, bucket, templates, candles and runs.
+"""The demo's resources: topic, subscription, bucket, templates, candles and runs.
 
-The one place of the whole project that creates cloud resources; it works on emulators only.
+This is the only module that creates cloud resources. It works on emulators only.
 """
 
 from __future__ import annotations
@@ -8,25 +8,30 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import socket
 from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from google.api_core.exceptions import AlreadyExists, Conflict
 from google.cloud import firestore
 from google.cloud.pubsub_v1 import PublisherClient, SubscriberClient
 from google.cloud.storage import Client as StorageClient
 
-from daemon.cli.demo.scenario import SOUND_SCENES, DemoStep, messages_of
+from daemon.cli.demo.scenario import HEALTHY_RUNS, DemoStep, messages_for
+from daemon.settings import SettingsError
 from daemon.tracing.publishing import PublisherSpans, note_published
 from worker_chart_export.timing import rfc3339
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from daemon.cli.demo.scenario import Scene
+    from daemon.cli.demo.scenario import DemoRun
 
+CONNECT_SECONDS = 2.0
+DEFAULT_PORTS = {"http": 80, "https": 443}
 EMULATORS = ("PUBSUB_EMULATOR_HOST", "FIRESTORE_EMULATOR_HOST", "STORAGE_EMULATOR_HOST")
 TOPIC = "flow-steps"
 SUBSCRIPTION = "chart-export"
@@ -35,15 +40,15 @@ DEMO_BUCKET = "charts-demo"
 
 
 class DemoResources:
-    """Builds the demo's resources on the emulators that the environment names.
+    """Creates the demo's resources on the emulators that the environment names.
 
     Args:
         environment: `GOOGLE_CLOUD_PROJECT`, `PUBSUB_EMULATOR_HOST`, `FIRESTORE_EMULATOR_HOST` and
-            `STORAGE_EMULATOR_HOST`; put into this process's environment, where Google's clients look.
+            `STORAGE_EMULATOR_HOST`. They are copied into this process's environment, for Google's clients.
     """
 
     def __init__(self, environment: Mapping[str, str]) -> None:
-        # All must be there: a client without its emulator would go to Google Cloud itself.
+        # A missing variable must raise: the client would connect to Google Cloud itself.
         os.environ.update({name: environment[name] for name in ("GOOGLE_CLOUD_PROJECT", *EMULATORS)})
         self.project = environment["GOOGLE_CLOUD_PROJECT"]
         self._publisher = PublisherClient()
@@ -52,11 +57,12 @@ class DemoResources:
         self.objects = StorageClient(project=self.project)
         self.topic = self._topic(TOPIC)
 
-    def build(self, scenes: Sequence[Scene] = SOUND_SCENES) -> list[DemoStep]:
-        """Make everything these scenes need and return their chart steps."""
+    def build(self, runs: Sequence[DemoRun] = HEALTHY_RUNS) -> list[DemoStep]:
+        """Create everything that these runs need, and return their chart steps."""
         self._make_resources()
-        self._load_templates()
-        return [step for scene in scenes for step in self._make_run(scene)]
+        for template in sample_templates():
+            self.documents.document(f"chart_templates/{template['id']}").set(template)
+        return [step for run in runs for step in self._make_run(run)]
 
     def _topic(self, name: str) -> str:
         return f"projects/{self.project}/topics/{name}"
@@ -70,24 +76,24 @@ class DemoResources:
         self.objects.close()
 
     def publish(self, steps: Sequence[DemoStep]) -> int:
-        """Publish a message for each run of the steps, one after another; how many."""
-        messages = messages_of(steps)
+        """Publish a message for each run of these steps; return the number of messages."""
+        messages = messages_for(steps)
         with PublisherSpans(self.topic) as spans:
             for message in messages:
                 with spans.message({}) as trace:
                     attributes = {**message.attributes, **trace}
-                    taken = self._publisher.publish(self.topic, message.data, **attributes)
-                    note_published(taken.result(timeout=20))
+                    published = self._publisher.publish(self.topic, message.data, **attributes)
+                    note_published(published.result(timeout=20))
         return len(messages)
 
-    def step_document(self, step: DemoStep) -> dict[str, Any]:
-        """The step as it stands in its run."""
-        run = self.documents.document(f"flow_runs/{step.run_id}").get().to_dict() or {}
-        document: dict[str, Any] = run["steps"][step.step_id]
-        return document
+    def download(self, uri: str) -> bytes:
+        """Download an object."""
+        bucket, _, name = uri.removeprefix("gs://").partition("/")
+        content: bytes = self.objects.bucket(bucket).blob(name).download_as_bytes()
+        return content
 
     def _make_resources(self) -> None:
-        """What an earlier demo on the same emulators left there is used again."""
+        """Create topics, subscriptions and bucket, unless an earlier demo has created them."""
         for topic in (self.topic, self._topic(QUARANTINE)):
             with suppress(AlreadyExists):
                 self._publisher.create_topic(name=topic)
@@ -104,33 +110,29 @@ class DemoResources:
         with suppress(Conflict):
             self.objects.create_bucket(DEMO_BUCKET)
 
-    def _load_templates(self) -> None:
-        for template in sample_templates():
-            self.documents.document(f"chart_templates/{template['id']}").set(template)
-
-    def _make_run(self, scene: Scene) -> list[DemoStep]:
-        run_id = f"{datetime.now(UTC):%Y%m%d-%H%M%S}_{scene.symbol}_{secrets.token_hex(3)}"
-        uris = {timeframe: self._upload_candles(scene.symbol, timeframe) for timeframe in scene.timeframes}
+    def _make_run(self, run: DemoRun) -> list[DemoStep]:
+        run_id = f"{datetime.now(UTC):%Y%m%d-%H%M%S}_{run.symbol}_{secrets.token_hex(3)}"
+        uris = {timeframe: self._upload_candles(run.symbol, timeframe) for timeframe in run.timeframes}
         needed = [template["id"] for template in sample_templates()]
-        asked = [*needed, *scene.more_templates]
-        run = flow_run(run_id, scene.symbol, uris, asked, min_images=len(needed))
-        self.documents.document(f"flow_runs/{run_id}").set(run)
+        requested = [*needed, *run.more_templates]
+        document = flow_run(run_id, run.symbol, uris, requested, min_images=len(needed))
+        self.documents.document(f"flow_runs/{run_id}").set(document)
         return [
             DemoStep(
                 run_id=run_id,
                 step_id=chart_step_id(timeframe),
-                symbol=scene.symbol,
+                symbol=run.symbol,
                 timeframe=timeframe,
-                requested=len(asked),
+                requested=len(requested),
                 needed=len(needed),
-                expected=scene.expected,
-                lesson=scene.lesson,
+                expected=run.expected,
+                lesson=run.lesson,
             )
-            for timeframe in scene.timeframes
+            for timeframe in run.timeframes
         ]
 
     def _upload_candles(self, symbol: str, timeframe: str) -> str:
-        """Where the candles are; those of a timeframe that does not exist are not there either."""
+        """Upload the candles, and return their URI. For an unknown timeframe nothing is uploaded."""
         name = f"ohlcv/{symbol}_{timeframe}.json"
         sample = files("worker_chart_export").joinpath(f"data/samples/{name}")
         if sample.is_file():
@@ -139,8 +141,39 @@ class DemoResources:
         return f"gs://{DEMO_BUCKET}/{name}"
 
 
+def unreachable_emulators(addresses: Mapping[str, str]) -> list[str]:
+    """Return a sentence for each emulator that does not accept connections.
+
+    Args:
+        addresses: Variable -> the address in it.
+
+    Raises:
+        SettingsError: A variable does not hold an address.
+    """
+    sentences = []
+    for name, value in addresses.items():
+        host, port = _host_and_port(name, value)
+        try:
+            with socket.create_connection((host, port), timeout=CONNECT_SECONDS):
+                pass
+        except (OSError, UnicodeError):  # UnicodeError: not a valid host name
+            sentences.append(f"{name}: nothing answers at {host}:{port}")
+    return sentences
+
+
+def _host_and_port(name: str, value: str) -> tuple[str, int]:
+    parts = urlsplit(value if "://" in value else f"//{value}")
+    try:
+        host, port = parts.hostname, parts.port or DEFAULT_PORTS.get(parts.scheme)
+    except ValueError:  # not a port number
+        host, port = None, None
+    if not host or not port:
+        raise SettingsError([f"{name}: expected host:port, got {value!r:.100}"])
+    return host, port
+
+
 def sample_templates() -> list[dict[str, Any]]:
-    """The five reference templates, by id."""
+    """Return the five reference templates, sorted by id."""
     folder = files("worker_chart_export").joinpath("data/samples/templates")
     documents = [
         json.loads(entry.read_text("utf-8")) for entry in folder.iterdir() if entry.name.endswith(".json")
@@ -149,7 +182,7 @@ def sample_templates() -> list[dict[str, Any]]:
 
 
 def chart_step_id(timeframe: str) -> str:
-    """The id of the demo's chart step of a timeframe."""
+    """Return the id of the demo's chart step for a timeframe."""
     return f"charts:{timeframe}:reference_v1"
 
 
@@ -161,14 +194,14 @@ def flow_run(
     *,
     min_images: int | None = None,
 ) -> dict[str, Any]:
-    """A flow run as an orchestrator would write it: the candles are there, the charts are READY.
+    """Return a flow run as an orchestrator writes it: the candles exist, and the chart steps are READY.
 
     Args:
         run_id: The run.
-        symbol: Whose charts.
-        candles: Timeframe -> URI of its candles; there is a chart step for each.
-        templates: What each chart step asks for.
-        min_images: How many of them it needs; None = all.
+        symbol: The symbol of the charts.
+        candles: Timeframe -> URI of its candles; the run gets a chart step for each.
+        templates: The ids of the templates that each chart step requests.
+        min_images: How many charts each step needs; None = all.
     """
     now = rfc3339(datetime.now(UTC))
     steps: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""What the demo plays: its runs, what goes wrong in them on purpose, and the messages for them. Pure."""
+"""What the demo does: its runs, the failures among them, and their messages. Pure."""
 
 from __future__ import annotations
 
@@ -16,15 +16,16 @@ EVENT_UPDATED = "google.cloud.firestore.document.v1.updated"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Scene:
+class DemoRun:
     """One run of the demo.
 
     Attributes:
-        symbol: Whose charts are asked for; there is a candle file of it among the samples.
-        timeframes: One chart step for each.
-        more_templates: What each step asks for besides the five reference templates, which alone are needed.
-        expected: What its steps have to come to.
-        lesson: What it shows, when it shows more than charts.
+        symbol: The symbol of its charts. The samples hold a candle file for it.
+        timeframes: The timeframes; one chart step for each.
+        more_templates: Templates that each step requests in addition to the five reference templates. Only
+            the reference templates are needed for success.
+        expected: The expected status of its steps.
+        lesson: What a failure in this run shows; empty if nothing fails.
     """
 
     symbol: str
@@ -34,26 +35,26 @@ class Scene:
     lesson: str = ""
 
 
-#: Each timeframe has a candle file among the samples.
-SOUND_SCENES = (
-    Scene(symbol="IBM", timeframes=("1d", "1w", "1M")),
-    Scene(symbol="AAPL", timeframes=("1d",)),
-    Scene(symbol="GOOG", timeframes=("1d",)),
+#: Runs without failures. The samples hold a candle file for each timeframe.
+HEALTHY_RUNS = (
+    DemoRun(symbol="IBM", timeframes=("1d", "1w", "1M")),
+    DemoRun(symbol="AAPL", timeframes=("1d",)),
+    DemoRun(symbol="GOOG", timeframes=("1d",)),
 )
-#: The same with two failures, so that they are seen too.
-SCENES_WITH_FAILURES = (
-    *SOUND_SCENES[:2],
-    Scene(
+#: The same with a failed chart and a failed step.
+RUNS_WITH_FAILURES = (
+    *HEALTHY_RUNS[:2],
+    DemoRun(
         symbol="GOOG",
         timeframes=("1d",),
         more_templates=("ctpl_not_there_v1",),
-        lesson="One request more than is needed names a template that does not exist.",
+        lesson="One extra request names a template that does not exist.",
     ),
-    Scene(
+    DemoRun(
         symbol="IBM",
         timeframes=("13q",),
         expected=StepStatus.FAILED,
-        lesson="Its timeframe means nothing to any chart provider.",
+        lesson="No chart provider supports this timeframe.",
     ),
 )
 
@@ -63,10 +64,10 @@ class DemoStep:
     """One chart step of the demo.
 
     Attributes:
-        requested: How many charts it asks for.
-        needed: How many of them it needs (`minImages`).
-        expected: What it has to come to.
-        lesson: See `Scene`.
+        requested: How many charts it requests.
+        needed: How many of them it needs for success (`minImages`).
+        expected: The expected status.
+        lesson: As in `DemoRun`.
     """
 
     run_id: str
@@ -78,9 +79,14 @@ class DemoStep:
     expected: StepStatus = StepStatus.SUCCEEDED
     lesson: str = ""
 
+    @property
+    def title(self) -> str:
+        """Symbol and timeframe."""
+        return f"{self.symbol} {self.timeframe}"
+
 
 class MessageKind(StrEnum):
-    """How a message names its work."""
+    """What a message names; the values stand in the gallery."""
 
     RUN = "the run alone"
     STEP = "run and step"
@@ -89,7 +95,7 @@ class MessageKind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DemoMessage:
-    """A message of the demo, as it is published."""
+    """A message of the demo, ready to be published."""
 
     kind: MessageKind
     run_id: str
@@ -97,8 +103,8 @@ class DemoMessage:
     attributes: dict[str, str]
 
 
-def messages_of(steps: Sequence[DemoStep]) -> list[DemoMessage]:
-    """One message for each run, in turn of each of the kinds the daemon understands."""
+def messages_for(steps: Sequence[DemoStep]) -> list[DemoMessage]:
+    """Return one message for each run. Together they use all kinds that the daemon understands."""
     by_run: dict[str, list[DemoStep]] = {}
     for step in steps:
         by_run.setdefault(step.run_id, []).append(step)

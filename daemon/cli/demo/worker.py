@@ -1,4 +1,4 @@
-"""The real daemon as a child process of the demo, its log lines read as they come."""
+"""The daemon of the demo: a child process whose log lines are read as they arrive."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ STOP_SECONDS = 30.0
 
 
 class DaemonProcess:
-    """`python -m daemon` on the demo's stage; a context manager that drains it at the end.
+    """`python -m daemon` on the demo's resources; a context manager that drains the daemon at the end.
 
     Args:
-        environment: Where the emulators are.
-        on_event: Called with each log line, from a thread of its own.
-        on_end: Called with the exit code from the same thread, once the daemon has ended.
+        environment: The addresses of the emulators.
+        on_event: Called with each log line, in a thread of its own.
+        on_end: Called with the exit code in the same thread, when the daemon has ended.
     """
 
     def __init__(
@@ -51,32 +51,33 @@ class DaemonProcess:
         return self
 
     def __exit__(self, *_exception: object) -> None:
-        self.stop()
-
-    def stop(self) -> int:
-        """Drain and end; returns the exit code."""
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGTERM)
         try:
-            code = self._process.wait(STOP_SECONDS)
+            self._process.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:
             self._process.kill()
-            code = self._process.wait()
+            self._process.wait()
         self._reader.join(STOP_SECONDS)
-        return code
 
     def _read(self) -> None:
         if self._process.stdout is None:
             raise AssertionError("the process was started with a pipe")
         for line in self._process.stdout:
-            self._on_event(_parsed(line))
+            try:
+                event = json.loads(line)
+            except ValueError:
+                event = None
+            self._on_event(
+                event if isinstance(event, dict) else {"event": "output", "message": line.rstrip()}
+            )
         self._on_end(self._process.wait())
 
 
 def daemon_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """The caller's environment without worker settings of its own, and the demo's in their place.
+    """Return this process's environment with the demo's worker settings in place of its own.
 
-    Whether the work is traced remains the caller's choice.
+    The settings of tracing are kept.
     """
     settings = {name.upper() for name in Settings.model_fields.keys() - TracingSwitch.model_fields.keys()}
     inherited = {name: value for name, value in os.environ.items() if name.upper() not in settings}
@@ -90,11 +91,3 @@ def daemon_environment(environment: Mapping[str, str]) -> dict[str, str]:
         "HEALTH_PORT": "0",
         "ACK_EXTENSION_SECONDS": "10",
     }
-
-
-def _parsed(line: str) -> dict[str, Any]:
-    try:
-        event = json.loads(line)
-    except ValueError:
-        event = None
-    return event if isinstance(event, dict) else {"event": "output", "message": line.rstrip()}

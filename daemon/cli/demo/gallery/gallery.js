@@ -1,5 +1,5 @@
 "use strict";
-// The viewer: without it each chart's link opens its PNG file.
+// The viewer. Without this script, the link of each chart opens its PNG file.
 const links = [...document.querySelectorAll("a[data-title]")];
 const viewer = document.getElementById("viewer");
 const part = (name) => document.getElementById(`viewer-${name}`);
@@ -24,7 +24,7 @@ function fit(wanted) {
 
 function open(index) {
   show(index);
-  // A chart squeezed into a phone's width can't be read: there it begins at full size, to be moved about.
+  // On the width of a phone a fitted chart is too small to read: show it at full size, to be scrolled.
   fit(window.matchMedia("(min-width: 801px)").matches);
   viewer.showModal();
   viewer.querySelector(".picture").focus();
@@ -39,7 +39,7 @@ const moves = {
 
 links.forEach((link, index) => {
   link.addEventListener("click", (event) => {
-    if (event.metaKey || event.ctrlKey || event.shiftKey) return; // the PNG file, in a tab of its own
+    if (event.metaKey || event.ctrlKey || event.shiftKey) return; // open the PNG file in another tab
     event.preventDefault();
     open(index);
   });

@@ -8,16 +8,11 @@ import struct
 from collections import Counter
 from dataclasses import replace
 
-import pytest
-
-from daemon.cli.demo.gallery.failure_words import MEANINGS, meaning
 from daemon.cli.demo.gallery.page import render_gallery
-from daemon.cli.demo.progress import Journal
-from daemon.cli.demo.report import DemoReport
-from daemon.cli.demo.results import ChartFile, Failure, StepResult
-from daemon.cli.demo.scenario import SCENES_WITH_FAILURES, DemoStep, MessageKind, messages_of
+from daemon.cli.demo.progress import Progress
+from daemon.cli.demo.report import ChartFile, DemoReport, Failure, StepResult
+from daemon.cli.demo.scenario import RUNS_WITH_FAILURES, DemoStep, MessageKind, messages_for
 from tests.support.page.html_page import read_page
-from worker_chart_export.errors import ErrorCode
 from worker_chart_export.inputs.flow_run import StepStatus
 
 HOSTILE = "<script>alert(1)</script>\"'&amp;"
@@ -63,8 +58,8 @@ def report(*results, **changes):
     """A demo of these results."""
     facts = {
         "results": results,
-        "messages": messages_of([result.step for result in results]),
-        "journal": Journal.of([result.step for result in results]),
+        "messages": messages_for([result.step for result in results]),
+        "progress": Progress.of([result.step for result in results]),
         "places": {"Pub/Sub": "embedded", "Firestore": "embedded", "Storage": "of the environment"},
         "seconds": 3.14,
         "made_at": "2026-01-01 00:00 UTC",
@@ -84,9 +79,9 @@ def test_the_summary_is_counted():
     tiles = [(tile.all("dt")[0].text, tile.all("dd")[0].text) for tile in page.all("div") if tile.all("dt")]
     assert tiles[:4] == [
         ("Steps", "21 succeeded, 1 failed"),
-        ("Charts", "1of 4 asked for"),
-        ("Failures", "21 whole step, 1 single chart"),
-        ("Total time", "3.1 sthe whole demo, its cloud and daemon included"),
+        ("Charts", "1of 4 requested"),
+        ("Failures", "21 step, 1 single chart"),
+        ("Total time", "3.1 sthe whole demo, with its cloud and daemon"),
     ]
     assert "It ran against Pub/Sub and Firestore embedded and Storage of the environment. " in page.text
     assert "Its messages named their work by the run alone." in page.text
@@ -103,18 +98,17 @@ def test_a_demo_without_failures_says_so():
 def test_the_verdict_names_each_step_that_did_not_come_to_what_it_had_to():
     """A failure on purpose is none; a step that should have failed and did not is one."""
     fine = page_of(SUCCEEDED, FAILED).one("header", **{"class": "page"})
-    assert "Every step came to what it had to" in fine.text
+    assert "Every step ended as expected" in fine.text
     surprising = page_of(replace(SUCCEEDED, status="RUNNING"), replace(FAILED, status="SUCCEEDED"))
     words = surprising.one("p", **{"class": "lead bad"}).text
     assert words == (
-        "Not as it had to be: IBM 1d is RUNNING and had to be SUCCEEDED, "
-        "IBM 13q is SUCCEEDED and had to be FAILED."
+        "Not as expected: IBM 1d is RUNNING instead of SUCCEEDED, IBM 13q is SUCCEEDED instead of FAILED."
     )
 
 
 def test_the_way_is_counted_from_the_daemons_log():
     """Each stage of a message's way, and how the messages were settled."""
-    journal = Journal.of([STEP])
+    progress = Progress.of([STEP])
     named = {"runId": STEP.run_id, "stepId": STEP.step_id, "attempt": 3}
     for line in (
         {"event": "message_received"},
@@ -128,11 +122,11 @@ def test_the_way_is_counted_from_the_daemons_log():
         {"event": "message_settled", "disposition": "nack"},
         {"event": "output", "message": "not a line of JSON"},
     ):
-        journal.note(line)
-    (progress,) = journal.progress.values()
-    assert (progress.status, progress.attempt, progress.seconds, progress.charts) == ("SUCCEEDED", 3, 1.25, 1)
-    assert journal.all_done
-    stations = page_of(SUCCEEDED, journal=journal).one("ol").all("li")
+        progress.record(line)
+    (step,) = progress.steps.values()
+    assert (step.status, step.attempt, step.seconds, step.charts) == ("SUCCEEDED", 3, 1.25, 1)
+    assert progress.is_done
+    stations = page_of(SUCCEEDED, progress=progress).one("ol").all("li")
     assert [(item.one("span").text, item.one("strong").text) for item in stations] == [
         ("messages published", "1"),
         ("received", "1"),
@@ -162,11 +156,11 @@ def test_a_step_tells_its_outcome_and_its_failures_in_words():
     }
     assert succeeded.one("a", href="run/step/manifest.json")
     assert succeeded.one("ul").one("li").text == (
-        "RENDER_FAILED · ctpl_gone_v1The chart could not be drawn as asked. No such study."
+        "RENDER_FAILED · ctpl_gone_v1The local renderer could not draw the chart. No such study."
     )
     assert failed.one("p", **{"class": "lesson"}).text == "On purpose: It can't be."
     assert failed.one("ul").one("li").text == (
-        "VALIDATION_FAILED · The stepWhat was asked for can't be made as it is written. timeframe: got '13q'."
+        "VALIDATION_FAILED · The stepThe request is not valid. timeframe: got '13q'."
     )
     rows = [row.text for row in page.one("tbody").all("tr")]
     assert rows == ["IBM 1dSUCCEEDED1 chart not made1 of 220.25 s", "IBM 13qFAILEDVALIDATION_FAILED0 of 21-"]
@@ -259,21 +253,13 @@ def test_the_page_is_built_for_screen_readers():
             assert element.attributes["href"][1:] in ids
 
 
-@pytest.mark.parametrize("code", ErrorCode)
-def test_every_code_has_its_meaning(code):
-    """A clause of its own, to which the worker's sentence is added."""
-    assert meaning(code.value) == MEANINGS[code]
-    assert len(set(MEANINGS.values())) == len(ErrorCode)
-    assert not MEANINGS[code].endswith(".")
-
-
-def test_the_demo_plays_every_kind_of_message_and_fails_on_purpose():
+def test_the_demo_uses_every_kind_of_message_and_fails_on_purpose():
     """What it shows off: each kind, a step that fails, and one that succeeds with a chart less."""
     steps = [
-        replace(STEP, run_id=scene.symbol + str(index), timeframe=timeframe)
-        for index, scene in enumerate(SCENES_WITH_FAILURES)
-        for timeframe in scene.timeframes
+        replace(STEP, run_id=run.symbol + str(index), timeframe=timeframe)
+        for index, run in enumerate(RUNS_WITH_FAILURES)
+        for timeframe in run.timeframes
     ]
-    assert {message.kind for message in messages_of(steps)} == set(MessageKind)
-    assert [scene.expected for scene in SCENES_WITH_FAILURES].count(StepStatus.FAILED) == 1
-    assert any(scene.more_templates for scene in SCENES_WITH_FAILURES)
+    assert {message.kind for message in messages_for(steps)} == set(MessageKind)
+    assert [run.expected for run in RUNS_WITH_FAILURES].count(StepStatus.FAILED) == 1
+    assert any(run.more_templates for run in RUNS_WITH_FAILURES)
