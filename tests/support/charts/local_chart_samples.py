@@ -72,7 +72,7 @@ def plan_of(bars, payload, *, symbol="IBM", timeframe="1d"):
 
 def plots_of(plan):
     """Every plot of a plan by study title and plot key, as lists with None for a gap."""
-    studies = [study for planned in plan.panes for study in planned.pane.studies]
+    studies = [study for pane in plan.panes for study in pane.studies]
     studies += [study for study, _ in plan.floors]
     return {
         (study.title, plot.key): [None if math.isnan(value) else value for value in plot.values.tolist()]

@@ -1,7 +1,7 @@
 """The studies once more, in plain Python from their published formulas: no NumPy, no TA-Lib, no shared code.
 
 A value that is not defined is None. Recursive studies are given from their first computable bar on; from
-which bar on they are drawn is `settled_from`.
+which bar on they are drawn is `drawn_from`.
 """
 
 from __future__ import annotations
@@ -191,7 +191,7 @@ def settling(alpha):
     return bars
 
 
-def settled_from(values, *alphas):
+def drawn_from(values, *alphas):
     """From which bar on a recursive study is drawn."""
     start = first(values)
     return min(start + sum(settling(alpha) for alpha in alphas), max(start, ENOUGH_BARS))

@@ -1,7 +1,7 @@
-"""Charts drawn here, from the run's own price candles: no network, no quota.
+"""Charts drawn in this process from the candles of the run: no network, no quota.
 
-Import `provider` (or `gallery`) from here; this package itself loads nothing, so a worker that never draws
-never loads NumPy, TA-Lib, Pillow or aggdraw.
+Import its modules by name. The package itself imports nothing, so a worker that never draws a chart never
+loads NumPy, TA-Lib, Pillow or aggdraw.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Draws every chart template of a folder from one candle file, e.g. for the documentation.
+"""Draw every chart template of a folder from one candle file, e.g. for the documentation.
 
-Run it: `python -m worker_chart_export.charts.local.gallery docs/charts`
+To run it: `python -m worker_chart_export.charts.local.gallery docs/charts`
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def draw_gallery(templates: Path, candles: Path, output: Path) -> list[Path]:
     Args:
         templates: A folder of chart templates (`*.json`).
         candles: An OHLCV JSON file with metadata, which names the symbol and the timeframe.
-        output: The folder for the pictures; made if missing.
+        output: The folder for the pictures; created if missing.
 
     Returns:
         The pictures, in order of the templates' file names.
@@ -47,7 +47,7 @@ def draw_gallery(templates: Path, candles: Path, output: Path) -> list[Path]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """The command line: a folder for the pictures, and optionally other templates and candles."""
+    """Read the command line and draw the charts."""
     parser = argparse.ArgumentParser(description="Draw chart templates from a candle file.")
     parser.add_argument("output", type=Path, help="folder for the pictures")
     parser.add_argument("--templates", type=Path, default=_SAMPLES / "templates")

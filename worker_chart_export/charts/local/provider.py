@@ -1,4 +1,4 @@
-"""The chart provider that draws from the run's own candles."""
+"""The chart provider that draws charts from the candles of the run."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from worker_chart_export.observability.logs import Event, log
 
 
 class LocalProvider:
-    """Draws charts in this process; has no state, so all threads may share one."""
+    """Draws charts in this process. It has no state, so all threads may share one."""
 
     def chart(self, request: ChartRequest) -> ChartImage:
-        """Draw the chart that `request` asks for.
+        """Draw the chart of `request`.
 
         Raises:
             OhlcvUnavailable: There are no usable candles.
-            RenderFailed: The chart can't be drawn here as its template asks.
-            WorkerError: What the request's budget raises once the step is to stop.
+            RenderFailed: The chart can't be drawn here as its template demands.
+            WorkerError: The request's scope is cancelled or out of time.
         """
         request.scope.check()
         try:

@@ -1,3 +1,3 @@
-"""From a laid-out chart to marks, pixels and a PNG file."""
+"""Marks of a planned chart, and their pixels in a PNG file."""
 
 from __future__ import annotations

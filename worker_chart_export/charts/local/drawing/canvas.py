@@ -1,11 +1,18 @@
-"""Marks into pixels, with Pillow for whole-pixel marks and text, and aggdraw for smooth lines.
+"""Marks into pixels and a PNG file, with Pillow for whole pixels and texts and aggdraw for smooth lines.
 
 aggdraw clips at the edges of its image and nowhere else, and copies the whole image in and out. So smooth
-lines are drawn on a copy of the part of their pane that they touch. Every call makes its own images: threads
+lines are drawn on a copy of the part of their pane that they touch. Each call makes its own images: threads
 share nothing.
+
+Pillow's own PNG encoder tries five filters for each row and takes most of a chart's time. A chart's rows are
+like the row above them. So the one filter `up` and a fast deflate give files about as small in a third of the
+time. There is no palette: it would halve the file, but change the colours.
 """
 
 from __future__ import annotations
+
+import struct
+import zlib
 
 import aggdraw
 import numpy as np
@@ -15,7 +22,6 @@ from worker_chart_export.charts.local.primitives.marks import (
     Dots,
     DrawList,
     Gradient,
-    Mark,
     Polygon,
     Rects,
     Strokes,
@@ -24,64 +30,79 @@ from worker_chart_export.charts.local.primitives.marks import (
 )
 from worker_chart_export.charts.local.primitives.text import text_image
 
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _OPAQUE = 255
+_UP_FILTER = 2
+_FAST, _THOROUGH = 2, 9
+#: Readers refuse pictures over 256 KiB. From this size on, a smaller file is worth ten times the time.
+_SMALL_ENOUGH = 200 * 1024
 
 
 def paint(draw_list: DrawList) -> Image.Image:
     """Draw all marks of `draw_list` in order."""
-    canvas = _Canvas(draw_list)
+    image = Image.new("RGB", (draw_list.width, draw_list.height), draw_list.background[:3])
+    opaque = ImageDraw.Draw(image)
+    # An RGBA drawing on an RGB image mixes colours by their opacity; it is slower.
+    translucent = ImageDraw.Draw(image, "RGBA")
     for mark in draw_list.marks:
-        canvas.draw(mark)
-    return canvas.image
-
-
-class _Canvas:
-    def __init__(self, draw_list: DrawList) -> None:
-        self.image = Image.new("RGB", (draw_list.width, draw_list.height), draw_list.background[:3])
-        self._opaque = ImageDraw.Draw(self.image)
-        # An RGBA drawing on an RGB image lays colours over what is there by their opacity; it is slower.
-        self._glaze = ImageDraw.Draw(self.image, "RGBA")
-
-    def draw(self, mark: Mark) -> None:
         match mark:
             case Rects():
-                self._rects(mark)
+                pen = opaque if mark.color[3] == _OPAQUE else translucent
+                for left, top, right, bottom in mark.boxes:
+                    pen.rectangle((left, top, right - 1, bottom - 1), fill=mark.color)
             case Dots():
-                self._opaque.point(mark.points, fill=mark.color[:3])
+                opaque.point(mark.points, fill=mark.color)
             case Text():
-                self._text(mark)
+                _paint_text(image, mark)
             case Polygon():
-                self._glaze.polygon(mark.points, fill=mark.color)
+                translucent.polygon(mark.points, fill=mark.color)
             case Strokes():
-                self._strokes(mark)
-            case Gradient():
-                self._gradient(mark)
+                _paint_strokes(image, mark)
+            case _:
+                _paint_gradient(image, mark)
+    return image
 
-    def _gradient(self, mark: Gradient) -> None:
-        left, top, right, bottom = mark.box
-        shades = np.linspace(mark.top[:3], mark.bottom[:3], bottom - top).round().astype(np.uint8)
-        column = Image.frombytes("RGB", (1, bottom - top), shades.tobytes())
-        self.image.paste(column.resize((right - left, bottom - top), Image.Resampling.NEAREST), mark.box)
 
-    def _rects(self, mark: Rects) -> None:
-        pen, fill = (self._opaque, mark.color[:3]) if mark.color[3] == _OPAQUE else (self._glaze, mark.color)
-        for left, top, right, bottom in mark.boxes:
-            pen.rectangle((left, top, right - 1, bottom - 1), fill=fill)
+def _paint_gradient(image: Image.Image, mark: Gradient) -> None:
+    left, top, right, bottom = mark.box
+    shades = np.linspace(mark.top[:3], mark.bottom[:3], bottom - top).round().astype(np.uint8)
+    column = Image.frombytes("RGB", (1, bottom - top), shades.tobytes())
+    image.paste(column.resize((right - left, bottom - top), Image.Resampling.NEAREST), mark.box)
 
-    def _strokes(self, mark: Strokes) -> None:
-        area = stroked_area(mark)
-        if area is None:
-            return
-        pane = self.image.crop(area)
-        left, top = area[:2]
-        smooth = aggdraw.Draw(pane)
-        for line in mark.lines:
-            points = [part for x, y in line.points for part in (x - left, y - top)]
-            smooth.line(points, aggdraw.Pen(line.color[:3], line.width, line.color[3]))
-        smooth.flush()
-        self.image.paste(pane, area)
 
-    def _text(self, mark: Text) -> None:
-        word = text_image(mark.text, mark.size)
-        if word is not None:
-            self.image.paste(mark.color[:3], (mark.x + word.left, mark.y + word.top), word.mask)
+def _paint_strokes(image: Image.Image, mark: Strokes) -> None:
+    area = stroked_area(mark)
+    if area is None:
+        return
+    pane = image.crop(area)
+    left, top = area[:2]
+    smooth = aggdraw.Draw(pane)
+    for line in mark.lines:
+        points = [part for x, y in line.points for part in (x - left, y - top)]
+        smooth.line(points, aggdraw.Pen(line.color[:3], line.width, line.color[3]))
+    smooth.flush()
+    image.paste(pane, area)
+
+
+def _paint_text(image: Image.Image, mark: Text) -> None:
+    picture = text_image(mark.text, mark.size)
+    if picture is not None:
+        image.paste(mark.color[:3], (mark.x + picture.left, mark.y + picture.top), picture.mask)
+
+
+def encode_png(image: Image.Image) -> bytes:
+    """Encode an RGB image as a whole PNG file; the same pixels give the same bytes."""
+    header = struct.pack(">IIBBBBB", image.width, image.height, 8, 2, 0, 0, 0)
+    pixels = np.frombuffer(image.tobytes(), dtype=np.uint8).reshape(image.height, image.width * 3)
+    # Each row is its difference from the row above, after the filter's number.
+    rows = np.empty((image.height, image.width * 3 + 1), dtype=np.uint8)
+    rows[:, 0] = _UP_FILTER
+    rows[0, 1:] = pixels[0]
+    np.subtract(pixels[1:], pixels[:-1], out=rows[1:, 1:])
+    data = zlib.compress(rows.data, _FAST)
+    if len(data) > _SMALL_ENOUGH:
+        data = zlib.compress(rows.data, _THOROUGH)
+    png = SIGNATURE
+    for kind, body in ((b"IHDR", header), (b"IDAT", data), (b"IEND", b"")):
+        png += struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+    return png

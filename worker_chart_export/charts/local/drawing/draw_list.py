@@ -1,87 +1,103 @@
-"""A plan as marks, in the order in which they cover one another."""
+"""A plan as marks, in the order in which they are drawn over one another."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from worker_chart_export.charts.local.drawing.price_marks import PriceArtist, dotted_row
-from worker_chart_export.charts.local.drawing.profile_marks import profile_marks
-from worker_chart_export.charts.local.drawing.study_marks import StudyArtist
-from worker_chart_export.charts.local.layout.time_axis import FONT_SIZE, TimeLabel, time_labels
+from worker_chart_export.charts.local.drawing.pane_marks import (
+    PriceArtist,
+    StudyArtist,
+    dashed_row,
+    profile_marks,
+)
+from worker_chart_export.charts.local.layout.axes import (
+    AXIS_INDENT,
+    FONT_SIZE,
+    LABEL_HEIGHT,
+    TimeLabel,
+    time_labels,
+)
+from worker_chart_export.charts.local.primitives.colors import text_on
 from worker_chart_export.charts.local.primitives.marks import DrawList, Gradient, Rects, Text
+from worker_chart_export.charts.local.primitives.text import cap_height
 
 if TYPE_CHECKING:
-    from worker_chart_export.charts.local.layout.plan import Plan, PlannedPane
+    from worker_chart_export.charts.local.layout.plan import Pane, Plan
     from worker_chart_export.charts.local.primitives.marks import Mark
 
 
 def build_draw_list(plan: Plan) -> DrawList:
-    """All marks of the chart."""
-    zone = plan.options.zone if plan.options.timeframe.is_intraday else None
-    dates = time_labels(plan.candles.dates, plan.grid, zone=zone, right=plan.frame.right)
-    marks = [*_background_marks(plan, dates)]
-    marks += _price_marks(plan)
-    for planned in plan.panes[1:]:
-        marks += _study_marks(plan, planned)
-    marks += _axes(plan, dates)
-    size = plan.options
-    return DrawList(width=size.width, height=size.height, background=plan.theme.axis, marks=tuple(marks))
-
-
-def _background_marks(plan: Plan, dates: list[TimeLabel]) -> list[Mark]:
-    """Backgrounds and grid."""
-    visible = plan.options.overrides.visible
+    """Make all marks of the chart: backgrounds and grid, the price, the studies' panes, the axes."""
+    options, theme = plan.options, plan.theme
+    zone = options.zone if options.timeframe.is_intraday else None
+    dates = time_labels(plan.candles.dates, plan.grid, zone=zone, right=plan.panes[0].box[2])
     marks: list[Mark] = []
-    for planned in plan.panes:
-        box = planned.pane.box
-        marks.append(Gradient(box=box, top=plan.theme.top, bottom=plan.theme.bottom))
-        if visible.horizontal_grid:
-            marks.append(planned.axis.grid(box, plan.theme))
-        if visible.vertical_grid:
-            columns = tuple((date.center, box[1], date.center + 1, box[3]) for date in dates)
-            marks.append(Rects(boxes=columns, color=plan.theme.grid))
-    return marks
+    for pane in plan.panes:
+        box = left, top, right, bottom = pane.box
+        marks.append(Gradient(box=box, top=theme.top, bottom=theme.bottom))
+        if options.overrides.visible.horizontal_grid:
+            rows = (row for row, _ in pane.axis.ticks if top <= row < bottom)
+            marks.append(Rects(boxes=tuple((left, row, right, row + 1) for row in rows), color=theme.grid))
+        if options.overrides.visible.vertical_grid:
+            columns = tuple((date.center, top, date.center + 1, bottom) for date in dates)
+            marks.append(Rects(boxes=columns, color=theme.grid))
+    marks += _price_marks(plan)
+    for pane in plan.panes[1:]:
+        artist = StudyArtist(grid=plan.grid, scale=pane.scale, pane=pane.box)
+        for study in pane.studies:
+            marks += artist.below(study)
+        marks += [*artist.above(pane.studies), *pane.legend]
+    marks += _axis_marks(plan, dates)
+    return DrawList(width=options.width, height=options.height, background=theme.axis, marks=tuple(marks))
 
 
 def _price_marks(plan: Plan) -> list[Mark]:
-    planned = plan.panes[0]
-    box, scale = planned.pane.box, planned.pane.scale
-    studies = planned.pane.studies
+    pane, theme = plan.panes[0], plan.theme
+    box, scale = pane.box, pane.scale
     artist = StudyArtist(grid=plan.grid, scale=scale, pane=box)
     marks: list[Mark] = []
     for study, floor in plan.floors:
         marks += StudyArtist(grid=plan.grid, scale=floor, pane=box).below(study)
-    for study in studies:
+    for study in pane.studies:
         marks += profile_marks(study.profile, scale=scale, pane=box) if study.profile else []
         marks += artist.below(study)
-    price = PriceArtist(plan.visible, grid=plan.grid, scale=scale, pane=box, theme=plan.theme)
-    marks += price.marks(plan.options.style)
-    marks += artist.above(list(studies))
+    price = PriceArtist(plan.visible, grid=plan.grid, scale=scale, pane=box, theme=theme)
+    marks += [*price.marks(plan.options.style), *artist.above(pane.studies)]
     if plan.options.overrides.visible.price_line:
-        rising = plan.candles.close[-1] >= plan.candles.open[-1]
-        row = round(scale.row(float(plan.candles.close[-1])))
-        marks.append(dotted_row(row, box, plan.theme.rising if rising else plan.theme.falling))
-    return [*marks, *planned.legend]
+        close = float(plan.candles.close[-1])
+        color = theme.rising if close >= plan.candles.open[-1] else theme.falling
+        marks.append(dashed_row(round(scale.row(close)), box, color, dash=1, period=3))
+    return [*marks, *pane.legend]
 
 
-def _study_marks(plan: Plan, planned: PlannedPane) -> list[Mark]:
-    artist = StudyArtist(grid=plan.grid, scale=planned.pane.scale, pane=planned.pane.box)
-    marks: list[Mark] = []
-    for study in planned.pane.studies:
-        marks += artist.below(study)
-    return [*marks, *artist.above(list(planned.pane.studies)), *planned.legend]
-
-
-def _axes(plan: Plan, dates: list[TimeLabel]) -> list[Mark]:
-    """Borders, values and dates."""
-    width, foot, right = plan.options.width, plan.frame.foot, plan.frame.right
-    lines = [(0, planned.pane.box[3], width, planned.pane.box[3] + 1) for planned in plan.panes]
-    borders = ((right, 0, right + 1, foot), *lines)
-    marks: list[Mark] = [Rects(boxes=borders, color=plan.theme.separator)]
-    for planned in plan.panes:
-        marks += planned.axis.marks(planned.pane.box, width, plan.theme)
-    middle = (foot + plan.options.height) // 2 + 1
+def _axis_marks(plan: Plan, dates: list[TimeLabel]) -> list[Mark]:
+    """Draw borders, values and dates."""
+    width, theme = plan.options.width, plan.theme
+    _, _, right, bottom = plan.panes[-1].box
+    lines = [(0, pane.box[3], width, pane.box[3] + 1) for pane in plan.panes]
+    marks: list[Mark] = [Rects(boxes=((right, 0, right + 1, bottom), *lines), color=theme.separator)]
+    for pane in plan.panes:
+        marks += _value_marks(plan, pane)
+    middle = (bottom + plan.options.height) // 2 + 1
     for date in dates:
-        color = plan.theme.strong if date.strong else plan.theme.text
+        color = theme.strong if date.strong else theme.text
         marks.append(Text(x=date.left, y=middle, text=date.text, color=color, size=FONT_SIZE))
+    return marks
+
+
+def _value_marks(plan: Plan, pane: Pane) -> list[Mark]:
+    """Draw the values on a pane's axis that no label covers, and the labels."""
+    _, top, right, bottom = pane.box
+    pen, half = right + AXIS_INDENT, cap_height(FONT_SIZE) // 2 + 2
+    marks: list[Mark] = [
+        Text(x=pen, y=row, text=text, color=plan.theme.text, size=FONT_SIZE)
+        for row, text in pane.axis.ticks
+        if top + half + 1 <= row < bottom - half - 1
+        and all(abs(row - label.row) > LABEL_HEIGHT // 2 + half for label in pane.axis.labels)
+    ]
+    for label in pane.axis.labels:
+        upper = label.row - LABEL_HEIGHT // 2
+        box = (right + 1, upper, plan.options.width, upper + LABEL_HEIGHT - 1)
+        marks.append(Rects(boxes=(box,), color=(*label.color[:3], 255)))
+        marks.append(Text(x=pen, y=label.row, text=label.text, color=text_on(label.color), size=FONT_SIZE))
     return marks

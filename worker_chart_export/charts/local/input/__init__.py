@@ -1,3 +1,3 @@
-"""What the local renderer reads: candles, and the options of a Chart-IMG request."""
+"""Checked input: candles, and the options of a Chart-IMG request."""
 
 from __future__ import annotations

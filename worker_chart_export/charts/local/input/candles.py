@@ -1,21 +1,24 @@
 """OHLCV JSON: raw bytes in, validated candles out.
 
-The shape is the market-data exporter's: `{metadata, data}` or the bare data array, each bar
-`{date, open, high, low, close, volume}`. The exporter writes 0 for a missing column, so a zero price means
-bad data, while a missing volume is a volume of 0. Every fault is one `OhlcvUnavailable` that names the bar.
+The file has the shape that the market-data exporter writes: `{metadata, data}` or the bare data array. Each
+bar is `{date, open, high, low, close, volume}`. The exporter writes 0 for a missing column: a price of zero
+is bad data, and a missing volume is a volume of 0. Each error is one `OhlcvUnavailable` that names the bar.
+
+A bar's length is written in several ways: the run says `1d`, Chart-IMG `1D`, a candle file `15`, a template
+`15m`. `M` is a month and `m` a minute, so comparisons never change the case.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from worker_chart_export.charts.local.input.timeframe import same_timeframe
 from worker_chart_export.errors import OhlcvUnavailable
 
 if TYPE_CHECKING:
@@ -24,15 +27,60 @@ if TYPE_CHECKING:
 #: One number per bar; NaN where there is none.
 Series: TypeAlias = NDArray[np.float64]
 
-#: About 90,000 indented candles. A larger file is none of this system's, and would only cost memory.
+#: About 90,000 indented candles. No file of this system is larger; reading one would only cost memory.
 MAX_FILE_BYTES = 16 * 2**20
-#: How far, relative to the price, open and close may leave the bar's range: binary rounding, no more.
+#: How far, relative to the price, open and close may lie outside the bar's range: binary rounding, no more.
 _ROUNDING = 1e-9
 _NUMBER_TYPES = frozenset({float, int})
-#: What can be a price and what a volume; beyond that the numbers are noise, and axes can't show them.
+#: Allowed prices and volumes. Axes can't show numbers beyond them.
 _PRICES = (1e-12, 1e12)
 _VOLUMES = (0.0, 1e18)
 _PRICE_FIELDS = ("open", "high", "low", "close")
+_TIMEFRAME = re.compile(r"(\d{1,4})([mhHdDwWMyY]?)")
+_MINUTES = {"m": 1, "": 1, "h": 60, "H": 60}
+_UNITS = {"d": "D", "D": "D", "w": "W", "W": "W", "M": "M", "y": "Y", "Y": "Y"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timeframe:
+    """The length of one bar.
+
+    Attributes:
+        count: How many units.
+        unit: `m` minutes, `D` days, `W` weeks, `M` months, `Y` years.
+    """
+
+    count: int
+    unit: str
+
+    @property
+    def is_intraday(self) -> bool:
+        """Whether bars have a time of day."""
+        return self.unit == "m"
+
+    @property
+    def label(self) -> str:
+        """The text in a legend: `1D`, `4h`, `15m`."""
+        if self.is_intraday and self.count % 60 == 0:
+            return f"{self.count // 60}h"
+        return f"{self.count}{self.unit}"
+
+
+def parse_timeframe(text: str) -> Timeframe | None:
+    """Read `1d`, `1D`, `4h`, `15`, `15m`, `1M` ...; return None if it is none of these."""
+    match = _TIMEFRAME.fullmatch(text.strip())
+    if match is None or int(match[1]) == 0:
+        return None
+    count, unit = int(match[1]), match[2]
+    if unit in _MINUTES:
+        return Timeframe(count=count * _MINUTES[unit], unit="m")
+    return Timeframe(count=count, unit=_UNITS[unit])
+
+
+def same_timeframe(one: str, other: str) -> bool:
+    """Return whether both texts mean the same bar length."""
+    parsed = parse_timeframe(one)
+    return one == other if parsed is None else parsed == parse_timeframe(other)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,15 +104,8 @@ class Candles:
         return len(self.dates)
 
     def since(self, first: int) -> Candles:
-        """The bars from index `first` on."""
-        return Candles(
-            dates=self.dates[first:],
-            open=self.open[first:],
-            high=self.high[first:],
-            low=self.low[first:],
-            close=self.close[first:],
-            volume=self.volume[first:],
-        )
+        """Return the bars from index `first` on."""
+        return Candles(**{column.name: getattr(self, column.name)[first:] for column in fields(self)})
 
 
 def parse_candles(raw: bytes, *, symbol: str, timeframe: str) -> Candles:
@@ -72,145 +113,113 @@ def parse_candles(raw: bytes, *, symbol: str, timeframe: str) -> Candles:
 
     Args:
         raw: The whole file.
-        symbol: What the file must be about, if its metadata says so.
-        timeframe: The bar length it must hold, if its metadata says so.
+        symbol: The symbol that the file must hold, if its metadata names one.
+        timeframe: The bar length that the file must hold, if its metadata names one.
 
     Raises:
         OhlcvUnavailable: The file can't be read, is about something else, or a bar in it is wrong.
     """
-    document = _decode(raw)
-    metadata, rows = _split(document)
-    _check_metadata(metadata, symbol=symbol, timeframe=timeframe)
+    metadata, rows = _decode(raw)
+    file_symbol, file_timeframe = metadata.get("symbol"), metadata.get("timeframe")
+    if isinstance(file_symbol, str) and file_symbol.strip().upper() != symbol.strip().upper():
+        raise OhlcvUnavailable(f"The candle file is about {file_symbol!r}, expected {symbol!r}.")
+    if isinstance(file_timeframe, str) and not same_timeframe(file_timeframe, timeframe):
+        raise OhlcvUnavailable(f"The candle file holds {file_timeframe!r} bars, expected {timeframe!r}.")
     if not rows:
         raise OhlcvUnavailable("The candle file holds no candles: expected at least one bar in `data`.")
-    return _assemble(rows)
+    dates = _dates(rows)
+    columns = {field: _column(rows, field) for field in (*_PRICE_FIELDS, "volume")}
+    _check_ranges(columns, rows)
+    columns["high"] = np.maximum.reduce([columns[field] for field in ("high", "open", "close")])
+    columns["low"] = np.minimum.reduce([columns[field] for field in ("low", "open", "close")])
+    for column in columns.values():
+        # Charts on several threads may share the candles of one file.
+        column.flags.writeable = False
+    return Candles(dates=dates, **columns)
 
 
-def _decode(raw: bytes) -> Any:
+def _decode(raw: bytes) -> tuple[Mapping[str, Any], Sequence[Any]]:
+    """Return the metadata (empty if there is none) and the bars, unchecked."""
     if len(raw) > MAX_FILE_BYTES:
         raise OhlcvUnavailable(
             f"The candle file has {len(raw):,} bytes; at most {MAX_FILE_BYTES:,} are read.", bytes=len(raw)
         )
     try:
-        return json.loads(raw)
+        document = json.loads(raw)
     except (ValueError, RecursionError) as error:
         reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
         raise OhlcvUnavailable(f"The candle file is not JSON: {reason}.") from error
-
-
-def _split(document: Any) -> tuple[Mapping[str, Any], Sequence[Any]]:
     if isinstance(document, list):
         return {}, document
     if not isinstance(document, dict):
         raise OhlcvUnavailable("The candle file is neither a JSON object with `data` nor an array of bars.")
-    rows = document.get("data")
+    metadata, rows = document.get("metadata"), document.get("data")
     if not isinstance(rows, list):
         raise OhlcvUnavailable("The candle file has no `data` array.")
-    metadata = document.get("metadata")
     return metadata if isinstance(metadata, dict) else {}, rows
 
 
-def _check_metadata(metadata: Mapping[str, Any], *, symbol: str, timeframe: str) -> None:
-    found_symbol, found_timeframe = metadata.get("symbol"), metadata.get("timeframe")
-    if isinstance(found_symbol, str) and found_symbol.strip().upper() != symbol.strip().upper():
-        raise OhlcvUnavailable(f"The candle file is about {found_symbol!r}, expected {symbol!r}.")
-    if isinstance(found_timeframe, str) and not same_timeframe(found_timeframe, timeframe):
-        raise OhlcvUnavailable(f"The candle file holds {found_timeframe!r} bars, expected {timeframe!r}.")
-
-
-def _assemble(rows: Sequence[Any]) -> Candles:
-    dates = tuple(_date(index, row) for index, row in enumerate(rows))
-    _check_order(dates)
-    columns = {field: _column(rows, field) for field in (*_PRICE_FIELDS, "volume")}
-    candles = Candles(dates=dates, **columns)
-    _check_ranges(candles, rows)
-    return _without_rounding(candles)
-
-
-def _date(index: int, row: Any) -> datetime:
-    if not isinstance(row, dict):
-        raise OhlcvUnavailable(f"Bar {index} of the candle file is no JSON object.", bar=index)
-    text = row.get("date")
-    try:
-        moment = datetime.fromisoformat(text)  # type: ignore[arg-type]  # a TypeError is handled as well
-    except (TypeError, ValueError) as error:
-        visible = repr(text)[:60]
-        raise OhlcvUnavailable(
-            f"Bar {index} of the candle file has `date` {visible}, expected YYYY-MM-DDTHH:MM:SSZ.", bar=index
-        ) from error
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-
-
-def _check_order(dates: Sequence[datetime]) -> None:
+def _dates(rows: Sequence[Any]) -> tuple[datetime, ...]:
+    dates: list[datetime] = []
+    for index, row in enumerate(rows):
+        if not isinstance(row, dict):
+            raise OhlcvUnavailable(f"Bar {index} of the candle file is no JSON object.", bar=index)
+        text = row.get("date")
+        try:
+            date = datetime.fromisoformat(text)  # type: ignore[arg-type]  # a TypeError is handled as well
+        except (TypeError, ValueError) as error:
+            raise OhlcvUnavailable(
+                f"Bar {index} of the candle file has `date` {repr(text)[:60]}, "
+                "expected YYYY-MM-DDTHH:MM:SSZ.",
+                bar=index,
+            ) from error
+        dates.append(date.replace(tzinfo=UTC) if date.tzinfo is None else date.astimezone(UTC))
     for index in range(1, len(dates)):
         if dates[index] <= dates[index - 1]:
-            word = "repeats" if dates[index] == dates[index - 1] else "is older than"
+            relation = "repeats" if dates[index] == dates[index - 1] else "is older than"
             raise OhlcvUnavailable(
-                f"Bar {index} of the candle file ({dates[index].isoformat()}) {word} the bar before it, "
+                f"Bar {index} of the candle file ({dates[index].isoformat()}) {relation} the bar before it, "
                 "expected ascending dates.",
                 bar=index,
             )
+    return tuple(dates)
 
 
 def _column(rows: Sequence[Mapping[str, Any]], field: str) -> Series:
-    low, high = _VOLUMES if field == "volume" else _PRICES
     if field == "volume":
+        (low, high), expected = _VOLUMES, "0 to 1e+18"
         values = [0.0 if row.get(field) is None else row[field] for row in rows]
     else:
+        (low, high), expected = _PRICES, "a price above zero (1e-12 to 1e+12)"
         values = [row.get(field) for row in rows]
     for index, value in enumerate(values):
         # json makes exactly these two types; bool is another, and NaN compares false with everything.
         if type(value) not in _NUMBER_TYPES or not low <= value <= high:
-            raise _bad_value(index, rows[index], field)
-    return _constant(np.array(values, dtype=np.float64))
+            row = rows[index]
+            shown = "missing" if field not in row else repr(row[field])[:60]
+            raise OhlcvUnavailable(
+                f"Bar {index} of the candle file ({row['date']}) has `{field}` {shown}, expected {expected}.",
+                bar=index,
+                field=field,
+            )
+    return np.array(values, dtype=np.float64)
 
 
-def _constant(values: Series) -> Series:
-    """Charts on several threads may share the candles of one file."""
-    values.flags.writeable = False
-    return values
-
-
-def _bad_value(index: int, row: Mapping[str, Any], field: str) -> OhlcvUnavailable:
-    expected = "0 to 1e+18" if field == "volume" else "a price above zero (1e-12 to 1e+12)"
-    found = "missing" if field not in row else repr(row[field])[:60]
-    return OhlcvUnavailable(
-        f"Bar {index} of the candle file ({row['date']}) has `{field}` {found}, expected {expected}.",
-        bar=index,
-        field=field,
-    )
-
-
-def _check_ranges(candles: Candles, rows: Sequence[Mapping[str, Any]]) -> None:
-    slack = candles.close * _ROUNDING
-    wrong = candles.high < candles.low
-    for column in (candles.open, candles.close):
-        wrong |= (column > candles.high + slack) | (column < candles.low - slack)
-    if wrong.any():
-        index = int(np.argmax(wrong))
-        raise _bad_range(index, rows[index])
-
-
-def _bad_range(index: int, row: Mapping[str, Any]) -> OhlcvUnavailable:
+def _check_ranges(columns: Mapping[str, Series], rows: Sequence[Mapping[str, Any]]) -> None:
+    slack = columns["close"] * _ROUNDING
+    wrong = columns["high"] < columns["low"]
+    for field in ("open", "close"):
+        wrong |= (columns[field] > columns["high"] + slack) | (columns[field] < columns["low"] - slack)
+    if not wrong.any():
+        return
+    index = int(np.argmax(wrong))
+    row, slack = rows[index], slack[index]
     where = f"Bar {index} of the candle file ({row['date']})"
     if row["high"] < row["low"]:
-        return OhlcvUnavailable(f"{where} has `high` {row['high']} below `low` {row['low']}.", bar=index)
-    slack = row["close"] * _ROUNDING
+        raise OhlcvUnavailable(f"{where} has `high` {row['high']} below `low` {row['low']}.", bar=index)
     field = "close" if row["low"] - slack <= row["open"] <= row["high"] + slack else "open"
-    return OhlcvUnavailable(
+    raise OhlcvUnavailable(
         f"{where} has `{field}` {row[field]} outside its range, expected {row['low']} to {row['high']}.",
         bar=index,
         field=field,
-    )
-
-
-def _without_rounding(candles: Candles) -> Candles:
-    top, bottom = np.maximum(candles.open, candles.close), np.minimum(candles.open, candles.close)
-    return Candles(
-        dates=candles.dates,
-        open=candles.open,
-        high=_constant(np.maximum(candles.high, top)),
-        low=_constant(np.minimum(candles.low, bottom)),
-        close=candles.close,
-        volume=candles.volume,
     )

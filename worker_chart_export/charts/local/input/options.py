@@ -1,21 +1,21 @@
 """The Chart-IMG request body as this renderer understands it.
 
-What would change the picture's message and can't be done here is refused with the field's name. Left aside as
-without bearing on a chart drawn from given candles: `symbol` (the legend shows the run's), `session`,
-`watermark*`, and overrides that only concern looks (`style`, `scalesFontSize`, name and symbol labels). Keys
-that no Chart-IMG document knows are the template check's business.
+A field that would change what the picture says and can't be drawn here is refused by its name. Fields without
+effect on a chart drawn from given candles are ignored: `symbol` (the legend shows the symbol of the run),
+`session`, `watermark*`, and overrides of mere appearance (`style`, `scalesFontSize`, name and symbol labels).
+Keys that no Chart-IMG document knows are found by the template check.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field, fields
 from datetime import UTC
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 from worker_chart_export.charts.base import DEFAULT_HEIGHT, DEFAULT_WIDTH
-from worker_chart_export.charts.local.input.chart_overrides import ChartOverrides, read_overrides
-from worker_chart_export.charts.local.input.timeframe import Timeframe, parse_timeframe, same_timeframe
+from worker_chart_export.charts.local.input.candles import Timeframe, parse_timeframe, same_timeframe
 from worker_chart_export.errors import RenderFailed
 
 if TYPE_CHECKING:
@@ -27,23 +27,66 @@ SCALES = ("regular", "logarithmic")
 THEMES = ("light", "dark")
 MAX_STUDIES = 50
 _NOT_DRAWN = ("range", "shiftLeft", "shiftRight", "drawings")
+_NOT_DRAWN_OVERRIDES = {"showMainPane": False, "showInvertScale": True, "showInvertScaleStudies": True}
+_DEFAULT_RANGE_MARGIN = 0.0025
+_RANGE_MARGINS = (0.001, 0.1)
+_MAIN_PANE_HEIGHTS = (100, 1800)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StudyRequest:
-    """One study as the template asks for it.
+    """One study of a template.
 
     Attributes:
         name: Chart-IMG's name of the study.
         inputs: The template's inputs, unchecked.
         overrides: The template's overrides, unchecked.
-        force_overlay: The template's `forceOverlay`, if it says anything.
+        force_overlay: The template's `forceOverlay`; None if it is not set.
     """
 
     name: str
     inputs: Mapping[str, Any]
     overrides: Mapping[str, Any]
     force_overlay: bool | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PriceRange:
+    """A price axis fixed by the template; an end left out follows the prices shown.
+
+    Attributes:
+        low: Lowest price shown.
+        high: Highest price shown.
+        margin: Room beyond the prices at an end left out, as a part of them.
+    """
+
+    low: float | None
+    high: float | None
+    margin: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VisibleParts:
+    """Which parts of the chart are drawn: all, unless the template hides one."""
+
+    legend: bool = field(default=True, metadata={"key": "showLegend"})
+    legend_values: bool = field(default=True, metadata={"key": "showLegendValues"})
+    prices: bool = field(default=True, metadata={"key": "showSeriesOHLC"})
+    change: bool = field(default=True, metadata={"key": "showBarChange"})
+    price_line: bool = field(default=True, metadata={"key": "showPriceLine"})
+    price_label: bool = field(default=True, metadata={"key": "showSeriesLastValue"})
+    study_labels: bool = field(default=True, metadata={"key": "showStudyLastValue"})
+    vertical_grid: bool = field(default=True, metadata={"key": "showVertGrid"})
+    horizontal_grid: bool = field(default=True, metadata={"key": "showHorzGrid"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChartOverrides:
+    """The chart-wide overrides that have an effect here."""
+
+    visible: VisibleParts
+    price_range: PriceRange | None
+    main_pane_height: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,13 +123,17 @@ def read_options(payload: Mapping[str, Any], *, symbol: str, timeframe: str) -> 
 
     Args:
         payload: The Chart-IMG request body.
-        symbol: The run's symbol.
-        timeframe: The step's timeframe; the body's `interval` must mean the same.
+        symbol: The symbol of the run.
+        timeframe: The timeframe of the step; the `interval` of the body must mean the same.
 
     Raises:
-        RenderFailed: A field can't be honoured.
+        RenderFailed: A field can't be drawn here, or its value is wrong.
     """
-    _refuse_undrawable(payload)
+    for name in _NOT_DRAWN:
+        if payload.get(name):
+            raise RenderFailed(f"The template's `{name}` can't be drawn here.", field=name)
+    if payload.get("format", "png") != "png":
+        raise RenderFailed(f"`format` is {payload['format']!r:.60}, expected png.", field="format")
     return ChartOptions(
         symbol=symbol,
         timeframe=_timeframe(payload, timeframe),
@@ -96,50 +143,44 @@ def read_options(payload: Mapping[str, Any], *, symbol: str, timeframe: str) -> 
         style=_choice(payload, "style", STYLES),
         logarithmic=_choice(payload, "scale", SCALES) == "logarithmic",
         zone=_zone(payload),
-        overrides=read_overrides(payload.get("override")),
+        overrides=_overrides(payload),
         studies=_studies(payload),
     )
 
 
-def _refuse_undrawable(payload: Mapping[str, Any]) -> None:
-    for field in _NOT_DRAWN:
-        if payload.get(field):
-            raise RenderFailed(f"The template's `{field}` can't be drawn here.", field=field)
-    if payload.get("format", "png") != "png":
-        raise RenderFailed(f"`format` is {payload['format']!r:.60}, expected png.", field="format")
-
-
-def _timeframe(payload: Mapping[str, Any], asked: str) -> Timeframe:
-    interval = payload.get("interval", asked)
+def _timeframe(payload: Mapping[str, Any], expected: str) -> Timeframe:
+    interval = payload.get("interval", expected)
     parsed = parse_timeframe(interval) if isinstance(interval, str) else None
     if parsed is None:
         raise RenderFailed(f"`interval` is {interval!r:.60}, expected one like 15m, 4h, 1D, 1W, 1M.")
-    if not same_timeframe(interval, asked):
-        raise RenderFailed(f"`interval` is {interval!r}, but the candles are of {asked!r}.", field="interval")
+    if not same_timeframe(interval, expected):
+        raise RenderFailed(
+            f"`interval` is {interval!r}, but the candles are of {expected!r}.", field="interval"
+        )
     return parsed
 
 
-def _pixels(payload: Mapping[str, Any], field: str, default: int, limits: tuple[int, int]) -> int:
-    value = payload.get(field, default)
+def _pixels(payload: Mapping[str, Any], name: str, default: int, limits: tuple[int, int]) -> int:
+    value = payload.get(name, default)
     if type(value) is not int or not limits[0] <= value <= limits[1]:
         raise RenderFailed(
-            f"`{field}` is {value!r:.60}, expected a whole number from {limits[0]} to {limits[1]}.",
-            field=field,
+            f"`{name}` is {value!r:.60}, expected a whole number from {limits[0]} to {limits[1]}.",
+            field=name,
         )
     return value
 
 
-def _choice(payload: Mapping[str, Any], field: str, known: tuple[str, ...]) -> str:
-    value = payload.get(field, known[0])
+def _choice(payload: Mapping[str, Any], name: str, known: tuple[str, ...]) -> str:
+    value = payload.get(name, known[0])
     if value not in known:
-        raise RenderFailed(f"`{field}` is {value!r:.60}, known here: {', '.join(known)}.", field=field)
+        raise RenderFailed(f"`{name}` is {value!r:.60}, known here: {', '.join(known)}.", field=name)
     return str(value)
 
 
 def _zone(payload: Mapping[str, Any]) -> tzinfo:
     name = payload.get("timezone", "Etc/UTC")
     if name in {"Etc/UTC", "UTC"}:
-        # Machines without a time zone database still know this one.
+        # Works on machines without a time zone database as well.
         return UTC
     try:
         return ZoneInfo(name)
@@ -147,30 +188,61 @@ def _zone(payload: Mapping[str, Any]) -> tzinfo:
         raise RenderFailed(f"`timezone` {name!r:.60} is not a known time zone.", field="timezone") from error
 
 
+def _overrides(payload: Mapping[str, Any]) -> ChartOverrides:
+    value = payload.get("override")
+    given = {} if value is None else value
+    if not isinstance(given, dict):
+        raise RenderFailed(f"`override` is {given!r:.60}, expected an object.", field="override")
+    for key, refused in _NOT_DRAWN_OVERRIDES.items():
+        if given.get(key) is refused:
+            raise RenderFailed(f"`override.{key}` {str(refused).lower()} can't be drawn here.", field=key)
+    visible = {part.name: given.get(part.metadata["key"], True) for part in fields(VisibleParts)}
+    for part in fields(VisibleParts):
+        if not isinstance(visible[part.name], bool):
+            key = part.metadata["key"]
+            raise RenderFailed(f"`override.{key}` is {given[key]!r:.60}, expected true or false.", field=key)
+    price_range, height = _price_range(given.get("priceRange")), given.get("mainPaneHeight")
+    low, high = _MAIN_PANE_HEIGHTS
+    if height is not None and (type(height) is not int or not low <= height <= high):
+        raise RenderFailed(f"`override.mainPaneHeight` is {height!r:.60}, expected {low} to {high} pixels.")
+    return ChartOverrides(visible=VisibleParts(**visible), price_range=price_range, main_pane_height=height)
+
+
+def _price_range(value: Any) -> PriceRange | None:
+    if value is None:
+        return None
+    if not isinstance(value, dict):
+        raise RenderFailed(f"`override.priceRange` is {value!r:.60}, expected an object.", field="priceRange")
+    for key in ("from", "to"):
+        price = value.get(key)
+        if price is not None and (type(price) not in {int, float} or not 0 < price < math.inf):
+            raise RenderFailed(f"`override.priceRange.{key}` is {price!r:.60}, expected a price above zero.")
+    low, high = value.get("from"), value.get("to")
+    if low is not None and high is not None and low >= high:
+        raise RenderFailed(f"`override.priceRange` runs from {low:g} to {high:g}.", field="priceRange")
+    margin = value.get("margin", _DEFAULT_RANGE_MARGIN)
+    if type(margin) not in {int, float} or not _RANGE_MARGINS[0] <= margin <= _RANGE_MARGINS[1]:
+        raise RenderFailed(f"`override.priceRange.margin` is {margin!r:.60}, expected 0.001 to 0.1.")
+    return PriceRange(low=low, high=high, margin=margin)
+
+
 def _studies(payload: Mapping[str, Any]) -> tuple[StudyRequest, ...]:
     studies = payload.get("studies") or []
     if not isinstance(studies, list) or len(studies) > MAX_STUDIES:
         raise RenderFailed(f"`studies` is no list of at most {MAX_STUDIES} studies.", field="studies")
-    return tuple(_study(index, study) for index, study in enumerate(studies))
-
-
-def _study(index: int, study: Any) -> StudyRequest:
-    name = study.get("name") if isinstance(study, dict) else None
-    if not isinstance(name, str):
-        raise RenderFailed(f"`studies[{index}]` has no `name`.", field=f"studies[{index}].name")
-    overlay = study.get("forceOverlay")
-    if overlay is not None and not isinstance(overlay, bool):
-        raise RenderFailed(f"Study {name!r} has `forceOverlay` {overlay!r:.60}, expected true or false.")
-    return StudyRequest(
-        name=name,
-        inputs=_object(study, name, "input"),
-        overrides=_object(study, name, "override"),
-        force_overlay=overlay,
-    )
-
-
-def _object(study: Mapping[str, Any], name: str, field: str) -> Mapping[str, Any]:
-    value = study.get(field) or {}
-    if not isinstance(value, dict):
-        raise RenderFailed(f"Study {name!r} has `{field}` {value!r:.60}, expected an object.", study=name)
-    return value
+    requests = []
+    for index, study in enumerate(studies):
+        name = study.get("name") if isinstance(study, dict) else None
+        if not isinstance(name, str):
+            raise RenderFailed(f"`studies[{index}]` has no `name`.", field=f"studies[{index}].name")
+        overlay = study.get("forceOverlay")
+        if overlay is not None and not isinstance(overlay, bool):
+            raise RenderFailed(f"Study {name!r} has `forceOverlay` {overlay!r:.60}, expected true or false.")
+        inputs, overrides = study.get("input") or {}, study.get("override") or {}
+        for key, value in (("input", inputs), ("override", overrides)):
+            if not isinstance(value, dict):
+                raise RenderFailed(
+                    f"Study {name!r} has `{key}` {value!r:.60}, expected an object.", study=name
+                )
+        requests.append(StudyRequest(name=name, inputs=inputs, overrides=overrides, force_overlay=overlay))
+    return tuple(requests)

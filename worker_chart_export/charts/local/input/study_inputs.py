@@ -1,7 +1,7 @@
-"""Study inputs: what each accepts, and a refusal for anything that could not be honoured.
+"""The inputs of studies: what each accepts, and an error for everything else.
 
-A chart drawn with other numbers than the template asks for is a wrong chart, so a wrong type, a value out of
-range and an unknown name all raise `RenderFailed` with the study, the input and what was expected.
+A chart drawn with other numbers than the template names is a wrong chart. So a wrong type, a value out of
+range and an unknown name all raise `RenderFailed`, which names the study, the input and the expected values.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from worker_chart_export.errors import RenderFailed
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-#: The price series a study may be computed from.
+#: The price series that a study can be computed from.
 SOURCES = ("open", "high", "low", "close", "hl2", "hlc3", "ohlc4")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WholeNumber:
-    """An integer input; a float without a fraction, as JSON writers produce it, counts."""
+    """An integer input. A float without a fraction counts as one: JSON writers produce such floats."""
 
     default: int
     low: int = 1
@@ -28,18 +28,13 @@ class WholeNumber:
 
     @property
     def expected(self) -> str:
-        """The range in words."""
+        """The accepted values as text."""
         return f"a whole number from {self.low} to {self.high}"
 
-    def accepts(self, value: Any) -> bool:
-        """Whether `value` is such a number."""
-        if isinstance(value, float):
-            return value.is_integer() and self.low <= value <= self.high
-        return type(value) is int and self.low <= value <= self.high
-
-    def read(self, value: Any) -> int:
-        """The accepted value."""
-        return int(value)
+    def read(self, value: Any) -> int | None:
+        """Return `value` as an integer; None if it is not accepted."""
+        whole = type(value) is int or (isinstance(value, float) and value.is_integer())
+        return int(value) if whole and self.low <= value <= self.high else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,16 +47,12 @@ class Fraction:
 
     @property
     def expected(self) -> str:
-        """The range in words."""
+        """The accepted values as text."""
         return f"a number from {self.low:g} to {self.high:g}"
 
-    def accepts(self, value: Any) -> bool:
-        """Whether `value` is such a number."""
-        return type(value) in {int, float} and self.low <= value <= self.high
-
-    def read(self, value: Any) -> float:
-        """The accepted value."""
-        return float(value)
+    def read(self, value: Any) -> float | None:
+        """Return `value` as a float; None if it is not accepted."""
+        return float(value) if type(value) in {int, float} and self.low <= value <= self.high else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,16 +64,12 @@ class Choice:
 
     @property
     def expected(self) -> str:
-        """The options in words."""
+        """The accepted values as text."""
         return "one of " + ", ".join(self.options)
 
-    def accepts(self, value: Any) -> bool:
-        """Whether `value` is one of them."""
-        return isinstance(value, str) and value in self.options
-
-    def read(self, value: Any) -> str:
-        """The accepted value."""
-        return str(value)
+    def read(self, value: Any) -> str | None:
+        """Return `value`; None if it is not accepted."""
+        return value if isinstance(value, str) and value in self.options else None
 
 
 Input: TypeAlias = WholeNumber | Fraction | Choice
@@ -101,15 +88,15 @@ class Inputs:
     given: frozenset[str]
 
     def whole(self, name: str) -> int:
-        """The value of a `WholeNumber` input."""
+        """Return the value of a `WholeNumber` input."""
         return int(self.values[name])
 
     def number(self, name: str) -> float:
-        """The value of a `Fraction` input."""
+        """Return the value of a `Fraction` input."""
         return float(self.values[name])
 
     def text(self, name: str) -> str:
-        """The value of a `Choice` input."""
+        """Return the value of a `Choice` input."""
         return str(self.values[name])
 
 
@@ -119,20 +106,21 @@ def read_inputs(study: str, accepted: Mapping[str, Input], given: Mapping[str, A
     Raises:
         RenderFailed: An input is unknown, of the wrong type or out of range.
     """
+    values: dict[str, int | float | str] = {name: kind.default for name, kind in accepted.items()}
     for name, value in given.items():
-        kind = accepted.get(name)
-        if kind is None:
+        if name not in accepted:
             known = ", ".join(accepted) or "none"
             raise RenderFailed(
                 f"Study {study!r} has no input {name!r} that can be drawn here; known inputs: {known}.",
                 study=study,
                 input=name,
             )
-        if not kind.accepts(value):
+        read = accepted[name].read(value)
+        if read is None:
             raise RenderFailed(
-                f"Study {study!r} has input {name!r} = {value!r:.60}, expected {kind.expected}.",
+                f"Study {study!r} has input {name!r} = {value!r:.60}, expected {accepted[name].expected}.",
                 study=study,
                 input=name,
             )
-    values = {name: kind.read(given.get(name, kind.default)) for name, kind in accepted.items()}
+        values[name] = read
     return Inputs(values=values, given=frozenset(given))

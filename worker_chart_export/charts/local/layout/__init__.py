@@ -1,3 +1,3 @@
-"""Where everything goes: panes, scales, axes, labels. No pixels yet."""
+"""The positions of all parts of a chart: panes, scales, axes, legends. No pixels yet."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The lines at the top left of a pane: what is drawn there, and its latest values."""
+"""The lines in the upper left corner of a pane: what is drawn there, and its latest values."""
 
 from __future__ import annotations
 
@@ -12,12 +12,11 @@ from worker_chart_export.charts.local.studies.study import PlotKind
 if TYPE_CHECKING:
     from worker_chart_export.charts.local.input.candles import Candles
     from worker_chart_export.charts.local.input.options import ChartOptions
-    from worker_chart_export.charts.local.primitives.colors import Color
+    from worker_chart_export.charts.local.primitives.colors import Color, Theme
     from worker_chart_export.charts.local.primitives.marks import Box
-    from worker_chart_export.charts.local.primitives.themes import Theme
     from worker_chart_export.charts.local.studies.study import Study
 
-#: Texts set without a gap, e.g. `O` and its price; a line is broken only between groups.
+#: Texts without a gap between them, e.g. `O` and its price. A line breaks only between groups.
 Group: TypeAlias = tuple[tuple[str, "Color"], ...]
 Line: TypeAlias = tuple[Group, ...]
 
@@ -29,7 +28,7 @@ _TOP = 3
 
 
 def symbol_line(candles: Candles, options: ChartOptions, theme: Theme, decimals: int) -> Line:
-    """Symbol and time frame, the last bar's prices in its colour, and its change from the bar before."""
+    """Describe the price: symbol, time frame, the last bar's prices, and its change from the bar before."""
     title: Group = ((f"{options.symbol} · {options.timeframe.label}", theme.strong),)
     show = options.overrides.visible
     color = theme.rising if candles.close[-1] >= candles.open[-1] else theme.falling
@@ -46,7 +45,7 @@ def symbol_line(candles: Candles, options: ChartOptions, theme: Theme, decimals:
 
 
 def study_line(study: Study, writer: Writer, theme: Theme, *, values: bool) -> Line:
-    """A study's name and inputs, and its plots' latest values in their colours."""
+    """Describe a study: its name and inputs, and its plots' latest values in their colours."""
     groups: list[Group] = [((study.title, theme.text),)]
     if values and study.profile:
         profile = study.profile.profile
@@ -61,11 +60,11 @@ def study_line(study: Study, writer: Writer, theme: Theme, *, values: bool) -> L
     return tuple(groups)
 
 
-def legend_texts(lines: list[Line], pane: Box) -> tuple[list[Text], int]:
-    """Set legend lines into a pane, breaking those that are too wide and leaving out what has no room.
+def legend_texts(lines: list[Line], pane: Box) -> tuple[tuple[Text, ...], int]:
+    """Place legend lines in a pane. Lines that are too wide are broken; texts without room are left out.
 
     Returns:
-        The texts, and the height in pixels they take from the top of the pane.
+        The texts, and the height in pixels of all lines from the upper edge of the pane.
     """
     texts: list[Text] = []
     row = pane[1] + _TOP + LINE_HEIGHT // 2
@@ -76,20 +75,17 @@ def legend_texts(lines: list[Line], pane: Box) -> tuple[list[Text], int]:
             if pen > _INDENT and pen + width > pane[2] - _GAP:
                 pen, row = _INDENT, row + LINE_HEIGHT
             for text, color in group:
-                texts.append(_text(text, color, pen, row, pane))
+                shown = _shortened(text, pane[2] - pen - _GAP)
+                texts.append(Text(x=pen, y=row, text=shown, color=color, size=FONT_SIZE))
                 pen += text_width(text, FONT_SIZE)
             pen += _GAP
         row += LINE_HEIGHT
-    fitting = [text for text in texts if text.y + LINE_HEIGHT // 2 < pane[3]]
+    fitting = tuple(text for text in texts if text.y + LINE_HEIGHT // 2 < pane[3])
     return fitting, row - LINE_HEIGHT // 2 - pane[1]
 
 
-def _text(text: str, color: Color, pen: int, row: int, pane: Box) -> Text:
-    return Text(x=pen, y=row, text=_shortened(text, pane[2] - pen - _GAP), color=color, size=FONT_SIZE)
-
-
 def _shortened(text: str, room: int) -> str:
-    """`text`, cut with an ellipsis if it is wider than `room` pixels."""
+    """Cut `text` with an ellipsis if it is wider than `room` pixels."""
     if text_width(text, FONT_SIZE) <= room:
         return text
     while text and text_width(text + "…", FONT_SIZE) > room:

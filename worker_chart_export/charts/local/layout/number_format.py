@@ -1,4 +1,4 @@
-"""Numbers as a chart writes them: prices with fitting decimals, volumes short, a real minus sign."""
+"""Numbers as text: prices with the decimals they need, volumes short, a real minus sign."""
 
 from __future__ import annotations
 
@@ -21,19 +21,18 @@ _SUFFIXES = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "K"))
 
 
 def price_decimals(closes: Series) -> int:
-    """Decimals that most of the last closes need: at least 2, about 6 significant digits at most."""
+    """Return the decimals that most of the last closes need.
+
+    These are at least 2, and at most as many as 6 significant digits take.
+    """
     largest = float(closes.max())
     high = min(_MAX_DECIMALS, max(2, _SIGNIFICANT - 1 - math.floor(math.log10(largest))))
-    needed = sorted(_decimals(float(close), high) for close in closes[-50:])
+    needed = sorted(len(f"{close:.{high}f}".rstrip("0").partition(".")[2]) for close in closes[-50:].tolist())
     return max(2, needed[len(needed) // 2])
 
 
-def _decimals(value: float, high: int) -> int:
-    return len(f"{value:.{high}f}".rstrip("0").partition(".")[2])
-
-
 def fixed(value: float, decimals: int) -> str:
-    """`1,234.50`; minus zero is zero; `n/a` for no number."""
+    """Write `1,234.50`. Minus zero becomes zero, and NaN becomes `n/a`."""
     if math.isnan(value):
         return NOT_AVAILABLE
     text = f"{value:,.{decimals}f}"
@@ -43,13 +42,13 @@ def fixed(value: float, decimals: int) -> str:
 
 
 def signed(value: float, decimals: int) -> str:
-    """As `fixed`, with a plus sign on what is not negative."""
+    """Write as `fixed`, with a plus sign before zero and positive numbers."""
     text = fixed(value, decimals)
     return text if text.startswith(MINUS) or text == NOT_AVAILABLE else "+" + text
 
 
 def compact(value: float, decimals: int = 2) -> str:
-    """`3.31M`, `850.20K`; below a thousand without needless zeros, `12`, `0.5`."""
+    """Write `3.31M` or `850.20K`; below a thousand without trailing zeros, `12` or `0.5`."""
     if math.isnan(value):
         return NOT_AVAILABLE
     size, suffix = _suffix(value)
@@ -67,11 +66,11 @@ def _trimmed(text: str) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Writer:
-    """How the values of one scale are written.
+    """Writes the values of one scale.
 
     Attributes:
         numbers: The kind of numbers.
-        decimals: Decimals, unless numbers are written short.
+        decimals: Decimals; without effect on compact numbers.
     """
 
     numbers: Numbers
@@ -79,17 +78,17 @@ class Writer:
 
     @property
     def unit(self) -> float:
-        """The smallest step that two written values can differ by; 0 if there is none."""
+        """The smallest difference of two written values; 0 if there is none."""
         return 0.0 if self.numbers is Numbers.COMPACT else 10.0**-self.decimals
 
     def value(self, value: float) -> str:
-        """A value in a legend or a label."""
+        """Write a value in a legend or a label."""
         if self.numbers is Numbers.COMPACT:
             return compact(value, 2 if abs(value) >= _SMALL else _SIGNIFICANT)
         return fixed(value, self.decimals)
 
     def tick(self, value: float, step: float) -> str:
-        """A value on an axis whose ticks are `step` apart."""
+        """Write a value on an axis whose ticks are `step` apart."""
         if self.numbers is not Numbers.COMPACT:
             return fixed(value, self.decimals)
         size, suffix = _suffix(value)
@@ -98,9 +97,9 @@ class Writer:
 
 
 def writer_for(numbers: Numbers, price: int, spread: float) -> Writer:
-    """The writer of a scale that spans `spread`, next to prices with `price` decimals.
+    """Return the writer of a scale with range `spread` in a chart whose prices have `price` decimals.
 
-    A pane of its own may span far less than the price does; it gets the decimals it needs.
+    A study's own pane may have a far smaller range than the price. Then it gets more decimals.
     """
     low = price if numbers is Numbers.PRICE else 2
     needed = math.ceil(2 - math.log10(spread)) if spread > 0 else low

@@ -1,7 +1,7 @@
 """A chart's plan: studies computed, panes placed, scales and axes chosen; nothing drawn yet.
 
-The bars shown depend on the width of the price axis, and that on the numbers shown. So the plan is made for a
-narrow axis first and again for a wider one if some text does not fit.
+The bars shown depend on the width of the price axis, and that width depends on the values shown. So the plan
+is made for a narrow axis first, and again for a wider one if a text does not fit.
 """
 
 from __future__ import annotations
@@ -10,20 +10,14 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from worker_chart_export.charts.local.layout.bars import BarGrid, bar_grid
-from worker_chart_export.charts.local.layout.frame import Frame, frame
-from worker_chart_export.charts.local.layout.labels import Label
-from worker_chart_export.charts.local.layout.legend import Line, legend_texts, study_line, symbol_line
-from worker_chart_export.charts.local.layout.number_format import Writer, price_decimals
-from worker_chart_export.charts.local.layout.pane import (
-    Pane,
-    fixed_price_scale,
-    floor_scale,
-    price_scale,
-    study_pane,
-)
-from worker_chart_export.charts.local.layout.price_axis import MIN_WIDTH, PriceAxis, price_axis
-from worker_chart_export.charts.local.primitives.themes import THEMES, Theme
+import numpy as np
+
+from worker_chart_export.charts.local.layout.axes import MIN_AXIS_WIDTH, Label, PriceAxis, price_axis
+from worker_chart_export.charts.local.layout.frame import BarGrid, bar_grid, pane_boxes
+from worker_chart_export.charts.local.layout.legend import legend_texts, study_line, symbol_line
+from worker_chart_export.charts.local.layout.number_format import Writer, price_decimals, writer_for
+from worker_chart_export.charts.local.layout.scale import FLAT, Scale, fitted, span
+from worker_chart_export.charts.local.primitives.colors import THEMES, Theme
 from worker_chart_export.charts.local.studies.catalogue import compute_study
 from worker_chart_export.charts.local.studies.study import Numbers, Place, PlotKind, Study
 
@@ -32,15 +26,32 @@ if TYPE_CHECKING:
 
     from worker_chart_export.charts.local.input.candles import Candles
     from worker_chart_export.charts.local.input.options import ChartOptions
-    from worker_chart_export.charts.local.layout.scale import Scale
-    from worker_chart_export.charts.local.primitives.marks import Text
+    from worker_chart_export.charts.local.primitives.marks import Box, Text
+
+#: Part of the price pane's height that volume columns may fill.
+_FLOOR = 0.2
+#: Free part of the price pane's height below the prices, without and with volume columns there.
+_MARGIN, _MARGIN_ABOVE_FLOOR = 0.07, 0.17
+#: Free pixels between the legend and the prices, and between the legend and a study in its own pane.
+_LEGEND_GAP, _STUDY_LEGEND_GAP = 10, 4
+_STUDY_MARGIN = 0.08
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PlannedPane:
-    """One pane with its axis and its legend."""
+class Pane:
+    """One pane with its value axis and its legend.
 
-    pane: Pane
+    Attributes:
+        box: Its area.
+        scale: The scale of the axis.
+        studies: The studies on that scale, in the template's order.
+        axis: The values and labels on the axis.
+        legend: The texts in its upper left corner.
+    """
+
+    box: Box
+    scale: Scale
+    studies: tuple[Study, ...]
     axis: PriceAxis
     legend: tuple[Text, ...]
 
@@ -51,39 +62,34 @@ class Plan:
 
     Attributes:
         candles: The whole history.
-        options: What the template asks for.
+        visible: The bars shown.
+        options: The template's options.
         theme: Colours.
-        grid: The bars shown.
-        frame: The areas of the picture.
+        grid: The pixel columns of the bars shown.
         panes: The price pane, then the studies' own panes.
-        floors: Studies at the foot of the price pane, each with its scale.
+        floors: Studies at the lower edge of the price pane, each with its own scale.
     """
 
     candles: Candles
+    visible: Candles
     options: ChartOptions
     theme: Theme
     grid: BarGrid
-    frame: Frame
-    panes: tuple[PlannedPane, ...]
+    panes: tuple[Pane, ...]
     floors: tuple[tuple[Study, Scale], ...]
-
-    @property
-    def visible(self) -> Candles:
-        """The bars shown."""
-        return self.candles.since(self.grid.first)
 
 
 def make_plan(candles: Candles, options: ChartOptions, check: Callable[[], None]) -> Plan:
-    """Plan a chart; `check` is called before each round of work and may raise.
+    """Plan a chart; `check` is called before each attempt and may raise.
 
     Raises:
-        RenderFailed: A study, an input or an override can't be honoured, or there is no room.
+        RenderFailed: A study, an input or an override can't be drawn here, or there is no room.
     """
-    axis_width = MIN_WIDTH
+    axis_width = MIN_AXIS_WIDTH
     while True:
         check()
         plan = _Planner(candles, options, axis_width).plan()
-        needed = max(planned.axis.width for planned in plan.panes)
+        needed = max(pane.axis.width for pane in plan.panes)
         if needed <= axis_width:
             return plan
         axis_width = needed
@@ -94,87 +100,98 @@ class _Planner:
 
     def __init__(self, candles: Candles, options: ChartOptions, axis_width: int) -> None:
         self._candles, self._options = candles, options
+        self._right = options.width - axis_width
         self._theme = THEMES[options.theme]
+        self._grid = bar_grid(len(candles), self._right)
+        self._first = self._grid.first
+        self._visible = candles.since(self._first)
         self._shown = options.overrides.visible
-        self._decimals = price_decimals(candles.close)
-        self._price_writer = Writer(numbers=Numbers.PRICE, decimals=self._decimals)
-        self._grid = bar_grid(len(candles), left=0, right=options.width - axis_width)
-        studies = [compute_study(study, candles, self._grid.first) for study in options.studies]
-        self._own = [study for study in studies if study.place is Place.PANE]
-        self._overlays = [study for study in studies if study.place is not Place.PANE]
-        self._frame = frame(
-            (options.width, options.height),
-            axis_width=axis_width,
-            studies=len(self._own),
-            main_height=options.overrides.main_pane_height,
-        )
+        self._price_writer = Writer(numbers=Numbers.PRICE, decimals=price_decimals(candles.close))
 
     def plan(self) -> Plan:
-        """The whole plan."""
-        box, first = self._frame.panes[0], self._grid.first
-        floors = tuple(
-            (study, floor_scale(study, box, first)) for study in self._overlays if study.place is Place.FLOOR
-        )
-        own = zip(self._own, self._frame.panes[1:], strict=True)
+        options = self._options
+        studies = [compute_study(study, self._candles, self._first) for study in options.studies]
+        own = [study for study in studies if study.place is Place.PANE]
+        overlays = [study for study in studies if study.place is not Place.PANE]
+        main_height = options.overrides.main_pane_height
+        boxes = pane_boxes(self._right, options.height, studies=len(own), main_height=main_height)
+        box = boxes[0]
+        floors = []
+        for study in overlays:
+            if study.place is Place.FLOOR:
+                highest = max(span([plot.values[self._first :] for plot in study.plots])[1], 0.0) or 1.0
+                top = box[3] - _FLOOR * (box[3] - box[1])
+                floors.append((study, Scale(low=0.0, high=highest, top=top, bottom=box[3])))
+        panes = [self._price_pane(overlays, floors, box)]
+        panes += [self._study_pane(study, box) for study, box in zip(own, boxes[1:], strict=True)]
         return Plan(
             candles=self._candles,
-            options=self._options,
+            visible=self._visible,
+            options=options,
             theme=self._theme,
             grid=self._grid,
-            frame=self._frame,
-            panes=(self._main(floors), *(self._study_pane(study, place) for study, place in own)),
-            floors=floors,
+            panes=tuple(panes),
+            floors=tuple(floors),
         )
 
-    def _main(self, floors: tuple[tuple[Study, Scale], ...]) -> PlannedPane:
-        box = self._frame.panes[0]
-        lines = [symbol_line(self._candles, self._options, self._theme, self._decimals)]
-        lines += [self._study_line(study, self._writer(study)) for study in self._overlays]
-        texts, height = legend_texts(lines if self._shown.legend else [], box)
-        on_price = tuple(study for study in self._overlays if study.place is Place.PRICE)
-        pane = Pane(box=box, scale=self._price_scale(height), writer=self._price_writer, studies=on_price)
-        labels = self._price_labels(pane)
-        for study in on_price:
-            labels += self._labels(study, pane.scale, pane.writer)
-        for study, scale in floors:
-            labels += self._labels(study, scale, self._writer(study))
-        return PlannedPane(pane=pane, axis=price_axis(pane, labels), legend=tuple(texts))
+    def _price_pane(self, overlays: list[Study], floors: list[tuple[Study, Scale]], box: Box) -> Pane:
+        theme, writer, close = self._theme, self._price_writer, float(self._candles.close[-1])
+        compact, values = Writer(numbers=Numbers.COMPACT), self._shown.legend_values
+        lines = [symbol_line(self._candles, self._options, theme, writer.decimals)]
+        for study in overlays:
+            study_writer = compact if study.numbers is Numbers.COMPACT else writer
+            lines.append(study_line(study, study_writer, theme, values=values))
+        legend, height = legend_texts(lines if self._shown.legend else [], box)
+        scale = self._price_scale(overlays, box, height)
+        labels: list[Label] = []
+        if self._shown.price_label:
+            color = theme.rising if close >= self._candles.open[-1] else theme.falling
+            row = round(scale.row(close))
+            labels.append(Label(row=row, text=writer.value(close), color=color, fixed=True))
+        studies = tuple(study for study in overlays if study.place is Place.PRICE)
+        for study in studies:
+            labels += self._labels(study, scale, writer)
+        for study, floor in floors:
+            labels += self._labels(study, floor, compact if study.numbers is Numbers.COMPACT else writer)
+        axis = price_axis(box, scale, writer, labels)
+        return Pane(box=box, scale=scale, studies=studies, axis=axis, legend=legend)
 
-    def _price_scale(self, legend: int) -> Scale:
-        visible, wanted = self._candles.since(self._grid.first), self._options.overrides.price_range
-        box, logarithmic = self._frame.panes[0], self._options.logarithmic
-        if wanted is not None:
-            return fixed_price_scale(visible, wanted, box, logarithmic=logarithmic)
-        return price_scale(
-            visible, self._overlays, box, legend, first=self._grid.first, logarithmic=logarithmic
-        )
+    def _price_scale(self, overlays: list[Study], box: Box, legend: int) -> Scale:
+        """Show all bars and the studies over them below the legend, or the range that the template fixed."""
+        visible, fixed = self._visible, self._options.overrides.price_range
+        logarithmic = self._options.logarithmic
+        if fixed is not None:
+            low, high = span([visible.low, visible.high])
+            bottom = fixed.low if fixed.low is not None else min(low, fixed.high or low) * (1 - fixed.margin)
+            top = fixed.high if fixed.high is not None else max(high, fixed.low or high) * (1 + fixed.margin)
+            return fitted((bottom, top), box, (0, 0), logarithmic=logarithmic)
+        on_price = [study for study in overlays if study.place is Place.PRICE]
+        values = [plot.values[self._first :] for study in on_price for plot in study.plots]
+        ends = span([visible.low, visible.high, *values], positive=logarithmic)
+        margin = _MARGIN if len(on_price) == len(overlays) else _MARGIN_ABOVE_FLOOR
+        margins = (legend + _LEGEND_GAP, margin * (box[3] - box[1]))
+        return fitted(ends, box, margins, logarithmic=logarithmic)
 
-    def _study_pane(self, study: Study, box: tuple[int, int, int, int]) -> PlannedPane:
-        known = {"first": self._grid.first, "decimals": self._decimals}
-        price = float(self._candles.close[-1])
-        # The height of a legend depends on how values are written, and that on their range: two looks at it.
-        writer = study_pane(study, box, 0, **known, price=price).writer
-        lines = [self._study_line(study, writer)] if self._shown.legend else []
-        texts, height = legend_texts(lines, box)
-        pane = study_pane(study, box, height, **known, price=price)
-        axis = price_axis(pane, self._labels(study, pane.scale, pane.writer))
-        return PlannedPane(pane=pane, axis=axis, legend=tuple(texts))
+    def _study_pane(self, study: Study, box: Box) -> Pane:
+        """Show a study's plots and limits, and zero if columns start there.
 
-    def _study_line(self, study: Study, writer: Writer) -> Line:
-        return study_line(study, writer, self._theme, values=self._shown.legend_values)
-
-    def _writer(self, study: Study) -> Writer:
-        compact = study.numbers is Numbers.COMPACT
-        return Writer(numbers=Numbers.COMPACT) if compact else self._price_writer
-
-    def _price_labels(self, pane: Pane) -> list[Label]:
-        if not self._shown.price_label:
-            return []
-        close = float(self._candles.close[-1])
-        rising = close >= self._candles.open[-1]
-        color = self._theme.rising if rising else self._theme.falling
-        row = round(pane.scale.row(close))
-        return [Label(row=row, text=pane.writer.value(close), color=color, fixed=True)]
+        A study of differences of prices (MACD) counts as flat if it moves by less than the prices' rounding.
+        """
+        levels = [level.value for level in study.levels]
+        if any(plot.kind is PlotKind.COLUMNS for plot in study.plots):
+            levels.append(0.0)
+        noise = float(self._candles.close[-1]) * FLAT if study.numbers is Numbers.PRICE else 0.0
+        values = [plot.values[self._first :] for plot in study.plots]
+        ends = span([*values, np.array(levels)], noise=noise)
+        writer = writer_for(study.numbers, self._price_writer.decimals, ends[1] - ends[0])
+        line = study_line(study, writer, self._theme, values=self._shown.legend_values)
+        legend, height = legend_texts([line] if self._shown.legend else [], box)
+        margins = (height + _STUDY_LEGEND_GAP, _STUDY_MARGIN * (box[3] - box[1]))
+        scale = fitted(ends, box, margins, logarithmic=False)
+        if study.numbers is Numbers.COMPACT and ends[0] == 0 and levels:
+            scale = Scale(low=0.0, high=scale.high, top=scale.top, bottom=box[3])
+        axis = price_axis(box, scale, writer, self._labels(study, scale, writer))
+        return Pane(box=box, scale=scale, studies=(study,), axis=axis, legend=legend)
 
     def _labels(self, study: Study, scale: Scale, writer: Writer) -> list[Label]:
         if not self._shown.study_labels:

@@ -1,4 +1,4 @@
-"""Values to pixel rows and back, and the round values that an axis is labelled with."""
+"""The scale between values and pixel rows, and the round values on an axis."""
 
 from __future__ import annotations
 
@@ -13,14 +13,12 @@ if TYPE_CHECKING:
     from worker_chart_export.charts.local.primitives.marks import Box
 
 _STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)
-#: A spread below this part of the value is no spread: all prices are equal, give or take binary rounding.
+#: A spread below this part of the value is binary rounding: all prices are equal.
 FLAT = 1e-9
 _ROUNDING = 1e-6
-#: Part of a pane's height that its values fill at least, however long the legend is.
+#: Smallest part of a pane's height for its values, however long the legend is.
 _MIN_PART = 0.25
-
-
-#: So far outside the picture all rows are alike, and aggdraw's fixed-point numbers would overflow.
+#: Rows so far outside the picture need not be exact, and aggdraw's fixed-point numbers would overflow.
 _FAR = 10_000.0
 
 
@@ -43,7 +41,7 @@ class Scale:
     logarithmic: bool = False
 
     def rows(self, values: Series) -> Series:
-        """The pixel row of each value; NaN for NaN, and below zero on a logarithmic scale."""
+        """Return the pixel row of each value; NaN for NaN, and for negative values on a logarithmic scale."""
         with np.errstate(divide="ignore", invalid="ignore"):
             measured = np.log(values) if self.logarithmic else values
         low, high = self._ends()
@@ -51,7 +49,7 @@ class Scale:
         return np.clip(rows, -_FAR, 2 * _FAR)
 
     def row(self, value: float) -> float:
-        """The pixel row of one value."""
+        """Return the pixel row of one value."""
         if self.logarithmic:
             if value <= 0:
                 return math.nan
@@ -61,7 +59,7 @@ class Scale:
         return min(max(row, -_FAR), 2 * _FAR) if not math.isnan(row) else row
 
     def value(self, row: float) -> float:
-        """The value at a pixel row."""
+        """Return the value at a pixel row."""
         low, high = self._ends()
         measured = low + (self.bottom - row) / (self.bottom - self.top) * (high - low)
         return math.exp(measured) if self.logarithmic else measured
@@ -71,12 +69,14 @@ class Scale:
 
 
 def span(arrays: list[Series], *, positive: bool = False, noise: float = 0.0) -> tuple[float, float]:
-    """Lowest and highest number in `arrays`, 0 and 1 if there is none.
+    """Return the lowest and the highest number in `arrays`, 0 and 1 if there is none.
+
+    Equal numbers get some room around them.
 
     Args:
-        arrays: The numbers, NaN among them.
-        positive: Whether to leave out what is zero or less.
-        noise: A spread up to this is rounding, not movement; equal numbers get some room around them.
+        arrays: The numbers; NaN is ignored.
+        positive: Whether to ignore zero and negative numbers.
+        noise: Numbers with at most this spread count as equal.
     """
     numbers = np.concatenate([array[np.isfinite(array)] for array in arrays]) if arrays else np.empty(0)
     if positive:
@@ -92,9 +92,9 @@ def span(arrays: list[Series], *, positive: bool = False, noise: float = 0.0) ->
 
 
 def fitted(ends: tuple[float, float], box: Box, margins: tuple[float, float], *, logarithmic: bool) -> Scale:
-    """A scale on which `ends` keep `margins` (pixels above and below) from the edges of `box`.
+    """Make a scale on which `ends` keep `margins` (pixels above and below) from the edges of `box`.
 
-    A part of the height is kept for the values; where margins must give way, the lower one does first.
+    Margins shrink, the lower one first, if they leave the values less than a quarter of the height.
     """
     free = (1 - _MIN_PART) * (box[3] - box[1])
     above = min(margins[0], free)
@@ -109,17 +109,17 @@ def fitted(ends: tuple[float, float], box: Box, margins: tuple[float, float], *,
 
 
 def ticks(scale: Scale, box: Box, *, gap: float, unit: float) -> tuple[list[float], float]:
-    """Round values inside `box`, at least `gap` pixels apart and multiples of `unit`.
+    """Choose round values inside `box`, at least `gap` pixels apart and multiples of `unit`.
 
     Returns:
         The values from low to high, and the smallest step between two of them.
     """
     low, end = scale.value(box[3]), scale.value(box[1])
-    reach = scale.value(box[3] - gap) - low
+    distance = scale.value(box[3] - gap) - low
     values: list[float] = []
     smallest = math.inf
     while True:
-        step = round_step(reach, unit)
+        step = round_step(distance, unit)
         value = math.ceil(low / step - _ROUNDING) * step
         if scale.logarithmic and value <= 0:
             value = step
@@ -128,11 +128,14 @@ def ticks(scale: Scale, box: Box, *, gap: float, unit: float) -> tuple[list[floa
         values.append(value)
         smallest = min(smallest, step)
         low = scale.value(scale.row(value) - gap)
-        reach = low - value
+        distance = low - value
 
 
 def round_step(low: float, unit: float) -> float:
-    """The smallest of 1, 2, 2.5, 5 times a power of ten that is at least `low` and a multiple of `unit`."""
+    """Return the smallest step that is at least `low` and a multiple of `unit`.
+
+    Steps are 1, 2, 2.5 or 5 times a power of ten.
+    """
     low = max(low, unit)
     power = 10.0 ** math.floor(math.log10(low))
     for factor in _STEPS:

@@ -1,3 +1,3 @@
-"""What layout and drawing are made of: marks, texts, colours, themes."""
+"""Colours, fonts and shapes, used by both `layout` and `drawing`."""
 
 from __future__ import annotations

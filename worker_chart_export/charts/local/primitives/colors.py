@@ -1,8 +1,9 @@
-"""Colours: the studies' documented defaults, and reading a colour that a template overrides."""
+"""Colours: of the two themes, of studies by default, and those that a template overrides."""
 
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import TypeAlias
 
 from worker_chart_export.errors import RenderFailed
@@ -33,10 +34,12 @@ CONTROL: Color = (255, 0, 0, 255)
 _HEX = re.compile(r"#([0-9a-fA-F]{6})([0-9a-fA-F]{2})?")
 _RGB = re.compile(r"rgba?\((\d{1,3}),(\d{1,3}),(\d{1,3})(?:,(0|1|[01]?\.\d+))?\)")
 _FULL = 255
+#: Brightness (0 to 255) from which black is easier to read than white.
+_BRIGHT = 150
 
 
 def with_opacity(color: Color, opacity: float) -> Color:
-    """`color` at `opacity`, 0 to 1."""
+    """Return `color` with `opacity`, 0 to 1."""
     return (*color[:3], round(_FULL * opacity))
 
 
@@ -55,3 +58,64 @@ def parse_color(text: object, *, where: str) -> Color:
         if max(red, green, blue, opacity) <= _FULL:
             return red, green, blue, opacity
     raise RenderFailed(f"{where} is {text!r:.60}, expected a colour like rgb(33,150,243) or #2196f3.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Theme:
+    """Colours of everything except studies.
+
+    Attributes:
+        top: Background at the upper edge of a pane; `bottom` at its lower edge, with a gradient between.
+        axis: Background of the axes.
+        grid: Grid lines.
+        separator: Lines between panes and axes.
+        text: Axis texts and study names; `strong` for the symbol and for years.
+        rising: Bars that closed at or above their open; `falling` the others.
+        line: Price line of the styles `line` and `area`.
+    """
+
+    top: Color
+    bottom: Color
+    axis: Color
+    grid: Color
+    separator: Color
+    text: Color
+    strong: Color
+    rising: Color
+    falling: Color
+    line: Color
+
+
+THEMES = {
+    "dark": Theme(
+        top=(24, 28, 39, 255),
+        bottom=(19, 23, 34, 255),
+        axis=(19, 23, 34, 255),
+        grid=(35, 39, 49, 255),
+        separator=(52, 57, 71, 255),
+        text=(178, 181, 190, 255),
+        strong=(232, 235, 242, 255),
+        rising=(8, 153, 129, 255),
+        falling=(242, 54, 69, 255),
+        line=(41, 98, 255, 255),
+    ),
+    "light": Theme(
+        top=(255, 255, 255, 255),
+        bottom=(255, 255, 255, 255),
+        axis=(255, 255, 255, 255),
+        grid=(240, 243, 250, 255),
+        separator=(209, 212, 220, 255),
+        text=(80, 83, 94, 255),
+        strong=(19, 23, 34, 255),
+        rising=(8, 153, 129, 255),
+        falling=(242, 54, 69, 255),
+        line=(41, 98, 255, 255),
+    ),
+}
+
+
+def text_on(background: Color) -> Color:
+    """Return black or white, whichever is easier to read on `background`."""
+    red, green, blue, _ = background
+    bright = 0.299 * red + 0.587 * green + 0.114 * blue > _BRIGHT
+    return (19, 23, 34, 255) if bright else (255, 255, 255, 255)

@@ -1,7 +1,7 @@
-"""A drawn chart before it is pixels: an ordered list of simple marks in pixel coordinates.
+"""The marks that a chart is drawn with: an ordered list in pixel coordinates.
 
-Whole-pixel marks (`Rects`, `Dots`) are crisp, `Strokes` are antialiased and clipped, `Text` is measured
-before it gets here. Boxes are (left, top, right, bottom), right and bottom exclusive.
+`Rects` and `Dots` fill whole pixels, `Strokes` are antialiased and clipped, and a `Text` has its final place.
+Boxes are (left, top, right, bottom), right and bottom exclusive.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Gradient:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rects:
-    """Boxes of one colour, laid over what is there."""
+    """Boxes of one colour, drawn over earlier marks by their opacity."""
 
     boxes: tuple[Box, ...]
     color: Color
@@ -38,7 +38,7 @@ class Rects:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dots:
-    """Single pixels of one colour, as a flat row x, y, x, y ...; always opaque."""
+    """Single pixels of one colour, as a flat sequence x, y, x, y ...; always opaque."""
 
     points: tuple[int, ...]
     color: Color
@@ -55,7 +55,7 @@ class Polyline:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Strokes:
-    """Smooth lines, in order, cut off at the edges of `clip`."""
+    """Smooth lines in drawing order, cut off at the edges of `clip`."""
 
     clip: Box
     lines: tuple[Polyline, ...]
@@ -63,7 +63,7 @@ class Strokes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Polygon:
-    """A filled outline with rough edges, which a line drawn on them hides."""
+    """A filled outline. Its edges are not smoothed; a line drawn over them hides that."""
 
     points: tuple[Point, ...]
     color: Color
@@ -85,7 +85,7 @@ Mark: TypeAlias = Gradient | Rects | Dots | Polygon | Strokes | Text
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DrawList:
-    """All marks of one picture, first drawn first, on a ground of one colour."""
+    """All marks of one picture in drawing order, on a background of one colour."""
 
     width: int
     height: int
@@ -94,7 +94,7 @@ class DrawList:
 
 
 def clipped(box: Box, clip: Box) -> Box | None:
-    """The part of `box` inside `clip`; None if there is none."""
+    """Return the part of `box` inside `clip`; None if there is none."""
     left, top, right, bottom = box
     if left < clip[0] or top < clip[1] or right > clip[2] or bottom > clip[3]:
         left, top = max(left, clip[0]), max(top, clip[1])
@@ -103,28 +103,28 @@ def clipped(box: Box, clip: Box) -> Box | None:
 
 
 def stroked_area(strokes: Strokes) -> Box | None:
-    """The part of the clip box that the lines can touch."""
+    """Return the part of the clip box that the lines can touch."""
     columns = [x for line in strokes.lines for x, _ in line.points]
     rows = [y for line in strokes.lines for _, y in line.points]
-    reach = 2 + max(line.width for line in strokes.lines)
-    edges = (min(columns) - reach, min(rows) - reach, max(columns) + reach, max(rows) + reach)
+    margin = 2 + max(line.width for line in strokes.lines)
+    edges = (min(columns) - margin, min(rows) - margin, max(columns) + margin, max(rows) + margin)
     left, top, right, bottom = (math.floor(edge) for edge in edges)
     return clipped((left, top, right + 1, bottom + 1), strokes.clip)
 
 
 def rects(boxes: list[Box], color: Color, clip: Box) -> Rects:
-    """Boxes of one colour, cut off at the edges of `clip`."""
-    return Rects(boxes=tuple(found for box in boxes if (found := clipped(box, clip))), color=color)
+    """Make boxes of one colour, cut off at the edges of `clip`."""
+    return Rects(boxes=tuple(part for box in boxes if (part := clipped(box, clip))), color=color)
 
 
 def filled(points: Iterable[Point], color: Color, clip: Box) -> Polygon:
-    """A filled outline, its rows moved to the edges of `clip` where they lie beyond."""
+    """Make a filled outline; rows outside `clip` move to its edges."""
     _, top, _, bottom = clip
     return Polygon(points=tuple((x, min(max(y, top), bottom - 1)) for x, y in points), color=color)
 
 
 def dots(points: Iterable[tuple[int, int]], color: Color, clip: Box) -> Dots:
-    """Pixels of one colour, without those outside of `clip`."""
+    """Make pixels of one colour, without those outside `clip`."""
     left, top, right, bottom = clip
     kept = (point for point in points if left <= point[0] < right and top <= point[1] < bottom)
     return Dots(points=tuple(part for point in kept for part in point), color=color)

@@ -1,14 +1,14 @@
-"""Texts: how wide they are, and their pixels, glyph by glyph from a cache.
+"""The width and the pixels of texts, glyph by glyph from a cache.
 
 Pillow renders a string in about 0.15 ms; putting cached glyphs side by side takes a fraction of that. Threads
-share the cache: glyphs are never changed once made, and the font object is used under a lock.
+share the cache: a glyph never changes, and the font object is used under a lock.
 """
 
 from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 FONT_FILE = Path(__file__).parent / "fonts" / "Roboto-Regular.ttf"
 _font_lock = threading.Lock()
+_font = lru_cache(maxsize=16)(
+    partial(ImageFont.truetype, str(FONT_FILE), layout_engine=ImageFont.Layout.BASIC)
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,10 +32,10 @@ class Glyph:
     """One character's picture.
 
     Attributes:
-        pixels: Its coverage, 0 to 255; empty when there is nothing to see.
-        left: Where the pixels begin, right of the pen.
-        top: Where the pixels begin, below the base line.
-        advance: How far the pen moves on.
+        pixels: Coverage, 0 to 255; empty for a space.
+        left: Offset of the first pixel column from the pen.
+        top: Offset of the first pixel row from the base line.
+        advance: Pixels from this character's pen to that of the next.
     """
 
     pixels: NDArray[np.uint8]
@@ -46,9 +49,9 @@ class TextImage:
     """A text's picture.
 
     Attributes:
-        mask: Its coverage. Never changed once made.
-        left: Where the mask begins, right of the pen.
-        top: Where the mask begins, below the middle of the capital letters.
+        mask: Coverage. Shared by threads, so it must not be changed.
+        left: Offset of the mask from the pen.
+        top: Offset of the mask from the middle of the capital letters.
     """
 
     mask: Image.Image
@@ -56,16 +59,11 @@ class TextImage:
     top: int
 
 
-@lru_cache(maxsize=16)
-def _font(size: int) -> ImageFont.FreeTypeFont:
-    return ImageFont.truetype(str(FONT_FILE), size, layout_engine=ImageFont.Layout.BASIC)
-
-
 @lru_cache(maxsize=4096)
 def glyph(character: str, size: int) -> Glyph:
-    """The picture of `character` in a font of `size` pixels."""
+    """Return the picture of `character` in a font of `size` pixels."""
     with _font_lock:
-        font = _font(size)
+        font = _font(size=size)
         left, top, right, bottom = (round(edge) for edge in font.getbbox(character, anchor="ls"))
         mask = Image.new("L", (max(right - left, 0), max(bottom - top, 0)))
         ImageDraw.Draw(mask).text((-left, -top), character, fill=255, font=font, anchor="ls")
@@ -75,7 +73,7 @@ def glyph(character: str, size: int) -> Glyph:
 
 @lru_cache(maxsize=2048)
 def text_image(text: str, size: int) -> TextImage | None:
-    """The picture of `text`; None when there is nothing to see."""
+    """Return the picture of `text`; None if it has no pixels."""
     placed: list[tuple[int, Glyph]] = []
     pen = 0
     for character in text:
@@ -97,18 +95,18 @@ def text_image(text: str, size: int) -> TextImage | None:
 
 
 def cap_height(size: int) -> int:
-    """Height of a capital letter in pixels (Roboto's is 0.711 of the size)."""
+    """Return the height of a capital letter in pixels; Roboto's is 0.711 of the size."""
     return round(0.711 * size)
 
 
 @lru_cache(maxsize=4096)
 def text_width(text: str, size: int) -> int:
-    """How far the pen moves over `text`."""
+    """Return the width of `text` in pixels."""
     return sum(glyph(character, size).advance for character in text)
 
 
 def text_box(text: Text) -> Box:
-    """The box that a text's capital letters and digits fill, with descenders."""
+    """Return the box that a text's capital letters, digits and descenders fill."""
     half = cap_height(text.size) // 2 + 1
     right = text.x + text_width(text.text, text.size)
     return text.x, text.y - half, right, text.y + half + 2

@@ -1,3 +1,3 @@
-"""Studies: indicator formulas and the plots they make."""
+"""The formulas of studies, and their plots."""
 
 from __future__ import annotations

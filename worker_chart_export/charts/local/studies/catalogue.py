@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
 from worker_chart_export.charts.local.input.study_inputs import (
@@ -14,8 +15,7 @@ from worker_chart_export.charts.local.input.study_inputs import (
     read_inputs,
 )
 from worker_chart_export.charts.local.studies import oscillators, overlays
-from worker_chart_export.charts.local.studies.overrides import with_overrides
-from worker_chart_export.charts.local.studies.study import Place, Study
+from worker_chart_export.charts.local.studies.study import Place, Study, with_overrides
 from worker_chart_export.errors import RenderFailed
 
 if TYPE_CHECKING:
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
     Build: TypeAlias = Callable[[Candles, Inputs], Study]
 
-_SMOOTHING = ("SMA", "EMA", "WMA")
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StudyKind:
@@ -36,8 +34,8 @@ class StudyKind:
 
     Attributes:
         build: Computes it.
-        inputs: The inputs it honours.
-        visible_only: Whether it is computed from the bars shown instead of the whole history.
+        inputs: The inputs that have an effect here.
+        visible_only: Whether it is computed from the bars shown, not from the whole history.
     """
 
     build: Build
@@ -50,28 +48,18 @@ def _length(default: int, *, low: int = 1) -> WholeNumber:
 
 
 def _smoothing(default: int) -> dict[str, Input]:
-    return {
-        "smoothingLine": Choice(default="SMA", options=_SMOOTHING),
-        "smoothingLength": _length(default),
-    }
-
-
-def _source() -> Choice:
-    return Choice(default="close", options=SOURCES)
-
-
-def _offset() -> WholeNumber:
-    return WholeNumber(default=0, low=-10_000, high=10_000)
+    method = Choice(default="SMA", options=("SMA", "EMA", "WMA"))
+    return {"smoothingLine": method, "smoothingLength": _length(default)}
 
 
 def _acceleration(default: float) -> Fraction:
-    # The API accepts far more, but a step outside 0 to 1 leads the stop away from the price.
+    # The API accepts far more, but a step outside 0 to 1 moves the stop away from the price.
     return Fraction(default=default, low=0.0, high=1.0)
 
 
-def _average() -> dict[str, Input]:
-    return {"length": _length(9), "source": _source(), "offset": _offset(), **_smoothing(9)}
-
+_SOURCE = Choice(default="close", options=SOURCES)
+_OFFSET = WholeNumber(default=0, low=-10_000, high=10_000)
+_AVERAGE = {"length": _length(9), "source": _SOURCE, "offset": _OFFSET, **_smoothing(9)}
 
 STUDIES: Mapping[str, StudyKind] = {
     "Average Directional Index": StudyKind(
@@ -87,9 +75,11 @@ STUDIES: Mapping[str, StudyKind] = {
     ),
     "MACD": StudyKind(
         build=oscillators.macd_study,
-        inputs={"in_0": _length(12), "in_1": _length(26), "in_2": _length(9), "in_3": _source()},
+        inputs={"in_0": _length(12), "in_1": _length(26), "in_2": _length(9), "in_3": _SOURCE},
     ),
-    "Moving Average": StudyKind(build=overlays.moving_average_simple, inputs=_average()),
+    "Moving Average": StudyKind(
+        build=partial(overlays.moving_average_study, method="Simple", title="MA"), inputs=_AVERAGE
+    ),
     "Moving Average Double": StudyKind(
         build=overlays.moving_average_double,
         inputs={
@@ -98,10 +88,12 @@ STUDIES: Mapping[str, StudyKind] = {
             "method": Choice(default="Simple", options=("Simple", "Exponential", "Weighted", "Smoothed")),
         },
     ),
-    "Moving Average Exponential": StudyKind(build=overlays.moving_average_exponential, inputs=_average()),
+    "Moving Average Exponential": StudyKind(
+        build=partial(overlays.moving_average_study, method="Exponential", title="EMA"), inputs=_AVERAGE
+    ),
     "Moving Average Weighted": StudyKind(
         build=overlays.moving_average_weighted,
-        inputs={"in_0": _length(9), "in_1": _source(), "in_2": _offset()},
+        inputs={"in_0": _length(9), "in_1": _SOURCE, "in_2": _OFFSET},
     ),
     "On Balance Volume": StudyKind(build=oscillators.on_balance_volume_study, inputs=_smoothing(9)),
     "Parabolic SAR": StudyKind(
@@ -129,41 +121,29 @@ STUDIES: Mapping[str, StudyKind] = {
 
 
 def compute_study(request: StudyRequest, candles: Candles, first_shown: int) -> Study:
-    """Compute one study of a template over all candles.
+    """Compute one study of a template over all candles, and apply its overrides.
 
     Args:
-        request: The study as the template asks for it.
-        candles: The whole history; what comes before `first_shown` is warm-up.
+        request: The study as the template names it.
+        candles: The whole history; the bars before `first_shown` are warm-up.
         first_shown: Index of the first bar that the chart shows.
 
     Raises:
-        RenderFailed: The study, an input or an override can't be honoured.
+        RenderFailed: The study can't be drawn here, or an input or an override has a wrong value.
     """
-    kind = _kind_of(request.name)
-    inputs = read_inputs(request.name, kind.inputs, request.inputs)
-    study = kind.build(candles.since(first_shown) if kind.visible_only else candles, inputs)
-    return with_overrides(_placed(study, request), request)
-
-
-def _kind_of(name: str) -> StudyKind:
+    name, overlay = request.name, request.force_overlay
     kind = STUDIES.get(name)
     if kind is None:
         raise RenderFailed(
             f"Study {name!r:.80} can't be drawn here; known studies: {', '.join(STUDIES)}.", study=name
         )
-    return kind
-
-
-def _placed(study: Study, request: StudyRequest) -> Study:
-    """Move the study where `forceOverlay` wants it, or refuse.
-
-    Volume alone can stand in either place; without a word it stands at the foot of the price pane.
-    """
-    if request.force_overlay and study.place is Place.PANE:
+    inputs = read_inputs(name, kind.inputs, request.inputs)
+    study = kind.build(candles.since(first_shown) if kind.visible_only else candles, inputs)
+    if overlay and study.place is Place.PANE:
         raise RenderFailed(
-            f"Study {request.name!r} can't be laid over the price here: `forceOverlay` true.",
-            study=request.name,
+            f"Study {name!r} can't be laid over the price here: `forceOverlay` true.", study=name
         )
-    if request.force_overlay is False and study.place is Place.FLOOR:
-        return Study(title=study.title, place=Place.PANE, numbers=study.numbers, plots=study.plots)
-    return study
+    if overlay is False and study.place is Place.FLOOR:
+        # Only volume can stand in both places; by default it stands in the price pane.
+        study = replace(study, place=Place.PANE)
+    return with_overrides(study, request)

@@ -24,11 +24,11 @@ from worker_chart_export.charts.local.studies.indicators import (
     source,
     stochastic_rsi,
 )
-from worker_chart_export.charts.local.studies.overlays import smoothing_plots, smoothing_title
+from worker_chart_export.charts.local.studies.overlays import smoothing_line
 from worker_chart_export.charts.local.studies.study import Fill, Level, Numbers, Place, Plot, PlotKind, Study
 
 if TYPE_CHECKING:
-    from worker_chart_export.charts.local.input.candles import Candles, Series
+    from worker_chart_export.charts.local.input.candles import Candles
     from worker_chart_export.charts.local.input.study_inputs import Inputs
     from worker_chart_export.charts.local.primitives.colors import Color
 
@@ -44,27 +44,25 @@ def _limits(upper: float, lower: float, tint: Color) -> tuple[tuple[Level, Level
     return levels, (fill,)
 
 
-def _histogram_shades(values: Series) -> tuple[int, ...]:
-    """0 above zero and growing, 1 above and shrinking, 2 below and rising, 3 below and falling."""
-    before = np.concatenate((values[:1], values[:-1]))
-    growing, positive = np.nan_to_num(values) >= np.nan_to_num(before), np.nan_to_num(values) >= 0
-    shades = np.where(positive, np.where(growing, 0, 1), np.where(growing, 2, 3))
-    return tuple(shades.tolist())
-
-
 def macd_study(candles: Candles, inputs: Inputs) -> Study:
-    """`MACD`: in_0 fast, in_1 slow, in_2 signal, in_3 source."""
+    """Compute `MACD`: in_0 fast, in_1 slow, in_2 signal, in_3 source.
+
+    The histogram's colours: 0 above zero and growing, 1 above and shrinking, 2 below and rising, 3 below and
+    falling.
+    """
     fast, slow, smooth = (inputs.whole(name) for name in ("in_0", "in_1", "in_2"))
     name = inputs.text("in_3")
     line, signal, histogram = macd(source(candles, name), fast, slow, smooth)
-    shades = _histogram_shades(histogram)
+    values = np.nan_to_num(histogram)
+    rising = np.diff(values, prepend=values[:1]) >= 0
+    shades = np.where(values >= 0, np.where(rising, 0, 1), np.where(rising, 2, 3)).tolist()
     columns = Plot(
         key="Histogram",
         values=histogram,
         color=HISTOGRAM[shades[-1]],
         kind=PlotKind.COLUMNS,
         palette=HISTOGRAM,
-        shades=shades,
+        shades=tuple(shades),
     )
     return Study(
         title=f"MACD {fast} {slow} {smooth} {name}",
@@ -79,25 +77,23 @@ def macd_study(candles: Candles, inputs: Inputs) -> Study:
 
 
 def relative_strength_index(candles: Candles, inputs: Inputs) -> Study:
-    """`Relative Strength Index` of the close, with its limits at 70 and 30."""
+    """Compute `Relative Strength Index` of the close, with its limits at 70 and 30."""
     length = inputs.whole("length")
     values = rsi(candles.close, length)
-    smooth = tuple(
-        Plot(key=plot.key, values=plot.values, color=YELLOW) for plot in smoothing_plots(values, inputs)
-    )
+    smoothing, smoothing_title = smoothing_line(values, inputs, YELLOW)
     levels, fills = _limits(70, 30, PURPLE)
     return Study(
-        title=f"RSI {length}{smoothing_title(inputs)}",
+        title=f"RSI {length}{smoothing_title}",
         place=Place.PANE,
         numbers=Numbers.PLAIN,
-        plots=(Plot(key="Plot", values=values, color=PURPLE), *smooth),
+        plots=(Plot(key="Plot", values=values, color=PURPLE), *smoothing),
         levels=levels,
         fills=fills,
     )
 
 
 def stochastic_rsi_study(candles: Candles, inputs: Inputs) -> Study:
-    """`Stochastic RSI`: in_0 RSI, in_1 range, in_2 %K, in_3 %D; limits at 80 and 20."""
+    """Compute `Stochastic RSI`: in_0 RSI, in_1 range, in_2 %K, in_3 %D; limits at 80 and 20."""
     first, second, third, fourth = (inputs.whole(f"in_{place}") for place in range(4))
     k, d = stochastic_rsi(candles.close, (first, second, third, fourth))
     levels, fills = _limits(80, 20, BLUE)
@@ -112,15 +108,19 @@ def stochastic_rsi_study(candles: Candles, inputs: Inputs) -> Study:
 
 
 def average_directional_index(candles: Candles, inputs: Inputs) -> Study:
-    """`Average Directional Index`: in_0 smoothing, in_1 length of the directional movement."""
+    """Compute `Average Directional Index`: in_0 smoothing, in_1 length of the directional movement."""
     smoothing, length = inputs.whole("in_0"), inputs.whole("in_1")
     plot = Plot(key="ADX", values=adx(candles, smoothing, length), color=RED)
     return Study(title=f"ADX {smoothing} {length}", place=Place.PANE, numbers=Numbers.PLAIN, plots=(plot,))
 
 
 def on_balance_volume_study(candles: Candles, inputs: Inputs) -> Study:
-    """`On Balance Volume`; its height depends on where the history begins."""
+    """Compute `On Balance Volume`; its height depends on where the history begins."""
     values = on_balance_volume(candles)
-    plots = (Plot(key="Plot", values=values, color=BLUE), *smoothing_plots(values, inputs))
-    title = f"OBV{smoothing_title(inputs)}"
-    return Study(title=title, place=Place.PANE, numbers=Numbers.COMPACT, plots=plots)
+    smoothing, smoothing_title = smoothing_line(values, inputs)
+    return Study(
+        title=f"OBV{smoothing_title}",
+        place=Place.PANE,
+        numbers=Numbers.COMPACT,
+        plots=(Plot(key="Plot", values=values, color=BLUE), *smoothing),
+    )

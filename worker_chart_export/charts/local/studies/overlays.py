@@ -17,8 +17,12 @@ from worker_chart_export.charts.local.primitives.colors import (
     RISING_VOLUME,
     with_opacity,
 )
-from worker_chart_export.charts.local.studies.indicators import bollinger, moving_average, source
-from worker_chart_export.charts.local.studies.parabolic_sar import parabolic_sar
+from worker_chart_export.charts.local.studies.indicators import (
+    bollinger,
+    moving_average,
+    parabolic_sar,
+    source,
+)
 from worker_chart_export.charts.local.studies.study import (
     Fill,
     Numbers,
@@ -33,10 +37,11 @@ from worker_chart_export.charts.local.studies.volume_profile import volume_profi
 if TYPE_CHECKING:
     from worker_chart_export.charts.local.input.candles import Candles, Series
     from worker_chart_export.charts.local.input.study_inputs import Inputs
+    from worker_chart_export.charts.local.primitives.colors import Color
 
 
 def _shifted(values: Series, offset: int) -> Series:
-    """`values` moved right by `offset` bars (left if negative); what leaves the chart is dropped."""
+    """Return `values` moved right by `offset` bars, or left if it is negative."""
     result = np.full_like(values, np.nan)
     if abs(offset) >= len(values):
         return result
@@ -47,46 +52,37 @@ def _shifted(values: Series, offset: int) -> Series:
     return result
 
 
-def smoothing_plots(values: Series, inputs: Inputs) -> tuple[Plot, ...]:
-    """The smoothing line of a study, drawn when the template asks for it by naming one of its inputs."""
-    if not inputs.given & {"smoothingLine", "smoothingLength"}:
-        return ()
-    line = moving_average(values, inputs.whole("smoothingLength"), inputs.text("smoothingLine"))
-    return (Plot(key="Smoothed MA", values=line, color=ORANGE),)
+def smoothing_line(values: Series, inputs: Inputs, color: Color = ORANGE) -> tuple[tuple[Plot, ...], str]:
+    """Return the smoothing line of a study, and what the study's title adds for it.
 
-
-def smoothing_title(inputs: Inputs) -> str:
-    """What a legend adds for the smoothing line."""
+    It is drawn only if the template names one of its inputs.
+    """
     if not inputs.given & {"smoothingLine", "smoothingLength"}:
-        return ""
-    return f" {inputs.text('smoothingLine')} {inputs.whole('smoothingLength')}"
+        return (), ""
+    method, length = inputs.text("smoothingLine"), inputs.whole("smoothingLength")
+    line = moving_average(values, length, method)
+    return (Plot(key="Smoothed MA", values=line, color=color),), f" {method} {length}"
 
 
 def _price_study(title: str, *plots: Plot, fills: tuple[Fill, ...] = ()) -> Study:
     return Study(title=title, place=Place.PRICE, numbers=Numbers.PRICE, plots=plots, fills=fills)
 
 
-def _average(candles: Candles, inputs: Inputs, method: str) -> Study:
+def moving_average_study(candles: Candles, inputs: Inputs, *, method: str, title: str) -> Study:
+    """Compute `Moving Average` and `Moving Average Exponential`."""
     length, offset, name = inputs.whole("length"), inputs.whole("offset"), inputs.text("source")
     values = _shifted(moving_average(source(candles, name), length, method), offset)
-    plots = (Plot(key="Plot", values=values, color=BLUE), *smoothing_plots(values, inputs))
-    short = {"Simple": "MA", "Exponential": "EMA"}[method]
+    smoothing, smoothing_title = smoothing_line(values, inputs)
     shift = f" {offset}" if offset else ""
-    return _price_study(f"{short} {length} {name}{shift}{smoothing_title(inputs)}", *plots)
-
-
-def moving_average_simple(candles: Candles, inputs: Inputs) -> Study:
-    """`Moving Average`."""
-    return _average(candles, inputs, "Simple")
-
-
-def moving_average_exponential(candles: Candles, inputs: Inputs) -> Study:
-    """`Moving Average Exponential`."""
-    return _average(candles, inputs, "Exponential")
+    return _price_study(
+        f"{title} {length} {name}{shift}{smoothing_title}",
+        Plot(key="Plot", values=values, color=BLUE),
+        *smoothing,
+    )
 
 
 def moving_average_weighted(candles: Candles, inputs: Inputs) -> Study:
-    """`Moving Average Weighted`: in_0 length, in_1 source, in_2 offset."""
+    """Compute `Moving Average Weighted`: in_0 length, in_1 source, in_2 offset."""
     length, name, offset = inputs.whole("in_0"), inputs.text("in_1"), inputs.whole("in_2")
     values = _shifted(moving_average(source(candles, name), length, "Weighted"), offset)
     shift = f" {offset}" if offset else ""
@@ -94,7 +90,7 @@ def moving_average_weighted(candles: Candles, inputs: Inputs) -> Study:
 
 
 def moving_average_double(candles: Candles, inputs: Inputs) -> Study:
-    """`Moving Average Double`: two averages of the close by one method."""
+    """Compute `Moving Average Double`: two averages of the close by one method."""
     first, second, method = inputs.whole("firstPeriods"), inputs.whole("secondPeriods"), inputs.text("method")
     name = "MA Double" if method == "Simple" else f"MA Double {method}"
     return _price_study(
@@ -105,7 +101,7 @@ def moving_average_double(candles: Candles, inputs: Inputs) -> Study:
 
 
 def moving_average_cross(candles: Candles, inputs: Inputs) -> Study:
-    """`MA Cross`: a short and a long simple average, with a cross where they meet."""
+    """Compute `MA Cross`: a short and a long simple average, with a cross where they meet."""
     short_length, long_length = inputs.whole("in_0"), inputs.whole("in_1")
     short = moving_average(candles.close, short_length, "Simple")
     long = moving_average(candles.close, long_length, "Simple")
@@ -120,7 +116,7 @@ def moving_average_cross(candles: Candles, inputs: Inputs) -> Study:
 
 
 def bollinger_bands(candles: Candles, inputs: Inputs) -> Study:
-    """`Bollinger Bands`: in_0 length, in_1 deviations."""
+    """Compute `Bollinger Bands`: in_0 length, in_1 deviations."""
     length, factor = inputs.whole("in_0"), inputs.number("in_1")
     median, upper, lower = bollinger(candles.close, length, factor)
     return _price_study(
@@ -133,7 +129,7 @@ def bollinger_bands(candles: Candles, inputs: Inputs) -> Study:
 
 
 def parabolic_stop(candles: Candles, inputs: Inputs) -> Study:
-    """`Parabolic SAR`: in_0 start, in_1 increment, in_2 maximum."""
+    """Compute `Parabolic SAR`: in_0 start, in_1 increment, in_2 maximum."""
     start, increment, maximum = (inputs.number(name) for name in ("in_0", "in_1", "in_2"))
     values = parabolic_sar(candles, start=start, increment=increment, maximum=maximum)
     plot = Plot(key="Plot", values=values, color=BLUE, kind=PlotKind.CROSSES)
@@ -141,7 +137,7 @@ def parabolic_stop(candles: Candles, inputs: Inputs) -> Study:
 
 
 def volume(candles: Candles, inputs: Inputs) -> Study:  # noqa: ARG001  # every study takes both
-    """`Volume`: columns at the foot of the price pane."""
+    """Compute `Volume`: columns at the lower edge of the price pane."""
     rising = candles.close >= candles.open
     plot = Plot(
         key="Volume",
@@ -155,7 +151,7 @@ def volume(candles: Candles, inputs: Inputs) -> Study:  # noqa: ARG001  # every 
 
 
 def visible_volume_profile(candles: Candles, inputs: Inputs) -> Study:
-    """`Volume Profile Visible Range`; `candles` are the bars shown."""
+    """Compute `Volume Profile Visible Range`; `candles` are the bars shown."""
     rows, mode, percent = inputs.whole("rows"), inputs.text("volume"), inputs.whole("vaVolume")
     style = ProfileStyle(
         profile=volume_profile(candles, rows=rows, area_percent=percent),

@@ -1,8 +1,8 @@
-"""How much was traded at which price in the bars shown.
+"""The volume traded at each price in the bars shown.
 
-Each bar's volume is spread evenly over the price rows that its range covers, and counted as bought when the
-bar closed at or above its open. TradingView works from bars of a smaller time frame, which a candle file
-does not hold, so its profile of the same bars differs in detail.
+Each bar's volume is spread evenly over the price rows that its range covers. It counts as bought if the bar
+closed at or above its open. TradingView computes the profile from bars of a smaller time frame, which a
+candle file does not hold, so its profile of the same bars differs in detail.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class VolumeProfile:
 
 
 def volume_profile(candles: Candles, *, rows: int, area_percent: float) -> VolumeProfile | None:
-    """Build the profile of `candles`; None when they hold no volume at all."""
+    """Compute the profile of `candles`; None if they hold no volume at all."""
     if not candles.volume.any():
         return None
     edges = np.linspace(candles.low.min(), candles.high.max(), rows + 1)
@@ -56,7 +56,7 @@ def volume_profile(candles: Candles, *, rows: int, area_percent: float) -> Volum
 
 
 def _shares(candles: Candles, edges: Series) -> Series:
-    """The part of each bar's range (columns) that lies in each row (rows); every column sums to 1."""
+    """Return the part of each bar's range (column) in each price row (row); each column sums to 1."""
     bottoms, tops = edges[:-1, None], edges[1:, None]
     overlap = np.clip(np.minimum(tops, candles.high) - np.maximum(bottoms, candles.low), 0, None)
     flat = np.flatnonzero(overlap.sum(axis=0) == 0)
@@ -66,10 +66,12 @@ def _shares(candles: Candles, edges: Series) -> Series:
 
 
 def value_area(volumes: list[float], control: int, percent: float) -> tuple[int, int]:
-    """Grow from the point of control, always to the larger neighbour, until `percent` of the volume is in.
+    """Find the rows around the point of control that hold `percent` of the volume.
+
+    The area grows by the larger of its two neighbours; if they are equal, by the upper one.
 
     Returns:
-        First row and the row after the last. On a tie it grows upwards.
+        First row and the row after the last.
     """
     low, high = control, control + 1
     held, wanted = volumes[control], sum(volumes) * percent / 100

@@ -19,11 +19,11 @@ from tests.support.charts.local_chart_samples import (
     request_of,
 )
 from worker_chart_export.charts.local.drawing.draw_list import build_draw_list
-from worker_chart_export.charts.local.layout.labels import LABEL_HEIGHT, Label, arranged
+from worker_chart_export.charts.local.layout.axes import LABEL_HEIGHT, Label, arrange_labels
 from worker_chart_export.charts.local.layout.scale import Scale, ticks
+from worker_chart_export.charts.local.primitives.colors import THEMES
 from worker_chart_export.charts.local.primitives.marks import Dots, Rects, Strokes, Text, stroked_area
 from worker_chart_export.charts.local.primitives.text import text_box
-from worker_chart_export.charts.local.primitives.themes import THEMES
 
 SIZES = [(400, 300), (800, 600), (1920, 1080)]
 EVERYTHING = [
@@ -70,20 +70,20 @@ def check_geometry(plan):
 
 def check_labels(plan):
     """Filled labels lie apart, in their pane, and in the order of their values."""
-    for planned in plan.panes:
-        rows = [label.row for label in planned.axis.labels]
+    for pane in plan.panes:
+        rows = [label.row for label in pane.axis.labels]
         assert all(b - a >= LABEL_HEIGHT for a, b in pairwise(rows))
-        top, bottom = planned.pane.box[1], planned.pane.box[3]
+        top, bottom = pane.box[1], pane.box[3]
         assert all(top <= row - 8 and row + 9 <= bottom for row in rows)
 
 
 def check_legend(plan):
     """The legend stays left of the axis and, on a scale of our own choice, above all bars."""
-    for planned in plan.panes:
-        for text in planned.legend:
-            assert _inside(text_box(text), planned.pane.box)
+    for pane in plan.panes:
+        for text in pane.legend:
+            assert _inside(text_box(text), pane.box)
     foot = max((text_box(text)[3] for text in plan.panes[0].legend), default=0)
-    scale = plan.panes[0].pane.scale
+    scale = plan.panes[0].scale
     assert scale.row(float(plan.visible.high.max())) >= foot
 
 
@@ -134,8 +134,8 @@ def test_a_flat_market_is_drawn_in_the_middle(closes):
         one["high"] = one["low"] = one["close"]
     plan = plan_of(bars, {"studies": EVERYTHING})
     check_geometry(plan)
-    box = plan.panes[0].pane.box
-    assert box[1] < plan.panes[0].pane.scale.row(closes[0]) < box[3]
+    box = plan.panes[0].box
+    assert box[1] < plan.panes[0].scale.row(closes[0]) < box[3]
 
 
 @pytest.mark.parametrize(
@@ -155,7 +155,7 @@ def test_the_time_zone_moves_the_hours_of_short_bars_and_not_the_date_of_long_on
     def dates(timeframe, step, **payload):
         plan = plan_of(bars_from_closes([100.0] * 200, step=step), payload, timeframe=timeframe)
         marks = build_draw_list(plan).marks
-        found = [mark for mark in marks if isinstance(mark, Text) and mark.y > plan.frame.foot]
+        found = [mark for mark in marks if isinstance(mark, Text) and mark.y > plan.panes[-1].box[3]]
         return [(mark.x, mark.text) for mark in found]
 
     def minutes(labels):
@@ -171,7 +171,7 @@ def test_the_legend_says_what_is_drawn_and_its_latest_values():
     """Symbol, time frame, prices, change, study names with inputs, and values; no exchange."""
     bars = bars_of()
     plan = plan_of(bars, request_of("ctpl_price_ma1226_bb_macd1226_v1", symbol="NYSE:IBM"))
-    said = " ".join(text.text for planned in plan.panes for text in planned.legend)
+    said = " ".join(text.text for pane in plan.panes for text in pane.legend)
     last, before = bars[-1], bars[-2]
     change = last["close"] - before["close"]
     assert said.startswith("IBM · 1D O 200.65 H 202.94 L 199.36 C 202.91")
@@ -185,7 +185,7 @@ def test_the_legend_says_what_is_drawn_and_its_latest_values():
 def test_the_last_price_has_a_dotted_line_and_a_filled_label_in_its_colour():
     """Both at the row of the last close."""
     plan = plan_of(bars_of(), request_of("ctpl_price_ma1226_vol_v1"))
-    row = round(plan.panes[0].pane.scale.row(202.91))
+    row = round(plan.panes[0].scale.row(202.91))
     marks = build_draw_list(plan).marks
     (dots,) = [mark for mark in marks if isinstance(mark, Dots)]
     assert set(dots.points[1::2]) == {row}
@@ -196,7 +196,7 @@ def test_the_last_price_has_a_dotted_line_and_a_filled_label_in_its_colour():
 def test_bands_and_stops_are_part_of_the_price_range():
     """Nothing drawn over the price is cut off."""
     plan = plan_of(bars_of(), request_of("ctpl_price_ma1226_bb_macd1226_v1"))
-    pane = plan.panes[0].pane
+    pane = plan.panes[0]
     for study in pane.studies:
         for plot in study.plots:
             rows = pane.scale.rows(plot.values[plan.grid.first :])
@@ -206,8 +206,8 @@ def test_bands_and_stops_are_part_of_the_price_range():
 def test_a_profile_is_stronger_within_its_value_area():
     """The rows of the value area, and only they, have the inside colours."""
     plan = plan_of(bars_of(), request_of("ctpl_price_vpvr_obv_v1"))
-    (study,) = plan.panes[0].pane.studies
-    profile, scale = study.profile.profile, plan.panes[0].pane.scale
+    (study,) = plan.panes[0].studies
+    profile, scale = study.profile.profile, plan.panes[0].scale
     marks = [mark for mark in build_draw_list(plan).marks if isinstance(mark, Rects)]
 
     def middles(colors):
@@ -252,13 +252,13 @@ def test_a_legend_longer_than_its_pane_ends_with_it():
     plan = plan_of(bars_of(), {"studies": studies, "height": 300, "width": 400})
     texts = plan.panes[0].legend
     assert len(texts) > 10
-    assert all(_inside(text_box(text), plan.panes[0].pane.box) for text in texts)
+    assert all(_inside(text_box(text), plan.panes[0].box) for text in texts)
 
 
 def test_a_logarithmic_scale_gives_equal_room_to_equal_ratios():
     """From 100 to 200 is as far as from 200 to 400."""
     bars = bars_from_closes([100.0 * 1.02**n for n in range(150)])
-    scale = plan_of(bars, {"scale": "logarithmic"}).panes[0].pane.scale
+    scale = plan_of(bars, {"scale": "logarithmic"}).panes[0].scale
     assert scale.row(100) - scale.row(200) == pytest.approx(scale.row(200) - scale.row(400))
     assert scale.row(scale.low) == pytest.approx(scale.bottom)
     assert scale.row(scale.high) == pytest.approx(scale.top)
@@ -280,7 +280,7 @@ def test_labels_are_moved_apart_and_keep_their_order(wanted):
         Label(row=row, text=str(row), color=(0, 0, 0, 255), fixed=n == fixed)
         for n, (row, _) in enumerate(wanted)
     ]
-    placed = arranged(labels, 0, 200)
+    placed = arrange_labels(labels, 0, 200)
     assert [int(label.text) for label in placed] == sorted(int(label.text) for label in placed)
     assert all(b.row - a.row >= LABEL_HEIGHT for a, b in pairwise(placed))
     assert all(label.row - 8 >= 0 and label.row + 9 <= 200 for label in placed)

@@ -51,11 +51,11 @@ def _check_averages(bars):
         ("MA Double 12 26", "Plot 1"): reference_studies.sma(closes, 12),
         ("MA Double 12 26", "Plot 2"): reference_studies.sma(closes, 26),
         ("MA Double Exponential 5 9", "Plot 2"): reference_studies.with_gap(
-            exponential, reference_studies.settled_from(exponential, 0.2)
+            exponential, reference_studies.drawn_from(exponential, 0.2)
         ),
         ("MA Double Weighted 3 7", "Plot 1"): reference_studies.wma(closes, 3),
         ("MA Double Smoothed 4 6", "Plot 2"): reference_studies.with_gap(
-            wilder, reference_studies.settled_from(wilder, 1 / 6)
+            wilder, reference_studies.drawn_from(wilder, 1 / 6)
         ),
     }
     for key, values in zip(
@@ -73,10 +73,10 @@ def _check_oscillators(bars):
     )
     found = plots_of(plan_of(bars, payload | {"height": 900}))
     line, signal, _ = reference_studies.macd(closes, 12, 26, 9)
-    line = reference_studies.with_gap(line, reference_studies.settled_from(line, 2 / 27))
-    signal = reference_studies.with_gap(signal, reference_studies.settled_from(signal, 2 / 27, 2 / 10))
+    line = reference_studies.with_gap(line, reference_studies.drawn_from(line, 2 / 27))
+    signal = reference_studies.with_gap(signal, reference_studies.drawn_from(signal, 2 / 27, 2 / 10))
     strength = reference_studies.rsi(closes, 14)
-    strength = reference_studies.with_gap(strength, reference_studies.settled_from(strength, 1 / 14))
+    strength = reference_studies.with_gap(strength, reference_studies.drawn_from(strength, 1 / 14))
     k, d = reference_studies.stochastic_rsi(strength, 14, 3, 3)
     _assert_same(found["MACD 12 26 9 close", "MACD"], line, max(closes))
     _assert_same(found["MACD 12 26 9 close", "Signal"], signal, max(closes))
@@ -99,7 +99,7 @@ def _check_trend_and_volume(bars):
     found = plots_of(plan_of(bars, payload | {"height": 900}))
     for smoothing, length in ((14, 14), (8, 5)):
         values = reference_studies.adx(highs, lows, closes, smoothing, length)
-        visible = reference_studies.settled_from(values, 1 / length, 1 / smoothing)
+        visible = reference_studies.drawn_from(values, 1 / length, 1 / smoothing)
         _assert_same(
             found[f"ADX {smoothing} {length}", "ADX"], reference_studies.with_gap(values, visible), 100
         )
@@ -148,7 +148,7 @@ def test_macd_is_computed_from_the_source_asked_for(source):
     prices = [math.fsum(float(bar[field]) for field in mean) / len(mean) for bar in bars]
     found = plots_of(plan_of(bars, _studies(("MACD", {"in_0": 5, "in_1": 9, "in_2": 4, "in_3": source}))))
     line, _, _ = reference_studies.macd(prices, 5, 9, 4)
-    expected = reference_studies.with_gap(line, reference_studies.settled_from(line, 0.2))
+    expected = reference_studies.with_gap(line, reference_studies.drawn_from(line, 0.2))
     _assert_same(found[f"MACD 5 9 4 {source}", "MACD"], expected, 200)
 
 

@@ -140,7 +140,7 @@ def test_overrides_change_colour_width_visibility_and_limits():
         "Plot.plottype": "line",
     }
     plan = plan_of(BARS, _study("Relative Strength Index", override=override))
-    (drawn,) = plan.panes[1].pane.studies
+    (drawn,) = plan.panes[1].studies
     assert (drawn.plots[0].color, drawn.plots[0].width) == ((1, 2, 3, 128), 3)
     assert [(level.key, level.value) for level in drawn.levels] == [("UpperLimit", 80)]
     assert drawn.fills == ()
@@ -178,17 +178,17 @@ def test_an_average_is_moved_by_its_offset(offset):
 
 def test_the_price_range_is_honoured():
     """The pane's edges are the prices asked for; a missing end follows the bars shown."""
-    both = plan_of(BARS, {"override": {"priceRange": {"from": 150, "to": 250}}}).panes[0].pane
+    both = plan_of(BARS, {"override": {"priceRange": {"from": 150, "to": 250}}}).panes[0]
     assert both.scale.value(both.box[1]) == pytest.approx(250)
     assert both.scale.value(both.box[3] - 1) == pytest.approx(150)
     plan = plan_of(BARS, {"override": {"priceRange": {"from": 150, "margin": 0.1}}})
-    pane = plan.panes[0].pane
+    pane = plan.panes[0]
     assert pane.scale.value(pane.box[1]) == pytest.approx(1.1 * plan.visible.high.max())
 
 
 def test_the_main_pane_height_is_honoured():
     """In pixels."""
-    box = plan_of(BARS, _study("MACD") | {"override": {"mainPaneHeight": 300}}).panes[0].pane.box
+    box = plan_of(BARS, _study("MACD") | {"override": {"mainPaneHeight": 300}}).panes[0].box
     assert box[3] - box[1] == 300
 
 

@@ -30,7 +30,7 @@ from worker_chart_export.charts.local.layout.number_format import (
     price_decimals,
     signed,
 )
-from worker_chart_export.charts.local.primitives.themes import THEMES
+from worker_chart_export.charts.local.primitives.colors import THEMES
 from worker_chart_export.charts.local.provider import LocalProvider
 from worker_chart_export.charts.local.render import render
 from worker_chart_export.charts.local.studies.study import Numbers
@@ -99,7 +99,7 @@ def test_candles_have_their_exact_colour_and_stand_at_their_prices(theme):
     """Body, wick and the empty pixel between two bars, on whole pixels."""
     plan = plan_of(bars_of(), {"theme": theme})
     image = _pixels(_draw(theme=theme, studies=[], override={"showPriceLine": False}).png)
-    scale, grid, visible = plan.panes[0].pane.scale, plan.grid, plan.visible
+    scale, grid, visible = plan.panes[0].scale, plan.grid, plan.visible
     for index, x in enumerate(grid.centers):
         rising = visible.close[index] >= visible.open[index]
         color = (THEMES[theme].rising if rising else THEMES[theme].falling)[:3]
@@ -137,8 +137,8 @@ def test_smooth_lines_do_not_leave_their_pane():
     studies = [{"name": "Moving Average Double"}, {"name": "Relative Strength Index"}]
     plan = plan_of(bars_of(), {"theme": "dark", "studies": studies, "override": override})
     image = _pixels(_draw(studies=studies, override=override).png)
-    assert _orange(image.crop(plan.panes[0].pane.box)) > 20
-    assert _orange(image.crop(plan.panes[1].pane.box)) == 0
+    assert _orange(image.crop(plan.panes[0].box)) > 20
+    assert _orange(image.crop(plan.panes[1].box)) == 0
 
 
 def _orange(image):
