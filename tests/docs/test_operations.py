@@ -1,4 +1,4 @@
-"""What operations.md quotes is what the worker says."""
+"""What the pages for operators quote is what the worker says."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from daemon.cli.lazy import COMMANDS, load_command
 from daemon.exit import ExitCode
 from worker_chart_export.errors import ErrorCode
 from worker_chart_export.observability.logs import Event
@@ -46,3 +47,11 @@ def test_every_event_that_it_names_exists():
     names = set(re.findall(r"`([a-z_]+)`", sentence))
     assert len(names) == 8
     assert names <= {*Event}
+
+
+def test_every_command_is_in_getting_started():
+    """With its sub-commands."""
+    table = (ROOT / "docs/getting-started.md").read_text(encoding="utf-8").partition("## All commands")[2]
+    named = re.findall(r"^\| `([a-z-]+)(?: ([a-z]+))?", table, re.MULTILINE)
+    assert {command for command, _ in named} == {*COMMANDS}
+    assert {sub for command, sub in named if command == "templates"} == {*load_command("templates").commands}
