@@ -1,4 +1,4 @@
-"""Is it a PNG, whole and of the size asked for?"""
+"""Check that an image is a complete PNG of the requested size."""
 
 from __future__ import annotations
 
@@ -18,50 +18,50 @@ def _check(data: bytes, *, width: int = 3, height: int = 2, max_bytes: int = 100
 
 
 def test_a_whole_png_of_the_size_asked_for_passes():
-    """Nothing else is looked at."""
+    """A complete PNG of the requested size passes."""
     _check(SMALL)
 
 
 @given(st.integers(0, len(SMALL) - 1))
 def test_a_png_cut_off_anywhere_is_refused(length):
-    """At every byte."""
+    """A PNG that is cut off at any byte is refused."""
     with pytest.raises(ChartApiFailed):
         _check(SMALL[:length])
 
 
 @given(st.binary(max_size=200))
 def test_other_bytes_are_refused(data):
-    """HTML, JSON, nothing at all."""
+    """Other bytes, such as HTML or JSON, are refused."""
     with pytest.raises(ChartApiFailed, match=r"not a PNG"):
         _check(data)
 
 
 def test_bytes_after_the_end_are_refused():
-    """The end chunk must be the end."""
+    """A PNG with bytes after its end chunk is refused."""
     with pytest.raises(ChartApiFailed, match=r"no end chunk"):
         _check(SMALL + b"\n")
 
 
 def test_a_first_chunk_other_than_the_header_is_refused():
-    """The size stands in it."""
+    """A PNG whose first chunk is not the header is refused."""
     with pytest.raises(ChartApiFailed, match=r"not a PNG"):
         _check(SMALL.replace(b"IHDR", b"IHDX"))
 
 
 @pytest.mark.parametrize(("width", "height"), [(2, 3), (3, 3), (4, 2)])
 def test_another_size_is_refused(width, height):
-    """Both are named."""
+    """A PNG of another size is refused with both sizes."""
     with pytest.raises(ChartApiFailed, match=rf"3x2 pixels instead of {width}x{height}"):
         _check(SMALL, width=width, height=height)
 
 
 def test_the_largest_allowed_passes():
-    """The limit itself fits."""
+    """A PNG of exactly the largest allowed size passes."""
     _check(SMALL, max_bytes=len(SMALL))
 
 
 def test_a_larger_one_has_its_own_error():
-    """Readers would refuse it."""
+    """A larger PNG has its own error, because readers refuse it."""
     with pytest.raises(
         ChartTooLarge, match=rf"has {len(SMALL)} bytes, readers accept at most {len(SMALL) - 1}"
     ):

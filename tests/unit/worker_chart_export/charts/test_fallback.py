@@ -1,4 +1,4 @@
-"""`CHARTS_FALLBACK`: a chart of another provider where no account is left."""
+"""`CHARTS_FALLBACK`: another provider makes the chart when no account is left."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ LIMIT = ChartApiLimitExceeded("No account is left.", accounts={"first": "used up
 
 
 class Local:
-    """Makes every chart, or fails."""
+    """A provider that makes every chart, or fails."""
 
     def __init__(self, error=None):
         self.error, self.asked = error, 0
 
     def chart(self, _request):
-        """The chart."""
+        """Return the chart."""
         self.asked += 1
         if self.error is not None:
             raise self.error
@@ -42,14 +42,14 @@ def _failing(error):
 
 
 def test_a_chart_that_there_is_an_account_for_is_its_own():
-    """Nothing is drawn."""
+    """The fallback draws nothing when an account makes the chart."""
     second = Local()
     image = FallbackProvider(first=ScriptedProvider(), second=second).chart(chart_request())
     assert (image.provider, image.meta, second.asked) == ("mock", {"fixture": "none"}, 0)
 
 
-def test_a_chart_without_an_account_is_drawn_and_says_so(log_lines):
-    """In its meta, and in the log, where it can be counted."""
+def test_a_chart_without_an_account_is_drawn_and_marked(log_lines):
+    """A chart from the fallback is marked in its metadata and logged."""
     image = FallbackProvider(first=_failing(LIMIT), second=Local()).chart(chart_request())
     assert (image.provider, image.meta) == ("local", {"candles": 100, "fallbackFrom": "chart-img"})
     (line,) = log_lines()
@@ -58,7 +58,7 @@ def test_a_chart_without_an_account_is_drawn_and_says_so(log_lines):
 
 
 def test_what_can_t_be_drawn_either_has_the_first_error():
-    """Its details have the second error's message."""
+    """When the fallback fails too, the first error is raised with the second's message in its details."""
     second = Local(OhlcvUnavailable("The candles are missing."))
     with pytest.raises(ChartApiLimitExceeded, match="No account is left") as caught:
         FallbackProvider(first=_failing(LIMIT), second=second).chart(chart_request())
@@ -80,7 +80,7 @@ def test_what_can_t_be_drawn_either_has_the_first_error():
     ],
 )
 def test_other_errors_are_no_reason_to_draw(error):
-    """They stay what they are."""
+    """Other errors do not use the fallback."""
     second = Local()
     with pytest.raises(type(error)) as caught:
         FallbackProvider(first=_failing(error), second=second).chart(chart_request())
@@ -89,6 +89,6 @@ def test_other_errors_are_no_reason_to_draw(error):
 
 @pytest.mark.parametrize("error", [Interrupted("stop"), BackendUnavailable("storage", "away")])
 def test_a_stop_while_drawing_is_a_stop(error):
-    """The step is released, not failed."""
+    """A stop during the drawing is raised as a stop, so the step is released and not failed."""
     with pytest.raises(type(error)):
         FallbackProvider(first=_failing(LIMIT), second=Local(error)).chart(chart_request())

@@ -1,4 +1,4 @@
-"""`record` mode: what is there is answered, what is missing is asked for once and kept."""
+"""`record` mode: existing fixtures are used, missing ones are requested once and stored."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ STEM = "NYSE_IBM__1d__ctpl_a"
 
 @pytest.fixture
 def record(cloud, documents, tmp_path, monkeypatch):
-    """A recorder of the stand-in's answers."""
+    """Return a recorder of the stand-in's responses."""
     monkeypatch.setattr(provider_module, "pause_seconds", lambda _answer, _failures: 0.0)
     with provider_on(cloud.chart_img.url, documents, account()) as real:
         yield RecordingProvider(folder=tmp_path, fixtures=FixtureProvider(tmp_path), real=real)
@@ -40,7 +40,7 @@ def _calls(cloud):
 
 
 def test_a_fixture_is_answered_without_a_call(record, cloud, tmp_path):
-    """It costs nothing."""
+    """An existing fixture is used without a call."""
     (tmp_path / f"{STEM}.png").write_bytes(b"png")
     assert record.chart(chart_request()).png == b"png"
     assert _calls(cloud) == 0
@@ -49,7 +49,7 @@ def test_a_fixture_is_answered_without_a_call(record, cloud, tmp_path):
 def test_a_missing_one_is_asked_for_once_and_saved_under_the_name_that_mock_looks_for(
     record, cloud, tmp_path, log_lines
 ):
-    """The first answer is Chart-IMG's, the second the file's."""
+    """A missing fixture is requested once and stored under the name that `mock` mode reads."""
     first, second = record.chart(chart_request()), record.chart(chart_request())
     assert (first.provider, second.provider, _calls(cloud)) == ("chart-img", "mock", 1)
     assert second.png == first.png == (tmp_path / f"{STEM}.png").read_bytes()
@@ -59,7 +59,7 @@ def test_a_missing_one_is_asked_for_once_and_saved_under_the_name_that_mock_look
 
 
 def test_a_file_can_be_read_by_all_as_any_other(record, tmp_path):
-    """It is to be shared."""
+    """A stored fixture is readable by all users, because it is meant to be shared."""
     record.chart(chart_request())
     assert stat.S_IMODE((tmp_path / f"{STEM}.png").stat().st_mode) == 0o644
 
@@ -74,7 +74,7 @@ def test_a_file_can_be_read_by_all_as_any_other(record, tmp_path):
     ],
 )
 def test_an_error_is_recorded_and_then_answered(record, cloud, tmp_path, answer, name):
-    """By `record` and by `mock`, with the API's message."""
+    """An error is recorded, and then raised by `record` and `mock` with the API's message."""
     cloud.chart_img.faults.add(Fault(answer=answer))
     with pytest.raises(ChartApiFailed) as real:
         record.chart(chart_request())
@@ -90,7 +90,7 @@ def test_an_error_is_recorded_and_then_answered(record, cloud, tmp_path, answer,
 
 @pytest.mark.parametrize("fault", [{"reset": True}, {"answer": "truncated"}, {"answer": "html"}])
 def test_what_says_nothing_about_the_request_is_not_recorded(record, cloud, tmp_path, fault):
-    """It would be the answer for ever."""
+    """Responses that do not depend on the request, such as outages, are not recorded."""
     cloud.chart_img.faults.add(Fault(**fault))
     with pytest.raises(ChartApiFailed):
         record.chart(chart_request())
@@ -99,7 +99,7 @@ def test_what_says_nothing_about_the_request_is_not_recorded(record, cloud, tmp_
 
 @pytest.mark.parametrize("answer", ["limit_exceeded", "forbidden"])
 def test_an_account_that_gives_no_chart_is_no_fixture(record, cloud, tmp_path, answer):
-    """Tomorrow, or with another key, there is one."""
+    """The error of an account without charts is not recorded: another day or key gives the chart."""
     cloud.chart_img.faults.add(Fault(answer=answer))
     with pytest.raises(ChartApiLimitExceeded):
         record.chart(chart_request())
@@ -107,7 +107,7 @@ def test_an_account_that_gives_no_chart_is_no_fixture(record, cloud, tmp_path, a
 
 
 def test_a_picture_too_large_is_no_fixture(record, cloud, tmp_path):
-    """Its readers would refuse it."""
+    """A too large picture is not recorded, because its readers would refuse it."""
     cloud.chart_img.faults.add(Fault(answer="too_large"))
     with pytest.raises(ChartTooLarge):
         record.chart(chart_request())
@@ -115,7 +115,7 @@ def test_a_picture_too_large_is_no_fixture(record, cloud, tmp_path):
 
 
 def test_a_folder_that_can_t_be_written_is_found_before_anything_is_paid_for(tmp_path):
-    """The chart would be paid for again and again."""
+    """A folder that can't be written fails before a chart is paid for."""
     folder, real = tmp_path / "gone", ScriptedProvider()
     provider = RecordingProvider(folder=folder, fixtures=FixtureProvider(folder), real=real)
     with pytest.raises(ChartApiMockMissing, match=r"No fixture can be saved there: No such file") as caught:
@@ -125,7 +125,7 @@ def test_a_folder_that_can_t_be_written_is_found_before_anything_is_paid_for(tmp
 
 
 def test_a_fixture_that_can_t_be_saved_is_no_reason_to_lose_the_chart(tmp_path, log_lines):
-    """It was paid for: the folder has gone meanwhile."""
+    """The chart is returned even when its fixture can't be stored."""
     folder = tmp_path / "going"
     folder.mkdir()
     real = ScriptedProvider({"ctpl_a": lambda _request: folder.rmdir() or png_bytes()})
@@ -136,7 +136,7 @@ def test_a_fixture_that_can_t_be_saved_is_no_reason_to_lose_the_chart(tmp_path, 
 
 
 def test_an_unfinished_file_is_taken_away(tmp_path):
-    """The name is taken by a folder."""
+    """A partly written file is deleted when it can't be renamed."""
     (tmp_path / f"{STEM}.png").mkdir()
     provider = RecordingProvider(folder=tmp_path, fixtures=FixtureProvider(tmp_path), real=ScriptedProvider())
     provider.chart(chart_request())
@@ -144,13 +144,13 @@ def test_an_unfinished_file_is_taken_away(tmp_path):
 
 
 def test_no_symbol_leaves_the_folder(record, tmp_path):
-    """A formula of symbols holds a slash."""
+    """A symbol with a slash does not leave the folder."""
     record.chart(chart_request(symbol="../../X:A/B:C"))
     assert _names(tmp_path) == [".._.._X_A_B_C__1d__ctpl_a.png"]
 
 
 def test_no_key_is_recorded(record, cloud, tmp_path):
-    """In no file and no file's name, though the server quotes it."""
+    """No file content or name holds a key that the server quotes."""
     cloud.chart_img.faults.add(Fault(answer="quoted_key", times=1))
     with pytest.raises(ChartApiFailed):
         record.chart(chart_request())

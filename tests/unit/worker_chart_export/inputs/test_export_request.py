@@ -1,4 +1,4 @@
-"""What is checked of a step before anything is paid for."""
+"""The checks of a step before anything is paid for."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _inputs(**changes: object) -> dict[str, object]:
 
 
 def test_a_good_step_is_read_whole():
-    """Every field of the order."""
+    """Every field of a valid step is read."""
     assert _order_of(inputs=_inputs()) == ExportRequest(
         symbol="IBM",
         timeframe="1d",
@@ -41,7 +41,7 @@ def test_a_good_step_is_read_whole():
     + [("1", "1m"), ("5", "5m"), ("15", "15m"), ("30", "30m"), ("1m", "1m"), ("15m", "15m"), ("1D", "1D")],
 )
 def test_timeframes_are_mapped(timeframe, interval):
-    """To Chart-IMG's names; a month is not a minute."""
+    """Timeframes are mapped to Chart-IMG's names; a month is not a minute."""
     assert chart_interval(timeframe) == interval
 
 
@@ -68,48 +68,48 @@ def test_timeframes_are_mapped(timeframe, interval):
     ],
 )
 def test_other_timeframes_are_refused(timeframe):
-    """Case is never changed to make one fit."""
+    """Other timeframes are refused, without changing their case."""
     with pytest.raises(ValidationFailed, match=r"^timeframe: expected ") as caught:
         chart_interval(timeframe)
     assert caught.value.details == {"field": "timeframe"}
 
 
 def test_a_missing_timeframe_is_refused():
-    """It is needed for the file's name as well."""
+    """A missing timeframe is refused, because the file name needs it."""
     with pytest.raises(ValidationFailed, match=r"^timeframe: .* got nothing"):
         _order_of(timeframe=None)
 
 
 @pytest.mark.parametrize(("value", "expected"), [(None, 2), (0, 0), (1, 1), (2, 2)])
 def test_min_images_from_zero_to_the_number_of_requests(value, expected):
-    """Absent means all of them."""
+    """`minImages` may be 0 to the number of requests; when absent it is that number."""
     given = {"requests": REQUESTS} if value is None else _inputs(minImages=value)
     assert _order_of(inputs=given).min_images == expected
 
 
 @pytest.mark.parametrize("value", [-1, 3, 1.0, "1", True, False, [1]])
 def test_other_min_images_are_refused(value):
-    """A truth value is no number either."""
+    """Other values of `minImages` are refused, also true and false."""
     with pytest.raises(ValidationFailed, match=r"^inputs\.minImages: expected a whole number from 0 to 2"):
         _order_of(inputs=_inputs(minImages=value))
 
 
 @pytest.mark.parametrize("requests", [None, [], "ctpl_a", {"chartTemplateId": "ctpl_a"}, 7])
 def test_requests_must_be_a_list_with_something_in_it(requests):
-    """A step that asks for nothing is a mistake."""
+    """`requests` must be a list with at least one item."""
     with pytest.raises(ValidationFailed, match=r"^inputs\.requests: expected at least one"):
         _order_of(inputs=_inputs(requests=requests))
 
 
 @pytest.mark.parametrize("inputs_value", [None, [], "x"])
 def test_inputs_that_are_missing_or_no_map_are_refused(inputs_value):
-    """As a step without requests."""
+    """Missing inputs, or inputs that are no map, are refused like a step without requests."""
     with pytest.raises(ValidationFailed, match=r"^inputs\.requests"):
         _order_of(inputs=inputs_value)
 
 
 def test_duplicate_requests_are_refused_by_name():
-    """Both would be stored under one name."""
+    """Duplicate requests are refused by name, because they would have one object name."""
     with pytest.raises(ValidationFailed, match=r"got ctpl_a again"):
         _order_of(inputs=_inputs(requests=[*REQUESTS, REQUESTS[0]]))
 
@@ -125,14 +125,14 @@ def test_duplicate_requests_are_refused_by_name():
     ],
 )
 def test_a_bad_template_id_is_refused_by_its_place(request_):
-    """The field names the index."""
+    """A bad template id is refused with its index."""
     with pytest.raises(ValidationFailed) as caught:
         _order_of(inputs=_inputs(requests=[REQUESTS[0], request_]))
     assert caught.value.details == {"field": "inputs.requests[1].chartTemplateId"}
 
 
 def test_a_template_id_of_128_characters_is_taken():
-    """The limit itself fits."""
+    """A template id of 128 characters is accepted."""
     name = "Aa0_-" + "x" * 123
     assert _order_of(inputs=_inputs(requests=[{"chartTemplateId": name}])).template_ids == (name,)
 
@@ -152,27 +152,27 @@ def test_a_template_id_of_128_characters_is_taken():
     + [{"symbol": "\u2003"}, {"symbol": 7}],
 )
 def test_a_bad_symbol_is_refused(scope):
-    """Missing, empty, with a slash or with white space."""
+    """A symbol that is missing or empty or has a slash or white space is refused."""
     with pytest.raises(ValidationFailed, match=r"^scope\.symbol: expected "):
         _order_of(scope=scope)
 
 
 @pytest.mark.parametrize("symbol", ["IBM", "BRK.B", "BINANCE:BTCUSDT", "EURUSD=X", "^GSPC", "ÖBB"])
 def test_symbols_in_use_are_taken_as_they_are(symbol):
-    """Never changed."""
+    """Common symbols are accepted unchanged."""
     assert _order_of(scope={"symbol": symbol}).symbol == symbol
 
 
 @pytest.mark.parametrize("run_id", ["run-1", "20251215-102530_ibm_k3f7a"])
 def test_a_run_id_that_the_manifest_can_t_hold_is_refused_first(run_id):
-    """Before a chart is paid for that no manifest could name."""
+    """A run id that the manifest schema refuses is refused before a chart is paid for."""
     with pytest.raises(ValidationFailed, match=r"^runId: expected ") as caught:
         _order_of(run_id=run_id, timeframe="??")
     assert caught.value.details == {"field": "runId"}
 
 
 def test_candles_named_by_the_step_itself_come_first():
-    """Before those of its dependencies."""
+    """Candles named in the step's inputs come before those of its dependencies."""
     given = _inputs(ohlcv_gcs_uri="gs://other/own.json")
     assert _order_of(inputs=given).ohlcv_uri == "gs://other/own.json"
 
@@ -187,7 +187,7 @@ def test_candles_named_by_the_step_itself_come_first():
     ],
 )
 def test_candles_of_other_timeframes_types_or_without_uri_are_none(source):
-    """Only the local renderer needs them."""
+    """Outputs of another timeframe or type, or without URI, are no candles."""
     run = run_of({OHLCV_ID: source, STEP_ID: chart_step()})
     step = run.step(STEP_ID)
     assert step is not None
@@ -195,12 +195,12 @@ def test_candles_of_other_timeframes_types_or_without_uri_are_none(source):
 
 
 def test_candles_of_steps_outside_depends_on_are_not_used():
-    """They may not be written yet."""
+    """Outputs of steps outside `dependsOn` are not used, because they may not be written yet."""
     assert _order_of(dependsOn=[]).ohlcv_uri is None
 
 
 def test_the_matching_candles_are_found_among_several():
-    """By type and timeframe."""
+    """The matching candles are found by type and timeframe among several."""
     steps = {
         "o:1w": ohlcv_step(timeframe="1w", outputs={"gcs_uri": "gs://b/w"}),
         "o:1d": ohlcv_step(outputs={"gcs_uri": "gs://b/d"}),

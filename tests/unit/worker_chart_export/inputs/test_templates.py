@@ -1,4 +1,4 @@
-"""Chart templates: checked, cached, turned into request bodies."""
+"""Chart templates are checked, cached and turned into request bodies."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def _without(key: str) -> dict[str, object]:
 
 
 def test_a_good_template_is_read():
-    """Its description becomes the manifest's kind."""
+    """A valid template is read; its description becomes the manifest's kind."""
     template = parse_template("ctpl_a", template_document())
     assert (template.template_id, template.kind, template.warnings) == ("ctpl_a", "price + volume", ())
 
@@ -31,7 +31,7 @@ def test_a_good_template_is_read():
     "name", sorted(p.name for p in files("worker_chart_export").joinpath("data/samples/templates").iterdir())
 )
 def test_the_reference_templates_are_good(name):
-    """Without a single warning."""
+    """The reference templates are valid without a warning."""
     text = files("worker_chart_export").joinpath("data/samples/templates", name).read_text("utf-8")
     assert parse_template(name.removesuffix(".json"), json.loads(text)).warnings == ()
 
@@ -67,14 +67,14 @@ def test_the_reference_templates_are_good(name):
     ],
 )
 def test_a_bad_template_names_the_field(document, field):
-    """And itself, and what was expected."""
+    """A bad template is refused with its id, the field and the expected value."""
     with pytest.raises(ValidationFailed, match=r"^Template ctpl_a: .*expected") as caught:
         parse_template("ctpl_a", document)
     assert caught.value.details == {"chartTemplateId": "ctpl_a", "field": field}
 
 
 def test_sizes_may_be_left_to_the_api():
-    """It has defaults."""
+    """A template without sizes gets the API's defaults."""
     document = template_document()
     del document["request"]["width"]
     del document["request"]["height"]
@@ -92,13 +92,13 @@ def test_sizes_may_be_left_to_the_api():
     ],
 )
 def test_unknown_keys_are_warned_about(document, place):
-    """The API would pass them over in silence."""
+    """Unknown keys are logged as warnings, because the API ignores them silently."""
     (warning,) = parse_template("ctpl_a", document).warnings
     assert warning.startswith(place + "unknown key, expected one of ")
 
 
 def test_the_payload_fills_in_symbol_interval_and_timezone():
-    """And nothing else is changed; what the template says of these three does not count."""
+    """The payload gets symbol, interval and timezone in place of the template's values."""
     run = run_of()
     step = run.eligible_step()
     assert step is not None
@@ -112,21 +112,21 @@ def test_the_payload_fills_in_symbol_interval_and_timezone():
 
 
 class TestStore:
-    """Reading from Firestore, with a cache."""
+    """Reading templates from Firestore with a cache."""
 
     @pytest.fixture
     def clock(self):
-        """Moved by the test."""
+        """Return a clock that the test moves."""
         return HandClock()
 
     @pytest.fixture
     def store(self, documents, clock):
-        """A store that keeps a template for a minute; `ctpl_a` exists."""
+        """Return a store that keeps a template for a minute; `ctpl_a` exists."""
         documents.collection(CHART_TEMPLATES).document("ctpl_a").set(template_document())
         return TemplateStore(client=documents, cache_seconds=60, clock=clock)
 
     def test_a_template_is_read_once_while_it_is_fresh(self, store, clock, cloud):
-        """Then read again."""
+        """A cached template is not read again while it is fresh."""
         store.get("ctpl_a")
         clock.advance(59.9)
         store.get("ctpl_a")
@@ -136,7 +136,7 @@ class TestStore:
         assert cloud.firestore.calls["BatchGetDocuments"] == 2
 
     def test_a_changed_template_is_seen_when_the_cache_is_old(self, store, clock, documents):
-        """Not before."""
+        """A changed template is read when the cache entry is old, and not before."""
         store.get("ctpl_a")
         documents.collection(CHART_TEMPLATES).document("ctpl_a").update({"description": "new"})
         assert store.get("ctpl_a").kind == "price + volume"
@@ -144,14 +144,14 @@ class TestStore:
         assert store.get("ctpl_a").kind == "new"
 
     def test_a_missing_template_is_not_cached(self, store, documents):
-        """A template that is added is found at once."""
+        """A missing template is not cached, so that an added one is found at once."""
         with pytest.raises(ValidationFailed, match=r"Template ctpl_b does not exist in chart_templates"):
             store.get("ctpl_b")
         documents.collection(CHART_TEMPLATES).document("ctpl_b").set(template_document())
         assert store.get("ctpl_b").template_id == "ctpl_b"
 
     def test_an_invalid_template_is_not_cached(self, store, documents):
-        """A correction takes effect at once."""
+        """An invalid template is not cached, so that a correction takes effect at once."""
         reference = documents.collection(CHART_TEMPLATES).document("ctpl_b")
         reference.set(template_document(width=1))
         with pytest.raises(ValidationFailed):
@@ -161,7 +161,7 @@ class TestStore:
 
     @pytest.mark.parametrize("name", ["ctpl_a", "ctpl_missing"])
     def test_those_who_ask_at_the_same_time_share_one_read(self, store, cloud, name):
-        """And what it ends in."""
+        """Simultaneous callers share one read and its result or error."""
         cloud.firestore.faults.add(Fault(method="BatchGetDocuments", delay_seconds=1))
         together = threading.Barrier(8)
 
@@ -178,7 +178,7 @@ class TestStore:
         assert cloud.firestore.calls["BatchGetDocuments"] == 1
 
     def test_unknown_keys_are_logged_when_it_is_read(self, store, documents, log_lines):
-        """Once, not at every use."""
+        """Unknown keys are logged once per read and not at every use."""
         documents.collection(CHART_TEMPLATES).document("ctpl_a").update({"request.them": "dark"})
         store.get("ctpl_a")
         store.get("ctpl_a")
@@ -191,7 +191,7 @@ class TestStore:
         [("RESOURCE_EXHAUSTED", BackendUnavailable), ("PERMISSION_DENIED", ValidationFailed)],
     )
     def test_a_firestore_that_fails_is_told_from_one_that_refuses(self, store, cloud, status, error):
-        """The first may be tried later."""
+        """An unavailable Firestore and one that refuses raise different errors."""
         cloud.firestore.faults.add(Fault(method="BatchGetDocuments", error=status, times=1))
         with pytest.raises(error):
             store.get("ctpl_a")

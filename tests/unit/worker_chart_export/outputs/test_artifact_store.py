@@ -30,7 +30,7 @@ PNG = png_bytes(4, 4)
 
 @pytest.fixture
 def store(objects):
-    """The artifacts of a worker on the test's own cloud."""
+    """Return the artifact store of a worker on the test's own cloud."""
     return ArtifactStore(client=objects, bucket=BUCKET)
 
 
@@ -47,33 +47,33 @@ def _write(store: ArtifactStore, content: bytes, *, seconds: float = 30) -> str:
 
 
 def _ours() -> None:
-    """The lease is ours."""
+    """Confirm the lease."""
 
 
 def _lose_lease() -> None:
-    """It is not."""
+    """Raise a lost lease."""
     raise Interrupted("lease lost")
 
 
-def test_a_probe_of_a_service_that_is_gone_says_so(store, cloud):
-    """Not that something is wrong with the probe."""
+def test_a_probe_of_an_unreachable_service_reports_it(store, cloud):
+    """The probe of an unreachable service reports it as unavailable, not as a failing probe."""
     cloud.storage.stop()
     with pytest.raises(BackendUnavailable):
         store.probe()
 
 
 class TestNames:
-    """Pure, and the same for every attempt."""
+    """Object names: pure functions, equal for every attempt."""
 
     def test_a_chart_s_name(self):
-        """As section 9 of the contract has it."""
+        """A chart's name follows section 9 of the contract."""
         name = StepFolder(RUN_ID, STEP_ID).png_name(
             started_at=NOON, symbol="BTCUSDT", timeframe="1d", template_id="ctpl_a"
         )
         assert name == f"charts/{RUN_ID}/{STEP_ID}/20251215-120000_BTCUSDT_1d_ctpl_a.png"
 
     def test_a_manifest_s_name(self):
-        """Beside its charts."""
+        """A manifest's name is beside its charts."""
         folder = StepFolder(RUN_ID, STEP_ID)
         assert folder.manifest_name == f"charts/{RUN_ID}/{STEP_ID}/manifest.json"
 
@@ -82,20 +82,20 @@ class TestPng:
     """Create-only uploads."""
 
     def test_an_upload_is_named_typed_and_labelled(self, store, objects):
-        """Readers and later attempts go by the metadata."""
+        """An upload has its name, content type and metadata for readers and later attempts."""
         assert _upload(store) == f"gs://{BUCKET}/{NAME}"
         blob = objects.bucket(BUCKET).get_blob(NAME)
         assert (blob.content_type, blob.metadata) == ("image/png", METADATA)
         assert _stored(objects, NAME) == PNG
 
     def test_a_second_upload_succeeds_and_changes_nothing(self, store, objects):
-        """The first attempt's object stays."""
+        """A second upload succeeds and leaves the first attempt's object unchanged."""
         _upload(store)
         assert _upload(store, content=b"another") == f"gs://{BUCKET}/{NAME}"
         assert _stored(objects, NAME) == PNG
 
     def test_odd_step_ids_make_odd_names_that_work(self, store, objects):
-        """Nothing in them is taken for a URL's own."""
+        """Step ids with unusual characters make names that are quoted correctly in URLs."""
         name = StepFolder(RUN_ID, "a b#?%2e&ünï\\").manifest_name
         assert (
             store.write_manifest(name, b"{}", scope=scope_of(), confirm_lease=_ours)
@@ -104,21 +104,21 @@ class TestPng:
         assert [blob.name for blob in objects.list_blobs(BUCKET)] == [name]
 
     def test_an_upload_whose_answer_was_lost_is_repeated_and_succeeds(self, store, objects, cloud):
-        """The repetition finds its own object."""
+        """An upload after a lost response is repeated and finds its own object."""
         cloud.storage.faults.add(Fault(method="objects.insert", reset=True, after_effect=True, times=1))
         _upload(store)
         assert _stored(objects, NAME) == PNG
         assert cloud.storage.calls["objects.insert"] == 2
 
     @pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
-    def test_a_storage_away_for_a_moment_is_tried_again(self, store, objects, cloud, status):
-        """Within the step's time."""
+    def test_a_listing_is_repeated_while_storage_is_unavailable(self, store, objects, cloud, status):
+        """An upload is repeated within the step's time while Storage is unavailable."""
         cloud.storage.faults.add(Fault(method="objects.insert", error=status, times=1))
         _upload(store)
         assert _stored(objects, NAME) == PNG
 
-    def test_a_storage_that_stays_away_is_unavailable_within_the_budget(self, store, cloud):
-        """Not after the client's own two minutes."""
+    def test_a_manifest_on_an_unavailable_storage_fails_within_the_budget(self, store, cloud):
+        """A Storage that stays unavailable fails within the budget, not after the client's two minutes."""
         cloud.storage.faults.add(Fault(method="objects.insert", error=503))
         started = time.monotonic()
         with pytest.raises(BackendUnavailable, match=r"^storage is unavailable") as caught:
@@ -128,7 +128,7 @@ class TestPng:
 
     @pytest.mark.parametrize("status", [400, 401, 403, 404])
     def test_a_refusal_fails_the_request(self, store, cloud, status):
-        """Once, with the status and the object for a person."""
+        """A refusal fails the request at the first attempt, with the status and the object."""
         cloud.storage.faults.add(Fault(method="objects.insert", error=status, message="not for you"))
         with pytest.raises(ObjectRefused, match=r"^Cloud Storage refused") as caught:
             _upload(store)
@@ -136,18 +136,18 @@ class TestPng:
         assert cloud.storage.calls["objects.insert"] == 1
 
     def test_a_missing_bucket_is_a_refusal(self, objects):
-        """It will not come by waiting."""
+        """A missing bucket is a refusal, because waiting does not help."""
         with pytest.raises(ObjectRefused):
             _upload(ArtifactStore(client=objects, bucket="no-such-bucket"))
 
     def test_a_dead_server_is_unavailable(self, store, cloud):
-        """Nobody listens."""
+        """A server that does not listen is unavailable."""
         cloud.storage.stop()
         with pytest.raises(BackendUnavailable):
             _upload(store, seconds=0.5)
 
-    def test_the_lease_is_looked_at_before_each_attempt(self, store, cloud):
-        """It may end while Cloud Storage is unavailable."""
+    def test_the_lease_is_checked_before_each_attempt(self, store, cloud):
+        """The lease is checked before each attempt, because it can end during an outage."""
         scope = scope_of()
         scope.guard(lambda: _lose_lease() if cloud.storage.calls["objects.insert"] else None)
         cloud.storage.faults.add(Fault(method="objects.insert", error=503))
@@ -156,7 +156,7 @@ class TestPng:
         assert cloud.storage.calls["objects.insert"] == 1
 
     def test_a_lost_lease_uploads_nothing(self, store, cloud):
-        """A process woken after its lease ended."""
+        """A process that wakes after its lease ended uploads nothing."""
         scope = scope_of()
         scope.guard(_lose_lease)
         with pytest.raises(Interrupted, match=r"lease lost"):
@@ -164,14 +164,14 @@ class TestPng:
         assert cloud.storage.calls["objects.insert"] == 0
 
     def test_nothing_is_uploaded_after_the_time(self, store, cloud):
-        """The step has ended."""
+        """Nothing is uploaded after the step's time."""
         with pytest.raises(StepTimedOut):
             _upload(store, seconds=0)
         assert cloud.storage.calls["objects.insert"] == 0
 
 
 class TestStoredPngs:
-    """What earlier attempts have paid for."""
+    """The charts that earlier attempts have paid for."""
 
     FOLDER = StepFolder("r", "s")
 
@@ -179,17 +179,17 @@ class TestStoredPngs:
         return store.stored_pngs(self.FOLDER, started_at=NOON, scope=scope_of(seconds))
 
     def test_a_chart_is_found_with_its_metadata(self, store, cloud):
-        """By one listing."""
+        """A stored chart is found with its metadata by one listing."""
         _upload(store)
         assert self._stored(store) == {NAME: StoredPng(f"gs://{BUCKET}/{NAME}", METADATA, len(PNG))}
         assert cloud.storage.calls["objects.list"] == 1
 
     def test_none_are_found_where_there_are_none(self, store):
-        """A first attempt."""
+        """A first attempt finds no charts."""
         assert self._stored(store) == {}
 
     def test_only_charts_of_this_start_are_found(self, store):
-        """Neither those of an earlier life of the step, nor other steps', nor other things."""
+        """Only charts of this start of this step are found."""
         scope = scope_of()
         others = [
             self.FOLDER.png_name(
@@ -205,55 +205,55 @@ class TestStoredPngs:
         assert list(self._stored(store)) == [NAME]
 
     def test_a_chart_without_metadata_is_found_too(self, store, objects):
-        """What that means is its finder's business."""
+        """A chart without metadata is found too."""
         objects.bucket(BUCKET).blob(NAME).upload_from_string(PNG)
         assert self._stored(store)[NAME].metadata == {}
 
     @pytest.mark.parametrize("status", [403, 404])
     def test_a_refusal_is_one_of_objects(self, store, cloud, status):
-        """The right to list is not the right to create."""
+        """A refused listing is the error for objects, because listing is a separate permission."""
         cloud.storage.faults.add(Fault(method="objects.list", error=status))
         with pytest.raises(ObjectRefused) as caught:
             self._stored(store)
         assert caught.value.details["httpStatus"] == status
 
-    def test_a_storage_away_for_a_moment_is_tried_again(self, store, cloud):
-        """Within the step's time."""
+    def test_a_listing_is_repeated_while_storage_is_unavailable(self, store, cloud):
+        """The listing is repeated within the step's time while Storage is unavailable."""
         _upload(store)
         cloud.storage.faults.add(Fault(method="objects.list", error=503, times=1))
         assert list(self._stored(store)) == [NAME]
 
-    def test_a_storage_that_stays_away_is_unavailable(self, store, cloud):
-        """The step is released."""
+    def test_candles_of_an_unavailable_storage_are_an_outage(self, store, cloud):
+        """When Storage stays unavailable the listing raises an outage, so that the step is released."""
         cloud.storage.faults.add(Fault(method="objects.list", error=503))
         with pytest.raises(BackendUnavailable):
             self._stored(store, seconds=1)
 
 
 class TestManifest:
-    """Written last, by compare-and-swap."""
+    """The manifest is written last, by compare-and-swap."""
 
     def test_a_manifest_is_written(self, store, objects):
-        """As JSON."""
+        """A manifest is stored as JSON."""
         assert _write(store, b'{"a":1}') == f"gs://{BUCKET}/{MANIFEST}"
         assert objects.bucket(BUCKET).get_blob(MANIFEST).content_type == "application/json"
         assert _stored(objects, MANIFEST) == b'{"a":1}'
 
     def test_a_lost_answer_is_our_own_retry(self, store, objects, cloud):
-        """Equal content there is ours: it is not written a second time."""
+        """A stored manifest with equal content is our own and is not written again."""
         cloud.storage.faults.add(Fault(method="objects.insert", reset=True, after_effect=True, times=1))
         _write(store, b"ours")
         assert objects.bucket(BUCKET).get_blob(MANIFEST).metageneration == 1
         assert cloud.storage.calls["objects.insert"] == 2
 
     def test_the_manifest_of_an_earlier_attempt_is_replaced(self, store, objects):
-        """Against the generation that was looked at."""
+        """The manifest of an earlier attempt is replaced on condition of its generation."""
         _write(store, b"theirs")
         _write(store, b"ours")
         assert _stored(objects, MANIFEST) == b"ours"
 
-    def test_a_writer_in_between_is_looked_at_again(self, store, objects, cloud):
-        """The swap against an old generation is refused and made anew."""
+    def test_a_manifest_changed_in_between_is_read_again(self, store, objects, cloud):
+        """When another writer changes the manifest the swap fails and is repeated with a new read."""
         _write(store, b"first")
 
         def interfere(_request: object) -> None:
@@ -265,7 +265,7 @@ class TestManifest:
         assert cloud.storage.calls["objects.insert"] == 4
 
     def test_a_manifest_deleted_in_between_is_written(self, store, objects, cloud):
-        """There is no generation to compare with any more."""
+        """A manifest that was deleted in between is created."""
         _write(store, b"first")
         gone = Fault(
             method="objects.get",
@@ -277,7 +277,7 @@ class TestManifest:
         assert _stored(objects, MANIFEST) == b"ours"
 
     def test_two_writers_at_once_both_end_and_one_stands(self, store, objects):
-        """None hangs, none tears."""
+        """Two simultaneous writers both end, and one complete manifest is stored."""
         start = threading.Barrier(2)
 
         def write(content: bytes) -> None:
@@ -294,17 +294,17 @@ class TestManifest:
     @pytest.mark.parametrize("method", ["objects.insert", "objects.get"])
     @pytest.mark.parametrize("status", [403, 400])
     def test_a_refusal_has_the_manifest_s_own_code(self, store, cloud, method, status):
-        """Also when it is the look at the present one that is refused."""
+        """A refusal has the manifest's own code, also when the read is refused."""
         _write(store, b"first")
         cloud.storage.faults.add(Fault(method=method, error=status))
         with pytest.raises(ManifestRefused):
             _write(store, b"ours")
 
     @pytest.mark.parametrize("method", ["objects.insert", "objects.get"])
-    def test_a_storage_that_stays_away_is_unavailable_within_the_budget(
+    def test_a_manifest_on_an_unavailable_storage_fails_within_the_budget(
         self, store, cloud, method, monkeypatch
     ):
-        """Whichever call it is."""
+        """Each call of a manifest write fails within the budget when Storage stays unavailable."""
         monkeypatch.setattr("worker_chart_export.outputs.artifact_store.MIN_MANIFEST_SECONDS", 2.0)
         _write(store, b"first")
         cloud.storage.faults.add(Fault(method=method, error=503))
@@ -314,18 +314,18 @@ class TestManifest:
         assert time.monotonic() - started < 6
 
     def test_a_step_out_of_time_still_gets_its_manifest(self, store, objects):
-        """It says which charts were not made."""
+        """A step whose time ended still writes its manifest with the missing charts."""
         _write(store, b"ours", seconds=0)
         assert _stored(objects, MANIFEST) == b"ours"
 
     def test_a_step_out_of_time_still_tries_a_few_times(self, store, objects, cloud):
-        """A short outage does not cost the charts that were made."""
+        """A step whose time ended still repeats the write, so a short outage does not lose its charts."""
         cloud.storage.faults.add(Fault(method="objects.insert", error=503, times=2))
         _write(store, b"ours", seconds=0)
         assert _stored(objects, MANIFEST) == b"ours"
 
     def test_a_storage_too_slow_is_no_timeout_of_the_step(self, store, cloud, monkeypatch):
-        """The step is released."""
+        """A too slow Storage is an outage, so the step is released and does not time out."""
         monkeypatch.setattr("worker_chart_export.outputs.artifact_store.MIN_MANIFEST_SECONDS", 0.3)
         _write(store, b"first")
         cloud.storage.faults.add(Fault(method="objects.insert", delay_seconds=0.5))
@@ -333,7 +333,7 @@ class TestManifest:
             _write(store, b"ours", seconds=0)
 
     def test_a_lost_lease_replaces_nothing(self, store, objects):
-        """The manifest that is there may be the winner's."""
+        """Without the lease the stored manifest is not replaced: it may be the winner's."""
         _write(store, b"winner's")
         generation = objects.bucket(BUCKET).get_blob(MANIFEST).generation
         with pytest.raises(Interrupted, match=r"lease lost"):
@@ -341,8 +341,8 @@ class TestManifest:
         blob = objects.bucket(BUCKET).get_blob(MANIFEST)
         assert (blob.generation, _stored(objects, MANIFEST)) == (generation, b"winner's")
 
-    def test_the_lease_is_read_after_the_manifest_there(self, store, objects, cloud):
-        """A winner who comes between the two is seen by its lease, one after them by its generation."""
+    def test_the_lease_is_read_after_the_stored_manifest(self, store, objects, cloud):
+        """The lease is read after the stored manifest, so a winner changes the lease or the generation."""
         _write(store, b"earlier attempt's")
         order = []
 
@@ -362,12 +362,12 @@ class TestManifest:
         assert _stored(objects, MANIFEST) == b"winner's"
 
     def test_the_lease_is_not_read_for_a_first_manifest(self, store, objects):
-        """A create never overwrites."""
+        """A first manifest is written without a read of the lease, because a create never overwrites."""
         store.write_manifest(MANIFEST, b"ours", scope=scope_of(), confirm_lease=_lose_lease)
         assert _stored(objects, MANIFEST) == b"ours"
 
-    def test_a_step_stopped_during_the_look_writes_nothing(self, store, objects):
-        """Asked once more directly before each upload."""
+    def test_a_step_stopped_during_the_read_writes_nothing(self, store, objects):
+        """A step that is stopped during the read writes nothing."""
         _write(store, b"earlier attempt's")
         scope = scope_of()
         with pytest.raises(Interrupted):
@@ -377,7 +377,7 @@ class TestManifest:
         assert _stored(objects, MANIFEST) == b"earlier attempt's"
 
     def test_a_stopped_step_writes_none(self, store, cloud):
-        """It was stopped, and may no longer hold the step."""
+        """A stopped step writes no manifest, because it may have lost its lease."""
         scope = scope_of()
         scope.stop(Interrupted("stop"))
         with pytest.raises(Interrupted):
@@ -388,16 +388,16 @@ class TestManifest:
 # Google's client leaves the connection of a download that failed to the garbage collector.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 class TestCandles:
-    """Reads of OHLCV files."""
+    """Reads of candle files."""
 
     @pytest.fixture(autouse=True)
     def _collected(self):
-        """Let the collector find such a connection here and not in the next test."""
+        """Collect the garbage here, so that the next test does not report a leaked connection."""
         yield
         gc.collect()
 
     def test_candles_are_read_from_any_bucket(self, store, objects):
-        """The exporter's may be another than the charts'."""
+        """Candles are read from any bucket, because the exporter may use another one."""
         objects.create_bucket("candles-unit").blob("a/b c#1.json").upload_from_string(b"[1]")
         assert store.read_candles("gs://candles-unit/a/b c#1.json", scope=scope_of()) == b"[1]"
 
@@ -405,41 +405,41 @@ class TestCandles:
         "uri",
         [None, "", "gs://", "gs://b", "gs://b/", "http://b/x", "s3://bucket/x", "gs://B_U/x", "gs:///x", "x"],
     )
-    def test_what_is_no_uri_is_said(self, store, uri):
-        """With where one is looked for."""
+    def test_what_is_no_uri_is_reported(self, store, uri):
+        """A value that is no URI is reported with the place where the URI was searched."""
         with pytest.raises(OhlcvUnavailable, match=r"expected gs://bucket/object in inputs\.ohlcv_gcs_uri"):
             store.read_candles(uri, scope=scope_of())
 
     @pytest.mark.parametrize("uri", [f"gs://{BUCKET}/none.json", "gs://no-such-bucket/x.json"])
     def test_what_is_not_there_is_unavailable_candles(self, store, uri):
-        """Not an outage: it is that request's failure."""
+        """A missing file fails its request as unavailable candles and is no outage."""
         with pytest.raises(
             OhlcvUnavailable, match=r"refused gs://.*: there is no such object or bucket \(404\)"
         ):
             store.read_candles(uri, scope=scope_of())
 
     def test_a_forbidden_file_is_unavailable_candles(self, store, cloud):
-        """With the status."""
+        """A forbidden file fails its request as unavailable candles with the status."""
         cloud.storage.faults.add(Fault(method="objects.download", error=403))
         with pytest.raises(OhlcvUnavailable) as caught:
             store.read_candles(f"gs://{BUCKET}/x.json", scope=scope_of())
         assert caught.value.details["httpStatus"] == 403
 
-    def test_a_storage_that_stays_away_is_unavailable(self, store, cloud):
-        """The step is released."""
+    def test_candles_of_an_unavailable_storage_are_an_outage(self, store, cloud):
+        """When Storage stays unavailable a read of candles raises an outage."""
         cloud.storage.faults.add(Fault(method="objects.download", error=503))
         with pytest.raises(BackendUnavailable):
             store.read_candles(f"gs://{BUCKET}/x.json", scope=scope_of(1))
 
     def test_a_file_too_large_is_refused(self, store, objects, monkeypatch):
-        """And read no further than to see that."""
+        """A too large file is refused without reading all of it."""
         monkeypatch.setattr("worker_chart_export.outputs.artifact_store.MAX_CANDLE_BYTES", 10)
         objects.bucket(BUCKET).blob("big.json").upload_from_string(b"x" * 50)
         with pytest.raises(OhlcvUnavailable, match=r"expected at most 10 bytes"):
             store.read_candles(f"gs://{BUCKET}/big.json", scope=scope_of())
 
     def test_an_empty_file_reads_as_candles_that_are_not_there(self, store, objects):
-        """Cloud Storage answers 416 to a range of nothing."""
+        """An empty file, for which Storage returns 416, reads as missing candles."""
         objects.bucket(BUCKET).blob("empty.json").upload_from_string(b"")
         try:
             content = store.read_candles(f"gs://{BUCKET}/empty.json", scope=scope_of())
@@ -448,7 +448,7 @@ class TestCandles:
         assert content == b""
 
     def test_nothing_is_read_after_the_time(self, store, cloud):
-        """The step has ended."""
+        """Nothing is read after the step's time."""
         with pytest.raises(StepTimedOut):
             store.read_candles(f"gs://{BUCKET}/x.json", scope=scope_of(0))
         assert cloud.storage.calls["objects.download"] == 0

@@ -1,4 +1,4 @@
-"""The manifest: built in order, valid by its schema, refused otherwise."""
+"""The manifest is built in order, validated by its schema, and refused otherwise."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def _manifest(*results: ManifestItem | ManifestFailure, **changes: object) -> di
 
 
 def test_a_manifest_in_full():
-    """Every field, items and failures apart."""
+    """A manifest has every field; items and failures are separate."""
     assert _manifest(_item(), _failure()) == {
         "schemaVersion": 1,
         "runId": RUN_ID,
@@ -108,7 +108,7 @@ def test_a_manifest_in_full():
 
 @given(st.lists(ITEMS | FAILURES, min_size=1, max_size=4))
 def test_every_manifest_is_valid_and_keeps_the_order(results):
-    """By the contract's own schema, whatever the charts and failures hold."""
+    """Every manifest is valid by the contract's schema and keeps the order of the charts."""
     content = json.loads(encode_manifest(_manifest(*results)))
     Draft202012Validator(SCHEMA, format_checker=Draft202012Validator.FORMAT_CHECKER).validate(content)
     asked = [entry["chartTemplateId"] for entry in content["requested"]]
@@ -118,7 +118,7 @@ def test_every_manifest_is_valid_and_keeps_the_order(results):
 
 
 def test_times_of_other_zones_are_written_in_utc():
-    """Readers compare them as text."""
+    """Times are written in UTC, because readers compare them as text."""
     item = ManifestItem(
         template_id="a",
         kind="k",
@@ -130,7 +130,7 @@ def test_times_of_other_zones_are_written_in_utc():
 
 
 def test_text_is_written_as_it_is():
-    """Not escaped: 64 KiB are few."""
+    """Text is not escaped, to stay under 64 KiB."""
     assert "Тест".encode() in encode_manifest(_manifest(_item(), symbol="Тест"))
 
 
@@ -147,7 +147,7 @@ def test_text_is_written_as_it_is():
     ],
 )
 def test_a_manifest_against_the_schema_is_refused_by_its_place(changes, place):
-    """It is never written."""
+    """A manifest that violates the schema is refused with the field's path and not written."""
     with pytest.raises(ManifestRefused) as caught:
         encode_manifest(_manifest(_item(), **changes))
     assert caught.value.details == {"path": place}
@@ -162,7 +162,7 @@ def _keywords(schema):
 
 
 def test_the_schema_uses_what_its_compiler_knows():
-    """It would pass over any other keyword without a word."""
+    """The schema uses only keywords that its compiler supports; it ignores others silently."""
     assert _keywords(SCHEMA) <= {
         *("$schema", "title", "type", "format", "pattern", "minLength", "minimum"),
         *("required", "properties", "additionalProperties", "items", "minItems"),
@@ -170,7 +170,7 @@ def test_the_schema_uses_what_its_compiler_knows():
 
 
 def test_the_schema_that_is_shipped_is_closed():
-    """So that `signed_url` and the like can't creep in unseen."""
+    """The shipped schema allows no additional fields, such as `signed_url`."""
     assert (SCHEMA["title"], SCHEMA["additionalProperties"]) == ("ChartsOutputsManifest", False)
 
 
@@ -180,7 +180,7 @@ def _failures_with_details(count: int) -> list[ManifestFailure]:
 
 
 def test_details_are_left_out_when_they_would_make_it_too_large():
-    """Readers take 64 KiB; which charts failed, and why in a sentence, stays in."""
+    """Details are left out when the manifest would exceed 64 KiB; messages stay."""
     content = encode_manifest(_manifest(*_failures_with_details(60)))
     failures = json.loads(content)["failures"]
     assert len(content) <= MAX_MANIFEST_BYTES
@@ -189,13 +189,13 @@ def test_details_are_left_out_when_they_would_make_it_too_large():
 
 
 def test_details_stay_when_there_is_room():
-    """Details are left out only when it is too large."""
+    """Details stay when the manifest is small enough."""
     failures = json.loads(encode_manifest(_manifest(*_failures_with_details(3))))["failures"]
     assert all(failure["error"]["details"] for failure in failures)
 
 
 def test_one_that_is_too_large_all_the_same_is_refused():
-    """No reader would take it."""
+    """A manifest that is too large without details is refused."""
     items = [_item(f"ctpl_{number:0120}") for number in range(400)]
     with pytest.raises(ManifestRefused, match="readers take at most 65536"):
         encode_manifest(_manifest(*items))

@@ -1,4 +1,4 @@
-"""The candle file: what is read, and the one clear sentence for everything that can't be."""
+"""The candle file: what is read, and the clear error for every file that can't be read."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def _refusal(raw, symbol="IBM", timeframe="1d"):
 
 @pytest.mark.parametrize("name", CANDLE_FILES)
 def test_sample_files_are_read_whole(name):
-    """All bars, in order, numbers untouched."""
+    """All bars of the sample files are read in order with unchanged numbers."""
     symbol, timeframe = name.split("_")
     rows = json.loads(raw_candles(name))["data"]
     candles = parse_candles(raw_candles(name), symbol=symbol, timeframe=timeframe)
@@ -43,21 +43,21 @@ def test_sample_files_are_read_whole(name):
 
 
 def test_a_bare_array_of_bars_is_read():
-    """The older shape has no metadata."""
+    """A bare array of bars, the older format, is read without metadata."""
     assert len(candles_of([bar(0, GOOD), bar(1, GOOD)])) == 2
 
 
 @pytest.mark.parametrize("volume", [None, "absent"])
 def test_a_missing_volume_is_zero(volume):
-    """The exporter writes 0 for a missing column; leaving it out means the same."""
+    """A missing volume is read as 0, the value that the exporter writes for a missing column."""
     row = bar(0, GOOD, volume=volume)
     if volume == "absent":
         del row["volume"]
     assert candles_of([row]).volume.tolist() == [0.0]
 
 
-def test_rounding_noise_in_a_range_is_forgiven_and_mended():
-    """An open that leaves the range by a few bits is no bad data, and the range then holds it."""
+def test_rounding_noise_in_a_range_is_accepted_and_corrected():
+    """An open that leaves its bar's range by rounding noise is accepted, and the range is widened."""
     candles = candles_of([bar(0, (12.000000000000002, 12.0, 9.0, 11.0))])
     assert candles.high[0] == candles.open[0] == 12.000000000000002
 
@@ -77,12 +77,12 @@ def test_rounding_noise_in_a_range_is_forgiven_and_mended():
     ],
 )
 def test_a_file_that_holds_no_candles_is_refused(raw, said):
-    """Whatever the file is, the answer is one sentence that says why."""
+    """A file without candles is refused with one sentence that says why."""
     assert said in _refusal(raw)
 
 
 def test_a_huge_file_is_refused_before_it_is_parsed(monkeypatch):
-    """Memory is not spent on what no candle file is."""
+    """A file over the size limit is refused before it is parsed, which would need too much memory."""
     monkeypatch.setattr(candles_module, "MAX_FILE_BYTES", 1000)
     assert "1,001 bytes" in _refusal(b"x" * 1001)
 
@@ -92,7 +92,7 @@ def test_a_huge_file_is_refused_before_it_is_parsed(monkeypatch):
     "value", [0, -1.0, None, "12", True, [], float("nan"), float("inf"), 10**400, 1e-13, 2e12]
 )
 def test_a_bad_price_is_refused_by_bar_and_field(field, value):
-    """Zero, negative, missing, of another type or no finite number: the bar and the field are named."""
+    """A price that is zero, negative, missing, infinite or no number is refused by bar and field."""
     rows = [bar(n, GOOD) for n in range(3)]
     rows[1][field] = value
     message = _refusal(rows)
@@ -103,7 +103,7 @@ def test_a_bad_price_is_refused_by_bar_and_field(field, value):
 
 @pytest.mark.parametrize("value", [-1, "5", True, float("nan"), float("inf")])
 def test_a_bad_volume_is_refused(value):
-    """Volume may be zero, but not negative, not a text and not endless."""
+    """A volume that is negative, infinite or a text is refused."""
     message = _refusal([bar(0, GOOD, volume=value)])
     assert "`volume`" in message
     assert "expected 0 to 1e+18" in message
@@ -118,27 +118,27 @@ def test_a_bad_volume_is_refused(value):
     ],
 )
 def test_a_bar_whose_prices_contradict_each_other_is_refused(prices, said):
-    """High below low, open or close beyond them."""
+    """A bar with high below low, or with open or close outside them, is refused."""
     assert said in _refusal([bar(0, GOOD), bar(1, prices)])
 
 
 @pytest.mark.parametrize("date", [None, 7, "", "yesterday", "2024-13-01T00:00:00Z"])
 def test_a_bad_date_is_refused(date):
-    """The index of the bar and the expected form are named."""
+    """A bad date is refused with the index of the bar and the expected format."""
     row = bar(0, GOOD) | {"date": date}
     assert "Bar 0 of the candle file has `date`" in _refusal([row])
 
 
 @pytest.mark.parametrize(("days", "said"), [((0, 0), "repeats"), ((1, 0), "is older than")])
 def test_bars_out_of_order_are_refused(days, said):
-    """A chart of shuffled or doubled bars would be a wrong chart."""
+    """Bars that are out of order or doubled are refused."""
     message = _refusal([bar(day, GOOD) for day in days])
     assert "Bar 1" in message
     assert said in message
 
 
 def test_a_row_that_is_no_bar_is_refused():
-    """Its index is named."""
+    """A row that is not a bar is refused with its index."""
     assert "Bar 1 of the candle file is no JSON object" in _refusal([bar(0, GOOD), 7])
 
 
@@ -151,7 +151,7 @@ def test_a_row_that_is_no_bar_is_refused():
     ],
 )
 def test_a_file_about_something_else_is_refused(metadata, said):
-    """Both what was found and what was expected are named."""
+    """A file of another symbol or timeframe is refused with the found and the expected one."""
     assert said in _refusal({"metadata": metadata, "data": [bar(0, GOOD)]})
 
 
@@ -159,14 +159,14 @@ def test_a_file_about_something_else_is_refused(metadata, said):
     ("found", "asked"), [("1d", "1D"), ("15", "15m"), ("60", "1h"), ("240", "4h"), ("1W", "1w")]
 )
 def test_one_time_frame_in_two_spellings_is_the_same(found, asked):
-    """Systems write them differently."""
+    """Two spellings of one timeframe are equal, because systems write them differently."""
     document = {"metadata": {"symbol": "ibm", "timeframe": found}, "data": [bar(0, GOOD)]}
     assert len(parse_candles(json.dumps(document).encode(), symbol="IBM", timeframe=asked)) == 1
 
 
 @pytest.mark.parametrize(("found", "asked"), [("1m", "1M"), ("1M", "1m"), ("1", "1d"), ("1h", "1d")])
 def test_a_minute_is_no_month(found, asked):
-    """Case is never changed for the comparison."""
+    """The comparison is case-sensitive: `1m` is a minute, `1M` a month."""
     _refusal({"metadata": {"timeframe": found}, "data": [bar(0, GOOD)]}, timeframe=asked)
 
 
@@ -184,7 +184,7 @@ json_values = st.recursive(
 @settings(max_examples=200, deadline=None)
 @given(document=json_values)
 def test_no_document_breaks_the_reader(document):
-    """Whatever the JSON holds, it is candles or a plain refusal."""
+    """Any JSON document gives either candles or the documented error."""
     try:
         candles = parse_candles(json.dumps(document).encode(), symbol="IBM", timeframe="1d")
     except OhlcvUnavailable:
@@ -193,5 +193,5 @@ def test_no_document_breaks_the_reader(document):
 
 
 def test_a_long_history_is_read():
-    """Thousands of bars are no trouble."""
+    """A history of thousands of bars is read."""
     assert len(candles_of(bars_from_closes([100.0] * 5000))) == 5000

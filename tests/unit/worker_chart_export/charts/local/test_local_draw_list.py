@@ -1,4 +1,4 @@
-"""What a picture looks like, as facts about its marks: nothing overlaps, leaves its place or lies."""
+"""Facts about the marks of a picture: no overlap, nothing outside its pane, correct values."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def _inside(box, outer):
 
 
 def check_geometry(plan):
-    """No text meets another, all stand in the picture, and all marks stay in it."""
+    """Check that texts do not overlap and that all texts and marks are inside the picture."""
     draw_list = build_draw_list(plan)
     picture = (0, 0, draw_list.width, draw_list.height)
     texts = [mark for mark in draw_list.marks if isinstance(mark, Text)]
@@ -69,7 +69,7 @@ def check_geometry(plan):
 
 
 def check_labels(plan):
-    """Filled labels lie apart, in their pane, and in the order of their values."""
+    """Check that filled labels do not overlap, stay in their pane, and are ordered by value."""
     for pane in plan.panes:
         rows = [label.row for label in pane.axis.labels]
         assert all(b - a >= LABEL_HEIGHT for a, b in pairwise(rows))
@@ -78,7 +78,7 @@ def check_labels(plan):
 
 
 def check_legend(plan):
-    """The legend stays left of the axis and, on a scale of our own choice, above all bars."""
+    """Check that the legend is left of the axis and, on a scale of our own choice, above all bars."""
     for pane in plan.panes:
         for text in pane.legend:
             assert _inside(text_box(text), pane.box)
@@ -92,7 +92,7 @@ def check_legend(plan):
 @pytest.mark.parametrize("name", CANDLE_FILES)
 @pytest.mark.parametrize("template_id", TEMPLATES)
 def test_nothing_overlaps_or_leaves_the_picture(template_id, name, theme, size):
-    """Every template on every sample file, in both themes, small and large."""
+    """The geometry holds for every template on every sample file, both themes, small and large."""
     symbol, timeframe = name.split("_")
     payload = request_of(template_id, theme=theme, width=size[0], height=size[1])
     check_geometry(plan_of(bars_of(name), payload, symbol=symbol, timeframe=timeframe))
@@ -106,7 +106,7 @@ def test_nothing_overlaps_or_leaves_the_picture(template_id, name, theme, size):
     logarithmic=st.booleans(),
 )
 def test_nothing_overlaps_whatever_the_prices_are(steps, price, width, logarithmic):
-    """Jumps, crashes, tiny and huge prices, few bars, both scales, seven studies."""
+    """The geometry holds for jumps, crashes, tiny and huge prices, few bars and seven studies."""
     closes = [price]
     for step in steps:
         closes.append(closes[-1] * (1 + step))
@@ -118,7 +118,7 @@ def test_nothing_overlaps_whatever_the_prices_are(steps, price, width, logarithm
 @pytest.mark.parametrize("count", [1, 2, 30])
 @pytest.mark.parametrize("style", ["candle", "hollowCandle", "bar", "line", "area"])
 def test_a_young_history_is_drawn_as_far_as_it_goes(count, style):
-    """One bar is a chart too."""
+    """A chart is drawn from any number of bars, even from one."""
     plan = plan_of(
         bars_from_closes([50.0 + n for n in range(count)]), {"studies": EVERYTHING, "style": style}
     )
@@ -128,7 +128,7 @@ def test_a_young_history_is_drawn_as_far_as_it_goes(count, style):
 
 @pytest.mark.parametrize("closes", [[7.0] * 150, [1e-8] * 150, [1e6] * 150])
 def test_a_flat_market_is_drawn_in_the_middle(closes):
-    """Equal prices have no range of their own, and still get one."""
+    """Equal prices get a range of their own and are drawn in the middle."""
     bars = bars_from_closes(closes, volume=0)
     for one in bars:
         one["high"] = one["low"] = one["close"]
@@ -143,14 +143,14 @@ def test_a_flat_market_is_drawn_in_the_middle(closes):
     [(15, "15m", {"09:00", "12:00"}), (240, "4h", {"Feb"}), (1440, "1d", {"Aug", "Sep"})],
 )
 def test_the_time_axis_speaks_of_hours_days_and_months(minutes, timeframe, texts):
-    """What is labelled depends on the length of the bars."""
+    """The length of the bars decides whether the time axis shows hours, days or months."""
     bars = bars_from_closes([100.0] * 300, step=timedelta(minutes=minutes))
     marks = build_draw_list(plan_of(bars, {}, timeframe=timeframe)).marks
     assert texts <= {mark.text for mark in marks if isinstance(mark, Text)}
 
 
 def test_the_time_zone_moves_the_hours_of_short_bars_and_not_the_date_of_long_ones():
-    """A full hour in UTC is a half one in Kolkata; the bar of a day keeps its date."""
+    """The time zone shifts the labels of short bars and keeps the dates of daily bars."""
 
     def dates(timeframe, step, **payload):
         plan = plan_of(bars_from_closes([100.0] * 200, step=step), payload, timeframe=timeframe)
@@ -168,7 +168,7 @@ def test_the_time_zone_moves_the_hours_of_short_bars_and_not_the_date_of_long_on
 
 
 def test_the_legend_says_what_is_drawn_and_its_latest_values():
-    """Symbol, time frame, prices, change, study names with inputs, and values; no exchange."""
+    """The legend has symbol, timeframe, prices, change, and each study with inputs and values."""
     bars = bars_of()
     plan = plan_of(bars, request_of("ctpl_price_ma1226_bb_macd1226_v1", symbol="NYSE:IBM"))
     said = " ".join(text.text for pane in plan.panes for text in pane.legend)
@@ -183,7 +183,7 @@ def test_the_legend_says_what_is_drawn_and_its_latest_values():
 
 
 def test_the_last_price_has_a_dotted_line_and_a_filled_label_in_its_colour():
-    """Both at the row of the last close."""
+    """The last close has a dotted line and a filled label in its colour, both at its row."""
     plan = plan_of(bars_of(), request_of("ctpl_price_ma1226_vol_v1"))
     row = round(plan.panes[0].scale.row(202.91))
     marks = build_draw_list(plan).marks
@@ -194,7 +194,7 @@ def test_the_last_price_has_a_dotted_line_and_a_filled_label_in_its_colour():
 
 
 def test_bands_and_stops_are_part_of_the_price_range():
-    """Nothing drawn over the price is cut off."""
+    """The price range includes the bands and stops drawn over the price."""
     plan = plan_of(bars_of(), request_of("ctpl_price_ma1226_bb_macd1226_v1"))
     pane = plan.panes[0]
     for study in pane.studies:
@@ -204,7 +204,7 @@ def test_bands_and_stops_are_part_of_the_price_range():
 
 
 def test_a_profile_is_stronger_within_its_value_area():
-    """The rows of the value area, and only they, have the inside colours."""
+    """Only the rows of the value area have the inside colours."""
     plan = plan_of(bars_of(), request_of("ctpl_price_vpvr_obv_v1"))
     (study,) = plan.panes[0].studies
     profile, scale = study.profile.profile, plan.panes[0].scale
@@ -224,7 +224,7 @@ def test_a_profile_is_stronger_within_its_value_area():
 
 
 def test_hollow_candles_are_hollow_when_they_rose():
-    """The inside of a rising bar has the colour of the ground, that of a falling bar its own."""
+    """A rising hollow candle is filled with the background colour, a falling one with its own."""
     plan = plan_of(bars_of(), {"style": "hollowCandle", "theme": "dark"})
     marks = build_draw_list(plan).marks
     holes = [
@@ -240,14 +240,14 @@ def test_hollow_candles_are_hollow_when_they_rose():
 
 
 def test_ticks_end_even_where_the_range_is_smaller_than_the_smallest_step():
-    """A range of rounding noise gets at most one tick, not an endless row of them."""
+    """A range smaller than the smallest step gets at most one tick."""
     scale = Scale(low=-5e-24, high=0.0, top=10.0, bottom=90.0)
     values, _ = ticks(scale, (0, 0, 100, 100), gap=24, unit=1e-15)
     assert values in ([], [0.0])
 
 
 def test_a_legend_longer_than_its_pane_ends_with_it():
-    """Fifty studies over the price: the legend does not run into the pane below."""
+    """The legend of fifty studies ends at the edge of its pane."""
     studies = [{"name": "Bollinger Bands"}] * 49 + [{"name": "MACD"}]
     plan = plan_of(bars_of(), {"studies": studies, "height": 300, "width": 400})
     texts = plan.panes[0].legend
@@ -256,7 +256,7 @@ def test_a_legend_longer_than_its_pane_ends_with_it():
 
 
 def test_a_logarithmic_scale_gives_equal_room_to_equal_ratios():
-    """From 100 to 200 is as far as from 200 to 400."""
+    """On a logarithmic scale the distance from 100 to 200 equals that from 200 to 400."""
     bars = bars_from_closes([100.0 * 1.02**n for n in range(150)])
     scale = plan_of(bars, {"scale": "logarithmic"}).panes[0].scale
     assert scale.row(100) - scale.row(200) == pytest.approx(scale.row(200) - scale.row(400))
@@ -274,7 +274,7 @@ labels_in_a_pane = st.lists(
 @settings(max_examples=200, deadline=None)
 @given(wanted=labels_in_a_pane)
 def test_labels_are_moved_apart_and_keep_their_order(wanted):
-    """As many as fit stay, none overlaps, none leaves the pane, and higher values stay higher."""
+    """As many labels as fit stay in the pane, without overlap and in the order of their values."""
     fixed = next((n for n, (_, is_fixed) in enumerate(wanted) if is_fixed), None)
     labels = [
         Label(row=row, text=str(row), color=(0, 0, 0, 255), fixed=n == fixed)

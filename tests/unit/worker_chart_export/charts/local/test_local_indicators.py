@@ -1,4 +1,4 @@
-"""Every study's values against the plain-Python oracle, on real and on generated candles."""
+"""Every study's values equal a plain-Python oracle, on real and on generated candles."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ HLC = ("high", "low", "close")
 
 
 def _assert_same(found, expected, size=1.0, tolerance=1e-9):
-    """Equal within `tolerance` of `size`, with gaps at the same bars."""
+    """Check that values are equal within `tolerance` of `size`, with gaps at the same bars."""
     assert [value is None for value in found] == [value is None for value in expected]
     for bar, (one, other) in enumerate(zip(found, expected, strict=True)):
         if one is not None:
@@ -120,7 +120,7 @@ def _check_trend_and_volume(bars):
 @pytest.mark.parametrize("name", CANDLE_FILES)
 @pytest.mark.parametrize("check", [_check_averages, _check_oscillators, _check_trend_and_volume])
 def test_studies_of_real_candles_equal_the_oracle(name, check):
-    """Averages, bands, momentum, trend and volume studies on every sample file, bar by bar."""
+    """Every study of the sample files equals the oracle bar by bar."""
     check(bars_of(name))
 
 
@@ -133,7 +133,7 @@ closes_lists = st.lists(st.floats(min_value=-0.08, max_value=0.08), min_size=60,
 @given(closes=closes_lists, scale=st.sampled_from([1e-8, 1.0, 1e6]))
 @pytest.mark.parametrize("check", [_check_averages, _check_oscillators, _check_trend_and_volume])
 def test_studies_of_generated_candles_equal_the_oracle(check, closes, scale):
-    """The same on random walks, jumps and standstills, for tiny and for huge prices."""
+    """Studies of random walks, jumps and standstills equal the oracle, at tiny and huge prices."""
     bars = bars_from_closes([close * scale for close in closes])
     for number, one in enumerate(bars):
         one["volume"] = float((number * 7919) % 1000)
@@ -142,7 +142,7 @@ def test_studies_of_generated_candles_equal_the_oracle(check, closes, scale):
 
 @pytest.mark.parametrize("source", ["open", "high", "low", "close", "hl2", "hlc3", "ohlc4"])
 def test_macd_is_computed_from_the_source_asked_for(source):
-    """in_3 chooses the price."""
+    """MACD uses the price that its input `in_3` names."""
     bars = bars_of()
     mean = {"hl2": ("high", "low"), "hlc3": HLC, "ohlc4": ("open", *HLC)}.get(source, (source,))
     prices = [math.fsum(float(bar[field]) for field in mean) / len(mean) for bar in bars]
@@ -154,7 +154,7 @@ def test_macd_is_computed_from_the_source_asked_for(source):
 
 @pytest.mark.parametrize("rows", [1, 7, 24, 100])
 def test_volume_profile_equals_the_oracle_and_keeps_all_volume(rows):
-    """Each bar's volume is spread over its range and none is lost."""
+    """The volume profile equals the oracle and keeps the total volume."""
     bars = bars_of()
     plan = plan_of(bars, request_of("ctpl_price_vpvr_obv_v1"))
     visible = bars[plan.grid.first :]
@@ -168,7 +168,7 @@ def test_volume_profile_equals_the_oracle_and_keeps_all_volume(rows):
 
 
 def test_value_area_grows_from_the_control_row_to_the_larger_neighbour():
-    """It stops as soon as the percentage is in, and goes upwards on a tie."""
+    """The value area grows to the larger neighbour, upwards on a tie, until its percentage is reached."""
     assert value_area([1, 5, 10, 4, 5], 2, 70) == (1, 4)
     assert value_area([3, 10, 3], 1, 70) == (1, 3)
     assert value_area([3, 10, 3], 1, 0) == (1, 2)
@@ -176,7 +176,7 @@ def test_value_area_grows_from_the_control_row_to_the_larger_neighbour():
 
 
 def test_a_flat_market_gives_flat_lines_and_no_noise():
-    """Equal prices: bands on the average, RSI 100, ADX 0, and no stochastic of an RSI that does not move."""
+    """At equal prices the bands equal the average, RSI is 100, ADX 0 and StochRSI empty."""
     bars = bars_from_closes([50.0] * 300)
     for one in bars:
         one["high"] = one["low"] = 50.0
@@ -189,7 +189,7 @@ def test_a_flat_market_gives_flat_lines_and_no_noise():
 
 
 def test_a_standstill_after_movement_gives_a_stochastic_gap_not_noise():
-    """An RSI that stays the same up to rounding has no place in its range."""
+    """The stochastic of an RSI that is constant up to rounding is empty."""
     closes = [100 + 3 * math.sin(n) for n in range(250)] + [100.0] * 40
     found = plots_of(plan_of(bars_from_closes(closes), {"studies": [{"name": "Stochastic RSI"}]}))
     drawn = found["Stoch RSI 14 14 3 3", "%K"]

@@ -1,4 +1,4 @@
-"""What a template may ask for, and the refusal of everything that can't be honoured."""
+"""What a template may request, and the refusal of everything else."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _study(name, **more):
 
 @pytest.mark.parametrize("name", ["Ichimoku Cloud", "macd", "", "RSI"])
 def test_an_unknown_study_is_refused_with_the_known_ones(name):
-    """The reader learns what was asked for and what there is."""
+    """An unknown study is refused with its name and the known ones."""
     message = _refusal(_study(name))
     assert repr(name) in message
     assert all(known in message for known in STUDIES)
@@ -53,14 +53,14 @@ def test_an_unknown_study_is_refused_with_the_known_ones(name):
     ],
 )
 def test_an_input_that_cannot_be_honoured_is_refused(name, inputs, said):
-    """Study, input and what was expected are named; nothing is silently replaced by a default."""
+    """A wrong input is refused with study, input and expected value; no default replaces it."""
     message = _refusal(_study(name, input=inputs))
     assert repr(name) in message
     assert said in message
 
 
 def test_a_whole_number_written_as_a_float_is_accepted():
-    """JSON writers turn 12 into 12.0."""
+    """A whole number written as a float, such as 12.0, is accepted."""
     assert ("MACD 12 26 9 close", "MACD") in plots_of(plan_of(BARS, _study("MACD", input={"in_0": 12.0})))
 
 
@@ -105,17 +105,17 @@ def test_a_whole_number_written_as_a_float_is_accepted():
     ],
 )
 def test_a_field_that_cannot_be_honoured_is_refused(payload, said):
-    """Every refusal names the field and what was expected."""
+    """A wrong field is refused with its name and the expected value."""
     assert said in _refusal(payload)
 
 
 def test_too_many_panes_for_the_height_are_refused():
-    """A pane of a few pixels says nothing."""
+    """More panes than the height has room for are refused."""
     assert "no room" in _refusal({"height": 300, "studies": [{"name": "MACD"}] * 5})
 
 
 def test_defaults_are_the_api_s():
-    """Light, candles, 800x600, UTC."""
+    """The defaults are those of the API: light, candles, 800x600, UTC."""
     options = read_options({}, symbol="IBM", timeframe="1d")
     assert (options.theme, options.style, options.width, options.height) == ("light", "candle", 800, 600)
     assert str(options.zone) == "UTC"
@@ -126,12 +126,12 @@ def test_defaults_are_the_api_s():
     ("asked", "label"), [("1d", "1D"), ("1w", "1W"), ("1M", "1M"), ("15", "15m"), ("60", "1h"), ("4h", "4h")]
 )
 def test_the_interval_is_shown_as_traders_write_it(asked, label):
-    """A month stays `M`, a minute `m`."""
+    """The interval of a month is shown as `M`, that of a minute as `m`."""
     assert read_options({}, symbol="IBM", timeframe=asked).timeframe.label == label
 
 
 def test_overrides_change_colour_width_visibility_and_limits():
-    """Chart-IMG's keys are honoured on any plot."""
+    """Chart-IMG's override keys work on every plot."""
     override = {
         "Plot.color": "rgba(1,2,3,0.5)",
         "Plot.linewidth": 3,
@@ -147,20 +147,20 @@ def test_overrides_change_colour_width_visibility_and_limits():
 
 
 def test_a_hidden_plot_is_not_drawn():
-    """`visible` false takes the line, its legend value and its label away."""
+    """A plot with `visible` false has no line, no legend value and no label."""
     found = plots_of(plan_of(BARS, _study("MACD", override={"Signal.visible": False})))
     assert {key for _, key in found} == {"Histogram", "MACD"}
 
 
 def test_volume_stands_where_force_overlay_says():
-    """At the foot of the price pane, unless the template wants a pane of its own."""
+    """Volume is at the bottom of the price pane, unless the template gives it a separate pane."""
     assert len(plan_of(BARS, _study("Volume")).panes) == 1
     assert len(plan_of(BARS, _study("Volume", forceOverlay=True)).panes) == 1
     assert len(plan_of(BARS, _study("Volume", forceOverlay=False)).panes) == 2
 
 
 def test_a_smoothing_line_is_drawn_when_the_template_asks_for_it():
-    """Naming one of its inputs is asking."""
+    """A smoothing line is drawn when the template has one of its inputs."""
     plain = plots_of(plan_of(BARS, _study("On Balance Volume")))
     asked = plots_of(plan_of(BARS, _study("On Balance Volume", input={"smoothingLength": 5})))
     assert {key for _, key in plain} == {"Plot"}
@@ -169,7 +169,7 @@ def test_a_smoothing_line_is_drawn_when_the_template_asks_for_it():
 
 @pytest.mark.parametrize("offset", [3, -3])
 def test_an_average_is_moved_by_its_offset(offset):
-    """A positive offset moves it to the right."""
+    """A positive offset moves an average to the right."""
     plain = plots_of(plan_of(BARS, _study("Moving Average")))["MA 9 close", "Plot"]
     moved = plots_of(plan_of(BARS, _study("Moving Average", input={"offset": offset})))
     values = moved[f"MA 9 close {offset}", "Plot"]
@@ -177,7 +177,7 @@ def test_an_average_is_moved_by_its_offset(offset):
 
 
 def test_the_price_range_is_honoured():
-    """The pane's edges are the prices asked for; a missing end follows the bars shown."""
+    """The pane has the requested price range; a missing end follows the shown bars."""
     both = plan_of(BARS, {"override": {"priceRange": {"from": 150, "to": 250}}}).panes[0]
     assert both.scale.value(both.box[1]) == pytest.approx(250)
     assert both.scale.value(both.box[3] - 1) == pytest.approx(150)
@@ -187,7 +187,7 @@ def test_the_price_range_is_honoured():
 
 
 def test_the_main_pane_height_is_honoured():
-    """In pixels."""
+    """The main pane has the requested height in pixels."""
     box = plan_of(BARS, _study("MACD") | {"override": {"mainPaneHeight": 300}}).panes[0].box
     assert box[3] - box[1] == 300
 
@@ -196,7 +196,7 @@ def test_the_main_pane_height_is_honoured():
     ("flag", "lost"), [("showLegend", "IBM · 1D"), ("showSeriesOHLC", "O"), ("showSeriesLastValue", "202.91")]
 )
 def test_parts_are_left_out_when_the_template_hides_them(flag, lost):
-    """Legend, prices and last-value label."""
+    """Legend, prices and last-value label are missing when the template hides them."""
 
     def texts(payload):
         marks = build_draw_list(plan_of(BARS, payload)).marks

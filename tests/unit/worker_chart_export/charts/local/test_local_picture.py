@@ -1,4 +1,4 @@
-"""The finished picture: a valid, small, repeatable PNG; and the provider that makes it."""
+"""The finished picture is a valid, small, repeatable PNG; and the provider that makes it."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def _pixels(png):
 @pytest.mark.parametrize("theme", ["dark", "light"])
 @pytest.mark.parametrize("template_id", TEMPLATES)
 def test_a_reference_chart_is_a_valid_png_of_its_size_under_200_kib(template_id, theme):
-    """Every chunk's checksum holds, the pixels are all there, and a reader's limit is far."""
+    """A reference chart is a complete PNG of its size with correct checksums, under 200 KiB."""
     png = _draw(template_id, theme=theme).png
     assert len(png) <= LIMIT
     assert png.startswith(b"\x89PNG\r\n\x1a\n")
@@ -73,12 +73,12 @@ def test_a_reference_chart_is_a_valid_png_of_its_size_under_200_kib(template_id,
 
 
 def test_a_large_chart_stays_under_the_readers_limit():
-    """Readers refuse pictures over 256 KiB."""
+    """A large chart is under the 256 KiB that readers accept."""
     assert len(_draw("ctpl_price_ma1226_bb_macd1226_v1", "GOOG_1d", width=1920, height=1080).png) <= 262_144
 
 
 def test_the_same_chart_has_the_same_bytes_on_any_thread():
-    """Nothing depends on time, order or what other threads draw."""
+    """A chart has the same bytes on any thread, whatever other threads draw."""
     expected = {template_id: _draw(template_id).png for template_id in TEMPLATES}
     found = []
 
@@ -96,7 +96,7 @@ def test_the_same_chart_has_the_same_bytes_on_any_thread():
 
 @pytest.mark.parametrize("theme", ["dark", "light"])
 def test_candles_have_their_exact_colour_and_stand_at_their_prices(theme):
-    """Body, wick and the empty pixel between two bars, on whole pixels."""
+    """Candles have their exact colours and are at their prices, on whole pixels."""
     plan = plan_of(bars_of(), {"theme": theme})
     image = _pixels(_draw(theme=theme, studies=[], override={"showPriceLine": False}).png)
     scale, grid, visible = plan.panes[0].scale, plan.grid, plan.visible
@@ -118,7 +118,7 @@ def test_candles_have_their_exact_colour_and_stand_at_their_prices(theme):
 
 
 def test_the_dark_ground_is_a_gradient_and_the_light_one_white():
-    """From #181c27 at the top of a pane to #131722 at its foot."""
+    """The dark background is a gradient from #181c27 to #131722 in each pane, the light one white."""
     dark, light = _pixels(_draw(studies=[]).png), _pixels(_draw(studies=[], theme="light").png)
     assert (dark.getpixel((1, 0)), dark.getpixel((1, 573))) == ((24, 28, 39), (19, 23, 34))
     assert (light.getpixel((1, 0)), light.getpixel((1, 573))) == ((255, 255, 255), (255, 255, 255))
@@ -126,13 +126,13 @@ def test_the_dark_ground_is_a_gradient_and_the_light_one_white():
 
 @pytest.mark.parametrize("style", ["candle", "hollowCandle", "bar", "line", "area"])
 def test_every_style_makes_another_picture(style):
-    """None is silently drawn as another."""
+    """Every style makes a different picture."""
     others = {"candle", "hollowCandle", "bar", "line", "area"} - {style}
     assert all(_draw(style=style).png != _draw(style=other).png for other in others)
 
 
 def test_smooth_lines_do_not_leave_their_pane():
-    """A line beyond the price range is cut at the pane's edge: no orange in the pane of a purple study."""
+    """A line beyond the price range is cut at the pane's edge."""
     override = {"priceRange": {"from": 199, "to": 200}}
     studies = [{"name": "Moving Average Double"}, {"name": "Relative Strength Index"}]
     plan = plan_of(bars_of(), {"theme": "dark", "studies": studies, "override": override})
@@ -158,7 +158,7 @@ def _request_for(read, payload=None, scope=None):
 
 
 def test_the_provider_draws_and_says_how():
-    """The image's provider is `local`, its meta can be stored as JSON."""
+    """The image's provider is `local`, and its metadata can be stored as JSON."""
     image = LocalProvider().chart(_request_for(raw_candles))
     assert image.provider == "local"
     assert _pixels(image.png).size == (800, 600)
@@ -171,7 +171,7 @@ def test_the_provider_draws_and_says_how():
 
 
 def test_the_provider_passes_on_that_there_are_no_candles():
-    """What `read_candles` raises is this request's failure."""
+    """An error of `read_candles` is this request's error."""
 
     def none():
         raise OhlcvUnavailable("there are none")
@@ -181,7 +181,7 @@ def test_the_provider_passes_on_that_there_are_no_candles():
 
 
 def test_the_provider_stops_when_the_step_is_stopped():
-    """A stop that comes while the candles are read is seen before anything is drawn."""
+    """A stop during the read of the candles prevents the drawing."""
     scope = CancelScope(seconds=60, clock=SystemClock())
 
     def read():
@@ -193,7 +193,7 @@ def test_the_provider_stops_when_the_step_is_stopped():
 
 
 def test_a_candle_file_that_changed_is_read_again():
-    """What is remembered of a file belongs to its very bytes."""
+    """A changed candle file is read again, because the cache key is its content."""
     bars = bars_of()
     before = render(json.dumps(bars).encode(), {}, symbol="IBM", timeframe="1d")
     bars[-1]["close"] = bars[-1]["low"]
@@ -202,13 +202,13 @@ def test_a_candle_file_that_changed_is_read_again():
 
 
 def test_a_bad_template_is_refused_by_the_provider():
-    """As RENDER_FAILED, for this request alone."""
+    """A bad template fails its request with RENDER_FAILED."""
     with pytest.raises(RenderFailed):
         LocalProvider().chart(_request_for(raw_candles, {"studies": [{"name": "Tea Leaves"}]}))
 
 
 def test_nothing_is_loaded_until_the_provider_is():
-    """A worker that never draws does not pay for the drawing libraries."""
+    """The drawing libraries are imported only when the provider is built."""
     script = (
         "import sys, worker_chart_export.charts.local, worker_chart_export.charts.base;"
         "sys.exit(bool({'numpy', 'talib', 'PIL', 'aggdraw'} & set(sys.modules)))"
@@ -217,7 +217,7 @@ def test_nothing_is_loaded_until_the_provider_is():
 
 
 def test_the_gallery_draws_every_template(tmp_path, capsys):
-    """One picture a template, named by its id."""
+    """The gallery has one picture per template, named by its id."""
     gallery.main([str(tmp_path)])
     assert {path.stem for path in tmp_path.iterdir()} == set(TEMPLATES)
     assert len(capsys.readouterr().out.splitlines()) == len(TEMPLATES)
@@ -236,7 +236,7 @@ def test_the_gallery_draws_every_template(tmp_path, capsys):
     ],
 )
 def test_prices_have_the_decimals_they_need(closes, decimals):
-    """Two at least, and not the noise of binary fractions."""
+    """Prices have at least two decimals and no noise of binary fractions."""
     assert price_decimals(candles_of(bars_from_closes(closes)).close) == decimals
 
 
@@ -254,12 +254,12 @@ def test_prices_have_the_decimals_they_need(closes, decimals):
     ],
 )
 def test_volumes_are_written_short(value, text):
-    """As traders read them."""
+    """Volumes are abbreviated as traders write them."""
     assert compact(value) == text
 
 
 def test_prices_are_written_with_groups_and_a_real_minus():
-    """And minus zero is zero."""
+    """Prices have groups of digits, a real minus sign, and no negative zero."""
     assert fixed(1234567.891, 2) == "1,234,567.89"
     assert fixed(-0.001, 2) == "0.00"
     assert fixed(-1.5, 2) == "\N{MINUS SIGN}1.50"
@@ -267,7 +267,7 @@ def test_prices_are_written_with_groups_and_a_real_minus():
 
 
 def test_ticks_of_short_numbers_differ():
-    """Ticks closer than two decimals of a billion get the decimals they need."""
+    """Ticks that are closer than two decimals get the decimals that make them differ."""
     writer = Writer(numbers=Numbers.COMPACT)
     assert [writer.tick(value, 5e5) for value in (1.2345e9, 1.2350e9)] == ["1.2345B", "1.235B"]
     assert writer.tick(2e8, 1e8) == "200M"
