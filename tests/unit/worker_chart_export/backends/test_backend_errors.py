@@ -1,4 +1,4 @@
-"""Translate the errors of Google's clients, and wait during an outage."""
+"""The translation of errors of Google's clients, and the wait during an outage."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ REFUSING = [
 
 @pytest.mark.parametrize("error", UNAVAILABLE, ids=lambda error: type(error).__name__)
 def test_an_unavailable_backend_may_be_tried_later(error):
-    """The cause is kept."""
+    """A retriable error becomes BackendUnavailable and keeps its cause."""
     with (
         pytest.raises(BackendUnavailable, match=rf"^b is unavailable: {type(error).__name__}") as caught,
         backend_errors("b"),
@@ -54,7 +54,7 @@ def test_an_unavailable_backend_may_be_tried_later(error):
 
 @pytest.mark.parametrize("error", REFUSING, ids=lambda error: type(error).__name__)
 def test_a_backend_that_refuses_will_refuse_again(error):
-    """Somebody has to change something."""
+    """A refusal becomes BackendRefused, because a person has to change something."""
     with (
         pytest.raises(BackendRefused, match=rf"^b refused: {type(error).__name__}") as caught,
         backend_errors("b"),
@@ -64,7 +64,7 @@ def test_a_backend_that_refuses_will_refuse_again(error):
 
 
 def test_other_errors_pass_through():
-    """They are defects of this worker."""
+    """Other errors are not translated, because they are defects of this worker."""
     with pytest.raises(KeyError), backend_errors("b"):
         raise KeyError("x")
 
@@ -77,11 +77,11 @@ def test_other_errors_pass_through():
     ],
 )
 def test_the_description_of_an_error_is_one_short_line(error, description):
-    """Its kind and the backend's own message."""
+    """The description of an error is one short line with its kind and the backend's message."""
     assert describe_error(error) == description
 
 
 @given(st.floats(0, 100), st.floats(0, 100))
 def test_jitter_stays_between_its_bounds(least, span):
-    """Both included."""
+    """The jitter is between its bounds, including both."""
     assert least <= full_jitter_seconds(low=least, high=least + span) <= least + span

@@ -1,4 +1,4 @@
-"""The calls of a step that is stopped end at once, whatever they wait for on the network."""
+"""The calls of a stopped step end at once, whatever they wait for on the network."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class StallingServer:
 
     @property
     def url(self) -> str:
-        """Where it listens."""
+        """Return its address."""
         return f"http{'s' if self._tls else ''}://127.0.0.1:{self._listener.getsockname()[1]}"
 
     def _accept(self) -> None:
@@ -88,7 +88,7 @@ class StallingServer:
                     """Closing before all is read would reset the connection under the answer."""
 
     def release(self, farewell: bytes = b"") -> None:
-        """Say `farewell` on every connection and close it."""
+        """Send `farewell` on every connection and close it."""
         self.farewell = farewell
         self._release.set()
 
@@ -103,7 +103,7 @@ class StallingServer:
 
 @pytest.fixture
 def stalling():
-    """Starts stalling servers."""
+    """Start stalling servers."""
     with contextlib.ExitStack() as servers:
 
         def start(*script: bytes, tls: ssl.SSLContext | None = None) -> StallingServer:
@@ -114,7 +114,7 @@ def stalling():
 
 @pytest.fixture
 def ask():
-    """Each kind of call on the network, on a service at `url`: `ask(url, scope)`."""
+    """Yield each kind of network call, as `ask(url, scope)` to a service at `url`."""
     with contextlib.ExitStack() as clients:
 
         def api(url: str) -> ChartApi:
@@ -154,7 +154,7 @@ def ask():
 
 
 def assert_comes_back(call: Callable[..., object], server: StallingServer, *args: object) -> None:
-    """Make `call` until the server stalls, stop the step, and check that the call ends with the stop."""
+    """Run `call` until the server stalls, stop the step, and check that the call ends with the stop."""
     scope, moments = scope_of(300), []
 
     def stop() -> None:
@@ -175,22 +175,22 @@ def assert_comes_back(call: Callable[..., object], server: StallingServer, *args
 # Google's client leaves the connection of a download that failed to the garbage collector.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 class TestStop:
-    """The call ends within two seconds, with the stop and without a failure of the request."""
+    """A stopped call ends within two seconds, with the stop and not as a failed request."""
 
     @pytest.mark.parametrize("kind", ["chart", "upload", "candles", "manifest", "listing"])
     def test_while_no_answer_comes(self, ask, stalling, kind):
-        """Most calls wait for an answer most of the time."""
+        """A stop ends a call that waits for its response."""
         assert_comes_back(ask[kind], stalling(b""))
 
     @pytest.mark.parametrize("kind", ["chart", "upload", "candles"])
     @pytest.mark.parametrize("head", [UNENDING, HALF_A_BODY], ids=["unending", "half"])
     def test_in_the_middle_of_an_answer(self, ask, stalling, kind, head):
-        """A body without announced length is not taken for a whole one."""
+        """A stop ends a call in the middle of a response; a body without length is not taken as complete."""
         assert_comes_back(ask[kind], stalling(head))
 
     @pytest.mark.parametrize("kind", ["chart", "candles"])
     def test_on_a_connection_of_an_earlier_call(self, ask, stalling, kind):
-        """Which was answered, and whose socket is held anew."""
+        """A stop ends a call on a connection that served an earlier call."""
         body = png_bytes()
         server = stalling(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body), b"")
         api, store = ask["api"](server.url), ask["store"](server.url)
@@ -205,30 +205,30 @@ class TestStop:
 
     @pytest.mark.parametrize("kind", ["chart", "upload", "candles"])
     def test_below_tls(self, ask, stalling, tls, kind):
-        """The socket is shut down, without a TLS closing handshake."""
+        """A stop ends a TLS call by shutting its socket down, without a closing handshake."""
         assert_comes_back(ask[kind], stalling(b"", tls=tls))
 
     @pytest.mark.parametrize("kind", ["chart", "upload"])
     def test_during_a_handshake(self, ask, stalling, kind):
-        """The TLS connection does not exist yet."""
+        """A stop ends a call during the TLS handshake."""
         server = stalling(b"")
         assert_comes_back(ask[kind], server, server.url.replace("http:", "https:"))
 
     @pytest.mark.parametrize("kind", ["chart", "upload"])
     @pytest.mark.parametrize("script", [(b"",), (TUNNEL, b"")], ids=["connect", "handshake"])
     def test_behind_a_proxy(self, ask, stalling, kind, script, monkeypatch):
-        """The proxy does not answer, or the server behind it does not."""
+        """A stop ends a call when the proxy, or the server behind it, does not respond."""
         server = stalling(*script)
         monkeypatch.setenv("HTTPS_PROXY", server.url)
         assert_comes_back(ask[kind], server, "https://charts.invalid")
 
-    def test_while_nobody_reads(self, ask, stalling):
-        """The upload is larger than all buffers on its way."""
+    def test_while_the_server_does_not_read(self, ask, stalling):
+        """A stop ends an upload that the server does not read."""
         server = stalling()
         assert_comes_back(ask["upload"], server, server.url, b"x" * 32 * 1024 * 1024)
 
     def test_while_waiting_for_an_access_token(self, stalling, key, tmp_path, monkeypatch):
-        """The token endpoint is another server."""
+        """A stop ends a call that waits for an access token from another server."""
         server = stalling(b"")
         account = {
             "type": "service_account",
@@ -246,7 +246,7 @@ class TestStop:
 
     @pytest.mark.parametrize("library", ["urllib3", "requests"])
     def test_before_the_call_waits(self, stalling, library):
-        """A socket held after the stop is shut down at once."""
+        """A socket that opens after the stop is shut down at once."""
         scope, server = scope_of(), stalling(b"")
         scope.stop(STOPPED)
         errors = (urllib3.exceptions.ProtocolError, requests.ConnectionError)
@@ -254,7 +254,7 @@ class TestStop:
             get(server.url)
 
     def test_between_two_attempts(self, ask, cloud, monkeypatch):
-        """The pause is cancelled too."""
+        """A stop ends the pause between two attempts."""
         pauses = Backoff(low_seconds=60.0, first_seconds=60.0, max_seconds=60.0)
         monkeypatch.setattr("worker_chart_export.backends.storage.BACKOFF", pauses)
         cloud.storage.faults.add(Fault(method="objects.insert", error=503))
@@ -281,10 +281,10 @@ class TestStop:
 
 
 class TestOthers:
-    """Other calls are not disturbed."""
+    """A stop does not disturb other calls."""
 
     def test_another_step_s_call_goes_on(self, ask, stalling):
-        """It uses another connection of the same client."""
+        """A call of another step continues on its own connection of the same client."""
         server, got = stalling(b""), []
         api = ask["api"](server.url)
         first, second = scope_of(60), scope_of(60)
@@ -307,7 +307,7 @@ class TestOthers:
         assert got == [STOPPED, png_bytes()]
 
     def test_a_connection_serves_one_call_after_the_other(self, ask):
-        """Also after the step of an earlier call was stopped."""
+        """A connection serves the next call, also after the step of an earlier call was stopped."""
         with _counting_server() as (url, ports):
             api, store = ask["api"](url), ask["store"](url)
             for call in (
@@ -323,7 +323,7 @@ class TestOthers:
 
     @pytest.mark.parametrize("library", ["urllib3", "requests"])
     def test_a_released_connection_is_no_longer_the_call_s(self, library):
-        """Another call may use it when the first step is stopped."""
+        """A stop of an earlier call's step does not affect the connection's next call."""
         with _counting_server() as (url, ports), _getting(library) as get:
             scope = scope_of()
             with cancellable_by(scope):
@@ -334,12 +334,12 @@ class TestOthers:
 
     @pytest.mark.parametrize("kind", ["chart", "candles"])
     def test_tls_works_as_ever(self, ask, tls, kind):
-        """With the certificate checked, over one connection."""
+        """TLS calls check the certificate and share one connection."""
         with _counting_server(tls) as (url, _):
             assert ask[kind](url, scope_of())
 
-    def test_a_server_nobody_vouches_for_is_refused(self, ask, tls, monkeypatch):
-        """The connections are still checked."""
+    def test_an_untrusted_server_is_refused(self, ask, tls, monkeypatch):
+        """A server with an untrusted certificate is refused."""
         monkeypatch.delenv("SSL_CERT_FILE")
         monkeypatch.delenv("REQUESTS_CA_BUNDLE")
         with _counting_server(tls) as (url, ports), pytest.raises(Exception, match=r"SSLError"):
@@ -349,7 +349,7 @@ class TestOthers:
 
 @contextlib.contextmanager
 def _getting(library: str):
-    """The `get` of a plain client whose calls can be stopped."""
+    """Return the `get` of a plain client whose calls can be stopped."""
     if library == "urllib3":
         with urllib3.PoolManager() as manager:
             manager.pool_classes_by_scheme = POOLS
@@ -362,7 +362,7 @@ def _getting(library: str):
 
 @contextlib.contextmanager
 def _counting_server(tls: ssl.SSLContext | None = None):
-    """Answers everything with a PNG; gives its URL, and the client's port of each request it was sent."""
+    """Answer every request with a PNG; yield the URL and the client's port of each request."""
     ports: list[int] = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -380,13 +380,13 @@ def _counting_server(tls: ssl.SSLContext | None = None):
             self.wfile.write(png_bytes())
 
         def log_message(self, *_args):
-            """Silent."""
+            """Log nothing."""
 
     class Server(ThreadingHTTPServer):
         daemon_threads = True
 
         def handle_error(self, *_args):
-            """A client that refuses the certificate."""
+            """Ignore a client that refuses the certificate."""
 
     server = Server(("127.0.0.1", 0), Handler)
     if tls:

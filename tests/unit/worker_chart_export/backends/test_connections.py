@@ -1,4 +1,4 @@
-"""How a service is reached: directly, or through the proxy that the environment names."""
+"""A service is reached directly or through the proxy of the environment."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ def _no_certificates_of_this_machine(monkeypatch):
 
 @pytest.fixture
 def seen():
-    """What the server was asked: target and proxy authorization."""
+    """Return the target and the proxy authorization of each request."""
     return []
 
 
 @pytest.fixture
 def server(seen):
-    """The URL of a server that answers everything."""
+    """Return the URL of a server that answers every request."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
@@ -37,7 +37,7 @@ def server(seen):
             self.end_headers()
 
         def log_message(self, *_args):
-            """Silent."""
+            """Log nothing."""
 
     answering = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=answering.serve_forever, args=(0.05,))
@@ -54,21 +54,21 @@ def _get(url):
 
 
 def test_a_proxy_is_used_with_its_password(server, seen, monkeypatch):
-    """Its special characters are percent-encoded in the URL."""
+    """The proxy's password is sent; special characters are percent-encoded in the URL."""
     monkeypatch.setenv("HTTP_PROXY", server.replace("http://", "http://quant:p%40ss@"))
     assert _get("http://charts.invalid/a") == 204
     assert seen == [("http://charts.invalid/a", f"Basic {base64.b64encode(b'quant:p@ss').decode()}")]
 
 
 def test_a_proxy_may_be_named_without_its_scheme(server, seen, monkeypatch):
-    """The scheme `http` is added."""
+    """A proxy without scheme gets the scheme `http`."""
     monkeypatch.setenv("HTTP_PROXY", server.removeprefix("http://"))
     assert _get("http://charts.invalid/a") == 204
     assert seen == [("http://charts.invalid/a", None)]
 
 
 def test_hosts_that_the_environment_excludes_are_reached_directly(server, seen, monkeypatch):
-    """`NO_PROXY` is respected."""
+    """Hosts in `NO_PROXY` are reached directly."""
     monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:1")
     monkeypatch.setenv("NO_PROXY", "127.0.0.0/8")
     assert _get(f"{server}/b") == 204
@@ -79,7 +79,7 @@ def test_hosts_that_the_environment_excludes_are_reached_directly(server, seen, 
     "proxy", ["foo://bar:1", "socks5://127.0.0.1:1", "http://quant:s3cret@bar:99999", "http://q:п@bar:1"]
 )
 def test_a_proxy_that_can_t_be_used_is_refused(proxy, monkeypatch):
-    """It is refused before the first request, and not quoted."""
+    """An invalid proxy is refused before the first request, without quoting it."""
     monkeypatch.setenv("ALL_PROXY", proxy)
     with pytest.raises(ValueError, match=r"^the environment's proxy can't be used$"):
         open_connections("https://charts.invalid", kept=1)
@@ -87,7 +87,7 @@ def test_a_proxy_that_can_t_be_used_is_refused(proxy, monkeypatch):
 
 @pytest.mark.parametrize("name", CERTIFICATES)
 def test_certificates_that_can_t_be_read_are_refused(name, tmp_path, monkeypatch):
-    """No other certificates are trusted instead."""
+    """Unreadable certificates are refused; no other certificates replace them."""
     monkeypatch.setenv(name, str(tmp_path / "none.pem"))
     with pytest.raises(OSError, match=r"No such file"):
         open_connections("https://charts.invalid", kept=1)
@@ -96,15 +96,15 @@ def test_certificates_that_can_t_be_read_are_refused(name, tmp_path, monkeypatch
 @pytest.mark.parametrize(
     ("name", "more"), [("SSL_CERT_DIR", ""), ("SSL_CERT_DIR", ":/elsewhere"), ("REQUESTS_CA_BUNDLE", "")]
 )
-def test_a_folder_of_certificates_is_taken(tmp_path, monkeypatch, name, more):
-    """As OpenSSL and `requests` want them; OpenSSL takes several."""
+def test_a_folder_of_certificates_is_accepted(tmp_path, monkeypatch, name, more):
+    """A folder of certificates is accepted, in the format of OpenSSL and `requests`."""
     monkeypatch.setenv(name, f"{tmp_path}{more}")
     with open_connections("https://charts.invalid", kept=1) as manager:
         assert manager.connection_pool_kw["ssl_context"].get_ca_certs() == []
 
 
 def test_a_connection_that_was_idle_for_long_is_opened_anew(monkeypatch):
-    """A gateway may have dropped it without a notice."""
+    """A connection that was idle for long is opened again, because a gateway may have dropped it."""
     monkeypatch.setattr("worker_chart_export.backends.http.MAX_IDLE_SECONDS", 0.1)
     with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor(1) as threads:
         answering = threads.submit(_answer_one_request_a_connection, listener, connections=2)
@@ -118,7 +118,7 @@ def test_a_connection_that_was_idle_for_long_is_opened_anew(monkeypatch):
 
 
 def _answer_one_request_a_connection(listener, *, connections):
-    """The connections stay open, and nobody reads from them any more."""
+    """Answer one request per connection; the connections stay open and are not read again."""
     with ExitStack() as opened:
         for _ in range(connections):
             connection = opened.enter_context(listener.accept()[0])

@@ -1,4 +1,4 @@
-"""The Cloud Storage client that the composition root builds."""
+"""The Cloud Storage client of the composition root."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ HOST = "http://storage.invalid"
 
 @pytest.fixture
 def proxy():
-    """A proxy that answers 404, and the URLs it got."""
+    """Return a proxy that answers 404, and the URLs that it received."""
     asked = []
 
     class Proxy(http.server.BaseHTTPRequestHandler):
@@ -25,7 +25,7 @@ def proxy():
             self.send_error(404)
 
         def log_message(self, *_args):
-            """Tests are silent."""
+            """Log nothing."""
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Proxy) as server:
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
@@ -35,7 +35,7 @@ def proxy():
 
 @pytest.fixture
 def client(monkeypatch):
-    """Builds the client in an environment, for a host that no name server knows."""
+    """Return a function that builds the client in an environment, for an unknown host."""
     made = []
 
     def build(**environment):
@@ -50,19 +50,19 @@ def client(monkeypatch):
 
 
 def get_object(client):
-    """Get an object, with one request."""
+    """Get an object with one request."""
     return client.bucket("charts").get_blob("chart.png", retry=None, timeout=5)
 
 
 def test_a_proxy_of_the_environment_is_used(client, proxy):
-    """Some workers reach Cloud Storage only through a proxy."""
+    """The client uses the proxy of the environment."""
     url, asked = proxy
     assert get_object(client(HTTP_PROXY=url)) is None
     assert [path.split("?")[0] for path in asked] == [f"{HOST}/storage/v1/b/charts/o/chart.png"]
 
 
-def test_a_host_that_needs_no_proxy_is_asked_directly(client, proxy):
-    """`NO_PROXY` usually names the metadata server."""
+def test_a_host_that_needs_no_proxy_is_reached_directly(client, proxy):
+    """A host in `NO_PROXY`, such as the metadata server, is reached directly."""
     url, asked = proxy
     with pytest.raises(Exception, match=r"storage\.invalid") as failure:
         get_object(client(HTTP_PROXY=url, NO_PROXY="storage.invalid"))
@@ -71,7 +71,7 @@ def test_a_host_that_needs_no_proxy_is_asked_directly(client, proxy):
 
 
 def test_the_environment_is_read_once(client, proxy):
-    """Not again for every call, which would cost each step some milliseconds."""
+    """The environment is read once and not for every call, which would cost milliseconds."""
     url, asked = proxy
     directly = client(NO_PROXY="storage.invalid")
     client(HTTP_PROXY=url, NO_PROXY="")
@@ -82,6 +82,6 @@ def test_the_environment_is_read_once(client, proxy):
 
 @pytest.mark.parametrize("wrong", [{"REQUESTS_CA_BUNDLE": "/none.pem"}, {"HTTPS_PROXY": "foo://bar:1"}])
 def test_an_environment_that_can_t_be_used_is_refused(client, wrong):
-    """It is refused when the client is built, before the first call."""
+    """An invalid environment is refused when the client is built."""
     with pytest.raises(SettingsError, match=r"HTTPS_PROXY.*: expected what an HTTP client can use"):
         client(STORAGE_EMULATOR_HOST="https://storage.invalid", **wrong)

@@ -1,4 +1,4 @@
-"""What the tests of `real` mode share: providers on the embedded services, and no long pauses."""
+"""Fixtures of `real` mode: providers on the embedded services, without long pauses."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from worker_chart_export.charts.chart_img.quota import QuotaLedger
 
 @pytest.fixture
 def make(cloud, documents):
-    """Makes providers on the stand-in, each as a process of its own has it: `make(account, ...)`."""
+    """Return a function that makes providers on the stand-in, each as in its own process."""
     with contextlib.ExitStack() as opened:
         build = partial(provider_on, cloud.chart_img.url, documents)
         yield lambda *accounts, **changes: opened.enter_context(build(*accounts, **changes))
@@ -22,17 +22,17 @@ def make(cloud, documents):
 
 @pytest.fixture
 def provider(make):
-    """A provider of one account."""
+    """Return a provider of one account."""
     return make()
 
 
 @pytest.fixture
 def _no_pauses(monkeypatch):
-    """Attempts follow at once. The pauses have their own tests."""
+    """Remove the pauses between attempts; they have their own tests."""
     monkeypatch.setattr(provider_module, "pause_seconds", lambda _answer, _failures: 0.0)
 
 
 @pytest.fixture
 def quota(documents):
-    """One process's quota ledger."""
+    """Return one process's quota ledger."""
     return QuotaLedger(documents)

@@ -1,4 +1,4 @@
-"""The accounts: plans, what a process learns of them, and how fast they are called."""
+"""The accounts: plans, learned limits, and the rate of calls."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _state(**fields):
 
 
 class TestPlan:
-    """What an account's plan allows, by the settings."""
+    """The bounds of an account's plan in the settings."""
 
     @pytest.mark.parametrize(
         ("plan", "parameters", "size", "fits"),
@@ -44,36 +44,36 @@ class TestPlan:
         ],
     )
     def test_the_plan_s_bounds_hold(self, plan, parameters, size, fits):
-        """An unknown plan forbids nothing."""
+        """A plan bounds studies, drawings and pixels; an unknown plan has no bound."""
         demand = Demand(parameters=parameters, width=size[0], height=size[1])
         assert (why_not_on_plan(account(plan=plan), demand) is None) is fits
 
     @pytest.mark.parametrize("plan", ["BASIC", None])
     def test_the_account_s_own_bound_wins_over_its_plan_s(self, plan):
-        """Chart-IMG may change its plans."""
+        """The account's own bound replaces that of its plan, because Chart-IMG may change its plans."""
         demand = Demand(parameters=4, width=800, height=600)
         assert why_not_on_plan(account(plan=plan, max_parameters=4), demand) is None
         why = why_not_on_plan(account(plan=plan, max_parameters=2), demand)
         assert why == "4 studies and drawings, its plan allows 2"
 
     def test_the_size_is_named(self):
-        """So that somebody can act on it."""
+        """The refusal names the size, so that a person can change it."""
         demand = Demand(parameters=0, width=1024, height=768)
         assert why_not_on_plan(account(plan="BASIC"), demand) == "1024x768 pixels, its plan allows 800x600"
 
 
 class TestState:
-    """What this process has learned of an account."""
+    """What this process has learned about an account."""
 
     def test_an_account_used_up_is_usable_again_when_its_time_is_over(self):
-        """Before that it is not usable."""
+        """A used-up account is usable again after its time and not before."""
         state = _state()
         state.exhaust(now=NOW, until=MIDNIGHT, day_ends=MIDNIGHT)
         assert state.why_unusable(MIDNIGHT - 0.1) == "used up for today"
         assert state.why_unusable(MIDNIGHT) is None
 
     def test_it_is_logged_once_a_day(self):
-        """Many charts may notice it at the same time, and again when its document is read again."""
+        """A used-up account is logged once a day, however many charts find it."""
         state = _state()
         found = [(NOW, NOW + 60), (NOW, NOW + 60), (NOW + 60, NOW + 120), (NOW + 130, MIDNIGHT)]
         logged = [state.exhaust(now=now, until=until, day_ends=MIDNIGHT) for now, until in found]
@@ -83,20 +83,20 @@ class TestState:
         assert state.disabled == "no"
 
     def test_an_earlier_time_changes_nothing(self):
-        """A late answer of yesterday does not make the account usable again."""
+        """An earlier end time does not make a used-up account usable again."""
         state = _state()
         state.exhaust(now=NOW, until=MIDNIGHT, day_ends=MIDNIGHT)
         assert not state.exhaust(now=NOW, until=NOW - 1, day_ends=NOW - 1)
         assert state.why_unusable(NOW) is not None
 
     def test_a_late_answer_of_yesterday_is_not_logged(self):
-        """The account is usable."""
+        """A late response of yesterday is not logged, because the account is usable."""
         state = _state()
         assert not state.exhaust(now=NOW, until=NOW - 1, day_ends=NOW - 1)
         assert state.why_unusable(NOW) is None
 
-    def test_what_a_plan_has_refused_is_refused_to_all_that_asks_for_as_much(self):
-        """A chart that is smaller in one respect is still allowed."""
+    def test_a_size_that_a_plan_has_refused_is_refused_again(self):
+        """A size that a plan has refused is refused for all charts that need as much."""
         state = _state()
         state.refuse(Demand(parameters=4, width=800, height=600), "Exceed")
         for parameters, width, height, words in (
@@ -109,7 +109,7 @@ class TestState:
         assert state.why_refused(Demand(parameters=4, width=800, height=600)) == "Smaller"
 
     def test_until_the_first_answer_one_call_is_under_way(self):
-        """The second waits for the end of the first."""
+        """Until the first response one call runs, and the second waits for its end."""
         state, order = _state(), []
         entered, go = threading.Event(), threading.Event()
 
@@ -129,15 +129,15 @@ class TestState:
         assert order == ["first", "second"]
 
     def test_after_the_first_answer_all_go(self):
-        """No call waits for another one."""
+        """After the first response no call waits for another one."""
         state = _state()
         with state.call_permit(scope_of()):
             state.answered()
             with state.call_permit(scope_of(0.0)):
                 pass
 
-    def test_who_waits_for_the_first_answer_is_woken_by_a_stop(self):
-        """Within a moment."""
+    def test_a_wait_for_the_first_answer_ends_with_a_stop(self):
+        """A stop at once wakes a call that waits for the first response."""
         state, scope = _state(), scope_of(60)
         with state.call_permit(scope_of()):
             threading.Timer(0.1, scope.stop, (Interrupted("stop"),)).start()
@@ -146,8 +146,8 @@ class TestState:
                 pass
             assert time.monotonic() - started < 2
 
-    def test_who_waits_for_the_first_answer_waits_no_longer_than_allowed(self):
-        """It gets no permit then, and takes none from others."""
+    def test_a_wait_for_the_first_answer_has_a_limit(self):
+        """A wait for the first response ends at its limit without a permit."""
         state = _state()
         with state.call_permit(scope_of()) as first:
             with state.call_permit(scope_of(), max_wait_seconds=0.1) as second:
@@ -157,8 +157,8 @@ class TestState:
         with state.call_permit(scope_of()) as fourth:
             assert fourth is True
 
-    def test_who_waits_for_the_first_answer_waits_no_longer_than_its_step(self):
-        """Then the chart ends with StepTimedOut."""
+    def test_a_wait_for_the_first_answer_ends_with_the_step(self):
+        """A wait for the first response ends with the step's time, as StepTimedOut."""
         state = _state()
         with state.call_permit(scope_of()), pytest.raises(StepTimedOut), state.call_permit(scope_of(0.2)):
             pass
@@ -168,13 +168,13 @@ class TestRate:
     """A token bucket with a queue."""
 
     def test_so_many_at_once_and_then_one_by_one(self):
-        """Three at once, two a second afterwards."""
+        """Three calls start at once, then two a second."""
         clock = HandClock()
         rate = RateLimit(per_second=2.0, burst=3, clock=clock)
         assert _waits(rate, clock, 6) == [0.0, 0.0, 0.0, 0.5, 0.5, 0.5]
 
     def test_a_rest_fills_the_bucket(self):
-        """The bucket never holds more than a burst."""
+        """The bucket fills during a pause, but never holds more than a burst."""
         clock = HandClock()
         rate = RateLimit(per_second=2.0, burst=3, clock=clock)
         assert _waits(rate, clock, 3) == [0.0, 0.0, 0.0]
@@ -184,20 +184,21 @@ class TestRate:
         assert _waits(rate, clock, 4) == [0.0, 0.0, 0.0, 0.5]
 
     def test_a_burst_of_one_is_a_steady_pace(self):
-        """One each second."""
+        """A burst of one gives one call a second."""
         clock = HandClock()
         assert _waits(RateLimit(per_second=1.0, burst=1, clock=clock), clock, 3) == [0.0, 1.0, 1.0]
 
     def test_threads_share_it(self):
-        """20 calls at 100 a second, 1 at once, last at least 190 ms."""
+        """Threads share the bucket: 20 calls at 100 a second take at least 190 ms."""
         rate, started = RateLimit(per_second=100.0, burst=1, clock=SystemClock()), time.monotonic()
         assert at_once([partial(rate.wait, scope_of())] * 20) == [True] * 20
         assert time.monotonic() - started >= 0.19
 
     def test_more_than_can_be_let_through_keeps_the_full_rate(self):
-        """24 threads that have 100 ms each want more than 100 a second: about 100 get it, on an idle machine.
+        """With more callers than the rate allows, the full rate is still used.
 
-        Who comes later waits for none of those that were left out. If he did, two or three would get it.
+        24 threads with 100 ms each want more than 100 a second, and about 100 a second get it. A later caller
+        does not wait for those that got False; else only two or three would get it.
         """
         rate, clock = RateLimit(per_second=100.0, burst=1, clock=SystemClock()), SystemClock()
         started, results = clock.monotonic(), []
@@ -215,16 +216,16 @@ class TestRate:
         assert results.count(True) >= 15
         assert rate.wait(scope_of(0.2))
 
-    def test_who_can_t_be_let_through_in_time_takes_no_place(self):
-        """It gets False at once, and the next caller does not wait for it."""
+    def test_a_caller_that_is_too_late_takes_no_place(self):
+        """A caller that can't start in time gets False at once, and the next one does not wait for it."""
         clock = HandClock()
         rate = RateLimit(per_second=1.0, burst=1, clock=clock)
         rate.wait(scope_of())
         assert [rate.wait(scope_of(0.5)) for _ in range(50)] == [False] * 50
         assert _waits(rate, clock, 1) == [1.0]
 
-    def test_who_is_stopped_gives_its_place_back(self):
-        """The next caller waits as if it had never been in the queue."""
+    def test_a_stopped_caller_leaves_the_queue(self):
+        """A stopped caller leaves the queue, and the next one waits as if it had never been in it."""
         rate, scope = RateLimit(per_second=10.0, burst=1, clock=SystemClock()), scope_of(200)
         rate.wait(scope)
         waiting = [threading.Thread(target=_or_none, args=(rate, scope)) for _ in range(30)]
@@ -236,8 +237,8 @@ class TestRate:
             thread.join()
         assert rate.wait(scope_of(0.5))
 
-    def test_those_behind_who_is_stopped_move_up(self):
-        """Within a second."""
+    def test_callers_behind_a_stopped_one_move_up(self):
+        """Callers behind a stopped one move up within a second."""
         rate = RateLimit(per_second=1.0, burst=1, clock=SystemClock())
         rate.wait(scope_of())
         stopped, started = scope_of(200), time.monotonic()
@@ -251,8 +252,8 @@ class TestRate:
         for thread in before:
             thread.join()
 
-    def test_a_stop_wakes_who_waits(self):
-        """At once."""
+    def test_a_stop_ends_a_wait(self):
+        """A stop wakes a waiting caller at once."""
         rate, scope = RateLimit(per_second=0.01, burst=1, clock=SystemClock()), scope_of(200)
         rate.wait(scope)
         threading.Timer(0.1, scope.stop, (Interrupted("stop"),)).start()
@@ -262,7 +263,7 @@ class TestRate:
         assert time.monotonic() - started < 2
 
     def test_a_stopped_caller_gets_the_stop(self):
-        """It does not get False, which means that the account is too busy."""
+        """A stopped caller gets the stop and not False, which would mean a too busy account."""
         rate, scope = RateLimit(per_second=0.01, burst=1, clock=SystemClock()), scope_of(200)
         rate.wait(scope)
         scope.stop(Interrupted("stop"))
@@ -278,12 +279,12 @@ class _HandScope(CancelScope):
         self._hand = clock
 
     def sleep(self, seconds):
-        """Nobody waits."""
+        """Advance the clock in place of a wait."""
         self._hand.advance(seconds)
 
 
 def _waits(rate, clock, count):
-    """Return the waits of so many callers, one after the other."""
+    """Return the waits of this number of callers, one after the other."""
     waits, scope = [], _HandScope(clock)
     for _ in range(count):
         before = clock.monotonic()

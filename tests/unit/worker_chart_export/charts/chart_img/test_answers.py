@@ -1,4 +1,4 @@
-"""Classify Chart-IMG's answers: each row of its table of errors, and what broken servers send."""
+"""The classification of Chart-IMG's responses: its documented errors and broken responses."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def _classify(status, body, **changes):
 
 @pytest.mark.parametrize("name", sorted(ANSWERS.keys() - {"too_large"}))
 def test_each_scripted_answer_has_its_meaning(name):
-    """All scripted answers are covered."""
+    """Each scripted response has its classification."""
     answer = _classify(ANSWERS[name].status, ANSWERS[name].body)
     assert answer.meaning is MEANINGS[name]
     assert answer.status == ANSWERS[name].status
@@ -99,23 +99,23 @@ def test_each_scripted_answer_has_its_meaning(name):
     ],
 )
 def test_answers_that_are_not_documented_have_a_meaning_too(status, body, meaning):
-    """They get the nearest meaning."""
+    """Undocumented responses get the closest classification."""
     assert _classify(status, body).meaning is meaning
 
 
 def test_a_whole_picture_of_the_size_asked_for_is_the_chart():
-    """It is the only chart answer."""
+    """A complete picture of the requested size is the chart."""
     assert _classify(200, png_bytes()).meaning is Meaning.CHART
 
 
-def test_what_is_wrong_with_a_picture_is_parse_error_body():
-    """In place of the server's message."""
+def test_a_wrong_picture_is_described_as_the_error():
+    """A wrong picture is described in place of the server's message."""
     assert "cut off" in _classify(200, png_bytes()[:-5]).message
     assert "640x480" in _classify(200, png_bytes(640, 480)).message
 
 
 def test_a_whole_picture_that_readers_refuse_is_an_error_of_its_own():
-    """Another attempt would give the same."""
+    """A complete picture that readers refuse has its own error, because it would come again."""
     with pytest.raises(ChartTooLarge):
         _classify(200, png_bytes(padding=300_000))
 
@@ -133,13 +133,13 @@ def test_a_whole_picture_that_readers_refuse_is_an_error_of_its_own():
         (b'{"message": "Welcome"}', True),
     ],
 )
-def test_a_whole_answer_that_is_no_chart_is_told_from_a_broken_one(body, is_complete):
-    """A broken answer may be followed by a complete one. A complete one would be repeated."""
+def test_a_complete_answer_without_a_chart_differs_from_a_broken_one(body, is_complete):
+    """A complete response without a chart differs from a broken one, after which a retry can help."""
     assert _classify(200, body).is_complete is is_complete
 
 
 def test_no_other_status_is_a_whole_answer():
-    """Other statuses have their own meanings."""
+    """Only status 200 is a complete response without a chart."""
     assert not _classify(500, b"<html>500</html>").is_complete
 
 
@@ -154,19 +154,19 @@ def test_no_other_status_is_a_whole_answer():
     ],
 )
 def test_a_count_is_kept_where_nothing_can_have_been_paid(answer, keeps):
-    """The next call is counted already."""
+    """A count is kept for the next call where nothing was paid."""
     assert answer.keeps_count is keeps
 
 
 @pytest.mark.parametrize("name", sorted(MEANINGS))
 def test_transient_and_too_fast_answers_prove_no_key(name):
-    """All other answers do."""
+    """Only transient and too-fast responses do not prove the key."""
     answer = _classify(ANSWERS[name].status, ANSWERS[name].body)
     assert answer.proves_key is (MEANINGS[name] not in (Meaning.TRANSIENT, Meaning.TOO_FAST))
 
 
 class TestErrorBody:
-    """The message and the parameters of an error, whatever its shape."""
+    """The message and the parameters of an error body of any shape."""
 
     @pytest.mark.parametrize(
         ("body", "message", "params"),
@@ -205,7 +205,7 @@ class TestErrorBody:
         ],
     )
     def test_known_shapes(self, body, message, params):
-        """`message`, `error`, `errors[]` and a bare array; a 422 names its parameters."""
+        """The message is read from `message`, `error`, `errors[]` or an array; a 422 names its parameters."""
         assert parse_error_body(json.dumps(body).encode()) == (message, params)
 
     @pytest.mark.parametrize(
@@ -213,26 +213,26 @@ class TestErrorBody:
         [(b"", "no message"), (b"<h1>502</h1>", "<h1>502</h1>"), (b"\xff\xfe", "\ufffd\ufffd")],
     )
     def test_bodies_that_are_no_json(self, body, message):
-        """The message is the start of the body as text."""
+        """Of a body that is no JSON the message is the start of its text."""
         assert parse_error_body(body) == (message, ())
 
     @given(st.binary(max_size=300) | st.text().map(str.encode))
     def test_any_body_has_a_message(self, body):
-        """It has 1 to 300 characters."""
+        """Any body gives a message of 1 to 300 characters."""
         assert 1 <= len(parse_error_body(body)[0]) <= 300
 
     def test_a_deeply_nested_body_has_a_message(self):
-        """The parser's recursion error is caught."""
+        """A deeply nested body gives a message, because the parser's recursion error is caught."""
         assert parse_error_body(b"[" * 100_000)[0].startswith("[[[")
 
     def test_many_errors_are_cut(self):
-        """Ten errors are shown."""
+        """Of many errors ten are shown."""
         body = [{"msg": "m", "param": f"p{number}"} for number in range(50)]
         assert len(parse_error_body(json.dumps(body).encode())[1]) == 10
 
     @pytest.mark.parametrize("before", range(280, 301))
     def test_a_message_is_redacted_before_it_is_cut(self, before):
-        """No part of a key is left at the end of the message."""
+        """A message is redacted before it is cut, so that no part of a key is left at its end."""
         body = json.dumps({"message": "x" * before + "s3cret-key"}).encode()
         for text in (body, body.removeprefix(b"{")):
             message, _ = parse_error_body(text, lambda text: text.replace("s3cret-key", "(key)"))
@@ -240,13 +240,13 @@ class TestErrorBody:
 
     @pytest.mark.parametrize("before", range(9980, 10_001))
     def test_a_body_that_is_no_json_is_redacted_before_it_is_cut(self, before):
-        """No part of a key is left at the end of the text."""
+        """A text body is redacted before it is cut, so that no part of a key is left at its end."""
         body = b"<html>" + b" " * (before - 6) + b"s3cret-key</html>"
         message, _ = parse_error_body(body, lambda text: text.replace("s3cret-key", "(key)"))
         assert "s3" not in message
 
     def test_parameters_are_redacted_too(self):
-        """A server may put the key there."""
+        """Parameters are redacted too, because a server may put the key there."""
         body = json.dumps([{"msg": "m", "param": "s3cret-key"}]).encode()
         assert parse_error_body(body, lambda text: text.replace("s3cret-key", "(key)")) == (
             "(key): m",
@@ -260,7 +260,7 @@ class TestErrorBody:
     + [(text, None) for text in ("", "-1", "inf", "nan", "1e5", "0x10", "3, 5", "soon", "\u0661")],
 )
 def test_retry_after_in_seconds(header, seconds):
-    """Only digits count, not all that Python can parse as a number."""
+    """`Retry-After` accepts only digits, not all that Python parses as a number."""
     assert parse_retry_after(header, date=None, now=RECEIVED) == seconds
 
 
@@ -276,5 +276,5 @@ def test_retry_after_in_seconds(header, seconds):
     ],
 )
 def test_a_retry_after_date_is_counted_from_the_answer_s_own_date(header, date, seconds):
-    """Both are by the server's clock, which may differ from ours."""
+    """A `Retry-After` date counts from the response's own `Date`, because our clock may differ."""
     assert parse_retry_after(header, date=date, now=RECEIVED) == seconds

@@ -1,4 +1,4 @@
-"""The attempts to get one chart: how many, the pauses between them, and what ends them."""
+"""The attempts for one chart: their number, the pauses between them, and what ends them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _calls(cloud):
 
 
 class TestFinal:
-    """Answers after which another attempt would fail too."""
+    """Responses after which another attempt would fail too."""
 
     @pytest.mark.parametrize(
         ("answer", "words"),
@@ -41,7 +41,7 @@ class TestFinal:
         ],
     )
     def test_it_is_called_once_and_on_one_account(self, make, cloud, answer, words):
-        """The error has the API's own message."""
+        """A final response ends the request after one call, with the API's own message."""
         _answer(cloud, answer)
         with pytest.raises(ChartApiFailed, match=rf"^Chart-IMG answered {words}") as caught:
             make(account(), account("acc-2", key="other")).chart(chart_request())
@@ -50,7 +50,7 @@ class TestFinal:
         assert caught.value.details["apiMessage"] == words[5:]
 
     def test_a_422_names_its_parameters(self, provider, cloud):
-        """In the details, so that somebody can correct the template."""
+        """A 422 has its parameters in the error's details, so that the template can be corrected."""
         _answer(cloud, "invalid_fields")
         with pytest.raises(ChartApiFailed) as caught:
             provider.chart(chart_request())
@@ -59,14 +59,14 @@ class TestFinal:
 
 @pytest.mark.usefixtures("_no_pauses")
 class TestTransient:
-    """Answers after which another attempt may succeed."""
+    """Responses after which another attempt may succeed."""
 
     @pytest.mark.parametrize(
         "answer",
         ["server_error", "bad_gateway", "unavailable", "timeout", "gateway_timeout", "truncated", "empty"],
     )
     def test_it_is_tried_six_times_each_of_them_counted(self, provider, cloud, documents, answer):
-        """Then the request fails."""
+        """A transient failure is tried six times, each one counted, then the request fails."""
         _answer(cloud, answer)
         with pytest.raises(ChartApiFailed, match=r"^Chart-IMG answered"):
             provider.chart(chart_request())
@@ -76,7 +76,7 @@ class TestTransient:
     def test_a_whole_answer_that_is_no_chart_is_bought_twice_at_most(
         self, provider, cloud, documents, answer
     ):
-        """The first may be an accident."""
+        """A complete response without a chart is requested twice at most."""
         _answer(cloud, answer)
         with pytest.raises(ChartApiFailed, match=r"^Chart-IMG answered 200"):
             provider.chart(chart_request())
@@ -84,27 +84,27 @@ class TestTransient:
 
     @pytest.mark.parametrize("answer", ["wrong_size", "html", "jpeg"])
     def test_a_single_wrong_answer_is_repeated(self, provider, cloud, answer):
-        """Also among other transient answers."""
+        """A single wrong response is repeated, also among other transient ones."""
         _answer(cloud, answer, times=1)
         _answer(cloud, "truncated", times=3)
         assert provider.chart(chart_request()).provider == "chart-img"
         assert _calls(cloud) == 5
 
     @pytest.mark.parametrize("answer", ["server_error", "bad_gateway", "truncated"])
-    def test_a_transient_failure_that_ends_is_forgotten(self, provider, cloud, answer):
-        """The sixth attempt succeeds."""
+    def test_the_sixth_attempt_may_succeed(self, provider, cloud, answer):
+        """A request that succeeds at the sixth attempt has no error."""
         _answer(cloud, answer, times=5)
         assert provider.chart(chart_request()).png.startswith(b"\x89PNG")
 
     def test_a_reset_connection_is_transient(self, provider, cloud, documents):
-        """The error names the network error."""
+        """A reset connection is transient, and the error names the network error."""
         cloud.chart_img.faults.add(Fault(reset=True))
         with pytest.raises(ChartApiFailed, match=r"^Chart-IMG did not answer: ProtocolError"):
             provider.chart(chart_request())
         assert (_calls(cloud), used(documents)) == (6, 6)
 
     def test_a_refused_connection_is_transient_and_counted_once(self, provider, cloud, documents):
-        """The request fails, and the step goes on. Nothing was sent, so no call was charged."""
+        """A refused connection is transient and keeps its count, because nothing was sent."""
         cloud.chart_img.stop()
         with pytest.raises(ChartApiFailed, match=r"NewConnectionError"):
             provider.chart(chart_request())
@@ -114,7 +114,7 @@ class TestTransient:
         assert used(documents) == 2
 
     def test_six_attempts_are_all_there_are_over_all_accounts(self, make, cloud):
-        """An account that is passed over uses none of them."""
+        """A chart has six attempts over all accounts; a skipped account uses none."""
         _answer(cloud, "limit_exceeded", match=KEY, skip=3, times=1)
         _answer(cloud, "server_error")
         with pytest.raises(ChartApiFailed):
@@ -122,7 +122,7 @@ class TestTransient:
         assert cloud.chart_img.calls_per_key.as_dict() == {KEY: 4, "other": 3}
 
     def test_asking_too_often_is_no_attempt_and_counted_once(self, provider, cloud, documents):
-        """Ten rate 429s, then five failures, then the chart: still within six attempts of one account."""
+        """Rate 429s use no attempt and one count: ten of them and five failures leave one attempt."""
         _answer(cloud, "too_many_requests", times=10)
         _answer(cloud, "server_error", times=5)
         assert provider.chart(chart_request()).meta == {"accountId": "acc-1"}
@@ -130,10 +130,10 @@ class TestTransient:
 
 
 class TestTime:
-    """The step's scope bounds everything."""
+    """The step's scope limits the whole request."""
 
     def test_asking_too_often_waits_about_a_second(self, make, cloud, documents):
-        """Then the same account is called again, on the same count."""
+        """After a rate 429 the same account is called again after about a second, with the same count."""
         _answer(cloud, "too_many_requests", times=1)
         started = time.monotonic()
         image = make(account(), account("acc-2", key="other")).chart(chart_request())
@@ -142,7 +142,7 @@ class TestTime:
         assert (_calls(cloud), used(documents)) == (2, 1)
 
     def test_asking_too_often_for_ever_ends_with_the_step_s_time(self, provider, cloud, documents):
-        """It ends as a timeout of the step, with one counted call."""
+        """Endless rate 429s end as a timeout of the step, with one counted call."""
         _answer(cloud, "too_many_requests")
         with pytest.raises(StepTimedOut) as caught:
             provider.chart(chart_request(scope=scope_of(0.3)))
@@ -154,7 +154,7 @@ class TestTime:
         }
 
     def test_transient_failures_end_with_the_step_s_time(self, provider, cloud):
-        """Six attempts would take longer than the step."""
+        """Transient failures end with the step's time, before their six attempts."""
         _answer(cloud, "server_error")
         started = time.monotonic()
         with pytest.raises(
@@ -164,15 +164,15 @@ class TestTime:
         assert time.monotonic() - started < MAX_SECONDS
         assert caught.value.details["lastStatus"] == 500
 
-    def test_a_step_that_nothing_went_wrong_in_says_nothing_of_it(self, provider, cloud):
-        """There was no answer yet."""
+    def test_a_timeout_without_a_failure_mentions_none(self, provider, cloud):
+        """A timeout before the first response mentions no failure."""
         cloud.chart_img.faults.add(Fault(delay_seconds=20))
         with pytest.raises(StepTimedOut) as caught:
             provider.chart(chart_request(scope=scope_of(0.3)))
         assert caught.value.details == {}
 
     def test_a_silent_server_is_left_at_the_deadline(self, provider, cloud):
-        """The read timeout is at most the step's time."""
+        """The call to a silent server ends with the step's time."""
         cloud.chart_img.faults.add(Fault(delay_seconds=20))
         started = time.monotonic()
         with pytest.raises(StepTimedOut):
@@ -180,8 +180,8 @@ class TestTime:
         assert time.monotonic() - started < MAX_SECONDS
 
     @pytest.mark.usefixtures("_no_pauses")
-    def test_a_server_that_is_too_slow_is_asked_again(self, provider, cloud, monkeypatch):
-        """A read that takes too long is a transient failure like any other."""
+    def test_a_server_that_is_too_slow_is_called_again(self, provider, cloud, monkeypatch):
+        """A read timeout is transient, and the server is called again."""
         monkeypatch.setattr("worker_chart_export.charts.chart_img.client.READ_TIMEOUT_SECONDS", 0.2)
         cloud.chart_img.faults.add(Fault(delay_seconds=2, times=1))
         assert provider.chart(chart_request()).provider == "chart-img"
@@ -196,8 +196,8 @@ class TestTime:
         ],
         ids=["attempts", "too fast", "call"],
     )
-    def test_a_stop_wakes_who_waits(self, provider, cloud, monkeypatch, where):
-        """At once, and nothing more is called."""
+    def test_a_stop_ends_a_wait(self, provider, cloud, monkeypatch, where):
+        """A stop ends a wait at once, and no call follows."""
         monkeypatch.setattr(provider_module, "pause_seconds", lambda _answer, _failures: 60.0)
         cloud.chart_img.faults.add(Fault(**where))
         scope, stopped = scope_of(100), []
@@ -221,7 +221,7 @@ class TestPauses:
 
     @pytest.mark.parametrize("failed", [1, 2, 3, 4, 5])
     def test_they_are_between_half_a_second_and_eight_and_grow(self, failed):
-        """They are drawn evenly, so that many workers do not call at the same time."""
+        """Pauses are between 0.5 and 8 seconds, grow, and are random to spread many workers."""
         transient = Answer(meaning=Meaning.TRANSIENT, status=500)
         pauses = [pause_seconds(transient, failed) for _ in range(200)]
         assert min(pauses) >= 0.5
@@ -229,13 +229,13 @@ class TestPauses:
         assert len(set(pauses)) > 100
 
     def test_after_being_too_fast_about_a_second(self):
-        """Whatever the number of attempts."""
+        """The pause after a rate 429 is about a second, at every attempt."""
         answer = Answer(meaning=Meaning.TOO_FAST, status=429)
         pauses = [pause_seconds(answer, 3) for _ in range(200)]
         assert 0.8 <= min(pauses) <= max(pauses) <= 1.5
 
-    def test_what_the_server_asks_for_is_waited_at_least(self):
-        """`Retry-After`, in seconds."""
+    def test_the_pause_is_at_least_the_retry_after(self):
+        """The pause is at least the seconds of `Retry-After`."""
         transient = Answer(meaning=Meaning.TRANSIENT, status=503, retry_after_seconds=20.0)
         assert pause_seconds(transient, 1) == 20.0
         too_fast = Answer(meaning=Meaning.TOO_FAST, status=429, retry_after_seconds=3.0)

@@ -1,4 +1,4 @@
-"""Accounts that give no chart in time: too busy, silent, or asking to be left alone."""
+"""Accounts that give no chart in time: too busy, silent, or with a long `Retry-After`."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ def _made_by(image):
 
 
 class TestTooBusy:
-    """An account that can't let the chart through within the step's time."""
+    """An account whose rate leaves no call within the step's time."""
 
     SLOW = account("first", key="key-one", rate_per_second=0.01, burst=1)
 
-    def test_the_next_account_is_asked_at_once(self, make):
-        """The next account makes the chart."""
+    def test_the_next_account_is_called_at_once(self, make):
+        """When an account is too busy the next one makes the chart at once."""
         provider = make(self.SLOW, SECOND)
         started = time.monotonic()
         images = [provider.chart(chart_request(scope=scope_of(20))) for _ in range(3)]
@@ -34,7 +34,7 @@ class TestTooBusy:
         assert time.monotonic() - started < 5
 
     def test_without_another_one_the_chart_fails_at_once_as_a_timeout(self, make, documents):
-        """No call is counted. It is not a daily limit, so no fallback makes the chart."""
+        """Without another account the chart fails at once as a timeout, without a count or fallback."""
         provider = make(self.SLOW)
         provider.chart(chart_request())
         started = time.monotonic()
@@ -45,7 +45,7 @@ class TestTooBusy:
 
 
 def test_a_silent_account_is_left_for_the_next_one(make, cloud, monkeypatch):
-    """Charts that wait for its first answer try the next one. The chart that called it goes on waiting."""
+    """Charts that wait for a silent account's first response use the next account."""
     monkeypatch.setattr(f"{ChartImgProvider.__module__}.FIRST_ANSWER_MAX_WAIT_SECONDS", 0.3)
     cloud.chart_img.faults.add(Fault(match="key-one", delay_seconds=60))
     provider = make(FIRST, SECOND)
@@ -57,7 +57,7 @@ def test_a_silent_account_is_left_for_the_next_one(make, cloud, monkeypatch):
 
 
 def test_a_silent_account_alone_is_waited_for(make, cloud, monkeypatch):
-    """There is no other account."""
+    """The only account is waited for, even when it is silent."""
     monkeypatch.setattr(f"{ChartImgProvider.__module__}.FIRST_ANSWER_MAX_WAIT_SECONDS", 0.05)
     cloud.chart_img.faults.add(Fault(match="key-one", delay_seconds=0.5, times=1))
     provider = make(FIRST)

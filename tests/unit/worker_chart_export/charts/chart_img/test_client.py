@@ -1,4 +1,4 @@
-"""Answers that no good server gives, byte for byte."""
+"""Broken responses, byte for byte."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _head(status, *headers, body=b""):
 
 @contextlib.contextmanager
 def _raw_server(head, *, drip=b"", on_request=lambda _request: None):
-    """A server that answers every connection with `head`, then `drip` every 50 ms until it is closed."""
+    """Answer every connection with `head`, then send `drip` every 50 ms until it is closed."""
     listener = socket.create_server(("127.0.0.1", 0))
     stopping = threading.Event()
 
@@ -85,13 +85,13 @@ def _deaf_server():
     ],
 )
 def test_a_broken_answer_is_a_failure_of_the_request(documents, head):
-    """Another kind of error would leave the step RUNNING."""
+    """A broken response is a failed request; another kind of error would leave the step RUNNING."""
     with _raw_server(head) as url, provider_on(url, documents) as provider, pytest.raises(ChartApiFailed):
         provider.chart(chart_request())
 
 
 def test_a_redirect_is_not_followed(documents):
-    """The key goes to nobody else."""
+    """A redirect is not followed, so that no other server gets the key."""
     head = b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n"
     refused = pytest.raises(ChartApiFailed, match=r"answered 302")
     with _raw_server(head) as url, provider_on(url, documents) as provider, refused:
@@ -101,7 +101,7 @@ def test_a_redirect_is_not_followed(documents):
 @pytest.mark.usefixtures("_no_pauses")
 @pytest.mark.parametrize(("status", "calls"), [(b"200 OK", 2), (b"401 Unauthorized", 6)])
 def test_a_compressed_answer_is_not_decoded(documents, status, calls, log_lines):
-    """It was not requested, and a small body may decompress to one that fills the memory."""
+    """A compressed response is not decoded: it was not requested and could fill the memory."""
     bomb = gzip.compress(bytes(64 * 1024 * 1024))
     tracemalloc.start()
     with (
@@ -117,7 +117,7 @@ def test_a_compressed_answer_is_not_decoded(documents, status, calls, log_lines)
 
 
 def test_no_compression_is_asked_for(documents):
-    """A picture is compressed already."""
+    """No compression is requested, because a picture is already compressed."""
     asked = []
     server = _raw_server(_head(b"404 X"), on_request=asked.append)
     with server as url, provider_on(url, documents) as provider, pytest.raises(ChartApiFailed):
@@ -129,7 +129,7 @@ def test_no_compression_is_asked_for(documents):
 @pytest.mark.usefixtures("log_lines")
 @pytest.mark.parametrize("level", ["DEBUG", "INFO"])
 def test_headers_that_can_t_be_parsed_are_not_printed(documents, level):
-    """They may quote the key."""
+    """Headers that can't be parsed are not in the error, because they may quote the key."""
     stream = io.StringIO()
     configure(level=level, log_format="json", stream=stream)
     head = _head(b"404 X", b"no colon but " + KEY.encode())
@@ -148,8 +148,8 @@ def test_headers_that_can_t_be_parsed_are_not_printed(documents, level):
         (b"502 Bad Gateway", ChartApiFailed, ["trouble"] * 6),
     ],
 )
-def test_an_error_of_any_size_is_understood_by_its_status(documents, status, error, outcomes, log_lines):
-    """Only its start is read."""
+def test_an_error_of_any_size_is_classified_by_its_status(documents, status, error, outcomes, log_lines):
+    """An error response of any size is classified by its status and its first bytes."""
     head = _head(status, body=b"<html>" + b"x" * 9_000_000)
     with _raw_server(head) as url, provider_on(url, documents) as provider, pytest.raises(error):
         provider.chart(chart_request())
@@ -170,7 +170,7 @@ def test_an_error_of_any_size_is_understood_by_its_status(documents, status, err
 )
 @pytest.mark.usefixtures("_no_pauses")
 def test_a_call_ends_after_its_time_though_bytes_keep_coming(documents, monkeypatch, head, drip, log_lines):
-    """It is a transient failure like any other, long before the step ends."""
+    """A call ends after its time although bytes keep coming, as a transient failure."""
     monkeypatch.setattr("worker_chart_export.charts.chart_img.client.CALL_TIMEOUT_SECONDS", 0.3)
     started = time.monotonic()
     with (
@@ -184,7 +184,7 @@ def test_a_call_ends_after_its_time_though_bytes_keep_coming(documents, monkeypa
 
 
 def test_headers_that_drip_are_left_at_the_deadline(documents):
-    """Each read of them is short, the whole answer takes for ever."""
+    """Headers that arrive slowly, each read in time, end with the deadline."""
     requests: list[bytes] = []
     with (
         _raw_server(b"HTTP/1.1 200 OK\r\n", drip=b"X: y\r\n", on_request=requests.append) as url,
@@ -197,8 +197,8 @@ def test_headers_that_drip_are_left_at_the_deadline(documents):
     assert len(requests) == 1
 
 
-def test_a_connection_that_does_not_open_is_given_up_after_five_seconds(monkeypatch):
-    """Long before a read would be."""
+def test_a_connection_that_does_not_open_fails_after_five_seconds(monkeypatch):
+    """A connection that does not open fails after five seconds, before the read timeout."""
     monkeypatch.setattr("worker_chart_export.charts.chart_img.client.CONNECT_TIMEOUT_SECONDS", 0.2)
     with _deaf_server() as url, contextlib.closing(ChartApi(base_url=url, connections=1)) as api:
         started = time.monotonic()
@@ -213,8 +213,8 @@ def test_a_connection_that_does_not_open_is_given_up_after_five_seconds(monkeypa
     [(b"503 Away", r"^Chart-IMG answered 503: Soon$"), (b"429 Slow", r"^Chart-IMG answered 429: Soon$")],
 )
 @pytest.mark.parametrize("asked", [b"3600", b"Wed, 21 Oct 2099 07:28:00 GMT", b"9" * 400])
-def test_a_server_that_asks_for_more_time_than_there_is_is_not_waited_for(documents, status, error, asked):
-    """The chart fails at once, with the API's own words."""
+def test_a_retry_after_beyond_the_step_s_time_is_not_waited_for(documents, status, error, asked):
+    """A `Retry-After` beyond the step's time fails the chart at once with the API's message."""
     head = _head(status, b"Retry-After: " + asked, body=b'{"message": "Soon"}')
     started = time.monotonic()
     with (
@@ -226,8 +226,8 @@ def test_a_server_that_asks_for_more_time_than_there_is_is_not_waited_for(docume
     assert time.monotonic() - started < 5
 
 
-def test_nor_is_one_that_asks_for_more_than_a_minute(documents):
-    """The step has more time than that."""
+def test_a_retry_after_of_more_than_a_minute_is_not_waited_for(documents):
+    """A `Retry-After` of more than a minute is not waited for, even if the step has time."""
     head = _head(b"503 Away", b"Retry-After: 61", body=b'{"message": "Soon"}')
     refused = pytest.raises(ChartApiFailed, match=r"answered 503: Soon")
     with _raw_server(head) as url, provider_on(url, documents) as provider, refused:
@@ -235,7 +235,7 @@ def test_nor_is_one_that_asks_for_more_than_a_minute(documents):
 
 
 def test_a_slow_drip_is_left_at_the_deadline(documents):
-    """Each byte comes in time, but the body never ends."""
+    """A body that arrives slowly, each byte in time, ends with the deadline."""
     with _raw_server(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n", drip=b"x") as url:
         started = time.monotonic()
         with provider_on(url, documents) as provider, pytest.raises(StepTimedOut):
@@ -245,7 +245,7 @@ def test_a_slow_drip_is_left_at_the_deadline(documents):
 
 @pytest.mark.parametrize(("length", "drip"), [(b"Content-Length: 100000\r\n", b"x"), (b"", b"")])
 def test_a_stop_during_an_answer_is_logged_as_that(documents, log_lines, length, drip):
-    """It is not logged as a success or a failure."""
+    """A call that is stopped during its response is logged as stopped."""
     scope = scope_of(30)
     head = b"HTTP/1.1 200 OK\r\n%s\r\n" % length
     server = _raw_server(head, drip=drip, on_request=lambda _request: scope.stop(Interrupted("stop")))
@@ -257,8 +257,8 @@ def test_a_stop_during_an_answer_is_logged_as_that(documents, log_lines, length,
 
 @pytest.mark.usefixtures("_no_pauses")
 @pytest.mark.parametrize(("header", "least"), [(b"1", 1.0), (b"soon", 0.0)])
-def test_a_server_may_ask_to_be_left_alone_for_a_while(documents, monkeypatch, header, least):
-    """The pause is drawn from `Retry-After`."""
+def test_a_pause_follows_retry_after(documents, monkeypatch, header, least):
+    """A pause follows the server's `Retry-After`."""
     asked = []
     monkeypatch.setattr(
         "worker_chart_export.charts.chart_img.provider.pause_seconds",

@@ -25,7 +25,7 @@ from worker_chart_export.timing import SystemClock
 
 @contextlib.contextmanager
 def _echo_server(status, words="Invalid API key: {key}"):
-    """A server whose error quotes the key it was sent."""
+    """Run a server whose error quotes the request's key."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self):
@@ -39,7 +39,7 @@ def _echo_server(status, words="Invalid API key: {key}"):
             self.wfile.write(body)
 
         def log_message(self, *_args):
-            """Silent."""
+            """Log nothing."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=server.serve_forever, args=(0.05,))
@@ -60,7 +60,7 @@ def _texts(error):
 @pytest.mark.parametrize("status", [200, 401, 403, 422, 429, 500])
 @pytest.mark.usefixtures("_no_pauses")
 def test_a_key_quoted_by_the_server_is_hidden(documents, status, log_lines):
-    """In the error's message, details and trace, and in the logs."""
+    """A key that the server quotes is redacted in the error's message, details and trace and in logs."""
     with (
         _echo_server(status) as url,
         provider_on(url, documents) as provider,
@@ -76,7 +76,7 @@ def test_a_key_quoted_by_the_server_is_hidden(documents, status, log_lines):
 @pytest.mark.usefixtures("log_lines")
 @pytest.mark.parametrize("level", ["DEBUG", "INFO"])
 def test_no_library_prints_the_headers_that_quote_it(documents, level):
-    """Not even at level DEBUG."""
+    """No library logs the headers that quote the key, not even at level DEBUG."""
     stream = io.StringIO()
     configure(level=level, log_format="json", stream=stream)
     with _echo_server(404) as url, provider_on(url, documents) as provider, pytest.raises(ChartApiFailed):
@@ -86,8 +86,8 @@ def test_no_library_prints_the_headers_that_quote_it(documents, level):
 
 
 @pytest.mark.parametrize("before", range(283, 300, 3))
-def test_nor_is_a_part_of_it_shown_where_words_are_cut(documents, before):
-    """A long message ends in the middle of the key."""
+def test_no_part_of_it_is_shown_where_a_message_is_cut(documents, before):
+    """A message that is cut in the middle of the key shows no part of it."""
     echo = _echo_server(404, "x" * before + "{key}")
     with echo as url, provider_on(url, documents) as provider, pytest.raises(ChartApiFailed) as caught:
         provider.chart(chart_request())
@@ -95,20 +95,20 @@ def test_nor_is_a_part_of_it_shown_where_words_are_cut(documents, before):
 
 
 def test_accounts_and_their_states_do_not_show_it():
-    """Neither in repr nor in str, however deep they stand in something else."""
+    """Neither repr nor str of an account, or of an object that holds it, shows the key."""
     given = account()
     states = account_states([given], SystemClock())
     assert KEY not in f"{given!r} {given} {states} {states[0]!r} {[{'a': given}]}"
 
 
 def test_logging_an_account_does_not_show_it(log_lines):
-    """By any logger, with any arguments."""
+    """No logger with any arguments shows the key of an account."""
     logging.getLogger("elsewhere").error("account %s of %r", account(), {"account": account()})
     assert KEY not in repr(log_lines())
 
 
 def test_a_trace_through_a_call_does_not_show_it(cloud, log_lines):
-    """With its chain of causes: the HTTP client quotes what it refuses to send."""
+    """A trace with its causes does not show the key, although the HTTP client quotes bad headers."""
     cloud.chart_img.faults.add(Fault(reset=True))
     api = ChartApi(base_url=cloud.chart_img.url, connections=1)
     with contextlib.closing(api), pytest.raises(NoAnswer) as caught:
@@ -121,6 +121,6 @@ def test_a_trace_through_a_call_does_not_show_it(cloud, log_lines):
 
 @pytest.mark.parametrize("key", ["", "a b", "abc\n", "schlüssel", "a\x00b"])
 def test_a_key_that_no_header_can_hold_is_refused_unquoted(key):
-    """The HTTP client would quote it in its own error."""
+    """A key that is no valid header is refused without quoting it."""
     with pytest.raises(ValueError, match=r"^api_key of account 'acc-1': expected printable ASCII$"):
         Account(account_id="acc-1", api_key=SecretStr(key))

@@ -1,4 +1,4 @@
-"""`real` mode over the accounts: which one is asked, when it is passed over, and what is paid."""
+"""`real` mode over the accounts: their order, when one is skipped, and what is paid."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class TestCall:
     """One call."""
 
     def test_a_chart_is_given_with_its_account(self, provider, cloud, documents):
-        """The key is sent in its header, the template's body is sent unchanged, and the call is counted."""
+        """A call sends the key in its header and the template's body unchanged, and is counted."""
         image = provider.chart(chart_request(width=640, height=400, theme="dark"))
         assert (image.provider, image.meta) == ("chart-img", {"accountId": "acc-1"})
         (call,) = cloud.chart_img.requests
@@ -61,7 +61,7 @@ class TestCall:
         assert used(documents) == 1
 
     def test_it_is_counted_before_it_is_made(self, provider, cloud, documents):
-        """So that a crash wastes a call and never overspends."""
+        """A call is counted before it is made, so that a crash never overspends."""
         counted = []
         cloud.chart_img.faults.add(Fault(before=lambda _request: counted.append(used(documents))))
         for _ in range(3):
@@ -69,7 +69,7 @@ class TestCall:
         assert counted == [1, 2, 3]
 
     def test_each_call_is_logged_with_its_status(self, provider, cloud, log_lines):
-        """The line also has the outcome."""
+        """Each call is logged with its status and outcome."""
         _answer(cloud, "not_found", times=1)
         with pytest.raises(ChartApiFailed):
             provider.chart(chart_request())
@@ -81,7 +81,7 @@ class TestCall:
 
     @pytest.mark.usefixtures("_no_pauses")
     def test_the_calls_of_a_chart_are_numbered(self, make, cloud, log_lines):
-        """The numbers run over all accounts. Each line has the API's message or the network error."""
+        """The calls of a chart are numbered over all accounts, each with the API's or the network's error."""
         _answer(cloud, "server_error", times=1)
         cloud.chart_img.faults.add(Fault(reset=True, times=1))
         _answer(cloud, "forbidden", times=1)
@@ -97,7 +97,7 @@ class TestCall:
 
     @pytest.mark.parametrize("scope", ["over", "stopped"])
     def test_nothing_is_counted_or_called_after_the_time(self, provider, cloud, documents, scope):
-        """The same holds after a stop."""
+        """After the step's time or a stop nothing is counted or called."""
         ended = scope_of(0 if scope == "over" else 30)
         if scope == "stopped":
             ended.stop(Interrupted("stop"))
@@ -105,8 +105,10 @@ class TestCall:
             provider.chart(chart_request(scope=ended))
         assert (_calls(cloud), usage(documents)) == ({}, None)
 
-    def test_nor_by_a_process_that_knows_its_account(self, provider, cloud, documents):
-        """Its first answer has come, so the call does not wait for one."""
+    def test_nothing_is_counted_after_the_time_by_a_process_with_a_proven_key(
+        self, provider, cloud, documents
+    ):
+        """After the time nothing is counted or called, also by a process with a proven key."""
         provider.chart(chart_request())
         ended = scope_of()
         ended.stop(Interrupted("stop"))
@@ -114,8 +116,8 @@ class TestCall:
             provider.chart(chart_request(scope=ended))
         assert (cloud.chart_img.calls["advanced-chart"], used(documents)) == (1, 1)
 
-    def test_a_body_too_large_is_given_up(self, provider, cloud, log_lines):
-        """It is not read to its end, and not requested again."""
+    def test_a_too_large_body_is_not_read(self, provider, cloud, log_lines):
+        """A too large body is not read to its end and not requested again."""
         _answer(cloud, "too_large")
         with pytest.raises(ChartTooLarge):
             provider.chart(chart_request())
@@ -124,7 +126,7 @@ class TestCall:
         assert (line["httpStatus"], line["outcome"]) == (200, "too_large")
 
     def test_a_body_too_large_proves_the_key(self, provider, cloud):
-        """No chart waits for the first answer any more."""
+        """A too large body proves the key, so that no chart waits for the first response."""
         _answer(cloud, "too_large", times=1)
         with pytest.raises(ChartTooLarge):
             provider.chart(chart_request())
@@ -133,8 +135,8 @@ class TestCall:
         at_once([partial(provider.chart, chart_request()) for _ in range(4)])
         assert time.monotonic() - started < 1.8
 
-    def test_a_picture_larger_than_readers_take_is_given_up(self, make, cloud):
-        """Another attempt would give the same size."""
+    def test_a_picture_larger_than_readers_accept_fails(self, make, cloud):
+        """A picture larger than readers accept fails at once, because it would come again."""
         with pytest.raises(ChartTooLarge):
             make(max_png_bytes=1024).chart(chart_request(width=2048, height=1920))
         assert _calls(cloud) == {KEY: 1}
@@ -144,14 +146,14 @@ class TestPriority:
     """The accounts in order of priority."""
 
     def test_the_first_account_is_used_while_it_lasts(self, make, cloud):
-        """Then the second account is used."""
+        """The first account is used until its quota ends, then the second."""
         provider = make(account("first", key="key-one", daily_limit=2), SECOND)
         assert [_made_by(provider.chart(chart_request())) for _ in range(4)] == ["first"] * 2 + ["second"] * 2
         assert _calls(cloud) == {"key-one": 2, "key-two": 2}
 
     @pytest.mark.parametrize("answer", ["forbidden", "invalid_request"])
-    def test_a_dead_key_is_called_once_and_then_passed_over(self, make, cloud, answer, log_lines):
-        """The chart comes from the next account; the dead one is logged once."""
+    def test_a_refused_key_is_called_once_and_then_skipped(self, make, cloud, answer, log_lines):
+        """A refused key is called once and logged once; the chart comes from the next account."""
         _answer(cloud, answer, match="key-one")
         provider = make(FIRST, SECOND)
         assert [_made_by(provider.chart(chart_request())) for _ in range(5)] == ["second"] * 5
@@ -159,8 +161,8 @@ class TestPriority:
         (line,) = [each for each in log_lines() if each["event"] == "chart_api_key_refused"]
         assert (line["severity"], line["accountId"]) == ("ERROR", "first")
 
-    def test_a_dead_key_is_called_once_however_many_charts_wait(self, make, cloud, documents):
-        """Until its first answer there is one call at a time."""
+    def test_a_refused_key_is_called_once_however_many_charts_wait(self, make, cloud, documents):
+        """A refused key is called once for any number of waiting charts."""
         cloud.chart_img.configure({"key-two": None})
         cloud.chart_img.faults.add(Fault(match="key-one", delay_seconds=0.2))
         provider = make(FIRST, SECOND)
@@ -171,7 +173,7 @@ class TestPriority:
 
     @pytest.mark.usefixtures("_no_pauses")
     def test_a_transient_failure_is_no_first_answer(self, make, cloud):
-        """It does not prove the key, which is then refused once."""
+        """A transient failure does not count as the first response: the key can still be refused."""
         cloud.chart_img.configure({"key-two": None})
         _answer(cloud, "server_error", match="key-one", times=3)
         provider = make(FIRST, SECOND)
@@ -181,8 +183,8 @@ class TestPriority:
         assert statuses == [500, 500, 500, 403]
 
     @pytest.mark.parametrize("answer", ["limit_exceeded", "limit_exceeded_200"])
-    def test_an_account_that_says_it_is_used_up_is_passed_over(self, make, cloud, answer, log_lines):
-        """With any status. It is logged once."""
+    def test_an_account_that_reports_it_is_used_up_is_skipped(self, make, cloud, answer, log_lines):
+        """A used-up account, reported with any status, is skipped and logged once."""
         _answer(cloud, answer, match="key-one")
         provider = make(FIRST, SECOND)
         assert [_made_by(provider.chart(chart_request())) for _ in range(3)] == ["second"] * 3
@@ -190,7 +192,7 @@ class TestPriority:
         assert [line["accountId"] for line in log_lines() if line["event"] == LIMITS] == ["first"]
 
     def test_an_account_is_used_again_once_its_window_has_ended(self, make, cloud, server_time):
-        """The next day its quota starts at zero."""
+        """An account is used again from zero when its window has ended."""
         clock = HandClock()
         server_time.set(clock.now())
         _answer(cloud, "limit_exceeded", match="key-one", times=1)
@@ -203,8 +205,8 @@ class TestPriority:
         assert _made_by(provider.chart(chart_request())) == "first"
 
     @pytest.mark.parametrize("answer", ["over_resolution", "over_parameters"])
-    def test_a_plan_too_small_passes_on_all_charts_that_ask_for_as_much(self, make, cloud, documents, answer):
-        """It is called once for such charts. A smaller chart comes from the same account."""
+    def test_a_plan_too_small_is_skipped_for_all_charts_of_that_size(self, make, cloud, documents, answer):
+        """A too small plan is called once for charts of a size; a smaller chart still uses it."""
         _answer(cloud, answer, match="key-one NYSE:LARGE")
         provider = make(FIRST, SECOND)
         large = {"symbol": "NYSE:LARGE", "studies": [{"name": "Volume"}] * 4}
@@ -217,7 +219,7 @@ class TestPriority:
         assert used(documents, "first") == 2
 
     def test_a_plan_that_is_known_to_be_too_small_costs_no_call(self, make, cloud, documents):
-        """Studies, drawings and pixels are compared with the plan."""
+        """A plan with known bounds is not called for larger studies, drawings or pixels."""
         basic, pro = (
             account("first", key="key-one", plan="BASIC"),
             account("second", key="key-two", plan="PRO"),
@@ -230,10 +232,10 @@ class TestPriority:
 
 
 class TestNoneLeft:
-    """No account is left: the chart fails without a call."""
+    """Without a usable account the chart fails without a call."""
 
     def test_used_up_accounts(self, make, cloud, documents, log_lines):
-        """Each is logged once, for many charts."""
+        """Used-up accounts are logged once each, for many charts."""
         documents.document(f"{USAGE}/first").set({"dailyLimit": 0})
         provider = make(FIRST, account("second", key="key-two", daily_limit=2))
         results = at_once([partial(provider.chart, chart_request()) for _ in range(20)])
@@ -245,7 +247,7 @@ class TestNoneLeft:
         assert [line["accountId"] for line in log_lines() if line["event"] == LIMITS] == ["first", "second"]
 
     def test_dead_keys(self, make, cloud):
-        """The reasons are given."""
+        """With only refused keys the error has the reasons."""
         _answer(cloud, "forbidden")
         provider = make(FIRST, SECOND)
         for _ in range(3):
@@ -256,7 +258,7 @@ class TestNoneLeft:
         assert _calls(cloud) == {"key-one": 1, "key-two": 1}
 
     def test_plans_too_small(self, make, cloud):
-        """The reasons are the API's own message, and the limit of the settings."""
+        """With only too small plans the error has the API's message and the limit of the settings."""
         _answer(cloud, "over_parameters", match="key-one")
         small = account("second", key="key-two", max_parameters=1)
         with pytest.raises(ChartApiLimitExceeded) as caught:
@@ -269,7 +271,7 @@ class TestNoneLeft:
 
     @pytest.mark.parametrize("hours", [-30, 30])
     def test_the_server_s_day_decides_not_ours(self, make, cloud, documents, server_time, hours):
-        """A clock that is a day off costs a read of the usage for each chart, and no call."""
+        """The server's day counts: a wrong clock costs a read per chart, and no call."""
         clock = HandClock()
         server_time.set(clock.now() + timedelta(hours=hours))
         provider = make(account("first", key="key-one", daily_limit=2), clock=clock)

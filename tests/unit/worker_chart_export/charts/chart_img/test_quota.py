@@ -30,24 +30,24 @@ ACCOUNT = account(daily_limit=50)
 
 
 class TestCount:
-    """Exactly the limit, over all threads and processes."""
+    """The limit is exact over all threads and processes."""
 
     def test_the_limit_is_reached_and_not_passed(self, quota, documents):
-        """One after the other."""
+        """Sequential calls reach the limit and do not pass it."""
         results = [quota.count(account(daily_limit=3), scope_of()) for _ in range(5)]
         assert granted(results) == (3, 2)
         assert used(documents) == 3
 
     def test_two_processes_with_many_threads_spend_exactly_the_limit(self, cloud, documents):
-        """Calls that wait share a commit, so there are far fewer commits than calls."""
+        """Two processes with many threads spend exactly the limit, in far fewer commits than calls."""
         ledgers, commits = [QuotaLedger(documents), QuotaLedger(documents)], usage_commits(cloud)
         calls = [partial(ledger.count, ACCOUNT, scope_of()) for ledger in ledgers for _ in range(60)]
         assert granted(at_once(calls)) == (50, 70)
         assert used(documents) == 50
         assert commits() <= 25
 
-    def test_all_who_wait_share_one_commit_for_exactly_their_number(self, cloud, quota, documents):
-        """The other calls queue while the first commit is under way."""
+    def test_all_waiting_calls_share_one_commit_for_exactly_their_number(self, cloud, quota, documents):
+        """All calls that queue during a commit share the next one, which adds exactly their number."""
         ready = threading.Barrier(21)
         with commits_held(cloud) as arrived:
             calls = [partial(_after, ready, quota, ACCOUNT) for _ in range(20)]
@@ -63,24 +63,24 @@ class TestCount:
         assert (used(documents), cloud.firestore.calls["Commit"]) == (21, 2)
 
     def test_nothing_is_reserved_ahead(self, quota, documents):
-        """Each call is counted when it is made."""
+        """No call is reserved ahead: each one is counted when it is made."""
         quota.count(ACCOUNT, scope_of())
         assert used(documents) == 1
 
     def test_accounts_are_counted_apart(self, quota, documents):
-        """Each account has its own document."""
+        """Each account has its own count in its own document."""
         at_once([partial(quota.count, account(name), scope_of()) for name in ("a", "b") * 5])
         assert [used(documents, name) for name in ("a", "b")] == [5, 5]
 
     def test_a_refusal_writes_nothing(self, cloud, quota, documents):
-        """The document stays as it is."""
+        """A refused count leaves the document unchanged."""
         store_usage(documents, usageToday=50, windowStart="2999-01-01T00:00:00Z")
         commits = usage_commits(cloud)
         assert not quota.count(ACCOUNT, scope_of()).granted
         assert commits() == 0
 
     def test_foreign_fields_are_kept(self, quota, documents):
-        """Other workers may store their own fields."""
+        """The fields of other workers in the document are kept."""
         store_usage(
             documents, usageToday=7, windowStart="2999-01-01T00:00:00Z", note={"by": "hand"}, dailyLimit=9
         )
@@ -113,7 +113,7 @@ class TestMidnight:
         assert usage(documents) == {"windowStart": stored, "usageToday": 50}
 
     def test_two_processes_around_midnight_overspend_neither_day(self, cloud, documents, server_time):
-        """The window moves once and never back."""
+        """Two processes around midnight overspend neither day, and the window moves once."""
         windows = []
 
         def note(request):
@@ -139,7 +139,7 @@ class TestMidnight:
         assert usage(documents) == {"windowStart": TOMORROW, "usageToday": 50}
 
     def test_a_server_that_falls_back_moves_no_window_back(self, quota, documents, server_time):
-        """What was counted stays counted."""
+        """A server clock that goes back moves no window back and keeps the count."""
         server_time.set(NOW + timedelta(days=1))
         quota.count(ACCOUNT, scope_of())
         server_time.set(NOW)

@@ -30,10 +30,10 @@ MAX_SECONDS = 2.0
 
 
 class TestFailures:
-    """Commits that fail, and others that write."""
+    """Failing commits and other writers."""
 
     def test_lost_answers_waste_calls_and_overspend_none(self, cloud, documents):
-        """The commit took effect, but its answer was lost."""
+        """A lost response after a commit wastes its calls and overspends none."""
         usage_fault(cloud, method="Commit", error="UNAVAILABLE", after_effect=True, probability=0.4)
         ledgers = [QuotaLedger(documents), QuotaLedger(documents)]
         calls = [partial(ledger.count, ACCOUNT, scope_of()) for ledger in ledgers for _ in range(60)]
@@ -42,13 +42,13 @@ class TestFailures:
         assert made <= used(documents) == 50
 
     def test_commits_that_never_arrive_are_made_again(self, cloud, quota, documents):
-        """No count is wasted then."""
+        """A commit that never arrived is repeated and wastes no count."""
         usage_fault(cloud, method="Commit", error="UNAVAILABLE", times=3)
         assert quota.count(ACCOUNT, scope_of()).granted
         assert used(documents) == 1
 
     def test_a_foreign_writer_takes_part(self, documents):
-        """It spends 20 of the 50, one by one, while we spend the rest."""
+        """With a foreign writer that spends 20 of the 50, the total is still exact."""
         quota, reference = QuotaLedger(documents), documents.document(f"{USAGE}/acc-1")
         today = datetime.now(UTC).strftime("%Y-%m-%dT00:00:00Z")
         store_usage(documents, windowStart=today, usageToday=0)
@@ -79,7 +79,7 @@ class TestFailures:
         assert used(documents) == 2
 
     def test_contention_without_end_is_an_outage(self, cloud, quota, documents):
-        """No call is made that is not counted."""
+        """Endless contention is an outage, and no uncounted call is made."""
         quota.count(ACCOUNT, scope_of())
         usage_fault(cloud, method="Commit", contend=True)
         with pytest.raises(BackendUnavailable):
@@ -87,7 +87,7 @@ class TestFailures:
         assert used(documents) == 1
 
     def test_a_document_deleted_meanwhile_is_made_again(self, cloud, quota, documents):
-        """The count starts at zero again."""
+        """A document that was deleted in between is created again with a count of zero."""
         quota.count(ACCOUNT, scope_of())
         reference = documents.document(f"{USAGE}/acc-1")
         usage_fault(cloud, method="Commit", before=lambda _request: reference.delete(), times=1)
@@ -96,7 +96,7 @@ class TestFailures:
 
     @pytest.mark.parametrize("method", ["BatchGetDocuments", "Commit"])
     def test_an_unavailable_firestore_ends_with_the_step_s_time(self, cloud, quota, method):
-        """As an outage for the count in flight, as a time-out for those in the queue."""
+        """An unavailable Firestore is an outage for the count in flight, a timeout for queued ones."""
         usage_fault(cloud, method=method, error="UNAVAILABLE")
         started = time.monotonic()
         results = at_once([partial(quota.count, ACCOUNT, scope_of(0.5)) for _ in range(5)])
@@ -105,8 +105,8 @@ class TestFailures:
         assert time.monotonic() - started < MAX_SECONDS
 
     @pytest.mark.parametrize("method", ["BatchGetDocuments", "Commit"])
-    def test_a_firestore_that_hangs_holds_nobody_beyond_its_time(self, cloud, quota, method):
-        """The count in flight is an outage."""
+    def test_a_firestore_that_hangs_holds_no_call_beyond_its_time(self, cloud, quota, method):
+        """A Firestore that hangs holds no call beyond its time; the count in flight is an outage."""
         usage_fault(cloud, method=method, delay_seconds=20)
         started = time.monotonic()
         results = at_once([partial(quota.count, ACCOUNT, scope_of(0.5)) for _ in range(5)])
@@ -115,23 +115,23 @@ class TestFailures:
         assert time.monotonic() - started < MAX_SECONDS
 
     def test_a_refusal_of_firestore_is_raised_at_once(self, cloud, quota):
-        """Waiting would not help."""
+        """A refusal of Firestore is raised at once, because waiting does not help."""
         usage_fault(cloud, method="Commit", error="PERMISSION_DENIED")
         with pytest.raises(BackendRefused, match="firestore refused"):
             quota.count(ACCOUNT, scope_of())
 
     def test_a_document_that_can_t_be_stored_is_a_refusal(self, cloud, quota):
-        """It is raised as BackendRefused."""
+        """A document that can't be stored raises BackendRefused."""
         usage_fault(cloud, method="Commit", error="INVALID_ARGUMENT")
         with pytest.raises(BackendRefused, match="firestore refused"):
             quota.count(ACCOUNT, scope_of())
 
 
 class TestStop:
-    """A step that is stopped counts nothing and waits for nothing."""
+    """A stopped step counts nothing and waits for nothing."""
 
-    def test_who_is_stopped_counts_nothing(self, cloud, quota, documents):
-        """Nor reads the document."""
+    def test_a_stopped_call_counts_nothing(self, cloud, quota, documents):
+        """A stopped call neither counts nor reads the document."""
         scope = scope_of()
         scope.stop(Interrupted("stop"))
         with pytest.raises(Interrupted):
@@ -139,14 +139,14 @@ class TestStop:
         assert cloud.firestore.calls["BatchGetDocuments"] == 0
         assert usage(documents) is None
 
-    def test_who_has_no_time_left_counts_nothing(self, quota, documents):
-        """There would be no time for its call."""
+    def test_a_call_without_time_counts_nothing(self, quota, documents):
+        """A call without time left counts nothing."""
         with pytest.raises(StepTimedOut):
             quota.count(ACCOUNT, scope_of(0))
         assert usage(documents) is None
 
     def test_time_that_ends_in_the_queue_is_a_time_out(self, cloud, quota):
-        """No outage, which would release the step, nor contention: Firestore was only slow."""
+        """A time that ends in the queue is a timeout, neither an outage nor contention."""
         with commits_held(cloud) as arrived:
             first = threading.Thread(target=at_once, args=([partial(quota.count, ACCOUNT, scope_of())],))
             first.start()
@@ -155,8 +155,8 @@ class TestStop:
                 quota.count(ACCOUNT, scope_of(0.3))
         first.join(30)
 
-    def test_a_stop_wakes_who_waits_for_firestore(self, cloud, quota):
-        """Though the commit goes on."""
+    def test_a_stop_ends_the_wait_for_firestore(self, cloud, quota):
+        """A stop ends a call's wait for Firestore, although the commit continues."""
         scope = scope_of(60)
         with commits_held(cloud) as arrived:
             stopped = []
@@ -173,8 +173,8 @@ class TestStop:
             stopper.join()
             assert time.monotonic() - stopped[0] < MAX_SECONDS
 
-    def test_those_stopped_while_they_wait_are_not_counted(self, cloud, quota, documents):
-        """The next commit counts the other calls only."""
+    def test_calls_stopped_in_the_queue_are_not_counted(self, cloud, quota, documents):
+        """Calls that are stopped in the queue are not counted by the next commit."""
         stopped, going = scope_of(60), scope_of(60)
         with commits_held(cloud) as arrived:
             threads = [threading.Thread(target=at_once, args=([partial(quota.count, ACCOUNT, going)],))]

@@ -1,4 +1,4 @@
-"""A key is redacted out of words in each spelling that a server may give it."""
+"""A key is redacted in each form in which a server may write it."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ KEY = 's3c/ret+"k<e>y&\\1'
         " ".join(KEY),
     ],
 )
-def test_no_spelling_is_left(spelling):
-    """As it is, escaped, or broken over lines."""
+def test_no_form_is_left(spelling):
+    """A key is redacted as it is, escaped, or broken over lines."""
     assert redacted(f"bad key {spelling}!", KEY) == "bad key (key)!"
 
 
-def test_other_words_stay():
-    """They hold no key."""
+def test_other_text_stays():
+    """Text without a key stays unchanged."""
     assert redacted("Invalid Symbol", KEY) == "Invalid Symbol"

@@ -1,4 +1,4 @@
-"""How much of a daily quota may be taken, by the usage document and the server's time."""
+"""The number of calls that a daily quota allows, by the usage document and the server's time."""
 
 from __future__ import annotations
 
@@ -27,28 +27,28 @@ class TestWindow:
     """The window of a count."""
 
     def test_a_missing_document_starts_at_zero(self):
-        """The window is today's."""
+        """A missing document starts at zero, in today's window."""
         taken = _take(None, wanted=3)
         assert (taken.granted, taken.window) == (3, MIDNIGHT)
         assert taken.fields == {"windowStart": TODAY, "usageToday": 3}
 
     def test_today_s_count_goes_on(self):
-        """The stored count is increased."""
+        """A count in today's window is increased."""
         assert _take(_document(), wanted=2).fields == {"windowStart": TODAY, "usageToday": 12}
 
     def test_an_earlier_window_starts_at_zero(self):
-        """The count of an earlier day does not matter."""
+        """The count of an earlier window starts at zero."""
         taken = _take(_document(YESTERDAY, used=44), wanted=2)
         assert taken.fields == {"windowStart": TODAY, "usageToday": 2}
 
     def test_a_later_window_is_adopted(self):
-        """Another worker's clock is ahead: its count goes on, and its window stays."""
+        """A later window is adopted with its count, because another worker's clock is ahead."""
         taken = _take(_document(TOMORROW), wanted=2)
         assert taken.window == MIDNIGHT + timedelta(days=1)
         assert taken.fields == {"windowStart": TOMORROW, "usageToday": 12}
 
     def test_a_later_window_that_is_used_up_is_not_moved_back(self):
-        """Today has no calls left then either."""
+        """A used-up later window stays, because today has no calls left either."""
         taken = _take(_document(TOMORROW, used=44))
         assert (taken.granted, taken.fields, taken.window) == (0, None, MIDNIGHT + timedelta(days=1))
 
@@ -65,8 +65,8 @@ class TestWindow:
             "2025-12-15T13:37:00Z",
         ],
     )
-    def test_a_window_is_read_however_it_is_written(self, window):
-        """It may be text or a timestamp. Only the day counts."""
+    def test_a_window_may_be_text_or_a_timestamp(self, window):
+        """A window is read from text or a timestamp; only its day counts."""
         assert _take(_document(window)).fields == {"windowStart": TODAY, "usageToday": 11}
 
     @pytest.mark.parametrize(
@@ -78,65 +78,65 @@ class TestWindow:
         ],
     )
     def test_days_change_at_midnight_utc(self, now, window):
-        """Wherever the server is."""
+        """Days change at midnight UTC."""
         taken = _take(None, now=datetime.fromisoformat(now))
         assert taken.fields is not None
         assert taken.fields["windowStart"] == window
 
 
 class TestLimit:
-    """How many calls are left."""
+    """The number of calls left."""
 
     @pytest.mark.parametrize(("used", "granted"), [(0, 5), (39, 5), (40, 4), (43, 1), (44, 0), (99, 0)])
     def test_no_more_is_granted_than_is_left(self, used, granted):
-        """A caller that wants more gets the rest."""
+        """No more calls are granted than are left."""
         assert _take(_document(used=used), wanted=5).granted == granted
 
     def test_nothing_is_written_when_nothing_is_left(self):
-        """A refusal is not written."""
+        """A refusal is not written to the document."""
         assert _take(_document(used=44)).fields is None
 
     @pytest.mark.parametrize(("limit", "granted"), [(12, 2), (100, 5), (10, 0), (0, 0), (-3, 0), (12.9, 2)])
     def test_the_document_s_limit_wins(self, limit, granted):
-        """It may be smaller or larger than the setting."""
+        """A limit in the document, smaller or larger, replaces the setting."""
         assert _take(_document(dailyLimit=limit), wanted=5).granted == granted
 
     @pytest.mark.parametrize("limit", [None, "12", True, float("nan"), float("inf"), []])
     def test_a_limit_that_is_none_leaves_the_setting_s(self, limit):
-        """Such a limit can't be used."""
+        """An invalid limit in the document is ignored."""
         assert _take(_document(dailyLimit=limit, used=42), wanted=5).granted == 2
 
     def test_an_earlier_window_keeps_the_document_s_limit(self):
-        """The limit belongs to the account, not to the day."""
+        """The document's limit stays when an earlier window is replaced."""
         assert _take(_document(YESTERDAY, dailyLimit=1), wanted=5).granted == 1
 
 
 class TestBroken:
-    """Documents with values that can't be used."""
+    """Documents with invalid values."""
 
     @pytest.mark.parametrize("count", [None, "10", True, float("nan"), float("inf"), [], {}, 1e300])
     def test_a_count_that_can_t_be_read_is_used_up(self, count):
-        """Used up is better than overspent."""
+        """An invalid count means used up, because overspending is worse."""
         assert _take(_document(used=count)).granted == 0
 
     def test_a_missing_count_is_zero(self):
-        """A document without a count has no calls yet."""
+        """A missing count is zero."""
         assert _take({"windowStart": TODAY}).fields == {"windowStart": TODAY, "usageToday": 1}
 
     @pytest.mark.parametrize(("count", "granted"), [(43.5, 0), (-7, 5), (41.0, 3)])
-    def test_an_odd_count_is_read_against_us(self, count, granted):
-        """Fractions are rounded up, and negative counts are zero."""
+    def test_an_odd_count_is_rounded_up(self, count, granted):
+        """Fractions of a count are rounded up, and negative counts are zero."""
         assert _take(_document(used=count), wanted=5).granted == granted
 
     @pytest.mark.parametrize(
         "window", [None, "", "today", 7, "9999-12-31T23:00:00-05:00", "0001-01-01T00:00:00+05:00"]
     )
     def test_a_window_that_can_t_be_read_is_today(self, window):
-        """So no call is spent twice."""
+        """An invalid window is read as today's, so that no call is spent twice."""
         assert _take(_document(window), wanted=5).fields == {"windowStart": TODAY, "usageToday": 15}
 
     def test_a_used_up_account_without_a_window_gets_one(self):
-        """Without a window it would stay used up for ever."""
+        """A used-up account without a window gets one, so that it does not stay used up."""
         taken = _take({"usageToday": 44})
         assert (taken.granted, taken.fields) == (0, {"windowStart": TODAY})
 
@@ -154,7 +154,7 @@ class TestBroken:
         wanted=st.integers(1, 50),
     )
     def test_whatever_it_holds_nothing_is_overspent(self, document, wanted):
-        """Never more than wanted or allowed is granted, and the window never moves back."""
+        """For any document no more is granted than allowed, and the window never moves back."""
         taken = _take(document, wanted=wanted)
         assert 0 <= taken.granted <= wanted
         assert taken.window >= window_of(NOON)

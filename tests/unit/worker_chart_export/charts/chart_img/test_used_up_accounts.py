@@ -26,13 +26,13 @@ def _made_by(image):
 
 
 class TestMidnight:
-    """The server's day counts, not our clock."""
+    """The server's day counts, and not our clock."""
 
     @pytest.mark.parametrize("minutes", [-5, 0, 5])
-    def test_an_account_used_up_is_left_alone_until_the_server_s_midnight(
+    def test_a_used_up_account_is_not_called_until_the_server_s_midnight(
         self, make, cloud, documents, server_time, minutes
     ):
-        """One call is enough. Our clock may differ, and may be on another day."""
+        """A used-up account is called once and then not again until the server's midnight."""
         clock = HandClock()
         midnight = clock.now().replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
         server_time.set(midnight - timedelta(minutes=2))
@@ -52,7 +52,7 @@ class TestMidnight:
     def test_a_call_counted_before_midnight_is_counted_again_after_it(
         self, make, cloud, documents, server_time
     ):
-        """Neither day allows more charts than its limit."""
+        """A call counted before midnight is counted again after it, so that neither day overspends."""
         clock = HandClock()
         midnight = clock.now().replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
         server_time.set(midnight - timedelta(seconds=2))
@@ -71,7 +71,7 @@ class TestMidnight:
 
     @pytest.mark.usefixtures("_no_pauses")
     def test_a_call_counted_before_it_counts_until_then(self, make, cloud, documents, server_time):
-        """The second call keeps the count, though our clock is on the next day."""
+        """Before the server's midnight a kept count is used, although our clock is on the next day."""
         clock = HandClock()
         midnight = clock.now().replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
         server_time.set(midnight - timedelta(seconds=30))
@@ -82,11 +82,11 @@ class TestMidnight:
 
 
 class TestUsedUpByTheDocument:
-    """A usage document that says "used up" may be corrected."""
+    """A usage document that says "used up" can be corrected."""
 
     @pytest.mark.parametrize("correction", [{"dailyLimit": 100}, {"usageToday": 0}])
     def test_it_is_read_again_after_a_minute(self, make, cloud, documents, correction, log_lines):
-        """Not for each chart, and logged once."""
+        """A used-up document is read again after a minute, not for each chart, and logged once."""
         clock = HandClock()
         provider = make(account("first", key="key-one", daily_limit=2), clock=clock)
 
@@ -104,7 +104,7 @@ class TestUsedUpByTheDocument:
         assert [line["accountId"] for line in log_lines() if line["event"] == LIMITS] == ["first"]
 
     def test_a_window_in_the_future_is_logged_once(self, make, documents, log_lines):
-        """With its document, so that somebody can correct it."""
+        """A window in the future is logged once with its document, so that it can be corrected."""
         documents.document(f"{USAGE}/first").set({"windowStart": "2099-01-01T00:00:00Z", "usageToday": 0})
         provider = make(FIRST)
         for _ in range(3):
@@ -115,7 +115,7 @@ class TestUsedUpByTheDocument:
         assert "2099-01-01" in line["message"]
 
     def test_tomorrow_s_window_is_none(self, make, documents, log_lines):
-        """The clock of another worker may be a little ahead."""
+        """Tomorrow's window is not logged, because another worker's clock may be a little ahead."""
         window = (datetime.now(UTC) + timedelta(days=1)).strftime("%Y-%m-%dT00:00:00Z")
         documents.document(f"{USAGE}/first").set({"windowStart": window, "usageToday": 0})
         make(FIRST).chart(chart_request())

@@ -1,4 +1,4 @@
-"""A call without an answer stays counted only if it may have reached the server."""
+"""A call without a response stays counted only if it may have reached the server."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BEHIND = "https://charts.invalid"
 
 
 class Server:
-    """Sends the next of its texts after each receive, on each connection, and then closes it."""
+    """Send the next text after each receive, on each connection, then close it."""
 
     def __init__(self, *sayings, tls=None):
         self._sayings, self._tls = sayings, tls
@@ -29,7 +29,7 @@ class Server:
 
     @property
     def url(self):
-        """Where it listens."""
+        """Return its address."""
         return f"http://127.0.0.1:{self._listener.getsockname()[1]}"
 
     def _accept(self):
@@ -60,7 +60,7 @@ class Server:
 
 @pytest.fixture
 def serve():
-    """Starts servers."""
+    """Start servers."""
     with contextlib.ExitStack() as servers:
         yield lambda *sayings, tls=None: servers.enter_context(contextlib.closing(Server(*sayings, tls=tls)))
 
@@ -73,30 +73,30 @@ def _was_sent(base_url):
 
 
 def test_a_server_that_takes_the_request_and_hangs_up_got_it(serve):
-    """It may have processed the request."""
+    """A server that took the request and closed the connection may have processed it."""
     server = serve()
     assert _was_sent(server.url)
     assert server.got[0].startswith(b"POST")
 
 
-def test_so_did_one_behind_a_proxy(serve, monkeypatch):
-    """Though the error names the proxy."""
+def test_a_server_behind_a_proxy_may_have_got_the_request(serve, monkeypatch):
+    """A server behind a proxy may have got the request, although the error names the proxy."""
     server = serve()
     monkeypatch.setenv("HTTP_PROXY", server.url)
     assert _was_sent("http://charts.invalid")
     assert server.got[0].startswith(b"POST")
 
 
-def test_and_one_behind_a_tunnel(serve, monkeypatch, tls):
-    """The tunnel holds a TLS connection."""
+def test_a_server_behind_a_tunnel_may_have_got_the_request(serve, monkeypatch, tls):
+    """A server behind a tunnel with TLS may have got the request."""
     server = serve(TUNNEL, tls=tls)
     monkeypatch.setenv("HTTPS_PROXY", server.url)
     assert _was_sent("https://127.0.0.1:1")
     assert server.got[0].startswith(b"POST")
 
 
-def test_nobody_listens():
-    """Nothing was sent."""
+def test_no_server_listens():
+    """When no server listens nothing was sent."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     assert not _was_sent(f"http://127.0.0.1:{port}")
@@ -104,12 +104,12 @@ def test_nobody_listens():
 
 @pytest.mark.parametrize("sayings", [(), (b"no TLS at all\r\n",)], ids=["hangs up", "plain"])
 def test_a_handshake_that_fails_sends_nothing(serve, sayings):
-    """The request is sent after the handshake."""
+    """A handshake that fails sends nothing, because the request comes after it."""
     assert not _was_sent(serve(*sayings).url.replace("http:", "https:"))
 
 
-def test_a_server_that_nobody_vouches_for_gets_nothing(serve, monkeypatch, tls):
-    """No key is sent to it."""
+def test_an_untrusted_server_gets_nothing(serve, monkeypatch, tls):
+    """A server with an untrusted certificate gets no request and no key."""
     for name in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"):
         monkeypatch.delenv(name)
     assert not _was_sent(serve(tls=tls).url.replace("http:", "https:"))
@@ -117,13 +117,13 @@ def test_a_server_that_nobody_vouches_for_gets_nothing(serve, monkeypatch, tls):
 
 @pytest.mark.parametrize("sayings", [(), (REFUSAL,), (TUNNEL,), (TUNNEL, b"no TLS at all\r\n")])
 def test_a_tunnel_that_leads_nowhere_passes_nothing_on(serve, monkeypatch, sayings):
-    """The proxy sends nothing, refuses, or can't reach the server."""
+    """A proxy that is silent, refuses, or can't reach the server passes nothing on."""
     monkeypatch.setenv("HTTPS_PROXY", serve(*sayings).url)
     assert not _was_sent(BEHIND)
 
 
 def test_what_can_t_be_written_as_json_is_not_sent(serve):
-    """A template may hold a lone surrogate."""
+    """A template that can't be written as JSON, such as one with a lone surrogate, is not sent."""
     server = serve()
     with contextlib.closing(ChartApi(base_url=server.url, connections=1)) as api:
         request = chart_request(payload={"symbol": "\ud800"})
