@@ -31,7 +31,6 @@ from benchmarks import shape
 from benchmarks.processes import ROOT
 from benchmarks.rendering import CANDLES
 from daemon.subscription.callback import Delivery
-from daemon.subscription.settlement import Settlement
 from daemon.subscription.stream import open_stream
 from localcloud import LocalCloud
 from tests.support.cloud.clouds import clients_find
@@ -123,9 +122,8 @@ def follow(mode: str, *, warm_up: int) -> Walk:
             record(deployment, folder)
         worker = WorkerUnderTest(deployment, CHARTS_API_MODE=mode, CHARTS_FIXTURES_DIR=folder)
         running.callback(worker.close)
-        callback = Delivery(handler=worker.handler, settlement=Settlement(None), drain=worker.drain)
         with clients_find(deployment.environment):
-            stream = open_stream(worker.settings, callback)
+            stream = open_stream(worker.settings, worker.callback)
         running.callback(stream.wait_until_ended, SECONDS)
         running.callback(stream.cancel)
         for _ in range(warm_up + 1):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from daemon.lifecycle.library_defaults import set_library_defaults
 from daemon.lifecycle.signals import block_stop_signals
 
 
 def main() -> None:
-    """Run the daemon; a signal that comes while its modules are loading is kept for it."""
+    """Run the daemon. A stop signal that arrives while its modules load stays pending until it runs."""
     block_stop_signals()
+    set_library_defaults()
     from daemon.exit import exit_now  # noqa: PLC0415 - see below
     from daemon.main import run_daemon  # noqa: PLC0415 - takes most of a second
 

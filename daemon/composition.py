@@ -1,4 +1,4 @@
-"""The one place that builds real clients and puts the parts together."""
+"""Build the real clients and connect all parts: the domain as a `Worker`, and the daemon around it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING
 from google.cloud import firestore
 from google.cloud.storage import Client as StorageClient
 
+from daemon.handling.circuit_breaker import CircuitBreaker
+from daemon.handling.handler import MessageHandler
+from daemon.handling.rescue import Rescue
 from daemon.settings import ChartsApiMode, ChartsFallback, SettingsError
+from daemon.subscription.callback import Delivery
+from daemon.subscription.publisher import Publisher
+from daemon.subscription.quarantine import Quarantine
+from daemon.subscription.settlement import Settlement
+from daemon.subscription.stream import open_stream
+from daemon.subscription.supervisor import Quiet, StreamSupervisor
 from worker_chart_export.backends.errors import client_errors
 from worker_chart_export.backends.storage import StorageSession
 from worker_chart_export.execution.chart_maker import ChartMaker
@@ -21,23 +30,31 @@ from worker_chart_export.outputs.artifact_store import ArtifactStore
 from worker_chart_export.timing import SystemClock
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
-    from daemon.settings import ExportSettings
+    from daemon.lifecycle.drain import Drain
+    from daemon.lifecycle.liveness import Liveness
+    from daemon.lifecycle.stoppable_wait import StoppableWait
+    from daemon.settings import ExportSettings, Settings
     from daemon.settings.accounts import AccountSettings
     from worker_chart_export.charts.base import ChartProvider
     from worker_chart_export.charts.chart_img.accounts import Account, AccountState
     from worker_chart_export.charts.fixtures import FixtureProvider
     from worker_chart_export.timing import Clock
 
+#: A renewal of the leases makes two calls, and each may take until its timeout.
+HEART_BEAT_GRACE_SECONDS = 60.0
+BREAKER_WITHIN_SECONDS = 120.0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Worker:
-    """The domain, wired to real backends. `resources.close()` lets go of them, last opened first.
+    """The domain, connected to real backends.
 
     Attributes:
-        heart_beats: To be started by whoever runs steps.
-        accounts: What is known of the Chart-IMG accounts; none in modes that have none.
+        heart_beats: Renews leases once it is started.
+        accounts: The states of the Chart-IMG accounts; empty in modes without accounts.
+        resources: Closes the clients, the last opened first.
     """
 
     ledger: StepLedger
@@ -45,17 +62,22 @@ class Worker:
     artifacts: ArtifactStore
     heart_beats: HeartBeats
     accounts: Sequence[AccountState]
-    clock: SystemClock
+    clock: Clock
     resources: ExitStack
 
 
 def build_worker(settings: ExportSettings) -> Worker:
-    """Build the domain for these settings; nothing is called yet."""
+    """Build the domain for these settings; no backend is called yet.
+
+    Raises:
+        BackendRefused: There are no credentials.
+        SettingsError: The environment's proxy or certificates can't be used.
+    """
     clock = SystemClock()
     resources = ExitStack()
     documents = firestore_client(settings.google_cloud_project, settings.firestore_db)
     resources.callback(documents.close)
-    objects = storage_client(settings.google_cloud_project, connections=_most_calls(settings))
+    objects = storage_client(settings.google_cloud_project, connections=_max_calls(settings))
     resources.callback(objects.close)
     terms = settings.lease_terms
     heart_beats = HeartBeats(client=documents, terms=terms, clock=clock)
@@ -92,8 +114,116 @@ def build_worker(settings: ExportSettings) -> Worker:
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DaemonParts:
+    """The parts of a daemon around its worker.
+
+    Attributes:
+        worker: The domain.
+        breaker: Stops the work while a backend is unavailable. A context manager that probes the backends.
+        handler: Turns messages into dispositions.
+        callback: Handles and settles the messages of the stream.
+        rescue: Works on steps with expired leases once it is started.
+        supervisor: Keeps the stream open.
+    """
+
+    worker: Worker
+    breaker: CircuitBreaker
+    handler: MessageHandler
+    callback: Delivery
+    rescue: Rescue
+    supervisor: StreamSupervisor
+
+    def start(self, liveness: Liveness) -> None:
+        """Start the threads beside the handlers: probes, heart-beats and the rescue."""
+        within_seconds = self.worker.ledger.terms.renew_every_seconds + HEART_BEAT_GRACE_SECONDS
+        self.worker.resources.enter_context(self.breaker)
+        self.worker.heart_beats.start(
+            liveness.expect("heart-beats", within_seconds=within_seconds),
+            on_failure=lambda: self.breaker.record_failure("firestore"),
+            on_success=lambda: self.breaker.record_success("firestore"),
+        )
+        self.rescue.start()
+
+
+def build_daemon(
+    settings: Settings,
+    worker: Worker,
+    *,
+    drain: Drain,
+    liveness: Liveness,
+    waiter: StoppableWait,
+    on_stream_open: Callable[[str], None] = lambda _reason: None,
+) -> DaemonParts:
+    """Connect the parts of a daemon; no thread is started and no stream is opened yet.
+
+    `worker.resources` also closes what is opened here.
+
+    Args:
+        settings: The settings.
+        worker: The domain.
+        drain: Counts deliveries and steps, and stops them.
+        liveness: Watches the loops of the parts once they are started.
+        waiter: How the main thread waits.
+        on_stream_open: Called for each opened stream with the reason for opening it.
+
+    Raises:
+        BackendRefused: There are no credentials.
+    """
+    breaker = CircuitBreaker(
+        probes={"firestore": worker.ledger.probe, "storage": worker.artifacts.probe},
+        on_tick=liveness.expect("intake", within_seconds=BREAKER_WITHIN_SECONDS),
+    )
+    drain.on_start(breaker.stop)
+    handler = MessageHandler(
+        ledger=worker.ledger,
+        pipeline=worker.pipeline,
+        breaker=breaker,
+        drain=drain,
+        clock=worker.clock,
+        step_timeout_seconds=settings.step_timeout_seconds,
+        not_ready_grace_seconds=settings.not_ready_grace_seconds,
+    )
+    callback = Delivery(
+        handler=handler, settlement=Settlement(_quarantine(settings, worker.resources)), drain=drain
+    )
+    search_seconds = 2 * settings.rescue_interval_seconds + settings.max_lease_seconds
+    return DaemonParts(
+        worker=worker,
+        breaker=breaker,
+        handler=handler,
+        callback=callback,
+        rescue=Rescue(
+            ledger=worker.ledger,
+            pipeline=worker.pipeline,
+            breaker=breaker,
+            drain=drain,
+            clock=worker.clock,
+            interval_seconds=settings.rescue_interval_seconds,
+            on_tick=liveness.expect("rescue", within_seconds=search_seconds),
+        ),
+        supervisor=StreamSupervisor(
+            open_stream=lambda: open_stream(settings, callback),
+            on_open=on_stream_open,
+            waiter=waiter,
+            quiet=Quiet(drain=drain, breaker=breaker),
+            liveness=liveness,
+            idle_seconds=settings.stream_idle_seconds,
+        ),
+    )
+
+
+def _quarantine(settings: Settings, resources: ExitStack) -> Quarantine | None:
+    topic = settings.quarantine_topic_path
+    if topic is None:
+        return None
+    publisher = Publisher()
+    resources.callback(publisher.close)
+    return Quarantine(publisher=publisher, topic=topic, subscription=settings.subscription_path)
+
+
 def firestore_client(project: str, database: str) -> firestore.Client:
-    """A Firestore client; `FIRESTORE_EMULATOR_HOST` works as everywhere.
+    """Create a Firestore client; the library reads `FIRESTORE_EMULATOR_HOST`.
 
     Raises:
         BackendRefused: There are no credentials.
@@ -103,9 +233,13 @@ def firestore_client(project: str, database: str) -> firestore.Client:
 
 
 def storage_client(project: str, *, connections: int) -> StorageClient:
-    """A Cloud Storage client with a connection a thread; `STORAGE_EMULATOR_HOST` works as everywhere.
+    """Create a Cloud Storage client; the library reads `STORAGE_EMULATOR_HOST`.
 
-    A step that is stopped ends its calls, those for an access token included.
+    A step that is stopped cancels its calls, also those for an access token.
+
+    Args:
+        project: The Google Cloud project.
+        connections: How many calls are made at the same time.
 
     Raises:
         BackendRefused: There are no credentials.
@@ -114,7 +248,7 @@ def storage_client(project: str, *, connections: int) -> StorageClient:
     with client_errors("storage"):
         client = StorageClient(project=project)
     with usable_environment():
-        # The client takes a session only together with credentials, which it is to find by itself.
+        # The constructor takes a session only with credentials, but the client is to find those by itself.
         client._http_internal = StorageSession(  # noqa: SLF001
             client._credentials,  # noqa: SLF001
             url=client._connection.API_BASE_URL,  # noqa: SLF001
@@ -125,7 +259,7 @@ def storage_client(project: str, *, connections: int) -> StorageClient:
 
 @contextmanager
 def usable_environment() -> Iterator[None]:
-    """What keeps HTTP connections from being opened are wrong settings; they are not quoted.
+    """Report errors of the proxy and certificate variables as wrong settings, without their values.
 
     Raises:
         SettingsError: The environment's proxy or certificates can't be used.
@@ -138,8 +272,8 @@ def usable_environment() -> Iterator[None]:
         raise SettingsError([f"{names}: expected what an HTTP client can use, {got}"]) from None
 
 
-def _most_calls(settings: ExportSettings) -> int:
-    """Charts made at once: each handler works one step, and so does the rescue."""
+def _max_calls(settings: ExportSettings) -> int:
+    """Return how many charts are made at once: each handler works on one step, and so does the rescue."""
     return (settings.worker_concurrency + 1) * settings.request_concurrency
 
 
@@ -158,26 +292,26 @@ def _provider(
     clock: Clock,
     resources: ExitStack,
 ) -> ChartProvider:
-    """The chart provider; each is imported only when it is used (the renderer alone takes long to load)."""
+    """Create the chart provider. Only its module is imported: the renderer alone takes long to load."""
     match settings.charts_api_mode:
         case ChartsApiMode.LOCAL:
             return _local()
         case ChartsApiMode.MOCK:
             return _fixtures(settings)
         case ChartsApiMode.REAL:
-            return _or_fallback(settings, _real(settings, documents, accounts, clock, resources))
+            return _with_fallback(settings, _real(settings, documents, accounts, clock, resources))
         case ChartsApiMode.RECORD:
             from worker_chart_export.charts.recorder import RecordingProvider  # noqa: PLC0415
 
             fixtures = _fixtures(settings)
             real = _real(settings, documents, accounts, clock, resources)
-            # Around it, so that no chart drawn here is saved as one of Chart-IMG's.
-            return _or_fallback(
+            # The fallback is outside, so that no local chart is recorded as a chart of Chart-IMG.
+            return _with_fallback(
                 settings, RecordingProvider(folder=fixtures.folder, fixtures=fixtures, real=real)
             )
 
 
-def _or_fallback(settings: ExportSettings, first: ChartProvider) -> ChartProvider:
+def _with_fallback(settings: ExportSettings, first: ChartProvider) -> ChartProvider:
     if settings.charts_fallback is ChartsFallback.NONE:
         return first
     from worker_chart_export.charts.fallback import FallbackProvider  # noqa: PLC0415
@@ -211,7 +345,7 @@ def _real(
     from worker_chart_export.charts.chart_img.quota import QuotaLedger  # noqa: PLC0415
 
     with usable_environment():
-        api = ChartApi(base_url=settings.chart_img_base_url, connections=_most_calls(settings))
+        api = ChartApi(base_url=settings.chart_img_base_url, connections=_max_calls(settings))
     resources.callback(api.close)
     return ChartImgProvider(
         api=api,

@@ -1,4 +1,4 @@
-"""The end of the process: its exit codes, and exits that no hung thread can delay."""
+"""The end of the process: exit codes, and exits that no hanging thread can delay."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ class ExitCode(IntEnum):
     JOB_FAILED = 1
     BAD_SETTINGS = 2  # systemd does not restart
     REFUSED = 3  # subscription missing or forbidden, or a backend refused
-    DRAIN_TIMEOUT = 4  # also: a second signal cut the drain short
+    DRAIN_TIMEOUT = 4  # also: a second signal ended the drain early
     INTERNAL_ERROR = 5
 
 
 def exit_now(code: int) -> None:
-    """End the process now: an executor's hung thread would hold a normal exit for ever."""
+    """End the process now. A normal exit would wait for the executor's threads, which may hang."""
     logging.shutdown()
     for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError):  # whoever read it is gone
+        with suppress(OSError):  # the reader of the pipe has ended
             stream.flush()
     os._exit(code)
 
 
 def arm_exit_timer(deadline: float) -> None:
-    """End the process then, whatever hangs: a thread, a lock, a pipe that nobody reads."""
+    """End the process at `deadline` (monotonic), even if a thread, a lock or a full pipe hangs."""
     left_seconds = max(0.0, deadline - time.monotonic())
     timer = threading.Timer(left_seconds, os._exit, (ExitCode.DRAIN_TIMEOUT,))
     timer.daemon = True

@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from daemon.lifecycle.library_defaults import set_library_defaults
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+set_library_defaults()  # before a plugin imports one of the libraries
 pytest_plugins = [
     "tests.support.distribution",
     "tests.support.page.browser",
@@ -31,5 +34,4 @@ def _scrubbed_environment() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for name in [name for name in os.environ if name.startswith(_SCRUBBED)]:
             patch.delenv(name)
-        patch.setenv("DISABLE_GCS_PYTHON_CLIENT_OTEL_BUCKET_METADATA", "true")
         yield

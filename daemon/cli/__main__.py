@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+from daemon.lifecycle.library_defaults import set_library_defaults
 from daemon.lifecycle.signals import block_stop_signals
 
 
@@ -13,6 +14,7 @@ def main() -> None:
     For the command `daemon`, stop signals are blocked first: one that arrives during the slow imports stays
     pending, and the daemon handles it once it runs.
     """
+    set_library_defaults()
     if sys.argv[1:2] == ["daemon"]:
         block_stop_signals()
     from daemon.cli.app import main as run  # noqa: PLC0415 - takes most of a second

@@ -1,11 +1,11 @@
-"""HTTP for this machine and its cluster: `/livez`, `/readyz` and `/metrics`, and what others add.
+"""The HTTP server of the health port.
 
-Only what is asked with GET or HEAD is answered, and no browser may do anything with an answer but show it.
+It answers GET and HEAD only. Its headers forbid browsers to store a response or to use it in another page.
+The reasons for a server of our own: docs/decisions/0001-health-server.md.
 """
 
 from __future__ import annotations
 
-import json
 import socket
 import sys
 import threading
@@ -16,25 +16,21 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from worker_chart_export.observability import metrics
 from worker_chart_export.observability.logs import Event, log
 
-if TYPE_CHECKING:
-    from daemon.lifecycle.liveness import HealthReport
-
-#: How long stopping may wait for the server's loop to notice.
+#: How often the server's loop checks for slow clients and for the stop.
 POLL_SECONDS = 0.1
-#: Whoever has not asked and taken the answer by then is let go, however busily it sends.
-PATIENCE_SECONDS = 10.0
-#: So many are answered at once; for one more, whoever takes longest is let go.
-MAX_AT_ONCE = 64
-#: So many may wait to be let in: a browser opens several connections, and no probe may be lost behind them.
+#: A connection is closed after this time, even if its client keeps sending.
+MAX_CONNECTION_SECONDS = 10.0
+#: The limit of open connections; one more closes the oldest.
+MAX_CONNECTIONS = 64
+#: The limit of connections not yet accepted: a browser opens several, and no probe may be lost behind them.
 BACKLOG = 128
-#: A proxy on the same machine brings others in, and says so (RFC 9110, 7.6.3, RFC 7239, and what was before).
+#: A proxy forwards the requests of other machines and says so (RFC 9110, 7.6.3; RFC 7239; older practice).
 PROXY_HEADERS = ("Forwarded", "X-Forwarded-For", "Via")
-#: An answer is of its moment, and what its content type says; it is for nobody else's page.
+#: No response may be stored, interpreted as another content type, or used by another page.
 STRICT_HEADERS = {
     "Cache-Control": "no-store",
     "X-Content-Type-Options": "nosniff",
@@ -48,15 +44,15 @@ STRICT_HEADERS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """What is asked, and by whom.
+    """A GET or HEAD request.
 
     Attributes:
-        query: What follows the `?` of the target.
-        accept: The `Accept` header, empty if there is none.
-        host: The `Host` header, empty if there is none.
-        client: The address it comes from.
-        port: The port that is listened on.
-        is_forwarded: Whether a proxy says that it asks for somebody else.
+        query: The part of the target after `?`.
+        accept: The `Accept` header, or an empty string.
+        host: The `Host` header, or an empty string.
+        client: The address of the client.
+        port: The port of the server.
+        is_forwarded: True if a proxy has forwarded it.
     """
 
     query: str
@@ -68,56 +64,26 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
-    """What a request is answered with.
+class Response:
+    """A response.
 
     Attributes:
-        headers: More headers; they win over `STRICT_HEADERS`.
+        headers: More headers; they replace those of `STRICT_HEADERS`.
     """
 
-    status: HTTPStatus
+    status: HTTPStatus = HTTPStatus.OK
     content_type: str
     content: bytes
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-#: Answers a GET. A HEAD gets the same without the content.
-Responder = Callable[[Request], Answer]
+#: Answers a GET. A HEAD gets the same response without the content.
+Responder = Callable[[Request], Response]
 
-
-def health_routes(
-    *, liveness: Callable[[], HealthReport], readiness: Callable[[], HealthReport]
-) -> dict[str, Responder]:
-    """The paths that are served, and who answers there."""
-    return {
-        "/livez": lambda _request: _answer_of(liveness(), otherwise="not alive"),
-        "/readyz": lambda _request: _answer_of(readiness(), otherwise="not ready"),
-        "/metrics": _scrape,
-    }
-
-
-def _answer_of(health_report: HealthReport, *, otherwise: str) -> Answer:
-    """200 has it left alone; 503 has it restarted, or taken out of a load balancer."""
-    if health_report.reason is None:
-        return _json(HTTPStatus.OK, {"status": "ok", "parts": health_report.parts})
-    body = {"status": otherwise, "reason": health_report.reason, "parts": health_report.parts}
-    return _json(HTTPStatus.SERVICE_UNAVAILABLE, body)
-
-
-def _scrape(request: Request) -> Answer:
-    content, content_type = metrics.exposition(request.accept)
-    return Answer(status=HTTPStatus.OK, content_type=content_type, content=content)
-
-
-def _not_found(_request: Request) -> Answer:
-    return _json(HTTPStatus.NOT_FOUND, {"status": "not found"})
-
-
-def _json(status: HTTPStatus, body: Mapping[str, object]) -> Answer:
-    return Answer(status=status, content_type="application/json", content=json.dumps(body).encode())
-
-
-_NOT_ALLOWED = Answer(
+_NOT_FOUND = Response(
+    status=HTTPStatus.NOT_FOUND, content_type="application/json", content=b'{"status": "not found"}'
+)
+_NOT_ALLOWED = Response(
     status=HTTPStatus.METHOD_NOT_ALLOWED,
     content_type="text/plain; charset=utf-8",
     content=b"Only GET and HEAD are answered here.\n",
@@ -126,34 +92,34 @@ _NOT_ALLOWED = Answer(
 
 
 class HealthServer:
-    """Serves the routes from a thread of its own.
+    """Serves routes from a separate thread.
 
     Args:
         host: The address to listen on.
         port: The port; 0 takes a free one.
-        routes: By path: who answers.
+        routes: The responders, by path.
 
     Raises:
         OSError: The port is busy.
     """
 
     def __init__(self, *, host: str, port: int, routes: Mapping[str, Responder]) -> None:
-        self._server = _Server((host, port), _handler_of(routes))
+        self._server = _Server((host, port), routes)
         self._thread = threading.Thread(
             target=self._server.serve_forever, args=(POLL_SECONDS,), name="health", daemon=True
         )
 
     @property
     def port(self) -> int:
-        """The port that is listened on."""
+        """The port it listens on."""
         return self._server.server_port
 
     def start(self) -> None:
-        """Answer from now on."""
+        """Answer requests from now on."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Answer no more."""
+        """Stop answering, and free the port."""
         self._server.shutdown()
         self._server.server_close()
 
@@ -162,37 +128,38 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = BACKLOG
 
-    def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
+    def __init__(self, address: tuple[str, int], routes: Mapping[str, Responder]) -> None:
         self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
-        self._ends: dict[socket.socket, float] = {}
-        super().__init__(address, handler)
+        self.routes = routes
+        self._deadlines: dict[socket.socket, float] = {}
+        super().__init__(address, _Handler)
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """In a thread of its own: slow clients never keep a probe out."""
-        if len(self._ends) >= MAX_AT_ONCE:
-            self._let_go(next(iter(self._ends)))
-        self._ends[request] = time.monotonic() + PATIENCE_SECONDS
+        """Answer in a new thread, so that slow clients never delay a probe."""
+        if len(self._deadlines) >= MAX_CONNECTIONS:
+            self._disconnect(next(iter(self._deadlines)))
+        self._deadlines[request] = time.monotonic() + MAX_CONNECTION_SECONDS
         super().process_request(request, client_address)
 
-    def _let_go(self, request: socket.socket) -> None:
-        """Its thread finds its connection closed."""
-        self._ends.pop(request, None)
+    def _disconnect(self, request: socket.socket) -> None:
+        """Shut the connection down; its thread notices that and ends."""
+        self._deadlines.pop(request, None)
         with suppress(OSError):  # it has just ended by itself
             request.shutdown(socket.SHUT_RDWR)
 
     def shutdown_request(self, request: Any) -> None:
-        """It is answered, or was let go."""
-        self._ends.pop(request, None)
+        """Forget a connection that is answered or disconnected."""
+        self._deadlines.pop(request, None)
         super().shutdown_request(request)
 
     def service_actions(self) -> None:
-        """Called by the server's loop: end what takes too long."""
+        """Disconnect slow clients; the server's loop calls this."""
         now = time.monotonic()
-        for request in [request for request, end in list(self._ends.items()) if end < now]:
-            self._let_go(request)
+        for request in [request for request, end in list(self._deadlines.items()) if end < now]:
+            self._disconnect(request)
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """A client that went away is no news; anything else is a log line, where the base class prints."""
+        """Log an error, where the base class prints it. A client that disconnects is no error."""
         del request
         error = sys.exception()
         if not isinstance(error, OSError):
@@ -203,53 +170,47 @@ class _Handler(BaseHTTPRequestHandler):
     server: _Server
     server_version = "worker-chart-export"
     sys_version = ""
-    routes: Mapping[str, Responder]
-    more_headers: Mapping[str, str] = MappingProxyType({})
+    response_headers: Mapping[str, str] = MappingProxyType({})
 
     def do_GET(self) -> None:
-        self.wfile.write(self._head(self._answer()).content)
+        self.wfile.write(self._send_headers(self._respond()).content)
 
     def do_HEAD(self) -> None:
-        self._head(self._answer())
+        self._send_headers(self._respond())
 
     def do_POST(self) -> None:
-        self.wfile.write(self._head(_NOT_ALLOWED).content)
+        self.wfile.write(self._send_headers(_NOT_ALLOWED).content)
 
-    do_PUT = do_PATCH = do_DELETE = do_OPTIONS = do_TRACE = do_CONNECT = do_POST  # noqa: N815 - its base names them
+    do_PUT = do_PATCH = do_DELETE = do_OPTIONS = do_TRACE = do_CONNECT = do_POST  # noqa: N815 - names of the base class
 
-    def _answer(self) -> Answer:
+    def _respond(self) -> Response:
         path, _, query = self.path.partition("?")
-        request = Request(
-            query=query,
-            accept=self.headers.get("Accept", ""),
-            host=self.headers.get("Host", ""),
-            client=str(self.client_address[0]),
-            port=self.server.server_port,
-            is_forwarded=any(name in self.headers for name in PROXY_HEADERS),
+        if path not in self.server.routes:
+            return _NOT_FOUND
+        return self.server.routes[path](
+            Request(
+                query=query,
+                accept=self.headers.get("Accept", ""),
+                host=self.headers.get("Host", ""),
+                client=str(self.client_address[0]),
+                port=self.server.server_port,
+                is_forwarded=any(name in self.headers for name in PROXY_HEADERS),
+            )
         )
-        return self.routes.get(path, _not_found)(request)
 
-    def _head(self, answer: Answer) -> Answer:
-        """Send all but the content."""
-        self.more_headers = answer.headers
-        self.send_response(answer.status)
-        self.send_header("Content-Type", answer.content_type)
-        self.send_header("Content-Length", str(len(answer.content)))
+    def _send_headers(self, response: Response) -> Response:
+        self.response_headers = response.headers
+        self.send_response(response.status)
+        self.send_header("Content-Type", response.content_type)
+        self.send_header("Content-Length", str(len(response.content)))
         self.end_headers()
-        return answer
+        return response
 
     def end_headers(self) -> None:
-        for name, value in {**STRICT_HEADERS, **self.more_headers}.items():
+        # Here, so that the error pages of the base class get the headers too.
+        for name, value in {**STRICT_HEADERS, **self.response_headers}.items():
             self.send_header(name, value)
         super().end_headers()
 
     def log_message(self, *_args: object) -> None:
-        """Probes come every few seconds and are no news."""
-
-
-def _handler_of(its_routes: Mapping[str, Responder]) -> type[BaseHTTPRequestHandler]:
-    class Handler(_Handler):
-        timeout = PATIENCE_SECONDS
-        routes = its_routes
-
-    return Handler
+        """Log nothing: probes come every few seconds."""

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import queue
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 from google.cloud.pubsub_v1.subscriber.message import Message
 from google.pubsub_v1.types import PubsubMessage
 
-from daemon.handling.circuit_breaker import CircuitBreaker
-from daemon.handling.handler import MessageHandler
+from daemon.composition import build_daemon
 from daemon.lifecycle.drain import Drain
-from daemon.subscription.callback import Delivery
-from daemon.subscription.settlement import Settlement
+from daemon.lifecycle.liveness import Liveness
+from daemon.lifecycle.stoppable_wait import StoppableWait
+from daemon.settings import ChartsApiMode, Settings
 from worker_chart_export.timing import SystemClock
 
 if TYPE_CHECKING:
@@ -29,14 +30,19 @@ def a_message(body: dict, *, delivery_attempt: int = 0, **attributes: str) -> tu
 
 def deliver(bench: Bench, message: Message) -> None:
     """Have a delivery handled and settled, by parts as the daemon's."""
-    pipeline, drain = bench.pipeline(), Drain()
-    handler = MessageHandler(
+    pipeline = bench.pipeline()
+    worker: Any = SimpleNamespace(
         ledger=pipeline._ledger,
         pipeline=pipeline,
-        breaker=CircuitBreaker(probes={}),
-        drain=drain,
+        artifacts=SimpleNamespace(probe=lambda: None),
         clock=SystemClock(),
-        step_timeout_seconds=30.0,
-        not_ready_grace_seconds=600.0,
     )
-    Delivery(handler=handler, settlement=Settlement(None), drain=drain)(message)
+    settings = Settings(
+        google_cloud_project="demo-project",
+        pubsub_subscription="charts-sub",
+        charts_bucket="gs://charts-demo",
+        charts_api_mode=ChartsApiMode.LOCAL,
+        step_timeout_seconds=30.0,
+    )
+    parts = build_daemon(settings, worker, drain=Drain(), liveness=Liveness(), waiter=StoppableWait())
+    parts.callback(message)

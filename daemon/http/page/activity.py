@@ -1,6 +1,6 @@
-"""Watches the work and remembers what the page shows: steps in flight, the last finished, an hour's counts.
+"""Observe the work and remember what the page shows: running steps, finished steps, counts of the last hour.
 
-Everything here is bounded, and cheap enough to happen in the threads that work.
+All of it is bounded in size, and fast enough to run in the threads that work.
 """
 
 from __future__ import annotations
@@ -8,37 +8,235 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
+from contextlib import contextmanager
 from contextvars import ContextVar
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from daemon.http.page.minutes import LastHour, Minute
-from daemon.http.page.work import MAX_NOTES, ChartNote, FinishedStep, Result, StepWork, finished
+from worker_chart_export.descriptions import describe
+from worker_chart_export.errors import RequestError
+from worker_chart_export.execution.outcome import Outcome, OutcomeKind
 from worker_chart_export.observability.observers import Observer, Stage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from contextlib import AbstractContextManager
 
     from daemon.http.page.thumbnails import Thumbnails
-    from worker_chart_export.execution.outcome import Outcome
     from worker_chart_export.observability.observers import About, StoredChart
 
-#: So many finished steps are remembered.
+#: The limit of remembered finished steps.
 MAX_FINISHED = 50
+#: The limits of remembered charts and failures of a step, and of characters of a message.
+MAX_NOTES = 100
+MAX_MESSAGE_CHARS = 300
+SECONDS_PER_MINUTE = 60
+MINUTES_PER_HOUR = 60
 
-_present: ContextVar[StepWork | None] = ContextVar("step_on_the_page", default=None)
+_current: ContextVar[StepWork | None] = ContextVar("step_on_the_page", default=None)
+
+
+class Result(StrEnum):
+    """How the work of this process on a step ended."""
+
+    SUCCEEDED = "SUCCEEDED"
+    FAILED = "FAILED"
+    #: Another worker has the step, or the step is gone: this work did not count.
+    LOST = "LOST"
+    #: Released, because a backend was unavailable or the worker stops. Another worker takes the step over.
+    RELEASED = "RELEASED"
+    #: The release failed. Another worker takes the step over once its lease has expired.
+    UNRELEASED = "UNRELEASED"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Seen:
-    """What was seen so far, at one moment.
+class ChartNote:
+    """A stored chart.
 
     Attributes:
-        running: The oldest first.
-        finished: The latest first.
-        minutes: The last hour, the present minute last.
+        thumbnail: Its number in `Thumbnails`; None for a chart of an earlier attempt.
+    """
+
+    template_id: str
+    provider: str
+    uri: str
+    thumbnail: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FailureNote:
+    """A chart that failed."""
+
+    template_id: str
+    code: str
+    message: str
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class StepWork:
+    """A running step. Its threads write it under the lock of the activity.
+
+    Attributes:
+        number: Unique, also among the steps of earlier processes of this worker.
+        is_rescue: True if no message named the step; then it uses no handler thread.
+        began: The start by the wall clock, in seconds since 1970.
+        stage: The last stage of the step that began; the stages of single charts are in `doing`.
+        requested: How many charts the step has, once that is known.
+        doing: By template: the stage of its chart.
+        charts: The first `MAX_NOTES` stored charts.
+        stored: How many charts are stored.
+        failures: The first `MAX_NOTES` failed charts.
+        failed: How many charts have failed.
+    """
+
+    number: int
+    run_id: str
+    step_id: str
+    is_rescue: bool
+    began: float
+    stage: Stage = Stage.CLAIM
+    attempt: int | None = None
+    requested: int | None = None
+    doing: dict[str, Stage] = field(default_factory=dict)
+    charts: list[ChartNote] = field(default_factory=list)
+    stored: int = 0
+    failures: list[FailureNote] = field(default_factory=list)
+    failed: int = 0
+    outcome: Outcome | None = None
+    seconds: float = 0.0
+
+    def begin(self, stage: Stage, about: About) -> None:
+        """Note the start of a stage of the step or of one of its charts."""
+        if stage in (Stage.CALL, Stage.UPLOAD, Stage.CHART):
+            self.doing[str(about["chartTemplateId"])] = stage
+        if stage not in (Stage.CALL, Stage.UPLOAD):
+            self.stage = stage
+        if "attempt" in about:
+            self.attempt = int(about["attempt"])
+        if "requested" in about:
+            self.requested = int(about["requested"])
+
+    def copied(self) -> StepWork:
+        """Copy it, because its threads continue to change it."""
+        work = copy(self)
+        work.doing, work.charts, work.failures = dict(self.doing), list(self.charts), list(self.failures)
+        return work
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FinishedStep:
+    """A finished step; names as in `StepWork`.
+
+    Attributes:
+        code: The error code of a FAILED step.
+        reason: What went wrong, in words; empty for a SUCCEEDED step.
+        charts: Sorted by template id, so that different steps can be compared.
+        ended: The end by the wall clock, in seconds since 1970.
+    """
+
+    number: int
+    run_id: str
+    step_id: str
+    attempt: int | None
+    result: Result
+    code: str
+    reason: str
+    ended: float
+    seconds: float
+    requested: int | None
+    manifest_uri: str | None
+    charts: tuple[ChartNote, ...]
+    stored: int
+    failures: tuple[FailureNote, ...]
+    failed: int
+
+    @classmethod
+    def of(cls, work: StepWork, outcome: Outcome, error: BaseException | None, *, now: float) -> FinishedStep:
+        """Summarize the work on a step that ended with `outcome`, and with `error` if it was released."""
+        code = reason = ""
+        match outcome.kind:
+            case OutcomeKind.SUCCEEDED:
+                result = Result.SUCCEEDED
+            case OutcomeKind.FAILED:
+                result = Result.FAILED
+                if outcome.error:
+                    code, reason = str(outcome.error.code), outcome.error.message
+            case OutcomeKind.RELEASED:
+                result, reason = Result.RELEASED, str(error or "")
+            case OutcomeKind.NOT_RELEASED:
+                result, reason = Result.UNRELEASED, str(error or "")
+            case _:
+                lost_by = str(outcome.reason or "")
+                result, reason = Result.LOST, describe(lost_by) or lost_by
+        return cls(
+            number=work.number,
+            run_id=work.run_id,
+            step_id=work.step_id,
+            attempt=work.attempt,
+            result=result,
+            code=code,
+            reason=reason,
+            ended=now,
+            seconds=work.seconds,
+            requested=work.requested,
+            manifest_uri=outcome.manifest_uri,
+            charts=tuple(sorted(work.charts, key=lambda chart: chart.template_id)),
+            stored=work.stored,
+            failures=tuple(work.failures),
+            failed=work.failed,
+        )
+
+
+@dataclass(slots=True)
+class Minute:
+    """The counts of one minute.
+
+    Attributes:
+        index: Minutes since 1970.
+        unfinished: Steps that were released or lost.
+        charts: Charts that were made; without those of an earlier attempt.
+        failed_charts: Charts that failed, in any step.
+    """
+
+    index: int
+    succeeded: int = 0
+    failed: int = 0
+    unfinished: int = 0
+    charts: int = 0
+    failed_charts: int = 0
+
+
+class LastHour:
+    """Counts by minute of the wall clock. Not thread-safe: its owner holds a lock."""
+
+    def __init__(self) -> None:
+        self._minutes: deque[Minute] = deque(maxlen=MINUTES_PER_HOUR)
+
+    def at(self, now: float) -> Minute:
+        """Return the minute to count in. After the clock was set back, that is the latest one."""
+        index = int(now // SECONDS_PER_MINUTE)
+        if not self._minutes or self._minutes[-1].index < index:
+            self._minutes.append(Minute(index))
+        return self._minutes[-1]
+
+    def series(self, now: float) -> list[Minute]:
+        """Return the last 60 minutes, the current one last; see `at` for a clock that was set back."""
+        latest = self._minutes[-1].index if self._minutes else 0
+        last = max(int(now // SECONDS_PER_MINUTE), latest)
+        known = {minute.index: minute for minute in self._minutes}
+        return [known.get(index) or Minute(index) for index in range(last - MINUTES_PER_HOUR + 1, last + 1)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ActivitySnapshot:
+    """The activity at one moment.
+
+    Attributes:
+        running: The oldest step first.
+        finished: The latest step first.
+        minutes: The last hour, the current minute last.
     """
 
     running: list[StepWork]
@@ -50,7 +248,7 @@ class Activity(Observer):
     """An observer of `worker_chart_export.observability.observers`. Shared by all threads.
 
     Args:
-        thumbnails: Gets the charts.
+        thumbnails: Keeps the charts.
         clock: The wall clock, in seconds since 1970.
     """
 
@@ -62,11 +260,11 @@ class Activity(Observer):
         self._finished: deque[FinishedStep] = deque()
         self._hour = LastHour()
 
-    def seen(self) -> Seen:
-        """What there is to show now."""
+    def snapshot(self) -> ActivitySnapshot:
+        """Return a copy of everything that the page shows."""
         with self._lock:
-            return Seen(
-                running=[_frozen(work) for work in self._running.values()],
+            return ActivitySnapshot(
+                running=[work.copied() for work in self._running.values()],
                 finished=list(reversed(self._finished)),
                 minutes=[copy(minute) for minute in self._hour.series(self._clock())],
             )
@@ -74,44 +272,44 @@ class Activity(Observer):
     def stage(
         self, stage: Stage, about: About, carrier: Mapping[str, str]
     ) -> AbstractContextManager[object] | None:
-        """Note what a step is at."""
+        """Note the start of a stage."""
         del carrier
         if stage is Stage.STEP:
-            return _Step(self, about)
-        work = _present.get()
+            return self._step(about)
+        work = _current.get()
         if work is None or stage is Stage.READ:
             return None
         with self._lock:
             work.begin(stage, about)
-        return _Chart(self, work, str(about["chartTemplateId"])) if stage is Stage.CHART else None
+        return self._chart(work, str(about["chartTemplateId"])) if stage is Stage.CHART else None
 
     def chart_stored(self, chart: StoredChart) -> None:
-        """Note the chart, and keep it for a thumbnail."""
-        work = _present.get()
+        """Note the chart, and keep it as a thumbnail."""
+        work = _current.get()
         if work is None:
             return
         with self._lock:
             work.stored += 1
             self._hour.at(self._clock()).charts += chart.png is not None
             if len(work.charts) < MAX_NOTES:
-                work.charts.append(self._note(chart))
-
-    def _note(self, chart: StoredChart) -> ChartNote:
-        return ChartNote(
-            template_id=chart.template_id,
-            provider=chart.provider,
-            uri=chart.uri,
-            thumbnail=None if chart.png is None else self._thumbnails.keep(chart.png),
-        )
+                thumbnail = None if chart.png is None else self._thumbnails.keep(chart.png)
+                note = ChartNote(
+                    template_id=chart.template_id,
+                    provider=chart.provider,
+                    uri=chart.uri,
+                    thumbnail=thumbnail,
+                )
+                work.charts.append(note)
 
     def step_ended(self, outcome: Outcome, seconds: float) -> None:
-        """Note how; the step is finished once its stage ends."""
-        work = _present.get()
+        """Note the outcome; the step is finished when its stage ends."""
+        work = _current.get()
         if work is not None:
             work.outcome, work.seconds = outcome, seconds
 
-    def begin(self, about: About) -> StepWork:
-        """A step begins."""
+    @contextmanager
+    def _step(self, about: About) -> Iterator[None]:
+        """Note a step while its stage lasts; all that its threads report belongs to it."""
         work = StepWork(
             number=self._thumbnails.new_number(),
             run_id=str(about["runId"]),
@@ -121,68 +319,54 @@ class Activity(Observer):
         )
         with self._lock:
             self._running[work.number] = work
-        return work
+        token = _current.set(work)
+        error: BaseException | None = None
+        try:
+            yield
+        except BaseException as raised:
+            error = raised
+            raise
+        finally:
+            _current.reset(token)
+            self._end_step(work, error)
 
-    def end(self, work: StepWork, error: BaseException | None) -> None:
-        """It ends."""
-        now = self._clock()
+    def _end_step(self, work: StepWork, error: BaseException | None) -> None:
+        now, dropped = self._clock(), None
         with self._lock:
             del self._running[work.number]
-            step = finished(work, error, now=now)
-            if step is None:
-                return
+            if work.outcome is None:
+                return  # this worker never had the step
+            step = FinishedStep.of(work, work.outcome, error, now=now)
             self._finished.append(step)
             minute = self._hour.at(now)
             minute.succeeded += step.result is Result.SUCCEEDED
             minute.failed += step.result is Result.FAILED
             minute.unfinished += step.result not in (Result.SUCCEEDED, Result.FAILED)
-            gone = self._finished.popleft() if len(self._finished) > MAX_FINISHED else None
-        if gone is not None:
-            self._thumbnails.forget(chart.thumbnail for chart in gone.charts if chart.thumbnail is not None)
+            if len(self._finished) > MAX_FINISHED:
+                dropped = self._finished.popleft()
+        if dropped is not None:
+            numbers = (chart.thumbnail for chart in dropped.charts if chart.thumbnail is not None)
+            self._thumbnails.forget(numbers)
 
-    def end_chart(self, work: StepWork, template_id: str, error: BaseException | None) -> None:
-        """One of its charts ends."""
-        with self._lock:
-            self._hour.at(self._clock()).failed_charts += work.end_chart(template_id, error)
-
-
-class _Step:
-    """A step's stage: while it lasts, what is told in its threads is of this step."""
-
-    __slots__ = ("_about", "_activity", "_token", "_work")
-
-    def __init__(self, activity: Activity, about: About) -> None:
-        self._activity = activity
-        self._about = about
-
-    def __enter__(self) -> None:
-        self._work = self._activity.begin(self._about)
-        self._token = _present.set(self._work)
-
-    def __exit__(self, _kind: object, error: BaseException | None, _where: object) -> None:
-        _present.reset(self._token)
-        self._activity.end(self._work, error)
-
-
-class _Chart:
-    """A chart's stage."""
-
-    __slots__ = ("_activity", "_template_id", "_work")
-
-    def __init__(self, activity: Activity, work: StepWork, template_id: str) -> None:
-        self._activity = activity
-        self._work = work
-        self._template_id = template_id
-
-    def __enter__(self) -> None:
-        """It was noted already."""
-
-    def __exit__(self, _kind: object, error: BaseException | None, _where: object) -> None:
-        self._activity.end_chart(self._work, self._template_id, error)
-
-
-def _frozen(work: StepWork) -> StepWork:
-    """As it is now: the threads that work it go on."""
-    now = copy(work)
-    now.doing, now.charts, now.failures = dict(work.doing), list(work.charts), list(work.failures)
-    return now
+    @contextmanager
+    def _chart(self, work: StepWork, template_id: str) -> Iterator[None]:
+        """Note the end of a chart. An error that stops the step as a whole is no failure of the chart."""
+        failure: RequestError | None = None
+        try:
+            yield
+        except RequestError as error:
+            failure = error
+            raise
+        finally:
+            with self._lock:
+                work.doing.pop(template_id, None)
+                if failure is not None:
+                    work.failed += 1
+                    self._hour.at(self._clock()).failed_charts += 1
+                if failure is not None and len(work.failures) < MAX_NOTES:
+                    note = FailureNote(
+                        template_id=template_id,
+                        code=failure.code.value,
+                        message=failure.message[:MAX_MESSAGE_CHARS],
+                    )
+                    work.failures.append(note)

@@ -1,40 +1,45 @@
-"""The page as a whole: it watches the work, and answers for what it saw."""
+"""The live page: observe the work, and report it as JSON.
+
+Names in the report are in camelCase, times in seconds since 1970. It holds no secret.
+"""
 
 from __future__ import annotations
 
 import os
 import time
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from daemon.http.page.activity import Activity
-from daemon.http.page.report import report_accounts, report_drain, report_health, report_seen
+from daemon.http.page.activity import SECONDS_PER_MINUTE, Activity
 from daemon.http.page.routes import page_routes
 from daemon.http.page.thumbnails import Thumbnails
 from daemon.settings import effective_settings
 from worker_chart_export.charts.chart_img.quota import seconds_of_day_left
-from worker_chart_export.observability.metrics import VERSION
-from worker_chart_export.observability.observers import watched_by
+from worker_chart_export.observability import metrics
+from worker_chart_export.observability.observers import Stage, watched_by
+from worker_chart_export.outputs.links import browser_url
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from contextlib import AbstractContextManager
 
-    from daemon.composition import Worker
+    from daemon.http.page.activity import ChartNote, FinishedStep, Minute, StepWork
     from daemon.http.server import Responder
     from daemon.lifecycle.drain import Drain
     from daemon.lifecycle.liveness import HealthReport
     from daemon.settings import Settings
+    from worker_chart_export.charts.chart_img.accounts import AccountState
 
 
 class LivePage:
     """The page of one daemon.
 
     Args:
-        settings: What the daemon was told.
-        drain: Whether it stops.
-        readiness: What `/readyz` is told.
-        liveness: What `/livez` is told.
+        settings: The settings of the daemon.
+        drain: The drain of the daemon.
+        readiness: Returns the report of `/readyz`.
+        liveness: Returns the report of `/livez`.
     """
 
     def __init__(
@@ -51,46 +56,127 @@ class LivePage:
         self._liveness = liveness
         self._thumbnails = Thumbnails()
         self._activity = Activity(self._thumbnails)
-        self._worker: Worker | None = None
+        self._owner: str | None = None
+        self._accounts: Sequence[AccountState] = ()
         self._started = time.time()
 
     def routes(self) -> dict[str, Responder]:
-        """The paths it answers at."""
+        """Return the paths of the page and what answers them."""
         return page_routes(report=self.report, thumbnails=self._thumbnails)
 
-    def watching(self, worker: Worker) -> AbstractContextManager[None]:
-        """Watch the steps of this worker from now on."""
-        self._worker = worker
+    def watching(self, owner: str, accounts: Sequence[AccountState]) -> AbstractContextManager[None]:
+        """Observe the steps of the worker with this lease owner and these accounts from now on."""
+        self._owner, self._accounts = owner, accounts
         return watched_by(self._activity)
 
     def report(self) -> dict[str, Any]:
-        """What the page shows now."""
-        now = time.time()
-        settings = self._settings
+        """Return what the page shows now."""
+        settings, now = self._settings, time.time()
+        readiness, liveness = self._readiness(), self._liveness()
+        activity = self._activity.snapshot()
         return {
             "now": now,
-            "process": self._process(),
-            "readiness": report_health(self._readiness()),
-            "liveness": report_health(self._liveness()),
-            "drain": report_drain(self._drain, limit_seconds=settings.drain_seconds),
-            **report_seen(self._activity.seen(), self._thumbnails),
-            "accounts": report_accounts(
-                self._worker.accounts if self._worker else (),
-                monotonic=time.monotonic(),
-                day_ends=now + seconds_of_day_left(datetime.now(UTC)),
-            ),
+            "process": {
+                "pid": os.getpid(),
+                "owner": self._owner,
+                "version": metrics.VERSION,
+                "started": self._started,
+                "subscription": settings.subscription_path,
+                "bucket": settings.charts_bucket,
+                "mode": settings.charts_api_mode.value,
+                "capacity": settings.worker_concurrency,
+            },
+            "readiness": {"reason": readiness.reason, "parts": dict(readiness.parts)},
+            "liveness": {"reason": liveness.reason, "parts": dict(liveness.parts)},
+            "drain": {
+                "isDraining": self._drain.is_draining,
+                "seconds": self._drain.draining_seconds(),
+                "limitSeconds": settings.drain_seconds,
+            },
+            "running": [_running(work) for work in activity.running],
+            "finished": [self._finished(step) for step in activity.finished],
+            "minutes": _minutes(activity.minutes),
+            "accounts": self._account_reports(now + seconds_of_day_left(datetime.now(UTC))),
             "settings": effective_settings(settings),
         }
 
-    def _process(self) -> dict[str, Any]:
-        settings = self._settings
+    def _account_reports(self, day_ends: float) -> list[dict[str, Any]]:
+        """Report each Chart-IMG account; `used` is None until this worker has read its usage."""
+        quota, monotonic = metrics.quota_seen(), time.monotonic()
+        return [
+            {
+                "id": state.account.account_id,
+                "used": quota[state.account.account_id].used,
+                "limit": quota[state.account.account_id].limit,
+                "resetsAt": day_ends,
+                "isDisabled": state.disabled is not None,
+                "whyNot": state.why_unusable(monotonic),
+            }
+            for state in self._accounts
+        ]
+
+    def _finished(self, step: FinishedStep) -> dict[str, Any]:
         return {
-            "pid": os.getpid(),
-            "owner": self._worker.ledger.owner if self._worker else None,
-            "version": VERSION,
-            "started": self._started,
-            "subscription": settings.subscription_path,
-            "bucket": settings.charts_bucket,
-            "mode": settings.charts_api_mode.value,
-            "capacity": settings.worker_concurrency,
+            "key": step.number,
+            "runId": step.run_id,
+            "stepId": step.step_id,
+            "attempt": step.attempt,
+            "result": step.result.value,
+            "code": step.code,
+            "reason": step.reason,
+            "ended": step.ended,
+            "seconds": step.seconds,
+            "requested": step.requested,
+            "manifest": None if step.manifest_uri is None else _link(step.manifest_uri),
+            "charts": [self._chart(chart) for chart in step.charts],
+            "stored": step.stored,
+            "failures": [
+                {"template": failure.template_id, "code": failure.code, "message": failure.message}
+                for failure in step.failures
+            ],
+            "failed": step.failed,
         }
+
+    def _chart(self, chart: ChartNote) -> dict[str, Any]:
+        number = chart.thumbnail
+        return {
+            "template": chart.template_id,
+            "provider": chart.provider,
+            **_link(chart.uri),
+            "thumbnail": number if number is not None and self._thumbnails.has(number) else None,
+        }
+
+
+def _running(work: StepWork) -> dict[str, Any]:
+    stages = list(work.doing.values())
+    return {
+        "key": work.number,
+        "runId": work.run_id,
+        "stepId": work.step_id,
+        "attempt": work.attempt,
+        "began": work.began,
+        "isRescue": work.is_rescue,
+        "stage": work.stage.value,
+        "requested": work.requested,
+        "stored": work.stored,
+        "failed": work.failed,
+        "calling": stages.count(Stage.CALL),
+        "uploading": stages.count(Stage.UPLOAD),
+    }
+
+
+@lru_cache(maxsize=1024)
+def _link(uri: str) -> dict[str, str | None]:
+    """Return the URI of an object, and its URL for a browser."""
+    return {"uri": uri, "href": browser_url(uri, emulator=os.environ.get("STORAGE_EMULATOR_HOST"))}
+
+
+def _minutes(minutes: Sequence[Minute]) -> dict[str, Any]:
+    return {
+        "start": minutes[0].index * SECONDS_PER_MINUTE,
+        "succeeded": [minute.succeeded for minute in minutes],
+        "failed": [minute.failed for minute in minutes],
+        "unfinished": [minute.unfinished for minute in minutes],
+        "charts": [minute.charts for minute in minutes],
+        "failedCharts": [minute.failed_charts for minute in minutes],
+    }

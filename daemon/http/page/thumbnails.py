@@ -1,7 +1,7 @@
-"""The latest charts, to be looked at, within a fixed amount of memory.
+"""The latest charts, kept in memory for the page.
 
-They are kept and given out as they were stored: whoever looks makes them small, and no picture of others is
-ever decoded in the process that holds the keys.
+They are served as they were stored, and the browser scales them. So the process that holds the API keys never
+decodes a picture that it received.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-#: All charts together; the oldest go first.
+#: The limit for all charts together; the oldest are dropped first.
 MAX_BYTES = 6 * 1024 * 1024
 
 
@@ -23,7 +23,7 @@ class Thumbnails:
     """Keeps the latest charts. Shared by all threads.
 
     Args:
-        max_bytes: What it may hold.
+        max_bytes: The limit for all charts together.
     """
 
     def __init__(self, *, max_bytes: int = MAX_BYTES) -> None:
@@ -31,41 +31,41 @@ class Thumbnails:
         self._lock = threading.Lock()
         self._pngs: OrderedDict[int, bytes] = OrderedDict()
         self._bytes = 0
-        # An earlier process of this worker gave other numbers: a page that outlives it must not mix them.
+        # A random start: a page that stays open over a restart must not mix the numbers of two processes.
         self._numbers = itertools.count(secrets.randbits(32) << 16)
 
     @property
     def held_bytes(self) -> int:
-        """What it holds."""
+        """The size of all charts together."""
         return self._bytes
 
     def new_number(self) -> int:
-        """A number that nobody else has."""
+        """Return a unique number."""
         return next(self._numbers)
 
     def keep(self, png: bytes) -> int:
-        """Keep a chart, and let go of the oldest; returns its number."""
+        """Keep a chart, drop the oldest if needed, and return its number."""
         number = self.new_number()
         with self._lock:
             self._pngs[number] = png
             self._bytes += len(png)
             while self._bytes > self._max_bytes:
-                self._take(next(iter(self._pngs)))
+                self._drop(next(iter(self._pngs)))
         return number
 
     def has(self, number: int) -> bool:
-        """Whether it is still there."""
+        """Return True if the chart is still kept."""
         return number in self._pngs
 
     def forget(self, numbers: Iterable[int]) -> None:
-        """Nobody will ask for these again."""
+        """Drop these charts."""
         with self._lock:
             for number in numbers:
-                self._take(number)
+                self._drop(number)
 
     def png(self, number: int) -> bytes | None:
-        """The chart as it was stored; None when it is gone."""
+        """Return the chart as it was stored, or None if it was dropped."""
         return self._pngs.get(number)
 
-    def _take(self, number: int) -> None:
+    def _drop(self, number: int) -> None:
         self._bytes -= len(self._pngs.pop(number, b""))

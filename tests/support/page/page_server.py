@@ -5,13 +5,13 @@ from __future__ import annotations
 import io
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from PIL import Image, ImageDraw
 
 from daemon.http.page.live_page import LivePage
-from daemon.http.server import HealthServer, health_routes
+from daemon.http.probes import health_routes
+from daemon.http.server import HealthServer
 from daemon.lifecycle.drain import Drain
 from daemon.lifecycle.liveness import HealthReport
 from daemon.settings import Settings
@@ -67,9 +67,8 @@ def served_page(*, port: int = 0, **settings: Any) -> Iterator[ServedPage]:
     server = HealthServer(host="127.0.0.1", port=port, routes=routes)
     served.port = server.port
     server.start()
-    worker: Any = SimpleNamespace(ledger=SimpleNamespace(owner="vm:1:boot"), accounts=served.accounts)
     try:
-        with page.watching(worker):
+        with page.watching("vm:1:boot", served.accounts):
             yield served
     finally:
         server.stop()

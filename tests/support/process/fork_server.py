@@ -31,6 +31,8 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+from daemon.lifecycle.library_defaults import set_library_defaults
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -166,6 +168,7 @@ class _Server:
 
     def serve(self) -> None:
         """Serve until pytest closes its end; what still runs then is killed."""
+        set_library_defaults()
         for name in (*PRELOADED, *_commands()):
             importlib.import_module(name)
         if len(list(Path("/proc/self/task").iterdir())) != 1:

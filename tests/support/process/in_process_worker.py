@@ -8,12 +8,11 @@ from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from daemon.composition import build_worker
-from daemon.handling.circuit_breaker import CircuitBreaker
-from daemon.handling.handler import MessageHandler
+from daemon.composition import build_daemon, build_worker
 from daemon.handling.messages import IncomingMessage
-from daemon.handling.rescue import Rescue
 from daemon.lifecycle.drain import Drain
+from daemon.lifecycle.liveness import Liveness
+from daemon.lifecycle.stoppable_wait import StoppableWait
 from daemon.settings import Settings, load_settings
 from tests.support.cloud.clouds import clients_find
 from worker_chart_export.ledger.lease import LEASES, Lease
@@ -34,30 +33,19 @@ class WorkerUnderTest:
     def __init__(self, deployment: Deployment, **settings: str) -> None:
         with clients_find(deployment.settings(**settings)):
             self.settings = load_settings(Settings)
-            worker = build_worker(self.settings)
-        self.worker = worker
-        self.drain = Drain()
-        self.breaker = CircuitBreaker(
-            probes={"firestore": worker.ledger.probe, "storage": worker.artifacts.probe}
-        )
-        self.drain.on_start(self.breaker.stop)
-        self.handler = MessageHandler(
-            ledger=worker.ledger,
-            pipeline=worker.pipeline,
-            breaker=self.breaker,
-            drain=self.drain,
-            clock=worker.clock,
-            step_timeout_seconds=self.settings.step_timeout_seconds,
-            not_ready_grace_seconds=self.settings.not_ready_grace_seconds,
-        )
-        self.rescue = Rescue(
-            ledger=worker.ledger,
-            pipeline=worker.pipeline,
-            breaker=self.breaker,
-            drain=self.drain,
-            clock=worker.clock,
-            interval_seconds=self.settings.rescue_interval_seconds,
-        )
+            self.worker = build_worker(self.settings)
+            self.drain = Drain()
+            parts = build_daemon(
+                self.settings,
+                self.worker,
+                drain=self.drain,
+                liveness=Liveness(),
+                waiter=StoppableWait(),
+            )
+        self.breaker = parts.breaker
+        self.handler = parts.handler
+        self.callback = parts.callback
+        self.rescue = parts.rescue
 
     def handle(self, run_id: str, step_id: str | None = None, *, message_id: str = "") -> Disposition:
         """Handle one delivery, by default of a new message."""

@@ -11,7 +11,10 @@ from types import SimpleNamespace
 
 import pytest
 
+from daemon.composition import build_daemon
 from daemon.exit import ExitCode
+from daemon.lifecycle.liveness import Liveness
+from daemon.lifecycle.stoppable_wait import StoppableWait
 from daemon.main import Daemon, run_daemon
 from daemon.settings import Settings
 from tests.support.fakes import scope_of
@@ -32,7 +35,7 @@ def daemon():
     )
 
 
-class FakeWatch:
+class FakeSupervisor:
     """A stream that closes in time or does not."""
 
     def __init__(self, *, is_open=True, closes=True):
@@ -43,7 +46,7 @@ class FakeWatch:
         """It is not open any more."""
         self.is_open = False
 
-    def wait_until_over(self, seconds):
+    def wait_until_ended(self, seconds):
         """Without waiting."""
         assert seconds >= 0
         return self.closes
@@ -56,24 +59,39 @@ def _worker(release_all=None):
         """Both backends are there."""
 
     return SimpleNamespace(
-        ledger=SimpleNamespace(probe=probe, release_all=release_all), artifacts=SimpleNamespace(probe=probe)
+        ledger=SimpleNamespace(probe=probe, release_all=release_all),
+        artifacts=SimpleNamespace(probe=probe),
+        pipeline=None,
+        clock=None,
     )
+
+
+def _breaker(daemon):
+    """The circuit breaker as it is connected in a daemon."""
+    parts = build_daemon(
+        daemon._settings, _worker(), drain=daemon._drain, liveness=Liveness(), waiter=StoppableWait()
+    )
+    return parts.breaker
+
+
+def _parts(daemon, *, is_open=True):
+    """What readiness is read from."""
+    return SimpleNamespace(supervisor=FakeSupervisor(is_open=is_open), breaker=_breaker(daemon))
 
 
 @pytest.fixture
 def stop(daemon, log_lines):
     """Drains the daemon; gives its exit code, the seconds it took, and the times for releasing leases."""
 
-    def stopped(code=ExitCode.OK, *, watch=None):
+    def stopped(code=ExitCode.OK, *, supervisor=None):
         releases, started = [], time.monotonic()
 
         def release_all(*, within_seconds):
             assert [line["event"] for line in log_lines()] == ["drain_started"]
             releases.append(within_seconds)
 
-        left = daemon._stop(
-            code, "test", since=started, watch=watch or FakeWatch(), worker=_worker(release_all)
-        )
+        parts = SimpleNamespace(supervisor=supervisor or FakeSupervisor(), worker=_worker(release_all))
+        left = daemon._stop(code, "test", since=started, parts=parts)
         return left, time.monotonic() - started, releases
 
     return stopped
@@ -100,7 +118,7 @@ def test_a_delivery_that_hangs_is_exit_code_4(daemon, stop, log_lines):
 
 def test_a_stream_that_does_not_close_is_exit_code_4(stop):
     """Acks may be lost; a lease may be held by a callback that nobody sees."""
-    left, _, releases = stop(watch=FakeWatch(closes=False))
+    left, _, releases = stop(supervisor=FakeSupervisor(closes=False))
     assert left is ExitCode.DRAIN_TIMEOUT
     assert len(releases) == 1
 
@@ -125,9 +143,9 @@ def test_a_step_is_stopped_while_there_is_time_to_give_it_back(daemon, stop):
     assert 0.55 < seconds < 1.6
 
 
-def test_a_drain_lets_go_whoever_waits_at_the_intake(daemon, stop):
+def test_a_drain_releases_threads_that_wait_at_the_open_breaker(daemon, stop):
     """Their messages go back."""
-    breaker = daemon._new_breaker(_worker())
+    breaker = _breaker(daemon)
     for _ in range(5):
         breaker.record_failure("firestore")
     answer: queue.SimpleQueue[bool] = queue.SimpleQueue()
@@ -148,30 +166,30 @@ def test_a_drain_lets_go_whoever_waits_at_the_intake(daemon, stop):
 
 
 @pytest.mark.parametrize(
-    ("watch", "reason"),
-    [(None, "no stream is open"), (FakeWatch(is_open=False), "no stream is open"), (FakeWatch(), None)],
+    ("is_open", "reason"),
+    [(None, "no stream is open"), (False, "no stream is open"), (True, None)],
     ids=["none", "ended", "open"],
 )
-def test_a_daemon_is_ready_while_its_stream_is_open(daemon, watch, reason):
+def test_a_daemon_is_ready_while_its_stream_is_open(daemon, is_open, reason):
     """Not before and not after."""
-    daemon._watch = watch
+    if is_open is not None:
+        daemon._parts = _parts(daemon, is_open=is_open)
     assert daemon._readiness().reason == reason
 
 
 def test_a_daemon_whose_intake_is_paused_is_not_ready(daemon):
     """And says for which backends."""
-    daemon._watch = FakeWatch()
-    daemon._breaker = daemon._new_breaker(_worker())
+    daemon._parts = _parts(daemon)
     assert daemon._readiness().reason is None
     for _ in range(5):
-        daemon._breaker.record_failure("firestore")
-        daemon._breaker.record_failure("storage")
+        daemon._parts.breaker.record_failure("firestore")
+        daemon._parts.breaker.record_failure("storage")
     assert daemon._readiness().reason == "intake is paused: firestore, storage unavailable"
 
 
 def test_a_draining_daemon_is_not_ready_but_alive(daemon, stop):
     """However long its loops are silent meanwhile."""
-    daemon._watch = FakeWatch()
+    daemon._parts = _parts(daemon)
     daemon._liveness.expect("main", within_seconds=-1)
     assert daemon._liveness.why_dead() is not None
     stop()

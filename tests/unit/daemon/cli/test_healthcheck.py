@@ -10,7 +10,8 @@ from contextlib import contextmanager
 import pytest
 
 from daemon.cli.commands.healthcheck import SERVER, NotAlive, ask, command, reachable
-from daemon.http.server import HealthServer, health_routes
+from daemon.http.probes import health_routes
+from daemon.http.server import HealthServer
 from daemon.lifecycle.liveness import HealthReport
 from daemon.settings import Settings
 from tests.support.process.in_process_commands import run_here

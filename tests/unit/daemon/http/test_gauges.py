@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 from daemon.handling.circuit_breaker import FAILURES_TO_OPEN, CircuitBreaker
-from daemon.http.gauges import register_gauges
+from daemon.http.probes import register_gauges
 from daemon.lifecycle.drain import Drain
 from daemon.lifecycle.liveness import HealthReport
 from tests.support.fakes import HandClock, scope_of

@@ -6,10 +6,8 @@ import os
 
 import pytest
 
-from daemon.http.page.activity import MAX_FINISHED, Activity
-from daemon.http.page.minutes import LastHour
+from daemon.http.page.activity import MAX_FINISHED, MAX_MESSAGE_CHARS, MAX_NOTES, Activity, LastHour, Result
 from daemon.http.page.thumbnails import Thumbnails
-from daemon.http.page.work import MAX_NOTES, MAX_WORDS, Result
 from localcloud.faults import Fault
 from tests.support.fakes import RUN_ID, STEP_ID, png_bytes
 from tests.support.page.page_server import make_chart, step_in_flight, work_step
@@ -63,27 +61,27 @@ class TestStepsInFlight:
     def test_its_stage_and_charts_are_told(self, activity):
         """Chart by chart, and what each is at."""
         with step_in_flight():
-            (seen,) = activity.seen().running
+            (seen,) = activity.snapshot().running
             assert (seen.run_id, seen.step_id, seen.stage, seen.attempt) == (RUN_ID, STEP_ID, "claim", None)
             make_chart("ctpl_a", png_bytes(), requested=3)
             with (
                 stage(Stage.CHART, chartTemplateId="ctpl_b", attempt=2, requested=3),
                 stage(Stage.CALL, chartTemplateId="ctpl_b", symbol="IBM", timeframe="1d"),
             ):
-                (seen,) = activity.seen().running
+                (seen,) = activity.snapshot().running
             assert (seen.stage, seen.attempt, seen.requested) == ("chart", 2, 3)
             assert (len(seen.charts), seen.doing) == (1, {"ctpl_b": Stage.CALL})
             with pytest.raises(ChartApiFailed):
                 make_chart("ctpl_b", None, requested=3, error=ChartApiFailed("It refuses."))
             with stage(Stage.MANIFEST, attempt=2):
-                (seen,) = activity.seen().running
+                (seen,) = activity.snapshot().running
         assert (seen.stage, len(seen.charts), len(seen.failures), seen.doing) == ("manifest", 1, 1, {})
-        assert activity.seen().running == []
+        assert activity.snapshot().running == []
 
     def test_what_was_seen_stays_as_it_was(self, activity):
         """However the step goes on."""
         with step_in_flight():
-            before = activity.seen()
+            before = activity.snapshot()
             make_chart("ctpl_a", png_bytes())
         assert before.running[0].charts == []
 
@@ -94,7 +92,7 @@ class TestFinishedSteps:
     def test_a_success_with_its_charts(self, activity, clock):
         """And its manifest, its time and how long it took."""
         work_step(charts=2, manifest_uri="gs://b/m.json")
-        (step,) = activity.seen().finished
+        (step,) = activity.snapshot().finished
         assert (step.result, step.code, step.reason) == (Result.SUCCEEDED, "", "")
         assert (step.seconds, step.ended, step.manifest_uri) == (0.25, clock.now, "gs://b/m.json")
         assert [chart.template_id for chart in step.charts] == ["ctpl_0", "ctpl_1"]
@@ -105,7 +103,7 @@ class TestFinishedSteps:
             for name in ("ctpl_b", "ctpl_c", "ctpl_a"):
                 make_chart(name, png_bytes(), requested=3)
             notify_step_ended(Outcome(kind=OutcomeKind.SUCCEEDED), 1.0)
-        (step,) = activity.seen().finished
+        (step,) = activity.snapshot().finished
         assert [chart.template_id for chart in step.charts] == ["ctpl_a", "ctpl_b", "ctpl_c"]
 
     def test_a_failure_with_its_code_and_words(self, activity):
@@ -115,7 +113,7 @@ class TestFinishedSteps:
                 make_chart("ctpl_a", None, error=ChartApiFailed("It refuses."))
             error = StepError(code="CHART_API_FAILED", message="0 of 1 needed charts were made")
             notify_step_ended(Outcome(kind=OutcomeKind.FAILED, error=error), 1.5)
-        (step,) = activity.seen().finished
+        (step,) = activity.snapshot().finished
         assert (step.result, step.code) == (Result.FAILED, "CHART_API_FAILED")
         assert step.reason == "0 of 1 needed charts were made"
         (failure,) = step.failures
@@ -139,14 +137,14 @@ class TestFinishedSteps:
 
         with pytest.raises(Interrupted):
             work()
-        (step,) = activity.seen().finished
+        (step,) = activity.snapshot().finished
         assert (step.result, step.reason, step.seconds) == (result, "the worker is shutting down", 7.0)
 
     @pytest.mark.parametrize("reason", ["fenced", "lease_lost", "not_running", "no_such_reason"])
     def test_a_step_that_was_lost(self, activity, reason):
         """Its work did not count; why, is told in words where there are any."""
         work_step(kind=OutcomeKind.FINALIZE_REFUSED, reason=reason)
-        (step,) = activity.seen().finished
+        (step,) = activity.snapshot().finished
         assert (step.result, step.reason) == (Result.LOST, describe(reason) or reason)
 
     def test_any_number_of_charts_of_a_step_takes_no_more_than_the_first_hundred(self, activity, thumbnails):
@@ -157,16 +155,16 @@ class TestFinishedSteps:
                 with pytest.raises(ChartApiFailed):
                     make_chart(f"bad_{number}", None, error=ChartApiFailed("x" * 2000))
             notify_step_ended(Outcome(kind=OutcomeKind.SUCCEEDED), 1.0)
-        (step,) = activity.seen().finished
+        (step,) = activity.snapshot().finished
         assert (len(step.charts), step.stored) == (MAX_NOTES, MAX_NOTES + 50)
         assert (len(step.failures), step.failed) == (MAX_NOTES, MAX_NOTES + 50)
-        assert {len(failure.message) for failure in step.failures} == {MAX_WORDS}
+        assert {len(failure.message) for failure in step.failures} == {MAX_MESSAGE_CHARS}
         assert thumbnails.held_bytes == 3 * MAX_NOTES
 
     def test_a_step_that_is_rescued_takes_no_slot(self, activity):
         """It came by no message."""
         with step_in_flight(message_id=""), step_in_flight():
-            assert [work.is_rescue for work in activity.seen().running] == [True, False]
+            assert [work.is_rescue for work in activity.snapshot().running] == [True, False]
 
     def test_a_claim_that_was_not_won_is_no_step_of_this_worker(self, activity):
         """Nor is one that failed before."""
@@ -174,13 +172,13 @@ class TestFinishedSteps:
             pass
         with pytest.raises(KeyError), step_in_flight():
             raise KeyError
-        assert (activity.seen().running, activity.seen().finished) == ([], [])
+        assert (activity.snapshot().running, activity.snapshot().finished) == ([], [])
 
     def test_the_last_50_are_remembered_the_latest_first(self, activity, thumbnails):
         """And no chart of an older one."""
         for number in range(MAX_FINISHED + 5):
             work_step(step_id=f"step-{number}", png=png_bytes())
-        found = activity.seen().finished
+        found = activity.snapshot().finished
         assert [step.step_id for step in found] == [f"step-{number}" for number in range(54, 4, -1)]
         assert thumbnails.held_bytes == MAX_FINISHED * len(png_bytes())
 
@@ -189,7 +187,7 @@ class TestFinishedSteps:
         notify_chart(template_id="ctpl_a", provider="mock", uri="gs://b/n", png=b"")
         notify_step_ended(Outcome(kind=OutcomeKind.SUCCEEDED), 1.0)
         make_chart("ctpl_a", png_bytes())
-        assert activity.seen().finished == []
+        assert activity.snapshot().finished == []
 
     def test_any_number_of_steps_takes_no_more_memory_than_fifty(self, activity, thumbnails):
         """Everything is bounded."""
@@ -210,10 +208,10 @@ class TestWithTheRealLedger:
         bench.put("ctpl_a", status="RUNNING")
         bench.put_lease(attempt=7, released=2)
         assert bench.run().kind is OutcomeKind.CLAIM_LOST
-        (step,) = activity.seen().finished
+        (step,) = activity.snapshot().finished
         assert (step.result, step.code) == (Result.FAILED, "CRASH_LOOP")
         assert step.reason == bench.step()["error"]["message"]
-        assert activity.seen().minutes[-1].failed == 1
+        assert activity.snapshot().minutes[-1].failed == 1
 
     def test_a_success_that_firestore_refuses_to_store_is_a_failure_that_says_so(self, bench, activity):
         """The step stands as FAILED there, and so it does here."""
@@ -225,7 +223,7 @@ class TestWithTheRealLedger:
         bench.provider.script["ctpl_a"] = refuse
         bench.put("ctpl_a")
         bench.run()
-        (step,) = activity.seen().finished
+        (step,) = activity.snapshot().finished
         assert (step.result, step.code) == (Result.FAILED, "CRASH_LOOP")
         assert step.reason == bench.step()["error"]["message"]
         assert "refused to store" in step.reason
@@ -233,7 +231,7 @@ class TestWithTheRealLedger:
     def test_a_step_that_is_given_back_is_told_as_that(self, bench, activity):
         """It was: the lease is over."""
         _stop_in_the_middle(bench, lambda: None)
-        (step,) = activity.seen().finished
+        (step,) = activity.snapshot().finished
         assert (step.result, step.reason, step.attempt) == (Result.RELEASED, "enough", 1)
         assert bench.lease().released == 1
 
@@ -242,14 +240,14 @@ class TestWithTheRealLedger:
         monkeypatch.setattr(releases, "RELEASE_SECONDS", 0.2)
         away = Fault(method="Commit", error="UNAVAILABLE")
         _stop_in_the_middle(bench, lambda: bench.cloud.firestore.faults.add(away))
-        (step,) = activity.seen().finished
+        (step,) = activity.snapshot().finished
         assert (step.result, step.reason) == (Result.UNRELEASED, "enough")
         assert bench.lease().released == 0
 
     def test_a_step_that_is_another_s_meanwhile_is_lost_and_not_given_back(self, bench, activity):
         """There was nothing to give."""
         _stop_in_the_middle(bench, lambda: bench.put_lease(attempt=2, left_seconds=60))
-        (step,) = activity.seen().finished
+        (step,) = activity.snapshot().finished
         assert (step.result, step.reason) == (Result.LOST, describe("fenced"))
 
 
@@ -277,7 +275,7 @@ class TestTheLastHour:
         work_step(kind=OutcomeKind.FAILED)
         work_step(kind=OutcomeKind.FINALIZE_REFUSED)
         work_step(charts=0, kind=OutcomeKind.RELEASED)
-        minutes = activity.seen().minutes
+        minutes = activity.snapshot().minutes
         assert len(minutes) == 60
         last, present = minutes[-2:]
         assert (last.succeeded, last.failed, last.charts) == (1, 0, 3)
@@ -290,8 +288,8 @@ class TestTheLastHour:
             make_chart("ctpl_a", None)
             with pytest.raises(ChartApiFailed):
                 make_chart("ctpl_b", None, error=ChartApiFailed("It refuses."))
-            (seen,) = activity.seen().running
-        minute = activity.seen().minutes[-1]
+            (seen,) = activity.snapshot().running
+        minute = activity.snapshot().minutes[-1]
         assert (seen.stored, minute.charts, minute.failed_charts) == (1, 0, 1)
 
     def test_what_is_older_is_forgotten(self):

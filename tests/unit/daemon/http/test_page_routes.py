@@ -16,7 +16,7 @@ from importlib.resources import files
 import pytest
 
 from daemon.http.page.activity import MAX_FINISHED
-from daemon.http.page.routes import page_routes, why_not_here
+from daemon.http.page.routes import page_routes, why_refused
 from daemon.http.page.thumbnails import Thumbnails
 from daemon.http.server import Request
 from tests.support.fakes import RUN_ID, STEP_ID, png_bytes
@@ -65,12 +65,12 @@ class TestWhoMaySeeIt:
     @pytest.mark.parametrize("client", ["127.0.0.1", "127.8.8.8", "::1", "::ffff:127.0.0.1"])
     def test_loopback_clients_may(self, client):
         """A port-forward and an SSH tunnel end there."""
-        assert why_not_here(_request(client=client)) is None
+        assert why_refused(_request(client=client)) is None
 
     @pytest.mark.parametrize("client", ["10.0.0.7", "172.17.0.1", "2001:db8::1", "fe80::1%eth0", ""])
     def test_others_are_told_how_to_get_in(self, client):
         """In one sentence."""
-        told = why_not_here(_request(client=client))
+        told = why_refused(_request(client=client))
         assert "kubectl port-forward POD 8080" in told
         assert "ssh -L 8080:127.0.0.1:8080 HOST" in told
 

@@ -15,7 +15,8 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as plain_metrics
 
 from daemon.http import server as http_server
-from daemon.http.server import Answer, HealthServer, health_routes
+from daemon.http.probes import health_routes
+from daemon.http.server import HealthServer, Response
 from daemon.lifecycle.liveness import HealthReport, readiness
 
 
@@ -189,7 +190,7 @@ def test_a_probe_that_goes_away_leaves_no_trace(served, capfd):
 
 def test_whoever_says_a_byte_now_and_then_is_let_go_too(monkeypatch, capfd):
     """Its time is over, however busily it sends."""
-    monkeypatch.setattr(http_server, "PATIENCE_SECONDS", 0.5)
+    monkeypatch.setattr(http_server, "MAX_CONNECTION_SECONDS", 0.5)
     server = HealthServer(host="127.0.0.1", port=0, routes={})
     server.start()
     with socket.create_connection(("127.0.0.1", server.port), timeout=0.1) as connection:
@@ -206,8 +207,8 @@ def test_whoever_says_a_byte_now_and_then_is_let_go_too(monkeypatch, capfd):
 
 def test_slow_clients_never_keep_a_probe_out(monkeypatch, capfd):
     """Whoever takes longest makes room, so that no more than so many are answered at once."""
-    monkeypatch.setattr(http_server, "MAX_AT_ONCE", 3)
-    routes = {"/": lambda _request: Answer(status=HTTPStatus.OK, content_type="text/plain", content=b"")}
+    monkeypatch.setattr(http_server, "MAX_CONNECTIONS", 3)
+    routes = {"/": lambda _request: Response(status=HTTPStatus.OK, content_type="text/plain", content=b"")}
     server = HealthServer(host="127.0.0.1", port=0, routes=routes)
     server.start()
     slow = [socket.create_connection(("127.0.0.1", server.port), timeout=5) for _ in range(3)]
@@ -233,7 +234,7 @@ def test_a_hundred_may_wait_to_be_let_in():
 
 def test_whoever_says_nothing_is_let_go(monkeypatch, capfd):
     """A thread is not held for ever by a connection that brings no request."""
-    monkeypatch.setattr(http_server, "PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr(http_server, "MAX_CONNECTION_SECONDS", 0.1)
     server = HealthServer(host="127.0.0.1", port=0, routes={})
     server.start()
     with socket.create_connection(("127.0.0.1", server.port), timeout=5) as connection:

@@ -1,0 +1,14 @@
+"""Defaults for environment variables that Google's libraries read when they are imported."""
+
+from __future__ import annotations
+
+import os
+
+
+def set_library_defaults() -> None:
+    """Set the defaults; every entry point calls this before it imports one of the libraries."""
+    # gRPC would write lines of its own to stderr, where only JSON lines are allowed.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    # The storage client would read the metadata of the bucket, which needs a permission that the worker's
+    # account may not have.
+    os.environ.setdefault("DISABLE_GCS_PYTHON_CLIENT_OTEL_BUCKET_METADATA", "true")
