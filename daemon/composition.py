@@ -170,11 +170,7 @@ def build_daemon(
     Raises:
         BackendRefused: There are no credentials.
     """
-    breaker = CircuitBreaker(
-        probes={"firestore": worker.ledger.probe, "storage": worker.artifacts.probe},
-        on_tick=liveness.expect("intake", within_seconds=BREAKER_WITHIN_SECONDS),
-    )
-    drain.on_start(breaker.stop)
+    breaker = _circuit_breaker(worker, drain, liveness)
     handler = MessageHandler(
         ledger=worker.ledger,
         pipeline=worker.pipeline,
@@ -184,9 +180,8 @@ def build_daemon(
         step_timeout_seconds=settings.step_timeout_seconds,
         not_ready_grace_seconds=settings.not_ready_grace_seconds,
     )
-    callback = Delivery(
-        handler=handler, settlement=Settlement(_quarantine(settings, worker.resources)), drain=drain
-    )
+    settlement = Settlement(_quarantine(settings, worker))
+    callback = Delivery(handler=handler, settlement=settlement, drain=drain)
     search_seconds = 2 * settings.rescue_interval_seconds + settings.max_lease_seconds
     return DaemonParts(
         worker=worker,
@@ -213,12 +208,21 @@ def build_daemon(
     )
 
 
-def _quarantine(settings: Settings, resources: ExitStack) -> Quarantine | None:
+def _circuit_breaker(worker: Worker, drain: Drain, liveness: Liveness) -> CircuitBreaker:
+    breaker = CircuitBreaker(
+        probes={"firestore": worker.ledger.probe, "storage": worker.artifacts.probe},
+        on_tick=liveness.expect("intake", within_seconds=BREAKER_WITHIN_SECONDS),
+    )
+    drain.on_start(breaker.stop)
+    return breaker
+
+
+def _quarantine(settings: Settings, worker: Worker) -> Quarantine | None:
     topic = settings.quarantine_topic_path
     if topic is None:
         return None
     publisher = Publisher()
-    resources.callback(publisher.close)
+    worker.resources.callback(publisher.close)
     return Quarantine(publisher=publisher, topic=topic, subscription=settings.subscription_path)
 
 
