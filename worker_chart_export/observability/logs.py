@@ -296,20 +296,18 @@ def _configure_libraries(level: str, handler: logging.Handler) -> None:
     logging.getLogger("google").propagate = True
     logging.captureWarnings(capture=True)
     sys.excepthook = _log_uncaught
-    sys.unraisablehook = _log_unraisable
-    threading.excepthook = _log_uncaught_in_thread
+    sys.unraisablehook = _log_hooked
+    threading.excepthook = _log_hooked
 
 
-def _log_uncaught_in_thread(args: threading.ExceptHookArgs) -> None:
-    if not issubclass(args.exc_type, SystemExit):  # a normal way to end a thread
-        _log_uncaught(args.exc_type, args.exc_value or args.exc_type(), args.exc_traceback)
+def _log_hooked(args: threading.ExceptHookArgs | sys.UnraisableHookArgs) -> None:
+    """Log an uncaught error of a thread or of a destructor. Python would print it."""
+    _log_uncaught(args.exc_type, args.exc_value, args.exc_traceback)
 
 
-def _log_unraisable(unraisable: sys.UnraisableHookArgs) -> None:
-    """Log an error in a destructor. Python would print it."""
-    kind = unraisable.exc_type
-    _log_uncaught(kind, unraisable.exc_value or kind(), unraisable.exc_traceback)
-
-
-def _log_uncaught(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
-    log.error(Event.INTERNAL_ERROR, f"Uncaught {kind.__name__}", exc_info=(kind, error, traceback))
+def _log_uncaught(
+    kind: type[BaseException], error: BaseException | None, traceback: TracebackType | None
+) -> None:
+    if not issubclass(kind, SystemExit):  # a normal way to end a thread
+        exc_info = (kind, error or kind(), traceback)
+        log.error(Event.INTERNAL_ERROR, f"Uncaught {kind.__name__}", exc_info=exc_info)
