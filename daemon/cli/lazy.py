@@ -22,7 +22,7 @@ COMMANDS = {
     "publish": "Send the message that starts a run or step.",
     "status": "Show a run's steps, charts and errors.",
     "templates": "Push, list, validate, render templates.",
-    "doctor": "Check settings, rights and backends.",
+    "doctor": "Check settings, permissions and backends.",
     "healthcheck": "Check that the daemon here is alive.",
 }
 

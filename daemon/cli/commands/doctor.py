@@ -68,7 +68,12 @@ def command(
     # The report holds all errors. Log lines of libraries about the same errors would hide it.
     logging.disable(logging.CRITICAL)
     run = CancelScope(seconds=math.inf, clock=SystemClock())
-    forward_stop_signals(lambda received: _stop(run, received))
+
+    def stop(received: Signals) -> None:
+        typer.echo("deleting what was written; a second signal stops at once and leaves it", err=True)
+        run.stop(_Stopped(received))
+
+    forward_stop_signals(stop)
     emulators = Emulators.of(os.environ)
     console = Console(highlight=False)
     has_spinner = console.is_terminal and output is OutputFormat.TEXT
@@ -87,11 +92,6 @@ def command(
     else:
         show(console, report, emulators)
     exit_now(report.exit_code)  # not typer.Exit: a check that hangs must not delay the exit
-
-
-def _stop(run: CancelScope, received: Signals) -> None:
-    typer.echo("deleting what was written; a second signal stops at once and leaves it", err=True)
-    run.stop(_Stopped(received))
 
 
 def as_json(report: DoctorReport, emulators: Emulators) -> str:

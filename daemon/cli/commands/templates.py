@@ -37,7 +37,7 @@ app = typer.Typer(
 
 Files = Annotated[
     list[Path],
-    typer.Argument(help="JSON files with one template each.", metavar="FILE...", exists=True, dir_okay=False),
+    typer.Argument(help="JSON files with one template each.", metavar="FILE", exists=True, dir_okay=False),
 ]
 
 
@@ -84,7 +84,7 @@ def validate(
         list[Path] | None,
         typer.Argument(
             help="JSON files with one template each. Default: all stored templates.",
-            metavar="[FILE...]",
+            metavar="FILE",
             exists=True,
             dir_okay=False,
         ),

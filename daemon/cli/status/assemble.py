@@ -60,8 +60,11 @@ def run_report(
         read_at: The server's time of the read.
         unleased_grace_seconds: `UNLEASED_GRACE_SECONDS`, if it is known.
     """
-    steps = run.document["steps"]
-    depends_on = {str(name): _depends_on(raw) for name, raw in steps.items()}
+    depends_on: dict[str, list[str]] = {}
+    for step_id, raw in run.document["steps"].items():
+        names = _map(raw).get("dependsOn")
+        known = [name for name in names if isinstance(name, str)] if _is_list(names) else []
+        depends_on[str(step_id)] = known
     return RunReport(
         run_id=run.run_id,
         status=run.status.value if run.status else "",
@@ -248,11 +251,6 @@ def _problem(raw: object) -> Problem:
         message=_text(error.get("message")) or describe(code) or ("no message" if error else _text(raw)),
         details={str(name): value for name, value in _map(error.get("details")).items()},
     )
-
-
-def _depends_on(raw: object) -> list[str]:
-    names = _map(raw).get("dependsOn")
-    return [name for name in names if isinstance(name, str)] if _is_list(names) else []
 
 
 def _is_list(value: object) -> TypeGuard[Sequence[Any]]:

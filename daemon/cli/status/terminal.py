@@ -90,7 +90,8 @@ class LiveView:
         del options
         steps = self._report.steps
         room = max(console.height - OTHER_LINES, 1)
-        urgent = sorted(steps, key=_urgency)
+        ranks = {status: rank for rank, status in enumerate(URGENCY)}
+        urgent = sorted(steps, key=lambda step: (step.charts is None, ranks.get(step.status, 0)))
         shown = steps if len(steps) <= room else urgent[:room]
         yield title(self._report)
         if self._warning:
@@ -103,10 +104,6 @@ class LiveView:
             block = notes_block(self._report, step, self._emulator) if step.charts is not None else None
             if block is not None:
                 yield block
-
-
-def _urgency(step: StepReport) -> tuple[bool, int]:
-    return step.charts is None, URGENCY.index(step.status) if step.status in URGENCY else 0
 
 
 def title(report: RunReport) -> Text:

@@ -21,7 +21,7 @@ from worker_chart_export.inputs.flow_run import StepStatus
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from daemon.cli.demo.report import ChartFile, DemoReport, Failure, Milestone, StepResult
+    from daemon.cli.demo.report import ChartFile, DemoReport, Failure, StepResult
 
 
 def render_gallery(report: DemoReport) -> str:
@@ -37,7 +37,7 @@ def render_gallery(report: DemoReport) -> str:
         verdict_class="bad" if report.surprises else "good",
         tiles=_tiles(report),
         circumstances=escape(_circumstances(report)),
-        way="\n".join(_milestone(milestone) for milestone in report.milestones()),
+        way=_way(report),
         overview="\n".join(_overview_row(index, result) for index, result in enumerate(report.results)),
         steps="\n".join(_step_section(index, result) for index, result in enumerate(report.results)),
         made_at=escape(report.made_at),
@@ -111,9 +111,14 @@ def _tiles(report: DemoReport) -> str:
     )
 
 
-def _milestone(milestone: Milestone) -> str:
-    note = f"<small>{escape(milestone.note)}</small>" if milestone.note else ""
-    return f"<li><strong>{milestone.count}</strong><span>{escape(milestone.name)}</span>{note}</li>"
+def _way(report: DemoReport) -> str:
+    items = []
+    for milestone in report.milestones():
+        note = f"<small>{escape(milestone.note)}</small>" if milestone.note else ""
+        items.append(
+            f"<li><strong>{milestone.count}</strong><span>{escape(milestone.name)}</span>{note}</li>"
+        )
+    return "\n".join(items)
 
 
 def _overview_row(index: int, result: StepResult) -> str:
