@@ -11,6 +11,9 @@ ROOT = Path(__file__).parents[2]
 FOLDERS = ("docs", "deploy", "systemd", "benchmarks", "worker_chart_export")
 PAGES = sorted([*ROOT.glob("*.md"), *(path for name in FOLDERS for path in (ROOT / name).rglob("*.md"))])
 LINK = re.compile(r"\]\(([^)\s]+)\)")
+PATH = re.compile(
+    r"`((?:benchmarks|daemon|deploy|docs|localcloud|systemd|tests|worker_chart_export)/[\w./-]*)`"
+)
 ELSEWHERE = ("https://", "http://", "mailto:")
 
 
@@ -38,6 +41,13 @@ def test_links_lead_somewhere(page):
         assert path.exists(), link
         assert path.is_relative_to(ROOT), link
         assert not anchor or anchor in anchors(path), link
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_paths_that_are_quoted_exist(page):
+    """From the root; a rename has to change the documents too."""
+    quoted = PATH.findall(page.read_text(encoding="utf-8"))
+    assert [path for path in quoted if not (ROOT / path).exists()] == []
 
 
 def test_every_page_of_the_docs_can_be_reached():
