@@ -1,6 +1,6 @@
-"""The domain of the chart export worker: what a CHART_EXPORT step is and how one is worked.
+"""The domain of the chart export worker: CHART_EXPORT steps, and the work on them.
 
-Knows nothing of Pub/Sub, processes or signals; those live in the package ``daemon``.
+It does not depend on Pub/Sub, processes or signals. Those are in the package ``daemon``.
 """
 
 from __future__ import annotations

@@ -1,3 +1,3 @@
-"""Threads that work together: cancel scopes, the combining queue, single flight, a thread cache."""
+"""Building blocks for threads: cancel scopes, the combining queue, single flight, a thread cache."""
 
 from __future__ import annotations

@@ -1,3 +1,3 @@
-"""The execution of one step, from claim to finalize."""
+"""The work on one step, from its claim to its result."""
 
 from __future__ import annotations

@@ -1,3 +1,3 @@
-"""What a step is given: the flow run, the export request, the chart templates."""
+"""The inputs of a step: the flow run, the export request, the chart templates."""
 
 from __future__ import annotations

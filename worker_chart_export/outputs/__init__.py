@@ -1,3 +1,3 @@
-"""What a step writes to Cloud Storage: PNGs and the manifest."""
+"""The outputs of a step in Cloud Storage: its charts and its manifest."""
 
 from __future__ import annotations
