@@ -1,4 +1,4 @@
-"""The two calls that others rely on: what they write, and that one alone wins."""
+"""The two functions that others call: what they write, and that only one caller wins."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from worker_chart_export.timing import SystemClock
 
 @pytest.fixture
 def shared_book(shared_documents, new_run_id):
-    """A run of its own on the session's cloud."""
+    """Create a run on the session's cloud."""
     return Book(shared_documents, new_run_id).put()
 
 
 def test_the_calls_take_what_the_contract_says():
-    """Keyword arguments alone, `lease` among them."""
+    """The functions take the contract's keyword-only arguments, `lease` among them."""
     for call in (claim_step_transaction, finalize_step):
         parameters = inspect.signature(call).parameters
         assert {p.kind for p in parameters.values()} == {inspect.Parameter.KEYWORD_ONLY}
@@ -32,11 +32,11 @@ def test_the_calls_take_what_the_contract_says():
 
 
 class TestCommitted:
-    """With Google's client on Firestore."""
+    """The functions with Google's client on Firestore."""
 
     @pytest.mark.parametrize("step_id", ODD_STEP_IDS)
     def test_odd_step_ids_are_claimed_and_finalized_in_their_place(self, shared_book, step_id):
-        """The steps map keeps its keys, all of them."""
+        """Step ids with unusual characters are claimed and finalized, and all other steps stay."""
         shared_book.put({step_id: chart_step(dependsOn=[]), "other": chart_step()})
         assert shared_book.claim(step_id).claimed
         assert shared_book.step(step_id)["status"] == "RUNNING"
@@ -47,14 +47,14 @@ class TestCommitted:
         assert steps["other"] == chart_step()
 
     def test_a_claim_changes_nothing_else(self, shared_book):
-        """Neither in the step nor in the run."""
+        """A claim changes nothing else in the step or the run."""
         assert shared_book.claim().claimed
         expected = run_document()
         expected["steps"][STEP_ID]["status"] = "RUNNING"
         assert shared_book.reference.get().to_dict() == expected
 
     def test_siblings_in_outputs_survive_a_success_and_a_stale_error_does_not(self, shared_book):
-        """What others wrote there is theirs."""
+        """A success keeps other outputs and removes an old error."""
         shared_book.put(
             {
                 STEP_ID: chart_step(
@@ -70,7 +70,7 @@ class TestCommitted:
         )
 
     def test_a_failure_keeps_the_outputs(self, shared_book):
-        """Also those of an earlier success."""
+        """A failure keeps the outputs, also those of an earlier success."""
         shared_book.put({STEP_ID: chart_step(status="RUNNING", outputs={"gcs_uri": "gs://old"})})
         assert shared_book.fail().updated
         step = shared_book.step()
@@ -78,19 +78,19 @@ class TestCommitted:
         assert step["outputs"] == {"gcs_uri": "gs://old"}
 
     def test_a_second_claim_and_a_second_finalize_change_nothing(self, shared_book):
-        """Safe to repeat."""
+        """A second claim and a second finalize change nothing."""
         assert [shared_book.claim().claimed for _ in range(2)] == [True, False]
         assert [shared_book.succeed(finished_at=at).updated for at in ("1", "2")] == [True, False]
         assert shared_book.step()["finishedAt"] == "1"
 
-    def test_the_loser_of_a_claim_hears_why(self, shared_book):
-        """The step runs already."""
+    def test_the_loser_of_a_claim_gets_the_reason(self, shared_book):
+        """The loser of a claim gets the reason that the step is RUNNING."""
         shared_book.claim()
         again = shared_book.claim()
         assert (again.claimed, again.status, again.reason) == (False, "RUNNING", Reason.STEP_RUNNING)
 
     def test_a_missing_run_is_no_error(self, shared_documents):
-        """And none is made."""
+        """A missing run is no error and is not created."""
         absent = Book(shared_documents, "absent")
         assert absent.claim().reason == Reason.RUN_MISSING
         assert absent.succeed().reason == Reason.RUN_MISSING
@@ -98,7 +98,7 @@ class TestCommitted:
         assert absent.reference.get().exists is False
 
     def test_racing_claims_have_one_winner(self, shared_book):
-        """Over many rounds, with all starting at once."""
+        """Of simultaneous claims exactly one wins, in every round."""
         for _ in range(15):
             shared_book.put()
             start = threading.Barrier(4)
@@ -111,7 +111,7 @@ class TestCommitted:
                 assert sorted(pool.map(lambda _n: race(), range(4))) == [False, False, False, True]
 
     def test_racing_finalizes_have_one_winner(self, shared_book):
-        """Whose mark is the one that stands."""
+        """Of simultaneous finalizes exactly one wins, and its result is stored."""
         for _ in range(15):
             shared_book.put(RUNNING)
             start = threading.Barrier(3)
@@ -125,7 +125,7 @@ class TestCommitted:
             assert won == [shared_book.step()["finishedAt"]]
 
     def test_steps_of_one_run_don_t_lose_each_other_s_writes(self, shared_book):
-        """They share a document, and each commit guards all of it."""
+        """Concurrent writes to several steps of one run are all kept."""
         names = [f"s{number}" for number in range(8)]
         shared_book.put({name: chart_step(dependsOn=[]) for name in names})
         with ThreadPoolExecutor(8) as pool:
@@ -143,7 +143,7 @@ class TestCommitted:
         ],
     )
     def test_a_status_without_its_companion_is_a_mistake_of_the_caller(self, status, manifest, error):
-        """Nothing is read or written."""
+        """A status without its required argument raises an error before anything is read or written."""
         with pytest.raises(ValueError, match=r"expected SUCCEEDED with"):
             finalize_step(
                 client=None,

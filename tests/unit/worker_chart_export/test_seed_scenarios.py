@@ -1,4 +1,4 @@
-"""The seven acceptance scripts the project began with."""
+"""The seven acceptance scripts of the project."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SCENARIOS = Path(__file__).parents[2] / "seed_scenarios"
 
 @pytest.fixture(scope="module")
 def runner():
-    """`run.py`, the judge that came with the scenarios."""
+    """Return `run.py`, which checks the scenarios."""
     spec = importlib.util.spec_from_file_location("seed_scenarios_run", SCENARIOS / "run.py")
     assert spec is not None
     assert spec.loader is not None
@@ -25,7 +25,7 @@ def runner():
 
 @pytest.mark.parametrize("number", range(1, 8))
 def test_scenario_prints_what_it_says_it_prints(runner, number):
-    """Each script runs as it is written, in an interpreter of its own."""
+    """Each script runs unchanged in a separate interpreter and prints its expected output."""
     script = SCENARIOS / f"scenario_{number}.py"
     ended = subprocess.run(
         [sys.executable, str(script)], capture_output=True, text=True, timeout=60, check=False

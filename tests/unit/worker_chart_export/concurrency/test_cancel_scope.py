@@ -1,4 +1,4 @@
-"""The time a step may take, and how it is stopped."""
+"""The time limit and the stop of a step."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ LOST = Interrupted("lease lost")
 
 @pytest.fixture
 def clock():
-    """A clock moved by the test."""
+    """Return a clock that the test moves."""
     return HandClock()
 
 
 def test_time_left_is_work_allowed(clock):
-    """Up to the last moment."""
+    """`check` passes while time is left."""
     scope = CancelScope(seconds=10, clock=clock)
     clock.advance(9.9)
     scope.check()
@@ -30,7 +30,7 @@ def test_time_left_is_work_allowed(clock):
 
 
 def test_time_used_up_is_a_timeout(clock):
-    """From the deadline on, and never less than nothing is left."""
+    """After the deadline `check` raises a timeout, and the time left is 0."""
     scope = CancelScope(seconds=10, clock=clock)
     clock.advance(25)
     assert scope.remaining_seconds() == 0.0
@@ -39,14 +39,14 @@ def test_time_used_up_is_a_timeout(clock):
 
 
 def test_time_used_up_is_no_stop(clock):
-    """The manifest is still written in the reserve."""
+    """The end of the work time is no stop: the manifest is still written in the reserve."""
     scope = CancelScope(seconds=1, clock=clock)
     clock.advance(2)
     scope.check_stopped()
 
 
 def test_a_stopped_budget_raises_what_it_was_stopped_with(clock):
-    """And has no time left, so that retries end."""
+    """A stopped scope raises its stop error and has no time left, so that retries end."""
     scope = CancelScope(seconds=10, clock=clock)
     scope.stop(STOPPED)
     assert scope.remaining_seconds() == 0.0
@@ -56,7 +56,7 @@ def test_a_stopped_budget_raises_what_it_was_stopped_with(clock):
 
 
 def test_the_first_stop_stays(clock):
-    """A later reason does not hide the first."""
+    """The first stop error stays; a later one does not replace it."""
     scope = CancelScope(seconds=10, clock=clock)
     scope.stop(STOPPED)
     scope.stop(StepTimedOut("late"))
@@ -65,7 +65,7 @@ def test_the_first_stop_stays(clock):
 
 
 def test_a_child_may_end_earlier(clock):
-    """Its time is its own."""
+    """A child has its own, earlier deadline."""
     whole = CancelScope(seconds=10, clock=clock)
     child = whole.child(6)
     clock.advance(7)
@@ -73,7 +73,7 @@ def test_a_child_may_end_earlier(clock):
 
 
 def test_a_child_of_less_than_no_time_has_none(clock):
-    """Not a negative one."""
+    """A child with a negative limit has no time left."""
     child = CancelScope(seconds=3, clock=clock).child(-1)
     assert child.remaining_seconds() == 0.0
     with pytest.raises(StepTimedOut):
@@ -82,7 +82,7 @@ def test_a_child_of_less_than_no_time_has_none(clock):
 
 @pytest.mark.parametrize("stopped_first", [True, False])
 def test_a_child_stops_with_its_parent(clock, stopped_first):
-    """Also when the parent was stopped before the child was made."""
+    """A child is stopped with its parent, also when the parent was stopped before."""
     whole = CancelScope(seconds=10, clock=clock)
     if stopped_first:
         whole.stop(STOPPED)
@@ -93,14 +93,14 @@ def test_a_child_stops_with_its_parent(clock, stopped_first):
 
 
 def test_the_parent_goes_on_when_a_child_is_stopped(clock):
-    """Charts out of time leave the manifest its time."""
+    """A parent continues when its child is stopped, so the manifest still has its time."""
     whole = CancelScope(seconds=10, clock=clock)
     whole.child(9).stop(StepTimedOut("charts"))
     whole.check()
 
 
-def test_callbacks_hear_of_a_stop_once(clock):
-    """Those added before and after it."""
+def test_stop_callbacks_run_once(clock):
+    """Each stop callback runs once, whether it was added before or after the stop."""
     scope, errors = CancelScope(seconds=10, clock=clock), []
     scope.on_stop(errors.append)
     scope.stop(STOPPED)
@@ -109,8 +109,8 @@ def test_callbacks_hear_of_a_stop_once(clock):
     assert errors == [STOPPED, STOPPED]
 
 
-def test_a_callback_for_a_while_hears_of_stops_then_alone(clock):
-    """So that a long step doesn't gather one for each of its calls."""
+def test_a_temporary_callback_is_removed(clock):
+    """A temporary callback is removed after its block, so that a long step does not collect them."""
     scope, errors, longer = CancelScope(seconds=10, clock=clock), [], []
     with scope.while_running(longer.append):
         with scope.while_running(errors.append):
@@ -120,8 +120,8 @@ def test_a_callback_for_a_while_hears_of_stops_then_alone(clock):
     assert (errors, longer) == ([], [STOPPED])
 
 
-def test_a_callback_for_a_while_hears_of_an_earlier_stop(clock):
-    """At once, so that what it would stop never starts to wait."""
+def test_a_temporary_callback_runs_after_an_earlier_stop(clock):
+    """A temporary callback runs at once after an earlier stop, so that its call never starts to wait."""
     scope, errors = CancelScope(seconds=10, clock=clock), []
     scope.stop(STOPPED)
     with scope.while_running(errors.append):
@@ -129,11 +129,11 @@ def test_a_callback_for_a_while_hears_of_an_earlier_stop(clock):
 
 
 class TestGuard:
-    """Checks from outside that stop the work, such as a lost lease."""
+    """Guards: checks from outside that stop the work, such as a lost lease."""
 
     @pytest.fixture
     def guarded(self, clock):
-        """A scope with a guard that raises after 5 seconds of the clock."""
+        """Return a scope with a guard that raises after 5 seconds of the clock."""
         scope = CancelScope(seconds=10, clock=clock)
         until = clock.monotonic() + 5
 
@@ -145,8 +145,8 @@ class TestGuard:
         return scope
 
     @pytest.mark.parametrize("ask", [CancelScope.check, CancelScope.check_stopped, lambda b: b.sleep(0)])
-    def test_a_guard_is_asked_every_time(self, guarded, clock, ask):
-        """By whatever asks whether the work may go on."""
+    def test_every_check_calls_the_guards(self, guarded, clock, ask):
+        """Every check calls the guards."""
         ask(guarded)
         clock.advance(5)
         for _ in range(2):
@@ -155,7 +155,7 @@ class TestGuard:
 
     @pytest.mark.parametrize("seconds", [9, 60])
     def test_a_child_has_its_guards(self, guarded, clock, seconds):
-        """Their errors stop the parent too."""
+        """A child calls its parent's guards, and their errors stop the parent too."""
         scope = guarded.child(seconds)
         scope.check()
         clock.advance(5)
@@ -164,7 +164,7 @@ class TestGuard:
         assert (guarded.remaining_seconds(), scope.remaining_seconds()) == (0.0, 0.0)
 
     def test_a_guard_added_later_counts_for_a_child(self, clock):
-        """The child calls the checks of its parent."""
+        """A child calls a guard that was added to its parent later."""
         whole = CancelScope(seconds=10, clock=clock)
         child = whole.child(9)
         whole.guard(lambda: (_ for _ in ()).throw(LOST))
@@ -172,7 +172,7 @@ class TestGuard:
             child.check()
 
     def test_what_a_guard_raises_stops_the_step(self, guarded, clock):
-        """So that the other threads wake; the guard is not needed any more."""
+        """A guard's error stops the step, so that other threads wake, and removes the guard."""
         errors = []
         guarded.on_stop(errors.append)
         clock.advance(5)
@@ -184,7 +184,7 @@ class TestGuard:
         assert errors == [LOST]
 
     def test_a_stop_comes_before_the_guards(self, guarded, clock):
-        """The first reason stays."""
+        """After a stop the guards are not called, and the first error stays."""
         clock.advance(5)
         guarded.stop(STOPPED)
         with pytest.raises(Interrupted, match=r"stopped"):
@@ -192,7 +192,7 @@ class TestGuard:
 
 
 def test_a_child_may_end_later(clock):
-    """It still stops with its parent."""
+    """A child with a later deadline is still stopped with its parent."""
     scope = CancelScope(seconds=1, clock=clock)
     longer = scope.child(10)
     clock.advance(2)
@@ -203,7 +203,7 @@ def test_a_child_may_end_later(clock):
 
 
 def test_a_stop_wakes_every_sleeper():
-    """At once, each with the error."""
+    """A stop wakes every sleeping thread at once with the error."""
     scope, asleep, woken = scope_of(60), threading.Barrier(4), []
 
     def sleep() -> None:
@@ -224,7 +224,7 @@ def test_a_stop_wakes_every_sleeper():
 
 
 def test_a_sleep_ends_at_the_deadline():
-    """With a timeout, however long it was to be."""
+    """A sleep beyond the deadline ends there with a timeout."""
     scope, started = scope_of(0.05), time.monotonic()
     with pytest.raises(StepTimedOut):
         scope.sleep(60)
@@ -232,5 +232,5 @@ def test_a_sleep_ends_at_the_deadline():
 
 
 def test_a_short_sleep_returns(clock):
-    """When there is time left after it."""
+    """A sleep within the time left returns."""
     assert CancelScope(seconds=10, clock=clock).sleep(0.001) is None

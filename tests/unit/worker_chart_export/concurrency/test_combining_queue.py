@@ -1,4 +1,4 @@
-"""Requests that wait are processed in batches: who shares one, what errors do, when callers leave."""
+"""Waiting requests are processed in batches: sharing, errors, and callers that leave."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TIMED_OUT = StepTimedOut("too late")
 
 
 class Doer:
-    """Answers each request with the number of those that shared its batch.
+    """A processor that answers each request with the size of its batch.
 
     Attributes:
         batches: The batches so far.
@@ -45,7 +45,7 @@ def answer(batch):
 
 
 def fail_with(error):
-    """A batch that ends in that error."""
+    """Return a batch function that raises that error."""
 
     def raise_it(_batch):
         raise error
@@ -54,7 +54,7 @@ def fail_with(error):
 
 
 def queue_of(doer, *, in_background=False, choose=list, pause=lambda: None):
-    """A queue whose batches the doer processes."""
+    """Return a queue whose batches the doer processes."""
     return CombiningQueue(
         choose=choose,
         process=doer.attempt,
@@ -65,14 +65,14 @@ def queue_of(doer, *, in_background=False, choose=list, pause=lambda: None):
 
 
 def time_left(seconds=20.0):
-    """Time that ends so many seconds from now."""
+    """Return a scope that ends in this number of seconds."""
     deadline = time.monotonic() + seconds
     return lambda: deadline - time.monotonic()
 
 
 @contextmanager
 def held(doer):
-    """The first batch hangs until the block ends, then answers; yields the event of its start."""
+    """Block the first batch until the block ends; yield the event of its start."""
     begun, go = threading.Event(), threading.Event()
 
     def hang(batch):
@@ -93,14 +93,14 @@ class TestGroups:
 
     @BOTH
     def test_a_single_request_has_a_batch_of_its_own(self, in_background):
-        """At once."""
+        """A single request is processed at once in its own batch."""
         doer, request = Doer(), QueuedRequest()
         assert queue_of(doer, in_background=in_background).wait_for(request, time_left()) == []
         assert (request.answer, len(doer.batches)) == (1, 1)
 
     @BOTH
     def test_all_that_wait_share_the_next_batch(self, in_background):
-        """They gather while a batch runs."""
+        """All requests that wait during a batch share the next one."""
         doer = Doer()
         queue, requests = queue_of(doer, in_background=in_background), [QueuedRequest() for _ in range(10)]
         with held(doer) as (begun, executor):
@@ -114,7 +114,7 @@ class TestGroups:
 
     @BOTH
     def test_a_request_that_is_not_chosen_waits_for_another_batch(self, in_background):
-        """One at a time, if so chosen."""
+        """A request that is not chosen for a batch waits for another."""
         doer = Doer()
         queue, requests = queue_of(doer, in_background=in_background, choose=lambda waiting: waiting[:1]), []
         with ThreadPoolExecutor(5) as executor:
@@ -126,13 +126,13 @@ class TestGroups:
 
     @BOTH
     def test_a_request_without_an_answer_stays_for_the_next_batch(self, in_background):
-        """A batch need not answer all."""
+        """A request without an answer stays for the next batch."""
         doer, request = Doer(lambda _batch: None, lambda _batch: None), QueuedRequest()
         queue_of(doer, in_background=in_background).wait_for(request, time_left())
         assert doer.batches == [[request]] * 3
 
     def test_others_join_during_the_pause(self):
-        """It comes before each batch."""
+        """Requests that arrive during the pause before a batch join it."""
         doer, joined, request = Doer(), QueuedRequest(), QueuedRequest()
         with ThreadPoolExecutor(1) as executor:
 
@@ -151,7 +151,7 @@ class TestErrors:
 
     @BOTH
     def test_after_an_outage_all_try_again(self, in_background):
-        """Until it is over."""
+        """After an outage all requests are tried again until it ends."""
         doer, request = Doer(fail_with(OUTAGE), fail_with(OUTAGE)), QueuedRequest()
         queue_of(doer, in_background=in_background).wait_for(request, time_left())
         assert (request.answer, request.error, request.last_error) == (1, None, OUTAGE)
@@ -159,7 +159,7 @@ class TestErrors:
 
     @BOTH
     def test_an_outage_that_lasts_longer_than_the_time_is_the_error(self, in_background):
-        """Not the time-out."""
+        """An outage that lasts longer than the caller's time is raised, and no timeout."""
         doer, request = Doer(*[fail_with(OUTAGE)] * 1000), QueuedRequest()
         pause = threading.Event()
         queue = queue_of(doer, in_background=in_background, pause=lambda: pause.wait(0.01))
@@ -169,7 +169,7 @@ class TestErrors:
 
     @BOTH
     def test_any_other_error_on_purpose_ends_them_all(self, in_background):
-        """Each request gets the error."""
+        """Any other expected error ends all requests of the batch."""
         refused, doer = BackendRefused("firestore", "no"), Doer()
         queue, requests = queue_of(doer, in_background=in_background), [QueuedRequest() for _ in range(3)]
         with held(doer) as (begun, executor):
@@ -181,8 +181,8 @@ class TestErrors:
             until(lambda: len(queue._waiting) == 4)
         assert [request.error for request in requests] == [refused] * 3
 
-    def test_an_error_nobody_foresaw_ends_them_all_too(self):
-        """And is raised where it happened."""
+    def test_an_unexpected_error_ends_them_all_too(self):
+        """An unexpected error ends all requests of the batch and is raised in the caller that ran it."""
         request = QueuedRequest()
         with pytest.raises(ZeroDivisionError):
             queue_of(Doer(lambda _batch: 1 / 0)).wait_for(request, time_left())
@@ -190,7 +190,7 @@ class TestErrors:
         assert "ZeroDivisionError" in str(request.error)
 
     def test_in_the_background_it_goes_to_all_and_to_the_log(self, monkeypatch):
-        """No caller is left waiting."""
+        """In the background an unexpected error is raised in all callers and logged."""
         logged = []
         monkeypatch.setattr(threading, "excepthook", lambda args: logged.append(args.exc_type))
         request, doer = QueuedRequest(), Doer(lambda _batch: 1 / 0)
@@ -205,7 +205,7 @@ class TestErrors:
 
     @BOTH
     def test_an_error_after_some_were_answered_leaves_them_their_answer(self, in_background):
-        """It is true."""
+        """Requests that were answered before the error keep their answers."""
 
         def answer_first(batch):
             batch[0].answer = "done"
@@ -216,7 +216,7 @@ class TestErrors:
         assert (request.answer, request.error) == ("done", None)
 
     def test_without_threads_the_callers_run_background_batches(self, monkeypatch):
-        """Slower to let go, and right."""
+        """When no thread can be started, the callers run background batches themselves."""
 
         def none_left(_thread):
             raise RuntimeError("can't start new thread")
@@ -231,13 +231,13 @@ class TestTimeouts:
     """Callers whose time ends."""
 
     def test_without_time_it_is_tried_once(self):
-        """What was begun is worth one try."""
+        """A caller without time gets one attempt."""
         request = QueuedRequest()
         queue_of(Doer()).wait_for(request, lambda: 0.0)
         assert request.answer == 1
 
-    def test_and_once_more_when_it_must_be_verified(self):
-        """To see what became of it."""
+    def test_a_caller_without_time_is_tried_again_when_it_must_be_verified(self):
+        """A caller without time gets a second attempt when the first must be verified."""
 
         def unknown(batch):
             batch[0].must_verify = True
@@ -249,7 +249,7 @@ class TestTimeouts:
 
     @BOTH
     def test_a_caller_whose_time_ends_behind_another_batch_leaves_the_queue(self, in_background):
-        """It was never tried."""
+        """A caller whose time ends during another batch leaves the queue without an attempt."""
         doer, request = Doer(), QueuedRequest()
         queue = queue_of(doer, in_background=in_background)
         with held(doer) as (begun, executor):
@@ -261,8 +261,8 @@ class TestTimeouts:
             assert request not in queue._waiting
         assert [request in batch for batch in doer.batches] == [False]
 
-    def test_what_is_answered_after_its_caller_left_is_an_left(self):
-        """The caller that ran the batch gets it."""
+    def test_an_answer_after_its_caller_left_is_returned_to_the_runner(self):
+        """An answer that comes after its caller left is returned to the caller that ran the batch."""
         left, mine = QueuedRequest(), QueuedRequest()
 
         def abandon_first(batch):
@@ -280,7 +280,7 @@ class TestTimeouts:
         assert (left.answer, mine.answer) == (2, 2)
 
     def test_background_batches_hold_no_caller_longer_than_its_time(self):
-        """Not even the caller that started the batch."""
+        """A background batch holds no caller longer than its time, not even the one that started it."""
         doer, request = Doer(), QueuedRequest()
         queue, started = queue_of(doer, in_background=True), time.monotonic()
         with held(doer):
@@ -288,8 +288,8 @@ class TestTimeouts:
             assert time.monotonic() - started < 2
             assert isinstance(request.error, BackendUnavailable)
 
-    def test_a_background_batch_for_nobody_does_nothing(self):
-        """All have left during the pause."""
+    def test_a_background_batch_without_callers_does_nothing(self):
+        """A background batch does nothing when all its callers left during the pause."""
         doer, pausing, go = Doer(), threading.Event(), threading.Event()
 
         def pause():

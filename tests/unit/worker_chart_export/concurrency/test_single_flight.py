@@ -1,4 +1,4 @@
-"""Callers that ask for the same key at the same time share one call."""
+"""Simultaneous callers of one key share one call."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ BOTH = pytest.mark.parametrize("fresh", [False, True], ids=["joins", "fresh"])
 
 
 class Backend:
-    """Counts calls; each waits until the test lets it go, and returns its number."""
+    """A backend that counts calls. Each waits until the test releases it, and returns its number."""
 
     def __init__(self):
         self.started, self._go = [], threading.Semaphore(0)
 
     def call(self, key):
-        """One call, that fails for the key `bad`."""
+        """Run one call; it fails for the key `bad`."""
         self.started.append(key)
         number = len(self.started)
         assert self._go.acquire(timeout=20)
@@ -28,76 +28,76 @@ class Backend:
             raise LookupError(number)
         return number
 
-    def let_go(self, calls=1):
-        """Let so many calls end."""
+    def release(self, calls=1):
+        """Let this number of calls end."""
         self._go.release(calls)
 
 
 @pytest.fixture
 def backend():
-    """A backend of which no call ends yet."""
+    """Return a backend whose calls all wait."""
     return Backend()
 
 
 @pytest.fixture
 def executor():
-    """Threads for the callers."""
+    """Return threads for the callers."""
     with ThreadPoolExecutor(16) as threads:
         yield threads
 
 
 def _ask(executor, flights, key, callers=1):
-    """Start callers, and return their futures."""
+    """Start callers and return their futures."""
     return [executor.submit(flights.get, key) for _ in range(callers)]
 
 
 class Watched(SingleFlight):
-    """Counts the callers that wait, for tests that must know that a caller has arrived."""
+    """A single flight that counts waiting callers, so that a test knows when one has arrived."""
 
     def waits(self, future_of, key, callers):
-        """Whether so many callers wait for this call; a caller in `result` holds the future's condition."""
+        """Return whether this number of callers waits; one in `result` holds the future's condition."""
         future = future_of.get(key)
         return future is not None and len(future._condition._waiters) >= callers
 
 
 def test_callers_join_a_call_that_runs(backend, executor):
-    """All get its result."""
+    """Callers that arrive during a call share its result."""
     flights = Watched(backend.call)
     first = _ask(executor, flights, "a")
     until(lambda: backend.started)
     others = _ask(executor, flights, "a", callers=8)
     until(lambda: flights.waits(flights._running, "a", 8))
-    backend.let_go()
+    backend.release()
     assert [future.result(20) for future in first + others] == [1] * 9
     assert backend.started == ["a"]
 
 
 def test_a_fresh_result_comes_from_a_call_that_began_after_the_caller_asked(backend, executor):
-    """Those who ask during a call share the next one."""
+    """With `fresh`, callers that arrive during a call share the next one."""
     flights = Watched(backend.call, fresh=True)
     first = _ask(executor, flights, "a")
     until(lambda: backend.started)
     others = _ask(executor, flights, "a", callers=8)
     until(lambda: flights.waits(flights._next, "a", 7))  # one of the eight makes the call
     assert backend.started == ["a"]
-    backend.let_go()
+    backend.release()
     assert first[0].result(20) == 1
     until(lambda: len(backend.started) == 2)
     late = _ask(executor, flights, "a")
     until(lambda: "a" in flights._next)
-    backend.let_go(2)
+    backend.release(2)
     assert [future.result(20) for future in others] == [2] * 8
     assert late[0].result(20) == 3
 
 
 @BOTH
 def test_an_error_goes_to_each_caller(backend, executor, fresh):
-    """And the next caller makes a new call."""
+    """An error is raised in each caller, and the next caller starts a new call."""
     flights = SingleFlight(backend.call, fresh=fresh)
     futures = _ask(executor, flights, "bad", callers=3)
-    backend.let_go(3)
+    backend.release(3)
     assert {type(future.exception(20)) for future in futures} == {LookupError}
-    backend.let_go()
+    backend.release()
     before = len(backend.started)
     with pytest.raises(LookupError):
         flights.get("bad")
@@ -106,18 +106,18 @@ def test_an_error_goes_to_each_caller(backend, executor, fresh):
 
 @BOTH
 def test_keys_do_not_wait_for_each_other(backend, executor, fresh):
-    """Each has its own call."""
+    """Each key has its own call."""
     flights = SingleFlight(backend.call, fresh=fresh)
     futures = _ask(executor, flights, "a") + _ask(executor, flights, "b")
     until(lambda: len(backend.started) == 2)
-    backend.let_go(2)
+    backend.release(2)
     assert {future.result(20) for future in futures} == {1, 2}
 
 
 @BOTH
 def test_nothing_is_kept(backend, fresh):
-    """Neither results nor keys."""
+    """Neither results nor keys are kept after a call."""
     flights = SingleFlight(backend.call, fresh=fresh)
-    backend.let_go(2)
+    backend.release(2)
     assert [flights.get("a"), flights.get("a")] == [1, 2]
     assert (flights._running, flights._next) == ({}, {})

@@ -1,4 +1,4 @@
-"""Threads that are kept: each work has one at once, and none has anything of the one before."""
+"""Reused threads: each task starts at once, and no task sees data of the one before."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _bound: contextvars.ContextVar[str] = contextvars.ContextVar("bound", default="n
 
 @pytest.fixture
 def do():
-    """Has a work done and gives what it returned; by then its thread is about to wait for the next."""
+    """Run a task and return its result; by then its thread is about to wait for the next."""
     threads = ThreadCache("test")
 
     def done(work):
@@ -39,12 +39,12 @@ def do():
 
 
 def test_one_thread_does_one_work_after_the_other(do):
-    """It is started once."""
+    """One thread runs one task after the other."""
     assert len({do(threading.get_ident) for _ in range(20)}) == 1
 
 
 def test_works_of_one_time_have_a_thread_each():
-    """None waits for another."""
+    """Simultaneous tasks have a thread each and do not wait."""
     threads, meeting = ThreadCache("test"), threading.Barrier(21)
     for _ in range(2):
         for _ in range(20):
@@ -53,13 +53,13 @@ def test_works_of_one_time_have_a_thread_each():
 
 
 def test_a_work_finds_nothing_bound_by_the_one_before(do):
-    """As in a new thread."""
+    """A task sees no bound context of the task before."""
     do(lambda: _bound.set("mine"))
     assert do(_bound.get) == "nothing"
 
 
-def test_what_a_work_held_on_to_is_let_go(do):
-    """A chart of some megabytes, say, while the thread waits for the next."""
+def test_a_waiting_thread_keeps_nothing_of_its_last_task(do):
+    """A waiting thread keeps no reference to its last task's objects."""
 
     class Chart:
         pass
@@ -74,7 +74,7 @@ def test_what_a_work_held_on_to_is_let_go(do):
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_work_that_raises_ends_its_thread_and_no_other_work(do):
-    """The next has a thread again."""
+    """A task that raises ends its thread; the next task gets a new one."""
     failed: Queue[threading.Thread] = Queue()
 
     def fail():
@@ -88,13 +88,13 @@ def test_a_work_that_raises_ends_its_thread_and_no_other_work(do):
     assert do(threading.current_thread) is not thread
 
 
-def test_no_thread_holds_up_the_end_of_the_process(do):
-    """Whatever hangs."""
+def test_no_thread_prevents_the_end_of_the_process(do):
+    """A hanging task does not prevent the process from ending."""
     assert do(lambda: threading.current_thread().daemon)
 
 
-def test_without_a_thread_to_be_had_the_caller_is_told(monkeypatch):
-    """And nothing is done later, behind his back."""
+def test_without_a_free_thread_the_caller_gets_an_error(monkeypatch):
+    """When no thread can be started, the caller gets an error and the task never runs."""
     threads, done = ThreadCache("test"), []
 
     def refuse(_thread):

@@ -1,4 +1,4 @@
-"""Charts that an earlier attempt of a step has stored: they are used again, because they were paid for."""
+"""Charts that an earlier attempt has stored are reused, because they were paid for."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def _name(template_id, *, started_at=STARTED_AT, symbol="IBM", timeframe="1d"):
 
 @pytest.fixture
 def store(bench):
-    """Puts a chart into the bucket, as an earlier attempt does."""
+    """Store a chart in the bucket as an earlier attempt would."""
 
     def put(name, *, provider="chart-img", content=b"the first attempt's"):
         blob = bench.objects.bucket(BUCKET).blob(name)
@@ -36,7 +36,7 @@ def store(bench):
 
 
 def _left_by_a_dead_worker(bench, *names, **changes):
-    """A step that a worker was at when it ended."""
+    """Store a step whose worker ended during the work."""
     bench.put(*names, status="RUNNING")
     bench.put_lease(**{"started_at": STARTED_AT, **changes})
 
@@ -46,10 +46,10 @@ def _reused(lines):
 
 
 class TestReuse:
-    """A take-over goes by what is in the bucket already."""
+    """A take-over reuses the charts in the bucket."""
 
-    def test_only_the_missing_charts_are_asked_for(self, bench, store, log_lines):
-        """The others are found by one listing, and said to be used again."""
+    def test_only_the_missing_charts_are_requested(self, bench, store, log_lines):
+        """Only missing charts are requested; the others are found by one listing and logged as reused."""
         _left_by_a_dead_worker(bench, "ctpl_a", "ctpl_b", "ctpl_c")
         store(_name("ctpl_a"))
         store(_name("ctpl_c"), provider="local")
@@ -61,7 +61,7 @@ class TestReuse:
         assert sorted(_reused(log_lines())) == [("ctpl_a", "chart-img"), ("ctpl_c", "local")]
 
     def test_items_of_reused_charts_are_as_the_others_and_in_the_order_asked(self, bench, store):
-        """Who made them is what their objects say."""
+        """Items of reused charts have the requested order and the provider of their objects."""
         _left_by_a_dead_worker(bench, "ctpl_b", "ctpl_a")
         store(_name("ctpl_a"))
         bench.run()
@@ -77,7 +77,7 @@ class TestReuse:
         ]
 
     def test_reused_objects_are_not_touched(self, bench, store):
-        """Same bytes, same generation."""
+        """Reused objects keep their bytes and generation."""
         _left_by_a_dead_worker(bench, "ctpl_a")
         store(_name("ctpl_a"))
         bucket = bench.objects.bucket(BUCKET)
@@ -86,8 +86,8 @@ class TestReuse:
         blob = bucket.get_blob(_name("ctpl_a"))
         assert (blob.generation, blob.download_as_bytes()) == (before, b"the first attempt's")
 
-    def test_a_step_whose_charts_are_all_there_asks_for_none(self, bench, store):
-        """Its worker ended just before the manifest."""
+    def test_a_step_whose_charts_are_all_stored_requests_none(self, bench, store):
+        """A step with all charts stored requests none; its worker ended just before the manifest."""
         _left_by_a_dead_worker(bench, "ctpl_a", "ctpl_b")
         store(_name("ctpl_a"))
         store(_name("ctpl_b"))
@@ -95,14 +95,14 @@ class TestReuse:
         assert bench.provider.asked == []
 
     def test_three_attempts_share_the_names_of_the_first(self, bench, store):
-        """Each take-over keeps the time of the first claim, a released one too."""
+        """Every take-over keeps the time of the first claim, so the object names stay, also after a release."""
         _left_by_a_dead_worker(bench, "ctpl_a", "ctpl_b", attempt=3, released=1)
         store(_name("ctpl_a"))
         bench.run()
         assert bench.names() == sorted([_name("ctpl_a"), _name("ctpl_b"), MANIFEST_NAME])
 
     def test_a_chart_whose_maker_is_not_said_is_used_all_the_same(self, bench, store):
-        """It was paid for; `meta.provider` is always set."""
+        """A chart without provider metadata is reused; `meta.provider` is always set."""
         _left_by_a_dead_worker(bench, "ctpl_a")
         store(_name("ctpl_a"), provider=None)
         bench.run()
@@ -119,7 +119,7 @@ class TestReuse:
         ],
     )
     def test_a_chart_of_another_name_is_not_taken_for_this_one(self, bench, store, name):
-        """Of an earlier life of the step, another symbol, timeframe or template."""
+        """A chart of an earlier start, or of another symbol, timeframe or template, is not reused."""
         _left_by_a_dead_worker(bench, "ctpl_a")
         store(name)
         bench.run()
@@ -128,7 +128,7 @@ class TestReuse:
     def test_a_template_that_is_gone_meanwhile_fails_its_request_though_its_chart_is_there(
         self, bench, store
     ):
-        """Without it there is no `kind` for the item."""
+        """A stored chart whose template was deleted fails, because its item would have no `kind`."""
         _left_by_a_dead_worker(bench, "ctpl_gone")
         store(_name("ctpl_gone"))
         bench.run()
@@ -136,10 +136,10 @@ class TestReuse:
 
 
 class TestListing:
-    """When the bucket is listed, and what if that can't be done."""
+    """When the bucket is listed, and what happens when that fails."""
 
     def test_a_first_attempt_lists_nothing(self, bench, store):
-        """There is none before it; a chart that is there all the same is no error."""
+        """A first attempt does not list the bucket, and a chart that exists already is no error."""
         bench.put("ctpl_a")
         store(_name("ctpl_a"))
         bench.run()
@@ -147,7 +147,7 @@ class TestListing:
         assert bench.provider.asked == ["ctpl_a"]
 
     def test_a_step_made_ready_again_starts_anew(self, bench, store):
-        """Its old lease counts for nothing."""
+        """A step that was made READY again starts anew; its old lease does not count."""
         bench.put("ctpl_a")
         bench.put_lease(attempt=4, started_at=STARTED_AT)
         store(_name("ctpl_a"))
@@ -155,7 +155,7 @@ class TestListing:
         assert (bench.provider.asked, bench.cloud.storage.calls[LISTS]) == (["ctpl_a"], 0)
 
     def test_a_bucket_that_may_not_be_listed_costs_charts_but_no_step(self, bench, store, log_lines):
-        """They are made again; the upload finds them there."""
+        """When listing is refused, charts are made again, and the upload finds the stored ones."""
         bench.cloud.storage.faults.add(Fault(method=LISTS, error=403))
         _left_by_a_dead_worker(bench, "ctpl_a")
         store(_name("ctpl_a"))
@@ -164,8 +164,8 @@ class TestListing:
         (line,) = [line for line in log_lines() if line["event"] == "backend_refused"]
         assert line["httpStatus"] == 403
 
-    def test_a_storage_that_is_away_for_the_listing_gives_the_step_back(self, bench, store):
-        """Charts that may be there are not made again."""
+    def test_an_unavailable_storage_for_the_listing_releases_the_step(self, bench, store):
+        """When Storage is unavailable for the listing, the step is released, so stored charts stay paid once."""
         bench.cloud.storage.faults.add(Fault(method=LISTS, error=503))
         started_at = datetime.now(UTC)
         _left_by_a_dead_worker(bench, "ctpl_a", started_at=started_at)
@@ -176,7 +176,7 @@ class TestListing:
 
 
 def test_an_upload_lost_with_its_worker_is_paid_for_again_and_no_more(bench):
-    """What was not stored can't be used; everything else was."""
+    """Only the chart whose upload was lost with its worker is paid for again."""
     bench.cloud.storage.faults.add(Fault(method=UPLOADS, match="ctpl_b", error=503))
     bench.put("ctpl_a", "ctpl_b")
     with pytest.raises(BackendUnavailable):
@@ -188,7 +188,7 @@ def test_an_upload_lost_with_its_worker_is_paid_for_again_and_no_more(bench):
 
 
 def test_a_chart_that_is_there_is_not_overwritten(bench, store):
-    """A worker that was too slow finds what the winner stored."""
+    """A slow worker does not overwrite the winner's stored chart."""
     bench.put("ctpl_a")
     winner = png_bytes(padding=7)
 
@@ -203,7 +203,7 @@ def test_a_chart_that_is_there_is_not_overwritten(bench, store):
 
 
 def test_the_provider_is_asked_with_the_template_s_request(bench):
-    """Symbol, interval and time zone are the order's."""
+    """The provider gets the symbol, interval and time zone of the request."""
     seen = []
 
     def make(request):

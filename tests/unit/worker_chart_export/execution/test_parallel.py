@@ -1,4 +1,4 @@
-"""Charts made in parallel: what remains when the step's time has ended."""
+"""Charts made in parallel: what happens when the step's time ends."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _item(template_id):
 
 
 class HangingChart:
-    """Hangs until it is released, then checks its scope as each paid call does."""
+    """A chart function that hangs until released, then checks its scope as a paid call does."""
 
     def __init__(self, scope):
         self.scope = scope
@@ -38,7 +38,7 @@ class HangingChart:
         self.ended = threading.Event()
 
     def __call__(self, template_id):
-        """Hang, ask, and make the chart if it is still wanted."""
+        """Hang, check the scope, and make the chart."""
         try:
             assert self.release.wait(20)
             self.scope.check()
@@ -51,7 +51,7 @@ class HangingChart:
 
 
 def test_a_chart_that_finishes_late_finds_its_budget_stopped():
-    """The clock of the scope stands, so only the stop can end it."""
+    """A late chart finds its scope stopped, even on a clock that stands."""
     scope = CancelScope(seconds=0.2, clock=HandClock())
     chart = HangingChart(scope)
     (result,) = make_in_parallel(chart, ["ctpl_a"], threads=1, scope=scope)
@@ -62,7 +62,7 @@ def test_a_chart_that_finishes_late_finds_its_budget_stopped():
 
 
 def test_the_budget_is_stopped_also_when_all_charts_came_in_time():
-    """No more work starts in it."""
+    """The scope is also stopped when all charts came in time, so that no work starts in it."""
     scope = scope_of()
     assert make_in_parallel(_item, ["a", "b"], threads=2, scope=scope) == [_item("a"), _item("b")]
     with pytest.raises(StepTimedOut):
@@ -70,7 +70,7 @@ def test_the_budget_is_stopped_also_when_all_charts_came_in_time():
 
 
 def test_the_budget_is_stopped_also_when_a_chart_ends_the_step():
-    """Its siblings pay for nothing more."""
+    """When a chart ends the step, the scope is stopped and no other chart is paid for."""
     scope = scope_of()
 
     def broken(_template_id):
@@ -83,7 +83,7 @@ def test_the_budget_is_stopped_also_when_a_chart_ends_the_step():
 
 
 def test_what_stopped_the_step_first_stays():
-    """An interruption does not become a time-out."""
+    """The first stop error stays: an interruption does not become a timeout."""
     scope = scope_of()
     scope.stop(Interrupted("shutdown"))
     with pytest.raises(Interrupted):
@@ -94,7 +94,7 @@ def test_what_stopped_the_step_first_stays():
 
 @pytest.mark.parametrize("ignores_stop", [True, False])
 def test_a_stop_is_over_within_two_seconds_whatever_hangs(ignores_stop):
-    """A lost lease must end the work by then."""
+    """A stop ends within two seconds, even when a chart hangs."""
     scope, hanging, release = scope_of(60), threading.Semaphore(0), threading.Event()
 
     def hang(template_id):
@@ -121,7 +121,7 @@ def test_a_stop_is_over_within_two_seconds_whatever_hangs(ignores_stop):
 
 
 def test_a_guard_that_one_chart_asks_ends_the_others_too():
-    """A lease that is past its time, found by the one that was about to pay."""
+    """A guard that fails in one chart's check ends the other charts too."""
     parent, release = scope_of(60), threading.Event()
     lost = threading.Event()
 
@@ -150,7 +150,7 @@ def test_a_guard_that_one_chart_asks_ends_the_others_too():
 
 @pytest.mark.parametrize("had", [0, 1])
 def test_threads_that_can_t_be_had_are_made_do_without(monkeypatch, had):
-    """The first does for all; with none at all nothing was begun."""
+    """With too few threads the first one makes all charts; with none no work starts."""
     started = []
 
     def start(thread):
@@ -171,7 +171,7 @@ def test_threads_that_can_t_be_had_are_made_do_without(monkeypatch, had):
 
 
 def test_what_a_failed_chart_was_made_of_is_let_go():
-    """Some megabytes, at once and not when the garbage is collected."""
+    """A failed chart's data is freed at once and not at the next garbage collection."""
 
     class Picture:
         pass
@@ -194,16 +194,16 @@ def test_what_a_failed_chart_was_made_of_is_let_go():
 
 
 class TestReadOnce:
-    """The step's candles."""
+    """A step's candles are read once."""
 
     def test_what_was_read_is_given_again(self):
-        """Without reading."""
+        """A second call returns the first result without a read."""
         reads = []
         candles = ReadOnce(lambda: reads.append(None) or b"[]")
         assert [candles(), candles(), len(reads)] == [b"[]", b"[]", 1]
 
     def test_so_is_the_error(self):
-        """Each chart gets it."""
+        """An error of the read is raised in every call."""
         reads = []
 
         def read():

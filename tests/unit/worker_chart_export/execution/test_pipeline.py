@@ -11,10 +11,10 @@ from worker_chart_export.execution.outcome import OutcomeKind
 
 
 class TestSuccess:
-    """Charts, manifest, SUCCEEDED."""
+    """A step that succeeds: charts, manifest, SUCCEEDED."""
 
     def test_a_step_is_exported_whole(self, bench):
-        """The step names the manifest, the manifest names the charts, the charts are there."""
+        """The step names the manifest, the manifest names the charts, and the charts exist."""
         bench.put("ctpl_a", "ctpl_b")
         outcome = bench.run()
         assert (outcome.kind, outcome.items, outcome.failures) == (OutcomeKind.SUCCEEDED, 2, 0)
@@ -28,7 +28,7 @@ class TestSuccess:
         assert bench.names()[-1] == MANIFEST_NAME
 
     def test_only_the_closed_step_object_is_written(self, bench):
-        """And nothing else in the run."""
+        """Only the step object of the schema is written, and nothing else in the run."""
         bench.put("ctpl_a")
         before = bench.run_reference.get().to_dict()
         bench.run()
@@ -43,7 +43,7 @@ class TestSuccess:
         assert after == before
 
     def test_items_say_who_made_them(self, bench):
-        """`meta` has `provider` beside the provider's own entries."""
+        """`meta` has `provider` and the provider's own entries."""
         bench.put("ctpl_a")
         bench.run()
         (item,) = bench.manifest()["items"]
@@ -53,7 +53,7 @@ class TestSuccess:
         assert item["generatedAt"].replace("-", "").replace(":", "").replace("T", "-")[:15] == stamp
 
     def test_objects_are_labelled(self, bench):
-        """Later attempts and people go by that."""
+        """Objects have metadata for later attempts and for people."""
         bench.put("ctpl_a")
         bench.run()
         blob = bench.objects.bucket(BUCKET).get_blob(bench.names()[0])
@@ -65,7 +65,7 @@ class TestSuccess:
         }
 
     def test_the_manifest_is_the_last_object_and_written_once(self, bench):
-        """A reader who finds it finds all charts."""
+        """The manifest is the last object and is written once, so its readers find all charts."""
         bench.put(*NAMES)
         bench.run()
         blobs = {blob.name: blob.generation for blob in bench.objects.list_blobs(BUCKET)}
@@ -73,7 +73,7 @@ class TestSuccess:
         assert bench.cloud.storage.calls["objects.insert"] == len(NAMES) + 1
 
     def test_the_order_asked_for_is_kept(self, bench):
-        """However late the first chart comes."""
+        """The items have the requested order, also when the first chart is the last one made."""
         last_is_done = threading.Event()
 
         def first(_request):
@@ -90,7 +90,7 @@ class TestSuccess:
         assert template_ids(bench.manifest()) == (["ctpl_b", "ctpl_c", "ctpl_a"], [])
 
     def test_requests_are_made_side_by_side_up_to_the_limit(self, bench):
-        """Never more at once than allowed, and as many as that."""
+        """As many charts are made in parallel as the limit allows, and no more."""
         inside, together, lock = 0, threading.Barrier(2), threading.Lock()
         most = 0
 
@@ -111,7 +111,7 @@ class TestSuccess:
         assert bench.step()["status"] == "SUCCEEDED"
 
     def test_every_line_of_a_step_carries_its_ids(self, bench, log_lines):
-        """Also those of the threads that make its charts; attempt and owner once it is claimed."""
+        """Every log line of a step has its ids, also in chart threads; attempt and owner follow the claim."""
         bench.put("ctpl_a", "ctpl_missing", min_images=1)
         bench.run()
         lines = log_lines()
@@ -127,10 +127,10 @@ class TestSuccess:
 
 
 class TestLease:
-    """What the lease is while the step is worked, and that none is left."""
+    """The lease exists during the work and not after it."""
 
     def test_a_step_is_worked_under_a_lease_that_is_gone_when_it_ends(self, bench):
-        """Written with the claim, renewed by the heart-beats, deleted with the finalize."""
+        """The claim writes the lease, heartbeats renew it, and the finalize deletes it."""
         seen = []
 
         def make(_request):
@@ -147,13 +147,13 @@ class TestLease:
         assert (bench.lease(), bench.heart_beats.held()) == (None, [])
 
     def test_a_failed_step_leaves_no_lease_either(self, bench):
-        """Also one that failed before anything was paid for."""
+        """A failed step leaves no lease, also when it failed before anything was paid for."""
         bench.put("ctpl_a", min_images=2)
         bench.run()
         assert (bench.step()["status"], bench.lease()) == ("FAILED", None)
 
     def test_an_uncontended_step_costs_one_read_and_two_commits(self, bench):
-        """With the handler's own read nothing is read again; one read more for its template."""
+        """A step without contention needs the handler's read, one template read and two commits."""
         bench.put("ctpl_a")
         pipeline = bench.pipeline()
         snapshot = pipeline._ledger.read(RUN_ID)
@@ -168,7 +168,7 @@ class TestLease:
         assert bench.step()["status"] == "SUCCEEDED"
 
     def test_a_step_that_made_too_many_workers_end_is_failed_unworked(self, bench, log_lines):
-        """The next worker does not try again; no lease and no manifest is left."""
+        """A step that ended too many workers is failed without work, lease or manifest."""
         bench.put("ctpl_a", status="RUNNING")
         bench.put_lease(attempt=7, released=2)
         outcome = bench.run()
@@ -180,10 +180,10 @@ class TestLease:
 
 
 class TestFailedSteps:
-    """What ends a step as a whole."""
+    """What fails a step as a whole."""
 
     def test_a_step_that_asks_for_nonsense_fails_before_anything_is_paid_for(self, bench):
-        """No provider call, no object, no manifest."""
+        """A step with invalid inputs fails without a provider call, an object or a manifest."""
         bench.put("ctpl_a", min_images=2)
         outcome = bench.run()
         step = bench.step()
@@ -192,7 +192,7 @@ class TestFailedSteps:
         assert (bench.provider.asked, bench.names(), outcome.manifest_uri) == ([], [], None)
 
     def test_a_manifest_that_is_refused_fails_the_step(self, bench):
-        """Its charts stay."""
+        """A refused manifest fails the step; its charts stay."""
         bench.cloud.storage.faults.add(Fault(method="objects.insert", match=r"manifest.json", error=403))
         bench.put("ctpl_a")
         bench.run()
@@ -201,7 +201,7 @@ class TestFailedSteps:
         assert len(bench.names()) == 1
 
     def test_a_lost_claim_makes_nothing(self, bench):
-        """Not even a look at the templates; the holder's lease stays as it was."""
+        """After a lost claim nothing is read or written; the holder's lease stays."""
         bench.put("ctpl_a", status="RUNNING")
         lease = bench.put_lease(left_seconds=60)
         outcome = bench.run()
@@ -209,7 +209,7 @@ class TestFailedSteps:
         assert (bench.provider.asked, bench.lease()) == ([], lease)
 
     def test_a_step_finished_by_another_meanwhile_is_left_alone(self, bench):
-        """What stands, stands."""
+        """A step that another worker has finished in between stays unchanged."""
 
         def make(_request):
             bench.run_reference.update({f"steps.{STEP_ID}.status": "CANCELLED"})
@@ -225,7 +225,7 @@ class TestFailedSteps:
         assert bench.lease() is None
 
     def test_a_run_deleted_meanwhile_is_gone(self, bench):
-        """And not made again."""
+        """A run that was deleted in between is not created again."""
 
         def make(_request):
             bench.run_reference.delete()

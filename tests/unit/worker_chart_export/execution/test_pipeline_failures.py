@@ -1,4 +1,4 @@
-"""Charts of a step that can't be made: each is a failure of its own, and `minImages` decides."""
+"""Charts that can't be made: each is its own failure, and `minImages` decides about the step."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ def _failing(code_words="no picture"):
 
 
 class TestFailedRequests:
-    """`minImages` decides."""
+    """`minImages` decides whether a step succeeds."""
 
     @pytest.mark.parametrize(
         ("min_images", "status"), [(0, "SUCCEEDED"), (2, "SUCCEEDED"), (3, "FAILED"), (None, "FAILED")]
     )
     def test_enough_charts_make_a_success(self, bench, min_images, status):
-        """One of three failed."""
+        """A step with enough charts succeeds, although one of three failed."""
         bench.provider.script = {"ctpl_b": _failing()}
         bench.put("ctpl_a", "ctpl_b", "ctpl_c", min_images=min_images)
         bench.run()
@@ -33,13 +33,13 @@ class TestFailedRequests:
         assert template_ids(bench.manifest()) == (["ctpl_a", "ctpl_c"], ["ctpl_b"])
 
     def test_no_chart_at_all_is_a_success_when_none_is_needed(self, bench):
-        """`minImages` 0 says so."""
+        """With `minImages` 0 a step without charts succeeds."""
         bench.provider.script = {"ctpl_a": _failing()}
         bench.put("ctpl_a", min_images=0)
         assert bench.run().kind is OutcomeKind.SUCCEEDED
 
     def test_a_failed_step_names_its_first_failure_and_its_manifest(self, bench):
-        """The manifest stands in the error, not in the outputs."""
+        """A failed step's error has its first failure and the manifest; `outputs` has no manifest."""
         bench.provider.script = {"ctpl_b": _failing("first"), "ctpl_c": _failing("second")}
         bench.put("ctpl_a", "ctpl_b", "ctpl_c")
         outcome = bench.run()
@@ -52,8 +52,8 @@ class TestFailedRequests:
         assert step["outputs"] == {}
         assert (outcome.kind, outcome.manifest_uri) == (OutcomeKind.FAILED, MANIFEST_URI)
 
-    def test_each_failure_has_its_own_words(self, bench):
-        """In the manifest."""
+    def test_each_failure_has_its_own_message(self, bench):
+        """Each failure in the manifest has its own message."""
         bench.provider.script = {"ctpl_a": _failing()}
         bench.put("ctpl_a", "ctpl_missing", min_images=0)
         bench.run()
@@ -62,7 +62,7 @@ class TestFailedRequests:
         assert errors[1]["message"] == "Template ctpl_missing does not exist in chart_templates."
 
     def test_a_bad_template_fails_its_request_alone(self, bench):
-        """Without asking the provider."""
+        """A bad template fails its request without a provider call."""
         bench.documents.collection("chart_templates").document("ctpl_b").set(template_document(width=1))
         bench.put("ctpl_a", "ctpl_b", min_images=1)
         bench.run()
@@ -78,7 +78,7 @@ class TestFailedRequests:
         ],
     )
     def test_a_picture_that_is_none_is_not_uploaded(self, bench, picture, code):
-        """It does not matter which provider made it."""
+        """A picture that is no PNG is not uploaded, whichever provider made it."""
         bench.provider.script = {"ctpl_a": lambda _request: picture}
         bench.put("ctpl_a", min_images=0)
         bench.run(max_png_bytes=5000)
@@ -86,7 +86,7 @@ class TestFailedRequests:
         assert bench.names() == [MANIFEST_NAME]
 
     def test_an_unforeseen_error_elsewhere_fails_the_step(self, bench, log_lines):
-        """No step stays RUNNING because of the worker's own fault."""
+        """An unexpected error fails the step, so that it does not stay RUNNING."""
         pipeline = bench.pipeline()
 
         def broken(*_arguments, **_more):
@@ -102,8 +102,8 @@ class TestFailedRequests:
         }
         assert [line["severity"] for line in log_lines() if line["event"] == "internal_error"] == ["ERROR"]
 
-    def test_templates_are_asked_for_again_while_firestore_is_away(self, bench):
-        """An outage shorter than the step's time costs no chart."""
+    def test_templates_are_read_again_while_firestore_is_unavailable(self, bench):
+        """Templates are read again during an outage shorter than the step's time, so it costs no chart."""
         bench.put("ctpl_a")
         bench.cloud.firestore.faults.add(
             Fault(method="BatchGetDocuments", match="chart_templates", error="RESOURCE_EXHAUSTED", times=1)
@@ -112,7 +112,7 @@ class TestFailedRequests:
         assert bench.step()["status"] == "SUCCEEDED"
 
     def test_an_unforeseen_error_of_the_provider_fails_its_request_alone(self, bench, log_lines):
-        """The step ends, and the trace is in the logs."""
+        """An unexpected provider error fails its request alone, and the trace is logged."""
 
         def broken(_request):
             raise KeyError("a bug")
@@ -129,7 +129,7 @@ class TestFailedRequests:
         assert "Traceback" in line["exception"]
 
     def test_a_refused_upload_fails_its_request_alone(self, bench):
-        """With the status for a person."""
+        """A refused upload fails its request alone and has the status in its error."""
         bench.cloud.storage.faults.add(Fault(method="objects.insert", match=r"ctpl_a", error=403))
         bench.put("ctpl_a", "ctpl_b", min_images=1)
         bench.run()
@@ -137,7 +137,7 @@ class TestFailedRequests:
         assert (error["code"], error["details"]["httpStatus"]) == ("GCS_WRITE_FAILED", 403)
 
     def test_candles_are_read_once_a_step(self, bench):
-        """Every chart gets the same bytes."""
+        """The candles are read once per step, and every chart gets the same bytes."""
         got = []
 
         def draw(request):
@@ -158,7 +158,7 @@ class TestFailedRequests:
         assert bench.cloud.storage.calls["objects.download"] + bench.cloud.storage.calls["objects.get"] == 1
 
     def test_missing_candles_are_each_request_s_own_failure(self, bench):
-        """Said to all that asked."""
+        """Missing candles fail each request that needs them."""
         messages = []
 
         def draw(request):

@@ -1,4 +1,4 @@
-"""A step whose lease is lost while it is worked: the work ends, pays for nothing and overwrites nothing."""
+"""A step that loses its lease: the work ends, pays for nothing and overwrites nothing."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class HangingStep:
 
 @pytest.fixture
 def hanging(bench):
-    """Under way."""
+    """Return a hanging step that has started."""
     with ThreadPoolExecutor(1) as pool:
         step = HangingStep(bench, pool)
         yield step
@@ -65,7 +65,7 @@ def _refused(outcome):
 
 
 def _endings(lines):
-    """The events that end a step that is not this worker's any more."""
+    """Return the events that end a step which this worker has lost."""
     return [
         (line["event"], line.get("reason"))
         for line in lines
@@ -77,7 +77,7 @@ LOST = [("lease_lost", None), ("finalize_refused", "lease_lost")]
 
 
 class TestHeartBeat:
-    """What a heart-beat finds."""
+    """The results of a heartbeat."""
 
     @pytest.mark.parametrize(
         ("change", "message"),
@@ -95,7 +95,7 @@ class TestHeartBeat:
     def test_a_lost_step_is_left_within_two_seconds_whatever_hangs(
         self, bench, hanging, change, message, log_lines
     ):
-        """No further chart is asked for, and none that comes late is stored."""
+        """A lost step ends within two seconds; no chart is requested or stored after it."""
         change(bench)
         before = time.monotonic()
         bench.heart_beats.beat()
@@ -108,7 +108,7 @@ class TestHeartBeat:
         assert (bench.names(), bench.cloud.storage.calls["objects.insert"]) == ([], 0)
 
     def test_the_winner_s_lease_is_left_alone(self, bench, hanging):
-        """There is nothing of ours to give back."""
+        """A worker that lost its lease does not release the winner's."""
         lease = bench.put_lease(**TAKEN, left_seconds=60)
         bench.heart_beats.beat()
         hanging.end.result(10)
@@ -117,8 +117,8 @@ class TestHeartBeat:
     @pytest.mark.parametrize(
         "change", [{f"steps.{STEP_ID}.status": "CANCELLED"}, {"status": "CANCELLED"}, {}]
     )
-    def test_the_lease_of_a_step_that_is_over_is_nobody_s(self, bench, hanging, change):
-        """The worker that finds it deletes it before it expires; also when the run is gone."""
+    def test_the_lease_of_a_finished_step_is_deleted_by_its_finder(self, bench, hanging, change):
+        """The lease of a finished step, or of a deleted run, is deleted by the next worker that finds it."""
         if change:
             bench.run_reference.update(change)
         else:
@@ -128,7 +128,7 @@ class TestHeartBeat:
         assert bench.lease() is None or bench.lease().is_released
 
     def test_a_beat_that_finds_all_well_lets_the_step_go_on(self, bench, hanging):
-        """With a lease that lasts longer than before."""
+        """A successful heartbeat extends the lease, and the step continues."""
         before = bench.lease()
         bench.heart_beats.beat()
         assert bench.lease().expires_at > before.expires_at
@@ -138,11 +138,11 @@ class TestHeartBeat:
 
 
 class TestSelfFencing:
-    """A process that was frozen until its lease expired, and that no heart-beat has stopped yet."""
+    """A frozen process whose lease expired before a heartbeat could stop it."""
 
     @pytest.mark.parametrize("taken", [False, True])
     def test_it_pays_for_nothing_and_leaves_within_two_seconds(self, bench, taken, log_lines):
-        """The first of its threads that asks stops them all, also one that hangs in the provider."""
+        """After its lease expired a frozen process pays for nothing and ends within two seconds."""
         clock, release = LeapingClock(), threading.Event()
         woke = []
 
@@ -168,7 +168,7 @@ class TestSelfFencing:
         )  # nothing was released: the attempts of a step that freezes workers are counted
 
     def test_it_stops_itself_before_the_others_may_take_over(self, bench):
-        """By the clock skew: its clock may be the slow one."""
+        """The worker stops itself before others may take over, by the clock skew."""
         clock = LeapingClock()
 
         def late(_request):
@@ -181,7 +181,7 @@ class TestSelfFencing:
         assert bench.names() == []
 
     def test_it_writes_no_manifest(self, bench):
-        """Frozen just after its last chart."""
+        """A process that froze after its last chart writes no manifest."""
         clock = LeapingClock()
         bench.cloud.storage.faults.add(
             Fault(method="objects.insert", match=".png", before=lambda _request: clock.leap(60))
@@ -193,10 +193,10 @@ class TestSelfFencing:
 
 
 class TestFencedManifest:
-    """Compare-and-swap: a worker that was taken over never replaces the winner's manifest."""
+    """Compare-and-swap: a worker that lost its lease never replaces the winner's manifest."""
 
     def _beaten_at(self, bench, **moment):
-        """The winner takes over and finishes at this moment; gives what it left, once it has."""
+        """Let the winner take over and finish at this moment; return what it stored."""
         left = []
 
         def win(_request):
@@ -208,8 +208,8 @@ class TestFencedManifest:
         service.faults.add(Fault(times=1, before=win, **moment))
         return left
 
-    def test_one_that_finds_the_winner_s_in_place_leaves_it(self, bench, log_lines):
-        """Its own was to be the first."""
+    def test_one_that_finds_the_winner_s_manifest_keeps_it(self, bench, log_lines):
+        """A worker that finds the winner's manifest, where it expected none, does not replace it."""
         left = self._beaten_at(bench, method="objects.insert", match="manifest.json")
         bench.put("ctpl_a", "ctpl_b")
         assert _refused(bench.run()) == "lease_lost"
@@ -217,8 +217,8 @@ class TestFencedManifest:
         assert _endings(log_lines())[-2:] == LOST
         assert bench.lease() is None
 
-    def test_one_that_looked_at_an_older_one_does_not_hit_the_winner_s(self, bench):
-        """It asked for its lease, was still the holder, and then was too slow to write."""
+    def test_one_that_read_an_older_manifest_does_not_replace_the_winner_s(self, bench):
+        """A worker that read an older manifest and was then too slow does not replace the winner's."""
         bench.put("ctpl_a", status="RUNNING")
         bench.put_lease()
         bench.objects.bucket(BUCKET).blob(MANIFEST_NAME).upload_from_string(b"{}")
@@ -227,7 +227,7 @@ class TestFencedManifest:
         assert left == [(bench.step(), *bench.manifest_object())]
 
     def test_the_holder_replaces_what_an_earlier_attempt_left(self, bench):
-        """By the generation it looked at."""
+        """The holder replaces an earlier attempt's manifest on condition of its generation."""
         bench.put("ctpl_a", status="RUNNING")
         bench.put_lease()
         bench.objects.bucket(BUCKET).blob(MANIFEST_NAME).upload_from_string(b"{}")
@@ -235,7 +235,7 @@ class TestFencedManifest:
         assert bench.manifest()["items"]
 
     def test_one_that_wrote_first_and_was_taken_over_then_is_fenced_at_finalize(self, bench):
-        """The winner has replaced its manifest; its finalize changes nothing."""
+        """A worker that wrote its manifest and then lost its lease is fenced at its finalize."""
         left = self._beaten_at(bench, method="Commit", match="chart_export_leases", skip=1)
         bench.put("ctpl_a")
         assert _refused(bench.run()) in {"step_final", "fenced"}

@@ -1,4 +1,4 @@
-"""Steps that end early or late: time-outs, stops, backends that are unavailable."""
+"""Steps that end early or late: timeouts, stops, unavailable backends."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from worker_chart_export.observability.observers import Observer, Stage, watched
 
 
 class ChartEnds(Observer):
-    """Watches the work; a permit for each chart whose making has ended, late or not."""
+    """An observer with a permit for each chart that has ended, late or not."""
 
     def __init__(self):
         self.permits = threading.Semaphore(0)
@@ -35,7 +35,7 @@ class ChartEnds(Observer):
 
 @pytest.fixture
 def charts_ended():
-    """The permits of `ChartEnds`."""
+    """Return the permits of `ChartEnds`."""
     ends = ChartEnds()
     with watched_by(ends):
         yield ends.permits
@@ -45,7 +45,7 @@ class TestTime:
     """The time and the stop of a step."""
 
     def test_a_hanging_provider_is_left_at_the_step_s_time(self, bench):
-        """Its request fails with STEP_TIMEOUT, the others count, the manifest is written."""
+        """When a provider hangs, its request fails with STEP_TIMEOUT; the manifest has the other charts."""
         release = threading.Event()
         bench.provider.script = {"ctpl_a": lambda _request: bytes(release.wait(20))}
         bench.put("ctpl_a", "ctpl_b", min_images=1)
@@ -60,7 +60,7 @@ class TestTime:
         assert manifest["failures"][0]["error"]["code"] == "STEP_TIMEOUT"
 
     def test_a_chart_that_comes_too_late_is_not_uploaded(self, bench, charts_ended):
-        """The step has ended without it."""
+        """A chart that comes after the step's end is not uploaded."""
         release = threading.Event()
 
         def late(_request):
@@ -76,7 +76,7 @@ class TestTime:
         assert bench.names() == [MANIFEST_NAME]
 
     def test_a_chart_that_comes_too_late_is_stopped_and_not_only_out_of_time(self, bench, charts_ended):
-        """On a clock that stands its time is never over: the step itself stops what it leaves behind."""
+        """A late chart is stopped by the step itself, even on a clock that stands."""
         release = threading.Event()
 
         def late(_request):
@@ -93,7 +93,7 @@ class TestTime:
         assert bench.cloud.storage.calls["objects.insert"] == 1
 
     def test_requests_still_waiting_for_a_thread_time_out_too(self, bench):
-        """Each request ends in exactly one entry."""
+        """Requests that never got a thread time out, so each request has exactly one entry."""
         bench.provider.script = {"ctpl_a": lambda request: request.scope.sleep(20) or b""}
         bench.put("ctpl_a", "ctpl_b", "ctpl_c", min_images=0)
         bench.run(concurrency=1, seconds=1)
@@ -102,8 +102,8 @@ class TestTime:
         assert bench.provider.asked == ["ctpl_a"]
 
     @pytest.mark.parametrize("listens", [True, False])
-    def test_a_stop_is_heard_within_two_seconds(self, bench, listens):
-        """Also when a provider does not listen; the step is neither finalized nor given a manifest."""
+    def test_a_stop_takes_effect_within_two_seconds(self, bench, listens):
+        """A stop ends the step in two seconds without finalize or manifest, also when a provider hangs."""
         asked, release = threading.Event(), threading.Event()
 
         def make(request):
@@ -130,7 +130,7 @@ class TestTime:
         _released_at_once(bench)
 
     def test_a_stop_outranks_a_backend_that_fails(self, bench):
-        """A step that was stopped is not failed."""
+        """A stopped step is not failed by a backend error."""
         pipeline = bench.pipeline()
         scope = pipeline.new_scope()
 
@@ -146,7 +146,7 @@ class TestTime:
         _released_at_once(bench)
 
     def test_a_step_that_is_stopped_before_its_start_is_released_too(self, bench):
-        """Nothing is paid for."""
+        """A step that is stopped before its start is released, and nothing is paid for."""
         pipeline = bench.pipeline()
         scope = pipeline.new_scope()
         scope.stop(Interrupted("shutdown"))
@@ -158,10 +158,10 @@ class TestTime:
 
 
 class TestBackendAway:
-    """Cloud Storage or Firestore stays unavailable: the step is released, but not for ever."""
+    """Storage or Firestore stays unavailable: the step is released, but not endlessly."""
 
-    def test_a_storage_that_stays_away_gives_the_step_back_after_a_pause(self, bench, log_lines):
-        """It stays RUNNING, to be taken over some seconds later."""
+    def test_an_unavailable_storage_releases_the_step_after_a_pause(self, bench, log_lines):
+        """When Storage stays unavailable the step stays RUNNING and is taken over some seconds later."""
         bench.cloud.storage.faults.add(Fault(method="objects.insert", error=503))
         bench.put("ctpl_a")
         with pytest.raises(BackendUnavailable, match="storage"):
@@ -172,8 +172,8 @@ class TestBackendAway:
         (line,) = [line for line in log_lines() if line["event"] == "lease_released"]
         assert 1 <= line["delaySeconds"] <= 10
 
-    def test_a_manifest_that_can_t_be_written_gives_the_step_back_too(self, bench):
-        """Its charts stay for the next attempt."""
+    def test_a_manifest_that_can_t_be_written_releases_the_step_too(self, bench):
+        """When the manifest can't be written the step is released; its charts stay for the next attempt."""
         bench.cloud.storage.faults.add(Fault(method="objects.insert", match="manifest.json", error=503))
         bench.put("ctpl_a")
         with pytest.raises(BackendUnavailable, match="storage"):
@@ -192,7 +192,7 @@ class TestBackendAway:
     def test_after_ten_releases_or_an_hour_the_step_is_failed_with_the_backend_s_code(
         self, bench, changes, status
     ):
-        """An operator has to act; no lease is left."""
+        """After ten releases or an hour the step fails with the backend's code and keeps no lease."""
         bench.cloud.storage.faults.add(Fault(method="objects.insert", error=503))
         bench.put("ctpl_a", status="RUNNING")
         bench.put_lease(**changes)
@@ -206,8 +206,8 @@ class TestBackendAway:
             assert not bench.lease().token
         assert bench.step()["status"] == status
 
-    def test_a_template_that_can_t_be_read_in_time_gives_the_step_back(self, bench):
-        """Firestore is unavailable, which is no failure of a chart."""
+    def test_a_template_that_can_t_be_read_in_time_releases_the_step(self, bench):
+        """When a template can't be read in time the step is released, because Firestore is unavailable."""
         bench.put("ctpl_a")
         bench.cloud.firestore.faults.add(
             Fault(method="BatchGetDocuments", match="chart_templates", error="RESOURCE_EXHAUSTED")

@@ -1,4 +1,4 @@
-"""Log lines: JSON for Google Cloud Logging, and one door for everything that would print."""
+"""Log lines are JSON for Google Cloud Logging, and all output goes through one logger."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ CONTRACT_EVENTS = {
 
 @pytest.mark.parametrize("name", sorted(CONTRACT_EVENTS))
 def test_events_have_the_contract_s_names(name):
-    """Dashboards rely on them."""
+    """The events have the contract's names, because dashboards use them."""
     assert name in set(Event)
 
 
@@ -46,7 +46,7 @@ def test_events_have_the_contract_s_names(name):
     ("method", "severity"), [("info", "INFO"), ("warning", "WARNING"), ("error", "ERROR")]
 )
 def test_a_line_has_what_cloud_logging_wants(log_lines, method, severity):
-    """Severity, message, time in UTC, event, and the fields given."""
+    """A line has severity, message, UTC time, event and the given fields."""
     getattr(log, method)(Event.STEP_NOOP, "a sentence", reason="final", nothing=None)
     (line,) = log_lines()
     assert datetime.fromisoformat(line.pop("time")).tzinfo == UTC
@@ -54,7 +54,7 @@ def test_a_line_has_what_cloud_logging_wants(log_lines, method, severity):
 
 
 def test_names_that_become_known_end_with_the_work_they_are_of(log_lines):
-    """Threads are used again; the next message is another's."""
+    """Ids bound during a task are removed after it, because its thread is reused."""
     with bound(owner="me"):
         with bound(messageId="1", owner=None):
             bind(runId="a", stepId=None)
@@ -71,13 +71,13 @@ def test_names_that_become_known_end_with_the_work_they_are_of(log_lines):
 
 
 def test_debug_lines_are_left_out_at_info(log_lines):
-    """The level is the setting's."""
+    """At level INFO no debug line is written."""
     log.debug(Event.STREAM_OPENING, "detail")
     assert log_lines() == []
 
 
 def test_bound_context_is_on_every_line_of_the_block(log_lines):
-    """And on none after it; inner values win, None binds nothing."""
+    """Bound context is on every line of its block; inner values replace outer ones, None adds nothing."""
     with bound(messageId="m", runId="r", stepId=None):
         log.info(Event.STEP_NOOP, "one")
         with bound(runId="inner"):
@@ -89,7 +89,7 @@ def test_bound_context_is_on_every_line_of_the_block(log_lines):
 
 
 def test_bound_context_is_a_thread_s_own(log_lines):
-    """Two handlers don't mix their messages up."""
+    """Bound context belongs to one thread."""
     both = threading.Barrier(2)
 
     def work(name: str) -> None:
@@ -103,7 +103,7 @@ def test_bound_context_is_a_thread_s_own(log_lines):
 
 
 def test_an_error_brings_its_trace_in_the_line(log_lines):
-    """On one line, as text."""
+    """An error's trace is in its line, as text on one line."""
     log.error(Event.INTERNAL_ERROR, "it failed", exc_info=RuntimeError("deep"))
     (line,) = log_lines()
     assert "RuntimeError: deep" in line["exception"]
@@ -113,13 +113,13 @@ def test_an_error_brings_its_trace_in_the_line(log_lines):
     "value", [{1, 2}, b"\xff", datetime(2025, 1, 1, tzinfo=UTC), object(), "\ud800", 10**400]
 )
 def test_any_value_can_be_logged(log_lines, value):
-    """As text if need be; the line is always JSON."""
+    """Any value is logged as valid JSON, as text if necessary."""
     log.info(Event.STEP_NOOP, "a sentence", value=value)
     assert "value" in log_lines()[0]
 
 
-def test_a_line_that_can_t_be_made_disturbs_nobody(log_lines, capfd):
-    """A line about it is there instead."""
+def test_a_line_that_can_t_be_written_raises_nothing(log_lines, capfd):
+    """When a line can't be written, a line about this error is written, and no exception is raised."""
 
     class Mute:
         def __str__(self):
@@ -131,15 +131,15 @@ def test_a_line_that_can_t_be_made_disturbs_nobody(log_lines, capfd):
     assert capfd.readouterr().err == ""
 
 
-def test_a_library_s_warning_goes_through_the_same_door(log_lines):
-    """With its own severity, as event `library`."""
+def test_a_library_s_warning_is_logged(log_lines):
+    """A library's warning is logged with its severity as the event `library`."""
     logging.getLogger("google.cloud.pubsub_v1").warning("lost %s", "something")
     (line,) = log_lines()
     assert (line["severity"], line["event"], line["message"]) == ("WARNING", "library", "lost something")
 
 
 def test_google_s_loggers_are_joined_to_the_root_again(log_lines, capfd):
-    """Its clients cut them off when they are imported, and Python would print their warnings to stderr."""
+    """Google's loggers, which its clients detach on import, are attached to the root logger again."""
     stream = io.StringIO()
     logging.getLogger("google").propagate = False
     logs.configure(level="INFO", log_format="json", stream=stream)
@@ -148,22 +148,22 @@ def test_google_s_loggers_are_joined_to_the_root_again(log_lines, capfd):
     assert (capfd.readouterr().err, log_lines()) == ("", [])
 
 
-def test_a_library_s_trace_goes_through_the_same_door(log_lines):
-    """In the same field as ours."""
+def test_a_library_s_trace_is_logged(log_lines):
+    """A library's trace is logged in the same field as ours."""
     logging.getLogger("grpc").error("failed", exc_info=OSError("wire"))
     (line,) = log_lines()
     assert (line["severity"], "OSError: wire" in line["exception"]) == ("ERROR", True)
 
 
-def test_a_library_s_talk_is_left_out(log_lines):
-    """At level INFO."""
+def test_a_library_s_info_lines_are_left_out(log_lines):
+    """Messages of libraries below WARNING are left out at level INFO."""
     for name in ("google.auth", "urllib3.connectionpool", "grpc"):
         logging.getLogger(name).info("chat")
     assert log_lines() == []
 
 
-def test_a_python_warning_goes_through_the_same_door(log_lines):
-    """Not to stderr."""
+def test_a_python_warning_is_logged(log_lines):
+    """A Python warning is logged and not printed to stderr."""
     with warnings.catch_warnings():
         warnings.simplefilter("always")
         logging.captureWarnings(capture=True)
@@ -172,8 +172,8 @@ def test_a_python_warning_goes_through_the_same_door(log_lines):
     assert (line["severity"], "old thing" in line["message"]) == ("WARNING", True)
 
 
-def test_a_library_s_broken_log_call_goes_through_the_same_door(log_lines, capfd):
-    """Python would print a traceback to stderr; Google's subscriber has such a call."""
+def test_a_library_s_broken_log_call_is_logged(log_lines, capfd):
+    """A library's log call with wrong arguments is logged and prints no traceback to stderr."""
     (door,) = [handler for handler in logging.getLogger().handlers if isinstance(handler, logs._LineHandler)]
     door.handle(logging.LogRecord("google.cloud", logging.WARNING, "", 0, "%s and %s", ("one",), None))
     (line,) = log_lines()
@@ -181,8 +181,8 @@ def test_a_library_s_broken_log_call_goes_through_the_same_door(log_lines, capfd
     assert capfd.readouterr().err == ""
 
 
-def test_an_error_that_ends_a_thread_goes_through_the_same_door(log_lines, capfd):
-    """With its trace."""
+def test_an_error_that_ends_a_thread_is_logged(log_lines, capfd):
+    """An error that ends a thread is logged with its trace."""
     thread = threading.Thread(target=lambda: {}["missing"])
     thread.start()
     thread.join()
@@ -192,7 +192,7 @@ def test_an_error_that_ends_a_thread_goes_through_the_same_door(log_lines, capfd
 
 
 def test_a_thread_that_exits_is_no_error(log_lines):
-    """`SystemExit` is a way to end one."""
+    """A thread that ends with `SystemExit` logs no error."""
 
     def exit_now() -> None:
         raise SystemExit
@@ -203,8 +203,8 @@ def test_a_thread_that_exits_is_no_error(log_lines):
     assert log_lines() == []
 
 
-def test_an_error_in_a_destructor_goes_through_the_same_door(log_lines, capfd):
-    """Python would print it."""
+def test_an_error_in_a_destructor_is_logged(log_lines, capfd):
+    """An error in a destructor is logged and not printed."""
 
     class Fragile:
         def __del__(self):
@@ -221,8 +221,8 @@ def test_an_error_in_a_destructor_goes_through_the_same_door(log_lines, capfd):
 @pytest.mark.parametrize(
     "say", [lambda: log.info(Event.STEP_NOOP, "x"), lambda: logging.getLogger("google").error("x")]
 )
-def test_a_stream_that_is_gone_is_no_endless_loop(capfd, say):
-    """No line can be written any more."""
+def test_a_closed_stream_causes_no_endless_loop(capfd, say):
+    """When the output stream is closed, logging does not loop."""
 
     class Gone(io.StringIO):
         def write(self, _text):
@@ -237,8 +237,8 @@ def test_a_stream_that_is_gone_is_no_endless_loop(capfd, say):
 @pytest.mark.parametrize(
     "say", [lambda: log.info(Event.STEP_NOOP, "x"), lambda: logging.getLogger("g").error("x")]
 )
-def test_a_line_that_is_told_in_the_middle_of_another_waits_for_nobody(say):
-    """A destructor may fail at any moment, also in the thread that writes."""
+def test_a_line_logged_during_another_does_not_deadlock(say):
+    """A destructor that logs during another log call in the same thread does not deadlock."""
     inner = iter([lambda: log.info(Event.STEP_NOOP, "inner"), lambda: logging.getLogger("g").error("inner")])
 
     class Interrupted(io.StringIO):
@@ -261,7 +261,7 @@ def test_a_line_that_is_told_in_the_middle_of_another_waits_for_nobody(say):
 
 
 def test_the_console_format_is_for_people(log_lines):
-    """The event, the sentence, the fields."""
+    """The console format has the event, the message and the fields."""
     stream = io.StringIO()
     logs.configure(level="INFO", log_format="console", stream=stream)
     log.info(Event.STEP_NOOP, "a sentence", reason="final")
@@ -271,6 +271,6 @@ def test_the_console_format_is_for_people(log_lines):
 
 
 def test_every_line_is_one_line(log_lines):
-    """Whatever is in it."""
+    """Every record is one line, whatever it contains."""
     log.info(Event.STEP_NOOP, "a\nb\r\nc\u2028d", other="x\ny")
     assert json.dumps(log_lines()[0]["message"]) == r'"a\nb\r\nc\u2028d"'

@@ -37,7 +37,7 @@ class Notes(Observer):
 
     @contextmanager
     def stage(self, which, about, carrier):
-        """Begin and end it."""
+        """Note the begin and the end."""
         token = self._path.set((*self._path.get(), which.value))
         path = " ".join(self._path.get())
         self.begun.append((path, dict(about)))
@@ -53,31 +53,31 @@ class Notes(Observer):
             self._path.reset(token)
 
     def annotated(self, about):
-        """Note it."""
+        """Note the call."""
         self.more.append((" ".join(self._path.get()), dict(about)))
 
     def chart_stored(self, chart):
-        """Note it."""
+        """Note the call."""
         self.charts.append((" ".join(self._path.get()), chart))
 
     def step_ended(self, outcome, seconds):
-        """Note it."""
+        """Note the call."""
         self.outcomes.append((" ".join(self._path.get()), outcome, seconds))
 
 
 @pytest.fixture
 def notes():
-    """An observer that watches during the test."""
+    """Register an observer during the test."""
     observer = Notes()
     with watched_by(observer):
         yield observer
 
 
 class TestNotifications:
-    """From real work on the embedded cloud."""
+    """Calls of observers during real work on the embedded cloud."""
 
     def test_a_delivery_from_its_message_to_its_end(self, bench, notes):
-        """Each stage once, in order, inside the right one; the message's attributes come along."""
+        """A delivery calls each stage once, in order and nested, with the message's attributes."""
         bench.put("ctpl_a")
         message, _ = a_message({"runId": RUN_ID, "stepId": STEP_ID}, googclient_traceparent="00-1-2-01")
         deliver(bench, message)
@@ -118,14 +118,14 @@ class TestNotifications:
         assert notes.carriers["delivery"] == {"googclient_traceparent": "00-1-2-01"}
         assert notes.carriers["delivery step"] == {}
 
-    def test_a_message_that_is_none_is_a_delivery_all_the_same(self, bench, notes):
-        """And nothing is read for it."""
+    def test_an_invalid_message_is_a_delivery_too(self, bench, notes):
+        """An invalid message is a delivery without reads."""
         deliver(bench, a_message({"runId": "../.."})[0])
         assert notes.begun == [("delivery", {"messageId": "m1"})]
         assert notes.ended == [("delivery", None)]
 
-    def test_charts_are_told_from_their_own_threads(self, bench, notes):
-        """Under the step that they belong to."""
+    def test_charts_are_observed_in_their_own_threads(self, bench, notes):
+        """A chart's stages run in its own thread and belong to its step."""
         bench.put("ctpl_a", "ctpl_b", "ctpl_c")
         bench.run()
         assert [path for path, _ in notes.begun].count("step chart") == 3
@@ -135,8 +135,8 @@ class TestNotifications:
         assert (stored["ctpl_a"].provider, stored["ctpl_a"].png) == ("mock", png_bytes())
         assert stored["ctpl_a"].uri.startswith(f"gs://{BUCKET}/charts/{RUN_ID}/{STEP_ID}/")
 
-    def test_the_end_is_told_inside_the_step(self, bench, notes):
-        """With its outcome and how long it took."""
+    def test_the_end_is_observed_inside_the_step(self, bench, notes):
+        """`step_ended` is called inside the step's stage with the outcome and the duration."""
         bench.put("ctpl_a")
         bench.run()
         ((path, outcome, seconds),) = notes.outcomes
@@ -144,7 +144,7 @@ class TestNotifications:
         assert 0 < seconds < 10
 
     def test_a_chart_that_fails_ends_its_stages_in_the_error(self, bench, notes):
-        """And the step's outcome is FAILED."""
+        """A failing chart ends its stages with the error, and the step's outcome is FAILED."""
 
         def refuse(_request):
             raise ChartApiFailed("It refuses.")
@@ -159,7 +159,7 @@ class TestNotifications:
         assert outcome.error.code == "CHART_API_FAILED"
 
     def test_a_chart_of_an_earlier_attempt_comes_without_bytes(self, bench, notes):
-        """It was stored, but not by this process."""
+        """A reused chart is observed without bytes, because another process stored it."""
 
         def stop(request):
             request.scope.stop(Interrupted("enough"))
@@ -182,14 +182,14 @@ class TestNotifications:
         }
 
     def test_a_lost_claim_is_a_step_without_an_end(self, bench, notes):
-        """Nothing was this worker's."""
+        """After a lost claim there is a step stage without `step_ended`."""
         bench.put("ctpl_a", status="SUCCEEDED")
         assert bench.run().kind is OutcomeKind.CLAIM_LOST
         assert [path for path, _ in notes.ended] == ["step claim", "step"]
         assert notes.outcomes == []
 
     def test_an_observer_needs_no_method_for_what_it_does_not_use(self, bench, log_lines):
-        """The base does nothing."""
+        """An observer can leave methods out; the base class does nothing."""
         bench.put("ctpl_a")
         with watched_by(Observer()):
             assert bench.run().kind is OutcomeKind.SUCCEEDED
@@ -224,11 +224,11 @@ class Careless(Observer):
 
 
 class TestObserversThatFail:
-    """The step never feels it."""
+    """A failing observer does not disturb the step."""
 
     @pytest.mark.parametrize("where", ["begin", "end", "chart", "outcome"])
-    def test_the_step_succeeds_and_the_others_are_told(self, bench, notes, log_lines, where):
-        """And the failure is a log line."""
+    def test_the_step_succeeds_and_the_others_are_called(self, bench, notes, log_lines, where):
+        """The step succeeds, the other observers are called, and the failure is logged."""
         bench.put("ctpl_a")
         later = Notes()
         with watched_by(Careless(where)), watched_by(later):
@@ -241,7 +241,7 @@ class TestObserversThatFail:
         assert f"The observer Careless failed: RuntimeError('careless at the {where}')" in lines[0]["message"]
 
     def test_the_work_s_own_error_passes_unchanged(self, log_lines):
-        """Whatever the observer's does, and an observer can't swallow it."""
+        """The work's own error is raised unchanged, and an observer can't suppress it."""
 
         class Greedy(Notes):
             @contextmanager
@@ -257,8 +257,8 @@ class TestObserversThatFail:
 class TestRegistration:
     """When observers are called."""
 
-    def test_nobody_is_told_after_the_block(self, bench):
-        """However it ended."""
+    def test_no_observer_is_called_after_its_block(self, bench):
+        """After its block an observer is not called, also when the block raised."""
         observer = Notes()
         with pytest.raises(KeyError), watched_by(observer):
             raise KeyError
@@ -266,8 +266,8 @@ class TestRegistration:
         bench.run()
         assert (observer.begun, observer.charts, observer.outcomes) == ([], [], [])
 
-    def test_who_has_begun_a_stage_also_ends_it(self):
-        """Even if it is no longer registered. A new observer does not see the end."""
+    def test_an_observer_ends_each_stage_that_it_began(self):
+        """An observer that began a stage ends it, even when it is removed; a new one does not see the end."""
         first, second = Notes(), Notes()
         with watched_by(first):
             begun = stage(Stage.STEP)
@@ -278,7 +278,7 @@ class TestRegistration:
         assert second.ended == []
 
     def test_observers_come_and_go_from_many_threads(self):
-        """None is forgotten, none stays."""
+        """Concurrent registration from many threads loses and leaves no observer."""
         failed = []
 
         def come_and_go():
@@ -298,7 +298,7 @@ class TestRegistration:
         assert stage(Stage.STEP) is stage(Stage.CLAIM)
 
     def test_without_observers_nothing_is_made(self):
-        """One shared context for all stages."""
+        """Without observers all stages share one context object."""
         notify_chart(template_id="t", provider="mock", uri="gs://b/n", png=None)
         annotate(attempt=1)
         notify_call(accountId="a")

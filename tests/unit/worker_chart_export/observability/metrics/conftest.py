@@ -1,4 +1,4 @@
-"""What the tests of the metrics share: what a test has made grow, and how a new process begins."""
+"""Fixtures of the metrics tests: counter increases, and the metrics of a new process."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FRESH = "from worker_chart_export.observability import metrics; print(metrics.ex
 
 @pytest.fixture
 def grown():
-    """Call it for every counter that has grown, and by how much; calls that went well stand apart."""
+    """Return a function that returns the increase of every counter; successful calls are separate."""
     before = counts()
 
     def grown():
@@ -28,7 +28,7 @@ def grown():
 
 @pytest.fixture
 def answered():
-    """Call it for how many calls of a backend were answered during the test."""
+    """Return a function that returns the number of a backend's successful calls in the test."""
     before = counts()
     series = "backend_calls_total{{{},answered}}"
     return lambda backend: counts()[series.format(backend)] - before[series.format(backend)]
@@ -36,6 +36,6 @@ def answered():
 
 @pytest.fixture(scope="package")
 def fresh():
-    """The metrics of a process that has just started."""
+    """Return the metrics of a process that has just started."""
     done = subprocess.run([sys.executable, "-c", FRESH], cwd=ROOT, capture_output=True, text=True, check=True)
     return list(text_string_to_metric_families(done.stdout))

@@ -1,4 +1,4 @@
-"""What there is to be counted: by which names, with which labels, and all of it from the start."""
+"""The metrics: their names, their labels, and that each exists from the start."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from worker_chart_export.observability import metrics
 
 
 class TestNames:
-    """By the field's habits."""
+    """Names that follow Prometheus' conventions."""
 
     def test_every_name_has_the_prefix(self, fresh):
-        """But those that the client itself gives to what it finds out about any process."""
+        """Every name has the prefix, except those of the client library's own process metrics."""
         others = {"process", "python"}
         assert {family.name.partition("_")[0] for family in fresh} == {"chart"} | others
         ours = [family for family in fresh if family.name.partition("_")[0] not in others]
@@ -28,7 +28,7 @@ class TestNames:
         assert {"process_resident_memory_bytes", "python_info"} <= {family.name for family in fresh}
 
     def test_every_series_is_there_from_the_start_and_stands_at_zero(self, fresh):
-        """A first failure is an increase; only accounts are not known yet."""
+        """Every series is 0 from the start, so that a first failure is an increase; accounts come later."""
         ours = [family for family in fresh if family.name.startswith("chart_export_")]
         assert {family.name.removeprefix("chart_export_") for family in ours if not family.samples} == {
             "chart_img_calls",
@@ -39,7 +39,7 @@ class TestNames:
         assert {name for name, value in values.items() if value} == {"chart_export_build_info"}
 
     def test_an_account_is_there_as_soon_as_it_is_known(self):
-        """With every answer that it may ever get."""
+        """A known account has a series for every possible status."""
         metrics.know_account("acc-new", daily_limit=44)
         answers = {
             answer: value("chart_img_calls_total", account="acc-new", answer=answer)
@@ -53,7 +53,7 @@ class TestNames:
 
 
 def _literals(path, call, keyword):
-    """The texts that calls of `call` in a file of the daemon are given, as `keyword` or first of all."""
+    """Return the texts that calls of `call` get as `keyword` or first argument, in a file of the daemon."""
     tree = ast.parse((ROOT / "daemon" / path).read_text(encoding="utf-8"))
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and ast.unparse(node.func) == call:
@@ -62,15 +62,15 @@ def _literals(path, call, keyword):
 
 
 class TestLabels:
-    """What they may hold is known beforehand; here it is held against what the code says."""
+    """The known label values equal those in the code."""
 
     def test_every_reason_of_a_claim_or_a_finalize_is_known(self):
-        """None besides."""
+        """Every reason of a claim or finalize is a known label value."""
         known = {*metrics.CLAIM_RESULTS, *metrics.FINALIZE_RESULTS} - {"won", "taken_over", "written"}
         assert known == {reason.value for reason in Reason} - {"unknown"}  # which is a release's
 
     def test_every_rejection_is_known(self):
-        """Those of the parser and those of the handler's ends."""
+        """Every rejection reason of the parser and the handler is a known label value."""
         found = {
             *_literals("handling/messages.py", "MessageRejected", ""),
             *_literals("handling/handler.py", "Reject", "reason"),
@@ -83,21 +83,21 @@ class TestLabels:
         [("Ack", "ack"), ("Nack", "nack"), ("Defer", "defer"), ("self._defer", "defer")],
     )
     def test_every_written_reason_of_a_disposition_is_known(self, call, disposition):
-        """Whoever writes a new one notes it among the known ones."""
+        """Every reason of a disposition in the code is a known label value."""
         paths = ("handling/handler.py", "handling/disposition.py", "subscription/settlement.py")
         found = {text for path in paths for text in _literals(path, call, "reason")}
         assert found
         assert found <= set(metrics.DISPOSITIONS[disposition])
 
     def test_every_step_state_is_known_as_a_reason(self):
-        """An ack or a deferral has the state of the step as its reason."""
+        """Every step state is a known reason of an ack or a deferral."""
         known = {reason for reasons in metrics.DISPOSITIONS.values() for reason in reasons}
         worked = {StepState.READY, StepState.LEASE_EXPIRED, StepState.OTHER_TYPE}  # which are none
         assert {state.value for state in StepState if state not in worked} <= known
         assert {reason.value for reason in GONE} <= set(metrics.DISPOSITIONS["ack"])
 
     def test_every_answer_and_outcome_is_known(self):
-        """By their enumerations."""
+        """Every member of the answer and outcome enums is a known label value."""
         assert {meaning.value for meaning in Meaning} <= set(metrics.ANSWERS)
         of_observers = {OutcomeKind.RELEASED, OutcomeKind.NOT_RELEASED}
         assert {kind.value for kind in OutcomeKind} - of_observers == {

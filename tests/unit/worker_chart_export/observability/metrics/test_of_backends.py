@@ -1,4 +1,4 @@
-"""What is counted of calls of backends, and what was seen there."""
+"""Metrics of backend calls and of values read from backends."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ DAY_SECONDS = 86400
 
 @pytest.fixture
 def store(objects):
-    """The charts bucket."""
+    """Return the charts bucket."""
     return ArtifactStore(client=objects, bucket=BUCKET)
 
 
@@ -50,14 +50,14 @@ class TestBackends:
         ],
     )
     def test_a_firestore_that_fails(self, bench, error, kind, expected, grown):
-        """By whether waiting helps."""
+        """Firestore errors are counted by whether a retry can help."""
         bench.cloud.firestore.faults.add(Fault(method="BatchGetDocuments", error=error))
         with pytest.raises(expected):
             bench.pipeline()._ledger.probe()
         assert grown() == {f"backend_calls_total{{firestore,{kind}}}": 1}
 
-    def test_a_firestore_that_is_away_when_it_is_to_commit(self, documents, cloud, grown):
-        """The commit is one of its calls."""
+    def test_a_firestore_that_is_unavailable_at_a_commit(self, documents, cloud, grown):
+        """A failed commit is counted as a Firestore call."""
         cloud.firestore.faults.add(Fault(method="Commit", error="DEADLINE_EXCEEDED"))
         batch = documents.batch()
         batch.set(documents.document("any/one"), {})
@@ -66,7 +66,7 @@ class TestBackends:
         assert grown() == {"backend_calls_total{firestore,unavailable}": 1, "commits_total{unknown}": 1}
 
     def test_calls_that_are_answered(self, bench, answered):
-        """A step of one chart: what Firestore itself has counted, and two objects written."""
+        """A step of one chart counts all Firestore calls and two written objects."""
         bench.put("ctpl_a")
         calls = bench.cloud.firestore.calls
         calls.reset()
@@ -75,7 +75,7 @@ class TestBackends:
         assert answered("storage") == 2
 
     def test_a_race_is_lost_to_an_answer(self, documents, answered, grown):
-        """Firestore is well, and so are our rights."""
+        """A lost race counts as a successful call, because Firestore answered it."""
         batch = documents.batch()
         batch.create(documents.document("any/one"), {})
         documents.document("any/one").set({})
@@ -84,15 +84,15 @@ class TestBackends:
         assert answered("firestore") == 1
         assert grown() == {"commits_total{lost_race}": 1}
 
-    def test_a_storage_that_is_away_for_a_moment(self, bench, grown):
-        """The call that failed, though the next one did not."""
+    def test_a_briefly_unavailable_storage(self, bench, grown):
+        """A failed call is counted, although its retry succeeds."""
         bench.cloud.storage.faults.add(Fault(method="objects.insert", error=503, times=1))
         bench.put("ctpl_a")
         assert bench.run().kind is OutcomeKind.SUCCEEDED
         assert grown()["backend_calls_total{storage,unavailable}"] == 1
 
     def test_a_storage_that_refuses(self, bench, grown):
-        """The picture, for good."""
+        """A refused upload is counted as a refusal."""
         bench.cloud.storage.faults.add(Fault(method="objects.insert", match="ctpl_a", error=403, times=1))
         bench.put("ctpl_a", min_images=0)
         assert bench.run().kind is OutcomeKind.SUCCEEDED
@@ -107,7 +107,7 @@ class TestBackends:
         [(404, "answered"), (400, "answered"), (416, "answered"), (403, "refused"), (401, "refused")],
     )
     def test_a_file_that_a_step_names(self, store, cloud, status, result, grown, answered):
-        """A missing or invalid object is an error of the step, not of the backend."""
+        """A missing or invalid candle file is the step's error and counts as a successful call."""
         cloud.storage.faults.add(Fault(method="objects.download", error=status, times=1))
         with pytest.raises(OhlcvUnavailable):
             store.read_candles(f"gs://{BUCKET}/named.json", scope=scope_of())
@@ -116,14 +116,14 @@ class TestBackends:
         assert (grown(), answered("storage")) == (refusals, 0 if refusals else 1)
 
     def test_a_bucket_that_is_missing(self, objects, grown):
-        """No step named it."""
+        """A missing charts bucket counts as a refusal, because no step named it."""
         store = ArtifactStore(client=objects, bucket="not-there")
         with pytest.raises(ObjectRefused):
             store.upload_png("charts/r/s/a.png", b"png", metadata={}, scope=scope_of())
         assert grown() == {"backend_calls_total{storage,refused}": 1}
 
     def test_an_object_that_is_there_already(self, store, grown, answered):
-        """The precondition's answer is one, too."""
+        """A failed precondition counts as a successful call."""
         for _ in range(2):
             store.upload_png("charts/r/s/a.png", b"png", metadata={}, scope=scope_of())
         assert (grown(), answered("storage")) == ({}, 2)
@@ -139,7 +139,7 @@ class TestBackends:
         ],
     )
     def test_a_commit_by_how_it_ended(self, error, result, grown):
-        """Each is counted once."""
+        """Each commit is counted once by its result."""
 
         def commit(**_how):
             if error is not None:
@@ -153,7 +153,7 @@ class TestBackends:
         assert grown()[f"commits_total{{{result}}}"] == 1
 
     def test_the_quota_as_last_seen(self, documents):
-        """The document's own numbers, also when there is nothing left."""
+        """The quota gauges show the document's numbers, also when nothing is left."""
         quota, mine = QuotaLedger(documents), account("acc-quota", daily_limit=2)
         for used in (1, 2, 2):
             quota.count(mine, scope_of())
@@ -161,7 +161,7 @@ class TestBackends:
         assert value("chart_img_quota_limit", account="acc-quota") == 2
 
     def test_the_quota_is_that_of_its_window(self, documents):
-        """Once that is over nothing is used, though this process may not have called again."""
+        """After the quota's window the gauge shows 0, even without a new call."""
         clock = HandClock()
         QuotaLedger(documents, clock).count(account("acc-idle", daily_limit=2), scope_of())
         assert value("chart_img_quota_used", account="acc-idle") == 1
@@ -170,7 +170,7 @@ class TestBackends:
         assert value("chart_img_quota_limit", account="acc-idle") == 2
 
     def test_a_window_yet_to_come_is_over_when_it_is(self, documents):
-        """Not at the next midnight."""
+        """A future window ends at its own end, not at the next midnight."""
         clock, start = HandClock(), datetime.now(UTC) + timedelta(days=2)
         ahead = {"windowStart": start.isoformat(), "usageToday": 2}
         documents.document(f"{USAGE}/acc-ahead").set(ahead)
@@ -184,8 +184,8 @@ class TestBackends:
         ("error", "result"),
         [(None, "done"), (IndexMissing("none"), "index_missing"), (WorkerError("x"), "failed")],
     )
-    def test_a_look_of_the_rescue(self, error, result, grown):
-        """By whether it could look."""
+    def test_a_scan_of_the_rescue(self, error, result, grown):
+        """A scan of the rescue is counted by whether it could read."""
 
         def expired_leases(*, before):
             assert before
@@ -204,7 +204,7 @@ class TestBackends:
         assert grown() == {f"rescue_looks_total{{{result}}}": 1}
 
     def test_a_step_that_is_rescued(self, bench, grown):
-        """By what it ended in."""
+        """A rescued step is counted by its outcome."""
         bench.put("ctpl_a", status="RUNNING")
         bench.put_lease()
         pipeline = bench.pipeline()

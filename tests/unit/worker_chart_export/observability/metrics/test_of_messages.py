@@ -1,4 +1,4 @@
-"""What is counted of messages and of the stream that brings them."""
+"""Metrics of messages and of their stream."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ REJECT = Reject(reason="run_id_invalid", detail="runId: expected something else"
 
 def _message(attempt=None):
     def nothing(*_given):
-        """Done."""
+        """Return an ack disposition."""
 
     return SimpleNamespace(
         message_id="m1",
@@ -41,7 +41,7 @@ def _message(attempt=None):
 
 
 class TestMessages:
-    """Counted where they are settled."""
+    """Messages are counted when they are settled."""
 
     @pytest.mark.parametrize(
         ("disposition", "series"),
@@ -52,13 +52,13 @@ class TestMessages:
         ],
     )
     def test_each_disposition_by_its_reason(self, disposition, series, grown):
-        """Once."""
+        """Each message is counted once by disposition and reason."""
         Settlement(None).settle(_message(), disposition)
         assert grown() == {f"messages_settled_total{{{series}}}": 1}
 
     @pytest.mark.parametrize(("attempt", "disposition"), [(None, "ack"), (3, "nack")])
     def test_a_rejection_is_counted_by_its_reason(self, attempt, disposition, grown):
-        """The disposition does not matter."""
+        """A rejection is counted by its reason, whatever its disposition."""
         Settlement(None).settle(_message(attempt), REJECT)
         assert grown() == {
             f"messages_settled_total{{{disposition},rejected}}": 1,
@@ -66,7 +66,7 @@ class TestMessages:
         }
 
     def test_a_rejection_that_comes_back_is_none_yet(self, grown):
-        """The quarantine topic is unavailable."""
+        """A rejection that comes back, because the quarantine topic is unavailable, is not counted yet."""
 
         def publish(**_message):
             raise google_errors.ServiceUnavailable("down")
@@ -82,7 +82,7 @@ class TestMessages:
         [(None, "answered"), ("InvalidArgument", "answered"), ("PermissionDenied", "refused")],
     )
     def test_a_call_of_the_quarantine_topic(self, error, series):
-        """By whether somebody has to change something."""
+        """A call of the quarantine topic is counted by whether a person must act."""
         before = value("backend_calls_total", backend="pubsub", result=series)
 
         def publish(**_message):
@@ -93,7 +93,7 @@ class TestMessages:
         assert value("backend_calls_total", backend="pubsub", result=series) == before + 1
 
     def test_a_message_that_is_left_to_its_deadline(self, grown):
-        """Our own mistake while settling it."""
+        """A message that fails to settle is counted as left to its deadline."""
 
         def fail(*_given):
             raise RuntimeError("mistake")
@@ -104,26 +104,26 @@ class TestMessages:
 
 
 class _Opened:
-    """A stream that brings nothing until it is cancelled, or that is over from the start."""
+    """A stream without messages that is open until cancelled, or over from the start."""
 
     def __init__(self, *, has_ended):
         self.has_ended = has_ended
 
     def on_end(self, _callback):
-        """There is nothing to report."""
+        """Do nothing."""
 
     def end_error(self):
-        """It may be opened again."""
+        """Return an error after which the stream may be opened again."""
         return BackendUnavailable("pubsub", "it ended")
 
     def cancel(self):
-        """At once."""
+        """End at once."""
         self.has_ended = True
 
 
 @pytest.mark.parametrize(("has_ended", "reason"), [(True, "ended"), (False, "idle")])
 def test_a_stream_by_why_it_had_to_be_opened(has_ended, reason, grown, monkeypatch):
-    """The first, and the one after it."""
+    """Opened streams are counted by reason: the first one, and one after an error."""
     no_delay = Backoff(first_seconds=0.0, max_seconds=0.0)
     monkeypatch.setattr(supervisor, "REOPEN_BACKOFF", no_delay)
     waiter, streams = StoppableWait(), [_Opened(has_ended=has_ended), _Opened(has_ended=False)]

@@ -1,4 +1,4 @@
-"""What is counted of a step and its charts, each fact once."""
+"""Metrics of steps and charts: each fact is counted once."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from worker_chart_export.execution.outcome import OutcomeKind
 
 
 class TestSteps:
-    """Counted where they end."""
+    """Steps and charts are counted when they end."""
 
     def test_a_step_and_its_charts(self, bench, grown):
-        """One chart of two can't be had."""
+        """A step with one made and one failed chart is counted."""
         bench.put("ctpl_a", "missing", min_images=1)
         assert bench.run().kind is OutcomeKind.SUCCEEDED
         assert grown() == {
@@ -34,14 +34,14 @@ class TestSteps:
         assert value("last_success_timestamp_seconds") > 1.7e9
 
     def test_pipelines_of_one_process_count_together(self, bench, grown):
-        """Each is a worker of its own, and none is in the other's way."""
+        """Several pipelines of one process add to the same counters."""
         for _ in range(2):
             bench.put("ctpl_a")
             bench.run()
         assert grown()["steps_finished_total{succeeded,none}"] == 2
 
     def test_a_step_that_is_taken_over(self, bench, grown, fresh):
-        """Its chart is there already, made by an unknown provider."""
+        """A take-over with a stored chart of an unknown provider is counted."""
         bench.put("ctpl_a")
         bench.run()
         (name,) = (name for name in bench.names() if name.endswith(".png"))
@@ -57,7 +57,7 @@ class TestSteps:
         assert ("other", "reused") in known
 
     def test_a_step_that_ended_too_many_workers(self, bench, grown):
-        """It is finished by the claim."""
+        """A step that ended too many workers is counted as finished by the claim."""
         bench.put("ctpl_a", status="RUNNING")
         bench.put_lease(attempt=5)
         assert bench.run().kind is OutcomeKind.CLAIM_LOST
@@ -69,15 +69,15 @@ class TestSteps:
 
     @pytest.mark.parametrize(("place", "intent"), [(0, "claim"), (1, "finalize")])
     def test_a_race_that_is_lost(self, bench, place, intent, grown):
-        """By what lost it; it is won a moment later."""
+        """A lost race of a claim is counted by its cause."""
         bench.put("ctpl_a")
         bench.cloud.firestore.faults.add(Fault(method="Commit", contend=True, times=1, skip=place))
         assert bench.run().kind is OutcomeKind.SUCCEEDED
         counts = grown()
         assert counts[f"races_lost_total{{{intent}}}"] == counts["commits_total{lost_race}"] == 1
 
-    def test_a_race_that_is_lost_giving_back(self, bench, grown):
-        """The same."""
+    def test_a_lost_race_of_a_release(self, bench, grown):
+        """A lost race of a release is counted by its cause."""
         bench.put("ctpl_a")
         bench.provider.script = {"ctpl_a": _raising(WorkerError("stopped"))}
         lost = Fault(method="Commit", error="FAILED_PRECONDITION", times=1, skip=1)
@@ -88,7 +88,7 @@ class TestSteps:
         assert (counts["races_lost_total{release}"], counts["leases_released_total{shutdown}"]) == (1, 1)
 
     def test_a_lease_that_is_lost(self, bench, grown):
-        """The result of the work is refused, and no step is finished."""
+        """A lost lease is counted, and no finished step."""
         bench.put("ctpl_a")
         bench.provider.script = {"ctpl_a": lambda _request: _lose(bench)}
         assert bench.run().kind is OutcomeKind.FINALIZE_REFUSED
@@ -96,8 +96,8 @@ class TestSteps:
         assert (counts["leases_lost_total{}"], counts["finalizes_total{lease_lost}"]) == (1, 1)
         assert not any(name.startswith("steps_finished") for name in counts)
 
-    def test_a_step_that_is_given_back(self, bench, grown):
-        """By why it was."""
+    def test_a_step_that_is_released(self, bench, grown):
+        """A released step is counted by the reason."""
         for error in (BackendUnavailable("storage", "down"), WorkerError("stopped")):
             bench.put("ctpl_a")
             bench.provider.script = {"ctpl_a": _raising(error)}
@@ -108,7 +108,7 @@ class TestSteps:
         assert counts["leases_released_total{shutdown}"] == 1
 
     def test_a_chart_of_the_fallback(self, grown):
-        """Beside its being counted as made."""
+        """A chart of the fallback is counted as made and as fallback."""
         first = ScriptedProvider({"ctpl_a": _raising(ChartApiLimitExceeded("none left"))})
         FallbackProvider(first=first, second=ScriptedProvider()).chart(chart_request())
         assert grown() == {"chart_fallbacks_total{}": 1}
@@ -128,6 +128,6 @@ def _lose(bench):
 
 
 def _started_at(png_name):
-    """When the step was first claimed, by the name of its picture."""
+    """Return the time of the first claim from the name of the picture."""
     stamp = png_name.rpartition("/")[2].partition("_")[0]
     return datetime.strptime(stamp, "%Y%m%d-%H%M%S").replace(tzinfo=UTC)
