@@ -95,7 +95,7 @@ class TestReuse:
         assert bench.provider.asked == []
 
     def test_three_attempts_share_the_names_of_the_first(self, bench, store):
-        """Every take-over keeps the time of the first claim, so the object names stay, also after a release."""
+        """Every take-over keeps the first claim's time, so the object names stay, also after a release."""
         _left_by_a_dead_worker(bench, "ctpl_a", "ctpl_b", attempt=3, released=1)
         store(_name("ctpl_a"))
         bench.run()
@@ -165,7 +165,7 @@ class TestListing:
         assert line["httpStatus"] == 403
 
     def test_an_unavailable_storage_for_the_listing_releases_the_step(self, bench, store):
-        """When Storage is unavailable for the listing, the step is released, so stored charts stay paid once."""
+        """When Storage is unavailable for the listing the step is released: no stored chart is made again."""
         bench.cloud.storage.faults.add(Fault(method=LISTS, error=503))
         started_at = datetime.now(UTC)
         _left_by_a_dead_worker(bench, "ctpl_a", started_at=started_at)
