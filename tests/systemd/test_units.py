@@ -148,8 +148,8 @@ def test_the_daemon_is_the_service_and_tells_how_it_is(name):
     assert unit["ExecStart"] == ["/opt/worker-chart-export/bin/python -m daemon"]
     assert (unit["Type"], unit["NotifyAccess"], unit["KillMode"]) == (["notify"], ["main"], ["mixed"])
     watched = ServiceManager(address="/notify", watchdog_seconds=float(unit["WatchdogSec"][0]))
-    assert watched.sign_seconds + watched.look_seconds < watched.watchdog_seconds / 2
-    assert watched.sign_seconds + watched.look_seconds < START_EXTENSION_SECONDS
+    assert watched.keep_alive_seconds + watched.check_seconds < watched.watchdog_seconds / 2
+    assert watched.keep_alive_seconds + watched.check_seconds < START_EXTENSION_SECONDS
 
 
 @pytest.mark.parametrize("name", UNITS)
