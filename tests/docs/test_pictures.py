@@ -1,4 +1,4 @@
-"""The pictures of the documentation: drawn from the text that is there, and true to the code."""
+"""The pictures of the documentation are drawn from their sources and agree with the code."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ OF_OTHER_PAGES = ("trace",)
 SVG = "{http://www.w3.org/2000/svg}"
 
 
-def words_of(name):
-    """What a picture shows, line by line, in the order it was drawn."""
+def texts_of(name):
+    """The lines of text in a picture, in the order in which they were drawn."""
     drawing = ET.parse(PICTURES / f"{name}.svg")  # noqa: S314 - our own file
     return [(text.text or "").replace("\u00a0", " ").strip() for text in drawing.iter(f"{SVG}text")]
 
 
-def test_there_is_a_drawing_of_each_text_and_no_other():
-    """And the page shows each."""
+def test_each_source_has_a_drawing_that_the_page_shows():
+    """No drawing is without a source."""
     assert sorted(path.stem for path in PICTURES.glob("*.dot")) == sorted(DRAWN)
     assert sorted(path.stem for path in PICTURES.glob("*.svg")) == sorted([*DRAWN, *OF_OTHER_PAGES])
     shown = re.findall(r"!\[[^\]]{40,}\]\(pictures/(\w+)\.svg\)", PAGE.read_text("utf-8"))
@@ -40,15 +40,15 @@ def test_there_is_a_drawing_of_each_text_and_no_other():
 
 
 @pytest.mark.parametrize("name", DRAWN)
-def test_a_drawing_is_of_the_text_as_it_stands(name):
-    """`make pictures` writes the text's hash into the drawing."""
+def test_a_drawing_is_up_to_date(name):
+    """`make pictures` writes the hash of the source into the drawing."""
     digest = hashlib.sha256((PICTURES / f"{name}.dot").read_bytes()).hexdigest()
     assert f"<!-- drawn from text with sha256 {digest} -->" in (PICTURES / f"{name}.svg").read_text("utf-8")
 
 
 @pytest.mark.parametrize("name", DRAWN)
 def test_a_drawing_can_be_read_on_any_background(name):
-    """It has a light one of its own, real text, and loads nothing."""
+    """It has a white background and real text, and loads no other file."""
     source = (PICTURES / f"{name}.svg").read_text("utf-8")
     drawing = ET.fromstring(source)  # noqa: S314 - our own file
     assert next(drawing.iter(f"{SVG}polygon")).attrib["fill"] == "white"
@@ -59,7 +59,7 @@ def test_a_drawing_can_be_read_on_any_background(name):
     "text", [*(PICTURES / f"{name}.dot" for name in DRAWN), PAGE], ids=lambda path: path.name
 )
 def test_every_folder_and_file_that_is_named_exists(text):
-    """By its path from the root, or from the domain."""
+    """Paths begin at the root, or in the domain package."""
     named = set(
         re.findall(r"[\w./]*\w+\.py\b|\b[a-z_]{3,}/(?:[a-z_]+/)*(?=[<`,) ])", text.read_text("utf-8"))
     )
@@ -69,13 +69,13 @@ def test_every_folder_and_file_that_is_named_exists(text):
 
 
 def test_the_states_are_those_of_the_code():
-    """Each of them, and nothing else in capitals but the code of a failure."""
-    capitals = set(re.findall(r"\b[A-Z]{4,}(?:_[A-Z]+)*\b", " ".join(words_of("step"))))
+    """The picture names all of them. The only other word in capitals is an error code."""
+    capitals = set(re.findall(r"\b[A-Z]{4,}(?:_[A-Z]+)*\b", " ".join(texts_of("step"))))
     assert capitals == {*StepStatus, ErrorCode.CRASH_LOOP}
 
 
-def test_what_workers_do_to_a_step_are_the_intents_of_the_ledger():
-    """Claim, finalize and release by name; adopt is the ledger's own; a take-over is a claim."""
+def test_the_actions_of_workers_are_the_intents_of_the_ledger():
+    """`adopt` is a method of the ledger, and a take-over is a claim."""
     text = (PICTURES / "step.dot").read_text("utf-8")
     done = set(re.findall(r"label=<[^<]*<b>([\w-]+)</b>[:,>]", text.replace("<br", ">"))) - {"RUNNING"}
     intents = {intent.name for intent in (ClaimIntent, FinalizeIntent, ReleaseIntent)}
@@ -83,17 +83,17 @@ def test_what_workers_do_to_a_step_are_the_intents_of_the_ledger():
 
 
 def test_the_ways_out_are_the_dispositions():
-    """All four, and each in the page's table."""
+    """The picture and the table of the page have all four."""
     names = {member.__name__ for member in get_args(Disposition)}
     shown = {
-        word for line in words_of("message") for word in re.findall(r"\b(?:Ack|Nack|Defer|Reject)\b", line)
+        word for line in texts_of("message") for word in re.findall(r"\b(?:Ack|Nack|Defer|Reject)\b", line)
     }
     assert shown == names
     assert set(re.findall(r"^\| `(\w+)` \|", PAGE.read_text("utf-8"), re.MULTILINE)) == names
 
 
 def test_the_stages_are_in_the_order_of_the_pipeline():
-    """Top to bottom as `pipeline.py` says it in its first lines."""
+    """The order from top to bottom is that of the docstring of `pipeline.py`."""
     drawing = ET.parse(PICTURES / "message.svg")  # noqa: S314 - our own file
     stages = ("claim", "charts", "manifest", "finalize")
     heights = {text.text: float(text.attrib["y"]) for text in drawing.iter(f"{SVG}text")}
@@ -105,14 +105,14 @@ def test_the_stages_are_in_the_order_of_the_pipeline():
 
 
 def test_the_page_names_settings_as_they_are_with_their_defaults():
-    """`NAME` (number) is a setting and what it is when nobody sets it."""
-    from daemon.settings import Settings  # noqa: PLC0415 - slow to load, and wanted here alone
+    """`NAME` (number) stands for a setting and its default."""
+    from daemon.settings import Settings  # noqa: PLC0415 - slow to load, and used only here
 
-    told = re.findall(r"`([A-Z_]{6,})`(?: \((\d+)\))?", PAGE.read_text("utf-8"))
+    named = re.findall(r"`([A-Z_]{6,})`(?: \((\d+)\))?", PAGE.read_text("utf-8"))
     settings = {name.upper(): field for name, field in Settings.model_fields.items()}
-    known = {name: default for name, default in told if name in settings}
-    assert {name for name, _ in told} - set(known) <= {*ErrorCode}
+    known = {name: default for name, default in named if name in settings}
+    assert {name for name, _ in named} - set(known) <= {*ErrorCode}
     assert len(known) >= 6
-    for name, default in told:
+    for name, default in named:
         if default:
             assert settings[name].default == int(default), name

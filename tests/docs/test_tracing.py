@@ -1,4 +1,4 @@
-"""What the documentation says of tracing is what the code does."""
+"""The page on tracing agrees with the code."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SPANS = {"process SUBSCRIPTION" if stage is Stage.DELIVERY else stage.value for 
 
 
 def test_every_span_is_named_and_no_other():
-    """In their table, in the order they begin."""
+    """They are in the table of spans."""
     table = PAGE.split("| span | kind |")[1].split("\n\n")[0]
     named = re.findall(r"^\| `([^`]+)` \|", table, re.MULTILINE)
     assert set(named) == SPANS | {"publish TOPIC"}
@@ -48,12 +48,12 @@ def test_every_span_is_named_and_no_other():
     ],
 )
 def test_every_attribute_is_named(name):
-    """By its last part."""
+    """The page has the last part of each name."""
     assert f"`{attribute_of(name).removeprefix('chart_export.')}`" in PAGE
 
 
 def test_the_picture_shows_a_whole_trace():
-    """Every span but that of a release; real text on a light background of its own, and it loads nothing."""
+    """All spans but the release, as real text on a white background, without other files."""
     drawing = ET.parse(PICTURE)  # noqa: S314 - our own file
     words = {(text.text or "").split(" ")[0] for text in drawing.iter(f"{SVG}text")}
     assert words >= {name.split(" ")[0] for name in SPANS} - {"release"} | {"publish"}
