@@ -1,4 +1,4 @@
-"""A run with eight steps on a cloud of the test's own, and a worker process."""
+"""Fixtures: a run with eight steps on a new cloud, and a worker process."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.support.ledger.ledger_process import STEPS, LedgerProcess, StoredRun
 
 @pytest.fixture
 def run(documents):
-    """A run with eight READY steps."""
+    """Create a run with eight READY steps."""
     run = StoredRun(documents, "r")
     run.reference.set(run_document({name: chart_step(dependsOn=[]) for name in STEPS}))
     return run
@@ -18,12 +18,12 @@ def run(documents):
 
 @pytest.fixture
 def worker(documents):
-    """A worker process."""
+    """Return a worker process."""
     return LedgerProcess(documents)
 
 
 @pytest.fixture
 def calls(cloud):
-    """The calls that Firestore gets from now on."""
+    """Return the calls that Firestore receives from now on."""
     cloud.firestore.calls.reset()
     return cloud.firestore.calls

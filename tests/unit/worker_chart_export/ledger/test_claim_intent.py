@@ -1,4 +1,4 @@
-"""Claims: of READY steps, of those whose lease is over, and of what an earlier try may have won."""
+"""Claims of READY steps, of steps with an expired lease, and after an unknown outcome."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def _decision(intent, state) -> Decision:
 
 
 def _refusal(intent, state) -> ClaimResult:
-    """The result of a claim that writes nothing."""
+    """Return the result of a claim that writes nothing."""
     decision = _decision(intent, state)
     assert not decision.writes
     assert not decision.result.claimed
@@ -41,10 +41,10 @@ def _refusal(intent, state) -> ClaimResult:
 
 
 class TestReady:
-    """READY -> RUNNING."""
+    """Claims that change READY to RUNNING."""
 
     def test_a_ready_step_becomes_running(self):
-        """And the claimer has it."""
+        """A READY step becomes RUNNING, and the claimer holds it."""
         decision = _decision(claim(), observation(READY))
         assert decision.run_patch == {"steps.s.status": "RUNNING"}
         assert (decision.result.claimed, decision.result.status) == (True, "RUNNING")
@@ -52,87 +52,87 @@ class TestReady:
 
     @pytest.mark.parametrize("found", [None, stored(), over(900)])
     def test_its_lease_is_written_unguarded_whatever_is_there(self, found):
-        """READY -> RUNNING really changes the run, whose precondition is the guard."""
+        """The claim of a READY step replaces any lease without a guard: the run's precondition guards it."""
         decision = _decision(claim(), observation(READY, found))
         assert decision.lease_write == LeaseWrite(lease=offer_of().first(READ_TIME), guard=None)
 
     def test_its_lease_counts_from_the_server_s_time_of_the_read(self):
-        """Whatever this machine's clock says."""
+        """The lease starts at the server's time of the read, whatever the local clock shows."""
         decision = _decision(claim(), observation(READY, read_time=READ_TIME + seconds(4000)))
         assert decision.lease_write is not None
         assert decision.lease_write.lease is not None
         assert decision.lease_write.lease.expires_at == READ_TIME + seconds(4120)
 
     def test_its_lease_is_never_counted_from_an_unknown_time(self):
-        """The run is read for it."""
+        """When the server's time is unknown the run is read first."""
         assert claim().decide(observation(READY, read_time=None, run_is_fresh=False)) is None
 
     def test_its_lease_need_not_be_known(self):
-        """No read is spent on it."""
+        """The claim of a READY step needs no read of its lease."""
         assert _decision(claim(), observation(READY, lease_is_known=False)).result.claimed
 
     def test_a_claim_without_a_lease_deletes_what_is_left_of_an_earlier_one(self):
-        """Else a rescue would take the step from its new owner at once."""
+        """A claim without a lease deletes an old lease; else a rescue would take the step over at once."""
         decision = _decision(claim(None), observation(READY))
         assert (decision.result.claimed, decision.lease_write) == (True, LeaseWrite(lease=None))
 
     def test_a_claim_without_a_lease_by_a_minimal_client_knows_of_none(self):
-        """The seed scenarios' way."""
+        """A claim without a lease by a minimal client deletes none, as in the seed scenarios."""
         decision = _decision(claim(None), observation(READY, read_time=None))
         assert (decision.result.claimed, decision.lease_write) == (True, None)
 
     def test_a_minimal_client_knows_no_time_and_gets_no_lease(self):
-        """Its claim is made all the same."""
+        """A claim by a minimal client succeeds without a lease, because it has no server time."""
         assert _decision(claim(), observation(READY, read_time=None)).lease_write is None
 
     def test_a_claim_whose_first_try_did_not_land_is_made_again(self):
-        """READY after an unknown outcome is READY."""
+        """When the step is still READY after an unknown outcome, it is claimed again."""
         assert _decision(claim(), observation(READY, outcome_unknown=True)).run_patch is not None
 
     def test_dependencies_are_checked_again(self):
-        """They may have been undone since the message came."""
+        """Dependencies are checked again, because they can have changed since the message."""
         steps = {"d": ohlcv_step(status="FAILED"), S: chart_step(dependsOn=["d"])}
         assert _refusal(claim(), observation(run_of(steps))).reason == Reason.DEPENDS_ON
 
     def test_a_step_that_can_t_be_read_is_an_error(self):
-        """Not a lost claim."""
+        """A step that can't be read raises an error and is not a lost claim."""
         with pytest.raises(RunInvalid):
             claim().decide(observation(run_with("??")))
 
 
 class TestRunning:
-    """A step that somebody works."""
+    """Claims of a step that is RUNNING."""
 
     def test_its_lease_has_to_be_known(self):
-        """Whether it is over decides."""
+        """The claim of a RUNNING step needs its lease, because its expiry decides."""
         assert claim().decide(observation(lease_is_known=False)) is None
 
     @pytest.mark.parametrize("ended_since", [-60, -0.5, 0, 4.9])
     def test_a_lease_that_lasts_is_respected(self, ended_since):
-        """Up to the clock skew past its end."""
+        """A lease is respected until the clock skew after its end."""
         assert _refusal(claim(), observation(None, over(ended_since))).reason == Reason.STEP_RUNNING
 
     def test_without_a_lease_it_is_left_alone(self):
-        """Whoever runs it keeps none."""
+        """A RUNNING step without a lease is not taken over, because its worker keeps none."""
         assert _refusal(claim(), observation(None, None)).reason == Reason.UNLEASED
 
-    def test_who_offers_no_lease_takes_nothing_over(self):
-        """However long it is over."""
+    def test_a_claimer_without_a_lease_takes_nothing_over(self):
+        """A claimer without a lease takes no step over, however long its lease has expired."""
         assert _refusal(claim(None), observation(None, over(900))).reason == Reason.STEP_RUNNING
 
     @pytest.mark.parametrize("status", ["SUCCEEDED", "FAILED", "CANCELLED"])
     def test_in_a_run_that_is_final_it_is_not_taken_over(self, status):
-        """Nobody would read the charts."""
+        """In a final run no step is taken over."""
         final = run_with("RUNNING", run_status=status)
         assert _refusal(claim(), observation(final, over(900))).reason == Reason.RUN_FINAL
 
 
 class TestTakeOver:
-    """A step whose lease is over."""
+    """Claims of a step whose lease has expired."""
 
     @pytest.mark.parametrize("ended_since", [5, 900])
     def test_it_is_claimed_with_the_next_attempt(self, ended_since):
-        """A new token, guarded by the lease as it was read."""
+        """A take-over writes the next attempt with a new token, guarded by the lease's update time."""
         found = over(ended_since)
         decision = _decision(claim(), observation(None, found))
         assert decision.result.claimed
@@ -140,21 +140,21 @@ class TestTakeOver:
         assert decision.lease_write == LeaseWrite(lease=offer_of().after(found.lease, READ_TIME), guard="t1")
 
     def test_its_patch_proves_that_the_step_is_running_still(self):
-        """It changes nothing, but carries the run's precondition."""
+        """A take-over writes RUNNING again, so that the run's precondition proves the status."""
         assert _decision(claim(), observation(None, over(9))).run_patch == {"steps.s.status": "RUNNING"}
 
     def test_a_released_step_is_taken_over_at_once(self):
-        """No clock skew is waited for."""
+        """A released step is taken over at once, without the clock skew."""
         found = stored(lease_of("theirs").released_until(READ_TIME))
         assert _decision(claim(), observation(None, found)).result.claimed
 
     def test_a_released_step_is_left_until_its_backoff_is_over(self):
-        """Its backend needs the time."""
+        """A released step is not taken over before its backoff ends, because its backend needs the time."""
         found = stored(lease_of("theirs").released_until(READ_TIME + seconds(1)))
         assert _refusal(claim(), observation(None, found)).reason == Reason.STEP_RUNNING
 
-    def test_a_broken_lease_is_over(self):
-        """Else the step would run for ever."""
+    def test_a_broken_lease_has_expired(self):
+        """An invalid lease counts as expired; else its step would stay RUNNING."""
         found = stored(Lease.parse({"attempt": "x", "expiresAt": "tomorrow"}))
         decision = _decision(claim(), observation(None, found))
         assert decision.lease_write is not None
@@ -162,17 +162,17 @@ class TestTakeOver:
         assert (decision.lease_write.lease.attempt, decision.lease_write.lease.started_at) == (2, READ_TIME)
 
     def test_as_long_as_enough_attempts_were_released_it_goes_on(self):
-        """A release is no crash."""
+        """Released attempts do not count as crashes, so the step can be claimed again."""
         found = over(9, attempt=12, released=10)
         assert _decision(claim(), observation(None, found)).result.claimed
 
 
 class TestCrashLoop:
-    """A step whose workers end, one after the other."""
+    """A step whose workers crash one after the other."""
 
     @pytest.mark.parametrize(("attempt", "released"), [(3, 0), (5, 2), (40, 1)])
     def test_after_the_last_attempt_it_is_failed_instead(self, attempt, released):
-        """Its lease is deleted, guarded as for a take-over."""
+        """After the last attempt the step is failed, and its lease is deleted with the same guard."""
         found = over(9, attempt=attempt, released=released)
         decision = _decision(claim(), observation(None, found))
         assert decision.run_patch is not None
@@ -180,15 +180,15 @@ class TestCrashLoop:
         assert decision.run_patch["steps.s.finishedAt"] == FINISHED
         assert decision.lease_write == LeaseWrite(lease=None, guard="t1")
 
-    def test_the_one_who_fails_it_has_not_claimed_it(self):
-        """It is told why, and whose lease it was."""
+    def test_the_worker_that_fails_it_has_not_claimed_it(self):
+        """The worker that fails the step gets the reason and the last owner, and no claim."""
         found = over(9, attempt=3)
         result = _decision(claim(), observation(None, found)).result
         assert (result.claimed, result.status, result.reason) == (False, "FAILED", Reason.CRASH_LOOP)
         assert result.taken_over == found.lease
 
-    def test_its_error_says_how_often_and_who_was_last(self):
-        """What a person needs to look further."""
+    def test_its_error_has_the_attempts_and_the_last_owner(self):
+        """The error has the number of attempts and the last owner."""
         patch = _decision(claim(), observation(None, over(9, attempt=4, released=1))).run_patch
         assert patch is not None
         error = patch["steps.s.error"]
@@ -198,25 +198,25 @@ class TestCrashLoop:
 
 
 class TestUnknownOutcome:
-    """An earlier commit got no clear answer."""
+    """The outcome of an earlier commit is unknown."""
 
     def test_one_s_own_token_in_the_lease_is_a_claim_that_was_won(self):
-        """Nothing more is written."""
+        """Its own token in the lease proves that the claim was won, and nothing more is written."""
         decision = _decision(claim(), observation(None, stored(), outcome_unknown=True))
         assert decision.result.claimed
         assert not decision.writes
 
     def test_another_s_token_is_a_claim_that_was_lost(self):
-        """As if there had been no try."""
+        """Another token proves that the claim was lost, as without an earlier attempt."""
         found = stored(lease_of("theirs"))
         assert _refusal(claim(), observation(None, found, outcome_unknown=True)).reason == Reason.STEP_RUNNING
 
-    def test_without_a_lease_it_can_t_be_told(self):
-        """The caller has to come again later."""
+    def test_without_a_lease_it_can_t_be_determined(self):
+        """Without a lease the outcome can't be determined, and the caller must come again later."""
         with pytest.raises(BackendUnavailable, match="unknown whether the claim was committed"):
             claim(None).decide(observation(outcome_unknown=True))
 
     def test_a_step_that_has_ended_meanwhile_is_not_had(self):
-        """Whoever ended it."""
+        """A step that has ended in between is not claimed, whoever ended it."""
         ended = observation(run_with("SUCCEEDED"), outcome_unknown=True)
         assert _refusal(claim(), ended).reason == Reason.STEP_FINAL

@@ -1,4 +1,4 @@
-"""Several workers, a hasty orchestrator, lost answers, long sleeps: who wins a step, and none is lost."""
+"""A state machine of workers, an orchestrator, lost responses and pauses: one winner per step."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from worker_chart_export.errors import LeaseLost
 STEPS = ("a", "b")
 SKEWS = (0.0, -40.0, 300.0)
 any_worker = st.integers(0, len(SKEWS) - 1)
-# Mostly the same one, so that workers meet.
+# Mostly the same step, so that workers conflict.
 any_step = st.sampled_from(["a", "a", "a", "b"])
 any_number = st.integers(0, 11)
 any_read = st.none() | any_number
@@ -26,31 +26,31 @@ any_fate = st.sampled_from(["told", "told", "untold", "late", "planned", "waits 
 
 
 class ClaimsMachine(RuleBasedStateMachine):
-    """Everything that may happen between processes, in any order. The store's judge watches each commit."""
+    """All actions of the processes in any order. The store checks each commit."""
 
     def __init__(self) -> None:
         super().__init__()
         self.store = LittleFirestore(STEPS)
         self.workers = [LittleWorker(self.store, skew_seconds=skew) for skew in SKEWS]
         self.flights: list[Flight] = []
-        #: Commits whose answer nobody waits for: they may still land, or never.
+        #: Commits whose sender no longer waits. They may still be applied, or never.
         self.ghosts: list[Flight] = []
         self.beats: list[tuple[LittleWorker, Beat]] = []
         self.touched = 0
 
     @rule(passed=st.sampled_from([0.5, 4.0, 40.0, 114.0, 121.0, 126.0, 4000.0]))
     def time_passes(self, passed):
-        """For the server and all clocks alike; a worker without a move was frozen."""
+        """Advance the server and all clocks. A worker without an action is frozen."""
         self.store.now += seconds(passed)
 
     @rule(worker=any_worker)
     def a_worker_reads(self, worker):
-        """And keeps what it read, for much later perhaps."""
+        """A worker reads the run and keeps the result for later."""
         self.workers[worker].read()
 
     @rule(worker=any_worker, step_id=any_step, kept=any_read, fate=any_fate)
     def a_worker_wants_a_step(self, worker, step_id, kept, fate):
-        """By an old read of its own, or without any."""
+        """A worker claims a step, by an old read of its own or without one."""
         one = self.workers[worker]
         one.want_claim(step_id, one.kept(kept))
         self._go_on(one, kept, fate)
@@ -58,7 +58,7 @@ class ClaimsMachine(RuleBasedStateMachine):
     @precondition(lambda self: self._held())
     @rule(which=any_number, how=any_end, kept=any_read, fate=any_fate)
     def a_worker_ends_a_step(self, which, how, kept, fate):
-        """That it holds, as far as it knows."""
+        """A worker ends a step that it believes it holds."""
         worker, held = self._one_held(which)
         worker.want_end(held.step_id, how)
         self._go_on(worker, kept, fate)
@@ -66,11 +66,11 @@ class ClaimsMachine(RuleBasedStateMachine):
     @precondition(lambda self: self._waiting())
     @rule(which=any_number, kept=any_read, fate=any_fate)
     def a_worker_tries_again(self, which, kept, fate):
-        """All that waits in it, in one commit."""
+        """A worker tries all its waiting requests again in one commit."""
         self._go_on(self._waiting()[which % len(self._waiting())], kept, fate)
 
     def _go_on(self, worker, kept, fate):
-        """Plan from a new read, or from an old one when that will do; then send it, now or later."""
+        """Plan from a new read, or from an old one if it is enough, and send the commit now or later."""
         if fate == "waits for others":
             return
         flight = worker.plan(worker.kept(kept))
@@ -82,11 +82,11 @@ class ClaimsMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.flights)
     @rule(which=any_number, fate=any_fate)
     def a_commit_is_sent(self, which, fate):
-        """Long after it was planned, perhaps."""
+        """A planned commit is sent, possibly long after it was planned."""
         self._arrive(self.flights.pop(which % len(self.flights)), fate)
 
     def _arrive(self, flight, fate):
-        """It arrives, and its answer too, or not; or it arrives after its sender gave up waiting."""
+        """The commit and its response arrive or not, or the commit arrives after its sender's timeout."""
         if fate == "late":
             self.ghosts.append(flight)
         landed = None if fate == "late" else self._land(flight)
@@ -107,7 +107,7 @@ class ClaimsMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.ghosts)
     @rule(which=any_number)
     def a_late_commit_arrives(self, which):
-        """Nobody hears of it."""
+        """A late commit arrives without a receiver of its response."""
         self._land(self.ghosts.pop(which % len(self.ghosts)))
 
     def _land(self, flight):
@@ -125,7 +125,7 @@ class ClaimsMachine(RuleBasedStateMachine):
         was_planned=st.booleans(),
     )
     def a_worker_is_frozen(self, which, other, passed, how, was_planned):
-        """Another comes by meanwhile; the first one wakes and goes on as if nothing had been."""
+        """While a worker is frozen another one takes over; then the first one continues."""
         frozen, held = self._one_held(which)
         if how and was_planned:
             frozen.want_end(held.step_id, how)
@@ -142,7 +142,7 @@ class ClaimsMachine(RuleBasedStateMachine):
     @precondition(lambda self: self._held())
     @rule(which=any_number, first=any_worker, fate=any_fate)
     def two_rescuers_come_at_once(self, which, first, fate):
-        """Both have read when the first of them writes."""
+        """Two rescuers have both read before the first of them writes."""
         _, held = self._one_held(which)
         self.store.now += seconds(126)
         for worker in (self.workers[first], self.workers[first - 1]):
@@ -154,7 +154,7 @@ class ClaimsMachine(RuleBasedStateMachine):
 
     @rule(worker=any_worker)
     def a_worker_crashes(self, worker):
-        """It forgets all; another starts in its place. What it sent may still arrive."""
+        """A worker crashes and loses its memory; another one starts. Its commits can still arrive."""
         self.ghosts += [flight for flight in self.flights if flight.worker is self.workers[worker]]
         self.flights = [flight for flight in self.flights if flight.worker is not self.workers[worker]]
         self.workers[worker] = LittleWorker(self.store, skew_seconds=SKEWS[worker])
@@ -162,13 +162,13 @@ class ClaimsMachine(RuleBasedStateMachine):
     @precondition(lambda self: self._waiting())
     @rule(which=any_number)
     def a_caller_gives_up(self, which):
-        """Its request is made no more; what it won unknowingly just ends."""
+        """A caller leaves: its request is not repeated, and a claim that it won unknowingly expires."""
         self._waiting()[which % len(self._waiting())].waiting.pop(0)
 
     @precondition(lambda self: self._held())
     @rule(which=any_number)
     def a_heart_beat_reads(self, which):
-        """The first half of a heart-beat."""
+        """A heartbeat reads the leases."""
         worker, held = self._one_held(which)
         beat = worker.begin_beat(held.step_id)
         self.beats += [(worker, beat)] if beat else []
@@ -176,7 +176,7 @@ class ClaimsMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.beats)
     @rule(which=any_number, is_heard=st.booleans())
     def a_heart_beat_writes(self, which, is_heard):
-        """The second half; its answer may be lost."""
+        """A heartbeat writes the leases; its response can be lost."""
         worker, beat = self.beats.pop(which % len(self.beats))
         lease = replace(beat.found.lease, expires_at=beat.read_time + seconds(TERMS.lease_seconds))
         try:
@@ -188,7 +188,7 @@ class ClaimsMachine(RuleBasedStateMachine):
 
     @rule(step_id=any_step, status=st.sampled_from(["READY", "READY", "CANCELLED", None, None, None]))
     def the_run_is_written(self, step_id, status):
-        """The orchestrator cancels a step or makes it READY again, caring for no lease; or only writes."""
+        """The orchestrator cancels a step, makes it READY again, or writes another field."""
         if status == "READY" and self.store.status(step_id) != "READY":
             self.store.judge.reset(step_id)
         self.touched += 1
@@ -198,7 +198,7 @@ class ClaimsMachine(RuleBasedStateMachine):
     @precondition(lambda self: self._held())
     @rule(which=any_number)
     def a_worker_pays(self, which):
-        """Only while the step is its own: not once another has taken it over."""
+        """A worker pays only while it holds the step."""
         _, held = self._one_held(which)
         with suppress(LeaseLost):
             held.check()
@@ -208,12 +208,12 @@ class ClaimsMachine(RuleBasedStateMachine):
 
     @invariant()
     def a_running_step_has_a_lease(self):
-        """Else nobody would ever rescue it."""
+        """Every RUNNING step has a lease, so that it can be rescued."""
         running = {name for name in STEPS if self.store.status(name) == "RUNNING"}
         assert running <= set(self.store.leases)
 
     def teardown(self):
-        """In the end, whatever was under way, each RUNNING step is rescued or failed."""
+        """At the end each RUNNING step is rescued or failed."""
         for flight in [*self.ghosts, *self.flights]:
             self._land(flight)
         for step_id in STEPS:

@@ -1,4 +1,4 @@
-"""Whether a step may be claimed or finalized, by what the run alone says."""
+"""Whether the run allows a claim or a finalize of a step."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from worker_chart_export.ledger.decisions import FinalizeResult, Reason, decide_
 
 
 class TestClaimDecision:
-    """Whether a step may be claimed, by what the run says."""
+    """Whether the run allows a claim of a step."""
 
     def test_a_ready_step_may_be_claimed(self):
-        """Its dependencies have succeeded."""
+        """A READY step with succeeded dependencies may be claimed."""
         verdict = decide_claim(run_of(), STEP_ID)
         assert (verdict.claimed, verdict.status, verdict.reason) == (True, "RUNNING", None)
 
@@ -31,47 +31,47 @@ class TestClaimDecision:
         ],
     )
     def test_only_ready_may_be_claimed(self, status, reason):
-        """The status that stands is told."""
+        """Only READY may be claimed; the refusal has the current status."""
         verdict = decide_claim(run_of({STEP_ID: chart_step(status=status, dependsOn=[])}), STEP_ID)
         assert (verdict.claimed, verdict.status, verdict.reason) == (False, status, reason)
 
     def test_another_worker_s_step_is_never_claimed(self):
-        """Whoever asks; a step without any type is taken on trust, as minimal documents have none."""
+        """A step of another type is refused for every caller; one without a type is accepted."""
         foreign = run_of({STEP_ID: chart_step(stepType="OHLCV_EXPORT", dependsOn=[])})
         assert decide_claim(foreign, STEP_ID).reason == Reason.OTHER_TYPE
         untyped = run_of({STEP_ID: chart_step(stepType=None, dependsOn=[])})
         assert decide_claim(untyped, STEP_ID).claimed
 
-    def test_a_missing_run_is_told_from_a_missing_step(self):
-        """Neither has a status."""
+    def test_a_missing_run_differs_from_a_missing_step(self):
+        """A missing run and a missing step have different reasons and no status."""
         assert decide_claim(None, STEP_ID).reason == Reason.RUN_MISSING
         assert decide_claim(run_of(), "gone").reason == Reason.STEP_MISSING
         assert decide_claim(run_of(), "gone").status is None
 
     @pytest.mark.parametrize("status", ["SUCCEEDED", "FAILED", "CANCELLED"])
     def test_a_final_run_refuses(self, status):
-        """Nobody would read the charts."""
+        """A final run refuses claims."""
         verdict = decide_claim(run_of(status=status), STEP_ID)
         assert (verdict.claimed, verdict.status, verdict.reason) == (False, "READY", Reason.RUN_FINAL)
 
     @pytest.mark.parametrize("status", sorted(set(StepStatus) - {"SUCCEEDED"}))
     def test_dependencies_are_checked_again(self, status):
-        """All must be SUCCEEDED, SKIPPED does not count."""
+        """All dependencies must be SUCCEEDED; SKIPPED does not count."""
         run = run_of({OHLCV_ID: ohlcv_step(status=status), STEP_ID: chart_step()})
         assert decide_claim(run, STEP_ID).reason == Reason.DEPENDS_ON
 
     def test_a_step_that_can_t_be_read_is_an_error(self):
-        """Not a lost claim."""
+        """A step that can't be read raises an error and is not a lost claim."""
         with pytest.raises(RunInvalid):
             decide_claim(run_of({STEP_ID: chart_step(status="??")}), STEP_ID)
 
 
 class TestFinalizeDecision:
-    """Whether a finalize may be committed, by what the run says."""
+    """Whether the run allows a finalize of a step."""
 
     @pytest.mark.parametrize("unknown", [True, False])
     def test_a_running_step_may_be_finalized(self, unknown):
-        """Also after a commit that got no answer and did not land."""
+        """A RUNNING step may be finalized, also after a commit that was not applied."""
         run = run_of({STEP_ID: chart_step(status="RUNNING")})
         assert decide_finalize(run, STEP_ID, finished_at=FINISHED, outcome_unknown=unknown) is None
 
@@ -87,7 +87,7 @@ class TestFinalizeDecision:
         ],
     )
     def test_any_other_status_refuses(self, status, reason):
-        """The step is left as it is."""
+        """Any other status refuses the finalize and stays."""
         run = run_of({STEP_ID: chart_step(status=status)})
         verdict = decide_finalize(run, STEP_ID, finished_at=FINISHED, outcome_unknown=False)
         assert verdict == FinalizeResult(updated=False, status=status, reason=reason)
@@ -97,14 +97,14 @@ class TestFinalizeDecision:
         [(FINISHED, True, True), (FINISHED, False, False), ("2025-12-15T12:00:00Z", True, False)],
     )
     def test_our_own_mark_counts_only_after_an_unknown_outcome(self, finished_at, unknown, updated):
-        """A time that happens to be equal proves nothing by itself."""
+        """Our own finishing time counts only after an unknown outcome, because times can be equal."""
         run = run_of({STEP_ID: chart_step(status="SUCCEEDED", finishedAt=finished_at)})
         verdict = decide_finalize(run, STEP_ID, finished_at=FINISHED, outcome_unknown=unknown)
         assert verdict is not None
         assert verdict.updated is updated
 
-    def test_a_missing_run_is_told_from_a_missing_step(self):
-        """Both leave nothing to write to."""
+    def test_a_missing_run_differs_from_a_missing_step(self):
+        """A missing run and a missing step have different reasons."""
         for run, reason in ((None, Reason.RUN_MISSING), (run_of({}), Reason.STEP_MISSING)):
             verdict = decide_finalize(run, STEP_ID, finished_at=FINISHED, outcome_unknown=False)
             assert verdict == FinalizeResult(updated=False, status=None, reason=reason)

@@ -1,4 +1,4 @@
-"""Group commits: what they cost, and what becomes of callers whose answer was lost."""
+"""Group commits: their cost, and callers whose response was lost."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ def _counts(calls):
 
 
 class TestCost:
-    """What Firestore is asked for."""
+    """The calls of Firestore."""
 
     def test_a_claim_by_the_handler_s_read_costs_one_commit(self, run, worker, calls):
-        """The run and the lease are not read again."""
+        """A claim with the handler's read needs one commit and no read."""
         snapshot = worker.ledger.read(run.run_id, leases_of=["s0"])
         assert isinstance(worker.ledger.claim(run.run_id, "s0", snapshot=snapshot), Claim)
         assert _counts(calls) == (1, 1)
 
-    def test_a_finalize_costs_one_commit_and_no_read_while_nobody_else_writes(self, run, worker, calls):
-        """It goes by what its own claim left."""
+    def test_a_finalize_costs_one_commit_and_no_read_without_other_writers(self, run, worker, calls):
+        """A finalize without other writers needs one commit and no read: it uses its own claim's result."""
         claimed = worker.claim(run.run_id, "s0")
         calls.reset()
         assert worker.succeed(claimed).updated
         assert _counts(calls) == (0, 1)
 
-    def test_a_finalize_after_somebody_else_s_write_costs_a_lost_race_and_a_read(self, run, worker, calls):
-        """And is made then."""
+    def test_a_finalize_after_another_write_costs_a_lost_race_and_a_read(self, run, worker, calls):
+        """A finalize after another writer needs a failed commit, a read and a commit."""
         claimed = worker.claim(run.run_id, "s0")
         run.reference.update({"progress": {}})
         calls.reset()
@@ -45,7 +45,7 @@ class TestCost:
         assert _counts(calls) == (1, 2)
 
     def test_a_finalize_by_a_lease_that_a_heart_beat_renewed_costs_no_read(self, run, worker, calls):
-        """The heart-beat's own update time is known."""
+        """A finalize after a heartbeat needs no read, because the heartbeat's update time is known."""
         claimed = worker.claim(run.run_id, "s0")
         run.lease_reference("s0").update({"progress": 1})
         worker.heart_beats.beat()
@@ -53,8 +53,8 @@ class TestCost:
         assert worker.succeed(claimed).updated
         assert _counts(calls) == (0, 1)
 
-    def test_all_who_wait_share_the_next_commit(self, run, documents, cloud, calls):
-        """Seven claims that came while one was under way take one commit."""
+    def test_all_waiting_requests_share_the_next_commit(self, run, documents, cloud, calls):
+        """Seven claims that wait during a commit share the next one."""
         commits = GroupCommits(client=documents, clock=SystemClock()).of(run.run_id)
         gate = Gate(cloud)
         first = in_thread(lambda: commits.submit(claim(step_id="s0")))
@@ -66,7 +66,7 @@ class TestCost:
         assert calls["Commit"] == 2
 
     def test_claims_of_many_threads_take_few_commits(self, run, worker, calls):
-        """Two hundred steps, a second thread for each that loses."""
+        """Two hundred claims by many threads need few commits, with two threads per step."""
         names = [f"m{number:03}" for number in range(200)]
         run.reference.set(run_document({name: chart_step(dependsOn=[]) for name in names}))
         calls.reset()
@@ -78,10 +78,10 @@ class TestCost:
 
 
 class TestTime:
-    """What a claim's lease is counted from."""
+    """The start time of a claim's lease."""
 
     def test_a_claim_that_brings_no_read_has_one_made_for_its_lease(self, run, worker, calls):
-        """What our own commits left is known without a read, but its time is long past perhaps."""
+        """A claim without a read reads the run for its lease, because the known time can be old."""
         worker.claim(run.run_id, "s0")
         kept = worker.claim(run.run_id, "s1").commits
         calls.reset()
@@ -92,12 +92,12 @@ class TestTime:
 
 
 class TestUnknownOutcome:
-    """Firestore's answer is lost, whether the commit landed or not."""
+    """Firestore's response is lost, and the commit was applied or not."""
 
     @pytest.mark.parametrize("after_effect", [True, False])
     @pytest.mark.parametrize("status", ["UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED"])
     def test_a_claim_is_won_once(self, run, worker, cloud, status, after_effect):
-        """Its own token tells."""
+        """A claim with a lost response is won once, by its own token."""
         fault = Fault(method="Commit", error=status, after_effect=after_effect, times=1)
         snapshot = worker.ledger.read(run.run_id, leases_of=["s0"])
         cloud.firestore.faults.add(fault)
@@ -108,7 +108,7 @@ class TestUnknownOutcome:
 
     @pytest.mark.parametrize("after_effect", [True, False])
     def test_a_take_over_is_won_once(self, run, worker, documents, cloud, after_effect):
-        """It is no third attempt."""
+        """A take-over with a lost response is won once and adds one attempt."""
         LedgerProcess(documents).claim(run.run_id, "s0")
         run.let_lease_end("s0")
         cloud.firestore.faults.add(
@@ -120,7 +120,7 @@ class TestUnknownOutcome:
 
     @pytest.mark.parametrize("after_effect", [True, False])
     def test_a_finalize_is_made_once(self, run, worker, cloud, after_effect):
-        """Its own finishing time tells."""
+        """A finalize with a lost response is applied once, by its own finishing time."""
         claimed = worker.claim(run.run_id, "s0")
         fault = Fault(method="Commit", error="UNAVAILABLE", after_effect=after_effect, times=1)
         cloud.firestore.faults.add(fault)
@@ -129,7 +129,7 @@ class TestUnknownOutcome:
 
     @pytest.mark.parametrize("after_effect", [True, False])
     def test_a_release_is_counted_once(self, run, worker, cloud, after_effect):
-        """The lease that nobody holds tells."""
+        """A release with a lost response is counted once, because the lease has no holder."""
         claimed = worker.claim(run.run_id, "s0")
         fault = Fault(method="Commit", error="UNAVAILABLE", after_effect=after_effect, times=1)
         cloud.firestore.faults.add(fault)
@@ -137,7 +137,7 @@ class TestUnknownOutcome:
         assert (run.lease("s0")["token"], run.lease("s0")["released"]) == ("", 1)
 
     def test_a_heart_beat_whose_answer_was_lost_fences_nobody(self, run, worker, cloud):
-        """Least of all its own process's finalize."""
+        """A heartbeat with a lost response does not fence its own process's finalize."""
         claimed = worker.claim(run.run_id, "s0")
         run.lease_reference("s0").update({"progress": 1})
         cloud.firestore.faults.add(
@@ -149,7 +149,7 @@ class TestUnknownOutcome:
         assert worker.succeed(claimed).updated
 
     def test_the_next_heart_beat_renews_after_one_whose_answer_was_lost(self, run, worker, cloud):
-        """It reads what stands before it writes."""
+        """The next heartbeat reads the leases first, so it renews after one with a lost response."""
         claimed = worker.claim(run.run_id, "s0")
         cloud.firestore.faults.add(
             Fault(method="BatchWrite", error="UNAVAILABLE", after_effect=True, times=1)

@@ -1,4 +1,4 @@
-"""Group commits that Firestore refuses, that nobody waits for, or that go by an old read."""
+"""Group commits that Firestore refuses, that have lost their caller, or that use an old read."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from worker_chart_export.timing import SystemClock
 
 
 class TestCulprits:
-    """Something in a commit is not what Firestore takes."""
+    """A commit contains something that Firestore refuses."""
 
     def test_a_finalize_that_is_refused_is_made_alone_with_a_minimal_error(self, run, worker, cloud):
-        """All that shared its commit succeed."""
+        """A refused finalize is repeated alone with a minimal error; the others of its commit succeed."""
         claims = [worker.claim(run.run_id, name) for name in STEPS]
         commits, gate = claims[0].commits, Gate(cloud)
         cloud.firestore.faults.add(
@@ -35,14 +35,14 @@ class TestCulprits:
         assert run.step("s3")["status"] == "FAILED"
         assert "refused to store" in run.step("s3")["error"]["message"]
 
-    def test_a_claim_that_is_refused_is_told(self, run, worker, cloud):
-        """There is no smaller one."""
+    def test_a_claim_that_is_refused_raises_the_refusal(self, run, worker, cloud):
+        """A refused claim raises the refusal, because there is no smaller claim."""
         cloud.firestore.faults.add(Fault(method="Commit", error="INVALID_ARGUMENT"))
         with pytest.raises(BackendRefused):
             worker.claim(run.run_id, "s0")
 
-    def test_a_finalize_that_is_refused_with_the_least_too_is_told(self, run, worker, cloud):
-        """It is not tried for ever."""
+    def test_a_finalize_that_is_refused_with_a_minimal_error_too_raises_the_refusal(self, run, worker, cloud):
+        """A finalize that is refused with the minimal error too raises the refusal."""
         claimed = worker.claim(run.run_id, "s0")
         cloud.firestore.faults.add(Fault(method="Commit", error="INVALID_ARGUMENT"))
         with pytest.raises(BackendRefused):
@@ -50,10 +50,10 @@ class TestCulprits:
 
 
 class TestGivenUp:
-    """A caller's patience has ended."""
+    """Callers whose wait has ended."""
 
-    def test_a_claim_that_is_won_for_nobody_is_released(self, run, documents, cloud):
-        """By whoever took the turn; the other caller has its own claim."""
+    def test_a_claim_won_after_its_caller_left_is_released(self, run, documents, cloud):
+        """A claim that is won after its caller left is released by the next runner of a batch."""
         commits = GroupCommits(client=documents, clock=SystemClock()).of(run.run_id)
         gates = [Gate(cloud), Gate(cloud)]
         left = {"seconds": 30.0}
@@ -80,14 +80,14 @@ class TestGivenUp:
         until(lambda: run.lease(lost[0])["token"] == "")
         assert run.lease(lost[0])["released"] == 1
 
-    def test_a_caller_without_patience_has_one_try(self, run, documents, calls):
-        """It is never told that time is up before anything was tried."""
+    def test_a_caller_without_time_gets_one_attempt(self, run, documents, calls):
+        """A caller without time gets one attempt before a timeout."""
         commits = GroupCommits(client=documents, clock=SystemClock()).of(run.run_id)
         assert commits.submit(claim(step_id="s0"), patience_seconds=lambda: 0.0).result.claimed
         assert calls["Commit"] == 1
 
-    def test_what_was_given_up_before_its_turn_is_never_committed(self, run, documents, cloud):
-        """Nobody would work it."""
+    def test_a_request_without_its_caller_is_never_committed(self, run, documents, cloud):
+        """A request whose caller left before its batch is never committed."""
         commits = GroupCommits(client=documents, clock=SystemClock()).of(run.run_id)
         gate = Gate(cloud)
         first = in_thread(lambda: commits.submit(claim(step_id="s0")))
@@ -101,11 +101,11 @@ class TestGivenUp:
 
 
 class TestOldReads:
-    """What was true once proves nothing by itself."""
+    """An old read alone proves nothing."""
 
     @pytest.mark.parametrize("intent", [success(step_id="s0"), release(step_id="s0")])
     def test_a_lease_is_never_deleted_by_a_read_from_before_its_claim(self, run, worker, calls, intent):
-        """The step would be RUNNING without one, and its result thrown away."""
+        """A read from before a claim never deletes the claim's lease, which would lose its result."""
         old = worker.ledger.read(run.run_id)
         claimed = worker.claim(run.run_id, "s0")
         commits = GroupCommits(client=worker.client, clock=SystemClock()).of(run.run_id)
@@ -114,8 +114,8 @@ class TestOldReads:
         assert result.reason is None
         assert calls["BatchGetDocuments"] == 3
 
-    def test_a_refusal_is_looked_up_again(self, run, worker):
-        """The step was made READY since."""
+    def test_a_refusal_is_checked_again(self, run, worker):
+        """A refusal by an old read is checked again, because the step can be READY since."""
         run.set_status("s0", "PENDING")
         old = worker.ledger.read(run.run_id)
         run.set_status("s0", "READY")

@@ -1,4 +1,4 @@
-"""Leases that this process holds: how long it trusts them, who hears of a loss, and what is logged."""
+"""The leases of this process: how long they are trusted, loss callbacks, and logs."""
 
 from __future__ import annotations
 
@@ -11,49 +11,49 @@ from tests.support.ledger.samples import stored
 from worker_chart_export.errors import BackendUnavailable, Interrupted, LeaseLost, StepError
 from worker_chart_export.ledger.lease import HeldLease
 
-TRUSTED_SECONDS = 59  # of a lease of 60, by a skew of 1
+TRUSTED_SECONDS = 59  # of a lease of 60 s, with a skew of 1 s
 
 
 @pytest.fixture
 def clock():
-    """The worker's clock, moved by the test; the server's goes on by itself."""
+    """Return the worker's clock, which the test moves; the server's continues by itself."""
     return HandClock()
 
 
 @pytest.fixture
 def worker(documents, clock):
-    """A worker by that clock."""
+    """Return a worker with that clock."""
     return LedgerProcess(documents, clock=clock)
 
 
 @pytest.fixture
 def held(clock):
-    """A lease that may be trusted for ten seconds."""
+    """Return a lease that is trusted for ten seconds."""
     return HeldLease(run_id="r", step_id="s", stored=stored(), trusted_until=clock.ticks + 10, clock=clock)
 
 
 class TestTrust:
-    """Before anything is paid for."""
+    """The check before anything is paid for."""
 
     def test_a_lease_is_trusted_for_less_than_it_lasts(self, held, clock):
-        """Up to the last moment."""
+        """A lease is trusted for a shorter time than it lasts."""
         clock.advance(9.99)
         held.check()
 
     def test_a_lease_that_was_not_renewed_is_trusted_no_more(self, held, clock):
-        """A process that was frozen comes here when it wakes."""
+        """A lease without renewal is no longer trusted, as when a frozen process wakes."""
         clock.advance(10)
         with pytest.raises(LeaseLost, match="it ended before it was renewed"):
             held.check()
 
     def test_a_lease_that_was_renewed_is_trusted_for_longer(self, held, clock):
-        """From when the heart-beat asked for it."""
+        """A renewed lease is trusted from the start of the heartbeat's request."""
         held.renewed(stored(), trusted_until=clock.ticks + 60)
         clock.advance(59)
         held.check()
 
-    def test_a_claim_is_trusted_from_when_its_read_was_asked_for(self, run, worker, clock, cloud):
-        """Not from when the answer came, which may be long afterwards: its end is counted from the read."""
+    def test_a_claim_is_trusted_from_the_start_of_its_read(self, run, worker, clock, cloud):
+        """A claim is trusted from the start of its read, because the lease counts from that read."""
         snapshot = worker.ledger.read(run.run_id, leases_of=["s0"])
         clock.advance(0.4)
         late = Fault(method="Commit", before=lambda _request: clock.advance(15), times=1)
@@ -66,7 +66,7 @@ class TestTrust:
             claim.held.check()
 
     def test_a_heart_beat_is_trusted_from_when_it_began(self, run, worker, clock, cloud):
-        """Its answer came half a minute later."""
+        """A heartbeat whose response came half a minute late is trusted from its start."""
         claim = worker.claim(run.run_id, "s0")
         clock.advance(50)
         late = Fault(method="BatchWrite", before=lambda _request: clock.advance(30), times=1)
@@ -80,10 +80,10 @@ class TestTrust:
 
 
 class TestLoss:
-    """Who is told."""
+    """Callbacks of a lost lease."""
 
-    def test_all_who_asked_are_told_once(self, held):
-        """The first reason stays."""
+    def test_all_callbacks_run_once(self, held):
+        """Each callback runs once, and the first reason stays."""
         told = []
         held.on_lost(told.append)
         held.lose("first")
@@ -91,22 +91,22 @@ class TestLoss:
         assert [str(error) for error in told] == ["the lease of the step is lost: first"]
         assert held.is_lost
 
-    def test_who_asks_too_late_is_told_at_once(self, held):
-        """Nobody works on unknowing."""
+    def test_a_callback_after_the_loss_runs_at_once(self, held):
+        """A callback that is added after the loss runs at once."""
         held.lose("gone")
         told = []
         held.on_lost(told.append)
         assert len(told) == 1
 
     def test_what_is_lost_stays_lost(self, held, clock):
-        """Whatever a heart-beat under way writes afterwards."""
+        """A lost lease stays lost, whatever a running heartbeat writes afterwards."""
         held.lose("gone")
         held.renewed(stored(), trusted_until=clock.ticks + 60)
         with pytest.raises(LeaseLost, match="gone"):
             held.check()
 
     def test_a_heart_beat_that_fails_loses_nothing(self, run, worker, cloud):
-        """Firestore is away, no more."""
+        """A failed heartbeat loses no lease, because only Firestore is unavailable."""
         claim = worker.claim(run.run_id, "s0")
         cloud.firestore.faults.add(Fault(method="BatchGetDocuments", error="UNAVAILABLE", times=1))
         with pytest.raises(BackendUnavailable):
@@ -114,7 +114,7 @@ class TestLoss:
         claim.held.check()
 
     def test_a_lease_taken_between_the_heart_beat_s_read_and_write_is_lost(self, run, worker, cloud):
-        """The write's own precondition tells."""
+        """A lease that is taken between a heartbeat's read and write is lost, by the write's precondition."""
         claim = worker.claim(run.run_id, "s0")
         other = worker.claim(run.run_id, "s1")
         taken = Fault(method="BatchWrite", before=lambda _request: run.let_lease_end("s0"), times=1)
@@ -125,7 +125,7 @@ class TestLoss:
         other.held.check()
 
     def test_a_lease_that_a_commit_is_about_to_change_is_left_to_it(self, run, worker, calls):
-        """They would take each other for strangers."""
+        """A heartbeat skips a lease that a commit is about to change; else each would break the other."""
         claim = worker.claim(run.run_id, "s0")
         calls.reset()
         with claim.held.lock:
@@ -133,7 +133,7 @@ class TestLoss:
         assert calls.as_dict() == {}
 
     def test_what_was_forgotten_is_renewed_no_more(self, run, worker, calls):
-        """Its work has ended."""
+        """A forgotten lease is no longer renewed."""
         worker.ledger.forget(worker.claim(run.run_id, "s0"))
         calls.reset()
         worker.heart_beats.beat()
@@ -141,10 +141,10 @@ class TestLoss:
 
 
 class TestBook:
-    """What the ledger writes and says."""
+    """What the ledger writes and logs."""
 
     def test_claims_are_logged_won_or_lost(self, run, worker, log_lines):
-        """With the reason of a loss."""
+        """Claims are logged as won or lost, with the reason of a loss."""
         worker.claim(run.run_id, "s0")
         worker.try_claim(run.run_id, "s0")
         told = [
@@ -153,7 +153,7 @@ class TestBook:
         assert told == [(True, None), (False, "step_running")]
 
     def test_a_take_over_names_its_former_holder(self, run, worker, log_lines):
-        """Somebody may want to look at that process."""
+        """A take-over is logged with the former owner."""
         worker.claim(run.run_id, "s0")
         run.let_lease_end("s0")
         worker.claim(run.run_id, "s0")
@@ -161,12 +161,12 @@ class TestBook:
         assert (line["formerOwner"], line["formerAttempt"]) == (worker.ledger.owner, 1)
 
     def test_a_success_is_marked_with_microseconds(self, run, worker):
-        """The time tells whose patch it is."""
+        """A success has a finishing time in microseconds, which identifies its writer."""
         worker.succeed(worker.claim(run.run_id, "s0"))
         assert run.step("s0")["finishedAt"] == "2025-12-15T12:00:00.123456Z"
 
     def test_a_refused_finalize_is_logged(self, run, worker, log_lines):
-        """With why; the step stays as the orchestrator wanted it, and its lease is cleared away."""
+        """A refused finalize is logged with its reason; the step stays, and the lease is deleted."""
         claim = worker.claim(run.run_id, "s0")
         run.set_status("s0", "CANCELLED")
         assert worker.succeed(claim).reason == "step_final"
@@ -175,15 +175,15 @@ class TestBook:
         assert (run.step("s0")["status"], run.lease("s0")) == ("CANCELLED", None)
 
     def test_an_error_of_a_foreign_answer_can_be_stored(self, run, worker):
-        """Lone surrogates and all."""
+        """An error with lone surrogates of a foreign response can be stored."""
         worker.fail(worker.claim(run.run_id, "s0"), StepError("X", "bad \ud800", {"m": "\udfff"}))
         assert run.step("s0")["error"] == {"code": "X", "message": "bad ?", "details": {"m": "?"}}
 
     @pytest.mark.parametrize(
         ("backend", "code"), [("storage", "GCS_WRITE_FAILED"), ("firestore", "STEP_TIMEOUT")]
     )
-    def test_a_step_given_back_too_often_fails_with_its_backend_s_code(self, run, worker, backend, code):
-        """At the eleventh time."""
+    def test_a_step_released_too_often_fails_with_its_backend_s_code(self, run, worker, backend, code):
+        """The eleventh release fails the step with its backend's code."""
         claim = worker.claim(run.run_id, "s0")
         for _ in range(10):
             assert worker.ledger.release(claim, cause=BackendUnavailable(backend, "503")).released
@@ -193,7 +193,7 @@ class TestBook:
         assert (run.step("s0")["error"]["code"], run.lease("s0")) == (code, None)
 
     def test_a_step_whose_workers_crash_is_failed(self, run, worker):
-        """After five attempts."""
+        """A step whose workers crashed is failed after five attempts."""
         for _ in range(5):
             worker.claim(run.run_id, "s0")
             run.let_lease_end("s0")
@@ -201,7 +201,7 @@ class TestBook:
         assert (run.step("s0")["error"]["code"], run.lease("s0")) == ("CRASH_LOOP", None)
 
     def test_a_release_that_fails_is_no_error(self, run, worker, cloud, clock):
-        """The lease ends by itself."""
+        """A failed release raises no error, because the lease expires by itself."""
         claim = worker.claim(run.run_id, "s0")
         cloud.firestore.faults.add(Fault(method="Commit", error="UNAVAILABLE"))
         clock_moves = Fault(method="BatchGetDocuments", before=lambda _request: clock.advance(9))
@@ -209,8 +209,8 @@ class TestBook:
         assert worker.ledger.release(claim).reason == "unknown"
         assert worker.heart_beats.held() == []
 
-    def test_a_finalize_of_a_step_that_was_stopped_is_tried_and_looked_after_once(self, run, worker, cloud):
-        """Its worker has to go, but a commit without an answer may have taken effect."""
+    def test_a_finalize_of_a_stopped_step_is_tried_and_verified_once(self, run, worker, cloud):
+        """The finalize of a stopped step is tried once and verified once after an unknown outcome."""
         claim, scope = worker.claim(run.run_id, "s0"), scope_of()
         cloud.firestore.faults.add(Fault(method="Commit", error="UNAVAILABLE"))
         scope.stop(Interrupted("told to"))
@@ -220,13 +220,13 @@ class TestBook:
         assert (cloud.firestore.calls["Commit"], cloud.firestore.calls["BatchGetDocuments"]) == (2, 1)
 
     def test_a_run_is_created_once(self, worker, documents):
-        """A second one of that id changes nothing."""
+        """A second create of a run with the same id changes nothing."""
         assert worker.ledger.create_run("new", {"steps": {}})
         assert not worker.ledger.create_run("new", {"steps": {"s": {}}})
         assert documents.document("flow_runs/new").get().to_dict() == {"steps": {}}
 
-    def test_reading_a_run_that_is_away_is_told(self, worker, cloud):
-        """As unavailable; so is a probe."""
+    def test_reading_a_run_of_an_unavailable_firestore_is_reported(self, worker, cloud):
+        """Reading a run and the probe report an unavailable Firestore."""
         cloud.firestore.faults.add(Fault(method="BatchGetDocuments", error="RESOURCE_EXHAUSTED"))
         for ask in (lambda: worker.ledger.read("r"), worker.ledger.probe):
             with pytest.raises(BackendUnavailable, match=r"^firestore is unavailable: ResourceExhausted"):
@@ -234,5 +234,5 @@ class TestBook:
 
 
 def test_the_terms_of_these_tests_are_what_their_numbers_say():
-    """Else they would prove little."""
+    """The lease settings of these tests have the numbers that the tests use."""
     assert TERMS.trusted_seconds == TRUSTED_SECONDS

@@ -1,4 +1,4 @@
-"""Single claims and finalizes, and what Firestore and other writers may do in between."""
+"""Single claims and finalizes, with failures and other writers in between."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from worker_chart_export.orchestration import FinalizeResult, Reason
 
 @pytest.fixture
 def book(documents):
-    """A run on a cloud of its own, for faults."""
+    """Create a run on its own cloud, for faults."""
     return Book(documents).put()
 
 
 class TestFaults:
-    """What Firestore and other writers may do in between."""
+    """What Firestore and other writers can do in between."""
 
     def test_a_lost_race_is_read_and_decided_again(self, book, cloud):
-        """A foreign writer touched the run three times; the fourth commit stands."""
+        """After three writes by a foreign writer the fourth commit of the claim succeeds."""
         cloud.firestore.faults.add(Fault(method="Commit", contend=True, times=3))
         assert book.claim().claimed
         assert book.step()["status"] == "RUNNING"
 
     def test_a_race_lost_to_another_claim_is_lost(self, book, cloud):
-        """The step became RUNNING between our read and our commit."""
+        """A claim is lost when the step becomes RUNNING between its read and its commit."""
         other = Fault(method="Commit", before=lambda _request: rival.put(RUNNING), times=1)
         rival = Book(book.client)
         cloud.firestore.faults.add(other)
@@ -36,14 +36,14 @@ class TestFaults:
         assert (outcome.claimed, outcome.reason) == (False, Reason.STEP_RUNNING)
 
     def test_a_dependency_undone_in_between_is_seen(self, book, cloud):
-        """The commit's precondition proves all that was decided by."""
+        """A dependency that changes in between is found by the commit's precondition."""
         steps = {OHLCV_ID: ohlcv_step(status="FAILED"), STEP_ID: chart_step()}
         cloud.firestore.faults.add(Fault(method="Commit", before=lambda _request: book.put(steps), times=1))
         assert book.claim().reason == Reason.DEPENDS_ON
         assert book.step()["status"] == "READY"
 
     def test_a_run_deleted_in_between_is_missing(self, book, cloud):
-        """And is not made again by the commit."""
+        """A run that is deleted in between is missing and is not created by the commit."""
         cloud.firestore.faults.add(
             Fault(method="Commit", before=lambda _request: book.reference.delete(), times=1)
         )
@@ -51,7 +51,7 @@ class TestFaults:
         assert book.reference.get().exists is False
 
     def test_endless_contention_ends_as_unavailable(self, book, cloud, monkeypatch):
-        """The caller tries later."""
+        """Endless contention raises an outage, and the caller tries later."""
         monkeypatch.setattr(group_commit, "GIVE_UP_AFTER_SECONDS", 0.2)
         cloud.firestore.faults.add(Fault(method="Commit", contend=True))
         with pytest.raises(BackendUnavailable):
@@ -59,28 +59,28 @@ class TestFaults:
         assert book.step()["status"] == "READY"
 
     def test_a_contended_commit_that_is_aborted_is_tried_again(self, book, cloud):
-        """Nothing was written."""
+        """A commit that is aborted by contention is repeated, because nothing was written."""
         cloud.firestore.faults.add(Fault(method="Commit", error="ABORTED", times=2))
         assert book.claim().claimed
 
     @pytest.mark.parametrize("status", ["UNAVAILABLE", "DEADLINE_EXCEEDED", "INTERNAL", "UNKNOWN"])
     def test_a_finalize_that_landed_without_an_answer_has_won(self, book, cloud, status):
-        """Its own mark stands in the step."""
+        """A finalize that was applied without a response has won, by its finishing time in the step."""
         book.put(RUNNING)
         cloud.firestore.faults.add(Fault(method="Commit", error=status, after_effect=True, times=1))
         assert book.succeed() == FinalizeResult(updated=True, status="SUCCEEDED")
-        assert cloud.firestore.calls["Commit"] - 2 == 1  # the fixture and `put` made the other two
+        assert cloud.firestore.calls["Commit"] - 2 == 1  # the fixture and `put` made the other two commits
 
     @pytest.mark.parametrize("status", ["UNAVAILABLE", "DEADLINE_EXCEEDED"])
     def test_a_finalize_that_did_not_land_is_made_again(self, book, cloud, status):
-        """The step is still RUNNING when it is read again."""
+        """A finalize that was not applied is repeated, because the step is still RUNNING."""
         book.put(RUNNING)
         cloud.firestore.faults.add(Fault(method="Commit", error=status, times=1))
         assert book.fail().updated
         assert book.step()["status"] == "FAILED"
 
     def test_a_finalize_that_another_made_after_an_unknown_outcome_is_lost(self, book, cloud):
-        """The mark there is not ours."""
+        """After an unknown outcome a finalize by another worker is a loss, by its finishing time."""
         book.put(RUNNING)
         other = {STEP_ID: chart_step(status="SUCCEEDED", finishedAt="2025-12-15T11:00:00Z")}
         cloud.firestore.faults.add(Fault(method="Commit", error="UNAVAILABLE", times=1))
@@ -90,19 +90,19 @@ class TestFaults:
         assert book.succeed().reason == Reason.STEP_FINAL
 
     def test_a_claim_that_did_not_land_is_made_again(self, book, cloud):
-        """READY after an unknown outcome is READY."""
+        """A claim that was not applied is repeated, because the step is still READY."""
         cloud.firestore.faults.add(Fault(method="Commit", error="UNAVAILABLE", times=1))
         assert book.claim().claimed
         assert book.step()["status"] == "RUNNING"
 
     def test_a_claim_that_landed_without_an_answer_is_not_counted_as_won(self, book, cloud):
-        """Without a lease it can't be told from somebody else's."""
+        """Without a lease a claim that was applied without a response does not count as won."""
         cloud.firestore.faults.add(Fault(method="Commit", error="UNAVAILABLE", after_effect=True, times=1))
         with pytest.raises(BackendUnavailable, match=r"it is unknown whether the claim was committed"):
             book.claim()
 
     def test_the_client_itself_never_repeats_a_commit(self, book, cloud):
-        """Its own retry of Unavailable would turn a commit that landed into a lost race."""
+        """The client never repeats a commit: its own retry would turn an applied commit into a lost race."""
         cloud.firestore.calls.reset()
         cloud.firestore.faults.add(Fault(method="Commit", error="UNAVAILABLE", after_effect=True, times=1))
         with pytest.raises(BackendUnavailable):
@@ -111,33 +111,33 @@ class TestFaults:
 
     @pytest.mark.parametrize("method", ["BatchGetDocuments", "Commit"])
     def test_a_refusal_is_not_tried_again(self, book, cloud, method):
-        """Somebody has to change something first."""
+        """A refusal is not repeated, because a person must change something first."""
         cloud.firestore.calls.reset()
         cloud.firestore.faults.add(Fault(method=method, error="PERMISSION_DENIED"))
         with pytest.raises(BackendRefused, match=r"firestore refused"):
             book.claim()
         assert cloud.firestore.calls[method] == 1
 
-    def test_a_read_is_repeated_while_firestore_is_away_for_a_moment(self, book, cloud):
-        """Reads are safe to repeat."""
+    def test_a_read_is_repeated_during_a_short_outage(self, book, cloud):
+        """A read is repeated during a short outage."""
         cloud.firestore.faults.add(Fault(method="BatchGetDocuments", error="UNAVAILABLE", times=2))
         assert book.claim().claimed
 
     def test_a_finalize_outlasts_reads_that_fail(self, book, cloud):
-        """The charts are made and paid for, and nobody would finalize the step instead."""
+        """A finalize repeats failed reads, because its charts are already paid for."""
         book.put(RUNNING)
         cloud.firestore.faults.add(Fault(method="BatchGetDocuments", error="RESOURCE_EXHAUSTED", times=3))
         assert book.succeed().updated
 
-    def test_a_firestore_that_stays_away_is_told(self, book, cloud, monkeypatch):
-        """Once the time for it is over."""
+    def test_a_firestore_that_stays_unavailable_raises_an_outage(self, book, cloud, monkeypatch):
+        """An outage is raised when the time for retries has ended."""
         monkeypatch.setattr(group_commit, "GIVE_UP_AFTER_SECONDS", 0.2)
         cloud.firestore.faults.add(Fault(method="BatchGetDocuments", error="RESOURCE_EXHAUSTED"))
         with pytest.raises(BackendUnavailable, match=r"^firestore is unavailable: .*injected fault"):
             book.claim()
 
     def test_a_run_that_can_t_be_read_is_an_error_of_the_run(self, book):
-        """Neither lost nor away."""
+        """A run that can't be read raises an error of the run, neither a loss nor an outage."""
         book.put(status="??")
         with pytest.raises(RunInvalid):
             book.claim()

@@ -1,4 +1,4 @@
-"""What is written into a flow run, and the run as it is known afterwards."""
+"""The patches of a flow run, and the known run after a patch."""
 
 from __future__ import annotations
 
@@ -49,14 +49,14 @@ def _failure(step_id: str) -> dict[str, object]:
 
 
 class TestPatches:
-    """The pure builders."""
+    """The pure builders of patches."""
 
     def test_a_claim_writes_the_status_alone(self):
-        """Nothing about who or when."""
+        """A claim writes only the status."""
         assert build_claim_update("s") == {"steps.s.status": "RUNNING"}
 
     def test_a_success_names_the_manifest_twice_and_deletes_a_stale_error(self):
-        """Under its old and its new key."""
+        """A success names the manifest under its old and its new key and deletes an old error."""
         assert _success("s") == {
             "steps.s.status": "SUCCEEDED",
             "steps.s.finishedAt": FINISHED,
@@ -66,7 +66,7 @@ class TestPatches:
         }
 
     def test_a_failure_leaves_the_outputs_alone(self):
-        """Its manifest stands in the error."""
+        """A failure writes no outputs; its manifest is in the error."""
         assert _failure("s") == {
             "steps.s.status": "FAILED",
             "steps.s.finishedAt": FINISHED,
@@ -74,7 +74,7 @@ class TestPatches:
         }
 
     def test_a_failure_holds_the_error_as_it_is_stored(self):
-        """Cut to its limits."""
+        """A failure has the error in its stored, limited form."""
         patch = build_finalize_failure_update(
             step_id="s", finished_at=FINISHED, error=StepError("X", "x" * 600, {"a": "b" * 5000})
         )
@@ -82,7 +82,7 @@ class TestPatches:
 
     @given(STEP_IDS)
     def test_patches_hold_only_fields_of_the_closed_step_object(self, step_id):
-        """For any legal step id, and never the whole steps map."""
+        """For any legal step id a patch has only fields of the closed step object."""
         for patch in (build_claim_update(step_id), _success(step_id), _failure(step_id)):
             paths = [FieldPath.from_string(key).parts for key in patch]
             assert {path[:2] for path in paths} == {("steps", step_id)}
@@ -90,7 +90,7 @@ class TestPatches:
 
     @pytest.mark.parametrize("step_id", ["a.b", "a/b", "a`b", "", "__x__", "a\n"])
     def test_an_illegal_step_id_is_never_made_a_path(self, step_id):
-        """It would write elsewhere in the document."""
+        """An illegal step id is never used as a path, because it would write to another place."""
         for build in (build_claim_update, _success, _failure):
             with pytest.raises(ValueError, match=r"^stepId: expected"):
                 build(step_id)
@@ -100,12 +100,12 @@ PATCHES = {"claim": build_claim_update, "success": _success, "failure": _failure
 
 
 class TestPatched:
-    """The run after a patch, without reading it again."""
+    """The run after a patch, without another read."""
 
     @pytest.mark.parametrize("step_id", ODD_STEP_IDS)
     @pytest.mark.parametrize("kind", PATCHES)
     def test_it_is_the_run_that_firestore_has(self, shared_documents, new_run_id, step_id, kind):
-        """For odd step ids too: what is known of a run after a commit must be what a read would show."""
+        """The patched run equals the one that Firestore returns, also for unusual step ids."""
         step = chart_step(outputs={"others": [1]}, error={"code": "OLD"})
         run = FlowRun.parse(new_run_id, run_document({step_id: step, "other": chart_step()}))
         reference = shared_documents.document(f"flow_runs/{new_run_id}")
@@ -115,7 +115,7 @@ class TestPatched:
 
     @pytest.mark.parametrize("outputs", [None, "text", []])
     def test_outputs_that_are_no_map_become_one(self, shared_documents, new_run_id, outputs):
-        """As in Firestore."""
+        """Outputs that are no map become one, as in Firestore."""
         run = FlowRun.parse(new_run_id, run_document({"s": {"status": "RUNNING", "outputs": outputs}}))
         reference = shared_documents.document(f"flow_runs/{new_run_id}")
         reference.set(run.document)
@@ -123,13 +123,13 @@ class TestPatched:
         assert patched(run, _success("s")).document == reference.get().to_dict()
 
     def test_patches_of_several_steps_are_one(self):
-        """As a group commit writes them."""
+        """The patches of several steps are combined, as a group commit does."""
         run = FlowRun.parse("r", run_document({"a": chart_step(), "b": chart_step(), "c": chart_step()}))
         steps = patched(run, build_claim_update("a") | _success("b")).document["steps"]
         assert [steps[name]["status"] for name in "abc"] == ["RUNNING", "SUCCEEDED", "READY"]
 
     def test_the_run_it_came_from_is_left_as_it_was(self):
-        """Others still decide by it."""
+        """The original run is not changed by a patch."""
         run = FlowRun.parse("r", run_document({"s": chart_step()}))
         patched(run, _success("s"))
         assert run.document == run_document({"s": chart_step()})
