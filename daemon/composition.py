@@ -36,9 +36,8 @@ if TYPE_CHECKING:
     from daemon.lifecycle.liveness import Liveness
     from daemon.lifecycle.stoppable_wait import StoppableWait
     from daemon.settings import ExportSettings, Settings
-    from daemon.settings.accounts import AccountSettings
     from worker_chart_export.charts.base import ChartProvider
-    from worker_chart_export.charts.chart_img.accounts import Account, AccountState
+    from worker_chart_export.charts.chart_img.accounts import AccountState
     from worker_chart_export.charts.fixtures import FixtureProvider
     from worker_chart_export.timing import Clock
 
@@ -286,7 +285,7 @@ def _accounts(settings: ExportSettings, clock: Clock) -> Sequence[AccountState]:
         return ()
     from worker_chart_export.charts.chart_img.accounts import account_states  # noqa: PLC0415
 
-    return account_states([chart_img_account(given) for given in settings.accounts], clock)
+    return account_states(settings.accounts, clock)
 
 
 def _provider(
@@ -357,19 +356,4 @@ def _real(
         quota=QuotaLedger(documents),
         clock=clock,
         max_png_bytes=settings.charts_max_png_bytes,
-    )
-
-
-def chart_img_account(given: AccountSettings) -> Account:
-    """The account that the settings describe."""
-    from worker_chart_export.charts.chart_img.accounts import Account  # noqa: PLC0415
-
-    return Account(
-        account_id=given.id,
-        api_key=given.api_key,
-        daily_limit=given.daily_limit,
-        rate_per_second=given.rate_per_second,
-        burst=given.burst,
-        plan=given.plan,
-        max_parameters=given.max_parameters,
     )

@@ -28,8 +28,8 @@ from daemon.settings import (
     PubsubSettings,
     Settings,
 )
-from daemon.settings.accounts import AccountSettings
 from daemon.settings.tracing import TracingSettings, TracingSwitch
+from worker_chart_export.charts.chart_img.accounts import Account
 from worker_chart_export.observability import metrics
 from worker_chart_export.observability.logs import Event
 
@@ -132,7 +132,7 @@ def configuration() -> str:
         tables.append("\n".join([f"## {title}", "", SETTINGS, "| --- | --- | --- | --- |", *rows, ""]))
         if title == "Charts":
             head = SETTINGS.replace("variable", "field")
-            accounts = [head, "| --- | --- | --- | --- |", *_rows(AccountSettings, upper=False), ""]
+            accounts = [head, "| --- | --- | --- | --- |", *_rows(Account, upper=False), ""]
             tables.append(ACCOUNTS + "\n" + "\n".join(accounts))
     return "\n".join([*tables, EMULATORS])
 
@@ -140,7 +140,7 @@ def configuration() -> str:
 def _rows(kind: type[BaseModel], *, upper: bool) -> Iterable[str]:
     for name, meaning in attribute_docs(kind).items():
         field = kind.model_fields[name]
-        shown = name.upper() if upper else field.alias or name
+        shown = name.upper() if upper else str(field.validation_alias or name)
         allowed = _cell(field.description or "")
         yield f"| `{shown}` | {_default(field)} | {allowed} | {_cell(meaning)} |"
 

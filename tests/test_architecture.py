@@ -71,6 +71,7 @@ OWNERS = {
     ("opentelemetry.sdk", "opentelemetry.exporter"): {"daemon/tracing/export.py"},
     ("fastjsonschema",): {"worker_chart_export/outputs/manifest.py"},
     ("pydantic", "pydantic_settings", "pydantic_core"): {
+        "worker_chart_export/charts/chart_img/accounts.py",
         "daemon/settings/accounts.py",
         "daemon/settings/base.py",
         "daemon/settings/export.py",

@@ -73,7 +73,7 @@ def review(template_id: str, document: Mapping[str, Any], accounts: Sequence[Acc
         document=document,
         problems=tuple(problems),
         demand=demand,
-        accounts={account.account_id: _account_verdict(account, demand) for account in accounts},
+        accounts={account.id: _account_verdict(account, demand) for account in accounts},
     )
 
 

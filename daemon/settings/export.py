@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
@@ -13,7 +13,6 @@ from pydantic import Field, SecretStr, ValidationInfo, field_validator
 
 from daemon.settings.accounts import (
     ACCOUNTS_EXPECTED,
-    AccountSettings,
     parse_accounts,
     read_accounts_file,
 )
@@ -28,6 +27,9 @@ from daemon.settings.base import (
     seconds,
 )
 from worker_chart_export.ledger.lease import LeaseTerms
+
+if TYPE_CHECKING:
+    from worker_chart_export.charts.chart_img.accounts import Account
 
 #: The defaults of leases stand in the domain.
 _TERMS = LeaseTerms()
@@ -88,7 +90,7 @@ class ChartSettings(Environment):
     """The address of the Chart-IMG API. The key is sent there."""
 
     @property
-    def accounts(self) -> list[AccountSettings]:
+    def accounts(self) -> list[Account]:
         """The Chart-IMG accounts, in order of priority.
 
         Raises:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from daemon.settings import Settings
-from daemon.settings.accounts import AccountSettings
 from daemon.settings.tracing import TracingSettings
 from docs.reference import DOCS, pages
+from worker_chart_export.charts.chart_img.accounts import Account
 from worker_chart_export.observability import metrics
 from worker_chart_export.observability.logs import Event
 
@@ -36,7 +36,7 @@ def test_every_row_ends_with_a_sentence(name):
 def test_every_setting_is_there():
     """With those of tracing and of an account."""
     names = {name.upper() for name in [*Settings.model_fields, *TracingSettings.model_fields]}
-    fields = {field.alias or name for name, field in AccountSettings.model_fields.items()}
+    fields = {field.validation_alias or name for name, field in Account.model_fields.items()}
     assert set(rows("configuration.md")) == names | fields
 
 

@@ -238,7 +238,7 @@ def test_nothing_is_wider_than_the_screen(served, chromium, width):
 
 def test_what_went_wrong_is_told_in_words(served, chromium):
     """Also what is no failure of a step, and what nobody knows yet."""
-    account = Account(account_id="page-words", api_key=SecretStr("key"), daily_limit=44)
+    account = Account(id="page-words", api_key=SecretStr("key"), daily_limit=44)
     served.accounts += account_states([account], SystemClock())
     know_account("page-words", daily_limit=44)
     with chromium.tab() as tab:

@@ -13,7 +13,7 @@ import typer
 
 from daemon.cli.output import OutputFormat, examples, plural
 from daemon.cli.template_check import Review, review, review_file
-from daemon.composition import chart_img_account, firestore_client
+from daemon.composition import firestore_client
 from daemon.exit import ExitCode
 from daemon.settings import ChartsApiMode, ChartSettings, FirestoreSettings, load_settings
 from worker_chart_export.errors import RequestError
@@ -97,7 +97,7 @@ def validate(
     """
     settings = load_settings(ChartSettings, charts_api_mode=ChartsApiMode.LOCAL)  # accounts are optional
     has_accounts = settings.chart_img_accounts_json is not None
-    accounts = [chart_img_account(account) for account in settings.accounts] if has_accounts else []
+    accounts = settings.accounts if has_accounts else []
     reviews = [review_file(path, accounts) for path in paths] if paths else _review_stored(accounts)
     if output is OutputFormat.JSON:
         verdicts = [

@@ -105,9 +105,9 @@ class LivePage:
         quota, monotonic = metrics.quota_seen(), time.monotonic()
         return [
             {
-                "id": state.account.account_id,
-                "used": quota[state.account.account_id].used,
-                "limit": quota[state.account.account_id].limit,
+                "id": state.account.id,
+                "used": quota[state.account.id].used,
+                "limit": quota[state.account.id].limit,
                 "resetsAt": day_ends,
                 "isDisabled": state.disabled is not None,
                 "whyNot": state.why_unusable(monotonic),

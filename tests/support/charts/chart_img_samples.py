@@ -28,7 +28,7 @@ KEY = "s3cret-key-123"
 def account(account_id: str = "acc-1", *, key: str = KEY, **fields: Any) -> Account:
     """An account that may be called as fast as one likes."""
     return Account(
-        account_id=account_id,
+        id=account_id,
         api_key=SecretStr(key),
         **{"rate_per_second": 1000.0, "burst": 1000, "daily_limit": 1000} | fields,
     )

@@ -8,15 +8,15 @@ import threading
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 
 from worker_chart_export.charts.base import DEFAULT_HEIGHT, DEFAULT_WIDTH
 from worker_chart_export.charts.chart_img.redaction import redacted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-
-    from pydantic import SecretStr
 
     from worker_chart_export.concurrency.cancel_scope import CancelScope
     from worker_chart_export.timing import Clock
@@ -29,6 +29,11 @@ PLANS = {
     "ULTRA": (25, 2048, 1920),
     "ENTERPRISE": (50, 2048, 1920),
 }
+#: An id is also the name of the account's usage document.
+ACCOUNT_ID = r"^(?!\.{1,2}\Z)(?!__.*__\Z)[^/\x00-\x1f]{1,128}\Z"
+#: The characters that an HTTP header can hold; a line end copied with a key is refused.
+API_KEY = re.compile(r"[\x21-\x7e]+")
+WHOLE = "a whole number above 0"
 USED_UP = "used up for today"
 #: A caller that waits for an account's first answer checks its scope this often.
 SCOPE_CHECK_SECONDS = 0.25
@@ -36,34 +41,72 @@ SCOPE_CHECK_SECONDS = 0.25
 QUEUE_CHECK_SECONDS = 1.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Account:
-    """One account as configured. The key is kept out of every repr.
+class Account(BaseModel):
+    """One account as configured, by the names of `CHART_IMG_ACCOUNTS_JSON`.
 
-    Attributes:
-        account_id: Its name, in usage documents, logs and manifests.
-        api_key: The secret.
-        daily_limit: Calls a day, unless its usage document says otherwise.
-        rate_per_second: Calls a second of this process.
-        burst: Calls at once of this process.
-        plan: One of `PLANS`; None = not known.
-        max_parameters: Studies and drawings together; None = what the plan allows.
+    The docstring of a field says what it means, its description what an error says was expected. No repr and
+    no error shows the key.
 
     Raises:
-        ValueError: The key can't stand in an HTTP header.
+        ValidationError: A value is wrong.
     """
 
-    account_id: str
-    api_key: SecretStr
-    daily_limit: int = 44
-    rate_per_second: float = 1.0
-    burst: int = 3
-    plan: str | None = None
-    max_parameters: int | None = None
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        hide_input_in_errors=True,
+        regex_engine="python-re",
+        validate_by_name=True,
+    )
 
-    def __post_init__(self) -> None:
-        if re.fullmatch(r"[\x21-\x7e]+", self.api_key.get_secret_value()) is None:
-            raise ValueError(f"api_key of account {self.account_id!r}: expected printable ASCII")
+    id: Annotated[
+        str,
+        Field(
+            pattern=ACCOUNT_ID,
+            description="1-128 characters without / or control characters, not ., .. or __*__",
+        ),
+    ]
+    """The name of the account in logs, metrics and its usage document."""
+    api_key: Annotated[
+        SecretStr, Field(validation_alias="apiKey", description="a text of printable ASCII without spaces")
+    ]
+    """The key. Never shown."""
+    daily_limit: Annotated[
+        int, Field(validation_alias="dailyLimit", gt=0, strict=True, description=WHOLE)
+    ] = 44
+    """How many calls the account may make in a day (UTC), over all workers."""
+    rate_per_second: Annotated[
+        float,
+        Field(
+            validation_alias="ratePerSecond",
+            gt=0,
+            le=1000,
+            strict=True,
+            description="a number above 0, at most 1000",
+        ),
+    ] = 1.0
+    """How many calls one process makes in a second."""
+    burst: Annotated[
+        int, Field(gt=0, le=10_000, strict=True, description="a whole number from 1 to 10000")
+    ] = 3
+    """How many calls one process may make at once before the rate applies."""
+    plan: Annotated[
+        Literal["BASIC", "PRO", "MEGA", "ULTRA", "ENTERPRISE"] | None,
+        Field(description="one of BASIC, PRO, MEGA, ULTRA, ENTERPRISE"),
+    ] = None
+    """The Chart-IMG plan. `templates validate` uses it to say which account can make a chart."""
+    max_parameters: Annotated[
+        int | None, Field(validation_alias="maxParameters", gt=0, strict=True, description=WHOLE)
+    ] = None
+    """How many studies and drawings the plan allows in one chart, if it differs from the plan's own number.
+    """
+
+    @field_validator("api_key")
+    @classmethod
+    def _check_key(cls, value: SecretStr) -> SecretStr:
+        if API_KEY.fullmatch(value.get_secret_value()) is None:
+            raise ValueError("expected printable ASCII without spaces")
+        return value
 
     def without_key(self, words: str) -> str:
         """`words` with the key redacted out: servers and libraries quote what they refuse."""

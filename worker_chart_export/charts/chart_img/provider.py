@@ -75,7 +75,7 @@ class ChartImgProvider:
         self._clock = clock
         self._max_png_bytes = max_png_bytes
         for state in accounts:
-            metrics.know_account(state.account.account_id, daily_limit=state.account.daily_limit)
+            metrics.know_account(state.account.id, daily_limit=state.account.daily_limit)
 
     def chart(self, request: ChartRequest) -> ChartImage:
         """Get the chart, with up to six attempts over all accounts, within the step's time.
@@ -97,7 +97,7 @@ class ChartImgProvider:
                 if answer is None:
                     continue
                 if answer.meaning is Meaning.CHART:
-                    meta = {"accountId": state.account.account_id}
+                    meta = {"accountId": state.account.id}
                     return ChartImage(png=answer.png, provider="chart-img", meta=meta)
                 attempts.continue_after(answer, state)
         except StepTimedOut as error:
@@ -114,7 +114,7 @@ class ChartImgProvider:
         for state in self._accounts:
             why_not = attempts.why_not(state, self._clock.monotonic())
             if why_not is not None:
-                reasons[state.account.account_id] = why_not
+                reasons[state.account.id] = why_not
             elif state not in attempts.silent:
                 return state
             else:
@@ -154,7 +154,7 @@ class ChartImgProvider:
         """Call once, and log the call."""
         request = attempts.request
         attempts.calls += 1
-        with logged_call(state.account.account_id, request, number=attempts.calls) as end:
+        with logged_call(state.account.id, request, number=attempts.calls) as end:
             try:
                 response = self._api.post(state.account, request)
                 answer = classify_answer(
@@ -198,7 +198,7 @@ class ChartImgProvider:
                     log.error(
                         Event.CHART_API_KEY_REFUSED,
                         f"A Chart-IMG account is not used any more: {reason}",
-                        accountId=state.account.account_id,
+                        accountId=state.account.id,
                     )
             case _:
                 pass  # the answer says nothing about the account
@@ -216,7 +216,7 @@ class ChartImgProvider:
             log.warning(
                 Event.CHART_API_LIMIT_EXCEEDED,
                 f"A Chart-IMG account is used up for today, according to {source}",
-                accountId=state.account.account_id,
+                accountId=state.account.id,
             )
 
 
@@ -315,7 +315,7 @@ class ChartAttempts:
             **error.details,
             lastStatus=answer.status,
             lastMessage=answer.message,
-            accountId=state.account.account_id,
+            accountId=state.account.id,
         )
 
 
@@ -329,7 +329,7 @@ def pause_seconds(answer: Answer, failures: int) -> float:
 
 
 def _failure(answer: Answer, state: AccountState) -> ChartApiFailed:
-    account_id = state.account.account_id
+    account_id = state.account.id
     if not answer.status:
         return ChartApiFailed(
             f"Chart-IMG did not answer: {answer.message}", cause=answer.message, accountId=account_id

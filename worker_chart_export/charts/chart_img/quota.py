@@ -172,9 +172,9 @@ class QuotaLedger:
         """
         scope.check()
         with self._lock:
-            counter = self._counters.get(account.account_id)
+            counter = self._counters.get(account.id)
             if counter is None:
-                counter = self._counters[account.account_id] = _Counter(self._client, account, self._clock)
+                counter = self._counters[account.id] = _Counter(self._client, account, self._clock)
         call = _Call(scope=scope)
         counter.queue.wait_for(call, scope.remaining_seconds)
         scope.check_stopped()
@@ -190,7 +190,7 @@ class _Counter:
     def __init__(self, client: Any, account: Account, clock: Clock) -> None:
         self._client = client
         self._account = account
-        self._document = client.collection(USAGE).document(account.account_id)
+        self._document = client.collection(USAGE).document(account.id)
         self._clock = clock
         self._failures = 0
         self._has_logged_window = False
@@ -246,18 +246,18 @@ class _Counter:
         """
         window_ends = read_at + (taken.window - now + DAY).total_seconds()
         metrics.show_quota(
-            self._account.account_id,
+            self._account.id,
             used=taken.used,
             limit=taken.limit,
             is_over=lambda: self._clock.monotonic() >= window_ends,
         )
         if taken.window - now > DAY and not self._has_logged_window:
             self._has_logged_window = True
-            path = f"{USAGE}/{self._account.account_id}"
+            path = f"{USAGE}/{self._account.id}"
             window = f"{taken.window:%Y-%m-%d}"
             log.error(
                 Event.QUOTA_WINDOW_AHEAD,
                 f"The usage document {path} counts for {window}, which is in the future; correct it",
-                accountId=self._account.account_id,
+                accountId=self._account.id,
                 document=path,
             )

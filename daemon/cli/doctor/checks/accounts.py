@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from daemon.cli.doctor.checks.firestore import open_firestore
 from daemon.cli.doctor.results import failure, not_checkable, ok, warning
 from daemon.cli.output import plural
-from daemon.composition import chart_img_account, usable_environment
+from daemon.composition import usable_environment
 from daemon.settings import ChartsApiMode
 from worker_chart_export.charts.base import DEFAULT_HEIGHT, DEFAULT_WIDTH, ChartRequest
 from worker_chart_export.charts.chart_img.answers import Meaning, classify_answer
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
     from daemon.cli.doctor.results import CheckResult
     from daemon.settings import ChartSettings, FirestoreSettings
-    from daemon.settings.accounts import AccountSettings
     from worker_chart_export.charts.chart_img.accounts import Account
 
 CHECK = "accounts"
@@ -59,7 +58,7 @@ def configured_accounts(settings: ChartSettings | None) -> list[Account]:
     """Return the accounts in order of priority; none if they are wrong or not needed."""
     if settings is None or settings.chart_img_accounts_json is None:
         return []
-    return [chart_img_account(account) for account in settings.accounts]
+    return settings.accounts
 
 
 def check_accounts(settings: ChartSettings) -> list[CheckResult]:
@@ -80,7 +79,7 @@ def check_accounts(settings: ChartSettings) -> list[CheckResult]:
     return results
 
 
-def describe_accounts(accounts: Sequence[AccountSettings]) -> str:
+def describe_accounts(accounts: Sequence[Account]) -> str:
     """Return number, order, limits and plans of the accounts, without keys. Pure."""
     calls = sum(account.daily_limit for account in accounts)
     each = ", ".join(
@@ -131,12 +130,12 @@ def call_once(
         try:
             account = next((one for one in accounts if quota.count(one, scope).granted), None)
             if account is None:
-                text = f"used up for today: {', '.join(one.account_id for one in accounts)}"
+                text = f"used up for today: {', '.join(one.id for one in accounts)}"
                 return CallTrial(account_id=None, meaning=Meaning.EXHAUSTED, text=text)
             return _request_chart(api, account, scope)
         except WorkerError as error:
             text = describe(error.code) if isinstance(error, StepTimedOut) else str(error)
-            return CallTrial(account_id=account.account_id if account else None, meaning=None, text=text)
+            return CallTrial(account_id=account.id if account else None, meaning=None, text=text)
 
 
 def _request_chart(api: ChartApi, account: Account, scope: CancelScope) -> CallTrial:
@@ -158,7 +157,7 @@ def _request_chart(api: ChartApi, account: Account, scope: CancelScope) -> CallT
         redact=account.without_key,
     )
     text = f"{answer.status} {answer.message}".strip()
-    return CallTrial(account_id=account.account_id, meaning=answer.meaning, text=text)
+    return CallTrial(account_id=account.id, meaning=answer.meaning, text=text)
 
 
 def call_verdict(check: str, trial: CallTrial) -> CheckResult:

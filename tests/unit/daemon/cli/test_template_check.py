@@ -17,7 +17,7 @@ THREE_STUDIES = {**SAMPLE, "request": {"studies": [{"name": "A"}, {"name": "B"},
 
 def account(name, **settings):
     """An account with these settings."""
-    return Account(account_id=name, api_key=SecretStr("key"), **settings)
+    return Account(id=name, api_key=SecretStr("key"), **settings)
 
 
 @pytest.mark.parametrize("sample", sample_templates(), ids=lambda sample: sample["id"])

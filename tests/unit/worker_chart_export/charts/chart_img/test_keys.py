@@ -122,5 +122,6 @@ def test_a_trace_through_a_call_does_not_show_it(cloud, log_lines):
 @pytest.mark.parametrize("key", ["", "a b", "abc\n", "schlüssel", "a\x00b"])
 def test_a_key_that_no_header_can_hold_is_refused_unquoted(key):
     """A key that is no valid header is refused without quoting it."""
-    with pytest.raises(ValueError, match=r"^api_key of account 'acc-1': expected printable ASCII$"):
-        Account(account_id="acc-1", api_key=SecretStr(key))
+    with pytest.raises(ValueError, match=r"expected printable ASCII") as caught:
+        Account(id="acc-1", api_key=SecretStr(key))
+    assert not key or key not in str(caught.value)
