@@ -24,7 +24,7 @@ def iter_until(lines, word):
 
 
 def test_help_names_every_command_and_shows_examples():
-    """Whoever asks for help finds the commands, and how each is used."""
+    """The help shows the commands and how each is used."""
     overview = run_command("--help")
     assert overview.returncode == 0
     for name in ("demo", "daemon", "emulators", "run-local", "publish"):
@@ -179,7 +179,7 @@ def test_daemon_keeps_a_signal_that_comes_while_its_modules_load(deployment, nam
     assert "Traceback" not in done.stderr
 
 
-def test_what_nobody_foresaw_is_one_line():
+def test_an_unexpected_error_is_one_line():
     """No traceback: it would show local variables, keys among them."""
     code = (
         "import daemon.cli.app as cli\n"

@@ -24,7 +24,7 @@ ROOT_FILES = {"index.html", ".worker-chart-export-demo"}
 
 @dataclass(frozen=True)
 class Performance:
-    """Two demos into one folder, in which there was a file of somebody else's; failures in the second only.
+    """Two demos in one folder with a foreign file. Only the second has failures.
 
     Attributes:
         folder: What the second left.
@@ -89,7 +89,7 @@ def test_by_itself_the_demo_fails_nowhere(performance):
     assert "25 charts from 5 steps" in performance.first_page.one("header", **{"class": "page"}).text
 
 
-def test_the_folder_holds_the_files_of_the_last_demo_and_what_was_never_a_demos(performance):
+def test_the_folder_holds_the_files_of_the_last_demo_and_foreign_files(performance):
     """The charts of the demo before are gone; a foreign file stays, and is named."""
     files = files_in(performance.folder)
     assert files & performance.first_files == {"notes.txt", *ROOT_FILES}
@@ -280,7 +280,7 @@ def test_the_viewer_is_led_by_its_buttons(tab):
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1280])
-def test_the_gallery_fits_its_screen_and_asks_nobody_for_anything(tab, width, dark):
+def test_the_gallery_fits_its_screen_and_sends_no_requests(tab, width, dark):
     """Nothing to scroll sideways, colours as wished, and no request but for the page itself."""
     tab.look_like(width=width, height=844, dark=dark)
     assert tab.run("document.documentElement.scrollWidth") == width

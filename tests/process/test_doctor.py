@@ -60,7 +60,7 @@ NO_EMULATOR_TELLS = {
 
 
 def examined(deployment):
-    """Exit code, overall result, and check -> (status, summary, mend)."""
+    """Exit code, overall result, and check -> (status, summary, fix)."""
     done = run_command("doctor", "--output", "json", environment=deployment.settings())
     assert done.stderr == ""
     assert SECRET_KEY not in done.stdout
@@ -86,8 +86,8 @@ def with_status(checks, status):
     return {check for check, (found, _, _) in checks.items() if found == status}
 
 
-def mended(deployment):
-    """The deployment with the subscription that `doctor` wishes for."""
+def with_good_subscription(deployment):
+    """The deployment with the subscription that `doctor` recommends."""
     seconds = {"minimum_backoff": 10, "maximum_backoff": 600}
     wanted = {
         "name": deployment.subscription,
@@ -103,7 +103,7 @@ def mended(deployment):
 
 
 def check_all_is_well(deployment, code, result, checks):
-    """Every check ok, but for what no emulator tells; and the cloud is as it was."""
+    """Every check ok, except for what an emulator can't show. The cloud is unchanged."""
     assert (code, result) == (0, "ok"), checks
     assert set(checks) == EVERYWHERE
     assert with_status(checks, "not_checkable") == NO_EMULATOR_TELLS
@@ -120,7 +120,7 @@ def check_nothing_is_left(deployment):
 def test_all_is_well_on_the_embedded_cloud(deployment):
     """Nothing is created there but what is deleted again; no request of Chart-IMG is spent."""
     before = made(deployment)
-    check_all_is_well(deployment, *examined(mended(deployment)))
+    check_all_is_well(deployment, *examined(with_good_subscription(deployment)))
     assert made(deployment) == before
     assert deployment.cloud.chart_img.requests == []
 
@@ -134,7 +134,7 @@ def made(deployment):
 @pytest.mark.official
 def test_all_is_well_on_the_official_emulators(official_deployment):
     """As on the embedded cloud, check by check."""
-    check_all_is_well(official_deployment, *seen(mended(official_deployment).settings()))
+    check_all_is_well(official_deployment, *seen(with_good_subscription(official_deployment).settings()))
 
 
 @pytest.mark.official
@@ -147,7 +147,7 @@ def test_a_subscription_missing_from_the_official_emulator_is_said(official_depl
 
 
 @pytest.mark.parametrize(
-    ("changed", "code", "failed", "mend"),
+    ("changed", "code", "failed", "fix"),
     [
         (
             {"PUBSUB_SUBSCRIPTION": "nobody-made-this"},
@@ -159,12 +159,12 @@ def test_a_subscription_missing_from_the_official_emulator_is_said(official_depl
         ({"FIRESTORE_DB": "empty"}, 3, ["templates"], "templates push"),
     ],
 )
-def test_what_is_missing_fails_alone(deployment, changed, code, failed, mend):
-    """One line for it, with the mend, and all other checks as before."""
-    found_code, result, checks = seen(mended(deployment).settings(**changed))
+def test_what_is_missing_fails_alone(deployment, changed, code, failed, fix):
+    """One line for it, with the fix, and all other checks as before."""
+    found_code, result, checks = seen(with_good_subscription(deployment).settings(**changed))
     assert (found_code, result) == (code, "failure")
     assert with_status(checks, "failure") == set(failed)
-    assert mend in checks[failed[0]][2]
+    assert fix in checks[failed[0]][2]
     assert with_status(checks, "ok") >= {"settings", "firestore.write", "accounts"}
 
 
@@ -172,7 +172,7 @@ def test_bad_accounts_and_a_bad_number_are_exit_2_and_hide_nothing(deployment):
     """Each wrong setting is a line with what was given, but for secrets, and what is allowed."""
     accounts = json.dumps([{"id": "first", "apiKey": SECRET_KEY, "dailyLimit": "many"}])
     changed = {"CHART_IMG_ACCOUNTS_JSON": accounts, "WORKER_CONCURRENCY": "many"}
-    code, result, checks = seen(mended(deployment).settings(**changed))
+    code, result, checks = seen(with_good_subscription(deployment).settings(**changed))
     assert (code, result) == (2, "failure")
     wrong = {"settings.CHART_IMG_ACCOUNTS_JSON", "settings.WORKER_CONCURRENCY"}
     assert with_status(checks, "failure") == wrong
@@ -189,12 +189,12 @@ def test_bad_accounts_and_a_bad_number_are_exit_2_and_hide_nothing(deployment):
 
 
 def test_a_subscription_without_a_retry_policy_is_a_warning(deployment):
-    """The daemon works with it, so the exit code is 0; the mend is a command."""
+    """The daemon works with it, so the exit code is 0; the fix is a command."""
     code, result, checks = seen(deployment.settings())
     assert (code, result) == (0, "warning")
     assert with_status(checks, "warning") == {"pubsub.ack-deadline", "pubsub.retry-policy"}
-    mend = f"gcloud pubsub subscriptions update {deployment.subscription} --min-retry-delay=10s"
-    assert checks["pubsub.retry-policy"][2].startswith(mend)
+    fix = f"gcloud pubsub subscriptions update {deployment.subscription} --min-retry-delay=10s"
+    assert checks["pubsub.retry-policy"][2].startswith(fix)
 
 
 @pytest.mark.parametrize(
@@ -205,7 +205,7 @@ def test_an_unreadable_dead_letter_topic_spoils_no_other_line(deployment, error,
     deployment.cloud.pubsub.faults.add(
         Fault(method="GetTopic", match=deployment.quarantine_topic, error=error)
     )
-    _, _, checks = seen(mended(deployment).settings(QUARANTINE_TOPIC=None))
+    _, _, checks = seen(with_good_subscription(deployment).settings(QUARANTINE_TOPIC=None))
     assert checks["pubsub.dead-letter-topic"][0] == status
     assert checks["pubsub.dead-letter-topic"][2]
     others = EVERYWHERE - {"pubsub.dead-letter-topic", "pubsub.quarantine-topic"}
@@ -213,17 +213,17 @@ def test_an_unreadable_dead_letter_topic_spoils_no_other_line(deployment, error,
 
 
 def test_a_database_that_hangs_has_the_scratch_document_named(deployment):
-    """With what may help; nobody knows what becomes of it."""
+    """With a fix. The document may be left over."""
     released = threading.Event()
     deployment.cloud.firestore.faults.add(Fault(method="Commit", before=lambda _: released.wait(30)))
     try:
         code, _, checks = seen(deployment.settings(), seconds=1.5)
     finally:
         released.set()
-    status, summary, mend = checks["firestore.write"]
+    status, summary, fix = checks["firestore.write"]
     assert (code, status) == (3, "failure")
     assert "it did not end in time; chart_export_doctor/" in summary
-    assert mend.startswith("start the emulator")
+    assert fix.startswith("start the emulator")
     assert checks["storage.delete"][0] == "ok"
 
 
@@ -254,7 +254,7 @@ def test_a_signal_has_deleted_what_was_written(deployment, number, code):
 
 
 def test_a_backend_that_is_away_hides_no_other_and_leaves_no_traceback(deployment):
-    """As text: a line for each check, the mend below, no stack and no line of a library."""
+    """As text: a line for each check, the fix below, no stack and no line of a library."""
     deployment.cloud.pubsub.stop()
     done = run_command("doctor", environment=deployment.settings())
     assert done.returncode == 3
@@ -272,11 +272,11 @@ def test_a_backend_that_is_away_hides_no_other_and_leaves_no_traceback(deploymen
 def test_a_proxy_that_can_t_be_used_is_said_without_its_password(deployment, monkeypatch):
     """By the names of the variables, wherever it is needed."""
     monkeypatch.setenv("ALL_PROXY", "http://quant:s3cret@proxy:99999")
-    _, result, checks = seen(mended(deployment).settings(NO_PROXY=""), call=True)
+    _, result, checks = seen(with_good_subscription(deployment).settings(NO_PROXY=""), call=True)
     assert result == "failure"
     assert with_status(checks, "failure") == {"storage.create", "accounts.call"}
-    words = {checks[check][1] for check in ("storage.create", "accounts.call")}
-    assert all("HTTPS_PROXY, ALL_PROXY" in told and "internal" not in told for told in words), words
+    texts = {checks[check][1] for check in ("storage.create", "accounts.call")}
+    assert all("HTTPS_PROXY, ALL_PROXY" in text and "internal" not in text for text in texts), texts
     assert "s3cret" not in repr(checks)
 
 

@@ -16,20 +16,20 @@ def check(**environment):
 
 
 def test_a_daemon_is_alive_until_it_is_frozen_or_gone(deployment):
-    """Found by HEALTH_HOST and HEALTH_PORT, as the daemon itself is told; no proxy is asked."""
+    """Found by HEALTH_HOST and HEALTH_PORT, like the daemon itself; no proxy is used."""
     with deployment.daemon(HEALTH_HOST="0.0.0.0").started() as daemon:  # noqa: S104 - as in a container
         port = str(daemon.named("daemon_started")[-1]["healthPort"])
-        told = {"HEALTH_HOST": "0.0.0.0", "HEALTH_PORT": port}  # noqa: S104
+        settings = {"HEALTH_HOST": "0.0.0.0", "HEALTH_PORT": port}  # noqa: S104
         proxies = {"HTTP_PROXY": "http://127.0.0.1:9", "http_proxy": "http://127.0.0.1:9"}
-        done = check(**told, **proxies)
+        done = check(**settings, **proxies)
         assert (done.returncode, done.stdout) == (0, f"alive: http://127.0.0.1:{port}/livez\n")
         daemon.process.send_signal(signal.SIGSTOP)
-        frozen = check(**told)
+        frozen = check(**settings)
         daemon.process.send_signal(signal.SIGCONT)
         assert frozen.returncode == 1
         assert frozen.stderr == f"not alive: http://127.0.0.1:{port}/livez did not answer within 2 s\n"
         assert daemon.terminate() == 0
-    gone = check(**told)
+    gone = check(**settings)
     assert (gone.returncode, gone.stdout) == (1, "")
     assert gone.stderr == f"not alive: http://127.0.0.1:{port}/livez can't be reached: Connection refused\n"
 

@@ -133,7 +133,7 @@ def test_run_local_works_under_a_lease_that_lasts_as_long_as_the_step(deployment
     assert deployment.documents.collection(f"flow_runs/{run_id}/{LEASES}").get() == []
 
 
-def test_run_local_says_when_somebody_else_has_the_step(deployment, tmp_path):
+def test_run_local_says_when_another_worker_holds_the_step(deployment, tmp_path):
     """It is not worked twice; exit 1."""
     run_id, (step_id,) = deployment.put_run(status="RUNNING")
     path = tmp_path / "flow_run.json"

@@ -76,7 +76,7 @@ def test_list_shows_what_each_stored_template_draws(environment):
 
 
 def test_validate_says_which_account_can_make_which_stored_template(environment):
-    """The key is in no output, and nobody is asked for a bucket or a subscription."""
+    """The key is in no output, and neither a bucket nor a subscription is needed."""
     done = run_command(
         "templates", "validate", environment={**environment, "CHART_IMG_ACCOUNTS_JSON": ACCOUNTS}
     )
@@ -88,7 +88,7 @@ def test_validate_says_which_account_can_make_which_stored_template(environment)
 
 
 def test_validate_of_files_needs_no_cloud(file):
-    """A check before the commit of whoever keeps templates in a repository."""
+    """For templates that are kept in a repository: a check before each commit."""
     good, bad = file(), file("bad.json", request={"format": "jpeg"})
     done = run_command("templates", "validate", good, bad)
     assert done.returncode == 1
@@ -116,7 +116,7 @@ def test_render_draws_a_stored_template_or_a_file(environment, file, tmp_path, s
 
 
 def test_render_says_what_can_not_be_drawn(file, tmp_path):
-    """A study nobody knows here: the words of the error, and no file."""
+    """An unknown study: the message of the error, and no file."""
     output = tmp_path / "chart.png"
     path = file(request={"studies": [{"name": "No Such Study"}]})
     done = run_command("templates", "render", path, "--output", str(output))

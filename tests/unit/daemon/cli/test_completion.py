@@ -1,4 +1,4 @@
-"""What shells are told that complete `worker-chart-export`; a real bash has a test of its own."""
+"""Shell completion of `worker-chart-export`. Another test uses a real bash."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from tests.support.process.in_process_commands import PROGRAM
 
 
 def _completion(protocol, **words):
-    told = {"_WORKER_CHART_EXPORT_COMPLETE": protocol, **words}
-    return CliRunner().invoke(app, [], env=told, prog_name=PROGRAM).output
+    environment = {"_WORKER_CHART_EXPORT_COMPLETE": protocol, **words}
+    return CliRunner().invoke(app, [], env=environment, prog_name=PROGRAM).output
 
 
 @pytest.mark.parametrize(

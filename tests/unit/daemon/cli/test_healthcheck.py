@@ -16,7 +16,7 @@ from daemon.lifecycle.liveness import HealthReport
 from daemon.settings import Settings
 from tests.support.process.in_process_commands import run_here
 
-#: Long enough for whoever answers at once, on a busy machine too.
+#: Long enough for an immediate answer, even on a busy machine.
 SOON_SECONDS = 5.0
 ALIVE = '{"status": "ok", "parts": {}}'
 

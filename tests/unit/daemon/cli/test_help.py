@@ -1,4 +1,4 @@
-"""The help of all commands: its examples are real, and nothing of it is cut on a narrow terminal."""
+"""The help of all commands: its examples are valid, and a narrow terminal cuts nothing."""
 
 from __future__ import annotations
 

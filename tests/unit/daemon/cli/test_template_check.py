@@ -1,4 +1,4 @@
-"""What is said of a chart template before a step asks for it."""
+"""The check of a chart template before a step uses it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def account(name, **settings):
 
 @pytest.mark.parametrize("sample", sample_templates(), ids=lambda sample: sample["id"])
 def test_the_reference_templates_are_good_and_fit_the_smallest_plan(sample):
-    """Whoever has a free key can use all five."""
+    """A free account can use all five."""
     found = review(sample["id"], sample, [account("free", plan="BASIC")])
     assert (found.is_good, found.problems, found.accounts) == (True, (), {"free": FITS})
 

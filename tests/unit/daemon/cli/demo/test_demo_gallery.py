@@ -1,4 +1,4 @@
-"""The page of the demo: what it says is what the demo came to, and nothing in it can become markup."""
+"""The gallery of the demo: it shows the results, and no text in it can become markup."""
 
 from __future__ import annotations
 
@@ -95,8 +95,8 @@ def test_a_demo_without_failures_says_so():
     assert page.all("ul", **{"aria-label": "Failures"}) == []
 
 
-def test_the_verdict_names_each_step_that_did_not_come_to_what_it_had_to():
-    """A failure on purpose is none; a step that should have failed and did not is one."""
+def test_the_verdict_names_each_step_without_the_expected_status():
+    """A failure on purpose is expected. A step that should have failed and did not is named."""
     fine = page_of(SUCCEEDED, FAILED).one("header", **{"class": "page"})
     assert "Every step ended as expected" in fine.text
     surprising = page_of(replace(SUCCEEDED, status="RUNNING"), replace(FAILED, status="SUCCEEDED"))
@@ -106,8 +106,8 @@ def test_the_verdict_names_each_step_that_did_not_come_to_what_it_had_to():
     )
 
 
-def test_the_way_is_counted_from_the_daemons_log():
-    """Each stage of a message's way, and how the messages were settled."""
+def test_the_milestones_are_counted_from_the_daemons_log():
+    """With the dispositions of the messages."""
     progress = Progress.of([STEP])
     named = {"runId": STEP.run_id, "stepId": STEP.step_id, "attempt": 3}
     for line in (
@@ -140,8 +140,8 @@ def test_the_way_is_counted_from_the_daemons_log():
     assert stations[-1].one("small").text == "1 ack, 1 nack"
 
 
-def test_a_step_tells_its_outcome_and_its_failures_in_words():
-    """Code, what the code means, and the worker's own sentence."""
+def test_a_step_shows_its_outcome_and_its_failures():
+    """Code, description of the code, and the worker's message."""
     page = page_of(SUCCEEDED, FAILED)
     succeeded, failed = page.all("section", **{"class": "step"})
     assert succeeded.one("h3").text == "IBM 1d"
@@ -178,7 +178,7 @@ def test_each_chart_says_what_it_shows_and_leads_to_its_file():
 
 
 def test_a_chart_of_another_provider_says_less():
-    """Only what the manifest holds is told."""
+    """The page shows only what the manifest holds."""
     chart = replace(CHART, meta={"provider": "chart-img"})
     assert "candles" not in page_of(replace(SUCCEEDED, charts=(chart,))).one("figure").text
 

@@ -28,7 +28,7 @@ TOPIC = f"projects/{PROJECT}/topics/steps"
 
 @pytest.fixture(autouse=True)
 def _on_the_cloud(cloud):
-    """Whoever opens a client finds the test's own cloud."""
+    """Every client in this process finds the test's own cloud."""
     with clients_find(cloud.environment()):
         yield
 
@@ -47,13 +47,13 @@ def firestore_settings():
 
 @pytest.fixture
 def run():
-    """The run of `doctor`, which somebody may stop."""
+    """The run of `doctor`, which a test may stop."""
     return scope_of()
 
 
 @pytest.fixture
 def scratch(run):
-    """A name that nobody else uses."""
+    """A random name."""
     return Scratch(run=run)
 
 
@@ -104,7 +104,7 @@ def test_a_slow_database_ends_the_trial_in_time_and_the_document_is_deleted(clou
 
 
 def test_a_document_whose_deletion_takes_too_long_is_named(cloud, documents, run):
-    """Nobody knows what becomes of it."""
+    """It may still exist."""
     cloud.firestore.faults.add(Fault(method="Commit", delay_seconds=1.5, skip=1))
     scratch = Scratch(run=run, trial_seconds=0.3, clean_up_seconds=0.3)
     found = write_verdict(try_conditional_writes(documents, scratch), Fixes())
@@ -121,8 +121,8 @@ def test_a_stop_ends_the_trial_at_the_next_commit_and_the_document_is_deleted(cl
     assert scratch_documents(documents) == []
 
 
-def test_a_missing_index_is_a_failure_with_its_mend(cloud, firestore_settings):
-    """By the very query that the rescue runs, with Firestore's own words."""
+def test_a_missing_index_is_a_failure_with_its_fix(cloud, firestore_settings):
+    """By the very query that the rescue runs, with Firestore's own message."""
     cloud.firestore.faults.add(
         Fault(method="RunQuery", error="FAILED_PRECONDITION", message="The query requires an index")
     )
@@ -152,7 +152,7 @@ def test_objects_are_created_once_read_listed_and_deleted(cloud, objects, scratc
 
 @pytest.mark.parametrize(("method", "field"), [("objects.download", "read"), ("objects.list", "listed")])
 def test_an_object_is_deleted_although_it_can_t_be_read(cloud, objects, method, field, scratch):
-    """The right that is missing is the only trouble."""
+    """The missing permission is the only problem."""
     cloud.storage.faults.add(Fault(method=method, error=403))
     trial = try_objects(objects, BUCKET, scratch)
     cloud.storage.faults.clear()
@@ -271,7 +271,7 @@ def test_a_topic_is_seen_as_far_as_the_rights_go():
 
 
 def test_a_topic_of_another_project_can_t_be_looked_at_and_is_no_failure():
-    """IAM may refuse to tell even one's own rights there."""
+    """IAM may refuse even to list this account's own permissions there."""
     settings = PubsubSettings(
         google_cloud_project=PROJECT, pubsub_subscription=PATH, quarantine_topic="projects/others/topics/bad"
     )

@@ -39,7 +39,7 @@ def test_one_call_is_made_and_counted_whatever_is_answered(cloud, documents, ans
 
 
 def test_a_call_without_an_answer_is_one_too(cloud, documents):
-    """Its words say what happened."""
+    """Its text says what happened."""
     cloud.chart_img.faults.add(Fault(reset=True))
     trial = call_once(documents, [account("a")], cloud.chart_img.url)
     assert (trial.account_id, trial.meaning) == ("a", None)
@@ -48,7 +48,7 @@ def test_a_call_without_an_answer_is_one_too(cloud, documents):
 
 
 def test_a_call_that_takes_too_long_is_given_up(cloud, documents):
-    """In words that are not about a step; there is none."""
+    """The text is not about a step: there is none."""
     cloud.chart_img.faults.add(Fault(delay_seconds=1.0))
     trial = call_once(documents, [account("a")], cloud.chart_img.url, seconds=0.5)
     assert (trial.account_id, trial.meaning, trial.text) == ("a", None, "the time limit was reached")
@@ -84,7 +84,7 @@ def test_a_folder_without_fixtures_is_worth_a_warning(tmp_path):
 
 
 def test_accounts_are_told_by_their_shape():
-    """Number, ids, daily limits, plans; no keys, and nobody is asked."""
+    """Number, ids, daily limits, plans; no keys, and no request is sent."""
     given = [{"id": "a", "apiKey": KEY, "plan": "PRO", "dailyLimit": 500}, {"id": "b", "apiKey": "other-key"}]
     (found,) = check_accounts(ChartSettings(chart_img_accounts_json=json.dumps(given)))
     words = "2 accounts, 544 calls a day: a (500 a day, plan PRO), b (44 a day, plan not given)"

@@ -39,8 +39,8 @@ def metadata_server(token_status=200):
             if "/token" in self.path:
                 return token_status, b'{"access_token": "never-to-be-seen", "expires_in": 3600}'
             if "service-accounts" in self.path:
-                told = {"email": "w@p.iam.gserviceaccount.com", "scopes": [], "aliases": ["default"]}
-                return 200, json.dumps(told).encode()
+                output = {"email": "w@p.iam.gserviceaccount.com", "scopes": [], "aliases": ["default"]}
+                return 200, json.dumps(output).encode()
             return 200, b"p"
 
         def log_message(self, *_args):
@@ -58,7 +58,7 @@ def metadata_server(token_status=200):
 
 
 @pytest.fixture(autouse=True)
-def _nobody_is_logged_in(monkeypatch, tmp_path):
+def _no_credentials(monkeypatch, tmp_path):
     """This machine's own credentials are no part of a test."""
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("CLOUDSDK_CONFIG", str(tmp_path))
@@ -100,8 +100,8 @@ def checked_on_google_cloud(address):
     return done.stdout
 
 
-def test_without_credentials_the_mend_is_to_log_in():
-    """Google's own words say where it looked."""
+def test_without_credentials_the_fix_is_to_log_in():
+    """Google's own message says where it looked."""
     (found,) = check_credentials("p", REAL)
     assert (found.check, found.status) == ("credentials", "failure")
     assert "application-default login" in found.fix
@@ -118,22 +118,22 @@ def test_emulators_alone_need_none():
 def test_the_account_is_named_once_it_got_a_token():
     """And the token is not."""
     with metadata_server() as address:
-        told = checked_on_google_cloud(address)
-    assert told.startswith("ok service account w@p.iam.gserviceaccount.com")
-    assert "never-to-be-seen" not in told
+        output = checked_on_google_cloud(address)
+    assert output.startswith("ok service account w@p.iam.gserviceaccount.com")
+    assert "never-to-be-seen" not in output
 
 
 def test_an_account_that_gets_no_token_is_a_failure():
-    """As one whose Workload Identity is not bound; the server's own words are said."""
+    """As one whose Workload Identity is not bound; the server's own message is shown."""
     with metadata_server(token_status=403) as address:
-        told = checked_on_google_cloud(address)
-    assert told.startswith("failure RefreshError")
-    assert "403" in told
-    assert "Workload Identity" in told.partition("fix:")[2]
+        output = checked_on_google_cloud(address)
+    assert output.startswith("failure RefreshError")
+    assert "403" in output
+    assert "Workload Identity" in output.partition("fix:")[2]
 
 
 def test_credentials_that_can_t_reach_google_need_a_network_and_no_log_in(monkeypatch, tmp_path):
-    """The account is fine; nobody is there at the other end."""
+    """The account is valid, but the server does not answer."""
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
     log_in(monkeypatch, tmp_path)
@@ -155,7 +155,7 @@ def test_a_file_that_holds_no_credentials_is_a_failure_that_quotes_nothing(monke
     assert found.fix
 
 
-def test_where_nobody_answers_no_line_says_that_there_are_no_credentials(monkeypatch, tmp_path):
+def test_where_nothing_answers_no_line_says_that_there_are_no_credentials(monkeypatch, tmp_path):
     """As behind a NetworkPolicy that swallows what goes to the metadata server."""
     log_in(monkeypatch, tmp_path)
     monkeypatch.setenv("GOOGLE_CLOUD_PROJECT", "p")

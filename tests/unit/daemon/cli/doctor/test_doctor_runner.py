@@ -1,4 +1,4 @@
-"""Checks side by side: each has its time, and none hides another."""
+"""Checks run in parallel. Each has a time limit, and none hides another."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from tests.support.fakes import scope_of
 from worker_chart_export.errors import BackendUnavailable, Interrupted
 
 
-def test_findings_come_in_the_order_of_the_checks():
-    """Whichever ends first."""
+def test_results_come_in_the_order_of_the_checks():
+    """Even if a later one ends first."""
     second_done = threading.Event()
 
     def first():
@@ -29,7 +29,7 @@ def test_findings_come_in_the_order_of_the_checks():
 
 
 def test_one_that_hangs_costs_its_time_and_hides_no_other():
-    """Its first check failed, with what helps and what it leaves; its others could not be looked at."""
+    """Its first check fails, with a fix and what is left over. Its other checks are not possible."""
     released = threading.Event()
 
     def hang():
@@ -59,7 +59,7 @@ def test_one_that_hangs_costs_its_time_and_hides_no_other():
 
 
 def test_a_stop_waits_for_those_alone_that_have_something_to_delete():
-    """One that only looks is left to itself, and none is begun any more."""
+    """A check that only reads is abandoned, and no further check starts."""
     run, deleting, never = scope_of(), threading.Event(), threading.Event()
     begun = []
 
@@ -83,8 +83,8 @@ def test_a_stop_waits_for_those_alone_that_have_something_to_delete():
     assert (late[0].summary, begun) == ("enough", [])
 
 
-def test_an_error_nobody_caught_is_a_failure_and_no_traceback(capfd):
-    """Ours in its own words, any other as an internal one."""
+def test_an_error_that_was_not_caught_is_a_failure_and_no_traceback(capfd):
+    """A known error with its message, any other one as an internal error."""
 
     def fail(error):
         raise error

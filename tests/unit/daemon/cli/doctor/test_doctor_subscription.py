@@ -31,22 +31,22 @@ GOOD = SubscriptionFacts(
 )
 
 
-def troubles(results):
+def problems(results):
     """Check -> finding, of those that are not ok."""
     return {found.check: found for found in results if found.status is not Status.OK}
 
 
-def test_a_subscription_as_it_should_be_has_no_troubles():
-    """The values are said all the same."""
+def test_a_subscription_as_it_should_be_has_no_problems():
+    """The values are still shown."""
     results = subscription_verdicts(GOOD)
-    assert troubles(results) == {}
+    assert problems(results) == {}
     words = " ".join(found.summary for found in results)
     for value in ("charts on topics/steps of projects/p", "60 s", "10 s to 600 s", "20 deliveries", LETTERS):
         assert value in words
 
 
 @pytest.mark.parametrize(
-    ("change", "check", "status", "words", "mend"),
+    ("change", "check", "status", "words", "fix"),
     [
         ({"topic": "_deleted-topic_"}, "subscription", "failure", "deleted", "create it again"),
         ({"is_detached": True}, "subscription", "failure", "detached", "create it again"),
@@ -73,24 +73,24 @@ def test_a_subscription_as_it_should_be_has_no_troubles():
         ({"expires_after_seconds": None}, "expiration", "not_checkable", "not send", ""),
     ],
 )
-def test_each_bad_setting_has_its_own_line_and_mend(change, check, status, words, mend):
+def test_each_bad_setting_has_its_own_line_and_fix(change, check, status, words, fix):
     """And spoils no other line."""
-    found = troubles(subscription_verdicts(replace(GOOD, **change)))
+    found = problems(subscription_verdicts(replace(GOOD, **change)))
     assert set(found) == {f"pubsub.{check}"}
     (result,) = found.values()
     assert result.status == status
     assert words in result.summary
-    assert mend in result.fix
+    assert fix in result.fix
     assert result.fix == "" or PATH in result.fix
 
 
 def test_a_subscription_may_do_without_a_dead_letter_policy():
     """Then messages are retried, and rejected ones go to the quarantine."""
-    assert troubles(subscription_verdicts(replace(GOOD, dead_letter=None))) == {}
+    assert problems(subscription_verdicts(replace(GOOD, dead_letter=None))) == {}
 
 
 def test_the_facts_are_those_that_pubsub_tells():
-    """Policies left out are told apart from policies with bounds left out."""
+    """A missing policy is not the same as a policy with missing bounds."""
     bare = Subscription(name=PATH, topic=TOPIC, ack_deadline_seconds=10)
     assert SubscriptionFacts.of(bare) == SubscriptionFacts(path=PATH, topic=TOPIC, ack_deadline_seconds=10)
     full = Subscription(
@@ -132,8 +132,8 @@ def test_the_facts_are_those_that_pubsub_tells():
         (True, None, "not_checkable", "may not look"),
     ],
 )
-def test_dead_letters_need_a_topic_that_somebody_reads(exists, subscriptions, status, words):
-    """Letters that nobody gets are lost."""
+def test_dead_letters_need_a_topic_with_a_subscription(exists, subscriptions, status, words):
+    """Otherwise they are lost."""
     topic = TopicFacts(path=LETTERS, exists=exists, subscriptions=subscriptions)
     found = dead_letter_topic_verdict(topic)
     assert (found.check, found.status) == ("pubsub.dead-letter-topic", status)
@@ -141,7 +141,7 @@ def test_dead_letters_need_a_topic_that_somebody_reads(exists, subscriptions, st
 
 
 def test_the_rights_of_pubsub_itself_are_named_and_not_judged():
-    """Whether it may move letters, nobody but it can see."""
+    """Only Pub/Sub can see whether it may move dead letters."""
     rights = dead_letter_rights(LETTERS, PATH)
     assert (rights.check, rights.status) == ("pubsub.dead-letter-rights", "not_checkable")
     assert LETTERS in rights.fix

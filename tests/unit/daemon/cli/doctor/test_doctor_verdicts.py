@@ -27,7 +27,7 @@ def google_error(error):
 
 
 @pytest.mark.parametrize(
-    ("error", "mend"),
+    ("error", "fix"),
     [
         (google_errors.NotFound("x"), "make it"),
         (google_errors.PermissionDenied("x"), "allow it"),
@@ -36,15 +36,15 @@ def google_error(error):
         (google_errors.ServiceUnavailable("x"), "start the emulator, or correct the variable that holds h:1"),
     ],
 )
-def test_the_mend_follows_the_kind_of_error(error, mend):
-    """Missing, forbidden, unknown to the backend, away."""
-    mends = Fixes(missing="make it", forbidden="allow it", emulator="h:1")
-    found = backend_failure("c", google_error(error), mends)
-    assert (found.status, found.fix) == ("failure", mend)
+def test_the_fix_follows_the_kind_of_error(error, fix):
+    """Missing, forbidden, unknown to the backend, unavailable."""
+    fixes = Fixes(missing="make it", forbidden="allow it", emulator="h:1")
+    found = backend_failure("c", google_error(error), fixes)
+    assert (found.status, found.fix) == ("failure", fix)
 
 
 def test_what_was_met_at_each_try_is_said():
-    """The client's own words are that it tried for ten seconds."""
+    """The client itself only reports that it tried for ten seconds."""
     error = google_errors.RetryError(
         "Timeout of 10.0s exceeded", cause=google_errors.ServiceUnavailable("no")
     )
@@ -59,7 +59,7 @@ MISSING = ObjectRefused("Cloud Storage refused it (404).", httpStatus=404)
 
 
 @pytest.mark.parametrize(
-    ("change", "check", "status", "mend"),
+    ("change", "check", "status", "fix"),
     [
         ({"create": MISSING}, "create", "failure", "correct CHARTS_BUCKET"),
         ({"create": FORBIDDEN}, "create", "failure", "roles/storage.objectUser"),
@@ -72,16 +72,16 @@ MISSING = ObjectRefused("Cloud Storage refused it (404).", httpStatus=404)
         ({"delete": FORBIDDEN}, "delete", "warning", "gcloud storage rm gs://b/x"),
     ],
 )
-def test_each_trouble_with_the_bucket_has_its_line(change, check, status, mend):
+def test_each_problem_with_the_bucket_has_its_line(change, check, status, fix):
     """A delete that is forbidden is a warning that names what was left over."""
     found = bucket_verdicts(BucketTrial(uri="gs://b/x", **change), "b", None)
     assert [result.check for result in found] == [
         f"storage.{n}" for n in ("create", "read", "list", "delete")
     ]
-    trouble = next(result for result in found if result.status is not Status.OK)
-    assert (trouble.check, trouble.status) == (f"storage.{check}", status)
-    assert mend in trouble.fix
-    assert trouble.left_over == ("gs://b/x" if check == "delete" else "")
+    problem = next(result for result in found if result.status is not Status.OK)
+    assert (problem.check, problem.status) == (f"storage.{check}", status)
+    assert fix in problem.fix
+    assert problem.left_over == ("gs://b/x" if check == "delete" else "")
 
 
 def test_without_an_object_nothing_else_can_be_seen_of_the_bucket():
@@ -93,8 +93,10 @@ def test_without_an_object_nothing_else_can_be_seen_of_the_bucket():
 
 def test_an_object_that_may_have_been_created_is_named_with_the_command_that_deletes_it():
     """Its creation got no answer, and neither did its deletion."""
-    away = BackendUnavailable("storage", "x")
-    created = bucket_verdicts(BucketTrial(uri="gs://b/x", create=away, delete=away), "b", None)[0]
+    unavailable = BackendUnavailable("storage", "x")
+    created = bucket_verdicts(BucketTrial(uri="gs://b/x", create=unavailable, delete=unavailable), "b", None)[
+        0
+    ]
     assert (created.check, created.status, created.left_over) == ("storage.create", "failure", "gs://b/x")
     assert created.fix.endswith("then: gcloud storage rm gs://b/x")
 
@@ -110,7 +112,7 @@ def test_an_object_that_may_have_been_created_is_named_with_the_command_that_del
         ({"left_over": NO}, "warning", "could not be deleted: firestore refused: no; s/1 may be left over"),
     ],
 )
-def test_the_scratch_document_tells_of_conditional_writes(change, status, words):
+def test_the_scratch_document_shows_conditional_writes(change, status, words):
     """Accepting an outdated precondition is the worst of all."""
     found = write_verdict(WriteTrial(path="s/1", **change), Fixes())
     assert found.status == status

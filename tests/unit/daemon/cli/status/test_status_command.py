@@ -13,7 +13,7 @@ from tests.support.run_reports import RUN_ID, STEP_ID, chart_step
 
 @pytest.fixture
 def needed(cloud):
-    """Where Firestore and Storage are, the project, and nothing else."""
+    """The addresses of Firestore and Storage, and the project."""
     names = ("GOOGLE_CLOUD_PROJECT", "FIRESTORE_EMULATOR_HOST", "STORAGE_EMULATOR_HOST")
     return {name: cloud.environment()[name] for name in names}
 
@@ -44,7 +44,7 @@ def test_a_run_is_shown_as_json(documents, needed, options):
     assert json.loads(line)["steps"][0]["status"] == "SKIPPED"
 
 
-def test_a_run_that_others_broke_is_shown_all_the_same(documents, needed):
+def test_a_broken_run_is_still_shown(documents, needed):
     """A step that can't be read counts as failed."""
     put(documents, chart_step({"X": 1}), chart_step("SUCCEEDED", finishedAt="0001-01-01T00:00:00+05:00"))
     done = run_here("status", RUN_ID, environment=needed)
@@ -58,7 +58,7 @@ def test_a_run_that_others_broke_is_shown_all_the_same(documents, needed):
     [(["no-such-run"], 1, "there is no such run"), (["a/b"], 2, "runId")],
 )
 @pytest.mark.parametrize("options", [[], ["--watch"]], ids=["once", "watched"])
-def test_what_there_is_not_is_said(needed, arguments, options, code, words):
+def test_a_missing_run_and_a_bad_id_are_errors(needed, arguments, options, code, words):
     """No such run is exit 1, a bad id is exit 2."""
     done = run_here("status", *arguments, *options, environment=needed)
     assert (done.returncode, done.stdout) == (code, "")

@@ -1,4 +1,4 @@
-"""What `status` knows of a run, whoever wrote it: facts put together, in words, as lines and as JSON."""
+"""The report of a run, as facts, as text and as JSON."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_steps_come_right_after_what_they_depend_on():
 
 
 def test_steps_in_a_circle_or_a_long_chain_are_all_there():
-    """Others write runs; a chain may be longer than Python's stack."""
+    """Other programs write runs. A chain may be longer than Python's stack."""
     assert sorted(reading_order({"a": ["b"], "b": ["a", "gone"], "c": ["c"]})) == ["a", "b", "c"]
     chain = {f"{number:05}": [f"{number + 1:05}"] for number in range(5000)}
     assert reading_order(chain) == sorted(chain, reverse=True)
@@ -76,8 +76,8 @@ def test_steps_in_a_circle_or_a_long_chain_are_all_there():
     ],
     ids=["live", "again", "unknown", "over", "long over", "released later", "released", "unleased"],
 )
-def test_who_has_a_running_step_is_said_in_words(held, hold, words):
-    """By the server's clock, with what will happen next."""
+def test_the_holder_of_a_running_step_is_described(held, hold, words):
+    """By the server's clock, and with what happens next."""
     shown = alone(chart_step("RUNNING"), held)
     assert shown.steps[0].holding.hold is hold
     assert words in lines(shown)
@@ -101,7 +101,7 @@ def test_a_step_of_another_kind_needs_no_lease():
 
 
 @pytest.mark.parametrize("status", ["READY", "SUCCEEDED"])
-def test_a_lease_left_over_is_named_and_counts_for_nothing(status):
+def test_a_lease_that_is_left_over_is_named_and_has_no_effect(status):
     """Its step is not RUNNING."""
     shown = alone(chart_step(status), lease())
     assert shown.steps[0].holding.hold is Hold.LEFT_OVER
@@ -110,7 +110,7 @@ def test_a_lease_left_over_is_named_and_counts_for_nothing(status):
 
 
 def test_a_waiting_step_says_what_for():
-    """The steps it depends on, a worker, the orchestrator, or nothing any more."""
+    """The steps it depends on, a worker, the orchestrator, or nothing."""
     steps = {
         "ohlcv": {"stepType": "OHLCV_EXPORT", "status": "RUNNING"},
         "first": chart_step("PENDING", dependsOn=["ohlcv", "gone"]),
@@ -139,7 +139,7 @@ def test_a_waiting_step_says_what_for():
         (chart_step("READY", inputs=None), {}, "0/?"),
     ],
 )
-def test_charts_are_counted_or_said_to_be_unknown(step, found, count):
+def test_charts_are_counted_or_not_known(step, found, count):
     """Stored and requested."""
     shown = alone(step, **found)
     assert f"charts {count}" in lines(shown)
@@ -199,8 +199,8 @@ def test_a_run_is_finished_once_all_its_chart_steps_are_final(statuses, settled,
     assert (shown.is_finished, shown.has_failed) == (settled, failed)
 
 
-def test_changes_are_told_once():
-    """What only time changes is none."""
+def test_each_change_is_one_line():
+    """Durations are no change."""
     first = alone(chart_step("READY"))
     assert len(list(changed_lines(None, first))) == 2
     running = alone(chart_step("RUNNING"), lease())
@@ -213,8 +213,8 @@ def test_changes_are_told_once():
     assert list(changed_lines(running, older)) == []
 
 
-def test_a_lease_from_a_time_to_come_is_said_to_be_wrong():
-    """Its length would be a lie."""
+def test_a_lease_from_the_future_is_called_wrong():
+    """Its age is not known."""
     text = lines(alone(chart_step("RUNNING"), lease(acquired_at=NOW + timedelta(minutes=5))))
     assert f"held by {OWNER}, attempt 1 since a future time (a clock was wrong)" in text
 

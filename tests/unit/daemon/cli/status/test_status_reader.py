@@ -132,7 +132,7 @@ def test_charts_of_a_running_step_are_counted_in_the_bucket_now_and_then(documen
 
 
 def test_without_a_bucket_running_steps_are_not_counted(documents, objects):
-    """It is said what would have to be set."""
+    """The report says which setting is missing."""
     reading = Reading(documents, objects, bucket=None)
     reading.put({STEP_ID: chart_step("RUNNING")}, {STEP_ID: lease()})
     charts = reading.reader.read().steps[0].charts
@@ -175,7 +175,7 @@ def test_a_manifest_that_cant_be_read_leaves_the_rest(documents, objects, uri, c
 
 
 def test_a_storage_that_is_away_is_a_fact_too(documents, objects, cloud):
-    """Nobody is kept waiting for long."""
+    """The time-outs do not add up."""
     reading = Reading(documents, objects)
     reading.put({STEP_ID: chart_step("SUCCEEDED", outputs={"gcs_uri": URI})})
     cloud.storage.stop()
@@ -201,7 +201,7 @@ def _blocked_stop_signals():
 
 @pytest.mark.usefixtures("_blocked_stop_signals")
 def test_a_stop_signal_ends_even_a_look_that_hangs():
-    """Nobody waits for Firestore who wants to go."""
+    """A stop signal does not wait for Firestore."""
     begun, never = threading.Event(), threading.Event()
 
     def look():

@@ -1,4 +1,4 @@
-"""How `status` looks on a terminal: whole, in place, and whatever others wrote."""
+"""`status` on a terminal: the full report, the live view, and hostile texts."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_nothing_is_cut_on_a_narrow_terminal(width):
 
 
 def hostile_report():
-    """Whoever writes runs and manifests may write this into every text."""
+    """Other programs may write this into every text of runs and manifests."""
     error = {"code": HOSTILE, "message": HOSTILE, "details": {HOSTILE: HOSTILE}}
     bad = manifest(failed=())
     bad["items"][0]["chartTemplateId"] = HOSTILE
@@ -81,8 +81,8 @@ def hostile_report():
     return report(steps, {"b": lease(owner=HOSTILE)}, found, **run)
 
 
-def test_what_others_wrote_is_shown_as_text():
-    """No markup of ours, no escape sequence, no line of its own, no turned writing."""
+def test_texts_of_other_programs_are_shown_as_text():
+    """No markup, no escape sequence, no extra line, no reversed text."""
     shown = hostile_report()
     plain = [*report_lines(shown), *changed_lines(None, shown), report_json(shown)]
     assert all(line == visible(line) for line in plain)
@@ -98,7 +98,7 @@ def test_what_others_wrote_is_shown_as_text():
 
 @pytest.mark.parametrize("height", [8, 24, 60])
 def test_a_live_view_is_never_taller_than_the_terminal(height):
-    """What is urgent stays, and it is said how much is hidden."""
+    """The most urgent steps stay, and the number of the others is shown."""
     steps = {f"charts:{number:03}": chart_step("SUCCEEDED") for number in range(100)}
     steps["charts:050"] = chart_step("FAILED", error={"code": "RENDER_FAILED", "message": "No."})
     drawn = live_on_terminal(LiveView(report(steps), "Firestore is unavailable"), height=height)
@@ -126,6 +126,6 @@ def test_a_live_view_of_many_steps_draws_only_those_that_fit(monkeypatch, width)
 
 @pytest.mark.parametrize("height", [1, 2, 3])
 def test_a_terminal_of_hardly_a_line_is_no_error(height):
-    """Somebody made the window that small."""
+    """A window can be that small."""
     drawn = live_on_terminal(LiveView(alone(chart_step("READY"))), height=height)
     assert len(drawn.splitlines()) <= height

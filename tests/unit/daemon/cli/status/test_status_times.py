@@ -1,4 +1,4 @@
-"""When a step was worked, as `status` says it: no time that others wrote is too wrong to be shown."""
+"""The times of a step in `status`. A wrong time is shown too."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def test_two_clocks_may_differ_a_little():
 
 
 def test_a_running_step_that_starts_in_the_future_is_said_to_be_wrong():
-    """So it is with a lease that somebody else wrote."""
+    """Another program may write such a lease."""
     shown = alone(chart_step("RUNNING"), lease(started_at=NOW + timedelta(seconds=90)))
     assert "it starts 1 min 30 s from now: a clock was wrong" in lines(shown)
     assert "time ?" in lines(shown)
