@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import random
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -26,6 +28,13 @@ _numbers = itertools.count(1)
 # A busy machine is no reason to fail, and the same examples every time none to doubt a failure.
 settings.register_profile("worker", deadline=None, derandomize=True)
 settings.load_profile("worker")
+
+
+@pytest.fixture
+def short_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Waits between attempts are a twentieth of what they are in production."""
+    drawn = SimpleNamespace(uniform=lambda low, high: random.uniform(low, high) / 20)  # noqa: S311
+    monkeypatch.setattr("worker_chart_export.timing.random", drawn)
 
 
 @pytest.fixture

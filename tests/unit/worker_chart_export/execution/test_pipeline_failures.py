@@ -102,6 +102,7 @@ class TestFailedRequests:
         }
         assert [line["severity"] for line in log_lines() if line["event"] == "internal_error"] == ["ERROR"]
 
+    @pytest.mark.usefixtures("short_backoff")
     def test_templates_are_read_again_while_firestore_is_unavailable(self, bench):
         """Templates are read again during an outage shorter than the step's time, so it costs no chart."""
         bench.put("ctpl_a")

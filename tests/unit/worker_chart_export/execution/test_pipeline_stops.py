@@ -172,8 +172,9 @@ class TestBackendAway:
         (line,) = [line for line in log_lines() if line["event"] == "lease_released"]
         assert 1 <= line["delaySeconds"] <= 10
 
-    def test_a_manifest_that_can_t_be_written_releases_the_step_too(self, bench):
+    def test_a_manifest_that_can_t_be_written_releases_the_step_too(self, bench, monkeypatch):
         """When the manifest can't be written the step is released; its charts stay for the next attempt."""
+        monkeypatch.setattr("worker_chart_export.outputs.artifact_store.MIN_MANIFEST_SECONDS", 1.0)
         bench.cloud.storage.faults.add(Fault(method="objects.insert", match="manifest.json", error=503))
         bench.put("ctpl_a")
         with pytest.raises(BackendUnavailable, match="storage"):

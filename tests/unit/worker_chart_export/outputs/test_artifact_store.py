@@ -22,6 +22,8 @@ from worker_chart_export.errors import (
 )
 from worker_chart_export.outputs.artifact_store import ArtifactStore, StepFolder, StoredPng
 
+pytestmark = pytest.mark.usefixtures("short_backoff")
+
 NAME = "charts/r/s/20251215-120000_IBM_1d_ctpl_a.png"
 MANIFEST = "charts/r/s/manifest.json"
 METADATA = {"runId": "r", "stepId": "s", "chartTemplateId": "ctpl_a", "provider": "mock"}

@@ -84,6 +84,7 @@ class TestBackends:
         assert answered("firestore") == 1
         assert grown() == {"commits_total{lost_race}": 1}
 
+    @pytest.mark.usefixtures("short_backoff")
     def test_a_briefly_unavailable_storage(self, bench, grown):
         """A failed call is counted, although its retry succeeds."""
         bench.cloud.storage.faults.add(Fault(method="objects.insert", error=503, times=1))
