@@ -1,21 +1,27 @@
-"""What the worker writes into a flow run, and the one guarded way it writes it.
+"""Claim and finalize steps: the public functions, and the patches that they write.
 
-The names that others rely on. Decisions and patches are pure: they take the run as read and say what to
-write. `claim_step_transaction` and `finalize_step` read, ask them, and commit with the `update_time` of every
-document the decision used as precondition: one atomic compare-and-commit, read again after a lost race. Not a
-Firestore transaction, because those serialise through locks: losers wait seconds each and then fail outright,
-while a lost conditional commit costs one read. The daemon's ledger goes the same way, for many steps at once.
+The decisions and patches are pure: they take a run as it was read and return what to write.
+`claim_step_transaction` and `finalize_step` read the run, decide, and commit. The commit names the
+`update_time` of each document that the decision used as its precondition. After a lost race they read again.
+The daemon's ledger does the same, for many steps at once.
+
+This is one atomic compare-and-commit, and not a Firestore transaction. Transactions take locks: the losers of
+a race wait seconds each, and then fail. A lost conditional commit costs one read.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from worker_chart_export.errors import StepError
+from worker_chart_export.inputs.flow_run import FlowRun
 from worker_chart_export.ledger.commit.group_commit import GroupCommits
 from worker_chart_export.ledger.decisions import (
+    FLOW_RUNS,
     ClaimResult,
     FinalizeResult,
+    Observation,
     Reason,
     build_claim_update,
     build_finalize_failure_update,
@@ -25,6 +31,7 @@ from worker_chart_export.ledger.intents import ClaimIntent, FinalizeIntent
 from worker_chart_export.timing import SystemClock
 
 if TYPE_CHECKING:
+    from worker_chart_export.ledger.intents import Intent
     from worker_chart_export.ledger.lease import HeldLease, LeaseOffer
 
 __all__ = [
@@ -43,23 +50,22 @@ __all__ = [
 def claim_step_transaction(
     *, client: Any, run_id: str, step_id: str, lease: LeaseOffer | None = None
 ) -> ClaimResult:
-    """Claim a step, READY -> RUNNING, so that one caller alone wins it.
+    """Claim a step, READY -> RUNNING. Exactly one caller wins it.
 
     Args:
-        client: A Firestore client, or anything with its `collection().document().get()/update()`.
+        client: A Firestore client, or a minimal one with `collection().document().get()/update()`.
         run_id: The run.
         step_id: The step.
-        lease: The lease to take in the same commit, also from a holder whose own is over; None claims a READY
-            step without one.
+        lease: The lease to take in the same commit. With it the step is also taken over from a worker whose
+            own lease has expired. None: claim a READY step without a lease. A minimal client has no leases.
 
     Raises:
         RunInvalid: The document can't be read as a flow run.
-        BackendUnavailable: Firestore is away, the race could not be decided in time, or the commit got no
-            clear answer and the step is RUNNING: a claim without a lease can't be told from somebody else's.
+        BackendUnavailable: Firestore is unavailable, or the race could not be decided in time. Or the commit
+            got no clear answer and the step is RUNNING: without a lease, nobody can know whose claim won.
         BackendRefused: Firestore refuses.
     """
-    intent = ClaimIntent(step_id=step_id, offer=lease)
-    result: ClaimResult = _commits(client, run_id).submit(intent).result
+    result: ClaimResult = _submit(client, run_id, ClaimIntent(step_id=step_id, offer=lease))
     return result
 
 
@@ -74,35 +80,56 @@ def finalize_step(
     error: StepError | None = None,
     lease: HeldLease | None = None,
 ) -> FinalizeResult:
-    """Finalize a RUNNING step, once; a step that is not RUNNING is left as it is.
+    """Finalize a RUNNING step, once. A step that is not RUNNING is not changed.
 
     Args:
         client: As in `claim_step_transaction`.
         run_id: The run.
         step_id: The step.
         status: `SUCCEEDED` (needs `outputs_manifest_gcs_uri`) or `FAILED` (needs `error`).
-        finished_at: RFC 3339; made once per claim.
+        finished_at: RFC 3339. Made once for each claim.
         outputs_manifest_gcs_uri: The manifest of a SUCCEEDED step.
         error: The error of a FAILED step.
-        lease: The lease that guards it, deleted in the same commit; None: the step's status alone does.
+        lease: The lease that guards the step; deleted in the same commit. None: only the step's status
+            guards it.
 
     Raises:
-        ValueError: `status` and its companion argument don't go together.
+        ValueError: `status` does not match the other arguments.
         RunInvalid: The document can't be read as a flow run.
-        BackendUnavailable: Firestore is away.
+        BackendUnavailable: Firestore is unavailable.
         BackendRefused: Firestore refuses.
     """
+    if {"SUCCEEDED": outputs_manifest_gcs_uri, "FAILED": error}.get(status) is None:
+        raise ValueError(f"{status!r}: expected SUCCEEDED with outputs_manifest_gcs_uri or FAILED with error")
     intent = FinalizeIntent(
         step_id=step_id,
-        status=status,
         finished_at=finished_at,
         manifest_uri=outputs_manifest_gcs_uri,
-        error=error,
+        error=error if status == "FAILED" else None,
         token=lease.lease.token if lease else None,
     )
-    result: FinalizeResult = _commits(client, run_id).submit(intent, held=lease).result
+    result: FinalizeResult = _submit(client, run_id, intent, held=lease)
     return result
 
 
-def _commits(client: Any, run_id: str) -> Any:
-    return GroupCommits(client=client, clock=SystemClock()).of(run_id)
+def _submit(client: Any, run_id: str, intent: Intent, held: HeldLease | None = None) -> Any:
+    if hasattr(client, "write_option"):  # preconditions
+        commits = GroupCommits(client=client, clock=SystemClock()).of(run_id)
+        return commits.submit(intent, held=held).result
+    return _apply_unguarded(client, run_id, intent)
+
+
+def _apply_unguarded(client: Any, run_id: str, intent: Intent) -> Any:
+    """Decide and write with a minimal client, which has no preconditions, read times and leases."""
+    if isinstance(intent, ClaimIntent):
+        intent = replace(intent, offer=None)
+    reference = client.collection(FLOW_RUNS).document(run_id)
+    snapshot = reference.get()
+    document = snapshot.to_dict() if getattr(snapshot, "exists", True) else None
+    run = None if document is None else FlowRun.parse(run_id, document)
+    decision = intent.decide(Observation(run=run, lease_is_known=True, run_is_fresh=True))
+    if decision is None:
+        raise AssertionError("unreachable: claims without a lease and finalizes need no read time")
+    if decision.run_patch:
+        reference.update(dict(decision.run_patch))
+    return decision.result

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from google.api_core import exceptions as google_errors
 from google.cloud.firestore_v1._helpers import decode_value
-from google.cloud.firestore_v1.base_client import BaseClient
 
 from worker_chart_export.backends.errors import (
     COMMIT_TIMEOUT_SECONDS,
@@ -25,25 +24,15 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
-
-class DocumentSnapshot(Protocol):
-    """The part of a snapshot that is used. A minimal client's has no `exists` and no `update_time`."""
-
-    def to_dict(self) -> dict[str, Any] | None:
-        """Return the document's fields."""
+    from google.cloud.firestore_v1.base_document import DocumentSnapshot
 
 
-def is_minimal(client: Any) -> bool:
-    """Return True for an in-memory client that can only get and update one document at a time."""
-    return not isinstance(client, BaseClient)
-
-
-def document_of(snapshot: DocumentSnapshot) -> dict[str, Any] | None:
+def document_of(snapshot: DocumentSnapshot[Any]) -> dict[str, Any] | None:
     """Return the document's fields, or None when there is no document."""
-    return snapshot.to_dict() if getattr(snapshot, "exists", True) else None
+    return snapshot.to_dict() if snapshot.exists else None
 
 
-def read_document(client: Any, collection: str, document_id: str) -> DocumentSnapshot:
+def read_document(client: Any, collection: str, document_id: str) -> DocumentSnapshot[Any]:
     """Read a document. Retry for a short time while Firestore is unavailable.
 
     Raises:
@@ -52,8 +41,7 @@ def read_document(client: Any, collection: str, document_id: str) -> DocumentSna
     """
     reference = client.collection(collection).document(document_id)
     with backend_errors("firestore"):
-        options = {} if is_minimal(client) else {"retry": READ_RETRY, "timeout": READ_TIMEOUT_SECONDS}
-        snapshot: DocumentSnapshot = reference.get(**options)
+        snapshot: DocumentSnapshot[Any] = reference.get(retry=READ_RETRY, timeout=READ_TIMEOUT_SECONDS)
         return snapshot
 
 

@@ -21,10 +21,9 @@ from worker_chart_export.errors import (
 from worker_chart_export.execution.outcome import Outcome, OutcomeKind
 from worker_chart_export.execution.parallel import make_in_parallel
 from worker_chart_export.inputs.export_request import parse_export_request
-from worker_chart_export.ledger.claim_log import log_refusal
 from worker_chart_export.ledger.decisions import Reason
-from worker_chart_export.ledger.intents import crash_loop_of, unstorable
-from worker_chart_export.ledger.releases import error_of
+from worker_chart_export.ledger.intents import crash_loop_error, unstorable_error
+from worker_chart_export.ledger.releases import outage_error
 from worker_chart_export.ledger.step_ledger import Claim
 from worker_chart_export.observability import metrics
 from worker_chart_export.observability.logs import Event, bound, log
@@ -119,7 +118,7 @@ class StepPipeline:
                 annotate(result=OutcomeKind.CLAIM_LOST.value, reason=str(claim.reason))
                 if claim.reason is Reason.CRASH_LOOP and claim.taken_over is not None:
                     # The claim has failed the step, and the ledger has logged it.
-                    failed = Outcome(kind=OutcomeKind.FAILED, error=crash_loop_of(claim.taken_over))
+                    failed = Outcome(kind=OutcomeKind.FAILED, error=crash_loop_error(claim.taken_over))
                     notify_step_ended(failed, self._clock.monotonic() - started)
                 return Outcome(kind=OutcomeKind.CLAIM_LOST, reason=claim.reason)
             annotate(attempt=claim.attempt, takenOver=claim.attempt > 1)
@@ -139,12 +138,11 @@ class StepPipeline:
             metrics.LEASES_LOST.inc()
             log.warning(Event.LEASE_LOST, f"Stopped working on the step: {lost}")
             self._ledger.clear(claim)
-            log_refusal(Reason.LEASE_LOST, None)
             return Outcome(kind=OutcomeKind.FINALIZE_REFUSED, reason=Reason.LEASE_LOST)
         except BackendUnavailable as error:
             if not self._release(claim, started, cause=error).failed:
                 raise
-            return Outcome(kind=OutcomeKind.FAILED, error=error_of(error))
+            return Outcome(kind=OutcomeKind.FAILED, error=outage_error(error))
         except WorkerError:
             self._release(claim, started)
             raise
@@ -218,15 +216,14 @@ class StepPipeline:
     def _finalize(self, claim: Claim, scope: CancelScope, outcome: Outcome) -> Outcome:
         """Write the step's result, and return the outcome that Firestore now has."""
         with stage(Stage.FINALIZE, attempt=claim.attempt, status=outcome.kind.upper()):
-            if outcome.error is None:
-                finalized = self._ledger.succeed(claim, manifest_uri=str(outcome.manifest_uri), scope=scope)
-            else:
-                finalized = self._ledger.fail(claim, error=outcome.error, scope=scope)
+            finalized = self._ledger.finalize(
+                claim, scope=scope, manifest_uri=outcome.manifest_uri, error=outcome.error
+            )
         if not finalized.updated:
             return replace(outcome, kind=OutcomeKind.FINALIZE_REFUSED, reason=finalized.reason)
         if finalized.status == "FAILED" and outcome.error is None:
             # Firestore can't store the result. The ledger has stored this failure in its place.
-            error = unstorable(ErrorCode.CRASH_LOOP, manifest_uri=outcome.manifest_uri)
+            error = unstorable_error(ErrorCode.CRASH_LOOP, manifest_uri=outcome.manifest_uri)
             return replace(outcome, kind=OutcomeKind.FAILED, error=error)
         return outcome
 

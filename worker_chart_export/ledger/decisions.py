@@ -1,4 +1,7 @@
-"""Whether a step may be claimed or finalized, leases left aside. Pure."""
+"""Decide whether a step may be claimed or finalized, and build the patches for it. Pure, without leases.
+
+`intents` adds the leases to these decisions.
+"""
 
 from __future__ import annotations
 
@@ -18,9 +21,11 @@ if TYPE_CHECKING:
     from worker_chart_export.errors import StepError
     from worker_chart_export.ledger.lease import Lease, StoredLease
 
+FLOW_RUNS = "flow_runs"
+
 
 class Reason(StrEnum):
-    """Why a claim, a finalize or a release was not made."""
+    """Why a step was not claimed, finalized or released."""
 
     RUN_MISSING = "run_missing"
     RUN_FINAL = "run_final"
@@ -40,14 +45,14 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ClaimResult:
-    """The end of a claim.
+    """The result of a claim.
 
     Attributes:
-        claimed: Whether the step is now this caller's.
+        claimed: Whether this caller now has the step.
         status: The step's status after the call, or None when there is no such step.
-        reason: Why it was not claimed, or None.
-        run: The run as the decision saw it.
-        taken_over: The lease that was over, when there was one.
+        reason: Why the step was not claimed, or None.
+        run: The run that the decision was made from.
+        taken_over: The expired lease that was replaced or deleted, if there was one.
     """
 
     claimed: bool
@@ -59,7 +64,13 @@ class ClaimResult:
 
 @dataclass(frozen=True, slots=True)
 class FinalizeResult:
-    """The end of a finalize; `updated` says whether this call's result is the one that stands."""
+    """The result of a finalize.
+
+    Attributes:
+        updated: Whether the step has the result of this call.
+        status: The step's status after the call, or None when there is no such step.
+        reason: Why the result was not written, or None.
+    """
 
     updated: bool
     status: str | None
@@ -68,18 +79,67 @@ class FinalizeResult:
 
 @dataclass(frozen=True, slots=True)
 class ReleaseResult:
-    """The end of a release: given back, failed for good, or no longer ours (`reason`)."""
+    """The result of a release.
+
+    Attributes:
+        released: Whether the lease was released.
+        failed: Whether the step was failed instead.
+        reason: Why neither was done, or None.
+    """
 
     released: bool
     failed: bool = False
     reason: str | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observation:
+    """The facts that a decision is made from.
+
+    Attributes:
+        run: The run, or None when there is none.
+        lease: The step's lease. None when there is none, or when it was not read.
+        lease_is_known: Whether the lease was read.
+        run_is_fresh: Whether the run was read for the commit that is being planned.
+        read_time: The server's time of the newest read. Leases are judged and computed by it.
+        outcome_unknown: Whether an earlier commit for the same intent got no clear answer.
+    """
+
+    run: FlowRun | None
+    lease: StoredLease | None = None
+    lease_is_known: bool = False
+    run_is_fresh: bool = False
+    read_time: datetime | None = None
+    outcome_unknown: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaseWrite:
+    """A write to the lease document of a step.
+
+    Attributes:
+        lease: The new content. None deletes the document.
+        guard: The `update_time` that the document must still have. None: write in any case.
+    """
+
+    lease: Lease | None
+    guard: Any = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """A result, and the writes that must be committed before it is true."""
+
+    result: Any
+    run_patch: Mapping[str, Any] | None = None
+    lease_write: LeaseWrite | None = None
+
+
 def decide_claim(run: FlowRun | None, step_id: str) -> ClaimResult:
-    """Whether the step may be claimed now, leases left aside.
+    """Decide whether the step may be claimed now. Leases are not considered.
 
     Raises:
-        RunInvalid: The step or one it depends on can't be read.
+        RunInvalid: The step, or one that it depends on, can't be read.
     """
     step = run.step(step_id) if run else None
     if run is None or step is None:
@@ -107,20 +167,22 @@ def _why_not_claimable(run: FlowRun, step: Step) -> Reason | None:
 def decide_finalize(
     run: FlowRun | None, step_id: str, *, finished_at: str, outcome_unknown: bool
 ) -> FinalizeResult | None:
-    """The verdict on a finalize, leases left aside, or None when the step is RUNNING.
+    """Decide whether the step may be finalized. Leases are not considered.
 
     Args:
-        run: The run as just read.
+        run: The run.
         step_id: The step.
-        finished_at: This claim's own finishing time, which marks its patch in the document.
-        outcome_unknown: Whether an earlier commit of this very patch got no clear answer; only then does
-            finding `finished_at` in the step mean that it was ours.
+        finished_at: The finishing time of this claim. It marks the claim's patch in the document.
+        outcome_unknown: Whether an earlier commit of the same patch got no clear answer. Only then does
+            `finished_at` in the step prove that the patch was written.
+
+    Returns:
+        The result, or None when the step is RUNNING and may be finalized.
     """
     step = run.step(step_id) if run else None
     if run is None or step is None:
-        return FinalizeResult(
-            updated=False, status=None, reason=Reason.RUN_MISSING if run is None else Reason.STEP_MISSING
-        )
+        reason = Reason.RUN_MISSING if run is None else Reason.STEP_MISSING
+        return FinalizeResult(updated=False, status=None, reason=reason)
     if step.status is StepStatus.RUNNING:
         return None
     landed = outcome_unknown and step.finished_at == finished_at
@@ -128,67 +190,18 @@ def decide_finalize(
     return FinalizeResult(updated=landed, status=step.status.value, reason=None if landed else reason)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Observation:
-    """What a decision goes by.
-
-    Attributes:
-        run: The run.
-        lease: The step's lease; None also when it was not looked at.
-        lease_is_known: Whether it was looked at.
-        run_is_fresh: Whether the run was read for this very turn.
-        read_time: The server's time of the read: what a lease is judged by and computed from; None with a
-            minimal client.
-        outcome_unknown: Whether an earlier commit for this very intent got no clear answer.
-    """
-
-    run: FlowRun | None
-    lease: StoredLease | None = None
-    lease_is_known: bool = False
-    run_is_fresh: bool = False
-    read_time: datetime | None = None
-    outcome_unknown: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LeaseWrite:
-    """What becomes of a step's lease document.
-
-    Attributes:
-        lease: Its new content; None deletes it.
-        guard: The `update_time` it must still have; None writes it whatever is there.
-    """
-
-    lease: Lease | None
-    guard: Any = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Decision:
-    """A result, and what must be committed for it to be true."""
-
-    result: Any
-    run_patch: Mapping[str, Any] | None = None
-    lease_write: LeaseWrite | None = None
-
-    @property
-    def writes(self) -> bool:
-        """Whether there is anything to commit."""
-        return self.run_patch is not None or self.lease_write is not None
-
-
-FLOW_RUNS = "flow_runs"
-
-
 def build_claim_update(step_id: str) -> dict[str, Any]:
-    """READY -> RUNNING as a field-path patch."""
+    """Build the patch for READY -> RUNNING."""
     return _step_patch(step_id, {"status": StepStatus.RUNNING.value})
 
 
 def build_finalize_success_update(
     *, step_id: str, finished_at: str, outputs_manifest_gcs_uri: str
 ) -> dict[str, Any]:
-    """RUNNING -> SUCCEEDED; names the manifest under its old and its new key and deletes a stale error."""
+    """Build the patch for RUNNING -> SUCCEEDED.
+
+    It names the manifest under its old and its new key, and deletes an error of an earlier failure.
+    """
     return _step_patch(
         step_id,
         {
@@ -202,17 +215,17 @@ def build_finalize_success_update(
 
 
 def build_finalize_failure_update(*, step_id: str, finished_at: str, error: StepError) -> dict[str, Any]:
-    """RUNNING -> FAILED with its error; `outputs` stay untouched."""
+    """Build the patch for RUNNING -> FAILED. It does not change `outputs`."""
     return _step_patch(
         step_id, {"status": StepStatus.FAILED.value, "finishedAt": finished_at, "error": error.to_dict()}
     )
 
 
 def _step_patch(step_id: str, fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Field paths for the client's `update()`, which quotes what stands between the dots itself.
+    """Build the field paths for the client's `update()`, which quotes the parts between the dots itself.
 
     Raises:
-        ValueError: The step id would make them paths to something else.
+        ValueError: With this step id the paths would lead to other fields.
     """
     if why := why_step_id_refused(step_id):
         raise ValueError(why)
@@ -220,17 +233,17 @@ def _step_patch(step_id: str, fields: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def patched(run: FlowRun, patch: Mapping[str, Any]) -> FlowRun:
-    """The run as it is once `patch`, one of the above or several merged, was written to it."""
+    """Return the run as it is after `patch`: one of the patches above, or several of them merged."""
     steps, changed = run.document["steps"], dict[str, Any]()
     for path, value in patch.items():
         _, step_id, name = path.split(".", 2)
         changed[step_id] = _with_field(changed.get(step_id, steps[step_id]), name, value)
-    document = _laid_over(run.document, {"steps": _laid_over(steps, changed)})
+    document = _overlaid(run.document, {"steps": _overlaid(steps, changed)})
     return FlowRun(run_id=run.run_id, status=run.status, document=document)
 
 
-def _laid_over(base: Mapping[str, Any], changed: Mapping[str, Any]) -> ChainMap[str, Any]:
-    """`base` with what has changed: of a large run, the rest stays as the wire has it."""
+def _overlaid(base: Mapping[str, Any], changed: Mapping[str, Any]) -> ChainMap[str, Any]:
+    """Return `base` with changed entries. It is not copied: its other entries may still be undecoded."""
     if isinstance(base, ChainMap):
         earlier, base = base.maps
         changed = {**earlier, **changed}

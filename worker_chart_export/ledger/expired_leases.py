@@ -1,4 +1,4 @@
-"""Leases that are over: found over all runs for the rescue, and cleared away where there is none to do."""
+"""Find the expired leases of all runs for the rescue, and delete leases that are left over."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ PAGE_SIZE = 50
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExpiredLease:
-    """Where a lease is that looked over by this machine's clock; whether it is, the server's time decides."""
+    """The place of a lease that has expired by this machine's clock. The server's time decides."""
 
     run_id: str
     step_id: str
@@ -39,11 +39,11 @@ class ExpiredLease:
 def expired_leases(
     client: Any, *, before: datetime, page_size: int = PAGE_SIZE
 ) -> Iterator[list[ExpiredLease]]:
-    """Pages of leases that ended before this time, oldest first.
+    """Yield pages of the leases that expired before this time, oldest first.
 
     Raises:
-        IndexMissing: See there.
-        BackendUnavailable: Firestore is away.
+        IndexMissing: The index of the query is missing.
+        BackendUnavailable: Firestore is unavailable.
         BackendRefused: Firestore refuses.
     """
     query = (
@@ -54,7 +54,14 @@ def expired_leases(
     )
     page = _page(query)
     while page:
-        yield [lease for snapshot in page if (lease := _expired(snapshot)) is not None]
+        found = []
+        for snapshot in page:
+            match snapshot.reference.path.split("/"):
+                case [folder, run_id, _, step_id] if folder == FLOW_RUNS:
+                    found.append(ExpiredLease(run_id=run_id, step_id=step_id))
+                case _:
+                    pass  # a collection of the same name elsewhere
+        yield found
         if len(page) < page_size:
             return
         page = _page(query.start_after(page[-1]))
@@ -68,19 +75,11 @@ def _page(query: Any) -> list[Any]:
             raise IndexMissing(str(error.message)) from error
 
 
-def _expired(snapshot: Any) -> ExpiredLease | None:
-    """None for a document of that collection name somewhere else."""
-    match snapshot.reference.path.split("/"):
-        case [folder, run_id, _, step_id] if folder == FLOW_RUNS:
-            return ExpiredLease(run_id=run_id, step_id=step_id)
-    return None
-
-
 def delete_lease(client: Any, run_id: str, step_id: str, stored: StoredLease) -> bool:
-    """Delete a lease if it is still the one that was read; whether it was.
+    """Delete a lease, but not when it has changed since it was read. Return whether it was deleted.
 
     Raises:
-        BackendUnavailable: Firestore is away.
+        BackendUnavailable: Firestore is unavailable.
         BackendRefused: Firestore refuses.
     """
     option = client.write_option(last_update_time=stored.update_time)

@@ -1,7 +1,7 @@
-"""Heart-beats: one thread that renews every lease of this process, and learns of those that were taken.
+"""Heart-beats: one thread renews every lease of this process, and finds those that were lost.
 
-Each beat reads its leases and, of their runs, only the statuses that matter; what is still ours is renewed in
-one `BatchWrite`, in which each write succeeds or fails alone. The run itself is never written.
+Each heart-beat reads the leases and the statuses of their steps and runs. It renews the leases that are still
+ours in one `BatchWrite`, in which each write succeeds or fails alone. It never writes to a run.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+import grpc
 from google.cloud.firestore_v1.bulk_batch import BulkWriteBatch
 from google.cloud.firestore_v1.field_path import FieldPath
 
@@ -27,25 +28,26 @@ from worker_chart_export.observability.logs import Event, log
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from worker_chart_export.ledger.lease import HeldLease, Lease, LeaseTerms
+    from worker_chart_export.ledger.lease import HeldLease, LeaseTerms
     from worker_chart_export.timing import Clock
 
-#: Of a write in a batch: google.rpc.Code OK; NOT_FOUND and FAILED_PRECONDITION.
-OK = 0
-LOST_CODES = frozenset({5, 9})
-#: After a beat that failed the next comes sooner, so that one lost answer costs no lease.
+#: Results of a write in a batch (google.rpc.Code): the lease was changed or deleted since it was read.
+LOST_CODES = frozenset(
+    code.value[0] for code in (grpc.StatusCode.NOT_FOUND, grpc.StatusCode.FAILED_PRECONDITION)
+)
+#: After a heart-beat that failed the next one comes sooner, so that one lost answer does not lose a lease.
 FAILED_BEAT_SHARE = 0.25
 MAX_CALL_SECONDS = 10.0
-#: A beat under way as the process ends is not waited for any longer.
+#: How long a stop waits for a heart-beat that is under way.
 MAX_STOP_SECONDS = 0.5
 
 
 class HeartBeats:
-    """The leases this process holds, and the thread that renews them. Shared by all threads.
+    """The leases that this process holds, and the thread that renews them. Shared by all threads.
 
     Args:
         client: A Firestore client.
-        terms: How often to beat, and for how long a beat is good.
+        terms: How often to renew leases, and how long a renewed lease is trusted.
         clock: Its monotonic clock is used.
     """
 
@@ -57,6 +59,7 @@ class HeartBeats:
         self._held: set[HeldLease] = set()
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
+        self._call_seconds = min(MAX_CALL_SECONDS, terms.renew_every_seconds)
 
     def start(
         self,
@@ -64,12 +67,12 @@ class HeartBeats:
         on_failure: Callable[[], None] = lambda: None,
         on_success: Callable[[], None] = lambda: None,
     ) -> None:
-        """Beat from now on, in a thread of its own.
+        """Start the thread.
 
         Args:
-            on_tick: Called each time it comes round.
-            on_failure: Called when Firestore was away.
-            on_success: Called when it answered.
+            on_tick: Called before each heart-beat.
+            on_failure: Called when Firestore was unavailable.
+            on_success: Called when Firestore answered.
         """
         self._thread = threading.Thread(
             target=self._run, args=(on_tick, on_failure, on_success), name="heart-beats", daemon=True
@@ -77,7 +80,7 @@ class HeartBeats:
         self._thread.start()
 
     def stop(self) -> None:
-        """Beat no more."""
+        """Stop the thread."""
         self._ended.set()
         if self._thread is not None:
             self._thread.join(MAX_STOP_SECONDS)
@@ -88,17 +91,17 @@ class HeartBeats:
             self._held.add(held)
 
     def discard(self, held: HeldLease) -> None:
-        """Renew it no more."""
+        """Renew this lease no more."""
         with self._lock:
             self._held.discard(held)
 
     def held(self) -> list[HeldLease]:
-        """The leases that are renewed now."""
+        """Return the leases that are being renewed."""
         with self._lock:
             return list(self._held)
 
     def renewal_age_seconds(self) -> float:
-        """How long ago the oldest of the leases was taken or renewed; 0 without any."""
+        """Return how long ago the oldest of the leases was claimed or renewed; 0 without leases."""
         renewed = [held.trusted_until - self._terms.trusted_seconds for held in self.held()]
         return max(0.0, self._clock.monotonic() - min(renewed)) if renewed else 0.0
 
@@ -124,19 +127,19 @@ class HeartBeats:
                 self._fence_overdue()
 
     def _fence_overdue(self) -> None:
-        """A lease that was not renewed in time ends its work, also where nobody asks: in a hanging call."""
+        """Stop the work whose lease was not renewed in time, even while it hangs in a call."""
         for held in self.held():
             with suppress(LeaseLost):
                 held.check()
 
     def beat(self) -> bool:
-        """Renew all leases once; one that a commit is just about to change is left to that.
+        """Renew all leases once. Skip a lease while a commit is changing it.
 
         Returns:
-            Whether there was anything to ask Firestore for.
+            Whether there was a lease to renew, so that Firestore was called.
 
         Raises:
-            BackendUnavailable: Firestore is away; nothing is known to be lost for that.
+            BackendUnavailable: Firestore is unavailable. No lease counts as lost for that.
             BackendRefused: Firestore refuses.
         """
         with ExitStack() as locks:
@@ -147,61 +150,63 @@ class HeartBeats:
                 return False
             asked_at = self._clock.monotonic()
             found = self._read(mine)
-            self._renew([held for held in mine if _is_ours(held, found)], found, asked_at)
+            ours = []
+            for held in mine:
+                why = _why_lost(held, found)
+                if why is None:
+                    ours.append(held)
+                else:
+                    held.lose(why)
+            if ours:
+                self._renew(ours, found, trusted_until=asked_at + self._terms.trusted_seconds)
             return True
 
     def _read(self, mine: Sequence[HeldLease]) -> Mapping[str, Any]:
-        """The leases' tokens and the runs' and steps' statuses, by document path."""
+        """Read the tokens of the leases and the statuses of their runs and steps, by document path."""
         run_ids = {held.run_id for held in mine}
-        references = [self._lease_reference(held) for held in mine]
+        references = [lease_reference(self._client, held.run_id, held.step_id) for held in mine]
         references += [self._client.collection(FLOW_RUNS).document(run_id) for run_id in run_ids]
         paths = {FieldPath("steps", held.step_id, "status").to_api_repr() for held in mine}
         with backend_errors("firestore"):
             snapshots = self._client.get_all(
-                references, field_paths=["status", "token", *paths], retry=None, timeout=self._call_seconds()
+                references, field_paths=["status", "token", *paths], retry=None, timeout=self._call_seconds
             )
             return {snapshot.reference.path: snapshot for snapshot in snapshots}
 
-    def _renew(self, ours: Sequence[HeldLease], found: Mapping[str, Any], asked_at: float) -> None:
-        if not ours:
-            return
+    def _renew(self, ours: Sequence[HeldLease], found: Mapping[str, Any], *, trusted_until: float) -> None:
         batch = BulkWriteBatch(self._client)
         renewed = []
         for held in ours:
-            reference = self._lease_reference(held)
+            reference = lease_reference(self._client, held.run_id, held.step_id)
             snapshot = found[reference.path]
-            lease = replace(
-                held.lease, expires_at=snapshot.read_time + timedelta(seconds=self._terms.lease_seconds)
-            )
+            expires_at = snapshot.read_time + timedelta(seconds=self._terms.lease_seconds)
             option = self._client.write_option(last_update_time=snapshot.update_time)
-            batch.update(reference, {"expiresAt": lease.expires_at}, option=option)
-            renewed.append(lease)
+            batch.update(reference, {"expiresAt": expires_at}, option=option)
+            renewed.append(replace(held.lease, expires_at=expires_at))
         with backend_errors("firestore"):
-            response = batch.commit(retry=None, timeout=self._call_seconds())
-        trusted_until = asked_at + self._terms.trusted_seconds
-        for held, lease, status, result in zip(
-            ours, renewed, response.status, response.write_results, strict=True
-        ):
-            _note(held, lease, status, result.update_time, trusted_until)
-
-    def _lease_reference(self, held: HeldLease) -> Any:
-        return lease_reference(self._client, held.run_id, held.step_id)
-
-    def _call_seconds(self) -> float:
-        return min(MAX_CALL_SECONDS, self._terms.renew_every_seconds)
-
-
-def _is_ours(held: HeldLease, found: Mapping[str, Any]) -> bool:
-    """Whether the work on it goes on; if not, its holder is told why."""
-    why = _why_lost(held, found)
-    if why is not None:
-        held.lose(why)
-    return why is None
+            response = batch.commit(retry=None, timeout=self._call_seconds)
+        results = zip(ours, renewed, response.status, response.write_results, strict=True)
+        for held, lease, status, written in results:
+            if status.code == grpc.StatusCode.OK.value[0]:
+                held.stored = StoredLease(lease=lease, update_time=written.update_time)
+                held.trusted_until = trusted_until
+            elif status.code in LOST_CODES:
+                held.lose("another worker has just taken it")
+            else:
+                log.warning(
+                    Event.BACKEND_UNAVAILABLE,
+                    f"A heart-beat failed: {status.message}",
+                    backend="firestore",
+                    runId=held.run_id,
+                    stepId=held.step_id,
+                )
 
 
 def _why_lost(held: HeldLease, found: Mapping[str, Any]) -> str | None:
+    """Return why the lease is lost, or None when the work may go on. Note the lease's `update_time`."""
     run_path = f"{FLOW_RUNS}/{held.run_id}"
-    stored = stored_lease(found[f"{run_path}/{LEASES}/{held.step_id}"])
+    snapshot = found[f"{run_path}/{LEASES}/{held.step_id}"]
+    stored = stored_lease(document_of(snapshot), snapshot.update_time)
     if stored is None or stored.lease.token != held.lease.token:
         return "another worker has taken it"
     document = document_of(found[run_path])
@@ -215,21 +220,6 @@ def _why_lost(held: HeldLease, found: Mapping[str, Any]) -> str | None:
     of_run = document.get("status")
     if isinstance(of_run, str) and of_run in FINAL_RUN_STATUSES:
         return f"the run is {of_run}"
-    held.reread(replace(stored, lease=held.lease))
+    # It differs after a write of ours whose answer was lost.
+    held.stored = replace(stored, lease=held.lease)
     return None
-
-
-def _note(held: HeldLease, lease: Lease, status: Any, update_time: Any, trusted_until: float) -> None:
-    """What became of one write of the batch."""
-    if status.code == OK:
-        held.renewed(StoredLease(lease=lease, update_time=update_time), trusted_until=trusted_until)
-    elif status.code in LOST_CODES:
-        held.lose("another worker has just taken it")
-    else:
-        log.warning(
-            Event.BACKEND_UNAVAILABLE,
-            f"A heart-beat failed: {status.message}",
-            backend="firestore",
-            runId=held.run_id,
-            stepId=held.step_id,
-        )

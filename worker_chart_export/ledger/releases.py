@@ -1,12 +1,12 @@
-"""Giving steps back: the lease is ended, the step stays RUNNING, and whoever comes takes it over."""
+"""Release steps: the lease ends, the step stays RUNNING, and another worker can take it over."""
 
 from __future__ import annotations
 
 import threading
 from typing import TYPE_CHECKING
 
+from worker_chart_export.concurrency.cancel_scope import CancelScope
 from worker_chart_export.errors import ErrorCode, StepError, WorkerError
-from worker_chart_export.ledger.commit.group_commit import within
 from worker_chart_export.ledger.decisions import Reason, ReleaseResult
 from worker_chart_export.ledger.intents import ReleaseIntent
 from worker_chart_export.observability import metrics
@@ -20,27 +20,27 @@ if TYPE_CHECKING:
     from worker_chart_export.ledger.lease import HeldLease
     from worker_chart_export.timing import Clock
 
-#: What a step fails with once this backend stayed away too long.
+#: The code of a step that is failed because this backend was unavailable for too long.
 CODE_OF_BACKEND = {"storage": ErrorCode.GCS_WRITE_FAILED}
 RELEASE_SECONDS = 5.0
-#: How soon a step that was given back because of a backend may be taken over.
+#: How long a step that is released because of a backend can't be taken over.
 MIN_BACKOFF_SECONDS = 1.0
 MAX_BACKOFF_SECONDS = 10.0
 
 
-def error_of(cause: BackendUnavailable) -> StepError:
-    """What a step fails with when this backend stayed away for too long."""
+def outage_error(cause: BackendUnavailable) -> StepError:
+    """Return the error of a step that is failed because a backend was unavailable for too long."""
     code = CODE_OF_BACKEND.get(cause.backend, ErrorCode.STEP_TIMEOUT)
     return StepError(code=code, message=f"{cause}, for too long.", details={"backend": cause.backend})
 
 
 class Releases:
-    """Releases leases. Shared by all threads. Never raises: what is not released ends by itself.
+    """Releases leases. Never raises: a lease that can't be released expires. Shared by all threads.
 
     Args:
         commits: The group commits.
-        heart_beats: A lease that is released is renewed no more.
-        clock: Gives the time that marks a failure.
+        heart_beats: Renews the leases until they are released.
+        clock: Gives the finishing time of steps that are failed, and the monotonic clock.
     """
 
     def __init__(self, *, commits: GroupCommits, heart_beats: HeartBeats, clock: Clock) -> None:
@@ -51,47 +51,49 @@ class Releases:
     def release(
         self, held: HeldLease, *, cause: BackendUnavailable | None = None, is_lost: bool = False
     ) -> ReleaseResult:
-        """Release one lease: at once without a cause, else after a backoff, or fail its step for good.
+        """Release one lease.
 
-        One that is lost is not given back, but deleted where its step is not RUNNING any more.
+        Args:
+            held: The lease.
+            cause: The outage that stopped the work. The step can be taken over after a backoff, or is failed
+                if that happened too often. None: it can be taken over at once.
+            is_lost: The lease is lost. It is only deleted, and only when its step is not RUNNING any more.
         """
         self._heart_beats.discard(held)
+        delay_seconds = (
+            full_jitter_seconds(low=MIN_BACKOFF_SECONDS, high=MAX_BACKOFF_SECONDS) if cause else 0.0
+        )
         intent = ReleaseIntent(
             step_id=held.step_id,
             token=held.lease.token,
-            delay_seconds=_backoff_seconds() if cause else 0.0,
-            error=error_of(cause) if cause else None,
+            delay_seconds=delay_seconds,
+            error=outage_error(cause) if cause else None,
             finished_at=rfc3339(self._clock.now()),
             is_lost=is_lost,
         )
-        patience = within(RELEASE_SECONDS, self._clock)
-        try:
-            settled = self._commits.of(held.run_id).submit(intent, held=held, patience_seconds=patience)
-        except WorkerError as error:
-            log.warning(Event.BACKEND_UNAVAILABLE, f"The lease was not released: {error}")
-            return ReleaseResult(released=False, reason=Reason.UNKNOWN)
-        result: ReleaseResult = settled.result
-        if result.released:
-            metrics.LEASES_RELEASED.labels("backend" if cause else "shutdown").inc()
-            log.info(Event.LEASE_RELEASED, "Gave the step back", delaySeconds=round(intent.delay_seconds, 3))
-        return result
+        limit = CancelScope(seconds=RELEASE_SECONDS, clock=self._clock)
+        with bound(runId=held.run_id, stepId=held.step_id, attempt=held.lease.attempt):
+            try:
+                resolution = self._commits.of(held.run_id).submit(
+                    intent, held=held, remaining_seconds=limit.remaining_seconds
+                )
+            except WorkerError as error:
+                log.warning(Event.BACKEND_UNAVAILABLE, f"The lease was not released: {error}")
+                return ReleaseResult(released=False, reason=Reason.UNKNOWN)
+            result: ReleaseResult = resolution.result
+            if result.released:
+                metrics.LEASES_RELEASED.labels("backend" if cause else "shutdown").inc()
+                log.info(Event.LEASE_RELEASED, "Released the step", delaySeconds=round(delay_seconds, 3))
+            return result
 
     def release_all(self, *, within_seconds: float) -> None:
-        """Release every lease that is held, all at once, and wait so long for it."""
+        """Release every lease that this process holds, all at once. Wait at most so long."""
         deadline = self._clock.monotonic() + within_seconds
         threads = [
-            threading.Thread(target=self._release_named, args=(held,), name="release", daemon=True)
+            threading.Thread(target=self.release, args=(held,), name="release", daemon=True)
             for held in self._heart_beats.held()
         ]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join(max(0.0, deadline - self._clock.monotonic()))
-
-    def _release_named(self, held: HeldLease) -> None:
-        with bound(runId=held.run_id, stepId=held.step_id, attempt=held.lease.attempt):
-            self.release(held)
-
-
-def _backoff_seconds() -> float:
-    return full_jitter_seconds(low=MIN_BACKOFF_SECONDS, high=MAX_BACKOFF_SECONDS)

@@ -1,4 +1,4 @@
-"""A flow run as read, with what proves it: its `update_time`, and the server's time of the read."""
+"""Read flow runs and their leases, with the update times that later writes name as preconditions."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from worker_chart_export.backends.errors import READ_RETRY, READ_TIMEOUT_SECONDS, backend_errors
-from worker_chart_export.backends.firestore import document_of, is_minimal, read_document, read_documents
+from worker_chart_export.backends.firestore import read_documents
 from worker_chart_export.inputs.flow_run import FlowRun, StepStatus
 from worker_chart_export.ledger.decisions import FLOW_RUNS, patched
 from worker_chart_export.ledger.lease import LEASES, Lease, StoredLease
@@ -24,10 +24,10 @@ class RunSnapshot:
 
     Attributes:
         run: The run, or None when there is none.
-        update_time: What a write names as its precondition; None with a minimal client or a missing run.
-        read_time: The server's time of the read; None with a minimal client, and after our own commit.
-        asked_at: The monotonic clock just before the read.
-        leases: The leases that were read with it, None for a step without one.
+        update_time: The precondition of a write to the run. None when there is no run.
+        read_time: The server's time of the read. None after a commit of our own.
+        asked_at: The time on the monotonic clock just before the read.
+        leases: The leases that were read with the run, by step id. None for a step without a lease.
     """
 
     run: FlowRun | None
@@ -37,65 +37,50 @@ class RunSnapshot:
     leases: Mapping[str, StoredLease | None]
 
     def after(self, patch: Mapping[str, Any], update_time: Any) -> RunSnapshot:
-        """The run as it stands after our own commit; the time of the read before it is no time to go by."""
+        """Return the run as it is after our own commit of `patch`. It has no leases and no read time."""
         run = patched(self.run, patch) if self.run is not None else None
         return replace(self, run=run, update_time=update_time, read_time=None, leases={})
 
 
-def read_run(client: Any, run_id: str, clock: Clock) -> RunSnapshot:
-    """The run as it is now.
+def read_run(client: Any, run_id: str, clock: Clock, *, leases_of: Collection[str] = ()) -> RunSnapshot:
+    """Read the run and the leases of these steps, all at one moment.
 
     Raises:
         RunInvalid: The document can't be read as a flow run.
-        BackendUnavailable: Firestore is away.
+        BackendUnavailable: Firestore is unavailable.
         BackendRefused: Firestore refuses.
     """
-    return read_run_with_leases(client, run_id, (), clock)
-
-
-def read_run_with_leases(client: Any, run_id: str, step_ids: Collection[str], clock: Clock) -> RunSnapshot:
-    """The run and the leases of these steps, all of one moment; errors as `read_run`."""
     asked_at = clock.monotonic()
-    if is_minimal(client):
-        found = read_document(client, FLOW_RUNS, run_id)
-        return RunSnapshot(
-            run=_run(run_id, document_of(found)),
-            update_time=getattr(found, "update_time", None),
-            read_time=getattr(found, "read_time", None),
-            asked_at=asked_at,
-            leases=dict.fromkeys(step_ids),
-        )
-    run_reference = client.collection(FLOW_RUNS).document(run_id)
-    folder = run_reference.collection(LEASES)
-    of_run, *of_leases = read_documents(
-        client, [run_reference, *(folder.document(step_id) for step_id in step_ids)]
-    )
+    reference = client.collection(FLOW_RUNS).document(run_id)
+    references = [reference]
+    references += [reference.collection(LEASES).document(step_id) for step_id in leases_of]
+    found, *found_leases = read_documents(client, references)
+    leases = {}
+    for step_id, lease in zip(leases_of, found_leases, strict=True):
+        leases[step_id] = stored_lease(lease.fields, lease.update_time)
     return RunSnapshot(
-        run=_run(run_id, of_run.fields),
-        update_time=of_run.update_time,
-        read_time=of_run.read_time,
+        run=None if found.fields is None else FlowRun.parse(run_id, found.fields),
+        update_time=found.update_time,
+        read_time=found.read_time,
         asked_at=asked_at,
-        leases={
-            step_id: _stored(found.fields, found.update_time)
-            for step_id, found in zip(step_ids, of_leases, strict=True)
-        },
+        leases=leases,
     )
 
 
 def read_run_with_all_leases(client: Any, run_id: str, clock: Clock) -> RunSnapshot:
-    """The run with every lease beside it; its RUNNING chart steps without one have None.
+    """Read the run and all its leases at one moment. Its RUNNING chart steps without a lease have None.
 
-    All of one moment, so that a step which ends just then is not seen without its lease; errors as
-    `read_run`.
+    One moment matters: otherwise a step that ends between two reads would be seen RUNNING without its lease.
+    Errors as `read_run`.
     """
     folder = client.collection(FLOW_RUNS).document(run_id).collection(LEASES)
     with backend_errors("firestore"):
         found = folder.stream(retry=READ_RETRY, timeout=READ_TIMEOUT_SECONDS)
         names = {snapshot.id for snapshot in found}
-    snapshot = read_run_with_leases(client, run_id, names, clock)
+    snapshot = read_run(client, run_id, clock, leases_of=names)
     while new := _running_chart_steps(snapshot.run) - names:
         names |= new
-        snapshot = read_run_with_leases(client, run_id, names, clock)
+        snapshot = read_run(client, run_id, clock, leases_of=names)
     return snapshot
 
 
@@ -105,25 +90,21 @@ def _running_chart_steps(run: FlowRun | None) -> set[str]:
 
 
 def lease_reference(client: Any, run_id: str, step_id: str) -> Any:
-    """Where the lease of a step is."""
+    """Return the reference of a step's lease document."""
     return client.collection(FLOW_RUNS).document(run_id).collection(LEASES).document(step_id)
 
 
 def read_lease(client: Any, run_id: str, step_id: str) -> StoredLease | None:
-    """The lease of a step as it is now, or None; errors as `read_run`."""
-    with backend_errors("firestore"):
-        reference = lease_reference(client, run_id, step_id)
-        return stored_lease(reference.get(retry=READ_RETRY, timeout=READ_TIMEOUT_SECONDS))
+    """Read the lease of a step. Return None when there is none.
+
+    Raises:
+        BackendUnavailable: Firestore is unavailable.
+        BackendRefused: Firestore refuses.
+    """
+    (found,) = read_documents(client, [lease_reference(client, run_id, step_id)])
+    return stored_lease(found.fields, found.update_time)
 
 
-def stored_lease(snapshot: Any) -> StoredLease | None:
-    """The lease in a snapshot of its document, or None when there is none."""
-    return _stored(document_of(snapshot), getattr(snapshot, "update_time", None))
-
-
-def _stored(document: Mapping[str, Any] | None, update_time: Any) -> StoredLease | None:
+def stored_lease(document: Mapping[str, Any] | None, update_time: Any) -> StoredLease | None:
+    """Return the lease in these fields of a document, or None when there is no document."""
     return None if document is None else StoredLease(lease=Lease.parse(document), update_time=update_time)
-
-
-def _run(run_id: str, document: Mapping[str, Any] | None) -> FlowRun | None:
-    return None if document is None else FlowRun.parse(run_id, document)

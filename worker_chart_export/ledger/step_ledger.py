@@ -1,79 +1,68 @@
-"""The worker's book of claims: everything that is done to a step on behalf of this process.
-
-The daemon's way to the decisions of `intents`: by group commit, under a lease that heart-beats renew.
-"""
+"""The step ledger: read runs, and claim, finalize and release steps for this process."""
 
 from __future__ import annotations
 
 import os
 import secrets
 import socket
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from worker_chart_export.backends.firestore import create_document, read_document
+from worker_chart_export.concurrency.cancel_scope import CancelScope
 from worker_chart_export.concurrency.single_flight import SingleFlight
-from worker_chart_export.errors import BackendUnavailable, StepError, WorkerError
-from worker_chart_export.ledger.claim_log import log_claim, log_finalize
-from worker_chart_export.ledger.commit.group_commit import GIVE_UP_AFTER_SECONDS, GroupCommits, within
-from worker_chart_export.ledger.decisions import FLOW_RUNS
+from worker_chart_export.errors import BackendUnavailable, ErrorCode, StepError, WorkerError
+from worker_chart_export.ledger.commit.group_commit import GIVE_UP_AFTER_SECONDS, GroupCommits
+from worker_chart_export.ledger.decisions import FLOW_RUNS, Reason
 from worker_chart_export.ledger.expired_leases import ExpiredLease, delete_lease, expired_leases
 from worker_chart_export.ledger.intents import ClaimIntent, FinalizeIntent
 from worker_chart_export.ledger.lease import HeldLease, LeaseOffer, unleased
 from worker_chart_export.ledger.releases import Releases
-from worker_chart_export.ledger.run_snapshot import (
-    lease_reference,
-    read_lease,
-    read_run,
-    read_run_with_leases,
-)
+from worker_chart_export.ledger.run_snapshot import lease_reference, read_lease, read_run
+from worker_chart_export.observability import metrics
 from worker_chart_export.observability.logs import Event, bound, log
-from worker_chart_export.observability.observers import Stage, stage
+from worker_chart_export.observability.observers import Stage, annotate, stage
 from worker_chart_export.timing import rfc3339
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping
     from datetime import datetime
 
-    from worker_chart_export.concurrency.cancel_scope import CancelScope
     from worker_chart_export.inputs.flow_run import FlowRun, Step
     from worker_chart_export.ledger.commit.group_commit import RunCommits
-    from worker_chart_export.ledger.commit.plan import Settled
+    from worker_chart_export.ledger.commit.plan import Resolution
     from worker_chart_export.ledger.decisions import ClaimResult, FinalizeResult, ReleaseResult
     from worker_chart_export.ledger.heartbeats import HeartBeats
     from worker_chart_export.ledger.lease import LeaseTerms, StoredLease
     from worker_chart_export.ledger.run_snapshot import RunSnapshot
     from worker_chart_export.timing import Clock
 
-#: A document nobody has: reading it shows that Firestore answers.
-NOBODYS_RUN = "probe"
+#: A run that does not exist. Reading it shows whether Firestore answers.
+PROBE_RUN_ID = "probe"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """A step that is this worker's to work.
+    """A step that this process has claimed.
 
     Attributes:
-        run: The run as the claim saw it.
-        step: The step, still as it was before the claim.
+        run: The run that the claim was decided from.
+        step: The step as it was before the claim.
         held: The lease.
-        commits: The group commit of the run, kept for what it knows of the run.
+        attempt: Which claim of the step this is, from 1.
+        started_at: When the step was first claimed. It is part of the names of the step's objects, so it is
+            kept when another worker takes the step over.
+        commits: The group commit of the run. The claim keeps it alive.
     """
 
     run: FlowRun
     step: Step
     held: HeldLease
+    attempt: int
+    started_at: datetime
     commits: RunCommits
-
-    @property
-    def started_at(self) -> datetime:
-        """When the step was first claimed; part of its objects' names, so kept by take-overs."""
-        return self.held.lease.started_at
-
-    @property
-    def attempt(self) -> int:
-        """Which claim of the step this is, from 1."""
-        return self.held.lease.attempt
 
 
 class StepLedger:
@@ -82,49 +71,44 @@ class StepLedger:
     Args:
         client: A Firestore client.
         clock: Gives the finishing times that are written, and the monotonic clock.
-        terms: What leases go by.
+        terms: The settings of leases.
         heart_beats: Renews the leases of the claims.
     """
 
     def __init__(self, *, client: Any, clock: Clock, terms: LeaseTerms, heart_beats: HeartBeats) -> None:
         self._client = client
         self._clock = clock
-        self._terms = terms
+        self.terms = terms
         self._heart_beats = heart_beats
         self._commits = GroupCommits(client=client, clock=clock)
         self._releases = Releases(commits=self._commits, heart_beats=heart_beats, clock=clock)
         self._reads: SingleFlight[str, RunSnapshot] = SingleFlight(
-            lambda run_id: read_run(client, run_id, clock), fresh=True
+            partial(read_run, client, clock=clock), fresh=True
         )
         self.owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
 
-    @property
-    def terms(self) -> LeaseTerms:
-        """What leases go by."""
-        return self._terms
-
     def read(self, run_id: str, *, leases_of: Collection[str] = ()) -> RunSnapshot:
-        """The run as it is now, with the leases of these steps.
+        """Read the run as it is now, with the leases of these steps.
 
         Raises:
             RunInvalid: The document can't be read as a flow run.
-            BackendUnavailable: Firestore is away.
+            BackendUnavailable: Firestore is unavailable.
             BackendRefused: Firestore refuses.
         """
         with stage(Stage.READ, runId=run_id):
             if leases_of:
-                return read_run_with_leases(self._client, run_id, leases_of, self._clock)
+                return read_run(self._client, run_id, self._clock, leases_of=leases_of)
             return self._reads.get(run_id)
 
     def probe(self) -> None:
-        """Ask Firestore for anything; errors as `read`."""
-        read_document(self._client, FLOW_RUNS, NOBODYS_RUN)
+        """Check that Firestore answers a read. Errors as `read`."""
+        read_document(self._client, FLOW_RUNS, PROBE_RUN_ID)
 
     def create_run(self, run_id: str, document: Mapping[str, Any]) -> bool:
-        """Put a run there if there is none of that id; whether it was put.
+        """Create a run. Return False when a run of that id exists.
 
         Raises:
-            BackendUnavailable: Firestore is away.
+            BackendUnavailable: Firestore is unavailable.
             BackendRefused: Firestore refuses.
         """
         return create_document(self._client.collection(FLOW_RUNS).document(run_id), document)
@@ -138,57 +122,64 @@ class StepLedger:
         message_id: str = "",
         snapshot: RunSnapshot | None = None,
     ) -> Claim | ClaimResult:
-        """Claim a step, or take it over; a `ClaimResult` says why it was not had.
+        """Claim a step or take it over. Return a `ClaimResult` with the reason when that fails.
 
         Args:
             run_id: The run.
             step_id: The step.
-            scope: A stop ends the wait for the claim.
-            message_id: The message under which it is taken.
-            snapshot: The read that showed it to be claimable; it is not read again unless that proves stale.
+            scope: The wait for the claim ends with this scope, after 30 s at the latest.
+            message_id: The message that names the step. Noted in the lease.
+            snapshot: A recent read of the run. Without it, or when it proves stale, the claim reads the run.
 
         Raises:
-            RunInvalid: The run can't be read as one.
-            BackendUnavailable: Firestore was away, or the race could not be won, for 30 s.
+            RunInvalid: The run can't be read as a flow run.
+            BackendUnavailable: Firestore was unavailable, or each race was lost, for the whole time.
             BackendRefused: Firestore refuses.
-            Interrupted: What the budget was stopped with.
+            Interrupted: The scope was stopped with this error.
         """
         offer = LeaseOffer(
             owner=self.owner,
             token=secrets.token_hex(16),
             message_id=message_id,
             finished_at=rfc3339(self._clock.now()),
-            terms=self._terms,
+            terms=self.terms,
         )
+        scope = scope or CancelScope(seconds=GIVE_UP_AFTER_SECONDS, clock=self._clock)
+        limit = scope.child(min(GIVE_UP_AFTER_SECONDS, scope.remaining_seconds()))
         commits = self._commits.of(run_id)
-        thirty = within(GIVE_UP_AFTER_SECONDS, self._clock)
         try:
-            settled = commits.submit(
+            resolution = commits.submit(
                 ClaimIntent(step_id=step_id, offer=offer),
                 snapshot=snapshot,
-                patience_seconds=lambda: min(thirty(), scope.remaining_seconds() if scope else thirty()),
+                remaining_seconds=limit.remaining_seconds,
             )
         except BackendUnavailable:
-            if scope is not None:
-                scope.check_stopped()  # who was told to stop has nothing to say of the backend
+            scope.check_stopped()  # if the step was stopped, that is the error to raise
             raise
-        result: ClaimResult = settled.result
-        attempt = settled.lease.lease.attempt if result.claimed and settled.lease else None
+        result: ClaimResult = resolution.result
+        attempt = resolution.lease.lease.attempt if result.claimed and resolution.lease else None
         with bound(owner=self.owner, attempt=attempt):
-            log_claim(result, attempt)
+            _log_claim(result, attempt)
         step = result.run.step(step_id) if result.run else None
         if not result.claimed or result.run is None or step is None:
             return result
-        held = self._hold(run_id, step_id, settled)
+        held = self._hold(run_id, step_id, resolution)
         self._heart_beats.add(held)
-        return Claim(run=result.run, step=step, held=held, commits=commits)
+        return Claim(
+            run=result.run,
+            step=step,
+            held=held,
+            attempt=held.lease.attempt,
+            started_at=held.lease.started_at,
+            commits=commits,
+        )
 
-    def _hold(self, run_id: str, step_id: str, settled: Settled) -> HeldLease:
-        stored, read = settled.lease, settled.snapshot
+    def _hold(self, run_id: str, step_id: str, resolution: Resolution) -> HeldLease:
+        stored, read = resolution.lease, resolution.snapshot
         if stored is None or read.read_time is None:
             raise AssertionError("unreachable: a claim that was won has its lease")
         lasts_seconds = (stored.lease.expires_at - read.read_time).total_seconds()
-        margin_seconds = self._terms.lease_seconds - self._terms.trusted_seconds
+        margin_seconds = self.terms.lease_seconds - self.terms.trusted_seconds
         return HeldLease(
             run_id=run_id,
             step_id=step_id,
@@ -197,60 +188,70 @@ class StepLedger:
             clock=self._clock,
         )
 
-    def succeed(self, claim: Claim, *, manifest_uri: str, scope: CancelScope) -> FinalizeResult:
-        """RUNNING -> SUCCEEDED. Tried until the budget ends, 30 s at least, unless the step is stopped.
+    def finalize(
+        self,
+        claim: Claim,
+        *,
+        scope: CancelScope,
+        manifest_uri: str | None = None,
+        error: StepError | None = None,
+    ) -> FinalizeResult:
+        """Write the step's result: RUNNING -> SUCCEEDED with the manifest, or with an error -> FAILED.
+
+        It is tried until the scope ends, for at least 30 s. A stop of the scope ends it at once.
 
         Raises:
-            RunInvalid: The run can't be read as one.
-            BackendUnavailable: Firestore was away, or the race could not be won, for so long.
+            RunInvalid: The run can't be read as a flow run.
+            BackendUnavailable: Firestore was unavailable, or each race was lost, for the whole time.
             BackendRefused: Firestore refuses.
         """
-        return self._finalize(claim, scope, status="SUCCEEDED", manifest_uri=manifest_uri)
+        limit = scope.child(max(GIVE_UP_AFTER_SECONDS, scope.remaining_seconds()))
 
-    def fail(self, claim: Claim, *, error: StepError, scope: CancelScope) -> FinalizeResult:
-        """RUNNING -> FAILED; as `succeed`."""
-        return self._finalize(claim, scope, status="FAILED", error=error)
+        def remaining_seconds() -> float:
+            with suppress(WorkerError):
+                limit.check_stopped()  # stops it when the lease is lost
+            return limit.remaining_seconds()
 
-    def _finalize(self, claim: Claim, scope: CancelScope, **result: Any) -> FinalizeResult:
         intent = FinalizeIntent(
             step_id=claim.step.step_id,
             finished_at=rfc3339(self._clock.now()),
+            manifest_uri=None if error else manifest_uri,
+            error=error,
             token=claim.held.lease.token,
-            **result,
         )
-        settled = claim.commits.submit(
-            intent, held=claim.held, patience_seconds=_patience(scope, self._clock)
-        )
-        finalized: FinalizeResult = settled.result
-        log_finalize(finalized)
-        return finalized
+        result: FinalizeResult = claim.commits.submit(
+            intent, held=claim.held, remaining_seconds=remaining_seconds
+        ).result
+        _log_finalize(updated=result.updated, reason=result.reason, status=result.status)
+        return result
 
     def release(self, claim: Claim, *, cause: BackendUnavailable | None = None) -> ReleaseResult:
-        """Give the step back: at once without a cause (shutdown), else after a backoff.
+        """Release the step: at once without a cause (shutdown), else after a backoff.
 
-        A step whose backend stays away too long is failed with that backend's code. Never raises: should
-        Firestore not take it, the lease ends by itself.
+        When backends were unavailable too often or too long, the step is failed instead. Never raises: if
+        the release fails, the lease expires.
         """
         return self._releases.release(claim.held, cause=cause)
 
     def clear(self, claim: Claim) -> None:
-        """The lease is lost: delete it where its step is not RUNNING any more. Never raises."""
+        """End a claim whose lease is lost: delete the lease if its step is not RUNNING. Never raises."""
         self._releases.release(claim.held, is_lost=True)
+        _log_finalize(updated=False, reason=Reason.LEASE_LOST, status=None)
 
     def release_all(self, *, within_seconds: float) -> None:
-        """Release every lease this process still holds, just before it ends. Never raises."""
+        """Release every lease that this process still holds, just before it exits. Never raises."""
         self._releases.release_all(within_seconds=within_seconds)
 
     def forget(self, claim: Claim) -> None:
-        """The work on it has ended, however it did: its lease is renewed no more."""
+        """Stop renewing the lease: the work on the step has ended."""
         self._heart_beats.discard(claim.held)
 
     def confirm(self, claim: Claim) -> None:
-        """Return if the lease is still this claim's, as Firestore has it right now.
+        """Return if Firestore has the lease of this claim right now.
 
         Raises:
-            LeaseLost: It is not.
-            BackendUnavailable: Firestore is away.
+            LeaseLost: It has another lease, or none.
+            BackendUnavailable: Firestore is unavailable.
             BackendRefused: Firestore refuses.
         """
         stored = read_lease(self._client, claim.held.run_id, claim.held.step_id)
@@ -259,18 +260,14 @@ class StepLedger:
         claim.held.check()
 
     def adopt(self, run_id: str, step_id: str, *, now: datetime | None) -> None:
-        """Put a lease beside a step that a worker without leases runs, so that it ends some day.
+        """Create a lease for a step that some worker runs without one, so that it expires in the end.
 
         Raises:
-            BackendUnavailable: Firestore is away.
+            BackendUnavailable: Firestore is unavailable.
             BackendRefused: Firestore refuses.
         """
-        grace_seconds = self._terms.unleased_grace_seconds
-        log.warning(
-            Event.STEP_UNLEASED,
-            "The step is RUNNING without a lease",
-            graceSeconds=grace_seconds,
-        )
+        grace_seconds = self.terms.unleased_grace_seconds
+        log.warning(Event.STEP_UNLEASED, "The step is RUNNING without a lease", graceSeconds=grace_seconds)
         if grace_seconds > 0:
             lease = unleased(
                 token=secrets.token_hex(16), now=now or self._clock.now(), grace_seconds=grace_seconds
@@ -278,23 +275,55 @@ class StepLedger:
             create_document(lease_reference(self._client, run_id, step_id), lease.to_document())
 
     def expired_leases(self, *, before: datetime) -> Iterator[list[ExpiredLease]]:
-        """Pages of the leases that ended before this time; see `expired_leases.expired_leases`."""
+        """Find the leases that expired before this time; see `expired_leases.expired_leases`."""
         return expired_leases(self._client, before=before)
 
     def delete_lease(self, run_id: str, step_id: str, stored: StoredLease) -> bool:
-        """Delete a lease of nothing, if it is still as it was read; see `expired_leases.delete_lease`."""
+        """Delete a lease unless it has changed; see `expired_leases.delete_lease`."""
         return delete_lease(self._client, run_id, step_id, stored)
 
 
-def _patience(scope: CancelScope, clock: Clock) -> Callable[[], float]:
-    """Finished work is worth waiting for, until the step is told to stop."""
-    thirty = within(GIVE_UP_AFTER_SECONDS, clock)
+def _log_claim(result: ClaimResult, attempt: int | None) -> None:
+    outcome = str(result.reason)
+    if result.claimed:
+        outcome = "won" if result.taken_over is None else "taken_over"
+    metrics.CLAIMS.labels(outcome).inc()
+    facts: dict[str, str | int] = {"result": outcome}
+    if attempt is not None:
+        facts["attempt"] = attempt
+    if result.taken_over is not None:
+        facts["formerOwner"] = result.taken_over.owner
+    annotate(**facts)
+    log.info(
+        Event.CLAIM_ATTEMPT,
+        "Claimed the step" if result.claimed else f"Did not claim the step: {result.reason}",
+        claimed=result.claimed,
+        status=result.status,
+        reason=result.reason,
+    )
+    if result.reason is Reason.CRASH_LOOP:
+        metrics.STEPS_FINISHED.labels("failed", ErrorCode.CRASH_LOOP.value).inc()
+        log.error(
+            Event.STEP_COMPLETED,
+            "Failed the step: too many of its workers ended or froze",
+            status=result.status,
+            code=ErrorCode.CRASH_LOOP,
+        )
+    elif result.claimed and result.taken_over is not None:
+        log.warning(
+            Event.LEASE_TAKEN_OVER,
+            "Took the step over: its lease had expired",
+            formerOwner=result.taken_over.owner,
+            formerAttempt=result.taken_over.attempt,
+        )
 
-    def left_seconds() -> float:
-        try:
-            scope.check_stopped()
-        except WorkerError:
-            return 0.0
-        return max(thirty(), scope.remaining_seconds())
 
-    return left_seconds
+def _log_finalize(*, updated: bool, reason: str | None, status: str | None) -> None:
+    metrics.FINALIZES.labels("written" if updated else str(reason)).inc()
+    if not updated:
+        log.warning(
+            Event.FINALIZE_REFUSED,
+            f"The step's result was not written: {reason}",
+            reason=reason,
+            status=status,
+        )

@@ -60,11 +60,11 @@ class LedgerProcess:
 
     def succeed(self, claim: Claim) -> FinalizeResult:
         """Finalize as SUCCEEDED."""
-        return self.ledger.succeed(claim, manifest_uri=MANIFEST, scope=scope_of())
+        return self.ledger.finalize(claim, manifest_uri=MANIFEST, scope=scope_of())
 
     def fail(self, claim: Claim, error: StepError = ERROR) -> FinalizeResult:
         """Finalize as FAILED."""
-        return self.ledger.fail(claim, error=error, scope=scope_of())
+        return self.ledger.finalize(claim, error=error, scope=scope_of())
 
 
 class StoredRun:

@@ -32,14 +32,13 @@ class PreconditionFailed(Exception):
 class Commit:
     """A commit on its way: what it was planned from, and what it writes."""
 
-    intents: Sequence[Intent]
     plan: CommitPlan
     run_guard: Any
 
     @property
     def decisions(self) -> list[tuple[Intent, Decision]]:
         """What it writes, each with who wants it."""
-        return [(self.intents[place], decision) for place, decision in self.plan.writing.items()]
+        return [(request.intent, decision) for request, decision in self.plan.writing.items()]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +88,7 @@ class LittleFirestore:
             PreconditionFailed: Nothing was written.
         """
         writes = {intent.step_id: decision.lease_write for intent, decision in commit.decisions}
-        patch = commit.plan.run_patch()
+        patch = commit.plan.run_patch
         if patch and commit.run_guard != self.run_version:
             raise PreconditionFailed
         for step_id, write in writes.items():

@@ -85,14 +85,12 @@ def claim(holder: str | None = "mine", *, step_id: str = S, terms: LeaseTerms = 
 
 def success(holder: str | None = "mine", *, step_id: str = S) -> FinalizeIntent:
     """To end it well."""
-    return FinalizeIntent(
-        step_id=step_id, status="SUCCEEDED", finished_at=FINISHED, manifest_uri=MANIFEST, token=holder
-    )
+    return FinalizeIntent(step_id=step_id, finished_at=FINISHED, manifest_uri=MANIFEST, token=holder)
 
 
 def failure(holder: str | None = "mine", *, step_id: str = S) -> FinalizeIntent:
     """To end it badly."""
-    return FinalizeIntent(step_id=step_id, status="FAILED", finished_at=FINISHED, error=ERROR, token=holder)
+    return FinalizeIntent(step_id=step_id, finished_at=FINISHED, error=ERROR, token=holder)
 
 
 def release(

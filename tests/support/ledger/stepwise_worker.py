@@ -10,7 +10,7 @@ from tests.support.fakes import HandClock
 from tests.support.ledger.memory_firestore import Commit
 from tests.support.ledger.samples import AWAY, ERROR, MANIFEST, READ_TIME, TERMS, offer_of, seconds
 from worker_chart_export.errors import BackendUnavailable
-from worker_chart_export.ledger.commit.plan import CommitRequest, Settled, plan_commit
+from worker_chart_export.ledger.commit.plan import CommitRequest, Resolution, plan_commit
 from worker_chart_export.ledger.heartbeats import HeartBeats
 from worker_chart_export.ledger.intents import ClaimIntent, FinalizeIntent, ReleaseIntent
 from worker_chart_export.ledger.step_ledger import StepLedger
@@ -86,7 +86,7 @@ class LittleWorker:
         for step_id, held in self.held.items():
             found = snapshot.leases[step_id]
             if found is not None and found.lease.token == held.lease.token:
-                held.reread(found)
+                held.stored = found
         self._keep(snapshot)
         return snapshot
 
@@ -115,9 +115,9 @@ class LittleWorker:
             error, delay = (AWAY, 7.0) if how == "backend away" else (None, 0.0)
             self._want(ReleaseIntent(error=error, delay_seconds=delay, **common), held=held)
         elif how == "succeed":
-            self._want(FinalizeIntent(status="SUCCEEDED", manifest_uri=MANIFEST, **common), held=held)
+            self._want(FinalizeIntent(manifest_uri=MANIFEST, **common), held=held)
         else:
-            self._want(FinalizeIntent(status="FAILED", error=ERROR, **common), held=held)
+            self._want(FinalizeIntent(error=ERROR, **common), held=held)
 
     def _want(
         self, intent: Intent, *, held: HeldLease | None = None, snapshot: RunSnapshot | None = None
@@ -129,27 +129,19 @@ class LittleWorker:
         is_fresh = snapshot is None or any(request.last_error for request in self.waiting)
         snapshot = self.read() if is_fresh or snapshot is None else snapshot
         requests = sorted(self.waiting, key=lambda request: request.intent.rank)
-        plan = self._planned(requests, snapshot, is_fresh=is_fresh)
-        if plan.unread and not is_fresh:
+        plan = plan_commit(requests, snapshot, is_fresh=is_fresh)
+        if plan.needs_read:
             return self.plan(None)
         assert not plan.failed
-        assert not plan.unread
-        for place, result in plan.settled.items():
-            lease, _ = requests[place].known_lease(snapshot, is_fresh=is_fresh)
-            self._settle(requests[place], result, lease, snapshot)
-        writing = [requests[place] for place in plan.writing]
-        self.waiting = [requests[place] for place in plan.postponed]
-        if not writing:
+        for request, resolution in plan.resolved.items():
+            self._resolve(request, resolution.result, resolution.lease, snapshot)
+        self.waiting = [
+            request for request in requests if request not in plan.resolved and request not in plan.writing
+        ]
+        if not plan.writing:
             return None
-        commit = Commit(
-            intents=[request.intent for request in requests], plan=plan, run_guard=snapshot.update_time
-        )
-        return Flight(worker=self, commit=commit, requests=writing, snapshot=snapshot)
-
-    def _planned(self, requests: list[CommitRequest], snapshot: RunSnapshot, *, is_fresh: bool) -> Any:
-        return plan_commit(
-            [(request.intent, request.observation(snapshot, is_fresh=is_fresh)) for request in requests]
-        )
+        commit = Commit(plan=plan, run_guard=snapshot.update_time)
+        return Flight(worker=self, commit=commit, requests=list(plan.writing), snapshot=snapshot)
 
     def hear(self, flight: Flight, landed: Landed | None, *, is_unknown: bool = False) -> None:
         """The answer to a commit: it landed, the race was lost, or nobody knows."""
@@ -159,20 +151,21 @@ class LittleWorker:
                 request.outcome_unknown |= is_unknown
             self.waiting += flight.requests
             return
-        if patch := flight.commit.plan.run_patch():
+        if patch := flight.commit.plan.run_patch:
             self._keep(flight.snapshot.after(patch, landed.run_version))
-        for request, decision in zip(flight.requests, flight.commit.plan.writing.values(), strict=True):
-            self._settle(request, decision.result, landed.leases.get(request.step_id), flight.snapshot)
+        for request, decision in flight.commit.plan.writing.items():
+            lease = landed.leases.get(request.intent.step_id)
+            self._resolve(request, decision.result, lease, flight.snapshot)
 
-    def _settle(
+    def _resolve(
         self, request: CommitRequest, result: Any, lease: StoredLease | None, snapshot: RunSnapshot
     ) -> None:
-        judge, step_id = self.store.judge, request.step_id
+        judge, step_id = self.store.judge, request.intent.step_id
         match request.intent:
             case ClaimIntent(offer=offer) if offer is not None and result.claimed:
                 assert offer.token in {token for token, *_ in judge.claims}
-                settled = Settled(result=result, lease=lease, snapshot=request.newest(snapshot))
-                self.held[step_id] = self._ledger._hold("r", step_id, settled)
+                resolution = Resolution(result=result, lease=lease, snapshot=request.newest(snapshot))
+                self.held[step_id] = self._ledger._hold("r", step_id, resolution)
             case ClaimIntent(offer=offer) if offer is not None:
                 found = snapshot.leases.get(step_id)
                 is_mine = found is not None and found.lease.token == offer.token
@@ -194,7 +187,7 @@ class LittleWorker:
         if held.is_lost or found is None or found.lease.token != held.lease.token:
             held.lose("it was taken")
             return None
-        held.reread(replace(found, lease=held.lease))
+        held.stored = replace(found, lease=held.lease)
         return Beat(held=held, found=found, read_time=self.store.now, asked_at=asked_at)
 
     def hear_beat(self, beat: Beat, renewed: StoredLease | None) -> None:
@@ -202,7 +195,8 @@ class LittleWorker:
         if renewed is None:
             beat.held.lose("it was just taken")
         else:
-            beat.held.renewed(renewed, trusted_until=beat.asked_at + TERMS.trusted_seconds)
+            beat.held.stored = renewed
+            beat.held.trusted_until = beat.asked_at + TERMS.trusted_seconds
 
 
 def _is_running(snapshot: RunSnapshot, step_id: str) -> bool:

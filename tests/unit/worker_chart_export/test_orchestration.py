@@ -5,12 +5,13 @@ from __future__ import annotations
 import inspect
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import pytest
 
 from tests.support.fakes import RUN_ID, STEP_ID, chart_step, run_document
 from tests.support.ledger.claim_calls import RUNNING, Book
-from tests.support.ledger.samples import ERROR, FINISHED, MANIFEST
+from tests.support.ledger.samples import ERROR, FINISHED, MANIFEST, offer_of
 from tests.unit.worker_chart_export.ledger.test_step_patches import ODD_STEP_IDS
 from worker_chart_export.ledger.run_snapshot import read_run
 from worker_chart_export.orchestration import FinalizeResult, Reason, claim_step_transaction, finalize_step
@@ -154,3 +155,52 @@ class TestCommitted:
                 outputs_manifest_gcs_uri=manifest,
                 error=error,
             )
+
+
+class MinimalClient:
+    """An in-memory client that can only get and update one document at a time."""
+
+    def __init__(self, document):
+        self.document_fields = document
+        self.updates = []
+
+    def collection(self, _name):
+        """The only collection."""
+        return self
+
+    def document(self, _document_id):
+        """The only document."""
+        return self
+
+    def get(self):
+        """A snapshot without `exists` and times."""
+        return SimpleNamespace(to_dict=lambda: self.document_fields)
+
+    def update(self, patch):
+        """Note the patch."""
+        self.updates.append(patch)
+
+
+class TestMinimalClient:
+    """Without preconditions, read times and leases, as in the seed scenarios."""
+
+    def test_a_claim_takes_no_lease(self):
+        """Such a client has none."""
+        client = MinimalClient(run_document({STEP_ID: chart_step(dependsOn=[])}))
+        offer = offer_of()
+        assert claim_step_transaction(client=client, run_id=RUN_ID, step_id=STEP_ID, lease=offer).claimed
+        assert client.updates == [{f"steps.{STEP_ID}.status": "RUNNING"}]
+
+    def test_a_refusal_writes_nothing(self):
+        """The step is RUNNING already."""
+        client = MinimalClient(run_document(RUNNING))
+        offer = offer_of()
+        refused = claim_step_transaction(client=client, run_id=RUN_ID, step_id=STEP_ID, lease=offer)
+        assert (refused.claimed, refused.reason) == (False, Reason.STEP_RUNNING)
+        assert client.updates == []
+
+    def test_a_missing_run_is_no_error(self):
+        """As with Google's client."""
+        client = MinimalClient(None)
+        missing = claim_step_transaction(client=client, run_id=RUN_ID, step_id=STEP_ID)
+        assert missing.reason == Reason.RUN_MISSING

@@ -1,8 +1,4 @@
-"""The intents of many callers on one run, put into one commit. Pure.
-
-Each caller gets a verdict of its own: what is refused leaves at once, what writes shares the commit, and what
-can't be decided yet, or touches a step that another intent writes already, waits for the next one.
-"""
+"""Plan one commit for the intents of many callers on the same run. Pure."""
 
 from __future__ import annotations
 
@@ -15,7 +11,7 @@ from worker_chart_export.ledger.decisions import ClaimResult, Observation
 from worker_chart_export.ledger.intents import ClaimIntent, FinalizeIntent, ReleaseIntent
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from worker_chart_export.ledger.decisions import Decision, LeaseWrite
     from worker_chart_export.ledger.intents import Intent
@@ -24,85 +20,12 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CommitPlan:
-    """What becomes of the intents, each by its place in the sequence given.
+class Resolution:
+    """The answer to a commit request.
 
     Attributes:
-        settled: Results that need no write.
-        failed: Errors of their own.
-        writing: Decisions that share the commit.
-        unread: Those that have to be decided by a read made for this very turn.
-        postponed: Those whose step another one writes.
-    """
-
-    settled: dict[int, Any] = field(default_factory=dict)
-    failed: dict[int, WorkerError] = field(default_factory=dict)
-    writing: dict[int, Decision] = field(default_factory=dict)
-    unread: list[int] = field(default_factory=list)
-    postponed: list[int] = field(default_factory=list)
-
-    def run_patch(self) -> Mapping[str, Any]:
-        """All patches of the run as one; empty when only leases are written."""
-        patch: dict[str, Any] = {}
-        for decision in self.writing.values():
-            patch |= decision.run_patch or {}
-        return patch
-
-    def lease_writes(self) -> dict[int, LeaseWrite]:
-        """The writes to leases."""
-        return {
-            place: decision.lease_write
-            for place, decision in self.writing.items()
-            if decision.lease_write is not None
-        }
-
-
-def plan_commit(wishes: Sequence[tuple[Intent, Observation]]) -> CommitPlan:
-    """Decide on all of them, in the order given, which is the order of who comes first on a step.
-
-    The precondition of a patch proves the run it was decided by. What writes no patch (a refusal, above all)
-    is proved by nothing, so an old read is not good enough for it.
-    """
-    plan = CommitPlan()
-    touched: set[str] = set()
-    for place, (intent, observation) in enumerate(wishes):
-        if intent.step_id in touched:
-            plan.postponed.append(place)
-            continue
-        try:
-            decision = intent.decide(observation)
-        except Exception as error:  # noqa: BLE001 - whatever is wrong with one caller's wish is his alone
-            if not observation.run_is_fresh:
-                plan.unread.append(place)
-            else:
-                plan.failed[place] = _own_error(error)
-            continue
-        if decision is None or (decision.run_patch is None and not observation.run_is_fresh):
-            if observation.run_is_fresh:
-                plan.failed[place] = BackendRefused("firestore", "a read had no time")
-            else:
-                plan.unread.append(place)
-        elif decision.writes:
-            touched.add(intent.step_id)
-            plan.writing[place] = decision
-        else:
-            plan.settled[place] = decision.result
-    return plan
-
-
-def _own_error(error: Exception) -> WorkerError:
-    if isinstance(error, WorkerError):
-        return error
-    return BackendRefused("firestore", f"unexpected {error!r:.200}")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settled:
-    """What became of an intent.
-
-    Attributes:
-        result: Its own result.
-        lease: The step's lease as it stands; None when there is none.
+        result: The result of the intent.
+        lease: The step's lease after the commit, or None when there is none.
         snapshot: The read whose time the lease was decided by.
     """
 
@@ -113,14 +36,14 @@ class Settled:
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class CommitRequest(QueuedRequest):
-    """One caller's intent on its way.
+    """One caller's intent, with what the caller knows.
 
     Attributes:
-        intent: What is wanted.
-        snapshot: A read that is good enough to begin with.
-        held: The lease it goes by.
-        outcome_unknown: A commit for it got no clear answer.
-        isolated: It shares no commit, because one that it shared could not be stored.
+        intent: The intent.
+        snapshot: A recent read by the caller, to decide from.
+        held: The caller's lease.
+        outcome_unknown: A commit for this request got no clear answer.
+        isolated: It is committed alone, because a commit that it shared could not be stored.
     """
 
     intent: Intent
@@ -130,13 +53,8 @@ class CommitRequest(QueuedRequest):
     isolated: bool = False
 
     @property
-    def step_id(self) -> str:
-        """The step it is about."""
-        return self.intent.step_id
-
-    @property
     def needs_lease(self) -> bool:
-        """Whether its step's lease matters to it."""
+        """Whether the decision depends on the step's lease."""
         match self.intent:
             case ClaimIntent(offer=offer):
                 return offer is not None
@@ -147,34 +65,102 @@ class CommitRequest(QueuedRequest):
 
     @property
     def won_a_step(self) -> bool:
-        """Whether it took a lease."""
+        """Whether the request took a lease."""
         if self.answer is None or self.answer.lease is None:
             return False
         return isinstance(self.answer.result, ClaimResult) and self.answer.result.claimed
 
     def observation(self, snapshot: RunSnapshot, *, is_fresh: bool) -> Observation:
-        """What its decision goes by; `is_fresh` says that the snapshot was read for this very turn."""
-        newest = self.newest(snapshot)
-        lease, lease_is_known = self.known_lease(snapshot, is_fresh=is_fresh)
+        """Collect what the decision is made from; the arguments as in `plan_commit`.
+
+        The lease may be stale. Then the commit loses a race, and no harm is done.
+        """
+        step_id, own = self.intent.step_id, self.snapshot
+        lease, lease_is_known = None, True
+        if is_fresh and step_id in snapshot.leases:
+            lease = snapshot.leases[step_id]
+        elif self.held is not None:
+            lease = self.held.stored
+        elif own is not None and step_id in own.leases:
+            lease = own.leases[step_id]
+        else:
+            lease_is_known = False
         return Observation(
             run=snapshot.run,
             lease=lease,
             lease_is_known=lease_is_known,
             run_is_fresh=is_fresh,
-            read_time=newest.read_time,
+            read_time=self.newest(snapshot).read_time,
             outcome_unknown=self.outcome_unknown,
         )
 
     def newest(self, snapshot: RunSnapshot) -> RunSnapshot:
-        """The newer read of the two."""
-        return max((snapshot, self.snapshot or snapshot), key=lambda read: read.asked_at)
+        """Return the newer read: this one, or the caller's own."""
+        own = self.snapshot
+        return own if own is not None and own.asked_at > snapshot.asked_at else snapshot
 
-    def known_lease(self, snapshot: RunSnapshot, *, is_fresh: bool) -> tuple[StoredLease | None, bool]:
-        """The step's lease, and whether it is known at all. A stale one costs a lost race, no more."""
-        if is_fresh and self.step_id in snapshot.leases:
-            return snapshot.leases[self.step_id], True
-        if self.held is not None:
-            return self.held.stored, True
-        if self.snapshot is not None and self.step_id in self.snapshot.leases:
-            return self.snapshot.leases[self.step_id], True
-        return None, False
+
+@dataclass(slots=True, kw_only=True)
+class CommitPlan:
+    """What to do with each request. Requests that are named nowhere wait for a later commit.
+
+    Attributes:
+        resolved: Requests whose answer needs no write.
+        failed: Requests that have an error.
+        writing: Requests that share the commit.
+        run_patch: Their patches of the run, merged. Empty when only leases are written.
+        lease_writes: Their writes to leases, by step id.
+        needs_read: An old read is not enough for some request: the run must be read again.
+    """
+
+    resolved: dict[CommitRequest, Resolution] = field(default_factory=dict)
+    failed: dict[CommitRequest, WorkerError] = field(default_factory=dict)
+    writing: dict[CommitRequest, Decision] = field(default_factory=dict)
+    run_patch: dict[str, Any] = field(default_factory=dict)
+    lease_writes: dict[str, LeaseWrite] = field(default_factory=dict)
+    needs_read: bool = False
+
+
+def plan_commit(requests: Sequence[CommitRequest], snapshot: RunSnapshot, *, is_fresh: bool) -> CommitPlan:
+    """Decide on each request, in this order. Only the first one that writes to a step gets into the plan.
+
+    A patch of the run has a precondition, which proves the read that it was decided from. A refusal has
+    none, and neither has a write to a lease alone: they need a fresh read.
+
+    Args:
+        requests: The requests.
+        snapshot: The run, and perhaps leases.
+        is_fresh: Whether it was read for this commit.
+    """
+    plan = CommitPlan()
+    written: set[str] = set()
+    for request in requests:
+        step_id = request.intent.step_id
+        if step_id in written:
+            continue  # decided later, from what the earlier request leaves
+        observation = request.observation(snapshot, is_fresh=is_fresh)
+        failure: WorkerError = BackendRefused("firestore", "a read had no time")
+        try:
+            decision = request.intent.decide(observation)
+        except Exception as error:  # noqa: BLE001 - an error of one request must not fail the others
+            decision = None
+            failure = (
+                error
+                if isinstance(error, WorkerError)
+                else BackendRefused("firestore", f"unexpected {error!r:.200}")
+            )
+        if decision is None or (decision.run_patch is None and not is_fresh):
+            if is_fresh:
+                plan.failed[request] = failure
+            plan.needs_read = not is_fresh
+        elif decision.run_patch is None and decision.lease_write is None:
+            plan.resolved[request] = Resolution(
+                result=decision.result, lease=observation.lease, snapshot=request.newest(snapshot)
+            )
+        else:
+            written.add(step_id)
+            plan.writing[request] = decision
+            plan.run_patch |= decision.run_patch or {}
+            if decision.lease_write is not None:
+                plan.lease_writes[step_id] = decision.lease_write
+    return plan

@@ -1,6 +1,6 @@
-"""One atomic commit on a run and its leases, whose preconditions prove everything it was decided from.
+"""Write a flow run and its leases in one atomic commit, with preconditions for all that it relies on.
 
-The only place that writes a flow run, and that claims, finalizes or releases under a lease.
+No other code writes to a flow run, and no other code claims, finalizes or releases a step with a lease.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Committed:
-    """What stands now.
+    """The documents after a commit.
 
     Attributes:
-        run_update_time: The run's, or None when it was not written.
-        leases: The leases written, by step; None for one that was deleted.
+        run_update_time: The run's `update_time`, or None when the run was not written.
+        leases: The leases that were written, by step id. None for a lease that was deleted.
     """
 
     run_update_time: Any
@@ -40,7 +40,14 @@ def commit(
     run_patch: Mapping[str, Any],
     leases: Mapping[str, LeaseWrite],
 ) -> Committed:
-    """Write all of it or nothing. The SDK's own retry is off: it would turn a commit that landed into a loss.
+    """Write all of it or nothing.
+
+    Args:
+        client: A Firestore client.
+        run_id: The run.
+        snapshot: The read that the patch was decided from.
+        run_patch: The patch of the run. Empty: the run is not written.
+        leases: The writes to leases, by step id.
 
     Raises:
         LostRace: A precondition failed.
@@ -48,38 +55,27 @@ def commit(
         Unacceptable: Firestore can't store it.
         BackendRefused: Firestore refuses.
     """
-    reference = client.collection(FLOW_RUNS).document(run_id)
-    if snapshot.update_time is None and not leases:
-        reference.update(dict(run_patch))  # a minimal client knows no preconditions
-        return Committed(run_update_time=None, leases={})
+    run_reference = client.collection(FLOW_RUNS).document(run_id)
     try:
         batch = client.batch()
         if run_patch:
             option = client.write_option(last_update_time=snapshot.update_time)
-            batch.update(reference, dict(run_patch), option=option)
+            batch.update(run_reference, dict(run_patch), option=option)
         for step_id, write in leases.items():
-            _add(batch, client, reference.collection(LEASES).document(step_id), write)
+            reference = run_reference.collection(LEASES).document(step_id)
+            option = None if write.guard is None else client.write_option(last_update_time=write.guard)
+            if write.lease is None:
+                batch.delete(reference, option=option)
+            elif option is None:
+                batch.set(reference, write.lease.to_document())
+            else:
+                batch.update(reference, write.lease.to_document(), option=option)
     except (TypeError, ValueError) as error:
         raise Unacceptable(describe_error(error)) from error
-    return _committed(send(batch), bool(run_patch), leases)
-
-
-def _add(batch: Any, client: Any, reference: Any, write: LeaseWrite) -> None:
-    if write.guard is None and write.lease is not None:
-        batch.set(reference, write.lease.to_document())
-        return
-    option = None if write.guard is None else client.write_option(last_update_time=write.guard)
-    if write.lease is None:
-        batch.delete(reference, option=option)
-    else:
-        batch.update(reference, write.lease.to_document(), option=option)
-
-
-def _committed(results: list[Any], run_is_written: bool, leases: Mapping[str, LeaseWrite]) -> Committed:  # noqa: FBT001 - says what the first result is of
-    times = [result.update_time for result in results]
-    run_update_time = times.pop(0) if run_is_written else None
-    stored = {
-        step_id: None if write.lease is None else StoredLease(lease=write.lease, update_time=update_time)
-        for (step_id, write), update_time in zip(leases.items(), times, strict=True)
-    }
+    times = [result.update_time for result in send(batch)]
+    run_update_time = times.pop(0) if run_patch else None
+    stored = {}
+    for (step_id, write), update_time in zip(leases.items(), times, strict=True):
+        lease = write.lease
+        stored[step_id] = None if lease is None else StoredLease(lease=lease, update_time=update_time)
     return Committed(run_update_time=run_update_time, leases=stored)

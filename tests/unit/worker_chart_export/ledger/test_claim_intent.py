@@ -34,7 +34,7 @@ def _decision(intent, state) -> Decision:
 def _refusal(intent, state) -> ClaimResult:
     """Return the result of a claim that writes nothing."""
     decision = _decision(intent, state)
-    assert not decision.writes
+    assert (decision.run_patch, decision.lease_write) == (None, None)
     assert not decision.result.claimed
     result: ClaimResult = decision.result
     return result
@@ -76,14 +76,10 @@ class TestReady:
         decision = _decision(claim(None), observation(READY))
         assert (decision.result.claimed, decision.lease_write) == (True, LeaseWrite(lease=None))
 
-    def test_a_claim_without_a_lease_by_a_minimal_client_knows_of_none(self):
-        """A claim without a lease by a minimal client deletes none, as in the seed scenarios."""
+    def test_a_claim_without_a_lease_needs_no_read_time(self):
+        """A claim without a lease needs no read time, as a minimal client has none."""
         decision = _decision(claim(None), observation(READY, read_time=None))
-        assert (decision.result.claimed, decision.lease_write) == (True, None)
-
-    def test_a_minimal_client_knows_no_time_and_gets_no_lease(self):
-        """A claim by a minimal client succeeds without a lease, because it has no server time."""
-        assert _decision(claim(), observation(READY, read_time=None)).lease_write is None
+        assert (decision.result.claimed, decision.lease_write) == (True, LeaseWrite(lease=None))
 
     def test_a_claim_whose_first_try_did_not_land_is_made_again(self):
         """When the step is still READY after an unknown outcome, it is claimed again."""
@@ -204,7 +200,7 @@ class TestUnknownOutcome:
         """Its own token in the lease proves that the claim was won, and nothing more is written."""
         decision = _decision(claim(), observation(None, stored(), outcome_unknown=True))
         assert decision.result.claimed
-        assert not decision.writes
+        assert (decision.run_patch, decision.lease_write) == (None, None)
 
     def test_another_s_token_is_a_claim_that_was_lost(self):
         """Another token proves that the claim was lost, as without an earlier attempt."""

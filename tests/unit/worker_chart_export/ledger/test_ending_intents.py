@@ -30,7 +30,6 @@ from worker_chart_export.ledger.decisions import (
     build_finalize_failure_update,
     build_finalize_success_update,
 )
-from worker_chart_export.ledger.intents import FinalizeIntent
 from worker_chart_export.ledger.lease import Lease
 
 FOREIGN = stored(lease_of("theirs"))
@@ -71,7 +70,7 @@ class TestFinalize:
     def test_a_lost_lease_fences(self, found):
         """A worker that lost its lease writes nothing."""
         decision = _decision(success(), observation(None, found))
-        assert not decision.writes
+        assert (decision.run_patch, decision.lease_write) == (None, None)
         assert decision.result == FinalizeResult(updated=False, status="RUNNING", reason="fenced")
 
     def test_without_a_lease_the_status_alone_guards(self):
@@ -121,7 +120,7 @@ class TestFinalize:
         landed = run_with("SUCCEEDED", finishedAt=FINISHED)
         decision = _decision(success(), observation(landed, found, outcome_unknown=True))
         assert decision.result == FinalizeResult(updated=True, status="SUCCEEDED")
-        assert not decision.writes
+        assert (decision.run_patch, decision.lease_write) == (None, None)
 
     def test_one_s_own_mark_without_a_try_proves_nothing(self):
         """Its own finishing time without an earlier attempt proves nothing, because clocks can agree."""
@@ -130,12 +129,8 @@ class TestFinalize:
 
     def test_a_step_still_running_after_an_unknown_outcome_is_finalized_again(self):
         """A step still RUNNING after an unknown outcome is finalized again."""
-        assert _decision(success(), observation(None, stored(), outcome_unknown=True)).writes
-
-    def test_a_status_without_its_companion_is_a_mistake_of_the_caller(self):
-        """A status without its required argument raises an error before anything is read."""
-        with pytest.raises(ValueError, match="expected SUCCEEDED with"):
-            FinalizeIntent(step_id="s", status="FAILED", finished_at=FINISHED, manifest_uri=MANIFEST)
+        decision = _decision(success(), observation(None, stored(), outcome_unknown=True))
+        assert decision.run_patch == success().patch()
 
     def test_the_minimal_error_keeps_code_token_and_mark(self):
         """The minimal error keeps the code, the token and the finishing time, but no message."""
@@ -148,7 +143,8 @@ class TestFinalize:
     def test_a_success_that_can_t_be_stored_becomes_a_failure(self):
         """A success that can't be stored becomes a failure with a minimal error."""
         minimal = success().with_minimal_error()
-        assert (minimal.status, minimal.manifest_uri) == ("FAILED", None)
+        assert minimal.manifest_uri is None
+        assert minimal.patch()["steps.s.status"] == "FAILED"
         assert "error" in {path.split(".")[2] for path in minimal.patch()}
 
 
@@ -176,7 +172,7 @@ class TestRelease:
     def test_a_lost_lease_fences(self, found):
         """A worker that lost its lease releases nothing."""
         decision = _decision(release(), observation(None, found))
-        assert not decision.writes
+        assert (decision.run_patch, decision.lease_write) == (None, None)
         assert decision.result == ReleaseResult(released=False, reason=Reason.FENCED)
 
     @pytest.mark.parametrize("run", [None, run_with("CANCELLED"), run_with("READY")])
@@ -219,14 +215,15 @@ class TestRelease:
         """A lease without holder after an unknown outcome proves the release."""
         given_back = stored(lease_of().released_until(READ_TIME))
         decision = _decision(release(), observation(None, given_back, outcome_unknown=True))
-        assert (decision.result, decision.writes) == (ReleaseResult(released=True), False)
+        assert decision == Decision(result=ReleaseResult(released=True))
 
     def test_one_s_own_mark_after_an_unknown_outcome_was_the_failure(self):
         """Its own finishing time after an unknown outcome proves that the step was failed."""
         failed = run_with("FAILED", finishedAt=FINISHED)
         decision = _decision(release(error=AWAY), observation(failed, None, outcome_unknown=True))
-        assert (decision.result, decision.writes) == (ReleaseResult(released=False, failed=True), False)
+        assert decision == Decision(result=ReleaseResult(released=False, failed=True))
 
     def test_a_token_still_there_after_an_unknown_outcome_is_released_again(self):
         """When its token is still in the lease after an unknown outcome, it is released again."""
-        assert _decision(release(), observation(None, stored(), outcome_unknown=True)).writes
+        decision = _decision(release(), observation(None, stored(), outcome_unknown=True))
+        assert decision.lease_write is not None

@@ -62,7 +62,7 @@ class TestGivenUp:
         pair = {
             name: in_thread(
                 lambda name=name: commits.submit(
-                    claim(step_id=name), patience_seconds=lambda: left["seconds"]
+                    claim(step_id=name), remaining_seconds=lambda: left["seconds"]
                 )
             )
             for name in ("s1", "s2")
@@ -83,7 +83,7 @@ class TestGivenUp:
     def test_a_caller_without_time_gets_one_attempt(self, run, documents, calls):
         """A caller without time gets one attempt before a timeout."""
         commits = GroupCommits(client=documents, clock=SystemClock()).of(run.run_id)
-        assert commits.submit(claim(step_id="s0"), patience_seconds=lambda: 0.0).result.claimed
+        assert commits.submit(claim(step_id="s0"), remaining_seconds=lambda: 0.0).result.claimed
         assert calls["Commit"] == 1
 
     def test_a_request_without_its_caller_is_never_committed(self, run, documents, cloud):
@@ -93,7 +93,7 @@ class TestGivenUp:
         first = in_thread(lambda: commits.submit(claim(step_id="s0")))
         assert gate.reached.wait(10)
         with pytest.raises(BackendUnavailable, match="contended"):
-            commits.submit(claim(step_id="s1"), patience_seconds=lambda: 0.0)
+            commits.submit(claim(step_id="s1"), remaining_seconds=lambda: 0.0)
         gate.open.set()
         first.result(10)
         commits.submit(claim(step_id="s2"))

@@ -48,7 +48,7 @@ class TestTrust:
 
     def test_a_lease_that_was_renewed_is_trusted_for_longer(self, held, clock):
         """A renewed lease is trusted from the start of the heartbeat's request."""
-        held.renewed(stored(), trusted_until=clock.ticks + 60)
+        held.trusted_until = clock.ticks + 60
         clock.advance(59)
         held.check()
 
@@ -101,7 +101,7 @@ class TestLoss:
     def test_what_is_lost_stays_lost(self, held, clock):
         """A lost lease stays lost, whatever a running heartbeat writes afterwards."""
         held.lose("gone")
-        held.renewed(stored(), trusted_until=clock.ticks + 60)
+        held.trusted_until = clock.ticks + 60
         with pytest.raises(LeaseLost, match="gone"):
             held.check()
 
@@ -216,7 +216,7 @@ class TestBook:
         scope.stop(Interrupted("told to"))
         cloud.firestore.calls.reset()
         with pytest.raises(BackendUnavailable):
-            worker.ledger.succeed(claim, manifest_uri="gs://b/m", scope=scope)
+            worker.ledger.finalize(claim, manifest_uri="gs://b/m", scope=scope)
         assert (cloud.firestore.calls["Commit"], cloud.firestore.calls["BatchGetDocuments"]) == (2, 1)
 
     def test_a_run_is_created_once(self, worker, documents):
