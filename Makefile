@@ -45,7 +45,7 @@ walk: $(DEV_READY) ## The way of one message: files and functions in the order t
 	$(BIN)/python -m benchmarks.walk
 
 systemd: $(DEV_READY) ## The units in a booted systemd (root, package systemd-container)
-	$(BIN)/python -m pytest -rs tests/systemd
+	$(BIN)/python -m pytest tests/systemd
 
 check: lint types imports test-long test ## Everything: lint, types, import contracts, all tests
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 set_library_defaults()  # before a plugin imports one of the libraries
 pytest_plugins = [
     "tests.support.distribution",
+    "tests.support.skips",
     "tests.support.page.browser",
     "tests.support.cloud.clouds",
     "tests.support.process.log_lines",
