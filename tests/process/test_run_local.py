@@ -134,15 +134,15 @@ def test_run_local_works_under_a_lease_that_lasts_as_long_as_the_step(deployment
 
 
 def test_run_local_says_when_another_worker_holds_the_step(deployment, tmp_path):
-    """It is not worked twice; exit 1."""
+    """It is not exported twice; exit 1. The text describes the reason, the JSON holds its code."""
     run_id, (step_id,) = deployment.put_run(status="RUNNING")
     path = tmp_path / "flow_run.json"
     path.write_text(json.dumps(deployment.run(run_id)))
-    done = run_command(
-        *("run-local", "--flow-run-path", str(path), "--step-id", step_id, "--output-summary", "json"),
-        environment=deployment.settings(),
-    )
+    command = ("run-local", "--flow-run-path", str(path), "--step-id", step_id)
+    done = run_command(*command, "--output-summary", "json", environment=deployment.settings())
     assert done.returncode == 1
     summary = json.loads(done.stdout)
     assert (summary["status"], summary["reason"]) == ("NOT_CLAIMED", "unleased")
+    text = run_command(*command, environment=deployment.settings()).stdout
+    assert "reason: unleased (the step is RUNNING without a lease)\n" in text
     assert deployment.cloud.chart_img.requests == []

@@ -18,6 +18,7 @@ from daemon.exit import ExitCode
 from daemon.settings import ChartsApiMode, ExportSettings, LogFormat, LogLevel, load_settings
 from daemon.settings.accounts import ACCOUNTS_EXPECTED, parse_accounts
 from worker_chart_export.backends.errors import describe_error
+from worker_chart_export.descriptions import describe
 from worker_chart_export.errors import BackendRefused, RunInvalid, shown
 from worker_chart_export.execution.outcome import OutcomeKind
 from worker_chart_export.inputs.flow_run import FlowRun, why_run_id_refused, why_step_id_refused
@@ -127,9 +128,9 @@ def _print(summary: Mapping[str, Any], form: OutputSummary) -> None:
         typer.echo(json.dumps(known, ensure_ascii=False))
     elif form is OutputSummary.TEXT:
         for name, value in known.items():
-            typer.echo(
-                f"{name}: {json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else value}"
-            )
+            text = json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else str(value)
+            description = describe(text) if name == "reason" else ""
+            typer.echo(f"{name}: {text}{f' ({description})' if description else ''}")
 
 
 def _read_flow_run(path: Path) -> dict[str, Any]:

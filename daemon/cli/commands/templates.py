@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -177,11 +177,8 @@ def render(
 @contextmanager
 def _catalog() -> Iterator[TemplateCatalog]:
     settings = load_settings(FirestoreSettings)
-    client = firestore_client(settings.google_cloud_project, settings.firestore_db)
-    try:
+    with closing(firestore_client(settings.google_cloud_project, settings.firestore_db)) as client:
         yield TemplateCatalog(client)
-    finally:
-        client.close()
 
 
 def _review_stored(accounts: Sequence[Account]) -> list[Review]:
