@@ -15,8 +15,7 @@ from localcloud.storage import StorageService
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from localcloud.grpc_server import GrpcService
-    from localcloud.http_server import HttpService
+    from localcloud.service import Service
 
 DEFAULT_PROJECT = "demo-project"
 
@@ -48,7 +47,7 @@ class LocalCloud:
         self.firestore = FirestoreService(port=self.ports.firestore, seed=self.seed)
         self.storage = StorageService(port=self.ports.storage, seed=self.seed)
         self.chart_img = ChartImgService(port=self.ports.chart_img, seed=self.seed)
-        self.services: dict[str, GrpcService | HttpService] = {
+        self.services: dict[str, Service] = {
             "pubsub": self.pubsub,
             "firestore": self.firestore,
             "storage": self.storage,

@@ -23,9 +23,11 @@ from localcloud.http_server import HttpService, Request, Response, json_response
 from localcloud.pubsub import PubsubService
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
-    from localcloud.grpc_server import GrpcService
+    from localcloud.service import Service
+
+_COUNTERS = frozenset({"/calls", "/bytes-read", "/requests"})
 
 
 class ControlService(HttpService):
@@ -33,14 +35,9 @@ class ControlService(HttpService):
 
     name = "control"
 
-    def __init__(self, services: Mapping[str, GrpcService | HttpService], *, port: int = 0) -> None:
+    def __init__(self, services: Mapping[str, Service], *, port: int = 0) -> None:
         super().__init__(port=port)
         self._services = services
-        self._readers: Mapping[str, Callable[[], Any]] = {
-            "GET /calls": lambda: {name: service.calls.as_dict() for name, service in services.items()},
-            "GET /bytes-read": self._bytes_read,
-            "GET /requests": self._requests,
-        }
 
     def lose_state(self) -> None:
         """Do nothing: this service has no state."""
@@ -56,30 +53,28 @@ class ControlService(HttpService):
     def answer(self, method: str, request: Request) -> Response:
         """Run the request; 404 for an unknown path, 400 for an invalid body."""
         try:
-            if read := self._readers.get(method):
-                return json_response(read())
+            if request.method == "GET" and request.path in _COUNTERS:
+                return json_response(self._read(request.path))
             if method == "POST /faults":
                 fields = json.loads(request.body)
                 faults = self._services[fields.pop("service")].faults
                 return json_response({"id": faults.add(Fault(**fields))})
             if method == "DELETE /faults":
-                return self._clear()
+                for service in self._services.values():
+                    service.faults.clear()
+                return json_response({})
             return self._switch(request)
         except (KeyError, TypeError, ValueError) as error:
             return json_response({"message": f"{type(error).__name__}: {error}"}, 400)
 
-    def _requests(self) -> list[Any]:
-        chart_img = self._services["chart_img"]
-        return [asdict(call) for call in chart_img.requests] if isinstance(chart_img, ChartImgService) else []
-
-    def _bytes_read(self) -> dict[str, int]:
-        firestore = self._services["firestore"]
-        return firestore.bytes_read.as_dict() if isinstance(firestore, FirestoreService) else {}
-
-    def _clear(self) -> Response:
-        for service in self._services.values():
-            service.faults.clear()
-        return json_response({})
+    def _read(self, path: str) -> Any:
+        firestore, chart_img = self._services["firestore"], self._services["chart_img"]
+        if path == "/calls":
+            return {name: service.calls.as_dict() for name, service in self._services.items()}
+        if path == "/bytes-read":
+            return firestore.bytes_read.as_dict() if isinstance(firestore, FirestoreService) else {}
+        requests = chart_img.requests if isinstance(chart_img, ChartImgService) else []
+        return [asdict(call) for call in requests]
 
     def _switch(self, request: Request) -> Response:
         parts = request.path.strip("/").split("/")

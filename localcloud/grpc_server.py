@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from localcloud.calls import Calls
-from localcloud.faults import Fault, Faults, check_fault
+from localcloud.faults import Fault, check_fault
+from localcloud.service import Service
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -40,7 +40,8 @@ class Method:
     Attributes:
         request: The proto-plus request type.
         response: The proto-plus response type, or a raw protobuf class.
-        handle: Takes the raw request; unary methods return the raw response, others a list of them.
+        handle: Takes the raw request; unary methods return the raw response (None = an empty one), others a
+            list of them.
         subject: Returns the text for `Fault.match` from the raw request.
         streams: The response is a stream.
         wants_context: `handle` also takes the call's context.
@@ -59,13 +60,10 @@ def raw(message_type: Any) -> Any:
     return message_type.pb() if hasattr(message_type, "pb") else message_type
 
 
-class GrpcService:
-    """A restartable gRPC server on one port of 127.0.0.1. Subclasses define the methods.
+class GrpcService(Service):
+    """A restartable gRPC server. Subclasses define the methods.
 
     Attributes:
-        calls: Calls per method name.
-        faults: The faults armed for them.
-        able: The special kinds of fault it supports.
         pseudo_methods: Names for faults besides those of the RPCs.
     """
 
@@ -73,32 +71,16 @@ class GrpcService:
     able: frozenset[str] = frozenset({"drop"})
     pseudo_methods: frozenset[str] = frozenset()
 
-    def __init__(self, *, port: int = 0, seed: int = 0) -> None:
-        self.calls = Calls()
-        self.faults = Faults(seed, self.check_fault)
-        self.port = port
-        self.stopping = threading.Event()
-        self._server: grpc.Server | None = None
-        self._threads: ThreadPoolExecutor | None = None
-
     def methods(self) -> Mapping[str, Mapping[str, Method | grpc.RpcMethodHandler[Any, Any]]]:
         """Return the methods by service name and method name."""
         raise NotImplementedError
 
     def check_fault(self, fault: Fault) -> None:
-        """Refuse faults that could never fire here.
-
-        Raises:
-            ValueError: An unknown method, status or kind of fault.
-        """
+        """Refuse faults with an unknown method, status or kind."""
         methods = {name for service in self.methods().values() for name in service} | self.pseudo_methods
         check_fault(fault, methods=methods, able=self.able)
         if fault.error is not None and fault.error not in grpc.StatusCode.__members__:
             raise ValueError(f"{fault.error!r} is no gRPC status name")
-
-    def lose_state(self) -> None:
-        """Delete everything stored."""
-        raise NotImplementedError
 
     def wake(self) -> None:
         """Wake up waiting calls, so that they check `stopping`."""
@@ -108,17 +90,8 @@ class GrpcService:
         """Return `host:port`, the format of the emulator variables."""
         return f"127.0.0.1:{self.port}"
 
-    @property
-    def running(self) -> bool:
-        """Return whether the server runs."""
-        return self._server is not None
-
     def start(self) -> None:
-        """Start serving, on the same port as before. No effect when it runs already.
-
-        Raises:
-            RuntimeError: The port is taken.
-        """
+        """Start serving; see `Service.start`."""
         if self._server is not None:
             return
         self.stopping = threading.Event()
@@ -134,8 +107,8 @@ class GrpcService:
         self._server = server
 
     def stop(self) -> None:
-        """Cut off every call and free the port. Stored data stays. No effect when it does not run."""
-        if self._server is None or self._threads is None:
+        """Cut off every call; see `Service.stop`."""
+        if self._server is None:
             return
         self.stopping.set()
         self.wake()
@@ -144,13 +117,6 @@ class GrpcService:
         self._server.stop(_STOP_GRACE_SECONDS).wait()
         self._threads.shutdown(wait=True)
         self._server = None
-
-    def restart(self, *, lose_state: bool = False) -> None:
-        """Stop and start again on the same port; stored data stays unless `lose_state` is set."""
-        self.stop()
-        if lose_state:
-            self.lose_state()
-        self.start()
 
     def wait(self, seconds: float) -> None:
         """Wait `seconds`, or until the service stops."""
@@ -185,7 +151,8 @@ class GrpcService:
         try:
             fault = self.faults.take(name, method.subject(request)) if self.faults.armed else None
             effect = partial(method.handle, request, *([context] if method.wants_context else []))
-            return self._run_faulty(fault, request, method, effect) if fault else effect()
+            response = self._run_faulty(fault, request, method, effect) if fault else effect()
+            return raw(method.response)() if response is None else response
         except Refused as refused:
             return context.abort(refused.code, refused.message)
 
@@ -193,7 +160,7 @@ class GrpcService:
         if not fault.after_effect:
             self.fail_as(fault)
         self.before_effect(fault, request)
-        nothing = [] if method.streams else raw(method.response)()
+        nothing: list[Any] | None = [] if method.streams else None
         response = nothing if fault.drop else effect()
         if fault.after_effect:
             self.fail_as(fault)

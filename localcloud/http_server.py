@@ -13,8 +13,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlsplit
 
-from localcloud.calls import Calls
-from localcloud.faults import Fault, Faults, check_fault
+from localcloud.faults import Fault, check_fault
+from localcloud.service import Service
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -154,27 +154,16 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(head if self.command == "HEAD" else head + response.body)
 
 
-class HttpService:
-    """A restartable HTTP server on one port of 127.0.0.1. Subclasses identify and answer the requests.
+class HttpService(Service):
+    """A restartable HTTP server. Subclasses identify and answer the requests.
 
     Attributes:
-        calls: Calls per method name.
-        faults: The faults armed for them.
         methods: The method names that `identify` gives.
-        able: The special kinds of fault it knows.
     """
 
     name = "http"
     methods: frozenset[str] = frozenset()
     able: frozenset[str] = frozenset({"reset", "truncate_bytes"})
-
-    def __init__(self, *, port: int = 0, seed: int = 0) -> None:
-        self.calls = Calls()
-        self.faults = Faults(seed, self.check_fault)
-        self.port = port
-        self.stopping = threading.Event()
-        self._server: _Server | None = None
-        self._thread: threading.Thread | None = None
 
     def identify(self, request: Request) -> str:
         """Return the method name of `request`, as counted."""
@@ -189,48 +178,30 @@ class HttpService:
         raise NotImplementedError
 
     def check_fault(self, fault: Fault) -> None:
-        """Refuse faults that could never fire here.
-
-        Raises:
-            ValueError: An unknown method, status or kind of fault.
-        """
+        """Refuse faults with an unknown method, status or kind."""
         check_fault(fault, methods=self.methods, able=self.able)
         if fault.error is not None and fault.error not in _ERRORS:
             raise ValueError(f"{fault.error!r} is no HTTP error status")
-
-    def lose_state(self) -> None:
-        """Delete everything stored."""
-        raise NotImplementedError
 
     @property
     def url(self) -> str:
         """Return `http://host:port`."""
         return f"http://127.0.0.1:{self.port}"
 
-    @property
-    def running(self) -> bool:
-        """Return whether the server runs."""
-        return self._server is not None
-
     def start(self) -> None:
-        """Start serving, on the same port as before. No effect when it runs already.
-
-        Raises:
-            OSError: The port is taken.
-        """
+        """Start serving; see `Service.start`."""
         if self._server is not None:
             return
         self.stopping = threading.Event()
         self._server = _Server(self.port, self)
         self.port = self._server.server_address[1]
-        self._thread = threading.Thread(
-            target=self._server.serve, name=f"localcloud-{self.name}", daemon=True
-        )
+        name = f"localcloud-{self.name}"
+        self._thread = threading.Thread(target=self._server.serve, name=name, daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
-        """Cut off every connection and free the port. Stored data stays. No effect when it does not run."""
-        if self._server is None or self._thread is None:
+        """Cut off every connection; see `Service.stop`."""
+        if self._server is None:
             return
         self.stopping.set()
         self._server.wake()
@@ -238,13 +209,6 @@ class HttpService:
         self._server.server_close()
         self._server.cut_off()
         self._server = None
-
-    def restart(self, *, lose_state: bool = False) -> None:
-        """Stop and start again on the same port; stored data stays unless `lose_state` is set."""
-        self.stop()
-        if lose_state:
-            self.lose_state()
-        self.start()
 
     def respond(self, request: Request) -> Response:
         """Answer `request`, or apply its fault if one fires.

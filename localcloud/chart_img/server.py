@@ -9,10 +9,9 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from localcloud.calls import Calls
-from localcloud.chart_img.answers import ANSWERS, QUOTING, quoting
-from localcloud.chart_img.picture import png
+from localcloud.chart_img.answers import ANSWERS, QUOTING, png, quoting
 from localcloud.http_server import HttpService, Request, Response, json_response
+from localcloud.service import Calls
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""The raw protobuf classes behind Google's Firestore types."""
+"""The raw protobuf classes behind Google's Firestore types, and the timestamps in them."""
 
 from __future__ import annotations
 
@@ -19,3 +19,16 @@ RunAggregationQueryResponse: Any = raw(firestore.RunAggregationQueryResponse)
 ListDocumentsResponse: Any = raw(firestore.ListDocumentsResponse)
 ListCollectionIdsResponse: Any = raw(firestore.ListCollectionIdsResponse)
 Query: Any = raw(query.StructuredQuery)
+
+_MICROSECONDS = 1_000_000
+
+
+def set_timestamp(timestamp: Any, instant: int) -> None:
+    """Write `instant` (microseconds since 1970) into a raw `Timestamp`."""
+    timestamp.seconds, rest = divmod(instant, _MICROSECONDS)
+    timestamp.nanos = rest * 1000
+
+
+def to_instant(timestamp: Any) -> int:
+    """Return a raw `Timestamp` as microseconds since 1970."""
+    return int(timestamp.seconds) * _MICROSECONDS + int(timestamp.nanos) // 1000

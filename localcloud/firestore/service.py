@@ -10,14 +10,15 @@ import grpc
 from google.cloud.firestore_v1.types import firestore as types
 from google.protobuf import empty_pb2
 
-from localcloud.calls import Calls
-from localcloud.firestore import listing, messages, queries
-from localcloud.firestore.clock import set_timestamp, to_instant
+from localcloud.firestore import messages, queries
 from localcloud.firestore.field_paths import parse, project
 from localcloud.firestore.limits import check_name
+from localcloud.firestore.messages import set_timestamp, to_instant
 from localcloud.firestore.store import Committed, Database
+from localcloud.firestore.values import path_key
 from localcloud.firestore.writes import check_write, target
 from localcloud.grpc_server import GrpcService, Method, Refused
+from localcloud.service import Calls
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 # The log of commits keeps the newest ones.
 _COMMITS_LOGGED = 100_000
+_DEFAULT_PAGE_SIZE = 300
+_STREAMS = frozenset({"BatchGetDocuments", "RunQuery", "RunAggregationQuery"})
 
 
 class FirestoreService(GrpcService):
@@ -65,24 +68,30 @@ class FirestoreService(GrpcService):
 
     def methods(self) -> Mapping[str, Mapping[str, Method]]:
         """Return the RPCs that Google's Python client uses, without transactions."""
-
-        def rpc(
-            name: str, handle: Any, subject: Any, response: Any = None, *, streams: bool = False
-        ) -> Method:
-            request = getattr(types, f"{name}Request")
-            response = response or getattr(types, f"{name}Response")
-            return Method(request=request, response=response, handle=handle, subject=subject, streams=streams)
-
+        rpcs: list[tuple[str, Any, Any]] = [
+            ("Commit", self._commit, _written),
+            ("BatchWrite", self._batch_write, _written),
+            ("BatchGetDocuments", self._batch_get, lambda r: "\n".join(r.documents)),
+            ("RunQuery", self._run_query, lambda r: _queried(r.parent, r.structured_query)),
+            (
+                "RunAggregationQuery",
+                self._aggregate,
+                lambda r: _queried(r.parent, r.structured_aggregation_query.structured_query),
+            ),
+            ("ListDocuments", self._list_documents, lambda r: f"{r.parent}/{r.collection_id}"),
+            ("ListCollectionIds", self._list_collection_ids, lambda r: str(r.parent)),
+            ("BeginTransaction", _no_transactions, lambda r: str(r.database)),
+            ("Rollback", _no_transactions, lambda r: str(r.database)),
+        ]
         methods = {
-            "Commit": rpc("Commit", self._commit, _written),
-            "BatchWrite": rpc("BatchWrite", self._batch_write, _written),
-            "BatchGetDocuments": rpc("BatchGetDocuments", self._batch_get, _read, streams=True),
-            "RunQuery": rpc("RunQuery", self._run_query, _queried, streams=True),
-            "RunAggregationQuery": rpc("RunAggregationQuery", self._aggregate, _aggregated, streams=True),
-            "ListDocuments": rpc("ListDocuments", self._list_documents, _listed),
-            "ListCollectionIds": rpc("ListCollectionIds", self._list_collection_ids, _parent),
-            "BeginTransaction": rpc("BeginTransaction", _no_transactions, _database),
-            "Rollback": rpc("Rollback", _no_transactions, _database, empty_pb2.Empty),
+            name: Method(
+                request=getattr(types, f"{name}Request"),
+                response=empty_pb2.Empty if name == "Rollback" else getattr(types, f"{name}Response"),
+                handle=handle,
+                subject=subject,
+                streams=name in _STREAMS,
+            )
+            for name, handle, subject in rpcs
         }
         return {"google.firestore.v1.Firestore": methods}
 
@@ -104,18 +113,15 @@ class FirestoreService(GrpcService):
             raise Refused(grpc.StatusCode.INVALID_ARGUMENT, message)
         response = messages.BatchWriteResponse()
         for write in request.writes:
-            self._write_alone(database, write, response)
+            result, status = response.write_results.add(), response.status.add()
+            try:
+                committed = database.commit([write])
+            except Refused as refused:
+                status.code, status.message = refused.code.value[0], refused.message
+            else:
+                self.commits.append(committed)
+                result.CopyFrom(_write_results(committed)[0])
         return response
-
-    def _write_alone(self, database: Database, write: Any, response: Any) -> None:
-        result, status = response.write_results.add(), response.status.add()
-        try:
-            committed = database.commit([write])
-        except Refused as refused:
-            status.code, status.message = refused.code.value[0], refused.message
-            return
-        self.commits.append(committed)
-        result.CopyFrom(_write_results(committed)[0])
 
     def _batch_get(self, request: Any) -> list[Any]:
         database = self.database(request.database)
@@ -167,11 +173,39 @@ class FirestoreService(GrpcService):
         return [response]
 
     def _list_documents(self, request: Any) -> Any:
+        """List one page of a collection by name, on request with missing documents.
+
+        A missing document does not exist, but others below it do. The page token is the last name of a page.
+        """
         _refuse_read_time(request)
-        return listing.list_documents(self.database(_database_of(request.parent)), request)
+        if request.order_by not in ("", "__name__"):
+            raise Refused(grpc.StatusCode.UNIMPLEMENTED, "the local cloud lists by name only")
+        database = self.database(_database_of(request.parent))
+        collection = f"{request.parent}/{request.collection_id}"
+        _, documents = database.documents_in([collection])
+        if request.show_missing:
+            known = {document.name for document in documents}
+            parents = {f"{collection}/{child}" for child in database.children(collection)}
+            documents += [messages.Document(name=name) for name in parents - known]
+        documents.sort(key=lambda document: path_key(document.name))
+        if request.page_token:
+            after = path_key(request.page_token)
+            documents = [document for document in documents if path_key(document.name) > after]
+        size = request.page_size or _DEFAULT_PAGE_SIZE
+        page = documents[:size]
+        if request.HasField("mask"):
+            paths = [parse(text) for text in request.mask.field_paths]
+            paths = [path for path in paths if path != queries.NAME]
+            page = [project(document, paths) for document in page]
+        response = messages.ListDocumentsResponse(documents=page)
+        if len(documents) > size:
+            response.next_page_token = documents[size - 1].name
+        return response
 
     def _list_collection_ids(self, request: Any) -> Any:
-        return listing.list_collection_ids(self.database(_database_of(request.parent)), request)
+        """List all collection ids directly below a document or the root, on one page."""
+        ids = self.database(_database_of(request.parent)).children(request.parent)
+        return messages.ListCollectionIdsResponse(collection_ids=sorted(ids))
 
 
 def _no_transactions(_request: Any) -> Any:
@@ -210,25 +244,5 @@ def _written(request: Any) -> str:
     return "\n".join(target(write) for write in request.writes)
 
 
-def _read(request: Any) -> str:
-    return "\n".join(request.documents)
-
-
-def _queried(request: Any) -> str:
-    return "\n".join(f"{request.parent}/{item.collection_id}" for item in request.structured_query.from_)
-
-
-def _aggregated(request: Any) -> str:
-    return _queried(request.structured_aggregation_query)
-
-
-def _listed(request: Any) -> str:
-    return f"{request.parent}/{request.collection_id}"
-
-
-def _parent(request: Any) -> str:
-    return str(request.parent)
-
-
-def _database(request: Any) -> str:
-    return str(request.database)
+def _queried(parent: str, query: Any) -> str:
+    return "\n".join(f"{parent}/{item.collection_id}" for item in query.from_)

@@ -1,15 +1,16 @@
-"""The documents of one database: versions, atomic commits, consistent reads."""
+"""The documents of one database: versions, atomic commits, consistent reads, and its clock."""
 
 from __future__ import annotations
 
 import threading
+import time
 from collections import defaultdict, deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from localcloud.firestore.clock import CommitClock, set_timestamp
+from localcloud.firestore.messages import set_timestamp
 from localcloud.firestore.writes import apply, check_write, target
 from localcloud.grpc_server import Refused
 
@@ -43,6 +44,26 @@ class Committed:
     documents: tuple[Any | None, ...]
     transforms: tuple[list[Any], ...]
     changed: tuple[str, ...]
+
+
+class CommitClock:
+    """Instants in microseconds since 1970. Commits strictly increase; no read is before the last commit."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._last = 0
+
+    def commit_time(self) -> int:
+        """Return an instant later than all earlier ones."""
+        with self._lock:
+            self._last = max(time.time_ns() // 1000, self._last + 1)
+            return self._last
+
+    def read_time(self) -> int:
+        """Return an instant that is not earlier than any earlier one."""
+        with self._lock:
+            self._last = max(time.time_ns() // 1000, self._last)
+            return self._last
 
 
 def collection_of(name: str) -> str:
@@ -125,6 +146,12 @@ class Database:
         """Return the full paths of all collections that hold a document."""
         with self._lock:
             return [path for path, names in self._collections.items() if names]
+
+    def children(self, parent: str) -> set[str]:
+        """Return the next segments of all collections' paths below `parent`."""
+        prefix = f"{parent}/"
+        paths = (path for path in self.collections() if path.startswith(prefix))
+        return {path[len(prefix) :].split("/")[0] for path in paths}
 
     def _read_instant(self, at: int | None) -> int:
         now = self.clock.read_time()

@@ -7,7 +7,10 @@ Source: https://firebase.google.com/docs/firestore/manage-data/data-types#value_
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 SortKey = tuple[Any, ...]
 
@@ -36,11 +39,7 @@ def _number(number: float) -> SortKey:
     return _NAN if math.isnan(number) else (NUMBER_RANK, 1, number)
 
 
-def _map(value: Any) -> SortKey:
-    return (9, tuple(sorted((key.encode(), sort_key(item)) for key, item in value.fields.items())))
-
-
-_KEYS = {
+_KEYS: dict[str, Callable[[Any], SortKey]] = {
     "boolean_value": lambda value: (1, value),
     "integer_value": _number,
     "double_value": _number,
@@ -50,5 +49,8 @@ _KEYS = {
     "reference_value": lambda value: (6, path_key(value)),
     "geo_point_value": lambda value: (7, value.latitude, value.longitude),
     "array_value": lambda value: (8, tuple(sort_key(item) for item in value.values)),
-    "map_value": _map,
+    "map_value": lambda value: (
+        9,
+        tuple(sorted((key.encode(), sort_key(item)) for key, item in value.fields.items())),
+    ),
 }

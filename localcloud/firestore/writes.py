@@ -1,14 +1,15 @@
-"""Apply one write to one document: preconditions, update masks, transforms. Pure functions."""
+"""Apply one write to one document: preconditions, update masks, transforms. Pure functions.
+
+The transforms: server time, increment, maximum, minimum, array union and removal.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from localcloud.firestore.clock import set_timestamp, to_instant
 from localcloud.firestore.field_paths import (
-    FieldPath,
     assign,
     check_field_name,
     lookup,
@@ -16,9 +17,15 @@ from localcloud.firestore.field_paths import (
     remove,
 )
 from localcloud.firestore.limits import check_document, check_name, check_value
-from localcloud.firestore.messages import Document
-from localcloud.firestore.transforms import transform
+from localcloud.firestore.messages import Document, Value, set_timestamp, to_instant
+from localcloud.firestore.values import sort_key
 from localcloud.grpc_server import Refused
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_MILLISECOND = 1000
+_NUMBERS = ("integer_value", "double_value")
 
 
 def target(write: Any) -> str:
@@ -68,10 +75,12 @@ def apply(write: Any, current: Any | None, instant: int) -> tuple[Any | None, li
     transforms = write.update_transforms if operation == "update" else write.transform.field_transforms
     if current is not None and not transforms and not _differs(write, current):
         return current, []
-    draft = _draft(write, current)
+    draft = Document(name=target(write))
+    if current is not None:
+        draft.CopyFrom(current)
     if operation == "update":
         _merge(draft, write)
-    results = [transform(draft.fields, item, instant) for item in transforms]
+    results = [_transform(draft.fields, item, instant) for item in transforms]
     if transforms and draft == current:
         return current, results
     check_document(draft)
@@ -107,13 +116,6 @@ def _differs(write: Any, current: Any) -> bool:
     return any(lookup(written, path) != lookup(current.fields, path) for path in paths)
 
 
-def _draft(write: Any, current: Any | None) -> Any:
-    draft = Document(name=target(write))
-    if current is not None:
-        draft.CopyFrom(current)
-    return draft
-
-
 def _merge(draft: Any, write: Any) -> None:
     written = write.update.fields
     if not write.HasField("update_mask"):
@@ -124,13 +126,83 @@ def _merge(draft: Any, write: Any) -> None:
         draft.fields.MergeFrom(written)
         return
     for path in [parse_writable(text) for text in write.update_mask.field_paths]:
-        _merge_path(draft.fields, written, path)
+        value = lookup(written, path)
+        if value is None:
+            remove(draft.fields, path)
+        else:
+            check_value(path[-1], value, len(path))
+            assign(draft.fields, path, value)
 
 
-def _merge_path(fields: Any, written: Any, path: FieldPath) -> None:
-    value = lookup(written, path)
-    if value is None:
-        remove(fields, path)
-        return
-    check_value(path[-1], value, len(path))
-    assign(fields, path, value)
+def _transform(fields: Any, item: Any, instant: int) -> Any:
+    """Apply one raw `FieldTransform` to a map of fields; return its result as a raw `Value`."""
+    path = parse_writable(item.field_path)
+    kind = item.WhichOneof("transform_type")
+    if kind not in _TRANSFORMS:
+        raise Refused(grpc.StatusCode.INVALID_ARGUMENT, f"unknown transform {kind}")
+    old = lookup(fields, path)
+    stored, result = _TRANSFORMS[kind](old, getattr(item, kind), instant)
+    assign(fields, path, stored)
+    return result
+
+
+def _server_time(_old: Any, _operand: Any, instant: int) -> tuple[Any, Any]:
+    # The official emulator writes milliseconds, the same for the whole commit, and not the update time.
+    now = Value()
+    set_timestamp(now.timestamp_value, instant - instant % _MILLISECOND)
+    return now, now
+
+
+def _number(value: Any | None) -> float | None:
+    kind = value.WhichOneof("value_type") if value is not None else None
+    return getattr(value, kind) if kind in _NUMBERS else None
+
+
+def _arithmetic(combine: Callable[[float, float], float]) -> Callable[[Any, Any, int], tuple[Any, Any]]:
+    def apply(old: Any, operand: Any, _instant: int) -> tuple[Any, Any]:
+        before, given = _number(old), _number(operand)
+        if given is None:
+            raise Refused(
+                grpc.StatusCode.INVALID_ARGUMENT, "the operand of a numeric transform must be a number"
+            )
+        number = given if before is None else combine(before, given)
+        new = Value(integer_value=number) if isinstance(number, int) else Value(double_value=number)
+        return new, new
+
+    return apply
+
+
+def _items(old: Any | None) -> list[Any]:
+    return list(old.array_value.values) if old is not None and old.HasField("array_value") else []
+
+
+def _array(items: list[Any]) -> tuple[Any, Any]:
+    array = Value()
+    array.array_value.SetInParent()
+    array.array_value.values.extend(items)
+    return array, Value(null_value=0)
+
+
+def _union(old: Any, operand: Any, _instant: int) -> tuple[Any, Any]:
+    items = _items(old)
+    known = {sort_key(item) for item in items}
+    for value in operand.values:
+        if sort_key(value) not in known:
+            known.add(sort_key(value))
+            items.append(value)
+    return _array(items)
+
+
+def _removal(old: Any, operand: Any, _instant: int) -> tuple[Any, Any]:
+    unwanted = {sort_key(value) for value in operand.values}
+    return _array([item for item in _items(old) if sort_key(item) not in unwanted])
+
+
+_TRANSFORMS: dict[str, Callable[[Any, Any, int], tuple[Any, Any]]] = {
+    "set_to_server_value": _server_time,
+    "increment": _arithmetic(lambda before, given: before + given),
+    "maximum": _arithmetic(max),
+    "minimum": _arithmetic(min),
+    "append_missing_elements": _union,
+    "remove_all_from_array": _removal,
+}

@@ -13,7 +13,7 @@ from google.pubsub_v1.types import pubsub as types
 from localcloud.grpc_server import GrpcService, Method, Refused
 from localcloud.pubsub import messages
 from localcloud.pubsub.delivery import Window
-from localcloud.pubsub.streaming import Stream, response
+from localcloud.pubsub.subscriptions import Stream
 from localcloud.pubsub.topics import Topics
 
 if TYPE_CHECKING:
@@ -73,9 +73,14 @@ class PubsubService(GrpcService):
 
     def methods(self) -> Mapping[str, Mapping[str, Method | grpc.RpcMethodHandler[Any, Any]]]:
         """Return the RPCs of publisher and subscriber."""
+        streaming_pull = grpc.stream_stream_rpc_method_handler(
+            self._streaming_pull,
+            request_deserializer=messages.StreamingPullRequest.FromString,
+            response_serializer=messages.StreamingPullResponse.SerializeToString,
+        )
         return {
             "google.pubsub.v1.Publisher": self._publisher_methods(),
-            "google.pubsub.v1.Subscriber": self._subscriber_methods(),
+            "google.pubsub.v1.Subscriber": {**self._subscriber_methods(), "StreamingPull": streaming_pull},
         }
 
     def _publisher_methods(self) -> dict[str, Method]:
@@ -83,87 +88,73 @@ class PubsubService(GrpcService):
             "CreateTopic": _rpc(
                 "Topic",
                 "Topic",
-                lambda request: self._topics.create_topic(request),  # noqa: PLW0108 - late binding
+                lambda r: self._topics.create_topic(r),  # noqa: PLW0108 - late binding
                 "name",
             ),
-            "GetTopic": _rpc(
-                "GetTopicRequest", "Topic", lambda request: self._topics.topic(request.topic), "topic"
-            ),
+            "GetTopic": _rpc("GetTopicRequest", "Topic", lambda r: self._topics.topic(r.topic), "topic"),
             "ListTopics": _rpc(
                 "ListTopicsRequest",
                 "ListTopicsResponse",
-                lambda request: messages.ListTopicsResponse(topics=self._topics.topics(request.project)),
+                lambda r: messages.ListTopicsResponse(topics=self._topics.topics(r.project)),
                 "project",
             ),
             "ListTopicSubscriptions": _rpc(
                 "ListTopicSubscriptionsRequest",
                 "ListTopicSubscriptionsResponse",
-                self._list_of_topic,
+                lambda r: messages.ListTopicSubscriptionsResponse(
+                    subscriptions=[each.name for each in self._topics.of_topic(r.topic)]
+                ),
                 "topic",
             ),
-            "DeleteTopic": _rpc("DeleteTopicRequest", "", self._delete_topic, "topic"),
+            "DeleteTopic": _rpc(
+                "DeleteTopicRequest", "", lambda r: self._topics.delete_topic(r.topic), "topic"
+            ),
             "Publish": _rpc(
                 "PublishRequest",
                 "PublishResponse",
-                lambda request: messages.PublishResponse(
-                    message_ids=self._topics.publish(request.topic, request.messages)
-                ),
+                lambda r: messages.PublishResponse(message_ids=self._topics.publish(r.topic, r.messages)),
                 "topic",
             ),
         }
 
-    def _subscriber_methods(self) -> dict[str, Method | grpc.RpcMethodHandler[Any, Any]]:
-        streaming_pull = grpc.stream_stream_rpc_method_handler(
-            self._streaming_pull,
-            request_deserializer=messages.StreamingPullRequest.FromString,
-            response_serializer=messages.StreamingPullResponse.SerializeToString,
-        )
+    def _subscriber_methods(self) -> dict[str, Method]:
         return {
             "CreateSubscription": _rpc(
                 "Subscription",
                 "Subscription",
-                lambda request: self._topics.create_subscription(request),  # noqa: PLW0108 - late binding
+                lambda r: self._topics.create_subscription(r),  # noqa: PLW0108 - late binding
                 "name",
             ),
             "GetSubscription": _rpc(
                 "GetSubscriptionRequest",
                 "Subscription",
-                lambda request: self._topics.subscription(request.subscription).settings,
+                lambda r: self._topics.subscription(r.subscription).settings,
                 "subscription",
             ),
             "UpdateSubscription": _rpc(
                 "UpdateSubscriptionRequest",
                 "Subscription",
-                lambda request: self._topics.update_subscription(
-                    request.subscription, request.update_mask.paths
-                ),
+                lambda r: self._topics.update_subscription(r.subscription, r.update_mask.paths),
                 "update_mask",
             ),
-            "DeleteSubscription": _rpc("DeleteSubscriptionRequest", "", self._delete, "subscription"),
+            "DeleteSubscription": _rpc(
+                "DeleteSubscriptionRequest",
+                "",
+                lambda r: self._topics.delete_subscription(r.subscription),
+                "subscription",
+            ),
             "ListSubscriptions": _rpc(
-                "ListSubscriptionsRequest", "ListSubscriptionsResponse", self._list, "project"
+                "ListSubscriptionsRequest",
+                "ListSubscriptionsResponse",
+                lambda r: messages.ListSubscriptionsResponse(
+                    subscriptions=[each.settings for each in self._topics.subscriptions(f"{r.project}/")]
+                ),
+                "project",
             ),
             "Pull": _rpc("PullRequest", "PullResponse", self._pull, "subscription", wants_context=True),
             "Acknowledge": _rpc("AcknowledgeRequest", "", self._acknowledge, "subscription"),
             "ModifyAckDeadline": _rpc("ModifyAckDeadlineRequest", "", self._modify, "subscription"),
-            "StreamingPull": streaming_pull,
         }
-
-    def _list_of_topic(self, request: Any) -> Any:
-        names = [subscription.name for subscription in self._topics.of_topic(request.topic)]
-        return messages.ListTopicSubscriptionsResponse(subscriptions=names)
-
-    def _delete_topic(self, request: Any) -> Any:
-        self._topics.delete_topic(request.topic)
-        return empty_pb2.Empty()
-
-    def _delete(self, request: Any) -> Any:
-        self._topics.delete_subscription(request.subscription)
-        return empty_pb2.Empty()
-
-    def _list(self, request: Any) -> Any:
-        found = [subscription.settings for subscription in self._topics.subscriptions(f"{request.project}/")]
-        return messages.ListSubscriptionsResponse(subscriptions=found)
 
     def _pull(self, request: Any, context: grpc.ServicerContext) -> Any:
         if request.max_messages <= 0:
@@ -182,19 +173,17 @@ class PubsubService(GrpcService):
             raise Refused(grpc.StatusCode.UNAVAILABLE, "the server is shutting down")
         return messages.PullResponse(received_messages=self._delivered(request.subscription, received))
 
-    def _acknowledge(self, request: Any) -> Any:
+    def _acknowledge(self, request: Any) -> None:
         if not request.ack_ids:
             raise Refused(grpc.StatusCode.INVALID_ARGUMENT, "No ack ids specified.")
         self.calls.add("Acked", self._topics.subscription(request.subscription).acknowledge(request.ack_ids))
-        return empty_pb2.Empty()
 
-    def _modify(self, request: Any) -> Any:
+    def _modify(self, request: Any) -> None:
         if not request.ack_ids:
             raise Refused(grpc.StatusCode.INVALID_ARGUMENT, "No ack ids specified.")
         _check_deadline(request.ack_deadline_seconds)
         subscription = self._topics.subscription(request.subscription)
         subscription.modify_deadline(request.ack_ids, request.ack_deadline_seconds)
-        return empty_pb2.Empty()
 
     def _streaming_pull(self, requests: Iterator[Any], context: grpc.ServicerContext) -> Iterator[Any]:
         self.calls.add("StreamingPull")
@@ -220,7 +209,9 @@ class PubsubService(GrpcService):
             self._settle_in_stream(stream, first)
             stream.read(requests, lambda request: self._settle_in_stream(stream, request))
             for received in stream.batches(self.stopping.is_set):
-                yield response(self._delivered(first.subscription, received))
+                yield messages.StreamingPullResponse(
+                    received_messages=self._delivered(first.subscription, received)
+                )
             if self.stopping.is_set():
                 raise Refused(grpc.StatusCode.UNAVAILABLE, "the server is shutting down")
         finally:

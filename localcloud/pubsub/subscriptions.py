@@ -1,4 +1,4 @@
-"""One subscription: its settings, its backlog under a lock, and the calls that wait for messages."""
+"""One subscription: its settings, its backlog under a lock, the calls that wait for messages, and streams."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from localcloud.pubsub.delivery import Backlog, Lease, RetryRules, Window
 from localcloud.pubsub.messages import PubsubMessage, ReceivedMessage, Subscription
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 # The most messages in one response, so that several receivers share a backlog.
 _MAX_BATCH = 100
@@ -24,6 +24,7 @@ _DEFAULT_MAX_DELIVERY_ATTEMPTS = 5
 _DEFAULT_ACK_DEADLINE_SECONDS = 10
 _DEFAULT_RETENTION_SECONDS = 7 * 24 * 3600  # reported to clients, without any effect
 _ACK_DEADLINE_SECONDS = range(10, 601)
+_NO_LIMIT = 1_000_000
 _DELIVERY_ATTEMPTS = range(5, 101)
 
 
@@ -159,7 +160,16 @@ class LiveSubscription:
                 leases = self._wait_once(min(limit, _MAX_BATCH), window, seconds, until, over)
             self._forward_dead()
             if leases is not None:
-                return [self._received(lease) for lease in leases]
+                # As in production: without a dead-letter policy the attempt is not sent.
+                counted = self.settings.HasField("dead_letter_policy")
+                return [
+                    ReceivedMessage(
+                        ack_id=lease.ack_id,
+                        message=lease.delivery.message,
+                        delivery_attempt=lease.delivery.attempts if counted else 0,
+                    )
+                    for lease in leases
+                ]
 
     def _wait_once(
         self, limit: int, window: Window, seconds: float, until: float | None, over: Callable[[], bool]
@@ -182,11 +192,6 @@ class LiveSubscription:
             if not ack_id.startswith(f"{self.name}:"):
                 raise Refused(grpc.StatusCode.INVALID_ARGUMENT, f"Invalid ack id (ack_id={ack_id})")
 
-    def _received(self, lease: Lease) -> Any:
-        # As in production: without a dead-letter policy the attempt is not sent.
-        attempt = lease.delivery.attempts if self.settings.HasField("dead_letter_policy") else 0
-        return ReceivedMessage(ack_id=lease.ack_id, message=lease.delivery.message, delivery_attempt=attempt)
-
     def _forward_dead(self) -> None:
         with self._changed:
             dead, self._backlog.dead = self._backlog.dead, []
@@ -206,6 +211,79 @@ class LiveSubscription:
             }
         )
         return message
+
+
+class Stream:
+    """A StreamingPull in progress.
+
+    The limits of the first request are the stream's flow control, as in production; the official emulator
+    ignores them. Messages of a closed stream are delivered again only after their deadlines.
+
+    Args:
+        subscription: The source of its messages.
+        first: The raw first request.
+    """
+
+    def __init__(self, subscription: LiveSubscription, first: Any) -> None:
+        self.subscription = subscription
+        self.closed = False
+        self.reset: Refused | None = None
+        self._window = Window(first.max_outstanding_messages, first.max_outstanding_bytes)
+        self._lease_seconds = _checked_deadline(first.stream_ack_deadline_seconds)
+
+    def close(self) -> None:
+        """End the stream; also called by gRPC when the client has disconnected."""
+        self.closed = True
+        self.subscription.wake()
+
+    def abort(self, refused: Refused) -> None:
+        """End the stream with an error."""
+        self.reset = refused
+        self.close()
+
+    def read(self, requests: Iterator[Any], settle: Callable[[Any], None]) -> None:
+        """Read the client's requests in a separate thread until the stream ends."""
+        threading.Thread(
+            target=self._follow, args=(requests, settle), name="localcloud-pubsub-stream", daemon=True
+        ).start()
+
+    def _follow(self, requests: Iterator[Any], settle: Callable[[Any], None]) -> None:
+        try:
+            for request in requests:
+                if request.stream_ack_deadline_seconds:
+                    self._lease_seconds = _checked_deadline(request.stream_ack_deadline_seconds)
+                settle(request)
+        except Refused as refused:
+            self.abort(refused)
+        except grpc.RpcError:
+            pass  # raised by gRPC's request iterator when the client has disconnected
+        finally:
+            self.close()
+
+    def batches(self, over: Callable[[], bool]) -> Iterator[list[Any]]:
+        """Yield batches of raw `ReceivedMessage`s until the stream is closed or `over` returns True.
+
+        Raises:
+            Refused: The subscription was deleted, or the stream reset.
+        """
+        while not (self.closed or over()):
+            received = self.subscription.receive(
+                limit=_NO_LIMIT,
+                window=self._window,
+                lease_seconds=self._lease_seconds,
+                until=None,
+                over=lambda: self.closed or over(),
+            )
+            if received:
+                yield received
+        if self.reset:
+            raise self.reset
+
+
+def _checked_deadline(seconds: int) -> int:
+    if seconds not in _ACK_DEADLINE_SECONDS:
+        raise Refused(grpc.StatusCode.INVALID_ARGUMENT, "the stream's ack deadline must be 10 to 600 seconds")
+    return seconds
 
 
 def new_settings(request: Any, topic_exists: Callable[[str], bool]) -> Any:

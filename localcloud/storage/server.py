@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING, Any
+from http import HTTPStatus
+from typing import Any
 from urllib.parse import unquote
 
 from localcloud.http_server import HttpService, Request, Response, json_response
-from localcloud.storage import multipart
 from localcloud.storage.objects import Objects, Preconditions, StorageError, StoredObject
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 _MAX_RESULTS = 1000
 # An object's name may hold encoded slashes, so routes match the path as sent, not decoded.
@@ -29,6 +26,9 @@ _ROUTES: tuple[tuple[str, str, str], ...] = (
     ("buckets.insert", "POST", r"/storage/v1/b"),
     ("buckets.list", "GET", r"/storage/v1/b"),
 )
+_BOUNDARY = re.compile(r'boundary="?([^";]+)"?')
+_BLANK_LINE = b"\r\n\r\n"
+_CONTENT_TYPE = re.compile(rb"(?im)^\s*content-type\s*:[ \t]*([^\r\n]*?)[ \t]*\r?$")
 _COMPILED = tuple((name, method, re.compile(path)) for name, method, path in _ROUTES)
 
 
@@ -48,18 +48,6 @@ class StorageService(HttpService):
     def __init__(self, *, port: int = 0, seed: int = 0) -> None:
         super().__init__(port=port, seed=seed)
         self.objects = Objects()
-        self._answers: dict[str, Callable[[Request, str, str], Response]] = {
-            "objects.insert": self._insert,
-            "objects.get": self._get,
-            "objects.download": self._download,
-            "objects.patch": self._patch,
-            "objects.delete": self._delete,
-            "objects.list": self._list,
-            "buckets.get": self._get_bucket,
-            "buckets.delete": self._delete_bucket,
-            "buckets.insert": self._insert_bucket,
-            "buckets.list": self._list_buckets,
-        }
 
     def lose_state(self) -> None:
         """Delete all buckets."""
@@ -80,67 +68,74 @@ class StorageService(HttpService):
         """Answer one request. Errors are in Google's JSON format."""
         try:
             _, bucket, name = _route(request)
-            return self._answers.get(method, self._unknown)(request, bucket, name)
+            if method == "objects.insert":
+                return self._insert(request, bucket)
+            if method == "objects.list":
+                return self._list(request, bucket)
+            if method.startswith("objects."):
+                return self._answer_object(method, request, bucket, name)
+            return self._answer_bucket(method, request, bucket)
         except StorageError as error:
             return _error(error.status, error.reason, error.message)
-
-    def _unknown(self, request: Request, _bucket: str, _name: str) -> Response:
-        raise StorageError(404, "notFound", f"No such method here: {request.method} {request.path}")
 
     def error_response(self, status: int, message: str) -> Response:
         """Return an injected error in Google's JSON format."""
         return _error(status, "backendError", message)
 
-    def _insert(self, request: Request, bucket: str, _name: str) -> Response:
+    def _answer_object(self, method: str, request: Request, bucket: str, name: str) -> Response:
+        wanted, query = Preconditions.of(request.query), request.query
+        if method == "objects.patch":
+            return json_response(self.objects.patch(bucket, name, _json(request), wanted).resource())
+        generation = int(query["generation"]) if "generation" in query else None
+        if method == "objects.delete":
+            self.objects.delete(bucket, name, wanted, generation)
+            return Response(status=HTTPStatus.NO_CONTENT)
+        stored = self.objects.get(bucket, name, wanted, generation)
+        if method == "objects.download" or query.get("alt") == "media":
+            return _content(request, stored)
+        return json_response(stored.resource())
+
+    def _answer_bucket(self, method: str, request: Request, bucket: str) -> Response:
+        match method:
+            case "buckets.get":
+                self.objects.require_bucket(bucket)
+                return json_response(_bucket_resource(bucket))
+            case "buckets.insert":
+                name = str(_json(request).get("name", ""))
+                if not name:
+                    raise StorageError(400, "required", "A bucket needs a name.")
+                self.objects.create_bucket(name)
+                return json_response(_bucket_resource(name))
+            case "buckets.delete":
+                self.objects.delete_bucket(bucket)
+                return Response(status=HTTPStatus.NO_CONTENT)
+            case "buckets.list":
+                items = [_bucket_resource(name) for name in self.objects.buckets()]
+                return json_response({"kind": "storage#buckets", "items": items})
+            case _:
+                message = f"No such method here: {request.method} {request.path}"
+                raise StorageError(404, "notFound", message)
+
+    def _insert(self, request: Request, bucket: str) -> Response:
         if request.query.get("uploadType") != "multipart":
             raise StorageError(501, "notImplemented", "The local cloud takes multipart uploads only.")
-        resource, content = multipart.parse(request.headers.get("content-type", ""), request.body)
+        resource, content = _parse_upload(request)
         if "name" in request.query:
             resource["name"] = request.query["name"]
         stored = self.objects.insert(bucket, resource, content, Preconditions.of(request.query))
         return json_response(stored.resource())
 
-    def _stored(self, request: Request, bucket: str, name: str) -> StoredObject:
-        return self.objects.get(bucket, name, Preconditions.of(request.query), _generation(request))
-
-    def _get(self, request: Request, bucket: str, name: str) -> Response:
-        if request.query.get("alt") == "media":
-            return self._download(request, bucket, name)
-        return json_response(self._stored(request, bucket, name).resource())
-
-    def _download(self, request: Request, bucket: str, name: str) -> Response:
-        stored = self._stored(request, bucket, name)
-        headers = {
-            "X-Goog-Hash": f"crc32c={stored.crc32c},md5={stored.md5}",
-            "X-Goog-Generation": str(stored.generation),
-            "X-Goog-Metageneration": str(stored.metageneration),
-            "X-Goog-Stored-Content-Length": str(len(stored.content)),
-            "ETag": f'"{stored.generation}/{stored.metageneration}"',
-        }
-        return _ranged(request, stored, headers)
-
-    def _patch(self, request: Request, bucket: str, name: str) -> Response:
-        resource = _json(request)
-        return json_response(
-            self.objects.patch(bucket, name, resource, Preconditions.of(request.query)).resource()
-        )
-
-    def _delete(self, request: Request, bucket: str, name: str) -> Response:
-        self.objects.delete(bucket, name, Preconditions.of(request.query), _generation(request))
-        return Response(status=204)
-
-    def _list(self, request: Request, bucket: str, _name: str) -> Response:
+    def _list(self, request: Request, bucket: str) -> Response:
         query = request.query
         size = min(int(query.get("maxResults") or _MAX_RESULTS), _MAX_RESULTS)
-        prefix, delimiter, token = (
-            query.get("prefix", ""),
-            query.get("delimiter", ""),
-            query.get("pageToken", ""),
-        )
+        prefix, delimiter, token = (query.get(name, "") for name in ("prefix", "delimiter", "pageToken"))
         items: dict[str, StoredObject | None] = {}
         for stored in self.objects.list(bucket, prefix):
-            folder = _folder(stored.name, prefix, delimiter)
-            items[folder or stored.name] = None if folder else stored
+            end = stored.name.find(delimiter, len(prefix)) if delimiter else -1
+            if end >= 0:  # a folder stands for all names that start with it
+                items[stored.name[: end + len(delimiter)]] = None
+            else:
+                items[stored.name] = stored
         names = [name for name in items if name.encode() > token.encode()]
         page = names[:size]
         shown: dict[str, Any] = {"kind": "storage#objects"}
@@ -149,26 +144,6 @@ class StorageService(HttpService):
         if len(names) > size:
             shown["nextPageToken"] = page[-1]
         return json_response(shown)
-
-    def _get_bucket(self, _request: Request, bucket: str, _name: str) -> Response:
-        self.objects.require_bucket(bucket)
-        return json_response(_bucket_resource(bucket))
-
-    def _insert_bucket(self, request: Request, _bucket: str, _name: str) -> Response:
-        name = str(_json(request).get("name", ""))
-        if not name:
-            raise StorageError(400, "required", "A bucket needs a name.")
-        self.objects.create_bucket(name)
-        return json_response(_bucket_resource(name))
-
-    def _delete_bucket(self, _request: Request, bucket: str, _name: str) -> Response:
-        self.objects.delete_bucket(bucket)
-        return Response(status=204)
-
-    def _list_buckets(self, _request: Request, _bucket: str, _name: str) -> Response:
-        return json_response(
-            {"kind": "storage#buckets", "items": [_bucket_resource(name) for name in self.objects.buckets()]}
-        )
 
 
 def _route(request: Request) -> tuple[str, str, str]:
@@ -180,35 +155,62 @@ def _route(request: Request) -> tuple[str, str, str]:
     return "unknown", "", request.path
 
 
+def _parse_upload(request: Request) -> tuple[dict[str, Any], bytes]:
+    """Return metadata and content of a `multipart/related` upload: JSON metadata first, then the content.
+
+    The content type of the second part fills in a missing `contentType`.
+
+    Raises:
+        StorageError: 400, the body is not such an upload.
+    """
+    match, body = _BOUNDARY.search(request.headers.get("content-type", "")), request.body
+    if match is None:
+        raise StorageError(400, "invalid", "The upload's content type has no boundary.")
+    delimiter = b"--" + match[1].encode()
+    # The content may contain a delimiter, so find the outer ones: the first, the second and the last.
+    start = body.find(delimiter)
+    second = body.find(b"\r\n" + delimiter, start + len(delimiter))
+    end = body.rfind(b"\r\n" + delimiter + b"--")
+    if start < 0 or second < 0 or end <= second:
+        raise StorageError(400, "invalid", "The upload is not two parts of multipart/related.")
+    _, separator, metadata = body[start + len(delimiter) : second].partition(_BLANK_LINE)
+    headers, other_separator, content = body[second + 2 + len(delimiter) : end].partition(_BLANK_LINE)
+    if not separator or not other_separator:
+        raise StorageError(400, "invalid", "A part of the upload has no headers.")
+    try:
+        resource = dict(json.loads(metadata or b"{}"))
+    except ValueError:
+        raise StorageError(400, "parseError", "The upload's metadata is not a JSON object.") from None
+    given = _CONTENT_TYPE.search(headers)
+    resource.setdefault("contentType", given[1].decode("latin-1") if given else "")
+    return resource, content
+
+
 def _name_in_upload(request: Request) -> str:
     try:
-        return str(multipart.parse(request.headers.get("content-type", ""), request.body)[0].get("name", ""))
+        return str(_parse_upload(request)[0].get("name", ""))
     except StorageError:
         return ""  # the response will report the error
 
 
-def _generation(request: Request) -> int | None:
-    return int(request.query["generation"]) if "generation" in request.query else None
-
-
-def _folder(name: str, prefix: str, delimiter: str) -> str:
-    """Return the prefix that replaces `name` in a listing with a delimiter; empty = the name itself."""
-    end = name.find(delimiter, len(prefix)) if delimiter else -1
-    return name[: end + len(delimiter)] if end >= 0 else ""
-
-
-def _ranged(request: Request, stored: StoredObject, headers: dict[str, str]) -> Response:
+def _content(request: Request, stored: StoredObject) -> Response:
+    size, body, status = len(stored.content), stored.content, HTTPStatus.OK
+    headers = {
+        "X-Goog-Hash": f"crc32c={stored.crc32c},md5={stored.md5}",
+        "X-Goog-Generation": str(stored.generation),
+        "X-Goog-Metageneration": str(stored.metageneration),
+        "X-Goog-Stored-Content-Length": str(size),
+        "ETag": f'"{stored.generation}/{stored.metageneration}"',
+    }
     match = re.fullmatch(r"bytes=(\d+)-(\d*)", request.headers.get("range", ""))
-    if match is None:
-        return Response(body=stored.content, content_type=stored.content_type, headers=headers)
-    size = len(stored.content)
-    first = int(match[1])
-    last = min(int(match[2] or size - 1), size - 1)
-    if first > last:
-        raise StorageError(416, "requestedRangeNotSatisfiable", "The requested range cannot be satisfied.")
-    headers["Content-Range"] = f"bytes {first}-{last}/{size}"
-    body = stored.content[first : last + 1]
-    return Response(status=206, body=body, content_type=stored.content_type, headers=headers)
+    if match is not None:
+        first, last = int(match[1]), min(int(match[2] or size - 1), size - 1)
+        if first > last:
+            message = "The requested range cannot be satisfied."
+            raise StorageError(416, "requestedRangeNotSatisfiable", message)
+        headers["Content-Range"] = f"bytes {first}-{last}/{size}"
+        body, status = body[first : last + 1], HTTPStatus.PARTIAL_CONTENT
+    return Response(status=status, body=body, content_type=stored.content_type, headers=headers)
 
 
 def _json(request: Request) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from google.cloud.firestore_v1._helpers import decode_dict
 from google.cloud.firestore_v1.types import CommitRequest
 
-from localcloud.firestore.clock import to_instant
+from localcloud.firestore.messages import to_instant
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

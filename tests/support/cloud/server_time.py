@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from localcloud.firestore import clock
+from localcloud.firestore import store
 
 
 class ServerTime:
@@ -20,7 +20,7 @@ class ServerTime:
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self._ahead_seconds = 0.0
-        patch.setattr(clock, "time", SimpleNamespace(time_ns=self._time_ns))
+        patch.setattr(store, "time", SimpleNamespace(time_ns=self._time_ns))
 
     def _time_ns(self) -> int:
         return time.time_ns() + round(self._ahead_seconds * 1e9)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from localcloud import Fault, LocalCloud
-from localcloud.calls import Calls
 from localcloud.faults import Faults
+from localcloud.service import Calls
 
 
 def test_without_faults_all_is_well():

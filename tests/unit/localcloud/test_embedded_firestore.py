@@ -9,7 +9,7 @@ from google.api_core import exceptions
 from google.cloud.firestore_v1.types import CommitRequest
 
 from localcloud import Fault
-from localcloud.firestore.clock import CommitClock
+from localcloud.firestore.store import CommitClock
 
 
 def _update(document, fields):
@@ -61,6 +61,15 @@ def test_a_dropped_read_has_no_answer(cloud, document):
     """A dropped read returns a stream without messages."""
     cloud.firestore.faults.add(Fault(method="BatchGetDocuments", drop=True, times=1))
     assert list(document._client.get_all([document])) == []
+
+
+def test_a_fault_matches_the_collection_that_is_counted(cloud, document):
+    """A count fails if the fault's text is part of the collection's path."""
+    runs = document.parent
+    cloud.firestore.faults.add(Fault(method="RunAggregationQuery", match="/runs", error="INTERNAL", times=1))
+    with pytest.raises(exceptions.InternalServerError):
+        runs.count().get(retry=None)
+    assert runs.count().get()[0][0].value == 1
 
 
 def test_a_delay_delays(cloud, document):
@@ -151,12 +160,12 @@ def test_versions_too_old_are_refused(client, document):
 def test_commit_times_grow_while_the_clock_stands_still(monkeypatch):
     """Commit times increase even when the clock stops or goes back; no read is before the last commit."""
     clock = CommitClock()
-    monkeypatch.setattr("localcloud.firestore.clock.time.time_ns", lambda: 5_000_000)
+    monkeypatch.setattr("localcloud.firestore.store.time.time_ns", lambda: 5_000_000)
     assert [clock.commit_time(), clock.commit_time(), clock.read_time(), clock.commit_time()] == [
         5000,
         5001,
         5001,
         5002,
     ]
-    monkeypatch.setattr("localcloud.firestore.clock.time.time_ns", lambda: 1_000_000)
+    monkeypatch.setattr("localcloud.firestore.store.time.time_ns", lambda: 1_000_000)
     assert [clock.read_time(), clock.commit_time()] == [5002, 5003]
