@@ -1,4 +1,4 @@
-"""The emulators that the environment names, in whose place Google's clients would use the real services."""
+"""The emulators that the environment names; Google's clients use them in place of the real services."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Emulators:
-    """Where each is, or None for the real service."""
+    """The address of each emulator, or None for the real service."""
 
     pubsub: str | None
     firestore: str | None
@@ -19,7 +19,7 @@ class Emulators:
 
     @classmethod
     def of(cls, environment: Mapping[str, str]) -> Self:
-        """What Google's clients read."""
+        """Read the variables that Google's clients read."""
         return cls(
             pubsub=environment.get("PUBSUB_EMULATOR_HOST") or None,
             firestore=environment.get("FIRESTORE_EMULATOR_HOST") or None,
@@ -28,11 +28,11 @@ class Emulators:
 
     @property
     def named(self) -> dict[str, str]:
-        """Service -> address, of those that are emulated."""
+        """The addresses of the emulators, by service."""
         places = {"pubsub": self.pubsub, "firestore": self.firestore, "storage": self.storage}
         return {name: place for name, place in places.items() if place}
 
     @property
     def are_all(self) -> bool:
-        """Whether nothing of Google's own is used."""
+        """True if no real service is used."""
         return None not in (self.pubsub, self.firestore, self.storage)

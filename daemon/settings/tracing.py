@@ -1,7 +1,8 @@
 """The settings of tracing: OpenTelemetry's own variables, by their standard names.
 
-What the SDK reads by itself is only checked here: it would take a wrong value for the default and go on.
-Facts: OpenTelemetry's specification, "Environment Variable Specification" and "OTLP Exporter Configuration".
+The SDK reads most of them by itself. They are checked here, because the SDK would replace a wrong value by
+its default. Source: OpenTelemetry's specification, "Environment Variable Specification" and "OTLP Exporter
+Configuration".
 """
 
 from __future__ import annotations
@@ -18,22 +19,22 @@ from daemon.settings.base import Environment, refused
 
 OTLP_PACKAGE = "opentelemetry-exporter-otlp-proto-http"
 OTLP_MODULE = "opentelemetry.exporter.otlp.proto.http"
-#: What is sent with each export may hold a token.
+#: The headers of an export may hold a token.
 TRACING_SECRETS = frozenset({"otel_exporter_otlp_headers", "otel_exporter_otlp_traces_headers"})
 _HEADERS = "name=value pairs, parted by commas, the values percent-encoded"
 _URL = "http(s)://host[:port][/path] without user, password, query and fragment"
-_PROTOCOL = "http/protobuf: gRPC is not spoken here"
+_PROTOCOL = "http/protobuf: gRPC is not supported"
 #: RFC 9110, section 5.6.2.
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-#: What the SDK takes before it decodes: printable ASCII but for `"`, `,`, `;` and a backslash.
+#: The encoded values that the SDK accepts: printable ASCII without `"`, `,`, `;` and backslash.
 _RAW_VALUE = re.compile(r"[ !#-+\--:<-\[\]-~]*")
 _PRINTABLE = re.compile(r"[ -~]*")
-#: The SDK's own, where the variable is not set.
+#: The defaults of the SDK.
 _QUEUE_SIZE, _BATCH_SIZE = 2048, 512
 
 
 class TracesExporter(StrEnum):
-    """Where spans go."""
+    """The exporters."""
 
     NONE = "none"
     OTLP = "otlp"
@@ -41,7 +42,7 @@ class TracesExporter(StrEnum):
 
 
 class TracesSampler(StrEnum):
-    """The samplers that the SDK knows."""
+    """The samplers of the SDK."""
 
     ALWAYS_ON = "always_on"
     ALWAYS_OFF = "always_off"
@@ -52,7 +53,7 @@ class TracesSampler(StrEnum):
 
 
 class TracingSwitch(Environment):
-    """Whether there is tracing, and what becomes of the spans. Off, unless it is asked for."""
+    """The settings that switch tracing on. The default is off."""
 
     otel_traces_exporter: Annotated[
         TracesExporter,
@@ -69,7 +70,7 @@ class TracingSwitch(Environment):
 
     @property
     def traces_go_to(self) -> TracesExporter:
-        """The exporter, `none` when the SDK as a whole is switched off."""
+        """The exporter; `none` if the SDK is switched off."""
         return TracesExporter.NONE if self.otel_sdk_disabled else self.otel_traces_exporter
 
     @field_validator("otel_traces_exporter")
@@ -81,7 +82,7 @@ class TracingSwitch(Environment):
 
 
 class TracingSettings(TracingSwitch):
-    """What the SDK and its exporter will read, once tracing is on. None = the SDK's own default."""
+    """The variables that the SDK and its exporter read once tracing is on. None = the default of the SDK."""
 
     otel_traces_sampler: Annotated[
         TracesSampler | None, Field(description="one of " + ", ".join(TracesSampler))
@@ -140,7 +141,7 @@ class TracingSettings(TracingSwitch):
     @field_validator("otel_exporter_otlp_headers", "otel_exporter_otlp_traces_headers")
     @classmethod
     def _check_headers(cls, value: SecretStr | None) -> SecretStr | None:
-        """The SDK would log a pair that it can't read or send, and a token with it."""
+        """Refuse a pair that the SDK can't read or send: it would log the pair, and a token with it."""
         pairs = [] if value is None else value.get_secret_value().split(",")
         if not all(_is_header(pair) for pair in pairs if pair.strip()):
             raise refused()
@@ -149,7 +150,7 @@ class TracingSettings(TracingSwitch):
     @field_validator("otel_bsp_max_queue_size")
     @classmethod
     def _check_queue(cls, value: int | None, info: ValidationInfo) -> int | None:
-        """A batch has to fit in; a batch size that is itself wrong is named by itself."""
+        """Check that a batch fits into the queue; a wrong batch size has its own error."""
         batch = info.data.get("otel_bsp_max_export_batch_size", 1) or _BATCH_SIZE
         if (_QUEUE_SIZE if value is None else value) < batch:
             raise refused()
@@ -159,7 +160,7 @@ class TracingSettings(TracingSwitch):
 def _is_installed() -> bool:
     try:
         return find_spec(OTLP_MODULE) is not None
-    except ModuleNotFoundError:  # not even the packages around it
+    except ModuleNotFoundError:  # a parent package is missing
         return False
 
 
@@ -175,7 +176,7 @@ def _is_header(pair: str) -> bool:
 
 
 def _is_endpoint(value: str) -> bool:
-    """A query may hold a key, and the exporter logs where it sends to."""
+    """Refuse a query, because it may hold a key and the exporter logs its URL."""
     try:
         url = urlsplit(value)
         is_bare = "@" not in url.netloc and set(value).isdisjoint("?#")

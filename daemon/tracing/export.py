@@ -1,4 +1,4 @@
-"""Where spans go: the SDK's provider, an exporter in a thread of its own, and an end that holds nobody up."""
+"""Send spans: the provider of the SDK, an exporter in its own thread, and an end with a time limit."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan
 
 NAME = "worker-chart-export"
-#: Loggers of the exporter and of the queue before it: each kind of complaint is logged once in so long.
-COMPLAINERS = (f"{OTLP_MODULE}.trace_exporter", "opentelemetry.sdk._shared_internal")
-COMPLAINT_SECONDS = 60.0
+#: The loggers of the exporter and of its queue: each kind of their lines is logged once in this time.
+EXPORTER_LOGGERS = (f"{OTLP_MODULE}.trace_exporter", "opentelemetry.sdk._shared_internal")
+REPEAT_SECONDS = 60.0
 
 
 class Export:
-    """The spans of this process on their way out.
+    """The spans of this process and their exporter.
 
     Args:
         target: Which exporter, not `none`.
-        project: The Google Cloud project, which its Telemetry API wants to be told.
-        owner: What tells this process from others of the same service; None for a command.
+        project: The Google Cloud project, which the Telemetry API needs.
+        owner: The lease owner, which identifies this process; None for a command.
 
     Raises:
         SettingsError: The SDK or the exporter can't work with its variables.
@@ -44,20 +44,20 @@ class Export:
 
     def __init__(self, target: TracesExporter, *, project: str | None, owner: str | None) -> None:
         try:
-            # Its own end at the interpreter's would wait for half a minute.
+            # The SDK's own shutdown at exit would wait for half a minute.
             self._provider = TracerProvider(resource=resource(project, owner), shutdown_on_exit=False)
             self._provider.add_span_processor(BatchSpanProcessor(_exporter(target)))
-        except Exception as error:  # whatever the SDK, or what its variables make it load, has to say
+        except Exception as error:  # of the SDK, or of a plugin that its variables load
             expected = "OTEL_*: expected variables that OpenTelemetry's SDK can work with"
             raise SettingsError([f"{expected}, got {shown(str(error), 200)}"]) from error
         self.tracer = self._provider.get_tracer(NAME, VERSION)
 
     def serve_libraries(self) -> None:
-        """Send the spans of other libraries in this process too, as far as they were told to make any."""
+        """Send the spans of other libraries in this process too, if they make any."""
         trace.set_tracer_provider(self._provider)
 
     def finish(self, *, within_seconds: float) -> None:
-        """Send what there is; what can't be sent in time is given up."""
+        """Send the remaining spans; those that can't be sent in time are lost."""
         sending = threading.Thread(target=self._provider.shutdown, name="last-spans", daemon=True)
         sending.start()
         sending.join(within_seconds)
@@ -66,7 +66,7 @@ class Export:
 
 
 def resource(project: str | None, owner: str | None) -> Resource:
-    """Who sends; OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES win."""
+    """Describe this process; OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES win."""
     ours = {
         "service.name": NAME,
         "service.version": VERSION,
@@ -82,38 +82,38 @@ def _exporter(target: TracesExporter) -> SpanExporter:
         return LoggedSpans()
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415
 
-    for name in COMPLAINERS:
-        complaints = logging.getLogger(name)
-        if not any(isinstance(known, Calm) for known in complaints.filters):
-            complaints.addFilter(Calm())
+    for name in EXPORTER_LOGGERS:
+        logger = logging.getLogger(name)
+        if not any(isinstance(known, RateLimitFilter) for known in logger.filters):
+            logger.addFilter(RateLimitFilter())
     return OTLPSpanExporter()
 
 
 class LoggedSpans(SpanExporter):
-    """`console`: each span is a log line, because nothing else may appear on the daemon's output."""
+    """The exporter `console`: a log line for each span, because the daemon writes nothing but log lines."""
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        """Log them."""
+        """Log the spans."""
         for span in spans:
             log.info(Event.LIBRARY, f"Span: {span.name}", span=json.loads(span.to_json()))
         return SpanExportResult.SUCCESS
 
     def shutdown(self) -> None:
-        """There is nothing to let go of."""
+        """Do nothing: there is nothing to close."""
 
 
-class Calm(logging.Filter):
-    """Lets each kind of line through once in a minute: a collector may be away for long."""
+class RateLimitFilter(logging.Filter):
+    """Passes each kind of line once a minute: a collector may be unavailable for long."""
 
     def __init__(self) -> None:
         super().__init__()
         self._last: dict[str, float] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether the line is written."""
+        """Return True if the line is to be written."""
         now = time.monotonic()
         kind = str(record.msg)
-        if now - self._last.get(kind, -COMPLAINT_SECONDS) < COMPLAINT_SECONDS:
+        if now - self._last.get(kind, -REPEAT_SECONDS) < REPEAT_SECONDS:
             return False
         self._last[kind] = now
         return True

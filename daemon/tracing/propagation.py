@@ -1,7 +1,8 @@
-"""How a trace travels with a message, and how log lines name it.
+"""Read and write the trace context of a message, and name it in log lines.
 
-Formats: W3C Trace Context; under the names Google's own publisher uses (`googclient_traceparent`), under its
-plain name, and as CloudEvents' extension "Distributed Tracing" in the Pub/Sub binding (`ce-traceparent`).
+The format is W3C Trace Context. The attribute has the name that Google's own publisher uses
+(`googclient_traceparent`), the plain name, or the name of the CloudEvents extension "Distributed Tracing" in
+the Pub/Sub binding (`ce-traceparent`).
 """
 
 from __future__ import annotations
@@ -16,13 +17,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 GOOGLE_PREFIX = "googclient_"
-#: Who is nearest to this delivery comes first: an event keeps the trace in which it arose.
+#: The publisher of this message comes first; an event keeps the trace context of its origin.
 PREFIXES = (GOOGLE_PREFIX, "", "ce-")
 _W3C = TraceContextTextMapPropagator()
 
 
 def context_of(attributes: Mapping[str, str]) -> Context:
-    """The trace that a message belongs to; an empty context when it names none that can be read."""
+    """Return the trace context of a message, or an empty context if it has no valid one."""
     for prefix in PREFIXES:
         if f"{prefix}traceparent" not in attributes:
             continue
@@ -34,19 +35,19 @@ def context_of(attributes: Mapping[str, str]) -> Context:
 
 
 def attributes_of_current() -> dict[str, str]:
-    """The attributes that make a message part of the current trace, as Google's own publisher writes them."""
+    """Return the attributes that connect a message to the current trace, named as by Google's publisher."""
     carrier: dict[str, str] = {}
     _W3C.inject(carrier)
     return {f"{GOOGLE_PREFIX}{name}": value for name, value in carrier.items()}
 
 
 def span_context_in(context: Context) -> trace.SpanContext:
-    """Of the context's span; an invalid one when it has none."""
+    """Return the span context of a context; an invalid one if the context has no span."""
     return trace.get_current_span(context).get_span_context()
 
 
 def log_fields(span: trace.SpanContext, *, project: str) -> dict[str, str | int]:
-    """The fields by which Cloud Logging puts a line beside its span; none for a span that is none.
+    """Return the fields by which Cloud Logging connects a line to its span; none for an invalid span.
 
     See Cloud Logging's reference, "Special JSON fields".
     """

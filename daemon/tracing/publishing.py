@@ -1,4 +1,4 @@
-"""Spans of what a command publishes, and the attributes that let the worker's spans join them."""
+"""Spans of the messages that a command publishes, and the attributes that connect the worker's spans."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
     from daemon.tracing.export import Export
 
-#: The most that a command waits at its end for its spans to be sent.
+#: The longest wait for the last spans at the end of a command.
 FINISH_SECONDS = 2.0
 
 
 class PublisherSpans:
-    """A span for each message to one topic; without OTEL_TRACES_EXPORTER none. A context manager.
+    """Makes a span for each message to one topic, if tracing is on. A context manager.
 
     Args:
         topic: The topic's full path.
@@ -46,7 +46,11 @@ class PublisherSpans:
 
     @contextmanager
     def message(self, named: Mapping[str, str]) -> Iterator[dict[str, str]]:
-        """Publish inside of it, with the attributes it gives; `named` is what the message names."""
+        """Make a span; publish inside this block with the attributes that it yields.
+
+        Args:
+            named: The ids that the message names, by the names the logs use.
+        """
         if self._export is None:
             yield {}
             return
@@ -72,7 +76,7 @@ class PublisherSpans:
 
 
 def note_published(message_id: str) -> None:
-    """Pub/Sub has taken the message under this id. Told inside of `PublisherSpans.message`."""
+    """Note the id of the published message. Call it inside `PublisherSpans.message`."""
     get_current_span().set_attribute(attribute_of("messageId"), message_id)
 
 
@@ -83,6 +87,6 @@ def _export(project: str) -> Export | None:
     load_settings(TracingSettings)
     from daemon.tracing.export import Export  # noqa: PLC0415 - the SDK
 
-    # What the exporter has to say is no part of a command's output.
+    # Log lines of the exporter are not part of a command's output.
     configure(level=LogLevel.INFO, log_format=LogFormat.CONSOLE, stream=sys.stderr)
     return Export(target, project=project, owner=None)

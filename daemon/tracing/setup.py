@@ -1,4 +1,4 @@
-"""The daemon's tracing as a whole: decided by the settings, watching the work, ended with the drain."""
+"""The tracing of the daemon: started by the settings, finished by the drain."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from daemon.settings import Settings
     from daemon.tracing.export import Export
 
-#: The most that the end of the process waits for the last spans.
+#: The longest wait for the last spans at the end of the process.
 FINISH_SECONDS = 2.0
 
 
 class Tracing:
-    """The tracing of one daemon. Without OTEL_TRACES_EXPORTER the SDK is not even imported.
+    """The tracing of one daemon. Without OTEL_TRACES_EXPORTER the SDK is not imported.
 
     Raises:
         SettingsError: Tracing is on, and its variables are wrong.
@@ -35,10 +35,10 @@ class Tracing:
             load_settings(TracingSettings)
 
     def watching(self, owner: str) -> AbstractContextManager[None]:
-        """Make spans of the work, in the name of this owner, until the block ends.
+        """Make spans of the work of this lease owner until the block ends.
 
         Raises:
-            SettingsError: The exporter can't work with its variables.
+            SettingsError: The exporter can't use its variables.
         """
         settings = self._settings
         if self._target is TracesExporter.NONE:
@@ -47,28 +47,28 @@ class Tracing:
 
         self._export = Export(self._target, project=settings.google_cloud_project, owner=owner)
         self._export.serve_libraries()
+        chart_server, always_calls = _chart_calls(settings)
         return watched_by(
             Spans(
                 self._export.tracer,
                 subscription=settings.subscription_path,
                 project=settings.google_cloud_project,
-                chart_server=_chart_server(settings),
-                asks_always=_asks_always(settings),
+                chart_server=chart_server,
+                always_calls=always_calls,
             )
         )
 
     def finish(self, *, within_seconds: float) -> None:
-        """Send the last spans, in the time given and at most two seconds."""
+        """Send the last spans, within `within_seconds` and at most two seconds."""
         if self._export is not None:
             self._export.finish(within_seconds=min(FINISH_SECONDS, within_seconds))
 
 
-def _asks_always(settings: Settings) -> bool:
-    """A chart that is recorded already, or drawn here for want of an account, asks nobody."""
-    return settings.charts_api_mode is ChartsApiMode.REAL and settings.charts_fallback is ChartsFallback.NONE
-
-
-def _chart_server(settings: Settings) -> str | None:
-    if settings.charts_api_mode not in (ChartsApiMode.REAL, ChartsApiMode.RECORD):
-        return None
-    return urlsplit(settings.chart_img_base_url).hostname
+def _chart_calls(settings: Settings) -> tuple[str | None, bool]:
+    """Return the host of the chart provider, if it has one, and True if every chart needs a call to it."""
+    mode = settings.charts_api_mode
+    if mode not in (ChartsApiMode.REAL, ChartsApiMode.RECORD):
+        return None, False
+    # With a recorder or a fallback, a chart may be made without a call.
+    always = mode is ChartsApiMode.REAL and settings.charts_fallback is ChartsFallback.NONE
+    return urlsplit(settings.chart_img_base_url).hostname, always

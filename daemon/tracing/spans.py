@@ -1,7 +1,7 @@
-"""Spans of the work, one for each stage that an observer sees, in the form of OpenTelemetry.
+"""Make OpenTelemetry spans of the work, one for each stage that an observer gets.
 
-Names of attributes: OpenTelemetry's semantic conventions for messaging, Google Cloud and errors, where they
-have one; else `chart_export.` and the name the logs use.
+Attributes have the names of OpenTelemetry's semantic conventions for messaging, Google Cloud and errors where
+there is one. Otherwise they have the name that the logs use, with the prefix `chart_export.`.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
     from worker_chart_export.execution.outcome import Outcome
     from worker_chart_export.observability.observers import About, StoredChart
 
-MAX_WORDS = 500
-#: Of others nobody has counted the charts.
+MAX_MESSAGE_CHARS = 500
+#: Other outcomes have no count of charts.
 COUNTED = frozenset({OutcomeKind.SUCCEEDED, OutcomeKind.FAILED})
-#: Why a delivery came to grief. Whoever handles and settles it raises nothing: it only comes back.
-TROUBLE = re.compile(r"internal_error|\w+_unavailable|\w+_refused")
-#: Those of the semantic conventions, by the names the logs use.
+#: Reasons of a disposition that are errors. The handler raises none of them: the message is redelivered.
+ERROR_REASONS = re.compile(r"internal_error|\w+_unavailable|\w+_refused")
+#: Names of the semantic conventions, by the names that the logs use.
 CONVENTIONAL = {
     "messageId": "messaging.message.id",
     "deliveryAttempt": "messaging.gcp_pubsub.message.delivery_attempt",
@@ -42,16 +42,15 @@ CONVENTIONAL = {
 class Spans(Observer):
     """Makes a span of each stage, under the span of the stage around it.
 
-    A claim, a finalize and the like are spans of the worker itself and of no client: their commit may be
-    shared by many steps.
+    A claim or a finalize is an internal span, not a client span: its commit may serve many steps.
 
     Args:
-        tracer: Where spans begin.
+        tracer: Creates the spans.
         subscription: The subscription's full path.
-        project: The project that the spans are sent to, where Cloud Logging looks for them; the subscription
-            may be another's.
-        chart_server: The host that is asked for charts; None when none is.
-        asks_always: Whether every chart is asked for there, and none is made here.
+        project: The project that gets the spans, where Cloud Logging finds them. The subscription may belong
+            to another project.
+        chart_server: The host of the chart provider; None for a provider without a server.
+        always_calls: True if every chart needs a call to that host.
     """
 
     def __init__(
@@ -61,20 +60,20 @@ class Spans(Observer):
         subscription: str,
         project: str,
         chart_server: str | None,
-        asks_always: bool,
+        always_calls: bool,
     ) -> None:
         _, self._subscription_project, _, self._subscription = subscription.split("/")
         self._tracer = tracer
         self._project = project
         self._chart_server = chart_server
-        self._asks_always = asks_always
+        self._always_calls = always_calls
 
     @contextmanager
     def stage(self, stage: Stage, about: About, carrier: Mapping[str, str]) -> Iterator[None]:
-        """A span, and the lines logged meanwhile with it; an error ends it as one."""
+        """Make a span of the stage, and bind it to the log lines of the stage."""
         with (
             self._tracer.start_as_current_span(
-                self._name(stage),
+                f"process {self._subscription}" if stage is Stage.DELIVERY else stage.value,
                 context=context_of(carrier) if stage is Stage.DELIVERY else None,
                 kind=self._kind(stage),
                 attributes=self._attributes(stage, about),
@@ -90,7 +89,7 @@ class Spans(Observer):
                 raise
 
     def chart_stored(self, chart: StoredChart) -> None:
-        """Noted at the chart's span."""
+        """Add the chart to its span."""
         trace.get_current_span().set_attributes(
             {
                 "chart_export.provider": chart.provider,
@@ -100,7 +99,7 @@ class Spans(Observer):
         )
 
     def step_ended(self, outcome: Outcome, seconds: float) -> None:  # noqa: ARG002 - the span knows its time
-        """Noted at the step's span; a failed step is an error."""
+        """Add the outcome to the span of the step; a failed step is an error."""
         span = trace.get_current_span()
         span.set_attribute("chart_export.result", outcome.kind.value)
         if outcome.kind in COUNTED:
@@ -111,28 +110,25 @@ class Spans(Observer):
         if outcome.error:
             span.set_attribute("error.type", str(outcome.error.code))
         if outcome.kind is OutcomeKind.FAILED:
-            words = outcome.error.message[:MAX_WORDS] if outcome.error else None
-            span.set_status(Status(StatusCode.ERROR, words))
+            message = outcome.error.message[:MAX_MESSAGE_CHARS] if outcome.error else None
+            span.set_status(Status(StatusCode.ERROR, message))
 
     def annotated(self, about: About) -> None:
-        """At the span of the stage; a delivery that came to grief is an error, though nothing was raised."""
+        """Add the facts to the span of the stage. A failed delivery is an error; it raises nothing."""
         span = trace.get_current_span()
         span.set_attributes({attribute_of(name): value for name, value in about.items()})
         reason = str(about.get("reason", ""))
-        if "disposition" in about and TROUBLE.fullmatch(reason):
+        if "disposition" in about and ERROR_REASONS.fullmatch(reason):
             span.set_attribute("error.type", reason)
             span.set_status(Status(StatusCode.ERROR))
 
     def call_ended(self, about: About) -> None:
-        """An event of the call. Only now is it known whom it asks: a chart that is made here asks nobody."""
+        """Add an event for the call, and its server: before, the chart could still be made without a call."""
         span = trace.get_current_span()
         if self._chart_server:
             span.set_attribute("server.address", self._chart_server)
         known = {name: value for name, value in about.items() if (name, value) != ("httpStatus", 0)}
         span.add_event("chart_api_call", {attribute_of(name): value for name, value in known.items()})
-
-    def _name(self, stage: Stage) -> str:
-        return f"process {self._subscription}" if stage is Stage.DELIVERY else stage.value
 
     def _kind(self, stage: Stage) -> SpanKind:
         match stage:
@@ -140,7 +136,7 @@ class Spans(Observer):
                 return SpanKind.CONSUMER
             case Stage.UPLOAD:
                 return SpanKind.CLIENT
-            case Stage.CALL if self._asks_always:
+            case Stage.CALL if self._always_calls:
                 return SpanKind.CLIENT
             case _:
                 return SpanKind.INTERNAL
@@ -167,7 +163,7 @@ class Spans(Observer):
 
 
 class PublishersTrace(Observer):
-    """Without spans of our own: the lines of a delivery name the publisher's trace, if it has one."""
+    """Without tracing: bind the publisher's trace, if there is one, to the log lines of a delivery."""
 
     def __init__(self, *, project: str) -> None:
         self._project = project
@@ -178,7 +174,7 @@ class PublishersTrace(Observer):
         about: About,  # noqa: ARG002 - an observer's signature
         carrier: Mapping[str, str],
     ) -> AbstractContextManager[None]:
-        """Bound for the delivery as a whole."""
+        """Bind the trace while the delivery lasts."""
         if stage is not Stage.DELIVERY:
             return nullcontext()
         fields = log_fields(span_context_in(context_of(carrier)), project=self._project)
@@ -186,16 +182,16 @@ class PublishersTrace(Observer):
 
 
 def note_error(span: trace.Span, error: BaseException) -> None:
-    """The span has ended in this error. Others' words are left out: they may quote a key."""
+    """Mark the span as failed. Messages of other libraries are left out: they may quote a key."""
     kind = type(error)
-    words = str(error)[:MAX_WORDS] if isinstance(error, WorkerError) else None
+    message = str(error)[:MAX_MESSAGE_CHARS] if isinstance(error, WorkerError) else None
     span.set_attribute("error.type", error.code.value if isinstance(error, RequestError) else kind.__name__)
-    span.set_status(Status(StatusCode.ERROR, words))
+    span.set_status(Status(StatusCode.ERROR, message))
     event = {"exception.type": f"{kind.__module__}.{kind.__qualname__}"}
-    span.add_event("exception", event | ({"exception.message": words} if words else {}))
+    span.add_event("exception", event | ({"exception.message": message} if message else {}))
 
 
 def attribute_of(name: str) -> str:
-    """What the logs call `runId` is `chart_export.run_id` here."""
+    """Return the attribute for a name of the logs: `chart_export.run_id` for `runId`."""
     ours = "chart_export." + re.sub("[A-Z]", lambda capital: f"_{capital[0].lower()}", name)
     return CONVENTIONAL.get(name, ours)

@@ -18,10 +18,10 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from daemon.settings import Settings, SettingsError, load_settings
 from daemon.settings.tracing import TracesExporter
-from daemon.tracing.export import COMPLAINERS, Calm, Export, resource
+from daemon.tracing.export import EXPORTER_LOGGERS, Export, RateLimitFilter, resource
 from daemon.tracing.propagation import context_of, span_context_in
 from daemon.tracing.publishing import PublisherSpans
-from daemon.tracing.setup import Tracing, _asks_always, _chart_server
+from daemon.tracing.setup import Tracing, _chart_calls
 from daemon.tracing.spans import PublishersTrace, Spans
 from localcloud.faults import Fault
 from tests.support.cloud.otlp_collector import collecting
@@ -44,7 +44,7 @@ UNSAMPLED = f"00-{TRACE_ID}-{SPAN_ID}-00"
 class Recorder:
     """Watches with real spans and keeps those that ended."""
 
-    def __init__(self, chart_server: str | None = "api.chart-img.com", *, asks_always: bool = True) -> None:
+    def __init__(self, chart_server: str | None = "api.chart-img.com", *, always_calls: bool = True) -> None:
         self._kept = InMemorySpanExporter()
         provider = TracerProvider(shutdown_on_exit=False)
         provider.add_span_processor(SimpleSpanProcessor(self._kept))
@@ -54,7 +54,7 @@ class Recorder:
             subscription=SUBSCRIPTION,
             project="demo-project",
             chart_server=chart_server,
-            asks_always=asks_always,
+            always_calls=always_calls,
         )
 
     def spans(self, name: str):
@@ -273,12 +273,12 @@ class TestSpansOfTheWork:
         told(CHARTS_API_MODE="real", CHART_IMG_ACCOUNTS_JSON='[{"id": "a", "apiKey": "k"}]')
         told(**variables)
         settings = load_settings(Settings)
-        assert (_chart_server(settings), _asks_always(settings)) == (server, always)
+        assert _chart_calls(settings) == (server, always)
 
     @pytest.mark.parametrize(("always", "kind"), [(True, SpanKind.CLIENT), (False, SpanKind.INTERNAL)])
     def test_a_call_is_of_one_kind(self, always, kind):
         """That is said when it begins, and nobody knows then whether it will ask."""
-        found = Recorder(asks_always=always)
+        found = Recorder(always_calls=always)
         with watched_by(found.observer), stage(Stage.CALL, symbol="IBM"):
             pass
         assert found.one("call").kind is kind
@@ -487,10 +487,10 @@ class TestExport:
 
     def test_a_complaint_comes_again_after_a_minute(self):
         """So that nobody forgets it."""
-        calm = Calm()
+        limited = RateLimitFilter()
         record = logging.makeLogRecord({"msg": "away: %s"})
         with mock.patch("daemon.tracing.export.time.monotonic", side_effect=[0.0, 59.0, 61.0, 62.0]):
-            assert [calm.filter(record) for _ in range(4)] == [True, False, True, False]
+            assert [limited.filter(record) for _ in range(4)] == [True, False, True, False]
 
     @pytest.mark.parametrize(
         "variables",
@@ -513,5 +513,7 @@ class TestExport:
 def _same_loggers_after():
     """The loggers forget what they have said."""
     yield
-    for complaints in map(logging.getLogger, COMPLAINERS):
-        complaints.filters[:] = [known for known in complaints.filters if not isinstance(known, Calm)]
+    for complaints in map(logging.getLogger, EXPORTER_LOGGERS):
+        complaints.filters[:] = [
+            known for known in complaints.filters if not isinstance(known, RateLimitFilter)
+        ]
