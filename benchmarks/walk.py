@@ -7,7 +7,7 @@ instead (`shape.py`).
 
 What counts: each function (file and qualified name) of `PACKAGES` that begins to run between the stream's
 call of the delivery's callback and its return, which comes after the ack. That is so in all threads but
-those of `BESIDE`. Heart-beats, rescue and health server serve no message, live page and tracing only watch
+those of `BESIDE`. Heartbeats, rescue and health server serve no message, live page and tracing only watch
 one; they are not started. Properties, closures and methods that Python itself calls count as any other
 function. The methods that `dataclasses` writes stand in no file and don't count. The last line counts
 lambdas, comprehensions and generator expressions too. Python 3.12 and later run most comprehensions without

@@ -24,7 +24,7 @@ from worker_chart_export.backends.storage import StorageSession
 from worker_chart_export.execution.chart_maker import ChartMaker
 from worker_chart_export.execution.pipeline import PipelineLimits, StepPipeline
 from worker_chart_export.inputs.template import TemplateStore
-from worker_chart_export.ledger.heartbeats import HeartBeats
+from worker_chart_export.ledger.heartbeats import Heartbeats
 from worker_chart_export.ledger.step_ledger import StepLedger
 from worker_chart_export.outputs.artifact_store import ArtifactStore
 from worker_chart_export.timing import SystemClock
@@ -51,7 +51,7 @@ class Worker:
     """The domain, connected to real backends.
 
     Attributes:
-        heart_beats: Renews leases once it is started.
+        heartbeats: Renews leases once it is started.
         accounts: The states of the Chart-IMG accounts; empty in modes without accounts.
         resources: Closes the clients, the last opened first.
     """
@@ -59,7 +59,7 @@ class Worker:
     ledger: StepLedger
     pipeline: StepPipeline
     artifacts: ArtifactStore
-    heart_beats: HeartBeats
+    heartbeats: Heartbeats
     accounts: Sequence[AccountState]
     clock: Clock
     resources: ExitStack
@@ -79,9 +79,9 @@ def build_worker(settings: ExportSettings) -> Worker:
     objects = storage_client(settings.google_cloud_project, connections=_max_calls(settings))
     resources.callback(objects.close)
     terms = settings.lease_terms
-    heart_beats = HeartBeats(client=documents, terms=terms, clock=clock)
-    resources.callback(heart_beats.stop)
-    ledger = StepLedger(client=documents, clock=clock, terms=terms, heart_beats=heart_beats)
+    heartbeats = Heartbeats(client=documents, terms=terms, clock=clock)
+    resources.callback(heartbeats.stop)
+    ledger = StepLedger(client=documents, clock=clock, terms=terms, heartbeats=heartbeats)
     artifacts = ArtifactStore(client=objects, bucket=settings.bucket_name)
     accounts = _accounts(settings, clock)
     pipeline = StepPipeline(
@@ -106,7 +106,7 @@ def build_worker(settings: ExportSettings) -> Worker:
         ledger=ledger,
         pipeline=pipeline,
         artifacts=artifacts,
-        heart_beats=heart_beats,
+        heartbeats=heartbeats,
         accounts=accounts,
         clock=clock,
         resources=resources,
@@ -137,7 +137,7 @@ class DaemonParts:
         """Start the threads beside the handlers: probes, heart-beats and the rescue."""
         within_seconds = self.worker.ledger.terms.renew_every_seconds + HEART_BEAT_GRACE_SECONDS
         self.worker.resources.enter_context(self.breaker)
-        self.worker.heart_beats.start(
+        self.worker.heartbeats.start(
             liveness.expect("heart-beats", within_seconds=within_seconds),
             on_failure=lambda: self.breaker.record_failure("firestore"),
             on_success=lambda: self.breaker.record_success("firestore"),

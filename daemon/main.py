@@ -90,7 +90,7 @@ class Daemon:
             register_gauges(
                 settings=settings,
                 drain=self._drain,
-                heart_beats=worker.heart_beats,
+                heartbeats=worker.heartbeats,
                 readiness=self._readiness,
             )
             resources.enter_context(self._page.watching(worker.ledger.owner, worker.accounts))

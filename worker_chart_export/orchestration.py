@@ -62,7 +62,7 @@ def claim_step_transaction(
     Raises:
         RunInvalid: The document can't be read as a flow run.
         BackendUnavailable: Firestore is unavailable, or the race could not be decided in time. Or the commit
-            got no clear answer and the step is RUNNING: without a lease, nobody can know whose claim won.
+            got no clear answer and the step is RUNNING: without a lease, the winner is unknown.
         BackendRefused: Firestore refuses.
     """
     result: ClaimResult = _submit(client, run_id, ClaimIntent(step_id=step_id, offer=lease))

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from daemon.lifecycle.drain import Drain
     from daemon.lifecycle.liveness import HealthReport
     from daemon.settings import Settings
-    from worker_chart_export.ledger.heartbeats import HeartBeats
+    from worker_chart_export.ledger.heartbeats import Heartbeats
 
 
 def health_routes(
@@ -47,14 +47,14 @@ def _health_response(report: HealthReport, *, otherwise: str) -> Response:
 
 
 def register_gauges(
-    *, settings: Settings, drain: Drain, heart_beats: HeartBeats, readiness: Callable[[], HealthReport]
+    *, settings: Settings, drain: Drain, heartbeats: Heartbeats, readiness: Callable[[], HealthReport]
 ) -> None:
     """Show the state of this daemon in the metrics from now on, in place of an earlier daemon's."""
     metrics.STEPS_CAPACITY.set(settings.worker_concurrency)
     metrics.STEPS_RUNNING.set_function(lambda: drain.steps_running)
     metrics.OLDEST_STEP_AGE.set_function(drain.oldest_step_seconds)
-    metrics.LEASES_HELD.set_function(lambda: len(heart_beats.held()))
-    metrics.LEASE_RENEWAL_AGE.set_function(heart_beats.renewal_age_seconds)
+    metrics.LEASES_HELD.set_function(lambda: len(heartbeats.held()))
+    metrics.LEASE_RENEWAL_AGE.set_function(heartbeats.renewal_age_seconds)
     metrics.READY.set_function(lambda: readiness().reason is None)
     metrics.STREAM_OPEN.set_function(lambda: readiness().parts["stream"] == OK)
     metrics.DRAIN_SECONDS.set_function(drain.draining_seconds)

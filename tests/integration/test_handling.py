@@ -216,7 +216,7 @@ class TestRaces:
 
         def delete(_request):
             deployment.documents.document(f"flow_runs/{run_id}").delete()
-            worker.worker.heart_beats.beat()
+            worker.worker.heartbeats.beat()
 
         deployment.cloud.chart_img.faults.add(Fault(method=CHART, before=delete))
         assert worker.handle(run_id, step_id) == Ack(reason="missing")

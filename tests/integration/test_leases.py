@@ -107,14 +107,14 @@ def test_a_worker_that_was_frozen_too_long_loses_its_lease_at_the_next_heart_bea
     late.held.on_lost(lost.append)
     run.let_lease_end(step_id)
     taken = rescuer.claim(run.run_id, step_id)
-    frozen.heart_beats.beat()
+    frozen.heartbeats.beat()
     assert "another worker has taken it" in str(lost[0])
     with pytest.raises(LeaseLost):
         frozen.ledger.confirm(late)
     assert run.lease(step_id)["token"] == taken.held.lease.token
 
 
-def test_heart_beats_renew_all_leases_and_never_write_the_run(deployment):
+def test_heartbeats_renew_all_leases_and_never_write_the_run(deployment):
     """Heartbeats renew all leases without writing the run, which allows about one write a second."""
     run_id, step_ids = deployment.put_run(steps=3)
     run, worker = StoredRun(deployment.documents, run_id), LedgerProcess(deployment.documents)
@@ -122,7 +122,7 @@ def test_heart_beats_renew_all_leases_and_never_write_the_run(deployment):
     for step_id in step_ids:
         run.let_lease_end(step_id)
     before = run.update_time()
-    worker.heart_beats.beat()
+    worker.heartbeats.beat()
     assert run.update_time() == before
     assert all(run.lease(step_id)["expiresAt"] > datetime.now(UTC) for step_id in step_ids)
     assert all(worker.succeed(claim).updated for claim in claims)
@@ -142,7 +142,7 @@ def test_work_that_the_orchestrator_ended_is_lost_with_the_next_heart_beat(deplo
             run.reference.delete()
         case "run_cancelled":
             run.reference.update({"status": "CANCELLED"})
-    worker.heart_beats.beat()
+    worker.heartbeats.beat()
     with pytest.raises(LeaseLost):
         claim.held.check()
 
@@ -196,7 +196,7 @@ def test_a_process_that_ends_releases_all_it_holds(deployment):
     left = [StoredRun(deployment.documents, run_id).lease(name) for run_id, names in runs for name in names]
     assert left[0] is None
     assert [(lease["token"], lease["released"]) for lease in left[1:]] == [("", 1)] * 5
-    assert worker.heart_beats.held() == []
+    assert worker.heartbeats.held() == []
 
 
 def test_expired_leases_are_found_page_by_page_also_those_of_one_instant(deployment):

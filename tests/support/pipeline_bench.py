@@ -19,7 +19,7 @@ from tests.support.fakes import (
 from worker_chart_export.execution.chart_maker import ChartMaker
 from worker_chart_export.execution.pipeline import PipelineLimits, StepPipeline
 from worker_chart_export.inputs.template import TemplateStore
-from worker_chart_export.ledger.heartbeats import HeartBeats
+from worker_chart_export.ledger.heartbeats import Heartbeats
 from worker_chart_export.ledger.lease import LEASES, Lease, LeaseTerms
 from worker_chart_export.ledger.step_ledger import StepLedger
 from worker_chart_export.outputs.artifact_store import ArtifactStore
@@ -58,7 +58,7 @@ class Bench:
     """The parts of a worker, on a cloud of its own.
 
     Attributes:
-        heart_beats: The heart-beats of the latest pipeline. They beat only when the test calls them.
+        heartbeats: The heartbeats of the latest pipeline. They beat only when the test calls them.
     """
 
     def __init__(self, cloud: LocalCloud, documents: firestore.Client, objects: StorageClient) -> None:
@@ -66,7 +66,7 @@ class Bench:
         self.documents = documents
         self.objects = objects
         self.provider = ScriptedProvider()
-        self.heart_beats = HeartBeats(client=documents, terms=TERMS, clock=SystemClock())
+        self.heartbeats = Heartbeats(client=documents, terms=TERMS, clock=SystemClock())
         self.run_reference = documents.collection("flow_runs").document(RUN_ID)
         self.lease_reference = self.run_reference.collection(LEASES).document(STEP_ID)
         for name in NAMES:
@@ -83,10 +83,10 @@ class Bench:
     ) -> StepPipeline:
         """Build the pipeline of another worker, with these limits."""
         clock = clock or SystemClock()
-        self.heart_beats = HeartBeats(client=self.documents, terms=TERMS, clock=clock)
+        self.heartbeats = Heartbeats(client=self.documents, terms=TERMS, clock=clock)
         artifacts = ArtifactStore(client=self.objects, bucket=BUCKET)
         return StepPipeline(
-            ledger=StepLedger(client=self.documents, clock=clock, terms=TERMS, heart_beats=self.heart_beats),
+            ledger=StepLedger(client=self.documents, clock=clock, terms=TERMS, heartbeats=self.heartbeats),
             charts=ChartMaker(
                 templates=TemplateStore(client=self.documents, cache_seconds=60, clock=clock),
                 provider=provider or self.provider,

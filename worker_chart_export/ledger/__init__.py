@@ -1,5 +1,7 @@
-"""Claims, leases and finalizes: who works which step, proved by conditional commits.
+"""Claim, finalize and release steps, with leases and conditional commits.
 
-`step_ledger` is the way in. What may be done is decided by pure functions (`decisions`, `intents`,
-`commit_plan`); `run_commit` writes it, `group_commit` for all threads at once; `heart_beats` renews.
+Start with `step_ledger`. The pure functions of `decisions` and `intents` decide what may be done. `commit`
+writes it, in one commit for all threads that work on the same run. `heartbeats` renews the leases.
 """
+
+from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Heart-beats: one thread renews every lease of this process, and finds those that were lost.
+"""Heartbeats: one thread renews every lease of this process, and finds those that were lost.
 
-Each heart-beat reads the leases and the statuses of their steps and runs. It renews the leases that are still
+Each heartbeat reads the leases and the statuses of their steps and runs. It renews the leases that are still
 ours in one `BatchWrite`, in which each write succeeds or fails alone. It never writes to a run.
 """
 
@@ -35,14 +35,14 @@ if TYPE_CHECKING:
 LOST_CODES = frozenset(
     code.value[0] for code in (grpc.StatusCode.NOT_FOUND, grpc.StatusCode.FAILED_PRECONDITION)
 )
-#: After a heart-beat that failed the next one comes sooner, so that one lost answer does not lose a lease.
+#: After a heartbeat that failed the next one comes sooner, so that one lost answer does not lose a lease.
 FAILED_BEAT_SHARE = 0.25
 MAX_CALL_SECONDS = 10.0
-#: How long a stop waits for a heart-beat that is under way.
+#: How long a stop waits for a heartbeat that is under way.
 MAX_STOP_SECONDS = 0.5
 
 
-class HeartBeats:
+class Heartbeats:
     """The leases that this process holds, and the thread that renews them. Shared by all threads.
 
     Args:
@@ -70,7 +70,7 @@ class HeartBeats:
         """Start the thread.
 
         Args:
-            on_tick: Called before each heart-beat.
+            on_tick: Called before each heartbeat.
             on_failure: Called when Firestore was unavailable.
             on_success: Called when Firestore answered.
         """
@@ -116,13 +116,13 @@ class HeartBeats:
                 if self.beat():
                     on_success()
             except (BackendUnavailable, BackendRefused) as error:
-                log.warning(Event.BACKEND_UNAVAILABLE, f"A heart-beat failed: {error}", backend="firestore")
+                log.warning(Event.BACKEND_UNAVAILABLE, f"A heartbeat failed: {error}", backend="firestore")
                 pause *= FAILED_BEAT_SHARE
                 self._fence_overdue()
                 if isinstance(error, BackendUnavailable):
                     on_failure()
-            except Exception as error:  # noqa: BLE001 - without heart-beats every step of the process is lost
-                log.error(Event.INTERNAL_ERROR, f"A heart-beat failed: {error!r:.300}", exc_info=error)
+            except Exception as error:  # noqa: BLE001 - without heartbeats every step of the process is lost
+                log.error(Event.INTERNAL_ERROR, f"A heartbeat failed: {error!r:.300}", exc_info=error)
                 pause *= FAILED_BEAT_SHARE
                 self._fence_overdue()
 
@@ -195,7 +195,7 @@ class HeartBeats:
             else:
                 log.warning(
                     Event.BACKEND_UNAVAILABLE,
-                    f"A heart-beat failed: {status.message}",
+                    f"A heartbeat failed: {status.message}",
                     backend="firestore",
                     runId=held.run_id,
                     stepId=held.step_id,

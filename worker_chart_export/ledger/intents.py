@@ -44,7 +44,7 @@ class ClaimIntent:
 
     Attributes:
         step_id: The step.
-        offer: The lease to take. None claims a READY step without a lease, and takes nothing over.
+        offer: The lease to take. None claims a READY step without a lease, and does not take a step over.
     """
 
     step_id: str
@@ -229,25 +229,21 @@ class ReleaseIntent:
             return Decision(result=result, lease_write=delete)
         if self.is_lost:
             return Decision(result=ReleaseResult(released=False, reason=Reason.LEASE_LOST))
-        if self.error is not None and _is_retried_enough(stored.lease, now):
+        lease = stored.lease
+        age_seconds = (now - lease.started_at).total_seconds()
+        is_tried_enough = lease.released >= MAX_BACKEND_RELEASES or age_seconds > MAX_BACKEND_SECONDS
+        if self.error is not None and is_tried_enough:
             patch = build_finalize_failure_update(
                 step_id=self.step_id, finished_at=self.finished_at, error=self.error
             )
             result = ReleaseResult(released=False, failed=True)
             return Decision(result=result, run_patch=patch, lease_write=delete)
-        lease = stored.lease.released_until(now + timedelta(seconds=self.delay_seconds))
-        return Decision(
-            result=ReleaseResult(released=True),
-            lease_write=LeaseWrite(lease=lease, guard=stored.update_time),
-        )
+        lease = lease.released_until(now + timedelta(seconds=self.delay_seconds))
+        write = LeaseWrite(lease=lease, guard=stored.update_time)
+        return Decision(result=ReleaseResult(released=True), lease_write=write)
 
 
 Intent = ClaimIntent | FinalizeIntent | ReleaseIntent
-
-
-def _is_retried_enough(lease: Lease, now: datetime) -> bool:
-    age_seconds = (now - lease.started_at).total_seconds()
-    return lease.released >= MAX_BACKEND_RELEASES or age_seconds > MAX_BACKEND_SECONDS
 
 
 def unstorable_error(code: ErrorCode | str, *, manifest_uri: str | None) -> StepError:

@@ -1,7 +1,7 @@
 """Leases: which worker holds a RUNNING step, under which token, and until when.
 
 Each claimed step has one lease document, `flow_runs/{runId}/chart_export_leases/{stepId}`. Every change of it
-names the `update_time` that the writer saw last. So a worker whose lease was taken over can write no more.
+names the `update_time` that the writer read last. So a worker whose lease was taken over can write no more.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class LeaseTerms:
     """The settings of leases.
 
     Attributes:
-        lease_seconds: How long a lease lasts without a heart-beat.
+        lease_seconds: How long a lease lasts without a heartbeat.
         clock_skew_seconds: How much later than `expires_at` a lease expires that its worker did not release.
         max_attempts: Claims without a release, after which a step is failed and not taken over again.
         unleased_grace_seconds: How long a step may be RUNNING without a lease. 0: for ever.
@@ -48,7 +48,7 @@ class LeaseTerms:
 
     @property
     def renew_every_seconds(self) -> float:
-        """Seconds between two heart-beats."""
+        """Seconds between two heartbeats."""
         return self.lease_seconds / BEATS_PER_LEASE
 
     @property
@@ -175,8 +175,8 @@ def unleased(*, token: str, now: datetime, grace_seconds: float) -> Lease:
 class HeldLease:
     """A lease that this process holds, from the claim to the end of the work. Shared by all threads.
 
-    Whoever writes the lease document holds `lock` meanwhile. Otherwise a heart-beat and a finalize at the
-    same time would each find an `update_time` that they don't know, and think that the lease is lost.
+    Take `lock` around each write of the lease document. Otherwise a heartbeat and a finalize at the same time
+    would each find an unknown `update_time`, as if the lease was lost.
 
     Attributes:
         stored: The lease as this process last wrote or read it.
@@ -210,7 +210,7 @@ class HeldLease:
 
     @property
     def is_lost(self) -> bool:
-        """Whether this process knows that the lease is lost."""
+        """Whether the lease is known to be lost."""
         return self._lost is not None
 
     def check(self) -> None:
@@ -219,7 +219,7 @@ class HeldLease:
         A process that was frozen finds out here that its lease has expired, before it pays for anything.
 
         Raises:
-            LeaseLost: Another worker has taken the lease, or it ended without a heart-beat.
+            LeaseLost: Another worker has taken the lease, or it ended without a heartbeat.
         """
         if self._lost is None and self._clock.monotonic() >= self.trusted_until:
             self.lose("it ended before it was renewed")

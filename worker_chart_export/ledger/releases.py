@@ -16,7 +16,7 @@ from worker_chart_export.timing import full_jitter_seconds, rfc3339
 if TYPE_CHECKING:
     from worker_chart_export.errors import BackendUnavailable
     from worker_chart_export.ledger.commit.group_commit import GroupCommits
-    from worker_chart_export.ledger.heartbeats import HeartBeats
+    from worker_chart_export.ledger.heartbeats import Heartbeats
     from worker_chart_export.ledger.lease import HeldLease
     from worker_chart_export.timing import Clock
 
@@ -39,13 +39,13 @@ class Releases:
 
     Args:
         commits: The group commits.
-        heart_beats: Renews the leases until they are released.
+        heartbeats: Renews the leases until they are released.
         clock: Gives the finishing time of steps that are failed, and the monotonic clock.
     """
 
-    def __init__(self, *, commits: GroupCommits, heart_beats: HeartBeats, clock: Clock) -> None:
+    def __init__(self, *, commits: GroupCommits, heartbeats: Heartbeats, clock: Clock) -> None:
         self._commits = commits
-        self._heart_beats = heart_beats
+        self._heartbeats = heartbeats
         self._clock = clock
 
     def release(
@@ -59,7 +59,7 @@ class Releases:
                 if that happened too often. None: it can be taken over at once.
             is_lost: The lease is lost. It is only deleted, and only when its step is not RUNNING any more.
         """
-        self._heart_beats.discard(held)
+        self._heartbeats.discard(held)
         delay_seconds = (
             full_jitter_seconds(low=MIN_BACKOFF_SECONDS, high=MAX_BACKOFF_SECONDS) if cause else 0.0
         )
@@ -91,7 +91,7 @@ class Releases:
         deadline = self._clock.monotonic() + within_seconds
         threads = [
             threading.Thread(target=self.release, args=(held,), name="release", daemon=True)
-            for held in self._heart_beats.held()
+            for held in self._heartbeats.held()
         ]
         for thread in threads:
             thread.start()

@@ -70,23 +70,21 @@ def read_run(client: Any, run_id: str, clock: Clock, *, leases_of: Collection[st
 def read_run_with_all_leases(client: Any, run_id: str, clock: Clock) -> RunSnapshot:
     """Read the run and all its leases at one moment. Its RUNNING chart steps without a lease have None.
 
-    One moment matters: otherwise a step that ends between two reads would be seen RUNNING without its lease.
-    Errors as `read_run`.
+    With two moments, a step that ends between them would be read as RUNNING without its lease. Errors as
+    `read_run`.
     """
     folder = client.collection(FLOW_RUNS).document(run_id).collection(LEASES)
     with backend_errors("firestore"):
         found = folder.stream(retry=READ_RETRY, timeout=READ_TIMEOUT_SECONDS)
         names = {snapshot.id for snapshot in found}
-    snapshot = read_run(client, run_id, clock, leases_of=names)
-    while new := _running_chart_steps(snapshot.run) - names:
-        names |= new
+    while True:
         snapshot = read_run(client, run_id, clock, leases_of=names)
-    return snapshot
-
-
-def _running_chart_steps(run: FlowRun | None) -> set[str]:
-    steps = (run.readable_step(name) for name in run.chart_step_ids()) if run else ()
-    return {step.step_id for step in steps if step and step.status is StepStatus.RUNNING}
+        run = snapshot.run
+        steps = [run.readable_step(name) for name in run.chart_step_ids()] if run else []
+        running = {step.step_id for step in steps if step and step.status is StepStatus.RUNNING}
+        if running <= names:
+            return snapshot
+        names |= running
 
 
 def lease_reference(client: Any, run_id: str, step_id: str) -> Any:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from worker_chart_export.ledger.commit.group_commit import RunCommits
     from worker_chart_export.ledger.commit.plan import Resolution
     from worker_chart_export.ledger.decisions import ClaimResult, FinalizeResult, ReleaseResult
-    from worker_chart_export.ledger.heartbeats import HeartBeats
+    from worker_chart_export.ledger.heartbeats import Heartbeats
     from worker_chart_export.ledger.lease import LeaseTerms, StoredLease
     from worker_chart_export.ledger.run_snapshot import RunSnapshot
     from worker_chart_export.timing import Clock
@@ -72,16 +72,16 @@ class StepLedger:
         client: A Firestore client.
         clock: Gives the finishing times that are written, and the monotonic clock.
         terms: The settings of leases.
-        heart_beats: Renews the leases of the claims.
+        heartbeats: Renews the leases of the claims.
     """
 
-    def __init__(self, *, client: Any, clock: Clock, terms: LeaseTerms, heart_beats: HeartBeats) -> None:
+    def __init__(self, *, client: Any, clock: Clock, terms: LeaseTerms, heartbeats: Heartbeats) -> None:
         self._client = client
         self._clock = clock
         self.terms = terms
-        self._heart_beats = heart_beats
+        self._heartbeats = heartbeats
         self._commits = GroupCommits(client=client, clock=clock)
-        self._releases = Releases(commits=self._commits, heart_beats=heart_beats, clock=clock)
+        self._releases = Releases(commits=self._commits, heartbeats=heartbeats, clock=clock)
         self._reads: SingleFlight[str, RunSnapshot] = SingleFlight(
             partial(read_run, client, clock=clock), fresh=True
         )
@@ -164,7 +164,7 @@ class StepLedger:
         if not result.claimed or result.run is None or step is None:
             return result
         held = self._hold(run_id, step_id, resolution)
-        self._heart_beats.add(held)
+        self._heartbeats.add(held)
         return Claim(
             run=result.run,
             step=step,
@@ -244,7 +244,7 @@ class StepLedger:
 
     def forget(self, claim: Claim) -> None:
         """Stop renewing the lease: the work on the step has ended."""
-        self._heart_beats.discard(claim.held)
+        self._heartbeats.discard(claim.held)
 
     def confirm(self, claim: Claim) -> None:
         """Return if Firestore has the lease of this claim right now.

@@ -76,7 +76,7 @@ def command(
     )
     worker = build_worker(settings)
     with worker.resources:
-        worker.heart_beats.start()
+        worker.heartbeats.start()
         _store_run(worker, document, flow_run_path)
         summary = _export_step(worker, document["runId"], step_id)
     _print(summary, output_summary)

@@ -54,7 +54,7 @@ def lost_answers(world: World) -> None:
     assert len(state.paid) == 2
 
 
-def no_heart_beats(world: World) -> None:
+def no_heartbeats(world: World) -> None:
     """When heartbeats fail longer than a lease, the holder does not upload its charts."""
     world.outage("no heart-beats")
     silent = world.cloud.firestore.faults.add(Fault(method="BatchWrite", error="UNAVAILABLE"))
@@ -124,6 +124,6 @@ SCENARIOS: dict[str, Callable[[World], None]] = {
     "unavailable before the effect": partial(unavailable, after_effect=False),
     "unavailable after the effect": partial(unavailable, after_effect=True),
     "lost answers": lost_answers,
-    "no heart-beats": no_heart_beats,
+    "no heart-beats": no_heartbeats,
     "contention": contention,
 }

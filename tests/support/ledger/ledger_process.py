@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from localcloud import Fault
 from tests.support.fakes import scope_of
 from tests.support.ledger.samples import ERROR, MANIFEST
-from worker_chart_export.ledger.heartbeats import HeartBeats
+from worker_chart_export.ledger.heartbeats import Heartbeats
 from worker_chart_export.ledger.lease import LEASES, LeaseTerms
 from worker_chart_export.ledger.step_ledger import Claim, StepLedger
 from worker_chart_export.timing import SystemClock
@@ -31,7 +31,7 @@ TERMS = LeaseTerms(lease_seconds=60, clock_skew_seconds=1, max_attempts=5)
 
 
 class LedgerProcess:
-    """A ledger with heart-beats that beat when told to.
+    """A ledger with heartbeats that beat when told to.
 
     Args:
         client: A Firestore client.
@@ -44,8 +44,8 @@ class LedgerProcess:
     ) -> None:
         self.client = client
         clock = clock or SystemClock()
-        self.heart_beats = HeartBeats(client=client, terms=terms, clock=clock)
-        self.ledger = StepLedger(client=client, clock=clock, terms=terms, heart_beats=self.heart_beats)
+        self.heartbeats = Heartbeats(client=client, terms=terms, clock=clock)
+        self.ledger = StepLedger(client=client, clock=clock, terms=terms, heartbeats=self.heartbeats)
 
     def try_claim(self, run_id: str, step_id: str) -> Claim | ClaimResult:
         """Claim as the handler does: by a read of the run and its lease."""

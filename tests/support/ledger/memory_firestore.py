@@ -101,7 +101,7 @@ class LittleFirestore:
         )
 
     def renew(self, step_id: str, lease: Lease, guard: Any) -> StoredLease:
-        """A heart-beat's write."""
+        """A heartbeat's write."""
         current = self.leases.get(step_id)
         if current is None or current.update_time != guard:
             raise PreconditionFailed

@@ -11,7 +11,7 @@ from tests.support.ledger.memory_firestore import Commit
 from tests.support.ledger.samples import AWAY, ERROR, MANIFEST, READ_TIME, TERMS, offer_of, seconds
 from worker_chart_export.errors import BackendUnavailable
 from worker_chart_export.ledger.commit.plan import CommitRequest, Resolution, plan_commit
-from worker_chart_export.ledger.heartbeats import HeartBeats
+from worker_chart_export.ledger.heartbeats import Heartbeats
 from worker_chart_export.ledger.intents import ClaimIntent, FinalizeIntent, ReleaseIntent
 from worker_chart_export.ledger.step_ledger import StepLedger
 
@@ -55,7 +55,7 @@ class Flight:
 
 @dataclass(frozen=True, kw_only=True)
 class Beat:
-    """A heart-beat that has read its lease."""
+    """A heartbeat that has read its lease."""
 
     held: HeldLease
     found: StoredLease
@@ -77,8 +77,8 @@ class LittleWorker:
         self.reads: list[RunSnapshot] = []
         self.waiting: list[CommitRequest] = []
         self.held: dict[str, HeldLease] = {}
-        heart_beats = HeartBeats(client=None, terms=TERMS, clock=self.clock)
-        self._ledger = StepLedger(client=None, clock=self.clock, terms=TERMS, heart_beats=heart_beats)
+        heartbeats = Heartbeats(client=None, terms=TERMS, clock=self.clock)
+        self._ledger = StepLedger(client=None, clock=self.clock, terms=TERMS, heartbeats=heartbeats)
 
     def read(self) -> RunSnapshot:
         """Read the run and its leases, and keep what was read."""
@@ -182,7 +182,7 @@ class LittleWorker:
             del self.held[step_id]
 
     def begin_beat(self, step_id: str) -> Beat | None:
-        """Read one's lease, as a heart-beat does."""
+        """Read one's lease, as a heartbeat does."""
         held, asked_at, found = self.held[step_id], self.clock.monotonic(), self.store.leases.get(step_id)
         if held.is_lost or found is None or found.lease.token != held.lease.token:
             held.lose("it was taken")

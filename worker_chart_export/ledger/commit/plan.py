@@ -36,7 +36,7 @@ class Resolution:
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class CommitRequest(QueuedRequest):
-    """One caller's intent, with what the caller knows.
+    """One caller's intent, with the caller's own read and lease.
 
     Attributes:
         intent: The intent.

@@ -19,7 +19,7 @@ from tests.support.process.daemons import ROOT
 from worker_chart_export.errors import BackendRefused, BackendUnavailable, IndexMissing, Interrupted
 from worker_chart_export.ledger.decisions import FLOW_RUNS, build_claim_update
 from worker_chart_export.ledger.expired_leases import expired_leases
-from worker_chart_export.ledger.heartbeats import HeartBeats
+from worker_chart_export.ledger.heartbeats import Heartbeats
 from worker_chart_export.ledger.lease import LEASES
 from worker_chart_export.ledger.step_ledger import StepLedger
 from worker_chart_export.timing import SystemClock
@@ -190,7 +190,7 @@ class TestMissingIndex:
                 client=documents,
                 clock=clock,
                 terms=TERMS,
-                heart_beats=HeartBeats(client=documents, terms=TERMS, clock=clock),
+                heartbeats=Heartbeats(client=documents, terms=TERMS, clock=clock),
             ),
             pipeline=bench.pipeline(),
             breaker=breaker,

@@ -10,7 +10,7 @@ from daemon.lifecycle.drain import Drain
 from daemon.lifecycle.liveness import HealthReport
 from tests.support.fakes import HandClock, scope_of
 from tests.support.pipeline_bench import TERMS
-from worker_chart_export.ledger.heartbeats import HeartBeats
+from worker_chart_export.ledger.heartbeats import Heartbeats
 from worker_chart_export.ledger.lease import HeldLease
 from worker_chart_export.observability import metrics
 
@@ -19,9 +19,9 @@ def _value(name, **labels):
     return metrics.REGISTRY.get_sample_value(f"chart_export_{name}", labels)
 
 
-def _show(drain, heart_beats, readiness=lambda: HealthReport(parts={"stream": "ok"}, reason=None)):
+def _show(drain, heartbeats, readiness=lambda: HealthReport(parts={"stream": "ok"}, reason=None)):
     settings = SimpleNamespace(worker_concurrency=8, drain_seconds=25)
-    register_gauges(settings=settings, drain=drain, heart_beats=heart_beats, readiness=readiness)
+    register_gauges(settings=settings, drain=drain, heartbeats=heartbeats, readiness=readiness)
 
 
 def _held(clock):
@@ -43,7 +43,7 @@ def test_a_paused_intake():
 
 def test_the_last_daemon_of_a_process_shows_itself():
     """And those before it are not in its way."""
-    clock, beats = HandClock(), HeartBeats(client=None, terms=TERMS, clock=HandClock())
+    clock, beats = HandClock(), Heartbeats(client=None, terms=TERMS, clock=HandClock())
     drains = [Drain(), Drain(clock.monotonic)]
     for drain in drains:
         _show(drain, beats)
@@ -66,7 +66,7 @@ def test_the_last_daemon_of_a_process_shows_itself():
 def test_the_lease_that_waited_longest_for_its_renewal():
     """0 without any."""
     clock = HandClock()
-    beats = HeartBeats(client=None, terms=TERMS, clock=clock)
+    beats = Heartbeats(client=None, terms=TERMS, clock=clock)
     _show(Drain(), beats)
     assert (_value("leases_held"), _value("lease_renewal_age_seconds")) == (0, 0)
     for _ in range(2):
@@ -78,7 +78,7 @@ def test_the_lease_that_waited_longest_for_its_renewal():
 def test_readiness_and_the_stream():
     """As /readyz has them."""
     found = SimpleNamespace(reason="draining", parts={"stream": "ok"})
-    _show(Drain(), HeartBeats(client=None, terms=TERMS, clock=HandClock()), readiness=lambda: found)
+    _show(Drain(), Heartbeats(client=None, terms=TERMS, clock=HandClock()), readiness=lambda: found)
     assert (_value("ready"), _value("stream_open")) == (0, 1)
     found.reason, found.parts = None, {"stream": "closed"}
     assert (_value("ready"), _value("stream_open")) == (1, 0)

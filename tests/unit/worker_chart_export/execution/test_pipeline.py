@@ -134,7 +134,7 @@ class TestLease:
         seen = []
 
         def make(_request):
-            seen.extend((bench.lease(), [held.step_id for held in bench.heart_beats.held()]))
+            seen.extend((bench.lease(), [held.step_id for held in bench.heartbeats.held()]))
             return png_bytes()
 
         bench.provider.script = {"ctpl_a": make}
@@ -144,7 +144,7 @@ class TestLease:
         lease, held = seen
         assert (lease.attempt, lease.released, lease.message_id, held) == (1, 0, "m1", [STEP_ID])
         assert (lease.expires_at - lease.acquired_at).total_seconds() == TERMS.lease_seconds
-        assert (bench.lease(), bench.heart_beats.held()) == (None, [])
+        assert (bench.lease(), bench.heartbeats.held()) == (None, [])
 
     def test_a_failed_step_leaves_no_lease_either(self, bench):
         """A failed step leaves no lease, also when it failed before anything was paid for."""

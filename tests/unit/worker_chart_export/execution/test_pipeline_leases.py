@@ -99,7 +99,7 @@ class TestHeartBeat:
         """A lost step ends within two seconds; no chart is requested or stored after it."""
         change(bench)
         before = time.monotonic()
-        bench.heart_beats.beat()
+        bench.heartbeats.beat()
         assert _refused(hanging.end.result(10)) == "lease_lost"
         assert time.monotonic() - before < WITHIN_SECONDS
         assert _endings(log_lines()) == LOST
@@ -111,7 +111,7 @@ class TestHeartBeat:
     def test_the_winner_s_lease_is_left_alone(self, bench, hanging):
         """A worker that lost its lease does not release the winner's."""
         lease = bench.put_lease(**TAKEN, left_seconds=60)
-        bench.heart_beats.beat()
+        bench.heartbeats.beat()
         hanging.end.result(10)
         assert bench.lease() == lease
 
@@ -124,14 +124,14 @@ class TestHeartBeat:
             bench.run_reference.update(change)
         else:
             bench.run_reference.delete()
-        bench.heart_beats.beat()
+        bench.heartbeats.beat()
         hanging.end.result(10)
         assert bench.lease() is None or bench.lease().is_released
 
     def test_a_beat_that_finds_all_well_lets_the_step_go_on(self, bench, hanging):
         """A successful heartbeat extends the lease, and the step continues."""
         before = bench.lease()
-        bench.heart_beats.beat()
+        bench.heartbeats.beat()
         assert bench.lease().expires_at > before.expires_at
         hanging.let_go()
         assert hanging.end.result(10).kind is OutcomeKind.SUCCEEDED

@@ -48,7 +48,7 @@ class TestCost:
         """A finalize after a heartbeat needs no read, because the heartbeat's update time is known."""
         claimed = worker.claim(run.run_id, "s0")
         run.lease_reference("s0").update({"progress": 1})
-        worker.heart_beats.beat()
+        worker.heartbeats.beat()
         calls.reset()
         assert worker.succeed(claimed).updated
         assert _counts(calls) == (0, 1)
@@ -144,7 +144,7 @@ class TestUnknownOutcome:
             Fault(method="BatchWrite", error="UNAVAILABLE", after_effect=True, times=1)
         )
         with pytest.raises(BackendUnavailable):
-            worker.heart_beats.beat()
+            worker.heartbeats.beat()
         claimed.held.check()
         assert worker.succeed(claimed).updated
 
@@ -155,7 +155,7 @@ class TestUnknownOutcome:
             Fault(method="BatchWrite", error="UNAVAILABLE", after_effect=True, times=1)
         )
         with pytest.raises(BackendUnavailable):
-            worker.heart_beats.beat()
-        worker.heart_beats.beat()
+            worker.heartbeats.beat()
+        worker.heartbeats.beat()
         claimed.held.check()
         assert claimed.held.stored.update_time == run.lease_reference("s0").get().update_time

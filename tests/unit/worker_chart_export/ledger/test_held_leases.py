@@ -71,7 +71,7 @@ class TestTrust:
         clock.advance(50)
         late = Fault(method="BatchWrite", before=lambda _request: clock.advance(30), times=1)
         cloud.firestore.faults.add(late)
-        worker.heart_beats.beat()
+        worker.heartbeats.beat()
         clock.advance(TRUSTED_SECONDS - 30 - 1)
         claim.held.check()
         clock.advance(2)
@@ -110,7 +110,7 @@ class TestLoss:
         claim = worker.claim(run.run_id, "s0")
         cloud.firestore.faults.add(Fault(method="BatchGetDocuments", error="UNAVAILABLE", times=1))
         with pytest.raises(BackendUnavailable):
-            worker.heart_beats.beat()
+            worker.heartbeats.beat()
         claim.held.check()
 
     def test_a_lease_taken_between_the_heart_beat_s_read_and_write_is_lost(self, run, worker, cloud):
@@ -119,7 +119,7 @@ class TestLoss:
         other = worker.claim(run.run_id, "s1")
         taken = Fault(method="BatchWrite", before=lambda _request: run.let_lease_end("s0"), times=1)
         cloud.firestore.faults.add(taken)
-        worker.heart_beats.beat()
+        worker.heartbeats.beat()
         with pytest.raises(LeaseLost, match="just taken"):
             claim.held.check()
         other.held.check()
@@ -129,14 +129,14 @@ class TestLoss:
         claim = worker.claim(run.run_id, "s0")
         calls.reset()
         with claim.held.lock:
-            worker.heart_beats.beat()
+            worker.heartbeats.beat()
         assert calls.as_dict() == {}
 
     def test_what_was_forgotten_is_renewed_no_more(self, run, worker, calls):
         """A forgotten lease is no longer renewed."""
         worker.ledger.forget(worker.claim(run.run_id, "s0"))
         calls.reset()
-        worker.heart_beats.beat()
+        worker.heartbeats.beat()
         assert calls.as_dict() == {}
 
 
@@ -207,7 +207,7 @@ class TestBook:
         clock_moves = Fault(method="BatchGetDocuments", before=lambda _request: clock.advance(9))
         cloud.firestore.faults.add(clock_moves)
         assert worker.ledger.release(claim).reason == "unknown"
-        assert worker.heart_beats.held() == []
+        assert worker.heartbeats.held() == []
 
     def test_a_finalize_of_a_stopped_step_is_tried_and_verified_once(self, run, worker, cloud):
         """The finalize of a stopped step is tried once and verified once after an unknown outcome."""

@@ -122,7 +122,7 @@ def _raising(error):
 
 
 def _lose(bench):
-    (held,) = bench.heart_beats.held()
+    (held,) = bench.heartbeats.held()
     held.lose("the test says so")
     held.check()
 
