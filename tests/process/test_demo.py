@@ -23,19 +23,19 @@ ROOT_FILES = {"index.html", ".worker-chart-export-demo"}
 
 
 @dataclass(frozen=True)
-class Performance:
+class TwoDemos:
     """Two demos in one folder with a foreign file. Only the second has failures.
 
     Attributes:
         folder: What the second left.
-        words: What it printed.
+        output: What it printed.
         page: Its gallery.
         first_files: What the first left.
         first_page: Its gallery.
     """
 
     folder: Path
-    words: str
+    output: str
     page: Element
     first_files: set[str]
     first_page: Element
@@ -48,15 +48,15 @@ def files_in(folder):
 
 
 @pytest.fixture(scope="module")
-def performance(tmp_path_factory):
-    """See `Performance`."""
+def two_demos(tmp_path_factory):
+    """See `TwoDemos`."""
     folder = tmp_path_factory.mktemp("gallery")
     (folder / "notes.txt").write_text("mine")
     _demo(folder)
     first_files, first_page = files_in(folder), read_page((folder / "index.html").read_text())
-    words = _demo(folder, "--with-failures")
+    output = _demo(folder, "--with-failures")
     page = read_page((folder / "index.html").read_text())
-    return Performance(folder=folder, words=words, page=page, first_files=first_files, first_page=first_page)
+    return TwoDemos(folder=folder, output=output, page=page, first_files=first_files, first_page=first_page)
 
 
 def _demo(folder, *options):
@@ -70,80 +70,80 @@ def manifests(folder):
     return [json.loads(path.read_text()) for path in sorted(folder.rglob("manifest.json"))]
 
 
-def test_demo_makes_a_gallery_of_twenty_five_charts(performance):
+def test_demo_makes_a_gallery_of_twenty_five_charts(two_demos):
     """The whole main job, without any cloud, in one command."""
-    pictures = sorted(performance.folder.rglob("*.png"))
+    pictures = sorted(two_demos.folder.rglob("*.png"))
     assert len(pictures) == 25
-    assert len(manifests(performance.folder)) == 5
-    source = (performance.folder / "index.html").read_text()
+    assert len(manifests(two_demos.folder)) == 5
+    source = (two_demos.folder / "index.html").read_text()
     assert source.count("data:image/png;base64,") == 25
-    assert all(str(picture.relative_to(performance.folder)) in source for picture in pictures)
+    assert all(str(picture.relative_to(two_demos.folder)) in source for picture in pictures)
     assert not re.search(r"https?:", re.sub(r"data:[^\"]*", "", source))
-    assert performance.words.count("SUCCEEDED") >= 5
+    assert two_demos.output.count("SUCCEEDED") >= 5
 
 
-def test_by_itself_the_demo_fails_nowhere(performance):
+def test_by_itself_the_demo_fails_nowhere(two_demos):
     """Five steps of five charts."""
-    sections = performance.first_page.all("section", **{"class": "step"})
+    sections = two_demos.first_page.all("section", **{"class": "step"})
     assert ["SUCCEEDED" in section.one("header").text for section in sections] == [True] * 5
-    assert "25 charts from 5 steps" in performance.first_page.one("header", **{"class": "page"}).text
+    assert "25 charts from 5 steps" in two_demos.first_page.one("header", **{"class": "page"}).text
 
 
-def test_the_folder_holds_the_files_of_the_last_demo_and_foreign_files(performance):
+def test_the_folder_holds_the_files_of_the_last_demo_and_foreign_files(two_demos):
     """The charts of the demo before are gone; a foreign file stays, and is named."""
-    files = files_in(performance.folder)
-    assert files & performance.first_files == {"notes.txt", *ROOT_FILES}
+    files = files_in(two_demos.folder)
+    assert files & two_demos.first_files == {"notes.txt", *ROOT_FILES}
     assert files - ROOT_FILES - {"notes.txt"} == {
         unquote(link.attributes["href"])
-        for link in performance.page.all("a")
+        for link in two_demos.page.all("a")
         if link.attributes.get("href", "#")[0] != "#"
     }
-    assert f"Other files in {performance.folder} were not changed: notes.txt" in " ".join(
-        performance.words.split()
+    assert f"Other files in {two_demos.folder} were not changed: notes.txt" in " ".join(
+        two_demos.output.split()
     )
 
 
-def test_the_gallery_says_what_the_manifests_say(performance):
+def test_the_gallery_says_what_the_manifests_say(two_demos):
     """Each chart with its symbol, timeframe and template; each chart that was not made with its reason."""
     alts, reasons = set(), set()
-    for manifest in manifests(performance.folder):
+    for manifest in manifests(two_demos.folder):
         title = f"{manifest['symbol']} {manifest['timeframe']}"
         alts |= {
             f"{title} chart: {item['kind']}, template {item['chartTemplateId']}" for item in manifest["items"]
         }
         reasons |= {failure["error"]["message"] for failure in manifest.get("failures", ())}
     pictures = [
-        link.one("img") for link in performance.page.one("main").all("a") if "data-title" in link.attributes
+        link.one("img") for link in two_demos.page.one("main").all("a") if "data-title" in link.attributes
     ]
     assert len(pictures) == len(alts) == 25
     assert {picture.attributes["alt"] for picture in pictures} == alts
     assert len(reasons) == 1
-    words = " ".join(item.text for item in performance.page.all("ul")[0].all("li"))
+    words = " ".join(item.text for item in two_demos.page.all("ul")[0].all("li"))
     assert reasons.pop() in words
 
 
-def test_the_gallery_shows_failures_with_code_and_reason(performance):
+def test_the_gallery_shows_failures_with_code_and_reason(two_demos):
     """One step that fails on purpose, one chart that is not made, and a summary that counts both."""
     (failed,) = [
         section
-        for section in performance.page.all("section", **{"class": "step"})
+        for section in two_demos.page.all("section", **{"class": "step"})
         if "FAILED" in section.one("header").text
     ]
     assert failed.one("h3").text == "IBM 13q"
     assert "VALIDATION_FAILED" in failed.one("ul").text
     assert "got '13q'" in failed.one("ul").text
-    glance = performance.page.one("section", **{"aria-labelledby": "glance"})
+    glance = two_demos.page.one("section", **{"aria-labelledby": "glance"})
     assert [row.one("div", **{"class": "figure"}).text for row in glance.one("dl").children][:3] == [
         "6",
         "25",
         "2",
     ]
-    assert "Every step ended as expected" in performance.page.one("header", **{"class": "page"}).text
+    assert "Every step ended as expected" in two_demos.page.one("header", **{"class": "page"}).text
 
 
-def test_the_gallery_counts_what_the_daemon_did(performance):
+def test_the_gallery_counts_what_the_daemon_did(two_demos):
     """From its log: four messages, six steps, all settled."""
-    stations = performance.page.one("ol", **{"class": "way"}).all("li")
+    stations = two_demos.page.one("ol", **{"class": "way"}).all("li")
     counts = {item.one("span").text: int(item.one("strong").text) for item in stations}
     assert counts == {
         "messages published": 4,
@@ -223,10 +223,10 @@ KEY_CODES = {"Enter": 13, "Escape": 27, "End": 35, "Home": 36, "ArrowLeft": 37, 
 
 
 @pytest.fixture
-def tab(performance, chromium):
+def tab(two_demos, chromium):
     """The gallery from disk, in a browser; nothing may be amiss on its console afterwards."""
     with chromium.tab() as opened:
-        opened.open((performance.folder / "index.html").as_uri())
+        opened.open((two_demos.folder / "index.html").as_uri())
         yield opened
         assert opened.complaints() == []
 
@@ -246,9 +246,9 @@ def viewed(tab):
     )
 
 
-def test_the_viewer_is_opened_and_led_by_keys(performance, tab):
+def test_the_viewer_is_opened_and_led_by_keys(two_demos, tab):
     """Enter opens a chart at full size, arrows go round, Escape leads back to the chart shown last."""
-    pictures = [link.one("img") for link in performance.page.all("a") if "data-title" in link.attributes]
+    pictures = [link.one("img") for link in two_demos.page.all("a") if "data-title" in link.attributes]
     alts = [picture.attributes["alt"] for picture in pictures]
     tab.run("links[3].focus()")
     press(tab, "Enter")
