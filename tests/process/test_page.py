@@ -253,7 +253,7 @@ def test_what_went_wrong_is_told_in_words(served, chromium):
             "Could not give it back; its lease ends by itself.",
         ]
         assert tab.text("#count-failed") == "0"
-        assert tab.text("#also-failed") == "2 given back or lost, 1 single chart"
+        assert tab.text("#also-failed") == "2 released or lost, 1 single chart"
         assert tab.text("#accounts .used") == "not looked at yet"
         with step_in_flight("run-rescued", message_id=""), step_in_flight():
             wait_while_looking(tab, "document.querySelector('#in-flight').textContent === '2'")

@@ -117,7 +117,7 @@ def test_a_delivery_that_hangs_is_exit_code_4(daemon, stop, log_lines):
 
 
 def test_a_stream_that_does_not_close_is_exit_code_4(stop):
-    """Acks may be lost; a lease may be held by a callback that nobody sees."""
+    """Acks may be lost, and a hidden callback may hold a lease."""
     left, _, releases = stop(supervisor=FakeSupervisor(closes=False))
     assert left is ExitCode.DRAIN_TIMEOUT
     assert len(releases) == 1

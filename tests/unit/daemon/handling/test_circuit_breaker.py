@@ -1,4 +1,4 @@
-"""The intake gate: when it closes, who waits there, and what opens it again."""
+"""The circuit breaker: when it opens, which threads wait, and what closes it again."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from daemon.handling.circuit_breaker import FAILURES_TO_OPEN, CircuitBreaker
 from worker_chart_export.errors import BackendRefused, BackendUnavailable
 
 NEVER = 3600.0
-AWAY = BackendUnavailable("firestore", "x")
+UNAVAILABLE = BackendUnavailable("firestore", "x")
 
 
 class Backend:
@@ -38,7 +38,7 @@ def backends():
 
 @pytest.fixture
 def breaker(backends):
-    """A gate whose probing thread runs and asks at once, and often."""
+    """A breaker whose probing thread probes often."""
     with CircuitBreaker(probes=backends, probe_seconds=0.01) as made:
         yield made
         made.stop()
@@ -50,21 +50,21 @@ def breaker(backends):
 
 @pytest.fixture
 def silent(backends):
-    """A gate that is never asked to open."""
+    """A breaker that never probes."""
     return CircuitBreaker(probes=backends, probe_seconds=NEVER)
 
 
 @pytest.fixture
 def waiting():
-    """Starts a thread that waits at a gate; gives a queue that gets what `wait` returned."""
+    """Starts a thread that waits at a breaker; returns a queue that gets the result of the wait."""
     with ExitStack() as threads:
 
-        def start(gate):
+        def start(waited_at):
             answer, entered = queue.SimpleQueue(), threading.Event()
 
             def wait():
                 entered.set()
-                answer.put(gate.wait_until_closed())
+                answer.put(waited_at.wait_until_closed())
 
             thread = threading.Thread(target=wait)
             thread.start()
@@ -75,23 +75,23 @@ def waiting():
         yield start
 
 
-def _fail(gate, backend="firestore", times=FAILURES_TO_OPEN):
+def _fail(failing, backend="firestore", times=FAILURES_TO_OPEN):
     for _ in range(times):
-        gate.record_failure(backend)
+        failing.record_failure(backend)
 
 
 def _events(lines, name):
     return [line for line in lines() if line["event"] == name]
 
 
-def test_an_open_gate_holds_nobody(silent):
+def test_a_closed_breaker_holds_no_thread(silent):
     """That is the normal case."""
     assert silent.wait_until_closed() is True
     assert (silent.is_open, silent.unavailable_backends) == (False, ())
 
 
-def test_five_failures_in_a_row_close_it(silent, log_lines):
-    """Not four; one line says which backend, and further failures say nothing more."""
+def test_five_failures_in_a_row_open_it(silent, log_lines):
+    """Four do not. One line names the backend; further failures log nothing."""
     _fail(silent, times=4)
     assert not silent.is_open
     silent.record_failure("firestore")
@@ -102,7 +102,7 @@ def test_five_failures_in_a_row_close_it(silent, log_lines):
 
 
 def test_a_success_in_between_starts_the_count_anew(silent):
-    """Now and then a call fails everywhere."""
+    """Single failures happen on every day."""
     for _ in range(3):
         _fail(silent, times=4)
         silent.record_success("firestore")
@@ -110,7 +110,7 @@ def test_a_success_in_between_starts_the_count_anew(silent):
 
 
 def test_each_backend_has_a_count_of_its_own(silent):
-    """A storage that works says nothing about Firestore."""
+    """A success of Cloud Storage does not reset the count of Firestore."""
     for _ in range(4):
         silent.record_failure("firestore")
         silent.record_failure("storage")
@@ -120,25 +120,25 @@ def test_each_backend_has_a_count_of_its_own(silent):
     assert silent.unavailable_backends == ("firestore",)
 
 
-def test_a_success_of_a_step_under_way_does_not_open_it(silent):
-    """The probe decides: calls that began before the outage may still end well."""
+def test_a_success_of_a_step_under_way_does_not_close_it(silent):
+    """Only a probe does: calls that began before the outage may still succeed."""
     _fail(silent)
     silent.record_success("firestore")
     assert silent.is_open
 
 
-def test_a_backend_that_can_t_be_asked_closes_nothing(silent):
-    """Nothing would open it again."""
+def test_a_backend_without_a_probe_opens_nothing(silent):
+    """Nothing would close the breaker again."""
     _fail(silent, "pubsub", times=20)
     assert not silent.is_open
 
 
-def test_threads_wait_at_a_closed_gate_until_the_backend_is_back(breaker, backends, waiting, log_lines):
-    """However many there are, and however often it has to be asked."""
+def test_threads_wait_at_an_open_breaker_until_the_backend_answers(breaker, backends, waiting, log_lines):
+    """All of them wait, over several probes."""
     _fail(breaker)
     answers = [waiting(breaker) for _ in range(3)]
     for _ in range(2):
-        backends["firestore"].answers.put(AWAY)
+        backends["firestore"].answers.put(UNAVAILABLE)
         backends["firestore"].asked.get(timeout=10)
     backends["firestore"].asked.get(timeout=10)  # the third probe is under way
     assert all(answer.empty() for answer in answers)
@@ -148,8 +148,8 @@ def test_threads_wait_at_a_closed_gate_until_the_backend_is_back(breaker, backen
     assert not breaker.is_open
 
 
-def test_its_opening_is_a_line_with_the_time_it_was_closed(breaker, backends, waiting, log_lines):
-    """So that an outage has a beginning and an end in the log."""
+def test_its_closing_is_logged_with_the_time_it_was_open(breaker, backends, waiting, log_lines):
+    """So the log shows the start and the end of an outage."""
     _fail(breaker)
     backends["firestore"].answers.put(None)
     assert waiting(breaker).get(timeout=10)
@@ -161,15 +161,15 @@ def test_its_opening_is_a_line_with_the_time_it_was_closed(breaker, backends, wa
     assert 0 < line["pausedSeconds"] < 10
 
 
-def test_a_backend_that_refuses_is_back(breaker, backends, waiting):
-    """It answers; what it refuses is for each message to find out."""
+def test_a_backend_that_refuses_answers(breaker, backends, waiting):
+    """Each message meets the refusal by itself."""
     _fail(breaker)
     backends["firestore"].answers.put(BackendRefused("firestore", "x"))
     assert waiting(breaker).get(timeout=10) is True
 
 
-def test_a_mistake_in_a_probe_does_not_keep_the_gate_closed(breaker, backends, waiting, log_lines):
-    """It is an error of the worker's own, and said as one."""
+def test_a_defect_in_a_probe_does_not_keep_it_open(breaker, backends, waiting, log_lines):
+    """It is logged as an internal error."""
     _fail(breaker)
     backends["firestore"].answers.put(AttributeError("mistake"))
     assert waiting(breaker).get(timeout=10) is True
@@ -177,7 +177,7 @@ def test_a_mistake_in_a_probe_does_not_keep_the_gate_closed(breaker, backends, w
     assert "AttributeError: mistake" in line["exception"]
 
 
-def test_a_probe_goes_on_after_its_mistake(breaker, backends, waiting):
+def test_probing_continues_after_a_defect(breaker, backends, waiting):
     """The thread lives."""
     for _ in range(2):
         _fail(breaker)
@@ -185,8 +185,8 @@ def test_a_probe_goes_on_after_its_mistake(breaker, backends, waiting):
         assert waiting(breaker).get(timeout=10) is True
 
 
-def test_with_both_away_it_opens_only_when_both_are_back(breaker, backends, waiting, log_lines):
-    """One line says that it is open."""
+def test_with_both_unavailable_it_closes_only_when_both_answer(breaker, backends, waiting, log_lines):
+    """One line reports that."""
     _fail(breaker, "firestore")
     _fail(breaker, "storage")
     assert breaker.unavailable_backends == ("firestore", "storage")
@@ -202,8 +202,8 @@ def test_with_both_away_it_opens_only_when_both_are_back(breaker, backends, wait
     assert [line["backend"] for line in _events(log_lines, "intake_paused")] == ["firestore", "storage"]
 
 
-def test_after_its_opening_it_takes_five_failures_again(breaker, backends, waiting):
-    """Those that were counted before are gone."""
+def test_after_it_closes_it_takes_five_failures_again(breaker, backends, waiting):
+    """Earlier failures do not count."""
     _fail(breaker, times=12)
     backends["firestore"].answers.put(None)
     assert waiting(breaker).get(timeout=10)
@@ -213,8 +213,8 @@ def test_after_its_opening_it_takes_five_failures_again(breaker, backends, waiti
     assert breaker.is_open
 
 
-def test_a_stop_lets_go_whoever_waits(silent, waiting):
-    """And tells them, so that the messages go back."""
+def test_a_stop_releases_the_waiting_threads(silent, waiting):
+    """Their wait returns False, so they nack their messages."""
     _fail(silent)
     answers = [waiting(silent) for _ in range(3)]
     silent.stop()
@@ -222,30 +222,30 @@ def test_a_stop_lets_go_whoever_waits(silent, waiting):
     assert silent.wait_until_closed() is False
 
 
-def test_nobody_passes_a_gate_of_a_worker_that_stops(silent):
-    """Though all backends are there."""
+def test_no_thread_passes_after_the_stop(silent):
+    """Even if all backends answer."""
     silent.stop()
     silent.stop()
     assert silent.wait_until_closed() is False
 
 
 def test_a_stop_ends_the_probing_thread(backends):
-    """It does not sleep out its time."""
+    """It does not wait for the end of its pause."""
     with CircuitBreaker(probes=backends, probe_seconds=NEVER) as made:
         _fail(made)
     made._thread.join(10)
     assert not made._thread.is_alive()
 
 
-def test_the_probing_thread_ticks_with_nothing_to_do_and_while_it_asks(backends):
-    """A thread that hangs would leave the gate closed for ever: so its life is watched."""
+def test_the_probing_thread_ticks_when_idle_and_between_probes(backends):
+    """Liveness watches it: a thread that hangs would leave the breaker open for ever."""
     ticks = queue.SimpleQueue()
     with CircuitBreaker(probes=backends, probe_seconds=0.01, on_tick=lambda: ticks.put(None)) as made:
         for _ in range(3):
             ticks.get(timeout=10)
         _fail(made)
         for _ in range(3):
-            backends["firestore"].answers.put(AWAY)
+            backends["firestore"].answers.put(UNAVAILABLE)
             backends["firestore"].asked.get(timeout=10)
             ticks.get(timeout=10)
         made.stop()

@@ -1,4 +1,4 @@
-"""From a delivery to its disposition: bad messages, outages, the gate, shutdown, mistakes of our own."""
+"""From a delivery to its disposition: bad messages, outages, the circuit breaker, shutdown, defects."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from tests.support.handler_fakes import MANIFEST_URI, RUN_ONLY, Ledger, Pipeline
 from worker_chart_export.errors import BackendRefused, BackendUnavailable, Interrupted, RunInvalid
 from worker_chart_export.execution.outcome import Outcome, OutcomeKind
 
-AWAY = BackendUnavailable("firestore", "503")
-STORAGE_AWAY = BackendUnavailable("storage", "503")
+UNAVAILABLE = BackendUnavailable("firestore", "503")
+STORAGE_UNAVAILABLE = BackendUnavailable("storage", "503")
 STORED = Outcome(kind=OutcomeKind.FAILED, manifest_uri=MANIFEST_URI)
 
 
 @pytest.fixture
 def breaker():
-    """A gate for both backends that nobody asks; its probing thread does not run."""
-    gate = CircuitBreaker(probes={"firestore": lambda: None, "storage": lambda: None})
-    yield gate
-    gate.stop()
+    """A breaker for both backends whose probing thread does not run."""
+    made = CircuitBreaker(probes={"firestore": lambda: None, "storage": lambda: None})
+    yield made
+    made.stop()
 
 
 class TestBadMessages:
-    """They are told before anything is read."""
+    """They are recognized before anything is read."""
 
     @pytest.mark.parametrize(
         ("body", "reason"),
@@ -73,15 +73,15 @@ class TestOutages:
             assert disposition.reason == f"{backend}_{word}"
             assert 1 <= disposition.delay_seconds <= 60
 
-    @pytest.mark.parametrize("ledger", [Ledger(AWAY), Ledger(one_step(status="RUNNING"), AWAY)])
+    @pytest.mark.parametrize("ledger", [Ledger(UNAVAILABLE), Ledger(one_step(status="RUNNING"), UNAVAILABLE)])
     def test_a_read_that_fails_defers_the_message(self, ledger):
         """Before any work; the second read too."""
         assert isinstance(handler(ledger).handle(message()), Defer)
 
-    @pytest.mark.parametrize("error", [AWAY, STORAGE_AWAY])
-    def test_five_outages_in_a_row_close_the_gate(self, error, breaker):
+    @pytest.mark.parametrize("error", [UNAVAILABLE, STORAGE_UNAVAILABLE])
+    def test_five_outages_in_a_row_open_the_breaker(self, error, breaker):
         """A read in between is no answer of Cloud Storage; one of Firestore itself is."""
-        ledger = Ledger(AWAY) if error is AWAY else Ledger(one_step())
+        ledger = Ledger(UNAVAILABLE) if error is UNAVAILABLE else Ledger(one_step())
         handle = handler(ledger, Pipeline(error), breaker=breaker).handle
         for _ in range(FAILURES_TO_OPEN):
             assert not breaker.is_open
@@ -89,7 +89,7 @@ class TestOutages:
         assert breaker.unavailable_backends == (error.backend,)
 
     @pytest.mark.parametrize("error", [BackendRefused("firestore", "403"), RunInvalid("x"), KeyError("x")])
-    def test_what_one_message_can_be_blamed_for_never_closes_it(self, error, breaker):
+    def test_errors_of_one_message_never_open_it(self, error, breaker):
         """PermissionDenied, InvalidArgument, NotFound, a broken run, our own mistakes."""
         handle = handler(Ledger(one_step()), Pipeline(error), breaker=breaker).handle
         for _ in range(3 * FAILURES_TO_OPEN):
@@ -99,8 +99,8 @@ class TestOutages:
     @pytest.mark.parametrize("between", [STORED, OutcomeKind.FAILED, OutcomeKind.CLAIM_LOST])
     def test_only_a_manifest_shows_that_storage_answers(self, between, breaker):
         """A step that failed without one may have failed because Cloud Storage stayed away."""
-        gone = [between, *[STORAGE_AWAY] * (FAILURES_TO_OPEN - 1)]
-        outcomes = [*[STORAGE_AWAY] * (FAILURES_TO_OPEN - 1), *gone]
+        gone = [between, *[STORAGE_UNAVAILABLE] * (FAILURES_TO_OPEN - 1)]
+        outcomes = [*[STORAGE_UNAVAILABLE] * (FAILURES_TO_OPEN - 1), *gone]
         pipeline = Pipeline(*[lambda _scope, outcome=outcome: outcome for outcome in outcomes])
         handle = handler(Ledger(one_step()), pipeline, breaker=breaker).handle
         while len(pipeline.worked) < len(outcomes) and not breaker.is_open:
@@ -120,8 +120,8 @@ class TestStops:
         assert ledger.reads == 0
 
     @pytest.mark.parametrize("body", [None, RUN_ONLY])
-    def test_a_message_at_the_closed_gate_waits_and_is_nacked_when_the_worker_drains(self, breaker, body):
-        """It reads nothing meanwhile, so that no delivery is used up."""
+    def test_a_message_waits_at_the_open_breaker_and_is_nacked_by_the_drain(self, breaker, body):
+        """Meanwhile nothing is read."""
         drain, ledger = Drain(), Ledger(one_step())
         drain.on_start(breaker.stop)
         for _ in range(FAILURES_TO_OPEN):
@@ -136,15 +136,15 @@ class TestStops:
 
     @pytest.mark.parametrize("body", [None, RUN_ONLY])
     def test_a_message_that_waited_longer_than_a_step_may_take_starts_none(self, body):
-        """Pub/Sub may have given it to somebody else meanwhile: it is deferred."""
+        """Pub/Sub may have delivered it to another worker: it is deferred."""
         clock, pipeline = HandClock(), Pipeline()
 
-        class SlowGate(CircuitBreaker):
+        class SlowBreaker(CircuitBreaker):
             def wait_until_closed(self):
                 clock.advance(301)
                 return True
 
-        handle = handler(Ledger(one_step()), pipeline, clock=clock, breaker=SlowGate(probes={})).handle
+        handle = handler(Ledger(one_step()), pipeline, clock=clock, breaker=SlowBreaker(probes={})).handle
         disposition = handle(message(body))
         assert isinstance(disposition, Defer)
         assert disposition.reason in {"out_of_time", "more_steps"}
@@ -198,7 +198,7 @@ class TestBackoff:
         """The next failure costs 4 s at most again, where a seventh in a row would draw from up to 60 s."""
         done = one_step(status="SUCCEEDED")
         for _ in range(30):
-            handle = handler(Ledger(*[AWAY] * 6, done, AWAY)).handle
+            handle = handler(Ledger(*[UNAVAILABLE] * 6, done, UNAVAILABLE)).handle
             for _ in range(6):
                 assert isinstance(handle(message(body)), Defer)
             assert isinstance(handle(message(body)), Ack)
@@ -207,7 +207,7 @@ class TestBackoff:
     def test_worked_steps_end_the_outage_too(self):
         """It is the same pipeline that failed."""
         for _ in range(30):
-            pipeline = Pipeline(*[AWAY] * 6, OutcomeKind.SUCCEEDED, AWAY)
+            pipeline = Pipeline(*[UNAVAILABLE] * 6, OutcomeKind.SUCCEEDED, UNAVAILABLE)
             handle = handler(Ledger(one_step()), pipeline).handle
             assert [type(handle(message())) for _ in range(7)] == [Defer] * 6 + [Ack]
             assert _delay(handle(message())) <= 4
@@ -227,7 +227,7 @@ class TestBackoff:
         delays = []
         for _ in range(30):
             outcomes = [OutcomeKind.CLAIM_LOST] * MAX_LOST_STEPS * 5
-            handle = handler(Ledger(one_step()), Pipeline(*outcomes, AWAY)).handle
+            handle = handler(Ledger(one_step()), Pipeline(*outcomes, UNAVAILABLE)).handle
             dispositions = [handle(message()) for _ in range(6)]
             assert [d.reason for d in dispositions] == ["contended"] * 5 + ["firestore_unavailable"]
             delays.append(_delay(dispositions[-1]))

@@ -28,7 +28,7 @@ SECONDS = 10
 
 
 class Ledger:
-    """Finds what it is told to, look by look: pages of leases, or an error; nothing when told no more."""
+    """Finds pages of leases or raises an error, search by search; after the last one it finds nothing."""
 
     terms = TERMS
 
@@ -57,7 +57,7 @@ class Ledger:
 
 
 class Rescuing:
-    """A rescue that looks all the time, or never by itself, over a ledger that is told what to find."""
+    """A rescue that searches all the time, or only when called, in a scripted ledger."""
 
     def __init__(self, *looks, interval=0.01):
         self.ledger = Ledger(*looks)
@@ -127,7 +127,7 @@ def test_it_comes_round_but_does_not_look_while_intake_is_paused():
 
 
 def test_one_that_starts_while_the_worker_drains_never_looks():
-    """The worker was told to stop while it started."""
+    """A stop was requested during the start."""
     rescuing = Rescuing(interval=0.0)
     rescuing.drain.start()
     rescuing.rescue.start()
@@ -150,7 +150,7 @@ def test_its_outages_count_for_the_gate_and_its_answers_too(log_lines):
 
 
 def test_a_step_that_the_drain_does_not_know_of_yet_is_not_begun():
-    """The drain began between the look and the work: nobody would wait for it."""
+    """The drain began between the search and the work, and may not wait for the step."""
     rescuing = Rescuing()
     rescuing.rescue._pipeline = Pipeline()
     rescuing.rescue.start()
@@ -199,7 +199,7 @@ class TestMissingIndex:
             interval_seconds=60,
         )
 
-    def test_it_is_said_once_with_its_mend(self, rescue, log_lines):
+    def test_it_is_logged_once_with_what_to_do(self, rescue, log_lines):
         """The file to deploy, and what happens until then."""
         for _ in range(3):
             rescue._search_safely()
@@ -215,7 +215,7 @@ class TestMissingIndex:
         assert not rescue._breaker.is_open
 
     def test_it_is_met_again_each_time(self, rescue, cloud):
-        """So that the rescue begins by itself once somebody has mended it."""
+        """So the rescue works as soon as the index exists."""
         for _ in range(2):
             with pytest.raises(IndexMissing):
                 rescue.search()

@@ -74,7 +74,7 @@ class TestRest:
     """A run in which nothing is eligible."""
 
     def test_an_unreadable_step_makes_the_run_invalid(self):
-        """Somebody has to mend it."""
+        """A person has to correct it."""
         run = run_of({"bad": chart_step(status="??"), "done": chart_step(status="SUCCEEDED")})
         with pytest.raises(RunInvalid, match=r"steps\.bad\.status"):
             classify_run(run)
@@ -84,7 +84,7 @@ class TestRest:
         assert classify_run(None).state is StepState.MISSING
 
     def test_a_final_run_is_final_even_with_an_unreadable_step(self):
-        """Nobody will mend it any more."""
+        """A final run is not corrected any more."""
         assert (
             classify_run(run_of({"bad": chart_step(status="??")}, status="FAILED")).state is StepState.FINAL
         )
@@ -144,7 +144,7 @@ class TestLease:
         assert _lease_seen(left_seconds=left_seconds, token="", released=1).state is state
 
     def test_an_own_one_that_is_over_is_over(self):
-        """Whoever took it is gone, this process's earlier life included."""
+        """Its owner has ended; it may have been an earlier process of this worker."""
         assert _lease_seen(message_id="another", left_seconds=-6).state is StepState.LEASE_EXPIRED
 
 

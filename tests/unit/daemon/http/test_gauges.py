@@ -1,4 +1,4 @@
-"""What the process shows of itself whenever somebody asks for the metrics."""
+"""The gauges of the process, read at each scrape of the metrics."""
 
 from __future__ import annotations
 

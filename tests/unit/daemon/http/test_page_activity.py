@@ -142,7 +142,7 @@ class TestFinishedSteps:
 
     @pytest.mark.parametrize("reason", ["fenced", "lease_lost", "not_running", "no_such_reason"])
     def test_a_step_that_was_lost(self, activity, reason):
-        """Its work did not count; why, is told in words where there are any."""
+        """Its work did not count; the reason is described in words if there are any."""
         work_step(kind=OutcomeKind.FINALIZE_REFUSED, reason=reason)
         (step,) = activity.snapshot().finished
         assert (step.result, step.reason) == (Result.LOST, describe(reason) or reason)
@@ -312,7 +312,7 @@ class TestThumbnails:
     """The latest charts within a bound."""
 
     def test_a_chart_is_kept_as_it_was_stored(self, thumbnails):
-        """Whatever it holds: nobody decodes it here."""
+        """Its content does not matter: it is never decoded here."""
         png = b"no picture"
         number = thumbnails.keep(png)
         assert (thumbnails.has(number), thumbnails.held_bytes) == (True, len(png))

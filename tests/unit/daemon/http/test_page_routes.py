@@ -1,4 +1,4 @@
-"""The page over HTTP: who may see it, with which headers, and what it is told."""
+"""The page over HTTP: who may open it, its headers, and its report."""
 
 from __future__ import annotations
 
@@ -71,13 +71,13 @@ class TestWhoMaySeeIt:
     @pytest.mark.parametrize("client", ["10.0.0.7", "172.17.0.1", "2001:db8::1", "fe80::1%eth0", ""])
     def test_others_are_told_how_to_get_in(self, client):
         """In one sentence."""
-        told = why_refused(_request(client=client))
-        assert "kubectl port-forward POD 8080" in told
-        assert "ssh -L 8080:127.0.0.1:8080 HOST" in told
+        refusal = why_refused(_request(client=client))
+        assert "kubectl port-forward POD 8080" in refusal
+        assert "ssh -L 8080:127.0.0.1:8080 HOST" in refusal
 
     @pytest.mark.parametrize("name", ["Forwarded", "X-Forwarded-For", "via"])
     def test_a_proxy_on_this_machine_brings_nobody_in(self, served, name):
-        """It comes from here, and says that it asks for somebody else."""
+        """It comes from this machine, but forwards a request of another one."""
         answer, content = _answer(served, "/state.json", **{name: "for=192.0.2.1"})
         assert (answer.status, b"not behind a proxy" in content) == (403, True)
         assert _answer(served, "/readyz", **{name: "for=192.0.2.1"})[0].status == 200
@@ -147,7 +147,7 @@ class TestHeaders:
 
 
 class TestState:
-    """What the page is told."""
+    """The report for the page."""
 
     def test_a_worker_that_has_just_started(self, served):
         """Nothing was done yet; who it is stands there."""
@@ -206,11 +206,11 @@ class TestState:
         routes = page_routes(
             report=lambda: {"count": next(made)}, thumbnails=Thumbnails(), monotonic=lambda: now[0]
         )
-        told = []
+        counts = []
         for seconds in (0.0, 0.4, 0.4):
             now[0] += seconds
-            told.append(json.loads(routes["/state.json"](_request()).content)["count"])
-        assert told == [1, 1, 2]
+            counts.append(json.loads(routes["/state.json"](_request()).content)["count"])
+        assert counts == [1, 1, 2]
 
     def test_settings_hide_their_secrets(self):
         """As `daemon --check` does."""

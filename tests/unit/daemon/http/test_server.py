@@ -108,7 +108,7 @@ def test_readiness_says_why_not(served, reason, status, body):
     ],
 )
 def test_each_part_that_is_unwell_is_named(facts, parts, reason):
-    """The reason is the first of them that matters; the others are told too."""
+    """The reason is the first of them that matters; the report has the others too."""
     well = {"is_draining": False, "stream_is_open": True, "unavailable_backends": ()}
     found = readiness(**{**well, **facts})
     assert found.parts == {"stream": "ok", "drain": "ok", "intake": "ok"} | parts
@@ -188,14 +188,14 @@ def test_a_probe_that_goes_away_leaves_no_trace(served, capfd):
     assert capfd.readouterr() == ("", "")
 
 
-def test_whoever_says_a_byte_now_and_then_is_let_go_too(monkeypatch, capfd):
-    """Its time is over, however busily it sends."""
+def test_a_client_that_sends_a_byte_now_and_then_is_disconnected(monkeypatch, capfd):
+    """A connection has a time limit as a whole."""
     monkeypatch.setattr(http_server, "MAX_CONNECTION_SECONDS", 0.5)
     server = HealthServer(host="127.0.0.1", port=0, routes={})
     server.start()
     with socket.create_connection(("127.0.0.1", server.port), timeout=0.1) as connection:
         until = time.monotonic() + 10
-        with pytest.raises(OSError, match=r"reset|Broken pipe|closed"):  # noqa: PT012 - it may be told on either way
+        with pytest.raises(OSError, match=r"reset|Broken pipe|closed"):  # noqa: PT012 - a send or a receive may notice it
             while time.monotonic() < until:
                 connection.sendall(b"G")
                 with suppress(TimeoutError):
@@ -206,7 +206,7 @@ def test_whoever_says_a_byte_now_and_then_is_let_go_too(monkeypatch, capfd):
 
 
 def test_slow_clients_never_keep_a_probe_out(monkeypatch, capfd):
-    """Whoever takes longest makes room, so that no more than so many are answered at once."""
+    """At the limit, one more connection closes the oldest one."""
     monkeypatch.setattr(http_server, "MAX_CONNECTIONS", 3)
     routes = {"/": lambda _request: Response(status=HTTPStatus.OK, content_type="text/plain", content=b"")}
     server = HealthServer(host="127.0.0.1", port=0, routes=routes)
@@ -232,7 +232,7 @@ def test_a_hundred_may_wait_to_be_let_in():
     server.stop()
 
 
-def test_whoever_says_nothing_is_let_go(monkeypatch, capfd):
+def test_a_silent_client_is_disconnected(monkeypatch, capfd):
     """A thread is not held for ever by a connection that brings no request."""
     monkeypatch.setattr(http_server, "MAX_CONNECTION_SECONDS", 0.1)
     server = HealthServer(host="127.0.0.1", port=0, routes={})

@@ -1,4 +1,4 @@
-"""Stopping: who is still working, and how they are told."""
+"""The drain: what is under way, and how it is stopped."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ def test_a_step_goes_on_while_draining():
 
 def test_stopping_stops_every_step_that_runs():
     """As an interruption."""
-    drain, budgets = Drain(), [scope_of(), scope_of()]
-    with drain.running(budgets[0]), drain.running(budgets[1]):
+    drain, scopes = Drain(), [scope_of(), scope_of()]
+    with drain.running(scopes[0]), drain.running(scopes[1]):
         assert drain.steps_running == 2
         drain.stop_steps()
-        for scope in budgets:
+        for scope in scopes:
             with pytest.raises(Interrupted, match=r"the worker is shutting down"):
                 scope.check()
 
@@ -86,7 +86,7 @@ def test_idle_is_when_every_delivery_is_settled():
 
 
 def test_the_wait_has_an_end():
-    """A delivery that hangs holds nobody for ever."""
+    """A delivery that hangs delays the drain only until its time limit."""
     drain, started = Drain(), time.monotonic()
     with drain.delivery():
         assert not drain.wait_until_idle(0.05)
@@ -109,20 +109,20 @@ def test_a_step_without_a_delivery_is_waited_for_too():
     assert drain.wait_until_idle(0)
 
 
-def test_the_start_is_told_to_whoever_wants_to_know_once():
+def test_each_callback_is_called_once_at_the_start():
     """Early or late."""
-    drain, told = Drain(), []
-    drain.on_start(lambda: told.append("early"))
-    assert told == []
+    drain, called = Drain(), []
+    drain.on_start(lambda: called.append("early"))
+    assert called == []
     drain.start()
     drain.start()
-    assert told == ["early"]
-    drain.on_start(lambda: told.append("late"))
-    assert told == ["early", "late"]
+    assert called == ["early"]
+    drain.on_start(lambda: called.append("late"))
+    assert called == ["early", "late"]
 
 
 def test_the_drain_has_begun_when_they_are_told():
-    """A thread that is let go must not take new work."""
+    """A thread that stops waiting must not take new work."""
     drain, seen = Drain(), []
     drain.on_start(lambda: seen.append(drain.is_draining))
     drain.start()
@@ -131,20 +131,20 @@ def test_the_drain_has_begun_when_they_are_told():
 
 def test_a_mistake_of_one_does_not_keep_the_others_from_being_told(log_lines):
     """Neither at the start nor at the stop."""
-    drain, told, budgets = Drain(), [], [scope_of(), scope_of()]
+    drain, called, scopes = Drain(), [], [scope_of(), scope_of()]
 
     def mistake(*_):
         raise RuntimeError("mistake")
 
     drain.on_start(mistake)
-    drain.on_start(lambda: told.append("told"))
-    for scope in budgets:
+    drain.on_start(lambda: called.append("called"))
+    for scope in scopes:
         scope.on_stop(mistake)
     drain.start()
-    with drain.running(budgets[0]), drain.running(budgets[1]):
+    with drain.running(scopes[0]), drain.running(scopes[1]):
         drain.stop_steps()
-    assert told == ["told"]
-    for scope in budgets:
+    assert called == ["called"]
+    for scope in scopes:
         with pytest.raises(Interrupted):
             scope.check()
     assert [line["event"] for line in log_lines()] == ["internal_error"] * 3

@@ -105,7 +105,7 @@ def test_work_in_another_thread_is_waited_for():
 
 
 def test_a_stop_does_not_wait_for_the_work():
-    """Whoever does it may hang."""
+    """The work may hang."""
     waiter, end = StoppableWait(), threading.Event()
 
     def hang():

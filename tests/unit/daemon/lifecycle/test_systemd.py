@@ -1,4 +1,4 @@
-"""What systemd is told, and when it is told nothing."""
+"""Notifications to systemd."""
 
 from __future__ import annotations
 
@@ -87,9 +87,9 @@ def notify_threads():
 
 
 @pytest.mark.parametrize("environment", [{}, {"NOTIFY_SOCKET": ""}, {"WATCHDOG_USEC": "1000000"}])
-def test_without_the_variable_nobody_is_told_and_no_thread_is_started(new_notify, environment, process):
+def test_without_the_variable_nothing_is_sent_and_no_thread_is_started(new_notify, environment, process):
     """As on every machine without systemd."""
-    process.status = None  # nobody asks for it
+    process.status = None  # never read
     before = notify_threads()
     notify = new_notify(**environment)
     notify.start()
@@ -115,7 +115,7 @@ def test_stopping_asks_for_the_time_that_the_drain_has(new_notify, inbox, proces
     assert inbox.take()[1] == ["STOPPING=1", "EXTEND_TIMEOUT_USEC=30500000", "STATUS=Draining"]
 
 
-def test_a_status_is_told_when_it_changes(new_notify, inbox, look, process):
+def test_a_status_is_sent_when_it_changes(new_notify, inbox, look, process):
     """And only then."""
     notify = new_notify(NOTIFY_SOCKET=inbox.address)
     notify.ready()
@@ -156,7 +156,7 @@ def test_without_a_watchdog_none_is_fed_and_none_is_missed(new_notify, inbox, lo
     assert (look(notify, after=100), log_lines()) == ([], [])
 
 
-def test_somebody_else_s_watchdog_is_not_fed(inbox):
+def test_the_watchdog_of_another_process_is_not_fed(inbox):
     """The variables reach children too; WATCHDOG_PID says whose they are."""
     named = {"NOTIFY_SOCKET": inbox.address, "WATCHDOG_USEC": "1000000"}
     own, other = str(os.getpid()), str(os.getppid())
@@ -227,7 +227,7 @@ def test_a_socket_that_vanished_is_logged_once_and_told_the_news_when_it_is_back
 
 
 def test_a_manager_that_reads_nothing_holds_nobody_for_long(tmp_path, new_notify, log_lines):
-    """Its queue is full: whoever tells it something goes on after a second."""
+    """Its queue is full: a notification is given up after a second."""
     inbox = Inbox(str(tmp_path / "notify"))
     filling = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     filling.connect(inbox.address)

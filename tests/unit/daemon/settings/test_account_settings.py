@@ -103,7 +103,7 @@ BAD_ACCOUNTS = [
 
 
 class TestBad:
-    """What is refused, and how it is told: the variable and what was expected, never what was there."""
+    """Errors name the variable and what was expected; they never quote the value."""
 
     @pytest.mark.parametrize("accounts", NO_ACCOUNTS, ids=range(len(NO_ACCOUNTS)))
     @pytest.mark.parametrize("mode", ["real", "local"])
@@ -203,7 +203,7 @@ def test_shown_settings_hide_the_accounts(load, tmp_path):
     file.write_text(ACCOUNTS)
     for given in ({"CHART_IMG_ACCOUNTS_JSON": ACCOUNTS}, {"CHART_IMG_ACCOUNTS_FILE": str(file)}):
         settings = load(**given)
-        told = effective_settings(settings)
-        assert told["CHART_IMG_ACCOUNTS_JSON"] == "(hidden)"
-        assert KEY not in f"{told} {settings!r} {settings} {settings.accounts} {settings.accounts[0]}"
+        shown = effective_settings(settings)
+        assert shown["CHART_IMG_ACCOUNTS_JSON"] == "(hidden)"
+        assert KEY not in f"{shown} {settings!r} {settings} {settings.accounts} {settings.accounts[0]}"
         assert KEY not in f"{settings.model_dump()} {settings.model_dump_json()}"

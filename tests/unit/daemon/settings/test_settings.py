@@ -54,8 +54,8 @@ def _problems(load, **changes):
 def test_the_defaults_are_the_contract_s(load):
     """Section 11."""
     settings = load()
-    told = {name: str(getattr(settings, name)) for name in Settings.model_fields}
-    assert told == told | {
+    values = {name: str(getattr(settings, name)) for name in Settings.model_fields}
+    assert values == values | {
         "firestore_db": "(default)",
         "chart_img_base_url": "https://api.chart-img.com",
         "charts_default_timezone": "Etc/UTC",
@@ -280,9 +280,9 @@ class TestShown:
 
     def test_every_setting_is_shown(self, load):
         """As text, what is not set as nothing."""
-        told = effective_settings(load())
-        assert set(told) == set(NAMES)
-        assert (told["QUARANTINE_TOPIC"], told["WORKER_CONCURRENCY"], told["CHARTS_API_MODE"]) == (
+        shown = effective_settings(load())
+        assert set(shown) == set(NAMES)
+        assert (shown["QUARANTINE_TOPIC"], shown["WORKER_CONCURRENCY"], shown["CHARTS_API_MODE"]) == (
             "",
             "8",
             "local",

@@ -74,7 +74,7 @@ def test_the_standard_variables_decide(load, variables, target):
     ],
 )
 def test_a_wrong_value_is_named_once_tracing_is_on(load, name, value):
-    """Where the SDK would go on with a default; off, nobody asks."""
+    """The SDK would use a default instead; with tracing off they are not checked."""
     settings = load(OTEL_TRACES_EXPORTER="otlp", **{name: value})
     with pytest.raises(SettingsError, match=f"^{name}: expected .*, got "):
         Tracing(settings)
@@ -159,9 +159,9 @@ def test_an_endpoint_that_may_hold_a_secret_is_refused_and_not_shown(load, name,
 )
 def test_a_check_finds_a_queue_that_is_smaller_than_a_batch(variables, is_good):
     """By the SDK's own sizes where none is set: it would end the start."""
-    told = run_here("daemon", "--check", environment={**GOOD, "OTEL_TRACES_EXPORTER": "console", **variables})
-    assert told.returncode == (0 if is_good else 2), told.stderr
-    assert told.stderr.startswith(
+    done = run_here("daemon", "--check", environment={**GOOD, "OTEL_TRACES_EXPORTER": "console", **variables})
+    assert done.returncode == (0 if is_good else 2), done.stderr
+    assert done.stderr.startswith(
         "" if is_good else "error: OTEL_BSP_MAX_QUEUE_SIZE: expected a whole number"
     )
 

@@ -56,7 +56,7 @@ class Message:
 
 
 class Topic:
-    """A publisher that keeps what it is given, or fails as told, once for each error."""
+    """A publisher that keeps its messages, or raises each of the given errors once."""
 
     def __init__(self, *errors):
         self.errors = list(errors)
@@ -162,7 +162,7 @@ class TestRejection:
         assert message.done == ["nack"]
 
     def test_without_either_it_is_logged_whole_and_acked(self, log_lines):
-        """As ERROR, so that somebody sees it."""
+        """As ERROR, so that a person sees it."""
         message = Message(data=b"\xff\x00", attributes={"a": "b"})
         Settlement(None).settle(message, REJECT)
         assert message.done == ["ack"]
@@ -318,9 +318,9 @@ class TestDelivery:
         assert (line["event"], line["messageId"]) == ("internal_error", "m1")
 
     def test_whatever_settling_raises_stays_inside(self, log_lines):
-        """Errors of the quarantine that nobody foresaw."""
+        """Unexpected errors of the quarantine."""
         message = Message()
-        settlement = Settlement(_quarantine(Topic(RuntimeError("nobody thought of this"))))
+        settlement = Settlement(_quarantine(Topic(RuntimeError("unexpected"))))
         Delivery(handler=Handler(REJECT), settlement=settlement, drain=Drain())(message)
         assert message.done == ["drop"]
         assert log_lines()[-1]["event"] == "internal_error"

@@ -82,7 +82,7 @@ def bench(cloud, documents, objects):
 
 
 @pytest.fixture
-def told(monkeypatch):
+def set_variables(monkeypatch):
     """Sets variables of tracing for the test."""
     return lambda **variables: [monkeypatch.setenv(name, value) for name, value in variables.items()]
 
@@ -143,7 +143,7 @@ class TestSpansOfTheWork:
         assert recorder.one("release").parent.span_id == step.context.span_id
 
     def test_a_rescued_step_is_a_trace_of_its_own(self, bench, recorder):
-        """There is no message, so no publisher to join; and what was stored before is told as reused."""
+        """Without a message there is no publisher. A chart that was stored before is reported as reused."""
         bench.put("ctpl_a", status="RUNNING")
         bench.put_lease()
         bench.run()
@@ -188,8 +188,8 @@ class TestSpansOfTheWork:
         assert "chart_export.attempt" not in step.attributes
         assert step.status.is_ok
 
-    @pytest.mark.parametrize(("attempt", "told"), [(0, None), (3, 3)])
-    def test_a_delivery_says_how_it_ended_and_which_it_is(self, bench, recorder, attempt, told):
+    @pytest.mark.parametrize(("attempt", "expected"), [(0, None), (3, 3)])
+    def test_a_delivery_says_how_it_ended_and_which_it_is(self, bench, recorder, attempt, expected):
         """Where Pub/Sub counts, which it does with a dead-letter policy."""
         bench.put("ctpl_a", status="SUCCEEDED")
         message, _ = a_message({"runId": RUN_ID, "stepId": STEP_ID}, delivery_attempt=attempt)
@@ -197,7 +197,7 @@ class TestSpansOfTheWork:
         delivery = recorder.one("process chart-export")
         assert delivery.attributes["chart_export.disposition"] == "ack"
         assert delivery.attributes["chart_export.reason"] == "final"
-        assert delivery.attributes.get("messaging.gcp_pubsub.message.delivery_attempt") == told
+        assert delivery.attributes.get("messaging.gcp_pubsub.message.delivery_attempt") == expected
         assert delivery.status.is_ok
 
     def test_a_delivery_that_a_backend_fails_is_an_error(self, bench, cloud, recorder):
@@ -218,7 +218,7 @@ class TestSpansOfTheWork:
 
     @pytest.mark.parametrize("reason", ["shutdown", "pending", "duplicate", "out_of_time", "failed"])
     def test_what_comes_back_in_the_normal_course_of_things_is_none(self, recorder, reason):
-        """Nor is a step that has FAILED: that is told at the step."""
+        """Nor is a step that has FAILED: its span shows that."""
         with stage(Stage.DELIVERY, messageId="m"):
             annotate(disposition="nack", reason=reason)
         assert recorder.one("process chart-export").status.is_ok
@@ -235,13 +235,13 @@ class TestSpansOfTheWork:
         assert not asked.empty()
 
     @pytest.mark.parametrize("target", ["console", "none"])
-    def test_lines_name_the_project_that_has_the_spans(self, told, monkeypatch, target, log_lines):
+    def test_lines_name_the_project_that_has_the_spans(self, set_variables, monkeypatch, target, log_lines):
         """Not that of a subscription of another project."""
         monkeypatch.setattr(
             Export, "serve_libraries", lambda _export: None
         )  # is for the whole process, for ever
-        told(GOOGLE_CLOUD_PROJECT="ours", PUBSUB_SUBSCRIPTION=ELSEWHERE, CHARTS_BUCKET="gs://charts")
-        told(CHARTS_API_MODE="local", OTEL_TRACES_EXPORTER=target)
+        set_variables(GOOGLE_CLOUD_PROJECT="ours", PUBSUB_SUBSCRIPTION=ELSEWHERE, CHARTS_BUCKET="gs://charts")
+        set_variables(CHARTS_API_MODE="local", OTEL_TRACES_EXPORTER=target)
         tracing = Tracing(load_settings(Settings))
         with tracing.watching("owner"), stage(Stage.DELIVERY, carrier={"traceparent": TRACEPARENT}):
             log.info(Event.MESSAGE_RECEIVED, "in")
@@ -267,24 +267,28 @@ class TestSpansOfTheWork:
             ({"CHARTS_API_MODE": "local"}, None, False),
         ],
     )
-    def test_only_where_each_chart_is_asked_for_a_call_is_a_client_s(self, told, variables, server, always):
+    def test_only_where_each_chart_is_asked_for_a_call_is_a_client_s(
+        self, set_variables, variables, server, always
+    ):
         """One of the fallback is drawn here."""
-        told(GOOGLE_CLOUD_PROJECT="demo-project", PUBSUB_SUBSCRIPTION="charts", CHARTS_BUCKET="gs://charts")
-        told(CHARTS_API_MODE="real", CHART_IMG_ACCOUNTS_JSON='[{"id": "a", "apiKey": "k"}]')
-        told(**variables)
+        set_variables(
+            GOOGLE_CLOUD_PROJECT="demo-project", PUBSUB_SUBSCRIPTION="charts", CHARTS_BUCKET="gs://charts"
+        )
+        set_variables(CHARTS_API_MODE="real", CHART_IMG_ACCOUNTS_JSON='[{"id": "a", "apiKey": "k"}]')
+        set_variables(**variables)
         settings = load_settings(Settings)
         assert _chart_calls(settings) == (server, always)
 
     @pytest.mark.parametrize(("always", "kind"), [(True, SpanKind.CLIENT), (False, SpanKind.INTERNAL)])
     def test_a_call_is_of_one_kind(self, always, kind):
-        """That is said when it begins, and nobody knows then whether it will ask."""
+        """The kind is set at the start, when it is not known if a call follows."""
         found = Recorder(always_calls=always)
         with watched_by(found.observer), stage(Stage.CALL, symbol="IBM"):
             pass
         assert found.one("call").kind is kind
 
     def test_a_call_says_who_was_asked_and_what_came_each_time(self, recorder):
-        """Only once somebody was."""
+        """Only after a call."""
         with stage(Stage.CALL, symbol="IBM"):
             notify_call(accountId="main", callNumber=1, httpStatus=503, outcome="trouble", durationMs=7)
             notify_call(accountId="main", callNumber=2, httpStatus=0, outcome="no_answer", durationMs=9)
@@ -405,10 +409,10 @@ class TestPublishing:
         with PublisherSpans(TOPIC) as spans, spans.message({"runId": "r"}) as attributes:
             assert attributes == {}
 
-    def test_a_publish_that_fails_is_an_error(self, told, log_lines):  # noqa: ARG002 - restores the logs
+    def test_a_publish_that_fails_is_an_error(self, set_variables, log_lines):  # noqa: ARG002 - restores the logs
         """And is sent all the same."""
         with collecting() as collector:
-            told(**collector.settings())
+            set_variables(**collector.settings())
             with (
                 pytest.raises(KeyError),
                 PublisherSpans(TOPIC) as spans,
@@ -423,9 +427,9 @@ class TestPublishing:
 class TestExport:
     """On the way out."""
 
-    def test_the_environment_s_names_win(self, told):
+    def test_the_environment_s_names_win(self, set_variables):
         """Of the service and of all else that is said of who sends."""
-        told(
+        set_variables(
             OTEL_SERVICE_NAME="mine",
             OTEL_RESOURCE_ATTRIBUTES="gcp.project_id=other,deployment.environment.name=x",
         )
@@ -446,11 +450,11 @@ class TestExport:
         (line,) = log_lines()
         assert (line["event"], line["message"], line["span"]["name"]) == ("library", "Span: a span", "a span")
 
-    def test_an_end_waits_no_longer_than_it_may(self, told, log_lines):
+    def test_an_end_waits_no_longer_than_it_may(self, set_variables, log_lines):
         """For a collector that hangs."""
         with collecting() as collector:
             collector.hangs.set()
-            told(**collector.settings(), OTEL_EXPORTER_OTLP_TIMEOUT="1")
+            set_variables(**collector.settings(), OTEL_EXPORTER_OTLP_TIMEOUT="1")
             export = Export(TracesExporter.OTLP, project="demo-project", owner=None)
             export.tracer.start_span("a span").end()
             assert collector.asked.wait(5)
@@ -463,10 +467,10 @@ class TestExport:
                     thread.join()
         assert [line["message"] for line in lines] == ["The last spans could not be sent within 0.2 s"]
 
-    def test_a_collector_that_is_away_is_one_line_a_minute(self, told, log_lines):
+    def test_an_unavailable_collector_is_one_line_a_minute(self, set_variables, log_lines):
         """Of each kind; the rest is left out."""
         with collecting() as gone:
-            told(**gone.settings(), OTEL_EXPORTER_OTLP_TIMEOUT="0.2")
+            set_variables(**gone.settings(), OTEL_EXPORTER_OTLP_TIMEOUT="0.2")
         for _ in range(3):
             export = Export(TracesExporter.OTLP, project="demo-project", owner=None)
             export.tracer.start_span("a span").end()
@@ -485,10 +489,10 @@ class TestExport:
         said = [line["message"] for line in log_lines()]
         assert said == ["Queue full, dropping Span.", "Exception while exporting Span."]
 
-    def test_a_complaint_comes_again_after_a_minute(self):
-        """So that nobody forgets it."""
+    def test_a_line_is_repeated_after_a_minute(self):
+        """So that it is not forgotten."""
         limited = RateLimitFilter()
-        record = logging.makeLogRecord({"msg": "away: %s"})
+        record = logging.makeLogRecord({"msg": "unavailable: %s"})
         with mock.patch("daemon.tracing.export.time.monotonic", side_effect=[0.0, 59.0, 61.0, 62.0]):
             assert [limited.filter(record) for _ in range(4)] == [True, False, True, False]
 
@@ -500,9 +504,9 @@ class TestExport:
             {"OTEL_PYTHON_EXPORTER_OTLP_HTTP_TRACES_CREDENTIAL_PROVIDER": "unknown"},
         ],
     )
-    def test_what_the_sdk_can_t_work_with_is_a_setting(self, told, variables):
+    def test_what_the_sdk_can_t_work_with_is_a_setting(self, set_variables, variables):
         """Whatever it is."""
-        told(**variables)
+        set_variables(**variables)
         with pytest.raises(
             SettingsError, match=r"^OTEL_\*: expected variables that OpenTelemetry's SDK can work"
         ):
