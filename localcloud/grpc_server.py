@@ -40,8 +40,8 @@ class Method:
     Attributes:
         request: The proto-plus request type.
         response: The proto-plus response type, or a raw protobuf class.
-        handle: Takes the raw request; unary methods return the raw response (None = an empty one), others a
-            list of them.
+        handle: Takes the raw request. It returns the raw response or its fields (None = no fields), with
+            `streams` a list of raw responses.
         subject: Returns the text for `Fault.match` from the raw request.
         streams: The response is a stream.
         wants_context: `handle` also takes the call's context.
@@ -152,9 +152,11 @@ class GrpcService(Service):
             fault = self.faults.take(name, method.subject(request)) if self.faults.armed else None
             effect = partial(method.handle, request, *([context] if method.wants_context else []))
             response = self._run_faulty(fault, request, method, effect) if fault else effect()
-            return raw(method.response)() if response is None else response
         except Refused as refused:
             return context.abort(refused.code, refused.message)
+        if response is None or isinstance(response, dict):
+            return raw(method.response)(**(response or {}))
+        return response
 
     def _run_faulty(self, fault: Fault, request: Any, method: Method, effect: Callable[[], Any]) -> Any:
         if not fault.after_effect:

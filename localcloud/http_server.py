@@ -7,7 +7,7 @@ import json
 import socket
 import sys
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
@@ -232,12 +232,7 @@ class HttpService(Service):
             response = self.fail_as(fault) or response
         if fault.truncate_bytes is None:
             return response
-        return Response(
-            status=response.status,
-            body=response.body[: fault.truncate_bytes],
-            content_type=response.content_type,
-            headers=response.headers,
-        )
+        return replace(response, body=response.body[: fault.truncate_bytes])
 
     def scripted(self, fault: Fault, request: Request) -> Response | None:  # noqa: ARG002 - for sub-classes
         """Return the scripted response that a fault names, if any."""

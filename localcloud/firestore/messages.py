@@ -17,7 +17,6 @@ BatchGetDocumentsResponse: Any = raw(firestore.BatchGetDocumentsResponse)
 RunQueryResponse: Any = raw(firestore.RunQueryResponse)
 RunAggregationQueryResponse: Any = raw(firestore.RunAggregationQueryResponse)
 ListDocumentsResponse: Any = raw(firestore.ListDocumentsResponse)
-ListCollectionIdsResponse: Any = raw(firestore.ListCollectionIdsResponse)
 Query: Any = raw(query.StructuredQuery)
 
 _MICROSECONDS = 1_000_000

@@ -79,7 +79,13 @@ class FirestoreService(GrpcService):
                 lambda r: _queried(r.parent, r.structured_aggregation_query.structured_query),
             ),
             ("ListDocuments", self._list_documents, lambda r: f"{r.parent}/{r.collection_id}"),
-            ("ListCollectionIds", self._list_collection_ids, lambda r: str(r.parent)),
+            (
+                "ListCollectionIds",
+                lambda r: {
+                    "collection_ids": sorted(self.database(_database_of(r.parent)).children(r.parent))
+                },
+                lambda r: str(r.parent),
+            ),
             ("BeginTransaction", _no_transactions, lambda r: str(r.database)),
             ("Rollback", _no_transactions, lambda r: str(r.database)),
         ]
@@ -201,11 +207,6 @@ class FirestoreService(GrpcService):
         if len(documents) > size:
             response.next_page_token = documents[size - 1].name
         return response
-
-    def _list_collection_ids(self, request: Any) -> Any:
-        """List all collection ids directly below a document or the root, on one page."""
-        ids = self.database(_database_of(request.parent)).children(request.parent)
-        return messages.ListCollectionIdsResponse(collection_ids=sorted(ids))
 
 
 def _no_transactions(_request: Any) -> Any:

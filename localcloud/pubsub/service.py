@@ -73,88 +73,76 @@ class PubsubService(GrpcService):
 
     def methods(self) -> Mapping[str, Mapping[str, Method | grpc.RpcMethodHandler[Any, Any]]]:
         """Return the RPCs of publisher and subscriber."""
+        # All rows read `_topics` at each call, because `lose_state` replaces it.
+        publisher = [
+            _rpc(
+                "CreateTopic",
+                "name",
+                lambda r: self._topics.create_topic(r),  # noqa: PLW0108 - late binding
+                takes="Topic",
+                returns="Topic",
+            ),
+            _rpc("GetTopic", "topic", lambda r: self._topics.topic(r.topic), returns="Topic"),
+            _rpc("ListTopics", "project", lambda r: {"topics": self._topics.topics(r.project)}),
+            _rpc(
+                "ListTopicSubscriptions",
+                "topic",
+                lambda r: {"subscriptions": [each.name for each in self._topics.of_topic(r.topic)]},
+            ),
+            _rpc("DeleteTopic", "topic", lambda r: self._topics.delete_topic(r.topic), returns=""),
+            _rpc("Publish", "topic", lambda r: {"message_ids": self._topics.publish(r.topic, r.messages)}),
+        ]
         streaming_pull = grpc.stream_stream_rpc_method_handler(
             self._streaming_pull,
             request_deserializer=messages.StreamingPullRequest.FromString,
             response_serializer=messages.StreamingPullResponse.SerializeToString,
         )
         return {
-            "google.pubsub.v1.Publisher": self._publisher_methods(),
-            "google.pubsub.v1.Subscriber": {**self._subscriber_methods(), "StreamingPull": streaming_pull},
+            "google.pubsub.v1.Publisher": dict(publisher),
+            "google.pubsub.v1.Subscriber": {
+                **dict(self._subscriber_methods()),
+                "StreamingPull": streaming_pull,
+            },
         }
 
-    def _publisher_methods(self) -> dict[str, Method]:
-        return {
-            "CreateTopic": _rpc(
-                "Topic",
-                "Topic",
-                lambda r: self._topics.create_topic(r),  # noqa: PLW0108 - late binding
+    def _subscriber_methods(self) -> list[tuple[str, Method]]:
+        return [
+            _rpc(
+                "CreateSubscription",
                 "name",
-            ),
-            "GetTopic": _rpc("GetTopicRequest", "Topic", lambda r: self._topics.topic(r.topic), "topic"),
-            "ListTopics": _rpc(
-                "ListTopicsRequest",
-                "ListTopicsResponse",
-                lambda r: messages.ListTopicsResponse(topics=self._topics.topics(r.project)),
-                "project",
-            ),
-            "ListTopicSubscriptions": _rpc(
-                "ListTopicSubscriptionsRequest",
-                "ListTopicSubscriptionsResponse",
-                lambda r: messages.ListTopicSubscriptionsResponse(
-                    subscriptions=[each.name for each in self._topics.of_topic(r.topic)]
-                ),
-                "topic",
-            ),
-            "DeleteTopic": _rpc(
-                "DeleteTopicRequest", "", lambda r: self._topics.delete_topic(r.topic), "topic"
-            ),
-            "Publish": _rpc(
-                "PublishRequest",
-                "PublishResponse",
-                lambda r: messages.PublishResponse(message_ids=self._topics.publish(r.topic, r.messages)),
-                "topic",
-            ),
-        }
-
-    def _subscriber_methods(self) -> dict[str, Method]:
-        return {
-            "CreateSubscription": _rpc(
-                "Subscription",
-                "Subscription",
                 lambda r: self._topics.create_subscription(r),  # noqa: PLW0108 - late binding
-                "name",
+                takes="Subscription",
+                returns="Subscription",
             ),
-            "GetSubscription": _rpc(
-                "GetSubscriptionRequest",
-                "Subscription",
+            _rpc(
+                "GetSubscription",
+                "subscription",
                 lambda r: self._topics.subscription(r.subscription).settings,
-                "subscription",
+                returns="Subscription",
             ),
-            "UpdateSubscription": _rpc(
-                "UpdateSubscriptionRequest",
-                "Subscription",
-                lambda r: self._topics.update_subscription(r.subscription, r.update_mask.paths),
+            _rpc(
+                "UpdateSubscription",
                 "update_mask",
+                lambda r: self._topics.update_subscription(r.subscription, r.update_mask.paths),
+                returns="Subscription",
             ),
-            "DeleteSubscription": _rpc(
-                "DeleteSubscriptionRequest",
-                "",
-                lambda r: self._topics.delete_subscription(r.subscription),
+            _rpc(
+                "DeleteSubscription",
                 "subscription",
+                lambda r: self._topics.delete_subscription(r.subscription),
+                returns="",
             ),
-            "ListSubscriptions": _rpc(
-                "ListSubscriptionsRequest",
-                "ListSubscriptionsResponse",
-                lambda r: messages.ListSubscriptionsResponse(
-                    subscriptions=[each.settings for each in self._topics.subscriptions(f"{r.project}/")]
-                ),
+            _rpc(
+                "ListSubscriptions",
                 "project",
+                lambda r: {
+                    "subscriptions": [x.settings for x in self._topics.subscriptions(f"{r.project}/")]
+                },
             ),
-            "Pull": _rpc("PullRequest", "PullResponse", self._pull, "subscription", wants_context=True),
-            "Acknowledge": _rpc("AcknowledgeRequest", "", self._acknowledge, "subscription"),
-            "ModifyAckDeadline": _rpc("ModifyAckDeadlineRequest", "", self._modify, "subscription"),
-        }
+            _rpc("Pull", "subscription", self._pull, wants_context=True),
+            _rpc("Acknowledge", "subscription", self._acknowledge, returns=""),
+            _rpc("ModifyAckDeadline", "subscription", self._modify, returns=""),
+        ]
 
     def _pull(self, request: Any, context: grpc.ServicerContext) -> Any:
         if request.max_messages <= 0:
@@ -171,7 +159,7 @@ class PubsubService(GrpcService):
         )
         if self.stopping.is_set():
             raise Refused(grpc.StatusCode.UNAVAILABLE, "the server is shutting down")
-        return messages.PullResponse(received_messages=self._delivered(request.subscription, received))
+        return {"received_messages": self._delivered(request.subscription, received)}
 
     def _acknowledge(self, request: Any) -> None:
         if not request.ack_ids:
@@ -246,10 +234,23 @@ class PubsubService(GrpcService):
         return leaving
 
 
-def _rpc(request: str, response_type: str, handle: Any, field: str, *, wants_context: bool = False) -> Method:
-    return Method(
-        request=getattr(types, request),
-        response=getattr(types, response_type) if response_type else empty_pb2.Empty,
+def _rpc(
+    name: str,
+    field: str,
+    handle: Any,
+    *,
+    takes: str | None = None,
+    returns: str | None = None,
+    wants_context: bool = False,
+) -> tuple[str, Method]:
+    """Return the name of an RPC and the RPC. A fault's subject is the request's `field`.
+
+    By default the types are called `{name}Request` and `{name}Response`; an empty `returns` is `Empty`.
+    """
+    response = empty_pb2.Empty if returns == "" else getattr(types, returns or f"{name}Response")
+    return name, Method(
+        request=getattr(types, takes or f"{name}Request"),
+        response=response,
         handle=handle,
         subject=lambda message: str(getattr(message, field)),
         wants_context=wants_context,
