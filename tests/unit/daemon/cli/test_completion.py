@@ -1,4 +1,4 @@
-"""Shell completion of `worker-chart-export`. Another test uses a real bash."""
+"""The completion scripts of `worker-chart-export`; a real bash has a separate test."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ def _completion(protocol, **words):
     ("shell", "words"), [("zsh", f"#compdef {PROGRAM}"), ("fish", f"complete --command {PROGRAM}")]
 )
 def test_the_script_of_a_shell_names_the_program(shell, words):
-    """By typer's protocol for each."""
+    """The script of each shell names the program and uses typer's protocol."""
     assert words in _completion(f"source_{shell}")
 
 
 def test_zsh_and_fish_are_given_commands_with_what_they_do():
-    """Sub-commands too."""
+    """Both zsh and fish get commands and sub-commands with their descriptions."""
     zsh = _completion("complete_zsh", _TYPER_COMPLETE_ARGS=f"{PROGRAM} ")
     assert '"status":"Show a run\'\'s steps, charts and errors."' in zsh
     fish = {"_TYPER_COMPLETE_FISH_ACTION": "get-args", "_TYPER_COMPLETE_ARGS": f"{PROGRAM} templates r"}

@@ -1,4 +1,4 @@
-"""`healthcheck` on the daemon's own server and on what is none."""
+"""`healthcheck` on the daemon's own server and on others."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ALIVE = '{"status": "ok", "parts": {}}'
 
 @contextmanager
 def answering(answer, *, every_seconds=0.0):
-    """A listener that gives every caller this answer, byte by byte if need be, or none; its port."""
+    """Run a listener that sends this response, also byte by byte, or none; yield its port."""
     over = threading.Event()
     with socket.create_server(("127.0.0.1", 0)) as server:
         thread = threading.Thread(target=_serve, args=(server, answer, every_seconds, over))
@@ -63,14 +63,14 @@ def _send(caller, answer, every_seconds, over):
 
 
 def http_answer(status, body, server=SERVER):
-    """A whole HTTP answer."""
+    """Return a complete HTTP response."""
     signed = f"Server: {server}\r\n" if server else ""
     return f"HTTP/1.1 {status} X\r\n{signed}Content-Length: {len(body)}\r\n\r\n{body}".encode()
 
 
 @pytest.mark.parametrize("reason", [None, "loop main is silent"])
 def test_the_daemon_s_own_server_is_known_and_believed(reason):
-    """By the header that it signs its answers with."""
+    """The daemon's own server is recognized by its header."""
     routes = health_routes(
         liveness=lambda: HealthReport(parts={}, reason=reason),
         readiness=lambda: HealthReport(parts={}, reason="no"),
@@ -105,8 +105,8 @@ def test_the_daemon_s_own_server_is_known_and_believed(reason):
     ],
     ids=["unsigned", "other", "other dead", "another site", "deep", "404", "hostile", "ssh", "nothing"],
 )
-def test_whatever_is_no_living_daemon_is_told_apart_in_one_line(answer, words):
-    """A listener may have taken its port."""
+def test_a_listener_that_is_no_daemon_is_reported_in_one_line(answer, words):
+    """Any other listener on the port gives its own line and exit code 1."""
     with answering(answer) as port, pytest.raises(NotAlive) as verdict:
         ask("127.0.0.1", port, timeout_seconds=SOON_SECONDS)
     assert words in str(verdict.value)
@@ -114,8 +114,8 @@ def test_whatever_is_no_living_daemon_is_told_apart_in_one_line(answer, words):
 
 
 @pytest.mark.parametrize("answer", [None, http_answer(200, ALIVE)], ids=["silence", "byte by byte"])
-def test_who_does_not_answer_in_time_is_not_alive(answer):
-    """The time is for the whole answer: each of its bytes comes soon enough."""
+def test_a_response_that_takes_too_long_is_not_alive(answer):
+    """The time limit is for the whole response, also when each byte comes soon enough."""
     with answering(answer, every_seconds=0.1) as port:
         began = time.monotonic()
         with pytest.raises(NotAlive, match=r"^did not answer within 0\.3 s$"):
@@ -132,21 +132,21 @@ def test_who_does_not_answer_in_time_is_not_alive(answer):
         ({"HEALTH_PORT": "70000"}, "HEALTH_PORT"),
     ],
 )
-def test_a_port_that_cant_be_asked_is_exit_2(environment, words):
-    """A probe that is set up wrongly is no dead daemon."""
+def test_an_invalid_port_is_exit_2(environment, words):
+    """An invalid port gives exit code 2, because the probe is configured wrongly."""
     done = run_here("healthcheck", environment=environment)
     assert done.returncode == 2
     assert words in done.stderr
 
 
 @pytest.mark.parametrize("host", ["no such host", "a" * 100, "::"])
-def test_a_host_that_cant_be_asked_is_not_alive(host):
-    """Not an error of our own."""
+def test_an_unreachable_host_is_not_alive(host):
+    """A host that can't be reached gives exit code 1 and no internal error."""
     with pytest.raises(NotAlive, match=r"^can't be "):
         ask(reachable(host), 1)
 
 
 def test_the_defaults_are_the_daemon_s_own():
-    """Written twice, because the settings take too long to load for a probe."""
+    """The defaults equal the daemon's. They are copied because loading the settings takes too long."""
     fields = Settings.model_fields
     assert command.__defaults__ == (fields["health_host"].default, fields["health_port"].default)

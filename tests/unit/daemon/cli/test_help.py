@@ -1,4 +1,4 @@
-"""The help of all commands: its examples are valid, and a narrow terminal cuts nothing."""
+"""The help of all commands: valid examples, and no cut text on a narrow terminal."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ USAGE_ERROR = BadParameter.__mro__[1]
 
 
 def _all_commands():
-    """Words -> command, of every command and sub-command."""
+    """Return every command and sub-command by its words."""
     found = {}
     for name in COMMANDS:
         command = load_command(name)
@@ -47,14 +47,14 @@ def _examples(words):
 
 
 def test_every_command_is_there():
-    """Each has a module of its name."""
+    """Every module of a command is a command."""
     assert set(COMMANDS) >= EVERYBODYS
     assert set(get_command(app).commands) == set(COMMANDS)
 
 
 @pytest.mark.parametrize("words", [(), *ALL], ids=" ".join)
 def test_help_fits_eighty_columns_and_nothing_is_cut(words):
-    """Names of options and of variables are what a person copies."""
+    """Help fits eighty columns, and names of options and variables are not cut."""
     shown = _help(words)
     assert "…" not in shown
     assert max(len(line) for line in shown.splitlines()) <= 80
@@ -65,7 +65,7 @@ def test_help_fits_eighty_columns_and_nothing_is_cut(words):
 
 @pytest.mark.parametrize("words", ALL, ids=" ".join)
 def test_help_shows_examples_that_parse(words, tmp_path, monkeypatch):
-    """Each on a line of its own, as it is typed."""
+    """Help shows examples that parse, each on its own line."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("HEALTH_PORT", raising=False)
     shown = _help(words, width=200)
@@ -77,7 +77,7 @@ def test_help_shows_examples_that_parse(words, tmp_path, monkeypatch):
 
 
 def _parse(example, folder):
-    """Let the command's own parser take the example, without running it; the files it names are there."""
+    """Parse the example with the command's own parser, without running it; its files exist."""
     program, *arguments = shlex.split(example.partition(" > ")[0])
     assert program == PROGRAM
     for name in (argument for argument in arguments if argument.endswith(".json")):
@@ -93,23 +93,23 @@ def _parse(example, folder):
     ["other status run", f"{PROGRAM} status", f"{PROGRAM} status run --no-such", f"{PROGRAM} publish"],
 )
 def test_an_example_that_does_not_parse_would_be_seen(example, tmp_path):
-    """Another program, a missing argument, an unknown option."""
+    """An example with another program, a missing argument or an unknown option fails."""
     with pytest.raises((AssertionError, USAGE_ERROR)):
         _parse(example, tmp_path)
 
 
 def test_what_completion_says_of_a_command_is_not_cut():
-    """Shells show it beside the name."""
+    """The description of a command is not cut in shell completion."""
     assert [name for name, words in COMMANDS.items() if len(words) > MAX_COMPLETION_CHARS] == []
 
 
 def test_each_example_has_its_own_line():
-    """An empty line breaks the line in help texts."""
+    """An empty line separates examples in help texts."""
     assert examples("a", "b --c") == f"Examples:\n\n{PROGRAM} a\n\n{PROGRAM} b --c"
 
 
 def test_a_mistyped_command_is_answered_with_the_right_one():
-    """Though none of their modules is loaded."""
+    """A mistyped command gets a suggestion, although no module of a command is loaded."""
     done = CliRunner().invoke(app, ["statsu", "run"])
     assert done.exit_code == 2
     assert "status" in done.output

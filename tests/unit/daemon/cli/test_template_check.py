@@ -1,4 +1,4 @@
-"""The check of a chart template before a step uses it."""
+"""The check of a chart template before a step requests it."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ THREE_STUDIES = {**SAMPLE, "request": {"studies": [{"name": "A"}, {"name": "B"},
 
 
 def account(name, **settings):
-    """An account with these settings."""
+    """Return an account with these settings."""
     return Account(id=name, api_key=SecretStr("key"), **settings)
 
 
 @pytest.mark.parametrize("sample", sample_templates(), ids=lambda sample: sample["id"])
 def test_the_reference_templates_are_good_and_fit_the_smallest_plan(sample):
-    """A free account can use all five."""
+    """The reference templates are valid and fit the smallest plan."""
     found = review(sample["id"], sample, [account("free", plan="BASIC")])
     assert (found.is_good, found.problems, found.accounts) == (True, (), {"free": FITS})
 
 
 def test_each_account_has_its_own_word():
-    """By its plan, its own limit, or that neither is known."""
+    """Each account has its own result: by its plan, its own limit, or unknown."""
     accounts = [
         account("small", max_parameters=2),
         account("basic", plan="BASIC"),
@@ -45,15 +45,15 @@ def test_each_account_has_its_own_word():
     assert found.is_good
 
 
-def test_a_picture_too_large_for_the_plan_is_told():
-    """Before Chart-IMG refuses it."""
+def test_a_picture_too_large_for_the_plan_is_reported():
+    """A picture too large for the plan is reported before Chart-IMG refuses it."""
     large = {**SAMPLE, "request": {"width": 1920, "height": 1080}}
     found = review(SAMPLE["id"], large, [account("basic", plan="BASIC"), account("pro", plan="PRO")])
     assert found.accounts == {"basic": "1920x1080 pixels, its plan allows 800x600", "pro": FITS}
 
 
 def test_without_a_plan_a_large_picture_is_not_known_to_fit():
-    """`maxParameters` says nothing of sizes; what every plan allows does fit."""
+    """Without a plan only sizes that every plan allows are known to fit."""
     accounts = [account("unsaid", max_parameters=5)]
     for size, word in (((800, 600), FITS), ((801, 600), SIZE_NOT_KNOWN), ((800, 601), SIZE_NOT_KNOWN)):
         request = {"width": size[0], "height": size[1]}
@@ -63,14 +63,14 @@ def test_without_a_plan_a_large_picture_is_not_known_to_fit():
 
 
 def test_a_template_that_fits_no_account_is_not_good():
-    """Every step with it would fail."""
+    """A template that fits no account is not good, because every step with it would fail."""
     found = review(SAMPLE["id"], THREE_STUDIES, [account("small", max_parameters=2)])
     assert not found.problems
     assert not found.is_good
 
 
-def test_without_accounts_nothing_is_said_of_them():
-    """`local` and `mock` need none."""
+def test_without_accounts_they_are_not_mentioned():
+    """Without accounts, as in `local` and `mock` mode, accounts are not mentioned."""
     assert review(SAMPLE["id"], THREE_STUDIES).is_good
 
 
@@ -85,15 +85,15 @@ def test_without_accounts_nothing_is_said_of_them():
         ({"id": "another"}, "id: expected ctpl_price_ma1226_bb_macd1226_v1, got 'another'"),
     ],
 )
-def test_what_is_wrong_is_said_with_its_place(change, words):
-    """Unknown keys are refused here, though a step only warns about them."""
+def test_errors_are_reported_with_their_path(change, words):
+    """Errors are reported with their path; unknown keys are errors here and only warnings in a step."""
     found = review(SAMPLE["id"], {**SAMPLE, **change})
     assert not found.is_good
     assert found.problems[0].startswith(words)
 
 
 def test_an_id_that_no_step_can_name_is_refused():
-    """It may be stored by hand."""
+    """An id that no step can use is refused."""
     assert "no step can name" in review("a b", {**SAMPLE, "id": "a b"}).problems[0]
 
 
@@ -108,7 +108,7 @@ def test_an_id_that_no_step_can_name_is_refused():
     ],
 )
 def test_a_file_that_holds_no_template_is_refused_by_its_name(tmp_path, text, words):
-    """There is no id to call it by."""
+    """A file without a template is refused with its name, because it has no id."""
     path = tmp_path / "broken.json"
     path.write_text(text)
     found = review_file(path)

@@ -16,14 +16,14 @@ UNAVAILABLE = BackendUnavailable("firestore", "x")
 
 
 class Backend:
-    """Answers a probe as the test says, and notes the probes."""
+    """A backend whose probe answers as the test sets, and notes each call."""
 
     def __init__(self):
         self.answers = queue.SimpleQueue()
         self.asked = queue.SimpleQueue()
 
     def __call__(self):
-        """A probe."""
+        """Answer a probe."""
         self.asked.put(None)
         answer = self.answers.get(timeout=10)
         if answer is not None:
@@ -32,13 +32,13 @@ class Backend:
 
 @pytest.fixture
 def backends():
-    """The two that a worker can't do without."""
+    """Return the two backends that a worker needs."""
     return {"firestore": Backend(), "storage": Backend()}
 
 
 @pytest.fixture
 def breaker(backends):
-    """A breaker whose probing thread probes often."""
+    """Return a circuit breaker whose probing thread runs without pauses."""
     with CircuitBreaker(probes=backends, probe_seconds=0.01) as made:
         yield made
         made.stop()
@@ -50,13 +50,13 @@ def breaker(backends):
 
 @pytest.fixture
 def silent(backends):
-    """A breaker that never probes."""
+    """Return a circuit breaker that is never probed."""
     return CircuitBreaker(probes=backends, probe_seconds=NEVER)
 
 
 @pytest.fixture
 def waiting():
-    """Starts a thread that waits at a breaker; returns a queue that gets the result of the wait."""
+    """Start a thread that waits at a circuit breaker; return a queue with the result of `wait`."""
     with ExitStack() as threads:
 
         def start(waited_at):
@@ -84,14 +84,14 @@ def _events(lines, name):
     return [line for line in lines() if line["event"] == name]
 
 
-def test_a_closed_breaker_holds_no_thread(silent):
-    """That is the normal case."""
+def test_an_open_gate_holds_nobody(silent):
+    """A closed circuit breaker lets threads pass."""
     assert silent.wait_until_closed() is True
     assert (silent.is_open, silent.unavailable_backends) == (False, ())
 
 
-def test_five_failures_in_a_row_open_it(silent, log_lines):
-    """Four do not. One line names the backend; further failures log nothing."""
+def test_five_failures_in_a_row_close_it(silent, log_lines):
+    """Five failures in a row open it, with one log line that names the backend."""
     _fail(silent, times=4)
     assert not silent.is_open
     silent.record_failure("firestore")
@@ -102,7 +102,7 @@ def test_five_failures_in_a_row_open_it(silent, log_lines):
 
 
 def test_a_success_in_between_starts_the_count_anew(silent):
-    """Single failures happen on every day."""
+    """A success in between resets the count."""
     for _ in range(3):
         _fail(silent, times=4)
         silent.record_success("firestore")
@@ -110,7 +110,7 @@ def test_a_success_in_between_starts_the_count_anew(silent):
 
 
 def test_each_backend_has_a_count_of_its_own(silent):
-    """A success of Cloud Storage does not reset the count of Firestore."""
+    """Each backend has its own count."""
     for _ in range(4):
         silent.record_failure("firestore")
         silent.record_failure("storage")
@@ -120,21 +120,21 @@ def test_each_backend_has_a_count_of_its_own(silent):
     assert silent.unavailable_backends == ("firestore",)
 
 
-def test_a_success_of_a_step_under_way_does_not_close_it(silent):
-    """Only a probe does: calls that began before the outage may still succeed."""
+def test_a_success_of_a_step_under_way_does_not_open_it(silent):
+    """A success of a running step does not close it; only a probe does."""
     _fail(silent)
     silent.record_success("firestore")
     assert silent.is_open
 
 
-def test_a_backend_without_a_probe_opens_nothing(silent):
-    """Nothing would close the breaker again."""
+def test_a_backend_that_can_t_be_asked_closes_nothing(silent):
+    """A backend without a probe never opens it, because nothing would close it again."""
     _fail(silent, "pubsub", times=20)
     assert not silent.is_open
 
 
-def test_threads_wait_at_an_open_breaker_until_the_backend_answers(breaker, backends, waiting, log_lines):
-    """All of them wait, over several probes."""
+def test_threads_wait_at_a_closed_gate_until_the_backend_is_back(breaker, backends, waiting, log_lines):
+    """All threads wait until a probe succeeds."""
     _fail(breaker)
     answers = [waiting(breaker) for _ in range(3)]
     for _ in range(2):
@@ -148,8 +148,8 @@ def test_threads_wait_at_an_open_breaker_until_the_backend_answers(breaker, back
     assert not breaker.is_open
 
 
-def test_its_closing_is_logged_with_the_time_it_was_open(breaker, backends, waiting, log_lines):
-    """So the log shows the start and the end of an outage."""
+def test_its_opening_is_a_line_with_the_time_it_was_closed(breaker, backends, waiting, log_lines):
+    """Closing logs how long it was open."""
     _fail(breaker)
     backends["firestore"].answers.put(None)
     assert waiting(breaker).get(timeout=10)
@@ -161,15 +161,15 @@ def test_its_closing_is_logged_with_the_time_it_was_open(breaker, backends, wait
     assert 0 < line["pausedSeconds"] < 10
 
 
-def test_a_backend_that_refuses_answers(breaker, backends, waiting):
-    """Each message meets the refusal by itself."""
+def test_a_backend_that_refuses_is_back(breaker, backends, waiting):
+    """A backend that refuses the probe is available, because it answers."""
     _fail(breaker)
     backends["firestore"].answers.put(BackendRefused("firestore", "x"))
     assert waiting(breaker).get(timeout=10) is True
 
 
-def test_a_defect_in_a_probe_does_not_keep_it_open(breaker, backends, waiting, log_lines):
-    """It is logged as an internal error."""
+def test_a_mistake_in_a_probe_does_not_keep_the_gate_closed(breaker, backends, waiting, log_lines):
+    """An unexpected error in a probe closes the circuit breaker and is logged as our own."""
     _fail(breaker)
     backends["firestore"].answers.put(AttributeError("mistake"))
     assert waiting(breaker).get(timeout=10) is True
@@ -177,16 +177,16 @@ def test_a_defect_in_a_probe_does_not_keep_it_open(breaker, backends, waiting, l
     assert "AttributeError: mistake" in line["exception"]
 
 
-def test_probing_continues_after_a_defect(breaker, backends, waiting):
-    """The thread lives."""
+def test_a_probe_goes_on_after_its_mistake(breaker, backends, waiting):
+    """The probing thread continues after an unexpected error."""
     for _ in range(2):
         _fail(breaker)
         backends["firestore"].answers.put(AttributeError("mistake"))
         assert waiting(breaker).get(timeout=10) is True
 
 
-def test_with_both_unavailable_it_closes_only_when_both_answer(breaker, backends, waiting, log_lines):
-    """One line reports that."""
+def test_with_both_away_it_opens_only_when_both_are_back(breaker, backends, waiting, log_lines):
+    """When both backends fail it closes only when both are available, with one log line."""
     _fail(breaker, "firestore")
     _fail(breaker, "storage")
     assert breaker.unavailable_backends == ("firestore", "storage")
@@ -202,8 +202,8 @@ def test_with_both_unavailable_it_closes_only_when_both_answer(breaker, backends
     assert [line["backend"] for line in _events(log_lines, "intake_paused")] == ["firestore", "storage"]
 
 
-def test_after_it_closes_it_takes_five_failures_again(breaker, backends, waiting):
-    """Earlier failures do not count."""
+def test_after_its_opening_it_takes_five_failures_again(breaker, backends, waiting):
+    """After it closed, five new failures are needed to open it."""
     _fail(breaker, times=12)
     backends["firestore"].answers.put(None)
     assert waiting(breaker).get(timeout=10)
@@ -213,8 +213,8 @@ def test_after_it_closes_it_takes_five_failures_again(breaker, backends, waiting
     assert breaker.is_open
 
 
-def test_a_stop_releases_the_waiting_threads(silent, waiting):
-    """Their wait returns False, so they nack their messages."""
+def test_a_stop_wakes_all_waiting_threads(silent, waiting):
+    """A stop wakes all waiting threads and returns that the messages must be nacked."""
     _fail(silent)
     answers = [waiting(silent) for _ in range(3)]
     silent.stop()
@@ -222,23 +222,23 @@ def test_a_stop_releases_the_waiting_threads(silent, waiting):
     assert silent.wait_until_closed() is False
 
 
-def test_no_thread_passes_after_the_stop(silent):
-    """Even if all backends answer."""
+def test_no_thread_passes_in_a_stopping_worker(silent):
+    """In a stopping worker no thread passes, although all backends are available."""
     silent.stop()
     silent.stop()
     assert silent.wait_until_closed() is False
 
 
 def test_a_stop_ends_the_probing_thread(backends):
-    """It does not wait for the end of its pause."""
+    """A stop ends the probing thread at once."""
     with CircuitBreaker(probes=backends, probe_seconds=NEVER) as made:
         _fail(made)
     made._thread.join(10)
     assert not made._thread.is_alive()
 
 
-def test_the_probing_thread_ticks_when_idle_and_between_probes(backends):
-    """Liveness watches it: a thread that hangs would leave the breaker open for ever."""
+def test_the_probing_thread_ticks_with_nothing_to_do_and_while_it_asks(backends):
+    """The probing thread reports that it is alive while idle and while probing."""
     ticks = queue.SimpleQueue()
     with CircuitBreaker(probes=backends, probe_seconds=0.01, on_tick=lambda: ticks.put(None)) as made:
         for _ in range(3):

@@ -1,4 +1,4 @@
-"""From a delivery to its disposition: what is done with each thing that a look can find."""
+"""From a delivery to its disposition: the action for each state of a step."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ class TestNamedStep:
 
     @pytest.mark.parametrize("kind", [OutcomeKind.SUCCEEDED, OutcomeKind.FAILED])
     def test_a_ready_step_is_worked_and_acked(self, kind):
-        """Also when it failed: that is a result."""
+        """A READY step is worked and acked, also when it failed."""
         pipeline = Pipeline(kind)
         assert handler(Ledger(one_step()), pipeline).handle(message()) == Ack(reason=kind.value)
         assert (pipeline.worked, pipeline.under) == ([STEP_ID], ["m1"])
 
     def test_a_ready_step_is_read_once_and_its_claim_gets_that_read(self):
-        """Nothing is read twice."""
+        """A READY step is read once, and its claim gets that read."""
         ledger, pipeline = Ledger(one_step()), Pipeline()
         handler(ledger, pipeline).handle(message())
         (snapshot,) = pipeline.snapshots
@@ -41,45 +41,45 @@ class TestNamedStep:
 
     @pytest.mark.parametrize("status", FINAL)
     def test_a_step_that_is_done_is_acked(self, status, log_lines):
-        """Nothing is worked."""
+        """The message of a finished step is acked without work."""
         pipeline = Pipeline()
         done = handler(Ledger(one_step(status=status)), pipeline).handle(message())
         assert (done, pipeline.worked) == (Ack(reason="final"), [])
         assert (log_lines()[-1]["event"], log_lines()[-1]["reason"]) == ("step_noop", "final")
 
     def test_a_step_that_another_message_s_worker_runs_is_acked_as_a_duplicate(self, log_lines):
-        """That message and the rescue remain."""
+        """When another message's worker runs the step, the message is acked as a duplicate."""
         ledger, pipeline = Ledger(one_step(status="RUNNING"), **{STEP_ID: lease_of()}), Pipeline()
         assert handler(ledger, pipeline).handle(message()) == Ack(reason="duplicate")
         assert pipeline.worked == []
         assert (log_lines()[-1]["event"], log_lines()[-1]["reason"]) == ("step_noop", "duplicate")
 
     def test_an_own_redelivery_is_deferred_by_the_rest_of_the_lease(self):
-        """And its clock skew: then the lease can be over."""
+        """A redelivery is deferred until the process's own lease and the clock skew can be over."""
         lease = lease_of(message_id="m1", left_seconds=40)
         ledger = Ledger(one_step(status="RUNNING"), **{STEP_ID: lease})
         assert handler(ledger).handle(message()) == Defer(delay_seconds=45, reason="own_lease")
 
-    def test_a_step_whose_lease_is_over_is_taken_over(self):
-        """With the read that showed it, lease and all."""
+    def test_a_step_with_an_expired_lease_is_taken_over(self):
+        """A step with an expired lease is taken over with the read that showed it."""
         ledger, pipeline = Ledger(one_step(status="RUNNING"), **{STEP_ID: OVER}), Pipeline()
         assert handler(ledger, pipeline).handle(message()) == Ack(reason="succeeded")
         assert pipeline.snapshots[0].leases[STEP_ID].lease == OVER
 
     def test_a_running_step_without_a_lease_gets_one_and_the_message_is_acked(self):
-        """Rescue will see to it, should it stay RUNNING."""
+        """A RUNNING step without a lease gets one, and the message is acked: the rescue remains."""
         ledger, pipeline = Ledger(one_step(status="RUNNING"), **{STEP_ID: None}), Pipeline()
         assert handler(ledger, pipeline).handle(message()) == Ack(reason="unleased")
         assert (ledger.adopted, pipeline.worked) == ([STEP_ID], [])
 
     def test_a_step_that_ended_between_two_reads_is_final(self):
-        """The second read counts."""
+        """When a step ends between two reads, the second read counts."""
         ledger = Ledger(one_step(status="RUNNING"), one_step(status="SUCCEEDED"), **{STEP_ID: None})
         assert handler(ledger).handle(message()) == Ack(reason="final")
         assert ledger.adopted == []
 
     def test_a_step_of_another_type_is_ignored(self, log_lines):
-        """And acked."""
+        """A step of another type is ignored and acked."""
         named = message({**RUN_ONLY, "stepId": OHLCV_ID})
         assert handler(Ledger(one_step())).handle(named) == Ack(reason="ignored")
         assert log_lines()[-1]["event"] == "message_ignored"
@@ -97,35 +97,35 @@ class TestNamedStep:
         ("age", "delay"),
         [(-50, 10), (0, 10), (9.9, 10), (11, 11), (150, 150), (299, 299), (301, 300), (600, 300)],
     )
-    def test_what_is_not_ready_is_deferred_by_its_age(self, run, reason, event, age, delay, log_lines):
-        """10 to 300 seconds."""
+    def test_a_step_that_is_not_ready_is_deferred_by_its_age(self, run, reason, event, age, delay, log_lines):
+        """A step that is not ready is deferred by its message's age, for 10 to 300 seconds."""
         disposition = handler(Ledger(run)).handle(message(age=age))
         assert disposition == Defer(delay_seconds=delay, reason=reason)
         assert log_lines()[-1]["event"] == event
 
     @pytest.mark.parametrize("run", [None, one_step(status="PENDING"), one_step(dependsOn=["gone"])])
-    def test_what_is_not_ready_for_too_long_is_rejected(self, run):
-        """With what it waited for."""
+    def test_a_step_that_is_not_ready_for_too_long_is_rejected(self, run):
+        """A step that is not ready for too long is rejected with what it waited for."""
         disposition = handler(Ledger(run), grace=600).handle(message(age=600.1))
         assert isinstance(disposition, Reject)
         assert disposition.reason == "not_ready"
         assert "600 s after publishing, more than 600 s" in disposition.detail
 
-    def test_without_grace_what_is_not_ready_is_rejected_at_once(self):
-        """0 switches the waiting off."""
+    def test_without_grace_a_step_that_is_not_ready_is_rejected_at_once(self):
+        """With a grace of 0 a step that is not ready is rejected at once."""
         assert isinstance(handler(Ledger(None), grace=0).handle(message(age=0.1)), Reject)
 
     @pytest.mark.parametrize("outcome", LOST)
-    def test_a_step_lost_to_others_is_looked_at_again(self, outcome):
-        """And the message is settled by what is found then."""
+    def test_a_lost_step_is_read_again(self, outcome):
+        """After a lost step the message is settled by a new read."""
         ledger = Ledger(one_step(), one_step(status="RUNNING"), **{STEP_ID: lease_of()})
         pipeline = Pipeline(lambda _scope: outcome)
         assert handler(ledger, pipeline).handle(message()) == Ack(reason="duplicate")
         assert (pipeline.worked, ledger.reads) == ([STEP_ID], 3)
 
     @pytest.mark.parametrize("reason", [Reason.RUN_MISSING, Reason.STEP_MISSING])
-    def test_a_run_gone_at_finalize_is_done_with(self, reason):
-        """There is nothing left to look at again."""
+    def test_a_run_deleted_before_the_finalize_is_acked(self, reason):
+        """When the run was deleted before the finalize, the message is acked without another read."""
         gone = Outcome(kind=OutcomeKind.FINALIZE_REFUSED, reason=reason)
         ledger = Ledger(one_step(), None)
         assert handler(ledger, Pipeline(lambda _scope: gone)).handle(message()) == Ack(reason=reason.value)
@@ -133,21 +133,21 @@ class TestNamedStep:
 
     @pytest.mark.parametrize("outcome", LOST)
     @pytest.mark.parametrize("after", [None, run_of({})])
-    def test_a_step_that_vanished_while_it_was_worked_is_not_waited_for(self, outcome, after, log_lines):
-        """It was there a moment ago, so it is gone and not late: no quarantine for its message."""
+    def test_a_step_deleted_during_the_work_is_not_waited_for(self, outcome, after, log_lines):
+        """A step that is deleted during the work is acked and not waited for or quarantined."""
         pipeline = Pipeline(lambda _scope: outcome)
         assert handler(Ledger(one_step(), after), pipeline).handle(message()) == Ack(reason="missing")
         assert log_lines()[-1]["event"] == "step_noop"
 
-    def test_a_step_lost_without_end_is_left_for_later(self):
-        """Not looked at for ever."""
+    def test_a_step_lost_repeatedly_is_deferred(self):
+        """A step that is lost again and again is deferred."""
         pipeline = Pipeline(OutcomeKind.CLAIM_LOST)
         disposition = handler(Ledger(one_step()), pipeline).handle(message())
         assert isinstance(disposition, Defer)
         assert (disposition.reason, len(pipeline.worked)) == ("contended", MAX_LOST_STEPS)
 
     def test_a_step_lost_after_its_whole_time_is_not_started_again(self):
-        """The message has had its time."""
+        """A step that is lost after its whole time is not started again for this message."""
         clock = HandClock()
 
         def slow(_scope):
@@ -161,7 +161,7 @@ class TestNamedStep:
 
     @pytest.mark.parametrize("run", [one_step(status="??"), RunInvalid("steps: expected a map")])
     def test_an_unreadable_run_is_rejected(self, run):
-        """With the field."""
+        """An unreadable run is rejected with its field."""
         disposition = handler(Ledger(run)).handle(message())
         assert isinstance(disposition, Reject)
         assert (disposition.reason, disposition.detail[:5]) == ("run_invalid", "steps")
@@ -171,7 +171,7 @@ class TestRunOnly:
     """A message that names only the run."""
 
     def test_eligible_steps_are_worked_one_after_another(self):
-        """Lowest id first, the run read again each time."""
+        """Eligible steps are worked one by one, by id, and the run is read again each time."""
         names = "abc"
         runs = [
             free_steps(**{n: "SUCCEEDED" if n in names[:done] else "READY" for n in names})
@@ -182,7 +182,7 @@ class TestRunOnly:
         assert pipeline.worked == list(names)
 
     def test_ready_steps_come_before_those_to_take_over_whatever_their_ids(self):
-        """Then the RUNNING ones whose lease is over; live ones don't hold the message."""
+        """READY steps come before expired ones, whatever their ids; running ones do not hold the message."""
         before = {"a": "RUNNING", "b": "RUNNING", "c": "READY"}
         states = [before, before | {"c": "SUCCEEDED"}, before | {"c": "SUCCEEDED", "b": "SUCCEEDED"}]
         reads = [states[0], states[1], states[1], states[2], states[2]]
@@ -191,14 +191,14 @@ class TestRunOnly:
         assert handler(ledger, pipeline).handle(message(RUN_ONLY)) == Ack(reason="running")
         assert pipeline.worked == ["c", "b"]
 
-    def test_steps_without_a_lease_get_one_on_the_way(self):
-        """So that they too end some day."""
+    def test_steps_without_a_lease_get_one(self):
+        """RUNNING steps without a lease get one, so that they end some day."""
         ledger = Ledger(free_steps(a="RUNNING", b="RUNNING"), a=None, b=lease_of())
         assert handler(ledger).handle(message(RUN_ONLY)) == Ack(reason="running")
         assert ledger.adopted == ["a"]
 
-    def test_a_step_lost_to_others_is_no_end(self):
-        """The next eligible one is worked."""
+    def test_after_a_lost_step_the_next_one_is_worked(self):
+        """After a lost step the next eligible one is worked."""
         runs = [
             free_steps(a="READY", b="READY"),
             free_steps(a="RUNNING", b="READY"),
@@ -209,8 +209,8 @@ class TestRunOnly:
         assert isinstance(handler(ledger, pipeline).handle(message(RUN_ONLY)), Ack)
         assert pipeline.worked == ["a", "b"]
 
-    def test_a_run_lost_without_end_is_left_for_later(self):
-        """Not looked at for ever."""
+    def test_a_run_lost_repeatedly_is_deferred(self):
+        """A run whose steps are lost again and again is deferred."""
         pipeline = Pipeline(OutcomeKind.CLAIM_LOST)
         disposition = handler(Ledger(one_step()), pipeline).handle(message(RUN_ONLY))
         assert isinstance(disposition, Defer)
@@ -229,14 +229,14 @@ class TestRunOnly:
     )
     @pytest.mark.parametrize("age", [0, 10_000])
     def test_with_nothing_eligible_it_is_acked(self, run, event, age, log_lines):
-        """The run's next update brings another event."""
+        """Without an eligible step the message is acked, because the run's next update sends another."""
         pipeline, ledger = Pipeline(), Ledger(run, **{STEP_ID: lease_of()})
         assert isinstance(handler(ledger, pipeline).handle(message(RUN_ONLY, age=age)), Ack)
         assert pipeline.worked == []
         assert log_lines()[-1]["event"] == event
 
     def test_no_step_is_started_after_the_step_s_time(self):
-        """The message comes back for the rest."""
+        """No step is started after a step's time; the message comes back for the rest."""
         clock = HandClock()
 
         def slow(_scope):
@@ -250,7 +250,7 @@ class TestRunOnly:
         assert pipeline.worked == ["a"]
 
     def test_no_step_is_started_while_draining(self):
-        """Another worker is to have the rest at once."""
+        """No step is started while draining, so that another worker gets the rest at once."""
         drain = Drain()
 
         def slow(_scope):
@@ -262,8 +262,8 @@ class TestRunOnly:
         disposition = handler(ledger, pipeline, drain=drain).handle(message(RUN_ONLY))
         assert (disposition, pipeline.worked) == (Nack(reason="shutdown"), ["a"])
 
-    def test_a_broken_sibling_is_told_after_the_good_ones_are_worked(self):
-        """It disturbs only itself."""
+    def test_a_broken_sibling_is_reported_after_the_good_ones_are_worked(self):
+        """A broken step is reported after the valid ones were worked."""
         bad = {"bad": chart_step(status="??")}
         runs = [
             run_of({**bad, "z": chart_step(dependsOn=[])}),

@@ -1,4 +1,4 @@
-"""From a delivery to its disposition: bad messages, outages, the circuit breaker, shutdown, defects."""
+"""From a delivery to its disposition: bad messages, outages, shutdown, our own errors."""
 
 from __future__ import annotations
 
@@ -22,34 +22,34 @@ STORED = Outcome(kind=OutcomeKind.FAILED, manifest_uri=MANIFEST_URI)
 
 @pytest.fixture
 def breaker():
-    """A breaker for both backends whose probing thread does not run."""
+    """Return a circuit breaker for both backends that is never probed."""
     made = CircuitBreaker(probes={"firestore": lambda: None, "storage": lambda: None})
     yield made
     made.stop()
 
 
 class TestBadMessages:
-    """They are recognized before anything is read."""
+    """Bad messages are recognized before anything is read."""
 
     @pytest.mark.parametrize(
         ("body", "reason"),
         [(b"{", "body_not_json"), (b"x" * 70000, "body_too_large"), (b"{}", "run_id_missing")],
     )
     def test_a_bad_message_is_rejected_unread(self, body, reason):
-        """Firestore is not asked."""
+        """A bad message is rejected without a read of Firestore."""
         ledger = Ledger(None)
         disposition = handler(ledger).handle(message(body))
         assert isinstance(disposition, Reject)
         assert (disposition.reason, ledger.reads) == (reason, 0)
 
     def test_an_event_of_no_interest_is_ignored_unread(self, log_lines):
-        """And acked."""
+        """An irrelevant event is acked without a read."""
         ledger = Ledger(None)
         assert handler(ledger).handle(message(b"", attributes={"ce-type": "other"})) == Ack(reason="ignored")
         assert (ledger.reads, log_lines()[-1]["event"]) == (0, "message_ignored")
 
     def test_lines_about_a_message_carry_its_ids(self, log_lines):
-        """Those after it was understood."""
+        """Log lines after the parse carry the message's ids."""
         handler(Ledger(one_step(status="FAILED"))).handle(message())
         received, noop = log_lines()
         assert (received["event"], received["sizeBytes"]) == ("message_received", len(message().data))
@@ -57,7 +57,7 @@ class TestBadMessages:
 
 
 class TestOutages:
-    """A backend that is away or refuses."""
+    """A backend that is unavailable or refuses."""
 
     @pytest.mark.parametrize("backend", ["firestore", "storage"])
     @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ class TestOutages:
     )
     @pytest.mark.parametrize("body", [None, RUN_ONLY])
     def test_a_backend_that_fails_defers_the_message(self, backend, kind, word, body):
-        """For 1 to 60 seconds."""
+        """A failing backend defers the message for 1 to 60 seconds."""
         handle = handler(Ledger(one_step()), Pipeline(kind(backend, "503"))).handle
         for _ in range(20):
             disposition = handle(message(body))
@@ -75,12 +75,12 @@ class TestOutages:
 
     @pytest.mark.parametrize("ledger", [Ledger(UNAVAILABLE), Ledger(one_step(status="RUNNING"), UNAVAILABLE)])
     def test_a_read_that_fails_defers_the_message(self, ledger):
-        """Before any work; the second read too."""
+        """A failing read, the first or the second, defers the message before any work."""
         assert isinstance(handler(ledger).handle(message()), Defer)
 
     @pytest.mark.parametrize("error", [UNAVAILABLE, STORAGE_UNAVAILABLE])
-    def test_five_outages_in_a_row_open_the_breaker(self, error, breaker):
-        """A read in between is no answer of Cloud Storage; one of Firestore itself is."""
+    def test_five_outages_in_a_row_open_the_circuit_breaker(self, error, breaker):
+        """Five outages in a row open the circuit breaker; a read of Firestore resets only its own count."""
         ledger = Ledger(UNAVAILABLE) if error is UNAVAILABLE else Ledger(one_step())
         handle = handler(ledger, Pipeline(error), breaker=breaker).handle
         for _ in range(FAILURES_TO_OPEN):
@@ -89,8 +89,8 @@ class TestOutages:
         assert breaker.unavailable_backends == (error.backend,)
 
     @pytest.mark.parametrize("error", [BackendRefused("firestore", "403"), RunInvalid("x"), KeyError("x")])
-    def test_errors_of_one_message_never_open_it(self, error, breaker):
-        """PermissionDenied, InvalidArgument, NotFound, a broken run, our own mistakes."""
+    def test_errors_that_one_message_can_cause_never_open_it(self, error, breaker):
+        """Errors that one message can cause, such as NotFound or a broken run, never open it."""
         handle = handler(Ledger(one_step()), Pipeline(error), breaker=breaker).handle
         for _ in range(3 * FAILURES_TO_OPEN):
             handle(message())
@@ -98,7 +98,7 @@ class TestOutages:
 
     @pytest.mark.parametrize("between", [STORED, OutcomeKind.FAILED, OutcomeKind.CLAIM_LOST])
     def test_only_a_manifest_shows_that_storage_answers(self, between, breaker):
-        """A step that failed without one may have failed because Cloud Storage stayed away."""
+        """Only a manifest proves that Storage works: a step can fail without one during an outage."""
         gone = [between, *[STORAGE_UNAVAILABLE] * (FAILURES_TO_OPEN - 1)]
         outcomes = [*[STORAGE_UNAVAILABLE] * (FAILURES_TO_OPEN - 1), *gone]
         pipeline = Pipeline(*[lambda _scope, outcome=outcome: outcome for outcome in outcomes])
@@ -109,10 +109,10 @@ class TestOutages:
 
 
 class TestStops:
-    """A worker that ends."""
+    """A worker that stops."""
 
     def test_while_draining_nothing_is_started(self):
-        """Not even a read; a bad message is others' too."""
+        """While draining nothing is read or rejected."""
         drain, ledger = Drain(), Ledger(one_step())
         drain.start()
         for body in (None, b"{"):
@@ -120,8 +120,8 @@ class TestStops:
         assert ledger.reads == 0
 
     @pytest.mark.parametrize("body", [None, RUN_ONLY])
-    def test_a_message_waits_at_the_open_breaker_and_is_nacked_by_the_drain(self, breaker, body):
-        """Meanwhile nothing is read."""
+    def test_a_message_at_the_open_circuit_breaker_is_nacked_when_the_worker_drains(self, breaker, body):
+        """A message that waits at the open circuit breaker is nacked unread when the worker drains."""
         drain, ledger = Drain(), Ledger(one_step())
         drain.on_start(breaker.stop)
         for _ in range(FAILURES_TO_OPEN):
@@ -136,7 +136,7 @@ class TestStops:
 
     @pytest.mark.parametrize("body", [None, RUN_ONLY])
     def test_a_message_that_waited_longer_than_a_step_may_take_starts_none(self, body):
-        """Pub/Sub may have delivered it to another worker: it is deferred."""
+        """A message that waited longer than a step's time is deferred, because it may be redelivered."""
         clock, pipeline = HandClock(), Pipeline()
 
         class SlowBreaker(CircuitBreaker):
@@ -152,7 +152,7 @@ class TestStops:
 
     @pytest.mark.parametrize("body", [None, RUN_ONLY])
     def test_a_step_stopped_in_the_middle_is_nacked(self, body):
-        """Another worker is to have the message at once."""
+        """The message of a stopped step is nacked, so that another worker gets it at once."""
         drain = Drain()
 
         def work(scope):
@@ -163,7 +163,7 @@ class TestStops:
         assert handle(message(body)) == Nack(reason="shutdown")
 
     def test_a_step_is_known_to_the_drain_while_it_is_worked(self):
-        """And not after it."""
+        """The drain knows a step while it is worked, and not after it."""
         drain, seen = Drain(), []
 
         def work(_scope):
@@ -174,7 +174,7 @@ class TestStops:
         assert (seen, drain.steps_running) == ([1], 0)
 
     def test_an_interruption_is_no_mistake(self, log_lines):
-        """It is a third outcome."""
+        """An interruption is a third outcome and not an error."""
         handle = handler(Ledger(one_step()), Pipeline(Interrupted("x"))).handle
         assert handle(message()) == Nack(reason="shutdown")
         assert "ERROR" not in {line["severity"] for line in log_lines()}
@@ -182,7 +182,7 @@ class TestStops:
 
 @pytest.mark.parametrize("error", [KeyError("x"), ValueError("y"), MemoryError(), AssertionError()])
 def test_a_mistake_of_our_own_defers_and_is_logged_with_its_trace(error, log_lines):
-    """An error that left the callback would end the stream."""
+    """An unexpected error defers the message and is logged; outside the callback it would end the stream."""
     disposition = handler(Ledger(one_step()), Pipeline(error)).handle(message())
     assert isinstance(disposition, Defer)
     assert disposition.reason == "internal_error"
@@ -191,11 +191,11 @@ def test_a_mistake_of_our_own_defers_and_is_logged_with_its_trace(error, log_lin
 
 
 class TestBackoff:
-    """How deferrals in a row grow, and what ends the row. Without a patch: often enough, jitter tells."""
+    """Consecutive deferrals grow; successes reset them. The jitter is real, so many draws are compared."""
 
     @pytest.mark.parametrize("body", [None, RUN_ONLY])
     def test_a_success_ends_the_outage(self, body):
-        """The next failure costs 4 s at most again, where a seventh in a row would draw from up to 60 s."""
+        """After a success the next failure waits at most 4 s, where a seventh in a row can wait 60 s."""
         done = one_step(status="SUCCEEDED")
         for _ in range(30):
             handle = handler(Ledger(*[UNAVAILABLE] * 6, done, UNAVAILABLE)).handle
@@ -205,7 +205,7 @@ class TestBackoff:
             assert _delay(handle(message(body))) <= 4
 
     def test_worked_steps_end_the_outage_too(self):
-        """It is the same pipeline that failed."""
+        """Worked steps also reset the deferrals."""
         for _ in range(30):
             pipeline = Pipeline(*[UNAVAILABLE] * 6, OutcomeKind.SUCCEEDED, UNAVAILABLE)
             handle = handler(Ledger(one_step()), pipeline).handle
@@ -213,8 +213,8 @@ class TestBackoff:
             assert _delay(handle(message())) <= 4
 
     @pytest.mark.parametrize("body", [None, RUN_ONLY])
-    def test_contention_that_lasts_is_waited_for_longer_and_longer(self, body):
-        """A step that is lost over and over is no answer: the deferral itself does not end the row."""
+    def test_lasting_contention_is_deferred_for_longer_each_time(self, body):
+        """Repeated contention is deferred for longer each time; a deferral does not reset the row."""
         handle = handler(Ledger(one_step()), Pipeline(OutcomeKind.CLAIM_LOST)).handle
         dispositions = [handle(message(body)) for _ in range(60)]
         assert {disposition.reason for disposition in dispositions} == {"contended"}
@@ -223,7 +223,7 @@ class TestBackoff:
         assert 30 < max(delays) <= 60
 
     def test_an_outage_between_contentions_goes_on_where_they_were(self):
-        """One row of failures, whatever they are."""
+        """An outage between contentions continues their row of failures."""
         delays = []
         for _ in range(30):
             outcomes = [OutcomeKind.CLAIM_LOST] * MAX_LOST_STEPS * 5

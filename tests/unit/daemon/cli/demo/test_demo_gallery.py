@@ -1,4 +1,4 @@
-"""The gallery of the demo: it shows the results, and no text in it can become markup."""
+"""The page of the demo: it shows the demo's results, and none of its texts can become markup."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ FAILED = StepResult(
 
 
 def report(*results, **changes):
-    """A demo of these results."""
+    """Return the report of a demo with these results."""
     facts = {
         "results": results,
         "messages": messages_for([result.step for result in results]),
@@ -68,12 +68,12 @@ def report(*results, **changes):
 
 
 def page_of(*results, **changes):
-    """The page of these results, read."""
+    """Return the parsed page of these results."""
     return read_page(render_gallery(report(*results, **changes)))
 
 
 def test_the_summary_is_counted():
-    """Steps, charts and failures; the time; where it ran."""
+    """The summary has the numbers of steps, charts and failures, the time, and the place."""
     page = page_of(SUCCEEDED, FAILED)
     assert page.one("h1").text == "1 chart from 2 steps"
     tiles = [(tile.all("dt")[0].text, tile.all("dd")[0].text) for tile in page.all("div") if tile.all("dt")]
@@ -88,15 +88,15 @@ def test_the_summary_is_counted():
 
 
 def test_a_demo_without_failures_says_so():
-    """And one chart is not `1 charts`."""
+    """A demo without failures says so, and one chart is not `1 charts`."""
     page = page_of(replace(SUCCEEDED, failures=()))
     assert "0nothing failed" in page.text
     assert page.one("h1").text == "1 chart from 1 step"
     assert page.all("ul", **{"aria-label": "Failures"}) == []
 
 
-def test_the_verdict_names_each_step_without_the_expected_status():
-    """A failure on purpose is expected. A step that should have failed and did not is named."""
+def test_the_verdict_names_each_step_that_did_not_come_to_what_it_had_to():
+    """The verdict names each step with an unexpected outcome; an intended failure is expected."""
     fine = page_of(SUCCEEDED, FAILED).one("header", **{"class": "page"})
     assert "Every step ended as expected" in fine.text
     surprising = page_of(replace(SUCCEEDED, status="RUNNING"), replace(FAILED, status="SUCCEEDED"))
@@ -106,8 +106,8 @@ def test_the_verdict_names_each_step_without_the_expected_status():
     )
 
 
-def test_the_milestones_are_counted_from_the_daemons_log():
-    """With the dispositions of the messages."""
+def test_the_way_is_counted_from_the_daemons_log():
+    """Each stage of a message and each disposition is counted from the daemon's log."""
     progress = Progress.of([STEP])
     named = {"runId": STEP.run_id, "stepId": STEP.step_id, "attempt": 3}
     for line in (
@@ -141,7 +141,7 @@ def test_the_milestones_are_counted_from_the_daemons_log():
 
 
 def test_a_step_shows_its_outcome_and_its_failures():
-    """Code, description of the code, and the worker's message."""
+    """A failed step shows its code, the code's meaning and the worker's message."""
     page = page_of(SUCCEEDED, FAILED)
     succeeded, failed = page.all("section", **{"class": "step"})
     assert succeeded.one("h3").text == "IBM 1d"
@@ -167,7 +167,7 @@ def test_a_step_shows_its_outcome_and_its_failures():
 
 
 def test_each_chart_says_what_it_shows_and_leads_to_its_file():
-    """To eyes, to screen readers, and without the script."""
+    """Each chart has a caption and a link to its file, for screen readers and without the script."""
     figure = page_of(SUCCEEDED).one("figure")
     picture = figure.one("a", href="run/step/a%20b.png").one("img")
     assert picture.attributes["alt"] == "IBM 1d chart: price + MA, template ctpl_price_v1"
@@ -178,13 +178,13 @@ def test_each_chart_says_what_it_shows_and_leads_to_its_file():
 
 
 def test_a_chart_of_another_provider_says_less():
-    """The page shows only what the manifest holds."""
+    """A chart of another provider shows only what the manifest has."""
     chart = replace(CHART, meta={"provider": "chart-img"})
     assert "candles" not in page_of(replace(SUCCEEDED, charts=(chart,))).one("figure").text
 
 
 def test_nothing_in_the_page_becomes_markup():
-    """Whatever ids, messages and templates hold: they are shown as they are."""
+    """Markup in ids, messages and templates is shown as text."""
     step = replace(STEP, run_id=HOSTILE, step_id=HOSTILE, symbol=HOSTILE, timeframe=HOSTILE, lesson=HOSTILE)
     failure = Failure(template_id=HOSTILE, code=HOSTILE, message=HOSTILE)
     chart = replace(CHART, template_id=HOSTILE, kind=HOSTILE, path=HOSTILE, meta={"provider": HOSTILE})
@@ -203,7 +203,7 @@ def test_nothing_in_the_page_becomes_markup():
 
 
 def _harmless(hostile):
-    """The same step with plain words in the place of each hostile one."""
+    """Return the same step with harmless text in place of the hostile text."""
     chart = replace(CHART, meta={"provider": "local"})
     failure = replace(FAILED.failures[0], code="RENDER_FAILED")
     failures = (replace(failure, template_id="ctpl"), failure)
@@ -219,12 +219,12 @@ def _harmless(hostile):
 
 
 def _shape(page):
-    """Its elements with the names of their attributes; where a word may be broken says nothing."""
+    """Return its elements with their attributes' names, without break opportunities."""
     return [(found.tag, sorted(found.attributes)) for found in page.everything() if found.tag != "wbr"]
 
 
 def test_the_page_loads_nothing_and_runs_nothing_but_its_own_script():
-    """Its content security policy says so, and names style and script by what they are."""
+    """The content security policy allows only the page's own style and script, by their hashes."""
     page = page_of(SUCCEEDED, FAILED)
     policy = page.one("meta", **{"http-equiv": "Content-Security-Policy"}).attributes["content"]
     for tag in ("style", "script"):
@@ -239,7 +239,7 @@ def test_the_page_loads_nothing_and_runs_nothing_but_its_own_script():
 
 
 def test_the_page_is_built_for_screen_readers():
-    """Language, landmarks, one first heading, none left out, ids once, labels that exist."""
+    """The page has a language, landmarks, complete headings, unique ids and valid labels."""
     page = page_of(SUCCEEDED, FAILED)
     assert page.one("html").attributes["lang"] == "en"
     assert len(page.all("main")) == len(page.all("h1")) == 1
@@ -254,7 +254,7 @@ def test_the_page_is_built_for_screen_readers():
 
 
 def test_the_demo_uses_every_kind_of_message_and_fails_on_purpose():
-    """What it shows off: each kind, a step that fails, and one that succeeds with a chart less."""
+    """The demo has each kind of message, a failing step, and a success with a missing chart."""
     steps = [
         replace(STEP, run_id=run.symbol + str(index), timeframe=timeframe)
         for index, run in enumerate(RUNS_WITH_FAILURES)

@@ -14,7 +14,7 @@ OTHER_RUN = "20260102-030406_IBM_abc123"
 
 @pytest.fixture
 def folder(tmp_path):
-    """An output folder in which a demo wrote two files and its page."""
+    """Return an output folder with two files of a demo and its page."""
     output = OutputFolder(tmp_path / "out")
     output.prepare()
     output.write(f"{RUN}/charts/one.png", b"one")
@@ -24,19 +24,19 @@ def folder(tmp_path):
 
 
 def everything_in(output):
-    """The names of all files below the folder, without the marker of the page."""
+    """Return the names of all files below the folder, without the page's marker."""
     files = {path.relative_to(output.path).as_posix() for path in output.path.rglob("*") if not path.is_dir()}
     return files - {MARKER}
 
 
 def touch_later(path):
-    """Set the time of modification as a person's edit does: after the demo."""
+    """Set a modification time after the demo, as an edit by a person does."""
     later = path.lstat().st_mtime_ns + 10**9
     os.utime(path, ns=(later, later), follow_symlinks=False)
 
 
 def test_the_next_demo_removes_the_files_of_the_last_one_and_its_folders(folder):
-    """The page stays until it is replaced."""
+    """The next demo removes the files and folders of the last one; the page stays until replaced."""
     OutputFolder(folder.path).prepare()
     assert OutputFolder(folder.path).clear() == []
     assert everything_in(folder) == {PAGE}
@@ -44,7 +44,7 @@ def test_the_next_demo_removes_the_files_of_the_last_one_and_its_folders(folder)
 
 
 def test_other_files_stay_and_are_named(folder):
-    """Beside the demo's files and in its folders."""
+    """Other files beside the demo's files and in its folders stay, and are named."""
     for name in (f"{RUN}/notes.txt", "holiday.png"):
         (folder.path / name).write_text("mine")
         touch_later(folder.path / name)
@@ -53,7 +53,7 @@ def test_other_files_stay_and_are_named(folder):
 
 
 def test_files_that_stayed_once_are_never_removed(folder):
-    """The folder lost its marker, and later demos write markers into their own folders."""
+    """Files that stayed once are never removed, because their folder lost its marker."""
     (folder.path / RUN / "notes.txt").write_text("mine")
     touch_later(folder.path / RUN / "notes.txt")
     folder.clear()
@@ -64,7 +64,7 @@ def test_files_that_stayed_once_are_never_removed(folder):
 
 
 def test_a_file_that_was_changed_stays(folder):
-    """It is newer than the marker."""
+    """A file that is newer than the marker stays."""
     (folder.path / f"{RUN}/charts/one.png").write_bytes(b"retouched")
     touch_later(folder.path / f"{RUN}/charts/one.png")
     folder.clear()
@@ -72,7 +72,7 @@ def test_a_file_that_was_changed_stays(folder):
 
 
 def test_links_are_neither_followed_nor_removed(tmp_path, folder):
-    """A folder or a file that a link leads to belongs to somebody else."""
+    """Links are neither followed nor removed, because their targets belong to others."""
     victim = tmp_path / "victim"
     victim.mkdir()
     for name in ("one", MARKER):
@@ -88,7 +88,7 @@ def test_links_are_neither_followed_nor_removed(tmp_path, folder):
 
 @pytest.mark.parametrize("name", ["photos", ".git", f"x{RUN}"])
 def test_a_folder_without_the_name_of_a_run_is_not_cleared(folder, name):
-    """Even with a marker in it."""
+    """A folder without the name of a run is not cleared, even with a marker."""
     (folder.path / name).mkdir()
     for file in ("one.png", MARKER):
         (folder.path / name / file).write_bytes(b"one")
@@ -97,14 +97,14 @@ def test_a_folder_without_the_name_of_a_run_is_not_cleared(folder, name):
 
 
 def test_a_run_folder_without_a_marker_is_not_cleared(folder):
-    """No demo wrote it."""
+    """A run folder without a marker is not cleared, because no demo wrote it."""
     (folder.path / OTHER_RUN).mkdir()
     (folder.path / OTHER_RUN / "one.png").write_bytes(b"one")
     assert folder.clear() == [OTHER_RUN]
 
 
 def test_a_demo_that_was_stopped_leaves_its_marker(folder):
-    """The marker is renewed after each file: here the disk does not take the second file."""
+    """The marker is renewed after each file, so a demo that stopped at the second file leaves one."""
     folder.write(f"{OTHER_RUN}/one.png", b"one")
     (folder.path / OTHER_RUN / "two").write_text("a file where a folder is needed")
     touch_later(folder.path / OTHER_RUN / "two")
@@ -115,14 +115,14 @@ def test_a_demo_that_was_stopped_leaves_its_marker(folder):
 
 
 def test_a_page_that_no_demo_made_is_not_replaced(tmp_path):
-    """The command ends before it does any work."""
+    """A page that no demo wrote is not replaced: the command ends before any work."""
     (tmp_path / PAGE).write_text("<h1>My site</h1>")
     with pytest.raises(SettingsError, match=r"index\.html was not made by a demo"):
         OutputFolder(tmp_path).prepare()
 
 
 def test_a_page_that_was_changed_is_not_replaced(folder):
-    """It has the signature of a demo, and a person's work."""
+    """A demo's page that was changed by a person is not replaced."""
     with (folder.path / PAGE).open("ab") as page:
         page.write(b"<p>My notes</p>")
     touch_later(folder.path / PAGE)
@@ -131,14 +131,14 @@ def test_a_page_that_was_changed_is_not_replaced(folder):
 
 
 def test_a_page_of_a_demo_without_a_marker_is_replaced(folder):
-    """Nothing says that it was changed."""
+    """A demo's page without a marker is replaced, because nothing shows that it was changed."""
     (folder.path / MARKER).unlink()
     folder.prepare()
 
 
 @pytest.mark.parametrize("name", [PAGE, MARKER])
 def test_a_link_in_the_place_of_the_page_or_the_marker_is_not_followed(tmp_path, folder, name):
-    """Even if it leads to another demo's page or marker."""
+    """A link in the place of the page or the marker is not followed, whatever its target."""
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / name).symlink_to(folder.path / name)
     with pytest.raises(SettingsError):
@@ -146,14 +146,14 @@ def test_a_link_in_the_place_of_the_page_or_the_marker_is_not_followed(tmp_path,
 
 
 def test_a_folder_in_the_place_of_the_marker_ends_the_command_before_any_work(tmp_path):
-    """Not with a traceback after the work."""
+    """A folder in the place of the marker ends the command before any work and without a traceback."""
     (tmp_path / MARKER).mkdir()
     with pytest.raises(SettingsError, match=r"-demo is not a file"):
         OutputFolder(tmp_path).prepare()
 
 
 def test_a_write_that_fails_leaves_the_old_content(folder, monkeypatch):
-    """Complete, and without a part of the new file beside it."""
+    """A failed write leaves the complete old content and no part of the new file."""
 
     def full(*_arguments):
         raise OSError(28, "No space left on device")

@@ -1,4 +1,4 @@
-"""What `doctor` finds out of each backend, on the embedded cloud with one thing wrong."""
+"""The checks of `doctor` on the embedded cloud with one thing wrong."""
 
 from __future__ import annotations
 
@@ -28,49 +28,49 @@ TOPIC = f"projects/{PROJECT}/topics/steps"
 
 @pytest.fixture(autouse=True)
 def _on_the_cloud(cloud):
-    """Every client in this process finds the test's own cloud."""
+    """Make every new client use the test's own cloud."""
     with clients_find(cloud.environment()):
         yield
 
 
 @pytest.fixture
 def pubsub():
-    """Settings that name the subscription."""
+    """Return settings that name the subscription."""
     return PubsubSettings(google_cloud_project=PROJECT, pubsub_subscription=PATH)
 
 
 @pytest.fixture
 def firestore_settings():
-    """Settings that name the default database."""
+    """Return settings that name the default database."""
     return FirestoreSettings(google_cloud_project=PROJECT)
 
 
 @pytest.fixture
 def run():
-    """The run of `doctor`, which a test may stop."""
+    """Return a run of `doctor` that can be stopped."""
     return scope_of()
 
 
 @pytest.fixture
 def scratch(run):
-    """A random name."""
+    """Return a unique scratch name."""
     return Scratch(run=run)
 
 
 def scratch_documents(documents):
-    """What is left in the scratch collection."""
+    """Return the remaining documents of the scratch collection."""
     return list(documents.collection(SCRATCH).stream())
 
 
 def test_conditional_writes_leave_nothing_behind(documents, scratch):
-    """Four commits, and the document is gone."""
+    """The trial of conditional writes makes four commits and deletes its document."""
     trial = try_conditional_writes(documents, scratch)
     assert (trial.error, trial.stale_accepted, trial.left_over) == (None, False, None)
     assert scratch_documents(documents) == []
 
 
 def test_a_document_whose_creation_got_no_answer_is_deleted_too(cloud, documents, scratch):
-    """It may have been written."""
+    """A document whose creation got no response is deleted, because it may have been written."""
     cloud.firestore.faults.add(Fault(method="Commit", error="UNAVAILABLE", after_effect=True, times=1))
     trial = try_conditional_writes(documents, scratch)
     assert trial.error is not None
@@ -79,13 +79,13 @@ def test_a_document_whose_creation_got_no_answer_is_deleted_too(cloud, documents
 
 
 def test_a_database_that_ignores_preconditions_is_seen(cloud, documents, scratch):
-    """As one does that says yes to everything."""
+    """A database that ignores preconditions or accepts everything fails the check."""
     cloud.firestore.faults.add(Fault(method="Commit", drop=True, skip=2, times=1))
     assert try_conditional_writes(documents, scratch).stale_accepted
 
 
 def test_a_document_that_can_t_be_deleted_is_named(cloud, documents, scratch):
-    """Its path is what a person needs."""
+    """A document that can't be deleted is named by its path."""
     cloud.firestore.faults.add(Fault(method="Commit", error="PERMISSION_DENIED", skip=3))
     trial = try_conditional_writes(documents, scratch)
     (left,) = scratch_documents(documents)
@@ -94,7 +94,7 @@ def test_a_document_that_can_t_be_deleted_is_named(cloud, documents, scratch):
 
 
 def test_a_slow_database_ends_the_trial_in_time_and_the_document_is_deleted(cloud, documents, run):
-    """Time is kept for this, whatever the commits before it took."""
+    """On a slow database the trial ends in time, and time is left to delete the document."""
     cloud.firestore.faults.add(Fault(method="Commit", delay_seconds=1.5, skip=1, times=1))
     cloud.firestore.faults.add(Fault(method="Commit", delay_seconds=0.8, skip=1))
     trial = try_conditional_writes(documents, Scratch(run=run, trial_seconds=0.3))
@@ -104,7 +104,7 @@ def test_a_slow_database_ends_the_trial_in_time_and_the_document_is_deleted(clou
 
 
 def test_a_document_whose_deletion_takes_too_long_is_named(cloud, documents, run):
-    """It may still exist."""
+    """A document whose deletion takes too long is named, because its state is unknown."""
     cloud.firestore.faults.add(Fault(method="Commit", delay_seconds=1.5, skip=1))
     scratch = Scratch(run=run, trial_seconds=0.3, clean_up_seconds=0.3)
     found = write_verdict(try_conditional_writes(documents, scratch), Fixes())
@@ -112,7 +112,7 @@ def test_a_document_whose_deletion_takes_too_long_is_named(cloud, documents, run
 
 
 def test_a_stop_ends_the_trial_at_the_next_commit_and_the_document_is_deleted(cloud, documents, run, scratch):
-    """Two of four commits are left: the creation and the deletion."""
+    """A stop ends the trial at the next commit: only the creation and the deletion run."""
     stop = Fault(method="Commit", times=1, before=lambda _: run.stop(Interrupted("enough")))
     cloud.firestore.faults.add(stop)
     trial = try_conditional_writes(documents, scratch)
@@ -122,7 +122,7 @@ def test_a_stop_ends_the_trial_at_the_next_commit_and_the_document_is_deleted(cl
 
 
 def test_a_missing_index_is_a_failure_with_its_fix(cloud, firestore_settings):
-    """By the very query that the rescue runs, with Firestore's own message."""
+    """A missing index fails the rescue's own query, and Firestore's message comes with the fix."""
     cloud.firestore.faults.add(
         Fault(method="RunQuery", error="FAILED_PRECONDITION", message="The query requires an index")
     )
@@ -134,7 +134,7 @@ def test_a_missing_index_is_a_failure_with_its_fix(cloud, firestore_settings):
 
 
 def test_an_emulator_proves_no_index(firestore_settings):
-    """It answers the query with or without."""
+    """On an emulator the index can't be checked, because the query works without it."""
     index, _ = check_indexes(firestore_settings, "127.0.0.1:1")
     assert (index.check, index.status) == ("firestore.lease-index", "not_checkable")
     index, _ = check_indexes(firestore_settings, None)
@@ -142,7 +142,7 @@ def test_an_emulator_proves_no_index(firestore_settings):
 
 
 def test_objects_are_created_once_read_listed_and_deleted(cloud, objects, scratch):
-    """Nothing is left in the bucket."""
+    """The trial creates an object once, reads, lists and deletes it."""
     settings = BucketSettings(google_cloud_project=PROJECT, charts_bucket=f"gs://{BUCKET}")
     found = check_bucket(settings, None, scratch)
     assert [(result.check, result.status) for result in found] == [(check, "ok") for check in CHECKS]
@@ -152,7 +152,7 @@ def test_objects_are_created_once_read_listed_and_deleted(cloud, objects, scratc
 
 @pytest.mark.parametrize(("method", "field"), [("objects.download", "read"), ("objects.list", "listed")])
 def test_an_object_is_deleted_although_it_can_t_be_read(cloud, objects, method, field, scratch):
-    """The missing permission is the only problem."""
+    """An object that can't be read is deleted all the same, and only the read fails."""
     cloud.storage.faults.add(Fault(method=method, error=403))
     trial = try_objects(objects, BUCKET, scratch)
     cloud.storage.faults.clear()
@@ -161,7 +161,7 @@ def test_an_object_is_deleted_although_it_can_t_be_read(cloud, objects, method, 
 
 
 def test_an_object_that_can_t_be_deleted_is_named(cloud, objects, scratch):
-    """It stays, and the account can't replace a manifest either."""
+    """An object that can't be deleted is named, because its account can't replace manifests either."""
     cloud.storage.faults.add(Fault(method="objects.delete", error=403))
     trial = try_objects(objects, BUCKET, scratch)
     (left,) = objects.list_blobs(BUCKET)
@@ -171,7 +171,7 @@ def test_an_object_that_can_t_be_deleted_is_named(cloud, objects, scratch):
 
 
 def test_an_object_whose_creation_was_cut_off_is_deleted_too(cloud, objects, scratch):
-    """All tries ended without an answer, but the first one took effect."""
+    """An object whose creation got no response is deleted, because the creation took effect."""
     cloud.storage.faults.add(Fault(method="objects.insert", error=403, after_effect=True))
     trial = try_objects(objects, BUCKET, scratch)
     assert (trial.create is not None, trial.delete) == (True, None)
@@ -179,7 +179,7 @@ def test_an_object_whose_creation_was_cut_off_is_deleted_too(cloud, objects, scr
 
 
 def test_an_object_is_named_when_neither_its_creation_nor_its_deletion_got_an_answer(cloud, objects, run):
-    """It may be there."""
+    """An object is named when neither its creation nor its deletion got a response."""
     cloud.storage.faults.add(Fault(method="objects.insert", error=503, after_effect=True))
     cloud.storage.faults.add(Fault(method="objects.delete", error=503))
     scratch = Scratch(run=run, trial_seconds=0.6, clean_up_seconds=0.6)
@@ -190,7 +190,7 @@ def test_an_object_is_named_when_neither_its_creation_nor_its_deletion_got_an_an
 
 
 def test_a_stop_ends_the_trial_at_the_next_request_and_the_object_is_deleted(cloud, objects, run, scratch):
-    """The first creation took effect; there is no second one, and nothing is read or listed."""
+    """A stop ends the trial at the next request, and the object is deleted."""
 
     def stop_once_created():
         if cloud.storage.calls.as_dict().get("objects.insert"):
@@ -205,7 +205,7 @@ def test_a_stop_ends_the_trial_at_the_next_request_and_the_object_is_deleted(clo
 
 
 def test_an_account_that_may_not_read_the_subscription_may_still_consume_it(cloud, pubsub):
-    """The daemon needs no more than to consume; `doctor` says what it can't see."""
+    """An account that may consume but not read the subscription passes, with a remark."""
     cloud.pubsub.faults.add(Fault(method="GetSubscription", error="PERMISSION_DENIED"))
     found = check_subscription(pubsub, None)
     assert {result.status for result in found} == {"not_checkable"}
@@ -217,12 +217,12 @@ def test_an_account_that_may_not_read_the_subscription_may_still_consume_it(clou
 
 
 class PubsubWithRights(PubsubService):
-    """Pub/Sub that knows permissions, as the real one does and no emulator."""
+    """A Pub/Sub with permissions, which the emulators do not have."""
 
     granted = True
 
     def methods(self):
-        """Also IAM's question; it has the shape of Google's."""
+        """Also return IAM's method, in Google's format."""
         iam = Method(
             request=iam_policy_pb2.TestIamPermissionsRequest,
             response=iam_policy_pb2.TestIamPermissionsResponse,
@@ -238,7 +238,7 @@ class PubsubWithRights(PubsubService):
 
 @contextmanager
 def pubsub_with_rights():
-    """One with the topic."""
+    """Return such a Pub/Sub with the topic."""
     service = PubsubWithRights()
     service.start()
     try:
@@ -250,7 +250,7 @@ def pubsub_with_rights():
 
 
 def test_iam_is_asked_for_the_right_to_publish():
-    """Nothing is published for it."""
+    """The right to publish is checked through IAM without a message."""
     with pubsub_with_rights() as service:
         assert read_topic(TOPIC).may_publish is True
         service.granted = False
@@ -259,7 +259,7 @@ def test_iam_is_asked_for_the_right_to_publish():
 
 
 def test_a_topic_is_seen_as_far_as_the_rights_go():
-    """Missing, or not to be looked at."""
+    """A topic is reported as missing or as unreadable, depending on the rights."""
     with pubsub_with_rights() as service:
         assert (read_topic(TOPIC).exists, read_topic(TOPIC).subscriptions) == (True, 0)
         assert read_topic(f"{TOPIC}-gone").exists is False
@@ -271,7 +271,7 @@ def test_a_topic_is_seen_as_far_as_the_rights_go():
 
 
 def test_a_topic_of_another_project_can_t_be_looked_at_and_is_no_failure():
-    """IAM may refuse even to list this account's own permissions there."""
+    """An unreadable topic of another project is no failure, because IAM may refuse there."""
     settings = PubsubSettings(
         google_cloud_project=PROJECT, pubsub_subscription=PATH, quarantine_topic="projects/others/topics/bad"
     )

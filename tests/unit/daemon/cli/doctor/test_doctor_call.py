@@ -1,4 +1,4 @@
-"""`doctor --call`: one request of Chart-IMG, whatever is answered."""
+"""`doctor --call`: one Chart-IMG request with every kind of response."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from worker_chart_export.charts.chart_img.answers import Meaning
     ],
 )
 def test_one_call_is_made_and_counted_whatever_is_answered(cloud, documents, answer, meaning):
-    """Neither tried again nor taken to the next account."""
+    """Exactly one call is made and counted for any response, without a retry or another account."""
     if answer:
         cloud.chart_img.faults.add(Fault(answer=answer))
     trial = call_once(documents, [account("a"), account("b", key="other-key")], cloud.chart_img.url)
@@ -38,8 +38,8 @@ def test_one_call_is_made_and_counted_whatever_is_answered(cloud, documents, ans
     assert KEY not in repr(trial)
 
 
-def test_a_call_without_an_answer_is_one_too(cloud, documents):
-    """Its text says what happened."""
+def test_a_call_without_an_answer_counts_too(cloud, documents):
+    """A call without a response counts too, and its message names the network error."""
     cloud.chart_img.faults.add(Fault(reset=True))
     trial = call_once(documents, [account("a")], cloud.chart_img.url)
     assert (trial.account_id, trial.meaning) == ("a", None)
@@ -47,15 +47,15 @@ def test_a_call_without_an_answer_is_one_too(cloud, documents):
     assert used(documents, "a") == 1
 
 
-def test_a_call_that_takes_too_long_is_given_up(cloud, documents):
-    """The text is not about a step: there is none."""
+def test_a_call_that_takes_too_long_ends(cloud, documents):
+    """A call that takes too long ends with a message that does not mention a step."""
     cloud.chart_img.faults.add(Fault(delay_seconds=1.0))
     trial = call_once(documents, [account("a")], cloud.chart_img.url, seconds=0.5)
     assert (trial.account_id, trial.meaning, trial.text) == ("a", None, "the time limit was reached")
 
 
-def test_a_used_up_account_is_passed_over_as_the_daemon_does(cloud, documents):
-    """The next one answers; without a next one nothing is asked."""
+def test_a_used_up_account_is_skipped_as_by_the_daemon(cloud, documents):
+    """A used-up account is skipped, and without another one no call is made."""
     spent = account("spent", daily_limit=1)
     call_once(documents, [spent], cloud.chart_img.url)
     assert call_once(documents, [spent, account("b")], cloud.chart_img.url).account_id == "b"
@@ -68,7 +68,7 @@ def test_a_used_up_account_is_passed_over_as_the_daemon_does(cloud, documents):
 
 @pytest.mark.parametrize("mode", ["local", "mock"])
 def test_modes_that_ask_nothing_of_chart_img_need_no_account(tmp_path, mode):
-    """And have no call to spend."""
+    """Modes without Chart-IMG need no account and make no call."""
     charts = ChartSettings(charts_api_mode=mode, charts_fixtures_dir=tmp_path)
     assert check_accounts(charts)[0].status == "ok"
     (call,) = check_call(FirestoreSettings(google_cloud_project="p"), charts)
@@ -76,15 +76,15 @@ def test_modes_that_ask_nothing_of_chart_img_need_no_account(tmp_path, mode):
 
 
 def test_a_folder_without_fixtures_is_worth_a_warning(tmp_path):
-    """Every chart would fail."""
+    """A folder without fixtures gives a warning, because every chart would fail."""
     charts = ChartSettings(charts_api_mode="mock", charts_fixtures_dir=tmp_path)
     assert [found.status for found in check_accounts(charts)] == ["ok", "warning"]
     (tmp_path / "IBM__1d__ctpl_a.png").touch()
     assert [found.status for found in check_accounts(charts)] == ["ok", "ok"]
 
 
-def test_accounts_are_told_by_their_shape():
-    """Number, ids, daily limits, plans; no keys, and no request is sent."""
+def test_accounts_are_described_without_calls():
+    """Accounts are described by number, ids, daily limits and plans, without keys or calls."""
     given = [{"id": "a", "apiKey": KEY, "plan": "PRO", "dailyLimit": 500}, {"id": "b", "apiKey": "other-key"}]
     (found,) = check_accounts(ChartSettings(chart_img_accounts_json=json.dumps(given)))
     words = "2 accounts, 544 calls a day: a (500 a day, plan PRO), b (44 a day, plan not given)"

@@ -1,4 +1,4 @@
-"""Credentials: found as Google's clients find them, and tried."""
+"""Credentials are found as by Google's clients, and tried."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ REAL = Emulators(pubsub=None, firestore=None, storage=None)
 
 @contextmanager
 def metadata_server(token_status=200):
-    """What stands beside a machine of Google Cloud and gives out tokens."""
+    """Run a metadata server as on a machine of Google Cloud."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
@@ -44,7 +44,7 @@ def metadata_server(token_status=200):
             return 200, b"p"
 
         def log_message(self, *_args):
-            """Silent."""
+            """Log nothing."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=server.serve_forever, args=(0.05,))
@@ -58,15 +58,15 @@ def metadata_server(token_status=200):
 
 
 @pytest.fixture(autouse=True)
-def _no_credentials(monkeypatch, tmp_path):
-    """This machine's own credentials are no part of a test."""
+def _nobody_is_logged_in(monkeypatch, tmp_path):
+    """Remove this machine's own credentials from the tests."""
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("CLOUDSDK_CONFIG", str(tmp_path))
     monkeypatch.setenv("NO_GCE_CHECK", "true")
 
 
 def log_in(monkeypatch, tmp_path):
-    """As a person does; what is kept of that is exchanged for tokens at Google."""
+    """Write the credentials of a logged-in person."""
     file = tmp_path / "user.json"
     kept = {"type": "authorized_user", "client_id": "c", "client_secret": "s", "refresh_token": "r"}
     file.write_text(json.dumps(kept), encoding="utf-8")
@@ -83,9 +83,9 @@ print(found.status.value, found.summary, "fix:", found.fix)
 
 
 def checked_on_google_cloud(address):
-    """What is found on a machine of Google Cloud, or in a pod with Workload Identity.
+    """Return the check's result on a machine of Google Cloud or in a pod with Workload Identity.
 
-    In a process of its own, because Google's library reads where the metadata server is but once.
+    It runs in a process of its own, because Google's library reads the metadata server's address only once.
     """
     names = ("GCE_METADATA_HOST", "GCE_METADATA_IP", "GCE_METADATA_ROOT")
     done = subprocess.run(
@@ -101,14 +101,14 @@ def checked_on_google_cloud(address):
 
 
 def test_without_credentials_the_fix_is_to_log_in():
-    """Google's own message says where it looked."""
+    """Without credentials the fix is to log in, and the message has the places that Google searched."""
     (found,) = check_credentials("p", REAL)
     assert (found.check, found.status) == ("credentials", "failure")
     assert "application-default login" in found.fix
 
 
 def test_emulators_alone_need_none():
-    """One real service is enough to need some."""
+    """With emulators alone no credentials are needed; with one real service they are."""
     (found,) = check_credentials("p", Emulators(pubsub="h:1", firestore="h:2", storage="http://h:3"))
     assert found.status == "not_checkable"
     (found,) = check_credentials("p", Emulators(pubsub="h:1", firestore="h:2", storage=None))
@@ -116,7 +116,7 @@ def test_emulators_alone_need_none():
 
 
 def test_the_account_is_named_once_it_got_a_token():
-    """And the token is not."""
+    """The account is named when it got a token, and the token is not shown."""
     with metadata_server() as address:
         output = checked_on_google_cloud(address)
     assert output.startswith("ok service account w@p.iam.gserviceaccount.com")
@@ -124,7 +124,7 @@ def test_the_account_is_named_once_it_got_a_token():
 
 
 def test_an_account_that_gets_no_token_is_a_failure():
-    """As one whose Workload Identity is not bound; the server's own message is shown."""
+    """An account without a token, such as an unbound Workload Identity, fails with the server's message."""
     with metadata_server(token_status=403) as address:
         output = checked_on_google_cloud(address)
     assert output.startswith("failure RefreshError")
@@ -133,7 +133,7 @@ def test_an_account_that_gets_no_token_is_a_failure():
 
 
 def test_credentials_that_can_t_reach_google_need_a_network_and_no_log_in(monkeypatch, tmp_path):
-    """The account is valid, but the server does not answer."""
+    """When Google can't be reached the fix is the network and not a login."""
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
     log_in(monkeypatch, tmp_path)
@@ -146,7 +146,7 @@ def test_credentials_that_can_t_reach_google_need_a_network_and_no_log_in(monkey
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"type": "secret-words"}', '{"type": "service_account"}'])
 def test_a_file_that_holds_no_credentials_is_a_failure_that_quotes_nothing(monkeypatch, tmp_path, content):
-    """It may be a key file with a slip in it."""
+    """An invalid credentials file fails without being quoted, because it may hold a key."""
     file = tmp_path / "key.json"
     file.write_text(content, encoding="utf-8")
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(file))
@@ -155,8 +155,8 @@ def test_a_file_that_holds_no_credentials_is_a_failure_that_quotes_nothing(monke
     assert found.fix
 
 
-def test_where_nothing_answers_no_line_says_that_there_are_no_credentials(monkeypatch, tmp_path):
-    """As behind a NetworkPolicy that swallows what goes to the metadata server."""
+def test_an_unreachable_metadata_server_is_not_reported_as_no_credentials(monkeypatch, tmp_path):
+    """When the metadata server does not answer, no line says that there are no credentials."""
     log_in(monkeypatch, tmp_path)
     monkeypatch.setenv("GOOGLE_CLOUD_PROJECT", "p")
     with socket.create_server(("127.0.0.1", 0)) as silent:

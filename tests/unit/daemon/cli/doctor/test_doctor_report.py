@@ -17,7 +17,7 @@ NO_EMULATORS = Emulators(pubsub=None, firestore=None, storage=None)
 
 
 def test_the_exit_code_is_the_worst_of_all():
-    """Bad settings before failures. Warnings and checks that are not possible do not count."""
+    """The exit code is the worst: bad settings before failures; warnings and skipped checks are 0."""
     fine = [ok("a", "x"), warning("b", "x", "y"), not_checkable("c", "x")]
     bad = [*fine, failure("d", "x")]
     assert DoctorReport(results=tuple(fine), settings_are_good=True).exit_code is ExitCode.OK
@@ -28,7 +28,7 @@ def test_the_exit_code_is_the_worst_of_all():
 
 
 def test_json_is_one_object_with_all_checks():
-    """Ids, statuses, summaries, fixes, and the overall result."""
+    """The JSON output is one object with ids, statuses, summaries, fixes and the overall result."""
     report = DoctorReport(results=(ok("a", "x"), failure("b", "y", "z")), settings_are_good=True)
     assert json.loads(as_json(report, NO_EMULATORS)) == {
         "result": "failure",
@@ -42,7 +42,7 @@ def test_json_is_one_object_with_all_checks():
 
 
 def test_a_terminal_gets_folded_lines_and_whole_commands():
-    """A command that was cut could not be copied."""
+    """At 80 columns text is wrapped and commands are not, so that they can be copied."""
     command = "gcloud pubsub subscriptions update " + "x" * 100 + " --ack-deadline=60"
     results = (ok("a", "words " * 40), warning("b", "short", command), not_checkable("c", "words " * 40))
     emulators = Emulators(pubsub="h:1", firestore=None, storage=None)
@@ -57,7 +57,7 @@ def test_a_terminal_gets_folded_lines_and_whole_commands():
 
 
 def test_what_may_be_left_over_is_named():
-    """In the text for people, and as a value of its own for programs."""
+    """What may be left over is in the check's line, and a separate value in JSON."""
     found = replace(failure("a", "unavailable", "start it"), left_over="s/1")
     assert str(found) == "unavailable; s/1 may be left over"
     (check,) = json.loads(as_json(DoctorReport(results=(found,), settings_are_good=True), NO_EMULATORS))[

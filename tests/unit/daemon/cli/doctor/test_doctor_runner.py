@@ -1,4 +1,4 @@
-"""Checks run in parallel. Each has a time limit, and none hides another."""
+"""Checks run in parallel, each with its own time limit."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from tests.support.fakes import scope_of
 from worker_chart_export.errors import BackendUnavailable, Interrupted
 
 
-def test_results_come_in_the_order_of_the_checks():
-    """Even if a later one ends first."""
+def test_findings_come_in_the_order_of_the_checks():
+    """Results have the order of the checks, whichever check ends first."""
     second_done = threading.Event()
 
     def first():
@@ -29,7 +29,7 @@ def test_results_come_in_the_order_of_the_checks():
 
 
 def test_one_that_hangs_costs_its_time_and_hides_no_other():
-    """Its first check fails, with a fix and what is left over. Its other checks are not possible."""
+    """A hanging check costs its own time; its later checks are skipped, and other groups complete."""
     released = threading.Event()
 
     def hang():
@@ -58,8 +58,8 @@ def test_one_that_hangs_costs_its_time_and_hides_no_other():
     assert [result.left_over for result in found[1:]] == ["", "", ""]
 
 
-def test_a_stop_waits_for_those_alone_that_have_something_to_delete():
-    """A check that only reads is abandoned, and no further check starts."""
+def test_a_stop_waits_only_for_checks_that_must_delete():
+    """A stop waits only for checks that must delete something, and starts no other."""
     run, deleting, never = scope_of(), threading.Event(), threading.Event()
     begun = []
 
@@ -83,8 +83,8 @@ def test_a_stop_waits_for_those_alone_that_have_something_to_delete():
     assert (late[0].summary, begun) == ("enough", [])
 
 
-def test_an_error_that_was_not_caught_is_a_failure_and_no_traceback(capfd):
-    """A known error with its message, any other one as an internal error."""
+def test_an_error_nobody_caught_is_a_failure_and_no_traceback(capfd):
+    """An uncaught error is a failure without a traceback; a foreign one is an internal error."""
 
     def fail(error):
         raise error

@@ -1,4 +1,4 @@
-"""What `doctor` makes of the settings of a subscription and of its topics, without any backend."""
+"""The checks of a subscription's settings and its topics, without a backend."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ GOOD = SubscriptionFacts(
 )
 
 
-def problems(results):
-    """Check -> finding, of those that are not ok."""
+def troubles(results):
+    """Return the results that are not ok, by check."""
     return {found.check: found for found in results if found.status is not Status.OK}
 
 
-def test_a_subscription_as_it_should_be_has_no_problems():
-    """The values are still shown."""
+def test_a_correct_subscription_has_no_problems():
+    """A correct subscription has no problems, and its values are shown."""
     results = subscription_verdicts(GOOD)
     assert problems(results) == {}
     words = " ".join(found.summary for found in results)
@@ -74,7 +74,7 @@ def test_a_subscription_as_it_should_be_has_no_problems():
     ],
 )
 def test_each_bad_setting_has_its_own_line_and_fix(change, check, status, words, fix):
-    """And spoils no other line."""
+    """Each bad setting has its own line and fix and changes no other line."""
     found = problems(subscription_verdicts(replace(GOOD, **change)))
     assert set(found) == {f"pubsub.{check}"}
     (result,) = found.values()
@@ -85,12 +85,12 @@ def test_each_bad_setting_has_its_own_line_and_fix(change, check, status, words,
 
 
 def test_a_subscription_may_do_without_a_dead_letter_policy():
-    """Then messages are retried, and rejected ones go to the quarantine."""
+    """Without a dead-letter policy messages are retried, and rejected ones go to the quarantine."""
     assert problems(subscription_verdicts(replace(GOOD, dead_letter=None))) == {}
 
 
 def test_the_facts_are_those_that_pubsub_tells():
-    """A missing policy is not the same as a policy with missing bounds."""
+    """The facts come from Pub/Sub; a missing policy differs from one with default bounds."""
     bare = Subscription(name=PATH, topic=TOPIC, ack_deadline_seconds=10)
     assert SubscriptionFacts.of(bare) == SubscriptionFacts(path=PATH, topic=TOPIC, ack_deadline_seconds=10)
     full = Subscription(
@@ -132,8 +132,8 @@ def test_the_facts_are_those_that_pubsub_tells():
         (True, None, "not_checkable", "may not look"),
     ],
 )
-def test_dead_letters_need_a_topic_with_a_subscription(exists, subscriptions, status, words):
-    """Otherwise they are lost."""
+def test_dead_letters_need_a_topic_that_somebody_reads(exists, subscriptions, status, words):
+    """The dead-letter topic needs a subscription, without which its messages are lost."""
     topic = TopicFacts(path=LETTERS, exists=exists, subscriptions=subscriptions)
     found = dead_letter_topic_verdict(topic)
     assert (found.check, found.status) == ("pubsub.dead-letter-topic", status)
@@ -141,7 +141,7 @@ def test_dead_letters_need_a_topic_with_a_subscription(exists, subscriptions, st
 
 
 def test_the_rights_of_pubsub_itself_are_named_and_not_judged():
-    """Only Pub/Sub can see whether it may move dead letters."""
+    """The rights of Pub/Sub's agent are named but not checked, because only Pub/Sub can see them."""
     rights = dead_letter_rights(LETTERS, PATH)
     assert (rights.check, rights.status) == ("pubsub.dead-letter-rights", "not_checkable")
     assert LETTERS in rights.fix
@@ -161,7 +161,7 @@ def test_the_rights_of_pubsub_itself_are_named_and_not_judged():
     ],
 )
 def test_the_quarantine_needs_a_topic_and_the_right_to_publish(exists, may_publish, status, words):
-    """As far as either can be seen."""
+    """The quarantine needs a topic and the right to publish, as far as both can be checked."""
     found = quarantine_verdict(TopicFacts(path=LETTERS, exists=exists, may_publish=may_publish))
     assert (found.check, found.status) == ("pubsub.quarantine-topic", status)
     assert words in found.summary
@@ -169,7 +169,7 @@ def test_the_quarantine_needs_a_topic_and_the_right_to_publish(exists, may_publi
 
 @pytest.mark.parametrize(("subscriptions", "status"), [(0, "warning"), (1, "ok"), (None, "ok")])
 def test_a_quarantine_that_keeps_nothing_is_warned_about(subscriptions, status):
-    """Its messages would be acked and gone."""
+    """A quarantine without a subscription gives a warning, because its messages are lost."""
     found = quarantine_verdict(
         TopicFacts(path=LETTERS, exists=True, subscriptions=subscriptions, may_publish=True)
     )

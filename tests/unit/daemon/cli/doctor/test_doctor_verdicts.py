@@ -1,4 +1,4 @@
-"""What `doctor` makes of errors, trials, templates and answers, without any backend."""
+"""The results for errors, trials, templates and responses, without a backend."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from worker_chart_export.errors import BackendRefused, BackendUnavailable, Objec
 
 
 def google_error(error):
-    """Our error as it comes from a call that ended in Google's."""
+    """Return our error as raised by a call that failed with Google's error."""
     with pytest.raises((BackendRefused, BackendUnavailable)) as raised, backend_errors("pubsub"):
         raise error
     return raised.value
@@ -37,14 +37,14 @@ def google_error(error):
     ],
 )
 def test_the_fix_follows_the_kind_of_error(error, fix):
-    """Missing, forbidden, unknown to the backend, unavailable."""
+    """The fix depends on the kind of error: missing, forbidden, invalid, unavailable."""
     fixes = Fixes(missing="make it", forbidden="allow it", emulator="h:1")
     found = backend_failure("c", google_error(error), fixes)
     assert (found.status, found.fix) == ("failure", fix)
 
 
 def test_what_was_met_at_each_try_is_said():
-    """The client itself only reports that it tried for ten seconds."""
+    """The error of each attempt is shown, and not only the client's timeout."""
     error = google_errors.RetryError(
         "Timeout of 10.0s exceeded", cause=google_errors.ServiceUnavailable("no")
     )
@@ -72,8 +72,8 @@ MISSING = ObjectRefused("Cloud Storage refused it (404).", httpStatus=404)
         ({"delete": FORBIDDEN}, "delete", "warning", "gcloud storage rm gs://b/x"),
     ],
 )
-def test_each_problem_with_the_bucket_has_its_line(change, check, status, fix):
-    """A delete that is forbidden is a warning that names what was left over."""
+def test_each_problem_of_the_bucket_has_its_line(change, check, status, fix):
+    """Each problem of the bucket has its line; a forbidden delete is a warning with what is left over."""
     found = bucket_verdicts(BucketTrial(uri="gs://b/x", **change), "b", None)
     assert [result.check for result in found] == [
         f"storage.{n}" for n in ("create", "read", "list", "delete")
@@ -85,7 +85,7 @@ def test_each_problem_with_the_bucket_has_its_line(change, check, status, fix):
 
 
 def test_without_an_object_nothing_else_can_be_seen_of_the_bucket():
-    """No line says ok of what was not tried."""
+    """When no object can be created, the other checks of the bucket are skipped and not ok."""
     found = bucket_verdicts(BucketTrial(uri="gs://b/x", create=MISSING), "b", None)
     assert [result.status for result in found] == ["failure", *["not_checkable"] * 3]
     assert found[0].left_over == ""
@@ -112,15 +112,15 @@ def test_an_object_that_may_have_been_created_is_named_with_the_command_that_del
         ({"left_over": NO}, "warning", "could not be deleted: firestore refused: no; s/1 may be left over"),
     ],
 )
-def test_the_scratch_document_shows_conditional_writes(change, status, words):
-    """Accepting an outdated precondition is the worst of all."""
+def test_the_scratch_document_tells_of_conditional_writes(change, status, words):
+    """The scratch document shows whether conditional writes work; an accepted old precondition fails."""
     found = write_verdict(WriteTrial(path="s/1", **change), Fixes())
     assert found.status == status
     assert words in str(found)
 
 
 def test_the_exemption_of_steps_is_to_be_looked_at_by_hand():
-    """With the command for it, but on an emulator."""
+    """The index exemption must be checked by hand, with a given command, except on an emulator."""
     settings = FirestoreSettings(google_cloud_project="p", firestore_db="d")
     found = steps_exemption(settings, None)
     assert found.status is Status.NOT_CHECKABLE
@@ -130,7 +130,7 @@ def test_the_exemption_of_steps_is_to_be_looked_at_by_hand():
 
 
 def test_templates_are_counted_and_the_bad_ones_named():
-    """Invalid = failure with the field; unknown keys, and fitting no account, = warning."""
+    """Invalid templates fail; unknown keys, and templates that fit no account, give warnings."""
     good = template_document()
     del good["id"]
     documents = {
@@ -152,7 +152,7 @@ def test_templates_are_counted_and_the_bad_ones_named():
 
 @pytest.mark.parametrize("documents", [{}, {"bad": {}}])
 def test_without_a_usable_template_no_chart_can_be_made(documents):
-    """None at all, or none that is valid."""
+    """Without a valid template the check fails, because no chart can be made."""
     found = template_verdicts([review(name, document) for name, document in documents.items()])
     assert (found[0].check, found[0].status) == ("templates", "failure")
     assert "templates push" in found[0].fix
@@ -160,7 +160,7 @@ def test_without_a_usable_template_no_chart_can_be_made(documents):
 
 @pytest.mark.parametrize("meaning", Meaning)
 def test_every_answer_of_chart_img_has_its_verdict(meaning):
-    """The account that answered is named."""
+    """Every Chart-IMG response has its result and names the account."""
     found = call_verdict("accounts.call", CallTrial(account_id="main", meaning=meaning, text="403 no"))
     assert "main" in found.summary
     assert (found.status is Status.OK) is (meaning is Meaning.CHART)

@@ -1,4 +1,4 @@
-"""The command `status` on the embedded cloud: what it needs, what it prints, and its exit code."""
+"""The command `status` on the embedded cloud: settings, output, exit code."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from tests.support.run_reports import RUN_ID, STEP_ID, chart_step
 
 @pytest.fixture
 def needed(cloud):
-    """The addresses of Firestore and Storage, and the project."""
+    """Return the addresses of Firestore and Storage and the project."""
     names = ("GOOGLE_CLOUD_PROJECT", "FIRESTORE_EMULATOR_HOST", "STORAGE_EMULATOR_HOST")
     return {name: cloud.environment()[name] for name in names}
 
 
 def put(documents, *steps):
-    """Store a run of these steps."""
+    """Store a run with these steps."""
     named = {STEP_ID if number == 0 else f"{STEP_ID}{number}": step for number, step in enumerate(steps)}
     documents.document(f"flow_runs/{RUN_ID}").set({"status": "RUNNING", "steps": named})
 
 
 @pytest.mark.parametrize("options", [[], ["--watch"]], ids=["once", "watched"])
 def test_a_failed_chart_step_is_exit_1(documents, needed, options):
-    """So that a script sees it; other steps don't count."""
+    """A failed chart step gives exit code 1; other steps do not count."""
     error = {"code": "RENDER_FAILED", "message": "No [red]way[/]."}
     put(documents, chart_step("FAILED", error=error), {"stepType": "REPORT", "status": "READY"})
     done = run_here("status", RUN_ID, *options, environment=needed)
@@ -36,7 +36,7 @@ def test_a_failed_chart_step_is_exit_1(documents, needed, options):
 
 @pytest.mark.parametrize("options", [[], ["--watch"]], ids=["once", "watched"])
 def test_a_run_is_shown_as_json(documents, needed, options):
-    """One line, of the same facts."""
+    """`--output json` prints the facts in one line."""
     put(documents, chart_step("SKIPPED"))
     done = run_here("status", RUN_ID, "--output", "json", *options, environment=needed)
     assert (done.returncode, done.stderr) == (0, "")
@@ -44,8 +44,8 @@ def test_a_run_is_shown_as_json(documents, needed, options):
     assert json.loads(line)["steps"][0]["status"] == "SKIPPED"
 
 
-def test_a_broken_run_is_still_shown(documents, needed):
-    """A step that can't be read counts as failed."""
+def test_a_run_that_others_broke_is_shown_all_the_same(documents, needed):
+    """A run with an unreadable step is shown, and that step counts as failed."""
     put(documents, chart_step({"X": 1}), chart_step("SUCCEEDED", finishedAt="0001-01-01T00:00:00+05:00"))
     done = run_here("status", RUN_ID, environment=needed)
     assert (done.returncode, done.stderr) == (1, "")
@@ -58,15 +58,15 @@ def test_a_broken_run_is_still_shown(documents, needed):
     [(["no-such-run"], 1, "there is no such run"), (["a/b"], 2, "runId")],
 )
 @pytest.mark.parametrize("options", [[], ["--watch"]], ids=["once", "watched"])
-def test_a_missing_run_and_a_bad_id_are_errors(needed, arguments, options, code, words):
-    """No such run is exit 1, a bad id is exit 2."""
+def test_what_there_is_not_is_said(needed, arguments, options, code, words):
+    """A missing run gives exit code 1, an invalid id 2."""
     done = run_here("status", *arguments, *options, environment=needed)
     assert (done.returncode, done.stdout) == (code, "")
     assert words in done.stderr
 
 
 def test_a_run_without_a_map_of_steps_is_exit_1(documents, needed):
-    """There is nothing to show."""
+    """A run without a map of steps gives exit code 1."""
     documents.document(f"flow_runs/{RUN_ID}").set({"steps": 7})
     done = run_here("status", RUN_ID, environment=needed)
     assert done.returncode == 1
@@ -83,7 +83,7 @@ def test_a_run_without_a_map_of_steps_is_exit_1(documents, needed):
     ids=["project", "bucket", "both"],
 )
 def test_all_wrong_settings_are_named_at_once(needed, change, named):
-    """A line each, exit 2; the bucket is asked about only where one is set."""
+    """All wrong settings are reported in a line each with exit code 2; the bucket only where it is set."""
     done = run_here("status", RUN_ID, environment={**needed, **change})
     assert done.returncode == 2
     lines = done.stderr.splitlines()
@@ -91,7 +91,7 @@ def test_all_wrong_settings_are_named_at_once(needed, change, named):
 
 
 def test_a_firestore_that_refuses_is_exit_3(cloud, needed):
-    """As with every command."""
+    """A Firestore that refuses gives exit code 3."""
     cloud.firestore.faults.add(Fault(method="RunQuery", error="PERMISSION_DENIED"))
     done = run_here("status", RUN_ID, environment=needed)
     assert done.returncode == 3
@@ -100,7 +100,7 @@ def test_a_firestore_that_refuses_is_exit_3(cloud, needed):
 
 @pytest.mark.parametrize(("value", "shown"), [("", "SECONDS later"), ("600", "SECONDS (600) later")])
 def test_the_grace_period_of_the_environment_is_shown(documents, needed, value, shown):
-    """For a step that is RUNNING without a lease."""
+    """The grace period of the environment is shown for a RUNNING step without a lease."""
     put(documents, chart_step("RUNNING"))
     done = run_here("status", RUN_ID, environment={**needed, "UNLEASED_GRACE_SECONDS": value})
     assert done.returncode == 0

@@ -1,4 +1,4 @@
-"""The report of a run, as facts, as text and as JSON."""
+"""The facts of `status` about a run: collected, as text, as lines and as JSON."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from worker_chart_export.inputs.flow_run import FlowRun
 
 
 def test_steps_come_right_after_what_they_depend_on():
-    """By id otherwise."""
+    """Steps come right after their dependencies, otherwise by id."""
     order = reading_order(
         {"a:report": ["c:1d", "c:1h"], "c:1h": ["o:1h"], "c:1d": ["o:1d"], "o:1d": [], "o:1h": []}
     )
@@ -40,7 +40,7 @@ def test_steps_come_right_after_what_they_depend_on():
 
 
 def test_steps_in_a_circle_or_a_long_chain_are_all_there():
-    """Other programs write runs. A chain may be longer than Python's stack."""
+    """Steps in a circle or a very long chain are all shown."""
     assert sorted(reading_order({"a": ["b"], "b": ["a", "gone"], "c": ["c"]})) == ["a", "b", "c"]
     chain = {f"{number:05}": [f"{number + 1:05}"] for number in range(5000)}
     assert reading_order(chain) == sorted(chain, reverse=True)
@@ -76,8 +76,8 @@ def test_steps_in_a_circle_or_a_long_chain_are_all_there():
     ],
     ids=["live", "again", "unknown", "over", "long over", "released later", "released", "unleased"],
 )
-def test_the_holder_of_a_running_step_is_described(held, hold, words):
-    """By the server's clock, and with what happens next."""
+def test_the_owner_of_a_running_step_is_shown(held, hold, words):
+    """A RUNNING step shows its owner and what happens next, by the server's clock."""
     shown = alone(chart_step("RUNNING"), held)
     assert shown.steps[0].holding.hold is hold
     assert words in lines(shown)
@@ -85,8 +85,8 @@ def test_the_holder_of_a_running_step_is_described(held, hold, words):
     assert words in json.loads(report_json(shown))["steps"][0]["situation"]
 
 
-def test_how_long_a_lease_is_over_stands_in_its_row():
-    """In one unit."""
+def test_the_time_since_a_lease_expired_is_in_its_row():
+    """The row of an expired lease shows since when, in one unit."""
     over = lease(expires_at=NOW - timedelta(hours=1, minutes=5))
     shown = alone(chart_step("RUNNING"), over)
     assert "lease expired 1 h ago" in lines(shown)
@@ -94,15 +94,15 @@ def test_how_long_a_lease_is_over_stands_in_its_row():
 
 
 def test_a_step_of_another_kind_needs_no_lease():
-    """Other workers keep none."""
+    """A step of another type needs no lease."""
     shown = report({"ohlcv": {"stepType": "OHLCV_EXPORT", "status": "RUNNING"}})
     assert shown.steps[0].holding.hold is Hold.NONE
     assert "not held" not in lines(shown)
 
 
 @pytest.mark.parametrize("status", ["READY", "SUCCEEDED"])
-def test_a_lease_that_is_left_over_is_named_and_has_no_effect(status):
-    """Its step is not RUNNING."""
+def test_a_lease_left_over_is_named_and_counts_for_nothing(status):
+    """A lease of a step that is not RUNNING is named and does not count."""
     shown = alone(chart_step(status), lease())
     assert shown.steps[0].holding.hold is Hold.LEFT_OVER
     assert f"a lease of {OWNER} is left over and has no effect" in lines(shown)
@@ -110,7 +110,7 @@ def test_a_lease_that_is_left_over_is_named_and_has_no_effect(status):
 
 
 def test_a_waiting_step_says_what_for():
-    """The steps it depends on, a worker, the orchestrator, or nothing."""
+    """A waiting step shows what it waits for: dependencies, a worker, the orchestrator, or nothing."""
     steps = {
         "ohlcv": {"stepType": "OHLCV_EXPORT", "status": "RUNNING"},
         "first": chart_step("PENDING", dependsOn=["ohlcv", "gone"]),
@@ -139,8 +139,8 @@ def test_a_waiting_step_says_what_for():
         (chart_step("READY", inputs=None), {}, "0/?"),
     ],
 )
-def test_charts_are_counted_or_not_known(step, found, count):
-    """Stored and requested."""
+def test_charts_are_counted_or_said_to_be_unknown(step, found, count):
+    """Stored and requested charts are counted, or shown as unknown."""
     shown = alone(step, **found)
     assert f"charts {count}" in lines(shown)
     assert count in words_on_terminal(FullView(shown))
@@ -149,7 +149,7 @@ def test_charts_are_counted_or_not_known(step, found, count):
 
 
 def test_a_failed_step_says_why_and_where_its_manifest_is():
-    """Its own error, that of each chart, the times, and every object."""
+    """A failed step shows its error, the error of each chart, the times and all objects."""
     error = {
         "code": "CHART_API_LIMIT_EXCEEDED",
         "message": "All accounts are used up.",
@@ -175,7 +175,7 @@ def test_a_failed_step_says_why_and_where_its_manifest_is():
     [None, "text", {}, chart_step(7), chart_step(["X"]), chart_step({"X": 1}), chart_step(dependsOn="a")],
 )
 def test_a_broken_step_is_shown_with_the_reason_and_hides_no_other(raw):
-    """The run's other steps are as they are."""
+    """A broken step is shown with the reason, and the other steps are shown too."""
     text = lines(report({"bad": raw, "good": chart_step("SUCCEEDED")}))
     assert "can't be read: steps.bad" in text
     assert "step good  CHART_EXPORT 1d  SUCCEEDED" in text
@@ -193,14 +193,14 @@ def test_a_broken_step_is_shown_with_the_reason_and_hides_no_other(raw):
     ],
 )
 def test_a_run_is_finished_once_all_its_chart_steps_are_final(statuses, settled, failed):
-    """Other steps don't count."""
+    """A run is finished when all its chart steps are final; other steps do not count."""
     steps = {f"s{number}": chart_step(status) for number, status in enumerate(statuses)}
     shown = report({**steps, "report": {"stepType": "REPORT", "status": "FAILED"}})
     assert (shown.is_finished, shown.has_failed) == (settled, failed)
 
 
-def test_each_change_is_one_line():
-    """Durations are no change."""
+def test_changes_are_reported_once():
+    """A change is reported once; a change of elapsed time alone is none."""
     first = alone(chart_step("READY"))
     assert len(list(changed_lines(None, first))) == 2
     running = alone(chart_step("RUNNING"), lease())
@@ -213,8 +213,8 @@ def test_each_change_is_one_line():
     assert list(changed_lines(running, older)) == []
 
 
-def test_a_lease_from_the_future_is_called_wrong():
-    """Its age is not known."""
+def test_a_lease_from_the_future_is_shown_as_wrong():
+    """A lease that starts in the future is shown as wrong and without a length."""
     text = lines(alone(chart_step("RUNNING"), lease(acquired_at=NOW + timedelta(minutes=5))))
     assert f"held by {OWNER}, attempt 1 since a future time (a clock was wrong)" in text
 
@@ -228,7 +228,7 @@ def test_a_lease_from_the_future_is_called_wrong():
     ],
 )
 def test_the_grace_period_of_a_step_without_a_lease_is_shown_if_it_is_known(seconds, text):
-    """The default is not shown: the daemon may run with another value."""
+    """The grace period is shown only if it is set, because the daemon may have another value."""
     run = FlowRun.parse(RUN_ID, {"status": "RUNNING", "steps": {STEP_ID: chart_step("RUNNING")}})
     shown = run_report(run, {}, {}, read_at=NOW, unleased_grace_seconds=seconds)
     assert text in lines(shown)

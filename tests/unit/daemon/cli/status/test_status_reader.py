@@ -1,4 +1,4 @@
-"""How `status` looks at a run again and again: on the embedded Firestore and Storage, until a stop signal."""
+"""The repeated reads of `status` on the embedded Firestore and Storage, until a stop signal."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from worker_chart_export.ledger.lease import LEASES
 
 
 class Reading:
-    """A reader on the embedded cloud, whose openings of Cloud Storage are counted."""
+    """A reader on the embedded cloud that counts the clients of Cloud Storage it creates."""
 
     def __init__(self, documents, objects, bucket=BUCKET):
         self.clock = LeapingClock()
@@ -51,14 +51,14 @@ class Reading:
 
 
 def test_a_run_that_is_not_there_is_none(documents, objects):
-    """And nothing is asked of Cloud Storage."""
+    """A missing run is None and reads nothing from Cloud Storage."""
     reading = Reading(documents, objects)
     assert reading.reader.read() is None
     assert reading.opened == 0
 
 
 def test_a_run_without_a_map_of_steps_is_an_error(documents, objects):
-    """There is nothing to show."""
+    """A run without a map of steps is an error."""
     reading = Reading(documents, objects)
     documents.document(f"flow_runs/{RUN_ID}").set({"steps": 7})
     with pytest.raises(RunInvalid):
@@ -66,14 +66,14 @@ def test_a_run_without_a_map_of_steps_is_an_error(documents, objects):
 
 
 def test_a_status_of_another_kind_hides_no_other_step(documents, objects):
-    """Others write runs."""
+    """A step whose status is no text does not hide the other steps."""
     reading = Reading(documents, objects)
     reading.put({"list": chart_step(["X"]), "map": chart_step({"X": 1}), STEP_ID: chart_step("READY")})
     assert [step.status for step in reading.reader.read().steps] == ["READY", "['X']", "{'X': 1}"]
 
 
 def test_leases_are_judged_by_the_server_s_clock(documents, objects, server_time):
-    """This machine's may be wrong by hours."""
+    """Leases are compared with the server's clock, because this machine's may be wrong."""
     server_time.set(NOW)
     reading = Reading(documents, objects)
     steps = {
@@ -99,10 +99,10 @@ def test_leases_are_judged_by_the_server_s_clock(documents, objects, server_time
     ],
     ids=["claimed", "finalized"],
 )
-def test_a_step_that_changes_hands_during_a_look_is_not_seen_without_its_lease(
+def test_a_step_that_changes_owners_during_a_read_is_not_seen_without_its_lease(
     documents, objects, cloud, server_time, before, after, holds
 ):
-    """Run and leases are of one moment, though the leases are listed first."""
+    """Run and leases are of one moment, so a step is never seen without its new lease."""
     server_time.set(NOW)
     reading = Reading(documents, objects)
 
@@ -117,7 +117,7 @@ def test_a_step_that_changes_hands_during_a_look_is_not_seen_without_its_lease(
 
 
 def test_charts_of_a_running_step_are_counted_in_the_bucket_now_and_then(documents, objects):
-    """Those of this claim alone."""
+    """The charts of a RUNNING step's current claim are counted in the bucket from time to time."""
     reading = Reading(documents, objects)
     reading.put({STEP_ID: chart_step("RUNNING")}, {STEP_ID: lease()})
     prefix = f"charts/{RUN_ID}/{STEP_ID}/{NOW - timedelta(seconds=65):%Y%m%d-%H%M%S}_IBM_1d_"
@@ -132,7 +132,7 @@ def test_charts_of_a_running_step_are_counted_in_the_bucket_now_and_then(documen
 
 
 def test_without_a_bucket_running_steps_are_not_counted(documents, objects):
-    """The report says which setting is missing."""
+    """Without a bucket charts of RUNNING steps are not counted, and the missing setting is named."""
     reading = Reading(documents, objects, bucket=None)
     reading.put({STEP_ID: chart_step("RUNNING")}, {STEP_ID: lease()})
     charts = reading.reader.read().steps[0].charts
@@ -140,7 +140,7 @@ def test_without_a_bucket_running_steps_are_not_counted(documents, objects):
 
 
 def test_a_manifest_is_read_once(documents, objects, cloud):
-    """However often one looks."""
+    """A manifest is read once for all reads of its run."""
     reading = Reading(documents, objects, bucket=None)
     reading.put({STEP_ID: chart_step("SUCCEEDED", outputs={"outputsManifestGcsUri": URI})})
     reading.put_object(URI.removeprefix(f"gs://{BUCKET}/"), json.dumps(manifest()))
@@ -164,7 +164,7 @@ def test_a_manifest_is_read_once(documents, objects, cloud):
     ],
 )
 def test_a_manifest_that_cant_be_read_leaves_the_rest(documents, objects, uri, content, words):
-    """The step's row says why."""
+    """A manifest that can't be read gives its reason in the step's row; the rest is shown."""
     reading = Reading(documents, objects)
     reading.put({STEP_ID: chart_step("SUCCEEDED", outputs={"gcs_uri": uri})})
     if content is not None:
@@ -174,8 +174,8 @@ def test_a_manifest_that_cant_be_read_leaves_the_rest(documents, objects, uri, c
     assert words in charts.unknown_because
 
 
-def test_a_storage_that_is_away_is_a_fact_too(documents, objects, cloud):
-    """The time-outs do not add up."""
+def test_an_unavailable_storage_is_a_fact_too(documents, objects, cloud):
+    """An unavailable Storage is reported after a short time."""
     reading = Reading(documents, objects)
     reading.put({STEP_ID: chart_step("SUCCEEDED", outputs={"gcs_uri": URI})})
     cloud.storage.stop()
@@ -185,7 +185,7 @@ def test_a_storage_that_is_away_is_a_fact_too(documents, objects, cloud):
 
 
 def test_no_credentials_for_storage_are_a_fact_too(documents):
-    """Firestore may be allowed where Cloud Storage is not."""
+    """Missing credentials for Storage are reported, because Firestore may still be allowed."""
     reading = Reading(documents, None)
     reading.put({STEP_ID: chart_step("SUCCEEDED", outputs={"gcs_uri": URI})})
     assert "no credentials" in reading.reader.read().steps[0].charts.unknown_because
@@ -193,15 +193,15 @@ def test_no_credentials_for_storage_are_a_fact_too(documents):
 
 @pytest.fixture
 def _blocked_stop_signals():
-    """As `status --watch` blocks them."""
+    """Block the stop signals as `status --watch` does."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     yield
     signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @pytest.mark.usefixtures("_blocked_stop_signals")
-def test_a_stop_signal_ends_even_a_look_that_hangs():
-    """A stop signal does not wait for Firestore."""
+def test_a_stop_signal_ends_a_hanging_read():
+    """A stop signal also ends a read that hangs."""
     begun, never = threading.Event(), threading.Event()
 
     def look():
@@ -216,8 +216,8 @@ def test_a_stop_signal_ends_even_a_look_that_hangs():
 
 
 @pytest.mark.usefixtures("_blocked_stop_signals")
-def test_looks_follow_each_other_until_a_stop_signal():
-    """Errors are raised where the looks are wanted."""
+def test_reads_are_repeated_until_a_stop_signal():
+    """Reads are repeated until a stop signal, and their errors are raised in the consumer."""
     counted = iter(range(100))
     seen = []
     for number in until_stopped(lambda: next(counted), every_seconds=0.01):

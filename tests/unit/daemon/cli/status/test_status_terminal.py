@@ -1,4 +1,4 @@
-"""`status` on a terminal: the full report, the live view, and hostile texts."""
+"""`status` on a terminal: complete, in place, and safe for any text."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from worker_chart_export.outputs.links import browser_url
 
 
 def test_artifacts_are_links_on_a_terminal_and_the_manifest_can_be_read_there():
-    """Terminals without links show the manifest's URI all the same."""
+    """On a terminal artifacts are links; without links the manifest's URI is shown."""
     shown = alone(chart_step("SUCCEEDED", outputs={"gcs_uri": URI}), manifest=manifest())
     drawn = on_terminal(FullView(shown))
     assert f"https://storage.cloud.google.com/{BUCKET}/ctpl_a.png" in drawn
@@ -47,13 +47,13 @@ def test_artifacts_are_links_on_a_terminal_and_the_manifest_can_be_read_there():
     ],
 )
 def test_a_link_leads_to_the_object_and_nowhere_else(uri, emulator, url):
-    """Google's page for signed-in people, or the emulator."""
+    """A link goes to the object: Google's page for signed-in users, or the emulator."""
     assert browser_url(uri, emulator=emulator) == url
 
 
 @pytest.mark.parametrize("width", [80, 120])
 def test_nothing_is_cut_on_a_narrow_terminal(width):
-    """Long ids, owners and URIs wrap."""
+    """On a narrow terminal long ids, owners and URIs are wrapped and not cut."""
     step_id, owner = "charts:1d:" + "long_" * 30 + "end", "worker-" * 15 + "end"
     error = {"code": "GCS_WRITE_FAILED", "message": "why " * 120 + "end", "details": {"manifestGcsUri": URI}}
     steps = {step_id: chart_step("RUNNING"), "other": chart_step("FAILED", error=error)}
@@ -66,7 +66,7 @@ def test_nothing_is_cut_on_a_narrow_terminal(width):
 
 
 def hostile_report():
-    """Other programs may write this into every text of runs and manifests."""
+    """Return a report with hostile text in every field that others write."""
     error = {"code": HOSTILE, "message": HOSTILE, "details": {HOSTILE: HOSTILE}}
     bad = manifest(failed=())
     bad["items"][0]["chartTemplateId"] = HOSTILE
@@ -81,8 +81,8 @@ def hostile_report():
     return report(steps, {"b": lease(owner=HOSTILE)}, found, **run)
 
 
-def test_texts_of_other_programs_are_shown_as_text():
-    """No markup, no escape sequence, no extra line, no reversed text."""
+def test_what_others_wrote_is_shown_as_text():
+    """Markup, escape sequences, line breaks and text direction marks are shown as text."""
     shown = hostile_report()
     plain = [*report_lines(shown), *changed_lines(None, shown), report_json(shown)]
     assert all(line == visible(line) for line in plain)
@@ -98,7 +98,7 @@ def test_texts_of_other_programs_are_shown_as_text():
 
 @pytest.mark.parametrize("height", [8, 24, 60])
 def test_a_live_view_is_never_taller_than_the_terminal(height):
-    """The most urgent steps stay, and the number of the others is shown."""
+    """A live view fits the terminal: urgent rows stay, and the number of hidden rows is shown."""
     steps = {f"charts:{number:03}": chart_step("SUCCEEDED") for number in range(100)}
     steps["charts:050"] = chart_step("FAILED", error={"code": "RENDER_FAILED", "message": "No."})
     drawn = live_on_terminal(LiveView(report(steps), "Firestore is unavailable"), height=height)
@@ -109,7 +109,7 @@ def test_a_live_view_is_never_taller_than_the_terminal(height):
 
 @pytest.mark.parametrize("width", [30, 80])
 def test_a_live_view_of_many_steps_draws_only_those_that_fit(monkeypatch, width):
-    """The display is drawn every second. A narrow terminal cuts rows instead of wrapping them."""
+    """A live view builds only the rows that fit, because it is drawn every second."""
     drawn = []
 
     def counted(steps, **options):
@@ -125,7 +125,7 @@ def test_a_live_view_of_many_steps_draws_only_those_that_fit(monkeypatch, width)
 
 
 @pytest.mark.parametrize("height", [1, 2, 3])
-def test_a_terminal_of_hardly_a_line_is_no_error(height):
-    """A window can be that small."""
+def test_a_terminal_of_one_line_is_no_error(height):
+    """A terminal of one line is no error."""
     drawn = live_on_terminal(LiveView(alone(chart_step("READY"))), height=height)
     assert len(drawn.splitlines()) <= height

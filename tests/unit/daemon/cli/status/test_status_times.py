@@ -1,4 +1,4 @@
-"""The times of a step in `status`. A wrong time is shown too."""
+"""The times of a step in `status`; wrong times of others are shown."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ from tests.support.run_reports import NOW, URI, alone, chart_step, lease, lines,
     ],
 )
 def test_spans_are_short(seconds, words):
-    """Two units at most; none is shorter than no time."""
+    """A span has at most two units and is never negative."""
     assert span(seconds) == words
 
 
 def finished(moment):
-    """The report of a step that SUCCEEDED then; its manifest says it began at 10:28:00 of that day."""
+    """Return a step that SUCCEEDED at this time; its manifest starts at 10:28:00 of that day."""
     step = chart_step("SUCCEEDED", outputs={"gcs_uri": URI}, finishedAt=moment)
     return alone(step, manifest=manifest())
 
 
 def as_json(shown):
-    """The one step's facts."""
+    """Return the one step's facts."""
     return json.loads(report_json(shown))["steps"][0]
 
 
@@ -46,7 +46,7 @@ def as_json(shown):
     ["2025-12-15T10:29:05Z", "2025-12-15T11:29:05+01:00", datetime(2025, 12, 15, 10, 29, 5, tzinfo=UTC)],
 )
 def test_a_time_is_rfc_3339_or_a_timestamp_of_firestore(moment):
-    """Shown in UTC."""
+    """A time may be RFC 3339 text or a Firestore timestamp, and is shown in UTC."""
     shown = finished(moment)
     assert "finished 2025-12-15 10:29:05 UTC, took 1 min 5 s" in lines(shown)
     assert as_json(shown)["tookSeconds"] == 65
@@ -66,8 +66,8 @@ def test_a_time_is_rfc_3339_or_a_timestamp_of_firestore(moment):
         7,
     ],
 )
-def test_what_is_no_time_is_shown_as_it_stands(moment):
-    """Before the year 1 in UTC, without a zone, or of another kind; the rest of the step is there."""
+def test_an_invalid_time_is_shown_as_it_is(moment):
+    """An invalid time is shown as it is, and the rest of the step is shown too."""
     shown = finished(moment)
     text = lines(shown)
     assert "charts 1/2  time ?" in text
@@ -80,7 +80,7 @@ def test_what_is_no_time_is_shown_as_it_stands(moment):
 
 @pytest.mark.parametrize("moment", ["0001-01-01T00:00:00+05:00", "9999-12-31T23:59:59-05:00", "now"])
 def test_a_manifest_s_time_that_is_none_leaves_the_start_unknown(moment):
-    """Its schema does not look at times."""
+    """An invalid time in a manifest leaves the start unknown, because its schema checks no times."""
     bad = manifest()
     bad["items"][0]["generatedAt"] = moment
     step = chart_step("SUCCEEDED", outputs={"gcs_uri": URI}, finishedAt="2025-12-15T10:29:05Z")
@@ -88,8 +88,8 @@ def test_a_manifest_s_time_that_is_none_leaves_the_start_unknown(moment):
     assert "  time finished 2025-12-15 10:29:05 UTC\n" in text
 
 
-def test_a_step_that_finished_before_it_started_took_no_time_but_a_wrong_one():
-    """Said instead of a length."""
+def test_a_finish_before_the_start_is_shown_as_wrong():
+    """A step that finished before its start is shown with a wrong time and without a length."""
     shown = finished("2025-12-15T10:27:30Z")
     assert "time ?" in lines(shown)
     assert (
@@ -102,14 +102,14 @@ def test_a_step_that_finished_before_it_started_took_no_time_but_a_wrong_one():
 
 
 def test_two_clocks_may_differ_a_little():
-    """The start is the server's, the end the worker's."""
+    """Small differences between the server's and the worker's clock are accepted."""
     shown = finished("2025-12-15T10:27:59.5Z")
     assert "took 0 s" in lines(shown)
     assert as_json(shown)["tookSeconds"] == 0
 
 
 def test_a_running_step_that_starts_in_the_future_is_said_to_be_wrong():
-    """Another program may write such a lease."""
+    """A RUNNING step that starts in the future is shown as wrong."""
     shown = alone(chart_step("RUNNING"), lease(started_at=NOW + timedelta(seconds=90)))
     assert "it starts 1 min 30 s from now: a clock was wrong" in lines(shown)
     assert "time ?" in lines(shown)
