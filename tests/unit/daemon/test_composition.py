@@ -1,4 +1,4 @@
-"""The chart provider that the settings ask for, put together by the composition root."""
+"""The chart provider that the composition root builds for the settings."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from worker_chart_export.errors import ChartApiLimitExceeded
 from worker_chart_export.timing import SystemClock
 
 STEM = "NYSE_IBM__1d__ctpl_a"
-#: A process in which no socket can be opened: what `mock` gives, and what `real` comes to.
+#: A process that can't open a socket: the result of `mock` mode, and of `real` mode.
 WITHOUT_SOCKETS = """
 import sys
 
@@ -49,7 +49,7 @@ except ChartApiMockMissing:
 
 @pytest.fixture
 def build(cloud, documents, monkeypatch, tmp_path):
-    """Builds the provider of an environment."""
+    """Build the provider of an environment."""
     environment = {
         "GOOGLE_CLOUD_PROJECT": "demo-project",
         "CHARTS_BUCKET": "gs://charts-demo",
@@ -69,7 +69,7 @@ def build(cloud, documents, monkeypatch, tmp_path):
 
 
 def test_mock_opens_no_socket(tmp_path):
-    """Nor looks a name up; a missing fixture is an error and no call."""
+    """`mock` mode opens no socket and looks up no name, also for a missing fixture."""
     (tmp_path / f"{STEM}.png").write_bytes(png_bytes())
     done = subprocess.run(
         [sys.executable, "-c", WITHOUT_SOCKETS],
@@ -88,8 +88,8 @@ def test_mock_opens_no_socket(tmp_path):
     assert (done.stdout.split(), done.returncode) == ([str(len(png_bytes())), "missing"], 0), done.stderr
 
 
-def test_the_guard_of_that_test_sees_a_socket(tmp_path):
-    """Else it would prove nothing: `real` meets it."""
+def test_the_guard_of_that_test_detects_a_socket(tmp_path):
+    """The guard of that test detects a socket of `real` mode."""
     done = subprocess.run(
         [sys.executable, "-c", WITHOUT_SOCKETS],
         cwd=ROOT,
@@ -112,7 +112,7 @@ def test_the_guard_of_that_test_sees_a_socket(tmp_path):
 
 @pytest.mark.parametrize("mode", ["real", "record"])
 def test_the_fallback_draws_what_no_account_is_left_for(build, cloud, tmp_path, mode):
-    """And what is drawn here is never recorded as Chart-IMG's."""
+    """The fallback draws a chart without an account, and the drawing is never recorded."""
     cloud.chart_img.faults.add(Fault(answer="limit_exceeded"))
     provider = build(CHARTS_API_MODE=mode, CHARTS_FALLBACK="local")
     image = provider.chart(replace(chart_request(), read_candles=raw_candles))
@@ -121,14 +121,14 @@ def test_the_fallback_draws_what_no_account_is_left_for(build, cloud, tmp_path, 
 
 
 def test_without_a_fallback_there_is_none(build, cloud):
-    """The error is the request's."""
+    """Without a fallback the request fails."""
     cloud.chart_img.faults.add(Fault(answer="limit_exceeded"))
     with pytest.raises(ChartApiLimitExceeded):
         build(CHARTS_API_MODE="real").chart(chart_request())
 
 
 def test_record_asks_once_and_then_no_more(build, cloud):
-    """Whatever is asked again comes from the fixtures."""
+    """`record` mode requests a chart once and then uses the fixture."""
     provider = build(CHARTS_API_MODE="record")
     assert [provider.chart(chart_request()).provider for _ in range(3)] == ["chart-img", "mock", "mock"]
     assert cloud.chart_img.calls["advanced-chart"] == 1

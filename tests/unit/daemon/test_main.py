@@ -1,4 +1,4 @@
-"""The daemon's life: the parts of it that need no process."""
+"""The daemon's life, without a process."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.support.process.daemons import ROOT
 
 @pytest.fixture
 def daemon():
-    """One that has not started."""
+    """Return a daemon that has not started."""
     return Daemon(
         Settings(
             google_cloud_project="demo-project",
@@ -36,27 +36,27 @@ def daemon():
 
 
 class FakeSupervisor:
-    """A stream that closes in time or does not."""
+    """A stream that closes in time or not."""
 
     def __init__(self, *, is_open=True, closes=True):
         self.is_open = is_open
         self.closes = closes
 
     def cancel(self):
-        """It is not open any more."""
+        """Close the stream."""
         self.is_open = False
 
     def wait_until_ended(self, seconds):
-        """Without waiting."""
+        """Return the result without waiting."""
         assert seconds >= 0
         return self.closes
 
 
 def _worker(release_all=None):
-    """As much of one as the process's life has to do with."""
+    """Return the parts of a worker that the process's life needs."""
 
     def probe():
-        """Both backends are there."""
+        """Pass the probe of both backends."""
 
     return SimpleNamespace(
         ledger=SimpleNamespace(probe=probe, release_all=release_all),
@@ -67,7 +67,7 @@ def _worker(release_all=None):
 
 
 def _breaker(daemon):
-    """The circuit breaker as it is connected in a daemon."""
+    """Return the circuit breaker as a daemon connects it."""
     parts = build_daemon(
         daemon._settings, _worker(), drain=daemon._drain, liveness=Liveness(), waiter=StoppableWait()
     )
@@ -75,13 +75,13 @@ def _breaker(daemon):
 
 
 def _parts(daemon, *, is_open=True):
-    """What readiness is read from."""
+    """Return the parts that readiness uses."""
     return SimpleNamespace(supervisor=FakeSupervisor(is_open=is_open), breaker=_breaker(daemon))
 
 
 @pytest.fixture
 def stop(daemon, log_lines):
-    """Drains the daemon; gives its exit code, the seconds it took, and the times for releasing leases."""
+    """Drain the daemon; return its exit code, the duration and the times for releasing leases."""
 
     def stopped(code=ExitCode.OK, *, supervisor=None):
         releases, started = [], time.monotonic()
@@ -99,7 +99,7 @@ def stop(daemon, log_lines):
 
 @pytest.mark.parametrize("code", [ExitCode.OK, ExitCode.REFUSED])
 def test_a_drain_that_goes_well_keeps_the_exit_code(stop, code, log_lines):
-    """And takes no time when nothing is under way; there is nothing left to release."""
+    """A drain without running work keeps the exit code, takes no time and releases nothing."""
     left, seconds, releases = stop(code)
     assert (left, releases) == (code, [])
     assert seconds < 0.55
@@ -107,7 +107,7 @@ def test_a_drain_that_goes_well_keeps_the_exit_code(stop, code, log_lines):
 
 
 def test_a_delivery_that_hangs_is_exit_code_4(daemon, stop, log_lines):
-    """The drain takes no longer than it may (2 s here), and leaves time to release the leases."""
+    """A hanging delivery ends the drain at its limit with exit code 4 and time to release leases."""
     with daemon._drain.delivery():
         left, seconds, (within_seconds,) = stop()
     assert left is ExitCode.DRAIN_TIMEOUT
@@ -117,14 +117,14 @@ def test_a_delivery_that_hangs_is_exit_code_4(daemon, stop, log_lines):
 
 
 def test_a_stream_that_does_not_close_is_exit_code_4(stop):
-    """Acks may be lost, and a hidden callback may hold a lease."""
+    """A stream that does not close gives exit code 4, because acks may be lost."""
     left, _, releases = stop(supervisor=FakeSupervisor(closes=False))
     assert left is ExitCode.DRAIN_TIMEOUT
     assert len(releases) == 1
 
 
-def test_a_step_is_stopped_while_there_is_time_to_give_it_back(daemon, stop):
-    """Not at the very end."""
+def test_a_step_is_stopped_while_there_is_time_to_release_it(daemon, stop):
+    """A step is stopped while there is time to release it, and not at the very end."""
     scope, stopped = scope_of(), threading.Event()
     scope.on_stop(lambda _error: stopped.set())
     running = threading.Event()
@@ -144,7 +144,7 @@ def test_a_step_is_stopped_while_there_is_time_to_give_it_back(daemon, stop):
 
 
 def test_a_drain_releases_threads_that_wait_at_the_open_breaker(daemon, stop):
-    """Their messages go back."""
+    """A drain wakes threads at the open circuit breaker, and their messages are nacked."""
     breaker = _breaker(daemon)
     for _ in range(5):
         breaker.record_failure("firestore")
@@ -171,14 +171,14 @@ def test_a_drain_releases_threads_that_wait_at_the_open_breaker(daemon, stop):
     ids=["none", "ended", "open"],
 )
 def test_a_daemon_is_ready_while_its_stream_is_open(daemon, is_open, reason):
-    """Not before and not after."""
+    """A daemon is ready while its stream is open, not before and not after."""
     if is_open is not None:
         daemon._parts = _parts(daemon, is_open=is_open)
     assert daemon._readiness().reason == reason
 
 
 def test_a_daemon_whose_intake_is_paused_is_not_ready(daemon):
-    """And says for which backends."""
+    """A daemon with paused intake is not ready and names the backends."""
     daemon._parts = _parts(daemon)
     assert daemon._readiness().reason is None
     for _ in range(5):
@@ -188,7 +188,7 @@ def test_a_daemon_whose_intake_is_paused_is_not_ready(daemon):
 
 
 def test_a_draining_daemon_is_not_ready_but_alive(daemon, stop):
-    """However long its loops are silent meanwhile."""
+    """A draining daemon is not ready but alive, however long its loops are silent."""
     daemon._parts = _parts(daemon)
     daemon._liveness.expect("main", within_seconds=-1)
     assert daemon._liveness.why_dead() is not None
@@ -198,7 +198,7 @@ def test_a_draining_daemon_is_not_ready_but_alive(daemon, stop):
 
 
 def test_the_process_ends_at_its_time_whatever_hangs():
-    """Here the main thread itself, for good."""
+    """The process exits at its time limit even when the main thread hangs."""
     script = (
         "import time; from daemon.exit import arm_exit_timer; "
         "arm_exit_timer(time.monotonic() + 0.2); time.sleep(60)"
@@ -210,7 +210,7 @@ def test_the_process_ends_at_its_time_whatever_hangs():
 
 
 def test_wrong_settings_are_one_line_each_and_exit_code_2(monkeypatch, log_lines, capsys):
-    """Systemd does not try again."""
+    """Wrong settings give one line each and exit code 2, which systemd does not retry."""
     assert log_lines() == []
     monkeypatch.setenv("WORKER_CONCURRENCY", "many")
     assert run_daemon() is ExitCode.BAD_SETTINGS

@@ -16,7 +16,7 @@ from daemon.lifecycle.liveness import HealthReport
 from daemon.settings import Settings
 from tests.support.process.in_process_commands import run_here
 
-#: Long enough for an immediate answer, even on a busy machine.
+#: Long enough for an immediate response, also on a busy machine.
 SOON_SECONDS = 5.0
 ALIVE = '{"status": "ok", "parts": {}}'
 
@@ -43,7 +43,7 @@ def _serve(server, answer, every_seconds, over):
             caller, _ = server.accept()
         except OSError:
             break
-        callers.append(caller)  # who gets no answer is kept waiting
+        callers.append(caller)  # without a response the caller waits
         if answer is not None:
             caller.recv(4096)
             _send(caller, answer, every_seconds, over)

@@ -14,10 +14,10 @@ from daemon.cli.lazy import COMMANDS, load_command
 from daemon.cli.output import examples
 
 PROGRAM = "worker-chart-export"
-#: Of the contract.
+#: The commands of the contract.
 EVERYBODYS = {"demo", "daemon", "emulators", "run-local", "publish", "status", "templates", "healthcheck"}
 MAX_COMPLETION_CHARS = 45
-#: What the parser raises; typer has no name of its own for it.
+#: The parser's error. Typer has no name for it.
 USAGE_ERROR = BadParameter.__mro__[1]
 
 

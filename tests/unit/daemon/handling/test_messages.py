@@ -1,4 +1,4 @@
-"""From a message's bytes and attributes to what it asks for."""
+"""The parse of a message's bytes and attributes to its request."""
 
 from __future__ import annotations
 
@@ -34,51 +34,51 @@ class TestPlain:
     """A JSON object, or attributes alone."""
 
     def test_a_step(self):
-        """Run and step."""
+        """A body with a run and a step names both."""
         assert _parse(PLAIN) == STEP
 
     def test_a_run(self):
-        """Without a step."""
+        """A body may name only a run."""
         assert _parse({"runId": "r1"}) == RUN
 
     def test_other_fields_are_tolerated(self):
-        """NaN among them, which is no JSON but harmless."""
+        """Other fields are ignored, also NaN, which is no valid JSON."""
         assert _parse(b'{"runId": "r1", "x": NaN, "y": [1e999]}') == RUN
 
     def test_the_last_of_two_equal_keys_counts(self):
-        """As everywhere in Python."""
+        """Of two equal keys the last one counts."""
         assert _parse(b'{"runId": "zz", "runId": "r1"}') == RUN
 
     @pytest.mark.parametrize(("attributes", "expected"), [({"runId": "r1"}, RUN), (PLAIN, STEP)])
     def test_attributes_alone(self, attributes, expected):
-        """With an empty body."""
+        """Attributes are read when the body is empty."""
         assert _parse(b"", attributes | {"other": "x"}) == expected
 
     def test_a_body_comes_before_attributes(self):
-        """They may be there for filters."""
+        """The body is used before attributes, which may be there for filters."""
         assert _parse({"runId": "r1"}, {"runId": "other", "stepId": "x"}) == RUN
 
     @pytest.mark.parametrize("content_type", ["application/json", "text/plain", ""])
     def test_other_content_types_are_no_matter(self, content_type):
-        """The body says what it is."""
+        """Other content types are ignored: the body decides."""
         assert _parse(PLAIN, {"content-type": content_type}) == STEP
 
 
 class TestBinaryEvent:
-    """CloudEvents in binary mode: everything in attributes."""
+    """CloudEvents in binary mode, where everything is in attributes."""
 
     @pytest.mark.parametrize("verb", ["created", "updated", "written"])
     @pytest.mark.parametrize("suffix", ["", ".withAuthContext"])
     @pytest.mark.parametrize("body", [b"", b"\x0a\x03\xff\xfe", b'{"value": {}}'])
     def test_an_event_of_a_run_names_the_run(self, verb, suffix, body):
-        """The body, protobuf or JSON, is not needed."""
+        """The event of a run names the run; its body is not needed."""
         kind = f"google.cloud.firestore.document.v1.{verb}{suffix}"
         assert _parse(body, {"ce-type": kind, "ce-subject": SUBJECT}) == RUN
 
     @pytest.mark.parametrize("document", ["flow_runs/r1", "documents/flow_runs/r1"])
     @pytest.mark.parametrize("subject", [{}, {"ce-subject": ""}])
     def test_the_document_attribute_is_read_too(self, document, subject):
-        """When there is no subject."""
+        """Without a subject the `document` attribute is read."""
         assert _parse(b"", {"ce-type": UPDATED, "ce-document": document, **subject}) == RUN
 
     @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ class TestBinaryEvent:
         ],
     )
     def test_other_types_are_ignored(self, kind):
-        """Never guessed at."""
+        """Events of other types are ignored."""
         assert isinstance(_parse(b"", {"ce-type": kind, "ce-subject": SUBJECT}), Irrelevant)
 
     @pytest.mark.parametrize(
@@ -107,30 +107,30 @@ class TestBinaryEvent:
         ],
     )
     def test_other_collections_are_ignored(self, subject):
-        """Sub-collections of a run among them: our own leases will be written there."""
+        """Events of other collections are ignored, also of a run's sub-collections such as our leases."""
         assert isinstance(_parse(b"", {"ce-type": UPDATED, "ce-subject": subject}), Irrelevant)
 
     def test_percent_signs_are_kept(self):
-        """Nothing is decoded in Pub/Sub's binding, so this is no run id."""
+        """Percent signs are not decoded, as in Pub/Sub's binding, so such an id is refused."""
         rejected = _rejection(b"", {"ce-type": UPDATED, "ce-subject": "documents/flow_runs/r%31"})
         assert rejected.reason == "run_id_invalid"
         assert "'r%31'" in rejected.detail
 
     @pytest.mark.parametrize("attributes", [{}, {"ce-subject": ""}, {"ce-document": ""}])
     def test_an_event_without_a_document_is_rejected(self, attributes):
-        """It can't be known which run it is about."""
+        """An event without a document is rejected, because its run is unknown."""
         assert _rejection(b"", {"ce-type": UPDATED} | attributes).reason == "subject_missing"
 
     @pytest.mark.parametrize(
         "subject", ["documents/flow_runs/", "flow_runs", "documents/flow_runs/a b", "documents/flow_runs/.."]
     )
     def test_a_bad_run_id_in_an_event_is_rejected(self, subject):
-        """Like any other."""
+        """A bad run id in an event is rejected."""
         assert _rejection(b"", {"ce-type": UPDATED, "ce-subject": subject}).reason == "run_id_invalid"
 
 
 class TestStructuredEvent:
-    """CloudEvents in structured mode: everything in the body."""
+    """CloudEvents in structured mode, where everything is in the body."""
 
     @pytest.mark.parametrize(
         "attributes",
@@ -141,11 +141,11 @@ class TestStructuredEvent:
         ],
     )
     def test_a_firestore_event_names_the_run(self, attributes):
-        """With the content type, or known by `specversion`."""
+        """A Firestore event, known by content type or `specversion`, names the run."""
         assert _parse(EVENT, attributes) == RUN
 
     def test_an_event_by_content_type_needs_no_specversion(self):
-        """The attribute says enough."""
+        """An event with the content type needs no `specversion`."""
         event = {"type": UPDATED, "document": "flow_runs/r1"}
         assert _parse(event, {"content-type": "application/cloudevents+json"}) == RUN
 
@@ -161,7 +161,7 @@ class TestStructuredEvent:
         ],
     )
     def test_an_event_may_carry_the_plain_kind(self, data):
-        """Under any type."""
+        """An event of any type may contain a plain request."""
         assert _parse({"specversion": "1.0", "type": "com.example.step"} | data) == STEP
 
     @pytest.mark.parametrize(
@@ -181,26 +181,26 @@ class TestStructuredEvent:
         ],
     )
     def test_an_event_of_another_type_without_a_run_is_ignored(self, data):
-        """Well-formed, and none of this worker's business."""
+        """A valid event of another type without a run is ignored."""
         assert isinstance(_parse({"specversion": "1.0", "type": "com.example.other"} | data), Irrelevant)
 
     @pytest.mark.parametrize("kind", [None, "", 7, [], {}, [UPDATED]])
     def test_an_event_without_a_type_is_rejected(self, kind):
-        """Also when the type is something that can't be looked up."""
+        """An event whose type is missing or no text is rejected."""
         assert _rejection({"specversion": "1.0", "type": kind}).reason == "event_type_missing"
 
     @pytest.mark.parametrize("subject", [None, "", 7, [SUBJECT], {"a": 1}])
     def test_a_firestore_event_without_a_subject_is_rejected(self, subject):
-        """A number is none."""
+        """A Firestore event whose subject is missing or no text is rejected."""
         assert _rejection(EVENT | {"subject": subject}).reason == "subject_missing"
 
     def test_an_event_of_another_collection_is_ignored(self):
-        """As in binary mode."""
+        """An event of another collection is ignored."""
         assert isinstance(_parse(EVENT | {"subject": "documents/other/r1"}), Irrelevant)
 
     @pytest.mark.parametrize("body", [b"", b"[]", b"x"])
     def test_a_structured_event_whose_body_is_none_is_rejected(self, body):
-        """A batch too: Pub/Sub's binding has none."""
+        """A structured event with another body is rejected, also a batch, which Pub/Sub does not have."""
         assert _rejection(body, {"content-type": "application/cloudevents-batch+json"}).reason.startswith(
             "body_not"
         )
@@ -214,7 +214,7 @@ BAD_BODIES = [
     (json.dumps(PLAIN).encode("utf-16"), "body_not_json"),
     (b'{"runId": "r1"} {}', "body_not_json"),
     (b"{'runId': 'r1'}", "body_not_json"),
-    (b"1" * 5000, "body_not_json"),  # more digits than Python turns into a number
+    (b"1" * 5000, "body_not_json"),  # more digits than Python converts to a number
     (b'{"runId":' * 7000, "body_not_json"),
     (b"[" * 60000, "body_not_json"),
     (b"[]", "body_not_object"),
@@ -249,7 +249,7 @@ BAD_BODIES = [
 
 @pytest.mark.parametrize(("body", "reason"), BAD_BODIES, ids=[f"{b[:24]!r}-{r}" for b, r in BAD_BODIES])
 def test_bad_bodies_are_rejected_with_their_reason(body, reason):
-    """And a short sentence that can be logged and published as it is."""
+    """A bad body is rejected with a reason and a short sentence that can be logged and published."""
     rejected = _rejection(body)
     assert rejected.reason == reason
     assert "expected" in rejected.detail
@@ -258,7 +258,7 @@ def test_bad_bodies_are_rejected_with_their_reason(body, reason):
 
 
 def test_no_depth_of_nesting_gets_through():
-    """Where a body can just be parsed, showing what is in it may be one level too deep."""
+    """A body that is nested too deeply to be shown is rejected at every depth."""
     for depth in range(1, 1200, 7):
         assert _rejection(b"[" * depth + b"]" * depth).reason in {"body_not_json", "body_not_object"}
         nested = b'{"runId":' + b"[" * depth + b"]" * depth + b"}"
@@ -266,7 +266,7 @@ def test_no_depth_of_nesting_gets_through():
 
 
 def test_an_empty_message_is_rejected():
-    """Neither a body nor a run id."""
+    """A message with neither a body nor a run id is rejected."""
     assert _rejection(b"", {"other": "x"}).reason == "body_empty"
 
 
@@ -279,25 +279,25 @@ def test_an_empty_message_is_rejected():
     ],
 )
 def test_bad_attributes_are_rejected(attributes, reason):
-    """By the same rules."""
+    """Bad attributes are rejected by the rules of the body."""
     assert _rejection(b"", attributes).reason == reason
 
 
 def test_a_body_of_64_kib_is_read_and_one_byte_more_is_not():
-    """The limit itself fits."""
+    """A body of 64 KiB is read, and one more byte is rejected."""
     body = json.dumps(PLAIN).encode()
     assert _parse(body.ljust(65536)) == STEP
     assert _rejection(body.ljust(65537)).reason == "body_too_large"
 
 
 def test_a_binary_event_may_be_as_large_as_its_run():
-    """Its body holds the document, old and new, and is not read."""
+    """A binary event of any size is accepted, because its body is not read."""
     attributes = {"ce-type": UPDATED, "ce-subject": SUBJECT}
     assert parse_message(b"x" * 65537, attributes) == parse_message(b"", attributes)
 
 
 def test_a_structured_event_has_the_limit_of_all_that_is_read():
-    """Its body has to be parsed."""
+    """A structured event has the size limit, because its body is parsed."""
     attributes = {"content-type": "application/cloudevents+json", "ce-type": UPDATED, "ce-subject": SUBJECT}
     assert _rejection(b"x" * 65537, attributes).reason == "body_too_large"
 
@@ -326,7 +326,7 @@ ATTRIBUTES = st.dictionaries(
 @given(BODIES, ATTRIBUTES)
 @example(b'{"specversion":"1.0","type":[]}', {})
 def test_any_message_is_understood_ignored_or_rejected(data, attributes):
-    """Nothing else is ever raised."""
+    """Any message is parsed, ignored or rejected, and no other error is raised."""
     try:
         parsed = parse_message(data, attributes)
     except MessageRejected:

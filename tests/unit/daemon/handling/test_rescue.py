@@ -1,4 +1,4 @@
-"""The rescue's own thread: when it looks, what ends a look, and that only the drain ends the thread."""
+"""The rescue's thread: when it scans, what ends a scan, and that only the drain ends the thread."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SECONDS = 10
 
 
 class Ledger:
-    """Finds pages of leases or raises an error, search by search; after the last one it finds nothing."""
+    """A ledger with scripted scans: pages of leases, or an error; then nothing."""
 
     terms = TERMS
 
@@ -39,7 +39,7 @@ class Ledger:
         self.looked = threading.Semaphore(0)
 
     def expired_leases(self, *, before):
-        """The next look's pages."""
+        """Return the pages of the next scan."""
         assert before
         try:
             found = self.looks.get_nowait()
@@ -50,14 +50,14 @@ class Ledger:
             raise found
         yield from found
 
-    def wait_for_looks(self, count):
-        """Until it was asked so often."""
+    def wait_for_scans(self, count):
+        """Wait until this number of scans has begun."""
         for _ in range(count):
             assert self.looked.acquire(timeout=SECONDS)
 
 
 class Rescuing:
-    """A rescue that searches all the time, or only when called, in a scripted ledger."""
+    """A rescue that scans continuously, or never by itself, over a scripted ledger."""
 
     def __init__(self, *looks, interval=0.01):
         self.ledger = Ledger(*looks)
@@ -75,11 +75,11 @@ class Rescuing:
         )
 
     def thread(self):
-        """Its thread, if there is one."""
+        """Return its thread, if there is one."""
         return next((thread for thread in threading.enumerate() if thread.name == "rescue"), None)
 
     def drained(self):
-        """Begin the drain; whether the thread ended."""
+        """Begin the drain; return whether the thread ended."""
         thread = self.thread()
         self.drain.start()
         if thread:
@@ -97,16 +97,16 @@ class Rescuing:
         KeyError("a mistake"),
     ],
 )
-def test_it_looks_again_whatever_a_look_ended_in(error):
-    """And ends with the drain."""
+def test_it_scans_again_after_any_result(error):
+    """The rescue scans again after any result of a scan, and ends with the drain."""
     rescuing = Rescuing(error, error)
     rescuing.rescue.start()
-    rescuing.ledger.wait_for_looks(4)
+    rescuing.ledger.wait_for_scans(4)
     assert rescuing.drained()
 
 
-def test_it_says_that_it_is_alive_each_time_it_comes_round_and_for_each_lease():
-    """Many leases make a long look."""
+def test_it_reports_that_it_is_alive_each_round_and_for_each_lease():
+    """The thread reports that it is alive at each round and for each lease of a long scan."""
     rescuing = Rescuing([[]], interval=0.01)
     rescuing.rescue.start()
     for _ in range(3):
@@ -114,8 +114,8 @@ def test_it_says_that_it_is_alive_each_time_it_comes_round_and_for_each_lease():
     assert rescuing.drained()
 
 
-def test_it_comes_round_but_does_not_look_while_intake_is_paused():
-    """A backend is away; the thread is alive all the same."""
+def test_it_does_not_scan_while_intake_is_paused():
+    """While intake is paused the thread is alive but does not scan."""
     rescuing = Rescuing()
     for _ in range(FAILURES_TO_OPEN):
         rescuing.breaker.record_failure("firestore")
@@ -126,8 +126,8 @@ def test_it_comes_round_but_does_not_look_while_intake_is_paused():
     assert not rescuing.ledger.looked.acquire(blocking=False)
 
 
-def test_one_that_starts_while_the_worker_drains_never_looks():
-    """A stop was requested during the start."""
+def test_one_that_starts_while_the_worker_drains_never_scans():
+    """A rescue that starts while the worker drains never scans."""
     rescuing = Rescuing(interval=0.0)
     rescuing.drain.start()
     rescuing.rescue.start()
@@ -136,8 +136,8 @@ def test_one_that_starts_while_the_worker_drains_never_looks():
     assert not rescuing.ledger.looked.acquire(blocking=False)
 
 
-def test_its_outages_count_for_the_gate_and_its_answers_too(log_lines):
-    """A look that found its leases is an answer of Firestore."""
+def test_its_outages_and_successes_count_for_the_circuit_breaker(log_lines):
+    """A failed scan counts for the circuit breaker as a failure of Firestore, a good one as a success."""
     away = BackendUnavailable("firestore", "503")
     looks = [*[away] * (FAILURES_TO_OPEN - 1), [[]], *[away] * (FAILURES_TO_OPEN - 1)]
     rescuing = Rescuing(*looks, away)
@@ -150,7 +150,7 @@ def test_its_outages_count_for_the_gate_and_its_answers_too(log_lines):
 
 
 def test_a_step_that_the_drain_does_not_know_of_yet_is_not_begun():
-    """The drain began between the search and the work, and may not wait for the step."""
+    """A step found before the drain began is not started after it, because no one would wait for it."""
     rescuing = Rescuing()
     rescuing.rescue._pipeline = Pipeline()
     rescuing.rescue.start()
@@ -160,26 +160,26 @@ def test_a_step_that_the_drain_does_not_know_of_yet_is_not_begun():
 
 
 class Pipeline:
-    """Notes what it is given."""
+    """A pipeline that notes its calls."""
 
     def __init__(self):
         self.worked = []
 
     def new_scope(self):
-        """A budget."""
+        """Return a scope."""
         return scope_of()
 
     def run(self, *arguments, **_more):
-        """Note it."""
+        """Note the call."""
         self.worked.append(arguments)
 
 
 class TestMissingIndex:
-    """Firestore says FAILED_PRECONDITION, as for a lost race, but it is none."""
+    """For a missing index Firestore returns FAILED_PRECONDITION, as for a lost race."""
 
     @pytest.fixture
     def rescue(self, cloud, documents, objects):
-        """On a cloud whose Firestore has no such index."""
+        """Return a rescue on a Firestore without the index."""
         cloud.firestore.faults.add(
             Fault(method="RunQuery", error="FAILED_PRECONDITION", message="The query requires an index")
         )
@@ -199,8 +199,8 @@ class TestMissingIndex:
             interval_seconds=60,
         )
 
-    def test_it_is_logged_once_with_what_to_do(self, rescue, log_lines):
-        """The file to deploy, and what happens until then."""
+    def test_it_is_logged_once_with_its_fix(self, rescue, log_lines):
+        """A missing index is logged once with the file to deploy and the consequence."""
         for _ in range(3):
             rescue._search_safely()
         (line,) = log_lines()
@@ -209,13 +209,13 @@ class TestMissingIndex:
         assert "The query requires an index" in line["firestore"]
 
     def test_it_is_no_outage(self, rescue):
-        """However often it is met."""
+        """A missing index is no outage, however often it occurs."""
         for _ in range(3 * FAILURES_TO_OPEN):
             rescue._search_safely()
         assert not rescue._breaker.is_open
 
-    def test_it_is_met_again_each_time(self, rescue, cloud):
-        """So the rescue works as soon as the index exists."""
+    def test_it_is_tried_again_each_time(self, rescue, cloud):
+        """Each scan tries the query again, so that the rescue starts when the index is deployed."""
         for _ in range(2):
             with pytest.raises(IndexMissing):
                 rescue.search()
@@ -224,17 +224,17 @@ class TestMissingIndex:
 
 
 class TestIndexFile:
-    """What is deployed for the query to work, in the form of `firebase deploy --only firestore:indexes`."""
+    """The index file for `firebase deploy --only firestore:indexes`."""
 
     @pytest.fixture
     def overrides(self):
-        """The file's field overrides, by collection group and field."""
+        """Return the file's field overrides by collection group and field."""
         content = json.loads((ROOT / "deploy" / "firestore.indexes.json").read_text(encoding="utf-8"))
         assert content["indexes"] == []
         return {(entry["collectionGroup"], entry["fieldPath"]): entry for entry in content["fieldOverrides"]}
 
-    def test_it_speaks_of_the_fields_that_the_code_writes_and_asks_for(self, overrides, cloud, documents):
-        """Neither a lease's end nor a run's steps are called otherwise somewhere."""
+    def test_it_names_the_fields_that_the_code_writes_and_queries(self, overrides, cloud, documents):
+        """The file names the fields that the code writes and queries."""
         assert set(overrides) == {(LEASES, "expiresAt"), (FLOW_RUNS, "steps")}
         assert "expiresAt" in lease_of().to_document()
         assert all(name.startswith("steps.") for name in build_claim_update("s"))
@@ -250,7 +250,7 @@ class TestIndexFile:
         ]
 
     def test_leases_are_found_over_all_runs_by_their_end(self, overrides):
-        """Oldest first. An override replaces the indexes that a field has anyway, so these are named too."""
+        """Leases are indexed over all runs by expiry, and the default indexes are listed again."""
         indexes = overrides[LEASES, "expiresAt"]["indexes"]
         assert sorted((index["queryScope"], index["order"]) for index in indexes) == [
             ("COLLECTION", "ASCENDING"),
@@ -259,5 +259,5 @@ class TestIndexFile:
         ]
 
     def test_the_steps_of_a_run_are_not_indexed(self, overrides):
-        """A run of many steps would come to the limit of index entries for a document."""
+        """The steps of a run are not indexed, because of the limit of index entries per document."""
         assert overrides[FLOW_RUNS, "steps"]["indexes"] == []

@@ -1,4 +1,4 @@
-"""What a look at a run and its leases says; pure."""
+"""The state of a step from a read of its run and leases; pure."""
 
 from __future__ import annotations
 
@@ -23,27 +23,27 @@ def _lease_seen(*, message_id="m1", **lease):
 
 
 class TestStep:
-    """A step that is named."""
+    """A step that the message names."""
 
     @pytest.mark.parametrize("status", StepStatus)
-    def test_every_status_has_a_sight(self, status):
-        """Of a chart step."""
+    def test_every_status_has_a_state(self, status):
+        """Every status of a chart step has a state."""
         expected = "final" if status.is_final else status.value.lower()
         assert classify_step(_one(status=status.value), STEP_ID).state == expected
 
     @pytest.mark.parametrize("status", ["SUCCEEDED", "FAILED", "CANCELLED"])
     def test_a_final_run_makes_every_step_final(self, status):
-        """Whatever the step says."""
+        """In a final run every step is final."""
         assert classify_step(run_of(status=status), STEP_ID).state is StepState.FINAL
 
     @pytest.mark.parametrize("step_status", ["READY", "RUNNING", "SUCCEEDED"])
     def test_another_type_is_another_type_in_any_status(self, step_status):
-        """It is others' business."""
+        """A step of another type has that state in any status."""
         run = run_of({"s": ohlcv_step(status=step_status)})
         assert classify_step(run, "s").state is StepState.OTHER_TYPE
 
     def test_unmet_dependencies_are_named(self):
-        """So that a person sees what is waited for."""
+        """Unmet dependencies are named."""
         found = classify_step(_one(dependsOn=[OHLCV_ID, "gone", "late"]), STEP_ID)
         assert (found.state, found.description) == (
             StepState.DEPENDS_ON,
@@ -51,40 +51,40 @@ class TestStep:
         )
 
     def test_a_dependency_that_was_skipped_is_not_met(self):
-        """Only SUCCEEDED counts."""
+        """A skipped dependency is not met; only SUCCEEDED counts."""
         run = run_of({OHLCV_ID: ohlcv_step(status="SKIPPED"), STEP_ID: chart_step()})
         assert classify_step(run, STEP_ID).state is StepState.DEPENDS_ON
 
-    def test_a_running_step_is_running_whatever_became_of_its_dependencies(self):
-        """Its lease decides, not what it was claimed for."""
+    def test_a_running_step_is_running_whatever_its_dependencies(self):
+        """A RUNNING step is running whatever its dependencies, because its lease decides."""
         assert classify_step(_one(status="RUNNING", dependsOn=["gone"]), STEP_ID).state is StepState.RUNNING
 
-    def test_what_is_missing_is_said(self):
-        """Run or step."""
+    def test_what_is_missing_is_named(self):
+        """A missing run and a missing step are named."""
         assert classify_step(None, STEP_ID).description == "the run does not exist"
         assert classify_step(run_of(), "gone").description == "no such step"
 
-    def test_an_unreadable_step_is_told(self):
-        """By its field."""
+    def test_an_unreadable_step_is_reported(self):
+        """An unreadable step is reported with its field."""
         with pytest.raises(RunInvalid, match=r"steps\.charts:1d:main\.status"):
             classify_step(_one(status="??"), STEP_ID)
 
 
 class TestRest:
-    """A run in which nothing is eligible."""
+    """A run without an eligible step."""
 
     def test_an_unreadable_step_makes_the_run_invalid(self):
-        """A person has to correct it."""
+        """An unreadable step makes the run invalid, because a person must correct it."""
         run = run_of({"bad": chart_step(status="??"), "done": chart_step(status="SUCCEEDED")})
         with pytest.raises(RunInvalid, match=r"steps\.bad\.status"):
             classify_run(run)
 
     def test_a_missing_run_is_missing(self):
-        """And no end."""
+        """A missing run is missing and not final."""
         assert classify_run(None).state is StepState.MISSING
 
     def test_a_final_run_is_final_even_with_an_unreadable_step(self):
-        """A final run is not corrected any more."""
+        """A final run is final even with an unreadable step."""
         assert (
             classify_run(run_of({"bad": chart_step(status="??")}, status="FAILED")).state is StepState.FINAL
         )
@@ -100,8 +100,8 @@ class TestRest:
             ({}, StepState.FINAL),
         ],
     )
-    def test_a_waiting_step_is_what_there_is_to_say(self, steps, state):
-        """RUNNING ones of others don't hold the message."""
+    def test_a_waiting_step_is_reported(self, steps, state):
+        """A waiting step is reported, and RUNNING steps of others are not."""
         assert classify_run(run_of(steps)).state is state
 
 
@@ -109,17 +109,17 @@ class TestLease:
     """The lease of a RUNNING step."""
 
     def test_none_is_unleased(self):
-        """Some worker without leases runs it."""
+        """A RUNNING step without a lease is unleased, because its worker keeps none."""
         assert classify_lease(None, now=NOON, message_id="m1", terms=TERMS).state is StepState.UNLEASED
 
     def test_one_taken_under_another_message_makes_this_one_a_duplicate(self):
-        """The holder's own message remains; its owner is named."""
+        """A lease of another message makes this one a duplicate, and its owner is named."""
         found = _lease_seen()
         assert (found.state, found.wait_seconds) == (StepState.DUPLICATE, 0.0)
         assert "elsewhere:1:boot" in found.description
 
-    def test_one_taken_under_this_message_is_worth_a_look_when_it_can_be_over(self):
-        """After what is left of it, and the clock skew."""
+    def test_one_of_this_message_defers_it_until_the_lease_can_be_over(self):
+        """A lease of this message defers it until the lease's end plus the clock skew."""
         found = _lease_seen(message_id="another", left_seconds=40)
         assert (found.state, found.wait_seconds) == (StepState.OWN_LEASE, 45.0)
 
@@ -132,27 +132,27 @@ class TestLease:
             (-9, StepState.LEASE_EXPIRED),
         ],
     )
-    def test_one_that_nobody_released_is_over_only_after_the_clock_skew(self, left_seconds, state):
-        """Its holder's clock may be slow."""
+    def test_one_that_was_not_released_expires_after_the_clock_skew(self, left_seconds, state):
+        """A lease that was not released expires only after the clock skew."""
         assert _lease_seen(left_seconds=left_seconds).state is state
 
     @pytest.mark.parametrize(
         ("left_seconds", "state"), [(0.001, StepState.DUPLICATE), (0, StepState.LEASE_EXPIRED)]
     )
-    def test_one_that_was_released_is_over_at_its_time(self, left_seconds, state):
-        """Nobody holds it."""
+    def test_one_that_was_released_expires_at_its_end(self, left_seconds, state):
+        """A released lease expires at its end, because it has no holder."""
         assert _lease_seen(left_seconds=left_seconds, token="", released=1).state is state
 
-    def test_an_own_one_that_is_over_is_over(self):
-        """Its owner has ended; it may have been an earlier process of this worker."""
+    def test_an_own_expired_one_has_expired(self):
+        """An expired lease of this process counts as expired, because its work has ended."""
         assert _lease_seen(message_id="another", left_seconds=-6).state is StepState.LEASE_EXPIRED
 
 
 class TestRunningSteps:
-    """The steps whose leases are worth reading."""
+    """The steps whose leases must be read."""
 
     def test_chart_steps_that_run_are_named_in_order(self):
-        """Others are not, nor those that can't be read."""
+        """RUNNING chart steps are named in order; other and unreadable steps are not."""
         steps = {
             "c": chart_step(status="RUNNING"),
             "a": chart_step(status="RUNNING"),
@@ -164,5 +164,5 @@ class TestRunningSteps:
 
     @pytest.mark.parametrize("run", [None, run_of({"a": chart_step(status="RUNNING")}, status="CANCELLED")])
     def test_a_run_that_is_missing_or_over_has_none(self, run):
-        """Nothing is taken over there."""
+        """A missing or final run has no such steps, because nothing is taken over there."""
         assert running_steps(snapshot_of(run)) == []

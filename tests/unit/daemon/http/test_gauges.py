@@ -1,4 +1,4 @@
-"""The gauges of the process, read at each scrape of the metrics."""
+"""The gauges that are read when the metrics are requested."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _held(clock):
 
 
 def test_a_paused_intake():
-    """Until the backend is back."""
+    """The gauge of paused intake is 1 until the backend is available."""
     breaker = CircuitBreaker(probes={"storage": lambda: None}, probe_seconds=0.01)
     for _ in range(FAILURES_TO_OPEN):
         breaker.record_failure("storage")
@@ -42,7 +42,7 @@ def test_a_paused_intake():
 
 
 def test_the_last_daemon_of_a_process_shows_itself():
-    """And those before it are not in its way."""
+    """The gauges show the last daemon of the process and no earlier one."""
     clock, beats = HandClock(), Heartbeats(client=None, terms=TERMS, clock=HandClock())
     drains = [Drain(), Drain(clock.monotonic)]
     for drain in drains:
@@ -64,7 +64,7 @@ def test_the_last_daemon_of_a_process_shows_itself():
 
 
 def test_the_lease_that_waited_longest_for_its_renewal():
-    """0 without any."""
+    """The gauge shows the longest time since a lease's renewal, 0 without leases."""
     clock = HandClock()
     beats = Heartbeats(client=None, terms=TERMS, clock=clock)
     _show(Drain(), beats)
@@ -76,7 +76,7 @@ def test_the_lease_that_waited_longest_for_its_renewal():
 
 
 def test_readiness_and_the_stream():
-    """As /readyz has them."""
+    """The gauges of readiness and stream equal /readyz."""
     found = SimpleNamespace(reason="draining", parts={"stream": "ok"})
     _show(Drain(), Heartbeats(client=None, terms=TERMS, clock=HandClock()), readiness=lambda: found)
     assert (_value("ready"), _value("stream_open")) == (0, 1)

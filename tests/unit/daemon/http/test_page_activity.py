@@ -1,4 +1,4 @@
-"""What the page remembers of the work: steps in flight, the last finished, thumbnails, the last hour."""
+"""The page's memory: steps in flight, the last finished ones, thumbnails, the last hour."""
 
 from __future__ import annotations
 
@@ -25,41 +25,41 @@ from worker_chart_export.observability.observers import (
 
 
 class WallClock:
-    """A wall clock to be turned by hand."""
+    """A wall clock that the test sets."""
 
     def __init__(self) -> None:
         self.now = 1_765_800_000.0
 
     def __call__(self) -> float:
-        """Seconds since 1970."""
+        """Return seconds since 1970."""
         return self.now
 
 
 @pytest.fixture
 def clock():
-    """Stands still."""
+    """Return a clock that stands still."""
     return WallClock()
 
 
 @pytest.fixture
 def thumbnails():
-    """Of the activity."""
+    """Return the thumbnails of the activity."""
     return Thumbnails()
 
 
 @pytest.fixture
 def activity(thumbnails, clock):
-    """One that watches during the test."""
+    """Register an activity observer during the test."""
     observer = Activity(thumbnails, clock=clock)
     with watched_by(observer):
         yield observer
 
 
 class TestStepsInFlight:
-    """What is shown of a step while it is worked."""
+    """A step while it is worked."""
 
-    def test_its_stage_and_charts_are_told(self, activity):
-        """Chart by chart, and what each is at."""
+    def test_its_stage_and_charts_are_shown(self, activity):
+        """A step in flight shows its stage and the stage of each chart."""
         with step_in_flight():
             (seen,) = activity.snapshot().running
             assert (seen.run_id, seen.step_id, seen.stage, seen.attempt) == (RUN_ID, STEP_ID, "claim", None)
@@ -78,8 +78,8 @@ class TestStepsInFlight:
         assert (seen.stage, len(seen.charts), len(seen.failures), seen.doing) == ("manifest", 1, 1, {})
         assert activity.snapshot().running == []
 
-    def test_what_was_seen_stays_as_it_was(self, activity):
-        """However the step goes on."""
+    def test_a_report_stays_as_it_was(self, activity):
+        """A report stays unchanged while the step continues."""
         with step_in_flight():
             before = activity.snapshot()
             make_chart("ctpl_a", png_bytes())
@@ -87,10 +87,10 @@ class TestStepsInFlight:
 
 
 class TestFinishedSteps:
-    """How steps ended."""
+    """Finished steps."""
 
     def test_a_success_with_its_charts(self, activity, clock):
-        """And its manifest, its time and how long it took."""
+        """A success shows its charts, manifest, time and duration."""
         work_step(charts=2, manifest_uri="gs://b/m.json")
         (step,) = activity.snapshot().finished
         assert (step.result, step.code, step.reason) == (Result.SUCCEEDED, "", "")
@@ -98,7 +98,7 @@ class TestFinishedSteps:
         assert [chart.template_id for chart in step.charts] == ["ctpl_0", "ctpl_1"]
 
     def test_charts_stand_in_one_order_however_they_came(self, activity):
-        """So that those of different steps can be compared."""
+        """Charts are in one order, so that steps can be compared."""
         with step_in_flight():
             for name in ("ctpl_b", "ctpl_c", "ctpl_a"):
                 make_chart(name, png_bytes(), requested=3)
@@ -106,8 +106,8 @@ class TestFinishedSteps:
         (step,) = activity.snapshot().finished
         assert [chart.template_id for chart in step.charts] == ["ctpl_a", "ctpl_b", "ctpl_c"]
 
-    def test_a_failure_with_its_code_and_words(self, activity):
-        """And the charts that failed."""
+    def test_a_failure_with_its_code_and_message(self, activity):
+        """A failure shows its code, message and failed charts."""
         with step_in_flight():
             with pytest.raises(ChartApiFailed):
                 make_chart("ctpl_a", None, error=ChartApiFailed("It refuses."))
@@ -127,8 +127,8 @@ class TestFinishedSteps:
         ("kind", "result"),
         [(OutcomeKind.RELEASED, Result.RELEASED), (OutcomeKind.NOT_RELEASED, Result.UNRELEASED)],
     )
-    def test_a_step_that_was_given_back(self, activity, kind, result):
-        """Or had to be; says why, and how long it was held."""
+    def test_a_step_that_was_released(self, activity, kind, result):
+        """A released step shows the reason and how long it was held."""
 
         def work():
             with step_in_flight():
@@ -142,13 +142,13 @@ class TestFinishedSteps:
 
     @pytest.mark.parametrize("reason", ["fenced", "lease_lost", "not_running", "no_such_reason"])
     def test_a_step_that_was_lost(self, activity, reason):
-        """Its work did not count; the reason is described in words if there are any."""
+        """A lost step shows the reason as text where there is one."""
         work_step(kind=OutcomeKind.FINALIZE_REFUSED, reason=reason)
         (step,) = activity.snapshot().finished
         assert (step.result, step.reason) == (Result.LOST, describe(reason) or reason)
 
     def test_any_number_of_charts_of_a_step_takes_no_more_than_the_first_hundred(self, activity, thumbnails):
-        """The others are counted; nor do words go on for ever."""
+        """A step shows at most its first hundred charts and limited texts; the others are counted."""
         with step_in_flight():
             for number in range(MAX_NOTES + 50):
                 make_chart(f"ctpl_{number}", b"png")
@@ -162,12 +162,12 @@ class TestFinishedSteps:
         assert thumbnails.held_bytes == 3 * MAX_NOTES
 
     def test_a_step_that_is_rescued_takes_no_slot(self, activity):
-        """It came by no message."""
+        """A rescued step has no message and so takes no slot."""
         with step_in_flight(message_id=""), step_in_flight():
             assert [work.is_rescue for work in activity.snapshot().running] == [True, False]
 
     def test_a_claim_that_was_not_won_is_no_step_of_this_worker(self, activity):
-        """Nor is one that failed before."""
+        """A claim that was lost or failed is no step of this worker."""
         with step_in_flight():
             pass
         with pytest.raises(KeyError), step_in_flight():
@@ -175,22 +175,22 @@ class TestFinishedSteps:
         assert (activity.snapshot().running, activity.snapshot().finished) == ([], [])
 
     def test_the_last_50_are_remembered_the_latest_first(self, activity, thumbnails):
-        """And no chart of an older one."""
+        """The last 50 steps are kept, the latest first, without charts of older ones."""
         for number in range(MAX_FINISHED + 5):
             work_step(step_id=f"step-{number}", png=png_bytes())
         found = activity.snapshot().finished
         assert [step.step_id for step in found] == [f"step-{number}" for number in range(54, 4, -1)]
         assert thumbnails.held_bytes == MAX_FINISHED * len(png_bytes())
 
-    def test_charts_outside_of_a_step_are_nobody_s(self, activity):
-        """Such as those a command makes."""
+    def test_charts_outside_of_a_step_are_not_recorded(self, activity):
+        """Charts outside a step, such as those of a command, are not recorded."""
         notify_chart(template_id="ctpl_a", provider="mock", uri="gs://b/n", png=b"")
         notify_step_ended(Outcome(kind=OutcomeKind.SUCCEEDED), 1.0)
         make_chart("ctpl_a", png_bytes())
         assert activity.snapshot().finished == []
 
     def test_any_number_of_steps_takes_no_more_memory_than_fifty(self, activity, thumbnails):
-        """Everything is bounded."""
+        """Any number of steps needs no more memory than fifty."""
         png = os.urandom(60_000)
         for number in range(200):
             work_step(step_id=f"step-{number}", charts=5, png=png)
@@ -201,10 +201,10 @@ class TestFinishedSteps:
 
 
 class TestWithTheRealLedger:
-    """What real work on the embedded cloud looks like."""
+    """Real work on the embedded cloud."""
 
-    def test_a_step_that_is_failed_in_the_place_of_a_claim_is_told(self, bench, activity):
-        """Nobody else would: it was this worker that failed it."""
+    def test_a_step_that_is_failed_in_the_place_of_a_claim_is_shown(self, bench, activity):
+        """A step that is failed in place of a claim is shown, because this worker failed it."""
         bench.put("ctpl_a", status="RUNNING")
         bench.put_lease(attempt=7, released=2)
         assert bench.run().kind is OutcomeKind.CLAIM_LOST
@@ -214,7 +214,7 @@ class TestWithTheRealLedger:
         assert activity.snapshot().minutes[-1].failed == 1
 
     def test_a_success_that_firestore_refuses_to_store_is_a_failure_that_says_so(self, bench, activity):
-        """The step stands as FAILED there, and so it does here."""
+        """A success that Firestore refuses to store is shown as FAILED, as it is stored."""
 
         def refuse(_request):
             bench.cloud.firestore.faults.add(Fault(method="Commit", error="INVALID_ARGUMENT", times=1))
@@ -228,15 +228,15 @@ class TestWithTheRealLedger:
         assert step.reason == bench.step()["error"]["message"]
         assert "refused to store" in step.reason
 
-    def test_a_step_that_is_given_back_is_told_as_that(self, bench, activity):
-        """It was: the lease is over."""
+    def test_a_released_step_is_shown_as_released(self, bench, activity):
+        """A released step is shown as released."""
         _stop_in_the_middle(bench, lambda: None)
         (step,) = activity.snapshot().finished
         assert (step.result, step.reason, step.attempt) == (Result.RELEASED, "enough", 1)
         assert bench.lease().released == 1
 
-    def test_a_step_that_can_t_be_given_back_is_not_told_as_given_back(self, bench, activity, monkeypatch):
-        """Firestore is away: its lease has to end by itself."""
+    def test_a_step_that_can_t_be_released_is_not_shown_as_released(self, bench, activity, monkeypatch):
+        """A step that can't be released, because Firestore is unavailable, is not shown as released."""
         monkeypatch.setattr(releases, "RELEASE_SECONDS", 0.2)
         away = Fault(method="Commit", error="UNAVAILABLE")
         _stop_in_the_middle(bench, lambda: bench.cloud.firestore.faults.add(away))
@@ -244,15 +244,15 @@ class TestWithTheRealLedger:
         assert (step.result, step.reason) == (Result.UNRELEASED, "enough")
         assert bench.lease().released == 0
 
-    def test_a_step_that_is_another_s_meanwhile_is_lost_and_not_given_back(self, bench, activity):
-        """There was nothing to give."""
+    def test_a_step_that_another_worker_took_is_lost_and_not_released(self, bench, activity):
+        """A step that another worker took is shown as lost and not as released."""
         _stop_in_the_middle(bench, lambda: bench.put_lease(attempt=2, left_seconds=60))
         (step,) = activity.snapshot().finished
         assert (step.result, step.reason) == (Result.LOST, describe("fenced"))
 
 
 def _stop_in_the_middle(bench, happens, **limits):
-    """A step that is stopped by the worker's end, just after this has happened."""
+    """Run a step that is stopped by the worker's end just after this event."""
 
     def stop(request):
         happens()
@@ -266,10 +266,10 @@ def _stop_in_the_middle(bench, happens, **limits):
 
 
 class TestTheLastHour:
-    """Counts by minute."""
+    """Counts per minute."""
 
     def test_steps_and_charts_are_counted_in_their_minute(self, activity, clock):
-        """The present one stands last."""
+        """Steps and charts are counted in their minute, and the current minute is the last."""
         work_step(charts=3)
         clock.now += 60
         work_step(kind=OutcomeKind.FAILED)
@@ -283,7 +283,7 @@ class TestTheLastHour:
         assert sum(minute.charts for minute in minutes) == 5
 
     def test_failed_charts_are_counted_and_those_of_an_earlier_attempt_are_not(self, activity):
-        """The first tell that something is wrong, the others were made before."""
+        """Failed charts are counted; reused ones are not, because they were made earlier."""
         with step_in_flight():
             make_chart("ctpl_a", None)
             with pytest.raises(ChartApiFailed):
@@ -292,15 +292,15 @@ class TestTheLastHour:
         minute = activity.snapshot().minutes[-1]
         assert (seen.stored, minute.charts, minute.failed_charts) == (1, 0, 1)
 
-    def test_what_is_older_is_forgotten(self):
-        """An hour later nothing is left."""
+    def test_older_counts_are_removed(self):
+        """Counts older than an hour are removed."""
         hour = LastHour()
         hour.at(0.0).failed += 1
         assert sum(minute.failed for minute in hour.series(59 * 60.0)) == 1
         assert sum(minute.failed for minute in hour.series(60 * 60.0)) == 0
 
     def test_a_clock_that_was_set_back_counts_in_the_last_minute(self):
-        """Nothing is lost."""
+        """After the clock was set back, counts are added to the last minute."""
         hour = LastHour()
         hour.at(600.0).charts += 1
         hour.at(300.0).charts += 1
@@ -309,30 +309,30 @@ class TestTheLastHour:
 
 
 class TestThumbnails:
-    """The latest charts within a bound."""
+    """The latest charts within a size limit."""
 
     def test_a_chart_is_kept_as_it_was_stored(self, thumbnails):
-        """Its content does not matter: it is never decoded here."""
+        """A chart is kept as its stored bytes and is not decoded."""
         png = b"no picture"
         number = thumbnails.keep(png)
         assert (thumbnails.has(number), thumbnails.held_bytes) == (True, len(png))
         assert thumbnails.png(number) is png
 
-    def test_the_oldest_go_first(self):
-        """When there is no room."""
+    def test_the_oldest_are_removed_first(self):
+        """The oldest charts are removed when there is no room."""
         thumbnails = Thumbnails(max_bytes=100)
         first, second, third = (thumbnails.keep(b"x" * 40) for _ in range(3))
         assert [thumbnails.has(number) for number in (first, second, third)] == [False, True, True]
         too_large = thumbnails.keep(b"x" * 101)
         assert (thumbnails.has(too_large), thumbnails.held_bytes) == (False, 0)
 
-    def test_what_is_forgotten_is_gone(self, thumbnails):
-        """Known or not."""
+    def test_a_removed_one_is_not_found(self, thumbnails):
+        """A removed chart is not found; removing an unknown one has no effect."""
         number = thumbnails.keep(png_bytes())
         thumbnails.forget([number, 5])
         assert thumbnails.png(number) is None
         assert thumbnails.held_bytes == 0
 
     def test_numbers_of_two_processes_differ(self):
-        """Else a page that outlives a worker would show the wrong chart."""
+        """Numbers of two processes differ, so that an old page never shows a wrong chart."""
         assert Thumbnails().keep(b"") != Thumbnails().keep(b"")

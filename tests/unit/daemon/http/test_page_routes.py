@@ -1,4 +1,4 @@
-"""The page over HTTP: who may open it, its headers, and its report."""
+"""The page over HTTP: access, headers and data."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ PATHS = ("/", "/state.json", "/thumbnail?1")
 
 @pytest.fixture
 def served():
-    """A page of a worker that is ready."""
+    """Serve the page of a worker that is ready."""
     with served_page() as scene:
         yield scene
 
@@ -61,46 +61,46 @@ def _request(**changes):
 
 
 class TestWhoMaySeeIt:
-    """This machine, by a name of its own."""
+    """Access only from this machine and by one of its names."""
 
     @pytest.mark.parametrize("client", ["127.0.0.1", "127.8.8.8", "::1", "::ffff:127.0.0.1"])
     def test_loopback_clients_may(self, client):
-        """A port-forward and an SSH tunnel end there."""
+        """Clients on loopback may see the page, because port-forwards and SSH tunnels end there."""
         assert why_refused(_request(client=client)) is None
 
     @pytest.mark.parametrize("client", ["10.0.0.7", "172.17.0.1", "2001:db8::1", "fe80::1%eth0", ""])
-    def test_others_are_told_how_to_get_in(self, client):
-        """In one sentence."""
+    def test_other_clients_get_a_hint(self, client):
+        """Other clients get one sentence about how to get access."""
         refusal = why_refused(_request(client=client))
         assert "kubectl port-forward POD 8080" in refusal
         assert "ssh -L 8080:127.0.0.1:8080 HOST" in refusal
 
     @pytest.mark.parametrize("name", ["Forwarded", "X-Forwarded-For", "via"])
-    def test_a_proxy_on_this_machine_brings_nobody_in(self, served, name):
-        """It comes from this machine, but forwards a request of another one."""
+    def test_a_proxy_on_this_machine_is_refused(self, served, name):
+        """A proxy on this machine that forwards for another client is refused."""
         answer, content = _answer(served, "/state.json", **{name: "for=192.0.2.1"})
         assert (answer.status, b"not behind a proxy" in content) == (403, True)
         assert _answer(served, "/readyz", **{name: "for=192.0.2.1"})[0].status == 200
 
     @pytest.mark.parametrize("path", ["/", "/state.json", "/thumbnail"])
     def test_others_are_refused_everywhere(self, path):
-        """Page, data and pictures alike."""
+        """Other clients are refused on page, data and pictures."""
         routes = page_routes(report=dict, thumbnails=Thumbnails())
         assert routes[path](_request(client="10.0.0.7")).status == 403
 
     @pytest.mark.parametrize(
         "host", ["localhost", "LOCALHOST:1", "127.0.0.1:8080", "[::1]:8080", "worker.localhost:80"]
     )
-    def test_a_name_of_this_machine_is_asked_for(self, served, host):
-        """With any port: a tunnel may end at another."""
+    def test_the_host_must_be_a_name_of_this_machine(self, served, host):
+        """The Host header must be a name of this machine, with any port."""
         assert _answer(served, "/", Host=host)[0].status == 200
 
     @pytest.mark.parametrize(
         "host", ["evil.example", "localhost.evil.example", "10.0.0.7", "127.0.0.1.evil.example", "[", ""]
     )
     @pytest.mark.parametrize("path", PATHS)
-    def test_no_other_name_is_answered(self, served, path, host):
-        """A name that its owner points here would make this page a part of his site."""
+    def test_no_other_host_is_answered(self, served, path, host):
+        """Another Host is refused, so that no other site can include this page by DNS."""
         answer, content = _answer(served, path, Host=host)
         assert answer.status == 403
         assert f"http://localhost:{served.port}/".encode() in content
@@ -109,15 +109,15 @@ class TestWhoMaySeeIt:
     @pytest.mark.parametrize("path", PATHS)
     @pytest.mark.parametrize("method", ["POST", "DELETE", "OPTIONS"])
     def test_it_can_only_be_read(self, served, path, method):
-        """There is nothing to change."""
+        """Methods that change something are refused."""
         assert _answer(served, path, method)[0].status == 405
 
 
 class TestHeaders:
-    """What a browser may do with the answers."""
+    """The security headers of responses."""
 
     def test_the_page_may_run_its_own_script_and_nothing_else(self, served):
-        """The policy names the hashes of what stands in the file."""
+        """The policy allows only the hashes of the file's own script and style."""
         answer, content = _answer(served, "/")
         policy = answer.getheader("Content-Security-Policy")
         assert policy.startswith("default-src 'none'; ")
@@ -131,7 +131,7 @@ class TestHeaders:
 
     @pytest.mark.parametrize("path", PATHS)
     def test_every_answer_is_strict(self, served, path):
-        """Nothing is stored, sniffed, referred or shared."""
+        """Responses are not stored, sniffed, referred or shared."""
         headers = dict(_answer(served, path)[0].getheaders())
         assert headers["Cache-Control"] == "no-store"
         assert headers["X-Content-Type-Options"] == "nosniff"
@@ -140,17 +140,17 @@ class TestHeaders:
         assert "frame-ancestors 'none'" in headers["Content-Security-Policy"]
 
     def test_a_head_is_answered_like_a_get_without_the_content(self, served):
-        """As everywhere."""
+        """HEAD gets the response of GET without the content."""
         answer, nothing = _answer(served, "/", "HEAD")
         assert (answer.status, nothing) == (200, b"")
         assert int(answer.getheader("Content-Length")) == len(_answer(served, "/")[1])
 
 
 class TestState:
-    """The report for the page."""
+    """The data of the page."""
 
     def test_a_worker_that_has_just_started(self, served):
-        """Nothing was done yet; who it is stands there."""
+        """A worker that has just started shows its identity and no work."""
         state = _state(served)
         assert (state["running"], state["finished"], state["accounts"]) == ([], [], [])
         assert state["readiness"] == {
@@ -163,7 +163,7 @@ class TestState:
         assert len(state["minutes"]["succeeded"]) == 60
 
     def test_a_step_in_flight_and_its_charts(self, served):
-        """Told while it is worked."""
+        """A step in flight is shown with its charts."""
         with step_in_flight():
             make_chart("ctpl_a", png_bytes(), requested=4)
             (running,) = _state(served)["running"]
@@ -171,7 +171,7 @@ class TestState:
         assert (running["stored"], running["requested"], running["attempt"]) == (1, 4, 1)
 
     def test_a_finished_step_with_its_addresses(self, served, monkeypatch):
-        """As a person may open them: Google's page for who is signed in, or the emulator's."""
+        """A finished step has links to Google's page for signed-in users, or to the emulator."""
         monkeypatch.delenv("STORAGE_EMULATOR_HOST", raising=False)
         work_step(manifest_uri="gs://charts-demo/charts/m.json")
         (finished,) = _state(served)["finished"]
@@ -184,14 +184,14 @@ class TestState:
         assert (chart["template"], chart["uri"]) == ("ctpl_0", "gs://charts-demo/charts/ctpl_0.png")
 
     def test_a_step_that_failed(self, served):
-        """Counted in its minute."""
+        """A failed step is counted in its minute."""
         work_step(kind=OutcomeKind.FAILED)
         state = _state(served)
         assert state["finished"][0]["result"] == "FAILED"
         assert (state["minutes"]["failed"][-1], state["minutes"]["succeeded"][-1]) == (1, 0)
 
-    def test_fifty_steps_of_thousands_of_failed_charts_are_told_in_some_megabytes(self, served):
-        """Whatever happens, a tab can ask once a second."""
+    def test_fifty_steps_of_thousands_of_failed_charts_take_some_megabytes(self, served):
+        """Fifty steps with thousands of failed charts take a few megabytes, so a tab can poll each second."""
         for _ in range(MAX_FINISHED):
             with step_in_flight():
                 for number in range(300):
@@ -200,8 +200,8 @@ class TestState:
                 notify_step_ended(Outcome(kind=OutcomeKind.SUCCEEDED), 1.0)
         assert len(_answer(served, "/state.json")[1]) < 3 * 1024 * 1024
 
-    def test_all_who_ask_at_once_are_told_the_same(self):
-        """One report is made for them, and a new one a moment later."""
+    def test_simultaneous_requests_share_one_report(self):
+        """Simultaneous requests share one report; a moment later a new one is made."""
         made, now = itertools.count(1), [100.0]
         routes = page_routes(
             report=lambda: {"count": next(made)}, thumbnails=Thumbnails(), monotonic=lambda: now[0]
@@ -213,7 +213,7 @@ class TestState:
         assert counts == [1, 1, 2]
 
     def test_settings_hide_their_secrets(self):
-        """As `daemon --check` does."""
+        """Settings hide secrets as `daemon --check` does."""
         accounts = json.dumps([{"id": "first", "apiKey": "key-that-must-never-be-seen"}])
         with served_page(charts_api_mode="real", chart_img_accounts_json=accounts) as scene:
             content = _answer(scene, "/state.json")[1].decode()
@@ -237,8 +237,8 @@ class TestState:
         assert second["whyNot"] == "its key is refused (403 Forbidden)"
         assert 0 < first["resetsAt"] - _state(served)["now"] <= 86400
 
-    def test_draining_is_told_with_what_is_left(self, served):
-        """For who waits for it."""
+    def test_draining_is_shown_with_the_remaining_work(self, served):
+        """Draining is shown with the remaining work."""
         served.drain.start()
         drain = _state(served)["drain"]
         assert drain["isDraining"]
@@ -246,10 +246,10 @@ class TestState:
 
 
 class TestThumbnails:
-    """By number alone."""
+    """Thumbnails are addressed by number only."""
 
     def test_a_chart_is_shown_as_it_was_stored(self, served):
-        """While the worker has it; the browser makes it small."""
+        """A chart is served as its stored bytes while the worker has it; the browser scales it."""
         work_step(png=picture())
         number = _state(served)["finished"][0]["charts"][0]["thumbnail"]
         answer, content = _answer(served, f"/thumbnail?{number}")
@@ -257,7 +257,7 @@ class TestThumbnails:
         assert content == picture()
 
     def test_nothing_here_can_decode_a_picture(self):
-        """What strangers made stays bytes in the process that holds the keys."""
+        """The process with the keys has no code that decodes pictures."""
         loads = "import sys, daemon.http.page.live_page; sys.exit('PIL' in sys.modules)"
         assert subprocess.run([sys.executable, "-c", loads], check=False).returncode == 0
         page = files("daemon.http.page")
@@ -266,19 +266,19 @@ class TestThumbnails:
 
     @pytest.mark.parametrize("query", ["", "?", "?x", "?-1", "?1e3", "?%31", "?../..", "?" + "9" * 17])
     def test_anything_else_is_not_found(self, served, query):
-        """Least of all a path."""
+        """Any other address, such as a path, gives 404."""
         assert _answer(served, f"/thumbnail{query}")[0].status == 404
 
 
 class _Seen(HTMLParser):
-    """Notes elements and their attributes."""
+    """A parser that notes elements and their attributes."""
 
     def __init__(self):
         super().__init__()
         self.elements = []
 
     def handle_starttag(self, tag, attrs):
-        """Note it."""
+        """Note the element."""
         self.elements.append((tag, dict(attrs)))
 
 
@@ -287,10 +287,10 @@ def _page():
 
 
 class TestTheFile:
-    """What can be said of it without a browser."""
+    """Checks of the page's file without a browser."""
 
     def test_it_is_whole(self):
-        """No other file and no other host is needed."""
+        """The page needs no other file and no other host."""
         seen = _Seen()
         seen.feed(_page())
         tags = [tag for tag, _ in seen.elements]
@@ -309,14 +309,14 @@ class TestTheFile:
         )
 
     def test_no_text_of_others_can_become_markup(self):
-        """Nothing in it writes HTML, styles or code from text."""
+        """The script writes no HTML, style or code from text."""
         assert not re.search(
             r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(|srcdoc|\.cssText", _page()
         )
 
     @pytest.mark.parametrize("scheme", ["light", "dark"])
     def test_its_colours_can_be_read(self, scheme):
-        """Contrast 4.5 to 1 and more for every text (WCAG 2.2, 1.4.3)."""
+        """Every text has a contrast of at least 4.5 to 1 (WCAG 2.2, 1.4.3)."""
         light, dark = (
             dict(re.findall(r"--([a-z-]+): (#[0-9a-f]{3,6});", block))
             for block in re.findall(r":root \{(.*?)\}", _page(), re.DOTALL)
@@ -335,7 +335,7 @@ def _contrast(one, other):
 
 
 def _luminance(colour):
-    """As WCAG 2.2 defines it."""
+    """Return the luminance as WCAG 2.2 defines it."""
     digits = colour[1:] if len(colour) == 7 else "".join(2 * digit for digit in colour[1:])
     parts = [int(digits[at : at + 2], 16) / 255 for at in (0, 2, 4)]
     linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]

@@ -22,7 +22,7 @@ from daemon.lifecycle.liveness import HealthReport, readiness
 
 @pytest.fixture
 def served():
-    """A server on a free port whose answers the test sets."""
+    """Run a server on a free port whose responses the test sets."""
     state = {"dead": None, "reason": None, "parts": {"main": "ok"}}
 
     def ready():
@@ -55,14 +55,14 @@ def _ask(port, path, method="GET"):
 
 
 def test_a_daemon_that_runs_is_alive(served):
-    """Ready or not; its loops are named."""
+    """/livez of a running daemon is 200, ready or not, and names its loops."""
     port, state = served
     state["reason"] = "draining"
     assert _ask(port, "/livez") == (200, b'{"status": "ok", "parts": {"main": "ok"}}')
 
 
-def test_a_daemon_that_is_dead_says_why(served):
-    """503 has it restarted; readiness is another question."""
+def test_a_dead_daemon_gives_the_reason(served):
+    """/livez of a dead daemon is 503 with the reason, so that it is restarted."""
     port, state = served
     state["dead"] = "loop main is silent"
     state["parts"] = {"main": "silent", "rescue": "ok"}
@@ -76,8 +76,8 @@ def test_a_daemon_that_is_dead_says_why(served):
     ("reason", "status", "body"),
     [(None, 200, {"status": "ok"}), ("draining", 503, {"status": "not ready", "reason": "draining"})],
 )
-def test_readiness_says_why_not(served, reason, status, body):
-    """503 takes it out of a load balancer."""
+def test_readiness_gives_the_reason(served, reason, status, body):
+    """/readyz of a daemon that is not ready is 503 with the reason."""
     port, state = served
     state["reason"] = reason
     answered, content = _ask(port, "/readyz")
@@ -108,7 +108,7 @@ def test_readiness_says_why_not(served, reason, status, body):
     ],
 )
 def test_each_part_that_is_unwell_is_named(facts, parts, reason):
-    """The reason is the first of them that matters; the report has the others too."""
+    """Every unhealthy part is named, and the first one is the reason."""
     well = {"is_draining": False, "stream_is_open": True, "unavailable_backends": ()}
     found = readiness(**{**well, **facts})
     assert found.parts == {"stream": "ok", "drain": "ok", "intake": "ok"} | parts
@@ -117,7 +117,7 @@ def test_each_part_that_is_unwell_is_named(facts, parts, reason):
 
 @pytest.mark.parametrize("path", ["/livez", "/readyz", "/metrics", "/nowhere"])
 def test_a_head_is_answered_like_a_get_without_the_content(served, path):
-    """Some probes ask so."""
+    """HEAD gets the response of GET without the content, because some probes use it."""
     got, content = _answer(served[0], path)
     head, nothing = _answer(served[0], path, "HEAD")
     assert (head.status, nothing) == (got.status, b"")
@@ -130,7 +130,7 @@ def test_a_head_is_answered_like_a_get_without_the_content(served, path):
     ("path", "method"), [("/livez", "GET"), ("/metrics", "HEAD"), ("/nowhere", "GET"), ("/livez", "POST")]
 )
 def test_no_answer_is_stored_or_guessed_at(served, path, method):
-    """Nor tells which Python this is."""
+    """Responses are not stored or sniffed and do not name the Python version."""
     answer, _ = _answer(served[0], path, method)
     assert answer.getheader("Cache-Control") == "no-store"
     assert answer.getheader("X-Content-Type-Options") == "nosniff"
@@ -149,7 +149,7 @@ def test_no_answer_is_stored_or_guessed_at(served, path, method):
     ],
 )
 def test_metrics_come_in_the_form_that_is_asked_for(served, accept, content_type, parse):
-    """Prometheus asks for OpenMetrics, a person's browser for neither; both can be parsed."""
+    """/metrics uses the requested format: OpenMetrics for Prometheus, plain text for browsers."""
     answer, content = _answer(served[0], "/metrics", Accept=accept)
     assert answer.status == 200
     assert answer.getheader("Content-Type").startswith(content_type)
@@ -157,19 +157,19 @@ def test_metrics_come_in_the_form_that_is_asked_for(served, accept, content_type
 
 
 def test_a_query_is_passed_over(served):
-    """Some probes add one."""
+    """A query in the path is ignored, because some probes add one."""
     assert _ask(served[0], "/livez?x=1%")[0] == 200
 
 
 @pytest.mark.parametrize("path", ["/", "/livez/", "/metricsx", "/?x=/livez"])
 def test_other_paths_are_not_found(served, path):
-    """There is nothing else here."""
+    """Other paths give 404."""
     assert _ask(served[0], path)[0] == 404
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"])
 def test_other_methods_are_refused(served, capfd, method):
-    """Silently, and the answer says which are taken."""
+    """Other methods are refused without a log line, and the response has the allowed ones."""
     answer, content = _answer(served[0], "/livez", method)
     assert (answer.status, answer.getheader("Allow")) == (405, "GET, HEAD")
     assert content == b"Only GET and HEAD are answered here.\n"
@@ -178,7 +178,7 @@ def test_other_methods_are_refused(served, capfd, method):
 
 
 def test_a_probe_that_goes_away_leaves_no_trace(served, capfd):
-    """The base class would print one to stderr, where only our JSON lines may be."""
+    """A client that disconnects causes no output; the base class would print to stderr."""
     port, _ = served
     for request in (b"", b"GET /livez HTTP/1.1\r\nX: " + b"y" * 500, b"\xff\xfe\r\n\r\n"):
         with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
@@ -188,8 +188,8 @@ def test_a_probe_that_goes_away_leaves_no_trace(served, capfd):
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_client_that_sends_a_byte_now_and_then_is_disconnected(monkeypatch, capfd):
-    """A connection has a time limit as a whole."""
+def test_a_client_that_sends_slowly_is_disconnected(monkeypatch, capfd):
+    """A client that sends a byte from time to time is disconnected at its time limit."""
     monkeypatch.setattr(http_server, "MAX_CONNECTION_SECONDS", 0.5)
     server = HealthServer(host="127.0.0.1", port=0, routes={})
     server.start()
@@ -206,7 +206,7 @@ def test_a_client_that_sends_a_byte_now_and_then_is_disconnected(monkeypatch, ca
 
 
 def test_slow_clients_never_keep_a_probe_out(monkeypatch, capfd):
-    """At the limit, one more connection closes the oldest one."""
+    """When all connections are taken the oldest is closed, so that a probe always gets through."""
     monkeypatch.setattr(http_server, "MAX_CONNECTIONS", 3)
     routes = {"/": lambda _request: Response(status=HTTPStatus.OK, content_type="text/plain", content=b"")}
     server = HealthServer(host="127.0.0.1", port=0, routes=routes)
@@ -222,8 +222,8 @@ def test_slow_clients_never_keep_a_probe_out(monkeypatch, capfd):
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_hundred_may_wait_to_be_let_in():
-    """Else the kernel drops a probe's SYN while a browser opens its connections."""
+def test_a_hundred_connections_may_wait():
+    """A hundred connections may wait to be accepted, else the kernel would drop a probe's SYN."""
     server = HealthServer(host="127.0.0.1", port=0, routes={})
     waiting = [socket.create_connection(("127.0.0.1", server.port), timeout=0.8) for _ in range(100)]
     for connection in waiting:
@@ -232,8 +232,8 @@ def test_a_hundred_may_wait_to_be_let_in():
     server.stop()
 
 
-def test_a_silent_client_is_disconnected(monkeypatch, capfd):
-    """A thread is not held for ever by a connection that brings no request."""
+def test_idle_connections_are_closed(monkeypatch, capfd):
+    """An idle connection is closed, so that it does not hold a thread."""
     monkeypatch.setattr(http_server, "MAX_CONNECTION_SECONDS", 0.1)
     server = HealthServer(host="127.0.0.1", port=0, routes={})
     server.start()
@@ -244,7 +244,7 @@ def test_a_silent_client_is_disconnected(monkeypatch, capfd):
 
 
 def test_an_error_of_our_own_is_a_log_line(served, capfd, log_lines):
-    """And the server goes on."""
+    """An unexpected error is logged, and the server continues."""
     port, state = served
     state["reason"] = RuntimeError("mistake")
     with pytest.raises((http.client.HTTPException, OSError)):
@@ -256,13 +256,13 @@ def test_an_error_of_our_own_is_a_log_line(served, capfd, log_lines):
 
 
 def test_a_busy_port_is_an_error(served):
-    """At once, so that the daemon can say which."""
+    """A busy port raises an error at once, so that the daemon can name it."""
     with pytest.raises(OSError, match=r"in use"):
         HealthServer(host="127.0.0.1", port=served[0], routes={})
 
 
-def test_after_the_stop_nobody_listens():
-    """The port is free again."""
+def test_after_the_stop_the_port_is_free():
+    """After the stop the port is free again."""
     server = HealthServer(host="127.0.0.1", port=0, routes={})
     server.start()
     server.stop()
@@ -272,7 +272,7 @@ def test_after_the_stop_nobody_listens():
 
 @pytest.mark.skipif(not socket.has_ipv6, reason="this machine has no IPv6")
 def test_an_ipv6_address_is_listened_on():
-    """Pods of an IPv6 cluster have no other."""
+    """The server listens on an IPv6 address, as pods of an IPv6 cluster need."""
     alive = HealthReport(parts={}, reason=None)
     server = HealthServer(
         host="::1", port=0, routes=health_routes(liveness=lambda: alive, readiness=lambda: alive)

@@ -1,4 +1,4 @@
-"""The drain: what is under way, and how it is stopped."""
+"""The drain: which deliveries and steps run, and how they are stopped."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from tests.support.fakes import HandClock, scope_of
 from worker_chart_export.errors import Interrupted
 
 
-def test_a_drain_begins_when_it_is_told_to():
-    """Not before."""
+def test_a_drain_begins_when_it_is_started():
+    """The drain begins when it is started, and not before."""
     drain = Drain()
     assert not drain.is_draining
     drain.start()
@@ -21,7 +21,7 @@ def test_a_drain_begins_when_it_is_told_to():
 
 
 def test_a_step_goes_on_while_draining():
-    """Stage one takes only new work away."""
+    """A running step continues while draining; only new work is refused."""
     drain, scope = Drain(), scope_of()
     with drain.running(scope):
         drain.start()
@@ -29,7 +29,7 @@ def test_a_step_goes_on_while_draining():
 
 
 def test_stopping_stops_every_step_that_runs():
-    """As an interruption."""
+    """A stop interrupts every running step."""
     drain, scopes = Drain(), [scope_of(), scope_of()]
     with drain.running(scopes[0]), drain.running(scopes[1]):
         assert drain.steps_running == 2
@@ -40,7 +40,7 @@ def test_stopping_stops_every_step_that_runs():
 
 
 def test_a_step_that_starts_after_the_stop_is_stopped_too():
-    """It may have been on its way."""
+    """A step that starts after the stop is stopped too."""
     drain, scope = Drain(), scope_of()
     drain.stop_steps()
     with drain.running(scope), pytest.raises(Interrupted):
@@ -48,7 +48,7 @@ def test_a_step_that_starts_after_the_stop_is_stopped_too():
 
 
 def test_a_step_that_has_ended_is_not_stopped():
-    """Nor counted."""
+    """A step that has ended is neither stopped nor counted."""
     drain, scope = Drain(), scope_of()
     with drain.running(scope):
         pass
@@ -57,8 +57,8 @@ def test_a_step_that_has_ended_is_not_stopped():
     assert drain.steps_running == 0
 
 
-def test_a_step_that_ends_by_an_error_is_let_go():
-    """Like any other."""
+def test_a_step_that_ends_with_an_error_is_removed():
+    """A step that ends with an error is removed like any other."""
     drain = Drain()
     with pytest.raises(RuntimeError, match=r"^x$"), drain.running(scope_of()):
         raise RuntimeError("x")
@@ -66,7 +66,7 @@ def test_a_step_that_ends_by_an_error_is_let_go():
 
 
 def test_idle_is_when_every_delivery_is_settled():
-    """The wait ends with the last of them."""
+    """The wait for idle ends when the last delivery is settled."""
     drain, inside, exit_now = Drain(), threading.Barrier(3), threading.Event()
 
     def deliver():
@@ -86,7 +86,7 @@ def test_idle_is_when_every_delivery_is_settled():
 
 
 def test_the_wait_has_an_end():
-    """A delivery that hangs delays the drain only until its time limit."""
+    """The wait ends at its limit, also when a delivery hangs."""
     drain, started = Drain(), time.monotonic()
     with drain.delivery():
         assert not drain.wait_until_idle(0.05)
@@ -94,7 +94,7 @@ def test_the_wait_has_an_end():
 
 
 def test_a_delivery_that_ends_by_an_error_is_over():
-    """Like any other."""
+    """A delivery that ends with an error is removed like any other."""
     drain = Drain()
     with pytest.raises(RuntimeError, match=r"^x$"), drain.delivery():
         raise RuntimeError("x")
@@ -102,15 +102,15 @@ def test_a_delivery_that_ends_by_an_error_is_over():
 
 
 def test_a_step_without_a_delivery_is_waited_for_too():
-    """The rescue works some: their leases are to be given back as well."""
+    """A step without a delivery, as of the rescue, is waited for, so that its lease is released."""
     drain, scope = Drain(), scope_of()
     with drain.running(scope):
         assert not drain.wait_until_idle(0)
     assert drain.wait_until_idle(0)
 
 
-def test_each_callback_is_called_once_at_the_start():
-    """Early or late."""
+def test_start_callbacks_run_once():
+    """Each start callback runs once, whether it was added before or after the start."""
     drain, called = Drain(), []
     drain.on_start(lambda: called.append("early"))
     assert called == []
@@ -121,16 +121,16 @@ def test_each_callback_is_called_once_at_the_start():
     assert called == ["early", "late"]
 
 
-def test_the_drain_has_begun_when_they_are_told():
-    """A thread that stops waiting must not take new work."""
+def test_draining_is_set_before_the_callbacks_run():
+    """Draining is set before the callbacks run, so that a woken thread takes no new work."""
     drain, seen = Drain(), []
     drain.on_start(lambda: seen.append(drain.is_draining))
     drain.start()
     assert seen == [True]
 
 
-def test_a_mistake_of_one_does_not_keep_the_others_from_being_told(log_lines):
-    """Neither at the start nor at the stop."""
+def test_an_error_of_one_callback_does_not_prevent_the_others(log_lines):
+    """An error in one callback does not prevent the others, at start or stop."""
     drain, called, scopes = Drain(), [], [scope_of(), scope_of()]
 
     def mistake(*_):
@@ -151,7 +151,7 @@ def test_a_mistake_of_one_does_not_keep_the_others_from_being_told(log_lines):
 
 
 def test_quiet_is_the_time_since_the_last_delivery_was_settled():
-    """From the beginning if there was none, and nothing while one is under way."""
+    """Quiet is the time since the last settled delivery or the beginning, and 0 during a delivery."""
     clock = HandClock()
     drain = Drain(clock.monotonic)
     clock.advance(3)
@@ -171,7 +171,7 @@ def test_quiet_is_the_time_since_the_last_delivery_was_settled():
     [(1, 0.3, 0.8), (2, 0.6, 1.6), (5, 1.5, 4), (7.5, 2.25, 6), (25, 19.5, 23.5), (3600, 3594.5, 3598.5)],
 )
 def test_every_stage_of_a_drain_has_its_time(seconds, finish, settle):
-    """What it does not need for settling and releasing is for the steps."""
+    """Each stage of a drain has its time; what settling and releasing do not need is for the steps."""
     times = DrainTimes.of(start=100, seconds=seconds)
     assert (times.finish, times.settle, times.end) == pytest.approx(
         (100 + finish, 100 + settle, 100 + seconds)

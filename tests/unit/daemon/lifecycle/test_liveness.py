@@ -1,4 +1,4 @@
-"""What makes a process count as dead."""
+"""When a process counts as dead."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from tests.support.fakes import HandClock
 
 @pytest.fixture
 def clock():
-    """Turned by hand."""
+    """Return a clock that the test sets."""
     return HandClock()
 
 
 @pytest.fixture
 def liveness(clock):
-    """Of a process without loops."""
+    """Return the liveness of a process without loops."""
     return Liveness(clock.monotonic)
 
 
-def test_a_process_of_which_nothing_is_expected_is_alive(liveness):
-    """While it starts."""
+def test_a_process_without_expected_loops_is_alive(liveness):
+    """A process without expected loops, as during its start, is alive."""
     assert liveness.why_dead() is None
 
 
 def test_a_loop_has_its_whole_time_from_the_start(liveness, clock):
-    """It need not tick at once."""
+    """A loop has its whole time from the start before its first tick."""
     liveness.expect("main", within_seconds=30)
     clock.advance(30)
     assert liveness.why_dead() is None
@@ -35,7 +35,7 @@ def test_a_loop_has_its_whole_time_from_the_start(liveness, clock):
 
 
 def test_a_tick_gives_new_time(liveness, clock):
-    """By the name or by what `expect` gave."""
+    """A tick, by name or by the function from `expect`, restarts the time."""
     tick = liveness.expect("main", within_seconds=30)
     clock.advance(29)
     tick()
@@ -46,7 +46,7 @@ def test_a_tick_gives_new_time(liveness, clock):
 
 
 def test_a_loop_that_ticks_again_is_alive_again(liveness, clock):
-    """It was only slow."""
+    """A loop that was silent and ticks again is alive again."""
     tick = liveness.expect("main", within_seconds=30)
     clock.advance(100)
     assert liveness.why_dead() is not None
@@ -55,7 +55,7 @@ def test_a_loop_that_ticks_again_is_alive_again(liveness, clock):
 
 
 def test_one_silent_loop_among_others_is_enough_and_is_named(liveness, clock):
-    """Each has a time of its own."""
+    """One silent loop is enough to be dead and is named; each loop has its own time."""
     liveness.expect("slow", within_seconds=300)
     liveness.expect("rescue", within_seconds=10)
     clock.advance(11)
@@ -63,7 +63,7 @@ def test_one_silent_loop_among_others_is_enough_and_is_named(liveness, clock):
 
 
 def test_a_failure_lasts_until_it_is_cleared(liveness):
-    """Ticks do not clear it."""
+    """A failure stays until it is cleared; ticks do not clear it."""
     tick = liveness.expect("main", within_seconds=30)
     liveness.fail("stream", "can't be opened")
     tick()
@@ -72,16 +72,16 @@ def test_a_failure_lasts_until_it_is_cleared(liveness):
     assert liveness.why_dead() is None
 
 
-def test_all_reasons_are_said(liveness, clock):
-    """In one line."""
+def test_all_reasons_are_given(liveness, clock):
+    """All reasons are in one line."""
     liveness.expect("main", within_seconds=1)
     liveness.fail("stream", "closed")
     clock.advance(2)
     assert liveness.why_dead() == "loop main is silent for 2 s, more than 1 s; stream: closed"
 
 
-def test_of_a_process_that_stops_nothing_is_expected(liveness, clock):
-    """Its end is bounded by the drain's time, and a restart would only cut that short."""
+def test_a_stopping_process_is_alive(liveness, clock):
+    """A stopping process counts as alive, because the drain's time limits its end."""
     liveness.expect("main", within_seconds=1)
     liveness.retire()
     clock.advance(100)

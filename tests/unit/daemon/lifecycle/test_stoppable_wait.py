@@ -1,4 +1,4 @@
-"""How the main thread waits."""
+"""The wait of the main thread."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ import pytest
 from daemon.lifecycle.stoppable_wait import StoppableWait, StopRequested
 
 
-def test_what_holds_already_is_not_waited_for():
-    """At once, even without any time."""
+def test_a_true_condition_returns_at_once():
+    """A condition that is true already returns at once, even without time."""
     assert StoppableWait().wait_until(lambda: True, 0)
 
 
 def test_a_wait_has_an_end():
-    """And says that it was in vain."""
+    """A wait ends at its limit and returns False."""
     started = time.monotonic()
     assert not StoppableWait().wait_until(lambda: False, 0.05)
     assert 0.05 <= time.monotonic() - started < 5
 
 
 def test_a_wake_makes_it_check_again_at_once():
-    """Not only at the next tick."""
+    """A wake checks the condition at once and not only at the next tick."""
     waiter, happened = StoppableWait(), threading.Event()
     looked = threading.Event()
 
@@ -45,8 +45,8 @@ def test_a_wake_makes_it_check_again_at_once():
     thread.join()
 
 
-def test_a_change_between_the_look_and_the_wait_is_not_missed():
-    """The ring that comes with it is kept."""
+def test_a_change_between_the_check_and_the_wait_is_not_missed():
+    """A change between the check and the wait is not missed, because the wake is kept."""
     waiter, looks = StoppableWait(), []
 
     def holds():
@@ -61,7 +61,7 @@ def test_a_change_between_the_look_and_the_wait_is_not_missed():
 
 
 def test_a_request_to_stop_ends_every_wait_at_once():
-    """The one under way and all that follow, also where there is nothing to wait for."""
+    """A stop request ends the current wait and all later ones at once."""
     waiter = StoppableWait()
     thread = threading.Timer(0.05, waiter.request_stop, ("signal SIGTERM",))
     thread.start()
@@ -77,7 +77,7 @@ def test_a_request_to_stop_ends_every_wait_at_once():
 
 
 def test_the_first_request_counts():
-    """The drain's time starts with it."""
+    """The first stop request counts: the drain's time starts with it."""
     waiter, before = StoppableWait(), time.monotonic()
     waiter.request_stop("first")
     after = time.monotonic()
@@ -89,7 +89,7 @@ def test_the_first_request_counts():
 
 
 def test_it_ticks_while_it_waits():
-    """At least once a second, and at each look."""
+    """The wait ticks at least once a second and at each check."""
     ticks = []
     waiter = StoppableWait(on_tick=lambda: ticks.append(time.monotonic()))
     waiter.sleep(1.5)
@@ -98,14 +98,14 @@ def test_it_ticks_while_it_waits():
 
 
 def test_work_in_another_thread_is_waited_for():
-    """Its result, or its error."""
+    """Work in another thread is waited for, and its result or error is passed on."""
     assert StoppableWait().wait_for(lambda: threading.current_thread().name, name="elsewhere") == "elsewhere"
     with pytest.raises(ZeroDivisionError):
         StoppableWait().wait_for(lambda: 1 / 0, name="elsewhere")
 
 
 def test_a_stop_does_not_wait_for_the_work():
-    """The work may hang."""
+    """A stop does not wait for the work in another thread."""
     waiter, end = StoppableWait(), threading.Event()
 
     def hang():

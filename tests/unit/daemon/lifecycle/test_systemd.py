@@ -1,4 +1,4 @@
-"""Notifications to systemd."""
+"""The notifications to systemd."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support.fakes import HandClock
 
 
 class Inbox:
-    """A notify socket; a datagram is in it as soon as it was sent."""
+    """A notify socket. A datagram is in it as soon as it was sent."""
 
     def __init__(self, address):
         self.address = address
@@ -25,7 +25,7 @@ class Inbox:
         self.socket.bind(f"\0{address[1:]}" if address.startswith("@") else address)
 
     def take(self):
-        """The lines of each datagram since the last time."""
+        """Return the lines of each datagram since the last call."""
         datagrams = []
         while True:
             try:
@@ -36,7 +36,7 @@ class Inbox:
 
 @pytest.fixture(params=["path", "abstract"])
 def inbox(request, tmp_path):
-    """One of each kind."""
+    """Return one inbox of each kind."""
     path = tmp_path / "notify"
     made = Inbox(str(path) if request.param == "path" else f"@{path}")
     yield made
@@ -45,13 +45,13 @@ def inbox(request, tmp_path):
 
 @pytest.fixture
 def process():
-    """What the process says of itself, set by the test."""
+    """Return the report of the process, which the test sets."""
     return SimpleNamespace(dead=None, status="Pulling", clock=HandClock())
 
 
 @pytest.fixture
 def new_notify(process):
-    """Makes a notifier for the manager that an environment names; its thread ends with the test."""
+    """Make a notifier for the manager in an environment; its thread ends with the test."""
     made = []
 
     def new(**environment):
@@ -71,7 +71,7 @@ def new_notify(process):
 
 @pytest.fixture
 def look(process, inbox):
-    """Lets time pass and has the notifier look, as its thread does; gives the lines that came of it."""
+    """Advance the time and run one check of the notifier's thread; return the sent lines."""
 
     def looked(notify, *, after=0.0):
         process.clock.advance(after)
@@ -82,13 +82,13 @@ def look(process, inbox):
 
 
 def notify_threads():
-    """How many threads tell systemd something."""
+    """Return the number of notifier threads."""
     return [thread.name for thread in threading.enumerate()].count("notify")
 
 
 @pytest.mark.parametrize("environment", [{}, {"NOTIFY_SOCKET": ""}, {"WATCHDOG_USEC": "1000000"}])
 def test_without_the_variable_nothing_is_sent_and_no_thread_is_started(new_notify, environment, process):
-    """As on every machine without systemd."""
+    """Without NOTIFY_SOCKET nothing is sent and no thread is started."""
     process.status = None  # never read
     before = notify_threads()
     notify = new_notify(**environment)
@@ -98,8 +98,8 @@ def test_without_the_variable_nothing_is_sent_and_no_thread_is_started(new_notif
     assert notify_threads() == before
 
 
-def test_ready_goes_out_at_once_and_once(new_notify, inbox):
-    """With what the process does."""
+def test_ready_is_sent_at_once_and_once(new_notify, inbox):
+    """READY is sent once and at once, with a status."""
     notify = new_notify(NOTIFY_SOCKET=inbox.address)
     notify.ready()
     notify.ready()
@@ -107,7 +107,7 @@ def test_ready_goes_out_at_once_and_once(new_notify, inbox):
 
 
 def test_stopping_asks_for_the_time_that_the_drain_has(new_notify, inbox, process):
-    """And 5 s for the end of the process."""
+    """STOPPING asks for the time of the drain plus 5 s for the exit."""
     notify = new_notify(NOTIFY_SOCKET=inbox.address)
     notify.ready()
     process.status = "Draining"
@@ -116,7 +116,7 @@ def test_stopping_asks_for_the_time_that_the_drain_has(new_notify, inbox, proces
 
 
 def test_a_status_is_sent_when_it_changes(new_notify, inbox, look, process):
-    """And only then."""
+    """A status is sent when it changes, and only then."""
     notify = new_notify(NOTIFY_SOCKET=inbox.address)
     notify.ready()
     inbox.take()
@@ -127,14 +127,14 @@ def test_a_status_is_sent_when_it_changes(new_notify, inbox, look, process):
 
 
 def test_a_status_is_one_line(new_notify, inbox, look, process):
-    """A second one would set a variable."""
+    """A status is one line, because a second line would set a variable."""
     process.status = "Waiting:\nMAINPID=1"
     assert look(new_notify(NOTIFY_SOCKET=inbox.address))[0] == "STATUS=Waiting: MAINPID=1"
 
 
 @pytest.mark.parametrize("watchdog_seconds", [1, 3, 8, 30, 600])
 def test_the_watchdog_is_fed_within_half_its_time(new_notify, inbox, look, watchdog_seconds):
-    """However the looks of the thread fall."""
+    """The watchdog is fed within half its time, whenever the thread checks."""
     notify = new_notify(NOTIFY_SOCKET=inbox.address, WATCHDOG_USEC=str(watchdog_seconds * 10**6))
     notify.ready()
     check_seconds, silent_seconds, longest = notify._manager.check_seconds, 0.0, 0.0
@@ -146,8 +146,8 @@ def test_the_watchdog_is_fed_within_half_its_time(new_notify, inbox, look, watch
     assert longest <= watchdog_seconds / 2
 
 
-def test_without_a_watchdog_none_is_fed_and_none_is_missed(new_notify, inbox, look, process, log_lines):
-    """WatchdogSec= may be left out of a unit."""
+def test_without_a_watchdog_none_is_fed(new_notify, inbox, look, process, log_lines):
+    """Without WatchdogSec= nothing is fed."""
     notify = new_notify(NOTIFY_SOCKET=inbox.address)
     notify.ready()
     inbox.take()
@@ -157,7 +157,7 @@ def test_without_a_watchdog_none_is_fed_and_none_is_missed(new_notify, inbox, lo
 
 
 def test_the_watchdog_of_another_process_is_not_fed(inbox):
-    """The variables reach children too; WATCHDOG_PID says whose they are."""
+    """The watchdog of another process is not fed: WATCHDOG_PID names its owner."""
     named = {"NOTIFY_SOCKET": inbox.address, "WATCHDOG_USEC": "1000000"}
     own, other = str(os.getpid()), str(os.getppid())
     assert ServiceManager.of(named).watchdog_seconds == 1.0
@@ -168,7 +168,7 @@ def test_the_watchdog_of_another_process_is_not_fed(inbox):
 def test_a_loop_that_froze_stops_the_watchdog_and_its_end_starts_it_again(
     new_notify, inbox, look, process, log_lines
 ):
-    """The log says which loop, once: the process is about to be killed."""
+    """A frozen loop stops the watchdog and is logged once; when it continues, feeding starts again."""
     notify = new_notify(NOTIFY_SOCKET=inbox.address, WATCHDOG_USEC="8000000")
     notify.ready()
     inbox.take()
@@ -181,7 +181,7 @@ def test_a_loop_that_froze_stops_the_watchdog_and_its_end_starts_it_again(
 
 
 def test_while_it_starts_the_time_to_start_is_extended(new_notify, inbox, look):
-    """A backend that is away is waited for; the watchdog counts only once it is ready."""
+    """While the daemon starts and waits for a backend, the start time is extended."""
     notify = new_notify(NOTIFY_SOCKET=inbox.address, WATCHDOG_USEC="30000000")
     assert look(notify) == ["STATUS=Pulling", "EXTEND_TIMEOUT_USEC=30000000"]
     assert look(notify, after=1) == []
@@ -189,7 +189,7 @@ def test_while_it_starts_the_time_to_start_is_extended(new_notify, inbox, look):
 
 
 def test_a_start_that_froze_is_not_extended(new_notify, inbox, look, process):
-    """TimeoutStartSec ends it."""
+    """A frozen start is not extended, so TimeoutStartSec ends it."""
     notify = new_notify(NOTIFY_SOCKET=inbox.address)
     look(notify)
     process.dead = "loop main is silent"
@@ -197,7 +197,7 @@ def test_a_start_that_froze_is_not_extended(new_notify, inbox, look, process):
 
 
 def test_a_drain_is_alive_until_its_end_and_no_longer(new_notify, inbox, look, process):
-    """What hangs past its end is systemd's to kill."""
+    """A drain is fed until its end and not longer, so that systemd kills a hanging one."""
     notify = new_notify(NOTIFY_SOCKET=inbox.address, WATCHDOG_USEC="8000000")
     notify.ready()
     notify.stopping(ends_at=process.clock.monotonic() + 10)
@@ -205,10 +205,10 @@ def test_a_drain_is_alive_until_its_end_and_no_longer(new_notify, inbox, look, p
     assert [look(notify, after=3) for _ in range(4)] == [["WATCHDOG=1"]] * 3 + [[]]
 
 
-def test_a_socket_that_vanished_is_logged_once_and_told_the_news_when_it_is_back(
+def test_a_socket_that_vanished_is_logged_once_and_gets_the_state_when_it_is_back(
     tmp_path, new_notify, log_lines
 ):
-    """Restarting systemd's own process must not end the work."""
+    """A socket that vanished is logged once, and the current state is sent when it is back."""
     path = str(tmp_path / "notify")
     notify = new_notify(NOTIFY_SOCKET=path)
     notify.ready()
@@ -226,8 +226,8 @@ def test_a_socket_that_vanished_is_logged_once_and_told_the_news_when_it_is_back
     assert ["send STOPPING=1" in line["message"] for line in log_lines()] == [False, True]
 
 
-def test_a_manager_that_reads_nothing_holds_nobody_for_long(tmp_path, new_notify, log_lines):
-    """Its queue is full: a notification is given up after a second."""
+def test_a_manager_with_a_full_queue_delays_little(tmp_path, new_notify, log_lines):
+    """A manager with a full queue delays a sender by at most one second."""
     inbox = Inbox(str(tmp_path / "notify"))
     filling = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     filling.connect(inbox.address)
@@ -243,8 +243,8 @@ def test_a_manager_that_reads_nothing_holds_nobody_for_long(tmp_path, new_notify
     inbox.socket.close()
 
 
-def test_the_thread_tells_by_itself_until_it_is_closed(new_notify, inbox, process):
-    """First at its start."""
+def test_the_thread_sends_until_it_is_closed(new_notify, inbox, process):
+    """The thread sends by itself from its start until it is closed."""
     inbox.socket.settimeout(10)
     process.clock.monotonic = time.monotonic
     notify = new_notify(NOTIFY_SOCKET=inbox.address, WATCHDOG_USEC="40000")
@@ -267,7 +267,7 @@ def test_the_thread_tells_by_itself_until_it_is_closed(new_notify, inbox, proces
         {"NOTIFY_SOCKET": "/run/notify", "WATCHDOG_USEC": "0"},
     ],
 )
-def test_what_systemd_never_writes_is_a_setting_that_is_wrong(wrong):
-    """Named, with what it holds."""
+def test_invalid_values_of_systemd_are_wrong_settings(wrong):
+    """Invalid values of systemd's variables are reported as wrong settings with their value."""
     with pytest.raises(SettingsError, match=f"{list(wrong)[-1]}: expected .* got {list(wrong.values())[-1]}"):
         ServiceManager.of(wrong)

@@ -24,7 +24,7 @@ GOOD = {
 
 @pytest.fixture
 def load(monkeypatch):
-    """Loads the settings from a good environment with changes."""
+    """Load the settings from a good environment with changes."""
 
     def loaded(**changes):
         for name in Settings.model_fields:
@@ -47,38 +47,38 @@ def _account(**fields):
 
 
 class TestGood:
-    """What is taken."""
+    """Accepted accounts."""
 
     def test_they_come_in_order_of_priority(self, load):
-        """With the contract's defaults."""
+        """Accounts are in order of priority, with the contract's defaults."""
         first, second = load(CHART_IMG_ACCOUNTS_JSON=ACCOUNTS).accounts
         assert (first.id, second.id, first.api_key.get_secret_value()) == ("acc-1", "acc-2", KEY)
         assert (first.daily_limit, first.rate_per_second, first.burst) == (44, 1.0, 3)
         assert (first.plan, first.max_parameters) == (None, None)
 
     def test_all_fields(self, load):
-        """As a person writes them."""
+        """All fields of an account are read."""
         fields = {"dailyLimit": 500, "ratePerSecond": 0.5, "burst": 15, "plan": "PRO", "maxParameters": 5}
         (account,) = load(CHART_IMG_ACCOUNTS_JSON=_account(**fields)).accounts
         dumped = account.model_dump(exclude={"api_key"})
         assert list(dumped.values()) == ["a", *fields.values()]
 
     def test_accounts_of_a_file(self, load, tmp_path):
-        """When the variable is not there."""
+        """Accounts are read from a file when the variable is not set."""
         file = tmp_path / "accounts.json"
         file.write_text(ACCOUNTS)
         settings = load(CHART_IMG_ACCOUNTS_FILE=str(file))
         assert [account.id for account in settings.accounts] == ["acc-1", "acc-2"]
 
     def test_the_variable_wins_over_the_file(self, load, tmp_path):
-        """As a more particular word."""
+        """The variable replaces the file."""
         file = tmp_path / "accounts.json"
         file.write_text('[{"id": "file", "apiKey": "k"}]')
         settings = load(CHART_IMG_ACCOUNTS_FILE=str(file), CHART_IMG_ACCOUNTS_JSON=ACCOUNTS)
         assert settings.accounts[0].id == "acc-1"
 
     def test_without_any_there_are_none(self, load):
-        """Modes that need none ask for none."""
+        """Without accounts the list is empty, for modes that need none."""
         with pytest.raises(SettingsError, match=r"^CHART_IMG_ACCOUNTS_JSON: expected an account"):
             _ = load(CHARTS_API_MODE="local").accounts
 
@@ -103,12 +103,12 @@ BAD_ACCOUNTS = [
 
 
 class TestBad:
-    """Errors name the variable and what was expected; they never quote the value."""
+    """Refused accounts: the message has the variable and what was expected, never the value."""
 
     @pytest.mark.parametrize("accounts", NO_ACCOUNTS, ids=range(len(NO_ACCOUNTS)))
     @pytest.mark.parametrize("mode", ["real", "local"])
-    def test_what_is_no_list_of_accounts_is_not_quoted(self, load, accounts, mode):
-        """It is checked whatever the mode."""
+    def test_a_value_that_is_no_list_is_not_quoted(self, load, accounts, mode):
+        """A value that is no list of accounts is refused in every mode and not quoted."""
         (problem,) = _problems(load, CHARTS_API_MODE=mode, CHART_IMG_ACCOUNTS_JSON=accounts)
         assert problem.startswith("CHART_IMG_ACCOUNTS_JSON: expected a JSON array of")
         assert problem.endswith(", got (hidden)")
@@ -116,8 +116,8 @@ class TestBad:
 
     @pytest.mark.parametrize("accounts", BAD_ACCOUNTS, ids=range(len(BAD_ACCOUNTS)))
     @pytest.mark.parametrize("mode", ["real", "local"])
-    def test_a_wrong_account_is_told_by_its_place_and_not_quoted(self, load, accounts, mode):
-        """And by its field, if that is one of ours."""
+    def test_a_wrong_account_is_reported_by_its_place_and_not_quoted(self, load, accounts, mode):
+        """A wrong account is reported by index and known field and not quoted."""
         (problem,) = _problems(load, CHARTS_API_MODE=mode, CHART_IMG_ACCOUNTS_JSON=accounts)
         assert re.match(r"CHART_IMG_ACCOUNTS_JSON: \[[01]\](\.[a-zA-Z]+)?: expected ", problem)
         assert KEY not in problem
@@ -141,14 +141,14 @@ class TestBad:
             ([{"id": "k", "apiKey": "k"}], "[0].id: expected an id that holds no key"),
         ],
     )
-    def test_the_words_name_the_account_the_field_and_what_was_expected(self, load, accounts, words):
-        """So that one of many is found."""
+    def test_the_message_names_the_account_the_field_and_what_was_expected(self, load, accounts, words):
+        """The message has the account, the field and what was expected."""
         (problem,) = _problems(load, CHART_IMG_ACCOUNTS_JSON=json.dumps(accounts))
         assert problem.startswith(f"CHART_IMG_ACCOUNTS_JSON: {words}")
         assert KEY not in problem
 
-    def test_all_that_is_wrong_is_told_at_once(self, load):
-        """In one line, for it is one variable."""
+    def test_all_errors_are_reported_at_once(self, load):
+        """All errors of the variable are in one line."""
         accounts = [ONE | {"burst": 0, "plan": "GOLD"}, ONE | {"dailyLimit": 0}]
         (problem,) = _problems(load, CHART_IMG_ACCOUNTS_JSON=json.dumps(accounts))
         assert [part.split(":")[0] for part in problem.split("; ")] == [
@@ -156,7 +156,7 @@ class TestBad:
         ]
 
     def test_a_short_key_may_stand_in_an_id_by_chance(self, load):
-        """As `k` does in `backup`."""
+        """A short key that is part of an id by chance, as `k` in `backup`, is accepted."""
         accounts = json.dumps([{"id": "backup", "apiKey": "k"}])
         assert load(CHART_IMG_ACCOUNTS_JSON=accounts).accounts[0].id == "backup"
 
@@ -164,15 +164,15 @@ class TestBad:
         "accounts", [*NO_ACCOUNTS, *BAD_ACCOUNTS, "\udcff"], ids=range(len(NO_ACCOUNTS + BAD_ACCOUNTS) + 1)
     )
     def test_a_file_of_wrong_accounts_is_named_not_quoted(self, load, tmp_path, accounts):
-        """By its own variable, once."""
+        """A file with wrong accounts is reported once by its variable and not quoted."""
         file = tmp_path / "accounts.json"
         file.write_text(accounts, errors="surrogateescape")
         (problem,) = _problems(load, CHART_IMG_ACCOUNTS_FILE=str(file))
         assert re.match(r"CHART_IMG_ACCOUNTS_FILE: (\[|expected a readable file holding)", problem)
         assert KEY not in problem
 
-    def test_a_pipe_is_not_waited_for(self, load, tmp_path):
-        """Nor is a device read to its end, which it does not have."""
+    def test_a_pipe_is_refused_without_being_read(self, load, tmp_path):
+        """A pipe or a device as accounts file is refused without being read."""
         pipe = tmp_path / "pipe"
         os.mkfifo(pipe)
         for file in (pipe, "/dev/zero"):
@@ -180,7 +180,7 @@ class TestBad:
             assert problem.startswith("CHART_IMG_ACCOUNTS_FILE: expected a readable file")
 
     def test_the_error_s_trace_holds_no_key(self, load):
-        """Not even the cause."""
+        """The error's trace and its causes hold no key."""
         with pytest.raises(SettingsError) as caught:
             load(CHART_IMG_ACCOUNTS_JSON=_account(id=7))
         assert caught.value.__cause__ is None
@@ -191,14 +191,14 @@ class TestBad:
 @pytest.mark.parametrize("name", ["ENV", "TDA_ENV"])
 @pytest.mark.parametrize("value", ["production", "Production", " prod ", "PROD\n"])
 def test_record_is_refused_whatever_production_is_called(load, tmp_path, name, value):
-    """Recording there would put real answers where tests look for made ones."""
+    """`record` mode is refused in production, however the name is written."""
     given = {"CHARTS_FIXTURES_DIR": str(tmp_path), "CHART_IMG_ACCOUNTS_JSON": ACCOUNTS, name: value}
     (problem,) = _problems(load, CHARTS_API_MODE="record", **given)
     assert problem.startswith("CHARTS_API_MODE: expected real, local, mock or (but not where ENV or")
 
 
 def test_shown_settings_hide_the_accounts(load, tmp_path):
-    """In `daemon --check`, in repr and in str, wherever they come from; so do the accounts themselves."""
+    """Accounts are hidden in `daemon --check`, repr and str, from any source."""
     file = tmp_path / "accounts.json"
     file.write_text(ACCOUNTS)
     for given in ({"CHART_IMG_ACCOUNTS_JSON": ACCOUNTS}, {"CHART_IMG_ACCOUNTS_FILE": str(file)}):

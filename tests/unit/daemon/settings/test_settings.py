@@ -1,4 +1,4 @@
-"""The settings: every error at once, each naming its variable, secrets never shown."""
+"""The settings: every error at once, each with its variable, and secrets never shown."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ NAMES = [name.upper() for name in Settings.model_fields]
 
 @pytest.fixture
 def load(monkeypatch):
-    """Loads the settings from a good environment with changes; None removes a variable."""
+    """Load the settings from a good environment with changes; None removes a variable."""
     for name in NAMES:
         monkeypatch.delenv(name, raising=False)
 
@@ -52,7 +52,7 @@ def _problems(load, **changes):
 
 
 def test_the_defaults_are_the_contract_s(load):
-    """Section 11."""
+    """The defaults are those of section 11 of the contract."""
     settings = load()
     values = {name: str(getattr(settings, name)) for name in Settings.model_fields}
     assert values == values | {
@@ -79,7 +79,7 @@ def test_the_defaults_are_the_contract_s(load):
 @pytest.mark.parametrize("name", ["GOOGLE_CLOUD_PROJECT", "PUBSUB_SUBSCRIPTION", "CHARTS_BUCKET"])
 @pytest.mark.parametrize("value", [None, ""])
 def test_a_required_variable_that_is_missing_is_named(load, name, value):
-    """Empty is missing."""
+    """A missing or empty required variable is named."""
     (problem,) = _problems(load, **{name: value})
     assert problem.startswith(f"{name}: expected ")
     assert problem.endswith("; required, got nothing")
@@ -134,11 +134,11 @@ def test_a_required_variable_that_is_missing_is_named(load, name, value):
         ("LOG_FORMAT", "xml"),
         ("CHART_IMG_ACCOUNTS_FILE", "/no/such/file"),
         ("CHART_IMG_ACCOUNTS_FILE", "/etc"),
-        ("CHART_IMG_ACCOUNTS_FILE", "/proc/self/mem"),  # a file that is there and can't be read
+        ("CHART_IMG_ACCOUNTS_FILE", "/proc/self/mem"),  # an existing file that can't be read
     ],
 )
 def test_a_wrong_value_is_one_sentence_naming_its_variable(load, name, value):
-    """With what was expected and what was there."""
+    """A wrong value is reported in one sentence with its variable, the expected and the actual value."""
     (problem,) = _problems(load, **{name: value})
     assert problem.startswith(f"{name}: expected ")
     assert problem.endswith(f", got {value!r}")
@@ -152,14 +152,14 @@ def test_a_wrong_value_is_one_sentence_naming_its_variable(load, name, value):
     ],
 )
 def test_a_secret_in_the_wrong_place_is_not_quoted(load, name, value):
-    """People paste what they should have named."""
+    """A secret that was pasted into another variable is not quoted."""
     (problem,) = _problems(load, **{name: value})
     assert problem.startswith(f"{name}: expected ")
     assert problem.endswith(", got (hidden)")
 
 
-def test_all_that_is_wrong_is_told_at_once(load):
-    """Nobody mends settings one start at a time."""
+def test_all_wrong_settings_are_reported_at_once(load):
+    """All errors are reported at once."""
     problems = _problems(
         load, GOOGLE_CLOUD_PROJECT=None, CHARTS_BUCKET="x", WORKER_CONCURRENCY="0", LOG_LEVEL="LOUD"
     )
@@ -175,7 +175,7 @@ def test_all_that_is_wrong_is_told_at_once(load):
     ],
 )
 def test_a_subscription_is_an_id_or_a_path(load, name, value, path):
-    """An id is one of the project's."""
+    """A subscription may be an id of the project or a path."""
     assert load(**{name: value}).subscription_path == path
 
 
@@ -188,73 +188,73 @@ def test_a_subscription_is_an_id_or_a_path(load, name, value, path):
     ],
 )
 def test_a_quarantine_topic_is_an_id_a_path_or_none(load, value, path):
-    """It is optional."""
+    """A quarantine topic may be an id, a path or missing."""
     assert load(QUARANTINE_TOPIC=value).quarantine_topic_path == path
 
 
 def test_the_bucket_s_name_is_without_its_scheme(load):
-    """As the client wants it."""
+    """The bucket's name has no scheme, as the client needs it."""
     assert load().bucket_name == "charts-demo"
 
 
 def test_a_message_is_leased_longer_than_a_step_can_take(load):
-    """Step, drain and a minute."""
+    """A message is leased for the step's time, the drain and a minute."""
     assert load(STEP_TIMEOUT_SECONDS="100", DRAIN_SECONDS="10").max_lease_seconds == 170
 
 
 @pytest.mark.parametrize("level", ["debug", "Warning", "CRITICAL"])
 def test_the_log_level_s_case_does_not_matter(load, level):
-    """Everybody writes it differently."""
+    """The log level is case-insensitive."""
     assert load(LOG_LEVEL=level).log_level == level.upper()
 
 
 def test_the_log_format(load):
-    """For a person's terminal."""
+    """The log format may be set to `console`."""
     assert load(LOG_FORMAT="console").log_format is LogFormat.CONSOLE
 
 
 def test_overrides_win_over_the_environment(load, monkeypatch):
-    """None is no override."""
+    """Overrides replace the environment; None is no override."""
     load()
     monkeypatch.setenv("WORKER_CONCURRENCY", "3")
     settings = load_settings(Settings, worker_concurrency=5, request_concurrency=None)
     assert (settings.worker_concurrency, settings.request_concurrency) == (5, 4)
 
 
-def test_a_command_asks_only_for_what_it_needs(load):
-    """`publish` needs no bucket."""
+def test_a_command_needs_only_its_own_settings(load):
+    """A command loads only the settings that it needs: `publish` needs no bucket."""
     assert load(PubsubSettings, CHARTS_BUCKET=None, CHARTS_API_MODE=None).pubsub_subscription == "charts-sub"
 
 
 class TestModes:
-    """What a mode needs."""
+    """The settings that each mode needs."""
 
     def test_mock_needs_fixtures(self, load):
-        """The variable is named."""
+        """`mock` mode without fixtures is refused by the variable's name."""
         (problem,) = _problems(load, CHARTS_API_MODE="mock")
         assert problem.startswith(
             "CHARTS_FIXTURES_DIR: expected an existing folder; required with CHARTS_API_MODE=mock"
         )
 
-    def test_mock_takes_a_folder(self, load, tmp_path):
-        """That is there."""
+    def test_mock_accepts_a_folder(self, load, tmp_path):
+        """`mock` mode accepts an existing folder."""
         assert load(CHARTS_API_MODE="mock", CHARTS_FIXTURES_DIR=str(tmp_path)).charts_fixtures_dir == tmp_path
 
     @pytest.mark.parametrize("mode", ["real", "record", None])
     def test_some_modes_need_accounts(self, load, tmp_path, mode):
-        """`real` is also the default."""
+        """`real` mode, the default, and `record` mode need accounts."""
         (problem,) = _problems(load, CHARTS_API_MODE=mode, CHARTS_FIXTURES_DIR=str(tmp_path))
         assert problem.startswith("CHART_IMG_ACCOUNTS_JSON: expected a JSON array")
 
     def test_record_needs_fixtures_too(self, load):
-        """A folder to record into."""
+        """`record` mode needs a folder for fixtures."""
         (problem,) = _problems(load, CHARTS_API_MODE="record", CHART_IMG_ACCOUNTS_JSON=ACCOUNTS)
         assert problem.startswith("CHARTS_FIXTURES_DIR: expected an existing folder; required with")
 
     @pytest.mark.parametrize("name", ["ENV", "TDA_ENV"])
     @pytest.mark.parametrize("value", ["prod", "PROD"])
     def test_record_is_refused_in_production(self, load, tmp_path, name, value):
-        """Nothing else is."""
+        """Only `record` mode is refused in production."""
         given = {"CHARTS_FIXTURES_DIR": str(tmp_path), "CHART_IMG_ACCOUNTS_JSON": ACCOUNTS, name: value}
         (problem,) = _problems(load, CHARTS_API_MODE="record", **given)
         assert problem.startswith("CHARTS_API_MODE: expected real, local, mock or (but not where ENV or")
@@ -262,13 +262,13 @@ class TestModes:
             assert load(CHARTS_API_MODE=mode, **given).charts_api_mode == mode
 
     @pytest.mark.parametrize("value", ["dev", "staging", ""])
-    def test_record_is_taken_elsewhere(self, load, tmp_path, value):
-        """That is where fixtures are made."""
+    def test_record_is_accepted_elsewhere(self, load, tmp_path, value):
+        """`record` mode is accepted outside production."""
         given = {"CHARTS_FIXTURES_DIR": str(tmp_path), "CHART_IMG_ACCOUNTS_JSON": ACCOUNTS}
         assert load(CHARTS_API_MODE="record", ENV=value, TDA_ENV=value, **given).charts_api_mode == "record"
 
     def test_the_fallback_is_none_or_local(self, load):
-        """None, unless asked for."""
+        """The fallback is `none`, the default, or `local`."""
         assert load().charts_fallback == "none"
         assert load(CHARTS_FALLBACK="local").charts_fallback == "local"
         (problem,) = _problems(load, CHARTS_FALLBACK="mock")
@@ -276,10 +276,10 @@ class TestModes:
 
 
 class TestShown:
-    """What `daemon --check` prints."""
+    """The output of `daemon --check`."""
 
     def test_every_setting_is_shown(self, load):
-        """As text, what is not set as nothing."""
+        """Every setting is shown as text, an unset one as empty."""
         shown = effective_settings(load())
         assert set(shown) == set(NAMES)
         assert (shown["QUARANTINE_TOPIC"], shown["WORKER_CONCURRENCY"], shown["CHARTS_API_MODE"]) == (

@@ -1,4 +1,4 @@
-"""The settings of tracing: off unless asked for, and wrong ones named before anything begins."""
+"""The settings of tracing: off by default, and wrong ones named before the start."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TOKEN = "token-that-must-never-be-seen"  # noqa: S105 - made up
 
 @pytest.fixture
 def load(monkeypatch):
-    """Loads settings of a kind from a good environment and these variables."""
+    """Load settings of a class from a good environment and these variables."""
 
     def loaded(kind=Settings, **variables):
         for name, value in (GOOD | variables).items():
@@ -51,7 +51,7 @@ def load(monkeypatch):
     ],
 )
 def test_the_standard_variables_decide(load, variables, target):
-    """An endpoint alone switches nothing on."""
+    """The standard variables decide; an endpoint alone enables nothing."""
     assert load(**variables).traces_go_to is target
 
 
@@ -73,8 +73,8 @@ def test_the_standard_variables_decide(load, variables, target):
         ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "all"),
     ],
 )
-def test_a_wrong_value_is_named_once_tracing_is_on(load, name, value):
-    """The SDK would use a default instead; with tracing off they are not checked."""
+def test_a_wrong_value_is_reported_once_tracing_is_on(load, name, value):
+    """A wrong value is reported when tracing is on; the SDK would use a default."""
     settings = load(OTEL_TRACES_EXPORTER="otlp", **{name: value})
     with pytest.raises(SettingsError, match=f"^{name}: expected .*, got "):
         Tracing(settings)
@@ -100,7 +100,7 @@ def test_a_wrong_value_is_named_once_tracing_is_on(load, name, value):
 )
 @pytest.mark.parametrize("name", ["OTEL_EXPORTER_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_TRACES_HEADERS"])
 def test_wrong_headers_are_not_shown(load, name, pair):
-    """They hold tokens; a pair that can't be read, or can't be sent, would be logged."""
+    """Wrong headers are reported without their value, because they hold tokens."""
     with pytest.raises(SettingsError) as caught:
         load(TracingSettings, **{name: f"x-good=1, {pair}"})
     assert caught.value.problems == [
@@ -117,8 +117,8 @@ def test_wrong_headers_are_not_shown(load, name, pair):
         f"api-key={TOKEN},,x-empty=",
     ],
 )
-def test_good_headers_are_taken_and_the_sdk_reads_each_of_them(load, caplog, headers):
-    """As they are usually written; it has nothing to log."""
+def test_good_headers_are_accepted_and_the_sdk_reads_each_of_them(load, caplog, headers):
+    """Valid headers are accepted, and the SDK reads each of them without a log line."""
     found = load(TracingSettings, OTEL_EXPORTER_OTLP_HEADERS=headers)
     assert TOKEN not in repr(found)
     with caplog.at_level(logging.WARNING, "opentelemetry.util.re"):
@@ -139,7 +139,7 @@ def test_good_headers_are_taken_and_the_sdk_reads_each_of_them(load, caplog, hea
     ],
 )
 def test_an_endpoint_that_may_hold_a_secret_is_refused_and_not_shown(load, name, value):
-    """The exporter would log it whenever the collector is away."""
+    """An endpoint with a possible secret is refused unshown, because the exporter would log it."""
     with pytest.raises(SettingsError) as caught:
         load(TracingSettings, **{name: value})
     expected = "http(s)://host[:port][/path] without user, password, query and fragment"
@@ -158,7 +158,7 @@ def test_an_endpoint_that_may_hold_a_secret_is_refused_and_not_shown(load, name,
     ],
 )
 def test_a_check_finds_a_queue_that_is_smaller_than_a_batch(variables, is_good):
-    """By the SDK's own sizes where none is set: it would end the start."""
+    """A queue smaller than a batch is found by the check, by the SDK's defaults where unset."""
     done = run_here("daemon", "--check", environment={**GOOD, "OTEL_TRACES_EXPORTER": "console", **variables})
     assert done.returncode == (0 if is_good else 2), done.stderr
     assert done.stderr.startswith(
@@ -167,28 +167,28 @@ def test_a_check_finds_a_queue_that_is_smaller_than_a_batch(variables, is_good):
 
 
 @pytest.mark.parametrize("name", ["OTEL_TRACES_EXPORTER", "OTEL_SDK_DISABLED"])
-def test_a_switch_that_is_none_is_named_with_all_other_problems(load, name):
-    """At once."""
+def test_an_invalid_switch_is_reported_with_all_other_errors(load, name):
+    """An invalid switch is reported with all other errors."""
     with pytest.raises(SettingsError) as caught:
         load(**{name: "maybe", "HEALTH_PORT": "x"})
     assert [problem.split(":")[0] for problem in caught.value.problems] == [name, "HEALTH_PORT"]
 
 
 class Missing:
-    """An installation without a module, as far as Python's imports can tell."""
+    """A finder that hides a module from Python's imports."""
 
     def __init__(self, module: str) -> None:
         self._module = module
 
     def find_spec(self, name, _path=None, _target=None):
-        """Asked before all other finders."""
+        """Hide the module; called before all other finders."""
         if name == self._module:
             raise ModuleNotFoundError(name)
 
 
 @pytest.mark.parametrize("module", [OTLP_MODULE, "opentelemetry.exporter"])
-def test_an_exporter_that_is_not_installed_is_exit_2_and_says_what_to_install(monkeypatch, module):
-    """Neither itself nor anything around it, as in an installation without the extra."""
+def test_a_missing_exporter_is_exit_2_with_what_to_install(monkeypatch, module):
+    """Without the extra, tracing ends with exit code 2 and the package to install."""
     for name in [name for name in sys.modules if f"{name}.".startswith(f"{module}.")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setattr(sys, "meta_path", [Missing(module), *sys.meta_path])
@@ -201,15 +201,15 @@ def test_an_exporter_that_is_not_installed_is_exit_2_and_says_what_to_install(mo
 
 
 def test_what_is_installed_everywhere_has_the_exporter():
-    """The lock is what image and units install: it holds the extra as `make lock` compiles it."""
+    """The lock that image and units install contains the extra, as `make lock` compiles it."""
     pins = (ROOT / "requirements.lock").read_text("utf-8").splitlines()
     assert OTLP_PACKAGE in {pin.partition("==")[0] for pin in pins}
     (compiled,) = re.findall(r"COMPILE\) (.+) -o requirements\.lock", (ROOT / "Makefile").read_text("utf-8"))
     assert "--extra tracing" in compiled
 
 
-def test_a_check_finds_what_a_start_would():
-    """The variables that are read only with tracing on, too."""
+def test_a_check_finds_the_errors_of_a_start():
+    """A check reports the errors of a start, also of variables that only tracing reads."""
     wrong = {"OTEL_TRACES_EXPORTER": "console", "OTEL_TRACES_SAMPLER": "sometimes"}
     done = run_here("daemon", "--check", environment={**GOOD, **wrong})
     assert done.returncode == 2
@@ -217,7 +217,7 @@ def test_a_check_finds_what_a_start_would():
 
 
 def test_the_demo_s_daemon_is_traced_as_its_caller_wishes(monkeypatch):
-    """Its other settings are the demo's own."""
+    """The demo's daemon uses its caller's tracing settings and its own other settings."""
     monkeypatch.setenv("OTEL_TRACES_EXPORTER", "otlp")
     monkeypatch.setenv("LOG_FORMAT", "console")
     environment = daemon_environment({})
@@ -226,6 +226,6 @@ def test_the_demo_s_daemon_is_traced_as_its_caller_wishes(monkeypatch):
 
 
 def test_whether_it_is_on_is_shown():
-    """By `daemon --check`."""
+    """`daemon --check` shows whether tracing is on."""
     done = run_here("daemon", "--check", environment={**GOOD, "OTEL_TRACES_EXPORTER": "console"})
     assert "OTEL_TRACES_EXPORTER=console\n" in done.stdout

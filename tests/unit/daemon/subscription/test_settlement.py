@@ -1,4 +1,4 @@
-"""Settling, quarantine, delivery: each delivery ends exactly once, and never by an error."""
+"""Settlement, quarantine, delivery: each delivery ends exactly once and never with an error."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ORIGIN = {"reason": "run_id_invalid", "sourceMessageId": "m1", "sourceSubscripti
 
 
 class Message:
-    """A message as the client gives it, which notes what is done to it."""
+    """A message that notes its calls."""
 
     def __init__(self, *, data=b"{}", attributes=None, attempt=None):
         self.message_id = "m1"
@@ -39,31 +39,31 @@ class Message:
         self.done = []
 
     def ack(self):
-        """Note it."""
+        """Note the call."""
         self.done.append("ack")
 
     def nack(self):
-        """Note it."""
+        """Note the call."""
         self.done.append("nack")
 
     def drop(self):
-        """Note it."""
+        """Note the call."""
         self.done.append("drop")
 
     def modify_ack_deadline(self, seconds):
-        """Note it."""
+        """Note the call."""
         self.done.append(("modack", seconds))
 
 
 class Topic:
-    """A publisher that keeps its messages, or raises each of the given errors once."""
+    """A publisher that stores its messages, or fails with each given error once."""
 
     def __init__(self, *errors):
         self.errors = list(errors)
         self.published = []
 
     def publish(self, topic, data, attributes):
-        """Keep or fail."""
+        """Store the message or fail."""
         assert topic == TOPIC
         if self.errors:
             raise self.errors.pop(0)
@@ -90,13 +90,13 @@ class TestSettling:
         ],
     )
     def test_each_disposition_is_carried_out_once(self, disposition, done):
-        """A deferral is a new deadline, then the client forgets the message; 0 would be a nack."""
+        """Each disposition is one call; a deferral sets a new deadline and drops the message."""
         message = Message()
         Settlement(None).settle(message, disposition)
         assert message.done == done
 
     def test_settling_is_logged(self, log_lines):
-        """With how and why."""
+        """Settling is logged with disposition and reason."""
         Settlement(None).settle(Message(), Defer(delay_seconds=12.3456, reason="pending"))
         (line,) = log_lines()
         assert (line["event"], line["disposition"], line["reason"]) == ("message_settled", "defer", "pending")
@@ -104,10 +104,10 @@ class TestSettling:
 
 
 class TestRejection:
-    """To the quarantine, else to the dead-letter policy, else to the logs."""
+    """Rejected messages go to the quarantine, else to the dead-letter policy, else to the log."""
 
     def test_a_rejected_message_is_acked_once_it_is_published(self):
-        """With its data, its attributes and why."""
+        """A rejected message is published with data, attributes and reason, and then acked."""
         topic, message = Topic(), Message(data=b"\xff", attributes={"a": "b"})
         Settlement(_quarantine(topic)).settle(message, REJECT)
         assert topic.published == [(b"\xff", {"a": "b", "detail": REJECT.detail} | ORIGIN)]
@@ -121,8 +121,8 @@ class TestRejection:
             (google_errors.RetryError("x", None), "backend_unavailable"),
         ],
     )
-    def test_a_quarantine_that_takes_nothing_defers_the_message(self, error, event, log_lines):
-        """It is not lost."""
+    def test_a_failing_quarantine_defers_the_message(self, error, event, log_lines):
+        """A failing quarantine defers the message."""
         message = Message()
         Settlement(_quarantine(Topic(error))).settle(message, REJECT)
         (kind, seconds), drop = message.done
@@ -135,7 +135,7 @@ class TestRejection:
         ]
 
     def test_after_a_failure_the_next_messages_don_t_wait_for_the_same_timeout(self):
-        """A stream of bad messages must not hold all threads while the quarantine is away."""
+        """After a failure the next messages do not wait for the same timeout and hold no threads."""
         topic = Topic(google_errors.RetryError("x", None))
         settlement = Settlement(_quarantine(topic))
         first, second = Message(), Message()
@@ -144,8 +144,8 @@ class TestRejection:
         assert first.done[0][0] == second.done[0][0] == "modack"
         assert topic.published == []
 
-    def test_one_that_the_topic_will_never_take_is_logged_whole_and_acked(self, log_lines):
-        """Deferred, it would come back for ever."""
+    def test_one_that_the_topic_refuses_is_logged_whole_and_acked(self, log_lines):
+        """A message that the topic refuses for good is logged completely and acked."""
         message = Message(data=b"big")
         refusal = google_errors.InvalidArgument("too large")
         Settlement(_quarantine(Topic(refusal, refusal))).settle(message, REJECT)
@@ -156,13 +156,13 @@ class TestRejection:
         assert base64.b64decode(line["dataBase64"]) == b"big"
 
     def test_without_a_topic_a_dead_letter_policy_gets_it(self):
-        """A delivery attempt shows that there is one."""
+        """Without a topic, a delivery attempt shows a dead-letter policy, which gets the message."""
         message = Message(attempt=3)
         Settlement(None).settle(message, REJECT)
         assert message.done == ["nack"]
 
     def test_without_either_it_is_logged_whole_and_acked(self, log_lines):
-        """As ERROR, so that a person sees it."""
+        """Without topic and policy the message is logged completely as ERROR and acked."""
         message = Message(data=b"\xff\x00", attributes={"a": "b"})
         Settlement(None).settle(message, REJECT)
         assert message.done == ["ack"]
@@ -171,7 +171,7 @@ class TestRejection:
         assert (whole["attributes"], whole["event"]) == ({"a": "b"}, "message_rejected")
 
     def test_a_rejection_is_logged_with_its_reason(self, log_lines):
-        """Whatever becomes of it."""
+        """A rejection is logged with its reason, whatever happens to it."""
         Settlement(_quarantine(Topic())).settle(Message(), REJECT)
         line = log_lines()[0]
         assert (line["event"], line["reason"], line["detail"]) == (
@@ -182,7 +182,7 @@ class TestRejection:
 
 
 class TestQuarantine:
-    """What is published for a rejected message."""
+    """The quarantine's copy of a rejected message."""
 
     def _published(self, attributes, *, rejection=REJECT, errors=()):
         topic = Topic(*errors)
@@ -202,41 +202,41 @@ class TestQuarantine:
         ],
     )
     def test_attributes_that_don_t_fit_are_left_out(self, attributes):
-        """Data and the three of ours remain."""
+        """Attributes beyond Pub/Sub's limits are left out; data and our three attributes stay."""
         assert self._published(attributes) == ORIGIN
 
     @pytest.mark.parametrize(
         "attributes", [{f"k{i}": "v" for i in range(96)}, {"k" * 256: "v" * 1024}, {"é" * 128: "é" * 512}]
     )
     def test_attributes_that_just_fit_are_kept(self, attributes):
-        """With the detail."""
+        """Attributes that just fit are kept, with the detail."""
         assert self._published(attributes) == attributes | ORIGIN | {"detail": REJECT.detail}
 
     def test_the_detail_is_the_first_to_go(self):
-        """The original's own attributes come before it."""
+        """The detail is left out before the message's own attributes."""
         attributes = {f"k{i}": "v" for i in range(97)}
         assert self._published(attributes) == attributes | ORIGIN
 
     def test_the_original_s_own_detail_stays(self):
-        """Ours would replace it."""
+        """The message's own detail stays in place of ours."""
         assert self._published({"detail": "theirs"}) == {"detail": "theirs"} | ORIGIN
 
     def test_the_original_s_reason_is_replaced(self):
-        """The contract names the three."""
+        """The message's own reason is replaced, because the contract defines that attribute."""
         assert self._published({"reason": "theirs"})["reason"] == "run_id_invalid"
 
     def test_a_long_detail_is_cut_at_a_character(self):
-        """A value has 1024 bytes at most."""
+        """A long detail is cut to 1024 bytes at a character."""
         sent = self._published({}, rejection=Reject(reason="r", detail="é" * 1000))
         assert sent["detail"] == "é" * 512
 
     def test_attributes_that_pub_sub_refuses_are_left_out(self):
-        """Names that begin with `goog` are its own."""
+        """Attributes that Pub/Sub refuses, such as those beginning with `goog`, are left out."""
         assert self._published({"googA": "v"}, errors=[google_errors.InvalidArgument("goog")]) == ORIGIN
 
     @pytest.fixture
     def sub(self, cloud):
-        """Google's subscriber on the quarantine topic of the embedded Pub/Sub."""
+        """Return Google's subscriber on the quarantine topic of the embedded Pub/Sub."""
         with clients_find(cloud.environment()):
             publisher, subscriber = (
                 Publisher(),
@@ -251,7 +251,7 @@ class TestQuarantine:
         admin.transport.close()
 
     def test_attributes_named_like_the_client_s_own_arguments_arrive(self, sub):
-        """`timeout`, `data` and `topic` among them."""
+        """Attributes named like the client's arguments (`timeout`, `data`, `topic`) arrive."""
         publisher, subscriber = sub
         attributes = {"timeout": "soon", "data": "x", "topic": "y", "retry": "z", "ordering_key": "o"}
         _quarantine(publisher).publish(message_id="m1", data=b"\x00", attributes=attributes, rejection=REJECT)
@@ -260,14 +260,14 @@ class TestQuarantine:
         assert received.message.data == b"\x00"
 
     def test_an_empty_message_can_be_published(self, sub):
-        """It has attributes, at least ours."""
+        """An empty message can be published, because it has our attributes."""
         publisher, subscriber = sub
         _quarantine(publisher).publish(message_id="m1", data=b"", attributes={}, rejection=REJECT)
         (received,) = subscriber.pull(subscription=SUBSCRIPTION, max_messages=1).received_messages
         assert received.message.attributes["reason"] == "run_id_invalid"
 
-    def test_a_publish_that_is_refused_is_told(self, sub, cloud):
-        """As the client's own error."""
+    def test_a_refused_publish_raises_the_client_s_error(self, sub, cloud):
+        """A refused publish raises the client's own error."""
         cloud.pubsub.faults.add(Fault(method="Publish", error="PERMISSION_DENIED"))
         with pytest.raises(google_errors.PermissionDenied):
             sub[0].publish(TOPIC, b"x", {})
@@ -278,14 +278,14 @@ def _transport(kind, cloud):
 
 
 class Handler:
-    """Answers with one disposition, or raises."""
+    """A handler that returns one disposition, or raises."""
 
     def __init__(self, answer):
         self.answer = answer
         self.seen = []
 
     def handle(self, incoming):
-        """The answer."""
+        """Return the disposition."""
         self.seen.append(incoming)
         if isinstance(self.answer, BaseException):
             raise self.answer
@@ -293,10 +293,10 @@ class Handler:
 
 
 class TestDelivery:
-    """The stream's callback."""
+    """The callback of the stream."""
 
     def test_a_delivery_is_handled_and_settled(self):
-        """The handler sees the message free of the client's types."""
+        """A delivery is handled and settled; the handler gets it without the client's types."""
         handler, message = Handler(Ack(reason="r")), Message(data=b"d", attributes={"a": "b"}, attempt=2)
         Delivery(handler=handler, settlement=Settlement(None), drain=Drain())(message)
         (seen,) = handler.seen
@@ -309,16 +309,16 @@ class TestDelivery:
         assert message.done == ["ack"]
 
     @pytest.mark.parametrize("error", [RuntimeError("x"), KeyboardInterrupt(), SystemExit(1), MemoryError()])
-    def test_whatever_the_handler_raises_stays_inside(self, error, log_lines):
-        """The message is left to its deadline, the stream goes on."""
+    def test_an_error_of_the_handler_is_caught(self, error, log_lines):
+        """An error of the handler is caught: the message is left to its deadline, the stream continues."""
         message = Message()
         Delivery(handler=Handler(error), settlement=Settlement(None), drain=Drain())(message)
         assert message.done == ["drop"]
         (line,) = log_lines()
         assert (line["event"], line["messageId"]) == ("internal_error", "m1")
 
-    def test_whatever_settling_raises_stays_inside(self, log_lines):
-        """Unexpected errors of the quarantine."""
+    def test_an_error_of_settling_is_caught(self, log_lines):
+        """An unexpected error of settling is caught."""
         message = Message()
         settlement = Settlement(_quarantine(Topic(RuntimeError("unexpected"))))
         Delivery(handler=Handler(REJECT), settlement=settlement, drain=Drain())(message)
@@ -327,13 +327,13 @@ class TestDelivery:
 
     @pytest.mark.parametrize("answer", [Ack(reason="r"), RuntimeError("x")])
     def test_a_delivery_counts_for_the_drain_until_it_is_settled(self, answer):
-        """And no longer, however it ended."""
+        """A delivery counts for the drain until it is settled, however it ended."""
         drain = Drain()
         delivery = Delivery(handler=Handler(answer), settlement=Settlement(None), drain=drain)
         delivery(Message())
         assert drain.wait_until_idle(0)
 
     def test_lines_about_a_delivery_carry_its_message_id(self, log_lines):
-        """All of them."""
+        """All log lines of a delivery carry its message id."""
         Delivery(handler=Handler(Ack(reason="r")), settlement=Settlement(None), drain=Drain())(Message())
         assert {line["messageId"] for line in log_lines()} == {"m1"}

@@ -1,4 +1,4 @@
-"""The streaming pull's owner, on the embedded Pub/Sub."""
+"""The streaming pull on the embedded Pub/Sub."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TOPIC = f"projects/{PROJECT}/topics/steps"
 
 @pytest.fixture
 def settings(monkeypatch):
-    """As a daemon's, with two threads."""
+    """Return settings of a daemon with two threads."""
     monkeypatch.setenv("WORKER_CONCURRENCY", "2")
     monkeypatch.setenv("ACK_EXTENSION_SECONDS", "10")
     return Settings(
@@ -37,7 +37,7 @@ def settings(monkeypatch):
 
 @pytest.fixture
 def publisher(cloud, settings):
-    """A publisher; topic and subscription are there."""
+    """Return a publisher, with topic and subscription created."""
     with clients_find(cloud.environment()):
         client, admin = PublisherClient(), SubscriberClient()
     client.create_topic(name=TOPIC)
@@ -50,7 +50,7 @@ def publisher(cloud, settings):
 
 @pytest.fixture
 def subscriber(cloud, settings):
-    """The object under test."""
+    """Return the subscriber under test."""
     with clients_find(cloud.environment()):
         made = Subscriber(settings)
     yield made
@@ -69,14 +69,14 @@ def _until(holds, seconds=10.0):
 
 
 def test_a_subscription_that_is_there_passes_the_probe(publisher, subscriber):
-    """Nothing is pulled for it."""
+    """The probe of an existing subscription passes without a pull."""
     publisher.publish(TOPIC, b"x").result(10)
     assert subscriber.probe() is None
 
 
 @pytest.mark.usefixtures("cloud")
 def test_a_missing_subscription_is_refused(subscriber):
-    """The daemon leaves with exit code 3."""
+    """The probe of a missing subscription is refused, so the daemon exits with 3."""
     with pytest.raises(BackendRefused, match=r"^pubsub refused: NotFound"):
         subscriber.probe()
 
@@ -89,8 +89,8 @@ def test_a_missing_subscription_is_refused(subscriber):
         ("UNAVAILABLE", BackendUnavailable),
     ],
 )
-def test_a_probe_tells_a_refusal_from_an_outage(publisher, subscriber, cloud, status, error):
-    """The second passes."""
+def test_a_probe_distinguishes_a_refusal_from_an_outage(publisher, subscriber, cloud, status, error):
+    """The probe distinguishes a refusal from an outage, after which it passes."""
     assert publisher
     cloud.pubsub.faults.add(Fault(method="ModifyAckDeadline", error=status))
     with pytest.raises(error):
@@ -98,7 +98,7 @@ def test_a_probe_tells_a_refusal_from_an_outage(publisher, subscriber, cloud, st
 
 
 def test_a_stream_that_closes_waits_for_the_callback_that_runs(publisher, subscriber):
-    """Its ack is not lost: the stream has ended only once it was sent."""
+    """A closing stream waits for the running callback and sends its ack."""
     came, release = threading.Event(), threading.Event()
 
     def callback(message):
@@ -119,7 +119,7 @@ def test_a_stream_that_closes_waits_for_the_callback_that_runs(publisher, subscr
 
 
 def test_messages_come_to_the_callback_at_most_as_many_as_threads(publisher, subscriber):
-    """The rest stays with Pub/Sub for other workers, or with the client."""
+    """At most as many messages as threads are in callbacks; the others stay with Pub/Sub."""
     came = queue.SimpleQueue()
     release = queue.SimpleQueue()
 
@@ -144,7 +144,7 @@ def test_messages_come_to_the_callback_at_most_as_many_as_threads(publisher, sub
 
 @pytest.mark.usefixtures("publisher")
 def test_google_s_client_is_given_every_bound(subscriber, settings):
-    """A private look: most bounds show only after minutes, the client's own lease only after an hour."""
+    """Google's client gets every limit. Its private fields are read: most limits act after minutes."""
     stream = subscriber.open(lambda message: message.ack())
     manager = stream._StreamingPullFuture__manager
     bounds, awaits = manager.flow_control, manager._await_callbacks_on_shutdown
@@ -168,7 +168,7 @@ def test_google_s_client_is_given_every_bound(subscriber, settings):
     ],
 )
 def test_what_ended_a_stream(error, kind):
-    """A refusal ends the daemon, anything else is tried again."""
+    """A refusal ends the daemon; after any other error the stream is opened again."""
     future: Future[None] = Future()
     if error is None:
         future.set_result(None)
@@ -177,8 +177,8 @@ def test_what_ended_a_stream(error, kind):
     assert type(Stream(SimpleNamespace(close=lambda: None), future).end_error()) is kind  # type: ignore[arg-type]
 
 
-def test_a_message_that_comes_while_the_stream_closes_is_given_back():
-    """The client would warn and keep it to its deadline."""
+def test_a_message_that_comes_while_the_stream_closes_is_nacked():
+    """A message that arrives while the stream closes is nacked; the client would hold it."""
     executor, given_back = ThreadPoolExecutor(1), []
     scheduler = NackingScheduler(executor)
     message = SimpleNamespace(nack=lambda: given_back.append("nack"))
@@ -190,10 +190,10 @@ def test_a_message_that_comes_while_the_stream_closes_is_given_back():
     assert (came.empty(), given_back) == (True, ["nack"])
 
 
-def test_messages_that_wait_for_a_thread_are_given_back_by_a_stream_that_closes(
+def test_messages_that_wait_for_a_thread_are_nacked_by_a_closing_stream(
     publisher, cloud, settings, monkeypatch
 ):
-    """The client's own queue holds more than there are threads where a server ignores flow control."""
+    """A closing stream nacks messages that wait for a thread, as from servers without flow control."""
     monkeypatch.setattr("daemon.subscription.stream.FlowControl", _more_messages_than_threads)
     came, release = queue.SimpleQueue(), threading.Event()
 
@@ -221,7 +221,7 @@ def test_messages_that_wait_for_a_thread_are_given_back_by_a_stream_that_closes(
 
 
 def test_a_stream_has_a_connection_of_its_own_and_closes_it_at_its_end(publisher, cloud, settings):
-    """A dead one is left behind with its stream."""
+    """A stream has its own connection and closes it at its end."""
     assert publisher
     ended = threading.Event()
     with clients_find(cloud.environment()):
@@ -240,7 +240,7 @@ def test_a_stream_has_a_connection_of_its_own_and_closes_it_at_its_end(publisher
 
 @pytest.mark.usefixtures("cloud")
 def test_a_stream_that_can_t_be_opened_leaves_no_connection(cloud, settings, monkeypatch):
-    """It is tried again and again."""
+    """A stream that can't be opened leaves no connection."""
     closed = []
     monkeypatch.setattr(Subscriber, "close", lambda self: closed.append(self._client.close()))
     with clients_find(cloud.environment()), pytest.raises(BackendRefused):
@@ -252,7 +252,7 @@ def test_a_stream_that_can_t_be_opened_leaves_no_connection(cloud, settings, mon
     "error", [None, google_errors.NotFound("x"), RuntimeError("x"), TimeoutError("x")], ids=repr
 )
 def test_a_stream_is_over_however_it_ended(error):
-    """A drain that went well is exit code 0, also when the stream broke meanwhile."""
+    """A closed stream has ended for the drain, also when it broke in between."""
     future: Future[None] = Future()
     stream = Stream(SimpleNamespace(close=lambda: None), future)  # type: ignore[arg-type]
     assert not stream.wait_until_ended(0)
@@ -265,7 +265,7 @@ def test_a_stream_is_over_however_it_ended(error):
 
 
 def test_the_connection_of_a_stream_that_does_not_end_is_cut_without_waiting():
-    """Closing it may hang like the rest."""
+    """The connection of a stream that does not end is cut without a wait, because a close may hang."""
     began, release = threading.Event(), threading.Event()
 
     def close():
@@ -278,7 +278,7 @@ def test_the_connection_of_a_stream_that_does_not_end_is_cut_without_waiting():
 
 
 def test_settings_of_the_subscription_alone_name_its_path():
-    """What `publish` goes by."""
+    """Settings with only a subscription give its path, as `publish` needs it."""
     assert (
         PubsubSettings(google_cloud_project="p", pubsub_subscription="abc").subscription_path
         == "projects/p/subscriptions/abc"

@@ -1,4 +1,4 @@
-"""Keeping a stream open: its opening, its end, its silence, and what makes the process a dead one."""
+"""The stream supervisor: opening, ends, silence, and when the process counts as dead."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LONG = 3600.0
 
 
 class FakeStream:
-    """A stream that ends when it is cancelled, unless it is `stuck`, or when `end` is called."""
+    """A stream that ends when cancelled, unless it is `stuck`, or when `end` is called."""
 
     def __init__(self, *, stuck=False):
         self.stuck = stuck
@@ -33,16 +33,16 @@ class FakeStream:
 
     @property
     def is_open(self):
-        """Whether messages may come."""
+        """Return whether messages can arrive."""
         return not (self.has_ended or self.was_cancelled.is_set())
 
     @property
     def has_ended(self):
-        """Whether it has ended."""
+        """Return whether it has ended."""
         return self._over.is_set()
 
     def on_end(self, callback):
-        """Told of the end."""
+        """Set the callback of the end."""
         self._on_end.append(callback)
 
     def end(self):
@@ -58,20 +58,20 @@ class FakeStream:
             self.end()
 
     def wait_until_ended(self, seconds):
-        """Whether it ended in time."""
+        """Return whether it ended in time."""
         return self._over.wait(seconds)
 
     def end_error(self):
-        """What ended it."""
+        """Return the error that ended it."""
         return self.error
 
     def disconnect(self):
-        """Noted."""
+        """Note the call."""
         self.was_cut = True
 
 
 class Scene:
-    """A supervisor of streams that the test scripts; `run` keeps streams open until the script is used up."""
+    """A supervisor of scripted streams; `run` keeps streams open until the script has ended."""
 
     def __init__(self, *, idle_seconds=LONG, max_seconds=LONG):
         self.script = []
@@ -92,7 +92,7 @@ class Scene:
         )
 
     def _open(self):
-        """What the script has next: a stream, an error, or something to call for a stream."""
+        """Return the script's next stream, raise its error, or call its function."""
         if not self.script:
             self.waiter.request_stop("the script is used up")
             raise BackendUnavailable("pubsub", "the script is used up")
@@ -104,7 +104,7 @@ class Scene:
         return stream
 
     def run(self, *script):
-        """Keep streams open until the script is used up."""
+        """Keep streams open until the script has ended."""
         self.script = list(script)
         with pytest.raises(StopRequested):
             self.supervisor.keep_open()
@@ -112,7 +112,7 @@ class Scene:
 
 @pytest.fixture(autouse=True)
 def _short_pauses(monkeypatch):
-    """Between two tries to open a stream."""
+    """Shorten the pauses between two attempts to open a stream."""
     monkeypatch.setattr(timing, "full_jitter_seconds", lambda **_: 0.0)
 
 
@@ -127,7 +127,7 @@ def _fails_to_open():
 
 
 def test_the_first_stream_is_a_start():
-    """And open for as long as it lives."""
+    """The first stream counts as a start and is open until it ends."""
     scene, stream = Scene(), FakeStream()
     assert not scene.supervisor.is_open
     threading.Timer(0.05, scene.waiter.request_stop, ("enough",)).start()
@@ -138,14 +138,14 @@ def test_the_first_stream_is_a_start():
 
 
 def test_without_a_stream_there_is_nothing_to_end():
-    """A stop may come before the first."""
+    """A stop before the first stream has nothing to close."""
     watched = Scene().supervisor
     watched.cancel()
     assert watched.wait_until_ended(0)
 
 
 def test_a_stream_that_ended_is_opened_again(log_lines):
-    """The log says why it ended."""
+    """A stream that ended is opened again, and its error is logged."""
     scene = Scene()
     scene.run(_ended(), _ended())
     assert scene.reasons == ["start", "ended"]
@@ -156,7 +156,7 @@ def test_a_stream_that_ended_is_opened_again(log_lines):
 
 @pytest.mark.parametrize("when", ["opening", "later"])
 def test_a_refusal_ends_the_supervisor(when):
-    """Waiting would not fix it."""
+    """A refusal ends the supervisor, because waiting does not help."""
     scene, refused = Scene(), BackendRefused("pubsub", "x")
     ended = _ended()
     ended.error = refused
@@ -167,7 +167,7 @@ def test_a_refusal_ends_the_supervisor(when):
 
 
 def test_a_quiet_stream_is_closed_and_another_opened():
-    """However often."""
+    """A quiet stream is closed and another one opened, any number of times."""
     scene, streams = Scene(idle_seconds=0.02), [FakeStream() for _ in range(3)]
     scene.run(*streams)
     assert scene.reasons == ["start", "idle", "idle"]
@@ -176,7 +176,7 @@ def test_a_quiet_stream_is_closed_and_another_opened():
 
 
 def test_a_stream_under_which_a_delivery_is_worked_is_not_quiet():
-    """However long that takes."""
+    """A stream is not quiet while a delivery is worked, however long that takes."""
     scene, stream = Scene(idle_seconds=0.02), FakeStream()
     threading.Timer(0.3, scene.waiter.request_stop, ("enough",)).start()
     with scene.drain.delivery():
@@ -185,7 +185,7 @@ def test_a_stream_under_which_a_delivery_is_worked_is_not_quiet():
 
 
 def test_a_stream_of_a_paused_intake_is_not_quiet():
-    """It is not expected to bring anything."""
+    """A stream is not quiet while intake is paused."""
     scene, stream = Scene(idle_seconds=0.02), FakeStream()
     for _ in range(FAILURES_TO_OPEN):
         scene.breaker.record_failure("firestore")
@@ -195,7 +195,7 @@ def test_a_stream_of_a_paused_intake_is_not_quiet():
 
 
 def test_a_delivery_that_came_just_then_may_finish():
-    """The close waits for its callback: that is no stuck stream, and its connection is needed for the ack."""
+    """A delivery that arrived just before the close may finish: its stream is not stuck."""
     scene = Scene(idle_seconds=0.02, max_seconds=0.05)
     stream, came = FakeStream(stuck=True), threading.Event()
 
@@ -221,7 +221,7 @@ def test_a_delivery_that_came_just_then_may_finish():
 
 
 def test_a_quiet_stream_that_does_not_close_is_cut_off(log_lines):
-    """Another takes its place; one such stream is not the process's death."""
+    """The connection of a quiet stream that does not close is cut; one such stream is no failure."""
     scene, stuck = Scene(idle_seconds=0.02, max_seconds=0.05), FakeStream(stuck=True)
     scene.run(stuck, FakeStream())
     assert (scene.reasons, stuck.was_cut) == (["start", "idle"], True)
@@ -229,43 +229,43 @@ def test_a_quiet_stream_that_does_not_close_is_cut_off(log_lines):
     assert any("was disconnected" in line["message"] for line in log_lines())
 
 
-def test_three_streams_in_a_row_that_do_not_close_make_the_process_a_dead_one():
-    """Only a restart may help; opening went well each time."""
+def test_three_streams_in_a_row_that_do_not_close_make_the_process_dead():
+    """Three streams in a row that do not close make the process dead, because only a restart can help."""
     scene = Scene(idle_seconds=0.02, max_seconds=0.05)
     scene.run(*[FakeStream(stuck=True) for _ in range(3)])
     assert scene.liveness.why_dead() == "stream closing: failed 3 times in a row"
 
 
 def test_a_stream_that_closes_makes_it_alive_again():
-    """The row is broken."""
+    """A stream that closes resets the count."""
     scene = Scene(idle_seconds=0.02, max_seconds=0.05)
     scene.run(*[FakeStream(stuck=True) for _ in range(3)], FakeStream())
     assert scene.liveness.why_dead() is None
 
 
-def test_three_openings_in_a_row_that_fail_make_the_process_a_dead_one():
-    """An error of our own, or of the client's."""
+def test_three_openings_in_a_row_that_fail_make_the_process_dead():
+    """Three openings in a row that fail with an unexpected error make the process dead."""
     scene = Scene()
     scene.run(*[_fails_to_open] * 3)
     assert scene.liveness.why_dead() == "stream opening: failed 3 times in a row"
 
 
 def test_an_opening_that_goes_well_makes_it_alive_again():
-    """The row is broken."""
+    """A successful opening resets the count."""
     scene = Scene()
     scene.run(*[_fails_to_open] * 3, _ended())
     assert scene.liveness.why_dead() is None
 
 
-def test_that_pubsub_is_away_is_not_the_process_s_death():
-    """However often: a restart would not bring it back."""
+def test_an_unavailable_pubsub_does_not_make_the_process_dead():
+    """An unavailable Pub/Sub never makes the process dead, because a restart does not help."""
     scene = Scene()
     scene.run(*[BackendUnavailable("pubsub", "x")] * 10)
     assert scene.liveness.why_dead() is None
 
 
-def test_openings_that_hang_are_given_up_and_count():
-    """What they open in the end is closed again: two streams would take more than the worker can work."""
+def test_openings_that_hang_are_abandoned_and_count():
+    """Openings that hang are abandoned and counted; a stream that opens late is closed again."""
     scene, release = Scene(max_seconds=0.05), threading.Event()
     late = [FakeStream() for _ in range(3)]
 
@@ -281,7 +281,7 @@ def test_openings_that_hang_are_given_up_and_count():
 
 
 def test_a_stop_does_not_wait_for_an_opening_that_hangs():
-    """Nor for anything else the client may do."""
+    """A stop does not wait for a hanging opening or another client call."""
     scene, release, stream = Scene(), threading.Event(), FakeStream()
 
     def hang():
@@ -298,7 +298,7 @@ def test_a_stop_does_not_wait_for_an_opening_that_hangs():
 
 
 def test_a_stop_does_not_wait_for_a_quiet_stream_that_does_not_close():
-    """The drain does, for as long as it may: there may be acks to send."""
+    """A stop does not wait for a quiet stream; the drain does, because there may be acks to send."""
     scene, stuck = Scene(idle_seconds=0.02), FakeStream(stuck=True)
     original = stuck.cancel
 
@@ -315,7 +315,7 @@ def test_a_stop_does_not_wait_for_a_quiet_stream_that_does_not_close():
 
 
 def test_a_pause_between_two_openings_ends_with_a_stop(monkeypatch):
-    """It may be half a minute."""
+    """A stop ends the pause between two openings, which may be half a minute."""
     monkeypatch.setattr(timing, "full_jitter_seconds", lambda **_: 60.0)
     scene, started = Scene(), time.monotonic()
     threading.Timer(0.1, scene.waiter.request_stop, ("signal SIGTERM",)).start()
@@ -324,7 +324,7 @@ def test_a_pause_between_two_openings_ends_with_a_stop(monkeypatch):
 
 
 def test_pauses_grow_and_start_anew_after_a_long_life(monkeypatch):
-    """Up to half a minute, with full jitter."""
+    """Pauses grow to half a minute with full jitter, and start small after a long-lived stream."""
     drawn = []
     monkeypatch.setattr(timing, "full_jitter_seconds", lambda **given: drawn.append(given) or 0.0)
     Scene().run(*[BackendUnavailable("pubsub", "x")] * 6)
@@ -337,7 +337,7 @@ def test_pauses_grow_and_start_anew_after_a_long_life(monkeypatch):
 
 
 def test_quiet_is_counted_from_the_last_of_what_happened():
-    """A delivery's arrival or settlement, the stream's opening, the end of a pause."""
+    """Quiet counts from the last arrival, settlement, opening of the stream or end of a pause."""
     clock = HandClock()
     drain = Drain(clock.monotonic)
     breaker = CircuitBreaker(probes={"firestore": lambda: None}, probe_seconds=LONG, clock=clock.monotonic)

@@ -1,4 +1,4 @@
-"""Spans of the work, how a trace travels, and how its export ends."""
+"""Spans of the work, trace propagation, and the end of the export."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ UNSAMPLED = f"00-{TRACE_ID}-{SPAN_ID}-00"
 
 
 class Recorder:
-    """Watches with real spans and keeps those that ended."""
+    """A recorder of ended spans."""
 
     def __init__(self, chart_server: str | None = "api.chart-img.com", *, always_calls: bool = True) -> None:
         self._kept = InMemorySpanExporter()
@@ -58,18 +58,18 @@ class Recorder:
         )
 
     def spans(self, name: str):
-        """The spans of that name, as JSON would tell them."""
+        """Return the spans of that name as JSON."""
         return [span for span in self._kept.get_finished_spans() if span.name == name]
 
     def one(self, name: str):
-        """The only span of that name."""
+        """Return the only span of that name."""
         (span,) = self.spans(name)
         return span
 
 
 @pytest.fixture
 def recorder():
-    """Spans during the test."""
+    """Record spans during the test."""
     found = Recorder()
     with watched_by(found.observer):
         yield found
@@ -77,21 +77,21 @@ def recorder():
 
 @pytest.fixture
 def bench(cloud, documents, objects):
-    """A worker's bench."""
+    """Return a worker's bench."""
     return Bench(cloud, documents, objects)
 
 
 @pytest.fixture
 def set_variables(monkeypatch):
-    """Sets variables of tracing for the test."""
+    """Set variables of tracing for the test."""
     return lambda **variables: [monkeypatch.setenv(name, value) for name, value in variables.items()]
 
 
 class TestSpansOfTheWork:
-    """By the real pipeline."""
+    """Spans of the real pipeline."""
 
     def test_a_call_that_fails_is_an_error_up_to_its_chart(self, bench, recorder):
-        """The step, which had not enough charts then, is one too, with its code."""
+        """A failed call marks its span, its chart and the failed step as errors, with their codes."""
 
         def refuse(_request):
             raise ChartApiFailed("It refuses.")
@@ -110,8 +110,8 @@ class TestSpansOfTheWork:
         assert recorder.one("finalize").attributes["chart_export.status"] == "FAILED"
         assert recorder.one("finalize").status.is_ok
 
-    def test_an_error_that_nobody_foresaw_is_named_but_not_quoted(self, bench, recorder):
-        """Its words may hold a key."""
+    def test_an_unexpected_error_is_named_but_not_quoted(self, bench, recorder):
+        """An unexpected error is recorded by type and without its message, which may hold a key."""
 
         def fail(_request):
             raise RuntimeError(f"bad header {KEY}")
@@ -125,8 +125,8 @@ class TestSpansOfTheWork:
         names = ("call", "chart", "step", "finalize")
         assert KEY not in "".join(span.to_json() for name in names for span in recorder.spans(name))
 
-    def test_a_step_that_is_given_back_ends_in_an_error(self, bench, recorder):
-        """In that which made it so."""
+    def test_a_released_step_ends_in_an_error(self, bench, recorder):
+        """The span of a released step has the error that caused the release."""
 
         def stop(request):
             request.scope.stop(Interrupted("enough"))
@@ -143,7 +143,7 @@ class TestSpansOfTheWork:
         assert recorder.one("release").parent.span_id == step.context.span_id
 
     def test_a_rescued_step_is_a_trace_of_its_own(self, bench, recorder):
-        """Without a message there is no publisher. A chart that was stored before is reported as reused."""
+        """A rescued step starts its own trace without a publisher, and stored charts are marked as reused."""
         bench.put("ctpl_a", status="RUNNING")
         bench.put_lease()
         bench.run()
@@ -167,8 +167,8 @@ class TestSpansOfTheWork:
         assert recorder.one("chart").attributes["chart_export.attempt"] == 2
         assert recorder.one("chart").attributes["chart_export.reused"] is False
 
-    def test_a_claim_says_that_it_was_won(self, bench, recorder):
-        """And the step which attempt it is, and that it is no rescue."""
+    def test_a_won_claim_is_marked(self, bench, recorder):
+        """A won claim is marked in its span, and the step's span has the attempt."""
         bench.put("ctpl_a")
         message, _ = a_message({"runId": RUN_ID, "stepId": STEP_ID})
         deliver(bench, message)
@@ -177,8 +177,8 @@ class TestSpansOfTheWork:
         assert (step["chart_export.attempt"], step["chart_export.taken_over"]) == (1, False)
         assert "chart_export.rescued" not in step
 
-    def test_a_lost_claim_says_why(self, bench, recorder):
-        """So does its step, which is no error."""
+    def test_a_lost_claim_has_its_reason(self, bench, recorder):
+        """The spans of a lost claim and of its step have the reason and are no errors."""
         bench.put("ctpl_a", status="SUCCEEDED")
         bench.run()
         assert recorder.one("claim").attributes == {"chart_export.result": "step_final"}
@@ -189,8 +189,8 @@ class TestSpansOfTheWork:
         assert step.status.is_ok
 
     @pytest.mark.parametrize(("attempt", "expected"), [(0, None), (3, 3)])
-    def test_a_delivery_says_how_it_ended_and_which_it_is(self, bench, recorder, attempt, expected):
-        """Where Pub/Sub counts, which it does with a dead-letter policy."""
+    def test_a_delivery_has_its_disposition_and_its_id(self, bench, recorder, attempt, expected):
+        """A delivery's span has its disposition, message id and, with a dead-letter policy, its attempt."""
         bench.put("ctpl_a", status="SUCCEEDED")
         message, _ = a_message({"runId": RUN_ID, "stepId": STEP_ID}, delivery_attempt=attempt)
         deliver(bench, message)
@@ -201,7 +201,7 @@ class TestSpansOfTheWork:
         assert delivery.status.is_ok
 
     def test_a_delivery_that_a_backend_fails_is_an_error(self, bench, cloud, recorder):
-        """Though nothing is raised: it is deferred."""
+        """A delivery that is deferred because of a backend is an error, although nothing is raised."""
         bench.put("ctpl_a")
         cloud.firestore.faults.add(Fault(method="BatchGetDocuments", error="PERMISSION_DENIED"))
         deliver(bench, a_message({"runId": RUN_ID, "stepId": STEP_ID})[0])
@@ -210,21 +210,21 @@ class TestSpansOfTheWork:
         assert delivery.attributes["chart_export.disposition"] == "defer"
 
     @pytest.mark.parametrize("reason", ["firestore_unavailable", "quarantine_unavailable", "storage_refused"])
-    def test_what_makes_a_delivery_an_error_is_trouble(self, recorder, reason):
-        """Of whatever backend."""
+    def test_a_failing_backend_marks_a_delivery_as_an_error(self, recorder, reason):
+        """Dispositions because of a failing backend mark a delivery as an error."""
         with stage(Stage.DELIVERY, messageId="m"):
             annotate(disposition="defer", reason=reason)
         assert not recorder.one("process chart-export").status.is_ok
 
     @pytest.mark.parametrize("reason", ["shutdown", "pending", "duplicate", "out_of_time", "failed"])
-    def test_what_comes_back_in_the_normal_course_of_things_is_none(self, recorder, reason):
-        """Nor is a step that has FAILED: its span shows that."""
+    def test_ordinary_deferrals_are_no_errors(self, recorder, reason):
+        """Ordinary deferrals and a FAILED step do not mark a delivery as an error."""
         with stage(Stage.DELIVERY, messageId="m"):
             annotate(disposition="nack", reason=reason)
         assert recorder.one("process chart-export").status.is_ok
 
     def test_a_settlement_that_fails_is_an_error(self, bench, recorder, log_lines):
-        """The message is dropped, and comes back after its deadline."""
+        """A failed settlement is an error: the message is dropped and redelivered after its deadline."""
         message, asked = a_message({"runId": "../.."})
         message.ack = mock.Mock(side_effect=RuntimeError("gone"))
         deliver(bench, message)
@@ -236,7 +236,7 @@ class TestSpansOfTheWork:
 
     @pytest.mark.parametrize("target", ["console", "none"])
     def test_lines_name_the_project_that_has_the_spans(self, set_variables, monkeypatch, target, log_lines):
-        """Not that of a subscription of another project."""
+        """Log lines name the project of the spans and not that of the subscription."""
         monkeypatch.setattr(
             Export, "serve_libraries", lambda _export: None
         )  # is for the whole process, for ever
@@ -250,7 +250,7 @@ class TestSpansOfTheWork:
         assert line["logging.googleapis.com/trace"] == f"projects/ours/traces/{TRACE_ID}"
 
     def test_a_step_that_is_failed_in_the_place_of_a_claim_is_an_error(self, bench, recorder):
-        """After too many attempts."""
+        """A step that is failed in place of a claim, after too many attempts, is an error."""
         bench.put("ctpl_a", status="RUNNING")
         bench.put_lease(attempt=5)
         bench.run()
@@ -280,15 +280,15 @@ class TestSpansOfTheWork:
         assert _chart_calls(settings) == (server, always)
 
     @pytest.mark.parametrize(("always", "kind"), [(True, SpanKind.CLIENT), (False, SpanKind.INTERNAL)])
-    def test_a_call_is_of_one_kind(self, always, kind):
-        """The kind is set at the start, when it is not known if a call follows."""
+    def test_a_call_keeps_its_kind(self, always, kind):
+        """A call keeps the kind that it had at its begin, when it is not known whether a request follows."""
         found = Recorder(always_calls=always)
         with watched_by(found.observer), stage(Stage.CALL, symbol="IBM"):
             pass
         assert found.one("call").kind is kind
 
-    def test_a_call_says_who_was_asked_and_what_came_each_time(self, recorder):
-        """Only after a call."""
+    def test_a_call_has_the_account_and_each_status(self, recorder):
+        """A call's span has the account and the status of each request, once there was one."""
         with stage(Stage.CALL, symbol="IBM"):
             notify_call(accountId="main", callNumber=1, httpStatus=503, outcome="trouble", durationMs=7)
             notify_call(accountId="main", callNumber=2, httpStatus=0, outcome="no_answer", durationMs=9)
@@ -320,8 +320,8 @@ class TestSpansOfTheWork:
         assert "server.address" not in drawn.attributes
         assert drawn.attributes["chart_export.symbol"] == "MSFT"
 
-    def test_a_publisher_that_samples_nothing_is_obeyed_and_named(self, recorder, log_lines):
-        """Nothing is sent; the lines name the trace and that it is not sampled."""
+    def test_an_unsampled_trace_of_a_publisher_is_respected(self, recorder, log_lines):
+        """A publisher's unsampled trace is sent nowhere, and log lines name it as not sampled."""
         with stage(Stage.DELIVERY, messageId="m", carrier={"googclient_traceparent": UNSAMPLED}):
             log.info(Event.MESSAGE_RECEIVED, "here")
         assert recorder.spans("process chart-export") == []
@@ -330,7 +330,7 @@ class TestSpansOfTheWork:
         assert line["logging.googleapis.com/trace_sampled"] is False
 
     def test_nothing_is_left_bound_after_a_stage(self, recorder, log_lines):
-        """However it ended."""
+        """After a stage its span is no longer bound, also after an error."""
         with pytest.raises(KeyError), stage(Stage.READ, runId="r"):
             raise KeyError("gone")
         log.info(Event.MESSAGE_RECEIVED, "after")
@@ -339,11 +339,11 @@ class TestSpansOfTheWork:
 
 
 class TestHowATraceTravels:
-    """In a message's attributes."""
+    """Trace propagation in a message's attributes."""
 
     @pytest.mark.parametrize("prefix", ["googclient_", "", "ce-"])
     def test_each_name_of_it_is_known(self, prefix):
-        """Google's own, the plain one, and the one of a CloudEvent."""
+        """Google's attribute, the plain one and that of a CloudEvent are read."""
         attributes = {f"{prefix}traceparent": TRACEPARENT, f"{prefix}tracestate": "vendor=1"}
         found = span_context_in(context_of(attributes))
         assert (f"{found.trace_id:032x}", f"{found.span_id:016x}") == (TRACE_ID, SPAN_ID)
@@ -351,7 +351,7 @@ class TestHowATraceTravels:
         assert found.is_remote
 
     def test_it_is_read_as_google_s_own_publisher_writes_it(self, recorder):
-        """By its own class."""
+        """A trace is read as Google's own publisher class writes it."""
         message = PubsubMessage()
         with stage(Stage.STEP, runId="r"):
             TraceContextTextMapPropagator().inject(carrier=message, setter=OpenTelemetryContextSetter())
@@ -359,7 +359,7 @@ class TestHowATraceTravels:
         assert found.span_id == recorder.one("step").context.span_id
 
     def test_the_nearest_publisher_wins(self):
-        """An event keeps the trace in which it arose; one that can't be read is passed over."""
+        """The nearest publisher's trace is used; an event keeps its own, and an invalid one is skipped."""
         other = f"00-{'1' * 32}-{'2' * 16}-01"
         assert span_context_in(
             context_of({"ce-traceparent": other, "traceparent": TRACEPARENT})
@@ -370,8 +370,8 @@ class TestHowATraceTravels:
     @pytest.mark.parametrize(
         "value", ["", "x", "00-" + "0" * 32 + "-" + "1" * 16 + "-01", TRACEPARENT + "-more", "\x00"]
     )
-    def test_nonsense_is_no_trace(self, recorder, value):
-        """A message can't break anything: its delivery begins a trace."""
+    def test_an_invalid_trace_starts_a_new_one(self, recorder, value):
+        """An invalid trace starts a new one for the delivery."""
         with stage(Stage.DELIVERY, messageId="m", carrier={"traceparent": value}):
             pass
         assert recorder.one("process chart-export").parent is None
@@ -380,7 +380,7 @@ class TestHowATraceTravels:
         "state", ["bad member", f"a={'x' * 300}", ",".join(f"k{n}=1" for n in range(40))]
     )
     def test_a_hostile_tracestate_is_no_log_line(self, recorder, log_lines, state):
-        """The publisher's words would stand there, once a delivery."""
+        """A hostile `tracestate` is not logged."""
         carrier = {"traceparent": TRACEPARENT, "tracestate": state}
         with stage(Stage.DELIVERY, messageId="m", carrier=carrier):
             pass
@@ -390,7 +390,7 @@ class TestHowATraceTravels:
         assert log_lines() == []
 
     def test_without_tracing_the_lines_of_a_delivery_name_the_publisher_s(self, log_lines):
-        """Of the delivery alone."""
+        """Without tracing, log lines of a delivery name the publisher's trace."""
         with watched_by(PublishersTrace(project="demo-project")):
             with stage(Stage.DELIVERY, carrier={"traceparent": TRACEPARENT}), stage(Stage.STEP):
                 log.info(Event.MESSAGE_RECEIVED, "in")
@@ -402,15 +402,15 @@ class TestHowATraceTravels:
 
 
 class TestPublishing:
-    """A command's own spans."""
+    """The spans of a publishing command."""
 
     def test_off_a_message_gets_nothing(self):
-        """And nothing is loaded for it."""
+        """Without tracing a message gets no attribute and nothing is loaded."""
         with PublisherSpans(TOPIC) as spans, spans.message({"runId": "r"}) as attributes:
             assert attributes == {}
 
     def test_a_publish_that_fails_is_an_error(self, set_variables, log_lines):  # noqa: ARG002 - restores the logs
-        """And is sent all the same."""
+        """The span of a failed publish is an error and is sent."""
         with collecting() as collector:
             set_variables(**collector.settings())
             with (
@@ -425,10 +425,10 @@ class TestPublishing:
 
 
 class TestExport:
-    """On the way out."""
+    """The export of spans."""
 
     def test_the_environment_s_names_win(self, set_variables):
-        """Of the service and of all else that is said of who sends."""
+        """The environment's names of the service and its resource replace ours."""
         set_variables(
             OTEL_SERVICE_NAME="mine",
             OTEL_RESOURCE_ATTRIBUTES="gcp.project_id=other,deployment.environment.name=x",
@@ -442,7 +442,7 @@ class TestExport:
         }
 
     def test_on_the_console_a_span_is_a_log_line(self, log_lines):
-        """One JSON object, as everything else."""
+        """On the console a span is one JSON log line."""
         export = Export(TracesExporter.CONSOLE, project="demo-project", owner=None)
         with export.tracer.start_as_current_span("a span"):
             pass
@@ -451,7 +451,7 @@ class TestExport:
         assert (line["event"], line["message"], line["span"]["name"]) == ("library", "Span: a span", "a span")
 
     def test_an_end_waits_no_longer_than_it_may(self, set_variables, log_lines):
-        """For a collector that hangs."""
+        """The end of the export waits no longer than its limit for a hanging collector."""
         with collecting() as collector:
             collector.hangs.set()
             set_variables(**collector.settings(), OTEL_EXPORTER_OTLP_TIMEOUT="1")
@@ -468,7 +468,7 @@ class TestExport:
         assert [line["message"] for line in lines] == ["The last spans could not be sent within 0.2 s"]
 
     def test_an_unavailable_collector_is_one_line_a_minute(self, set_variables, log_lines):
-        """Of each kind; the rest is left out."""
+        """An unavailable collector is logged once a minute per kind of message."""
         with collecting() as gone:
             set_variables(**gone.settings(), OTEL_EXPORTER_OTLP_TIMEOUT="0.2")
         for _ in range(3):
@@ -479,8 +479,8 @@ class TestExport:
         assert [line["event"] for line in lines] == ["library"]
         assert "Failed to export span" in lines[0]["message"]
 
-    def test_the_queue_s_complaints_are_calm_too(self, log_lines):
-        """Whatever else is said in between."""
+    def test_the_queue_s_messages_are_limited_too(self, log_lines):
+        """Messages of the full queue are limited too, with other lines in between."""
         Export(TracesExporter.OTLP, project="demo-project", owner=None).finish(within_seconds=5)
         queue = logging.getLogger("opentelemetry.sdk._shared_internal")
         for _ in range(3):
@@ -489,8 +489,8 @@ class TestExport:
         said = [line["message"] for line in log_lines()]
         assert said == ["Queue full, dropping Span.", "Exception while exporting Span."]
 
-    def test_a_line_is_repeated_after_a_minute(self):
-        """So that it is not forgotten."""
+    def test_a_message_comes_again_after_a_minute(self):
+        """A limited message is logged again after a minute."""
         limited = RateLimitFilter()
         record = logging.makeLogRecord({"msg": "unavailable: %s"})
         with mock.patch("daemon.tracing.export.time.monotonic", side_effect=[0.0, 59.0, 61.0, 62.0]):
@@ -504,8 +504,8 @@ class TestExport:
             {"OTEL_PYTHON_EXPORTER_OTLP_HTTP_TRACES_CREDENTIAL_PROVIDER": "unknown"},
         ],
     )
-    def test_what_the_sdk_can_t_work_with_is_a_setting(self, set_variables, variables):
-        """Whatever it is."""
+    def test_a_value_that_the_sdk_refuses_is_a_setting_error(self, set_variables, variables):
+        """A value that the SDK refuses is reported as a wrong setting."""
         set_variables(**variables)
         with pytest.raises(
             SettingsError, match=r"^OTEL_\*: expected variables that OpenTelemetry's SDK can work"
@@ -515,7 +515,7 @@ class TestExport:
 
 @pytest.fixture(autouse=True)
 def _same_loggers_after():
-    """The loggers forget what they have said."""
+    """Reset the loggers' memory of logged messages."""
     yield
     for complaints in map(logging.getLogger, EXPORTER_LOGGERS):
         complaints.filters[:] = [
