@@ -221,7 +221,7 @@ class TestState:
         assert "key-that-must-never-be-seen" not in content
 
     def test_accounts_with_what_is_used_and_why_not(self, served):
-        """In order of priority; without their keys."""
+        """Accounts are shown by priority with usage and problems, without keys."""
         given = [
             Account(id=name, api_key=SecretStr("key-of-the-account"), daily_limit=44)
             for name in ("page-a", "page-b")

@@ -31,7 +31,7 @@ GOOD = SubscriptionFacts(
 )
 
 
-def troubles(results):
+def problems(results):
     """Return the results that are not ok, by check."""
     return {found.check: found for found in results if found.status is not Status.OK}
 

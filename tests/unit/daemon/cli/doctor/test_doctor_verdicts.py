@@ -92,7 +92,7 @@ def test_without_an_object_nothing_else_can_be_seen_of_the_bucket():
 
 
 def test_an_object_that_may_have_been_created_is_named_with_the_command_that_deletes_it():
-    """Its creation got no answer, and neither did its deletion."""
+    """An object that may exist is named with the command that deletes it."""
     unavailable = BackendUnavailable("storage", "x")
     created = bucket_verdicts(BucketTrial(uri="gs://b/x", create=unavailable, delete=unavailable), "b", None)[
         0
