@@ -1,4 +1,4 @@
-"""One run in Firestore with the two calls that others rely on."""
+"""A run in Firestore, with the two public calls of `orchestration`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ RUNNING = {STEP_ID: chart_step(status="RUNNING", dependsOn=[])}
 
 
 class Book:
-    """One run in Firestore, with the two calls under test bound to it."""
+    """A run in Firestore, with the two calls under test bound to it."""
 
     def __init__(self, client: firestore.Client, run_id: str = RUN_ID) -> None:
         self.client = client
@@ -23,20 +23,20 @@ class Book:
         self.reference = client.collection("flow_runs").document(run_id)
 
     def put(self, steps=None, **changes):
-        """Write the run anew."""
+        """Write the run, replacing what was there."""
         self.reference.set(run_document(steps, **changes))
         return self
 
     def step(self, step_id=STEP_ID):
-        """The step as it is now."""
+        """Return the step as it is now."""
         return self.reference.get().to_dict()["steps"][step_id]
 
     def claim(self, step_id=STEP_ID):
-        """Claim it."""
+        """Claim the step."""
         return claim_step_transaction(client=self.client, run_id=self.run_id, step_id=step_id)
 
     def succeed(self, step_id=STEP_ID, finished_at=FINISHED):
-        """Finalize it as SUCCEEDED."""
+        """Finalize the step as SUCCEEDED."""
         return finalize_step(
             client=self.client,
             run_id=self.run_id,
@@ -47,7 +47,7 @@ class Book:
         )
 
     def fail(self, step_id=STEP_ID):
-        """Finalize it as FAILED."""
+        """Finalize the step as FAILED."""
         return finalize_step(
             client=self.client,
             run_id=self.run_id,

@@ -1,4 +1,4 @@
-"""The ledger of one worker process on a real client, and what is stored of its claims."""
+"""The ledger of one worker process on a real client, and the run that it works on."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ TERMS = LeaseTerms(lease_seconds=60, clock_skew_seconds=1, max_attempts=5)
 
 
 class LedgerProcess:
-    """A ledger with heartbeats that beat when told to.
+    """A ledger whose heartbeats beat only when the test calls them.
 
     Args:
         client: A Firestore client.
@@ -48,12 +48,12 @@ class LedgerProcess:
         self.ledger = StepLedger(client=client, clock=clock, terms=terms, heartbeats=self.heartbeats)
 
     def try_claim(self, run_id: str, step_id: str) -> Claim | ClaimResult:
-        """Claim as the handler does: by a read of the run and its lease."""
+        """Claim as the handler does, with a read of the run and its lease."""
         snapshot = self.ledger.read(run_id, leases_of=[step_id])
         return self.ledger.claim(run_id, step_id, message_id="m", snapshot=snapshot)
 
     def claim(self, run_id: str, step_id: str) -> Claim:
-        """Claim, and win."""
+        """Claim a step and return the claim."""
         claim = self.try_claim(run_id, step_id)
         assert isinstance(claim, Claim), claim.reason
         return claim
@@ -68,42 +68,42 @@ class LedgerProcess:
 
 
 class StoredRun:
-    """A run in Firestore as a test looks at it, and changes it."""
+    """A run in Firestore, for a test to read and change."""
 
     def __init__(self, client: firestore.Client, run_id: str) -> None:
         self.run_id = run_id
         self.reference = client.document(f"flow_runs/{run_id}")
 
     def step(self, step_id: str) -> dict[str, Any]:
-        """The step as it is now."""
+        """Return the step as it is now."""
         document = self.reference.get().to_dict()
         assert document is not None
         step: dict[str, Any] = document["steps"][step_id]
         return step
 
     def update_time(self) -> Any:
-        """When the run was last changed."""
+        """Return when the run was last changed."""
         return self.reference.get().update_time
 
     def lease_reference(self, step_id: str) -> firestore.DocumentReference:
-        """Where the lease of a step is."""
+        """Return the reference of a step's lease."""
         return self.reference.collection(LEASES).document(step_id)
 
     def lease(self, step_id: str) -> dict[str, Any] | None:
-        """The lease as it is now."""
+        """Return the lease as it is now."""
         return self.lease_reference(step_id).get().to_dict()
 
     def let_lease_end(self, step_id: str) -> None:
-        """As if its holder had been frozen all the time it lasts."""
+        """Make the lease expire, as if its worker was frozen."""
         self.lease_reference(step_id).update({"expiresAt": datetime(2020, 1, 1, tzinfo=UTC)})
 
     def set_status(self, step_id: str, status: str) -> None:
-        """As the orchestrator does."""
+        """Change the status of a step, as the orchestrator does."""
         self.reference.update({f"steps.`{step_id}`.status": status})
 
 
 class Gate:
-    """Holds the next commit back: `reached` once it is there, until `open` is set."""
+    """Hold the next commit: `reached` is set when it arrives, and it waits until `open` is set."""
 
     def __init__(self, cloud: LocalCloud) -> None:
         self.reached, self.open = threading.Event(), threading.Event()
@@ -115,7 +115,7 @@ class Gate:
 
 
 def in_thread(call: Callable[[], Any]) -> Future[Any]:
-    """Call it in a thread of its own."""
+    """Call a function in a thread of its own."""
     future: Future[Any] = Future()
 
     def run() -> None:
@@ -129,7 +129,7 @@ def in_thread(call: Callable[[], Any]) -> Future[Any]:
 
 
 def until(holds: Callable[[], bool]) -> None:
-    """Return once it holds, within ten seconds."""
+    """Return once the condition holds, within ten seconds."""
     deadline = time.monotonic() + 10
     while not holds():
         assert time.monotonic() < deadline, "it never came to hold"

@@ -1,4 +1,4 @@
-"""One run and its leases in memory with Firestore's preconditions, and a judge who watches commits land."""
+"""A run and its leases in memory, with Firestore's preconditions, and a judge that checks each commit."""
 
 from __future__ import annotations
 
@@ -25,32 +25,32 @@ FINAL = ("SUCCEEDED", "FAILED")
 
 
 class PreconditionFailed(Exception):
-    """A document is no longer the one that was named."""
+    """A document has changed since it was read."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Commit:
-    """A commit on its way: what it was planned from, and what it writes."""
+    """A commit that was planned, and the version of the run that it was planned from."""
 
     plan: CommitPlan
     run_guard: Any
 
     @property
     def decisions(self) -> list[tuple[Intent, Decision]]:
-        """What it writes, each with who wants it."""
+        """The decisions that are written, each with its intent."""
         return [(request.intent, decision) for request, decision in self.plan.writing.items()]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Landed:
-    """The versions that a commit left."""
+    """The versions after a commit."""
 
     run_version: int
     leases: Mapping[str, StoredLease | None]
 
 
-class LittleFirestore:
-    """The server. Its time moves only when it is told to; a write that changes nothing keeps the version."""
+class MemoryFirestore:
+    """The server. The test sets its time. A write that changes nothing keeps the version."""
 
     def __init__(self, step_ids: Sequence[str]) -> None:
         self.now = READ_TIME
@@ -61,11 +61,11 @@ class LittleFirestore:
         self._last_version = 1
 
     def status(self, step_id: str) -> str:
-        """The step's status."""
+        """Return the step's status."""
         return str(self.run.document["steps"][step_id]["status"])
 
     def read(self, asked_at: float) -> RunSnapshot:
-        """The run and all its leases."""
+        """Read the run and all its leases."""
         leases = {name: self.leases.get(name) for name in self.run.document["steps"]}
         return RunSnapshot(
             run=self.run,
@@ -76,13 +76,13 @@ class LittleFirestore:
         )
 
     def change_run(self, patch: Mapping[str, Any]) -> None:
-        """What the orchestrator does: no precondition, and no lease is touched."""
+        """Change the run as the orchestrator does: without a precondition, and without the leases."""
         after = patched(self.run, patch)
         if after.document != self.run.document:
             self.run, self.run_version = after, self._next_version()
 
     def commit(self, commit: Commit) -> Landed:
-        """All of it or nothing.
+        """Write all of a commit or nothing.
 
         Raises:
             PreconditionFailed: Nothing was written.
@@ -101,7 +101,7 @@ class LittleFirestore:
         )
 
     def renew(self, step_id: str, lease: Lease, guard: Any) -> StoredLease:
-        """A heartbeat's write."""
+        """Write a lease as a heartbeat does."""
         current = self.leases.get(step_id)
         if current is None or current.update_time != guard:
             raise PreconditionFailed
@@ -133,7 +133,7 @@ class LittleFirestore:
 
 @dataclass
 class Judge:
-    """Asserts what must hold whenever a commit lands, and whatever callers are told.
+    """Asserts what must hold for each commit, and for each result that a caller gets.
 
     Attributes:
         store: The server.
@@ -141,25 +141,25 @@ class Judge:
         winner: Whose result stands, by step and period.
         claims: Tokens whose claim landed, each with the attempt; one whose winner never heard of it may win
             the step again.
-        told_lost: Tokens and finishing marks whose callers were told that they lost.
+        reported_lost: Tokens and finishing times whose callers got the result that they lost.
     """
 
-    store: LittleFirestore
+    store: MemoryFirestore
     period: dict[str, int] = field(default_factory=dict)
     winner: dict[tuple[str, int], str] = field(default_factory=dict)
     claims: set[tuple[str, tuple[str, int], int]] = field(default_factory=set)
-    told_lost: set[str] = field(default_factory=set)
+    reported_lost: set[str] = field(default_factory=set)
 
     def place(self, step_id: str) -> tuple[str, int]:
-        """The step in its present period."""
+        """Return the step with its current period."""
         return step_id, self.period.get(step_id, 0)
 
     def reset(self, step_id: str) -> None:
-        """The orchestrator has made it READY: whoever claims it now is the first again."""
+        """Begin a new period: the orchestrator has made the step READY, and the next claim is the first."""
         self.period[step_id] = self.period.get(step_id, 0) + 1
 
     def landing(self, commit: Commit) -> None:
-        """The preconditions hold; it is about to be written."""
+        """Check a commit whose preconditions hold, just before it is written."""
         for intent, decision in commit.decisions:
             match intent:
                 case ClaimIntent() if decision.result.claimed:
@@ -171,7 +171,7 @@ class Judge:
                     self._holds(intent.step_id, intent.token)
                     assert decision.lease_write is not None
                     assert decision.lease_write.lease is None
-                    assert intent.finished_at not in self.told_lost
+                    assert intent.finished_at not in self.reported_lost
                     self._win(intent.step_id, intent.finished_at)
                 case ReleaseIntent() if decision.lease_write is not None:
                     self._holds(intent.step_id, intent.token)
@@ -179,13 +179,13 @@ class Judge:
                         self._win(intent.step_id, intent.finished_at)
 
     def _holds(self, step_id: str, token: str | None) -> None:
-        """Nobody writes by a lease that another has taken over."""
+        """Check that the lease was not taken over by another worker."""
         current = self.store.leases.get(step_id)
         assert current is not None
         assert current.lease.token == token
 
     def _win(self, step_id: str, mark: str) -> None:
-        """One result stands, of a step that was RUNNING."""
+        """Check that the step is RUNNING and has no result yet, and note this one."""
         assert self.store.status(step_id) == "RUNNING"
         assert self.place(step_id) not in self.winner
         self.winner[self.place(step_id)] = mark
@@ -194,7 +194,7 @@ class Judge:
         assert decision.lease_write is not None
         lease = decision.lease_write.lease
         assert lease is not None
-        assert lease.token not in self.told_lost
+        assert lease.token not in self.reported_lost
         assert (lease.token, self.place(intent.step_id), lease.attempt) not in self.claims
         self.claims.add((lease.token, self.place(intent.step_id), lease.attempt))
         if self.store.status(intent.step_id) == "READY":
@@ -207,7 +207,7 @@ class Judge:
         assert (lease.released, lease.started_at) == (earlier.released, earlier.started_at)
 
     def _taken_while_over(self, step_id: str) -> Lease:
-        """A lease that lasts is never overwritten."""
+        """Check that the lease has expired, and return it."""
         earlier = self.store.leases[step_id].lease
         skew = 0 if not earlier.token else TERMS.clock_skew_seconds
         assert earlier.expires_at + seconds(skew) <= self.store.now

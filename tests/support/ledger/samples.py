@@ -1,4 +1,4 @@
-"""What the tests of the ledger share: terms, leases, offers, runs, and reads of them."""
+"""Sample terms, leases, offers, runs and reads for the tests of the ledger."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ READ_TIME = datetime(2025, 12, 15, 12, 0, 0, tzinfo=UTC)
 FINISHED = "2025-12-15T12:00:00.123456Z"
 MANIFEST = "gs://b/charts/r/s/manifest.json"
 ERROR = StepError("CHART_API_FAILED", "no")
-AWAY = StepError("GCS_WRITE_FAILED", "storage is unavailable, for too long.")
+OUTAGE = StepError("GCS_WRITE_FAILED", "storage is unavailable, for too long.")
 
 
 def seconds(count: float) -> timedelta:
-    """So many seconds."""
+    """Return a duration."""
     return timedelta(seconds=count)
 
 
 def offer_of(holder: str = "mine", *, terms: LeaseTerms = TERMS) -> LeaseOffer:
-    """What a claimer would write."""
+    """Return the offer of a claim."""
     return LeaseOffer(
         owner=f"host:1:{holder}", token=holder, message_id="m", finished_at=FINISHED, terms=terms
     )
 
 
 def lease_of(holder: str = "mine", **changes: Any) -> Lease:
-    """A lease in its second attempt that lasts for a minute after the read; `changes` replace its fields."""
+    """Return a lease in its second attempt that ends a minute after the read; `changes` replace fields."""
     fields: dict[str, Any] = {
         "owner": f"host:1:{holder}",
         "token": holder,
@@ -52,22 +52,22 @@ def lease_of(holder: str = "mine", **changes: Any) -> Lease:
 
 
 def stored(lease: Lease | None = None, update_time: Any = "t1") -> StoredLease:
-    """A lease as it is in Firestore."""
+    """Return a lease as it is in Firestore."""
     return StoredLease(lease=lease or lease_of(), update_time=update_time)
 
 
-def over(by_seconds: float, holder: str = "theirs", **changes: Any) -> StoredLease:
-    """A lease that ended so many seconds before the read."""
+def expired(by_seconds: float, holder: str = "theirs", **changes: Any) -> StoredLease:
+    """Return a lease that ended `by_seconds` before the read."""
     return stored(lease_of(holder, expires_at=READ_TIME - seconds(by_seconds), **changes))
 
 
 def run_with(status: str = "RUNNING", run_status: str = "RUNNING", **fields: Any) -> FlowRun:
-    """A run with one chart step, `s`."""
+    """Return a run with one chart step, `s`."""
     return run_of({S: chart_step(status=status, dependsOn=[], **fields)}, status=run_status)
 
 
 def observation(run: FlowRun | None = None, lease: StoredLease | None = None, **changes: Any) -> Observation:
-    """A read made for this very turn, of the run and the lease; by default the step is RUNNING."""
+    """Return a fresh read of the run and the lease. By default the step is RUNNING."""
     fields: dict[str, Any] = {
         "run": run or run_with(),
         "lease": lease,
@@ -79,31 +79,31 @@ def observation(run: FlowRun | None = None, lease: StoredLease | None = None, **
 
 
 def claim(holder: str | None = "mine", *, step_id: str = S, terms: LeaseTerms = TERMS) -> ClaimIntent:
-    """To have the step; without a holder, without a lease."""
+    """Return a claim; without a holder, a claim without a lease."""
     return ClaimIntent(step_id=step_id, offer=None if holder is None else offer_of(holder, terms=terms))
 
 
 def success(holder: str | None = "mine", *, step_id: str = S) -> FinalizeIntent:
-    """To end it well."""
+    """Return a finalize as SUCCEEDED."""
     return FinalizeIntent(step_id=step_id, finished_at=FINISHED, manifest_uri=MANIFEST, token=holder)
 
 
 def failure(holder: str | None = "mine", *, step_id: str = S) -> FinalizeIntent:
-    """To end it badly."""
+    """Return a finalize as FAILED."""
     return FinalizeIntent(step_id=step_id, finished_at=FINISHED, error=ERROR, token=holder)
 
 
 def release(
     holder: str = "mine", *, delay: float = 0.0, error: StepError | None = None, step_id: str = S
 ) -> ReleaseIntent:
-    """To give it back."""
+    """Return a release."""
     return ReleaseIntent(
         step_id=step_id, token=holder, delay_seconds=delay, error=error, finished_at=FINISHED
     )
 
 
 def snapshot_of(run: FlowRun | None, *, asked_at: float = 1000.0, **changes: Any) -> RunSnapshot:
-    """A read of the run."""
+    """Return a read of the run."""
     fields: dict[str, Any] = {
         "run": run,
         "update_time": None if run is None else "r1",

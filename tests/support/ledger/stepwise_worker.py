@@ -1,4 +1,4 @@
-"""A worker process as the ledger sees it, taken apart: it may stop between any two of its moves."""
+"""A worker process in single steps, so that a test can interleave and stop it at any point."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from tests.support.fakes import HandClock
 from tests.support.ledger.memory_firestore import Commit
-from tests.support.ledger.samples import AWAY, ERROR, MANIFEST, READ_TIME, TERMS, offer_of, seconds
+from tests.support.ledger.samples import ERROR, MANIFEST, OUTAGE, READ_TIME, TERMS, offer_of, seconds
 from worker_chart_export.errors import BackendUnavailable
 from worker_chart_export.ledger.commit.plan import CommitRequest, Resolution, plan_commit
 from worker_chart_export.ledger.heartbeats import Heartbeats
@@ -16,7 +16,7 @@ from worker_chart_export.ledger.intents import ClaimIntent, FinalizeIntent, Rele
 from worker_chart_export.ledger.step_ledger import StepLedger
 
 if TYPE_CHECKING:
-    from tests.support.ledger.memory_firestore import Landed, LittleFirestore
+    from tests.support.ledger.memory_firestore import Landed, MemoryFirestore
     from worker_chart_export.ledger.intents import Intent
     from worker_chart_export.ledger.lease import HeldLease, StoredLease
     from worker_chart_export.ledger.run_snapshot import RunSnapshot
@@ -27,27 +27,27 @@ _numbers = itertools.count(1)
 
 
 class SkewedClock(HandClock):
-    """The server's time, wrong by some seconds, and a monotonic clock that began at some other time."""
+    """The server's time plus an error in seconds, and a monotonic clock with another origin."""
 
-    def __init__(self, store: LittleFirestore, skew_seconds: float) -> None:
+    def __init__(self, store: MemoryFirestore, skew_seconds: float) -> None:
         super().__init__()
         self._store = store
         self._skew_seconds = skew_seconds
 
     def now(self) -> Any:
-        """The wall clock."""
+        """Return the time of the wall clock."""
         return self._store.now + seconds(self._skew_seconds)
 
     def monotonic(self) -> float:
-        """The monotonic clock."""
+        """Return the time of the monotonic clock."""
         return 5000 + 7 * self._skew_seconds + (self._store.now - READ_TIME).total_seconds()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Flight:
-    """A worker's commit that was planned and maybe sent."""
+    """A commit that was planned and perhaps sent."""
 
-    worker: LittleWorker
+    worker: StepwiseWorker
     commit: Commit
     requests: list[CommitRequest]
     snapshot: RunSnapshot
@@ -63,15 +63,15 @@ class Beat:
     asked_at: float
 
 
-class LittleWorker:
-    """One process. Its commits go out when the machine says so, and their answers come when it says so.
+class StepwiseWorker:
+    """One process. The test decides when its commits are written and when their answers arrive.
 
     Args:
         store: The server.
         skew_seconds: How wrong its wall clock is.
     """
 
-    def __init__(self, store: LittleFirestore, *, skew_seconds: float = 0.0) -> None:
+    def __init__(self, store: MemoryFirestore, *, skew_seconds: float = 0.0) -> None:
         self.store = store
         self.clock = SkewedClock(store, skew_seconds)
         self.reads: list[RunSnapshot] = []
@@ -81,7 +81,7 @@ class LittleWorker:
         self._ledger = StepLedger(client=None, clock=self.clock, terms=TERMS, heartbeats=heartbeats)
 
     def read(self) -> RunSnapshot:
-        """Read the run and its leases, and keep what was read."""
+        """Read the run and its leases, and keep the read."""
         snapshot = self.store.read(self.clock.monotonic())
         for step_id, held in self.held.items():
             found = snapshot.leases[step_id]
@@ -91,28 +91,28 @@ class LittleWorker:
         return snapshot
 
     def kept(self, number: int | None) -> RunSnapshot | None:
-        """One of the reads it has kept."""
+        """Return one of the kept reads."""
         return self.reads[number % len(self.reads)] if number is not None and self.reads else None
 
     def _keep(self, snapshot: RunSnapshot) -> None:
         self.reads = [*self.reads, snapshot][-_READS_KEPT:]
 
     def want_claim(self, step_id: str, snapshot: RunSnapshot | None = None) -> None:
-        """Ask for a step."""
+        """Queue a claim."""
         offer = offer_of(f"token-{next(_numbers)}")
         self._want(ClaimIntent(step_id=step_id, offer=offer), snapshot=snapshot)
 
     def want_end(self, step_id: str, how: str) -> None:
-        """Finalize a step that is held, or give it back."""
+        """Queue a finalize or a release of a held step."""
         held = self.held[step_id]
         common: dict[str, Any] = {
             "step_id": step_id,
             "token": held.lease.token,
             "finished_at": f"mark-{next(_numbers)}",
         }
-        if how in ("give back", "backend away"):
+        if how in ("release", "outage"):
             del self.held[step_id]
-            error, delay = (AWAY, 7.0) if how == "backend away" else (None, 0.0)
+            error, delay = (OUTAGE, 7.0) if how == "outage" else (None, 0.0)
             self._want(ReleaseIntent(error=error, delay_seconds=delay, **common), held=held)
         elif how == "succeed":
             self._want(FinalizeIntent(manifest_uri=MANIFEST, **common), held=held)
@@ -125,7 +125,7 @@ class LittleWorker:
         self.waiting.append(CommitRequest(intent=intent, snapshot=snapshot, held=held))
 
     def plan(self, snapshot: RunSnapshot | None) -> Flight | None:
-        """Put all that waits into one commit, by an old read, or by a new one when that isn't enough."""
+        """Plan one commit for all that waits, from an old read, or from a new one when that is not enough."""
         is_fresh = snapshot is None or any(request.last_error for request in self.waiting)
         snapshot = self.read() if is_fresh or snapshot is None else snapshot
         requests = sorted(self.waiting, key=lambda request: request.intent.rank)
@@ -144,7 +144,7 @@ class LittleWorker:
         return Flight(worker=self, commit=commit, requests=list(plan.writing), snapshot=snapshot)
 
     def hear(self, flight: Flight, landed: Landed | None, *, is_unknown: bool = False) -> None:
-        """The answer to a commit: it landed, the race was lost, or nobody knows."""
+        """Receive the answer to a commit: written, a lost race, or an unknown outcome."""
         if landed is None:
             for request in flight.requests:
                 request.last_error = LOST_RACE
@@ -170,11 +170,11 @@ class LittleWorker:
                 found = snapshot.leases.get(step_id)
                 is_mine = found is not None and found.lease.token == offer.token
                 assert not is_mine or not _is_running(snapshot, step_id)
-                judge.told_lost.add(offer.token)
+                judge.reported_lost.add(offer.token)
             case FinalizeIntent(finished_at=mark):
                 assert not result.updated or mark in judge.winner.values()
                 assert result.updated or mark != judge.winner.get(judge.place(step_id))
-                judge.told_lost |= set() if result.updated else {mark}
+                judge.reported_lost |= set() if result.updated else {mark}
                 self._let_go(step_id, request.held)
 
     def _let_go(self, step_id: str, held: HeldLease | None) -> None:
@@ -182,7 +182,7 @@ class LittleWorker:
             del self.held[step_id]
 
     def begin_beat(self, step_id: str) -> Beat | None:
-        """Read one's lease, as a heartbeat does."""
+        """Read the lease, as a heartbeat does."""
         held, asked_at, found = self.held[step_id], self.clock.monotonic(), self.store.leases.get(step_id)
         if held.is_lost or found is None or found.lease.token != held.lease.token:
             held.lose("it was taken")
@@ -191,7 +191,7 @@ class LittleWorker:
         return Beat(held=held, found=found, read_time=self.store.now, asked_at=asked_at)
 
     def hear_beat(self, beat: Beat, renewed: StoredLease | None) -> None:
-        """Its answer: renewed, or lost."""
+        """Receive the answer to a heartbeat: renewed or lost."""
         if renewed is None:
             beat.held.lose("it was just taken")
         else:

@@ -10,10 +10,10 @@ from tests.support.ledger.samples import (
     READ_TIME,
     S,
     claim,
+    expired,
     lease_of,
     observation,
     offer_of,
-    over,
     run_with,
     seconds,
     stored,
@@ -50,7 +50,7 @@ class TestReady:
         assert (decision.result.claimed, decision.result.status) == (True, "RUNNING")
         assert decision.result.taken_over is None
 
-    @pytest.mark.parametrize("found", [None, stored(), over(900)])
+    @pytest.mark.parametrize("found", [None, stored(), expired(900)])
     def test_its_lease_is_written_unguarded_whatever_is_there(self, found):
         """The claim of a READY step replaces any lease without a guard: the run's precondition guards it."""
         decision = _decision(claim(), observation(READY, found))
@@ -106,7 +106,7 @@ class TestRunning:
     @pytest.mark.parametrize("ended_since", [-60, -0.5, 0, 4.9])
     def test_a_lease_that_lasts_is_respected(self, ended_since):
         """A lease is respected until the clock skew after its end."""
-        assert _refusal(claim(), observation(None, over(ended_since))).reason == Reason.STEP_RUNNING
+        assert _refusal(claim(), observation(None, expired(ended_since))).reason == Reason.STEP_RUNNING
 
     def test_without_a_lease_it_is_left_alone(self):
         """A RUNNING step without a lease is not taken over, because its worker keeps none."""
@@ -114,13 +114,13 @@ class TestRunning:
 
     def test_a_claimer_without_a_lease_takes_nothing_over(self):
         """A claimer without a lease takes no step over, however long its lease has expired."""
-        assert _refusal(claim(None), observation(None, over(900))).reason == Reason.STEP_RUNNING
+        assert _refusal(claim(None), observation(None, expired(900))).reason == Reason.STEP_RUNNING
 
     @pytest.mark.parametrize("status", ["SUCCEEDED", "FAILED", "CANCELLED"])
     def test_in_a_run_that_is_final_it_is_not_taken_over(self, status):
         """In a final run no step is taken over."""
         final = run_with("RUNNING", run_status=status)
-        assert _refusal(claim(), observation(final, over(900))).reason == Reason.RUN_FINAL
+        assert _refusal(claim(), observation(final, expired(900))).reason == Reason.RUN_FINAL
 
 
 class TestTakeOver:
@@ -129,7 +129,7 @@ class TestTakeOver:
     @pytest.mark.parametrize("ended_since", [5, 900])
     def test_it_is_claimed_with_the_next_attempt(self, ended_since):
         """A take-over writes the next attempt with a new token, guarded by the lease's update time."""
-        found = over(ended_since)
+        found = expired(ended_since)
         decision = _decision(claim(), observation(None, found))
         assert decision.result.claimed
         assert decision.result.taken_over == found.lease
@@ -137,7 +137,7 @@ class TestTakeOver:
 
     def test_its_patch_proves_that_the_step_is_running_still(self):
         """A take-over writes RUNNING again, so that the run's precondition proves the status."""
-        assert _decision(claim(), observation(None, over(9))).run_patch == {"steps.s.status": "RUNNING"}
+        assert _decision(claim(), observation(None, expired(9))).run_patch == {"steps.s.status": "RUNNING"}
 
     def test_a_released_step_is_taken_over_at_once(self):
         """A released step is taken over at once, without the clock skew."""
@@ -159,7 +159,7 @@ class TestTakeOver:
 
     def test_as_long_as_enough_attempts_were_released_it_goes_on(self):
         """Released attempts do not count as crashes, so the step can be claimed again."""
-        found = over(9, attempt=12, released=10)
+        found = expired(9, attempt=12, released=10)
         assert _decision(claim(), observation(None, found)).result.claimed
 
 
@@ -169,7 +169,7 @@ class TestCrashLoop:
     @pytest.mark.parametrize(("attempt", "released"), [(3, 0), (5, 2), (40, 1)])
     def test_after_the_last_attempt_it_is_failed_instead(self, attempt, released):
         """After the last attempt the step is failed, and its lease is deleted with the same guard."""
-        found = over(9, attempt=attempt, released=released)
+        found = expired(9, attempt=attempt, released=released)
         decision = _decision(claim(), observation(None, found))
         assert decision.run_patch is not None
         assert decision.run_patch["steps.s.status"] == "FAILED"
@@ -178,14 +178,14 @@ class TestCrashLoop:
 
     def test_the_worker_that_fails_it_has_not_claimed_it(self):
         """The worker that fails the step gets the reason and the last owner, and no claim."""
-        found = over(9, attempt=3)
+        found = expired(9, attempt=3)
         result = _decision(claim(), observation(None, found)).result
         assert (result.claimed, result.status, result.reason) == (False, "FAILED", Reason.CRASH_LOOP)
         assert result.taken_over == found.lease
 
     def test_its_error_has_the_attempts_and_the_last_owner(self):
         """The error has the number of attempts and the last owner."""
-        patch = _decision(claim(), observation(None, over(9, attempt=4, released=1))).run_patch
+        patch = _decision(claim(), observation(None, expired(9, attempt=4, released=1))).run_patch
         assert patch is not None
         error = patch["steps.s.error"]
         assert error["code"] == "CRASH_LOOP"

@@ -9,9 +9,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from tests.support.ledger.memory_firestore import FINAL, LittleFirestore, PreconditionFailed
+from tests.support.ledger.memory_firestore import FINAL, MemoryFirestore, PreconditionFailed
 from tests.support.ledger.samples import TERMS, seconds
-from tests.support.ledger.stepwise_worker import Beat, Flight, LittleWorker
+from tests.support.ledger.stepwise_worker import Beat, Flight, StepwiseWorker
 from worker_chart_export.errors import LeaseLost
 
 STEPS = ("a", "b")
@@ -21,7 +21,7 @@ any_worker = st.integers(0, len(SKEWS) - 1)
 any_step = st.sampled_from(["a", "a", "a", "b"])
 any_number = st.integers(0, 11)
 any_read = st.none() | any_number
-any_end = st.sampled_from(["succeed", "succeed", "fail", "give back", "backend away"])
+any_end = st.sampled_from(["succeed", "succeed", "fail", "release", "outage"])
 any_fate = st.sampled_from(["told", "told", "untold", "late", "planned", "waits for others"])
 
 
@@ -30,12 +30,12 @@ class ClaimsMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.store = LittleFirestore(STEPS)
-        self.workers = [LittleWorker(self.store, skew_seconds=skew) for skew in SKEWS]
+        self.store = MemoryFirestore(STEPS)
+        self.workers = [StepwiseWorker(self.store, skew_seconds=skew) for skew in SKEWS]
         self.flights: list[Flight] = []
         #: Commits whose sender no longer waits. They may still be applied, or never.
         self.ghosts: list[Flight] = []
-        self.beats: list[tuple[LittleWorker, Beat]] = []
+        self.beats: list[tuple[StepwiseWorker, Beat]] = []
         self.touched = 0
 
     @rule(passed=st.sampled_from([0.5, 4.0, 40.0, 114.0, 121.0, 126.0, 4000.0]))
@@ -157,7 +157,7 @@ class ClaimsMachine(RuleBasedStateMachine):
         """A worker crashes and loses its memory; another one starts. Its commits can still arrive."""
         self.ghosts += [flight for flight in self.flights if flight.worker is self.workers[worker]]
         self.flights = [flight for flight in self.flights if flight.worker is not self.workers[worker]]
-        self.workers[worker] = LittleWorker(self.store, skew_seconds=SKEWS[worker])
+        self.workers[worker] = StepwiseWorker(self.store, skew_seconds=SKEWS[worker])
 
     @precondition(lambda self: self._waiting())
     @rule(which=any_number)
@@ -223,7 +223,7 @@ class ClaimsMachine(RuleBasedStateMachine):
         if self.store.status(step_id) != "RUNNING":
             return
         self.store.now += seconds(4000)
-        rescuer = LittleWorker(self.store)
+        rescuer = StepwiseWorker(self.store)
         rescuer.want_claim(step_id)
         self._go_on(rescuer, None, "told")
         if step_id in rescuer.held:

@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 
 from tests.support.ledger.samples import (
-    AWAY,
     ERROR,
     FINISHED,
     MANIFEST,
+    OUTAGE,
     READ_TIME,
     failure,
     lease_of,
@@ -154,13 +154,13 @@ class TestRelease:
     def test_at_shutdown_the_lease_ends_now(self):
         """At shutdown the lease ends now, guarded, and the run is not written."""
         decision = _decision(release(), observation(None, stored()))
-        given_back = lease_of().released_until(READ_TIME)
-        assert (decision.run_patch, decision.lease_write) == (None, LeaseWrite(lease=given_back, guard="t1"))
+        released = lease_of().released_until(READ_TIME)
+        assert (decision.run_patch, decision.lease_write) == (None, LeaseWrite(lease=released, guard="t1"))
         assert decision.result == ReleaseResult(released=True)
 
     def test_for_a_backend_it_ends_after_the_backoff(self):
         """For an unavailable backend the lease ends after the backoff, and no worker takes over before."""
-        decision = _decision(release(delay=7, error=AWAY), observation(None, stored()))
+        decision = _decision(release(delay=7, error=OUTAGE), observation(None, stored()))
         assert decision.lease_write is not None
         assert decision.lease_write.lease == lease_of().released_until(READ_TIME + seconds(7))
 
@@ -178,7 +178,7 @@ class TestRelease:
     @pytest.mark.parametrize("run", [None, run_with("CANCELLED"), run_with("READY")])
     def test_the_lease_of_a_step_that_is_not_running_is_deleted(self, run):
         """The lease of a step that is not RUNNING is deleted."""
-        decision = _decision(release(error=AWAY), replace(observation(None, stored()), run=run))
+        decision = _decision(release(error=OUTAGE), replace(observation(None, stored()), run=run))
         assert (decision.run_patch, decision.lease_write) == (None, DELETED)
         assert decision.result == ReleaseResult(released=False, reason=Reason.NOT_RUNNING)
 
@@ -192,9 +192,9 @@ class TestRelease:
     )
     def test_a_step_whose_backend_stays_unavailable_too_long_is_failed(self, lease):
         """After ten releases or an hour the step fails with the backend's code."""
-        decision = _decision(release(error=AWAY), observation(None, stored(lease)))
+        decision = _decision(release(error=OUTAGE), observation(None, stored(lease)))
         assert decision.run_patch == build_finalize_failure_update(
-            step_id="s", finished_at=FINISHED, error=AWAY
+            step_id="s", finished_at=FINISHED, error=OUTAGE
         )
         assert decision.lease_write == DELETED
         assert decision.result == ReleaseResult(released=False, failed=True)
@@ -204,7 +204,7 @@ class TestRelease:
     )
     def test_up_to_the_limit_it_is_released(self, lease):
         """The tenth release, and one in the last second of the hour, still release the step."""
-        assert _decision(release(error=AWAY), observation(None, stored(lease))).result.released
+        assert _decision(release(error=OUTAGE), observation(None, stored(lease))).result.released
 
     def test_at_shutdown_there_is_no_limit(self):
         """Releases at shutdown have no limit, because the step did not cause them."""
@@ -213,14 +213,14 @@ class TestRelease:
 
     def test_a_lease_without_holder_after_an_unknown_outcome_was_released(self):
         """A lease without holder after an unknown outcome proves the release."""
-        given_back = stored(lease_of().released_until(READ_TIME))
-        decision = _decision(release(), observation(None, given_back, outcome_unknown=True))
+        released = stored(lease_of().released_until(READ_TIME))
+        decision = _decision(release(), observation(None, released, outcome_unknown=True))
         assert decision == Decision(result=ReleaseResult(released=True))
 
     def test_one_s_own_mark_after_an_unknown_outcome_was_the_failure(self):
         """Its own finishing time after an unknown outcome proves that the step was failed."""
         failed = run_with("FAILED", finishedAt=FINISHED)
-        decision = _decision(release(error=AWAY), observation(failed, None, outcome_unknown=True))
+        decision = _decision(release(error=OUTAGE), observation(failed, None, outcome_unknown=True))
         assert decision == Decision(result=ReleaseResult(released=False, failed=True))
 
     def test_a_token_still_there_after_an_unknown_outcome_is_released_again(self):
