@@ -33,6 +33,11 @@ class Refused(Exception):
         self.message = message
 
 
+def invalid(message: str) -> Refused:
+    """Return a `Refused` with INVALID_ARGUMENT."""
+    return Refused(grpc.StatusCode.INVALID_ARGUMENT, message)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Method:
     """One RPC.

@@ -6,9 +6,7 @@ import re
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-import grpc
-
-from localcloud.grpc_server import Refused
+from localcloud.grpc_server import invalid
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -21,10 +19,6 @@ _ESCAPED = re.compile(r"\\([`\\])")
 _RESERVED = re.compile(r"__.*__", re.DOTALL)
 
 
-def _invalid(message: str) -> Refused:
-    return Refused(grpc.StatusCode.INVALID_ARGUMENT, message)
-
-
 @lru_cache(maxsize=65536)
 def parse(text: str) -> FieldPath:
     """Return the segments of a field path such as ``steps.`a:b`.status``.
@@ -33,7 +27,7 @@ def parse(text: str) -> FieldPath:
         Refused: INVALID_ARGUMENT, not a field path.
     """
     if not text:
-        raise _invalid("Invalid empty property path string.")
+        raise invalid("Invalid empty property path string.")
     segments: list[str] = []
     position = 0
     while True:
@@ -47,7 +41,7 @@ def parse(text: str) -> FieldPath:
         if text[position] != ".":
             break
         position += 1
-    raise _invalid(
+    raise invalid(
         f'Invalid property path "{text}". Unquoted paths hold letters, digits and _, others need back-quotes.'
     )
 
@@ -71,9 +65,9 @@ def check_field_name(name: str) -> None:
         Refused: INVALID_ARGUMENT.
     """
     if not name:
-        raise _invalid("The property name is the empty string.")
+        raise invalid("The property name is the empty string.")
     if name.startswith("__") and _RESERVED.fullmatch(name):
-        raise _invalid(f"field name {name} is reserved")
+        raise invalid(f"field name {name} is reserved")
 
 
 def lookup(fields: Any, path: FieldPath) -> Any | None:

@@ -5,10 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
-import grpc
-
 from localcloud.firestore.field_paths import check_field_name
-from localcloud.grpc_server import Refused
+from localcloud.grpc_server import invalid
 
 # Source: https://cloud.google.com/firestore/quotas#limits
 MAX_DOCUMENT_BYTES = 1_048_576
@@ -20,10 +18,6 @@ _NAME = re.compile(r"(projects/[^/]+/databases/[^/]+)/documents/(.+)", re.DOTALL
 _RESERVED_ID = re.compile(r"__.*__", re.DOTALL)
 
 
-def _invalid(message: str) -> Refused:
-    return Refused(grpc.StatusCode.INVALID_ARGUMENT, message)
-
-
 def check_name(name: str, database: str) -> None:
     """Refuse a name that is not a document name of `database`.
 
@@ -32,10 +26,10 @@ def check_name(name: str, database: str) -> None:
     """
     match = _NAME.fullmatch(name)
     if match is None or match[1] != database:
-        raise _invalid(f'Document name "{name}" is not in "{database}".')
+        raise invalid(f'Document name "{name}" is not in "{database}".')
     segments = match[2].split("/")
     if len(segments) % 2:
-        raise _invalid(f'Document name "{name}" names a collection.')
+        raise invalid(f'Document name "{name}" names a collection.')
     for segment in segments:
         check_id(segment)
 
@@ -47,9 +41,9 @@ def check_id(segment: str) -> None:
         Refused: INVALID_ARGUMENT.
     """
     if segment in ("", ".", "..") or _RESERVED_ID.fullmatch(segment):
-        raise _invalid(f'Resource id "{segment}" is invalid because it is empty, a dot path or reserved.')
+        raise invalid(f'Resource id "{segment}" is invalid because it is empty, a dot path or reserved.')
     if len(segment.encode()) > MAX_ID_BYTES:
-        raise _invalid(f"The key path element name is longer than {MAX_ID_BYTES} bytes.")
+        raise invalid(f"The key path element name is longer than {MAX_ID_BYTES} bytes.")
 
 
 def check_document(document: Any) -> None:
@@ -61,7 +55,7 @@ def check_document(document: Any) -> None:
         Refused: INVALID_ARGUMENT.
     """
     if document.ByteSize() > MAX_DOCUMENT_BYTES:
-        raise _invalid(f"maximum entity size is {MAX_DOCUMENT_BYTES} bytes")
+        raise invalid(f"maximum entity size is {MAX_DOCUMENT_BYTES} bytes")
 
 
 def check_value(name: str, value: Any, depth: int = 1) -> None:
@@ -73,14 +67,14 @@ def check_value(name: str, value: Any, depth: int = 1) -> None:
     kind = value.WhichOneof("value_type")
     if kind == "map_value":
         if depth > MAX_DEPTH:
-            raise _invalid(f"Property {name} contains an invalid nested entity.")
+            raise invalid(f"Property {name} contains an invalid nested entity.")
         for key, item in value.map_value.fields.items():
             check_field_name(key)
             check_value(key, item, depth + 1)
     elif kind == "array_value":
         for item in value.array_value.values:
             if item.WhichOneof("value_type") == "array_value":
-                raise _invalid("Cannot convert an array value in an array value.")
+                raise invalid("Cannot convert an array value in an array value.")
             check_value(name, item, depth + 1)
     elif kind in ("string_value", "bytes_value") and value.ByteSize() > MAX_VALUE_BYTES:
-        raise _invalid(f'The value of property "{name}" is longer than {MAX_VALUE_BYTES} bytes.')
+        raise invalid(f'The value of property "{name}" is longer than {MAX_VALUE_BYTES} bytes.')

@@ -11,7 +11,7 @@ import grpc
 from localcloud.firestore.field_paths import FieldPath, lookup, parse, project
 from localcloud.firestore.messages import Query
 from localcloud.firestore.values import NULL_RANK, SortKey, is_nan, path_key, sort_key
-from localcloud.grpc_server import Refused
+from localcloud.grpc_server import Refused, invalid
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -145,7 +145,7 @@ def _compile_filter(node: Any) -> Matcher:
     if kind == "field_filter":
         name = _FIELD.Name(node.field_filter.op)
         return _on_field(node.field_filter.field.field_path, _field_test(name, node.field_filter.value), name)
-    raise Refused(grpc.StatusCode.INVALID_ARGUMENT, "a filter must be set")
+    raise invalid("a filter must be set")
 
 
 def _inequality_fields(node: Any) -> list[FieldPath]:

@@ -17,7 +17,7 @@ from localcloud.firestore.messages import set_timestamp, to_instant
 from localcloud.firestore.store import Committed, Database
 from localcloud.firestore.values import path_key
 from localcloud.firestore.writes import check_write, target
-from localcloud.grpc_server import GrpcService, Method, Refused
+from localcloud.grpc_server import GrpcService, Method, Refused, invalid
 from localcloud.service import Calls
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ class FirestoreService(GrpcService):
             check_write(write, database.name)
         if len({target(write) for write in request.writes}) < len(request.writes):
             message = "the same document cannot be written more than once in a single request"
-            raise Refused(grpc.StatusCode.INVALID_ARGUMENT, message)
+            raise invalid(message)
         response = messages.BatchWriteResponse()
         for write in request.writes:
             result, status = response.write_results.add(), response.status.add()

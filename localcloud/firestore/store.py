@@ -12,7 +12,7 @@ import grpc
 
 from localcloud.firestore.messages import set_timestamp
 from localcloud.firestore.writes import apply, check_write, target
-from localcloud.grpc_server import Refused
+from localcloud.grpc_server import Refused, invalid
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -156,9 +156,7 @@ class Database:
     def _read_instant(self, at: int | None) -> int:
         now = self.clock.read_time()
         if at is not None and at > now:
-            raise Refused(
-                grpc.StatusCode.INVALID_ARGUMENT, "The requested 'read_time' cannot be in the future."
-            )
+            raise invalid("The requested 'read_time' cannot be in the future.")
         return now if at is None else at
 
     def _current(self, name: str) -> Any | None:

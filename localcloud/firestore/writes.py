@@ -19,7 +19,7 @@ from localcloud.firestore.field_paths import (
 from localcloud.firestore.limits import check_document, check_name, check_value
 from localcloud.firestore.messages import Document, Value, set_timestamp, to_instant
 from localcloud.firestore.values import sort_key
-from localcloud.grpc_server import Refused
+from localcloud.grpc_server import Refused, invalid
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,7 +36,7 @@ def target(write: Any) -> str:
     """
     operation = write.WhichOneof("operation")
     if operation is None:
-        raise Refused(grpc.StatusCode.INVALID_ARGUMENT, "empty write operation")
+        raise invalid("empty write operation")
     if operation == "delete":
         return str(write.delete)
     return str(write.update.name if operation == "update" else write.transform.document)
@@ -139,7 +139,7 @@ def _transform(fields: Any, item: Any, instant: int) -> Any:
     path = parse_writable(item.field_path)
     kind = item.WhichOneof("transform_type")
     if kind not in _TRANSFORMS:
-        raise Refused(grpc.StatusCode.INVALID_ARGUMENT, f"unknown transform {kind}")
+        raise invalid(f"unknown transform {kind}")
     old = lookup(fields, path)
     stored, result = _TRANSFORMS[kind](old, getattr(item, kind), instant)
     assign(fields, path, stored)
@@ -162,9 +162,7 @@ def _arithmetic(combine: Callable[[float, float], float]) -> Callable[[Any, Any,
     def apply(old: Any, operand: Any, _instant: int) -> tuple[Any, Any]:
         before, given = _number(old), _number(operand)
         if given is None:
-            raise Refused(
-                grpc.StatusCode.INVALID_ARGUMENT, "the operand of a numeric transform must be a number"
-            )
+            raise invalid("the operand of a numeric transform must be a number")
         number = given if before is None else combine(before, given)
         new = Value(integer_value=number) if isinstance(number, int) else Value(double_value=number)
         return new, new

@@ -10,7 +10,7 @@ import grpc
 from google.protobuf import empty_pb2
 from google.pubsub_v1.types import pubsub as types
 
-from localcloud.grpc_server import GrpcService, Method, Refused
+from localcloud.grpc_server import GrpcService, Method, Refused, invalid
 from localcloud.pubsub import messages
 from localcloud.pubsub.delivery import Window
 from localcloud.pubsub.subscriptions import Stream
@@ -146,7 +146,7 @@ class PubsubService(GrpcService):
 
     def _pull(self, request: Any, context: grpc.ServicerContext) -> Any:
         if request.max_messages <= 0:
-            raise Refused(grpc.StatusCode.INVALID_ARGUMENT, "max_messages must be positive")
+            raise invalid("max_messages must be positive")
         subscription = self._topics.subscription(request.subscription)
         # A disconnected caller must not receive messages: they would be leased until their deadline.
         context.add_callback(subscription.wake)
@@ -163,12 +163,12 @@ class PubsubService(GrpcService):
 
     def _acknowledge(self, request: Any) -> None:
         if not request.ack_ids:
-            raise Refused(grpc.StatusCode.INVALID_ARGUMENT, "No ack ids specified.")
+            raise invalid("No ack ids specified.")
         self.calls.add("Acked", self._topics.subscription(request.subscription).acknowledge(request.ack_ids))
 
     def _modify(self, request: Any) -> None:
         if not request.ack_ids:
-            raise Refused(grpc.StatusCode.INVALID_ARGUMENT, "No ack ids specified.")
+            raise invalid("No ack ids specified.")
         _check_deadline(request.ack_deadline_seconds)
         subscription = self._topics.subscription(request.subscription)
         subscription.modify_deadline(request.ack_ids, request.ack_deadline_seconds)
@@ -259,9 +259,7 @@ def _rpc(
 
 def _check_deadline(seconds: int) -> None:
     if not 0 <= seconds <= _MAX_DEADLINE_SECONDS:
-        raise Refused(
-            grpc.StatusCode.INVALID_ARGUMENT, f"the ack deadline must be 0 to {_MAX_DEADLINE_SECONDS} s"
-        )
+        raise invalid(f"the ack deadline must be 0 to {_MAX_DEADLINE_SECONDS} s")
 
 
 def _described(subscription: str, item: Any) -> str:

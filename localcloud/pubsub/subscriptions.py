@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from localcloud.grpc_server import Refused
+from localcloud.grpc_server import Refused, invalid
 from localcloud.pubsub.delivery import Backlog, Lease, RetryRules, Window
 from localcloud.pubsub.messages import PubsubMessage, ReceivedMessage, Subscription
 
@@ -190,7 +190,7 @@ class LiveSubscription:
     def _check_ack_ids(self, ack_ids: Iterable[str]) -> None:
         for ack_id in ack_ids:
             if not ack_id.startswith(f"{self.name}:"):
-                raise Refused(grpc.StatusCode.INVALID_ARGUMENT, f"Invalid ack id (ack_id={ack_id})")
+                raise invalid(f"Invalid ack id (ack_id={ack_id})")
 
     def _forward_dead(self) -> None:
         with self._changed:
@@ -282,7 +282,7 @@ class Stream:
 
 def _checked_deadline(seconds: int) -> int:
     if seconds not in _ACK_DEADLINE_SECONDS:
-        raise Refused(grpc.StatusCode.INVALID_ARGUMENT, "the stream's ack deadline must be 10 to 600 seconds")
+        raise invalid("the stream's ack deadline must be 10 to 600 seconds")
     return seconds
 
 
@@ -319,7 +319,7 @@ def check_settings(settings: Any, topic_exists: Callable[[str], bool]) -> None:
         if not topic_exists(topic):
             raise Refused(grpc.StatusCode.NOT_FOUND, f"Topic not found (resource={topic})")
     if settings.ack_deadline_seconds not in _ACK_DEADLINE_SECONDS:
-        raise Refused(grpc.StatusCode.INVALID_ARGUMENT, "the ack deadline must be 10 to 600 seconds")
+        raise invalid("the ack deadline must be 10 to 600 seconds")
     attempts = settings.dead_letter_policy.max_delivery_attempts
     if attempts and attempts not in _DELIVERY_ATTEMPTS:
         raise Refused(grpc.StatusCode.OUT_OF_RANGE, "max_delivery_attempts must be 5 to 100")

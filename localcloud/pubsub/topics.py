@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from localcloud.grpc_server import Refused
+from localcloud.grpc_server import Refused, invalid
 from localcloud.pubsub.messages import PubsubMessage, Topic
 from localcloud.pubsub.subscriptions import LiveSubscription, check_settings, new_settings
 
@@ -27,28 +27,24 @@ DELETED_TOPIC = "_deleted-topic_"
 _ID = re.compile(r"projects/[^/]+/(topics|subscriptions)/(?!goog)[A-Za-z][A-Za-z0-9._~+%-]{2,254}")
 
 
-def _invalid(message: str) -> Refused:
-    return Refused(grpc.StatusCode.INVALID_ARGUMENT, message)
-
-
 def check_name(name: str, kind: str) -> None:
     """Refuse a name that is not `projects/P/{kind}/ID` with an id of 3 to 255 allowed characters."""
     match = _ID.fullmatch(name)
     if match is None or match[1] != kind:
-        raise _invalid(f"Invalid [{kind}] name: (name={name})")
+        raise invalid(f"Invalid [{kind}] name: (name={name})")
 
 
 def check_message(message: Any) -> None:
     """Refuse an empty or too large message, as production does."""
     if not message.data and not message.attributes:
-        raise _invalid("Some messages in the request are empty: one needs data or an attribute.")
+        raise invalid("Some messages in the request are empty: one needs data or an attribute.")
     if len(message.attributes) > MAX_ATTRIBUTES:
-        raise _invalid(f"A message may have at most {MAX_ATTRIBUTES} attributes.")
+        raise invalid(f"A message may have at most {MAX_ATTRIBUTES} attributes.")
     for key, value in message.attributes.items():
         if not key or len(key.encode()) > MAX_KEY_BYTES or len(value.encode()) > MAX_VALUE_BYTES:
-            raise _invalid("An attribute's key holds 1 to 256 bytes, its value at most 1024.")
+            raise invalid("An attribute's key holds 1 to 256 bytes, its value at most 1024.")
     if message.ByteSize() > MAX_MESSAGE_BYTES:
-        raise _invalid(f"A message may have at most {MAX_MESSAGE_BYTES} bytes.")
+        raise invalid(f"A message may have at most {MAX_MESSAGE_BYTES} bytes.")
 
 
 class Topics:
@@ -98,7 +94,7 @@ class Topics:
         """Add messages to every subscription of a topic; return their new ids."""
         batch = []
         if not messages:
-            raise _invalid("No messages to publish")
+            raise invalid("No messages to publish")
         for message in messages:
             check_message(message)
             sent = PubsubMessage()
@@ -132,7 +128,7 @@ class Topics:
             settings.CopyFrom(subscription.settings)
             for name in fields:
                 if name.split(".")[0] not in settings.DESCRIPTOR.fields_by_name or name in ("name", "topic"):
-                    raise _invalid(f"Invalid update_mask provided in the request (field={name})")
+                    raise invalid(f"Invalid update_mask provided in the request (field={name})")
                 settings.ClearField(name.split(".")[0])
             _merge(settings, request, fields)
             check_settings(settings, {*self._topics, DELETED_TOPIC}.__contains__)
