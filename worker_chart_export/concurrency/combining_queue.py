@@ -6,7 +6,7 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from worker_chart_export.concurrency.thread_cache import ThreadCache
+from worker_chart_export.concurrency.parallel import ThreadCache
 from worker_chart_export.errors import BackendRefused, BackendUnavailable, WorkerError
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Single flight: callers that ask for the same key at the same time share one call."""
+"""Shared calls: of all callers at the same time (`SingleFlight`), or of all callers ever (`ReadOnce`)."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import threading
 from concurrent.futures import Future, wait
 from functools import partial
 from typing import TYPE_CHECKING, Generic, TypeVar
+
+from worker_chart_export.errors import WorkerError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -53,3 +55,28 @@ class SingleFlight(Generic[K, R]):
                     self._running[key] = self._next.pop(key)
             publish()
         return flight.result()
+
+
+class ReadOnce:
+    """Read bytes at the first call; every later call gets the same bytes or error. Shared by all threads.
+
+    Args:
+        read: Reads the bytes.
+    """
+
+    def __init__(self, read: Callable[[], bytes]) -> None:
+        self._read = read
+        self._lock = threading.Lock()
+        self._result: bytes | WorkerError | None = None
+
+    def __call__(self) -> bytes:
+        """Return the bytes, or raise the error of the one read."""
+        with self._lock:
+            if self._result is None:
+                try:
+                    self._result = self._read()
+                except WorkerError as error:
+                    self._result = error
+        if isinstance(self._result, WorkerError):
+            raise self._result
+        return self._result

@@ -1,4 +1,4 @@
-"""Make one chart of a step: template, request, provider, check of the PNG, upload, manifest item.
+"""Make the charts of a step: template, request, provider, check of the PNG, upload, manifest item.
 
 A chart that an earlier attempt of the step has stored is used again, because it was paid for.
 """
@@ -11,23 +11,25 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from worker_chart_export.charts.base import ChartRequest, check_png
+from worker_chart_export.concurrency.parallel import run_in_parallel
+from worker_chart_export.concurrency.single_flight import ReadOnce
 from worker_chart_export.errors import (
     BackendUnavailable,
     ChartApiFailed,
     ObjectRefused,
+    RequestError,
     StepTimedOut,
     WorkerError,
 )
-from worker_chart_export.execution.parallel import ReadOnce
 from worker_chart_export.observability import metrics
 from worker_chart_export.observability.logs import Event, log
 from worker_chart_export.observability.observers import Stage, notify_chart, stage
 from worker_chart_export.outputs.artifact_store import StepFolder
-from worker_chart_export.outputs.manifest import ManifestItem
+from worker_chart_export.outputs.manifest import ManifestFailure, ManifestItem
 from worker_chart_export.timing import full_jitter_seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from worker_chart_export.charts.base import ChartImage, ChartProvider
     from worker_chart_export.concurrency.cancel_scope import CancelScope
@@ -35,6 +37,10 @@ if TYPE_CHECKING:
     from worker_chart_export.inputs.template import ChartTemplate, TemplateStore
     from worker_chart_export.ledger.step_ledger import Claim
     from worker_chart_export.outputs.artifact_store import ArtifactStore, StoredPng
+
+OUT_OF_TIME = "The step's time ended before this chart was made."
+
+ChartResult = ManifestItem | ManifestFailure
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -208,3 +214,37 @@ def _reused(template_id: str, png: StoredPng) -> dict[str, str]:
         sizeBytes=png.size,
     )
     return {"provider": provider}
+
+
+def make_in_parallel(
+    make: Callable[[str], ManifestItem], template_ids: Sequence[str], *, threads: int, scope: CancelScope
+) -> list[ChartResult]:
+    """Call `make` for each template, in at most `threads` threads.
+
+    Returns:
+        An item or a failure for each template, in the same order.
+
+    Raises:
+        WorkerError: The error that the scope was stopped with, or that a call raised, unless it is a
+            `RequestError`.
+    """
+    out_of_time = StepTimedOut(OUT_OF_TIME)
+    futures = run_in_parallel(make, template_ids, threads=threads, scope=scope, timeout_error=out_of_time)
+    results: list[ChartResult] = []
+    for template_id, future in zip(template_ids, futures, strict=True):
+        error = future.exception() if future.done() else out_of_time
+        if error is None:
+            results.append(future.result())
+        elif isinstance(error, RequestError):
+            results.append(_failed(template_id, error))
+        else:
+            raise error
+    return results
+
+
+def _failed(template_id: str, error: RequestError) -> ManifestFailure:
+    metrics.CHART_FAILURES.labels(error.code.value).inc()
+    log.warning(
+        Event.CHART_FAILED, error.message, chartTemplateId=template_id, code=error.code, details=error.details
+    )
+    return ManifestFailure(template_id=template_id, error=error.as_step_error())

@@ -18,8 +18,8 @@ from worker_chart_export.errors import (
     StepError,
     WorkerError,
 )
+from worker_chart_export.execution.chart_maker import make_in_parallel
 from worker_chart_export.execution.outcome import Outcome, OutcomeKind
-from worker_chart_export.execution.parallel import make_in_parallel
 from worker_chart_export.inputs.export_request import parse_export_request
 from worker_chart_export.ledger.decisions import Reason
 from worker_chart_export.ledger.intents import crash_loop_error, unstorable_error
@@ -33,8 +33,7 @@ from worker_chart_export.outputs.manifest import ManifestFailure, build_manifest
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from worker_chart_export.execution.chart_maker import ChartMaker, StepContext
-    from worker_chart_export.execution.parallel import ChartResult
+    from worker_chart_export.execution.chart_maker import ChartMaker, ChartResult, StepContext
     from worker_chart_export.ledger.decisions import ReleaseResult
     from worker_chart_export.ledger.run_snapshot import RunSnapshot
     from worker_chart_export.ledger.step_ledger import StepLedger

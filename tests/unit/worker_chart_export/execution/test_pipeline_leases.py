@@ -47,7 +47,7 @@ class HangingStep:
 @pytest.fixture
 def hanging(bench, monkeypatch):
     """Return a step under way; a chart that ignores its stop is waited for a tenth of the usual time."""
-    monkeypatch.setattr("worker_chart_export.execution.parallel.OVERRUN_GRACE_SECONDS", 0.1)
+    monkeypatch.setattr("worker_chart_export.concurrency.parallel.OVERRUN_GRACE_SECONDS", 0.1)
     with ThreadPoolExecutor(1) as pool:
         step = HangingStep(bench, pool)
         yield step

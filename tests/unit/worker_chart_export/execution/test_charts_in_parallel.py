@@ -10,11 +10,12 @@ import weakref
 import pytest
 
 from tests.support.fakes import NOON, HandClock, scope_of
+from worker_chart_export.concurrency import parallel
 from worker_chart_export.concurrency.cancel_scope import CancelScope
-from worker_chart_export.concurrency.thread_cache import ThreadCache
+from worker_chart_export.concurrency.parallel import ThreadCache
+from worker_chart_export.concurrency.single_flight import ReadOnce
 from worker_chart_export.errors import Interrupted, LeaseLost, OhlcvUnavailable, StepTimedOut
-from worker_chart_export.execution import parallel
-from worker_chart_export.execution.parallel import ReadOnce, make_in_parallel
+from worker_chart_export.execution.chart_maker import make_in_parallel
 from worker_chart_export.outputs.manifest import ManifestFailure, ManifestItem
 
 

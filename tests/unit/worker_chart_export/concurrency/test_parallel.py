@@ -10,7 +10,7 @@ from queue import Queue
 
 import pytest
 
-from worker_chart_export.concurrency.thread_cache import ThreadCache
+from worker_chart_export.concurrency.parallel import ThreadCache
 
 WAIT_SECONDS = 10
 _bound: contextvars.ContextVar[str] = contextvars.ContextVar("bound", default="nothing")
