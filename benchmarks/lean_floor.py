@@ -8,6 +8,7 @@ from google.cloud import firestore
 
 from benchmarks.floor import Floor, bucket_of, http_connections, provider_of, serve
 from daemon.composition import storage_client
+from daemon.lifecycle.library_defaults import set_library_defaults
 from worker_chart_export.backends.http import open_connections
 
 if TYPE_CHECKING:
@@ -36,4 +37,5 @@ def _lean(environment: Mapping[str, str]) -> Floor:
 
 
 if __name__ == "__main__":
+    set_library_defaults()
     serve(_lean)

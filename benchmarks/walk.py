@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING
 from benchmarks import shape
 from benchmarks.processes import ROOT
 from benchmarks.rendering import CANDLES
+from daemon.lifecycle.library_defaults import set_library_defaults
 from daemon.subscription.callback import Delivery
 from daemon.subscription.stream import open_stream
 from localcloud import LocalCloud
@@ -178,6 +179,7 @@ def main() -> int:
     if options.shape or options.one_caller:
         text = shape.table() if options.shape else shape.one_caller()
     else:
+        set_library_defaults()
         configure(level="INFO", log_format="json", stream=io.StringIO())
         text = report(follow(options.mode, warm_up=options.warm_up))
     sys.stdout.write(f"{text}\n")

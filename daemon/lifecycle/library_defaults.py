@@ -1,4 +1,4 @@
-"""Defaults for environment variables that Google's libraries read when they are imported."""
+"""Defaults for environment variables of Google's libraries."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 
 
 def set_library_defaults() -> None:
-    """Set the defaults; every entry point calls this before it imports one of the libraries."""
+    """Set the defaults. Every entry point calls this before it imports one of the libraries."""
     # gRPC would write lines of its own to stderr, where only JSON lines are allowed.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     # The storage client would read the metadata of the bucket, which needs a permission that the worker's

@@ -8,8 +8,8 @@ from __future__ import annotations
 import signal
 import threading
 
-import daemon.main
 from daemon.__main__ import main
+from daemon.lifecycle.library_defaults import set_library_defaults
 from daemon.lifecycle.signals import block_stop_signals
 
 FREEZE = signal.SIGUSR1
@@ -24,5 +24,8 @@ def freeze(*_signal: object) -> None:
 if __name__ == "__main__":
     block_stop_signals()
     signal.signal(FREEZE, freeze)
+    set_library_defaults()
+    import daemon.main
+
     daemon.main.MAIN_WITHIN_SECONDS = SILENT_SECONDS
     main()
