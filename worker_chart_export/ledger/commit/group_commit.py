@@ -135,7 +135,7 @@ class RunCommits:
         return resolution
 
     def _pause(self) -> None:
-        """Wait before a batch, so that more requests can join it."""
+        """Wait before a batch: after a failure, or so that more requests can join it."""
         if self._failures:
             seconds = RETRY.delay_seconds(self._failures)
         else:
@@ -173,7 +173,7 @@ class RunCommits:
             self._commit(plan, snapshot)
 
     def _best_known(self, batch: Sequence[CommitRequest]) -> RunSnapshot | None:
-        """Return the newest state among our last commit's and the callers' reads, unless it was wrong."""
+        """Return the newest known state of the run, or None when the run must be read."""
         if self._is_shared:
             return None
         best = self._known
@@ -227,7 +227,7 @@ class RunCommits:
             )
 
     def _isolate(self, writing: Sequence[CommitRequest], error: Unacceptable) -> None:
-        """Find the request that Firestore can't store: commit each alone. Store a finalize with less."""
+        """Have each request committed alone. Shorten the finalize that Firestore can't store."""
         if len(writing) > 1:
             for request in writing:
                 request.isolated = True
@@ -241,7 +241,7 @@ class RunCommits:
         request.intent = minimal
 
     def _release(self, orphan: CommitRequest) -> None:
-        """Release a step that was claimed for a caller which waits no longer. Else its lease expires."""
+        """Release a step that was claimed for a caller which waits no longer. If that fails, it expires."""
         step_id = orphan.intent.step_id
         release = ReleaseIntent(
             step_id=step_id,

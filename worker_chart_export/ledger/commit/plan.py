@@ -26,7 +26,7 @@ class Resolution:
     Attributes:
         result: The result of the intent.
         lease: The step's lease after the commit, or None when there is none.
-        snapshot: The read whose time the lease was decided by.
+        snapshot: The read that the times of the lease were computed from.
     """
 
     result: Any
@@ -71,9 +71,9 @@ class CommitRequest(QueuedRequest):
         return isinstance(self.answer.result, ClaimResult) and self.answer.result.claimed
 
     def observation(self, snapshot: RunSnapshot, *, is_fresh: bool) -> Observation:
-        """Collect what the decision is made from; the arguments as in `plan_commit`.
+        """Collect the facts for the decision; the arguments as in `plan_commit`.
 
-        The lease may be stale. Then the commit loses a race, and no harm is done.
+        A stale lease does no harm: its precondition fails, and the request is decided again.
         """
         step_id, own = self.intent.step_id, self.snapshot
         lease, lease_is_known = None, True
