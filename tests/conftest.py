@@ -1,4 +1,4 @@
-"""What all tests share: the clouds, and an environment without surprises."""
+"""Fixtures of all tests: the clouds, and a clean environment."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _SCRUBBED = (
 
 @pytest.fixture(scope="session", autouse=True)
 def _scrubbed_environment() -> Iterator[None]:
-    """No test depends on this machine's environment; `clouds` remembers the emulators named there."""
+    """Remove this machine's variables from the environment; `clouds` keeps the emulators' addresses."""
     with pytest.MonkeyPatch.context() as patch:
         for name in [name for name in os.environ if name.startswith(_SCRUBBED)]:
             patch.delenv(name)

@@ -1,8 +1,8 @@
-"""The shape of the house: who may use which SDK, how large files and functions are, how modules are called.
+"""The shape of the code: owners of SDKs, sizes of files and functions, names of modules.
 
-`import-linter` keeps the directions between modules (see `pyproject.toml`); it can't look
-into the `google.cloud` namespace, so the owners of the SDKs are kept here. Each check is first shown a house
-that breaks its rule.
+`import-linter` checks the directions between modules (see `pyproject.toml`). It can't read the `google.cloud`
+namespace, so the owners of the SDKs are checked here. Each check also has a test on code that breaks its
+rule.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ BUCKETS_OF_ODDS_AND_ENDS = {
 }
 
 #: SDK (a module and all below it) -> the files of worker_chart_export and daemon that import it at run time.
-#: The demo, which builds a whole cloud of its own, has the same owners' rights in one place.
+#: The demo builds a whole cloud, so one of its files may import all of these SDKs.
 OWNERS = {
     ("google.cloud.pubsub_v1", "google.pubsub_v1"): {
         "daemon/subscription/stream.py",
@@ -80,7 +80,7 @@ OWNERS = {
         "daemon/settings/tracing.py",
     },
 }
-#: The same for imports that serve annotations alone.
+#: The same for imports only for annotations.
 TYPE_USERS = {
     ("google.cloud.pubsub_v1", "google.pubsub_v1"): {
         "daemon/subscription/settlement.py",
@@ -92,7 +92,7 @@ House = dict[str, str]
 
 
 def _house() -> House:
-    """Path -> source, of everything that is shipped."""
+    """Return path -> source of everything that is shipped."""
     files = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
     return {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8") for path in files}
 
@@ -102,7 +102,7 @@ def _is_type_checking(node: ast.AST) -> bool:
 
 
 def _imports(source: str, *, for_types: bool) -> set[str]:
-    """The modules a file imports at run time, or those it imports for annotations alone."""
+    """Return the modules that a file imports at run time, or those for annotations only."""
     tree = ast.parse(source)
     typing_nodes = {
         id(node) for block in ast.walk(tree) if _is_type_checking(block) for node in ast.walk(block)
@@ -119,7 +119,7 @@ def _imports(source: str, *, for_types: bool) -> set[str]:
 
 
 def users_of(sdk: tuple[str, ...], house: House, *, for_types: bool = False) -> set[str]:
-    """The files that import one of the SDK's modules."""
+    """Return the files that import one of the SDK's modules."""
     return {
         path
         for path, source in house.items()
@@ -130,7 +130,7 @@ def users_of(sdk: tuple[str, ...], house: House, *, for_types: bool = False) -> 
 
 
 def _functions(source: str) -> list[tuple[str, int]]:
-    """Name and number of body lines, without docstring, of each function."""
+    """Return name and number of body lines, without docstring, of each function."""
     found = []
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
@@ -141,12 +141,12 @@ def _functions(source: str) -> list[tuple[str, int]]:
 
 
 def files_too_long(house: House) -> list[str]:
-    """Files of more than 400 lines."""
+    """Return files of more than 400 lines."""
     return [path for path, source in house.items() if len(source.splitlines()) > MAX_FILE_LINES]
 
 
 def functions_too_long(house: House) -> list[str]:
-    """Functions of more than 40 lines."""
+    """Return functions of more than 40 lines."""
     return [
         f"{path}:{name}"
         for path, source in house.items()
@@ -156,24 +156,24 @@ def functions_too_long(house: House) -> list[str]:
 
 
 def names_that_say_nothing(house: House) -> list[str]:
-    """Files and folders whose name is a bucket of odds and ends."""
+    """Return files and folders with names such as `utils` or `common`."""
     return [path for path in house if BUCKETS_OF_ODDS_AND_ENDS & set(Path(path).with_suffix("").parts)]
 
 
 def without_docstring(house: House) -> list[str]:
-    """Files that don't say what they own."""
+    """Return files without a module docstring."""
     return [path for path, source in house.items() if ast.get_docstring(ast.parse(source)) is None]
 
 
 @pytest.mark.parametrize("sdk", OWNERS, ids=lambda sdk: sdk[0])
 def test_each_sdk_is_imported_by_its_owners_alone(sdk):
-    """And by all of them, so that the list is never longer than the truth."""
+    """Exactly the listed files import each SDK."""
     assert users_of(sdk, _house()) == OWNERS[sdk]
 
 
 @pytest.mark.parametrize("sdk", TYPE_USERS, ids=lambda sdk: sdk[0])
 def test_an_sdk_s_types_are_named_by_few(sdk):
-    """In annotations only."""
+    """Few files import an SDK's types for annotations."""
     assert users_of(sdk, _house(), for_types=True) - OWNERS[sdk] == TYPE_USERS[sdk]
 
 
@@ -186,8 +186,8 @@ def test_an_sdk_s_types_are_named_by_few(sdk):
         "def f():\n    import google.cloud.storage as s",
     ],
 )
-def test_an_intruder_would_be_seen(line):
-    """However it is written; for types it is told apart."""
+def test_an_import_by_another_file_is_found(line):
+    """An import by any other file is found, and imports for annotations only are separate."""
     sdk = ("google.cloud.storage",)
     assert users_of(sdk, {"daemon/x.py": line}) == {"daemon/x.py"}
     typed = {"daemon/x.py": "if TYPE_CHECKING:\n    from google.cloud import storage"}
@@ -196,32 +196,32 @@ def test_an_intruder_would_be_seen(line):
 
 
 def test_another_sdk_of_a_similar_name_is_none():
-    """`google.cloud.storage_control` is not `google.cloud.storage`."""
+    """`google.cloud.storage_control` is not part of `google.cloud.storage`."""
     assert users_of(("google.cloud.storage",), {"x.py": "import google.cloud.storage_control"}) == set()
 
 
 def test_files_are_short():
-    """One concept each."""
+    """No file has more than 400 lines."""
     assert files_too_long(_house()) == []
 
 
 def test_functions_are_short():
-    """One thought each."""
+    """No function has more than 40 lines."""
     assert functions_too_long(_house()) == []
 
 
 def test_no_module_is_a_bucket():
-    """A name says what is inside."""
+    """No module has a name such as `utils` or `common`."""
     assert names_that_say_nothing(_house()) == []
 
 
 def test_every_module_says_what_it_owns():
-    """In its docstring."""
+    """Every module has a docstring."""
     assert without_docstring(_house()) == []
 
 
-def test_a_house_against_the_rules_would_be_seen():
-    """Each of the checks above finds what it looks for, and passes what is just allowed."""
+def test_code_against_the_rules_is_found():
+    """Each check finds code that breaks its rule and accepts code at its limit."""
     long_function = "def f():\n" + "    x = 1\n" * 41
     house = {
         "daemon/utils.py": long_function,

@@ -18,13 +18,13 @@ ELSEWHERE = ("https://", "http://", "mailto:")
 
 
 def prose(path):
-    """The text of a document without its code."""
+    """Return the text of a document without its code."""
     without_blocks = re.sub(r"(?ms)^```.*?^```", "", path.read_text(encoding="utf-8"))
     return re.sub(r"`[^`\n]+`", "code", without_blocks)
 
 
 def anchors(path):
-    """The anchors of a document's headings, as the forges make them."""
+    """Return the anchors of a document's headings, as GitHub makes them."""
     text = re.sub(r"(?ms)^```.*?^```", "", path.read_text(encoding="utf-8"))
     headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
@@ -32,7 +32,7 @@ def anchors(path):
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_links_lead_somewhere(page):
-    """To a file or folder of the repository; a link to a heading, to one that exists."""
+    """Every link leads to a file or folder of the repository, and to an existing heading."""
     for link in LINK.findall(prose(page)):
         if link.startswith(ELSEWHERE):
             continue
@@ -45,13 +45,13 @@ def test_links_lead_somewhere(page):
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_paths_that_are_quoted_exist(page):
-    """From the root; a rename has to change the documents too."""
+    """Every quoted path exists, so that a rename changes the documents too."""
     quoted = PATH.findall(page.read_text(encoding="utf-8"))
     assert [path for path in quoted if not (ROOT / path).exists()] == []
 
 
 def test_every_page_of_the_docs_can_be_reached():
-    """From the index, directly or over other pages."""
+    """Every page can be reached from the index, directly or over other pages."""
     seen, waiting = set(), [ROOT / "docs/index.md"]
     while waiting:
         page = waiting.pop()

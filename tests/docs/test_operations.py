@@ -1,4 +1,4 @@
-"""What the pages for operators quote is what the worker says."""
+"""The quotes in the operators' pages equal the worker's messages."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ SOURCES = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "daemon
 
 @pytest.mark.parametrize("message", ["no stream is open", "intake is paused", "not checkable here"])
 def test_a_message_that_it_quotes_is_one_of_the_worker(message):
-    """An operator searches for it."""
+    """A quoted message is a message of the worker, so that an operator can search for it."""
     assert message in PAGE
     assert message in SOURCES
 
 
 def test_every_error_code_has_a_row():
-    """In the section of steps that failed."""
+    """Every error code has a row in the section of failed steps."""
     rows = re.findall(
         r"^\| (`[A-Z_]+`(?:, `[A-Z_]+`)*) \|", PAGE.partition("### A step failed")[2], re.MULTILINE
     )
@@ -33,7 +33,7 @@ def test_every_error_code_has_a_row():
 
 
 def test_every_exit_code_has_a_row():
-    """The daemon never ends with 1: that is for commands whose work failed."""
+    """Every exit code of the daemon has a row; 1 is only for commands."""
     codes = {code.value for code in ExitCode}
     commands = (ROOT / "docs/getting-started.md").read_text(encoding="utf-8").partition("## Exit codes")[2]
     assert {int(code) for code in re.findall(r"^\| (\d) \|", commands, re.MULTILINE)} == codes
@@ -42,7 +42,7 @@ def test_every_exit_code_has_a_row():
 
 
 def test_every_event_that_it_names_exists():
-    """Those that deserve attention."""
+    """Every event that the page names exists."""
     (sentence,) = re.findall(r"\*\*Log events that deserve attention\*\*: (.+?)\n\n", PAGE, re.DOTALL)
     names = set(re.findall(r"`([a-z_]+)`", sentence))
     assert len(names) == 8
@@ -50,7 +50,7 @@ def test_every_event_that_it_names_exists():
 
 
 def test_every_command_is_in_getting_started():
-    """With its sub-commands."""
+    """Every command and sub-command is in getting-started."""
     table = (ROOT / "docs/getting-started.md").read_text(encoding="utf-8").partition("## All commands")[2]
     named = re.findall(r"^\| `([a-z-]+)(?: ([a-z]+))?", table, re.MULTILINE)
     assert {command for command, _ in named} == {*COMMANDS}

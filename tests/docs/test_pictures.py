@@ -26,13 +26,13 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 
 def texts_of(name):
-    """The lines of text in a picture, in the order in which they were drawn."""
+    """Return the lines of text in a picture in the order in which they were drawn."""
     drawing = ET.parse(PICTURES / f"{name}.svg")  # noqa: S314 - our own file
     return [(text.text or "").replace("\u00a0", " ").strip() for text in drawing.iter(f"{SVG}text")]
 
 
 def test_each_source_has_a_drawing_that_the_page_shows():
-    """No drawing is without a source."""
+    """Each source has a drawing, no drawing is without a source, and the page shows it."""
     assert sorted(path.stem for path in PICTURES.glob("*.dot")) == sorted(DRAWN)
     assert sorted(path.stem for path in PICTURES.glob("*.svg")) == sorted([*DRAWN, *OF_OTHER_PAGES])
     shown = re.findall(r"!\[[^\]]{40,}\]\(pictures/(\w+)\.svg\)", PAGE.read_text("utf-8"))
@@ -41,14 +41,14 @@ def test_each_source_has_a_drawing_that_the_page_shows():
 
 @pytest.mark.parametrize("name", DRAWN)
 def test_a_drawing_is_up_to_date(name):
-    """`make pictures` writes the hash of the source into the drawing."""
+    """The drawing contains the hash of its source, which `make pictures` writes."""
     digest = hashlib.sha256((PICTURES / f"{name}.dot").read_bytes()).hexdigest()
     assert f"<!-- drawn from text with sha256 {digest} -->" in (PICTURES / f"{name}.svg").read_text("utf-8")
 
 
 @pytest.mark.parametrize("name", DRAWN)
 def test_a_drawing_can_be_read_on_any_background(name):
-    """It has a white background and real text, and loads no other file."""
+    """A drawing has a white background and real text, and loads no other file."""
     source = (PICTURES / f"{name}.svg").read_text("utf-8")
     drawing = ET.fromstring(source)  # noqa: S314 - our own file
     assert next(drawing.iter(f"{SVG}polygon")).attrib["fill"] == "white"
@@ -59,7 +59,7 @@ def test_a_drawing_can_be_read_on_any_background(name):
     "text", [*(PICTURES / f"{name}.dot" for name in DRAWN), PAGE], ids=lambda path: path.name
 )
 def test_every_folder_and_file_that_is_named_exists(text):
-    """Paths begin at the root, or in the domain package."""
+    """Every path from the root or in the domain package exists."""
     named = set(
         re.findall(r"[\w./]*\w+\.py\b|\b[a-z_]{3,}/(?:[a-z_]+/)*(?=[<`,) ])", text.read_text("utf-8"))
     )
@@ -69,13 +69,13 @@ def test_every_folder_and_file_that_is_named_exists(text):
 
 
 def test_the_states_are_those_of_the_code():
-    """The picture names all of them. The only other word in capitals is an error code."""
+    """The picture names all states of the code; the only other word in capitals is an error code."""
     capitals = set(re.findall(r"\b[A-Z]{4,}(?:_[A-Z]+)*\b", " ".join(texts_of("step"))))
     assert capitals == {*StepStatus, ErrorCode.CRASH_LOOP}
 
 
 def test_the_actions_of_workers_are_the_intents_of_the_ledger():
-    """`adopt` is a method of the ledger, and a take-over is a claim."""
+    """The picture's actions are the ledger's intents; `adopt` is a method, and a take-over is a claim."""
     text = (PICTURES / "step.dot").read_text("utf-8")
     done = set(re.findall(r"label=<[^<]*<b>([\w-]+)</b>[:,>]", text.replace("<br", ">"))) - {"RUNNING"}
     intents = {intent.name for intent in (ClaimIntent, FinalizeIntent, ReleaseIntent)}
@@ -83,7 +83,7 @@ def test_the_actions_of_workers_are_the_intents_of_the_ledger():
 
 
 def test_the_ways_out_are_the_dispositions():
-    """The picture and the table of the page have all four."""
+    """The picture and the page's table have all four dispositions."""
     names = {member.__name__ for member in get_args(Disposition)}
     shown = {
         word for line in texts_of("message") for word in re.findall(r"\b(?:Ack|Nack|Defer|Reject)\b", line)
@@ -93,7 +93,7 @@ def test_the_ways_out_are_the_dispositions():
 
 
 def test_the_stages_are_in_the_order_of_the_pipeline():
-    """The order from top to bottom is that of the docstring of `pipeline.py`."""
+    """The stages have the order of the docstring of `pipeline.py`, from top to bottom."""
     drawing = ET.parse(PICTURES / "message.svg")  # noqa: S314 - our own file
     stages = ("claim", "charts", "manifest", "finalize")
     heights = {text.text: float(text.attrib["y"]) for text in drawing.iter(f"{SVG}text")}
@@ -105,7 +105,7 @@ def test_the_stages_are_in_the_order_of_the_pipeline():
 
 
 def test_the_page_names_settings_as_they_are_with_their_defaults():
-    """`NAME` (number) stands for a setting and its default."""
+    """Every `NAME` (number) in the page is a setting and its default."""
     from daemon.settings import Settings  # noqa: PLC0415 - slow to load, and used only here
 
     named = re.findall(r"`([A-Z_]{6,})`(?: \((\d+)\))?", PAGE.read_text("utf-8"))

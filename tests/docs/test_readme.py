@@ -1,4 +1,4 @@
-"""The README: short, and true."""
+"""The README is short and correct."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ MAX_WORDS = 700
 
 
 def test_it_has_two_screens():
-    """Everything else is in the documents that it links to."""
+    """The README has at most two screens."""
     assert len(README.split()) <= MAX_WORDS
 
 
 def test_its_two_commands_are_targets():
-    """Of the Makefile."""
+    """The README's two commands are targets of the Makefile."""
     commands = re.findall(r"^make (\w+)", README, re.MULTILINE)
     assert commands == ["demo", "test"]
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
@@ -26,7 +26,7 @@ def test_its_two_commands_are_targets():
 
 
 def test_the_run_that_it_names_has_a_legal_id():
-    """As readers of the manifest want it."""
+    """The run id in the README is valid for the manifest."""
     (run_id,) = set(re.findall(r'"runId": "([^"]+)"', README))
     schema = ROOT / "worker_chart_export/data/contracts/charts_outputs_manifest.schema.json"
     pattern = json.loads(schema.read_text(encoding="utf-8"))["properties"]["runId"]["pattern"]
@@ -34,7 +34,7 @@ def test_the_run_that_it_names_has_a_legal_id():
 
 
 def test_the_other_package_named_daemon_is_never_a_dependency():
-    """PyPI's python-daemon installs a module of the same name."""
+    """PyPI's python-daemon, which has a module of the same name, is not a dependency."""
     assert "python-daemon" in README
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     names = [
@@ -47,6 +47,6 @@ def test_the_other_package_named_daemon_is_never_a_dependency():
 
 
 def test_the_version_has_an_entry_in_the_changelog():
-    """So that a release says what it changes."""
+    """The version has an entry in the changelog."""
     version = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
     assert f"\n## [{version}] - 20" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")

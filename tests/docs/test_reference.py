@@ -1,4 +1,4 @@
-"""The generated pages: up to date, and complete."""
+"""The generated pages are up to date and complete."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PAGES = pages()
 
 
 def rows(name):
-    """The cells of the rows of a page's tables, by the name in their first cell."""
+    """Return the cells of the rows of a page's tables by the text of their first cell."""
     lines = [line for line in PAGES[name].splitlines() if line.startswith("| `")]
     cells = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]
     return {first.strip("`"): rest for first, *rest in cells}
@@ -23,30 +23,30 @@ def rows(name):
 
 @pytest.mark.parametrize("name", PAGES)
 def test_a_page_is_up_to_date(name):
-    """`make reference` writes it anew."""
+    """The page equals the output of `make reference`."""
     assert (DOCS / name).read_text(encoding="utf-8") == PAGES[name]
 
 
 @pytest.mark.parametrize("name", PAGES)
 def test_every_row_ends_with_a_sentence(name):
-    """Not with a title, and not with an empty cell."""
+    """Every row ends with a sentence."""
     assert [first for first, cells in rows(name).items() if not cells[-1].endswith(".")] == []
 
 
 def test_every_setting_is_there():
-    """With those of tracing and of an account."""
+    """Every setting is in the page, also those of tracing and of an account."""
     names = {name.upper() for name in [*Settings.model_fields, *TracingSettings.model_fields]}
     fields = {field.validation_alias or name for name, field in Account.model_fields.items()}
     assert set(rows("configuration.md")) == names | fields
 
 
 def test_every_event_is_there():
-    """In the order of the code."""
+    """Every event is in the page, in the order of the code."""
     assert list(rows("events.md")) == [event.value for event in Event]
 
 
 def test_every_metric_is_there():
-    """Under the name by which Prometheus knows it."""
+    """Every metric is in the page under its Prometheus name."""
     families = [family for family in metrics.REGISTRY.collect() if family.name.startswith(metrics.PREFIX)]
     suffixes = {"counter": "_total", "info": "_info"}
     assert set(rows("metrics.md")) == {f"{family.name}{suffixes.get(family.type, '')}" for family in families}

@@ -19,7 +19,7 @@ SPANS = {"process SUBSCRIPTION" if stage is Stage.DELIVERY else stage.value for 
 
 
 def test_every_span_is_named_and_no_other():
-    """They are in the table of spans."""
+    """The table of spans has every span and no other."""
     table = PAGE.split("| span | kind |")[1].split("\n\n")[0]
     named = re.findall(r"^\| `([^`]+)` \|", table, re.MULTILINE)
     assert set(named) == SPANS | {"publish TOPIC"}
@@ -48,12 +48,12 @@ def test_every_span_is_named_and_no_other():
     ],
 )
 def test_every_attribute_is_named(name):
-    """The page has the last part of each name."""
+    """The page has the last part of the name of every attribute."""
     assert f"`{attribute_of(name).removeprefix('chart_export.')}`" in PAGE
 
 
 def test_the_picture_shows_a_whole_trace():
-    """All spans but the release, as real text on a white background, without other files."""
+    """The picture shows all spans except the release, as text on a white background, without files."""
     drawing = ET.parse(PICTURE)  # noqa: S314 - our own file
     words = {(text.text or "").split(" ")[0] for text in drawing.iter(f"{SVG}text")}
     assert words >= {name.split(" ")[0] for name in SPANS} - {"release"} | {"publish"}

@@ -1,4 +1,4 @@
-"""Where charts come from, told by the settings of real processes."""
+"""The chart modes of real processes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.process.daemons import DaemonUnderTest
 
 @pytest.mark.parametrize("name", ["ENV", "TDA_ENV"])
 def test_record_is_refused_in_production(deployment, tmp_path, name):
-    """Before anything is opened, with the code that is not restarted; the variable is named."""
+    """`record` in production ends with exit code 2 and the variable's name before anything is opened."""
     settings = deployment.settings(
         CHARTS_API_MODE="record", CHARTS_FIXTURES_DIR=str(tmp_path), LOG_FORMAT="json", **{name: "prod"}
     )
@@ -26,8 +26,8 @@ def test_record_is_refused_in_production(deployment, tmp_path, name):
     assert run_command("daemon", "--check", environment=settings).returncode == 2
 
 
-def test_what_record_has_saved_is_what_mock_answers(deployment, tmp_path):
-    """The first daemon pays, the second works from files."""
+def test_mock_answers_with_what_record_has_stored(deployment, tmp_path):
+    """A daemon in `mock` mode works from the files that one in `record` mode has stored."""
     folder = {"CHARTS_FIXTURES_DIR": str(tmp_path)}
     for mode in ("record", "mock"):
         run_id, (step_id,) = deployment.put_run(charts=2)
@@ -44,7 +44,7 @@ def test_what_record_has_saved_is_what_mock_answers(deployment, tmp_path):
 
 
 def test_the_fallback_is_marked_in_the_manifest_and_in_the_logs(deployment):
-    """Every account is used up: the charts are drawn here."""
+    """When every account is used up, charts are drawn and marked in manifest and logs."""
     deployment.cloud.chart_img.faults.add(Fault(answer="limit_exceeded"))
     deployment.objects.bucket(deployment.bucket).blob("ohlcv.json").upload_from_string(raw_candles())
     run_id, (step_id,) = deployment.put_run(charts=2)
@@ -60,7 +60,7 @@ def test_the_fallback_is_marked_in_the_manifest_and_in_the_logs(deployment):
 
 
 def test_a_422_is_called_once_and_the_step_s_error_names_the_parameter(deployment):
-    """For whoever mends the template."""
+    """A 422 is requested once, and the step's error names the parameter."""
     deployment.cloud.chart_img.faults.add(Fault(answer="invalid_fields"))
     run_id, (step_id,) = deployment.put_run(charts=1)
     with deployment.daemon().started() as daemon:

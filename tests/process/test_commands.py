@@ -1,4 +1,4 @@
-"""The person's commands as real processes."""
+"""The commands as real processes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.process.daemons import ROOT, clean_environment
 
 
 def iter_until(lines, word):
-    """The lines up to the one that holds the word."""
+    """Return the lines up to the one that contains the text."""
     for line in lines:
         yield line
         if word in line:
@@ -24,7 +24,7 @@ def iter_until(lines, word):
 
 
 def test_help_names_every_command_and_shows_examples():
-    """The help shows the commands and how each is used."""
+    """The help has every command and examples."""
     overview = run_command("--help")
     assert overview.returncode == 0
     for name in ("demo", "daemon", "emulators", "run-local", "publish"):
@@ -33,12 +33,12 @@ def test_help_names_every_command_and_shows_examples():
 
 
 def test_version():
-    """The version is the package's."""
+    """`--version` prints the package's version."""
     assert run_command("--version").stdout == "worker-chart-export 0.2.0\n"
 
 
 def test_daemon_check_prints_the_effective_settings_without_secrets(deployment):
-    """What the daemon would run with, to be read by a person."""
+    """`daemon --check` prints the effective settings without secrets."""
     done = run_command("daemon", "--check", environment=deployment.settings(LOG_LEVEL="debug"))
     assert done.returncode == 0
     assert f"CHARTS_BUCKET=gs://{deployment.bucket}" in done.stdout
@@ -48,7 +48,7 @@ def test_daemon_check_prints_the_effective_settings_without_secrets(deployment):
 
 
 def test_daemon_check_with_bad_settings_is_exit_2():
-    """Each wrong setting on a line of its own, on standard error."""
+    """`daemon --check` prints each wrong setting in a line on standard error and exits with 2."""
     done = run_command("daemon", "--check", environment={"HEALTH_PORT": "99999"})
     assert done.returncode == 2
     assert "HEALTH_PORT" in done.stderr
@@ -57,7 +57,7 @@ def test_daemon_check_with_bad_settings_is_exit_2():
 
 
 def test_publish_reaches_a_daemon(deployment):
-    """The topic is the subscription's own; the daemon works the step."""
+    """`publish` uses the subscription's topic, and the daemon works the step."""
     run_id, (step_id,) = deployment.put_run()
     with deployment.daemon().started() as daemon:
         done = run_command("publish", run_id, step_id, environment=deployment.settings())
@@ -77,8 +77,8 @@ def test_publish_reaches_a_daemon(deployment):
         (["run"], {"PUBSUB_SUBSCRIPTION": None}, 2, "PUBSUB_SUBSCRIPTION"),
     ],
 )
-def test_publish_says_what_is_wrong(deployment, arguments, change, code, words):
-    """Bad ids and bad settings are exit 2, a missing subscription is exit 3."""
+def test_publish_reports_errors(deployment, arguments, change, code, words):
+    """`publish` exits with 2 for bad ids and settings, and with 3 for a missing subscription."""
     done = run_command("publish", *arguments, environment=deployment.settings(**change))
     assert done.returncode == code
     assert words in done.stderr
@@ -87,7 +87,7 @@ def test_publish_says_what_is_wrong(deployment, arguments, change, code, words):
 
 @pytest.mark.parametrize("full", [True, False])
 def test_publish_to_a_topic_needs_no_subscription(deployment, full):
-    """A full path needs no setting of ours at all, an id needs the project."""
+    """`publish` to a topic's full path needs no setting of ours, to an id the project."""
     places = deployment.settings()
     needed = ("PUBSUB_EMULATOR_HOST",) if full else ("PUBSUB_EMULATOR_HOST", "GOOGLE_CLOUD_PROJECT")
     environment = {name: places[name] for name in needed} | {"QUARANTINE_TOPIC": "/"}
@@ -99,14 +99,14 @@ def test_publish_to_a_topic_needs_no_subscription(deployment, full):
 
 @pytest.mark.parametrize(("topic", "words"), [("flow-steps", "GOOGLE_CLOUD_PROJECT"), ("a/b", "--topic")])
 def test_publish_refuses_a_topic_it_cant_find(topic, words):
-    """An id without a project, and what is neither an id nor a path."""
+    """`publish` refuses an id without a project, and a text that is neither an id nor a path."""
     done = run_command("publish", "run", "--topic", topic)
     assert done.returncode == 2
     assert words in done.stderr
 
 
 def test_emulators_print_their_export_lines_and_end_on_a_signal():
-    """What is printed is all a daemon and a person's client need."""
+    """`emulators` prints all variables for a daemon and Google's clients, and ends on a signal."""
     with subprocess.Popen(
         [sys.executable, "-m", "daemon.cli", "emulators", "--with-demo-data"],
         env=clean_environment({}),
@@ -128,7 +128,7 @@ def test_emulators_print_their_export_lines_and_end_on_a_signal():
 
 
 def test_emulators_refuse_a_busy_port():
-    """One line about it, whatever the service."""
+    """`emulators` reports a busy port in one line, whatever the service."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         for name in ("pubsub", "firestore", "storage"):
@@ -142,7 +142,7 @@ def test_emulators_refuse_a_busy_port():
 
 @pytest.mark.parametrize("port", ["-1", "65536"])
 def test_emulators_refuse_a_number_that_is_no_port(port):
-    """The option is named."""
+    """`emulators` refuses an invalid port with the option's name."""
     done = run_command("emulators", "--storage-port", port)
     assert done.returncode == 2
     assert "--storage-port" in done.stderr
@@ -164,7 +164,7 @@ main()
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
 def test_daemon_keeps_a_signal_that_comes_while_its_modules_load(deployment, name):
-    """`worker-chart-export daemon` is the same as `python -m daemon` from the first moment on."""
+    """`worker-chart-export daemon` handles a signal while its modules load, like `python -m daemon`."""
     done = subprocess.run(
         [sys.executable, "-c", INTERRUPTED_IMPORT.format(signal=name), "daemon"],
         env=clean_environment(deployment.settings()),
@@ -180,7 +180,7 @@ def test_daemon_keeps_a_signal_that_comes_while_its_modules_load(deployment, nam
 
 
 def test_an_unexpected_error_is_one_line():
-    """No traceback: it would show local variables, keys among them."""
+    """An unexpected error is one line without a traceback, which could show keys."""
     code = (
         "import daemon.cli.app as cli\n"
         "def fail(): raise RuntimeError('no\\nidea')\n"

@@ -14,7 +14,7 @@ COMPLETION = "_WORKER_CHART_EXPORT_COMPLETE"
 
 
 def _bash(script):
-    """What a bash prints whose `$0` is the command."""
+    """Return the output of a bash whose `$0` is the command."""
     done = subprocess.run(
         [BASH, "-c", script, str(COMMAND)],
         env=clean_environment({}),
@@ -27,7 +27,7 @@ def _bash(script):
 
 
 def test_bash_completes_commands_and_options():
-    """By the script that is printed for it, in a real bash."""
+    """The printed script completes commands and options in bash."""
     script = f'source <({COMPLETION}=source_bash "$0")\n'
     for words, place in (("st", 1), ("status --wa", 2)):
         script += f'COMP_WORDS=("$0" {words}); COMP_CWORD={place}; _worker_chart_export_completion "$0"\n'
@@ -36,6 +36,6 @@ def test_bash_completes_commands_and_options():
 
 
 def test_show_completion_prints_the_script_of_the_shell_it_is_called_from():
-    """To be looked at before it is installed."""
+    """`--show-completion` prints the script of the calling shell."""
     shown = _bash('"$0" --show-completion; exit $?')
     assert "complete -o default -F _worker_chart_export_completion worker-chart-export" in shown

@@ -1,4 +1,4 @@
-"""The demo as a real process: the whole main job without any cloud, and what it leaves in its folder."""
+"""The demo as a real process: the main job without a cloud, and its output folder."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ class TwoDemos:
     """Two demos in one folder with a foreign file. Only the second has failures.
 
     Attributes:
-        folder: What the second left.
-        output: What it printed.
-        page: Its gallery.
-        first_files: What the first left.
-        first_page: Its gallery.
+        folder: The folder after the second demo.
+        output: The second demo's output.
+        page: The second demo's gallery.
+        first_files: The files after the first demo.
+        first_page: The first demo's gallery.
     """
 
     folder: Path
@@ -42,14 +42,14 @@ class TwoDemos:
 
 
 def files_in(folder):
-    """The names of all files below the folder, without the markers of runs."""
+    """Return the names of all files below the folder, without the markers of runs."""
     files = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     return {name for name in files if not name.endswith("/.worker-chart-export-demo")}
 
 
 @pytest.fixture(scope="module")
 def two_demos(tmp_path_factory):
-    """See `TwoDemos`."""
+    """Run two demos; see `TwoDemos`."""
     folder = tmp_path_factory.mktemp("gallery")
     (folder / "notes.txt").write_text("mine")
     _demo(folder)
@@ -66,12 +66,12 @@ def _demo(folder, *options):
 
 
 def manifests(folder):
-    """The manifests of a demo."""
+    """Return the manifests of a demo."""
     return [json.loads(path.read_text()) for path in sorted(folder.rglob("manifest.json"))]
 
 
 def test_demo_makes_a_gallery_of_twenty_five_charts(two_demos):
-    """The whole main job, without any cloud, in one command."""
+    """One command does the whole main job without a cloud and makes 25 charts and a gallery."""
     pictures = sorted(two_demos.folder.rglob("*.png"))
     assert len(pictures) == 25
     assert len(manifests(two_demos.folder)) == 5
@@ -82,15 +82,15 @@ def test_demo_makes_a_gallery_of_twenty_five_charts(two_demos):
     assert two_demos.output.count("SUCCEEDED") >= 5
 
 
-def test_by_itself_the_demo_fails_nowhere(two_demos):
-    """Five steps of five charts."""
+def test_without_options_no_step_of_the_demo_fails(two_demos):
+    """Without options all five steps of five charts succeed."""
     sections = two_demos.first_page.all("section", **{"class": "step"})
     assert ["SUCCEEDED" in section.one("header").text for section in sections] == [True] * 5
     assert "25 charts from 5 steps" in two_demos.first_page.one("header", **{"class": "page"}).text
 
 
 def test_the_folder_holds_the_files_of_the_last_demo_and_foreign_files(two_demos):
-    """The charts of the demo before are gone; a foreign file stays, and is named."""
+    """The folder has the last demo's files; the earlier ones are removed, and foreign files are named."""
     files = files_in(two_demos.folder)
     assert files & two_demos.first_files == {"notes.txt", *ROOT_FILES}
     assert files - ROOT_FILES - {"notes.txt"} == {
@@ -103,8 +103,8 @@ def test_the_folder_holds_the_files_of_the_last_demo_and_foreign_files(two_demos
     )
 
 
-def test_the_gallery_says_what_the_manifests_say(two_demos):
-    """Each chart with its symbol, timeframe and template; each chart that was not made with its reason."""
+def test_the_gallery_agrees_with_the_manifests(two_demos):
+    """The gallery has the manifests' charts, and each missing chart with its reason."""
     alts, reasons = set(), set()
     for manifest in manifests(two_demos.folder):
         title = f"{manifest['symbol']} {manifest['timeframe']}"
@@ -123,7 +123,7 @@ def test_the_gallery_says_what_the_manifests_say(two_demos):
 
 
 def test_the_gallery_shows_failures_with_code_and_reason(two_demos):
-    """One step that fails on purpose, one chart that is not made, and a summary that counts both."""
+    """The gallery and its summary have the failed step and the missing chart with their reasons."""
     (failed,) = [
         section
         for section in two_demos.page.all("section", **{"class": "step"})
@@ -142,7 +142,7 @@ def test_the_gallery_shows_failures_with_code_and_reason(two_demos):
 
 
 def test_the_gallery_counts_what_the_daemon_did(two_demos):
-    """From its log: four messages, six steps, all settled."""
+    """The gallery counts four settled messages and six steps from the daemon's log."""
     stations = two_demos.page.one("ol", **{"class": "way"}).all("li")
     counts = {item.one("span").text: int(item.one("strong").text) for item in stations}
     assert counts == {
@@ -158,7 +158,7 @@ def test_the_gallery_counts_what_the_daemon_did(two_demos):
 
 
 def test_demo_leaves_a_page_alone_that_no_demo_made(tmp_path):
-    """Exit 2 at once."""
+    """A page that no demo wrote ends the command at once with exit code 2."""
     (tmp_path / "index.html").write_text("<h1>My site</h1>")
     done = run_command("demo", "--output", str(tmp_path))
     assert done.returncode == 2
@@ -170,7 +170,7 @@ def test_demo_leaves_a_page_alone_that_no_demo_made(tmp_path):
 
 
 def test_demo_ends_with_its_daemon(tmp_path):
-    """A daemon that dies is not waited for; how it ended and what it said last is shown."""
+    """When its daemon dies the demo ends and prints its exit and its last lines."""
     (tmp_path / "sitecustomize.py").write_text(
         "import os, sys\n"
         "if sys.orig_argv[-2:] == ['-m', 'daemon']:\n"
@@ -187,7 +187,7 @@ def test_demo_ends_with_its_daemon(tmp_path):
 
 @pytest.mark.parametrize("name", ["PUBSUB_EMULATOR_HOST", "FIRESTORE_EMULATOR_HOST", "STORAGE_EMULATOR_HOST"])
 def test_demo_asks_first_whether_the_named_emulators_answer(tmp_path, name):
-    """Google's clients would try for a minute."""
+    """The demo first checks that the emulators answer; Google's clients would try for a minute."""
     value = "http://localhost:1" if name.startswith("STORAGE") else "localhost:1"
     done = run_command("demo", "--output", str(tmp_path), environment={name: value})
     assert done.returncode == 3
@@ -195,14 +195,14 @@ def test_demo_asks_first_whether_the_named_emulators_answer(tmp_path, name):
 
 
 def test_demo_refuses_an_emulator_without_an_address(tmp_path):
-    """A wrong variable is a bad setting."""
+    """An emulator variable without an address is a wrong setting."""
     done = run_command("demo", "--output", str(tmp_path), environment={"PUBSUB_EMULATOR_HOST": "nowhere"})
     assert done.returncode == 2
     assert done.stderr == "error: PUBSUB_EMULATOR_HOST: expected host:port, got 'nowhere'\n"
 
 
 def test_demo_refuses_an_output_that_cant_be_a_folder(tmp_path):
-    """One sentence, exit 2, before anything is started."""
+    """An output path that can't be a folder ends the demo with one sentence and exit code 2."""
     (tmp_path / "file").touch()
     done = run_command("demo", "--output", str(tmp_path / "file"))
     assert done.returncode == 2
@@ -212,7 +212,7 @@ def test_demo_refuses_an_output_that_cant_be_a_folder(tmp_path):
 
 @pytest.mark.official
 def test_demo_uses_the_official_emulators_that_the_environment_names(official, tmp_path):
-    """Pub/Sub and Firestore are the official ones, Storage is embedded."""
+    """The demo uses the official Pub/Sub and Firestore emulators of the environment."""
     done = run_command("demo", "--output", str(tmp_path), environment=official.environment(), timeout=110)
     assert done.returncode == 0, done.stdout + done.stderr
     assert official.firestore in done.stdout
@@ -224,7 +224,7 @@ KEY_CODES = {"Enter": 13, "Escape": 27, "End": 35, "Home": 36, "ArrowLeft": 37, 
 
 @pytest.fixture
 def tab(two_demos, chromium):
-    """The gallery from disk, in a browser; nothing may be amiss on its console afterwards."""
+    """Open the gallery in a browser; check that its console has no errors."""
     with chromium.tab() as opened:
         opened.open((two_demos.folder / "index.html").as_uri())
         yield opened
@@ -240,14 +240,14 @@ def press(tab, key):
 
 
 def viewed(tab):
-    """What the viewer shows: its place, and the chart; None when it is closed."""
+    """Return the viewer's place and chart; None when it is closed."""
     return tab.run(
         "viewer.open ? [part('place').textContent, part('image').alt, part('image').naturalWidth] : null"
     )
 
 
-def test_the_viewer_is_opened_and_led_by_keys(two_demos, tab):
-    """Enter opens a chart at full size, arrows go round, Escape leads back to the chart shown last."""
+def test_the_viewer_is_used_by_keys(two_demos, tab):
+    """Enter opens a chart at full size, arrows move, Escape returns to the last chart."""
     pictures = [link.one("img") for link in two_demos.page.all("a") if "data-title" in link.attributes]
     alts = [picture.attributes["alt"] for picture in pictures]
     tab.run("links[3].focus()")
@@ -261,8 +261,8 @@ def test_the_viewer_is_opened_and_led_by_keys(two_demos, tab):
     tab.wait_for("!viewer.open && document.activeElement === links[0]")
 
 
-def test_the_viewer_is_led_by_its_buttons(tab):
-    """Next, previous, full size, close; the chart's file is at hand."""
+def test_the_viewer_is_used_by_buttons(tab):
+    """The viewer has buttons for next, previous, full size and close, and a link to the file."""
     tab.run("links[0].click()")
     tab.run("part('next').click()")
     assert viewed(tab)[0] == "2 of 25"
@@ -281,7 +281,7 @@ def test_the_viewer_is_led_by_its_buttons(tab):
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1280])
 def test_the_gallery_fits_its_screen_and_sends_no_requests(tab, width, dark):
-    """Nothing to scroll sideways, colours as wished, and no request but for the page itself."""
+    """The gallery fits the screen, follows the colour scheme and requests only itself."""
     tab.look_like(width=width, height=844, dark=dark)
     assert tab.run("document.documentElement.scrollWidth") == width
     assert tab.run("getComputedStyle(document.body).backgroundColor") == (

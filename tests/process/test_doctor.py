@@ -1,6 +1,6 @@
-"""`doctor` on whole clouds: where all is well, with each thing broken in turn, and stopped in the middle.
+"""`doctor` on whole clouds: all correct, with each thing broken in turn, and stopped.
 
-What only a process has (output, exit code, signals) is looked at in one; all else in this, which is quicker.
+Output, exit code and signals are checked in a process; everything else in this process, which is quicker.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ NO_EMULATOR_TELLS = {
 
 
 def examined(deployment):
-    """Exit code, overall result, and check -> (status, summary, fix)."""
+    """Return exit code, overall result, and check -> (status, summary, fix)."""
     done = run_command("doctor", "--output", "json", environment=deployment.settings())
     assert done.stderr == ""
     assert SECRET_KEY not in done.stdout
@@ -72,7 +72,7 @@ def examined(deployment):
 
 
 def seen(settings, *, call=False, **seconds):
-    """The same, made by this process; the summaries as they are printed."""
+    """Return the same, made in this process, with the summaries as printed."""
     with clients_find(settings):
         report = run_checks(Emulators.of(os.environ), scope_of(), call=call, **seconds)
     checks = {found.check: (found.status, str(found), found.fix) for found in report.results}
@@ -82,12 +82,12 @@ def seen(settings, *, call=False, **seconds):
 
 
 def with_status(checks, status):
-    """The checks that ended so."""
+    """Return the checks with that status."""
     return {check for check, (found, _, _) in checks.items() if found == status}
 
 
 def with_good_subscription(deployment):
-    """The deployment with the subscription that `doctor` recommends."""
+    """Return the deployment with the subscription that `doctor` recommends."""
     seconds = {"minimum_backoff": 10, "maximum_backoff": 600}
     wanted = {
         "name": deployment.subscription,
@@ -103,7 +103,7 @@ def with_good_subscription(deployment):
 
 
 def check_all_is_well(deployment, code, result, checks):
-    """Every check ok, except for what an emulator can't show. The cloud is unchanged."""
+    """Check that every check is ok, except those that an emulator can't show, and the cloud unchanged."""
     assert (code, result) == (0, "ok"), checks
     assert set(checks) == EVERYWHERE
     assert with_status(checks, "not_checkable") == NO_EMULATOR_TELLS
@@ -112,13 +112,13 @@ def check_all_is_well(deployment, code, result, checks):
 
 
 def check_nothing_is_left(deployment):
-    """Neither an object nor a document."""
+    """Check that no object and no document is left."""
     assert deployment.object_names("") == []
     assert list(deployment.documents.collection("chart_export_doctor").stream()) == []
 
 
 def test_all_is_well_on_the_embedded_cloud(deployment):
-    """Nothing is created there but what is deleted again; no request of Chart-IMG is spent."""
+    """On the embedded cloud everything created is deleted again, and no chart is requested."""
     before = made(deployment)
     check_all_is_well(deployment, *examined(with_good_subscription(deployment)))
     assert made(deployment) == before
@@ -126,20 +126,20 @@ def test_all_is_well_on_the_embedded_cloud(deployment):
 
 
 def made(deployment):
-    """How often something was made that lasts."""
+    """Return how often lasting resources were created."""
     pubsub, storage = deployment.cloud.pubsub.calls.as_dict(), deployment.cloud.storage.calls.as_dict()
     return pubsub["CreateTopic"], pubsub["CreateSubscription"], storage["buckets.insert"]
 
 
 @pytest.mark.official
 def test_all_is_well_on_the_official_emulators(official_deployment):
-    """As on the embedded cloud, check by check."""
+    """On the official emulators all checks have the result of the embedded cloud."""
     check_all_is_well(official_deployment, *seen(with_good_subscription(official_deployment).settings()))
 
 
 @pytest.mark.official
-def test_a_subscription_missing_from_the_official_emulator_is_said(official_deployment):
-    """With the command that makes one."""
+def test_a_subscription_missing_from_the_official_emulator_is_reported(official_deployment):
+    """A subscription that is missing on the official emulator is reported with the command to create it."""
     code, _, checks = seen(official_deployment.settings(PUBSUB_SUBSCRIPTION="nobody-made-this"))
     assert code == 3
     assert with_status(checks, "failure") == {"pubsub.subscription", "pubsub.consume"}
@@ -160,7 +160,7 @@ def test_a_subscription_missing_from_the_official_emulator_is_said(official_depl
     ],
 )
 def test_what_is_missing_fails_alone(deployment, changed, code, failed, fix):
-    """One line for it, with the fix, and all other checks as before."""
+    """Each missing thing fails in one line with its fix; all other checks stay."""
     found_code, result, checks = seen(with_good_subscription(deployment).settings(**changed))
     assert (found_code, result) == (code, "failure")
     assert with_status(checks, "failure") == set(failed)
@@ -169,7 +169,7 @@ def test_what_is_missing_fails_alone(deployment, changed, code, failed, fix):
 
 
 def test_bad_accounts_and_a_bad_number_are_exit_2_and_hide_nothing(deployment):
-    """Each wrong setting is a line with what was given, but for secrets, and what is allowed."""
+    """Each wrong setting is one line with its value, except secrets, and the allowed values."""
     accounts = json.dumps([{"id": "first", "apiKey": SECRET_KEY, "dailyLimit": "many"}])
     changed = {"CHART_IMG_ACCOUNTS_JSON": accounts, "WORKER_CONCURRENCY": "many"}
     code, result, checks = seen(with_good_subscription(deployment).settings(**changed))
@@ -189,7 +189,7 @@ def test_bad_accounts_and_a_bad_number_are_exit_2_and_hide_nothing(deployment):
 
 
 def test_a_subscription_without_a_retry_policy_is_a_warning(deployment):
-    """The daemon works with it, so the exit code is 0; the fix is a command."""
+    """A missing retry policy is a warning with exit code 0 and a command as its fix."""
     code, result, checks = seen(deployment.settings())
     assert (code, result) == (0, "warning")
     assert with_status(checks, "warning") == {"pubsub.ack-deadline", "pubsub.retry-policy"}
@@ -201,7 +201,7 @@ def test_a_subscription_without_a_retry_policy_is_a_warning(deployment):
     ("error", "status"), [("UNAVAILABLE", "failure"), ("PERMISSION_DENIED", "not_checkable")]
 )
 def test_an_unreadable_dead_letter_topic_spoils_no_other_line(deployment, error, status):
-    """What the subscription says of itself was read before."""
+    """An unreadable dead-letter topic changes no other line, because the subscription was read before."""
     deployment.cloud.pubsub.faults.add(
         Fault(method="GetTopic", match=deployment.quarantine_topic, error=error)
     )
@@ -213,7 +213,7 @@ def test_an_unreadable_dead_letter_topic_spoils_no_other_line(deployment, error,
 
 
 def test_a_database_that_hangs_has_the_scratch_document_named(deployment):
-    """With a fix. The document may be left over."""
+    """When the database hangs, the scratch document is named with its fix, because it may be left over."""
     released = threading.Event()
     deployment.cloud.firestore.faults.add(Fault(method="Commit", before=lambda _: released.wait(30)))
     try:
@@ -228,8 +228,8 @@ def test_a_database_that_hangs_has_the_scratch_document_named(deployment):
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_has_deleted_what_was_written(deployment, number, code):
-    """The document's next commit is under way, and the object is being read."""
+def test_a_signal_deletes_what_was_written(deployment, number, code):
+    """A signal during a commit and a read deletes the document and the object."""
     document_is_there, released = threading.Event(), threading.Event()
 
     def hold(_):
@@ -253,8 +253,8 @@ def test_a_signal_has_deleted_what_was_written(deployment, number, code):
     check_nothing_is_left(deployment)
 
 
-def test_a_backend_that_is_away_hides_no_other_and_leaves_no_traceback(deployment):
-    """As text: a line for each check, the fix below, no stack and no line of a library."""
+def test_an_unavailable_backend_hides_no_other_and_leaves_no_traceback(deployment):
+    """Unavailable backends give a line per check with its fix, and no traceback."""
     deployment.cloud.pubsub.stop()
     done = run_command("doctor", environment=deployment.settings())
     assert done.returncode == 3
@@ -269,8 +269,8 @@ def test_a_backend_that_is_away_hides_no_other_and_leaves_no_traceback(deploymen
     assert lines[-1].endswith("Fix these first: pubsub.subscription, pubsub.consume, pubsub.quarantine-topic")
 
 
-def test_a_proxy_that_can_t_be_used_is_said_without_its_password(deployment, monkeypatch):
-    """By the names of the variables, wherever it is needed."""
+def test_an_invalid_proxy_is_reported_without_its_password(deployment, monkeypatch):
+    """An invalid proxy is reported by the variables' names and without its password."""
     monkeypatch.setenv("ALL_PROXY", "http://quant:s3cret@proxy:99999")
     _, result, checks = seen(with_good_subscription(deployment).settings(NO_PROXY=""), call=True)
     assert result == "failure"
@@ -281,7 +281,7 @@ def test_a_proxy_that_can_t_be_used_is_said_without_its_password(deployment, mon
 
 
 def test_call_spends_one_request_and_names_the_account(deployment):
-    """Counted as any other."""
+    """`--call` makes one counted request and names the account."""
     code, _, checks = seen(deployment.settings(), call=True)
     assert code == 0
     assert checks["accounts.call"][0] == "ok"
@@ -292,7 +292,7 @@ def test_call_spends_one_request_and_names_the_account(deployment):
 
 
 def test_without_credentials_there_is_one_failure_and_not_twenty():
-    """What needs them is not checkable; no line of a library is seen."""
+    """Missing credentials are one failure; the checks that need them are not checkable."""
     settings = {
         "GOOGLE_CLOUD_PROJECT": "p-1",
         "PUBSUB_SUBSCRIPTION": "charts",

@@ -1,6 +1,6 @@
-"""What a daemon process says when it can't go on, and that it goes on when it can.
+"""The exits of a daemon process, and the errors after which it continues.
 
-Those that end at the start are new interpreters.
+Tests of errors at the start run new interpreters.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from tests.support.process.daemons import ROOT, DaemonUnderTest
 
 @pytest.mark.official
 def test_a_missing_subscription_is_exit_3(official_deployment):
-    """Nobody can work a subscription that is not there; the line says which."""
+    """A missing subscription gives exit code 3 and a line with its name."""
     missing = f"projects/{official_deployment.project}/subscriptions/nobody-made-this"
     with official_deployment.daemon(fresh=True, PUBSUB_SUBSCRIPTION=missing) as daemon:
         assert daemon.wait(30) == 3
@@ -28,7 +28,7 @@ def test_a_missing_subscription_is_exit_3(official_deployment):
 
 @pytest.mark.official
 def test_a_subscription_deleted_later_is_exit_3(official_deployment):
-    """The stream's end is noticed, and is no reason to pull for ever."""
+    """A subscription that is deleted later gives exit code 3."""
     with official_deployment.daemon().started() as daemon:
         official_deployment.subscriber.delete_subscription(subscription=official_deployment.subscription)
         assert daemon.wait(60) == 3
@@ -36,7 +36,7 @@ def test_a_subscription_deleted_later_is_exit_3(official_deployment):
 
 
 def test_missing_credentials_are_exit_3():
-    """Without an emulator and without credentials there is nothing to try; one line says so."""
+    """Missing credentials without an emulator give exit code 3 and one line."""
     settings = {
         "GOOGLE_CLOUD_PROJECT": "p",
         "PUBSUB_SUBSCRIPTION": "charts",
@@ -54,7 +54,7 @@ def test_missing_credentials_are_exit_3():
 
 @pytest.mark.parametrize("log_format", ["json", "console"])
 def test_an_http_client_that_can_t_be_opened_is_exit_2_and_shows_no_key(deployment, log_format):
-    """The key stands in a frame of the call that failed; no traceback may show it."""
+    """An HTTP client that can't be built gives exit code 2, and no traceback shows the key."""
     proxy = {"HTTPS_PROXY": "foo://bar:1", "ALL_PROXY": "foo://bar:1"}
     with deployment.daemon(LOG_FORMAT=log_format, **proxy) as daemon:
         assert daemon.wait(30) == 2
@@ -64,7 +64,7 @@ def test_an_http_client_that_can_t_be_opened_is_exit_2_and_shows_no_key(deployme
 
 
 def test_a_traceback_on_the_console_shows_no_local_variables():
-    """Keys stand in local variables."""
+    """A traceback on the console has no local variables, because they may hold keys."""
     script = """
 from worker_chart_export.observability.logs import Event, configure, log
 
@@ -83,7 +83,7 @@ except ValueError as error:
 
 
 def test_bad_settings_are_exit_2_and_all_named():
-    """One run is enough to learn of every wrong setting."""
+    """All wrong settings are named in one run with exit code 2."""
     settings = {"CHARTS_BUCKET": "charts", "WORKER_CONCURRENCY": "many", "LOG_FORMAT": "xml"}
     with DaemonUnderTest(settings, fresh=True) as daemon:
         assert daemon.wait(30) == 2
@@ -101,7 +101,7 @@ def test_bad_settings_are_exit_2_and_all_named():
 
 
 def test_a_busy_health_port_is_exit_2(deployment):
-    """Two daemons can't share a port; the line names the setting."""
+    """A busy health port gives exit code 2, and the line names the setting."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -110,8 +110,8 @@ def test_a_busy_health_port_is_exit_2(deployment):
     assert "HEALTH_PORT" in daemon.events[-1]["message"]
 
 
-def test_pubsub_that_is_merely_away_is_waited_for(deployment):
-    """The daemon starts without its backend, keeps trying, and works once it is there."""
+def test_an_unavailable_pubsub_is_waited_for(deployment):
+    """A daemon that starts without Pub/Sub keeps trying and works when it is available."""
     deployment.cloud.pubsub.stop()
     with deployment.daemon() as daemon:
         daemon.wait_for_event("stream_ended")
@@ -127,7 +127,7 @@ def test_pubsub_that_is_merely_away_is_waited_for(deployment):
 
 
 def test_a_daemon_without_a_stream_can_be_stopped(deployment):
-    """A signal ends the waiting for Pub/Sub too."""
+    """A signal stops a daemon that waits for Pub/Sub."""
     deployment.cloud.pubsub.stop()
     with deployment.daemon() as daemon:
         daemon.wait_for_event("stream_ended")

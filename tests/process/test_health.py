@@ -1,4 +1,4 @@
-"""What a daemon process tells of itself while it works, and while Firestore is away."""
+"""The health and metrics of a daemon process while it works and during a Firestore outage."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LOOPS = dict.fromkeys(("main", "heart-beats", "intake", "rescue"), "ok")
 
 
 def scraped(daemon):
-    """Each sample of the daemon's metrics, written as `claims_total{won}`, and its value."""
+    """Return each sample of the daemon's metrics by text such as `claims_total{won}`."""
     families = plain_metrics(asked(daemon, "metrics").text)
     return {
         f"{sample.name.removeprefix('chart_export_')}{{{','.join(sample.labels.values())}}}": sample.value
@@ -29,8 +29,8 @@ def scraped(daemon):
     }
 
 
-def test_a_firestore_that_is_away_makes_the_daemon_unready_and_no_less_alive(deployment):
-    """/readyz names it and comes back with it; /livez, the metrics and the process go on."""
+def test_an_unavailable_firestore_makes_the_daemon_unready_but_not_dead(deployment):
+    """During a Firestore outage /readyz is 503 with its name; /livez and /metrics stay available."""
     steps = [deployment.put_run(charts=1) for _ in range(6)]
     with deployment.daemon(module=PROBING).started() as daemon:
         assert asked(daemon, "readyz").json() == {"status": "ok", "parts": PARTS}
@@ -69,12 +69,12 @@ def _completed(daemon):
 
 
 def parts(daemon):
-    """What the daemon says of its parts."""
+    """Return the daemon's report of its parts."""
     return asked(daemon, "readyz").json()["parts"]
 
 
 def _counted(shown):
-    """What was counted, but for what depends on the machine's pace."""
+    """Return the counters that do not depend on the machine's speed."""
     paced = ("commits", "races_lost", "backend_calls", "rescue_looks", "process_")
     return {
         name: value
@@ -84,7 +84,7 @@ def _counted(shown):
 
 
 def test_what_was_worked_is_counted_once_and_names_nobody(deployment):
-    """Three steps of two charts, one that asks for nonsense, one told twice, and a message that is none."""
+    """Steps, charts, a duplicate and a bad message are each counted once, without ids in labels."""
     run_id, step_ids = deployment.put_run(steps=3, charts=2)
     bad_run, (bad_step,) = deployment.put_run(inputs={"requests": []})
     began = time.time()
@@ -120,7 +120,7 @@ def test_what_was_worked_is_counted_once_and_names_nobody(deployment):
     assert shown["commits_total{landed}"] >= 4
     assert shown["backend_calls_total{firestore,answered}"] >= 8
     assert shown["backend_calls_total{storage,answered}"] >= 9  # six pictures and three manifests
-    assert shown["backend_calls_total{pubsub,answered}"] >= 1  # it was asked for the subscription
+    assert shown["backend_calls_total{pubsub,answered}"] >= 1  # the call for the subscription's settings
     assert (shown["chart_img_quota_used{first}"], shown["chart_img_quota_limit{first}"]) == (6, 10**6)
     assert (shown["steps_running{}"], shown["steps_capacity{}"], shown["leases_held{}"]) == (0, 8, 0)
     assert (shown["ready{}"], shown["stream_open{}"], shown["drain_seconds{}"]) == (1, 1, 0)
@@ -136,8 +136,8 @@ def test_what_was_worked_is_counted_once_and_names_nobody(deployment):
         assert len(secret) < 6 or secret not in response.text
 
 
-def test_a_draining_daemon_tells_what_it_waits_for(deployment):
-    """It is asked while a step finishes; a HEAD is answered like a GET."""
+def test_a_draining_daemon_reports_what_it_waits_for(deployment):
+    """A draining daemon reports the running step; HEAD is answered like GET."""
     deployment.cloud.chart_img.faults.add(Fault(delay_seconds=2.5))
     run_id, (step_id,) = deployment.put_run(charts=1)
     with deployment.daemon().started() as daemon:
@@ -156,6 +156,6 @@ def test_a_draining_daemon_tells_what_it_waits_for(deployment):
     ages = [
         shown["drain_seconds{}"],
         shown["oldest_step_age_seconds{}"],
-    ]  # each read a moment after the other
+    ]  # the values are read one after the other
     assert all(0 < age < shown["drain_limit_seconds{}"] for age in ages)
     assert 0 < shown["lease_renewal_age_seconds{}"] < 10

@@ -1,4 +1,4 @@
-"""`worker-chart-export healthcheck` as a real process, on a real daemon."""
+"""`worker-chart-export healthcheck` as a real process on a real daemon."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from tests.support.process.daemons import ROOT, clean_environment
 
 
 def check(**environment):
-    """Ask, by the settings."""
+    """Run the check with the settings."""
     return run_command("healthcheck", environment=environment)
 
 
 def test_a_daemon_is_alive_until_it_is_frozen_or_gone(deployment):
-    """Found by HEALTH_HOST and HEALTH_PORT, like the daemon itself; no proxy is used."""
+    """A daemon is alive until it is frozen or dead; the check uses its settings and no proxy."""
     with deployment.daemon(HEALTH_HOST="0.0.0.0").started() as daemon:  # noqa: S104 - as in a container
         port = str(daemon.named("daemon_started")[-1]["healthPort"])
         settings = {"HEALTH_HOST": "0.0.0.0", "HEALTH_PORT": port}  # noqa: S104
@@ -35,7 +35,7 @@ def test_a_daemon_is_alive_until_it_is_frozen_or_gone(deployment):
 
 
 def test_a_probe_loads_nothing_that_takes_long():
-    """Neither Google's clients nor what draws, for this command and for the overview."""
+    """`healthcheck` and the overview load neither Google's clients nor the drawing libraries."""
     script = (
         "import sys\n"
         "from daemon.cli.__main__ import main\n"

@@ -1,4 +1,4 @@
-"""The main job by a real daemon process on the official emulators."""
+"""The main job of a real daemon process on the official emulators."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.support.cloud.resources import SECRET_KEY
 from tests.support.process.daemons import ROOT
 from worker_chart_export.ledger.lease import LEASES
 
-#: Each by a rule of the message formats; the code it is quarantined under.
+#: Bad messages, one per rule of the message formats, and the code of each.
 BAD_MESSAGES = [
     (b"not json", {}, "body_not_json"),
     (b"\xff\xfe", {}, "body_not_json"),
@@ -68,7 +68,7 @@ def test_twenty_steps_published_three_times_and_twelve_bad_messages(official_dep
 
 @pytest.mark.official
 def test_only_the_closed_step_object_is_written(official_deployment):
-    """A finished step holds no field beyond its schema; siblings in `outputs` and other steps survive."""
+    """A finished step has only fields of its schema; other outputs and steps stay."""
     deployment = official_deployment
     expires = {"expires_at": "2030-01-01T00:00:00Z"}
     error = {"code": "CHART_API_FAILED", "message": "an earlier attempt"}
@@ -95,7 +95,7 @@ def test_only_the_closed_step_object_is_written(official_deployment):
 
 
 def test_a_run_alone_is_worked_in_one_slot(deployment):
-    """A message that names only the run, here a Firestore event: every eligible step is worked."""
+    """A Firestore event that names only the run works every eligible step in one slot."""
     run_id, step_ids = deployment.put_run(steps=3, charts=1)
     with deployment.daemon().started() as daemon:
         deployment.publish(
@@ -108,7 +108,7 @@ def test_a_run_alone_is_worked_in_one_slot(deployment):
 
 
 def test_charts_are_drawn_here_from_candles(deployment):
-    """In `local` mode a step needs no chart API: its candles come from the OHLCV step it depends on."""
+    """In `local` mode charts are drawn from the candles of the OHLCV step, without a chart API."""
     candles = (ROOT / "worker_chart_export/data/samples/ohlcv/IBM_1d.json").read_bytes()
     deployment.objects.bucket(deployment.bucket).blob("ohlcv.json").upload_from_string(candles)
     run_id, (step_id,) = deployment.put_run(charts=5)
@@ -139,7 +139,7 @@ def test_charts_are_drawn_here_from_candles(deployment):
     ],
 )
 def test_a_step_that_asks_for_nonsense_fails_with_the_field(deployment, change, code, words):
-    """The step's error names the field; nothing is paid for; the message is done with."""
+    """A step with invalid inputs fails with the field, pays nothing, and its message is acked."""
     run_id, (step_id,) = deployment.put_run(**change)
     with deployment.daemon().started() as daemon:
         deployment.publish_step(run_id, step_id)

@@ -1,4 +1,4 @@
-"""Backends that fail while a daemon process works: no step is lost and nothing is paid for twice."""
+"""Failing backends while a daemon process works: no step is lost, nothing is paid for twice."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.support.process.probing_daemon import PROBING
 
 
 def test_a_full_stop_of_pubsub_is_survived(deployment):
-    """The stream comes back by itself, and so does the work."""
+    """After a full stop of Pub/Sub the stream opens again and the work continues."""
     with deployment.daemon().started() as daemon:
         deployment.cloud.pubsub.stop()
         deployment.cloud.pubsub.start()
@@ -24,7 +24,7 @@ def test_a_full_stop_of_pubsub_is_survived(deployment):
 
 
 def test_an_unavailable_firestore_defers_the_message(deployment):
-    """The message comes back later; meanwhile it holds no thread, and the step is untouched."""
+    """During a Firestore outage the message is deferred without a thread, and the step is unchanged."""
     deployment.cloud.firestore.faults.add(
         Fault(method="BatchGetDocuments", error="PERMISSION_DENIED", times=1)
     )
@@ -40,7 +40,7 @@ def test_an_unavailable_firestore_defers_the_message(deployment):
 
 
 def test_a_finalize_whose_answer_is_lost_counts(deployment):
-    """The commit took effect and the answer did not arrive: the step is finalized once, and so reported."""
+    """A finalize that was applied without a response is done and reported once."""
     run_id, (step_id,) = deployment.put_run()
     deployment.cloud.firestore.faults.add(
         Fault(method="Commit", match=run_id, error="UNAVAILABLE", after_effect=True, skip=1, times=1)
@@ -54,7 +54,7 @@ def test_a_finalize_whose_answer_is_lost_counts(deployment):
 
 
 def test_an_upload_whose_answer_is_lost_is_no_failure(deployment):
-    """The retry finds the object there; the chart is in the manifest and was paid for once."""
+    """An upload without a response is repeated, finds its object, and is paid for once."""
     deployment.cloud.storage.faults.add(Fault(method="objects.insert", error=503, after_effect=True, times=3))
     run_id, (step_id,) = deployment.put_run(charts=2)
     with deployment.daemon().started() as daemon:
@@ -65,8 +65,8 @@ def test_an_upload_whose_answer_is_lost_is_no_failure(deployment):
     assert len(deployment.cloud.chart_img.requests) == 2
 
 
-def test_a_storage_away_gives_the_step_back_and_keeps_what_is_stored(deployment):
-    """The message comes back, the step is taken over, and only what could not be stored is bought again."""
+def test_an_unavailable_storage_releases_the_step_and_keeps_stored_charts(deployment):
+    """During a Storage outage the step is released, and only unstored charts are paid for again."""
     run_id, (step_id,) = deployment.put_run(charts=2)
     second = deployment.step(run_id, step_id)["inputs"]["requests"][1]["chartTemplateId"]
     away = deployment.cloud.storage.faults.add(Fault(method="objects.insert", match=second, error=503))
@@ -99,8 +99,8 @@ def _is_well(storage):
 
 
 @pytest.mark.parametrize("away", [_answers_503, _is_stopped])
-def test_a_storage_that_stays_away_pauses_the_intake_until_it_is_back(deployment, away):
-    """Not ready meanwhile; no step is failed for it, and all are finished afterwards."""
+def test_an_unavailable_storage_pauses_the_intake_until_it_is_back(deployment, away):
+    """A Storage outage pauses the intake; no step fails, and all finish afterwards."""
     away(deployment.cloud.storage)
     run_id, step_ids = deployment.put_run(steps=6, charts=1)
     settings = {"STEP_TIMEOUT_SECONDS": "1", "RESCUE_INTERVAL_SECONDS": "1"}
@@ -122,7 +122,7 @@ def test_a_storage_that_stays_away_pauses_the_intake_until_it_is_back(deployment
 
 
 def test_a_bucket_that_refuses_fails_the_step_with_its_code(deployment):
-    """A refusal is the request's failure, with the bucket's own words; the daemon lives on."""
+    """A bucket that refuses fails the request with the bucket's message; the daemon continues."""
     run_id, (step_id,) = deployment.put_run(charts=1)
     with deployment.daemon(CHARTS_BUCKET="gs://nobody-made-this").started() as daemon:
         deployment.publish_step(run_id, step_id)
@@ -134,7 +134,7 @@ def test_a_bucket_that_refuses_fails_the_step_with_its_code(deployment):
 
 
 def test_templates_that_may_not_be_read_fail_the_step(deployment):
-    """Each chart fails and says what was refused; the step ends, with a manifest."""
+    """Templates that may not be read fail each chart with the refusal; the step has a manifest."""
     deployment.cloud.firestore.faults.add(
         Fault(method="BatchGetDocuments", match="chart_templates", error="PERMISSION_DENIED")
     )
@@ -149,8 +149,8 @@ def test_templates_that_may_not_be_read_fail_the_step(deployment):
     assert len(deployment.manifest(run_id, step_id)["failures"]) == 2
 
 
-def test_a_step_of_an_unknown_run_is_looked_for_again(deployment):
-    """A message may be ahead of its run: it is deferred, and rejected once its grace is over."""
+def test_a_step_of_an_unknown_run_is_deferred_and_then_rejected(deployment):
+    """A message of an unknown run is deferred, and rejected when its grace has ended."""
     with deployment.daemon(NOT_READY_GRACE_SECONDS="5").started() as daemon:
         deployment.publish(json.dumps({"runId": deployment.run_id(), "stepId": "s"}).encode())
         first = daemon.wait_for_event("message_settled")[0]

@@ -1,4 +1,4 @@
-"""The page in headless Chromium: of a real daemon at work, and of a worker that is fed by hand."""
+"""The page in headless Chromium: of a real daemon, and of a worker that the test controls."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from worker_chart_export.observability.metrics import know_account
 from worker_chart_export.observability.observers import Stage, notify_step_ended, stage
 from worker_chart_export.timing import SystemClock
 
-#: Texts that would break a page that took them for markup, as far as the contract lets them in.
+#: Texts that would break a page that treats them as markup, as far as the contract allows them.
 SYMBOL = "<script>document.title='broken'<script>"
 STEP_ID = "<img src=x onerror=alert(1)>"
 TEMPLATE_ID = "<b>ctpl</b>"
@@ -29,7 +29,7 @@ FINISHED = "#finished tbody tr"
 
 
 def put_hostile_step(deployment, templates, step_id=STEP_ID):
-    """A run of one chart step, and the message that names it."""
+    """Store a run of one chart step with hostile texts and publish its message."""
     run_id = deployment.run_id("IBM")
     document = flow_run(run_id, SYMBOL, {"1d": "gs://b/n"}, templates)
     (own,) = [name for name, step in document["steps"].items() if step["stepType"] == "CHART_EXPORT"]
@@ -40,17 +40,17 @@ def put_hostile_step(deployment, templates, step_id=STEP_ID):
 
 
 def page_of(daemon):
-    """Where a daemon's page is."""
+    """Return the address of a daemon's page."""
     return f"http://127.0.0.1:{daemon.named('daemon_started')[-1]['healthPort']}"
 
 
 def own_requests_only(tab, url):
-    """Whether it asked nobody else."""
+    """Return whether the page requested no other host."""
     return all(asked.startswith((f"{url}/", "data:")) for asked in tab.requests())
 
 
 def is_text(tab, words):
-    """Whether an element shows exactly these words."""
+    """Return whether an element shows exactly this text."""
     return tab.run(
         "[...document.querySelectorAll('main *')]"
         f".some(e => !e.children.length && e.textContent.includes({json.dumps(words)}))"
@@ -58,12 +58,12 @@ def is_text(tab, words):
 
 
 def overflow(tab):
-    """How many dots the page is wider than the screen."""
+    """Return how many pixels the page is wider than the screen."""
     return tab.run("document.documentElement.scrollWidth - document.documentElement.clientWidth")
 
 
 def test_a_daemon_s_page_shows_a_step_from_its_claim_to_its_end(deployment, chromium):
-    """Without a reload, as text whatever the texts are, and without another host."""
+    """The page shows a step from claim to end without a reload, as text and without other hosts."""
     go_on = threading.Event()
     held = Fault(method="Commit", match="chart_img_accounts_usage", before=lambda _: go_on.wait(30))
     deployment.cloud.firestore.faults.add(held)
@@ -96,8 +96,8 @@ def test_a_daemon_s_page_shows_a_step_from_its_claim_to_its_end(deployment, chro
         assert tab.complaints() == []
 
 
-def test_a_daemon_that_drains_says_so_and_then_answers_no_more(deployment, chromium):
-    """The page keeps what it has and tells how old it is."""
+def test_the_page_of_a_draining_daemon_keeps_its_data(deployment, chromium):
+    """The page of a draining daemon says so, and afterwards shows its old data with their age."""
     deployment.cloud.chart_img.faults.add(Fault(delay_seconds=2.5))
     run_id, (step_id,) = deployment.put_run(charts=1)
     with deployment.daemon().started() as daemon, chromium.tab() as tab:
@@ -113,20 +113,20 @@ def test_a_daemon_that_drains_says_so_and_then_answers_no_more(deployment, chrom
 
 
 def wait_while_looking(tab, condition):
-    """Wait for what it shows next. A tab that is looked at again asks at once: no test waits its turn."""
+    """Wait for what the page shows next. A tab that becomes visible polls at once."""
     tab.run("document.dispatchEvent(new Event('visibilitychange'))")
     tab.wait_for(condition)
 
 
 @pytest.fixture
 def served():
-    """A page that the test feeds."""
+    """Serve a page with data of the test."""
     with served_page() as served:
         yield served
 
 
 def test_a_run_id_that_is_markup_is_text(served, chromium):
-    """No message with one is ever let in, and the page does not rely on that."""
+    """A run id with markup is shown as text, although no message with one is accepted."""
     with chromium.tab() as tab:
         tab.open(served.url)
         error = StepError(code="CHART_API_FAILED", message=WORDS)
@@ -143,7 +143,7 @@ def test_a_run_id_that_is_markup_is_text(served, chromium):
 
 
 def test_thumbnails_are_shown_and_named(served, chromium):
-    """And the addresses of all that was stored stand behind them."""
+    """Thumbnails are shown with names and link to the stored objects."""
     with chromium.tab() as tab:
         work_step(charts=3, png=picture(), manifest_uri="gs://charts-demo/charts/m.json")
         tab.open(served.url)
@@ -160,8 +160,8 @@ def test_thumbnails_are_shown_and_named(served, chromium):
         assert tab.complaints() == []
 
 
-def test_a_thumbnail_that_did_not_come_is_asked_for_again(served, chromium):
-    """What failed once need not fail for ever."""
+def test_a_failed_thumbnail_is_requested_again(served, chromium):
+    """A thumbnail that failed to load is requested again."""
     with chromium.tab() as tab:
         tab.ask("Network.setBlockedURLs", urls=["*/thumbnail*"])
         tab.open(served.url)
@@ -172,8 +172,8 @@ def test_a_thumbnail_that_did_not_come_is_asked_for_again(served, chromium):
         assert not tab.run("document.querySelector('.thumbs a').hidden")
 
 
-def test_a_drain_is_no_illness(served, chromium):
-    """Its parts are told without alarm."""
+def test_a_drain_is_no_alarm(served, chromium):
+    """The parts of a draining worker are shown without alarm."""
     with chromium.tab() as tab:
         tab.open(served.url)
         wait_while_looking(tab, "document.title.includes('Ready')")
@@ -184,7 +184,7 @@ def test_a_drain_is_no_illness(served, chromium):
 
 
 def test_a_narrow_screen_shows_the_attempt_too(served, chromium):
-    """Nothing is left out there."""
+    """A narrow screen also shows the attempt."""
     with chromium.tab(width=390) as tab, step_in_flight():
         with stage(Stage.CHART, chartTemplateId="ctpl_a", attempt=3, requested=2):
             tab.open(served.url)
@@ -194,7 +194,7 @@ def test_a_narrow_screen_shows_the_attempt_too(served, chromium):
 
 
 def test_focus_and_selection_survive_what_changes_around_them(served, chromium):
-    """A row keeps its elements while others come before it."""
+    """Focus and selection stay when rows are added, because each row keeps its elements."""
     with chromium.tab() as tab:
         work_step("run-first", png=picture())
         tab.open(served.url)
@@ -220,7 +220,7 @@ def test_focus_and_selection_survive_what_changes_around_them(served, chromium):
 
 @pytest.mark.parametrize("width", [320, 390, 821, 1280])
 def test_nothing_is_wider_than_the_screen(served, chromium, width):
-    """However long the texts are that stand there."""
+    """No text makes the page wider than the screen."""
     with chromium.tab(width=width) as tab:
         long_words = StepError(code="CHART_API_FAILED", message="x" * 500)
         work_step("r" * 128, "s" * 256, charts=6, png=picture(), manifest_uri=f"gs://b/{'m' * 400}")
@@ -236,8 +236,8 @@ def test_nothing_is_wider_than_the_screen(served, chromium, width):
             assert overflow(tab) == 0
 
 
-def test_what_went_wrong_is_told_in_words(served, chromium):
-    """Also what is no failure of a step, and what nobody knows yet."""
+def test_problems_are_described_as_text(served, chromium):
+    """Problems are described as text, also those that are no failures or still unknown."""
     account = Account(id="page-words", api_key=SecretStr("key"), daily_limit=44)
     served.accounts += account_states([account], SystemClock())
     know_account("page-words", daily_limit=44)
@@ -262,7 +262,7 @@ def test_what_went_wrong_is_told_in_words(served, chromium):
 
 
 def test_times_are_those_of_the_logs(served, chromium):
-    """UTC, and named so, also where it is looked at; the whole of them in a row's details."""
+    """Times are in UTC, as in the logs, and complete in a row's details."""
     with chromium.tab() as tab:
         tab.ask("Emulation.setTimezoneOverride", timezoneId="Pacific/Auckland")
         tab.open(served.url)
@@ -275,8 +275,8 @@ def test_times_are_those_of_the_logs(served, chromium):
         assert tab.text("#fresh").endswith(" UTC")
 
 
-def test_a_reader_that_hears_the_page_finds_its_way(served, chromium):
-    """Landmarks, headings, named tables, a button; what is drawn is also said."""
+def test_a_screen_reader_can_use_the_page(served, chromium):
+    """A screen reader gets landmarks, headings, named tables, a button, and texts for graphics."""
     with chromium.tab(width=390) as tab:
         work_step(png=picture())
         with step_in_flight():
@@ -298,7 +298,7 @@ def test_a_reader_that_hears_the_page_finds_its_way(served, chromium):
 
 
 def test_what_matters_is_announced_and_nothing_else(served, chromium):
-    """A failure and a change of the worker's state; not each success."""
+    """A failure and a change of the worker's state are announced, a success is not."""
     with chromium.tab() as tab:
         tab.open(served.url)
         wait_while_looking(tab, "document.title.includes('Ready')")
@@ -314,8 +314,8 @@ def test_what_matters_is_announced_and_nothing_else(served, chromium):
         assert tab.run("document.title").startswith("▲ Not ready")
 
 
-def test_it_rests_while_nobody_looks_or_when_told(served, chromium):
-    """By the keyboard, and whenever the tab is hidden; then it goes on by itself."""
+def test_it_pauses_while_hidden_or_by_a_key(served, chromium):
+    """The page pauses by a key and while the tab is hidden, and then continues."""
     with chromium.tab() as tab:
         tab.open(served.url)
         wait_while_looking(tab, "document.title.includes('Ready')")
@@ -339,7 +339,7 @@ def test_it_rests_while_nobody_looks_or_when_told(served, chromium):
 
 
 def test_it_comes_back_with_its_worker(chromium):
-    """After a restart the page goes on by itself."""
+    """After a restart of the worker the page continues by itself."""
     with chromium.tab() as tab:
         with served_page() as served:
             tab.open(served.url)

@@ -1,4 +1,4 @@
-"""The daily quota of the Chart-IMG accounts, spent by several daemon processes at once."""
+"""The daily quota of the Chart-IMG accounts with several daemon processes."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ FIRST, SECOND, DEAD = "first-key-never-seen", "second-key-never-seen", "dead-key
 FAST = {"ratePerSecond": 1000, "burst": 1000}
 CHARTS_A_STEP = 5
 SETTLED_SECONDS = 90.0
-#: Of one daemon: 8 steps of 4 charts.
+#: The work of one daemon: 8 steps of 4 charts.
 MAX_UNDER_WAY = 32
-#: A take-over is a matter of seconds.
+#: Short leases, so that a take-over needs only seconds.
 SHORT_LEASE = {"LEASE_SECONDS": "3", "CLOCK_SKEW_SECONDS": "1", "RESCUE_INTERVAL_SECONDS": "1"}
 
 
@@ -37,7 +37,7 @@ def _publish_all(deployment, run_id, step_ids):
 
 
 def _ended(daemons, count):
-    """Wait until the daemons together have ended so many steps."""
+    """Wait until the daemons together have ended this number of steps."""
     daemons[0].wait_until(
         lambda: sum(len(daemon.named("step_completed")) for daemon in daemons) >= count,
         f"{count} steps ended by {len(daemons)} daemons",
@@ -46,7 +46,7 @@ def _ended(daemons, count):
 
 
 def _results(deployment, run_id, step_ids):
-    """How many charts there are, and the failures' codes."""
+    """Return the number of charts, and the codes of the failures."""
     manifests = [deployment.manifest(run_id, step_id) for step_id in step_ids]
     failures = [failure["error"]["code"] for manifest in manifests for failure in manifest["failures"]]
     return sum(len(manifest["items"]) for manifest in manifests), failures
@@ -57,7 +57,7 @@ def _usage(deployment, account_id):
 
 
 def _usage_commits(deployment):
-    """Counts the commits on usage documents from now on, lost races included."""
+    """Return a counter of the commits on usage documents from now on, with lost races."""
     faults = deployment.cloud.firestore.faults
     watching = faults.add(Fault(method="Commit", match=USAGE, before=lambda _request: None))
     return lambda: faults.fired(watching)
@@ -72,7 +72,7 @@ def _today():
 
 
 def test_two_daemons_spend_two_accounts_to_the_last_call_and_not_beyond(deployment):
-    """160 charts on 2 x 50 calls a day: 100 charts, 60 failures, few commits."""
+    """160 charts on 2 x 50 calls a day give 100 charts, 60 failures and few commits."""
     commits = _usage_commits(deployment)
     with ExitStack() as running:
         daemons = [running.enter_context(deployment.daemon(**TWO_OF_FIFTY)) for _ in range(2)]
@@ -91,7 +91,7 @@ def test_two_daemons_spend_two_accounts_to_the_last_call_and_not_beyond(deployme
 
 
 def test_a_daemon_killed_in_the_middle_overspends_nothing(deployment):
-    """What it had counted and not called is lost; the other one spends the rest."""
+    """A killed daemon loses the calls it counted but did not make; the other spends the rest."""
     deployment.cloud.chart_img.faults.add(Fault(delay_seconds=0.1))
     with ExitStack() as running:
         victim, other = (
@@ -108,7 +108,7 @@ def test_a_daemon_killed_in_the_middle_overspends_nothing(deployment):
     calls = deployment.cloud.chart_img.calls_per_key
     for name, key in (("first", FIRST), ("second", SECOND)):
         assert calls[key] <= _usage(deployment, name)["usageToday"] == 50
-    # Lost is at most what the victim had under way.
+    # At most the killed daemon's calls in flight are lost.
     assert calls[FIRST] + calls[SECOND] >= 100 - MAX_UNDER_WAY
 
 
@@ -118,7 +118,7 @@ def _all_ended(deployment, run_id, step_ids):
 
 
 def test_a_storm_of_faults_and_a_dead_key_fail_no_step(deployment):
-    """Each kind of trouble passes or is passed over; the dead key is tried once a process and never seen."""
+    """Every kind of fault is survived, and a dead key is called once a process and never logged."""
     chart_img = deployment.cloud.chart_img
     chart_img.configure({FIRST: None})
     for fault in (
@@ -134,7 +134,7 @@ def test_a_storm_of_faults_and_a_dead_key_fail_no_step(deployment):
         daemons = [running.enter_context(deployment.daemon(**accounts)) for _ in range(2)]
         for daemon in daemons:
             daemon.started()
-        # One of its two charts may meet only faults, six times in a row.
+        # One of its two charts can meet only faults, six times in a row.
         run_id, step_ids = deployment.put_run(steps=40, charts=2)
         for step_id in step_ids:
             path = deployment.documents.field_path("steps", step_id, "inputs", "minImages")
@@ -153,12 +153,12 @@ def test_a_storm_of_faults_and_a_dead_key_fail_no_step(deployment):
     assert [daemon.other_output for daemon in daemons] == [[], []]
     assert not [key for key in (FIRST, DEAD) if key in _output(daemons)]
     assert not [key for key in (FIRST, DEAD) if key in json.dumps(deployment.run(run_id))]
-    # Faults whose call the account paid for are counted too.
+    # Failed calls that the account paid for are counted too.
     assert _usage(deployment, "good")["usageToday"] >= chart_img.charts_per_key[FIRST]
 
 
-def test_the_charts_of_a_step_are_made_side_by_side(deployment):
-    """By a daemon that knows its account: each of three calls is answered once all three are there."""
+def test_the_charts_of_a_step_are_made_in_parallel(deployment):
+    """A daemon with a proven key makes three calls of a step in parallel."""
     calls = threading.Barrier(3)
     with deployment.daemon(**_accounts(_account("first", FIRST))).started() as daemon:
         warm, (step_id,) = deployment.put_run(charts=1)
@@ -173,7 +173,7 @@ def test_the_charts_of_a_step_are_made_side_by_side(deployment):
 
 
 def test_a_chart_that_was_stored_is_not_bought_again(deployment):
-    """Killed after two of three uploads: the take-over makes one call, and the quota says so."""
+    """After a kill following two of three uploads the take-over makes and counts one call."""
     settings = {**_accounts(_account("first", FIRST)), **SHORT_LEASE, "REQUEST_CONCURRENCY": "1"}
     faults = deployment.cloud.chart_img.faults
     hang = faults.add(Fault(delay_seconds=600, skip=2, times=1))
@@ -195,7 +195,7 @@ def test_a_chart_that_was_stored_is_not_bought_again(deployment):
 
 
 def test_around_midnight_neither_day_is_overspent(deployment, server_time):
-    """By Firestore's clock alone, while two daemons call and the machine's clock says the day before."""
+    """Around midnight, by Firestore's clock only, two daemons overspend neither day."""
     tried = []
 
     def note(request):
@@ -222,7 +222,7 @@ def test_around_midnight_neither_day_is_overspent(deployment, server_time):
     assert {window for window, _ in tried} == {before, after}
     assert max(most.values()) <= 30
     assert _usage(deployment, "first") == {"windowStart": after, "usageToday": 30}
-    # Had the count been moved back, more calls would have been made than the two days' counts say.
+    # If the window had moved back, there would be more calls than the two days' counts.
     assert deployment.cloud.chart_img.calls_per_key[FIRST] <= most[before] + 30
     charts, failures = _results(deployment, run_id, step_ids)
     assert charts == deployment.cloud.chart_img.charts_per_key[FIRST]

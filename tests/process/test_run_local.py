@@ -1,4 +1,4 @@
-"""`worker-chart-export run-local` as a real process: one step of a file, through the daemon's pipeline."""
+"""`worker-chart-export run-local` as a real process: a step of a file through the pipeline."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from worker_chart_export.ledger.lease import LEASES
 
 
 def test_run_local_works_the_first_eligible_step_of_a_file(deployment, tmp_path):
-    """The run is put into Firestore if it is not there; the summary is one JSON object on standard output."""
+    """`run-local` stores a missing run, works its first eligible step, and prints a JSON summary."""
     run_id, step_ids = deployment.put_run(steps=2)
     path = tmp_path / "flow_run.json"
     path.write_text(json.dumps(deployment.run(run_id)))
@@ -37,7 +37,7 @@ def test_run_local_works_the_first_eligible_step_of_a_file(deployment, tmp_path)
 
 
 def test_run_local_options_win_over_the_environment(deployment, tmp_path):
-    """Mode and bucket may be given by option; a step that fails is exit 1 with its error."""
+    """Options for mode and bucket replace the environment; a failed step gives exit code 1."""
     run_id, (step_id,) = deployment.put_run(charts=1)
     path = tmp_path / "flow_run.json"
     path.write_text(json.dumps(deployment.run(run_id)))
@@ -64,7 +64,7 @@ def test_run_local_options_win_over_the_environment(deployment, tmp_path):
     ],
 )
 def test_run_local_refuses_a_file_that_is_no_flow_run(tmp_path, content, words):
-    """One sentence about the file, exit 2."""
+    """`run-local` refuses a file that is no flow run with one sentence and exit code 2."""
     path = tmp_path / "flow_run.json"
     if content is not None:
         path.write_text(content)
@@ -87,7 +87,7 @@ def test_run_local_refuses_a_file_that_is_no_flow_run(tmp_path, content, words):
     ids=["lone surrogate", "70 bits", "30 deep", "300 deep", "900 deep", "empty key"],
 )
 def test_run_local_refuses_a_run_that_firestore_cant_hold(deployment, tmp_path, value):
-    """JSON says more than Firestore holds; one sentence names the file."""
+    """`run-local` refuses a run that Firestore can't store with one sentence that names the file."""
     run_id, _ = deployment.put_run()
     path = tmp_path / "run.json"
     path.write_text(json.dumps({**deployment.run(run_id), "scope": "VALUE"}).replace('"VALUE"', value))
@@ -100,7 +100,7 @@ def test_run_local_refuses_a_run_that_firestore_cant_hold(deployment, tmp_path, 
 
 @pytest.mark.parametrize("content", [b"\xff\x00", b'[{"id": "a"}]', b'"some-key"'])
 def test_run_local_refuses_a_wrong_accounts_file(deployment, tmp_path, content):
-    """The option is named, and nothing of the file is quoted."""
+    """`run-local` refuses a wrong accounts file by the option's name without quoting it."""
     run_id, _ = deployment.put_run()
     path, accounts = tmp_path / "run.json", tmp_path / "accounts"
     path.write_text(json.dumps(deployment.run(run_id)))
@@ -116,7 +116,7 @@ def test_run_local_refuses_a_wrong_accounts_file(deployment, tmp_path, content):
 
 
 def test_run_local_works_under_a_lease_that_lasts_as_long_as_the_step(deployment, tmp_path):
-    """Heart-beats renew it, and no lease is left."""
+    """`run-local` renews its lease with heartbeats and leaves none."""
     deployment.cloud.chart_img.faults.add(Fault(delay_seconds=3.5, times=1))
     renewed = []
     deployment.cloud.firestore.faults.add(Fault(method="BatchWrite", match=LEASES, before=renewed.append))
@@ -133,8 +133,8 @@ def test_run_local_works_under_a_lease_that_lasts_as_long_as_the_step(deployment
     assert deployment.documents.collection(f"flow_runs/{run_id}/{LEASES}").get() == []
 
 
-def test_run_local_says_when_another_worker_holds_the_step(deployment, tmp_path):
-    """It is not exported twice; exit 1. The text describes the reason, the JSON holds its code."""
+def test_run_local_reports_that_another_worker_holds_the_step(deployment, tmp_path):
+    """`run-local` exits with 1 and the reason when another worker holds the step."""
     run_id, (step_id,) = deployment.put_run(status="RUNNING")
     path = tmp_path / "flow_run.json"
     path.write_text(json.dumps(deployment.run(run_id)))

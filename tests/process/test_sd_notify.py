@@ -1,4 +1,4 @@
-"""What a real daemon process tells systemd, by a notify socket of the test's own."""
+"""The notifications of a real daemon process to systemd, on a notify socket of the test."""
 
 from __future__ import annotations
 
@@ -15,32 +15,32 @@ from tests.support.process.freezable_daemon import FREEZE, SILENT_SECONDS
 from tests.support.process.notify_socket import NotifySocket
 
 WATCHDOG_SECONDS = 2.0
-#: The daemon sends at a quarter of the watchdog's time; a busy machine may be late.
+#: The daemon sends at a quarter of the watchdog's time. On a busy machine it can be late.
 SILENCE_SECONDS = 3.0
 
 
 @pytest.fixture
 def told(tmp_path):
-    """Where the daemon's datagrams arrive."""
+    """Return the socket for the daemon's datagrams."""
     with NotifySocket(str(tmp_path / "notify")) as notify_socket:
         yield notify_socket
 
 
 def under_systemd(deployment, told, *, module="daemon", fresh=False, **changed):
-    """A daemon that was started as systemd does."""
+    """Return a daemon started as by systemd."""
     usec = str(int(WATCHDOG_SECONDS * 1e6))
     settings = deployment.settings(NOTIFY_SOCKET=told.address, WATCHDOG_USEC=usec, **changed)
     return DaemonUnderTest(settings, module=module, fresh=fresh)
 
 
 def fed_often(told):
-    """Whether the watchdog was fed in time, so long as it was."""
+    """Return whether the watchdog was fed in time during this time."""
     times = told.times_of("WATCHDOG=1")
     return all(after - before < WATCHDOG_SECONDS for before, after in itertools.pairwise(times))
 
 
 def test_ready_comes_once_the_stream_is_open_and_the_time_to_start_is_extended_until_then(deployment, told):
-    """A backend that is away is waited for: systemd neither gives up the start nor takes it for done."""
+    """READY is sent when the stream is open; until then the start time is extended."""
     deployment.cloud.pubsub.stop()
     with under_systemd(deployment, told, fresh=True) as daemon:
         told.wait_for("EXTEND_TIMEOUT_USEC=30000000", count=4)
@@ -56,8 +56,8 @@ def test_ready_comes_once_the_stream_is_open_and_the_time_to_start_is_extended_u
         assert told.values_of("READY") == ["1"]
 
 
-def test_a_stop_is_told_with_the_time_it_takes_and_the_watchdog_is_fed_to_the_end(deployment, told):
-    """A step that is under way is let finish; systemd sees how many there are."""
+def test_a_stop_is_reported_with_its_time_and_the_watchdog_is_fed_to_the_end(deployment, told):
+    """STOPPING has the drain's time, the watchdog is fed to the end, and the status has the steps."""
     deployment.cloud.chart_img.faults.add(Fault(delay_seconds=3.0))
     run_id, (step_id,) = deployment.put_run(charts=1)
     with under_systemd(deployment, told, DRAIN_SECONDS="20").started() as daemon:
@@ -73,8 +73,8 @@ def test_a_stop_is_told_with_the_time_it_takes_and_the_watchdog_is_fed_to_the_en
     assert fed_often(told)
 
 
-def test_a_backend_that_is_away_does_not_stop_the_watchdog(deployment, told):
-    """A restart would not bring it back; the status says which."""
+def test_an_unavailable_backend_does_not_stop_the_watchdog(deployment, told):
+    """During an outage the watchdog is fed, and the status names the backend."""
     deployment.cloud.storage.faults.add(Fault(error=503))
     run_id, step_ids = deployment.put_run(steps=6, charts=1)
     with under_systemd(deployment, told, STEP_TIMEOUT_SECONDS="1").started() as daemon:
@@ -90,7 +90,7 @@ def test_a_backend_that_is_away_does_not_stop_the_watchdog(deployment, told):
 
 
 def test_a_frozen_loop_stops_the_watchdog(deployment, told):
-    """All other threads run on: the process still answers, and says what is wrong."""
+    """A frozen loop stops the watchdog although all other threads run, and the health page names it."""
     with under_systemd(deployment, told, module="tests.support.process.freezable_daemon").started() as daemon:
         told.wait_for("WATCHDOG=1", count=2)
         daemon.signal(FREEZE)
@@ -105,13 +105,13 @@ def test_a_frozen_loop_stops_the_watchdog(deployment, told):
 
 
 def is_given_up(daemon):
-    """Whether the log says that no more keep-alives are sent, and why."""
+    """Return whether the log says that no more keep-alives are sent, and why."""
     words = "No more keep-alives for the service manager: loop main is silent"
     return any(line["message"].startswith(words) for line in daemon.named("liveness_lost"))
 
 
 def test_a_socket_that_vanishes_harms_no_work(deployment, told, tmp_path):
-    """It is said once."""
+    """A vanished socket is logged once and does not disturb the work."""
     run_id, (step_id,) = deployment.put_run(charts=1)
     with under_systemd(deployment, told).started() as daemon:
         told.wait_for("READY=1")

@@ -1,4 +1,4 @@
-"""`worker-chart-export status` as a real process: in a pipe, on a terminal, and while a daemon works."""
+"""`worker-chart-export status` as a real process: in a pipe, on a terminal, during the work."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ ESCAPES = re.compile(r"\x1b\].*?\x1b\\|\x1b\[[0-9;?]*[A-Za-z]")
 
 
 def needed(deployment):
-    """Where Firestore and Storage are, the project, and nothing else."""
+    """Return the addresses of Firestore and Storage and the project."""
     names = ("GOOGLE_CLOUD_PROJECT", "FIRESTORE_EMULATOR_HOST", "STORAGE_EMULATOR_HOST")
     return {name: deployment.environment[name] for name in names}
 
 
 class Terminal:
-    """A process on a terminal of its own."""
+    """A process on its own terminal."""
 
     def __init__(self, *arguments, environment, columns=100, rows=40):
         self._master, slave = pty.openpty()
@@ -58,18 +58,18 @@ class Terminal:
 
     @property
     def text(self):
-        """What it wrote, without escape sequences."""
+        """Return its output without escape sequences."""
         return ESCAPES.sub("", self.raw)
 
     def wait_for(self, words, seconds=30):
-        """Read until it has written this."""
+        """Read until it has written this text."""
         deadline = time.monotonic() + seconds
         while words not in self.text:
             assert time.monotonic() < deadline, self.text
             assert self._read(), self.text
 
     def end(self, seconds=30):
-        """Read all of it; its exit code."""
+        """Read all its output; return its exit code."""
         deadline = time.monotonic() + seconds
         while self._read():
             assert time.monotonic() < deadline, self.text
@@ -85,7 +85,7 @@ class Terminal:
 
 
 def watching_in_a_pipe(deployment, run_id):
-    """`status --watch`, its output to be read as it comes."""
+    """Run `status --watch` with its output in a pipe."""
     return subprocess.Popen(
         [sys.executable, "-m", "daemon.cli", "status", run_id, "--watch"],
         cwd=ROOT,
@@ -96,7 +96,7 @@ def watching_in_a_pipe(deployment, run_id):
 
 
 def put_lease(deployment, run_id, step_id, **changed):
-    """A lease that lasts."""
+    """Store a valid lease."""
     now = datetime.now(UTC)
     fields = {
         "owner": "host-7:1:abc",
@@ -111,7 +111,7 @@ def put_lease(deployment, run_id, step_id, **changed):
 
 
 def test_a_run_is_followed_until_it_is_finished_and_shown_with_its_artifacts(deployment):
-    """In a pipe a line for each change; afterwards on a terminal a table with links."""
+    """In a pipe there is one line per change; on a terminal a table with links at the end."""
     run_id, (step_id,) = deployment.put_run()
     seen_running = threading.Event()
     deployment.cloud.chart_img.faults.add(Fault(before=lambda _: seen_running.wait(20)))
@@ -136,7 +136,7 @@ def test_a_run_is_followed_until_it_is_finished_and_shown_with_its_artifacts(dep
 
 
 def test_watch_on_a_terminal_outlasts_an_absent_firestore_until_a_signal_ends_it(deployment):
-    """The last view stays, with a line that says so; exit 0, and the cursor is there again."""
+    """`--watch` survives a Firestore outage with its last view, and a signal ends it with exit code 0."""
     run_id, (step_id,) = deployment.put_run(status="RUNNING")
     put_lease(deployment, run_id, step_id)
     with Terminal("status", run_id, "--watch", environment=needed(deployment)) as terminal:
@@ -153,7 +153,7 @@ def test_watch_on_a_terminal_outlasts_an_absent_firestore_until_a_signal_ends_it
 
 
 def test_a_failed_chart_step_is_exit_1(deployment):
-    """Plain lines in a pipe, from the project alone."""
+    """A failed chart step gives exit code 1 and plain lines in a pipe, with the project alone."""
     error = {"code": "RENDER_FAILED", "message": "No [red]way[/]."}
     run_id, _ = deployment.put_run(status="FAILED", error=error)
     done = run_command("status", run_id, environment=needed(deployment))

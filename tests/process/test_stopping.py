@@ -1,4 +1,4 @@
-"""Stopping a daemon process with real signals: nothing finished is done again, and it always ends.
+"""Stopping a daemon process with real signals: finished work stays finished, and it always ends.
 
 Where a signal or an exit code is the subject, the daemon is a new interpreter.
 """
@@ -24,7 +24,7 @@ OK = {"status": "ok"}
 
 
 def start_steps(deployment, daemon, *, count, latency_seconds):
-    """Put `count` steps in flight, each waiting for a slow chart."""
+    """Start `count` steps, each of which waits for a slow chart."""
     deployment.cloud.chart_img.faults.add(Fault(delay_seconds=latency_seconds))
     run_id, step_ids = deployment.put_run(steps=count, charts=1)
     for step_id in step_ids:
@@ -37,7 +37,7 @@ def start_steps(deployment, daemon, *, count, latency_seconds):
 
 @pytest.mark.official
 def test_sigterm_lets_eight_steps_finish_and_loses_no_ack(official_deployment):
-    """Exit 0 inside the drain's time; a daemon started afterwards is given none of the messages again."""
+    """SIGTERM lets eight steps finish with exit code 0, and no message is delivered again."""
     deployment = official_deployment
     with deployment.daemon(fresh=True, DRAIN_SECONDS="20").started() as daemon:
         run_id, step_ids = start_steps(deployment, daemon, count=8, latency_seconds=2.0)
@@ -48,7 +48,7 @@ def test_sigterm_lets_eight_steps_finish_and_loses_no_ack(official_deployment):
     assert {deployment.step(run_id, step_id)["status"] for step_id in step_ids} == {"SUCCEEDED"}
 
     with deployment.daemon().started() as second:
-        # A message whose ack was lost would be back after the ack deadline, 10 s: so 15 s of silence.
+        # A message with a lost ack would come back after the ack deadline of 10 s: so 15 s of silence.
         with pytest.raises(AssertionError, match="waited for 1 x message_received"):
             second.wait_for_event("message_received", timeout_seconds=15)
         assert second.terminate() == 0
@@ -56,7 +56,7 @@ def test_sigterm_lets_eight_steps_finish_and_loses_no_ack(official_deployment):
 
 
 def test_sigint_drains_too(deployment):
-    """Ctrl-C is as gentle as SIGTERM."""
+    """SIGINT drains like SIGTERM."""
     with deployment.daemon(fresh=True).started() as daemon:
         start_steps(deployment, daemon, count=2, latency_seconds=1.0)
         daemon.signal(signal.SIGINT)
@@ -65,7 +65,7 @@ def test_sigint_drains_too(deployment):
 
 
 def test_no_message_of_a_finished_step_is_left_after_the_drain(deployment):
-    """All acks are flushed before the process ends: the subscription holds nothing any more."""
+    """All acks are sent before the process ends, so the subscription is empty."""
     with deployment.daemon().started() as daemon:
         start_steps(deployment, daemon, count=8, latency_seconds=1.0)
         assert daemon.terminate() == 0
@@ -74,7 +74,7 @@ def test_no_message_of_a_finished_step_is_left_after_the_drain(deployment):
 
 
 def test_messages_that_never_started_go_back(deployment):
-    """What waits behind busy threads is not lost by a stop: another daemon works it."""
+    """A stop releases messages that wait for a thread, and another daemon works them."""
     deployment.cloud.chart_img.faults.add(Fault(delay_seconds=1.5, times=2))
     run_id, step_ids = deployment.put_run(steps=6, charts=1)
     with deployment.daemon(WORKER_CONCURRENCY="2").started() as daemon:
@@ -91,7 +91,7 @@ def test_messages_that_never_started_go_back(deployment):
 
 
 def test_a_step_that_does_not_finish_in_time_is_stopped(deployment):
-    """The drain's time bounds the process: the step is interrupted, its message goes back."""
+    """A step that exceeds the drain is interrupted, and its message is nacked."""
     with deployment.daemon(DRAIN_SECONDS="5").started() as daemon:
         start_steps(deployment, daemon, count=1, latency_seconds=60.0)
         started = time.monotonic()
@@ -100,8 +100,8 @@ def test_a_step_that_does_not_finish_in_time_is_stopped(deployment):
     assert [line["disposition"] for line in daemon.named("message_settled")] == ["nack"]
 
 
-def test_a_delivery_that_hears_no_stop_does_not_hold_the_process(deployment):
-    """A read that hangs before the claim: no step to stop, so the drain's time ends it, with exit code 4."""
+def test_a_hanging_read_does_not_hold_the_process(deployment):
+    """A read that hangs before the claim ends with the drain's time and exit code 4."""
     hang = deployment.cloud.firestore.faults.add(Fault(method="BatchGetDocuments", delay_seconds=60))
     run_id, (step_id,) = deployment.put_run(charts=1)
     with deployment.daemon(fresh=True, DRAIN_SECONDS="2").started() as daemon:
@@ -118,8 +118,8 @@ def test_a_delivery_that_hears_no_stop_does_not_hold_the_process(deployment):
     assert deployment.cloud.pubsub.unacked(deployment.subscription) == 1
 
 
-def test_a_black_hole_in_place_of_pubsub_does_not_hold_a_stop(deployment):
-    """The drain's time starts with the signal, whatever the daemon is waiting for."""
+def test_a_pubsub_that_does_not_respond_does_not_hold_a_stop(deployment):
+    """The drain's time starts with the signal, also when Pub/Sub does not respond."""
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
@@ -132,7 +132,7 @@ def test_a_black_hole_in_place_of_pubsub_does_not_hold_a_stop(deployment):
 
 
 def test_a_second_signal_stops_at_once(deployment):
-    """Whoever signals twice does not want to wait."""
+    """A second signal stops the process at once."""
     with deployment.daemon(fresh=True, DRAIN_SECONDS="60").started() as daemon:
         start_steps(deployment, daemon, count=1, latency_seconds=60.0)
         daemon.signal(signal.SIGTERM)
@@ -144,7 +144,7 @@ def test_a_second_signal_stops_at_once(deployment):
 
 
 def test_two_signals_right_after_each_other_stop_at_once(deployment):
-    """The second may come before the daemon has heard the first."""
+    """A second signal right after the first also stops the process at once."""
     with deployment.daemon(fresh=True, DRAIN_SECONDS="60").started() as daemon:
         start_steps(deployment, daemon, count=1, latency_seconds=60.0)
         daemon.signal(signal.SIGINT)
@@ -155,13 +155,13 @@ def test_two_signals_right_after_each_other_stop_at_once(deployment):
 
 
 def hangs_in_a_pipe(pid):
-    """Whether a thread of the process waits for somebody to read what it writes."""
+    """Return whether a thread of the process waits for a reader of its output."""
     tasks = Path(f"/proc/{pid}/task").iterdir()
     return any(task.joinpath("wchan").read_text().endswith("pipe_write") for task in tasks)
 
 
-def test_a_pipe_that_nobody_reads_does_not_hold_a_stop(deployment):
-    """Writing a log line may hang for ever; the process ends all the same, a little after its time."""
+def test_a_pipe_without_a_reader_does_not_hold_a_stop(deployment):
+    """A log line that can't be written does not hold the exit."""
     reader, writer = os.pipe()
     os.write(writer, b"-" * fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096))
     settings = clean_environment(deployment.settings(DRAIN_SECONDS="2"))
@@ -174,7 +174,7 @@ def test_a_pipe_that_nobody_reads_does_not_hold_a_stop(deployment):
         started = time.monotonic()
         process.send_signal(signal.SIGTERM)
         assert process.wait(20) == 4
-        assert time.monotonic() - started < 2 + 3  # half a second late, and what a loaded machine adds
+        assert time.monotonic() - started < 2 + 3  # half a second late, plus the delay of a busy machine
     finally:
         process.kill()
         process.wait(10)
@@ -183,7 +183,7 @@ def test_a_pipe_that_nobody_reads_does_not_hold_a_stop(deployment):
 
 
 def test_a_daemon_that_drains_is_alive_and_not_ready(deployment):
-    """No restart, and no traffic."""
+    """While it drains a daemon is alive and not ready."""
     with deployment.daemon(DRAIN_SECONDS="20").started() as daemon:
         start_steps(deployment, daemon, count=1, latency_seconds=3.0)
         assert (health(daemon, "livez"), health(daemon, "readyz")) == ((200, OK), (200, OK))
@@ -194,8 +194,8 @@ def test_a_daemon_that_drains_is_alive_and_not_ready(deployment):
         assert daemon.wait() == 0
 
 
-def test_a_stop_while_credentials_are_sought_is_a_clean_one(deployment):
-    """A metadata server that says nothing holds the start for many seconds; the stop does not wait for it."""
+def test_a_stop_during_the_search_for_credentials_is_a_clean_one(deployment):
+    """A stop while the metadata server is silent ends the start at once."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"127.0.0.1:{silent.getsockname()[1]}"
         settings = deployment.settings(STORAGE_EMULATOR_HOST=None, GCE_METADATA_HOST=address)

@@ -1,4 +1,4 @@
-"""A daemon whose stream is silent: idle or dead, it is opened again, and no message is lost or done twice."""
+"""A silent stream, idle or dead, is opened again, and no message is lost or worked twice."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from tests.support.cloud.resources import health
 from tests.support.process.probing_daemon import PROBING
 
 OK = {"status": "ok"}
-#: So many messages fail in a row until the intake pauses; so many come while it does.
+#: The messages that fail in a row until intake pauses, and those that arrive meanwhile.
 FAILING, WAITING = FAILURES_TO_OPEN, 3
 
 
 def publish(deployment, run_id, step_ids):
-    """A message for each."""
+    """Publish one message for each."""
     for step_id in step_ids:
         deployment.publish_step(run_id, step_id)
 
 
 def wait_for_messages(daemon, count):
-    """Wait until so many messages have come, however often each."""
+    """Wait until this number of messages was delivered, each any number of times."""
     daemon.wait_until(
         lambda: len({line["messageId"] for line in daemon.named("message_received")}) >= count,
         f"{count} messages",
@@ -28,12 +28,12 @@ def wait_for_messages(daemon, count):
 
 
 def completed(daemon):
-    """The steps that were worked so far."""
+    """Return the steps that were worked so far."""
     return {line["stepId"] for line in daemon.named("step_completed")}
 
 
-def test_a_stream_on_which_nothing_comes_is_opened_again(deployment):
-    """However often; the daemon is alive and ready, and works what comes later, once."""
+def test_a_silent_stream_is_opened_again(deployment):
+    """A silent stream is opened again; the daemon stays alive and works later messages once."""
     with deployment.daemon(STREAM_IDLE_SECONDS="2").started() as daemon:
         reopened = daemon.wait_for_event("stream_reopened", count=2)
         assert {line["reason"] for line in reopened} == {"idle"}
@@ -50,8 +50,8 @@ def test_a_stream_on_which_nothing_comes_is_opened_again(deployment):
     assert daemon.other_output == []
 
 
-def test_dead_streams_are_left_behind(deployment):
-    """They look open and bring nothing, though there is a message; the third one brings it."""
+def test_dead_streams_are_abandoned(deployment):
+    """Streams that look open but deliver nothing are abandoned; the third one delivers the message."""
     dead = deployment.cloud.pubsub.faults.add(Fault(method="StreamingPull", delay_seconds=60, times=2))
     run_id, (step_id,) = deployment.put_run(charts=1)
     deployment.publish_step(run_id, step_id)
@@ -65,7 +65,7 @@ def test_dead_streams_are_left_behind(deployment):
 
 
 def test_a_stream_whose_step_takes_long_is_left_alone(deployment):
-    """Something is under way: that is not silence."""
+    """A stream with a running delivery is not silent."""
     deployment.cloud.chart_img.faults.add(Fault(delay_seconds=4.0))
     run_id, (step_id,) = deployment.put_run(charts=1)
     with deployment.daemon(STREAM_IDLE_SECONDS="2").started() as daemon:
@@ -78,7 +78,7 @@ def test_a_stream_whose_step_takes_long_is_left_alone(deployment):
 
 
 def test_an_outage_of_firestore_pauses_the_intake_and_uses_up_no_delivery(deployment):
-    """Messages that come meanwhile wait at the gate, however long, and are worked when it opens."""
+    """Messages that arrive while intake is paused wait and are worked when it resumes."""
     away = deployment.cloud.firestore.faults.add(Fault(method="BatchGetDocuments", error="DEADLINE_EXCEEDED"))
     run_id, step_ids = deployment.put_run(steps=FAILING + WAITING, charts=1)
     with deployment.daemon(module=PROBING, STREAM_IDLE_SECONDS="2").started() as daemon:
@@ -106,8 +106,8 @@ def test_an_outage_of_firestore_pauses_the_intake_and_uses_up_no_delivery(deploy
     assert daemon.other_output == []
 
 
-def test_a_stop_lets_go_the_messages_that_wait_for_a_backend(deployment):
-    """They go back at once, for another worker, and hold no drain."""
+def test_a_stop_nacks_messages_that_wait_for_a_backend(deployment):
+    """A stop nacks the messages that wait for a backend at once."""
     deployment.cloud.firestore.faults.add(Fault(method="BatchGetDocuments", error="DEADLINE_EXCEEDED"))
     run_id, step_ids = deployment.put_run(steps=FAILING + WAITING, charts=1)
     with deployment.daemon(DRAIN_SECONDS="60").started() as daemon:

@@ -1,4 +1,4 @@
-"""Daemon processes that die, stop or freeze in the middle of a step, and others that take it over."""
+"""Daemon processes die, stop or freeze during a step, and others take it over."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from localcloud.faults import Fault
 from worker_chart_export.ledger.lease import LEASES
 
-#: A take-over is a matter of seconds, and charts come one after the other.
+#: Short leases, so that a take-over needs only seconds; charts are made one by one.
 SHORT = {
     "LEASE_SECONDS": "3",
     "CLOCK_SKEW_SECONDS": "1",
@@ -21,12 +21,12 @@ SHORT = {
 }
 CHARTS = 3
 WAIT_SECONDS = 30.0
-#: How soon a step must be taken over that was given back, on a busy machine; its lease would last 600 s.
+#: The time for the take-over of a released step on a busy machine. Its lease would last 600 s.
 AT_ONCE_SECONDS = 20.0
 
 
 class Hang:
-    """The provider hangs in one of its calls until it is let go, or for ever."""
+    """A provider call that hangs until it is released, or always."""
 
     def __init__(self, deployment, *, nth):
         self._scene, self._nth = deployment, nth
@@ -34,7 +34,7 @@ class Hang:
         self._fault = faults.add(Fault(delay_seconds=600, skip=nth - 1, times=1))
 
     def wait(self):
-        """Until a daemon hangs there, and everything before is stored."""
+        """Wait until a daemon hangs there and everything before is stored."""
         calls, faults = self._scene.cloud.chart_img.calls, self._scene.cloud.chart_img.faults
         assert calls.wait_for("advanced-chart", self._nth, timeout_seconds=30)
         assert faults.fired(self._fault) == 1
@@ -45,7 +45,7 @@ def _lease(deployment, run_id, step_id):
 
 
 def _leases_written(deployment):
-    """Gives the leases that are written from now on, as their documents."""
+    """Return the lease documents that are written from now on."""
     written = []
 
     def note(request):
@@ -61,12 +61,12 @@ def _leases_written(deployment):
 
 
 def _paid(deployment):
-    """How many charts the provider gave."""
+    """Return the number of charts that the provider returned."""
     return deployment.cloud.chart_img.charts_per_key.as_dict()
 
 
 def _in_the_middle(deployment, daemon):
-    """A step of three charts whose daemon has stored the first and hangs in the second."""
+    """Start a step of three charts; its daemon has stored the first and hangs in the second."""
     hang = Hang(deployment, nth=2)
     run_id, (step_id,) = deployment.put_run(charts=CHARTS)
     deployment.publish_step(run_id, step_id)
@@ -77,7 +77,7 @@ def _in_the_middle(deployment, daemon):
 
 
 def _completed(daemon, *, attempt):
-    """Wait until the daemon has ended the step, as this attempt; gives the seconds it took."""
+    """Wait until the daemon has ended the step with this attempt; return the seconds."""
     started = time.monotonic()
     (line,) = daemon.wait_for_event("step_completed")
     assert (line["attempt"], line["status"]) == (attempt, "SUCCEEDED")
@@ -85,7 +85,7 @@ def _completed(daemon, *, attempt):
 
 
 def _wait_for_status(deployment, run_id, step_id, status):
-    """Until the step has that status."""
+    """Wait until the step has that status."""
     reached = threading.Event()
     step = deployment.documents.field_path("steps", step_id, "status")
     deadline = time.monotonic() + WAIT_SECONDS
@@ -95,19 +95,19 @@ def _wait_for_status(deployment, run_id, step_id, status):
 
 
 def _frozen(process):
-    """Whether every thread of the process stands still."""
+    """Return whether every thread of the process is stopped."""
     states = [task.joinpath("stat").read_text() for task in Path(f"/proc/{process.pid}/task").iterdir()]
     return all(state.rpartition(") ")[2][0] == "T" for state in states)
 
 
 def _result(deployment, run_id, step_id):
-    """The step, and its objects with their generations."""
+    """Return the step, and its objects with their generations."""
     blobs = deployment.objects.list_blobs(deployment.bucket)
     return deployment.step(run_id, step_id), {blob.name: blob.generation for blob in blobs}
 
 
 def test_a_step_whose_daemon_was_killed_is_finished_by_another(deployment):
-    """What was stored is not bought again; the second attempt ends it and leaves no lease."""
+    """A killed daemon's stored charts are reused; the second attempt ends the step without a lease."""
     with deployment.daemon(**SHORT).started() as victim:
         run_id, step_id = _in_the_middle(deployment, victim)
         victim.kill()
@@ -119,13 +119,13 @@ def test_a_step_whose_daemon_was_killed_is_finished_by_another(deployment):
         assert second.terminate() == 0
     assert deployment.step(run_id, step_id)["status"] == "SUCCEEDED"
     assert len(deployment.manifest(run_id, step_id)["items"]) == CHARTS
-    assert sum(_paid(deployment).values()) == CHARTS  # the one it died in gave none
+    assert sum(_paid(deployment).values()) == CHARTS  # the call during which it died returned no chart
     assert _lease(deployment, run_id, step_id) is None
     assert second.named("lease_taken_over")[0]["formerAttempt"] == 1
 
 
 def test_a_step_without_a_message_is_rescued(deployment):
-    """Its message was acked, or lost: the lease alone leads to it."""
+    """A step whose message was acked or lost is rescued by its lease."""
     with deployment.daemon(**SHORT).started() as victim:
         run_id, step_id = _in_the_middle(deployment, victim)
         victim.kill()
@@ -141,8 +141,8 @@ def test_a_step_without_a_message_is_rescued(deployment):
     assert sum(_paid(deployment).values()) == CHARTS
 
 
-def test_a_step_whose_daemon_is_told_to_stop_is_given_back_and_taken_over_at_once(deployment):
-    """Long before the lease would end: it is released, and the message goes back."""
+def test_a_step_whose_daemon_is_stopped_is_released_and_taken_over_at_once(deployment):
+    """A stopped daemon releases its step and nacks its message, so another takes it over at once."""
     terms = {**SHORT, "LEASE_SECONDS": "600", "RESCUE_INTERVAL_SECONDS": "600"}
     with deployment.daemon(**terms, DRAIN_SECONDS="4").started() as first:
         run_id, step_id = _in_the_middle(deployment, first)
@@ -161,7 +161,7 @@ def test_a_step_whose_daemon_is_told_to_stop_is_given_back_and_taken_over_at_onc
 
 
 def test_a_daemon_frozen_past_its_lease_changes_nothing_and_pays_for_nothing_when_it_wakes(deployment):
-    """Another has finished the step: its artifacts and its result stay as they are."""
+    """A daemon that wakes after another finished its step changes nothing and pays for nothing."""
     with deployment.daemon(**SHORT).started() as sleeper:
         run_id, step_id = _in_the_middle(deployment, sleeper)
         sleeper.signal(signal.SIGSTOP)
@@ -177,14 +177,14 @@ def test_a_daemon_frozen_past_its_lease_changes_nothing_and_pays_for_nothing_whe
         assert [line["reason"] for line in sleeper.named("finalize_refused")] == ["lease_lost"]
         assert sleeper.named("step_completed") == []
     assert _result(deployment, run_id, step_id) == before
-    # The call that it froze in is logged when its connection ends; none was made after it.
+    # The call during which it froze is logged when its connection ends. No call follows it.
     assert len(deployment.cloud.chart_img.requests) - asked <= 1
     assert deployment.cloud.chart_img.calls["advanced-chart"] == CHARTS + 1
     assert _lease(deployment, run_id, step_id) is None
 
 
 def test_a_live_daemon_keeps_a_step_that_lasts_longer_than_its_lease(deployment):
-    """Its heart-beats renew the lease: nobody takes the step over, by message or rescue."""
+    """Heartbeats renew the lease of a long step, and no other daemon takes it over."""
     deployment.cloud.chart_img.faults.add(Fault(delay_seconds=3.0, times=CHARTS))
     with deployment.daemon(**SHORT).started() as holder, deployment.daemon(**SHORT).started() as other:
         run_id, (step_id,) = deployment.put_run(charts=CHARTS)
@@ -200,7 +200,7 @@ def test_a_live_daemon_keeps_a_step_that_lasts_longer_than_its_lease(deployment)
 
 @pytest.mark.official
 def test_a_killed_daemon_s_step_is_finished_on_the_official_emulators_too(official_deployment):
-    """By the redelivery of its message or the rescue, whichever comes first."""
+    """On the official emulators a redelivery or the rescue ends a killed daemon's step."""
     deployment = official_deployment
     with deployment.daemon(**SHORT).started() as victim:
         run_id, step_id = _in_the_middle(deployment, victim)

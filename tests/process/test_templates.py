@@ -1,4 +1,4 @@
-"""`templates push | list | validate | render`, as real processes on the embedded Firestore."""
+"""`templates push | list | validate | render` as real processes on the embedded Firestore."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ ACCOUNTS = json.dumps(
 
 @pytest.fixture
 def environment(deployment):
-    """What the commands need: the project and the database, and nothing else."""
+    """Return the variables that the commands need: the project and the database."""
     names = ("GOOGLE_CLOUD_PROJECT", "FIRESTORE_EMULATOR_HOST")
     return {name: deployment.environment[name] for name in names}
 
 
 @pytest.fixture
 def file(tmp_path):
-    """Writes a template into a file."""
+    """Write a template into a file."""
 
     def write(name="own.json", **changes):
         path = tmp_path / name
@@ -40,7 +40,7 @@ def file(tmp_path):
 
 
 def test_push_stores_what_steps_then_find(deployment, environment, file):
-    """Created, then unchanged, then changed; the document is the file's."""
+    """`push` creates, keeps or changes a template, and the document equals the file."""
     for changes, words in (({}, "created"), ({}, "unchanged"), ({"description": "new"}, "changed")):
         done = run_command("templates", "push", file(**changes), environment=environment)
         assert (done.returncode, done.stdout.split()) == (0, [words, "own"]), done.stderr
@@ -49,7 +49,7 @@ def test_push_stores_what_steps_then_find(deployment, environment, file):
 
 
 def test_push_stores_nothing_when_one_is_refused(deployment, environment, file):
-    """Half a set of templates is worse than none."""
+    """`push` stores no template when one is refused."""
     good, bad = file("good.json"), file("bad.json", id="bad", request={"studys": []})
     done = run_command("templates", "push", good, bad, environment=environment)
     assert done.returncode == 1
@@ -57,8 +57,8 @@ def test_push_stores_nothing_when_one_is_refused(deployment, environment, file):
     assert not deployment.documents.document("chart_templates/own").get().exists
 
 
-def test_push_takes_unknown_keys_when_told_to(deployment, environment, file):
-    """The API may learn new ones before this worker does."""
+def test_push_accepts_unknown_keys_with_an_option(deployment, environment, file):
+    """With an option `push` accepts unknown keys, because the API may support new ones."""
     path = file(request={"newThing": 1})
     done = run_command("templates", "push", path, "--allow-unknown-keys", environment=environment)
     assert done.returncode == 0, done.stdout
@@ -66,7 +66,7 @@ def test_push_takes_unknown_keys_when_told_to(deployment, environment, file):
 
 
 def test_list_shows_what_each_stored_template_draws(environment):
-    """In words, and as JSON."""
+    """`list` shows what each stored template draws, as text and as JSON."""
     shown = run_command("templates", "list", environment=environment)
     assert shown.returncode == 0
     assert SAMPLE["id"] in shown.stdout
@@ -75,8 +75,8 @@ def test_list_shows_what_each_stored_template_draws(environment):
     assert [entry["id"] for entry in listed] == [sample["id"] for sample in sample_templates()]
 
 
-def test_validate_says_which_account_can_make_which_stored_template(environment):
-    """The key is in no output, and neither a bucket nor a subscription is needed."""
+def test_validate_shows_which_account_can_make_which_stored_template(environment):
+    """`validate` shows which account can make each template, without keys, bucket or subscription."""
     done = run_command(
         "templates", "validate", environment={**environment, "CHART_IMG_ACCOUNTS_JSON": ACCOUNTS}
     )
@@ -88,7 +88,7 @@ def test_validate_says_which_account_can_make_which_stored_template(environment)
 
 
 def test_validate_of_files_needs_no_cloud(file):
-    """For templates that are kept in a repository: a check before each commit."""
+    """`validate` of files needs no cloud, for a check before a commit."""
     good, bad = file(), file("bad.json", request={"format": "jpeg"})
     done = run_command("templates", "validate", good, bad)
     assert done.returncode == 1
@@ -99,7 +99,7 @@ def test_validate_of_files_needs_no_cloud(file):
 
 @pytest.mark.parametrize("stored", [True, False])
 def test_render_draws_a_stored_template_or_a_file(environment, file, tmp_path, stored):
-    """A PNG of the template's size."""
+    """`render` draws a stored template or a file as a PNG of the template's size."""
     output = tmp_path / "chart.png"
     template = SAMPLE["id"] if stored else file()
     done = run_command(
@@ -115,8 +115,8 @@ def test_render_draws_a_stored_template_or_a_file(environment, file, tmp_path, s
     assert f"{output.stat().st_size} bytes" in done.stdout
 
 
-def test_render_says_what_can_not_be_drawn(file, tmp_path):
-    """An unknown study: the message of the error, and no file."""
+def test_render_reports_what_can_not_be_drawn(file, tmp_path):
+    """`render` reports what can't be drawn, such as an unknown study, and writes no file."""
     output = tmp_path / "chart.png"
     path = file(request={"studies": [{"name": "No Such Study"}]})
     done = run_command("templates", "render", path, "--output", str(output))
@@ -135,7 +135,7 @@ def test_render_says_what_can_not_be_drawn(file, tmp_path):
     ],
 )
 def test_bad_arguments_are_exit_2(environment, arguments, code, words):
-    """And say which."""
+    """Bad arguments are named with exit code 2."""
     done = run_command("templates", *arguments, environment=environment)
     assert done.returncode == code
     assert words in done.stderr

@@ -1,4 +1,4 @@
-"""Traces of a real daemon process, sent to a collector of the test's own."""
+"""Traces of a real daemon process, sent to a collector of the test."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ GOOD, OTHER = (template["id"] for template in sample_templates()[:2])
 
 @pytest.fixture
 def collector():
-    """A collector during the test."""
+    """Run a collector during the test."""
     with collecting() as running:
         yield running
 
 
 @dataclass(frozen=True, kw_only=True)
 class Traced:
-    """What one step left: published by the command, worked by a daemon, three charts asked for, one bad."""
+    """The spans of one step: published by the command, worked by a daemon, three charts, one bad."""
 
     spans: list[SeenSpan]
     lines: list[dict[str, Any]]
@@ -52,24 +52,24 @@ class Traced:
     working: str
 
     def named(self, name: str) -> list[SeenSpan]:
-        """The spans of that name."""
+        """Return the spans of that name."""
         return [span for span in self.spans if span.name == name]
 
     def one(self, name: str) -> SeenSpan:
-        """The only span of that name."""
+        """Return the only span of that name."""
         (span,) = self.named(name)
         return span
 
     def charts(self) -> dict[str, SeenSpan]:
-        """The charts' spans by template."""
+        """Return the charts' spans by template."""
         return {span.attributes["chart_export.chart_template_id"]: span for span in self.named("chart")}
 
 
 @pytest.fixture(scope="module")
 def traced(embedded):
-    """One traced step."""
+    """Run one traced step."""
     inputs = {"minImages": 2, "requests": [{"chartTemplateId": name} for name in (GOOD, OTHER, "none")]}
-    slow = embedded.chart_img.faults.add(Fault(delay_seconds=0.3))  # so that charts are seen side by side
+    slow = embedded.chart_img.faults.add(Fault(delay_seconds=0.3))  # so that charts overlap
     with deployment_on(embedded.environment(), embedded) as deployment, collecting() as collector:
         run_id, (step_id,) = deployment.put_run(inputs=inputs)
         with deployment.daemon(**collector.settings()).started() as daemon:
@@ -94,10 +94,10 @@ def traced(embedded):
 
 
 class TestOneTraceOfOneStep:
-    """From the span of `publish` to the last write."""
+    """The trace from the span of `publish` to the last write."""
 
     def test_its_spans_are_a_tree(self, traced):
-        """Under the publisher's, each stage under the one around it."""
+        """The spans are a tree under the publisher's span, each stage under its outer one."""
         names = {span.span_id: span.name for span in traced.spans}
         children = defaultdict(list)
         for span in traced.spans:
@@ -110,13 +110,13 @@ class TestOneTraceOfOneStep:
         assert len({span.trace_id for span in traced.spans}) == 1
 
     def test_each_is_of_its_kind(self, traced):
-        """A call of another service is a client's, a commit shared by many steps is not."""
+        """A call of another service is a client span; a commit shared by many steps is not."""
         inner = dict.fromkeys(("read", "step", "claim", "chart", "manifest", "finalize"), "INTERNAL")
         outer = {traced.sending: "PRODUCER", traced.working: "CONSUMER", "call": "CLIENT", "upload": "CLIENT"}
         assert {span.name: span.kind for span in traced.spans} == inner | outer
 
-    def test_the_delivery_is_told_as_the_messaging_conventions_say(self, traced):
-        """And who worked it."""
+    def test_the_delivery_follows_the_messaging_conventions(self, traced):
+        """The delivery has the attributes of the messaging conventions and the worker."""
         delivery = traced.one(traced.working)
         subscription = traced.working.removeprefix("process ")
         assert delivery.attributes == {
@@ -139,7 +139,7 @@ class TestOneTraceOfOneStep:
         }
 
     def test_the_step_and_the_message_name_the_run(self, traced):
-        """And the step how it ended."""
+        """Step and message have the run id, and the step has its outcome."""
         named = {"chart_export.run_id": traced.run_id, "chart_export.step_id": traced.step_id}
         assert traced.one(traced.sending).attributes == {
             "messaging.system": "gcp_pubsub",
@@ -160,8 +160,8 @@ class TestOneTraceOfOneStep:
             "chart_export.failures": 1,
         }
 
-    def test_charts_are_made_side_by_side(self, traced):
-        """Each begins before the other has ended."""
+    def test_charts_are_made_in_parallel(self, traced):
+        """The charts' spans overlap."""
         one, other = traced.charts()[GOOD], traced.charts()[OTHER]
         assert one.begin < other.end
         assert other.begin < one.end
@@ -176,7 +176,7 @@ class TestOneTraceOfOneStep:
         } == {("127.0.0.1", "IBM", "1d")}
 
     def test_the_chart_that_failed_is_an_error_and_nothing_else(self, traced):
-        """With its code and the worker's own words."""
+        """Only the failed chart is an error, with its code and the worker's message."""
         failed = traced.charts()["none"]
         assert [span for span in traced.spans if span.is_error] == [failed]
         assert "none" in failed.words
@@ -189,7 +189,7 @@ class TestOneTraceOfOneStep:
         ]
 
     def test_the_lines_of_the_step_name_their_span(self, traced):
-        """All of them the trace."""
+        """All log lines of the step have the trace, and each has its span."""
         lines = [line for line in traced.lines if line.get("messageId")]
         trace_id = traced.one("step").trace_id
         assert {line["logging.googleapis.com/trace"] for line in lines} == {
@@ -210,13 +210,13 @@ class TestOneTraceOfOneStep:
         assert traced.other_output == []
 
     def test_no_key_is_in_it(self, traced):
-        """Nowhere."""
+        """No span contains a key."""
         assert traced.spans
         assert SECRET_KEY not in repr(traced.spans)
 
 
-def test_a_step_that_was_given_back_goes_on_in_its_publisher_s_trace(deployment, collector):
-    """The drain sends what the first daemon did; the second takes the step over under the same parent."""
+def test_a_released_step_continues_in_its_publisher_s_trace(deployment, collector):
+    """A released step continues in its publisher's trace, and the drain sends the first spans."""
     slow = deployment.cloud.chart_img.faults.add(Fault(delay_seconds=60))
     run_id, (step_id,) = deployment.put_run(charts=1)
     seldom = {**collector.settings(), "OTEL_BSP_SCHEDULE_DELAY": "60000"}
@@ -249,7 +249,7 @@ def test_a_step_that_was_given_back_goes_on_in_its_publisher_s_trace(deployment,
 
 
 def test_a_collector_that_hangs_holds_neither_a_step_nor_the_exit(deployment, collector):
-    """The step ends as fast as ever, the drain waits two seconds at most, and says what was not sent."""
+    """A hanging collector delays no step; the drain waits two seconds and logs the unsent spans."""
     collector.hangs.set()
     run_id, (step_id,) = deployment.put_run(charts=1)
     with deployment.daemon(DRAIN_SECONDS="20", **collector.settings()).started() as daemon:
@@ -266,7 +266,7 @@ def test_a_collector_that_hangs_holds_neither_a_step_nor_the_exit(deployment, co
 
 
 def test_without_tracing_lines_still_name_the_publisher_s_trace(deployment):
-    """Costs nothing and puts them beside the publisher's spans; other messages' lines name none."""
+    """Without tracing, log lines still name the publisher's trace, and other messages' lines none."""
     run_id, step_ids = deployment.put_run(steps=2, charts=1)
     with deployment.daemon().started() as daemon:
         for step_id, attributes in zip(step_ids, ({"traceparent": TRACEPARENT}, {}), strict=True):
@@ -285,7 +285,7 @@ def test_without_tracing_lines_still_name_the_publisher_s_trace(deployment):
 
 
 def test_switched_off_it_loads_nothing_and_starts_nothing(deployment):
-    """No SDK, no exporter, no thread: seen in a process that loads all of the daemon and its tracing."""
+    """Without tracing the daemon loads no SDK and no exporter and starts no thread."""
     look = (
         "import sys, threading\n"
         "from daemon.main import Daemon\n"

@@ -1,4 +1,4 @@
-"""How many calls a daemon makes for its steps: work is counted here, and time only in the benchmarks."""
+"""The number of calls per step: work is counted here, time is measured in the benchmarks."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from localcloud.firestore.writes import target
 
 STEPS, CHARTS = 5, 3
 RUNS, TEMPLATES, USAGE = "flow_runs", "chart_templates", "chart_img_accounts_usage"
-#: What comes by the clock: a heart-beat each 1,200 s, and at random times up to a day and 540 s after the
-#: start the first look of the rescue and the client's first renewal of what it holds of Pub/Sub.
+#: Timed events: a heartbeat every 1,200 s, and at random times up to a day and 540 s after the start the
+#: first scan of the rescue and the client's first extension of its Pub/Sub messages.
 SELDOM = {"LEASE_SECONDS": "3600", "RESCUE_INTERVAL_SECONDS": "86400", "ACK_EXTENSION_SECONDS": "600"}
 
 
 class Counted:
-    """What is asked of the embedded cloud from `begin` on."""
+    """The calls of the embedded cloud from `begin` on."""
 
     def __init__(self, deployment):
         self._cloud = deployment.cloud
@@ -26,7 +26,7 @@ class Counted:
         self._commits_before = 0
 
     def begin(self):
-        """Count from here."""
+        """Start counting."""
         firestore = self._cloud.firestore
         self._commits_before = len(firestore.commits)
         firestore.faults.add(Fault(method="BatchGetDocuments", before=self._note_read))
@@ -42,22 +42,22 @@ class Counted:
 
     @property
     def read(self):
-        """How many documents of each collection were read; a run's leases belong to it."""
+        """Return the documents read per collection; a run's leases count as its collection."""
         return Counter(self._read)
 
     @property
     def sent(self):
-        """How many commits were sent to change a document of each collection, those too that lost a race."""
+        """Return the commits sent per collection, with lost races."""
         return Counter(self._sent)
 
     @property
     def commits(self):
-        """How many commits changed a document of each collection."""
+        """Return the successful commits per collection."""
         made = list(self._cloud.firestore.commits)[self._commits_before :]
         return Counter(_collection(committed.changed[0]) for committed in made)
 
     def calls(self, *services):
-        """Calls of these services by method; one never called is left out."""
+        """Return the calls of these services by method, without zeros."""
         counts = (self._cloud.services[name].calls.as_dict() for name in services)
         return sum(map(Counter, counts), Counter())
 
@@ -68,7 +68,7 @@ def _collection(name):
 
 @pytest.fixture
 def counted(deployment):
-    """Counts calls on the deployment's cloud."""
+    """Return a counter of calls on the deployment's cloud."""
     return Counted(deployment)
 
 
@@ -94,7 +94,7 @@ def _wait_for_work(deployment, daemon, named, *, before=0):
 
 
 def _work_uncontended(deployment, counted):
-    """One step after the other, each of a run of its own; counted from the second on."""
+    """Work the steps one by one, each of its own run; count from the second on."""
     first, *others = [(run_id, step_ids[0]) for run_id, step_ids in _runs(deployment, STEPS + 1)]
     with deployment.daemon(WORKER_CONCURRENCY="1", **SELDOM).started() as daemon:
         _work(deployment, daemon, [first])
@@ -103,7 +103,7 @@ def _work_uncontended(deployment, counted):
 
 
 def test_an_uncontended_step_costs_no_more_than_it_must(deployment, counted):
-    """A read, two commits, a call and an upload a chart, the manifest, and at most one count a chart."""
+    """A step needs a read, two commits, the manifest, and per chart a call, an upload and a count."""
     _work_uncontended(deployment, counted)
     assert counted.read[RUNS] == STEPS
     assert counted.commits[RUNS] == 2 * STEPS
@@ -114,21 +114,21 @@ def test_an_uncontended_step_costs_no_more_than_it_must(deployment, counted):
     assert counted.calls("storage", "chart_img") == expected
 
 
-def test_an_uncontended_step_asks_nothing_else_of_firestore_and_pubsub(deployment, counted):
-    """No query, no list, no lost race, no call of Pub/Sub but to receive a message and to ack it."""
+def test_an_uncontended_step_makes_no_other_calls_of_firestore_and_pubsub(deployment, counted):
+    """A step needs no query, list or lost race, and of Pub/Sub only its receipt and ack."""
     _work_uncontended(deployment, counted)
     firestore, pubsub = counted.calls("firestore"), counted.calls("pubsub")
-    assert firestore.pop("RunQuery", 0) <= 1  # a look of the rescue, if its time came just now
+    assert firestore.pop("RunQuery", 0) <= 1  # a scan of the rescue, if it happened just now
     assert firestore == {"BatchGetDocuments": counted.read.total(), "Commit": counted.commits.total()}
     assert 1 <= pubsub.pop("Acknowledge") <= STEPS
-    # The client confirms what it received before it hands it over; once it may renew what it holds.
+    # The client extends each received message before the callback, and once more at most.
     assert 1 <= pubsub.pop("ModifyAckDeadline") <= STEPS + 1
-    # The test's own publishing, and what the embedded cloud notes beside calls; the stream was open before.
+    # The test's own publishes and the embedded cloud's other counters. The stream was open before.
     assert pubsub == {"Publish": STEPS, "Deliver": STEPS, "Acked": STEPS}
 
 
 def test_templates_are_read_once_in_their_cache_s_time(deployment, counted):
-    """However many threads want them at once."""
+    """Many threads that need a template share one read in its cache's time."""
     named = [(run_id, step_ids[0]) for run_id, step_ids in _runs(deployment, 16)]
     counted.begin()
     _publish(deployment, named)
@@ -138,11 +138,13 @@ def test_templates_are_read_once_in_their_cache_s_time(deployment, counted):
 
 
 def test_a_large_run_is_committed_in_groups(deployment, counted):
-    """Of 2 x 200 commits one by one at most 15 % are sent, lost races too; a read serves several steps."""
+    """Of 2 x 200 single commits at most 15 % are sent, and a read serves several steps."""
     run_id, step_ids = deployment.put_run(steps=200, charts=1)
     named = [(run_id, step_id) for step_id in step_ids]
     counted.begin()
-    _publish(deployment, named)  # before the start: groups must not depend on how fast the test publishes
+    _publish(
+        deployment, named
+    )  # before the start, so that groups do not depend on the speed of the test's publishes
     with deployment.daemon(WORKER_CONCURRENCY="32").started() as daemon:
         _wait_for_work(deployment, daemon, named)
     assert counted.sent[RUNS] <= 0.15 * 2 * 200

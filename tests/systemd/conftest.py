@@ -1,4 +1,4 @@
-"""A booted systemd, and a deployment that its services work on."""
+"""Fixtures: a booted systemd, and a deployment for its services."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.support.process.systemd_container import Container, why_no_container
 
 @pytest.fixture(scope="session")
 def container(tmp_path_factory):
-    """One for all tests: each starts and stops units of its own."""
+    """Run one container for all tests; each starts and stops its own units."""
     lacking = why_no_container()
     if lacking:
         pytest.skip(lacking)
@@ -20,6 +20,6 @@ def container(tmp_path_factory):
 
 @pytest.fixture
 def deployment(cloud):
-    """A deployment on an embedded cloud of the test's own, outside of the container."""
+    """Return a deployment on a new embedded cloud, outside the container."""
     with deployment_on(cloud.environment(), cloud) as found:
         yield found

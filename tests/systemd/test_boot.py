@@ -1,4 +1,4 @@
-"""The units as they are shipped, run by a real systemd: a booted container with all of their hardening."""
+"""The shipped units run by a real systemd, in a booted container with all their hardening."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from tests.support.process.systemd_container import INTERPRETER, PREFIX
 
 SERVICE = "worker-chart-export.service"
 RUNNING = {"ActiveState": "active", "SubState": "running"}
-#: How the stop of a drained service ends.
+#: The result of a drained service.
 CLEAN = {"ActiveState": "inactive", "Result": "success", "ExecMainStatus": "0"}
 
 pytestmark = pytest.mark.long
 
 
 def instance(name):
-    """A unit of the template."""
+    """Return a unit of the template."""
     return f"worker-chart-export@{name}.service"
 
 
 @pytest.fixture
 def host(container, deployment):
-    """The container with a deployment's settings in `/etc/worker-chart-export`; its services end too."""
+    """Return the container with a deployment's settings; stop its services at the end."""
     container.since = time.time()
     settings = deployment.settings()
     accounts = container.configuration / "accounts.json"
     accounts.write_text(settings.pop("CHART_IMG_ACCOUNTS_JSON"), encoding="utf-8")
     accounts.chmod(0o600)
-    # Some Pythons find their own library by an absolute path, which is another one in the container.
+    # Some Pythons find their library by an absolute path, which is different in the container.
     write_environment(container, settings | {"LD_LIBRARY_PATH": str(INTERPRETER / "lib")})
     yield container
     container.run("systemctl", "kill", "--signal=KILL", "worker-chart-export*")
@@ -42,13 +42,13 @@ def host(container, deployment):
 
 
 def write_environment(container, settings, *, of=""):
-    """The settings of all services, or those of one instance."""
+    """Write the settings of all services or of one instance."""
     lines = "".join(f"{name}={value}\n" for name, value in settings.items())
     (container.configuration / f"environment{of and f'.{of}'}").write_text(lines, encoding="utf-8")
 
 
 def add_to_unit(container, unit, lines):
-    """A drop-in, as an operator would write it."""
+    """Write a drop-in as an operator would."""
     folder = container.units / f"{unit}.d"
     folder.mkdir()
     (folder / "own.conf").write_text("\n".join(["[Service]", *lines, ""]), encoding="utf-8")
@@ -56,7 +56,7 @@ def add_to_unit(container, unit, lines):
 
 
 def in_flight(deployment, host, unit, *, seconds):
-    """Have the service start a step that takes so long."""
+    """Make the service start a step that takes this time."""
     deployment.cloud.chart_img.faults.add(Fault(delay_seconds=seconds))
     run_id, (step_id,) = deployment.put_run(charts=1)
     deployment.publish_step(run_id, step_id)
@@ -65,7 +65,7 @@ def in_flight(deployment, host, unit, *, seconds):
 
 
 def test_a_service_is_started_once_its_stream_is_open_and_works_steps(host, deployment):
-    """The accounts reach it as a credential, from a file that only root can read; no log shows the key."""
+    """A service is started when its stream is open; its accounts come from a root-only credential."""
     assert host.run("systemctl", "start", SERVICE) == ""
     assert host.show(SERVICE)["StatusText"] == f"Pulling from {deployment.subscription}"
     assert len(host.logged(SERVICE, "daemon_started")) == 1
@@ -78,7 +78,7 @@ def test_a_service_is_started_once_its_stream_is_open_and_works_steps(host, depl
 
 
 def test_a_stop_drains(host, deployment):
-    """The step that was under way is finished, its message acked, and the service ended well."""
+    """A stop finishes the running step, acks its message and ends the service successfully."""
     host.run("systemctl", "start", SERVICE)
     run_id, step_id = in_flight(deployment, host, SERVICE, seconds=3.0)
     assert host.run("systemctl", "stop", SERVICE) == ""
@@ -88,7 +88,7 @@ def test_a_stop_drains(host, deployment):
 
 
 def test_a_drain_longer_than_timeoutstopsec_is_let_finish(host, deployment):
-    """The daemon asks for the time that it was given itself: nobody has to keep two figures in step."""
+    """A drain longer than TimeoutStopSec is finished, because the daemon asks for its own time."""
     add_to_unit(host, instance("slow"), ["TimeoutStopSec=2"])
     write_environment(host, {"DRAIN_SECONDS": "20"}, of="slow")
     host.run("systemctl", "start", instance("slow"))
@@ -98,8 +98,8 @@ def test_a_drain_longer_than_timeoutstopsec_is_let_finish(host, deployment):
     assert deployment.step(run_id, step_id)["status"] == "SUCCEEDED"
 
 
-def test_the_watchdog_bites_a_frozen_loop_and_the_service_comes_back(host, deployment):
-    """The journal says which loop, and shows where each thread stood; the new process works."""
+def test_the_watchdog_restarts_a_service_with_a_frozen_loop(host, deployment):
+    """The watchdog restarts a service with a frozen loop; the log has the loop and all stacks."""
     unit = instance("frozen")
     command = f"ExecStart={PREFIX / 'bin/python'} -m tests.support.process.freezable_daemon"
     add_to_unit(host, unit, ["ExecStart=", command, "WatchdogSec=4", "RestartSec=1"])
@@ -116,8 +116,8 @@ def test_the_watchdog_bites_a_frozen_loop_and_the_service_comes_back(host, deplo
     host.wait_until(lambda: host.logged(unit, "step_completed"), "a step", unit)
 
 
-def test_a_process_that_is_stopped_whole_is_bitten_too(host):
-    """SIGSTOP: not one thread runs."""
+def test_a_stopped_process_is_restarted_too(host):
+    """A process stopped by SIGSTOP is restarted too."""
     unit = instance("stopped")
     add_to_unit(host, unit, ["WatchdogSec=4", "RestartSec=1"])
     host.run("systemctl", "start", unit)
@@ -126,7 +126,7 @@ def test_a_process_that_is_stopped_whole_is_bitten_too(host):
 
 
 def test_bad_settings_are_exit_2_and_no_restart(host):
-    """A restart would not mend them."""
+    """Wrong settings give exit code 2 and no restart."""
     write_environment(host, {"WORKER_CONCURRENCY": "many"}, of="bad")
     host.run("systemctl", "start", instance("bad"))
     shown = host.wait_for(instance("bad"), ActiveState="failed", SubState="failed")
@@ -136,7 +136,7 @@ def test_bad_settings_are_exit_2_and_no_restart(host):
 
 
 def test_a_missing_subscription_is_exit_3_and_tried_again(host, deployment):
-    """Whoever made the bucket may make the subscription yet."""
+    """A missing subscription gives exit code 3 and a restart, because it may be created later."""
     write_environment(host, {"PUBSUB_SUBSCRIPTION": "nobody-made-this"}, of="early")
     host.run("systemctl", "start", "--no-block", instance("early"))
     shown = host.wait_for(instance("early"), SubState="auto-restart")
@@ -145,8 +145,8 @@ def test_a_missing_subscription_is_exit_3_and_tried_again(host, deployment):
     host.wait_for(instance("early"), **RUNNING)
 
 
-def test_a_backend_that_is_away_does_not_end_the_start(host, deployment):
-    """Though it takes longer than the unit allows: the daemon asks for more as long as it is not frozen."""
+def test_an_unavailable_backend_does_not_end_the_start(host, deployment):
+    """A daemon that waits for a backend extends its start time."""
     unit = instance("patient")
     add_to_unit(host, unit, ["TimeoutStartSec=8"])
     deployment.cloud.pubsub.stop()
@@ -160,7 +160,7 @@ def test_a_backend_that_is_away_does_not_end_the_start(host, deployment):
 
 
 def test_instances_have_users_and_ports_of_their_own(host):
-    """Side by side, by one template and one common file; the longer name is as long as one may be."""
+    """Instances run in parallel with separate users and ports, also with the longest name."""
     units = [instance("a"), instance("frankfurt-1")]
     assert host.run("systemctl", "start", *units) == ""
     users = {host.run("ps", "-o", "uid=", "-p", host.show(unit)["MainPID"]).strip() for unit in units}
@@ -170,7 +170,7 @@ def test_instances_have_users_and_ports_of_their_own(host):
 
 
 def test_without_an_accounts_file_the_setting_is_what_is_missing(host):
-    """Not systemd's own failure to set up a credential, which it would try again for ever."""
+    """Without an accounts file the daemon reports the missing setting; systemd does not fail first."""
     (host.configuration / "accounts.json").unlink()
     host.run("systemctl", "start", SERVICE)
     shown = host.wait_for(SERVICE, ActiveState="failed", SubState="failed")
@@ -179,8 +179,8 @@ def test_without_an_accounts_file_the_setting_is_what_is_missing(host):
     assert line["message"].startswith("CHART_IMG_ACCOUNTS_FILE: ")
 
 
-def test_a_service_that_needs_no_accounts_says_so_in_its_settings(host):
-    """As in the example of an environment."""
+def test_a_service_that_needs_no_accounts_has_that_in_its_settings(host):
+    """A service without accounts has that in its settings, as in the example environment."""
     (host.configuration / "accounts.json").unlink()
     local = {"CHARTS_API_MODE": "local", "CHART_IMG_ACCOUNTS_FILE": ""}
     write_environment(host, local, of="local")

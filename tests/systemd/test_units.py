@@ -1,4 +1,4 @@
-"""What the shipped units say, judged by systemd itself and against the daemon's own figures."""
+"""The shipped units, checked by systemd itself and against the daemon's settings."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FOLDER = ROOT / "systemd"
 SINGLE, TEMPLATE = "worker-chart-export.service", "worker-chart-export@.service"
 UNITS = [SINGLE, TEMPLATE]
 MAX_EXPOSURE = 1.5
-#: What is left is what the daemon is for, or too little to matter: it talks to the internet.
+#: The remaining checks are needed by the daemon, which uses the internet, or are negligible.
 INHERENT = {
     "PrivateNetwork",
     "RestrictAddressFamilies_AF_INET_INET6",
@@ -35,7 +35,7 @@ INHERENT = {
 
 @pytest.fixture(scope="session")
 def analyze():
-    """Runs `systemd-analyze`, which needs no systemd to run; it is part of the machines that CI runs on."""
+    """Run `systemd-analyze`, which needs no running systemd and is on the CI machines."""
     program = shutil.which("systemd-analyze")
     if program is None:
         lacking = "systemd-analyze is not installed (package systemd)"
@@ -53,7 +53,7 @@ def analyze():
 
 @pytest.fixture
 def copied(tmp_path):
-    """Copies a unit with a program that exists, since `verify` looks for it; lines may be added."""
+    """Copy a unit with an existing program, as `verify` needs one; lines may be added."""
 
     def copy(name, *, added=""):
         text = (FOLDER / name).read_text(encoding="utf-8")
@@ -67,7 +67,7 @@ def copied(tmp_path):
 
 
 def settings_of(name):
-    """Key -> values, in order, of all sections."""
+    """Return key -> values, in order, of all sections."""
     found = defaultdict(list)
     for line in lines_of(name):
         key, equals, value = line.partition("=")
@@ -77,33 +77,33 @@ def settings_of(name):
 
 
 def lines_of(name):
-    """Without comments and empty lines."""
+    """Return the lines without comments and empty lines."""
     lines = (FOLDER / name).read_text(encoding="utf-8").splitlines()
     return [line for line in lines if line and not line.startswith("#")]
 
 
 def exposure(analyze, path):
-    """The overall score of `systemd-analyze security`."""
+    """Return the overall score of `systemd-analyze security`."""
     said = analyze("security", "--offline=yes", str(path)).stdout
     return float(re.search(r"Overall exposure level for \S+: ([0-9.]+)", said)[1])
 
 
 @pytest.mark.parametrize("name", UNITS)
-def test_systemd_has_nothing_to_say_about_a_unit(analyze, copied, name):
-    """An unknown key is only warned about, so silence is what counts."""
+def test_verify_prints_nothing_for_a_unit(analyze, copied, name):
+    """`systemd-analyze verify` prints nothing for a unit; unknown keys are only warnings."""
     done = analyze("verify", str(copied(name)))
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-def test_a_key_that_systemd_does_not_know_would_be_seen(analyze, copied):
-    """The check above can fail."""
+def test_verify_reports_an_unknown_key(analyze, copied):
+    """`systemd-analyze verify` reports an unknown key."""
     done = analyze("verify", str(copied(SINGLE, added="RestartMaxTea=5")))
     assert (done.returncode, "RestartMaxTea" in done.stderr) == (0, True)
 
 
 @pytest.mark.parametrize("unit", UNITS)
-def test_systemd_has_nothing_to_say_about_the_drop_in(analyze, copied, unit):
-    """It is read where the install notes put it."""
+def test_verify_prints_nothing_for_the_drop_in(analyze, copied, unit):
+    """`systemd-analyze verify` prints nothing for the drop-in at its installed place."""
     path = copied(unit)
     folder = path.with_name(f"{unit}.d")
     folder.mkdir()
@@ -116,17 +116,17 @@ def test_systemd_has_nothing_to_say_about_the_drop_in(analyze, copied, unit):
 
 @pytest.mark.parametrize("name", UNITS)
 def test_the_exposure_is_small(analyze, copied, name):
-    """1.1 when this was written."""
+    """The exposure score is small; it was 1.1 when this was written."""
     assert exposure(analyze, copied(name)) <= MAX_EXPOSURE
 
 
-def test_a_unit_with_less_hardening_would_be_seen(analyze, copied):
-    """The score is of this very file."""
+def test_a_unit_with_less_hardening_has_a_higher_score(analyze, copied):
+    """A unit with less hardening has a higher score."""
     assert exposure(analyze, copied(SINGLE)) < exposure(analyze, weakened(copied)) > MAX_EXPOSURE
 
 
 def weakened(copied):
-    """A unit that may ask everything of the kernel."""
+    """Return a unit without kernel hardening."""
     path = copied(SINGLE)
     text = path.read_text(encoding="utf-8")
     path.write_text(re.sub("(?m)^SystemCallFilter=.*\n", "", text), encoding="utf-8")
@@ -135,15 +135,15 @@ def weakened(copied):
 
 @pytest.mark.parametrize("name", UNITS)
 def test_only_what_is_inherent_is_exposed(analyze, copied, name):
-    """Each of systemd's checks that a unit does not pass is a known one."""
+    """Every security check that the unit fails is a known one."""
     said = analyze("security", "--offline=yes", "--json=short", str(copied(name))).stdout
     exposed = {check["json_field"] for check in json.loads(said) if check["exposure"]}
     assert exposed <= INHERENT
 
 
 @pytest.mark.parametrize("name", UNITS)
-def test_the_daemon_is_the_service_and_tells_how_it_is(name):
-    """The whole protocol: ready, stopping, the watchdog."""
+def test_the_unit_uses_sd_notify(name):
+    """The unit uses sd_notify completely: ready, stopping, watchdog."""
     unit = settings_of(name)
     assert unit["ExecStart"] == ["/opt/worker-chart-export/bin/python -m daemon"]
     assert (unit["Type"], unit["NotifyAccess"], unit["KillMode"]) == (["notify"], ["main"], ["mixed"])
@@ -154,7 +154,7 @@ def test_the_daemon_is_the_service_and_tells_how_it_is(name):
 
 @pytest.mark.parametrize("name", UNITS)
 def test_bad_settings_are_the_one_end_that_is_not_tried_again(name):
-    """All others are, for ever."""
+    """Only wrong settings end a service without a restart."""
     unit = settings_of(name)
     assert unit["RestartPreventExitStatus"] == [str(ExitCode.BAD_SETTINGS.value)]
     assert (unit["Restart"], unit["StartLimitIntervalSec"]) == (["on-failure"], ["0"])
@@ -162,14 +162,14 @@ def test_bad_settings_are_the_one_end_that_is_not_tried_again(name):
 
 @pytest.mark.parametrize("name", UNITS)
 def test_a_drain_fits_into_the_time_to_stop(name):
-    """By the default of the settings, with room for the end of the process."""
+    """The default drain and the process's exit fit into TimeoutStopSec."""
     drain_seconds = Settings.model_fields["drain_seconds"].default
     assert float(settings_of(name)["TimeoutStopSec"][0]) >= drain_seconds + GRACE_SECONDS + 10
 
 
 @pytest.mark.parametrize("name", UNITS)
 def test_the_keys_are_in_no_core_dump_and_no_environment(name):
-    """The watchdog's SIGABRT would write one; a credential is a file that this service alone sees."""
+    """The keys are in no core dump and no environment, but in a credential of the service."""
     unit = settings_of(name)
     assert unit["LimitCORE"] == ["0"]
     assert unit["LoadCredential"] == ["accounts.json:/etc/worker-chart-export/accounts.json"]
@@ -177,7 +177,7 @@ def test_the_keys_are_in_no_core_dump_and_no_environment(name):
 
 
 def test_the_template_is_the_unit_and_what_instances_need():
-    """So that a change of one is not forgotten in the other."""
+    """The template unit equals the unit, except for what instances need."""
     single, template = lines_of(SINGLE), lines_of(TEMPLATE)
     assert [line for line in template if line not in single] == [
         "Description=Chart export worker %i (Pub/Sub pull subscriber)",
@@ -191,7 +191,7 @@ def test_the_template_is_the_unit_and_what_instances_need():
 
 
 def test_the_example_of_an_environment_is_one(monkeypatch):
-    """As it is, in place of what the unit sets."""
+    """The example environment is valid in place of the unit's own settings."""
     monkeypatch.setenv("CHART_IMG_ACCOUNTS_FILE", "/run/credentials/unit/accounts.json")
     for name, (value,) in settings_of("environment.example").items():
         monkeypatch.setenv(name, value)

@@ -1,4 +1,4 @@
-"""What the unit tests of the domain and the daemon share: clients of the embedded cloud."""
+"""Fixtures of all unit tests of the domain and the daemon: clients of the embedded cloud."""
 
 from __future__ import annotations
 
@@ -25,27 +25,27 @@ if TYPE_CHECKING:
 
 _numbers = itertools.count(1)
 
-# A busy machine is no reason to fail, and the same examples every time none to doubt a failure.
+# No deadline, because a busy machine must not fail a test; the same examples in every run.
 settings.register_profile("worker", deadline=None, derandomize=True)
 settings.load_profile("worker")
 
 
 @pytest.fixture
 def short_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Waits between attempts are a twentieth of what they are in production."""
+    """Shorten the waits between attempts to a twentieth."""
     drawn = SimpleNamespace(uniform=lambda low, high: random.uniform(low, high) / 20)  # noqa: S311
     monkeypatch.setattr("worker_chart_export.timing.random", drawn)
 
 
 @pytest.fixture
 def new_run_id() -> str:
-    """A run id that no other test uses."""
+    """Return a new run id."""
     return f"20251215-102530_IBM_t{next(_numbers):04}"
 
 
 @pytest.fixture(scope="session")
 def shared_documents(embedded: LocalCloud) -> Iterator[firestore.Client]:
-    """A Firestore client on the session's cloud."""
+    """Return a Firestore client on the session's cloud."""
     with clients_find(embedded.environment()):
         client = firestore.Client(project=PROJECT)
     yield client
@@ -54,7 +54,7 @@ def shared_documents(embedded: LocalCloud) -> Iterator[firestore.Client]:
 
 @pytest.fixture
 def documents(cloud: LocalCloud) -> Iterator[firestore.Client]:
-    """A Firestore client on the test's own cloud."""
+    """Return a Firestore client on the test's own cloud."""
     with clients_find(cloud.environment()):
         client = firestore.Client(project=PROJECT)
     yield client
@@ -63,7 +63,7 @@ def documents(cloud: LocalCloud) -> Iterator[firestore.Client]:
 
 @pytest.fixture
 def objects(cloud: LocalCloud) -> Iterator[StorageClient]:
-    """A Cloud Storage client on the test's own cloud; the bucket `charts-unit` exists."""
+    """Return a Cloud Storage client on the test's own cloud with the bucket `charts-unit`."""
     with clients_find(cloud.environment()):
         client = storage_client(PROJECT, connections=16)
     client.create_bucket(BUCKET)
@@ -73,5 +73,5 @@ def objects(cloud: LocalCloud) -> Iterator[StorageClient]:
 
 @pytest.fixture
 def bench(cloud: LocalCloud, documents: firestore.Client, objects: StorageClient) -> Bench:
-    """What a worker works with: five templates, no run yet."""
+    """Return a worker's bench with five templates and no run."""
     return Bench(cloud, documents, objects)

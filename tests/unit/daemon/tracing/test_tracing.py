@@ -267,10 +267,8 @@ class TestSpansOfTheWork:
             ({"CHARTS_API_MODE": "local"}, None, False),
         ],
     )
-    def test_only_where_each_chart_is_asked_for_a_call_is_a_client_s(
-        self, set_variables, variables, server, always
-    ):
-        """One of the fallback is drawn here."""
+    def test_only_requests_of_charts_are_client_spans(self, set_variables, variables, server, always):
+        """Only a provider's request is a client span; a chart of the fallback is drawn locally."""
         set_variables(
             GOOGLE_CLOUD_PROJECT="demo-project", PUBSUB_SUBSCRIPTION="charts", CHARTS_BUCKET="gs://charts"
         )
