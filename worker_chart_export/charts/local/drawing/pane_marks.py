@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from worker_chart_export.charts.local.primitives.marks import Polyline, Strokes, dots, filled, rects
+from worker_chart_export.charts.local.primitives.marks import Dots, Polyline, Strokes, dots, filled, rects
 from worker_chart_export.charts.local.studies.study import PlotKind
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from worker_chart_export.charts.local.layout.frame import BarGrid
     from worker_chart_export.charts.local.layout.scale import Scale
     from worker_chart_export.charts.local.primitives.colors import Color, Theme
-    from worker_chart_export.charts.local.primitives.marks import Box, Dots, Mark, Point
+    from worker_chart_export.charts.local.primitives.marks import Box, Mark, Point
     from worker_chart_export.charts.local.studies.study import Plot, ProfileStyle, Study
     from worker_chart_export.charts.local.studies.volume_profile import VolumeProfile
 
@@ -229,7 +229,8 @@ def _lengths(profile: VolumeProfile, mode: str, longest: float) -> list[tuple[in
 
 def dashed_row(row: int, pane: Box, color: Color, *, dash: int = 4, period: int = 8) -> Dots:
     """Draw a line of dashes across a pane, `dash` pixels long and `period` pixels from one to the next."""
-    return dots(((x, row) for x in range(pane[0], pane[2]) if x % period < dash), color, pane)
+    columns = range(pane[0], pane[2]) if pane[1] <= row < pane[3] else ()
+    return Dots(points=tuple(part for x in columns if x % period < dash for part in (x, row)), color=color)
 
 
 def _at_least_two(points: list[Point]) -> tuple[Point, ...]:
