@@ -10,24 +10,28 @@ from __future__ import annotations
 import threading
 import weakref
 from contextlib import ExitStack
+from dataclasses import dataclass
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
-from worker_chart_export.backends.firestore import LostRace, OutcomeUnknown, Unacceptable
+from worker_chart_export.backends.errors import describe_error
+from worker_chart_export.backends.firestore import LostRace, OutcomeUnknown, Unacceptable, send
 from worker_chart_export.concurrency.cancel_scope import CancelScope
 from worker_chart_export.concurrency.combining_queue import CombiningQueue
 from worker_chart_export.errors import BackendRefused, BackendUnavailable, WorkerError
 from worker_chart_export.ledger.commit.plan import CommitPlan, CommitRequest, Resolution, plan_commit
-from worker_chart_export.ledger.commit.write import commit
+from worker_chart_export.ledger.decisions import FLOW_RUNS
 from worker_chart_export.ledger.intents import FinalizeIntent, ReleaseIntent
+from worker_chart_export.ledger.lease import LEASES, StoredLease
 from worker_chart_export.ledger.run_snapshot import read_run
 from worker_chart_export.observability import metrics
 from worker_chart_export.observability.logs import Event, log
 from worker_chart_export.timing import Backoff
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
+    from worker_chart_export.ledger.decisions import LeaseWrite
     from worker_chart_export.ledger.intents import Intent
     from worker_chart_export.ledger.lease import HeldLease
     from worker_chart_export.ledger.run_snapshot import RunSnapshot
@@ -199,7 +203,7 @@ class RunCommits:
 
     def _commit(self, plan: CommitPlan, snapshot: RunSnapshot) -> None:
         try:
-            committed = commit(self._client, self._run_id, snapshot, plan.run_patch, plan.lease_writes)
+            committed = _write(self._client, self._run_id, snapshot, plan.run_patch, plan.lease_writes)
         except OutcomeUnknown:
             for request in plan.writing:
                 request.must_verify = not request.outcome_unknown
@@ -264,3 +268,66 @@ def _choose(waiting: Sequence[CommitRequest]) -> Sequence[CommitRequest]:
         if request.isolated:
             return [request]
     return ordered[:MAX_STEPS_A_COMMIT]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Committed:
+    """The documents after a commit.
+
+    Attributes:
+        run_update_time: The run's `update_time`, or None when the run was not written.
+        leases: The leases that were written, by step id. None for a lease that was deleted.
+    """
+
+    run_update_time: Any
+    leases: Mapping[str, StoredLease | None]
+
+
+def _write(
+    client: Any,
+    run_id: str,
+    snapshot: RunSnapshot,
+    run_patch: Mapping[str, Any],
+    leases: Mapping[str, LeaseWrite],
+) -> _Committed:
+    """Write the run and its leases in one atomic commit, with preconditions for all that it relies on.
+
+    No other code writes to a flow run, and no other code claims, finalizes or releases a step with a lease.
+
+    Args:
+        client: A Firestore client.
+        run_id: The run.
+        snapshot: The read that the patch was decided from.
+        run_patch: The patch of the run. Empty: the run is not written.
+        leases: The writes to leases, by step id.
+
+    Raises:
+        LostRace: A precondition failed.
+        OutcomeUnknown: There was no clear answer.
+        Unacceptable: Firestore can't store it.
+        BackendRefused: Firestore refuses.
+    """
+    run_reference = client.collection(FLOW_RUNS).document(run_id)
+    try:
+        batch = client.batch()
+        if run_patch:
+            option = client.write_option(last_update_time=snapshot.update_time)
+            batch.update(run_reference, dict(run_patch), option=option)
+        for step_id, write in leases.items():
+            reference = run_reference.collection(LEASES).document(step_id)
+            option = None if write.guard is None else client.write_option(last_update_time=write.guard)
+            if write.lease is None:
+                batch.delete(reference, option=option)
+            elif option is None:
+                batch.set(reference, write.lease.to_document())
+            else:
+                batch.update(reference, write.lease.to_document(), option=option)
+    except (TypeError, ValueError) as error:
+        raise Unacceptable(describe_error(error)) from error
+    times = [result.update_time for result in send(batch)]
+    run_update_time = times.pop(0) if run_patch else None
+    stored = {}
+    for (step_id, write), update_time in zip(leases.items(), times, strict=True):
+        lease = write.lease
+        stored[step_id] = None if lease is None else StoredLease(lease=lease, update_time=update_time)
+    return _Committed(run_update_time=run_update_time, leases=stored)
