@@ -64,20 +64,20 @@ _DEFAULT = Fault()
 _SPECIAL = frozenset({"drop", "reset", "truncate_bytes", "duplicate", "contend", "answer"})
 
 
-def check_fault(fault: Fault, *, methods: Collection[str], able: Collection[str]) -> None:
+def check_fault(fault: Fault, *, methods: Collection[str], supported_faults: Collection[str]) -> None:
     """Refuse a fault that a service cannot carry out: a test with it would test nothing.
 
     Args:
         fault: The fault.
         methods: The service's methods.
-        able: The special fields that the service supports.
+        supported_faults: The special fields that the service supports.
 
     Raises:
         ValueError: The message names the wrong field.
     """
     if fault.method not in ("*", *methods):
         raise ValueError(f"no method {fault.method!r}, only {', '.join(sorted(methods))}")
-    for name in sorted(_SPECIAL.difference(able)):
+    for name in sorted(_SPECIAL.difference(supported_faults)):
         if getattr(fault, name) != getattr(_DEFAULT, name):
             raise ValueError(f"this service has no fault {name!r}")
 
@@ -142,10 +142,10 @@ class Faults:
         """Return the fault for this call and count it as fired; None when no fault applies."""
         with self._lock:
             return next(
-                (armed.fault for armed in self._armed.values() if self._strikes(armed, method, subject)), None
+                (armed.fault for armed in self._armed.values() if self._fires(armed, method, subject)), None
             )
 
-    def _strikes(self, armed: _Armed, method: str, subject: str) -> bool:
+    def _fires(self, armed: _Armed, method: str, subject: str) -> bool:
         fault = armed.fault
         if fault.method not in ("*", method) or fault.match not in subject:
             return False

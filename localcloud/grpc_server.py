@@ -73,7 +73,7 @@ class GrpcService(Service):
     """
 
     name = "grpc"
-    able: frozenset[str] = frozenset({"drop"})
+    supported_faults: frozenset[str] = frozenset({"drop"})
     pseudo_methods: frozenset[str] = frozenset()
 
     def methods(self) -> Mapping[str, Mapping[str, Method | grpc.RpcMethodHandler[Any, Any]]]:
@@ -83,7 +83,7 @@ class GrpcService(Service):
     def check_fault(self, fault: Fault) -> None:
         """Refuse faults with an unknown method, status or kind."""
         methods = {name for service in self.methods().values() for name in service} | self.pseudo_methods
-        check_fault(fault, methods=methods, able=self.able)
+        check_fault(fault, methods=methods, supported_faults=self.supported_faults)
         if fault.error is not None and fault.error not in grpc.StatusCode.__members__:
             raise ValueError(f"{fault.error!r} is no gRPC status name")
 

@@ -163,7 +163,7 @@ class HttpService(Service):
 
     name = "http"
     methods: frozenset[str] = frozenset()
-    able: frozenset[str] = frozenset({"reset", "truncate_bytes"})
+    supported_faults: frozenset[str] = frozenset({"reset", "truncate_bytes"})
 
     def identify(self, request: Request) -> str:
         """Return the method name of `request`, as counted."""
@@ -179,7 +179,7 @@ class HttpService(Service):
 
     def check_fault(self, fault: Fault) -> None:
         """Refuse faults with an unknown method, status or kind."""
-        check_fault(fault, methods=self.methods, able=self.able)
+        check_fault(fault, methods=self.methods, supported_faults=self.supported_faults)
         if fault.error is not None and fault.error not in _ERRORS:
             raise ValueError(f"{fault.error!r} is no HTTP error status")
 

@@ -50,11 +50,11 @@ class Service:
         faults: The faults armed for them.
         port: The port; 0 = any free one at the first start.
         stopping: Set when the server stops; a new one at each start.
-        able: The special kinds of fault it supports.
+        supported_faults: The special kinds of fault it supports.
     """
 
     name = "service"
-    able: frozenset[str] = frozenset()
+    supported_faults: frozenset[str] = frozenset()
 
     def __init__(self, *, port: int = 0, seed: int = 0) -> None:
         self.calls = Calls()

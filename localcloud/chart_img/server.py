@@ -54,7 +54,7 @@ class ChartImgService(HttpService):
 
     name = "chart-img"
     methods = frozenset({METHOD})
-    able = frozenset({"reset", "truncate_bytes", "answer"})
+    supported_faults = frozenset({"reset", "truncate_bytes", "answer"})
 
     def __init__(self, *, port: int = 0, seed: int = 0) -> None:
         super().__init__(port=port, seed=seed)

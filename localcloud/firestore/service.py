@@ -40,7 +40,7 @@ class FirestoreService(GrpcService):
     """
 
     name = "firestore"
-    able = frozenset({"drop", "contend"})
+    supported_faults = frozenset({"drop", "contend"})
 
     def __init__(self, *, port: int = 0, seed: int = 0) -> None:
         super().__init__(port=port, seed=seed)

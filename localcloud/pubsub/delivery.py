@@ -122,7 +122,7 @@ class Backlog:
         self.advance(now)
         return sum(self._end(ack_id) is not None for ack_id in ack_ids)
 
-    def give_back(self, ack_ids: Iterable[str], now: float) -> None:
+    def nack(self, ack_ids: Iterable[str], now: float) -> None:
         """Nack messages: they are delivered again as the rules say."""
         self.advance(now)
         for ack_id in ack_ids:

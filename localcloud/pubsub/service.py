@@ -31,7 +31,7 @@ class PubsubService(GrpcService):
     """
 
     name = "pubsub"
-    able = frozenset({"drop", "duplicate"})
+    supported_faults = frozenset({"drop", "duplicate"})
     pseudo_methods = frozenset({"Deliver"})
 
     def __init__(self, *, port: int = 0, seed: int = 0) -> None:
@@ -155,7 +155,7 @@ class PubsubService(GrpcService):
             window=Window(),
             lease_seconds=None,
             until=time.monotonic() + (0 if request.return_immediately else _PULL_WAIT_SECONDS),
-            over=lambda: self.stopping.is_set() or not context.is_active(),
+            cancelled=lambda: self.stopping.is_set() or not context.is_active(),
         )
         if self.stopping.is_set():
             raise Refused(grpc.StatusCode.UNAVAILABLE, "the server is shutting down")
@@ -218,20 +218,20 @@ class PubsubService(GrpcService):
 
     def _delivered(self, subscription: str, received: list[Any]) -> list[Any]:
         """Return the messages to deliver. `Deliver` faults drop, delay or double them or end the stream."""
-        leaving = []
+        delivered = []
         for item in received:
             self.calls.add("Deliver")
             fault = self.faults.take("Deliver", _described(subscription, item)) if self.faults.armed else None
             if fault is None:
-                leaving.append(item)
+                delivered.append(item)
                 continue
             self.before_effect(fault, item)
             self.fail_as(fault)
             if fault.duplicate:
                 self._topics.subscription(subscription).add([item.message])
             if not fault.drop:
-                leaving.append(item)
-        return leaving
+                delivered.append(item)
+        return delivered
 
 
 def _rpc(

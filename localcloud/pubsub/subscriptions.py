@@ -126,7 +126,7 @@ class LiveSubscription:
             if seconds:
                 self._backlog.extend(ack_ids, time.monotonic(), seconds)
             else:
-                self._backlog.give_back(ack_ids, time.monotonic())
+                self._backlog.nack(ack_ids, time.monotonic())
             self._changed.notify_all()
         self._forward_dead()
 
@@ -137,7 +137,7 @@ class LiveSubscription:
         window: Window,
         lease_seconds: float | None,
         until: float | None,
-        over: Callable[[], bool],
+        cancelled: Callable[[], bool],
     ) -> list[Any]:
         """Wait for messages and lease them.
 
@@ -146,7 +146,7 @@ class LiveSubscription:
             window: The receiver's flow control.
             lease_seconds: The ack deadline; None = the subscription's own.
             until: The end of the wait, on the monotonic clock; None = no end.
-            over: Called on every change; True ends the wait.
+            cancelled: Called on every change; True ends the wait.
 
         Returns:
             Raw `ReceivedMessage`s; an empty list when the wait ended without one.
@@ -157,7 +157,7 @@ class LiveSubscription:
         seconds = float(self.settings.ack_deadline_seconds) if lease_seconds is None else lease_seconds
         while True:
             with self._changed:
-                leases = self._wait_once(min(limit, _MAX_BATCH), window, seconds, until, over)
+                leases = self._wait_once(min(limit, _MAX_BATCH), window, seconds, until, cancelled)
             self._forward_dead()
             if leases is not None:
                 # As in production: without a dead-letter policy the attempt is not sent.
@@ -172,11 +172,11 @@ class LiveSubscription:
                 ]
 
     def _wait_once(
-        self, limit: int, window: Window, seconds: float, until: float | None, over: Callable[[], bool]
+        self, limit: int, window: Window, seconds: float, until: float | None, cancelled: Callable[[], bool]
     ) -> list[Lease] | None:
         if self.deleted:
             raise Refused(grpc.StatusCode.NOT_FOUND, f"Subscription does not exist (resource={self.name})")
-        if over():
+        if cancelled():
             return []
         now = time.monotonic()
         leases = self._backlog.take(now, limit=limit, lease_seconds=seconds, window=window)
@@ -260,19 +260,19 @@ class Stream:
         finally:
             self.close()
 
-    def batches(self, over: Callable[[], bool]) -> Iterator[list[Any]]:
-        """Yield batches of raw `ReceivedMessage`s until the stream is closed or `over` returns True.
+    def batches(self, cancelled: Callable[[], bool]) -> Iterator[list[Any]]:
+        """Yield batches of raw `ReceivedMessage`s until the stream is closed or `cancelled` returns True.
 
         Raises:
             Refused: The subscription was deleted, or the stream reset.
         """
-        while not (self.closed or over()):
+        while not (self.closed or cancelled()):
             received = self.subscription.receive(
                 limit=_NO_LIMIT,
                 window=self._window,
                 lease_seconds=self._lease_seconds,
                 until=None,
-                over=lambda: self.closed or over(),
+                cancelled=lambda: self.closed or cancelled(),
             )
             if received:
                 yield received

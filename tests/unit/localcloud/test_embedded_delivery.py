@@ -62,7 +62,7 @@ def test_a_nack_waits_for_its_backoff():
     now = 0.0
     for wait in (4.0, 8.0, 16.0, 16.0):
         (lease,) = _take(backlog, now)
-        backlog.give_back([lease.ack_id], now)
+        backlog.nack([lease.ack_id], now)
         assert _take(backlog, now + wait - 0.01) == []
         now += wait
     assert len(_take(backlog, now)) == 1
@@ -80,7 +80,7 @@ def test_a_message_is_dead_after_its_last_attempt():
     """A message is dead-lettered after its last attempt; nacks and expiries count together."""
     backlog = _backlog(max_delivery_attempts=2)
     (lease,) = _take(backlog, 0.0)
-    backlog.give_back([lease.ack_id], 0.0)
+    backlog.nack([lease.ack_id], 0.0)
     assert backlog.dead == []
     _take(backlog, 1.0)
     backlog.advance(11.0)
@@ -95,7 +95,7 @@ def test_a_window_closes_and_opens_again():
     assert _take(backlog, 0.0, window=window) == []
     backlog.acknowledge([first.ack_id], 1.0)
     assert len(_take(backlog, 1.0, window=window)) == 1
-    backlog.give_back([second.ack_id], 1.0)
+    backlog.nack([second.ack_id], 1.0)
     assert len(_take(backlog, 1.0, window=window)) == 1
     assert len(_take(backlog, 20.0, window=window)) == 2
 
@@ -112,5 +112,5 @@ def test_the_next_change_is_the_next_deadline_or_backoff():
     assert backlog.next_change() is None
     (lease,) = _take(backlog, 0.0, limit=1)
     assert backlog.next_change() == 10.0
-    backlog.give_back([lease.ack_id], 5.0)
+    backlog.nack([lease.ack_id], 5.0)
     assert backlog.next_change() == 6.0
