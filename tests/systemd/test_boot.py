@@ -110,7 +110,7 @@ def test_the_watchdog_restarts_a_service_with_a_frozen_loop(host, deployment):
     assert any("Watchdog timeout" in line for line in journal)
     assert any("loop main is silent" in line["message"] for line in host.logged(unit, "liveness_lost"))
     assert "Fatal Python error: Aborted" in journal
-    assert any("freezable.py" in line for line in journal)
+    assert any("freezable_daemon.py" in line for line in journal)
     run_id, (step_id,) = deployment.put_run(charts=1)
     deployment.publish_step(run_id, step_id)
     host.wait_until(lambda: host.logged(unit, "step_completed"), "a step", unit)
