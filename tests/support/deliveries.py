@@ -1,4 +1,4 @@
-"""Deliveries of Google's own messages, handled and settled as in the daemon, on a bench."""
+"""Deliveries of Google's messages, handled and settled as in the daemon, on a bench."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 
 
 def a_message(body: dict, *, delivery_attempt: int = 0, **attributes: str) -> tuple[Message, queue.Queue]:
-    """Google's own message, and the queue of what is asked of it; attempt 0 = Pub/Sub counts none."""
+    """Return Google's message and the queue of its requests; attempt 0 = Pub/Sub does not count."""
     asked: queue.Queue = queue.Queue()
     content = PubsubMessage(data=json.dumps(body).encode(), attributes=attributes, message_id="m1")
     return Message(PubsubMessage.pb(content), "ack-id", delivery_attempt, asked), asked
 
 
 def deliver(bench: Bench, message: Message) -> None:
-    """Have a delivery handled and settled, by parts as the daemon's."""
+    """Handle and settle a delivery with the daemon's parts."""
     pipeline = bench.pipeline()
     worker: Any = SimpleNamespace(
         ledger=pipeline._ledger,

@@ -1,7 +1,8 @@
-"""How `--dist loadscope` shares the tests among the workers: small units, the longest first.
+"""Distribution of the tests to the workers of `--dist loadscope`: small units, the longest first.
 
 The tests on the official emulators are one unit, so that one worker starts them. The other tests are
-distributed by file, since a file's tests may share fixtures. Tests of processes are distributed one by one.
+distributed by file, because tests of a file can share fixtures. Tests of processes are distributed one by
+one.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ def unit_of(nodeid: str) -> str:
 
 
 class Units(LoadScopeScheduling):  # type: ignore[misc]
-    """Gives whole units to workers, in the order in which the tests were collected."""
+    """A scheduler that gives whole units to workers, in the order of collection."""
 
     def _split_scope(self, nodeid: str) -> str:
         return unit_of(nodeid)

@@ -1,4 +1,4 @@
-"""Fakes and sample documents for unit tests: a clock set by hand, runs, templates, pictures."""
+"""Fakes and sample documents for unit tests: a settable clock, runs, templates, pictures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A message handler on stand-ins: a ledger that gives runs in turn, a pipeline that ends steps as told."""
+"""A message handler with fakes: a ledger with scripted runs, a pipeline with scripted outcomes."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ MANIFEST_URI = "gs://b/manifest.json"
 
 
 class Ledger:
-    """Gives runs in turn, the last again and again; an error among them is raised.
+    """A ledger that returns runs in turn and repeats the last one; an error among them is raised.
 
     Attributes:
-        leases: What the leases are whenever they are read; None for a step without one.
-        reads: How often a run was read.
+        leases: The leases that every read returns; None for a step without one.
+        reads: The number of reads of a run.
         adopted: The steps that got a lease.
     """
 
@@ -56,7 +56,7 @@ class Ledger:
         self.adopted: list[str] = []
 
     def read(self, run_id: str, *, leases_of: Collection[str] = ()) -> RunSnapshot:
-        """The next."""
+        """Return the next run."""
         assert run_id == RUN_ID
         run = self.runs[min(self.reads, len(self.runs) - 1)]
         self.reads += 1
@@ -65,18 +65,18 @@ class Ledger:
         return snapshot_of(run, **{name: self.leases.get(name) for name in leases_of})
 
     def adopt(self, run_id: str, step_id: str, *, now: object) -> None:
-        """Note it."""
+        """Note the step."""
         assert (run_id, now) == (RUN_ID, NOON)
         self.adopted.append(step_id)
 
 
 class Pipeline:
-    """Ends the steps it is given as told, in turn.
+    """A pipeline that ends its steps with scripted outcomes, in turn.
 
     Attributes:
         worked: The steps, in order.
-        under: The message ids they were worked under.
-        snapshots: The reads that came with them.
+        under: The message ids of these steps.
+        snapshots: The reads of these steps.
     """
 
     def __init__(self, *outcomes: Any) -> None:
@@ -86,13 +86,13 @@ class Pipeline:
         self.snapshots: list[RunSnapshot] = []
 
     def new_scope(self) -> CancelScope:
-        """A budget of half a minute."""
+        """Return a scope of half a minute."""
         return scope_of()
 
     def run(
         self, run_id: str, step_id: str, *, scope: CancelScope, message_id: str, snapshot: RunSnapshot
     ) -> Outcome:
-        """Work, in no time."""
+        """Return the next outcome."""
         assert run_id == RUN_ID
         outcome = self.outcomes[min(len(self.worked), len(self.outcomes) - 1)]
         self.worked.append(step_id)
@@ -109,7 +109,7 @@ class Pipeline:
 def message(
     body: Any = None, *, age: float = 0.0, attributes: dict[str, str] | None = None
 ) -> IncomingMessage:
-    """A delivery `m1`, by default of a message that names the step, published `age` seconds before noon."""
+    """Return a delivery `m1`, by default of a message with the step, published `age` seconds before noon."""
     return IncomingMessage(
         message_id="m1",
         data=body if isinstance(body, bytes) else json.dumps(body or NAMES_A_STEP).encode(),
@@ -128,7 +128,7 @@ def handler(
     clock: HandClock | None = None,
     grace: float = 600.0,
 ) -> MessageHandler:
-    """A handler at noon; its gate is never closed unless it is given another."""
+    """Return a handler at noon, by default with a circuit breaker that never opens."""
     return MessageHandler(
         ledger=ledger,
         pipeline=pipeline or Pipeline(),
@@ -141,10 +141,10 @@ def handler(
 
 
 def one_step(**step: Any) -> FlowRun:
-    """A run with its candles and the one step that messages name."""
+    """Return a run with its candles and the one step that messages name."""
     return run_of({OHLCV_ID: ohlcv_step(), STEP_ID: chart_step(**step)})
 
 
 def free_steps(**statuses: str) -> FlowRun:
-    """A run of chart steps that wait for nothing, by these names and statuses."""
+    """Return a run of chart steps without dependencies, with these names and statuses."""
     return run_of({name: chart_step(dependsOn=[], status=status) for name, status in statuses.items()})

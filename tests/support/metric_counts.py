@@ -1,4 +1,4 @@
-"""Looks at what this process has counted."""
+"""Reads of this process' metrics."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from worker_chart_export.observability import metrics
 
 
 def counts():
-    """Each counter's series, written as `claims_total{won}`, and how far it has come."""
+    """Return each counter's series, such as `claims_total{won}`, and its value."""
     return {
         f"{sample.name.removeprefix('chart_export_')}{{{','.join(sample.labels.values())}}}": sample.value
         for family in metrics.REGISTRY.collect()
@@ -16,5 +16,5 @@ def counts():
 
 
 def value(name, **labels):
-    """One series' value."""
+    """Return the value of one series."""
     return metrics.REGISTRY.get_sample_value(f"chart_export_{name}", labels)

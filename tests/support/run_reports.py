@@ -1,4 +1,4 @@
-"""Runs, leases and manifests as `status` finds them, reports of them, and how these are shown."""
+"""Runs, leases and manifests for `status`, their reports, and the displayed reports."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ HOSTILE = "[red]x[/] \x1b]0;owned\x07\x1b[2J\u202e\n[link=http://evil]"
 
 
 def chart_step(status="READY", **fields):
-    """A chart step of two charts, as a run has it."""
+    """Return a chart step of two charts, as in a run document."""
     return {
         "stepType": "CHART_EXPORT",
         "status": status,
@@ -34,7 +34,7 @@ def chart_step(status="READY", **fields):
 
 
 def lease(**changed):
-    """A lease that lives at `NOW`."""
+    """Return a lease that is valid at `NOW`."""
     fields = {
         "owner": OWNER,
         "token": "t",
@@ -49,7 +49,7 @@ def lease(**changed):
 
 
 def manifest(stored=("ctpl_a",), failed=("ctpl_b",)):
-    """A manifest that matches its schema."""
+    """Return a manifest that matches its schema."""
     return {
         "schemaVersion": 1,
         "runId": RUN_ID,
@@ -83,23 +83,23 @@ def manifest(stored=("ctpl_a",), failed=("ctpl_b",)):
 
 
 def report(steps, leases=None, found=None, **run):
-    """The report of a run with these steps at `NOW`."""
+    """Return the report of a run with these steps at `NOW`."""
     document = {"status": "RUNNING", "scope": {"symbol": "IBM"}, **run, "steps": steps}
     return run_report(FlowRun.parse(RUN_ID, document), leases or {}, found or {}, read_at=NOW)
 
 
 def alone(step, held=None, **found):
-    """The report of one chart step."""
+    """Return the report of one chart step."""
     return report({STEP_ID: step}, {STEP_ID: held} if held else {}, {STEP_ID: BucketFacts(**found)})
 
 
 def lines(shown):
-    """A report as a pipe gets it."""
+    """Return a report as printed to a pipe."""
     return "\n".join(report_lines(shown))
 
 
 def on_terminal(view, width=80, height=200):
-    """What a terminal gets, escape sequences included."""
+    """Return a report as printed to a terminal, with escape sequences."""
     console = Console(
         width=width, height=height, file=io.StringIO(), force_terminal=True, legacy_windows=False
     )
@@ -108,7 +108,7 @@ def on_terminal(view, width=80, height=200):
 
 
 def words_on_terminal(view, width=80, height=200):
-    """The same without any."""
+    """Return the same without escape sequences."""
     console = Console(width=width, height=height, file=io.StringIO())
     console.print(view)
     return console.file.getvalue()
@@ -120,5 +120,5 @@ def live_on_terminal(view, width=80, height=200):
 
 
 def squeezed(text):
-    """Without white space: wrapped or not."""
+    """Return the text without white space, so that wrapping makes no difference."""
     return "".join(text.split())

@@ -26,7 +26,7 @@ KEY = "s3cret-key-123"
 
 
 def account(account_id: str = "acc-1", *, key: str = KEY, **fields: Any) -> Account:
-    """An account that may be called as fast as one likes."""
+    """Return an account without a limit on its rate."""
     return Account(
         id=account_id,
         api_key=SecretStr(key),
@@ -38,7 +38,7 @@ def account(account_id: str = "acc-1", *, key: str = KEY, **fields: Any) -> Acco
 def provider_on(
     url: str, documents: Any, *accounts: Account, max_png_bytes: int = 262144, clock: Any = None
 ) -> Iterator[ChartImgProvider]:
-    """A provider of these accounts, by default of one, as one process has it."""
+    """Return a provider of these accounts, by default of one, as one process has it."""
     clock = clock or SystemClock()
     with contextlib.closing(ChartApi(base_url=url, connections=64)) as api:
         yield ChartImgProvider(
@@ -51,18 +51,18 @@ def provider_on(
 
 
 def usage(documents: Any, account_id: str = "acc-1") -> dict[str, Any] | None:
-    """An account's usage document."""
+    """Return an account's usage document."""
     found: dict[str, Any] | None = documents.document(f"{USAGE}/{account_id}").get().to_dict()
     return found
 
 
 def used(documents: Any, account_id: str = "acc-1") -> int:
-    """The calls counted on an account."""
+    """Return the number of calls counted on an account."""
     return int((usage(documents, account_id) or {"usageToday": 0})["usageToday"])
 
 
 def at_once(calls: Sequence[Callable[[], Any]]) -> list[Any]:
-    """Make the calls at the same time, each in its own thread; their results or errors, in order."""
+    """Make the calls simultaneously in threads; return their results or errors in order."""
     results: list[Any] = [None] * len(calls)
     start = threading.Barrier(len(calls))
 
@@ -83,7 +83,7 @@ def at_once(calls: Sequence[Callable[[], Any]]) -> list[Any]:
 
 
 def granted(results: Sequence[Any]) -> tuple[int, int]:
-    """How many were granted and refused; an error fails the test."""
+    """Return how many calls were granted and refused; raise any error."""
     counts = Counter(result.granted for result in results)
     return counts[True], counts[False]
 
@@ -94,19 +94,19 @@ def store_usage(documents: Any, **fields: Any) -> None:
 
 
 def usage_fault(cloud: LocalCloud, **fields: Any) -> int:
-    """A fault of Firestore that strikes usage documents alone."""
+    """Return a fault of Firestore for usage documents only."""
     return cloud.firestore.faults.add(Fault(match=USAGE, **fields))
 
 
 def usage_commits(cloud: LocalCloud) -> Callable[[], int]:
-    """Counts the commits from now on, lost races included."""
+    """Return a counter of the commits from now on, with lost races."""
     watching = usage_fault(cloud, method="Commit", before=lambda _request: None)
     return lambda: cloud.firestore.faults.fired(watching)
 
 
 @contextlib.contextmanager
 def commits_held(cloud: LocalCloud) -> Iterator[threading.Event]:
-    """Commits wait at the server until the block ends; gives what is set when one waits there."""
+    """Hold commits at the server until the block ends; yield an event that is set when one waits there."""
     arrived, go = threading.Event(), threading.Event()
 
     def hold(_request: object) -> None:
@@ -122,7 +122,7 @@ def commits_held(cloud: LocalCloud) -> Iterator[threading.Event]:
 
 
 def until(holds: Callable[[], bool]) -> None:
-    """Return once it holds, within ten seconds."""
+    """Wait up to ten seconds until the condition holds."""
     deadline, pause = time.monotonic() + 10, threading.Event()
     while not holds():
         assert time.monotonic() < deadline

@@ -1,4 +1,4 @@
-"""Candles, templates and short ways to a plan or a draw list, for the tests of the local renderer."""
+"""Candles, templates, and functions that make plans and draw lists for the local renderer's tests."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ TEMPLATES = {
 
 
 def raw_candles(name="IBM_1d"):
-    """A sample candle file's bytes."""
+    """Return the bytes of a sample candle file."""
     return (SAMPLES / "ohlcv" / f"{name}.json").read_bytes()
 
 
 def bars_of(name="IBM_1d"):
-    """A sample file's bars."""
+    """Return the bars of a sample file."""
     return json.loads(raw_candles(name))["data"]
 
 
 def column(bars, field):
-    """One field of all bars."""
+    """Return one field of all bars."""
     return [float(bar[field]) for bar in bars]
 
 
 def request_of(template_id, **changes):
-    """A reference template's request, with changes."""
+    """Return the request of a reference template, with changes."""
     return TEMPLATES[template_id]["request"] | changes
 
 
 def bar(number, prices, *, volume=1000.0, step=timedelta(days=1), start=datetime(2024, 1, 1, tzinfo=UTC)):
-    """One bar; `prices` are open, high, low, close."""
+    """Return one bar; `prices` are open, high, low, close."""
     date = (start + number * step).strftime("%Y-%m-%dT%H:%M:%SZ")
     return {
         "date": date,
@@ -50,7 +50,7 @@ def bar(number, prices, *, volume=1000.0, step=timedelta(days=1), start=datetime
 
 
 def bars_from_closes(closes, **more):
-    """Bars that open at the close before and reach one percent beyond."""
+    """Return bars that open at the previous close and extend one percent beyond."""
     rows = []
     for number, close in enumerate(closes):
         opening = closes[number - 1] if number else close
@@ -60,18 +60,18 @@ def bars_from_closes(closes, **more):
 
 
 def candles_of(bars, timeframe="1d"):
-    """Bars as validated candles."""
+    """Return bars as validated candles."""
     return parse_candles(json.dumps(bars).encode(), symbol="IBM", timeframe=timeframe)
 
 
 def plan_of(bars, payload, *, symbol="IBM", timeframe="1d"):
-    """A plan of bars and a request body."""
+    """Return the plan of bars and a request body."""
     options = read_options(payload, symbol=symbol, timeframe=timeframe)
     return make_plan(candles_of(bars, timeframe), options, lambda: None)
 
 
 def plots_of(plan):
-    """Every plot of a plan by study title and plot key, as lists with None for a gap."""
+    """Return every plot of a plan by study title and plot key, as lists with None for a gap."""
     studies = [study for pane in plan.panes for study in pane.studies]
     studies += [study for study, _ in plan.floors]
     return {

@@ -1,7 +1,7 @@
-"""The studies once more, in plain Python from their published formulas: no NumPy, no TA-Lib, no shared code.
+"""The studies in plain Python from their published formulas: no NumPy, no TA-Lib, no shared code.
 
-A value that is not defined is None. Recursive studies are given from their first computable bar on; from
-which bar on they are drawn is `drawn_from`.
+An undefined value is None. Recursive studies have values from their first computable bar on; `drawn_from` is
+the first bar that is drawn.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ ENOUGH_BARS = 200
 
 
 def run(values, length):
-    """The last `length` values up to each bar, None where one is missing."""
+    """Return the last `length` values up to each bar, None where one is missing."""
     for end in range(1, len(values) + 1):
         part = values[max(0, end - length) : end]
         yield None if len(part) < length or None in part else part
 
 
 def sma(values, length):
-    """Simple moving average."""
+    """Return the simple moving average."""
     return [None if part is None else math.fsum(part) / length for part in run(values, length)]
 
 
 def wma(values, length):
-    """Average weighted 1, 2, 3 ... towards the newest bar."""
+    """Return the average with weights 1, 2, 3 ... towards the newest bar."""
     weight = length * (length + 1) / 2
     return [
         None if part is None else math.fsum(v * (n + 1) for n, v in enumerate(part)) / weight
@@ -35,7 +35,7 @@ def wma(values, length):
 
 
 def smoothed(values, length, alpha):
-    """Simple average of the first `length` values, then a step of `alpha` towards each new one."""
+    """Start with the average of the first `length` values, then move by `alpha` towards each new one."""
     result, seed, last = [], [], None
     for value in values:
         if value is not None and last is None:
@@ -48,22 +48,22 @@ def smoothed(values, length, alpha):
 
 
 def ema(values, length):
-    """Exponential moving average."""
+    """Return the exponential moving average."""
     return smoothed(values, length, 2 / (length + 1))
 
 
 def wilder(values, length):
-    """Wilder's smoothing."""
+    """Return Wilder's smoothing."""
     return smoothed(values, length, 1 / length)
 
 
 def minus(left, right):
-    """Difference bar by bar."""
+    """Return the difference bar by bar."""
     return [None if a is None or b is None else a - b for a, b in zip(left, right, strict=True)]
 
 
 def bollinger(values, length, factor):
-    """Median, upper and lower band with the population deviation."""
+    """Return median, upper and lower band with the population deviation."""
     middle, upper, lower = [], [], []
     for part in run(values, length):
         mean = None if part is None else math.fsum(part) / length
@@ -77,14 +77,14 @@ def bollinger(values, length, factor):
 
 
 def macd(values, fast, slow, signal):
-    """Line, signal and histogram."""
+    """Return line, signal and histogram."""
     line = minus(ema(values, fast), ema(values, slow))
     smooth = ema(line, signal)
     return line, smooth, minus(line, smooth)
 
 
 def rsi(values, length):
-    """Wilder's relative strength index."""
+    """Return Wilder's relative strength index."""
     gains = [None] + [max(b - a, 0) for a, b in pairwise(values)]
     losses = [None] + [max(a - b, 0) for a, b in pairwise(values)]
     result = []
@@ -97,7 +97,7 @@ def rsi(values, length):
 
 
 def stochastic_rsi(strength, range_length, k_length, d_length):
-    """%K and %D of an RSI, %K smoothed."""
+    """Return %K and %D of an RSI, %K smoothed."""
     place = []
     for part in run(strength, range_length):
         moved = part is not None and max(part) - min(part) > 1e-9
@@ -107,7 +107,7 @@ def stochastic_rsi(strength, range_length, k_length, d_length):
 
 
 def directional_index(highs, lows, closes, length):
-    """Wilder's DX; the first sums hold `length - 1` bars and are smoothed from the next bar on."""
+    """Return Wilder's DX; the first sums have `length - 1` bars and are smoothed from the next bar on."""
     sums, result = [0.0, 0.0, 0.0], [None]
     last = 0.0
     for n in range(1, len(closes)):
@@ -124,12 +124,12 @@ def directional_index(highs, lows, closes, length):
 
 
 def adx(highs, lows, closes, smoothing, length):
-    """Average directional index."""
+    """Return the average directional index."""
     return wilder(directional_index(highs, lows, closes, length), smoothing)
 
 
 def parabolic_sar(highs, lows, start, increment, maximum):
-    """Wilder's stop and reverse; the first trend is down when the second bar fell more than it rose."""
+    """Return Wilder's stop and reverse; it starts down when the second bar fell more than it rose."""
     result = [None]
     fall, rise = lows[0] - lows[1], highs[1] - highs[0]
     rising = not (fall > 0 and fall > rise)
@@ -152,7 +152,7 @@ def parabolic_sar(highs, lows, start, increment, maximum):
 
 
 def on_balance_volume(closes, volumes):
-    """Signed running sum of volume."""
+    """Return the signed running sum of volume."""
     result, total = [0.0], 0.0
     for n in range(1, len(closes)):
         total += volumes[n] * ((closes[n] > closes[n - 1]) - (closes[n] < closes[n - 1]))
@@ -161,7 +161,7 @@ def on_balance_volume(closes, volumes):
 
 
 def volume_profile(bars, rows):
-    """Rising and falling volume per price row; each bar's volume spread evenly over its range."""
+    """Return rising and falling volume per price row; a bar's volume is spread evenly over its range."""
     low, high = min(b["low"] for b in bars), max(b["high"] for b in bars)
     size = (high - low) / rows
     up, down = [0.0] * rows, [0.0] * rows
@@ -179,12 +179,12 @@ def volume_profile(bars, rows):
 
 
 def first(values):
-    """Index of the first defined value."""
+    """Return the index of the first defined value."""
     return next((n for n, value in enumerate(values) if value is not None), len(values))
 
 
 def settling(alpha):
-    """Bars until the weight of a starting value is at most SEED_WEIGHT."""
+    """Return the bars until the weight of a starting value is at most SEED_WEIGHT."""
     bars, weight = 0, 1.0
     while weight > SEED_WEIGHT:
         bars, weight = bars + 1, weight * (1 - alpha)
@@ -192,11 +192,11 @@ def settling(alpha):
 
 
 def drawn_from(values, *alphas):
-    """From which bar on a recursive study is drawn."""
+    """Return the first bar at which a recursive study is drawn."""
     start = first(values)
     return min(start + sum(settling(alpha) for alpha in alphas), max(start, ENOUGH_BARS))
 
 
 def with_gap(values, shown_from):
-    """The values from one bar on."""
+    """Return the values from one bar on, with a gap before."""
     return [value if n >= shown_from else None for n, value in enumerate(values)]

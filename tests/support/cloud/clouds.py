@@ -1,4 +1,4 @@
-"""The clouds that tests run against: the embedded one, and Google's official emulators."""
+"""The clouds of the tests: the embedded one, and Google's official emulators."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PROJECT = "demo-project"
 _START_TIMEOUT_SECONDS = 40.0
 _STOP_TIMEOUT_SECONDS = 10.0
 
-#: What the environment named when the test session began; `tests/conftest.py` scrubs it afterwards.
+#: The emulators of the environment at the start of the session. `tests/conftest.py` removes them afterwards.
 GIVEN = {
     name: os.environ[name]
     for name in ("PUBSUB_EMULATOR_HOST", "FIRESTORE_EMULATOR_HOST")
@@ -46,7 +46,7 @@ class OfficialEmulators:
     firestore: str
 
     def environment(self) -> dict[str, str]:
-        """The variables through which Google's clients find them."""
+        """Return the variables through which Google's clients find them."""
         return {
             "GOOGLE_CLOUD_PROJECT": PROJECT,
             "PUBSUB_EMULATOR_HOST": self.pubsub,
@@ -56,17 +56,17 @@ class OfficialEmulators:
 
 @contextlib.contextmanager
 def official_emulators() -> Iterator[OfficialEmulators]:
-    """The emulators named in the environment at session start, others started on free ports and ended again.
+    """Yield the emulators of the session's environment, or start missing ones on free ports.
 
     Raises:
-        OfficialEmulatorsMissing: There are none.
+        OfficialEmulatorsMissing: There are no emulators.
     """
     with contextlib.ExitStack() as running:
         pubsub = GIVEN.get("PUBSUB_EMULATOR_HOST")
         firestore = GIVEN.get("FIRESTORE_EMULATOR_HOST")
         given = {"pubsub": pubsub, "firestore": firestore}
         commands = {} if all(given.values()) else {k: v for k, v in _commands().items() if not given[k]}
-        # Both are started before either is waited for: each takes a Java machine some seconds.
+        # Both are started before the wait, because each Java process needs some seconds.
         started = {name: running.enter_context(_started(command)) for name, command in commands.items()}
         for server in started.values():
             server.wait_until_ready()
@@ -76,7 +76,7 @@ def official_emulators() -> Iterator[OfficialEmulators]:
 
 
 def _sdk_roots() -> Iterator[Path]:
-    """Where a Google Cloud SDK can be, the likeliest first."""
+    """Return the possible places of a Google Cloud SDK, the most likely first."""
     if "CLOUDSDK_ROOT_DIR" in os.environ:
         yield Path(os.environ["CLOUDSDK_ROOT_DIR"])
     gcloud = shutil.which("gcloud")
@@ -88,7 +88,7 @@ def _sdk_roots() -> Iterator[Path]:
 
 
 def _commands() -> dict[str, list[str]]:
-    """How to start each emulator, without host and port."""
+    """Return the command of each emulator, without host and port."""
     java = shutil.which("java")
     for root in _sdk_roots():
         pubsub = sorted((root / "platform/pubsub-emulator/lib").glob("cloud-pubsub-emulator-*-all.jar"))
@@ -115,7 +115,7 @@ class _Server:
     output: IO[str]
 
     def wait_until_ready(self) -> None:
-        """Return once it answers; raise RuntimeError with what it said when it does not."""
+        """Wait until it answers; raise RuntimeError with its output when it does not."""
         with grpc.insecure_channel(self.address) as channel:
             try:
                 grpc.channel_ready_future(channel).result(timeout=_START_TIMEOUT_SECONDS)
@@ -128,7 +128,7 @@ class _Server:
 
 @contextlib.contextmanager
 def _started(command: list[str]) -> Iterator[_Server]:
-    """An emulator on a free port for as long as the context lasts; its output goes to a file."""
+    """Run an emulator on a free port during the context; its output goes to a file."""
     port = _free_port()
     with tempfile.TemporaryFile("w+") as output:
         process = subprocess.Popen(
@@ -146,7 +146,7 @@ def _started(command: list[str]) -> Iterator[_Server]:
 
 def _end(process: subprocess.Popen[bytes]) -> None:
     for number in (signal.SIGTERM, signal.SIGKILL):
-        with contextlib.suppress(ProcessLookupError):  # it ended by itself
+        with contextlib.suppress(ProcessLookupError):  # it has already ended
             os.killpg(process.pid, number)
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(_STOP_TIMEOUT_SECONDS)
@@ -156,14 +156,14 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 @contextlib.contextmanager
 def clients_find(environment: Mapping[str, str]) -> Iterator[None]:
-    """Google's clients made in this context talk to the cloud that `environment` names."""
+    """Make Google's clients in this context use the cloud that `environment` names."""
     with mock.patch.dict(os.environ, environment):
         yield
 
 
 @pytest.fixture(scope="session")
 def official() -> Iterator[OfficialEmulators]:
-    """Google's official emulators; without them a failure in CI, a skip elsewhere."""
+    """Return the official emulators; without them tests fail in CI and are skipped elsewhere."""
     with contextlib.ExitStack() as running:
         try:
             emulators = running.enter_context(official_emulators())
@@ -176,13 +176,13 @@ def official() -> Iterator[OfficialEmulators]:
 
 @pytest.fixture(scope="session")
 def embedded() -> Iterator[LocalCloud]:
-    """One embedded cloud for the whole session: tests on it name their own documents, topics and buckets."""
+    """Return the session's embedded cloud; tests use their own names for documents, topics, buckets."""
     with LocalCloud.start(project=PROJECT) as cloud:
         yield cloud
 
 
 @pytest.fixture
 def cloud() -> Iterator[LocalCloud]:
-    """An embedded cloud of the test's own, to break and restart."""
+    """Return a new embedded cloud that a test can break and restart."""
     with LocalCloud.start(project=PROJECT) as own:
         yield own

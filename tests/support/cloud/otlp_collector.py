@@ -1,4 +1,4 @@
-"""An OpenTelemetry collector for tests: takes OTLP over HTTP and keeps the spans."""
+"""An OpenTelemetry collector for tests: it receives OTLP over HTTP and keeps the spans."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SeenSpan:
-    """A span as it was sent; times in nanoseconds since 1970."""
+    """A received span; times in nanoseconds since 1970."""
 
     name: str
     kind: str
@@ -37,7 +37,7 @@ class SeenSpan:
 
 
 class Collector:
-    """What arrived so far. Answers nothing at all while `hangs` is set."""
+    """The received spans. It sends no responses while `hangs` is set."""
 
     def __init__(self) -> None:
         self.hangs = threading.Event()
@@ -49,7 +49,7 @@ class Collector:
         self.url = f"http://127.0.0.1:{self._server.server_port}"
 
     def settings(self) -> dict[str, str]:
-        """The variables that have spans sent here, soon."""
+        """Return the variables that make a process send its spans here soon."""
         return {
             "OTEL_TRACES_EXPORTER": "otlp",
             "OTEL_EXPORTER_OTLP_ENDPOINT": self.url,
@@ -57,23 +57,23 @@ class Collector:
         }
 
     def run(self) -> None:
-        """Answer until closed."""
+        """Serve until closed."""
         self._server.serve_forever(poll_interval=0.05)
 
     def close(self) -> None:
-        """Stop."""
+        """Stop serving."""
         self.closed.set()
         self._server.shutdown()
         self._server.server_close()
 
     def spans(self, name: str = "") -> list[SeenSpan]:
-        """The spans so far, of that name or all, by their begin."""
+        """Return the spans so far, of that name or all, in the order of their begin."""
         with self._changed:
             found = [span for span in self._spans if name in ("", span.name)]
         return sorted(found, key=lambda span: span.begin)
 
     def wait_for(self, name: str, *, count: int = 1, timeout_seconds: float = 10.0) -> list[SeenSpan]:
-        """Wait until so many spans of that name are here."""
+        """Wait for this number of spans of that name."""
         deadline = time.monotonic() + timeout_seconds
         with self._changed:
             while sum(span.name == name for span in self._spans) < count:
@@ -86,7 +86,7 @@ class Collector:
         return self.spans(name)
 
     def take(self, body: bytes) -> None:
-        """Keep an export's spans."""
+        """Store the spans of an export."""
         request = ExportTraceServiceRequest.FromString(body)
         with self._changed:
             for of_resource in request.resource_spans:
@@ -112,14 +112,14 @@ class Collector:
                 self.end_headers()
 
             def log_message(self, *_arguments: object) -> None:
-                """Quiet."""
+                """Log nothing."""
 
         return Handler
 
 
 @contextmanager
 def collecting() -> Iterator[Collector]:
-    """A collector on a free port."""
+    """Return a collector on a free port."""
     collector = Collector()
     thread = threading.Thread(target=collector.run, daemon=True)
     thread.start()

@@ -20,17 +20,17 @@ if TYPE_CHECKING:
 
     from localcloud import LocalCloud
 
-#: For tests that are not about quota.
+#: A limit for tests that are not about quota.
 UNLIMITED = {"dailyLimit": 10**6, "ratePerSecond": 1000, "burst": 1000}
 SECRET_KEY = "key-that-must-never-be-seen"  # noqa: S105 - the stand-in's
 
 
 class Deployment:
-    """One test's resources, by unique names, with Google's own clients.
+    """One test's resources with unique names, and Google's own clients.
 
     Args:
-        environment: Where Pub/Sub, Firestore and Storage are.
-        cloud: The embedded cloud that has the Chart-IMG stand-in and counts calls.
+        environment: The addresses of Pub/Sub, Firestore and Storage.
+        cloud: The embedded cloud with the Chart-IMG stand-in and the call counters.
     """
 
     def __init__(self, environment: Mapping[str, str], cloud: LocalCloud) -> None:
@@ -69,7 +69,7 @@ class Deployment:
         self.objects.close()
 
     def settings(self, **changed: str | None) -> dict[str, str]:
-        """The daemon's environment for this deployment; None removes a setting."""
+        """Return the daemon's environment for this deployment; None removes a setting."""
         settings: dict[str, str | None] = {
             **self.environment,
             "CHART_IMG_BASE_URL": self.cloud.chart_img.url,
@@ -101,13 +101,13 @@ class Deployment:
         return DaemonUnderTest(self.settings(**changed), module=module, fresh=fresh)
 
     def run_id(self, symbol: str = "IBM") -> str:
-        """A new run id."""
+        """Return a new run id."""
         return f"20251215-102530_{symbol}_{secrets.token_hex(3)}"
 
     def put_run(
         self, *, steps: int = 1, charts: int = 2, symbol: str = "IBM", **step_fields: Any
     ) -> tuple[str, list[str]]:
-        """Store a run with `steps` READY chart steps of `charts` charts; returns its id and theirs."""
+        """Store a run with `steps` READY chart steps of `charts` charts; return its id and the steps' ids."""
         run_id = self.run_id(symbol)
         templates = [template["id"] for template in sample_templates()][:charts]
         document = flow_run(run_id, symbol, {"1d": f"gs://{self.bucket}/ohlcv.json"}, templates)
@@ -119,13 +119,13 @@ class Deployment:
         return run_id, step_ids
 
     def run(self, run_id: str) -> dict[str, Any]:
-        """The run as it is now."""
+        """Return the current run."""
         document = self.documents.document(f"flow_runs/{run_id}").get().to_dict()
         assert document is not None
         return document
 
     def step(self, run_id: str, step_id: str) -> dict[str, Any]:
-        """The step as it is now."""
+        """Return the current step."""
         step: dict[str, Any] = self.run(run_id)["steps"][step_id]
         return step
 
@@ -138,7 +138,7 @@ class Deployment:
         self.publish(json.dumps({"runId": run_id, "stepId": step_id}).encode())
 
     def quarantined(self, count: int) -> list[Any]:
-        """The messages in the quarantine, `count` of them, acked."""
+        """Receive and ack `count` messages of the quarantine."""
         found: list[Any] = []
         while len(found) < count:
             response = self.subscriber.pull(subscription=self.quarantine, max_messages=100, timeout=20)
@@ -150,11 +150,11 @@ class Deployment:
         return found
 
     def object_names(self, prefix: str = "charts/") -> list[str]:
-        """The names of the bucket's objects."""
+        """Return the names of the bucket's objects."""
         return [blob.name for blob in self.objects.list_blobs(self.bucket, prefix=prefix)]
 
     def manifest(self, run_id: str, step_id: str) -> dict[str, Any]:
-        """A step's manifest."""
+        """Return a step's manifest."""
         blob = self.objects.bucket(self.bucket).blob(f"charts/{run_id}/{step_id}/manifest.json")
         manifest: dict[str, Any] = json.loads(blob.download_as_bytes())
         return manifest
@@ -162,7 +162,7 @@ class Deployment:
 
 @contextmanager
 def deployment_on(environment: Mapping[str, str], cloud: LocalCloud) -> Iterator[Deployment]:
-    """A deployment on the services that `environment` names."""
+    """Return a deployment on the services that `environment` names."""
     with clients_find(environment):
         deployment = Deployment(environment, cloud)
         try:
@@ -172,12 +172,12 @@ def deployment_on(environment: Mapping[str, str], cloud: LocalCloud) -> Iterator
 
 
 def new_project() -> str:
-    """A project id that nobody else uses: the official emulators are shared by all tests."""
+    """Return a new project id, because all tests share the official emulators."""
     return f"demo-{secrets.token_hex(4)}"
 
 
 def health(daemon: DaemonUnderTest, path: str) -> tuple[int, dict[str, str]]:
-    """Status and body of the daemon's `/livez` or `/readyz`, its parts left aside."""
+    """Return status and body of the daemon's `/livez` or `/readyz`, without its parts."""
     response = asked(daemon, path)
     body = response.json()
     del body["parts"]
@@ -185,11 +185,11 @@ def health(daemon: DaemonUnderTest, path: str) -> tuple[int, dict[str, str]]:
 
 
 def asked(daemon: DaemonUnderTest, path: str, **headers: str) -> httpx.Response:
-    """What the daemon's health server answers."""
+    """Return a response of the daemon's health server."""
     port = daemon.named("daemon_started")[-1]["healthPort"]
     return httpx.get(f"http://127.0.0.1:{port}/{path}", headers=headers)
 
 
 def ready(daemon: DaemonUnderTest) -> tuple[int, dict[str, str]]:
-    """Status and body of the daemon's `/readyz`."""
+    """Return status and body of the daemon's `/readyz`."""
     return health(daemon, "readyz")

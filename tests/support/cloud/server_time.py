@@ -1,4 +1,4 @@
-"""The embedded Firestore's clock, moved: what its answers say the time is."""
+"""The embedded Firestore's clock, which tests can set."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from localcloud.firestore import store
 
 
 class ServerTime:
-    """The time by the embedded Firestore; it goes on from wherever it is set.
+    """The time of the embedded Firestore. It continues from the instant that was set.
 
     Args:
-        patch: Undone at the end of the test.
+        patch: The monkeypatch, undone at the end of the test.
     """
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
@@ -26,15 +26,15 @@ class ServerTime:
         return time.time_ns() + round(self._ahead_seconds * 1e9)
 
     def now(self) -> datetime:
-        """What it is."""
+        """Return the current time."""
         return datetime.now(UTC) + timedelta(seconds=self._ahead_seconds)
 
     def set(self, instant: datetime) -> None:
-        """Let it be `instant` now."""
+        """Set the current time to `instant`."""
         self._ahead_seconds = (instant - datetime.now(UTC)).total_seconds()
 
 
 @pytest.fixture
 def server_time(monkeypatch):
-    """Sets the time by the embedded Firestore."""
+    """Return the settable time of the embedded Firestore."""
     return ServerTime(monkeypatch)

@@ -1,4 +1,4 @@
-"""A server's side of TLS for tests, with a certificate that is made anew for each run."""
+"""The server side of TLS for tests, with a certificate that is created for each run."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def key() -> rsa.RSAPrivateKey:
-    """A private key."""
+    """Return a private key."""
     return rsa.generate_private_key(public_exponent=65537, key_size=2048)
 
 
 @pytest.fixture(scope="session")
 def certificate(tmp_path_factory: pytest.TempPathFactory, key: rsa.RSAPrivateKey) -> Path:
-    """The file of a self-made certificate for 127.0.0.1, its key included."""
+    """Return the file of a self-signed certificate for 127.0.0.1 with its key."""
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
     now = dt.datetime.now(dt.UTC)
     made = (
@@ -44,7 +44,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory, key: rsa.RSAPrivateKey
 
 
 def pem_of(key: rsa.RSAPrivateKey) -> bytes:
-    """A private key as PEM."""
+    """Return a private key as PEM."""
     return key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
@@ -52,7 +52,7 @@ def pem_of(key: rsa.RSAPrivateKey) -> bytes:
 
 @pytest.fixture
 def tls(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> ssl.SSLContext:
-    """A server's side of TLS, whose certificate all clients trust."""
+    """Return the server side of TLS with a certificate that all clients trust."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate)
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))

@@ -1,31 +1,31 @@
-"""When each alert has to fire, and when not: what a scrape a minute would have found, the last one now."""
+"""When each alert must fire and when not: the values of one scrape a minute, the last one now."""
 
 from __future__ import annotations
 
 from tests.support.deploy.promql import labels_of
 
 MINUTES = 120
-#: Prometheus' own series and those of its client have no prefix of ours.
+#: The series of Prometheus and its client, which do not have our prefix.
 FOREIGN = ("up", "process_")
 
 
 def flat(value):
-    """Always so."""
+    """Return a constant series."""
     return [value] * (MINUTES + 1)
 
 
 def since(minutes_ago, value, *, before):
-    """So since then; None = not scraped."""
+    """Return a series with this value since then; None = not scraped."""
     return [before] * (MINUTES + 1 - minutes_ago) + [value] * minutes_ago
 
 
 def grew(growths):
-    """A counter that grew: minutes ago -> by how much."""
+    """Return a counter that grew: minutes ago -> increase."""
     return [sum(by for ago, by in growths.items() if ago > left) for left in range(MINUTES, -1, -1)]
 
 
 def series_of(case):
-    """A case's series by their labels; of job `worker` and instance `a` unless it says otherwise."""
+    """Return a case's series by labels; job `worker` and instance `a` unless given."""
     return {
         labels_of(
             name if name.startswith(FOREIGN) else f"chart_export_{name}", job="worker", instance="a"
@@ -53,7 +53,7 @@ FIRES = {
     "ChartExportMessagesRejected": [{'messages_rejected_total{reason="not_ready"}': grew({11: 1})}],
     "ChartExportSaturated": [
         {
-            "steps_running": flat(9),  # the rescue's step is one more
+            "steps_running": flat(9),  # one more for the rescue's step
             "steps_capacity": flat(8),
             'steps_running{instance="b"}': flat(7),
             'steps_capacity{instance="b"}': flat(8),
@@ -90,7 +90,7 @@ QUIET = {
     "ChartExportRestarts": [
         {"up": flat(1), "process_start_time_seconds": flat(1.7e9), **OUR_OWN},
         {"up": since(7, 0, before=1), **OUR_OWN},
-        {"up": flat(0), "build_info": since(90, None, before=1)},  # it has been taken away for good
+        {"up": flat(0), "build_info": since(90, None, before=1)},  # it was removed
         {"process_start_time_seconds": grew({18: 1, 13: 1, 9: 1, 5: 1}), **OUR_OWN},
         {
             'process_start_time_seconds{job="another"}': grew({13: 1, 9: 1, 5: 1, 1: 1}),
@@ -120,7 +120,7 @@ QUIET = {
         }
     ],
     "ChartExportStepsFail": [
-        {STEP_FAILED: grew({22: 1}), SUCCEEDED: flat(0)},  # one bad step is no reason to wake anybody
+        {STEP_FAILED: grew({22: 1}), SUCCEEDED: flat(0)},  # one failed step must not raise an alert
         {STEP_FAILED: grew({45: 9, 22: 4}), SUCCEEDED: grew({22: 4})},
         {STEP_FAILED: grew({22: 5}), SUCCEEDED: grew({22: 17})},
     ],

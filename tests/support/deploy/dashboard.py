@@ -1,4 +1,4 @@
-"""A Grafana dashboard read as its panels and queries."""
+"""Read a Grafana dashboard as its panels and queries."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-#: What stands for Grafana's variables where a query is only parsed; several values are a regex.
+#: The values of Grafana's variables for parsing a query. Several values become a regex.
 VARIABLES = {
     "$__rate_interval": "2m",
     "$__range": "3h",
@@ -22,7 +22,7 @@ VARIABLES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Query:
-    """One query of a panel, or of an annotation.
+    """One query of a panel or of an annotation.
 
     Attributes:
         where: The panel's title.
@@ -36,25 +36,25 @@ class Query:
 
     @property
     def promql(self) -> str:
-        """The PromQL with values in place of the variables."""
+        """Return the PromQL with values in place of the variables."""
         return substituted(self.text)
 
 
 def substituted(text: str) -> str:
-    """A query with values in place of the variables."""
+    """Return a query with values in place of the variables."""
     for name, value in VARIABLES.items():
         text = text.replace(name, value)
     return text
 
 
 def read_dashboard(path: Path) -> dict[str, Any]:
-    """The whole file."""
+    """Return the whole file."""
     dashboard: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return dashboard
 
 
 def queries_of(dashboard: Mapping[str, Any]) -> list[Query]:
-    """All queries, in the order of the panels; then those of annotations."""
+    """Return all queries in the order of the panels, then those of annotations."""
     found = [
         Query(where=panel["title"], text=target["expr"], legend=target["legendFormat"])
         for panel in dashboard["panels"]
@@ -68,7 +68,7 @@ def queries_of(dashboard: Mapping[str, Any]) -> list[Query]:
 
 
 def everything_named(value: Any, name: str) -> Iterator[Any]:
-    """What stands under a key, wherever in a JSON value."""
+    """Return all values of a key anywhere in a JSON value."""
     if isinstance(value, dict):
         for key, inner in value.items():
             if key == name:

@@ -1,4 +1,4 @@
-"""A Dockerfile read as its instructions, and `.dockerignore` as Docker reads it."""
+"""Read a Dockerfile as its instructions, and `.dockerignore` as Docker does."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Instruction:
-    """One instruction, its continued lines joined.
+    """One instruction with its continued lines joined.
 
     Attributes:
-        stage: The stage it stands in, from 0; -1 before the first FROM.
+        stage: The number of its stage, from 0; -1 before the first FROM.
     """
 
     stage: int
@@ -25,14 +25,14 @@ class Instruction:
 
     @property
     def words(self) -> list[str]:
-        """The arguments without flags; those of an exec form without its brackets."""
+        """Return the arguments without flags; those of an exec form without its brackets."""
         if self.rest.startswith("["):
             return [str(word) for word in json.loads(self.rest)]
         return [word for word in self.rest.split() if not word.startswith("--")]
 
 
 def instructions(text: str) -> list[Instruction]:
-    """The file's instructions in order; comments are left out."""
+    """Return the file's instructions in order, without comments."""
     lines = [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
     found: list[Instruction] = []
     stage = -1
@@ -44,9 +44,9 @@ def instructions(text: str) -> list[Instruction]:
 
 
 def is_sent(path: str, ignore: Sequence[str]) -> bool:
-    """Whether a file of the build context reaches the builder: the last pattern that matches it wins.
+    """Return whether a file of the build context is sent: the last matching pattern decides.
 
-    A pattern matches a path or any of its parents, from the root; `**` stands for any number of folders
+    A pattern matches a path or any of its parents, from the root; `**` matches any number of folders
     (https://docs.docker.com/build/concepts/context/#dockerignore-files).
     """
     parts = path.split("/")
@@ -60,7 +60,7 @@ def is_sent(path: str, ignore: Sequence[str]) -> bool:
 
 
 def ignore_patterns(text: str) -> list[str]:
-    """The patterns of a `.dockerignore`, without comments."""
+    """Return the patterns of a `.dockerignore`, without comments."""
     return [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]
 
 

@@ -1,6 +1,6 @@
-"""What `terraform fmt` would mend, as far as it can be seen line by line: spaces, indentation, aligned signs.
+"""The line-by-line part of `terraform fmt`: spaces, indentation, aligned signs.
 
-Not all that it does: where Terraform is installed, a test asks it as well.
+`terraform fmt` does more. Where Terraform is installed, a test also runs it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ INDENT = 2
 
 
 def layout_faults(text: str) -> list[str]:
-    """What is wrong with a file's layout, each with its line's number."""
+    """Return the layout errors of a file with their line numbers."""
     lines = text.splitlines()
     faults = [f"{number}: space at the end, or a tab" for number, line in _numbered(lines) if _untidy(line)]
     if not text.endswith("\n") or text.endswith("\n\n"):
@@ -38,7 +38,7 @@ def _untidy(line: str) -> bool:
 
 
 def _without_heredocs(lines: list[str]) -> Iterator[tuple[int, str]]:
-    """Code, without quoted text and comments; what a heredoc holds is left out."""
+    """Return the code without quoted text, comments and the content of heredocs."""
     end = None
     for number, line in _numbered(lines):
         if end is None:
@@ -61,13 +61,13 @@ def _indentation(code: list[tuple[int, str]]) -> Iterator[str]:
 
 
 def _opened(line: str) -> int:
-    """Lines that open several brackets are indented once, as those that close them are."""
+    """Check that a line with several opening brackets is indented once, as its closing line is."""
     change = sum(line.count(sign) for sign in "([{") - sum(line.count(sign) for sign in ")]}")
     return max(-1, min(1, change))
 
 
 def _alignment(code: list[tuple[int, str]]) -> Iterator[str]:
-    """Arguments of one line each that follow each other have their signs below each other."""
+    """Check that consecutive one-line arguments have aligned signs."""
     for indent, block in groupby(code, key=lambda numbered: _single_argument(numbered[1])):
         if indent is None:
             continue
@@ -79,6 +79,6 @@ def _alignment(code: list[tuple[int, str]]) -> Iterator[str]:
 
 
 def _single_argument(line: str) -> int | None:
-    """How far an argument that ends on its line is indented; None = it is something else."""
+    """Return the alignment of an argument that ends on its line; None = something else."""
     match = ARGUMENT.match(line)
     return len(match[1]) if match and not _opened(line) and not HEREDOC.search(line) else None

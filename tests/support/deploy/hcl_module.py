@@ -1,4 +1,4 @@
-"""A Terraform module read without Terraform: its blocks, the defaults of its variables, its layout."""
+"""Read a Terraform module without Terraform: its blocks, the variables' defaults, its layout."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Module:
 
     @classmethod
     def of(cls, folder: Path) -> Self:
-        """The module in a folder."""
+        """Return the module in a folder."""
         files = [
             hcl2.loads(path.read_text(encoding="utf-8"), serialization_options=PLAIN)
             for path in sorted(folder.glob("*.tf"))
@@ -56,15 +56,15 @@ class Module:
         )
 
     def resource(self, kind: str, name: str) -> dict[str, Any]:
-        """One resource's arguments, with the variables' defaults in place of the variables."""
+        """Return one resource's arguments, with the variables' defaults in place of the variables."""
         return {key: self.resolved(value) for key, value in self.resources[kind, name].items()}
 
     def all_of(self, kind: str) -> dict[str, dict[str, Any]]:
-        """The resources of one type, by name."""
+        """Return the resources of one type by name."""
         return {name: body for (its_kind, name), body in self.resources.items() if its_kind == kind}
 
     def resolved(self, value: Any) -> Any:
-        """A value with what the variables and local values in it are by default; other expressions stay."""
+        """Return a value with the defaults of its variables and locals; other expressions stay."""
         if isinstance(value, list):
             return [self.resolved(inner) for inner in value]
         if isinstance(value, dict):

@@ -1,6 +1,7 @@
-"""PromQL on series of one sample a minute, as far as the alert rules need it; the syntax is a library's.
+"""PromQL on series of one sample a minute, as far as the alert rules need it.
 
-Nothing is extrapolated, since each window begins and ends with a sample. What the rules don't use is refused.
+A library parses the syntax. Nothing is extrapolated, because each window begins and ends with a sample.
+Functions that the rules do not use are refused.
 """
 
 from __future__ import annotations
@@ -41,18 +42,18 @@ MATCHES = {
 
 
 def evaluate(expression, series):
-    """What an expression gives now: labels -> value.
+    """Evaluate an expression at the last sample: labels -> value.
 
     Args:
         expression: The PromQL.
-        series: Labels, the name among them -> samples of one a minute, the last of them now; None = there was
-            none. Labels are sets of pairs.
+        series: Labels with the name -> one sample a minute, the last one now; None = no sample. Labels are
+            sets of pairs.
     """
     return _result(parse(expression), series)
 
 
 def labels_of(selector, **others):
-    """`name{label="value"}` as a set of pairs, others added."""
+    """Return `name{label="value"}` as a set of pairs, with others added."""
     parsed = parse(selector)
     own = {matcher.name: matcher.value for matcher in parsed.matchers.matchers}
     return frozenset((others | own | {NAME: parsed.name}).items())
@@ -80,7 +81,7 @@ def _(node, series):
 
 
 def _kind(member):
-    """The last word of an enumeration's member, which is not hashable itself."""
+    """Return the last word of an enum member, which is not hashable itself."""
     return str(member).rpartition(".")[2]
 
 
@@ -109,7 +110,7 @@ def _(node, series):
 
 
 def _increase(window, _seconds):
-    """A counter that falls began anew."""
+    """Return the increase of a counter; a fall is a restart at 0."""
     return sum(later - earlier if later >= earlier else later for earlier, later in pairwise(window))
 
 
@@ -158,7 +159,7 @@ def _combined(sign, left, right, key):
 
 
 def _key(modifier):
-    """By what both sides are matched: the labels named after `on`, else all but the name."""
+    """Return the match key of both sides: the labels after `on`, else all except the name."""
     if modifier is None or modifier.matching is None:
         return _without_name
     if _kind(modifier.matching.type) != "Include":

@@ -1,4 +1,4 @@
-"""PromQL read for what it selects, and for the labels that its results have."""
+"""Read the selectors of PromQL and the labels of its results."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from promql_parser import (
     parse,
 )
 
-#: Functions whose result has none.
+#: Functions whose result has no labels.
 WITHOUT_LABELS = ("time", "vector")
 
 
 def selectors_of(promql):
-    """Each selector with the functions around its range or itself, the innermost last."""
+    """Return each selector with the functions around it, the innermost last."""
     return list(_selectors(parse(promql), ()))
 
 
@@ -40,11 +40,11 @@ def _selectors(node, around):
 
 
 def labels_left(promql, labels):
-    """The labels that a query's results have.
+    """Return the labels of a query's results.
 
     Args:
         promql: The query.
-        labels: Name of a series -> the labels it has.
+        labels: Name of a series -> its labels.
     """
     return _labels(parse(promql), labels)
 

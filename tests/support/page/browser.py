@@ -1,4 +1,4 @@
-"""Headless Chromium, driven over its DevTools protocol through a pipe: no driver, no further dependency.
+"""Headless Chromium over its DevTools protocol through a pipe, without a driver.
 
 https://chromedevtools.github.io/devtools-protocol/
 """
@@ -32,14 +32,14 @@ START = 'exec "$@" 3<&"$IN" 4>&"$OUT"'
 
 
 class ChromiumMissing(Exception):
-    """There is no Chromium."""
+    """Chromium is not installed."""
 
 
 def chromium_command() -> str:
-    """Where Chromium is.
+    """Return the path of Chromium.
 
     Raises:
-        ChromiumMissing: Nowhere.
+        ChromiumMissing: It is not installed.
     """
     found = next(filter(None, map(shutil.which, NAMES)), None)
     if found is None:
@@ -51,7 +51,7 @@ class Chromium:
     """A browser process.
 
     Args:
-        profile: A folder for its own files.
+        profile: The folder of its files.
     """
 
     def __init__(self, profile: Path) -> None:
@@ -70,7 +70,7 @@ class Chromium:
             stdin=subprocess.DEVNULL,
             stdout=self._log,
             stderr=self._log,
-            start_new_session=True,  # its many processes end with it
+            start_new_session=True,  # all its processes end with it
         )
         os.close(to_browser)
         os.close(from_browser)
@@ -83,7 +83,7 @@ class Chromium:
         self._reader.start()
 
     def close(self) -> None:
-        """End it."""
+        """End the browser."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait(10)
@@ -93,7 +93,7 @@ class Chromium:
         self._log.close()
 
     def ask(self, method: str, *, session: str | None = None, **params: Any) -> dict[str, Any]:
-        """Give a command and return its result; an AssertionError tells what the browser refused."""
+        """Send a command and return its result; raise AssertionError with the browser's refusal."""
         number = next(self._numbers)
         command = {"id": number, "method": method, "params": params}
         content = json.dumps(command | ({"sessionId": session} if session else {})).encode() + b"\0"
@@ -107,7 +107,7 @@ class Chromium:
         return result
 
     def told(self, session: str, *methods: str) -> list[dict[str, Any]]:
-        """The events of a tab so far."""
+        """Return the events of a tab so far."""
         with self._changed:
             return [
                 event
@@ -117,7 +117,7 @@ class Chromium:
 
     @contextlib.contextmanager
     def tab(self, *, width: int = 1280, height: int = 900, dark: bool = False) -> Iterator[Tab]:
-        """A new tab, in a profile of its own, closed afterwards."""
+        """Open a tab in its own profile, and close it afterwards."""
         context = self.ask("Target.createBrowserContext")["browserContextId"]
         target = self.ask("Target.createTarget", url="about:blank", browserContextId=context)["targetId"]
         session = self.ask("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
@@ -153,16 +153,16 @@ class Tab:
         self._session = session
 
     def ask(self, method: str, **params: Any) -> dict[str, Any]:
-        """Give the tab a command."""
+        """Send a command to the tab."""
         return self._browser.ask(method, session=self._session, **params)
 
     def watch(self) -> None:
-        """Note what it does."""
+        """Start to record its events."""
         for domain in ("Page", "Runtime", "Network", "Log"):
             self.ask(f"{domain}.enable")
 
     def look_like(self, *, width: int, height: int, dark: bool) -> None:
-        """A screen of this size, in dots of CSS."""
+        """Set a screen of this size in CSS pixels."""
         self.ask(
             "Emulation.setDeviceMetricsOverride",
             width=width,
@@ -179,13 +179,13 @@ class Tab:
         self.wait_for("document.readyState === 'complete' && location.href !== 'about:blank'")
 
     def run(self, script: str) -> Any:
-        """The value of an expression, or of the promise it gives."""
+        """Return the value of an expression, or of the promise that it returns."""
         result = self.ask("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
         assert "exceptionDetails" not in result, result["exceptionDetails"]
         return result["result"].get("value")
 
     def wait_for(self, condition: str, *, timeout_seconds: float = 20.0) -> None:
-        """Wait until an expression is true; fails with what the page shows when it never is."""
+        """Wait until an expression is true; fail with the page's text on a timeout."""
         deadline = time.monotonic() + timeout_seconds
         while not self.run(f"Boolean({condition})"):
             assert time.monotonic() < deadline, (
@@ -194,7 +194,7 @@ class Tab:
             threading.Event().wait(LOOK_SECONDS)
 
     def text(self, selector: str) -> str:
-        """What an element shows."""
+        """Return the text of an element."""
         return str(self.run(f"document.querySelector({json.dumps(selector)}).innerText"))
 
     def press(self, key: str) -> None:
@@ -212,19 +212,19 @@ class Tab:
             )
 
     def complaints(self) -> list[str]:
-        """Errors and warnings on its console, of the page's script and of the browser."""
+        """Return the errors and warnings of the console, from the page's script and the browser."""
         events = self._browser.told(
             self._session, "Runtime.exceptionThrown", "Runtime.consoleAPICalled", "Log.entryAdded"
         )
         return [json.dumps(event["params"]) for event in events]
 
     def requests(self) -> list[str]:
-        """The URLs it asked for."""
+        """Return the requested URLs."""
         events = self._browser.told(self._session, "Network.requestWillBeSent")
         return [str(event["params"]["request"]["url"]) for event in events]
 
     def picture(self, *, height: int | None = None) -> bytes:
-        """A PNG of what is shown; with a height, of the page's top part."""
+        """Return a PNG of the screen; with a height, of the page's top part."""
         size = self.ask("Page.getLayoutMetrics")["cssLayoutViewport"]
         clip = {"x": 0, "y": 0, "width": size["clientWidth"], "height": height or size["clientHeight"]}
         shot = self.ask(
@@ -235,7 +235,7 @@ class Tab:
 
 @pytest.fixture(scope="session")
 def chromium() -> Iterator[Chromium]:
-    """A browser for the whole session; without one a failure in CI, a skip elsewhere."""
+    """Return the session's browser; without Chromium tests fail in CI and are skipped elsewhere."""
     try:
         chromium_command()
     except ChromiumMissing as missing:
@@ -248,7 +248,7 @@ def chromium() -> Iterator[Chromium]:
 
 @contextlib.contextmanager
 def started_chromium() -> Iterator[Chromium]:
-    """A browser that ends with the block."""
+    """Run a browser until the block ends."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         browser = Chromium(Path(profile))
         try:

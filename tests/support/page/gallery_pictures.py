@@ -1,6 +1,7 @@
-"""Take the pictures of the demo gallery for the docs: `python -m tests.support.page.gallery_pictures IN OUT`.
+"""Take the pictures of the demo gallery for the docs.
 
-Both show the page from its beginning, on a wide screen in light and on a phone in dark colours.
+Run `python -m tests.support.page.gallery_pictures IN OUT`. Both pictures show the top of the page: on a wide
+screen in light colours and on a phone in dark colours.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ ALL_LOADED = (
 
 
 def main(gallery: Path, docs: Path) -> None:
-    """Take both."""
+    """Take both pictures."""
     with started_chromium() as browser:
         for name, (width, height, dark) in LOOKS.items():
             with browser.tab(width=width, dark=dark) as tab:
@@ -32,7 +33,7 @@ def main(gallery: Path, docs: Path) -> None:
 
 
 def _save(png: bytes, file: Path) -> None:
-    """With 256 colours: a third of the size, and hardly to be told from all of them."""
+    """Save with 256 colours: a third of the size, almost without a visible difference."""
     Image.open(io.BytesIO(png)).convert("RGB").quantize(256).save(file, optimize=True)
 
 

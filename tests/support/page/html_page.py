@@ -1,17 +1,17 @@
-"""An HTML page as its reader has it: elements with their attributes and the text inside them."""
+"""Parse an HTML page: elements with their attributes and text."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
 
-#: Elements that are never closed.
+#: Elements without an end tag.
 VOID = {"meta", "link", "img", "br", "hr", "input", "wbr"}
 
 
 @dataclass(slots=True)
 class Element:
-    """An element; `text` is all the text below it, white space as in the source."""
+    """An element. `text` is all the text below it, with white space as in the source."""
 
     tag: str
     attributes: dict[str, str | None] = field(default_factory=dict)
@@ -19,7 +19,7 @@ class Element:
     children: list[Element] = field(default_factory=list)
 
     def all(self, *tags: str, **attributes: str) -> list[Element]:
-        """The elements below of these tags and attributes, in order."""
+        """Return the elements below with these tags and attributes, in order."""
         found = []
         for child in self.children:
             if child.tag in tags and all(child.attributes.get(name) == it for name, it in attributes.items()):
@@ -28,12 +28,12 @@ class Element:
         return found
 
     def one(self, tag: str, **attributes: str) -> Element:
-        """The only one."""
+        """Return the only such element."""
         (found,) = self.all(tag, **attributes)
         return found
 
     def everything(self) -> list[Element]:
-        """Every element below."""
+        """Return every element below."""
         return [found for child in self.children for found in (child, *child.everything())]
 
 
@@ -63,7 +63,7 @@ class _Reader(HTMLParser):
 
 
 def read_page(source: str) -> Element:
-    """Parse a page; an AssertionError if its elements are not closed in turn."""
+    """Parse a page; raise AssertionError if its elements are not properly nested."""
     reader = _Reader()
     reader.feed(source)
     reader.close()

@@ -1,6 +1,6 @@
 """Take the pictures of the live page for the docs: `make page-pictures`.
 
-A real daemon on the embedded cloud, in the middle of a run that goes well and of one that does not.
+They show a real daemon on the embedded cloud during a successful and a failing run.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from tests.support.process.daemons import DaemonUnderTest
 
 CANDLES = (("IBM", "1d"), ("AAPL", "1d"), ("GOOG", "1d"), ("IBM", "1w"), ("IBM", "1M"))
-#: What is decoded meanwhile is not painted yet.
+#: Decoded images are not painted yet.
 PAINTED = """
 (async () => {
   const seen = [...document.images].filter((image) => image.getBoundingClientRect().top < innerHeight);
@@ -43,7 +43,7 @@ WIDE, NARROW = (1280, 1120), (390, 1680)
 
 
 def main(folder: Path) -> None:
-    """Take all of them."""
+    """Take all pictures."""
     folder.mkdir(parents=True, exist_ok=True)
     with started_chromium() as browser:
         with run_that_goes_well() as daemon:
@@ -58,7 +58,7 @@ def main(folder: Path) -> None:
 def take(
     browser: Chromium, daemon: DaemonUnderTest, file: Path, size: tuple[int, int], *, dark: bool = False
 ) -> None:
-    """One picture of the daemon's page, once its thumbnails are there."""
+    """Take one picture of the daemon's page when its thumbnails are loaded."""
     width, height = size
     port = daemon.named("daemon_started")[-1]["healthPort"]
     with browser.tab(width=width, height=height, dark=dark) as tab:
@@ -75,7 +75,7 @@ def take(
 
 @contextmanager
 def run_that_goes_well() -> Iterator[DaemonUnderTest]:
-    """Real candles and charts drawn here; the last steps are still under way."""
+    """Publish a run with real candles and local charts; its last steps are in flight."""
     with LocalCloud.start() as cloud, deployment_on(cloud.environment(), cloud) as deployment:
         go_on = threading.Event()
         with deployment.daemon(CHARTS_API_MODE="local", CHART_IMG_ACCOUNTS_JSON=None).started() as daemon:
@@ -95,7 +95,7 @@ def run_that_goes_well() -> Iterator[DaemonUnderTest]:
 
 @contextmanager
 def run_that_fails() -> Iterator[DaemonUnderTest]:
-    """Chart-IMG refuses some templates, one account's key and one account's quota."""
+    """Publish a run in which Chart-IMG refuses some templates, a key and a quota."""
     accounts = [
         {"id": "spare", "apiKey": "key-of-the-spare", "dailyLimit": 44},
         {"id": "free-1", "apiKey": "key-that-is-free", "dailyLimit": 3, "ratePerSecond": 50, "burst": 50},
@@ -134,7 +134,7 @@ def run_that_fails() -> Iterator[DaemonUnderTest]:
 def publish_run(
     deployment: Deployment, symbol: str, timeframe: str, templates: list[str] | None = None
 ) -> None:
-    """A run of one chart step, with its candles, and the message that names it."""
+    """Store a run of one chart step with candles and publish its message."""
     name = f"ohlcv/{symbol}_{timeframe}.json"
     candles = files("worker_chart_export").joinpath("data/samples", name).read_bytes()
     deployment.objects.bucket(deployment.bucket).blob(name).upload_from_string(candles)

@@ -1,4 +1,4 @@
-"""The page on a health server of this process, fed by stages that no real step goes through."""
+"""The page on a health server of this process, with observer calls in place of real steps."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ READY = {"stream": "ok", "drain": "ok", "intake": "ok"}
 
 @dataclass
 class ServedPage:
-    """A page that is served.
+    """A served page.
 
     Attributes:
-        reason: Why the worker is not ready.
-        parts: How its parts are.
+        reason: The reason why the worker is not ready.
+        parts: The health of its parts.
     """
 
     drain: Drain
@@ -42,17 +42,17 @@ class ServedPage:
 
     @property
     def url(self) -> str:
-        """Where it is."""
+        """Return its address."""
         return f"http://127.0.0.1:{self.port}"
 
     def readiness(self) -> HealthReport:
-        """What it is told."""
+        """Return the readiness."""
         return HealthReport(parts=self.parts, reason=self.reason)
 
 
 @contextmanager
 def served_page(*, port: int = 0, **settings: Any) -> Iterator[ServedPage]:
-    """A page whose worker is ready and has no accounts, in `local` mode unless changed."""
+    """Serve the page of a ready worker without accounts, by default in `local` mode."""
     given = {"charts_api_mode": "local"} | settings
     told = Settings(
         google_cloud_project="demo-project",
@@ -76,7 +76,7 @@ def served_page(*, port: int = 0, **settings: Any) -> Iterator[ServedPage]:
 
 @contextmanager
 def step_in_flight(run_id: str = RUN_ID, step_id: str = STEP_ID, *, message_id: str = "m1") -> Iterator[None]:
-    """A claimed step, without an end of its own."""
+    """Begin a claimed step that does not end."""
     with stage(Stage.STEP, runId=run_id, stepId=step_id, messageId=message_id):
         with stage(Stage.CLAIM):
             pass
@@ -86,7 +86,7 @@ def step_in_flight(run_id: str = RUN_ID, step_id: str = STEP_ID, *, message_id: 
 def make_chart(
     template_id: str, png: bytes | None, *, requested: int = 1, error: Exception | None = None
 ) -> None:
-    """One chart of the step in flight, stored or failed."""
+    """Make one chart of the step in flight, stored or failed."""
     with stage(Stage.CHART, chartTemplateId=template_id, attempt=1, requested=requested):
         if error is not None:
             raise error
@@ -107,7 +107,7 @@ def work_step(
     kind: OutcomeKind = OutcomeKind.SUCCEEDED,
     **outcome: Any,
 ) -> None:
-    """A step from its claim to its end, in no time."""
+    """Record a step from its claim to its end."""
     with step_in_flight(run_id, step_id):
         for number in range(charts):
             make_chart(f"ctpl_{number}", png or picture(), requested=charts)
@@ -115,7 +115,7 @@ def work_step(
 
 
 def picture(width: int = 800, height: int = 600, colour: str = "#274b7a") -> bytes:
-    """A PNG that can be decoded."""
+    """Return a PNG that can be decoded."""
     image = Image.new("RGB", (width, height), "white")
     ImageDraw.Draw(image).line(((0, height), (width, 0)), fill=colour, width=9)
     written = io.BytesIO()

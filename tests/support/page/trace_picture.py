@@ -1,7 +1,7 @@
-"""The picture of a trace in the docs: `python -m tests.support.page.trace_picture docs/pictures/trace.svg`.
+"""Draw the picture of a trace for the docs, and print the trace as text.
 
-A real daemon draws real charts on the embedded cloud, its spans arrive at a collector, and what arrived is
-drawn. Prints the same trace as text.
+Run `python -m tests.support.page.trace_picture docs/pictures/trace.svg`. A real daemon draws charts on the
+embedded cloud, and a collector receives its spans.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def main(file: Path) -> None:
 
 
 def traced_step() -> list[SeenSpan]:
-    """The spans of a step of six charts, one of which can't be made; one before it warmed things up."""
+    """Return the spans of a step with six charts, one of which fails, after a first step as warm-up."""
     asked = [str(template["id"]) for template in sample_templates()]
     inputs = {
         "minImages": len(asked),
@@ -66,7 +66,7 @@ def traced_step() -> list[SeenSpan]:
 
 
 def publish(deployment: Deployment, run_id: str, step_id: str, environment: dict[str, str]) -> None:
-    """By the person's own command."""
+    """Publish with the command."""
     topic = deployment.topic.rsplit("/", maxsplit=1)[-1]
     done = run_command("publish", run_id, step_id, "--topic", topic, environment=environment)
     if done.returncode:
@@ -74,7 +74,7 @@ def publish(deployment: Deployment, run_id: str, step_id: str, environment: dict
 
 
 def renamed(span: SeenSpan, deployment: Deployment) -> SeenSpan:
-    """With the names a topic and a subscription have outside of tests."""
+    """Return the spans with real names for topic and subscription."""
     name = span.name.replace(deployment.subscription.rsplit("/", maxsplit=1)[-1], "chart-export")
     if span.name.startswith("publish "):
         name = "publish flow-steps"
@@ -83,7 +83,7 @@ def renamed(span: SeenSpan, deployment: Deployment) -> SeenSpan:
 
 
 def in_order(spans: Sequence[SeenSpan], parent: str = "", depth: int = 0) -> Iterator[Row]:
-    """Each span after its parent, children by their begin."""
+    """Return each span after its parent, children in the order of their begin."""
     for span in spans:
         if span.parent_id == parent:
             yield depth, span
@@ -91,18 +91,18 @@ def in_order(spans: Sequence[SeenSpan], parent: str = "", depth: int = 0) -> Ite
 
 
 def words_of(span: SeenSpan) -> str:
-    """The span's name, a chart's with its template."""
+    """Return the span's name, for a chart with its template."""
     template = span.attributes.get("chart_export.chart_template_id") if span.name == "chart" else None
     return f"chart {template}" if template else span.name
 
 
 def milliseconds(span: SeenSpan) -> str:
-    """How long it took."""
+    """Return the duration."""
     return f"{(span.end - span.begin) / NANOS_IN_MS:.1f} ms"
 
 
 def as_text(rows: Sequence[Row]) -> str:
-    """A line a span: name, begin and end since the first, in milliseconds."""
+    """Return a line per span: name, begin and end since the first, in milliseconds."""
     start = min(span.begin for _, span in rows)
     lines = []
     for depth, span in rows:
@@ -113,7 +113,7 @@ def as_text(rows: Sequence[Row]) -> str:
 
 
 def drawn(rows: Sequence[Row]) -> str:
-    """The same as SVG, on a light background of its own."""
+    """Return the same as SVG on a light background."""
     start, end = min(span.begin for _, span in rows), max(span.end for _, span in rows)
     per_nano = (WIDTH - LEFT - RIGHT) / (end - start)
     height = TOP + ROW * len(rows) + 14
@@ -132,7 +132,7 @@ def drawn(rows: Sequence[Row]) -> str:
 
 
 def legend() -> Iterator[str]:
-    """What the colours mean."""
+    """Draw the meaning of the colours."""
     for number, (words, colour) in enumerate([*LEGEND.items(), ("ended in an error", ERROR_COLOUR)]):
         left = LEFT + 110 * number
         yield f'<rect x="{left}" y="14" width="12" height="12" rx="2" fill="{colour}"/>'
@@ -140,7 +140,7 @@ def legend() -> Iterator[str]:
 
 
 def scale(total_ms: float, height: int) -> Iterator[str]:
-    """A line every so many milliseconds, ten at most."""
+    """Draw at most ten lines of the time scale."""
     step = next(step for step in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 5000) if total_ms / step <= 10)
     for at in range(0, int(total_ms) + 1, step):
         left = LEFT + at / total_ms * (WIDTH - LEFT - RIGHT)
@@ -149,7 +149,7 @@ def scale(total_ms: float, height: int) -> Iterator[str]:
 
 
 def bar(top: int, depth: int, span: SeenSpan, left: float, width: float) -> Iterator[str]:
-    """A span's row."""
+    """Draw the row of a span."""
     colour = ERROR_COLOUR if span.is_error else COLOURS[span.kind]
     middle = top + 15
     yield f'<text x="{12 + 14 * depth}" y="{middle}">{escape(words_of(span))}</text>'

@@ -1,4 +1,4 @@
-"""Real daemon processes under test: started, watched through their log lines, signalled, ended."""
+"""Real daemon processes under test: started, observed through their log lines, signalled, ended."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ START_TIMEOUT_SECONDS = 30.0
 
 
 def clean_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """What a process needs of this machine, and `environment`; nothing else leaks in."""
+    """Return the variables that a process needs of this machine, and `environment`."""
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "VIRTUAL_ENV") if name in os.environ}
     return {**kept, **environment}
 
@@ -43,8 +43,8 @@ class DaemonUnderTest:
 
     Args:
         environment: Its settings.
-        module: What is run in place of `daemon`.
-        fresh: Start a new interpreter instead of forking one: for tests of the start and the end themselves.
+        module: The module to run in place of `daemon`.
+        fresh: Start a new interpreter instead of a fork: for tests of the start and the end themselves.
 
     Attributes:
         events: The JSON lines so far.
@@ -83,19 +83,19 @@ class DaemonUnderTest:
         return self
 
     def named(self, event: str) -> list[dict[str, Any]]:
-        """All lines of one event so far."""
+        """Return all lines of one event so far."""
         with self._changed:
             return [line for line in self.events if line.get("event") == event]
 
     def wait_for_event(
         self, event: str, *, count: int = 1, timeout_seconds: float = 30.0
     ) -> list[dict[str, Any]]:
-        """Wait until the event was logged `count` times; fails with the last lines when it was not."""
+        """Wait until the event was logged `count` times; fail with the last lines on a timeout."""
         self.wait_until(lambda: len(self.named(event)) >= count, f"{count} x {event}", timeout_seconds)
         return self.named(event)
 
     def wait_until(self, holds: Callable[[], bool], what: str, timeout_seconds: float) -> None:
-        """Wait, checking at each new line, until `holds()`."""
+        """Wait until `holds()` is true, with a check at each new line."""
         deadline = time.monotonic() + timeout_seconds
         with self._changed:
             while not holds():
@@ -113,19 +113,19 @@ class DaemonUnderTest:
         self.process.send_signal(number)
 
     def terminate(self, timeout_seconds: float = 40.0) -> int:
-        """SIGTERM; returns the exit code."""
+        """Send SIGTERM and return the exit code."""
         self.signal(signal.SIGTERM)
         return self.wait(timeout_seconds)
 
     def wait(self, timeout_seconds: float = 40.0) -> int:
-        """Wait for the end; returns the exit code."""
+        """Wait for the end and return the exit code."""
         code = self.process.wait(timeout_seconds)
         for reader in self._readers:
             reader.join(5)
         return code
 
     def kill(self) -> None:
-        """End it whatever it does."""
+        """Send SIGKILL."""
         if self.process.poll() is None:
             self.process.kill()
         self.wait(10)

@@ -1,10 +1,10 @@
-"""Processes forked from a parent that has imported the daemon already: a start takes 50 ms instead of 1.2 s.
+"""Processes forked from a parent that has imported the daemon: a start takes 50 ms and not 1.2 s.
 
-`ForkedProcess` stands for `subprocess.Popen([sys.executable, "-m", module, ...])`. The parent is a process
-of its own, one for each process of pytest. It imports modules and forks, and does nothing else: it opens no
-gRPC channel and starts no thread, since neither survives a fork.
+`ForkedProcess` replaces `subprocess.Popen([sys.executable, "-m", module, ...])`. The parent is a separate
+process, one for each process of pytest. It only imports modules and forks. It opens no gRPC channel and
+starts no thread, because neither survives a fork.
 
-Tests whose subject is the start itself, or the state of a fresh interpreter, start one with `subprocess`.
+Tests of the start itself, or of a fresh interpreter, use `subprocess`.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 ROOT = Path(__file__).resolve().parents[3]
-#: What every process imports sooner or later; `daemon.cli.commands` with all its modules.
+#: Modules that every process imports; `daemon.cli.commands` with all its modules.
 PRELOADED = (
     "daemon.main",
     "daemon.cli.app",
@@ -95,14 +95,14 @@ class ForkedProcess:
         """Wait for the end and return the exit code.
 
         Raises:
-            subprocess.TimeoutExpired: It runs still.
+            subprocess.TimeoutExpired: It is still running.
         """
         deadline = time.monotonic() + (float("inf") if timeout is None else timeout)
         while (code := self.poll()) is None:
             left = deadline - time.monotonic()
             if left <= 0:
                 raise subprocess.TimeoutExpired(self.args, timeout or 0)
-            # Another thread may read the last report meanwhile: so this waits for short times only.
+            # Another thread can read the last report in between, so each wait is short.
             _readable(self._reports, seconds=min(left, 0.5))
         return code
 
@@ -242,7 +242,7 @@ def _run(module: str) -> int:
 
 
 def _report(pipe: int, number: int) -> None:
-    with contextlib.suppress(BrokenPipeError):  # nobody waits for it
+    with contextlib.suppress(BrokenPipeError):  # no caller waits for it
         os.write(pipe, _NUMBER.pack(number))
 
 

@@ -1,6 +1,6 @@
-"""The daemon with a main loop that freezes for good at SIGUSR1, and that counts as dead after 2 s of silence.
+"""The daemon with a main loop that freezes at SIGUSR1, and that counts as dead after 2 s of silence.
 
-Only the main thread hangs, in a signal handler that does not return: all others run on.
+Only the main thread hangs, in a signal handler that does not return. All other threads continue.
 """
 
 from __future__ import annotations

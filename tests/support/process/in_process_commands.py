@@ -1,4 +1,4 @@
-"""The person's command in the test's own process: all of it but the start, which takes a second."""
+"""The command in the test's own process, which saves the second of a process start."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PROGRAM = "worker-chart-export"
 
 
 def run_here(*arguments, environment=None):
-    """Run `worker-chart-export`; what it left is told as of a process."""
+    """Run `worker-chart-export` and return its result as that of a process."""
     out, err = io.StringIO(), io.StringIO()
     told = {"COLUMNS": "160", **(environment or {})}
     with (
@@ -35,7 +35,7 @@ def run_here(*arguments, environment=None):
 
 @contextmanager
 def _same_signals_after():
-    """Some commands block stop signals for as long as they run."""
+    """Restore the blocked signals, because some commands block stop signals."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
     try:
         yield

@@ -1,4 +1,4 @@
-"""A worker's parts in this process: tests call handler and rescue by hand, on real backends."""
+"""A worker's parts in this process: tests call handler and rescue themselves, on real backends."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
 
 class WorkerUnderTest:
-    """What a daemon process consists of, without the stream and without threads of its own.
+    """The parts of a daemon process, without the stream and without threads.
 
     Args:
-        deployment: Where it works.
+        deployment: The deployment of its resources.
         settings: Changed settings.
     """
 
@@ -61,20 +61,20 @@ class WorkerUnderTest:
         )
 
     def close(self) -> None:
-        """Let go of everything."""
+        """Close all parts."""
         self.breaker.stop()
         self.worker.resources.close()
 
 
 class Workers(ExitStack):
-    """Makes workers on a deployment, closes them, and knows the leases there."""
+    """Create workers on a deployment, close them, and read the leases there."""
 
     def __init__(self, deployment: Deployment) -> None:
         super().__init__()
         self.deployment = deployment
 
     def new(self, **settings: str) -> WorkerUnderTest:
-        """One more worker."""
+        """Create a worker."""
         worker = WorkerUnderTest(self.deployment, **settings)
         self.callback(worker.close)
         return worker
@@ -88,7 +88,7 @@ class Workers(ExitStack):
         age_seconds: float = 0.0,
         **changes: Any,
     ) -> Lease:
-        """A worker's lease beside a step, over a minute ago unless changed; started `age_seconds` before."""
+        """Store a lease that expired over a minute ago unless changed, started `age_seconds` before."""
         now = datetime.now(UTC)
         fields: dict[str, Any] = {
             "owner": "elsewhere:1:boot",
@@ -105,16 +105,16 @@ class Workers(ExitStack):
         return lease
 
     def lease(self, run_id: str, step_id: str) -> Lease | None:
-        """A step's lease as it is now."""
+        """Return a step's current lease."""
         document = self.lease_reference(run_id, step_id).get().to_dict()
         return None if document is None else Lease.parse(document)
 
     def lease_reference(self, run_id: str, step_id: str) -> Any:
-        """Where it is."""
+        """Return the reference of a step's lease."""
         return self.deployment.documents.document(f"flow_runs/{run_id}/{LEASES}/{step_id}")
 
     def set_step(self, run_id: str, step_id: str, **fields: Any) -> None:
-        """Change fields of a step, as the orchestrator does."""
+        """Change fields of a step as the orchestrator does."""
         paths = {
             self.deployment.documents.field_path("steps", step_id, name): value
             for name, value in fields.items()

@@ -1,4 +1,4 @@
-"""Log lines as the daemon writes them, for tests that go by them."""
+"""The daemon's log lines for tests."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session", autouse=True)
 def _plain_log_lines() -> None:
-    """Where a test asks for nothing else: structlog's own tracebacks take seconds to be drawn."""
+    """Use plain tracebacks, because structlog's own ones take seconds."""
     console = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
     structlog.configure(processors=[structlog.contextvars.merge_contextvars, console])
 
 
 @pytest.fixture
 def log_lines() -> Iterator[Callable[[], list[dict[str, Any]]]]:
-    """Configures logging as the daemon does; call it for the lines so far, parsed. Undone afterwards."""
+    """Configure logging as the daemon does; return a function that returns the parsed lines so far."""
     root = logging.getLogger()
     before = (root.handlers[:], root.level, sys.excepthook, sys.unraisablehook, threading.excepthook)
     show_warning, before_google = warnings.showwarning, logging.getLogger("google").propagate
@@ -36,7 +36,7 @@ def log_lines() -> Iterator[Callable[[], list[dict[str, Any]]]]:
     stream = io.StringIO()
     logs.configure(level="INFO", log_format="json", stream=stream)
     with logs.bound():
-        structlog.contextvars.clear_contextvars()  # what an earlier test of this thread has bound
+        structlog.contextvars.clear_contextvars()  # context bound by an earlier test of this thread
         yield lambda: [json.loads(line) for line in stream.getvalue().splitlines()]
     structlog.configure(**before_structlog)
     logging.captureWarnings(capture=False)

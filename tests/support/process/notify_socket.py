@@ -1,4 +1,4 @@
-"""A stand-in for systemd's notify socket: takes datagrams and keeps them with the time they came."""
+"""A stand-in for systemd's notify socket that keeps datagrams with their times."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ TIMEOUT_SECONDS = 30.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Datagram:
-    """What came at once.
+    """One datagram.
 
     Attributes:
-        at: When, by the monotonic clock.
+        at: The monotonic time of arrival.
         lines: Its lines.
     """
 
@@ -28,7 +28,7 @@ class Datagram:
 
 
 class NotifySocket:
-    """Listens like systemd does.
+    """A socket that listens as systemd does.
 
     Args:
         address: A path, or `@name` for the abstract namespace.
@@ -53,21 +53,21 @@ class NotifySocket:
 
     @property
     def datagrams(self) -> list[Datagram]:
-        """All so far."""
+        """Return all datagrams so far."""
         with self._came:
             return list(self._datagrams)
 
     def times_of(self, line: str) -> list[float]:
-        """When the line came."""
+        """Return the times of the line."""
         return [datagram.at for datagram in self.datagrams if line in datagram.lines]
 
     def values_of(self, name: str) -> list[str]:
-        """What the variable was set to, in order."""
+        """Return the values of the variable in order."""
         lines = [line for datagram in self.datagrams for line in datagram.lines]
         return [value for found, _, value in (line.partition("=") for line in lines) if found == name]
 
     def wait_until(self, holds: Callable[[], bool], timeout_seconds: float = TIMEOUT_SECONDS) -> None:
-        """Wait, looking at each new datagram, until `holds()`."""
+        """Wait until `holds()` is true, with a check at each new datagram."""
         deadline = time.monotonic() + timeout_seconds
         while not holds():
             with self._came:
@@ -76,7 +76,7 @@ class NotifySocket:
                 self._came.wait_for(lambda before=came: len(self._datagrams) > before, 0.1)
 
     def wait_for(self, line: str, *, count: int = 1, timeout_seconds: float = TIMEOUT_SECONDS) -> list[float]:
-        """Wait until the line came `count` times; returns when."""
+        """Wait until the line arrived `count` times; return the time."""
         self.wait_until(lambda: len(self.times_of(line)) >= count, timeout_seconds)
         return self.times_of(line)
 

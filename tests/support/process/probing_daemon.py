@@ -1,4 +1,4 @@
-"""The daemon, asking every 3 s (not every 15 s) whether a backend that was unavailable answers again."""
+"""The daemon with a probe of unavailable backends every 3 s and not every 15 s."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""A booted systemd to run the units in: systemd-nspawn on this machine's own files, thrown away afterwards.
+"""A booted systemd for the units: systemd-nspawn on this machine's own files, deleted afterwards.
 
 `/usr` is this machine's, read-only; everything else is empty and in memory. The network is this machine's
-too, so that the embedded cloud of a test is reached on loopback. Python and the project are bound where the
-units look for them: where they really are may be a home, which the units hide.
+too, so that a test's embedded cloud is reached on loopback. Python and the project are bound to the units'
+paths, because their real place can be a home folder, which the units hide.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ INTERPRETER, PACKAGES, PROJECT = Path("/opt/python"), Path("/opt/packages"), Pat
 
 
 def why_no_container() -> str | None:
-    """What this machine lacks to boot a systemd of its own; None when nothing."""
+    """Return what this machine lacks to boot a systemd; None when nothing."""
     if shutil.which("systemd-nspawn") is None:
         return "systemd-nspawn is not installed (package systemd-container)"
     status = Path("/proc/self/status").read_text(encoding="ascii")
@@ -46,12 +46,12 @@ class Container:
     """A booted container.
 
     Args:
-        folder: An empty folder for what it is made of.
+        folder: An empty folder for its files.
 
     Attributes:
-        configuration: Its `/etc/worker-chart-export`; files may come and go.
-        units: Its units and drop-ins; `reload` tells systemd of changes.
-        since: When the journal that is of interest begins, in seconds of the Unix epoch.
+        configuration: Its `/etc/worker-chart-export`; files may be added and removed.
+        units: Its units and drop-ins; call `reload` after changes.
+        since: The start of the relevant log, in seconds of the Unix epoch.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -81,7 +81,7 @@ class Container:
         return self
 
     def __exit__(self, *_exception: object) -> None:
-        """Power it off; nspawn ends with it and takes every process along."""
+        """Power it off; nspawn ends with it and ends every process."""
         for number in (signal.SIGTERM, signal.SIGKILL):
             self._nspawn.send_signal(number)
             try:
@@ -92,7 +92,7 @@ class Container:
         self._console.close()
 
     def run(self, *command: str) -> str:
-        """Run a command inside; returns its output, whatever its exit code."""
+        """Run a command inside; return its output, whatever its exit code."""
         (leader,) = self._leader()
         entering = ["nsenter", f"--target={leader}", "--mount", "--uts", "--ipc", "--pid", "--root", "--wd=/"]
         done = subprocess.run(
@@ -101,31 +101,31 @@ class Container:
         return done.stdout + done.stderr
 
     def reload(self) -> None:
-        """Units or drop-ins have changed."""
+        """Reload changed units or drop-ins."""
         assert self.run("systemctl", "daemon-reload") == ""
 
     def show(self, unit: str) -> dict[str, str]:
-        """The unit's properties."""
+        """Return the unit's properties."""
         lines = self.run("systemctl", "show", unit).splitlines()
         return {name: value for name, _, value in (line.partition("=") for line in lines)}
 
     def journal(self, unit: str) -> list[str]:
-        """The unit's lines, systemd's own about it included."""
+        """Return the unit's log lines, including systemd's own."""
         wanted = [f"--unit={unit}", f"--since=@{self.since:.6f}"]
         return self.run("journalctl", "--no-pager", "--output=cat", *wanted).splitlines()
 
     def logged(self, unit: str, event: str) -> list[dict[str, Any]]:
-        """The daemon's log lines of one event."""
+        """Return the daemon's log lines of one event."""
         lines = [json.loads(line) for line in self.journal(unit) if line.startswith("{")]
         return [line for line in lines if line["event"] == event]
 
     def wait_for(self, unit: str, **wanted: str) -> dict[str, str]:
-        """Wait until the unit's properties are as wanted; returns all."""
+        """Wait until the unit's properties are as given; return all."""
         self.wait_until(lambda: wanted.items() <= self.show(unit).items(), f"{unit} to be {wanted}", unit)
         return self.show(unit)
 
     def wait_until(self, holds: Callable[[], bool], what: str, unit: str) -> None:
-        """Wait until `holds()`; fails with the end of the unit's journal."""
+        """Wait until `holds()` is true; fail with the end of the unit's log."""
         deadline = time.monotonic() + WAIT_SECONDS
         while not holds():
             if time.monotonic() > deadline:
@@ -144,12 +144,12 @@ class Container:
         return [f"--bind-ro={outside}:{inside}" for outside, inside in bound.items()]
 
     def _leader(self) -> list[str]:
-        """The container's process 1, if there is one yet."""
+        """Return the container's process 1, if there is one yet."""
         children = Path(f"/proc/{self._nspawn.pid}/task/{self._nspawn.pid}/children")
         return children.read_text(encoding="ascii").split()[:1]
 
     def _is_booted(self) -> bool:
-        """Whether it has come up; `degraded`: a unit of this machine failed, which is none of ours."""
+        """Return whether it has booted. `degraded`: a unit of this machine failed, not ours."""
         return self.run("systemctl", "is-system-running").strip() in ("running", "degraded")
 
     def _wait_until_booted(self) -> None:
@@ -178,7 +178,7 @@ def _boot_command() -> list[str]:
 
 
 def _install(prefix: Path) -> None:
-    """A virtual environment for where things are inside: this interpreter, its packages and the project."""
+    """Create a virtual environment for the container: this interpreter, its packages and the project."""
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
     site_packages = prefix / "lib" / version / "site-packages"
     for folder in (prefix / "bin", site_packages):
