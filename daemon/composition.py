@@ -13,10 +13,9 @@ from daemon.handling.circuit_breaker import CircuitBreaker
 from daemon.handling.handler import MessageHandler
 from daemon.handling.rescue import Rescue
 from daemon.settings import ChartsApiMode, ChartsFallback, SettingsError
-from daemon.subscription.callback import Delivery
+from daemon.subscription.callback import Delivery, Settlement
 from daemon.subscription.publisher import Publisher
 from daemon.subscription.quarantine import Quarantine
-from daemon.subscription.settlement import Settlement
 from daemon.subscription.stream import open_stream
 from daemon.subscription.supervisor import Quiet, StreamSupervisor
 from worker_chart_export.backends.errors import client_errors

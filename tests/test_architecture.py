@@ -83,7 +83,6 @@ OWNERS = {
 #: The same for imports only for annotations.
 TYPE_USERS = {
     ("google.cloud.pubsub_v1", "google.pubsub_v1"): {
-        "daemon/subscription/settlement.py",
         "daemon/subscription/callback.py",
     },
 }

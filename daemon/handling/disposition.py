@@ -1,6 +1,6 @@
 """The dispositions of messages, and the choice of one for a message that has no work to do.
 
-The handler returns a disposition; `daemon.subscription.settlement` carries it out.
+The handler returns a disposition; `daemon.subscription.callback` carries it out.
 """
 
 from __future__ import annotations

@@ -10,9 +10,9 @@ import pytest
 
 from daemon.handling.disposition import Ack, Defer, Nack, Reject
 from daemon.settings import Settings, load_settings
+from daemon.subscription.callback import Settlement
 from daemon.subscription.publisher import Publisher
 from daemon.subscription.quarantine import Quarantine
-from daemon.subscription.settlement import Settlement
 from daemon.subscription.stream import Subscriber
 from tests.support.cloud.clouds import clients_find
 from worker_chart_export.errors import BackendRefused

@@ -14,10 +14,9 @@ from google.pubsub_v1.services.subscriber.transports import SubscriberGrpcTransp
 
 from daemon.handling.disposition import Ack, Defer, Nack, Reject
 from daemon.lifecycle.drain import Drain
-from daemon.subscription.callback import Delivery
+from daemon.subscription.callback import Delivery, Settlement
 from daemon.subscription.publisher import Publisher
 from daemon.subscription.quarantine import Quarantine
-from daemon.subscription.settlement import Settlement
 from localcloud import Fault
 from tests.support.cloud.clouds import PROJECT, clients_find
 

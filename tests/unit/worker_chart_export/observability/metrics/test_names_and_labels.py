@@ -84,7 +84,7 @@ class TestLabels:
     )
     def test_every_written_reason_of_a_disposition_is_known(self, call, disposition):
         """Every reason of a disposition in the code is a known label value."""
-        paths = ("handling/handler.py", "handling/disposition.py", "subscription/settlement.py")
+        paths = ("handling/handler.py", "handling/disposition.py", "subscription/callback.py")
         found = {text for path in paths for text in _literals(path, call, "reason")}
         assert found
         assert found <= set(metrics.DISPOSITIONS[disposition])

@@ -13,8 +13,7 @@ from daemon.lifecycle.drain import Drain
 from daemon.lifecycle.liveness import Liveness
 from daemon.lifecycle.stoppable_wait import StoppableWait, StopRequested
 from daemon.subscription import supervisor
-from daemon.subscription.callback import Delivery
-from daemon.subscription.settlement import Settlement
+from daemon.subscription.callback import Delivery, Settlement
 from daemon.subscription.supervisor import Quiet, StreamSupervisor
 from tests.support.metric_counts import value
 from worker_chart_export.errors import BackendUnavailable
