@@ -125,15 +125,15 @@ def test_setup_and_worker_do_the_whole_job(emulators):
 
 def test_the_setup_waits_for_emulators_that_are_still_starting():
     """The setup command waits for emulators that are still starting, as after `docker compose up`."""
-    with socket.create_server(("127.0.0.1", 0)) as nobody:
-        port = nobody.getsockname()[1]
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
         addresses = {
             "PUBSUB_EMULATOR_HOST": f"127.0.0.1:{port}",
             "FIRESTORE_EMULATOR_HOST": f"127.0.0.1:{_free_port()}",
             "STORAGE_EMULATOR_HOST": f"http://127.0.0.1:{_free_port()}",
         }
         setup = _setup(_environment("setup", addresses, PROJECT))
-        nobody.accept()[0].close()  # it has connected, and no emulator answered
+        silent.accept()[0].close()  # it has connected, and no emulator answered
     ports = Ports(
         pubsub=port,
         firestore=int(addresses["FIRESTORE_EMULATOR_HOST"].rpartition(":")[2]),

@@ -30,11 +30,11 @@ def _steps(keyword, *, stage=None):
 
 def _copied():
     """Return the files of this tree that are copied into the build."""
-    return [source for step in _steps("COPY", stage=0) for source in step.words[:-1]]
+    return [source for step in _steps("COPY", stage=0) for source in step.arguments[:-1]]
 
 
 def _last(keyword):
-    return _steps(keyword)[-1].words
+    return _steps(keyword)[-1].arguments
 
 
 def _hadolint(file):
@@ -65,7 +65,7 @@ def test_both_stages_are_one_pinned_slim_python():
     """Both stages use the same pinned slim Python, because a venv holds its interpreter's path."""
     (base,) = [step.rest.removeprefix("BASE=") for step in _steps("ARG")]
     assert re.fullmatch(r"python:3\.13[.0-9]*-slim-[a-z]+(@sha256:[0-9a-f]{64})?", base)
-    assert [step.words[0] for step in _steps("FROM")] == ["${BASE}", "${BASE}"]
+    assert [step.arguments[0] for step in _steps("FROM")] == ["${BASE}", "${BASE}"]
 
 
 def test_the_build_copies_all_that_the_wheel_is_made_of():

@@ -203,12 +203,12 @@ def test_a_stat_panel_shows_the_current_value(panel):
 @pytest.mark.parametrize("panel", REDUCED, ids=lambda panel: panel["title"])
 def test_a_figure_that_is_missing_says_so_and_is_not_green(panel):
     """A missing value is shown as text or 0 in the colour of the first threshold, never green."""
-    look = panel["fieldConfig"]["defaults"]
+    field_defaults = panel["fieldConfig"]["defaults"]
     if all(target["expr"].endswith(" or vector(0)") for target in panel["targets"]):
-        assert "noValue" not in look
+        assert "noValue" not in field_defaults
     else:
-        assert look["noValue"]
-        assert panel["type"] != "stat" or look["thresholds"]["steps"][0]["color"] != "green"
+        assert field_defaults["noValue"]
+        assert panel["type"] != "stat" or field_defaults["thresholds"]["steps"][0]["color"] != "green"
 
 
 def test_a_restart_does_not_make_the_last_success_forgotten():
@@ -250,8 +250,8 @@ def test_panels_with_an_alert_lead_to_the_incidents():
 
 def test_settings_that_descriptions_name_have_the_values_they_say():
     """Settings in descriptions, such as `STEP_TIMEOUT_SECONDS (300)`, have the daemon's default."""
-    words = " ".join(panel["description"] for panel in PANELS)
-    described = re.findall(r"([A-Z]+_[A-Z_]+) \((\d+)\)", words)
+    message = " ".join(panel["description"] for panel in PANELS)
+    described = re.findall(r"([A-Z]+_[A-Z_]+) \((\d+)\)", message)
     assert {"STEP_TIMEOUT_SECONDS", "LEASE_SECONDS"} <= {name for name, _ in described}
     assert [
         (name, value)

@@ -59,23 +59,23 @@ def terraform(tmp_path_factory):
 class TestNeeds:
     """The requirements before the first plan, as the README describes them."""
 
-    TOLD = README.partition("You need:")[2].partition("```")[0]
+    REQUIREMENTS = README.partition("You need:")[2].partition("```")[0]
 
     def test_each_service_and_each_right_is_documented(self):
         """The README names the service and the role for each resource type of the module, and no others."""
         kinds = {kind for kind, _ in MODULE.resources}
         needed = {next(need for start, need in NEEDS.items() if kind.startswith(start)) for kind in kinds}
-        services = re.findall(r"`(\w+)\.googleapis\.com`", self.TOLD)
+        services = re.findall(r"`(\w+)\.googleapis\.com`", self.REQUIREMENTS)
         assert sorted(services) == sorted(service for service, _ in needed)
-        assert sorted(re.findall(r"^\| `(roles/[\w.]+)`", self.TOLD, re.MULTILINE)) == sorted(
+        assert sorted(re.findall(r"^\| `(roles/[\w.]+)`", self.REQUIREMENTS, re.MULTILINE)) == sorted(
             role for _, role in needed
         )
-        assert "`resourcemanager.projects.setIamPolicy`" in self.TOLD
+        assert "`resourcemanager.projects.setIamPolicy`" in self.REQUIREMENTS
 
     def test_the_readme_says_how_to_create_the_pubsub_agent(self):
         """The README says how to create Pub/Sub's service agent, without which IAM refuses the grants."""
         assert "gcp-sa-pubsub" in MODULE.local_values["pubsub_agent"]
-        assert "gcloud beta services identity create --service=pubsub.googleapis.com" in self.TOLD
+        assert "gcloud beta services identity create --service=pubsub.googleapis.com" in self.REQUIREMENTS
 
     def test_the_readme_warns_of_variables_that_replace_messages(self):
         """The README warns about each variable that names a topic or subscription: a change replaces it."""

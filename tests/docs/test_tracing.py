@@ -55,8 +55,8 @@ def test_every_attribute_is_named(name):
 def test_the_picture_shows_a_whole_trace():
     """The picture shows all spans except the release, as text on a white background, without files."""
     drawing = ET.parse(PICTURE)  # noqa: S314 - our own file
-    words = {(text.text or "").split(" ")[0] for text in drawing.iter(f"{SVG}text")}
-    assert words >= {name.split(" ")[0] for name in SPANS} - {"release"} | {"publish"}
+    message = {(text.text or "").split(" ")[0] for text in drawing.iter(f"{SVG}text")}
+    assert message >= {name.split(" ")[0] for name in SPANS} - {"release"} | {"publish"}
     assert next(drawing.iter(f"{SVG}polygon")).attrib["fill"] == "white"
     source = PICTURE.read_text("utf-8")
     assert not re.search(r"<image|<script|@import|href=|url\(", source)

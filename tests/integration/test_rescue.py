@@ -133,12 +133,12 @@ class TestTakeOver:
         run_id, step_ids = _abandoned(deployment, workers, steps=6)
         both, start = [workers.new(), workers.new()], threading.Barrier(2)
 
-        def look(worker):
+        def scan(worker):
             start.wait(10)
             worker.rescue.search()
 
         with ThreadPoolExecutor(2) as threads:
-            list(threads.map(look, both))
+            list(threads.map(scan, both))
         assert _statuses(deployment, run_id) == ["SUCCEEDED"] * 6
         assert len(deployment.cloud.chart_img.requests) == 6
         blobs = deployment.objects.list_blobs(deployment.bucket, prefix=f"charts/{run_id}/")

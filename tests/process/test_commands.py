@@ -69,7 +69,7 @@ def test_publish_reaches_a_daemon(deployment):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "change", "code", "words"),
+    ("arguments", "change", "code", "message"),
     [
         (["a/b"], {}, 2, "runId"),
         (["run", "a.b"], {}, 2, "stepId"),
@@ -77,11 +77,11 @@ def test_publish_reaches_a_daemon(deployment):
         (["run"], {"PUBSUB_SUBSCRIPTION": None}, 2, "PUBSUB_SUBSCRIPTION"),
     ],
 )
-def test_publish_reports_errors(deployment, arguments, change, code, words):
+def test_publish_reports_errors(deployment, arguments, change, code, message):
     """`publish` exits with 2 for bad ids and settings, and with 3 for a missing subscription."""
     done = run_command("publish", *arguments, environment=deployment.settings(**change))
     assert done.returncode == code
-    assert words in done.stderr
+    assert message in done.stderr
     assert "Traceback" not in done.stderr
 
 
@@ -97,12 +97,12 @@ def test_publish_to_a_topic_needs_no_subscription(deployment, full):
     assert deployment.topic in done.stdout
 
 
-@pytest.mark.parametrize(("topic", "words"), [("flow-steps", "GOOGLE_CLOUD_PROJECT"), ("a/b", "--topic")])
-def test_publish_refuses_a_topic_it_cant_find(topic, words):
+@pytest.mark.parametrize(("topic", "message"), [("flow-steps", "GOOGLE_CLOUD_PROJECT"), ("a/b", "--topic")])
+def test_publish_refuses_a_topic_it_cant_find(topic, message):
     """`publish` refuses an id without a project, and a text that is neither an id nor a path."""
     done = run_command("publish", "run", "--topic", topic)
     assert done.returncode == 2
-    assert words in done.stderr
+    assert message in done.stderr
 
 
 def test_emulators_print_their_export_lines_and_end_on_a_signal():

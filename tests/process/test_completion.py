@@ -29,8 +29,8 @@ def _bash(script):
 def test_bash_completes_commands_and_options():
     """The printed script completes commands and options in bash."""
     script = f'source <({COMPLETION}=source_bash "$0")\n'
-    for words, place in (("st", 1), ("status --wa", 2)):
-        script += f'COMP_WORDS=("$0" {words}); COMP_CWORD={place}; _worker_chart_export_completion "$0"\n'
+    for message, place in (("st", 1), ("status --wa", 2)):
+        script += f'COMP_WORDS=("$0" {message}); COMP_CWORD={place}; _worker_chart_export_completion "$0"\n'
         script += 'printf "%s\\n" "${COMPREPLY[@]}"\n'
     assert _bash(script).split() == ["status", "--watch"]
 

@@ -118,8 +118,8 @@ def test_the_gallery_agrees_with_the_manifests(two_demos):
     assert len(pictures) == len(alts) == 25
     assert {picture.attributes["alt"] for picture in pictures} == alts
     assert len(reasons) == 1
-    words = " ".join(item.text for item in two_demos.page.all("ul")[0].all("li"))
-    assert reasons.pop() in words
+    expected = " ".join(item.text for item in two_demos.page.all("ul")[0].all("li"))
+    assert reasons.pop() in expected
 
 
 def test_the_gallery_shows_failures_with_code_and_reason(two_demos):

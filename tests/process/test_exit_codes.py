@@ -87,7 +87,7 @@ def test_bad_settings_are_exit_2_and_all_named():
     settings = {"CHARTS_BUCKET": "charts", "WORKER_CONCURRENCY": "many", "LOG_FORMAT": "xml"}
     with DaemonUnderTest(settings, fresh=True) as daemon:
         assert daemon.wait(30) == 2
-    words = "\n".join(line["message"] for line in daemon.events)
+    expected = "\n".join(line["message"] for line in daemon.events)
     for name in (
         "GOOGLE_CLOUD_PROJECT",
         "PUBSUB_SUBSCRIPTION",
@@ -96,7 +96,7 @@ def test_bad_settings_are_exit_2_and_all_named():
         "WORKER_CONCURRENCY",
         "LOG_FORMAT",
     ):
-        assert name in words
+        assert name in expected
     assert daemon.other_output == []
 
 

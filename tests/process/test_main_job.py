@@ -125,7 +125,7 @@ def test_charts_are_drawn_here_from_candles(deployment):
 
 
 @pytest.mark.parametrize(
-    ("change", "code", "words"),
+    ("change", "code", "text"),
     [
         ({"inputs": {"requests": []}}, "VALIDATION_FAILED", "inputs.requests"),
         ({"inputs": {"requests": [{"chartTemplateId": "a/b"}]}}, "VALIDATION_FAILED", "chartTemplateId"),
@@ -138,7 +138,7 @@ def test_charts_are_drawn_here_from_candles(deployment):
         ({"timeframe": "13q"}, "VALIDATION_FAILED", "timeframe"),
     ],
 )
-def test_a_step_that_asks_for_nonsense_fails_with_the_field(deployment, change, code, words):
+def test_a_step_that_asks_for_nonsense_fails_with_the_field(deployment, change, code, text):
     """A step with invalid inputs fails with the field, pays nothing, and its message is acked."""
     run_id, (step_id,) = deployment.put_run(**change)
     with deployment.daemon().started() as daemon:
@@ -148,5 +148,5 @@ def test_a_step_that_asks_for_nonsense_fails_with_the_field(deployment, change, 
     step = deployment.step(run_id, step_id)
     assert step["status"] == "FAILED"
     assert step["error"]["code"] == code
-    assert words in step["error"]["message"]
+    assert text in step["error"]["message"]
     assert deployment.cloud.chart_img.requests == []

@@ -49,11 +49,11 @@ def own_requests_only(tab, url):
     return all(asked.startswith((f"{url}/", "data:")) for asked in tab.requests())
 
 
-def is_text(tab, words):
+def is_text(tab, expected):
     """Return whether an element shows exactly this text."""
     return tab.run(
         "[...document.querySelectorAll('main *')]"
-        f".some(e => !e.children.length && e.textContent.includes({json.dumps(words)}))"
+        f".some(e => !e.children.length && e.textContent.includes({json.dumps(expected)}))"
     )
 
 
@@ -152,7 +152,7 @@ def test_thumbnails_are_shown_and_named(served, chromium):
         )
         assert tab.run("[...document.images].map(i => i.alt)") == [f"Chart ctpl_{n}" for n in range(3)]
         addresses = tab.run("[...document.querySelectorAll('.addresses a')].map(a => [a.textContent, a.rel])")
-        assert [words for words, _ in addresses] == [
+        assert [expected for expected, _ in addresses] == [
             *(f"gs://charts-demo/charts/ctpl_{n}.png" for n in range(3)),
             "gs://charts-demo/charts/m.json",
         ]
@@ -270,8 +270,8 @@ def test_times_are_those_of_the_logs(served, chromium):
         work_step()
         wait_while_looking(tab, f"document.querySelectorAll('{FINISHED}').length === 1")
         ended = tab.run("document.querySelector('#finished .at').textContent")
-        told = datetime.strptime(ended, "Ended %Y-%m-%d %H:%M:%S UTC").replace(tzinfo=UTC)
-        assert before <= told <= datetime.now(UTC)
+        shown_time = datetime.strptime(ended, "Ended %Y-%m-%d %H:%M:%S UTC").replace(tzinfo=UTC)
+        assert before <= shown_time <= datetime.now(UTC)
         assert tab.text("#fresh").endswith(" UTC")
 
 

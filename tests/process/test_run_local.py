@@ -54,7 +54,7 @@ def test_run_local_options_win_over_the_environment(deployment, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("content", "words"),
+    ("content", "message"),
     [
         (None, "readable file"),
         ("{", "JSON"),
@@ -63,14 +63,14 @@ def test_run_local_options_win_over_the_environment(deployment, tmp_path):
         ('{"runId": "r"}', "steps"),
     ],
 )
-def test_run_local_refuses_a_file_that_is_no_flow_run(tmp_path, content, words):
+def test_run_local_refuses_a_file_that_is_no_flow_run(tmp_path, content, message):
     """`run-local` refuses a file that is no flow run with one sentence and exit code 2."""
     path = tmp_path / "flow_run.json"
     if content is not None:
         path.write_text(content)
     done = run_command("run-local", "--flow-run-path", str(path))
     assert done.returncode == 2
-    assert words in done.stderr
+    assert message in done.stderr
     assert "Traceback" not in done.stderr
 
 

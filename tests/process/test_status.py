@@ -61,10 +61,10 @@ class Terminal:
         """Return its output without escape sequences."""
         return ESCAPES.sub("", self.raw)
 
-    def wait_for(self, words, seconds=30):
+    def wait_for(self, expected, seconds=30):
         """Read until it has written this text."""
         deadline = time.monotonic() + seconds
-        while words not in self.text:
+        while expected not in self.text:
             assert time.monotonic() < deadline, self.text
             assert self._read(), self.text
 

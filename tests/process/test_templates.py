@@ -41,9 +41,9 @@ def file(tmp_path):
 
 def test_push_stores_what_steps_then_find(deployment, environment, file):
     """`push` creates, keeps or changes a template, and the document equals the file."""
-    for changes, words in (({}, "created"), ({}, "unchanged"), ({"description": "new"}, "changed")):
+    for changes, text in (({}, "created"), ({}, "unchanged"), ({"description": "new"}, "changed")):
         done = run_command("templates", "push", file(**changes), environment=environment)
-        assert (done.returncode, done.stdout.split()) == (0, [words, "own"]), done.stderr
+        assert (done.returncode, done.stdout.split()) == (0, [text, "own"]), done.stderr
     stored = deployment.documents.document("chart_templates/own").get().to_dict()
     assert stored == {**SAMPLE, "id": "own", "description": "new"}
 
@@ -126,7 +126,7 @@ def test_render_reports_what_can_not_be_drawn(file, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "words"),
+    ("arguments", "code", "text"),
     [
         (["render", "no-such-template", "--output", "x.png"], 2, "neither a file nor a stored template"),
         (["render", "no-such.json", "--output", "x.png"], 2, "expected a readable file"),
@@ -134,8 +134,8 @@ def test_render_reports_what_can_not_be_drawn(file, tmp_path):
         (["push"], 2, "FILE"),
     ],
 )
-def test_bad_arguments_are_exit_2(environment, arguments, code, words):
+def test_bad_arguments_are_exit_2(environment, arguments, code, text):
     """Bad arguments are named with exit code 2."""
     done = run_command("templates", *arguments, environment=environment)
     assert done.returncode == code
-    assert words in done.stderr
+    assert text in done.stderr

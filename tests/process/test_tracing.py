@@ -179,12 +179,12 @@ class TestOneTraceOfOneStep:
         """Only the failed chart is an error, with its code and the worker's message."""
         failed = traced.charts()["none"]
         assert [span for span in traced.spans if span.is_error] == [failed]
-        assert "none" in failed.words
+        assert "none" in failed.error_message
         assert failed.attributes["error.type"] == "VALIDATION_FAILED"
         assert failed.exceptions == [
             {
                 "exception.type": "worker_chart_export.errors.ValidationFailed",
-                "exception.message": failed.words,
+                "exception.message": failed.error_message,
             }
         ]
 
@@ -286,7 +286,7 @@ def test_without_tracing_lines_still_name_the_publisher_s_trace(deployment):
 
 def test_switched_off_it_loads_nothing_and_starts_nothing(deployment):
     """Without tracing the daemon loads no SDK and no exporter and starts no thread."""
-    look = (
+    script = (
         "import sys, threading\n"
         "from daemon.main import Daemon\n"
         "from daemon.settings import Settings, load_settings\n"
@@ -299,7 +299,7 @@ def test_switched_off_it_loads_nothing_and_starts_nothing(deployment):
         "print([name for name in sys.modules if name.startswith('opentelemetry.exporter')])\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", look],
+        [sys.executable, "-c", script],
         env=clean_environment(deployment.settings()),
         cwd=ROOT,
         capture_output=True,

@@ -30,7 +30,7 @@ class SeenSpan:
     begin: int
     end: int
     is_error: bool
-    words: str
+    error_message: str
     attributes: dict[str, Any]
     exceptions: list[dict[str, Any]]
     resource: dict[str, Any]
@@ -140,7 +140,7 @@ def _seen(span: Span, resource: dict[str, Any]) -> SeenSpan:
         begin=span.start_time_unix_nano,
         end=span.end_time_unix_nano,
         is_error=span.status.code == Status.STATUS_CODE_ERROR,
-        words=span.status.message,
+        error_message=span.status.message,
         attributes=_values(span.attributes),
         exceptions=[_values(event.attributes) for event in span.events if event.name == "exception"],
         resource=resource,

@@ -24,7 +24,7 @@ class Instruction:
     rest: str
 
     @property
-    def words(self) -> list[str]:
+    def arguments(self) -> list[str]:
         """Return the arguments without flags; those of an exec form without its brackets."""
         if self.rest.startswith("["):
             return [str(word) for word in json.loads(self.rest)]

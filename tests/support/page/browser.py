@@ -106,7 +106,7 @@ class Chromium:
         result: dict[str, Any] = answer["result"]
         return result
 
-    def told(self, session: str, *methods: str) -> list[dict[str, Any]]:
+    def events_of(self, session: str, *methods: str) -> list[dict[str, Any]]:
         """Return the events of a tab so far."""
         with self._changed:
             return [
@@ -213,14 +213,14 @@ class Tab:
 
     def complaints(self) -> list[str]:
         """Return the errors and warnings of the console, from the page's script and the browser."""
-        events = self._browser.told(
+        events = self._browser.events_of(
             self._session, "Runtime.exceptionThrown", "Runtime.consoleAPICalled", "Log.entryAdded"
         )
         return [json.dumps(event["params"]) for event in events]
 
     def requests(self) -> list[str]:
         """Return the requested URLs."""
-        events = self._browser.told(self._session, "Network.requestWillBeSent")
+        events = self._browser.events_of(self._session, "Network.requestWillBeSent")
         return [str(event["params"]["request"]["url"]) for event in events]
 
     def picture(self, *, height: int | None = None) -> bytes:

@@ -15,7 +15,7 @@ from PIL import Image
 from tests.support.page.browser import started_chromium
 
 #: Name -> width and height of the picture, and whether it is dark.
-LOOKS = {"gallery-1280.png": (1280, 1560, False), "gallery-390.png": (390, 2080, True)}
+PICTURES = {"gallery-1280.png": (1280, 1560, False), "gallery-390.png": (390, 2080, True)}
 ALL_LOADED = (
     "Promise.all([...document.querySelectorAll('figure img')]"
     ".map(image => (image.loading = 'eager', image.decode())))"
@@ -25,7 +25,7 @@ ALL_LOADED = (
 def main(gallery: Path, docs: Path) -> None:
     """Take both pictures."""
     with started_chromium() as browser:
-        for name, (width, height, dark) in LOOKS.items():
+        for name, (width, height, dark) in PICTURES.items():
             with browser.tab(width=width, dark=dark) as tab:
                 tab.open((gallery / "index.html").resolve().as_uri())
                 tab.run(f"{ALL_LOADED}.then(() => 0)")

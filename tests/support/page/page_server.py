@@ -54,7 +54,7 @@ class ServedPage:
 def served_page(*, port: int = 0, **settings: Any) -> Iterator[ServedPage]:
     """Serve the page of a ready worker without accounts, by default in `local` mode."""
     given = {"charts_api_mode": "local"} | settings
-    told = Settings(
+    daemon_settings = Settings(
         google_cloud_project="demo-project",
         pubsub_subscription="charts-sub",
         charts_bucket="gs://charts-demo",
@@ -62,7 +62,9 @@ def served_page(*, port: int = 0, **settings: Any) -> Iterator[ServedPage]:
     )
     served = ServedPage(drain=Drain(), accounts=[])
     alive = HealthReport(parts={"main": "ok"}, reason=None)
-    page = LivePage(settings=told, drain=served.drain, readiness=served.readiness, liveness=lambda: alive)
+    page = LivePage(
+        settings=daemon_settings, drain=served.drain, readiness=served.readiness, liveness=lambda: alive
+    )
     routes = health_routes(liveness=lambda: alive, readiness=served.readiness) | page.routes()
     server = HealthServer(host="127.0.0.1", port=port, routes=routes)
     served.port = server.port

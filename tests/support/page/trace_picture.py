@@ -133,10 +133,10 @@ def drawn(rows: Sequence[Row]) -> str:
 
 def legend() -> Iterator[str]:
     """Draw the meaning of the colours."""
-    for number, (words, colour) in enumerate([*LEGEND.items(), ("ended in an error", ERROR_COLOUR)]):
+    for number, (text, colour) in enumerate([*LEGEND.items(), ("ended in an error", ERROR_COLOUR)]):
         left = LEFT + 110 * number
         yield f'<rect x="{left}" y="14" width="12" height="12" rx="2" fill="{colour}"/>'
-        yield f'<text x="{left + 18}" y="24">{words}</text>'
+        yield f'<text x="{left + 18}" y="24">{text}</text>'
 
 
 def scale(total_ms: float, height: int) -> Iterator[str]:

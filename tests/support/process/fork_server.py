@@ -60,7 +60,7 @@ class ForkedProcess:
 
     Attributes:
         pid: Its process id.
-        returncode: As in `subprocess.Popen`; None while it runs or nobody has called `poll` or `wait`.
+        returncode: As in `subprocess.Popen`; None until `poll` or `wait` returned it.
     """
 
     def __init__(

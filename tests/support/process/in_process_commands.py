@@ -18,10 +18,10 @@ PROGRAM = "worker-chart-export"
 def run_here(*arguments, environment=None):
     """Run `worker-chart-export` and return its result as that of a process."""
     out, err = io.StringIO(), io.StringIO()
-    told = {"COLUMNS": "160", **(environment or {})}
+    variables = {"COLUMNS": "160", **(environment or {})}
     with (
         mock.patch.object(sys, "argv", [PROGRAM, *arguments]),
-        mock.patch.dict(os.environ, told),
+        mock.patch.dict(os.environ, variables),
         redirect_stdout(out),
         redirect_stderr(err),
         _same_signals_after(),

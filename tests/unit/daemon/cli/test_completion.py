@@ -9,17 +9,17 @@ from daemon.cli.app import app
 from tests.support.process.in_process_commands import PROGRAM
 
 
-def _completion(protocol, **words):
-    environment = {"_WORKER_CHART_EXPORT_COMPLETE": protocol, **words}
+def _completion(protocol, **text):
+    environment = {"_WORKER_CHART_EXPORT_COMPLETE": protocol, **text}
     return CliRunner().invoke(app, [], env=environment, prog_name=PROGRAM).output
 
 
 @pytest.mark.parametrize(
-    ("shell", "words"), [("zsh", f"#compdef {PROGRAM}"), ("fish", f"complete --command {PROGRAM}")]
+    ("shell", "text"), [("zsh", f"#compdef {PROGRAM}"), ("fish", f"complete --command {PROGRAM}")]
 )
-def test_the_script_of_a_shell_names_the_program(shell, words):
+def test_the_script_of_a_shell_names_the_program(shell, text):
     """The script of each shell names the program and uses typer's protocol."""
-    assert words in _completion(f"source_{shell}")
+    assert text in _completion(f"source_{shell}")
 
 
 def test_zsh_and_fish_are_given_commands_with_what_they_do():

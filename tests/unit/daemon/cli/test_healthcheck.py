@@ -88,7 +88,7 @@ def test_the_daemon_s_own_server_is_known_and_believed(reason):
 
 
 @pytest.mark.parametrize(
-    ("answer", "words"),
+    ("answer", "text"),
     [
         (
             http_answer(200, ALIVE, server=None),
@@ -105,11 +105,11 @@ def test_the_daemon_s_own_server_is_known_and_believed(reason):
     ],
     ids=["unsigned", "other", "other dead", "another site", "deep", "404", "hostile", "ssh", "nothing"],
 )
-def test_a_listener_that_is_no_daemon_is_reported_in_one_line(answer, words):
+def test_a_listener_that_is_no_daemon_is_reported_in_one_line(answer, text):
     """Any other listener on the port gives its own line and exit code 1."""
     with answering(answer) as port, pytest.raises(NotAlive) as verdict:
         ask("127.0.0.1", port, timeout_seconds=SOON_SECONDS)
-    assert words in str(verdict.value)
+    assert text in str(verdict.value)
     assert str(verdict.value).isprintable()
 
 
@@ -125,18 +125,18 @@ def test_a_response_that_takes_too_long_is_not_alive(answer):
 
 
 @pytest.mark.parametrize(
-    ("environment", "words"),
+    ("environment", "text"),
     [
         ({"HEALTH_PORT": "0"}, "--port"),
         ({"HEALTH_PORT": "many"}, "HEALTH_PORT"),
         ({"HEALTH_PORT": "70000"}, "HEALTH_PORT"),
     ],
 )
-def test_an_invalid_port_is_exit_2(environment, words):
+def test_an_invalid_port_is_exit_2(environment, text):
     """An invalid port gives exit code 2, because the probe is configured wrongly."""
     done = run_here("healthcheck", environment=environment)
     assert done.returncode == 2
-    assert words in done.stderr
+    assert text in done.stderr
 
 
 @pytest.mark.parametrize("host", ["no such host", "a" * 100, "::"])

@@ -34,14 +34,14 @@ def _all_commands():
 ALL = _all_commands()
 
 
-def _help(words, width=80):
-    done = CliRunner().invoke(app, [*words, "--help"], env={"COLUMNS": str(width)}, prog_name=PROGRAM)
+def _help(text, width=80):
+    done = CliRunner().invoke(app, [*text, "--help"], env={"COLUMNS": str(width)}, prog_name=PROGRAM)
     assert done.exit_code == 0, done.output
     return done.output
 
 
-def _examples(words):
-    lines = [line.strip() for line in (ALL[words].epilog or "").split("\n\n")]
+def _examples(text):
+    lines = [line.strip() for line in (ALL[text].epilog or "").split("\n\n")]
     assert lines[0] == "Examples:"
     return lines[1:]
 
@@ -52,24 +52,24 @@ def test_every_command_is_there():
     assert set(get_command(app).commands) == set(COMMANDS)
 
 
-@pytest.mark.parametrize("words", [(), *ALL], ids=" ".join)
-def test_help_fits_eighty_columns_and_nothing_is_cut(words):
+@pytest.mark.parametrize("text", [(), *ALL], ids=" ".join)
+def test_help_fits_eighty_columns_and_nothing_is_cut(text):
     """Help fits eighty columns, and names of options and variables are not cut."""
-    shown = _help(words)
+    shown = _help(text)
     assert "…" not in shown
     assert max(len(line) for line in shown.splitlines()) <= 80
-    if words:
-        names = [name for parameter in ALL[words].params for name in parameter.opts if name.startswith("--")]
+    if text:
+        names = [name for parameter in ALL[text].params for name in parameter.opts if name.startswith("--")]
         assert all(f"{name} " in shown for name in names)
 
 
-@pytest.mark.parametrize("words", ALL, ids=" ".join)
-def test_help_shows_examples_that_parse(words, tmp_path, monkeypatch):
+@pytest.mark.parametrize("text", ALL, ids=" ".join)
+def test_help_shows_examples_that_parse(text, tmp_path, monkeypatch):
     """Help shows examples that parse, each on its own line."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("HEALTH_PORT", raising=False)
-    shown = _help(words, width=200)
-    examples = _examples(words)
+    shown = _help(text, width=200)
+    examples = _examples(text)
     assert examples
     for example in examples:
         assert any(line.strip() == example for line in shown.splitlines())
@@ -83,8 +83,8 @@ def _parse(example, folder):
     for name in (argument for argument in arguments if argument.endswith(".json")):
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).touch()
-    words = tuple(arguments[:2]) if tuple(arguments[:2]) in ALL else tuple(arguments[:1])
-    context = ALL[words].make_context(" ".join(words), arguments[len(words) :])
+    text = tuple(arguments[:2]) if tuple(arguments[:2]) in ALL else tuple(arguments[:1])
+    context = ALL[text].make_context(" ".join(text), arguments[len(text) :])
     assert context.args == []
 
 
@@ -100,7 +100,7 @@ def test_an_example_that_does_not_parse_would_be_seen(example, tmp_path):
 
 def test_what_completion_says_of_a_command_is_not_cut():
     """The description of a command is not cut in shell completion."""
-    assert [name for name, words in COMMANDS.items() if len(words) > MAX_COMPLETION_CHARS] == []
+    assert [name for name, text in COMMANDS.items() if len(text) > MAX_COMPLETION_CHARS] == []
 
 
 def test_each_example_has_its_own_line():

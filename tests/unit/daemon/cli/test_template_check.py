@@ -75,7 +75,7 @@ def test_without_accounts_they_are_not_mentioned():
 
 
 @pytest.mark.parametrize(
-    ("change", "words"),
+    ("change", "message"),
     [
         ({"request": {"studys": []}}, "request.studys: unknown key"),
         ({"request": {"studies": [{"name": "A", "inputs": {}}]}}, "request.studies[0].inputs: unknown key"),
@@ -85,11 +85,11 @@ def test_without_accounts_they_are_not_mentioned():
         ({"id": "another"}, "id: expected ctpl_price_ma1226_bb_macd1226_v1, got 'another'"),
     ],
 )
-def test_errors_are_reported_with_their_path(change, words):
+def test_errors_are_reported_with_their_path(change, message):
     """Errors are reported with their path; unknown keys are errors here and only warnings in a step."""
     found = review(SAMPLE["id"], {**SAMPLE, **change})
     assert not found.is_good
-    assert found.problems[0].startswith(words)
+    assert found.problems[0].startswith(message)
 
 
 def test_an_id_that_no_step_can_name_is_refused():
@@ -98,7 +98,7 @@ def test_an_id_that_no_step_can_name_is_refused():
 
 
 @pytest.mark.parametrize(
-    ("text", "words"),
+    ("text", "message"),
     [
         ("{", "not JSON"),
         ("[" * 100_000, "not JSON"),
@@ -107,11 +107,11 @@ def test_an_id_that_no_step_can_name_is_refused():
         (json.dumps({**SAMPLE, "id": 5}), "id: expected [A-Za-z0-9_-]{1,128}, got 5"),
     ],
 )
-def test_a_file_that_holds_no_template_is_refused_by_its_name(tmp_path, text, words):
+def test_a_file_that_holds_no_template_is_refused_by_its_name(tmp_path, text, message):
     """A file without a template is refused with its name, because it has no id."""
     path = tmp_path / "broken.json"
     path.write_text(text)
     found = review_file(path)
     assert found.template_id == "broken.json"
-    assert found.problems[0].startswith(words)
+    assert found.problems[0].startswith(message)
     assert not found.is_good

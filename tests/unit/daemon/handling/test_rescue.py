@@ -32,20 +32,20 @@ class Ledger:
 
     terms = TERMS
 
-    def __init__(self, *looks):
-        self.looks = queue.SimpleQueue()
-        for look in looks:
-            self.looks.put(look)
-        self.looked = threading.Semaphore(0)
+    def __init__(self, *scans):
+        self.scans = queue.SimpleQueue()
+        for scan in scans:
+            self.scans.put(scan)
+        self.scanned = threading.Semaphore(0)
 
     def expired_leases(self, *, before):
         """Return the pages of the next scan."""
         assert before
         try:
-            found = self.looks.get_nowait()
+            found = self.scans.get_nowait()
         except queue.Empty:
             found = []
-        self.looked.release()
+        self.scanned.release()
         if isinstance(found, Exception):
             raise found
         yield from found
@@ -53,14 +53,14 @@ class Ledger:
     def wait_for_scans(self, count):
         """Wait until this number of scans has begun."""
         for _ in range(count):
-            assert self.looked.acquire(timeout=SECONDS)
+            assert self.scanned.acquire(timeout=SECONDS)
 
 
 class Rescuing:
     """A rescue that scans continuously, or never by itself, over a scripted ledger."""
 
-    def __init__(self, *looks, interval=0.01):
-        self.ledger = Ledger(*looks)
+    def __init__(self, *scans, interval=0.01):
+        self.ledger = Ledger(*scans)
         self.drain = Drain()
         self.breaker = CircuitBreaker(probes={"firestore": lambda: None})
         self.ticks = threading.Semaphore(0)
@@ -123,7 +123,7 @@ def test_it_does_not_scan_while_intake_is_paused():
     for _ in range(5):
         assert rescuing.ticks.acquire(timeout=SECONDS)
     assert rescuing.drained()
-    assert not rescuing.ledger.looked.acquire(blocking=False)
+    assert not rescuing.ledger.scanned.acquire(blocking=False)
 
 
 def test_one_that_starts_while_the_worker_drains_never_scans():
@@ -133,20 +133,20 @@ def test_one_that_starts_while_the_worker_drains_never_scans():
     rescuing.rescue.start()
     thread = rescuing.thread()
     assert thread is None or thread.join(SECONDS) is None
-    assert not rescuing.ledger.looked.acquire(blocking=False)
+    assert not rescuing.ledger.scanned.acquire(blocking=False)
 
 
 def test_its_outages_and_successes_count_for_the_circuit_breaker(log_lines):
     """A failed scan counts for the circuit breaker as a failure of Firestore, a good one as a success."""
-    away = BackendUnavailable("firestore", "503")
-    looks = [*[away] * (FAILURES_TO_OPEN - 1), [[]], *[away] * (FAILURES_TO_OPEN - 1)]
-    rescuing = Rescuing(*looks, away)
-    for _ in looks:
+    unavailable = BackendUnavailable("firestore", "503")
+    scans = [*[unavailable] * (FAILURES_TO_OPEN - 1), [[]], *[unavailable] * (FAILURES_TO_OPEN - 1)]
+    rescuing = Rescuing(*scans, unavailable)
+    for _ in scans:
         rescuing.rescue._search_safely()
         assert not rescuing.breaker.is_open
     rescuing.rescue._search_safely()
     assert rescuing.breaker.unavailable_backends == ("firestore",)
-    assert [line["event"] for line in log_lines()].count("backend_unavailable") == len(looks)
+    assert [line["event"] for line in log_lines()].count("backend_unavailable") == len(scans)
 
 
 def test_a_step_that_the_drain_does_not_know_of_yet_is_not_begun():

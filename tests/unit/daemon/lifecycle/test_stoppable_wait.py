@@ -26,14 +26,14 @@ def test_a_wait_has_an_end():
 def test_a_wake_makes_it_check_again_at_once():
     """A wake checks the condition at once and not only at the next tick."""
     waiter, happened = StoppableWait(), threading.Event()
-    looked = threading.Event()
+    checked = threading.Event()
 
     def holds():
-        looked.set()
+        checked.set()
         return happened.is_set()
 
     def change():
-        looked.wait(5)
+        checked.wait(5)
         happened.set()
         waiter.wake()
 
@@ -47,13 +47,13 @@ def test_a_wake_makes_it_check_again_at_once():
 
 def test_a_change_between_the_check_and_the_wait_is_not_missed():
     """A change between the check and the wait is not missed, because the wake is kept."""
-    waiter, looks = StoppableWait(), []
+    waiter, checks = StoppableWait(), []
 
     def holds():
-        looks.append(None)
-        if len(looks) == 1:
+        checks.append(None)
+        if len(checks) == 1:
             waiter.wake()
-        return len(looks) == 2
+        return len(checks) == 2
 
     started = time.monotonic()
     assert waiter.wait_until(holds, 60)

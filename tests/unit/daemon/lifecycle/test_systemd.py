@@ -70,15 +70,15 @@ def new_notify(process):
 
 
 @pytest.fixture
-def look(process, inbox):
+def check_once(process, inbox):
     """Advance the time and run one check of the notifier's thread; return the sent lines."""
 
-    def looked(notify, *, after=0.0):
+    def checked(notify, *, after=0.0):
         process.clock.advance(after)
         notify._notify(notify._manager)
         return [line for lines in inbox.take() for line in lines]
 
-    return looked
+    return checked
 
 
 def notify_threads():
@@ -115,25 +115,25 @@ def test_stopping_asks_for_the_time_that_the_drain_has(new_notify, inbox, proces
     assert inbox.take()[1] == ["STOPPING=1", "EXTEND_TIMEOUT_USEC=30500000", "STATUS=Draining"]
 
 
-def test_a_status_is_sent_when_it_changes(new_notify, inbox, look, process):
+def test_a_status_is_sent_when_it_changes(new_notify, inbox, check_once, process):
     """A status is sent when it changes, and only then."""
     notify = new_notify(NOTIFY_SOCKET=inbox.address)
     notify.ready()
     inbox.take()
-    assert look(notify) == []
+    assert check_once(notify) == []
     process.status = "Waiting"
-    assert look(notify) == ["STATUS=Waiting"]
-    assert look(notify) == []
+    assert check_once(notify) == ["STATUS=Waiting"]
+    assert check_once(notify) == []
 
 
-def test_a_status_is_one_line(new_notify, inbox, look, process):
+def test_a_status_is_one_line(new_notify, inbox, check_once, process):
     """A status is one line, because a second line would set a variable."""
     process.status = "Waiting:\nMAINPID=1"
-    assert look(new_notify(NOTIFY_SOCKET=inbox.address))[0] == "STATUS=Waiting: MAINPID=1"
+    assert check_once(new_notify(NOTIFY_SOCKET=inbox.address))[0] == "STATUS=Waiting: MAINPID=1"
 
 
 @pytest.mark.parametrize("watchdog_seconds", [1, 3, 8, 30, 600])
-def test_the_watchdog_is_fed_within_half_its_time(new_notify, inbox, look, watchdog_seconds):
+def test_the_watchdog_is_fed_within_half_its_time(new_notify, inbox, check_once, watchdog_seconds):
     """The watchdog is fed within half its time, whenever the thread checks."""
     notify = new_notify(NOTIFY_SOCKET=inbox.address, WATCHDOG_USEC=str(watchdog_seconds * 10**6))
     notify.ready()
@@ -141,19 +141,19 @@ def test_the_watchdog_is_fed_within_half_its_time(new_notify, inbox, look, watch
     for _ in range(200):
         silent_seconds += check_seconds
         longest = max(longest, silent_seconds)
-        if "WATCHDOG=1" in look(notify, after=check_seconds):
+        if "WATCHDOG=1" in check_once(notify, after=check_seconds):
             silent_seconds = 0.0
     assert longest <= watchdog_seconds / 2
 
 
-def test_without_a_watchdog_none_is_fed(new_notify, inbox, look, process, log_lines):
+def test_without_a_watchdog_none_is_fed(new_notify, inbox, check_once, process, log_lines):
     """Without WatchdogSec= nothing is fed."""
     notify = new_notify(NOTIFY_SOCKET=inbox.address)
     notify.ready()
     inbox.take()
-    assert look(notify, after=100) == []
+    assert check_once(notify, after=100) == []
     process.dead = "loop main is silent"
-    assert (look(notify, after=100), log_lines()) == ([], [])
+    assert (check_once(notify, after=100), log_lines()) == ([], [])
 
 
 def test_the_watchdog_of_another_process_is_not_fed(inbox):
@@ -166,43 +166,43 @@ def test_the_watchdog_of_another_process_is_not_fed(inbox):
 
 
 def test_a_loop_that_froze_stops_the_watchdog_and_its_end_starts_it_again(
-    new_notify, inbox, look, process, log_lines
+    new_notify, inbox, check_once, process, log_lines
 ):
     """A frozen loop stops the watchdog and is logged once; when it continues, feeding starts again."""
     notify = new_notify(NOTIFY_SOCKET=inbox.address, WATCHDOG_USEC="8000000")
     notify.ready()
     inbox.take()
-    assert look(notify, after=2) == ["WATCHDOG=1"]
+    assert check_once(notify, after=2) == ["WATCHDOG=1"]
     process.dead = "loop main is silent for 31 s, more than 30 s"
-    assert [look(notify, after=2) for _ in range(3)] == [[], [], []]
+    assert [check_once(notify, after=2) for _ in range(3)] == [[], [], []]
     assert [(line["severity"], process.dead in line["message"]) for line in log_lines()] == [("ERROR", True)]
     process.dead = None
-    assert look(notify) == ["WATCHDOG=1"]
+    assert check_once(notify) == ["WATCHDOG=1"]
 
 
-def test_while_it_starts_the_time_to_start_is_extended(new_notify, inbox, look):
+def test_while_it_starts_the_time_to_start_is_extended(new_notify, inbox, check_once):
     """While the daemon starts and waits for a backend, the start time is extended."""
     notify = new_notify(NOTIFY_SOCKET=inbox.address, WATCHDOG_USEC="30000000")
-    assert look(notify) == ["STATUS=Pulling", "EXTEND_TIMEOUT_USEC=30000000"]
-    assert look(notify, after=1) == []
-    assert look(notify, after=4) == ["EXTEND_TIMEOUT_USEC=30000000"]
+    assert check_once(notify) == ["STATUS=Pulling", "EXTEND_TIMEOUT_USEC=30000000"]
+    assert check_once(notify, after=1) == []
+    assert check_once(notify, after=4) == ["EXTEND_TIMEOUT_USEC=30000000"]
 
 
-def test_a_start_that_froze_is_not_extended(new_notify, inbox, look, process):
+def test_a_start_that_froze_is_not_extended(new_notify, inbox, check_once, process):
     """A frozen start is not extended, so TimeoutStartSec ends it."""
     notify = new_notify(NOTIFY_SOCKET=inbox.address)
-    look(notify)
+    check_once(notify)
     process.dead = "loop main is silent"
-    assert look(notify, after=10) == []
+    assert check_once(notify, after=10) == []
 
 
-def test_a_drain_is_alive_until_its_end_and_no_longer(new_notify, inbox, look, process):
+def test_a_drain_is_alive_until_its_end_and_no_longer(new_notify, inbox, check_once, process):
     """A drain is fed until its end and not longer, so that systemd kills a hanging one."""
     notify = new_notify(NOTIFY_SOCKET=inbox.address, WATCHDOG_USEC="8000000")
     notify.ready()
     notify.stopping(ends_at=process.clock.monotonic() + 10)
     inbox.take()
-    assert [look(notify, after=3) for _ in range(4)] == [["WATCHDOG=1"]] * 3 + [[]]
+    assert [check_once(notify, after=3) for _ in range(4)] == [["WATCHDOG=1"]] * 3 + [[]]
 
 
 def test_a_socket_that_vanished_is_logged_once_and_gets_the_state_when_it_is_back(

@@ -123,7 +123,7 @@ class TestBad:
         assert KEY not in problem
 
     @pytest.mark.parametrize(
-        ("accounts", "words"),
+        ("accounts", "text"),
         [
             (
                 [ONE, ONE | {"id": "b", "apiKey": "k2", "plan": "GOLD"}],
@@ -141,10 +141,10 @@ class TestBad:
             ([{"id": "k", "apiKey": "k"}], "[0].id: expected an id that holds no key"),
         ],
     )
-    def test_the_message_names_the_account_the_field_and_what_was_expected(self, load, accounts, words):
+    def test_the_message_names_the_account_the_field_and_what_was_expected(self, load, accounts, text):
         """The message has the account, the field and what was expected."""
         (problem,) = _problems(load, CHART_IMG_ACCOUNTS_JSON=json.dumps(accounts))
-        assert problem.startswith(f"CHART_IMG_ACCOUNTS_JSON: {words}")
+        assert problem.startswith(f"CHART_IMG_ACCOUNTS_JSON: {text}")
         assert KEY not in problem
 
     def test_all_errors_are_reported_at_once(self, load):

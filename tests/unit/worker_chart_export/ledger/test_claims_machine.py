@@ -22,7 +22,7 @@ any_step = st.sampled_from(["a", "a", "a", "b"])
 any_number = st.integers(0, 11)
 any_read = st.none() | any_number
 any_end = st.sampled_from(["succeed", "succeed", "fail", "release", "outage"])
-any_fate = st.sampled_from(["told", "told", "untold", "late", "planned", "waits for others"])
+any_fate = st.sampled_from(["answered", "answered", "unanswered", "late", "planned", "waits for others"])
 
 
 class ClaimsMachine(RuleBasedStateMachine):
@@ -90,7 +90,7 @@ class ClaimsMachine(RuleBasedStateMachine):
         if fate == "late":
             self.ghosts.append(flight)
         landed = None if fate == "late" else self._land(flight)
-        if fate in ("late", "untold"):
+        if fate in ("late", "unanswered"):
             flight.worker.hear(flight, None, is_unknown=True)
         else:
             flight.worker.hear(flight, landed)
@@ -132,12 +132,12 @@ class ClaimsMachine(RuleBasedStateMachine):
             self._go_on(frozen, -1, "planned")
         self.store.now += seconds(passed)
         self.workers[other].want_claim(held.step_id)
-        self._go_on(self.workers[other], None, "told")
+        self._go_on(self.workers[other], None, "answered")
         if how and was_planned and self.flights:
-            self._arrive(self.flights.pop(), "told")
+            self._arrive(self.flights.pop(), "answered")
         elif how and frozen.held.get(held.step_id) is held:
             frozen.want_end(held.step_id, how)
-            self._go_on(frozen, -1, "told")
+            self._go_on(frozen, -1, "answered")
 
     @precondition(lambda self: self._held())
     @rule(which=any_number, first=any_worker, fate=any_fate)
@@ -225,10 +225,10 @@ class ClaimsMachine(RuleBasedStateMachine):
         self.store.now += seconds(4000)
         rescuer = StepwiseWorker(self.store)
         rescuer.want_claim(step_id)
-        self._go_on(rescuer, None, "told")
+        self._go_on(rescuer, None, "answered")
         if step_id in rescuer.held:
             rescuer.want_end(step_id, "succeed")
-            self._go_on(rescuer, None, "told")
+            self._go_on(rescuer, None, "answered")
         assert self.store.status(step_id) in FINAL
 
 

@@ -100,8 +100,8 @@ def test_the_verdict_names_each_step_that_did_not_come_to_what_it_had_to():
     fine = page_of(SUCCEEDED, FAILED).one("header", **{"class": "page"})
     assert "Every step ended as expected" in fine.text
     surprising = page_of(replace(SUCCEEDED, status="RUNNING"), replace(FAILED, status="SUCCEEDED"))
-    words = surprising.one("p", **{"class": "lead bad"}).text
-    assert words == (
+    summary = surprising.one("p", **{"class": "lead bad"}).text
+    assert summary == (
         "Not as expected: IBM 1d is RUNNING instead of SUCCEEDED, IBM 13q is SUCCEEDED instead of FAILED."
     )
 

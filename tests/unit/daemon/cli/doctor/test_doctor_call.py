@@ -87,5 +87,5 @@ def test_accounts_are_described_without_calls():
     """Accounts are described by number, ids, daily limits and plans, without keys or calls."""
     given = [{"id": "a", "apiKey": KEY, "plan": "PRO", "dailyLimit": 500}, {"id": "b", "apiKey": "other-key"}]
     (found,) = check_accounts(ChartSettings(chart_img_accounts_json=json.dumps(given)))
-    words = "2 accounts, 544 calls a day: a (500 a day, plan PRO), b (44 a day, plan not given)"
-    assert (found.status, found.summary) == ("ok", words)
+    message = "2 accounts, 544 calls a day: a (500 a day, plan PRO), b (44 a day, plan not given)"
+    assert (found.status, found.summary) == ("ok", message)

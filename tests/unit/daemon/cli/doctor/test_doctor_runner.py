@@ -63,7 +63,7 @@ def test_a_stop_waits_only_for_checks_that_must_delete():
     run, deleting, never = scope_of(), threading.Event(), threading.Event()
     begun = []
 
-    def look():
+    def read_only():
         never.wait(30)
         return [ok("a", "seen")]
 
@@ -73,9 +73,9 @@ def test_a_stop_waits_only_for_checks_that_must_delete():
         return [ok("b", "deleted")]
 
     started = time.monotonic()
-    looking = Check(ids=("a",), run=look)
+    reading = Check(ids=("a",), run=read_only)
     writing = Check(ids=("b",), run=write_and_delete, leaves="s/1")
-    a, b = run_all([looking, writing], run)
+    a, b = run_all([reading, writing], run)
     late = run_all([Check(ids=("c",), run=lambda: begun.append(1))], run)
     never.set()
     assert time.monotonic() - started < 5

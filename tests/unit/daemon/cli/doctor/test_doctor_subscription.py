@@ -40,13 +40,13 @@ def test_a_correct_subscription_has_no_problems():
     """A correct subscription has no problems, and its values are shown."""
     results = subscription_verdicts(GOOD)
     assert problems(results) == {}
-    words = " ".join(found.summary for found in results)
+    text = " ".join(found.summary for found in results)
     for value in ("charts on topics/steps of projects/p", "60 s", "10 s to 600 s", "20 deliveries", LETTERS):
-        assert value in words
+        assert value in text
 
 
 @pytest.mark.parametrize(
-    ("change", "check", "status", "words", "fix"),
+    ("change", "check", "status", "text", "fix"),
     [
         ({"topic": "_deleted-topic_"}, "subscription", "failure", "deleted", "create it again"),
         ({"is_detached": True}, "subscription", "failure", "detached", "create it again"),
@@ -73,13 +73,13 @@ def test_a_correct_subscription_has_no_problems():
         ({"expires_after_seconds": None}, "expiration", "not_checkable", "not send", ""),
     ],
 )
-def test_each_bad_setting_has_its_own_line_and_fix(change, check, status, words, fix):
+def test_each_bad_setting_has_its_own_line_and_fix(change, check, status, text, fix):
     """Each bad setting has its own line and fix and changes no other line."""
     found = problems(subscription_verdicts(replace(GOOD, **change)))
     assert set(found) == {f"pubsub.{check}"}
     (result,) = found.values()
     assert result.status == status
-    assert words in result.summary
+    assert text in result.summary
     assert fix in result.fix
     assert result.fix == "" or PATH in result.fix
 
@@ -123,7 +123,7 @@ def test_the_facts_are_those_that_pubsub_tells():
 
 
 @pytest.mark.parametrize(
-    ("exists", "subscriptions", "status", "words"),
+    ("exists", "subscriptions", "status", "text"),
     [
         (True, 1, "ok", "1 subscription"),
         (True, 0, "failure", "no subscription"),
@@ -132,12 +132,12 @@ def test_the_facts_are_those_that_pubsub_tells():
         (True, None, "not_checkable", "may not look"),
     ],
 )
-def test_dead_letters_need_a_topic_that_somebody_reads(exists, subscriptions, status, words):
+def test_dead_letters_need_a_topic_that_somebody_reads(exists, subscriptions, status, text):
     """The dead-letter topic needs a subscription, without which its messages are lost."""
     topic = TopicFacts(path=LETTERS, exists=exists, subscriptions=subscriptions)
     found = dead_letter_topic_verdict(topic)
     assert (found.check, found.status) == ("pubsub.dead-letter-topic", status)
-    assert words in found.summary
+    assert text in found.summary
 
 
 def test_the_rights_of_pubsub_itself_are_named_and_not_judged():
@@ -149,7 +149,7 @@ def test_the_rights_of_pubsub_itself_are_named_and_not_judged():
 
 
 @pytest.mark.parametrize(
-    ("exists", "may_publish", "status", "words"),
+    ("exists", "may_publish", "status", "text"),
     [
         (True, True, "ok", LETTERS),
         (True, None, "ok", "not checkable"),
@@ -160,11 +160,11 @@ def test_the_rights_of_pubsub_itself_are_named_and_not_judged():
         (None, False, "failure", "may not publish"),
     ],
 )
-def test_the_quarantine_needs_a_topic_and_the_right_to_publish(exists, may_publish, status, words):
+def test_the_quarantine_needs_a_topic_and_the_right_to_publish(exists, may_publish, status, text):
     """The quarantine needs a topic and the right to publish, as far as both can be checked."""
     found = quarantine_verdict(TopicFacts(path=LETTERS, exists=exists, may_publish=may_publish))
     assert (found.check, found.status) == ("pubsub.quarantine-topic", status)
-    assert words in found.summary
+    assert text in found.summary
 
 
 @pytest.mark.parametrize(("subscriptions", "status"), [(0, "warning"), (1, "ok"), (None, "ok")])

@@ -102,7 +102,7 @@ def test_an_object_that_may_have_been_created_is_named_with_the_command_that_del
 
 
 @pytest.mark.parametrize(
-    ("change", "status", "words"),
+    ("change", "status", "message"),
     [
         ({}, "ok", "an outdated write was refused"),
         ({"error": NO}, "failure", "no"),
@@ -112,11 +112,11 @@ def test_an_object_that_may_have_been_created_is_named_with_the_command_that_del
         ({"left_over": NO}, "warning", "could not be deleted: firestore refused: no; s/1 may be left over"),
     ],
 )
-def test_the_scratch_document_tells_of_conditional_writes(change, status, words):
+def test_the_scratch_document_tells_of_conditional_writes(change, status, message):
     """The scratch document shows whether conditional writes work; an accepted old precondition fails."""
     found = write_verdict(WriteTrial(path="s/1", **change), Fixes())
     assert found.status == status
-    assert words in str(found)
+    assert message in str(found)
 
 
 def test_the_exemption_of_steps_is_to_be_looked_at_by_hand():
@@ -124,8 +124,8 @@ def test_the_exemption_of_steps_is_to_be_looked_at_by_hand():
     settings = FirestoreSettings(google_cloud_project="p", firestore_db="d")
     found = steps_exemption(settings, None)
     assert found.status is Status.NOT_CHECKABLE
-    for words in ("describe steps", "--collection-group=flow_runs", "--database='d'", "--project=p"):
-        assert words in found.fix
+    for message in ("describe steps", "--collection-group=flow_runs", "--database='d'", "--project=p"):
+        assert message in found.fix
     assert steps_exemption(settings, "h:1").fix == ""
 
 
@@ -144,10 +144,10 @@ def test_templates_are_counted_and_the_bad_ones_named():
     assert found[0] == ok("templates", "3 of 4 can be used")
     statuses = {result.check: result.status for result in found[1:]}
     assert statuses == {"templates.odd": "warning", "templates.bad": "failure", "templates.large": "warning"}
-    words = {result.check: result.summary for result in found}
-    assert "chartImgSymbolTemplate" in words["templates.bad"]
-    assert "colour" in words["templates.odd"]
-    assert "800x600" in words["templates.large"]
+    message = {result.check: result.summary for result in found}
+    assert "chartImgSymbolTemplate" in message["templates.bad"]
+    assert "colour" in message["templates.odd"]
+    assert "800x600" in message["templates.large"]
 
 
 @pytest.mark.parametrize("documents", [{}, {"bad": {}}])

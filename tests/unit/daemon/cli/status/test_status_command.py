@@ -54,15 +54,15 @@ def test_a_run_that_others_broke_is_shown_all_the_same(documents, needed):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "words"),
+    ("arguments", "code", "text"),
     [(["no-such-run"], 1, "there is no such run"), (["a/b"], 2, "runId")],
 )
 @pytest.mark.parametrize("options", [[], ["--watch"]], ids=["once", "watched"])
-def test_what_there_is_not_is_said(needed, arguments, options, code, words):
+def test_what_there_is_not_is_said(needed, arguments, options, code, text):
     """A missing run gives exit code 1, an invalid id 2."""
     done = run_here("status", *arguments, *options, environment=needed)
     assert (done.returncode, done.stdout) == (code, "")
-    assert words in done.stderr
+    assert text in done.stderr
 
 
 def test_a_run_without_a_map_of_steps_is_exit_1(documents, needed):

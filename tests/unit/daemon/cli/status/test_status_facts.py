@@ -47,7 +47,7 @@ def test_steps_in_a_circle_or_a_long_chain_are_all_there():
 
 
 @pytest.mark.parametrize(
-    ("held", "hold", "words"),
+    ("held", "hold", "expected"),
     [
         (
             lease(),
@@ -76,13 +76,13 @@ def test_steps_in_a_circle_or_a_long_chain_are_all_there():
     ],
     ids=["live", "again", "unknown", "over", "long over", "released later", "released", "unleased"],
 )
-def test_the_owner_of_a_running_step_is_shown(held, hold, words):
+def test_the_owner_of_a_running_step_is_shown(held, hold, expected):
     """A RUNNING step shows its owner and what happens next, by the server's clock."""
     shown = alone(chart_step("RUNNING"), held)
     assert shown.steps[0].holding.hold is hold
-    assert words in lines(shown)
-    assert squeezed(words) in squeezed(words_on_terminal(FullView(shown)))
-    assert words in json.loads(report_json(shown))["steps"][0]["situation"]
+    assert expected in lines(shown)
+    assert squeezed(expected) in squeezed(words_on_terminal(FullView(shown)))
+    assert expected in json.loads(report_json(shown))["steps"][0]["situation"]
 
 
 def test_the_time_since_a_lease_expired_is_in_its_row():

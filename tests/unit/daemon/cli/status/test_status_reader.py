@@ -153,7 +153,7 @@ def test_a_manifest_is_read_once(documents, objects, cloud):
 
 
 @pytest.mark.parametrize(
-    ("uri", "content", "words"),
+    ("uri", "content", "text"),
     [
         (URI, None, "no such object"),
         (URI, b"{", "not JSON"),
@@ -163,7 +163,7 @@ def test_a_manifest_is_read_once(documents, objects, cloud):
         (f"gs://{BUCKET}", None, "expected gs://bucket/object"),
     ],
 )
-def test_a_manifest_that_cant_be_read_leaves_the_rest(documents, objects, uri, content, words):
+def test_a_manifest_that_cant_be_read_leaves_the_rest(documents, objects, uri, content, text):
     """A manifest that can't be read gives its reason in the step's row; the rest is shown."""
     reading = Reading(documents, objects)
     reading.put({STEP_ID: chart_step("SUCCEEDED", outputs={"gcs_uri": uri})})
@@ -171,7 +171,7 @@ def test_a_manifest_that_cant_be_read_leaves_the_rest(documents, objects, uri, c
         reading.put_object(URI.removeprefix(f"gs://{BUCKET}/"), content)
     charts = reading.reader.read().steps[0].charts
     assert charts.done is None
-    assert words in charts.unknown_because
+    assert text in charts.unknown_because
 
 
 def test_an_unavailable_storage_is_a_fact_too(documents, objects, cloud):
@@ -204,14 +204,14 @@ def test_a_stop_signal_ends_a_hanging_read():
     """A stop signal also ends a read that hangs."""
     begun, never = threading.Event(), threading.Event()
 
-    def look():
+    def read_once():
         begun.set()
         never.wait(30)
 
     threading.Thread(
         target=lambda: begun.wait(10) and signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
     ).start()
-    assert list(until_stopped(look, every_seconds=30)) == []
+    assert list(until_stopped(read_once, every_seconds=30)) == []
     never.set()
 
 

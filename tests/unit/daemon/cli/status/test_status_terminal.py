@@ -59,8 +59,8 @@ def test_nothing_is_cut_on_a_narrow_terminal(width):
     steps = {step_id: chart_step("RUNNING"), "other": chart_step("FAILED", error=error)}
     drawn = words_on_terminal(FullView(report(steps, {step_id: lease(owner=owner)})), width)
     assert all(len(line) <= width for line in drawn.splitlines())
-    for words in (step_id, owner, URI, error["message"]):
-        assert squeezed(words) in squeezed(drawn)
+    for expected in (step_id, owner, URI, error["message"]):
+        assert squeezed(expected) in squeezed(drawn)
     assert "…" not in drawn
     assert squeezed("CHART_EXPORT 1d") in squeezed(drawn)
 

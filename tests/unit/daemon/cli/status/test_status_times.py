@@ -13,7 +13,7 @@ from tests.support.run_reports import NOW, URI, alone, chart_step, lease, lines,
 
 
 @pytest.mark.parametrize(
-    ("seconds", "words"),
+    ("seconds", "message"),
     [
         (0, "0 s"),
         (0.4, "0 s"),
@@ -25,9 +25,9 @@ from tests.support.run_reports import NOW, URI, alone, chart_step, lease, lines,
         (-30, "0 s"),
     ],
 )
-def test_spans_are_short(seconds, words):
+def test_spans_are_short(seconds, message):
     """A span has at most two units and is never negative."""
-    assert span(seconds) == words
+    assert span(seconds) == message
 
 
 def finished(moment):

@@ -99,12 +99,12 @@ class TestState:
         """A size that a plan has refused is refused for all charts that need as much."""
         state = _state()
         state.refuse(Demand(parameters=4, width=800, height=600), "Exceed")
-        for parameters, width, height, words in (
+        for parameters, width, height, text in (
             *((4, 800, 600, "Exceed"), (5, 1920, 1080, "Exceed")),
             *((3, 1920, 1080, None), (9, 799, 600, None), (9, 800, 599, None)),
         ):
             demand = Demand(parameters=parameters, width=width, height=height)
-            assert state.why_refused(demand) == words
+            assert state.why_refused(demand) == text
         state.refuse(Demand(parameters=2, width=800, height=600), "Smaller")
         assert state.why_refused(Demand(parameters=4, width=800, height=600)) == "Smaller"
 

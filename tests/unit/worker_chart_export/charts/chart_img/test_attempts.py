@@ -30,7 +30,7 @@ class TestFinal:
     """Responses after which another attempt would fail too."""
 
     @pytest.mark.parametrize(
-        ("answer", "words"),
+        ("answer", "text"),
         [
             ("bad_request", "400: Invalid JSON"),
             ("not_found", "404: Not Found"),
@@ -40,14 +40,14 @@ class TestFinal:
             ("invalid_interval", "422: Invalid Interval"),
         ],
     )
-    def test_it_is_called_once_and_on_one_account(self, make, cloud, answer, words):
+    def test_it_is_called_once_and_on_one_account(self, make, cloud, answer, text):
         """A final response ends the request after one call, with the API's own message."""
         _answer(cloud, answer)
-        with pytest.raises(ChartApiFailed, match=rf"^Chart-IMG answered {words}") as caught:
+        with pytest.raises(ChartApiFailed, match=rf"^Chart-IMG answered {text}") as caught:
             make(account(), account("acc-2", key="other")).chart(chart_request())
         assert _calls(cloud) == 1
-        assert caught.value.details["httpStatus"] == int(words[:3])
-        assert caught.value.details["apiMessage"] == words[5:]
+        assert caught.value.details["httpStatus"] == int(text[:3])
+        assert caught.value.details["apiMessage"] == text[5:]
 
     def test_a_422_names_its_parameters(self, provider, cloud):
         """A 422 has its parameters in the error's details, so that the template can be corrected."""

@@ -24,13 +24,13 @@ from worker_chart_export.timing import SystemClock
 
 
 @contextlib.contextmanager
-def _echo_server(status, words="Invalid API key: {key}"):
+def _echo_server(status, message="Invalid API key: {key}"):
     """Run a server whose error quotes the request's key."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self):
             self.rfile.read(int(self.headers["Content-Length"]))
-            said = words.format(key=self.headers["x-api-key"])
+            said = message.format(key=self.headers["x-api-key"])
             body = json.dumps([{"msg": said, "param": self.headers["x-api-key"]}]).encode()
             self.send_response(status)
             self.send_header("Content-Length", str(len(body)))

@@ -185,7 +185,7 @@ def test_the_provider_stops_when_the_step_is_stopped():
     scope = CancelScope(seconds=60, clock=SystemClock())
 
     def read():
-        scope.stop(Interrupted("told to stop"))
+        scope.stop(Interrupted("stop requested"))
         return raw_candles()
 
     with pytest.raises(Interrupted):
