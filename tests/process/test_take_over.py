@@ -29,13 +29,13 @@ class Hang:
     """A provider call that hangs until it is released, or always."""
 
     def __init__(self, deployment, *, nth):
-        self._scene, self._nth = deployment, nth
+        self._deployment, self._nth = deployment, nth
         faults = deployment.cloud.chart_img.faults
         self._fault = faults.add(Fault(delay_seconds=600, skip=nth - 1, times=1))
 
     def wait(self):
         """Wait until a daemon hangs there and everything before is stored."""
-        calls, faults = self._scene.cloud.chart_img.calls, self._scene.cloud.chart_img.faults
+        calls, faults = self._deployment.cloud.chart_img.calls, self._deployment.cloud.chart_img.faults
         assert calls.wait_for("advanced-chart", self._nth, timeout_seconds=30)
         assert faults.fired(self._fault) == 1
 
