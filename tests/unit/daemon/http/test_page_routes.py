@@ -35,12 +35,12 @@ PATHS = ("/", "/state.json", "/thumbnail?1")
 @pytest.fixture
 def served():
     """Serve the page of a worker that is ready."""
-    with served_page() as scene:
-        yield scene
+    with served_page() as served:
+        yield served
 
 
-def _answer(scene, path, method="GET", **headers):
-    connection = http.client.HTTPConnection("127.0.0.1", scene.port, timeout=5)
+def _answer(served, path, method="GET", **headers):
+    connection = http.client.HTTPConnection("127.0.0.1", served.port, timeout=5)
     try:
         connection.request(method, path, headers=headers)
         answer = connection.getresponse()
@@ -49,8 +49,8 @@ def _answer(scene, path, method="GET", **headers):
         connection.close()
 
 
-def _state(scene):
-    answer, content = _answer(scene, "/state.json")
+def _state(served):
+    answer, content = _answer(served, "/state.json")
     assert answer.status == 200
     return json.loads(content)
 
@@ -215,8 +215,8 @@ class TestState:
     def test_settings_hide_their_secrets(self):
         """Settings hide secrets as `daemon --check` does."""
         accounts = json.dumps([{"id": "first", "apiKey": "key-that-must-never-be-seen"}])
-        with served_page(charts_api_mode="real", chart_img_accounts_json=accounts) as scene:
-            content = _answer(scene, "/state.json")[1].decode()
+        with served_page(charts_api_mode="real", chart_img_accounts_json=accounts) as served:
+            content = _answer(served, "/state.json")[1].decode()
         assert json.loads(content)["settings"]["CHART_IMG_ACCOUNTS_JSON"] == "(hidden)"
         assert "key-that-must-never-be-seen" not in content
 

@@ -70,7 +70,7 @@ class FakeStream:
         self.was_cut = True
 
 
-class Scene:
+class SupervisorUnderTest:
     """A supervisor of scripted streams; `run` keeps streams open until the script has ended."""
 
     def __init__(self, *, idle_seconds=LONG, max_seconds=LONG):
@@ -128,79 +128,79 @@ def _fails_to_open():
 
 def test_the_first_stream_is_a_start():
     """The first stream counts as a start and is open until it ends."""
-    scene, stream = Scene(), FakeStream()
-    assert not scene.supervisor.is_open
-    threading.Timer(0.05, scene.waiter.request_stop, ("enough",)).start()
-    scene.run(stream)
-    assert (scene.reasons, scene.supervisor.is_open) == (["start"], True)
-    scene.supervisor.cancel()
-    assert (scene.supervisor.is_open, scene.supervisor.wait_until_ended(0)) == (False, True)
+    tested, stream = SupervisorUnderTest(), FakeStream()
+    assert not tested.supervisor.is_open
+    threading.Timer(0.05, tested.waiter.request_stop, ("enough",)).start()
+    tested.run(stream)
+    assert (tested.reasons, tested.supervisor.is_open) == (["start"], True)
+    tested.supervisor.cancel()
+    assert (tested.supervisor.is_open, tested.supervisor.wait_until_ended(0)) == (False, True)
 
 
 def test_without_a_stream_there_is_nothing_to_end():
     """A stop before the first stream has nothing to close."""
-    watched = Scene().supervisor
+    watched = SupervisorUnderTest().supervisor
     watched.cancel()
     assert watched.wait_until_ended(0)
 
 
 def test_a_stream_that_ended_is_opened_again(log_lines):
     """A stream that ended is opened again, and its error is logged."""
-    scene = Scene()
-    scene.run(_ended(), _ended())
-    assert scene.reasons == ["start", "ended"]
+    tested = SupervisorUnderTest()
+    tested.run(_ended(), _ended())
+    assert tested.reasons == ["start", "ended"]
     ends = [line["message"] for line in log_lines() if line["event"] == "stream_ended"]
     assert ends == ["pubsub is unavailable: it ended"] * 2
-    assert scene.liveness.why_dead() is None
+    assert tested.liveness.why_dead() is None
 
 
 @pytest.mark.parametrize("when", ["opening", "later"])
 def test_a_refusal_ends_the_supervisor(when):
     """A refusal ends the supervisor, because waiting does not help."""
-    scene, refused = Scene(), BackendRefused("pubsub", "x")
+    tested, refused = SupervisorUnderTest(), BackendRefused("pubsub", "x")
     ended = _ended()
     ended.error = refused
-    scene.script = [refused if when == "opening" else ended]
+    tested.script = [refused if when == "opening" else ended]
     with pytest.raises(BackendRefused):
-        scene.supervisor.keep_open()
-    assert scene.supervisor.wait_until_ended(0)
+        tested.supervisor.keep_open()
+    assert tested.supervisor.wait_until_ended(0)
 
 
 def test_a_quiet_stream_is_closed_and_another_opened():
     """A quiet stream is closed and another one opened, any number of times."""
-    scene, streams = Scene(idle_seconds=0.02), [FakeStream() for _ in range(3)]
-    scene.run(*streams)
-    assert scene.reasons == ["start", "idle", "idle"]
+    tested, streams = SupervisorUnderTest(idle_seconds=0.02), [FakeStream() for _ in range(3)]
+    tested.run(*streams)
+    assert tested.reasons == ["start", "idle", "idle"]
     assert all(stream.has_ended and not stream.was_cut for stream in streams)
-    assert scene.liveness.why_dead() is None
+    assert tested.liveness.why_dead() is None
 
 
 def test_a_stream_under_which_a_delivery_is_worked_is_not_quiet():
     """A stream is not quiet while a delivery is worked, however long that takes."""
-    scene, stream = Scene(idle_seconds=0.02), FakeStream()
-    threading.Timer(0.3, scene.waiter.request_stop, ("enough",)).start()
-    with scene.drain.delivery():
-        scene.run(stream)
+    tested, stream = SupervisorUnderTest(idle_seconds=0.02), FakeStream()
+    threading.Timer(0.3, tested.waiter.request_stop, ("enough",)).start()
+    with tested.drain.delivery():
+        tested.run(stream)
     assert not stream.was_cancelled.is_set()
 
 
 def test_a_stream_of_a_paused_intake_is_not_quiet():
     """A stream is not quiet while intake is paused."""
-    scene, stream = Scene(idle_seconds=0.02), FakeStream()
+    tested, stream = SupervisorUnderTest(idle_seconds=0.02), FakeStream()
     for _ in range(FAILURES_TO_OPEN):
-        scene.breaker.record_failure("firestore")
-    threading.Timer(0.3, scene.waiter.request_stop, ("enough",)).start()
-    scene.run(stream)
+        tested.breaker.record_failure("firestore")
+    threading.Timer(0.3, tested.waiter.request_stop, ("enough",)).start()
+    tested.run(stream)
     assert not stream.was_cancelled.is_set()
 
 
 def test_a_delivery_that_came_just_then_may_finish():
     """A delivery that arrived just before the close may finish: its stream is not stuck."""
-    scene = Scene(idle_seconds=0.02, max_seconds=0.05)
+    tested = SupervisorUnderTest(idle_seconds=0.02, max_seconds=0.05)
     stream, came = FakeStream(stuck=True), threading.Event()
 
     def deliver():
-        with scene.drain.delivery():
+        with tested.drain.delivery():
             came.set()
             stream.was_cancelled.wait(10)
             time.sleep(0.3)  # far longer than a close may take
@@ -215,111 +215,111 @@ def test_a_delivery_that_came_just_then_may_finish():
         original()
 
     stream.cancel = cancel
-    scene.run(stream)
+    tested.run(stream)
     delivery.join()
-    assert (stream.was_cut, scene.liveness.why_dead()) == (False, None)
+    assert (stream.was_cut, tested.liveness.why_dead()) == (False, None)
 
 
 def test_a_quiet_stream_that_does_not_close_is_cut_off(log_lines):
     """The connection of a quiet stream that does not close is cut; one such stream is no failure."""
-    scene, stuck = Scene(idle_seconds=0.02, max_seconds=0.05), FakeStream(stuck=True)
-    scene.run(stuck, FakeStream())
-    assert (scene.reasons, stuck.was_cut) == (["start", "idle"], True)
-    assert scene.liveness.why_dead() is None
+    tested, stuck = SupervisorUnderTest(idle_seconds=0.02, max_seconds=0.05), FakeStream(stuck=True)
+    tested.run(stuck, FakeStream())
+    assert (tested.reasons, stuck.was_cut) == (["start", "idle"], True)
+    assert tested.liveness.why_dead() is None
     assert any("was disconnected" in line["message"] for line in log_lines())
 
 
 def test_three_streams_in_a_row_that_do_not_close_make_the_process_dead():
     """Three streams in a row that do not close make the process dead, because only a restart can help."""
-    scene = Scene(idle_seconds=0.02, max_seconds=0.05)
-    scene.run(*[FakeStream(stuck=True) for _ in range(3)])
-    assert scene.liveness.why_dead() == "stream closing: failed 3 times in a row"
+    tested = SupervisorUnderTest(idle_seconds=0.02, max_seconds=0.05)
+    tested.run(*[FakeStream(stuck=True) for _ in range(3)])
+    assert tested.liveness.why_dead() == "stream closing: failed 3 times in a row"
 
 
 def test_a_stream_that_closes_makes_it_alive_again():
     """A stream that closes resets the count."""
-    scene = Scene(idle_seconds=0.02, max_seconds=0.05)
-    scene.run(*[FakeStream(stuck=True) for _ in range(3)], FakeStream())
-    assert scene.liveness.why_dead() is None
+    tested = SupervisorUnderTest(idle_seconds=0.02, max_seconds=0.05)
+    tested.run(*[FakeStream(stuck=True) for _ in range(3)], FakeStream())
+    assert tested.liveness.why_dead() is None
 
 
 def test_three_openings_in_a_row_that_fail_make_the_process_dead():
     """Three openings in a row that fail with an unexpected error make the process dead."""
-    scene = Scene()
-    scene.run(*[_fails_to_open] * 3)
-    assert scene.liveness.why_dead() == "stream opening: failed 3 times in a row"
+    tested = SupervisorUnderTest()
+    tested.run(*[_fails_to_open] * 3)
+    assert tested.liveness.why_dead() == "stream opening: failed 3 times in a row"
 
 
 def test_an_opening_that_goes_well_makes_it_alive_again():
     """A successful opening resets the count."""
-    scene = Scene()
-    scene.run(*[_fails_to_open] * 3, _ended())
-    assert scene.liveness.why_dead() is None
+    tested = SupervisorUnderTest()
+    tested.run(*[_fails_to_open] * 3, _ended())
+    assert tested.liveness.why_dead() is None
 
 
 def test_an_unavailable_pubsub_does_not_make_the_process_dead():
     """An unavailable Pub/Sub never makes the process dead, because a restart does not help."""
-    scene = Scene()
-    scene.run(*[BackendUnavailable("pubsub", "x")] * 10)
-    assert scene.liveness.why_dead() is None
+    tested = SupervisorUnderTest()
+    tested.run(*[BackendUnavailable("pubsub", "x")] * 10)
+    assert tested.liveness.why_dead() is None
 
 
 def test_openings_that_hang_are_abandoned_and_count():
     """Openings that hang are abandoned and counted; a stream that opens late is closed again."""
-    scene, release = Scene(max_seconds=0.05), threading.Event()
+    tested, release = SupervisorUnderTest(max_seconds=0.05), threading.Event()
     late = [FakeStream() for _ in range(3)]
 
     def hang(stream):
         release.wait(10)
         return stream
 
-    scene.run(*[lambda stream=stream: hang(stream) for stream in late])
-    assert scene.liveness.why_dead() == "stream opening: failed 3 times in a row"
-    assert scene.reasons == []
+    tested.run(*[lambda stream=stream: hang(stream) for stream in late])
+    assert tested.liveness.why_dead() == "stream opening: failed 3 times in a row"
+    assert tested.reasons == []
     release.set()
     assert all(stream.was_cancelled.wait(10) for stream in late)
 
 
 def test_a_stop_does_not_wait_for_an_opening_that_hangs():
     """A stop does not wait for a hanging opening or another client call."""
-    scene, release, stream = Scene(), threading.Event(), FakeStream()
+    tested, release, stream = SupervisorUnderTest(), threading.Event(), FakeStream()
 
     def hang():
-        scene.waiter.request_stop("signal SIGTERM")
+        tested.waiter.request_stop("signal SIGTERM")
         release.wait(10)
         return stream
 
     started = time.monotonic()
-    scene.run(hang)
+    tested.run(hang)
     assert time.monotonic() - started < 5
-    assert scene.supervisor.wait_until_ended(0)
+    assert tested.supervisor.wait_until_ended(0)
     release.set()
     assert stream.was_cancelled.wait(10)
 
 
 def test_a_stop_does_not_wait_for_a_quiet_stream_that_does_not_close():
     """A stop does not wait for a quiet stream; the drain does, because there may be acks to send."""
-    scene, stuck = Scene(idle_seconds=0.02), FakeStream(stuck=True)
+    tested, stuck = SupervisorUnderTest(idle_seconds=0.02), FakeStream(stuck=True)
     original = stuck.cancel
 
     def cancel():
         original()
-        scene.waiter.request_stop("signal SIGTERM")
+        tested.waiter.request_stop("signal SIGTERM")
 
     stuck.cancel = cancel
-    scene.run(stuck)
-    assert not scene.supervisor.is_open
-    assert not scene.supervisor.wait_until_ended(0)
+    tested.run(stuck)
+    assert not tested.supervisor.is_open
+    assert not tested.supervisor.wait_until_ended(0)
     stuck.end()
-    assert scene.supervisor.wait_until_ended(0)
+    assert tested.supervisor.wait_until_ended(0)
 
 
 def test_a_pause_between_two_openings_ends_with_a_stop(monkeypatch):
     """A stop ends the pause between two openings, which may be half a minute."""
     monkeypatch.setattr(timing, "full_jitter_seconds", lambda **_: 60.0)
-    scene, started = Scene(), time.monotonic()
-    threading.Timer(0.1, scene.waiter.request_stop, ("signal SIGTERM",)).start()
-    scene.run(BackendUnavailable("pubsub", "x"))
+    tested, started = SupervisorUnderTest(), time.monotonic()
+    threading.Timer(0.1, tested.waiter.request_stop, ("signal SIGTERM",)).start()
+    tested.run(BackendUnavailable("pubsub", "x"))
     assert time.monotonic() - started < 5
 
 
@@ -327,12 +327,12 @@ def test_pauses_grow_and_start_anew_after_a_long_life(monkeypatch):
     """Pauses grow to half a minute with full jitter, and start small after a long-lived stream."""
     drawn = []
     monkeypatch.setattr(timing, "full_jitter_seconds", lambda **given: drawn.append(given) or 0.0)
-    Scene().run(*[BackendUnavailable("pubsub", "x")] * 6)
+    SupervisorUnderTest().run(*[BackendUnavailable("pubsub", "x")] * 6)
     assert [given["high"] for given in drawn[:6]] == [2, 4, 8, 16, 30, 30]
     assert {given["low"] for given in drawn} == {0.5}
     drawn.clear()
     monkeypatch.setattr(supervisor, "LONG_LIVED_SECONDS", 0.0)
-    Scene().run(_ended(), _ended())
+    SupervisorUnderTest().run(_ended(), _ended())
     assert [given["high"] for given in drawn[:2]] == [2, 2]
 
 
