@@ -214,7 +214,7 @@ def test_no_module_is_a_bucket():
     assert names_that_say_nothing(_house()) == []
 
 
-def test_every_module_says_what_it_owns():
+def test_every_module_has_a_docstring():
     """Every module has a docstring."""
     assert without_docstring(_house()) == []
 

@@ -22,7 +22,7 @@ def test_missing_documents_are_reported(client, collection):
     assert found["b"].read_time == found["a"].read_time
 
 
-def test_a_document_asked_for_twice_is_answered_once(raw, collection):
+def test_a_document_requested_twice_is_returned_once(raw, collection):
     """A document requested twice is returned once."""
     document = collection.document("a")
     document.set({"x": 1})

@@ -46,7 +46,7 @@ def test_a_vector_in_the_place_of_a_map_is_a_vector(client):
     assert LazyFields(values, client)["v"] == Vector([1.0, 2.0])
 
 
-def test_of_a_large_run_only_what_is_looked_at_is_decoded(client, collection, monkeypatch):
+def test_only_the_parts_of_a_large_run_that_are_read_are_decoded(client, collection, monkeypatch):
     """Only the parts of a large run that are read are decoded, also when the next step is searched."""
     steps = {
         f"s{number:03}": {"status": "READY", "stepType": "CHART_EXPORT", "inputs": {"requests": [{}] * 5}}
@@ -71,7 +71,7 @@ def test_a_map_reads_as_what_it_holds(client, collection):
     assert f"{found.fields['status']!r}" == "{'odd': [1]}"
 
 
-def test_documents_come_in_the_order_asked_for_and_missing_ones_too(client, collection):
+def test_documents_come_in_the_requested_order_and_missing_ones_too(client, collection):
     """Documents are returned in the requested order, with missing ones, all of one read time."""
     for name in "abc":
         collection.document(name).set({"name": name})

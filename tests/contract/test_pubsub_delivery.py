@@ -112,7 +112,7 @@ def test_calls_that_make_no_sense_are_refused(channel):
             call()
 
 
-def test_a_pull_takes_no_more_than_asked(channel):
+def test_a_pull_takes_no_more_than_requested(channel):
     """A pull returns at most the requested number; other calls get the rest."""
     ids = {channel.publish() for _ in range(5)}
     got = channel.pull(most=3)

@@ -100,7 +100,7 @@ def test_neither_is_part_of_the_default():
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_a_component_has_all_its_files_and_takes_the_replicas_away(way):
+def test_a_component_has_all_its_files_and_removes_the_replicas(way):
     """A component has all its files and removes `replicas` from the existing Deployment."""
     component = FILES[f"{way}/kustomization.yaml"]
     others = {name.removeprefix(f"{way}/") for name in FILES if name.startswith(f"{way}/")}
@@ -144,7 +144,7 @@ def test_a_pod_that_is_merely_busy_asks_for_no_other():
     assert {trigger["metricType"] for trigger in (BACKLOG, BUSY)} == {"AverageValue"}
 
 
-def test_it_looks_at_the_worker_s_subscription():
+def test_it_queries_the_worker_s_subscription():
     """The autoscalers query the subscription of the settings."""
     subscription = SETTINGS["PUBSUB_SUBSCRIPTION"]
     named = METRIC["external"]["metric"]
@@ -156,7 +156,7 @@ def test_it_looks_at_the_worker_s_subscription():
     assert matched == {"monitored_resource": "pubsub_subscription", "subscription_id": subscription}
 
 
-def test_it_looks_at_a_metric_of_the_worker_s():
+def test_it_queries_the_worker_s_metric():
     """Each query has the worker's metric and namespace and returns one value without labels."""
     known = {family.name for family in metrics.REGISTRY.collect()}
     ((selector, _),) = selectors_of(BUSY["metadata"]["query"])
@@ -183,7 +183,7 @@ def test_it_goes_down_slower_than_a_step_and_up_slower_than_the_figures():
     assert fast["periodSeconds"] >= METRIC_LAG_SECONDS
 
 
-def test_the_read_me_says_the_same_numbers():
+def test_the_readme_has_the_same_numbers():
     """The README has the same targets, bounds, pace and settings with their defaults."""
     text = (FOLDER / "README.md").read_text(encoding="utf-8")
     spec = HPA["spec"]

@@ -149,7 +149,7 @@ def test_all_that_is_copied_is_sent():
     assert [path for path in files if not is_sent(path, IGNORE)] == []
 
 
-def test_patterns_mean_what_docker_says():
+def test_patterns_work_as_in_docker():
     """Patterns work as in Docker: the last match wins, from the root, and a folder matches all below it."""
     assert is_sent("a/b.py", ["*", "!a"])
     assert not is_sent("c/a/b.py", ["*", "!a"])

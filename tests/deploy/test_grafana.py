@@ -178,7 +178,7 @@ def test_each_query_is_of_the_workers_chosen(query):
 
 
 @pytest.mark.parametrize("query", QUERIES, ids=lambda query: query.where)
-def test_counters_are_looked_at_as_they_grow_and_gauges_as_they_are(query, families):
+def test_counters_are_queried_as_rates_and_gauges_as_values(query, families):
     """Counters are queried as rates, gauges as values."""
     kinds = {sample.name: family.type for family in families for sample in family.samples}
     for selector, around in selectors_of(query.promql):
@@ -201,7 +201,7 @@ def test_a_stat_panel_shows_the_current_value(panel):
 
 
 @pytest.mark.parametrize("panel", REDUCED, ids=lambda panel: panel["title"])
-def test_a_figure_that_is_missing_says_so_and_is_not_green(panel):
+def test_a_missing_value_is_shown_and_not_green(panel):
     """A missing value is shown as text or 0 in the colour of the first threshold, never green."""
     field_defaults = panel["fieldConfig"]["defaults"]
     if all(target["expr"].endswith(" or vector(0)") for target in panel["targets"]):

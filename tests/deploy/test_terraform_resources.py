@@ -115,7 +115,7 @@ class TestSubscription:
         )
         assert verdicts.quarantine_verdict(facts).status is Status.OK
 
-    def test_no_subscription_goes_by_itself(self):
+    def test_no_subscription_expires(self):
         """No subscription expires, and none has a shorter retention than the others."""
         made = MODULE.all_of("google_pubsub_subscription").values()
         assert len(made) == 3
@@ -241,14 +241,14 @@ class TestDocumentsAndObjects:
             ("${var.project}", "${var.firestore_database}")
         }
 
-    def test_the_bucket_is_nobody_else_s_and_stays(self):
+    def test_the_bucket_is_private_and_stays(self):
         """The bucket grants rights only by role, is never public and is not deleted with its objects."""
         bucket = MODULE.resource("google_storage_bucket", "charts")
         assert bucket["uniform_bucket_level_access"] is True
         assert bucket["public_access_prevention"] == "enforced"
         assert bucket["force_destroy"] is False
 
-    def test_only_charts_are_ever_deleted_and_only_if_told_to(self):
+    def test_only_charts_are_deleted_and_only_if_configured(self):
         """Objects are deleted only if configured, by age and below the worker's folder."""
         (rule,) = MODULE.resources["google_storage_bucket", "charts"]["dynamic"]
         assert MODULE.variables["delete_charts_after_days"]["default"] is None

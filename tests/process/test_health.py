@@ -83,7 +83,7 @@ def _counted(shown):
     }
 
 
-def test_what_was_worked_is_counted_once_and_names_nobody(deployment):
+def test_work_is_counted_once_without_ids(deployment):
     """Steps, charts, a duplicate and a bad message are each counted once, without ids in labels."""
     run_id, step_ids = deployment.put_run(steps=3, charts=2)
     bad_run, (bad_step,) = deployment.put_run(inputs={"requests": []})

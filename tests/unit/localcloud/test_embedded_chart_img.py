@@ -26,7 +26,7 @@ def ask(cloud):
 
 
 @pytest.mark.parametrize(("asked", "size"), [({}, (800, 600)), ({"width": 1024, "height": 50}, (1024, 50))])
-def test_a_chart_is_a_png_of_the_size_asked(ask, asked, size):
+def test_a_chart_is_a_png_of_the_requested_size(ask, asked, size):
     """A chart is a PNG of the requested size, and Pillow can read it."""
     answer = ask(**asked)
     assert (answer.status_code, answer.headers["content-type"]) == (200, "image/png")

@@ -72,7 +72,7 @@ def test_a_message_is_one_line():
     assert StepError("X", " a\n\tb \r\n c ").to_dict()["message"] == "a b c"
 
 
-def test_an_empty_message_says_so():
+def test_an_empty_message_is_replaced():
     """An empty message is replaced by a text, because the manifest's schema needs a character."""
     assert StepError("X", " \n").to_dict()["message"] == "no message"
 

@@ -24,7 +24,7 @@ def shared_book(shared_documents, new_run_id):
     return Book(shared_documents, new_run_id).put()
 
 
-def test_the_calls_take_what_the_contract_says():
+def test_the_functions_take_the_contract_s_arguments():
     """The functions take the contract's keyword-only arguments, `lease` among them."""
     for call in (claim_step_transaction, finalize_step):
         parameters = inspect.signature(call).parameters

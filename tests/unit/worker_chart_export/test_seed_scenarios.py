@@ -24,7 +24,7 @@ def runner():
 
 
 @pytest.mark.parametrize("number", range(1, 8))
-def test_scenario_prints_what_it_says_it_prints(runner, number):
+def test_scenario_prints_its_expected_output(runner, number):
     """Each script runs unchanged in a separate interpreter and prints its expected output."""
     script = SCENARIOS / f"scenario_{number}.py"
     ended = subprocess.run(

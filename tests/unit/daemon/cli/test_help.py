@@ -98,7 +98,7 @@ def test_an_example_that_does_not_parse_would_be_seen(example, tmp_path):
         _parse(example, tmp_path)
 
 
-def test_what_completion_says_of_a_command_is_not_cut():
+def test_completion_descriptions_are_not_cut():
     """The description of a command is not cut in shell completion."""
     assert [name for name, text in COMMANDS.items() if len(text) > MAX_COMPLETION_CHARS] == []
 

@@ -84,13 +84,13 @@ def _events(lines, name):
     return [line for line in lines() if line["event"] == name]
 
 
-def test_an_open_gate_holds_nobody(silent):
+def test_a_closed_circuit_breaker_lets_threads_pass(silent):
     """A closed circuit breaker lets threads pass."""
     assert silent.wait_until_closed() is True
     assert (silent.is_open, silent.unavailable_backends) == (False, ())
 
 
-def test_five_failures_in_a_row_close_it(silent, log_lines):
+def test_five_failures_in_a_row_open_it(silent, log_lines):
     """Five failures in a row open it, with one log line that names the backend."""
     _fail(silent, times=4)
     assert not silent.is_open
@@ -101,7 +101,7 @@ def test_five_failures_in_a_row_close_it(silent, log_lines):
     assert (line["severity"], line["backend"], line["failures"]) == ("WARNING", "firestore", 5)
 
 
-def test_a_success_in_between_starts_the_count_anew(silent):
+def test_a_success_in_between_resets_the_count(silent):
     """A success in between resets the count."""
     for _ in range(3):
         _fail(silent, times=4)
@@ -120,20 +120,20 @@ def test_each_backend_has_a_count_of_its_own(silent):
     assert silent.unavailable_backends == ("firestore",)
 
 
-def test_a_success_of_a_step_under_way_does_not_open_it(silent):
+def test_a_success_of_a_running_step_does_not_close_it(silent):
     """A success of a running step does not close it; only a probe does."""
     _fail(silent)
     silent.record_success("firestore")
     assert silent.is_open
 
 
-def test_a_backend_that_can_t_be_asked_closes_nothing(silent):
+def test_a_backend_without_a_probe_never_opens_it(silent):
     """A backend without a probe never opens it, because nothing would close it again."""
     _fail(silent, "pubsub", times=20)
     assert not silent.is_open
 
 
-def test_threads_wait_at_a_closed_gate_until_the_backend_is_back(breaker, backends, waiting, log_lines):
+def test_threads_wait_until_the_backend_is_available(breaker, backends, waiting, log_lines):
     """All threads wait until a probe succeeds."""
     _fail(breaker)
     answers = [waiting(breaker) for _ in range(3)]
@@ -148,7 +148,7 @@ def test_threads_wait_at_a_closed_gate_until_the_backend_is_back(breaker, backen
     assert not breaker.is_open
 
 
-def test_its_opening_is_a_line_with_the_time_it_was_closed(breaker, backends, waiting, log_lines):
+def test_closing_logs_how_long_it_was_open(breaker, backends, waiting, log_lines):
     """Closing logs how long it was open."""
     _fail(breaker)
     backends["firestore"].answers.put(None)
@@ -161,14 +161,14 @@ def test_its_opening_is_a_line_with_the_time_it_was_closed(breaker, backends, wa
     assert 0 < line["pausedSeconds"] < 10
 
 
-def test_a_backend_that_refuses_is_back(breaker, backends, waiting):
+def test_a_backend_that_refuses_is_available(breaker, backends, waiting):
     """A backend that refuses the probe is available, because it answers."""
     _fail(breaker)
     backends["firestore"].answers.put(BackendRefused("firestore", "x"))
     assert waiting(breaker).get(timeout=10) is True
 
 
-def test_a_mistake_in_a_probe_does_not_keep_the_gate_closed(breaker, backends, waiting, log_lines):
+def test_an_error_in_a_probe_closes_the_circuit_breaker(breaker, backends, waiting, log_lines):
     """An unexpected error in a probe closes the circuit breaker and is logged as our own."""
     _fail(breaker)
     backends["firestore"].answers.put(AttributeError("mistake"))
@@ -177,7 +177,7 @@ def test_a_mistake_in_a_probe_does_not_keep_the_gate_closed(breaker, backends, w
     assert "AttributeError: mistake" in line["exception"]
 
 
-def test_a_probe_goes_on_after_its_mistake(breaker, backends, waiting):
+def test_probing_continues_after_an_error(breaker, backends, waiting):
     """The probing thread continues after an unexpected error."""
     for _ in range(2):
         _fail(breaker)
@@ -185,7 +185,7 @@ def test_a_probe_goes_on_after_its_mistake(breaker, backends, waiting):
         assert waiting(breaker).get(timeout=10) is True
 
 
-def test_with_both_away_it_opens_only_when_both_are_back(breaker, backends, waiting, log_lines):
+def test_it_closes_only_when_both_backends_are_available(breaker, backends, waiting, log_lines):
     """When both backends fail it closes only when both are available, with one log line."""
     _fail(breaker, "firestore")
     _fail(breaker, "storage")
@@ -202,7 +202,7 @@ def test_with_both_away_it_opens_only_when_both_are_back(breaker, backends, wait
     assert [line["backend"] for line in _events(log_lines, "intake_paused")] == ["firestore", "storage"]
 
 
-def test_after_its_opening_it_takes_five_failures_again(breaker, backends, waiting):
+def test_after_closing_five_new_failures_open_it(breaker, backends, waiting):
     """After it closed, five new failures are needed to open it."""
     _fail(breaker, times=12)
     backends["firestore"].answers.put(None)
@@ -237,7 +237,7 @@ def test_a_stop_ends_the_probing_thread(backends):
     assert not made._thread.is_alive()
 
 
-def test_the_probing_thread_ticks_with_nothing_to_do_and_while_it_asks(backends):
+def test_the_probing_thread_ticks_while_idle_and_while_probing(backends):
     """The probing thread reports that it is alive while idle and while probing."""
     ticks = queue.SimpleQueue()
     with CircuitBreaker(probes=backends, probe_seconds=0.01, on_tick=lambda: ticks.put(None)) as made:

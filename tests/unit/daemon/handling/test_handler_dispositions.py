@@ -97,7 +97,7 @@ class TestOutages:
         assert not breaker.is_open
 
     @pytest.mark.parametrize("between", [STORED, OutcomeKind.FAILED, OutcomeKind.CLAIM_LOST])
-    def test_only_a_manifest_shows_that_storage_answers(self, between, breaker):
+    def test_only_a_manifest_proves_that_storage_works(self, between, breaker):
         """Only a manifest proves that Storage works: a step can fail without one during an outage."""
         gone = [between, *[STORAGE_UNAVAILABLE] * (FAILURES_TO_OPEN - 1)]
         outcomes = [*[STORAGE_UNAVAILABLE] * (FAILURES_TO_OPEN - 1), *gone]
@@ -173,7 +173,7 @@ class TestStops:
         handler(Ledger(one_step()), Pipeline(work), drain=drain).handle(message())
         assert (seen, drain.steps_running) == ([1], 0)
 
-    def test_an_interruption_is_no_mistake(self, log_lines):
+    def test_an_interruption_is_no_error(self, log_lines):
         """An interruption is a third outcome and not an error."""
         handle = handler(Ledger(one_step()), Pipeline(Interrupted("x"))).handle
         assert handle(message()) == Nack(reason="shutdown")
@@ -181,7 +181,7 @@ class TestStops:
 
 
 @pytest.mark.parametrize("error", [KeyError("x"), ValueError("y"), MemoryError(), AssertionError()])
-def test_a_mistake_of_our_own_defers_and_is_logged_with_its_trace(error, log_lines):
+def test_an_unexpected_error_defers_and_is_logged_with_its_trace(error, log_lines):
     """An unexpected error defers the message and is logged; outside the callback it would end the stream."""
     disposition = handler(Ledger(one_step()), Pipeline(error)).handle(message())
     assert isinstance(disposition, Defer)
@@ -222,7 +222,7 @@ class TestBackoff:
         assert delays[0] <= 4
         assert 30 < max(delays) <= 60
 
-    def test_an_outage_between_contentions_goes_on_where_they_were(self):
+    def test_an_outage_between_contentions_continues_their_row(self):
         """An outage between contentions continues their row of failures."""
         delays = []
         for _ in range(30):

@@ -213,7 +213,7 @@ class TestWithTheRealLedger:
         assert step.reason == bench.step()["error"]["message"]
         assert activity.snapshot().minutes[-1].failed == 1
 
-    def test_a_success_that_firestore_refuses_to_store_is_a_failure_that_says_so(self, bench, activity):
+    def test_a_success_that_firestore_refuses_to_store_is_shown_as_a_failure(self, bench, activity):
         """A success that Firestore refuses to store is shown as FAILED, as it is stored."""
 
         def refuse(_request):

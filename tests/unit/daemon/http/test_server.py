@@ -148,7 +148,7 @@ def test_no_answer_is_stored_or_guessed_at(served, path, method):
         ("application/openmetrics-text; version=1.0.0", "application/openmetrics-text", open_metrics),
     ],
 )
-def test_metrics_come_in_the_form_that_is_asked_for(served, accept, content_type, parse):
+def test_metrics_come_in_the_requested_format(served, accept, content_type, parse):
     """/metrics uses the requested format: OpenMetrics for Prometheus, plain text for browsers."""
     answer, content = _answer(served[0], "/metrics", Accept=accept)
     assert answer.status == 200
@@ -177,7 +177,7 @@ def test_other_methods_are_refused(served, capfd, method):
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_probe_that_goes_away_leaves_no_trace(served, capfd):
+def test_a_client_that_disconnects_causes_no_output(served, capfd):
     """A client that disconnects causes no output; the base class would print to stderr."""
     port, _ = served
     for request in (b"", b"GET /livez HTTP/1.1\r\nX: " + b"y" * 500, b"\xff\xfe\r\n\r\n"):

@@ -17,7 +17,7 @@ def _check(data: bytes, *, width: int = 3, height: int = 2, max_bytes: int = 100
     check_png(data, width=width, height=height, max_bytes=max_bytes)
 
 
-def test_a_whole_png_of_the_size_asked_for_passes():
+def test_a_complete_png_of_the_requested_size_passes():
     """A complete PNG of the requested size passes."""
     _check(SMALL)
 

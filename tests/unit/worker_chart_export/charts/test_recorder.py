@@ -46,9 +46,7 @@ def test_a_fixture_is_answered_without_a_call(record, cloud, tmp_path):
     assert _calls(cloud) == 0
 
 
-def test_a_missing_one_is_asked_for_once_and_saved_under_the_name_that_mock_looks_for(
-    record, cloud, tmp_path, log_lines
-):
+def test_a_missing_one_is_requested_once_and_stored_for_mock(record, cloud, tmp_path, log_lines):
     """A missing fixture is requested once and stored under the name that `mock` mode reads."""
     first, second = record.chart(chart_request()), record.chart(chart_request())
     assert (first.provider, second.provider, _calls(cloud)) == ("chart-img", "mock", 1)
@@ -89,7 +87,7 @@ def test_an_error_is_recorded_and_then_answered(record, cloud, tmp_path, answer,
 
 
 @pytest.mark.parametrize("fault", [{"reset": True}, {"answer": "truncated"}, {"answer": "html"}])
-def test_what_says_nothing_about_the_request_is_not_recorded(record, cloud, tmp_path, fault):
+def test_responses_that_do_not_depend_on_the_request_are_not_recorded(record, cloud, tmp_path, fault):
     """Responses that do not depend on the request, such as outages, are not recorded."""
     cloud.chart_img.faults.add(Fault(**fault))
     with pytest.raises(ChartApiFailed):
@@ -135,7 +133,7 @@ def test_a_fixture_that_can_t_be_saved_is_no_reason_to_lose_the_chart(tmp_path, 
     assert (line["event"], line["severity"]) == ("fixture_not_saved", "ERROR")
 
 
-def test_an_unfinished_file_is_taken_away(tmp_path):
+def test_an_unfinished_file_is_deleted(tmp_path):
     """A partly written file is deleted when it can't be renamed."""
     (tmp_path / f"{STEM}.png").mkdir()
     provider = RecordingProvider(folder=tmp_path, fixtures=FixtureProvider(tmp_path), real=ScriptedProvider())

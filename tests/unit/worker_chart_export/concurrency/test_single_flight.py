@@ -72,7 +72,7 @@ def test_callers_join_a_call_that_runs(backend, executor):
     assert backend.started == ["a"]
 
 
-def test_a_fresh_result_comes_from_a_call_that_began_after_the_caller_asked(backend, executor):
+def test_a_fresh_result_comes_from_a_later_call(backend, executor):
     """With `fresh`, callers that arrive during a call share the next one."""
     flights = Watched(backend.call, fresh=True)
     first = _ask(executor, flights, "a")

@@ -60,7 +60,7 @@ class TestReuse:
         assert bench.cloud.storage.calls[UPLOADS] - before == 1 + 1  # the missing chart, the manifest
         assert sorted(_reused(log_lines())) == [("ctpl_a", "chart-img"), ("ctpl_c", "local")]
 
-    def test_items_of_reused_charts_are_as_the_others_and_in_the_order_asked(self, bench, store):
+    def test_items_of_reused_charts_have_the_requested_order(self, bench, store):
         """Items of reused charts have the requested order and the provider of their objects."""
         _left_by_a_dead_worker(bench, "ctpl_b", "ctpl_a")
         store(_name("ctpl_a"))
@@ -101,7 +101,7 @@ class TestReuse:
         bench.run()
         assert bench.names() == sorted([_name("ctpl_a"), _name("ctpl_b"), MANIFEST_NAME])
 
-    def test_a_chart_whose_maker_is_not_said_is_used_all_the_same(self, bench, store):
+    def test_a_chart_without_provider_metadata_is_reused(self, bench, store):
         """A chart without provider metadata is reused; `meta.provider` is always set."""
         _left_by_a_dead_worker(bench, "ctpl_a")
         store(_name("ctpl_a"), provider=None)
@@ -202,7 +202,7 @@ def test_a_chart_that_is_there_is_not_overwritten(bench, store):
     assert bench.objects.bucket(BUCKET).blob(chart).download_as_bytes() == winner
 
 
-def test_the_provider_is_asked_with_the_template_s_request(bench):
+def test_the_provider_gets_the_template_s_request(bench):
     """The provider gets the symbol, interval and time zone of the request."""
     seen = []
 

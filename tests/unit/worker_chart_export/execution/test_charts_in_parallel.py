@@ -171,7 +171,7 @@ def test_threads_that_can_t_be_had_are_made_do_without(monkeypatch, had):
         assert results == [_item("a"), _item("b"), _item("c")]
 
 
-def test_what_a_failed_chart_was_made_of_is_let_go():
+def test_the_data_of_a_failed_chart_is_freed():
     """A failed chart's data is freed at once and not at the next garbage collection."""
 
     class Picture:

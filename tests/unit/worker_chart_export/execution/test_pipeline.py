@@ -42,7 +42,7 @@ class TestSuccess:
         del before["steps"][STEP_ID], after["steps"][STEP_ID]
         assert after == before
 
-    def test_items_say_who_made_them(self, bench):
+    def test_items_have_their_provider(self, bench):
         """`meta` has `provider` and the provider's own entries."""
         bench.put("ctpl_a")
         bench.run()
@@ -72,7 +72,7 @@ class TestSuccess:
         assert max(blobs, key=lambda name: blobs[name]) == MANIFEST_NAME
         assert bench.cloud.storage.calls["objects.insert"] == len(NAMES) + 1
 
-    def test_the_order_asked_for_is_kept(self, bench):
+    def test_the_requested_order_is_kept(self, bench):
         """The items have the requested order, also when the first chart is the last one made."""
         last_is_done = threading.Event()
 
@@ -89,7 +89,7 @@ class TestSuccess:
         bench.run()
         assert template_ids(bench.manifest()) == (["ctpl_b", "ctpl_c", "ctpl_a"], [])
 
-    def test_requests_are_made_side_by_side_up_to_the_limit(self, bench):
+    def test_requests_are_made_in_parallel_up_to_the_limit(self, bench):
         """As many charts are made in parallel as the limit allows, and no more."""
         inside, together, lock = 0, threading.Barrier(2), threading.Lock()
         most = 0

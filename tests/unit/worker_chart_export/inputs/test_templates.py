@@ -160,7 +160,7 @@ class TestStore:
         assert store.get("ctpl_b").kind == "price + volume"
 
     @pytest.mark.parametrize("name", ["ctpl_a", "ctpl_missing"])
-    def test_those_who_ask_at_the_same_time_share_one_read(self, store, cloud, name):
+    def test_simultaneous_callers_share_one_read(self, store, cloud, name):
         """Simultaneous callers share one read and its result or error."""
         cloud.firestore.faults.add(Fault(method="BatchGetDocuments", delay_seconds=1))
         together = threading.Barrier(8)
@@ -190,7 +190,7 @@ class TestStore:
         ("status", "error"),
         [("RESOURCE_EXHAUSTED", BackendUnavailable), ("PERMISSION_DENIED", ValidationFailed)],
     )
-    def test_a_firestore_that_fails_is_told_from_one_that_refuses(self, store, cloud, status, error):
+    def test_an_unavailable_firestore_differs_from_one_that_refuses(self, store, cloud, status, error):
         """An unavailable Firestore and one that refuses raise different errors."""
         cloud.firestore.faults.add(Fault(method="BatchGetDocuments", error=status, times=1))
         with pytest.raises(error):

@@ -48,7 +48,7 @@ def _plan(requests, run=None, leases=None, *, is_fresh=True):
 class TestPlan:
     """Many requests in one commit."""
 
-    def test_those_who_write_share_one_patch_of_the_run(self):
+    def test_intents_that_write_share_one_patch_of_the_run(self):
         """All intents that write share one patch of the run, each with its step's fields."""
         requests = [_request(claim(step_id=name)) for name in "ab"]
         plan = _plan(requests, _steps(a="READY", b="READY"))

@@ -136,7 +136,7 @@ class TestUnknownOutcome:
         assert worker.ledger.release(claimed).released
         assert (run.lease("s0")["token"], run.lease("s0")["released"]) == ("", 1)
 
-    def test_a_heart_beat_whose_answer_was_lost_fences_nobody(self, run, worker, cloud):
+    def test_a_heart_beat_whose_answer_was_lost_fences_no_finalize(self, run, worker, cloud):
         """A heartbeat with a lost response does not fence its own process's finalize."""
         claimed = worker.claim(run.run_id, "s0")
         run.lease_reference("s0").update({"progress": 1})

@@ -87,7 +87,7 @@ def test_the_summary_is_counted():
     assert "Its messages named their work by the run alone." in page.text
 
 
-def test_a_demo_without_failures_says_so():
+def test_a_demo_without_failures():
     """A demo without failures says so, and one chart is not `1 charts`."""
     page = page_of(replace(SUCCEEDED, failures=()))
     assert "0nothing failed" in page.text
@@ -166,7 +166,7 @@ def test_a_step_shows_its_outcome_and_its_failures():
     assert rows == ["IBM 1dSUCCEEDED1 chart not made1 of 220.25 s", "IBM 13qFAILEDVALIDATION_FAILED0 of 21-"]
 
 
-def test_each_chart_says_what_it_shows_and_leads_to_its_file():
+def test_each_chart_has_a_caption_and_a_link():
     """Each chart has a caption and a link to its file, for screen readers and without the script."""
     figure = page_of(SUCCEEDED).one("figure")
     picture = figure.one("a", href="run/step/a%20b.png").one("img")
@@ -177,7 +177,7 @@ def test_each_chart_says_what_it_shows_and_leads_to_its_file():
     assert figure.one("figcaption").text.endswith("ctpl_price_v1117 candles up to 2013-03-01")
 
 
-def test_a_chart_of_another_provider_says_less():
+def test_a_chart_of_another_provider_shows_only_its_manifest_s_facts():
     """A chart of another provider shows only what the manifest has."""
     chart = replace(CHART, meta={"provider": "chart-img"})
     assert "candles" not in page_of(replace(SUCCEEDED, charts=(chart,))).one("figure").text

@@ -249,7 +249,7 @@ def pubsub_with_rights():
         service.stop()
 
 
-def test_iam_is_asked_for_the_right_to_publish():
+def test_the_right_to_publish_is_checked_through_iam():
     """The right to publish is checked through IAM without a message."""
     with pubsub_with_rights() as service:
         assert read_topic(TOPIC).may_publish is True
@@ -270,7 +270,7 @@ def test_a_topic_is_seen_as_far_as_the_rights_go():
         assert (read_topic(TOPIC).exists, read_topic(TOPIC).subscriptions) == (True, None)
 
 
-def test_a_topic_of_another_project_can_t_be_looked_at_and_is_no_failure():
+def test_an_unreadable_topic_of_another_project_is_no_failure():
     """An unreadable topic of another project is no failure, because IAM may refuse there."""
     settings = PubsubSettings(
         google_cloud_project=PROJECT, pubsub_subscription=PATH, quarantine_topic="projects/others/topics/bad"

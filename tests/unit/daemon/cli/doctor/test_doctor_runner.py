@@ -83,7 +83,7 @@ def test_a_stop_waits_only_for_checks_that_must_delete():
     assert (late[0].summary, begun) == ("enough", [])
 
 
-def test_an_error_nobody_caught_is_a_failure_and_no_traceback(capfd):
+def test_an_uncaught_error_is_a_failure_and_no_traceback(capfd):
     """An uncaught error is a failure without a traceback; a foreign one is an internal error."""
 
     def fail(error):

@@ -89,7 +89,7 @@ def test_a_subscription_may_do_without_a_dead_letter_policy():
     assert problems(subscription_verdicts(replace(GOOD, dead_letter=None))) == {}
 
 
-def test_the_facts_are_those_that_pubsub_tells():
+def test_the_facts_are_those_of_pubsub():
     """The facts come from Pub/Sub; a missing policy differs from one with default bounds."""
     bare = Subscription(name=PATH, topic=TOPIC, ack_deadline_seconds=10)
     assert SubscriptionFacts.of(bare) == SubscriptionFacts(path=PATH, topic=TOPIC, ack_deadline_seconds=10)
@@ -132,7 +132,7 @@ def test_the_facts_are_those_that_pubsub_tells():
         (True, None, "not_checkable", "may not look"),
     ],
 )
-def test_dead_letters_need_a_topic_that_somebody_reads(exists, subscriptions, status, text):
+def test_dead_letters_need_a_topic_with_a_subscription(exists, subscriptions, status, text):
     """The dead-letter topic needs a subscription, without which its messages are lost."""
     topic = TopicFacts(path=LETTERS, exists=exists, subscriptions=subscriptions)
     found = dead_letter_topic_verdict(topic)

@@ -43,7 +43,7 @@ def test_the_fix_follows_the_kind_of_error(error, fix):
     assert (found.status, found.fix) == ("failure", fix)
 
 
-def test_what_was_met_at_each_try_is_said():
+def test_the_error_of_each_attempt_is_shown():
     """The error of each attempt is shown, and not only the client's timeout."""
     error = google_errors.RetryError(
         "Timeout of 10.0s exceeded", cause=google_errors.ServiceUnavailable("no")
@@ -112,14 +112,14 @@ def test_an_object_that_may_have_been_created_is_named_with_the_command_that_del
         ({"left_over": NO}, "warning", "could not be deleted: firestore refused: no; s/1 may be left over"),
     ],
 )
-def test_the_scratch_document_tells_of_conditional_writes(change, status, message):
+def test_the_scratch_document_shows_conditional_writes(change, status, message):
     """The scratch document shows whether conditional writes work; an accepted old precondition fails."""
     found = write_verdict(WriteTrial(path="s/1", **change), Fixes())
     assert found.status == status
     assert message in str(found)
 
 
-def test_the_exemption_of_steps_is_to_be_looked_at_by_hand():
+def test_the_exemption_of_steps_must_be_checked_by_hand():
     """The index exemption must be checked by hand, with a given command, except on an emulator."""
     settings = FirestoreSettings(google_cloud_project="p", firestore_db="d")
     found = steps_exemption(settings, None)

@@ -58,7 +58,7 @@ def test_a_run_that_others_broke_is_shown_all_the_same(documents, needed):
     [(["no-such-run"], 1, "there is no such run"), (["a/b"], 2, "runId")],
 )
 @pytest.mark.parametrize("options", [[], ["--watch"]], ids=["once", "watched"])
-def test_what_there_is_not_is_said(needed, arguments, options, code, text):
+def test_a_missing_run_and_a_bad_id_have_exit_codes(needed, arguments, options, code, text):
     """A missing run gives exit code 1, an invalid id 2."""
     done = run_here("status", *arguments, *options, environment=needed)
     assert (done.returncode, done.stdout) == (code, "")

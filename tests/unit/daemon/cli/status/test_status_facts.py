@@ -109,7 +109,7 @@ def test_a_lease_left_over_is_named_and_counts_for_nothing(status):
     assert ("waits for a worker" in lines(shown)) == (status == "READY")
 
 
-def test_a_waiting_step_says_what_for():
+def test_a_waiting_step_shows_what_it_waits_for():
     """A waiting step shows what it waits for: dependencies, a worker, the orchestrator, or nothing."""
     steps = {
         "ohlcv": {"stepType": "OHLCV_EXPORT", "status": "RUNNING"},
@@ -139,7 +139,7 @@ def test_a_waiting_step_says_what_for():
         (chart_step("READY", inputs=None), {}, "0/?"),
     ],
 )
-def test_charts_are_counted_or_said_to_be_unknown(step, found, count):
+def test_charts_are_counted_or_unknown(step, found, count):
     """Stored and requested charts are counted, or shown as unknown."""
     shown = alone(step, **found)
     assert f"charts {count}" in lines(shown)
@@ -148,7 +148,7 @@ def test_charts_are_counted_or_said_to_be_unknown(step, found, count):
         assert f"charts not known: {found['problem']}" in lines(shown)
 
 
-def test_a_failed_step_says_why_and_where_its_manifest_is():
+def test_a_failed_step_shows_its_errors_and_its_manifest():
     """A failed step shows its error, the error of each chart, the times and all objects."""
     error = {
         "code": "CHART_API_LIMIT_EXCEEDED",

@@ -108,7 +108,7 @@ def test_two_clocks_may_differ_a_little():
     assert as_json(shown)["tookSeconds"] == 0
 
 
-def test_a_running_step_that_starts_in_the_future_is_said_to_be_wrong():
+def test_a_running_step_that_starts_in_the_future_is_shown_as_wrong():
     """A RUNNING step that starts in the future is shown as wrong."""
     shown = alone(chart_step("RUNNING"), lease(started_at=NOW + timedelta(seconds=90)))
     assert "it starts 1 min 30 s from now: a clock was wrong" in lines(shown)

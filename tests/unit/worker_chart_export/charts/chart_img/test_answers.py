@@ -103,7 +103,7 @@ def test_answers_that_are_not_documented_have_a_meaning_too(status, body, meanin
     assert _classify(status, body).meaning is meaning
 
 
-def test_a_whole_picture_of_the_size_asked_for_is_the_chart():
+def test_a_complete_picture_of_the_requested_size_is_the_chart():
     """A complete picture of the requested size is the chart."""
     assert _classify(200, png_bytes()).meaning is Meaning.CHART
 

@@ -116,7 +116,7 @@ def test_a_compressed_answer_is_not_decoded(documents, status, calls, log_lines)
     assert [line["httpStatus"] for line in log_lines()] == [int(status[:3])] * calls
 
 
-def test_no_compression_is_asked_for(documents):
+def test_no_compression_is_requested(documents):
     """No compression is requested, because a picture is already compressed."""
     asked = []
     server = _raw_server(_head(b"404 X"), on_request=asked.append)

@@ -167,7 +167,7 @@ def test_the_time_zone_moves_the_hours_of_short_bars_and_not_the_date_of_long_on
     assert dates("1d", day, timezone="America/New_York") == dates("1d", day)
 
 
-def test_the_legend_says_what_is_drawn_and_its_latest_values():
+def test_the_legend_has_names_and_latest_values():
     """The legend has symbol, timeframe, prices, change, and each study with inputs and values."""
     bars = bars_of()
     plan = plan_of(bars, request_of("ctpl_price_ma1226_bb_macd1226_v1", symbol="NYSE:IBM"))

@@ -141,7 +141,7 @@ def test_studies_of_generated_candles_equal_the_oracle(check, closes, scale):
 
 
 @pytest.mark.parametrize("source", ["open", "high", "low", "close", "hl2", "hlc3", "ohlc4"])
-def test_macd_is_computed_from_the_source_asked_for(source):
+def test_macd_is_computed_from_the_requested_source(source):
     """MACD uses the price that its input `in_3` names."""
     bars = bars_of()
     mean = {"hl2": ("high", "low"), "hlc3": HLC, "ohlc4": ("open", *HLC)}.get(source, (source,))

@@ -152,7 +152,7 @@ def test_a_hidden_plot_is_not_drawn():
     assert {key for _, key in found} == {"Histogram", "MACD"}
 
 
-def test_volume_stands_where_force_overlay_says():
+def test_force_overlay_decides_the_place_of_volume():
     """Volume is at the bottom of the price pane, unless the template gives it a separate pane."""
     assert len(plan_of(BARS, _study("Volume")).panes) == 1
     assert len(plan_of(BARS, _study("Volume", forceOverlay=True)).panes) == 1

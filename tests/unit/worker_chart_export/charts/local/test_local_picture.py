@@ -157,7 +157,7 @@ def _request_for(read, payload=None, scope=None):
     )
 
 
-def test_the_provider_draws_and_says_how():
+def test_the_provider_draws_and_has_metadata():
     """The image's provider is `local`, and its metadata can be stored as JSON."""
     image = LocalProvider().chart(_request_for(raw_candles))
     assert image.provider == "local"
