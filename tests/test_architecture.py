@@ -194,7 +194,7 @@ def test_an_import_by_another_file_is_found(line):
     assert users_of(sdk, typed, for_types=True) == {"daemon/x.py"}
 
 
-def test_another_sdk_of_a_similar_name_is_none():
+def test_a_similar_name_is_another_sdk():
     """`google.cloud.storage_control` is not part of `google.cloud.storage`."""
     assert users_of(("google.cloud.storage",), {"x.py": "import google.cloud.storage_control"}) == set()
 

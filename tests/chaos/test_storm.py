@@ -25,7 +25,7 @@ def seed():
 
 @pytest.mark.long
 @pytest.mark.timeout(240)
-def test_a_storm_loses_and_doubles_nothing(cloud, seed):
+def test_a_storm_breaks_no_invariant(cloud, seed):
     """After random faults, kills, freezes, outages and status changes every invariant holds."""
     with world_on(cloud, **storm.SETTINGS) as world:
         report = Storm(world, seed=seed, seconds=SECONDS).blow()

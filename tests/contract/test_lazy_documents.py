@@ -81,7 +81,7 @@ def test_documents_come_in_the_requested_order_and_missing_ones_too(client, coll
     assert len({one.read_time for one in found}) == 1
 
 
-def test_looking_for_what_is_not_there_changes_nothing(client, collection):
+def test_reading_a_missing_key_changes_nothing(client, collection):
     """Reading a missing key leaves the map unchanged, though a protobuf map would create it."""
     document = collection.document("a")
     document.set({"steps": {"s": {}}})
@@ -96,7 +96,7 @@ def test_looking_for_what_is_not_there_changes_nothing(client, collection):
     assert (list(steps), len(steps), list(found.fields)) == (["s"], 1, ["steps"])
 
 
-def test_a_document_that_is_left_out_of_the_answer_is_not_taken_for_missing(client, collection):
+def test_a_document_that_is_not_in_the_response_is_an_error(client, collection):
     """A document that the response leaves out raises an error and is not treated as missing."""
     silent = SimpleNamespace(
         _firestore_api=SimpleNamespace(batch_get_documents=lambda **_request: []),

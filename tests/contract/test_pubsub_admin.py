@@ -19,7 +19,7 @@ def missing(publisher, subscriber):
     return publisher.topic_path(PROJECT, name), subscriber.subscription_path(PROJECT, name)
 
 
-def test_what_exists_cannot_be_made_again(channel):
+def test_creating_what_exists_is_refused(channel):
     """Creating an existing topic or subscription fails with AlreadyExists."""
     with pytest.raises(exceptions.AlreadyExists):
         channel.publisher.create_topic(name=channel.topic)

@@ -43,7 +43,7 @@ def pairs(cases):
     return [(alert, case) for alert, its_cases in cases.items() for case in its_cases]
 
 
-def test_every_alert_stands_once_and_has_cases():
+def test_every_alert_is_unique_and_has_cases():
     """Every alert name is unique and has cases in which it fires and cases in which it does not."""
     names = [rule["alert"] for group in GROUPS for rule in group["rules"]]
     assert sorted(names) == sorted(RULES) == sorted(FIRES) == sorted(QUIET)

@@ -54,7 +54,7 @@ def _validate(file, version):
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_the_autoscaler_is_as_kubernetes_wants_it(version, tmp_path):
+def test_the_autoscaler_is_valid_for_kubernetes(version, tmp_path):
     """The autoscaler validates against Kubernetes' schema; a misspelt key fails."""
     file = FOLDER / "hpa" / "horizontal-pod-autoscaler.yaml"
     done = _validate(file, version)
@@ -81,7 +81,7 @@ def test_keda_s_objects_have_its_fields(given):
         (("spec",), {"minReplicaCount": "2"}),
     ],
 )
-def test_a_wrong_field_of_keda_s_would_be_seen(place, wrong):
+def test_a_wrong_keda_field_is_found(place, wrong):
     """A wrong field in a KEDA object fails, at the top level and nested, by name and by type."""
     bad = copy.deepcopy(SCALED)
     inner = bad
@@ -137,7 +137,7 @@ def test_both_ways_want_the_same():
     assert METRIC["external"]["target"]["averageValue"] == BACKLOG["metadata"]["threshold"]
 
 
-def test_a_pod_that_is_merely_busy_asks_for_no_other():
+def test_a_busy_pod_adds_no_other():
     """A busy pod adds no other pod: its work counts as backlog, and the target is five rounds of it."""
     assert METRIC["external"]["target"] == {"type": "AverageValue", "averageValue": str(5 * CONCURRENCY)}
     assert 0 < int(BUSY["metadata"]["threshold"]) < CONCURRENCY

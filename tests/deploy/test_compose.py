@@ -61,7 +61,7 @@ def _setup(environment):
 
 
 @pytest.mark.parametrize("name", OURS)
-def test_our_containers_can_do_next_to_nothing(name):
+def test_our_containers_are_restricted(name):
     """Our containers are read-only, have no capabilities and can't gain privileges."""
     service = OURS[name]
     assert service["read_only"] is True

@@ -52,7 +52,7 @@ def test_the_linter_finds_nothing():
     assert (found.returncode, found.stdout) == (0, "")
 
 
-def test_the_linter_would_find_something(tmp_path):
+def test_the_linter_finds_errors(tmp_path):
     """Hadolint reports an untagged image, a shell entry point and a package list that stays."""
     bad = tmp_path / "Dockerfile"
     bad.write_text("FROM python\nRUN apt-get update\nENTRYPOINT python -m daemon\n", encoding="utf-8")
@@ -68,7 +68,7 @@ def test_both_stages_are_one_pinned_slim_python():
     assert [step.arguments[0] for step in _steps("FROM")] == ["${BASE}", "${BASE}"]
 
 
-def test_the_build_copies_all_that_the_wheel_is_made_of():
+def test_the_build_copies_all_files_of_the_wheel():
     """The build copies the packages, readme and licence of pyproject.toml, the locks, and nothing else."""
     packages = PROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
     readme, licences = PROJECT["project"]["readme"], PROJECT["project"]["license-files"]

@@ -55,7 +55,7 @@ def _validate(*files, version):
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_every_object_is_as_kubernetes_wants_it(version):
+def test_every_object_is_valid_for_kubernetes(version):
     """Every object has only known keys and types; exactly two kinds have no schema."""
     done = _validate(*sorted(FOLDER.glob("*.yaml")), version=version)
     assert done.returncode == 0, done.stdout
@@ -68,7 +68,7 @@ def test_every_object_is_as_kubernetes_wants_it(version):
 @pytest.mark.parametrize(
     "misspelt", [("replicas", "replica"), ("readinessProbe", "readynessProbe"), ("drop", "drops")]
 )
-def test_a_misspelt_key_would_be_seen(version, misspelt, tmp_path):
+def test_a_misspelt_key_is_found(version, misspelt, tmp_path):
     """A misspelt key fails, at the top level and nested."""
     text = (FOLDER / "deployment.yaml").read_text(encoding="utf-8")
     bad = tmp_path / "bad.yaml"
@@ -79,7 +79,7 @@ def test_a_misspelt_key_would_be_seen(version, misspelt, tmp_path):
     assert misspelt[1] in done.stdout
 
 
-def test_a_wrong_type_would_be_seen():
+def test_a_wrong_type_is_found():
     """A wrong type fails, such as 8080 without quotes in a ConfigMap."""
     bad = copy.deepcopy(FILES["settings.yaml"])
     bad["data"]["HEALTH_PORT"] = 8080
@@ -126,7 +126,7 @@ def test_each_key_of_the_config_map_is_a_setting():
     assert WORKER["envFrom"] == [{"configMapRef": {"name": FILES["settings.yaml"]["metadata"]["name"]}}]
 
 
-def test_the_daemon_takes_the_config_map(settings):
+def test_the_daemon_accepts_the_config_map(settings):
     """The daemon accepts the ConfigMap in production mode, with the accounts at their mounted path."""
     assert settings.charts_api_mode is ChartsApiMode.REAL
     assert [account.id for account in settings.accounts] == ["first"]

@@ -82,7 +82,7 @@ def test_it_can_be_imported_as_it_is():
     assert not {"__inputs", "__requires"} & DASHBOARD.keys()
 
 
-def test_no_id_and_no_title_stands_twice():
+def test_ids_and_titles_are_unique():
     """Panel ids and titles are unique; links use the ids."""
     ids = [panel["id"] for panel in DASHBOARD["panels"]]
     assert len(set(ids)) == len(ids) > 40
@@ -106,7 +106,7 @@ def test_panels_lie_beside_each_other_and_below_their_row():
     assert places == sorted(places, key=lambda place: (place["y"], place["x"]))
 
 
-def test_the_questions_stand_in_the_order_of_the_night():
+def test_the_rows_are_in_order_of_urgency():
     """The rows come in order of urgency: working, behind, failing and why, then details."""
     assert titles(ROWS) == [
         "Is it working?",
@@ -157,7 +157,7 @@ def test_a_worker_without_a_namespace_is_shown_too():
 
 
 @pytest.mark.parametrize("query", QUERIES, ids=lambda query: query.where)
-def test_each_query_asks_for_what_there_is(query, series):
+def test_each_query_uses_existing_series(query, series):
     """Each query parses as PromQL and uses existing series, labels, values and legend labels."""
     assert "$" not in query.promql
     for selector, _ in selectors_of(query.promql):

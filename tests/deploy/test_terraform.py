@@ -109,11 +109,11 @@ class TestLayout:
             "a = {\n\tb = 1\n}\n",
         ],
     )
-    def test_a_wrong_layout_would_be_seen(self, wrong):
+    def test_a_wrong_layout_is_found(self, wrong):
         """The layout check finds wrong signs, indentation and spaces."""
         assert layout_faults(wrong)
 
-    def test_terraform_would_change_nothing(self, terraform):
+    def test_terraform_fmt_changes_nothing(self, terraform):
         """`terraform fmt` changes nothing."""
         done = terraform(FOLDER, "fmt", "-check", "-diff", "-recursive")
         assert (done.returncode, done.stdout) == (0, "")

@@ -34,7 +34,7 @@ def policy():
     return uncommented("network-policy.yaml", "    # Traces, if")
 
 
-def test_the_worker_takes_the_variables(settings, monkeypatch):
+def test_the_worker_reads_the_variables(settings, monkeypatch):
     """The worker reads all tracing variables, and none holds a secret."""
     kubernetes_validate.validate(settings, "1.30", strict=True)
     ours = {name: value for name, value in settings["data"].items() if name.startswith("OTEL_")}

@@ -85,7 +85,7 @@ class TestNamedStep:
         assert disposition.reason == "own_lease"
         assert 60 < disposition.delay_seconds <= 65
 
-    def test_a_step_whose_lease_is_over_is_taken_over(self, deployment, workers, log_lines):
+    def test_an_expired_lease_is_taken_over(self, deployment, workers, log_lines):
         """An expired lease is taken over by the next attempt, for any owner and message."""
         run_id, (step_id,) = deployment.put_run(status="RUNNING")
         workers.put_lease(run_id, step_id)
@@ -114,7 +114,7 @@ class TestNamedStep:
         assert 90 < (lease.expires_at - datetime.now(UTC)).total_seconds() <= 101
         assert len(_named(log_lines(), "step_unleased")) == 1
 
-    def test_the_lease_of_an_unknown_owner_is_not_made_anew(self, deployment, workers):
+    def test_the_lease_of_an_unknown_owner_is_kept(self, deployment, workers):
         """The lease of an unknown owner keeps its start; the next message is a duplicate."""
         run_id, (step_id,) = deployment.put_run(status="RUNNING")
         worker = workers.new()
@@ -140,7 +140,7 @@ class TestNamedStep:
 class TestRunOnly:
     """A message that names only the run."""
 
-    def test_ready_steps_come_first_then_those_whose_lease_is_over(self, deployment, workers, log_lines):
+    def test_ready_steps_come_first_then_expired_ones(self, deployment, workers, log_lines):
         """READY steps come first, by id, then expired ones; steps of other workers are skipped."""
         run_id, step_ids = deployment.put_run(steps=5, charts=1)
         expired, live, *ready, gone = step_ids

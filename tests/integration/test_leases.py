@@ -213,7 +213,7 @@ def test_expired_leases_are_found_page_by_page_also_those_of_one_instant(deploym
     assert max(len(page) for page in pages) == 2
 
 
-def test_a_lease_of_nothing_is_deleted_only_as_it_was_read(deployed_step):
+def test_a_lease_without_a_step_is_deleted_only_unchanged(deployed_step):
     """A lease without a step is deleted only if it is unchanged since it was read."""
     run, step_id, worker, _ = deployed_step
     worker.claim(run.run_id, step_id)

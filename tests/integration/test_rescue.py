@@ -159,7 +159,7 @@ class TestClearing:
         assert (workers.lease(run_id, step_id), deployment.run(run_id)) == (None, before)
         assert [line["event"] for line in log_lines()] == ["lease_deleted"]
 
-    def test_so_is_that_of_a_run_that_is_over(self, deployment, workers):
+    def test_the_lease_of_a_finished_run_is_deleted(self, deployment, workers):
         """The lease of a finished run is deleted, whatever its step's status."""
         run_id, (step_id,) = _abandoned(deployment, workers)
         deployment.documents.document(f"flow_runs/{run_id}").update({"status": "CANCELLED"})
@@ -167,7 +167,7 @@ class TestClearing:
         assert (workers.lease(run_id, step_id), _statuses(deployment, run_id)) == (None, ["RUNNING"])
 
     @pytest.mark.parametrize("what", ["run", "step"])
-    def test_so_is_that_of_a_run_or_step_that_is_gone(self, deployment, workers, what):
+    def test_the_lease_of_a_deleted_run_or_step_is_deleted(self, deployment, workers, what):
         """The lease of a deleted run or step is deleted: Firestore keeps documents below a deleted one."""
         run_id, (step_id,) = _abandoned(deployment, workers)
         reference = deployment.documents.document(f"flow_runs/{run_id}")
@@ -179,7 +179,7 @@ class TestClearing:
         assert workers.lease(run_id, step_id) is None
 
     @embedded
-    def test_a_lease_that_is_taken_anew_just_then_is_not_deleted(self, deployment, workers):
+    def test_a_lease_that_is_acquired_in_between_is_not_deleted(self, deployment, workers):
         """A lease that is acquired again after the read is not deleted."""
         run_id, (step_id,) = _abandoned(deployment, workers)
         workers.set_step(run_id, step_id, status="READY")

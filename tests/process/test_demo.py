@@ -186,7 +186,7 @@ def test_demo_ends_with_its_daemon(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["PUBSUB_EMULATOR_HOST", "FIRESTORE_EMULATOR_HOST", "STORAGE_EMULATOR_HOST"])
-def test_demo_asks_first_whether_the_named_emulators_answer(tmp_path, name):
+def test_demo_checks_first_that_the_named_emulators_answer(tmp_path, name):
     """The demo first checks that the emulators answer; Google's clients would try for a minute."""
     value = "http://localhost:1" if name.startswith("STORAGE") else "localhost:1"
     done = run_command("demo", "--output", str(tmp_path), environment={name: value})

@@ -138,7 +138,7 @@ def test_charts_are_drawn_here_from_candles(deployment):
         ({"timeframe": "13q"}, "VALIDATION_FAILED", "timeframe"),
     ],
 )
-def test_a_step_that_asks_for_nonsense_fails_with_the_field(deployment, change, code, text):
+def test_a_step_with_invalid_inputs_fails_with_the_field(deployment, change, code, text):
     """A step with invalid inputs fails with the field, pays nothing, and its message is acked."""
     run_id, (step_id,) = deployment.put_run(**change)
     with deployment.daemon().started() as daemon:

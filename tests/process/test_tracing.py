@@ -284,7 +284,7 @@ def test_without_tracing_lines_still_name_the_publisher_s_trace(deployment):
     assert not [name for line in others for name in line if name.startswith("logging.")]
 
 
-def test_switched_off_it_loads_nothing_and_starts_nothing(deployment):
+def test_without_tracing_nothing_is_loaded_or_started(deployment):
     """Without tracing the daemon loads no SDK and no exporter and starts no thread."""
     script = (
         "import sys, threading\n"

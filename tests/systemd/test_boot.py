@@ -87,7 +87,7 @@ def test_a_stop_drains(host, deployment):
     assert deployment.cloud.pubsub.unacked(deployment.subscription) == 0
 
 
-def test_a_drain_longer_than_timeoutstopsec_is_let_finish(host, deployment):
+def test_a_drain_longer_than_timeoutstopsec_is_finished(host, deployment):
     """A drain longer than TimeoutStopSec is finished, because the daemon asks for its own time."""
     add_to_unit(host, instance("slow"), ["TimeoutStopSec=2"])
     write_environment(host, {"DRAIN_SECONDS": "20"}, of="slow")

@@ -127,7 +127,7 @@ def test_without_a_fallback_there_is_none(build, cloud):
         build(CHARTS_API_MODE="real").chart(chart_request())
 
 
-def test_record_asks_once_and_then_no_more(build, cloud):
+def test_record_requests_a_chart_once(build, cloud):
     """`record` mode requests a chart once and then uses the fixture."""
     provider = build(CHARTS_API_MODE="record")
     assert [provider.chart(chart_request()).provider for _ in range(3)] == ["chart-img", "mock", "mock"]

@@ -157,7 +157,7 @@ def test_versions_too_old_are_refused(client, document):
         list(client._firestore_api.batch_get_documents(request=request, metadata=client._rpc_metadata))
 
 
-def test_commit_times_grow_while_the_clock_stands_still(monkeypatch):
+def test_commit_times_grow_while_the_clock_is_stopped(monkeypatch):
     """Commit times increase even when the clock stops or goes back; no read is before the last commit."""
     clock = CommitClock()
     monkeypatch.setattr("localcloud.firestore.store.time.time_ns", lambda: 5_000_000)

@@ -201,7 +201,7 @@ def test_a_restart_that_loses_state_knows_no_subscription(cloud, channel):
         channel.subscriber.get_subscription(subscription=channel.subscription, timeout=LONG)
 
 
-def test_a_caller_that_gave_up_takes_no_message_with_it(channel):
+def test_a_pull_that_timed_out_receives_no_message(channel):
     """A pull that timed out leaves the message for the next pull; the official emulator loses it."""
     with pytest.raises(exceptions.DeadlineExceeded):
         channel.subscriber.pull(subscription=channel.subscription, max_messages=1, retry=None, timeout=0.2)

@@ -48,7 +48,7 @@ def test_each_kind_of_request_error_has_a_code_of_its_own():
     assert len(set(codes)) == len(codes) == len(CONTRACT_CODES - {"CRASH_LOOP"})
 
 
-def test_every_error_stands_in_the_tree_of_the_docstring():
+def test_every_error_is_in_the_docstring_s_tree():
     """Every error class is in the module docstring's tree."""
     kinds = [
         name for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, Exception)
@@ -99,7 +99,7 @@ def test_details_keep_the_first_that_fit():
 
 @settings(max_examples=60)
 @given(st.text(), st.dictionaries(st.text(), JSON_VALUES, max_size=5))
-def test_whatever_it_is_given_a_stored_error_is_small_and_storable(message, details):
+def test_any_stored_error_is_small_and_storable(message, details):
     """Any stored error has at most 500 characters and 2 KiB, and only valid UTF-8."""
     document = StepError("X", message, details).to_dict()
     assert 1 <= len(document["message"]) <= 500

@@ -143,7 +143,7 @@ class TestCommitted:
             ("READY", MANIFEST, ERROR),
         ],
     )
-    def test_a_status_without_its_companion_is_a_mistake_of_the_caller(self, status, manifest, error):
+    def test_a_status_without_its_required_argument_is_refused(self, status, manifest, error):
         """A status without its required argument raises an error before anything is read or written."""
         with pytest.raises(ValueError, match=r"expected SUCCEEDED with"):
             finalize_step(

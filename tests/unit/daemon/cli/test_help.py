@@ -92,7 +92,7 @@ def _parse(example, folder):
     "example",
     ["other status run", f"{PROGRAM} status", f"{PROGRAM} status run --no-such", f"{PROGRAM} publish"],
 )
-def test_an_example_that_does_not_parse_would_be_seen(example, tmp_path):
+def test_an_example_that_does_not_parse_is_found(example, tmp_path):
     """An example with another program, a missing argument or an unknown option fails."""
     with pytest.raises((AssertionError, USAGE_ERROR)):
         _parse(example, tmp_path)

@@ -27,7 +27,7 @@ def test_the_reference_templates_are_good_and_fit_the_smallest_plan(sample):
     assert (found.is_good, found.problems, found.accounts) == (True, (), {"free": FITS})
 
 
-def test_each_account_has_its_own_word():
+def test_each_account_has_its_own_result():
     """Each account has its own result: by its plan, its own limit, or unknown."""
     accounts = [
         account("small", max_parameters=2),

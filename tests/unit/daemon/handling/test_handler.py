@@ -228,7 +228,7 @@ class TestRunOnly:
         ],
     )
     @pytest.mark.parametrize("age", [0, 10_000])
-    def test_with_nothing_eligible_it_is_acked(self, run, event, age, log_lines):
+    def test_without_an_eligible_step_it_is_acked(self, run, event, age, log_lines):
         """Without an eligible step the message is acked, because the run's next update sends another."""
         pipeline, ledger = Pipeline(), Ledger(run, **{STEP_ID: lease_of()})
         assert isinstance(handler(ledger, pipeline).handle(message(RUN_ONLY, age=age)), Ack)

@@ -199,7 +199,7 @@ class TestStructuredEvent:
         assert isinstance(_parse(EVENT | {"subject": "documents/other/r1"}), Irrelevant)
 
     @pytest.mark.parametrize("body", [b"", b"[]", b"x"])
-    def test_a_structured_event_whose_body_is_none_is_rejected(self, body):
+    def test_a_structured_event_with_another_body_is_rejected(self, body):
         """A structured event with another body is rejected, also a batch, which Pub/Sub does not have."""
         assert _rejection(body, {"content-type": "application/cloudevents-batch+json"}).reason.startswith(
             "body_not"

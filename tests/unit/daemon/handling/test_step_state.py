@@ -112,7 +112,7 @@ class TestLease:
         """A RUNNING step without a lease is unleased, because its worker keeps none."""
         assert classify_lease(None, now=NOON, message_id="m1", terms=TERMS).state is StepState.UNLEASED
 
-    def test_one_taken_under_another_message_makes_this_one_a_duplicate(self):
+    def test_a_lease_of_another_message_makes_this_one_a_duplicate(self):
         """A lease of another message makes this one a duplicate, and its owner is named."""
         found = _lease_seen()
         assert (found.state, found.wait_seconds) == (StepState.DUPLICATE, 0.0)

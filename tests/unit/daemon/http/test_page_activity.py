@@ -97,7 +97,7 @@ class TestFinishedSteps:
         assert (step.seconds, step.ended, step.manifest_uri) == (0.25, clock.now, "gs://b/m.json")
         assert [chart.template_id for chart in step.charts] == ["ctpl_0", "ctpl_1"]
 
-    def test_charts_stand_in_one_order_however_they_came(self, activity):
+    def test_charts_are_in_one_order(self, activity):
         """Charts are in one order, so that steps can be compared."""
         with step_in_flight():
             for name in ("ctpl_b", "ctpl_c", "ctpl_a"):

@@ -93,7 +93,7 @@ def test_the_wait_has_an_end():
     assert time.monotonic() - started < 5
 
 
-def test_a_delivery_that_ends_by_an_error_is_over():
+def test_a_delivery_that_ends_with_an_error_is_removed():
     """A delivery that ends with an error is removed like any other."""
     drain = Drain()
     with pytest.raises(RuntimeError, match=r"^x$"), drain.delivery():

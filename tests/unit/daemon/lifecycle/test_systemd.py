@@ -106,7 +106,7 @@ def test_ready_is_sent_at_once_and_once(new_notify, inbox):
     assert inbox.take() == [["READY=1", "STATUS=Pulling"]]
 
 
-def test_stopping_asks_for_the_time_that_the_drain_has(new_notify, inbox, process):
+def test_stopping_extends_the_time_by_the_drain(new_notify, inbox, process):
     """STOPPING asks for the time of the drain plus 5 s for the exit."""
     notify = new_notify(NOTIFY_SOCKET=inbox.address)
     notify.ready()

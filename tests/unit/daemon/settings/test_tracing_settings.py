@@ -216,7 +216,7 @@ def test_a_check_finds_the_errors_of_a_start():
     assert done.stderr.startswith("error: OTEL_TRACES_SAMPLER: expected one of always_on, ")
 
 
-def test_the_demo_s_daemon_is_traced_as_its_caller_wishes(monkeypatch):
+def test_the_demo_s_daemon_uses_its_caller_s_tracing_settings(monkeypatch):
     """The demo's daemon uses its caller's tracing settings and its own other settings."""
     monkeypatch.setenv("OTEL_TRACES_EXPORTER", "otlp")
     monkeypatch.setenv("LOG_FORMAT", "console")

@@ -143,7 +143,7 @@ def test_messages_come_to_the_callback_at_most_as_many_as_threads(publisher, sub
 
 
 @pytest.mark.usefixtures("publisher")
-def test_google_s_client_is_given_every_bound(subscriber, settings):
+def test_google_s_client_gets_every_limit(subscriber, settings):
     """Google's client gets every limit. Its private fields are read: most limits act after minutes."""
     stream = subscriber.open(lambda message: message.ack())
     manager = stream._StreamingPullFuture__manager
@@ -251,7 +251,7 @@ def test_a_stream_that_can_t_be_opened_leaves_no_connection(cloud, settings, mon
 @pytest.mark.parametrize(
     "error", [None, google_errors.NotFound("x"), RuntimeError("x"), TimeoutError("x")], ids=repr
 )
-def test_a_stream_is_over_however_it_ended(error):
+def test_a_closed_stream_has_ended(error):
     """A closed stream has ended for the drain, also when it broke in between."""
     future: Future[None] = Future()
     stream = Stream(SimpleNamespace(close=lambda: None), future)  # type: ignore[arg-type]

@@ -323,7 +323,7 @@ def test_a_pause_between_two_openings_ends_with_a_stop(monkeypatch):
     assert time.monotonic() - started < 5
 
 
-def test_pauses_grow_and_start_anew_after_a_long_life(monkeypatch):
+def test_pauses_grow_and_are_reset_after_a_long_lived_stream(monkeypatch):
     """Pauses grow to half a minute with full jitter, and start small after a long-lived stream."""
     drawn = []
     monkeypatch.setattr(timing, "full_jitter_seconds", lambda **given: drawn.append(given) or 0.0)

@@ -402,7 +402,7 @@ class TestHowATraceTravels:
 class TestPublishing:
     """The spans of a publishing command."""
 
-    def test_off_a_message_gets_nothing(self):
+    def test_without_tracing_a_message_gets_no_attribute(self):
         """Without tracing a message gets no attribute and nothing is loaded."""
         with PublisherSpans(TOPIC) as spans, spans.message({"runId": "r"}) as attributes:
             assert attributes == {}

@@ -103,7 +103,7 @@ def test_a_folder_of_certificates_is_accepted(tmp_path, monkeypatch, name, more)
         assert manager.connection_pool_kw["ssl_context"].get_ca_certs() == []
 
 
-def test_a_connection_that_was_idle_for_long_is_opened_anew(monkeypatch):
+def test_a_connection_that_was_idle_for_long_is_opened_again(monkeypatch):
     """A connection that was idle for long is opened again, because a gateway may have dropped it."""
     monkeypatch.setattr("worker_chart_export.backends.http.MAX_IDLE_SECONDS", 0.1)
     with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor(1) as threads:

@@ -57,14 +57,14 @@ def test_a_picture_comes_before_an_error(provider, tmp_path):
 @pytest.mark.parametrize(
     "name", [f"{STEM}2__500_X.json", f"{STEM}__50_X.json", f"{STEM}__500.json", f"x{STEM}__500_X.json"]
 )
-def test_files_of_other_names_are_not_taken(provider, tmp_path, name):
+def test_fixtures_of_other_templates_are_not_used(provider, tmp_path, name):
     """A fixture of another template, whose id begins with this one, is not used."""
     (tmp_path / name).write_text("{}")
     with pytest.raises(ChartApiMockMissing):
         provider.chart(chart_request())
 
 
-def test_a_name_longer_than_the_file_system_takes_is_missing(provider):
+def test_a_name_too_long_for_the_file_system_is_missing(provider):
     """A name longer than the file system allows is a missing fixture: the request fails, not the step."""
     with pytest.raises(ChartApiMockMissing, match=r"can't be read: File name too long"):
         provider.chart(chart_request(symbol="X" * 300))

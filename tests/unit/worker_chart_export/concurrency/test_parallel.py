@@ -38,12 +38,12 @@ def do():
     return done
 
 
-def test_one_thread_does_one_work_after_the_other(do):
+def test_one_thread_runs_one_task_after_the_other(do):
     """One thread runs one task after the other."""
     assert len({do(threading.get_ident) for _ in range(20)}) == 1
 
 
-def test_works_of_one_time_have_a_thread_each():
+def test_simultaneous_tasks_have_a_thread_each():
     """Simultaneous tasks have a thread each and do not wait."""
     threads, meeting = ThreadCache("test"), threading.Barrier(21)
     for _ in range(2):
@@ -52,7 +52,7 @@ def test_works_of_one_time_have_a_thread_each():
         meeting.wait(WAIT_SECONDS)
 
 
-def test_a_work_finds_nothing_bound_by_the_one_before(do):
+def test_a_task_sees_no_context_of_the_one_before(do):
     """A task sees no bound context of the task before."""
     do(lambda: _bound.set("mine"))
     assert do(_bound.get) == "nothing"
@@ -73,7 +73,7 @@ def test_a_waiting_thread_keeps_nothing_of_its_last_task(do):
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_a_work_that_raises_ends_its_thread_and_no_other_work(do):
+def test_a_task_that_raises_ends_only_its_thread(do):
     """A task that raises ends its thread; the next task gets a new one."""
     failed: Queue[threading.Thread] = Queue()
 

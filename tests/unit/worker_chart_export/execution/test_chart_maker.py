@@ -118,7 +118,7 @@ class TestReuse:
             _name("ctpl_a") + ".tmp",
         ],
     )
-    def test_a_chart_of_another_name_is_not_taken_for_this_one(self, bench, store, name):
+    def test_a_chart_of_another_name_is_not_reused(self, bench, store, name):
         """A chart of an earlier start, or of another symbol, timeframe or template, is not reused."""
         _left_by_a_dead_worker(bench, "ctpl_a")
         store(name)

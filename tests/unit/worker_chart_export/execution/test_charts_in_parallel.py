@@ -94,7 +94,7 @@ def test_what_stopped_the_step_first_stays():
 
 
 @pytest.mark.parametrize("ignores_stop", [True, False])
-def test_a_stop_is_over_within_two_seconds_whatever_hangs(ignores_stop):
+def test_a_stop_ends_within_two_seconds(ignores_stop):
     """A stop ends within two seconds, even when a chart hangs."""
     scope, hanging, release = scope_of(60), threading.Semaphore(0), threading.Event()
 
@@ -121,7 +121,7 @@ def test_a_stop_is_over_within_two_seconds_whatever_hangs(ignores_stop):
     stopper.join()
 
 
-def test_a_guard_that_one_chart_asks_ends_the_others_too():
+def test_a_guard_that_fails_in_one_chart_ends_the_others_too():
     """A guard that fails in one chart's check ends the other charts too."""
     parent, release = scope_of(60), threading.Event()
     lost = threading.Event()
@@ -150,7 +150,7 @@ def test_a_guard_that_one_chart_asks_ends_the_others_too():
 
 
 @pytest.mark.parametrize("had", [0, 1])
-def test_threads_that_can_t_be_had_are_made_do_without(monkeypatch, had):
+def test_with_too_few_threads_the_first_makes_all_charts(monkeypatch, had):
     """With too few threads the first one makes all charts; with none no work starts."""
     started = []
 
@@ -197,13 +197,13 @@ def test_the_data_of_a_failed_chart_is_freed():
 class TestReadOnce:
     """A step's candles are read once."""
 
-    def test_what_was_read_is_given_again(self):
+    def test_a_second_read_returns_the_first_result(self):
         """A second call returns the first result without a read."""
         reads = []
         candles = ReadOnce(lambda: reads.append(None) or b"[]")
         assert [candles(), candles(), len(reads)] == [b"[]", b"[]", 1]
 
-    def test_so_is_the_error(self):
+    def test_a_second_read_raises_the_first_error(self):
         """An error of the read is raised in every call."""
         reads = []
 

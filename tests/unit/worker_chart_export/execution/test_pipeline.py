@@ -167,7 +167,7 @@ class TestLease:
         }
         assert bench.step()["status"] == "SUCCEEDED"
 
-    def test_a_step_that_made_too_many_workers_end_is_failed_unworked(self, bench, log_lines):
+    def test_a_step_that_ended_too_many_workers_is_failed(self, bench, log_lines):
         """A step that ended too many workers is failed without work, lease or manifest."""
         bench.put("ctpl_a", status="RUNNING")
         bench.put_lease(attempt=7, released=2)
@@ -182,7 +182,7 @@ class TestLease:
 class TestFailedSteps:
     """What fails a step as a whole."""
 
-    def test_a_step_that_asks_for_nonsense_fails_before_anything_is_paid_for(self, bench):
+    def test_a_step_with_invalid_inputs_fails_before_anything_is_paid_for(self, bench):
         """A step with invalid inputs fails without a provider call, an object or a manifest."""
         bench.put("ctpl_a", min_images=2)
         outcome = bench.run()
@@ -208,7 +208,7 @@ class TestFailedSteps:
         assert (outcome.kind, outcome.reason) == (OutcomeKind.CLAIM_LOST, "step_running")
         assert (bench.provider.asked, bench.lease()) == ([], lease)
 
-    def test_a_step_finished_by_another_meanwhile_is_left_alone(self, bench):
+    def test_a_step_finished_by_another_worker_stays(self, bench):
         """A step that another worker has finished in between stays unchanged."""
 
         def make(_request):

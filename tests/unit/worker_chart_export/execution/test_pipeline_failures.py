@@ -77,7 +77,7 @@ class TestFailedRequests:
             (png_bytes(padding=5000), "CHART_TOO_LARGE"),
         ],
     )
-    def test_a_picture_that_is_none_is_not_uploaded(self, bench, picture, code):
+    def test_an_invalid_picture_is_not_uploaded(self, bench, picture, code):
         """A picture that is no PNG is not uploaded, whichever provider made it."""
         bench.provider.script = {"ctpl_a": lambda _request: picture}
         bench.put("ctpl_a", min_images=0)

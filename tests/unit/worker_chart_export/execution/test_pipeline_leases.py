@@ -108,7 +108,7 @@ class TestHeartBeat:
         assert sorted(bench.provider.asked) == ["ctpl_a", "ctpl_b"]
         assert (bench.names(), bench.cloud.storage.calls["objects.insert"]) == ([], 0)
 
-    def test_the_winner_s_lease_is_left_alone(self, bench, hanging):
+    def test_the_winner_s_lease_is_not_released(self, bench, hanging):
         """A worker that lost its lease does not release the winner's."""
         lease = bench.put_lease(**TAKEN, left_seconds=60)
         bench.heartbeats.beat()
@@ -142,7 +142,7 @@ class TestSelfFencing:
     """A frozen process whose lease expired before a heartbeat could stop it."""
 
     @pytest.mark.parametrize("taken", [False, True])
-    def test_it_pays_for_nothing_and_leaves_within_two_seconds(self, bench, taken, log_lines):
+    def test_it_pays_for_nothing_and_ends_within_two_seconds(self, bench, taken, log_lines):
         """After its lease expired a frozen process pays for nothing and ends within two seconds."""
         clock, release = LeapingClock(), threading.Event()
         woke = []

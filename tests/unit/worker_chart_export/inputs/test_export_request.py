@@ -131,7 +131,7 @@ def test_a_bad_template_id_is_refused_by_its_place(request_):
     assert caught.value.details == {"field": "inputs.requests[1].chartTemplateId"}
 
 
-def test_a_template_id_of_128_characters_is_taken():
+def test_a_template_id_of_128_characters_is_accepted():
     """A template id of 128 characters is accepted."""
     name = "Aa0_-" + "x" * 123
     assert _order_of(inputs=_inputs(requests=[{"chartTemplateId": name}])).template_ids == (name,)
@@ -158,7 +158,7 @@ def test_a_bad_symbol_is_refused(scope):
 
 
 @pytest.mark.parametrize("symbol", ["IBM", "BRK.B", "BINANCE:BTCUSDT", "EURUSD=X", "^GSPC", "ÖBB"])
-def test_symbols_in_use_are_taken_as_they_are(symbol):
+def test_common_symbols_are_accepted_unchanged(symbol):
     """Common symbols are accepted unchanged."""
     assert _order_of(scope={"symbol": symbol}).symbol == symbol
 
@@ -186,7 +186,7 @@ def test_candles_named_by_the_step_itself_come_first():
         ohlcv_step(outputs=None),
     ],
 )
-def test_candles_of_other_timeframes_types_or_without_uri_are_none(source):
+def test_other_outputs_are_no_candles(source):
     """Outputs of another timeframe or type, or without URI, are no candles."""
     run = run_of({OHLCV_ID: source, STEP_ID: chart_step()})
     step = run.step(STEP_ID)

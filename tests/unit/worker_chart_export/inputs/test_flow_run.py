@@ -108,7 +108,7 @@ def test_a_step_that_is_no_map_is_invalid(raw):
         run_of({"s": raw}).step("s")
 
 
-def test_a_step_that_is_not_there_is_none():
+def test_a_missing_step_is_none():
     """A missing step is None and not invalid."""
     assert run_of().step("other") is None
 

@@ -144,7 +144,7 @@ class TestTakeOver:
         found = stored(lease_of("theirs").released_until(READ_TIME))
         assert _decision(claim(), observation(None, found)).result.claimed
 
-    def test_a_released_step_is_left_until_its_backoff_is_over(self):
+    def test_a_released_step_is_left_until_its_backoff_ends(self):
         """A released step is not taken over before its backoff ends, because its backend needs the time."""
         found = stored(lease_of("theirs").released_until(READ_TIME + seconds(1)))
         assert _refusal(claim(), observation(None, found)).reason == Reason.STEP_RUNNING

@@ -87,7 +87,7 @@ class TestFinalize:
             ("CANCELLED", Reason.STEP_FINAL),
         ],
     )
-    def test_what_the_orchestrator_changed_stands_and_the_lease_goes(self, status, reason):
+    def test_what_the_orchestrator_changed_stays_and_the_lease_is_deleted(self, status, reason):
         """What the orchestrator changed stays, and the lease is deleted."""
         decision = _decision(success(), observation(run_with(status), stored()))
         assert decision.run_patch is None

@@ -80,7 +80,7 @@ class TestCost:
 class TestTime:
     """The start time of a claim's lease."""
 
-    def test_a_claim_that_brings_no_read_has_one_made_for_its_lease(self, run, worker, calls):
+    def test_a_claim_without_a_read_reads_the_run_for_its_lease(self, run, worker, calls):
         """A claim without a read reads the run for its lease, because the known time can be old."""
         worker.claim(run.run_id, "s0")
         kept = worker.claim(run.run_id, "s1").commits

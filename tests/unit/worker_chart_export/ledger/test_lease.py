@@ -99,7 +99,7 @@ class TestExpiry:
         assert not again.is_released
         assert again.seconds_left(again.expires_at, clock_skew_seconds=5) == 5
 
-    def test_a_release_takes_the_token_and_is_counted(self):
+    def test_a_release_removes_the_token_and_is_counted(self):
         """A release removes the token, counts, and changes only the end besides."""
         released = lease_of().released_until(READ_TIME)
         assert released == replace(lease_of(), token="", released=1, expires_at=READ_TIME)
@@ -108,7 +108,7 @@ class TestExpiry:
 class TestOffers:
     """What a claimer writes."""
 
-    def test_the_first_lease_starts_everything(self):
+    def test_the_first_lease_has_the_first_attempt(self):
         """The first lease has attempt 1, no releases, a new start and the whole time."""
         lease = offer_of().first(READ_TIME)
         assert (lease.owner, lease.token, lease.message_id) == ("host:1:mine", "mine", "m")

@@ -45,7 +45,7 @@ def test_events_have_the_contract_s_names(name):
 @pytest.mark.parametrize(
     ("method", "severity"), [("info", "INFO"), ("warning", "WARNING"), ("error", "ERROR")]
 )
-def test_a_line_has_what_cloud_logging_wants(log_lines, method, severity):
+def test_a_line_has_the_fields_of_cloud_logging(log_lines, method, severity):
     """A line has severity, message, UTC time, event and the given fields."""
     getattr(log, method)(Event.STEP_NOOP, "a sentence", reason="final", nothing=None)
     (line,) = log_lines()

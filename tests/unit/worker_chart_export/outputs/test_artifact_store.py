@@ -186,7 +186,7 @@ class TestStoredPngs:
         assert self._stored(store) == {NAME: StoredPng(f"gs://{BUCKET}/{NAME}", METADATA, len(PNG))}
         assert cloud.storage.calls["objects.list"] == 1
 
-    def test_none_are_found_where_there_are_none(self, store):
+    def test_a_first_attempt_finds_no_charts(self, store):
         """A first attempt finds no charts."""
         assert self._stored(store) == {}
 

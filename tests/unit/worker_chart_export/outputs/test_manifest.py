@@ -161,7 +161,7 @@ def _keywords(schema):
     return found
 
 
-def test_the_schema_uses_what_its_compiler_knows():
+def test_the_schema_uses_only_supported_keywords():
     """The schema uses only keywords that its compiler supports; it ignores others silently."""
     assert _keywords(SCHEMA) <= {
         *("$schema", "title", "type", "format", "pattern", "minLength", "minimum"),
@@ -194,7 +194,7 @@ def test_details_stay_when_there_is_room():
     assert all(failure["error"]["details"] for failure in failures)
 
 
-def test_one_that_is_too_large_all_the_same_is_refused():
+def test_one_that_is_too_large_without_details_is_refused():
     """A manifest that is too large without details is refused."""
     items = [_item(f"ctpl_{number:0120}") for number in range(400)]
     with pytest.raises(ManifestRefused, match="readers take at most 65536"):

@@ -27,7 +27,7 @@ from worker_chart_export.charts.chart_img.answers import Meaning
         ("too_large", None),
     ],
 )
-def test_one_call_is_made_and_counted_whatever_is_answered(cloud, documents, answer, meaning):
+def test_one_call_is_made_and_counted_for_any_response(cloud, documents, answer, meaning):
     """Exactly one call is made and counted for any response, without a retry or another account."""
     if answer:
         cloud.chart_img.faults.add(Fault(answer=answer))
@@ -67,7 +67,7 @@ def test_a_used_up_account_is_skipped_as_by_the_daemon(cloud, documents):
 
 
 @pytest.mark.parametrize("mode", ["local", "mock"])
-def test_modes_that_ask_nothing_of_chart_img_need_no_account(tmp_path, mode):
+def test_modes_without_chart_img_need_no_account(tmp_path, mode):
     """Modes without Chart-IMG need no account and make no call."""
     charts = ChartSettings(charts_api_mode=mode, charts_fixtures_dir=tmp_path)
     assert check_accounts(charts)[0].status == "ok"

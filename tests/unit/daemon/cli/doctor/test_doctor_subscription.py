@@ -168,7 +168,7 @@ def test_the_quarantine_needs_a_topic_and_the_right_to_publish(exists, may_publi
 
 
 @pytest.mark.parametrize(("subscriptions", "status"), [(0, "warning"), (1, "ok"), (None, "ok")])
-def test_a_quarantine_that_keeps_nothing_is_warned_about(subscriptions, status):
+def test_a_quarantine_without_a_subscription_is_a_warning(subscriptions, status):
     """A quarantine without a subscription gives a warning, because its messages are lost."""
     found = quarantine_verdict(
         TopicFacts(path=LETTERS, exists=True, subscriptions=subscriptions, may_publish=True)

@@ -84,7 +84,7 @@ def test_each_problem_of_the_bucket_has_its_line(change, check, status, fix):
     assert problem.left_over == ("gs://b/x" if check == "delete" else "")
 
 
-def test_without_an_object_nothing_else_can_be_seen_of_the_bucket():
+def test_without_an_object_other_checks_of_the_bucket_are_skipped():
     """When no object can be created, the other checks of the bucket are skipped and not ok."""
     found = bucket_verdicts(BucketTrial(uri="gs://b/x", create=MISSING), "b", None)
     assert [result.status for result in found] == ["failure", *["not_checkable"] * 3]

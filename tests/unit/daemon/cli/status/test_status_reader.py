@@ -50,7 +50,7 @@ class Reading:
         self.objects.bucket(BUCKET).blob(name).upload_from_string(content)
 
 
-def test_a_run_that_is_not_there_is_none(documents, objects):
+def test_a_missing_run_reads_nothing_else(documents, objects):
     """A missing run is None and reads nothing from Cloud Storage."""
     reading = Reading(documents, objects)
     assert reading.reader.read() is None

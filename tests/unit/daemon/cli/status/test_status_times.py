@@ -79,7 +79,7 @@ def test_an_invalid_time_is_shown_as_it_is(moment):
 
 
 @pytest.mark.parametrize("moment", ["0001-01-01T00:00:00+05:00", "9999-12-31T23:59:59-05:00", "now"])
-def test_a_manifest_s_time_that_is_none_leaves_the_start_unknown(moment):
+def test_an_invalid_time_of_a_manifest_leaves_the_start_unknown(moment):
     """An invalid time in a manifest leaves the start unknown, because its schema checks no times."""
     bad = manifest()
     bad["items"][0]["generatedAt"] = moment

@@ -65,7 +65,7 @@ class TestPlan:
 class TestState:
     """What this process has learned about an account."""
 
-    def test_an_account_used_up_is_usable_again_when_its_time_is_over(self):
+    def test_a_used_up_account_is_usable_again_after_its_time(self):
         """A used-up account is usable again after its time and not before."""
         state = _state()
         state.exhaust(now=NOW, until=MIDNIGHT, day_ends=MIDNIGHT)
@@ -194,7 +194,7 @@ class TestRate:
         assert at_once([partial(rate.wait, scope_of())] * 20) == [True] * 20
         assert time.monotonic() - started >= 0.19
 
-    def test_more_than_can_be_let_through_keeps_the_full_rate(self):
+    def test_too_many_callers_still_get_the_full_rate(self):
         """With more callers than the rate allows, the full rate is still used.
 
         24 threads with 100 ms each want more than 100 a second, and about 100 a second get it. A later caller

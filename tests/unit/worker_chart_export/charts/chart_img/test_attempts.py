@@ -121,7 +121,7 @@ class TestTransient:
             make(account(), account("acc-2", key="other")).chart(chart_request())
         assert cloud.chart_img.calls_per_key.as_dict() == {KEY: 4, "other": 3}
 
-    def test_asking_too_often_is_no_attempt_and_counted_once(self, provider, cloud, documents):
+    def test_a_rate_limit_is_no_attempt_and_counted_once(self, provider, cloud, documents):
         """Rate 429s use no attempt and one count: ten of them and five failures leave one attempt."""
         _answer(cloud, "too_many_requests", times=10)
         _answer(cloud, "server_error", times=5)
@@ -132,7 +132,7 @@ class TestTransient:
 class TestTime:
     """The step's scope limits the whole request."""
 
-    def test_asking_too_often_waits_about_a_second(self, make, cloud, documents):
+    def test_a_rate_limit_waits_about_a_second(self, make, cloud, documents):
         """After a rate 429 the same account is called again after about a second, with the same count."""
         _answer(cloud, "too_many_requests", times=1)
         started = time.monotonic()
@@ -141,7 +141,7 @@ class TestTime:
         assert 0.8 <= time.monotonic() - started < 5
         assert (_calls(cloud), used(documents)) == (2, 1)
 
-    def test_asking_too_often_for_ever_ends_with_the_step_s_time(self, provider, cloud, documents):
+    def test_endless_rate_limits_end_with_the_step_s_time(self, provider, cloud, documents):
         """Endless rate 429s end as a timeout of the step, with one counted call."""
         _answer(cloud, "too_many_requests")
         with pytest.raises(StepTimedOut) as caught:

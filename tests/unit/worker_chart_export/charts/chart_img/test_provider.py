@@ -44,7 +44,7 @@ def _made_by(image):
 class TestCall:
     """One call."""
 
-    def test_a_chart_is_given_with_its_account(self, provider, cloud, documents):
+    def test_a_chart_has_its_account(self, provider, cloud, documents):
         """A call sends the key in its header and the template's body unchanged, and is counted."""
         image = provider.chart(chart_request(width=640, height=400, theme="dark"))
         assert (image.provider, image.meta) == ("chart-img", {"accountId": "acc-1"})

@@ -102,7 +102,7 @@ class TestLimit:
         assert _take(_document(dailyLimit=limit), wanted=5).granted == granted
 
     @pytest.mark.parametrize("limit", [None, "12", True, float("nan"), float("inf"), []])
-    def test_a_limit_that_is_none_leaves_the_setting_s(self, limit):
+    def test_an_invalid_limit_is_ignored(self, limit):
         """An invalid limit in the document is ignored."""
         assert _take(_document(dailyLimit=limit, used=42), wanted=5).granted == 2
 
@@ -153,7 +153,7 @@ class TestBroken:
         ),
         wanted=st.integers(1, 50),
     )
-    def test_whatever_it_holds_nothing_is_overspent(self, document, wanted):
+    def test_for_any_document_nothing_is_overspent(self, document, wanted):
         """For any document no more is granted than allowed, and the window never moves back."""
         taken = _take(document, wanted=wanted)
         assert 0 <= taken.granted <= wanted

@@ -114,7 +114,7 @@ class TestUsedUpByTheDocument:
         assert line["document"] == "chart_img_accounts_usage/first"
         assert "2099-01-01" in line["message"]
 
-    def test_tomorrow_s_window_is_none(self, make, documents, log_lines):
+    def test_tomorrow_s_window_is_not_logged(self, make, documents, log_lines):
         """Tomorrow's window is not logged, because another worker's clock may be a little ahead."""
         window = (datetime.now(UTC) + timedelta(days=1)).strftime("%Y-%m-%dT00:00:00Z")
         documents.document(f"{USAGE}/first").set({"windowStart": window, "usageToday": 0})

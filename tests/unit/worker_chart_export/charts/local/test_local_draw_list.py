@@ -142,7 +142,7 @@ def test_a_flat_market_is_drawn_in_the_middle(closes):
     ("minutes", "timeframe", "texts"),
     [(15, "15m", {"09:00", "12:00"}), (240, "4h", {"Feb"}), (1440, "1d", {"Aug", "Sep"})],
 )
-def test_the_time_axis_speaks_of_hours_days_and_months(minutes, timeframe, texts):
+def test_the_time_axis_has_hours_days_or_months(minutes, timeframe, texts):
     """The length of the bars decides whether the time axis shows hours, days or months."""
     bars = bars_from_closes([100.0] * 300, step=timedelta(minutes=minutes))
     marks = build_draw_list(plan_of(bars, {}, timeframe=timeframe)).marks

@@ -159,7 +159,7 @@ def test_force_overlay_decides_the_place_of_volume():
     assert len(plan_of(BARS, _study("Volume", forceOverlay=False)).panes) == 2
 
 
-def test_a_smoothing_line_is_drawn_when_the_template_asks_for_it():
+def test_a_smoothing_line_is_drawn_when_the_template_has_an_input_of_it():
     """A smoothing line is drawn when the template has one of its inputs."""
     plain = plots_of(plan_of(BARS, _study("On Balance Volume")))
     asked = plots_of(plan_of(BARS, _study("On Balance Volume", input={"smoothingLength": 5})))

@@ -95,7 +95,7 @@ def test_the_same_chart_has_the_same_bytes_on_any_thread():
 
 
 @pytest.mark.parametrize("theme", ["dark", "light"])
-def test_candles_have_their_exact_colour_and_stand_at_their_prices(theme):
+def test_candles_have_their_exact_colour_and_are_at_their_prices(theme):
     """Candles have their exact colours and are at their prices, on whole pixels."""
     plan = plan_of(bars_of(), {"theme": theme})
     image = _pixels(_draw(theme=theme, studies=[], override={"showPriceLine": False}).png)
@@ -207,7 +207,7 @@ def test_a_bad_template_is_refused_by_the_provider():
         LocalProvider().chart(_request_for(raw_candles, {"studies": [{"name": "Tea Leaves"}]}))
 
 
-def test_nothing_is_loaded_until_the_provider_is():
+def test_drawing_libraries_are_loaded_with_the_provider():
     """The drawing libraries are imported only when the provider is built."""
     script = (
         "import sys, worker_chart_export.charts.local, worker_chart_export.charts.base;"

@@ -27,7 +27,7 @@ class TestNames:
         assert all(family.name.startswith("chart_export_") and family.documentation for family in ours)
         assert {"process_resident_memory_bytes", "python_info"} <= {family.name for family in fresh}
 
-    def test_every_series_is_there_from_the_start_and_stands_at_zero(self, fresh):
+    def test_every_series_is_zero_from_the_start(self, fresh):
         """Every series is 0 from the start, so that a first failure is an increase; accounts come later."""
         ours = [family for family in fresh if family.name.startswith("chart_export_")]
         assert {family.name.removeprefix("chart_export_") for family in ours if not family.samples} == {

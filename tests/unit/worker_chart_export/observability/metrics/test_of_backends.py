@@ -170,7 +170,7 @@ class TestBackends:
         assert value("chart_img_quota_used", account="acc-idle") == 0
         assert value("chart_img_quota_limit", account="acc-idle") == 2
 
-    def test_a_window_yet_to_come_is_over_when_it_is(self, documents):
+    def test_a_future_window_ends_at_its_own_end(self, documents):
         """A future window ends at its own end, not at the next midnight."""
         clock, start = HandClock(), datetime.now(UTC) + timedelta(days=2)
         ahead = {"windowStart": start.isoformat(), "usageToday": 2}

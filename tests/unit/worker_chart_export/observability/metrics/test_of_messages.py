@@ -64,7 +64,7 @@ class TestMessages:
             "messages_rejected_total{run_id_invalid}": 1,
         }
 
-    def test_a_rejection_that_comes_back_is_none_yet(self, grown):
+    def test_a_rejection_that_comes_back_is_not_counted(self, grown):
         """A rejection that comes back, because the quarantine topic is unavailable, is not counted yet."""
 
         def publish(**_message):
