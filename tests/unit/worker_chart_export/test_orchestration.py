@@ -165,15 +165,15 @@ class MinimalClient:
         self.updates = []
 
     def collection(self, _name):
-        """The only collection."""
+        """Return the only collection."""
         return self
 
     def document(self, _document_id):
-        """The only document."""
+        """Return the only document."""
         return self
 
     def get(self):
-        """A snapshot without `exists` and times."""
+        """Return a snapshot without `exists` and times."""
         return SimpleNamespace(to_dict=lambda: self.document_fields)
 
     def update(self, patch):
@@ -182,17 +182,17 @@ class MinimalClient:
 
 
 class TestMinimalClient:
-    """Without preconditions, read times and leases, as in the seed scenarios."""
+    """The functions with a client without preconditions, read times and leases, as in the seed scenarios."""
 
     def test_a_claim_takes_no_lease(self):
-        """Such a client has none."""
+        """A claim with a minimal client takes no lease, because the client has none."""
         client = MinimalClient(run_document({STEP_ID: chart_step(dependsOn=[])}))
         offer = offer_of()
         assert claim_step_transaction(client=client, run_id=RUN_ID, step_id=STEP_ID, lease=offer).claimed
         assert client.updates == [{f"steps.{STEP_ID}.status": "RUNNING"}]
 
     def test_a_refusal_writes_nothing(self):
-        """The step is RUNNING already."""
+        """A refused claim of a RUNNING step writes nothing."""
         client = MinimalClient(run_document(RUNNING))
         offer = offer_of()
         refused = claim_step_transaction(client=client, run_id=RUN_ID, step_id=STEP_ID, lease=offer)
@@ -200,7 +200,7 @@ class TestMinimalClient:
         assert client.updates == []
 
     def test_a_missing_run_is_no_error(self):
-        """As with Google's client."""
+        """A missing run is no error, as with Google's client."""
         client = MinimalClient(None)
         missing = claim_step_transaction(client=client, run_id=RUN_ID, step_id=STEP_ID)
         assert missing.reason == Reason.RUN_MISSING
