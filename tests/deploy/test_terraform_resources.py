@@ -65,7 +65,7 @@ class TestSubscription:
     def test_the_doctor_is_content_with_what_it_makes_by_default(self):
         """With the default variables every line of the doctor is green."""
         found = verdicts.subscription_verdicts(SubscriptionFacts.of(self.described()))
-        assert {finding.check: finding.status for finding in found} == dict.fromkeys(
+        assert {result.check: result.status for result in found} == dict.fromkeys(
             verdicts.OF_SUBSCRIPTION, Status.OK
         )
 
@@ -75,13 +75,13 @@ class TestSubscription:
         assert attempts == (verdicts.MIN_DELIVERY_ATTEMPTS, 100)
         assert deadline == (verdicts.MIN_ACK_DEADLINE_SECONDS, 600)
         facts = SubscriptionFacts.of(self.described(ack_deadline=deadline[0], attempts=attempts[0]))
-        assert {finding.status for finding in verdicts.subscription_verdicts(facts)} == {Status.OK}
+        assert {result.status for result in verdicts.subscription_verdicts(facts)} == {Status.OK}
 
     @pytest.mark.parametrize("wrong", [{"attempts": 19}, {"ack_deadline": 29}])
     def test_the_doctor_would_not_be_content_with_less(self, wrong):
         """With lower values than the variables allow the doctor is not satisfied."""
         found = verdicts.subscription_verdicts(SubscriptionFacts.of(self.described(**wrong)))
-        assert {finding.status for finding in found} != {Status.OK}
+        assert {result.status for result in found} != {Status.OK}
 
     def test_dead_letters_arrive_somewhere(self):
         """The dead-letter topic has a subscription, and Pub/Sub's agent has the two roles it needs."""

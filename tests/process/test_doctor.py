@@ -71,7 +71,7 @@ def examined(deployment):
     return done.returncode, report["result"], checks
 
 
-def seen(settings, *, call=False, **seconds):
+def examined_here(settings, *, call=False, **seconds):
     """Return the same, made in this process, with the summaries as printed."""
     with clients_find(settings):
         report = run_checks(Emulators.of(os.environ), scope_of(), call=call, **seconds)
@@ -134,13 +134,15 @@ def made(deployment):
 @pytest.mark.official
 def test_all_is_well_on_the_official_emulators(official_deployment):
     """On the official emulators all checks have the result of the embedded cloud."""
-    check_all_is_well(official_deployment, *seen(with_good_subscription(official_deployment).settings()))
+    check_all_is_well(
+        official_deployment, *examined_here(with_good_subscription(official_deployment).settings())
+    )
 
 
 @pytest.mark.official
 def test_a_subscription_missing_from_the_official_emulator_is_reported(official_deployment):
     """A subscription that is missing on the official emulator is reported with the command to create it."""
-    code, _, checks = seen(official_deployment.settings(PUBSUB_SUBSCRIPTION="nobody-made-this"))
+    code, _, checks = examined_here(official_deployment.settings(PUBSUB_SUBSCRIPTION="nobody-made-this"))
     assert code == 3
     assert with_status(checks, "failure") == {"pubsub.subscription", "pubsub.consume"}
     assert "gcloud pubsub subscriptions create" in checks["pubsub.subscription"][2]
@@ -161,7 +163,7 @@ def test_a_subscription_missing_from_the_official_emulator_is_reported(official_
 )
 def test_what_is_missing_fails_alone(deployment, changed, code, failed, fix):
     """Each missing thing fails in one line with its fix; all other checks stay."""
-    found_code, result, checks = seen(with_good_subscription(deployment).settings(**changed))
+    found_code, result, checks = examined_here(with_good_subscription(deployment).settings(**changed))
     assert (found_code, result) == (code, "failure")
     assert with_status(checks, "failure") == set(failed)
     assert fix in checks[failed[0]][2]
@@ -172,7 +174,7 @@ def test_bad_accounts_and_a_bad_number_are_exit_2_and_hide_nothing(deployment):
     """Each wrong setting is one line with its value, except secrets, and the allowed values."""
     accounts = json.dumps([{"id": "first", "apiKey": SECRET_KEY, "dailyLimit": "many"}])
     changed = {"CHART_IMG_ACCOUNTS_JSON": accounts, "WORKER_CONCURRENCY": "many"}
-    code, result, checks = seen(with_good_subscription(deployment).settings(**changed))
+    code, result, checks = examined_here(with_good_subscription(deployment).settings(**changed))
     assert (code, result) == (2, "failure")
     wrong = {"settings.CHART_IMG_ACCOUNTS_JSON", "settings.WORKER_CONCURRENCY"}
     assert with_status(checks, "failure") == wrong
@@ -190,7 +192,7 @@ def test_bad_accounts_and_a_bad_number_are_exit_2_and_hide_nothing(deployment):
 
 def test_a_subscription_without_a_retry_policy_is_a_warning(deployment):
     """A missing retry policy is a warning with exit code 0 and a command as its fix."""
-    code, result, checks = seen(deployment.settings())
+    code, result, checks = examined_here(deployment.settings())
     assert (code, result) == (0, "warning")
     assert with_status(checks, "warning") == {"pubsub.ack-deadline", "pubsub.retry-policy"}
     fix = f"gcloud pubsub subscriptions update {deployment.subscription} --min-retry-delay=10s"
@@ -205,7 +207,7 @@ def test_an_unreadable_dead_letter_topic_spoils_no_other_line(deployment, error,
     deployment.cloud.pubsub.faults.add(
         Fault(method="GetTopic", match=deployment.quarantine_topic, error=error)
     )
-    _, _, checks = seen(with_good_subscription(deployment).settings(QUARANTINE_TOPIC=None))
+    _, _, checks = examined_here(with_good_subscription(deployment).settings(QUARANTINE_TOPIC=None))
     assert checks["pubsub.dead-letter-topic"][0] == status
     assert checks["pubsub.dead-letter-topic"][2]
     others = EVERYWHERE - {"pubsub.dead-letter-topic", "pubsub.quarantine-topic"}
@@ -217,7 +219,7 @@ def test_a_database_that_hangs_has_the_scratch_document_named(deployment):
     released = threading.Event()
     deployment.cloud.firestore.faults.add(Fault(method="Commit", before=lambda _: released.wait(30)))
     try:
-        code, _, checks = seen(deployment.settings(), seconds=1.5)
+        code, _, checks = examined_here(deployment.settings(), seconds=1.5)
     finally:
         released.set()
     status, summary, fix = checks["firestore.write"]
@@ -272,7 +274,7 @@ def test_an_unavailable_backend_hides_no_other_and_leaves_no_traceback(deploymen
 def test_an_invalid_proxy_is_reported_without_its_password(deployment, monkeypatch):
     """An invalid proxy is reported by the variables' names and without its password."""
     monkeypatch.setenv("ALL_PROXY", "http://quant:s3cret@proxy:99999")
-    _, result, checks = seen(with_good_subscription(deployment).settings(NO_PROXY=""), call=True)
+    _, result, checks = examined_here(with_good_subscription(deployment).settings(NO_PROXY=""), call=True)
     assert result == "failure"
     assert with_status(checks, "failure") == {"storage.create", "accounts.call"}
     texts = {checks[check][1] for check in ("storage.create", "accounts.call")}
@@ -282,7 +284,7 @@ def test_an_invalid_proxy_is_reported_without_its_password(deployment, monkeypat
 
 def test_call_spends_one_request_and_names_the_account(deployment):
     """`--call` makes one counted request and names the account."""
-    code, _, checks = seen(deployment.settings(), call=True)
+    code, _, checks = examined_here(deployment.settings(), call=True)
     assert code == 0
     assert checks["accounts.call"][0] == "ok"
     assert "account first" in checks["accounts.call"][1]

@@ -34,7 +34,7 @@ def test_an_unavailable_firestore_makes_the_daemon_unready_but_not_dead(deployme
     steps = [deployment.put_run(charts=1) for _ in range(6)]
     with deployment.daemon(module=PROBING).started() as daemon:
         assert asked(daemon, "readyz").json() == {"status": "ok", "parts": PARTS}
-        away = deployment.cloud.firestore.faults.add(Fault(error="DEADLINE_EXCEEDED"))
+        outage = deployment.cloud.firestore.faults.add(Fault(error="DEADLINE_EXCEEDED"))
         for run_id, (step_id,) in steps[:5]:
             deployment.publish_step(run_id, step_id)
         daemon.wait_for_event("intake_paused")
@@ -52,7 +52,7 @@ def test_an_unavailable_firestore_makes_the_daemon_unready_but_not_dead(deployme
         assert (shown["ready{}"], shown["stream_open{}"], shown["intake_paused{firestore}"]) == (0, 1, 1)
         assert shown["backend_calls_total{firestore,unavailable}"] >= 5
 
-        deployment.cloud.firestore.faults.remove(away)
+        deployment.cloud.firestore.faults.remove(outage)
         daemon.wait_for_event("intake_resumed", timeout_seconds=40)
         ready, shown = asked(daemon, "readyz"), scraped(daemon)
         assert (ready.status_code, ready.json()) == (200, {"status": "ok", "parts": PARTS})

@@ -69,11 +69,11 @@ def test_an_unavailable_storage_releases_the_step_and_keeps_stored_charts(deploy
     """During a Storage outage the step is released, and only unstored charts are paid for again."""
     run_id, (step_id,) = deployment.put_run(charts=2)
     second = deployment.step(run_id, step_id)["inputs"]["requests"][1]["chartTemplateId"]
-    away = deployment.cloud.storage.faults.add(Fault(method="objects.insert", match=second, error=503))
+    outage = deployment.cloud.storage.faults.add(Fault(method="objects.insert", match=second, error=503))
     with deployment.daemon(STEP_TIMEOUT_SECONDS="2").started() as daemon:
         deployment.publish_step(run_id, step_id)
         settled = daemon.wait_for_event("message_settled")[0]
-        deployment.cloud.storage.faults.remove(away)
+        deployment.cloud.storage.faults.remove(outage)
         assert (settled["disposition"], settled["reason"]) == ("defer", "storage_unavailable")
         assert 1 <= settled["delaySeconds"] <= 60
         assert len(daemon.named("lease_released")) == 1
@@ -98,10 +98,10 @@ def _is_well(storage):
     storage.start()
 
 
-@pytest.mark.parametrize("away", [_answers_503, _is_stopped])
-def test_an_unavailable_storage_pauses_the_intake_until_it_is_back(deployment, away):
+@pytest.mark.parametrize("outage", [_answers_503, _is_stopped])
+def test_an_unavailable_storage_pauses_the_intake_until_it_is_back(deployment, outage):
     """A Storage outage pauses the intake; no step fails, and all finish afterwards."""
-    away(deployment.cloud.storage)
+    outage(deployment.cloud.storage)
     run_id, step_ids = deployment.put_run(steps=6, charts=1)
     settings = {"STEP_TIMEOUT_SECONDS": "1", "RESCUE_INTERVAL_SECONDS": "1"}
     with deployment.daemon(module=PROBING, **settings).started() as daemon:

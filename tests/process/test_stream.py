@@ -79,7 +79,9 @@ def test_a_stream_whose_step_takes_long_is_left_alone(deployment):
 
 def test_an_outage_of_firestore_pauses_the_intake_and_uses_up_no_delivery(deployment):
     """Messages that arrive while intake is paused wait and are worked when it resumes."""
-    away = deployment.cloud.firestore.faults.add(Fault(method="BatchGetDocuments", error="DEADLINE_EXCEEDED"))
+    outage = deployment.cloud.firestore.faults.add(
+        Fault(method="BatchGetDocuments", error="DEADLINE_EXCEEDED")
+    )
     run_id, step_ids = deployment.put_run(steps=FAILING + WAITING, charts=1)
     with deployment.daemon(module=PROBING, STREAM_IDLE_SECONDS="2").started() as daemon:
         publish(deployment, run_id, step_ids[:FAILING])
@@ -91,7 +93,7 @@ def test_an_outage_of_firestore_pauses_the_intake_and_uses_up_no_delivery(deploy
         daemon.wait_for_event("message_settled", count=FAILING)
         publish(deployment, run_id, step_ids[FAILING:])
         wait_for_messages(daemon, FAILING + WAITING)
-        deployment.cloud.firestore.faults.remove(away)
+        deployment.cloud.firestore.faults.remove(outage)
         (resumed,) = daemon.wait_for_event("intake_resumed", timeout_seconds=40)
         daemon.wait_until(lambda: completed(daemon) >= set(step_ids[FAILING:]), "the steps that waited", 30)
         assert daemon.terminate() == 0

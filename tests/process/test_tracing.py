@@ -225,10 +225,10 @@ def test_a_released_step_continues_in_its_publisher_s_trace(deployment, collecto
         deployment.publish(body, googclient_traceparent=TRACEPARENT)
         first.wait_for_event("claim_attempt")
         assert first.terminate() == 0
-    (given_back,) = collector.spans("step")
-    assert (given_back.is_error, given_back.attributes["error.type"]) == (True, "Interrupted")
+    (released,) = collector.spans("step")
+    assert (released.is_error, released.attributes["error.type"]) == (True, "Interrupted")
     (release,) = collector.spans("release")
-    assert (release.parent_id, release.is_error) == (given_back.span_id, False)
+    assert (release.parent_id, release.is_error) == (released.span_id, False)
 
     deployment.cloud.chart_img.faults.remove(slow)
     with deployment.daemon(**collector.settings()).started() as second:

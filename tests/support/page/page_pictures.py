@@ -119,14 +119,14 @@ def run_that_fails() -> Iterator[DaemonUnderTest]:
             deployment.cloud.storage.faults.add(held)
             publish_run(deployment, "IBM", "1w")
             daemon.wait_for_event("chart_stored", count=1 + 3 * 5 + 1 + 4)
-            away = deployment.cloud.firestore.faults.add(
+            outage = deployment.cloud.firestore.faults.add(
                 Fault(method="BatchGetDocuments", error="UNAVAILABLE")
             )
             for _ in range(5):
                 deployment.publish_step(deployment.run_id(), chart_step_id("1d"))
             daemon.wait_for_event("intake_paused")
             yield daemon
-            deployment.cloud.firestore.faults.remove(away)
+            deployment.cloud.firestore.faults.remove(outage)
             go_on.set()
             daemon.terminate()
 

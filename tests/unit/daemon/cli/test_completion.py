@@ -22,7 +22,7 @@ def test_the_script_of_a_shell_names_the_program(shell, text):
     assert text in _completion(f"source_{shell}")
 
 
-def test_zsh_and_fish_are_given_commands_with_what_they_do():
+def test_zsh_and_fish_get_commands_with_their_descriptions():
     """Both zsh and fish get commands and sub-commands with their descriptions."""
     zsh = _completion("complete_zsh", _TYPER_COMPLETE_ARGS=f"{PROGRAM} ")
     assert '"status":"Show a run\'\'s steps, charts and errors."' in zsh

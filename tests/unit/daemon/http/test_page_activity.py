@@ -238,8 +238,8 @@ class TestWithTheRealLedger:
     def test_a_step_that_can_t_be_released_is_not_shown_as_released(self, bench, activity, monkeypatch):
         """A step that can't be released, because Firestore is unavailable, is not shown as released."""
         monkeypatch.setattr(releases, "RELEASE_SECONDS", 0.2)
-        away = Fault(method="Commit", error="UNAVAILABLE")
-        _stop_in_the_middle(bench, lambda: bench.cloud.firestore.faults.add(away))
+        outage = Fault(method="Commit", error="UNAVAILABLE")
+        _stop_in_the_middle(bench, lambda: bench.cloud.firestore.faults.add(outage))
         (step,) = activity.snapshot().finished
         assert (step.result, step.reason) == (Result.UNRELEASED, "enough")
         assert bench.lease().released == 0

@@ -179,15 +179,15 @@ def test_what_ended_a_stream(error, kind):
 
 def test_a_message_that_comes_while_the_stream_closes_is_nacked():
     """A message that arrives while the stream closes is nacked; the client would hold it."""
-    executor, given_back = ThreadPoolExecutor(1), []
+    executor, settled = ThreadPoolExecutor(1), []
     scheduler = NackingScheduler(executor)
-    message = SimpleNamespace(nack=lambda: given_back.append("nack"))
+    message = SimpleNamespace(nack=lambda: settled.append("nack"))
     came = queue.SimpleQueue()
     scheduler.schedule(came.put, message)
-    assert (came.get(timeout=10), given_back) == (message, [])
+    assert (came.get(timeout=10), settled) == (message, [])
     scheduler.shutdown(await_msg_callbacks=True)
     scheduler.schedule(came.put, message)
-    assert (came.empty(), given_back) == (True, ["nack"])
+    assert (came.empty(), settled) == (True, ["nack"])
 
 
 def test_messages_that_wait_for_a_thread_are_nacked_by_a_closing_stream(

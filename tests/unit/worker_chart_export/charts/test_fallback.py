@@ -87,7 +87,7 @@ def test_other_errors_are_no_reason_to_draw(error):
     assert (caught.value, second.asked) == (error, 0)
 
 
-@pytest.mark.parametrize("error", [Interrupted("stop"), BackendUnavailable("storage", "away")])
+@pytest.mark.parametrize("error", [Interrupted("stop"), BackendUnavailable("storage", "down")])
 def test_a_stop_while_drawing_is_a_stop(error):
     """A stop during the drawing is raised as a stop, so the step is released and not failed."""
     with pytest.raises(type(error)):
