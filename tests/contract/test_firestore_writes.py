@@ -186,7 +186,7 @@ def test_a_delete_has_no_update_time(raw, collection):
     assert not type(result).pb(result).HasField("update_time")
 
 
-def test_deleted_fields_are_gone_and_absent_ones_no_error(collection):
+def test_deleting_fields_that_exist_or_not(collection):
     """DELETE_FIELD removes a field; an absent field, or one below a value that is no map, is no error."""
     document = collection.document("d")
     document.set({"a": 1, "m": {"x": 1, "y": 2}})
@@ -245,7 +245,7 @@ def test_server_timestamps_of_one_write_are_equal(collection):
     ],
     ids=["long value", "large document", "reserved name", "reserved inner name", "array in array"],
 )
-def test_what_no_document_can_hold_is_refused(collection, fields):
+def test_values_that_no_document_can_hold_are_refused(collection, fields):
     """Values that no document can hold fail with InvalidArgument."""
     with pytest.raises(exceptions.InvalidArgument):
         collection.document("d").set(fields)

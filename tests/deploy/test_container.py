@@ -132,7 +132,7 @@ def test_the_entry_point_has_both_commands():
     ["tests/conftest.py", ".git/config", ".venv/bin/python", "deploy/gke/settings.yaml", "emulators.env"]
     + ["accounts.json", "daemon/__pycache__/main.cpython-313.pyc", "worker_chart_export/ledger/x.pyc"],
 )
-def test_what_no_image_needs_is_not_sent(path):
+def test_files_that_no_image_needs_are_not_sent(path):
     """Tests, history, environments and possible secrets are not sent to Docker."""
     assert not is_sent(path, IGNORE)
 

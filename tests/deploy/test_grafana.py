@@ -211,7 +211,7 @@ def test_a_missing_value_is_shown_and_not_green(panel):
         assert panel["type"] != "stat" or field_defaults["thresholds"]["steps"][0]["color"] != "green"
 
 
-def test_a_restart_does_not_make_the_last_success_forgotten():
+def test_a_restart_does_not_reset_the_last_success():
     """A restart does not reset the time of the last success that the panel shows."""
     ((panel, around),) = (
         (query.where, around)

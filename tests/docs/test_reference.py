@@ -45,7 +45,7 @@ def test_every_event_is_there():
     assert list(rows("events.md")) == [event.value for event in Event]
 
 
-def test_every_metric_is_there():
+def test_every_metric_is_in_the_page():
     """Every metric is in the page under its Prometheus name."""
     families = [family for family in metrics.REGISTRY.collect() if family.name.startswith(metrics.PREFIX)]
     suffixes = {"counter": "_total", "info": "_info"}

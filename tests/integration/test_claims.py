@@ -79,7 +79,7 @@ def test_a_second_finalize_changes_nothing(deployment):
     assert deployment.step(run_id, step_id)["outputs"]["gcs_uri"] == "gs://b/first"
 
 
-def test_a_run_that_is_gone_is_no_error(deployment):
+def test_a_deleted_run_is_no_error(deployment):
     """Neither a claim nor a finalize creates a deleted run again."""
     run_id, (step_id,) = deployment.put_run()
     deployment.documents.document(f"flow_runs/{run_id}").delete()

@@ -198,7 +198,7 @@ class TestRaces:
         assert len(_named(log_lines(), "finalize_refused")) == 1
         assert len(_named(log_lines(), "step_completed")) == 1
 
-    def test_a_run_gone_at_finalize_leaves_no_lease(self, deployment, workers):
+    def test_a_run_deleted_before_the_finalize_leaves_no_lease(self, deployment, workers):
         """When the run was deleted before the finalize, no lease stays and the message is acked."""
         run_id, (step_id,) = deployment.put_run(charts=1)
 
@@ -209,7 +209,7 @@ class TestRaces:
         assert workers.new().handle(run_id, step_id) == Ack(reason="run_missing")
         assert workers.lease(run_id, step_id) is None
 
-    def test_a_run_gone_at_a_heart_beat_is_done_with_too(self, deployment, workers):
+    def test_a_run_deleted_before_a_heart_beat_is_acked(self, deployment, workers):
         """When a heartbeat finds the run deleted, the message is acked, neither deferred nor quarantined."""
         run_id, (step_id,) = deployment.put_run(charts=1)
         worker = workers.new()
@@ -221,7 +221,7 @@ class TestRaces:
         deployment.cloud.chart_img.faults.add(Fault(method=CHART, before=delete))
         assert worker.handle(run_id, step_id) == Ack(reason="missing")
 
-    def test_a_step_cancelled_meanwhile_stays_cancelled(self, deployment, workers):
+    def test_a_step_cancelled_during_the_work_stays_cancelled(self, deployment, workers):
         """A step that the orchestrator cancelled during the work stays cancelled."""
         run_id, (step_id,) = deployment.put_run(charts=1)
 

@@ -205,7 +205,7 @@ class TestClearing:
 class TestWhenNot:
     """When a worker must not rescue."""
 
-    def test_not_once_the_worker_drains(self, deployment, workers):
+    def test_a_draining_worker_starts_no_rescue(self, deployment, workers):
         """When the worker drains, the current step is the last."""
         run_id, _ = _abandoned(deployment, workers, steps=3)
         worker = workers.new()
@@ -231,7 +231,7 @@ class TestWhenNot:
         assert deployment.cloud.firestore.calls["BatchGetDocuments"] == reads
         assert workers.lease(run_id, step_id) is not None
 
-    def test_not_while_intake_is_paused(self, deployment, workers):
+    def test_no_rescue_while_intake_is_paused(self, deployment, workers):
         """No rescue runs while intake is paused because a backend is unavailable."""
         run_id, _ = _abandoned(deployment, workers)
         worker = workers.new()

@@ -161,7 +161,7 @@ def test_a_subscription_missing_from_the_official_emulator_is_reported(official_
         ({"FIRESTORE_DB": "empty"}, 3, ["templates"], "templates push"),
     ],
 )
-def test_what_is_missing_fails_alone(deployment, changed, code, failed, fix):
+def test_each_missing_thing_fails_alone(deployment, changed, code, failed, fix):
     """Each missing thing fails in one line with its fix; all other checks stay."""
     found_code, result, checks = examined_here(with_good_subscription(deployment).settings(**changed))
     assert (found_code, result) == (code, "failure")

@@ -15,7 +15,7 @@ def check(**environment):
     return run_command("healthcheck", environment=environment)
 
 
-def test_a_daemon_is_alive_until_it_is_frozen_or_gone(deployment):
+def test_a_daemon_is_alive_until_it_is_frozen_or_dead(deployment):
     """A daemon is alive until it is frozen or dead; the check uses its settings and no proxy."""
     with deployment.daemon(HEALTH_HOST="0.0.0.0").started() as daemon:  # noqa: S104 - as in a container
         port = str(daemon.named("daemon_started")[-1]["healthPort"])

@@ -297,7 +297,7 @@ def test_a_screen_reader_can_use_the_page(served, chromium):
     assert any(role == "image" and name.startswith("Steps succeeded by minute: at") for role, name in heard)
 
 
-def test_what_matters_is_announced_and_nothing_else(served, chromium):
+def test_only_failures_and_state_changes_are_announced(served, chromium):
     """A failure and a change of the worker's state are announced, a success is not."""
     with chromium.tab() as tab:
         tab.open(served.url)

@@ -197,7 +197,7 @@ def test_a_draining_daemon_is_not_ready_but_alive(daemon, stop):
     assert daemon._liveness.why_dead() is None
 
 
-def test_the_process_ends_at_its_time_whatever_hangs():
+def test_the_process_exits_at_its_time_limit():
     """The process exits at its time limit even when the main thread hangs."""
     script = (
         "import time; from daemon.exit import arm_exit_timer; "

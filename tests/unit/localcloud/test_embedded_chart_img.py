@@ -67,7 +67,7 @@ def test_other_paths_are_404(cloud):
 
 
 @pytest.mark.parametrize("name", sorted(ANSWERS))
-def test_every_scripted_answer_can_be_had(cloud, ask, name):
+def test_every_scripted_answer_is_returned_once(cloud, ask, name):
     """Each scripted response is returned once; the next request gets a chart."""
     cloud.chart_img.faults.add(Fault(answer=name, times=1))
     answer = ask()

@@ -86,7 +86,7 @@ def test_a_stream_gets_no_more_than_it_can_hold(cloud, channel):
     stream.cancel()
 
 
-def test_what_one_stream_cannot_hold_goes_to_another(channel):
+def test_messages_that_one_stream_has_no_room_for_go_to_another(channel):
     """Messages that one stream has no room for are delivered to another."""
     release, busy, other = threading.Event(), threading.Event(), queue.Queue()
 

@@ -85,7 +85,7 @@ def test_listing_by_prefix_delimiter_and_page(bucket):
     assert folders.prefixes == {"charts/a/", "charts/b/"}
 
 
-def test_what_is_missing_is_404(cloud, bucket):
+def test_missing_objects_and_buckets_are_404(cloud, bucket):
     """Missing objects and buckets give 404, also for uploads."""
     client = bucket.client
     assert bucket.get_blob("none") is None

@@ -181,7 +181,7 @@ class TestRunOnly:
         assert handler(Ledger(*runs), pipeline).handle(message(RUN_ONLY)) == Ack(reason="final")
         assert pipeline.worked == list(names)
 
-    def test_ready_steps_come_before_those_to_take_over_whatever_their_ids(self):
+    def test_ready_steps_come_before_expired_ones(self):
         """READY steps come before expired ones, whatever their ids; running ones do not hold the message."""
         before = {"a": "RUNNING", "b": "RUNNING", "c": "READY"}
         states = [before, before | {"c": "SUCCEEDED"}, before | {"c": "SUCCEEDED", "b": "SUCCEEDED"}]

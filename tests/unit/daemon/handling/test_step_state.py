@@ -55,11 +55,11 @@ class TestStep:
         run = run_of({OHLCV_ID: ohlcv_step(status="SKIPPED"), STEP_ID: chart_step()})
         assert classify_step(run, STEP_ID).state is StepState.DEPENDS_ON
 
-    def test_a_running_step_is_running_whatever_its_dependencies(self):
+    def test_the_dependencies_of_a_running_step_are_ignored(self):
         """A RUNNING step is running whatever its dependencies, because its lease decides."""
         assert classify_step(_one(status="RUNNING", dependsOn=["gone"]), STEP_ID).state is StepState.RUNNING
 
-    def test_what_is_missing_is_named(self):
+    def test_a_missing_run_or_step_is_named(self):
         """A missing run and a missing step are named."""
         assert classify_step(None, STEP_ID).description == "the run does not exist"
         assert classify_step(run_of(), "gone").description == "no such step"
@@ -108,7 +108,7 @@ class TestRest:
 class TestLease:
     """The lease of a RUNNING step."""
 
-    def test_none_is_unleased(self):
+    def test_a_running_step_without_a_lease_is_unleased(self):
         """A RUNNING step without a lease is unleased, because its worker keeps none."""
         assert classify_lease(None, now=NOON, message_id="m1", terms=TERMS).state is StepState.UNLEASED
 

@@ -155,7 +155,7 @@ class TestBad:
             *("CHART_IMG_ACCOUNTS_JSON", "[0].plan", "[1].dailyLimit")
         ]
 
-    def test_a_short_key_may_stand_in_an_id_by_chance(self, load):
+    def test_a_short_key_may_be_part_of_an_id(self, load):
         """A short key that is part of an id by chance, as `k` in `backup`, is accepted."""
         accounts = json.dumps([{"id": "backup", "apiKey": "k"}])
         assert load(CHART_IMG_ACCOUNTS_JSON=accounts).accounts[0].id == "backup"
@@ -190,7 +190,7 @@ class TestBad:
 
 @pytest.mark.parametrize("name", ["ENV", "TDA_ENV"])
 @pytest.mark.parametrize("value", ["production", "Production", " prod ", "PROD\n"])
-def test_record_is_refused_whatever_production_is_called(load, tmp_path, name, value):
+def test_record_is_refused_in_production_in_any_spelling(load, tmp_path, name, value):
     """`record` mode is refused in production, however the name is written."""
     given = {"CHARTS_FIXTURES_DIR": str(tmp_path), "CHART_IMG_ACCOUNTS_JSON": ACCOUNTS, name: value}
     (problem,) = _problems(load, CHARTS_API_MODE="record", **given)

@@ -200,7 +200,7 @@ def test_a_missing_exporter_is_exit_2_with_what_to_install(monkeypatch, module):
     )
 
 
-def test_what_is_installed_everywhere_has_the_exporter():
+def test_the_lock_contains_the_exporter():
     """The lock that image and units install contains the extra, as `make lock` compiles it."""
     pins = (ROOT / "requirements.lock").read_text("utf-8").splitlines()
     assert OTLP_PACKAGE in {pin.partition("==")[0] for pin in pins}
@@ -225,7 +225,7 @@ def test_the_demo_s_daemon_uses_its_caller_s_tracing_settings(monkeypatch):
     assert "LOG_FORMAT" not in environment
 
 
-def test_whether_it_is_on_is_shown():
+def test_the_check_shows_whether_tracing_is_on():
     """`daemon --check` shows whether tracing is on."""
     done = run_here("daemon", "--check", environment={**GOOD, "OTEL_TRACES_EXPORTER": "console"})
     assert "OTEL_TRACES_EXPORTER=console\n" in done.stdout

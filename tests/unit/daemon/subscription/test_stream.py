@@ -167,7 +167,7 @@ def test_google_s_client_gets_every_limit(subscriber, settings):
         (None, BackendUnavailable),
     ],
 )
-def test_what_ended_a_stream(error, kind):
+def test_the_error_of_a_stream_decides_what_follows(error, kind):
     """A refusal ends the daemon; after any other error the stream is opened again."""
     future: Future[None] = Future()
     if error is None:

@@ -194,7 +194,7 @@ def test_a_stream_of_a_paused_intake_is_not_quiet():
     assert not stream.was_cancelled.is_set()
 
 
-def test_a_delivery_that_came_just_then_may_finish():
+def test_a_delivery_that_arrives_before_the_close_may_finish():
     """A delivery that arrived just before the close may finish: its stream is not stuck."""
     tested = SupervisorUnderTest(idle_seconds=0.02, max_seconds=0.05)
     stream, came = FakeStream(stuck=True), threading.Event()
@@ -336,7 +336,7 @@ def test_pauses_grow_and_are_reset_after_a_long_lived_stream(monkeypatch):
     assert [given["high"] for given in drawn[:2]] == [2, 2]
 
 
-def test_quiet_is_counted_from_the_last_of_what_happened():
+def test_quiet_counts_from_the_last_event():
     """Quiet counts from the last arrival, settlement, opening of the stream or end of a pause."""
     clock = HandClock()
     drain = Drain(clock.monotonic)

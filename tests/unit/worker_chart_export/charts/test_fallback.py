@@ -57,7 +57,7 @@ def test_a_chart_without_an_account_is_drawn_and_marked(log_lines):
     assert (line["chartTemplateId"], line["provider"]) == ("ctpl_a", "local")
 
 
-def test_what_can_t_be_drawn_either_has_the_first_error():
+def test_a_failing_fallback_raises_the_first_error():
     """When the fallback fails too, the first error is raised with the second's message in its details."""
     second = Local(OhlcvUnavailable("The candles are missing."))
     with pytest.raises(ChartApiLimitExceeded, match="No account is left") as caught:

@@ -189,7 +189,7 @@ class TestErrors:
         assert isinstance(request.error, BackendRefused)
         assert "ZeroDivisionError" in str(request.error)
 
-    def test_in_the_background_it_goes_to_all_and_to_the_log(self, monkeypatch):
+    def test_a_background_error_is_raised_in_all_callers_and_logged(self, monkeypatch):
         """In the background an unexpected error is raised in all callers and logged."""
         logged = []
         monkeypatch.setattr(threading, "excepthook", lambda args: logged.append(args.exc_type))

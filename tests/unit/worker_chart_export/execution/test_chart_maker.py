@@ -125,9 +125,7 @@ class TestReuse:
         bench.run()
         assert bench.provider.asked == ["ctpl_a"]
 
-    def test_a_template_that_is_gone_meanwhile_fails_its_request_though_its_chart_is_there(
-        self, bench, store
-    ):
+    def test_a_deleted_template_fails_its_request_although_its_chart_is_stored(self, bench, store):
         """A stored chart whose template was deleted fails, because its item would have no `kind`."""
         _left_by_a_dead_worker(bench, "ctpl_gone")
         store(_name("ctpl_gone"))

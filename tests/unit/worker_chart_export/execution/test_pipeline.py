@@ -129,7 +129,7 @@ class TestSuccess:
 class TestLease:
     """The lease exists during the work and not after it."""
 
-    def test_a_step_is_worked_under_a_lease_that_is_gone_when_it_ends(self, bench):
+    def test_the_lease_of_a_step_is_deleted_when_it_ends(self, bench):
         """The claim writes the lease, heartbeats renew it, and the finalize deletes it."""
         seen = []
 
@@ -224,7 +224,7 @@ class TestFailedSteps:
         )
         assert bench.lease() is None
 
-    def test_a_run_deleted_meanwhile_is_gone(self, bench):
+    def test_a_deleted_run_is_not_created_again(self, bench):
         """A run that was deleted in between is not created again."""
 
         def make(_request):

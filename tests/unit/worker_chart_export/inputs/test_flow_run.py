@@ -168,7 +168,7 @@ def test_the_lowest_id_comes_first():
     "broken",
     [{"a": chart_step(status="??")}, {"a": chart_step(dependsOn="x")}, {"a.b": chart_step(dependsOn=[])}],
 )
-def test_a_broken_sibling_is_passed_over_and_named(broken):
+def test_a_broken_sibling_is_skipped_and_named(broken):
     """A broken step is skipped and named, and the other steps are read."""
     run = run_of({**broken, "z": chart_step(dependsOn=[])})
     step = run.eligible_step()

@@ -51,7 +51,7 @@ class TestReady:
         assert decision.result.taken_over is None
 
     @pytest.mark.parametrize("found", [None, stored(), expired(900)])
-    def test_its_lease_is_written_unguarded_whatever_is_there(self, found):
+    def test_its_lease_is_written_without_a_guard(self, found):
         """The claim of a READY step replaces any lease without a guard: the run's precondition guards it."""
         decision = _decision(claim(), observation(READY, found))
         assert decision.lease_write == LeaseWrite(lease=offer_of().first(READ_TIME), guard=None)
@@ -212,7 +212,7 @@ class TestUnknownOutcome:
         with pytest.raises(BackendUnavailable, match="unknown whether the claim was committed"):
             claim(None).decide(observation(outcome_unknown=True))
 
-    def test_a_step_that_has_ended_meanwhile_is_not_had(self):
+    def test_a_step_that_has_ended_is_not_claimed(self):
         """A step that has ended in between is not claimed, whoever ended it."""
         ended = observation(run_with("SUCCEEDED"), outcome_unknown=True)
         assert _refusal(claim(), ended).reason == Reason.STEP_FINAL

@@ -148,12 +148,12 @@ class TestRequest:
         state = _request(success(), held=_held()).observation(fresh, is_fresh=True)
         assert (state.lease, state.lease_is_known) == (None, True)
 
-    def test_else_the_lease_that_is_held_counts(self):
+    def test_without_a_fresh_read_the_held_lease_is_used(self):
         """Without a fresh read the held lease is used, so a finalize needs no read."""
         state = _request(success(), held=_held()).observation(snapshot_of(run_with()), is_fresh=False)
         assert (state.lease, state.lease_is_known, state.run_is_fresh) == (stored(), True, False)
 
-    def test_else_the_lease_in_the_caller_s_own_read(self):
+    def test_without_a_held_lease_the_caller_s_read_is_used(self):
         """Without a held lease the one in the caller's own read is used."""
         own = snapshot_of(run_with(), leases={"s": stored()})
         state = _request(claim(), snapshot=own).observation(snapshot_of(None), is_fresh=False)

@@ -104,7 +104,7 @@ class TestFinalize:
             ),
         ],
     )
-    def test_of_a_run_or_a_step_that_is_gone_only_the_lease_is_deleted(self, found, reason):
+    def test_of_a_deleted_run_or_step_only_the_lease_is_deleted(self, found, reason):
         """Only the lease is deleted when the run or the step no longer exists."""
         decision = _decision(success(), found)
         assert (decision.run_patch, decision.lease_write) == (None, DELETED)

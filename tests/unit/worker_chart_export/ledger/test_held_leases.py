@@ -98,14 +98,14 @@ class TestLoss:
         held.on_lost(told.append)
         assert len(told) == 1
 
-    def test_what_is_lost_stays_lost(self, held, clock):
+    def test_a_lost_lease_stays_lost(self, held, clock):
         """A lost lease stays lost, whatever a running heartbeat writes afterwards."""
         held.lose("gone")
         held.trusted_until = clock.ticks + 60
         with pytest.raises(LeaseLost, match="gone"):
             held.check()
 
-    def test_a_heart_beat_that_fails_loses_nothing(self, run, worker, cloud):
+    def test_a_failed_heart_beat_loses_no_lease(self, run, worker, cloud):
         """A failed heartbeat loses no lease, because only Firestore is unavailable."""
         claim = worker.claim(run.run_id, "s0")
         cloud.firestore.faults.add(Fault(method="BatchGetDocuments", error="UNAVAILABLE", times=1))
@@ -132,7 +132,7 @@ class TestLoss:
             worker.heartbeats.beat()
         assert calls.as_dict() == {}
 
-    def test_what_was_forgotten_is_renewed_no_more(self, run, worker, calls):
+    def test_a_forgotten_lease_is_not_renewed(self, run, worker, calls):
         """A forgotten lease is no longer renewed."""
         worker.ledger.forget(worker.claim(run.run_id, "s0"))
         calls.reset()

@@ -188,7 +188,7 @@ class TestNotifications:
         assert [path for path, _ in notes.ended] == ["step claim", "step"]
         assert notes.outcomes == []
 
-    def test_an_observer_needs_no_method_for_what_it_does_not_use(self, bench, log_lines):
+    def test_an_observer_may_leave_methods_out(self, bench, log_lines):
         """An observer can leave methods out; the base class does nothing."""
         bench.put("ctpl_a")
         with watched_by(Observer()):

@@ -278,7 +278,7 @@ class TestManifest:
         _write(store, b"ours")
         assert _stored(objects, MANIFEST) == b"ours"
 
-    def test_two_writers_at_once_both_end_and_one_stands(self, store, objects):
+    def test_of_two_writers_at_once_one_manifest_stays(self, store, objects):
         """Two simultaneous writers both end, and one complete manifest is stored."""
         start = threading.Barrier(2)
 
@@ -407,13 +407,13 @@ class TestCandles:
         "uri",
         [None, "", "gs://", "gs://b", "gs://b/", "http://b/x", "s3://bucket/x", "gs://B_U/x", "gs:///x", "x"],
     )
-    def test_what_is_no_uri_is_reported(self, store, uri):
+    def test_an_invalid_uri_is_reported(self, store, uri):
         """A value that is no URI is reported with the place where the URI was searched."""
         with pytest.raises(OhlcvUnavailable, match=r"expected gs://bucket/object in inputs\.ohlcv_gcs_uri"):
             store.read_candles(uri, scope=scope_of())
 
     @pytest.mark.parametrize("uri", [f"gs://{BUCKET}/none.json", "gs://no-such-bucket/x.json"])
-    def test_what_is_not_there_is_unavailable_candles(self, store, uri):
+    def test_a_missing_file_is_unavailable_candles(self, store, uri):
         """A missing file fails its request as unavailable candles and is no outage."""
         with pytest.raises(
             OhlcvUnavailable, match=r"refused gs://.*: there is no such object or bucket \(404\)"

@@ -95,7 +95,7 @@ def test_a_demo_without_failures():
     assert page.all("ul", **{"aria-label": "Failures"}) == []
 
 
-def test_the_verdict_names_each_step_that_did_not_come_to_what_it_had_to():
+def test_the_verdict_names_each_step_with_an_unexpected_outcome():
     """The verdict names each step with an unexpected outcome; an intended failure is expected."""
     fine = page_of(SUCCEEDED, FAILED).one("header", **{"class": "page"})
     assert "Every step ended as expected" in fine.text

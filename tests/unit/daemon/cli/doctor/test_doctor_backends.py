@@ -178,7 +178,7 @@ def test_an_object_whose_creation_was_cut_off_is_deleted_too(cloud, objects, scr
     assert list(objects.list_blobs(BUCKET)) == []
 
 
-def test_an_object_is_named_when_neither_its_creation_nor_its_deletion_got_an_answer(cloud, objects, run):
+def test_an_object_without_a_response_to_creation_and_deletion_is_named(cloud, objects, run):
     """An object is named when neither its creation nor its deletion got a response."""
     cloud.storage.faults.add(Fault(method="objects.insert", error=503, after_effect=True))
     cloud.storage.faults.add(Fault(method="objects.delete", error=503))

@@ -115,7 +115,7 @@ def test_emulators_alone_need_none():
     assert found.status == "failure"
 
 
-def test_the_account_is_named_once_it_got_a_token():
+def test_the_account_with_a_token_is_named():
     """The account is named when it got a token, and the token is not shown."""
     with metadata_server() as address:
         output = checked_on_google_cloud(address)

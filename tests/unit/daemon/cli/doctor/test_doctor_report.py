@@ -56,7 +56,7 @@ def test_a_terminal_gets_folded_lines_and_whole_commands():
     assert lines[-1].startswith("1 ok, 1 warning, 0 failures, 1 not checkable here.")
 
 
-def test_what_may_be_left_over_is_named():
+def test_possible_leftovers_are_named():
     """What may be left over is in the check's line, and a separate value in JSON."""
     found = replace(failure("a", "unavailable", "start it"), left_over="s/1")
     assert str(found) == "unavailable; s/1 may be left over"

@@ -81,7 +81,7 @@ def hostile_report():
     return report(steps, {"b": lease(owner=HOSTILE)}, found, **run)
 
 
-def test_what_others_wrote_is_shown_as_text():
+def test_hostile_text_is_shown_as_text():
     """Markup, escape sequences, line breaks and text direction marks are shown as text."""
     shown = hostile_report()
     plain = [*report_lines(shown), *changed_lines(None, shown), report_json(shown)]

@@ -167,7 +167,7 @@ class TestState:
 class TestRate:
     """A token bucket with a queue."""
 
-    def test_so_many_at_once_and_then_one_by_one(self):
+    def test_a_burst_starts_at_once_and_then_one_by_one(self):
         """Three calls start at once, then two a second."""
         clock = HandClock()
         rate = RateLimit(per_second=2.0, burst=3, clock=clock)

@@ -138,7 +138,7 @@ def test_a_complete_answer_without_a_chart_differs_from_a_broken_one(body, is_co
     assert _classify(200, body).is_complete is is_complete
 
 
-def test_no_other_status_is_a_whole_answer():
+def test_only_status_200_is_a_complete_answer():
     """Only status 200 is a complete response without a chart."""
     assert not _classify(500, b"<html>500</html>").is_complete
 

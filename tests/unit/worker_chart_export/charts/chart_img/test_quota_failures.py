@@ -86,7 +86,7 @@ class TestFailures:
             quota.count(ACCOUNT, scope_of(0.5))
         assert used(documents) == 1
 
-    def test_a_document_deleted_meanwhile_is_made_again(self, cloud, quota, documents):
+    def test_a_deleted_document_is_created_again(self, cloud, quota, documents):
         """A document that was deleted in between is created again with a count of zero."""
         quota.count(ACCOUNT, scope_of())
         reference = documents.document(f"{USAGE}/acc-1")

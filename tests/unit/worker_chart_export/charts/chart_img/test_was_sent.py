@@ -122,7 +122,7 @@ def test_a_broken_tunnel_passes_nothing_on(serve, monkeypatch, sayings):
     assert not _was_sent(BEHIND)
 
 
-def test_what_can_t_be_written_as_json_is_not_sent(serve):
+def test_a_template_that_is_no_valid_json_is_not_sent(serve):
     """A template that can't be written as JSON, such as one with a lone surrogate, is not sent."""
     server = serve()
     with contextlib.closing(ChartApi(base_url=server.url, connections=1)) as api:

@@ -105,7 +105,7 @@ def test_nothing_overlaps_or_leaves_the_picture(template_id, name, theme, size):
     width=st.integers(min_value=400, max_value=1000),
     logarithmic=st.booleans(),
 )
-def test_nothing_overlaps_whatever_the_prices_are(steps, price, width, logarithmic):
+def test_nothing_overlaps_at_any_prices(steps, price, width, logarithmic):
     """The geometry holds for jumps, crashes, tiny and huge prices, few bars and seven studies."""
     closes = [price]
     for step in steps:

@@ -21,7 +21,7 @@ def _drawn(bars, template_id, plot):
 
 @pytest.mark.parametrize(("template_id", "plot", "tolerance"), RECURSIVE)
 @pytest.mark.parametrize("cut", [60, 130, 200])
-def test_what_is_drawn_hardly_depends_on_where_the_history_begins(template_id, plot, tolerance, cut):
+def test_values_hardly_depend_on_the_start_of_the_history(template_id, plot, tolerance, cut):
     """A value drawn from a short history equals that of the long history within a pixel."""
     bars = bars_of()
     long, short = _drawn(bars, template_id, plot), _drawn(bars[cut:], template_id, plot)

@@ -188,7 +188,7 @@ def test_a_flat_market_gives_flat_lines_and_no_noise():
     assert set(found["Stoch RSI 14 14 3 3", "%K"]) == {None}
 
 
-def test_a_standstill_after_movement_gives_a_stochastic_gap_not_noise():
+def test_constant_prices_after_movement_give_a_gap_in_the_stochastic():
     """The stochastic of an RSI that is constant up to rounding is empty."""
     closes = [100 + 3 * math.sin(n) for n in range(250)] + [100.0] * 40
     found = plots_of(plan_of(bars_from_closes(closes), {"studies": [{"name": "Stochastic RSI"}]}))

@@ -121,7 +121,7 @@ class _Opened:
 
 
 @pytest.mark.parametrize(("has_ended", "reason"), [(True, "ended"), (False, "idle")])
-def test_a_stream_by_why_it_had_to_be_opened(has_ended, reason, grown, monkeypatch):
+def test_streams_are_counted_by_reason(has_ended, reason, grown, monkeypatch):
     """Opened streams are counted by reason: the first one, and one after an error."""
     no_delay = Backoff(first_seconds=0.0, max_seconds=0.0)
     monkeypatch.setattr(supervisor, "REOPEN_BACKOFF", no_delay)
