@@ -202,7 +202,7 @@ def test_a_restart_that_loses_state_knows_no_subscription(cloud, channel):
 
 
 def test_a_pull_that_timed_out_receives_no_message(channel):
-    """A pull that timed out leaves the message for the next pull; the official emulator loses it."""
+    """A pull that timed out leaves the message for the next one; the official emulator holds it a while."""
     with pytest.raises(exceptions.DeadlineExceeded):
         channel.subscriber.pull(subscription=channel.subscription, max_messages=1, retry=None, timeout=0.2)
     channel.publish()

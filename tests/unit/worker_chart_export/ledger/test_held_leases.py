@@ -209,11 +209,11 @@ class TestBook:
         assert worker.ledger.release(claim).reason == "unknown"
         assert worker.heartbeats.held() == []
 
-    def test_a_finalize_of_a_stopped_step_is_tried_and_verified_once(self, run, worker, cloud):
-        """The finalize of a stopped step is tried once and verified once after an unknown outcome."""
+    def test_a_finalize_of_a_stopped_step_is_repeated_once(self, run, worker, cloud):
+        """After an unknown outcome the finalize of a stopped step is read and repeated once."""
         claim, scope = worker.claim(run.run_id, "s0"), scope_of()
         cloud.firestore.faults.add(Fault(method="Commit", error="UNAVAILABLE"))
-        scope.stop(Interrupted("told to"))
+        scope.stop(Interrupted("stop requested"))
         cloud.firestore.calls.reset()
         with pytest.raises(BackendUnavailable):
             worker.ledger.finalize(claim, manifest_uri="gs://b/m", scope=scope)

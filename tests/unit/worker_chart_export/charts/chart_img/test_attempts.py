@@ -122,7 +122,7 @@ class TestTransient:
         assert cloud.chart_img.calls_per_key.as_dict() == {KEY: 4, "other": 3}
 
     def test_a_rate_limit_is_no_attempt_and_counted_once(self, provider, cloud, documents):
-        """Rate 429s use no attempt and one count: ten of them and five failures leave one attempt."""
+        """Rate 429s use no attempt and one count: ten of them and five failures leave the sixth."""
         _answer(cloud, "too_many_requests", times=10)
         _answer(cloud, "server_error", times=5)
         assert provider.chart(chart_request()).meta == {"accountId": "acc-1"}

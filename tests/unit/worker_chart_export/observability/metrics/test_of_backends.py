@@ -108,7 +108,7 @@ class TestBackends:
         [(404, "answered"), (400, "answered"), (416, "answered"), (403, "refused"), (401, "refused")],
     )
     def test_a_file_that_a_step_names(self, store, cloud, status, result, grown, answered):
-        """A missing or invalid candle file is the step's error and counts as a successful call."""
+        """Of the errors of a candle file only a forbidden one counts as a refusal of the backend."""
         cloud.storage.faults.add(Fault(method="objects.download", error=status, times=1))
         with pytest.raises(OhlcvUnavailable):
             store.read_candles(f"gs://{BUCKET}/named.json", scope=scope_of())
