@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from localcloud import LocalCloud
 from tests.chaos import storm
-from tests.chaos.must_show import MUST_SHOW, PROJECT
+from tests.chaos.claims import CLAIMS, PROJECT
 from tests.chaos.scenarios.crashes import MORE
 from tests.chaos.sigterms import sigterms
 from tests.chaos.storm import Storm
@@ -28,11 +28,11 @@ SIDE_BY_SIDE = 6
 def run_storm(seed: int, minutes: float) -> str:
     """Run the storm; print its report even when it shows a violation."""
     with LocalCloud.start(project=PROJECT, seed=seed) as cloud, world_on(cloud, **storm.SETTINGS) as world:
-        blowing = Storm(world, seed=seed, seconds=minutes * 60)
+        running = Storm(world, seed=seed, seconds=minutes * 60)
         try:
-            return f"{blowing.blow()}; violations 0"
+            return f"{running.run()}; violations 0"
         except AssertionError as error:
-            raise AssertionError(f"{blowing.report}; violations:\n{error}") from error
+            raise AssertionError(f"{running.report}; violations:\n{error}") from error
 
 
 def run_sigterms(seed: int, times: int) -> str:
@@ -59,7 +59,7 @@ def main() -> int:
     """Run the selected parts; return 1 when one of them fails."""
     options = _options()
     parts: dict[str, Callable[[], str]] = {
-        **MUST_SHOW,
+        **CLAIMS,
         "moments": run_moments,
         "sigterms": partial(run_sigterms, options.seed, options.times),
         "storm": partial(run_storm, options.seed, options.minutes),
@@ -84,7 +84,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=10, help="how long the storm lasts")
     parser.add_argument("--times", type=int, default=50, help="how many SIGTERMs")
     parser.add_argument("--seed", type=int, default=secrets.randbelow(2**31), help="of all chance")
-    parser.add_argument("--only", nargs="+", choices=[*MUST_SHOW, "moments", "sigterms", "storm"])
+    parser.add_argument("--only", nargs="+", choices=[*CLAIMS, "moments", "sigterms", "storm"])
     return parser.parse_args()
 
 

@@ -86,7 +86,7 @@ class PaidChart:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Blow:
+class Disturbance:
     """A disturbance of one daemon, or of all (`daemon` empty), that can cost charts in flight."""
 
     kind: str
@@ -116,7 +116,7 @@ class EndState:
         leases: Paths of the remaining lease documents.
         files: The bucket's objects under `charts/`.
         paid: The charts that were paid for, oldest first.
-        blows: The disturbances of the daemons.
+        disturbances: The disturbances of the daemons.
         unacked: Unsettled messages; None = unknown.
         completions: The steps that daemons logged as finished.
         oddities: Things that no daemon may log or do, one sentence each.
@@ -130,7 +130,7 @@ class EndState:
     leases: tuple[str, ...] = ()
     files: Mapping[str, StoredFile] = field(default_factory=dict)
     paid: tuple[PaidChart, ...] = ()
-    blows: tuple[Blow, ...] = ()
+    disturbances: tuple[Disturbance, ...] = ()
     unacked: int | None = 0
     completions: tuple[Completion, ...] = ()
     oddities: tuple[str, ...] = ()

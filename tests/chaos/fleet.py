@@ -1,4 +1,4 @@
-"""Daemon processes that are killed, frozen, woken and replaced. Each of these blows is recorded."""
+"""Daemon processes that are killed, frozen, woken and replaced. Each of these disturbances is recorded."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from tests.chaos.end_state import Blow
+from tests.chaos.end_state import Disturbance
 from tests.support.cloud.resources import UNLIMITED
 from tests.support.process.daemons import DaemonUnderTest
 
@@ -26,7 +26,7 @@ class Worker(DaemonUnderTest):
 
     Attributes:
         key: That key.
-        blows: Its disturbances.
+        disturbances: Its disturbances.
         stalled_at: The time when it was frozen; 0 = it is not frozen.
         stopping: SIGTERM was sent.
     """
@@ -35,7 +35,7 @@ class Worker(DaemonUnderTest):
         accounts = json.dumps([{"id": "first", "apiKey": key, **UNLIMITED}])
         super().__init__({**environment, "CHART_IMG_ACCOUNTS_JSON": accounts}, module=module)
         self.key = key
-        self.blows: list[Blow] = []
+        self.disturbances: list[Disturbance] = []
         self.stalled_at = 0.0
         self.stopping = False
         self._hand = threading.RLock()
@@ -50,13 +50,13 @@ class Worker(DaemonUnderTest):
         """Return whether the process is running."""
         return self.process.poll() is None
 
-    def strike_dead(self) -> None:
+    def kill_now(self) -> None:
         """Send SIGKILL and wait until the process is dead."""
         with self._hand:
             at = time.time()
             self.process.kill()
             self.process.wait(DEADLINE_SECONDS)
-            self.blows.append(Blow(kind="kill", at=at, until=time.time(), daemon=self.key))
+            self.disturbances.append(Disturbance(kind="kill", at=at, until=time.time(), daemon=self.key))
 
     def freeze(self) -> None:
         """Send SIGSTOP and wait until no thread of it runs."""
@@ -69,16 +69,18 @@ class Worker(DaemonUnderTest):
         """Send SIGCONT."""
         with self._hand:
             self.signal(signal.SIGCONT)
-            self.blows.append(Blow(kind="freeze", at=self.stalled_at, until=time.time(), daemon=self.key))
+            self.disturbances.append(
+                Disturbance(kind="freeze", at=self.stalled_at, until=time.time(), daemon=self.key)
+            )
             self.stalled_at = 0.0
 
-    def ask_to_stop(self) -> None:
+    def send_sigterm(self) -> None:
         """Send SIGTERM; work that still runs when the drain ends can be released."""
         with self._hand:
             now = time.time()
             self.stopping = True
             self.signal(signal.SIGTERM)
-            self.blows.append(Blow(kind="stop", at=now, until=now + 3600, daemon=self.key))
+            self.disturbances.append(Disturbance(kind="stop", at=now, until=now + 3600, daemon=self.key))
 
 
 def _until_stopped(pid: int) -> None:

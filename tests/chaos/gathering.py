@@ -48,7 +48,10 @@ def end_state(world: World) -> EndState:
         leases=tuple(world.documents.leases()),
         files=dict(_files(world)),
         paid=tuple(paid_charts(world)),
-        blows=(*world.outages, *(blow for worker in world.workers for blow in worker.blows)),
+        disturbances=(
+            *world.outages,
+            *(disturbance for worker in world.workers for disturbance in worker.disturbances),
+        ),
         unacked=world.unacked(),
         completions=tuple(_completions(world)),
         oddities=tuple(text for worker in world.workers for text in _oddities(worker)),

@@ -150,8 +150,10 @@ def _payments(state: EndState, expected: Expected) -> Iterator[str]:
 
 def _explained(state: EndState, earlier: PaidChart, later: PaidChart) -> bool:
     return any(
-        blow.daemon in ("", earlier.daemon) and blow.at <= later.at and blow.until >= earlier.at
-        for blow in state.blows
+        disturbance.daemon in ("", earlier.daemon)
+        and disturbance.at <= later.at
+        and disturbance.until >= earlier.at
+        for disturbance in state.disturbances
     )
 
 

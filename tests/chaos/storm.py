@@ -1,4 +1,4 @@
-"""A storm: random faults and blows of all kinds from one seed, then the invariants."""
+"""A storm: random faults and disturbances of all kinds from one seed, then the invariants."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from tests.chaos.gathering import end_state, finish
-from tests.chaos.weather import Weather
+from tests.chaos.random_faults import RandomFaults
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -64,7 +64,7 @@ class Storm:
     def __init__(self, world: World, *, seed: int, seconds: float) -> None:
         self._world = world
         self._random = random.Random(seed)  # noqa: S311 - repeatable on purpose
-        self._weather = Weather(world.cloud, self._random)
+        self._faults = RandomFaults(world.cloud, self._random)
         self._seconds = seconds
         self._later: list[tuple[float, Callable[[], None]]] = []
         self._actions: dict[Callable[[], None], int] = {
@@ -80,7 +80,7 @@ class Storm:
         }
         self.report = Report(seed=seed)
 
-    def blow(self) -> Report:
+    def run(self) -> Report:
         """Run the storm, wait until all work has ended, and check the invariants.
 
         Raises:
@@ -103,7 +103,7 @@ class Storm:
     # Disturbances
 
     def _worsen(self) -> None:
-        self._weather.worsen()
+        self._faults.arm_one()
 
     def _put_run(self) -> None:
         if len({expected.run_id for expected in self._world.unfinished()}) > MAX_RUNS_UNFINISHED:
@@ -125,10 +125,10 @@ class Storm:
             self._send(chosen[0], [chosen[1]])
 
     def _kill(self) -> None:
-        self._strike("kills", lambda worker: worker.strike_dead())
+        self._strike("kills", lambda worker: worker.kill_now())
 
     def _stop(self) -> None:
-        self._strike("SIGTERMs", lambda worker: worker.ask_to_stop())
+        self._strike("SIGTERMs", lambda worker: worker.send_sigterm())
 
     def _freeze(self) -> None:
         def freeze(worker: Worker) -> None:
@@ -193,7 +193,7 @@ class Storm:
             do()
 
     def _calm_down(self) -> None:
-        self._weather.clear_up()
+        self._faults.clear()
         for _, do in self._later:
             do()
         self._keep_daemons()
@@ -203,7 +203,7 @@ class Storm:
     def _take_stock(self) -> None:
         state = end_state(self._world)
         self.report.steps = len(state.expected)
-        self.report.faults = self._weather.struck
+        self.report.faults = self._faults.struck
         self.report.ends = Counter(
             str((state.step(expected) or {"status": "GONE"})["status"]) for expected in state.expected
         )

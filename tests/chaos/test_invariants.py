@@ -8,7 +8,15 @@ from dataclasses import replace
 import pytest
 
 from daemon.cli.demo.resources import chart_step_id, flow_run
-from tests.chaos.end_state import Blow, Completion, EndState, Expected, PaidChart, StoredFile, Transition
+from tests.chaos.end_state import (
+    Completion,
+    Disturbance,
+    EndState,
+    Expected,
+    PaidChart,
+    StoredFile,
+    Transition,
+)
 from tests.chaos.invariants import violations
 
 RUN = "20251215-102530_IBM_abc123"
@@ -84,16 +92,16 @@ GOOD = EndState(
     paid=paid(("one", "a", 101.0), ("two", "a", 102.0)),
     completions=(Completion(pid=42, run_id=RUN, step_id=STEP),),
 )
-KILLED = Blow(kind="kill", at=102.0, until=102.0, daemon="a")
+KILLED = Disturbance(kind="kill", at=102.0, until=102.0, daemon="a")
 PAID_TWICE = paid(("one", "a", 101.0), ("one", "b", 102.5), ("two", "b", 102.5))
 FAILED = run("FAILED", error={"code": "CRASH_LOOP", "message": "It crashes."})
 
 ALLOWED = {
     "all well": GOOD,
     "no log of commits": replace(GOOD, transitions=None, unacked=None),
-    "paid twice, and a kill explains it": replace(GOOD, paid=PAID_TWICE, blows=(KILLED,)),
+    "paid twice, and a kill explains it": replace(GOOD, paid=PAID_TWICE, disturbances=(KILLED,)),
     "paid twice, and an outage explains it": replace(
-        GOOD, paid=PAID_TWICE, blows=(Blow(kind="outage", at=99.0, until=102.0),)
+        GOOD, paid=PAID_TWICE, disturbances=(Disturbance(kind="outage", at=99.0, until=102.0),)
     ),
     "failed as a whole": replace(
         GOOD,
@@ -196,7 +204,7 @@ def test_each_rule_finds_what_breaks_it(text):
     assert any(text in sentence for sentence in violations(BROKEN[text])), violations(BROKEN[text])
 
 
-def test_a_blow_to_another_daemon_is_no_excuse():
-    """Only a blow to the first payer, before the second payment, excuses a second payment."""
+def test_a_disturbance_of_another_daemon_is_no_excuse():
+    """Only a disturbance of the first payer, before the second payment, excuses a second payment."""
     for changed in ({"daemon": "c"}, {"at": 102.6, "until": 102.6}, {"at": 99.0, "until": 100.0}):
-        assert violations(replace(GOOD, paid=PAID_TWICE, blows=(replace(KILLED, **changed),)))
+        assert violations(replace(GOOD, paid=PAID_TWICE, disturbances=(replace(KILLED, **changed),)))

@@ -28,7 +28,7 @@ def seed():
 def test_a_storm_breaks_no_invariant(cloud, seed):
     """After random faults, kills, freezes, outages and status changes every invariant holds."""
     with world_on(cloud, **storm.SETTINGS) as world:
-        report = Storm(world, seed=seed, seconds=SECONDS).blow()
+        report = Storm(world, seed=seed, seconds=SECONDS).run()
     assert report.steps > 0
 
 
@@ -40,7 +40,7 @@ def test_sigterm_at_random_moments(cloud, seed):
         sigterms(world, times=5, seed=seed)
 
 
-class Said:
+class LoggedDaemon:
     """A daemon with the given log, for the check of lost acks."""
 
     key = "key-1"
@@ -53,7 +53,7 @@ class Said:
         return self._lines.get(event, [])
 
 
-class Heard:
+class LoggedWorld:
     """A world of such daemons."""
 
     def __init__(self, *workers):
@@ -63,9 +63,9 @@ class Heard:
 @pytest.mark.parametrize(("disposition", "lost"), [("ack", 1), ("nack", 0)])
 def test_a_lost_ack_is_found(disposition, lost):
     """The check finds an acked message that was delivered again, and no other."""
-    first = Said(
+    first = LoggedDaemon(
         message_received=[{"messageId": "1"}],
         message_settled=[{"messageId": "1", "disposition": disposition}],
     )
-    second = Said(message_received=[{"messageId": "1"}])
-    assert len(list(lost_acks(Heard(first, second)))) == lost
+    second = LoggedDaemon(message_received=[{"messageId": "1"}])
+    assert len(list(lost_acks(LoggedWorld(first, second)))) == lost

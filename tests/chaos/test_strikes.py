@@ -41,7 +41,7 @@ def test_a_strike_hits_its_moment(world, name):
     """At each point the cloud holds what a daemon has done up to that moment."""
     worker = world.worker(REQUEST_CONCURRENCY="1").started()
     run_id, (step_id,) = world.put_run()
-    strike = Strike(world, POINTS[name], worker.strike_dead)
+    strike = Strike(world, POINTS[name], worker.kill_now)
     world.publish(run_id, [step_id])
     strike.wait()
     assert worker.process.returncode == -signal.SIGKILL
@@ -67,4 +67,4 @@ def test_a_frozen_daemon_does_nothing_until_it_wakes(world):
     )
     worker.wake()
     worker.wait_for_event("step_completed")
-    assert [blow.kind for blow in worker.blows] == ["freeze"]
+    assert [disturbance.kind for disturbance in worker.disturbances] == ["freeze"]

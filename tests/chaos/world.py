@@ -16,7 +16,7 @@ from google.cloud.firestore_v1.field_path import FieldPath
 from daemon.cli.demo.resources import chart_step_id, flow_run
 from localcloud.pubsub.messages import PubsubMessage
 from tests.chaos.documents import Documents
-from tests.chaos.end_state import GONE, SUCCEEDED, Blow, Expected
+from tests.chaos.end_state import GONE, SUCCEEDED, Disturbance, Expected
 from tests.chaos.fleet import Worker
 from tests.support.cloud.clouds import clients_find
 from tests.support.cloud.resources import Deployment
@@ -62,7 +62,7 @@ class World:
         embedded = deployment.environment["FIRESTORE_EMULATOR_HOST"] == self.cloud.firestore.address
         self.documents = Documents(deployment.documents, self.cloud.firestore if embedded else None)
         self.workers: list[Worker] = []
-        self.outages: list[Blow] = []
+        self.outages: list[Disturbance] = []
         self.clock_slack_seconds = 0.0
         self._numbers = itertools.count(1)
         self._lock = threading.Lock()
@@ -81,7 +81,7 @@ class World:
     def outage(self, kind: str, *, seconds: float = 3600.0) -> None:
         """Record that a failing backend can cost any chart in flight from now on, for this time."""
         now = time.time()
-        self.outages.append(Blow(kind=kind, at=now, until=now + seconds))
+        self.outages.append(Disturbance(kind=kind, at=now, until=now + seconds))
 
     # Runs
 

@@ -52,7 +52,7 @@ def killed(point: str, world: World) -> None:
     """Another daemon ends the step, and no stored chart is paid for again."""
     victim = world.worker(**ONE_BY_ONE).started()
     run_id, step_ids = world.put_run()
-    strike = Strike(world, POINTS[point], victim.strike_dead)
+    strike = Strike(world, POINTS[point], victim.kill_now)
     world.publish(run_id, step_ids)
     strike.wait()
     world.worker(**ONE_BY_ONE).started()

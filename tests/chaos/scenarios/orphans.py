@@ -104,7 +104,7 @@ def wrong_clock(offset_seconds: int, world: World) -> None:
     world.publish(run_id, step_ids)
     world.wait_for(lambda: not world.unfinished(), "a step longer than its lease")
     assert [line for worker in (holder, wrong) for line in worker.named("lease_taken_over")] == []
-    holder.strike_dead()
+    holder.kill_now()
     again, step_ids = world.put_run(charts=1)
     world.publish(again, step_ids)
     finish(world)

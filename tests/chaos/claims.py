@@ -23,7 +23,7 @@ from worker_chart_export.orchestration import claim_step_transaction, finalize_s
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from tests.chaos.end_state import Blow, EndState
+    from tests.chaos.end_state import Disturbance, EndState
     from tests.chaos.fleet import Worker
     from tests.chaos.world import World
 
@@ -56,7 +56,7 @@ def kills() -> str:
         world.wait_for(lambda: not world.unfinished(), "120 steps", 150)
         seconds = time.monotonic() - started
         state = finish(world)
-        in_flight = [_in_flight(state, blow) for blow in state.blows]
+        in_flight = [_in_flight(state, disturbance) for disturbance in state.disturbances]
         assert len(state.paid) <= 240 + sum(in_flight), (len(state.paid), in_flight)
         return (
             f"120 SUCCEEDED, 0 stuck, in {seconds:.1f} s; 3 kills, charts in flight at them {in_flight}; "
@@ -78,11 +78,11 @@ def _kill_a_holder(world: World, done: int) -> None:
         return bool(holder)
 
     world.wait_for(find, "a holder of leases", 20)
-    holder[0].strike_dead()
+    holder[0].kill_now()
     world.worker()
 
 
-def _in_flight(state: EndState, kill: Blow) -> int:
+def _in_flight(state: EndState, kill: Disturbance) -> int:
     """Return the charts that a daemon had requested but not stored when it was killed."""
     asked = {call.template_id for call in state.paid if call.daemon == kill.daemon and call.at <= kill.until}
     stored = [name for name, file in state.files.items() if file.created <= kill.until]
@@ -203,4 +203,4 @@ def _add_dead_letters(world: World) -> None:
     )
 
 
-MUST_SHOW: dict[str, Callable[[], str]] = {"kills": kills, "contention": contention, "outage": outage}
+CLAIMS: dict[str, Callable[[], str]] = {"kills": kills, "contention": contention, "outage": outage}

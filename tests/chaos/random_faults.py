@@ -49,7 +49,7 @@ MAX_STRIKES = 3
 CHART_STRIKES, CHART_PAUSE_SECONDS = 2, 10.0
 
 
-class Weather:
+class RandomFaults:
     """Arm faults, and count how often they fired."""
 
     def __init__(self, cloud: LocalCloud, random: Random) -> None:
@@ -64,7 +64,7 @@ class Weather:
         """Return how often a fault has fired."""
         return self._struck + sum(self._fired(name, fault_id) for name, fault_id, _ in self._armed)
 
-    def worsen(self) -> str:
+    def arm_one(self) -> str:
         """Arm one more random fault and return its description."""
         self._forget_spent()
         name = self._random.choice(self._possible())
@@ -80,7 +80,7 @@ class Weather:
         self._armed.append((name, fault_id, times))
         return f"{name} {fields}"
 
-    def clear_up(self) -> None:
+    def clear(self) -> None:
         """Disarm all faults."""
         self._struck = self.struck
         self._armed = []
