@@ -2,7 +2,8 @@
 
 A demo writes a page, and a folder for each run. It renews a marker beside them after each write. The next
 demo removes the files of run folders that hold a marker. Files that are newer than the marker stay: a person
-added or changed them. The marker is removed too, so that later demos leave the rest of the folder alone.
+added, moved or changed them. The marker is removed too, so that later demos leave the rest of the folder
+alone.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ class OutputFolder:
             self.path.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=self.path):
                 pass
-            is_marker_good = _modified_at(marker) is not None or not os.path.lexists(marker)
+            is_marker_good = _file_status(marker) is not None or not os.path.lexists(marker)
             is_page_good = not os.path.lexists(page) or self._is_page_of_demo()
         except OSError as error:
             raise SettingsError(
@@ -59,23 +60,21 @@ class OutputFolder:
             )
 
     def _is_page_of_demo(self) -> bool:
-        page = self.path / PAGE
-        written, marked = _modified_at(page), _modified_at(self.path / MARKER)
-        if written is None or PAGE_SIGNATURE not in page.read_bytes():
+        page, marker = _file_status(self.path / PAGE), _file_status(self.path / MARKER)
+        if page is None or PAGE_SIGNATURE not in (self.path / PAGE).read_bytes():
             return False
-        return marked is None or written <= marked
+        return marker is None or page.st_mtime_ns <= marker.st_mtime_ns
 
     def clear(self) -> list[str]:
         """Remove the files of the last demo; return the names of everything else in the folder."""
         for run in list(self.path.iterdir()):
-            marked = _modified_at(run / MARKER)
-            if marked is None or run.is_symlink() or not RUN_FOLDER.fullmatch(run.name):
+            marker = _file_status(run / MARKER)
+            if marker is None or run.is_symlink() or not RUN_FOLDER.fullmatch(run.name):
                 continue
             for folder, _, names in os.walk(run, topdown=False):  # does not follow links
                 for path in (Path(folder, name) for name in names):
-                    written = _modified_at(path)
                     with suppress(OSError):  # the file stays, and its folder is returned
-                        if written is not None and written <= marked:
+                        if _is_as_old(path, marker):
                             path.unlink()
                 with suppress(OSError):  # the folder is not empty
                     Path(folder).rmdir()
@@ -102,10 +101,21 @@ class OutputFolder:
         (self.path / (run if is_nested else "") / MARKER).write_text(MARKER_TEXT)
 
 
-def _modified_at(path: Path) -> int | None:
-    """Return the time of modification in nanoseconds; None for a link or anything but a regular file."""
+def _is_as_old(path: Path, marker: os.stat_result) -> bool:
+    """Return True for a file that is not newer than the marker.
+
+    A move keeps the time of modification, but renews the time of the last change of status.
+    """
+    file = _file_status(path)
+    if file is None:
+        return False
+    return file.st_mtime_ns <= marker.st_mtime_ns and file.st_ctime_ns <= marker.st_ctime_ns
+
+
+def _file_status(path: Path) -> os.stat_result | None:
+    """Return the status of a regular file; None for a link and everything else."""
     try:
         status = path.lstat()
     except OSError:
         return None
-    return status.st_mtime_ns if stat.S_ISREG(status.st_mode) else None
+    return status if stat.S_ISREG(status.st_mode) else None

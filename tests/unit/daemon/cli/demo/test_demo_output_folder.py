@@ -52,6 +52,18 @@ def test_other_files_stay_and_are_named(folder):
     assert everything_in(folder) == {"holiday.png", f"{RUN}/notes.txt", PAGE}
 
 
+def test_an_old_file_that_was_moved_into_a_folder_of_the_demo_stays(tmp_path, folder):
+    """A move keeps the time of modification, and yet the file is not one of the demo."""
+    notes, marker = tmp_path / "notes.txt", folder.path / RUN / MARKER
+    notes.write_text("mine")
+    os.utime(notes, ns=(0, 0))
+    while notes.lstat().st_ctime_ns <= marker.lstat().st_ctime_ns:
+        notes.chmod(0o600)  # the clock of the file system ticks every few milliseconds
+    notes.rename(folder.path / RUN / "notes.txt")
+    folder.clear()
+    assert everything_in(folder) == {f"{RUN}/notes.txt", PAGE}
+
+
 def test_files_that_stayed_once_are_never_removed(folder):
     """Files that stayed once are never removed, because their folder lost its marker."""
     (folder.path / RUN / "notes.txt").write_text("mine")
