@@ -164,10 +164,10 @@ class ProgressView:
 
 
 def _event_line(event: Mapping[str, Any]) -> Text:
-    run, step = str(event.get("runId") or ""), str(event.get("stepId") or "")
+    name, run, step = (str(event.get(key) or "") for key in ("event", "runId", "stepId"))
     title = f"{run.split('_')[1]} {step.split(':')[1]}" if run and step else ""
     what = event.get("chartTemplateId") or event.get("message", "")
-    line = Text(f"{event.get('event'):<17} {title:<8} {what}", no_wrap=True, overflow="ellipsis")
+    line = Text(f"{name:<17} {title:<8} {what}", no_wrap=True, overflow="ellipsis")
     if event.get("severity") in {"ERROR", "WARNING"}:
         line.stylize("red")
     return line
