@@ -158,17 +158,19 @@ class StreamSupervisor:
             if not is_done:
                 opening.add_done_callback(_cancel_late_stream)
         try:
-            self._stream = opening.result(timeout=0)
+            stream = opening.result() if is_done else None
         except (BackendRefused, BackendUnavailable):
             raise
         except Exception as error:
             self._record("opening", failed=True)
-            late = f"no stream was open after {self._max_seconds:g} s"
-            raise BackendUnavailable("pubsub", repr(error)[:300] if is_done else late) from error
-        self._stream.on_end(self._waiter.wake)
-        self._record("opening", failed=False)
+            raise BackendUnavailable("pubsub", repr(error)[:300]) from error
+        self._record("opening", failed=stream is None)
+        if stream is None:  # even if it has opened since, because then it is cancelled
+            raise BackendUnavailable("pubsub", f"no stream was open after {self._max_seconds:g} s")
+        self._stream = stream
+        stream.on_end(self._waiter.wake)
         self._quiet.restart()
-        return self._stream
+        return stream
 
     def _wait_until_quiet(self, stream: Stream) -> None:
         """Return when the stream has been quiet for too long.

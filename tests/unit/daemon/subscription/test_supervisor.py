@@ -280,6 +280,22 @@ def test_openings_that_hang_are_abandoned_and_count():
     assert all(stream.was_cancelled.wait(10) for stream in late)
 
 
+def test_a_stream_that_opens_just_after_its_time_is_cancelled_and_not_used():
+    """A stream that opens between the end of the wait and the check of the result is too late."""
+    tested, stream = SupervisorUnderTest(), FakeStream()
+    wait_until = tested.waiter.wait_until
+
+    def just_too_late(holds, seconds):
+        tested.waiter.wait_until = wait_until
+        wait_until(holds, seconds)
+        return False
+
+    tested.waiter.wait_until = just_too_late
+    tested.run(stream)
+    assert stream.was_cancelled.is_set()
+    assert tested.reasons == []
+
+
 def test_a_stop_does_not_wait_for_an_opening_that_hangs():
     """A stop does not wait for a hanging opening or another client call."""
     tested, release, stream = SupervisorUnderTest(), threading.Event(), FakeStream()
