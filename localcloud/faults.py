@@ -65,7 +65,7 @@ _SPECIAL = frozenset({"drop", "reset", "truncate_bytes", "duplicate", "contend",
 
 
 def check_fault(fault: Fault, *, methods: Collection[str], supported_faults: Collection[str]) -> None:
-    """Refuse a fault that a service cannot carry out: a test with it would test nothing.
+    """Refuse a fault that a service does not support: a test with it would test nothing.
 
     Args:
         fault: The fault.
@@ -94,7 +94,7 @@ class Faults:
 
     Args:
         seed: Seeds the chance of faults with a probability.
-        check: Raises ValueError for a fault that the service could not carry out.
+        check: Raises ValueError for a fault that the service does not support.
     """
 
     def __init__(self, seed: int = 0, check: Callable[[Fault], None] = lambda _: None) -> None:

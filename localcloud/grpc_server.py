@@ -92,7 +92,7 @@ class GrpcService(Service):
 
     @property
     def address(self) -> str:
-        """Return `host:port`, the format of the emulator variables."""
+        """Return `host:port`, as the variables `*_EMULATOR_HOST` expect it."""
         return f"127.0.0.1:{self.port}"
 
     def start(self) -> None:

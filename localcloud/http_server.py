@@ -239,7 +239,7 @@ class HttpService(Service):
         return None
 
     def fail_as(self, fault: Fault) -> Response | None:
-        """Wait as long as `fault` says; return its error, if it has one.
+        """Wait for the delay of `fault`. Return its error, if it has one.
 
         Raises:
             ConnectionDropped: The fault resets the connection, or the service stops meanwhile.

@@ -81,7 +81,7 @@ class Service:
         return self._server is not None
 
     def start(self) -> None:
-        """Start serving, on the same port as before. No effect when it runs already.
+        """Start the server, on the same port as before. If it runs already, do nothing.
 
         Raises:
             OSError, RuntimeError: The port is taken.

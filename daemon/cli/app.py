@@ -36,7 +36,7 @@ def _options(
         bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
     ] = False,
 ) -> None:
-    """Options that come before the name of the command."""
+    """Handle the options that come before the name of the command."""
 
 
 def main() -> None:

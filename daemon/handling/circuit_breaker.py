@@ -63,7 +63,7 @@ class CircuitBreaker:
         return self
 
     def __exit__(self, *_exception: object) -> None:
-        """Stop the probing thread without waiting for a probe under way."""
+        """Stop the probing thread without waiting for a probe in progress."""
         self.stop()
 
     @property

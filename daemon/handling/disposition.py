@@ -81,13 +81,13 @@ def own_redelivery(view: StepView) -> Defer:
 
 
 def noop(view: StepView) -> Ack:
-    """Ack a message whose step needs no work, or none that this message could start."""
+    """Ack a message whose step needs no work, or no work that this message may start."""
     log.info(Event.STEP_NOOP, f"Nothing to do: {view.description}", reason=view.state.value)
     return Ack(reason=view.state.value)
 
 
 def ignored(description: str) -> Ack:
-    """Ack a message about something else than a chart step."""
+    """Ack a message that is not about a chart step."""
     log.info(Event.MESSAGE_IGNORED, f"Not for this worker: {description}")
     return Ack(reason="ignored")
 

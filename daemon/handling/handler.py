@@ -1,6 +1,7 @@
 """From a message to its disposition: read the run, work on the step, and decide what to do with the message.
 
-The handler never touches the message and never raises. `settlement.settle` carries out its disposition.
+The handler never acks or nacks the message and never raises. `daemon.subscription.callback` does what its
+disposition says.
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ class MessageHandler:
         ledger: Reads runs and leases.
         pipeline: Works on steps.
         breaker: Deliveries wait here while a backend is unavailable.
-        drain: Stops the steps under way when the process stops.
+        drain: Stops the running steps when the process stops.
         clock: Measures the age of a message and the time it takes.
         step_timeout_seconds: After this time no further step is started for a message.
         not_ready_grace_seconds: How long after its publish time a message may wait for its step.

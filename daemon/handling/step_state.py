@@ -47,7 +47,7 @@ class StepView:
 
     Attributes:
         state: The state.
-        description: The state in words, for logs.
+        description: The state as text, for logs.
         wait_seconds: For an own lease: the time until it can have expired.
     """
 

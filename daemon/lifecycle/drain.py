@@ -1,7 +1,7 @@
-"""The drain: count deliveries and steps under way, and stop them in stages.
+"""The drain: count the deliveries and steps in progress, and stop them in stages.
 
 Stage one takes no new work and lets running steps finish. Stage two stops the steps and settles their
-messages. Stage three releases the leases of steps that hang. After it `main` ends the process.
+messages. Stage three releases the leases of steps that hang. Then `main` ends the process.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class DrainTimes:
 
 
 class Drain:
-    """The deliveries and steps under way in this process. Shared by all threads.
+    """The deliveries and steps in progress in this process. Shared by all threads.
 
     Args:
         clock: A monotonic clock, in seconds.
@@ -64,7 +64,7 @@ class Drain:
         self._stopped = False
         self._deliveries = 0
         self._last_delivery = clock()
-        self._scopes: dict[CancelScope, float] = {}  # by step under way: when it started
+        self._scopes: dict[CancelScope, float] = {}  # by running step: when it started
         self._on_start: list[Callable[[], None]] = []
 
     @property
@@ -74,12 +74,12 @@ class Drain:
 
     @property
     def steps_running(self) -> int:
-        """How many steps are under way."""
+        """How many steps are running."""
         with self._changed:
             return len(self._scopes)
 
     def oldest_step_seconds(self) -> float:
-        """Return the age of the oldest step under way, or 0."""
+        """Return the age of the oldest running step, or 0."""
         with self._changed:
             return self._clock() - min(self._scopes.values()) if self._scopes else 0.0
 
@@ -89,7 +89,7 @@ class Drain:
             return self._clock() - self._started if self._draining else 0.0
 
     def quiet_seconds(self) -> float:
-        """Return the time since a delivery arrived or was settled; 0 while one is under way."""
+        """Return the time since a delivery arrived or was settled; 0 while one is in progress."""
         with self._changed:
             return 0.0 if self._deliveries else self._clock() - self._last_delivery
 
@@ -127,7 +127,7 @@ class Drain:
 
     @contextmanager
     def running(self, scope: CancelScope) -> Iterator[None]:
-        """Count a step under way; the drain stops it through its scope."""
+        """Count a running step; the drain stops it through its scope."""
         with self._changed:
             self._scopes[scope] = self._clock()
             stopped = self._stopped
@@ -149,7 +149,7 @@ class Drain:
             _call_safely(partial(scope.stop, Interrupted(SHUTDOWN)), "Stopping a step")
 
     def wait_until_idle(self, timeout_seconds: float) -> bool:
-        """Wait until no delivery and no step is under way. Return False if the time has passed."""
+        """Wait until no delivery and no step is in progress. Return False if the time has passed."""
         with self._changed:
             return self._changed.wait_for(lambda: not (self._deliveries or self._scopes), timeout_seconds)
 

@@ -40,7 +40,7 @@ SEND_SECONDS = 1.0
 class Phase(StrEnum):
     """The phase of the service; the value is the line that announces it."""
 
-    STARTING = ""  # needs no announcement
+    STARTING = ""  # systemd expects no line for it
     READY = "READY=1"
     STOPPING = "STOPPING=1"
 
@@ -94,7 +94,7 @@ class ServiceManager:
 
 
 def _watchdog_seconds(environment: Mapping[str, str]) -> float | None:
-    """Return the watchdog's time if it watches this very process (sd_watchdog_enabled(3))."""
+    """Return the watchdog's time. None: no watchdog watches this process (see sd_watchdog_enabled(3))."""
     wanted = environment.get("WATCHDOG_USEC", "")
     if not wanted or environment.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
         return None
@@ -201,7 +201,7 @@ class SdNotify:
         return [line] if self._was_alive else []
 
     def _is_sent(self, manager: ServiceManager, lines: list[str]) -> bool:
-        """Send the lines. A failure is logged once until a datagram is accepted again; the work goes on."""
+        """Send the lines. A failure is logged once until a datagram is accepted again; the work continues."""
         try:
             manager.send(lines)
         except OSError as error:

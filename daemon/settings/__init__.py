@@ -1,6 +1,6 @@
 """The settings: one model for each kind, read from environment variables and validated.
 
-Every default stands in these models and nowhere else. A message that names a default reads it from the model:
+Every default is defined only in these models. A message that names a default reads it from the model:
 `Settings.model_fields["drain_seconds"].default`.
 """
 

@@ -38,7 +38,7 @@ def matching(pattern: re.Pattern[str], value: str) -> str:
 
 
 def refused() -> PydanticCustomError:
-    """Create the error of a wrong setting; the description of the field says what was expected."""
+    """Create the error of a wrong setting. It quotes the field's description as the expected value."""
     return PydanticCustomError("refused", "not as expected")
 
 

@@ -31,7 +31,7 @@ from worker_chart_export.ledger.lease import LeaseTerms
 if TYPE_CHECKING:
     from worker_chart_export.charts.chart_img.accounts import Account
 
-#: The defaults of leases stand in the domain.
+#: The defaults of leases are defined in the domain.
 _TERMS = LeaseTerms()
 #: The names of the production environment, in any case.
 PRODUCTION = frozenset({"prod", "production"})

@@ -1,7 +1,7 @@
 """Load settings from the environment, and show the effective ones.
 
-The name of a field is the name of its variable in lower case. The description of a field is what an error
-message says was expected. All errors are reported at once.
+The name of a field is the name of its variable in lower case. The description of a field is the
+expected value in an error message. All errors are reported at once.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from worker_chart_export.backends.errors import backend_errors, client_errors
 
 READ_TIMEOUT_SECONDS = 5.0
 PROBE_TIMEOUT_SECONDS = 10.0
-#: An ack id that Pub/Sub never gives out.
+#: An ack id that Pub/Sub never creates.
 INVALID_ACK_ID = "probe"
 MIN_ACK_DEADLINE_SECONDS = 10
 #: The values of Pub/Sub where a retry policy or a dead-letter policy names none.

@@ -68,7 +68,7 @@ class Subscriber:
         )
 
     def close(self) -> None:
-        """Close the connection; calls under way end with an error."""
+        """Close the connection. Calls in progress end with an error."""
         self._client.close()
 
 

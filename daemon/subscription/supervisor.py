@@ -1,8 +1,8 @@
 """Keep a stream open: open it, notice its end or its silence, and open it again.
 
-A stream that delivers nothing may be idle or dead, and no error tells which. After some time it is closed and
-opened again on a new connection. No wait for Google's client is unlimited, and a request to stop ends every
-wait.
+A stream that delivers nothing may be idle or dead, and no error shows the difference. After some time it is
+closed and opened again on a new connection. No wait for Google's client is unlimited, and a request to stop
+ends every wait.
 """
 
 from __future__ import annotations

@@ -250,7 +250,7 @@ def test_problems_are_described_as_text(served, chromium):
         wait_while_looking(tab, f"document.querySelectorAll('{FINISHED}').length === 2")
         assert tab.run("[...document.querySelectorAll('#finished .words')].map(e => e.innerText)") == [
             "No longer this worker's, so its work did not count: another worker has taken the step over",
-            "Could not give it back; its lease ends by itself.",
+            "Could not release it; its lease will expire.",
         ]
         assert tab.text("#count-failed") == "0"
         assert tab.text("#also-failed") == "2 released or lost, 1 single chart"

@@ -47,7 +47,7 @@ def backend_errors(backend: str) -> Iterator[None]:
 
     Raises:
         BackendUnavailable: The backend is unavailable or overloaded. The same call may succeed later.
-        BackendRefused: The backend refuses until somebody changes something.
+        BackendRefused: The backend refuses, and a retry does not help.
     """
     try:
         yield

@@ -88,7 +88,7 @@ def _ssl_context() -> ssl.SSLContext:
 
 @dataclass(slots=True, eq=False)
 class CancellableCall:
-    """The sockets that a call under way may block on, by the connection that uses them.
+    """The sockets that a running call may block on, by the connection that uses them.
 
     Each socket is held by a duplicate of its descriptor. So a TLS handshake, which replaces the socket
     object, changes nothing. And a descriptor that the system has reused for another file is never shut down.

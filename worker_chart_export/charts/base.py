@@ -87,7 +87,7 @@ class ChartProvider(Protocol):
 
 
 def check_png(data: bytes, *, width: int, height: int, max_bytes: int) -> None:
-    """Return if `data` is a complete PNG of `width` x `height` pixels with at most `max_bytes` bytes.
+    """Check that `data` is a complete PNG of `width` x `height` pixels with at most `max_bytes` bytes.
 
     Raises:
         ChartApiFailed: It is not. The message says what is wrong.

@@ -26,7 +26,7 @@ class QueuedRequest:
         answer: The result, once there is one.
         error: The final error, in place of an answer.
         last_error: The error of the last batch, after which the request is tried again.
-        in_flight: A batch that holds the request is being processed.
+        in_flight: A batch that contains the request is being processed.
         abandoned: The caller waits no longer.
         must_verify: The last batch may have taken effect without a clear answer. The request needs one more
             batch to find out, even when the caller's time has ended.
@@ -83,7 +83,7 @@ class CombiningQueue(Generic[R]):
         self._waiting: list[R] = []
 
     def wait_for(self, request: R, remaining_seconds: Callable[[], float]) -> list[R]:
-        """Queue a request, run batches when it is this caller's part, and return once the request is done.
+        """Queue a request and return once it is done. Run batches while no other caller runs them.
 
         Args:
             request: The request. It is tried at least once, unless its time ends behind another batch.
@@ -138,7 +138,7 @@ class CombiningQueue(Generic[R]):
                 batch = self._choose(self._waiting)
                 for request in batch:
                     request.in_flight, request.must_verify = True, False
-            if batch:  # all may have left during the pause
+            if batch:  # all callers may have left during the pause
                 self._process(batch)
         except BackendUnavailable as error:
             for request in batch:

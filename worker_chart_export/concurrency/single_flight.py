@@ -17,7 +17,7 @@ R = TypeVar("R")
 
 
 class SingleFlight(Generic[K, R]):
-    """Share one call between all callers that ask for a key meanwhile. Shared by all threads.
+    """Share one running call between all callers that need the same key. Thread-safe.
 
     Nothing is cached: the next caller after the end of a call starts a new one.
 

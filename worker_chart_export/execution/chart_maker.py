@@ -91,7 +91,7 @@ class ChartMaker:
         self._max_png_bytes = max_png_bytes
 
     def prepare(self, claim: Claim, export: ExportRequest, scope: CancelScope) -> StepContext:
-        """Gather what the charts of a step share; list the stored charts, unless this is the first attempt.
+        """Collect what all charts of a step share. List the stored charts, unless this is the first attempt.
 
         Raises:
             BackendUnavailable: Cloud Storage stays unavailable.
@@ -203,7 +203,7 @@ class ChartMaker:
 
 def _reused(template_id: str, png: StoredPng) -> dict[str, str]:
     """Report a chart that is used again, and return its `meta` for the manifest."""
-    provider = png.metadata.get("provider", "chart-img")  # early versions had no other and did not note it
+    provider = png.metadata.get("provider", "chart-img")  # early versions had no other
     notify_chart(template_id=template_id, provider=provider, uri=png.uri, png=None)
     metrics.CHARTS.labels(provider if provider in metrics.PROVIDERS else "other", "reused").inc()
     log.info(

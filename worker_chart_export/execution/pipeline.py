@@ -128,7 +128,7 @@ class StepPipeline:
                 return outcome
 
     def _work(self, claim: Claim, scope: CancelScope, started: float) -> Outcome:
-        """Work the step while its lease lasts, and end the lease with the work."""
+        """Export the claimed step while its lease lasts. Release the lease after an error."""
         scope.guard(claim.held.check)
         claim.held.on_lost(scope.stop)
         try:

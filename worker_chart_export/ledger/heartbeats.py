@@ -38,7 +38,7 @@ LOST_CODES = frozenset(
 #: After a heartbeat that failed the next one comes sooner, so that one lost answer does not lose a lease.
 FAILED_BEAT_SHARE = 0.25
 MAX_CALL_SECONDS = 10.0
-#: How long a stop waits for a heartbeat that is under way.
+#: How long a stop waits for a running heartbeat.
 MAX_STOP_SECONDS = 0.5
 
 

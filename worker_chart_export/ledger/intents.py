@@ -1,4 +1,4 @@
-"""What a caller wants to do with a step, and what must be written for it. Pure.
+"""The intents of callers (claim, finalize, release, ...), and the writes that each one needs. Pure.
 
 The `decide` of an intent returns a `Decision`: a result, and the writes that make it true. It returns None
 when it needs a newer read of the step's lease first. Each write names what the decision relied on, so that
@@ -49,7 +49,7 @@ class ClaimIntent:
 
     step_id: str
     offer: LeaseOffer | None
-    #: Low ranks go first: finalizes and releases end what other callers wait for.
+    #: Requests with a low rank are decided first: finalizes and releases before claims.
     rank: ClassVar[int] = 1
     #: The name in the metrics.
     name: ClassVar[str] = "claim"

@@ -1,7 +1,7 @@
 """Leases: which worker holds a RUNNING step, under which token, and until when.
 
 Each claimed step has one lease document, `flow_runs/{runId}/chart_export_leases/{stepId}`. Every change of it
-names the `update_time` that the writer read last. So a worker whose lease was taken over can write no more.
+names the `update_time` that the writer read last. So a worker whose step was taken over can't write any more.
 """
 
 from __future__ import annotations

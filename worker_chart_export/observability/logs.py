@@ -144,7 +144,7 @@ class Logger:
         self._log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
     def debug(self, event: Event, message: str, **fields: Any) -> None:
-        """Log a detail for somebody who looks for a fault."""
+        """Log a detail for debugging."""
         self._write(logging.DEBUG, event, message, fields)
 
     def info(self, event: Event, message: str, **fields: Any) -> None:
@@ -292,7 +292,7 @@ def _configure_libraries(level: str, handler: logging.Handler) -> None:
         "opentelemetry.util.re",
     ):
         logging.getLogger(name).setLevel(logging.ERROR)
-    # Google's clients cut this logger off the root when they are imported. Python would then print.
+    # Google's clients disconnect this logger from the root when they are imported. Python would then print.
     logging.getLogger("google").propagate = True
     logging.captureWarnings(capture=True)
     sys.excepthook = _log_uncaught

@@ -237,7 +237,7 @@ DRAIN_LIMIT = _gauge("drain_limit_seconds", "Seconds that a drain may take (`DRA
 def _version() -> str:
     try:
         return version("worker-chart-export")
-    except PackageNotFoundError:  # run from its sources
+    except PackageNotFoundError:  # not installed: run from the source folder
         return "unknown"
 
 

@@ -2,7 +2,7 @@
 
 The work opens each of its stages with `stage`, and reports results with `notify_chart`, `notify_step_ended`,
 `annotate` and `notify_call`. Without an observer this costs almost nothing. An observer that fails is logged;
-the work goes on.
+the work continues.
 
 Stages nest: DELIVERY holds READ and STEP; STEP holds CLAIM, CHART, MANIFEST, FINALIZE and RELEASE; CHART
 holds CALL and UPLOAD. A step that is rescued has no DELIVERY around it. The charts of a step are made in
@@ -81,7 +81,7 @@ class StoredChart:
 class Observer:
     """The base of observers. Its methods do nothing; override those that matter.
 
-    The methods are called in the threads that work, by many at a time: they must be quick and thread-safe.
+    The threads that do the work call these methods, many at a time. So they must be fast and thread-safe.
     """
 
     def stage(
@@ -197,7 +197,7 @@ class _ObservedStage:
 
 
 def _safely(observer: Observer, method: Callable[..., object], *arguments: object) -> None:
-    """Call a method of an observer. Log its failure, so that the work goes on."""
+    """Call a method of an observer. Log its failure, so that the work continues."""
     try:
         method(*arguments)
     except Exception as error:  # noqa: BLE001 - see above

@@ -31,10 +31,10 @@ def command(
     storage_port: Port = 0,
     with_demo_data: Annotated[
         bool,
-        typer.Option("--with-demo-data", help="Also make a topic, a subscription, a bucket and demo runs."),
+        typer.Option("--with-demo-data", help="Also create a topic, a subscription, a bucket and demo runs."),
     ] = False,
 ) -> None:
-    """Start the embedded Pub/Sub, Firestore and Storage, and print export lines. Ctrl-C stops them.
+    """Start the embedded Pub/Sub, Firestore and Storage, and print `export` lines. Ctrl-C stops them.
 
     Save the lines in a file, and run `source emulators.env` in another shell:
     Google's clients then use the emulators. With demo data, the file also has a

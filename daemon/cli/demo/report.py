@@ -140,7 +140,7 @@ def _step_result(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Milestone:
-    """A point on the way of a message, and how often it was reached.
+    """A point on the path of a message, and how often messages reached it.
 
     Attributes:
         note: A remark on the count; may be empty.

@@ -48,7 +48,7 @@ class Check:
         ids: The checks that are reported if the function fails or does not end in time.
         run: Makes the checks.
         fix: What to do if it does not end in time.
-        leaves: What it writes. It deletes it again before it ends.
+        leaves: What it writes, and deletes again before it ends.
     """
 
     ids: tuple[str, ...]

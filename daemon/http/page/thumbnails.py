@@ -1,7 +1,7 @@
 """The latest charts, kept in memory for the page.
 
-They are served as they were stored, and the browser scales them. So the process that holds the API keys never
-decodes a picture that it received.
+They are served unchanged, and the browser scales them. So the process that holds the API keys never decodes a
+picture from outside.
 """
 
 from __future__ import annotations

@@ -37,15 +37,15 @@ WHOLE = "a whole number above 0"
 USED_UP = "used up for today"
 #: A caller that waits for an account's first answer checks its scope this often.
 SCOPE_CHECK_SECONDS = 0.25
-#: A caller in the queue of a rate limit checks this often if a caller before it has given up.
+#: A caller in the queue of a rate limit checks this often if a caller before it has left the queue.
 QUEUE_CHECK_SECONDS = 1.0
 
 
 class Account(BaseModel):
     """One account as configured, by the names of `CHART_IMG_ACCOUNTS_JSON`.
 
-    The docstring of a field says what it means, its description what an error says was expected. No repr and
-    no error shows the key.
+    The docstring of a field explains it. Its description is the expected value in an error message. No repr
+    and no error shows the key.
 
     Raises:
         ValidationError: A value is wrong.
@@ -151,7 +151,7 @@ def why_not_on_plan(account: Account, demand: Demand) -> str | None:
 class RateLimit:
     """A token bucket with a queue: the generic cell rate algorithm. Shared by all threads.
 
-    A caller takes a token when it leaves the queue. A caller that gives up takes none.
+    A caller takes a token when it leaves the queue. A caller that stops waiting takes none.
 
     Args:
         per_second: Calls per second on average.

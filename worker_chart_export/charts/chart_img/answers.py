@@ -59,8 +59,8 @@ class Answer:
         status: The HTTP status; 0 when there was no answer.
         message: The API's own message, or what is wrong with the picture.
         params: The fields that a 422 names.
-        retry_after_seconds: The pause that the server asks for, if any.
-        is_complete: The server sent all it had, but no usable chart. The next answer will hardly be better.
+        retry_after_seconds: The pause that the server requests, if any.
+        is_complete: The answer arrived completely but is no usable chart. A retry rarely helps.
         was_sent: The server may have received the request.
         png: The chart.
     """
@@ -103,7 +103,7 @@ def classify_answer(
         width: In pixels.
         height: In pixels.
         max_bytes: The largest picture that readers accept.
-        retry_after_seconds: The pause that the server asks for.
+        retry_after_seconds: The pause that the server requests.
         redact: Removes the key from the server's message.
 
     Raises:

@@ -109,7 +109,7 @@ class CallTimer:
                 self._limits.pop(call, None)
 
     def close(self) -> None:
-        """End the thread. No call may be under way."""
+        """End the thread. No call may be in progress."""
         with self._changed:
             self._is_closed = True
             self._changed.notify()
@@ -134,7 +134,7 @@ class ChartApi:
 
     Args:
         base_url: e.g. `https://api.chart-img.com`.
-        connections: How many connections are kept open. As many calls may be under way at once.
+        connections: How many connections are kept open. It is also the limit of calls at the same time.
 
     Raises:
         ValueError: The environment names a proxy that can't be used.

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from worker_chart_export.timing import Clock
 
 #: When its usage document says that an account is used up, the document is read again after this time:
-#: somebody may have raised the limit.
+#: the operator may have raised the limit.
 READ_AGAIN_SECONDS = 60.0
 #: A chart waits this long for an account's first answer to another chart, then tries the next account.
 FIRST_ANSWER_MAX_WAIT_SECONDS = 10.0
@@ -201,7 +201,7 @@ class ChartImgProvider:
                         accountId=state.account.id,
                     )
             case _:
-                pass  # the answer says nothing about the account
+                pass  # the answer does not depend on the account
         if answer.keeps_count:
             attempts.counted[state] = counted
         if answer.proves_key:
@@ -228,7 +228,7 @@ class ChartAttempts:
         request: The chart.
         demand: What the chart needs a plan to allow.
         calls: How many calls were made for it.
-        counted: By account: a call that was counted and that its answer did not use up.
+        counted: By account: a counted call that used no quota. The next call is not counted again.
         silent: Accounts whose first answer, to another chart, did not come in time.
     """
 
@@ -248,15 +248,15 @@ class ChartAttempts:
         return state.why_unusable(now) or self._passed_over.get(state) or state.why_refused(self.demand)
 
     def pass_over(self, state: AccountState, reason: str, *, for_time: bool = False) -> None:
-        """Try this account no more for this chart, perhaps only because there is too little time."""
+        """Do not try this account again for this chart. `for_time`: only because there is too little time."""
         self._passed_over[state] = reason
         self._lacks_time = self._lacks_time or for_time
 
     def continue_after(self, answer: Answer, state: AccountState) -> None:
-        """Wait for the next attempt, pass the account over, or give up.
+        """Wait for the next attempt, exclude the account for this chart, or raise the final error.
 
         Raises:
-            ChartApiFailed: Another attempt would fail too, or there were enough.
+            ChartApiFailed: Another attempt would fail too, or no attempt is left.
             WorkerError: The step was stopped, or its time is used up.
         """
         self._last = (answer, state)
@@ -282,7 +282,7 @@ class ChartAttempts:
                 pass  # `_update_account` has done all; the next account is tried at once
 
     def _is_pause_too_long(self, answer: Answer) -> bool:
-        """Return True if the server asks for a longer pause than there is time for.
+        """Return True if the pause that the server requests is longer than the time that is left.
 
         Raises:
             WorkerError: The step was stopped, or its time is used up.
@@ -292,10 +292,10 @@ class ChartAttempts:
         return (answer.retry_after_seconds or 0.0) > longest
 
     def no_account_left(self, reasons: Mapping[str, str]) -> RequestError:
-        """Return the error of a chart that no account can give.
+        """Return the error of a chart that no account can make.
 
-        If an account was passed over for lack of time, it is the API's last answer or a timeout. A limit
-        error would let the fallback provider make the chart.
+        If an account was excluded only because there was too little time, return the API's last answer or a
+        timeout. A limit error would cause the fallback provider to make the chart.
         """
         listed = "; ".join(f"{name}: {why}" for name, why in reasons.items())
         if not self._lacks_time:
@@ -320,7 +320,7 @@ class ChartAttempts:
 
 
 def pause_seconds(answer: Answer, failures: int) -> float:
-    """Draw the pause before the account is called again. It is at least the server's `Retry-After`."""
+    """Choose a random pause before the account is called again. It is at least the server's `Retry-After`."""
     if answer.meaning is Meaning.TOO_FAST:
         drawn = full_jitter_seconds(low=MIN_TOO_FAST_SECONDS, high=MAX_TOO_FAST_SECONDS)
     else:

@@ -102,7 +102,7 @@ class CommitRequest(QueuedRequest):
 
 @dataclass(slots=True, kw_only=True)
 class CommitPlan:
-    """What to do with each request. Requests that are named nowhere wait for a later commit.
+    """What to do with each request. Requests in none of the fields wait for a later commit.
 
     Attributes:
         resolved: Requests whose answer needs no write.
@@ -110,7 +110,7 @@ class CommitPlan:
         writing: Requests that share the commit.
         run_patch: Their patches of the run, merged. Empty when only leases are written.
         lease_writes: Their writes to leases, by step id.
-        needs_read: An old read is not enough for some request: the run must be read again.
+        needs_read: At least one request can't be decided from an old read: read the run again.
     """
 
     resolved: dict[CommitRequest, Resolution] = field(default_factory=dict)
@@ -124,8 +124,8 @@ class CommitPlan:
 def plan_commit(requests: Sequence[CommitRequest], snapshot: RunSnapshot, *, is_fresh: bool) -> CommitPlan:
     """Decide on each request, in this order. Only the first one that writes to a step gets into the plan.
 
-    A patch of the run has a precondition, which proves the read that it was decided from. A refusal has
-    none, and neither has a write to a lease alone: they need a fresh read.
+    A patch of the run has a precondition, which proves that the run has not changed since it was read. A
+    refusal and a write to only a lease have no such precondition, so they need a fresh read.
 
     Args:
         requests: The requests.

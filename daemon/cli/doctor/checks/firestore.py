@@ -38,7 +38,7 @@ def check_database(settings: FirestoreSettings, emulator: str | None) -> list[Ch
     """Read a document that does not exist."""
     with open_firestore(settings) as client:
         try:
-            read_document(client, SCRATCH, "nobodys")
+            read_document(client, SCRATCH, "missing")
         except (BackendRefused, BackendUnavailable) as error:
             return [backend_failure(DATABASE, error, firestore_fixes(settings, emulator))]
     name = f"{settings.firestore_db} of project {settings.google_cloud_project}"

@@ -92,7 +92,7 @@ def check_quarantine(settings: PubsubSettings, emulator: str | None) -> list[Che
 
 
 def _topic_facts(topic: str) -> TopicFacts:
-    """Read what this account may see of the topic: nothing, if the project is another one's."""
+    """Read the topic, as far as this account may. In a foreign project it often may read nothing."""
     try:
         return read_topic(topic)
     except BackendRefused as error:

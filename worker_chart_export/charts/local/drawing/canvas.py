@@ -1,12 +1,12 @@
-"""Marks into pixels and a PNG file, with Pillow for whole pixels and texts and aggdraw for smooth lines.
+"""Draw marks into pixels and a PNG file: Pillow draws whole pixels and texts, aggdraw draws smooth lines.
 
-aggdraw clips at the edges of its image and nowhere else, and copies the whole image in and out. So smooth
-lines are drawn on a copy of the part of their pane that they touch. Each call makes its own images: threads
-share nothing.
+aggdraw clips only at the edges of its image, and it copies the whole image in and out. So smooth lines are
+drawn on a copy of the part of the pane that they cover. Each call makes its own images, so threads share
+nothing.
 
-Pillow's own PNG encoder tries five filters for each row and takes most of a chart's time. A chart's rows are
-like the row above them. So the one filter `up` and a fast deflate give files about as small in a third of the
-time. There is no palette: it would halve the file, but change the colours.
+Pillow's own PNG encoder tries five filters for each row and takes most of a chart's time. Most rows
+of a chart are similar to the row above them. So the filter `up` alone, with a fast deflate, makes files of
+about the same size in a third of the time. A palette would halve the file, but change the colours.
 """
 
 from __future__ import annotations

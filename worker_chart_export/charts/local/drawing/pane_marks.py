@@ -67,8 +67,8 @@ class PriceArtist:
     def _candle_marks(self, *, hollow: bool) -> list[Mark]:
         """Draw wicks and bodies.
 
-        Hollow candles have the colour of the close's change from the bar before. They are hollow if the bar
-        closed above its open.
+        With `hollow` a candle is hollow if its bar closed above its open. Its colour then shows if the close
+        is above the close of the bar before.
         """
         half, rising = self._grid.body // 2, self._rising
         opens, closes = self._rows(self._candles.open), self._rows(self._candles.close)

@@ -29,7 +29,7 @@ Series: TypeAlias = NDArray[np.float64]
 
 #: About 90,000 indented candles. No file of this system is larger; reading one would only cost memory.
 MAX_FILE_BYTES = 16 * 2**20
-#: How far, relative to the price, open and close may lie outside the bar's range: binary rounding, no more.
+#: How far open and close may lie outside the bar's range, relative to the price. It covers binary rounding.
 _ROUNDING = 1e-9
 _NUMBER_TYPES = frozenset({float, int})
 #: Allowed prices and volumes. Axes can't show numbers beyond them.

@@ -1,9 +1,9 @@
 """The Chart-IMG request body as this renderer understands it.
 
-A field that would change what the picture says and can't be drawn here is refused by its name. Fields without
+A field that changes the meaning of the picture and can't be drawn here is refused by its name. Fields without
 effect on a chart drawn from given candles are ignored: `symbol` (the legend shows the symbol of the run),
-`session`, `watermark*`, and overrides of mere appearance (`style`, `scalesFontSize`, name and symbol labels).
-Keys that no Chart-IMG document knows are found by the template check.
+`session`, `watermark*`, and overrides that change only the appearance (`style`, `scalesFontSize`, name and
+symbol labels). Keys that are not in Chart-IMG's documentation are found by the template check.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class PriceRange:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VisibleParts:
-    """Which parts of the chart are drawn: all, unless the template hides one."""
+    """The parts of the chart to draw. The default is all; a template can hide some."""
 
     legend: bool = field(default=True, metadata={"key": "showLegend"})
     legend_values: bool = field(default=True, metadata={"key": "showLegendValues"})

@@ -26,7 +26,7 @@ _PITCH = 6
 _MAX_PITCH = 16
 #: Free pixels between the newest bar and the price axis.
 _RIGHT_MARGIN = 30
-#: So many bars are shown even if there are too few left for warm-up.
+#: At least this many bars are shown, even if too few are left for warm-up.
 _MIN_BARS = 115
 
 

@@ -1,4 +1,4 @@
-"""A chart's plan: studies computed, panes placed, scales and axes chosen; nothing drawn yet.
+"""Plan a chart: compute studies, place panes, choose scales and axes. Nothing is drawn yet.
 
 The bars shown depend on the width of the price axis, and that width depends on the values shown. So the plan
 is made for a narrow axis first, and again for a wider one if a text does not fit.

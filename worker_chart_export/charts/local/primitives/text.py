@@ -1,6 +1,6 @@
 """The width and the pixels of texts, glyph by glyph from a cache.
 
-Pillow renders a string in about 0.15 ms; putting cached glyphs side by side takes a fraction of that. Threads
+Pillow renders a string in about 0.15 ms. To copy cached glyphs next to each other takes much less. Threads
 share the cache: a glyph never changes, and the font object is used under a lock.
 """
 

@@ -198,7 +198,7 @@ def parabolic_sar(candles: Candles, *, start: float, increment: float, maximum: 
     """Compute Wilder's parabolic SAR, with a gap where it still depends on the start of the history.
 
     The direction of the first trend is a convention, and it can change the values of a hundred bars (with
-    real prices mostly fewer than twenty). No weight shows for how long. So the study is also computed for
+    real prices mostly fewer than twenty). No formula gives how many. So the study is also computed for
     both first directions and for a few later first bars. The gap ends where all results are equal, and
     after `ENOUGH_BARS` bars at most.
 
