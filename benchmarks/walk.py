@@ -1,4 +1,4 @@
-"""The way of a message: which files and functions one message runs through, from its arrival to its ack.
+"""The path of a message: which files and functions one message runs through, from its arrival to its ack.
 
 `python -m benchmarks.walk` starts the embedded cloud and, in this process, the parts of a worker. It
 publishes a message that names one READY step with one chart, and prints each function that the message

@@ -25,7 +25,7 @@ def path_key(name: str) -> SortKey:
 
 
 def sort_key(value: Any) -> SortKey:
-    """Return the sort key of a raw `Value`: its type's rank, then its content. Equal values have equal keys."""
+    """Return the sort key of a `Value`: its type's rank, then its content. Equal values have equal keys."""
     kind = value.WhichOneof("value_type")
     return _KEYS[kind](getattr(value, kind)) if kind in _KEYS else (NULL_RANK,)
 

@@ -11,7 +11,7 @@ REDACTED = "(key)"
 
 
 def redacted(text: str, key: str) -> str:
-    """Replace the key by `(key)`, also in other case, over several lines, or escaped for JSON, HTML or a URL."""
+    """Replace the key by `(key)`, also in other case, across lines, or escaped for JSON, HTML or a URL."""
     spellings = {key, json.dumps(key)[1:-1], html.escape(key), quote(key), quote(key, safe="")}
     longest_first = sorted(spellings, key=len, reverse=True)
     broken = (r"\s*".join(map(re.escape, spelling)) for spelling in longest_first)
