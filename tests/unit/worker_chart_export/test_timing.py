@@ -1,0 +1,38 @@
+"""Delays with full jitter, and the RFC 3339 form of a time."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from daemon.handling.handler import DEFER_BACKOFF
+from worker_chart_export import timing
+from worker_chart_export.timing import Backoff, rfc3339
+
+
+@given(st.integers(1, 2000), st.floats(0, 1), st.floats(1, 10), st.floats(10, 100))
+def test_a_delay_stays_between_its_bounds(failures, low, first, highest):
+    """A delay is never below the shortest and never above the longest, after any number of failures."""
+    backoff = Backoff(low_seconds=low, first_seconds=first, max_seconds=highest)
+    assert low <= backoff.delay_seconds(failures) <= highest
+
+
+@pytest.mark.parametrize(
+    ("failures", "high"), [(1, 4.0), (2, 8.0), (3, 16.0), (4, 32.0), (5, 60.0), (50, 60.0)]
+)
+def test_the_bound_doubles_with_each_failure(monkeypatch, failures, high):
+    """The deferral of a message whose backend is unavailable: 1 s up to 4, 8, 16, 32 and then 60 s."""
+    drawn = []
+    monkeypatch.setattr(timing, "full_jitter_seconds", lambda **bounds: drawn.append(bounds) or 0.0)
+    DEFER_BACKOFF.delay_seconds(failures)
+    assert drawn == [{"low": 1.0, "high": high}]
+
+
+def test_a_time_is_written_in_utc_with_microseconds():
+    """A time of another zone is converted, and microseconds are always written."""
+    local = datetime(2025, 12, 15, 11, 26, 15, 1, tzinfo=timezone(timedelta(hours=1)))
+    assert rfc3339(local) == "2025-12-15T10:26:15.000001Z"
+    assert rfc3339(datetime(2025, 1, 1, tzinfo=UTC)) == "2025-01-01T00:00:00.000000Z"
