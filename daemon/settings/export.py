@@ -172,7 +172,7 @@ class LeaseSettings(Environment):
     """The settings of leases."""
 
     lease_seconds: float = seconds(_TERMS.lease_seconds, 2, 3600)
-    """How long a lease is valid after its last renewal. Leases are renewed three times as often."""
+    """How long a lease is valid after its last renewal. It is renewed three times in this time."""
     clock_skew_seconds: float = seconds(_TERMS.clock_skew_seconds, 0, 300)
     """An expired lease may be taken over only after this extra time, unless it was released."""
     max_attempts: int = count(_TERMS.max_attempts, 1, 100)

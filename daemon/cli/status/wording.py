@@ -134,7 +134,7 @@ def situation(report: RunReport, step: StepReport) -> str | None:
 
 def _running_situation(report: RunReport, step: StepReport) -> str | None:
     holding = step.holding
-    claim = f"{visible(holding.owner)}, attempt {attempts(holding)}"
+    owner, attempt = visible(holding.owner), f"attempt {attempts(holding)}"
     match holding.hold:
         case Hold.LIVE:
             left = span(holding.left_seconds or 0)
@@ -143,11 +143,11 @@ def _running_situation(report: RunReport, step: StepReport) -> str | None:
             age, since = holding.age_seconds, ""
             if age is not None:
                 since = f" for {span(age)}" if age >= 0 else " since a future time (a clock was wrong)"
-            return f"held by {claim}{since}; the lease expires in {left} unless it is renewed"
+            return f"held by {owner}{since}, {attempt}; the lease expires in {left} unless it is renewed"
         case Hold.EXPIRED:
-            return f"not held: the lease of {claim} has expired; {_take_over(holding)}"
+            return f"not held: the lease of {owner}, {attempt}, has expired; {_take_over(holding)}"
         case Hold.RELEASED:
-            return f"not held: released by {claim}; {_take_over(holding)}"
+            return f"not held: released by {owner}, {attempt}; {_take_over(holding)}"
         case Hold.UNLEASED:
             return _unleased_situation(report, step)
         case Hold.NONE | Hold.LEFT_OVER:

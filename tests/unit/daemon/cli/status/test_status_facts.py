@@ -52,7 +52,7 @@ def test_steps_in_a_circle_or_a_long_chain_are_all_there():
         (
             lease(),
             Hold.LIVE,
-            f"held by {OWNER}, attempt 1 for 1 min 5 s; the lease expires in 1 min 35 s unless",
+            f"held by {OWNER} for 1 min 5 s, attempt 1; the lease expires in 1 min 35 s unless",
         ),
         (lease(attempt=3, released=1), Hold.LIVE, "attempt 3 (1 released)"),
         (lease(owner="unknown"), Hold.LIVE, "a worker that uses no lease; may be taken over in 1 min 35 s"),
@@ -216,7 +216,7 @@ def test_changes_are_reported_once():
 def test_a_lease_from_the_future_is_shown_as_wrong():
     """A lease that starts in the future is shown as wrong and without a length."""
     text = lines(alone(chart_step("RUNNING"), lease(acquired_at=NOW + timedelta(minutes=5))))
-    assert f"held by {OWNER}, attempt 1 since a future time (a clock was wrong)" in text
+    assert f"held by {OWNER} since a future time (a clock was wrong), attempt 1;" in text
 
 
 @pytest.mark.parametrize(
