@@ -89,7 +89,8 @@ def run_in_parallel(
     futures: list[Future[R]] = [Future() for _ in arguments]
     contexts = [partial(contextvars.copy_context().run, call, argument) for argument in arguments]
     jobs: deque[tuple[Future[R], Callable[[], R]]] = deque(zip(futures, contexts, strict=True))
-    unfinished, ended = [*futures], threading.Event()
+    # One entry for each unfinished call. The futures themselves would keep the errors of failed calls alive.
+    unfinished, ended = [True] * len(futures), threading.Event()
     scope.on_stop(lambda _error: ended.set())
     try:
         for started in range(min(threads, len(futures))):
@@ -109,7 +110,7 @@ def run_in_parallel(
 
 
 def _run_jobs(
-    jobs: deque[tuple[Future[R], Callable[[], R]]], unfinished: list[Future[R]], ended: threading.Event
+    jobs: deque[tuple[Future[R], Callable[[], R]]], unfinished: list[bool], ended: threading.Event
 ) -> None:
     """Run one job after the other, in one thread of several."""
     while jobs:

@@ -108,9 +108,9 @@ class Account(BaseModel):
             raise ValueError("expected printable ASCII without spaces")
         return value
 
-    def without_key(self, words: str) -> str:
-        """`words` with the key redacted out: servers and libraries quote what they refuse."""
-        return redacted(words, self.api_key.get_secret_value())
+    def without_key(self, text: str) -> str:
+        """Return the text with the key replaced: servers and libraries quote what they refuse."""
+        return redacted(text, self.api_key.get_secret_value())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

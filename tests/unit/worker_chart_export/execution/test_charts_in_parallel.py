@@ -17,6 +17,7 @@ from worker_chart_export.concurrency.single_flight import ReadOnce
 from worker_chart_export.errors import Interrupted, LeaseLost, OhlcvUnavailable, StepTimedOut
 from worker_chart_export.execution.chart_maker import make_in_parallel
 from worker_chart_export.outputs.manifest import ManifestFailure, ManifestItem
+from worker_chart_export.timing import SystemClock
 
 
 def _item(template_id):
@@ -216,3 +217,31 @@ class TestReadOnce:
             with pytest.raises(OhlcvUnavailable, match="no candles"):
                 candles()
         assert len(reads) == 1
+
+
+def test_the_data_of_a_failed_chart_is_freed_when_a_later_chart_hangs():
+    """A failed chart leaves no data in memory, even when a later chart hangs and others never start."""
+
+    class Picture:
+        pass
+
+    scope, pictures = CancelScope(seconds=0.2, clock=SystemClock()), []
+    hanging = HangingChart(scope)
+
+    def make(template_id):
+        if template_id != "ctpl_failed":
+            return hanging(template_id)
+        picture = Picture()
+        pictures.append(weakref.ref(picture))
+        raise OhlcvUnavailable("There are no candles.")
+
+    gc.disable()
+    try:
+        make_in_parallel(make, ["ctpl_failed", "ctpl_hangs", "ctpl_c", "ctpl_d"], threads=1, scope=scope)
+        hanging.release.set()
+        deadline = time.monotonic() + 10
+        while pictures[0]() is not None and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert pictures[0]() is None
+    finally:
+        gc.enable()
