@@ -22,7 +22,7 @@ from tests.chaos.world import world_on
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-SIDE_BY_SIDE = 6
+MAX_PARALLEL = 6
 
 
 def run_storm(seed: int, minutes: float) -> str:
@@ -48,7 +48,7 @@ def run_moments() -> str:
         with LocalCloud.start(project=PROJECT) as cloud, world_on(cloud) as world:
             MORE[name](world)
 
-    with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
+    with ThreadPoolExecutor(MAX_PARALLEL) as pool:
         plays = {pool.submit(play, name): name for name in MORE}
         failed = {plays[done]: error for done in as_completed(plays) if (error := done.exception())}
     assert not failed, failed

@@ -12,7 +12,7 @@ from tests.chaos.scenarios import backends, crashes, deliveries, orchestrator, o
 from tests.chaos.world import world_on
 
 #: A scenario mostly waits for the end of a lease.
-SIDE_BY_SIDE = 10
+MAX_PARALLEL = 10
 #: The slowest first.
 SCENARIOS = {
     **backends.SCENARIOS,
@@ -35,7 +35,7 @@ def play(name, environment):
 def begun(request, names, environment=None):
     """Start all selected scenarios of `names`; yield their futures by name."""
     selected = [item.callspec.params["name"] for item in request.session.items if item.path == request.path]
-    with ThreadPoolExecutor(SIDE_BY_SIDE, thread_name_prefix="scenario") as pool:
+    with ThreadPoolExecutor(MAX_PARALLEL, thread_name_prefix="scenario") as pool:
         yield {name: pool.submit(play, name, environment) for name in selected if name in names}
 
 

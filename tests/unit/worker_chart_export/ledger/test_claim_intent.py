@@ -213,6 +213,6 @@ class TestUnknownOutcome:
             claim(None).decide(observation(outcome_unknown=True))
 
     def test_a_step_that_has_ended_is_not_claimed(self):
-        """A step that has ended in between is not claimed, whoever ended it."""
+        """A step that ended before the commit is not claimed, whichever worker ended it."""
         ended = observation(run_with("SUCCEEDED"), outcome_unknown=True)
         assert _refusal(claim(), ended).reason == Reason.STEP_FINAL

@@ -84,19 +84,19 @@ class TestLoss:
 
     def test_all_callbacks_run_once(self, held):
         """Each callback runs once, and the first reason stays."""
-        told = []
-        held.on_lost(told.append)
+        errors = []
+        held.on_lost(errors.append)
         held.lose("first")
         held.lose("second")
-        assert [str(error) for error in told] == ["the lease of the step is lost: first"]
+        assert [str(error) for error in errors] == ["the lease of the step is lost: first"]
         assert held.is_lost
 
     def test_a_callback_after_the_loss_runs_at_once(self, held):
         """A callback that is added after the loss runs at once."""
         held.lose("gone")
-        told = []
-        held.on_lost(told.append)
-        assert len(told) == 1
+        errors = []
+        held.on_lost(errors.append)
+        assert len(errors) == 1
 
     def test_a_lost_lease_stays_lost(self, held, clock):
         """A lost lease stays lost, whatever a running heartbeat writes afterwards."""
@@ -147,10 +147,10 @@ class TestBook:
         """Claims are logged as won or lost, with the reason of a loss."""
         worker.claim(run.run_id, "s0")
         worker.try_claim(run.run_id, "s0")
-        told = [
+        results = [
             (line["claimed"], line.get("reason")) for line in log_lines() if line["event"] == "claim_attempt"
         ]
-        assert told == [(True, None), (False, "step_running")]
+        assert results == [(True, None), (False, "step_running")]
 
     def test_a_take_over_names_its_former_holder(self, run, worker, log_lines):
         """A take-over is logged with the former owner."""

@@ -119,8 +119,8 @@ class TestPng:
         _upload(store)
         assert _stored(objects, NAME) == PNG
 
-    def test_a_manifest_on_an_unavailable_storage_fails_within_the_budget(self, store, cloud):
-        """A Storage that stays unavailable fails within the budget, not after the client's two minutes."""
+    def test_a_manifest_on_an_unavailable_storage_fails_in_time(self, store, cloud):
+        """A Storage that stays unavailable fails within the time limit, not after the client's two minutes."""
         cloud.storage.faults.add(Fault(method="objects.insert", error=503))
         started = time.monotonic()
         with pytest.raises(BackendUnavailable, match=r"^storage is unavailable") as caught:
@@ -303,10 +303,8 @@ class TestManifest:
             _write(store, b"ours")
 
     @pytest.mark.parametrize("method", ["objects.insert", "objects.get"])
-    def test_a_manifest_on_an_unavailable_storage_fails_within_the_budget(
-        self, store, cloud, method, monkeypatch
-    ):
-        """Each call of a manifest write fails within the budget when Storage stays unavailable."""
+    def test_a_manifest_on_an_unavailable_storage_fails_in_time(self, store, cloud, method, monkeypatch):
+        """Each call of a manifest write fails within the time limit when Storage stays unavailable."""
         monkeypatch.setattr("worker_chart_export.outputs.artifact_store.MIN_MANIFEST_SECONDS", 2.0)
         _write(store, b"first")
         cloud.storage.faults.add(Fault(method=method, error=503))

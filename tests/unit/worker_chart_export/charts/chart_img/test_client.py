@@ -210,7 +210,10 @@ def test_a_connection_that_does_not_open_fails_after_five_seconds(monkeypatch):
 
 @pytest.mark.parametrize(
     ("status", "error"),
-    [(b"503 Away", r"^Chart-IMG answered 503: Soon$"), (b"429 Slow", r"^Chart-IMG answered 429: Soon$")],
+    [
+        (b"503 Unavailable", r"^Chart-IMG answered 503: Soon$"),
+        (b"429 Slow", r"^Chart-IMG answered 429: Soon$"),
+    ],
 )
 @pytest.mark.parametrize("asked", [b"3600", b"Wed, 21 Oct 2099 07:28:00 GMT", b"9" * 400])
 def test_a_retry_after_beyond_the_step_s_time_is_not_waited_for(documents, status, error, asked):
@@ -228,7 +231,7 @@ def test_a_retry_after_beyond_the_step_s_time_is_not_waited_for(documents, statu
 
 def test_a_retry_after_of_more_than_a_minute_is_not_waited_for(documents):
     """A `Retry-After` of more than a minute is not waited for, even if the step has time."""
-    head = _head(b"503 Away", b"Retry-After: 61", body=b'{"message": "Soon"}')
+    head = _head(b"503 Unavailable", b"Retry-After: 61", body=b'{"message": "Soon"}')
     refused = pytest.raises(ChartApiFailed, match=r"answered 503: Soon")
     with _raw_server(head) as url, provider_on(url, documents) as provider, refused:
         provider.chart(chart_request(scope=scope_of(300)))
@@ -264,7 +267,7 @@ def test_a_pause_follows_retry_after(documents, monkeypatch, header, least):
         "worker_chart_export.charts.chart_img.provider.pause_seconds",
         lambda answer, _failures: asked.append(answer.retry_after_seconds) or 0.0,
     )
-    head = b"HTTP/1.1 503 Away\r\nRetry-After: %s\r\nContent-Length: 0\r\n\r\n" % header
+    head = b"HTTP/1.1 503 Unavailable\r\nRetry-After: %s\r\nContent-Length: 0\r\n\r\n" % header
     with _raw_server(head) as url, provider_on(url, documents) as provider, pytest.raises(ChartApiFailed):
         provider.chart(chart_request())
     assert asked == [least or None] * 5
