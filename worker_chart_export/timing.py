@@ -35,7 +35,7 @@ def rfc3339(instant: datetime) -> str:
 
 
 def full_jitter_seconds(*, low: float, high: float) -> float:
-    """Draw a delay evenly from `low` to `high` seconds."""
+    """Return a random delay from `low` to `high` seconds."""
     return random.uniform(low, high)  # noqa: S311 - spreads load, guards nothing
 
 
@@ -54,6 +54,6 @@ class Backoff:
     max_seconds: float
 
     def delay_seconds(self, failures: int) -> float:
-        """Draw the delay that follows `failures` failures in a row (1 or more), in seconds."""
+        """Return a random delay after `failures` failures in a row (1 or more), in seconds."""
         bound = self.first_seconds * 2.0 ** min(failures - 1, 30)
         return full_jitter_seconds(low=self.low_seconds, high=min(self.max_seconds, bound))

@@ -1,4 +1,4 @@
-"""Waits of the main thread: in short slices, so that it ticks, and ended by a request to stop."""
+"""Waits of the main thread: in short intervals, so that it ticks. A request to stop ends them."""
 
 from __future__ import annotations
 

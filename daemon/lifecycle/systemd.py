@@ -5,7 +5,7 @@ process that was started without that variable sends nothing and starts no threa
 
 Keep-alives are sent only while the loops of this process tick. Before the stream is open they extend the
 start timeout: a backend may be unavailable for any time, but a start that hangs ends. Later they feed the
-watchdog. The drain has its own time limit, which systemd gets; until then the process counts as alive.
+watchdog. The drain has its own time limit, which is sent to systemd; until then the process counts as alive.
 """
 
 from __future__ import annotations
@@ -155,7 +155,7 @@ class SdNotify:
         self._enter(Phase.READY)
 
     def stopping(self, *, ends_at: float) -> None:
-        """Announce that the process stops, at that time of the clock at the latest."""
+        """Announce the stop of the process, and the latest time of its end."""
         self._ends_at = ends_at
         self._enter(Phase.STOPPING)
 

@@ -55,7 +55,7 @@ class ChartsFallback(StrEnum):
 
 
 class ChartSettings(Environment):
-    """The settings of chart providers. A field that is checked against others stands below them."""
+    """The settings of chart providers. A field that is checked against others comes after them."""
 
     env: Annotated[str, Field(description="the name of the environment")] = ""
     """The name of the environment. `prod` and `production` forbid `CHARTS_API_MODE=record`."""

@@ -27,7 +27,7 @@ S = TypeVar("S", bound=Environment)
 
 
 def load_settings(kind: type[S], **overrides: Any) -> S:
-    """Read the settings of one kind from the environment; `overrides` (by field name) win over it.
+    """Read the settings of one kind from the environment; `overrides` (by field name) replace its values.
 
     Raises:
         SettingsError: Lists every setting that is wrong.

@@ -230,7 +230,7 @@ def _read_subscriptions(client: PublisherClient, topic: str) -> tuple[bool | Non
 
 
 def _may_publish(client: PublisherClient, topic: str) -> bool | None:
-    """Ask IAM, which needs no permission; an emulator has no IAM and gives None."""
+    """Return IAM's answer, which needs no permission. None on an emulator, which has no IAM."""
     permission = "pubsub.topics.publish"
     request = {"resource": topic, "permissions": [permission]}
     try:

@@ -66,7 +66,7 @@ class Export:
 
 
 def resource(project: str | None, owner: str | None) -> Resource:
-    """Describe this process; OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES win."""
+    """Describe this process; OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES override it."""
     ours = {
         "service.name": NAME,
         "service.version": VERSION,

@@ -123,7 +123,7 @@ class Spans(Observer):
             span.set_status(Status(StatusCode.ERROR))
 
     def call_ended(self, about: About) -> None:
-        """Add an event for the call, and its server: before, the chart could still be made without a call."""
+        """Add an event for the call, and its server, which the span gets only with the first call."""
         span = trace.get_current_span()
         if self._chart_server:
             span.set_attribute("server.address", self._chart_server)

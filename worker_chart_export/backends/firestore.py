@@ -184,7 +184,7 @@ class OutcomeUnknown(BackendUnavailable):
 
 
 class Unacceptable(WorkerError):
-    """Firestore can never store this commit: some value in it can't stand in a document."""
+    """Firestore can never store this commit: a value in it is not allowed in a document."""
 
 
 #: The results of failed commits in the metrics.

@@ -203,7 +203,7 @@ class Heartbeats:
 
 
 def _why_lost(held: HeldLease, found: Mapping[str, Any]) -> str | None:
-    """Return why the lease is lost, or None when the work may go on. Note the lease's `update_time`."""
+    """Return why the lease is lost, or None when the work may continue. Note the lease's `update_time`."""
     run_path = f"{FLOW_RUNS}/{held.run_id}"
     snapshot = found[f"{run_path}/{LEASES}/{held.step_id}"]
     stored = stored_lease(document_of(snapshot), snapshot.update_time)

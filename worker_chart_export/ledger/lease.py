@@ -38,7 +38,7 @@ class LeaseTerms:
         lease_seconds: How long a lease lasts without a heartbeat.
         clock_skew_seconds: How much later than `expires_at` a lease expires that its worker did not release.
         max_attempts: Claims without a release, after which a step is failed and not taken over again.
-        unleased_grace_seconds: How long a step may be RUNNING without a lease. 0: for ever.
+        unleased_grace_seconds: How long a step may be RUNNING without a lease. 0: forever.
     """
 
     lease_seconds: float = 120.0

@@ -155,7 +155,7 @@ class ArtifactStore:
     ) -> str:
         """Write the manifest by compare-and-swap and return its URI.
 
-        The first upload demands that no object is there. When one is there with the same content, it is our
+        The first upload requires that no object is there. When one is there with the same content, it is our
         own: an earlier try whose answer was lost. Any other content is the manifest of an earlier attempt. It
         is replaced only if the lease is confirmed after it was read, and only if it has not changed since.
         So a worker whose step was taken over never replaces the manifest of the worker that has it now.

@@ -1,4 +1,4 @@
-"""The command `demo`: the whole way on this machine, with a gallery of the results."""
+"""The command `demo`: run everything on this machine, and show the results in a gallery."""
 
 from __future__ import annotations
 

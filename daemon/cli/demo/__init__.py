@@ -1,3 +1,3 @@
-"""The demo: the whole way on one machine, from published messages to a gallery of charts."""
+"""The demo: everything on one machine, from published messages to a gallery of charts."""
 
 from __future__ import annotations

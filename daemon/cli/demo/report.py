@@ -191,7 +191,7 @@ class DemoReport:
         return [result for result in self.results if not result.is_as_expected]
 
     def milestones(self) -> list[Milestone]:
-        """Return the way of the messages, counted from the daemon's log."""
+        """Return the points on the path of the messages, counted from the daemon's log."""
         events, settled = self.progress.events, self.progress.settled
         reused = events[Event.CHART_REUSED]
         dispositions = ", ".join(f"{count} {disposition}" for disposition, count in sorted(settled.items()))

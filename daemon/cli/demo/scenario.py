@@ -86,7 +86,7 @@ class DemoStep:
 
 
 class MessageKind(StrEnum):
-    """What a message names; the values stand in the gallery."""
+    """What a message names; the gallery shows the values."""
 
     RUN = "the run alone"
     STEP = "run and step"

@@ -255,7 +255,7 @@ class AccountState:
             return is_new
 
     def disable(self, reason: str) -> bool:
-        """Use it no more. Return False if it was disabled before."""
+        """Do not use it any more. Return False if it was disabled before."""
         with self._changed:
             is_new = self.disabled is None
             self.disabled = self.disabled or reason

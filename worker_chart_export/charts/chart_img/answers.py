@@ -76,7 +76,7 @@ class Answer:
 
     @property
     def keeps_count(self) -> bool:
-        """Return True if Chart-IMG can't have charged for the call: the next one is counted already."""
+        """Return True if Chart-IMG can't have charged for the call: the next one is not counted again."""
         return self.meaning is Meaning.TOO_FAST or not self.was_sent
 
     @property

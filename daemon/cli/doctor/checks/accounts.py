@@ -1,4 +1,4 @@
-"""Check where charts come from: the settings of the Chart-IMG accounts, and one request if it is wanted."""
+"""Check where charts come from: the settings of the Chart-IMG accounts, and optionally one request."""
 
 from __future__ import annotations
 

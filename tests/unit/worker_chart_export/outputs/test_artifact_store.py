@@ -120,7 +120,7 @@ class TestPng:
         assert _stored(objects, NAME) == PNG
 
     def test_a_manifest_on_an_unavailable_storage_fails_in_time(self, store, cloud):
-        """A Storage that stays unavailable fails within the time limit, not after the client's two minutes."""
+        """A Storage that stays unavailable fails within the limit, not after the client's two minutes."""
         cloud.storage.faults.add(Fault(method="objects.insert", error=503))
         started = time.monotonic()
         with pytest.raises(BackendUnavailable, match=r"^storage is unavailable") as caught:
