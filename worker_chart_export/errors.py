@@ -169,7 +169,7 @@ class OhlcvUnavailable(RequestError):
 
 
 class RenderFailed(RequestError):
-    """This worker can't draw the chart as its template demands."""
+    """This worker can't draw the chart as its template requires."""
 
     code = ErrorCode.RENDER_FAILED
 

@@ -28,7 +28,7 @@ PROBE_JITTER = 0.2
 class CircuitBreaker:
     """Opens after failures in a row of one backend; closes when every backend answers a probe again.
 
-    Shared by all threads. Callers record only failures that are not the fault of one message. As a context
+    Shared by all threads. Callers record only failures that do not depend on one message. As a context
     manager it runs the thread that probes.
 
     Args:
@@ -124,7 +124,7 @@ class CircuitBreaker:
                     self._resume(backend)
 
     def _wait_for_next_probes(self) -> tuple[str, ...]:
-        """Wait for a pause, at most for two, and return the backends to probe then."""
+        """Wait for one pause, at most for two, then return the backends to probe."""
         pause = self._probe_seconds * full_jitter_seconds(low=1 - PROBE_JITTER, high=1 + PROBE_JITTER)
         with self._changed:
             self._changed.wait_for(lambda: self._unavailable or self._is_stopped, pause)

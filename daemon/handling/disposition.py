@@ -75,7 +75,7 @@ def nothing_eligible(view: StepView) -> Ack:
 
 
 def own_redelivery(view: StepView) -> Defer:
-    """Defer a message while its step runs under the message itself, until the lease can have expired."""
+    """Defer a message while its step runs under the message itself, until after the expiry of the lease."""
     log.info(Event.STEP_NOOP, f"Checking again later: {view.description}", reason=view.state.value)
     return Defer(delay_seconds=view.wait_seconds, reason=view.state.value)
 

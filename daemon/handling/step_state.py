@@ -48,7 +48,7 @@ class StepView:
     Attributes:
         state: The state.
         description: The state as text, for logs.
-        wait_seconds: For an own lease: the time until it can have expired.
+        wait_seconds: For a lease under this message: the time until its expiry.
     """
 
     state: StepState

@@ -63,7 +63,7 @@ class CancelScope:
 
     @contextmanager
     def while_running(self, callback: Callable[[WorkerError], None]) -> Iterator[None]:
-        """Like `on_stop`, but only inside the block. A stop at its very end may still call it afterwards."""
+        """Like `on_stop`, but only for the block. A stop at its end may call `callback` just after it."""
         self.on_stop(callback)
         try:
             yield

@@ -27,7 +27,7 @@ class QueuedRequest:
         error: The final error, in place of an answer.
         last_error: The error of the last batch, after which the request is tried again.
         in_flight: A batch that contains the request is being processed.
-        abandoned: The caller waits no longer.
+        abandoned: The caller does not wait any more.
         must_verify: The last batch may have taken effect without a clear answer. The request needs one more
             batch to find out, even when the caller's time has ended.
     """

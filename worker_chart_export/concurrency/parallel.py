@@ -25,7 +25,7 @@ OVERRUN_GRACE_SECONDS = 1.0
 
 
 class ThreadCache:
-    """Keeps its threads for later work: as many as ever worked at a time. Shared by all threads.
+    """Keeps its threads for later work, as many as have worked at the same time. Shared by all threads.
 
     The threads are daemon threads: one that hangs does not delay the end of the process.
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class OutcomeKind(StrEnum):
-    """How the work on one step ended. The values stand in traces."""
+    """How the work on one step ended. Traces contain the values."""
 
     SUCCEEDED = "succeeded"
     FAILED = "failed"

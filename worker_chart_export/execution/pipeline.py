@@ -1,4 +1,4 @@
-"""Work one step, from its claim to its result: claim, charts, manifest, finalize.
+"""Work on one step, from its claim to its result: claim, charts, manifest, finalize.
 
 Every requested chart ends in exactly one item or failure of the manifest, in the order of the requests.
 """
@@ -59,7 +59,7 @@ class PipelineLimits:
 
 
 class StepPipeline:
-    """Works steps. Shared by all threads; each call of `run` works one step."""
+    """Works on steps. Shared by all threads; each call of `run` works on one step."""
 
     def __init__(
         self,

@@ -196,7 +196,7 @@ class FlowRun:
         )
 
     def eligible_step(self) -> Step | None:
-        """Return the next CHART_EXPORT step to work: READY, `dependsOn` all SUCCEEDED, lowest id first.
+        """Return the next CHART_EXPORT step to work on: READY, `dependsOn` all SUCCEEDED, lowest id first.
 
         Invalid steps are skipped; see `invalid_steps`.
         """

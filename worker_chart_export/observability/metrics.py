@@ -291,8 +291,8 @@ def quota_seen() -> dict[str, Quota]:
 def count_call(backend: str, result: str) -> None:
     """Count a call of one of `BACKENDS` with one of `CALL_RESULTS`.
 
-    `answered` means that the backend works and our permissions are enough. It includes a missing document, a refused
-    value and a lost race.
+    `answered` means that the backend works and our permissions are enough. It includes a missing document, a
+    refused value and a lost race.
     """
     _calls(backend, result).inc()
 

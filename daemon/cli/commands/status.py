@@ -1,4 +1,4 @@
-"""The command `status`: show a run, its steps, who holds them, their charts, errors and artifacts."""
+"""The command `status`: show a run, its steps, their owners, charts, errors and artifacts."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def command(
         OutputFormat, typer.Option(help="A table (plain lines in a pipe), or JSON.")
     ] = OutputFormat.TEXT,
 ) -> None:
-    """Show a run: its steps, who holds them, charts, errors and artifacts.
+    """Show a run: its steps, their owners, charts, errors and artifacts.
 
     Needs GOOGLE_CLOUD_PROJECT. If CHARTS_BUCKET is set, the charts that RUNNING
     steps have stored so far are counted too.

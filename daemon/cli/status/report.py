@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Hold(StrEnum):
-    """Whether a worker holds a step. The values stand in the JSON output."""
+    """Whether a worker holds a step. The JSON output contains the values."""
 
     NONE = "none"
     """No lease, and none is needed: the step is not RUNNING."""

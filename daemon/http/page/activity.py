@@ -131,7 +131,7 @@ class FinishedStep:
 
     Attributes:
         code: The error code of a FAILED step.
-        reason: What went wrong, in words; empty for a SUCCEEDED step.
+        reason: The error as text; empty for a SUCCEEDED step.
         charts: Sorted by template id, so that different steps can be compared.
         ended: The end by the wall clock, in seconds since 1970.
     """

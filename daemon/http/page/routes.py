@@ -1,4 +1,4 @@
-"""The routes of the page: who may open it, and what a browser may do with it."""
+"""The routes of the page, which clients may open it, and what a browser may do with it."""
 
 from __future__ import annotations
 

@@ -231,7 +231,7 @@ class RunCommits:
             )
 
     def _isolate(self, writing: Sequence[CommitRequest], error: Unacceptable) -> None:
-        """Have each request committed alone. Shorten the finalize that Firestore can't store."""
+        """Mark each request to be committed alone. Shorten the finalize that Firestore can't store."""
         if len(writing) > 1:
             for request in writing:
                 request.isolated = True

@@ -1,4 +1,4 @@
-"""A plan as marks, in the order in which they are drawn over one another."""
+"""Turn a plan into marks, in the order in which they are drawn over one another."""
 
 from __future__ import annotations
 

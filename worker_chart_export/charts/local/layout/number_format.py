@@ -23,7 +23,7 @@ _SUFFIXES = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "K"))
 def price_decimals(closes: Series) -> int:
     """Return the decimals that most of the last closes need.
 
-    These are at least 2, and at most as many as 6 significant digits take.
+    The result is at least 2. It is at most the number of decimals in 6 significant digits.
     """
     largest = float(closes.max())
     high = min(_MAX_DECIMALS, max(2, _SIGNIFICANT - 1 - math.floor(math.log10(largest))))

@@ -1,14 +1,14 @@
 """The formulas: candles or a series in, one or more series of the same length out, NaN where undefined.
 
-TA-Lib computes what it computes as TradingView does; the rest is written here. All functions are pure. Where
-TA-Lib compares with an absolute epsilon, prices are divided by their own size first. So a coin at 0.00000001
-gets the same result as a share at 100.
+TA-Lib is used where its results are those of TradingView. Other formulas are here. All
+functions are pure. Where TA-Lib compares with an absolute epsilon, prices are divided by their own size first.
+So a coin at 0.00000001 gets the same result as a share at 100.
 
 Recursive studies (exponential averages and all that is built on them) depend on where the history begins.
 With more history than the file holds, their first values would be different, so a line drawn from the first
 computable bar would be wrong. The rule: a recursive value is drawn once the weight of its starting value is
-at most `SEED_WEIGHT`. Each smoothing stage adds its own time, but no gap is longer than `ENOUGH_BARS` bars
-after the history begins, or ends later than the first computable bar if that comes after them.
+at most `SEED_WEIGHT`. Each smoothing stage adds its own time. The gap ends at the latest `ENOUGH_BARS` bars
+after the start of the history, or at the first computable bar if that is later.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def _windows(values: Series, length: int) -> Series:
 
 
 def _after_gap(values: Series, length: int) -> Series:
-    """Return `values` after so many NaN that there are `length` in all."""
+    """Return `values` with NaN in front, `length` values in all."""
     return np.concatenate((np.full(length - len(values), np.nan), values))
 
 
@@ -63,7 +63,7 @@ def first_defined(values: Series) -> int:
 
 
 def hide_warm_up(values: Series, *alphas: float) -> Series:
-    """Return a recursive study with a gap up to the bar from which its start no longer matters.
+    """Return a recursive study with NaN where it still depends on the start of the history.
 
     Args:
         values: A recursive study, NaN up to its first computable bar.
