@@ -106,7 +106,7 @@ class Daemon:
             parts.start(self._liveness)
             code = self._serve(parts)
             if code is ExitCode.DRAIN_TIMEOUT:
-                resources.pop_all()  # a thread hangs, and to close what it uses could wait for it
+                resources.pop_all()  # a thread hangs: to close its resources could block
             return code
 
     def _request_stop(self, received: signal.Signals) -> None:
@@ -170,7 +170,7 @@ class Daemon:
             self._drain.stop_steps()
         is_idle = self._drain.wait_until_idle(_seconds_until(times.settle))
         if not (is_idle and parts.supervisor.wait_until_ended(_seconds_until(times.settle))):
-            # Threads that hang can't release their steps. So other workers need not wait for their leases.
+            # Hanging threads can't release their leases. Release them here, so that other workers need not wait.
             parts.worker.ledger.release_all(within_seconds=_seconds_until(times.end))
             code = ExitCode.DRAIN_TIMEOUT
         self._tracing.finish(within_seconds=_seconds_until(times.end))

@@ -139,8 +139,8 @@ class CircuitBreaker:
             log.debug(Event.BACKEND_UNAVAILABLE, f"Still unavailable: {error}", backend=backend)
             return False
         except BackendRefused:
-            pass  # it answers; each message meets the refusal by itself
-        except Exception as error:  # noqa: BLE001 - our own defect must not keep the breaker open for ever
+            pass  # it answers; each message gets the refusal itself
+        except Exception as error:  # noqa: BLE001 - our own defect must not keep the breaker open forever
             log.error(Event.INTERNAL_ERROR, f"Probing {backend} failed: {error!r:.300}", exc_info=error)
         return True
 

@@ -152,7 +152,7 @@ class Rescue:
         scope = self._pipeline.new_scope()
         with self._drain.running(scope):
             if self._stopping.is_set():
-                return  # the drain started before it knew this step, and may not wait for it
+                return  # the drain started before this step was registered
             outcome = self._pipeline.run(run_id, step_id, scope=scope, snapshot=snapshot)
         metrics.RESCUES.labels(outcome.kind.value).inc()
         if outcome.manifest_uri is not None:

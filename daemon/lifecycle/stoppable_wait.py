@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-#: The longest slice of a wait.
+#: The longest single part of a wait.
 TICK_SECONDS = 1.0
 
 

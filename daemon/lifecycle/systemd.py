@@ -4,7 +4,7 @@ The protocol is sd_notify(3): lines of `NAME=value` in one datagram to the socke
 process that was started without that variable sends nothing and starts no thread.
 
 Keep-alives are sent only while the loops of this process tick. Before the stream is open they extend the
-start timeout: a backend may be unavailable for any time, but a start that hangs ends. Later they feed the
+start timeout: a backend may be unavailable for any time, but a start that hangs ends. Later they reset the
 watchdog. The drain has its own time limit, which is sent to systemd; until then the process counts as alive.
 """
 

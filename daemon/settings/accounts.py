@@ -36,7 +36,7 @@ def parse_accounts(text: str) -> list[Account]:
 
     Raises:
         AccountsRefused: Some accounts are wrong.
-        ValueError: The text is no list of accounts. Neither error quotes the text.
+        ValueError: The text is not a list of accounts. Neither error quotes the text.
     """
     try:
         accounts = _ACCOUNTS.validate_json(text, by_alias=True, by_name=False)
@@ -61,7 +61,7 @@ def read_accounts_file(file: Path) -> str:
         ValueError: It is not a regular file of at most 1 MiB, or can't be read as text.
     """
     try:
-        if not file.is_file() or file.stat().st_size > MAX_BYTES:  # reading a pipe could wait for ever
+        if not file.is_file() or file.stat().st_size > MAX_BYTES:  # reading a pipe could block forever
             raise _no_accounts()
         return file.read_text(encoding="utf-8")
     except (OSError, ValueError):

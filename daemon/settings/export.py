@@ -106,7 +106,7 @@ class ChartSettings(Environment):
         try:
             url = urlsplit(value)
             is_good = bool(url.hostname) and url.port != 0 and "@" not in url.netloc
-        except ValueError as error:  # a port or an IPv6 address that is none
+        except ValueError as error:  # an invalid port or IPv6 address
             raise refused() from error
         if not is_good:
             raise refused()

@@ -61,7 +61,7 @@ def _sentence(kind: type[Environment], problem: ErrorDetails) -> str:
     if problem["input"] is None:
         return f"{name.upper()}: expected {expected}, got nothing"
     given = str(problem["input"])
-    # JSON pasted in place of a file name; a password, or a key in the query, of a URL that may be incomplete.
+    # These may be secrets: JSON in place of a file name, and the password or query of a URL.
     is_json = name == "chart_img_accounts_file" and not set(given).isdisjoint('[]{}"')
     is_secret_url = name.endswith(("_url", "_endpoint")) and not set(given).isdisjoint("@?#")
     got = "(hidden)" if name in SECRETS or is_json or is_secret_url else shown(given)

@@ -181,5 +181,5 @@ def _is_endpoint(value: str) -> bool:
         url = urlsplit(value)
         is_bare = "@" not in url.netloc and set(value).isdisjoint("?#")
         return is_bare and url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
-    except ValueError:  # a port or an IPv6 address that is none
+    except ValueError:  # an invalid port or IPv6 address
         return False

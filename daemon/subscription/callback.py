@@ -143,7 +143,9 @@ def _quarantine(quarantine: Quarantine, message: Message, rejection: Reject) -> 
         refused = isinstance(error, ClientError)
         metrics.count_call("pubsub", "refused" if refused else "unavailable")
         event = Event.BACKEND_REFUSED if refused else Event.BACKEND_UNAVAILABLE
-        log.error(event, f"The quarantine topic takes no message: {describe_error(error)}", backend="pubsub")
+        log.error(
+            event, f"Publishing to the quarantine topic failed: {describe_error(error)}", backend="pubsub"
+        )
         return Defer(delay_seconds=full_jitter_seconds(low=10, high=60), reason="quarantine_unavailable")
     metrics.count_call("pubsub", "answered")
     return Ack(reason=rejection.reason)

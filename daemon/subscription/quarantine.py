@@ -49,7 +49,7 @@ class Quarantine:
             GoogleAPICallError, RetryError: Pub/Sub refuses or is unavailable, now or a moment ago.
         """
         if time.monotonic() < self._paused_until:
-            raise ServiceUnavailable("the quarantine topic took no message a moment ago")
+            raise ServiceUnavailable("a publish to the quarantine topic failed a moment ago")
         origin = {
             "reason": rejection.reason,
             "sourceMessageId": message_id,

@@ -98,7 +98,7 @@ class Spans(Observer):
             }
         )
 
-    def step_ended(self, outcome: Outcome, seconds: float) -> None:  # noqa: ARG002 - the span knows its time
+    def step_ended(self, outcome: Outcome, seconds: float) -> None:  # noqa: ARG002 - the span has its own times
         """Add the outcome to the span of the step; a failed step is an error."""
         span = trace.get_current_span()
         span.set_attribute("chart_export.result", outcome.kind.value)

@@ -71,7 +71,7 @@ def _proxy_manager(proxy: str, **settings: Any) -> ProxyManager:
             proxy_ssl_context=settings.get("ssl_context"),
             **settings,
         )
-    except ValueError:  # each kind of it quotes the proxy
+    except ValueError:  # each such error quotes the proxy
         raise ValueError("the environment's proxy can't be used") from None
 
 

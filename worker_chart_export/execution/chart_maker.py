@@ -182,7 +182,7 @@ class ChartMaker:
         except Exception as error:
             log.error(Event.INTERNAL_ERROR, f"The chart provider failed: {error!r:.300}", exc_info=error)
             kind = type(error).__name__
-            raise ChartApiFailed(f"The chart could not be had: unexpected {kind}.") from error
+            raise ChartApiFailed(f"The chart could not be made: unexpected {kind}.") from error
         metrics.CHART_SECONDS.labels(image.provider).observe(time.monotonic() - started)
         check_png(image.png, width=request.width, height=request.height, max_bytes=self._max_png_bytes)
         return image

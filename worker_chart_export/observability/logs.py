@@ -126,7 +126,7 @@ class Event(StrEnum):
     DAEMON_STOPPED = "daemon_stopped"
     """The daemon ends. Field `exitCode` holds its exit code."""
     LIVENESS_LOST = "liveness_lost"
-    """A loop of the daemon does not respond, so the daemon no longer feeds the systemd watchdog."""
+    """A loop of the daemon does not respond, so the daemon sends no more keep-alives to systemd."""
     NOTIFY_FAILED = "notify_failed"
     """A notification to systemd could not be sent."""
     SETTINGS_INVALID = "settings_invalid"

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from worker_chart_export.ledger.lease import Lease
 
-#: Only these steps have a start time: a step in another status starts anew.
+#: Only these steps have a start time: a step in another status will start again.
 STARTED = frozenset({StepStatus.RUNNING, StepStatus.SUCCEEDED, StepStatus.FAILED})
 #: The start comes from the server's clock and the end from a worker's. A smaller difference is no error.
 CLOCKS_DIFFER_SECONDS = 1.0

@@ -26,7 +26,7 @@ LIMIT_EXCEEDED = "limit exceeded"
 #: Status 429 also means calls that come too fast. Their message names a rate.
 OF_A_RATE = re.compile(r"\brate\b|\bper[ -]?(second|minute|hour)\b")
 MAX_ERRORS_SHOWN = 10
-#: Shorter than what is read of a body, so that it holds no key that the end of the reading cut in two.
+#: Shorter than the part of a body that is read. So no key that is cut at the end of that part gets in.
 MAX_TEXT_CHARS = 10_000
 MAX_MESSAGE_CHARS, MAX_PARAM_CHARS = 300, 100
 
@@ -36,7 +36,7 @@ class Meaning(StrEnum):
 
     #: The chart.
     CHART = "ok"
-    #: Calls come too fast. Call the same account again after a second, on the same count.
+    #: Calls come too fast. Call the same account again after a second, without counting again.
     TOO_FAST = "too_fast"
     #: The account is used up until its window ends.
     EXHAUSTED = "exhausted"

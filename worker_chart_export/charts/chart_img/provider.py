@@ -279,7 +279,7 @@ class ChartAttempts:
             case Meaning.EXHAUSTED:
                 self.pass_over(state, USED_UP)
             case Meaning.OVER_PLAN | Meaning.BAD_KEY | Meaning.CHART:
-                pass  # `_update_account` has done all; the next account is tried at once
+                pass  # `_update_account` has done everything; the next account is tried at once
 
     def _is_pause_too_long(self, answer: Answer) -> bool:
         """Return True if the pause that the server requests is longer than the time that is left.

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 USAGE = "chart_img_accounts_usage"
 DAY = timedelta(days=1)
-#: Between attempts to commit a count.
+#: The pause between attempts to commit a count.
 BACKOFF = Backoff(first_seconds=0.04, max_seconds=1.0)
 #: The count of a document whose count can't be read: used up is better than overspent.
 UNREADABLE_COUNT = 2**53
@@ -77,7 +77,7 @@ def take(document: Mapping[str, Any] | None, *, wanted: int, daily_limit: int, n
     changes: Mapping[str, Any] | None = None
     if granted:
         changes = {**start, "usageToday": used + granted}
-    elif document is not None and stored is None:  # without a window the account would stay used up for ever
+    elif document is not None and stored is None:  # without a window the account would stay used up forever
         changes = start
     return Taken(granted=granted, used=used + granted, limit=limit, window=window, fields=changes)
 

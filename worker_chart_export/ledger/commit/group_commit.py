@@ -41,7 +41,7 @@ MAX_STEPS_A_COMMIT = 200
 GIVE_UP_AFTER_SECONDS = 30.0
 #: A caller's own read is not used when it is older, after a long wait in the queue or in a frozen process.
 MAX_READ_AGE_SECONDS = 0.5
-#: How long to try to release a step that was claimed for a caller which waits no longer.
+#: How long to try to release a step that was claimed for a caller that does not wait any more.
 ORPHAN_SECONDS = 5.0
 #: After lost races, and while Firestore is unavailable.
 RETRY = Backoff(first_seconds=0.04, max_seconds=1.0)
@@ -245,7 +245,7 @@ class RunCommits:
         request.intent = minimal
 
     def _release(self, orphan: CommitRequest) -> None:
-        """Release a step that was claimed for a caller which waits no longer. If that fails, it expires."""
+        """Release a step that was claimed for a caller that does not wait any more. If that fails, it expires."""
         step_id = orphan.intent.step_id
         release = ReleaseIntent(
             step_id=step_id,

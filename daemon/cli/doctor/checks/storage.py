@@ -29,7 +29,7 @@ READ = "storage.read"
 LIST = "storage.list"
 DELETE = "storage.delete"
 CHECKS = (CREATE, READ, LIST, DELETE)
-#: Below the folder of the charts, because an account's permissions may end there.
+#: Below the folder of the charts, because an account's permissions may be limited to it.
 FOLDER = "charts/.doctor/"
 CONTENT = b"worker-chart-export doctor"
 

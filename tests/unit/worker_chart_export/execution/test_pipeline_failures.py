@@ -124,7 +124,7 @@ class TestFailedRequests:
         assert bench.step()["status"] == "SUCCEEDED"
         assert bench.manifest()["failures"][0]["error"] == {
             "code": "CHART_API_FAILED",
-            "message": "The chart could not be had: unexpected KeyError.",
+            "message": "The chart could not be made: unexpected KeyError.",
         }
         (line,) = [line for line in log_lines() if line["event"] == "internal_error"]
         assert "Traceback" in line["exception"]

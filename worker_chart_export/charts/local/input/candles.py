@@ -163,7 +163,7 @@ def _dates(rows: Sequence[Any]) -> tuple[datetime, ...]:
     dates: list[datetime] = []
     for index, row in enumerate(rows):
         if not isinstance(row, dict):
-            raise OhlcvUnavailable(f"Bar {index} of the candle file is no JSON object.", bar=index)
+            raise OhlcvUnavailable(f"Bar {index} of the candle file is not a JSON object.", bar=index)
         text = row.get("date")
         try:
             date = datetime.fromisoformat(text)  # type: ignore[arg-type]  # a TypeError is handled as well

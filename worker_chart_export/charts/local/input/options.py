@@ -229,7 +229,7 @@ def _price_range(value: Any) -> PriceRange | None:
 def _studies(payload: Mapping[str, Any]) -> tuple[StudyRequest, ...]:
     studies = payload.get("studies") or []
     if not isinstance(studies, list) or len(studies) > MAX_STUDIES:
-        raise RenderFailed(f"`studies` is no list of at most {MAX_STUDIES} studies.", field="studies")
+        raise RenderFailed(f"`studies` is not a list of at most {MAX_STUDIES} studies.", field="studies")
     requests = []
     for index, study in enumerate(studies):
         name = study.get("name") if isinstance(study, dict) else None

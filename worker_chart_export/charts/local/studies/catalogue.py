@@ -144,6 +144,6 @@ def compute_study(request: StudyRequest, candles: Candles, first_shown: int) -> 
             f"Study {name!r} can't be laid over the price here: `forceOverlay` true.", study=name
         )
     if overlay is False and study.place is Place.FLOOR:
-        # Only volume can stand in both places; by default it stands in the price pane.
+        # Only volume can be in both places; by default it is in the price pane.
         study = replace(study, place=Place.PANE)
     return with_overrides(study, request)

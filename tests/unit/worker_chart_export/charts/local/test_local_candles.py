@@ -139,7 +139,7 @@ def test_bars_out_of_order_are_refused(days, said):
 
 def test_a_row_that_is_no_bar_is_refused():
     """A row that is not a bar is refused with its index."""
-    assert "Bar 1 of the candle file is no JSON object" in _refusal([bar(0, GOOD), 7])
+    assert "Bar 1 of the candle file is not a JSON object" in _refusal([bar(0, GOOD), 7])
 
 
 @pytest.mark.parametrize(
