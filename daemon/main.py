@@ -170,7 +170,7 @@ class Daemon:
             self._drain.stop_steps()
         is_idle = self._drain.wait_until_idle(_seconds_until(times.settle))
         if not (is_idle and parts.supervisor.wait_until_ended(_seconds_until(times.settle))):
-            # Hanging threads can't release their leases. Release them here, so that other workers need not wait.
+            # Hanging threads can't release their leases. This does, so that other workers need not wait.
             parts.worker.ledger.release_all(within_seconds=_seconds_until(times.end))
             code = ExitCode.DRAIN_TIMEOUT
         self._tracing.finish(within_seconds=_seconds_until(times.end))

@@ -72,7 +72,7 @@ def why_refused(request: Request) -> str | None:
     except ValueError:
         name = ""
     if not (name == "localhost" or name.endswith(".localhost") or _is_loopback(name)):
-        # DNS rebinding: the name of another site may resolve to 127.0.0.1, and its script could read this page.
+        # DNS rebinding: another site's name may resolve to 127.0.0.1, and its script could read this page.
         return f"Open this page by a name of this machine, such as http://localhost:{request.port}/."
     return None
 

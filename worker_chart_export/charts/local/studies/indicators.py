@@ -1,7 +1,8 @@
 """The formulas: candles or a series in, one or more series of the same length out, NaN where undefined.
 
 TA-Lib is used where its results are those of TradingView. Other formulas are here. All functions are pure.
-Where TA-Lib compares with an absolute epsilon, prices are divided by their own size first. So a coin at 0.00000001 gets the same result as a share at 100.
+Where TA-Lib compares with an absolute epsilon, prices are divided by their own size first. So a coin at
+0.00000001 gets the same result as a share at 100.
 
 Recursive studies (exponential averages and all that is built on them) depend on where the history begins.
 With more history than the file holds, their first values would be different, so a line drawn from the first
