@@ -245,7 +245,7 @@ class RunCommits:
         request.intent = minimal
 
     def _release(self, orphan: CommitRequest) -> None:
-        """Release a step that was claimed for a caller that does not wait any more. Else the lease expires."""
+        """Release a claimed step whose caller does not wait any more. If that fails, the lease expires."""
         step_id = orphan.intent.step_id
         release = ReleaseIntent(
             step_id=step_id,
