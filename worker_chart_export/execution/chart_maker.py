@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from worker_chart_export.charts.base import ChartRequest, check_png
 from worker_chart_export.concurrency.parallel import run_in_parallel
@@ -130,6 +130,7 @@ class ChartMaker:
                 timeframe=export.timeframe,
                 template_id=template_id,
             )
+            meta: Mapping[str, Any]
             if png := step.stored.get(name):
                 uri, meta = png.uri, _reused(template_id, png)
             else:
@@ -142,10 +143,8 @@ class ChartMaker:
                     scope=step.scope,
                 )
                 image = self._call_provider(request)
-                uri, meta = (
-                    self._store(step, name, request, image),
-                    {**image.meta, "provider": image.provider},
-                )
+                uri = self._store(step, name, request, image)
+                meta = {**image.meta, "provider": image.provider}
             return ManifestItem(
                 template_id=template_id,
                 kind=template.kind,
