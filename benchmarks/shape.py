@@ -1,4 +1,4 @@
-"""The shape of the house, read from its sources: how large files, folders and functions are.
+"""Measure the code: how large files, folders and functions are.
 
 A function's lines are those of its body from first to last, without the docstring. Bodies without lines are
 left out. Public is what has no underscore before its name and stands in nothing that has one, and in no

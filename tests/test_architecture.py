@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGES = ("worker_chart_export", "daemon", "localcloud")
 MAX_FILE_LINES = 400
 MAX_FUNCTION_LINES = 40
-BUCKETS_OF_ODDS_AND_ENDS = {
+VAGUE_NAMES = {
     "utils",
     "util",
     "common",
@@ -87,10 +87,10 @@ TYPE_USERS = {
     },
 }
 
-House = dict[str, str]
+Sources = dict[str, str]
 
 
-def _house() -> House:
+def _read_sources() -> Sources:
     """Return path -> source of everything that is shipped."""
     files = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
     return {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8") for path in files}
@@ -117,11 +117,11 @@ def _imports(source: str, *, for_types: bool) -> set[str]:
     return found
 
 
-def users_of(sdk: tuple[str, ...], house: House, *, for_types: bool = False) -> set[str]:
+def users_of(sdk: tuple[str, ...], sources: Sources, *, for_types: bool = False) -> set[str]:
     """Return the files that import one of the SDK's modules."""
     return {
         path
-        for path, source in house.items()
+        for path, source in sources.items()
         for name in _imports(source, for_types=for_types)
         if any(name == module or name.startswith(f"{module}.") for module in sdk)
         and not path.startswith("localcloud/")
@@ -139,41 +139,41 @@ def _functions(source: str) -> list[tuple[str, int]]:
     return found
 
 
-def files_too_long(house: House) -> list[str]:
+def files_too_long(sources: Sources) -> list[str]:
     """Return files of more than 400 lines."""
-    return [path for path, source in house.items() if len(source.splitlines()) > MAX_FILE_LINES]
+    return [path for path, source in sources.items() if len(source.splitlines()) > MAX_FILE_LINES]
 
 
-def functions_too_long(house: House) -> list[str]:
+def functions_too_long(sources: Sources) -> list[str]:
     """Return functions of more than 40 lines."""
     return [
         f"{path}:{name}"
-        for path, source in house.items()
+        for path, source in sources.items()
         for name, lines in _functions(source)
         if lines > MAX_FUNCTION_LINES
     ]
 
 
-def names_that_say_nothing(house: House) -> list[str]:
+def vague_module_names(sources: Sources) -> list[str]:
     """Return files and folders with names such as `utils` or `common`."""
-    return [path for path in house if BUCKETS_OF_ODDS_AND_ENDS & set(Path(path).with_suffix("").parts)]
+    return [path for path in sources if VAGUE_NAMES & set(Path(path).with_suffix("").parts)]
 
 
-def without_docstring(house: House) -> list[str]:
+def without_docstring(sources: Sources) -> list[str]:
     """Return files without a module docstring."""
-    return [path for path, source in house.items() if ast.get_docstring(ast.parse(source)) is None]
+    return [path for path, source in sources.items() if ast.get_docstring(ast.parse(source)) is None]
 
 
 @pytest.mark.parametrize("sdk", OWNERS, ids=lambda sdk: sdk[0])
 def test_each_sdk_is_imported_by_its_owners_alone(sdk):
     """Exactly the listed files import each SDK."""
-    assert users_of(sdk, _house()) == OWNERS[sdk]
+    assert users_of(sdk, _read_sources()) == OWNERS[sdk]
 
 
 @pytest.mark.parametrize("sdk", TYPE_USERS, ids=lambda sdk: sdk[0])
 def test_an_sdk_s_types_are_named_by_few(sdk):
     """Few files import an SDK's types for annotations."""
-    assert users_of(sdk, _house(), for_types=True) - OWNERS[sdk] == TYPE_USERS[sdk]
+    assert users_of(sdk, _read_sources(), for_types=True) - OWNERS[sdk] == TYPE_USERS[sdk]
 
 
 @pytest.mark.parametrize(
@@ -201,34 +201,34 @@ def test_a_similar_name_is_another_sdk():
 
 def test_files_are_short():
     """No file has more than 400 lines."""
-    assert files_too_long(_house()) == []
+    assert files_too_long(_read_sources()) == []
 
 
 def test_functions_are_short():
     """No function has more than 40 lines."""
-    assert functions_too_long(_house()) == []
+    assert functions_too_long(_read_sources()) == []
 
 
 def test_no_module_is_a_bucket():
     """No module has a name such as `utils` or `common`."""
-    assert names_that_say_nothing(_house()) == []
+    assert vague_module_names(_read_sources()) == []
 
 
 def test_every_module_has_a_docstring():
     """Every module has a docstring."""
-    assert without_docstring(_house()) == []
+    assert without_docstring(_read_sources()) == []
 
 
 def test_code_against_the_rules_is_found():
     """Each check finds code that breaks its rule and accepts code at its limit."""
     long_function = "def f():\n" + "    x = 1\n" * 41
-    house = {
+    sources = {
         "daemon/utils.py": long_function,
         "daemon/common/good.py": '"""Says."""\n' + "x = 1\n" * 400,
         "daemon/good.py": '"""Says."""\n' + "x = 1\n" * 399,
         "daemon/fine.py": '"""Says."""\ndef g():\n    """Doc."""\n' + "    x = 1\n" * 40,
     }
-    assert files_too_long(house) == ["daemon/common/good.py"]
-    assert functions_too_long(house) == ["daemon/utils.py:f"]
-    assert names_that_say_nothing(house) == ["daemon/utils.py", "daemon/common/good.py"]
-    assert without_docstring(house) == ["daemon/utils.py"]
+    assert files_too_long(sources) == ["daemon/common/good.py"]
+    assert functions_too_long(sources) == ["daemon/utils.py:f"]
+    assert vague_module_names(sources) == ["daemon/utils.py", "daemon/common/good.py"]
+    assert without_docstring(sources) == ["daemon/utils.py"]

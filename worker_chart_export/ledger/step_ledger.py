@@ -154,7 +154,7 @@ class StepLedger:
                 remaining_seconds=limit.remaining_seconds,
             )
         except BackendUnavailable:
-            scope.check_stopped()  # if the step was stopped, that is the error to raise
+            scope.check_stopped()  # if the step was stopped, this raises the error of the stop
             raise
         result: ClaimResult = resolution.result
         attempt = resolution.lease.lease.attempt if result.claimed and resolution.lease else None

@@ -187,7 +187,7 @@ CHARTS = _counter(
     provider=PROVIDERS,
     result=("made", "reused"),
 )
-CHARTS.labels("other", "reused")  # a provider of another version of this worker
+CHARTS.labels("other", "reused")  # a provider that only another version of this worker has
 CHART_FAILURES = _counter(
     "chart_failures", "Chart requests that failed, by error code.", code=(code.value for code in ErrorCode)
 )
@@ -245,7 +245,7 @@ VERSION = _version()
 Info("build", "The version of this worker.", namespace=PREFIX, registry=REGISTRY).info({"version": VERSION})
 
 
-#: The accounts whose quota was read. The gauge of the others is 0, which means nothing.
+#: The accounts whose quota was read. The gauges of other accounts are 0, but that is not a measurement.
 _shown: set[str] = set()
 
 

@@ -37,7 +37,7 @@ PROBE_OBJECT = "charts/probe"
 PROBE_TIMEOUT_SECONDS = 10.0
 #: The time for a manifest, even when less of the step's time is left.
 MIN_MANIFEST_SECONDS = 10.0
-#: How often to write a manifest that another writer keeps replacing.
+#: The most attempts to write a manifest while another writer replaces it.
 MAX_MANIFEST_ATTEMPTS = 5
 #: OHLCV files have at most 64 KiB by contract. This limit keeps a wrong URI from filling the memory.
 MAX_CANDLE_BYTES = 16 * 1024 * 1024

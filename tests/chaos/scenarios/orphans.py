@@ -36,7 +36,7 @@ def put_lease(world: World, run_id: str, step_id: str, **fields: Any) -> None:
 
 
 def two_rescuers(world: World) -> None:
-    """Several rescuers take over many orphans without messages, each one once."""
+    """Several rescuers take over many abandoned steps without messages, each step once."""
     run_id, step_ids = world.put_run(steps=8, charts=1, status="RUNNING")
     for step_id in step_ids:
         put_lease(world, run_id, step_id)

@@ -130,9 +130,9 @@ class RunCommits:
             remaining_seconds = CancelScope(
                 seconds=GIVE_UP_AFTER_SECONDS, clock=self._clock
             ).remaining_seconds
-        for orphan in self._queue.wait_for(request, remaining_seconds):
-            if orphan.won_a_step:
-                self._release(orphan)
+        for abandoned in self._queue.wait_for(request, remaining_seconds):
+            if abandoned.won_a_step:
+                self._release(abandoned)
         if request.error is not None:
             raise request.error
         resolution: Resolution = request.answer
@@ -244,12 +244,12 @@ class RunCommits:
         log.error(Event.BACKEND_REFUSED, f"Firestore can't store it: {error}", stepId=intent.step_id)
         request.intent = minimal
 
-    def _release(self, orphan: CommitRequest) -> None:
+    def _release(self, abandoned: CommitRequest) -> None:
         """Release a claimed step whose caller does not wait any more. If that fails, the lease expires."""
-        step_id = orphan.intent.step_id
+        step_id = abandoned.intent.step_id
         release = ReleaseIntent(
             step_id=step_id,
-            token=orphan.answer.lease.lease.token,
+            token=abandoned.answer.lease.lease.token,
             delay_seconds=0.0,
             error=None,
             finished_at="",
