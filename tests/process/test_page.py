@@ -249,12 +249,12 @@ def test_problems_are_described_as_text(served, chromium):
         tab.open(served.url)
         wait_while_looking(tab, f"document.querySelectorAll('{FINISHED}').length === 2")
         assert tab.run("[...document.querySelectorAll('#finished .words')].map(e => e.innerText)") == [
-            "No longer this worker's, so its work did not count: another worker has taken the step over",
+            "The step was lost, so its result was not written: another worker has taken the step over",
             "Could not release it; its lease will expire.",
         ]
         assert tab.text("#count-failed") == "0"
         assert tab.text("#also-failed") == "2 released or lost, 1 single chart"
-        assert tab.text("#accounts .used") == "not looked at yet"
+        assert tab.text("#accounts .used") == "not read yet"
         with step_in_flight("run-rescued", message_id=""), step_in_flight():
             wait_while_looking(tab, "document.querySelector('#in-flight').textContent === '2'")
             assert tab.text("#capacity") == ", 1 of them rescued, of 8 slots"

@@ -43,7 +43,7 @@ class Result(StrEnum):
 
     SUCCEEDED = "SUCCEEDED"
     FAILED = "FAILED"
-    #: Another worker has the step, or the step is gone: this work did not count.
+    #: Another worker has the step, or the step is gone. The result was not written.
     LOST = "LOST"
     #: Released, because a backend was unavailable or the worker stops. Another worker takes the step over.
     RELEASED = "RELEASED"
