@@ -14,7 +14,7 @@ import yaml
 from daemon.settings import Settings
 from localcloud import LocalCloud
 from localcloud.cloud import Ports
-from tests.support.cloud.clouds import PROJECT
+from tests.support.cloud.clouds import PROJECT, free_port
 from tests.support.process.daemons import ROOT, DaemonUnderTest, clean_environment
 
 COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text(encoding="utf-8"))
@@ -129,8 +129,8 @@ def test_the_setup_waits_for_emulators_that_are_still_starting():
         port = silent.getsockname()[1]
         addresses = {
             "PUBSUB_EMULATOR_HOST": f"127.0.0.1:{port}",
-            "FIRESTORE_EMULATOR_HOST": f"127.0.0.1:{_free_port()}",
-            "STORAGE_EMULATOR_HOST": f"http://127.0.0.1:{_free_port()}",
+            "FIRESTORE_EMULATOR_HOST": f"127.0.0.1:{free_port()}",
+            "STORAGE_EMULATOR_HOST": f"http://127.0.0.1:{free_port()}",
         }
         setup = _setup(_environment("setup", addresses, PROJECT))
         silent.accept()[0].close()  # it has connected, and no emulator answered
@@ -142,12 +142,6 @@ def test_the_setup_waits_for_emulators_that_are_still_starting():
     with LocalCloud.start(project=PROJECT, ports=ports), setup:
         said, _ = setup.communicate(timeout=60)
     assert setup.returncode == 0, said
-
-
-def _free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def test_commands_of_the_services_are_understood():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -102,10 +103,16 @@ def _commands() -> dict[str, list[str]]:
     )
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def free_port() -> int:
+    """Choose a free port that the system gives to nobody else before the emulator binds it, seconds later.
+
+    Ports from 32768 on are those that Linux gives to outgoing connections and to servers on port 0.
+    """
+    while True:
+        port = 10_000 + secrets.randbelow(22_768)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -129,7 +136,7 @@ class _Server:
 @contextlib.contextmanager
 def _started(command: list[str]) -> Iterator[_Server]:
     """Run an emulator on a free port during the context; its output goes to a file."""
-    port = _free_port()
+    port = free_port()
     with tempfile.TemporaryFile("w+") as output:
         process = subprocess.Popen(
             [*command, "--host=127.0.0.1", f"--port={port}"],
