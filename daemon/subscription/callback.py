@@ -95,7 +95,7 @@ class Settlement:
             case Nack():
                 message.nack()
             case Defer():
-                # A delayed nack: the deadline becomes the delay, and the client forgets the message.
+                # A delayed nack: the deadline becomes the delay, and the client drops the message.
                 delay_seconds = round(disposition.delay_seconds, 3)
                 message.modify_ack_deadline(
                     min(MAX_DEFER_SECONDS, max(1, math.ceil(disposition.delay_seconds)))

@@ -88,7 +88,7 @@ variable "max_delivery_attempts" {
 }
 
 variable "ack_deadline_seconds" {
-  description = "How long a worker has to ack before it first asks for more time."
+  description = "How long a worker has to ack before it first requests more time."
   type        = number
   default     = 60
 

@@ -1,7 +1,7 @@
 """The input and output of chart providers, and the check of every picture.
 
-A provider turns one `ChartRequest` into one `ChartImage`, or raises a `RequestError`. It knows nothing of
-steps, runs and buckets.
+A provider turns one `ChartRequest` into one `ChartImage`, or raises a `RequestError`. It does not depend on
+steps, runs or buckets.
 """
 
 from __future__ import annotations

@@ -298,10 +298,10 @@ def count_call(backend: str, result: str) -> None:
 
 
 def exposition(accept: str) -> tuple[bytes, str]:
-    """Return all metrics in the format that `accept` asks for, and the content type.
+    """Return all metrics in the format that `accept` requests, and the content type.
 
     Args:
-        accept: The request's `Accept` header; the plain text format unless it asks for OpenMetrics.
+        accept: The request's `Accept` header; the plain text format unless it requests OpenMetrics.
     """
     try:
         encode, content_type = choose_encoder(accept)

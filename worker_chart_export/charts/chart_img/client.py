@@ -192,7 +192,7 @@ def _read(response: BaseHTTPResponse, scope: CancelScope, call: CancelScope) -> 
     """Read the body within the time of the step and of the call."""
     status, headers = response.status, response.headers
     if headers.get("content-encoding", "identity").lower() not in ("", "identity"):
-        raise NoAnswer("The answer is compressed, though that was not asked for.", status=status)
+        raise NoAnswer("The answer is compressed, but compression was not requested.", status=status)
     body = bytearray()
     while chunk := response.read(CHUNK_BYTES, decode_content=False):
         body += chunk
