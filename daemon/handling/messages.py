@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +30,8 @@ EVENTS_OF_INTEREST = frozenset(
     for verb in ("created", "updated", "written")
     for suffix in ("", ".withAuthContext")
 )
-DOCUMENTS = "documents/"
+#: What stands before the collection in a subject: `documents/`, or all of a full resource name.
+DOCUMENTS = re.compile(r"(projects/[^/]+/databases/[^/]+/)?documents/")
 FLOW_RUNS = "flow_runs"
 
 
@@ -117,15 +119,16 @@ def _step_request(fields: Mapping[str, Any]) -> StepRequest:
 
 
 def _structured_event(body: Mapping[str, Any]) -> StepRequest | Irrelevant:
-    kind = body.get("type")
-    if isinstance(kind, str) and kind in EVENTS_OF_INTEREST:
-        return _firestore_event(kind, body.get("subject"), body.get("document"))
-    data = body.get("data")
+    kind, data = body.get("type"), body.get("data")
     if "data_base64" in body:
         try:
             data = json.loads(base64.b64decode(body["data_base64"], validate=True))
         except (binascii.Error, TypeError, ValueError, RecursionError):
             data = None
+    if isinstance(kind, str) and kind in EVENTS_OF_INTEREST:
+        value = data.get("value") if isinstance(data, dict) else None
+        name = value.get("name") if isinstance(value, dict) else None
+        return _firestore_event(kind, body.get("subject"), body.get("document"), name)
     if isinstance(data, dict) and "runId" in data:
         return _step_request(data)
     if not isinstance(kind, str) or not kind:
@@ -134,7 +137,10 @@ def _structured_event(body: Mapping[str, Any]) -> StepRequest | Irrelevant:
 
 
 def _firestore_event(kind: str, *documents: object) -> StepRequest | Irrelevant:
-    """Read a Firestore event; the first document name that is not empty counts."""
+    """Read a Firestore event; the first document name that is not empty counts.
+
+    An event that seems to name a flow run and can't be read is rejected: to ignore it could lose a step.
+    """
     if kind not in EVENTS_OF_INTEREST:
         return Irrelevant(reason=f"event type {shown(kind)}")
     document = next((name for name in documents if name), None)
@@ -142,7 +148,11 @@ def _firestore_event(kind: str, *documents: object) -> StepRequest | Irrelevant:
         raise MessageRejected(
             "subject_missing", f"subject: expected documents/flow_runs/<runId>, got {shown(document)}"
         )
-    collection, _, run_id = document.removeprefix(DOCUMENTS).partition("/")
+    prefix = DOCUMENTS.match(document)
+    collection, _, run_id = document[prefix.end() if prefix else 0 :].partition("/")
+    if prefix is None and collection != FLOW_RUNS and f"/{FLOW_RUNS}/" in document:
+        expected = "documents/flow_runs/<runId> or the full resource name"
+        raise MessageRejected("subject_invalid", f"subject: expected {expected}, got {shown(document)}")
     if collection != FLOW_RUNS or "/" in run_id:
         return Irrelevant(reason=f"document {shown(document)}")
     return _step_request({"runId": run_id})

@@ -56,7 +56,14 @@ DISPOSITIONS = {
 }
 REJECTIONS = (
     *("body_too_large", "body_empty", "body_not_json", "body_not_object", "run_id_missing", "run_id_invalid"),
-    *("step_id_invalid", "event_type_missing", "subject_missing", "run_invalid", "not_ready"),
+    *(
+        "step_id_invalid",
+        "event_type_missing",
+        "subject_missing",
+        "subject_invalid",
+        "run_invalid",
+        "not_ready",
+    ),
 )
 #: Why a claim or a finalize changed nothing.
 REFUSALS = ("run_missing", "step_missing", "step_final")

@@ -13,6 +13,7 @@ from daemon.handling.messages import Irrelevant, MessageRejected, StepRequest, p
 
 UPDATED = "google.cloud.firestore.document.v1.updated"
 SUBJECT = "documents/flow_runs/r1"
+RESOURCE = "projects/p/databases/(default)/documents/flow_runs/r1"
 RUN = StepRequest(run_id="r1")
 STEP = StepRequest(run_id="r1", step_id="charts:1d:a")
 PLAIN = {"runId": "r1", "stepId": "charts:1d:a"}
@@ -75,7 +76,7 @@ class TestBinaryEvent:
         kind = f"google.cloud.firestore.document.v1.{verb}{suffix}"
         assert _parse(body, {"ce-type": kind, "ce-subject": SUBJECT}) == RUN
 
-    @pytest.mark.parametrize("document", ["flow_runs/r1", "documents/flow_runs/r1"])
+    @pytest.mark.parametrize("document", ["flow_runs/r1", SUBJECT, RESOURCE])
     @pytest.mark.parametrize("subject", [{}, {"ce-subject": ""}])
     def test_the_document_attribute_is_read_too(self, document, subject):
         """Without a subject the `document` attribute is read."""
@@ -188,6 +189,32 @@ class TestStructuredEvent:
     def test_an_event_without_a_type_is_rejected(self, kind):
         """An event whose type is missing or no text is rejected."""
         assert _rejection({"specversion": "1.0", "type": kind}).reason == "event_type_missing"
+
+    def test_a_full_resource_name_is_a_subject(self):
+        """A subject may be the full resource name of the run's document."""
+        assert _parse(EVENT | {"subject": RESOURCE}) == RUN
+
+    def test_without_a_subject_the_name_of_the_document_is_read(self):
+        """Without a subject the document's name in the data is read, also from encoded data."""
+        data = {"value": {"name": RESOURCE, "fields": {}}}
+        encoded = base64.b64encode(json.dumps(data).encode()).decode()
+        for fields in ({"data": data}, {"subject": "", "data": data}, {"data_base64": encoded}):
+            assert _parse({key: value for key, value in EVENT.items() if key != "subject"} | fields) == RUN
+
+    @pytest.mark.parametrize("data", [None, 7, [], {}, {"value": None}, {"value": {"name": 7}}])
+    def test_without_a_readable_name_a_firestore_event_is_rejected(self, data):
+        """A Firestore event without a subject and without a document's name in its data is rejected."""
+        assert _rejection(EVENT | {"subject": None, "data": data}).reason == "subject_missing"
+
+    @pytest.mark.parametrize("subject", [f"//firestore.googleapis.com/{RESOURCE}", f"/{SUBJECT}"])
+    def test_an_unreadable_name_of_a_run_is_rejected(self, subject):
+        """A subject that holds a flow run in an unknown form is rejected, because a step could be lost."""
+        assert _rejection(EVENT | {"subject": subject}).reason == "subject_invalid"
+
+    def test_a_nested_collection_of_that_name_is_ignored(self):
+        """A document of another collection's subcollection `flow_runs` is no flow run."""
+        subject = "projects/p/databases/d/documents/other/x/flow_runs/r1"
+        assert isinstance(_parse(EVENT | {"subject": subject}), Irrelevant)
 
     @pytest.mark.parametrize("subject", [None, "", 7, [SUBJECT], {"a": 1}])
     def test_a_firestore_event_without_a_subject_is_rejected(self, subject):
