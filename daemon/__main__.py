@@ -1,6 +1,8 @@
-"""`python -m daemon`: run the daemon."""
+"""`python -m daemon`: run the daemon. Arguments are those of `worker-chart-export daemon`."""
 
 from __future__ import annotations
+
+import sys
 
 from daemon.lifecycle.library_defaults import set_library_defaults
 from daemon.lifecycle.signals import block_stop_signals
@@ -10,6 +12,11 @@ def main() -> None:
     """Run the daemon. A stop signal that arrives while its modules load stays pending until it runs."""
     block_stop_signals()
     set_library_defaults()
+    if sys.argv[1:]:
+        from daemon.cli.app import main as run_command  # noqa: PLC0415 - see below
+
+        sys.argv.insert(1, "daemon")
+        run_command()  # prints the settings or a usage error, and exits
     from daemon.exit import exit_now  # noqa: PLC0415 - see below
     from daemon.main import run_daemon  # noqa: PLC0415 - takes most of a second
 

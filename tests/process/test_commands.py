@@ -192,3 +192,34 @@ def test_an_unexpected_error_is_one_line():
     )
     assert done.returncode == 5
     assert done.stderr == "error: internal: RuntimeError: no idea\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "text"),
+    [
+        (["--check"], 0, "PUBSUB_SUBSCRIPTION=steps"),
+        (["--help"], 0, "--check"),
+        (["--nonsense"], 2, "No such option: --nonsense"),
+        (["nonsense"], 2, "unexpected extra argument"),
+    ],
+)
+def test_python_m_daemon_reads_its_arguments(arguments, code, text):
+    """`python -m daemon` with arguments is `worker-chart-export daemon` with them, and starts no daemon."""
+    settings = {
+        "GOOGLE_CLOUD_PROJECT": "project-1",
+        "PUBSUB_SUBSCRIPTION": "steps",
+        "CHARTS_BUCKET": "gs://charts",
+        "CHARTS_API_MODE": "local",
+    }
+    ended = subprocess.run(
+        [sys.executable, "-m", "daemon", *arguments],
+        cwd=ROOT,
+        env=clean_environment({"COLUMNS": "160", **settings}),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ended.returncode == code, ended.stderr
+    assert text in ended.stdout + ended.stderr
+    assert "daemon_started" not in ended.stdout
