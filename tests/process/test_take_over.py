@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import threading
 import time
@@ -96,8 +97,11 @@ def _wait_for_status(deployment, run_id, step_id, status):
 
 def _frozen(process):
     """Return whether every thread of the process is stopped."""
-    states = [task.joinpath("stat").read_text() for task in Path(f"/proc/{process.pid}/task").iterdir()]
-    return all(state.rpartition(") ")[2][0] == "T" for state in states)
+    for task in Path(f"/proc/{process.pid}/task").iterdir():
+        with contextlib.suppress(OSError):  # the thread has ended since it was listed
+            if task.joinpath("stat").read_text().rpartition(") ")[2][0] != "T":
+                return False
+    return True
 
 
 def _result(deployment, run_id, step_id):
