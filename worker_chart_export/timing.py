@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol
 
+#: Linux's clock that counts a suspend. None: this system has no such clock.
+BOOT_CLOCK: int | None = getattr(time, "CLOCK_BOOTTIME", None)
+
 
 class Clock(Protocol):
     """A wall clock and a monotonic clock."""
@@ -16,7 +19,10 @@ class Clock(Protocol):
         """Return the time of the wall clock: timezone-aware, in UTC."""
 
     def monotonic(self) -> float:
-        """Return seconds that never go back, for deadlines inside this process."""
+        """Return seconds that never go back, for deadlines inside this process.
+
+        Leases and days go on while the machine is suspended, so this clock has to count that time too.
+        """
 
 
 class SystemClock:
@@ -26,7 +32,17 @@ class SystemClock:
         """Return the time of the wall clock in UTC."""
         return datetime.now(UTC)
 
-    monotonic = staticmethod(time.monotonic)
+    def monotonic(self) -> float:
+        """Return the seconds of the boot clock."""
+        return boot_seconds()
+
+
+def boot_seconds() -> float:
+    """Return seconds that never go back, with the time for which the machine was suspended.
+
+    Linux stops `time.monotonic` during a suspend. Systems without the boot clock get `time.monotonic`.
+    """
+    return time.monotonic() if BOOT_CLOCK is None else time.clock_gettime(BOOT_CLOCK)
 
 
 def rfc3339(instant: datetime) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import struct
 import threading
+import time
 import zlib
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -19,6 +20,8 @@ from worker_chart_export.timing import SystemClock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+    import pytest
 
 BUCKET = "charts-unit"
 RUN_ID = "20251215-102530_IBM_k3f7a"
@@ -46,6 +49,13 @@ class HandClock:
         """Move both clocks ahead."""
         self.wall += timedelta(seconds=seconds)
         self.ticks += seconds
+
+
+def suspend_machine(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    """Move the boot clock ahead, but not `time.monotonic`, as a suspend of the machine does."""
+    read = time.clock_gettime
+    leap = {time.CLOCK_BOOTTIME: seconds}
+    monkeypatch.setattr(time, "clock_gettime", lambda clock: read(clock) + leap.get(clock, 0.0))
 
 
 def scope_of(seconds: float = 30.0) -> CancelScope:

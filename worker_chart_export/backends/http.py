@@ -15,7 +15,6 @@ import os
 import socket
 import ssl
 import threading
-import time
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -28,6 +27,8 @@ from requests.utils import get_environ_proxies, prepend_scheme_if_needed, select
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, PoolManager, ProxyManager, make_headers
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.util import parse_url
+
+from worker_chart_export.timing import boot_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -193,7 +194,7 @@ class _CancellablePool:
 
     def _get_conn(self, timeout: float | None = None) -> Any:
         connection: Any = super()._get_conn(timeout)  # type: ignore[misc]
-        if time.monotonic() - connection.kept_since > MAX_IDLE_SECONDS:
+        if boot_seconds() - connection.kept_since > MAX_IDLE_SECONDS:
             connection.close()  # its next request opens it again
         return connection
 
@@ -201,7 +202,7 @@ class _CancellablePool:
         if connection is not None:
             if (call := _CALL.get()) is not None:
                 call.release(connection)
-            connection.kept_since = time.monotonic()
+            connection.kept_since = boot_seconds()
         super()._put_conn(connection)  # type: ignore[misc]
 
 

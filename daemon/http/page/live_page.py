@@ -19,6 +19,7 @@ from worker_chart_export.charts.chart_img.quota import seconds_of_day_left
 from worker_chart_export.observability import metrics
 from worker_chart_export.observability.observers import Stage, watched_by
 from worker_chart_export.outputs.links import browser_url
+from worker_chart_export.timing import boot_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -102,7 +103,7 @@ class LivePage:
 
     def _account_reports(self, day_ends: float) -> list[dict[str, Any]]:
         """Report each Chart-IMG account; `used` is None until this worker has read its usage."""
-        quota, monotonic = metrics.quota_seen(), time.monotonic()
+        quota, monotonic = metrics.quota_seen(), boot_seconds()
         return [
             {
                 "id": state.account.id,

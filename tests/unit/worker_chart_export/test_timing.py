@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
@@ -9,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from daemon.handling.handler import DEFER_BACKOFF
+from tests.support.fakes import suspend_machine
 from worker_chart_export import timing
-from worker_chart_export.timing import Backoff, rfc3339
+from worker_chart_export.timing import Backoff, SystemClock, rfc3339
 
 
 @given(st.integers(1, 2000), st.floats(0, 1), st.floats(1, 10), st.floats(10, 100))
@@ -36,3 +38,17 @@ def test_a_time_is_written_in_utc_with_microseconds():
     local = datetime(2025, 12, 15, 11, 26, 15, 1, tzinfo=timezone(timedelta(hours=1)))
     assert rfc3339(local) == "2025-12-15T10:26:15.000001Z"
     assert rfc3339(datetime(2025, 1, 1, tzinfo=UTC)) == "2025-01-01T00:00:00.000000Z"
+
+
+def test_the_monotonic_clock_counts_a_suspend_of_the_machine(monkeypatch):
+    """The time of a suspend counts, because leases and days go on meanwhile."""
+    before = SystemClock().monotonic()
+    suspend_machine(monkeypatch, 3600)
+    assert SystemClock().monotonic() - before >= 3600
+
+
+def test_a_system_without_the_boot_clock_gets_the_usual_monotonic_clock(monkeypatch):
+    """A system without the boot clock gets `time.monotonic`."""
+    monkeypatch.setattr(timing, "BOOT_CLOCK", None)
+    earliest = time.monotonic()
+    assert earliest <= SystemClock().monotonic() <= time.monotonic()

@@ -20,7 +20,7 @@ from daemon.http.page.activity import MAX_FINISHED
 from daemon.http.page.routes import page_routes, why_refused
 from daemon.http.page.thumbnails import Thumbnails
 from daemon.http.server import Request
-from tests.support.fakes import RUN_ID, STEP_ID, png_bytes
+from tests.support.fakes import RUN_ID, STEP_ID, png_bytes, suspend_machine
 from tests.support.page.page_server import make_chart, picture, served_page, step_in_flight, work_step
 from worker_chart_export.charts.chart_img.accounts import Account, account_states
 from worker_chart_export.errors import ChartApiFailed
@@ -236,6 +236,18 @@ class TestState:
         assert (second["used"], second["isDisabled"]) == (None, True)
         assert second["whyNot"] == "its key is refused (403 Forbidden)"
         assert 0 < first["resetsAt"] - _state(served)["now"] <= 86400
+
+    def test_an_account_that_was_used_up_before_a_suspend_is_usable_on_its_next_day(
+        self, served, monkeypatch
+    ):
+        """The page and the quota use the same clock, which counts a suspend of the machine."""
+        clock = SystemClock()
+        served.accounts += account_states([Account(id="page-c", api_key=SecretStr("k"))], clock)
+        know_account("page-c", daily_limit=44)
+        now = clock.monotonic()
+        served.accounts[0].exhaust(now=now, until=now + 300, day_ends=now + 300)
+        suspend_machine(monkeypatch, 301)
+        assert _state(served)["accounts"][0]["whyNot"] is None
 
     def test_draining_is_shown_with_the_remaining_work(self, served):
         """Draining is shown with the remaining work."""

@@ -11,7 +11,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from worker_chart_export.backends.http import CERTIFICATES, open_connections
+from tests.support.fakes import suspend_machine
+from worker_chart_export.backends.http import CERTIFICATES, MAX_IDLE_SECONDS, open_connections
 
 
 @pytest.fixture(autouse=True)
@@ -113,6 +114,19 @@ def test_a_connection_that_was_idle_for_long_is_opened_again(monkeypatch):
             assert manager.request("GET", url, retries=False).status == 204
             idle = threading.Event()
             idle.wait(0.2)
+            assert manager.request("GET", url, retries=False, timeout=5).status == 204
+        answering.result(10)
+
+
+def test_a_connection_from_before_a_suspend_of_the_machine_is_opened_again(monkeypatch):
+    """The time of a suspend counts as idle, because a gateway drops the connection meanwhile."""
+    with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor(1) as threads:
+        listener.settimeout(10)
+        answering = threads.submit(_answer_one_request_a_connection, listener, connections=2)
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/"
+        with open_connections(url, kept=1) as manager:
+            assert manager.request("GET", url, retries=False).status == 204
+            suspend_machine(monkeypatch, MAX_IDLE_SECONDS + 1)
             assert manager.request("GET", url, retries=False, timeout=5).status == 204
         answering.result(10)
 

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from tests.support.fakes import HandClock, scope_of
+from tests.support.fakes import HandClock, scope_of, suspend_machine
 from worker_chart_export.concurrency.cancel_scope import CancelScope
 from worker_chart_export.errors import Interrupted, StepTimedOut
 
@@ -27,6 +27,14 @@ def test_time_left_is_work_allowed(clock):
     clock.advance(9.9)
     scope.check()
     assert scope.remaining_seconds() == pytest.approx(0.1)
+
+
+def test_a_suspend_of_the_machine_uses_up_time(monkeypatch):
+    """The time of a suspend counts: the message and the lease of the step did not wait."""
+    scope = scope_of(300)
+    suspend_machine(monkeypatch, 301)
+    with pytest.raises(StepTimedOut):
+        scope.check()
 
 
 def test_time_used_up_is_a_timeout(clock):

@@ -9,8 +9,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.fakes import suspend_machine
 from tests.support.ledger.samples import READ_TIME, TERMS, lease_of, offer_of, seconds
-from worker_chart_export.ledger.lease import NEVER, UNKNOWN_OWNER, Lease, LeaseTerms, unleased
+from worker_chart_export.errors import LeaseLost
+from worker_chart_export.ledger.lease import (
+    NEVER,
+    UNKNOWN_OWNER,
+    HeldLease,
+    Lease,
+    LeaseTerms,
+    StoredLease,
+    unleased,
+)
+from worker_chart_export.timing import SystemClock
 
 
 def _left(lease: Lease) -> float:
@@ -153,3 +164,19 @@ class TestTerms:
     def test_a_short_lease_leaves_its_holder_most_of_it(self):
         """With any clock skew a short lease is trusted for most of its time."""
         assert LeaseTerms(lease_seconds=4, clock_skew_seconds=60).trusted_seconds == 3
+
+
+def test_a_suspend_of_the_machine_ends_the_trust_in_a_lease(monkeypatch):
+    """A worker whose machine was suspended past its lease pays for nothing more."""
+    clock = SystemClock()
+    held = HeldLease(
+        run_id="run",
+        step_id="step",
+        stored=StoredLease(lease=lease_of(), update_time=READ_TIME),
+        trusted_until=clock.monotonic() + 300,
+        clock=clock,
+    )
+    held.check()
+    suspend_machine(monkeypatch, 301)
+    with pytest.raises(LeaseLost):
+        held.check()
