@@ -5,11 +5,16 @@ of a scope: when the scope is stopped, the sockets that the calls use are shut d
 blocked thread then continues at once, also below TLS, with a connection error of the library. A connection
 attempt can't be cancelled. It ends by its own timeout, and nothing is sent afterwards.
 
+Interim answers (1xx) are skipped. A connection that holds bytes after its answer is not used again, so that
+no request gets the answer of another one.
+
 All HTTP of this worker uses these connections. Requests for access tokens use `CancellableAdapter`.
 """
 
 from __future__ import annotations
 
+import http.client
+import io
 import math
 import os
 import socket
@@ -18,6 +23,7 @@ import threading
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
@@ -41,6 +47,8 @@ CERTIFICATES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
 #: A connection that was idle for longer is not used again: a gateway may have dropped it without a notice,
 #: and a request that is lost on it is not sent again.
 MAX_IDLE_SECONDS = 5.0
+#: A server that sends more interim answers than this to one request is broken.
+MAX_INTERIM_ANSWERS = 20
 
 
 def open_connections(url: str, *, kept: int) -> PoolManager:
@@ -159,9 +167,60 @@ def cancellable_by(scope: CancelScope) -> Iterator[CancellableCall]:
         call.close()
 
 
+class _AnswerReader(io.BufferedReader):
+    """Read one answer from a socket. At its end, shut the socket down if more bytes have arrived.
+
+    Those bytes may be a part of another answer. The pool finds the closed socket and opens a new connection.
+    """
+
+    def __init__(self, opened: socket.socket, raw: io.RawIOBase) -> None:
+        self._socket = opened
+        super().__init__(raw)
+
+    def close(self) -> None:
+        """Check the buffer, and with TLS also that of OpenSSL, for what follows the answer."""
+        if not self.closed:
+            # An error means that nothing has arrived, or that the socket is closed.
+            with suppress(OSError):
+                timeout = self._socket.gettimeout()
+                self._socket.settimeout(0)
+                try:
+                    if self.peek(1):
+                        _shut_down(self._socket.fileno())
+                finally:
+                    self._socket.settimeout(timeout)
+        super().close()
+
+
+class _FinalResponse(http.client.HTTPResponse):
+    """The final answer to a request, without the interim answers before it."""
+
+    def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
+        super().__init__(sock, *args, **kwargs)
+        self.fp = _AnswerReader(sock, self.fp.detach())
+
+    def begin(self) -> None:
+        """Read status and headers of the final answer. `http.client` itself skips only 100 (RFC 9110, 15.2).
+
+        Raises:
+            HTTPException: There are too many interim answers.
+        """
+        super().begin()
+        interim = 0
+        while self.status // 100 == 1 and self.status != HTTPStatus.SWITCHING_PROTOCOLS:
+            interim += 1
+            if interim > MAX_INTERIM_ANSWERS:
+                raise http.client.HTTPException(f"more than {MAX_INTERIM_ANSWERS} interim answers")
+            self.headers = None  # type: ignore[assignment]  # with headers, `begin` does nothing
+            super().begin()
+        if self.status == HTTPStatus.SWITCHING_PROTOCOLS:
+            self.will_close = True  # what follows is not HTTP
+
+
 class _Cancellable:
     """Mixin for a connection: hold its socket from its first use until the connection is back in the pool."""
 
+    response_class: Any = _FinalResponse
     sock: Any
     kept_since = math.inf
 

@@ -13,7 +13,7 @@ import tracemalloc
 import pytest
 
 from tests.support.charts.chart_img_samples import KEY, account, provider_on
-from tests.support.fakes import chart_request, scope_of
+from tests.support.fakes import chart_request, png_bytes, scope_of
 from worker_chart_export.charts.chart_img.client import ChartApi, NoAnswer
 from worker_chart_export.errors import ChartApiFailed, ChartApiLimitExceeded, Interrupted, StepTimedOut
 from worker_chart_export.observability.logs import configure
@@ -88,6 +88,14 @@ def test_a_broken_answer_is_a_failure_of_the_request(documents, head):
     """A broken response is a failed request; another kind of error would leave the step RUNNING."""
     with _raw_server(head) as url, provider_on(url, documents) as provider, pytest.raises(ChartApiFailed):
         provider.chart(chart_request())
+
+
+def test_an_interim_answer_is_not_the_answer(documents):
+    """The chart after `103 Early Hints` is the chart."""
+    png = png_bytes()
+    head = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" + _head(b"200 OK", body=png)
+    with _raw_server(head) as url, provider_on(url, documents) as provider:
+        assert provider.chart(chart_request()).png == png
 
 
 def test_a_redirect_is_not_followed(documents):

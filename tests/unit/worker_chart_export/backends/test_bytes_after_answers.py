@@ -1,0 +1,216 @@
+"""What a server sends beside the answer to a request never becomes the answer to another one."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import select
+import socket
+import threading
+
+import pytest
+import requests
+from google.auth.credentials import AnonymousCredentials
+
+from worker_chart_export.backends.http import CancellableAdapter, open_connections
+from worker_chart_export.backends.storage import StorageSession
+
+EARLY_HINTS = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"
+PROCESSING = b"HTTP/1.1 102 Processing\r\n\r\n"
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+def _ok(body):
+    return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+
+
+class Server:
+    """Give each request its answer in order, over any connection. Bytes of an answer are sent at once.
+
+    Attributes:
+        connections: How many connections have been opened.
+    """
+
+    def __init__(self, answers, tls_context=None):
+        self.connections = 0
+        self._answers = iter(answers)
+        self._tls = tls_context
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._stopping = threading.Event()
+        self._threads = [threading.Thread(target=self._accept)]
+        self._threads[0].start()
+        scheme = "http" if tls_context is None else "https"
+        self.url = f"{scheme}://127.0.0.1:{self._listener.getsockname()[1]}"
+
+    def _accept(self):
+        while not self._stopping.is_set():
+            if select.select([self._listener], [], [], 0.02)[0]:
+                connection = self._listener.accept()[0]
+                self.connections += 1
+                self._threads.append(threading.Thread(target=self._serve, args=(connection,)))
+                self._threads[-1].start()
+
+    def _serve(self, connection):
+        with contextlib.suppress(OSError), contextlib.ExitStack() as closing:
+            closing.enter_context(connection)
+            connection.settimeout(10)
+            if self._tls is not None:
+                connection = closing.enter_context(self._tls.wrap_socket(connection, server_side=True))
+            while connection.recv(65536):
+                connection.sendall(next(self._answers))
+
+    def close(self):
+        """End all threads."""
+        self._stopping.set()
+        self._threads[0].join()
+        self._listener.close()
+        for thread in self._threads[1:]:
+            thread.join()
+
+
+@pytest.fixture
+def serve():
+    """Return a function that starts a server with these answers, and closes its clients after the test."""
+    with contextlib.ExitStack() as servers, contextlib.ExitStack() as clients:
+
+        def start(*answers, tls_context=None):
+            server = servers.enter_context(contextlib.closing(Server(answers, tls_context)))
+            return server, clients
+
+        yield start
+
+
+def _with_pool(url, clients):
+    manager = clients.enter_context(open_connections(url, kept=1))
+
+    def get():
+        answer = manager.request("GET", f"{url}/", retries=False, timeout=5)
+        return answer.status, answer.data
+
+    return get
+
+
+def _with_storage(url, clients):
+    session = StorageSession(AnonymousCredentials(), url=url, connections=1)
+    clients.callback(session.close)
+
+    def get():
+        answer = session.request("GET", f"{url}/", timeout=(5, 5))
+        return answer.status_code, answer.content
+
+    return get
+
+
+def _with_adapter(url, clients):
+    session = clients.enter_context(requests.Session())
+    session.mount("http://", CancellableAdapter(max_retries=0))
+
+    def get():
+        answer = session.get(f"{url}/", timeout=5)
+        return answer.status_code, answer.content
+
+    return get
+
+
+CLIENTS = pytest.mark.parametrize("client", [_with_pool, _with_storage, _with_adapter])
+
+
+@CLIENTS
+@pytest.mark.parametrize(
+    "interim",
+    [EARLY_HINTS, PROCESSING, CONTINUE, PROCESSING + EARLY_HINTS, CONTINUE + EARLY_HINTS + CONTINUE],
+    ids=["103", "102", "100", "102 103", "100 103 100"],
+)
+def test_interim_answers_are_skipped(serve, client, interim):
+    """Each request gets the final answer of its own, over one connection."""
+    server, clients = serve(interim + _ok(b"first"), _ok(b"second"), interim + _ok(b"third"))
+    get = client(server.url, clients)
+    assert [get(), get(), get()] == [(200, b"first"), (200, b"second"), (200, b"third")]
+    assert server.connections == 1
+
+
+@CLIENTS
+def test_an_error_after_an_interim_answer_is_the_answer(serve, client):
+    """The status of an error that follows an interim answer is seen."""
+    server, clients = serve(EARLY_HINTS + b"HTTP/1.1 503 X\r\nContent-Length: 0\r\n\r\n")
+    assert client(server.url, clients)() == (503, b"")
+
+
+def test_endless_interim_answers_are_an_error(serve):
+    """A server that sends interim answers without end does not hold a thread."""
+    server, clients = serve(EARLY_HINTS * 21 + _ok(b"late"))
+    with pytest.raises(Exception, match=r"more than 20 interim answers"):
+        _with_pool(server.url, clients)()
+
+
+#: What a server may send in one piece: an answer, and bytes that belong to no request.
+SURPLUS = {
+    "longer than its length": _ok(b"first") + b" and more",
+    "two answers": _ok(b"first") + _ok(b"of nobody"),
+    "an interim answer too many": _ok(b"first") + EARLY_HINTS,
+    "after the last chunk": CHUNKED + b"5\r\nfirst\r\n0\r\n\r\n" + _ok(b"x"),
+    "one line too many": _ok(b"first") + b"\r\n",
+}
+
+
+@CLIENTS
+@pytest.mark.parametrize("answer", SURPLUS.values(), ids=SURPLUS)
+def test_a_connection_with_bytes_after_its_answer_is_not_used_again(serve, client, answer):
+    """Bytes after an answer may be a part of another one, so the next request opens a new connection."""
+    server, clients = serve(answer, _ok(b"second"))
+    get = client(server.url, clients)
+    assert [get(), get()] == [(200, b"first"), (200, b"second")]
+    assert server.connections == 2
+
+
+@pytest.mark.parametrize("status", [b"204 No Content", b"304 Not Modified"])
+def test_an_answer_that_must_be_empty_but_is_not(serve, status):
+    """A body after a status that allows none is not read as the next answer."""
+    server, clients = serve(b"HTTP/1.1 " + status + b"\r\n\r\n" + _ok(b"body"), _ok(b"second"))
+    get = _with_pool(server.url, clients)
+    assert [get(), get()] == [(int(status[:3]), b""), (200, b"second")]
+    assert server.connections == 2
+
+
+def test_an_answer_of_another_protocol_ends_its_connection(serve):
+    """No request is sent over a connection that the server has switched to another protocol."""
+    server, clients = serve(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: h2c\r\n\r\n", _ok(b"second"))
+    get = _with_pool(server.url, clients)
+    assert [get()[0], get()] == [101, (200, b"second")]
+    assert server.connections == 2
+
+
+@pytest.mark.parametrize(("surplus", "connections"), [(b"", 1), (_ok(b"of nobody"), 2), (b"\r\n", 2)])
+def test_below_tls_the_same_holds(serve, tls, surplus, connections):
+    """Bytes in OpenSSL's own buffer are found too. Without any, the connection is used again."""
+    server, clients = serve(_ok(b"first") + surplus, _ok(b"second"), tls_context=tls)
+    get = _with_pool(server.url, clients)
+    assert [get(), get()] == [(200, b"first"), (200, b"second")]
+    assert server.connections == connections
+
+
+def test_an_answer_that_is_not_read_to_its_end_ends_its_connection(serve):
+    """The rest of an answer that nobody reads is not read as the next answer."""
+    server, clients = serve(_ok(b"x" * 1000 + _ok(b"of nobody")), _ok(b"second"))
+    manager = clients.enter_context(open_connections(server.url, kept=1))
+    with manager.urlopen("GET", server.url, retries=False, preload_content=False) as answer:
+        assert answer.read(1000) == b"x" * 1000
+    assert manager.request("GET", server.url, retries=False, timeout=5).data == b"second"
+    assert server.connections == 2
+
+
+def test_a_whole_answer_keeps_its_connection(serve):
+    """Connections are used again after all usual answers, also after errors and empty ones."""
+    answers = [
+        _ok(b"a"),
+        b"HTTP/1.1 404 Not Found\r\nContent-Length: 3\r\n\r\nabc",
+        b"HTTP/1.1 204 No Content\r\n\r\n",
+        CHUNKED + b"1\r\nb\r\n0\r\nTrailer: x\r\n\r\n",
+        _ok(json.dumps({"a": "x" * 100_000}).encode()),
+        _ok(b"c"),
+    ]
+    server, clients = serve(*answers)
+    get = _with_pool(server.url, clients)
+    assert [get()[0] for _ in answers] == [200, 404, 204, 200, 200, 200]
+    assert server.connections == 1
