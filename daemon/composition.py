@@ -347,7 +347,11 @@ def _real(
     from worker_chart_export.charts.chart_img.quota import QuotaLedger  # noqa: PLC0415
 
     with usable_environment():
-        api = ChartApi(base_url=settings.chart_img_base_url, connections=_max_calls(settings))
+        api = ChartApi(
+            base_url=settings.chart_img_base_url,
+            connections=_max_calls(settings),
+            max_png_bytes=settings.charts_max_png_bytes,
+        )
     resources.callback(api.close)
     return ChartImgProvider(
         api=api,

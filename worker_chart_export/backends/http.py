@@ -47,6 +47,8 @@ CERTIFICATES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
 #: A connection that was idle for longer is not used again: a gateway may have dropped it without a notice,
 #: and a request that is lost on it is not sent again.
 MAX_IDLE_SECONDS = 5.0
+#: How much of the body of an error is read, or of another answer that is of no use.
+MAX_ERROR_BYTES = 8 * 1024
 #: A server that sends more interim answers than this to one request is broken.
 MAX_INTERIM_ANSWERS = 20
 

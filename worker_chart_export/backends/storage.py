@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import io
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -16,7 +17,12 @@ from requests.structures import CaseInsensitiveDict
 from urllib3.exceptions import HTTPError
 
 from worker_chart_export.backends.errors import TRANSIENT, describe_error
-from worker_chart_export.backends.http import CancellableAdapter, cancellable_by, open_connections
+from worker_chart_export.backends.http import (
+    MAX_ERROR_BYTES,
+    CancellableAdapter,
+    cancellable_by,
+    open_connections,
+)
 from worker_chart_export.errors import BackendUnavailable, OhlcvUnavailable
 from worker_chart_export.observability import metrics
 from worker_chart_export.timing import Backoff
@@ -158,7 +164,7 @@ class _PlainSession(requests.Session):
         timeout: float | tuple[float, float] | None = None,
         stream: bool = False,  # noqa: FBT001, FBT002 - the base class's own
     ) -> requests.Response:
-        """Send a request as `requests` does, but follow no redirects.
+        """Send a request as `requests` does, but follow no redirects, and read only the start of an error.
 
         Raises:
             ConnectionError: Of `requests`: there was no answer.
@@ -175,10 +181,15 @@ class _PlainSession(requests.Session):
                 redirect=False,
                 preload_content=False,
             )
+            is_error = answer.status >= HTTPStatus.BAD_REQUEST
+            error_body = answer.read(MAX_ERROR_BYTES) if is_error else b""
         except HTTPError as error:
             raise requests.ConnectionError(error) from error
         response = requests.Response()
         response.raw = answer
+        if is_error:
+            answer.close()  # if the body is longer, also its connection
+            response.raw = io.BytesIO(error_body)
         response.status_code, response.reason = answer.status, answer.reason or ""
         response.headers = CaseInsensitiveDict(answer.headers)
         response.url, response.encoding = url, "utf-8"

@@ -40,7 +40,8 @@ def provider_on(
 ) -> Iterator[ChartImgProvider]:
     """Return a provider of these accounts, by default of one, as one process has it."""
     clock = clock or SystemClock()
-    with contextlib.closing(ChartApi(base_url=url, connections=64)) as api:
+    api = ChartApi(base_url=url, connections=64, max_png_bytes=max_png_bytes)
+    with contextlib.closing(api):
         yield ChartImgProvider(
             api=api,
             accounts=account_states(accounts or [account()], clock),

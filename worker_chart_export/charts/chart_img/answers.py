@@ -27,7 +27,7 @@ LIMIT_EXCEEDED = "limit exceeded"
 OF_A_RATE = re.compile(r"\brate\b|\bper[ -]?(second|minute|hour)\b")
 MAX_ERRORS_SHOWN = 10
 #: Shorter than the part of a body that is read. So no key that is cut at the end of that part gets in.
-MAX_TEXT_CHARS = 10_000
+MAX_TEXT_CHARS = 2000
 MAX_MESSAGE_CHARS, MAX_PARAM_CHARS = 300, 100
 
 

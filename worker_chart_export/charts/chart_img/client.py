@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING
 from urllib3 import Timeout
 from urllib3.exceptions import HTTPError
 
-from worker_chart_export.backends.http import cancellable_by, open_connections
+from worker_chart_export.backends.http import MAX_ERROR_BYTES, cancellable_by, open_connections
+from worker_chart_export.charts.base import PNG_SIGNATURE
 from worker_chart_export.charts.chart_img.answers import parse_retry_after
 from worker_chart_export.concurrency.cancel_scope import CancelScope
 from worker_chart_export.errors import ChartTooLarge, WorkerError
@@ -47,10 +48,6 @@ READ_TIMEOUT_SECONDS = 40.0
 #: The limit of a whole call. No chart takes so long, but a body that arrives byte by byte may.
 CALL_TIMEOUT_SECONDS = 60.0
 MIN_TIMEOUT_SECONDS = 0.1
-#: A larger body is no chart. It is not read to its end.
-MAX_BODY_BYTES = 8 * 1024 * 1024
-#: How much of the body of an error is read.
-MAX_ERROR_BYTES = 64 * 1024
 MAX_MESSAGE_CHARS = 500
 #: How much is read at once. The scope is checked after each part.
 CHUNK_BYTES = 64 * 1024
@@ -73,7 +70,7 @@ class NoAnswer(WorkerError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Response:
-    """A received answer. The body of an error ends after about `MAX_ERROR_BYTES`."""
+    """A received answer. A body that is no picture ends after `MAX_ERROR_BYTES`."""
 
     status: int
     body: bytes
@@ -135,14 +132,16 @@ class ChartApi:
     Args:
         base_url: e.g. `https://api.chart-img.com`.
         connections: How many connections are kept open. It is also the limit of calls at the same time.
+        max_png_bytes: A larger picture is refused without reading it to its end.
 
     Raises:
         ValueError: The environment names a proxy that can't be used.
         OSError: The certificates can't be read.
     """
 
-    def __init__(self, *, base_url: str, connections: int) -> None:
+    def __init__(self, *, base_url: str, connections: int, max_png_bytes: int) -> None:
         self._url = base_url.rstrip("/") + PATH
+        self._max_png_bytes = max_png_bytes
         self._http = open_connections(base_url, kept=connections)
         self._timer = CallTimer()
 
@@ -156,7 +155,7 @@ class ChartApi:
 
         Raises:
             NoAnswer: There is no answer. The message does not show the key.
-            ChartTooLarge: The body is too large for any chart.
+            ChartTooLarge: The picture has more than `max_png_bytes` bytes.
             WorkerError: The step was stopped, or its time is used up.
         """
         scope = request.scope
@@ -179,7 +178,7 @@ class ChartApi:
                     redirect=False,
                     preload_content=False,
                 ) as response:
-                    return _read(response, scope, call)
+                    return self._read(response, scope, call)
             except (HTTPError, ValueError) as error:  # a ValueError means what can't be sent
                 scope.check()
                 call.check_stopped()
@@ -187,26 +186,30 @@ class ChartApi:
                 # `from None`: an error about the header quotes the key, and a traceback would show it.
                 raise NoAnswer(message, sent=cancellable.was_sent) from None
 
-
-def _read(response: BaseHTTPResponse, scope: CancelScope, call: CancelScope) -> Response:
-    """Read the body within the time of the step and of the call."""
-    status, headers = response.status, response.headers
-    if headers.get("content-encoding", "identity").lower() not in ("", "identity"):
-        raise NoAnswer("The answer is compressed, but compression was not requested.", status=status)
-    body = bytearray()
-    while chunk := response.read(CHUNK_BYTES, decode_content=False):
-        body += chunk
-        scope.check()
-        call.check_stopped()
-        if len(body) > MAX_BODY_BYTES:
-            raise ChartTooLarge(f"Chart-IMG answered with more than {MAX_BODY_BYTES} bytes.")
-        if status != HTTPStatus.OK and len(body) >= MAX_ERROR_BYTES:
-            break
-    call.check_stopped()  # a body without a length just ends when its connection is shut down
-    pause = None
-    if (header := headers.get("retry-after")) is not None:
-        pause = parse_retry_after(header, date=headers.get("date"), now=datetime.now(UTC))
-    return Response(status=status, body=bytes(body), retry_after_seconds=pause)
+    def _read(self, response: BaseHTTPResponse, scope: CancelScope, call: CancelScope) -> Response:
+        """Read the body within the time of the step and of the call, and within the limits of its size."""
+        status, headers = response.status, response.headers
+        if headers.get("content-encoding", "identity").lower() not in ("", "identity"):
+            raise NoAnswer("The answer is compressed, but compression was not requested.", status=status)
+        body, limit = bytearray(), MAX_ERROR_BYTES
+        while chunk := response.read(min(CHUNK_BYTES, limit - len(body)), decode_content=False):
+            body += chunk
+            scope.check()
+            call.check_stopped()
+            if status == HTTPStatus.OK and body.startswith(PNG_SIGNATURE):
+                limit = self._max_png_bytes + 1  # the byte too many shows that there are more
+                if len(body) >= limit:
+                    raise ChartTooLarge(
+                        f"The PNG has more than {self._max_png_bytes} bytes, which readers refuse.",
+                        contentLength=headers.get("content-length"),
+                    )
+            if len(body) >= limit:
+                break
+        call.check_stopped()  # a body without a length just ends when its connection is shut down
+        pause = None
+        if (header := headers.get("retry-after")) is not None:
+            pause = parse_retry_after(header, date=headers.get("date"), now=datetime.now(UTC))
+        return Response(status=status, body=bytes(body), retry_after_seconds=pause)
 
 
 @dataclass(slots=True)

@@ -124,7 +124,7 @@ def call_once(
     scope = CancelScope(seconds=seconds, clock=SystemClock())
     quota = QuotaLedger(client)
     with usable_environment():
-        opened = ChartApi(base_url=base_url, connections=1)
+        opened = ChartApi(base_url=base_url, connections=1, max_png_bytes=MAX_PNG_BYTES)
     account = None
     with closing(opened) as api:
         try:

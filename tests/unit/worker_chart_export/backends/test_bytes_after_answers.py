@@ -200,6 +200,24 @@ def test_an_answer_that_is_not_read_to_its_end_ends_its_connection(serve):
     assert server.connections == 2
 
 
+@pytest.mark.parametrize("status", [b"403 Forbidden", b"503 Service Unavailable"])
+@pytest.mark.parametrize("stream", [False, True])
+def test_only_the_start_of_an_error_of_cloud_storage_is_read(serve, status, stream):
+    """8 KiB of an error are read, also of a download, and the connection is not used again."""
+    body = b"x" * 3_000_000
+    server, clients = serve(
+        b"HTTP/1.1 %b\r\nContent-Length: %d\r\n\r\n%b" % (status, len(body), body),
+        b"HTTP/1.1 404 Not Found\r\nContent-Length: 8\r\n\r\nnot here",
+        _ok(body),
+    )
+    session = StorageSession(AnonymousCredentials(), url=server.url, connections=1)
+    clients.callback(session.close)
+    answers = [session.request("GET", server.url, timeout=(5, 5), stream=stream) for _ in range(3)]
+    assert [answer.content for answer in answers] == [b"x" * 8192, b"not here", body]
+    assert [answer.status_code for answer in answers] == [int(status[:3]), 404, 200]
+    assert server.connections == 2
+
+
 def test_a_whole_answer_keeps_its_connection(serve):
     """Connections are used again after all usual answers, also after errors and empty ones."""
     answers = [

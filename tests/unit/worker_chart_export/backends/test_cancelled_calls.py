@@ -118,7 +118,7 @@ def ask():
     with contextlib.ExitStack() as clients:
 
         def api(url: str) -> ChartApi:
-            made = ChartApi(base_url=url, connections=4)
+            made = ChartApi(base_url=url, connections=4, max_png_bytes=262144)
             return clients.enter_context(contextlib.closing(made))
 
         def store(url: str) -> ArtifactStore:

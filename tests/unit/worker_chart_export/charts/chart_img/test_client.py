@@ -14,14 +14,29 @@ import pytest
 
 from tests.support.charts.chart_img_samples import KEY, account, provider_on
 from tests.support.fakes import chart_request, png_bytes, scope_of
+from worker_chart_export.charts.base import PNG_SIGNATURE
 from worker_chart_export.charts.chart_img.client import ChartApi, NoAnswer
-from worker_chart_export.errors import ChartApiFailed, ChartApiLimitExceeded, Interrupted, StepTimedOut
+from worker_chart_export.errors import (
+    ChartApiFailed,
+    ChartApiLimitExceeded,
+    ChartTooLarge,
+    Interrupted,
+    StepTimedOut,
+)
 from worker_chart_export.observability.logs import configure
 
 
 def _head(status, *headers, body=b""):
     lines = [b"HTTP/1.1 " + status, *headers, b"Content-Length: %d" % len(body)]
     return b"\r\n".join(lines) + b"\r\n\r\n" + body
+
+
+def _receive(connection):
+    """Receive a whole request. A close with an unread rest may reset the connection too early."""
+    request = b""
+    while not request.endswith(b"}") and (part := connection.recv(65536)):
+        request += part
+    return request
 
 
 @contextlib.contextmanager
@@ -32,7 +47,7 @@ def _raw_server(head, *, drip=b"", on_request=lambda _request: None):
 
     def serve(connection):
         with connection, contextlib.suppress(OSError):
-            request = connection.recv(65536)
+            request = _receive(connection)
             connection.sendall(head)
             on_request(request)
             while drip and not stopping.wait(0.05):
@@ -167,6 +182,52 @@ def test_an_error_of_any_size_is_classified_by_its_status(documents, status, err
     ]
 
 
+class TestSizes:
+    """How much of an answer is read."""
+
+    @pytest.mark.parametrize("status", [b"200 OK", b"404 Not Found", b"502 Bad Gateway"])
+    def test_little_is_read_of_what_is_no_picture(self, status):
+        """8 KiB are read of an answer without a picture, whatever its status."""
+        head = _head(status, body=b"[" * 8_000_000)
+        with _raw_server(head) as url, _api(url, max_png_bytes=262144) as api:
+            assert api.post(account(), chart_request()).body == b"[" * 8192
+
+    def test_a_picture_with_the_status_of_an_error_is_an_error(self):
+        """8 KiB are read of a picture whose status is that of an error."""
+        head = _head(b"500 X", body=png_bytes(padding=100_000))
+        with _raw_server(head) as url, _api(url, max_png_bytes=262144) as api:
+            assert len(api.post(account(), chart_request()).body) == 8192
+
+    @pytest.mark.parametrize("most", [1024, 8192, 262_144])
+    @pytest.mark.parametrize("has_length", [True, False])
+    def test_a_picture_is_read_up_to_the_limit_of_its_readers(self, most, has_length):
+        """A picture of the largest size is read whole. Of a larger one nothing is kept."""
+        whole = PNG_SIGNATURE + b"x" * (most - len(PNG_SIGNATURE))
+        for body, is_allowed in ((whole, True), (whole + b"x", False), (whole + b"x" * 8_000_000, False)):
+            head = _head(b"200 OK", body=body) if has_length else _in_one_chunk(body)
+            with _raw_server(head) as url, _api(url, max_png_bytes=most) as api:
+                if is_allowed:
+                    assert api.post(account(), chart_request()).body == whole
+                    continue
+                tracemalloc.start()
+                with pytest.raises(ChartTooLarge, match=rf"more than {most} bytes"):
+                    api.post(account(), chart_request())
+                _, peak = tracemalloc.get_traced_memory()
+                tracemalloc.stop()
+                assert peak < 2 * most + 500_000
+
+
+def _in_one_chunk(body):
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    return head + b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
+
+
+@contextlib.contextmanager
+def _api(url, *, max_png_bytes):
+    with contextlib.closing(ChartApi(base_url=url, connections=1, max_png_bytes=max_png_bytes)) as api:
+        yield api
+
+
 @pytest.mark.parametrize(
     ("head", "drip"),
     [
@@ -208,7 +269,10 @@ def test_headers_that_drip_are_left_at_the_deadline(documents):
 def test_a_connection_that_does_not_open_fails_after_five_seconds(monkeypatch):
     """A connection that does not open fails after five seconds, before the read timeout."""
     monkeypatch.setattr("worker_chart_export.charts.chart_img.client.CONNECT_TIMEOUT_SECONDS", 0.2)
-    with _deaf_server() as url, contextlib.closing(ChartApi(base_url=url, connections=1)) as api:
+    with (
+        _deaf_server() as url,
+        contextlib.closing(ChartApi(base_url=url, connections=1, max_png_bytes=262144)) as api,
+    ):
         started = time.monotonic()
         with pytest.raises(NoAnswer, match=r"^ConnectTimeout") as caught:
             api.post(account(), chart_request())

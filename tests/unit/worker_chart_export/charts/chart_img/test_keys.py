@@ -110,7 +110,7 @@ def test_logging_an_account_does_not_show_it(log_lines):
 def test_a_trace_through_a_call_does_not_show_it(cloud, log_lines):
     """A trace with its causes does not show the key, although the HTTP client quotes bad headers."""
     cloud.chart_img.faults.add(Fault(reset=True))
-    api = ChartApi(base_url=cloud.chart_img.url, connections=1)
+    api = ChartApi(base_url=cloud.chart_img.url, connections=1, max_png_bytes=262144)
     with contextlib.closing(api), pytest.raises(NoAnswer) as caught:
         api.post(account(), chart_request())
     assert caught.value.__cause__ is None

@@ -66,7 +66,7 @@ def serve():
 
 
 def _was_sent(base_url):
-    with contextlib.closing(ChartApi(base_url=base_url, connections=1)) as api:
+    with contextlib.closing(ChartApi(base_url=base_url, connections=1, max_png_bytes=262144)) as api:
         with pytest.raises(NoAnswer) as caught:
             api.post(account(), chart_request())
         return caught.value.sent
@@ -125,7 +125,7 @@ def test_a_broken_tunnel_passes_nothing_on(serve, monkeypatch, sayings):
 def test_a_template_that_is_no_valid_json_is_not_sent(serve):
     """A template that can't be written as JSON, such as one with a lone surrogate, is not sent."""
     server = serve()
-    with contextlib.closing(ChartApi(base_url=server.url, connections=1)) as api:
+    with contextlib.closing(ChartApi(base_url=server.url, connections=1, max_png_bytes=262144)) as api:
         request = chart_request(payload={"symbol": "\ud800"})
         with pytest.raises(NoAnswer) as caught:
             api.post(account(), request)
