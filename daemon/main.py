@@ -20,7 +20,7 @@ from daemon.lifecycle.liveness import Liveness, readiness
 from daemon.lifecycle.signals import forward_stop_signals
 from daemon.lifecycle.stoppable_wait import StoppableWait, StopRequested
 from daemon.lifecycle.systemd import SdNotify, ServiceManager
-from daemon.settings import Settings, SettingsError, load_settings
+from daemon.settings import Settings, SettingsError, load_settings, misspelt_settings
 from daemon.tracing.setup import Tracing
 from worker_chart_export.errors import BackendRefused
 from worker_chart_export.observability.logs import Event, configure, log
@@ -201,13 +201,22 @@ def _seconds_until(deadline: float) -> float:
     return max(0.0, deadline - time.monotonic())
 
 
+def _read_settings() -> Settings:
+    """Read the settings and configure the log. Names that are probably misspelt are logged in any case."""
+    try:
+        settings = load_settings(Settings)
+        configure(level=settings.log_level, log_format=settings.log_format)
+    finally:
+        for warning in misspelt_settings(os.environ):
+            log.warning(Event.SETTING_MISSPELT, warning)
+    return settings
+
+
 def run_daemon() -> ExitCode:
     """Read the settings and run a daemon; errors become log lines and exit codes."""
     configure(level="INFO", log_format="json")
     try:
-        settings = load_settings(Settings)
-        configure(level=settings.log_level, log_format=settings.log_format)
-        return Daemon(settings).run()
+        return Daemon(_read_settings()).run()
     except SettingsError as error:
         for problem in error.problems:
             log.error(Event.SETTINGS_INVALID, problem)

@@ -55,7 +55,8 @@ SECTIONS: dict[str, tuple[type[BaseModel], ...]] = {
 CONFIGURATION = """# Configuration
 
 All settings are environment variables. The daemon checks all of them at the start. If some are wrong, it
-logs one line for each of them and ends with exit code 2. An empty variable counts as not set.
+logs one line for each of them and ends with exit code 2. An empty variable counts as not set. A variable
+whose name is nearly that of a setting has no effect; the daemon, `daemon --check` and `doctor` warn about it.
 
 - `worker-chart-export daemon --check` shows the settings that the daemon would use. Secrets are hidden.
 - `worker-chart-export doctor` also checks that the backends can be reached with them.

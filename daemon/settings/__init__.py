@@ -17,6 +17,7 @@ from daemon.settings.export import (
     LeaseSettings,
 )
 from daemon.settings.loading import effective_settings, load_settings
+from daemon.settings.spelling import misspelt_settings
 
 __all__ = [
     "PROJECT",
@@ -37,4 +38,5 @@ __all__ = [
     "SettingsError",
     "effective_settings",
     "load_settings",
+    "misspelt_settings",
 ]

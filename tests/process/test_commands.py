@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import signal
 import socket
@@ -54,6 +55,19 @@ def test_daemon_check_with_bad_settings_is_exit_2():
     assert "HEALTH_PORT" in done.stderr
     assert "CHARTS_BUCKET" in done.stderr
     assert done.stdout == ""
+
+
+def test_misspelt_settings_are_warned_about(deployment):
+    """`daemon --check` and `doctor` name a variable that is nearly a setting; exit codes stay as they are."""
+    settings = deployment.settings(WORKER_CONCURENCY="99")
+    checked = run_command("daemon", "--check", environment=settings)
+    assert checked.returncode == 0
+    assert checked.stderr.startswith("warning: 'WORKER_CONCURENCY' is not a setting")
+    assert "did you mean WORKER_CONCURRENCY?" in checked.stderr
+    report = run_command("doctor", "--output", "json", environment=settings)
+    found = [result for result in json.loads(report.stdout)["checks"] if result["id"] == "settings.spelling"]
+    assert [result["status"] for result in found] == ["warning"]
+    assert report.returncode != 2, "a warning does not make the settings bad"
 
 
 def test_publish_reaches_a_daemon(deployment):

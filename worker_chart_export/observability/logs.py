@@ -131,6 +131,8 @@ class Event(StrEnum):
     """A notification to systemd could not be sent."""
     SETTINGS_INVALID = "settings_invalid"
     """A setting is missing or wrong. There is one line for each of them."""
+    SETTING_MISSPELT = "setting_misspelt"
+    """The name of a variable is nearly that of a setting. The variable has no effect."""
     INTERNAL_ERROR = "internal_error"
     """An error that the worker does not expect, with its traceback. Report it as a bug."""
     LIBRARY = "library"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated
 
 import typer
@@ -9,7 +10,7 @@ import typer
 from daemon.cli.output import examples
 from daemon.exit import exit_now
 from daemon.main import run_daemon
-from daemon.settings import Settings, effective_settings, load_settings
+from daemon.settings import Settings, effective_settings, load_settings, misspelt_settings
 from daemon.tracing.setup import Tracing
 
 EXAMPLES = examples("daemon", "daemon --check")
@@ -28,6 +29,8 @@ def command(
     """
     if not check:
         exit_now(run_daemon())
+    for warning in misspelt_settings(os.environ):
+        typer.echo(f"warning: {warning}", err=True)
     settings = load_settings(Settings)
     Tracing(settings)  # checks the OTEL_* variables
     for name, value in effective_settings(settings).items():

@@ -86,7 +86,7 @@ def run_checks(
     checks = _backend_checks(emulators, run, has_credentials=has_credentials, call=call)
     return DoctorReport(
         results=(*settings, *found, *run_all(checks, run, seconds=seconds)),
-        settings_are_good=all(result.status is Status.OK for result in settings),
+        settings_are_good=all(result.status is not Status.FAILURE for result in settings),
     )
 
 

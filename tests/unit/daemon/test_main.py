@@ -209,6 +209,17 @@ def test_the_process_exits_at_its_time_limit():
     assert time.monotonic() - started < 30
 
 
+def test_a_misspelt_setting_is_logged_at_the_start(monkeypatch, log_lines, capsys):
+    """A name that is nearly a setting is logged, also if other settings are wrong."""
+    assert log_lines() == []
+    monkeypatch.setenv("PUBSUB_SUBSCRIPTON", "charts")
+    assert run_daemon() is ExitCode.BAD_SETTINGS
+    lines = [line for line in capsys.readouterr().out.splitlines() if '"setting_misspelt"' in line]
+    assert len(lines) == 1
+    assert '"WARNING"' in lines[0]
+    assert "did you mean PUBSUB_SUBSCRIPTION?" in lines[0]
+
+
 def test_wrong_settings_are_one_line_each_and_exit_code_2(monkeypatch, log_lines, capsys):
     """Wrong settings give one line each and exit code 2, which systemd does not retry."""
     assert log_lines() == []
