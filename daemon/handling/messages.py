@@ -32,6 +32,8 @@ EVENTS_OF_INTEREST = frozenset(
 )
 #: What stands before the collection in a subject: `documents/`, or all of a full resource name.
 DOCUMENTS = re.compile(r"(projects/[^/]+/databases/[^/]+/)?documents/")
+#: A name with one of these segments and without that prefix is a resource name in another form.
+UNREAD_PREFIX = frozenset({"projects", "documents"})
 FLOW_RUNS = "flow_runs"
 
 
@@ -137,25 +139,48 @@ def _structured_event(body: Mapping[str, Any]) -> StepRequest | Irrelevant:
 
 
 def _firestore_event(kind: str, *documents: object) -> StepRequest | Irrelevant:
-    """Read a Firestore event; the first document name that is not empty counts.
+    """Read a Firestore event; the first document name that can be read as a flow run counts.
 
     An event that seems to name a flow run and can't be read is rejected: to ignore it could lose a step.
     """
     if kind not in EVENTS_OF_INTEREST:
         return Irrelevant(reason=f"event type {shown(kind)}")
-    document = next((name for name in documents if name), None)
-    if not isinstance(document, str):
-        raise MessageRejected(
-            "subject_missing", f"subject: expected documents/flow_runs/<runId>, got {shown(document)}"
-        )
+    names = [name for name in documents if isinstance(name, str) and name]
+    if not names:
+        got = shown(next((name for name in documents if name), None))
+        raise MessageRejected("subject_missing", f"subject: expected documents/flow_runs/<runId>, got {got}")
+    refused: MessageRejected | None = None
+    for name in names:
+        try:
+            request = _run_named_by(name)
+        except MessageRejected as error:
+            refused = refused or error
+        else:
+            if request is not None:
+                return request
+    if refused is not None:
+        raise refused
+    return Irrelevant(reason=f"document {shown(names[0])}")
+
+
+def _run_named_by(document: str) -> StepRequest | None:
+    """Return the run that a document name means; None for a document that is no flow run.
+
+    Raises:
+        MessageRejected: It seems to mean a flow run, but it is not a document name or its run id is wrong.
+    """
     prefix = DOCUMENTS.match(document)
-    collection, _, run_id = document[prefix.end() if prefix else 0 :].partition("/")
-    if prefix is None and collection != FLOW_RUNS and f"/{FLOW_RUNS}/" in document:
+    path = document[prefix.end() :] if prefix else document
+    collection, _, run_id = path.partition("/")
+    if collection == FLOW_RUNS and "/" not in run_id:
+        return _step_request({"runId": run_id})
+    segments = path.split("/")
+    is_relative = prefix is None and UNREAD_PREFIX.isdisjoint(segments)
+    is_document = all(segments) and len(segments) % 2 == 0 and (prefix is not None or is_relative)
+    if FLOW_RUNS in path and not is_document:
         expected = "documents/flow_runs/<runId> or the full resource name"
         raise MessageRejected("subject_invalid", f"subject: expected {expected}, got {shown(document)}")
-    if collection != FLOW_RUNS or "/" in run_id:
-        return Irrelevant(reason=f"document {shown(document)}")
-    return _step_request({"runId": run_id})
+    return None
 
 
 def _json_object(data: bytes) -> dict[str, Any]:

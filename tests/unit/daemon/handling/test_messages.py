@@ -102,9 +102,9 @@ class TestBinaryEvent:
         [
             "documents/chart_templates/r1",
             "documents/flow_runs/r1/chart_export_leases/s",
-            "documents/flow_runs/r1/",
             "flow_runs_old/r1",
-            "documents/x/flow_runs/r1",
+            "documents/other/x/flow_runs/r1",
+            "other/x/flow_runs/r1",
         ],
     )
     def test_other_collections_are_ignored(self, subject):
@@ -206,10 +206,37 @@ class TestStructuredEvent:
         """A Firestore event without a subject and without a document's name in its data is rejected."""
         assert _rejection(EVENT | {"subject": None, "data": data}).reason == "subject_missing"
 
-    @pytest.mark.parametrize("subject", [f"//firestore.googleapis.com/{RESOURCE}", f"/{SUBJECT}"])
+    @pytest.mark.parametrize(
+        "subject",
+        [
+            f"//firestore.googleapis.com/{RESOURCE}",
+            f"firestore.googleapis.com/{RESOURCE}",
+            f"/{SUBJECT}",
+            f"{SUBJECT}/",
+            "documents//flow_runs/r1",
+            "documents/flow_runs//r1",
+            "documents/x/flow_runs/r1",
+            "documents%2Fflow_runs%2Fr1",
+            "projects/p/databases/d/flow_runs/r1",
+        ],
+    )
     def test_an_unreadable_name_of_a_run_is_rejected(self, subject):
         """A subject that holds a flow run in an unknown form is rejected, because a step could be lost."""
         assert _rejection(EVENT | {"subject": subject}).reason == "subject_invalid"
+        binary = _rejection(b"", {"ce-type": UPDATED, "ce-subject": subject})
+        assert binary.reason == "subject_invalid"
+
+    @pytest.mark.parametrize("subject", ["documents/other/r2", "an order", "documents//flow_runs/r1", 7])
+    def test_beside_a_subject_that_names_no_run_the_name_of_the_document_is_read(self, subject):
+        """A document's name that names a run counts, if the subject beside it does not."""
+        assert _parse(EVENT | {"subject": subject, "data": {"value": {"name": RESOURCE}}}) == RUN
+        attributes = {"ce-type": UPDATED, "ce-subject": str(subject), "ce-document": RESOURCE}
+        assert _parse(b"", attributes) == RUN
+
+    def test_the_subject_counts_before_the_name_of_the_document(self):
+        """Of two runs, the one in the subject counts."""
+        other = RESOURCE.replace("r1", "r2")
+        assert _parse(EVENT | {"data": {"value": {"name": other}}}) == RUN
 
     def test_a_nested_collection_of_that_name_is_ignored(self):
         """A document of another collection's subcollection `flow_runs` is no flow run."""
