@@ -15,8 +15,7 @@ def main() -> None:
     if sys.argv[1:]:
         from daemon.cli.app import main as run_command  # noqa: PLC0415 - see below
 
-        sys.argv.insert(1, "daemon")
-        run_command()  # prints the settings or a usage error, and exits
+        run_command("daemon", called_as="python -m daemon")  # prints the settings or a usage error, and exits
     from daemon.exit import exit_now  # noqa: PLC0415 - see below
     from daemon.main import run_daemon  # noqa: PLC0415 - takes most of a second
 

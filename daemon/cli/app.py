@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
-from daemon.cli.lazy import LazyCommands
+from daemon.cli.lazy import LazyCommands, load_command
 from daemon.exit import ExitCode
+from daemon.lifecycle.standard_streams import protect_standard_streams, write_failure
 from worker_chart_export.errors import BackendRefused, BackendUnavailable
 
 app = typer.Typer(
@@ -39,15 +40,31 @@ def _options(
     """Handle the options that come before the name of the command."""
 
 
-def main() -> None:
-    """Run the command that the arguments name, and exit with its exit code."""
+def main(command: str | None = None, *, called_as: str = "worker-chart-export") -> None:
+    """Run the command that the arguments name, and exit with its exit code.
+
+    Args:
+        command: The command whose arguments these are. None: the first argument names it.
+        called_as: How the person called this command, for its usage line.
+    """
+    protect_standard_streams()
+    code: object = ExitCode.OK
     try:
-        app()
+        if command is None:
+            app()
+        else:
+            load_command(command)(prog_name=called_as)
+    except SystemExit as end:
+        code = end.code
     except Exception as error:  # noqa: BLE001 - the last handler
         problems, code = describe_failure(error)
         for problem in problems:
             typer.echo(f"error: {problem}", err=True)
-        sys.exit(code)
+    sys.stdout.flush()
+    if not code and (lost := write_failure(sys.stdout)):
+        typer.echo(f"error: the output can't be written: {lost.strerror}", err=True)
+        code = ExitCode.JOB_FAILED
+    sys.exit(code)  # type: ignore[arg-type]
 
 
 def describe_failure(error: Exception) -> tuple[list[str], ExitCode]:

@@ -236,4 +236,5 @@ def test_python_m_daemon_reads_its_arguments(arguments, code, text):
     )
     assert ended.returncode == code, ended.stderr
     assert text in ended.stdout + ended.stderr
+    assert "daemon daemon" not in ended.stdout + ended.stderr, "the usage line is what the person typed"
     assert "daemon_started" not in ended.stdout

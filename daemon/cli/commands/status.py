@@ -21,6 +21,7 @@ from daemon.cli.status.to_text import changed_lines, report_lines
 from daemon.composition import firestore_client, storage_client
 from daemon.exit import ExitCode
 from daemon.lifecycle.signals import block_stop_signals
+from daemon.lifecycle.standard_streams import lost_reader
 from daemon.settings import BucketSettings, FirestoreSettings, load_settings
 from daemon.settings.base import seconds
 from worker_chart_export.errors import BackendUnavailable, RunInvalid
@@ -157,6 +158,8 @@ def _print_changes(reports: Iterator[tuple[RunReport, str]], output: OutputForma
         for line in lines:
             typer.echo(line)
         last, last_warning = report, warning
+        if lost_reader(sys.stdout):
+            break
     return last
 
 
