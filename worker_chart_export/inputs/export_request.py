@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from worker_chart_export.charts.whole_numbers import whole_number
 from worker_chart_export.errors import ValidationFailed, shown
 from worker_chart_export.inputs.flow_run import MANIFEST_RUN_ID, OHLCV_EXPORT, is_template_id
 
@@ -59,18 +60,12 @@ def parse_export_request(run: FlowRun, step: Step) -> ExportRequest:
     if not isinstance(symbol, str) or not SYMBOL.fullmatch(symbol):
         raise _invalid("scope.symbol", "1-128 characters without '/' or white space", symbol)
     interval = chart_interval(step.timeframe)
-    requested, min_images = len(template_ids), step.inputs.get("minImages")
-    if min_images is None:
-        min_images = requested
-    if not isinstance(min_images, int) or isinstance(min_images, bool) or not 0 <= min_images <= requested:
-        expected = f"a whole number from 0 to {requested} (the number of requests)"
-        raise _invalid("inputs.minImages", expected, min_images)
     return ExportRequest(
         symbol=symbol,
         timeframe=str(step.timeframe),
         interval=interval,
         template_ids=template_ids,
-        min_images=min_images,
+        min_images=_min_images(step.inputs.get("minImages"), requested=len(template_ids)),
         ohlcv_uri=_ohlcv_uri(run, step),
     )
 
@@ -108,6 +103,14 @@ def _template_ids(requests: object) -> tuple[str, ...]:
             field="inputs.requests",
         )
     return tuple(ids)
+
+
+def _min_images(value: object, *, requested: int) -> int:
+    min_images = requested if value is None else whole_number(value)
+    if min_images is None or not 0 <= min_images <= requested:
+        expected = f"a whole number from 0 to {requested} (the number of requests)"
+        raise _invalid("inputs.minImages", expected, value)
+    return min_images
 
 
 def _ohlcv_uri(run: FlowRun, step: Step) -> str | None:

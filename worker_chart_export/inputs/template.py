@@ -18,6 +18,7 @@ from worker_chart_export.backends.firestore import (
     replace_document,
 )
 from worker_chart_export.charts.base import DEFAULT_HEIGHT, DEFAULT_WIDTH
+from worker_chart_export.charts.whole_numbers import whole_number, with_whole_numbers
 from worker_chart_export.concurrency.single_flight import SingleFlight
 from worker_chart_export.errors import BackendRefused, ValidationFailed, shown
 from worker_chart_export.observability.logs import Event, log
@@ -51,7 +52,7 @@ class ChartTemplate:
         template_id: The document's id.
         kind: The template's description. It becomes the `kind` of manifest items.
         symbol_template: How Chart-IMG names the symbol, with a `{symbol}` in it, e.g. `NYSE:{symbol}`.
-        request: The request body without symbol, interval and timezone.
+        request: The request body without symbol, interval and timezone. Whole numbers in it are integers.
         warnings: One sentence for each key that Chart-IMG does not know.
     """
 
@@ -88,23 +89,23 @@ def parse_template(template_id: str, document: Mapping[str, Any]) -> ChartTempla
         raise _invalid(template_id, "request", "a map", request)
     if request.get("format", "png") != "png":
         raise _invalid(template_id, "request.format", "png", request["format"])
-    _check_request(template_id, request)
     return ChartTemplate(
         template_id=template_id,
         kind=kind,
         symbol_template=symbol_template,
-        request=request,
+        request=_checked_request(template_id, request),
         warnings=tuple(_unknown_keys(document)),
     )
 
 
-def _check_request(template_id: str, request: Mapping[str, Any]) -> None:
+def _checked_request(template_id: str, request: Mapping[str, Any]) -> Mapping[str, Any]:
     for name, (low, high), default in (
         ("width", WIDTH_RANGE, DEFAULT_WIDTH),
         ("height", HEIGHT_RANGE, DEFAULT_HEIGHT),
     ):
         value = request.get(name, default)
-        if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+        pixels = whole_number(value)
+        if pixels is None or not low <= pixels <= high:
             raise _invalid(template_id, f"request.{name}", f"a whole number from {low} to {high}", value)
     for name in ("studies", "drawings"):
         entries = request.get(name, [])
@@ -115,8 +116,10 @@ def _check_request(template_id: str, request: Mapping[str, Any]) -> None:
                 raise _invalid(template_id, f"request.{name}[{index}]", "a map with a name", entry)
     try:
         json.dumps(request, allow_nan=False)
-    except (TypeError, ValueError) as error:  # Firestore also has timestamps, bytes, references, NaN
+        checked: Mapping[str, Any] = with_whole_numbers(request)
+    except (TypeError, ValueError, RecursionError) as error:  # Firestore has timestamps, bytes, NaN ...
         raise _invalid(template_id, "request", f"what JSON can hold ({error})", request) from error
+    return checked
 
 
 def _invalid(template_id: str, field: str, expected: str, got: object) -> ValidationFailed:

@@ -10,10 +10,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, field_validator
 
 from worker_chart_export.charts.base import DEFAULT_HEIGHT, DEFAULT_WIDTH
 from worker_chart_export.charts.chart_img.redaction import redacted
+from worker_chart_export.charts.whole_numbers import with_whole_numbers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -34,6 +35,8 @@ ACCOUNT_ID = r"^(?!\.{1,2}\Z)(?!__.*__\Z)[^/\x00-\x1f]{1,128}\Z"
 #: The characters that an HTTP header can hold; a line end copied with a key is refused.
 API_KEY = re.compile(r"[\x21-\x7e]+")
 WHOLE = "a whole number above 0"
+#: An integer, also as a double. No other type is converted.
+WholeNumber = Annotated[int, BeforeValidator(with_whole_numbers)]
 USED_UP = "used up for today"
 #: A caller that waits for an account's first answer checks its scope this often.
 SCOPE_CHECK_SECONDS = 0.25
@@ -72,7 +75,7 @@ class Account(BaseModel):
     ]
     """The key. Never shown."""
     daily_limit: Annotated[
-        int, Field(validation_alias="dailyLimit", gt=0, strict=True, description=WHOLE)
+        WholeNumber, Field(validation_alias="dailyLimit", gt=0, strict=True, description=WHOLE)
     ] = 44
     """How many calls the account may make in a day (UTC), over all workers."""
     rate_per_second: Annotated[
@@ -87,7 +90,7 @@ class Account(BaseModel):
     ] = 1.0
     """How many calls one process makes in a second."""
     burst: Annotated[
-        int, Field(gt=0, le=10_000, strict=True, description="a whole number from 1 to 10000")
+        WholeNumber, Field(gt=0, le=10_000, strict=True, description="a whole number from 1 to 10000")
     ] = 3
     """How many calls one process may make at once before the rate applies."""
     plan: Annotated[
@@ -96,7 +99,7 @@ class Account(BaseModel):
     ] = None
     """The Chart-IMG plan. `templates validate` uses it to say which account can make a chart."""
     max_parameters: Annotated[
-        int | None, Field(validation_alias="maxParameters", gt=0, strict=True, description=WHOLE)
+        WholeNumber | None, Field(validation_alias="maxParameters", gt=0, strict=True, description=WHOLE)
     ] = None
     """How many studies and drawings the plan allows in one chart, if it differs from the plan's own number.
     """

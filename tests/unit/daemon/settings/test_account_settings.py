@@ -63,6 +63,12 @@ class TestGood:
         dumped = account.model_dump(exclude={"api_key"})
         assert list(dumped.values()) == ["a", *fields.values()]
 
+    def test_whole_numbers_may_be_doubles(self, load):
+        """Whole numbers may be written as 44.0."""
+        fields = {"dailyLimit": 500.0, "burst": 15.0, "maxParameters": 5.0}
+        (account,) = load(CHART_IMG_ACCOUNTS_JSON=_account(**fields)).accounts
+        assert repr([account.daily_limit, account.burst, account.max_parameters]) == "[500, 15, 5]"
+
     def test_accounts_of_a_file(self, load, tmp_path):
         """Accounts are read from a file when the variable is not set."""
         file = tmp_path / "accounts.json"
@@ -93,11 +99,11 @@ BAD_ACCOUNTS = [
     f'[{{"id": "a", "apiKey": "{KEY}"}}, {{"id": "a", "apiKey": "other"}}]',
     *[_account(id=value) for value in ("", 7, "a/b", ".", "..", "__a__", "a\n", "x" * 129)],
     *[_account(apiKey=value) for value in ("", f"{KEY}\n", f"{KEY} {KEY}", None)],
-    *[_account(dailyLimit=value) for value in (0, -1, 1.5, "44", None, True)],
+    *[_account(dailyLimit=value) for value in (0, 0.0, -1, 1.5, "44", "44.0", None, True, [44.0])],
     *[_account(ratePerSecond=value) for value in (0, -1, "fast", "2", True, 1001, None)],
-    *[_account(burst=value) for value in (0, -1, 1.5, "3", True, None)],
+    *[_account(burst=value) for value in (0, -1, 1.5, 10001.0, "3", True, None)],
     *[_account(plan=value) for value in ("FREE", "basic", 3)],
-    *[_account(maxParameters=value) for value in (0, -1, 2.5, "3", True)],
+    *[_account(maxParameters=value) for value in (0, 0.0, -1, 2.5, "3", True)],
     _account(dailylimit=3),
 ]
 

@@ -80,14 +80,17 @@ def test_a_missing_timeframe_is_refused():
         _order_of(timeframe=None)
 
 
-@pytest.mark.parametrize(("value", "expected"), [(None, 2), (0, 0), (1, 1), (2, 2)])
+@pytest.mark.parametrize(("value", "expected"), [(None, 2), (0, 0), (1, 1), (2, 2), (0.0, 0), (2.0, 2)])
 def test_min_images_from_zero_to_the_number_of_requests(value, expected):
-    """`minImages` may be 0 to the number of requests; when absent it is that number."""
+    """`minImages` is 0 to the number of requests, also as a double; when absent it is that number."""
     given = {"requests": REQUESTS} if value is None else _inputs(minImages=value)
-    assert _order_of(inputs=given).min_images == expected
+    min_images = _order_of(inputs=given).min_images
+    assert (min_images, type(min_images)) == (expected, int)
 
 
-@pytest.mark.parametrize("value", [-1, 3, 1.0, "1", True, False, [1]])
+@pytest.mark.parametrize(
+    "value", [-1, 3, 3.0, 1.5, -1.0, float("nan"), float("inf"), "1", "1.0", True, False, [1]]
+)
 def test_other_min_images_are_refused(value):
     """Other values of `minImages` are refused, also true and false."""
     with pytest.raises(ValidationFailed, match=r"^inputs\.minImages: expected a whole number from 0 to 2"):

@@ -21,6 +21,16 @@ def _without(key: str) -> dict[str, object]:
     return {name: value for name, value in template_document().items() if name != key}
 
 
+def _nested(depth: int) -> dict[str, object]:
+    value: dict[str, object] = {}
+    for _ in range(depth):
+        value = {"x": value}
+    return value
+
+
+NESTED_TOO_DEEPLY = _nested(100_000)
+
+
 def test_a_good_template_is_read():
     """A valid template is read; its description becomes the manifest's kind."""
     template = parse_template("ctpl_a", template_document())
@@ -50,7 +60,7 @@ def test_the_reference_templates_are_good(name):
         (template_document(width=2049), "request.width"),
         (template_document(width="800"), "request.width"),
         (template_document(width=True), "request.width"),
-        (template_document(width=800.0), "request.width"),
+        (template_document(width=800.5), "request.width"),
         (template_document(height=299), "request.height"),
         (template_document(height=1921), "request.height"),
         (template_document(height=None), "request.height"),
@@ -64,6 +74,7 @@ def test_the_reference_templates_are_good(name):
         (template_document(range=datetime(2025, 1, 1, tzinfo=UTC)), "request"),
         (template_document(override={"x": b"bytes"}), "request"),
         (template_document(shiftLeft=float("nan")), "request"),
+        (template_document(override=NESTED_TOO_DEEPLY), "request"),
     ],
 )
 def test_a_bad_template_names_the_field(document, field):
@@ -109,6 +120,32 @@ def test_the_payload_fills_in_symbol_interval_and_timezone():
         "interval": "1D",
         "timezone": "Europe/Berlin",
     }
+
+
+def test_whole_numbers_that_are_stored_as_doubles_become_integers():
+    """Doubles without a fraction become integers at every depth; other numbers and booleans stay."""
+    studies = [{"name": "Bollinger Bands", "forceOverlay": True, "input": {"in_0": 20.0, "in_1": 2.5}}]
+    document = template_document(
+        width=1024.0, height=768.0, shiftLeft=3.0, studies=studies, override={"priceRange": {"from": -0.0}}
+    )
+    request = parse_template("ctpl_a", document).request
+    assert json.dumps(request, sort_keys=True) == json.dumps(
+        template_document()["request"]
+        | {
+            "width": 1024,
+            "height": 768,
+            "shiftLeft": 3,
+            "studies": [{**studies[0], "input": {"in_0": 20, "in_1": 2.5}}],
+            "override": {"priceRange": {"from": 0}},
+        },
+        sort_keys=True,
+    )
+
+
+@pytest.mark.parametrize("number", [1e300, 2.0**53 + 2, 0.1])
+def test_a_double_that_stands_for_no_single_whole_number_stays(number):
+    """A double beyond 2**53 stays a double: as an integer it would have hundreds of digits."""
+    assert repr(parse_template("ctpl_a", template_document(x=number)).request["x"]) == repr(number)
 
 
 class TestStore:

@@ -16,6 +16,7 @@ from zoneinfo import ZoneInfo
 
 from worker_chart_export.charts.base import DEFAULT_HEIGHT, DEFAULT_WIDTH
 from worker_chart_export.charts.local.input.candles import Timeframe, parse_timeframe, same_timeframe
+from worker_chart_export.charts.whole_numbers import whole_number
 from worker_chart_export.errors import RenderFailed
 
 if TYPE_CHECKING:
@@ -162,12 +163,13 @@ def _timeframe(payload: Mapping[str, Any], expected: str) -> Timeframe:
 
 def _pixels(payload: Mapping[str, Any], name: str, default: int, limits: tuple[int, int]) -> int:
     value = payload.get(name, default)
-    if type(value) is not int or not limits[0] <= value <= limits[1]:
+    pixels = whole_number(value)
+    if pixels is None or not limits[0] <= pixels <= limits[1]:
         raise RenderFailed(
             f"`{name}` is {value!r:.60}, expected a whole number from {limits[0]} to {limits[1]}.",
             field=name,
         )
-    return value
+    return pixels
 
 
 def _choice(payload: Mapping[str, Any], name: str, known: tuple[str, ...]) -> str:
@@ -201,11 +203,20 @@ def _overrides(payload: Mapping[str, Any]) -> ChartOverrides:
         if not isinstance(visible[part.name], bool):
             key = part.metadata["key"]
             raise RenderFailed(f"`override.{key}` is {given[key]!r:.60}, expected true or false.", field=key)
-    price_range, height = _price_range(given.get("priceRange")), given.get("mainPaneHeight")
-    low, high = _MAIN_PANE_HEIGHTS
-    if height is not None and (type(height) is not int or not low <= height <= high):
-        raise RenderFailed(f"`override.mainPaneHeight` is {height!r:.60}, expected {low} to {high} pixels.")
-    return ChartOverrides(visible=VisibleParts(**visible), price_range=price_range, main_pane_height=height)
+    return ChartOverrides(
+        visible=VisibleParts(**visible),
+        price_range=_price_range(given.get("priceRange")),
+        main_pane_height=_main_pane_height(given.get("mainPaneHeight")),
+    )
+
+
+def _main_pane_height(value: Any) -> int | None:
+    if value is None:
+        return None
+    height, (low, high) = whole_number(value), _MAIN_PANE_HEIGHTS
+    if height is None or not low <= height <= high:
+        raise RenderFailed(f"`override.mainPaneHeight` is {value!r:.60}, expected {low} to {high} pixels.")
+    return height
 
 
 def _price_range(value: Any) -> PriceRange | None:

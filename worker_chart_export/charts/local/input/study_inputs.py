@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from worker_chart_export.charts.whole_numbers import whole_number
 from worker_chart_export.errors import RenderFailed
 
 if TYPE_CHECKING:
@@ -33,8 +34,8 @@ class WholeNumber:
 
     def read(self, value: Any) -> int | None:
         """Return `value` as an integer; None if it is not accepted."""
-        whole = type(value) is int or (isinstance(value, float) and value.is_integer())
-        return int(value) if whole and self.low <= value <= self.high else None
+        whole = whole_number(value)
+        return whole if whole is not None and self.low <= whole <= self.high else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

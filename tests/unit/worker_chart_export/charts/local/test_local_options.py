@@ -71,6 +71,9 @@ def test_a_whole_number_written_as_a_float_is_accepted():
         ({"width": 2049}, "`width`"),
         ({"height": 299}, "`height`"),
         ({"height": "600"}, "`height` is '600'"),
+        ({"height": 600.5}, "`height` is 600.5"),
+        ({"width": True}, "`width` is True"),
+        ({"width": 399.0}, "`width` is 399.0"),
         ({"theme": "solarized"}, "known here: light, dark"),
         ({"style": "renko"}, "known here: candle, hollowCandle, bar, line, area"),
         ({"scale": "percent"}, "known here: regular, logarithmic"),
@@ -95,6 +98,8 @@ def test_a_whole_number_written_as_a_float_is_accepted():
         ({"override": {"showInvertScale": True}}, "showInvertScale"),
         ({"override": {"showLegend": "no"}}, "showLegend"),
         ({"override": {"mainPaneHeight": 50}}, "mainPaneHeight"),
+        ({"override": {"mainPaneHeight": 300.5}}, "mainPaneHeight"),
+        ({"override": {"mainPaneHeight": True}}, "mainPaneHeight"),
         ({"override": {"priceRange": {"from": 5, "to": 5}}}, "priceRange"),
         ({"override": {"priceRange": {"from": "low"}}}, "priceRange.from"),
         ({"override": {"priceRange": {"from": 5, "margin": 3}}}, "priceRange.margin"),
@@ -186,10 +191,17 @@ def test_the_price_range_is_honoured():
     assert pane.scale.value(pane.box[1]) == pytest.approx(1.1 * plan.visible.high.max())
 
 
-def test_the_main_pane_height_is_honoured():
-    """The main pane has the requested height in pixels."""
-    box = plan_of(BARS, _study("MACD") | {"override": {"mainPaneHeight": 300}}).panes[0].box
+@pytest.mark.parametrize("height", [300, 300.0])
+def test_the_main_pane_height_is_honoured(height):
+    """The main pane has the requested height in pixels, also when that is stored as a double."""
+    box = plan_of(BARS, _study("MACD") | {"override": {"mainPaneHeight": height}}).panes[0].box
     assert box[3] - box[1] == 300
+
+
+def test_sizes_may_be_doubles():
+    """A picture size that is stored as a double gives the picture of that size."""
+    options = read_options({"width": 1000.0, "height": 500.0}, symbol="IBM", timeframe="1d")
+    assert repr((options.width, options.height)) == "(1000, 500)"
 
 
 @pytest.mark.parametrize(
