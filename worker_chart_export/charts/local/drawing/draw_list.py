@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from worker_chart_export.charts.local.drawing.pane_marks import (
-    PriceArtist,
-    StudyArtist,
-    dashed_row,
-    profile_marks,
-)
+from worker_chart_export.charts.local.drawing.lines import dashed_row
+from worker_chart_export.charts.local.drawing.price_marks import PriceArtist
+from worker_chart_export.charts.local.drawing.profile_marks import profile_marks
+from worker_chart_export.charts.local.drawing.study_marks import StudyArtist
 from worker_chart_export.charts.local.layout.axes import (
     AXIS_INDENT,
     FONT_SIZE,
@@ -63,6 +61,8 @@ def _price_marks(plan: Plan) -> list[Mark]:
         marks += artist.below(study)
     price = PriceArtist(plan.visible, grid=plan.grid, scale=scale, pane=box, theme=theme)
     marks += [*price.marks(plan.options.style), *artist.above(pane.studies)]
+    for study, scale_of_study in plan.floors:
+        marks += StudyArtist(grid=plan.grid, scale=scale_of_study, pane=box).above([study])
     if plan.options.overrides.visible.price_line:
         close = float(plan.candles.close[-1])
         color = theme.rising if close >= plan.candles.open[-1] else theme.falling

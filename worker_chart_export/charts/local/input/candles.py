@@ -91,6 +91,8 @@ class Candles:
         dates: Start of each bar, timezone-aware.
         open: First price of each bar; `high`, `low` and `close` accordingly. All are above zero.
         volume: Traded volume, zero or more.
+        from_the_start: Whether the first bar is the first of the symbol's whole history. Else the file is a
+            part of it, and studies that depend on older bars are drawn fainter at first.
     """
 
     dates: tuple[datetime, ...]
@@ -99,13 +101,39 @@ class Candles:
     low: Series
     close: Series
     volume: Series
+    from_the_start: bool = False
 
     def __len__(self) -> int:
         return len(self.dates)
 
     def since(self, first: int) -> Candles:
         """Return the bars from index `first` on."""
-        return Candles(**{column.name: getattr(self, column.name)[first:] for column in fields(self)})
+        return self._part(slice(first, None))
+
+    def until(self, end: int) -> Candles:
+        """Return the first `end` bars."""
+        return self._part(slice(end))
+
+    def price(self, source: str) -> Series:
+        """Return a price per bar: `open`, `high`, `low`, `close`, `hl2`, `hlc3` or `ohlc4`."""
+        match source:
+            case "hl2":
+                return (self.high + self.low) / 2
+            case "hlc3":
+                return (self.high + self.low + self.close) / 3
+            case "ohlc4":
+                return (self.open + self.high + self.low + self.close) / 4
+            case _:
+                single: Series = getattr(self, source)
+                return single
+
+    def _part(self, bars: slice) -> Candles:
+        columns = {
+            column.name: getattr(self, column.name)[bars]
+            for column in fields(self)
+            if column.name != "from_the_start"
+        }
+        return Candles(**columns, from_the_start=self.from_the_start)
 
 
 def parse_candles(raw: bytes, *, symbol: str, timeframe: str) -> Candles:
@@ -135,7 +163,7 @@ def parse_candles(raw: bytes, *, symbol: str, timeframe: str) -> Candles:
     for column in columns.values():
         # Charts on several threads may share the candles of one file.
         column.flags.writeable = False
-    return Candles(dates=dates, **columns)
+    return Candles(dates=dates, **columns, from_the_start=metadata.get("query_type") == "all")
 
 
 def _decode(raw: bytes) -> tuple[Mapping[str, Any], Sequence[Any]]:

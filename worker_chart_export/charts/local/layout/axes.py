@@ -12,10 +12,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime, tzinfo
 
+    from worker_chart_export.charts.catalogue import Color
     from worker_chart_export.charts.local.layout.frame import BarGrid
     from worker_chart_export.charts.local.layout.number_format import Writer
     from worker_chart_export.charts.local.layout.scale import Scale
-    from worker_chart_export.charts.local.primitives.colors import Color
     from worker_chart_export.charts.local.primitives.marks import Box
 
 FONT_SIZE = 12

@@ -11,13 +11,14 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from worker_chart_export.charts.local.studies.indicators import ENOUGH_BARS
 from worker_chart_export.errors import RenderFailed
 
 if TYPE_CHECKING:
     from worker_chart_export.charts.local.primitives.marks import Box
 
 TIME_AXIS_HEIGHT = 26
+#: So many bars before the first one shown are enough for every usual study.
+_WARM_UP_BARS = 200
 #: Height of the price pane, as a multiple of a study's pane.
 _MAIN_SHARE = 2.5
 _MIN_MAIN = 100
@@ -52,7 +53,7 @@ class BarGrid:
 def bar_grid(history: int, right: int) -> BarGrid:
     """Choose the newest of `history` bars that have room left of the pixel column `right`."""
     room = right - _RIGHT_MARGIN
-    count = min(history, room // _PITCH, max(history - ENOUGH_BARS, _MIN_BARS))
+    count = min(history, room // _PITCH, max(history - _WARM_UP_BARS, _MIN_BARS))
     pitch = min(_MAX_PITCH, room // count)
     # The share that Lightweight Charts (TradingView's open library) gives a body of this pitch.
     share = 1 - 0.2 * math.atan(max(4, pitch) - 4) / (math.pi / 2)

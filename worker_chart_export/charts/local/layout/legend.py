@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, TypeAlias
 
 from worker_chart_export.charts.local.layout.number_format import Writer, fixed, signed
 from worker_chart_export.charts.local.primitives.marks import Text
 from worker_chart_export.charts.local.primitives.text import text_width
-from worker_chart_export.charts.local.studies.study import PlotKind
+from worker_chart_export.charts.local.studies.study import PlotType
 
 if TYPE_CHECKING:
+    from worker_chart_export.charts.catalogue import Color
     from worker_chart_export.charts.local.input.candles import Candles
     from worker_chart_export.charts.local.input.options import ChartOptions
-    from worker_chart_export.charts.local.primitives.colors import Color, Theme
+    from worker_chart_export.charts.local.primitives.colors import Theme
     from worker_chart_export.charts.local.primitives.marks import Box
     from worker_chart_export.charts.local.studies.study import Study
 
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 Group: TypeAlias = tuple[tuple[str, "Color"], ...]
 Line: TypeAlias = tuple[Group, ...]
 
+#: Plots of these types have a value at some bars only. Their legend shows none where there is none.
+_SINGLE_MARKS = (PlotType.CROSS, PlotType.CIRCLES, PlotType.TRIANGLE_UP, PlotType.TRIANGLE_DOWN)
 FONT_SIZE = 12
 LINE_HEIGHT = 17
 _INDENT = 8
@@ -50,12 +54,13 @@ def study_line(study: Study, writer: Writer, theme: Theme, *, values: bool) -> L
     if values and study.profile:
         profile = study.profile.profile
         price = writer.value(profile.control_price if profile else float("nan"))
-        groups.append((("POC ", theme.text), (price, study.profile.control)))
+        color = study.profile.control.color if study.profile.control else theme.text
+        groups.append((("POC ", theme.text), (price, color)))
     elif values:
         groups += [
-            ((writer.value(float(plot.values[-1])), (*plot.color[:3], 255)),)
+            ((writer.value(plot.last), (*plot.color[:3], 255)),)
             for plot in study.plots
-            if plot.kind is not PlotKind.CROSSES or plot.width == 1
+            if not (plot.type in _SINGLE_MARKS and math.isnan(plot.last))
         ]
     return tuple(groups)
 

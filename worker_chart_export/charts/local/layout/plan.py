@@ -18,8 +18,8 @@ from worker_chart_export.charts.local.layout.legend import legend_texts, study_l
 from worker_chart_export.charts.local.layout.number_format import Writer, price_decimals, writer_for
 from worker_chart_export.charts.local.layout.scale import FLAT, Scale, fitted, span
 from worker_chart_export.charts.local.primitives.colors import THEMES, Theme
-from worker_chart_export.charts.local.studies.catalogue import compute_study
-from worker_chart_export.charts.local.studies.study import Numbers, Place, PlotKind, Study
+from worker_chart_export.charts.local.studies.compute import compute_study
+from worker_chart_export.charts.local.studies.study import Numbers, Place, PlotType, Study
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -116,12 +116,9 @@ class _Planner:
         main_height = options.overrides.main_pane_height
         boxes = pane_boxes(self._right, options.height, studies=len(own), main_height=main_height)
         box = boxes[0]
-        floors = []
-        for study in overlays:
-            if study.place is Place.FLOOR:
-                highest = max(span([plot.values[self._first :] for plot in study.plots])[1], 0.0) or 1.0
-                top = box[3] - _FLOOR * (box[3] - box[1])
-                floors.append((study, Scale(low=0.0, high=highest, top=top, bottom=box[3])))
+        floors = [
+            (study, self._own_scale(study, box)) for study in overlays if study.place is not Place.PRICE
+        ]
         panes = [self._price_pane(overlays, floors, box)]
         panes += [self._study_pane(study, box) for study, box in zip(own, boxes[1:], strict=True)]
         return Plan(
@@ -133,6 +130,16 @@ class _Planner:
             panes=tuple(panes),
             floors=tuple(floors),
         )
+
+    def _own_scale(self, study: Study, box: Box) -> Scale:
+        """Return the scale of a study that is drawn over the price but not on its scale."""
+        levels = np.array([level.value for level in study.levels])
+        ends = span([*(plot.values[self._first :] for plot in study.plots), levels])
+        if study.place is Place.FLOOR:
+            top = box[3] - _FLOOR * (box[3] - box[1])
+            return Scale(low=0.0, high=max(ends[1], 0.0) or 1.0, top=top, bottom=box[3])
+        margin = _MARGIN * (box[3] - box[1])
+        return fitted(ends, box, (margin, margin), logarithmic=False)
 
     def _price_pane(self, overlays: list[Study], floors: list[tuple[Study, Scale]], box: Box) -> Pane:
         theme, writer, close = self._theme, self._price_writer, float(self._candles.close[-1])
@@ -168,7 +175,8 @@ class _Planner:
         on_price = [study for study in overlays if study.place is Place.PRICE]
         values = [plot.values[self._first :] for study in on_price for plot in study.plots]
         ends = span([visible.low, visible.high, *values], positive=logarithmic)
-        margin = _MARGIN if len(on_price) == len(overlays) else _MARGIN_ABOVE_FLOOR
+        has_floor = any(study.place is Place.FLOOR for study in overlays)
+        margin = _MARGIN_ABOVE_FLOOR if has_floor else _MARGIN
         margins = (legend + _LEGEND_GAP, margin * (box[3] - box[1]))
         return fitted(ends, box, margins, logarithmic=logarithmic)
 
@@ -178,7 +186,7 @@ class _Planner:
         A study of differences of prices (MACD) counts as flat if it moves by less than the prices' rounding.
         """
         levels = [level.value for level in study.levels]
-        if any(plot.kind is PlotKind.COLUMNS for plot in study.plots):
+        if any(plot.type in (PlotType.COLUMNS, PlotType.HISTOGRAM) for plot in study.plots):
             levels.append(0.0)
         noise = float(self._candles.close[-1]) * FLAT if study.numbers is Numbers.PRICE else 0.0
         values = [plot.values[self._first :] for plot in study.plots]
@@ -200,5 +208,5 @@ class _Planner:
         return [
             Label(row=round(scale.row(value)), text=writer.value(value), color=plot.color)
             for plot, value in latest
-            if not math.isnan(scale.row(value)) and not (plot.kind is PlotKind.CROSSES and plot.width > 1)
+            if not math.isnan(scale.row(value))
         ]

@@ -1,26 +1,21 @@
-"""A computed study: named plots, levels and fills with values and colours, not yet in pixels.
+"""A computed study: named plots, levels and fills with values and looks, not yet in pixels.
 
-The keys of plots are Chart-IMG's (`Plot`, `Upper`, `%K`): a template's `override` names them. An override has
-an effect if it changes the picture's meaning or colours: `<key>.color`, `.linewidth`, `.visible`, and the
-`.value` of a limit. Others are ignored: `.plottype` and `.linestyle`, plots that are not drawn here, and
-graphics of a profile other than its colours.
+The keys of plots, levels and fills are Chart-IMG's (`Plot`, `Upper`, `%K`, `Hlines Background`).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from worker_chart_export.charts.local.primitives.colors import parse_color
-from worker_chart_export.errors import RenderFailed
+import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from numpy.typing import NDArray
 
+    from worker_chart_export.charts.catalogue import Color
     from worker_chart_export.charts.local.input.candles import Series
-    from worker_chart_export.charts.local.input.options import StudyRequest
-    from worker_chart_export.charts.local.primitives.colors import Color
     from worker_chart_export.charts.local.studies.volume_profile import VolumeProfile
 
 
@@ -28,16 +23,37 @@ class Place(Enum):
     """Where a study is drawn."""
 
     PRICE = "over the price, on its scale"
-    FLOOR = "over the price, at the lower edge of its pane, on an own scale"
-    PANE = "in an own pane below"
+    OVERLAY = "over the price, on a scale of its own"
+    FLOOR = "over the price, at the lower edge of its pane, on a scale of its own"
+    PANE = "in a pane of its own below"
 
 
-class PlotKind(Enum):
-    """How a plot is drawn."""
+class PlotType(Enum):
+    """How a plot is drawn. The values of the first ten are Chart-IMG's."""
 
-    LINE = "a line, broken where a value is missing"
-    CROSSES = "a small cross at each bar"
-    COLUMNS = "a column from zero at each bar, coloured by `Plot.shades`"
+    LINE = "line"
+    LINE_WITH_BREAKS = "line_with_breaks"
+    STEP_LINE = "step_line"
+    STEP_LINE_WITH_BREAKS = "step_line_with_breaks"
+    AREA = "area"
+    AREA_WITH_BREAKS = "area_with_breaks"
+    HISTOGRAM = "histogram"
+    COLUMNS = "columns"
+    CROSS = "cross"
+    CIRCLES = "circles"
+    TRIANGLE_UP = "triangle up"
+    TRIANGLE_DOWN = "triangle down"
+
+
+class LineStyle(Enum):
+    """How a line is dashed. The values are Chart-IMG's numbers."""
+
+    SOLID = 0
+    DOTTED = 1
+    DASHED = 2
+    LARGE_DASHED = 3
+    SPARSE_DOTTED = 4
+    SPARSE_DASHED = 5
 
 
 class Numbers(Enum):
@@ -54,40 +70,58 @@ class Plot:
 
     Attributes:
         key: Chart-IMG's name of the plot.
-        values: One value per bar.
-        color: Colour of the line, the legend value and the axis label.
+        values: One value per bar, NaN where there is none.
+        future: Values beyond the newest bar, for a plot that is moved to the right.
+        color: Colour of the line, the legend's value and the label on the axis.
         width: Line width in pixels.
-        kind: Line, crosses or columns.
-        palette: The colours that `shades` points into, for columns.
-        shades: Index into `palette` per bar, for columns.
+        type: How it is drawn.
+        palette: The colours that `shades` points into; empty for a plot of one colour.
+        shades: Index into `palette` per bar; as long as `values`.
     """
 
     key: str
     values: Series
     color: Color
+    future: Series = field(default_factory=lambda: np.empty(0))
     width: float = 1.0
-    kind: PlotKind = PlotKind.LINE
+    type: PlotType = PlotType.LINE
     palette: tuple[Color, ...] = ()
-    shades: tuple[int, ...] = ()
+    shades: NDArray[np.intp] | None = None
+
+    @property
+    def last(self) -> float:
+        """The value of the newest bar; NaN if there is none."""
+        return float(self.values[-1])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Level:
-    """A dashed horizontal line at a fixed value."""
+    """A horizontal line at a fixed value."""
 
     key: str
     value: float
     color: Color
+    width: float = 1.0
+    style: LineStyle = LineStyle.DASHED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fill:
-    """A tinted area between two plots or two levels, named by their keys."""
+    """A tinted area between two plots or two levels, named by their keys.
+
+    Attributes:
+        key: Chart-IMG's name of the fill.
+        upper: Key of one edge.
+        lower: Key of the other edge.
+        color: Colour where `upper` is above `lower`.
+        color_below: Colour where `upper` is below `lower`; None for the same colour.
+    """
 
     key: str
     upper: str
     lower: str
     color: Color
+    color_below: Color | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,98 +133,51 @@ class ProfileStyle:
         mode: `Up/Down`, `Total` or `Delta`.
         outside: Colours of rising and falling volume outside the value area.
         inside: The same within it.
-        control: Colour of the line at the point of control.
+        outside_width: Length of the longest row outside the value area, in percent of the pane's width.
+        inside_width: The same within it.
+        outside_from_right: Whether rows outside the value area grow from the right edge.
+        inside_from_right: The same within it.
+        control: The line at the point of control; None if it is hidden.
     """
 
     profile: VolumeProfile | None
     mode: str
     outside: tuple[Color, Color]
     inside: tuple[Color, Color]
-    control: Color
+    outside_width: float
+    inside_width: float
+    outside_from_right: bool
+    inside_from_right: bool
+    control: Level | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Study:
-    """One computed study."""
+    """One computed study.
 
+    Attributes:
+        name: Chart-IMG's name.
+        title: The legend's text: a short name and the inputs.
+        inputs: All inputs with the values used.
+        place: Where it is drawn.
+        numbers: How its values are written.
+        plots: The visible plots, in drawing order.
+        levels: The visible levels.
+        fills: The visible fills.
+        profile: A volume profile; None for other studies.
+        settled_from: Index of the first bar from which the values no longer depend on the start of the file;
+            the number of bars if they always do.
+        faint_until: Index of the first bar that is drawn in full strength.
+    """
+
+    name: str
     title: str
+    inputs: dict[str, int | float | bool | str]
     place: Place
     numbers: Numbers
     plots: tuple[Plot, ...] = ()
     levels: tuple[Level, ...] = ()
     fills: tuple[Fill, ...] = ()
     profile: ProfileStyle | None = None
-
-
-def with_overrides(study: Study, request: StudyRequest) -> Study:
-    """Apply the template's overrides to a study.
-
-    Raises:
-        RenderFailed: An override that has an effect here has a wrong value.
-    """
-    if not request.overrides:
-        return study
-    given = _Overrides(request)
-    plots = tuple(given.plot(plot) for plot in study.plots if given.visible(plot.key))
-    levels = tuple(
-        replace(
-            level,
-            value=given.number(f"{level.key}.value", level.value, low=-1e6, high=1e6),
-            color=given.color(f"{level.key}.color", level.color),
-        )
-        for level in study.levels
-        if given.visible(level.key)
-    )
-    fills = tuple(
-        replace(fill, color=given.color(f"{fill.key}.color", fill.color))
-        for fill in study.fills
-        if all(given.visible(key) for key in (fill.key, fill.upper, fill.lower))
-    )
-    profile = given.profile(study.profile) if study.profile else None
-    return replace(study, plots=plots, levels=levels, fills=fills, profile=profile)
-
-
-class _Overrides:
-    """The overrides of one study, each checked when it is read."""
-
-    def __init__(self, request: StudyRequest) -> None:
-        self._study = request.name
-        self._values: Mapping[str, Any] = request.overrides
-
-    def plot(self, plot: Plot) -> Plot:
-        palette = tuple(self.color(f"{plot.key}.color.{n}", old) for n, old in enumerate(plot.palette))
-        color = palette[plot.shades[-1]] if palette else self.color(f"{plot.key}.color", plot.color)
-        width = self.number(f"{plot.key}.linewidth", plot.width, low=1, high=10)
-        return replace(plot, color=color, width=width, palette=palette)
-
-    def profile(self, style: ProfileStyle) -> ProfileStyle:
-        rows = "graphics.hhists.histBars"
-        outside, inside = (
-            (self.color(f"{rows}{kind}.colors.0", old[0]), self.color(f"{rows}{kind}.colors.1", old[1]))
-            for kind, old in (("2", style.outside), ("VA", style.inside))
-        )
-        control = self.color("graphics.horizlines.pocLines.color", style.control)
-        return replace(style, outside=outside, inside=inside, control=control)
-
-    def visible(self, key: str) -> bool:
-        value = self._values.get(f"{key}.visible", True)
-        if not isinstance(value, bool):
-            raise self._wrong(f"{key}.visible", "true or false")
-        return value
-
-    def color(self, key: str, old: Color) -> Color:
-        if key not in self._values:
-            return old
-        return parse_color(self._values[key], where=f"Override {key!r} of study {self._study!r}")
-
-    def number(self, key: str, old: float, *, low: float, high: float) -> float:
-        value = self._values.get(key, old)
-        if type(value) not in {int, float} or not low <= value <= high:
-            raise self._wrong(key, f"a number from {low:g} to {high:g}")
-        return float(value)
-
-    def _wrong(self, key: str, expected: str) -> RenderFailed:
-        value = repr(self._values.get(key))[:60]
-        return RenderFailed(
-            f"Override {key!r} of study {self._study!r} is {value}, expected {expected}.", study=self._study
-        )
+    settled_from: int = 0
+    faint_until: int = 0

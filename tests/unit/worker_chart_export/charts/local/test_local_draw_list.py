@@ -177,7 +177,7 @@ def test_the_legend_has_names_and_latest_values():
     assert said.startswith("IBM · 1D O 200.65 H 202.94 L 199.36 C 202.91")
     assert f"+{change:.2f} (+{100 * change / before['close']:.2f}%)" in said
     average = sum(bar["close"] for bar in bars[-12:]) / 12
-    assert f"MA Double 12 26 {average:.2f}" in said
+    assert f"MA Double 12 26 Simple {average:.2f}" in said
     assert "BB 20 2" in said
     assert "MACD 12 26 9 close" in said
 
@@ -219,7 +219,7 @@ def test_a_profile_is_stronger_within_its_value_area():
     foot, head = scale.row(float(profile.edges[low])), scale.row(float(profile.edges[high]))
     assert all(head < row < foot for row in middles(study.profile.inside))
     assert all(not head < row < foot for row in middles(study.profile.outside))
-    (control,) = [box for mark in marks if mark.color == study.profile.control for box in mark.boxes]
+    (control,) = [box for mark in marks if mark.color == study.profile.control.color for box in mark.boxes]
     assert control[1] <= scale.row(profile.control_price) <= control[3]
 
 

@@ -7,7 +7,7 @@ import pytest
 from tests.support.charts.local_chart_samples import bars_of, plan_of, plots_of
 from worker_chart_export.charts.local.drawing.draw_list import build_draw_list
 from worker_chart_export.charts.local.input.options import read_options
-from worker_chart_export.charts.local.studies.catalogue import STUDIES
+from worker_chart_export.charts.local.studies.compute import STUDIES
 from worker_chart_export.errors import RenderFailed
 
 BARS = bars_of()
@@ -24,7 +24,7 @@ def _study(name, **more):
     return {"studies": [{"name": name, **more}]}
 
 
-@pytest.mark.parametrize("name", ["Ichimoku Cloud", "macd", "", "RSI"])
+@pytest.mark.parametrize("name", ["Ichimoku", "macd", "", "RSI"])
 def test_an_unknown_study_is_refused_with_the_known_ones(name):
     """An unknown study is refused with its name and the known ones."""
     message = _refusal(_study(name))
@@ -38,7 +38,7 @@ def test_an_unknown_study_is_refused_with_the_known_ones(name):
     [
         ("MACD", {"in_9": 1}, "no input 'in_9'"),
         ("Volume", {"length": 1}, "known inputs: none"),
-        ("MACD", {"in_0": 0}, "'in_0' = 0, expected a whole number from 1 to 10000"),
+        ("MACD", {"in_0": 0}, "'in_0' = 0, expected a whole number from 1 to"),
         ("MACD", {"in_0": 12.5}, "expected a whole number"),
         ("MACD", {"in_0": "12"}, "expected a whole number"),
         ("MACD", {"in_0": True}, "expected a whole number"),
@@ -47,9 +47,9 @@ def test_an_unknown_study_is_refused_with_the_known_ones(name):
         ("Bollinger Bands", {"in_1": float("nan")}, "expected a number from 0.001 to 50"),
         ("Moving Average Double", {"method": "Hull"}, "expected one of Simple, Exponential, Weighted"),
         ("Relative Strength Index", {"smoothingLine": "sma"}, "expected one of SMA, EMA, WMA"),
-        ("Volume Profile Visible Range", {"rows": 10**7}, "expected a whole number from 1 to 1000"),
+        ("Volume Profile Visible Range", {"rows": 10**7}, "expected a whole number from 1 to 1000000"),
         ("Volume Profile Visible Range", {"volume": "Down"}, "expected one of Up/Down, Total, Delta"),
-        ("Parabolic SAR", {"in_2": 5}, "expected a number from 0 to 1"),
+        ("Average Directional Index", {"in_0": 0}, "expected at least 1 bar"),
     ],
 )
 def test_an_input_that_cannot_be_honoured_is_refused(name, inputs, said):
@@ -92,7 +92,7 @@ def test_a_whole_number_written_as_a_float_is_accepted():
         ({"studies": ["Volume"]}, "`studies[0]` has no `name`"),
         (_study("MACD", input=[1]), "`input`"),
         (_study("MACD", forceOverlay="yes"), "`forceOverlay`"),
-        (_study("MACD", forceOverlay=True), "can't be laid over the price"),
+        (_study("Bollinger Bands", forceOverlay=False), "always over the price"),
         ({"override": []}, "`override`"),
         ({"override": {"showMainPane": False}}, "showMainPane"),
         ({"override": {"showInvertScale": True}}, "showInvertScale"),
@@ -105,7 +105,7 @@ def test_a_whole_number_written_as_a_float_is_accepted():
         ({"override": {"priceRange": {"from": 5, "margin": 3}}}, "priceRange.margin"),
         (_study("MACD", override={"MACD.color": "blueish"}), "expected a colour"),
         (_study("MACD", override={"MACD.color": "rgb(1,2,999)"}), "expected a colour"),
-        (_study("MACD", override={"MACD.linewidth": 99}), "expected a number from 1 to 10"),
+        (_study("MACD", override={"MACD.linewidth": 99}), "expected a whole number from 1 to 10"),
         (_study("MACD", override={"MACD.visible": 0}), "expected true or false"),
     ],
 )
@@ -147,7 +147,7 @@ def test_overrides_change_colour_width_visibility_and_limits():
     plan = plan_of(BARS, _study("Relative Strength Index", override=override))
     (drawn,) = plan.panes[1].studies
     assert (drawn.plots[0].color, drawn.plots[0].width) == ((1, 2, 3, 128), 3)
-    assert [(level.key, level.value) for level in drawn.levels] == [("UpperLimit", 80)]
+    assert [(level.key, level.value) for level in drawn.levels] == [("UpperLimit", 80), ("MiddleLimit", 50)]
     assert drawn.fills == ()
 
 
@@ -157,27 +157,25 @@ def test_a_hidden_plot_is_not_drawn():
     assert {key for _, key in found} == {"Histogram", "MACD"}
 
 
-def test_force_overlay_decides_the_place_of_volume():
-    """Volume is at the bottom of the price pane, unless the template gives it a separate pane."""
-    assert len(plan_of(BARS, _study("Volume")).panes) == 1
-    assert len(plan_of(BARS, _study("Volume", forceOverlay=True)).panes) == 1
-    assert len(plan_of(BARS, _study("Volume", forceOverlay=False)).panes) == 2
+def test_force_overlay_decides_the_place_of_a_study():
+    """A study has the pane that Chart-IMG documents, unless the template lays it over the price."""
+    for name in ("Volume", "MACD"):
+        assert len(plan_of(BARS, _study(name)).panes) == 2
+        assert len(plan_of(BARS, _study(name, forceOverlay=True)).panes) == 1
 
 
-def test_a_smoothing_line_is_drawn_when_the_template_has_an_input_of_it():
-    """A smoothing line is drawn when the template has one of its inputs."""
-    plain = plots_of(plan_of(BARS, _study("On Balance Volume")))
-    asked = plots_of(plan_of(BARS, _study("On Balance Volume", input={"smoothingLength": 5})))
-    assert {key for _, key in plain} == {"Plot"}
-    assert {key for _, key in asked} == {"Plot", "Smoothed MA"}
+def test_a_smoothing_line_stays_hidden_as_in_the_api():
+    """The inputs of a smoothing line appear in the legend only."""
+    found = plots_of(plan_of(BARS, _study("On Balance Volume", input={"smoothingLength": 5})))
+    assert set(found) == {("OBV SMA 5", "Plot")}
 
 
 @pytest.mark.parametrize("offset", [3, -3])
 def test_an_average_is_moved_by_its_offset(offset):
     """A positive offset moves an average to the right."""
-    plain = plots_of(plan_of(BARS, _study("Moving Average")))["MA 9 close", "Plot"]
+    plain = plots_of(plan_of(BARS, _study("Moving Average")))["MA 9 close 0 SMA 9", "Plot"]
     moved = plots_of(plan_of(BARS, _study("Moving Average", input={"offset": offset})))
-    values = moved[f"MA 9 close {offset}", "Plot"]
+    values = moved[f"MA 9 close {offset} SMA 9", "Plot"]
     assert values[100 + offset] == plain[100]
 
 

@@ -1,0 +1,111 @@
+"""Building blocks of the oracles, as Pine Script's reference manual defines them."""
+
+from __future__ import annotations
+
+import math
+
+
+def run(values, length):
+    """Return the last `length` values up to each bar, None where one is missing."""
+    for end in range(1, len(values) + 1):
+        part = values[max(0, end - length) : end]
+        yield None if len(part) < length or None in part else part
+
+
+def each(function, *columns):
+    """Apply a function bar by bar; None where an argument is None or the function divides by zero."""
+    result = []
+    for values in zip(*columns, strict=True):
+        try:
+            result.append(None if None in values else function(*values))
+        except ZeroDivisionError:
+            result.append(None)
+    return result
+
+
+def windowed(function, values, length):
+    """Apply a function to the last `length` values up to each bar."""
+    return [None if part is None else function(part) for part in run(values, length)]
+
+
+def ago(values, bars):
+    """Return the value of `bars` bars ago; negative looks ahead."""
+    return [values[n - bars] if 0 <= n - bars < len(values) else None for n in range(len(values))]
+
+
+def change(values, bars=1):
+    """Return the difference to the value of `bars` bars ago."""
+    return each(lambda new, old: new - old, values, ago(values, bars))
+
+
+def sma(values, length):
+    """Return the simple moving average."""
+    return windowed(lambda part: math.fsum(part) / length, values, length)
+
+
+def wma(values, length):
+    """Return the average with weights 1, 2, 3 ... towards the newest bar."""
+    weight = length * (length + 1) / 2
+    return windowed(lambda part: math.fsum(v * (n + 1) for n, v in enumerate(part)) / weight, values, length)
+
+
+def smoothed(values, length, alpha):
+    """Start with the average of the first `length` values, then move by `alpha` towards each new one."""
+    result, seed, last = [], [], None
+    for value in values:
+        if value is not None and last is None:
+            seed.append(value)
+            last = math.fsum(seed) / length if len(seed) == length else None
+        elif value is not None:
+            last = last * (1 - alpha) + value * alpha
+        result.append(last)
+    return result
+
+
+def ema(values, length):
+    """Return the exponential moving average."""
+    return smoothed(values, length, 2 / (length + 1))
+
+
+def rma(values, length):
+    """Return Wilder's average."""
+    return smoothed(values, length, 1 / length)
+
+
+def average(values, length, method):
+    """Return an average by the method's name."""
+    return {"Exponential": ema, "Weighted": wma, "Simple": sma, "EMA": ema, "WMA": wma, "SMA": sma}[method](
+        values, length
+    )
+
+
+def deviation(values, length):
+    """Return the population's standard deviation."""
+
+    def spread(part):
+        mean = math.fsum(part) / length
+        return math.sqrt(math.fsum((v - mean) ** 2 for v in part) / length)
+
+    return windowed(spread, values, length)
+
+
+def true_range(bars):
+    """Return the true range of each bar; the first has no close before it."""
+    result = [bars.high[0] - bars.low[0]]
+    for high, low, before in zip(bars.high[1:], bars.low[1:], bars.close, strict=False):
+        result.append(max(high - low, abs(high - before), abs(low - before)))
+    return result
+
+
+def cross(one, other):
+    """Return `one` where the two series cross, else None."""
+    result = [None]
+    for n in range(1, len(one)):
+        now, before = (one[n], other[n]), (one[n - 1], other[n - 1])
+        if None in now or None in before:
+            result.append(None)
+            continue
+        up = now[0] > now[1] and before[0] <= before[1]
+        down = now[0] < now[1] and before[0] >= before[1]
+        result.append(one[n] if up or down else None)
+    return result

@@ -1,0 +1,133 @@
+"""Compute a study that a template names: inputs, formula, looks, and the bar from which it is settled."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from worker_chart_export.charts.catalogue import catalogue
+from worker_chart_export.charts.local.input.study_inputs import read_inputs
+from worker_chart_export.charts.local.studies import families
+from worker_chart_export.charts.local.studies.appearance import Looks
+from worker_chart_export.charts.local.studies.registry import PlotValues
+from worker_chart_export.charts.local.studies.series import first_defined
+from worker_chart_export.charts.local.studies.study import Place, Study
+from worker_chart_export.charts.local.studies.volume_profile import VolumeProfile
+from worker_chart_export.errors import RenderFailed
+
+if TYPE_CHECKING:
+    from worker_chart_export.charts.local.input.candles import Candles, Series
+    from worker_chart_export.charts.local.input.options import StudyRequest
+    from worker_chart_export.charts.local.input.study_inputs import Inputs
+    from worker_chart_export.charts.local.studies.registry import Plots, StudyKind
+
+STUDIES = families.STUDIES
+#: A value is settled once starts of the history at other bars change it by less than this part of the plot's
+#: spread: less than a pixel in a pane of 200.
+_SETTLED = 0.005
+#: The other starts, in bars after the first one.
+_LATER_STARTS = (1, 5, 17, 50)
+#: Every study is settled within so many bars, or never. It bounds the time that the search takes.
+_SEARCHED_BARS = 1_000
+
+
+def compute_study(request: StudyRequest, bars: Candles, first_shown: int) -> Study:
+    """Compute one study of a template over all bars.
+
+    Args:
+        request: The study as the template names it.
+        bars: The whole history; the bars before `first_shown` are warm-up.
+        first_shown: Index of the first bar that the chart shows.
+
+    Raises:
+        RenderFailed: The study is unknown, or an input or an override has a wrong value.
+    """
+    entry, kind = catalogue().studies.get(request.name), STUDIES.get(request.name)
+    if entry is None or kind is None:
+        raise RenderFailed(
+            f"Study {request.name!r:.80} can't be drawn here; known studies: {', '.join(STUDIES)}.",
+            study=request.name,
+        )
+    inputs = read_inputs(entry, request.inputs)
+    looks = Looks(entry, request.overrides)
+    computed = kind.formula(bars.since(first_shown) if kind.visible_only else bars, inputs)
+    settled = 0 if kind.visible_only else _settled_from(kind, bars, inputs)
+    study = Study(
+        name=request.name,
+        title=" ".join([kind.title, *(_written(value) for value in inputs.values.values())]),
+        inputs=inputs.values,
+        place=_place(request, own_pane=entry.own_pane),
+        numbers=kind.numbers,
+        plots=looks.plots(computed, kind),
+        levels=looks.levels(kind),
+        fills=looks.fills(kind),
+        settled_from=settled,
+        faint_until=0 if bars.from_the_start else settled,
+    )
+    if "graphics" in computed:
+        profile = computed["graphics"]
+        shape = profile if isinstance(profile, VolumeProfile) else None
+        study = replace(study, profile=looks.profile(shape, inputs.text("volume")))
+    return study
+
+
+def _place(request: StudyRequest, *, own_pane: bool) -> Place:
+    if not own_pane:
+        if request.force_overlay is False:
+            raise RenderFailed(
+                f"Study {request.name!r} is always over the price: `forceOverlay` false.", study=request.name
+            )
+        return Place.PRICE
+    if not request.force_overlay:
+        return Place.PANE
+    return Place.FLOOR if request.name == "Volume" else Place.OVERLAY
+
+
+def _written(value: float | str) -> str:
+    """Return an input as the legend shows it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:.10g}" if isinstance(value, int | float) else value
+
+
+def _settled_from(kind: StudyKind, bars: Candles, inputs: Inputs) -> int:
+    """Return the first bar from which the study no longer depends on where the file begins.
+
+    It is computed again for files that begin some bars later: after how many bars do these agree with the
+    whole file? A sum from the first bar on never settles; it counts as settled where its changes are.
+    """
+    searched = bars.until(_SEARCHED_BARS)
+    whole = _numbers(kind.formula(searched, inputs))
+    settled = min((first_defined(values) for values in whole.values()), default=0)
+    for later in _LATER_STARTS:
+        if len(searched) <= later + 1:
+            break
+        others = _numbers(kind.formula(searched.since(later), inputs))
+        for key, values in whole.items():
+            different = _last_difference(values[later:], others[key], cumulative=kind.cumulative)
+            if different == len(searched) - later:
+                return len(bars)
+            settled = max(settled, different)
+    return settled
+
+
+def _last_difference(values: Series, others: Series, *, cumulative: bool) -> int:
+    """Return the index after the last bar at which two runs of a plot differ; 0 if they never do."""
+    difference = values - others
+    if cumulative:
+        difference = difference - difference[-1]
+    defined = values[np.isfinite(values)]
+    allowed = _SETTLED * float(np.ptp(defined)) if defined.size else 0.0
+    different = np.flatnonzero(np.abs(difference) > allowed)
+    return int(different[-1]) + 1 if different.size else 0
+
+
+def _numbers(plots: Plots) -> dict[str, Series]:
+    """Return the values of the plots, without moving them."""
+    return {
+        key: values.values if isinstance(values, PlotValues) else values
+        for key, values in plots.items()
+        if isinstance(values, PlotValues | np.ndarray)
+    }

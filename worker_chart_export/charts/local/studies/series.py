@@ -1,0 +1,159 @@
+"""Building blocks of the formulas, as Pine Script defines them in its `ta` namespace.
+
+Series of one value per bar in, series of the same length out, NaN where a value is not defined. All functions
+are pure. Averages over a window are defined once the window is full. Recursive averages start with the simple
+average of their first `length` values, as TradingView's do.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+
+if TYPE_CHECKING:
+    from worker_chart_export.charts.local.input.candles import Candles, Series
+
+
+def first_defined(values: Series) -> int:
+    """Return the index of the first number, or the length if there is none."""
+    defined = np.flatnonzero(~np.isnan(values))
+    return int(defined[0]) if defined.size else len(values)
+
+
+def windows(values: Series, length: int) -> Series:
+    """Return all runs of `length` neighbours, one row each; no rows if there are too few values."""
+    return sliding_window_view(values, length) if len(values) >= length else np.empty((0, length))
+
+
+def aligned(values: Series, length: int) -> Series:
+    """Return `values` with NaN in front, `length` values in all."""
+    return np.concatenate((np.full(length - len(values), np.nan), values))
+
+
+def shift(values: Series, bars: int) -> Series:
+    """Return the value of `bars` bars ago for each bar (Pine `values[bars]`); negative looks ahead."""
+    result = np.full(len(values), np.nan)
+    if bars >= 0:
+        result[bars:] = values[: max(len(values) - bars, 0)]
+    else:
+        result[:bars] = values[-bars:]
+    return result
+
+
+def change(values: Series, bars: int = 1) -> Series:
+    """Return the difference to the value of `bars` bars ago (Pine `ta.change`)."""
+    return values - shift(values, bars)
+
+
+def roc(values: Series, length: int) -> Series:
+    """Return the change over `length` bars in percent (Pine `ta.roc`)."""
+    return divide(100 * change(values, length), shift(values, length))
+
+
+def divide(dividend: Series, divisor: Series) -> Series:
+    """Divide; NaN where the divisor is zero, as in Pine."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        quotient = dividend / divisor
+    return np.where(np.isfinite(quotient), quotient, np.nan)
+
+
+def cumulate(values: Series) -> Series:
+    """Return the running sum (Pine `ta.cum`); a missing value counts as zero."""
+    return np.cumsum(np.nan_to_num(values))
+
+
+def fixnan(values: Series) -> Series:
+    """Replace each missing value by the last one before it (Pine `fixnan`)."""
+    index = np.maximum.accumulate(np.where(np.isnan(values), -1, np.arange(len(values))))
+    return np.where(index >= 0, values[np.maximum(index, 0)], np.nan)
+
+
+def total(values: Series, length: int) -> Series:
+    """Return the sum of the last `length` values (Pine `math.sum`)."""
+    return aligned(windows(values, length).sum(axis=1), len(values))
+
+
+def highest(values: Series, length: int) -> Series:
+    """Return the largest of the last `length` values (Pine `ta.highest`)."""
+    return aligned(windows(values, length).max(axis=1), len(values))
+
+
+def lowest(values: Series, length: int) -> Series:
+    """Return the smallest of the last `length` values (Pine `ta.lowest`)."""
+    return aligned(windows(values, length).min(axis=1), len(values))
+
+
+def sma(values: Series, length: int) -> Series:
+    """Return the simple moving average (Pine `ta.sma`)."""
+    return aligned(windows(values, length).mean(axis=1), len(values))
+
+
+def wma(values: Series, length: int) -> Series:
+    """Return the linearly weighted average; the newest bar weighs most (Pine `ta.wma`)."""
+    weights = np.arange(1, length + 1, dtype=np.float64)
+    return aligned(windows(values, length) @ (weights / weights.sum()), len(values))
+
+
+def ema(values: Series, length: int) -> Series:
+    """Return the exponential average, alpha = 2 / (length + 1) (Pine `ta.ema`)."""
+    return smoothed(values, length, 2 / (length + 1))
+
+
+def rma(values: Series, length: int) -> Series:
+    """Return Wilder's average, alpha = 1 / length (Pine `ta.rma`)."""
+    return smoothed(values, length, 1 / length)
+
+
+def smoothed(values: Series, length: int, alpha: float) -> Series:
+    """Return a recursive average that starts with the simple average of the first `length` values.
+
+    A missing value in the middle is skipped: the average keeps its value.
+    """
+    result = np.full(len(values), np.nan)
+    start = first_defined(values)
+    end = start + length
+    if end > len(values):
+        return result
+    current = float(values[start:end].mean())
+    smooth = [current]
+    for value in values[end:].tolist():
+        if value == value:  # noqa: PLR0124  # false for NaN, and faster than a call
+            current += alpha * (value - current)
+        smooth.append(current)
+    result[end - 1 :] = smooth
+    return result
+
+
+def moving_average(values: Series, length: int, method: str) -> Series:
+    """Return an average by the method's name in the table: `Simple`, `SMA`, `Exponential`, `EMA` ..."""
+    averages = {"Exponential": ema, "EMA": ema, "Weighted": wma, "WMA": wma}
+    return averages.get(method, sma)(values, length)
+
+
+def stdev(values: Series, length: int) -> Series:
+    """Return the population's standard deviation (Pine `ta.stdev`)."""
+    return aligned(windows(values, length).std(axis=1), len(values))
+
+
+def true_range(bars: Candles) -> Series:
+    """Return the range of each bar, its gap to the close before included (Pine `ta.tr(true)`).
+
+    The first bar has no close before it, so its range is high less low.
+    """
+    before = shift(bars.close, 1)
+    gaps = np.fmax(np.abs(bars.high - before), np.abs(bars.low - before))
+    return np.fmax(bars.high - bars.low, gaps)
+
+
+def atr(bars: Candles, length: int) -> Series:
+    """Return the average true range (Pine `ta.atr`)."""
+    return rma(true_range(bars), length)
+
+
+def crossings(one: Series, other: Series) -> Series:
+    """Return `one` at the bars where the two series cross, NaN elsewhere (Pine `ta.cross`)."""
+    before_one, before_other = shift(one, 1), shift(other, 1)
+    crossed = ((one > other) & (before_one <= before_other)) | ((one < other) & (before_one >= before_other))
+    return np.where(crossed, one, np.nan)
