@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from difflib import get_close_matches
 from itertools import combinations
 from typing import TYPE_CHECKING
 
@@ -25,30 +27,39 @@ MIN_KEY_CHARS = 8
 
 _ACCOUNTS = TypeAdapter(list[Account])
 _FIELDS = {str(field.validation_alias or name): field for name, field in Account.model_fields.items()}
+#: Where the parser found an error.
+_PLACE = re.compile(r"line \d+ column \d+")
+_COMPARED = {name.casefold(): name for name in _FIELDS}
+#: The least similarity, from 0 to 1, at which an unknown field is taken for a misspelt one.
+_SIMILARITY = 0.75
 
 
 class AccountsRefused(ValueError):
-    """Some accounts are wrong. The message names the account, the field, and what was expected."""
+    """The accounts are wrong. The message says what was expected and holds no text of theirs."""
+
+
+class NoAccounts(AccountsRefused):
+    """There is no list of accounts; `got` says what there is instead."""
+
+    def __init__(self, got: str) -> None:
+        super().__init__(f"expected {ACCOUNTS_EXPECTED}, got {got}")
+        self.got = got
 
 
 def parse_accounts(text: str) -> list[Account]:
     """Parse the accounts, in order of priority.
 
     Raises:
-        AccountsRefused: Some accounts are wrong.
-        ValueError: The text is not a list of accounts. Neither error quotes the text.
+        AccountsRefused: They are wrong.
     """
     try:
         accounts = _ACCOUNTS.validate_json(text, by_alias=True, by_name=False)
     except ValidationError as error:
-        problems = error.errors(include_url=False, include_input=False)
-        if not all(problem["loc"] for problem in problems):
-            raise _no_accounts() from None
-        raise AccountsRefused("; ".join(dict.fromkeys(_sentence(problem) for problem in problems))) from None
+        raise _describe(error.errors(include_url=False, include_input=False)) from None
     except RecursionError:
-        raise _no_accounts() from None
+        raise NoAccounts("values inside one another") from None
     if not accounts:
-        raise _no_accounts()
+        raise NoAccounts("an empty array")
     if conflicts := dict.fromkeys(_conflicts(accounts)):
         raise AccountsRefused("; ".join(conflicts))
     return accounts
@@ -58,27 +69,43 @@ def read_accounts_file(file: Path) -> str:
     """Return the text of the file.
 
     Raises:
-        ValueError: It is not a regular file of at most 1 MiB, or can't be read as text.
+        AccountsRefused: It is not a regular file of at most 1 MiB, or can't be read as text.
     """
     try:
-        if not file.is_file() or file.stat().st_size > MAX_BYTES:  # reading a pipe could block forever
-            raise _no_accounts()
+        if not file.is_file():  # reading a pipe could block forever
+            raise NoAccounts("a folder or a device" if file.exists() else "no such file")
+        if file.stat().st_size > MAX_BYTES:
+            raise NoAccounts(f"more than {MAX_BYTES} bytes")
         return file.read_text(encoding="utf-8")
-    except (OSError, ValueError):
-        raise _no_accounts() from None
+    except OSError as error:
+        raise NoAccounts(error.strerror or "a file that can't be read") from None
+    except UnicodeError:
+        raise NoAccounts("a file that is not UTF-8") from None
 
 
-def _no_accounts() -> ValueError:
-    return ValueError(f"expected {ACCOUNTS_EXPECTED}")
+def _describe(problems: Sequence[ErrorDetails]) -> AccountsRefused:
+    """Describe all problems that the parser found."""
+    for problem in problems:
+        if problem["type"] == "json_invalid":
+            place = _PLACE.search(problem["msg"])
+            return NoAccounts(f"text that is not JSON{f' ({place[0]})' if place else ''}")
+        if not problem["loc"]:
+            return NoAccounts("JSON that is not an array")
+    return AccountsRefused("; ".join(dict.fromkeys(map(_sentence, problems))))
 
 
 def _sentence(problem: ErrorDetails) -> str:
-    """Describe a wrong account. Only known field names are quoted: an unknown one may be a misplaced key."""
+    """Describe a wrong account. An unknown field is quoted only if it is nearly known: it may be a key."""
     index, *names = problem["loc"]
-    field = _FIELDS.get(str(names[0])) if names else None
-    if field is None:
+    if not names:
         return f"[{index}]: expected an object of {', '.join(_FIELDS)} alone"
-    return f"[{index}].{names[0]}: expected {field.description}"
+    name = str(names[0])
+    if (field := _FIELDS.get(name)) is not None:
+        missing = ", got nothing" if problem["type"] == "missing" else ""
+        return f"[{index}].{name}: expected {field.description}{missing}"
+    for near in get_close_matches(name.casefold(), _COMPARED, n=1, cutoff=_SIMILARITY):
+        return f"[{index}].{name}: no such field; did you mean {_COMPARED[near]}?"
+    return f"[{index}]: expected an object of {', '.join(_FIELDS)} alone"
 
 
 def _conflicts(accounts: Sequence[Account]) -> Iterator[str]:

@@ -100,6 +100,12 @@ class ChartSettings(Environment):
             raise SettingsError(["CHART_IMG_ACCOUNTS_JSON: expected an account, got nothing"])
         return parse_accounts(self.chart_img_accounts_json.get_secret_value())
 
+    @property
+    def accounts_variable(self) -> str:
+        """The name of the variable that gave the accounts, for advice on how to correct them."""
+        is_json = "chart_img_accounts_json" in self.model_fields_set
+        return "CHART_IMG_ACCOUNTS_JSON" if is_json else "CHART_IMG_ACCOUNTS_FILE"
+
     @field_validator("chart_img_base_url")
     @classmethod
     def _check_base_url(cls, value: str) -> str:
@@ -125,7 +131,11 @@ class ChartSettings(Environment):
     @classmethod
     def _check_fixtures(cls, value: Path | None, info: ValidationInfo) -> Path | None:
         needed = info.data.get("charts_api_mode") in (ChartsApiMode.MOCK, ChartsApiMode.RECORD)
-        if (value is None and needed) or (value is not None and not value.is_dir()):
+        try:
+            is_usable = value.is_dir() if value is not None else not needed
+        except OSError as error:  # a name that is too long, a folder that may not be searched
+            raise refused() from error
+        if not is_usable:
             raise refused()
         return value
 

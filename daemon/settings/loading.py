@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import ValidationError
 
-from daemon.settings.accounts import AccountsRefused
+from daemon.settings.accounts import AccountsRefused, NoAccounts
 from daemon.settings.base import Environment, SettingsError
 from daemon.settings.daemon import Settings
 from daemon.settings.tracing import TRACING_SECRETS
@@ -53,7 +53,8 @@ def _sentence(kind: type[Environment], problem: ErrorDetails) -> str:
     """Describe one wrong setting. A value that may hold a secret is not quoted."""
     name = str(problem["loc"][0])
     refused_accounts = problem.get("ctx", {}).get("error")
-    if isinstance(refused_accounts, AccountsRefused):
+    got_instead = refused_accounts.got if isinstance(refused_accounts, NoAccounts) else None
+    if isinstance(refused_accounts, AccountsRefused) and got_instead is None:
         return f"{name.upper()}: {refused_accounts}"
     expected = kind.model_fields[name].description
     if problem["type"] == "missing":
@@ -65,4 +66,6 @@ def _sentence(kind: type[Environment], problem: ErrorDetails) -> str:
     is_json = name == "chart_img_accounts_file" and not set(given).isdisjoint('[]{}"')
     is_secret_url = name.endswith(("_url", "_endpoint")) and not set(given).isdisjoint("@?#")
     got = "(hidden)" if name in SECRETS or is_json or is_secret_url else shown(given)
+    if got_instead is not None:
+        got = got_instead if name in SECRETS else f"{got} ({got_instead})"
     return f"{name.upper()}: expected {expected}, got {got}"

@@ -98,19 +98,28 @@ def test_run_local_refuses_a_run_that_firestore_cant_hold(deployment, tmp_path, 
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("content", [b"\xff\x00", b'[{"id": "a"}]', b'"some-key"'])
-def test_run_local_refuses_a_wrong_accounts_file(deployment, tmp_path, content):
-    """`run-local` refuses a wrong accounts file by the option's name without quoting it."""
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"\xff\x00", "a file that is not UTF-8"),
+        (b'[{"id": "a"}]', "[0].apiKey: expected a text of printable ASCII without spaces, got nothing"),
+        (b'[{"id": "a", "apikey": "some-key"}]', "[0].apikey: no such field; did you mean apiKey?"),
+        (b'"some-key"', "got JSON that is not an array"),
+    ],
+)
+def test_run_local_refuses_a_wrong_accounts_file(deployment, tmp_path, content, reason):
+    """`run-local` refuses a wrong accounts file by the option's name and the reason, without quoting it."""
     run_id, _ = deployment.put_run()
     path, accounts = tmp_path / "run.json", tmp_path / "accounts"
     path.write_text(json.dumps(deployment.run(run_id)))
     accounts.write_bytes(content)
     done = run_command(
         *("run-local", "--flow-run-path", str(path), "--accounts-config-path", str(accounts)),
-        environment=deployment.settings(),
+        environment=deployment.settings(COLUMNS="400"),
     )
     assert done.returncode == 2
     assert "--accounts-config-path" in done.stderr
+    assert reason in done.stderr
     assert "Traceback" not in done.stderr
     assert "some-key" not in done.stderr
 

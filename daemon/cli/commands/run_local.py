@@ -16,7 +16,7 @@ from daemon.cli.output import examples
 from daemon.composition import build_worker
 from daemon.exit import ExitCode
 from daemon.settings import ChartsApiMode, ExportSettings, LogFormat, LogLevel, load_settings
-from daemon.settings.accounts import ACCOUNTS_EXPECTED, parse_accounts
+from daemon.settings.accounts import AccountsRefused, parse_accounts, read_accounts_file
 from worker_chart_export.backends.errors import describe_error
 from worker_chart_export.descriptions import describe
 from worker_chart_export.errors import BackendRefused, RunInvalid, shown
@@ -157,12 +157,8 @@ def _read_accounts(path: Path | None) -> str | None:
     if path is None:
         return None
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_accounts_file(path)
         parse_accounts(text)
-    except OSError as error:
-        raise typer.BadParameter(
-            f"--accounts-config-path: expected a readable file ({error.strerror})"
-        ) from error
-    except ValueError:  # its text could quote a key
-        raise typer.BadParameter(f"--accounts-config-path: expected {ACCOUNTS_EXPECTED}") from None
+    except AccountsRefused as error:
+        raise typer.BadParameter(f"--accounts-config-path: {error}") from None
     return text

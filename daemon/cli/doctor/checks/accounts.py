@@ -41,11 +41,12 @@ PAYLOAD = {
     "width": DEFAULT_WIDTH,
     "height": DEFAULT_HEIGHT,
 }
+#: `{variable}`: the variable that gave the accounts.
 FIXES = {
-    Meaning.BAD_KEY: "replace its apiKey in CHART_IMG_ACCOUNTS_JSON",
+    Meaning.BAD_KEY: "replace its apiKey in {variable}",
     Meaning.EXHAUSTED: "wait for midnight UTC, or add an account",
     Meaning.TOO_FAST: "lower its ratePerSecond, or try again in a minute",
-    Meaning.OVER_PLAN: "name its plan in CHART_IMG_ACCOUNTS_JSON",
+    Meaning.OVER_PLAN: "name its plan in {variable}",
     Meaning.TRANSIENT: "try again later; until then CHARTS_API_MODE=local draws charts on this machine",
     Meaning.REFUSED: "compare CHART_IMG_BASE_URL with Chart-IMG's documentation",
 }
@@ -95,7 +96,8 @@ def check_call(documents: FirestoreSettings, charts: ChartSettings) -> list[Chec
     if not accounts:
         return [not_checkable(CALL, f"CHARTS_API_MODE={charts.charts_api_mode} sends no requests")]
     with open_firestore(documents) as client:
-        return [call_verdict(CALL, call_once(client, accounts, charts.chart_img_base_url))]
+        trial = call_once(client, accounts, charts.chart_img_base_url)
+    return [call_verdict(CALL, trial, variable=charts.accounts_variable)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,13 +162,14 @@ def _request_chart(api: ChartApi, account: Account, scope: CancelScope) -> CallT
     return CallTrial(account_id=account.id, meaning=answer.meaning, text=text)
 
 
-def call_verdict(check: str, trial: CallTrial) -> CheckResult:
-    """Judge the result of the request. Pure."""
+def call_verdict(check: str, trial: CallTrial, *, variable: str) -> CheckResult:
+    """Judge the result of the request. `variable` gave the accounts. Pure."""
+    known_fix = FIXES[trial.meaning].format(variable=variable) if trial.meaning in FIXES else None
     if trial.account_id is None:
-        fix = FIXES[trial.meaning] if trial.meaning else "fix the firestore checks above first"
+        fix = known_fix or "fix the firestore checks above first"
         return failure(check, f"no request was sent: {trial.text}", fix)
     if trial.meaning is Meaning.CHART:
         return ok(check, f"account {trial.account_id} answered with a chart; one call was counted")
-    fix = FIXES[trial.meaning] if trial.meaning else UNREACHABLE_FIX
+    fix = known_fix or UNREACHABLE_FIX
     judge = warning if trial.meaning in PASSING else failure
     return judge(check, f"request with account {trial.account_id}: {trial.text}", fix)

@@ -89,7 +89,15 @@ class TestGood:
             _ = load(CHARTS_API_MODE="local").accounts
 
 
-NO_ACCOUNTS = [KEY, f'{{"id": "a", "apiKey": "{KEY}"}}', "[]", "null", "[" * 100_000]
+#: Values that are no list of accounts, and how the message describes each.
+NO_ACCOUNTS = {
+    KEY: "text that is not JSON (line 1 column 1)",
+    f'[{{"id": "a", "apiKey": "{KEY}",}}]': f"text that is not JSON (line 1 column {27 + len(KEY)})",
+    f'{{"id": "a", "apiKey": "{KEY}"}}': "JSON that is not an array",
+    "null": "JSON that is not an array",
+    "[]": "an empty array",
+    "[" * 100_000: "text that is not JSON (line 1 column 202)",
+}
 BAD_ACCOUNTS = [
     f'[{{"apiKey": "{KEY}"}}]',
     '[{"id": "a"}]',
@@ -104,20 +112,19 @@ BAD_ACCOUNTS = [
     *[_account(burst=value) for value in (0, -1, 1.5, 10001.0, "3", True, None)],
     *[_account(plan=value) for value in ("FREE", "basic", 3)],
     *[_account(maxParameters=value) for value in (0, 0.0, -1, 2.5, "3", True)],
-    _account(dailylimit=3),
 ]
 
 
 class TestBad:
     """Refused accounts: the message has the variable and what was expected, never the value."""
 
-    @pytest.mark.parametrize("accounts", NO_ACCOUNTS, ids=range(len(NO_ACCOUNTS)))
+    @pytest.mark.parametrize(("accounts", "got"), NO_ACCOUNTS.items(), ids=range(len(NO_ACCOUNTS)))
     @pytest.mark.parametrize("mode", ["real", "local"])
-    def test_a_value_that_is_no_list_is_not_quoted(self, load, accounts, mode):
+    def test_a_value_that_is_no_list_is_not_quoted(self, load, accounts, got, mode):
         """A value that is no list of accounts is refused in every mode and not quoted."""
         (problem,) = _problems(load, CHARTS_API_MODE=mode, CHART_IMG_ACCOUNTS_JSON=accounts)
         assert problem.startswith("CHART_IMG_ACCOUNTS_JSON: expected a JSON array of")
-        assert problem.endswith(", got (hidden)")
+        assert problem.endswith(f", got {got}")
         assert KEY not in problem
 
     @pytest.mark.parametrize("accounts", BAD_ACCOUNTS, ids=range(len(BAD_ACCOUNTS)))
@@ -141,6 +148,12 @@ class TestBad:
             ([ONE | {"ratePerSecond": True}], "[0].ratePerSecond: expected a number above 0, at most 1000"),
             ([ONE, 5], "[1]: expected an object of id, apiKey, dailyLimit"),
             ([{KEY: "a"} | ONE], "[0]: expected an object of id, apiKey, dailyLimit"),
+            (
+                [ONE, {"id": "b"}],
+                "[1].apiKey: expected a text of printable ASCII without spaces, got nothing",
+            ),
+            ([ONE | {"dailylimit": 3}], "[0].dailylimit: no such field; did you mean dailyLimit?"),
+            ([ONE | {"rate_per_second": 3}], "[0].rate_per_second: no such field; did you mean ratePer"),
             ([ONE, ONE | {"apiKey": "k2"}], "[1].id: expected an id that no other account has"),
             ([ONE, ONE | {"id": "b"}], "[1].apiKey: expected a key that no other account has"),
             ([ONE, {"id": f"x{KEY}", "apiKey": "k2"}], "[1].id: expected an id that holds no key"),
@@ -161,13 +174,23 @@ class TestBad:
             *("CHART_IMG_ACCOUNTS_JSON", "[0].plan", "[1].dailyLimit")
         ]
 
+    @pytest.mark.parametrize("name", ["apikey", "api_key", "APIKEY", "apiKeys"])
+    def test_a_misspelt_key_field_is_named(self, load, name):
+        """The field that holds the key is missing, and the misspelt one is named."""
+        (problem,) = _problems(load, CHART_IMG_ACCOUNTS_JSON=json.dumps([{"id": "a", name: KEY}]))
+        assert "[0].apiKey: expected a text of printable ASCII without spaces, got nothing" in problem
+        assert f"[0].{name}: no such field; did you mean apiKey?" in problem
+        assert KEY not in problem
+
     def test_a_short_key_may_be_part_of_an_id(self, load):
         """A short key that is part of an id by chance, as `k` in `backup`, is accepted."""
         accounts = json.dumps([{"id": "backup", "apiKey": "k"}])
         assert load(CHART_IMG_ACCOUNTS_JSON=accounts).accounts[0].id == "backup"
 
     @pytest.mark.parametrize(
-        "accounts", [*NO_ACCOUNTS, *BAD_ACCOUNTS, "\udcff"], ids=range(len(NO_ACCOUNTS + BAD_ACCOUNTS) + 1)
+        "accounts",
+        [*NO_ACCOUNTS, *BAD_ACCOUNTS, "\udcff"],
+        ids=range(len(NO_ACCOUNTS) + len(BAD_ACCOUNTS) + 1),
     )
     def test_a_file_of_wrong_accounts_is_named_not_quoted(self, load, tmp_path, accounts):
         """A file with wrong accounts is reported once by its variable and not quoted."""
@@ -175,7 +198,23 @@ class TestBad:
         file.write_text(accounts, errors="surrogateescape")
         (problem,) = _problems(load, CHART_IMG_ACCOUNTS_FILE=str(file))
         assert re.match(r"CHART_IMG_ACCOUNTS_FILE: (\[|expected a readable file holding)", problem)
+        assert (
+            problem.endswith(f" ({NO_ACCOUNTS.get(accounts, 'a file that is not UTF-8')})") or "[" in problem
+        )
         assert KEY not in problem
+
+    def test_a_file_that_cant_be_read_is_described(self, load, tmp_path):
+        """The message says why the file can't be read."""
+        large = tmp_path / "large"
+        large.write_bytes(b" " * (2**20 + 1))
+        for file, reason in (
+            (tmp_path, "a folder or a device"),
+            (tmp_path / "absent", "no such file"),
+            (tmp_path / ("x" * 300), "File name too long"),
+            (large, "more than 1048576 bytes"),
+        ):
+            (problem,) = _problems(load, CHART_IMG_ACCOUNTS_FILE=str(file))
+            assert problem.endswith(f" ({reason})")
 
     def test_a_pipe_is_refused_without_being_read(self, load, tmp_path):
         """A pipe or a device as accounts file is refused without being read."""

@@ -161,7 +161,11 @@ def test_without_a_usable_template_no_chart_can_be_made(documents):
 @pytest.mark.parametrize("meaning", Meaning)
 def test_every_answer_of_chart_img_has_its_verdict(meaning):
     """Every Chart-IMG response has its result and names the account."""
-    found = call_verdict("accounts.call", CallTrial(account_id="main", meaning=meaning, text="403 no"))
+    variable = "CHART_IMG_ACCOUNTS_FILE"
+    trial = CallTrial(account_id="main", meaning=meaning, text="403 no")
+    found = call_verdict("accounts.call", trial, variable=variable)
     assert "main" in found.summary
+    assert (variable in found.fix) is (meaning in {Meaning.BAD_KEY, Meaning.OVER_PLAN})
+    assert "{" not in found.fix
     assert (found.status is Status.OK) is (meaning is Meaning.CHART)
     assert bool(found.fix) is (meaning is not Meaning.CHART)
