@@ -65,6 +65,7 @@ ANSWERS: dict[str, Response] = {
     "invalid_fields": _json(422, _INVALID_FIELD),
     "invalid_symbol": _message(422, "Invalid Symbol"),
     "invalid_interval": _message(422, "Invalid Interval"),
+    "too_early": _message(425, "Too Early"),
     "too_many_requests": _message(429, "Too Many Requests"),
     "limit_exceeded": _message(429, "Limit Exceeded"),
     "server_error": _message(500, "Something Went Wrong"),
@@ -78,7 +79,8 @@ ANSWERS: dict[str, Response] = {
     "jpeg": Response(body=b"\xff\xd8\xff\xe0" + bytes(1000) + b"\xff\xd9", content_type="image/jpeg"),
     "truncated": Response(body=_WHOLE[: len(_WHOLE) // 2], content_type=_PNG),
     "wrong_size": Response(body=png(640, 480, "wrong size"), content_type=_PNG),
-    "too_large": Response(body=_WHOLE + b"\x00" * _TOO_LARGE_BYTES, content_type=_PNG),
+    "too_large": Response(body=png(800, 600, "x" * _TOO_LARGE_BYTES), content_type=_PNG),
+    "line_end_after_picture": Response(body=_WHOLE + b"\n", content_type=_PNG),
     "empty": Response(body=b"", content_type=_PNG),
     "limit_exceeded_200": Response(body=b'{"message": "Limit Exceeded"}', content_type="application/json"),
 }

@@ -86,8 +86,25 @@ class ChartProvider(Protocol):
         """
 
 
-def check_png(data: bytes, *, width: int, height: int, max_bytes: int) -> None:
+def png_end(data: bytes | bytearray) -> int | None:
+    """Return the offset after the end chunk of a PNG, or None when there is no end chunk.
+
+    The chunks are followed from the first on (PNG specification, 5.3): a length, a type, the data, a CRC.
+    """
+    start = len(PNG_SIGNATURE)
+    while start + len(PNG_IEND) <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, start)
+        end = start + len(PNG_IEND) + length
+        if kind == b"IEND":
+            return end if data[start:end] == PNG_IEND else None
+        start = end
+    return None
+
+
+def check_png(data: bytes, *, width: int, height: int, max_bytes: int) -> bytes:
     """Check that `data` is a complete PNG of `width` x `height` pixels with at most `max_bytes` bytes.
+
+    Return it without what follows its end chunk. Decoders ignore such bytes; some servers add a line end.
 
     Raises:
         ChartApiFailed: It is not. The message says what is wrong.
@@ -96,14 +113,14 @@ def check_png(data: bytes, *, width: int, height: int, max_bytes: int) -> None:
     is_png = data.startswith(PNG_SIGNATURE + PNG_IHDR_START)
     if not is_png or len(data) < len(PNG_SIGNATURE) + 25 + len(PNG_IEND):
         raise ChartApiFailed("The picture is not a PNG.", sizeBytes=len(data), startsWith=ascii(data[:16]))
-    if not data.endswith(PNG_IEND):
+    end = png_end(data)
+    if end is None:
         raise ChartApiFailed("The PNG is cut off: it has no end chunk.", sizeBytes=len(data))
     size = struct.unpack(">II", data[16:24])
     if size != (width, height):
         raise ChartApiFailed(
             f"The PNG has {size[0]}x{size[1]} pixels instead of {width}x{height}.", sizeBytes=len(data)
         )
-    if len(data) > max_bytes:
-        raise ChartTooLarge(
-            f"The PNG has {len(data)} bytes, readers accept at most {max_bytes}.", sizeBytes=len(data)
-        )
+    if end > max_bytes:
+        raise ChartTooLarge(f"The PNG has {end} bytes, readers accept at most {max_bytes}.", sizeBytes=end)
+    return data[:end]

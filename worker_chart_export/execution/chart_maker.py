@@ -6,7 +6,7 @@ A chart that an earlier attempt of the step has stored is used again, because it
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -183,8 +183,8 @@ class ChartMaker:
             kind = type(error).__name__
             raise ChartApiFailed(f"The chart could not be made: unexpected {kind}.") from error
         metrics.CHART_SECONDS.labels(image.provider).observe(time.monotonic() - started)
-        check_png(image.png, width=request.width, height=request.height, max_bytes=self._max_png_bytes)
-        return image
+        png = check_png(image.png, width=request.width, height=request.height, max_bytes=self._max_png_bytes)
+        return replace(image, png=png)
 
     def _store(self, step: StepContext, name: str, request: ChartRequest, image: ChartImage) -> str:
         about = {"chartTemplateId": request.template_id, "provider": image.provider}

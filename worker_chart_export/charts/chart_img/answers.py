@@ -14,7 +14,7 @@ from enum import StrEnum
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-from worker_chart_export.charts.base import PNG_IEND, PNG_SIGNATURE, check_png
+from worker_chart_export.charts.base import PNG_SIGNATURE, check_png, png_end
 from worker_chart_export.errors import ChartApiFailed
 
 if TYPE_CHECKING:
@@ -111,13 +111,13 @@ def classify_answer(
     """
     if status == HTTPStatus.OK and body.startswith(PNG_SIGNATURE):
         try:
-            check_png(body, width=width, height=height, max_bytes=max_bytes)
+            png = check_png(body, width=width, height=height, max_bytes=max_bytes)
         except ChartApiFailed as error:
-            is_complete = body.endswith(PNG_IEND)
+            is_complete = png_end(body) is not None
             return Answer(
                 meaning=Meaning.TRANSIENT, status=status, message=error.message, is_complete=is_complete
             )
-        return Answer(meaning=Meaning.CHART, status=status, png=body)
+        return Answer(meaning=Meaning.CHART, status=status, png=png)
     message, params = parse_error_body(body, redact)
     return Answer(
         meaning=_meaning_of_error(status, message.lower(), is_page=body.lstrip().startswith(b"<")),
@@ -141,7 +141,8 @@ def _meaning_of_error(status: int, message: str, *, is_page: bool) -> Meaning:
     # The API answers in JSON. An HTML page with status 403 comes from a proxy or firewall before it.
     if status == HTTPStatus.UNAUTHORIZED or (status == HTTPStatus.FORBIDDEN and not is_page):
         return Meaning.BAD_KEY
-    transient = (HTTPStatus.OK, HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.FORBIDDEN)
+    # RFC 9110, 15.5.9 and RFC 8470, 5.2: a client may repeat the request after 408 and 425.
+    transient = (HTTPStatus.OK, HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.FORBIDDEN)
     return Meaning.TRANSIENT if is_server_error or status in transient else Meaning.REFUSED
 
 

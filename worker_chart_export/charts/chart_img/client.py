@@ -19,7 +19,7 @@ from urllib3 import Timeout
 from urllib3.exceptions import HTTPError
 
 from worker_chart_export.backends.http import MAX_ERROR_BYTES, cancellable_by, open_connections
-from worker_chart_export.charts.base import PNG_SIGNATURE
+from worker_chart_export.charts.base import PNG_SIGNATURE, png_end
 from worker_chart_export.charts.chart_img.answers import parse_retry_after
 from worker_chart_export.concurrency.cancel_scope import CancelScope
 from worker_chart_export.errors import ChartTooLarge, WorkerError
@@ -198,7 +198,7 @@ class ChartApi:
             call.check_stopped()
             if status == HTTPStatus.OK and body.startswith(PNG_SIGNATURE):
                 limit = self._max_png_bytes + 1  # the byte too many shows that there are more
-                if len(body) >= limit:
+                if len(body) >= limit and png_end(body) is None:
                     raise ChartTooLarge(
                         f"The PNG has more than {self._max_png_bytes} bytes, which readers refuse.",
                         contentLength=headers.get("content-length"),

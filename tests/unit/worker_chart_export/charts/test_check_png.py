@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.fakes import png_bytes
-from worker_chart_export.charts.base import check_png
+from worker_chart_export.charts.base import PNG_IEND, check_png
 from worker_chart_export.errors import ChartApiFailed, ChartTooLarge
 
 SMALL = png_bytes(3, 2)
 
 
-def _check(data: bytes, *, width: int = 3, height: int = 2, max_bytes: int = 1000) -> None:
-    check_png(data, width=width, height=height, max_bytes=max_bytes)
+def _check(data: bytes, *, width: int = 3, height: int = 2, max_bytes: int = 1000) -> bytes:
+    return check_png(data, width=width, height=height, max_bytes=max_bytes)
 
 
 def test_a_complete_png_of_the_requested_size_passes():
-    """A complete PNG of the requested size passes."""
-    _check(SMALL)
+    """A complete PNG of the requested size passes unchanged."""
+    assert _check(SMALL) == SMALL
 
 
 @given(st.integers(0, len(SMALL) - 1))
@@ -36,10 +39,33 @@ def test_other_bytes_are_refused(data):
         _check(data)
 
 
-def test_bytes_after_the_end_are_refused():
-    """A PNG with bytes after its end chunk is refused."""
+@pytest.mark.parametrize("more", [b"\n", b"\r\n", b"x" * 9, b"\0" * 100_000, SMALL, PNG_IEND])
+def test_bytes_after_the_end_are_cut_off(more):
+    """Bytes after the end chunk are cut off, and don't count for the size."""
+    assert _check(SMALL + more, max_bytes=len(SMALL)) == SMALL
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        SMALL[:-12] + b"\0\0\0\x01IENDx" + b"\0" * 4,
+        SMALL[:-1] + b"\0",
+        SMALL[:-12] + PNG_IEND[:4] + b"iend" + PNG_IEND[8:],
+        SMALL[:-12] + b"\xff" * 4 + SMALL[-8:] + PNG_IEND,
+    ],
+    ids=["with data", "with a wrong CRC", "of another type", "inside a chunk"],
+)
+def test_only_an_end_chunk_is_an_end(data):
+    """An end chunk has no data and its own CRC, and stands where a chunk begins."""
     with pytest.raises(ChartApiFailed, match=r"no end chunk"):
-        _check(SMALL + b"\n")
+        _check(data)
+
+
+def test_an_end_chunk_inside_the_data_of_another_ends_nothing():
+    """Bytes that look like an end chunk inside another chunk are part of the picture."""
+    comment = struct.pack(">I", len(PNG_IEND)) + b"tEXt" + PNG_IEND
+    whole = SMALL[:-12] + comment + struct.pack(">I", zlib.crc32(comment[4:])) + PNG_IEND
+    assert _check(whole + b"\n") == whole
 
 
 def test_a_first_chunk_other_than_the_header_is_refused():

@@ -85,6 +85,14 @@ class TestFailedRequests:
         assert bench.manifest()["failures"][0]["error"]["code"] == code
         assert bench.names() == [MANIFEST_NAME]
 
+    def test_what_follows_the_end_of_a_picture_is_not_uploaded(self, bench):
+        """Bytes after the end of a picture are not uploaded, whichever provider made it."""
+        bench.provider.script = {"ctpl_a": lambda _request: png_bytes() + b"\n"}
+        bench.put("ctpl_a")
+        bench.run(max_png_bytes=len(png_bytes()))
+        (chart,) = [name for name in bench.names() if name.endswith(".png")]
+        assert bench.objects.bucket(BUCKET).blob(chart).download_as_bytes() == png_bytes()
+
     def test_an_unforeseen_error_elsewhere_fails_the_step(self, bench, log_lines):
         """An unexpected error fails the step, so that it does not stay RUNNING."""
         pipeline = bench.pipeline()

@@ -31,6 +31,7 @@ MEANINGS = {
     "invalid_fields": Meaning.REFUSED,
     "invalid_symbol": Meaning.REFUSED,
     "invalid_interval": Meaning.REFUSED,
+    "too_early": Meaning.TRANSIENT,
     "too_many_requests": Meaning.TOO_FAST,
     "limit_exceeded": Meaning.EXHAUSTED,
     "limit_exceeded_200": Meaning.EXHAUSTED,
@@ -44,6 +45,7 @@ MEANINGS = {
     "truncated": Meaning.TRANSIENT,
     "wrong_size": Meaning.TRANSIENT,
     "empty": Meaning.TRANSIENT,
+    "line_end_after_picture": Meaning.CHART,
 }
 
 RECEIVED = datetime(2026, 10, 21, 7, 28, tzinfo=UTC)
@@ -104,8 +106,10 @@ def test_answers_that_are_not_documented_have_a_meaning_too(status, body, meanin
 
 
 def test_a_complete_picture_of_the_requested_size_is_the_chart():
-    """A complete picture of the requested size is the chart."""
-    assert _classify(200, png_bytes()).meaning is Meaning.CHART
+    """A complete picture of the requested size is the chart, without what follows it."""
+    for more in (b"", b"\n", b"x" * 9):
+        answer = _classify(200, png_bytes() + more)
+        assert (answer.meaning, answer.png) == (Meaning.CHART, png_bytes())
 
 
 def test_a_wrong_picture_is_described_as_the_error():
@@ -124,6 +128,7 @@ def test_a_whole_picture_that_readers_refuse_is_an_error_of_its_own():
     ("body", "is_complete"),
     [
         (png_bytes(640, 480), True),
+        (png_bytes(640, 480) + b"\n", True),
         (png_bytes()[:-5], False),
         (b"\x89PNG\r\n\x1a\n", False),
         (b"\x89PN", False),

@@ -8,6 +8,7 @@ import time
 import pytest
 
 from localcloud import Fault
+from localcloud.chart_img.answers import ANSWERS
 from tests.support.charts.chart_img_samples import KEY, account, used
 from tests.support.fakes import chart_request, scope_of
 from worker_chart_export.charts.chart_img import provider as provider_module
@@ -63,7 +64,8 @@ class TestTransient:
 
     @pytest.mark.parametrize(
         "answer",
-        ["server_error", "bad_gateway", "unavailable", "timeout", "gateway_timeout", "truncated", "empty"],
+        ["server_error", "bad_gateway", "unavailable", "timeout", "gateway_timeout", "truncated", "empty"]
+        + ["too_early"],
     )
     def test_it_is_tried_six_times_each_of_them_counted(self, provider, cloud, documents, answer):
         """A transient failure is tried six times, each one counted, then the request fails."""
@@ -95,6 +97,12 @@ class TestTransient:
         """A request that succeeds at the sixth attempt has no error."""
         _answer(cloud, answer, times=5)
         assert provider.chart(chart_request()).png.startswith(b"\x89PNG")
+
+    def test_a_picture_with_a_line_end_after_it_costs_one_call(self, provider, cloud, documents):
+        """A picture with a byte after its end costs one call, and the byte is cut off."""
+        _answer(cloud, "line_end_after_picture")
+        assert provider.chart(chart_request()).png == ANSWERS["line_end_after_picture"].body[:-1]
+        assert (_calls(cloud), used(documents)) == (1, 1)
 
     def test_a_reset_connection_is_transient(self, provider, cloud, documents):
         """A reset connection is transient, and the error names the network error."""

@@ -216,6 +216,16 @@ class TestSizes:
                 tracemalloc.stop()
                 assert peak < 2 * most + 500_000
 
+    @pytest.mark.parametrize("more", [1, 8_000_000])
+    def test_what_follows_a_picture_does_not_count(self, more):
+        """A picture of the largest size passes, with a little of what follows its end."""
+        whole = png_bytes(padding=100_000)
+        with (
+            _raw_server(_head(b"200 OK", body=whole + b"x" * more)) as url,
+            _api(url, max_png_bytes=len(whole)) as api,
+        ):
+            assert api.post(account(), chart_request()).body == whole + b"x"
+
 
 def _in_one_chunk(body):
     head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
