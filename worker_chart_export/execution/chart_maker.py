@@ -94,10 +94,12 @@ class ChartMaker:
         """Collect what all charts of a step share. List the stored charts, unless this is the first attempt.
 
         Raises:
+            ValidationFailed: The name of a chart would be too long.
             BackendUnavailable: Cloud Storage stays unavailable.
             WorkerError: The step was stopped, or its time ended.
         """
         folder, stored = StepFolder(claim.run.run_id, claim.step.step_id), {}
+        folder.check_names(export, started_at=claim.started_at)
         if claim.attempt > 1:
             try:
                 stored = self._artifacts.stored_pngs(folder, started_at=claim.started_at, scope=scope)

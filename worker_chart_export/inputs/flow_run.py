@@ -6,7 +6,7 @@ Only the fields that the worker needs are checked. Unknown fields are ignored.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -168,7 +168,7 @@ class FlowRun:
             status=StepStatus(str(status)),
             step_type=raw.get("stepType"),
             timeframe=raw.get("timeframe"),
-            depends_on=tuple(depends_on),
+            depends_on=dependencies(depends_on, self.document["steps"]),
             inputs=inputs if isinstance(inputs, Mapping) else {},
             outputs=outputs if isinstance(outputs, Mapping) else {},
             finished_at=raw.get("finishedAt"),
@@ -222,6 +222,11 @@ class FlowRun:
         except RunInvalid as error:
             return str(error)
         return why_step_id_refused(step_id)
+
+
+def dependencies(names: Sequence[str], steps: Container[str]) -> tuple[str, ...]:
+    """Return the step ids that `dependsOn` names. Surrounding white space counts only if an id has it."""
+    return tuple(name if name in steps else name.strip() for name in names)
 
 
 def _type_name(value: object) -> str:

@@ -22,6 +22,7 @@ from worker_chart_export.errors import (
     OhlcvUnavailable,
     RequestError,
     StepTimedOut,
+    ValidationFailed,
     shown,
 )
 from worker_chart_export.timing import full_jitter_seconds
@@ -31,10 +32,13 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from worker_chart_export.concurrency.cancel_scope import CancelScope
+    from worker_chart_export.inputs.export_request import ExportRequest
 
 #: An object that does not exist. Reading it shows whether Cloud Storage answers.
 PROBE_OBJECT = "charts/probe"
 PROBE_TIMEOUT_SECONDS = 10.0
+#: The longest object name that Cloud Storage takes, in UTF-8.
+MAX_NAME_BYTES = 1024
 #: The time for a manifest, even when less of the step's time is left.
 MIN_MANIFEST_SECONDS = 10.0
 #: The most attempts to write a manifest while another writer replaces it.
@@ -66,6 +70,32 @@ class StepFolder(NamedTuple):
     def png_name(self, *, started_at: datetime, symbol: str, timeframe: str, template_id: str) -> str:
         """Return a chart's object name: the same in every attempt, see `png_prefix`."""
         return f"{self.png_prefix(started_at)}{symbol}_{timeframe}_{template_id}.png"
+
+    def check_names(self, export: ExportRequest, *, started_at: datetime) -> None:
+        """Check that Cloud Storage takes the names of all charts.
+
+        Raises:
+            ValidationFailed: One is too long. The error names the symbol, whose length varies most.
+        """
+        longest = max(
+            len(
+                self.png_name(
+                    started_at=started_at,
+                    symbol=export.symbol,
+                    timeframe=export.timeframe,
+                    template_id=template_id,
+                ).encode()
+            )
+            for template_id in export.template_ids
+        )
+        if longest > MAX_NAME_BYTES:
+            size = len(export.symbol.encode())
+            raise ValidationFailed(
+                f"scope.symbol: expected at most {size - longest + MAX_NAME_BYTES} bytes of UTF-8, so that "
+                f"the charts' object names have at most {MAX_NAME_BYTES}, got {size}.",
+                field="scope.symbol",
+                objectNameBytes=longest,
+            )
 
 
 class StoredPng(NamedTuple):

@@ -14,7 +14,7 @@ from daemon.cli.status.report import Charts, Hold, Holding, Problem, RunReport, 
 from daemon.cli.status.wording import span
 from worker_chart_export.descriptions import describe
 from worker_chart_export.errors import RunInvalid, shown
-from worker_chart_export.inputs.flow_run import CHART_EXPORT, FlowRun, Step, StepStatus
+from worker_chart_export.inputs.flow_run import CHART_EXPORT, FlowRun, Step, StepStatus, dependencies
 from worker_chart_export.ledger.lease import NEVER
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def run_report(
     for step_id, raw in run.document["steps"].items():
         names = _map(raw).get("dependsOn")
         known = [name for name in names if isinstance(name, str)] if _is_list(names) else []
-        depends_on[str(step_id)] = known
+        depends_on[str(step_id)] = list(dependencies(known, run.document["steps"]))
     return RunReport(
         run_id=run.run_id,
         status=run.status.value if run.status else "",

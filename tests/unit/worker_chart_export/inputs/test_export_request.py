@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from tests.support.fakes import OHLCV_ID, RUN_ID, STEP_ID, chart_step, ohlcv_step, run_of
@@ -38,7 +40,9 @@ def test_a_good_step_is_read_whole():
 @pytest.mark.parametrize(
     ("timeframe", "interval"),
     [("1d", "1D"), ("1w", "1W"), ("1M", "1M"), ("1h", "1h"), ("4h", "4h")]
-    + [("1", "1m"), ("5", "5m"), ("15", "15m"), ("30", "30m"), ("1m", "1m"), ("15m", "15m"), ("1D", "1D")],
+    + [("1", "1m"), ("5", "5m"), ("15", "15m"), ("30", "30m"), ("1m", "1m"), ("15m", "15m"), ("1D", "1D")]
+    + [("1H", "1h"), ("2H", "2h"), ("4H", "4h"), ("12H", "12h"), ("45", "45m"), ("60", "1h"), ("120", "2h")]
+    + [("180", "3h"), ("240", "4h"), ("360", "6h"), ("480", "8h"), ("720", "12h"), ("3M", "3M")],
 )
 def test_timeframes_are_mapped(timeframe, interval):
     """Timeframes are mapped to Chart-IMG's names; a month is not a minute."""
@@ -51,7 +55,14 @@ def test_timeframes_are_mapped(timeframe, interval):
         None,
         "",
         "d",
-        "1H",
+        "5H",
+        "1S",
+        "15M",
+        "300",
+        "1440",
+        "060",
+        "60m",
+        " 1h",
         "1x",
         "0",
         "7",
@@ -60,6 +71,7 @@ def test_timeframes_are_mapped(timeframe, interval):
         " 1d",
         "1d\n",
         "\uff11\uff15",
+        "\u0666\u0660",
         "M1",
         15,
         ["1d"],
@@ -150,17 +162,50 @@ def test_a_template_id_of_128_characters_is_accepted():
         {"symbol": ""},
         {"symbol": "A/B"},
         {"symbol": "A B"},
-        {"symbol": "A\n"},
+        {"symbol": "A\nB"},
+        {"symbol": " / "},
+        {"symbol": "A" * 129},
     ]
     + [{"symbol": "\u2003"}, {"symbol": 7}],
 )
 def test_a_bad_symbol_is_refused(scope):
-    """A symbol that is missing or empty or has a slash or white space is refused."""
-    with pytest.raises(ValidationFailed, match=r"^scope\.symbol: expected "):
+    """A symbol that is missing, empty or too long, or has a slash or white space, is refused."""
+    with pytest.raises(ValidationFailed, match=r"^scope\.symbol: expected ") as caught:
         _order_of(scope=scope)
+    assert caught.value.details == {"field": "scope.symbol"}
 
 
-@pytest.mark.parametrize("symbol", ["IBM", "BRK.B", "BINANCE:BTCUSDT", "EURUSD=X", "^GSPC", "ÖBB"])
+@pytest.mark.parametrize(
+    "char",
+    ["\0", "\x07", "\x1b", "\x7f", "\x85", "\x9b"]  # control characters
+    + [
+        "\u200b",
+        "\u200e",
+        "\u202e",
+        "\u2066",
+        "\u2069",
+        "\ufeff",
+        "\u00ad",
+        "\U000e0041",
+    ]  # format characters
+    + ["\ud800", "\udfff", "\u00a0", "\u3000", "\u2028", "\u2029"],
+)
+def test_a_symbol_with_characters_that_can_t_be_seen_is_refused(char):
+    """Control and format characters, surrogates and special spaces in a symbol are refused."""
+    with pytest.raises(ValidationFailed, match=r"^scope\.symbol: expected ") as caught:
+        _order_of(scope={"symbol": f"A{char}B"})
+    assert caught.value.message.isascii()
+
+
+@pytest.mark.parametrize("symbol", [" IBM ", "IBM\n", "\tIBM", "\u00a0IBM\u2003"])
+def test_white_space_around_a_symbol_is_left_out(symbol):
+    """White space around a symbol is left out."""
+    assert _order_of(scope={"symbol": symbol}).symbol == "IBM"
+
+
+@pytest.mark.parametrize(
+    "symbol", ["IBM", "BRK.B", "BINANCE:BTCUSDT", "EURUSD=X", "^GSPC", "ÖBB", "株", "\U0001f600"]
+)
 def test_common_symbols_are_accepted_unchanged(symbol):
     """Common symbols are accepted unchanged."""
     assert _order_of(scope={"symbol": symbol}).symbol == symbol
@@ -172,6 +217,17 @@ def test_a_run_id_that_the_manifest_can_t_hold_is_refused_first(run_id):
     with pytest.raises(ValidationFailed, match=r"^runId: expected ") as caught:
         _order_of(run_id=run_id, timeframe="??")
     assert caught.value.details == {"field": "runId"}
+
+
+def test_many_requests_are_checked_at_once():
+    """20,000 requests are checked in well under a second, and only a few duplicates are named."""
+    requests = [{"chartTemplateId": f"ctpl_{number:05}"} for number in range(20_000)]
+    started = time.process_time()
+    assert len(_order_of(inputs=_inputs(requests=requests)).template_ids) == 20_000
+    with pytest.raises(ValidationFailed) as caught:
+        _order_of(inputs=_inputs(requests=requests * 2))
+    assert time.process_time() - started < 1
+    assert "got ctpl_00000, ctpl_00001, ctpl_00002 and 19997 more again" in caught.value.message
 
 
 def test_candles_named_by_the_step_itself_come_first():
@@ -200,6 +256,26 @@ def test_other_outputs_are_no_candles(source):
 def test_candles_of_steps_outside_depends_on_are_not_used():
     """Outputs of steps outside `dependsOn` are not used, because they may not be written yet."""
     assert _order_of(dependsOn=[]).ohlcv_uri is None
+
+
+@pytest.mark.parametrize(
+    ("own", "other"), [("60", "1h"), ("1h", "1H"), ("4H", "240"), ("15m", "15"), ("1D", "1d")]
+)
+def test_candles_of_the_same_timeframe_in_other_words_are_found(own, other):
+    """Candles are found when both timeframes mean the same."""
+    run = run_of({OHLCV_ID: ohlcv_step(timeframe=other), STEP_ID: chart_step(timeframe=own)})
+    step = run.step(STEP_ID)
+    assert step is not None
+    assert parse_export_request(run, step).ohlcv_uri == "gs://charts-demo/ohlcv/IBM_1d.json"
+
+
+@pytest.mark.parametrize("other", ["1M", "1", None, 1, ["1m"], "soon"])
+def test_candles_of_a_timeframe_that_is_another_or_none_are_not_used(other):
+    """Candles of another timeframe, or of a value that is no timeframe, are not used."""
+    run = run_of({OHLCV_ID: ohlcv_step(timeframe=other), STEP_ID: chart_step(timeframe="1h")})
+    step = run.step(STEP_ID)
+    assert step is not None
+    assert parse_export_request(run, step).ohlcv_uri is None
 
 
 def test_the_matching_candles_are_found_among_several():

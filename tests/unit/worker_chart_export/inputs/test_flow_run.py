@@ -24,6 +24,17 @@ from worker_chart_export.inputs.flow_run import (
 FINAL = {"SUCCEEDED", "FAILED", "SKIPPED", "CANCELLED"}
 
 
+def test_white_space_around_the_ids_in_depends_on_is_left_out():
+    """Ids in `dependsOn` are trimmed; an id that has white space itself is found as it is written."""
+    run = run_of(
+        {"d": ohlcv_step(), " e ": ohlcv_step(), "s": chart_step(dependsOn=[" d", "d\n", " e ", " f "])}
+    )
+    step = run.step("s")
+    assert step is not None
+    assert step.depends_on == ("d", "d", " e ", "f")
+    assert run.unmet_dependencies(step) == ("f",)
+
+
 def _schema_statuses(*path: str) -> set[str]:
     text = files("worker_chart_export").joinpath("data/contracts/flow_run.schema.json").read_text("utf-8")
     node = json.loads(text)

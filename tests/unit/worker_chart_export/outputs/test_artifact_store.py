@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import threading
 import time
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -19,7 +20,9 @@ from worker_chart_export.errors import (
     ObjectRefused,
     OhlcvUnavailable,
     StepTimedOut,
+    ValidationFailed,
 )
+from worker_chart_export.inputs.export_request import ExportRequest
 from worker_chart_export.outputs.artifact_store import ArtifactStore, StepFolder, StoredPng
 
 pytestmark = pytest.mark.usefixtures("short_backoff")
@@ -28,6 +31,9 @@ NAME = "charts/r/s/20251215-120000_IBM_1d_ctpl_a.png"
 MANIFEST = "charts/r/s/manifest.json"
 METADATA = {"runId": "r", "stepId": "s", "chartTemplateId": "ctpl_a", "provider": "mock"}
 PNG = png_bytes(4, 4)
+EXPORT = ExportRequest(
+    symbol="IBM", timeframe="1d", interval="1D", template_ids=("ctpl_a",), min_images=1, ohlcv_uri=None
+)
 
 
 @pytest.fixture
@@ -78,6 +84,22 @@ class TestNames:
         """A manifest's name is beside its charts."""
         folder = StepFolder(RUN_ID, STEP_ID)
         assert folder.manifest_name == f"charts/{RUN_ID}/{STEP_ID}/manifest.json"
+
+    @pytest.mark.parametrize(("last", "is_allowed"), [("e", True), ("é", False)])
+    def test_a_name_may_have_1024_bytes(self, last, is_allowed):
+        """A name of 1,024 bytes of UTF-8 is allowed; a longer one is refused with the room for the symbol."""
+        folder = StepFolder("20251215-102615_" + "A" * 99 + "_abc123", "s" * 256)
+        export = replace(EXPORT, symbol="\U0001f600" * 121 + last, template_ids=("a", "t" * 128, "b"))
+        if is_allowed:
+            folder.check_names(export, started_at=NOON)
+            return
+        with pytest.raises(ValidationFailed) as caught:
+            folder.check_names(export, started_at=NOON)
+        assert caught.value.message == (
+            "scope.symbol: expected at most 485 bytes of UTF-8, so that the charts' object names "
+            "have at most 1024, got 486."
+        )
+        assert caught.value.details == {"field": "scope.symbol", "objectNameBytes": 1025}
 
 
 class TestPng:
