@@ -181,7 +181,7 @@ def build_daemon(
     settlement = Settlement(_quarantine(settings, worker))
     callback = Delivery(handler=handler, settlement=settlement, drain=drain)
     search_seconds = 2 * settings.rescue_interval_seconds + settings.max_lease_seconds
-    return DaemonParts(
+    parts = DaemonParts(
         worker=worker,
         breaker=breaker,
         handler=handler,
@@ -203,6 +203,15 @@ def build_daemon(
             liveness=liveness,
             idle_seconds=settings.stream_idle_seconds,
         ),
+    )
+    _limit_ages(liveness, settings, drain, parts.supervisor)
+    return parts
+
+
+def _limit_ages(liveness: Liveness, settings: Settings, drain: Drain, supervisor: StreamSupervisor) -> None:
+    """Fail when a thread hangs: one that works on a step, or the one of Google's client that sends acks."""
+    liveness.limit_age(
+        "steps", drain.oldest_step_seconds, max_seconds=settings.max_lease_seconds, failure="one has run"
     )
 
 

@@ -51,7 +51,7 @@ class Daemon:
         self._settings = settings
         self._liveness = Liveness()
         self._waiter = StoppableWait(on_tick=lambda: self._liveness.tick("main"))
-        self._drain = Drain()
+        self._drain = Drain(max_delivery_seconds=settings.max_lease_seconds)
         self._parts: DaemonParts | None = None
         self._is_started = False
         self._page = LivePage(

@@ -6,6 +6,7 @@ messages. Stage three releases the leases of steps that hang. Then `main` ends t
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from contextlib import contextmanager
@@ -53,16 +54,20 @@ class Drain:
     """The deliveries and steps in progress in this process. Shared by all threads.
 
     Args:
-        clock: A monotonic clock, in seconds.
+        clock: A monotonic clock, in seconds. It may stand still while the machine is suspended.
+        max_delivery_seconds: A delivery that is older hangs. It shows no more that messages arrive.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, clock: Callable[[], float] = time.monotonic, *, max_delivery_seconds: float = math.inf
+    ) -> None:
         self._clock = clock
+        self._max_delivery_seconds = max_delivery_seconds
         self._changed = threading.Condition()
         self._draining = False
         self._started = 0.0
         self._stopped = False
-        self._deliveries = 0
+        self._deliveries: dict[object, float] = {}  # by delivery in progress: when it arrived
         self._last_delivery = clock()
         self._scopes: dict[CancelScope, float] = {}  # by running step: when it started
         self._on_start: list[Callable[[], None]] = []
@@ -89,9 +94,13 @@ class Drain:
             return self._clock() - self._started if self._draining else 0.0
 
     def quiet_seconds(self) -> float:
-        """Return the time since a delivery arrived or was settled; 0 while one is in progress."""
+        """Return the time since a delivery arrived or was settled; 0 while one is in progress.
+
+        A delivery in progress that hangs counts as one that ended at the time limit.
+        """
         with self._changed:
-            return 0.0 if self._deliveries else self._clock() - self._last_delivery
+            ends = [arrived + self._max_delivery_seconds for arrived in self._deliveries.values()]
+            return max(0.0, self._clock() - max([self._last_delivery, *ends]))
 
     def on_start(self, callback: Callable[[], None]) -> None:
         """Call `callback` when the drain starts; at once if it has started already. It must be quick."""
@@ -115,13 +124,14 @@ class Drain:
     @contextmanager
     def delivery(self) -> Iterator[None]:
         """Count a delivery from its arrival to its settlement."""
+        delivery = object()
         with self._changed:
-            self._deliveries += 1
+            self._deliveries[delivery] = self._clock()
         try:
             yield
         finally:
             with self._changed:
-                self._deliveries -= 1
+                del self._deliveries[delivery]
                 self._last_delivery = self._clock()
                 self._changed.notify_all()
 

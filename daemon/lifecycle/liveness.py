@@ -53,17 +53,26 @@ class _Loop:
     ticked: float
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _AgeLimit:
+    age: Callable[[], float]
+    max_seconds: float
+    failure: str
+
+
 class Liveness:
     """Watches the loops of this process. Shared by all threads.
 
     Args:
-        clock: A monotonic clock, in seconds.
+        clock: A monotonic clock, in seconds, that stands still while the machine is suspended: no loop ticks
+            during that time.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._lock = threading.Lock()
         self._loops: dict[str, _Loop] = {}
+        self._age_limits: dict[str, _AgeLimit] = {}
         self._failures: dict[str, str] = {}
         self._is_retired = False
 
@@ -78,6 +87,18 @@ class Liveness:
         with self._lock:
             if name in self._loops:
                 self._loops[name].ticked = self._clock()
+
+    def limit_age(self, name: str, age: Callable[[], float], *, max_seconds: float, failure: str) -> None:
+        """Fail from now on while something is too old.
+
+        Args:
+            name: The name of the part.
+            age: Returns the age in seconds, 0 if there is nothing. It must not block.
+            max_seconds: The oldest age of a healthy process.
+            failure: What is wrong then, e.g. `has run`; the age follows it.
+        """
+        with self._lock:
+            self._age_limits[name] = _AgeLimit(age=age, max_seconds=max_seconds, failure=failure)
 
     def fail(self, name: str, reason: str) -> None:
         """Record a failure that only a restart may fix."""
@@ -101,6 +122,9 @@ class Liveness:
         """Report the state of each loop and each failure."""
         if self._is_retired:
             return HealthReport(parts={}, reason=None)
+        with self._lock:
+            age_limits = dict(self._age_limits)
+        old = {name: why for name, limit in age_limits.items() if (why := _why_too_old(limit))}
         silent = {}
         with self._lock:
             now = self._clock()
@@ -108,7 +132,15 @@ class Liveness:
                 seconds = now - loop.ticked
                 if seconds > loop.within_seconds:
                     silent[name] = f"silent for {seconds:.0f} s, more than {loop.within_seconds:g} s"
-            parts = dict.fromkeys(self._loops, OK) | silent | self._failures
+            failures = self._failures | old
+            parts = dict.fromkeys([*self._loops, *age_limits], OK) | silent | failures
             reasons = [f"loop {name} is {why}" for name, why in silent.items()]
-            reasons += [f"{name}: {why}" for name, why in self._failures.items()]
+            reasons += [f"{name}: {why}" for name, why in failures.items()]
         return HealthReport(parts=parts, reason="; ".join(reasons) or None)
+
+
+def _why_too_old(limit: _AgeLimit) -> str | None:
+    seconds = limit.age()
+    if seconds <= limit.max_seconds:
+        return None
+    return f"{limit.failure} for {seconds:.0f} s, more than {limit.max_seconds:g} s"

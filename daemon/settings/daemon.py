@@ -95,8 +95,8 @@ class Settings(TracingSwitch, ExportSettings, PubsubSettings):
 
     @property
     def max_lease_seconds(self) -> float:
-        """How long the Pub/Sub client keeps a message leased: longer than any step can take."""
-        return self.step_timeout_seconds + self.drain_seconds + 60
+        """How long the lease of a step and that of its message are renewed: longer than any step can take."""
+        return super().max_lease_seconds + self.drain_seconds
 
     @field_validator("log_level", mode="before")
     @classmethod

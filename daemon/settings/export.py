@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 
 #: The defaults of leases are defined in the domain.
 _TERMS = LeaseTerms()
+#: The time for the claim and the finalize of a step, beside that for its charts.
+LEDGER_RESERVE_SECONDS = 60.0
 #: The names of the production environment, in any case.
 PRODUCTION = frozenset({"prod", "production"})
 BUCKET = re.compile(r"gs://(?P<name>[a-z0-9][a-z0-9._-]{1,220}[a-z0-9])")
@@ -220,6 +223,16 @@ class ExportSettings(LeaseSettings, ChartSettings, BucketSettings, FirestoreSett
     """
     template_cache_seconds: float = seconds(60, 0, 86400)
     """How long a chart template is kept in memory."""
+
+    @property
+    def max_lease_seconds(self) -> float:
+        """How long the lease of a step is renewed: longer than any step can take."""
+        return self.step_timeout_seconds + LEDGER_RESERVE_SECONDS
+
+    @property
+    def lease_terms(self) -> LeaseTerms:
+        """The settings of leases, as the ledger needs them."""
+        return replace(super().lease_terms, max_work_seconds=self.max_lease_seconds)
 
     @field_validator("charts_default_timezone")
     @classmethod

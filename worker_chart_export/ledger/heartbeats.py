@@ -142,6 +142,7 @@ class Heartbeats:
             BackendUnavailable: Firestore is unavailable. No lease counts as lost for that.
             BackendRefused: Firestore refuses.
         """
+        self._give_up_hanging()
         with ExitStack() as locks:
             mine = [held for held in self.held() if not held.is_lost and held.lock.acquire(blocking=False)]
             for held in mine:
@@ -160,6 +161,13 @@ class Heartbeats:
             if ours:
                 self._renew(ours, found, trusted_until=asked_at + self._terms.trusted_seconds)
             return True
+
+    def _give_up_hanging(self) -> None:
+        """Lose the leases of work that hangs, so that another worker can take the steps over."""
+        max_seconds = self._terms.max_work_seconds
+        for held in self.held():
+            if held.age_seconds() > max_seconds:
+                held.lose(f"the work has lasted longer than {max_seconds:g} s")
 
     def _read(self, mine: Sequence[HeldLease]) -> Mapping[str, Any]:
         """Read the tokens of the leases and the statuses of their runs and steps, by document path."""

@@ -6,6 +6,7 @@ names the `update_time` that the writer read last. So a worker whose step was ta
 
 from __future__ import annotations
 
+import math
 import threading
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -39,12 +40,14 @@ class LeaseTerms:
         clock_skew_seconds: How much later than `expires_at` a lease expires that its worker did not release.
         max_attempts: Claims without a release, after which a step is failed and not taken over again.
         unleased_grace_seconds: How long a step may be RUNNING without a lease. 0: forever.
+        max_work_seconds: How long after its claim a lease is renewed. Work that lasts longer hangs.
     """
 
     lease_seconds: float = 120.0
     clock_skew_seconds: float = 5.0
     max_attempts: int = 5
     unleased_grace_seconds: float = 3600.0
+    max_work_seconds: float = math.inf
 
     @property
     def renew_every_seconds(self) -> float:
@@ -199,6 +202,7 @@ class HeldLease:
         self.trusted_until = trusted_until
         self.lock = threading.Lock()
         self._clock = clock
+        self._claimed_at = clock.monotonic()
         self._guard = threading.Lock()
         self._lost: LeaseLost | None = None
         self._on_lost: list[Callable[[LeaseLost], None]] = []
@@ -212,6 +216,10 @@ class HeldLease:
     def is_lost(self) -> bool:
         """Whether the lease is known to be lost."""
         return self._lost is not None
+
+    def age_seconds(self) -> float:
+        """Return the time since this process claimed the step."""
+        return self._clock.monotonic() - self._claimed_at
 
     def check(self) -> None:
         """Return while the lease may be trusted.

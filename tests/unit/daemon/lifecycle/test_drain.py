@@ -176,3 +176,21 @@ def test_every_stage_of_a_drain_has_its_time(seconds, finish, settle):
     assert (times.finish, times.settle, times.end) == pytest.approx(
         (100 + finish, 100 + settle, 100 + seconds)
     )
+
+
+def test_a_delivery_that_hangs_does_not_count_as_one_that_arrives():
+    """A delivery that is older than the limit leaves the stream quiet since the limit passed."""
+    clock = HandClock()
+    drain = Drain(clock.monotonic, max_delivery_seconds=60)
+    with drain.delivery():
+        clock.advance(60)
+        assert drain.quiet_seconds() == 0
+        clock.advance(3)
+        assert drain.quiet_seconds() == 3
+        with drain.delivery():
+            assert drain.quiet_seconds() == 0
+        clock.advance(1)
+        assert drain.quiet_seconds() == 1
+        assert not drain.wait_until_idle(0)
+    assert drain.quiet_seconds() == 0
+    assert drain.wait_until_idle(0)

@@ -86,3 +86,15 @@ def test_a_stopping_process_is_alive(liveness, clock):
     liveness.retire()
     clock.advance(100)
     assert liveness.why_dead() is None
+
+
+def test_a_part_that_is_too_old_makes_the_process_dead_until_it_is_gone(liveness):
+    """The reason says what is wrong, for how long, and the limit."""
+    ages = [0.0]
+    liveness.limit_age("steps", lambda: ages[0], max_seconds=385, failure="one has run")
+    ages[0] = 385.0
+    assert (liveness.why_dead(), liveness.health_report().parts) == (None, {"steps": "ok"})
+    ages[0] = 400.0
+    assert liveness.why_dead() == "steps: one has run for 400 s, more than 385 s"
+    ages[0] = 0.0
+    assert liveness.why_dead() is None

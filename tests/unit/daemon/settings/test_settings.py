@@ -202,7 +202,8 @@ def test_the_bucket_s_name_is_without_its_scheme(load):
 
 def test_a_message_is_leased_longer_than_a_step_can_take(load):
     """A message is leased for the step's time, the drain and a minute."""
-    assert load(STEP_TIMEOUT_SECONDS="100", DRAIN_SECONDS="10").max_lease_seconds == 170
+    settings = load(STEP_TIMEOUT_SECONDS="100", DRAIN_SECONDS="10")
+    assert settings.max_lease_seconds == settings.lease_terms.max_work_seconds == 170
 
 
 @pytest.mark.parametrize("level", ["debug", "Warning", "CRITICAL"])

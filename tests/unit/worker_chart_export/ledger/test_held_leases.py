@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from localcloud import Fault
@@ -64,6 +66,22 @@ class TestTrust:
         clock.advance(1)
         with pytest.raises(LeaseLost):
             claim.held.check()
+
+    def test_a_lease_is_not_renewed_longer_than_any_work_lasts(self, run, documents, clock):
+        """The next heartbeat after that time loses the lease of a thread that hangs, and stops its work."""
+        terms = replace(TERMS, max_work_seconds=100)
+        worker = LedgerProcess(documents, clock=clock, terms=terms)
+        claim = worker.claim(run.run_id, "s0")
+        for _ in range(2):
+            clock.advance(50)
+            worker.heartbeats.beat()
+            claim.held.check()
+        expires_at = run.lease("s0")["expiresAt"]
+        clock.advance(1)
+        worker.heartbeats.beat()
+        with pytest.raises(LeaseLost, match="the work has lasted longer than 100 s"):
+            claim.held.check()
+        assert run.lease("s0")["expiresAt"] == expires_at
 
     def test_a_heart_beat_is_trusted_from_when_it_began(self, run, worker, clock, cloud):
         """A heartbeat whose response came half a minute late is trusted from its start."""
