@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 #: A renewal of the leases makes two calls, and each may take until its timeout.
 HEART_BEAT_GRACE_SECONDS = 60.0
 BREAKER_WITHIN_SECONDS = 120.0
+#: An ack waits for at most a few calls of Google's client, and each may take a minute.
+MAX_UNSENT_SECONDS = 300.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -212,6 +214,9 @@ def _limit_ages(liveness: Liveness, settings: Settings, drain: Drain, supervisor
     """Fail when a thread hangs: one that works on a step, or the one of Google's client that sends acks."""
     liveness.limit_age(
         "steps", drain.oldest_step_seconds, max_seconds=settings.max_lease_seconds, failure="one has run"
+    )
+    liveness.limit_age(
+        "acks", supervisor.unsent_seconds, max_seconds=MAX_UNSENT_SECONDS, failure="one was not sent"
     )
 
 

@@ -34,6 +34,7 @@ OWNERS = {
     ("google.cloud.pubsub_v1", "google.pubsub_v1"): {
         "daemon/subscription/stream.py",
         "daemon/subscription/admin.py",
+        "daemon/subscription/client_clock.py",
         "daemon/subscription/publisher.py",
         "daemon/cli/demo/resources.py",
     },

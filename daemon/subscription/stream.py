@@ -16,6 +16,8 @@ from google.cloud.pubsub_v1.subscriber.scheduler import ThreadScheduler
 from google.cloud.pubsub_v1.types import FlowControl
 
 from daemon.subscription.admin import probe, subscriber_client
+from daemon.subscription.client_clock import measure_waits_by_boot_clock
+from daemon.subscription.unsent_requests import UnsentRequests
 from worker_chart_export.backends.errors import backend_errors
 from worker_chart_export.errors import BackendRefused, BackendUnavailable
 from worker_chart_export.observability.logs import Event, log
@@ -37,7 +39,9 @@ class Subscriber:
     """
 
     def __init__(self, settings: Settings) -> None:
+        measure_waits_by_boot_clock()
         self._settings = settings
+        self._unsent = UnsentRequests()
         self._client = subscriber_client()
 
     def probe(self) -> None:
@@ -63,9 +67,13 @@ class Subscriber:
                 min_duration_per_lease_extension=settings.ack_extension_seconds,
                 max_duration_per_lease_extension=settings.ack_extension_seconds,
             ),
-            scheduler=NackingScheduler(executor),
+            scheduler=NackingScheduler(executor, self._unsent),
             await_callbacks_on_shutdown=True,
         )
+
+    def unsent_seconds(self) -> float:
+        """Return the age of the oldest ack, nack or new deadline that was not sent yet, or 0."""
+        return self._unsent.oldest_seconds()
 
     def close(self) -> None:
         """Close the connection. Calls in progress end with an error."""
@@ -73,7 +81,21 @@ class Subscriber:
 
 
 class NackingScheduler(ThreadScheduler):  # type: ignore[misc]
-    """Nacks a message that arrives while the stream closes; the client would keep it to its deadline."""
+    """Nacks a message that arrives while the stream closes; the client would keep it to its deadline.
+
+    Args:
+        executor: Its threads run the callback.
+        requests: The queue for acks, nacks and new deadlines.
+    """
+
+    def __init__(self, executor: ThreadPoolExecutor, requests: UnsentRequests) -> None:
+        super().__init__(executor)
+        self._requests = requests
+
+    @property
+    def queue(self) -> UnsentRequests:
+        """The queue from which the client sends."""
+        return self._requests
 
     def schedule(self, callback: Callable[..., object], *args: Any, **kwargs: Any) -> None:
         """Run `callback` in a thread of the executor."""
@@ -106,6 +128,10 @@ class Stream:
     def has_ended(self) -> bool:
         """True once callbacks are done, waiting messages are nacked and acks are sent."""
         return bool(self._future.done())
+
+    def unsent_seconds(self) -> float:
+        """Return the age of the oldest ack, nack or new deadline that was not sent yet, or 0."""
+        return 0.0 if self.has_ended else self._subscriber.unsent_seconds()
 
     def on_end(self, callback: Callable[[], None]) -> None:
         """Call `callback` once the stream has ended; at once if it has ended already."""

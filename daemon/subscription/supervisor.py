@@ -107,6 +107,11 @@ class StreamSupervisor:
         stream = self._stream  # read once: the main thread may replace it
         return stream is not None and stream.is_open
 
+    def unsent_seconds(self) -> float:
+        """Return the age of the oldest ack, nack or new deadline that was not sent yet, or 0."""
+        stream = self._stream
+        return 0.0 if stream is None else stream.unsent_seconds()
+
     def keep_open(self) -> NoReturn:
         """Keep a stream open.
 

@@ -15,6 +15,7 @@ from google.cloud.pubsub_v1.types import FlowControl
 
 from daemon.settings import PubsubSettings, Settings
 from daemon.subscription.stream import NackingScheduler, Stream, Subscriber, open_stream
+from daemon.subscription.unsent_requests import UnsentRequests
 from localcloud import Fault
 from tests.support.cloud.clouds import PROJECT, clients_find
 from worker_chart_export.errors import BackendRefused, BackendUnavailable
@@ -180,7 +181,7 @@ def test_the_error_of_a_stream_decides_what_follows(error, kind):
 def test_a_message_that_comes_while_the_stream_closes_is_nacked():
     """A message that arrives while the stream closes is nacked; the client would hold it."""
     executor, settled = ThreadPoolExecutor(1), []
-    scheduler = NackingScheduler(executor)
+    scheduler = NackingScheduler(executor, UnsentRequests())
     message = SimpleNamespace(nack=lambda: settled.append("nack"))
     came = queue.SimpleQueue()
     scheduler.schedule(came.put, message)

@@ -1,0 +1,55 @@
+"""Daemon processes whose clocks are wrong, are set while they run, or stand still during a suspend."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support.cloud.resources import health
+from tests.support.process import shifted_clocks
+from tests.support.process.shifted_clocks import CLIENT_ON_WALL_CLOCK, Clocks
+
+HOUR = 3600.0
+STEPS = 12
+
+
+@pytest.fixture
+def clocks(tmp_path):
+    """Return the clocks of the test's daemon."""
+    return Clocks(tmp_path)
+
+
+def _daemon(deployment, clocks, **changed):
+    return deployment.daemon(module=shifted_clocks.MODULE, fresh=True, **clocks.environment, **changed)
+
+
+def _step_settled(deployment, daemon):
+    """Publish a step, and wait until its message is settled. Its ack may still be unsent."""
+    settled = len(daemon.named("message_settled"))
+    run_id, (step_id,) = deployment.put_run(charts=1)
+    deployment.publish_step(run_id, step_id)
+    daemon.wait_for_event("message_settled", count=settled + 1)
+
+
+@pytest.mark.parametrize("step_seconds", [-HOUR, HOUR])
+def test_steps_of_the_wall_clock_hold_up_no_message(deployment, clocks, step_seconds):
+    """All messages are acked. Google's client by itself would wait for the wall clock."""
+    with _daemon(deployment, clocks).started() as daemon:
+        for count in range(STEPS):
+            clocks.shift(wall=step_seconds * count)
+            _step_settled(deployment, daemon)
+        assert daemon.terminate() == 0
+    assert deployment.cloud.pubsub.calls["Deliver"] == STEPS
+    assert [line["disposition"] for line in daemon.named("message_settled")] == ["ack"] * STEPS
+
+
+def test_a_daemon_whose_acks_are_not_sent_is_not_alive(deployment, clocks):
+    """Google's client waits for the wall clock, which was set back; `/livez` says that an ack is not sent."""
+    with _daemon(deployment, clocks, **{CLIENT_ON_WALL_CLOCK: "2"}).started() as daemon:
+        _step_settled(deployment, daemon)
+        assert health(daemon, "/livez")[0] == 200
+        for count in range(3):  # a step of the clock counts only while the client waits for a request
+            clocks.shift(wall=-HOUR * (count + 1))
+            _step_settled(deployment, daemon)
+        daemon.wait_until(lambda: health(daemon, "/livez")[0] != 200, "a process that is not alive", 20)
+        assert health(daemon, "/livez")[1]["reason"].startswith("acks: one was not sent for ")
+        assert health(daemon, "/readyz")[0] == 200
