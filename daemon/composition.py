@@ -193,7 +193,6 @@ def build_daemon(
             pipeline=worker.pipeline,
             breaker=breaker,
             drain=drain,
-            clock=worker.clock,
             interval_seconds=settings.rescue_interval_seconds,
             on_tick=liveness.expect("rescue", within_seconds=search_seconds),
         ),

@@ -38,6 +38,8 @@ from worker_chart_export.observability.logs import Event, bind, bound, log
 from worker_chart_export.timing import Backoff
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from daemon.handling.circuit_breaker import CircuitBreaker
     from daemon.handling.disposition import Disposition
     from daemon.handling.messages import IncomingMessage
@@ -65,7 +67,7 @@ class MessageHandler:
         pipeline: Works on steps.
         breaker: Deliveries wait here while a backend is unavailable.
         drain: Stops the running steps when the process stops.
-        clock: Measures the age of a message and the time it takes.
+        clock: Measures the time that a message takes.
         step_timeout_seconds: After this time no further step is started for a message.
         not_ready_grace_seconds: How long after its publish time a message may wait for its step.
     """
@@ -211,10 +213,14 @@ class MessageHandler:
     def _classify_lease(self, step_id: str, snapshot: RunSnapshot, message: IncomingMessage) -> StepView:
         return classify_lease(
             snapshot.leases[step_id],
-            now=snapshot.read_time or self._clock.now(),
+            now=self._server_time(snapshot),
             message_id=message.message_id,
             terms=self._ledger.terms,
         )
+
+    def _server_time(self, snapshot: RunSnapshot) -> datetime:
+        """Return the time of the read by the server, because the clock of this machine may be wrong."""
+        return snapshot.read_time or self._clock.now()
 
     def _create_lease(self, step_id: str, snapshot: RunSnapshot) -> None:
         """Create a lease for a step that another kind of worker left RUNNING without one."""
@@ -246,7 +252,7 @@ class MessageHandler:
         self, step_id: str, snapshot: RunSnapshot, view: StepView, message: IncomingMessage
     ) -> Disposition:
         if view.state in NOT_READY:
-            age = (self._clock.now() - message.publish_time).total_seconds()
+            age = (self._server_time(snapshot) - message.publish_time).total_seconds()
             return not_ready(view, age_seconds=age, grace_seconds=self._not_ready_grace_seconds)
         if view.state is StepState.OTHER_TYPE:
             return ignored(view.description)

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from worker_chart_export.ledger.expired_leases import ExpiredLease
     from worker_chart_export.ledger.run_snapshot import RunSnapshot
     from worker_chart_export.ledger.step_ledger import StepLedger
-    from worker_chart_export.timing import Clock
 
 #: Each pause varies by this share, so that daemons that started together do not search together.
 JITTER = 0.25
@@ -43,7 +42,6 @@ class Rescue:
         pipeline: Works on steps.
         breaker: While it is open nothing is rescued.
         drain: While it drains nothing is rescued.
-        clock: Its wall clock only selects leases to read; the server's time decides if one has expired.
         interval_seconds: The pause between two searches.
         on_tick: Called before each search and for each lease.
     """
@@ -55,7 +53,6 @@ class Rescue:
         pipeline: StepPipeline,
         breaker: CircuitBreaker,
         drain: Drain,
-        clock: Clock,
         interval_seconds: float,
         on_tick: Callable[[], None] = lambda: None,
     ) -> None:
@@ -63,7 +60,6 @@ class Rescue:
         self._pipeline = pipeline
         self._breaker = breaker
         self._drain = drain
-        self._clock = clock
         self._interval_seconds = interval_seconds
         self._on_tick = on_tick
         self._stopping = threading.Event()
@@ -104,7 +100,7 @@ class Rescue:
         metrics.RESCUE_LOOKS.labels(result).inc()
 
     def search(self) -> None:
-        """Go through all leases that seem expired, page by page, each page in random order.
+        """Go through all leases that have expired, page by page, each page in random order.
 
         Raises:
             IndexMissing: Firestore has no index for the query.
@@ -112,7 +108,9 @@ class Rescue:
             BackendRefused: Firestore refuses.
             Interrupted: The worker is stopping.
         """
-        for page in self._ledger.expired_leases(before=self._clock.now()):
+        if self._stopping.is_set() or self._breaker.is_open:
+            return
+        for page in self._ledger.expired_leases():
             self._breaker.record_success("firestore")
             random.shuffle(page)
             for expired in page:

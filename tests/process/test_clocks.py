@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
 
 from tests.support.cloud.resources import health
+from tests.support.fakes import lease_of
 from tests.support.process import shifted_clocks
 from tests.support.process.shifted_clocks import CLIENT_ON_WALL_CLOCK, Clocks
+from worker_chart_export.ledger.lease import LEASES
 
 HOUR = 3600.0
 STEPS = 12
@@ -53,3 +57,38 @@ def test_a_daemon_whose_acks_are_not_sent_is_not_alive(deployment, clocks):
         daemon.wait_until(lambda: health(daemon, "/livez")[0] != 200, "a process that is not alive", 20)
         assert health(daemon, "/livez")[1]["reason"].startswith("acks: one was not sent for ")
         assert health(daemon, "/readyz")[0] == 200
+
+
+@pytest.mark.parametrize("ahead_seconds", [-2 * HOUR, 2 * HOUR])
+def test_a_message_that_is_early_waits_for_its_step_whatever_the_time_of_the_machine(
+    deployment, clocks, ahead_seconds
+):
+    """Its age is that by the server: it is neither rejected at once nor deferred by hours."""
+    clocks.shift(wall=ahead_seconds)
+    run_id, (step_id,) = deployment.put_run(status="PENDING")
+    with _daemon(deployment, clocks).started() as daemon:
+        deployment.publish_step(run_id, step_id)
+        (settled,) = daemon.wait_for_event("message_settled")
+        assert (settled["disposition"], settled["reason"], settled["delaySeconds"]) == (
+            "defer",
+            "pending",
+            10,
+        )
+        assert daemon.terminate() == 0
+    assert daemon.named("message_rejected") == []
+
+
+@pytest.mark.parametrize("ahead_seconds", [-2 * HOUR, 2 * HOUR])
+def test_an_expired_lease_is_found_whatever_the_time_of_the_machine(deployment, clocks, ahead_seconds):
+    """The rescue asks for leases that have expired by the server's time, and for no other."""
+    clocks.shift(wall=ahead_seconds)
+    run_id, step_ids = deployment.put_run(steps=2, status="RUNNING")
+    for step_id, left_seconds in zip(step_ids, (-600, 600), strict=True):
+        expires_at = datetime.now(UTC) + timedelta(seconds=left_seconds)
+        lease = lease_of(expires_at=expires_at).to_document()
+        deployment.documents.document(f"flow_runs/{run_id}/{LEASES}/{step_id}").set(lease)
+    with _daemon(deployment, clocks, RESCUE_INTERVAL_SECONDS="1").started() as daemon:
+        (line,) = daemon.wait_for_event("step_completed")
+        assert (line["stepId"], line["attempt"]) == (step_ids[0], 2)
+        assert daemon.terminate() == 0
+    assert deployment.step(run_id, step_ids[1])["status"] == "RUNNING"

@@ -30,7 +30,7 @@ PAGE_SIZE = 50
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExpiredLease:
-    """The place of a lease that has expired by this machine's clock. The server's time decides."""
+    """The place of a lease that had expired when it was searched for. It may have changed since."""
 
     run_id: str
     step_id: str

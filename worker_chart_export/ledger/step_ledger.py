@@ -102,7 +102,12 @@ class StepLedger:
 
     def probe(self) -> None:
         """Check that Firestore answers a read. Errors as `read`."""
-        read_document(self._client, FLOW_RUNS, PROBE_RUN_ID)
+        self._server_time()
+
+    def _server_time(self) -> datetime:
+        """Return the time of a read now, by Firestore's clock. Errors as `read`."""
+        read_time: datetime = read_document(self._client, FLOW_RUNS, PROBE_RUN_ID).read_time
+        return read_time
 
     def create_run(self, run_id: str, document: Mapping[str, Any]) -> bool:
         """Create a run. Return False when a run of that id exists.
@@ -274,9 +279,9 @@ class StepLedger:
             )
             create_document(lease_reference(self._client, run_id, step_id), lease.to_document())
 
-    def expired_leases(self, *, before: datetime) -> Iterator[list[ExpiredLease]]:
-        """Find the leases that expired before this time; see `expired_leases.expired_leases`."""
-        return expired_leases(self._client, before=before)
+    def expired_leases(self) -> Iterator[list[ExpiredLease]]:
+        """Find the leases that have expired by the server's time; see `expired_leases.expired_leases`."""
+        return expired_leases(self._client, before=self._server_time())
 
     def delete_lease(self, run_id: str, step_id: str, stored: StoredLease) -> bool:
         """Delete a lease unless it has changed; see `expired_leases.delete_lease`."""

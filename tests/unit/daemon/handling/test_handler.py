@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 
 from daemon.handling.disposition import Ack, Defer, Nack, Reject
@@ -110,6 +112,15 @@ class TestNamedStep:
         assert isinstance(disposition, Reject)
         assert disposition.reason == "not_ready"
         assert "600 s after publishing, more than 600 s" in disposition.detail
+
+    def test_the_age_of_a_message_is_that_by_the_server(self):
+        """The wall clock of the machine may be wrong."""
+        clock = HandClock()
+        clock.wall += timedelta(hours=1)
+        disposition = handler(Ledger(one_step(status="PENDING")), clock=clock, grace=600).handle(
+            message(age=20)
+        )
+        assert disposition == Defer(delay_seconds=20, reason="pending")
 
     def test_without_grace_a_step_that_is_not_ready_is_rejected_at_once(self):
         """With a grace of 0 a step that is not ready is rejected at once."""

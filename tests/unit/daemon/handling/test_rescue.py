@@ -13,7 +13,7 @@ from daemon.handling.circuit_breaker import FAILURES_TO_OPEN, CircuitBreaker
 from daemon.handling.rescue import Rescue
 from daemon.lifecycle.drain import Drain
 from localcloud import Fault
-from tests.support.fakes import NOON, RUN_ID, STEP_ID, HandClock, lease_of, scope_of
+from tests.support.fakes import NOON, RUN_ID, STEP_ID, lease_of, scope_of
 from tests.support.pipeline_bench import TERMS, Bench
 from tests.support.process.daemons import ROOT
 from worker_chart_export.errors import BackendRefused, BackendUnavailable, IndexMissing, Interrupted
@@ -38,9 +38,8 @@ class Ledger:
             self.scans.put(scan)
         self.scanned = threading.Semaphore(0)
 
-    def expired_leases(self, *, before):
+    def expired_leases(self):
         """Return the pages of the next scan."""
-        assert before
         try:
             found = self.scans.get_nowait()
         except queue.Empty:
@@ -69,7 +68,6 @@ class Rescuing:
             pipeline=None,
             breaker=self.breaker,
             drain=self.drain,
-            clock=HandClock(),
             interval_seconds=interval,
             on_tick=self.ticks.release,
         )
@@ -195,7 +193,6 @@ class TestMissingIndex:
             pipeline=bench.pipeline(),
             breaker=breaker,
             drain=Drain(),
-            clock=clock,
             interval_seconds=60,
         )
 

@@ -28,7 +28,6 @@ from worker_chart_export.errors import (
 )
 from worker_chart_export.execution.outcome import OutcomeKind
 from worker_chart_export.outputs.artifact_store import ArtifactStore
-from worker_chart_export.timing import SystemClock
 
 DAY_SECONDS = 86400
 
@@ -188,8 +187,7 @@ class TestBackends:
     def test_a_scan_of_the_rescue(self, error, result, grown):
         """A scan of the rescue is counted by whether it could read."""
 
-        def expired_leases(*, before):
-            assert before
+        def expired_leases():
             if error is not None:
                 raise error
             return []
@@ -199,7 +197,6 @@ class TestBackends:
             pipeline=None,
             breaker=CircuitBreaker(probes={}),
             drain=Drain(),
-            clock=HandClock(),
             interval_seconds=1,
         )._search_safely()
         assert grown() == {f"rescue_looks_total{{{result}}}": 1}
@@ -214,7 +211,6 @@ class TestBackends:
             pipeline=pipeline,
             breaker=CircuitBreaker(probes={}),
             drain=Drain(),
-            clock=SystemClock(),
             interval_seconds=1,
         )._search_safely()
         counts = grown()
