@@ -78,5 +78,7 @@ def describe_failure(error: Exception) -> tuple[list[str], ExitCode]:
     if isinstance(error, SettingsError):
         return error.problems, ExitCode.BAD_SETTINGS
     if isinstance(error, BackendRefused | BackendUnavailable):
-        return [str(error)], ExitCode.REFUSED
+        from daemon.cli.places import with_place  # noqa: PLC0415 - slow to load
+
+        return [with_place(error)], ExitCode.REFUSED
     return [f"internal: {describe_error(error)}"], ExitCode.INTERNAL_ERROR

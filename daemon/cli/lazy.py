@@ -6,11 +6,16 @@ Google's clients take a second to import. Health probes and shell completion don
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command, get_group
+
+from worker_chart_export.errors import shown
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 #: Command -> its text in the overview and in shell completion, which shows at most 45 characters. The module
 #: in `daemon.cli.commands` has the same name, with `_` for `-`.
@@ -33,6 +38,22 @@ class LazyCommands(TyperGroup):
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
         self.commands = {name: LazyCommand(name=name, help=text) for name, text in COMMANDS.items()}
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command. Say in plain words which argument is wrong: typer quotes those of pydantic."""
+        try:
+            return super().invoke(ctx)
+        except typer.BadParameter as error:
+            if (problems := getattr(error.__cause__, "errors", None)) is not None:
+                error.message = _plain_words(problems()[0])
+            raise
+
+
+def _plain_words(problem: Mapping[str, Any]) -> str:
+    words = str(problem["msg"]).removeprefix("Value error, ").partition(", unable to ")[0]
+    if not words.startswith("Input should be "):
+        return words
+    return f"expected {words.removeprefix('Input should be ')}, got {shown(problem['input'])}"
 
 
 class LazyCommand(TyperCommand):

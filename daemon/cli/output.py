@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from enum import StrEnum
 
 
@@ -17,6 +18,13 @@ class OutputFormat(StrEnum):
 def examples(*commands: str) -> str:
     """Return the end of a help text that shows each command on its own line."""
     return "\n\n".join(["Examples:", *(f"worker-chart-export {command}" for command in commands)])
+
+
+def why_not_json(error: Exception) -> str:
+    """Describe the error of reading a file as JSON, without the words of the parser."""
+    if isinstance(error, json.JSONDecodeError):
+        return f"not JSON (line {error.lineno} column {error.colno})"
+    return "not UTF-8 text" if isinstance(error, UnicodeError) else "not JSON that can be read"
 
 
 def plural(count: int, noun: str) -> str:

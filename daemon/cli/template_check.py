@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from daemon.cli.output import why_not_json
 from worker_chart_export.charts.chart_img.accounts import PLANS, Demand, why_not_on_plan
 from worker_chart_export.errors import ValidationFailed, shown
 from worker_chart_export.inputs.flow_run import TEMPLATE_ID, is_template_id
@@ -86,7 +87,7 @@ def review_file(path: Path, accounts: Sequence[Account] = ()) -> Review:
     try:
         document = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
-        return Review(template_id=path.name, document={}, problems=(f"not JSON: {error!s:.100}",))
+        return Review(template_id=path.name, document={}, problems=(why_not_json(error),))
     if not isinstance(document, dict):
         problem = f"expected an object, got {shown(document)}"
         return Review(template_id=path.name, document={}, problems=(problem,))

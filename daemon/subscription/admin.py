@@ -9,13 +9,18 @@ from typing import Any, Self
 from google.api_core.exceptions import InvalidArgument, MethodNotImplemented, NotFound, PermissionDenied
 from google.cloud.pubsub_v1 import PublisherClient, SubscriberClient
 
-from worker_chart_export.backends.errors import backend_errors, client_errors
+from worker_chart_export.backends.errors import READ_RETRY, backend_errors, client_errors
+from worker_chart_export.errors import BackendRefused
 
 READ_TIMEOUT_SECONDS = 5.0
 PROBE_TIMEOUT_SECONDS = 10.0
+#: The client's own policy would retry for a minute.
+SHORT_RETRY = READ_RETRY.with_timeout(READ_TIMEOUT_SECONDS)
 #: An ack id that Pub/Sub never creates.
 INVALID_ACK_ID = "probe"
 MIN_ACK_DEADLINE_SECONDS = 10
+#: The topic that a subscription names once its own was deleted.
+DELETED_TOPIC = "_deleted-topic_"
 #: The values of Pub/Sub where a retry policy or a dead-letter policy names none.
 DEFAULT_MINIMUM_SECONDS, DEFAULT_MAXIMUM_SECONDS = 10.0, 600.0
 DEFAULT_DELIVERY_ATTEMPTS = 5
@@ -186,13 +191,17 @@ def topic_of(subscription_path: str) -> str:
     """Return the full path of the topic of a subscription.
 
     Raises:
-        GoogleAPICallError, RetryError: Pub/Sub refuses or is unavailable.
-        DefaultCredentialsError: There are no credentials.
+        BackendRefused: There are no credentials, the subscription is missing or forbidden, or its topic was
+            deleted.
+        BackendUnavailable: Pub/Sub does not answer within 5 s.
     """
-    with SubscriberClient() as client:
-        return str(
-            client.get_subscription(subscription=subscription_path, timeout=PROBE_TIMEOUT_SECONDS).topic
-        )
+    with subscriber_client() as client, backend_errors("pubsub"):
+        topic = client.get_subscription(
+            subscription=subscription_path, timeout=READ_TIMEOUT_SECONDS, retry=SHORT_RETRY
+        ).topic
+    if topic == DELETED_TOPIC:
+        raise BackendRefused("pubsub", "the topic of the subscription was deleted")
+    return str(topic)
 
 
 def read_topic(topic: str) -> TopicFacts:

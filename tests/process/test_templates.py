@@ -128,7 +128,11 @@ def test_render_reports_what_can_not_be_drawn(file, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "code", "text"),
     [
-        (["render", "no-such-template", "--output", "x.png"], 2, "neither a file nor a stored template"),
+        (
+            ["render", "no-such-template", "--output", "x.png"],
+            2,
+            "is neither a file here nor stored",
+        ),
         (["render", "no-such.json", "--output", "x.png"], 2, "expected a readable file"),
         (["validate", "no-such.json"], 2, "no-such.json"),
         (["push"], 2, "FILE"),

@@ -14,9 +14,10 @@ import typer
 from daemon.cli.demo.resources import DEMO_BUCKET, QUARANTINE, SUBSCRIPTION, DemoResources
 from daemon.cli.output import examples
 from daemon.lifecycle.signals import STOP_SIGNALS, block_stop_signals
-from daemon.settings import SettingsError
+from daemon.settings import PROJECT, SettingsError
 from localcloud import LocalCloud
 from localcloud.cloud import Ports
+from worker_chart_export.errors import shown
 
 Port = Annotated[int, typer.Option(help="0 = a free one.", min=0, max=65535)]
 
@@ -41,6 +42,8 @@ def command(
     comment for each demo step: the command that publishes its message. The
     daemon then needs only CHARTS_API_MODE=local in addition.
     """
+    if PROJECT.fullmatch(project) is None:
+        raise typer.BadParameter(f"--project: expected a Google Cloud project id, got {shown(project)}")
     block_stop_signals()
     ports = Ports(pubsub=pubsub_port, firestore=firestore_port, storage=storage_port)
     for name, port in asdict(ports).items():

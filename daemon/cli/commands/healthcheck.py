@@ -59,6 +59,8 @@ def command(
             "HEALTH_PORT=0 lets the daemon choose a free port: name that port with --port "
             "(the daemon logs it as healthPort in daemon_started)"
         )
+    if not host:
+        raise typer.BadParameter("--host: expected an address, got nothing")
     address = reachable(host)
     place = f"http://{f'[{address}]' if ':' in address else address}:{port}/livez"
     try:

@@ -10,6 +10,8 @@ from typing import Annotated
 import typer
 
 from daemon.cli.output import examples
+from daemon.cli.places import asking_for
+from daemon.cli.run_check import find_reason_for_no_effect
 from daemon.settings import PROJECT, PUBSUB_ID, PubsubSettings, SettingsError, load_settings
 from daemon.subscription.admin import topic_of
 from daemon.subscription.publisher import Publisher
@@ -35,20 +37,26 @@ def command(
         str | None, typer.Option(help="A topic id or full path. Default: the topic of the subscription.")
     ] = None,
 ) -> None:
-    """Send a message that starts the export of one step, or of all eligible steps of a run."""
+    """Send a message that starts the export of one step, or of all eligible steps of a run.
+
+    A warning says that the message has no effect now, for example because there
+    is no such run, if this account may read the run. The message is sent anyway.
+    """
     problem = why_run_id_refused(run_id) or (None if step_id is None else why_step_id_refused(step_id))
     if problem:
         raise typer.BadParameter(problem)
     body = {"runId": run_id} | ({} if step_id is None else {"stepId": step_id})
     path = None if topic is None else _topic_path(topic)
     subscription = None if path else load_settings(PubsubSettings).subscription_path
-    publisher = Publisher()
-    with backend_errors("pubsub"):
+    with asking_for(f"topic {path}" if path else f"subscription {subscription}", f"run {run_id}"):
+        publisher = Publisher()
         target = path or topic_of(str(subscription))
-        with PublisherSpans(target) as spans, spans.message(body) as attributes:
+        with backend_errors("pubsub"), PublisherSpans(target) as spans, spans.message(body) as attributes:
             message_id = publisher.publish(target, json.dumps(body).encode(), attributes)
             note_published(message_id)
     typer.echo(f"Published message {message_id} to {target}")
+    if (why := find_reason_for_no_effect(run_id, step_id)) is not None:
+        typer.echo(f"warning: {why}", err=True)
 
 
 def _topic_path(topic: str) -> str:

@@ -12,7 +12,8 @@ import typer
 from google.api_core.exceptions import InvalidArgument
 from google.protobuf.message import Error as ProtobufError
 
-from daemon.cli.output import examples
+from daemon.cli.output import examples, why_not_json
+from daemon.cli.places import asking_for, place_of
 from daemon.composition import build_worker
 from daemon.exit import ExitCode
 from daemon.settings import ChartsApiMode, ExportSettings, LogFormat, LogLevel, load_settings
@@ -75,18 +76,20 @@ def command(
         chart_img_accounts_json=_read_accounts(accounts_config_path),
     )
     worker = build_worker(settings)
-    with worker.resources:
+    with worker.resources, asking_for(f"run {document['runId']}"):
         worker.heartbeats.start()
-        _store_run(worker, document, flow_run_path)
+        if not _store_run(worker, document, flow_run_path):
+            text = "note: the run is stored already and used as it is there, not as in the file"
+            typer.echo(f"{text} ({place_of('firestore')})", err=True)
         summary = _export_step(worker, document["runId"], step_id)
     _print(summary, output_summary)
     raise typer.Exit(ExitCode.OK if summary["status"] == "SUCCEEDED" else ExitCode.JOB_FAILED)
 
 
-def _store_run(worker: Worker, document: Mapping[str, Any], path: Path) -> None:
-    """Store the run in Firestore unless it exists. Some valid JSON can't be stored there."""
+def _store_run(worker: Worker, document: Mapping[str, Any], path: Path) -> bool:
+    """Store the run in Firestore; False if it exists. Some valid JSON can't be stored there."""
     try:
-        worker.ledger.create_run(document["runId"], document)
+        return worker.ledger.create_run(document["runId"], document)
     except (BackendRefused, ValueError, TypeError, RecursionError, ProtobufError) as error:
         if isinstance(error, BackendRefused) and not isinstance(error.__cause__, InvalidArgument):
             raise
@@ -141,7 +144,7 @@ def _read_flow_run(path: Path) -> dict[str, Any]:
             f"--flow-run-path: expected a readable file, got {path} ({error.strerror})"
         ) from error
     except (ValueError, RecursionError) as error:
-        raise typer.BadParameter(f"--flow-run-path: expected JSON in {path}, got {error!s:.100}") from error
+        raise typer.BadParameter(f"--flow-run-path: {path} is {why_not_json(error)}") from error
     if not isinstance(document, dict):
         raise typer.BadParameter(f"--flow-run-path: expected a JSON object in {path}, got {shown(document)}")
     if problem := why_run_id_refused(document.get("runId")):

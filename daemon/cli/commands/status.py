@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.live import Live
 
 from daemon.cli.output import OutputFormat, examples
+from daemon.cli.places import asking_for, place_of, with_place
 from daemon.cli.status.reader import PARALLEL_READS, RunReader, until_stopped
 from daemon.cli.status.report import RunReport
 from daemon.cli.status.terminal import FullView, LiveView
@@ -95,13 +96,15 @@ def command(
 
 def _read(reader: RunReader) -> RunReport:
     """Read the run, or end the command if it does not exist or can't be read."""
+    run = f"run {reader.run_id}"
     try:
-        report = reader.read()
+        with asking_for(run):
+            report = reader.read()
     except RunInvalid as error:
-        typer.echo(f"error: the run can't be read: {error}", err=True)
+        typer.echo(f"error: the run can't be read: {error} ({run}, {place_of('firestore')})", err=True)
         raise typer.Exit(ExitCode.JOB_FAILED) from error
     if report is None:
-        typer.echo("error: there is no such run", err=True)
+        typer.echo(f"error: there is no such run ({run}, {place_of('firestore')})", err=True)
         raise typer.Exit(ExitCode.JOB_FAILED)
     return report
 
@@ -143,7 +146,7 @@ def _reports(reader: RunReader) -> Iterator[tuple[RunReport, str]]:
         elif last is None:
             raise result
         else:
-            yield last, f"{result}; the last known state is shown, trying again"
+            yield last, f"{with_place(result)}; the last known state is shown, trying again"
 
 
 def _print_changes(reports: Iterator[tuple[RunReport, str]], output: OutputFormat) -> RunReport | None:

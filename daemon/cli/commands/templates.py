@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from daemon.cli.output import OutputFormat, examples, plural
+from daemon.cli.places import place_of
 from daemon.cli.template_check import Review, review, review_file
 from daemon.composition import firestore_client
 from daemon.exit import ExitCode
 from daemon.settings import ChartsApiMode, ChartSettings, FirestoreSettings, load_settings
 from worker_chart_export.errors import RequestError
+from worker_chart_export.inputs.flow_run import is_template_id
 from worker_chart_export.inputs.template import TemplateCatalog
 
 if TYPE_CHECKING:
@@ -58,6 +60,7 @@ def push(
     for found in refused:
         _show(found)
     if refused:
+        typer.echo("error: nothing was stored", err=True)
         raise typer.Exit(ExitCode.JOB_FAILED)
     with _catalog() as catalog:
         for found in reviews:
@@ -69,6 +72,7 @@ def push(
 def list_(output: OutputOption = OutputFormat.TEXT) -> None:
     """Show the stored templates: id, description and what each one draws."""
     reviews = _review_stored(())
+    _note_if_none(reviews)
     if output is OutputFormat.JSON:
         typer.echo(json.dumps([_summary(found) for found in reviews], ensure_ascii=False))
         return
@@ -99,6 +103,7 @@ def validate(
     has_accounts = settings.chart_img_accounts_json is not None
     accounts = settings.accounts if has_accounts else []
     reviews = [review_file(path, accounts) for path in paths] if paths else _review_stored(accounts)
+    _note_if_none(reviews)
     if output is OutputFormat.JSON:
         verdicts = [
             {
@@ -161,7 +166,7 @@ def render(
             timeframe=timeframe or metadata.get("timeframe", "1d"),
         )
     except RequestError as error:
-        typer.echo(f"error: {error}", err=True)
+        typer.echo(f"error: {candles or 'the sample candles'}: {error}", err=True)
         raise typer.Exit(ExitCode.JOB_FAILED) from error
     try:
         output.write_bytes(drawn.png)
@@ -186,9 +191,15 @@ def _review_stored(accounts: Sequence[Account]) -> list[Review]:
         return [review(name, document, accounts) for name, document in catalog.documents().items()]
 
 
+def _note_if_none(reviews: Sequence[Review]) -> None:
+    if not reviews:
+        why = f"no template is stored ({place_of('firestore')})"
+        typer.echo(f"note: {why}; `templates push` stores some", err=True)
+
+
 def _find(template: str) -> Review:
     path = Path(template)
-    if path.suffix == ".json" or path.is_file():
+    if not is_template_id(template) or path.is_file():  # only an id can be that of a stored template
         try:
             return review_file(path)
         except OSError as error:
@@ -197,7 +208,8 @@ def _find(template: str) -> Review:
     with _catalog() as catalog:
         document = catalog.document(template)
     if document is None:
-        raise typer.BadParameter(f"TEMPLATE: neither a file nor a stored template: {template}")
+        where = f"a file here nor stored ({place_of('firestore')})"
+        raise typer.BadParameter(f"TEMPLATE: the template {template} is neither {where}")
     return review(template, document)
 
 

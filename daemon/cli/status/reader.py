@@ -65,7 +65,7 @@ class RunReader:
         self._documents = documents
         self._open_objects = open_objects
         self._bucket = bucket
-        self._run_id = run_id
+        self.run_id = run_id
         self._clock = clock
         self._unleased_grace_seconds = unleased_grace_seconds
         self._opening = threading.Lock()
@@ -83,7 +83,7 @@ class RunReader:
             BackendUnavailable: Firestore does not answer.
             BackendRefused: Firestore refuses.
         """
-        snapshot = read_run_with_all_leases(self._documents, self._run_id, self._clock)
+        snapshot = read_run_with_all_leases(self._documents, self.run_id, self._clock)
         if snapshot.run is None:
             return None
         leases = {name: stored.lease for name, stored in snapshot.leases.items() if stored is not None}
@@ -126,7 +126,7 @@ class RunReader:
         def count(results: StoredResults) -> BucketFacts:
             if bucket is None:
                 return BucketFacts(problem=NO_BUCKET)
-            return BucketFacts(stored=results.count_charts(bucket, self._run_id, step_id, started_at))
+            return BucketFacts(stored=results.count_charts(bucket, self.run_id, step_id, started_at))
 
         return (step_id, started_at.isoformat()), count
 

@@ -13,7 +13,13 @@ from google.api_core.exceptions import PermissionDenied
 
 from daemon.cli.doctor.results import Fixes, backend_failure, failure, not_checkable, ok, warning
 from daemon.cli.output import plural
-from daemon.subscription.admin import TopicFacts, probe_subscription, read_subscription, read_topic
+from daemon.subscription.admin import (
+    DELETED_TOPIC,
+    TopicFacts,
+    probe_subscription,
+    read_subscription,
+    read_topic,
+)
 from worker_chart_export.errors import BackendRefused, BackendUnavailable
 
 if TYPE_CHECKING:
@@ -40,7 +46,6 @@ MIN_ACK_DEADLINE_SECONDS = 30
 MIN_BACKOFF_SECONDS = 5.0
 #: Deferred messages and rolling restarts count as deliveries.
 MIN_DELIVERY_ATTEMPTS = 20
-DELETED_TOPIC = "_deleted-topic_"
 SECONDS_A_DAY = 86400
 
 
