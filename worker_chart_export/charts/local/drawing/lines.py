@@ -1,14 +1,24 @@
-"""Lines as marks: dashed rows, and lines of a single point."""
+"""Lines as marks."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from worker_chart_export.charts.local.primitives.marks import Dots
+from worker_chart_export.charts.local.primitives.dashes import LineStyle, dashes
+from worker_chart_export.charts.local.primitives.marks import Dots, Polyline
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from worker_chart_export.charts.catalogue import Color
     from worker_chart_export.charts.local.primitives.marks import Box, Point
+
+
+def polylines(
+    points: Sequence[Point], *, color: Color, width: float, style: LineStyle = LineStyle.SOLID
+) -> list[Polyline]:
+    """Make a line, in pieces if it is dashed."""
+    return [Polyline(points=tuple(piece), color=color, width=width) for piece in dashes(points, style, width)]
 
 
 def dashed_row(row: int, pane: Box, color: Color, *, dash: int = 4, period: int = 8) -> Dots:
@@ -17,7 +27,7 @@ def dashed_row(row: int, pane: Box, color: Color, *, dash: int = 4, period: int 
     return Dots(points=tuple(part for x in columns if x % period < dash for part in (x, row)), color=color)
 
 
-def at_least_two(points: list[Point]) -> tuple[Point, ...]:
+def at_least_two(points: Sequence[Point]) -> tuple[Point, ...]:
     """Make a short dash of a single point, which would be invisible."""
     if len(points) > 1:
         return tuple(points)

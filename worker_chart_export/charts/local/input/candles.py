@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -91,6 +91,7 @@ class Candles:
         dates: Start of each bar, timezone-aware.
         open: First price of each bar; `high`, `low` and `close` accordingly. All are above zero.
         volume: Traded volume, zero or more.
+        timeframe: Length of the bars.
         from_the_start: Whether the first bar is the first of the symbol's whole history. Else the file is a
             part of it, and studies that depend on older bars are drawn fainter at first.
     """
@@ -101,6 +102,7 @@ class Candles:
     low: Series
     close: Series
     volume: Series
+    timeframe: Timeframe
     from_the_start: bool = False
 
     def __len__(self) -> int:
@@ -128,12 +130,8 @@ class Candles:
                 return single
 
     def _part(self, bars: slice) -> Candles:
-        columns = {
-            column.name: getattr(self, column.name)[bars]
-            for column in fields(self)
-            if column.name != "from_the_start"
-        }
-        return Candles(**columns, from_the_start=self.from_the_start)
+        columns = {name: getattr(self, name)[bars] for name in ("dates", *_PRICE_FIELDS, "volume")}
+        return replace(self, **columns)
 
 
 def parse_candles(raw: bytes, *, symbol: str, timeframe: str) -> Candles:
@@ -163,7 +161,12 @@ def parse_candles(raw: bytes, *, symbol: str, timeframe: str) -> Candles:
     for column in columns.values():
         # Charts on several threads may share the candles of one file.
         column.flags.writeable = False
-    return Candles(dates=dates, **columns, from_the_start=metadata.get("query_type") == "all")
+    return Candles(
+        dates=dates,
+        **columns,
+        timeframe=parse_timeframe(timeframe) or Timeframe(count=1, unit="D"),
+        from_the_start=metadata.get("query_type") == "all",
+    )
 
 
 def _decode(raw: bytes) -> tuple[Mapping[str, Any], Sequence[Any]]:

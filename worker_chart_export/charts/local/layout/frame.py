@@ -49,6 +49,10 @@ class BarGrid:
     body: int
     centers: tuple[int, ...]
 
+    def center(self, index: int) -> int:
+        """Return the middle of a bar shown, or of a later one to the right of the newest."""
+        return self.centers[0] + index * self.pitch
+
 
 def bar_grid(history: int, right: int) -> BarGrid:
     """Choose the newest of `history` bars that have room left of the pixel column `right`."""

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from worker_chart_export.charts.local.primitives.colors import GREY, with_opacity
+from worker_chart_export.charts.local.primitives.dashes import LineStyle
 from worker_chart_export.charts.local.studies.registry import PlotValues
 from worker_chart_export.charts.local.studies.series import shift
 from worker_chart_export.charts.local.studies.study import (
     Fill,
     Level,
-    LineStyle,
     Plot,
     PlotType,
     ProfileStyle,

@@ -2,7 +2,26 @@
 
 from __future__ import annotations
 
-from worker_chart_export.charts.local.studies import averages, channels, momentum, profile, trend, volume
+from worker_chart_export.charts.local.studies import (
+    averages,
+    channels,
+    momentum,
+    profile,
+    statistics,
+    trend,
+    volatility,
+    volume,
+)
 from worker_chart_export.charts.local.studies.registry import STUDIES
 
-__all__ = ["STUDIES", "averages", "channels", "momentum", "profile", "trend", "volume"]
+__all__ = [
+    "STUDIES",
+    "averages",
+    "channels",
+    "momentum",
+    "profile",
+    "statistics",
+    "trend",
+    "volatility",
+    "volume",
+]

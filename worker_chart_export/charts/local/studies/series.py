@@ -157,3 +157,65 @@ def crossings(one: Series, other: Series) -> Series:
     before_one, before_other = shift(one, 1), shift(other, 1)
     crossed = ((one > other) & (before_one <= before_other)) | ((one < other) & (before_one >= before_other))
     return np.where(crossed, one, np.nan)
+
+
+def linreg(values: Series, length: int, offset: int) -> Series:
+    """Return the regression line's value `offset` bars before its end (Pine `ta.linreg`)."""
+    middle, slope = regression(values, length)
+    return middle + slope * ((length - 1) / 2 - offset)
+
+
+def regression(values: Series, length: int) -> tuple[Series, Series]:
+    """Return the mean and the slope per bar of the least-squares line through the last `length` values."""
+    places = np.arange(length) - (length - 1) / 2
+    squares = float((places**2).sum())
+    parts = windows(values, length)
+    slope = parts @ places / squares if squares else np.zeros(len(parts))
+    return sma(values, length), aligned(slope, len(values))
+
+
+def standard_error(values: Series, length: int) -> Series:
+    """Return the standard error of the regression line, with `length` - 2 degrees of freedom."""
+    if length <= 2:  # noqa: PLR2004  # a line through two points has no error
+        return np.full(len(values), np.nan)
+    places = np.arange(length) - (length - 1) / 2
+    parts = windows(values, length)
+    centred = parts - parts.mean(axis=1, keepdims=True)
+    slope = centred @ places / float((places**2).sum())
+    rest = centred - slope[:, None] * places
+    return aligned(np.sqrt((rest**2).sum(axis=1) / (length - 2)), len(values))
+
+
+def correlation(one: Series, other: Series, length: int) -> Series:
+    """Return the correlation of the last `length` values (Pine `ta.correlation`); NaN without movement."""
+    parts, others = windows(one, length), windows(other, length)
+    parts = parts - parts.mean(axis=1, keepdims=True)
+    others = others - others.mean(axis=1, keepdims=True)
+    both = (parts * others).sum(axis=1)
+    size = np.sqrt((parts**2).sum(axis=1) * (others**2).sum(axis=1))
+    return aligned(divide(both, size), len(one))
+
+
+def percent_rank(values: Series, length: int) -> Series:
+    """Return the percent of the `length` values before that are at most the current (`ta.percentrank`)."""
+    parts = windows(values, length + 1)
+    below = (parts[:, :-1] <= parts[:, -1:]).sum(axis=1).astype(np.float64)
+    below[np.isnan(parts).any(axis=1)] = np.nan
+    return aligned(100 * below / length, len(values))
+
+
+def mean_deviation(values: Series, length: int) -> Series:
+    """Return the mean distance from the simple average (Pine `ta.dev`)."""
+    parts = windows(values, length)
+    return aligned(np.abs(parts - parts.mean(axis=1, keepdims=True)).mean(axis=1), len(values))
+
+
+def swma(values: Series) -> Series:
+    """Return the average of four bars with weights 1, 2, 2, 1 (Pine `ta.swma`)."""
+    return aligned(windows(values, 4) @ (np.array([1, 2, 2, 1]) / 6), len(values))
+
+
+def bars_since_highest(values: Series, length: int) -> Series:
+    """Return how many bars ago the largest of the last `length` values was; the newest of equal ones."""
+    parts = windows(values, length)[:, ::-1]
+    return aligned(parts.argmax(axis=1).astype(np.float64) if len(parts) else np.empty(0), len(values))

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from worker_chart_export.charts.local.primitives.dashes import LineStyle
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -43,17 +45,6 @@ class PlotType(Enum):
     CIRCLES = "circles"
     TRIANGLE_UP = "triangle up"
     TRIANGLE_DOWN = "triangle down"
-
-
-class LineStyle(Enum):
-    """How a line is dashed. The values are Chart-IMG's numbers."""
-
-    SOLID = 0
-    DOTTED = 1
-    DASHED = 2
-    LARGE_DASHED = 3
-    SPARSE_DOTTED = 4
-    SPARSE_DASHED = 5
 
 
 class Numbers(Enum):
