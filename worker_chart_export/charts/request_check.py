@@ -1,0 +1,114 @@
+"""Check a Chart-IMG request body against the documented table, before anything is paid or drawn.
+
+Each problem is one sentence that begins with the field's path, e.g. `request.studies[0].input.in_0`.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from worker_chart_export.charts.catalogue import catalogue, read_datetime
+from worker_chart_export.errors import shown
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from worker_chart_export.charts.catalogue import DrawingEntry, Parameter, StudyEntry
+
+STUDY_KEYS = frozenset({"name", "forceOverlay", "input", "override"})
+DRAWING_KEYS = frozenset({"name", "input", "override", "zOrder"})
+#: Fields that the worker sets itself for each step.
+SET_BY_THE_WORKER = frozenset({"symbol", "interval", "timezone"})
+#: The table has one entry for all levels of a drawing: `level{#}`.
+_LEVEL = re.compile(r"level\d{1,2}")
+
+
+def problems(request: Mapping[str, Any], path: str = "request") -> Iterator[str]:
+    """Yield what is wrong with a request body, in the order of its fields.
+
+    Args:
+        request: The request body.
+        path: The body's own path, for the sentences.
+    """
+    table = catalogue()
+    for key in request:
+        yield from _problem(table.request, key, request[key], path)
+    override = request.get("override")
+    if isinstance(override, dict):
+        yield from _override_problems(override, str(request.get("style", "candle")), f"{path}.override")
+    if isinstance(when := request.get("range"), dict):
+        yield from _range_problems(when, f"{path}.range")
+    for index, study in enumerate(_entries(request, "studies")):
+        yield from _entry_problems(study, STUDY_KEYS, table.studies, f"{path}.studies[{index}]")
+    for index, drawing in enumerate(_entries(request, "drawings")):
+        yield from _entry_problems(drawing, DRAWING_KEYS, table.drawings, f"{path}.drawings[{index}]")
+
+
+def _problem(known: Mapping[str, Parameter], key: str, value: object, path: str) -> Iterator[str]:
+    """Yield the problem of one field, if it has one."""
+    if key not in known:
+        yield f"{path}.{key}: unknown key, expected one of {', '.join(sorted(known)) or 'none'}"
+        return
+    try:
+        known[key].read(value)
+    except ValueError as error:
+        yield f"{path}.{key}: expected {error}, got {shown(value)}"
+
+
+def _override_problems(override: Mapping[str, Any], style: str, path: str) -> Iterator[str]:
+    table = catalogue()
+    for key, value in override.items():
+        yield from _problem(table.override, key, value, path)
+    if isinstance(looks := override.get("style"), dict):
+        for key, value in looks.items():
+            yield from _problem(table.styles.get(style, {}), key, value, f"{path}.style")
+    if isinstance(prices := override.get("priceRange"), dict):
+        for key, value in prices.items():
+            yield from _problem(table.price_range, key, value, f"{path}.priceRange")
+
+
+def _range_problems(when: Mapping[str, Any], path: str) -> Iterator[str]:
+    for key in ("from", "to"):
+        if read_datetime(when.get(key)) is None:
+            yield f"{path}.{key}: expected an ISO 8601 time like 2025-01-31, got {shown(when.get(key))}"
+    for key in when.keys() - {"from", "to"}:
+        yield f"{path}.{key}: unknown key, expected one of from, to"
+
+
+def _entries(request: Mapping[str, Any], name: str) -> list[Any]:
+    entries = request.get(name)
+    return entries if isinstance(entries, list) else []
+
+
+def _entry_problems(
+    entry: Any, keys: frozenset[str], table: Mapping[str, StudyEntry | DrawingEntry], path: str
+) -> Iterator[str]:
+    """Yield what is wrong with one study or one drawing."""
+    name = entry.get("name") if isinstance(entry, dict) else None
+    if not isinstance(name, str):
+        yield f"{path}: expected an object with a name, got {shown(entry)}"
+        return
+    for key in entry.keys() - keys:
+        yield f"{path}.{key}: unknown key, expected one of {', '.join(sorted(keys))}"
+    known = table.get(name)
+    if known is None:
+        yield f"{path}.name: {shown(name)} is not documented, expected one of {', '.join(table)}"
+        return
+    overlay = entry.get("forceOverlay")
+    if overlay is not None and not isinstance(overlay, bool):
+        yield f"{path}.forceOverlay: expected true or false, got {shown(overlay)}"
+    for part, parameters in (("input", known.inputs), ("override", known.overrides)):
+        given = entry.get(part) or {}
+        if not isinstance(given, dict):
+            yield f"{path}.{part}: expected an object, got {shown(given)}"
+            continue
+        for key, value in given.items():
+            documented = "level{#}" if _LEVEL.fullmatch(key) and "level{#}" in parameters else key
+            yield from (
+                line.replace(documented, key, 1)
+                for line in _problem(parameters, documented, value, f"{path}.{part}")
+            )
+        for key, parameter in parameters.items():
+            if parameter.required and key not in given:
+                yield f"{path}.{part}.{key}: missing, expected {parameter.expected}"
