@@ -88,10 +88,12 @@ class Parameter:
         Raises:
             ValueError: The value is of another type, out of range, or none of the choices.
         """
-        if self.choices and value in _SAME_CHOICES:
-            value = _SAME_CHOICES[str(value)]
+        if self.choices and isinstance(value, str):
+            value = _SAME_CHOICES.get(value, value)
         read = _READERS[self.kind](value)
-        if read is None or (self.choices and read not in self.choices):
+        # A range is one of the names or an object.
+        is_choice = not self.choices or isinstance(read, dict) or read in self.choices
+        if read is None or not is_choice:
             raise ValueError(self.expected)
         if isinstance(read, int | float) and not isinstance(read, bool):
             low = -math.inf if self.low is None else self.low
@@ -185,7 +187,7 @@ def _parameters(rows: Iterable[Mapping[str, Any]]) -> dict[str, Parameter]:
         Parameter(
             key=row["key"],
             kind=(kind := Kind(row["type"])),
-            default=_SAME_CHOICES.get(str(row.get("default")), row.get("default")),
+            default=_default(row.get("default")),
             low=row.get("min"),
             high=row.get("max"),
             # The documentation writes the choices of whole numbers as text.
@@ -196,6 +198,13 @@ def _parameters(rows: Iterable[Mapping[str, Any]]) -> dict[str, Parameter]:
         for row in rows
     )
     return {parameter.key: parameter for parameter in parameters}
+
+
+def _default(value: Any) -> Any:
+    """Return a default of the documentation; `{LAST_PRICE}` and the like depend on the chart."""
+    if isinstance(value, str):
+        return None if value.startswith("{") else _SAME_CHOICES.get(value, value)
+    return value
 
 
 def read_color(value: object) -> Color | None:

@@ -6,20 +6,19 @@ Each problem is one sentence that begins with the field's path, e.g. `request.st
 from __future__ import annotations
 
 import re
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 from worker_chart_export.charts.catalogue import catalogue, read_datetime
 from worker_chart_export.errors import shown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from worker_chart_export.charts.catalogue import DrawingEntry, Parameter, StudyEntry
 
 STUDY_KEYS = frozenset({"name", "forceOverlay", "input", "override"})
 DRAWING_KEYS = frozenset({"name", "input", "override", "zOrder"})
-#: Fields that the worker sets itself for each step.
-SET_BY_THE_WORKER = frozenset({"symbol", "interval", "timezone"})
 #: The table has one entry for all levels of a drawing: `level{#}`.
 _LEVEL = re.compile(r"level\d{1,2}")
 
@@ -93,22 +92,34 @@ def _entry_problems(
         yield f"{path}.{key}: unknown key, expected one of {', '.join(sorted(keys))}"
     known = table.get(name)
     if known is None:
-        yield f"{path}.name: {shown(name)} is not documented, expected one of {', '.join(table)}"
+        yield f"{path}.name: {shown(name)} is not documented{near_names(name, table)}"
         return
     overlay = entry.get("forceOverlay")
     if overlay is not None and not isinstance(overlay, bool):
         yield f"{path}.forceOverlay: expected true or false, got {shown(overlay)}"
-    for part, parameters in (("input", known.inputs), ("override", known.overrides)):
-        given = entry.get(part) or {}
-        if not isinstance(given, dict):
-            yield f"{path}.{part}: expected an object, got {shown(given)}"
-            continue
-        for key, value in given.items():
-            documented = "level{#}" if _LEVEL.fullmatch(key) and "level{#}" in parameters else key
-            yield from (
-                line.replace(documented, key, 1)
-                for line in _problem(parameters, documented, value, f"{path}.{part}")
-            )
-        for key, parameter in parameters.items():
-            if parameter.required and key not in given:
-                yield f"{path}.{part}.{key}: missing, expected {parameter.expected}"
+    yield from _part_problems(known.inputs, entry.get("input"), f"{path}.input")
+    yield from _part_problems(known.overrides, entry.get("override"), f"{path}.override")
+
+
+def near_names(name: str, known: Iterable[str]) -> str:
+    """Return a hint with the known names that are like a wrong one, e.g. `; did you mean 'MACD'?`."""
+    lower = {one.lower(): one for one in known}
+    near = [repr(lower[one]) for one in get_close_matches(name.lower(), lower, n=3)]
+    return f"; did you mean {' or '.join(near)}?" if near else ""
+
+
+def _part_problems(known: Mapping[str, Parameter], given: object, path: str) -> Iterator[str]:
+    """Yield what is wrong with the `input` or the `override` of a study or a drawing."""
+    given = {} if given is None else given
+    if not isinstance(given, dict):
+        yield f"{path}: expected an object, got {shown(given)}"
+        return
+    for key, value in given.items():
+        if "level{#}" in known and _LEVEL.fullmatch(key):
+            if not isinstance(value, dict):
+                yield f"{path}.{key}: expected an object, got {shown(value)}"
+        else:
+            yield from _problem(known, key, value, path)
+    for key, parameter in known.items():
+        if parameter.required and key not in given:
+            yield f"{path}.{key}: missing, expected {parameter.expected}"

@@ -18,12 +18,15 @@ from worker_chart_export.backends.firestore import (
     replace_document,
 )
 from worker_chart_export.charts.base import DEFAULT_HEIGHT, DEFAULT_WIDTH
+from worker_chart_export.charts.request_check import problems
 from worker_chart_export.charts.whole_numbers import whole_number, with_whole_numbers
 from worker_chart_export.concurrency.single_flight import SingleFlight
 from worker_chart_export.errors import BackendRefused, ValidationFailed, shown
 from worker_chart_export.observability.logs import Event, log
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from worker_chart_export.inputs.export_request import ExportRequest
     from worker_chart_export.timing import Clock
 
@@ -34,14 +37,6 @@ WIDTH_RANGE = (400, 2048)
 HEIGHT_RANGE = (300, 1920)
 
 TEMPLATE_KEYS = frozenset({"id", "description", "chartImgSymbolTemplate", "request"})
-#: Body fields of `POST /v2/tradingview/advanced-chart` (Chart-IMG's documentation).
-REQUEST_KEYS = frozenset(
-    ["symbol", "interval", "width", "height", "style", "theme", "scale", "session", "timezone", "format"]
-    + ["range", "shiftLeft", "shiftRight", "override", "studies", "drawings"]
-    + ["watermark", "watermarkSize", "watermarkOpacity"]
-)
-STUDY_KEYS = frozenset({"name", "forceOverlay", "input", "override"})
-DRAWING_KEYS = frozenset({"name", "input", "override", "zOrder"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +48,7 @@ class ChartTemplate:
         kind: The template's description. It becomes the `kind` of manifest items.
         symbol_template: How Chart-IMG names the symbol, with a `{symbol}` in it, e.g. `NYSE:{symbol}`.
         request: The request body without symbol, interval and timezone. Whole numbers in it are integers.
-        warnings: One sentence for each key that Chart-IMG does not know.
+        warnings: One sentence for each key or value that Chart-IMG does not document.
     """
 
     template_id: str
@@ -89,12 +84,13 @@ def parse_template(template_id: str, document: Mapping[str, Any]) -> ChartTempla
         raise _invalid(template_id, "request", "a map", request)
     if request.get("format", "png") != "png":
         raise _invalid(template_id, "request.format", "png", request["format"])
+    checked = _checked_request(template_id, request)
     return ChartTemplate(
         template_id=template_id,
         kind=kind,
         symbol_template=symbol_template,
-        request=_checked_request(template_id, request),
-        warnings=tuple(_unknown_keys(document)),
+        request=checked,
+        warnings=tuple(_warnings(document, checked)),
     )
 
 
@@ -130,19 +126,11 @@ def _invalid(template_id: str, field: str, expected: str, got: object) -> Valida
     )
 
 
-def _unknown_keys(document: Mapping[str, Any]) -> list[str]:
-    request = document["request"]
-    places = [("", document, TEMPLATE_KEYS), ("request.", request, REQUEST_KEYS)]
-    places += [(f"request.studies[{i}].", s, STUDY_KEYS) for i, s in enumerate(request.get("studies", []))]
-    places += [
-        (f"request.drawings[{i}].", d, DRAWING_KEYS) for i, d in enumerate(request.get("drawings", []))
-    ]
-    return [
-        f"{place}{key}: unknown key, expected one of {', '.join(sorted(known))}"
-        for place, keys, known in places
-        for key in sorted(map(str, keys))
-        if key not in known
-    ]
+def _warnings(document: Mapping[str, Any], request: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what Chart-IMG's documentation does not know of a template, or does not accept."""
+    for key in sorted(document.keys() - TEMPLATE_KEYS):
+        yield f"{key}: unknown key, expected one of {', '.join(sorted(TEMPLATE_KEYS))}"
+    yield from problems(request)
 
 
 class TemplateStore:

@@ -1,7 +1,7 @@
 """Charts drawn in this process from the candles of the run: no network, no quota.
 
 Import its modules by name. The package itself imports nothing, so a worker that never draws a chart never
-loads NumPy, TA-Lib, Pillow or aggdraw.
+loads NumPy, Pillow or aggdraw.
 """
 
 from __future__ import annotations

@@ -109,3 +109,85 @@ def cross(one, other):
         down = now[0] < now[1] and before[0] >= before[1]
         result.append(one[n] if up or down else None)
     return result
+
+
+def plus(one, other):
+    """Return the sum bar by bar."""
+    return each(lambda a, b: a + b, one, other)
+
+
+def minus(one, other):
+    """Return the difference bar by bar."""
+    return each(lambda a, b: a - b, one, other)
+
+
+def ratio(one, other, factor=1):
+    """Return `factor` times the quotient bar by bar; None where the divisor is zero."""
+    return each(lambda a, b: factor * a / b, one, other)
+
+
+def roc(values, length):
+    """Return the change over `length` bars in percent."""
+    return each(lambda new, old: 100 * (new - old) / old, values, ago(values, length))
+
+
+def summed(values, length):
+    """Return the sum of the last `length` values."""
+    return windowed(math.fsum, values, length)
+
+
+def top(values, length):
+    """Return the largest of the last `length` values."""
+    return windowed(max, values, length)
+
+
+def low(values, length):
+    """Return the smallest of the last `length` values."""
+    return windowed(min, values, length)
+
+
+def running(values):
+    """Return the running sum; a missing value counts as zero."""
+    result, total = [], 0.0
+    for value in values:
+        total += value or 0.0
+        result.append(total)
+    return result
+
+
+def line(part):
+    """Return intercept and slope of the least-squares line through points 0, 1, 2 ..."""
+    n = len(part)
+    if n == 1:
+        return part[0], 0.0
+    x, y = (n - 1) / 2, math.fsum(part) / n
+    slope = math.fsum((i - x) * (v - y) for i, v in enumerate(part)) / math.fsum(
+        (i - x) ** 2 for i in range(n)
+    )
+    return y - slope * x, slope
+
+
+def regression(values, length, offset=0):
+    """Return the least-squares line's value `offset` bars before its end."""
+
+    def end(part):
+        start, slope = line(part)
+        return start + slope * (length - 1 - offset)
+
+    return windowed(end, values, length)
+
+
+def regression_error(values, length):
+    """Return the standard error of the least-squares line."""
+
+    def error(part):
+        start, slope = line(part)
+        rest = math.fsum((v - start - slope * i) ** 2 for i, v in enumerate(part))
+        return math.sqrt(rest / (length - 2))
+
+    return windowed(error, values, length)
+
+
+def symmetric(values):
+    """Return the average of four bars with weights 1, 2, 2, 1."""
+    return windowed(lambda p: (p[0] + 2 * p[1] + 2 * p[2] + p[3]) / 6, values, 4)

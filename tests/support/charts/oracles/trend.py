@@ -3,7 +3,17 @@
 from __future__ import annotations
 
 from tests.support.charts.oracles import oracle
-from tests.support.charts.oracles.blocks import each, rma, true_range
+from tests.support.charts.oracles.blocks import (
+    ago,
+    change,
+    each,
+    ema,
+    ratio,
+    rma,
+    summed,
+    true_range,
+    windowed,
+)
 
 
 def directional(bars, length):
@@ -59,3 +69,163 @@ def parabolic_sar(bars, inputs):  # noqa: C901  # as long as the definition
             stop = min(stop, bars.low[n - back]) if below else max(stop, bars.high[n - back])
         result.append(stop)
     return {"Plot": result}
+
+
+@oracle("Directional Movement", {"in_0": 5, "in_1": 4})
+def directional_movement(bars, inputs):
+    """Show the indicators, their index, its average, and the mean of two averages."""
+    up, down = directional(bars, inputs["in_0"])
+    index = each(lambda a, b: 100 * abs(a - b) / (a + b or 1), up, down)
+    average = rma(index, inputs["in_1"])
+    rating = each(lambda a, b: (a + b) / 2, average, ago(average, inputs["in_1"]))
+    return {"+DI": up, "-DI": down, "DX": index, "ADX": average, "ADXR": rating}
+
+
+@oracle("Aroon", {"in_0": 5})
+def aroon(bars, inputs):
+    """Show how long ago the extremes were; of equal ones the newest counts."""
+    n = inputs["in_0"]
+
+    def since(part):
+        return 100 * max(i for i, v in enumerate(part) if v == max(part)) / n
+
+    return {
+        "Upper": windowed(since, bars.high, n + 1),
+        "Lower": windowed(since, [-v for v in bars.low], n + 1),
+    }
+
+
+@oracle("Vortex Indicator", {"in_0": 4})
+def vortex(bars, inputs):
+    """Divide the moves between lows and highs by the way."""
+    n, way = inputs["in_0"], summed(true_range(bars), inputs["in_0"])
+    up = each(lambda a, b: abs(a - b), bars.high, ago(bars.low, 1))
+    down = each(lambda a, b: abs(a - b), bars.low, ago(bars.high, 1))
+    return {"VI +": ratio(summed(up, n), way), "VI -": ratio(summed(down, n), way)}
+
+
+@oracle("Advance/Decline", {"in_0": 4})
+def advance_decline(bars, inputs):
+    """Divide the number of rises by that of falls."""
+    moves = change(bars.close)
+    rises = windowed(lambda p: sum(v > 0 for v in p), moves, inputs["in_0"])
+    falls = windowed(lambda p: sum(v < 0 for v in p), moves, inputs["in_0"])
+    return {"Plot": ratio(rises, falls)}
+
+
+@oracle("Accumulative Swing Index", {"in_0": 3.0})
+def swing_index(bars, inputs):
+    """Sum Wilder's swing index."""
+    total, result = 0.0, [0.0]
+    for n in range(1, len(bars.close)):
+        o, h, lo, c = bars.open[n], bars.high[n], bars.low[n], bars.close[n]
+        before, opened = bars.close[n - 1], bars.open[n - 1]
+        up, down, reach, quarter = abs(h - before), abs(lo - before), h - lo, abs(before - opened) / 4
+        if up > down and up > reach:
+            size = up - down / 2 + quarter
+        elif down > up and down > reach:
+            size = down - up / 2 + quarter
+        else:
+            size = reach + quarter
+        moved = c - before + (c - o) / 2 + (before - opened) / 4
+        total += 50 * moved / size * max(up, down) / inputs["in_0"] if size else 0.0
+        result.append(total)
+    return {"ASI": result}
+
+
+@oracle("Super Trend", {"in_0": 5, "in_1": 2})
+def super_trend(bars, inputs):
+    """Follow Pine's reference for `ta.supertrend`."""
+    reach, result = rma(true_range(bars), inputs["in_0"]), []
+    upper = lower = trend = None
+    for n, size in enumerate(reach):
+        if size is None:
+            result.append(None)
+            continue
+        middle = (bars.high[n] + bars.low[n]) / 2
+        above, below = middle + inputs["in_1"] * size, middle - inputs["in_1"] * size
+        if upper is None:
+            direction = 1
+        else:
+            before = bars.close[n - 1]
+            below = below if below > lower or before < lower else lower
+            above = above if above < upper or before > upper else upper
+            if trend == upper:
+                direction = -1 if bars.close[n] > above else 1
+            else:
+                direction = 1 if bars.close[n] < below else -1
+        upper, lower = above, below
+        trend = lower if direction == -1 else upper
+        result.append(trend)
+    return {"SuperTrend": result}
+
+
+@oracle("Volatility Index", {"periods": 5, "atrMult": 2.0, "method": "Exponential"})
+def volatility_stop(bars, inputs):
+    """Follow the extreme of the close since the last turn."""
+    smooth = ema if inputs["method"] == "Exponential" else rma
+    result, rising, stop, since = [], True, None, []
+    for price, size in zip(bars.close, smooth(true_range(bars), inputs["periods"]), strict=True):
+        if size is None:
+            result.append(None)
+            continue
+        since.append(price)
+        distance = inputs["atrMult"] * size
+        best = max(since) - distance if rising else min(since) + distance
+        stop = best if stop is None else (max if rising else min)(stop, best)
+        if (price >= stop) is not rising:
+            rising, since = not rising, [price]
+            stop = price - distance if rising else price + distance
+        result.append(stop)
+    return {"Plot": result}
+
+
+@oracle("Williams Fractal", {"in_0": 3})
+def fractal(bars, inputs):
+    """Mark extremes with smaller bars on both sides; up to four equal ones may follow."""
+    side = inputs["in_0"]
+
+    def found(values):
+        marks = [None] * len(values)
+        for n in range(side, len(values)):
+            before = all(values[n - i] < values[n] for i in range(1, side + 1))
+            for same in range(5):
+                ends = n + same + side
+                if before and ends < len(values):
+                    equal = all(values[n + i] <= values[n] for i in range(1, same + 1))
+                    after = all(values[n + same + i] < values[n] for i in range(1, side + 1))
+                    marks[n] = values[n] if equal and after else marks[n]
+        return marks
+
+    lows = found([-v for v in bars.low])
+    return {"Up fractals": found(bars.high), "Down fractals": each(lambda v: -v, lows)}
+
+
+@oracle("Zig Zag", {"in_0": 2.0, "in_1": 6}, {"in_0": 10.0, "in_1": 4})
+def zig_zag(bars, inputs):  # noqa: C901  # as long as the definition
+    """Join extremes that are far enough apart, and the newest bar."""
+    side, count, pivots = inputs["in_1"] // 2, len(bars.close), []
+    for n in range(side, count - side):
+        for high in (True, False):
+            values = bars.high if high else [-v for v in bars.low]
+            if values[n] != max(values[n - side : n + side + 1]):
+                continue
+            price = abs(values[n])
+            if not pivots:
+                pivots.append((n, price, high))
+            elif pivots[-1][2] == high:
+                if (price > pivots[-1][1]) if high else (price < pivots[-1][1]):
+                    pivots[-1] = (n, price, high)
+            elif _far(pivots[-1][1], price, inputs["in_0"]) and (price > pivots[-1][1]) == high:
+                pivots.append((n, price, high))
+    result = [None] * count
+    for n, price, _ in pivots:
+        result[n] = price
+    if pivots and pivots[-1][0] < count - 1:
+        result[-1] = bars.low[-1] if pivots[-1][2] else bars.high[-1]
+    return {"Plot": result}
+
+
+def _far(last, price, percent):
+    """Return whether two pivots are far enough apart."""
+    return 100 * abs(price - last) / last >= percent

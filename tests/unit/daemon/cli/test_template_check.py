@@ -12,7 +12,7 @@ from daemon.cli.template_check import FITS, NOT_KNOWN, SIZE_NOT_KNOWN, review, r
 from worker_chart_export.charts.chart_img.accounts import Account
 
 SAMPLE = sample_templates()[0]
-THREE_STUDIES = {**SAMPLE, "request": {"studies": [{"name": "A"}, {"name": "B"}, {"name": "C"}]}}
+THREE_STUDIES = {**SAMPLE, "request": {"studies": [{"name": "MACD"}, {"name": "VWAP"}, {"name": "Volume"}]}}
 
 
 def account(name, **settings):
@@ -78,7 +78,10 @@ def test_without_accounts_they_are_not_mentioned():
     ("change", "message"),
     [
         ({"request": {"studys": []}}, "request.studys: unknown key"),
-        ({"request": {"studies": [{"name": "A", "inputs": {}}]}}, "request.studies[0].inputs: unknown key"),
+        (
+            {"request": {"studies": [{"name": "MACD", "inputs": {}}]}},
+            "request.studies[0].inputs: unknown key",
+        ),
         ({"request": {"width": 10}}, "request.width: expected a whole number"),
         ({"request": None}, "request: expected a map, got nothing"),
         ({"chartImgSymbolTemplate": "NYSE:IBM"}, "chartImgSymbolTemplate: expected a text holding {symbol}"),

@@ -97,15 +97,49 @@ def test_sizes_may_be_left_to_the_api():
     [
         (template_document() | {"novelty": 1}, "novelty: "),
         (template_document(them="dark"), "request.them: "),
-        (template_document(studies=[{"name": "RSI", "inputs": {}}]), "request.studies[0].inputs: "),
-        (template_document(studies=[{"name": "RSI", "overrides": {}}]), "request.studies[0].overrides: "),
-        (template_document(drawings=[{"name": "Line", "inputs": {}}]), "request.drawings[0].inputs: "),
+        (template_document(studies=[{"name": "MACD", "inputs": {}}]), "request.studies[0].inputs: "),
+        (template_document(studies=[{"name": "MACD", "overrides": {}}]), "request.studies[0].overrides: "),
+        (
+            template_document(drawings=[{"name": "Horizontal Line", "input": {"price": 1}, "inputs": {}}]),
+            "request.drawings[0].inputs: ",
+        ),
     ],
 )
 def test_unknown_keys_are_warned_about(document, place):
     """Unknown keys are logged as warnings, because the API ignores them silently."""
     (warning,) = parse_template("ctpl_a", document).warnings
     assert warning.startswith(place + "unknown key, expected one of ")
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"studies": [{"name": "Macd"}]}, "studies[0].name: 'Macd' is not documented; did you mean 'MACD'?"),
+        (
+            {"studies": [{"name": "MACD", "input": {"in_0": 0}}]},
+            "studies[0].input.in_0: expected a whole number from 1 to",
+        ),
+        (
+            {"studies": [{"name": "MACD", "override": {"MACD.color": "x"}}]},
+            "studies[0].override.MACD.color: expected a colour",
+        ),
+        ({"drawings": [{"name": "Horizontal Line"}]}, "drawings[0].input.price: missing, expected a number"),
+        ({"style": "renko"}, "style: expected one of bar, candle"),
+        (
+            {"style": "line", "override": {"style": {"barStyle.upColor": "#ffffff"}}},
+            "override.style.barStyle.upColor: unknown key",
+        ),
+        (
+            {"override": {"scalesFontSize": 99}},
+            "override.scalesFontSize: expected a whole number from 10 to 50",
+        ),
+        ({"range": {"from": "soon", "to": "2025-01-01"}}, "range.from: expected an ISO 8601 time"),
+    ],
+)
+def test_values_that_the_documentation_does_not_allow_are_warned_about(changes, said):
+    """Each field is checked against the documented table, by its path."""
+    (warning,) = parse_template("ctpl_a", template_document(**changes)).warnings
+    assert warning.startswith(f"request.{said}")
 
 
 def test_the_payload_fills_in_symbol_interval_and_timezone():

@@ -33,10 +33,10 @@ def build_draw_list(plan: Plan) -> DrawList:
     for pane in plan.panes:
         box = left, top, right, bottom = pane.box
         marks.append(Gradient(box=box, top=theme.top, bottom=theme.bottom))
-        if options.overrides.visible.horizontal_grid:
+        if options.visible.horizontal_grid:
             rows = (row for row, _ in pane.axis.ticks if top <= row < bottom)
             marks.append(Rects(boxes=tuple((left, row, right, row + 1) for row in rows), color=theme.grid))
-        if options.overrides.visible.vertical_grid:
+        if options.visible.vertical_grid:
             columns = tuple((date.center, top, date.center + 1, bottom) for date in dates)
             marks.append(Rects(boxes=columns, color=theme.grid))
     marks += _price_marks(plan)
@@ -63,7 +63,7 @@ def _price_marks(plan: Plan) -> list[Mark]:
     marks += [*price.marks(plan.options.style), *artist.above(pane.studies)]
     for study, scale_of_study in plan.floors:
         marks += StudyArtist(grid=plan.grid, scale=scale_of_study, pane=box).above([study])
-    if plan.options.overrides.visible.price_line:
+    if plan.options.visible.price_line:
         close = float(plan.candles.close[-1])
         color = theme.rising if close >= plan.candles.open[-1] else theme.falling
         marks.append(dashed_row(round(scale.row(close)), box, color, dash=1, period=3))

@@ -1,37 +1,45 @@
-"""The Chart-IMG request body as this renderer understands it.
+"""The Chart-IMG request body as this renderer reads it.
 
-A field that changes the meaning of the picture and can't be drawn here is refused by its name. Fields without
-effect on a chart drawn from given candles are ignored: `symbol` (the legend shows the symbol of the run),
-`session`, `watermark*`, and overrides that change only the appearance (`style`, `scalesFontSize`, name and
-symbol labels). Keys that are not in Chart-IMG's documentation are found by the template check.
+Everything is checked against the documented table first. A field that is not documented, or whose value is
+not, is refused by its path. So is a documented one that can't be drawn here. Nothing is ignored, except the
+fields that the worker sets itself: the legend shows the symbol of the run, not `symbol`.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field, fields
-from datetime import UTC
+from datetime import UTC, datetime, tzinfo
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
-from worker_chart_export.charts.base import DEFAULT_HEIGHT, DEFAULT_WIDTH
+from worker_chart_export.charts.catalogue import catalogue, read_datetime
 from worker_chart_export.charts.local.input.candles import Timeframe, parse_timeframe, same_timeframe
-from worker_chart_export.charts.whole_numbers import whole_number
+from worker_chart_export.charts.request_check import problems
 from worker_chart_export.errors import RenderFailed
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from datetime import tzinfo
+    from collections.abc import Iterator, Mapping
 
-STYLES = ("candle", "hollowCandle", "bar", "line", "area")
-SCALES = ("regular", "logarithmic")
-THEMES = ("light", "dark")
+    from worker_chart_export.charts.catalogue import Parameter
+
 MAX_STUDIES = 50
-_NOT_DRAWN = ("range", "shiftLeft", "shiftRight", "drawings")
-_NOT_DRAWN_OVERRIDES = {"showMainPane": False, "showInvertScale": True, "showInvertScaleStudies": True}
-_DEFAULT_RANGE_MARGIN = 0.0025
-_RANGE_MARGINS = (0.001, 0.1)
-_MAIN_PANE_HEIGHTS = (100, 1800)
+#: The largest pictures of all Chart-IMG plans, in pixels (its documentation, "Limits").
+_MAX_WIDTH, _MAX_HEIGHT = 2048, 1920
+#: Documented, and not drawn here yet.
+_VALUES_NOT_DRAWN = {
+    "style": ("heikinAshi", "baseline", "hiLo", "column"),
+    "scale": ("percent", "indexedTo100"),
+    "format": ("jpeg",),
+}
+_FIELDS_NOT_DRAWN = ("range", "shiftLeft", "shiftRight", "drawings", "watermark")
+_OVERRIDES_NOT_DRAWN = {
+    "showMainPane": False,
+    "showInvertScale": True,
+    "showInvertScaleStudies": True,
+    "showStudyPlotNamesAction": True,
+    "showSymbolLabelsAction": True,
+    "showSymbolWatermark": True,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +60,25 @@ class StudyRequest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DrawingRequest:
+    """One drawing of a template.
+
+    Attributes:
+        name: Chart-IMG's name of the drawing.
+        inputs: The inputs, defaults filled in; None where one without a default is not set.
+        overrides: The overrides, defaults filled in.
+        levels: The overrides `level1`, `level2` ... of a drawing with levels, unchecked.
+        z_order: The template's `zOrder`, unchecked; None if it is not set.
+    """
+
+    name: str
+    inputs: Mapping[str, Any]
+    overrides: Mapping[str, Any]
+    levels: Mapping[str, Mapping[str, Any]]
+    z_order: Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PriceRange:
     """A price axis fixed by the template; an end left out follows the prices shown.
 
@@ -68,10 +95,11 @@ class PriceRange:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VisibleParts:
-    """The parts of the chart to draw. The default is all; a template can hide some."""
+    """The parts of the chart to draw, with Chart-IMG's defaults."""
 
     legend: bool = field(default=True, metadata={"key": "showLegend"})
     legend_values: bool = field(default=True, metadata={"key": "showLegendValues"})
+    main_pane: bool = field(default=True, metadata={"key": "showMainPane"})
     prices: bool = field(default=True, metadata={"key": "showSeriesOHLC"})
     change: bool = field(default=True, metadata={"key": "showBarChange"})
     price_line: bool = field(default=True, metadata={"key": "showPriceLine"})
@@ -79,15 +107,9 @@ class VisibleParts:
     study_labels: bool = field(default=True, metadata={"key": "showStudyLastValue"})
     vertical_grid: bool = field(default=True, metadata={"key": "showVertGrid"})
     horizontal_grid: bool = field(default=True, metadata={"key": "showHorzGrid"})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ChartOverrides:
-    """The chart-wide overrides that have an effect here."""
-
-    visible: VisibleParts
-    price_range: PriceRange | None
-    main_pane_height: int | None
+    study_names: bool = field(default=False, metadata={"key": "showStudyPlotNamesAction"})
+    symbol_labels: bool = field(default=False, metadata={"key": "showSymbolLabelsAction"})
+    symbol_watermark: bool = field(default=False, metadata={"key": "showSymbolWatermark"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,15 +118,29 @@ class ChartOptions:
 
     Attributes:
         symbol: Shown in the legend.
-        timeframe: Length of the bars.
+        timeframe: Length of the bars to draw.
         width: Picture width in pixels.
         height: Picture height in pixels.
         theme: `light` or `dark`.
-        style: How the price is drawn, one of `STYLES`.
-        logarithmic: Whether equal distances mean equal ratios on the price axis.
+        style: How the price is drawn, a name of the table.
+        look: The overrides of that style without their prefix, e.g. `upColor`; defaults filled in.
+        scale: `regular`, `logarithmic`, `percent` or `indexedTo100`.
+        inverted: Whether low prices are at the top.
+        inverted_studies: Whether low values of studies in panes of their own are at the top.
+        session: `regular` or `extended`.
         zone: Time zone of the time axis for bars shorter than a day.
-        overrides: The chart-wide overrides.
+        when: A range by name, or from and to; None for as many bars as there is room for.
+        shift_left: Bars to move the range shown towards the past.
+        shift_right: Bars of free room to the right.
+        visible: The parts to draw.
+        price_range: A fixed price axis; None if the template has none.
+        main_pane_height: Height of the price pane in pixels; None if the template does not set it.
+        font_size: Size of the texts on the axes in pixels.
+        watermark: Text in the background; None if the template has none.
+        watermark_size: Its size in pixels.
+        watermark_opacity: Its opacity, 0.1 to 1.
         studies: The studies in the template's order.
+        drawings: The drawings in the template's order.
     """
 
     symbol: str
@@ -113,10 +149,29 @@ class ChartOptions:
     height: int
     theme: str
     style: str
-    logarithmic: bool
+    look: Mapping[str, Any]
+    scale: str
+    inverted: bool
+    inverted_studies: bool
+    session: str
     zone: tzinfo
-    overrides: ChartOverrides
+    when: str | tuple[datetime, datetime] | None
+    shift_left: int
+    shift_right: int
+    visible: VisibleParts
+    price_range: PriceRange | None
+    main_pane_height: int | None
+    font_size: int
+    watermark: str | None
+    watermark_size: int
+    watermark_opacity: float
     studies: tuple[StudyRequest, ...]
+    drawings: tuple[DrawingRequest, ...]
+
+    @property
+    def logarithmic(self) -> bool:
+        """Whether equal distances mean equal ratios on the price axis."""
+        return self.scale == "logarithmic"
 
 
 def read_options(payload: Mapping[str, Any], *, symbol: str, timeframe: str) -> ChartOptions:
@@ -130,27 +185,81 @@ def read_options(payload: Mapping[str, Any], *, symbol: str, timeframe: str) -> 
     Raises:
         RenderFailed: A field can't be drawn here, or its value is wrong.
     """
-    for name in _NOT_DRAWN:
-        if payload.get(name):
-            raise RenderFailed(f"The template's `{name}` can't be drawn here.", field=name)
-    if payload.get("format", "png") != "png":
-        raise RenderFailed(f"`format` is {payload['format']!r:.60}, expected png.", field="format")
+    body = {key: value for key, value in payload.items() if value is not None and key != "symbol"}
+    problem = next(_problems(body), None)
+    if problem is not None:
+        raise RenderFailed(f"{problem}.", field=problem.partition(":")[0])
+    table, override = catalogue(), body.get("override", {})
+    asked = _values(table.request, body)
+    wide = _values(table.override, override)
+    visible = {part.name: wide[part.metadata["key"]] for part in fields(VisibleParts)}
     return ChartOptions(
         symbol=symbol,
-        timeframe=_timeframe(payload, timeframe),
-        width=_pixels(payload, "width", DEFAULT_WIDTH, (400, 2048)),
-        height=_pixels(payload, "height", DEFAULT_HEIGHT, (300, 1920)),
-        theme=_choice(payload, "theme", THEMES),
-        style=_choice(payload, "style", STYLES),
-        logarithmic=_choice(payload, "scale", SCALES) == "logarithmic",
-        zone=_zone(payload),
-        overrides=_overrides(payload),
-        studies=_studies(payload),
+        timeframe=_timeframe(body, timeframe),
+        width=asked["width"],
+        height=asked["height"],
+        theme=asked["theme"],
+        style=asked["style"],
+        look=_look(asked["style"], override.get("style", {})),
+        scale=asked["scale"],
+        inverted=wide["showInvertScale"],
+        inverted_studies=wide["showInvertScaleStudies"],
+        session=asked["session"],
+        zone=_zone(asked["timezone"]),
+        when=_range(asked["range"]),
+        shift_left=asked["shiftLeft"] or 0,
+        shift_right=asked["shiftRight"] or 0,
+        visible=VisibleParts(**visible),
+        price_range=_price_range(override.get("priceRange")),
+        main_pane_height=wide["mainPaneHeight"],
+        font_size=wide["scalesFontSize"],
+        watermark=asked["watermark"],
+        watermark_size=asked["watermarkSize"],
+        watermark_opacity=asked["watermarkOpacity"],
+        studies=tuple(_study(entry) for entry in body.get("studies", ())),
+        drawings=tuple(_drawing(entry) for entry in body.get("drawings", ())),
     )
 
 
-def _timeframe(payload: Mapping[str, Any], expected: str) -> Timeframe:
-    interval = payload.get("interval", expected)
+def _problems(body: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what is not documented, then what can't be drawn here."""
+    yield from problems(body)
+    for key, largest in (("width", _MAX_WIDTH), ("height", _MAX_HEIGHT)):
+        if body.get(key, 0) > largest:
+            yield f"request.{key}: expected at most {largest} pixels, got {body[key]}"
+    if len(body.get("studies", ())) > MAX_STUDIES:
+        yield f"request.studies: expected at most {MAX_STUDIES} studies"
+    yield from _not_drawn(body, body.get("override", {}))
+
+
+def _not_drawn(body: Mapping[str, Any], override: Mapping[str, Any]) -> Iterator[str]:
+    for key, values in _VALUES_NOT_DRAWN.items():
+        if body.get(key) in values:
+            yield f"request.{key}: {body[key]} can't be drawn here"
+    yield from (f"request.{key}: can't be drawn here" for key in _FIELDS_NOT_DRAWN if body.get(key))
+    if override.get("style"):
+        yield "request.override.style: can't be drawn here"
+    for key, refused in _OVERRIDES_NOT_DRAWN.items():
+        if override.get(key) is refused:
+            yield f"request.override.{key}: {str(refused).lower()} can't be drawn here"
+
+
+def _values(known: Mapping[str, Parameter], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of checked fields in their own types, defaults filled in."""
+    values = {}
+    for key, parameter in known.items():
+        value = given.get(key, parameter.default)
+        values[key] = None if value is None else parameter.read(value)
+    return values
+
+
+def _look(style: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    values = _values(catalogue().styles[style], given)
+    return {key.partition(".")[2]: value for key, value in values.items()}
+
+
+def _timeframe(body: Mapping[str, Any], expected: str) -> Timeframe:
+    interval = body.get("interval", expected)
     parsed = parse_timeframe(interval) if isinstance(interval, str) else None
     if parsed is None:
         raise RenderFailed(f"`interval` is {interval!r:.60}, expected one like 15m, 4h, 1D, 1W, 1M.")
@@ -161,26 +270,7 @@ def _timeframe(payload: Mapping[str, Any], expected: str) -> Timeframe:
     return parsed
 
 
-def _pixels(payload: Mapping[str, Any], name: str, default: int, limits: tuple[int, int]) -> int:
-    value = payload.get(name, default)
-    pixels = whole_number(value)
-    if pixels is None or not limits[0] <= pixels <= limits[1]:
-        raise RenderFailed(
-            f"`{name}` is {value!r:.60}, expected a whole number from {limits[0]} to {limits[1]}.",
-            field=name,
-        )
-    return pixels
-
-
-def _choice(payload: Mapping[str, Any], name: str, known: tuple[str, ...]) -> str:
-    value = payload.get(name, known[0])
-    if value not in known:
-        raise RenderFailed(f"`{name}` is {value!r:.60}, known here: {', '.join(known)}.", field=name)
-    return str(value)
-
-
-def _zone(payload: Mapping[str, Any]) -> tzinfo:
-    name = payload.get("timezone", "Etc/UTC")
+def _zone(name: str) -> tzinfo:
     if name in {"Etc/UTC", "UTC"}:
         # Works on machines without a time zone database as well.
         return UTC
@@ -190,70 +280,40 @@ def _zone(payload: Mapping[str, Any]) -> tzinfo:
         raise RenderFailed(f"`timezone` {name!r:.60} is not a known time zone.", field="timezone") from error
 
 
-def _overrides(payload: Mapping[str, Any]) -> ChartOverrides:
-    value = payload.get("override")
-    given = {} if value is None else value
-    if not isinstance(given, dict):
-        raise RenderFailed(f"`override` is {given!r:.60}, expected an object.", field="override")
-    for key, refused in _NOT_DRAWN_OVERRIDES.items():
-        if given.get(key) is refused:
-            raise RenderFailed(f"`override.{key}` {str(refused).lower()} can't be drawn here.", field=key)
-    visible = {part.name: given.get(part.metadata["key"], True) for part in fields(VisibleParts)}
-    for part in fields(VisibleParts):
-        if not isinstance(visible[part.name], bool):
-            key = part.metadata["key"]
-            raise RenderFailed(f"`override.{key}` is {given[key]!r:.60}, expected true or false.", field=key)
-    return ChartOverrides(
-        visible=VisibleParts(**visible),
-        price_range=_price_range(given.get("priceRange")),
-        main_pane_height=_main_pane_height(given.get("mainPaneHeight")),
+def _range(value: str | Mapping[str, Any] | None) -> str | tuple[datetime, datetime] | None:
+    if value is None or isinstance(value, str):
+        return value
+    begin, end = read_datetime(value["from"]), read_datetime(value["to"])
+    if begin is None or end is None or begin >= end:
+        raise RenderFailed("`range` must be from a time to a later one.", field="range")
+    return begin, end
+
+
+def _price_range(value: Mapping[str, Any] | None) -> PriceRange | None:
+    if value is None:
+        return None
+    read = _values(catalogue().price_range, value)
+    low, high = read["from"], read["to"]
+    if low is not None and high is not None and low >= high:
+        raise RenderFailed(f"`override.priceRange` runs from {low:g} to {high:g}.", field="priceRange")
+    return PriceRange(low=low, high=high, margin=read["margin"])
+
+
+def _study(entry: Mapping[str, Any]) -> StudyRequest:
+    return StudyRequest(
+        name=entry["name"],
+        inputs=entry.get("input") or {},
+        overrides=entry.get("override") or {},
+        force_overlay=entry.get("forceOverlay"),
     )
 
 
-def _main_pane_height(value: Any) -> int | None:
-    if value is None:
-        return None
-    height, (low, high) = whole_number(value), _MAIN_PANE_HEIGHTS
-    if height is None or not low <= height <= high:
-        raise RenderFailed(f"`override.mainPaneHeight` is {value!r:.60}, expected {low} to {high} pixels.")
-    return height
-
-
-def _price_range(value: Any) -> PriceRange | None:
-    if value is None:
-        return None
-    if not isinstance(value, dict):
-        raise RenderFailed(f"`override.priceRange` is {value!r:.60}, expected an object.", field="priceRange")
-    for key in ("from", "to"):
-        price = value.get(key)
-        if price is not None and (type(price) not in {int, float} or not 0 < price < math.inf):
-            raise RenderFailed(f"`override.priceRange.{key}` is {price!r:.60}, expected a price above zero.")
-    low, high = value.get("from"), value.get("to")
-    if low is not None and high is not None and low >= high:
-        raise RenderFailed(f"`override.priceRange` runs from {low:g} to {high:g}.", field="priceRange")
-    margin = value.get("margin", _DEFAULT_RANGE_MARGIN)
-    if type(margin) not in {int, float} or not _RANGE_MARGINS[0] <= margin <= _RANGE_MARGINS[1]:
-        raise RenderFailed(f"`override.priceRange.margin` is {margin!r:.60}, expected 0.001 to 0.1.")
-    return PriceRange(low=low, high=high, margin=margin)
-
-
-def _studies(payload: Mapping[str, Any]) -> tuple[StudyRequest, ...]:
-    studies = payload.get("studies") or []
-    if not isinstance(studies, list) or len(studies) > MAX_STUDIES:
-        raise RenderFailed(f"`studies` is not a list of at most {MAX_STUDIES} studies.", field="studies")
-    requests = []
-    for index, study in enumerate(studies):
-        name = study.get("name") if isinstance(study, dict) else None
-        if not isinstance(name, str):
-            raise RenderFailed(f"`studies[{index}]` has no `name`.", field=f"studies[{index}].name")
-        overlay = study.get("forceOverlay")
-        if overlay is not None and not isinstance(overlay, bool):
-            raise RenderFailed(f"Study {name!r} has `forceOverlay` {overlay!r:.60}, expected true or false.")
-        inputs, overrides = study.get("input") or {}, study.get("override") or {}
-        for key, value in (("input", inputs), ("override", overrides)):
-            if not isinstance(value, dict):
-                raise RenderFailed(
-                    f"Study {name!r} has `{key}` {value!r:.60}, expected an object.", study=name
-                )
-        requests.append(StudyRequest(name=name, inputs=inputs, overrides=overrides, force_overlay=overlay))
-    return tuple(requests)
+def _drawing(entry: Mapping[str, Any]) -> DrawingRequest:
+    known, overrides = catalogue().drawings[entry["name"]], entry.get("override") or {}
+    return DrawingRequest(
+        name=entry["name"],
+        inputs=_values(known.inputs, entry.get("input") or {}),
+        overrides=_values({k: v for k, v in known.overrides.items() if k != "level{#}"}, overrides),
+        levels={key: value for key, value in overrides.items() if key.startswith("level")},
+        z_order=entry.get("zOrder"),
+    )

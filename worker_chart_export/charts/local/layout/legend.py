@@ -34,7 +34,7 @@ _TOP = 3
 def symbol_line(candles: Candles, options: ChartOptions, theme: Theme, decimals: int) -> Line:
     """Describe the price: symbol, time frame, the last bar's prices, and its change from the bar before."""
     title: Group = ((f"{options.symbol} · {options.timeframe.label}", theme.strong),)
-    show = options.overrides.visible
+    show = options.visible
     color = theme.rising if candles.close[-1] >= candles.open[-1] else theme.falling
     prices = zip("OHLC", (candles.open, candles.high, candles.low, candles.close), strict=True)
     groups: list[Group] = [title]

@@ -105,7 +105,7 @@ class _Planner:
         self._grid = bar_grid(len(candles), self._right)
         self._first = self._grid.first
         self._visible = candles.since(self._first)
-        self._shown = options.overrides.visible
+        self._shown = options.visible
         self._price_writer = Writer(numbers=Numbers.PRICE, decimals=price_decimals(candles.close))
 
     def plan(self) -> Plan:
@@ -113,7 +113,7 @@ class _Planner:
         studies = [compute_study(study, self._candles, self._first) for study in options.studies]
         own = [study for study in studies if study.place is Place.PANE]
         overlays = [study for study in studies if study.place is not Place.PANE]
-        main_height = options.overrides.main_pane_height
+        main_height = options.main_pane_height
         boxes = pane_boxes(self._right, options.height, studies=len(own), main_height=main_height)
         box = boxes[0]
         floors = [
@@ -165,7 +165,7 @@ class _Planner:
 
     def _price_scale(self, overlays: list[Study], box: Box, legend: int) -> Scale:
         """Show all bars and the studies over them below the legend, or the range that the template fixed."""
-        visible, fixed = self._visible, self._options.overrides.price_range
+        visible, fixed = self._visible, self._options.price_range
         logarithmic = self._options.logarithmic
         if fixed is not None:
             low, high = span([visible.low, visible.high])

@@ -15,6 +15,7 @@ from worker_chart_export.charts.local.studies.registry import PlotValues
 from worker_chart_export.charts.local.studies.series import first_defined
 from worker_chart_export.charts.local.studies.study import Place, Study
 from worker_chart_export.charts.local.studies.volume_profile import VolumeProfile
+from worker_chart_export.charts.request_check import near_names
 from worker_chart_export.errors import RenderFailed
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def compute_study(request: StudyRequest, bars: Candles, first_shown: int) -> Stu
     entry, kind = catalogue().studies.get(request.name), STUDIES.get(request.name)
     if entry is None or kind is None:
         raise RenderFailed(
-            f"Study {request.name!r:.80} can't be drawn here; known studies: {', '.join(STUDIES)}.",
+            f"Study {request.name!r:.80} can't be drawn here{near_names(request.name, STUDIES)}.",
             study=request.name,
         )
     inputs = read_inputs(entry, request.inputs)

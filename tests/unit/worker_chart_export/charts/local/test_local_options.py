@@ -7,7 +7,6 @@ import pytest
 from tests.support.charts.local_chart_samples import bars_of, plan_of, plots_of
 from worker_chart_export.charts.local.drawing.draw_list import build_draw_list
 from worker_chart_export.charts.local.input.options import read_options
-from worker_chart_export.charts.local.studies.compute import STUDIES
 from worker_chart_export.errors import RenderFailed
 
 BARS = bars_of()
@@ -24,21 +23,20 @@ def _study(name, **more):
     return {"studies": [{"name": name, **more}]}
 
 
-@pytest.mark.parametrize("name", ["Ichimoku", "macd", "", "RSI"])
-def test_an_unknown_study_is_refused_with_the_known_ones(name):
-    """An unknown study is refused with its name and the known ones."""
+@pytest.mark.parametrize(("name", "near"), [("Ichimoku", "Ichimoku Cloud"), ("macd", "MACD"), ("", "")])
+def test_an_unknown_study_is_refused_with_the_near_ones(name, near):
+    """An unknown study is refused with its name and those that are like it."""
     message = _refusal(_study(name))
     assert repr(name) in message
-    assert all(known in message for known in STUDIES)
-    assert len(message) <= 500
+    assert near in message
 
 
 @pytest.mark.parametrize(
     ("name", "inputs", "said"),
     [
-        ("MACD", {"in_9": 1}, "no input 'in_9'"),
-        ("Volume", {"length": 1}, "known inputs: none"),
-        ("MACD", {"in_0": 0}, "'in_0' = 0, expected a whole number from 1 to"),
+        ("MACD", {"in_9": 1}, "in_9: unknown key, expected one of in_0"),
+        ("Volume", {"length": 1}, "unknown key, expected one of none"),
+        ("MACD", {"in_0": 0}, "in_0: expected a whole number from 1 to 2000, got 0"),
         ("MACD", {"in_0": 12.5}, "expected a whole number"),
         ("MACD", {"in_0": "12"}, "expected a whole number"),
         ("MACD", {"in_0": True}, "expected a whole number"),
@@ -49,13 +47,12 @@ def test_an_unknown_study_is_refused_with_the_known_ones(name):
         ("Relative Strength Index", {"smoothingLine": "sma"}, "expected one of SMA, EMA, WMA"),
         ("Volume Profile Visible Range", {"rows": 10**7}, "expected a whole number from 1 to 1000000"),
         ("Volume Profile Visible Range", {"volume": "Down"}, "expected one of Up/Down, Total, Delta"),
-        ("Average Directional Index", {"in_0": 0}, "expected at least 1 bar"),
     ],
 )
 def test_an_input_that_cannot_be_honoured_is_refused(name, inputs, said):
     """A wrong input is refused with study, input and expected value; no default replaces it."""
     message = _refusal(_study(name, input=inputs))
-    assert repr(name) in message
+    assert "request.studies[0].input." in message
     assert said in message
 
 
@@ -67,33 +64,33 @@ def test_a_whole_number_written_as_a_float_is_accepted():
 @pytest.mark.parametrize(
     ("payload", "said"),
     [
-        ({"width": 399}, "`width` is 399, expected a whole number from 400 to 2048"),
-        ({"width": 2049}, "`width`"),
-        ({"height": 299}, "`height`"),
-        ({"height": "600"}, "`height` is '600'"),
-        ({"height": 600.5}, "`height` is 600.5"),
-        ({"width": True}, "`width` is True"),
-        ({"width": 399.0}, "`width` is 399.0"),
-        ({"theme": "solarized"}, "known here: light, dark"),
-        ({"style": "renko"}, "known here: candle, hollowCandle, bar, line, area"),
-        ({"scale": "percent"}, "known here: regular, logarithmic"),
+        ({"width": 399}, "width: expected a whole number of at least 400, got 399"),
+        ({"width": 2049}, "width: expected at most 2048 pixels"),
+        ({"height": 299}, "height: "),
+        ({"height": "600"}, "got '600'"),
+        ({"height": 600.5}, "got 600.5"),
+        ({"width": True}, "got True"),
+        ({"width": 399.0}, "got 399.0"),
+        ({"theme": "solarized"}, "theme: expected one of light, dark"),
+        ({"style": "renko"}, "style: expected one of bar, candle"),
+        ({"scale": "percent"}, "scale: percent can't be drawn here"),
         ({"timezone": "Mars/Olympus"}, "`timezone`"),
         ({"timezone": "../../etc/passwd"}, "`timezone`"),
-        ({"timezone": 7}, "`timezone`"),
-        ({"format": "jpeg"}, "`format`"),
-        ({"range": "1Y"}, "`range`"),
-        ({"shiftLeft": 10}, "`shiftLeft`"),
-        ({"drawings": [{"name": "Trend Line"}]}, "`drawings`"),
+        ({"timezone": 7}, "timezone: expected a text"),
+        ({"format": "jpeg"}, "format: jpeg"),
+        ({"range": "1Y"}, "range: can't be drawn"),
+        ({"shiftLeft": 10}, "shiftLeft: can't"),
+        ({"drawings": [{"name": "Trend Line"}]}, "drawings[0].input.startDatetime: missing"),
         ({"interval": "1W"}, "`interval` is '1W'"),
-        ({"interval": "soon"}, "`interval`"),
-        ({"studies": "MACD"}, "`studies`"),
+        ({"interval": "soon"}, "interval: expected one of 1m"),
+        ({"studies": "MACD"}, "studies: expected a list"),
         ({"studies": [{"name": "Volume"}] * 51}, "at most 50"),
-        ({"studies": [{}]}, "`studies[0]` has no `name`"),
-        ({"studies": ["Volume"]}, "`studies[0]` has no `name`"),
-        (_study("MACD", input=[1]), "`input`"),
-        (_study("MACD", forceOverlay="yes"), "`forceOverlay`"),
+        ({"studies": [{}]}, "studies[0]: expected an object with a name"),
+        ({"studies": ["Volume"]}, "studies[0]: expected an object with a name"),
+        (_study("MACD", input=[1]), "input: expected an object"),
+        (_study("MACD", forceOverlay="yes"), "forceOverlay: expected true or false"),
         (_study("Bollinger Bands", forceOverlay=False), "always over the price"),
-        ({"override": []}, "`override`"),
+        ({"override": []}, "override: expected an object"),
         ({"override": {"showMainPane": False}}, "showMainPane"),
         ({"override": {"showInvertScale": True}}, "showInvertScale"),
         ({"override": {"showLegend": "no"}}, "showLegend"),
@@ -112,6 +109,12 @@ def test_a_whole_number_written_as_a_float_is_accepted():
 def test_a_field_that_cannot_be_honoured_is_refused(payload, said):
     """A wrong field is refused with its name and the expected value."""
     assert said in _refusal(payload)
+
+
+def test_a_length_below_one_bar_is_refused():
+    """The documented range of some lengths allows zero and less, which has no meaning."""
+    message = _refusal(_study("Average Directional Index", input={"in_0": 0}))
+    assert message == "Study 'Average Directional Index' has input 'in_0' = 0, expected at least 1 bar."
 
 
 def test_too_many_panes_for_the_height_are_refused():
