@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from localcloud.faults import Fault
 from tests.support.cloud.resources import health
 from tests.support.fakes import lease_of
 from tests.support.process import shifted_clocks
@@ -92,3 +94,42 @@ def test_an_expired_lease_is_found_whatever_the_time_of_the_machine(deployment, 
         assert (line["stepId"], line["attempt"]) == (step_ids[0], 2)
         assert daemon.terminate() == 0
     assert deployment.step(run_id, step_ids[1])["status"] == "RUNNING"
+
+
+class TestSuspend:
+    """The machine is suspended for longer than the lease of a step, while its first chart is made."""
+
+    CHARTS = 3
+
+    @pytest.fixture
+    def suspended(self, deployment, clocks):
+        """Return a function that starts a daemon, and a step during which the machine is suspended."""
+        suspend = Fault(before=lambda _request: clocks.suspend(HOUR), times=1)
+
+        @contextmanager
+        def started(**changed):
+            # No heartbeat comes within the test: the thread that renews leases waits by the monotonic clock.
+            terms = {"LEASE_SECONDS": "120", "REQUEST_CONCURRENCY": "1"}
+            run_id, (step_id,) = deployment.put_run(charts=self.CHARTS)
+            with _daemon(deployment, clocks, **terms, **changed).started() as daemon:
+                deployment.cloud.chart_img.faults.add(suspend)
+                deployment.publish_step(run_id, step_id)
+                yield daemon
+                assert daemon.terminate() == 0
+
+        return started
+
+    def test_a_daemon_that_wakes_after_its_lease_pays_for_nothing(self, deployment, suspended):
+        """The clock of the lease counts the suspend, so the worker stops before the next chart."""
+        with suspended() as daemon:
+            (settled,) = daemon.wait_for_event("message_settled")
+            assert [line["reason"] for line in daemon.named("finalize_refused")] == ["lease_lost"]
+        assert deployment.cloud.chart_img.calls["advanced-chart"] == 1
+        assert (settled["disposition"], daemon.named("step_completed")) == ("defer", [])
+
+    def test_without_such_a_clock_the_daemon_works_but_trusts_its_lease(self, deployment, suspended):
+        """Systems other than Linux have only a clock that stands still during a suspend."""
+        with suspended(NO_BOOT_CLOCK="1") as daemon:
+            (line,) = daemon.wait_for_event("step_completed")
+            assert line["status"] == "SUCCEEDED"
+        assert deployment.cloud.chart_img.calls["advanced-chart"] == self.CHARTS

@@ -1,6 +1,6 @@
-"""The daemon on clocks that a test shifts while it runs: the wall clock, and the clock that a suspend stops.
+"""The daemon on clocks that a test shifts while it runs: the wall clock, and the clock that counts a suspend.
 
-`time.time` and `time.monotonic` of the daemon are shifted. Waits of the interpreter itself are not.
+A process that was suspended finds both ahead, and the monotonic clock, by which its waits go, as it was.
 """
 
 from __future__ import annotations
@@ -17,14 +17,16 @@ import grpc._channel as grpc_calls
 from google.cloud.pubsub_v1.subscriber._protocol import helper_threads
 
 from daemon.lifecycle.signals import block_stop_signals
-from worker_chart_export.timing import SystemClock
+from worker_chart_export import timing
 
 MODULE = "tests.support.process.shifted_clocks"
 CLOCKS_FILE = "CLOCKS_FILE"
 #: The variable that leaves the acks of Google's Pub/Sub client on the wall clock. Then the daemon counts as
 #: dead this many seconds after an ack that is not sent.
 CLIENT_ON_WALL_CLOCK = "CLIENT_ON_WALL_CLOCK"
-#: The seconds to add to the wall clock, and those to add to the clock that a suspend stops.
+#: The variable that takes the clock that counts a suspend away, as on systems without one.
+NO_BOOT_CLOCK = "NO_BOOT_CLOCK"
+#: The seconds to add to the wall clock, and those to add to the boot clock.
 _SHIFTS = struct.Struct("dd")
 
 
@@ -40,12 +42,16 @@ class Clocks:
         """Return the variable by which a daemon finds its clocks."""
         return {CLOCKS_FILE: str(self._path)}
 
-    def shift(self, *, wall: float = 0.0, monotonic: float = 0.0) -> None:
+    def suspend(self, seconds: float) -> None:
+        """Let the machine have been suspended for these seconds."""
+        self.shift(wall=seconds, boot=seconds)
+
+    def shift(self, *, wall: float = 0.0, boot: float = 0.0) -> None:
         """Show the true times plus these seconds from now on."""
         if not self._path.exists():
             self._path.write_bytes(bytes(_SHIFTS.size))
         with self._path.open("r+b") as file, mmap.mmap(file.fileno(), _SHIFTS.size) as shifts:
-            _SHIFTS.pack_into(shifts, 0, wall, monotonic)
+            _SHIFTS.pack_into(shifts, 0, wall, boot)
 
 
 def _shift_clocks() -> None:
@@ -54,9 +60,12 @@ def _shift_clocks() -> None:
         shifts = mmap.mmap(file.fileno(), _SHIFTS.size, prot=mmap.PROT_READ)
     true_clocks = SimpleNamespace(**vars(time))
     time.time = lambda: true_clocks.time() + _SHIFTS.unpack_from(shifts)[0]
-    time.monotonic = lambda: true_clocks.monotonic() + _SHIFTS.unpack_from(shifts)[1]
+    ahead = {time.CLOCK_BOOTTIME: lambda: _SHIFTS.unpack_from(shifts)[1]}
+    time.clock_gettime = lambda clock: true_clocks.clock_gettime(clock) + ahead.get(clock, float)()
+    if NO_BOOT_CLOCK in os.environ:
+        timing.BOOT_CLOCK = None
     grpc_calls.time = true_clocks  # gRPC's C code compares these deadlines with the true wall clock
-    SystemClock.now = lambda _clock: datetime.fromtimestamp(time.time(), UTC)  # type: ignore[method-assign]
+    timing.SystemClock.now = lambda _clock: datetime.fromtimestamp(time.time(), UTC)  # type: ignore[method-assign]
     if CLIENT_ON_WALL_CLOCK in os.environ:
         helper_threads.time = SimpleNamespace(**vars(time))
         import daemon.composition  # noqa: PLC0415 - it keeps clocks
