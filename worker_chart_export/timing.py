@@ -45,6 +45,25 @@ def boot_seconds() -> float:
     return time.monotonic() if BOOT_CLOCK is None else time.clock_gettime(BOOT_CLOCK)
 
 
+class SteadyTime:
+    """The wall clock of the start of the process, continued by the boot clock.
+
+    Differences of its times are right, also if the wall clock was set meanwhile.
+    """
+
+    def __init__(self) -> None:
+        self._start = time.time() - boot_seconds()
+
+    def __call__(self) -> float:
+        """Return the time in seconds since 1970."""
+        return self._start + boot_seconds()
+
+    def correction_seconds(self) -> float:
+        """Return what to add to its times since the wall clock was set; 0 for less than a second."""
+        seconds = time.time() - self()
+        return 0.0 if abs(seconds) < 1 else seconds
+
+
 def rfc3339(instant: datetime) -> str:
     """Format an instant as RFC 3339 in UTC with microseconds, e.g. `2025-12-15T10:26:15.000001Z`."""
     return instant.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")

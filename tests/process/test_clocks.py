@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from localcloud.faults import Fault
-from tests.support.cloud.resources import health
+from tests.support.cloud.resources import asked, health
 from tests.support.fakes import lease_of
 from tests.support.process import shifted_clocks
 from tests.support.process.shifted_clocks import CLIENT_ON_WALL_CLOCK, Clocks
@@ -59,6 +60,24 @@ def test_a_daemon_whose_acks_are_not_sent_is_not_alive(deployment, clocks):
         daemon.wait_until(lambda: health(daemon, "/livez")[0] != 200, "a process that is not alive", 20)
         assert health(daemon, "/livez")[1]["reason"].startswith("acks: one was not sent for ")
         assert health(daemon, "/readyz")[0] == 200
+
+
+@pytest.mark.parametrize("step_seconds", [-HOUR, HOUR])
+def test_the_age_of_a_step_is_right_after_a_step_of_the_wall_clock(deployment, clocks, step_seconds):
+    """The page shows the time of day, and ages of seconds: of the process, a running and a finished step."""
+    with _daemon(deployment, clocks).started() as daemon:
+        _step_settled(deployment, daemon)
+        deployment.cloud.chart_img.faults.add(Fault(delay_seconds=600, times=1))
+        run_id, (step_id,) = deployment.put_run()
+        deployment.publish_step(run_id, step_id)
+        daemon.wait_for_event("claim_attempt", count=2)
+        clocks.shift(wall=step_seconds)
+        state = asked(daemon, "/state.json").json()
+        daemon.kill()
+    assert abs(state["now"] - time.time() - step_seconds) < 60
+    times = [state["running"][0]["began"], state["finished"][0]["ended"], state["process"]["started"]]
+    assert all(0 <= state["now"] - at < 60 for at in times)
+    assert 59 * 60 <= state["now"] - state["minutes"]["start"] < 62 * 60
 
 
 @pytest.mark.parametrize("ahead_seconds", [-2 * HOUR, 2 * HOUR])

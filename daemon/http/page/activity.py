@@ -6,7 +6,6 @@ All of it is bounded in size, and fast enough to run in the threads that work.
 from __future__ import annotations
 
 import threading
-import time
 from collections import deque
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -81,7 +80,7 @@ class StepWork:
     Attributes:
         number: Unique, also among the steps of earlier processes of this worker.
         is_rescue: True if no message named the step; then it uses no handler thread.
-        began: The start by the wall clock, in seconds since 1970.
+        began: The start by the clock of the activity, in seconds since 1970.
         stage: The last stage of the step that began; the stages of single charts are in `doing`.
         requested: How many charts the step has, once that is known.
         doing: By template: the stage of its chart.
@@ -133,7 +132,7 @@ class FinishedStep:
         code: The error code of a FAILED step.
         reason: The error as text; empty for a SUCCEEDED step.
         charts: Sorted by template id, so that different steps can be compared.
-        ended: The end by the wall clock, in seconds since 1970.
+        ended: The end by the clock of the activity, in seconds since 1970.
     """
 
     number: int
@@ -209,20 +208,20 @@ class Minute:
 
 
 class LastHour:
-    """Counts by minute of the wall clock. Not thread-safe: its owner holds a lock."""
+    """Counts by minute. Not thread-safe: its owner holds a lock."""
 
     def __init__(self) -> None:
         self._minutes: deque[Minute] = deque(maxlen=MINUTES_PER_HOUR)
 
     def at(self, now: float) -> Minute:
-        """Return the minute to count in. After the clock was set back, that is the latest one."""
+        """Return the minute to count in: not before the latest one, though another thread may be late."""
         index = int(now // SECONDS_PER_MINUTE)
         if not self._minutes or self._minutes[-1].index < index:
             self._minutes.append(Minute(index))
         return self._minutes[-1]
 
     def series(self, now: float) -> list[Minute]:
-        """Return the last 60 minutes, the current one last; see `at` for a clock that was set back."""
+        """Return the last 60 minutes, the current one last."""
         latest = self._minutes[-1].index if self._minutes else 0
         last = max(int(now // SECONDS_PER_MINUTE), latest)
         known = {minute.index: minute for minute in self._minutes}
@@ -249,10 +248,10 @@ class Activity(Observer):
 
     Args:
         thumbnails: Keeps the charts.
-        clock: The wall clock, in seconds since 1970.
+        clock: Seconds since 1970 by a clock that is never set.
     """
 
-    def __init__(self, thumbnails: Thumbnails, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, thumbnails: Thumbnails, *, clock: Callable[[], float]) -> None:
         self._thumbnails = thumbnails
         self._clock = clock
         self._lock = threading.Lock()

@@ -1,6 +1,7 @@
 """The live page: observe the work, and report it as JSON.
 
-Names in the report are in camelCase, times in seconds since 1970. It holds no secret.
+Names in the report are in camelCase. It holds no secret. Times are in seconds since 1970. Those of the past
+are measured by a clock that is never set, and corrected if the wall clock was set since.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from worker_chart_export.charts.chart_img.quota import seconds_of_day_left
 from worker_chart_export.observability import metrics
 from worker_chart_export.observability.observers import Stage, watched_by
 from worker_chart_export.outputs.links import browser_url
-from worker_chart_export.timing import boot_seconds
+from worker_chart_export.timing import SteadyTime, boot_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -56,10 +57,11 @@ class LivePage:
         self._readiness = readiness
         self._liveness = liveness
         self._thumbnails = Thumbnails()
-        self._activity = Activity(self._thumbnails)
+        self._clock = SteadyTime()
+        self._activity = Activity(self._thumbnails, clock=self._clock)
         self._owner: str | None = None
         self._accounts: Sequence[AccountState] = ()
-        self._started = time.time()
+        self._started = self._clock()
 
     def routes(self) -> dict[str, Responder]:
         """Return the paths of the page and what answers them."""
@@ -73,6 +75,7 @@ class LivePage:
     def report(self) -> dict[str, Any]:
         """Return what the page shows now."""
         settings, now = self._settings, time.time()
+        correction = self._clock.correction_seconds()
         readiness, liveness = self._readiness(), self._liveness()
         activity = self._activity.snapshot()
         return {
@@ -81,7 +84,7 @@ class LivePage:
                 "pid": os.getpid(),
                 "owner": self._owner,
                 "version": metrics.VERSION,
-                "started": self._started,
+                "started": self._started + correction,
                 "subscription": settings.subscription_path,
                 "bucket": settings.charts_bucket,
                 "mode": settings.charts_api_mode.value,
@@ -94,9 +97,9 @@ class LivePage:
                 "seconds": self._drain.draining_seconds(),
                 "limitSeconds": settings.drain_seconds,
             },
-            "running": [_running(work) for work in activity.running],
-            "finished": [self._finished(step) for step in activity.finished],
-            "minutes": _minutes(activity.minutes),
+            "running": [_running(work, correction) for work in activity.running],
+            "finished": [self._finished(step, correction) for step in activity.finished],
+            "minutes": _minutes(activity.minutes, correction),
             "accounts": self._account_reports(now + seconds_of_day_left(datetime.now(UTC))),
             "settings": effective_settings(settings),
         }
@@ -116,7 +119,7 @@ class LivePage:
             for state in self._accounts
         ]
 
-    def _finished(self, step: FinishedStep) -> dict[str, Any]:
+    def _finished(self, step: FinishedStep, correction: float) -> dict[str, Any]:
         return {
             "key": step.number,
             "runId": step.run_id,
@@ -125,7 +128,7 @@ class LivePage:
             "result": step.result.value,
             "code": step.code,
             "reason": step.reason,
-            "ended": step.ended,
+            "ended": step.ended + correction,
             "seconds": step.seconds,
             "requested": step.requested,
             "manifest": None if step.manifest_uri is None else _link(step.manifest_uri),
@@ -148,14 +151,14 @@ class LivePage:
         }
 
 
-def _running(work: StepWork) -> dict[str, Any]:
+def _running(work: StepWork, correction: float) -> dict[str, Any]:
     stages = list(work.doing.values())
     return {
         "key": work.number,
         "runId": work.run_id,
         "stepId": work.step_id,
         "attempt": work.attempt,
-        "began": work.began,
+        "began": work.began + correction,
         "isRescue": work.is_rescue,
         "stage": work.stage.value,
         "requested": work.requested,
@@ -172,9 +175,9 @@ def _link(uri: str) -> dict[str, str | None]:
     return {"uri": uri, "href": browser_url(uri, emulator=os.environ.get("STORAGE_EMULATOR_HOST"))}
 
 
-def _minutes(minutes: Sequence[Minute]) -> dict[str, Any]:
+def _minutes(minutes: Sequence[Minute], correction: float) -> dict[str, Any]:
     return {
-        "start": minutes[0].index * SECONDS_PER_MINUTE,
+        "start": (minutes[0].index + round(correction / SECONDS_PER_MINUTE)) * SECONDS_PER_MINUTE,
         "succeeded": [minute.succeeded for minute in minutes],
         "failed": [minute.failed for minute in minutes],
         "unfinished": [minute.unfinished for minute in minutes],

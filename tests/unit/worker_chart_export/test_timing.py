@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from daemon.handling.handler import DEFER_BACKOFF
 from tests.support.fakes import suspend_machine
 from worker_chart_export import timing
-from worker_chart_export.timing import Backoff, SystemClock, rfc3339
+from worker_chart_export.timing import Backoff, SteadyTime, SystemClock, rfc3339
 
 
 @given(st.integers(1, 2000), st.floats(0, 1), st.floats(1, 10), st.floats(10, 100))
@@ -52,3 +52,15 @@ def test_a_system_without_the_boot_clock_gets_the_usual_monotonic_clock(monkeypa
     monkeypatch.setattr(timing, "BOOT_CLOCK", None)
     earliest = time.monotonic()
     assert earliest <= SystemClock().monotonic() <= time.monotonic()
+
+
+def test_steady_time_does_not_follow_the_wall_clock(monkeypatch):
+    """The correction says by how much the wall clock was set; less than a second is drift."""
+    wall, true_time = [0.0], time.time
+    monkeypatch.setattr(time, "time", lambda: true_time() + wall[0])
+    steady = SteadyTime()
+    before = steady()
+    for shift, correction in ((-3600.0, -3600.0), (3600.0, 3600.0), (0.5, 0.0)):
+        wall[0] = shift
+        assert before <= steady() < before + 60
+        assert steady.correction_seconds() == pytest.approx(correction, abs=0.4)
