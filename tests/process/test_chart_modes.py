@@ -59,6 +59,28 @@ def test_the_fallback_is_marked_in_the_manifest_and_in_the_logs(deployment):
     assert deployment.cloud.chart_img.calls["advanced-chart"] == 1
 
 
+def test_a_reused_chart_of_the_fallback_keeps_its_mark(deployment):
+    """A daemon dies before the manifest; the one that takes the step over marks the stored charts too."""
+    deployment.cloud.chart_img.faults.add(Fault(answer="limit_exceeded"))
+    deployment.objects.bucket(deployment.bucket).blob("ohlcv.json").upload_from_string(raw_candles())
+    run_id, (step_id,) = deployment.put_run(charts=2)
+    settings = {"CHARTS_FALLBACK": "local", "LEASE_SECONDS": "3", "CLOCK_SKEW_SECONDS": "1"}
+    storage = deployment.cloud.storage
+    hang = storage.faults.add(Fault(method="objects.insert", match="manifest.json", delay_seconds=600))
+    with deployment.daemon(**settings).started() as daemon:
+        deployment.publish_step(run_id, step_id)
+        daemon.wait_for_event("chart_stored", count=2)
+        daemon.wait_until(lambda: storage.faults.fired(hang) == 1, "the manifest", 20)
+        daemon.kill()
+    storage.faults.remove(hang)
+    with deployment.daemon(**settings, RESCUE_INTERVAL_SECONDS="1").started() as daemon:
+        daemon.wait_for_event("step_completed")
+        assert len(daemon.named("chart_reused")) == 2
+        assert daemon.terminate() == 0
+    for item in deployment.manifest(run_id, step_id)["items"]:
+        assert (item["meta"]["provider"], item["meta"]["fallbackFrom"]) == ("local", "chart-img")
+
+
 def test_a_422_is_called_once_and_the_step_s_error_names_the_parameter(deployment):
     """A 422 is requested once, and the step's error names the parameter."""
     deployment.cloud.chart_img.faults.add(Fault(answer="invalid_fields"))

@@ -58,6 +58,10 @@ class ChartRequest:
         return int(self.payload.get("height", DEFAULT_HEIGHT))
 
 
+#: In the `meta` of a chart: the provider that was asked first, if another one made the chart.
+FALLBACK_FROM = "fallbackFrom"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChartImage:
     """One finished chart.

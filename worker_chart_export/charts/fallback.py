@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from worker_chart_export.charts.base import ChartImage
+from worker_chart_export.charts.base import FALLBACK_FROM, ChartImage
 from worker_chart_export.errors import ChartApiLimitExceeded, RequestError
 from worker_chart_export.observability import metrics
 from worker_chart_export.observability.logs import Event, log
@@ -49,5 +49,5 @@ class FallbackProvider:
                 chartTemplateId=request.template_id,
                 provider=image.provider,
             )
-        meta = {**image.meta, "fallbackFrom": "chart-img"}
+        meta = {**image.meta, FALLBACK_FROM: "chart-img"}
         return ChartImage(png=image.png, provider=image.provider, meta=meta)

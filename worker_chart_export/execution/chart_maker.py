@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from worker_chart_export.charts.base import ChartRequest, check_png
+from worker_chart_export.charts.base import FALLBACK_FROM, ChartRequest, check_png
 from worker_chart_export.concurrency.parallel import run_in_parallel
 from worker_chart_export.concurrency.single_flight import ReadOnce
 from worker_chart_export.errors import (
@@ -191,6 +191,8 @@ class ChartMaker:
     def _store(self, step: StepContext, name: str, request: ChartRequest, image: ChartImage) -> str:
         about = {"chartTemplateId": request.template_id, "provider": image.provider}
         metadata = {"runId": step.folder.run_id, "stepId": step.folder.step_id, **about}
+        if FALLBACK_FROM in image.meta:
+            metadata[FALLBACK_FROM] = image.meta[FALLBACK_FROM]
         size = len(image.png)
         with stage(
             Stage.UPLOAD, chartTemplateId=request.template_id, provider=image.provider, sizeBytes=size
@@ -214,7 +216,10 @@ def _reused(template_id: str, png: StoredPng) -> dict[str, str]:
         provider=provider,
         sizeBytes=png.size,
     )
-    return {"provider": provider}
+    meta = {"provider": provider}
+    if FALLBACK_FROM in png.metadata:
+        meta[FALLBACK_FROM] = png.metadata[FALLBACK_FROM]
+    return meta
 
 
 def make_in_parallel(

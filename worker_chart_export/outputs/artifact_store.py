@@ -103,7 +103,8 @@ class StoredPng(NamedTuple):
 
     Attributes:
         uri: Its `gs://` URI.
-        metadata: The object's metadata: `runId`, `stepId`, `chartTemplateId`, `provider`.
+        metadata: The object's metadata: `runId`, `stepId`, `chartTemplateId`, `provider`, and `fallbackFrom`
+            if another provider was asked first.
         size: Its size in bytes.
     """
 
