@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ from google.cloud.storage import Client as StorageClient
 from daemon.handling.circuit_breaker import CircuitBreaker
 from daemon.handling.handler import MessageHandler
 from daemon.handling.rescue import Rescue
+from daemon.lifecycle.proxies import check_grpc_proxy
 from daemon.settings import ChartsApiMode, ChartsFallback, SettingsError
 from daemon.subscription.callback import Delivery, Settlement
 from daemon.subscription.publisher import Publisher
@@ -242,7 +244,10 @@ def firestore_client(project: str, database: str) -> firestore.Client:
 
     Raises:
         BackendRefused: There are no credentials.
+        SettingsError: The environment's proxy can't be used.
     """
+    with usable_environment():
+        check_grpc_proxy(os.environ)
     with client_errors("firestore"):
         return firestore.Client(project=project, database=database)
 
@@ -283,7 +288,7 @@ def usable_environment() -> Iterator[None]:
         yield
     except (ValueError, OSError) as error:
         names = "HTTPS_PROXY, ALL_PROXY, REQUESTS_CA_BUNDLE, SSL_CERT_FILE, SSL_CERT_DIR"
-        got = f"got {type(error).__name__} when it was opened"
+        got = f"got {type(error).__name__} when it was opened (a proxy must be http://host:port)"
         raise SettingsError([f"{names}: expected what an HTTP client can use, {got}"]) from None
 
 

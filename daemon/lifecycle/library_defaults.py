@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+from daemon.lifecycle.proxies import set_proxies
+
 
 def set_library_defaults() -> None:
     """Set the defaults. Every entry point calls this before it imports one of the libraries."""
@@ -12,3 +14,4 @@ def set_library_defaults() -> None:
     # The storage client would read the metadata of the bucket, which needs a permission that the worker's
     # account may not have.
     os.environ.setdefault("DISABLE_GCS_PYTHON_CLIENT_OTEL_BUCKET_METADATA", "true")
+    set_proxies()

@@ -56,7 +56,8 @@ def test_missing_credentials_are_exit_3():
 def test_an_http_client_that_can_t_be_opened_is_exit_2_and_shows_no_key(deployment, log_format):
     """An HTTP client that can't be built gives exit code 2, and no traceback shows the key."""
     proxy = {"HTTPS_PROXY": "foo://bar:1", "ALL_PROXY": "foo://bar:1"}
-    with deployment.daemon(LOG_FORMAT=log_format, **proxy) as daemon:
+    elsewhere = "http://chart-img.invalid"  # no proxy is used for this machine itself
+    with deployment.daemon(LOG_FORMAT=log_format, CHART_IMG_BASE_URL=elsewhere, **proxy) as daemon:
         assert daemon.wait(30) == 2
     output = f"{daemon.events}{daemon.other_output}"
     assert "HTTPS_PROXY" in output

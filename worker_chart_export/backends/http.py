@@ -63,13 +63,19 @@ def open_connections(url: str, *, kept: int) -> PoolManager:
         ValueError: The proxy can't be used. The error does not quote it: it may hold a password.
         OSError: The certificates can't be read.
     """
-    proxy: str | None = select_proxy(url, get_environ_proxies(url))
+    proxy = proxy_for(url)
     settings: dict[str, Any] = {"maxsize": kept}
     if "https:" in f"{url} {proxy}".lower():
         settings["ssl_context"] = _ssl_context()
     manager = PoolManager(**settings) if proxy is None else _proxy_manager(proxy, **settings)
     manager.pool_classes_by_scheme = POOLS
     return manager
+
+
+def proxy_for(url: str) -> str | None:
+    """Return the proxy that the environment names for `url`, as `requests` finds it; None = direct."""
+    proxy: str | None = select_proxy(url, get_environ_proxies(url))
+    return proxy or None
 
 
 def _proxy_manager(proxy: str, **settings: Any) -> ProxyManager:
