@@ -34,6 +34,7 @@ DESCRIPTIONS: Mapping[str, str] = {
     Reason.NOT_RUNNING: "the step is not RUNNING any more",
     Reason.UNLEASED: "the step is RUNNING without a lease",
     Reason.CRASH_LOOP: "the step had too many attempts",
+    Reason.REFUSED: "Firestore refused to store the claim",
     Reason.FENCED: "another worker has taken the step over",
     Reason.LEASE_LOST: "the lease expired, or could not be renewed in time",
     Reason.UNKNOWN: "Firestore did not confirm the result",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 
 import pytest
 from google.cloud import firestore
@@ -96,6 +97,28 @@ class TestTakeOver:
         workers.new(CLOCK_SKEW_SECONDS="300").rescue.search()
         assert _statuses(deployment, run_id) == ["SUCCEEDED"]
         assert set(_statuses(deployment, live_id)) == {"RUNNING"}
+
+    @embedded
+    def test_a_result_that_firestore_never_stores_uses_up_the_attempts(self, deployment, workers):
+        """Each attempt of such a step waits for a backoff and counts; then its message is rejected."""
+        run_id, (step_id,) = deployment.put_run(charts=1)
+        worker = workers.new(MAX_ATTEMPTS="2")
+        of_run = f"flow_runs/{run_id}\n"
+        for attempt in (1, 2):
+            deployment.cloud.firestore.faults.add(  # the claim passes
+                Fault(method="Commit", match=of_run, error="INVALID_ARGUMENT", skip=1, times=3)
+            )
+            assert worker.handle(run_id, step_id).reason == "firestore_refused"
+            lease = workers.lease(run_id, step_id)
+            assert lease is not None
+            assert (lease.attempt, lease.released, lease.token) == (attempt, 0, "")
+            assert lease.expires_at > datetime.now(UTC)
+            workers.put_lease(run_id, step_id, attempt=attempt, token="", started_at=lease.started_at)
+        deployment.cloud.firestore.faults.add(Fault(method="Commit", match=of_run, error="INVALID_ARGUMENT"))
+        assert worker.handle(run_id, step_id).reason == "run_invalid"
+        worker.rescue.search()
+        assert len(deployment.cloud.chart_img.requests) == 1
+        assert _statuses(deployment, run_id) == ["RUNNING"]
 
     def test_it_has_room_beside_the_handlers(self, deployment, workers):
         """The rescue has its own connections besides those of all handlers."""

@@ -22,7 +22,7 @@ from worker_chart_export.execution.chart_maker import make_in_parallel
 from worker_chart_export.execution.outcome import Outcome, OutcomeKind
 from worker_chart_export.inputs.export_request import parse_export_request
 from worker_chart_export.ledger.decisions import Reason
-from worker_chart_export.ledger.intents import crash_loop_error, unstorable_error
+from worker_chart_export.ledger.intents import claim_error, unstorable_error
 from worker_chart_export.ledger.releases import outage_error
 from worker_chart_export.ledger.step_ledger import Claim
 from worker_chart_export.observability import metrics
@@ -115,9 +115,8 @@ class StepPipeline:
                 )
             if not isinstance(claim, Claim):
                 annotate(result=OutcomeKind.CLAIM_LOST.value, reason=str(claim.reason))
-                if claim.reason is Reason.CRASH_LOOP and claim.taken_over is not None:
-                    # The claim has failed the step, and the ledger has logged it.
-                    failed = Outcome(kind=OutcomeKind.FAILED, error=crash_loop_error(claim.taken_over))
+                if claim.has_failed_the_step:  # the ledger has logged it
+                    failed = Outcome(kind=OutcomeKind.FAILED, error=claim_error(claim))
                     notify_step_ended(failed, self._clock.monotonic() - started)
                 return Outcome(kind=OutcomeKind.CLAIM_LOST, reason=claim.reason)
             annotate(attempt=claim.attempt, takenOver=claim.attempt > 1)
@@ -139,18 +138,16 @@ class StepPipeline:
             self._ledger.clear(claim)
             return Outcome(kind=OutcomeKind.FINALIZE_REFUSED, reason=Reason.LEASE_LOST)
         except BackendUnavailable as error:
-            if not self._release(claim, started, cause=error).failed:
+            if not self._release(claim, started, error).failed:
                 raise
             return Outcome(kind=OutcomeKind.FAILED, error=outage_error(error))
-        except WorkerError:
-            self._release(claim, started)
+        except WorkerError as error:
+            self._release(claim, started, error)
             raise
         finally:
             self._ledger.forget(claim)
 
-    def _release(
-        self, claim: Claim, started: float, cause: BackendUnavailable | None = None
-    ) -> ReleaseResult:
+    def _release(self, claim: Claim, started: float, cause: WorkerError) -> ReleaseResult:
         with stage(Stage.RELEASE, attempt=claim.attempt):
             result = self._ledger.release(claim, cause=cause)
         if not result.failed:

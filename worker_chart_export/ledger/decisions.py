@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections import ChainMap
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, cast
 
@@ -38,6 +38,7 @@ class Reason(StrEnum):
     NOT_RUNNING = "not_running"
     UNLEASED = "unleased"
     CRASH_LOOP = "crash_loop"
+    REFUSED = "refused"
     FENCED = "fenced"
     LEASE_LOST = "lease_lost"
     UNKNOWN = "unknown"
@@ -58,8 +59,13 @@ class ClaimResult:
     claimed: bool
     status: str | None
     reason: str | None = None
-    run: FlowRun | None = None
+    run: FlowRun | None = field(default=None, repr=False)
     taken_over: Lease | None = None
+
+    @property
+    def has_failed_the_step(self) -> bool:
+        """Whether the claim has made the step FAILED, because no worker can work on it."""
+        return self.reason in (Reason.CRASH_LOOP, Reason.REFUSED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,6 +225,15 @@ def build_finalize_failure_update(*, step_id: str, finished_at: str, error: Step
     return _step_patch(
         step_id, {"status": StepStatus.FAILED.value, "finishedAt": finished_at, "error": error.to_dict()}
     )
+
+
+def build_failed_status_update(step_id: str) -> dict[str, Any]:
+    """Build the shortest patch for a FAILED step, for a run document that is nearly full.
+
+    FAILED is shorter than RUNNING, so this patch always fits. It removes what an earlier failure has left.
+    """
+    deleted = firestore.DELETE_FIELD
+    return _step_patch(step_id, {"status": StepStatus.FAILED.value, "finishedAt": deleted, "error": deleted})
 
 
 def _step_patch(step_id: str, fields: Mapping[str, Any]) -> dict[str, Any]:

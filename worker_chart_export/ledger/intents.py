@@ -3,13 +3,17 @@
 The `decide` of an intent returns a `Decision`: a result, and the writes that make it true. It returns None
 when it needs a newer read of the step's lease first. Each write names what the decision relied on, so that
 the commit fails if that has changed.
+
+A commit that Firestore can't store, e.g. because the run document is nearly full, is tried again in a shorter
+form: see `FailureForm`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, ClassVar
+from enum import IntEnum
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from worker_chart_export.errors import BackendUnavailable, ErrorCode, StepError
 from worker_chart_export.inputs.flow_run import StepStatus
@@ -22,6 +26,7 @@ from worker_chart_export.ledger.decisions import (
     Reason,
     ReleaseResult,
     build_claim_update,
+    build_failed_status_update,
     build_finalize_failure_update,
     build_finalize_success_update,
     decide_claim,
@@ -38,21 +43,63 @@ MAX_BACKEND_RELEASES = 10
 MAX_BACKEND_SECONDS = 3600.0
 
 
+class FailureForm(IntEnum):
+    """How much of a step's failure is stored. A refused commit is tried again with the next form."""
+
+    WHOLE = 0
+    """What the intent asks for: a claim, a success, or a failure with its error."""
+    MINIMAL = 1
+    """FAILED with a short error. A claim or a success becomes a failure."""
+    STATUS_ONLY = 2
+    """FAILED without an error. It fits into every document that has a RUNNING step."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ClaimIntent:
-    """Claim the step: READY -> RUNNING, or RUNNING with an expired lease.
+class _Shortenable:
+    """An intent that has a shorter form.
 
     Attributes:
         step_id: The step.
-        offer: The lease to take. None claims a READY step without a lease, and does not take a step over.
+        form: The form to commit.
     """
 
     step_id: str
+    form: FailureForm = FailureForm.WHOLE
+
+    def shortened(self) -> Self | None:
+        """Return the intent in the next shorter form, or None when there is none."""
+        if self.form is FailureForm.STATUS_ONLY:
+            return None
+        return replace(self, form=FailureForm(self.form + 1))
+
+    def failure_patch(self, error: StepError, *, finished_at: str, substitute: StepError) -> dict[str, Any]:
+        """Build the patch of a failure in this form. `substitute` is stored in place of the whole error."""
+        if self.form is FailureForm.STATUS_ONLY:
+            return build_failed_status_update(self.step_id)
+        return build_finalize_failure_update(
+            step_id=self.step_id,
+            finished_at=finished_at,
+            error=error if self.form is FailureForm.WHOLE else substitute,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClaimIntent(_Shortenable):
+    """Claim the step: READY -> RUNNING, or RUNNING with an expired lease.
+
+    Attributes:
+        offer: The lease to take. None claims a READY step without a lease, and does not take a step over.
+    """
+
     offer: LeaseOffer | None
     #: Requests with a low rank are decided first: finalizes and releases before claims.
     rank: ClassVar[int] = 1
     #: The name in the metrics.
     name: ClassVar[str] = "claim"
+
+    def shortened(self) -> Self | None:
+        """Return the intent that fails the step instead. A claim without a lease never fails a step."""
+        return None if self.offer is None else _Shortenable.shortened(self)
 
     def decide(self, observation: Observation) -> Decision | None:
         """Decide on the claim; see the module.
@@ -66,6 +113,8 @@ class ClaimIntent:
             return self._decide_running(observation, result)
         if not result.claimed:
             return Decision(result=result)
+        if self.offer is not None and self.form is not FailureForm.WHOLE:
+            return self._fail(self.offer, result, Reason.REFUSED, lease_write=LeaseWrite(lease=None))
         lease = None
         if self.offer is not None:
             if observation.read_time is None:
@@ -97,14 +146,12 @@ class ClaimIntent:
         self, offer: LeaseOffer, stored: StoredLease, now: datetime, refusal: ClaimResult
     ) -> Decision:
         earlier = stored.lease
+        delete = LeaseWrite(lease=None, guard=stored.update_time)
+        result = replace(refusal, taken_over=earlier)
         if earlier.attempt - earlier.released >= offer.terms.max_attempts:
-            return Decision(
-                result=replace(refusal, status="FAILED", reason=Reason.CRASH_LOOP, taken_over=earlier),
-                run_patch=build_finalize_failure_update(
-                    step_id=self.step_id, finished_at=offer.finished_at, error=crash_loop_error(earlier)
-                ),
-                lease_write=LeaseWrite(lease=None, guard=stored.update_time),
-            )
+            return self._fail(offer, result, Reason.CRASH_LOOP, lease_write=delete)
+        if self.form is not FailureForm.WHOLE:
+            return self._fail(offer, result, Reason.REFUSED, lease_write=delete)
         return Decision(
             result=ClaimResult(claimed=True, status="RUNNING", run=refusal.run, taken_over=earlier),
             # It changes nothing, but its precondition proves that the step is still RUNNING.
@@ -112,20 +159,33 @@ class ClaimIntent:
             lease_write=LeaseWrite(lease=offer.after(earlier, now), guard=stored.update_time),
         )
 
+    def _fail(
+        self, offer: LeaseOffer, result: ClaimResult, reason: Reason, *, lease_write: LeaseWrite
+    ) -> Decision:
+        """Fail the step, because no worker can work on it."""
+        failed = replace(result, claimed=False, status=StepStatus.FAILED.value, reason=reason)
+        error = claim_error(failed)
+        return Decision(
+            result=failed,
+            run_patch=self.failure_patch(
+                error, finished_at=offer.finished_at, substitute=replace(error, details=None)
+            ),
+            lease_write=lease_write,
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FinalizeIntent:
+class FinalizeIntent(_Shortenable):
     """Finalize the step: RUNNING -> SUCCEEDED, or with an error -> FAILED; and delete the lease.
 
     Attributes:
-        step_id: The step.
         finished_at: RFC 3339. Made once for each claim.
         manifest_uri: The manifest. A SUCCEEDED step needs one.
         error: The error of a FAILED step.
-        token: The token of the lease that guards the step. None: only the step's status guards it.
+        token: The token of the caller's lease. None: the caller has no lease. Then the step is finalized only
+            if no worker has a valid lease of it.
     """
 
-    step_id: str
     finished_at: str
     manifest_uri: str | None = None
     error: StepError | None = None
@@ -135,9 +195,11 @@ class FinalizeIntent:
 
     def patch(self) -> dict[str, Any]:
         """Build the patch of the run."""
-        if self.error is not None:
-            return build_finalize_failure_update(
-                step_id=self.step_id, finished_at=self.finished_at, error=self.error
+        if self.is_failure:
+            code = self.error.code if self.error else ErrorCode.CRASH_LOOP
+            substitute = unstorable_error(code, manifest_uri=self.manifest_uri)
+            return self.failure_patch(
+                self.error or substitute, finished_at=self.finished_at, substitute=substitute
             )
         return build_finalize_success_update(
             step_id=self.step_id,
@@ -145,10 +207,10 @@ class FinalizeIntent:
             outputs_manifest_gcs_uri=str(self.manifest_uri),
         )
 
-    def with_minimal_error(self) -> FinalizeIntent:
-        """Return a FAILED with a minimal error, to store when Firestore can't store this result."""
-        code = self.error.code if self.error else ErrorCode.CRASH_LOOP
-        return replace(self, manifest_uri=None, error=unstorable_error(code, manifest_uri=self.manifest_uri))
+    @property
+    def is_failure(self) -> bool:
+        """Whether the step becomes FAILED."""
+        return self.error is not None or self.form is not FailureForm.WHOLE
 
     def decide(self, observation: Observation) -> Decision | None:
         """Decide on the finalize; see the module.
@@ -156,7 +218,8 @@ class FinalizeIntent:
         Raises:
             RunInvalid: The step can't be read.
         """
-        if self.token is not None and not observation.lease_is_known:
+        stored, now = observation.lease, observation.read_time
+        if not observation.lease_is_known or (self.token is None and stored is not None and now is None):
             return None
         refusal = decide_finalize(
             observation.run,
@@ -166,42 +229,46 @@ class FinalizeIntent:
         )
         if refusal is not None and refusal.updated:
             return Decision(result=refusal)
-        lease_write = None
-        if self.token is not None:
-            stored = observation.lease
-            if stored is None or stored.lease.token != self.token:
-                if refusal is None or refusal.status is not None:
-                    status = refusal.status if refusal else StepStatus.RUNNING.value
-                    refusal = FinalizeResult(updated=False, status=status, reason=Reason.FENCED)
-                return Decision(result=refusal)
-            lease_write = LeaseWrite(lease=None, guard=stored.update_time)
+        if self._is_fenced(stored, now):
+            is_gone = refusal is not None and refusal.status is None
+            if not is_gone and (refusal is None or self.token is not None):
+                status = refusal.status if refusal else StepStatus.RUNNING.value
+                refusal = FinalizeResult(updated=False, status=status, reason=Reason.FENCED)
+            return Decision(result=refusal)
+        lease_write = None if stored is None else LeaseWrite(lease=None, guard=stored.update_time)
         if refusal is not None:
             return Decision(result=refusal, lease_write=lease_write)
-        status = (StepStatus.FAILED if self.error else StepStatus.SUCCEEDED).value
+        status = (StepStatus.FAILED if self.is_failure else StepStatus.SUCCEEDED).value
         result = FinalizeResult(updated=True, status=status)
         return Decision(result=result, run_patch=self.patch(), lease_write=lease_write)
 
+    def _is_fenced(self, stored: StoredLease | None, now: datetime | None) -> bool:
+        """Whether the step belongs to another worker, as far as its lease shows."""
+        if self.token is not None:
+            return stored is None or stored.lease.token != self.token
+        return stored is not None and now is not None and stored.lease.is_valid_at(now)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ReleaseIntent:
+class ReleaseIntent(_Shortenable):
     """Release the lease. The step stays RUNNING, and may be taken over after the delay.
 
     Attributes:
-        step_id: The step.
         token: The token of the lease.
         delay_seconds: 0 at shutdown. The backoff when a backend is unavailable.
         error: The error to fail the step with when backends were unavailable too often; None: never fail it.
         finished_at: RFC 3339. Marks that failure.
         is_lost: The work ended because the lease was lost. Then the lease is not released, and only deleted
             when its step is not RUNNING any more.
+        is_attempt: The step itself caused the end of the work, so the claim counts as an attempt.
     """
 
-    step_id: str
     token: str
     delay_seconds: float
     error: StepError | None
     finished_at: str
     is_lost: bool = False
+    is_attempt: bool = False
     rank: ClassVar[int] = 0
     name: ClassVar[str] = "release"
 
@@ -233,12 +300,15 @@ class ReleaseIntent:
         age_seconds = (now - lease.started_at).total_seconds()
         is_tried_enough = lease.released >= MAX_BACKEND_RELEASES or age_seconds > MAX_BACKEND_SECONDS
         if self.error is not None and is_tried_enough:
-            patch = build_finalize_failure_update(
-                step_id=self.step_id, finished_at=self.finished_at, error=self.error
+            patch = self.failure_patch(
+                self.error,
+                finished_at=self.finished_at,
+                substitute=unstorable_error(self.error.code, manifest_uri=None),
             )
             result = ReleaseResult(released=False, failed=True)
             return Decision(result=result, run_patch=patch, lease_write=delete)
-        lease = lease.released_until(now + timedelta(seconds=self.delay_seconds))
+        expires_at = now + timedelta(seconds=self.delay_seconds)
+        lease = lease.released_until(expires_at, is_attempt=self.is_attempt)
         write = LeaseWrite(lease=lease, guard=stored.update_time)
         return Decision(result=ReleaseResult(released=True), lease_write=write)
 
@@ -255,7 +325,17 @@ def unstorable_error(code: ErrorCode | str, *, manifest_uri: str | None) -> Step
     )
 
 
-def crash_loop_error(lease: Lease) -> StepError:
+def claim_error(result: ClaimResult) -> StepError:
+    """Return the error of a step that a claim has failed."""
+    if result.reason is Reason.CRASH_LOOP and result.taken_over is not None:
+        return _crash_loop_error(result.taken_over)
+    return StepError(
+        code=ErrorCode.VALIDATION_FAILED,
+        message="Firestore refused to store the claim of the step. The run document may be full (1 MiB).",
+    )
+
+
+def _crash_loop_error(lease: Lease) -> StepError:
     """Return the error of a step that had too many attempts. `lease` is its last lease."""
     crashed = lease.attempt - lease.released
     return StepError(

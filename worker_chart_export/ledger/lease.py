@@ -116,14 +116,27 @@ class Lease:
         """Whether its worker released the step."""
         return not self.token or self.released >= self.attempt
 
+    def is_valid_at(self, now: datetime) -> bool:
+        """Whether a worker holds the step at `now`, the server's time, as far as this lease shows.
+
+        A lease of an unknown owner shows no worker: it only ends the time of one that has no lease.
+        """
+        return bool(self.token) and self.owner != UNKNOWN_OWNER and now < self.expires_at
+
     def seconds_left(self, now: datetime, *, clock_skew_seconds: float) -> float:
         """Return the seconds from `now`, the server's time, until the step may be taken over; at least 0."""
         allowed = 0.0 if self.is_released else clock_skew_seconds
         return max(0.0, (self.expires_at - now).total_seconds() + allowed)
 
-    def released_until(self, expires_at: datetime) -> Lease:
-        """Return this lease as released: the step may be taken over from `expires_at` on."""
-        return replace(self, token="", released=self.released + 1, expires_at=expires_at)
+    def released_until(self, expires_at: datetime, *, is_attempt: bool = False) -> Lease:
+        """Return this lease as released: the step may be taken over from `expires_at` on.
+
+        Args:
+            expires_at: The server's time.
+            is_attempt: The claim counts as one of the step's attempts, because the step caused its end.
+        """
+        released = self.released + (0 if is_attempt else 1)
+        return replace(self, token="", released=released, expires_at=expires_at)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

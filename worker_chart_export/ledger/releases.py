@@ -6,15 +6,20 @@ import threading
 from typing import TYPE_CHECKING
 
 from worker_chart_export.concurrency.cancel_scope import CancelScope
-from worker_chart_export.errors import ErrorCode, StepError, WorkerError
+from worker_chart_export.errors import (
+    BackendUnavailable,
+    ErrorCode,
+    Interrupted,
+    StepError,
+    WorkerError,
+)
 from worker_chart_export.ledger.decisions import Reason, ReleaseResult
 from worker_chart_export.ledger.intents import ReleaseIntent
 from worker_chart_export.observability import metrics
 from worker_chart_export.observability.logs import Event, bound, log
-from worker_chart_export.timing import full_jitter_seconds, rfc3339
+from worker_chart_export.timing import Backoff, rfc3339
 
 if TYPE_CHECKING:
-    from worker_chart_export.errors import BackendUnavailable
     from worker_chart_export.ledger.commit.group_commit import GroupCommits
     from worker_chart_export.ledger.heartbeats import Heartbeats
     from worker_chart_export.ledger.lease import HeldLease
@@ -23,9 +28,10 @@ if TYPE_CHECKING:
 #: The code of a step that is failed because this backend was unavailable for too long.
 CODE_OF_BACKEND = {"storage": ErrorCode.GCS_WRITE_FAILED}
 RELEASE_SECONDS = 5.0
-#: How long a step that is released because of a backend can't be taken over.
-MIN_BACKOFF_SECONDS = 1.0
-MAX_BACKOFF_SECONDS = 10.0
+#: How long a step that is released because of an outage can't be taken over.
+OUTAGE_BACKOFF = Backoff(low_seconds=1.0, first_seconds=10.0, max_seconds=10.0)
+#: The same after any other error. It grows with the attempts of the step.
+ATTEMPT_BACKOFF = Backoff(low_seconds=1.0, first_seconds=10.0, max_seconds=120.0)
 
 
 def outage_error(cause: BackendUnavailable) -> StepError:
@@ -49,27 +55,34 @@ class Releases:
         self._clock = clock
 
     def release(
-        self, held: HeldLease, *, cause: BackendUnavailable | None = None, is_lost: bool = False
+        self, held: HeldLease, *, cause: WorkerError | None = None, is_lost: bool = False
     ) -> ReleaseResult:
         """Release one lease.
 
         Args:
             held: The lease.
-            cause: The outage that stopped the work. The step can be taken over after a backoff, or is failed
-                if that happened too often. None: it can be taken over at once.
+            cause: The error that ended the work. None or `Interrupted`: the worker stops, and the step can be
+                taken over at once. `BackendUnavailable`: it can be taken over after a backoff, or is failed
+                if that happened too often. Any other error, such as a result that Firestore refuses: it can
+                be taken over after a backoff, and the claim counts as an attempt.
             is_lost: The lease is lost. It is only deleted, and only when its step is not RUNNING any more.
         """
         self._heartbeats.discard(held)
-        delay_seconds = (
-            full_jitter_seconds(low=MIN_BACKOFF_SECONDS, high=MAX_BACKOFF_SECONDS) if cause else 0.0
-        )
+        cause = None if isinstance(cause, Interrupted) else cause
+        outage = cause if isinstance(cause, BackendUnavailable) else None
+        is_attempt = cause is not None and outage is None
+        delay_seconds = 0.0
+        if cause is not None:
+            backoff = ATTEMPT_BACKOFF if is_attempt else OUTAGE_BACKOFF
+            delay_seconds = backoff.delay_seconds(held.lease.attempt - held.lease.released)
         intent = ReleaseIntent(
             step_id=held.step_id,
             token=held.lease.token,
             delay_seconds=delay_seconds,
-            error=outage_error(cause) if cause else None,
+            error=outage_error(outage) if outage else None,
             finished_at=rfc3339(self._clock.now()),
             is_lost=is_lost,
+            is_attempt=is_attempt,
         )
         limit = CancelScope(seconds=RELEASE_SECONDS, clock=self._clock)
         with bound(runId=held.run_id, stepId=held.step_id, attempt=held.lease.attempt):
@@ -82,8 +95,14 @@ class Releases:
                 return ReleaseResult(released=False, reason=Reason.UNKNOWN)
             result: ReleaseResult = resolution.result
             if result.released:
-                metrics.LEASES_RELEASED.labels("backend" if cause else "shutdown").inc()
-                log.info(Event.LEASE_RELEASED, "Released the step", delaySeconds=round(delay_seconds, 3))
+                label = "refusal" if is_attempt else "backend" if outage else "shutdown"
+                metrics.LEASES_RELEASED.labels(label).inc()
+                log.info(
+                    Event.LEASE_RELEASED,
+                    "Released the step",
+                    cause=label,
+                    delaySeconds=round(delay_seconds, 3),
+                )
             return result
 
     def release_all(self, *, within_seconds: float) -> None:

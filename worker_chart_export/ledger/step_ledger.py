@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 from worker_chart_export.backends.firestore import create_document, read_document
 from worker_chart_export.concurrency.cancel_scope import CancelScope
 from worker_chart_export.concurrency.single_flight import SingleFlight
-from worker_chart_export.errors import BackendUnavailable, ErrorCode, StepError, WorkerError
+from worker_chart_export.errors import BackendUnavailable, StepError, WorkerError
 from worker_chart_export.ledger.commit.group_commit import GIVE_UP_AFTER_SECONDS, GroupCommits
 from worker_chart_export.ledger.decisions import FLOW_RUNS, Reason
 from worker_chart_export.ledger.expired_leases import ExpiredLease, delete_lease, expired_leases
-from worker_chart_export.ledger.intents import ClaimIntent, FinalizeIntent
+from worker_chart_export.ledger.intents import ClaimIntent, FinalizeIntent, claim_error
 from worker_chart_export.ledger.lease import HeldLease, LeaseOffer, unleased
 from worker_chart_export.ledger.releases import Releases
 from worker_chart_export.ledger.run_snapshot import lease_reference, read_lease, read_run
@@ -137,7 +137,7 @@ class StepLedger:
             snapshot: A recent read of the run. Without it, or when it proves stale, the claim reads the run.
 
         Raises:
-            RunInvalid: The run can't be read as a flow run.
+            RunInvalid: The run can't be read as a flow run, or is so full that it can't store the claim.
             BackendUnavailable: Firestore was unavailable, or each race was lost, for the whole time.
             BackendRefused: Firestore refuses.
             Interrupted: The scope was stopped with this error.
@@ -230,11 +230,10 @@ class StepLedger:
         _log_finalize(updated=result.updated, reason=result.reason, status=result.status)
         return result
 
-    def release(self, claim: Claim, *, cause: BackendUnavailable | None = None) -> ReleaseResult:
-        """Release the step: at once without a cause (shutdown), else after a backoff.
+    def release(self, claim: Claim, *, cause: WorkerError | None = None) -> ReleaseResult:
+        """Release the step. `cause` is the error that ended the work on it; see `Releases.release`.
 
-        When backends were unavailable too often or too long, the step is failed instead. Never raises: if
-        the release fails, the lease expires.
+        Never raises: if the release fails, the lease expires.
         """
         return self._releases.release(claim.held, cause=cause)
 
@@ -306,13 +305,14 @@ def _log_claim(result: ClaimResult, attempt: int | None) -> None:
         status=result.status,
         reason=result.reason,
     )
-    if result.reason is Reason.CRASH_LOOP:
-        metrics.STEPS_FINISHED.labels("failed", ErrorCode.CRASH_LOOP.value).inc()
+    if result.has_failed_the_step:
+        error = claim_error(result)
+        metrics.STEPS_FINISHED.labels("failed", error.code).inc()
         log.error(
             Event.STEP_COMPLETED,
-            "Failed the step: too many of its workers ended or froze",
+            f"Failed the step: {error.message}",
             status=result.status,
-            code=ErrorCode.CRASH_LOOP,
+            code=error.code,
         )
     elif result.claimed and result.taken_over is not None:
         log.warning(

@@ -68,7 +68,7 @@ REJECTIONS = (
 #: Why a claim or a finalize changed nothing.
 REFUSALS = ("run_missing", "step_missing", "step_final")
 CLAIM_RESULTS = (
-    *("won", "taken_over", "crash_loop", *REFUSALS, "run_final", "other_type"),
+    *("won", "taken_over", "crash_loop", "refused", *REFUSALS, "run_final", "other_type"),
     *("step_running", "step_pending", "depends_on", "unleased"),
 )
 FINALIZE_RESULTS = ("written", *REFUSALS, "not_running", "fenced", "lease_lost")
@@ -148,7 +148,7 @@ LEASES_LOST = _counter("leases_lost", "Steps that this worker stopped because it
 LEASES_RELEASED = _counter(
     "leases_released",
     "Leases that this worker released before the step was finished, by cause.",
-    cause=("shutdown", "backend"),
+    cause=("shutdown", "backend", "refusal"),
 )
 LEASES_HELD = _gauge("leases_held", "Leases that this worker holds and renews.")
 LEASE_RENEWAL_AGE = _gauge(

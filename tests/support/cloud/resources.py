@@ -12,6 +12,7 @@ from google.cloud import firestore, storage
 from google.cloud.pubsub_v1 import PublisherClient, SubscriberClient
 
 from daemon.cli.demo.resources import chart_step_id, flow_run, sample_templates
+from localcloud.firestore.limits import MAX_DOCUMENT_BYTES
 from tests.support.cloud.clouds import clients_find
 from tests.support.process.daemons import DaemonUnderTest
 
@@ -117,6 +118,24 @@ class Deployment:
             document["steps"][step_id] = {**chart_step, **step_fields}
         self.documents.document(f"flow_runs/{run_id}").set(document)
         return run_id, step_ids
+
+    def fill_run(self, run_id: str, *, free_bytes: int) -> None:
+        """Make a run so large that `free_bytes` are left of Firestore's limit for a document."""
+        reference = self.documents.document(f"flow_runs/{run_id}")
+        filler = 1_000_000
+        for _ in range(2):
+            reference.update({"progress": {"filler": "x" * filler}})
+            filler += MAX_DOCUMENT_BYTES - free_bytes - self._stored_size(reference)
+        assert self._stored_size(reference) == MAX_DOCUMENT_BYTES - free_bytes
+
+    def _stored_size(self, reference: firestore.DocumentReference) -> int:
+        """Return the size of a document as the embedded Firestore counts it."""
+        (answer,) = self.documents._firestore_api.batch_get_documents(
+            request={"database": self.documents._database_string, "documents": [reference._document_path]},
+            metadata=self.documents._rpc_metadata,
+        )
+        size: int = type(answer.found).pb(answer.found).ByteSize()
+        return size
 
     def run(self, run_id: str) -> dict[str, Any]:
         """Return the current run."""

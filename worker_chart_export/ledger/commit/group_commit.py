@@ -18,10 +18,10 @@ from worker_chart_export.backends.errors import describe_error
 from worker_chart_export.backends.firestore import LostRace, OutcomeUnknown, Unacceptable, send
 from worker_chart_export.concurrency.cancel_scope import CancelScope
 from worker_chart_export.concurrency.combining_queue import CombiningQueue
-from worker_chart_export.errors import BackendRefused, BackendUnavailable, WorkerError
+from worker_chart_export.errors import BackendRefused, BackendUnavailable, RunInvalid, WorkerError
 from worker_chart_export.ledger.commit.plan import CommitPlan, CommitRequest, Resolution, plan_commit
 from worker_chart_export.ledger.decisions import FLOW_RUNS
-from worker_chart_export.ledger.intents import FinalizeIntent, ReleaseIntent
+from worker_chart_export.ledger.intents import ClaimIntent, ReleaseIntent
 from worker_chart_export.ledger.lease import LEASES, StoredLease
 from worker_chart_export.ledger.run_snapshot import read_run
 from worker_chart_export.observability import metrics
@@ -120,7 +120,7 @@ class RunCommits:
             remaining_seconds: How much longer to wait; called again and again. None: 30 s from now.
 
         Raises:
-            RunInvalid: The run can't be read as a flow run.
+            RunInvalid: The run can't be read as a flow run, or can't store even the shortest form of a claim.
             BackendUnavailable: Firestore was unavailable, or each race was lost, for the whole time. If a
                 claim succeeds after that, the step is released.
             BackendRefused: Firestore refuses.
@@ -231,18 +231,26 @@ class RunCommits:
             )
 
     def _isolate(self, writing: Sequence[CommitRequest], error: Unacceptable) -> None:
-        """Mark each request to be committed alone. Shorten the finalize that Firestore can't store."""
+        """Mark each request to be committed alone. Shorten the one that Firestore can't store."""
         if len(writing) > 1:
             for request in writing:
                 request.isolated = True
             return
         request = writing[0]
         intent = request.intent
-        minimal = intent.with_minimal_error() if isinstance(intent, FinalizeIntent) else intent
-        if minimal == intent:
+        log.error(
+            Event.BACKEND_REFUSED,
+            f"Firestore can't store the {intent.name}: {error}",
+            stepId=intent.step_id,
+            form=intent.form.name.lower(),
+        )
+        shorter = intent.shortened()
+        if shorter is not None:
+            request.intent = shorter
+        elif isinstance(intent, ClaimIntent):  # no message can ever start this step
+            request.error = RunInvalid(f"Firestore can't store a claim of step {intent.step_id}: {error}")
+        else:
             request.error = BackendRefused("firestore", str(error))
-        log.error(Event.BACKEND_REFUSED, f"Firestore can't store it: {error}", stepId=intent.step_id)
-        request.intent = minimal
 
     def _release(self, abandoned: CommitRequest) -> None:
         """Release a claimed step whose caller does not wait any more. If that fails, the lease expires."""

@@ -58,9 +58,7 @@ class CommitRequest(QueuedRequest):
         match self.intent:
             case ClaimIntent(offer=offer):
                 return offer is not None
-            case FinalizeIntent(token=token):
-                return token is not None
-            case ReleaseIntent():
+            case FinalizeIntent() | ReleaseIntent():
                 return True
 
     @property

@@ -172,10 +172,10 @@ class TestRequest:
 
     @pytest.mark.parametrize(
         ("intent", "needed"),
-        [(claim(), True), (claim(None), False), (success(), True), (success(None), False), (release(), True)],
+        [(claim(), True), (claim(None), False), (success(), True), (success(None), True), (release(), True)],
     )
     def test_leases_are_read_only_for_intents_that_need_one(self, intent, needed):
-        """Leases are read only for intents that need one; a claim without a lease reads one document."""
+        """Leases are read for all intents but a claim without a lease, which reads one document."""
         assert _request(intent).needs_lease is needed
 
     def test_a_claim_that_was_won_took_a_lease(self):

@@ -27,10 +27,12 @@ from worker_chart_export.ledger.decisions import (
     LeaseWrite,
     Reason,
     ReleaseResult,
+    build_failed_status_update,
     build_finalize_failure_update,
     build_finalize_success_update,
 )
-from worker_chart_export.ledger.lease import Lease
+from worker_chart_export.ledger.intents import FailureForm, unstorable_error
+from worker_chart_export.ledger.lease import UNKNOWN_OWNER, Lease
 
 FOREIGN = stored(lease_of("theirs"))
 DELETED = LeaseWrite(lease=None, guard="t1")
@@ -73,10 +75,36 @@ class TestFinalize:
         assert (decision.run_patch, decision.lease_write) == (None, None)
         assert decision.result == FinalizeResult(updated=False, status="RUNNING", reason="fenced")
 
-    def test_without_a_lease_the_status_alone_guards(self):
-        """Without a lease only the status guards the finalize, and no lease is written."""
+    @pytest.mark.parametrize(
+        ("found", "lease_write"),
+        [
+            (None, None),
+            (stored(lease_of("theirs", expires_at=READ_TIME)), DELETED),
+            (stored(lease_of("theirs").released_until(READ_TIME + seconds(60))), DELETED),
+            (stored(lease_of("theirs", owner=UNKNOWN_OWNER)), DELETED),
+        ],
+    )
+    def test_a_caller_without_a_lease_finalizes_and_deletes_a_lease_of_nobody(self, found, lease_write):
+        """Without a lease a step is finalized that no worker holds; what is left of a lease is deleted."""
+        decision = _decision(success(None), observation(None, found))
+        assert decision.result == FinalizeResult(updated=True, status="SUCCEEDED")
+        assert decision.lease_write == lease_write
+
+    def test_a_caller_without_a_lease_is_fenced_by_a_valid_one(self):
+        """A caller without a lease is fenced by the valid lease of a worker."""
         decision = _decision(success(None), observation(None, FOREIGN))
-        assert (decision.result.updated, decision.lease_write) == (True, None)
+        assert decision.result == FinalizeResult(updated=False, status="RUNNING", reason=Reason.FENCED)
+        assert (decision.run_patch, decision.lease_write) == (None, None)
+
+    def test_a_caller_without_a_lease_gets_the_reason_of_a_step_that_has_ended(self):
+        """A caller without a lease gets the step's own reason when it is not RUNNING."""
+        decision = _decision(success(None), observation(run_with("FAILED"), FOREIGN))
+        assert (decision.result.reason, decision.lease_write) == (Reason.STEP_FINAL, None)
+
+    def test_a_caller_without_a_lease_needs_the_lease_and_the_server_s_time(self):
+        """A caller without a lease needs a read of the lease, and the time to judge it by."""
+        assert success(None).decide(observation(lease_is_known=False)) is None
+        assert success(None).decide(observation(None, FOREIGN, read_time=None)) is None
 
     @pytest.mark.parametrize(
         ("status", "reason"),
@@ -132,20 +160,27 @@ class TestFinalize:
         decision = _decision(success(), observation(None, stored(), outcome_unknown=True))
         assert decision.run_patch == success().patch()
 
-    def test_the_minimal_error_keeps_code_token_and_mark(self):
-        """The minimal error keeps the code, the token and the finishing time, but no message."""
-        minimal = failure().with_minimal_error()
-        assert minimal.error is not None
-        assert (minimal.error.code, minimal.error.details) == ("CHART_API_FAILED", None)
-        assert (minimal.token, minimal.finished_at) == ("mine", FINISHED)
-        assert minimal.with_minimal_error() == minimal
+    def test_a_failure_is_shortened_to_a_minimal_error_and_then_to_its_status(self):
+        """The first shorter form keeps the code and the finishing time, the last one only the status."""
+        minimal = failure().shortened()
+        assert minimal is not None
+        assert minimal.patch() == {
+            "steps.s.status": "FAILED",
+            "steps.s.finishedAt": FINISHED,
+            "steps.s.error": unstorable_error("CHART_API_FAILED", manifest_uri=None).to_dict(),
+        }
+        shortest = minimal.shortened()
+        assert shortest is not None
+        assert shortest.patch() == build_failed_status_update("s")
+        assert shortest.shortened() is None
 
     def test_a_success_that_can_t_be_stored_becomes_a_failure(self):
-        """A success that can't be stored becomes a failure with a minimal error."""
-        minimal = success().with_minimal_error()
-        assert minimal.manifest_uri is None
-        assert minimal.patch()["steps.s.status"] == "FAILED"
-        assert "error" in {path.split(".")[2] for path in minimal.patch()}
+        """A success that can't be stored becomes a failure that names the manifest."""
+        minimal = success().shortened()
+        assert minimal is not None
+        assert minimal.patch()["steps.s.error"]["details"] == {"manifestGcsUri": MANIFEST}
+        decision = _decision(minimal, observation(None, stored()))
+        assert decision.result == FinalizeResult(updated=True, status="FAILED")
 
 
 class TestRelease:
@@ -163,6 +198,21 @@ class TestRelease:
         decision = _decision(release(delay=7, error=OUTAGE), observation(None, stored()))
         assert decision.lease_write is not None
         assert decision.lease_write.lease == lease_of().released_until(READ_TIME + seconds(7))
+
+    def test_after_a_refusal_the_claim_counts_as_an_attempt(self):
+        """A release after a refusal raises `attempt - released`, so that `MAX_ATTEMPTS` ends the step."""
+        decision = _decision(replace(release(delay=7), is_attempt=True), observation(None, stored()))
+        assert decision.lease_write is not None
+        lease = decision.lease_write.lease
+        assert lease is not None
+        assert (lease.attempt, lease.released, lease.token) == (2, 0, "")
+        assert lease.expires_at == READ_TIME + seconds(7)
+
+    def test_its_failure_can_be_shortened_too(self):
+        """The failure of a step whose backend stays unavailable has the same shorter forms."""
+        worn = stored(lease_of(attempt=11, released=10))
+        shortest = replace(release(error=OUTAGE), form=FailureForm.STATUS_ONLY)
+        assert _decision(shortest, observation(None, worn)).run_patch == build_failed_status_update("s")
 
     def test_the_lease_has_to_be_known(self):
         """A release needs the lease, so that another's is never released."""

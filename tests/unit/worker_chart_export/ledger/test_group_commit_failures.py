@@ -7,9 +7,10 @@ from dataclasses import replace
 import pytest
 
 from localcloud import Fault
+from tests.support.fakes import chart_step
 from tests.support.ledger.ledger_process import STEPS, Gate, in_thread, until
 from tests.support.ledger.samples import ERROR, claim, release, success
-from worker_chart_export.errors import BackendRefused, BackendUnavailable
+from worker_chart_export.errors import BackendRefused, BackendUnavailable, RunInvalid
 from worker_chart_export.ledger.commit.group_commit import GroupCommits
 from worker_chart_export.ledger.step_ledger import Claim
 from worker_chart_export.timing import SystemClock
@@ -35,14 +36,53 @@ class TestCulprits:
         assert run.step("s3")["status"] == "FAILED"
         assert "refused to store" in run.step("s3")["error"]["message"]
 
-    def test_a_claim_that_is_refused_raises_the_refusal(self, run, worker, cloud):
-        """A refused claim raises the refusal, because there is no smaller claim."""
-        cloud.firestore.faults.add(Fault(method="Commit", error="INVALID_ARGUMENT"))
-        with pytest.raises(BackendRefused):
-            worker.claim(run.run_id, "s0")
+    @pytest.mark.parametrize("refusals", [1, 2])
+    def test_a_claim_that_is_refused_fails_its_step(self, run, worker, cloud, refusals):
+        """A refused claim fails its step: with an error, or with the status alone."""
+        cloud.firestore.faults.add(Fault(method="Commit", error="INVALID_ARGUMENT", times=refusals))
+        refused = worker.try_claim(run.run_id, "s0")
+        assert (refused.claimed, refused.status, refused.reason) == (False, "FAILED", "refused")
+        step = run.step("s0")
+        assert step["status"] == "FAILED"
+        assert step.get("error", {}).get("code") == ("VALIDATION_FAILED" if refusals == 1 else None)
+        assert run.lease("s0") is None
 
-    def test_a_finalize_that_is_refused_with_a_minimal_error_too_raises_the_refusal(self, run, worker, cloud):
-        """A finalize that is refused with the minimal error too raises the refusal."""
+    def test_a_take_over_that_is_refused_fails_its_step(self, run, worker, cloud):
+        """A refused take-over fails its step and deletes the lease."""
+        worker.claim(run.run_id, "s0")
+        run.let_lease_end("s0")
+        cloud.firestore.faults.add(Fault(method="Commit", error="INVALID_ARGUMENT", times=1))
+        assert worker.try_claim(run.run_id, "s0").reason == "refused"
+        assert (run.step("s0")["status"], run.lease("s0")) == ("FAILED", None)
+
+    def test_a_claim_that_is_refused_in_every_form_makes_the_run_invalid(self, run, worker, cloud, calls):
+        """A claim that is refused in every form makes the run invalid, after three commits."""
+        refusal = cloud.firestore.faults.add(Fault(method="Commit", error="INVALID_ARGUMENT"))
+        calls.reset()
+        with pytest.raises(RunInvalid, match="can't store a claim of step s0"):
+            worker.claim(run.run_id, "s0")
+        assert cloud.firestore.faults.fired(refusal) == 3
+        assert run.step("s0")["status"] == "READY"
+
+    def test_a_claim_without_a_lease_never_fails_its_step(self, run, worker, cloud):
+        """A claim without a lease has no shorter form, so its step stays READY."""
+        refusal = cloud.firestore.faults.add(Fault(method="Commit", error="INVALID_ARGUMENT"))
+        commits = GroupCommits(client=worker.client, clock=SystemClock()).of(run.run_id)
+        with pytest.raises(RunInvalid):
+            commits.submit(claim(None, step_id="s0"))
+        assert cloud.firestore.faults.fired(refusal) == 1
+
+    def test_a_finalize_that_is_refused_twice_is_stored_as_its_status_alone(self, run, worker, cloud):
+        """A finalize that is refused with the minimal error too is stored as `status: FAILED` alone."""
+        claimed = worker.claim(run.run_id, "s0")
+        cloud.firestore.faults.add(Fault(method="Commit", error="INVALID_ARGUMENT", times=2))
+        result = worker.fail(claimed, ERROR)
+        assert (result.updated, result.status) == (True, "FAILED")
+        assert run.step("s0") == chart_step(dependsOn=[], status="FAILED")
+        assert run.lease("s0") is None
+
+    def test_a_finalize_that_is_refused_in_every_form_raises_the_refusal(self, run, worker, cloud):
+        """A finalize that is refused in every form raises the refusal."""
         claimed = worker.claim(run.run_id, "s0")
         cloud.firestore.faults.add(Fault(method="Commit", error="INVALID_ARGUMENT"))
         with pytest.raises(BackendRefused):

@@ -10,7 +10,7 @@ from localcloud import Fault
 from tests.support.fakes import HandClock, scope_of
 from tests.support.ledger.ledger_process import TERMS, LedgerProcess
 from tests.support.ledger.samples import stored
-from worker_chart_export.errors import BackendUnavailable, Interrupted, LeaseLost, StepError
+from worker_chart_export.errors import BackendRefused, BackendUnavailable, Interrupted, LeaseLost, StepError
 from worker_chart_export.ledger.lease import HeldLease
 
 TRUSTED_SECONDS = 59  # of a lease of 60 s, with a skew of 1 s
@@ -209,6 +209,24 @@ class TestBook:
             claim = worker.claim(run.run_id, "s0")
         assert worker.ledger.release(claim, cause=BackendUnavailable(backend, "503")).failed
         assert (run.step("s0")["error"]["code"], run.lease("s0")) == (code, None)
+
+    def test_a_release_after_a_refusal_counts_as_an_attempt_and_waits(self, run, worker):
+        """A release after a refusal uses up an attempt; the step can't be taken over at once."""
+        for attempt in range(1, 6):
+            claim = worker.claim(run.run_id, "s0")
+            assert worker.ledger.release(claim, cause=BackendRefused("firestore", "no")).released
+            lease = run.lease("s0")
+            assert (lease["attempt"], lease["released"], lease["token"]) == (attempt, 0, "")
+            assert worker.try_claim(run.run_id, "s0").reason == "step_running"
+            run.let_lease_end("s0")
+        assert worker.try_claim(run.run_id, "s0").reason == "crash_loop"
+
+    def test_a_release_at_shutdown_counts_as_none(self, run, worker):
+        """A release because the worker stops uses up no attempt; the step can be taken over at once."""
+        claim = worker.claim(run.run_id, "s0")
+        assert worker.ledger.release(claim, cause=Interrupted("stop")).released
+        assert run.lease("s0")["released"] == 1
+        assert worker.claim(run.run_id, "s0").attempt == 2
 
     def test_a_step_whose_workers_crash_is_failed(self, run, worker):
         """A step whose workers crashed is failed after five attempts."""

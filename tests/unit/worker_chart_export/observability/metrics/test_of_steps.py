@@ -10,7 +10,7 @@ from localcloud import Fault
 from tests.support.fakes import ScriptedProvider, chart_request
 from tests.support.metric_counts import value
 from worker_chart_export.charts.fallback import FallbackProvider
-from worker_chart_export.errors import BackendUnavailable, ChartApiLimitExceeded, WorkerError
+from worker_chart_export.errors import BackendRefused, BackendUnavailable, ChartApiLimitExceeded, Interrupted
 from worker_chart_export.execution.outcome import OutcomeKind
 
 
@@ -79,10 +79,10 @@ class TestSteps:
     def test_a_lost_race_of_a_release(self, bench, grown):
         """A lost race of a release is counted by its cause."""
         bench.put("ctpl_a")
-        bench.provider.script = {"ctpl_a": _raising(WorkerError("stopped"))}
+        bench.provider.script = {"ctpl_a": _raising(Interrupted("stopped"))}
         lost = Fault(method="Commit", error="FAILED_PRECONDITION", times=1, skip=1)
         bench.cloud.firestore.faults.add(lost)
-        with pytest.raises(WorkerError):
+        with pytest.raises(Interrupted):
             bench.run()
         counts = grown()
         assert (counts["races_lost_total{release}"], counts["leases_released_total{shutdown}"]) == (1, 1)
@@ -98,14 +98,19 @@ class TestSteps:
 
     def test_a_step_that_is_released(self, bench, grown):
         """A released step is counted by the reason."""
-        for error in (BackendUnavailable("storage", "down"), WorkerError("stopped")):
+        errors = (
+            BackendUnavailable("storage", "down"),
+            Interrupted("stopped"),
+            BackendRefused("firestore", "no"),
+        )
+        for error in errors:
             bench.put("ctpl_a")
             bench.provider.script = {"ctpl_a": _raising(error)}
             with pytest.raises(type(error)):
                 bench.run()
         counts = grown()
-        assert counts["leases_released_total{backend}"] == 1
-        assert counts["leases_released_total{shutdown}"] == 1
+        for cause in ("backend", "shutdown", "refusal"):
+            assert counts[f"leases_released_total{{{cause}}}"] == 1
 
     def test_a_chart_of_the_fallback(self, grown):
         """A chart of the fallback is counted as made and as fallback."""
