@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -10,6 +11,11 @@ from typing import Protocol
 
 #: Linux's clock that counts a suspend. None: this system has no such clock.
 BOOT_CLOCK: int | None = getattr(time, "CLOCK_BOOTTIME", None)
+
+
+RFC3339 = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2})"
+)
 
 
 class Clock(Protocol):
@@ -67,6 +73,17 @@ class SteadyTime:
 def rfc3339(instant: datetime) -> str:
     """Format an instant as RFC 3339 in UTC with microseconds, e.g. `2025-12-15T10:26:15.000001Z`."""
     return instant.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def is_rfc3339(text: object) -> bool:
+    """Return whether this is an RFC 3339 timestamp: date, time and time zone."""
+    if not isinstance(text, str) or not RFC3339.fullmatch(text):
+        return False
+    try:
+        datetime.fromisoformat(text.upper())
+    except ValueError:  # e.g. a month 13
+        return False
+    return True
 
 
 def full_jitter_seconds(*, low: float, high: float) -> float:

@@ -20,7 +20,11 @@ class Book:
     def __init__(self, client: firestore.Client, run_id: str = RUN_ID) -> None:
         self.client = client
         self.run_id = run_id
-        self.reference = client.collection("flow_runs").document(run_id)
+
+    @property
+    def reference(self):
+        """Return the reference of the run."""
+        return self.client.collection("flow_runs").document(self.run_id)
 
     def put(self, steps=None, **changes):
         """Write the run, replacing what was there."""
@@ -35,7 +39,7 @@ class Book:
         """Claim the step."""
         return claim_step_transaction(client=self.client, run_id=self.run_id, step_id=step_id)
 
-    def succeed(self, step_id=STEP_ID, finished_at=FINISHED):
+    def succeed(self, step_id=STEP_ID, finished_at=FINISHED, uri=MANIFEST):
         """Finalize the step as SUCCEEDED."""
         return finalize_step(
             client=self.client,
@@ -43,7 +47,7 @@ class Book:
             step_id=step_id,
             status="SUCCEEDED",
             finished_at=finished_at,
-            outputs_manifest_gcs_uri=MANIFEST,
+            outputs_manifest_gcs_uri=uri,
         )
 
     def fail(self, step_id=STEP_ID):

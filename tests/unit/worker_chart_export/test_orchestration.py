@@ -5,17 +5,22 @@ from __future__ import annotations
 import inspect
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from types import SimpleNamespace
 
 import pytest
+from google.api_core.exceptions import FailedPrecondition
 
 from tests.support.fakes import RUN_ID, STEP_ID, chart_step, run_document
 from tests.support.ledger.claim_calls import RUNNING, Book
 from tests.support.ledger.samples import ERROR, FINISHED, MANIFEST, offer_of
 from tests.unit.worker_chart_export.ledger.test_step_patches import ODD_STEP_IDS
-from worker_chart_export.ledger.run_snapshot import read_run
+from worker_chart_export.errors import BackendUnavailable
+from worker_chart_export.ledger.run_snapshot import lease_reference, read_lease, read_run
 from worker_chart_export.orchestration import FinalizeResult, Reason, claim_step_transaction, finalize_step
 from worker_chart_export.timing import SystemClock
+
+MARKS = [f"2025-12-15T12:00:0{number}Z" for number in range(3)]
 
 
 @pytest.fixture
@@ -81,8 +86,8 @@ class TestCommitted:
     def test_a_second_claim_and_a_second_finalize_change_nothing(self, shared_book):
         """A second claim and a second finalize change nothing."""
         assert [shared_book.claim().claimed for _ in range(2)] == [True, False]
-        assert [shared_book.succeed(finished_at=at).updated for at in ("1", "2")] == [True, False]
-        assert shared_book.step()["finishedAt"] == "1"
+        assert [shared_book.succeed(finished_at=at).updated for at in MARKS[:2]] == [True, False]
+        assert shared_book.step()["finishedAt"] == MARKS[0]
 
     def test_the_loser_of_a_claim_gets_the_reason(self, shared_book):
         """The loser of a claim gets the reason that the step is RUNNING."""
@@ -122,7 +127,7 @@ class TestCommitted:
                 return mark if shared_book.succeed(finished_at=mark).updated else None
 
             with ThreadPoolExecutor(3) as pool:
-                won = [mark for mark in pool.map(race, ["1", "2", "3"]) if mark]
+                won = [mark for mark in pool.map(race, MARKS) if mark]
             assert won == [shared_book.step()["finishedAt"]]
 
     def test_steps_of_one_run_don_t_lose_each_other_s_writes(self, shared_book):
@@ -156,6 +161,67 @@ class TestCommitted:
                 error=error,
             )
 
+    @pytest.mark.parametrize(
+        "finished_at",
+        [
+            "yesterday",
+            "",
+            "2025-12-15",
+            "2025-12-15T10:26:15",
+            "2025-13-15T10:26:15Z",
+            "2025-12-15T10:26:15Z\n",
+            None,
+            1765794375,
+        ],
+    )
+    def test_a_time_that_is_not_rfc_3339_is_refused(self, finished_at):
+        """A finishing time that readers of the run could not parse is refused before anything is read."""
+        with pytest.raises(ValueError, match="finished_at: expected RFC 3339"):
+            Book(None).succeed(finished_at=finished_at)
+
+    @pytest.mark.parametrize(
+        "finished_at",
+        ["2025-12-15T10:26:15Z", "2025-12-15T10:26:15.123456789+02:00", "2025-12-15t10:26:15z"],
+    )
+    def test_every_form_of_rfc_3339_is_taken(self, shared_book, finished_at):
+        """Fractions, offsets and lower case are RFC 3339 too; the text is stored as it is."""
+        shared_book.put(RUNNING)
+        assert shared_book.succeed(finished_at=finished_at).updated
+        assert shared_book.step()["finishedAt"] == finished_at
+
+    @pytest.mark.parametrize("uri", ["https://b/m", "gs://", "gs:///m", "b/m", "gs://b/m\nm", ""])
+    def test_a_manifest_that_is_no_gs_uri_is_refused(self, uri):
+        """A manifest whose URI readers of the run would refuse is refused before anything is read."""
+        with pytest.raises(ValueError, match="outputs_manifest_gcs_uri: expected gs://bucket/object"):
+            Book(None).succeed(uri=uri)
+
+    def test_a_finalize_without_the_lease_that_another_worker_holds_is_fenced(self, shared_book):
+        """A finalize without a lease changes nothing while a worker holds the step."""
+        offer = offer_of()
+        held = {"client": shared_book.client, "run_id": shared_book.run_id, "step_id": STEP_ID}
+        assert claim_step_transaction(**held, lease=offer).claimed
+        assert shared_book.succeed() == FinalizeResult(updated=False, status="RUNNING", reason=Reason.FENCED)
+        assert shared_book.step()["status"] == "RUNNING"
+        lease = read_lease(shared_book.client, shared_book.run_id, STEP_ID)
+        assert lease is not None
+        assert lease.lease.token == offer.token
+
+    def test_a_finalize_without_a_lease_deletes_an_expired_one(self, shared_book):
+        """A finalize without a lease is written once the lease of the step has expired, and deletes it."""
+        claim_step_transaction(
+            client=shared_book.client, run_id=shared_book.run_id, step_id=STEP_ID, lease=offer_of()
+        )
+        lease = lease_reference(shared_book.client, shared_book.run_id, STEP_ID)
+        lease.update({"expiresAt": datetime(2020, 1, 1, tzinfo=UTC)})
+        assert shared_book.succeed().updated
+        assert not lease.get().exists
+
+    def test_a_result_in_a_log_does_not_show_the_run(self, shared_book):
+        """The text of a claim's result has no run in it, which may hold a megabyte."""
+        result = shared_book.claim()
+        assert result.run is not None
+        assert repr(result) == "ClaimResult(claimed=True, status='RUNNING', reason=None, taken_over=None)"
+
 
 class MinimalClient:
     """An in-memory client that can only get and update one document at a time."""
@@ -179,6 +245,65 @@ class MinimalClient:
     def update(self, patch):
         """Note the patch."""
         self.updates.append(patch)
+
+
+class GuardedClient(MinimalClient):
+    """A minimal client with preconditions, as in the tests of the Cloud Function.
+
+    Args:
+        document: The document.
+        update_time: The update time of each snapshot.
+        races: How many updates fail because another writer was first.
+    """
+
+    def __init__(self, document, *, update_time="ts1", races=0):
+        super().__init__(document)
+        self.update_time = update_time
+        self.races = races
+        self.options = []
+
+    def write_option(self, *, last_update_time):
+        """Return the precondition."""
+        return f"unchanged since {last_update_time}"
+
+    def get(self):
+        """Return a snapshot with an update time."""
+        return SimpleNamespace(to_dict=lambda: self.document_fields, update_time=self.update_time)
+
+    def update(self, patch, option=None):
+        """Note the patch and its precondition, or fail as after a lost race."""
+        self.options.append(option)
+        if len(self.options) <= self.races:
+            raise FailedPrecondition("conflict")
+        super().update(patch)
+
+
+class TestGuardedClient:
+    """The functions with a client that has preconditions, but no commits of several documents."""
+
+    def test_the_update_names_the_update_time_that_was_read(self):
+        """The update has the precondition that the run is unchanged since it was read."""
+        client = GuardedClient(run_document({STEP_ID: chart_step(dependsOn=[])}))
+        assert claim_step_transaction(client=client, run_id=RUN_ID, step_id=STEP_ID).claimed
+        assert client.updates == [{f"steps.{STEP_ID}.status": "RUNNING"}]
+        assert client.options == ["unchanged since ts1"]
+
+    def test_without_an_update_time_there_is_no_precondition(self):
+        """A snapshot without an update time gives an update without a precondition."""
+        client = GuardedClient(run_document({STEP_ID: chart_step(dependsOn=[])}), update_time=None)
+        assert claim_step_transaction(client=client, run_id=RUN_ID, step_id=STEP_ID).claimed
+        assert client.options == [None]
+
+    @pytest.mark.usefixtures("short_backoff")
+    def test_a_lost_race_is_decided_again_from_a_new_read(self):
+        """After a lost race the run is read again; in the end the caller gets an error, and no claim."""
+        document = run_document({STEP_ID: chart_step(dependsOn=[])})
+        lost_twice, always_lost = GuardedClient(document, races=2), GuardedClient(document, races=99)
+        assert claim_step_transaction(client=lost_twice, run_id=RUN_ID, step_id=STEP_ID).claimed
+        assert len(lost_twice.options) == 3
+        with pytest.raises(BackendUnavailable, match="contended"):
+            claim_step_transaction(client=always_lost, run_id=RUN_ID, step_id=STEP_ID)
+        assert len(always_lost.options) == 5
 
 
 class TestMinimalClient:
