@@ -4,8 +4,9 @@ The facts are data, `data/chart_img/catalogue.json`: keys, types, defaults, rang
 documents them. The local renderer takes defaults and checks from here, the template check the same, and
 `templates list --studies` prints it. So one table decides what a request body may hold.
 
-Three entries differ from the documentation, because they are obvious misprints there: two parameters of type
-`Color2196F3` are colours, and the second `UpperLimit.visible` of `Williams %R` is `LowerLimit.visible`.
+Four entries differ from the documentation, because they are obvious misprints there: two parameters of type
+`Color2196F3` are colours, the second `UpperLimit.visible` of `Williams %R` is `LowerLimit.visible`, and the
+lower limit of the `Money Flow Index` is 20, as on TradingView, and not 80 like the upper one.
 """
 
 from __future__ import annotations

@@ -53,7 +53,9 @@ def compute_study(request: StudyRequest, bars: Candles, first_shown: int) -> Stu
         )
     inputs = read_inputs(entry, request.inputs)
     looks = Looks(entry, request.overrides)
-    computed = kind.formula(bars.since(first_shown) if kind.visible_only else bars, inputs)
+    computed = (
+        _of_visible_bars(kind, bars, first_shown, inputs) if kind.visible_only else kind.formula(bars, inputs)
+    )
     settled = 0 if kind.visible_only else _settled_from(kind, bars, inputs)
     study = Study(
         name=request.name,
@@ -72,6 +74,16 @@ def compute_study(request: StudyRequest, bars: Candles, first_shown: int) -> Stu
         shape = profile if isinstance(profile, VolumeProfile) else None
         study = replace(study, profile=looks.profile(shape, inputs.text("volume")))
     return study
+
+
+def _of_visible_bars(kind: StudyKind, bars: Candles, first_shown: int, inputs: Inputs) -> Plots:
+    """Compute a study from the bars shown; its plots have gaps before."""
+    gap = np.full(first_shown, np.nan)
+    computed = kind.formula(bars.since(first_shown), inputs)
+    return {
+        key: np.concatenate((gap, values)) if isinstance(values, np.ndarray) else values
+        for key, values in computed.items()
+    }
 
 
 def _place(request: StudyRequest, *, own_pane: bool) -> Place:

@@ -55,6 +55,23 @@ def volume_profile(candles: Candles, *, rows: int, area_percent: float) -> Volum
     return VolumeProfile(edges=edges, up=up, down=down, control=control, area=area)
 
 
+def developing_profile(
+    candles: Candles, edges: Series, area_percent: float
+) -> list[tuple[float, float, float]]:
+    """Return the control price, the upper and the lower end of the value area of the bars up to each bar.
+
+    All bars use the rows of the whole profile, `edges`.
+    """
+    volumes = np.cumsum(_shares(candles, edges) * candles.volume, axis=1).T.tolist()
+    lines = []
+    for rows in volumes:
+        control = max(range(len(rows)), key=rows.__getitem__)
+        low, high = value_area(rows, control, area_percent)
+        middle = float(edges[control] + edges[control + 1]) / 2
+        lines.append((middle, float(edges[high]), float(edges[low])))
+    return lines
+
+
 def _shares(candles: Candles, edges: Series) -> Series:
     """Return the part of each bar's range (column) in each price row (row); each column sums to 1."""
     bottoms, tops = edges[:-1, None], edges[1:, None]

@@ -1,0 +1,102 @@
+"""Nothing that is documented is ignored in silence: sweeps over the whole table.
+
+Sending a documented default changes no pixel. Another value changes the picture, or is refused by name.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+import pytest
+
+from tests.support.charts.local_chart_samples import raw_candles
+from worker_chart_export.charts.catalogue import Kind, catalogue
+from worker_chart_export.charts.local.drawing.canvas import paint
+from worker_chart_export.charts.local.drawing.draw_list import build_draw_list
+from worker_chart_export.charts.local.input.candles import parse_candles
+from worker_chart_export.charts.local.input.options import read_options
+from worker_chart_export.charts.local.layout.plan import make_plan
+from worker_chart_export.errors import RenderFailed
+
+CANDLES = parse_candles(raw_candles(), symbol="IBM", timeframe="1d")
+_BREAKS = "_with_breaks"
+#: Overrides that show only with another one.
+_TOGETHER = {
+    f"{line}.{part}": {f"{line}.display": True}
+    for line in ("Developing Poc", "Developing VA High", "Developing VA Low")
+    for part in ("color", "linewidth", "plottype")
+}
+STUDIES = catalogue().studies
+
+
+def _pixels(payload):
+    options = read_options(payload, symbol="IBM", timeframe="1d")
+    return paint(build_draw_list(make_plan(CANDLES, options, lambda: None))).tobytes()
+
+
+def _with_study(name, **parts):
+    # The rare colours of the Chop Zone appear in a wide chart only.
+    width = 2000 if name == "Chop Zone" else 800
+    return {"width": width, "height": 400, "studies": [{"name": name, **parts}]}
+
+
+@cache
+def _plain(name):
+    return _pixels(_with_study(name))
+
+
+def _other(parameter):
+    """Return values that differ from the default and are documented.
+
+    A plot without gaps looks the same with and without breaks, so these two types count as one.
+    """
+    default = parameter.default
+    if parameter.choices:
+        plain = str(default).removesuffix(_BREAKS)
+        return [choice for choice in parameter.choices if str(choice).removesuffix(_BREAKS) != plain]
+    match parameter.kind:
+        case Kind.BOOLEAN:
+            return [not default]
+        case Kind.COLOR:
+            return ["rgba(1,200,100,0.6)"]
+        case Kind.INTEGER:
+            high = 10**9 if parameter.high is None else parameter.high
+            step = 100_000 if parameter.key.endswith(".value") else 3
+            return [default + step if default + step <= high else default - 1]
+        case Kind.FLOAT:
+            high = 10**9 if parameter.high is None else parameter.high
+            # Far enough to be seen on any scale, e.g. the zero line of a volume.
+            return [default * 1.5 + 1e5 if default * 1.5 + 1e5 <= high else default * 1.5 + 0.25]
+    raise AssertionError(parameter)
+
+
+def _cases(part):
+    return [
+        pytest.param(name, key, parameter, id=f"{name}-{key}")
+        for name, entry in STUDIES.items()
+        for key, parameter in getattr(entry, part).items()
+    ]
+
+
+@pytest.mark.parametrize(("name", "key", "parameter"), _cases("inputs"))
+def test_a_default_input_changes_no_pixel_and_another_one_does(name, key, parameter):
+    """An input at its default changes nothing; any other value shows."""
+    assert _pixels(_with_study(name, input={key: parameter.default})) == _plain(name)
+    for value in _other(parameter):
+        assert _pixels(_with_study(name, input={key: value})) != _plain(name), value
+
+
+@pytest.mark.parametrize(("name", "key", "parameter"), _cases("overrides"))
+def test_a_default_override_changes_no_pixel_and_another_one_does(name, key, parameter):
+    """An override at its default changes nothing; any other value shows, or is refused by its path."""
+    together = _TOGETHER.get(key, {})
+    plain = _pixels(_with_study(name, override=together)) if together else _plain(name)
+    assert _pixels(_with_study(name, override={**together, key: parameter.default})) == plain
+    same = []
+    for value in _other(parameter):
+        try:
+            if _pixels(_with_study(name, override={**together, key: value})) == plain:
+                same.append(value)
+        except RenderFailed as error:
+            assert key in error.message  # noqa: PT017  # either outcome is right
+    assert same == []
