@@ -10,6 +10,7 @@ from google.api_core import exceptions as google_errors
 from google.api_core.retry import Retry, if_exception_type
 from google.auth import exceptions as auth_errors
 
+from worker_chart_export.backends.access_tokens import drop_refused_tokens
 from worker_chart_export.errors import BackendRefused, BackendUnavailable
 from worker_chart_export.observability import metrics
 
@@ -56,6 +57,7 @@ def backend_errors(backend: str) -> Iterator[None]:
         raise BackendUnavailable(backend, describe_error(error)) from error
     except (google_errors.GoogleAPICallError, auth_errors.GoogleAuthError) as error:
         metrics.count_call(backend, "refused")
+        drop_refused_tokens(error)
         raise BackendRefused(backend, describe_error(error)) from error
     metrics.count_call(backend, "answered")
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from google.api_core import exceptions as google_errors
 from google.cloud.firestore_v1._helpers import decode_value
 
+from worker_chart_export.backends.access_tokens import drop_refused_tokens
 from worker_chart_export.backends.errors import (
     COMMIT_TIMEOUT_SECONDS,
     READ_RETRY,
@@ -241,6 +242,7 @@ def _commit_failure(error: Exception) -> WorkerError | None:
             answer, failure = "unavailable", OutcomeUnknown("firestore", description)
         case google_errors.GoogleAPICallError():
             answer, failure = "refused", BackendRefused("firestore", description)
+            drop_refused_tokens(error)
         case _:
             return None
     metrics.count_call("firestore", answer)
