@@ -142,7 +142,7 @@ class DaemonParts:
         self.worker.resources.enter_context(self.breaker)
         self.worker.heartbeats.start(
             liveness.expect("heart-beats", within_seconds=within_seconds),
-            on_failure=lambda: self.breaker.record_failure("firestore"),
+            on_failure=self.breaker.record_failure,
             on_success=lambda: self.breaker.record_success("firestore"),
         )
         self.rescue.start()
@@ -203,6 +203,7 @@ def build_daemon(
             on_open=on_stream_open,
             waiter=waiter,
             quiet=Quiet(drain=drain, breaker=breaker),
+            breaker=breaker,
             liveness=liveness,
             idle_seconds=settings.stream_idle_seconds,
         ),

@@ -184,7 +184,7 @@ class Daemon:
         return readiness(
             is_draining=self._drain.is_draining,
             stream_is_open=parts is not None and parts.supervisor.is_open,
-            unavailable_backends=parts.breaker.unavailable_backends if parts else (),
+            pauses=parts.breaker.pauses if parts else {},
         )
 
     def _status(self) -> str:

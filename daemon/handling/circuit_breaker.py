@@ -1,7 +1,8 @@
 """The circuit breaker: while a backend is unavailable no run is read, so no delivery attempt is wasted.
 
-Handler threads wait at the open breaker. When all of them wait, flow control stops the stream by itself.
-Logs, metrics and `/readyz` call an open breaker a pause of the intake.
+Anything else that makes new work pointless for a while, e.g. used-up accounts, opens it in the same way with
+`pause`. Handler threads wait at the open breaker. When all of them wait, flow control stops the stream by
+itself. Logs, metrics and `/readyz` call an open breaker a pause of the intake.
 """
 
 from __future__ import annotations
@@ -9,6 +10,9 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Self
 
 from worker_chart_export.errors import BackendRefused, BackendUnavailable
@@ -17,24 +21,38 @@ from worker_chart_export.observability.logs import Event, log
 from worker_chart_export.timing import full_jitter_seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
 FAILURES_TO_OPEN = 5
 PROBE_SECONDS = 15.0
-#: Each pause between probes varies by this share, so that workers do not probe at the same time.
-PROBE_JITTER = 0.2
+#: Each wait for the next probe is shorter by up to this share, so that workers do not probe at the same time.
+PROBE_JITTER = 0.4
+#: Why waiting messages are nacked: the reason in the log and in the metrics.
+SHUTDOWN, PAUSED = "shutdown", "paused"
+
+#: Returns why the intake has to stay paused, or None when it may go on.
+Probe = Callable[[], str | None]
+
+
+@dataclass(slots=True, kw_only=True)
+class _Pause:
+    reason: str
+    probe: Probe
+    probe_seconds: float
+    probe_at: float
 
 
 class CircuitBreaker:
-    """Opens after failures in a row of one backend; closes when every backend answers a probe again.
+    """Pauses the intake of messages for named reasons, each until its probe finds none any more.
 
-    Shared by all threads. Callers record only failures that do not depend on one message. As a context
-    manager it runs the thread that probes.
+    Failures in a row of one backend pause it, or one failure and a failed probe. Callers record only failures
+    that do not depend on one message. Shared by all threads. As a context manager it runs the thread that
+    probes.
 
     Args:
         probes: By backend: a small call that raises BackendUnavailable while the backend is unavailable.
-        probe_seconds: The pause between two probes of a backend.
-        on_tick: Called by the probing thread at least every two pauses, plus the time the probes take.
+        probe_seconds: The longest wait between two probes of a backend.
+        on_tick: Called by the probing thread at least every two waits, plus the time the probes take.
         clock: A monotonic clock, in seconds.
     """
 
@@ -46,14 +64,16 @@ class CircuitBreaker:
         on_tick: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._probes = probes
+        self._probes = {backend: partial(_why_unavailable, call) for backend, call in probes.items()}
         self._probe_seconds = probe_seconds
         self._on_tick = on_tick
         self._clock = clock
         self._changed = threading.Condition()
         self._failures: Counter[str] = Counter()
-        self._unavailable: list[str] = []
+        self._suspects: set[str] = set()  # backends to probe now, because they have just failed
+        self._pauses: dict[str, _Pause] = {}
         self._opened_at = 0.0
+        self._gives_back = False
         self._is_stopped = False
         self._thread = threading.Thread(target=self._probe_until_stopped, name="intake", daemon=True)
 
@@ -68,42 +88,79 @@ class CircuitBreaker:
 
     @property
     def is_open(self) -> bool:
-        """True while a backend is unavailable and work has to wait."""
-        return bool(self._unavailable)
+        """True while the intake is paused and work has to wait."""
+        return bool(self._pauses)
 
     @property
-    def unavailable_backends(self) -> tuple[str, ...]:
-        """The backends that keep the breaker open."""
+    def pauses(self) -> dict[str, str]:
+        """Why the intake is paused: by name of the pause, e.g. `firestore`, its reason for a person."""
         with self._changed:
-            return tuple(self._unavailable)
+            return {name: pause.reason for name, pause in self._pauses.items()}
 
-    def wait_until_closed(self) -> bool:
-        """Wait while the breaker is open. Return False if the worker stops and must nack the message."""
+    def open_seconds(self) -> float:
+        """Return for how long the intake has been paused, or 0."""
         with self._changed:
-            while self._unavailable and not self._is_stopped:
-                self._changed.wait()
-            return not self._is_stopped
+            return self._clock() - self._opened_at if self._pauses else 0.0
 
-    def record_failure(self, backend: str) -> None:
-        """Count a failure. A backend without a probe is ignored, because nothing would close the breaker."""
+    def wait_until_closed(self) -> str | None:
+        """Wait while the intake is paused. Return None, or why the message must be nacked instead."""
         with self._changed:
-            if backend not in self._probes or backend in self._unavailable:
+            self._changed.wait_for(lambda: not self._pauses or self._gives_back or self._is_stopped)
+            if self._is_stopped:
+                return SHUTDOWN
+            return PAUSED if self._pauses else None
+
+    def give_back(self) -> None:
+        """Let all waiting threads nack their messages, now and until the pause ends.
+
+        Call it before the stream is closed: an open stream would deliver these messages again at once.
+        """
+        with self._changed:
+            self._gives_back = bool(self._pauses)
+            self._changed.notify_all()
+
+    def pause(self, name: str, reason: str, *, probe: Probe, probe_seconds: float | None = None) -> None:
+        """Pause the intake until `probe` returns None. A pause of this name only gets the new reason.
+
+        Args:
+            name: The name in logs and metrics, e.g. `firestore` or `accounts`.
+            reason: Why, for a person; `/readyz` shows it. Each probe that does not return None replaces it.
+            probe: Called in the probing thread. An error that it raises ends the pause and is logged.
+            probe_seconds: The longest wait between two probes; by default as for backends.
+        """
+        with self._changed:
+            if name in self._pauses:
+                self._pauses[name].reason = reason
+                return
+            seconds = self._probe_seconds if probe_seconds is None else probe_seconds
+            pause = _Pause(reason=reason, probe=probe, probe_seconds=seconds, probe_at=0.0)
+            self._schedule(pause)
+            if not self._pauses:
+                self._opened_at = self._clock()
+            self._pauses[name] = pause
+            failures = self._failures.pop(name, None)
+            self._suspects.discard(name)
+            metrics.INTAKE_PAUSED.labels(name).set(1)
+            self._changed.notify_all()
+        log.warning(
+            Event.INTAKE_PAUSED, f"No run is read: {reason}", backend=name, reason=reason, failures=failures
+        )
+
+    def record_failure(self, error: BackendUnavailable) -> None:
+        """Count a failure. The first one also makes the probing thread ask the backend at once.
+
+        A backend without a probe is ignored, because nothing would end the pause.
+        """
+        backend = error.backend
+        with self._changed:
+            if backend not in self._probes or backend in self._pauses:
                 return
             self._failures[backend] += 1
             if self._failures[backend] < FAILURES_TO_OPEN:
+                self._suspects.add(backend)
+                self._changed.notify_all()
                 return
-            failures = self._failures.pop(backend)
-            if not self._unavailable:
-                self._opened_at = self._clock()
-            self._unavailable.append(backend)
-            metrics.INTAKE_PAUSED.labels(backend).set(1)
-            self._changed.notify_all()
-        log.warning(
-            Event.INTAKE_PAUSED,
-            f"No run is read until {backend} answers again",
-            backend=backend,
-            failures=failures,
-        )
+        self.pause(backend, str(error), probe=self._probes[backend])
 
     def record_success(self, backend: str) -> None:
         """Reset the count of failures in a row."""
@@ -119,42 +176,70 @@ class CircuitBreaker:
     def _probe_until_stopped(self) -> None:
         while not self._is_stopped:
             self._on_tick()
-            for backend in self._wait_for_next_probes():
-                if self._answers(backend):
-                    self._resume(backend)
+            suspects, due = self._wait_for_next_probes()
+            for backend in suspects:
+                if reason := _result(backend, self._probes[backend]):
+                    self.pause(backend, reason, probe=self._probes[backend])
+            for name, pause in due.items():
+                self._look_again(name, pause)
 
-    def _wait_for_next_probes(self) -> tuple[str, ...]:
-        """Wait for one pause, at most for two, then return the backends to probe."""
-        pause = self._probe_seconds * full_jitter_seconds(low=1 - PROBE_JITTER, high=1 + PROBE_JITTER)
+    def _wait_for_next_probes(self) -> tuple[set[str], dict[str, _Pause]]:
+        """Wait until there is something to probe, at most for one wait. Return suspects and due pauses."""
         with self._changed:
-            self._changed.wait_for(lambda: self._unavailable or self._is_stopped, pause)
-            if self._unavailable:
-                self._changed.wait_for(lambda: self._is_stopped, pause)
-            return () if self._is_stopped else tuple(self._unavailable)
+            ends = [pause.probe_at for pause in self._pauses.values()]
+            seconds = min([self._probe_seconds, *(max(0.0, end - self._clock()) for end in ends)])
+            self._changed.wait_for(lambda: self._suspects or self._is_stopped, seconds)
+            if self._is_stopped:
+                return set(), {}
+            now, suspects = self._clock(), self._suspects
+            self._suspects = set()
+            return suspects, {name: pause for name, pause in self._pauses.items() if pause.probe_at <= now}
 
-    def _answers(self, backend: str) -> bool:
-        try:
-            self._probes[backend]()
-        except BackendUnavailable as error:
-            log.debug(Event.BACKEND_UNAVAILABLE, f"Still unavailable: {error}", backend=backend)
-            return False
-        except BackendRefused:
-            pass  # it answers; each message gets the refusal itself
-        except Exception as error:  # noqa: BLE001 - our own defect must not keep the breaker open forever
-            log.error(Event.INTERNAL_ERROR, f"Probing {backend} failed: {error!r:.300}", exc_info=error)
-        return True
-
-    def _resume(self, backend: str) -> None:
+    def _look_again(self, name: str, pause: _Pause) -> None:
+        reason = _result(name, pause.probe)
+        if reason is None:
+            self._resume(name)
+            return
+        log.debug(Event.BACKEND_UNAVAILABLE, f"Still paused: {reason}", backend=name)
         with self._changed:
-            self._unavailable.remove(backend)
-            metrics.INTAKE_PAUSED.labels(backend).set(0)
-            if self._unavailable:
+            pause.reason = reason
+            self._schedule(pause)
+
+    def _schedule(self, pause: _Pause) -> None:
+        pause.probe_at = self._clock() + pause.probe_seconds * full_jitter_seconds(
+            low=1 - PROBE_JITTER, high=1.0
+        )
+
+    def _resume(self, name: str) -> None:
+        with self._changed:
+            del self._pauses[name]
+            metrics.INTAKE_PAUSED.labels(name).set(0)
+            if self._pauses:
                 return
             paused_seconds = self._clock() - self._opened_at
+            self._gives_back = False
             self._changed.notify_all()
         log.info(
             Event.INTAKE_RESUMED,
-            f"{backend} answers again",
-            backend=backend,
+            "Runs are read again",
+            backend=name,
             pausedSeconds=round(paused_seconds, 3),
         )
+
+
+def _why_unavailable(call: Callable[[], None]) -> str | None:
+    try:
+        call()
+    except BackendUnavailable as error:
+        return str(error)
+    except BackendRefused:
+        pass  # it answers; each message gets the refusal itself
+    return None
+
+
+def _result(name: str, probe: Probe) -> str | None:
+    try:
+        return probe()
+    except Exception as error:  # noqa: BLE001 - our own defect must not keep the intake paused forever
+        log.error(Event.INTERNAL_ERROR, f"Probing {name} failed: {error!r:.300}", exc_info=error)
+        return None

@@ -105,7 +105,7 @@ class MessageHandler:
             return self._handle(message)
         except BackendUnavailable as error:
             log.warning(Event.BACKEND_UNAVAILABLE, str(error), backend=error.backend)
-            self._breaker.record_failure(error.backend)
+            self._breaker.record_failure(error)
             return self._defer(f"{error.backend}_unavailable")
         except BackendRefused as error:
             log.error(Event.BACKEND_REFUSED, str(error), backend=error.backend)
@@ -143,8 +143,8 @@ class MessageHandler:
     def _work_on_step(self, run_id: str, step_id: str, message: IncomingMessage) -> Disposition:
         deadline = self._clock.monotonic() + self._step_timeout_seconds
         for lost in range(MAX_LOST_STEPS):
-            if not self._breaker.wait_until_closed():
-                return Nack(reason="shutdown")
+            if why := self._breaker.wait_until_closed():
+                return Nack(reason=why)
             snapshot, view = self._read_step(run_id, step_id, message)
             if lost and view.state is StepState.MISSING:
                 return noop(view)  # it existed a moment ago, so it is deleted and not late
@@ -172,7 +172,9 @@ class MessageHandler:
         deadline = self._clock.monotonic() + self._step_timeout_seconds
         lost = 0
         while lost < MAX_LOST_STEPS:
-            if not self._breaker.wait_until_closed() or self._drain.is_draining:
+            if why := self._breaker.wait_until_closed():
+                return Nack(reason=why)
+            if self._drain.is_draining:
                 return Nack(reason="shutdown")
             snapshot, step_id, own = self._next_step(run_id, message)
             if step_id is None:

@@ -90,7 +90,7 @@ class Rescue:
             self._logged_missing_index = True
         except BackendUnavailable as error:
             log.warning(Event.BACKEND_UNAVAILABLE, str(error), backend=error.backend)
-            self._breaker.record_failure(error.backend)
+            self._breaker.record_failure(error)
         except BackendRefused as error:
             log.error(Event.BACKEND_REFUSED, str(error), backend=error.backend)
         except Interrupted:
@@ -130,7 +130,7 @@ class Rescue:
             raise
         except BackendUnavailable as error:
             log.warning(Event.BACKEND_UNAVAILABLE, str(error), backend=error.backend)
-            self._breaker.record_failure(error.backend)
+            self._breaker.record_failure(error)
         except Exception as error:  # noqa: BLE001 - see above; the next search finds the lease again
             log.warning(Event.LEASE_STRANDED, f"The step of this lease can't be rescued: {error!r:.300}")
 

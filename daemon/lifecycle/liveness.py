@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Callable, Mapping
 
 OK = "ok"
 
@@ -29,22 +29,25 @@ class HealthReport:
     reason: str | None
 
 
-def readiness(
-    *, is_draining: bool, stream_is_open: bool, unavailable_backends: Collection[str]
-) -> HealthReport:
-    """Report if the daemon takes work: its stream is open, it is not draining, no backend is unavailable."""
-    unavailable = f"{', '.join(unavailable_backends)} unavailable"
+def readiness(*, is_draining: bool, stream_is_open: bool, pauses: Mapping[str, str]) -> HealthReport:
+    """Report if the daemon takes work: its stream is open, it is not draining, its intake is not paused.
+
+    Args:
+        is_draining: The daemon stops.
+        stream_is_open: Messages may arrive. A long pause closes the stream, so the pause is the reason then.
+        pauses: Why the intake is paused, by name.
+    """
+    why_paused = "; ".join(pauses.values())
     parts = {
         "stream": OK if stream_is_open else "closed",
         "drain": "draining" if is_draining else OK,
-        "intake": f"paused: {unavailable}" if unavailable_backends else OK,
+        "intake": f"paused: {why_paused}" if pauses else OK,
     }
     if is_draining:
         return HealthReport(parts=parts, reason="draining")
-    if not stream_is_open:
-        return HealthReport(parts=parts, reason="no stream is open")
-    reason = f"intake is paused: {unavailable}" if unavailable_backends else None
-    return HealthReport(parts=parts, reason=reason)
+    if pauses:
+        return HealthReport(parts=parts, reason=f"intake is paused: {why_paused}")
+    return HealthReport(parts=parts, reason=None if stream_is_open else "no stream is open")
 
 
 @dataclass(slots=True)

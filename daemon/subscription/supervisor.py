@@ -3,6 +3,9 @@
 A stream that delivers nothing may be idle or dead, and no error shows the difference. After some time it is
 closed and opened again on a new connection. No wait for Google's client is unlimited, and a request to stop
 ends every wait.
+
+During a long pause of the intake no stream is open: the client gives held messages up after their longest
+lease, so each of them would come again and again, and use up its delivery attempts.
 """
 
 from __future__ import annotations
@@ -36,6 +39,8 @@ LONG_LIVED_SECONDS = 60.0
 MAX_FAILURES = 3
 #: How often the supervisor checks if the stream is quiet.
 CHECK_SECONDS = 1.0
+#: A longer pause of the intake closes the stream until it ends.
+LONG_PAUSE_SECONDS = 60.0
 
 
 class Quiet:
@@ -63,6 +68,10 @@ class Quiet:
         """Return the seconds without a delivery. Call it often: it notices a pause only when called."""
         if self._breaker.is_open:
             self.restart()
+        return self.closing_seconds()
+
+    def closing_seconds(self) -> float:
+        """Return the seconds without a delivery, a pause included: a stream that is closing has to end."""
         return min(self._drain.quiet_seconds(), self._clock() - self._since)
 
 
@@ -71,9 +80,11 @@ class StreamSupervisor:
 
     Args:
         open_stream: Connects and opens a stream. It may block; it runs in a thread of its own.
-        on_open: Called for each opened stream with the reason for opening it: `start`, `ended` or `idle`.
+        on_open: Called for each opened stream with the reason for opening it: `start`, or why there is none
+            any more: `ended`, `idle` or `paused`.
         waiter: How the main thread waits.
         quiet: Measures the time without a delivery.
+        breaker: While it is open for long, no stream is.
         liveness: Gets a failure when streams repeatedly can't be opened or closed.
         idle_seconds: A stream that delivers nothing for this long is opened again.
         max_seconds: The time limit for opening and for closing.
@@ -86,17 +97,21 @@ class StreamSupervisor:
         on_open: Callable[[str], None],
         waiter: StoppableWait,
         quiet: Quiet,
+        breaker: CircuitBreaker,
         liveness: Liveness,
         idle_seconds: float,
         max_seconds: float = MAX_SECONDS,
+        long_pause_seconds: float = LONG_PAUSE_SECONDS,
     ) -> None:
         self._open_stream = open_stream
         self._on_open = on_open
         self._waiter = waiter
         self._quiet = quiet
+        self._breaker = breaker
         self._liveness = liveness
         self._idle_seconds = idle_seconds
         self._max_seconds = max_seconds
+        self._long_pause_seconds = long_pause_seconds
         self._failures: Counter[str] = Counter()
         self._stream: Stream | None = None
         self._short_lives = 0
@@ -121,12 +136,15 @@ class StreamSupervisor:
         """
         reason = "start"
         while True:
+            if self._is_pause_long():
+                reason = "paused"
+                self._waiter.wait_until(lambda: not self._breaker.is_open, math.inf)
             started = time.monotonic()
             try:
                 stream = self._open()
                 metrics.STREAMS_OPENED.labels(reason).inc()
                 self._on_open(reason)
-                self._wait_until_quiet(stream)
+                reason = self._wait_until_useless(stream)
             except BackendUnavailable as error:
                 reason = "ended"
                 self._stream = None
@@ -135,7 +153,6 @@ class StreamSupervisor:
                 self._short_lives = 1 if is_long_lived else self._short_lives + 1
                 self._waiter.sleep(REOPEN_BACKOFF.delay_seconds(self._short_lives))
             else:
-                reason = "idle"
                 self._close(stream)
 
     def cancel(self) -> None:
@@ -177,31 +194,38 @@ class StreamSupervisor:
         self._quiet.restart()
         return stream
 
-    def _wait_until_quiet(self, stream: Stream) -> None:
-        """Return when the stream has been quiet for too long.
+    def _is_pause_long(self) -> bool:
+        return self._breaker.open_seconds() >= self._long_pause_seconds
+
+    def _wait_until_useless(self, stream: Stream) -> str:
+        """Return why the stream has to be closed: `idle` or `paused`.
 
         Raises:
             BackendRefused: It ended with a refusal.
             BackendUnavailable: It ended in any other way.
         """
-        check_seconds = min(CHECK_SECONDS, self._idle_seconds / 2)
+        check_seconds = min(CHECK_SECONDS, self._idle_seconds / 2, self._long_pause_seconds / 2)
         while not self._waiter.wait_until(lambda: stream.has_ended, check_seconds):
             if self._quiet.seconds() >= self._idle_seconds:
-                return
+                log.debug(Event.STREAM_ENDED, f"No message for {self._idle_seconds:g} s")
+                return "idle"
+            if self._is_pause_long():
+                log.info(Event.STREAM_ENDED, "The intake is paused for long: no stream until it goes on")
+                self._breaker.give_back()
+                return "paused"
         self._stream = None
         raise stream.end_error()
 
     def _close(self, stream: Stream) -> None:
-        """Close a quiet stream. A delivery that has just arrived may finish; its time does not count."""
-        log.debug(Event.STREAM_ENDED, f"No message for {self._idle_seconds:g} s: opening another stream")
+        """Close a stream. Deliveries in progress may finish; their time does not count."""
         stream.cancel()
         self._quiet.restart()
         self._waiter.wait_until(
-            lambda: stream.has_ended or self._quiet.seconds() >= self._max_seconds, math.inf
+            lambda: stream.has_ended or self._quiet.closing_seconds() >= self._max_seconds, math.inf
         )
         self._record("closing", failed=not stream.has_ended)
         if not stream.has_ended:
-            message = f"A quiet stream did not close within {self._max_seconds:g} s and was disconnected"
+            message = f"A stream did not close within {self._max_seconds:g} s and was disconnected"
             log.warning(Event.STREAM_ENDED, message, backend="pubsub")
             stream.disconnect()
         self._stream = None

@@ -251,7 +251,7 @@ class TestOutagesAndStops:
             assert disposition.reason == "storage_unavailable"
             assert 1 <= disposition.delay_seconds <= 60
             assert workers.lease(run_id, step_id).released == 1
-        assert worker.breaker.unavailable_backends == ("storage",)
+        assert list(worker.breaker.pauses) == ["storage"]
         assert _statuses(deployment, run_id, step_ids) == ["RUNNING"] * FAILURES_TO_OPEN
 
     @embedded
@@ -273,7 +273,7 @@ class TestOutagesAndStops:
         fail(FAILURES_TO_OPEN - 1)
         assert not worker.breaker.is_open
         fail(1)
-        assert worker.breaker.unavailable_backends == ("firestore",)
+        assert list(worker.breaker.pauses) == ["firestore"]
         assert _statuses(deployment, run_id, [step_id]) == ["READY"]
 
     def test_a_shutdown_in_the_middle_is_a_release_and_a_nack(self, deployment, workers):

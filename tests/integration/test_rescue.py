@@ -11,6 +11,7 @@ from google.cloud import firestore
 
 from localcloud import Fault
 from tests.support.process.in_process_worker import Workers
+from worker_chart_export.errors import BackendUnavailable
 from worker_chart_export.ledger.expired_leases import PAGE_SIZE
 
 CHART = "advanced-chart"
@@ -259,7 +260,7 @@ class TestWhenNot:
         run_id, _ = _abandoned(deployment, workers)
         worker = workers.new()
         for _ in range(5):
-            worker.breaker.record_failure("storage")
+            worker.breaker.record_failure(BackendUnavailable("storage", "x"))
         worker.rescue.search()
         assert _statuses(deployment, run_id) == ["RUNNING"]
 

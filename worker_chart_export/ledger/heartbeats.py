@@ -64,14 +64,14 @@ class Heartbeats:
     def start(
         self,
         on_tick: Callable[[], None] = lambda: None,
-        on_failure: Callable[[], None] = lambda: None,
+        on_failure: Callable[[BackendUnavailable], None] = lambda _error: None,
         on_success: Callable[[], None] = lambda: None,
     ) -> None:
         """Start the thread.
 
         Args:
             on_tick: Called before each heartbeat.
-            on_failure: Called when Firestore was unavailable.
+            on_failure: Called with the error when Firestore was unavailable.
             on_success: Called when Firestore answered.
         """
         self._thread = threading.Thread(
@@ -106,7 +106,10 @@ class Heartbeats:
         return max(0.0, self._clock.monotonic() - min(renewed)) if renewed else 0.0
 
     def _run(
-        self, on_tick: Callable[[], None], on_failure: Callable[[], None], on_success: Callable[[], None]
+        self,
+        on_tick: Callable[[], None],
+        on_failure: Callable[[BackendUnavailable], None],
+        on_success: Callable[[], None],
     ) -> None:
         pause = self._terms.renew_every_seconds
         while not self._ended.wait(pause):
@@ -120,7 +123,7 @@ class Heartbeats:
                 pause *= FAILED_BEAT_SHARE
                 self._fence_overdue()
                 if isinstance(error, BackendUnavailable):
-                    on_failure()
+                    on_failure(error)
             except Exception as error:  # noqa: BLE001 - without heartbeats every step of the process is lost
                 log.error(Event.INTERNAL_ERROR, f"A heartbeat failed: {error!r:.300}", exc_info=error)
                 pause *= FAILED_BEAT_SHARE

@@ -114,13 +114,15 @@ class Event(StrEnum):
     STREAM_REOPENED = "stream_reopened"
     """A stream is open again after an earlier one ended."""
     STREAM_ENDED = "stream_ended"
-    """The stream to Pub/Sub ended or was silent for too long. The daemon opens a new one, unless Pub/Sub
-    refuses the subscription.
+    """The stream to Pub/Sub ended, was silent for too long, or was closed because of a long pause. The daemon
+    opens a new one, after the pause, unless Pub/Sub refuses the subscription.
     """
     INTAKE_PAUSED = "intake_paused"
-    """One backend failed several times in a row, so the worker starts no new work until it answers."""
+    """The worker starts no new work, for example because a backend failed several times in a row. Field
+    `reason` says why. Messages wait in Pub/Sub until the worker goes on.
+    """
     INTAKE_RESUMED = "intake_resumed"
-    """All backends answer again, and the worker starts new work."""
+    """No reason for a pause is left, and the worker starts new work."""
     DRAIN_STARTED = "drain_started"
     """The daemon stops: it takes no new messages and lets running steps finish."""
     DAEMON_STOPPED = "daemon_stopped"

@@ -46,7 +46,7 @@ DISPOSITIONS = {
         *("succeeded", "failed", "final", "running", "duplicate", "unleased", "ignored", "rejected"),
         *("missing", "pending", "depends_on", "run_missing", "step_missing"),
     ),
-    "nack": ("shutdown", "rejected"),
+    "nack": ("shutdown", "paused", "rejected"),
     "defer": (
         *("missing", "pending", "depends_on", "own_lease", "contended", "out_of_time", "more_steps"),
         *("firestore_unavailable", "firestore_refused", "storage_unavailable", "storage_refused"),
@@ -228,13 +228,15 @@ BACKEND_CALLS = _counter(
 #: A step makes many calls, and `labels` is slow.
 _calls = cache(BACKEND_CALLS.labels)
 STREAMS_OPENED = _counter(
-    "streams_opened", "Streams that were opened to Pub/Sub, by reason.", reason=("start", "ended", "idle")
+    "streams_opened",
+    "Streams that were opened to Pub/Sub, by reason: the start, or why the stream before was closed.",
+    reason=("start", "ended", "idle", "paused"),
 )
 STREAM_OPEN = _gauge("stream_open", "1 while a stream to Pub/Sub is open, else 0.")
 READY = _gauge("ready", "1 while /readyz answers 200, else 0.")
 INTAKE_PAUSED = _gauge(
     "intake_paused",
-    "1 while the worker starts no new work because this backend is unavailable, else 0.",
+    "1 while the worker starts no new work because of this backend, else 0.",
     backend=("firestore", "storage"),
 )
 DRAIN_SECONDS = _gauge("drain_seconds", "Seconds since the drain began; 0 if the worker is not draining.")

@@ -35,6 +35,8 @@ def series_of(case):
 
 
 OUR_OWN = {"build_info": flat(1)}
+#: No stream and no drain.
+CLOSED = {"stream_open": flat(0), "drain_seconds": flat(0)}
 LIMIT, API = 'code="CHART_API_LIMIT_EXCEEDED"', 'code="CHART_API_FAILED"'
 WON, TAKEN_OVER = 'claims_total{result="won"}', 'claims_total{result="taken_over"}'
 SUCCEEDED = 'steps_finished_total{status="succeeded",code="none"}'
@@ -47,7 +49,7 @@ FIRES = {
         {"up": since(9, 0, before=1), "build_info": since(45, None, before=1)},
         {"process_start_time_seconds": grew({13: 1, 9: 1, 5: 1, 1: 1}), **OUR_OWN},
     ],
-    "ChartExportStreamClosed": [{"stream_open": flat(0), "drain_seconds": flat(0)}],
+    "ChartExportStreamClosed": [{**CLOSED, 'intake_paused{backend="storage"}': flat(0)}],
     "ChartExportIntakePaused": [{'intake_paused{backend="storage"}': flat(1)}],
     "ChartExportBackendRefuses": [{'backend_calls_total{backend="storage",result="refused"}': grew({11: 1})}],
     "ChartExportMessagesRejected": [{'messages_rejected_total{reason="not_ready"}': grew({11: 1})}],
@@ -100,7 +102,12 @@ QUIET = {
     ],
     "ChartExportStreamClosed": [
         {"stream_open": flat(1), "drain_seconds": flat(0)},
-        {"stream_open": flat(0), "drain_seconds": flat(5)},
+        {"stream_open": flat(0), "drain_seconds": flat(5), 'intake_paused{backend="storage"}': flat(0)},
+        {
+            **CLOSED,
+            'intake_paused{backend="firestore"}': flat(0),
+            'intake_paused{backend="storage"}': flat(1),
+        },
     ],
     "ChartExportIntakePaused": [{'intake_paused{backend="storage"}': flat(0)}],
     "ChartExportBackendRefuses": [

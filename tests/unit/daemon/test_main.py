@@ -19,6 +19,7 @@ from daemon.main import Daemon, run_daemon
 from daemon.settings import Settings
 from tests.support.fakes import scope_of
 from tests.support.process.daemons import ROOT
+from worker_chart_export.errors import BackendUnavailable
 
 
 @pytest.fixture
@@ -147,8 +148,8 @@ def test_a_drain_releases_threads_that_wait_at_the_open_breaker(daemon, stop):
     """A drain wakes threads at the open circuit breaker, and their messages are nacked."""
     breaker = _breaker(daemon)
     for _ in range(5):
-        breaker.record_failure("firestore")
-    answer: queue.SimpleQueue[bool] = queue.SimpleQueue()
+        breaker.record_failure(BackendUnavailable("firestore", "x"))
+    answer: queue.SimpleQueue[str | None] = queue.SimpleQueue()
     came = threading.Event()
 
     def wait():
@@ -161,7 +162,7 @@ def test_a_drain_releases_threads_that_wait_at_the_open_breaker(daemon, stop):
     came.wait(10)
     left, seconds, _ = stop()
     thread.join()
-    assert (left, answer.get(timeout=10)) == (ExitCode.OK, False)
+    assert (left, answer.get(timeout=10)) == (ExitCode.OK, "shutdown")
     assert seconds < 0.55
 
 
@@ -182,9 +183,11 @@ def test_a_daemon_whose_intake_is_paused_is_not_ready(daemon):
     daemon._parts = _parts(daemon)
     assert daemon._readiness().reason is None
     for _ in range(5):
-        daemon._parts.breaker.record_failure("firestore")
-        daemon._parts.breaker.record_failure("storage")
-    assert daemon._readiness().reason == "intake is paused: firestore, storage unavailable"
+        daemon._parts.breaker.record_failure(BackendUnavailable("firestore", "x"))
+        daemon._parts.breaker.record_failure(BackendUnavailable("storage", "x"))
+    assert daemon._readiness().reason == (
+        "intake is paused: firestore is unavailable: x; storage is unavailable: x"
+    )
 
 
 def test_a_draining_daemon_is_not_ready_but_alive(daemon, stop):

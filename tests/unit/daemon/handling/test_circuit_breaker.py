@@ -9,6 +9,7 @@ from contextlib import ExitStack
 import pytest
 
 from daemon.handling.circuit_breaker import FAILURES_TO_OPEN, CircuitBreaker
+from tests.support.fakes import HandClock
 from worker_chart_export.errors import BackendRefused, BackendUnavailable
 
 NEVER = 3600.0
@@ -76,8 +77,9 @@ def waiting():
 
 
 def _fail(failing, backend="firestore", times=FAILURES_TO_OPEN):
-    for _ in range(times):
-        failing.record_failure(backend)
+    with failing._changed:  # the probing thread sees all of them at once
+        for _ in range(times):
+            failing.record_failure(BackendUnavailable(backend, "x"))
 
 
 def _events(lines, name):
@@ -86,16 +88,16 @@ def _events(lines, name):
 
 def test_a_closed_circuit_breaker_lets_threads_pass(silent):
     """A closed circuit breaker lets threads pass."""
-    assert silent.wait_until_closed() is True
-    assert (silent.is_open, silent.unavailable_backends) == (False, ())
+    assert silent.wait_until_closed() is None
+    assert (silent.is_open, silent.pauses) == (False, {})
 
 
 def test_five_failures_in_a_row_open_it(silent, log_lines):
     """Five failures in a row open it, with one log line that names the backend."""
     _fail(silent, times=4)
     assert not silent.is_open
-    silent.record_failure("firestore")
-    assert (silent.is_open, silent.unavailable_backends) == (True, ("firestore",))
+    silent.record_failure(BackendUnavailable("firestore", "x"))
+    assert (silent.is_open, silent.pauses) == (True, {"firestore": "firestore is unavailable: x"})
     _fail(silent, times=20)
     (line,) = _events(log_lines, "intake_paused")
     assert (line["severity"], line["backend"], line["failures"]) == ("WARNING", "firestore", 5)
@@ -112,12 +114,12 @@ def test_a_success_in_between_resets_the_count(silent):
 def test_each_backend_has_a_count_of_its_own(silent):
     """Each backend has its own count."""
     for _ in range(4):
-        silent.record_failure("firestore")
-        silent.record_failure("storage")
+        silent.record_failure(BackendUnavailable("firestore", "x"))
+        silent.record_failure(BackendUnavailable("storage", "x"))
         silent.record_success("storage")
     assert not silent.is_open
-    silent.record_failure("firestore")
-    assert silent.unavailable_backends == ("firestore",)
+    silent.record_failure(BackendUnavailable("firestore", "x"))
+    assert list(silent.pauses) == ["firestore"]
 
 
 def test_a_success_of_a_running_step_does_not_close_it(silent):
@@ -144,7 +146,7 @@ def test_threads_wait_until_the_backend_is_available(breaker, backends, waiting,
     assert all(answer.empty() for answer in answers)
     assert _events(log_lines, "intake_resumed") == []
     backends["firestore"].answers.put(None)
-    assert [answer.get(timeout=10) for answer in answers] == [True, True, True]
+    assert [answer.get(timeout=10) for answer in answers] == [None, None, None]
     assert not breaker.is_open
 
 
@@ -152,7 +154,7 @@ def test_closing_logs_how_long_it_was_open(breaker, backends, waiting, log_lines
     """Closing logs how long it was open."""
     _fail(breaker)
     backends["firestore"].answers.put(None)
-    assert waiting(breaker).get(timeout=10)
+    assert waiting(breaker).get(timeout=10) is None
     breaker.stop()
     backends["firestore"].answers.put(None)
     breaker._thread.join(10)
@@ -165,14 +167,14 @@ def test_a_backend_that_refuses_is_available(breaker, backends, waiting):
     """A backend that refuses the probe is available, because it answers."""
     _fail(breaker)
     backends["firestore"].answers.put(BackendRefused("firestore", "x"))
-    assert waiting(breaker).get(timeout=10) is True
+    assert waiting(breaker).get(timeout=10) is None
 
 
 def test_an_error_in_a_probe_closes_the_circuit_breaker(breaker, backends, waiting, log_lines):
     """An unexpected error in a probe closes the circuit breaker and is logged as our own."""
     _fail(breaker)
     backends["firestore"].answers.put(AttributeError("mistake"))
-    assert waiting(breaker).get(timeout=10) is True
+    assert waiting(breaker).get(timeout=10) is None
     (line,) = _events(log_lines, "internal_error")
     assert "AttributeError: mistake" in line["exception"]
 
@@ -182,23 +184,23 @@ def test_probing_continues_after_an_error(breaker, backends, waiting):
     for _ in range(2):
         _fail(breaker)
         backends["firestore"].answers.put(AttributeError("mistake"))
-        assert waiting(breaker).get(timeout=10) is True
+        assert waiting(breaker).get(timeout=10) is None
 
 
 def test_it_closes_only_when_both_backends_are_available(breaker, backends, waiting, log_lines):
     """When both backends fail it closes only when both are available, with one log line."""
     _fail(breaker, "firestore")
     _fail(breaker, "storage")
-    assert breaker.unavailable_backends == ("firestore", "storage")
+    assert list(breaker.pauses) == ["firestore", "storage"]
     answer = waiting(breaker)
     backends["firestore"].answers.put(None)
     backends["storage"].answers.put(BackendUnavailable("storage", "x"))
     for _ in range(2):  # the second probe of the storage comes after Firestore was found back
         backends["storage"].asked.get(timeout=10)
-    assert (breaker.unavailable_backends, answer.empty()) == (("storage",), True)
+    assert (list(breaker.pauses), answer.empty()) == (["storage"], True)
     assert _events(log_lines, "intake_resumed") == []
     backends["storage"].answers.put(None)
-    assert answer.get(timeout=10) is True
+    assert answer.get(timeout=10) is None
     assert [line["backend"] for line in _events(log_lines, "intake_paused")] == ["firestore", "storage"]
 
 
@@ -206,11 +208,109 @@ def test_after_closing_five_new_failures_open_it(breaker, backends, waiting):
     """After it closed, five new failures are needed to open it."""
     _fail(breaker, times=12)
     backends["firestore"].answers.put(None)
-    assert waiting(breaker).get(timeout=10)
+    assert waiting(breaker).get(timeout=10) is None
     _fail(breaker, times=4)
     assert not breaker.is_open
-    breaker.record_failure("firestore")
+    breaker.record_failure(BackendUnavailable("firestore", "x"))
     assert breaker.is_open
+
+
+def test_one_failure_and_a_failed_probe_open_it(breaker, backends, log_lines):
+    """The first failure makes it probe at once; if that fails too, it opens with the reason of the probe."""
+    _fail(breaker, times=1)
+    backends["firestore"].answers.put(BackendUnavailable("firestore", "connection refused"))
+    for _ in range(2):  # the second probe comes when it is open
+        backends["firestore"].asked.get(timeout=10)
+    assert breaker.pauses == {"firestore": "firestore is unavailable: connection refused"}
+    (line,) = _events(log_lines, "intake_paused")
+    assert (line["backend"], line["failures"]) == ("firestore", 1)
+    assert line["reason"] == "firestore is unavailable: connection refused"
+
+
+def test_one_failure_of_a_backend_that_answers_leaves_it_closed(breaker, backends):
+    """One failure of a backend that answers its probe is no reason for a pause."""
+    _fail(breaker, times=1)
+    backends["firestore"].answers.put(None)
+    backends["firestore"].asked.get(timeout=10)
+    _fail(breaker, times=1)  # it is probed again, so the first probe has been judged
+    backends["firestore"].asked.get(timeout=10)
+    assert not breaker.is_open
+
+
+def test_a_probe_that_began_before_the_pause_does_not_end_it(breaker, backends):
+    """Failures open it although a probe that began before them is answered."""
+    _fail(breaker, times=1)
+    backends["firestore"].asked.get(timeout=10)
+    _fail(breaker, times=4)
+    backends["firestore"].answers.put(None)
+    backends["firestore"].asked.get(timeout=10)
+    assert breaker.is_open
+
+
+def test_a_pause_for_a_named_reason_lasts_until_its_probe_finds_none(breaker, waiting, log_lines):
+    """Anything may pause the intake; its probe renews the reason, and ends the pause with None."""
+    answers, asked = queue.SimpleQueue(), queue.SimpleQueue()
+
+    def probe():
+        asked.put(None)
+        return answers.get(timeout=10)
+
+    breaker.pause("accounts", "no account has calls left", probe=probe, probe_seconds=0.02)
+    breaker.pause("accounts", "no account has calls left today", probe=probe)
+    answer = waiting(breaker)
+    assert breaker.pauses == {"accounts": "no account has calls left today"}
+    answers.put("only a disabled account is left")
+    for _ in range(2):
+        asked.get(timeout=10)
+    assert (breaker.pauses, answer.empty()) == ({"accounts": "only a disabled account is left"}, True)
+    answers.put(None)
+    assert answer.get(timeout=10) is None
+    (line,) = _events(log_lines, "intake_paused")
+    assert (line["backend"], line["reason"]) == ("accounts", "no account has calls left")
+
+
+def test_each_pause_is_probed_at_its_own_pace(breaker, backends):
+    """A pause that is probed rarely does not delay the probes of another one."""
+    rare = queue.SimpleQueue()
+    breaker.pause("accounts", "x", probe=lambda: rare.put(None) or "x", probe_seconds=NEVER)
+    _fail(breaker)
+    for _ in range(5):
+        backends["firestore"].answers.put(UNAVAILABLE)
+        backends["firestore"].asked.get(timeout=10)
+    assert rare.empty()
+
+
+def test_waiting_messages_are_given_back_until_the_pause_ends(breaker, backends, waiting):
+    """Waiting threads, and those that come later, nack their messages until the pause ends."""
+    breaker.give_back()
+    assert breaker.wait_until_closed() is None  # nothing is paused
+    _fail(breaker)
+    answer = waiting(breaker)
+    breaker.give_back()
+    assert answer.get(timeout=10) == "paused"
+    assert breaker.wait_until_closed() == "paused"
+    backends["firestore"].answers.put(None)
+    while breaker.is_open:
+        backends["firestore"].asked.get(timeout=10)
+        breaker._thread.join(0.05)
+    assert breaker.wait_until_closed() is None
+    _fail(breaker)
+    second = waiting(breaker)
+    breaker._thread.join(0.05)
+    assert second.empty()  # the next pause holds its messages again
+
+
+def test_it_reports_for_how_long_it_is_open(backends):
+    """The time of a pause counts from the first reason on."""
+    clock = HandClock()
+    tested = CircuitBreaker(probes=backends, probe_seconds=NEVER, clock=clock.monotonic)
+    clock.advance(5)
+    assert tested.open_seconds() == 0
+    _fail(tested)
+    clock.advance(7)
+    _fail(tested, "storage")
+    clock.advance(2)
+    assert tested.open_seconds() == 9
 
 
 def test_a_stop_wakes_all_waiting_threads(silent, waiting):
@@ -218,15 +318,15 @@ def test_a_stop_wakes_all_waiting_threads(silent, waiting):
     _fail(silent)
     answers = [waiting(silent) for _ in range(3)]
     silent.stop()
-    assert [answer.get(timeout=10) for answer in answers] == [False, False, False]
-    assert silent.wait_until_closed() is False
+    assert [answer.get(timeout=10) for answer in answers] == ["shutdown"] * 3
+    assert silent.wait_until_closed() == "shutdown"
 
 
 def test_no_thread_passes_in_a_stopping_worker(silent):
     """In a stopping worker no thread passes, although all backends are available."""
     silent.stop()
     silent.stop()
-    assert silent.wait_until_closed() is False
+    assert silent.wait_until_closed() == "shutdown"
 
 
 def test_a_stop_ends_the_probing_thread(backends):

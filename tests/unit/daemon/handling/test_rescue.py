@@ -116,7 +116,7 @@ def test_it_does_not_scan_while_intake_is_paused():
     """While intake is paused the thread is alive but does not scan."""
     rescuing = Rescuing()
     for _ in range(FAILURES_TO_OPEN):
-        rescuing.breaker.record_failure("firestore")
+        rescuing.breaker.record_failure(BackendUnavailable("firestore", "x"))
     rescuing.rescue.start()
     for _ in range(5):
         assert rescuing.ticks.acquire(timeout=SECONDS)
@@ -143,7 +143,7 @@ def test_its_outages_and_successes_count_for_the_circuit_breaker(log_lines):
         rescuing.rescue._search_safely()
         assert not rescuing.breaker.is_open
     rescuing.rescue._search_safely()
-    assert rescuing.breaker.unavailable_backends == ("firestore",)
+    assert list(rescuing.breaker.pauses) == ["firestore"]
     assert [line["event"] for line in log_lines()].count("backend_unavailable") == len(scans)
 
 

@@ -10,6 +10,7 @@ from daemon.lifecycle.drain import Drain
 from daemon.lifecycle.liveness import HealthReport
 from tests.support.fakes import HandClock, scope_of
 from tests.support.pipeline_bench import TERMS
+from worker_chart_export.errors import BackendUnavailable
 from worker_chart_export.ledger.heartbeats import Heartbeats
 from worker_chart_export.ledger.lease import HeldLease
 from worker_chart_export.observability import metrics
@@ -34,10 +35,10 @@ def test_a_paused_intake():
     """The gauge of paused intake is 1 until the backend is available."""
     breaker = CircuitBreaker(probes={"storage": lambda: None}, probe_seconds=0.01)
     for _ in range(FAILURES_TO_OPEN):
-        breaker.record_failure("storage")
+        breaker.record_failure(BackendUnavailable("storage", "x"))
     assert _value("intake_paused", backend="storage") == 1
     with breaker:
-        assert breaker.wait_until_closed()
+        assert breaker.wait_until_closed() is None
     assert _value("intake_paused", backend="storage") == 0
 
 

@@ -91,25 +91,25 @@ def test_readiness_gives_the_reason(served, reason, status, body):
         ({"stream_is_open": False}, {"stream": "closed"}, "no stream is open"),
         ({"is_draining": True}, {"drain": "draining"}, "draining"),
         (
-            {"unavailable_backends": ("firestore",)},
-            {"intake": "paused: firestore unavailable"},
-            "intake is paused: firestore unavailable",
+            {"pauses": {"firestore": "firestore is unavailable: x"}},
+            {"intake": "paused: firestore is unavailable: x"},
+            "intake is paused: firestore is unavailable: x",
         ),
         (
-            {"is_draining": True, "stream_is_open": False, "unavailable_backends": ("firestore", "storage")},
-            {"stream": "closed", "drain": "draining", "intake": "paused: firestore, storage unavailable"},
+            {"is_draining": True, "stream_is_open": False, "pauses": {"firestore": "x", "storage": "y"}},
+            {"stream": "closed", "drain": "draining", "intake": "paused: x; y"},
             "draining",
         ),
         (
-            {"stream_is_open": False, "unavailable_backends": ("storage",)},
-            {"stream": "closed", "intake": "paused: storage unavailable"},
-            "no stream is open",
+            {"stream_is_open": False, "pauses": {"storage": "x"}},
+            {"stream": "closed", "intake": "paused: x"},
+            "intake is paused: x",
         ),
     ],
 )
 def test_each_part_that_is_unwell_is_named(facts, parts, reason):
     """Every unhealthy part is named, and the first one is the reason."""
-    well = {"is_draining": False, "stream_is_open": True, "unavailable_backends": ()}
+    well = {"is_draining": False, "stream_is_open": True, "pauses": {}}
     found = readiness(**{**well, **facts})
     assert found.parts == {"stream": "ok", "drain": "ok", "intake": "ok"} | parts
     assert found.reason == reason

@@ -73,7 +73,7 @@ class FakeStream:
 class SupervisorUnderTest:
     """A supervisor of scripted streams; `run` keeps streams open until the script has ended."""
 
-    def __init__(self, *, idle_seconds=LONG, max_seconds=LONG):
+    def __init__(self, *, idle_seconds=LONG, max_seconds=LONG, long_pause_seconds=LONG):
         self.script = []
         self.opened = []
         self.reasons = []
@@ -86,9 +86,11 @@ class SupervisorUnderTest:
             on_open=self.reasons.append,
             waiter=self.waiter,
             quiet=Quiet(drain=self.drain, breaker=self.breaker),
+            breaker=self.breaker,
             liveness=self.liveness,
             idle_seconds=idle_seconds,
             max_seconds=max_seconds,
+            long_pause_seconds=long_pause_seconds,
         )
 
     def _open(self):
@@ -188,10 +190,69 @@ def test_a_stream_of_a_paused_intake_is_not_quiet():
     """A stream is not quiet while intake is paused."""
     tested, stream = SupervisorUnderTest(idle_seconds=0.02), FakeStream()
     for _ in range(FAILURES_TO_OPEN):
-        tested.breaker.record_failure("firestore")
+        tested.breaker.record_failure(BackendUnavailable("firestore", "x"))
     threading.Timer(0.3, tested.waiter.request_stop, ("enough",)).start()
     tested.run(stream)
     assert not stream.was_cancelled.is_set()
+
+
+def _pause(breaker):
+    breaker.pause("storage", "x", probe=lambda: "x")
+
+
+def test_a_long_pause_closes_the_stream_until_it_ends(log_lines):
+    """In a long pause waiting messages are given back and the stream is closed; the next is for after it."""
+    tested, stream = SupervisorUnderTest(long_pause_seconds=0.3), FakeStream()
+    _pause(tested.breaker)
+    given_back = threading.Event()
+
+    def resume():
+        stream.was_cancelled.wait(10)
+        given_back.set() if tested.breaker.wait_until_closed() == "paused" else None
+        time.sleep(0.2)
+        opened_in_the_pause = len(tested.opened)
+        tested.breaker._resume("storage")
+        assert opened_in_the_pause == 1
+
+    resuming = threading.Thread(target=resume)
+    resuming.start()
+    tested.run(stream, _ended())
+    resuming.join(10)
+    assert given_back.is_set()
+    assert tested.reasons == ["start", "paused"]
+    assert "The intake is paused for long: no stream until it goes on" in [
+        line["message"] for line in log_lines()
+    ]
+
+
+def test_a_short_pause_keeps_the_stream():
+    """A pause that is not long keeps the stream, and its messages wait."""
+    tested, stream = SupervisorUnderTest(), FakeStream()
+    _pause(tested.breaker)
+    threading.Timer(0.3, tested.waiter.request_stop, ("enough",)).start()
+    tested.run(stream)
+    assert not stream.was_cancelled.is_set()
+
+
+def test_a_stream_that_ends_in_a_long_pause_is_opened_after_it():
+    """A stream that breaks in a long pause is not opened before the end of the pause."""
+    tested = SupervisorUnderTest(long_pause_seconds=0)
+    _pause(tested.breaker)
+    threading.Timer(0.3, tested.breaker._resume, ("storage",)).start()
+    began = time.monotonic()
+    tested.run(_ended())
+    assert tested.reasons == ["paused"]
+    assert time.monotonic() - began >= 0.3
+
+
+def test_a_stream_that_does_not_close_in_a_pause_is_disconnected():
+    """A pause does not stop the time within which a stream has to close."""
+    tested = SupervisorUnderTest(long_pause_seconds=0.05, max_seconds=0.05)
+    stream = FakeStream(stuck=True)
+    threading.Timer(0.5, tested.breaker._resume, ("storage",)).start()
+    threading.Timer(0.1, _pause, (tested.breaker,)).start()
+    tested.run(stream)
+    assert stream.was_cut
 
 
 def test_a_delivery_that_arrives_before_the_close_may_finish():
@@ -370,7 +431,7 @@ def test_quiet_counts_from_the_last_event():
     clock.advance(5)
     assert quiet.seconds() == 5
     for _ in range(FAILURES_TO_OPEN):
-        breaker.record_failure("firestore")
+        breaker.record_failure(BackendUnavailable("firestore", "x"))
     clock.advance(100)
     assert quiet.seconds() == 0
     breaker._resume("firestore")

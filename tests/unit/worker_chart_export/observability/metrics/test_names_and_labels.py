@@ -6,6 +6,7 @@ import ast
 
 import pytest
 
+from daemon.handling.circuit_breaker import PAUSED, SHUTDOWN
 from daemon.handling.handler import GONE
 from daemon.handling.step_state import StepState
 from tests.support.metric_counts import value
@@ -88,6 +89,10 @@ class TestLabels:
         found = {text for path in paths for text in _literals(path, call, "reason")}
         assert found
         assert found <= set(metrics.DISPOSITIONS[disposition])
+
+    def test_every_reason_of_the_circuit_breaker_is_known(self):
+        """Both reasons to give a waiting message back are known."""
+        assert {SHUTDOWN, PAUSED} <= set(metrics.DISPOSITIONS["nack"])
 
     def test_every_step_state_is_known_as_a_reason(self):
         """Every step state is a known reason of an ack or a deferral."""

@@ -126,11 +126,13 @@ def test_streams_are_counted_by_reason(has_ended, reason, grown, monkeypatch):
     no_delay = Backoff(first_seconds=0.0, max_seconds=0.0)
     monkeypatch.setattr(supervisor, "REOPEN_BACKOFF", no_delay)
     waiter, streams = StoppableWait(), [_Opened(has_ended=has_ended), _Opened(has_ended=False)]
+    breaker = CircuitBreaker(probes={})
     watch = StreamSupervisor(
         open_stream=lambda: streams.pop(0),
         on_open=lambda opened_for: opened_for == "start" or waiter.request_stop("seen"),
         waiter=waiter,
-        quiet=Quiet(drain=Drain(), breaker=CircuitBreaker(probes={})),
+        quiet=Quiet(drain=Drain(), breaker=breaker),
+        breaker=breaker,
         liveness=Liveness(),
         idle_seconds=0.02,
     )
