@@ -12,7 +12,7 @@ from google.cloud import firestore, storage
 from google.cloud.pubsub_v1 import PublisherClient, SubscriberClient
 
 from daemon.cli.demo.resources import chart_step_id, flow_run, sample_templates
-from localcloud.firestore.limits import MAX_DOCUMENT_BYTES
+from localcloud.firestore.limits import MAX_DOCUMENT_BYTES, document_size
 from tests.support.cloud.clouds import clients_find
 from tests.support.process.daemons import DaemonUnderTest
 
@@ -134,8 +134,7 @@ class Deployment:
             request={"database": self.documents._database_string, "documents": [reference._document_path]},
             metadata=self.documents._rpc_metadata,
         )
-        size: int = type(answer.found).pb(answer.found).ByteSize()
-        return size
+        return document_size(type(answer.found).pb(answer.found))
 
     def run(self, run_id: str) -> dict[str, Any]:
         """Return the current run."""
