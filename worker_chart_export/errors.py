@@ -13,7 +13,8 @@ The tree, with the stable code that readers of the run and the manifest see::
     │   ├── RenderFailed             RENDER_FAILED
     │   ├── ObjectRefused            GCS_WRITE_FAILED
     │   ├── ManifestRefused          MANIFEST_WRITE_FAILED
-    │   └── StepTimedOut             STEP_TIMEOUT
+    │   ├── StepTimedOut             STEP_TIMEOUT
+    │   └── OutOfReach               the code of the failure that came first
     ├── RunInvalid                   the run document, or a step of it, is invalid
     ├── Interrupted                  the work was stopped; this is no failure of the step
     ├── LeaseLost                    another worker has the step; this one writes and pays for nothing more
@@ -28,7 +29,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, ClassVar
+from typing import Any, Self
 
 MAX_MESSAGE_CHARS = 500
 MAX_DETAILS_BYTES = 2048
@@ -120,7 +121,7 @@ class RequestError(WorkerError):
         details: What the person needs to correct it. JSON-serialisable, never a secret.
     """
 
-    code: ClassVar[ErrorCode]
+    code: ErrorCode
 
     def __init__(self, message: str, **details: Any) -> None:
         super().__init__(message)
@@ -190,6 +191,23 @@ class StepTimedOut(RequestError):
     """The step's time ended before this request was done."""
 
     code = ErrorCode.STEP_TIMEOUT
+
+
+class OutOfReach(RequestError):
+    """The chart was not made: after other failures the step can't get as many charts as it needs."""
+
+    @classmethod
+    def after(cls, code: ErrorCode, template_id: str, *, min_images: int) -> Self:
+        """Make the error of a request that is not tried.
+
+        Args:
+            code: The code of the step's first failure.
+            template_id: The template of that failure.
+            min_images: How many charts the step needs.
+        """
+        error = cls(f"Not made: minImages {min_images} is out of reach after the failure of {template_id}.")
+        error.code = code
+        return error
 
 
 class RunInvalid(WorkerError):

@@ -164,16 +164,22 @@ def png_bytes(width: int = 800, height: int = 600, *, padding: int = 0) -> bytes
 
 
 def chart_request(
-    *, scope: CancelScope | None = None, template_id: str = "ctpl_a", **payload: Any
+    *,
+    scope: CancelScope | None = None,
+    call_scope: CancelScope | None = None,
+    template_id: str = "ctpl_a",
+    **payload: Any,
 ) -> ChartRequest:
     """A request for one chart of IBM."""
+    scope = scope or scope_of()
     return ChartRequest(
         template_id=template_id,
         symbol="IBM",
         timeframe="1d",
         payload={"symbol": "NYSE:IBM", "interval": "1D", "timezone": "Etc/UTC"} | payload,
         read_candles=lambda: b"[]",
-        scope=scope or scope_of(),
+        scope=scope,
+        call_scope=call_scope or scope,
     )
 
 

@@ -23,7 +23,7 @@ from worker_chart_export.ledger.heartbeats import Heartbeats
 from worker_chart_export.ledger.lease import LEASES, Lease, LeaseTerms
 from worker_chart_export.ledger.step_ledger import StepLedger
 from worker_chart_export.outputs.artifact_store import ArtifactStore
-from worker_chart_export.timing import SystemClock
+from worker_chart_export.timing import SystemClock, rfc3339
 
 if TYPE_CHECKING:
     from google.cloud import firestore
@@ -155,6 +155,10 @@ class Bench:
         """Return the manifest's bytes and their generation."""
         blob = self.objects.bucket(BUCKET).get_blob(MANIFEST_NAME)
         return blob.download_as_bytes(), blob.generation
+
+    def template_version(self, template_id: str) -> str:
+        """Return the time of the template's last change as the manifest has it."""
+        return rfc3339(self.documents.document(f"chart_templates/{template_id}").get().update_time)
 
     def names(self) -> list[str]:
         """Return the names of all objects."""

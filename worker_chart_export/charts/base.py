@@ -37,7 +37,10 @@ class ChartRequest:
         payload: The Chart-IMG request body: symbol, interval, timezone, theme, studies, width, height ...
         read_candles: Returns the raw bytes of the step's OHLCV JSON. They are read once per step.
             Raises `OhlcvUnavailable` when there are none.
-        scope: The time and the stop of the step. It is checked before each paid call and ends each wait.
+        scope: The time and the stop of the chart. It is checked before each paid call and ends each wait. It
+            is also stopped when the step can't get enough charts any more.
+        call_scope: The time and the stop of a call in progress. A call that is paid is not stopped only
+            because its step can't get enough charts.
     """
 
     template_id: str
@@ -46,6 +49,7 @@ class ChartRequest:
     payload: Mapping[str, Any]
     read_candles: Callable[[], bytes]
     scope: CancelScope
+    call_scope: CancelScope
 
     @property
     def width(self) -> int:

@@ -6,9 +6,10 @@ A chart that an earlier attempt of the step has stored is used again, because it
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from copy import copy
+from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from worker_chart_export.charts.base import FALLBACK_FROM, ChartRequest, check_png
 from worker_chart_export.concurrency.parallel import run_in_parallel
@@ -16,16 +17,22 @@ from worker_chart_export.concurrency.single_flight import ReadOnce
 from worker_chart_export.errors import (
     BackendUnavailable,
     ChartApiFailed,
+    ErrorCode,
     ObjectRefused,
+    OutOfReach,
     RequestError,
+    StepError,
     StepTimedOut,
     WorkerError,
 )
+from worker_chart_export.execution.reach import Reach
+from worker_chart_export.execution.step_context import StepContext, meta_of
+from worker_chart_export.inputs.template import ChartTemplate
 from worker_chart_export.observability import metrics
 from worker_chart_export.observability.logs import Event, log
 from worker_chart_export.observability.observers import Stage, notify_chart, stage
 from worker_chart_export.outputs.artifact_store import StepFolder
-from worker_chart_export.outputs.manifest import ManifestFailure, ManifestItem
+from worker_chart_export.outputs.manifest import ManifestFailure, ManifestItem, build_manifest, check_fits
 from worker_chart_export.timing import full_jitter_seconds
 
 if TYPE_CHECKING:
@@ -34,34 +41,17 @@ if TYPE_CHECKING:
     from worker_chart_export.charts.base import ChartImage, ChartProvider
     from worker_chart_export.concurrency.cancel_scope import CancelScope
     from worker_chart_export.inputs.export_request import ExportRequest
-    from worker_chart_export.inputs.template import ChartTemplate, TemplateStore
+    from worker_chart_export.inputs.template import TemplateStore
     from worker_chart_export.ledger.step_ledger import Claim
     from worker_chart_export.outputs.artifact_store import ArtifactStore, StoredPng
 
 OUT_OF_TIME = "The step's time ended before this chart was made."
+#: Which provider makes a chart is not known before. This name takes the fewest bytes of a manifest.
+SHORTEST_PROVIDER = "mock"
+#: The entries of a chart's `meta` that its object's metadata has too.
+KEPT_META = ("provider", "templateVersion", FALLBACK_FROM)
 
-ChartResult = ManifestItem | ManifestFailure
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StepContext:
-    """A claimed step, and what its charts share.
-
-    Attributes:
-        claim: The claim of the step.
-        export: The checked export request of the step.
-        scope: The time and the stop of the charts. It ends before the step's own scope.
-        folder: The step's place in the charts bucket.
-        stored: The charts that earlier attempts have stored, by object name.
-        read_candles: Reads the OHLCV file, once for all charts.
-    """
-
-    claim: Claim
-    export: ExportRequest
-    scope: CancelScope
-    folder: StepFolder
-    stored: Mapping[str, StoredPng]
-    read_candles: Callable[[], bytes]
+ChartResult: TypeAlias = ManifestItem | ManifestFailure
 
 
 class ChartMaker:
@@ -90,70 +80,153 @@ class ChartMaker:
         self._timezone = timezone
         self._max_png_bytes = max_png_bytes
 
-    def prepare(self, claim: Claim, export: ExportRequest, scope: CancelScope) -> StepContext:
-        """Collect what all charts of a step share. List the stored charts, unless this is the first attempt.
+    def prepare(
+        self, claim: Claim, export: ExportRequest, scope: CancelScope, *, threads: int
+    ) -> StepContext:
+        """Collect what all charts of a step share, and check what can be known before one is paid for.
+
+        The stored charts are listed, unless this is the first attempt.
+
+        Args:
+            claim: The claim of the step.
+            export: Its request.
+            scope: The time and the stop of the charts.
+            threads: How many templates are read at a time.
 
         Raises:
-            ValidationFailed: The name of a chart would be too long.
-            BackendUnavailable: Cloud Storage stays unavailable.
+            ValidationFailed: The name of a chart would be too long, or the manifest too large.
+            BackendUnavailable: Firestore or Cloud Storage stays unavailable.
             WorkerError: The step was stopped, or its time ended.
         """
-        folder, stored = StepFolder(claim.run.run_id, claim.step.step_id), {}
+        folder, reach = StepFolder(claim.run.run_id, claim.step.step_id), Reach(export, scope)
         folder.check_names(export, started_at=claim.started_at)
-        if claim.attempt > 1:
-            try:
-                stored = self._artifacts.stored_pngs(folder, started_at=claim.started_at, scope=scope)
-            except ObjectRefused as error:  # no right to list objects: the charts are made again
-                log.warning(Event.BACKEND_REFUSED, error.message, backend="storage", **error.details)
-        return StepContext(
+        step = StepContext(
             claim=claim,
             export=export,
             scope=scope,
+            reach=reach,
             folder=folder,
-            stored=stored,
+            templates={},
+            stored={},
             read_candles=ReadOnce(partial(self._artifacts.read_candles, export.ohlcv_uri, scope=scope)),
         )
+        check_fits(self._smallest_manifest(step))  # before thousands of templates are read
+        step = replace(step, templates=self._read_templates(export.template_ids, scope, threads=threads))
+        check_fits(self._smallest_manifest(step))
+        for template_id, template in step.templates.items():
+            if isinstance(template, RequestError):
+                reach.record_failure(template_id, template)
+        if claim.attempt > 1:
+            try:
+                stored = self._artifacts.stored_pngs(folder, started_at=claim.started_at, scope=scope)
+                step = replace(step, stored=stored)
+            except ObjectRefused as error:  # no right to list objects: the charts are made again
+                log.warning(Event.BACKEND_REFUSED, error.message, backend="storage", **error.details)
+        return step
+
+    def _smallest_manifest(self, step: StepContext) -> dict[str, Any]:
+        """Build the manifest of a step whose charts are all made, as far as their templates are known."""
+        results: list[ChartResult] = []
+        for template_id in step.export.template_ids:
+            template = step.templates.get(template_id)
+            if isinstance(template, ChartTemplate):
+                uri = self._artifacts.uri(step.png_name(template_id))
+                results.append(step.item(template, uri, meta_of(SHORTEST_PROVIDER, template)))
+            else:
+                error = template.as_step_error() if template else StepError(code="", message="")
+                results.append(ManifestFailure(template_id=template_id, error=error))
+        return build_manifest(
+            run_id=step.folder.run_id,
+            step_id=step.folder.step_id,
+            created_at=step.claim.started_at,
+            export=step.export,
+            results=results,
+        )
+
+    def make_all(self, step: StepContext, *, threads: int) -> list[ChartResult]:
+        """Make the charts of a step, in at most `threads` threads, while enough of them can be made.
+
+        Returns:
+            An item or a failure for each request, in the same order.
+
+        Raises:
+            WorkerError: The step as a whole can't go on; see `make_in_parallel`.
+        """
+        results = make_in_parallel(
+            partial(self.make, step), step.export.template_ids, threads=threads, scope=step.scope
+        )
+        return _with_first_code(results, min_images=step.export.min_images)
 
     def make(self, step: StepContext, template_id: str) -> ManifestItem:
         """Make and store the chart of one template, or use the stored one.
 
         Raises:
             RequestError: This chart failed.
+            OutOfReach: It was not tried, because the step can't get enough charts any more.
             WorkerError: The step as a whole can't go on; see `ChartProvider.chart`.
         """
-        claim, export = step.claim, step.export
-        requested = len(export.template_ids)
+        claim, requested = step.claim, len(step.export.template_ids)
         with stage(Stage.CHART, chartTemplateId=template_id, attempt=claim.attempt, requested=requested):
             step.scope.check()
-            template = self._template(template_id, step.scope)
-            name = step.folder.png_name(
-                started_at=claim.started_at,
-                symbol=export.symbol,
-                timeframe=export.timeframe,
-                template_id=template_id,
+            template = step.templates[template_id]
+            if isinstance(template, RequestError):
+                raise copy(template)  # the traceback of `template` itself would hold the step in a cycle
+            try:
+                uri, meta = self._png(step, template)
+            except OutOfReach:
+                raise
+            except RequestError as error:
+                step.reach.record_failure(template_id, error)
+                raise
+            return step.item(template, uri, meta)
+
+    def _png(self, step: StepContext, template: ChartTemplate) -> tuple[str, Mapping[str, Any]]:
+        """Return the URI of the stored chart and its `meta`."""
+        template_id, name = template.template_id, step.png_name(template.template_id)
+        if png := step.stored.get(name):
+            return png.uri, _reused(template_id, png)
+        step.reach.wanted.check()
+        request = ChartRequest(
+            template_id=template_id,
+            symbol=step.export.symbol,
+            timeframe=step.export.timeframe,
+            payload=template.payload(step.export, timezone=self._timezone),
+            read_candles=step.read_candles,
+            scope=step.reach.wanted,
+            call_scope=step.scope,
+        )
+        image = self._call_provider(request)
+        meta = {**image.meta, **meta_of(image.provider, template)}
+        return self._store(step, name, request, image, meta), meta
+
+    def _read_templates(
+        self, template_ids: Sequence[str], scope: CancelScope, *, threads: int
+    ) -> dict[str, ChartTemplate | RequestError]:
+        """Read the templates that are not cached, some at a time.
+
+        Raises:
+            WorkerError: The step was stopped, or Firestore stays unavailable.
+        """
+        found: dict[str, ChartTemplate | RequestError] = {}
+        for template_id in template_ids:
+            if template := self._templates.cached(template_id):
+                found[template_id] = template
+        missing = [template_id for template_id in template_ids if template_id not in found]
+        if missing:
+            reads, out_of_time = scope.child(scope.remaining_seconds()), StepTimedOut(OUT_OF_TIME)
+            futures = run_in_parallel(
+                partial(self._template, scope=reads),
+                missing,
+                threads=threads,
+                scope=reads,
+                timeout_error=out_of_time,
             )
-            meta: Mapping[str, Any]
-            if png := step.stored.get(name):
-                uri, meta = png.uri, _reused(template_id, png)
-            else:
-                request = ChartRequest(
-                    template_id=template_id,
-                    symbol=export.symbol,
-                    timeframe=export.timeframe,
-                    payload=template.payload(export, timezone=self._timezone),
-                    read_candles=step.read_candles,
-                    scope=step.scope,
-                )
-                image = self._call_provider(request)
-                uri = self._store(step, name, request, image)
-                meta = {**image.meta, "provider": image.provider}
-            return ManifestItem(
-                template_id=template_id,
-                kind=template.kind,
-                png_uri=uri,
-                generated_at=claim.started_at,
-                meta=meta,
-            )
+            for template_id, future in zip(missing, futures, strict=True):
+                error = future.exception() if future.done() else out_of_time
+                if error is not None and not isinstance(error, RequestError):
+                    raise error
+                found[template_id] = error or future.result()
+        return found
 
     def _template(self, template_id: str, scope: CancelScope) -> ChartTemplate:
         """Read the template. While Firestore is unavailable, try again until the charts' time ends."""
@@ -188,11 +261,16 @@ class ChartMaker:
         png = check_png(image.png, width=request.width, height=request.height, max_bytes=self._max_png_bytes)
         return replace(image, png=png)
 
-    def _store(self, step: StepContext, name: str, request: ChartRequest, image: ChartImage) -> str:
+    def _store(
+        self,
+        step: StepContext,
+        name: str,
+        request: ChartRequest,
+        image: ChartImage,
+        meta: Mapping[str, Any],
+    ) -> str:
         about = {"chartTemplateId": request.template_id, "provider": image.provider}
-        metadata = {"runId": step.folder.run_id, "stepId": step.folder.step_id, **about}
-        if FALLBACK_FROM in image.meta:
-            metadata[FALLBACK_FROM] = image.meta[FALLBACK_FROM]
+        metadata = {"runId": step.folder.run_id, "stepId": step.folder.step_id, **about, **_kept(meta)}
         size = len(image.png)
         with stage(
             Stage.UPLOAD, chartTemplateId=request.template_id, provider=image.provider, sizeBytes=size
@@ -216,10 +294,12 @@ def _reused(template_id: str, png: StoredPng) -> dict[str, str]:
         provider=provider,
         sizeBytes=png.size,
     )
-    meta = {"provider": provider}
-    if FALLBACK_FROM in png.metadata:
-        meta[FALLBACK_FROM] = png.metadata[FALLBACK_FROM]
-    return meta
+    return {"provider": provider} | _kept(png.metadata)
+
+
+def _kept(meta: Mapping[str, Any]) -> dict[str, str]:
+    """Return the entries that a later attempt takes from the metadata of the object."""
+    return {key: meta[key] for key in KEPT_META if key in meta}
 
 
 def make_in_parallel(
@@ -241,6 +321,8 @@ def make_in_parallel(
         error = future.exception() if future.done() else out_of_time
         if error is None:
             results.append(future.result())
+        elif isinstance(error, OutOfReach):
+            results.append(_not_tried(template_id, error))
         elif isinstance(error, RequestError):
             results.append(_failed(template_id, error))
         else:
@@ -254,3 +336,26 @@ def _failed(template_id: str, error: RequestError) -> ManifestFailure:
         Event.CHART_FAILED, error.message, chartTemplateId=template_id, code=error.code, details=error.details
     )
     return ManifestFailure(template_id=template_id, error=error.as_step_error())
+
+
+def _not_tried(template_id: str, error: OutOfReach) -> ManifestFailure:
+    return ManifestFailure(template_id=template_id, error=error.as_step_error(), was_tried=False)
+
+
+def _with_first_code(results: Sequence[ChartResult], *, min_images: int) -> list[ChartResult]:
+    """Give the requests that were not tried the code of the first failure. Log all of them in one line."""
+    failures = [result for result in results if isinstance(result, ManifestFailure)]
+    not_tried = {failure.template_id for failure in failures if not failure.was_tried}
+    if not not_tried:
+        return list(results)
+    first = next(failure for failure in failures if failure.was_tried)
+    code = ErrorCode(first.error.code)
+    error = OutOfReach.after(code, first.template_id, min_images=min_images)
+    metrics.CHART_FAILURES.labels(code.value).inc(len(not_tried))
+    log.warning(
+        Event.CHARTS_NOT_MADE, f"{len(not_tried)} charts: {error.message}", charts=len(not_tried), code=code
+    )
+    return [
+        _not_tried(result.template_id, error) if result.template_id in not_tried else result
+        for result in results
+    ]

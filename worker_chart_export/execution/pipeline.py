@@ -18,7 +18,6 @@ from worker_chart_export.errors import (
     StepError,
     WorkerError,
 )
-from worker_chart_export.execution.chart_maker import make_in_parallel
 from worker_chart_export.execution.outcome import Outcome, OutcomeKind
 from worker_chart_export.inputs.export_request import parse_export_request
 from worker_chart_export.ledger.decisions import Reason
@@ -33,7 +32,8 @@ from worker_chart_export.outputs.manifest import ManifestFailure, build_manifest
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from worker_chart_export.execution.chart_maker import ChartMaker, ChartResult, StepContext
+    from worker_chart_export.execution.chart_maker import ChartMaker, ChartResult
+    from worker_chart_export.execution.step_context import StepContext
     from worker_chart_export.ledger.decisions import ReleaseResult
     from worker_chart_export.ledger.run_snapshot import RunSnapshot
     from worker_chart_export.ledger.step_ledger import StepLedger
@@ -166,20 +166,21 @@ class StepPipeline:
         try:
             export = parse_export_request(claim.run, claim.step)
             reserve = min(MANIFEST_RESERVE_SECONDS, MANIFEST_RESERVE_SHARE * limits.step_timeout_seconds)
-            step = self._charts.prepare(claim, export, scope.child(scope.remaining_seconds() - reserve))
-            results = make_in_parallel(
-                partial(self._charts.make, step),
-                export.template_ids,
+            step = self._charts.prepare(
+                claim,
+                export,
+                scope.child(scope.remaining_seconds() - reserve),
                 threads=limits.request_concurrency,
-                scope=step.scope,
             )
+            results = self._charts.make_all(step, threads=limits.request_concurrency)
             failures = [result for result in results if isinstance(result, ManifestFailure)]
             made = len(results) - len(failures)
             outcome = replace(outcome, items=made, failures=len(failures), min_images=export.min_images)
             outcome = replace(outcome, manifest_uri=self._write_manifest(step, results, scope))
             if made >= export.min_images:
                 return self._finalize(claim, scope, replace(outcome, kind=OutcomeKind.SUCCEEDED))
-            error = _too_few_charts(outcome, failures[0])
+            first = next(failure for failure in failures if failure.was_tried)
+            error = _too_few_charts(outcome, first)
         except RequestError as failure:
             error = failure.as_step_error()
         except WorkerError:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +26,7 @@ from worker_chart_export.observability.logs import Event, log
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from datetime import datetime
 
     from worker_chart_export.inputs.export_request import ExportRequest
     from worker_chart_export.timing import Clock
@@ -49,6 +50,7 @@ class ChartTemplate:
         symbol_template: How Chart-IMG names the symbol, with a `{symbol}` in it, e.g. `NYSE:{symbol}`.
         request: The request body without symbol, interval and timezone. Whole numbers in it are integers.
         warnings: One sentence for each key or value that Chart-IMG does not document.
+        updated_at: When the document was last written. None: it was not read from Firestore.
     """
 
     template_id: str
@@ -56,6 +58,7 @@ class ChartTemplate:
     symbol_template: str
     request: Mapping[str, Any]
     warnings: tuple[str, ...]
+    updated_at: datetime | None = None
 
     def payload(self, export: ExportRequest, *, timezone: str) -> dict[str, Any]:
         """Build the Chart-IMG request body for one step."""
@@ -159,13 +162,20 @@ class TemplateStore:
         """
         return self._loads.get(template_id)
 
-    def _load(self, template_id: str) -> ChartTemplate:
+    def cached(self, template_id: str) -> ChartTemplate | None:
+        """Return a template that was read within the cache's time, or None."""
         if template_id in self._cached:
             read_at, template = self._cached[template_id]
             if self._clock.monotonic() - read_at < self._cache_seconds:
                 return template
+        return None
+
+    def _load(self, template_id: str) -> ChartTemplate:
+        if (fresh := self.cached(template_id)) is not None:
+            return fresh
         try:
-            document = document_of(read_document(self._client, CHART_TEMPLATES, template_id))
+            snapshot = read_document(self._client, CHART_TEMPLATES, template_id)
+            document = document_of(snapshot)
         except BackendRefused as error:
             raise ValidationFailed(
                 f"Template {template_id} can't be read: {error}", chartTemplateId=template_id
@@ -174,7 +184,7 @@ class TemplateStore:
             raise ValidationFailed(
                 f"Template {template_id} does not exist in {CHART_TEMPLATES}.", chartTemplateId=template_id
             )
-        template = parse_template(template_id, document)
+        template = replace(parse_template(template_id, document), updated_at=snapshot.update_time)
         for warning in template.warnings:
             log.warning(
                 Event.TEMPLATE_WARNING, f"Template {template_id}: {warning}", chartTemplateId=template_id

@@ -95,6 +95,9 @@ class Event(StrEnum):
     """An earlier attempt already stored this chart, so it was not made again."""
     CHART_FAILED = "chart_failed"
     """A requested chart failed. Fields `code` and `details` say why."""
+    CHARTS_NOT_MADE = "charts_not_made"
+    """After other failures `minImages` is out of reach, so the remaining charts of the step were not made.
+    Field `charts` is their number, `code` that of the first failure."""
     TEMPLATE_WARNING = "template_warning"
     """A chart template holds something unusual, for example an unknown key. The chart is made anyway."""
     MANIFEST_WRITTEN = "manifest_written"

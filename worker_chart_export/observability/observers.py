@@ -42,7 +42,7 @@ class Stage(StrEnum):
     STEP = "step"
     #: The claim of the step. Added: result (won, taken_over, or why not); attempt and formerOwner.
     CLAIM = "claim"
-    #: One chart: template, call, check, upload (chartTemplateId, attempt, requested: charts of the step).
+    #: One chart: call, check, upload (chartTemplateId, attempt, requested: charts of the step).
     CHART = "chart"
     #: The work of the chart provider, its retries included (chartTemplateId, symbol, timeframe).
     CALL = "call"

@@ -136,6 +136,10 @@ class ArtifactStore:
         with backend_errors("storage"):
             self._bucket.get_blob(PROBE_OBJECT, timeout=PROBE_TIMEOUT_SECONDS, retry=None)
 
+    def uri(self, name: str) -> str:
+        """Return the URI of an object of the charts bucket."""
+        return self._root + name
+
     def upload_png(self, name: str, png: bytes, *, metadata: Mapping[str, str], scope: CancelScope) -> str:
         """Create the object, unless it exists, and return its URI.
 
@@ -148,7 +152,7 @@ class ArtifactStore:
         blob = self._bucket.blob(name)
         blob.metadata = dict(metadata)
         self._upload(blob, png, "image/png", refusal=ObjectRefused, scope=scope)
-        return self._root + name
+        return self.uri(name)
 
     def stored_pngs(
         self, folder: StepFolder, *, started_at: datetime, scope: CancelScope
@@ -176,7 +180,7 @@ class ArtifactStore:
             scope=scope,
         )
         return {
-            blob.name: StoredPng(self._root + blob.name, dict(blob.metadata or {}), int(blob.size))
+            blob.name: StoredPng(self.uri(blob.name), dict(blob.metadata or {}), int(blob.size))
             for blob in listed
             if blob.name.endswith(".png")
         }
@@ -216,7 +220,7 @@ class ArtifactStore:
                     scope=child,
                     generation=generation,
                 ):
-                    return self._root + name
+                    return self.uri(name)
                 present = call_storage(
                     lambda timeout: self._bucket.get_blob(name, timeout=timeout, retry=None),
                     name=name,
@@ -226,7 +230,7 @@ class ArtifactStore:
                 # Cloud Storage writes checksums as base64 of the big-endian bytes.
                 checksum = base64.b64encode(google_crc32c.value(content).to_bytes(4, "big")).decode()
                 if present is not None and present.crc32c == checksum:
-                    return self._root + name
+                    return self.uri(name)
                 generation = present.generation if present else 0
                 confirm_lease()
         except StepTimedOut as error:

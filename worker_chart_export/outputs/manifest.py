@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import fastjsonschema
 
-from worker_chart_export.errors import ManifestRefused, StepError
+from worker_chart_export.errors import ManifestRefused, StepError, ValidationFailed
 from worker_chart_export.timing import rfc3339
 
 if TYPE_CHECKING:
@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION = 1
 MAX_MANIFEST_BYTES = 65536
+#: The entries of `meta` that stay in a manifest which would be too large with all.
+ESSENTIAL_META = ("provider", "templateVersion")
+#: The most bytes of a failure's message in such a manifest.
+SHORT_MESSAGE_BYTES = 80
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,10 +50,17 @@ class ManifestItem:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ManifestFailure:
-    """A requested chart that failed."""
+    """A requested chart that failed.
+
+    Attributes:
+        template_id: Its template.
+        error: Why it failed.
+        was_tried: False: nothing is wrong with it, but other failures left too few charts for `minImages`.
+    """
 
     template_id: str
     error: StepError
+    was_tried: bool = True
 
     def to_dict(self) -> dict[str, Any]:
         """Return the entry of `failures[]`."""
@@ -88,24 +99,66 @@ def build_manifest(
 
 
 def encode_manifest(manifest: Mapping[str, Any]) -> bytes:
-    """Validate a manifest and encode it as JSON. Leave out the failures' details when it is too large.
+    """Validate a manifest and encode it as JSON.
+
+    When it is too large, leave out first the failures' details, then all that `_shortest` leaves out.
 
     Raises:
         ManifestRefused: It does not match its schema (the error names the place), or is still too large.
     """
     _check(manifest)
-    content = json.dumps(manifest, ensure_ascii=False, separators=(",", ":")).encode()
-    if len(content) > MAX_MANIFEST_BYTES:
-        failures = [{**failure, "error": {**failure["error"]}} for failure in manifest["failures"]]
-        for failure in failures:
-            failure["error"].pop("details", None)
-        shorter = {**manifest, "failures": failures}
-        content = json.dumps(shorter, ensure_ascii=False, separators=(",", ":")).encode()
+    content = _encode(manifest)
+    for shorten in (_without_details, _shortest):
+        if len(content) > MAX_MANIFEST_BYTES:
+            content = _encode(shorten(manifest))
     if len(content) > MAX_MANIFEST_BYTES:
         raise ManifestRefused(
             f"The manifest has {len(content)} bytes, readers take at most {MAX_MANIFEST_BYTES}."
         )
     return content
+
+
+def check_fits(manifest: Mapping[str, Any]) -> None:
+    """Check that a manifest fits in its shortest form. For a manifest of charts that are not made yet.
+
+    Raises:
+        ValidationFailed: It is too large, so the request asks for too many charts.
+    """
+    size = len(_encode(_shortest(manifest)))
+    if size > MAX_MANIFEST_BYTES:
+        raise ValidationFailed(
+            f"inputs.requests: expected charts whose manifest has at most {MAX_MANIFEST_BYTES} bytes. With "
+            f"{len(manifest['requested'])} requests and the descriptions of their templates it has at least "
+            f"{size}.",
+            field="inputs.requests",
+            manifestBytes=size,
+        )
+
+
+def _without_details(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    failures = [
+        {**failure, "error": {"code": failure["error"]["code"], "message": failure["error"]["message"]}}
+        for failure in manifest["failures"]
+    ]
+    return {**manifest, "failures": failures}
+
+
+def _shortest(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out details and most of `meta`, and shorten the messages of failures."""
+    shorter = _without_details(manifest)
+    for failure in shorter["failures"]:
+        message = failure["error"]["message"].encode()
+        if len(message) > SHORT_MESSAGE_BYTES:
+            failure["error"]["message"] = message[: SHORT_MESSAGE_BYTES - 3].decode(errors="ignore") + "…"
+    items = [
+        {**item, "meta": {key: item["meta"][key] for key in ESSENTIAL_META if key in item["meta"]}}
+        for item in manifest["items"]
+    ]
+    return {**shorter, "items": items}
+
+
+def _encode(manifest: Mapping[str, Any]) -> bytes:
+    return json.dumps(manifest, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def decode_manifest(content: bytes) -> dict[str, Any]:

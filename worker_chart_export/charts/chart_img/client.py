@@ -158,7 +158,7 @@ class ChartApi:
             ChartTooLarge: The picture has more than `max_png_bytes` bytes.
             WorkerError: The step was stopped, or its time is used up.
         """
-        scope = request.scope
+        scope = request.call_scope
         seconds = max(MIN_TIMEOUT_SECONDS, min(CALL_TIMEOUT_SECONDS, scope.remaining_seconds()))
         read_seconds = min(READ_TIMEOUT_SECONDS, seconds)
         call = CancelScope(seconds=seconds, clock=SystemClock())

@@ -18,6 +18,7 @@ from worker_chart_export.errors import (
     ChartApiFailed,
     ChartApiLimitExceeded,
     ChartTooLarge,
+    OutOfReach,
     RequestError,
     StepTimedOut,
 )
@@ -85,6 +86,7 @@ class ChartImgProvider:
             ChartTooLarge: The chart is larger than its readers accept.
             ChartApiLimitExceeded: Each account is used up, disabled, or on too small a plan.
             StepTimedOut: The step's time is used up or too short. The error names the last answer.
+            OutOfReach: The step can't get enough charts any more, and no call for this one has failed.
             BackendUnavailable: Firestore is unavailable, so that no call can be counted.
             BackendRefused: Firestore refuses.
             WorkerError: The step was stopped.
@@ -102,6 +104,10 @@ class ChartImgProvider:
                 attempts.continue_after(answer, state)
         except StepTimedOut as error:
             raise attempts.timed_out(error) from error
+        except OutOfReach as error:
+            if (failure := attempts.last_failure()) is None:
+                raise
+            raise failure from error
 
     def _next_account(self, attempts: ChartAttempts) -> AccountState:
         """Choose the first account that may give this chart. Accounts that were silent too long come last.
@@ -317,6 +323,12 @@ class ChartAttempts:
             lastMessage=answer.message,
             accountId=state.account.id,
         )
+
+    def last_failure(self) -> ChartApiFailed | None:
+        """Return the failure of the last call, or None when there was none that made an attempt fail."""
+        if self._last is None or self._last[0].meaning is not Meaning.TRANSIENT:
+            return None
+        return _failure(*self._last)
 
 
 def pause_seconds(answer: Answer, failures: int) -> float:

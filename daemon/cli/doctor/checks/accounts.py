@@ -148,6 +148,7 @@ def _request_chart(api: ChartApi, account: Account, scope: CancelScope) -> CallT
         payload=PAYLOAD,
         read_candles=bytes,  # not used: Chart-IMG has its own candles
         scope=scope,
+        call_scope=scope,
     )
     response = api.post(account, request)
     answer = classify_answer(

@@ -256,7 +256,7 @@ def _stop_in_the_middle(bench, happens, **limits):
 
     def stop(request):
         happens()
-        request.scope.stop(Interrupted("enough"))
+        request.call_scope.stop(Interrupted("enough"))
         return png_bytes()
 
     bench.provider.script["ctpl_a"] = stop

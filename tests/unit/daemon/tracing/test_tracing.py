@@ -129,7 +129,7 @@ class TestSpansOfTheWork:
         """The span of a released step has the error that caused the release."""
 
         def stop(request):
-            request.scope.stop(Interrupted("enough"))
+            request.call_scope.stop(Interrupted("enough"))
             return png_bytes()
 
         bench.provider.script["ctpl_a"] = stop

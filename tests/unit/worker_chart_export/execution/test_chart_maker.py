@@ -173,6 +173,23 @@ class TestListing:
         assert (bench.provider.asked, bench.lease().released) == ([], 1)
 
 
+def test_a_reused_chart_keeps_the_version_of_its_template(bench):
+    """The item of a reused chart names the template as it was when the chart was made."""
+    bench.cloud.storage.faults.add(Fault(method=UPLOADS, match="ctpl_b", error=503))
+    bench.put("ctpl_a", "ctpl_b")
+    with pytest.raises(BackendUnavailable):
+        bench.run(seconds=1)
+    bench.cloud.storage.faults.clear()
+    versions = {name: bench.template_version(name) for name in ("ctpl_a", "ctpl_b")}
+    for name in versions:
+        bench.documents.document(f"chart_templates/{name}").update({"description": "changed"})
+    bench.expire_lease()
+    bench.run()
+    reused, made = bench.manifest()["items"]
+    assert (reused["meta"]["templateVersion"], reused["kind"]) == (versions["ctpl_a"], "changed")
+    assert made["meta"]["templateVersion"] == bench.template_version("ctpl_b") != versions["ctpl_b"]
+
+
 def test_an_upload_lost_with_its_worker_is_paid_for_again_and_no_more(bench):
     """Only the chart whose upload was lost with its worker is paid for again."""
     bench.cloud.storage.faults.add(Fault(method=UPLOADS, match="ctpl_b", error=503))

@@ -43,11 +43,15 @@ class TestSuccess:
         assert after == before
 
     def test_items_have_their_provider(self, bench):
-        """`meta` has `provider` and the provider's own entries."""
+        """`meta` has `provider`, the time of the template's last change, and the provider's own entries."""
         bench.put("ctpl_a")
         bench.run()
         (item,) = bench.manifest()["items"]
-        assert item["meta"] == {"fixture": "none", "provider": "mock"}
+        assert item["meta"] == {
+            "fixture": "none",
+            "provider": "mock",
+            "templateVersion": bench.template_version("ctpl_a"),
+        }
         assert item["kind"] == "price + volume"
         stamp = item["png_gcs_uri"].rpartition("/")[2][:15]
         assert item["generatedAt"].replace("-", "").replace(":", "").replace("T", "-")[:15] == stamp
@@ -62,6 +66,7 @@ class TestSuccess:
             "stepId": STEP_ID,
             "chartTemplateId": "ctpl_a",
             "provider": "mock",
+            "templateVersion": bench.template_version("ctpl_a"),
         }
 
     def test_the_manifest_is_the_last_object_and_written_once(self, bench):

@@ -21,15 +21,13 @@ def _failing(code_words="no picture"):
 class TestFailedRequests:
     """`minImages` decides whether a step succeeds."""
 
-    @pytest.mark.parametrize(
-        ("min_images", "status"), [(0, "SUCCEEDED"), (2, "SUCCEEDED"), (3, "FAILED"), (None, "FAILED")]
-    )
-    def test_enough_charts_make_a_success(self, bench, min_images, status):
-        """A step with enough charts succeeds, although one of three failed."""
+    @pytest.mark.parametrize("min_images", [0, 1, 2])
+    def test_enough_charts_make_a_success(self, bench, min_images):
+        """A step with enough charts succeeds, although one of three failed; all others are made."""
         bench.provider.script = {"ctpl_b": _failing()}
         bench.put("ctpl_a", "ctpl_b", "ctpl_c", min_images=min_images)
         bench.run()
-        assert bench.step()["status"] == status
+        assert bench.step()["status"] == "SUCCEEDED"
         assert template_ids(bench.manifest()) == (["ctpl_a", "ctpl_c"], ["ctpl_b"])
 
     def test_no_chart_at_all_is_a_success_when_none_is_needed(self, bench):
@@ -42,7 +40,7 @@ class TestFailedRequests:
         """A failed step's error has its first failure and the manifest; `outputs` has no manifest."""
         bench.provider.script = {"ctpl_b": _failing("first"), "ctpl_c": _failing("second")}
         bench.put("ctpl_a", "ctpl_b", "ctpl_c")
-        outcome = bench.run()
+        outcome = bench.run(concurrency=1)
         step = bench.step()
         assert step["error"] == {
             "code": "CHART_API_FAILED",
@@ -178,7 +176,8 @@ class TestFailedRequests:
                 raise
 
         bench.provider.script = dict.fromkeys(NAMES[:2], draw)
-        bench.put(*NAMES[:2])
+        bench.put(*NAMES[:2], min_images=0)
         bench.run()
         assert len(messages) == 2
-        assert bench.step()["error"]["code"] == "OHLCV_UNAVAILABLE"
+        errors = [entry["error"]["code"] for entry in bench.manifest()["failures"]]
+        assert errors == ["OHLCV_UNAVAILABLE"] * 2

@@ -162,7 +162,7 @@ class TestNotifications:
         """A reused chart is observed without bytes, because another process stored it."""
 
         def stop(request):
-            request.scope.stop(Interrupted("enough"))
+            request.call_scope.stop(Interrupted("enough"))
             return png_bytes()
 
         bench.provider.script["ctpl_b"] = stop

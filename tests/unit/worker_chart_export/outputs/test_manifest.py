@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from importlib.resources import files
+from typing import ClassVar
 
 import pytest
 from hypothesis import given
@@ -12,13 +14,14 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from tests.support.fakes import NOON, RUN_ID, STEP_ID
-from worker_chart_export.errors import ErrorCode, ManifestRefused, StepError
+from worker_chart_export.errors import ErrorCode, ManifestRefused, StepError, ValidationFailed
 from worker_chart_export.inputs.export_request import ExportRequest
 from worker_chart_export.outputs.manifest import (
     MAX_MANIFEST_BYTES,
     ManifestFailure,
     ManifestItem,
     build_manifest,
+    check_fits,
     encode_manifest,
 )
 
@@ -199,3 +202,56 @@ def test_one_that_is_too_large_without_details_is_refused():
     items = [_item(f"ctpl_{number:0120}") for number in range(400)]
     with pytest.raises(ManifestRefused, match="readers take at most 65536"):
         encode_manifest(_manifest(*items))
+
+
+class TestExpected:
+    """A manifest is checked before its charts are made: as many charts as then fit can be reported."""
+
+    META: ClassVar = {"provider": "mock", "templateVersion": "2025-12-15T12:00:00.123456Z"}
+
+    def _items(self, count: int, **more: object) -> list[ManifestItem]:
+        uri = "gs://b/charts/20251215-102530_IBM_k3f7a/s/20251215-120000_IBM_1d_ctpl.png"
+        items = [replace(_item(f"ctpl_{number:03}"), png_uri=uri) for number in range(count)]
+        return [replace(item, meta={**more, **self.META}) for item in items]
+
+    def _most(self) -> int:
+        """Return the largest number of such charts whose manifest fits."""
+        count = 1
+        while len(encode(self._items(count + 1))) <= MAX_MANIFEST_BYTES:
+            count += 1
+        return count
+
+    def test_what_fits_is_accepted_and_one_more_is_refused(self):
+        """The check is exact to one chart, and counts neither details nor the rest of `meta`."""
+        most = self._most()
+        check_fits(_manifest(*self._items(most, lastBar="x" * 2000)))
+        with pytest.raises(
+            ValidationFailed, match=rf"With {most + 1} requests .* it has at least \d+\.$"
+        ) as caught:
+            check_fits(_manifest(*self._items(most + 1)))
+        assert caught.value.details["field"] == "inputs.requests"
+        assert caught.value.details["manifestBytes"] == len(encode(self._items(most + 1)))
+
+    def test_the_meta_of_charts_is_left_out_when_there_is_no_room(self):
+        """When all charts are made, the manifest fits, whatever providers add to `meta`."""
+        items = self._items(self._most(), lastBar="x" * 2000, accountId="acc-1")
+        manifest = json.loads(encode_manifest(_manifest(*items)))
+        assert all(item["meta"] == self.META for item in manifest["items"])
+
+    @pytest.mark.parametrize("message", ["x" * 500, "é" * 500, "\U0001f600" * 500])
+    def test_messages_are_shortened_when_there_is_no_room(self, message):
+        """A failure needs no more room than a chart: its message is shortened when that is needed."""
+        items = self._items(self._most())
+        error = StepError("CHART_API_LIMIT_EXCEEDED", message, {"apiMessage": "x" * 500})
+        failures = [ManifestFailure(template_id=item.template_id, error=error) for item in items]
+        manifest = json.loads(encode_manifest(_manifest(*failures)))
+        for failure in manifest["failures"]:
+            shown = failure["error"]["message"]
+            assert len(shown.encode()) <= 80
+            assert shown.endswith("…")
+            assert message.startswith(shown[:-1])
+
+
+def encode(items: list[ManifestItem]) -> bytes:
+    """Encode a manifest of these items as it is stored."""
+    return json.dumps(_manifest(*items), separators=(",", ":")).encode()

@@ -14,7 +14,7 @@ from tests.support.fakes import chart_request, scope_of
 from worker_chart_export.charts.chart_img import provider as provider_module
 from worker_chart_export.charts.chart_img.answers import Answer, Meaning
 from worker_chart_export.charts.chart_img.provider import pause_seconds
-from worker_chart_export.errors import ChartApiFailed, Interrupted, StepTimedOut
+from worker_chart_export.errors import ChartApiFailed, ErrorCode, Interrupted, OutOfReach, StepTimedOut
 
 MAX_SECONDS = 2.0
 
@@ -221,6 +221,60 @@ class TestTime:
             provider.chart(chart_request(scope=scope))
         stopper.join()
         assert time.monotonic() - stopped[0] < MAX_SECONDS
+        assert _calls(cloud) == 1
+
+
+class TestOutOfReach:
+    """The step can't get enough charts any more."""
+
+    SCOPE_ENDS = OutOfReach.after(ErrorCode.CHART_API_FAILED, "ctpl_b", min_images=3)
+
+    def _chart_while_it_ends(self, provider, cloud):
+        """Ask for a chart. When its first call has arrived, stop the scope, but not that of the call."""
+        scope = scope_of(100)
+        request = chart_request(scope=scope, call_scope=scope_of(100))
+
+        def stop():
+            assert cloud.chart_img.calls.wait_for("advanced-chart", 1, timeout_seconds=10)
+            scope.stop(self.SCOPE_ENDS)
+
+        stopper = threading.Thread(target=stop)
+        stopper.start()
+        try:
+            return provider.chart(request)
+        finally:
+            stopper.join()
+
+    def test_no_call_is_begun_or_counted(self, provider, cloud, documents):
+        """A chart that is not called yet makes no call and counts none."""
+        scope = scope_of(100)
+        scope.stop(self.SCOPE_ENDS)
+        with pytest.raises(OutOfReach):
+            provider.chart(chart_request(scope=scope, call_scope=scope_of()))
+        assert (_calls(cloud), used(documents)) == (0, 0)
+
+    def test_a_call_in_progress_is_finished(self, provider, cloud):
+        """A call in progress is paid: its chart is returned."""
+        cloud.chart_img.faults.add(Fault(delay_seconds=0.5))
+        assert self._chart_while_it_ends(provider, cloud).png.startswith(b"\x89PNG")
+        assert _calls(cloud) == 1
+
+    def test_a_failed_call_is_not_repeated(self, provider, cloud, monkeypatch):
+        """A call that fails is not repeated: the pause ends at once, with its answer as the failure."""
+        monkeypatch.setattr(provider_module, "pause_seconds", lambda _answer, _failures: 60.0)
+        _answer(cloud, "server_error")
+        started = time.monotonic()
+        with pytest.raises(ChartApiFailed, match=r"^Chart-IMG answered 500: Something Went Wrong$"):
+            self._chart_while_it_ends(provider, cloud)
+        assert time.monotonic() - started < MAX_SECONDS
+        assert _calls(cloud) == 1
+
+    def test_a_call_that_came_too_fast_was_no_attempt(self, provider, cloud, monkeypatch):
+        """After a rate 429 the chart counts as not tried."""
+        monkeypatch.setattr(provider_module, "pause_seconds", lambda _answer, _failures: 60.0)
+        _answer(cloud, "too_many_requests")
+        with pytest.raises(OutOfReach):
+            self._chart_while_it_ends(provider, cloud)
         assert _calls(cloud) == 1
 
 

@@ -147,13 +147,15 @@ def _orange(image):
 
 
 def _request_for(read, payload=None, scope=None):
+    scope = scope or CancelScope(seconds=60, clock=SystemClock())
     return ChartRequest(
         template_id="t",
         symbol="IBM",
         timeframe="1d",
         payload={"theme": "dark"} if payload is None else payload,
         read_candles=read,
-        scope=scope or CancelScope(seconds=60, clock=SystemClock()),
+        scope=scope,
+        call_scope=scope,
     )
 
 
