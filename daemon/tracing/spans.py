@@ -7,6 +7,7 @@ there is one. Otherwise they have the name that the logs use, with the prefix `c
 from __future__ import annotations
 
 import re
+import time
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ from worker_chart_export.errors import RequestError, WorkerError
 from worker_chart_export.execution.outcome import OutcomeKind
 from worker_chart_export.observability.logs import bound
 from worker_chart_export.observability.observers import Observer, Stage
+from worker_chart_export.timing import boot_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from worker_chart_export.observability.observers import About, StoredChart
 
 MAX_MESSAGE_CHARS = 500
+NANOSECONDS = 10**9
 #: Other outcomes have no count of charts.
 COUNTED = frozenset({OutcomeKind.SUCCEEDED, OutcomeKind.FAILED})
 #: Reasons of a disposition that are errors. The handler raises none of them: the message is redelivered.
@@ -70,15 +73,21 @@ class Spans(Observer):
 
     @contextmanager
     def stage(self, stage: Stage, about: About, carrier: Mapping[str, str]) -> Iterator[None]:
-        """Make a span of the stage, and bind it to the log lines of the stage."""
+        """Make a span of the stage, and bind it to the log lines of the stage.
+
+        Its duration is measured, because the wall clock may be set meanwhile.
+        """
+        start, began = time.time_ns(), boot_seconds()
         with (
             self._tracer.start_as_current_span(
                 f"process {self._subscription}" if stage is Stage.DELIVERY else stage.value,
                 context=context_of(carrier) if stage is Stage.DELIVERY else None,
                 kind=self._kind(stage),
                 attributes=self._attributes(stage, about),
+                start_time=start,
                 record_exception=False,
                 set_status_on_exception=False,
+                end_on_exit=False,
             ) as span,
             bound(**log_fields(span.get_span_context(), project=self._project)),
         ):
@@ -87,6 +96,8 @@ class Spans(Observer):
             except BaseException as error:
                 note_error(span, error)
                 raise
+            finally:
+                span.end(start + round((boot_seconds() - began) * NANOSECONDS))
 
     def chart_stored(self, chart: StoredChart) -> None:
         """Add the chart to its span."""

@@ -90,6 +90,13 @@ def set_variables(monkeypatch):
 class TestSpansOfTheWork:
     """Spans of the real pipeline."""
 
+    def test_a_duration_does_not_follow_the_wall_clock(self, recorder, monkeypatch):
+        """A span lasts as long as its stage, although the wall clock is set back meanwhile."""
+        with stage(Stage.MANIFEST, attempt=1):
+            monkeypatch.setattr("opentelemetry.sdk.trace.time_ns", lambda: time.time_ns() - 3600 * 10**9)
+        span = recorder.one("manifest")
+        assert 0 <= span.end_time - span.start_time < 60 * 10**9
+
     def test_a_call_that_fails_is_an_error_up_to_its_chart(self, bench, recorder):
         """A failed call marks its span, its chart and the failed step as errors, with their codes."""
 
