@@ -5,8 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import sys
-import threading
-import time
 from contextlib import suppress
 from enum import IntEnum
 
@@ -29,11 +27,3 @@ def exit_now(code: int) -> None:
         with suppress(OSError):  # the reader of the pipe has ended
             stream.flush()
     os._exit(code)
-
-
-def arm_exit_timer(deadline: float) -> None:
-    """End the process at `deadline` (monotonic), even if a thread, a lock or a full pipe hangs."""
-    left_seconds = max(0.0, deadline - time.monotonic())
-    timer = threading.Timer(left_seconds, os._exit, (ExitCode.DRAIN_TIMEOUT,))
-    timer.daemon = True
-    timer.start()

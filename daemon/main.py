@@ -11,13 +11,13 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from daemon.composition import build_daemon, build_worker
-from daemon.exit import ExitCode, arm_exit_timer
+from daemon.exit import ExitCode
 from daemon.http.page.live_page import LivePage
 from daemon.http.probes import health_routes, register_gauges
 from daemon.http.server import HealthServer
 from daemon.lifecycle.drain import Drain, DrainTimes
 from daemon.lifecycle.liveness import Liveness, readiness
-from daemon.lifecycle.signals import forward_stop_signals
+from daemon.lifecycle.signals import LAST_ACTION_SECONDS, arm_exit_timer, forward_stop_signals
 from daemon.lifecycle.stoppable_wait import StoppableWait, StopRequested
 from daemon.lifecycle.systemd import SdNotify, ServiceManager
 from daemon.settings import Settings, SettingsError, load_settings, misspelt_settings
@@ -74,8 +74,8 @@ class Daemon:
         settings = self._settings
         with ExitStack() as resources:
             resources.callback(self._notify.close)
+            forward_stop_signals(self._request_stop, last_action=self._release_before_exit)
             health = self._health_server()
-            forward_stop_signals(self._request_stop)
             health.start()
             resources.callback(health.stop)
             self._liveness.expect("main", within_seconds=MAIN_WITHIN_SECONDS)
@@ -110,12 +110,25 @@ class Daemon:
             return code
 
     def _request_stop(self, received: signal.Signals) -> None:
-        """Arm the exit timer in this thread, because the main thread may hang, e.g. in a full pipe."""
+        """Arm the exit timer first, because the main thread may hang."""
         self._arm_exit_timer()
         self._waiter.request_stop(f"signal {received.name}")
 
     def _arm_exit_timer(self) -> None:
-        arm_exit_timer(time.monotonic() + self._settings.drain_seconds + GRACE_SECONDS)
+        arm_exit_timer(self._settings.drain_seconds + GRACE_SECONDS)
+
+    def _release_before_exit(self) -> None:
+        """Stop the steps and release their leases, so that other workers need not wait for the leases' end.
+
+        A step that is stopped releases its own lease. That of a step that hangs is released here.
+        """
+        if self._parts is None:
+            return
+        deadline = time.monotonic() + LAST_ACTION_SECONDS
+        self._drain.stop_steps()
+        if not self._drain.wait_until_idle(LAST_ACTION_SECONDS / 2):
+            self._parts.worker.ledger.release_all(within_seconds=_seconds_until(deadline))
+            self._drain.wait_until_idle(_seconds_until(deadline))
 
     def _health_server(self) -> HealthServer:
         host, port = self._settings.health_host, self._settings.health_port

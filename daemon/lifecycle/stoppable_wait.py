@@ -74,7 +74,10 @@ class StoppableWait:
             self._woken.wait(min(left, TICK_SECONDS))
 
     def start(self, work: Callable[[], T], *, name: str) -> Future[T]:
-        """Start `work` in a daemon thread of that name; its end wakes the waiting thread."""
+        """Start `work` in a daemon thread of that name; its end wakes the waiting thread.
+
+        Without a free thread the future carries the error.
+        """
         future: Future[T] = Future()
 
         def run() -> None:
@@ -84,7 +87,10 @@ class StoppableWait:
                 future.set_exception(error)
             self.wake()
 
-        threading.Thread(target=run, name=name, daemon=True).start()
+        try:
+            threading.Thread(target=run, name=name, daemon=True).start()
+        except RuntimeError as error:  # the system has no more threads
+            future.set_exception(error)
         return future
 
     def wait_for(self, work: Callable[[], T], *, name: str) -> T:

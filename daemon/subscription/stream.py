@@ -8,8 +8,8 @@ running callbacks are lost.
 
 from __future__ import annotations
 
-import threading
 from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 from typing import TYPE_CHECKING, Any
 
 from google.cloud.pubsub_v1.subscriber.scheduler import ThreadScheduler
@@ -19,6 +19,7 @@ from daemon.subscription.admin import probe, subscriber_client
 from daemon.subscription.client_clock import measure_waits_by_boot_clock
 from daemon.subscription.unsent_requests import UnsentRequests
 from worker_chart_export.backends.errors import backend_errors
+from worker_chart_export.concurrency.parallel import ThreadCache
 from worker_chart_export.errors import BackendRefused, BackendUnavailable
 from worker_chart_export.observability.logs import Event, log
 
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
     from google.cloud.pubsub_v1.subscriber.message import Message
 
     from daemon.settings import Settings
+
+#: Ends streams when the system has no more threads.
+_threads = ThreadCache("stream-end")
 
 
 class Subscriber:
@@ -55,9 +59,13 @@ class Subscriber:
         probe(self._client, settings.subscription_path, ack_deadline_seconds=settings.ack_extension_seconds)
 
     def open(self, callback: Callable[[Message], None]) -> StreamingPullFuture:
-        """Start pulling; `callback` runs in one of `WORKER_CONCURRENCY` threads and must not raise."""
+        """Start pulling; `callback` runs in one of `WORKER_CONCURRENCY` threads and must not raise.
+
+        Raises:
+            RuntimeError: The system has no more threads.
+        """
         settings = self._settings
-        executor = ThreadPoolExecutor(settings.worker_concurrency, thread_name_prefix="handler")
+        executor = _started_executor(settings.worker_concurrency)
         return self._client.subscribe(
             settings.subscription_path,
             callback,
@@ -78,6 +86,20 @@ class Subscriber:
     def close(self) -> None:
         """Close the connection. Calls in progress end with an error."""
         self._client.close()
+
+
+def _started_executor(threads: int) -> ThreadPoolExecutor:
+    """Return an executor whose threads run already: later the system may have no more."""
+    executor = ThreadPoolExecutor(threads, thread_name_prefix="handler")
+    all_started = Barrier(threads)
+    try:
+        for _ in range(threads):
+            executor.submit(all_started.wait)
+    except RuntimeError:
+        all_started.abort()
+        executor.shutdown(wait=False)
+        raise
+    return executor
 
 
 class NackingScheduler(ThreadScheduler):  # type: ignore[misc]
@@ -115,6 +137,7 @@ class Stream:
     """
 
     def __init__(self, subscriber: Subscriber, future: StreamingPullFuture) -> None:
+        _threads.reserve()
         self._subscriber = subscriber
         self._future = future
         future.add_done_callback(lambda _: subscriber.close())
@@ -138,8 +161,15 @@ class Stream:
         self._future.add_done_callback(lambda _: callback())
 
     def cancel(self) -> None:
-        """Start to end the stream; returns at once."""
-        self._future.cancel()
+        """Start to end the stream; returns at once.
+
+        The client starts a thread for its shutdown. When the system has none left, the shutdown runs in a
+        thread that exists already.
+        """
+        try:
+            self._future.cancel()
+        except RuntimeError:
+            _threads.run(self._future._StreamingPullFuture__manager._shutdown)  # noqa: SLF001 - no other way
 
     def wait_until_ended(self, seconds: float) -> bool:
         """Wait for the end. Return True if the stream ended in time, with or without an error."""
@@ -164,7 +194,7 @@ class Stream:
 
     def disconnect(self) -> None:
         """Close the connection of a stream that does not end; returns at once."""
-        threading.Thread(target=self._subscriber.close, name="disconnect", daemon=True).start()
+        _threads.run(self._subscriber.close)
 
 
 def open_stream(settings: Settings, callback: Callable[[Message], None]) -> Stream:

@@ -59,7 +59,11 @@ class Export:
     def finish(self, *, within_seconds: float) -> None:
         """Send the remaining spans; those that can't be sent in time are lost."""
         sending = threading.Thread(target=self._provider.shutdown, name="last-spans", daemon=True)
-        sending.start()
+        try:
+            sending.start()
+        except RuntimeError:  # the system has no more threads
+            log.warning(Event.LIBRARY, "The last spans could not be sent: there are no more threads")
+            return
         sending.join(within_seconds)
         if sending.is_alive():
             log.warning(Event.LIBRARY, f"The last spans could not be sent within {within_seconds:.1f} s")

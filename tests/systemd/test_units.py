@@ -157,7 +157,7 @@ def test_bad_settings_are_the_one_end_that_is_not_tried_again(name):
     """Only wrong settings end a service without a restart."""
     unit = settings_of(name)
     assert unit["RestartPreventExitStatus"] == [str(ExitCode.BAD_SETTINGS.value)]
-    assert (unit["Restart"], unit["StartLimitIntervalSec"]) == (["on-failure"], ["0"])
+    assert (unit["Restart"], unit["StartLimitIntervalSec"]) == (["always"], ["0"])
 
 
 @pytest.mark.parametrize("name", UNITS)

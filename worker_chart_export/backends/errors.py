@@ -39,6 +39,8 @@ READ_RETRY = Retry(
     timeout=10.0,
 )
 READ_TIMEOUT_SECONDS = 10.0
+#: Python's words when the system refuses a thread. gRPC starts one for a stream of answers.
+NO_MORE_THREADS = "can't start new thread"
 COMMIT_TIMEOUT_SECONDS = 10.0
 
 
@@ -59,6 +61,11 @@ def backend_errors(backend: str) -> Iterator[None]:
         metrics.count_call(backend, "refused")
         drop_refused_tokens(error)
         raise BackendRefused(backend, describe_error(error)) from error
+    except RuntimeError as error:
+        if str(error) != NO_MORE_THREADS:
+            raise
+        # The call was not made. That is the fault of this machine, not of the step.
+        raise BackendUnavailable(backend, NO_MORE_THREADS) from error
     metrics.count_call(backend, "answered")
 
 

@@ -49,6 +49,16 @@ class ThreadCache:
             threading.Thread(target=self._keep_working, name=self._name, daemon=True).start()
         self._work.put(work)
 
+    def reserve(self) -> None:
+        """Start a thread for the next work now, unless one is waiting.
+
+        Raises:
+            RuntimeError: The system has no more threads.
+        """
+        if not self._idle.acquire(blocking=False):
+            threading.Thread(target=self._keep_working, name=self._name, daemon=True).start()
+        self._idle.release()
+
     def _keep_working(self) -> None:
         while True:
             work = self._work.get()
@@ -76,7 +86,8 @@ def run_in_parallel(
     Args:
         call: Takes one argument.
         arguments: The arguments.
-        threads: The number of parallel calls. Fewer when the system has no more threads.
+        threads: The number of parallel calls. Fewer when the system has no more threads; the caller makes
+            them itself when it has none.
         scope: The time and the stop of the calls.
         timeout_error: Stops the scope at the end.
 
@@ -98,7 +109,7 @@ def run_in_parallel(
                 _threads.run(partial(_run_jobs, jobs, unfinished, ended))
             except RuntimeError:  # the system has no more threads
                 if not started:
-                    raise
+                    _run_jobs(jobs, unfinished, ended)
                 break
         ended.wait(scope.remaining_seconds())
         wait(futures, timeout=OVERRUN_GRACE_SECONDS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from functools import partial
 from typing import TYPE_CHECKING
 
 from worker_chart_export.concurrency.cancel_scope import CancelScope
@@ -108,11 +109,18 @@ class Releases:
     def release_all(self, *, within_seconds: float) -> None:
         """Release every lease that this process holds, all at once. Wait at most so long."""
         deadline = self._clock.monotonic() + within_seconds
-        threads = [
-            threading.Thread(target=self.release, args=(held,), name="release", daemon=True)
-            for held in self._heartbeats.held()
-        ]
-        for thread in threads:
-            thread.start()
+        releases = [partial(self.release, held) for held in self._heartbeats.held()]
+        threads = []
+        while releases:
+            thread = threading.Thread(target=releases[-1], name="release", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:  # the system has no more threads
+                break
+            threads.append(thread)
+            releases.pop()
+        for release in releases:
+            if self._clock.monotonic() < deadline:
+                release()
         for thread in threads:
             thread.join(max(0.0, deadline - self._clock.monotonic()))

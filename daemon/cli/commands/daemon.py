@@ -21,8 +21,8 @@ def command(
 ) -> None:
     """Run the daemon, like python -m daemon. Settings come from the environment.
 
-    The first Ctrl-C or SIGTERM lets running steps finish for DRAIN_SECONDS. The
-    second one stops at once.
+    The first Ctrl-C, SIGTERM or SIGHUP lets running steps finish for
+    DRAIN_SECONDS. The second one stops at once.
 
     Exit code 0: clean stop. 2: bad settings. 3: the subscription is missing or
     forbidden. 4: the drain ran out of time. 5: an internal error.

@@ -203,8 +203,8 @@ def test_a_draining_daemon_is_not_ready_but_alive(daemon, stop):
 def test_the_process_exits_at_its_time_limit():
     """The process exits at its time limit even when the main thread hangs."""
     script = (
-        "import time; from daemon.exit import arm_exit_timer; "
-        "arm_exit_timer(time.monotonic() + 0.2); time.sleep(60)"
+        "import time; from daemon.lifecycle.signals import arm_exit_timer, forward_stop_signals; "
+        "forward_stop_signals(print); arm_exit_timer(0.2); arm_exit_timer(60); time.sleep(60)"
     )
     started = time.monotonic()
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=False, timeout=50)

@@ -93,6 +93,18 @@ def test_no_thread_prevents_the_end_of_the_process(do):
     assert do(lambda: threading.current_thread().daemon)
 
 
+def test_a_reserved_thread_works_when_there_are_no_more(monkeypatch):
+    """A thread that was reserved does the next work; one is enough, also if it is reserved twice."""
+    cache, done = ThreadCache("test"), threading.Event()
+    before = threading.active_count()
+    cache.reserve()
+    cache.reserve()
+    assert threading.active_count() == before + 1
+    monkeypatch.setattr(threading.Thread, "start", None)
+    cache.run(done.set)
+    assert done.wait(5)
+
+
 def test_without_a_free_thread_the_caller_gets_an_error(monkeypatch):
     """When no thread can be started, the caller gets an error and the task never runs."""
     threads, done = ThreadCache("test"), []
