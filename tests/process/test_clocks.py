@@ -11,8 +11,7 @@ import pytest
 from localcloud.faults import Fault
 from tests.support.cloud.resources import asked, health
 from tests.support.fakes import lease_of
-from tests.support.process import shifted_clocks
-from tests.support.process.shifted_clocks import CLIENT_ON_WALL_CLOCK, Clocks
+from tests.support.process.shifted_clocks import CLIENT_ON_WALL_CLOCK, SHIFTED, Clocks
 from worker_chart_export.ledger.lease import LEASES
 
 HOUR = 3600.0
@@ -26,7 +25,7 @@ def clocks(tmp_path):
 
 
 def _daemon(deployment, clocks, **changed):
-    return deployment.daemon(module=shifted_clocks.MODULE, fresh=True, **clocks.environment, **changed)
+    return deployment.daemon(module=SHIFTED, **clocks.environment, **changed)
 
 
 def _step_settled(deployment, daemon):

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from localcloud.faults import Fault
 from tests.chaos.gathering import finish
+from tests.support.process.shifted_clocks import SHIFTED, Clocks
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -15,7 +18,6 @@ if TYPE_CHECKING:
     from tests.chaos.world import World
 
 HOUR_SECONDS = 3600
-SKEWED = "tests.chaos.skewed"
 
 
 def put_lease(world: World, run_id: str, step_id: str, **fields: Any) -> None:
@@ -99,7 +101,10 @@ def wrong_clock(offset_seconds: int, world: World) -> None:
     world.clock_slack_seconds = abs(offset_seconds)
     world.cloud.chart_img.faults.add(Fault(delay_seconds=9.0, times=1))
     holder = world.worker().started()
-    wrong = world.worker(module=SKEWED, CLOCK_OFFSET_SECONDS=str(offset_seconds)).started()
+    with TemporaryDirectory() as folder:
+        clocks = Clocks(Path(folder))
+        clocks.shift(wall=offset_seconds)
+        wrong = world.worker(module=SHIFTED, **clocks.environment).started()
     run_id, step_ids = world.put_run(charts=1)
     world.publish(run_id, step_ids)
     world.wait_for(lambda: not world.unfinished(), "a step longer than its lease")

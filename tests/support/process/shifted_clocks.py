@@ -19,7 +19,7 @@ from google.cloud.pubsub_v1.subscriber._protocol import helper_threads
 from daemon.lifecycle.signals import block_stop_signals
 from worker_chart_export import timing
 
-MODULE = "tests.support.process.shifted_clocks"
+SHIFTED = "tests.support.process.shifted_clocks"
 CLOCKS_FILE = "CLOCKS_FILE"
 #: The variable that leaves the acks of Google's Pub/Sub client on the wall clock. Then the daemon counts as
 #: dead this many seconds after an ack that is not sent.
@@ -31,7 +31,7 @@ _SHIFTS = struct.Struct("dd")
 
 
 class Clocks:
-    """The clocks of daemons that get `environment` and run `MODULE` in a fresh interpreter."""
+    """The clocks of daemons that get `environment` and run `SHIFTED`."""
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / "clocks"
@@ -55,7 +55,7 @@ class Clocks:
 
 
 def _shift_clocks() -> None:
-    """Replace the clocks of this process. It has to come before the imports that keep a clock."""
+    """Replace the clocks of this process."""
     with Path(os.environ[CLOCKS_FILE]).open("rb") as file:
         shifts = mmap.mmap(file.fileno(), _SHIFTS.size, prot=mmap.PROT_READ)
     true_clocks = SimpleNamespace(**vars(time))
