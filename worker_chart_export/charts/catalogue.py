@@ -89,7 +89,7 @@ class Parameter:
         Raises:
             ValueError: The value is of another type, out of range, or none of the choices.
         """
-        if self.choices and isinstance(value, str):
+        if self.choices and value not in self.choices and isinstance(value, str):
             value = _SAME_CHOICES.get(value, value)
         read = _READERS[self.kind](value)
         # A range is one of the names or an object.
@@ -188,7 +188,7 @@ def _parameters(rows: Iterable[Mapping[str, Any]]) -> dict[str, Parameter]:
         Parameter(
             key=row["key"],
             kind=(kind := Kind(row["type"])),
-            default=_default(row.get("default")),
+            default=_default(row.get("default"), row.get("one_of", ())),
             low=row.get("min"),
             high=row.get("max"),
             # The documentation writes the choices of whole numbers as text.
@@ -201,11 +201,11 @@ def _parameters(rows: Iterable[Mapping[str, Any]]) -> dict[str, Parameter]:
     return {parameter.key: parameter for parameter in parameters}
 
 
-def _default(value: Any) -> Any:
+def _default(value: Any, choices: Iterable[Any]) -> Any:
     """Return a default of the documentation; `{LAST_PRICE}` and the like depend on the chart."""
-    if isinstance(value, str):
-        return None if value.startswith("{") else _SAME_CHOICES.get(value, value)
-    return value
+    if not isinstance(value, str) or value in choices:
+        return value
+    return None if value.startswith("{") else _SAME_CHOICES.get(value, value)
 
 
 def read_color(value: object) -> Color | None:

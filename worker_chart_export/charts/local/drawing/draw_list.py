@@ -50,7 +50,7 @@ def build_draw_list(plan: Plan) -> DrawList:
 
 
 def _price_marks(plan: Plan) -> list[Mark]:
-    pane, theme = plan.panes[0], plan.theme
+    pane = plan.panes[0]
     box, scale = pane.box, pane.scale
     artist = StudyArtist(grid=plan.grid, scale=scale, pane=box)
     marks: list[Mark] = []
@@ -59,14 +59,20 @@ def _price_marks(plan: Plan) -> list[Mark]:
     for study in pane.studies:
         marks += profile_marks(study.profile, scale=scale, pane=box) if study.profile else []
         marks += artist.below(study)
-    price = PriceArtist(plan.visible, grid=plan.grid, scale=scale, pane=box, theme=theme)
+    price = PriceArtist(
+        plan.visible,
+        close_before=float(plan.candles.close[plan.grid.first - 1]) if plan.grid.first else float("nan"),
+        grid=plan.grid,
+        scale=scale,
+        pane=box,
+        look=plan.options.look,
+    )
     marks += [*price.marks(plan.options.style), *artist.above(pane.studies)]
     for study, scale_of_study in plan.floors:
         marks += StudyArtist(grid=plan.grid, scale=scale_of_study, pane=box).above([study])
     if plan.options.visible.price_line:
-        close = float(plan.candles.close[-1])
-        color = theme.rising if close >= plan.candles.open[-1] else theme.falling
-        marks.append(dashed_row(round(scale.row(close)), box, color, dash=1, period=3))
+        row = round(scale.row(float(plan.candles.close[-1])))
+        marks.append(dashed_row(row, box, plan.price_color, dash=1, period=3))
     return [*marks, *pane.legend]
 
 

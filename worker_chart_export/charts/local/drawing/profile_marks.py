@@ -35,7 +35,7 @@ def profile_marks(style: ProfileStyle, *, scale: Scale, pane: Box) -> list[Mark]
         percent = style.inside_width if inside else style.outside_width
         per_pixel = percent / 100 * (pane[2] - pane[0]) / largest
         from_right = style.inside_from_right if inside else style.outside_from_right
-        bottom, top = rows[index : index + 2]
+        top, bottom = sorted(rows[index : index + 2])
         bottom = max(top + 1, bottom - 1 if bottom - top > _MIN_GAPPED else bottom)
         pen = 0
         for part, color in zip((rising, falling), colors, strict=True):

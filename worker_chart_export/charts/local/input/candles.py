@@ -129,6 +129,19 @@ class Candles:
                 single: Series = getattr(self, source)
                 return single
 
+    def heikin_ashi(self) -> Candles:
+        """Return the averaged bars of the style `heikinAshi`.
+
+        Each bar closes at the mean of its four prices, and opens in the middle of the averaged bar before.
+        """
+        close = self.price("ohlc4")
+        opens = [float(self.open[0] + self.close[0]) / 2]
+        for before in close[:-1].tolist():
+            opens.append((opens[-1] + before) / 2)
+        open_ = np.array(opens)
+        high, low = np.maximum.reduce([self.high, open_, close]), np.minimum.reduce([self.low, open_, close])
+        return replace(self, open=open_, high=high, low=low, close=close)
+
     def _part(self, bars: slice) -> Candles:
         columns = {name: getattr(self, name)[bars] for name in ("dates", *_PRICE_FIELDS, "volume")}
         return replace(self, **columns)

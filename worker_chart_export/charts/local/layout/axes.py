@@ -87,8 +87,9 @@ class TimeLabel:
 def price_axis(box: Box, scale: Scale, writer: Writer, labels: list[Label]) -> PriceAxis:
     """Choose the round values of a pane and arrange its labels."""
     gap = _WIDE_GAP if box[3] - box[1] > _TALL else _NARROW_GAP
-    values, step = ticks(scale, box, gap=gap, unit=writer.unit)
-    marked = tuple((round(scale.row(value)), writer.tick(value, step)) for value in values)
+    written = writer.converted(scale)
+    values, step = ticks(written, box, gap=gap, unit=writer.unit)
+    marked = tuple((round(written.row(value)), writer.tick(value, step)) for value in values)
     arranged = arrange_labels(labels, box[1], box[3])
     texts = [text for _, text in marked] + [label.text for label in arranged]
     width = max([MIN_AXIS_WIDTH, *(text_width(text, FONT_SIZE) + 2 * AXIS_INDENT for text in texts)])

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from worker_chart_export.charts.local.studies.study import Numbers
 
 if TYPE_CHECKING:
     from worker_chart_export.charts.local.input.candles import Series
+    from worker_chart_export.charts.local.layout.scale import Scale
 
 MINUS = "\N{MINUS SIGN}"
 NOT_AVAILABLE = "n/a"
@@ -71,10 +72,24 @@ class Writer:
     Attributes:
         numbers: The kind of numbers.
         decimals: Decimals; without effect on compact numbers.
+        factor: What a value is multiplied with before it is written.
+        shift: What is added then.
+        suffix: Text after each number.
     """
 
     numbers: Numbers
     decimals: int = 2
+    factor: float = 1.0
+    shift: float = 0.0
+    suffix: str = ""
+
+    def converted(self, scale: Scale) -> Scale:
+        """Return the scale of the numbers as they are written."""
+        if self.factor == 1 and self.shift == 0:
+            return scale
+        return replace(
+            scale, low=scale.low * self.factor + self.shift, high=scale.high * self.factor + self.shift
+        )
 
     @property
     def unit(self) -> float:
@@ -85,12 +100,12 @@ class Writer:
         """Write a value in a legend or a label."""
         if self.numbers is Numbers.COMPACT:
             return compact(value, 2 if abs(value) >= _SMALL else _SIGNIFICANT)
-        return fixed(value, self.decimals)
+        return fixed(value * self.factor + self.shift, self.decimals) + self.suffix
 
     def tick(self, value: float, step: float) -> str:
-        """Write a value on an axis whose ticks are `step` apart."""
+        """Write a converted value on an axis whose ticks are `step` apart."""
         if self.numbers is not Numbers.COMPACT:
-            return fixed(value, self.decimals)
+            return fixed(value, self.decimals) + self.suffix
         size, suffix = _suffix(value)
         decimals = min(_MAX_DECIMALS, max(0, -math.floor(math.log10(step / size) + 1e-9)))
         return (_trimmed(fixed(value / size, decimals)) if value else "0") + suffix

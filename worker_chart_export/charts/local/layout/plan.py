@@ -22,8 +22,10 @@ from worker_chart_export.charts.local.studies.compute import compute_study
 from worker_chart_export.charts.local.studies.study import Numbers, Place, PlotType, Study
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
+    from typing import Any
 
+    from worker_chart_export.charts.catalogue import Color
     from worker_chart_export.charts.local.input.candles import Candles
     from worker_chart_export.charts.local.input.options import ChartOptions
     from worker_chart_export.charts.local.primitives.marks import Box, Text
@@ -67,6 +69,7 @@ class Plan:
         theme: Colours.
         grid: The pixel columns of the bars shown.
         panes: The price pane, then the studies' own panes.
+        price_color: Colour of the last price's line and label.
         floors: Studies at the lower edge of the price pane, each with its own scale.
     """
 
@@ -76,7 +79,20 @@ class Plan:
     theme: Theme
     grid: BarGrid
     panes: tuple[Pane, ...]
+    price_color: Color
     floors: tuple[tuple[Study, Scale], ...]
+
+
+def price_color(style: str, look: Mapping[str, Any], *, rising: bool) -> Color:
+    """Return the colour of the last price's line and label."""
+    key = {
+        "line": "color",
+        "area": "linecolor",
+        "hiLo": "color",
+        "baseline": "topLineColor" if rising else "bottomLineColor",
+    }.get(style, "upColor" if rising else "downColor")
+    color: Color = look[key]
+    return color
 
 
 def make_plan(candles: Candles, options: ChartOptions, check: Callable[[], None]) -> Plan:
@@ -85,10 +101,13 @@ def make_plan(candles: Candles, options: ChartOptions, check: Callable[[], None]
     Raises:
         RenderFailed: A study, an input or an override can't be drawn here, or there is no room.
     """
-    axis_width = MIN_AXIS_WIDTH
+    axis_width, decimals = MIN_AXIS_WIDTH, price_decimals(candles.close)
+    if options.style == "heikinAshi":
+        # As on TradingView, studies and the last price follow the averaged bars too.
+        candles = candles.heikin_ashi()
     while True:
         check()
-        plan = _Planner(candles, options, axis_width).plan()
+        plan = _Planner(candles, options, axis_width, decimals).plan()
         needed = max(pane.axis.width for pane in plan.panes)
         if needed <= axis_width:
             return plan
@@ -98,7 +117,7 @@ def make_plan(candles: Candles, options: ChartOptions, check: Callable[[], None]
 class _Planner:
     """One attempt at a plan, for a given width of the price axis."""
 
-    def __init__(self, candles: Candles, options: ChartOptions, axis_width: int) -> None:
+    def __init__(self, candles: Candles, options: ChartOptions, axis_width: int, decimals: int) -> None:
         self._candles, self._options = candles, options
         self._right = options.width - axis_width
         self._theme = THEMES[options.theme]
@@ -106,7 +125,9 @@ class _Planner:
         self._first = self._grid.first
         self._visible = candles.since(self._first)
         self._shown = options.visible
-        self._price_writer = Writer(numbers=Numbers.PRICE, decimals=price_decimals(candles.close))
+        rising = bool(candles.close[-1] >= candles.open[-1])
+        self._price_color = price_color(options.style, options.look, rising=rising)
+        self._price_writer = Writer(numbers=Numbers.PRICE, decimals=decimals)
 
     def plan(self) -> Plan:
         options = self._options
@@ -128,6 +149,7 @@ class _Planner:
             theme=self._theme,
             grid=self._grid,
             panes=tuple(panes),
+            price_color=self._price_color,
             floors=tuple(floors),
         )
 
@@ -143,6 +165,7 @@ class _Planner:
 
     def _price_pane(self, overlays: list[Study], floors: list[tuple[Study, Scale]], box: Box) -> Pane:
         theme, writer, close = self._theme, self._price_writer, float(self._candles.close[-1])
+        axis_writer = self._axis_writer()
         compact, values = Writer(numbers=Numbers.COMPACT), self._shown.legend_values
         lines = [symbol_line(self._candles, self._options, theme, writer.decimals)]
         for study in overlays:
@@ -150,18 +173,26 @@ class _Planner:
             lines.append(study_line(study, study_writer, theme, values=values))
         legend, height = legend_texts(lines if self._shown.legend else [], box)
         scale = self._price_scale(overlays, box, height)
+        scale = scale.upside_down() if self._options.inverted else scale
         labels: list[Label] = []
         if self._shown.price_label:
-            color = theme.rising if close >= self._candles.open[-1] else theme.falling
             row = round(scale.row(close))
-            labels.append(Label(row=row, text=writer.value(close), color=color, fixed=True))
+            labels.append(Label(row=row, text=axis_writer.value(close), color=self._price_color, fixed=True))
         studies = tuple(study for study in overlays if study.place is Place.PRICE)
         for study in studies:
-            labels += self._labels(study, scale, writer)
+            labels += self._labels(study, scale, axis_writer)
         for study, floor in floors:
             labels += self._labels(study, floor, compact if study.numbers is Numbers.COMPACT else writer)
-        axis = price_axis(box, scale, writer, labels)
+        axis = price_axis(box, scale, axis_writer, labels)
         return Pane(box=box, scale=scale, studies=studies, axis=axis, legend=legend)
+
+    def _axis_writer(self) -> Writer:
+        """Return the writer of the price axis; a relative scale starts at the first bar shown."""
+        if self._options.scale not in {"percent", "indexedTo100"}:
+            return self._price_writer
+        factor, percent = 100 / float(self._visible.close[0]), self._options.scale == "percent"
+        shift, suffix = (-100.0, "%") if percent else (0.0, "")
+        return Writer(numbers=Numbers.PLAIN, factor=factor, shift=shift, suffix=suffix)
 
     def _price_scale(self, overlays: list[Study], box: Box, legend: int) -> Scale:
         """Show all bars and the studies over them below the legend, or the range that the template fixed."""
@@ -198,6 +229,7 @@ class _Planner:
         scale = fitted(ends, box, margins, logarithmic=False)
         if study.numbers is Numbers.COMPACT and ends[0] == 0 and levels:
             scale = Scale(low=0.0, high=scale.high, top=scale.top, bottom=box[3])
+        scale = scale.upside_down() if self._options.inverted_studies else scale
         axis = price_axis(box, scale, writer, self._labels(study, scale, writer))
         return Pane(box=box, scale=scale, studies=(study,), axis=axis, legend=legend)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -29,8 +29,8 @@ class Scale:
     Attributes:
         low: Value at pixel row `bottom`; on a logarithmic scale above zero.
         high: Value at pixel row `top`.
-        top: Upper pixel row.
-        bottom: Lower pixel row, larger than `top`.
+        top: Pixel row of the highest value.
+        bottom: Pixel row of the lowest value; above `top` on an inverted scale.
         logarithmic: Whether equal distances mean equal ratios.
     """
 
@@ -39,6 +39,15 @@ class Scale:
     top: float
     bottom: float
     logarithmic: bool = False
+
+    @property
+    def inverted(self) -> bool:
+        """Whether low values are at the top."""
+        return self.bottom < self.top
+
+    def upside_down(self) -> Scale:
+        """Return the scale with low values at the top."""
+        return replace(self, top=self.bottom, bottom=self.top)
 
     def rows(self, values: Series) -> Series:
         """Return the pixel row of each value; NaN for NaN, and for negative values on a logarithmic scale."""
@@ -114,8 +123,10 @@ def ticks(scale: Scale, box: Box, *, gap: float, unit: float) -> tuple[list[floa
     Returns:
         The values from low to high, and the smallest step between two of them.
     """
-    low, end = scale.value(box[3]), scale.value(box[1])
-    distance = scale.value(box[3] - gap) - low
+    # Values grow upwards, or downwards on an inverted scale.
+    start, stop, up = (box[1], box[3], gap) if scale.inverted else (box[3], box[1], -gap)
+    low, end = scale.value(start), scale.value(stop)
+    distance = scale.value(start + up) - low
     values: list[float] = []
     smallest = math.inf
     while True:
@@ -127,7 +138,7 @@ def ticks(scale: Scale, box: Box, *, gap: float, unit: float) -> tuple[list[floa
             return values, smallest
         values.append(value)
         smallest = min(smallest, step)
-        low = scale.value(scale.row(value) - gap)
+        low = scale.value(scale.row(value) + up)
         distance = low - value
 
 

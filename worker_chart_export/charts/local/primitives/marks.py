@@ -70,6 +70,16 @@ class Polygon:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GradientFill:
+    """A filled outline whose colour changes from one pixel row to another; drawn inside `clip` only."""
+
+    points: tuple[Point, ...]
+    rows: tuple[float, float]
+    colors: tuple[Color, Color]
+    clip: Box
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Text:
     """One line of text; `x` is its left edge, `y` the middle of its capital letters."""
 
@@ -80,7 +90,7 @@ class Text:
     size: int
 
 
-Mark: TypeAlias = Gradient | Rects | Dots | Polygon | Strokes | Text
+Mark: TypeAlias = Gradient | GradientFill | Rects | Dots | Polygon | Strokes | Text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

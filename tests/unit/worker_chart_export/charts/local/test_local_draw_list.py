@@ -18,6 +18,7 @@ from tests.support.charts.local_chart_samples import (
     plan_of,
     request_of,
 )
+from worker_chart_export.charts.local.drawing.canvas import paint
 from worker_chart_export.charts.local.drawing.draw_list import build_draw_list
 from worker_chart_export.charts.local.layout.axes import LABEL_HEIGHT, Label, arrange_labels
 from worker_chart_export.charts.local.layout.scale import Scale, ticks
@@ -224,19 +225,20 @@ def test_a_profile_is_stronger_within_its_value_area():
 
 
 def test_hollow_candles_are_hollow_when_they_rose():
-    """A rising hollow candle is filled with the background colour, a falling one with its own."""
-    plan = plan_of(bars_of(), {"style": "hollowCandle", "theme": "dark"})
-    marks = build_draw_list(plan).marks
-    holes = [
-        box
-        for mark in marks
-        if isinstance(mark, Rects) and mark.color == plan.theme.bottom
-        for box in mark.boxes
-    ]
-    columns = {(left + right - 1) // 2 for left, _, right, _ in holes}
-    rising = plan.visible.close >= plan.visible.open
-    assert columns
-    assert columns <= {x for x, up in zip(plan.grid.centers, rising, strict=True) if up}
+    """A rising hollow candle shows the background within its border, a falling one is filled."""
+    hidden = {"showHorzGrid": False, "showVertGrid": False, "showPriceLine": False}
+    plan = plan_of(bars_of(), {"style": "hollowCandle", "override": hidden})
+    pixels = paint(build_draw_list(plan)).load()
+    candles, scale = plan.visible, plan.panes[0].scale
+    seen = set()
+    for index, x in enumerate(plan.grid.centers):
+        opening, close = float(candles.open[index]), float(candles.close[index])
+        rows = sorted((scale.row(opening), scale.row(close)))
+        if rows[1] - rows[0] > 6:
+            middle = pixels[x, round(sum(rows) / 2)]
+            assert (middle == (255, 255, 255)) == (close > opening)
+            seen.add(close > opening)
+    assert seen == {True, False}
 
 
 def test_ticks_end_even_where_the_range_is_smaller_than_the_smallest_step():

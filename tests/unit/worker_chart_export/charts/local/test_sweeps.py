@@ -61,8 +61,8 @@ def _other(parameter):
             return ["rgba(1,200,100,0.6)"]
         case Kind.INTEGER:
             high = 10**9 if parameter.high is None else parameter.high
-            step = 100_000 if parameter.key.endswith(".value") else 3
-            return [default + step if default + step <= high else default - 1]
+            step = 900_000 if parameter.key.endswith(".value") else 3
+            return [next(one for one in (default + step, default + 1, default - 1) if one <= high)]
         case Kind.FLOAT:
             high = 10**9 if parameter.high is None else parameter.high
             # Far enough to be seen on any scale, e.g. the zero line of a volume.
@@ -100,3 +100,66 @@ def test_a_default_override_changes_no_pixel_and_another_one_does(name, key, par
         except RenderFailed as error:
             assert key in error.message  # noqa: PT017  # either outcome is right
     assert same == []
+
+
+#: TradingView draws the colours for up and down instead.
+_REFUSED = ("borderColor", "wickColor")
+_STYLE_CASES = [
+    pytest.param(style, key, parameter, id=f"{style}-{key}")
+    for style, parameters in catalogue().styles.items()
+    for key, parameter in parameters.items()
+]
+
+
+@cache
+def _plain_style(style):
+    return _pixels({"style": style})
+
+
+@pytest.mark.parametrize(("style", "key", "parameter"), _STYLE_CASES)
+def test_a_default_of_a_style_changes_no_pixel_and_another_value_does(style, key, parameter):
+    """An override of a style at its default changes nothing; any other value shows, or is refused by name."""
+
+    def drawn(value):
+        return _pixels({"style": style, "override": {"style": {key: value}}})
+
+    assert drawn(parameter.default) == _plain_style(style)
+    for value in _other(parameter):
+        if key.endswith(_REFUSED) and style != "hiLo":
+            with pytest.raises(RenderFailed, match=key):
+                drawn(value)
+        else:
+            assert drawn(value) != _plain_style(style), value
+
+
+_FIELDS = {
+    "theme": ["dark"],
+    "style": ["bar", "line", "area", "heikinAshi", "hollowCandle", "baseline", "hiLo", "column"],
+    "scale": ["percent", "indexedTo100", "logarithmic"],
+    "width": [801],
+    "height": [601],
+}
+
+
+@pytest.mark.parametrize(("key", "values"), _FIELDS.items())
+def test_a_default_of_a_field_changes_no_pixel_and_another_value_does(key, values):
+    """A field of the request at its default changes nothing; any other value shows."""
+    parameter = catalogue().request[key]
+    assert _pixels({key: parameter.default}) == _pixels({})
+    for value in values:
+        assert _pixels({key: value}) != _pixels({}), value
+
+
+@pytest.mark.parametrize("key", [key for key in catalogue().override if key.startswith("show")])
+def test_a_default_of_a_switch_changes_no_pixel_and_its_opposite_does(key):
+    """A switch at its default changes nothing; its opposite shows, or is refused by name."""
+    default = catalogue().override[key].default
+
+    def drawn(value):
+        return _pixels(_with_study("MACD") | {"override": {key: value}})
+
+    assert drawn(default) == _pixels(_with_study("MACD"))
+    try:
+        assert drawn(not default) != drawn(default)
+    except RenderFailed as error:
+        assert key in error.message  # noqa: PT017  # either outcome is right
