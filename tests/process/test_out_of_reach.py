@@ -68,6 +68,21 @@ def test_no_call_is_begun_after_the_failure_that_is_one_too_many(deployment):
     assert step["error"]["details"]["chartTemplateId"] == TEMPLATES[1]
 
 
+def test_a_chart_that_no_plan_allows_costs_no_call_for_the_others(deployment):
+    """With three charts needed and one too large for the plans of all accounts, no call is made."""
+    template = next(template for template in sample_templates() if template["id"] == TEMPLATES[2])
+    template["request"] |= {"width": 1920, "height": 1080}
+    deployment.documents.document(f"chart_templates/{template['id']}").set(template)
+    run_id, step_id = _put(deployment, TEMPLATES[:3])
+    accounts = '[{"id": "a", "apiKey": "key-never-seen", "plan": "BASIC", "maxParameters": 10}]'
+    line, step, _ = _work(
+        deployment, run_id, step_id, CHART_IMG_ACCOUNTS_JSON=accounts, REQUEST_CONCURRENCY="1"
+    )
+    assert (line["items"], _calls(deployment)) == (0, 0)
+    assert step["error"]["code"] == "CHART_API_LIMIT_EXCEEDED"
+    assert step["error"]["details"]["chartTemplateId"] == TEMPLATES[2]
+
+
 def _put_templates(deployment, count, *, description):
     names = [f"ctpl_out_of_reach_{number:03}" for number in range(count)]
     batch = deployment.documents.batch()

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     import pytest
 
+    from worker_chart_export.errors import RequestError
+
 BUCKET = "charts-unit"
 RUN_ID = "20251215-102530_IBM_k3f7a"
 STEP_ID = "charts:1d:main"
@@ -195,6 +197,10 @@ class ScriptedProvider:
     script: dict[str, Callable[[ChartRequest], bytes]] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
     _lock: Any = field(default_factory=threading.Lock)
+
+    def known_failure(self, _request: ChartRequest) -> RequestError | None:
+        """Return None: what fails is scripted."""
+        return None
 
     def chart(self, request: ChartRequest) -> ChartImage:
         """Return the picture, or raise the script's error."""

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from worker_chart_export.concurrency.cancel_scope import CancelScope
+    from worker_chart_export.errors import RequestError
 
 DEFAULT_WIDTH = 800
 DEFAULT_HEIGHT = 600
@@ -83,6 +84,9 @@ class ChartImage:
 
 class ChartProvider(Protocol):
     """A source of charts. All threads of the process share one."""
+
+    def known_failure(self, request: ChartRequest) -> RequestError | None:
+        """Return why the chart can't be made, if that is known without a paid call. Make no call."""
 
     def chart(self, request: ChartRequest) -> ChartImage:
         """Make the chart.

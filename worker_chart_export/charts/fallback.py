@@ -25,6 +25,11 @@ class FallbackProvider:
         self._first = first
         self._second = second
 
+    def known_failure(self, request: ChartRequest) -> RequestError | None:
+        """Return the failure of the first provider, unless the second is asked after it."""
+        failure = self._first.known_failure(request)
+        return None if isinstance(failure, ChartApiLimitExceeded) else failure
+
     def chart(self, request: ChartRequest) -> ChartImage:
         """Make the chart. The `meta` of a chart of the second provider has `fallbackFrom`.
 

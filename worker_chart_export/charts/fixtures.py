@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from worker_chart_export.charts.base import ChartRequest
+    from worker_chart_export.errors import RequestError
 
 ERROR_FIXTURE = re.compile(r"__(?P<status>[0-9]{3})_(?P<name>[A-Za-z0-9_-]+)\.json")
 MAX_BODY_CHARS = 500
@@ -37,6 +38,10 @@ class FixtureProvider:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+
+    def known_failure(self, request: ChartRequest) -> RequestError | None:  # noqa: ARG002 - a provider's
+        """Return None: a fixture costs nothing."""
+        return None
 
     def chart(self, request: ChartRequest) -> ChartImage:
         """Return the fixture picture, or raise the fixture error.

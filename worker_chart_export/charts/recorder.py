@@ -20,6 +20,7 @@ from worker_chart_export.observability.logs import Event, log
 if TYPE_CHECKING:
     from worker_chart_export.charts.base import ChartImage, ChartProvider, ChartRequest
     from worker_chart_export.charts.fixtures import FixtureProvider
+    from worker_chart_export.errors import RequestError
 
 MAX_NAME_CHARS = 40
 #: The usual mode of a new file. `mkstemp` creates files that only their owner can read.
@@ -39,6 +40,10 @@ class RecordingProvider:
         self._folder = folder
         self._fixtures = fixtures
         self._real = real
+
+    def known_failure(self, request: ChartRequest) -> RequestError | None:  # noqa: ARG002 - a provider's
+        """Return None: there may be a fixture."""
+        return None
 
     def chart(self, request: ChartRequest) -> ChartImage:
         """Return the fixture, or make the chart and save it.

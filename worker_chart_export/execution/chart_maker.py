@@ -113,16 +113,39 @@ class ChartMaker:
         check_fits(self._smallest_manifest(step))  # before thousands of templates are read
         step = replace(step, templates=self._read_templates(export.template_ids, scope, threads=threads))
         check_fits(self._smallest_manifest(step))
-        for template_id, template in step.templates.items():
-            if isinstance(template, RequestError):
-                reach.record_failure(template_id, template)
         if claim.attempt > 1:
             try:
                 stored = self._artifacts.stored_pngs(folder, started_at=claim.started_at, scope=scope)
                 step = replace(step, stored=stored)
             except ObjectRefused as error:  # no right to list objects: the charts are made again
                 log.warning(Event.BACKEND_REFUSED, error.message, backend="storage", **error.details)
-        return step
+        return replace(step, templates=self._without_known_failures(step))
+
+    def _without_known_failures(self, step: StepContext) -> dict[str, ChartTemplate | RequestError]:
+        """Replace the templates of charts that are known to fail by their errors, and count these."""
+        templates: dict[str, ChartTemplate | RequestError] = {}
+        for template_id, template in step.templates.items():
+            failure = template if isinstance(template, RequestError) else self._known_failure(step, template)
+            if failure is not None:
+                step.reach.record_failure(template_id, failure)
+            templates[template_id] = failure or template
+        return templates
+
+    def _known_failure(self, step: StepContext, template: ChartTemplate) -> RequestError | None:
+        if step.png_name(template.template_id) in step.stored:
+            return None
+        return self._provider.known_failure(self._request(step, template))
+
+    def _request(self, step: StepContext, template: ChartTemplate) -> ChartRequest:
+        return ChartRequest(
+            template_id=template.template_id,
+            symbol=step.export.symbol,
+            timeframe=step.export.timeframe,
+            payload=template.payload(step.export, timezone=self._timezone),
+            read_candles=step.read_candles,
+            scope=step.reach.wanted,
+            call_scope=step.scope,
+        )
 
     def _smallest_manifest(self, step: StepContext) -> dict[str, Any]:
         """Build the manifest of a step whose charts are all made, as far as their templates are known."""
@@ -186,15 +209,7 @@ class ChartMaker:
         if png := step.stored.get(name):
             return png.uri, _reused(template_id, png)
         step.reach.wanted.check()
-        request = ChartRequest(
-            template_id=template_id,
-            symbol=step.export.symbol,
-            timeframe=step.export.timeframe,
-            payload=template.payload(step.export, timezone=self._timezone),
-            read_candles=step.read_candles,
-            scope=step.reach.wanted,
-            call_scope=step.scope,
-        )
+        request = self._request(step, template)
         image = self._call_provider(request)
         meta = {**image.meta, **meta_of(image.provider, template)}
         return self._store(step, name, request, image, meta), meta

@@ -30,7 +30,8 @@ class StepContext:
         scope: The time and the stop of the charts. It ends before the step's own scope.
         reach: Whether enough charts can still be made.
         folder: The step's place in the charts bucket.
-        templates: The template of each request, or why it can't be used. Later changes have no effect.
+        templates: The template of each request, or why its chart can't be made. Later changes of a template
+            have no effect.
         stored: The charts that earlier attempts have stored, by object name.
         read_candles: Reads the OHLCV file, once for all charts.
     """

@@ -78,6 +78,14 @@ class ChartImgProvider:
         for state in accounts:
             metrics.know_account(state.account.id, daily_limit=state.account.daily_limit)
 
+    def known_failure(self, request: ChartRequest) -> RequestError | None:
+        """Return why no account can make the chart, or None if one may."""
+        try:
+            self._next_account(ChartAttempts(request=request, demand=Demand.of(request.payload)))
+        except RequestError as error:
+            return error
+        return None
+
     def chart(self, request: ChartRequest) -> ChartImage:
         """Get the chart, with up to six attempts over all accounts, within the step's time.
 

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from worker_chart_export.charts.base import ChartImage, ChartRequest
 from worker_chart_export.charts.local.render import render
-from worker_chart_export.errors import RenderFailed, WorkerError
+from worker_chart_export.errors import RenderFailed, RequestError, WorkerError
 from worker_chart_export.observability.logs import Event, log
 
 
 class LocalProvider:
     """Draws charts in this process. It has no state, so all threads may share one."""
+
+    def known_failure(self, request: ChartRequest) -> RequestError | None:  # noqa: ARG002 - a provider's
+        """Return None: to draw a chart costs nothing."""
+        return None
 
     def chart(self, request: ChartRequest) -> ChartImage:
         """Draw the chart of `request`.

@@ -26,6 +26,10 @@ class Local:
     def __init__(self, error=None):
         self.error, self.asked = error, 0
 
+    def known_failure(self, _request):
+        """Return the error that would end the chart."""
+        return self.error
+
     def chart(self, _request):
         """Return the chart."""
         self.asked += 1
@@ -92,3 +96,10 @@ def test_a_stop_while_drawing_is_a_stop(error):
     """A stop during the drawing is raised as a stop, so the step is released and not failed."""
     with pytest.raises(type(error)):
         FallbackProvider(first=_failing(LIMIT), second=Local(error)).chart(chart_request())
+
+
+@pytest.mark.parametrize(("error", "is_known"), [(None, False), (LIMIT, False), (ChartApiFailed("no"), True)])
+def test_a_limit_is_no_known_failure_of_a_chart_with_a_fallback(error, is_known):
+    """Of the failures that are known before, a limit ends no chart: the fallback makes it."""
+    provider = FallbackProvider(first=Local(error), second=Local())
+    assert provider.known_failure(chart_request()) is (error if is_known else None)

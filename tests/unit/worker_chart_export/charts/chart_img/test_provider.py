@@ -234,6 +234,17 @@ class TestPriority:
 class TestNoneLeft:
     """Without a usable account the chart fails without a call."""
 
+    def test_it_is_known_before_when_no_account_can_make_the_chart(self, make, cloud):
+        """A chart that no account's plan allows is known to fail; one that an account may make is not."""
+        small = account("small", key="key-one", plan="BASIC")
+        large = chart_request(width=1920, height=1080)
+        failure = make(small).known_failure(large)
+        assert isinstance(failure, ChartApiLimitExceeded)
+        assert failure.details["accounts"] == {"small": "1920x1080 pixels, its plan allows 800x600"}
+        assert make(small).known_failure(chart_request(width=800, height=600)) is None
+        assert make(small, SECOND).known_failure(large) is None
+        assert _calls(cloud) == {}
+
     def test_used_up_accounts(self, make, cloud, documents, log_lines):
         """Used-up accounts are logged once each, for many charts."""
         documents.document(f"{USAGE}/first").set({"dailyLimit": 0})
