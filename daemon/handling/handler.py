@@ -148,11 +148,15 @@ class MessageHandler:
             snapshot, view = self._read_step(run_id, step_id, message)
             if lost and view.state is StepState.MISSING:
                 return noop(view)  # it existed a moment ago, so it is deleted and not late
-            if view.state not in CLAIMABLE:
-                return self._without_work(step_id, snapshot, view, message)
+            if view.state is not StepState.UNLEASED and view.state not in CLAIMABLE:
+                return self._without_work(snapshot, view, message)
             if self._clock.monotonic() >= deadline:
                 return self._defer("out_of_time")
-            if done := self._export(step_id, snapshot, message):
+            if view.state is StepState.UNLEASED:
+                done = self._settle_unleased(step_id, snapshot)
+            else:
+                done = self._export(step_id, snapshot, message)
+            if done:
                 return done
         return self._defer("contended")
 
@@ -199,7 +203,7 @@ class MessageHandler:
         running = running_steps(snapshot)
         if not running:
             return snapshot, None, None
-        snapshot, own = self._ledger.read(run_id, leases_of=running), None
+        snapshot, own, has_finalized = self._ledger.read(run_id, leases_of=running), None, False
         for step_id in running_steps(snapshot):
             if step_id not in snapshot.leases:
                 continue  # it has become RUNNING since the first read
@@ -207,10 +211,11 @@ class MessageHandler:
             if view.state is StepState.LEASE_EXPIRED:
                 return snapshot, step_id, None
             if view.state is StepState.UNLEASED:
-                self._create_lease(step_id, snapshot)
+                settled = self._settle_unleased(step_id, snapshot)
+                has_finalized |= settled is not None and settled.reason != StepState.UNLEASED
             elif view.state is StepState.OWN_LEASE:
                 own = view
-        return snapshot, None, own
+        return self._next_step(run_id, message) if has_finalized else (snapshot, None, own)
 
     def _classify_lease(self, step_id: str, snapshot: RunSnapshot, message: IncomingMessage) -> StepView:
         return classify_lease(
@@ -224,11 +229,20 @@ class MessageHandler:
         """Return the time of the read by the server, because the clock of this machine may be wrong."""
         return snapshot.read_time or self._clock.now()
 
-    def _create_lease(self, step_id: str, snapshot: RunSnapshot) -> None:
-        """Create a lease for a step that another kind of worker left RUNNING without one."""
-        if snapshot.run is not None:
-            with bound(stepId=step_id):
+    def _settle_unleased(self, step_id: str, snapshot: RunSnapshot) -> Ack | None:
+        """Finalize a step that is RUNNING without a lease from its manifest, or else create a lease for it.
+
+        Return None if the step has changed, so that the run must be read again.
+        """
+        if snapshot.run is None:
+            raise AssertionError("unreachable: a step that is RUNNING is in a run")
+        scope = self._pipeline.new_scope()
+        with bound(stepId=step_id), self._drain.running(scope):
+            outcome = self._pipeline.finish_unleased(snapshot, step_id, scope=scope)
+            if outcome is None:
                 self._ledger.adopt(snapshot.run.run_id, step_id, now=snapshot.read_time)
+                return Ack(reason=StepState.UNLEASED.value)
+        return None if outcome.kind in LOST else Ack(reason=outcome.kind.value)
 
     def _defer(self, reason: str) -> Defer:
         return Defer(delay_seconds=DEFER_BACKOFF.delay_seconds(next(self._deferrals)), reason=reason)
@@ -250,9 +264,7 @@ class MessageHandler:
             self._breaker.record_success("storage")
         return Ack(reason=outcome.kind.value)
 
-    def _without_work(
-        self, step_id: str, snapshot: RunSnapshot, view: StepView, message: IncomingMessage
-    ) -> Disposition:
+    def _without_work(self, snapshot: RunSnapshot, view: StepView, message: IncomingMessage) -> Disposition:
         if view.state in NOT_READY:
             age = (self._server_time(snapshot) - message.publish_time).total_seconds()
             return not_ready(view, age_seconds=age, grace_seconds=self._not_ready_grace_seconds)
@@ -260,7 +272,4 @@ class MessageHandler:
             return ignored(view.description)
         if view.state is StepState.OWN_LEASE:
             return own_redelivery(view)
-        if view.state is StepState.UNLEASED:
-            self._create_lease(step_id, snapshot)
-            return Ack(reason=view.state.value)
         return noop(view)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from worker_chart_export.errors import StepError
+
 if TYPE_CHECKING:
-    from worker_chart_export.errors import StepError
+    from worker_chart_export.outputs.manifest import ManifestFailure
 
 
 class OutcomeKind(StrEnum):
@@ -46,3 +48,17 @@ class Outcome:
     failures: int = 0
     min_images: int | None = None
     error: StepError | None = None
+
+
+def too_few_charts(outcome: Outcome, first: ManifestFailure) -> Outcome:
+    """Return the outcome of a step with too few charts. Its error has the code of the first failure."""
+    error = StepError(
+        code=first.error.code,
+        message=f"{outcome.items} of {outcome.min_images} needed charts were made: {first.error.message}",
+        details={
+            "manifestGcsUri": outcome.manifest_uri,
+            "chartTemplateId": first.template_id,
+            **(first.error.details or {}),
+        },
+    )
+    return replace(outcome, kind=OutcomeKind.FAILED, error=error)

@@ -18,7 +18,8 @@ from worker_chart_export.errors import (
     StepError,
     WorkerError,
 )
-from worker_chart_export.execution.outcome import Outcome, OutcomeKind
+from worker_chart_export.execution.outcome import Outcome, OutcomeKind, too_few_charts
+from worker_chart_export.execution.stored_result import find_stored_result
 from worker_chart_export.inputs.export_request import parse_export_request
 from worker_chart_export.ledger.decisions import Reason
 from worker_chart_export.ledger.intents import claim_error, unstorable_error
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
     from worker_chart_export.execution.chart_maker import ChartMaker, ChartResult
     from worker_chart_export.execution.step_context import StepContext
-    from worker_chart_export.ledger.decisions import ReleaseResult
+    from worker_chart_export.ledger.decisions import FinalizeResult, ReleaseResult
     from worker_chart_export.ledger.run_snapshot import RunSnapshot
     from worker_chart_export.ledger.step_ledger import StepLedger
     from worker_chart_export.outputs.artifact_store import ArtifactStore
@@ -126,6 +127,40 @@ class StepPipeline:
                 _report(outcome, self._clock.monotonic() - started)
                 return outcome
 
+    def finish_unleased(self, snapshot: RunSnapshot, step_id: str, *, scope: CancelScope) -> Outcome | None:
+        """Finalize a step that is RUNNING without a lease from the manifest of an earlier result.
+
+        Nothing is paid for. The commit fails if the step has changed since `snapshot` was read, so that a
+        worker which has the step and this one can't both finalize it.
+
+        Returns:
+            The outcome, or None when there is no manifest for exactly the requests of the step.
+
+        Raises:
+            BackendUnavailable: Firestore or Cloud Storage is unavailable.
+            BackendRefused: Firestore refuses.
+            RunInvalid: The document can't be read as a flow run.
+            Interrupted: The worker stops.
+        """
+        run, started = snapshot.run, self._clock.monotonic()
+        step = run.step(step_id) if run else None
+        if run is None or step is None:
+            return None
+        with bound(runId=run.run_id, stepId=step_id), stage(Stage.STEP, runId=run.run_id, stepId=step_id):
+            outcome = find_stored_result(self._artifacts, run, step, scope=scope)
+            if outcome is not None:
+                log.warning(
+                    Event.STEP_UNLEASED,
+                    "The step is RUNNING without a lease, and its manifest is in the bucket",
+                    manifestUri=outcome.manifest_uri,
+                )
+                finalized = self._ledger.finalize_unleased(
+                    snapshot, step_id, manifest_uri=outcome.manifest_uri, error=outcome.error
+                )
+                outcome = _as_stored(outcome, finalized)
+                _report(outcome, self._clock.monotonic() - started)
+            return outcome
+
     def _work(self, claim: Claim, scope: CancelScope, started: float) -> Outcome:
         """Export the claimed step while its lease lasts. Release the lease after an error."""
         scope.guard(claim.held.check)
@@ -164,6 +199,10 @@ class StepPipeline:
         outcome = Outcome(kind=OutcomeKind.FAILED)
         limits = self._limits
         try:
+            if claim.was_unleased:
+                stored = find_stored_result(self._artifacts, claim.run, claim.step, scope=scope)
+                if stored is not None:
+                    return self._finalize(claim, scope, stored)
             export = parse_export_request(claim.run, claim.step)
             reserve = min(MANIFEST_RESERVE_SECONDS, MANIFEST_RESERVE_SHARE * limits.step_timeout_seconds)
             step = self._charts.prepare(
@@ -180,7 +219,7 @@ class StepPipeline:
             if made >= export.min_images:
                 return self._finalize(claim, scope, replace(outcome, kind=OutcomeKind.SUCCEEDED))
             first = next(failure for failure in failures if failure.was_tried)
-            error = _too_few_charts(outcome, first)
+            return self._finalize(claim, scope, too_few_charts(outcome, first))
         except RequestError as failure:
             error = failure.as_step_error()
         except WorkerError:
@@ -216,26 +255,18 @@ class StepPipeline:
             finalized = self._ledger.finalize(
                 claim, scope=scope, manifest_uri=outcome.manifest_uri, error=outcome.error
             )
-        if not finalized.updated:
-            return replace(outcome, kind=OutcomeKind.FINALIZE_REFUSED, reason=finalized.reason)
-        if finalized.status == "FAILED" and outcome.error is None:
-            # Firestore can't store the result. The ledger has stored this failure in its place.
-            error = unstorable_error(ErrorCode.CRASH_LOOP, manifest_uri=outcome.manifest_uri)
-            return replace(outcome, kind=OutcomeKind.FAILED, error=error)
-        return outcome
+        return _as_stored(outcome, finalized)
 
 
-def _too_few_charts(outcome: Outcome, first: ManifestFailure) -> StepError:
-    """Make the error of a step with too few charts from the code and the message of the first failure."""
-    return StepError(
-        code=first.error.code,
-        message=f"{outcome.items} of {outcome.min_images} needed charts were made: {first.error.message}",
-        details={
-            "manifestGcsUri": outcome.manifest_uri,
-            "chartTemplateId": first.template_id,
-            **(first.error.details or {}),
-        },
-    )
+def _as_stored(outcome: Outcome, finalized: FinalizeResult) -> Outcome:
+    """Return the outcome that Firestore now has."""
+    if not finalized.updated:
+        return replace(outcome, kind=OutcomeKind.FINALIZE_REFUSED, reason=finalized.reason)
+    if finalized.status == "FAILED" and outcome.error is None:
+        # Firestore can't store the result. The ledger has stored this failure in its place.
+        error = unstorable_error(ErrorCode.CRASH_LOOP, manifest_uri=outcome.manifest_uri)
+        return replace(outcome, kind=OutcomeKind.FAILED, error=error)
+    return outcome
 
 
 def _report(outcome: Outcome, seconds: float) -> None:

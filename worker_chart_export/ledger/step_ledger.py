@@ -15,10 +15,10 @@ from worker_chart_export.concurrency.cancel_scope import CancelScope
 from worker_chart_export.concurrency.single_flight import SingleFlight
 from worker_chart_export.errors import BackendUnavailable, StepError, WorkerError
 from worker_chart_export.ledger.commit.group_commit import GIVE_UP_AFTER_SECONDS, GroupCommits
-from worker_chart_export.ledger.decisions import FLOW_RUNS, Reason
+from worker_chart_export.ledger.decisions import FLOW_RUNS, FinalizeResult, Reason
 from worker_chart_export.ledger.expired_leases import ExpiredLease, delete_lease, expired_leases
 from worker_chart_export.ledger.intents import ClaimIntent, FinalizeIntent, claim_error
-from worker_chart_export.ledger.lease import HeldLease, LeaseOffer, unleased
+from worker_chart_export.ledger.lease import UNKNOWN_OWNER, HeldLease, LeaseOffer, unleased
 from worker_chart_export.ledger.releases import Releases
 from worker_chart_export.ledger.run_snapshot import lease_reference, read_lease, read_run
 from worker_chart_export.observability import metrics
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from worker_chart_export.inputs.flow_run import FlowRun, Step
     from worker_chart_export.ledger.commit.group_commit import RunCommits
     from worker_chart_export.ledger.commit.plan import Resolution
-    from worker_chart_export.ledger.decisions import ClaimResult, FinalizeResult, ReleaseResult
+    from worker_chart_export.ledger.decisions import ClaimResult, ReleaseResult
     from worker_chart_export.ledger.heartbeats import Heartbeats
     from worker_chart_export.ledger.lease import LeaseTerms, StoredLease
     from worker_chart_export.ledger.run_snapshot import RunSnapshot
@@ -55,6 +55,7 @@ class Claim:
         started_at: When the step was first claimed. It is part of the names of the step's objects, so it is
             kept when another worker takes the step over.
         commits: The group commit of the run. The claim keeps it alive.
+        was_unleased: The step was RUNNING without a lease of its worker, for too long.
     """
 
     run: FlowRun
@@ -63,6 +64,7 @@ class Claim:
     attempt: int
     started_at: datetime
     commits: RunCommits
+    was_unleased: bool = False
 
 
 class StepLedger:
@@ -177,6 +179,7 @@ class StepLedger:
             attempt=held.lease.attempt,
             started_at=held.lease.started_at,
             commits=commits,
+            was_unleased=result.taken_over is not None and result.taken_over.owner == UNKNOWN_OWNER,
         )
 
     def _hold(self, run_id: str, step_id: str, resolution: Resolution) -> HeldLease:
@@ -227,6 +230,30 @@ class StepLedger:
         result: FinalizeResult = claim.commits.submit(
             intent, held=claim.held, remaining_seconds=remaining_seconds
         ).result
+        _log_finalize(updated=result.updated, reason=result.reason, status=result.status)
+        return result
+
+    def finalize_unleased(
+        self, snapshot: RunSnapshot, step_id: str, *, manifest_uri: str | None, error: StepError | None
+    ) -> FinalizeResult:
+        """Finalize a step that is RUNNING without a lease, unless a worker has a valid lease by now.
+
+        Raises:
+            RunInvalid: The run can't be read as a flow run.
+            BackendUnavailable: Firestore was unavailable, or each race was lost, for 30 s.
+            BackendRefused: Firestore refuses.
+        """
+        if snapshot.run is None:
+            return FinalizeResult(updated=False, status=None, reason=Reason.RUN_MISSING)
+        intent = FinalizeIntent(
+            step_id=step_id,
+            finished_at=rfc3339(self._clock.now()),
+            manifest_uri=None if error else manifest_uri,
+            error=error,
+        )
+        result: FinalizeResult = (
+            self._commits.of(snapshot.run.run_id).submit(intent, snapshot=snapshot).result
+        )
         _log_finalize(updated=result.updated, reason=result.reason, status=result.status)
         return result
 

@@ -51,8 +51,9 @@ class Event(StrEnum):
     DEPENDS_ON_BLOCKED = "depends_on_blocked"
     """The step is READY, but a step that it depends on has not SUCCEEDED yet."""
     STEP_UNLEASED = "step_unleased"
-    """The step is RUNNING without a lease, so another kind of worker claimed it. The daemon adds a lease
-    that expires after `UNLEASED_GRACE_SECONDS`.
+    """The step is RUNNING without a lease: another kind of worker claimed it, or its result was overwritten.
+    With a manifest in the bucket the daemon finalizes it. If not, it adds a lease that expires after
+    `UNLEASED_GRACE_SECONDS`.
     """
     CLAIM_ATTEMPT = "claim_attempt"
     """The worker tried to claim the step. Field `claimed` holds the result, and `reason` says why a claim

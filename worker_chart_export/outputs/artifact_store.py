@@ -25,6 +25,7 @@ from worker_chart_export.errors import (
     ValidationFailed,
     shown,
 )
+from worker_chart_export.outputs.manifest import MAX_MANIFEST_BYTES
 from worker_chart_export.timing import full_jitter_seconds
 
 if TYPE_CHECKING:
@@ -266,6 +267,28 @@ class ArtifactStore:
         except google_errors.PreconditionFailed:
             return False
         return True
+
+    def read_manifest(self, name: str, *, scope: CancelScope) -> bytes | None:
+        """Return the manifest with this name, or None when there is none.
+
+        Raises:
+            ManifestRefused: Cloud Storage refuses to read it, or it is too large.
+            BackendUnavailable: Cloud Storage stays unavailable.
+            StepTimedOut: The step's time has ended.
+            WorkerError: The error that the step was stopped with.
+        """
+
+        def read(timeout: Any) -> bytes | None:
+            blob = self._bucket.get_blob(name, timeout=timeout, retry=None)
+            if blob is None:
+                return None
+            content: bytes = blob.download_as_bytes(end=MAX_MANIFEST_BYTES, timeout=timeout, retry=None)
+            return content
+
+        content = call_storage(read, name=name, refusal=ManifestRefused, scope=scope)
+        if content is not None and len(content) > MAX_MANIFEST_BYTES:
+            raise ManifestRefused(f"{name} has more than {MAX_MANIFEST_BYTES} bytes.")
+        return content
 
     def read_candles(self, uri: str | None, *, scope: CancelScope) -> bytes:
         """Return the bytes of an OHLCV JSON file.

@@ -74,6 +74,22 @@ class TestNamedStep:
         assert handler(ledger, pipeline).handle(message()) == Ack(reason="unleased")
         assert (ledger.adopted, pipeline.worked) == ([STEP_ID], [])
 
+    @pytest.mark.parametrize("kind", [OutcomeKind.SUCCEEDED, OutcomeKind.FAILED])
+    def test_a_running_step_without_a_lease_is_finalized_from_its_manifest(self, kind):
+        """A RUNNING step without a lease is finalized from its manifest, and gets no lease."""
+        ledger = Ledger(one_step(status="RUNNING"), **{STEP_ID: None})
+        pipeline = Pipeline(stored=Outcome(kind=kind))
+        assert handler(ledger, pipeline).handle(message()) == Ack(reason=kind.value)
+        assert (ledger.adopted, pipeline.worked) == ([], [])
+
+    def test_a_step_that_changed_before_its_finalize_is_read_again(self):
+        """When another worker was first, the run is read again, and its result counts."""
+        running, ended = one_step(status="RUNNING"), one_step(status="SUCCEEDED")
+        ledger = Ledger(running, running, ended, **{STEP_ID: None})
+        pipeline = Pipeline(stored=Outcome(kind=OutcomeKind.FINALIZE_REFUSED, reason="step_final"))
+        assert handler(ledger, pipeline).handle(message()) == Ack(reason="final")
+        assert ledger.reads == 3
+
     def test_a_step_that_ended_between_two_reads_is_final(self):
         """When a step ends between two reads, the second read counts."""
         ledger = Ledger(one_step(status="RUNNING"), one_step(status="SUCCEEDED"), **{STEP_ID: None})
