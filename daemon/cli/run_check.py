@@ -12,13 +12,15 @@ from daemon.settings import FirestoreSettings, SettingsError, load_settings
 from daemon.settings.emulators import Emulators
 from worker_chart_export.descriptions import describe
 from worker_chart_export.errors import RunInvalid, WorkerError, shown
-from worker_chart_export.inputs.flow_run import FlowRun
+from worker_chart_export.inputs.flow_run import FlowRun, StepStatus
 from worker_chart_export.ledger.decisions import Reason
 from worker_chart_export.ledger.run_snapshot import read_run
 from worker_chart_export.timing import SystemClock
 
 #: The message is sent already. The person waits no longer than this for a warning.
 CHECK_SECONDS = 2.0
+#: How many steps a sentence names.
+MAX_STEPS = 3
 
 
 def find_reason_for_no_effect(run_id: str, step_id: str | None) -> str | None:
@@ -54,13 +56,36 @@ def why_no_effect(run: FlowRun | None, step_id: str | None) -> str | None:
     if run.is_final:
         return describe(Reason.RUN_FINAL)
     if step_id is None:
-        return None if run.eligible_step() else "no step of the run is eligible"
+        steps = [run.readable_step(name) for name in run.chart_step_ids()]
+        # The lease of a RUNNING step may have expired, and then it is taken over.
+        may_be_worked = any(step and step.status is StepStatus.RUNNING for step in steps)
+        return None if run.eligible_step() or may_be_worked else why_no_step_is_eligible(run)
     step = run.step(step_id)
     if step is None:
         return describe(Reason.STEP_MISSING)
     if not step.is_chart_export:
         return describe(Reason.OTHER_TYPE)
     return describe(Reason.STEP_FINAL) if step.status.is_final else None
+
+
+def why_no_step_is_eligible(run: FlowRun | None) -> str:
+    """Return why no step of the run can be exported, with the first steps and what each waits for. Pure."""
+    reason = "no step of the run is eligible"
+    if run is None:
+        return reason
+    names = run.chart_step_ids()
+    states = [f"{name} {_state(run, name)}" for name in names[:MAX_STEPS]]
+    states += [f"{len(names) - MAX_STEPS} more"] if len(names) > MAX_STEPS else []
+    return f"{reason}: {'; '.join(states) or 'it has no CHART_EXPORT step'}"
+
+
+def _state(run: FlowRun, step_id: str) -> str:
+    step = run.readable_step(step_id)
+    if step is None:
+        return "can't be read"
+    if step.status is not StepStatus.READY:
+        return f"is {step.status}"
+    return f"waits for {', '.join(run.unmet_dependencies(step))}"
 
 
 def _read(settings: FirestoreSettings, run_id: str) -> FlowRun | None:

@@ -14,6 +14,7 @@ from google.protobuf.message import Error as ProtobufError
 
 from daemon.cli.output import examples, why_not_json
 from daemon.cli.places import asking_for, place_of
+from daemon.cli.run_check import why_no_step_is_eligible
 from daemon.composition import build_worker
 from daemon.exit import ExitCode
 from daemon.settings import ChartsApiMode, ExportSettings, LogFormat, LogLevel, load_settings
@@ -106,7 +107,7 @@ def _export_step(worker: Worker, run_id: str, step_id: str | None) -> dict[str, 
             run = worker.ledger.read(run_id).run
             step = run.eligible_step() if run else None
             if step is None:
-                reason = "no step of the run is eligible"
+                reason = why_no_step_is_eligible(run)
                 return {"status": "NOTHING_ELIGIBLE", "runId": run_id, "reason": reason}
             step_id = step.step_id
         outcome = worker.pipeline.run(run_id, step_id, scope=worker.pipeline.new_scope())
