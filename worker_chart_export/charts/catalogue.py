@@ -6,7 +6,8 @@ documents them. The local renderer takes defaults and checks from here, the temp
 
 Four entries differ from the documentation, because they are obvious misprints there: two parameters of type
 `Color2196F3` are colours, the second `UpperLimit.visible` of `Williams %R` is `LowerLimit.visible`, and the
-lower limit of the `Money Flow Index` is 20, as on TradingView, and not 80 like the upper one.
+lower limit of the `Money Flow Index` is 20, as on TradingView, and not 80 like the upper one. The key
+`extendLines` of `Fib Retracement` is only in the documentation's example.
 """
 
 from __future__ import annotations
@@ -123,11 +124,19 @@ class StudyEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DrawingEntry:
-    """One documented drawing: its name, and what can be set in its `input` and `override`."""
+    """One documented drawing.
+
+    Attributes:
+        name: Its name in the request body.
+        inputs: What can be set in its `input`.
+        overrides: What can be set in its `override`.
+        levels: The overrides `level1`, `level2` ... of a drawing with levels: their parameters by key.
+    """
 
     name: str
     inputs: Mapping[str, Parameter]
     overrides: Mapping[str, Parameter]
+    levels: Mapping[str, Mapping[str, Parameter]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,7 +178,10 @@ def catalogue() -> Catalogue:
         DrawingEntry(
             name=drawing["name"],
             inputs=_parameters(drawing["input"]),
-            overrides=_parameters(drawing["override"]),
+            overrides=_parameters(row for row in drawing["override"] if row["type"] != Kind.OBJECT.value),
+            levels={
+                f"level{number}": _level(**level) for number, level in enumerate(drawing.get("levels", ()), 1)
+            },
         )
         for drawing in data["drawings"]
     )
@@ -199,6 +211,14 @@ def _parameters(rows: Iterable[Mapping[str, Any]]) -> dict[str, Parameter]:
         for row in rows
     )
     return {parameter.key: parameter for parameter in parameters}
+
+
+def _level(coeff: float, color: str) -> dict[str, Parameter]:
+    return {
+        "visible": Parameter(key="visible", kind=Kind.BOOLEAN, default=True),
+        "coeff": Parameter(key="coeff", kind=Kind.FLOAT, default=coeff),
+        "color": Parameter(key="color", kind=Kind.COLOR, default=color),
+    }
 
 
 def _default(value: Any, choices: Iterable[Any]) -> Any:

@@ -5,22 +5,20 @@ Each problem is one sentence that begins with the field's path, e.g. `request.st
 
 from __future__ import annotations
 
-import re
 from difflib import get_close_matches
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from worker_chart_export.charts.catalogue import catalogue, read_datetime
+from worker_chart_export.charts.catalogue import DrawingEntry, catalogue, read_datetime
 from worker_chart_export.errors import shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from worker_chart_export.charts.catalogue import DrawingEntry, Parameter, StudyEntry
+    from worker_chart_export.charts.catalogue import Parameter, StudyEntry
 
 STUDY_KEYS = frozenset({"name", "forceOverlay", "input", "override"})
 DRAWING_KEYS = frozenset({"name", "input", "override", "zOrder"})
-#: The table has one entry for all levels of a drawing: `level{#}`.
-_LEVEL = re.compile(r"level\d{1,2}")
 
 
 def problems(request: Mapping[str, Any], path: str = "request") -> Iterator[str]:
@@ -98,7 +96,10 @@ def _entry_problems(
     if overlay is not None and not isinstance(overlay, bool):
         yield f"{path}.forceOverlay: expected true or false, got {shown(overlay)}"
     yield from _part_problems(known.inputs, entry.get("input"), f"{path}.input")
-    yield from _part_problems(known.overrides, entry.get("override"), f"{path}.override")
+    levels = known.levels if isinstance(known, DrawingEntry) else {}
+    yield from _part_problems(known.overrides, entry.get("override"), f"{path}.override", levels)
+    if entry.get("zOrder") not in {None, "top", "bottom"}:
+        yield f"{path}.zOrder: expected one of top, bottom, got {shown(entry['zOrder'])}"
 
 
 def near_names(name: str, known: Iterable[str]) -> str:
@@ -108,16 +109,20 @@ def near_names(name: str, known: Iterable[str]) -> str:
     return f"; did you mean {' or '.join(near)}?" if near else ""
 
 
-def _part_problems(known: Mapping[str, Parameter], given: object, path: str) -> Iterator[str]:
+def _part_problems(
+    known: Mapping[str, Parameter],
+    given: object,
+    path: str,
+    levels: Mapping[str, Mapping[str, Parameter]] = MappingProxyType({}),
+) -> Iterator[str]:
     """Yield what is wrong with the `input` or the `override` of a study or a drawing."""
     given = {} if given is None else given
     if not isinstance(given, dict):
         yield f"{path}: expected an object, got {shown(given)}"
         return
     for key, value in given.items():
-        if "level{#}" in known and _LEVEL.fullmatch(key):
-            if not isinstance(value, dict):
-                yield f"{path}.{key}: expected an object, got {shown(value)}"
+        if key in levels:
+            yield from _part_problems(levels[key], value, f"{path}.{key}")
         else:
             yield from _problem(known, key, value, path)
     for key, parameter in known.items():

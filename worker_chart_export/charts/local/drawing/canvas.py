@@ -27,6 +27,7 @@ from worker_chart_export.charts.local.primitives.marks import (
     Rects,
     Strokes,
     Text,
+    clipped,
     stroked_area,
 )
 from worker_chart_export.charts.local.primitives.text import text_image
@@ -104,9 +105,15 @@ def _paint_strokes(image: Image.Image, mark: Strokes) -> None:
 
 
 def _paint_text(image: Image.Image, mark: Text) -> None:
-    picture = text_image(mark.text, mark.size)
-    if picture is not None:
-        image.paste(mark.color[:3], (mark.x + picture.left, mark.y + picture.top), picture.mask)
+    picture = text_image(mark.text, mark.size, bold=mark.bold, italic=mark.italic)
+    if picture is None:
+        return
+    left, top = mark.x + picture.left, mark.y + picture.top
+    box = (left, top, left + picture.mask.width, top + picture.mask.height)
+    shown = box if mark.clip is None else clipped(box, mark.clip)
+    if shown is not None:
+        part = (shown[0] - left, shown[1] - top, shown[2] - left, shown[3] - top)
+        image.paste(mark.color[:3], shown, picture.mask.crop(part))
 
 
 def encode_png(image: Image.Image) -> bytes:

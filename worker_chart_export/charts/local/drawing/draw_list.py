@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from worker_chart_export.charts.local.drawing.annotations.catalogue import drawing_marks, time_axis_marks
+from worker_chart_export.charts.local.drawing.annotations.surface import Surface
 from worker_chart_export.charts.local.drawing.lines import dashed_row
 from worker_chart_export.charts.local.drawing.price_marks import PriceArtist
 from worker_chart_export.charts.local.drawing.profile_marks import profile_marks
@@ -45,7 +47,7 @@ def build_draw_list(plan: Plan) -> DrawList:
         for study in pane.studies:
             marks += artist.below(study)
         marks += [*artist.above(pane.studies), *pane.legend]
-    marks += _axis_marks(plan, dates)
+    marks += [*_axis_marks(plan, dates), *time_axis_marks(_surface(plan), options.drawings)]
     return DrawList(width=options.width, height=options.height, background=theme.axis, marks=tuple(marks))
 
 
@@ -73,7 +75,18 @@ def _price_marks(plan: Plan) -> list[Mark]:
     if plan.options.visible.price_line:
         row = round(scale.row(float(plan.candles.close[-1])))
         marks.append(dashed_row(row, box, plan.price_color, dash=1, period=3))
-    return [*marks, *pane.legend]
+    return [*marks, *drawing_marks(_surface(plan), plan.options.drawings), *pane.legend]
+
+
+def _surface(plan: Plan) -> Surface:
+    return Surface(
+        candles=plan.candles,
+        grid=plan.grid,
+        scale=plan.panes[0].scale,
+        pane=plan.panes[0].box,
+        time_axis=(0, plan.panes[-1].box[3] + 1, plan.options.width, plan.options.height),
+        writer=plan.price_writer,
+    )
 
 
 def _axis_marks(plan: Plan, dates: list[TimeLabel]) -> list[Mark]:

@@ -29,7 +29,7 @@ _MAX_WIDTH, _MAX_HEIGHT = 2048, 1920
 _VALUES_NOT_DRAWN = {
     "format": ("jpeg",),
 }
-_FIELDS_NOT_DRAWN = ("range", "shiftLeft", "shiftRight", "drawings", "watermark")
+_FIELDS_NOT_DRAWN = ("range", "shiftLeft", "shiftRight", "watermark")
 #: TradingView draws the colours for up and down instead of these.
 _UNUSED_COLORS = (".borderColor", ".wickColor")
 _OVERRIDES_NOT_DRAWN = {
@@ -64,16 +64,16 @@ class DrawingRequest:
     Attributes:
         name: Chart-IMG's name of the drawing.
         inputs: The inputs, defaults filled in; None where one without a default is not set.
-        overrides: The overrides, defaults filled in.
-        levels: The overrides `level1`, `level2` ... of a drawing with levels, unchecked.
-        z_order: The template's `zOrder`, unchecked; None if it is not set.
+        look: The overrides, defaults filled in.
+        levels: Visibility, coefficient and colour of each level of a drawing with levels.
+        z_order: `top`, `bottom`, or None if it is not set.
     """
 
     name: str
     inputs: Mapping[str, Any]
-    overrides: Mapping[str, Any]
-    levels: Mapping[str, Mapping[str, Any]]
-    z_order: Any
+    look: Mapping[str, Any]
+    levels: tuple[Mapping[str, Any], ...]
+    z_order: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -314,7 +314,7 @@ def _drawing(entry: Mapping[str, Any]) -> DrawingRequest:
     return DrawingRequest(
         name=entry["name"],
         inputs=_values(known.inputs, entry.get("input") or {}),
-        overrides=_values({k: v for k, v in known.overrides.items() if k != "level{#}"}, overrides),
-        levels={key: value for key, value in overrides.items() if key.startswith("level")},
+        look=_values(known.overrides, overrides),
+        levels=tuple(_values(level, overrides.get(key, {})) for key, level in known.levels.items()),
         z_order=entry.get("zOrder"),
     )

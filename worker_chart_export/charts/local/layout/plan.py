@@ -22,12 +22,12 @@ from worker_chart_export.charts.local.studies.compute import compute_study
 from worker_chart_export.charts.local.studies.study import Numbers, Place, PlotType, Study
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from typing import Any
 
     from worker_chart_export.charts.catalogue import Color
     from worker_chart_export.charts.local.input.candles import Candles
-    from worker_chart_export.charts.local.input.options import ChartOptions
+    from worker_chart_export.charts.local.input.options import ChartOptions, DrawingRequest
     from worker_chart_export.charts.local.primitives.marks import Box, Text
 
 #: Part of the price pane's height that volume columns may fill.
@@ -70,6 +70,7 @@ class Plan:
         grid: The pixel columns of the bars shown.
         panes: The price pane, then the studies' own panes.
         price_color: Colour of the last price's line and label.
+        price_writer: Writes prices.
         floors: Studies at the lower edge of the price pane, each with its own scale.
     """
 
@@ -80,6 +81,7 @@ class Plan:
     grid: BarGrid
     panes: tuple[Pane, ...]
     price_color: Color
+    price_writer: Writer
     floors: tuple[tuple[Study, Scale], ...]
 
 
@@ -93,6 +95,18 @@ def price_color(style: str, look: Mapping[str, Any], *, rising: bool) -> Color:
     }.get(style, "upColor" if rising else "downColor")
     color: Color = look[key]
     return color
+
+
+def drawing_prices(drawings: Sequence[DrawingRequest]) -> Iterator[tuple[float, Color]]:
+    """Yield the prices of drawings that have a label on the price axis, with its colour."""
+    for drawing in drawings:
+        look, inputs = drawing.look, drawing.inputs
+        if drawing.name == "Horizontal Line" and look["showPrice"]:
+            yield inputs["price"], look["lineColor"]
+        elif drawing.name in {"Long Position", "Short Position"} and look["showPrice"]:
+            yield inputs["entryPrice"], look["lineColor"]
+            yield inputs["targetPrice"], look["profitBackground"]
+            yield inputs["stopPrice"], look["stopBackground"]
 
 
 def make_plan(candles: Candles, options: ChartOptions, check: Callable[[], None]) -> Plan:
@@ -150,6 +164,7 @@ class _Planner:
             grid=self._grid,
             panes=tuple(panes),
             price_color=self._price_color,
+            price_writer=self._price_writer,
             floors=tuple(floors),
         )
 
@@ -183,6 +198,10 @@ class _Planner:
             labels += self._labels(study, scale, axis_writer)
         for study, floor in floors:
             labels += self._labels(study, floor, compact if study.numbers is Numbers.COMPACT else writer)
+        for price, color in drawing_prices(self._options.drawings):
+            place = scale.row(price)
+            if not math.isnan(place):
+                labels.append(Label(row=round(place), text=axis_writer.value(price), color=color))
         axis = price_axis(box, scale, axis_writer, labels)
         return Pane(box=box, scale=scale, studies=studies, axis=axis, legend=legend)
 

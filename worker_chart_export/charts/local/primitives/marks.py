@@ -81,13 +81,19 @@ class GradientFill:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Text:
-    """One line of text; `x` is its left edge, `y` the middle of its capital letters."""
+    """One line of text; `x` is its left edge, `y` the middle of its capital letters.
+
+    It is cut off at the edges of `clip`, if that is set.
+    """
 
     x: int
     y: int
     text: str
     color: Color
     size: int
+    bold: bool = False
+    italic: bool = False
+    clip: Box | None = None
 
 
 Mark: TypeAlias = Gradient | GradientFill | Rects | Dots | Polygon | Strokes | Text

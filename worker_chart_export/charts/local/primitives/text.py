@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageChops, ImageDraw, ImageFont
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from worker_chart_export.charts.local.primitives.marks import Box, Text
 
 FONT_FILE = Path(__file__).parent / "fonts" / "Roboto-Regular.ttf"
+#: Pixels to the right per pixel upwards of an italic letter.
+_SLANT = 0.2
 _font_lock = threading.Lock()
 _font = lru_cache(maxsize=16)(
     partial(ImageFont.truetype, str(FONT_FILE), layout_engine=ImageFont.Layout.BASIC)
@@ -72,8 +74,28 @@ def glyph(character: str, size: int) -> Glyph:
 
 
 @lru_cache(maxsize=2048)
-def text_image(text: str, size: int) -> TextImage | None:
-    """Return the picture of `text`; None if it has no pixels."""
+def text_image(text: str, size: int, *, bold: bool = False, italic: bool = False) -> TextImage | None:
+    """Return the picture of `text`; None if it has no pixels.
+
+    The package holds one regular font. Bold text is made of two copies side by side, italic text is slanted.
+    """
+    plain = _plain_image(text, size)
+    if plain is None or not (bold or italic):
+        return plain
+    mask = plain.mask
+    if bold:
+        wide = Image.new("L", (mask.width + 1, mask.height))
+        wide.paste(mask, (1, 0))
+        mask = ImageChops.lighter(wide, ImageChops.offset(wide, -1, 0))
+    if italic:
+        slant = round(_SLANT * mask.height)
+        size_of_image = (mask.width + slant, mask.height)
+        matrix = (1, _SLANT, -slant, 0, 1, 0)
+        mask = mask.transform(size_of_image, Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR)
+    return TextImage(mask=mask, left=plain.left, top=plain.top)
+
+
+def _plain_image(text: str, size: int) -> TextImage | None:
     placed: list[tuple[int, Glyph]] = []
     pen = 0
     for character in text:

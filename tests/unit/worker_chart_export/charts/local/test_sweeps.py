@@ -132,6 +132,98 @@ def test_a_default_of_a_style_changes_no_pixel_and_another_value_does(style, key
             assert drawn(value) != _plain_style(style), value
 
 
+_SPAN = {
+    "startDatetime": "2012-12-10T00:00:00Z",
+    "startPrice": 190.0,
+    "endDatetime": "2013-01-30T00:00:00Z",
+    "endPrice": 203.0,
+}
+_SPOT = {"datetime": "2012-12-24T00:00:00Z", "price": 197.0}
+_POSITION = {"entryPrice": 195.0, "targetPrice": 203.0, "stopPrice": 190.0, **_SPAN}
+_POSITION = {key: value for key, value in _POSITION.items() if key not in {"startPrice", "endPrice"}}
+#: Inputs with which a drawing is well within the chart.
+_DRAWN = {
+    "Order Line": {"text": "BUY", "quantity": "0.25", "price": 198.0},
+    "Horizontal Line": {"price": 197.0, "text": "Support"},
+    "Vertical Line": {"datetime": _SPOT["datetime"], "text": "Xmas"},
+    "Long Position": _POSITION,
+    "Short Position": _POSITION | {"targetPrice": 190.0, "stopPrice": 203.0},
+    "Arrow Mark Up": _SPOT | {"text": "Up"},
+    "Arrow Mark Down": _SPOT | {"text": "Down"},
+    "Text": _SPOT | {"text": "Note"},
+    **dict.fromkeys(("Fib Retracement", "Date Range", "Date Price Range"), _SPAN),
+    **{name: _SPAN | {"text": "Text"} for name in ("Trend Line", "Rectangle", "Arrow Marker", "Callout")},
+}
+#: Overrides that show only with others.
+_SHOWN_WITH = {
+    "Trend Line": {"showLabel": True},
+    "Rectangle": {"showLabel": True},
+    "Text": {"showBorder": True, "fillBackground": True},
+    "Long Position": {"showStats": True},
+    "Short Position": {"showStats": True},
+}
+_LEVEL = [{"visible": False}, {"coeff": 0.3}, {"color": "#ffffff"}]
+_DRAWING_CASES = [
+    pytest.param(name, key, parameter, id=f"{name}-{key}")
+    for name, entry in catalogue().drawings.items()
+    for key, parameter in entry.overrides.items()
+]
+
+
+def _drawing(name, *, inputs=None, override=None):
+    entry = {"name": name, "input": _DRAWN[name] | (inputs or {})}
+    return _pixels({"drawings": [entry | {"override": _SHOWN_WITH.get(name, {}) | (override or {})}]})
+
+
+@cache
+def _plain_drawing(name):
+    return _drawing(name)
+
+
+@pytest.mark.parametrize("name", list(catalogue().drawings))
+def test_every_drawing_is_drawn_and_every_input_counts(name):
+    """A drawing changes the picture, and so does another value of each of its inputs."""
+    assert _plain_drawing(name) != _pixels({})
+    for key, value in _DRAWN[name].items():
+        if isinstance(value, float):
+            other = value + 2
+        else:
+            other = "2013-01-02T00:00:00Z" if "atetime" in key else f"{value}!"
+        assert _drawing(name, inputs={key: other}) != _plain_drawing(name), key
+
+
+@pytest.mark.parametrize(("name", "key", "parameter"), _DRAWING_CASES)
+def test_a_default_of_a_drawing_changes_no_pixel_and_another_value_does(name, key, parameter):
+    """An override of a drawing at its default changes nothing; any other value shows."""
+    if key not in _SHOWN_WITH.get(name, {}):
+        assert _drawing(name, override={key: parameter.default}) == _plain_drawing(name)
+    shown = _SHOWN_WITH.get(name, {}).get(key, parameter.default)
+    for value in [not shown] if parameter.kind is Kind.BOOLEAN else _other(parameter):
+        assert _drawing(name, override={key: value}) != _plain_drawing(name), value
+
+
+@pytest.mark.parametrize("change", _LEVEL)
+def test_a_level_of_a_retracement_can_be_changed(change):
+    """Visibility, coefficient and colour of a level count."""
+    assert _drawing("Fib Retracement", override={"level3": change}) != _plain_drawing("Fib Retracement")
+
+
+def test_the_z_order_puts_a_drawing_above_another():
+    """Of two drawings that overlap, `zOrder` decides which one is seen."""
+    areas = [
+        {
+            "name": "Rectangle",
+            "input": _SPAN,
+            "override": {"backgroundColor": color, "lineColor": color},
+        }
+        for color in ("#ff0000", "#00ff00")
+    ]
+    plain = _pixels({"drawings": areas})
+    assert _pixels({"drawings": [areas[0] | {"zOrder": "top"}, areas[1]]}) != plain
+    assert _pixels({"drawings": [areas[0], areas[1] | {"zOrder": "bottom"}]}) != plain
+    assert _pixels({"drawings": [areas[0], areas[1] | {"zOrder": "top"}]}) == plain
+
+
 _FIELDS = {
     "theme": ["dark"],
     "style": ["bar", "line", "area", "heikinAshi", "hollowCandle", "baseline", "hiLo", "column"],

@@ -1,0 +1,1 @@
+"""The drawings of a template: lines, areas, arrows, texts and positions at given dates and prices."""
