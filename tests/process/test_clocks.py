@@ -100,7 +100,7 @@ def test_a_message_that_is_early_waits_for_its_step_whatever_the_time_of_the_mac
 
 @pytest.mark.parametrize("ahead_seconds", [-2 * HOUR, 2 * HOUR])
 def test_an_expired_lease_is_found_whatever_the_time_of_the_machine(deployment, clocks, ahead_seconds):
-    """The rescue asks for leases that have expired by the server's time, and for no other."""
+    """The rescue finds leases that have expired by the server's time; what it writes has that time too."""
     clocks.shift(wall=ahead_seconds)
     run_id, step_ids = deployment.put_run(steps=2, status="RUNNING")
     for step_id, left_seconds in zip(step_ids, (-600, 600), strict=True):
@@ -112,6 +112,12 @@ def test_an_expired_lease_is_found_whatever_the_time_of_the_machine(deployment, 
         assert (line["stepId"], line["attempt"]) == (step_ids[0], 2)
         assert daemon.terminate() == 0
     assert deployment.step(run_id, step_ids[1])["status"] == "RUNNING"
+    written = [
+        deployment.step(run_id, step_ids[0])["finishedAt"],
+        deployment.manifest(run_id, step_ids[0])["createdAt"],
+    ]
+    for text in written:
+        assert abs((datetime.now(UTC) - datetime.fromisoformat(text)).total_seconds()) < 60
 
 
 class TestSuspend:

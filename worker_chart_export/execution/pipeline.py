@@ -234,7 +234,7 @@ class StepPipeline:
         manifest = build_manifest(
             run_id=step.folder.run_id,
             step_id=step.folder.step_id,
-            created_at=self._clock.now(),
+            created_at=step.claim.held.server_time(),
             export=step.export,
             results=results,
         )

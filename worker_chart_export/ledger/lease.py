@@ -204,10 +204,19 @@ class HeldLease:
         stored: The lease as the claim wrote it.
         trusted_until: See above.
         clock: Its monotonic clock is used.
+        server_time: Returns the server's time for a time on the monotonic clock. Without it or its result the
+            wall clock is used.
     """
 
     def __init__(
-        self, *, run_id: str, step_id: str, stored: StoredLease, trusted_until: float, clock: Clock
+        self,
+        *,
+        run_id: str,
+        step_id: str,
+        stored: StoredLease,
+        trusted_until: float,
+        clock: Clock,
+        server_time: Callable[[float], datetime | None] = lambda _monotonic: None,
     ) -> None:
         self.run_id = run_id
         self.step_id = step_id
@@ -215,6 +224,7 @@ class HeldLease:
         self.trusted_until = trusted_until
         self.lock = threading.Lock()
         self._clock = clock
+        self._server_time = server_time
         self._claimed_at = clock.monotonic()
         self._guard = threading.Lock()
         self._lost: LeaseLost | None = None
@@ -233,6 +243,10 @@ class HeldLease:
     def age_seconds(self) -> float:
         """Return the time since this process claimed the step."""
         return self._clock.monotonic() - self._claimed_at
+
+    def server_time(self) -> datetime:
+        """Return the present time by the server's clock, because that of this machine may be wrong."""
+        return self._server_time(self._clock.monotonic()) or self._clock.now()
 
     def check(self) -> None:
         """Return while the lease may be trusted.

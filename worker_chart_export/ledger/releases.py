@@ -47,7 +47,7 @@ class Releases:
     Args:
         commits: The group commits.
         heartbeats: Renews the leases until they are released.
-        clock: Gives the finishing time of steps that are failed, and the monotonic clock.
+        clock: Its monotonic clock is used.
     """
 
     def __init__(self, *, commits: GroupCommits, heartbeats: Heartbeats, clock: Clock) -> None:
@@ -81,7 +81,7 @@ class Releases:
             token=held.lease.token,
             delay_seconds=delay_seconds,
             error=outage_error(outage) if outage else None,
-            finished_at=rfc3339(self._clock.now()),
+            finished_at=rfc3339(held.server_time()),
             is_lost=is_lost,
             is_attempt=is_attempt,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from worker_chart_export.backends.errors import READ_RETRY, READ_TIMEOUT_SECONDS, backend_errors
@@ -35,6 +36,14 @@ class RunSnapshot:
     read_time: datetime | None
     asked_at: float
     leases: Mapping[str, StoredLease | None]
+
+    def server_time(self, monotonic: float) -> datetime | None:
+        """Return the server's time at this time on the monotonic clock; None if the read brought no time.
+
+        It is late by at most the duration of the read.
+        """
+        seconds = timedelta(seconds=monotonic - self.asked_at)
+        return None if self.read_time is None else self.read_time + seconds
 
     def after(self, patch: Mapping[str, Any], update_time: Any) -> RunSnapshot:
         """Return the run as it is after our own commit of `patch`. It has no leases and no read time."""

@@ -72,7 +72,7 @@ class StepLedger:
 
     Args:
         client: A Firestore client.
-        clock: Gives the finishing times that are written, and the monotonic clock.
+        clock: Its monotonic clock is used, and its wall clock where no read has brought the server's time.
         terms: The settings of leases.
         heartbeats: Renews the leases of the claims.
     """
@@ -144,11 +144,12 @@ class StepLedger:
             BackendRefused: Firestore refuses.
             Interrupted: The scope was stopped with this error.
         """
+        server_time = snapshot.server_time(self._clock.monotonic()) if snapshot else None
         offer = LeaseOffer(
             owner=self.owner,
             token=secrets.token_hex(16),
             message_id=message_id,
-            finished_at=rfc3339(self._clock.now()),
+            finished_at=rfc3339(server_time or self._clock.now()),
             terms=self.terms,
         )
         scope = scope or CancelScope(seconds=GIVE_UP_AFTER_SECONDS, clock=self._clock)
@@ -194,6 +195,7 @@ class StepLedger:
             stored=stored,
             trusted_until=read.asked_at + lasts_seconds - margin_seconds,
             clock=self._clock,
+            server_time=read.server_time,
         )
 
     def finalize(
@@ -222,7 +224,7 @@ class StepLedger:
 
         intent = FinalizeIntent(
             step_id=claim.step.step_id,
-            finished_at=rfc3339(self._clock.now()),
+            finished_at=rfc3339(claim.held.server_time()),
             manifest_uri=None if error else manifest_uri,
             error=error,
             token=claim.held.lease.token,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 
 from localcloud import Fault
-from tests.support.fakes import HandClock, scope_of
+from tests.support.fakes import NOON, HandClock, scope_of
 from tests.support.ledger.ledger_process import TERMS, LedgerProcess
 from tests.support.ledger.samples import stored
 from worker_chart_export.errors import BackendRefused, BackendUnavailable, Interrupted, LeaseLost, StepError
@@ -178,10 +180,17 @@ class TestBook:
         (line,) = [line for line in log_lines() if line["event"] == "lease_taken_over"]
         assert (line["formerOwner"], line["formerAttempt"]) == (worker.ledger.owner, 1)
 
-    def test_a_success_is_marked_with_microseconds(self, run, worker):
-        """A success has a finishing time in microseconds, which identifies its writer."""
-        worker.succeed(worker.claim(run.run_id, "s0"))
-        assert run.step("s0")["finishedAt"] == "2025-12-15T12:00:00.123456Z"
+    def test_a_success_is_marked_with_the_server_s_time_in_microseconds(self, run, worker, clock):
+        """The finishing time identifies its writer. It is right although the worker's clock is not."""
+        before = datetime.now(UTC)
+        claim = worker.claim(run.run_id, "s0")
+        clock.advance(90)
+        clock.wall = NOON
+        worker.succeed(claim)
+        written = run.step("s0")["finishedAt"]
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", written)
+        seconds = (datetime.fromisoformat(written) - before).total_seconds()
+        assert 90 <= seconds < 150
 
     def test_a_refused_finalize_is_logged(self, run, worker, log_lines):
         """A refused finalize is logged with its reason; the step stays, and the lease is deleted."""
