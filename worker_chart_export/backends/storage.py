@@ -126,7 +126,7 @@ def _failure(
 ) -> RequestError | BackendUnavailable | None:
     """Translate an error of the client, and count the call. Return None for an error to raise as it is."""
     status = getattr(error, "code", None)
-    if isinstance(error, UNAVAILABLE) or status == HTTPStatus.REQUEST_TIMEOUT:
+    if isinstance(error, UNAVAILABLE) or status in (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY):
         metrics.count_call("storage", "unavailable")
         return BackendUnavailable("storage", describe_error(error))
     known = (google_errors.GoogleAPICallError, InvalidResponse, auth_errors.GoogleAuthError)

@@ -134,7 +134,7 @@ class TestPng:
         assert _stored(objects, NAME) == PNG
         assert cloud.storage.calls["objects.insert"] == 2
 
-    @pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
+    @pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504])
     def test_a_listing_is_repeated_while_storage_is_unavailable(self, store, objects, cloud, status):
         """An upload is repeated within the step's time while Storage is unavailable."""
         cloud.storage.faults.add(Fault(method="objects.insert", error=status, times=1))
