@@ -6,6 +6,7 @@ import sys
 
 from daemon.lifecycle.library_defaults import set_library_defaults
 from daemon.lifecycle.signals import block_stop_signals
+from daemon.lifecycle.standard_streams import protect_standard_streams
 
 
 def main() -> None:
@@ -16,6 +17,7 @@ def main() -> None:
         from daemon.cli.app import main as run_command  # noqa: PLC0415 - see below
 
         run_command("daemon", called_as="python -m daemon")  # prints the settings or a usage error, and exits
+    protect_standard_streams()
     from daemon.exit import exit_now  # noqa: PLC0415 - see below
     from daemon.main import run_daemon  # noqa: PLC0415 - takes most of a second
 

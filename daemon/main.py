@@ -6,6 +6,7 @@ All of it runs in the main thread, which waits for a request to stop or for the 
 from __future__ import annotations
 
 import os
+import sys
 import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
@@ -23,10 +24,13 @@ from daemon.lifecycle.systemd import SdNotify, ServiceManager
 from daemon.settings import Settings, SettingsError, load_settings, misspelt_settings
 from daemon.tracing.setup import Tracing
 from worker_chart_export.errors import BackendRefused
+from worker_chart_export.observability.line_queue import LineQueue
 from worker_chart_export.observability.logs import Event, configure, log
 
 if TYPE_CHECKING:
     import signal
+    from collections.abc import Callable
+    from typing import TextIO
 
     from daemon.composition import DaemonParts
     from daemon.lifecycle.liveness import HealthReport
@@ -35,6 +39,10 @@ if TYPE_CHECKING:
 MAIN_WITHIN_SECONDS = 30.0
 #: The process ends this long after the end of the drain, even if something hangs.
 GRACE_SECONDS = 0.5
+#: The time for the release of leases before the process ends at once.
+LAST_RELEASE_SECONDS = 0.5
+#: The time for log lines that wait at the end for the reader of the output.
+FLUSH_SECONDS = 1.0
 
 
 class Daemon:
@@ -42,13 +50,17 @@ class Daemon:
 
     Args:
         settings: Its settings.
+        flush_log: Waits until all log lines are written, at most so many seconds.
 
     Raises:
         SettingsError: A variable of systemd or of tracing is wrong.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(
+        self, settings: Settings, *, flush_log: Callable[[float], object] = lambda _seconds: None
+    ) -> None:
         self._settings = settings
+        self._flush_log = flush_log
         self._liveness = Liveness()
         self._waiter = StoppableWait(on_tick=lambda: self._liveness.tick("main"))
         self._drain = Drain(max_delivery_seconds=settings.max_lease_seconds)
@@ -74,7 +86,7 @@ class Daemon:
         settings = self._settings
         with ExitStack() as resources:
             resources.callback(self._notify.close)
-            forward_stop_signals(self._request_stop, last_action=self._release_before_exit)
+            forward_stop_signals(self._request_stop, last_action=self._act_last)
             health = self._health_server()
             health.start()
             resources.callback(health.stop)
@@ -117,18 +129,17 @@ class Daemon:
     def _arm_exit_timer(self) -> None:
         arm_exit_timer(self._settings.drain_seconds + GRACE_SECONDS)
 
-    def _release_before_exit(self) -> None:
-        """Stop the steps and release their leases, so that other workers need not wait for the leases' end.
+    def _act_last(self) -> None:
+        """Release the leases, so that no other worker waits for their end, and write the last log lines.
 
         A step that is stopped releases its own lease. That of a step that hangs is released here.
         """
-        if self._parts is None:
-            return
-        deadline = time.monotonic() + LAST_ACTION_SECONDS
+        deadline = time.monotonic() + LAST_RELEASE_SECONDS
         self._drain.stop_steps()
-        if not self._drain.wait_until_idle(LAST_ACTION_SECONDS / 2):
+        if self._parts and not self._drain.wait_until_idle(LAST_RELEASE_SECONDS / 2):
             self._parts.worker.ledger.release_all(within_seconds=_seconds_until(deadline))
             self._drain.wait_until_idle(_seconds_until(deadline))
+        self._flush_log(LAST_ACTION_SECONDS - LAST_RELEASE_SECONDS)
 
     def _health_server(self) -> HealthServer:
         host, port = self._settings.health_host, self._settings.health_port
@@ -214,11 +225,11 @@ def _seconds_until(deadline: float) -> float:
     return max(0.0, deadline - time.monotonic())
 
 
-def _read_settings() -> Settings:
+def _read_settings(output: LineQueue | TextIO) -> Settings:
     """Read the settings and configure the log. Names that are probably misspelt are logged in any case."""
     try:
         settings = load_settings(Settings)
-        configure(level=settings.log_level, log_format=settings.log_format)
+        configure(level=settings.log_level, log_format=settings.log_format, stream=output)
     finally:
         for warning in misspelt_settings(os.environ):
             log.warning(Event.SETTING_MISSPELT, warning)
@@ -227,9 +238,20 @@ def _read_settings() -> Settings:
 
 def run_daemon() -> ExitCode:
     """Read the settings and run a daemon; errors become log lines and exit codes."""
-    configure(level="INFO", log_format="json")
     try:
-        return Daemon(_read_settings()).run()
+        lines = LineQueue(sys.stdout)
+    except (OSError, RuntimeError):  # a stream of a test; no more threads
+        return _run_daemon(sys.stdout, lambda _seconds: None)
+    try:
+        return _run_daemon(lines, lines.drain)
+    finally:
+        lines.drain(FLUSH_SECONDS)
+
+
+def _run_daemon(output: LineQueue | TextIO, flush_log: Callable[[float], object]) -> ExitCode:
+    configure(level="INFO", log_format="json", stream=output)
+    try:
+        return Daemon(_read_settings(output), flush_log=flush_log).run()
     except SettingsError as error:
         for problem in error.problems:
             log.error(Event.SETTINGS_INVALID, problem)

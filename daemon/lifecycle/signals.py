@@ -23,7 +23,7 @@ STOP_SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT} | (set() if _HANGUP_IS_
 #: The kernel sends this when the exit timer ends. A timer of Python would need a thread.
 _TIME_IS_OVER = signal.SIGALRM
 #: The time for the last action before the process ends at once.
-LAST_ACTION_SECONDS = 0.5
+LAST_ACTION_SECONDS = 0.7
 
 
 def block_stop_signals() -> None:
@@ -49,7 +49,7 @@ def forward_stop_signals(
     Args:
         on_first: Must not block and not raise.
         last_action: Called just before the second signal or the exit timer ends the process, in a thread of
-            its own, which gets half a second.
+            its own, which gets `LAST_ACTION_SECONDS`.
     """
     from daemon.exit import ExitCode  # noqa: PLC0415 - slow to load, see above
 

@@ -5,15 +5,14 @@ Where a signal or an exit code is the subject, the daemon is a new interpreter.
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
+import json
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 
@@ -155,35 +154,53 @@ def test_two_signals_right_after_each_other_stop_at_once(deployment):
         assert time.monotonic() - started < 2
 
 
-def hangs_in_a_pipe(pid):
-    """Return whether a thread of the process waits for a reader of its output."""
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        with contextlib.suppress(OSError):  # the thread has ended since it was listed
-            if task.joinpath("wchan").read_text().endswith("pipe_write"):
-                return True
-    return False
-
-
-def test_a_pipe_without_a_reader_does_not_hold_a_stop(deployment):
-    """A log line that can't be written does not hold the exit."""
+@pytest.fixture
+def stalled(deployment):
+    """Return a daemon whose output nobody reads, and both ends of the full pipe."""
     reader, writer = os.pipe()
     os.write(writer, b"-" * fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096))
-    settings = clean_environment(deployment.settings(DRAIN_SECONDS="2"))
+    settings = clean_environment(deployment.settings(DRAIN_SECONDS="5"))
     process = subprocess.Popen([sys.executable, "-m", "daemon"], cwd=ROOT, env=settings, stdout=writer)
-    try:
-        deadline = time.monotonic() + 30
-        while not hangs_in_a_pipe(process.pid) and time.monotonic() < deadline:
-            time.sleep(0.05)
-        assert hangs_in_a_pipe(process.pid)
-        started = time.monotonic()
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(20) == 4
-        assert time.monotonic() - started < 2 + 3  # half a second late, plus the delay of a busy machine
-    finally:
-        process.kill()
-        process.wait(10)
-        os.close(reader)
-        os.close(writer)
+    os.close(writer)
+    yield process, reader
+    process.kill()
+    process.wait(10)
+    os.close(reader)
+
+
+def until_succeeded(deployment, run_id, step_ids):
+    """Wait until the steps are done."""
+    deadline = time.monotonic() + 40
+    while {deployment.step(run_id, step_id)["status"] for step_id in step_ids} != {"SUCCEEDED"}:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def test_steps_are_done_while_nobody_reads_the_log(deployment, stalled):
+    """Lines wait, hold neither a step nor a stop, and come in their order once they are read."""
+    process, reader = stalled
+    run_id, step_ids = deployment.put_run(steps=4)
+    for step_id in step_ids:
+        deployment.publish_step(run_id, step_id)
+    until_succeeded(deployment, run_id, step_ids)
+    process.send_signal(signal.SIGTERM)
+    with open(reader, encoding="ascii", closefd=False) as pipe:
+        lines = pipe.read().lstrip("-").splitlines()
+    assert process.wait(20) == 0
+    events = [json.loads(line)["event"] for line in lines]
+    assert (events[0], events[-1], events.count("step_completed")) == ("daemon_started", "daemon_stopped", 4)
+
+
+def test_a_pipe_without_a_reader_does_not_hold_a_stop(deployment, stalled):
+    """The last lines wait for a second, and the exit code is that of the drain."""
+    process, _ = stalled
+    run_id, step_ids = deployment.put_run()
+    deployment.publish_step(run_id, *step_ids)
+    until_succeeded(deployment, run_id, step_ids)
+    started = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(20) == 0
+    assert time.monotonic() - started < 1 + 3  # the delay of a busy machine
 
 
 def test_a_daemon_that_drains_is_alive_and_not_ready(deployment):

@@ -139,6 +139,8 @@ class Event(StrEnum):
     """A setting is missing or wrong. There is one line for each of them."""
     SETTING_MISSPELT = "setting_misspelt"
     """The name of a variable is nearly that of a setting. The variable has no effect."""
+    LOG_LINES_DROPPED = "log_lines_dropped"
+    """Log lines were dropped, because the reader of the output stalled. Field `lines` says how many."""
     INTERNAL_ERROR = "internal_error"
     """An error that the worker does not expect, with its traceback. Report it as a bug."""
     LIBRARY = "library"

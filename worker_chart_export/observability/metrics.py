@@ -110,6 +110,11 @@ def _seconds(name: str, documentation: str, buckets: tuple[float, ...], **label:
     return histogram
 
 
+LOG_LINES_DROPPED = _counter(
+    "log_lines_dropped",
+    "Log lines that were not written: too many waited for the reader of the output, or the output failed.",
+    reason=("queue_full", "write_failed"),
+)
 MESSAGES_RECEIVED = _counter(
     "messages_received", "Messages that were delivered to this worker; a redelivery counts again."
 )
