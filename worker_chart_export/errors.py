@@ -19,6 +19,7 @@ The tree, with the stable code that readers of the run and the manifest see::
     ├── Interrupted                  the work was stopped; this is no failure of the step
     ├── LeaseLost                    another worker has the step; this one writes and pays for nothing more
     ├── BackendUnavailable           Firestore or Cloud Storage does not answer; release the step, try later
+    │   └── BucketUnusable           the charts bucket takes no object at all
     ├── IndexMissing                 expired leases can't be found until the index is deployed
     └── BackendRefused               Firestore or Cloud Storage refuses, and will refuse again
 """
@@ -228,6 +229,14 @@ class BackendUnavailable(WorkerError):
     def __init__(self, backend: str, reason: str) -> None:
         super().__init__(f"{backend} is unavailable: {reason}")
         self.backend = backend
+
+
+class BucketUnusable(BackendUnavailable):
+    """The charts bucket takes no object at all: it is missing, or every object is forbidden."""
+
+    def __init__(self, bucket: str, reason: str) -> None:
+        WorkerError.__init__(self, f"{bucket} takes no objects: {reason}")
+        self.backend = "storage"
 
 
 class IndexMissing(WorkerError):

@@ -162,6 +162,12 @@ class CircuitBreaker:
                 return
         self.pause(backend, str(error), probe=self._probes[backend])
 
+    def probe_soon(self, backend: str) -> None:
+        """Make the probing thread probe this backend at once, and pause the intake if the probe fails."""
+        with self._changed:
+            self._suspects.add(backend)
+            self._changed.notify_all()
+
     def record_success(self, backend: str) -> None:
         """Reset the count of failures in a row."""
         with self._changed:

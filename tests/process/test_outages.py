@@ -108,10 +108,9 @@ def test_an_unavailable_storage_pauses_the_intake_until_it_is_back(deployment, o
         for step_id in step_ids:
             deployment.publish_step(run_id, step_id)
         assert daemon.wait_for_event("intake_paused")[0]["backend"] == "storage"
-        assert ready(daemon) == (
-            503,
-            {"status": "not ready", "reason": "intake is paused: storage unavailable"},
-        )
+        status, body = ready(daemon)
+        assert (status, body["status"]) == (503, "not ready")
+        assert body["reason"].startswith("intake is paused: storage is unavailable: ")
         _is_well(deployment.cloud.storage)
         daemon.wait_for_event("intake_resumed", timeout_seconds=40)
         daemon.wait_for_event("step_completed", count=6, timeout_seconds=60)
@@ -121,16 +120,82 @@ def test_an_unavailable_storage_pauses_the_intake_until_it_is_back(deployment, o
     assert {deployment.step(run_id, step_id)["status"] for step_id in step_ids} == {"SUCCEEDED"}
 
 
-def test_a_bucket_that_refuses_fails_the_step_with_its_code(deployment):
-    """A bucket that refuses fails the request with the bucket's message; the daemon continues."""
-    run_id, (step_id,) = deployment.put_run(charts=1)
-    with deployment.daemon(CHARTS_BUCKET="gs://nobody-made-this").started() as daemon:
-        deployment.publish_step(run_id, step_id)
-        daemon.wait_for_event("step_completed")
+def _is_missing(_deployment):
+    return {"CHARTS_BUCKET": "gs://nobody-made-this"}
+
+
+def _forbids(deployment):
+    deployment.cloud.storage.faults.add(Fault(method="objects.insert", error=403))
+    return {}
+
+
+def _knows_nobody(deployment):
+    deployment.cloud.storage.faults.add(Fault(method="objects.insert", error=401))
+    return {}
+
+
+@pytest.mark.parametrize(
+    ("break_bucket", "reason"),
+    [
+        (_is_missing, "gs://nobody-made-this takes no objects: there is no such bucket (404)"),
+        (_forbids, "takes no objects: the account lacks a permission (403)"),
+        (_knows_nobody, "takes no objects: InvalidOperation: Anonymous credentials cannot be refreshed."),
+    ],
+)
+def test_a_worker_that_can_store_nothing_pays_nothing(deployment, break_bucket, reason):
+    """A bucket that takes no object pauses the intake before anything is paid, until it takes objects."""
+    settings = break_bucket(deployment)
+    run_id, step_ids = deployment.put_run(steps=3, charts=3)
+    with deployment.daemon(module=PROBING, **settings).started() as daemon:
+        for step_id in step_ids:
+            deployment.publish_step(run_id, step_id)
+        assert reason in daemon.wait_for_event("intake_paused")[0]["reason"]
+        status, body = ready(daemon)
+        assert status == 503
+        assert reason in body["reason"]
+        daemon.wait_for_event("message_received", count=3)
+        deployment.cloud.storage.faults.clear()
+        deployment.objects.bucket(settings.get("CHARTS_BUCKET", "")[5:] or "another").create()
+        daemon.wait_for_event("step_completed", count=3, timeout_seconds=60)
         assert daemon.terminate() == 0
-    error = deployment.step(run_id, step_id)["error"]
-    assert error["code"] == "MANIFEST_WRITE_FAILED"
-    assert error["details"]["httpStatus"] == 404
+    assert daemon.named("chart_failed") == []
+    assert len(deployment.cloud.chart_img.requests) == 9
+    assert {deployment.step(run_id, step_id)["status"] for step_id in step_ids} == {"SUCCEEDED"}
+
+
+def test_a_bucket_that_is_lost_on_the_way_stops_paying_at_once(deployment):
+    """Once an object was refused and the bucket takes none, no chart is paid for before it takes some."""
+    run_id, (step_id,) = deployment.put_run(charts=5)
+    with deployment.daemon(module=PROBING, REQUEST_CONCURRENCY="1").started() as daemon:
+        lost = deployment.cloud.storage.faults.add(Fault(method="objects.insert", skip=1, error=403))
+        deployment.publish_step(run_id, step_id)
+        daemon.wait_for_event("intake_paused")
+        assert len(deployment.cloud.chart_img.requests) == 2
+        assert len(daemon.wait_for_event("lease_released")) == 1
+        deployment.cloud.storage.faults.remove(lost)
+        (line,) = daemon.wait_for_event("step_completed", timeout_seconds=60)
+        assert daemon.terminate() == 0
+    assert (line["status"], line["items"]) == ("SUCCEEDED", 5)
+    assert len(deployment.cloud.chart_img.requests) == 5 + 1
+
+
+def test_the_refusal_of_one_object_fails_its_request(deployment):
+    """A refusal of one object is the failure of that request; nothing is paused."""
+    run_id, (step_id,) = deployment.put_run(charts=2)
+    inputs = deployment.step(run_id, step_id)["inputs"]
+    path = deployment.documents.field_path("steps", step_id, "inputs", "minImages")
+    deployment.documents.document(f"flow_runs/{run_id}").update({path: 1})
+    second = inputs["requests"][1]["chartTemplateId"]
+    deployment.cloud.storage.faults.add(Fault(method="objects.insert", match=second, error=403))
+    with deployment.daemon().started() as daemon:
+        deployment.publish_step(run_id, step_id)
+        (line,) = daemon.wait_for_event("step_completed")
+        assert daemon.terminate() == 0
+    assert (line["status"], line["items"], line["failures"]) == ("SUCCEEDED", 1, 1)
+    (failure,) = deployment.manifest(run_id, step_id)["failures"]
+    assert failure["error"]["code"] == "GCS_WRITE_FAILED"
+    assert failure["error"]["details"]["httpStatus"] == 403
+    assert daemon.named("intake_paused") == []
 
 
 def test_templates_that_may_not_be_read_fail_the_step(deployment):

@@ -85,6 +85,7 @@ class Bench:
         clock = clock or SystemClock()
         self.heartbeats = Heartbeats(client=self.documents, terms=TERMS, clock=clock)
         artifacts = ArtifactStore(client=self.objects, bucket=BUCKET)
+        artifacts._probe._takes_objects = True  # a worker that has stored objects before makes no probe
         return StepPipeline(
             ledger=StepLedger(client=self.documents, clock=clock, terms=TERMS, heartbeats=self.heartbeats),
             charts=ChartMaker(

@@ -121,6 +121,38 @@ def call_storage(
         scope.sleep(pause)
 
 
+def insert_object(
+    blob: Any,
+    content: bytes,
+    content_type: str,
+    *,
+    refusal: type[RequestError],
+    scope: CancelScope,
+    generation: int = 0,
+) -> bool:
+    """Upload if the object's generation is still `generation` (0 = none). Return whether it was.
+
+    Errors as `call_storage`, without PreconditionFailed.
+    """
+    try:
+        call_storage(
+            lambda timeout: blob.upload_from_string(
+                content,
+                content_type=content_type,
+                if_generation_match=generation,
+                checksum="crc32c",
+                timeout=timeout,
+                retry=None,
+            ),
+            name=blob.name,
+            refusal=refusal,
+            scope=scope,
+        )
+    except google_errors.PreconditionFailed:
+        return False
+    return True
+
+
 def _failure(
     error: Exception, name: str, refusal: type[RequestError]
 ) -> RequestError | BackendUnavailable | None:

@@ -210,6 +210,7 @@ class ChartMaker:
             return png.uri, _reused(template_id, png)
         step.reach.wanted.check()
         request = self._request(step, template)
+        self._artifacts.require_bucket(step.scope)
         image = self._call_provider(request)
         meta = {**image.meta, **meta_of(image.provider, template)}
         return self._store(step, name, request, image, meta), meta

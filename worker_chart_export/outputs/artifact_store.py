@@ -11,10 +11,8 @@ import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import google_crc32c
-from google.api_core import exceptions as google_errors
 
-from worker_chart_export.backends.errors import backend_errors
-from worker_chart_export.backends.storage import call_storage
+from worker_chart_export.backends.storage import call_storage, insert_object
 from worker_chart_export.errors import (
     BackendUnavailable,
     ManifestRefused,
@@ -25,6 +23,7 @@ from worker_chart_export.errors import (
     ValidationFailed,
     shown,
 )
+from worker_chart_export.outputs.bucket_probe import BucketProbe
 from worker_chart_export.outputs.manifest import MAX_MANIFEST_BYTES
 from worker_chart_export.timing import full_jitter_seconds
 
@@ -35,9 +34,6 @@ if TYPE_CHECKING:
     from worker_chart_export.concurrency.cancel_scope import CancelScope
     from worker_chart_export.inputs.export_request import ExportRequest
 
-#: An object that does not exist. Reading it shows whether Cloud Storage answers.
-PROBE_OBJECT = "charts/probe"
-PROBE_TIMEOUT_SECONDS = 10.0
 #: The longest object name that Cloud Storage takes, in UTF-8.
 MAX_NAME_BYTES = 1024
 #: The time for a manifest, even when less of the step's time is left.
@@ -125,17 +121,21 @@ class ArtifactStore:
     def __init__(self, *, client: Any, bucket: str) -> None:
         self._client = client
         self._bucket = client.bucket(bucket)
+        self._probe = BucketProbe(self._bucket)
         self._root = f"gs://{bucket}/"
 
     def probe(self) -> None:
-        """Read an object that does not exist, to see whether Cloud Storage answers.
+        """Find out whether the bucket takes objects.
 
         Raises:
-            BackendUnavailable: It does not answer.
-            BackendRefused: It answers, and refuses.
+            BucketUnusable: It takes none.
+            BackendUnavailable: Cloud Storage is unavailable.
         """
-        with backend_errors("storage"):
-            self._bucket.get_blob(PROBE_OBJECT, timeout=PROBE_TIMEOUT_SECONDS, retry=None)
+        self._probe.probe()
+
+    def require_bucket(self, scope: CancelScope) -> None:
+        """Return if a chart that is paid for now can be stored. Errors as `BucketProbe.require`."""
+        self._probe.require(scope)
 
     def uri(self, name: str) -> str:
         """Return the URI of an object of the charts bucket."""
@@ -172,14 +172,18 @@ class ArtifactStore:
             WorkerError: The error that the step was stopped with.
         """
         prefix = folder.png_prefix(started_at)
-        listed = call_storage(
-            lambda timeout: list(
-                self._client.list_blobs(self._bucket, prefix=prefix, timeout=timeout, retry=None)
-            ),
-            name=prefix,
-            refusal=ObjectRefused,
-            scope=scope,
-        )
+        try:
+            listed = call_storage(
+                lambda timeout: list(
+                    self._client.list_blobs(self._bucket, prefix=prefix, timeout=timeout, retry=None)
+                ),
+                name=prefix,
+                refusal=ObjectRefused,
+                scope=scope,
+            )
+        except ObjectRefused:
+            self._probe.doubt()
+            raise
         return {
             blob.name: StoredPng(self.uri(blob.name), dict(blob.metadata or {}), int(blob.size))
             for blob in listed
@@ -249,24 +253,11 @@ class ArtifactStore:
         scope: CancelScope,
         generation: int = 0,
     ) -> bool:
-        """Upload if the object's generation is still `generation` (0 = none). Return whether it was."""
-        try:
-            call_storage(
-                lambda timeout: blob.upload_from_string(
-                    content,
-                    content_type=content_type,
-                    if_generation_match=generation,
-                    checksum="crc32c",
-                    timeout=timeout,
-                    retry=None,
-                ),
-                name=blob.name,
-                refusal=refusal,
-                scope=scope,
+        """Upload as `insert_object` does, and notice when the bucket takes no object at all."""
+        with self._probe.watching(refusal, scope):
+            return insert_object(
+                blob, content, content_type, refusal=refusal, scope=scope, generation=generation
             )
-        except google_errors.PreconditionFailed:
-            return False
-        return True
 
     def read_manifest(self, name: str, *, scope: CancelScope) -> bytes | None:
         """Return the manifest with this name, or None when there is none.

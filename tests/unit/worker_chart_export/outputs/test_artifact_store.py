@@ -15,6 +15,7 @@ from localcloud.storage.objects import Preconditions
 from tests.support.fakes import BUCKET, NOON, RUN_ID, STEP_ID, png_bytes, scope_of
 from worker_chart_export.errors import (
     BackendUnavailable,
+    BucketUnusable,
     Interrupted,
     ManifestRefused,
     ObjectRefused,
@@ -153,15 +154,27 @@ class TestPng:
     @pytest.mark.parametrize("status", [400, 401, 403, 404])
     def test_a_refusal_fails_the_request(self, store, cloud, status):
         """A refusal fails the request at the first attempt, with the status and the object."""
-        cloud.storage.faults.add(Fault(method="objects.insert", error=status, message="not for you"))
+        cloud.storage.faults.add(
+            Fault(method="objects.insert", match=NAME, error=status, message="not for you")
+        )
         with pytest.raises(ObjectRefused, match=r"^Cloud Storage refused") as caught:
             _upload(store)
         assert caught.value.details["object"] == NAME
-        assert cloud.storage.calls["objects.insert"] == 1
+        assert cloud.storage.calls["objects.insert"] == 2  # the other one is the probe
 
-    def test_a_missing_bucket_is_a_refusal(self, objects):
-        """A missing bucket is a refusal, because waiting does not help."""
-        with pytest.raises(ObjectRefused):
+    @pytest.mark.parametrize("status", [400, 401, 403, 404])
+    def test_a_refusal_of_every_object_concerns_the_bucket(self, store, cloud, status):
+        """When the bucket takes no other object either, the refusal is the worker's own misconfiguration."""
+        cloud.storage.faults.add(Fault(method="objects.insert", error=status))
+        with pytest.raises(BucketUnusable, match=rf"^gs://{BUCKET} takes no objects: ") as caught:
+            _upload(store)
+        assert caught.value.backend == "storage"
+
+    def test_a_missing_bucket_takes_no_objects(self, objects):
+        """A missing bucket is named as such."""
+        with pytest.raises(
+            BucketUnusable, match=r"^gs://no-such-bucket .*: there is no such bucket \(404\)$"
+        ):
             _upload(ArtifactStore(client=objects, bucket="no-such-bucket"))
 
     def test_a_dead_server_is_unavailable(self, store, cloud):
@@ -320,7 +333,7 @@ class TestManifest:
     def test_a_refusal_has_the_manifest_s_own_code(self, store, cloud, method, status):
         """A refusal has the manifest's own code, also when the read is refused."""
         _write(store, b"first")
-        cloud.storage.faults.add(Fault(method=method, error=status))
+        cloud.storage.faults.add(Fault(method=method, match=MANIFEST, error=status))
         with pytest.raises(ManifestRefused):
             _write(store, b"ours")
 

@@ -21,8 +21,8 @@ from worker_chart_export.charts.chart_img.quota import USAGE, QuotaLedger
 from worker_chart_export.errors import (
     BackendRefused,
     BackendUnavailable,
+    BucketUnusable,
     IndexMissing,
-    ObjectRefused,
     OhlcvUnavailable,
     WorkerError,
 )
@@ -118,9 +118,9 @@ class TestBackends:
     def test_a_bucket_that_is_missing(self, objects, grown):
         """A missing charts bucket counts as a refusal, because no step named it."""
         store = ArtifactStore(client=objects, bucket="not-there")
-        with pytest.raises(ObjectRefused):
+        with pytest.raises(BucketUnusable):
             store.upload_png("charts/r/s/a.png", b"png", metadata={}, scope=scope_of())
-        assert grown() == {"backend_calls_total{storage,refused}": 1}
+        assert grown() == {"backend_calls_total{storage,refused}": 2}  # the probe too
 
     def test_an_object_that_is_there_already(self, store, grown, answered):
         """A failed precondition counts as a successful call."""
