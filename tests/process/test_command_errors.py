@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from localcloud.faults import Fault
 from tests.support.process.commands import run_command
 
 #: Nothing listens there.
@@ -58,7 +59,8 @@ def test_run_local_names_the_absent_firestore(deployment, run_file):
     done = run_command("run-local", "--flow-run-path", str(run_file), environment=settings)
     assert done.returncode == 3
     run_id = json.loads(run_file.read_text(encoding="utf-8"))["runId"]
-    assert f"(run {run_id}, {PROJECT}, database (default), emulator {NOWHERE})" in done.stderr
+    place = f"bucket {deployment.bucket}, {PROJECT}, database (default), emulator {NOWHERE}"
+    assert f"(run {run_id}, {place})" in done.stderr
 
 
 def test_run_local_says_that_a_stored_run_wins_over_the_file(deployment, run_file):
@@ -121,6 +123,17 @@ def test_publish_needs_no_firestore(deployment, emulator):
     settings = deployment.settings(FIRESTORE_EMULATOR_HOST=emulator)
     done = run_command("publish", "no-run", environment=settings)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("method", "asked"), [("GetSubscription", "subscription projects/"), ("Publish", "topic projects/")]
+)
+def test_a_missing_permission_is_named_with_what_was_asked(deployment, method, asked):
+    """`publish` says whether the subscription may not be read, or the topic not be published to."""
+    deployment.cloud.pubsub.faults.add(Fault(method=method, error="PERMISSION_DENIED"))
+    done = run_command("publish", "r1", environment=deployment.settings())
+    assert done.returncode == 3
+    assert f"({asked}" in done.stderr
 
 
 def test_publish_to_a_subscription_whose_topic_was_deleted(deployment):

@@ -34,7 +34,10 @@ def command(
         str | None, typer.Argument(help="The step. Default: all eligible steps.", metavar="STEP_ID")
     ] = None,
     topic: Annotated[
-        str | None, typer.Option(help="A topic id or full path. Default: the topic of the subscription.")
+        str | None,
+        typer.Option(
+            help="A topic id or full path. Default: the topic of the subscription, if it may be read."
+        ),
     ] = None,
 ) -> None:
     """Send a message that starts the export of one step, or of all eligible steps of a run.
@@ -48,12 +51,17 @@ def command(
     body = {"runId": run_id} | ({} if step_id is None else {"stepId": step_id})
     path = None if topic is None else _topic_path(topic)
     subscription = None if path else load_settings(PubsubSettings).subscription_path
-    with asking_for(f"topic {path}" if path else f"subscription {subscription}", f"run {run_id}"):
-        publisher = Publisher()
+    run = f"run {run_id}"
+    with asking_for(f"subscription {subscription}", run):
         target = path or topic_of(str(subscription))
-        with backend_errors("pubsub"), PublisherSpans(target) as spans, spans.message(body) as attributes:
-            message_id = publisher.publish(target, json.dumps(body).encode(), attributes)
-            note_published(message_id)
+    with (
+        asking_for(f"topic {target}", run),
+        backend_errors("pubsub"),
+        PublisherSpans(target) as spans,
+        spans.message(body) as attributes,
+    ):
+        message_id = Publisher().publish(target, json.dumps(body).encode(), attributes)
+        note_published(message_id)
     typer.echo(f"Published message {message_id} to {target}")
     if (why := find_reason_for_no_effect(run_id, step_id)) is not None:
         typer.echo(f"warning: {why}", err=True)

@@ -77,7 +77,7 @@ def command(
         chart_img_accounts_json=_read_accounts(accounts_config_path),
     )
     worker = build_worker(settings)
-    with worker.resources, asking_for(f"run {document['runId']}"):
+    with worker.resources, asking_for(f"run {document['runId']}", f"bucket {settings.bucket_name}"):
         worker.heartbeats.start()
         if not _store_run(worker, document, flow_run_path):
             text = "note: the run is stored already and used as it is there, not as in the file"
