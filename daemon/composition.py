@@ -45,8 +45,9 @@ if TYPE_CHECKING:
 #: A renewal of the leases makes two calls, and each may take until its timeout.
 HEART_BEAT_GRACE_SECONDS = 60.0
 BREAKER_WITHIN_SECONDS = 120.0
-#: An ack waits for at most a few calls of Google's client, and each may take a minute.
-MAX_UNSENT_SECONDS = 300.0
+#: A request waits at most for the batch before its own. A batch takes at most three calls, and each call a
+#: minute if Pub/Sub does not answer.
+MAX_UNSENT_SECONDS = 420.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
