@@ -39,7 +39,7 @@ OWNERS = {
         "daemon/cli/demo/resources.py",
     },
     ("google.cloud.firestore", "google.cloud.firestore_v1"): {
-        "worker_chart_export/backends/firestore.py",
+        "worker_chart_export/backends/firestore_values.py",
         "worker_chart_export/ledger/expired_leases.py",
         "worker_chart_export/ledger/heartbeats.py",
         "worker_chart_export/ledger/decisions.py",

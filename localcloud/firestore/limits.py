@@ -78,7 +78,7 @@ def check_value(name: str, value: Any, depth: int = 1) -> None:
         Refused: INVALID_ARGUMENT.
     """
     kind = value.WhichOneof("value_type")
-    if kind == "map_value":
+    if kind == "map_value" and not _is_vector(value.map_value.fields):
         if depth > MAX_DEPTH:
             raise invalid(f"Property {name} contains an invalid nested entity.")
         for key, item in value.map_value.fields.items():
@@ -91,3 +91,11 @@ def check_value(name: str, value: Any, depth: int = 1) -> None:
             check_value(name, item, depth + 1)
     elif kind in ("string_value", "bytes_value") and value.ByteSize() > MAX_VALUE_BYTES:
         raise invalid(f'The value of property "{name}" is longer than {MAX_VALUE_BYTES} bytes.')
+
+
+def _is_vector(fields: Any) -> bool:
+    """Return whether these fields of a map stand for a vector, the one use of a reserved name."""
+    if set(fields) != {"__type__", "value"} or fields["__type__"].string_value != "__vector__":
+        return False
+    numbers = fields["value"].array_value.values
+    return all(number.WhichOneof("value_type") == "double_value" for number in numbers)

@@ -6,12 +6,15 @@ from datetime import UTC, datetime
 from types import SimpleNamespace
 
 import pytest
-from google.cloud.firestore import GeoPoint
+from google.auth.credentials import AnonymousCredentials
+from google.cloud.firestore import Client, GeoPoint
 from google.cloud.firestore_v1._helpers import encode_dict
+from google.cloud.firestore_v1.types.document import ArrayValue, MapValue, Value
 from google.cloud.firestore_v1.vector import Vector
 
-from worker_chart_export.backends import firestore
-from worker_chart_export.backends.firestore import LazyFields, read_documents
+from worker_chart_export.backends import firestore_values
+from worker_chart_export.backends.firestore import read_documents
+from worker_chart_export.backends.firestore_values import LazyFields, Undecodable
 from worker_chart_export.errors import BackendUnavailable
 from worker_chart_export.inputs.flow_run import FlowRun
 
@@ -46,6 +49,44 @@ def test_a_vector_in_the_place_of_a_map_is_a_vector(client):
     assert LazyFields(values, client)["v"] == Vector([1.0, 2.0])
 
 
+def test_a_value_that_google_s_client_can_t_decode_stands_for_itself_alone(client, collection):
+    """References into another database, at any depth, leave all other values as they are."""
+    elsewhere = Client(
+        project=client.project, database="elsewhere", credentials=AnonymousCredentials()
+    ).document("a/b")
+    fields = {"link": elsewhere, "list": [1, elsewhere], "map": {"a": {"b": {"c": [{"d": elsewhere}]}}}}
+    collection.document("a").set({**FIELDS, **fields})
+    (found,) = read_documents(client, [collection.document("a")])
+    assert found.fields is not None
+    link = Undecodable("reference_value", elsewhere._document_path)
+    expected = {**FIELDS, "link": link, "list": [1, link], "map": {"a": {"b": {"c": [{"d": link}]}}}}
+    assert found.to_dict() == expected
+    assert found.fields == expected
+    assert repr(link) == f"<reference_value projects/{client.project}/databases/elsewhere/documents/a/b>"
+
+
+@pytest.mark.parametrize(
+    ("wire", "expected"),
+    [
+        (Value(), Undecodable("unknown type")),
+        (
+            Value(array_value=ArrayValue(values=[Value(), Value(integer_value=1)])),
+            [Undecodable("unknown type"), 1],
+        ),
+        (
+            Value(map_value=MapValue(fields={"__type__": Value(string_value="__vector__")})),
+            Undecodable("map_value"),
+        ),
+        (Value(reference_value="no resource name"), Undecodable("reference_value", "no resource name")),
+    ],
+)
+def test_types_that_are_newer_than_the_client_are_no_error(client, wire, expected):
+    """A type that the client does not know, or a broken one, is decoded as a stand-in."""
+    value = Value.pb(wire)
+    assert LazyFields({"v": value}, client)["v"] == expected
+    assert LazyFields({"v": value}, client).to_dict() == {"v": expected}
+
+
 def test_only_the_parts_of_a_large_run_that_are_read_are_decoded(client, collection, monkeypatch):
     """Only the parts of a large run that are read are decoded, also when the next step is searched."""
     steps = {
@@ -54,8 +95,8 @@ def test_only_the_parts_of_a_large_run_that_are_read_are_decoded(client, collect
     }
     collection.document("a").set({"steps": steps})
     decoded = []
-    plainly = firestore.decode_value
-    monkeypatch.setattr(firestore, "decode_value", lambda *value: decoded.append(value) or plainly(*value))
+    plainly = firestore_values.decoded
+    monkeypatch.setattr(firestore_values, "decoded", lambda *value: decoded.append(value) or plainly(*value))
     (found,) = read_documents(client, [collection.document("a")])
     run = FlowRun.parse("a", found.fields)
     assert run.step("s042").inputs == {"requests": [{}] * 5}

@@ -118,7 +118,8 @@ def _template_ids(requests: object) -> tuple[str, ...]:
         template_id = request.get("chartTemplateId") if isinstance(request, Mapping) else None
         if not isinstance(template_id, str) or not is_template_id(template_id):
             field = f"inputs.requests[{index}].chartTemplateId"
-            raise _invalid(field, "1-128 characters of A-Z a-z 0-9 _ - and not __*__", template_id)
+            got = template_id if isinstance(request, Mapping) else request
+            raise _invalid(field, "1-128 characters of A-Z a-z 0-9 _ - and not __*__", got)
         ids.append(template_id)
     if duplicates := sorted(name for name, count in Counter(ids).items() if count > 1):
         shown_ids = ", ".join(duplicates[:MAX_IDS_SHOWN])

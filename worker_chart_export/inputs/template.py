@@ -12,7 +12,6 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from worker_chart_export.backends.firestore import (
-    document_of,
     read_collection,
     read_document,
     replace_document,
@@ -175,7 +174,7 @@ class TemplateStore:
             return fresh
         try:
             snapshot = read_document(self._client, CHART_TEMPLATES, template_id)
-            document = document_of(snapshot)
+            document = snapshot.to_dict()
         except BackendRefused as error:
             raise ValidationFailed(
                 f"Template {template_id} can't be read: {error}", chartTemplateId=template_id
@@ -222,7 +221,7 @@ class TemplateCatalog:
 
     def document(self, template_id: str) -> dict[str, Any] | None:
         """Return one template document, unchecked, or None when there is none."""
-        return document_of(read_document(self._client, CHART_TEMPLATES, template_id))
+        return read_document(self._client, CHART_TEMPLATES, template_id).to_dict()
 
     def put(self, template_id: str, document: Mapping[str, Any]) -> Change:
         """Store a template under its id. Replace the document that is there."""

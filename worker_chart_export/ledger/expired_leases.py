@@ -50,6 +50,7 @@ def expired_leases(
         client.collection_group(LEASES)
         .where(filter=FieldFilter("expiresAt", "<", before))
         .order_by("expiresAt")
+        .select(["expiresAt"])  # another field may hold a value that the client can't decode
         .limit(page_size)
     )
     page = _page(query)

@@ -7,6 +7,7 @@ ours in one `BatchWrite`, in which each write succeeds or fails alone. It never 
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from datetime import timedelta
@@ -17,7 +18,7 @@ from google.cloud.firestore_v1.bulk_batch import BulkWriteBatch
 from google.cloud.firestore_v1.field_path import FieldPath
 
 from worker_chart_export.backends.errors import backend_errors
-from worker_chart_export.backends.firestore import document_of
+from worker_chart_export.backends.firestore import read_documents
 from worker_chart_export.errors import BackendRefused, BackendUnavailable, LeaseLost
 from worker_chart_export.inputs.flow_run import FINAL_RUN_STATUSES, StepStatus
 from worker_chart_export.ledger.decisions import FLOW_RUNS
@@ -26,8 +27,9 @@ from worker_chart_export.ledger.run_snapshot import lease_reference, stored_leas
 from worker_chart_export.observability.logs import Event, log
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
+    from worker_chart_export.backends.firestore import LazySnapshot
     from worker_chart_export.ledger.lease import HeldLease, LeaseTerms
     from worker_chart_export.timing import Clock
 
@@ -172,19 +174,24 @@ class Heartbeats:
             if held.age_seconds() > max_seconds:
                 held.lose(f"the work has lasted longer than {max_seconds:g} s")
 
-    def _read(self, mine: Sequence[HeldLease]) -> Mapping[str, Any]:
+    def _read(self, mine: Sequence[HeldLease]) -> Mapping[str, LazySnapshot]:
         """Read the tokens of the leases and the statuses of their runs and steps, by document path."""
         run_ids = {held.run_id for held in mine}
         references = [lease_reference(self._client, held.run_id, held.step_id) for held in mine]
         references += [self._client.collection(FLOW_RUNS).document(run_id) for run_id in run_ids]
         paths = {FieldPath("steps", held.step_id, "status").to_api_repr() for held in mine}
-        with backend_errors("firestore"):
-            snapshots = self._client.get_all(
-                references, field_paths=["status", "token", *paths], retry=None, timeout=self._call_seconds
-            )
-            return {snapshot.reference.path: snapshot for snapshot in snapshots}
+        snapshots = read_documents(
+            self._client,
+            references,
+            field_paths=["status", "token", *paths],
+            retry=None,
+            timeout_seconds=self._call_seconds,
+        )
+        return dict(zip((reference.path for reference in references), snapshots, strict=True))
 
-    def _renew(self, ours: Sequence[HeldLease], found: Mapping[str, Any], *, trusted_until: float) -> None:
+    def _renew(
+        self, ours: Sequence[HeldLease], found: Mapping[str, LazySnapshot], *, trusted_until: float
+    ) -> None:
         batch = BulkWriteBatch(self._client)
         renewed = []
         for held in ours:
@@ -213,19 +220,19 @@ class Heartbeats:
                 )
 
 
-def _why_lost(held: HeldLease, found: Mapping[str, Any]) -> str | None:
+def _why_lost(held: HeldLease, found: Mapping[str, LazySnapshot]) -> str | None:
     """Return why the lease is lost, or None when the work may continue. Note the lease's `update_time`."""
     run_path = f"{FLOW_RUNS}/{held.run_id}"
     snapshot = found[f"{run_path}/{LEASES}/{held.step_id}"]
-    stored = stored_lease(document_of(snapshot), snapshot.update_time)
+    stored = stored_lease(snapshot.fields, snapshot.update_time)
     if stored is None or stored.lease.token != held.lease.token:
         return "another worker has taken it"
-    document = document_of(found[run_path])
+    document = found[run_path].fields
     if document is None:
         return "the run is gone"
     steps = document.get("steps")
-    step = steps.get(held.step_id) if isinstance(steps, dict) else None
-    status = step.get("status") if isinstance(step, dict) else None
+    step = steps.get(held.step_id) if isinstance(steps, Mapping) else None
+    status = step.get("status") if isinstance(step, Mapping) else None
     if status != StepStatus.RUNNING:
         return f"the step is no longer RUNNING but {status or 'gone'}"
     of_run = document.get("status")

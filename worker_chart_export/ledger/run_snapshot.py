@@ -6,8 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from worker_chart_export.backends.errors import READ_RETRY, READ_TIMEOUT_SECONDS, backend_errors
-from worker_chart_export.backends.firestore import read_documents
+from worker_chart_export.backends.firestore import document_ids, read_documents
 from worker_chart_export.inputs.flow_run import FlowRun, StepStatus
 from worker_chart_export.ledger.decisions import FLOW_RUNS, patched
 from worker_chart_export.ledger.lease import LEASES, Lease, StoredLease
@@ -82,10 +81,7 @@ def read_run_with_all_leases(client: Any, run_id: str, clock: Clock) -> RunSnaps
     With two moments, a step that ends between them would be read as RUNNING without its lease. Errors as
     `read_run`.
     """
-    folder = client.collection(FLOW_RUNS).document(run_id).collection(LEASES)
-    with backend_errors("firestore"):
-        found = folder.stream(retry=READ_RETRY, timeout=READ_TIMEOUT_SECONDS)
-        names = {snapshot.id for snapshot in found}
+    names = set(document_ids(client.collection(FLOW_RUNS).document(run_id).collection(LEASES)))
     while True:
         snapshot = read_run(client, run_id, clock, leases_of=names)
         run = snapshot.run
