@@ -59,6 +59,13 @@ class Timeframe:
         return self.unit == "m"
 
     @property
+    def minutes(self) -> float:
+        """The length in minutes; that of a mean month or year for those."""
+        return (
+            self.count * {"m": 1, "D": 1440, "W": 7 * 1440, "M": 30.44 * 1440, "Y": 365.25 * 1440}[self.unit]
+        )
+
+    @property
     def label(self) -> str:
         """The text in a legend: `1D`, `4h`, `15m`."""
         if self.is_intraday and self.count % 60 == 0:
@@ -116,6 +123,11 @@ class Candles:
         """Return the first `end` bars."""
         return self._part(slice(end))
 
+    def at(self, indices: NDArray[np.intp]) -> Candles:
+        """Return the bars at some indices."""
+        columns = {name: getattr(self, name)[indices] for name in (*_PRICE_FIELDS, "volume")}
+        return replace(self, dates=tuple(self.dates[index] for index in indices.tolist()), **columns)
+
     def price(self, source: str) -> Series:
         """Return a price per bar: `open`, `high`, `low`, `close`, `hl2`, `hlc3` or `ohlc4`."""
         match source:
@@ -153,7 +165,7 @@ def parse_candles(raw: bytes, *, symbol: str, timeframe: str) -> Candles:
     Args:
         raw: The whole file.
         symbol: The symbol that the file must hold, if its metadata names one.
-        timeframe: The bar length that the file must hold, if its metadata names one.
+        timeframe: The length of the bars, if the file's metadata does not name it.
 
     Raises:
         OhlcvUnavailable: The file can't be read, is about something else, or a bar in it is wrong.
@@ -162,7 +174,8 @@ def parse_candles(raw: bytes, *, symbol: str, timeframe: str) -> Candles:
     file_symbol, file_timeframe = metadata.get("symbol"), metadata.get("timeframe")
     if isinstance(file_symbol, str) and file_symbol.strip().upper() != symbol.strip().upper():
         raise OhlcvUnavailable(f"The candle file is about {file_symbol!r}, expected {symbol!r}.")
-    if isinstance(file_timeframe, str) and not same_timeframe(file_timeframe, timeframe):
+    own = parse_timeframe(file_timeframe if isinstance(file_timeframe, str) else timeframe)
+    if own is None:
         raise OhlcvUnavailable(f"The candle file holds {file_timeframe!r} bars, expected {timeframe!r}.")
     if not rows:
         raise OhlcvUnavailable("The candle file holds no candles: expected at least one bar in `data`.")
@@ -177,7 +190,7 @@ def parse_candles(raw: bytes, *, symbol: str, timeframe: str) -> Candles:
     return Candles(
         dates=dates,
         **columns,
-        timeframe=parse_timeframe(timeframe) or Timeframe(count=1, unit="D"),
+        timeframe=own,
         from_the_start=metadata.get("query_type") == "all",
     )
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 from worker_chart_export.charts.catalogue import catalogue, read_datetime
-from worker_chart_export.charts.local.input.candles import Timeframe, parse_timeframe, same_timeframe
+from worker_chart_export.charts.local.input.candles import Timeframe, parse_timeframe
 from worker_chart_export.charts.request_check import problems
 from worker_chart_export.errors import RenderFailed
 
@@ -29,7 +29,7 @@ _MAX_WIDTH, _MAX_HEIGHT = 2048, 1920
 _VALUES_NOT_DRAWN = {
     "format": ("jpeg",),
 }
-_FIELDS_NOT_DRAWN = ("range", "shiftLeft", "shiftRight", "watermark")
+_FIELDS_NOT_DRAWN = ("watermark",)
 #: TradingView draws the colours for up and down instead of these.
 _UNUSED_COLORS = (".borderColor", ".wickColor")
 _OVERRIDES_NOT_DRAWN = {
@@ -128,8 +128,8 @@ class ChartOptions:
         session: `regular` or `extended`.
         zone: Time zone of the time axis for bars shorter than a day.
         when: A range by name, or from and to; None for as many bars as there is room for.
-        shift_left: Bars to move the range shown towards the past.
-        shift_right: Bars of free room to the right.
+        shift_left: Bars to move the chart's window to the left, towards the past.
+        shift_right: Bars to move it to the right: free room after the newest bar.
         visible: The parts to draw.
         price_range: A fixed price axis; None if the template has none.
         main_pane_height: Height of the price pane in pixels; None if the template does not set it.
@@ -178,7 +178,7 @@ def read_options(payload: Mapping[str, Any], *, symbol: str, timeframe: str) -> 
     Args:
         payload: The Chart-IMG request body.
         symbol: The symbol of the run.
-        timeframe: The timeframe of the step; the `interval` of the body must mean the same.
+        timeframe: The timeframe to draw if the body has no `interval`.
 
     Raises:
         RenderFailed: A field can't be drawn here, or its value is wrong.
@@ -264,10 +264,6 @@ def _timeframe(body: Mapping[str, Any], expected: str) -> Timeframe:
     parsed = parse_timeframe(interval) if isinstance(interval, str) else None
     if parsed is None:
         raise RenderFailed(f"`interval` is {interval!r:.60}, expected one like 15m, 4h, 1D, 1W, 1M.")
-    if not same_timeframe(interval, expected):
-        raise RenderFailed(
-            f"`interval` is {interval!r}, but the candles are of {expected!r}.", field="interval"
-        )
     return parsed
 
 

@@ -1,8 +1,8 @@
 """The areas of the panes, and the pixel columns of the bars shown.
 
 By default TradingView and Chart-IMG show a bar every 6 pixels and leave some room at the right: about 115
-bars on 800 pixels. The bars before them are warm-up for the studies. A wider chart shows more bars as long as
-200 are left for warm-up. Otherwise, and if there are few bars, the distance between bars is larger.
+bars on 800 pixels. The bars before them are warm-up for the studies. If few bars are left after the warm-up,
+or the template asks for a range, the distance between bars is larger or smaller, in fractions of a pixel.
 """
 
 from __future__ import annotations
@@ -17,14 +17,12 @@ if TYPE_CHECKING:
     from worker_chart_export.charts.local.primitives.marks import Box
 
 TIME_AXIS_HEIGHT = 26
-#: So many bars before the first one shown are enough for every usual study.
-_WARM_UP_BARS = 200
 #: Height of the price pane, as a multiple of a study's pane.
 _MAIN_SHARE = 2.5
 _MIN_MAIN = 100
 _MIN_PANE = 46
-_PITCH = 6
-_MAX_PITCH = 16
+_PITCH = 6.0
+_MAX_PITCH = 40.0
 #: Free pixels between the newest bar and the price axis.
 _RIGHT_MARGIN = 30
 #: At least this many bars are shown, even if too few are left for warm-up.
@@ -38,37 +36,60 @@ class BarGrid:
     Attributes:
         first: Index in the history of the first bar shown.
         count: How many bars are shown.
-        pitch: Pixels from one bar to the next.
+        pitch: Pixels from one bar to the next, not always whole.
         body: Width of a candle body in pixels; odd, so that the wick is in its middle.
-        centers: The pixel column in the middle of each bar.
+        left: Where the first bar's room begins, in pixels.
     """
 
     first: int
     count: int
-    pitch: int
+    pitch: float
     body: int
-    centers: tuple[int, ...]
+    left: float
 
-    def center(self, index: int) -> int:
-        """Return the middle of a bar shown, or of a later one to the right of the newest."""
-        return self.centers[0] + index * self.pitch
+    @property
+    def centers(self) -> tuple[int, ...]:
+        """The pixel column in the middle of each bar."""
+        return tuple(self.center(index) for index in range(self.count))
+
+    def center(self, index: float) -> int:
+        """Return the middle of a bar shown, or of one before or after them."""
+        return math.floor(self.left + (index + 0.5) * self.pitch - 0.5)
 
 
-def bar_grid(history: int, right: int) -> BarGrid:
-    """Choose the newest of `history` bars that have room left of the pixel column `right`."""
-    room = right - _RIGHT_MARGIN
-    count = min(history, room // _PITCH, max(history - _WARM_UP_BARS, _MIN_BARS))
-    pitch = min(_MAX_PITCH, room // count)
+def bar_grid(
+    history: int, right: int, *, warm_up: int = 0, count: int | None = None, free: int = 0
+) -> BarGrid:
+    """Choose the newest of `history` bars that have room left of the pixel column `right`.
+
+    Args:
+        history: How many bars there are.
+        right: Where the price axis begins.
+        warm_up: So many bars before the first one shown are enough for the studies.
+        count: How many bars the template asks for; None if the room decides.
+        free: Bars of free room after the newest bar that the template asks for.
+
+    Raises:
+        RenderFailed: The free room leaves none for a bar.
+    """
+    room = float(right - _RIGHT_MARGIN)
+    if count is None:
+        in_room = int(room // _PITCH)
+        count = min(history, in_room, max(history - warm_up, _MIN_BARS))
+        count = max(count - free, 0)
+    slots = count + free
+    if count < 1:
+        raise RenderFailed(f"`shiftRight` {free} leaves no room for a bar.", field="shiftRight")
+    pitch = min(_MAX_PITCH, room / slots)
     # The share that Lightweight Charts (TradingView's open library) gives a body of this pitch.
-    share = 1 - 0.2 * math.atan(max(4, pitch) - 4) / (math.pi / 2)
-    width = int(pitch * share)
-    left = room - count * pitch + (pitch - 1) // 2
+    share = 1 - 0.2 * math.atan(max(4.0, pitch) - 4) / (math.pi / 2)
+    width = max(int(pitch * share), 1)
     return BarGrid(
         first=history - count,
         count=count,
         pitch=pitch,
         body=width if width % 2 else width - 1,
-        centers=tuple(left + index * pitch for index in range(count)),
+        left=room - slots * pitch,
     )
 
 

@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from worker_chart_export.charts.local.input.resample import regular_hours, resampled
 from worker_chart_export.charts.local.layout.axes import MIN_AXIS_WIDTH, Label, PriceAxis, price_axis
 from worker_chart_export.charts.local.layout.frame import BarGrid, bar_grid, pane_boxes
 from worker_chart_export.charts.local.layout.legend import legend_texts, study_line, symbol_line
 from worker_chart_export.charts.local.layout.number_format import Writer, price_decimals, writer_for
 from worker_chart_export.charts.local.layout.scale import FLAT, Scale, fitted, span
+from worker_chart_export.charts.local.layout.window import asked_bars
 from worker_chart_export.charts.local.primitives.colors import THEMES, Theme
-from worker_chart_export.charts.local.studies.compute import compute_study
+from worker_chart_export.charts.local.studies.compute import compute_study, depends_on_window
 from worker_chart_export.charts.local.studies.study import Numbers, Place, PlotType, Study
 
 if TYPE_CHECKING:
@@ -113,15 +115,24 @@ def make_plan(candles: Candles, options: ChartOptions, check: Callable[[], None]
     """Plan a chart; `check` is called before each attempt and may raise.
 
     Raises:
+        OhlcvUnavailable: The bars that the template asks for can't be made of the candles.
         RenderFailed: A study, an input or an override can't be drawn here, or there is no room.
     """
-    axis_width, decimals = MIN_AXIS_WIDTH, price_decimals(candles.close)
+    candles = regular_hours(candles) if options.session == "regular" else candles
+    candles = resampled(candles, options.timeframe, options.zone)
+    candles, count = asked_bars(candles, options)
+    decimals = price_decimals(candles.close)
     if options.style == "heikinAshi":
         # As on TradingView, studies and the last price follow the averaged bars too.
         candles = candles.heikin_ashi()
+    check()
+    studies = [
+        None if depends_on_window(request) else compute_study(request, candles) for request in options.studies
+    ]
+    axis_width = MIN_AXIS_WIDTH
     while True:
         check()
-        plan = _Planner(candles, options, axis_width, decimals).plan()
+        plan = _Planner(candles, options, axis_width, decimals, studies, count).plan()
         needed = max(pane.axis.width for pane in plan.panes)
         if needed <= axis_width:
             return plan
@@ -131,11 +142,22 @@ def make_plan(candles: Candles, options: ChartOptions, check: Callable[[], None]
 class _Planner:
     """One attempt at a plan, for a given width of the price axis."""
 
-    def __init__(self, candles: Candles, options: ChartOptions, axis_width: int, decimals: int) -> None:
-        self._candles, self._options = candles, options
+    def __init__(
+        self,
+        candles: Candles,
+        options: ChartOptions,
+        axis_width: int,
+        decimals: int,
+        studies: Sequence[Study | None],
+        count: int | None,
+    ) -> None:
+        self._candles, self._options, self._studies = candles, options, studies
         self._right = options.width - axis_width
         self._theme = THEMES[options.theme]
-        self._grid = bar_grid(len(candles), self._right)
+        warm_up = max((study.faint_until for study in studies if study), default=0)
+        self._grid = bar_grid(
+            len(candles), self._right, warm_up=warm_up, count=count, free=options.shift_right
+        )
         self._first = self._grid.first
         self._visible = candles.since(self._first)
         self._shown = options.visible
@@ -145,7 +167,10 @@ class _Planner:
 
     def plan(self) -> Plan:
         options = self._options
-        studies = [compute_study(study, self._candles, self._first) for study in options.studies]
+        studies = [
+            study or compute_study(request, self._candles, self._first)
+            for request, study in zip(options.studies, self._studies, strict=True)
+        ]
         own = [study for study in studies if study.place is Place.PANE]
         overlays = [study for study in studies if study.place is not Place.PANE]
         main_height = options.main_pane_height

@@ -34,13 +34,18 @@ _LATER_STARTS = (1, 5, 17, 50)
 _SEARCHED_BARS = 1_000
 
 
-def compute_study(request: StudyRequest, bars: Candles, first_shown: int) -> Study:
+def depends_on_window(request: StudyRequest) -> bool:
+    """Return whether a study is computed from the bars shown only."""
+    return request.name in STUDIES and STUDIES[request.name].visible_only
+
+
+def compute_study(request: StudyRequest, bars: Candles, first_shown: int = 0) -> Study:
     """Compute one study of a template over all bars.
 
     Args:
         request: The study as the template names it.
         bars: The whole history; the bars before `first_shown` are warm-up.
-        first_shown: Index of the first bar that the chart shows.
+        first_shown: Index of the first bar that the chart shows; only some studies depend on it.
 
     Raises:
         RenderFailed: The study is unknown, or an input or an override has a wrong value.

@@ -71,23 +71,3 @@ def test_the_unsettled_part_has_less_opacity():
     strokes = [mark for mark in build_draw_list(plan).marks if isinstance(mark, Strokes)]
     opacities = {line.color[3] for mark in strokes for line in mark.lines}
     assert opacities == {102, 255}
-
-
-def test_all_earlier_bars_are_warm_up():
-    """At 800 pixels about 115 of 400 bars are shown; the earlier ones are the warm-up."""
-    grid = plan_of(bars_of(), request_of("ctpl_price_ma1226_vol_v1")).grid
-    assert 110 <= grid.count <= 125
-    assert grid.pitch == 6
-    assert grid.first == 400 - grid.count >= 200
-
-
-def test_a_wide_chart_spreads_its_bars_rather_than_use_up_the_warm_up():
-    """At 1920 pixels 200 of 400 bars are shown, further apart, so that the warm-up stays."""
-    grid = plan_of(bars_of(), request_of("ctpl_price_ma1226_vol_v1", width=1920, height=1080)).grid
-    assert (grid.count, grid.first, grid.pitch) == (200, 200, 9)
-
-
-def test_a_wide_chart_of_a_short_history_shows_what_a_small_one_would():
-    """With little history a wide chart shows about 115 bars, as a small one does, with less warm-up."""
-    grid = plan_of(bars_of()[:200], request_of("ctpl_price_ma1226_vol_v1", width=1920, height=1080)).grid
-    assert (grid.count, grid.pitch) == (115, 15)

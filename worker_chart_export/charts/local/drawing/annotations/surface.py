@@ -73,7 +73,7 @@ class Surface:
 
     def x(self, when: datetime) -> float:
         """Return the pixel column of a time."""
-        column = self.grid.centers[0] + self.bar(when) * self.grid.pitch + 0.5
+        column = self.grid.center(self.bar(when)) + 0.5
         return min(max(column, -_FAR), _FAR)
 
     def y(self, price: float) -> float:
