@@ -31,7 +31,7 @@ FINISHED = "#finished tbody tr"
 def put_hostile_step(deployment, templates, step_id=STEP_ID):
     """Store a run of one chart step with hostile texts and publish its message."""
     run_id = deployment.run_id("IBM")
-    document = flow_run(run_id, SYMBOL, {"1d": "gs://b/n"}, templates)
+    document = flow_run(run_id, SYMBOL, {"1d": "gs://b/n"}, templates, min_images=1)
     (own,) = [name for name, step in document["steps"].items() if step["stepType"] == "CHART_EXPORT"]
     document["steps"][step_id] = document["steps"].pop(own)
     deployment.documents.document(f"flow_runs/{run_id}").set(document)

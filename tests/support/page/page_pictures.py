@@ -134,13 +134,14 @@ def run_that_fails() -> Iterator[DaemonUnderTest]:
 def publish_run(
     deployment: Deployment, symbol: str, timeframe: str, templates: list[str] | None = None
 ) -> None:
-    """Store a run of one chart step with candles and publish its message."""
+    """Store a run with candles and one step, which needs one chart, and publish its message."""
     name = f"ohlcv/{symbol}_{timeframe}.json"
     candles = files("worker_chart_export").joinpath("data/samples", name).read_bytes()
     deployment.objects.bucket(deployment.bucket).blob(name).upload_from_string(candles)
     run_id = deployment.run_id(symbol)
     asked = [str(template["id"]) for template in sample_templates()] if templates is None else templates
-    document = flow_run(run_id, symbol, {timeframe: f"gs://{deployment.bucket}/{name}"}, asked)
+    candles_uri = f"gs://{deployment.bucket}/{name}"
+    document = flow_run(run_id, symbol, {timeframe: candles_uri}, asked, min_images=min(1, len(asked)))
     deployment.documents.document(f"flow_runs/{run_id}").set(document)
     deployment.publish_step(run_id, chart_step_id(timeframe))
 
