@@ -144,7 +144,7 @@ def insert_object(
                 timeout=timeout,
                 retry=None,
             ),
-            name=blob.name,
+            name=f"gs://{blob.bucket.name}/{blob.name}",
             refusal=refusal,
             scope=scope,
         )

@@ -177,7 +177,7 @@ class ArtifactStore:
                 lambda timeout: list(
                     self._client.list_blobs(self._bucket, prefix=prefix, timeout=timeout, retry=None)
                 ),
-                name=prefix,
+                name=self.uri(prefix),
                 refusal=ObjectRefused,
                 scope=scope,
             )
@@ -228,7 +228,7 @@ class ArtifactStore:
                     return self.uri(name)
                 present = call_storage(
                     lambda timeout: self._bucket.get_blob(name, timeout=timeout, retry=None),
-                    name=name,
+                    name=self.uri(name),
                     refusal=ManifestRefused,
                     scope=child,
                 )
@@ -276,7 +276,7 @@ class ArtifactStore:
             content: bytes = blob.download_as_bytes(end=MAX_MANIFEST_BYTES, timeout=timeout, retry=None)
             return content
 
-        content = call_storage(read, name=name, refusal=ManifestRefused, scope=scope)
+        content = call_storage(read, name=self.uri(name), refusal=ManifestRefused, scope=scope)
         if content is not None and len(content) > MAX_MANIFEST_BYTES:
             raise ManifestRefused(f"{name} has more than {MAX_MANIFEST_BYTES} bytes.")
         return content

@@ -159,7 +159,7 @@ class TestPng:
         )
         with pytest.raises(ObjectRefused, match=r"^Cloud Storage refused") as caught:
             _upload(store)
-        assert caught.value.details["object"] == NAME
+        assert caught.value.details["object"] == f"gs://{BUCKET}/{NAME}"
         assert cloud.storage.calls["objects.insert"] == 2  # the other one is the probe
 
     @pytest.mark.parametrize("status", [400, 401, 403, 404])
