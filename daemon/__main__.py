@@ -12,7 +12,7 @@ from daemon.lifecycle.standard_streams import protect_standard_streams
 def main() -> None:
     """Run the daemon. A stop signal that arrives while its modules load stays pending until it runs."""
     block_stop_signals()
-    set_library_defaults()
+    set_library_defaults(is_daemon=True)
     if sys.argv[1:]:
         from daemon.cli.app import main as run_command  # noqa: PLC0415 - see below
 

@@ -82,8 +82,18 @@ def shown(value: object, limit: int = 80) -> str:
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
+def visible(text: object) -> str:
+    """Replace control characters and invisible characters with escapes, so that a terminal prints them."""
+    text = str(text)
+    if text.isprintable():
+        return text
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text
+    )
+
+
 def _shorten(text: str, limit: int = MAX_MESSAGE_CHARS) -> str:
-    sentence = _storable(" ".join(text.split())) or "no message"
+    sentence = visible(_storable(" ".join(text.split()))) or "no message"
     return sentence if len(sentence) <= limit else sentence[: limit - 1] + "…"
 
 

@@ -14,8 +14,9 @@ def main() -> None:
     For the command `daemon`, stop signals are blocked first: one that arrives during the slow imports stays
     pending, and the daemon handles it once it runs.
     """
-    set_library_defaults()
-    if sys.argv[1:2] == ["daemon"]:
+    is_daemon = sys.argv[1:2] == ["daemon"]
+    set_library_defaults(is_daemon=is_daemon)
+    if is_daemon:
         block_stop_signals()
     from daemon.cli.app import main as run  # noqa: PLC0415 - takes most of a second
 

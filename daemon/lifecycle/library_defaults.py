@@ -7,9 +7,15 @@ import os
 from daemon.lifecycle.proxies import set_proxies
 
 
-def set_library_defaults() -> None:
-    """Set the defaults. Every entry point calls this before it imports one of the libraries."""
-    # gRPC would write lines of its own to stderr, where only JSON lines are allowed.
+def set_library_defaults(*, is_daemon: bool = False) -> None:
+    """Set the defaults. Every entry point calls this before it imports one of the libraries.
+
+    Args:
+        is_daemon: The process is a daemon, whose output is nothing but JSON unless its format is `console`.
+    """
+    # gRPC would write lines of its own to stderr.
+    if is_daemon and os.environ.get("LOG_FORMAT", "json") != "console":
+        os.environ["GRPC_VERBOSITY"] = "NONE"
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     # The storage client would read the metadata of the bucket, which needs a permission that the worker's
     # account may not have.

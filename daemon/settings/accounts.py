@@ -53,7 +53,7 @@ def parse_accounts(text: str) -> list[Account]:
         AccountsRefused: They are wrong.
     """
     try:
-        accounts = _ACCOUNTS.validate_json(text, by_alias=True, by_name=False)
+        accounts = _ACCOUNTS.validate_json(text.removeprefix("\ufeff"), by_alias=True, by_name=False)
     except ValidationError as error:
         raise _describe(error.errors(include_url=False, include_input=False)) from None
     except RecursionError:
@@ -76,7 +76,7 @@ def read_accounts_file(file: Path) -> str:
             raise NoAccounts("a folder or a device" if file.exists() else "no such file")
         if file.stat().st_size > MAX_BYTES:
             raise NoAccounts(f"more than {MAX_BYTES} bytes")
-        return file.read_text(encoding="utf-8")
+        return file.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise NoAccounts(error.strerror or "a file that can't be read") from None
     except UnicodeError:

@@ -6,12 +6,15 @@ import json
 import os
 import subprocess
 import sys
+import time
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 from google.cloud import firestore
 
+from localcloud.faults import Fault
+from tests.support.process.commands import run_command
 from tests.support.process.daemons import ROOT, clean_environment
 from tests.support.process.fork_server import ForkedProcess
 
@@ -96,3 +99,47 @@ def test_characters_that_the_terminal_lacks_are_escaped():
     )
     assert ended.returncode == 2
     assert rb"r\xfcn" in ended.stderr
+
+
+@pytest.mark.parametrize("log_format", ["json", "console"])
+@pytest.mark.parametrize("closed", [">&-", ">&- 2>&-", "> /dev/full"])
+def test_a_daemon_without_an_output_works_and_stops(deployment, log_format, closed):
+    """A closed standard output, or a full disk, changes neither the work nor the exit code."""
+    run_id, (step_id,) = deployment.put_run()
+    daemon = subprocess.Popen(
+        ["/bin/sh", "-c", f'exec "$0" -m daemon {closed}', sys.executable],
+        cwd=ROOT,
+        env=clean_environment(deployment.settings(LOG_FORMAT=log_format)),
+        stderr=subprocess.PIPE,
+    )
+    deployment.publish_step(run_id, step_id)
+    try:
+        deadline = time.monotonic() + 40
+        while deployment.step(run_id, step_id)["status"] != "SUCCEEDED":
+            assert daemon.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        daemon.terminate()
+        assert (daemon.communicate(timeout=30)[1], daemon.returncode) == (b"", 0)
+    finally:
+        daemon.kill()
+
+
+def test_a_console_gets_every_line_in_its_own_encoding(deployment):
+    """Characters that the terminal lacks are escaped, in the lines of steps and in those of an answer."""
+    words = "d\u00e9j\u00e0 \u2026 \ud83d\x1b[31m"
+    deployment.cloud.chart_img.faults.add(Fault(error=422, message=words))
+    run_id, (step_id,) = deployment.put_run(charts=1)
+    with deployment.daemon(fresh=True, LOG_FORMAT="console", PYTHONIOENCODING="ascii") as daemon:
+        deployment.publish_step(run_id, step_id)
+        daemon.wait_until(lambda: any("message_settled" in line for line in daemon.other_output), "", 40)
+        assert daemon.terminate() == 0
+    written = "".join(daemon.other_output)
+    for event in ("daemon_started", "claim_attempt", "chart_failed", "step_completed", "daemon_stopped"):
+        assert event in written
+    assert written.isascii()
+    assert "\x1b" not in written
+    message = deployment.step(run_id, step_id)["error"]["message"]
+    assert message.isprintable()
+    shown = run_command("status", run_id, environment=deployment.settings(PYTHONIOENCODING="ascii"))
+    assert (shown.returncode, shown.stderr) == (1, "")

@@ -15,7 +15,7 @@ def test_run_local_works_the_first_eligible_step_of_a_file(deployment, tmp_path)
     """`run-local` stores a missing run, works its first eligible step, and prints a JSON summary."""
     run_id, step_ids = deployment.put_run(steps=2)
     path = tmp_path / "flow_run.json"
-    path.write_text(json.dumps(deployment.run(run_id)))
+    path.write_text(json.dumps(deployment.run(run_id)), encoding="utf-8-sig")  # as Windows programs write it
     deployment.documents.document(f"flow_runs/{run_id}").delete()
     done = run_command(
         *("run-local", "--flow-run-path", str(path), "--output-summary", "json"),

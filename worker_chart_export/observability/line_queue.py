@@ -78,6 +78,10 @@ class LineQueue:
                 self._waiting.append(data)
                 self._wake()
 
+    def isatty(self) -> bool:
+        """Return whether a terminal shows the lines."""
+        return os.isatty(self._descriptor)
+
     def flush(self) -> None:
         """Do nothing: each line is written as soon as it can be."""
 

@@ -6,7 +6,9 @@ With the format `json` each line is one JSON object that Google Cloud Logging un
 
 from __future__ import annotations
 
+import io
 import logging
+import os
 import sys
 import threading
 from contextlib import contextmanager
@@ -15,11 +17,14 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
+from worker_chart_export.errors import visible
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import TracebackType
+    from typing import TextIO
 
-    from structlog.typing import EventDict, Processor, WrappedLogger
+    from structlog.typing import EventDict, ExcInfo, Processor, WrappedLogger
 
 #: The names that come first in a line, when they are bound.
 CONTEXT_NAMES = ("runId", "stepId", "attempt", "messageId", "owner")
@@ -220,10 +225,7 @@ def configure(*, level: str, log_format: str, stream: Any = None) -> None:
         rendering = [_google_fields, structlog.processors.JSONRenderer(default=str)]
     else:
         console = structlog.dev.ConsoleRenderer(
-            colors=sys.stdout.isatty(),
-            timestamp_key="time",
-            # The default shows the local variables of every frame, keys among them.
-            exception_formatter=structlog.dev.plain_traceback,
+            colors=(stream or sys.stdout).isatty(), timestamp_key="time", exception_formatter=_traceback
         )
         rendering = [_console_fields, console]
     structlog.configure(
@@ -284,9 +286,16 @@ def _google_fields(_logger: WrappedLogger, method: str, fields: EventDict) -> Ev
 
 
 def _console_fields(_logger: WrappedLogger, _method: str, fields: EventDict) -> EventDict:
-    """Put the event's name before the message."""
+    """Put the event's name before the message. Escape what would control the terminal."""
     fields["event"] = f"{fields.pop('event_name', Event.LIBRARY.value)}: {fields['event']}"
-    return fields
+    return {name: visible(value) if isinstance(value, str) else value for name, value in fields.items()}
+
+
+def _traceback(output: TextIO, exc_info: ExcInfo) -> None:
+    """Write a traceback for the console. The default shows the local variables, keys among them."""
+    text = io.StringIO()
+    structlog.dev.plain_traceback(text, exc_info)
+    output.write("\n".join(visible(line) for line in text.getvalue().split("\n")))
 
 
 def _configure_libraries(level: str, handler: logging.Handler) -> None:
@@ -294,7 +303,9 @@ def _configure_libraries(level: str, handler: logging.Handler) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
-    for name in ("google", "grpc", "urllib3", "PIL", "opentelemetry"):
+    # Google's clients would give the logger that this variable names a format and an output of its own.
+    scope = os.environ.get("GOOGLE_SDK_PYTHON_LOGGING_SCOPE") or "google"
+    for name in ("google", scope, "grpc", "urllib3", "PIL", "opentelemetry"):
         logging.getLogger(name).setLevel(logging.DEBUG if level == "DEBUG" else logging.WARNING)
     # These log header lines that they can't parse, or a publisher's `tracestate`: a key may be among them.
     for name in (

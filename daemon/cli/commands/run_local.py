@@ -21,7 +21,7 @@ from daemon.settings import ChartsApiMode, ExportSettings, LogFormat, LogLevel, 
 from daemon.settings.accounts import AccountsRefused, parse_accounts, read_accounts_file
 from worker_chart_export.backends.errors import describe_error
 from worker_chart_export.descriptions import describe
-from worker_chart_export.errors import BackendRefused, RunInvalid, shown
+from worker_chart_export.errors import BackendRefused, RunInvalid, shown, visible
 from worker_chart_export.execution.outcome import OutcomeKind
 from worker_chart_export.inputs.flow_run import FlowRun, why_run_id_refused, why_step_id_refused
 from worker_chart_export.observability.logs import configure
@@ -134,12 +134,12 @@ def _print(summary: Mapping[str, Any], form: OutputSummary) -> None:
         for name, value in known.items():
             text = json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else str(value)
             description = describe(text) if name == "reason" else ""
-            typer.echo(f"{name}: {text}{f' ({description})' if description else ''}")
+            typer.echo(f"{name}: {visible(text)}{f' ({description})' if description else ''}")
 
 
 def _read_flow_run(path: Path) -> dict[str, Any]:
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise typer.BadParameter(
             f"--flow-run-path: expected a readable file, got {path} ({error.strerror})"

@@ -22,8 +22,8 @@ from daemon.cli.status.wording import (
     lease_state,
     notes,
     took,
-    visible,
 )
+from worker_chart_export.errors import visible
 from worker_chart_export.outputs.links import browser_url
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ from daemon.cli.status.wording import (
     lease_state,
     notes,
     took,
-    visible,
 )
+from worker_chart_export.errors import visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from daemon.cli.output import plural
 from daemon.cli.status.report import Hold
+from worker_chart_export.errors import visible
 from worker_chart_export.inputs.flow_run import StepStatus
 from worker_chart_export.ledger.lease import UNKNOWN_OWNER
 
@@ -39,13 +40,6 @@ class Note(NamedTuple):
     label: str
     text: str
     uri: str | None = None
-
-
-def visible(text: object) -> str:
-    """Replace control characters and invisible characters with escapes, so that a terminal prints them."""
-    return "".join(
-        char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in str(text)
-    )
 
 
 def span(seconds: float, *, units: int = 2) -> str:

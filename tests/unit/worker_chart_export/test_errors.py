@@ -72,6 +72,12 @@ def test_a_message_is_one_line():
     assert StepError("X", " a\n\tb \r\n c ").to_dict()["message"] == "a b c"
 
 
+def test_a_message_holds_no_control_characters():
+    """Escape sequences, the bell and bidirectional marks of a foreign server are written as escapes."""
+    error = StepError(code=ErrorCode.CHART_API_FAILED, message="a\x1b[31mred\x07 \u202eleft\u2028new\x9bline")
+    assert error.to_dict()["message"] == r"a\x1b[31mred\x07 \u202eleft new\x9bline"
+
+
 def test_an_empty_message_is_replaced():
     """An empty message is replaced by a text, because the manifest's schema needs a character."""
     assert StepError("X", " \n").to_dict()["message"] == "no message"

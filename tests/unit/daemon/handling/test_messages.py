@@ -38,6 +38,10 @@ class TestPlain:
         """A body with a run and a step names both."""
         assert _parse(PLAIN) == STEP
 
+    def test_a_byte_order_mark(self):
+        """A body with a byte order mark, as some Windows programs write it, is read."""
+        assert parse_message(b"\xef\xbb\xbf" + json.dumps(PLAIN).encode(), {}) == STEP
+
     def test_a_run(self):
         """A body may name only a run."""
         assert _parse({"runId": "r1"}) == RUN
@@ -264,7 +268,6 @@ BAD_BODIES = [
     (b"{", "body_not_json"),
     (b"\xff\xfe", "body_not_json"),
     (b" ", "body_not_json"),
-    (b"\xef\xbb\xbf" + json.dumps(PLAIN).encode(), "body_not_json"),  # a byte order mark
     (json.dumps(PLAIN).encode("utf-16"), "body_not_json"),
     (b'{"runId": "r1"} {}', "body_not_json"),
     (b"{'runId': 'r1'}", "body_not_json"),

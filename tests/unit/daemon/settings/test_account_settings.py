@@ -56,6 +56,13 @@ class TestGood:
         assert (first.daily_limit, first.rate_per_second, first.burst) == (44, 1.0, 3)
         assert (first.plan, first.max_parameters) == (None, None)
 
+    def test_a_byte_order_mark(self, load, tmp_path):
+        """A byte order mark of a Windows program is skipped, in the variable and in the file."""
+        file = tmp_path / "accounts.json"
+        file.write_text(ACCOUNTS, encoding="utf-8-sig")
+        assert len(load(CHART_IMG_ACCOUNTS_FILE=str(file)).accounts) == 2
+        assert len(load(CHART_IMG_ACCOUNTS_JSON=f"\ufeff{ACCOUNTS}").accounts) == 2
+
     def test_all_fields(self, load):
         """All fields of an account are read."""
         fields = {"dailyLimit": 500, "ratePerSecond": 0.5, "burst": 15, "plan": "PRO", "maxParameters": 5}

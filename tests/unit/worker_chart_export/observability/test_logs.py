@@ -270,6 +270,22 @@ def test_the_console_format_is_for_people(log_lines):
     assert log_lines() == []
 
 
+@pytest.mark.usefixtures("log_lines")
+@pytest.mark.parametrize("char", ["\x1b", "\x07", "\x9b", "\u202e", "\u2028", "\n", "\r", "\ud800"])
+def test_the_console_shows_no_character_that_controls_it(char):
+    """Characters that a server or a run brings are escaped, in tracebacks and in lines of libraries too."""
+    stream = io.StringIO()
+    logs.configure(level="INFO", log_format="console", stream=stream)
+    log.info(Event.STEP_NOOP, f"one{char}two", reason=f"one{char}two", more=[f"one{char}two"])
+    logging.getLogger("grpc").error("one%stwo", char)
+    lines = len(stream.getvalue().splitlines())
+    log.error(Event.INTERNAL_ERROR, "it failed", exc_info=RuntimeError(f"one{char}two"))
+    written = stream.getvalue()
+    assert lines == 2
+    assert written.count("one\\") == 5 or char == "\n"
+    assert [c for c in written if not c.isprintable() and c != "\n"] == []
+
+
 def test_every_line_is_one_line(log_lines):
     """Every record is one line, whatever it contains."""
     log.info(Event.STEP_NOOP, "a\nb\r\nc\u2028d", other="x\ny")

@@ -9,7 +9,6 @@ from daemon.cli.status.assemble import BucketFacts
 from daemon.cli.status.terminal import FullView, LiveView, steps_table
 from daemon.cli.status.to_json import report_json
 from daemon.cli.status.to_text import changed_lines, report_lines
-from daemon.cli.status.wording import visible
 from tests.support.fakes import BUCKET
 from tests.support.run_reports import (
     HOSTILE,
@@ -24,6 +23,7 @@ from tests.support.run_reports import (
     squeezed,
     words_on_terminal,
 )
+from worker_chart_export.errors import visible
 from worker_chart_export.outputs.links import browser_url
 
 
