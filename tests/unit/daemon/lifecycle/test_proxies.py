@@ -1,4 +1,4 @@
-"""All clients use the same proxies: gRPC, the worker's own HTTP, and Google's requests for tokens."""
+"""All clients use the same proxies: gRPC, the worker's HTTP, Google's requests for tokens, the exporter."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ import grpc
 import pytest
 from google.auth.exceptions import TransportError
 from google.auth.transport.requests import Request
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.trace.export import SpanExportResult
 from urllib3.exceptions import HTTPError
 
 from daemon.composition import firestore_client
@@ -111,6 +113,13 @@ def ask_for_a_token(host):
         Request()(f"https://{host}/token", timeout=5)
 
 
+def export_spans(host):
+    """Export to the host with the exporter of the worker's spans, which fails."""
+    exporter = OTLPSpanExporter(endpoint=f"https://{host}/v1/traces", timeout=1)
+    assert exporter.export([]) is SpanExportResult.FAILURE
+    exporter.shutdown()
+
+
 @pytest.mark.parametrize(("variables", "is_used"), ENVIRONMENTS, ids=str)
 def test_all_clients_use_the_same_proxy(set_environment, proxy, variables, is_used):
     """Each client asks the proxy, or none does, whatever the spelling of the variables."""
@@ -119,7 +128,8 @@ def test_all_clients_use_the_same_proxy(set_environment, proxy, variables, is_us
     call_by_grpc(f"firestore.{DOMAIN}")
     call_by_http(f"storage.{DOMAIN}")
     ask_for_a_token(f"oauth2.{DOMAIN}")
-    expected = {f"{service}.{DOMAIN}:443" for service in ("firestore", "storage", "oauth2")}
+    export_spans(f"otlp.{DOMAIN}")
+    expected = {f"{service}.{DOMAIN}:443" for service in ("firestore", "storage", "oauth2", "otlp")}
     assert set(targets) == (expected if is_used else set())
 
 
