@@ -153,7 +153,7 @@ class MessageHandler:
             if self._clock.monotonic() >= deadline:
                 return self._defer("out_of_time")
             if view.state is StepState.UNLEASED:
-                done = self._settle_unleased(step_id, snapshot)
+                done = self._settle_unleased(step_id, snapshot, message)
             else:
                 done = self._export(step_id, snapshot, message)
             if done:
@@ -211,7 +211,7 @@ class MessageHandler:
             if view.state is StepState.LEASE_EXPIRED:
                 return snapshot, step_id, None
             if view.state is StepState.UNLEASED:
-                settled = self._settle_unleased(step_id, snapshot)
+                settled = self._settle_unleased(step_id, snapshot, message)
                 has_finalized |= settled is not None and settled.reason != StepState.UNLEASED
             elif view.state is StepState.OWN_LEASE:
                 own = view
@@ -229,7 +229,7 @@ class MessageHandler:
         """Return the time of the read by the server, because the clock of this machine may be wrong."""
         return snapshot.read_time or self._clock.now()
 
-    def _settle_unleased(self, step_id: str, snapshot: RunSnapshot) -> Ack | None:
+    def _settle_unleased(self, step_id: str, snapshot: RunSnapshot, message: IncomingMessage) -> Ack | None:
         """Finalize a step that is RUNNING without a lease from its manifest, or else create a lease for it.
 
         Return None if the step has changed, so that the run must be read again.
@@ -238,7 +238,9 @@ class MessageHandler:
             raise AssertionError("unreachable: a step that is RUNNING is in a run")
         scope = self._pipeline.new_scope()
         with bound(stepId=step_id), self._drain.running(scope):
-            outcome = self._pipeline.finish_unleased(snapshot, step_id, scope=scope)
+            outcome = self._pipeline.finish_unleased(
+                snapshot, step_id, scope=scope, message_id=message.message_id
+            )
             if outcome is None:
                 self._ledger.adopt(snapshot.run.run_id, step_id, now=snapshot.read_time)
                 return Ack(reason=StepState.UNLEASED.value)

@@ -91,9 +91,12 @@ class Pipeline:
         """Return a scope of half a minute."""
         return scope_of()
 
-    def finish_unleased(self, snapshot: RunSnapshot, step_id: str, *, scope: CancelScope) -> Outcome | None:
+    def finish_unleased(
+        self, snapshot: RunSnapshot, step_id: str, *, scope: CancelScope, message_id: str
+    ) -> Outcome | None:
         """Find no manifest, or return the outcome that is scripted for it."""
         assert snapshot.leases[step_id] is None
+        assert message_id
         scope.check()
         return self.stored
 

@@ -127,7 +127,9 @@ class StepPipeline:
                 _report(outcome, self._clock.monotonic() - started)
                 return outcome
 
-    def finish_unleased(self, snapshot: RunSnapshot, step_id: str, *, scope: CancelScope) -> Outcome | None:
+    def finish_unleased(
+        self, snapshot: RunSnapshot, step_id: str, *, scope: CancelScope, message_id: str = ""
+    ) -> Outcome | None:
         """Finalize a step that is RUNNING without a lease from the manifest of an earlier result.
 
         Nothing is paid for. The commit fails if the step has changed since `snapshot` was read, so that a
@@ -146,7 +148,10 @@ class StepPipeline:
         step = run.step(step_id) if run else None
         if run is None or step is None:
             return None
-        with bound(runId=run.run_id, stepId=step_id), stage(Stage.STEP, runId=run.run_id, stepId=step_id):
+        with (
+            bound(runId=run.run_id, stepId=step_id),
+            stage(Stage.STEP, runId=run.run_id, stepId=step_id, messageId=message_id),
+        ):
             outcome = find_stored_result(self._artifacts, run, step, scope=scope)
             if outcome is not None:
                 log.warning(
