@@ -1,5 +1,7 @@
 """The rescue: find steps whose worker has ended or hangs by their expired leases, and work on them.
 
+It also looks once more at each step that this process has finished: a write of the whole run may undo it.
+
 Every daemon searches, at its own times and in random order. The claim decides which one takes a step over.
 """
 
@@ -7,6 +9,7 @@ from __future__ import annotations
 
 import random
 import threading
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from daemon.handling.step_state import StepState, classify_lease, classify_step
@@ -16,7 +19,7 @@ from worker_chart_export.observability.logs import Event, bound, log
 from worker_chart_export.timing import full_jitter_seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from daemon.handling.circuit_breaker import CircuitBreaker
     from daemon.lifecycle.drain import Drain
@@ -102,6 +105,8 @@ class Rescue:
     def search(self) -> None:
         """Go through all leases that have expired, page by page, each page in random order.
 
+        Before that, look once more at the steps that this process has finished.
+
         Raises:
             IndexMissing: Firestore has no index for the query.
             BackendUnavailable: Firestore is unavailable.
@@ -110,6 +115,7 @@ class Rescue:
         """
         if self._stopping.is_set() or self._breaker.is_open:
             return
+        self._look_again()
         for page in self._ledger.expired_leases():
             self._breaker.record_success("firestore")
             random.shuffle(page)
@@ -117,22 +123,57 @@ class Rescue:
                 if self._stopping.is_set() or self._breaker.is_open:
                     return
                 self._on_tick()
-                with bound(runId=expired.run_id, stepId=expired.step_id):
+                with bound(runId=expired.run_id, stepId=expired.step_id), self._errors_of_one():
                     self._rescue(expired)
 
+    def _look_again(self) -> None:
+        """Look once more at the steps that this process has finished: a write of the whole run may undo them.
+
+        No message or lease leads to such a step. Each is looked at once, about an interval after its end.
+        """
+        finished = self._ledger.finished.take(older_than_seconds=self._interval_seconds)
+        for run_id, step_ids in finished.items():
+            if self._stopping.is_set() or self._breaker.is_open:
+                return
+            self._on_tick()
+            with bound(runId=run_id), self._errors_of_one():
+                run = self._ledger.read(run_id).run
+                for step_id in step_ids:
+                    if classify_step(run, step_id).state is StepState.RUNNING:
+                        self._settle_undone(run_id, step_id)
+
+    def _settle_undone(self, run_id: str, step_id: str) -> None:
+        """Finalize a step again that is RUNNING without a lease, or create a lease for it."""
+        snapshot = self._ledger.read(run_id, leases_of=[step_id])
+        if snapshot.leases[step_id] is not None:
+            return
+        if classify_step(snapshot.run, step_id).state is not StepState.RUNNING:
+            return
+        scope = self._pipeline.new_scope()
+        with bound(stepId=step_id), self._drain.running(scope):
+            if self._stopping.is_set():
+                return
+            if self._pipeline.finish_unleased(snapshot, step_id, scope=scope) is None:
+                self._ledger.adopt(run_id, step_id, now=snapshot.read_time)
+
     def _rescue(self, expired: ExpiredLease) -> None:
-        """Work on the step, or delete the lease. An error must not keep the other leases from a rescue."""
+        """Work on the step, or delete the lease."""
+        snapshot = self._ledger.read(expired.run_id, leases_of=[expired.step_id])
+        if self._is_claimable(snapshot, expired):
+            self._work(expired.run_id, expired.step_id, snapshot)
+
+    @contextmanager
+    def _errors_of_one(self) -> Iterator[None]:
+        """Log an error of one step or run, which must not keep the others from a rescue."""
         try:
-            snapshot = self._ledger.read(expired.run_id, leases_of=[expired.step_id])
-            if self._is_claimable(snapshot, expired):
-                self._work(expired.run_id, expired.step_id, snapshot)
+            yield
         except Interrupted:
             raise
         except BackendUnavailable as error:
             log.warning(Event.BACKEND_UNAVAILABLE, str(error), backend=error.backend)
             self._breaker.record_failure(error)
         except Exception as error:  # noqa: BLE001 - see above; the next search finds the lease again
-            log.warning(Event.LEASE_STRANDED, f"The step of this lease can't be rescued: {error!r:.300}")
+            log.warning(Event.LEASE_STRANDED, f"The step can't be rescued: {error!r:.300}")
 
     def _is_claimable(self, snapshot: RunSnapshot, expired: ExpiredLease) -> bool:
         """Return True if the step can be taken over. Delete a lease whose step is not RUNNING."""

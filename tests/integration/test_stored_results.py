@@ -124,6 +124,52 @@ def test_all_steps_of_an_overwritten_run_get_their_results(deployment, workers):
     assert len(deployment.cloud.chart_img.requests) == calls == 10
 
 
+def test_a_step_that_was_overwritten_after_its_end_is_found_without_a_message(deployment, workers):
+    """The process that finished a step looks at it once more, and restores its result."""
+    worker = workers.new()
+    worker.rescue._interval_seconds = 0.0
+    run = Overwritten(deployment, worker)
+    worker.rescue.search()
+    assert run.is_restored()
+    assert run.nothing_was_paid()
+    assert workers.lease(run.run_id, run.step_id) is None
+
+
+@embedded
+def test_a_step_is_looked_at_once_more_and_not_before_its_time(deployment, workers):
+    """A step is read again once, an interval after its end, and nothing is written when it has its result."""
+    worker = workers.new()
+    run_id, (step_id,) = deployment.put_run(charts=1)
+    worker.handle(run_id, step_id)
+    calls, reads = deployment.cloud.firestore.calls, []
+    for interval_seconds in (60.0, 0.0, 0.0):
+        calls.reset()
+        worker.rescue._interval_seconds = interval_seconds
+        worker.rescue.search()
+        assert calls["Commit"] == 0
+        reads.append(calls["BatchGetDocuments"])
+    assert reads == [reads[0], reads[0] + 1, reads[0]]
+
+
+@embedded
+@pytest.mark.parametrize("is_held", [True, False])
+def test_an_overwritten_step_without_a_manifest_is_given_a_lease_unless_it_has_one(
+    deployment, workers, is_held
+):
+    """A step without a manifest gets the lease of an unknown owner; the lease of a worker is left alone."""
+    worker = workers.new()
+    worker.rescue._interval_seconds = 0.0
+    run = Overwritten(deployment, worker)
+    run.manifest().delete()
+    if is_held:
+        workers.put_lease(run.run_id, run.step_id, left_seconds=60)
+    worker.rescue.search()
+    lease = workers.lease(run.run_id, run.step_id)
+    assert lease is not None
+    assert (run.step()["status"], lease.owner) == ("RUNNING", "elsewhere:1:boot" if is_held else "unknown")
+    assert run.nothing_was_paid()
+
+
 def _other_requests(run: Overwritten) -> None:
     inputs = run.step()["inputs"]
     run.change(inputs={**inputs, "requests": inputs["requests"][::-1]})

@@ -17,6 +17,7 @@ from worker_chart_export.errors import BackendUnavailable, StepError, WorkerErro
 from worker_chart_export.ledger.commit.group_commit import GIVE_UP_AFTER_SECONDS, GroupCommits
 from worker_chart_export.ledger.decisions import FLOW_RUNS, FinalizeResult, Reason
 from worker_chart_export.ledger.expired_leases import ExpiredLease, delete_lease, expired_leases
+from worker_chart_export.ledger.finished_steps import FinishedSteps
 from worker_chart_export.ledger.intents import ClaimIntent, FinalizeIntent, claim_error
 from worker_chart_export.ledger.lease import UNKNOWN_OWNER, HeldLease, LeaseOffer, unleased
 from worker_chart_export.ledger.releases import Releases
@@ -70,6 +71,11 @@ class Claim:
 class StepLedger:
     """Claims, finalizes and releases steps. Shared by all threads.
 
+    Attributes:
+        terms: The settings of leases.
+        finished: The steps that this process has finished lately.
+        owner: This process in leases: host:pid:boot id.
+
     Args:
         client: A Firestore client.
         clock: Its monotonic clock is used, and its wall clock where no read has brought the server's time.
@@ -87,6 +93,7 @@ class StepLedger:
         self._reads: SingleFlight[str, RunSnapshot] = SingleFlight(
             partial(read_run, client, clock=clock), fresh=True
         )
+        self.finished = FinishedSteps(clock)
         self.owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
 
     def read(self, run_id: str, *, leases_of: Collection[str] = ()) -> RunSnapshot:
@@ -232,6 +239,8 @@ class StepLedger:
         result: FinalizeResult = claim.commits.submit(
             intent, held=claim.held, remaining_seconds=remaining_seconds
         ).result
+        if result.updated:
+            self.finished.add(claim.run.run_id, claim.step.step_id)
         _log_finalize(updated=result.updated, reason=result.reason, status=result.status)
         return result
 

@@ -19,6 +19,7 @@ from tests.support.process.daemons import ROOT
 from worker_chart_export.errors import BackendRefused, BackendUnavailable, IndexMissing, Interrupted
 from worker_chart_export.ledger.decisions import FLOW_RUNS, build_claim_update
 from worker_chart_export.ledger.expired_leases import expired_leases
+from worker_chart_export.ledger.finished_steps import FinishedSteps
 from worker_chart_export.ledger.heartbeats import Heartbeats
 from worker_chart_export.ledger.lease import LEASES
 from worker_chart_export.ledger.step_ledger import StepLedger
@@ -37,6 +38,7 @@ class Ledger:
         for scan in scans:
             self.scans.put(scan)
         self.scanned = threading.Semaphore(0)
+        self.finished = FinishedSteps(SystemClock())
 
     def expired_leases(self):
         """Return the pages of the next scan."""

@@ -27,7 +27,9 @@ from worker_chart_export.errors import (
     WorkerError,
 )
 from worker_chart_export.execution.outcome import OutcomeKind
+from worker_chart_export.ledger.finished_steps import FinishedSteps
 from worker_chart_export.outputs.artifact_store import ArtifactStore
+from worker_chart_export.timing import SystemClock
 
 DAY_SECONDS = 86400
 
@@ -193,7 +195,7 @@ class TestBackends:
             return []
 
         Rescue(
-            ledger=SimpleNamespace(expired_leases=expired_leases),
+            ledger=SimpleNamespace(expired_leases=expired_leases, finished=FinishedSteps(SystemClock())),
             pipeline=None,
             breaker=CircuitBreaker(probes={}),
             drain=Drain(),
