@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 
-from daemon.lifecycle.library_defaults import set_library_defaults
 from daemon.lifecycle.signals import block_stop_signals
 
 
@@ -15,9 +14,11 @@ def main() -> None:
     pending, and the daemon handles it once it runs.
     """
     is_daemon = sys.argv[1:2] == ["daemon"]
-    set_library_defaults(is_daemon=is_daemon)
     if is_daemon:
         block_stop_signals()
+    from daemon.lifecycle.library_defaults import set_library_defaults  # noqa: PLC0415 - see above
+
+    set_library_defaults(is_daemon=is_daemon)
     from daemon.cli.app import main as run  # noqa: PLC0415 - takes most of a second
 
     run()
