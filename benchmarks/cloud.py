@@ -26,6 +26,7 @@ from benchmarks.queues import open_queue
 from benchmarks.rendering import CANDLES
 from daemon.cli.demo.resources import chart_step_id, flow_run, sample_templates
 from tests.support.cloud.clouds import official_emulators
+from worker_chart_export.charts.local.input.candles import parse_candles
 from worker_chart_export.charts.local.render import render
 
 if TYPE_CHECKING:
@@ -181,9 +182,10 @@ class BenchCloud:
     def fixtures(self) -> dict[str, str]:
         """Write fixture charts and return the setting for them; used where the provider is not measured."""
         folder = Path(self._fixtures.name)
+        candles = parse_candles(CANDLES.read_bytes(), symbol="IBM", timeframe="1d")
         for template in sample_templates():
             symbol = template["chartImgSymbolTemplate"].replace("{symbol}", "IBM").replace(":", "_")
-            drawn = render(CANDLES.read_bytes(), template["request"], symbol="IBM", timeframe="1d")
+            drawn = render(candles, template["request"], symbol="IBM", timeframe="1d")
             folder.joinpath(f"{symbol}__1d__{template['id']}.png").write_bytes(drawn.png)
         return {"CHARTS_FIXTURES_DIR": str(folder)}
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.matplotlib_chart import MatplotlibChart
 from daemon.cli.demo.resources import sample_templates
+from worker_chart_export.charts.local.input.candles import Candles, parse_candles
 from worker_chart_export.charts.local.render import render
 
 if TYPE_CHECKING:
@@ -43,8 +44,9 @@ def drawings(rounds: int) -> list[Drawing]:
         RuntimeError: matplotlib is not installed.
     """
     raw = CANDLES.read_bytes()
+    candles = parse_candles(raw, symbol="IBM", timeframe="1d")
     painters: dict[str, Callable[[], bytes]] = {
-        template["id"]: partial(_render, raw, template["request"]) for template in sample_templates()
+        template["id"]: partial(_render, candles, template["request"]) for template in sample_templates()
     }
     painters[f"matplotlib: the chart of {DRAWN_BY_MATPLOTLIB}"] = MatplotlibChart(raw)
     with _one_core():
@@ -56,8 +58,8 @@ def drawings(rounds: int) -> list[Drawing]:
     ]
 
 
-def _render(raw: bytes, request: Mapping[str, Any]) -> bytes:
-    return render(raw, request, symbol="IBM", timeframe="1d").png
+def _render(candles: Candles, request: Mapping[str, Any]) -> bytes:
+    return render(candles, request, symbol="IBM", timeframe="1d").png
 
 
 def _milliseconds(draw: Callable[[], bytes]) -> float:

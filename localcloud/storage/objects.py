@@ -82,6 +82,7 @@ class StoredObject:
     metageneration: int = 1
     metadata: Mapping[str, str] = field(default_factory=dict)
     cache_control: str = ""
+    content_encoding: str = ""
     crc32c: str = ""
     md5: str = ""
     created: str = ""
@@ -109,6 +110,8 @@ class StoredObject:
             shown["metadata"] = dict(self.metadata)
         if self.cache_control:
             shown["cacheControl"] = self.cache_control
+        if self.content_encoding:
+            shown["contentEncoding"] = self.content_encoding
         return shown
 
 
@@ -180,6 +183,7 @@ class Objects:
             generation=0,
             metadata=dict(resource.get("metadata") or {}),
             cache_control=str(resource.get("cacheControl") or ""),
+            content_encoding=str(resource.get("contentEncoding") or ""),
             crc32c=crc32c,
             md5=md5,
             created=now,
@@ -221,6 +225,7 @@ class Objects:
             stored,
             content_type=str(resource.get("contentType", stored.content_type)),
             cache_control=str(resource.get("cacheControl", stored.cache_control) or ""),
+            content_encoding=str(resource.get("contentEncoding", stored.content_encoding) or ""),
             metadata={key: value for key, value in metadata.items() if value is not None},
             metageneration=stored.metageneration + 1,
             updated=_now(),

@@ -202,6 +202,8 @@ def _content(request: Request, stored: StoredObject) -> Response:
         "X-Goog-Stored-Content-Length": str(size),
         "ETag": f'"{stored.generation}/{stored.metageneration}"',
     }
+    if stored.content_encoding:  # all clients of this worker accept gzip, so nothing is expanded here
+        headers["Content-Encoding"] = headers["X-Goog-Stored-Content-Encoding"] = stored.content_encoding
     match = re.fullmatch(r"bytes=(\d+)-(\d*)", request.headers.get("range", ""))
     if match is not None:
         first, last = int(match[1]), min(int(match[2] or size - 1), size - 1)

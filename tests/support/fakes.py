@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from worker_chart_export.charts.base import ChartImage, ChartRequest
 from worker_chart_export.concurrency.cancel_scope import CancelScope
+from worker_chart_export.concurrency.single_flight import LoadOnce
 from worker_chart_export.inputs.flow_run import FlowRun
 from worker_chart_export.ledger.lease import Lease, StoredLease
 from worker_chart_export.ledger.run_snapshot import RunSnapshot
@@ -179,7 +180,7 @@ def chart_request(
         symbol="IBM",
         timeframe="1d",
         payload={"symbol": "NYSE:IBM", "interval": "1D", "timezone": "Etc/UTC"} | payload,
-        read_candles=lambda: b"[]",
+        candles=LoadOnce(lambda: b"[]"),
         scope=scope,
         call_scope=call_scope or scope,
     )

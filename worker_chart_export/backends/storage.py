@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import http.client
 import io
+import zlib
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from google.auth.credentials import Credentials
+    from google.cloud.storage import Blob
     from urllib3 import PoolManager
 
     from worker_chart_export.concurrency.cancel_scope import CancelScope
@@ -68,6 +71,9 @@ REFUSALS: dict[int, str] = {
 }
 TOKEN_ATTEMPTS = 3
 TOKEN_TIMEOUT_SECONDS = 300
+
+#: How a gzip file starts (RFC 1952, 2.3.1).
+_GZIP_MAGIC = b"\x1f\x8b"
 
 T = TypeVar("T")
 #: The `timeout` of a request of Google's client: seconds to connect, and seconds between two received parts.
@@ -163,6 +169,8 @@ def _failure(
         return BackendUnavailable("storage", describe_error(error))
     known = (google_errors.GoogleAPICallError, InvalidResponse, auth_errors.GoogleAuthError)
     if not isinstance(error, known):
+        if isinstance(error, ObjectUnusable):
+            metrics.count_call("storage", "answered")
         return None
     # A candles file that a step names may be missing. Our bucket may not.
     is_missing_candles = status == HTTPStatus.NOT_FOUND and refusal is OhlcvUnavailable
@@ -177,6 +185,54 @@ def _failure(
         httpStatus=status,
         storage=describe_error(error),
     )
+
+
+class ObjectUnusable(Exception):
+    """An object was read and can't be used."""
+
+
+class ObjectTooLarge(ObjectUnusable):
+    """An object, or what it expands to, is larger than asked for."""
+
+
+class _LimitedBuffer(io.BytesIO):
+    """Take at most `limit` bytes. A download that brings more ends, and with it its connection."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__()
+        self._limit = limit
+
+    def write(self, data: Any) -> int:
+        """Append `data`, or raise `ObjectTooLarge`."""
+        if self.tell() + len(data) > self._limit:
+            raise ObjectTooLarge
+        return super().write(data)
+
+
+def read_object(blob: Blob, *, max_bytes: int, timeout: Timeout) -> bytes:
+    """Read an object once, and expand it if it is gzip. Its checksum is compared.
+
+    Google's client expands without a limit: of 1.5 MB it makes 1.5 GB.
+
+    Raises:
+        ObjectTooLarge: It has more than `max_bytes` bytes, as it is stored or as it is expanded.
+        ObjectUnusable: It starts like gzip, and is not.
+        GoogleAPICallError: Cloud Storage refused, or is unavailable. There are others, see `call_storage`.
+    """
+    buffer = _LimitedBuffer(max_bytes)
+    blob.download_to_file(buffer, raw_download=True, timeout=timeout, retry=None)
+    content = buffer.getvalue()
+    if not content.startswith(_GZIP_MAGIC):
+        return content
+    try:
+        with gzip.open(buffer) as stream:
+            buffer.seek(0)
+            expanded = stream.read(max_bytes + 1)
+    except (EOFError, OSError, zlib.error) as error:
+        raise ObjectUnusable(f"it is not the gzip that it starts as: {error}") from error
+    if len(expanded) > max_bytes:
+        raise ObjectTooLarge
+    return expanded
 
 
 class _PlainSession(requests.Session):

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 from worker_chart_export.errors import ChartApiFailed, ChartTooLarge
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from worker_chart_export.concurrency.cancel_scope import CancelScope
+    from worker_chart_export.concurrency.single_flight import LoadOnce
     from worker_chart_export.errors import RequestError
 
 DEFAULT_WIDTH = 800
@@ -36,8 +37,8 @@ class ChartRequest:
         symbol: The run's `scope.symbol`, e.g. `IBM`.
         timeframe: The step's timeframe as the run has it, e.g. `1d`.
         payload: The Chart-IMG request body: symbol, interval, timezone, theme, studies, width, height ...
-        read_candles: Returns the raw bytes of the step's OHLCV JSON. They are read once per step.
-            Raises `OhlcvUnavailable` when there are none.
+        candles: The step's OHLCV JSON. It is read and parsed once, for all charts of the step. `load` raises
+            `OhlcvUnavailable` when there is none.
         scope: The time and the stop of the chart. It is checked before each paid call and ends each wait. It
             is also stopped when the step can't get enough charts any more.
         call_scope: The time and the stop of a call in progress. A call that is paid is not stopped only
@@ -48,7 +49,7 @@ class ChartRequest:
     symbol: str
     timeframe: str
     payload: Mapping[str, Any]
-    read_candles: Callable[[], bytes]
+    candles: LoadOnce
     scope: CancelScope
     call_scope: CancelScope
 

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
     from worker_chart_export.timing import Clock
 
+#: A wait for a lock notices a stop within this time.
+LOCK_CHECK_SECONDS = 0.2
+
 
 class CancelScope:
     """A deadline and a stop flag, shared by the threads of one step.
@@ -111,6 +114,11 @@ class CancelScope:
         self.check_stopped()
         if self.remaining_seconds() == 0.0:
             raise StepTimedOut("The step's time ended before this was done.")
+
+    def acquire(self, lock: threading.Lock) -> None:
+        """Take `lock` as soon as it is free. A stop ends the wait; errors as `check`."""
+        while not lock.acquire(timeout=LOCK_CHECK_SECONDS):
+            self.check()
 
     def sleep(self, seconds: float) -> None:
         """Wait `seconds`, but not longer than the deadline. A stop ends the wait; errors as `check`."""

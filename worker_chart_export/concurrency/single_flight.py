@@ -1,11 +1,11 @@
-"""Shared calls: of all callers at the same time (`SingleFlight`), or of all callers ever (`ReadOnce`)."""
+"""Shared calls: of all callers at the same time (`SingleFlight`), or of all callers ever (`LoadOnce`)."""
 
 from __future__ import annotations
 
 import threading
 from concurrent.futures import Future, wait
 from functools import partial
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from worker_chart_export.errors import WorkerError
 
@@ -57,8 +57,10 @@ class SingleFlight(Generic[K, R]):
         return flight.result()
 
 
-class ReadOnce:
-    """Read bytes at the first call; every later call gets the same bytes or error. Shared by all threads.
+class LoadOnce:
+    """Read and parse bytes at the first call; each later call gets the same result or error. Thread-safe.
+
+    The bytes are not kept.
 
     Args:
         read: Reads the bytes.
@@ -67,16 +69,30 @@ class ReadOnce:
     def __init__(self, read: Callable[[], bytes]) -> None:
         self._read = read
         self._lock = threading.Lock()
-        self._result: bytes | WorkerError | None = None
+        self._results: list[Any] = []
+        self._error: WorkerError | None = None
 
-    def __call__(self) -> bytes:
-        """Return the bytes, or raise the error of the one read."""
+    def load(self, parse: Callable[[bytes], R]) -> R:
+        """Return the result of the one parse, or raise the error of the read or of the parse.
+
+        Args:
+            parse: Takes the bytes. All callers must pass functions that do the same.
+        """
         with self._lock:
-            if self._result is None:
+            if self._error is not None:
+                raise _without_traceback(self._error)
+            if not self._results:
                 try:
-                    self._result = self._read()
+                    self._results.append(parse(self._read()))
                 except WorkerError as error:
-                    self._result = error
-        if isinstance(self._result, WorkerError):
-            raise self._result
-        return self._result
+                    self._error = _without_traceback(error)
+                    raise
+        result: R = self._results[0]
+        return result
+
+
+def _without_traceback(error: WorkerError) -> WorkerError:
+    """Copy an error without its traceback, which would keep what was read in memory."""
+    copied = type(error).__new__(type(error), *error.args)
+    copied.__dict__.update(error.__dict__)
+    return copied

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from worker_chart_export.charts.base import FALLBACK_FROM, ChartRequest, check_png
 from worker_chart_export.concurrency.parallel import run_in_parallel
-from worker_chart_export.concurrency.single_flight import ReadOnce
+from worker_chart_export.concurrency.single_flight import LoadOnce
 from worker_chart_export.errors import (
     BackendUnavailable,
     ChartApiFailed,
@@ -108,7 +108,7 @@ class ChartMaker:
             folder=folder,
             templates={},
             stored={},
-            read_candles=ReadOnce(partial(self._artifacts.read_candles, export.ohlcv_uri, scope=scope)),
+            candles=LoadOnce(partial(self._artifacts.read_candles, export.ohlcv_uri, scope=scope)),
         )
         check_fits(self._smallest_manifest(step))  # before thousands of templates are read
         step = replace(step, templates=self._read_templates(export.template_ids, scope, threads=threads))
@@ -142,7 +142,7 @@ class ChartMaker:
             symbol=step.export.symbol,
             timeframe=step.export.timeframe,
             payload=template.payload(step.export, timezone=self._timezone),
-            read_candles=step.read_candles,
+            candles=step.candles,
             scope=step.reach.wanted,
             call_scope=step.scope,
         )

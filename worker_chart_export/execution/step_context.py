@@ -9,9 +9,10 @@ from worker_chart_export.outputs.manifest import ManifestItem
 from worker_chart_export.timing import rfc3339
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from worker_chart_export.concurrency.cancel_scope import CancelScope
+    from worker_chart_export.concurrency.single_flight import LoadOnce
     from worker_chart_export.errors import RequestError
     from worker_chart_export.execution.reach import Reach
     from worker_chart_export.inputs.export_request import ExportRequest
@@ -33,7 +34,7 @@ class StepContext:
         templates: The template of each request, or why its chart can't be made. Later changes of a template
             have no effect.
         stored: The charts that earlier attempts have stored, by object name.
-        read_candles: Reads the OHLCV file, once for all charts.
+        candles: The OHLCV file, for all charts.
     """
 
     claim: Claim
@@ -43,7 +44,7 @@ class StepContext:
     folder: StepFolder
     templates: Mapping[str, ChartTemplate | RequestError]
     stored: Mapping[str, StoredPng]
-    read_candles: Callable[[], bytes]
+    candles: LoadOnce
 
     def png_name(self, template_id: str) -> str:
         """Return the object name of a chart."""

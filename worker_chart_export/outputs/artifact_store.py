@@ -8,11 +8,19 @@ from __future__ import annotations
 
 import base64
 import re
+import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import google_crc32c
 
-from worker_chart_export.backends.storage import call_storage, insert_object
+from worker_chart_export.backends.storage import (
+    ObjectTooLarge,
+    ObjectUnusable,
+    call_storage,
+    insert_object,
+    read_object,
+)
 from worker_chart_export.errors import (
     BackendUnavailable,
     ManifestRefused,
@@ -23,6 +31,7 @@ from worker_chart_export.errors import (
     ValidationFailed,
     shown,
 )
+from worker_chart_export.memory import return_freed_memory
 from worker_chart_export.outputs.bucket_probe import BucketProbe
 from worker_chart_export.outputs.manifest import MAX_MANIFEST_BYTES
 from worker_chart_export.timing import full_jitter_seconds
@@ -42,6 +51,8 @@ MIN_MANIFEST_SECONDS = 10.0
 MAX_MANIFEST_ATTEMPTS = 5
 #: OHLCV files have at most 64 KiB by contract. This limit keeps a wrong URI from filling the memory.
 MAX_CANDLE_BYTES = 16 * 1024 * 1024
+#: Of larger files only one at a time is in memory. To draw from 16 MiB takes 200 MiB.
+LARGE_CANDLE_BYTES = 1024 * 1024
 GS_URI = re.compile(r"gs://(?P<bucket>[a-z0-9][a-z0-9._-]{1,220}[a-z0-9])/(?P<name>.+)", re.DOTALL)
 
 
@@ -123,6 +134,7 @@ class ArtifactStore:
         self._bucket = client.bucket(bucket)
         self._probe = BucketProbe(self._bucket)
         self._root = f"gs://{bucket}/"
+        self._large_file = threading.Lock()
 
     def probe(self) -> None:
         """Find out whether the bucket takes objects.
@@ -273,16 +285,20 @@ class ArtifactStore:
             blob = self._bucket.get_blob(name, timeout=timeout, retry=None)
             if blob is None:
                 return None
-            content: bytes = blob.download_as_bytes(end=MAX_MANIFEST_BYTES, timeout=timeout, retry=None)
-            return content
+            return read_object(blob, max_bytes=MAX_MANIFEST_BYTES, timeout=timeout)
 
-        content = call_storage(read, name=self.uri(name), refusal=ManifestRefused, scope=scope)
-        if content is not None and len(content) > MAX_MANIFEST_BYTES:
-            raise ManifestRefused(f"{name} has more than {MAX_MANIFEST_BYTES} bytes.")
-        return content
+        try:
+            return call_storage(read, name=self.uri(name), refusal=ManifestRefused, scope=scope)
+        except ObjectTooLarge:
+            raise ManifestRefused(f"{name} has more than {MAX_MANIFEST_BYTES} bytes.") from None
+        except ObjectUnusable as error:
+            raise ManifestRefused(f"{name} can't be read: {error}.") from error
 
     def read_candles(self, uri: str | None, *, scope: CancelScope) -> bytes:
-        """Return the bytes of an OHLCV JSON file.
+        """Return the bytes of an OHLCV JSON file, expanded if it is gzip.
+
+        Of the files over `LARGE_CANDLE_BYTES` one at a time is used in this process. The next one waits until
+        the scope of the call that read the first is stopped, at the end of its step's charts.
 
         Raises:
             OhlcvUnavailable: There is no URI, its object can't be read, or the file is too large.
@@ -297,12 +313,28 @@ class ArtifactStore:
                 f"OHLCV_EXPORT step of the same timeframe in dependsOn, got {shown(uri)}."
             )
         blob = self._client.bucket(match["bucket"]).blob(match["name"])
-        content: bytes = call_storage(
-            lambda timeout: blob.download_as_bytes(end=MAX_CANDLE_BYTES, timeout=timeout, retry=None),
-            name=str(uri),
-            refusal=OhlcvUnavailable,
-            scope=scope,
-        )
-        if len(content) > MAX_CANDLE_BYTES:
-            raise OhlcvUnavailable(f"Candles {uri}: expected at most {MAX_CANDLE_BYTES} bytes.", uri=uri)
-        return content
+
+        def read(max_bytes: int) -> bytes:
+            return call_storage(
+                lambda timeout: read_object(blob, max_bytes=max_bytes, timeout=timeout),
+                name=str(uri),
+                refusal=OhlcvUnavailable,
+                scope=scope,
+            )
+
+        try:
+            with suppress(ObjectTooLarge):
+                return read(min(LARGE_CANDLE_BYTES, MAX_CANDLE_BYTES))
+            self._wait_for_large_file(scope)
+            return read(MAX_CANDLE_BYTES)
+        except ObjectTooLarge:
+            raise OhlcvUnavailable(
+                f"Candles {uri}: expected at most {MAX_CANDLE_BYTES} bytes.", uri=uri
+            ) from None
+        except ObjectUnusable as error:
+            raise OhlcvUnavailable(f"Candles {uri}: {error}.", uri=uri) from error
+
+    def _wait_for_large_file(self, scope: CancelScope) -> None:
+        scope.acquire(self._large_file)
+        return_freed_memory()  # of the large file before
+        scope.on_stop(lambda _error: self._large_file.release())

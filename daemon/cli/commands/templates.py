@@ -149,6 +149,7 @@ def render(
 ) -> None:
     """Draw a template to a PNG with the local renderer, without Chart-IMG."""
     # The renderer is slow to load, and no other command needs it.
+    from worker_chart_export.charts.local.input.candles import parse_candles  # noqa: PLC0415
     from worker_chart_export.charts.local.render import render as draw  # noqa: PLC0415
 
     found = _find(template)
@@ -158,13 +159,11 @@ def render(
     raw = (candles or files("worker_chart_export").joinpath(SAMPLE_CANDLES)).read_bytes()
     metadata = _metadata(raw)
     body = {**found.document["request"], "timezone": timezone}
+    symbol = symbol or metadata.get("symbol", "?")
+    timeframe = timeframe or metadata.get("timeframe", "1d")
     try:
-        drawn = draw(
-            raw,
-            body,
-            symbol=symbol or metadata.get("symbol", "?"),
-            timeframe=timeframe or metadata.get("timeframe", "1d"),
-        )
+        bars = parse_candles(raw, symbol=symbol, timeframe=timeframe)
+        drawn = draw(bars, body, symbol=symbol, timeframe=timeframe)
     except RequestError as error:
         typer.echo(f"error: {candles or 'the sample candles'}: {error}", err=True)
         raise typer.Exit(ExitCode.JOB_FAILED) from error

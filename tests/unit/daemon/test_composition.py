@@ -16,6 +16,7 @@ from localcloud import Fault
 from tests.support.charts.local_chart_samples import raw_candles
 from tests.support.fakes import chart_request, png_bytes
 from tests.support.process.daemons import ROOT
+from worker_chart_export.concurrency.single_flight import LoadOnce
 from worker_chart_export.errors import ChartApiLimitExceeded
 from worker_chart_export.timing import SystemClock
 
@@ -115,7 +116,7 @@ def test_the_fallback_draws_what_no_account_is_left_for(build, cloud, tmp_path, 
     """The fallback draws a chart without an account, and the drawing is never recorded."""
     cloud.chart_img.faults.add(Fault(answer="limit_exceeded"))
     provider = build(CHARTS_API_MODE=mode, CHARTS_FALLBACK="local")
-    image = provider.chart(replace(chart_request(), read_candles=raw_candles))
+    image = provider.chart(replace(chart_request(), candles=LoadOnce(raw_candles)))
     assert (image.provider, image.meta["fallbackFrom"]) == ("local", "chart-img")
     assert list(tmp_path.iterdir()) == []
 

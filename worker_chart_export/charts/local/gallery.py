@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from worker_chart_export.charts.local.input.candles import parse_candles
 from worker_chart_export.charts.local.render import render
 
 if TYPE_CHECKING:
@@ -35,11 +36,13 @@ def draw_gallery(templates: Path, candles: Path, output: Path) -> list[Path]:
     """
     raw = candles.read_bytes()
     metadata = json.loads(raw)["metadata"]
+    symbol, timeframe = metadata["symbol"], metadata["timeframe"]
+    bars = parse_candles(raw, symbol=symbol, timeframe=timeframe)
     output.mkdir(parents=True, exist_ok=True)
     pictures = []
     for path in sorted(templates.glob("*.json")):
         template = json.loads(path.read_bytes())
-        drawn = render(raw, template["request"], symbol=metadata["symbol"], timeframe=metadata["timeframe"])
+        drawn = render(bars, template["request"], symbol=symbol, timeframe=timeframe)
         picture = output / f"{template['id']}.png"
         picture.write_bytes(drawn.png)
         pictures.append(picture)

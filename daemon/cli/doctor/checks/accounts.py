@@ -16,6 +16,7 @@ from worker_chart_export.charts.chart_img.answers import Meaning, classify_answe
 from worker_chart_export.charts.chart_img.client import ChartApi
 from worker_chart_export.charts.chart_img.quota import QuotaLedger
 from worker_chart_export.concurrency.cancel_scope import CancelScope
+from worker_chart_export.concurrency.single_flight import LoadOnce
 from worker_chart_export.descriptions import describe
 from worker_chart_export.errors import StepTimedOut, WorkerError
 from worker_chart_export.timing import SystemClock
@@ -146,7 +147,7 @@ def _request_chart(api: ChartApi, account: Account, scope: CancelScope) -> CallT
         symbol="AAPL",
         timeframe="1d",
         payload=PAYLOAD,
-        read_candles=bytes,  # not used: Chart-IMG has its own candles
+        candles=LoadOnce(bytes),  # not used: Chart-IMG has its own candles
         scope=scope,
         call_scope=scope,
     )

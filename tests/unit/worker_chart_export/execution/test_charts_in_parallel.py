@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import threading
 import time
@@ -13,8 +14,14 @@ from tests.support.fakes import NOON, HandClock, scope_of
 from worker_chart_export.concurrency import parallel
 from worker_chart_export.concurrency.cancel_scope import CancelScope
 from worker_chart_export.concurrency.parallel import ThreadCache
-from worker_chart_export.concurrency.single_flight import ReadOnce
-from worker_chart_export.errors import Interrupted, LeaseLost, OhlcvUnavailable, StepTimedOut
+from worker_chart_export.concurrency.single_flight import LoadOnce
+from worker_chart_export.errors import (
+    BackendUnavailable,
+    Interrupted,
+    LeaseLost,
+    OhlcvUnavailable,
+    StepTimedOut,
+)
 from worker_chart_export.execution.chart_maker import make_in_parallel
 from worker_chart_export.outputs.manifest import ManifestFailure, ManifestItem
 from worker_chart_export.timing import SystemClock
@@ -191,16 +198,55 @@ def test_the_data_of_a_failed_chart_is_freed():
         gc.enable()
 
 
-class TestReadOnce:
-    """A step's candles are read once."""
+class TestLoadOnce:
+    """A step's candles are read and parsed once."""
 
-    def test_a_second_read_returns_the_first_result(self):
-        """A second call returns the first result without a read."""
-        reads = []
-        candles = ReadOnce(lambda: reads.append(None) or b"[]")
-        assert [candles(), candles(), len(reads)] == [b"[]", b"[]", 1]
+    def test_a_second_load_returns_the_first_result(self):
+        """A second call returns the first result without a read or a parse, also when that result is None."""
+        reads, parses = [], []
+        candles = LoadOnce(lambda: reads.append(None) or b"[]")
+        assert [candles.load(parses.append), candles.load(parses.append)] == [None, None]
+        assert (reads, parses) == ([None], [b"[]"])
 
-    def test_a_second_read_raises_the_first_error(self):
+    def test_the_bytes_are_not_kept(self):
+        """After the parse, also after one that fails, the bytes are freed."""
+
+        class Content(bytearray):
+            pass
+
+        def refuse(_content):
+            raise OhlcvUnavailable("bad")
+
+        for parse in (len, refuse):
+            contents = []
+
+            def read(contents=contents):
+                content = Content(b"x")
+                contents.append(weakref.ref(content))
+                return content
+
+            candles = LoadOnce(read)
+            gc.disable()
+            try:
+                with contextlib.suppress(OhlcvUnavailable):
+                    candles.load(parse)
+                assert contents[0]() is None
+            finally:
+                gc.enable()
+
+    def test_an_outage_is_raised_whole_in_every_call(self):
+        """An error of the read that is no failure of a request keeps its attributes."""
+
+        def read():
+            raise BackendUnavailable("storage", "it is slow")
+
+        candles = LoadOnce(read)
+        for _ in range(3):
+            with pytest.raises(BackendUnavailable, match="storage is unavailable: it is slow") as caught:
+                candles.load(len)
+            assert caught.value.backend == "storage"
+
+    def test_a_second_load_raises_the_first_error(self):
         """An error of the read is raised in every call."""
         reads = []
 
@@ -208,10 +254,10 @@ class TestReadOnce:
             reads.append(None)
             raise OhlcvUnavailable("no candles")
 
-        candles = ReadOnce(read)
+        candles = LoadOnce(read)
         for _ in range(2):
             with pytest.raises(OhlcvUnavailable, match="no candles"):
-                candles()
+                candles.load(len)
         assert len(reads) == 1
 
 

@@ -148,7 +148,7 @@ class TestFailedRequests:
         got = []
 
         def draw(request):
-            got.append(request.read_candles())
+            got.append(request.candles.load(bytes))
             return png_bytes()
 
         bench.objects.bucket(BUCKET).blob("candles.json").upload_from_string(b"[1]")
@@ -170,7 +170,7 @@ class TestFailedRequests:
 
         def draw(request):
             try:
-                return request.read_candles()
+                return request.candles.load(bytes)
             except OhlcvUnavailable as error:
                 messages.append(str(error))
                 raise

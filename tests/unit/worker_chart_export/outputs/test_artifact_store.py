@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gc
+import gzip
 import threading
 import time
+import tracemalloc
 from dataclasses import replace
 from datetime import timedelta
 
@@ -472,6 +474,51 @@ class TestCandles:
         objects.bucket(BUCKET).blob("big.json").upload_from_string(b"x" * 50)
         with pytest.raises(OhlcvUnavailable, match=r"expected at most 10 bytes"):
             store.read_candles(f"gs://{BUCKET}/big.json", scope=scope_of())
+
+    @pytest.mark.parametrize("encoding", ["gzip", ""])
+    def test_gzip_is_expanded(self, store, objects, encoding):
+        """A file that is stored as gzip is expanded, whether its metadata says so or not."""
+        blob = objects.bucket(BUCKET).blob("packed.json")
+        blob.content_encoding = encoding or None
+        blob.upload_from_string(gzip.compress(b"[1") + gzip.compress(b"]"))
+        assert store.read_candles(f"gs://{BUCKET}/packed.json", scope=scope_of()) == b"[1]"
+
+    def test_gzip_is_expanded_up_to_the_limit(self, store, objects):
+        """Of a small file that expands to much no more than the limit is expanded."""
+        blob = objects.bucket(BUCKET).blob("packed.json")
+        blob.content_encoding = "gzip"
+        blob.upload_from_string(gzip.compress(b" " * 100_000_000))
+        tracemalloc.start()
+        try:
+            with pytest.raises(OhlcvUnavailable, match=r"expected at most 16777216 bytes"):
+                store.read_candles(f"gs://{BUCKET}/packed.json", scope=scope_of())
+            assert tracemalloc.get_traced_memory()[1] < 40_000_000
+        finally:
+            tracemalloc.stop()
+
+    @pytest.mark.parametrize(
+        "content",
+        [gzip.compress(b"[1]" * 99)[:-9], b"\x1f\x8b", gzip.compress(b"[1]")[:-8] + b"12345678"],
+        ids=["cut off", "two bytes", "wrong checksum"],
+    )
+    def test_broken_gzip_is_no_outage(self, store, objects, content):
+        """A file that only starts like gzip fails its requests at once."""
+        objects.bucket(BUCKET).blob("packed.json").upload_from_string(content)
+        with pytest.raises(OhlcvUnavailable, match="not the gzip that it starts as"):
+            store.read_candles(f"gs://{BUCKET}/packed.json", scope=scope_of())
+
+    def test_one_large_file_at_a_time(self, store, objects, monkeypatch):
+        """A second large file is read when the first one's scope is stopped; small ones don't wait."""
+        monkeypatch.setattr("worker_chart_export.outputs.artifact_store.LARGE_CANDLE_BYTES", 10)
+        objects.bucket(BUCKET).blob("large.json").upload_from_string(b"x" * 11)
+        objects.bucket(BUCKET).blob("small.json").upload_from_string(b"x" * 10)
+        first, second, third = scope_of(), scope_of(), scope_of(0.5)
+        assert len(store.read_candles(f"gs://{BUCKET}/large.json", scope=first)) == 11
+        assert len(store.read_candles(f"gs://{BUCKET}/small.json", scope=third)) == 10
+        with pytest.raises(StepTimedOut):
+            store.read_candles(f"gs://{BUCKET}/large.json", scope=third)
+        first.stop(Interrupted("done"))
+        assert len(store.read_candles(f"gs://{BUCKET}/large.json", scope=second)) == 11
 
     def test_an_empty_file_reads_as_candles_that_are_not_there(self, store, objects):
         """An empty file, for which Storage returns 416, reads as missing candles."""

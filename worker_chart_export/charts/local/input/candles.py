@@ -10,8 +10,8 @@ A bar's length is written in several ways: the run says `1d`, Chart-IMG `1D`, a 
 
 from __future__ import annotations
 
-import json
 import re
+from array import array
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from worker_chart_export.charts.local.input.json_reader import JsonReader
 from worker_chart_export.errors import OhlcvUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping
 
 #: One number per bar; NaN where there is none.
 Series: TypeAlias = NDArray[np.float64]
@@ -34,8 +35,9 @@ _ROUNDING = 1e-9
 _NUMBER_TYPES = frozenset({float, int})
 #: Allowed prices and volumes. Axes can't show numbers beyond them.
 _PRICES = (1e-12, 1e12)
-_VOLUMES = (0.0, 1e18)
-_PRICE_FIELDS = ("open", "high", "low", "close")
+_RANGES = {"open": _PRICES, "high": _PRICES, "low": _PRICES, "close": _PRICES, "volume": (0.0, 1e18)}
+#: A stop is noticed after at most so many bars, some milliseconds.
+_CHECK_EVERY_BARS = 4096
 _TIMEFRAME = re.compile(r"(\d{1,4})([mhHdDwWMyY]?)")
 _MINUTES = {"m": 1, "": 1, "h": 60, "H": 60}
 _UNITS = {"d": "D", "D": "D", "w": "W", "W": "W", "M": "M", "y": "Y", "Y": "Y"}
@@ -125,7 +127,7 @@ class Candles:
 
     def at(self, indices: NDArray[np.intp]) -> Candles:
         """Return the bars at some indices."""
-        columns = {name: getattr(self, name)[indices] for name in (*_PRICE_FIELDS, "volume")}
+        columns = {name: getattr(self, name)[indices] for name in _RANGES}
         return replace(self, dates=tuple(self.dates[index] for index in indices.tolist()), **columns)
 
     def price(self, source: str) -> Series:
@@ -155,128 +157,178 @@ class Candles:
         return replace(self, open=open_, high=high, low=low, close=close)
 
     def _part(self, bars: slice) -> Candles:
-        columns = {name: getattr(self, name)[bars] for name in ("dates", *_PRICE_FIELDS, "volume")}
+        columns = {name: getattr(self, name)[bars] for name in ("dates", *_RANGES)}
         return replace(self, **columns)
 
 
-def parse_candles(raw: bytes, *, symbol: str, timeframe: str) -> Candles:
+def parse_candles(
+    raw: bytes, *, symbol: str, timeframe: str, check: Callable[[], None] = lambda: None
+) -> Candles:
     """Read and check one OHLCV JSON file.
+
+    The memory that this needs besides the file and the result does not depend on what the file holds.
 
     Args:
         raw: The whole file.
         symbol: The symbol that the file must hold, if its metadata names one.
         timeframe: The length of the bars, if the file's metadata does not name it.
+        check: Called now and then; raises to stop the work.
 
     Raises:
         OhlcvUnavailable: The file can't be read, is about something else, or a bar in it is wrong.
     """
-    metadata, rows = _decode(raw)
-    file_symbol, file_timeframe = metadata.get("symbol"), metadata.get("timeframe")
-    if isinstance(file_symbol, str) and file_symbol.strip().upper() != symbol.strip().upper():
-        raise OhlcvUnavailable(f"The candle file is about {file_symbol!r}, expected {symbol!r}.")
-    own = parse_timeframe(file_timeframe if isinstance(file_timeframe, str) else timeframe)
-    if own is None:
-        raise OhlcvUnavailable(f"The candle file holds {file_timeframe!r} bars, expected {timeframe!r}.")
-    if not rows:
+    if len(raw) > MAX_FILE_BYTES:
+        raise OhlcvUnavailable(
+            f"The candle file has {len(raw):,} bytes; at most {MAX_FILE_BYTES:,} are read.", bytes=len(raw)
+        )
+    try:
+        metadata, bars = _read_file(JsonReader(raw), check)
+    except (ValueError, RecursionError) as error:
+        reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
+        raise OhlcvUnavailable(f"The candle file is not JSON: {reason}.") from error
+    own = _check_subject(metadata, symbol=symbol, timeframe=timeframe)
+    if not bars.dates:
         raise OhlcvUnavailable("The candle file holds no candles: expected at least one bar in `data`.")
-    dates = _dates(rows)
-    columns = {field: _column(rows, field) for field in (*_PRICE_FIELDS, "volume")}
-    _check_ranges(columns, rows)
+    columns: dict[str, Series] = {field: np.array(values) for field, values in bars.columns.items()}
     columns["high"] = np.maximum.reduce([columns[field] for field in ("high", "open", "close")])
     columns["low"] = np.minimum.reduce([columns[field] for field in ("low", "open", "close")])
     for column in columns.values():
         # Charts on several threads may share the candles of one file.
         column.flags.writeable = False
     return Candles(
-        dates=dates,
+        dates=tuple(bars.dates),
         **columns,
         timeframe=own,
         from_the_start=metadata.get("query_type") == "all",
     )
 
 
-def _decode(raw: bytes) -> tuple[Mapping[str, Any], Sequence[Any]]:
-    """Return the metadata (empty if there is none) and the bars, unchecked."""
-    if len(raw) > MAX_FILE_BYTES:
+def _check_subject(metadata: Mapping[str, Any], *, symbol: str, timeframe: str) -> Timeframe:
+    """Return the length of the bars. A file of another symbol is refused."""
+    file_symbol, file_timeframe = metadata.get("symbol"), metadata.get("timeframe")
+    if isinstance(file_symbol, str) and file_symbol.strip().upper() != symbol.strip().upper():
+        raise OhlcvUnavailable(f"The candle file is about {file_symbol[:60]!r}, expected {symbol!r}.")
+    own = parse_timeframe(file_timeframe if isinstance(file_timeframe, str) else timeframe)
+    if own is None:
         raise OhlcvUnavailable(
-            f"The candle file has {len(raw):,} bytes; at most {MAX_FILE_BYTES:,} are read.", bytes=len(raw)
+            f"The candle file holds {str(file_timeframe)[:60]!r} bars, expected {timeframe!r}."
         )
-    try:
-        document = json.loads(raw)
-    except (ValueError, RecursionError) as error:
-        reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
-        raise OhlcvUnavailable(f"The candle file is not JSON: {reason}.") from error
-    if isinstance(document, list):
-        return {}, document
-    if not isinstance(document, dict):
-        raise OhlcvUnavailable("The candle file is neither a JSON object with `data` nor an array of bars.")
-    metadata, rows = document.get("metadata"), document.get("data")
-    if not isinstance(rows, list):
+    return own
+
+
+def _read_file(reader: JsonReader, check: Callable[[], None]) -> tuple[Mapping[str, Any], _Bars]:
+    """Return the metadata (empty if there is none) and the bars.
+
+    Raises:
+        ValueError: The file is not JSON.
+        OhlcvUnavailable: It is about something else, or a bar is wrong.
+    """
+    members: dict[str, Any] = {}
+    match reader.peek():
+        case "[":
+            members["data"] = _read_bars(reader, check)
+        case "{":
+            for key in reader.members():
+                is_data = key == "data" and reader.peek() == "["
+                value = _read_bars(reader, check) if is_data else reader.value()
+                if key in ("data", "metadata"):
+                    members[key] = value
+        case _:
+            reader.value()
+            raise OhlcvUnavailable(
+                "The candle file is neither a JSON object with `data` nor an array of bars."
+            )
+    reader.end()
+    metadata, bars = members.get("metadata"), members.get("data")
+    if not isinstance(bars, _Bars):
         raise OhlcvUnavailable("The candle file has no `data` array.")
-    return metadata if isinstance(metadata, dict) else {}, rows
+    return metadata if isinstance(metadata, dict) else {}, bars
 
 
-def _dates(rows: Sequence[Any]) -> tuple[datetime, ...]:
-    dates: list[datetime] = []
-    for index, row in enumerate(rows):
+def _read_bars(reader: JsonReader, check: Callable[[], None]) -> _Bars:
+    bars = _Bars()
+    for _ in reader.items():
+        if len(bars.dates) % _CHECK_EVERY_BARS == 0:
+            check()
+        bars.add(reader.value())
+    return bars
+
+
+class _Bars:
+    """The checked bars of a file, column by column.
+
+    Attributes:
+        dates: As in `Candles`.
+        columns: The numbers of each field.
+    """
+
+    def __init__(self) -> None:
+        self.dates: list[datetime] = []
+        self.columns: dict[str, array[float]] = {field: array("d") for field in _RANGES}
+
+    def add(self, row: Any) -> None:
+        """Append a bar of the file.
+
+        Raises:
+            OhlcvUnavailable: It is wrong.
+        """
+        index = len(self.dates)
         if not isinstance(row, dict):
             raise OhlcvUnavailable(f"Bar {index} of the candle file is not a JSON object.", bar=index)
-        text = row.get("date")
-        try:
-            date = datetime.fromisoformat(text)  # type: ignore[arg-type]  # a TypeError is handled as well
-        except (TypeError, ValueError) as error:
+        date = _date(row, index)
+        if index and date <= self.dates[-1]:
+            relation = "repeats" if date == self.dates[-1] else "is older than"
             raise OhlcvUnavailable(
-                f"Bar {index} of the candle file has `date` {repr(text)[:60]}, "
-                "expected YYYY-MM-DDTHH:MM:SSZ.",
-                bar=index,
-            ) from error
-        dates.append(date.replace(tzinfo=UTC) if date.tzinfo is None else date.astimezone(UTC))
-    for index in range(1, len(dates)):
-        if dates[index] <= dates[index - 1]:
-            relation = "repeats" if dates[index] == dates[index - 1] else "is older than"
-            raise OhlcvUnavailable(
-                f"Bar {index} of the candle file ({dates[index].isoformat()}) {relation} the bar before it, "
+                f"Bar {index} of the candle file ({date.isoformat()}) {relation} the bar before it, "
                 "expected ascending dates.",
                 bar=index,
             )
-    return tuple(dates)
+        for field, (low, high) in _RANGES.items():
+            value: Any = row.get(field)
+            if value is None and field == "volume":
+                value = 0.0
+            # json makes exactly these two types; bool is another, and NaN compares false with everything.
+            if type(value) not in _NUMBER_TYPES or not low <= value <= high:
+                raise _wrong_number(row, index, field)
+            self.columns[field].append(value)
+        _check_range(row, index)
+        self.dates.append(date)
 
 
-def _column(rows: Sequence[Mapping[str, Any]], field: str) -> Series:
-    if field == "volume":
-        (low, high), expected = _VOLUMES, "0 to 1e+18"
-        values = [0.0 if row.get(field) is None else row[field] for row in rows]
-    else:
-        (low, high), expected = _PRICES, "a price above zero (1e-12 to 1e+12)"
-        values = [row.get(field) for row in rows]
-    for index, value in enumerate(values):
-        # json makes exactly these two types; bool is another, and NaN compares false with everything.
-        if type(value) not in _NUMBER_TYPES or not low <= value <= high:
-            row = rows[index]
-            shown = "missing" if field not in row else repr(row[field])[:60]
-            raise OhlcvUnavailable(
-                f"Bar {index} of the candle file ({row['date']}) has `{field}` {shown}, expected {expected}.",
-                bar=index,
-                field=field,
-            )
-    return np.array(values, dtype=np.float64)
+def _date(row: Mapping[str, Any], index: int) -> datetime:
+    text = row.get("date")
+    try:
+        date = datetime.fromisoformat(text)  # type: ignore[arg-type]  # a TypeError is handled as well
+        return date.replace(tzinfo=UTC) if date.tzinfo is None else date.astimezone(UTC)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise OhlcvUnavailable(
+            f"Bar {index} of the candle file has `date` {repr(text)[:60]}, expected YYYY-MM-DDTHH:MM:SSZ.",
+            bar=index,
+        ) from error
 
 
-def _check_ranges(columns: Mapping[str, Series], rows: Sequence[Mapping[str, Any]]) -> None:
-    slack = columns["close"] * _ROUNDING
-    wrong = columns["high"] < columns["low"]
-    for field in ("open", "close"):
-        wrong |= (columns[field] > columns["high"] + slack) | (columns[field] < columns["low"] - slack)
-    if not wrong.any():
+def _wrong_number(row: Mapping[str, Any], index: int, field: str) -> OhlcvUnavailable:
+    expected = "0 to 1e+18" if field == "volume" else "a price above zero (1e-12 to 1e+12)"
+    shown = "missing" if field not in row else repr(row[field])[:60]
+    return OhlcvUnavailable(
+        f"Bar {index} of the candle file ({row['date']}) has `{field}` {shown}, expected {expected}.",
+        bar=index,
+        field=field,
+    )
+
+
+def _check_range(row: Mapping[str, Any], index: int) -> None:
+    high, low = row["high"], row["low"]
+    slack = row["close"] * _ROUNDING
+    lowest, highest = low - slack, high + slack
+    if low <= high and lowest <= row["open"] <= highest and lowest <= row["close"] <= highest:
         return
-    index = int(np.argmax(wrong))
-    row, slack = rows[index], slack[index]
     where = f"Bar {index} of the candle file ({row['date']})"
-    if row["high"] < row["low"]:
-        raise OhlcvUnavailable(f"{where} has `high` {row['high']} below `low` {row['low']}.", bar=index)
-    field = "close" if row["low"] - slack <= row["open"] <= row["high"] + slack else "open"
+    if high < low:
+        raise OhlcvUnavailable(f"{where} has `high` {high} below `low` {low}.", bar=index)
+    field = "close" if lowest <= row["open"] <= highest else "open"
     raise OhlcvUnavailable(
-        f"{where} has `{field}` {row[field]} outside its range, expected {row['low']} to {row['high']}.",
+        f"{where} has `{field}` {row[field]} outside its range, expected {low} to {high}.",
         bar=index,
         field=field,
     )

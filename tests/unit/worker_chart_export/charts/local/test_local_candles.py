@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 
 import pytest
 from hypothesis import given, settings
@@ -16,8 +17,9 @@ from tests.support.charts.local_chart_samples import (
     raw_candles,
 )
 from worker_chart_export.charts.local.input import candles as candles_module
+from worker_chart_export.charts.local.input import json_reader
 from worker_chart_export.charts.local.input.candles import parse_candles
-from worker_chart_export.errors import OhlcvUnavailable
+from worker_chart_export.errors import Interrupted, OhlcvUnavailable
 
 GOOD = (10.0, 12.0, 9.0, 11.0)
 
@@ -190,6 +192,93 @@ def test_no_document_breaks_the_reader(document):
     except OhlcvUnavailable:
         return
     assert len(candles) > 0
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        '{"data": [], "metadata": {"note": "\\ud83d\\ude00 \u00e9 \U0001f600"}, "more": [1, {"a": null}]}',
+        '{"metadata": {}, "data": [BAR, BAR2]}',
+        " [ BAR , BAR2 ] \n",
+        '{"data": [BAR], "data": [BAR, BAR2]}',
+    ],
+)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
+@pytest.mark.parametrize("block_bytes", [1, 7, 65536])
+def test_a_file_is_read_as_json_reads_it(document, encoding, block_bytes, monkeypatch):
+    """In each encoding, wherever the parts that are decoded at a time end, the bars are those of `json`."""
+    monkeypatch.setattr(json_reader, "_BLOCK_BYTES", block_bytes)
+    text = document.replace("BAR2", json.dumps(bar(1, GOOD))).replace("BAR", json.dumps(bar(0, GOOD)))
+    raw, expected = text.encode(encoding), json.loads(text.encode(encoding))
+    rows = expected if isinstance(expected, list) else expected["data"]
+    if not rows:
+        assert "no candles" in _refusal(raw)
+    else:
+        found = parse_candles(raw, symbol="IBM", timeframe="1d")
+        assert found.close.tolist() == [row["close"] for row in rows]
+
+
+@pytest.mark.parametrize(
+    ("raw", "said"),
+    [
+        (b'{"data": [}', "Expecting value (character 10)"),
+        (b'{"data" []}', "Expecting ':' delimiter (character 8)"),
+        (b'{"data": [] "a": 1}', "Expecting ',' delimiter (character 12)"),
+        (b"{'data': []}", "Expecting property name enclosed in double quotes (character 1)"),
+        (b'{"data": [], }', "Expecting property name enclosed in double quotes (character 13)"),
+        (b'{"data": []} {', "Extra data (character 13)"),
+        (b'[{"date": "', "Unterminated string starting at (character 10)"),
+        (b'{"a": "' + b"x" * 200_000 + b'"}', "a value has more than 65,536 characters (character 6)"),
+        (b'{"a": ' + b"[[[1, 2]]], " * 20_000, "Expecting property name enclosed"),
+        (b'{"a": [' + b"[1], " * 40_000 + b"]}", "a value has more than 65,536 characters"),
+        (b" " * 200_000 + b"x", "Expecting value (character 200,000)"),
+        (b'{"a": ' + b"1" * 5000 + b"}", "Exceeds the limit"),
+    ],
+)
+def test_what_is_wrong_with_the_json_is_named(raw, said):
+    """The reason and its place in the file are part of the message."""
+    assert said in _refusal(raw)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"[" + b",".join([b"[]"] * 700_000) + b"]",
+        b'{"data": [[' + b",".join([b"[]"] * 700_000) + b"]]}",
+        b'{"metadata": {"a": [' + b",".join([b"{}"] * 700_000) + b"]}}",
+        b'{"more": [' + b",".join([b'""'] * 700_000) + b'], "data": []}',
+        b'{"metadata": {"symbol": "' + "\U0001f600".encode() * 500_000 + b'"}}',
+        b"[" + b" " * 2_000_000 + b"]",
+    ],
+    ids=["lists", "a bar of lists", "metadata", "another value", "wide characters", "spaces"],
+)
+def test_what_a_file_holds_does_not_take_memory(raw):
+    """2 MB of small or wide values, for which `json` needs up to 50 MB, are refused with 4 MB at most."""
+    tracemalloc.start()
+    try:
+        _refusal(raw)
+        assert tracemalloc.get_traced_memory()[1] < 4_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_stop_ends_the_read_of_a_long_file():
+    """The check is called while the bars are read."""
+    raw, calls = json.dumps(bars_from_closes([100.0] * 10_000)).encode(), []
+
+    def check():
+        calls.append(None)
+        if len(calls) == 2:
+            raise Interrupted("stop")
+
+    with pytest.raises(Interrupted):
+        parse_candles(raw, symbol="IBM", timeframe="1d", check=check)
+
+
+def test_a_date_that_no_time_zone_can_hold_is_refused():
+    """A date before the year 1 in UTC is refused like each other wrong date."""
+    message = _refusal([bar(0, GOOD) | {"date": "0001-01-01T00:00:00+23:00"}])
+    assert "Bar 0 of the candle file has `date`" in message
 
 
 def test_a_long_history_is_read():

@@ -23,6 +23,7 @@ from tests.support.charts.local_chart_samples import (
 )
 from worker_chart_export.charts.base import ChartRequest
 from worker_chart_export.charts.local import gallery
+from worker_chart_export.charts.local.input.candles import parse_candles
 from worker_chart_export.charts.local.layout.number_format import (
     Writer,
     compact,
@@ -35,6 +36,7 @@ from worker_chart_export.charts.local.provider import LocalProvider
 from worker_chart_export.charts.local.render import render
 from worker_chart_export.charts.local.studies.study import Numbers
 from worker_chart_export.concurrency.cancel_scope import CancelScope
+from worker_chart_export.concurrency.single_flight import LoadOnce
 from worker_chart_export.errors import Interrupted, OhlcvUnavailable, RenderFailed
 from worker_chart_export.timing import SystemClock
 
@@ -44,7 +46,8 @@ LIMIT = 200 * 1024
 def _draw(template_id="ctpl_price_ma1226_vol_v1", name="IBM_1d", **changes):
     symbol, timeframe = name.split("_")
     payload = request_of(template_id, **changes)
-    return render(raw_candles(name), payload, symbol=symbol, timeframe=timeframe)
+    candles = parse_candles(raw_candles(name), symbol=symbol, timeframe=timeframe)
+    return render(candles, payload, symbol=symbol, timeframe=timeframe)
 
 
 def _pixels(png):
@@ -153,7 +156,7 @@ def _request_for(read, payload=None, scope=None):
         symbol="IBM",
         timeframe="1d",
         payload={"theme": "dark"} if payload is None else payload,
-        read_candles=read,
+        candles=LoadOnce(read),
         scope=scope,
         call_scope=scope,
     )
@@ -173,7 +176,7 @@ def test_the_provider_draws_and_has_metadata():
 
 
 def test_the_provider_passes_on_that_there_are_no_candles():
-    """An error of `read_candles` is this request's error."""
+    """An error of the read is this request's error."""
 
     def none():
         raise OhlcvUnavailable("there are none")
@@ -194,13 +197,18 @@ def test_the_provider_stops_when_the_step_is_stopped():
         LocalProvider().chart(_request_for(read, scope=scope))
 
 
-def test_a_candle_file_that_changed_is_read_again():
-    """A changed candle file is read again, because the cache key is its content."""
-    bars = bars_of()
-    before = render(json.dumps(bars).encode(), {}, symbol="IBM", timeframe="1d")
-    bars[-1]["close"] = bars[-1]["low"]
-    after = render(json.dumps(bars).encode(), {}, symbol="IBM", timeframe="1d")
-    assert before.png != after.png
+def test_the_candles_of_a_step_are_parsed_once():
+    """Two charts of one step are drawn from the same candles, which are read and parsed once."""
+    reads = []
+
+    def read():
+        reads.append(None)
+        return raw_candles()
+
+    request = _request_for(read)
+    first, second = LocalProvider().chart(request), LocalProvider().chart(request)
+    assert (first.png, len(reads)) == (second.png, 1)
+    assert request.candles.load(len) is request.candles.load(len)
 
 
 def test_a_bad_template_is_refused_by_the_provider():
