@@ -113,7 +113,10 @@ def _paint_text(image: Image.Image, mark: Text) -> None:
     shown = box if mark.clip is None else clipped(box, mark.clip)
     if shown is not None:
         part = (shown[0] - left, shown[1] - top, shown[2] - left, shown[3] - top)
-        image.paste(mark.color[:3], shown, picture.mask.crop(part))
+        mask, opacity = picture.mask.crop(part), mark.color[3]
+        if opacity < _OPAQUE:
+            mask = mask.point(lambda covered: covered * opacity // _OPAQUE)
+        image.paste(mark.color[:3], shown, mask)
 
 
 def encode_png(image: Image.Image) -> bytes:

@@ -10,27 +10,37 @@ from worker_chart_export.charts.local.drawing.lines import dashed_row
 from worker_chart_export.charts.local.drawing.price_marks import PriceArtist
 from worker_chart_export.charts.local.drawing.profile_marks import profile_marks
 from worker_chart_export.charts.local.drawing.study_marks import StudyArtist
+from worker_chart_export.charts.local.drawing.watermarks import watermarks
 from worker_chart_export.charts.local.layout.axes import (
     AXIS_INDENT,
-    FONT_SIZE,
-    LABEL_HEIGHT,
     TimeLabel,
     time_labels,
 )
 from worker_chart_export.charts.local.primitives.colors import text_on
 from worker_chart_export.charts.local.primitives.marks import DrawList, Gradient, Rects, Text
-from worker_chart_export.charts.local.primitives.text import cap_height
+from worker_chart_export.charts.local.primitives.text import cap_height, text_width
 
 if TYPE_CHECKING:
     from worker_chart_export.charts.local.layout.plan import Pane, Plan
     from worker_chart_export.charts.local.primitives.marks import Mark
 
 
+#: Free pixels beside the name of a value.
+_NAME_INDENT = 4
+
+
 def build_draw_list(plan: Plan) -> DrawList:
     """Make all marks of the chart: backgrounds and grid, the price, the studies' panes, the axes."""
     options, theme = plan.options, plan.theme
     zone = options.zone if options.timeframe.is_intraday else None
-    dates = time_labels(plan.candles.dates, plan.grid, zone=zone, right=plan.panes[0].box[2])
+    dates = time_labels(
+        plan.candles.dates,
+        plan.grid,
+        zone=zone,
+        right=plan.panes[0].box[2],
+        size=plan.sizes.axis,
+        long_bars=options.timeframe.unit in "WMY",
+    )
     marks: list[Mark] = []
     for pane in plan.panes:
         box = left, top, right, bottom = pane.box
@@ -41,13 +51,17 @@ def build_draw_list(plan: Plan) -> DrawList:
         if options.visible.vertical_grid:
             columns = tuple((date.center, top, date.center + 1, bottom) for date in dates)
             marks.append(Rects(boxes=columns, color=theme.grid))
-    marks += _price_marks(plan)
-    for pane in plan.panes[1:]:
+    has_price = options.visible.main_pane
+    if has_price:
+        marks += [*watermarks(options, plan.panes[0].box, theme), *_price_marks(plan)]
+    for pane in plan.panes[1:] if has_price else plan.panes:
         artist = StudyArtist(grid=plan.grid, scale=pane.scale, pane=pane.box)
         for study in pane.studies:
             marks += artist.below(study)
         marks += [*artist.above(pane.studies), *pane.legend]
-    marks += [*_axis_marks(plan, dates), *time_axis_marks(_surface(plan), options.drawings)]
+    marks += _axis_marks(plan, dates)
+    if has_price:
+        marks += time_axis_marks(_surface(plan), options.drawings)
     return DrawList(width=options.width, height=options.height, background=theme.axis, marks=tuple(marks))
 
 
@@ -100,23 +114,29 @@ def _axis_marks(plan: Plan, dates: list[TimeLabel]) -> list[Mark]:
     middle = (bottom + plan.options.height) // 2 + 1
     for date in dates:
         color = theme.strong if date.strong else theme.text
-        marks.append(Text(x=date.left, y=middle, text=date.text, color=color, size=FONT_SIZE))
+        marks.append(Text(x=date.left, y=middle, text=date.text, color=color, size=plan.sizes.axis))
     return marks
 
 
 def _value_marks(plan: Plan, pane: Pane) -> list[Mark]:
     """Draw the values on a pane's axis that no label covers, and the labels."""
     _, top, right, bottom = pane.box
-    pen, half = right + AXIS_INDENT, cap_height(FONT_SIZE) // 2 + 2
+    size, height = plan.sizes.axis, plan.sizes.label_height
+    pen, half = right + AXIS_INDENT, cap_height(size) // 2 + 2
     marks: list[Mark] = [
-        Text(x=pen, y=row, text=text, color=plan.theme.text, size=FONT_SIZE)
+        Text(x=pen, y=row, text=text, color=plan.theme.text, size=size)
         for row, text in pane.axis.ticks
         if top + half + 1 <= row < bottom - half - 1
-        and all(abs(row - label.row) > LABEL_HEIGHT // 2 + half for label in pane.axis.labels)
+        and all(abs(row - label.row) > height // 2 + half for label in pane.axis.labels)
     ]
     for label in pane.axis.labels:
-        upper = label.row - LABEL_HEIGHT // 2
-        box = (right + 1, upper, plan.options.width, upper + LABEL_HEIGHT - 1)
-        marks.append(Rects(boxes=(box,), color=(*label.color[:3], 255)))
-        marks.append(Text(x=pen, y=label.row, text=label.text, color=text_on(label.color), size=FONT_SIZE))
+        upper, color = label.row - height // 2, (*label.color[:3], 255)
+        boxes = [(right + 1, upper, plan.options.width, upper + height - 1)]
+        texts = [(pen, label.text)]
+        if label.name:
+            left = right - text_width(label.name, size) - 2 * _NAME_INDENT
+            boxes.append((left, upper, right, upper + height - 1))
+            texts.append((left + _NAME_INDENT, label.name))
+        marks.append(Rects(boxes=tuple(boxes), color=color))
+        marks += [Text(x=x, y=label.row, text=text, color=text_on(color), size=size) for x, text in texts]
     return marks

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from worker_chart_export.charts.local.primitives.marks import rects
+from worker_chart_export.charts.local.drawing.lines import polylines
+from worker_chart_export.charts.local.primitives.marks import Strokes, rects
 
 if TYPE_CHECKING:
     from worker_chart_export.charts.catalogue import Color
@@ -45,9 +46,11 @@ def profile_marks(style: ProfileStyle, *, scale: Scale, pane: Box) -> list[Mark]
             pen += length
     marks: list[Mark] = [rects(same, color, pane) for color, same in boxes.items()]
     if style.control is not None:
-        row = round(scale.row(style.control.value)) - int(style.control.width) // 2
-        box = (pane[0], row, pane[2], row + int(style.control.width))
-        marks.append(rects([box], style.control.color, pane))
+        row = scale.row(style.control.value) + 0.5
+        line = ((float(pane[0]), row), (float(pane[2]), row))
+        look = style.control
+        strokes = polylines(line, color=look.color, width=look.width, style=look.style)
+        marks.append(Strokes(clip=pane, lines=tuple(strokes)))
     return marks
 
 

@@ -29,15 +29,8 @@ _MAX_WIDTH, _MAX_HEIGHT = 2048, 1920
 _VALUES_NOT_DRAWN = {
     "format": ("jpeg",),
 }
-_FIELDS_NOT_DRAWN = ("watermark",)
 #: TradingView draws the colours for up and down instead of these.
 _UNUSED_COLORS = (".borderColor", ".wickColor")
-_OVERRIDES_NOT_DRAWN = {
-    "showMainPane": False,
-    "showStudyPlotNamesAction": True,
-    "showSymbolLabelsAction": True,
-    "showSymbolWatermark": True,
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -234,15 +227,11 @@ def _not_drawn(body: Mapping[str, Any], override: Mapping[str, Any]) -> Iterator
     for key, values in _VALUES_NOT_DRAWN.items():
         if body.get(key) in values:
             yield f"request.{key}: {body[key]} can't be drawn here"
-    yield from (f"request.{key}: can't be drawn here" for key in _FIELDS_NOT_DRAWN if body.get(key))
     style = body.get("style", "candle")
     for key, value in override.get("style", {}).items():
         is_default = value == catalogue().styles[style][key].default
         if style != "hiLo" and key.endswith(_UNUSED_COLORS) and not is_default:
             yield f"request.override.style.{key}: has no effect; set the colours for up and down"
-    for key, refused in _OVERRIDES_NOT_DRAWN.items():
-        if override.get(key) is refused:
-            yield f"request.override.{key}: {str(refused).lower()} can't be drawn here"
 
 
 def _values(known: Mapping[str, Parameter], given: Mapping[str, Any]) -> dict[str, Any]:

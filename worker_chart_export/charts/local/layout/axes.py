@@ -16,15 +16,19 @@ if TYPE_CHECKING:
     from worker_chart_export.charts.local.layout.frame import BarGrid
     from worker_chart_export.charts.local.layout.number_format import Writer
     from worker_chart_export.charts.local.layout.scale import Scale
+    from worker_chart_export.charts.local.layout.sizes import Sizes
     from worker_chart_export.charts.local.primitives.marks import Box
 
-FONT_SIZE = 12
 #: Free pixels beside each text on a value axis.
 AXIS_INDENT = 8
 MIN_AXIS_WIDTH = 64
-LABEL_HEIGHT = 17
-#: Pixels between two values on the axis, for a tall and for a low pane.
-_WIDE_GAP, _NARROW_GAP, _TALL = 38, 24, 200
+#: The usual height of a filled label.
+_LABEL_HEIGHT = 17
+#: Pixels between two values on the axis, for a tall pane, a low one, and where labels cover most of them.
+_GAPS, _TALL = (38, 24, 17), 200
+_MIN_TICKS = 2
+#: Pixels between a level and a round value.
+_LEVEL_GAP = 16
 #: Free pixels between two dates, and between a date and the edge.
 _DATE_GAP, _EDGE = 32, 2
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
@@ -42,12 +46,14 @@ class Label:
         text: Its text.
         color: Its background.
         fixed: Whether it must stay at its row. This is so for the last price: its dotted line ends there.
+        name: What the value is of, written left of the axis; empty for nothing.
     """
 
     row: int
     text: str
     color: Color
     fixed: bool = False
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,20 +90,59 @@ class TimeLabel:
     strong: bool
 
 
-def price_axis(box: Box, scale: Scale, writer: Writer, labels: list[Label]) -> PriceAxis:
-    """Choose the round values of a pane and arrange its labels."""
-    gap = _WIDE_GAP if box[3] - box[1] > _TALL else _NARROW_GAP
+def price_axis(
+    box: Box,
+    scale: Scale,
+    writer: Writer,
+    labels: list[Label],
+    *,
+    sizes: Sizes,
+    levels: Sequence[float] = (),
+) -> PriceAxis:
+    """Choose the values on a pane's axis and arrange its labels.
+
+    Args:
+        box: The pane.
+        scale: Its scale.
+        writer: Writes the values.
+        labels: The labels at the latest values.
+        sizes: The sizes of texts.
+        levels: Values that are always written if there is room, e.g. the limits of a study.
+    """
+    arranged = arrange_labels(labels, box[1], box[3], sizes.label_height)
     written = writer.converted(scale)
-    values, step = ticks(written, box, gap=gap, unit=writer.unit)
-    marked = tuple((round(written.row(value)), writer.tick(value, step)) for value in values)
-    arranged = arrange_labels(labels, box[1], box[3])
+    taller = sizes.label_height - _LABEL_HEIGHT
+    gaps = [gap + taller for gap in (_GAPS if box[3] - box[1] > _TALL else _GAPS[1:])]
+    for gap in gaps:
+        marked = _marked(box, written, writer, gap, levels)
+        # A small pane keeps at least two values that no label covers.
+        if sum(_is_free(row, arranged, sizes.label_height) for row, _ in marked) >= _MIN_TICKS:
+            break
     texts = [text for _, text in marked] + [label.text for label in arranged]
-    width = max([MIN_AXIS_WIDTH, *(text_width(text, FONT_SIZE) + 2 * AXIS_INDENT for text in texts)])
+    width = max([MIN_AXIS_WIDTH, *(text_width(text, sizes.axis) + 2 * AXIS_INDENT for text in texts)])
     return PriceAxis(ticks=marked, labels=tuple(arranged), width=width)
 
 
-def arrange_labels(labels: list[Label], top: int, bottom: int) -> list[Label]:
-    """Move labels so that none overlaps another or leaves the pixel rows `top` to `bottom`.
+def _marked(
+    box: Box, scale: Scale, writer: Writer, gap: int, levels: Sequence[float]
+) -> tuple[tuple[int, str], ...]:
+    """Return rows and texts: the levels first, then round values with room between them."""
+    values, step = ticks(scale, box, gap=gap, unit=writer.unit)
+    chosen = [(round(scale.row(level)), writer.value(level)) for level in levels]
+    chosen = [(row, text) for row, text in chosen if box[1] <= row < box[3]]
+    for value in values:
+        row = round(scale.row(value))
+        if all(abs(row - other) >= _LEVEL_GAP for other, _ in chosen[: len(levels)]):
+            chosen.append((row, writer.tick(value, step)))
+    return tuple(chosen)
+
+
+def _is_free(row: int, labels: Sequence[Label], height: int) -> bool:
+    return all(abs(row - label.row) > height for label in labels)
+
+
+def arrange_labels(labels: list[Label], top: int, bottom: int, height: int) -> list[Label]:
+    """Move labels of a `height` so that none overlaps another or leaves the pixel rows `top` to `bottom`.
 
     The order by value is kept and the fixed label stays. If there is no room for all, the last ones of the
     list are left out.
@@ -105,41 +150,51 @@ def arrange_labels(labels: list[Label], top: int, bottom: int) -> list[Label]:
     inside = [label for label in labels if top <= label.row < bottom]
     fixed = next((label for label in inside if label.fixed), None)
     if fixed is None:
-        return _spread(inside, top, bottom)
-    half = LABEL_HEIGHT // 2
-    placed = replace(fixed, row=min(max(fixed.row, top + half), bottom - LABEL_HEIGHT + half))
+        return _spread(inside, top, bottom, height)
+    half = height // 2
+    placed = replace(fixed, row=min(max(fixed.row, top + half), bottom - height + half))
     end = placed.row - half
     free = [label for label in inside if label is not fixed]
-    above = _spread([label for label in free if label.row <= fixed.row], top, end)
-    below = _spread([label for label in free if label.row > fixed.row], end + LABEL_HEIGHT, bottom)
+    above = _spread([label for label in free if label.row <= fixed.row], top, end, height)
+    below = _spread([label for label in free if label.row > fixed.row], end + height, bottom, height)
     return [*above, placed, *below]
 
 
-def _spread(labels: list[Label], top: int, bottom: int) -> list[Label]:
-    kept = labels[: max(0, (bottom - top) // LABEL_HEIGHT)]
+def _spread(labels: list[Label], top: int, bottom: int, height: int) -> list[Label]:
+    kept = labels[: max(0, (bottom - top) // height)]
     kept.sort(key=lambda label: label.row)
     rows = [label.row for label in kept]
-    lowest = top + LABEL_HEIGHT // 2
+    lowest = top + height // 2
     for index, row in enumerate(rows):
         rows[index] = lowest = max(row, lowest)
-        lowest += LABEL_HEIGHT
-    highest = bottom - LABEL_HEIGHT + LABEL_HEIGHT // 2
+        lowest += height
+    highest = bottom - height + height // 2
     for index in reversed(range(len(rows))):
         rows[index] = highest = min(rows[index], highest)
-        highest -= LABEL_HEIGHT
+        highest -= height
     return [replace(label, row=row) for label, row in zip(kept, rows, strict=True)]
 
 
 def time_labels(
-    dates: Sequence[datetime], grid: BarGrid, *, zone: tzinfo | None, right: int
+    dates: Sequence[datetime],
+    grid: BarGrid,
+    *,
+    zone: tzinfo | None,
+    right: int,
+    size: int,
+    long_bars: bool = False,
 ) -> list[TimeLabel]:
     """Choose the dates under the chart: the most important first, then others that have room between them.
+
+    Without a year among them, the first month is written with its year, or else the first day or hour.
 
     Args:
         dates: All bars of the history.
         grid: The bars shown.
         zone: Time zone of bars shorter than a day; None for longer ones, whose date is not converted.
         right: Pixel column where all labels must end.
+        size: Size of the texts in pixels.
+        long_bars: Whether bars are of a week or longer; then single days are named only without a month.
 
     Returns:
         The labels from left to right.
@@ -147,17 +202,53 @@ def time_labels(
     before = max(grid.first - 1, 0)
     local = [date.astimezone(zone) if zone else date for date in dates[before:]]
     marks = [_mark(local[max(n - 1, 0)], date) for n, date in enumerate(local)][grid.first - before :]
-    chosen: list[TimeLabel] = []
+    shown = local[grid.first - before :]
+    if long_bars and any(rank >= _MONTH for rank, _ in marks):
+        marks = [(rank if rank >= _MONTH else 0, text) for rank, text in marks]
+    placer = _Placer(grid, right, size)
+    if not any(rank == _YEAR for rank, _ in marks):
+        _place_full_date(placer, grid, marks, shown, zone)
     for index in sorted(range(grid.count), key=lambda n: -marks[n][0]):
         rank, text = marks[index]
-        center, width = grid.centers[index], text_width(text, FONT_SIZE)
+        if rank:
+            placer.place(index, text, strong=rank == _YEAR)
+    return sorted(placer.chosen, key=lambda label: label.left)
+
+
+class _Placer:
+    """Collects labels that leave room between them."""
+
+    def __init__(self, grid: BarGrid, right: int, size: int) -> None:
+        self._grid, self._right, self._size = grid, right, size
+        self.chosen: list[TimeLabel] = []
+
+    def place(self, index: int, text: str, *, strong: bool) -> None:
+        """Add a label under a bar, if there is room."""
+        center, width = self._grid.center(index), text_width(text, self._size)
         left = center - width // 2
         end = left + width
-        free = all(left >= other.right + _DATE_GAP or end + _DATE_GAP <= other.left for other in chosen)
-        if free and left >= _EDGE and end <= right - _EDGE:
-            strong = rank == _YEAR
-            chosen.append(TimeLabel(left=left, right=end, center=center, text=text, strong=strong))
-    return sorted(chosen, key=lambda label: label.left)
+        free = all(left >= other.right + _DATE_GAP or end + _DATE_GAP <= other.left for other in self.chosen)
+        if free and left >= _EDGE and end <= self._right - _EDGE:
+            self.chosen.append(TimeLabel(left=left, right=end, center=center, text=text, strong=strong))
+
+
+def _place_full_date(
+    placer: _Placer,
+    grid: BarGrid,
+    marks: Sequence[tuple[int, str]],
+    shown: Sequence[datetime],
+    zone: tzinfo | None,
+) -> None:
+    """Write one date with its year, so that a reader can date the chart."""
+    for rank in (_MONTH, 1):
+        for index in range(grid.count):
+            if marks[index][0] >= rank and not placer.chosen:
+                date = shown[index]
+                text = f"{_MONTHS[date.month - 1]} {date.year}"
+                if rank != _MONTH:
+                    text = f"{date.day} {text}"
+                    text += f" {date:%H:%M}" if zone and (date.hour or date.minute) else ""
+                placer.place(index, text, strong=False)
 
 
 def _mark(before: datetime, date: datetime) -> tuple[int, str]:

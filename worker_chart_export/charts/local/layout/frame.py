@@ -16,7 +16,6 @@ from worker_chart_export.errors import RenderFailed
 if TYPE_CHECKING:
     from worker_chart_export.charts.local.primitives.marks import Box
 
-TIME_AXIS_HEIGHT = 26
 #: Height of the price pane, as a multiple of a study's pane.
 _MAIN_SHARE = 2.5
 _MIN_MAIN = 100
@@ -93,28 +92,39 @@ def bar_grid(
     )
 
 
-def pane_boxes(right: int, height: int, *, studies: int, main_height: int | None) -> tuple[Box, ...]:
+def pane_boxes(
+    right: int, height: int, *, studies: int, main_height: int | None, has_main: bool = True
+) -> tuple[Box, ...]:
     """Divide a picture into the price pane and below it the studies' panes, one pixel row apart.
 
     Args:
         right: Pixel column where the price axis begins; its first column is the border.
-        height: Height of the picture.
+        height: Height of all panes together.
         studies: How many studies need a pane of their own.
         main_height: Height of the price pane in the template; None if it is not set.
+        has_main: Whether there is a price pane.
 
     Raises:
         RenderFailed: There is no room for that many panes.
     """
-    room = height - TIME_AXIS_HEIGHT - studies
+    if not has_main:
+        return _boxes(right, [round(height * n / studies) for n in range(1, studies + 1)])
+    room = height - studies
     main = main_height or round(room * _MAIN_SHARE / (_MAIN_SHARE + studies))
     if studies == 0:
         main = room
     if main < _MIN_MAIN or room - main < _MIN_PANE * studies:
         raise RenderFailed(
-            f"{studies} studies need a pane of their own, and a chart {height} pixels high has no room for "
-            f"them under a price pane of {main}.",
+            f"{studies} studies need a pane of their own, and {height} pixels above the time axis have no "
+            f"room for them under a price pane of {main}.",
             height=height,
         )
-    cuts = [main + round((room - main) * n / studies) + n for n in range(1, studies + 1)]
-    tops = [0, *(cut + 1 for cut in (main, *cuts[:-1]))]
-    return tuple((0, top, right, bottom) for top, bottom in zip(tops, (main, *cuts), strict=False))
+    return _boxes(
+        right, [main, *(main + round((room - main) * n / studies) + n for n in range(1, studies + 1))]
+    )
+
+
+def _boxes(right: int, cuts: list[int]) -> tuple[Box, ...]:
+    """Return boxes that end at the pixel rows `cuts`; each begins a row below the one before."""
+    tops = [0, *(cut + 1 for cut in cuts)]
+    return tuple((0, top, right, bottom) for top, bottom in zip(tops, cuts, strict=False))

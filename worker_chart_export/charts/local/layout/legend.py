@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING, TypeAlias
 
 from worker_chart_export.charts.local.layout.number_format import Writer, fixed, signed
+from worker_chart_export.charts.local.primitives.colors import readable
 from worker_chart_export.charts.local.primitives.marks import Text
 from worker_chart_export.charts.local.primitives.text import text_width
 from worker_chart_export.charts.local.studies.study import PlotType
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from worker_chart_export.charts.catalogue import Color
     from worker_chart_export.charts.local.input.candles import Candles
     from worker_chart_export.charts.local.input.options import ChartOptions
+    from worker_chart_export.charts.local.layout.sizes import Sizes
     from worker_chart_export.charts.local.primitives.colors import Theme
     from worker_chart_export.charts.local.primitives.marks import Box
     from worker_chart_export.charts.local.studies.study import Study
@@ -24,8 +26,6 @@ Line: TypeAlias = tuple[Group, ...]
 
 #: Plots of these types have a value at some bars only. Their legend shows none where there is none.
 _SINGLE_MARKS = (PlotType.CROSS, PlotType.CIRCLES, PlotType.TRIANGLE_UP, PlotType.TRIANGLE_DOWN)
-FONT_SIZE = 12
-LINE_HEIGHT = 17
 _INDENT = 8
 _GAP = 7
 _TOP = 3
@@ -35,7 +35,8 @@ def symbol_line(candles: Candles, options: ChartOptions, theme: Theme, decimals:
     """Describe the price: symbol, time frame, the last bar's prices, and its change from the bar before."""
     title: Group = ((f"{options.symbol} · {options.timeframe.label}", theme.strong),)
     show = options.visible
-    color = theme.rising if candles.close[-1] >= candles.open[-1] else theme.falling
+    rose = candles.close[-1] >= candles.open[-1]
+    color = readable(theme.rising if rose else theme.falling, theme.bottom)
     prices = zip("OHLC", (candles.open, candles.high, candles.low, candles.close), strict=True)
     groups: list[Group] = [title]
     if show.prices:
@@ -43,7 +44,7 @@ def symbol_line(candles: Candles, options: ChartOptions, theme: Theme, decimals:
     if show.change and len(candles) > 1:
         change = float(candles.close[-1] - candles.close[-2])
         percent = signed(100 * change / float(candles.close[-2]), 2)
-        tint = theme.rising if change >= 0 else theme.falling
+        tint = readable(theme.rising if change >= 0 else theme.falling, theme.bottom)
         groups.append(((f"{signed(change, decimals)} ({percent}%)", tint),))
     return tuple(groups)
 
@@ -58,41 +59,42 @@ def study_line(study: Study, writer: Writer, theme: Theme, *, values: bool) -> L
         groups.append((("POC ", theme.text), (price, color)))
     elif values:
         groups += [
-            ((writer.value(plot.last), (*plot.color[:3], 255)),)
+            ((writer.value(plot.last), readable(plot.color, theme.bottom)),)
             for plot in study.plots
             if not (plot.type in _SINGLE_MARKS and math.isnan(plot.last))
         ]
     return tuple(groups)
 
 
-def legend_texts(lines: list[Line], pane: Box) -> tuple[tuple[Text, ...], int]:
+def legend_texts(lines: list[Line], pane: Box, sizes: Sizes) -> tuple[tuple[Text, ...], int]:
     """Place legend lines in a pane. Lines that are too wide are broken; texts without room are left out.
 
     Returns:
         The texts, and the height in pixels of all lines from the upper edge of the pane.
     """
     texts: list[Text] = []
-    row = pane[1] + _TOP + LINE_HEIGHT // 2
+    size, height = sizes.legend, sizes.legend_line_height
+    row = pane[1] + _TOP + height // 2
     for line in lines:
         pen = _INDENT
         for group in line:
-            width = sum(text_width(text, FONT_SIZE) for text, _ in group)
+            width = sum(text_width(text, size) for text, _ in group)
             if pen > _INDENT and pen + width > pane[2] - _GAP:
-                pen, row = _INDENT, row + LINE_HEIGHT
+                pen, row = _INDENT, row + height
             for text, color in group:
-                shown = _shortened(text, pane[2] - pen - _GAP)
-                texts.append(Text(x=pen, y=row, text=shown, color=color, size=FONT_SIZE))
-                pen += text_width(text, FONT_SIZE)
+                shown = _shortened(text, pane[2] - pen - _GAP, size)
+                texts.append(Text(x=pen, y=row, text=shown, color=color, size=size))
+                pen += text_width(text, size)
             pen += _GAP
-        row += LINE_HEIGHT
-    fitting = tuple(text for text in texts if text.y + LINE_HEIGHT // 2 < pane[3])
-    return fitting, row - LINE_HEIGHT // 2 - pane[1]
+        row += height
+    fitting = tuple(text for text in texts if text.y + height // 2 < pane[3])
+    return fitting, row - height // 2 - pane[1]
 
 
-def _shortened(text: str, room: int) -> str:
+def _shortened(text: str, room: int, size: int) -> str:
     """Cut `text` with an ellipsis if it is wider than `room` pixels."""
-    if text_width(text, FONT_SIZE) <= room:
+    if text_width(text, size) <= room:
         return text
-    while text and text_width(text + "…", FONT_SIZE) > room:
+    while text and text_width(text + "…", size) > room:
         text = text[:-1]
     return text + "…"

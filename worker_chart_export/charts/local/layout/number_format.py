@@ -107,8 +107,16 @@ class Writer:
         if self.numbers is not Numbers.COMPACT:
             return fixed(value, self.decimals) + self.suffix
         size, suffix = _suffix(value)
-        decimals = min(_MAX_DECIMALS, max(0, -math.floor(math.log10(step / size) + 1e-9)))
-        return (_trimmed(fixed(value / size, decimals)) if value else "0") + suffix
+        return (_trimmed(fixed(value / size, _decimals_of(step / size))) if value else "0") + suffix
+
+
+def _decimals_of(step: float) -> int:
+    """Return the decimals in which multiples of a step are written exactly: 2 for 0.25."""
+    lowest = max(0, -math.floor(math.log10(step) + 1e-9))
+    exact = (
+        n for n in range(lowest, lowest + 3) if abs(step * 10**n - round(step * 10**n)) < 1e-6 * step * 10**n
+    )
+    return min(_MAX_DECIMALS, next(exact, lowest))
 
 
 def writer_for(numbers: Numbers, price: int, spread: float) -> Writer:

@@ -15,13 +15,15 @@ import numpy as np
 from worker_chart_export.charts.local.input.resample import regular_hours, resampled
 from worker_chart_export.charts.local.layout.axes import MIN_AXIS_WIDTH, Label, PriceAxis, price_axis
 from worker_chart_export.charts.local.layout.frame import BarGrid, bar_grid, pane_boxes
-from worker_chart_export.charts.local.layout.legend import legend_texts, study_line, symbol_line
+from worker_chart_export.charts.local.layout.legend import Line, legend_texts, study_line, symbol_line
 from worker_chart_export.charts.local.layout.number_format import Writer, price_decimals, writer_for
 from worker_chart_export.charts.local.layout.scale import FLAT, Scale, fitted, span
+from worker_chart_export.charts.local.layout.sizes import Sizes, sizes_of
 from worker_chart_export.charts.local.layout.window import asked_bars
 from worker_chart_export.charts.local.primitives.colors import THEMES, Theme
 from worker_chart_export.charts.local.studies.compute import compute_study, depends_on_window
 from worker_chart_export.charts.local.studies.study import Numbers, Place, PlotType, Study
+from worker_chart_export.errors import RenderFailed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -70,9 +72,10 @@ class Plan:
         options: The template's options.
         theme: Colours.
         grid: The pixel columns of the bars shown.
-        panes: The price pane, then the studies' own panes.
+        panes: The price pane, if the template shows it, then the studies' own panes.
         price_color: Colour of the last price's line and label.
         price_writer: Writes prices.
+        sizes: The sizes of texts and lines.
         floors: Studies at the lower edge of the price pane, each with its own scale.
     """
 
@@ -84,6 +87,7 @@ class Plan:
     panes: tuple[Pane, ...]
     price_color: Color
     price_writer: Writer
+    sizes: Sizes
     floors: tuple[tuple[Study, Scale], ...]
 
 
@@ -154,6 +158,7 @@ class _Planner:
         self._candles, self._options, self._studies = candles, options, studies
         self._right = options.width - axis_width
         self._theme = THEMES[options.theme]
+        self._sizes = sizes_of(options)
         warm_up = max((study.faint_until for study in studies if study), default=0)
         self._grid = bar_grid(
             len(candles), self._right, warm_up=warm_up, count=count, free=options.shift_right
@@ -173,23 +178,38 @@ class _Planner:
         ]
         own = [study for study in studies if study.place is Place.PANE]
         overlays = [study for study in studies if study.place is not Place.PANE]
+        if not self._shown.main_pane:
+            return self._studies_alone(own)
+        height = options.height - self._sizes.time_axis_height
         main_height = options.main_pane_height
-        boxes = pane_boxes(self._right, options.height, studies=len(own), main_height=main_height)
+        boxes = pane_boxes(self._right, height, studies=len(own), main_height=main_height)
         box = boxes[0]
-        floors = [
-            (study, self._own_scale(study, box)) for study in overlays if study.place is not Place.PRICE
-        ]
+        beside = [study for study in overlays if study.place is not Place.PRICE]
+        floors = [(study, self._own_scale(study, box)) for study in beside]
         panes = [self._price_pane(overlays, floors, box)]
         panes += [self._study_pane(study, box) for study, box in zip(own, boxes[1:], strict=True)]
+        return self._plan(panes, floors)
+
+    def _studies_alone(self, own: list[Study]) -> Plan:
+        """Plan a chart without the price: the studies' panes share the picture."""
+        if not own:
+            raise RenderFailed("`showMainPane` false leaves nothing to draw.", field="showMainPane")
+        height = self._options.height - self._sizes.time_axis_height
+        boxes = pane_boxes(self._right, height, studies=len(own), main_height=None, has_main=False)
+        panes = [self._study_pane(study, box) for study, box in zip(own, boxes, strict=True)]
+        return self._plan(panes, [])
+
+    def _plan(self, panes: list[Pane], floors: list[tuple[Study, Scale]]) -> Plan:
         return Plan(
             candles=self._candles,
             visible=self._visible,
-            options=options,
+            options=self._options,
             theme=self._theme,
             grid=self._grid,
             panes=tuple(panes),
             price_color=self._price_color,
             price_writer=self._price_writer,
+            sizes=self._sizes,
             floors=tuple(floors),
         )
 
@@ -207,17 +227,19 @@ class _Planner:
         theme, writer, close = self._theme, self._price_writer, float(self._candles.close[-1])
         axis_writer = self._axis_writer()
         compact, values = Writer(numbers=Numbers.COMPACT), self._shown.legend_values
-        lines = [symbol_line(self._candles, self._options, theme, writer.decimals)]
+        lines = [self._symbol_line()]
         for study in overlays:
             study_writer = compact if study.numbers is Numbers.COMPACT else writer
             lines.append(study_line(study, study_writer, theme, values=values))
-        legend, height = legend_texts(lines if self._shown.legend else [], box)
+        legend, height = legend_texts(lines if self._shown.legend else [], box, self._sizes)
         scale = self._price_scale(overlays, box, height)
         scale = scale.upside_down() if self._options.inverted else scale
         labels: list[Label] = []
         if self._shown.price_label:
             row = round(scale.row(close))
-            labels.append(Label(row=row, text=axis_writer.value(close), color=self._price_color, fixed=True))
+            name = self._options.symbol if self._shown.symbol_labels else ""
+            text = axis_writer.value(close)
+            labels.append(Label(row=row, text=text, color=self._price_color, fixed=True, name=name))
         studies = tuple(study for study in overlays if study.place is Place.PRICE)
         for study in studies:
             labels += self._labels(study, scale, axis_writer)
@@ -227,8 +249,11 @@ class _Planner:
             place = scale.row(price)
             if not math.isnan(place):
                 labels.append(Label(row=round(place), text=axis_writer.value(price), color=color))
-        axis = price_axis(box, scale, axis_writer, labels)
+        axis = price_axis(box, scale, axis_writer, labels, sizes=self._sizes)
         return Pane(box=box, scale=scale, studies=studies, axis=axis, legend=legend)
+
+    def _symbol_line(self) -> Line:
+        return symbol_line(self._candles, self._options, self._theme, self._price_writer.decimals)
 
     def _axis_writer(self) -> Writer:
         """Return the writer of the price axis; a relative scale starts at the first bar shown."""
@@ -268,21 +293,31 @@ class _Planner:
         ends = span([*values, np.array(levels)], noise=noise)
         writer = writer_for(study.numbers, self._price_writer.decimals, ends[1] - ends[0])
         line = study_line(study, writer, self._theme, values=self._shown.legend_values)
-        legend, height = legend_texts([line] if self._shown.legend else [], box)
+        lines = [line] if self._shown.main_pane or box[1] else [self._symbol_line(), line]
+        legend, height = legend_texts(lines if self._shown.legend else [], box, self._sizes)
         margins = (height + _STUDY_LEGEND_GAP, _STUDY_MARGIN * (box[3] - box[1]))
         scale = fitted(ends, box, margins, logarithmic=False)
         if study.numbers is Numbers.COMPACT and ends[0] == 0 and levels:
             scale = Scale(low=0.0, high=scale.high, top=scale.top, bottom=box[3])
         scale = scale.upside_down() if self._options.inverted_studies else scale
-        axis = price_axis(box, scale, writer, self._labels(study, scale, writer))
+        limits = [level.value for level in study.levels]
+        labels = self._labels(study, scale, writer)
+        axis = price_axis(box, scale, writer, labels, sizes=self._sizes, levels=limits)
         return Pane(box=box, scale=scale, studies=(study,), axis=axis, legend=legend)
 
     def _labels(self, study: Study, scale: Scale, writer: Writer) -> list[Label]:
         if not self._shown.study_labels:
             return []
         latest = [(plot, float(plot.values[-1])) for plot in study.plots]
+        colors = [plot.color for plot in study.plots]
         return [
-            Label(row=round(scale.row(value)), text=writer.value(value), color=plot.color)
+            Label(
+                row=round(scale.row(value)),
+                text=writer.value(value),
+                color=plot.color,
+                # Without a name, values in one colour can't be told apart.
+                name=plot.key if self._shown.study_names or colors.count(plot.color) > 1 else "",
+            )
             for plot, value in latest
             if not math.isnan(scale.row(value))
         ]

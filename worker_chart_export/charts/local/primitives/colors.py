@@ -12,6 +12,9 @@ GREY: Color = (120, 123, 134, 255)
 _FULL = 255
 #: Brightness (0 to 255) from which black is easier to read than white.
 _BRIGHT = 150
+_MIN_CONTRAST, _STEPS = 4.5, 20
+#: Luminance at which black and white contrast equally.
+_MIDDLE_GREY = 0.18
 
 
 def with_opacity(color: Color, opacity: float) -> Color:
@@ -78,3 +81,33 @@ def text_on(background: Color) -> Color:
     red, green, blue, _ = background
     bright = 0.299 * red + 0.587 * green + 0.114 * blue > _BRIGHT
     return (19, 23, 34, 255) if bright else (255, 255, 255, 255)
+
+
+def readable(color: Color, background: Color) -> Color:
+    """Return `color`, opaque, and lighter or darker until it contrasts with `background` by 4.5 to 1.
+
+    That is the least contrast for text of the Web Content Accessibility Guidelines 2.1.
+    """
+    target = 255 if _luminance(background) < _MIDDLE_GREY else 0
+    for step in range(_STEPS + 1):
+        part = step / _STEPS
+        red, green, blue = (round(one + (target - one) * part) for one in color[:3])
+        found = (red, green, blue, _FULL)
+        if contrast(found, background) >= _MIN_CONTRAST:
+            return found
+    return found
+
+
+def contrast(one: Color, other: Color) -> float:
+    """Return the contrast of two opaque colours, 1 to 21, as the accessibility guidelines define it."""
+    high, low = sorted((_luminance(one), _luminance(other)), reverse=True)
+    return (high + 0.05) / (low + 0.05)
+
+
+def _luminance(color: Color) -> float:
+    parts = (one / _FULL for one in color[:3])
+    red, green, blue = (
+        part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4  # noqa: PLR2004  # as defined
+        for part in parts
+    )
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue

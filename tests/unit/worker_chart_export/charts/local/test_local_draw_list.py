@@ -20,7 +20,7 @@ from tests.support.charts.local_chart_samples import (
 )
 from worker_chart_export.charts.local.drawing.canvas import paint
 from worker_chart_export.charts.local.drawing.draw_list import build_draw_list
-from worker_chart_export.charts.local.layout.axes import LABEL_HEIGHT, Label, arrange_labels
+from worker_chart_export.charts.local.layout.axes import Label, arrange_labels
 from worker_chart_export.charts.local.layout.scale import Scale, ticks
 from worker_chart_export.charts.local.primitives.colors import THEMES
 from worker_chart_export.charts.local.primitives.marks import Dots, Rects, Strokes, Text, stroked_area
@@ -73,7 +73,7 @@ def check_labels(plan):
     """Check that filled labels do not overlap, stay in their pane, and are ordered by value."""
     for pane in plan.panes:
         rows = [label.row for label in pane.axis.labels]
-        assert all(b - a >= LABEL_HEIGHT for a, b in pairwise(rows))
+        assert all(b - a >= 17 for a, b in pairwise(rows))
         top, bottom = pane.box[1], pane.box[3]
         assert all(top <= row - 8 and row + 9 <= bottom for row in rows)
 
@@ -141,7 +141,11 @@ def test_a_flat_market_is_drawn_in_the_middle(closes):
 
 @pytest.mark.parametrize(
     ("minutes", "timeframe", "texts"),
-    [(15, "15m", {"09:00", "12:00"}), (240, "4h", {"Feb"}), (1440, "1d", {"Aug", "Sep"})],
+    [
+        (15, "15m", {"09:00", "12:00"}),
+        (240, "4h", {"1 Feb 2024 20:00", "5"}),
+        (1440, "1d", {"Aug 2024", "Sep"}),
+    ],
 )
 def test_the_time_axis_has_hours_days_or_months(minutes, timeframe, texts):
     """The length of the bars decides whether the time axis shows hours, days or months."""
@@ -220,8 +224,9 @@ def test_a_profile_is_stronger_within_its_value_area():
     foot, head = scale.row(float(profile.edges[low])), scale.row(float(profile.edges[high]))
     assert all(head < row < foot for row in middles(study.profile.inside))
     assert all(not head < row < foot for row in middles(study.profile.outside))
-    (control,) = [box for mark in marks if mark.color == study.profile.control.color for box in mark.boxes]
-    assert control[1] <= scale.row(profile.control_price) <= control[3]
+    lines = [line for mark in build_draw_list(plan).marks if isinstance(mark, Strokes) for line in mark.lines]
+    (control,) = [line for line in lines if line.color == study.profile.control.color]
+    assert control.points[0][1] == pytest.approx(scale.row(profile.control_price), abs=1)
 
 
 def test_hollow_candles_are_hollow_when_they_rose():
@@ -282,9 +287,9 @@ def test_labels_are_moved_apart_and_keep_their_order(wanted):
         Label(row=row, text=str(row), color=(0, 0, 0, 255), fixed=n == fixed)
         for n, (row, _) in enumerate(wanted)
     ]
-    placed = arrange_labels(labels, 0, 200)
+    placed = arrange_labels(labels, 0, 200, 17)
     assert [int(label.text) for label in placed] == sorted(int(label.text) for label in placed)
-    assert all(b.row - a.row >= LABEL_HEIGHT for a, b in pairwise(placed))
+    assert all(b.row - a.row >= 17 for a, b in pairwise(placed))
     assert all(label.row - 8 >= 0 and label.row + 9 <= 200 for label in placed)
     for label in placed:
         if label.fixed and 8 <= int(label.text) <= 191:
