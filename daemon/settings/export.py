@@ -189,7 +189,9 @@ class LeaseSettings(Environment):
     clock_skew_seconds: float = seconds(_TERMS.clock_skew_seconds, 0, 300)
     """An expired lease may be taken over only after this extra time, unless it was released."""
     max_attempts: int = count(_TERMS.max_attempts, 1, 100)
-    """A step fails with `CRASH_LOOP` after this many attempts that ended without a release."""
+    """A step fails with `CRASH_LOOP` after this many attempts without a result. Attempts that ended because a
+    worker stopped or a backend was unavailable don't count.
+    """
     unleased_grace_seconds: float = seconds(_TERMS.unleased_grace_seconds, 0, 604800)
     """How long a step may be RUNNING without a lease before a worker takes it over. 0 means forever."""
 

@@ -337,9 +337,9 @@ def claim_error(result: ClaimResult) -> StepError:
 
 def _crash_loop_error(lease: Lease) -> StepError:
     """Return the error of a step that had too many attempts. `lease` is its last lease."""
-    crashed = lease.attempt - lease.released
+    attempts = lease.attempt - lease.released
     return StepError(
         code=ErrorCode.CRASH_LOOP,
-        message=f"{crashed} workers in a row ended or froze while they worked this step.",
+        message=f"{attempts} attempts left no result: workers ended or froze, or a backend refused it.",
         details={"attempt": lease.attempt, "released": lease.released, "lastOwner": lease.owner},
     )

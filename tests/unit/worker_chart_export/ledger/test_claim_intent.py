@@ -189,7 +189,7 @@ class TestCrashLoop:
         assert patch is not None
         error = patch["steps.s.error"]
         assert error["code"] == "CRASH_LOOP"
-        assert error["message"].startswith("3 workers in a row")
+        assert error["message"].startswith("3 attempts left no result")
         assert error["details"] == {"attempt": 4, "released": 1, "lastOwner": "host:1:theirs"}
 
 
