@@ -7,7 +7,6 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from google.cloud import firestore
 from google.cloud.storage import Client as StorageClient
 
 from daemon.handling.circuit_breaker import CircuitBreaker
@@ -21,6 +20,7 @@ from daemon.subscription.quarantine import Quarantine
 from daemon.subscription.stream import open_stream
 from daemon.subscription.supervisor import Quiet, StreamSupervisor
 from worker_chart_export.backends.errors import client_errors
+from worker_chart_export.backends.firestore_client import ReconnectingClient
 from worker_chart_export.backends.storage import StorageSession
 from worker_chart_export.execution.chart_maker import ChartMaker
 from worker_chart_export.execution.pipeline import PipelineLimits, StepPipeline
@@ -242,7 +242,7 @@ def _quarantine(settings: Settings, worker: Worker) -> Quarantine | None:
     return Quarantine(publisher=publisher, topic=topic, subscription=settings.subscription_path)
 
 
-def firestore_client(project: str, database: str) -> firestore.Client:
+def firestore_client(project: str, database: str) -> ReconnectingClient:
     """Create a Firestore client; the library reads `FIRESTORE_EMULATOR_HOST`.
 
     Raises:
@@ -252,7 +252,7 @@ def firestore_client(project: str, database: str) -> firestore.Client:
     with usable_environment():
         check_grpc_proxy(os.environ)
     with client_errors("firestore"):
-        return firestore.Client(project=project, database=database)
+        return ReconnectingClient(project=project, database=database)
 
 
 def storage_client(project: str, *, connections: int) -> StorageClient:
@@ -310,7 +310,7 @@ def _accounts(settings: ExportSettings, clock: Clock) -> Sequence[AccountState]:
 
 def _provider(
     settings: ExportSettings,
-    documents: firestore.Client,
+    documents: ReconnectingClient,
     accounts: Sequence[AccountState],
     clock: Clock,
     resources: ExitStack,
@@ -358,7 +358,7 @@ def _fixtures(settings: ExportSettings) -> FixtureProvider:
 
 def _real(
     settings: ExportSettings,
-    documents: firestore.Client,
+    documents: ReconnectingClient,
     accounts: Sequence[AccountState],
     clock: Clock,
     resources: ExitStack,

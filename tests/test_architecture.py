@@ -40,10 +40,10 @@ OWNERS = {
     },
     ("google.cloud.firestore", "google.cloud.firestore_v1"): {
         "worker_chart_export/backends/firestore_values.py",
+        "worker_chart_export/backends/firestore_client.py",
         "worker_chart_export/ledger/expired_leases.py",
         "worker_chart_export/ledger/heartbeats.py",
         "worker_chart_export/ledger/decisions.py",
-        "daemon/composition.py",
         "daemon/cli/demo/resources.py",
     },
     ("google.cloud.storage",): {

@@ -6,6 +6,7 @@ The reasons for a server of our own: docs/decisions/0001-health-server.md.
 
 from __future__ import annotations
 
+import errno
 import socket
 import sys
 import threading
@@ -28,6 +29,8 @@ MAX_CONNECTION_SECONDS = 10.0
 MAX_CONNECTIONS = 64
 #: The limit of connections not yet accepted: a browser opens several, and no probe may be lost behind them.
 BACKLOG = 128
+#: The errors of `accept` when the process or the system has no resources left.
+NO_RESOURCES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 #: A proxy forwards the requests of other machines and says so (RFC 9110, 7.6.3; RFC 7239; older practice).
 PROXY_HEADERS = ("Forwarded", "X-Forwarded-For", "Via")
 #: No response may be stored, interpreted as another content type, or used by another page.
@@ -133,6 +136,18 @@ class _Server(ThreadingHTTPServer):
         self.routes = routes
         self._deadlines: dict[socket.socket, float] = {}
         super().__init__(address, _Handler)
+
+    def get_request(self) -> Any:
+        """Accept a connection. Without file descriptors or memory for it, wait before the next attempt.
+
+        The connection stays in the queue, so the loop of the base class would try again without a pause.
+        """
+        try:
+            return super().get_request()
+        except OSError as error:
+            if error.errno in NO_RESOURCES:
+                time.sleep(POLL_SECONDS)
+            raise
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Answer in a new thread, so that slow clients never delay a probe."""

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import resource
 import signal
+import socket
 import time
+from pathlib import Path
 
 import httpx
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as open_metrics
@@ -38,14 +42,16 @@ def test_an_unavailable_firestore_makes_the_daemon_unready_but_not_dead(deployme
         for run_id, (step_id,) in steps[:5]:
             deployment.publish_step(run_id, step_id)
         daemon.wait_for_event("intake_paused")
+        daemon.wait_for_event("message_settled", count=5)
 
+        reason = "firestore is unavailable: DeadlineExceeded: injected fault"
         ready, alive, shown = asked(daemon, "readyz"), asked(daemon, "livez"), scraped(daemon)
         assert (ready.status_code, ready.json()) == (
             503,
             {
                 "status": "not ready",
-                "reason": "intake is paused: firestore unavailable",
-                "parts": {**PARTS, "intake": "paused: firestore unavailable"},
+                "reason": f"intake is paused: {reason}",
+                "parts": {**PARTS, "intake": f"paused: {reason}"},
             },
         )
         assert (alive.status_code, alive.json()) == (200, {"status": "ok", "parts": LOOPS})
@@ -159,3 +165,26 @@ def test_a_draining_daemon_reports_what_it_waits_for(deployment):
     ]  # the values are read one after the other
     assert all(0 < age < shown["drain_limit_seconds{}"] for age in ages)
     assert 0 < shown["lease_renewal_age_seconds{}"] < 10
+
+
+def _processor_seconds(pid):
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def test_without_file_descriptors_the_health_server_waits(deployment):
+    """Out of file descriptors the server does not try again and again, and answers once there are some."""
+    with deployment.daemon().started() as daemon:
+        pid = daemon.process.pid
+        port = daemon.named("daemon_started")[0]["healthPort"]
+        before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (3, before[1]))  # no new ones, the others stay
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            client.sendall(b"GET /livez HTTP/1.0\r\n\r\n")
+            used = _processor_seconds(pid)
+            time.sleep(3)  # the time that is measured
+            assert _processor_seconds(pid) - used < 1.0
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
+            client.settimeout(10)
+            assert client.recv(100).startswith(b"HTTP/1.0 200")
+        assert daemon.terminate() == 0

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 
 from localcloud.faults import Fault
 from tests.support.cloud.resources import ready
+from tests.support.cloud.swallowing_proxy import SwallowingProxy
 from tests.support.process.probing_daemon import PROBING
 
 
@@ -83,6 +85,44 @@ def test_an_unavailable_storage_releases_the_step_and_keeps_stored_charts(deploy
     assert len(daemon.named("chart_reused")) == 1
     assert len(deployment.cloud.chart_img.requests) == 2 + 1
     assert len(deployment.manifest(run_id, step_id)["items"]) == 2
+
+
+def test_a_firestore_connection_that_swallows_everything_is_replaced(deployment):
+    """A connection that takes everything and answers nothing is replaced; the work continues."""
+    with SwallowingProxy(deployment.environment["FIRESTORE_EMULATOR_HOST"]) as proxy:
+        settings = {"FIRESTORE_EMULATOR_HOST": proxy.address, "RESCUE_INTERVAL_SECONDS": "86400"}
+        with deployment.daemon(module=PROBING, **settings).started() as daemon:
+            first, second = (deployment.put_run(charts=1) for _ in range(2))
+            deployment.publish_step(first[0], first[1][0])
+            daemon.wait_for_event("step_completed")
+            proxy.swallow()
+            deployment.publish_step(second[0], second[1][0])
+            daemon.wait_for_event("step_completed", count=2, timeout_seconds=60)
+            assert ready(daemon)[0] == 200
+            assert daemon.terminate() == 0
+    assert daemon.named("internal_error") == []
+
+
+def test_a_missing_firestore_is_seen_soon_and_its_return_too(deployment):
+    """At light load a missing Firestore is seen at the first failure, and its return within 15 s."""
+    run_id, (step_id,) = deployment.put_run(charts=1)
+    with deployment.daemon().started() as daemon:
+        deployment.publish_step(run_id, step_id)
+        daemon.wait_for_event("step_completed")
+        deployment.cloud.firestore.stop()
+        stopped = time.monotonic()
+        deployment.publish_step(run_id, step_id)
+        (line,) = daemon.wait_for_event("intake_paused")
+        assert time.monotonic() - stopped < 15
+        assert "onnection refused" in line["reason"]
+        assert "onnection refused" in ready(daemon)[1]["reason"]
+        # The pauses between attempts to connect would grow to two minutes.
+        time.sleep(40)  # the time of the outage itself
+        deployment.cloud.firestore.start()
+        returned = time.monotonic()
+        daemon.wait_for_event("intake_resumed")
+        assert time.monotonic() - returned < 16
+        assert daemon.terminate() == 0
 
 
 def _answers_503(storage):

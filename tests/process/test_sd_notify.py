@@ -79,6 +79,11 @@ def test_a_stop_is_reported_with_its_time_and_the_watchdog_is_fed_to_the_end(dep
     assert fed_often(notifications)
 
 
+def _is_paused(notifications):
+    wanted = "Waiting: intake is paused: storage is unavailable: "
+    return any(status.startswith(wanted) for status in notifications.values_of("STATUS"))
+
+
 def test_an_unavailable_backend_does_not_stop_the_watchdog(deployment, notifications):
     """During an outage the watchdog is fed, and the status names the backend."""
     deployment.cloud.storage.faults.add(Fault(error=503))
@@ -87,7 +92,7 @@ def test_an_unavailable_backend_does_not_stop_the_watchdog(deployment, notificat
         for step_id in step_ids:
             deployment.publish_step(run_id, step_id)
         daemon.wait_for_event("intake_paused")
-        notifications.wait_for("STATUS=Waiting: intake is paused: storage unavailable")
+        notifications.wait_until(lambda: _is_paused(notifications), 30)
         before = len(notifications.times_of("WATCHDOG=1"))
         notifications.wait_for("WATCHDOG=1", count=before + 6)
         assert fed_often(notifications)

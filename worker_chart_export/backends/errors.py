@@ -86,6 +86,11 @@ def client_errors(backend: str) -> Iterator[None]:
 
 
 def describe_error(error: BaseException) -> str:
-    """Describe an error in one short line: its class and its message."""
+    """Describe an error in one short line: its class and its message.
+
+    An error that only says that repeated calls ran out of time is described by the error of the last call.
+    """
+    if isinstance(error, google_errors.RetryError) and error.cause is not None:
+        error = error.cause
     message = " ".join(str(getattr(error, "message", None) or error).split())
     return f"{type(error).__name__}: {message}"[:300]

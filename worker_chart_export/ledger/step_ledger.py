@@ -11,6 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from worker_chart_export.backends.firestore import create_document, read_document
+from worker_chart_export.backends.firestore_client import probe
 from worker_chart_export.concurrency.cancel_scope import CancelScope
 from worker_chart_export.concurrency.single_flight import SingleFlight
 from worker_chart_export.errors import BackendUnavailable, StepError, WorkerError
@@ -110,8 +111,8 @@ class StepLedger:
             return self._reads.get(run_id)
 
     def probe(self) -> None:
-        """Check that Firestore answers a read. Errors as `read`."""
-        self._server_time()
+        """Check that Firestore answers a read, if need be on a new connection. Errors as `read`."""
+        probe(self._client, FLOW_RUNS, PROBE_RUN_ID)
 
     def _server_time(self) -> datetime:
         """Return the time of a read now, by Firestore's clock. Errors as `read`."""

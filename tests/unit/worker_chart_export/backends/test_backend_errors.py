@@ -73,6 +73,14 @@ def test_other_errors_pass_through():
     ("error", "description"),
     [
         (google_errors.NotFound("no\n such  thing"), "NotFound: no such thing"),
+        (
+            google_errors.RetryError("Timeout of 10.0s exceeded", google_errors.ServiceUnavailable("DNS")),
+            "ServiceUnavailable: DNS",
+        ),
+        (
+            google_errors.RetryError("Timeout of 10.0s exceeded", None),
+            "RetryError: Timeout of 10.0s exceeded",
+        ),
         (ValueError("x" * 900), "ValueError: " + "x" * 288),
     ],
 )
