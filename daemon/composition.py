@@ -141,7 +141,7 @@ class DaemonParts:
         """Start the threads beside the handlers: probes, heart-beats and the rescue."""
         within_seconds = self.worker.ledger.terms.renew_every_seconds + HEART_BEAT_GRACE_SECONDS
         self.worker.resources.enter_context(self.breaker)
-        self.breaker.probe_soon("storage")  # a worker that can't store charts must not buy any
+        self.breaker.probe_now("storage")  # a worker that can't store charts must not buy any
         self.worker.heartbeats.start(
             liveness.expect("heart-beats", within_seconds=within_seconds),
             on_failure=self.breaker.record_failure,

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 FAILURES_TO_OPEN = 5
+#: So long after a failure its backend is probed, unless it has answered since.
+SUSPICION_SECONDS = 1.0
 PROBE_SECONDS = 15.0
 #: Each wait for the next probe is shorter by up to this share, so that workers do not probe at the same time.
 PROBE_JITTER = 0.4
@@ -70,7 +72,7 @@ class CircuitBreaker:
         self._clock = clock
         self._changed = threading.Condition()
         self._failures: Counter[str] = Counter()
-        self._suspects: set[str] = set()  # backends to probe now, because they have just failed
+        self._suspects: dict[str, float] = {}  # backends to probe although nothing is paused: when
         self._pauses: dict[str, _Pause] = {}
         self._opened_at = 0.0
         self._gives_back = False
@@ -139,7 +141,7 @@ class CircuitBreaker:
                 self._opened_at = self._clock()
             self._pauses[name] = pause
             failures = self._failures.pop(name, None)
-            self._suspects.discard(name)
+            self._suspects.pop(name, None)
             metrics.INTAKE_PAUSED.labels(name).set(1)
             self._changed.notify_all()
         log.warning(
@@ -147,7 +149,7 @@ class CircuitBreaker:
         )
 
     def record_failure(self, error: BackendUnavailable) -> None:
-        """Count a failure. The first one also makes the probing thread ask the backend at once.
+        """Count a failure. After the first one the probing thread asks the backend soon.
 
         A backend without a probe is ignored, because nothing would end the pause.
         """
@@ -157,21 +159,22 @@ class CircuitBreaker:
                 return
             self._failures[backend] += 1
             if self._failures[backend] < FAILURES_TO_OPEN:
-                self._suspects.add(backend)
+                self._suspects.setdefault(backend, self._clock() + SUSPICION_SECONDS)
                 self._changed.notify_all()
                 return
         self.pause(backend, str(error), probe=self._probes[backend])
 
-    def probe_soon(self, backend: str) -> None:
-        """Make the probing thread probe this backend at once, and pause the intake if the probe fails."""
+    def probe_now(self, backend: str) -> None:
+        """Make the probing thread ask this backend at once, and pause the intake if the probe fails."""
         with self._changed:
-            self._suspects.add(backend)
+            self._suspects[backend] = self._clock()
             self._changed.notify_all()
 
     def record_success(self, backend: str) -> None:
         """Reset the count of failures in a row."""
         with self._changed:
             self._failures.pop(backend, None)
+            self._suspects.pop(backend, None)
 
     def stop(self) -> None:
         """Release all waiting threads, because the worker stops. May be called again."""
@@ -189,16 +192,22 @@ class CircuitBreaker:
             for name, pause in due.items():
                 self._look_again(name, pause)
 
-    def _wait_for_next_probes(self) -> tuple[set[str], dict[str, _Pause]]:
+    def _wait_for_next_probes(self) -> tuple[list[str], dict[str, _Pause]]:
         """Wait until there is something to probe, at most for one wait. Return suspects and due pauses."""
         with self._changed:
-            ends = [pause.probe_at for pause in self._pauses.values()]
-            seconds = min([self._probe_seconds, *(max(0.0, end - self._clock()) for end in ends)])
-            self._changed.wait_for(lambda: self._suspects or self._is_stopped, seconds)
+            longest = self._clock() + self._probe_seconds
+            while not self._is_stopped:
+                ends = [pause.probe_at for pause in self._pauses.values()]
+                seconds = min([longest, *self._suspects.values(), *ends]) - self._clock()
+                if seconds <= 0:
+                    break
+                self._changed.wait(seconds)
             if self._is_stopped:
-                return set(), {}
-            now, suspects = self._clock(), self._suspects
-            self._suspects = set()
+                return [], {}
+            now = self._clock()
+            suspects = [backend for backend, at in self._suspects.items() if at <= now]
+            for backend in suspects:
+                del self._suspects[backend]
             return suspects, {name: pause for name, pause in self._pauses.items() if pause.probe_at <= now}
 
     def _look_again(self, name: str, pause: _Pause) -> None:

@@ -42,7 +42,6 @@ def test_an_unavailable_firestore_makes_the_daemon_unready_but_not_dead(deployme
         for run_id, (step_id,) in steps[:5]:
             deployment.publish_step(run_id, step_id)
         daemon.wait_for_event("intake_paused")
-        daemon.wait_for_event("message_settled", count=5)
 
         reason = "firestore is unavailable: DeadlineExceeded: injected fault"
         ready, alive, shown = asked(daemon, "readyz"), asked(daemon, "livez"), scraped(daemon)

@@ -86,7 +86,7 @@ def test_an_outage_of_firestore_pauses_the_intake_and_uses_up_no_delivery(deploy
     with deployment.daemon(module=PROBING, STREAM_IDLE_SECONDS="2").started() as daemon:
         publish(deployment, run_id, step_ids[:FAILING])
         (paused,) = daemon.wait_for_event("intake_paused", timeout_seconds=60)
-        assert paused["backend"] == "firestore"
+        assert (paused["backend"], paused["failures"]) == ("firestore", 5)
         reason = "intake is paused: firestore is unavailable: DeadlineExceeded: injected fault"
         assert health(daemon, "readyz") == (503, {"status": "not ready", "reason": reason})
         assert health(daemon, "livez") == (200, OK)

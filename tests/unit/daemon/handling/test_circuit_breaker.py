@@ -351,3 +351,23 @@ def test_the_probing_thread_ticks_while_idle_and_while_probing(backends):
         made.stop()
         backends["firestore"].answers.put(None)
     made._thread.join(10)
+
+
+def test_a_success_after_a_failure_makes_the_probe_unnecessary(breaker, backends):
+    """A backend that answers within a second of its failure is not probed."""
+    _fail(breaker, times=1)
+    breaker.record_success("firestore")
+    breaker.probe_now("storage")
+    backends["storage"].answers.put(None)
+    backends["storage"].asked.get(timeout=10)
+    breaker._thread.join(1.2)
+    assert backends["firestore"].asked.empty()
+
+
+def test_a_probe_can_be_asked_for_before_any_failure(breaker, backends):
+    """A backend that fails a probe which was asked for opens it without a failure before."""
+    breaker.probe_now("storage")
+    backends["storage"].answers.put(BackendUnavailable("storage", "x"))
+    for _ in range(2):
+        backends["storage"].asked.get(timeout=10)
+    assert breaker.pauses == {"storage": "storage is unavailable: x"}
