@@ -6,6 +6,8 @@ import math
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from worker_chart_export.charts.local.drawing.lines import at_least_two, polylines
 from worker_chart_export.charts.local.primitives.colors import with_opacity
 from worker_chart_export.charts.local.primitives.marks import Strokes, dots, filled, rects
@@ -103,7 +105,7 @@ class StudyArtist:
         """
         pieces: list[tuple[list[Point], Color]] = []
         faint, joined = faint_until - self._grid.first, False
-        for index, point in enumerate(self._points(plot)):
+        for index, point in [*self._point_before(plot), *enumerate(self._points(plot))]:
             if math.isnan(point[1]):
                 joined = joined and plot.type not in _BROKEN
                 continue
@@ -116,6 +118,18 @@ class StudyArtist:
                 pieces.append(([before, *corner] if before else corner, color))
             joined = True
         return pieces
+
+    def _point_before(self, plot: Plot) -> list[tuple[int, Point]]:
+        """Return the last value before the bars shown, if a plain line goes on from there over a gap."""
+        first = self._grid.first
+        if plot.type in _BROKEN or first == 0 or not math.isnan(plot.values[first]):
+            return []
+        defined = np.flatnonzero(~np.isnan(plot.values[:first]))
+        if not defined.size:
+            return []
+        index = int(defined[-1]) - first
+        row = self._scale.row(float(plot.values[defined[-1]]))
+        return [(index, (self._grid.center(index) + 0.5, row + 0.5))]
 
     def _color(self, plot: Plot, index: int, *, faint: bool = False) -> Color:
         color = plot.color
