@@ -34,6 +34,8 @@ from typing import Any, Self
 
 MAX_MESSAGE_CHARS = 500
 MAX_DETAILS_BYTES = 2048
+#: How the message of a request that was not tried begins; see `OutOfReach`.
+NOT_MADE = "Not made:"
 
 
 class ErrorCode(StrEnum):
@@ -216,7 +218,7 @@ class OutOfReach(RequestError):
             template_id: The template of that failure.
             min_images: How many charts the step needs.
         """
-        error = cls(f"Not made: minImages {min_images} is out of reach after the failure of {template_id}.")
+        error = cls(f"{NOT_MADE} minImages {min_images} is out of reach after the failure of {template_id}.")
         error.code = code
         return error
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from worker_chart_export.errors import ManifestRefused, RequestError, StepError
+from worker_chart_export.errors import NOT_MADE, ManifestRefused, RequestError, StepError
 from worker_chart_export.execution.outcome import Outcome, OutcomeKind, too_few_charts
 from worker_chart_export.inputs.export_request import parse_export_request
 from worker_chart_export.observability.logs import Event, log
@@ -80,7 +80,7 @@ def _outcome(manifest: Mapping[str, Any], export: ExportRequest, uri: str) -> Ou
     )
     if is_success:
         return outcome
-    first = ManifestFailure(
-        template_id=failures[0]["request"]["chartTemplateId"], error=StepError(**failures[0]["error"])
-    )
-    return too_few_charts(outcome, first)
+    tried = (failure for failure in failures if not failure["error"]["message"].startswith(NOT_MADE))
+    first = next(tried, failures[0])
+    template_id, error = first["request"]["chartTemplateId"], StepError(**first["error"])
+    return too_few_charts(outcome, ManifestFailure(template_id=template_id, error=error))
