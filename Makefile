@@ -86,6 +86,7 @@ coverage: $(DEV_READY) ## Line and branch coverage of the unit and integration t
 
 charts: $(RUN_READY) ## Draw the pictures in docs/charts anew
 	$(BIN)/python -m worker_chart_export.charts.local.gallery docs/charts
+	$(BIN)/python -m docs.chart_sheets docs/charts
 
 pictures: ## Draw docs/pictures/*.svg anew (needs Graphviz: apt-get install graphviz)
 	set -e; cd docs/pictures; for text in *.dot; do \

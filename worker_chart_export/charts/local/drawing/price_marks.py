@@ -27,6 +27,20 @@ _MIN_BORDERED = 3
 _PLAIN_TRANSPARENCY = 50
 
 
+#: The method that draws each style of the table.
+PRICE_STYLES = {
+    "candle": "_candle_marks",
+    "heikinAshi": "_candle_marks",
+    "hollowCandle": "_hollow_marks",
+    "bar": "_bar_marks",
+    "line": "_line_marks",
+    "area": "_area_marks",
+    "baseline": "_baseline_marks",
+    "hiLo": "_high_low_marks",
+    "column": "_column_marks",
+}
+
+
 class PriceArtist:
     """Draws the bars shown into one pane.
 
@@ -54,18 +68,8 @@ class PriceArtist:
 
     def marks(self, style: str) -> list[Mark]:
         """Draw the price in one of the styles of the table."""
-        artists: dict[str, Callable[[], list[Mark]]] = {
-            "candle": self._candle_marks,
-            "heikinAshi": self._candle_marks,
-            "hollowCandle": self._hollow_marks,
-            "bar": self._bar_marks,
-            "line": self._line_marks,
-            "area": self._area_marks,
-            "baseline": self._baseline_marks,
-            "hiLo": self._high_low_marks,
-            "column": self._column_marks,
-        }
-        return artists[style]()
+        artist: Callable[[], list[Mark]] = getattr(self, PRICE_STYLES[style])
+        return artist()
 
     def _rows(self, prices: Series) -> list[int]:
         return [round(row) for row in self._scale.rows(prices).tolist()]

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from worker_chart_export.charts.local.input.options import ChartOptions, DrawingRequest
     from worker_chart_export.charts.local.primitives.marks import Box, Text
 
+#: Scales that count from the first bar shown.
+RELATIVE_SCALES = ("percent", "indexedTo100")
 #: Part of the price pane's height that volume columns may fill.
 _FLOOR = 0.2
 #: Free part of the price pane's height below the prices, without and with volume columns there.
@@ -257,7 +259,7 @@ class _Planner:
 
     def _axis_writer(self) -> Writer:
         """Return the writer of the price axis; a relative scale starts at the first bar shown."""
-        if self._options.scale not in {"percent", "indexedTo100"}:
+        if self._options.scale not in RELATIVE_SCALES:
             return self._price_writer
         factor, percent = 100 / float(self._visible.close[0]), self._options.scale == "percent"
         shift, suffix = (-100.0, "%") if percent else (0.0, "")

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 _MONTHS = {"1M": 1, "3M": 3, "6M": 6, "1Y": 12, "5Y": 60}
 _DAYS = {"1D": 1, "5D": 5}
+_TO_DATE = ("DTD", "WTD", "MTD", "YTD")
+NAMED_RANGES = ("ALL", *_DAYS, *_MONTHS, *_TO_DATE)
 
 
 def asked_bars(candles: Candles, options: ChartOptions) -> tuple[Candles, int | None]:

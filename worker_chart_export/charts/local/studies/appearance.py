@@ -29,11 +29,12 @@ from worker_chart_export.errors import RenderFailed
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from worker_chart_export.charts.catalogue import StudyEntry
+    from worker_chart_export.charts.catalogue import Color, StudyEntry
     from worker_chart_export.charts.local.studies.registry import Band, Plots, StudyKind
 
 _GRAPHICS = "graphics"
 _LIMITS = ("UpperLimit", "LowerLimit")
+_OPAQUE, _TINT = 255, 0.1
 #: Attributes that hide an element when they are false.
 _SHOWN = ("visible", "display")
 
@@ -111,7 +112,8 @@ class Looks:
         key = "Hlines Background"
         if key in self._elements and all(self._shown(element) for element in (key, *_LIMITS)):
             upper, lower = _LIMITS
-            fills.append(Fill(key=key, upper=upper, lower=lower, color=self._elements[key]["color"]))
+            color = _tint(self._elements[key]["color"])
+            fills.append(Fill(key=key, upper=upper, lower=lower, color=color))
         return tuple(fills)
 
     def profile(self, profile: VolumeProfile | None, mode: str) -> ProfileStyle:
@@ -142,7 +144,7 @@ class Looks:
     def _fill(self, key: str, band: Band) -> Fill:
         look = self._elements.get(key, {})
         if band.colors is None:
-            return Fill(key=key, upper=band.upper, lower=band.lower, color=look["color"])
+            return Fill(key=key, upper=band.upper, lower=band.lower, color=_tint(look["color"]))
         opacity = 1 - look.get("transparency", 0) / 100
         above, below = (with_opacity(color, opacity) for color in band.colors)
         return Fill(key=key, upper=band.upper, lower=band.lower, color=above, color_below=below)
@@ -150,6 +152,11 @@ class Looks:
     def _shown(self, element: str) -> bool:
         look = self._elements.get(element, {})
         return all(look.get(attribute, True) for attribute in _SHOWN)
+
+
+def _tint(color: Color) -> Color:
+    """Return the colour of a fill. On TradingView a colour without opacity of its own is a light tint."""
+    return color if color[3] < _OPAQUE else with_opacity(color, _TINT)
 
 
 def _split(key: str) -> tuple[str, str]:
