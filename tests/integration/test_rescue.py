@@ -100,6 +100,24 @@ class TestTakeOver:
         assert set(_statuses(deployment, live_id)) == {"RUNNING"}
 
     @embedded
+    def test_a_result_that_may_not_be_written_uses_up_an_attempt(self, deployment, workers):
+        """A refused permission releases the step after a backoff, as an attempt; nothing is paid again."""
+        deployment.cloud.chart_img.faults.add(Fault(answer="invalid_symbol"))
+        run_id, (step_id,) = deployment.put_run(charts=1)
+        worker = workers.new()
+        deployment.cloud.firestore.faults.add(
+            Fault(method="Commit", match=f"flow_runs/{run_id}\n", error="PERMISSION_DENIED", skip=1)
+        )
+        assert worker.handle(run_id, step_id).reason == "firestore_refused"
+        lease = workers.lease(run_id, step_id)
+        assert lease is not None
+        assert (lease.attempt, lease.released, lease.token) == (1, 0, "")
+        assert lease.expires_at > datetime.now(UTC)
+        workers.put_lease(run_id, step_id, token="", started_at=lease.started_at)
+        assert worker.handle(run_id, step_id).reason == "firestore_refused"  # the claim is refused too
+        assert len(deployment.cloud.chart_img.requests) == 1
+
+    @embedded
     def test_a_result_that_firestore_never_stores_uses_up_the_attempts(self, deployment, workers):
         """Each attempt of such a step waits for a backoff and counts; then its message is rejected."""
         run_id, (step_id,) = deployment.put_run(charts=1)
