@@ -92,7 +92,7 @@ def test_validate_of_files_needs_no_cloud(file):
     good, bad = file(), file("bad.json", request={"format": "jpeg"})
     done = run_command("templates", "validate", good, bad)
     assert done.returncode == 1
-    assert "request.format: expected png, got 'jpeg'" in done.stdout
+    assert "request.format: expected png, because a step stores PNG files, got 'jpeg'" in done.stdout
     verdicts = json.loads(run_command("templates", "validate", good, bad, "--output", "json").stdout)
     assert [(verdict["id"], verdict["good"]) for verdict in verdicts] == [("own", True), ("own", False)]
 
@@ -113,6 +113,28 @@ def test_render_draws_a_stored_template_or_a_file(environment, file, tmp_path, s
     assert done.returncode == 0, done.stderr
     assert struct.unpack(">II", output.read_bytes()[16:24]) == (800, 600)
     assert f"{output.stat().st_size} bytes" in done.stdout
+
+
+def test_render_makes_a_jpeg_when_the_template_asks_for_one(file, tmp_path):
+    """Only `render` makes JPEG files; a step stores PNG files."""
+    output = tmp_path / "chart.jpg"
+    done = run_command("templates", "render", file(request={"format": "jpeg"}), "--output", str(output))
+    assert done.returncode == 0, done.stderr
+    assert output.read_bytes().startswith(b"\xff\xd8\xff")
+
+
+def test_the_documented_studies_and_drawings_are_listed():
+    """`list --studies` needs no cloud, and shows each with its inputs."""
+    done = run_command("templates", "list", "--studies")
+    assert done.returncode == 0, done.stderr
+    assert (
+        "Bollinger Bands  (over the price)\n    in_0: length, a whole number from 1 to 10000" in done.stdout
+    )
+    rows = json.loads(run_command("templates", "list", "--studies", "--output", "json").stdout)
+    assert {kind: sum(row["kind"] == kind for row in rows) for kind in ("study", "drawing")} == {
+        "study": 92,
+        "drawing": 15,
+    }
 
 
 def test_render_reports_what_can_not_be_drawn(file, tmp_path):

@@ -85,7 +85,9 @@ def parse_template(template_id: str, document: Mapping[str, Any]) -> ChartTempla
     if not isinstance(request, Mapping):
         raise _invalid(template_id, "request", "a map", request)
     if request.get("format", "png") != "png":
-        raise _invalid(template_id, "request.format", "png", request["format"])
+        raise _invalid(
+            template_id, "request.format", "png, because a step stores PNG files", request["format"]
+        )
     checked = _checked_request(template_id, request)
     return ChartTemplate(
         template_id=template_id,

@@ -17,11 +17,13 @@ from daemon.cli.template_check import Review, review, review_file
 from daemon.composition import firestore_client
 from daemon.exit import ExitCode
 from daemon.settings import ChartsApiMode, ChartSettings, FirestoreSettings, load_settings
+from worker_chart_export.charts.catalogue import DrawingEntry, StudyEntry, catalogue
 from worker_chart_export.errors import RequestError
 from worker_chart_export.inputs.flow_run import is_template_id
 from worker_chart_export.inputs.template import TemplateCatalog
 
 if TYPE_CHECKING:
+    from worker_chart_export.charts.catalogue import Parameter
     from worker_chart_export.charts.chart_img.accounts import Account
 
 SAMPLE_CANDLES = "data/samples/ohlcv/IBM_1d.json"
@@ -68,9 +70,17 @@ def push(
             typer.echo(f"{change:<9}  {found.template_id}")
 
 
-@app.command("list", epilog=examples("templates list", "templates list --output json"))
-def list_(output: OutputOption = OutputFormat.TEXT) -> None:
+@app.command("list", epilog=examples("templates list", "templates list --studies"))
+def list_(
+    output: OutputOption = OutputFormat.TEXT,
+    studies: Annotated[
+        bool, typer.Option("--studies", help="Show the studies and drawings that a template can name.")
+    ] = False,
+) -> None:
     """Show the stored templates: id, description and what each one draws."""
+    if studies:
+        _list_studies(output)
+        return
     reviews = _review_stored(())
     _note_if_none(reviews)
     if output is OutputFormat.JSON:
@@ -80,6 +90,45 @@ def list_(output: OutputOption = OutputFormat.TEXT) -> None:
         summary = _summary(found)
         typer.echo(f"{found.template_id}  {summary['description']}")
         typer.echo(f"    {', '.join(summary['draws']) or 'price alone'}; {_state(found)}")
+
+
+def _list_studies(output: OutputFormat) -> None:
+    """Print the documented studies and drawings with their inputs."""
+    table = catalogue()
+    entries: list[StudyEntry | DrawingEntry] = [*table.studies.values(), *table.drawings.values()]
+    if output is OutputFormat.JSON:
+        rows = [
+            {
+                "kind": "drawing" if isinstance(entry, DrawingEntry) else "study",
+                "name": entry.name,
+                "input": {key: _described(one) for key, one in entry.inputs.items()},
+                "override": {key: _described(one) for key, one in entry.overrides.items()},
+            }
+            for entry in entries
+        ]
+        typer.echo(json.dumps(rows, ensure_ascii=False))
+        return
+    for entry in entries:
+        place = "drawing"
+        if isinstance(entry, StudyEntry):
+            place = "own pane" if entry.own_pane else "over the price"
+        typer.echo(f"{entry.name}  ({place})")
+        for key, one in entry.inputs.items():
+            meaning = f" {one.meaning}," if one.meaning and one.meaning != key else ""
+            typer.echo(f"    {key}:{meaning} {one.expected}{_default(one)}")
+
+
+def _default(parameter: Parameter) -> str:
+    return "" if parameter.default is None else f", default {parameter.default}"
+
+
+def _described(parameter: Parameter) -> dict[str, Any]:
+    return {
+        "type": parameter.kind.value,
+        "expected": parameter.expected,
+        "default": parameter.default,
+        "means": parameter.meaning,
+    }
 
 
 @app.command(epilog=examples("templates validate", "templates validate templates/*.json"))
@@ -134,7 +183,7 @@ def render(
         str,
         typer.Argument(help="A JSON file with a template, or the id of a stored one.", metavar="TEMPLATE"),
     ],
-    output: Annotated[Path, typer.Option(help="The PNG to write.", dir_okay=False)],
+    output: Annotated[Path, typer.Option(help="The picture to write.", dir_okay=False)],
     candles: Annotated[
         Path | None,
         typer.Option(help="An OHLCV JSON file. Default: daily prices of IBM.", exists=True, dir_okay=False),
@@ -147,12 +196,17 @@ def render(
     ] = None,
     timezone: Annotated[str, typer.Option(help="The time zone of the time axis.")] = "Etc/UTC",
 ) -> None:
-    """Draw a template to a PNG with the local renderer, without Chart-IMG."""
+    """Draw a template to a PNG, or to a JPEG if its `format` says so, without Chart-IMG."""
     # The renderer is slow to load, and no other command needs it.
     from worker_chart_export.charts.local.input.candles import parse_candles  # noqa: PLC0415
+    from worker_chart_export.charts.local.render import as_jpeg  # noqa: PLC0415
     from worker_chart_export.charts.local.render import render as draw  # noqa: PLC0415
 
     found = _find(template)
+    is_jpeg = found.document.get("request", {}).get("format") == "jpeg"
+    if is_jpeg:  # only a step's charts must be PNG files
+        request = {key: value for key, value in found.document["request"].items() if key != "format"}
+        found = review(found.template_id, {**found.document, "request": request})
     if found.demand is None:
         _show(found)
         raise typer.Exit(ExitCode.JOB_FAILED)
@@ -167,13 +221,14 @@ def render(
     except RequestError as error:
         typer.echo(f"error: {candles or 'the sample candles'}: {error}", err=True)
         raise typer.Exit(ExitCode.JOB_FAILED) from error
+    picture = as_jpeg(drawn.png) if is_jpeg else drawn.png
     try:
-        output.write_bytes(drawn.png)
+        output.write_bytes(picture)
     except OSError as error:
         raise typer.BadParameter(f"--output: can't write {output} ({error.strerror})") from error
     facts = drawn.facts
     typer.echo(
-        f"{output}: {len(drawn.png)} bytes, {facts['candles']} candles to {facts['lastBar']}, "
+        f"{output}: {len(picture)} bytes, {facts['candles']} candles to {facts['lastBar']}, "
         f"{found.demand.width}x{found.demand.height}"
     )
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from PIL import Image
 
 from worker_chart_export.charts.local.drawing.canvas import encode_png, paint
 from worker_chart_export.charts.local.drawing.draw_list import build_draw_list
@@ -14,6 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from worker_chart_export.charts.local.input.candles import Candles
+
+
+_JPEG_QUALITY = 90
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,3 +68,10 @@ def render(
         "lastBar": plan.candles.dates[-1].strftime("%Y-%m-%dT%H:%M:%SZ"),
     }
     return RenderedChart(png=encode_png(image), facts=facts)
+
+
+def as_jpeg(png: bytes) -> bytes:
+    """Return a chart as a JPEG file."""
+    file = io.BytesIO()
+    Image.open(io.BytesIO(png)).convert("RGB").save(file, "JPEG", quality=_JPEG_QUALITY)
+    return file.getvalue()
