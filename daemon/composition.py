@@ -13,7 +13,7 @@ from daemon.handling.circuit_breaker import CircuitBreaker
 from daemon.handling.handler import MessageHandler
 from daemon.handling.rescue import Rescue
 from daemon.lifecycle.proxies import check_grpc_proxy
-from daemon.settings import ChartsApiMode, ChartsFallback, SettingsError
+from daemon.settings import ChartsApiMode, ChartsFallback, ChartsWhenExhausted, SettingsError
 from daemon.subscription.callback import Delivery, Settlement
 from daemon.subscription.publisher import Publisher
 from daemon.subscription.quarantine import Quarantine
@@ -22,6 +22,7 @@ from daemon.subscription.supervisor import Quiet, StreamSupervisor
 from worker_chart_export.backends.errors import client_errors
 from worker_chart_export.backends.firestore_client import ReconnectingClient
 from worker_chart_export.backends.storage import StorageSession
+from worker_chart_export.errors import ACCOUNTS
 from worker_chart_export.execution.chart_maker import ChartMaker
 from worker_chart_export.execution.pipeline import PipelineLimits, StepPipeline
 from worker_chart_export.inputs.template import TemplateStore
@@ -38,7 +39,8 @@ if TYPE_CHECKING:
     from daemon.lifecycle.stoppable_wait import StoppableWait
     from daemon.settings import ExportSettings, Settings
     from worker_chart_export.charts.base import ChartProvider
-    from worker_chart_export.charts.chart_img.accounts import AccountState
+    from worker_chart_export.charts.chart_img.account_state import AccountState
+    from worker_chart_export.charts.chart_img.provider import ChartImgProvider
     from worker_chart_export.charts.fixtures import FixtureProvider
     from worker_chart_export.timing import Clock
 
@@ -56,7 +58,8 @@ class Worker:
 
     Attributes:
         heartbeats: Renews leases once it is started.
-        accounts: The states of the Chart-IMG accounts; empty in modes without accounts.
+        chart_img: Makes charts with the Chart-IMG accounts; None in modes without accounts.
+        no_account_means: What happens to charts while no account is left.
         resources: Closes the clients, the last opened first.
     """
 
@@ -64,9 +67,20 @@ class Worker:
     pipeline: StepPipeline
     artifacts: ArtifactStore
     heartbeats: Heartbeats
-    accounts: Sequence[AccountState]
+    chart_img: ChartImgProvider | None
+    no_account_means: str
     clock: Clock
     resources: ExitStack
+
+    def warnings(self) -> tuple[str, ...]:
+        """Return what a person has to know: that no account is left, although the worker takes work."""
+        why = self.chart_img.why_none_left() if self.chart_img else None
+        return () if why is None else (f"{why}. {self.no_account_means}",)
+
+    @property
+    def accounts(self) -> Sequence[AccountState]:
+        """The states of the Chart-IMG accounts; empty in modes without accounts."""
+        return self.chart_img.accounts if self.chart_img else ()
 
 
 def build_worker(settings: ExportSettings) -> Worker:
@@ -87,14 +101,14 @@ def build_worker(settings: ExportSettings) -> Worker:
     resources.callback(heartbeats.stop)
     ledger = StepLedger(client=documents, clock=clock, terms=terms, heartbeats=heartbeats)
     artifacts = ArtifactStore(client=objects, bucket=settings.bucket_name)
-    accounts = _accounts(settings, clock)
+    chart_img = _chart_img(settings, documents, clock, resources)
     pipeline = StepPipeline(
         ledger=ledger,
         charts=ChartMaker(
             templates=TemplateStore(
                 client=documents, cache_seconds=settings.template_cache_seconds, clock=clock
             ),
-            provider=_provider(settings, documents, accounts, clock, resources),
+            provider=_provider(settings, chart_img),
             artifacts=artifacts,
             timezone=settings.charts_default_timezone,
             max_png_bytes=settings.charts_max_png_bytes,
@@ -111,7 +125,8 @@ def build_worker(settings: ExportSettings) -> Worker:
         pipeline=pipeline,
         artifacts=artifacts,
         heartbeats=heartbeats,
-        accounts=accounts,
+        chart_img=chart_img,
+        no_account_means=_no_account_means(settings),
         clock=clock,
         resources=resources,
     )
@@ -225,8 +240,11 @@ def _limit_ages(liveness: Liveness, settings: Settings, drain: Drain, supervisor
 
 
 def _circuit_breaker(worker: Worker, drain: Drain, liveness: Liveness) -> CircuitBreaker:
+    probes = {"firestore": worker.ledger.probe, "storage": worker.artifacts.probe}
+    if worker.chart_img is not None:
+        probes[ACCOUNTS] = worker.chart_img.probe
     breaker = CircuitBreaker(
-        probes={"firestore": worker.ledger.probe, "storage": worker.artifacts.probe},
+        probes=probes,
         on_tick=liveness.expect("intake", within_seconds=BREAKER_WITHIN_SECONDS),
     )
     drain.on_start(breaker.stop)
@@ -300,38 +318,30 @@ def _max_calls(settings: ExportSettings) -> int:
     return (settings.worker_concurrency + 1) * settings.request_concurrency
 
 
-def _accounts(settings: ExportSettings, clock: Clock) -> Sequence[AccountState]:
-    if settings.charts_api_mode not in (ChartsApiMode.REAL, ChartsApiMode.RECORD):
-        return ()
-    from worker_chart_export.charts.chart_img.accounts import account_states  # noqa: PLC0415
-
-    return account_states(settings.accounts, clock)
+def _waits(settings: ExportSettings) -> bool:
+    """Return whether steps wait while no account is left. With a fallback none has to."""
+    has_fallback = settings.charts_fallback is not ChartsFallback.NONE
+    return settings.charts_when_exhausted is ChartsWhenExhausted.WAIT and not has_fallback
 
 
-def _provider(
-    settings: ExportSettings,
-    documents: ReconnectingClient,
-    accounts: Sequence[AccountState],
-    clock: Clock,
-    resources: ExitStack,
-) -> ChartProvider:
+def _no_account_means(settings: ExportSettings) -> str:
+    if settings.charts_fallback is ChartsFallback.LOCAL:
+        return "Charts are drawn by the local renderer."
+    return "Steps wait." if _waits(settings) else "Charts fail."
+
+
+def _provider(settings: ExportSettings, chart_img: ChartImgProvider | None) -> ChartProvider:
     """Create the chart provider. Only its module is imported: the renderer alone takes long to load."""
-    match settings.charts_api_mode:
-        case ChartsApiMode.LOCAL:
-            return _local()
-        case ChartsApiMode.MOCK:
-            return _fixtures(settings)
-        case ChartsApiMode.REAL:
-            return _with_fallback(settings, _real(settings, documents, accounts, clock, resources))
-        case ChartsApiMode.RECORD:
-            from worker_chart_export.charts.recorder import RecordingProvider  # noqa: PLC0415
+    if chart_img is None:
+        return _local() if settings.charts_api_mode is ChartsApiMode.LOCAL else _fixtures(settings)
+    if settings.charts_api_mode is ChartsApiMode.REAL:
+        return _with_fallback(settings, chart_img)
+    from worker_chart_export.charts.recorder import RecordingProvider  # noqa: PLC0415
 
-            fixtures = _fixtures(settings)
-            real = _real(settings, documents, accounts, clock, resources)
-            # The fallback is outside, so that no local chart is recorded as a chart of Chart-IMG.
-            return _with_fallback(
-                settings, RecordingProvider(folder=fixtures.folder, fixtures=fixtures, real=real)
-            )
+    fixtures = _fixtures(settings)
+    recorder = RecordingProvider(folder=fixtures.folder, fixtures=fixtures, real=chart_img)
+    # The fallback is outside, so that no local chart is recorded as a chart of Chart-IMG.
+    return _with_fallback(settings, recorder)
 
 
 def _with_fallback(settings: ExportSettings, first: ChartProvider) -> ChartProvider:
@@ -356,13 +366,12 @@ def _fixtures(settings: ExportSettings) -> FixtureProvider:
     return FixtureProvider(settings.charts_fixtures_dir)
 
 
-def _real(
-    settings: ExportSettings,
-    documents: ReconnectingClient,
-    accounts: Sequence[AccountState],
-    clock: Clock,
-    resources: ExitStack,
-) -> ChartProvider:
+def _chart_img(
+    settings: ExportSettings, documents: ReconnectingClient, clock: Clock, resources: ExitStack
+) -> ChartImgProvider | None:
+    if settings.charts_api_mode not in (ChartsApiMode.REAL, ChartsApiMode.RECORD):
+        return None
+    from worker_chart_export.charts.chart_img.account_state import account_states  # noqa: PLC0415
     from worker_chart_export.charts.chart_img.client import ChartApi  # noqa: PLC0415
     from worker_chart_export.charts.chart_img.provider import ChartImgProvider  # noqa: PLC0415
     from worker_chart_export.charts.chart_img.quota import QuotaLedger  # noqa: PLC0415
@@ -376,8 +385,9 @@ def _real(
     resources.callback(api.close)
     return ChartImgProvider(
         api=api,
-        accounts=accounts,
+        accounts=account_states(settings.accounts, clock),
         quota=QuotaLedger(documents),
         clock=clock,
         max_png_bytes=settings.charts_max_png_bytes,
+        waits=_waits(settings),
     )

@@ -209,6 +209,7 @@ class Daemon:
             is_draining=self._drain.is_draining,
             stream_is_open=parts is not None and parts.supervisor.is_open,
             pauses=parts.breaker.pauses if parts else {},
+            warnings=parts.worker.warnings() if parts else (),
         )
 
     def _status(self) -> str:

@@ -19,7 +19,8 @@ The tree, with the stable code that readers of the run and the manifest see::
     ├── Interrupted                  the work was stopped; this is no failure of the step
     ├── LeaseLost                    another worker has the step; this one writes and pays for nothing more
     ├── BackendUnavailable           Firestore or Cloud Storage does not answer; release the step, try later
-    │   └── BucketUnusable           the charts bucket takes no object at all
+    │   ├── BucketUnusable           the charts bucket takes no object at all
+    │   └── AccountsExhausted        no Chart-IMG account is left, and the step waits for one
     ├── IndexMissing                 expired leases can't be found until the index is deployed
     └── BackendRefused               Firestore or Cloud Storage refuses, and will refuse again
 """
@@ -36,6 +37,8 @@ MAX_MESSAGE_CHARS = 500
 MAX_DETAILS_BYTES = 2048
 #: How the message of a request that was not tried begins; see `OutOfReach`.
 NOT_MADE = "Not made:"
+#: The Chart-IMG accounts, where other errors name a backend.
+ACCOUNTS = "accounts"
 
 
 class ErrorCode(StrEnum):
@@ -159,7 +162,7 @@ class ChartApiFailed(RequestError):
 
 
 class ChartApiLimitExceeded(RequestError):
-    """No Chart-IMG account is left: all are used up or disabled."""
+    """No Chart-IMG account is left: each is used up, refused, or on too small a plan."""
 
     code = ErrorCode.CHART_API_LIMIT_EXCEEDED
 
@@ -249,6 +252,22 @@ class BucketUnusable(BackendUnavailable):
     def __init__(self, bucket: str, reason: str) -> None:
         WorkerError.__init__(self, f"{bucket} takes no objects: {reason}")
         self.backend = "storage"
+
+
+class AccountsExhausted(BackendUnavailable):
+    """No Chart-IMG account is left now, and the step waits for one (`CHARTS_WHEN_EXHAUSTED=wait`).
+
+    It is released, however often and for however long that lasts. Its stored charts are used again.
+
+    Args:
+        reason: Why, for each account.
+        is_for_all: No chart can be made. Else an account is left, but its plan is too small for this chart.
+    """
+
+    def __init__(self, reason: str, *, is_for_all: bool = True) -> None:
+        WorkerError.__init__(self, reason)
+        self.backend = ACCOUNTS
+        self.is_for_all = is_for_all
 
 
 class IndexMissing(WorkerError):

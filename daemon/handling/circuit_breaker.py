@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Self
 
-from worker_chart_export.errors import BackendRefused, BackendUnavailable
+from worker_chart_export.errors import AccountsExhausted, BackendRefused, BackendUnavailable
 from worker_chart_export.observability import metrics
 from worker_chart_export.observability.logs import Event, log
 from worker_chart_export.timing import full_jitter_seconds
@@ -151,14 +151,19 @@ class CircuitBreaker:
     def record_failure(self, error: BackendUnavailable) -> None:
         """Count a failure. After the first one the probing thread asks the backend soon.
 
+        A single `AccountsExhausted` pauses the intake, unless it is only for some charts.
+
         A backend without a probe is ignored, because nothing would end the pause.
         """
         backend = error.backend
         with self._changed:
             if backend not in self._probes or backend in self._pauses:
                 return
+            is_exhausted = isinstance(error, AccountsExhausted)
+            if isinstance(error, AccountsExhausted) and not error.is_for_all:
+                return
             self._failures[backend] += 1
-            if self._failures[backend] < FAILURES_TO_OPEN:
+            if self._failures[backend] < FAILURES_TO_OPEN and not is_exhausted:
                 self._suspects.setdefault(backend, self._clock() + SUSPICION_SECONDS)
                 self._changed.notify_all()
                 return

@@ -31,7 +31,13 @@ from daemon.handling.step_state import (
     classify_step,
     running_steps,
 )
-from worker_chart_export.errors import BackendRefused, BackendUnavailable, Interrupted, RunInvalid
+from worker_chart_export.errors import (
+    AccountsExhausted,
+    BackendRefused,
+    BackendUnavailable,
+    Interrupted,
+    RunInvalid,
+)
 from worker_chart_export.execution.outcome import OutcomeKind
 from worker_chart_export.ledger.decisions import Reason
 from worker_chart_export.observability.logs import Event, bind, bound, log
@@ -250,14 +256,23 @@ class MessageHandler:
         return Defer(delay_seconds=DEFER_BACKOFF.delay_seconds(next(self._deferrals)), reason=reason)
 
     def _export(self, step_id: str, snapshot: RunSnapshot, message: IncomingMessage) -> Ack | None:
-        """Work on a step. Return None if another worker has it, so that the run must be read again."""
+        """Work on a step. Return None if another worker has it or it waits: the run must be read again."""
         if snapshot.run is None:
             raise AssertionError("unreachable: a step that can be claimed is in a run")
         scope = self._pipeline.new_scope()
-        with self._drain.running(scope):
-            outcome = self._pipeline.run(
-                snapshot.run.run_id, step_id, scope=scope, message_id=message.message_id, snapshot=snapshot
-            )
+        try:
+            with self._drain.running(scope):
+                outcome = self._pipeline.run(
+                    snapshot.run.run_id,
+                    step_id,
+                    scope=scope,
+                    message_id=message.message_id,
+                    snapshot=snapshot,
+                )
+        except AccountsExhausted as error:
+            # The message waits at the breaker. A deferral would use up another delivery attempt.
+            self._breaker.record_failure(error)
+            return None
         if outcome.kind is OutcomeKind.FINALIZE_REFUSED and outcome.reason in GONE:
             return Ack(reason=str(outcome.reason))
         if outcome.kind in LOST:

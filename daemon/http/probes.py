@@ -37,12 +37,18 @@ def health_routes(
 
 
 def _health_response(report: HealthReport, *, otherwise: str) -> Response:
-    """Answer 200, or 503 with the reason: then the process is restarted, or gets no more traffic."""
+    """Answer 200, or 503 with the reason: then the process is restarted, or gets no more traffic.
+
+    Warnings don't change the status.
+    """
+    body: dict[str, object]
     if report.reason is None:
         status, body = HTTPStatus.OK, {"status": "ok", "parts": report.parts}
     else:
         status = HTTPStatus.SERVICE_UNAVAILABLE
         body = {"status": otherwise, "reason": report.reason, "parts": report.parts}
+    if report.warnings:
+        body["warnings"] = report.warnings
     return Response(status=status, content_type="application/json", content=json.dumps(body).encode())
 
 

@@ -23,19 +23,24 @@ class HealthReport:
     Attributes:
         parts: By the name of the part: `ok`, or what is wrong with it.
         reason: Why the process as a whole is not healthy, or None.
+        warnings: What a person has to know although the process takes work.
     """
 
     parts: Mapping[str, str]
     reason: str | None
+    warnings: tuple[str, ...] = ()
 
 
-def readiness(*, is_draining: bool, stream_is_open: bool, pauses: Mapping[str, str]) -> HealthReport:
+def readiness(
+    *, is_draining: bool, stream_is_open: bool, pauses: Mapping[str, str], warnings: tuple[str, ...] = ()
+) -> HealthReport:
     """Report if the daemon takes work: its stream is open, it is not draining, its intake is not paused.
 
     Args:
         is_draining: The daemon stops.
         stream_is_open: Messages may arrive. A long pause closes the stream, so the pause is the reason then.
         pauses: Why the intake is paused, by name.
+        warnings: What a person has to know; it changes nothing else.
     """
     why_paused = "; ".join(pauses.values())
     parts = {
@@ -43,11 +48,10 @@ def readiness(*, is_draining: bool, stream_is_open: bool, pauses: Mapping[str, s
         "drain": "draining" if is_draining else OK,
         "intake": f"paused: {why_paused}" if pauses else OK,
     }
-    if is_draining:
-        return HealthReport(parts=parts, reason="draining")
+    reason = None if stream_is_open else "no stream is open"
     if pauses:
-        return HealthReport(parts=parts, reason=f"intake is paused: {why_paused}")
-    return HealthReport(parts=parts, reason=None if stream_is_open else "no stream is open")
+        reason = f"intake is paused: {why_paused}"
+    return HealthReport(parts=parts, reason="draining" if is_draining else reason, warnings=warnings)
 
 
 @dataclass(slots=True)

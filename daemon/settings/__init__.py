@@ -13,6 +13,7 @@ from daemon.settings.export import (
     ChartsApiMode,
     ChartSettings,
     ChartsFallback,
+    ChartsWhenExhausted,
     ExportSettings,
     LeaseSettings,
 )
@@ -26,6 +27,7 @@ __all__ = [
     "ChartSettings",
     "ChartsApiMode",
     "ChartsFallback",
+    "ChartsWhenExhausted",
     "Environment",
     "ExportSettings",
     "FirestoreSettings",

@@ -57,6 +57,13 @@ class ChartsFallback(StrEnum):
     LOCAL = "local"
 
 
+class ChartsWhenExhausted(StrEnum):
+    """What happens to charts while no account is left."""
+
+    FAIL = "fail"
+    WAIT = "wait"
+
+
 class ChartSettings(Environment):
     """The settings of chart providers. A field that is checked against others comes after them."""
 
@@ -72,6 +79,12 @@ class ChartSettings(Environment):
     """
     charts_fallback: Annotated[ChartsFallback, Field(description="none or local")] = ChartsFallback.NONE
     """`local` draws a chart with the local renderer when no Chart-IMG account can make it."""
+    charts_when_exhausted: Annotated[ChartsWhenExhausted, Field(description="fail or wait")] = (
+        ChartsWhenExhausted.FAIL
+    )
+    """What happens while each Chart-IMG account is used up or refused: charts `fail`, or steps `wait` until
+    the day (UTC) ends, a limit is raised or a key is accepted. With `CHARTS_FALLBACK=local` nothing waits.
+    """
     charts_fixtures_dir: Annotated[
         Path | None, Field(description="an existing folder; required with CHARTS_API_MODE=mock or record")
     ] = None

@@ -13,7 +13,8 @@ from pydantic import SecretStr
 from daemon.cli.demo.resources import flow_run
 from localcloud.faults import Fault
 from tests.support.page.page_server import make_chart, picture, served_page, step_in_flight, work_step
-from worker_chart_export.charts.chart_img.accounts import Account, account_states
+from worker_chart_export.charts.chart_img.account_state import account_states
+from worker_chart_export.charts.chart_img.accounts import Account
 from worker_chart_export.errors import ChartApiFailed, StepError
 from worker_chart_export.execution.outcome import Outcome, OutcomeKind
 from worker_chart_export.observability.metrics import know_account

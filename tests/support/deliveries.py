@@ -35,6 +35,7 @@ def deliver(bench: Bench, message: Message) -> None:
         ledger=pipeline._ledger,
         pipeline=pipeline,
         artifacts=SimpleNamespace(probe=lambda: None),
+        chart_img=None,
         clock=SystemClock(),
     )
     settings = Settings(

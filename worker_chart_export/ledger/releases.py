@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from worker_chart_export.concurrency.cancel_scope import CancelScope
 from worker_chart_export.errors import (
+    ACCOUNTS,
+    AccountsExhausted,
     BackendUnavailable,
     ErrorCode,
     Interrupted,
@@ -31,6 +33,9 @@ CODE_OF_BACKEND = {"storage": ErrorCode.GCS_WRITE_FAILED}
 RELEASE_SECONDS = 5.0
 #: How long a step that is released because of an outage can't be taken over.
 OUTAGE_BACKOFF = Backoff(low_seconds=1.0, first_seconds=10.0, max_seconds=10.0)
+#: The same while no Chart-IMG account is left. Other accounts than those of the chart may be, so that the
+#: intake goes on.
+EXHAUSTED_BACKOFF = Backoff(low_seconds=30.0, first_seconds=60.0, max_seconds=60.0)
 #: The same after any other error. It grows with the attempts of the step.
 ATTEMPT_BACKOFF = Backoff(low_seconds=1.0, first_seconds=10.0, max_seconds=120.0)
 
@@ -64,23 +69,26 @@ class Releases:
             held: The lease.
             cause: The error that ended the work. None or `Interrupted`: the worker stops, and the step can be
                 taken over at once. `BackendUnavailable`: it can be taken over after a backoff, or is failed
-                if that happened too often. Any other error, such as a result that Firestore refuses: it can
-                be taken over after a backoff, and the claim counts as an attempt.
+                if that happened too often; `AccountsExhausted` never fails it. Any other error, such as a
+                result that Firestore refuses: it can be taken over after a backoff, and the claim counts as
+                an attempt.
             is_lost: The lease is lost. It is only deleted, and only when its step is not RUNNING any more.
         """
         self._heartbeats.discard(held)
         cause = None if isinstance(cause, Interrupted) else cause
         outage = cause if isinstance(cause, BackendUnavailable) else None
         is_attempt = cause is not None and outage is None
+        is_exhausted = isinstance(cause, AccountsExhausted)
         delay_seconds = 0.0
         if cause is not None:
             backoff = ATTEMPT_BACKOFF if is_attempt else OUTAGE_BACKOFF
+            backoff = EXHAUSTED_BACKOFF if is_exhausted else backoff
             delay_seconds = backoff.delay_seconds(held.lease.attempt - held.lease.released)
         intent = ReleaseIntent(
             step_id=held.step_id,
             token=held.lease.token,
             delay_seconds=delay_seconds,
-            error=outage_error(outage) if outage else None,
+            error=None if outage is None or is_exhausted else outage_error(outage),
             finished_at=rfc3339(held.server_time()),
             is_lost=is_lost,
             is_attempt=is_attempt,
@@ -97,6 +105,7 @@ class Releases:
             result: ReleaseResult = resolution.result
             if result.released:
                 label = "refusal" if is_attempt else "backend" if outage else "shutdown"
+                label = ACCOUNTS if is_exhausted else label
                 metrics.LEASES_RELEASED.labels(label).inc()
                 log.info(
                     Event.LEASE_RELEASED,

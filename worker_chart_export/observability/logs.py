@@ -86,7 +86,9 @@ class Event(StrEnum):
     CHART_API_LIMIT_EXCEEDED = "chart_api_limit_exceeded"
     """A Chart-IMG account has no calls left for today (UTC)."""
     CHART_API_KEY_REFUSED = "chart_api_key_refused"
-    """Chart-IMG refused the key of an account. This process does not use the account any more."""
+    """Chart-IMG refused the key of an account, or the account is not paid (402). It is tried again with one
+    call after `delaySeconds`: a minute at first, twice as long after each further refusal, at most an hour.
+    """
     QUOTA_WINDOW_AHEAD = "quota_window_ahead"
     """The usage document of an account counts for a day in the future and must be corrected by hand."""
     CHART_FALLBACK = "chart_fallback"

@@ -25,7 +25,7 @@ from prometheus_client import (
 )
 from prometheus_client.exposition import choose_encoder
 
-from worker_chart_export.errors import ErrorCode
+from worker_chart_export.errors import ACCOUNTS, ErrorCode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -153,7 +153,7 @@ LEASES_LOST = _counter("leases_lost", "Steps that this worker stopped because it
 LEASES_RELEASED = _counter(
     "leases_released",
     "Leases that this worker released before the step was finished, by cause.",
-    cause=("shutdown", "backend", "refusal"),
+    cause=("shutdown", "backend", "refusal", ACCOUNTS),
 )
 LEASES_HELD = _gauge("leases_held", "Leases that this worker holds and renews.")
 LEASE_RENEWAL_AGE = _gauge(
@@ -224,6 +224,12 @@ QUOTA_LIMIT = _gauge(
     "chart_img_quota_limit", "Calls that this account may make in a day, as last read.", account=()
 )
 
+ACCOUNT_USABLE = _gauge(
+    "chart_img_account_usable",
+    "1 while this account makes charts, as far as is known; 0 while it is used up or its key is refused.",
+    account=(),
+)
+
 BACKEND_CALLS = _counter(
     "backend_calls",
     "Calls to backends, after the client retried; `answered` includes errors that concern one step only.",
@@ -242,7 +248,7 @@ READY = _gauge("ready", "1 while /readyz answers 200, else 0.")
 INTAKE_PAUSED = _gauge(
     "intake_paused",
     "1 while the worker starts no new work because of this backend, else 0.",
-    backend=("firestore", "storage"),
+    backend=("firestore", "storage", ACCOUNTS),
 )
 DRAIN_SECONDS = _gauge("drain_seconds", "Seconds since the drain began; 0 if the worker is not draining.")
 DRAIN_LIMIT = _gauge("drain_limit_seconds", "Seconds that a drain may take (`DRAIN_SECONDS`).")
@@ -263,8 +269,9 @@ Info("build", "The version of this worker.", namespace=PREFIX, registry=REGISTRY
 _shown: set[str] = set()
 
 
-def know_account(account_id: str, *, daily_limit: int) -> None:
+def know_account(account_id: str, *, daily_limit: int, is_usable: Callable[[], bool] = lambda: True) -> None:
     """Create the metrics of an account."""
+    ACCOUNT_USABLE.labels(account_id).set_function(is_usable)
     for answer in ANSWERS:
         CHART_IMG_CALLS.labels(account_id, answer)
     QUOTA_USED.labels(account_id)

@@ -10,6 +10,7 @@ import os
 import time
 from datetime import UTC, datetime
 from functools import lru_cache
+from math import ceil
 from typing import TYPE_CHECKING, Any
 
 from daemon.http.page.activity import SECONDS_PER_MINUTE, Activity
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from daemon.lifecycle.drain import Drain
     from daemon.lifecycle.liveness import HealthReport
     from daemon.settings import Settings
-    from worker_chart_export.charts.chart_img.accounts import AccountState
+    from worker_chart_export.charts.chart_img.account_state import AccountState
 
 
 class LivePage:
@@ -90,7 +91,11 @@ class LivePage:
                 "mode": settings.charts_api_mode.value,
                 "capacity": settings.worker_concurrency,
             },
-            "readiness": {"reason": readiness.reason, "parts": dict(readiness.parts)},
+            "readiness": {
+                "reason": readiness.reason,
+                "parts": dict(readiness.parts),
+                "warnings": list(readiness.warnings),
+            },
             "liveness": {"reason": liveness.reason, "parts": dict(liveness.parts)},
             "drain": {
                 "isDraining": self._drain.is_draining,
@@ -113,8 +118,9 @@ class LivePage:
                 "used": quota[state.account.id].used,
                 "limit": quota[state.account.id].limit,
                 "resetsAt": day_ends,
-                "isDisabled": state.disabled is not None,
-                "whyNot": state.why_unusable(monotonic),
+                "isDisabled": state.is_refused,
+                "whyNot": state.why_lost(monotonic),
+                "secondsUntilTried": ceil(state.seconds_until_tried(monotonic)),
             }
             for state in self._accounts
         ]

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from pydantic import SecretStr
 
 from localcloud import Fault
-from worker_chart_export.charts.chart_img.accounts import Account, account_states
+from worker_chart_export.charts.chart_img.account_state import account_states
+from worker_chart_export.charts.chart_img.accounts import Account
 from worker_chart_export.charts.chart_img.client import ChartApi
 from worker_chart_export.charts.chart_img.provider import ChartImgProvider
 from worker_chart_export.charts.chart_img.quota import USAGE, QuotaLedger

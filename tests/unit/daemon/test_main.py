@@ -63,6 +63,8 @@ def _worker(release_all=None):
         ledger=SimpleNamespace(probe=probe, release_all=release_all),
         artifacts=SimpleNamespace(probe=probe),
         pipeline=None,
+        chart_img=None,
+        warnings=lambda: (),
         clock=None,
     )
 
@@ -77,7 +79,9 @@ def _breaker(daemon):
 
 def _parts(daemon, *, is_open=True):
     """Return the parts that readiness uses."""
-    return SimpleNamespace(supervisor=FakeSupervisor(is_open=is_open), breaker=_breaker(daemon))
+    return SimpleNamespace(
+        supervisor=FakeSupervisor(is_open=is_open), breaker=_breaker(daemon), worker=_worker()
+    )
 
 
 @pytest.fixture

@@ -1,13 +1,10 @@
-"""The Chart-IMG accounts: their settings, their rate limits, and what this process has learned of them."""
+"""The Chart-IMG accounts: their settings, their plans and their rate limits."""
 
 from __future__ import annotations
 
-import math
 import re
 import threading
-import time
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, field_validator
@@ -17,7 +14,7 @@ from worker_chart_export.charts.chart_img.redaction import redacted
 from worker_chart_export.charts.whole_numbers import with_whole_numbers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping
 
     from worker_chart_export.concurrency.cancel_scope import CancelScope
     from worker_chart_export.timing import Clock
@@ -37,9 +34,6 @@ API_KEY = re.compile(r"[\x21-\x7e]+")
 WHOLE = "a whole number above 0"
 #: An integer, also as a double. No other type is converted.
 WholeNumber = Annotated[int, BeforeValidator(with_whole_numbers)]
-USED_UP = "used up for today"
-#: A caller that waits for an account's first answer checks its scope this often.
-SCOPE_CHECK_SECONDS = 0.25
 #: A caller in the queue of a rate limit checks this often if a caller before it has left the queue.
 QUEUE_CHECK_SECONDS = 1.0
 
@@ -204,103 +198,3 @@ class RateLimit:
         """Return the seconds until a caller gets a token that has `others` callers before it."""
         now = self._clock.monotonic()
         return max(0.0, max(self._next_at, now) + others * self._interval - self._slack - now)
-
-
-@dataclass(slots=True, eq=False)
-class AccountState:
-    """What this process has learned of an account. Shared by all threads. Times are monotonic.
-
-    Attributes:
-        account: The account.
-        rate: Its rate limit in this process.
-        disabled: Why it is not used any more, or None.
-    """
-
-    account: Account
-    rate: RateLimit
-    disabled: str | None = None
-    _changed: threading.Condition = field(default_factory=threading.Condition, repr=False)
-    _has_answered: bool = False
-    _is_first_call_under_way: bool = False
-    _used_up_until: float = -math.inf
-    _logged_until: float = -math.inf
-    _refused: tuple[tuple[Demand, str], ...] = ()
-
-    def why_unusable(self, now: float) -> str | None:
-        """Return why it can't be called now, or None."""
-        if self.disabled is not None:
-            return self.disabled
-        return USED_UP if now < self._used_up_until else None
-
-    def why_refused(self, demand: Demand) -> str | None:
-        """Return why its plan does not allow the chart, or None if that is not known.
-
-        The reason is its answer to another chart that was not larger, or a limit of the settings.
-        """
-        for other, message in self._refused:
-            if demand.is_at_least(other):
-                return message
-        return why_not_on_plan(self.account, demand)
-
-    def refuse(self, demand: Demand, message: str) -> None:
-        """Remember that its plan does not allow such a chart."""
-        with self._changed:
-            kept = [pair for pair in self._refused if not pair[0].is_at_least(demand)]
-            self._refused = (*kept, (demand, message))
-
-    def exhaust(self, *, now: float, until: float, day_ends: float) -> bool:
-        """Mark it as used up; an earlier time changes nothing. Return True if this is to be logged."""
-        with self._changed:
-            self._used_up_until = max(self._used_up_until, until)
-            is_new = self._logged_until <= now < day_ends
-            if is_new:
-                self._logged_until = day_ends
-            return is_new
-
-    def disable(self, reason: str) -> bool:
-        """Do not use it any more. Return False if it was disabled before."""
-        with self._changed:
-            is_new = self.disabled is None
-            self.disabled = self.disabled or reason
-            return is_new
-
-    @contextmanager
-    def call_permit(self, scope: CancelScope, *, max_wait_seconds: float = math.inf) -> Iterator[bool]:
-        """Allow one call at a time until the first answer, so that an invalid key costs one call, not many.
-
-        The context gets False when the first call of another thread takes longer than `max_wait_seconds`.
-
-        Raises:
-            WorkerError: The step was stopped, or its time is used up.
-        """
-        give_up_at = time.monotonic() + max_wait_seconds
-        with self._changed:
-            while self._is_first_call_under_way and not self._has_answered:
-                scope.check()
-                left = give_up_at - time.monotonic()
-                if left <= 0:
-                    break
-                self._changed.wait(min(SCOPE_CHECK_SECONDS, left, scope.remaining_seconds()))
-            is_first = not self._is_first_call_under_way and not self._has_answered
-            self._is_first_call_under_way |= is_first
-        try:
-            yield is_first or self._has_answered
-        finally:
-            if is_first:
-                with self._changed:
-                    self._is_first_call_under_way = False
-                    self._changed.notify_all()
-
-    def answered(self) -> None:
-        """Allow many calls at a time: an answer has shown that the key is valid or not."""
-        with self._changed:
-            self._has_answered = True
-            self._changed.notify_all()
-
-
-def account_states(accounts: Sequence[Account], clock: Clock) -> list[AccountState]:
-    """Create the states of the accounts at the start of a process, in order of priority."""
-    return [
-        AccountState(account, RateLimit(per_second=account.rate_per_second, burst=account.burst, clock=clock))
-        for account in accounts
-    ]

@@ -40,7 +40,7 @@ class Meaning(StrEnum):
     TOO_FAST = "too_fast"
     #: The account is used up until its window ends.
     EXHAUSTED = "exhausted"
-    #: The key is invalid. Disable the account for this process.
+    #: The account is refused: its key is invalid, or it is not paid. Try the next account.
     BAD_KEY = "bad_key"
     #: The account's plan does not allow this chart. Try the next account.
     OVER_PLAN = "over_plan"
@@ -81,8 +81,8 @@ class Answer:
 
     @property
     def proves_key(self) -> bool:
-        """Return True if it shows that the key is valid or not. All keys get the other answers."""
-        return self.meaning not in (Meaning.TRANSIENT, Meaning.TOO_FAST)
+        """Return True if it shows that the key is valid. Invalid keys may get the other answers too."""
+        return self.meaning not in (Meaning.TRANSIENT, Meaning.TOO_FAST, Meaning.BAD_KEY)
 
 
 def classify_answer(
@@ -139,7 +139,9 @@ def _meaning_of_error(status: int, message: str, *, is_page: bool) -> Meaning:
     if status == HTTPStatus.FORBIDDEN and "exceed max usage" in message:
         return Meaning.OVER_PLAN
     # The API answers in JSON. An HTML page with status 403 comes from a proxy or firewall before it.
-    if status == HTTPStatus.UNAUTHORIZED or (status == HTTPStatus.FORBIDDEN and not is_page):
+    # 402 is the account's too: its subscription is not paid.
+    of_the_account = (HTTPStatus.UNAUTHORIZED, HTTPStatus.PAYMENT_REQUIRED)
+    if status in of_the_account or (status == HTTPStatus.FORBIDDEN and not is_page):
         return Meaning.BAD_KEY
     # RFC 9110, 15.5.9 and RFC 8470, 5.2: a client may repeat the request after 408 and 425.
     transient = (HTTPStatus.OK, HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.FORBIDDEN)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from worker_chart_export.backends.firestore import Unacceptable, read_documents, send
 from worker_chart_export.concurrency.combining_queue import CombiningQueue, QueuedRequest
-from worker_chart_export.errors import BackendRefused, StepTimedOut, WorkerError
+from worker_chart_export.errors import BackendRefused, BackendUnavailable, StepTimedOut, WorkerError
 from worker_chart_export.observability import metrics
 from worker_chart_export.observability.logs import Event, log
 from worker_chart_export.timing import Backoff, SystemClock
@@ -22,6 +22,7 @@ from worker_chart_export.timing import Backoff, SystemClock
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from worker_chart_export.backends.firestore import LazySnapshot
     from worker_chart_export.charts.chart_img.accounts import Account
     from worker_chart_export.concurrency.cancel_scope import CancelScope
     from worker_chart_export.timing import Clock
@@ -53,14 +54,22 @@ class Taken:
     fields: Mapping[str, Any] | None
 
 
-def take(document: Mapping[str, Any] | None, *, wanted: int, daily_limit: int, now: datetime) -> Taken:
+def take(
+    document: Mapping[str, Any] | None,
+    *,
+    wanted: int,
+    daily_limit: int,
+    now: datetime,
+    used_up: datetime | None = None,
+) -> Taken:
     """Take up to `wanted` calls from the quota of a usage document. Pure.
 
     Args:
         document: The usage document as it was read, or None when there is none.
-        wanted: How many calls to take, at least 1.
+        wanted: How many calls to take; 0 to look only.
         daily_limit: The limit, unless the document has one.
         now: The server's time of the read.
+        used_up: The window that Chart-IMG says is used up, if any: the count is raised to the limit in it.
     """
     fields = {} if document is None else document
     today = window_of(now)
@@ -72,10 +81,12 @@ def take(document: Mapping[str, Any] | None, *, wanted: int, daily_limit: int, n
     used = UNREADABLE_COUNT if count is None else max(0, math.ceil(count))
     if stored is not None and stored < today:
         used = 0
+    is_used_up = used_up == window and used < limit
+    used = limit if is_used_up else used
     granted = max(0, min(wanted, limit - used))
     start = {"windowStart": window.strftime("%Y-%m-%dT%H:%M:%SZ")}
     changes: Mapping[str, Any] | None = None
-    if granted:
+    if granted or is_used_up:
         changes = {**start, "usageToday": used + granted}
     elif document is not None and stored is None:  # without a window the account would stay used up forever
         changes = start
@@ -127,9 +138,10 @@ class Counted:
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class _Call(QueuedRequest):
-    """A call to count."""
+    """A call to count. One with `calls` 0 is not made: it only lets the document be written."""
 
     scope: CancelScope
+    calls: int = 1
 
     def may_be_counted(self) -> bool:
         """Check the scope. Store its error, and return False, if the call can't be made any more."""
@@ -171,13 +183,44 @@ class QuotaLedger:
             WorkerError: The step was stopped.
         """
         scope.check()
+        return self._submit(self._counter(account), _Call(scope=scope))
+
+    def use_up(self, account: Account, counted: Counted, scope: CancelScope) -> None:
+        """Raise the count of a counted call's window to the limit: Chart-IMG says that it is used up.
+
+        So other workers and the next process make no call to find that out. If Firestore is unavailable, this
+        is done with the next count.
+
+        Raises:
+            WorkerError: The step was stopped.
+        """
+        counter = self._counter(account)
+        counter.used_up = counted.window
+        try:
+            self._submit(counter, _Call(scope=scope, calls=0))
+        except (BackendUnavailable, BackendRefused, StepTimedOut) as error:
+            text = f"The usage document of {account.id} does not say yet that it is used up: {error}"
+            log.warning(Event.BACKEND_UNAVAILABLE, text, backend="firestore", accountId=account.id)
+
+    def has_calls_left(self, account: Account) -> Counted:
+        """Read whether a call would be granted. Nothing is counted.
+
+        Raises:
+            BackendUnavailable: Firestore is unavailable.
+            BackendRefused: Firestore refuses.
+        """
+        return self._counter(account).look()
+
+    def _counter(self, account: Account) -> _Counter:
         with self._lock:
             counter = self._counters.get(account.id)
             if counter is None:
                 counter = self._counters[account.id] = _Counter(self._client, account, self._clock)
-        call = _Call(scope=scope)
-        counter.queue.wait_for(call, scope.remaining_seconds)
-        scope.check_stopped()
+        return counter
+
+    def _submit(self, counter: _Counter, call: _Call) -> Counted:
+        counter.queue.wait_for(call, call.scope.remaining_seconds)
+        call.scope.check_stopped()
         if call.error is not None:
             raise call.error
         counted: Counted = call.answer
@@ -185,7 +228,11 @@ class QuotaLedger:
 
 
 class _Counter:
-    """Count the calls of one account."""
+    """Count the calls of one account.
+
+    Attributes:
+        used_up: The window that Chart-IMG says is used up, until the document says so too.
+    """
 
     def __init__(self, client: Any, account: Account, clock: Clock) -> None:
         self._client = client
@@ -194,6 +241,7 @@ class _Counter:
         self._clock = clock
         self._failures = 0
         self._has_logged_window = False
+        self.used_up: datetime | None = None
         self.queue: CombiningQueue[_Call] = CombiningQueue(
             choose=list,
             process=self._attempt,
@@ -217,11 +265,8 @@ class _Counter:
         if not calls:
             return
         self._failures += 1
-        read_at = self._clock.monotonic()
-        (usage,) = read_documents(self._client, [self._document])
-        taken = take(
-            usage.fields, wanted=len(calls), daily_limit=self._account.daily_limit, now=usage.read_time
-        )
+        read_at, used_up = self._clock.monotonic(), self.used_up
+        usage, taken = self._read(wanted=sum(call.calls for call in calls), used_up=used_up)
         if taken.fields is not None:
             write = self._client.batch()
             if usage.fields is None:
@@ -234,10 +279,32 @@ class _Counter:
             except Unacceptable as error:
                 raise BackendRefused("firestore", str(error)) from error
         self._failures = 0
+        if self.used_up == used_up:
+            self.used_up = None  # written, or of an earlier window
         self._report(taken, usage.read_time, read_at)
         day_ends = read_at + seconds_of_day_left(usage.read_time)
-        for place, call in enumerate(calls):
-            call.answer = Counted(granted=place < taken.granted, window=taken.window, day_ends=day_ends)
+        left = taken.granted
+        for call in calls:
+            call.answer = Counted(granted=0 < call.calls <= left, window=taken.window, day_ends=day_ends)
+            left -= call.calls
+
+    def look(self) -> Counted:
+        """Read whether a call would be granted; see `QuotaLedger.has_calls_left`."""
+        read_at = self._clock.monotonic()
+        usage, taken = self._read(wanted=1, used_up=self.used_up)
+        day_ends = read_at + seconds_of_day_left(usage.read_time)
+        return Counted(granted=taken.granted > 0, window=taken.window, day_ends=day_ends)
+
+    def _read(self, *, wanted: int, used_up: datetime | None) -> tuple[LazySnapshot, Taken]:
+        (usage,) = read_documents(self._client, [self._document])
+        taken = take(
+            usage.fields,
+            wanted=wanted,
+            daily_limit=self._account.daily_limit,
+            now=usage.read_time,
+            used_up=used_up,
+        )
+        return usage, taken
 
     def _report(self, taken: Taken, now: datetime, read_at: float) -> None:
         """Show the quota in the metrics. Log once a window that is more than a day ahead.

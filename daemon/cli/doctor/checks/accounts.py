@@ -131,11 +131,15 @@ def call_once(
     account = None
     with closing(opened) as api:
         try:
-            account = next((one for one in accounts if quota.count(one, scope).granted), None)
-            if account is None:
-                text = f"used up for today: {', '.join(one.id for one in accounts)}"
-                return CallTrial(account_id=None, meaning=Meaning.EXHAUSTED, text=text)
-            return _request_chart(api, account, scope)
+            for account in accounts:
+                counted = quota.count(account, scope)
+                if counted.granted:
+                    trial = _request_chart(api, account, scope)
+                    if trial.meaning is Meaning.EXHAUSTED:
+                        quota.use_up(account, counted, scope)
+                    return trial
+            text = f"used up for today: {', '.join(one.id for one in accounts)}"
+            return CallTrial(account_id=None, meaning=Meaning.EXHAUSTED, text=text)
         except WorkerError as error:
             text = describe(error.code) if isinstance(error, StepTimedOut) else str(error)
             return CallTrial(account_id=account.id if account else None, meaning=None, text=text)

@@ -22,7 +22,8 @@ from daemon.http.page.thumbnails import Thumbnails
 from daemon.http.server import Request
 from tests.support.fakes import RUN_ID, STEP_ID, png_bytes, suspend_machine
 from tests.support.page.page_server import make_chart, picture, served_page, step_in_flight, work_step
-from worker_chart_export.charts.chart_img.accounts import Account, account_states
+from worker_chart_export.charts.chart_img.account_state import account_states
+from worker_chart_export.charts.chart_img.accounts import Account
 from worker_chart_export.errors import ChartApiFailed
 from worker_chart_export.execution.outcome import Outcome, OutcomeKind
 from worker_chart_export.observability.metrics import know_account, show_quota
@@ -156,6 +157,7 @@ class TestState:
         assert state["readiness"] == {
             "reason": None,
             "parts": {"stream": "ok", "drain": "ok", "intake": "ok"},
+            "warnings": [],
         }
         assert state["process"]["owner"] == "vm:1:boot"
         assert state["process"]["subscription"] == "projects/demo-project/subscriptions/charts-sub"
@@ -230,7 +232,7 @@ class TestState:
         for account in given:
             know_account(account.id, daily_limit=44)
         show_quota("page-a", used=12, limit=50, is_over=lambda: False)
-        served.accounts[1].disable("its key is refused (403 Forbidden)")
+        served.accounts[1].refuse_key("its key is refused (403 Forbidden)", SystemClock().monotonic())
         first, second = _state(served)["accounts"]
         assert (first["id"], first["used"], first["limit"], first["whyNot"]) == ("page-a", 12, 50, None)
         assert (second["used"], second["isDisabled"]) == (None, True)

@@ -10,7 +10,7 @@ import pytest
 from localcloud import Fault
 from tests.support.charts.chart_img_samples import KEY, account, provider_on
 from tests.support.fakes import ScriptedProvider, chart_request, png_bytes
-from worker_chart_export.charts.chart_img import provider as provider_module
+from worker_chart_export.charts.chart_img import attempts as attempts_module
 from worker_chart_export.charts.fixtures import FixtureProvider
 from worker_chart_export.charts.recorder import RecordingProvider
 from worker_chart_export.errors import (
@@ -26,7 +26,7 @@ STEM = "NYSE_IBM__1d__ctpl_a"
 @pytest.fixture
 def record(cloud, documents, tmp_path, monkeypatch):
     """Return a recorder of the stand-in's responses."""
-    monkeypatch.setattr(provider_module, "pause_seconds", lambda _answer, _failures: 0.0)
+    monkeypatch.setattr(attempts_module, "pause_seconds", lambda _answer, _failures: 0.0)
     with provider_on(cloud.chart_img.url, documents, account()) as real:
         yield RecordingProvider(folder=tmp_path, fixtures=FixtureProvider(tmp_path), real=real)
 

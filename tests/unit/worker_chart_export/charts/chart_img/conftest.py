@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 
 from tests.support.charts.chart_img_samples import provider_on
-from worker_chart_export.charts.chart_img import provider as provider_module
+from worker_chart_export.charts.chart_img import attempts as attempts_module
 from worker_chart_export.charts.chart_img.quota import QuotaLedger
 
 
@@ -29,7 +29,7 @@ def provider(make):
 @pytest.fixture
 def _no_pauses(monkeypatch):
     """Remove the pauses between attempts; they have their own tests."""
-    monkeypatch.setattr(provider_module, "pause_seconds", lambda _answer, _failures: 0.0)
+    monkeypatch.setattr(attempts_module, "pause_seconds", lambda _answer, _failures: 0.0)
 
 
 @pytest.fixture

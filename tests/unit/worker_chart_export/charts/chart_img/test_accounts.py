@@ -10,7 +10,8 @@ import pytest
 
 from tests.support.charts.chart_img_samples import account, at_once, until
 from tests.support.fakes import HandClock, scope_of
-from worker_chart_export.charts.chart_img.accounts import Demand, RateLimit, account_states, why_not_on_plan
+from worker_chart_export.charts.chart_img.account_state import account_states, why_none_left
+from worker_chart_export.charts.chart_img.accounts import Demand, RateLimit, why_not_on_plan
 from worker_chart_export.concurrency.cancel_scope import CancelScope
 from worker_chart_export.errors import Interrupted, StepTimedOut
 from worker_chart_export.timing import SystemClock
@@ -79,8 +80,6 @@ class TestState:
         logged = [state.exhaust(now=now, until=until, day_ends=MIDNIGHT) for now, until in found]
         assert logged == [True, False, False, False]
         assert state.exhaust(now=MIDNIGHT, until=MIDNIGHT + 60, day_ends=MIDNIGHT + DAY)
-        assert [state.disable("no"), state.disable("other")] == [True, False]
-        assert state.disabled == "no"
 
     def test_an_earlier_time_changes_nothing(self):
         """An earlier end time does not make a used-up account usable again."""
@@ -96,17 +95,56 @@ class TestState:
         assert state.why_unusable(NOW) is None
 
     def test_a_size_that_a_plan_has_refused_is_refused_again(self):
-        """A size that a plan has refused is refused for all charts that need as much."""
+        """A size that a plan has refused is refused until the day ends for all charts that need as much."""
         state = _state()
-        state.refuse(Demand(parameters=4, width=800, height=600), "Exceed")
+        state.refuse_demand(Demand(parameters=4, width=800, height=600), "Exceed", until=MIDNIGHT)
         for parameters, width, height, text in (
-            *((4, 800, 600, "Exceed"), (5, 1920, 1080, "Exceed")),
+            *((4, 800, 600, "plan too small: Exceed"), (5, 1920, 1080, "plan too small: Exceed")),
             *((3, 1920, 1080, None), (9, 799, 600, None), (9, 800, 599, None)),
         ):
             demand = Demand(parameters=parameters, width=width, height=height)
-            assert state.why_refused(demand) == text
-        state.refuse(Demand(parameters=2, width=800, height=600), "Smaller")
-        assert state.why_refused(Demand(parameters=4, width=800, height=600)) == "Smaller"
+            assert state.why_too_small(demand, NOW) == text
+        state.refuse_demand(Demand(parameters=2, width=800, height=600), "Smaller", until=MIDNIGHT)
+        four = Demand(parameters=4, width=800, height=600)
+        assert state.why_too_small(four, NOW) == "plan too small: Smaller"
+        assert state.why_too_small(four, MIDNIGHT) is None
+
+    def test_a_refused_key_is_tried_again_after_a_minute_and_then_later_each_time(self):
+        """A refused key is tried again after 1, 2, 4 ... minutes, at most an hour."""
+        state, now, waits = _state(), NOW, []
+        for _ in range(9):
+            waits.append(state.refuse_key("its key is refused", now))
+            assert state.refuse_key("overtaken", now + 1) is None
+            assert state.why_unusable(now + waits[-1] - 0.1) == "its key is refused"
+            now += waits[-1]
+            assert state.why_unusable(now) is None
+            assert state.why_lost(now) == "its key is refused"
+        assert waits == [60, 120, 240, 480, 960, 1920, 3600, 3600, 3600]
+        state.answered()
+        assert (state.why_lost(now), state.refuse_key("again", now)) == (None, 60)
+
+    def test_one_call_tries_a_refused_key(self):
+        """After a refusal one call at a time is made, although the key was valid before."""
+        state = _state()
+        state.answered()
+        state.refuse_key("its key is refused", NOW)
+        with (
+            state.call_permit(scope_of()) as first,
+            state.call_permit(scope_of(), max_wait_seconds=0) as other,
+        ):
+            assert (first, other) == (True, False)
+
+    def test_none_is_left_when_each_one_is_lost(self):
+        """No account is left when each is used up or refused, also while they are read again."""
+        first, second = account_states([account("a"), account("b")], SystemClock())
+        assert why_none_left([], NOW) is None
+        first.exhaust(now=NOW, until=NOW + 60, day_ends=MIDNIGHT)
+        assert why_none_left([first, second], NOW) is None
+        second.refuse_key("its key is refused", NOW)
+        expected = "No Chart-IMG account is left: a: used up for today; b: its key is refused"
+        assert why_none_left([first, second], NOW + 61) == expected
+        first.has_calls()
+        assert why_none_left([first, second], NOW + 61) is None
 
     def test_until_the_first_answer_one_call_is_under_way(self):
         """Until the first response one call runs, and the second waits for its end."""

@@ -164,10 +164,10 @@ def test_a_count_is_kept_where_nothing_can_have_been_paid(answer, keeps):
 
 
 @pytest.mark.parametrize("name", sorted(MEANINGS))
-def test_transient_and_too_fast_answers_prove_no_key(name):
-    """Only transient and too-fast responses do not prove the key."""
+def test_transient_too_fast_and_refusing_answers_prove_no_key(name):
+    """Only transient, too-fast and refusing responses do not show that the key is valid."""
     answer = _classify(ANSWERS[name].status, ANSWERS[name].body)
-    assert answer.proves_key is (MEANINGS[name] not in (Meaning.TRANSIENT, Meaning.TOO_FAST))
+    assert answer.proves_key is (MEANINGS[name] not in (Meaning.TRANSIENT, Meaning.TOO_FAST, Meaning.BAD_KEY))
 
 
 class TestErrorBody:

@@ -11,9 +11,9 @@ from localcloud import Fault
 from localcloud.chart_img.answers import ANSWERS
 from tests.support.charts.chart_img_samples import KEY, account, used
 from tests.support.fakes import chart_request, scope_of
-from worker_chart_export.charts.chart_img import provider as provider_module
+from worker_chart_export.charts.chart_img import attempts as attempts_module
 from worker_chart_export.charts.chart_img.answers import Answer, Meaning
-from worker_chart_export.charts.chart_img.provider import pause_seconds
+from worker_chart_export.charts.chart_img.attempts import pause_seconds
 from worker_chart_export.errors import ChartApiFailed, ErrorCode, Interrupted, OutOfReach, StepTimedOut
 
 MAX_SECONDS = 2.0
@@ -206,7 +206,7 @@ class TestTime:
     )
     def test_a_stop_ends_a_wait(self, provider, cloud, monkeypatch, where):
         """A stop ends a wait at once, and no call follows."""
-        monkeypatch.setattr(provider_module, "pause_seconds", lambda _answer, _failures: 60.0)
+        monkeypatch.setattr(attempts_module, "pause_seconds", lambda _answer, _failures: 60.0)
         cloud.chart_img.faults.add(Fault(**where))
         scope, stopped = scope_of(100), []
 
@@ -261,7 +261,7 @@ class TestOutOfReach:
 
     def test_a_failed_call_is_not_repeated(self, provider, cloud, monkeypatch):
         """A call that fails is not repeated: the pause ends at once, with its answer as the failure."""
-        monkeypatch.setattr(provider_module, "pause_seconds", lambda _answer, _failures: 60.0)
+        monkeypatch.setattr(attempts_module, "pause_seconds", lambda _answer, _failures: 60.0)
         _answer(cloud, "server_error")
         started = time.monotonic()
         with pytest.raises(ChartApiFailed, match=r"^Chart-IMG answered 500: Something Went Wrong$"):
@@ -271,7 +271,7 @@ class TestOutOfReach:
 
     def test_a_call_that_came_too_fast_was_no_attempt(self, provider, cloud, monkeypatch):
         """After a rate 429 the chart counts as not tried."""
-        monkeypatch.setattr(provider_module, "pause_seconds", lambda _answer, _failures: 60.0)
+        monkeypatch.setattr(attempts_module, "pause_seconds", lambda _answer, _failures: 60.0)
         _answer(cloud, "too_many_requests")
         with pytest.raises(OutOfReach):
             self._chart_while_it_ends(provider, cloud)

@@ -346,7 +346,7 @@ def test_a_pause_follows_retry_after(documents, monkeypatch, header, least):
     """A pause follows the server's `Retry-After`."""
     asked = []
     monkeypatch.setattr(
-        "worker_chart_export.charts.chart_img.provider.pause_seconds",
+        "worker_chart_export.charts.chart_img.attempts.pause_seconds",
         lambda answer, _failures: asked.append(answer.retry_after_seconds) or 0.0,
     )
     head = b"HTTP/1.1 503 Unavailable\r\nRetry-After: %s\r\nContent-Length: 0\r\n\r\n" % header

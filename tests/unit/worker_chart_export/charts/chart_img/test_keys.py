@@ -16,7 +16,8 @@ from pydantic import SecretStr
 from localcloud import Fault
 from tests.support.charts.chart_img_samples import KEY, account, provider_on
 from tests.support.fakes import chart_request, scope_of
-from worker_chart_export.charts.chart_img.accounts import Account, account_states
+from worker_chart_export.charts.chart_img.account_state import account_states
+from worker_chart_export.charts.chart_img.accounts import Account
 from worker_chart_export.charts.chart_img.client import ChartApi, NoAnswer
 from worker_chart_export.errors import ChartApiFailed, RequestError
 from worker_chart_export.observability.logs import configure

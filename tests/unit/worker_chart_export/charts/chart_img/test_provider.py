@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from datetime import timedelta
 from functools import partial
 
@@ -171,6 +172,39 @@ class TestPriority:
         assert _calls(cloud) == {"key-one": 1, "key-two": 24}
         assert used(documents, "first") == 1
 
+    def test_a_refused_key_is_tried_again_with_one_call(self, make, cloud):
+        """A key that is refused once is tried again after a minute, with one call, and then used again."""
+        clock = HandClock()
+        _answer(cloud, "forbidden", match="key-one", times=2)
+        provider = make(FIRST, SECOND, clock=clock)
+
+        def charts(count):
+            images = at_once([partial(provider.chart, chart_request()) for _ in range(count)])
+            return Counter(_made_by(image) for image in images), _calls(cloud).get("key-one")
+
+        assert charts(8) == ({"second": 8}, 1)
+        clock.advance(59)
+        assert charts(8) == ({"second": 8}, 1)
+        clock.advance(2)
+        assert charts(8) == ({"second": 8}, 2)
+        clock.advance(119)
+        assert charts(8) == ({"second": 8}, 2)
+        clock.advance(2)
+        assert charts(1) == ({"first": 1}, 3)
+        assert charts(8) == ({"first": 8}, 11)
+
+    def test_the_only_key_is_tried_again(self, make, cloud):
+        """With one account, all waiting charts are made once the refused key is valid again."""
+        clock = HandClock()
+        _answer(cloud, "forbidden", times=1)
+        provider = make(FIRST, clock=clock)
+        with pytest.raises(ChartApiLimitExceeded, match="refused"):
+            provider.chart(chart_request())
+        clock.advance(61)
+        images = at_once([partial(provider.chart, chart_request()) for _ in range(8)])
+        assert [_made_by(image) for image in images] == ["first"] * 8
+        assert _calls(cloud) == {"key-one": 9}
+
     @pytest.mark.usefixtures("_no_pauses")
     def test_a_transient_failure_is_no_first_answer(self, make, cloud):
         """A transient failure does not count as the first response: the key can still be refused."""
@@ -240,7 +274,9 @@ class TestNoneLeft:
         large = chart_request(width=1920, height=1080)
         failure = make(small).known_failure(large)
         assert isinstance(failure, ChartApiLimitExceeded)
-        assert failure.details["accounts"] == {"small": "1920x1080 pixels, its plan allows 800x600"}
+        assert failure.details["accounts"] == {
+            "small": "plan too small: 1920x1080 pixels, its plan allows 800x600"
+        }
         assert make(small).known_failure(chart_request(width=800, height=600)) is None
         assert make(small, SECOND).known_failure(large) is None
         assert _calls(cloud) == {}
@@ -275,8 +311,8 @@ class TestNoneLeft:
         with pytest.raises(ChartApiLimitExceeded) as caught:
             make(FIRST, small).chart(chart_request(studies=[{"name": "Volume"}] * 4))
         assert caught.value.details["accounts"] == {
-            "first": "Exceed Max Usage Parameter Limit (3)",
-            "second": "4 studies and drawings, its plan allows 1",
+            "first": "plan too small: Exceed Max Usage Parameter Limit (3)",
+            "second": "plan too small: 4 studies and drawings, its plan allows 1",
         }
         assert _calls(cloud) == {"key-one": 1}
 

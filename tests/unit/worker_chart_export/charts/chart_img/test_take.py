@@ -111,6 +111,29 @@ class TestLimit:
         assert _take(_document(YESTERDAY, dailyLimit=1), wanted=5).granted == 1
 
 
+class TestUsedUp:
+    """A window that Chart-IMG says is used up."""
+
+    def test_its_count_is_raised_to_the_limit(self):
+        """The count is raised to the limit, and nothing is granted."""
+        taken = take(_document(used=10), wanted=2, daily_limit=44, now=NOON, used_up=MIDNIGHT)
+        assert (taken.granted, taken.used) == (0, 44)
+        assert taken.fields == {"windowStart": TODAY, "usageToday": 44}
+
+    @pytest.mark.parametrize("used", [44, 50])
+    def test_a_count_at_the_limit_stays(self, used):
+        """A count that is not below the limit is not written."""
+        taken = take(_document(used=used), wanted=0, daily_limit=44, now=NOON, used_up=MIDNIGHT)
+        assert (taken.granted, taken.fields) == (0, None)
+
+    @pytest.mark.parametrize("days", [-1, 1])
+    def test_another_window_is_not_touched(self, days):
+        """A window that has ended, or that is not this one, changes nothing."""
+        window = MIDNIGHT + timedelta(days=days)
+        taken = take(_document(used=10), wanted=1, daily_limit=44, now=NOON, used_up=window)
+        assert taken.fields == {"windowStart": TODAY, "usageToday": 11}
+
+
 class TestBroken:
     """Documents with invalid values."""
 

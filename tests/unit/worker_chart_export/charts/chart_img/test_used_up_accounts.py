@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
@@ -42,7 +43,7 @@ class TestMidnight:
         assert [_made_by(provider.chart(chart_request())) for _ in range(5)] == ["second"] * 5
         assert (cloud.chart_img.calls_per_key.as_dict(), used(documents, "first")) == (
             {"key-one": 1, "key-two": 5},
-            1,
+            1000,
         )
         clock.advance(121)
         server_time.set(midnight + timedelta(seconds=1))
@@ -79,6 +80,66 @@ class TestMidnight:
         _answer(cloud, "too_many_requests", times=3)
         make(FIRST, clock=clock).chart(chart_request())
         assert used(documents, "first") == 1
+
+
+class TestUsedUpByAnAnswer:
+    """An account that Chart-IMG itself reports as used up."""
+
+    @pytest.mark.parametrize("answer", ["limit_exceeded", "limit_exceeded_200"])
+    def test_other_processes_and_the_next_start_make_no_call(self, make, cloud, documents, answer):
+        """The count is raised to the limit, so that no other worker and no later start calls in vain."""
+        limited = account("first", key="key-one", daily_limit=44)
+        documents.document(f"{USAGE}/first").set({"dailyLimit": 30, "note": "kept"})
+        _answer(cloud, answer, match="key-one")
+        assert _made_by(make(limited, SECOND).chart(chart_request())) == "second"
+        assert usage(documents, "first") == {
+            "windowStart": datetime.now(UTC).strftime("%Y-%m-%dT00:00:00Z"),
+            "usageToday": 30,
+            "dailyLimit": 30,
+            "note": "kept",
+        }
+        for _ in range(3):
+            assert _made_by(make(limited, SECOND).chart(chart_request())) == "second"
+        assert cloud.chart_img.calls_per_key.as_dict() == {"key-one": 1, "key-two": 4}
+
+    def test_a_raised_limit_is_noticed_within_a_minute(self, make, cloud, documents):
+        """After a person has raised the limit, the account is called again."""
+        clock = HandClock()
+        _answer(cloud, "limit_exceeded", match="key-one", times=1)
+        provider = make(FIRST, SECOND, clock=clock)
+        assert _made_by(provider.chart(chart_request())) == "second"
+        documents.document(f"{USAGE}/first").update({"dailyLimit": 2000})
+        clock.advance(61)
+        assert _made_by(provider.chart(chart_request())) == "first"
+        assert used(documents, "first") == 1001
+
+    def test_many_answers_at_once_write_the_limit_and_no_more(self, make, cloud, documents):
+        """Eight answers at once, and charts of a second process, leave exactly the limit."""
+        together = threading.Barrier(8)
+        first, other = make(FIRST, SECOND), make(FIRST, SECOND)
+        first.chart(chart_request())
+        other.chart(chart_request())
+        _answer(cloud, "limit_exceeded", match="key-one", before=lambda _request: together.wait(20), times=8)
+        at_once([partial(first.chart, chart_request()) for _ in range(8)])
+        assert used(documents, "first") == 1000
+        calls = cloud.chart_img.calls_per_key["key-one"]
+        assert _made_by(other.chart(chart_request())) == "second"
+        assert cloud.chart_img.calls_per_key["key-one"] == calls
+
+    def test_a_count_that_could_not_be_written_is_written_with_the_next(self, make, cloud, documents):
+        """After a write that Firestore refuses, the next count writes it, without a call."""
+        clock = HandClock()
+        cloud.firestore.faults.add(
+            Fault(method="Commit", match=USAGE, error="PERMISSION_DENIED", skip=1, times=1)
+        )
+        _answer(cloud, "limit_exceeded", match="key-one", times=1)
+        provider = make(FIRST, SECOND, clock=clock)
+        assert _made_by(provider.chart(chart_request())) == "second"
+        assert used(documents, "first") == 1
+        clock.advance(61)
+        assert _made_by(provider.chart(chart_request())) == "second"
+        assert used(documents, "first") == 1000
+        assert cloud.chart_img.calls_per_key["key-one"] == 1
 
 
 class TestUsedUpByTheDocument:

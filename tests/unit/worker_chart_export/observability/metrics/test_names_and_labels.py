@@ -33,6 +33,7 @@ class TestNames:
         ours = [family for family in fresh if family.name.startswith("chart_export_")]
         assert {family.name.removeprefix("chart_export_") for family in ours if not family.samples} == {
             "chart_img_calls",
+            "chart_img_account_usable",
             "chart_img_quota_used",
             "chart_img_quota_limit",
         }
@@ -50,7 +51,8 @@ class TestNames:
         assert (
             value("chart_img_quota_used", account="acc-new"),
             value("chart_img_quota_limit", account="acc-new"),
-        ) == (0, 44)
+            value("chart_img_account_usable", account="acc-new"),
+        ) == (0, 44, 1)
 
 
 def _literals(path, call, keyword):
