@@ -35,6 +35,7 @@ OWNERS = {
         "daemon/subscription/stream.py",
         "daemon/subscription/admin.py",
         "daemon/subscription/client_clock.py",
+        "daemon/subscription/client_threads.py",
         "daemon/subscription/publisher.py",
         "daemon/cli/demo/resources.py",
     },

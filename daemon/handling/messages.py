@@ -185,7 +185,7 @@ def _run_named_by(document: str) -> StepRequest | None:
 
 def _json_object(data: bytes) -> dict[str, Any]:
     try:
-        body = json.loads(data.decode("utf-8-sig"))
+        body = json.loads(data.decode("utf-8").removeprefix("\ufeff"))
     except (ValueError, RecursionError) as error:
         raise MessageRejected(
             "body_not_json", f"body: expected a JSON object in UTF-8, got {shown(data[:60])} ({error!s:.80})"

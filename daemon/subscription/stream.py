@@ -8,8 +8,9 @@ running callbacks are lost.
 
 from __future__ import annotations
 
+import threading
 from concurrent.futures import ThreadPoolExecutor
-from threading import Barrier
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from google.cloud.pubsub_v1.subscriber.scheduler import ThreadScheduler
@@ -17,9 +18,9 @@ from google.cloud.pubsub_v1.types import FlowControl
 
 from daemon.subscription.admin import probe, subscriber_client
 from daemon.subscription.client_clock import measure_waits_by_boot_clock
+from daemon.subscription.client_threads import reserve_threads
 from daemon.subscription.unsent_requests import UnsentRequests
 from worker_chart_export.backends.errors import backend_errors
-from worker_chart_export.concurrency.parallel import ThreadCache
 from worker_chart_export.errors import BackendRefused, BackendUnavailable
 from worker_chart_export.observability.logs import Event, log
 
@@ -31,9 +32,6 @@ if TYPE_CHECKING:
 
     from daemon.settings import Settings
 
-#: Ends streams when the system has no more threads.
-_threads = ThreadCache("stream-end")
-
 
 class Subscriber:
     """Opens streams on one subscription.
@@ -44,6 +42,7 @@ class Subscriber:
 
     def __init__(self, settings: Settings) -> None:
         measure_waits_by_boot_clock()
+        reserve_threads()
         self._settings = settings
         self._unsent = UnsentRequests()
         self._client = subscriber_client()
@@ -91,7 +90,7 @@ class Subscriber:
 def _started_executor(threads: int) -> ThreadPoolExecutor:
     """Return an executor whose threads run already: later the system may have no more."""
     executor = ThreadPoolExecutor(threads, thread_name_prefix="handler")
-    all_started = Barrier(threads)
+    all_started = threading.Barrier(threads)
     try:
         for _ in range(threads):
             executor.submit(all_started.wait)
@@ -137,7 +136,6 @@ class Stream:
     """
 
     def __init__(self, subscriber: Subscriber, future: StreamingPullFuture) -> None:
-        _threads.reserve()
         self._subscriber = subscriber
         self._future = future
         future.add_done_callback(lambda _: subscriber.close())
@@ -161,15 +159,8 @@ class Stream:
         self._future.add_done_callback(lambda _: callback())
 
     def cancel(self) -> None:
-        """Start to end the stream; returns at once.
-
-        The client starts a thread for its shutdown. When the system has none left, the shutdown runs in a
-        thread that exists already.
-        """
-        try:
-            self._future.cancel()
-        except RuntimeError:
-            _threads.run(self._future._StreamingPullFuture__manager._shutdown)  # noqa: SLF001 - no other way
+        """Start to end the stream; returns at once."""
+        self._future.cancel()
 
     def wait_until_ended(self, seconds: float) -> bool:
         """Wait for the end. Return True if the stream ended in time, with or without an error."""
@@ -194,7 +185,8 @@ class Stream:
 
     def disconnect(self) -> None:
         """Close the connection of a stream that does not end; returns at once."""
-        _threads.run(self._subscriber.close)
+        with suppress(RuntimeError):  # no more threads: the stream is left as it is
+            threading.Thread(target=self._subscriber.close, name="disconnect", daemon=True).start()
 
 
 def open_stream(settings: Settings, callback: Callable[[Message], None]) -> Stream:

@@ -16,6 +16,7 @@ import grpc
 from google.cloud import firestore
 from google.cloud.firestore_v1.services.firestore import FirestoreClient
 from google.cloud.firestore_v1.services.firestore.transports import FirestoreGrpcTransport
+from grpc.experimental import ChannelOptions
 
 from worker_chart_export.backends.errors import backend_errors
 from worker_chart_export.errors import BackendUnavailable
@@ -30,6 +31,9 @@ CHANNEL_OPTIONS = (
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.max_reconnect_backoff_ms", 5_000),
     ("grpc.use_local_subchannel_pool", 1),
+    # A stream of answers is read in the thread of its caller. Otherwise gRPC starts a thread for it, and when
+    # the system refuses that once, all later streams of the channel hang.
+    (ChannelOptions.SingleThreadedUnaryStream, 1),
 )
 
 

@@ -49,15 +49,21 @@ class ThreadCache:
             threading.Thread(target=self._keep_working, name=self._name, daemon=True).start()
         self._work.put(work)
 
-    def reserve(self) -> None:
-        """Start a thread for the next work now, unless one is waiting.
+    def reserve(self, count: int) -> None:
+        """Start threads for the next work now, unless so many are waiting.
 
         Raises:
             RuntimeError: The system has no more threads.
         """
-        if not self._idle.acquire(blocking=False):
-            threading.Thread(target=self._keep_working, name=self._name, daemon=True).start()
-        self._idle.release()
+        reserved = 0
+        try:
+            for _ in range(count):
+                if not self._idle.acquire(blocking=False):
+                    threading.Thread(target=self._keep_working, name=self._name, daemon=True).start()
+                reserved += 1
+        finally:
+            for _ in range(reserved):
+                self._idle.release()
 
     def _keep_working(self) -> None:
         while True:

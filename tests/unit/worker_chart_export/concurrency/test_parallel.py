@@ -97,8 +97,8 @@ def test_a_reserved_thread_works_when_there_are_no_more(monkeypatch):
     """A thread that was reserved does the next work; one is enough, also if it is reserved twice."""
     cache, done = ThreadCache("test"), threading.Event()
     before = threading.active_count()
-    cache.reserve()
-    cache.reserve()
+    cache.reserve(1)
+    cache.reserve(1)
     assert threading.active_count() == before + 1
     monkeypatch.setattr(threading.Thread, "start", None)
     cache.run(done.set)
