@@ -29,7 +29,7 @@ SUSPICION_SECONDS = 1.0
 PROBE_SECONDS = 15.0
 #: Each wait for the next probe is shorter by up to this share, so that workers do not probe at the same time.
 PROBE_JITTER = 0.4
-#: Why waiting messages are nacked: the reason in the log and in the metrics.
+#: Why waiting messages are given back: the reason in the log and in the metrics.
 SHUTDOWN, PAUSED = "shutdown", "paused"
 
 #: Returns why the intake has to stay paused, or None when it may go on.
@@ -105,7 +105,7 @@ class CircuitBreaker:
             return self._clock() - self._opened_at if self._pauses else 0.0
 
     def wait_until_closed(self) -> str | None:
-        """Wait while the intake is paused. Return None, or why the message must be nacked instead."""
+        """Wait while the intake is paused. Return None, or why to give the message back."""
         with self._changed:
             self._changed.wait_for(lambda: not self._pauses or self._gives_back or self._is_stopped)
             if self._is_stopped:
@@ -113,7 +113,7 @@ class CircuitBreaker:
             return PAUSED if self._pauses else None
 
     def give_back(self) -> None:
-        """Let all waiting threads nack their messages, now and until the pause ends.
+        """Let all waiting threads give their messages back, now and until the pause ends.
 
         Call it before the stream is closed: an open stream would deliver these messages again at once.
         """

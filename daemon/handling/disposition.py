@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from daemon.handling.circuit_breaker import SHUTDOWN
 from daemon.handling.step_state import NOT_READY, StepState
 from worker_chart_export.observability.logs import Event, log
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 MIN_NOT_READY_SECONDS = 10.0
 MAX_NOT_READY_SECONDS = 300.0
+#: Longer than a stream needs to close.
+GIVE_BACK_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +67,14 @@ def not_ready(view: StepView, *, age_seconds: float, grace_seconds: float) -> Di
     _log_not_ready(view)
     delay = min(max(age_seconds, MIN_NOT_READY_SECONDS), MAX_NOT_READY_SECONDS)
     return Defer(delay_seconds=delay, reason=view.state.value)
+
+
+def not_now(why: str) -> Nack | Defer:
+    """Give back a message that waited at the open circuit breaker.
+
+    After a pause it is deferred, because Pub/Sub may send a nacked message to the closing stream again.
+    """
+    return Nack(reason=why) if why == SHUTDOWN else Defer(delay_seconds=GIVE_BACK_SECONDS, reason=why)
 
 
 def nothing_eligible(view: StepView) -> Ack:

@@ -17,6 +17,7 @@ from daemon.handling.disposition import (
     Reject,
     ignored,
     noop,
+    not_now,
     not_ready,
     nothing_eligible,
     own_redelivery,
@@ -150,7 +151,7 @@ class MessageHandler:
         deadline = self._clock.monotonic() + self._step_timeout_seconds
         for lost in range(MAX_LOST_STEPS):
             if why := self._breaker.wait_until_closed():
-                return Nack(reason=why)
+                return not_now(why)
             snapshot, view = self._read_step(run_id, step_id, message)
             if lost and view.state is StepState.MISSING:
                 return noop(view)  # it existed a moment ago, so it is deleted and not late
@@ -183,7 +184,7 @@ class MessageHandler:
         lost = 0
         while lost < MAX_LOST_STEPS:
             if why := self._breaker.wait_until_closed():
-                return Nack(reason=why)
+                return not_now(why)
             if self._drain.is_draining:
                 return Nack(reason="shutdown")
             snapshot, step_id, own = self._next_step(run_id, message)

@@ -135,6 +135,16 @@ class TestStops:
         assert ledger.reads == 0
 
     @pytest.mark.parametrize("body", [None, RUN_ONLY])
+    def test_a_message_that_waits_when_the_stream_closes_is_given_back(self, breaker, body):
+        """A message that waits when a long pause closes the stream is deferred unread, not nacked."""
+        ledger = Ledger(one_step())
+        breaker.pause("firestore", "x", probe=lambda: "x")
+        breaker.give_back()
+        disposition = handler(ledger, breaker=breaker).handle(message(body))
+        assert disposition == Defer(delay_seconds=10, reason="paused")
+        assert ledger.reads == 0
+
+    @pytest.mark.parametrize("body", [None, RUN_ONLY])
     def test_a_message_that_waited_longer_than_a_step_may_take_starts_none(self, body):
         """A message that waited longer than a step's time is deferred, because it may be redelivered."""
         clock, pipeline = HandClock(), Pipeline()
