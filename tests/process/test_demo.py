@@ -70,23 +70,23 @@ def manifests(folder):
     return [json.loads(path.read_text()) for path in sorted(folder.rglob("manifest.json"))]
 
 
-def test_demo_makes_a_gallery_of_twenty_five_charts(two_demos):
-    """One command does the whole main job without a cloud and makes 25 charts and a gallery."""
+def test_demo_makes_a_gallery_of_forty_charts(two_demos):
+    """One command does the whole main job without a cloud and makes 40 charts and a gallery."""
     pictures = sorted(two_demos.folder.rglob("*.png"))
-    assert len(pictures) == 25
+    assert len(pictures) == 40
     assert len(manifests(two_demos.folder)) == 5
     source = (two_demos.folder / "index.html").read_text()
-    assert source.count("data:image/png;base64,") == 25
+    assert source.count("data:image/png;base64,") == 40
     assert all(str(picture.relative_to(two_demos.folder)) in source for picture in pictures)
     assert not re.search(r"https?:", re.sub(r"data:[^\"]*", "", source))
     assert two_demos.output.count("SUCCEEDED") >= 5
 
 
 def test_without_options_no_step_of_the_demo_fails(two_demos):
-    """Without options all five steps of five charts succeed."""
+    """Without options all five steps of eight charts succeed."""
     sections = two_demos.first_page.all("section", **{"class": "step"})
     assert ["SUCCEEDED" in section.one("header").text for section in sections] == [True] * 5
-    assert "25 charts from 5 steps" in two_demos.first_page.one("header", **{"class": "page"}).text
+    assert "40 charts from 5 steps" in two_demos.first_page.one("header", **{"class": "page"}).text
 
 
 def test_the_folder_holds_the_files_of_the_last_demo_and_foreign_files(two_demos):
@@ -115,7 +115,7 @@ def test_the_gallery_agrees_with_the_manifests(two_demos):
     pictures = [
         link.one("img") for link in two_demos.page.one("main").all("a") if "data-title" in link.attributes
     ]
-    assert len(pictures) == len(alts) == 25
+    assert len(pictures) == len(alts) == 40
     assert {picture.attributes["alt"] for picture in pictures} == alts
     assert len(reasons) == 1
     expected = " ".join(item.text for item in two_demos.page.all("ul")[0].all("li"))
@@ -135,7 +135,7 @@ def test_the_gallery_shows_failures_with_code_and_reason(two_demos):
     glance = two_demos.page.one("section", **{"aria-labelledby": "glance"})
     assert [row.one("div", **{"class": "figure"}).text for row in glance.one("dl").children][:3] == [
         "6",
-        "25",
+        "40",
         "2",
     ]
     assert "Every step ended as expected" in two_demos.page.one("header", **{"class": "page"}).text
@@ -149,7 +149,7 @@ def test_the_gallery_counts_what_the_daemon_did(two_demos):
         "messages published": 4,
         "received": 4,
         "steps claimed": 6,
-        "charts stored": 25,
+        "charts stored": 40,
         "manifests written": 5,
         "steps finalized": 6,
         "messages settled": 4,
@@ -216,7 +216,7 @@ def test_demo_uses_the_official_emulators_that_the_environment_names(official, t
     done = run_command("demo", "--output", str(tmp_path), environment=official.environment(), timeout=110)
     assert done.returncode == 0, done.stdout + done.stderr
     assert official.firestore in done.stdout
-    assert len(list(tmp_path.rglob("*.png"))) == 25
+    assert len(list(tmp_path.rglob("*.png"))) == 40
 
 
 KEY_CODES = {"Enter": 13, "Escape": 27, "End": 35, "Home": 36, "ArrowLeft": 37, "ArrowRight": 39}
@@ -253,10 +253,10 @@ def test_the_viewer_is_used_by_keys(two_demos, tab):
     tab.run("links[3].focus()")
     press(tab, "Enter")
     tab.wait_for("viewer.open && part('image').naturalWidth")
-    assert viewed(tab) == ["4 of 25", alts[3], 800]
-    for key, number in (("ArrowRight", 5), ("End", 25), ("ArrowRight", 1), ("ArrowLeft", 25), ("Home", 1)):
+    assert viewed(tab) == ["4 of 40", alts[3], 800]
+    for key, number in (("ArrowRight", 5), ("End", 40), ("ArrowRight", 1), ("ArrowLeft", 40), ("Home", 1)):
         press(tab, key)
-        assert viewed(tab)[:2] == [f"{number} of 25", alts[number - 1]]
+        assert viewed(tab)[:2] == [f"{number} of 40", alts[number - 1]]
     press(tab, "Escape")
     tab.wait_for("!viewer.open && document.activeElement === links[0]")
 
@@ -265,7 +265,7 @@ def test_the_viewer_is_used_by_buttons(tab):
     """The viewer has buttons for next, previous, full size and close, and a link to the file."""
     tab.run("links[0].click()")
     tab.run("part('next').click()")
-    assert viewed(tab)[0] == "2 of 25"
+    assert viewed(tab)[0] == "2 of 40"
     assert tab.run("part('file').href === links[1].href")
     tab.wait_for("part('image').naturalWidth")
     full = "part('image').getBoundingClientRect().width"

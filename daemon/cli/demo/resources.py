@@ -60,7 +60,7 @@ class DemoResources:
     def build(self, runs: Sequence[DemoRun] = HEALTHY_RUNS) -> list[DemoStep]:
         """Create everything that these runs need, and return their chart steps."""
         self._make_resources()
-        for template in sample_templates():
+        for template in demo_templates():
             self.documents.document(f"chart_templates/{template['id']}").set(template)
         return [step for run in runs for step in self._make_run(run)]
 
@@ -113,7 +113,7 @@ class DemoResources:
     def _make_run(self, run: DemoRun) -> list[DemoStep]:
         run_id = f"{datetime.now(UTC):%Y%m%d-%H%M%S}_{run.symbol}_{secrets.token_hex(3)}"
         uris = {timeframe: self._upload_candles(run.symbol, timeframe) for timeframe in run.timeframes}
-        needed = [template["id"] for template in sample_templates()]
+        needed = [template["id"] for template in demo_templates()]
         requested = [*needed, *run.more_templates]
         document = flow_run(run_id, run.symbol, uris, requested, min_images=len(needed))
         self.documents.document(f"flow_runs/{run_id}").set(document)
@@ -172,9 +172,14 @@ def _host_and_port(name: str, value: str) -> tuple[str, int]:
     return host, port
 
 
-def sample_templates() -> list[dict[str, Any]]:
-    """Return the five reference templates, sorted by id."""
-    folder = files("worker_chart_export").joinpath("data/samples/templates")
+def demo_templates() -> list[dict[str, Any]]:
+    """Return the reference templates, and more that show what else can be drawn."""
+    return [*sample_templates(), *sample_templates("demo_templates")]
+
+
+def sample_templates(name: str = "templates") -> list[dict[str, Any]]:
+    """Return the templates of a folder of the samples, sorted by id; by default the five reference ones."""
+    folder = files("worker_chart_export").joinpath(f"data/samples/{name}")
     documents = [
         json.loads(entry.read_text("utf-8")) for entry in folder.iterdir() if entry.name.endswith(".json")
     ]

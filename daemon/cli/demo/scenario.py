@@ -22,8 +22,8 @@ class DemoRun:
     Attributes:
         symbol: The symbol of its charts. The samples hold a candle file for it.
         timeframes: The timeframes; one chart step for each.
-        more_templates: Templates that each step requests in addition to the five reference templates. Only
-            the reference templates are needed for success.
+        more_templates: Templates that each step requests in addition to those of the demo, which alone are
+            needed for success.
         expected: The expected status of its steps.
         lesson: What a failure in this run shows; empty if nothing fails.
     """

@@ -71,7 +71,7 @@ def bar_grid(
     Raises:
         RenderFailed: The free room leaves none for a bar.
     """
-    room = float(right - _RIGHT_MARGIN)
+    room, asked = float(right - _RIGHT_MARGIN), count is not None
     if count is None:
         in_room = int(room // _PITCH)
         count = min(history, in_room, max(history - warm_up, _MIN_BARS))
@@ -79,7 +79,8 @@ def bar_grid(
     slots = count + free
     if count < 1:
         raise RenderFailed(f"`shiftRight` {free} leaves no room for a bar.", field="shiftRight")
-    pitch = min(_MAX_PITCH, room / slots)
+    # A range that the template asks for fills the picture.
+    pitch = room / slots if asked else min(_MAX_PITCH, room / slots)
     # The share that Lightweight Charts (TradingView's open library) gives a body of this pitch.
     share = 1 - 0.2 * math.atan(max(4.0, pitch) - 4) / (math.pi / 2)
     width = max(int(pitch * share), 1)
