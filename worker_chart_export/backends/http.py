@@ -33,11 +33,13 @@ from requests.utils import get_environ_proxies, prepend_scheme_if_needed, select
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, PoolManager, ProxyManager, make_headers
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.util import parse_url
+from urllib3.util.wait import wait_for_read
 
 from worker_chart_export.timing import boot_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from email.message import Message
 
     from worker_chart_export.concurrency.cancel_scope import CancelScope
     from worker_chart_export.errors import WorkerError
@@ -51,6 +53,8 @@ MAX_IDLE_SECONDS = 5.0
 MAX_ERROR_BYTES = 8 * 1024
 #: A server that sends more interim answers than this to one request is broken.
 MAX_INTERIM_ANSWERS = 20
+#: The status lines and headers of one answer, with those of the interim answers before it.
+MAX_HEAD_BYTES = 64 * 1024
 
 
 def open_connections(url: str, *, kept: int) -> PoolManager:
@@ -183,7 +187,26 @@ class _AnswerReader(io.BufferedReader):
 
     def __init__(self, opened: socket.socket, raw: io.RawIOBase) -> None:
         self._socket = opened
+        self._head_bytes_left: int | None = MAX_HEAD_BYTES
         super().__init__(raw)
+
+    def end_head(self) -> None:
+        """Read lines without the limit of the head: what follows is the body."""
+        self._head_bytes_left = None
+
+    def readline(self, size: int | None = -1, /) -> bytes:
+        """Read a line: of the head, or one that frames a chunk. urllib3 reads those without a limit.
+
+        Raises:
+            HTTPException: The head of the answer, or the line, is too large.
+        """
+        left = MAX_HEAD_BYTES if self._head_bytes_left is None else self._head_bytes_left
+        line = super().readline(left + 1 if size is None or size < 0 else min(size, left + 1))
+        if len(line) > left:
+            raise http.client.HTTPException(f"more than {MAX_HEAD_BYTES} bytes of headers")
+        if self._head_bytes_left is not None:
+            self._head_bytes_left -= len(line)
+        return line
 
     def close(self) -> None:
         """Check the buffer, and with TLS also that of OpenSSL, for what follows the answer."""
@@ -211,7 +234,7 @@ class _FinalResponse(http.client.HTTPResponse):
         """Read status and headers of the final answer. `http.client` itself skips only 100 (RFC 9110, 15.2).
 
         Raises:
-            HTTPException: There are too many interim answers.
+            HTTPException: There are too many interim answers, or too many bytes before the body.
         """
         super().begin()
         interim = 0
@@ -221,8 +244,26 @@ class _FinalResponse(http.client.HTTPResponse):
                 raise http.client.HTTPException(f"more than {MAX_INTERIM_ANSWERS} interim answers")
             self.headers = None  # type: ignore[assignment]  # with headers, `begin` does nothing
             super().begin()
-        if self.status == HTTPStatus.SWITCHING_PROTOCOLS:
-            self.will_close = True  # what follows is not HTTP
+        self.fp.end_head()  # type: ignore[attr-defined]  # typeshed knows only the base class
+        if self.status == HTTPStatus.SWITCHING_PROTOCOLS or not _has_clear_end(self.headers):
+            self.will_close = True  # what follows may be anything
+
+
+class _LastResponse(_FinalResponse):
+    """An answer whose connection is not used again."""
+
+    def begin(self) -> None:
+        """Read status and headers."""
+        super().begin()
+        self.will_close = True
+
+
+def _has_clear_end(headers: Message) -> bool:
+    """Return whether the headers agree on where the answer ends (RFC 9112, 6.3)."""
+    lengths, coding = headers.get_all("content-length", []), headers.get("transfer-encoding")
+    if coding is not None:
+        return coding.strip().lower() == "chunked" and not lengths
+    return len({length.strip() for length in lengths}) <= 1
 
 
 class _Cancellable:
@@ -231,6 +272,9 @@ class _Cancellable:
     response_class: Any = _FinalResponse
     sock: Any
     kept_since = math.inf
+    is_new = True
+    request_parts_sent = 0
+    has_early_answer = False
 
     def _new_conn(self) -> socket.socket:
         opened: socket.socket = super()._new_conn()  # type: ignore[misc]
@@ -240,12 +284,29 @@ class _Cancellable:
 
     def request(self, *args: Any, **kwargs: Any) -> None:
         """Send a request over a new connection, or over the connection of an earlier request."""
-        if self.sock is None:
+        if is_new := self.sock is None:
             self.connect()  # type: ignore[attr-defined]
         if (call := _CALL.get()) is not None:
             call.hold(self, self.sock)
             call.was_sent = True
+        self.is_new, self.request_parts_sent, self.has_early_answer = is_new, 0, False
         super().request(*args, **kwargs)  # type: ignore[misc]
+
+    def send(self, data: Any) -> None:
+        """Send the headers or the body. Note an answer that is there before the body is sent.
+
+        It may answer something else, and another answer may follow. The first request of a connection with
+        TLS is not watched: session tickets may arrive meanwhile.
+        """
+        if self.request_parts_sent and not (self.is_new and isinstance(self.sock, ssl.SSLSocket)):
+            self.has_early_answer |= wait_for_read(self.sock, timeout=0)
+        super().send(data)  # type: ignore[misc]
+        self.request_parts_sent += 1
+
+    def getresponse(self) -> Any:
+        """Return the final answer. One that is early is the last of its connection."""
+        self.response_class = _LastResponse if self.has_early_answer else _FinalResponse
+        return super().getresponse()  # type: ignore[misc]
 
 
 class CancellableConnection(_Cancellable, HTTPConnection):

@@ -6,6 +6,7 @@ import gzip
 import http.client
 import io
 import zlib
+from contextlib import contextmanager
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -18,6 +19,7 @@ from google.cloud.storage.exceptions import DataCorruption, InvalidResponse
 from requests.structures import CaseInsensitiveDict
 from urllib3.exceptions import HTTPError
 
+from worker_chart_export.backends.call_timer import shared_timer
 from worker_chart_export.backends.errors import TRANSIENT, describe_error
 from worker_chart_export.backends.http import (
     MAX_ERROR_BYTES,
@@ -25,18 +27,18 @@ from worker_chart_export.backends.http import (
     cancellable_by,
     open_connections,
 )
+from worker_chart_export.concurrency.cancel_scope import CancelScope
 from worker_chart_export.errors import BackendUnavailable, OhlcvUnavailable
 from worker_chart_export.observability import metrics
-from worker_chart_export.timing import Backoff
+from worker_chart_export.timing import Backoff, SystemClock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from google.auth.credentials import Credentials
     from google.cloud.storage import Blob
     from urllib3 import PoolManager
 
-    from worker_chart_export.concurrency.cancel_scope import CancelScope
     from worker_chart_export.errors import RequestError
 
 CONNECT_TIMEOUT_SECONDS = 5.0
@@ -108,8 +110,9 @@ def call_storage(
         connect = max(MIN_TIMEOUT_SECONDS, min(CONNECT_TIMEOUT_SECONDS, left))
         read = max(MIN_TIMEOUT_SECONDS, min(READ_TIMEOUT_SECONDS, left / 2))
         try:
-            with cancellable_by(scope):
+            with _limited(scope) as limited, cancellable_by(limited):
                 answer = call((connect, read))
+                limited.check_stopped()  # the answer of a cancelled call may be incomplete
         except Exception as error:
             scope.check_stopped()  # the error of a cancelled call is not a failure of its own
             failure = _failure(error, name, refusal)
@@ -159,11 +162,24 @@ def insert_object(
     return True
 
 
+@contextmanager
+def _limited(scope: CancelScope) -> Iterator[CancelScope]:
+    """Return a scope for one attempt. It stops with `scope`, and when the time of `scope` ends."""
+    seconds = max(MIN_TIMEOUT_SECONDS, scope.remaining_seconds())
+    call = CancelScope(seconds=seconds, clock=SystemClock())
+    error = BackendUnavailable("storage", f"no whole answer within {seconds:.0f} s")
+    with scope.while_running(call.stop), shared_timer().limit(call, seconds, error):
+        yield call
+
+
 def _failure(
     error: Exception, name: str, refusal: type[RequestError]
 ) -> RequestError | BackendUnavailable | None:
     """Translate an error of the client, and count the call. Return None for an error to raise as it is."""
     status = getattr(error, "code", None)
+    if isinstance(error, BackendUnavailable):  # the time has ended in the middle of an answer
+        metrics.count_call("storage", "unavailable")
+        return error
     if isinstance(error, UNAVAILABLE) or status in (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY):
         metrics.count_call("storage", "unavailable")
         return BackendUnavailable("storage", describe_error(error))
@@ -309,6 +325,7 @@ class StorageSession(AuthorizedSession, _PlainSession):  # type: ignore[misc]  #
     def __init__(self, credentials: Credentials, *, url: str, connections: int) -> None:
         super().__init__(credentials, refresh_timeout=TOKEN_TIMEOUT_SECONDS)  # type: ignore[no-untyped-call]
         self.connections = open_connections(url, kept=connections)
+        shared_timer()  # starts its thread now, while there are threads
         tokens: Any = self._auth_request_session
         for scheme in ("http://", "https://"):
             tokens.mount(scheme, CancellableAdapter(max_retries=TOKEN_ATTEMPTS))

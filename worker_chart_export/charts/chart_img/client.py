@@ -6,8 +6,6 @@ Protocol: https://doc.chart-img.com, `POST /v2/tradingview/advanced-chart`.
 from __future__ import annotations
 
 import json
-import math
-import threading
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +16,7 @@ from typing import TYPE_CHECKING
 from urllib3 import Timeout
 from urllib3.exceptions import HTTPError
 
+from worker_chart_export.backends.call_timer import CallTimer
 from worker_chart_export.backends.http import MAX_ERROR_BYTES, cancellable_by, open_connections
 from worker_chart_export.charts.base import PNG_SIGNATURE, png_end
 from worker_chart_export.charts.chart_img.answers import parse_retry_after
@@ -77,55 +76,6 @@ class Response:
     retry_after_seconds: float | None
 
 
-class CallTimer:
-    """End calls that last too long, from one thread for all of them.
-
-    A read timeout alone does not end a call whose bytes arrive one by one.
-    """
-
-    def __init__(self) -> None:
-        self._changed = threading.Condition()
-        self._limits: dict[CancelScope, tuple[float, float]] = {}
-        self._is_closed = False
-        self._wakes_at = math.inf
-        self._thread = threading.Thread(target=self._stop_overdue, name="chart-img-calls", daemon=True)
-        self._thread.start()
-
-    @contextmanager
-    def limit(self, call: CancelScope, seconds: float) -> Iterator[None]:
-        """Stop the scope of the call if the context lasts longer, perhaps also just after its end."""
-        until = time.monotonic() + seconds
-        with self._changed:
-            self._limits[call] = (until, seconds)
-            if until < self._wakes_at:  # to wake the thread for each call would cost more than the calls
-                self._changed.notify()
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._limits.pop(call, None)
-
-    def close(self) -> None:
-        """End the thread. No call may be in progress."""
-        with self._changed:
-            self._is_closed = True
-            self._changed.notify()
-        self._thread.join()
-
-    def _stop_overdue(self) -> None:
-        while not self._is_closed:
-            with self._changed:
-                now = time.monotonic()
-                overdue = [(call, limit[1]) for call, limit in self._limits.items() if limit[0] <= now]
-                for call, _ in overdue:
-                    del self._limits[call]
-                self._wakes_at = min((until for until, _ in self._limits.values()), default=math.inf)
-                if not overdue and not self._is_closed:
-                    self._changed.wait(None if self._wakes_at == math.inf else self._wakes_at - now)
-            for call, seconds in overdue:
-                call.stop(NoAnswer(f"No whole answer within {seconds:.0f} s."))
-
-
 class ChartApi:
     """Call Chart-IMG. Shared by all threads.
 
@@ -164,7 +114,7 @@ class ChartApi:
         call = CancelScope(seconds=seconds, clock=SystemClock())
         with (
             scope.while_running(call.stop),
-            self._timer.limit(call, seconds),
+            self._timer.limit(call, seconds, NoAnswer(f"No whole answer within {seconds:.0f} s.")),
             cancellable_by(call) as cancellable,
         ):
             try:

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import select
 import socket
 import threading
+import time
 
 import pytest
 import requests
 from google.auth.credentials import AnonymousCredentials
 
-from worker_chart_export.backends.http import CancellableAdapter, open_connections
-from worker_chart_export.backends.storage import StorageSession
+from worker_chart_export.backends.http import (
+    CancellableAdapter,
+    CancellableConnection,
+    open_connections,
+)
+from worker_chart_export.backends.storage import StorageSession, call_storage
+from worker_chart_export.concurrency.cancel_scope import CancelScope
+from worker_chart_export.errors import BackendUnavailable, OhlcvUnavailable
+from worker_chart_export.timing import SystemClock
 
 EARLY_HINTS = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"
 PROCESSING = b"HTTP/1.1 102 Processing\r\n\r\n"
@@ -72,13 +81,15 @@ class Server:
 @pytest.fixture
 def serve():
     """Return a function that starts a server with these answers, and closes its clients after the test."""
-    with contextlib.ExitStack() as servers, contextlib.ExitStack() as clients:
+    with contextlib.ExitStack() as servers:
+        with contextlib.ExitStack() as clients:
 
-        def start(*answers, tls_context=None):
-            server = servers.enter_context(contextlib.closing(Server(answers, tls_context)))
-            return server, clients
+            def start(*answers, tls_context=None):
+                server = servers.enter_context(contextlib.closing(Server(answers, tls_context)))
+                return server, clients
 
-        yield start
+            yield start
+        gc.collect()  # urllib3 closes the connections of a pool when nothing refers to it, not even an error
 
 
 def _with_pool(url, clients):
@@ -142,6 +153,103 @@ def test_endless_interim_answers_are_an_error(serve):
     server, clients = serve(EARLY_HINTS * 21 + _ok(b"late"))
     with pytest.raises(Exception, match=r"more than 20 interim answers"):
         _with_pool(server.url, clients)()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        CONTINUE * 100_000 + _ok(b"late"),
+        b"HTTP/1.1 200 OK\r\n" + b"X-A: b\r\n" * 20_000 + b"\r\n",
+        b"HTTP/1.1 200 OK\r\nX-A: " + b"b" * 65_000 + b"\r\nX-C: " + b"d" * 65_000 + b"\r\n\r\n",
+        b"HTTP/1.1 103 X\r\nX-A: " + b"b" * 65_000 + b"\r\n\r\n" + EARLY_HINTS * 19 + _ok(b"x" * 9),
+        b"HTTP/1.1 200 " + b"x" * 1_000_000,
+        CHUNKED + b"5\r\nfirst\r\n0\r\nX: " + b"t" * 1_000_000 + b"\r\n\r\n",
+        CHUNKED + b"5;x=" + b"t" * 1_000_000 + b"\r\nfirst\r\n0\r\n\r\n",
+    ],
+    ids=["100 000 x 100", "headers", "long headers", "with interim ones", "status", "trailer", "chunk"],
+)
+@CLIENTS
+def test_what_is_no_body_takes_no_memory(serve, client, answer):
+    """Of headers, trailers and chunk sizes at most 64 KiB are read; then the answer is an error."""
+    server, clients = serve(answer, _ok(b"second"))
+    get = client(server.url, clients)
+    with pytest.raises(Exception, match=r"(?i)more than \d+ |got more than|LineTooLong|header"):
+        get()
+    assert get() == (200, b"second")
+    assert server.connections == 2
+
+
+@CLIENTS
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"Content-Length: 5\r\nContent-Length: 50\r\n",
+        b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n",
+        b"Content-Length: 5\r\nTransfer-Encoding: gzip, chunked\r\n",
+    ],
+)
+def test_an_answer_without_a_clear_end_is_the_last_of_its_connection(serve, client, head):
+    """Headers that contradict each other may hide an answer, so the connection is not used again."""
+    server, clients = serve(b"HTTP/1.1 200 OK\r\n" + head + b"\r\n5\r\nab", _ok(b"second"))
+    get = client(server.url, clients)
+    with contextlib.suppress(Exception):
+        get()
+    assert get() == (200, b"second")
+    assert server.connections == 2
+
+
+def test_an_answer_before_its_request_is_the_last_of_its_connection(serve):
+    """A server that answers before it has the body may answer the body as another request."""
+    server, clients = serve(_ok(b"early"), b"", b"", b"", b"")
+    connection = CancellableConnection("127.0.0.1", int(server.url.rpartition(":")[2]))
+    clients.callback(connection.close)
+
+    def body():
+        assert select.select([connection.sock], [], [], 10)[0]  # the answer to the headers
+        yield b"{}"
+
+    connection.request("POST", "/", body=body(), headers={"Transfer-Encoding": "chunked"}, chunked=True)
+    assert connection.getresponse().data == b"early"
+    assert connection.sock is None
+
+
+@pytest.mark.parametrize(
+    "head",
+    [b"Content-Length: 1000\r\n", b"Transfer-Encoding: chunked\r\n", b"Connection: close\r\n", None],
+    ids=["length", "chunked", "close", "interim"],
+)
+def test_an_answer_of_cloud_storage_byte_by_byte_ends_with_the_time(head):
+    """No read times out while bytes arrive; the call ends when the time of the step does."""
+    start = CONTINUE if head is None else b"HTTP/1.1 200 OK\r\n" + head + b"\r\n"
+    drop = b"1\r\nx\r\n" if head and b"chunked" in head else CONTINUE if head is None else b"x"
+    listener, ended = socket.create_server(("127.0.0.1", 0)), threading.Event()
+
+    def drip():
+        with contextlib.suppress(OSError), listener.accept()[0] as connection:
+            connection.recv(65536)
+            connection.sendall(start)
+            while not ended.wait(0.1):
+                connection.sendall(drop)
+
+    server = threading.Thread(target=drip)
+    server.start()
+    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    session = StorageSession(AnonymousCredentials(), url=url, connections=1)
+    started = time.monotonic()
+    try:
+        with pytest.raises(BackendUnavailable):
+            call_storage(
+                lambda timeout: session.request("GET", url, timeout=timeout).content,
+                name="x",
+                refusal=OhlcvUnavailable,
+                scope=CancelScope(seconds=1.5, clock=SystemClock()),
+            )
+        assert time.monotonic() - started < 5
+    finally:
+        ended.set()
+        session.close()
+        server.join()
+        listener.close()
 
 
 #: What a server may send in one piece: an answer, and bytes that belong to no request.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import socket
 import threading
 import time
@@ -37,6 +38,20 @@ MAX_SECONDS = 2.0
 UNENDING = b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n["
 HALF_A_BODY = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n["
 TUNNEL = b"HTTP/1.1 200 Connection established\r\n\r\n"
+
+
+def _receive_request(connection: socket.socket) -> None:
+    """Receive a whole request. The worker does not use a connection again whose server answers before."""
+    received = b""
+    while b"\r\n\r\n" not in received and (part := connection.recv(65536)):
+        received += part
+        if received.startswith(b"\x16"):  # the start of a TLS handshake
+            return
+    head, _, body = received.partition(b"\r\n\r\n")
+    length = re.search(rb"(?i)content-length: *(\d+)", head)
+    missing = int(length[1]) - len(body) if length else 0
+    while missing > 0 and (part := connection.recv(65536)):
+        missing -= len(part)
 
 
 class StallingServer:
@@ -77,7 +92,7 @@ class StallingServer:
             if self._tls:
                 connection = closing.enter_context(self._tls.wrap_socket(connection, server_side=True))
             for answer in self._script:
-                connection.recv(65536)
+                _receive_request(connection)
                 connection.sendall(answer)
             self.stalled.release()
             self._release.wait()
