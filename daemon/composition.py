@@ -390,4 +390,5 @@ def _chart_img(
         clock=clock,
         max_png_bytes=settings.charts_max_png_bytes,
         waits=_waits(settings),
+        read_accounts=settings.read_accounts_again,
     )

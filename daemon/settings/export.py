@@ -30,6 +30,8 @@ from daemon.settings.base import (
 from worker_chart_export.ledger.lease import LeaseTerms
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from worker_chart_export.charts.chart_img.accounts import Account
 
 #: The defaults of leases are defined in the domain.
@@ -115,6 +117,14 @@ class ChartSettings(Environment):
         if self.chart_img_accounts_json is None:
             raise SettingsError(["CHART_IMG_ACCOUNTS_JSON: expected an account, got nothing"])
         return parse_accounts(self.chart_img_accounts_json.get_secret_value())
+
+    @property
+    def read_accounts_again(self) -> Callable[[], list[Account]] | None:
+        """A function that reads the accounts again, as `parse_accounts`; None if they are not in a file."""
+        file = self.chart_img_accounts_file
+        if file is None or self.accounts_variable != "CHART_IMG_ACCOUNTS_FILE":
+            return None
+        return lambda: parse_accounts(read_accounts_file(file))
 
     @property
     def accounts_variable(self) -> str:

@@ -48,6 +48,13 @@ def _all_done(deployment, daemon, run_id, step_ids):
     )
 
 
+def _wait_until_tried(daemon):
+    """Wait until the next chart may use the first account."""
+    daemon.wait_until(
+        lambda: asked(daemon, "state.json").json()["accounts"][0]["secondsUntilTried"] == 0, "a trial", 20
+    )
+
+
 def _ready(daemon):
     response = asked(daemon, "readyz")
     return response.status_code, response.json()
@@ -75,11 +82,7 @@ class TestFail:
             assert page["accounts"][0]["isDisabled"]
             metrics = asked(daemon, "metrics").text
             assert 'chart_export_chart_img_account_usable{account="first"} 0.0' in metrics
-            daemon.wait_until(
-                lambda: asked(daemon, "state.json").json()["accounts"][0]["secondsUntilTried"] == 0,
-                "the key may be tried again",
-                20,
-            )
+            _wait_until_tried(daemon)
             deployment.publish_step(run_id, step_ids[1])
             line = daemon.wait_for_event("step_completed", count=2)[1]
             assert line["status"] == "SUCCEEDED"
@@ -130,6 +133,28 @@ class TestFail:
             "b": "its key is refused (403 Forbidden)",
             "c": "plan too small: 4 studies and drawings, its plan allows 1",
         }
+
+
+@pytest.mark.parametrize("when_exhausted", ["fail", "wait"])
+def test_a_new_key_in_the_accounts_file_is_used_without_a_restart(deployment, tmp_path, when_exhausted):
+    """A key that is refused is replaced by the one that a person puts into the file, long before an hour."""
+    deployment.cloud.chart_img.configure({OTHER_KEY: None})
+    file = tmp_path / "accounts.json"
+    file.write_text(json.dumps([{"id": "first", "apiKey": KEY, **FAST}]))
+    settings = {**WAIT, "CHARTS_WHEN_EXHAUSTED": when_exhausted, "CHART_IMG_ACCOUNTS_JSON": None}
+    run_id, step_ids = deployment.put_run(steps=2, charts=1)
+    with deployment.daemon(**settings, CHART_IMG_ACCOUNTS_FILE=str(file)).started() as daemon:
+        deployment.publish_step(run_id, step_ids[0])
+        daemon.wait_for_event("chart_api_key_refused")
+        file.write_text(json.dumps([{"id": "first", "apiKey": OTHER_KEY, **FAST}]))
+        _wait_until_tried(daemon)
+        deployment.publish_step(run_id, step_ids[1])
+        _all_done(deployment, daemon, run_id, step_ids[1:] if when_exhausted == "fail" else step_ids)
+        assert daemon.terminate() == 0
+    assert deployment.cloud.chart_img.calls_per_key[KEY] == 1
+    assert [line["accountId"] for line in daemon.named("chart_api_key_replaced")] == ["first"]
+    output = json.dumps([daemon.events, daemon.other_output])
+    assert not [key for key in (KEY, OTHER_KEY) if key in output]
 
 
 class TestWait:

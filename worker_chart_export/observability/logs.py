@@ -89,6 +89,8 @@ class Event(StrEnum):
     """Chart-IMG refused the key of an account, or the account is not paid (402). It is tried again with one
     call after `delaySeconds`: a minute at first, twice as long after each further refusal, at most an hour.
     """
+    CHART_API_KEY_REPLACED = "chart_api_key_replaced"
+    """The accounts file has a new key for an account whose key was refused. It is used from now on."""
     QUOTA_WINDOW_AHEAD = "quota_window_ahead"
     """The usage document of an account counts for a day in the future and must be corrected by hand."""
     CHART_FALLBACK = "chart_fallback"

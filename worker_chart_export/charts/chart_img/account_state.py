@@ -135,6 +135,16 @@ class AccountState:
             self._has_answered = False
             return seconds
 
+    def use_key_of(self, account: Account) -> bool:
+        """Use the key of this account from now on, with one call at first. Return False if it is the same."""
+        with self._changed:
+            if account.api_key == self.account.api_key:
+                return False
+            self.account = self.account.model_copy(update={"api_key": account.api_key})
+            self._has_answered = False
+            self._refusal = None
+            return True
+
     @contextmanager
     def call_permit(self, scope: CancelScope, *, max_wait_seconds: float = math.inf) -> Iterator[bool]:
         """Allow one call at a time until the first answer, so that an invalid key costs one call, not many.

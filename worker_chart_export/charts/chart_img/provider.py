@@ -28,10 +28,11 @@ from worker_chart_export.observability import metrics
 from worker_chart_export.observability.logs import Event, log
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from worker_chart_export.charts.base import ChartRequest
     from worker_chart_export.charts.chart_img.account_state import AccountState
+    from worker_chart_export.charts.chart_img.accounts import Account
     from worker_chart_export.charts.chart_img.client import ChartApi
     from worker_chart_export.charts.chart_img.quota import Counted, QuotaLedger
     from worker_chart_export.timing import Clock
@@ -55,6 +56,8 @@ class ChartImgProvider:
         clock: Its monotonic clock is used. It has to be the clock of `quota`.
         max_png_bytes: Larger pictures are refused.
         waits: Charts that no account can make now wait for one; else they fail.
+        read_accounts: Reads the accounts again, or raises ValueError. While a key is refused, it is called at
+            most once a minute, because a person may have put in a new one. None: they can't change.
     """
 
     def __init__(
@@ -66,6 +69,7 @@ class ChartImgProvider:
         clock: Clock,
         max_png_bytes: int,
         waits: bool = False,
+        read_accounts: Callable[[], Sequence[Account]] | None = None,
     ) -> None:
         self._api = api
         self._accounts = accounts
@@ -73,6 +77,8 @@ class ChartImgProvider:
         self._clock = clock
         self._max_png_bytes = max_png_bytes
         self._waits = waits
+        self._read_accounts = read_accounts
+        self._keys_read_at = -math.inf
         for state in accounts:
             metrics.know_account(
                 state.account.id,
@@ -100,6 +106,7 @@ class ChartImgProvider:
             BackendUnavailable: Firestore is unavailable.
             BackendRefused: Firestore refuses.
         """
+        self._look_for_new_keys()
         for state in self._accounts:
             now = self._clock.monotonic()
             if state.why_unusable(now + PROBE_EARLY_SECONDS) is None and state.why_lost(now) == USED_UP:
@@ -111,6 +118,22 @@ class ChartImgProvider:
             if state.why_unusable(now) is None:
                 return
         raise AccountsExhausted(self.why_none_left() or "No Chart-IMG account is left")
+
+    def _look_for_new_keys(self) -> None:
+        """Replace refused keys by those that a person has put in meanwhile."""
+        now = self._clock.monotonic()
+        refused = {state.account.id: state for state in self._accounts if state.is_refused}
+        if self._read_accounts is None or not refused or now - self._keys_read_at < READ_AGAIN_SECONDS:
+            return
+        self._keys_read_at = now
+        try:
+            accounts = self._read_accounts()
+        except ValueError as error:
+            log.warning(Event.CHART_API_KEY_REFUSED, f"The accounts can't be read again: {error}")
+            return
+        for account in accounts:
+            if account.id in refused and refused[account.id].use_key_of(account):
+                log.info(Event.CHART_API_KEY_REPLACED, "Using the account's new key", accountId=account.id)
 
     def known_failure(self, request: ChartRequest) -> RequestError | None:
         """Return why no account can make the chart, or None if one may.
@@ -163,6 +186,7 @@ class ChartImgProvider:
             RequestError: There is none.
             AccountsExhausted: There is none now, and the chart waits.
         """
+        self._look_for_new_keys()
         reasons: dict[str, str] = {}
         silent: AccountState | None = None
         for state in self._accounts:
@@ -212,17 +236,18 @@ class ChartImgProvider:
                 return None
             state.has_calls()
             scope.check()
-            answer = self._call(state, attempts)
-            self._update_account(answer, counted, state, attempts)
+            account = state.account
+            answer = self._call(account, state, attempts)
+            self._update_account(answer, counted, state, attempts, account=account)
             return answer
 
-    def _call(self, state: AccountState, attempts: ChartAttempts) -> Answer:
+    def _call(self, account: Account, state: AccountState, attempts: ChartAttempts) -> Answer:
         """Call once, and log the call."""
         request = attempts.request
         attempts.calls += 1
-        with logged_call(state.account.id, request, number=attempts.calls) as end:
+        with logged_call(account.id, request, number=attempts.calls) as end:
             try:
-                response = self._api.post(state.account, request)
+                response = self._api.post(account, request)
                 answer = classify_answer(
                     response.status,
                     response.body,
@@ -230,7 +255,7 @@ class ChartImgProvider:
                     height=request.height,
                     max_bytes=self._max_png_bytes,
                     retry_after_seconds=response.retry_after_seconds,
-                    redact=state.account.without_key,
+                    redact=account.without_key,
                 )
                 end.outcome = answer.meaning.value
             except NoAnswer as error:
@@ -250,7 +275,13 @@ class ChartImgProvider:
             return answer
 
     def _update_account(
-        self, answer: Answer, counted: Counted, state: AccountState, attempts: ChartAttempts
+        self,
+        answer: Answer,
+        counted: Counted,
+        state: AccountState,
+        attempts: ChartAttempts,
+        *,
+        account: Account,
     ) -> None:
         """Update the account from the answer, before another call may use it."""
         match answer.meaning:
@@ -260,7 +291,8 @@ class ChartImgProvider:
             case Meaning.OVER_PLAN:
                 state.refuse_demand(attempts.demand, answer.message, until=counted.day_ends)
             case Meaning.BAD_KEY:
-                self._refuse_key(state, answer)
+                if account is state.account:  # else the key was replaced during the call
+                    self._refuse_key(state, answer)
             case _:
                 pass  # the answer does not depend on the account
         if answer.keeps_count:
@@ -269,9 +301,10 @@ class ChartImgProvider:
             state.answered()
 
     def _refuse_key(self, state: AccountState, answer: Answer) -> None:
-        reason = f"its key is refused ({answer.status} {answer.message})"
-        seconds = state.refuse_key(reason, self._clock.monotonic())
+        reason, now = f"its key is refused ({answer.status} {answer.message})", self._clock.monotonic()
+        seconds = state.refuse_key(reason, now)
         if seconds is not None:
+            self._keys_read_at = now
             log.error(
                 Event.CHART_API_KEY_REFUSED,
                 f"A Chart-IMG account is not used for {seconds:.0f} s: {reason}",
