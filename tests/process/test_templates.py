@@ -137,6 +137,24 @@ def test_the_documented_studies_and_drawings_are_listed():
     }
 
 
+def test_render_writes_the_numbers_of_the_chart(file, tmp_path):
+    """`--values` writes JSON into a file, or alone to standard output."""
+    output, numbers = tmp_path / "chart.png", tmp_path / "chart.json"
+    path = file(request={"studies": [{"name": "Relative Strength Index"}]})
+    done = run_command("templates", "render", path, "--output", str(output), "--values", str(numbers))
+    assert (done.returncode, done.stdout.count("\n")) == (0, 1), done.stderr
+    piped = run_command("templates", "render", path, "--output", str(output), "--values", "-")
+    assert json.loads(piped.stdout) == json.loads(numbers.read_text())
+    assert f"{output.stat().st_size} bytes" in piped.stderr
+    found = json.loads(piped.stdout)
+    assert (found["symbol"], found["timeframe"], found["bars"][-1]) == ("IBM", "1d", "2013-03-01T00:00:00Z")
+    (study,) = found["studies"]
+    assert study["input"] == {"length": 14, "smoothingLine": "SMA", "smoothingLength": 14}
+    assert len(study["plots"]["Plot"]) == len(found["bars"])
+    wrong = run_command("templates", "render", path, "--output", str(output), "--values", "/no/such/x.json")
+    assert (wrong.returncode, "--values: can't write /no/such/x.json" in wrong.stderr) == (2, True)
+
+
 def test_render_reports_what_can_not_be_drawn(file, tmp_path):
     """`render` reports what can't be drawn, such as an unknown study, and writes no file."""
     output = tmp_path / "chart.png"

@@ -5,6 +5,7 @@ A chart that an earlier attempt of the step has stored is used again, because it
 
 from __future__ import annotations
 
+import json
 import time
 from copy import copy
 from dataclasses import replace
@@ -32,7 +33,13 @@ from worker_chart_export.observability import metrics
 from worker_chart_export.observability.logs import Event, log
 from worker_chart_export.observability.observers import Stage, notify_chart, stage
 from worker_chart_export.outputs.artifact_store import StepFolder
-from worker_chart_export.outputs.manifest import ManifestFailure, ManifestItem, build_manifest, check_fits
+from worker_chart_export.outputs.manifest import (
+    NUMBERS_META,
+    ManifestFailure,
+    ManifestItem,
+    build_manifest,
+    check_fits,
+)
 from worker_chart_export.timing import full_jitter_seconds
 
 if TYPE_CHECKING:
@@ -50,6 +57,8 @@ OUT_OF_TIME = "The step's time ended before this chart was made."
 SHORTEST_PROVIDER = "mock"
 #: The entries of a chart's `meta` that its object's metadata has too.
 KEPT_META = ("provider", "templateVersion", FALLBACK_FROM)
+#: The entry of an object's metadata with the numbers of its chart, as JSON.
+KEPT_NUMBERS = "chartValues"
 
 ChartResult: TypeAlias = ManifestItem | ManifestFailure
 
@@ -287,6 +296,8 @@ class ChartMaker:
     ) -> str:
         about = {"chartTemplateId": request.template_id, "provider": image.provider}
         metadata = {"runId": step.folder.run_id, "stepId": step.folder.step_id, **about, **_kept(meta)}
+        if numbers := {key: meta[key] for key in NUMBERS_META if key in meta}:
+            metadata[KEPT_NUMBERS] = json.dumps(numbers, ensure_ascii=False, separators=(",", ":"))
         size = len(image.png)
         with stage(
             Stage.UPLOAD, chartTemplateId=request.template_id, provider=image.provider, sizeBytes=size
@@ -298,7 +309,7 @@ class ChartMaker:
         return uri
 
 
-def _reused(template_id: str, png: StoredPng) -> dict[str, str]:
+def _reused(template_id: str, png: StoredPng) -> dict[str, Any]:
     """Report a chart that is used again, and return its `meta` for the manifest."""
     provider = png.metadata.get("provider", "chart-img")  # early versions had no other
     notify_chart(template_id=template_id, provider=provider, uri=png.uri, png=None)
@@ -310,12 +321,21 @@ def _reused(template_id: str, png: StoredPng) -> dict[str, str]:
         provider=provider,
         sizeBytes=png.size,
     )
-    return {"provider": provider} | _kept(png.metadata)
+    return {**_kept_numbers(png.metadata), "provider": provider, **_kept(png.metadata)}
 
 
 def _kept(meta: Mapping[str, Any]) -> dict[str, str]:
     """Return the entries that a later attempt takes from the metadata of the object."""
     return {key: meta[key] for key in KEPT_META if key in meta}
+
+
+def _kept_numbers(metadata: Mapping[str, str]) -> dict[str, Any]:
+    try:
+        numbers = json.loads(metadata.get(KEPT_NUMBERS, "{}"))
+    except (ValueError, RecursionError):  # somebody changed it
+        return {}
+    known = numbers if isinstance(numbers, dict) else {}
+    return {key: known[key] for key in NUMBERS_META if key in known}
 
 
 def make_in_parallel(

@@ -23,6 +23,8 @@ SCHEMA_VERSION = 1
 MAX_MANIFEST_BYTES = 65536
 #: The entries of `meta` that stay in a manifest which would be too large with all.
 ESSENTIAL_META = ("provider", "templateVersion")
+#: The entries of `meta` with the numbers of a local chart. The PNG holds them too.
+NUMBERS_META = ("lastBar", "studies", "studiesLeftOut")
 #: The most bytes of a failure's message in such a manifest.
 SHORT_MESSAGE_BYTES = 80
 
@@ -101,16 +103,18 @@ def build_manifest(
 def encode_manifest(manifest: Mapping[str, Any]) -> bytes:
     """Validate a manifest and encode it as JSON.
 
-    When it is too large, leave out first the failures' details, then all that `_shortest` leaves out.
+    When it is too large, leave out first the charts' numbers, then the failures' details, then all that
+    `_shortest` leaves out.
 
     Raises:
         ManifestRefused: It does not match its schema (the error names the place), or is still too large.
     """
     _check(manifest)
     content = _encode(manifest)
-    for shorten in (_without_details, _shortest):
+    for shorten in (_without_numbers, _without_details, _shortest):
         if len(content) > MAX_MANIFEST_BYTES:
-            content = _encode(shorten(manifest))
+            manifest = shorten(manifest)
+            content = _encode(manifest)
     if len(content) > MAX_MANIFEST_BYTES:
         raise ManifestRefused(
             f"The manifest has {len(content)} bytes, readers take at most {MAX_MANIFEST_BYTES}."
@@ -133,6 +137,13 @@ def check_fits(manifest: Mapping[str, Any]) -> None:
             field="inputs.requests",
             manifestBytes=size,
         )
+
+
+def _without_numbers(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    def without(meta: Mapping[str, Any]) -> dict[str, Any]:
+        return {key: value for key, value in meta.items() if key not in NUMBERS_META}
+
+    return {**manifest, "items": [{**item, "meta": without(item["meta"])} for item in manifest["items"]]}
 
 
 def _without_details(manifest: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from importlib.resources import files
 from pathlib import Path
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from worker_chart_export.charts.catalogue import Parameter
     from worker_chart_export.charts.chart_img.accounts import Account
 
+STDOUT = Path("-")
 SAMPLE_CANDLES = "data/samples/ohlcv/IBM_1d.json"
 
 app = typer.Typer(
@@ -176,6 +177,7 @@ def validate(
     epilog=examples(
         "templates render my_template.json --output chart.png",
         "templates render ctpl_price_psar_adi_v1 --candles IBM_1w.json --output chart.png",
+        "templates render my_template.json --output chart.png --values - | jq .studies",
     )
 )
 def render(
@@ -195,6 +197,10 @@ def render(
         str | None, typer.Option(help="For example 1d. Default: as in the candle file.")
     ] = None,
     timezone: Annotated[str, typer.Option(help="The time zone of the time axis.")] = "Etc/UTC",
+    values: Annotated[
+        Path | None,
+        typer.Option(help="A JSON file for the numbers of the chart; - for standard output.", dir_okay=False),
+    ] = None,
 ) -> None:
     """Draw a template to a PNG, or to a JPEG if its `format` says so, without Chart-IMG."""
     # The renderer is slow to load, and no other command needs it.
@@ -217,20 +223,35 @@ def render(
     timeframe = timeframe or metadata.get("timeframe", "1d")
     try:
         bars = parse_candles(raw, symbol=symbol, timeframe=timeframe)
-        drawn = draw(bars, body, symbol=symbol, timeframe=timeframe)
+        drawn = draw(bars, body, symbol=symbol, timeframe=timeframe, with_values=values is not None)
     except RequestError as error:
         typer.echo(f"error: {candles or 'the sample candles'}: {error}", err=True)
         raise typer.Exit(ExitCode.JOB_FAILED) from error
     picture = as_jpeg(drawn.png) if is_jpeg else drawn.png
-    try:
-        output.write_bytes(picture)
-    except OSError as error:
-        raise typer.BadParameter(f"--output: can't write {output} ({error.strerror})") from error
+    _write("--output", output, picture)
+    if values is not None:
+        _write_numbers(values, drawn.values)
     facts = drawn.facts
     typer.echo(
-        f"{output}: {len(picture)} bytes, {facts['candles']} candles to {facts['lastBar']}, "
-        f"{found.demand.width}x{found.demand.height}"
+        f"{output}: {len(picture)} bytes, {facts['candles']} candles to {facts['lastBar']['date']}, "
+        f"{found.demand.width}x{found.demand.height}",
+        err=values == STDOUT,
     )
+
+
+def _write_numbers(path: Path, numbers: Mapping[str, Any] | None) -> None:
+    text = json.dumps(numbers, ensure_ascii=False)
+    if path == STDOUT:
+        typer.echo(text)
+    else:
+        _write("--values", path, f"{text}\n".encode())
+
+
+def _write(option: str, path: Path, content: bytes) -> None:
+    try:
+        path.write_bytes(content)
+    except OSError as error:
+        raise typer.BadParameter(f"{option}: can't write {path} ({error.strerror})") from error
 
 
 @contextmanager

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
+from worker_chart_export.charts.local.chart_values import chart_values, encode, last_values
 from worker_chart_export.charts.local.drawing.canvas import encode_png, paint
 from worker_chart_export.charts.local.drawing.draw_list import build_draw_list
+from worker_chart_export.charts.local.drawing.png_text import with_text
 from worker_chart_export.charts.local.input.options import read_options
 from worker_chart_export.charts.local.layout.plan import make_plan
 
@@ -18,7 +20,8 @@ if TYPE_CHECKING:
 
     from worker_chart_export.charts.local.input.candles import Candles
 
-
+#: The keyword of the text in the PNG with the newest values.
+VALUES_KEYWORD = "chart-values"
 _JPEG_QUALITY = 90
 
 
@@ -27,13 +30,15 @@ class RenderedChart:
     """A chart drawn here.
 
     Attributes:
-        png: The whole PNG file.
-        facts: How it was made, JSON-serialisable: `candles` shown, `warmUpBars` before them, `timeframe`,
-            `lastBar` (the date of the newest bar).
+        png: The whole PNG file. It holds the newest values as the text `chart-values`.
+        facts: How it was made, JSON-serialisable: `candles` shown, `warmUpBars` before them, `timeframe`, and
+            the newest values, see `last_values`.
+        values: The numbers of all bars shown, see `chart_values`; None if they were not asked for.
     """
 
     png: bytes
     facts: Mapping[str, Any]
+    values: Mapping[str, Any] | None = None
 
 
 def render(
@@ -43,6 +48,7 @@ def render(
     symbol: str,
     timeframe: str,
     check: Callable[[], None] = lambda: None,
+    with_values: bool = False,
 ) -> RenderedChart:
     """Draw one chart.
 
@@ -52,6 +58,7 @@ def render(
         symbol: The symbol of the candles; shown in the legend.
         timeframe: Length of the bars, e.g. `1d`.
         check: Called between the stages; raises to stop the work.
+        with_values: Whether to return the numbers of all bars.
 
     Raises:
         RenderFailed: The chart can't be drawn as its template demands.
@@ -61,13 +68,13 @@ def render(
     check()
     image = paint(build_draw_list(plan))
     check()
-    facts = {
-        "candles": plan.grid.count,
-        "warmUpBars": plan.grid.first,
-        "timeframe": timeframe,
-        "lastBar": plan.candles.dates[-1].strftime("%Y-%m-%dT%H:%M:%SZ"),
-    }
-    return RenderedChart(png=encode_png(image), facts=facts)
+    last = last_values(plan)
+    facts = {"candles": plan.grid.count, "warmUpBars": plan.grid.first, "timeframe": timeframe, **last}
+    return RenderedChart(
+        png=with_text(encode_png(image), VALUES_KEYWORD, encode(last).decode()),
+        facts=facts,
+        values=chart_values(plan, timeframe=timeframe) if with_values else None,
+    )
 
 
 def as_jpeg(png: bytes) -> bytes:

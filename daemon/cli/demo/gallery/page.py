@@ -192,7 +192,8 @@ def _figure(result: StepResult, chart: ChartFile) -> str:
     candles, last_bar = chart.meta.get("candles"), chart.meta.get("lastBar")
     origin = ""
     if candles is not None and last_bar is not None:
-        origin = f"<br>{escape(f'{candles} candles up to {str(last_bar)[:10]}')}"
+        day = last_bar["date"][:10]
+        origin = f"<br>{escape(f'{candles} candles up to {day}')}"
     return (
         f'<figure><a href="{_href(chart.path)}" data-title="{escape(title, quote=True)}"'
         f' data-kind="{escape(chart.kind, quote=True)}">'

@@ -9,6 +9,7 @@ import pytest
 from localcloud import Fault
 from tests.support.fakes import BUCKET, RUN_ID, STEP_ID, png_bytes, template_document
 from tests.support.pipeline_bench import MANIFEST_NAME, template_ids
+from worker_chart_export.charts.base import ChartImage
 from worker_chart_export.errors import BackendUnavailable
 from worker_chart_export.execution.outcome import OutcomeKind
 from worker_chart_export.outputs.artifact_store import StepFolder
@@ -188,6 +189,37 @@ def test_a_reused_chart_keeps_the_version_of_its_template(bench):
     reused, made = bench.manifest()["items"]
     assert (reused["meta"]["templateVersion"], reused["kind"]) == (versions["ctpl_a"], "changed")
     assert made["meta"]["templateVersion"] == bench.template_version("ctpl_b") != versions["ctpl_b"]
+
+
+def test_a_reused_chart_keeps_its_numbers(bench, monkeypatch):
+    """The item of a reused chart has the numbers of the chart, which stand in the object's metadata."""
+    numbers = {"lastBar": {"close": 202.91}, "studies": [{"name": "Größe"}]}
+    meta = {"candles": 117, **numbers}
+    monkeypatch.setattr(
+        bench.provider, "chart", lambda _request: ChartImage(png=png_bytes(), provider="local", meta=meta)
+    )
+    bench.put("ctpl_a", "ctpl_b")
+    bench.cloud.storage.faults.add(Fault(method=UPLOADS, match="ctpl_b", error=503))
+    with pytest.raises(BackendUnavailable):
+        bench.run(seconds=1)
+    bench.cloud.storage.faults.clear()
+    bench.expire_lease()
+    bench.run()
+    reused, made = (item["meta"] for item in bench.manifest()["items"])
+    assert {key: reused[key] for key in numbers} == {key: made[key] for key in numbers} == numbers
+    assert ("candles" in reused, "candles" in made) == (False, True)
+
+
+@pytest.mark.parametrize("value", ["{oops", "[]", '{"provider": "real"}', "[" * 100_000])
+def test_numbers_that_somebody_changed_are_ignored(bench, value):
+    """Metadata that is no JSON object with numbers changes nothing."""
+    _left_by_a_dead_worker(bench, "ctpl_a")
+    blob = bench.objects.bucket(BUCKET).blob(_name("ctpl_a"))
+    blob.metadata = {"provider": "local", "chartValues": value}
+    blob.upload_from_string(png_bytes(), content_type="image/png")
+    bench.run()
+    (item,) = bench.manifest()["items"]
+    assert item["meta"] == {"provider": "local"}
 
 
 def test_an_upload_lost_with_its_worker_is_paid_for_again_and_no_more(bench):

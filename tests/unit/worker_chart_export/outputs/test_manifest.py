@@ -191,6 +191,16 @@ def test_details_are_left_out_when_they_would_make_it_too_large():
     assert all(failure["error"] == {"code": "CHART_API_FAILED", "message": "no"} for failure in failures)
 
 
+def test_numbers_are_left_out_first():
+    """Numbers of charts are left out when the manifest would exceed 64 KiB; all else stays."""
+    numbers = {"lastBar": {"close": 1.0}, "studies": [{"name": "x" * 1500}], "studiesLeftOut": 2}
+    items = [replace(_item(f"ctpl_{n}"), meta={"candles": 117, **numbers}) for n in range(40)]
+    assert encode_manifest(_manifest(*items[:20])).count(b"lastBar") == 20
+    manifest = json.loads(encode_manifest(_manifest(*items, *_failures_with_details(3))))
+    assert all(item["meta"] == {"candles": 117} for item in manifest["items"])
+    assert all(failure["error"]["details"] for failure in manifest["failures"])
+
+
 def test_details_stay_when_there_is_room():
     """Details stay when the manifest is small enough."""
     failures = json.loads(encode_manifest(_manifest(*_failures_with_details(3))))["failures"]

@@ -79,6 +79,7 @@ class Plan:
         price_writer: Writes prices.
         sizes: The sizes of texts and lines.
         floors: Studies at the lower edge of the price pane, each with its own scale.
+        studies: All studies drawn, in the template's order.
     """
 
     candles: Candles
@@ -91,6 +92,7 @@ class Plan:
     price_writer: Writer
     sizes: Sizes
     floors: tuple[tuple[Study, Scale], ...]
+    studies: tuple[Study, ...]
 
 
 def price_color(style: str, look: Mapping[str, Any], *, rising: bool) -> Color:
@@ -190,7 +192,7 @@ class _Planner:
         floors = [(study, self._own_scale(study, box)) for study in beside]
         panes = [self._price_pane(overlays, floors, box)]
         panes += [self._study_pane(study, box) for study, box in zip(own, boxes[1:], strict=True)]
-        return self._plan(panes, floors)
+        return self._plan(panes, floors, studies)
 
     def _studies_alone(self, own: list[Study]) -> Plan:
         """Plan a chart without the price: the studies' panes share the picture."""
@@ -199,9 +201,9 @@ class _Planner:
         height = self._options.height - self._sizes.time_axis_height
         boxes = pane_boxes(self._right, height, studies=len(own), main_height=None, has_main=False)
         panes = [self._study_pane(study, box) for study, box in zip(own, boxes, strict=True)]
-        return self._plan(panes, [])
+        return self._plan(panes, [], own)
 
-    def _plan(self, panes: list[Pane], floors: list[tuple[Study, Scale]]) -> Plan:
+    def _plan(self, panes: list[Pane], floors: list[tuple[Study, Scale]], studies: list[Study]) -> Plan:
         return Plan(
             candles=self._candles,
             visible=self._visible,
@@ -213,6 +215,7 @@ class _Planner:
             price_writer=self._price_writer,
             sizes=self._sizes,
             floors=tuple(floors),
+            studies=tuple(studies),
         )
 
     def _own_scale(self, study: Study, box: Box) -> Scale:

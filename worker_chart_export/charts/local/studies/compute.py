@@ -62,6 +62,7 @@ def compute_study(request: StudyRequest, bars: Candles, first_shown: int = 0) ->
         _of_visible_bars(kind, bars, first_shown, inputs) if kind.visible_only else kind.formula(bars, inputs)
     )
     settled = 0 if kind.visible_only else _settled_from(kind, bars, inputs)
+    settled = min(settled + _moved(computed), len(bars))
     study = Study(
         name=request.name,
         title=" ".join([kind.title, *(_written(value) for value in inputs.values.values())]),
@@ -89,6 +90,11 @@ def _of_visible_bars(kind: StudyKind, bars: Candles, first_shown: int, inputs: I
         key: np.concatenate((gap, values)) if isinstance(values, np.ndarray) else values
         for key, values in computed.items()
     }
+
+
+def _moved(plots: Plots) -> int:
+    """Return by how many bars the plots are moved to the right at most."""
+    return max([0, *(values.offset for values in plots.values() if isinstance(values, PlotValues))])
 
 
 def _place(request: StudyRequest, *, own_pane: bool) -> Place:

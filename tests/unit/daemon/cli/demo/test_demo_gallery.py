@@ -30,7 +30,7 @@ CHART = ChartFile(
     kind="price + MA",
     path="run/step/a b.png",
     png=PNG,
-    meta={"provider": "local", "candles": 117, "lastBar": "2013-03-01T00:00:00Z"},
+    meta={"provider": "local", "candles": 117, "lastBar": {"date": "2013-03-01T00:00:00Z", "close": 202.91}},
 )
 SUCCEEDED = StepResult(
     step=STEP,
