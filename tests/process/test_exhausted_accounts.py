@@ -214,7 +214,7 @@ class TestWait:
         assert len(daemon.named("chart_reused")) >= 1
 
     def test_a_refused_key_makes_steps_wait(self, deployment):
-        """Steps wait while the only key is refused, beyond the releases that an outage allows."""
+        """Steps wait while the only key is refused, and cost one call each time that it is tried."""
         deployment.cloud.chart_img.faults.add(Fault(answer="forbidden", times=3))
         run_id, step_ids = deployment.put_run(steps=3, charts=1)
         with deployment.daemon(**WAIT, **_one()).started() as daemon:

@@ -10,7 +10,7 @@ import pytest
 
 from daemon.handling.circuit_breaker import FAILURES_TO_OPEN, CircuitBreaker
 from tests.support.fakes import HandClock
-from worker_chart_export.errors import BackendRefused, BackendUnavailable
+from worker_chart_export.errors import AccountsExhausted, BackendRefused, BackendUnavailable
 
 NEVER = 3600.0
 UNAVAILABLE = BackendUnavailable("firestore", "x")
@@ -267,6 +267,15 @@ def test_a_pause_for_a_named_reason_lasts_until_its_probe_finds_none(breaker, wa
     assert answer.get(timeout=10) is None
     (line,) = _events(log_lines, "intake_paused")
     assert (line["backend"], line["reason"]) == ("accounts", "no account has calls left")
+
+
+@pytest.mark.parametrize("is_for_all", [True, False])
+def test_one_lack_of_accounts_opens_it_if_it_is_for_all_charts(is_for_all):
+    """One step without an account pauses the intake, unless other charts can still be made."""
+    breaker = CircuitBreaker(probes={"accounts": lambda: None})
+    for _ in range(1 if is_for_all else 2 * FAILURES_TO_OPEN):
+        breaker.record_failure(AccountsExhausted("none is left", is_for_all=is_for_all))
+    assert breaker.pauses == ({"accounts": "none is left"} if is_for_all else {})
 
 
 def test_each_pause_is_probed_at_its_own_pace(breaker, backends):

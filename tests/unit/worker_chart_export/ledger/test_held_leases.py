@@ -12,7 +12,14 @@ from localcloud import Fault
 from tests.support.fakes import NOON, HandClock, scope_of
 from tests.support.ledger.ledger_process import TERMS, LedgerProcess
 from tests.support.ledger.samples import stored
-from worker_chart_export.errors import BackendRefused, BackendUnavailable, Interrupted, LeaseLost, StepError
+from worker_chart_export.errors import (
+    AccountsExhausted,
+    BackendRefused,
+    BackendUnavailable,
+    Interrupted,
+    LeaseLost,
+    StepError,
+)
 from worker_chart_export.ledger.lease import HeldLease
 
 TRUSTED_SECONDS = 59  # of a lease of 60 s, with a skew of 1 s
@@ -218,6 +225,16 @@ class TestBook:
             claim = worker.claim(run.run_id, "s0")
         assert worker.ledger.release(claim, cause=BackendUnavailable(backend, "503")).failed
         assert (run.step("s0")["error"]["code"], run.lease("s0")) == (code, None)
+
+    def test_a_step_that_waits_for_an_account_is_released_without_end(self, run, worker):
+        """No number of releases fails a step that waits for an account, and it uses up no attempt."""
+        for attempt in range(1, 16):
+            claim = worker.claim(run.run_id, "s0")
+            assert claim.attempt == attempt
+            assert worker.ledger.release(claim, cause=AccountsExhausted("none is left")).released
+            assert worker.try_claim(run.run_id, "s0").reason == "step_running"
+            run.let_lease_end("s0")
+        assert (run.step("s0")["status"], run.lease("s0")["released"]) == ("RUNNING", 15)
 
     def test_a_release_after_a_refusal_counts_as_an_attempt_and_waits(self, run, worker):
         """A release after a refusal uses up an attempt; the step can't be taken over at once."""
