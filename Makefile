@@ -16,11 +16,12 @@ ROUNDS ?= 3
 PIP := -m pip install --quiet --disable-pip-version-check --require-hashes
 # The site is built by packages that nothing else needs.
 DOCS_VENV := .venv-docs
+FLOORS_VENV := .venv-floors
 COMPILE := uv pip compile --quiet --upgrade --universal --python-version 3.11 --no-annotate --no-header \
 	--no-emit-index-url --no-emit-find-links --generate-hashes
 SEED ?=
 
-.PHONY: help demo test test-long chaos bench walk systemd check lint types imports format lock reference docs coverage charts pictures gallery-pictures page-pictures clean
+.PHONY: help demo test test-long test-floors chaos bench walk systemd check lint types imports format lock reference docs coverage charts pictures gallery-pictures page-pictures clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 16
@@ -33,6 +34,9 @@ test: $(DEV_READY) ## All tests but the long ones: unit, contract (both clouds),
 
 test-long: $(DEV_READY) ## The long ones: a storm, SIGTERMs at random moments, the units in a booted systemd
 	$(PYTEST) -m long
+
+test-floors: $(FLOORS_VENV)/.ready ## The unit tests with the oldest dependencies that pyproject.toml allows
+	$(FLOORS_VENV)/bin/python -m pytest -n $(WORKERS) --dist loadscope -q tests/unit
 
 chaos: $(DEV_READY) ## Kills, freezes, outages and a storm, with figures; MINUTES=10 SEED=n
 	$(BIN)/python -m tests.chaos --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
@@ -71,6 +75,8 @@ lock: $(DEV_READY) ## Write all lock files anew with the newest versions that fi
 	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/$(COMPILE) --extra tracing pyproject.toml -o requirements.lock
 	$(BIN)/$(COMPILE) -c requirements.lock --extra dev pyproject.toml -o requirements-dev.lock
+	$(BIN)/$(COMPILE) --resolution lowest-direct --extra tracing pyproject.toml -o $(VENV)/floors.txt
+	$(BIN)/$(COMPILE) -c $(VENV)/floors.txt --extra dev pyproject.toml -o requirements-floors.lock
 	$(BIN)/$(COMPILE) -c requirements-dev.lock --group bench -o requirements-bench.lock
 	$(BIN)/$(COMPILE) -c requirements-dev.lock --group docs -o requirements-docs.lock
 	$(BIN)/$(COMPILE) -c requirements-dev.lock --group build -o requirements-build.lock
@@ -106,6 +112,13 @@ $(RUN_READY): requirements.lock pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python $(PIP) -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	touch $@
+
+# The oldest versions that pyproject.toml allows, with the newest tools for the tests.
+$(FLOORS_VENV)/.ready: requirements-floors.lock
+	test -x $(FLOORS_VENV)/bin/python || $(PYTHON) -m venv $(FLOORS_VENV)
+	$(FLOORS_VENV)/bin/python $(PIP) --no-deps -r requirements-floors.lock # pip would look for newer ones with extras
+	$(FLOORS_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	touch $@
 
 $(DEV_READY): requirements-dev.lock $(RUN_READY)
