@@ -24,7 +24,8 @@ RENEWED_SECONDS = 5.0
 def hanging(deployment):
     """Return a daemon whose step hangs, and that step."""
     run_id, (step_id,) = deployment.put_run()
-    changed = {**SHORT, HANGING_RUN: run_id, "STREAM_IDLE_SECONDS": "1"}
+    # Its own rescue must not take the step over before the other daemon does.
+    changed = {**SHORT, HANGING_RUN: run_id, "STREAM_IDLE_SECONDS": "1", "RESCUE_INTERVAL_SECONDS": "600"}
     with deployment.daemon(module=HANGING, **changed).started() as daemon:
         deployment.publish_step(run_id, step_id)
         daemon.wait_for_event("chart_stored", count=2)
