@@ -80,6 +80,8 @@ class Event(StrEnum):
     """The rescue failed on one expired lease. The next rescue tries it again."""
     INDEX_MISSING = "index_missing"
     """The Firestore index that finds expired leases is missing. Logged once for each process."""
+    OPERATOR_ACTION = "operator_action"
+    """A command has changed something. Fields `command` and `operator` (user@host) say what and who."""
     CHART_API_CALL_FINISHED = "chart_api_call_finished"
     """One HTTP call to Chart-IMG ended. Fields `httpStatus`, `outcome` and `durationMs` describe the answer.
     """
