@@ -17,7 +17,7 @@ from worker_chart_export.charts.local.layout.axes import (
     time_labels,
 )
 from worker_chart_export.charts.local.primitives.colors import text_on
-from worker_chart_export.charts.local.primitives.marks import DrawList, Gradient, Rects, Text
+from worker_chart_export.charts.local.primitives.marks import DrawList, Gradient, Rects, Text, thickened
 from worker_chart_export.charts.local.primitives.text import cap_height, text_width
 
 if TYPE_CHECKING:
@@ -62,6 +62,8 @@ def build_draw_list(plan: Plan) -> DrawList:
     marks += _axis_marks(plan, dates)
     if has_price:
         marks += time_axis_marks(_surface(plan), options.drawings)
+    if plan.sizes.line != 1:
+        marks = [thickened(mark, plan.sizes.line) for mark in marks]
     return DrawList(width=options.width, height=options.height, background=theme.axis, marks=tuple(marks))
 
 

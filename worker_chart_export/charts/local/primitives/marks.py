@@ -7,7 +7,7 @@ Boxes are (left, top, right, bottom), right and bottom exclusive.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
@@ -126,6 +126,13 @@ def stroked_area(strokes: Strokes) -> Box | None:
     edges = (min(columns) - margin, min(rows) - margin, max(columns) + margin, max(rows) + margin)
     left, top, right, bottom = (math.floor(edge) for edge in edges)
     return clipped((left, top, right + 1, bottom + 1), strokes.clip)
+
+
+def thickened(mark: Mark, factor: float) -> Mark:
+    """Return a mark with its lines `factor` times as wide."""
+    if not isinstance(mark, Strokes):
+        return mark
+    return replace(mark, lines=tuple(replace(line, width=line.width * factor) for line in mark.lines))
 
 
 def rects(boxes: list[Box], color: Color, clip: Box) -> Rects:

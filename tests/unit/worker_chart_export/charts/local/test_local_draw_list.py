@@ -294,3 +294,17 @@ def test_labels_are_moved_apart_and_keep_their_order(wanted):
     for label in placed:
         if label.fixed and 8 <= int(label.text) <= 191:
             assert label.row == int(label.text)
+
+
+def test_texts_and_lines_of_a_large_picture_are_larger():
+    """A picture of 1920 x 1080 has larger texts and wider lines than one of 800 x 600."""
+
+    def drawn(width, height):
+        plan = plan_of(bars_of(), {"width": width, "height": height, "studies": [{"name": "MACD"}]})
+        marks = build_draw_list(plan).marks
+        sizes = {mark.size for mark in marks if isinstance(mark, Text)}
+        widths = {line.width for mark in marks if isinstance(mark, Strokes) for line in mark.lines}
+        return min(sizes), max(widths)
+
+    assert drawn(800, 600) == (12, 1)
+    assert drawn(1920, 1080) == (14, 1.5)
