@@ -41,16 +41,7 @@ def build_draw_list(plan: Plan) -> DrawList:
         size=plan.sizes.axis,
         long_bars=options.timeframe.unit in "WMY",
     )
-    marks: list[Mark] = []
-    for pane in plan.panes:
-        box = left, top, right, bottom = pane.box
-        marks.append(Gradient(box=box, top=theme.top, bottom=theme.bottom))
-        if options.visible.horizontal_grid:
-            rows = (row for row, _ in pane.axis.ticks if top <= row < bottom)
-            marks.append(Rects(boxes=tuple((left, row, right, row + 1) for row in rows), color=theme.grid))
-        if options.visible.vertical_grid:
-            columns = tuple((date.center, top, date.center + 1, bottom) for date in dates)
-            marks.append(Rects(boxes=columns, color=theme.grid))
+    marks = _backgrounds(plan, dates)
     has_price = options.visible.main_pane
     if has_price:
         marks += [*watermarks(options, plan.panes[0].box, theme), *_price_marks(plan)]
@@ -65,6 +56,22 @@ def build_draw_list(plan: Plan) -> DrawList:
     if plan.sizes.line != 1:
         marks = [thickened(mark, plan.sizes.line) for mark in marks]
     return DrawList(width=options.width, height=options.height, background=theme.axis, marks=tuple(marks))
+
+
+def _backgrounds(plan: Plan, dates: list[TimeLabel]) -> list[Mark]:
+    """Draw the panes' backgrounds and their grids."""
+    visible, theme = plan.options.visible, plan.theme
+    marks: list[Mark] = []
+    for pane in plan.panes:
+        box = left, top, right, bottom = pane.box
+        marks.append(Gradient(box=box, top=theme.top, bottom=theme.bottom))
+        if visible.horizontal_grid:
+            rows = (row for row, _ in pane.axis.ticks if top <= row < bottom)
+            marks.append(Rects(boxes=tuple((left, row, right, row + 1) for row in rows), color=theme.grid))
+        if visible.vertical_grid:
+            columns = tuple((date.center, top, date.center + 1, bottom) for date in dates)
+            marks.append(Rects(boxes=columns, color=theme.grid))
+    return marks
 
 
 def _price_marks(plan: Plan) -> list[Mark]:
