@@ -1,4 +1,4 @@
-"""The daemon with short spans: a probe every 3 s, a long pause after 4 s, a longest lease of 8 s."""
+"""The daemon with short spans: a probe every 3 s, a long pause after 4 s, a longest lease of 7 s."""
 
 from __future__ import annotations
 
@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 HASTY = "tests.support.process.hasty_daemon"
 LONG_PAUSE_SECONDS = 4.0
 #: The settings with which the longest lease of a message is `MAX_LEASE_SECONDS`.
-SPANS = {"STEP_TIMEOUT_SECONDS": "5", "DRAIN_SECONDS": "3"}
-MAX_LEASE_SECONDS = 8
+SPANS = {"STEP_TIMEOUT_SECONDS": "4", "DRAIN_SECONDS": "3"}
+#: Shorter than the first pause of the thread that extends ack deadlines, which then gives the message up.
+MAX_LEASE_SECONDS = 7
 
 
 def _half_close_first(rpc: ResumableBidiRpc, close: Callable[[ResumableBidiRpc], None]) -> None:
