@@ -177,7 +177,7 @@ def validate(
     epilog=examples(
         "templates render my_template.json --output chart.png",
         "templates render ctpl_price_psar_adi_v1 --candles IBM_1w.json --output chart.png",
-        "templates render my_template.json --output chart.png --values - | jq .studies",
+        "templates render my_template.json --output chart.png --values -",
     )
 )
 def render(
