@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
+import io
+import json
+from datetime import datetime
+
 import pytest
+from PIL import Image
 
 from daemon.cli.demo.resources import sample_templates
 from tests.support.charts.local_chart_samples import raw_candles
@@ -72,3 +78,38 @@ def test_candles_whose_timeframe_is_written_in_another_way(deployment):
         (line,) = daemon.wait_for_event("step_completed")
         assert daemon.terminate() == 0
     assert line["status"] == "SUCCEEDED"
+
+
+def test_a_candle_file_of_another_form(deployment):
+    """A gzip with the newest bar first, epoch times and texts is drawn; the manifest says what it had."""
+    document = json.loads(raw_candles())
+    document["metadata"]["symbol"] = "NYSE:IBM"
+    rows = [
+        {"t": datetime.fromisoformat(row.pop("date")).timestamp(), **row, "close": str(row["close"])}
+        for row in document["data"]
+    ]
+    document["data"] = [None, *reversed(rows)]
+    raw = gzip.compress(json.dumps(document).encode("utf-8-sig"))
+    deployment.objects.bucket(deployment.bucket).blob("ohlcv.json").upload_from_string(raw)
+    run_id, (step_id,) = deployment.put_run(charts=1)
+    with deployment.daemon(CHARTS_API_MODE="local").started() as daemon:
+        deployment.publish_step(run_id, step_id)
+        (line,) = daemon.wait_for_event("step_completed")
+        assert daemon.terminate() == 0
+    assert line["status"] == "SUCCEEDED"
+    (item,) = deployment.manifest(run_id, step_id)["items"]
+    assert item["meta"]["candleNotes"] == {
+        "gzip": 1,
+        "byteOrderMark": 1,
+        "exchangePrefix": 1,
+        "nullBars": 1,
+        "newestFirst": 400,
+        "epochSeconds": 400,
+        "numericStrings": 400,
+        "otherKeys": 400,
+    }
+    assert item["meta"]["lastBar"]["date"] == "2013-03-01T00:00:00Z"
+    bucket, _, name = item["png_gcs_uri"].removeprefix("gs://").partition("/")
+    png = deployment.objects.bucket(bucket).blob(name).download_as_bytes()
+    text = json.loads(Image.open(io.BytesIO(png)).text["chart-values"])
+    assert text == {key: item["meta"][key] for key in ("lastBar", "studies")}

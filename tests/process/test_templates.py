@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import struct
 
 import pytest
 
 from daemon.cli.demo.resources import sample_templates
+from tests.support.charts.local_chart_samples import raw_candles
 from tests.support.cloud.resources import SECRET_KEY
 from tests.support.process.commands import run_command
 
@@ -153,6 +155,24 @@ def test_render_writes_the_numbers_of_the_chart(file, tmp_path):
     assert len(study["plots"]["Plot"]) == len(found["bars"])
     wrong = run_command("templates", "render", path, "--output", str(output), "--values", "/no/such/x.json")
     assert (wrong.returncode, "--values: can't write /no/such/x.json" in wrong.stderr) == (2, True)
+
+
+def test_render_reads_a_gzip_with_an_exchange(file, tmp_path):
+    """`render` reads the symbol and the timeframe of a gzip too."""
+    document = {**json.loads(raw_candles("IBM_1w"))}
+    document["metadata"]["symbol"] = "NYSE:IBM"
+    candles = tmp_path / "candles.json.gz"
+    candles.write_bytes(gzip.compress(json.dumps(document).encode()))
+    output = ("--output", str(tmp_path / "chart.png"), "--values", "-", "--candles", str(candles))
+    done = run_command("templates", "render", file(), *output)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert (found["symbol"], found["timeframe"]) == ("NYSE:IBM", "1w")
+    named = run_command("templates", "render", file(), *output, "--symbol", "IBM")
+    assert json.loads(named.stdout)["symbol"] == "IBM"
+    candles.write_bytes(candles.read_bytes()[:-9])
+    broken = run_command("templates", "render", file(), *output)
+    assert (broken.returncode, "not the gzip that it starts as" in broken.stderr) == (1, True)
 
 
 def test_render_reports_what_can_not_be_drawn(file, tmp_path):

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import gzip
 import http.client
 import io
-import zlib
 from contextlib import contextmanager
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -29,6 +27,7 @@ from worker_chart_export.backends.http import (
 )
 from worker_chart_export.concurrency.cancel_scope import CancelScope
 from worker_chart_export.errors import BackendUnavailable, OhlcvUnavailable
+from worker_chart_export.inflation import BrokenGzip, InflatedTooLarge, inflated
 from worker_chart_export.observability import metrics
 from worker_chart_export.timing import Backoff, SystemClock
 
@@ -73,9 +72,6 @@ REFUSALS: dict[int, str] = {
 }
 TOKEN_ATTEMPTS = 3
 TOKEN_TIMEOUT_SECONDS = 300
-
-#: How a gzip file starts (RFC 1952, 2.3.1).
-_GZIP_MAGIC = b"\x1f\x8b"
 
 T = TypeVar("T")
 #: The `timeout` of a request of Google's client: seconds to connect, and seconds between two received parts.
@@ -225,10 +221,16 @@ class _LimitedBuffer(io.BytesIO):
         return super().write(data)
 
 
-def read_object(blob: Blob, *, max_bytes: int, timeout: Timeout) -> bytes:
+def read_object(blob: Blob, *, max_bytes: int, timeout: Timeout, as_stored: bool = False) -> bytes:
     """Read an object once, and expand it if it is gzip. Its checksum is compared.
 
     Google's client expands without a limit: of 1.5 MB it makes 1.5 GB.
+
+    Args:
+        blob: The object.
+        max_bytes: The most bytes that it may have, stored or expanded.
+        timeout: The timeouts of the request.
+        as_stored: Whether to return gzip as it is stored, once it is checked.
 
     Raises:
         ObjectTooLarge: It has more than `max_bytes` bytes, as it is stored or as it is expanded.
@@ -238,17 +240,13 @@ def read_object(blob: Blob, *, max_bytes: int, timeout: Timeout) -> bytes:
     buffer = _LimitedBuffer(max_bytes)
     blob.download_to_file(buffer, raw_download=True, timeout=timeout, retry=None)
     content = buffer.getvalue()
-    if not content.startswith(_GZIP_MAGIC):
-        return content
     try:
-        with gzip.open(buffer) as stream:
-            buffer.seek(0)
-            expanded = stream.read(max_bytes + 1)
-    except (EOFError, OSError, zlib.error) as error:
-        raise ObjectUnusable(f"it is not the gzip that it starts as: {error}") from error
-    if len(expanded) > max_bytes:
-        raise ObjectTooLarge
-    return expanded
+        expanded = inflated(content, max_bytes=max_bytes)
+    except BrokenGzip as error:
+        raise ObjectUnusable(str(error)) from error
+    except InflatedTooLarge:
+        raise ObjectTooLarge from None
+    return content if as_stored else expanded
 
 
 class _PlainSession(requests.Session):

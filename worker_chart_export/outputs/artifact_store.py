@@ -295,7 +295,7 @@ class ArtifactStore:
             raise ManifestRefused(f"{name} can't be read: {error}.") from error
 
     def read_candles(self, uri: str | None, *, scope: CancelScope) -> bytes:
-        """Return the bytes of an OHLCV JSON file, expanded if it is gzip.
+        """Return the bytes of an OHLCV JSON file, as they are stored: it may be gzip.
 
         Of the files over `LARGE_CANDLE_BYTES` one at a time is used in this process. The next one waits until
         the scope of the call that read the first is stopped, at the end of its step's charts.
@@ -316,7 +316,7 @@ class ArtifactStore:
 
         def read(max_bytes: int) -> bytes:
             return call_storage(
-                lambda timeout: read_object(blob, max_bytes=max_bytes, timeout=timeout),
+                lambda timeout: read_object(blob, max_bytes=max_bytes, timeout=timeout, as_stored=True),
                 name=str(uri),
                 refusal=OhlcvUnavailable,
                 scope=scope,

@@ -19,6 +19,7 @@ from daemon.exit import ExitCode
 from daemon.settings import ChartsApiMode, ChartSettings, FirestoreSettings, load_settings
 from worker_chart_export.charts.catalogue import DrawingEntry, StudyEntry, catalogue
 from worker_chart_export.errors import RequestError
+from worker_chart_export.inflation import BrokenGzip, InflatedTooLarge, inflated
 from worker_chart_export.inputs.flow_run import is_template_id
 from worker_chart_export.inputs.template import TemplateCatalog
 
@@ -290,9 +291,11 @@ def _find(template: str) -> Review:
 
 def _metadata(raw: bytes) -> dict[str, str]:
     """Return the metadata in the candle file. The renderer checks the candles."""
+    from worker_chart_export.charts.local.input.candles import MAX_FILE_BYTES  # noqa: PLC0415
+
     try:
-        content = json.loads(raw)
-    except (ValueError, RecursionError):
+        content = json.loads(inflated(raw, max_bytes=MAX_FILE_BYTES))
+    except (ValueError, RecursionError, BrokenGzip, InflatedTooLarge):
         return {}
     metadata = content.get("metadata") if isinstance(content, dict) else None
     return {name: str(value) for name, value in metadata.items()} if isinstance(metadata, dict) else {}

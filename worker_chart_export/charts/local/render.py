@@ -31,8 +31,8 @@ class RenderedChart:
 
     Attributes:
         png: The whole PNG file. It holds the newest values as the text `chart-values`.
-        facts: How it was made, JSON-serialisable: `candles` shown, `warmUpBars` before them, `timeframe`, and
-            the newest values, see `last_values`.
+        facts: How it was made, JSON-serialisable: `candles` shown, `warmUpBars` before them, `timeframe`, the
+            newest values, see `last_values`, and `candleNotes`, see `Candles.notes`, if there are any.
         values: The numbers of all bars shown, see `chart_values`; None if they were not asked for.
     """
 
@@ -70,6 +70,8 @@ def render(
     check()
     last = last_values(plan)
     facts = {"candles": plan.grid.count, "warmUpBars": plan.grid.first, "timeframe": timeframe, **last}
+    if candles.notes:
+        facts["candleNotes"] = dict(candles.notes)
     return RenderedChart(
         png=with_text(encode_png(image), VALUES_KEYWORD, encode(last).decode()),
         facts=facts,

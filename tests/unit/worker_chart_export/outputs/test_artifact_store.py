@@ -476,12 +476,13 @@ class TestCandles:
             store.read_candles(f"gs://{BUCKET}/big.json", scope=scope_of())
 
     @pytest.mark.parametrize("encoding", ["gzip", ""])
-    def test_gzip_is_expanded(self, store, objects, encoding):
-        """A file that is stored as gzip is expanded, whether its metadata says so or not."""
+    def test_gzip_is_returned_as_it_is_stored(self, store, objects, encoding):
+        """A file that is stored as gzip is not expanded, whether its metadata says so or not."""
         blob = objects.bucket(BUCKET).blob("packed.json")
         blob.content_encoding = encoding or None
-        blob.upload_from_string(gzip.compress(b"[1") + gzip.compress(b"]"))
-        assert store.read_candles(f"gs://{BUCKET}/packed.json", scope=scope_of()) == b"[1]"
+        content = gzip.compress(b"[1") + gzip.compress(b"]")
+        blob.upload_from_string(content)
+        assert store.read_candles(f"gs://{BUCKET}/packed.json", scope=scope_of()) == content
 
     def test_gzip_is_expanded_up_to_the_limit(self, store, objects):
         """Of a small file that expands to much no more than the limit is expanded."""

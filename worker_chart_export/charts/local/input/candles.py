@@ -2,7 +2,7 @@
 
 The file has the shape that the market-data exporter writes: `{metadata, data}` or the bare data array. Each
 bar is `{date, open, high, low, close, volume}`. The exporter writes 0 for a missing column: a price of zero
-is bad data, and a missing volume is a volume of 0. Each error is one `OhlcvUnavailable` that names the bar.
+is bad data, and a missing volume is a volume of 0. Other forms that are accepted are counted, see `Bars`.
 
 A bar's length is written in several ways: the run says `1d`, Chart-IMG `1D`, a candle file `15`, a template
 `15m`. `M` is a month and `m` a minute, so comparisons never change the case.
@@ -10,17 +10,19 @@ A bar's length is written in several ways: the run says `1d`, Chart-IMG `1D`, a 
 
 from __future__ import annotations
 
+import codecs
 import re
-from array import array
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from worker_chart_export.charts.local.input.bars import FIELDS, Bars
 from worker_chart_export.charts.local.input.json_reader import JsonReader
 from worker_chart_export.errors import OhlcvUnavailable
+from worker_chart_export.inflation import BrokenGzip, InflatedTooLarge, inflated, is_gzip
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -30,12 +32,7 @@ Series: TypeAlias = NDArray[np.float64]
 
 #: About 90,000 indented candles. No file of this system is larger; reading one would only cost memory.
 MAX_FILE_BYTES = 16 * 2**20
-#: How far open and close may lie outside the bar's range, relative to the price. It covers binary rounding.
-_ROUNDING = 1e-9
-_NUMBER_TYPES = frozenset({float, int})
-#: Allowed prices and volumes. Axes can't show numbers beyond them.
-_PRICES = (1e-12, 1e12)
-_RANGES = {"open": _PRICES, "high": _PRICES, "low": _PRICES, "close": _PRICES, "volume": (0.0, 1e18)}
+_BYTE_ORDER_MARKS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE)
 #: A stop is noticed after at most so many bars, some milliseconds.
 _CHECK_EVERY_BARS = 4096
 _TIMEFRAME = re.compile(r"(\d{1,4})([mhHdDwWMyY]?)")
@@ -97,12 +94,14 @@ class Candles:
     """Bars in order of time, oldest first; all columns have one length.
 
     Attributes:
-        dates: Start of each bar, timezone-aware.
-        open: First price of each bar; `high`, `low` and `close` accordingly. All are above zero.
+        dates: Start of each bar in UTC. Bars of a day and longer have the day of their own offset, in UTC.
+        open: First price of each bar; `high`, `low` and `close` accordingly. None is zero; some goods had
+            prices below zero.
         volume: Traded volume, zero or more.
         timeframe: Length of the bars.
         from_the_start: Whether the first bar is the first of the symbol's whole history. Else the file is a
             part of it, and studies that depend on older bars are drawn fainter at first.
+        notes: What was accepted although the file's form is not as documented, and how often.
     """
 
     dates: tuple[datetime, ...]
@@ -113,9 +112,14 @@ class Candles:
     volume: Series
     timeframe: Timeframe
     from_the_start: bool = False
+    notes: Mapping[str, int] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.dates)
+
+    def day_of(self, when: datetime) -> datetime:
+        """Return a time as it compares with `dates`: for bars of a day and longer its own offset decides."""
+        return when if self.timeframe.is_intraday else when.replace(tzinfo=UTC)
 
     def since(self, first: int) -> Candles:
         """Return the bars from index `first` on."""
@@ -127,7 +131,7 @@ class Candles:
 
     def at(self, indices: NDArray[np.intp]) -> Candles:
         """Return the bars at some indices."""
-        columns = {name: getattr(self, name)[indices] for name in _RANGES}
+        columns = {name: getattr(self, name)[indices] for name in FIELDS}
         return replace(self, dates=tuple(self.dates[index] for index in indices.tolist()), **columns)
 
     def price(self, source: str) -> Series:
@@ -157,7 +161,7 @@ class Candles:
         return replace(self, open=open_, high=high, low=low, close=close)
 
     def _part(self, bars: slice) -> Candles:
-        columns = {name: getattr(self, name)[bars] for name in ("dates", *_RANGES)}
+        columns = {name: getattr(self, name)[bars] for name in ("dates", *FIELDS)}
         return replace(self, **columns)
 
 
@@ -177,37 +181,59 @@ def parse_candles(
     Raises:
         OhlcvUnavailable: The file can't be read, is about something else, or a bar in it is wrong.
     """
+    content, notes = _content(raw)
+    try:
+        metadata, bars = _read_file(JsonReader(content), check)
+    except (ValueError, RecursionError) as error:
+        reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
+        raise OhlcvUnavailable(f"The candle file is not JSON: {reason}.") from error
+    own = _check_subject(metadata, notes, symbol=symbol, timeframe=timeframe)
+    if not len(bars):
+        raise OhlcvUnavailable("The candle file holds no candles: expected at least one bar in `data`.")
+    found = bars.finish(has_days=not own.is_intraday)
+    for column in found.columns.values():
+        # Charts on several threads may share the candles of one file.
+        column.flags.writeable = False
+    return Candles(
+        dates=found.dates,
+        **found.columns,
+        timeframe=own,
+        from_the_start=metadata.get("query_type") == "all",
+        notes={**notes, **found.notes},
+    )
+
+
+def _content(raw: bytes) -> tuple[bytes, dict[str, int]]:
+    """Return the JSON of a file, and notes about its form."""
     if len(raw) > MAX_FILE_BYTES:
         raise OhlcvUnavailable(
             f"The candle file has {len(raw):,} bytes; at most {MAX_FILE_BYTES:,} are read.", bytes=len(raw)
         )
     try:
-        metadata, bars = _read_file(JsonReader(raw), check)
-    except (ValueError, RecursionError) as error:
-        reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
-        raise OhlcvUnavailable(f"The candle file is not JSON: {reason}.") from error
-    own = _check_subject(metadata, symbol=symbol, timeframe=timeframe)
-    if not bars.dates:
-        raise OhlcvUnavailable("The candle file holds no candles: expected at least one bar in `data`.")
-    columns: dict[str, Series] = {field: np.array(values) for field, values in bars.columns.items()}
-    columns["high"] = np.maximum.reduce([columns[field] for field in ("high", "open", "close")])
-    columns["low"] = np.minimum.reduce([columns[field] for field in ("low", "open", "close")])
-    for column in columns.values():
-        # Charts on several threads may share the candles of one file.
-        column.flags.writeable = False
-    return Candles(
-        dates=tuple(bars.dates),
-        **columns,
-        timeframe=own,
-        from_the_start=metadata.get("query_type") == "all",
-    )
+        content = inflated(raw, max_bytes=MAX_FILE_BYTES)
+    except InflatedTooLarge:
+        raise OhlcvUnavailable(
+            f"The candle file inflates to more than {MAX_FILE_BYTES:,} bytes, the most that are read."
+        ) from None
+    except BrokenGzip as error:
+        raise OhlcvUnavailable(f"The candle file can't be read: {error}.") from error
+    notes = {"gzip": 1} if is_gzip(raw) else {}
+    if content.startswith(_BYTE_ORDER_MARKS):
+        notes["byteOrderMark"] = 1
+    return content, notes
 
 
-def _check_subject(metadata: Mapping[str, Any], *, symbol: str, timeframe: str) -> Timeframe:
+def _check_subject(
+    metadata: Mapping[str, Any], notes: dict[str, int], *, symbol: str, timeframe: str
+) -> Timeframe:
     """Return the length of the bars. A file of another symbol is refused."""
     file_symbol, file_timeframe = metadata.get("symbol"), metadata.get("timeframe")
-    if isinstance(file_symbol, str) and file_symbol.strip().upper() != symbol.strip().upper():
-        raise OhlcvUnavailable(f"The candle file is about {file_symbol[:60]!r}, expected {symbol!r}.")
+    if isinstance(file_symbol, str):
+        found, expected = file_symbol.strip().upper(), symbol.strip().upper()
+        if found != expected:
+            if found.rpartition(":")[2] != expected:
+                raise OhlcvUnavailable(f"The candle file is about {file_symbol[:60]!r}, expected {symbol!r}.")
+            notes["exchangePrefix"] = 1
     own = parse_timeframe(file_timeframe if isinstance(file_timeframe, str) else timeframe)
     if own is None:
         raise OhlcvUnavailable(
@@ -216,7 +242,7 @@ def _check_subject(metadata: Mapping[str, Any], *, symbol: str, timeframe: str) 
     return own
 
 
-def _read_file(reader: JsonReader, check: Callable[[], None]) -> tuple[Mapping[str, Any], _Bars]:
+def _read_file(reader: JsonReader, check: Callable[[], None]) -> tuple[Mapping[str, Any], Bars]:
     """Return the metadata (empty if there is none) and the bars.
 
     Raises:
@@ -240,95 +266,15 @@ def _read_file(reader: JsonReader, check: Callable[[], None]) -> tuple[Mapping[s
             )
     reader.end()
     metadata, bars = members.get("metadata"), members.get("data")
-    if not isinstance(bars, _Bars):
+    if not isinstance(bars, Bars):
         raise OhlcvUnavailable("The candle file has no `data` array.")
     return metadata if isinstance(metadata, dict) else {}, bars
 
 
-def _read_bars(reader: JsonReader, check: Callable[[], None]) -> _Bars:
-    bars = _Bars()
+def _read_bars(reader: JsonReader, check: Callable[[], None]) -> Bars:
+    bars = Bars()
     for _ in reader.items():
-        if len(bars.dates) % _CHECK_EVERY_BARS == 0:
+        if len(bars) % _CHECK_EVERY_BARS == 0:
             check()
         bars.add(reader.value())
     return bars
-
-
-class _Bars:
-    """The checked bars of a file, column by column.
-
-    Attributes:
-        dates: As in `Candles`.
-        columns: The numbers of each field.
-    """
-
-    def __init__(self) -> None:
-        self.dates: list[datetime] = []
-        self.columns: dict[str, array[float]] = {field: array("d") for field in _RANGES}
-
-    def add(self, row: Any) -> None:
-        """Append a bar of the file.
-
-        Raises:
-            OhlcvUnavailable: It is wrong.
-        """
-        index = len(self.dates)
-        if not isinstance(row, dict):
-            raise OhlcvUnavailable(f"Bar {index} of the candle file is not a JSON object.", bar=index)
-        date = _date(row, index)
-        if index and date <= self.dates[-1]:
-            relation = "repeats" if date == self.dates[-1] else "is older than"
-            raise OhlcvUnavailable(
-                f"Bar {index} of the candle file ({date.isoformat()}) {relation} the bar before it, "
-                "expected ascending dates.",
-                bar=index,
-            )
-        for field, (low, high) in _RANGES.items():
-            value: Any = row.get(field)
-            if value is None and field == "volume":
-                value = 0.0
-            # json makes exactly these two types; bool is another, and NaN compares false with everything.
-            if type(value) not in _NUMBER_TYPES or not low <= value <= high:
-                raise _wrong_number(row, index, field)
-            self.columns[field].append(value)
-        _check_range(row, index)
-        self.dates.append(date)
-
-
-def _date(row: Mapping[str, Any], index: int) -> datetime:
-    text = row.get("date")
-    try:
-        date = datetime.fromisoformat(text)  # type: ignore[arg-type]  # a TypeError is handled as well
-        return date.replace(tzinfo=UTC) if date.tzinfo is None else date.astimezone(UTC)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise OhlcvUnavailable(
-            f"Bar {index} of the candle file has `date` {repr(text)[:60]}, expected YYYY-MM-DDTHH:MM:SSZ.",
-            bar=index,
-        ) from error
-
-
-def _wrong_number(row: Mapping[str, Any], index: int, field: str) -> OhlcvUnavailable:
-    expected = "0 to 1e+18" if field == "volume" else "a price above zero (1e-12 to 1e+12)"
-    shown = "missing" if field not in row else repr(row[field])[:60]
-    return OhlcvUnavailable(
-        f"Bar {index} of the candle file ({row['date']}) has `{field}` {shown}, expected {expected}.",
-        bar=index,
-        field=field,
-    )
-
-
-def _check_range(row: Mapping[str, Any], index: int) -> None:
-    high, low = row["high"], row["low"]
-    slack = row["close"] * _ROUNDING
-    lowest, highest = low - slack, high + slack
-    if low <= high and lowest <= row["open"] <= highest and lowest <= row["close"] <= highest:
-        return
-    where = f"Bar {index} of the candle file ({row['date']})"
-    if high < low:
-        raise OhlcvUnavailable(f"{where} has `high` {high} below `low` {low}.", bar=index)
-    field = "close" if lowest <= row["open"] <= highest else "open"
-    raise OhlcvUnavailable(
-        f"{where} has `{field}` {row[field]} outside its range, expected {low} to {high}.",
-        bar=index,
-        field=field,
-    )

@@ -43,7 +43,7 @@ def symbol_line(candles: Candles, options: ChartOptions, theme: Theme, decimals:
         groups += [((letter, theme.text), (fixed(float(p[-1]), decimals), color)) for letter, p in prices]
     if show.change and len(candles) > 1:
         change = float(candles.close[-1] - candles.close[-2])
-        percent = signed(100 * change / float(candles.close[-2]), 2)
+        percent = signed(100 * change / abs(float(candles.close[-2])), 2)
         tint = readable(theme.rising if change >= 0 else theme.falling, theme.bottom)
         groups.append(((f"{signed(change, decimals)} ({percent}%)", tint),))
     return tuple(groups)

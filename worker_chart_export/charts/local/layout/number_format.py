@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from worker_chart_export.charts.local.studies.study import Numbers
 
 if TYPE_CHECKING:
@@ -26,7 +28,7 @@ def price_decimals(closes: Series) -> int:
 
     The result is at least 2. It is at most the number of decimals in 6 significant digits.
     """
-    largest = float(closes.max())
+    largest = float(np.abs(closes).max())
     high = min(_MAX_DECIMALS, max(2, _SIGNIFICANT - 1 - math.floor(math.log10(largest))))
     needed = sorted(len(f"{close:.{high}f}".rstrip("0").partition(".")[2]) for close in closes[-50:].tolist())
     return max(2, needed[len(needed) // 2])

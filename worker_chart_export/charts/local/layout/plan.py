@@ -119,6 +119,15 @@ def drawing_prices(drawings: Sequence[DrawingRequest]) -> Iterator[tuple[float, 
             yield inputs["stopPrice"], look["stopBackground"]
 
 
+def _check_above_zero(shown: Candles) -> None:
+    below = np.flatnonzero(shown.low <= 0)
+    if below.size:
+        raise RenderFailed(
+            f"`scale` logarithmic can't show prices below zero, as on {shown.dates[below[0]]:%Y-%m-%d}.",
+            field="scale",
+        )
+
+
 def make_plan(candles: Candles, options: ChartOptions, check: Callable[[], None]) -> Plan:
     """Plan a chart; `check` is called before each attempt and may raise.
 
@@ -264,18 +273,29 @@ class _Planner:
         """Return the writer of the price axis; a relative scale starts at the first bar shown."""
         if self._options.scale not in RELATIVE_SCALES:
             return self._price_writer
-        factor, percent = 100 / float(self._visible.close[0]), self._options.scale == "percent"
-        shift, suffix = (-100.0, "%") if percent else (0.0, "")
+        # As in TradingView's library, a first price below zero counts as minus 100, so that up stays up.
+        first, percent = float(self._visible.close[0]), self._options.scale == "percent"
+        factor = 100 / abs(first)
+        shift, suffix = (-math.copysign(100.0, first), "%") if percent else (0.0, "")
         return Writer(numbers=Numbers.PLAIN, factor=factor, shift=shift, suffix=suffix)
 
     def _price_scale(self, overlays: list[Study], box: Box, legend: int) -> Scale:
         """Show all bars and the studies over them below the legend, or the range that the template fixed."""
         visible, fixed = self._visible, self._options.price_range
         logarithmic = self._options.logarithmic
+        if logarithmic:
+            _check_above_zero(visible)
         if fixed is not None:
             low, high = span([visible.low, visible.high])
-            bottom = fixed.low if fixed.low is not None else min(low, fixed.high or low) * (1 - fixed.margin)
-            top = fixed.high if fixed.high is not None else max(high, fixed.low or high) * (1 + fixed.margin)
+            lowest = low if fixed.high is None else min(low, fixed.high)
+            highest = high if fixed.low is None else max(high, fixed.low)
+            bottom = lowest - abs(lowest) * fixed.margin if fixed.low is None else fixed.low
+            top = highest + abs(highest) * fixed.margin if fixed.high is None else fixed.high
+            if logarithmic and bottom <= 0:
+                raise RenderFailed(
+                    f"`override.priceRange` begins at {bottom:g}; a logarithmic scale needs more than 0.",
+                    field="priceRange",
+                )
             return fitted((bottom, top), box, (0, 0), logarithmic=logarithmic)
         on_price = [study for study in overlays if study.place is Place.PRICE]
         values = [plot.values[self._first :] for study in on_price for plot in study.plots]
@@ -293,7 +313,7 @@ class _Planner:
         levels = [level.value for level in study.levels]
         if any(plot.type in (PlotType.COLUMNS, PlotType.HISTOGRAM) for plot in study.plots):
             levels.append(0.0)
-        noise = float(self._candles.close[-1]) * FLAT if study.numbers is Numbers.PRICE else 0.0
+        noise = abs(float(self._candles.close[-1])) * FLAT if study.numbers is Numbers.PRICE else 0.0
         values = [plot.values[self._first :] for plot in study.plots]
         ends = span([*values, np.array(levels)], noise=noise)
         writer = writer_for(study.numbers, self._price_writer.decimals, ends[1] - ends[0])

@@ -29,7 +29,7 @@ def asked_bars(candles: Candles, options: ChartOptions) -> tuple[Candles, int | 
     end = len(candles)
     count: int | None = None
     if isinstance(options.when, tuple):
-        begin, last = options.when
+        begin, last = (candles.day_of(end) for end in options.when)
         shown = [n for n, when in enumerate(candles.dates) if begin <= when <= last]
         if not shown:
             raise RenderFailed("`range` holds none of the candles.", field="range")

@@ -164,13 +164,16 @@ def linear_regression_curve(bars: Candles, inputs: Inputs) -> Plots:
 def mcginley_dynamic(bars: Candles, inputs: Inputs) -> Plots:
     """Follow the close faster when it falls. Source: TradingView's built-in indicator.
 
-    It starts with the exponential average.
+    It starts with the exponential average, and again where it would divide by zero, as after a price that
+    passes through zero.
     """
     length = inputs.length("in_0")
     values = ema(bars.close, length)
     for bar in range(first_defined(values) + 1, len(values)):
         before, close = float(values[bar - 1]), float(bars.close[bar])
-        values[bar] = before + (close - before) / (length * (close / before) ** 4)
+        weight = length * (close / before) ** 4 if before else 0.0
+        followed = before + (close - before) / weight if weight else np.inf
+        values[bar] = followed if np.isfinite(followed) else values[bar]
     return {"Plot": values}
 
 

@@ -12,6 +12,7 @@ from worker_chart_export.charts.local.studies.series import (
     divide,
     ema,
     highest,
+    log,
     lowest,
     mean_deviation,
     percent_rank,
@@ -243,7 +244,7 @@ def true_strength_index(bars: Candles, inputs: Inputs) -> Plots:
 def trix(bars: Candles, inputs: Inputs) -> Plots:
     """Show the change of the logarithm, smoothed three times, times 10,000."""
     length = inputs.length("in_0")
-    return {"TRIX": 10_000 * change(ema(ema(ema(np.log(bars.close), length), length), length))}
+    return {"TRIX": 10_000 * change(ema(ema(ema(log(bars.close), length), length), length))}
 
 
 @study("Ultimate Oscillator", title="UO")

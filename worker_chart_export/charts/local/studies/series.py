@@ -59,6 +59,13 @@ def divide(dividend: Series, divisor: Series) -> Series:
     return np.where(np.isfinite(quotient), quotient, np.nan)
 
 
+def log(values: Series) -> Series:
+    """Return the natural logarithm; NaN for zero and below, as in Pine."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        found = np.log(values)
+    return np.where(values > 0, found, np.nan)
+
+
 def cumulate(values: Series) -> Series:
     """Return the running sum (Pine `ta.cum`); a missing value counts as zero."""
     return np.cumsum(np.nan_to_num(values))

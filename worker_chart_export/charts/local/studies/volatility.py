@@ -13,6 +13,7 @@ from worker_chart_export.charts.local.studies.series import (
     divide,
     ema,
     highest,
+    log,
     lowest,
     roc,
     shift,
@@ -57,7 +58,7 @@ def historical_volatility(bars: Candles, inputs: Inputs) -> Plots:
     """
     frame = bars.timeframe
     days = 1 if frame.is_intraday or (frame.unit == "D" and frame.count == 1) else 7
-    deviation = stdev(change(np.log(bars.close)), inputs.length("in_0"))
+    deviation = stdev(change(log(bars.close)), inputs.length("in_0"))
     return {"Plot": 100 * deviation * (365 / days) ** 0.5}
 
 
@@ -75,7 +76,7 @@ def volatility_close_to_close(bars: Candles, inputs: Inputs) -> Plots:
     TradingView does not document its divisor; here it is `periods` - 1.
     """
     length = inputs.length("periods")
-    spread = stdev(change(np.log(bars.close)), length)
+    spread = stdev(change(log(bars.close)), length)
     correction = length / (length - 1) if length > 1 else np.nan
     return {"Plot": 100 * spread * (correction * inputs.whole("daysPerYear")) ** 0.5}
 
@@ -84,7 +85,7 @@ def volatility_close_to_close(bars: Candles, inputs: Inputs) -> Plots:
 def volatility_zero_trend(bars: Candles, inputs: Inputs) -> Plots:
     """Show the root of the mean squared log return per year, in percent: the trend counts as zero."""
     length = inputs.length("periods")
-    squares = total(change(np.log(bars.close)) ** 2, length)
+    squares = total(change(log(bars.close)) ** 2, length)
     return {"Plot": 100 * np.sqrt(squares * inputs.whole("daysPerYear") / length)}
 
 
@@ -96,7 +97,7 @@ def volatility_ohlc(bars: Candles, inputs: Inputs) -> Plots:
     close to the open weighs 0.12.
     """
     length, closed = inputs.length("periods"), inputs.number("marketClosedPercentage")
-    open_, high, low, close = (np.log(bars.price(name)) for name in ("open", "high", "low", "close"))
+    open_, high, low, close = (log(bars.price(name)) for name in ("open", "high", "low", "close"))
     inside = 0.5 * (high - low) ** 2 - (2 * np.log(2) - 1) * (close - open_) ** 2
     variance = inside
     if closed > 0:

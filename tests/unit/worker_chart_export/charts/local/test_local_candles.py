@@ -91,21 +91,21 @@ def test_a_huge_file_is_refused_before_it_is_parsed(monkeypatch):
 
 @pytest.mark.parametrize("field", ["open", "high", "low", "close"])
 @pytest.mark.parametrize(
-    "value", [0, -1.0, None, "12", True, [], float("nan"), float("inf"), 10**400, 1e-13, 2e12]
+    "value", [0, None, "12 USD", "", "1_0", True, [], float("nan"), float("inf"), 10**400, 1e-13, -2e12]
 )
 def test_a_bad_price_is_refused_by_bar_and_field(field, value):
-    """A price that is zero, negative, missing, infinite or no number is refused by bar and field."""
+    """A price that is zero, missing, infinite or no number is refused by bar and field."""
     rows = [bar(n, GOOD) for n in range(3)]
     rows[1][field] = value
     message = _refusal(rows)
     assert message.startswith("Bar 1 of the candle file (2024-01-02T00:00:00Z)")
     assert f"`{field}`" in message
-    assert "expected a price above zero" in message
+    assert "expected a price that is not zero" in message
 
 
-@pytest.mark.parametrize("value", [-1, "5", True, float("nan"), float("inf")])
+@pytest.mark.parametrize("value", [-1, "-5", "five", True, float("nan"), float("inf")])
 def test_a_bad_volume_is_refused(value):
-    """A volume that is negative, infinite or a text is refused."""
+    """A volume that is negative, infinite or a text without a number is refused."""
     message = _refusal([bar(0, GOOD, volume=value)])
     assert "`volume`" in message
     assert "expected 0 to 1e+18" in message
@@ -124,18 +124,38 @@ def test_a_bar_whose_prices_contradict_each_other_is_refused(prices, said):
     assert said in _refusal([bar(0, GOOD), bar(1, prices)])
 
 
-@pytest.mark.parametrize("date", [None, 7, "", "yesterday", "2024-13-01T00:00:00Z"])
-def test_a_bad_date_is_refused(date):
-    """A bad date is refused with the index of the bar and the expected format."""
+@pytest.mark.parametrize(
+    "date",
+    [
+        *(None, True, [], 7, 20240220, float("nan"), 1e14, 1e400, "", "yesterday", "2024-13-01T00:00:00Z"),
+        *("0001-01-01", "9999-12-31", "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-12:00", "0999-12-31"),
+        *("1708387200_", "999999999999999", "-99999999999"),
+    ],
+)
+@pytest.mark.parametrize("timeframe", ["1d", "1w", "1M", "5m"])
+def test_a_bad_date_is_refused(date, timeframe):
+    """A bad date, the ends of the calendar too, is refused with the bar's index and the expected format."""
     row = bar(0, GOOD) | {"date": date}
-    assert "Bar 0 of the candle file has `date`" in _refusal([row])
+    message = _refusal([row], timeframe=timeframe)
+    assert "Bar 0 of the candle file has `date`" in message
+    assert "expected YYYY-MM-DDTHH:MM:SSZ or epoch seconds, in the years 1000 to 9000" in message
 
 
-@pytest.mark.parametrize(("days", "said"), [((0, 0), "repeats"), ((1, 0), "is older than")])
-def test_bars_out_of_order_are_refused(days, said):
-    """Bars that are out of order or doubled are refused."""
+@pytest.mark.parametrize(
+    ("days", "index", "said"),
+    [
+        ((0, 0, 1), 1, "repeats the bar before it"),
+        ((0, 1, 1, 1), 3, "repeats the bar before it"),
+        ((2, 1, 1), 2, "repeats the bar before it"),
+        ((2, 1, 1, 0), 2, "repeats the bar before it"),
+        ((0, 2, 1), 2, "is older than the bar before it"),
+        ((3, 2, 4), 2, "is newer than the bar before it"),
+    ],
+)
+def test_bars_out_of_order_are_refused(days, index, said):
+    """Bars that are out of order, or doubled other than the newest, are refused."""
     message = _refusal([bar(day, GOOD) for day in days])
-    assert "Bar 1" in message
+    assert f"Bar {index} of" in message
     assert said in message
 
 

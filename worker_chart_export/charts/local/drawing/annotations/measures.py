@@ -50,7 +50,7 @@ def date_price_range(surface: Surface, request: DrawingRequest) -> list[Mark]:
     start, end = (surface.point(inputs, name) for name in ("start", "end"))
     middle_x, middle_y = (start[0] + end[0]) / 2, (start[1] + end[1]) / 2
     change = inputs["endPrice"] - inputs["startPrice"]
-    percent = 100 * change / inputs["startPrice"] if inputs["startPrice"] else math.nan
+    percent = _percent(change, inputs["startPrice"])
     lines = f"{signed(change, surface.writer.decimals)} ({signed(percent, 2)}%)\n{_span(surface, inputs)}"
     left, right = sorted((start[0], end[0]))
     top, bottom = sorted((start[1], end[1]))
@@ -62,6 +62,11 @@ def date_price_range(surface: Surface, request: DrawingRequest) -> list[Mark]:
         *_arrow(surface, (middle_x, start[1]), (middle_x, end[1]), look),
         *_range_label(surface, request, (middle_x, top if change >= 0 else bottom), lines, above=change >= 0),
     ]
+
+
+def _percent(change: float, price: float) -> float:
+    """Return a change in percent of a price; NaN for a price of zero."""
+    return 100 * change / abs(price) if price else math.nan
 
 
 def _range_area(surface: Surface, look: Mapping[str, Any], one: Point, other: Point) -> list[Mark]:
@@ -208,7 +213,7 @@ def _stats(
     rest = look["accountSize"] - risk
     gap = cap_height(look["fontSize"]) + 12
     away = -gap if rows[1] <= rows[0] else gap
-    gains, losses = (f"{fixed(one, decimals)} ({100 * one / entry:.2f}%)" for one in (gain, loss))
+    gains, losses = (f"{fixed(one, decimals)} ({fixed(_percent(one, entry), 2)}%)" for one in (gain, loss))
     texts = (
         (f"{quantity:.4g}, {ratio:.2f}", gains, losses)
         if look["showCompact"]

@@ -57,6 +57,7 @@ class Surface:
         distance.
         """
         dates = self.candles.dates
+        when = self.candles.day_of(when)
         last, step = len(dates) - 1, self._usual_step()
         if when < dates[0]:
             index = (when - dates[0]).total_seconds() / step
