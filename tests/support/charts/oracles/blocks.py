@@ -4,12 +4,27 @@ from __future__ import annotations
 
 import math
 
+#: Pine's operators take numbers as equal that differ by less.
+EQUAL = 1e-10
+
 
 def run(values, length):
     """Return the last `length` values up to each bar, None where one is missing."""
     for end in range(1, len(values) + 1):
         part = values[max(0, end - length) : end]
         yield None if len(part) < length or None in part else part
+
+
+def numbers(values, length):
+    """Return the last `length` numbers up to each bar, None at a bar without one.
+
+    Pine's sums and averages skip missing values like this.
+    """
+    last = []
+    for value in values:
+        if value is not None:
+            last = [*last, value][-length:]
+        yield None if value is None or len(last) < length else last
 
 
 def each(function, *columns):
@@ -38,25 +53,33 @@ def change(values, bars=1):
     return each(lambda new, old: new - old, values, ago(values, bars))
 
 
+def averaged(function, values, length):
+    """Apply a function to the last `length` numbers up to each bar."""
+    return [None if part is None else function(part) for part in numbers(values, length)]
+
+
 def sma(values, length):
     """Return the simple moving average."""
-    return windowed(lambda part: math.fsum(part) / length, values, length)
+    return averaged(lambda part: math.fsum(part) / length, values, length)
 
 
 def wma(values, length):
     """Return the average with weights 1, 2, 3 ... towards the newest bar."""
     weight = length * (length + 1) / 2
-    return windowed(lambda part: math.fsum(v * (n + 1) for n, v in enumerate(part)) / weight, values, length)
+    return averaged(lambda part: math.fsum(v * (n + 1) for n, v in enumerate(part)) / weight, values, length)
 
 
 def smoothed(values, length, alpha):
     """Start with the average of the first `length` values, then move by `alpha` towards each new one."""
     result, seed, last = [], [], None
     for value in values:
-        if value is not None and last is None:
+        if value is None:
+            result.append(None)
+            continue
+        if last is None:
             seed.append(value)
             last = math.fsum(seed) / length if len(seed) == length else None
-        elif value is not None:
+        else:
             last = last * (1 - alpha) + value * alpha
         result.append(last)
     return result
@@ -90,24 +113,29 @@ def deviation(values, length):
 
 
 def true_range(bars):
-    """Return the true range of each bar; the first has no close before it."""
-    result = [bars.high[0] - bars.low[0]]
+    """Return the true range of each bar (`ta.tr`); the first has none, as no close is before it."""
+    result = [None]
     for high, low, before in zip(bars.high[1:], bars.low[1:], bars.close, strict=False):
         result.append(max(high - low, abs(high - before), abs(low - before)))
     return result
 
 
+def first_true_range(bars):
+    """Return the true range (`ta.tr(true)`); that of the first bar is its high less its low."""
+    return [bars.high[0] - bars.low[0], *true_range(bars)[1:]]
+
+
 def cross(one, other):
-    """Return `one` where the two series cross, else None."""
-    result = [None]
-    for n in range(1, len(one)):
-        now, before = (one[n], other[n]), (one[n - 1], other[n - 1])
-        if None in now or None in before:
+    """Return `one` where it jumps to the other side of `other`; bars of equality change no side."""
+    result, side = [], 0
+    for now, against in zip(one, other, strict=True):
+        if now is None or against is None:
             result.append(None)
             continue
-        up = now[0] > now[1] and before[0] <= before[1]
-        down = now[0] < now[1] and before[0] >= before[1]
-        result.append(one[n] if up or down else None)
+        crossed = (side < 0 and now > against) or (side > 0 and now < against)
+        result.append(now if crossed else None)
+        if abs(now - against) > EQUAL:
+            side = 1 if now > against else -1
     return result
 
 
@@ -133,7 +161,7 @@ def roc(values, length):
 
 def summed(values, length):
     """Return the sum of the last `length` values."""
-    return windowed(math.fsum, values, length)
+    return averaged(math.fsum, values, length)
 
 
 def top(values, length):
@@ -147,11 +175,11 @@ def low(values, length):
 
 
 def running(values):
-    """Return the running sum; a missing value counts as zero."""
+    """Return the running sum; it is missing where the value is."""
     result, total = [], 0.0
     for value in values:
         total += value or 0.0
-        result.append(total)
+        result.append(None if value is None else total)
     return result
 
 

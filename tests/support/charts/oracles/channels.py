@@ -9,6 +9,7 @@ from tests.support.charts.oracles.blocks import (
     deviation,
     each,
     ema,
+    first_true_range,
     low,
     minus,
     ratio,
@@ -47,9 +48,9 @@ def percent_b(bars, inputs):
 
 @oracle("Bollinger Bands Width", {"in_0": 5, "in_1": 1.5})
 def band_width(bars, inputs):
-    """Divide the distance of the bands by their middle."""
+    """Show the distance of the bands in percent of their middle."""
     middle, upper, lower = bollinger(bars, inputs)
-    return {"Plot": ratio(minus(upper, lower), middle)}
+    return {"Plot": ratio(minus(upper, lower), middle, 100)}
 
 
 def extremes(bars, length):
@@ -126,7 +127,7 @@ def ichimoku(bars, inputs):
 @oracle("Chande Kroll Stop", {"in_0": 5, "in_1": 2, "in_2": 4})
 def chande_kroll(bars, inputs):
     """Set stops at a distance of average ranges from the extremes."""
-    length, reach = inputs["in_0"], rma(true_range(bars), inputs["in_0"])
+    length, reach = inputs["in_0"], rma(first_true_range(bars), inputs["in_0"])
     above = each(lambda a, b: a - inputs["in_1"] * b, top(bars.high, length), reach)
     below = each(lambda a, b: a + inputs["in_1"] * b, low(bars.low, length), reach)
     return {"Short": top(above, inputs["in_2"]), "Long": low(below, inputs["in_2"])}

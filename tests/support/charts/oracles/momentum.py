@@ -7,6 +7,7 @@ from itertools import pairwise
 
 from tests.support.charts.oracles import oracle
 from tests.support.charts.oracles.blocks import (
+    EQUAL,
     ago,
     change,
     each,
@@ -121,18 +122,18 @@ def cci(bars, inputs):
 
 @oracle("Connors RSI", {"in_0": 4, "in_1": 3, "in_2": 20})
 def connors(bars, inputs):
-    """Average three strengths."""
-    streak = [0]
+    """Average three strengths; the first bar counts as a fall."""
+    streak = [-1]
     for before, now in pairwise(bars.close):
         if now > before:
             streak.append(max(streak[-1], 0) + 1)
         else:
             streak.append(min(streak[-1], 0) - 1 if now < before else 0)
-    rank = windowed(
-        lambda p: 100 * sum(v <= p[-1] for v in p[:-1]) / inputs["in_2"],
-        roc(bars.close, 1),
-        inputs["in_2"] + 1,
-    )
+    moves, n = roc(bars.close, 1), inputs["in_2"]
+    rank = [None] * len(moves)
+    for end in range(n, len(moves)):
+        before = [v for v in moves[end - n : end] if v is not None]
+        rank[end] = None if moves[end] is None else 100 * sum(v <= moves[end] + EQUAL for v in before) / n
     parts = rsi(bars.close, inputs["in_0"]), rsi(streak, inputs["in_1"]), rank
     return {"CRSI": each(lambda a, b, c: (a + b + c) / 3, *parts)}
 
@@ -161,6 +162,7 @@ def fisher(bars, inputs):
     for part in run(middle, inputs["in_0"]):
         if part is None or max(part) == min(part):
             result.append(None)
+            value, last = 0.0, 0.0
             continue
         value = 0.66 * ((part[-1] - min(part)) / (max(part) - min(part)) - 0.5) + 0.67 * value
         value = math.copysign(0.999, value) if abs(value) > 0.99 else value

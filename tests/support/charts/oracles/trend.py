@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from tests.support.charts.oracles import oracle
 from tests.support.charts.oracles.blocks import (
+    EQUAL,
     ago,
-    change,
     each,
     ema,
+    first_true_range,
     ratio,
     rma,
+    run,
     summed,
     true_range,
     windowed,
@@ -21,8 +23,8 @@ def directional(bars, length):
     plus, minus = [None], [None]
     for n in range(1, len(bars.close)):
         up, down = bars.high[n] - bars.high[n - 1], bars.low[n - 1] - bars.low[n]
-        plus.append(up if up > down and up > 0 else 0.0)
-        minus.append(down if down > up and down > 0 else 0.0)
+        plus.append(up if up - down > EQUAL and up > EQUAL else 0.0)
+        minus.append(down if down - up > EQUAL and down > EQUAL else 0.0)
     reach = rma(true_range(bars), length)
     found = []
     for moves in (plus, minus):
@@ -83,11 +85,11 @@ def directional_movement(bars, inputs):
 
 @oracle("Aroon", {"in_0": 5})
 def aroon(bars, inputs):
-    """Show how long ago the extremes were; of equal ones the newest counts."""
+    """Show how long ago the extremes were; of equal ones the oldest counts."""
     n = inputs["in_0"]
 
     def since(part):
-        return 100 * max(i for i, v in enumerate(part) if v == max(part)) / n
+        return 100 * part.index(max(part)) / n
 
     return {
         "Upper": windowed(since, bars.high, n + 1),
@@ -98,7 +100,7 @@ def aroon(bars, inputs):
 @oracle("Vortex Indicator", {"in_0": 4})
 def vortex(bars, inputs):
     """Divide the moves between lows and highs by the way."""
-    n, way = inputs["in_0"], summed(true_range(bars), inputs["in_0"])
+    n, way = inputs["in_0"], summed(first_true_range(bars), inputs["in_0"])
     up = each(lambda a, b: abs(a - b), bars.high, ago(bars.low, 1))
     down = each(lambda a, b: abs(a - b), bars.low, ago(bars.high, 1))
     return {"VI +": ratio(summed(up, n), way), "VI -": ratio(summed(down, n), way)}
@@ -106,17 +108,18 @@ def vortex(bars, inputs):
 
 @oracle("Advance/Decline", {"in_0": 4})
 def advance_decline(bars, inputs):
-    """Divide the number of rises by that of falls."""
-    moves = change(bars.close)
-    rises = windowed(lambda p: sum(v > 0 for v in p), moves, inputs["in_0"])
-    falls = windowed(lambda p: sum(v < 0 for v in p), moves, inputs["in_0"])
-    return {"Plot": ratio(rises, falls)}
+    """Divide the number of bars that closed at their open or above by that of the others."""
+    result = []
+    for part in run([c - o for o, c in zip(bars.open, bars.close, strict=True)], inputs["in_0"]):
+        rises = part and sum(v >= 0 for v in part)
+        result.append(part and rises / (len(part) - rises or 1))
+    return {"Plot": result}
 
 
 @oracle("Accumulative Swing Index", {"in_0": 3.0})
 def swing_index(bars, inputs):
     """Sum Wilder's swing index."""
-    total, result = 0.0, [0.0]
+    total, result = 0.0, [None]
     for n in range(1, len(bars.close)):
         o, h, lo, c = bars.open[n], bars.high[n], bars.low[n], bars.close[n]
         before, opened = bars.close[n - 1], bars.open[n - 1]
@@ -136,7 +139,7 @@ def swing_index(bars, inputs):
 @oracle("Super Trend", {"in_0": 5, "in_1": 2})
 def super_trend(bars, inputs):
     """Follow Pine's reference for `ta.supertrend`."""
-    reach, result = rma(true_range(bars), inputs["in_0"]), []
+    reach, result = rma(first_true_range(bars), inputs["in_0"]), []
     upper = lower = trend = None
     for n, size in enumerate(reach):
         if size is None:
@@ -162,18 +165,17 @@ def super_trend(bars, inputs):
 
 @oracle("Volatility Index", {"periods": 5, "atrMult": 2.0, "method": "Exponential"})
 def volatility_stop(bars, inputs):
-    """Follow the extreme of the close since the last turn."""
+    """Follow TradingView's Volatility Stop, with a choice of the average."""
     smooth = ema if inputs["method"] == "Exponential" else rma
-    result, rising, stop, since = [], True, None, []
-    for price, size in zip(bars.close, smooth(true_range(bars), inputs["periods"]), strict=True):
-        if size is None:
-            result.append(None)
-            continue
+    reach, wide = smooth(first_true_range(bars), inputs["periods"]), true_range(bars)
+    since, rising, result = [bars.close[0]], True, [bars.close[0]]
+    for n in range(1, len(bars.close)):
+        price = bars.close[n]
+        distance = wide[n] if reach[n] is None else inputs["atrMult"] * reach[n]
         since.append(price)
-        distance = inputs["atrMult"] * size
-        best = max(since) - distance if rising else min(since) + distance
-        stop = best if stop is None else (max if rising else min)(stop, best)
-        if (price >= stop) is not rising:
+        below, above = max(since) - distance, min(since) + distance
+        stop = max(result[-1], below) if rising else min(result[-1], above)
+        if (price - stop >= 0) is not rising:
             rising, since = not rising, [price]
             stop = price - distance if rising else price + distance
         result.append(stop)
@@ -182,33 +184,37 @@ def volatility_stop(bars, inputs):
 
 @oracle("Williams Fractal", {"in_0": 3})
 def fractal(bars, inputs):
-    """Mark extremes with smaller bars on both sides; up to four equal ones may follow."""
+    """Mark extremes with smaller bars on both sides; up to four equal ones may come before."""
     side = inputs["in_0"]
 
+    def is_fractal(values, n):
+        """Follow the built-in's frontiers: bars after the extreme, then those before it."""
+        if n + side >= len(values) or any(values[n + i] >= values[n] for i in range(1, side + 1)):
+            return False
+        for same in range(5):
+            if n - same - side < 0:
+                continue
+            equal = all(values[n - i] <= values[n] for i in range(1, same + 1))
+            if equal and all(values[n - i - same] < values[n] for i in range(1, side + 1)):
+                return True
+        return False
+
     def found(values):
-        marks = [None] * len(values)
-        for n in range(side, len(values)):
-            before = all(values[n - i] < values[n] for i in range(1, side + 1))
-            for same in range(5):
-                ends = n + same + side
-                if before and ends < len(values):
-                    equal = all(values[n + i] <= values[n] for i in range(1, same + 1))
-                    after = all(values[n + same + i] < values[n] for i in range(1, side + 1))
-                    marks[n] = values[n] if equal and after else marks[n]
-        return marks
+        return [v if is_fractal(values, n) else None for n, v in enumerate(values)]
 
     lows = found([-v for v in bars.low])
     return {"Up fractals": found(bars.high), "Down fractals": each(lambda v: -v, lows)}
 
 
-@oracle("Zig Zag", {"in_0": 2.0, "in_1": 6}, {"in_0": 10.0, "in_1": 4})
+@oracle("Zig Zag", {"in_0": 2.0, "in_1": 6}, {"in_0": 10.0, "in_1": 4}, {"in_0": 1.0, "in_1": 2})
 def zig_zag(bars, inputs):  # noqa: C901  # as long as the definition
     """Join extremes that are far enough apart, and the newest bar."""
-    side, count, pivots = inputs["in_1"] // 2, len(bars.close), []
+    side, count, pivots = max(inputs["in_1"] // 2, 2), len(bars.close), []
     for n in range(side, count - side):
         for high in (True, False):
             values = bars.high if high else [-v for v in bars.low]
-            if values[n] != max(values[n - side : n + side + 1]):
+            before, after = values[n - side : n], values[n + 1 : n + side + 1]
+            if max(before) >= values[n] or max(after) > values[n]:
                 continue
             price = abs(values[n])
             if not pivots:

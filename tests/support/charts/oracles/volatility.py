@@ -11,13 +11,13 @@ from tests.support.charts.oracles.blocks import (
     deviation,
     each,
     ema,
+    first_true_range,
     low,
     minus,
     ratio,
     rma,
     summed,
     top,
-    true_range,
     windowed,
 )
 
@@ -30,7 +30,7 @@ def returns(bars):
 @oracle("Average True Range", {"in_0": 5})
 def atr(bars, inputs):
     """Average the true range."""
-    return {"Plot": rma(true_range(bars), inputs["in_0"])}
+    return {"Plot": rma(first_true_range(bars), inputs["in_0"])}
 
 
 @oracle("Chaikin Volatility", {"periods": 4, "rocLookback": 3})
@@ -46,7 +46,7 @@ def choppiness(bars, inputs):
     """Compare the way with the range."""
     n = inputs["in_0"]
     reach = minus(top(bars.high, n), low(bars.low, n))
-    way = ratio(summed(true_range(bars), n), reach)
+    way = ratio(summed(first_true_range(bars), n), reach)
     return {"Plot": each(lambda v: 100 * math.log10(v) / math.log10(n), way)}
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
-
 from tests.support.charts.oracles import oracle
 from tests.support.charts.oracles.blocks import (
+    EQUAL,
     ago,
     change,
     each,
@@ -15,7 +14,6 @@ from tests.support.charts.oracles.blocks import (
     running,
     sma,
     summed,
-    windowed,
 )
 
 
@@ -28,7 +26,7 @@ def volume(bars, inputs):  # noqa: ARG001  # every oracle takes both
 @oracle("On Balance Volume")
 def on_balance_volume(bars, inputs):  # noqa: ARG001
     """Return the signed running sum of volume."""
-    result, total = [0.0], 0.0
+    result, total = [None], 0.0
     for n in range(1, len(bars.close)):
         total += bars.volume[n] * ((bars.close[n] > bars.close[n - 1]) - (bars.close[n] < bars.close[n - 1]))
         result.append(total)
@@ -93,25 +91,25 @@ def force(bars, inputs):
 @oracle("Klinger Oscillator")
 def klinger(bars, inputs):  # noqa: ARG001
     """Subtract two averages of signed volume."""
-    signed = each(lambda m, v: v if m >= 0 else -v, change(bars.price("hlc3")), bars.volume)
+    moves = change(bars.price("hlc3"))
+    signed = [v if m is not None and m >= -EQUAL else -v for m, v in zip(moves, bars.volume, strict=True)]
     values = minus(ema(signed, 34), ema(signed, 55))
     return {"Plot": values, "Signal": ema(values, 13)}
 
 
 @oracle("Money Flow Index", {"in_0": 5})
 def money_flow_index(bars, inputs):
-    """Compare the money of rises and falls; without a fall it is 100."""
+    """Compare the money of rises and falls; that of the first bar counts as both."""
     price = bars.price("hlc3")
-    money = each(lambda m, p, v: (m > 0) * p * v - (m < 0) * p * v, change(price), price, bars.volume)
+    money = [p * v for p, v in zip(price, bars.volume, strict=True)]
+    moves = change(price)
+    rises = [0.0 if m is not None and m <= EQUAL else v for m, v in zip(moves, money, strict=True)]
+    falls = [0.0 if m is not None and m >= -EQUAL else v for m, v in zip(moves, money, strict=True)]
 
-    def index(part):
-        up, down = math.fsum(v for v in part if v > 0), math.fsum(-v for v in part if v < 0)
+    def index(up, down):
         return 100 * up / (up + down) if down else 100.0
 
-    found = windowed(index, money[1:], inputs["in_0"])
-    # The first bar has no change; it counts as neither, so the first window holds it.
-    first = windowed(index, [0.0, *money[1:]], inputs["in_0"])
-    return {"Plot": [first[0], *(a if b is None else b for a, b in zip(first[1:], found, strict=True))]}
+    return {"Plot": each(index, summed(rises, inputs["in_0"]), summed(falls, inputs["in_0"]))}
 
 
 @oracle("Volume Oscillator", {"in_0": 4, "in_1": 7})

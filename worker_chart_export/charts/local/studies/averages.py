@@ -57,19 +57,19 @@ def smoothed_average(bars: Candles, inputs: Inputs) -> Plots:
 
 @study("Moving Average Double", title="MA Double")
 def double_average(bars: Candles, inputs: Inputs) -> Plots:
-    """Average the close over two lengths by one method."""
+    """Average the close over two lengths by one method. Source: Pine `ta.sma`, `ta.ema`, `ta.wma`."""
     return _several(bars, inputs, "first second")
 
 
 @study("Moving Average Triple", title="MA Triple")
 def triple_average(bars: Candles, inputs: Inputs) -> Plots:
-    """Average the close over three lengths by one method."""
+    """Average the close over three lengths by one method. Source: Pine `ta.sma`, `ta.ema`, `ta.wma`."""
     return _several(bars, inputs, "first second third")
 
 
 @study("Moving Average Multiple", title="MA Multiple")
 def multiple_average(bars: Candles, inputs: Inputs) -> Plots:
-    """Average the close over six lengths by one method."""
+    """Average the close over six lengths by one method. Source: Pine `ta.sma`, `ta.ema`, `ta.wma`."""
     return _several(bars, inputs, "first second third fourth fifth sixth")
 
 
@@ -84,14 +84,17 @@ def _several(bars: Candles, inputs: Inputs, names: str) -> Plots:
 
 @study("MA Cross", title="MA Cross")
 def average_cross(bars: Candles, inputs: Inputs) -> Plots:
-    """Average the close over a short and a long window, and mark where they cross."""
+    """Average the close over a short and a long window, and mark where they cross.
+
+    Source: TradingView's built-in indicator, Pine `ta.cross`.
+    """
     short, long = (sma(bars.close, inputs.length(name)) for name in ("in_0", "in_1"))
     return {"PlotShort": short, "PlotLong": long, "PlotCrosses": crossings(short, long)}
 
 
 @study("MA with EMA Cross", title="MA/EMA Cross")
 def simple_exponential_cross(bars: Candles, inputs: Inputs) -> Plots:
-    """Average the close simply and exponentially, and mark where the two cross."""
+    """Average the close simply and exponentially, and mark where the two cross. Source: Pine `ta.cross`."""
     simple, exponential = sma(bars.close, inputs.length("in_0")), ema(bars.close, inputs.length("in_1"))
     return {"MA": simple, "EMA": exponential, "Crosses": crossings(simple, exponential)}
 
@@ -102,7 +105,7 @@ def simple_exponential_cross(bars: Candles, inputs: Inputs) -> Plots:
     fills={"Plots Background": Band(upper="Upper", lower="Lower")},
 )
 def average_channel(bars: Candles, inputs: Inputs) -> Plots:
-    """Average the highs and the lows, each moved by its offset."""
+    """Average the highs and the lows, each moved by its offset. Source: Pine `ta.sma`."""
     upper, lower = sma(bars.high, inputs.length("in_0")), sma(bars.low, inputs.length("in_1"))
     return {
         "Upper": PlotValues(values=upper, offset=inputs.whole("in_2")),
@@ -112,7 +115,10 @@ def average_channel(bars: Candles, inputs: Inputs) -> Plots:
 
 @study("Arnaud Legoux Moving Average", title="ALMA")
 def arnaud_legoux_average(bars: Candles, inputs: Inputs) -> Plots:
-    """Average the close with the weights of a bell curve. Source: Pine `ta.alma`."""
+    """Average the close with the weights of a bell curve. Source: Pine `ta.alma`.
+
+    The place of its middle is not rounded.
+    """
     length, sigma = inputs.length("in_0"), inputs.number("in_2")
     middle = inputs.number("in_1") * (length - 1)
     places = np.arange(length) - middle
@@ -125,7 +131,10 @@ def arnaud_legoux_average(bars: Candles, inputs: Inputs) -> Plots:
 
 @study("Double EMA", title="DEMA")
 def double_exponential_average(bars: Candles, inputs: Inputs) -> Plots:
-    """Take out the lag of an exponential average once: 2 EMA - EMA of EMA."""
+    """Take out the lag of an exponential average once: 2 EMA - EMA of EMA.
+
+    Source: TradingView's built-in indicator.
+    """
     length = inputs.length("in_0")
     once = ema(bars.close, length)
     return {"Plot": 2 * once - ema(once, length)}
@@ -133,7 +142,10 @@ def double_exponential_average(bars: Candles, inputs: Inputs) -> Plots:
 
 @study("Triple EMA", title="TEMA")
 def triple_exponential_average(bars: Candles, inputs: Inputs) -> Plots:
-    """Take out the lag of an exponential average twice: 3 (EMA1 - EMA2) + EMA3."""
+    """Take out the lag of an exponential average twice: 3 (EMA1 - EMA2) + EMA3.
+
+    Source: TradingView's built-in indicator.
+    """
     length = inputs.length("in_0")
     once = ema(bars.close, length)
     twice = ema(once, length)
@@ -181,7 +193,7 @@ def mcginley_dynamic(bars: Candles, inputs: Inputs) -> Plots:
 def adaptive_average(bars: Candles, inputs: Inputs) -> Plots:
     """Follow the close faster when it moves straight. Source: Kaufman's definition, with 2 and 30 bars.
 
-    The start is not documented; here the average starts at the close of the first full window.
+    TradingView publishes no source of it. Here it starts at the close of the first full window.
     """
     length = inputs.length("periods")
     straight = np.abs(change(bars.close, length))
@@ -200,7 +212,7 @@ def adaptive_average(bars: Candles, inputs: Inputs) -> Plots:
 def hamming_average(bars: Candles, inputs: Inputs) -> Plots:
     """Average the close with the weights of a Hamming window, 0.54 - 0.46 cos(2 pi i / (n - 1)).
 
-    TradingView does not document its window; this is the usual one.
+    TradingView publishes no source of it; this is the usual window.
     """
     weights = np.hamming(inputs.length("periods"))
     return {"Plot 1": aligned(windows(bars.close, len(weights)) @ weights / weights.sum(), len(bars))}
@@ -234,7 +246,10 @@ def volume_weighted_price(bars: Candles, inputs: Inputs) -> Plots:  # noqa: ARG0
 
 @study("Williams Alligator", title="Alligator")
 def williams_alligator(bars: Candles, inputs: Inputs) -> Plots:
-    """Average the middle of the bars by Wilder's method over three lengths, moved to the right."""
+    """Average the middle of the bars by Wilder's method over three lengths, moved to the right.
+
+    Source: TradingView's built-in indicator.
+    """
     middle = bars.price("hl2")
     return {
         name: PlotValues(

@@ -37,16 +37,19 @@ def bollinger_bands(bars: Candles, inputs: Inputs) -> Plots:
 
 @study("Bollinger Bands %B", title="BB %B")
 def bollinger_percent(bars: Candles, inputs: Inputs) -> Plots:
-    """Place the close within the Bollinger Bands: 0 at the lower one, 1 at the upper one."""
+    """Place the close within the Bollinger Bands: 0 at the lower one, 1 at the upper one.
+
+    Source: TradingView's built-in indicator.
+    """
     _, upper, lower = _bollinger(bars, inputs)
     return {"Plot": divide(bars.close - lower, upper - lower)}
 
 
 @study("Bollinger Bands Width", title="BBW")
 def bollinger_width(bars: Candles, inputs: Inputs) -> Plots:
-    """Divide the distance of the Bollinger Bands by their middle. Source: Pine `ta.bbw`."""
+    """Show the distance of the Bollinger Bands in percent of their middle. Source: Pine `ta.bbw`."""
     middle, upper, lower = _bollinger(bars, inputs)
-    return {"Plot": divide(upper - lower, middle)}
+    return {"Plot": divide(100 * (upper - lower), middle)}
 
 
 def _bollinger(bars: Candles, inputs: Inputs) -> tuple[Series, Series, Series]:
@@ -57,7 +60,7 @@ def _bollinger(bars: Candles, inputs: Inputs) -> tuple[Series, Series, Series]:
 
 @study("Donchian Channels", title="DC", fills={"Plots Background": _BETWEEN})
 def donchian_channels(bars: Candles, inputs: Inputs) -> Plots:
-    """Show the highest high, the lowest low, and their middle."""
+    """Show the highest high, the lowest low, and their middle. Source: TradingView's built-in indicator."""
     length = inputs.length("in_0")
     upper, lower = highest(bars.high, length), lowest(bars.low, length)
     return {"Lower": lower, "Upper": upper, "Basis": (upper + lower) / 2}
@@ -65,7 +68,10 @@ def donchian_channels(bars: Candles, inputs: Inputs) -> Plots:
 
 @study("Price Channel", title="PC")
 def price_channel(bars: Candles, inputs: Inputs) -> Plots:
-    """Show the highest high, the lowest low, and their middle, moved by the offset."""
+    """Show the highest high, the lowest low, and their middle, moved by the offset.
+
+    TradingView publishes no source of it; the bar itself counts, as in the Donchian Channels.
+    """
     length, offset = inputs.length("in_0"), inputs.whole("in_1")
     upper, lower = highest(bars.high, length), lowest(bars.low, length)
     return {
@@ -88,7 +94,7 @@ def envelopes(bars: Candles, inputs: Inputs) -> Plots:
 
 @study("Keltner Channels", title="KC", fills={"Plots Background": _BETWEEN})
 def keltner_channels(bars: Candles, inputs: Inputs) -> Plots:
-    """Put bands of the average range around the exponential average. Source: TradingView's built-in."""
+    """Put bands of the average range around the exponential average. Source: Pine `ta.kc`."""
     length = inputs.length("in_1")
     middle = ema(bars.close, length)
     reach = ema(true_range(bars) if inputs.flag("in_0") else bars.high - bars.low, length)
@@ -102,7 +108,10 @@ def keltner_channels(bars: Candles, inputs: Inputs) -> Plots:
     fills={"Background": Band(upper="Plot 1", lower="Plot 3")},
 )
 def standard_error_bands(bars: Candles, inputs: Inputs) -> Plots:
-    """Put bands of standard errors around the smoothed regression line. Source: Andersen's definition."""
+    """Put bands of standard errors around the smoothed regression line. Source: Andersen's definition.
+
+    TradingView publishes no source of it. Here the standard error is smoothed like the line.
+    """
     length, smooth = inputs.length("periods"), inputs.length("averagePeriods")
     method = inputs.text("method")
     middle = moving_average(linreg(bars.close, length, 0), smooth, method)

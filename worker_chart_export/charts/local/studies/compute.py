@@ -61,7 +61,7 @@ def compute_study(request: StudyRequest, bars: Candles, first_shown: int = 0) ->
     computed = (
         _of_visible_bars(kind, bars, first_shown, inputs) if kind.visible_only else kind.formula(bars, inputs)
     )
-    settled = 0 if kind.visible_only else _settled_from(kind, bars, inputs)
+    settled = 0 if kind.visible_only else _settled_from(kind, bars, inputs, computed)
     settled = min(settled + _moved(computed), len(bars))
     study = Study(
         name=request.name,
@@ -116,14 +116,14 @@ def _written(value: float | str) -> str:
     return f"{value:.10g}" if isinstance(value, int | float) else value
 
 
-def _settled_from(kind: StudyKind, bars: Candles, inputs: Inputs) -> int:
+def _settled_from(kind: StudyKind, bars: Candles, inputs: Inputs, computed: Plots) -> int:
     """Return the first bar from which the study no longer depends on where the file begins.
 
     It is computed again for files that begin some bars later: after how many bars do these agree with the
     whole file? A sum from the first bar on never settles; it counts as settled where its changes are.
     """
     searched = bars.until(_SEARCHED_BARS)
-    whole = _numbers(kind.formula(searched, inputs))
+    whole = _numbers(computed if len(searched) == len(bars) else kind.formula(searched, inputs))
     settled = min((first_defined(values) for values in whole.values()), default=0)
     for later in _LATER_STARTS:
         if len(searched) <= later + 1:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from worker_chart_export.charts.local.studies.registry import Plots, PlotValues, study
 from worker_chart_export.charts.local.studies.series import (
+    TOLERANCE,
     change,
     divide,
     ema,
@@ -82,7 +84,11 @@ def stochastic_rsi(bars: Candles, inputs: Inputs) -> Plots:
 
 @study("Stochastic", title="Stoch")
 def stochastic_oscillator(bars: Candles, inputs: Inputs) -> Plots:
-    """Place the close in its recent range, smoothed over `in_1` and again over `in_2` bars."""
+    """Place the close in its recent range, smoothed over `in_1` and again over `in_2` bars.
+
+    Chart-IMG calls `in_1` "D" and `in_2` "smooth". With its defaults, 1 and 3, these are the lines of
+    TradingView's built-in indicator, whose inputs are %K length, %K smoothing, %D smoothing. Source: that.
+    """
     k = sma(stochastic(bars.close, bars.high, bars.low, inputs.length("in_0")), inputs.length("in_1"))
     return {"%K": k, "%D": sma(k, inputs.length("in_2"))}
 
@@ -97,24 +103,27 @@ def williams_percent_range(bars: Candles, inputs: Inputs) -> Plots:
 def macd(bars: Candles, inputs: Inputs) -> Plots:
     """Subtract a slow from a fast exponential average, and smooth the result. Source: Pine `ta.macd`.
 
-    The histogram's colours: 0 above zero and growing, 1 above and shrinking, 2 below and rising, 3 below and
-    falling.
+    The histogram's colours: 0 above zero and rising, 1 above and not rising, 2 below and rising, 3 below and
+    not rising. Source: TradingView's built-in indicator.
     """
     values = inputs.source("in_3", bars)
     line = ema(values, inputs.length("in_0")) - ema(values, inputs.length("in_1"))
     signal = ema(line, inputs.length("in_2"))
     histogram = line - signal
-    rising = histogram >= shift(histogram, 1)
+    rising = histogram > shift(histogram, 1)
     shades = np.where(histogram >= 0, np.where(rising, 0, 1), np.where(rising, 2, 3))
     return {"Histogram": PlotValues(values=histogram, shades=shades), "MACD": line, "Signal": signal}
 
 
 @study("Awesome Oscillator", title="AO", numbers=Numbers.PRICE)
 def awesome_oscillator(bars: Candles, inputs: Inputs) -> Plots:  # noqa: ARG001  # every formula takes both
-    """Subtract the 34-bar from the 5-bar average of the bars' middles; colour 1 where it rises, else 0."""
+    """Subtract the 34-bar from the 5-bar average of the bars' middles. Source: TradingView's built-in.
+
+    Colour 0 where it does not rise, else 1; the first value has no change and colour 1.
+    """
     middle = bars.price("hl2")
     values = sma(middle, 5) - sma(middle, 34)
-    return {"Plot": PlotValues(values=values, shades=np.where(change(values) > 0, 1, 0))}
+    return {"Plot": PlotValues(values=values, shades=np.where(change(values) <= TOLERANCE, 0, 1))}
 
 
 @study("Balance of Power", title="BOP")
@@ -140,18 +149,25 @@ def commodity_channel_index(bars: Candles, inputs: Inputs) -> Plots:
 
 @study("Connors RSI", title="CRSI")
 def connors_rsi(bars: Candles, inputs: Inputs) -> Plots:
-    """Average the RSI, the RSI of the streak of rises or falls, and the rank of the last change."""
-    signs, streak = np.sign(change(bars.close)), np.zeros(len(bars))
-    for bar in range(1, len(bars)):
-        goes_on = streak[bar - 1] * signs[bar] > 0
-        streak[bar] = streak[bar - 1] + signs[bar] if goes_on else signs[bar]
+    """Average the RSI, the RSI of the streak of rises or falls, and the rank of the last change.
+
+    The first bar counts as a fall. Source: TradingView's built-in indicator.
+    """
+    signs = np.sign(change(bars.close))
+    signs[:1] = -1
+    numbers = np.arange(len(bars))
+    starts = np.maximum.accumulate(np.where(signs != shift(signs, 1), numbers, 0))
+    streak = signs * (numbers - starts + 1.0)
     strength, streaks = rsi(bars.close, inputs.length("in_0")), rsi(streak, inputs.length("in_1"))
     return {"CRSI": (strength + streaks + percent_rank(roc(bars.close, 1), inputs.length("in_2"))) / 3}
 
 
 @study("Coppock Curve", title="Coppock")
 def coppock_curve(bars: Candles, inputs: Inputs) -> Plots:
-    """Average the sum of a long and a short rate of change with linear weights."""
+    """Average the sum of a long and a short rate of change with linear weights.
+
+    Source: TradingView's built-in indicator.
+    """
     rates = roc(bars.close, inputs.length("in_1")) + roc(bars.close, inputs.length("in_2"))
     return {"Plot": wma(rates, inputs.length("in_0"))}
 
@@ -171,19 +187,25 @@ def detrended_price(bars: Candles, inputs: Inputs) -> Plots:
 
 @study("Fisher Transform", title="Fisher")
 def fisher_transform(bars: Candles, inputs: Inputs) -> Plots:
-    """Spread the price's place in its range by the Fisher transform. Source: TradingView's built-in."""
+    """Spread the price's place in its range by the Fisher transform. Source: TradingView's built-in.
+
+    After bars without a range it starts again.
+    """
     middle, length = bars.price("hl2"), inputs.length("in_0")
     low = lowest(middle, length)
     places = divide(middle - low, highest(middle, length) - low)
-    value, fisher, values = 0.0, 0.0, np.full(len(bars), np.nan)
-    for bar, place in enumerate(places.tolist()):
-        if np.isnan(place):
+    value, fisher, values = 0.0, 0.0, []
+    for place in places.tolist():
+        if place != place:  # noqa: PLR0124  # NaN
+            value, fisher = 0.0, 0.0
+            values.append(place)
             continue
         value = 0.66 * (place - 0.5) + 0.67 * value
         value = 0.999 if value > 0.99 else -0.999 if value < -0.99 else value  # noqa: PLR2004  # as defined
-        fisher = 0.5 * float(np.log((1 + value) / (1 - value))) + 0.5 * fisher
-        values[bar] = fisher
-    return {"Fisher": values, "Trigger": shift(values, 1)}
+        fisher = 0.5 * math.log((1 + value) / (1 - value)) + 0.5 * fisher
+        values.append(fisher)
+    fishers = np.array(values, dtype=np.float64)
+    return {"Fisher": fishers, "Trigger": shift(fishers, 1)}
 
 
 @study("Know Sure Thing", title="KST")
@@ -205,7 +227,10 @@ def momentum(bars: Candles, inputs: Inputs) -> Plots:
 
 @study("Price Oscillator", title="PPO")
 def price_oscillator(bars: Candles, inputs: Inputs) -> Plots:
-    """Show the distance of two simple averages in percent of the long one."""
+    """Show the distance of two simple averages in percent of the long one.
+
+    Source: TradingView's built-in indicator, with simple averages as by default.
+    """
     short, long = sma(bars.close, inputs.length("in_0")), sma(bars.close, inputs.length("in_1"))
     return {"Plot": divide(100 * (short - long), long)}
 
@@ -242,7 +267,10 @@ def true_strength_index(bars: Candles, inputs: Inputs) -> Plots:
 
 @study("TRIX", title="TRIX")
 def trix(bars: Candles, inputs: Inputs) -> Plots:
-    """Show the change of the logarithm, smoothed three times, times 10,000."""
+    """Show the change of the logarithm, smoothed three times, times 10,000.
+
+    Source: TradingView's built-in indicator.
+    """
     length = inputs.length("in_0")
     return {"TRIX": 10_000 * change(ema(ema(ema(log(bars.close), length), length), length))}
 
@@ -267,7 +295,8 @@ def chop_zone(bars: Candles, inputs: Inputs) -> Plots:  # noqa: ARG001
     """Colour a column by the angle of the 34-bar exponential average. Source: TradingView's built-in.
 
     The angle is measured on a scale of the range of 30 bars. Colours 0 to 3 are for rises from 5 degrees
-    down to 0.71, 4 to 7 for falls, 8 is flat.
+    down to 0.71, 4 to 7 for falls, 8 is flat. Before the average begins TradingView draws columns in the
+    colour for flat; here there are none.
     """
     top, bottom = highest(bars.high, 30), lowest(bars.low, 30)
     span = divide(25 * bottom, top - bottom)

@@ -2,7 +2,11 @@
 
 Series of one value per bar in, series of the same length out, NaN where a value is not defined. All functions
 are pure. Averages over a window are defined once the window is full. Recursive averages start with the simple
-average of their first `length` values, as TradingView's do.
+average of their first `length` values. Sums and averages skip a missing value: their window holds the last
+`length` numbers, and the result is missing where the value is.
+
+The reference manual does not say all of this. PyneCore, which compares its results with exports of
+TradingView, describes it, and the tolerance of comparisons.
 """
 
 from __future__ import annotations
@@ -13,7 +17,12 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from worker_chart_export.charts.local.input.candles import Candles, Series
+
+#: Numbers that differ by no more are equal to Pine's operators.
+TOLERANCE = 1e-10
 
 
 def first_defined(values: Series) -> int:
@@ -67,8 +76,8 @@ def log(values: Series) -> Series:
 
 
 def cumulate(values: Series) -> Series:
-    """Return the running sum (Pine `ta.cum`); a missing value counts as zero."""
-    return np.cumsum(np.nan_to_num(values))
+    """Return the running sum (Pine `ta.cum`); it is missing where the value is."""
+    return np.where(np.isnan(values), np.nan, np.cumsum(np.nan_to_num(values)))
 
 
 def fixnan(values: Series) -> Series:
@@ -77,9 +86,18 @@ def fixnan(values: Series) -> Series:
     return np.where(index >= 0, values[np.maximum(index, 0)], np.nan)
 
 
+def of_defined(function: Callable[[Series], Series], values: Series) -> Series:
+    """Apply a function to the numbers of a series; a missing value stays missing."""
+    defined = ~np.isnan(values)
+    numbers = values[defined]
+    result = np.full(len(values), np.nan)
+    result[defined] = aligned(function(numbers), len(numbers))
+    return result
+
+
 def total(values: Series, length: int) -> Series:
     """Return the sum of the last `length` values (Pine `math.sum`)."""
-    return aligned(windows(values, length).sum(axis=1), len(values))
+    return of_defined(lambda numbers: windows(numbers, length).sum(axis=1), values)
 
 
 def highest(values: Series, length: int) -> Series:
@@ -94,13 +112,14 @@ def lowest(values: Series, length: int) -> Series:
 
 def sma(values: Series, length: int) -> Series:
     """Return the simple moving average (Pine `ta.sma`)."""
-    return aligned(windows(values, length).mean(axis=1), len(values))
+    return of_defined(lambda numbers: windows(numbers, length).mean(axis=1), values)
 
 
 def wma(values: Series, length: int) -> Series:
     """Return the linearly weighted average; the newest bar weighs most (Pine `ta.wma`)."""
     weights = np.arange(1, length + 1, dtype=np.float64)
-    return aligned(windows(values, length) @ (weights / weights.sum()), len(values))
+    weights /= weights.sum()
+    return of_defined(lambda numbers: windows(numbers, length) @ weights, values)
 
 
 def ema(values: Series, length: int) -> Series:
@@ -114,23 +133,16 @@ def rma(values: Series, length: int) -> Series:
 
 
 def smoothed(values: Series, length: int, alpha: float) -> Series:
-    """Return a recursive average that starts with the simple average of the first `length` values.
+    """Return a recursive average that starts with the simple average of the first `length` values."""
 
-    A missing value in the middle is skipped: the average keeps its value.
-    """
-    result = np.full(len(values), np.nan)
-    start = first_defined(values)
-    end = start + length
-    if end > len(values):
-        return result
-    current = float(values[start:end].mean())
-    smooth = [current]
-    for value in values[end:].tolist():
-        if value == value:  # noqa: PLR0124  # false for NaN, and faster than a call
-            current += alpha * (value - current)
-        smooth.append(current)
-    result[end - 1 :] = smooth
-    return result
+    def average(numbers: Series) -> Series:
+        if len(numbers) < length:
+            return np.empty(0)
+        current = float(numbers[:length].mean())
+        later = [current := current + alpha * (value - current) for value in numbers[length:].tolist()]
+        return np.concatenate(([numbers[:length].mean()], later))
+
+    return of_defined(average, values)
 
 
 def moving_average(values: Series, length: int, method: str) -> Series:
@@ -145,25 +157,36 @@ def stdev(values: Series, length: int) -> Series:
 
 
 def true_range(bars: Candles) -> Series:
-    """Return the range of each bar, its gap to the close before included (Pine `ta.tr(true)`).
+    """Return the range of each bar, its gap to the close before included (Pine `ta.tr`).
 
-    The first bar has no close before it, so its range is high less low.
+    The first bar has no close before it, so it has no true range.
     """
     before = shift(bars.close, 1)
-    gaps = np.fmax(np.abs(bars.high - before), np.abs(bars.low - before))
-    return np.fmax(bars.high - bars.low, gaps)
+    gaps = np.maximum(np.abs(bars.high - before), np.abs(bars.low - before))
+    return np.maximum(bars.high - bars.low, gaps)
+
+
+def first_true_range(bars: Candles) -> Series:
+    """Return the true range, on the first bar the high less the low (Pine `ta.tr(true)`)."""
+    reach = true_range(bars)
+    reach[:1] = bars.high[:1] - bars.low[:1]
+    return reach
 
 
 def atr(bars: Candles, length: int) -> Series:
     """Return the average true range (Pine `ta.atr`)."""
-    return rma(true_range(bars), length)
+    return rma(first_true_range(bars), length)
 
 
 def crossings(one: Series, other: Series) -> Series:
-    """Return `one` at the bars where the two series cross, NaN elsewhere (Pine `ta.cross`)."""
-    before_one, before_other = shift(one, 1), shift(other, 1)
-    crossed = ((one > other) & (before_one <= before_other)) | ((one < other) & (before_one >= before_other))
-    return np.where(crossed, one, np.nan)
+    """Return `one` at the bars where the two series cross, NaN elsewhere (Pine `ta.cross`).
+
+    Bars where the two are equal count neither as above nor as below: the bars before them decide.
+    """
+    difference = one - other
+    sides = np.where(np.abs(difference) > TOLERANCE, np.sign(difference), np.nan)
+    before = shift(fixnan(sides), 1)
+    return np.where(before * difference < 0, one, np.nan)
 
 
 def linreg(values: Series, length: int, offset: int) -> Series:
@@ -204,11 +227,13 @@ def correlation(one: Series, other: Series, length: int) -> Series:
 
 
 def percent_rank(values: Series, length: int) -> Series:
-    """Return the percent of the `length` values before that are at most the current (`ta.percentrank`)."""
+    """Return the percent of the `length` values before that are at most the current (Pine `ta.percentrank`).
+
+    A missing value before counts as larger.
+    """
     parts = windows(values, length + 1)
-    below = (parts[:, :-1] <= parts[:, -1:]).sum(axis=1).astype(np.float64)
-    below[np.isnan(parts).any(axis=1)] = np.nan
-    return aligned(100 * below / length, len(values))
+    below = (parts[:, :-1] <= parts[:, -1:] + TOLERANCE).sum(axis=1)
+    return aligned(np.where(np.isnan(parts[:, -1]), np.nan, 100 * below / length), len(values))
 
 
 def mean_deviation(values: Series, length: int) -> Series:
@@ -223,6 +248,10 @@ def swma(values: Series) -> Series:
 
 
 def bars_since_highest(values: Series, length: int) -> Series:
-    """Return how many bars ago the largest of the last `length` values was; the newest of equal ones."""
-    parts = windows(values, length)[:, ::-1]
-    return aligned(parts.argmax(axis=1).astype(np.float64) if len(parts) else np.empty(0), len(values))
+    """Return how many bars ago the largest of the last `length` values was (Pine `ta.highestbars`).
+
+    Of equal ones the oldest counts, as in exports of TradingView.
+    """
+    parts = windows(values, length)
+    ago = length - 1 - parts.argmax(axis=1).astype(np.float64) if len(parts) else np.empty(0)
+    return aligned(ago, len(values))

@@ -30,13 +30,16 @@ def standard_deviation(bars: Candles, inputs: Inputs) -> Plots:
 
 @study("Standard Error", title="SE", numbers=Numbers.PRICE)
 def standard_error_of_regression(bars: Candles, inputs: Inputs) -> Plots:
-    """Show the standard error of the regression line of the close, with `length` - 2 degrees of freedom."""
+    """Show the standard error of the regression line of the close, with `length` - 2 degrees of freedom.
+
+    TradingView publishes no source of it.
+    """
     return {"Plot": standard_error(bars.close, inputs.length("length"))}
 
 
 @study("Linear Regression Slope", title="LRS", numbers=Numbers.PRICE)
 def linear_regression_slope(bars: Candles, inputs: Inputs) -> Plots:
-    """Show the regression line's rise per bar."""
+    """Show the regression line's rise per bar. TradingView publishes no source of it."""
     return {"Plot": regression(bars.close, inputs.length("periods"))[1]}
 
 
@@ -51,7 +54,7 @@ def trend_strength_index(bars: Candles, inputs: Inputs) -> Plots:
 def majority_rule(bars: Candles, inputs: Inputs) -> Plots:
     """Show how many percent of the last bars closed above the close before.
 
-    TradingView does not document its formula; this is the name's usual meaning.
+    TradingView publishes no source of it; this is the name's usual meaning.
     """
     moves = change(bars.close)
     rises = np.where(np.isnan(moves), np.nan, moves > 0)

@@ -8,6 +8,7 @@ import numpy as np
 
 from worker_chart_export.charts.local.studies.registry import Plots, PlotValues, study
 from worker_chart_export.charts.local.studies.series import (
+    TOLERANCE,
     atr,
     bars_since_highest,
     change,
@@ -15,7 +16,9 @@ from worker_chart_export.charts.local.studies.series import (
     divide,
     ema,
     first_defined,
+    first_true_range,
     fixnan,
+    highest,
     rma,
     shift,
     total,
@@ -24,15 +27,20 @@ from worker_chart_export.charts.local.studies.series import (
 from worker_chart_export.charts.local.studies.study import Numbers, PlotType
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from worker_chart_export.charts.local.input.candles import Candles, Series
     from worker_chart_export.charts.local.input.study_inputs import Inputs
 
 
 def directional_movement(bars: Candles, length: int) -> tuple[Series, Series]:
-    """Return the directional indicators +DI and -DI, 0 to 100 (Pine `ta.dmi`)."""
+    """Return the directional indicators +DI and -DI, 0 to 100 (Pine `ta.dmi`).
+
+    Its true range begins on the second bar, unlike that of `ta.atr`.
+    """
     up, down = change(bars.high), -change(bars.low)
-    rise = np.where(np.isnan(up), np.nan, np.where((up > down) & (up > 0), up, 0))
-    fall = np.where(np.isnan(down), np.nan, np.where((down > up) & (down > 0), down, 0))
+    rise = np.where(np.isnan(up), np.nan, np.where((up - down > TOLERANCE) & (up > TOLERANCE), up, 0))
+    fall = np.where(np.isnan(down), np.nan, np.where((down - up > TOLERANCE) & (down > TOLERANCE), down, 0))
     reach = rma(true_range(bars), length)
     return (
         fixnan(divide(100 * rma(rise, length), reach)),
@@ -64,33 +72,35 @@ def parabolic_sar(bars: Candles, inputs: Inputs) -> Plots:
 
 def _sar(bars: Candles, start: float, increment: float, maximum: float) -> Series:
     high, low, close = bars.high.tolist(), bars.low.tolist(), bars.close.tolist()
-    result = np.full(len(close), np.nan)
     if len(close) < 2:  # noqa: PLR2004  # the first trend needs two bars
-        return result
+        return np.full(len(close), np.nan)
     rising = close[1] > close[0]
     extreme, stop, step = (high[1], low[0], start) if rising else (low[1], high[0], start)
-    for bar in range(1, len(close)):
-        turned = bar == 1
+    result, older = [float("nan")], (high[0], low[0])
+    bars_before = zip(high, low, strict=True)
+    for top, bottom, before in zip(high[1:], low[1:], bars_before, strict=False):
+        turned = len(result) == 1
         stop += step * (extreme - stop)
-        if stop > low[bar] if rising else stop < high[bar]:
+        if stop > bottom if rising else stop < top:
             turned, step = True, start
-            stop = max(high[bar], extreme) if rising else min(low[bar], extreme)
-            extreme = low[bar] if rising else high[bar]
+            stop = max(top, extreme) if rising else min(bottom, extreme)
+            extreme = bottom if rising else top
             rising = not rising
-        if not turned and (high[bar] > extreme if rising else low[bar] < extreme):
-            extreme = high[bar] if rising else low[bar]
+        if not turned and (top > extreme if rising else bottom < extreme):
+            extreme = top if rising else bottom
             step = min(step + increment, maximum)
-        before = slice(max(bar - 2, 0), bar)
-        stop = min(stop, *low[before]) if rising else max(stop, *high[before])
-        result[bar] = stop
-    return result
+        stop = min(stop, before[1], older[1]) if rising else max(stop, before[0], older[0])
+        older = before
+        result.append(stop)
+    return np.array(result)
 
 
 @study("Directional Movement", title="DMI")
 def directional_movement_system(bars: Candles, inputs: Inputs) -> Plots:
     """Show the directional indicators and their index, plain, averaged and averaged over time.
 
-    ADXR is the mean of ADX and of ADX one smoothing length ago. Source: Wilder's definition.
+    ADXR is the mean of ADX and of ADX one smoothing length ago, by Wilder's definition: TradingView's
+    built-in indicator has no ADXR. Source of the others: Pine `ta.dmi`.
     """
     smoothing = inputs.length("in_1")
     plus, minus = directional_movement(bars, inputs.length("in_0"))
@@ -102,7 +112,10 @@ def directional_movement_system(bars: Candles, inputs: Inputs) -> Plots:
 
 @study("Aroon", title="Aroon")
 def aroon(bars: Candles, inputs: Inputs) -> Plots:
-    """Show how long ago the highest high and the lowest low were, 100 for now. Source: Pine's built-in."""
+    """Show how long ago the highest high and the lowest low were, 100 for now.
+
+    Source: TradingView's built-in indicator, Pine `ta.highestbars`.
+    """
     length = inputs.length("in_0")
     upper, lower = (bars_since_highest(values, length + 1) for values in (bars.high, -bars.low))
     return {"Upper": 100 * (length - upper) / length, "Lower": 100 * (length - lower) / length}
@@ -112,7 +125,7 @@ def aroon(bars: Candles, inputs: Inputs) -> Plots:
 def vortex_indicator(bars: Candles, inputs: Inputs) -> Plots:
     """Divide the moves from low to high and from high to low by the way. Source: TradingView's built-in."""
     length = inputs.length("in_0")
-    way = total(true_range(bars), length)
+    way = total(first_true_range(bars), length)
     return {
         "VI +": divide(total(np.abs(bars.high - shift(bars.low, 1)), length), way),
         "VI -": divide(total(np.abs(bars.low - shift(bars.high, 1)), length), way),
@@ -123,16 +136,21 @@ def vortex_indicator(bars: Candles, inputs: Inputs) -> Plots:
 def advance_decline(bars: Candles, inputs: Inputs) -> Plots:
     """Divide the number of rising bars by that of falling bars among the last `in_0`.
 
-    TradingView does not document its formula; this is the ratio that the name has for bars.
+    A bar that closes at its open or above it counts as rising. Without a falling bar the value is the number
+    of rising ones. Source: TradingView's built-in Advance/Decline Ratio (Bars).
     """
-    length, moves = inputs.length("in_0"), change(bars.close)
-    rises, falls = (total(np.where(np.isnan(moves), np.nan, side), length) for side in (moves > 0, moves < 0))
-    return {"Plot": divide(rises, falls)}
+    length = inputs.length("in_0")
+    rises = total((bars.close >= bars.open).astype(np.float64), length)
+    falls = length - rises
+    return {"Plot": rises / np.where(falls == 0, 1, falls)}
 
 
 @study("Accumulative Swing Index", title="ASI", cumulative=True)
 def accumulative_swing_index(bars: Candles, inputs: Inputs) -> Plots:
-    """Sum Wilder's swing index; `in_0` is the limit of a move. Source: Wilder's definition."""
+    """Sum Wilder's swing index; `in_0` is the limit of a move. Source: Wilder's definition.
+
+    TradingView publishes no source of it.
+    """
     open_before, close_before = shift(bars.open, 1), shift(bars.close, 1)
     high, low = np.abs(bars.high - close_before), np.abs(bars.low - close_before)
     reach, body = bars.high - bars.low, np.abs(close_before - open_before)
@@ -153,41 +171,41 @@ def super_trend(bars: Candles, inputs: Inputs) -> Plots:
     Colour 0 is for a rising trend, 1 for a falling one.
     """
     reach = inputs.whole("in_1") * atr(bars, inputs.length("in_0"))
-    middle, close = bars.price("hl2"), bars.close
-    values, falls = np.full(len(bars), np.nan), np.ones(len(bars), dtype=np.intp)
-    start = first_defined(reach)
-    lower, upper, falling = 0.0, 0.0, True
-    for bar in range(start, len(bars)):
-        below, above = float(middle[bar] - reach[bar]), float(middle[bar] + reach[bar])
-        if bar > start:
-            before = close[bar - 1]
-            below = below if below > lower or before < lower else lower
-            above = above if above < upper or before > upper else upper
-            falling = close[bar] <= above if falling else close[bar] < below
-        lower, upper = below, above
-        values[bar], falls[bar] = (upper, 1) if falling else (lower, 0)
-    return {"SuperTrend": PlotValues(values=values, shades=falls)}
+    start, middle = first_defined(reach), bars.price("hl2")
+    lower, upper, before, falling = float("-inf"), float("inf"), float("nan"), True
+    values, falls = [float("nan")] * start, [1] * start
+    columns = (middle - reach, middle + reach, bars.close)
+    for below, above, close in zip(*(column[start:].tolist() for column in columns), strict=True):
+        lower = below if below > lower or before < lower else lower
+        upper = above if above < upper or before > upper else upper
+        if len(values) > start:
+            falling = close <= upper if falling else close < lower
+        values.append(upper if falling else lower)
+        falls.append(int(falling))
+        before = close
+    return {"SuperTrend": PlotValues(values=np.array(values), shades=np.array(falls, dtype=np.intp))}
 
 
 @study("Volatility Index", title="Volatility Stop", numbers=Numbers.PRICE)
 def volatility_stop(bars: Candles, inputs: Inputs) -> Plots:
-    """Follow the close's extreme at a distance of average ranges. Source: TradingView's Volatility Stop."""
-    length, close = inputs.length("periods"), bars.close.tolist()
+    """Follow the close's extreme at a distance of average ranges.
+
+    Before the average begins the distance is the true range. Source: TradingView's built-in Volatility Stop.
+    It has no choice of the average, and may not be the study that Chart-IMG calls Volatility Index.
+    """
     smooth = rma if inputs.text("method") == "Wilder Smoothing" else ema
-    reach = inputs.number("atrMult") * smooth(true_range(bars), length)
-    values = np.full(len(bars), np.nan)
-    start = first_defined(reach)
-    rising, high, low, stop = True, -np.inf, np.inf, np.nan
-    for bar in range(start, len(bars)):
-        price, distance = close[bar], float(reach[bar])
-        high, low = max(high, price), min(low, price)
-        best = high - distance if rising else low + distance
-        stop = best if bar == start else max(stop, best) if rising else min(stop, best)
+    reach = inputs.number("atrMult") * smooth(first_true_range(bars), inputs.length("periods"))
+    distances = np.where(np.isnan(reach), true_range(bars), reach)
+    extreme = stop = float(bars.close[0])
+    rising, values = True, [stop]
+    for price, distance in zip(bars.close[1:].tolist(), distances[1:].tolist(), strict=True):
+        extreme = max(extreme, price) if rising else min(extreme, price)
+        stop = max(stop, extreme - distance) if rising else min(stop, extreme + distance)
         if (price >= stop) != rising:
-            rising, high, low = not rising, price, price
+            rising, extreme = not rising, price
             stop = price - distance if rising else price + distance
-        values[bar] = stop
-    return {"Plot": values}
+        values.append(stop)
+    return {"Plot": np.array(values)}
 
 
 @study(
@@ -198,7 +216,7 @@ def volatility_stop(bars: Candles, inputs: Inputs) -> Plots:
 def williams_fractal(bars: Candles, inputs: Inputs) -> Plots:
     """Mark highs and lows with `in_0` smaller bars on each side. Source: TradingView's built-in indicator.
 
-    Up to four bars of the same height may follow before the smaller ones.
+    Up to four bars before it may have the same height, so the last of equal ones is marked.
     """
     side = inputs.length("in_0")
     return {
@@ -207,40 +225,42 @@ def williams_fractal(bars: Candles, inputs: Inputs) -> Plots:
     }
 
 
-def _fractals(values: Series, side: int) -> Series:
-    found = np.zeros(len(values), dtype=bool)
-    for bar in range(side, len(values) - side):
-        level = values[bar]
-        if not (values[bar - side : bar] < level).all():
-            continue
-        for equal in range(5):
-            same, after = values[bar + 1 : bar + 1 + equal], values[bar + 1 + equal : bar + 1 + equal + side]
-            if (same <= level).all() and len(after) == side and (after < level).all():
-                found[bar] = True
-                break
-    return found
+def _fractals(values: Series, side: int) -> NDArray[np.bool_]:
+    before = highest(shift(values, 1), side)
+    smaller_before = before < values
+    for equal in range(1, 5):
+        same = highest(shift(values, 1), equal) <= values
+        smaller_before |= same & (shift(before, equal) < values)
+    return np.asarray(smaller_before & (shift(highest(values, side), -side) < values))
 
 
 @study("Zig Zag", title="ZigZag")
 def zig_zag(bars: Candles, inputs: Inputs) -> Plots:
     """Join highs and lows that differ by at least `in_0` percent. Source: TradingView's ZigZag library.
 
-    A pivot is the extreme of `in_1` / 2 bars on each side. The line also goes to the newest bar's extreme.
+    A pivot is the extreme of `in_1` / 2 bars on each side, the first one of equal bars. The line also goes to
+    the newest bar's extreme.
     """
-    side, least = max(inputs.length("in_1") // 2, 1), inputs.number("in_0")
+    side, least = max(inputs.length("in_1") // 2, 2), inputs.number("in_0")
+    tops, bottoms = _turns(bars.high, side), _turns(-bars.low, side)
     pivots: list[tuple[int, float, bool]] = []
-    for bar in range(side, len(bars) - side):
-        around = slice(bar - side, bar + side + 1)
-        for is_high, extreme in ((True, bars.high[around].max()), (False, bars.low[around].min())):
-            price = float(bars.high[bar] if is_high else bars.low[bar])
-            if price == extreme:
-                _add_pivot(pivots, (bar, price, is_high), least)
+    for bar in np.flatnonzero(tops | bottoms).tolist():
+        if tops[bar]:
+            _add_pivot(pivots, (bar, float(bars.high[bar]), True), least)
+        if bottoms[bar]:
+            _add_pivot(pivots, (bar, float(bars.low[bar]), False), least)
     values = np.full(len(bars), np.nan)
     for bar, price, _ in pivots:
         values[bar] = price
     if pivots and pivots[-1][0] < len(bars) - 1:
         values[-1] = bars.low[-1] if pivots[-1][2] else bars.high[-1]
     return {"Plot": values}
+
+
+def _turns(values: Series, side: int) -> NDArray[np.bool_]:
+    """Return which bars are above the `side` bars before and at least as high as those after."""
+    around = highest(values, side)
+    return np.asarray((shift(around, 1) < values) & (shift(around, -side) <= values))
 
 
 def _add_pivot(pivots: list[tuple[int, float, bool]], pivot: tuple[int, float, bool], least: float) -> None:

@@ -12,6 +12,7 @@ from worker_chart_export.charts.local.studies.series import (
     change,
     divide,
     ema,
+    first_true_range,
     highest,
     log,
     lowest,
@@ -19,7 +20,6 @@ from worker_chart_export.charts.local.studies.series import (
     shift,
     stdev,
     total,
-    true_range,
 )
 from worker_chart_export.charts.local.studies.study import Numbers
 
@@ -36,7 +36,10 @@ def average_true_range(bars: Candles, inputs: Inputs) -> Plots:
 
 @study("Chaikin Volatility", title="Chaikin Vol")
 def chaikin_volatility(bars: Candles, inputs: Inputs) -> Plots:
-    """Show the rate of change of the smoothed range, in percent. Source: Chaikin's definition."""
+    """Show the rate of change of the smoothed range, in percent. Source: Chaikin's definition.
+
+    TradingView publishes no source of it; here the range is smoothed exponentially.
+    """
     return {"Plot": roc(ema(bars.high - bars.low, inputs.length("periods")), inputs.length("rocLookback"))}
 
 
@@ -44,7 +47,7 @@ def chaikin_volatility(bars: Candles, inputs: Inputs) -> Plots:
 def choppiness_index(bars: Candles, inputs: Inputs) -> Plots:
     """Compare the way of the bars with their range, 0 to 100. Source: TradingView's built-in indicator."""
     length = inputs.length("in_0")
-    way = total(true_range(bars), length)
+    way = total(first_true_range(bars), length)
     with np.errstate(divide="ignore"):
         ratio = np.log10(divide(way, highest(bars.high, length) - lowest(bars.low, length)))
     return {"Plot": divide(100 * ratio, np.full(len(bars), np.log10(length)))}
@@ -73,7 +76,7 @@ def mass_index(bars: Candles, inputs: Inputs) -> Plots:
 def volatility_close_to_close(bars: Candles, inputs: Inputs) -> Plots:
     """Show the sample deviation of the log returns per year, in percent.
 
-    TradingView does not document its divisor; here it is `periods` - 1.
+    TradingView publishes no source of it. Here the divisor is `periods` - 1.
     """
     length = inputs.length("periods")
     spread = stdev(change(log(bars.close)), length)
@@ -83,7 +86,10 @@ def volatility_close_to_close(bars: Candles, inputs: Inputs) -> Plots:
 
 @study("Volatility Zero Trend Close-to-Close", title="VZTCTC")
 def volatility_zero_trend(bars: Candles, inputs: Inputs) -> Plots:
-    """Show the root of the mean squared log return per year, in percent: the trend counts as zero."""
+    """Show the root of the mean squared log return per year, in percent: the trend counts as zero.
+
+    TradingView publishes no source of it. Here the divisor is `periods`.
+    """
     length = inputs.length("periods")
     squares = total(change(log(bars.close)) ** 2, length)
     return {"Plot": 100 * np.sqrt(squares * inputs.whole("daysPerYear") / length)}
@@ -93,6 +99,7 @@ def volatility_zero_trend(bars: Candles, inputs: Inputs) -> Plots:
 def volatility_ohlc(bars: Candles, inputs: Inputs) -> Plots:
     """Estimate the volatility per year from whole bars, in percent. Source: Garman and Klass.
 
+    TradingView publishes no source of it.
     `marketClosedPercentage` is the part of a day without trade. Where it is above zero, the gap from the
     close to the open weighs 0.12.
     """

@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from worker_chart_export.charts.local.studies.registry import Plots, PlotValues, study
-from worker_chart_export.charts.local.studies.series import change, cumulate, divide, ema, shift, sma, total
+from worker_chart_export.charts.local.studies.series import (
+    TOLERANCE,
+    change,
+    cumulate,
+    divide,
+    ema,
+    shift,
+    sma,
+    total,
+)
 from worker_chart_export.charts.local.studies.study import Numbers
 
 if TYPE_CHECKING:
@@ -17,7 +26,10 @@ if TYPE_CHECKING:
 
 @study("Volume", title="Vol", numbers=Numbers.COMPACT)
 def volume(bars: Candles, inputs: Inputs) -> Plots:  # noqa: ARG001  # every formula takes both
-    """Show the volume of each bar; colour 1 if it closed at or above its open, else 0."""
+    """Show the volume of each bar; colour 1 if it closed at or above its open, else 0.
+
+    Source: TradingView's built-in indicator.
+    """
     return {"Volume": PlotValues(values=bars.volume, shades=np.where(bars.close >= bars.open, 1, 0))}
 
 
@@ -31,7 +43,7 @@ def on_balance_volume(bars: Candles, inputs: Inputs) -> Plots:  # noqa: ARG001
 def net_volume(bars: Candles, inputs: Inputs) -> Plots:  # noqa: ARG001
     """Show the volume with the sign of the close's change.
 
-    TradingView's newer indicator nets volume within each bar, which needs bars of a smaller timeframe.
+    TradingView's present indicator nets volume within each bar, which needs bars of a smaller timeframe.
     """
     return {"Plot": np.sign(change(bars.close)) * bars.volume}
 
@@ -63,7 +75,10 @@ def chaikin_money_flow(bars: Candles, inputs: Inputs) -> Plots:
 
 @study("Chaikin Oscillator", title="Chaikin Osc", numbers=Numbers.COMPACT)
 def chaikin_oscillator(bars: Candles, inputs: Inputs) -> Plots:
-    """Subtract a slow from a fast exponential average of the accumulation."""
+    """Subtract a slow from a fast exponential average of the accumulation.
+
+    Source: TradingView's built-in indicator.
+    """
     line = cumulate(accumulation(bars))
     return {"Plot": ema(line, inputs.length("in_0")) - ema(line, inputs.length("in_1"))}
 
@@ -83,25 +98,34 @@ def elder_force_index(bars: Candles, inputs: Inputs) -> Plots:
 
 @study("Klinger Oscillator", title="Klinger", numbers=Numbers.COMPACT)
 def klinger_oscillator(bars: Candles, inputs: Inputs) -> Plots:  # noqa: ARG001
-    """Subtract the 55-bar from the 34-bar average of signed volume; the signal smooths over 13 bars."""
-    moves = change(bars.price("hlc3"))
-    signed = np.where(np.isnan(moves), np.nan, np.where(moves >= 0, bars.volume, -bars.volume))
+    """Subtract the 55-bar from the 34-bar average of signed volume; the signal smooths over 13 bars.
+
+    The volume of a bar whose typical price fell is negative, and that of the first bar. Source: TradingView's
+    built-in indicator.
+    """
+    signed = np.where(change(bars.price("hlc3")) >= -TOLERANCE, bars.volume, -bars.volume)
     line = ema(signed, 34) - ema(signed, 55)
     return {"Plot": line, "Signal": ema(line, 13)}
 
 
 @study("Money Flow Index", title="MFI")
 def money_flow_index(bars: Candles, inputs: Inputs) -> Plots:
-    """Compare the money of rising and falling bars, 0 to 100. Source: Pine `ta.mfi`."""
+    """Compare the money of rising and falling bars, 0 to 100. Source: Pine `ta.mfi`.
+
+    The first bar has no change; its money counts on both sides.
+    """
     price, length = bars.price("hlc3"), inputs.length("in_0")
     money, moves = price * bars.volume, change(price)
-    rise = total(np.where(moves > 0, money, 0), length)
-    fall = total(np.where(moves < 0, money, 0), length)
+    rise = total(np.where(moves <= TOLERANCE, 0, money), length)
+    fall = total(np.where(moves >= -TOLERANCE, 0, money), length)
     return {"Plot": np.where(fall == 0, 100.0, 100 - 100 / (1 + divide(rise, fall)))}
 
 
 @study("Volume Oscillator", title="Volume Osc")
 def volume_oscillator(bars: Candles, inputs: Inputs) -> Plots:
-    """Show the distance of two exponential averages of volume in percent of the long one."""
+    """Show the distance of two exponential averages of volume in percent of the long one.
+
+    Source: TradingView's built-in indicator.
+    """
     short, long = ema(bars.volume, inputs.length("in_0")), ema(bars.volume, inputs.length("in_1"))
     return {"Plot": divide(100 * (short - long), long)}

@@ -37,7 +37,7 @@ def test_settled_values_hardly_depend_on_the_start_of_the_history(name, cut):
 
 @pytest.mark.parametrize(
     ("name", "inputs", "first"),
-    [("Moving Average", {"length": 12}, 11), ("Bollinger Bands", {}, 19), ("On Balance Volume", {}, 0)],
+    [("Moving Average", {"length": 12}, 11), ("Bollinger Bands", {}, 19), ("On Balance Volume", {}, 1)],
 )
 def test_a_windowed_study_is_settled_from_its_first_full_window(name, inputs, first):
     """A study of a window is settled at once, and a running sum is settled in its shape."""
