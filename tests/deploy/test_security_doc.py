@@ -24,7 +24,15 @@ def test_every_file_it_names_exists():
 def test_every_variable_it_names_is_a_setting():
     """Every variable is a setting, a variable of other software, or an error code."""
     others = {
-        *("HTTPS_PROXY", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR"),
+        *(
+            "HTTPS_PROXY",
+            "HTTP_PROXY",
+            "ALL_PROXY",
+            "NO_PROXY",
+            "REQUESTS_CA_BUNDLE",
+            "SSL_CERT_FILE",
+            "SSL_CERT_DIR",
+        ),
         *("GRPC_DEFAULT_SSL_ROOTS_FILE_PATH", "CRASH_LOOP", "MANIFEST_WRITE_FAILED", "GET", "HEAD"),
         "OTEL_EXPORTER_OTLP_CERTIFICATE",
     }
