@@ -219,6 +219,15 @@ class TestDays:
         plan = plan_of(self._rows(self.TOKYO), {"range": when})
         assert [date.day for date in plan.visible.dates] == [20, 21]
 
+    def test_a_drawing_goes_by_its_day_too(self):
+        """A line at a day of Tokyo is at the bar of that day."""
+        line = {"name": "Vertical Line", "input": {"datetime": self.TOKYO[1]}}
+        pictures = [
+            render(_read(self._rows(dates)), {"drawings": [line]}, symbol="IBM", timeframe="1d").png
+            for dates in (self.TOKYO, [f"{date[:19]}Z" for date in self.TOKYO])
+        ]
+        assert pictures[0] == pictures[1]
+
     def test_summer_time_keeps_the_order(self):
         """Midnights in New York have two offsets in a year."""
         dates = ("2024-03-09T00:00:00-05:00", "2024-03-10T00:00:00-05:00", "2024-03-11T00:00:00-04:00")

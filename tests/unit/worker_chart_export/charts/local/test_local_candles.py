@@ -192,14 +192,23 @@ def test_a_minute_is_no_month(found, months):
     assert parse_candles(json.dumps(document).encode(), symbol="IBM", timeframe="1d").timeframe.unit == months
 
 
+KEYS = (
+    "data",
+    "metadata",
+    "symbol",
+    "date",
+    "open",
+    "high",
+    "low",
+    "close",
+    "volume",
+    *"tohlcv",
+    "timestamp",
+)
+TEXTS = ("2024-02-20T00:00:00+09:00", "0001-01-01", "9999-12-31", "1708387200", "12.5", "1e400", "NYSE:IBM")
 json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
-    lambda inner: (
-        st.lists(inner, max_size=4)
-        | st.dictionaries(
-            st.sampled_from(["data", "metadata", "date", "open", "high", "low", "close", "volume"]), inner
-        )
-    ),
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.sampled_from(TEXTS),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(KEYS), inner),
 )
 
 
