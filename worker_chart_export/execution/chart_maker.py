@@ -57,8 +57,9 @@ OUT_OF_TIME = "The step's time ended before this chart was made."
 SHORTEST_PROVIDER = "mock"
 #: The entries of a chart's `meta` that its object's metadata has too.
 KEPT_META = ("provider", "templateVersion", FALLBACK_FROM)
-#: The entry of an object's metadata with the numbers of its chart, as JSON.
+#: The entry of an object's metadata with the numbers of its chart as JSON, and the entries of `meta` in it.
 KEPT_NUMBERS = "chartValues"
+NUMBERS = (*NUMBERS_META, "candleNotes")
 
 ChartResult: TypeAlias = ManifestItem | ManifestFailure
 
@@ -296,7 +297,7 @@ class ChartMaker:
     ) -> str:
         about = {"chartTemplateId": request.template_id, "provider": image.provider}
         metadata = {"runId": step.folder.run_id, "stepId": step.folder.step_id, **about, **_kept(meta)}
-        if numbers := {key: meta[key] for key in NUMBERS_META if key in meta}:
+        if numbers := {key: meta[key] for key in NUMBERS if key in meta}:
             metadata[KEPT_NUMBERS] = json.dumps(numbers, ensure_ascii=False, separators=(",", ":"))
         size = len(image.png)
         with stage(
@@ -335,7 +336,7 @@ def _kept_numbers(metadata: Mapping[str, str]) -> dict[str, Any]:
     except (ValueError, RecursionError):  # somebody changed it
         return {}
     known = numbers if isinstance(numbers, dict) else {}
-    return {key: known[key] for key in NUMBERS_META if key in known}
+    return {key: known[key] for key in NUMBERS if key in known}
 
 
 def make_in_parallel(

@@ -193,7 +193,11 @@ def test_a_reused_chart_keeps_the_version_of_its_template(bench):
 
 def test_a_reused_chart_keeps_its_numbers(bench, monkeypatch):
     """The item of a reused chart has the numbers of the chart, which stand in the object's metadata."""
-    numbers = {"lastBar": {"close": 202.91}, "studies": [{"name": "Größe"}]}
+    numbers = {
+        "lastBar": {"close": 202.91},
+        "studies": [{"name": "Größe"}],
+        "candleNotes": {"gzip": 1},
+    }
     meta = {"candles": 117, **numbers}
     monkeypatch.setattr(
         bench.provider, "chart", lambda _request: ChartImage(png=png_bytes(), provider="local", meta=meta)
