@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -180,13 +181,15 @@ def mcginley_dynamic(bars: Candles, inputs: Inputs) -> Plots:
     passes through zero.
     """
     length = inputs.length("in_0")
-    values = ema(bars.close, length)
-    for bar in range(first_defined(values) + 1, len(values)):
-        before, close = float(values[bar - 1]), float(bars.close[bar])
+    average = ema(bars.close, length)
+    start = first_defined(average)
+    values, before = average[:start].tolist(), float("nan")
+    for seed, close in zip(average[start:].tolist(), bars.close[start:].tolist(), strict=True):
         weight = length * (close / before) ** 4 if before else 0.0
-        followed = before + (close - before) / weight if weight else np.inf
-        values[bar] = followed if np.isfinite(followed) else values[bar]
-    return {"Plot": values}
+        followed = before + (close - before) / weight if weight else np.nan
+        before = followed if math.isfinite(followed) else seed
+        values.append(before)
+    return {"Plot": np.array(values)}
 
 
 @study("Moving Average Adaptive", title="AMA")

@@ -229,7 +229,7 @@ def momentum(bars: Candles, inputs: Inputs) -> Plots:
 def price_oscillator(bars: Candles, inputs: Inputs) -> Plots:
     """Show the distance of two simple averages in percent of the long one.
 
-    Source: TradingView's built-in indicator, with simple averages as by default.
+    Source: TradingView's built-in indicator, with the defaults that it had before version 6.
     """
     short, long = sma(bars.close, inputs.length("in_0")), sma(bars.close, inputs.length("in_1"))
     return {"Plot": divide(100 * (short - long), long)}
