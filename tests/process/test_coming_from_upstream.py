@@ -77,12 +77,15 @@ def test_t003_a_run_whose_steps_are_no_map_is_quarantined(deployment, worked):
 
 
 def test_t027_log_lines_name_the_run(deployment, worked):
-    """The events name `runId` and `stepId`; none holds `flowKey`."""
+    """The events name `runId` and `stepId`, and from the first read of the run on `flowKey`."""
     run_id, (step_id,) = deployment.put_run(charts=1)
     events = worked(event(deployment, run_id))
     (completed,) = named(events, "step_completed", run_id)
     assert completed["stepId"] == step_id
-    assert not any("flowKey" in found for found in events)
+    about_run = [found for found in events if found.get("runId") == run_id]
+    unread = [found["event"] for found in about_run if "flowKey" not in found]
+    assert set(unread) <= {"message_received"}
+    assert {found["flowKey"] for found in about_run if "flowKey" in found} == {"demo_report_v1"}
 
 
 def test_t029_an_unmet_dependency_blocks_and_changes_nothing(deployment, worked):

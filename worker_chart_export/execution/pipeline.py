@@ -121,7 +121,7 @@ class StepPipeline:
                     notify_step_ended(failed, self._clock.monotonic() - started)
                 return Outcome(kind=OutcomeKind.CLAIM_LOST, reason=claim.reason)
             annotate(attempt=claim.attempt, takenOver=claim.attempt > 1)
-            with bound(attempt=claim.attempt, owner=self._ledger.owner):
+            with bound(attempt=claim.attempt, owner=self._ledger.owner, flowKey=claim.run.flow_key):
                 started = self._clock.monotonic()
                 outcome = self._work(claim, scope, started)
                 _report(outcome, self._clock.monotonic() - started)
@@ -149,7 +149,7 @@ class StepPipeline:
         if run is None or step is None:
             return None
         with (
-            bound(runId=run.run_id, stepId=step_id),
+            bound(runId=run.run_id, stepId=step_id, flowKey=run.flow_key),
             stage(Stage.STEP, runId=run.run_id, stepId=step_id, messageId=message_id),
         ):
             outcome = find_stored_result(self._artifacts, run, step, scope=scope)

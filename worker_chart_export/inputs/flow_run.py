@@ -25,6 +25,8 @@ RESERVED_ID = re.compile(r"\.|\.\.|__.*__", re.DOTALL)
 #: Characters with a meaning in Firestore field paths or object names, control characters, lone surrogates.
 STEP_ID_REFUSED = re.compile(r"[/.`\[\]*~\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 MAX_STEP_ID_BYTES = 256
+#: Each log line of a run holds its flow key.
+MAX_FLOW_KEY_CHARS = 128
 
 
 def why_run_id_refused(run_id: object) -> str | None:
@@ -133,6 +135,12 @@ class FlowRun:
         if status not in (None, *RunStatus):
             raise RunInvalid(f"status: expected one of {', '.join(RunStatus)}, got {status!r:.80}")
         return cls(run_id=run_id, status=None if status is None else RunStatus(status), document=document)
+
+    @property
+    def flow_key(self) -> str | None:
+        """The `flowKey`, which names the kind of flow; cut after 128 characters. None when it is no text."""
+        value = self.document.get("flowKey")
+        return value[:MAX_FLOW_KEY_CHARS] or None if isinstance(value, str) else None
 
     @property
     def is_final(self) -> bool:

@@ -217,6 +217,7 @@ class Heartbeats:
                     backend="firestore",
                     runId=held.run_id,
                     stepId=held.step_id,
+                    flowKey=held.flow_key,
                 )
 
 

@@ -206,6 +206,7 @@ class HeldLease:
         clock: Its monotonic clock is used.
         server_time: Returns the server's time for a time on the monotonic clock. Without it or its result the
             wall clock is used.
+        flow_key: The run's flow key, for log lines.
     """
 
     def __init__(
@@ -217,12 +218,14 @@ class HeldLease:
         trusted_until: float,
         clock: Clock,
         server_time: Callable[[float], datetime | None] = lambda _monotonic: None,
+        flow_key: str | None = None,
     ) -> None:
         self.run_id = run_id
         self.step_id = step_id
         self.stored = stored
         self.trusted_until = trusted_until
         self.lock = threading.Lock()
+        self.flow_key = flow_key
         self._clock = clock
         self._server_time = server_time
         self._claimed_at = clock.monotonic()

@@ -94,7 +94,8 @@ class Releases:
             is_attempt=is_attempt,
         )
         limit = CancelScope(seconds=RELEASE_SECONDS, clock=self._clock)
-        with bound(runId=held.run_id, stepId=held.step_id, attempt=held.lease.attempt):
+        names = {"runId": held.run_id, "stepId": held.step_id, "flowKey": held.flow_key}
+        with bound(**names, attempt=held.lease.attempt):
             try:
                 resolution = self._commits.of(held.run_id).submit(
                     intent, held=held, remaining_seconds=limit.remaining_seconds
@@ -107,12 +108,8 @@ class Releases:
                 label = "refusal" if is_attempt else "backend" if outage else "shutdown"
                 label = ACCOUNTS if is_exhausted else label
                 metrics.LEASES_RELEASED.labels(label).inc()
-                log.info(
-                    Event.LEASE_RELEASED,
-                    "Released the step",
-                    cause=label,
-                    delaySeconds=round(delay_seconds, 3),
-                )
+                delay_seconds = round(delay_seconds, 3)
+                log.info(Event.LEASE_RELEASED, "Released the step", cause=label, delaySeconds=delay_seconds)
             return result
 
     def release_all(self, *, within_seconds: float) -> None:

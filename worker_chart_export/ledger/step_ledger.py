@@ -24,7 +24,7 @@ from worker_chart_export.ledger.lease import UNKNOWN_OWNER, HeldLease, LeaseOffe
 from worker_chart_export.ledger.releases import Releases
 from worker_chart_export.ledger.run_snapshot import lease_reference, read_lease, read_run
 from worker_chart_export.observability import metrics
-from worker_chart_export.observability.logs import Event, bound, log
+from worker_chart_export.observability.logs import Event, bind, bound, log
 from worker_chart_export.observability.observers import Stage, annotate, stage
 from worker_chart_export.timing import rfc3339
 
@@ -98,7 +98,7 @@ class StepLedger:
         self.owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
 
     def read(self, run_id: str, *, leases_of: Collection[str] = ()) -> RunSnapshot:
-        """Read the run as it is now, with the leases of these steps.
+        """Read the run as it is now, with the leases of these steps. Bind its flow key to the log lines.
 
         Raises:
             RunInvalid: The document can't be read as a flow run.
@@ -107,8 +107,11 @@ class StepLedger:
         """
         with stage(Stage.READ, runId=run_id):
             if leases_of:
-                return read_run(self._client, run_id, self._clock, leases_of=leases_of)
-            return self._reads.get(run_id)
+                snapshot = read_run(self._client, run_id, self._clock, leases_of=leases_of)
+            else:
+                snapshot = self._reads.get(run_id)
+        bind(flowKey=snapshot.run.flow_key if snapshot.run else None)
+        return snapshot
 
     def probe(self) -> None:
         """Check that Firestore answers a read, if need be on a new connection. Errors as `read`."""
@@ -174,7 +177,8 @@ class StepLedger:
             raise
         result: ClaimResult = resolution.result
         attempt = resolution.lease.lease.attempt if result.claimed and resolution.lease else None
-        with bound(owner=self.owner, attempt=attempt):
+        flow_key = result.run.flow_key if result.run else None
+        with bound(owner=self.owner, attempt=attempt, flowKey=flow_key):
             _log_claim(result, attempt)
         step = result.run.step(step_id) if result.run else None
         if not result.claimed or result.run is None or step is None:
@@ -204,6 +208,7 @@ class StepLedger:
             trusted_until=read.asked_at + lasts_seconds - margin_seconds,
             clock=self._clock,
             server_time=read.server_time,
+            flow_key=read.run.flow_key if read.run else None,
         )
 
     def finalize(

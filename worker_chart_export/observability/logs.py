@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from structlog.typing import EventDict, ExcInfo, Processor, WrappedLogger
 
 #: The names that come first in a line, when they are bound.
-CONTEXT_NAMES = ("runId", "stepId", "attempt", "messageId", "owner")
+CONTEXT_NAMES = ("runId", "stepId", "attempt", "messageId", "owner", "flowKey")
 
 
 class Event(StrEnum):

@@ -99,6 +99,15 @@ def test_an_unknown_run_status_makes_the_run_invalid(status):
         run_of(status=status)
 
 
+@pytest.mark.parametrize(
+    ("value", "flow_key"),
+    [("report_v1", "report_v1"), ("x" * 1000, "x" * 128), ("", None), (None, None), (7, None), (["a"], None)],
+)
+def test_a_flow_key_is_a_text_of_limited_length(value, flow_key):
+    """Each log line of a run holds its flow key, so it is a text and not longer than 128 characters."""
+    assert FlowRun.parse("r", {"steps": {}, "flowKey": value}).flow_key == flow_key
+
+
 def test_a_run_without_a_status_is_read():
     """A run without a status is read."""
     assert FlowRun.parse(RUN_ID, {"steps": {}}).is_final is False
