@@ -151,7 +151,15 @@ def _last_difference(values: Series, others: Series, *, cumulative: bool) -> int
 def _numbers(plots: Plots) -> dict[str, Series]:
     """Return the values of the plots, without moving them."""
     return {
-        key: values.values if isinstance(values, PlotValues) else values
+        key: _values_or_colors(values) if isinstance(values, PlotValues) else values
         for key, values in plots.items()
         if isinstance(values, PlotValues | np.ndarray)
     }
+
+
+def _values_or_colors(plot: PlotValues) -> Series:
+    """Return the values, or the numbers of the colours if only these differ (Chop Zone)."""
+    defined = plot.values[~np.isnan(plot.values)]
+    if plot.shades is None or not defined.size or np.ptp(defined):
+        return plot.values
+    return np.where(np.isnan(plot.values), np.nan, plot.shades)

@@ -44,6 +44,14 @@ def test_a_windowed_study_is_settled_from_its_first_full_window(name, inputs, fi
     assert _study(name, candles_of(bars_of()), **inputs).settled_from == first
 
 
+def test_a_study_that_only_changes_its_colour_is_settled_when_the_colour_is():
+    """All columns of the Chop Zone are 1 high; their colour follows an average of 34 bars."""
+    whole, short = (_study("Chop Zone", candles_of(bars_of()[cut:])) for cut in (0, 100))
+    first = short.settled_from
+    assert 60 < first < 250
+    assert (whole.plots[0].shades[100 + first :] == short.plots[0].shades[first:]).all()
+
+
 def test_a_study_of_too_few_bars_is_never_settled():
     """Thirty bars are drawn from the first value on, and none is settled."""
     study = _study("Average Directional Index", candles_of(bars_of()[:30]))
