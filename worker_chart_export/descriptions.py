@@ -37,6 +37,9 @@ DESCRIPTIONS: Mapping[str, str] = {
     Reason.REFUSED: "Firestore refused to store the claim",
     Reason.FENCED: "another worker has taken the step over",
     Reason.LEASE_LOST: "the lease expired, or could not be renewed in time",
+    Reason.NOT_FAILED: "the step is not FAILED",
+    Reason.CHANGED: "the step has changed since it was read",
+    Reason.RELEASED: "the step is released already",
     Reason.UNKNOWN: "Firestore did not confirm the result",
 }
 

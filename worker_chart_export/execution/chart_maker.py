@@ -95,7 +95,7 @@ class ChartMaker:
     ) -> StepContext:
         """Collect what all charts of a step share, and check what can be known before one is paid for.
 
-        The stored charts are listed, unless this is the first attempt.
+        The stored charts are listed, unless no earlier attempt can have stored any.
 
         Args:
             claim: The claim of the step.
@@ -123,7 +123,7 @@ class ChartMaker:
         check_fits(self._smallest_manifest(step))  # before thousands of templates are read
         step = replace(step, templates=self._read_templates(export.template_ids, scope, threads=threads))
         check_fits(self._smallest_manifest(step))
-        if claim.attempt > 1:
+        if claim.held.lease.may_have_charts:
             try:
                 stored = self._artifacts.stored_pngs(folder, started_at=claim.started_at, scope=scope)
                 step = replace(step, stored=stored)

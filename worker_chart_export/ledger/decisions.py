@@ -12,7 +12,13 @@ from typing import TYPE_CHECKING, Any, cast
 
 from google.cloud import firestore
 
-from worker_chart_export.inputs.flow_run import FlowRun, Step, StepStatus, why_step_id_refused
+from worker_chart_export.inputs.flow_run import (
+    FlowRun,
+    RunStatus,
+    Step,
+    StepStatus,
+    why_step_id_refused,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,6 +28,8 @@ if TYPE_CHECKING:
     from worker_chart_export.ledger.lease import Lease, StoredLease
 
 FLOW_RUNS = "flow_runs"
+#: The guard of a lease that must not exist yet.
+ABSENT: Any = object()
 
 
 class Reason(StrEnum):
@@ -41,6 +49,9 @@ class Reason(StrEnum):
     REFUSED = "refused"
     FENCED = "fenced"
     LEASE_LOST = "lease_lost"
+    NOT_FAILED = "not_failed"
+    CHANGED = "changed"
+    RELEASED = "released"
     UNKNOWN = "unknown"
 
 
@@ -125,7 +136,8 @@ class LeaseWrite:
 
     Attributes:
         lease: The new content. None deletes the document.
-        guard: The `update_time` that the document must still have. None: write in any case.
+        guard: The `update_time` that the document must still have. `ABSENT`: there must be no document. None:
+            delete it in any case.
     """
 
     lease: Lease | None
@@ -236,6 +248,18 @@ def build_failed_status_update(step_id: str) -> dict[str, Any]:
     return _step_patch(step_id, {"status": StepStatus.FAILED.value, "finishedAt": deleted, "error": deleted})
 
 
+def build_retry_update(step_id: str) -> dict[str, Any]:
+    """Build the patch for FAILED -> READY, which only an operator writes."""
+    deleted = firestore.DELETE_FIELD
+    return _step_patch(step_id, {"status": StepStatus.READY.value, "finishedAt": deleted, "error": deleted})
+
+
+def build_reopen_update() -> dict[str, Any]:
+    """Build the patch of a final run whose steps are to be worked on again."""
+    deleted = firestore.DELETE_FIELD
+    return {"status": RunStatus.RUNNING.value, "finishedAt": deleted, "error": deleted}
+
+
 def _step_patch(step_id: str, fields: Mapping[str, Any]) -> dict[str, Any]:
     """Build the field paths for the client's `update()`, which quotes the parts between the dots itself.
 
@@ -250,11 +274,13 @@ def _step_patch(step_id: str, fields: Mapping[str, Any]) -> dict[str, Any]:
 def patched(run: FlowRun, patch: Mapping[str, Any]) -> FlowRun:
     """Return the run as it is after `patch`: one of the patches above, or several of them merged."""
     steps, changed = run.document["steps"], dict[str, Any]()
-    for path, value in patch.items():
+    of_run = {path: value for path, value in patch.items() if "." not in path}
+    of_steps = {path: value for path, value in patch.items() if path not in of_run}
+    for path, value in of_steps.items():
         _, step_id, name = path.split(".", 2)
         changed[step_id] = _with_field(changed.get(step_id, steps[step_id]), name, value)
-    document = _overlaid(run.document, {"steps": _overlaid(steps, changed)})
-    return FlowRun(run_id=run.run_id, status=run.status, document=document)
+    document = _overlaid(run.document, {"steps": _overlaid(steps, changed), **of_run})
+    return FlowRun(run_id=run.run_id, status=of_run.get("status", run.status), document=document)
 
 
 def _overlaid(base: Mapping[str, Any], changed: Mapping[str, Any]) -> ChainMap[str, Any]:

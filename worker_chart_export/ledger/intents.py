@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from worker_chart_export.errors import BackendUnavailable, ErrorCode, StepError
 from worker_chart_export.inputs.flow_run import StepStatus
 from worker_chart_export.ledger.decisions import (
+    ABSENT,
     ClaimResult,
     Decision,
     FinalizeResult,
@@ -55,8 +56,8 @@ class FailureForm(IntEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Shortenable:
-    """An intent that has a shorter form.
+class Intent:
+    """What a caller wants to do with a step.
 
     Attributes:
         step_id: The step.
@@ -65,6 +66,23 @@ class _Shortenable:
 
     step_id: str
     form: FailureForm = FailureForm.WHOLE
+    #: Requests with a low rank are decided first: finalizes and releases before claims.
+    rank: ClassVar[int] = 0
+    #: The name in the metrics.
+    name: ClassVar[str] = ""
+
+    @property
+    def needs_lease(self) -> bool:
+        """Whether the decision depends on the step's lease."""
+        return True
+
+    def decide(self, observation: Observation) -> Decision | None:
+        """Decide on the intent; see the module.
+
+        Raises:
+            RunInvalid: The step can't be read.
+        """
+        raise NotImplementedError
 
     def shortened(self) -> Self | None:
         """Return the intent in the next shorter form, or None when there is none."""
@@ -84,7 +102,7 @@ class _Shortenable:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ClaimIntent(_Shortenable):
+class ClaimIntent(Intent):
     """Claim the step: READY -> RUNNING, or RUNNING with an expired lease.
 
     Attributes:
@@ -92,14 +110,17 @@ class ClaimIntent(_Shortenable):
     """
 
     offer: LeaseOffer | None
-    #: Requests with a low rank are decided first: finalizes and releases before claims.
     rank: ClassVar[int] = 1
-    #: The name in the metrics.
     name: ClassVar[str] = "claim"
+
+    @property
+    def needs_lease(self) -> bool:
+        """Whether the decision depends on the step's lease."""
+        return self.offer is not None
 
     def shortened(self) -> Self | None:
         """Return the intent that fails the step instead. A claim without a lease never fails a step."""
-        return None if self.offer is None else _Shortenable.shortened(self)
+        return None if self.offer is None else Intent.shortened(self)
 
     def decide(self, observation: Observation) -> Decision | None:
         """Decide on the claim; see the module.
@@ -115,15 +136,12 @@ class ClaimIntent(_Shortenable):
             return Decision(result=result)
         if self.offer is not None and self.form is not FailureForm.WHOLE:
             return self._fail(self.offer, result, Reason.REFUSED, lease_write=LeaseWrite(lease=None))
-        lease = None
+        write = LeaseWrite(lease=None)
         if self.offer is not None:
             if observation.read_time is None:
                 return None  # the time of a lease is never counted from an old read
-            lease = self.offer.first(observation.read_time)
-        # A lease that a READY step still has is left over from before: replace or delete it.
-        return Decision(
-            result=result, run_patch=build_claim_update(self.step_id), lease_write=LeaseWrite(lease=lease)
-        )
+            write = _first_lease(self.offer, observation.lease, observation.read_time)
+        return Decision(result=result, run_patch=build_claim_update(self.step_id), lease_write=write)
 
     def _decide_running(self, observation: Observation, refusal: ClaimResult) -> Decision | None:
         if self.offer is None:
@@ -174,8 +192,21 @@ class ClaimIntent(_Shortenable):
         )
 
 
+def _first_lease(offer: LeaseOffer, stored: StoredLease | None, now: datetime) -> LeaseWrite:
+    """Return the write of the lease of a READY step.
+
+    Few READY steps have a lease document, so it is not read before: the commit fails if there is one, and
+    then it is known. That of a retry says which names the charts have. Any other is left over from before.
+    """
+    if stored is None:
+        return LeaseWrite(lease=offer.first(now), guard=ABSENT)
+    earlier = stored.lease
+    lease = offer.after(earlier, now) if earlier.is_for_retry else offer.first(now)
+    return LeaseWrite(lease=lease, guard=stored.update_time)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FinalizeIntent(_Shortenable):
+class FinalizeIntent(Intent):
     """Finalize the step: RUNNING -> SUCCEEDED, or with an error -> FAILED; and delete the lease.
 
     Attributes:
@@ -190,7 +221,6 @@ class FinalizeIntent(_Shortenable):
     manifest_uri: str | None = None
     error: StepError | None = None
     token: str | None = None
-    rank: ClassVar[int] = 0
     name: ClassVar[str] = "finalize"
 
     def patch(self) -> dict[str, Any]:
@@ -250,7 +280,7 @@ class FinalizeIntent(_Shortenable):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ReleaseIntent(_Shortenable):
+class ReleaseIntent(Intent):
     """Release the lease. The step stays RUNNING, and may be taken over after the delay.
 
     Attributes:
@@ -269,7 +299,6 @@ class ReleaseIntent(_Shortenable):
     finished_at: str
     is_lost: bool = False
     is_attempt: bool = False
-    rank: ClassVar[int] = 0
     name: ClassVar[str] = "release"
 
     def decide(self, observation: Observation) -> Decision | None:
@@ -297,7 +326,7 @@ class ReleaseIntent(_Shortenable):
         if self.is_lost:
             return Decision(result=ReleaseResult(released=False, reason=Reason.LEASE_LOST))
         lease = stored.lease
-        age_seconds = (now - lease.started_at).total_seconds()
+        age_seconds = (now - lease.trying_since).total_seconds()
         is_tried_enough = lease.released >= MAX_BACKEND_RELEASES or age_seconds > MAX_BACKEND_SECONDS
         if self.error is not None and is_tried_enough:
             patch = self.failure_patch(
@@ -311,9 +340,6 @@ class ReleaseIntent(_Shortenable):
         lease = lease.released_until(expires_at, is_attempt=self.is_attempt)
         write = LeaseWrite(lease=lease, guard=stored.update_time)
         return Decision(result=ReleaseResult(released=True), lease_write=write)
-
-
-Intent = ClaimIntent | FinalizeIntent | ReleaseIntent
 
 
 def unstorable_error(code: ErrorCode | str, *, manifest_uri: str | None) -> StepError:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from worker_chart_export.timing import Clock
 
 LEASES = "chart_export_leases"
+#: The fields that only some leases have.
+OPTIONAL = frozenset({"retriedBy", "retriedAt", "releasedBy"})
 #: The owner of a lease that is created for a step which some worker runs without one.
 UNKNOWN_OWNER = "unknown"
 #: A worker stops trusting its lease by the clock skew before the end, but by at most this share of the lease.
@@ -73,6 +75,10 @@ class Lease:
         acquired_at: When this claim was made.
         expires_at: When the lease expires, unless it is renewed.
         message_id: The message that led to the claim. Empty for a rescue.
+        retried_by: The operator (user@host) who made a FAILED step READY again. Kept by take-overs. With
+            `attempt` 0 no worker has claimed the step since.
+        retried_at: When that was.
+        released_by: The operator who has released the lease. The next claim clears it.
     """
 
     owner: str
@@ -83,23 +89,35 @@ class Lease:
     acquired_at: datetime
     expires_at: datetime
     message_id: str
+    retried_by: str = ""
+    retried_at: datetime | None = None
+    released_by: str = ""
 
     @classmethod
     def parse(cls, document: Mapping[str, Any]) -> Lease:
         """Read a lease document. A field that is missing or broken makes the lease expired or released."""
+        retried_by, retried_at = str(document.get("retriedBy") or ""), _instant(document.get("retriedAt"))
         return cls(
             owner=str(document.get("owner") or UNKNOWN_OWNER),
             token=str(document.get("token") or ""),
-            attempt=_count(document.get("attempt"), least=1),
+            attempt=_count(document.get("attempt"), least=0 if retried_by else 1),
             released=_count(document.get("released"), least=0),
             started_at=_instant(document.get("startedAt")),
             acquired_at=_instant(document.get("acquiredAt")),
             expires_at=_instant(document.get("expiresAt")),
             message_id=str(document.get("messageId") or ""),
+            retried_by=retried_by,
+            retried_at=None if retried_at == NEVER else retried_at,
+            released_by=str(document.get("releasedBy") or ""),
         )
 
     def to_document(self) -> dict[str, Any]:
-        """Return the fields of the document. Times are Firestore timestamps."""
+        """Return the fields of the document. Times are Firestore timestamps. `OPTIONAL` fields may lack."""
+        optional = {
+            "retriedBy": self.retried_by,
+            "retriedAt": self.retried_at,
+            "releasedBy": self.released_by,
+        }
         return {
             "owner": self.owner,
             "token": self.token,
@@ -109,7 +127,23 @@ class Lease:
             "acquiredAt": self.acquired_at,
             "expiresAt": self.expires_at,
             "messageId": self.message_id,
+            **{name: value for name, value in optional.items() if value},
         }
+
+    @property
+    def is_for_retry(self) -> bool:
+        """Whether an operator wrote it for the next claim of a READY step. It shows no worker."""
+        return self.attempt == 0
+
+    @property
+    def may_have_charts(self) -> bool:
+        """Whether an earlier claim may have stored charts under the same names."""
+        return self.started_at != self.acquired_at
+
+    @property
+    def trying_since(self) -> datetime:
+        """When the work on the step began: the first claim, or the retry of it."""
+        return self.started_at if self.retried_at is None else max(self.started_at, self.retried_at)
 
     @property
     def is_released(self) -> bool:
@@ -175,10 +209,15 @@ class LeaseOffer:
         )
 
     def after(self, earlier: Lease, now: datetime) -> Lease:
-        """Return the lease that takes over from `earlier`."""
+        """Return the lease that takes over from `earlier`, or that follows the lease of a retry."""
         started_at = now if earlier.started_at == NEVER else earlier.started_at
         return replace(
-            self.first(now), attempt=earlier.attempt + 1, released=earlier.released, started_at=started_at
+            self.first(now),
+            attempt=earlier.attempt + 1,
+            released=earlier.released,
+            started_at=started_at,
+            retried_by=earlier.retried_by,
+            retried_at=earlier.retried_at,
         )
 
 

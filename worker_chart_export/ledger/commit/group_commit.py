@@ -14,15 +14,17 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
+from google.cloud import firestore
+
 from worker_chart_export.backends.errors import describe_error
 from worker_chart_export.backends.firestore import LostRace, OutcomeUnknown, Unacceptable, send
 from worker_chart_export.concurrency.cancel_scope import CancelScope
 from worker_chart_export.concurrency.combining_queue import CombiningQueue
 from worker_chart_export.errors import BackendRefused, BackendUnavailable, RunInvalid, WorkerError
 from worker_chart_export.ledger.commit.plan import CommitPlan, CommitRequest, Resolution, plan_commit
-from worker_chart_export.ledger.decisions import FLOW_RUNS
+from worker_chart_export.ledger.decisions import ABSENT, FLOW_RUNS
 from worker_chart_export.ledger.intents import ClaimIntent, ReleaseIntent
-from worker_chart_export.ledger.lease import LEASES, StoredLease
+from worker_chart_export.ledger.lease import LEASES, OPTIONAL, StoredLease
 from worker_chart_export.ledger.run_snapshot import read_run
 from worker_chart_export.observability import metrics
 from worker_chart_export.observability.logs import Event, log
@@ -192,7 +194,7 @@ class RunCommits:
         return best
 
     def _read(self, batch: Sequence[CommitRequest]) -> RunSnapshot:
-        step_ids = sorted({request.intent.step_id for request in batch if request.needs_lease})
+        step_ids = sorted({request.intent.step_id for request in batch if request.intent.needs_lease})
         snapshot = read_run(self._client, self._run_id, self._clock, leases_of=step_ids)
         self._is_shared = self._is_shared and snapshot.update_time != self._last_written
         for request in batch:
@@ -323,13 +325,7 @@ def _write(
             batch.update(run_reference, dict(run_patch), option=option)
         for step_id, write in leases.items():
             reference = run_reference.collection(LEASES).document(step_id)
-            option = None if write.guard is None else client.write_option(last_update_time=write.guard)
-            if write.lease is None:
-                batch.delete(reference, option=option)
-            elif option is None:
-                batch.set(reference, write.lease.to_document())
-            else:
-                batch.update(reference, write.lease.to_document(), option=option)
+            _add_lease_write(client, batch, reference, write)
     except (TypeError, ValueError) as error:
         raise Unacceptable(describe_error(error)) from error
     times = [result.update_time for result in send(batch)]
@@ -339,3 +335,16 @@ def _write(
         lease = write.lease
         stored[step_id] = None if lease is None else StoredLease(lease=lease, update_time=update_time)
     return _Committed(run_update_time=run_update_time, leases=stored)
+
+
+def _add_lease_write(client: Any, batch: Any, reference: Any, write: LeaseWrite) -> None:
+    """Add the write of a lease, with its guard as the precondition."""
+    if write.lease is not None and write.guard is ABSENT:
+        batch.create(reference, write.lease.to_document())
+        return
+    option = None if write.guard is None else client.write_option(last_update_time=write.guard)
+    if write.lease is None:
+        batch.delete(reference, option=option)
+    else:
+        absent = dict.fromkeys(OPTIONAL, firestore.DELETE_FIELD)
+        batch.update(reference, {**absent, **write.lease.to_document()}, option=option)

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from worker_chart_export.concurrency.combining_queue import QueuedRequest
 from worker_chart_export.errors import BackendRefused, WorkerError
 from worker_chart_export.ledger.decisions import ClaimResult, Observation
-from worker_chart_export.ledger.intents import ClaimIntent, FinalizeIntent, ReleaseIntent
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -51,15 +50,6 @@ class CommitRequest(QueuedRequest):
     held: HeldLease | None
     outcome_unknown: bool = False
     isolated: bool = False
-
-    @property
-    def needs_lease(self) -> bool:
-        """Whether the decision depends on the step's lease."""
-        match self.intent:
-            case ClaimIntent(offer=offer):
-                return offer is not None
-            case FinalizeIntent() | ReleaseIntent():
-                return True
 
     @property
     def won_a_step(self) -> bool:

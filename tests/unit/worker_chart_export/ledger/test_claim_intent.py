@@ -19,8 +19,8 @@ from tests.support.ledger.samples import (
     stored,
 )
 from worker_chart_export.errors import BackendUnavailable, RunInvalid
-from worker_chart_export.ledger.decisions import ClaimResult, Decision, LeaseWrite, Reason
-from worker_chart_export.ledger.lease import Lease
+from worker_chart_export.ledger.decisions import ABSENT, ClaimResult, Decision, LeaseWrite, Reason
+from worker_chart_export.ledger.lease import NEVER, Lease
 
 READY = run_with("READY")
 
@@ -50,11 +50,32 @@ class TestReady:
         assert (decision.result.claimed, decision.result.status) == (True, "RUNNING")
         assert decision.result.taken_over is None
 
-    @pytest.mark.parametrize("found", [None, stored(), expired(900)])
-    def test_its_lease_is_written_without_a_guard(self, found):
-        """The claim of a READY step replaces any lease without a guard: the run's precondition guards it."""
+    @pytest.mark.parametrize("found", [stored(), expired(900), expired(900, token="", retried_by="a@b")])
+    def test_its_lease_replaces_one_that_is_left_over(self, found):
+        """The claim of a READY step replaces a left-over lease: first attempt, new start."""
         decision = _decision(claim(), observation(READY, found))
-        assert decision.lease_write == LeaseWrite(lease=offer_of().first(READ_TIME), guard=None)
+        assert decision.lease_write == LeaseWrite(lease=offer_of().first(READ_TIME), guard="t1")
+
+    def test_its_lease_is_expected_to_be_absent(self):
+        """Without a lease, or when it was not read, the claim creates the document."""
+        for is_known in (True, False):
+            decision = _decision(claim(), observation(READY, lease_is_known=is_known))
+            assert decision.lease_write == LeaseWrite(lease=offer_of().first(READ_TIME), guard=ABSENT)
+
+    @pytest.mark.parametrize("charts_of", [NEVER, READ_TIME - seconds(9000)])
+    def test_the_lease_of_a_retry_gives_the_start_and_the_operator(self, charts_of):
+        """The first attempt after a retry keeps the start of the failed attempts, if that is noted."""
+        note = lease_of(
+            "a@b", token="", attempt=0, started_at=charts_of, retried_by="a@b", retried_at=READ_TIME
+        )
+        write = _decision(claim(), observation(READY, stored(note))).lease_write
+        assert write is not None
+        assert write.lease is not None
+        assert (write.guard, write.lease.attempt, write.lease.released) == ("t1", 1, 0)
+        assert write.lease.started_at == (READ_TIME if charts_of == NEVER else charts_of)
+        assert write.lease.may_have_charts is (charts_of != NEVER)
+        assert (write.lease.retried_by, write.lease.retried_at) == ("a@b", READ_TIME)
+        assert write.lease.trying_since == READ_TIME
 
     def test_its_lease_counts_from_the_server_s_time_of_the_read(self):
         """The lease starts at the server's time of the read, whatever the local clock shows."""

@@ -176,7 +176,7 @@ class TestRequest:
     )
     def test_leases_are_read_only_for_intents_that_need_one(self, intent, needed):
         """Leases are read for all intents but a claim without a lease, which reads one document."""
-        assert _request(intent).needs_lease is needed
+        assert _request(intent).intent.needs_lease is needed
 
     def test_a_claim_that_was_won_took_a_lease(self):
         """A won claim has a lease, which must be released when its caller has left."""
