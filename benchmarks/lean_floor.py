@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from google.cloud import firestore
 
 from benchmarks.floor import Floor, bucket_of, http_connections, provider_of, serve
-from daemon.composition import storage_client
+from daemon.clients import storage_client
 from daemon.lifecycle.library_defaults import set_library_defaults
 from worker_chart_export.backends.http import open_connections
 

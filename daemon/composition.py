@@ -1,27 +1,21 @@
-"""Build the real clients and connect all parts: the domain as a `Worker`, and the daemon around it."""
+"""Connect all parts to real clients: the domain as a `Worker`, and the daemon around it."""
 
 from __future__ import annotations
 
-import os
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from google.cloud.storage import Client as StorageClient
-
+from daemon.clients import firestore_client, storage_client, usable_environment
 from daemon.handling.circuit_breaker import CircuitBreaker
 from daemon.handling.handler import MessageHandler
 from daemon.handling.rescue import Rescue
-from daemon.lifecycle.proxies import check_grpc_proxy
-from daemon.settings import ChartsApiMode, ChartsFallback, ChartsWhenExhausted, SettingsError
+from daemon.settings import ChartsApiMode, ChartsFallback, ChartsWhenExhausted
 from daemon.subscription.callback import Delivery, Settlement
 from daemon.subscription.publisher import Publisher
 from daemon.subscription.quarantine import Quarantine
 from daemon.subscription.stream import open_stream
 from daemon.subscription.supervisor import Quiet, StreamSupervisor
-from worker_chart_export.backends.errors import client_errors
-from worker_chart_export.backends.firestore_client import ReconnectingClient
-from worker_chart_export.backends.storage import StorageSession
 from worker_chart_export.errors import ACCOUNTS
 from worker_chart_export.execution.chart_maker import ChartMaker
 from worker_chart_export.execution.pipeline import PipelineLimits, StepPipeline
@@ -32,12 +26,13 @@ from worker_chart_export.outputs.artifact_store import ArtifactStore
 from worker_chart_export.timing import SystemClock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from daemon.lifecycle.drain import Drain
     from daemon.lifecycle.liveness import Liveness
     from daemon.lifecycle.stoppable_wait import StoppableWait
     from daemon.settings import ExportSettings, Settings
+    from worker_chart_export.backends.firestore_client import ReconnectingClient
     from worker_chart_export.charts.base import ChartProvider
     from worker_chart_export.charts.chart_img.account_state import AccountState
     from worker_chart_export.charts.chart_img.provider import ChartImgProvider
@@ -258,59 +253,6 @@ def _quarantine(settings: Settings, worker: Worker) -> Quarantine | None:
     publisher = Publisher()
     worker.resources.callback(publisher.close)
     return Quarantine(publisher=publisher, topic=topic, subscription=settings.subscription_path)
-
-
-def firestore_client(project: str, database: str) -> ReconnectingClient:
-    """Create a Firestore client; the library reads `FIRESTORE_EMULATOR_HOST`.
-
-    Raises:
-        BackendRefused: There are no credentials.
-        SettingsError: The environment's proxy can't be used.
-    """
-    with usable_environment():
-        check_grpc_proxy(os.environ)
-    with client_errors("firestore"):
-        return ReconnectingClient(project=project, database=database)
-
-
-def storage_client(project: str, *, connections: int) -> StorageClient:
-    """Create a Cloud Storage client; the library reads `STORAGE_EMULATOR_HOST`.
-
-    A step that is stopped cancels its calls, also those for an access token.
-
-    Args:
-        project: The Google Cloud project.
-        connections: How many calls are made at the same time.
-
-    Raises:
-        BackendRefused: There are no credentials.
-        SettingsError: The environment's proxy or certificates can't be used.
-    """
-    with client_errors("storage"):
-        client = StorageClient(project=project)
-    with usable_environment():
-        # The constructor takes a session only with credentials, but the client is to find those by itself.
-        client._http_internal = StorageSession(  # noqa: SLF001
-            client._credentials,  # noqa: SLF001
-            url=client._connection.API_BASE_URL,  # noqa: SLF001
-            connections=connections,
-        )
-    return client
-
-
-@contextmanager
-def usable_environment() -> Iterator[None]:
-    """Report errors of the proxy and certificate variables as wrong settings, without their values.
-
-    Raises:
-        SettingsError: The environment's proxy or certificates can't be used.
-    """
-    try:
-        yield
-    except (ValueError, OSError) as error:
-        names = "HTTPS_PROXY, ALL_PROXY, REQUESTS_CA_BUNDLE, SSL_CERT_FILE, SSL_CERT_DIR"
-        got = f"got {type(error).__name__} when it was opened (a proxy must be http://host:port)"
-        raise SettingsError([f"{names}: expected what an HTTP client can use, {got}"]) from None
 
 
 def _max_calls(settings: ExportSettings) -> int:

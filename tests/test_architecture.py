@@ -42,14 +42,16 @@ OWNERS = {
     ("google.cloud.firestore", "google.cloud.firestore_v1"): {
         "worker_chart_export/backends/firestore_values.py",
         "worker_chart_export/backends/firestore_client.py",
+        "worker_chart_export/backends/firestore_pages.py",
         "worker_chart_export/ledger/expired_leases.py",
         "worker_chart_export/ledger/heartbeats.py",
+        "worker_chart_export/ledger/listing.py",
         "worker_chart_export/ledger/decisions.py",
         "daemon/cli/demo/resources.py",
     },
     ("google.cloud.storage",): {
         "worker_chart_export/backends/storage.py",
-        "daemon/composition.py",
+        "daemon/clients.py",
         "daemon/cli/demo/resources.py",
     },
     ("requests",): {

@@ -6,7 +6,7 @@ import os
 from contextlib import closing
 
 from daemon.cli.places import place_of
-from daemon.composition import firestore_client
+from daemon.clients import firestore_client
 from daemon.lifecycle.stoppable_wait import StoppableWait
 from daemon.settings import FirestoreSettings, SettingsError, load_settings
 from daemon.settings.emulators import Emulators

@@ -11,7 +11,7 @@ import pytest
 from google.cloud import firestore
 from hypothesis import settings
 
-from daemon.composition import storage_client
+from daemon.clients import storage_client
 from tests.support.cloud.clouds import PROJECT, clients_find
 from tests.support.fakes import BUCKET
 from tests.support.pipeline_bench import Bench

@@ -121,7 +121,7 @@ def read_documents(
 
     A large run is read often, and few of its steps are used each time. `DocumentReference.get()` decodes all
     steps and copies the result twice: 140 ms for a run of 1,000 steps. The read itself takes 7 ms. So this
-    function uses private parts of Google's client. No other function does that.
+    function uses private parts of Google's client. Only `firestore_pages` does so too.
 
     Args:
         client: A Firestore client.

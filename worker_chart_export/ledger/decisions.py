@@ -19,6 +19,7 @@ from worker_chart_export.inputs.flow_run import (
     StepStatus,
     why_step_id_refused,
 )
+from worker_chart_export.ledger.lease import OPTIONAL
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -258,6 +259,11 @@ def build_reopen_update() -> dict[str, Any]:
     """Build the patch of a final run whose steps are to be worked on again."""
     deleted = firestore.DELETE_FIELD
     return {"status": RunStatus.RUNNING.value, "finishedAt": deleted, "error": deleted}
+
+
+def build_lease_update(lease: Lease) -> dict[str, Any]:
+    """Build the patch that makes an existing lease document equal to `lease`."""
+    return dict.fromkeys(OPTIONAL, firestore.DELETE_FIELD) | lease.to_document()
 
 
 def _step_patch(step_id: str, fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from daemon.cli.status.report import RunReport
 from daemon.cli.status.terminal import FullView, LiveView
 from daemon.cli.status.to_json import report_json
 from daemon.cli.status.to_text import changed_lines, report_lines
-from daemon.composition import firestore_client, storage_client
+from daemon.clients import firestore_client, storage_client
 from daemon.exit import ExitCode
 from daemon.lifecycle.signals import block_stop_signals
 from daemon.lifecycle.standard_streams import lost_reader

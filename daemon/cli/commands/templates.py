@@ -14,7 +14,7 @@ import typer
 from daemon.cli.output import OutputFormat, examples, plural
 from daemon.cli.places import place_of
 from daemon.cli.template_check import Review, review, review_file
-from daemon.composition import firestore_client
+from daemon.clients import firestore_client
 from daemon.exit import ExitCode
 from daemon.settings import ChartsApiMode, ChartSettings, FirestoreSettings, load_settings
 from worker_chart_export.charts.catalogue import DrawingEntry, StudyEntry, catalogue

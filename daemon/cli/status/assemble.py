@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from worker_chart_export.ledger.lease import Lease
 
+NOT_COUNTED = Charts(done=None, requested=None, stored={}, failures={})
 #: Only these steps have a start time: a step in another status will start again.
 STARTED = frozenset({StepStatus.RUNNING, StepStatus.SUCCEEDED, StepStatus.FAILED})
 #: The start comes from the server's clock and the end from a worker's. A smaller difference is no error.
@@ -73,7 +74,7 @@ def run_report(
         read_at=read_at,
         is_final=run.is_final,
         steps=tuple(
-            _step_report(run, name, leases.get(name), facts.get(name, BucketFacts()), read_at)
+            step_report(run, name, leases.get(name), facts.get(name, BucketFacts()), read_at)
             for name in reading_order(depends_on)
         ),
         unleased_grace_seconds=unleased_grace_seconds,
@@ -115,26 +116,29 @@ def manifest_uri(raw_step: object) -> str | None:
     return next((name for name in names if isinstance(name, str) and name), None)
 
 
-def _step_report(
-    run: FlowRun, step_id: str, lease: Lease | None, facts: BucketFacts, read_at: datetime
+def step_report(
+    run: FlowRun, step_id: str, lease: Lease | None, facts: BucketFacts | None, read_at: datetime
 ) -> StepReport:
+    """Assemble the report of one step. Without facts its charts are not counted."""
     raw = _map(run.document["steps"][step_id])
     status = step_status(raw)
     is_chart_step = raw.get("stepType") == CHART_EXPORT
     step, waits_for, invalid_because = _parse_step(run, step_id)
+    manifest = facts.manifest if facts else None
+    charts = _charts(raw, status, facts) if facts else NOT_COUNTED
     return StepReport(
         step_id=step_id,
         step_type=_text(raw.get("stepType")),
         timeframe=_text(raw.get("timeframe")),
         status=status,
         waits_for={} if step is None or step.status.is_final else waits_for,
-        holding=_holding(lease, status, is_chart_step=is_chart_step, now=read_at),
+        holding=holding_of(lease, status, is_chart_step=is_chart_step, now=read_at),
         invalid_because=invalid_because,
-        times=step_times(raw, status, lease, facts.manifest, read_at=read_at),
-        charts=_charts(raw, status, facts) if is_chart_step else None,
+        times=step_times(raw, status, lease, manifest, read_at=read_at),
+        charts=charts if is_chart_step else None,
         error=_problem(raw.get("error")) if raw.get("error") is not None else None,
         manifest_uri=manifest_uri(raw) if is_chart_step else None,
-        manifest=facts.manifest,
+        manifest=manifest,
     )
 
 
@@ -151,13 +155,14 @@ def _parse_step(run: FlowRun, step_id: str) -> tuple[Step | None, dict[str, str]
         return None, {}, str(error)
 
 
-def _holding(lease: Lease | None, status: str, *, is_chart_step: bool, now: datetime) -> Holding:
+def holding_of(lease: Lease | None, status: str, *, is_chart_step: bool, now: datetime) -> Holding:
+    """Describe who holds a step of this status at `now`, the server's time."""
     is_running = status == StepStatus.RUNNING
     if lease is None:
         return Holding(hold=Hold.UNLEASED if is_running and is_chart_step else Hold.NONE)
     left_seconds = (lease.expires_at - now).total_seconds()
     if not is_running:
-        hold = Hold.LEFT_OVER
+        hold = Hold.RETRY if lease.is_for_retry and status == StepStatus.READY else Hold.LEFT_OVER
     elif lease.is_released:
         hold = Hold.RELEASED
     else:
@@ -182,7 +187,7 @@ def step_times(
 ) -> Times:
     """Return when the step started and finished, and what is wrong with these times."""
     written = step.get("finishedAt")
-    finished_at = _instant(written)
+    finished_at = parse_instant(written)
     wrong = f"finishedAt is no time: {shown(written)}" if written is not None and not finished_at else None
     is_running = status == StepStatus.RUNNING
     started_at = _started_at(lease, manifest) if status in STARTED else None
@@ -206,10 +211,10 @@ def _started_at(lease: Lease | None, manifest: Mapping[str, Any] | None) -> date
         return lease.started_at
     # `generatedAt` of a chart is the time of the step's first claim, whichever attempt stored it.
     items = manifest["items"] if manifest else ()
-    return min((time for item in items if (time := _instant(item["generatedAt"]))), default=None)
+    return min((time for item in items if (time := parse_instant(item["generatedAt"]))), default=None)
 
 
-def _instant(value: object) -> datetime | None:
+def parse_instant(value: object) -> datetime | None:
     """Parse a time as orchestrators write it: RFC 3339 or a Firestore timestamp; None for anything else."""
     try:
         moment = datetime.fromisoformat(value) if isinstance(value, str) else value

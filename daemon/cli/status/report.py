@@ -28,6 +28,8 @@ class Hold(StrEnum):
     """The step is RUNNING without a lease: its worker uses none, or the lease was deleted."""
     LEFT_OVER = "left_over"
     """There is a lease, but the step is not RUNNING. The lease has no effect."""
+    RETRY = "retry"
+    """An operator has made the step READY again. Its next claim finds this lease."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -31,6 +31,7 @@ HOLD_TEXTS = {
     Hold.RELEASED: "released",
     Hold.UNLEASED: "none",
     Hold.LEFT_OVER: "left over",
+    Hold.RETRY: "retry",
 }
 
 
@@ -109,21 +110,24 @@ def situation(report: RunReport, step: StepReport) -> str | None:
         return f"can't be read: {visible(step.invalid_because)}"
     if step.status == StepStatus.RUNNING:
         return _running_situation(report, step)
-    texts = []
-    if step.charts is not None and not step.is_final:
-        if report.is_final:
-            texts.append(f"will not be exported: the run is {report.status}")
-        elif step.waits_for:
-            names = (f"{visible(name)} ({visible(status)})" for name, status in step.waits_for.items())
-            texts.append(f"waits for {', '.join(names)}")
-        elif step.status == StepStatus.READY:
-            texts.append("waits for a worker to claim it")
-        else:
-            texts.append("waits for the orchestrator to make it READY")
-    if step.holding.hold is Hold.LEFT_OVER:
-        owner = visible(step.holding.owner)
+    texts = [] if step.charts is None or step.is_final else [_waiting_situation(report, step)]
+    owner = visible(step.holding.owner)
+    if step.holding.hold is Hold.RETRY:
+        texts.append(f"{owner} has made it READY again")
+    elif step.holding.hold is Hold.LEFT_OVER:
         texts.append(f"a lease of {owner} is left over and has no effect; the daemon's rescue deletes it")
     return "; ".join(texts) or None
+
+
+def _waiting_situation(report: RunReport, step: StepReport) -> str:
+    if report.is_final:
+        return f"will not be exported: the run is {report.status}"
+    if step.waits_for:
+        names = (f"{visible(name)} ({visible(status)})" for name, status in step.waits_for.items())
+        return f"waits for {', '.join(names)}"
+    if step.status == StepStatus.READY:
+        return "waits for a worker to claim it"
+    return "waits for the orchestrator to make it READY"
 
 
 def _running_situation(report: RunReport, step: StepReport) -> str | None:
@@ -144,7 +148,7 @@ def _running_situation(report: RunReport, step: StepReport) -> str | None:
             return f"not held: released by {owner}, {attempt}; {_take_over(holding)}"
         case Hold.UNLEASED:
             return _unleased_situation(report, step)
-        case Hold.NONE | Hold.LEFT_OVER:
+        case Hold.NONE | Hold.LEFT_OVER | Hold.RETRY:
             return None
 
 

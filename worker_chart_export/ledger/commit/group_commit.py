@@ -14,17 +14,15 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
-from google.cloud import firestore
-
 from worker_chart_export.backends.errors import describe_error
 from worker_chart_export.backends.firestore import LostRace, OutcomeUnknown, Unacceptable, send
 from worker_chart_export.concurrency.cancel_scope import CancelScope
 from worker_chart_export.concurrency.combining_queue import CombiningQueue
 from worker_chart_export.errors import BackendRefused, BackendUnavailable, RunInvalid, WorkerError
 from worker_chart_export.ledger.commit.plan import CommitPlan, CommitRequest, Resolution, plan_commit
-from worker_chart_export.ledger.decisions import ABSENT, FLOW_RUNS
+from worker_chart_export.ledger.decisions import ABSENT, FLOW_RUNS, build_lease_update
 from worker_chart_export.ledger.intents import ClaimIntent, ReleaseIntent
-from worker_chart_export.ledger.lease import LEASES, OPTIONAL, StoredLease
+from worker_chart_export.ledger.lease import LEASES, StoredLease
 from worker_chart_export.ledger.run_snapshot import read_run
 from worker_chart_export.observability import metrics
 from worker_chart_export.observability.logs import Event, log
@@ -346,5 +344,4 @@ def _add_lease_write(client: Any, batch: Any, reference: Any, write: LeaseWrite)
     if write.lease is None:
         batch.delete(reference, option=option)
     else:
-        absent = dict.fromkeys(OPTIONAL, firestore.DELETE_FIELD)
-        batch.update(reference, {**absent, **write.lease.to_document()}, option=option)
+        batch.update(reference, build_lease_update(write.lease), option=option)

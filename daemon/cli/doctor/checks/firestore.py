@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from daemon.cli.doctor.results import Fixes, backend_failure, failure, not_checkable, ok, warning
 from daemon.cli.doctor.scratch import failure_of
-from daemon.composition import firestore_client
+from daemon.clients import firestore_client
 from worker_chart_export.backends.firestore import LostRace, read_document, send
 from worker_chart_export.errors import BackendRefused, BackendUnavailable, IndexMissing, WorkerError
 from worker_chart_export.ledger.expired_leases import expired_leases

@@ -11,7 +11,7 @@ from google.api_core.exceptions import PreconditionFailed
 
 from daemon.cli.doctor.results import Fixes, failure, not_checkable, ok, warning
 from daemon.cli.doctor.scratch import failure_of
-from daemon.composition import storage_client
+from daemon.clients import storage_client
 from worker_chart_export.backends.storage import call_storage
 from worker_chart_export.errors import ObjectRefused, WorkerError
 

@@ -15,7 +15,7 @@ from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExport
 from opentelemetry.sdk.trace.export import SpanExportResult
 from urllib3.exceptions import HTTPError
 
-from daemon.composition import firestore_client
+from daemon.clients import firestore_client
 from daemon.lifecycle.library_defaults import set_library_defaults
 from daemon.lifecycle.proxies import (
     FOR_GRPC,

@@ -15,7 +15,7 @@ import pytest
 import requests
 import urllib3
 
-from daemon.composition import storage_client
+from daemon.clients import storage_client
 from localcloud import Fault
 from tests.support.charts.chart_img_samples import account
 from tests.support.cloud.clouds import PROJECT, clients_find

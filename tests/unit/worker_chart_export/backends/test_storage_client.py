@@ -8,7 +8,7 @@ import threading
 import pytest
 from google.cloud.exceptions import NotFound
 
-from daemon.composition import storage_client
+from daemon.clients import storage_client
 from daemon.settings import SettingsError
 
 HOST = "http://storage.invalid"

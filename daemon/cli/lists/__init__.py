@@ -1,0 +1,3 @@
+"""Lists over all runs: of steps, of leases and of runs."""
+
+from __future__ import annotations

@@ -1,0 +1,197 @@
+"""List the chart steps of all runs that match a filter."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from daemon.cli.status.assemble import parse_instant, step_report, step_status
+from daemon.cli.status.report import RunReport, StepReport
+from daemon.cli.status.wording import situation
+from worker_chart_export.errors import RunInvalid, visible
+from worker_chart_export.inputs.flow_run import FlowRun, StepStatus
+from worker_chart_export.ledger.lease import NEVER
+from worker_chart_export.ledger.listing import read_leases, run_pages
+from worker_chart_export.timing import rfc3339
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from worker_chart_export.ledger.lease import Lease
+    from worker_chart_export.ledger.listing import ListedRun
+
+#: With a limit of age, only runs are read that were created at most so much earlier. A run takes minutes.
+LONGEST_RUN_DAYS = 7
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepFilter:
+    """Which steps to list.
+
+    Attributes:
+        statuses: Steps with one of these statuses; empty: with any.
+        codes: Steps with one of these error codes; empty: with any or none.
+        symbol: Steps of runs with this `scope.symbol`; None: with any.
+        older_than: The least age.
+        since: The largest age.
+    """
+
+    statuses: frozenset[str] = frozenset()
+    codes: frozenset[str] = frozenset()
+    symbol: str | None = None
+    older_than: timedelta | None = None
+    since: timedelta | None = None
+
+    def takes(self, step: Mapping[str, Any]) -> bool:
+        """Return whether status and error code match."""
+        if self.statuses and step.get("status") not in self.statuses:
+            return False
+        return not self.codes or _map(step.get("error")).get("code") in self.codes
+
+    def takes_age(self, age: timedelta | None) -> bool:
+        """Return whether an age matches. An unknown age matches only if no age is asked for."""
+        if age is None:
+            return self.older_than is None and self.since is None
+        return (self.older_than is None or age >= self.older_than) and (
+            self.since is None or age <= self.since
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListedStep:
+    """A step in a list.
+
+    Attributes:
+        run: The report of its run, without steps.
+        step: The report of the step.
+        lease: The lease of a RUNNING step, if it has one.
+        since: The time that its age counts from: the start of a RUNNING step, the end of a final one, and
+            the creation of any other. None: not known.
+        failure: The `finishedAt` of the step as it is stored.
+    """
+
+    run: RunReport
+    step: StepReport
+    lease: Lease | None
+    since: datetime | None
+    failure: Any = field(repr=False)
+
+    @property
+    def age(self) -> timedelta | None:
+        """The time since `since`, by the server's clock."""
+        return None if self.since is None else self.run.read_at - self.since
+
+    @property
+    def reason(self) -> str:
+        """Why it is in this state: the message of its error, or what it waits for."""
+        error = self.step.error
+        if error is not None and self.step.status == StepStatus.FAILED:
+            return error.message
+        return situation(self.run, self.step) or ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the object of the JSON output. Its names are stable."""
+        lease, error, times = self.lease, self.step.error, self.step.times
+        return {
+            "runId": self.run.run_id,
+            "stepId": self.step.step_id,
+            "status": self.step.status,
+            "runStatus": self.run.status or None,
+            "symbol": self.run.symbol or None,
+            "timeframe": self.step.timeframe or None,
+            "flowKey": self.run.flow_key or None,
+            "since": None if self.since is None else rfc3339(self.since),
+            "ageSeconds": None if self.age is None else round(self.age.total_seconds(), 3),
+            "startedAt": None if lease is None or lease.started_at == NEVER else rfc3339(lease.started_at),
+            "finishedAt": None if times.finished_at is None else rfc3339(times.finished_at),
+            "lease": self.step.holding.hold.value,
+            "owner": self.step.holding.owner,
+            "attempt": self.step.holding.attempt,
+            "released": self.step.holding.released,
+            "expiresAt": None if lease is None or lease.expires_at == NEVER else rfc3339(lease.expires_at),
+            "error": None if error is None else {"code": error.code, "message": error.message},
+            "reason": self.reason or None,
+        }
+
+
+def step_pages(
+    client: Any, steps: StepFilter, *, on_invalid: Callable[[str], None] = lambda _why: None
+) -> Iterator[list[ListedStep]]:
+    """Yield the chart steps that match, page by page: by run, the newest first, then by step id.
+
+    Args:
+        client: A Firestore client.
+        steps: The filter.
+        on_invalid: Called with a sentence for each run that can't be read.
+
+    Raises:
+        BackendUnavailable: Firestore is unavailable.
+        BackendRefused: Firestore refuses.
+    """
+    created_since = None
+    if steps.since is not None:
+        created_since = datetime.now(UTC) - steps.since - timedelta(days=LONGEST_RUN_DAYS)
+    for page in run_pages(client, created_since=created_since):
+        matching = [
+            (run, step_id, listed.read_at)
+            for listed in page
+            for run, step_id in _matching_steps(listed, steps, on_invalid)
+        ]
+        running = [
+            (run.run_id, step_id)
+            for run, step_id, _read_at in matching
+            if step_status(run.document["steps"][step_id]) == StepStatus.RUNNING
+        ]
+        leases = read_leases(client, running)
+        rows = [
+            _listed(run, step_id, leases.get((run.run_id, step_id)), read_at)
+            for run, step_id, read_at in matching
+        ]
+        if found := [row for row in rows if steps.takes_age(row.age)]:
+            yield found
+
+
+def _matching_steps(
+    listed: ListedRun, steps: StepFilter, on_invalid: Callable[[str], None]
+) -> Iterator[tuple[FlowRun, str]]:
+    """Yield the run and the id of each step that matches, as far as it is known without the age."""
+    if steps.symbol is not None and _map(listed.fields.get("scope")).get("symbol") != steps.symbol:
+        return
+    try:
+        run = FlowRun.parse(listed.run_id, listed.fields)
+    except RunInvalid as error:
+        on_invalid(f"run {visible(listed.run_id)} can't be read: {error}")
+        return
+    for step_id in run.chart_step_ids():
+        if steps.takes(run.document["steps"][step_id]):
+            yield run, step_id
+
+
+def _listed(run: FlowRun, step_id: str, lease: Lease | None, read_at: datetime) -> ListedStep:
+    raw = run.document["steps"][step_id]
+    step = step_report(run, step_id, lease, None, read_at)
+    created_at = parse_instant(raw.get("createdAt")) or parse_instant(run.document.get("createdAt"))
+    since = step.times.finished_at
+    if lease is not None and lease.started_at != NEVER:
+        since = lease.trying_since
+    return ListedStep(
+        run=RunReport(
+            run_id=run.run_id,
+            status=run.status or "",
+            symbol=str(_map(run.document.get("scope")).get("symbol") or ""),
+            flow_key=str(run.document.get("flowKey") or ""),
+            read_at=read_at,
+            is_final=run.is_final,
+            steps=(),
+        ),
+        step=step,
+        lease=lease,
+        since=since or created_at,
+        failure=raw.get("finishedAt"),
+    )
+
+
+def _map(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
