@@ -14,10 +14,14 @@ from __future__ import annotations
 
 import struct
 import zlib
+from typing import TYPE_CHECKING
 
 import aggdraw
 import numpy as np
 from PIL import Image, ImageChops, ImageDraw
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 from worker_chart_export.charts.local.primitives.marks import (
     Dots,
@@ -39,8 +43,11 @@ _UP_FILTER = 2
 #: Levels of deflate. The second takes twice the time and makes a file of a chart smaller by a tenth to a
 #: fifth. Higher levels make it smaller by another twentieth, for up to ten times the time.
 _FAST, _MODERATE = 2, 4
-#: Pictures with more pixels are likely to need the moderate level at once.
-_MANY_PIXELS = 1 << 20
+_SAVED_BY_MODERATE = 0.1
+#: A sample of bands tells the size of a file before it is made.
+_BAND_ROWS, _BANDS, _SAMPLING_ERROR = 16, 8, 0.1
+#: A palette is chosen from every fifth column. The pixels between have hardly another colour.
+_PALETTE_COLUMNS = 5
 _RGB, _PALETTE = 2, 3
 #: Readers refuse larger pictures.
 MAX_PNG_BYTES = 256 * 1024
@@ -128,31 +135,46 @@ def _paint_text(image: Image.Image, mark: Text) -> None:
 def encode_png(image: Image.Image, *, max_bytes: int = MAX_PNG_BYTES) -> bytes:
     """Encode an RGB image as a whole PNG file; the same pixels give the same bytes.
 
-    A picture that has more than `max_bytes` bytes even at the moderate level is encoded again, with a palette
-    of 256 colours. The smaller of both is returned; it may still be larger than `max_bytes`.
+    A picture that would have more than `max_bytes` bytes is deflated at the moderate level if that is likely
+    to be enough. Else it gets a palette of 256 colours, and the smallest file is returned. That may still be
+    larger than `max_bytes`.
     """
     rows = _filtered(image)
-    has_many = image.width * image.height > _MANY_PIXELS
-    data = zlib.compress(rows, _MODERATE if has_many else _FAST)
-    png = _png(image, _RGB, (b"IDAT", data))
-    if len(png) > max_bytes and not has_many:
-        png = _png(image, _RGB, (b"IDAT", zlib.compress(rows, _MODERATE)))
-    if len(png) <= max_bytes:
-        return png
-    reduced = image.quantize(256, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
-    palette = bytes(reduced.getpalette() or ())
-    data = zlib.compress(_filtered(reduced), _MODERATE)
-    return min(png, _png(image, _PALETTE, (b"PLTE", palette), (b"IDAT", data)), key=len)
+    usable = max_bytes * (1 + _SAVED_BY_MODERATE)
+    expected = _BANDS * len(zlib.compress(_band_sample(rows), _FAST))
+    if expected > usable * (1 + _SAMPLING_ERROR):
+        return _png_with_palette(image)
+    files = [_png(image, _RGB, (b"IDAT", zlib.compress(rows.data, _FAST)))]
+    if max_bytes < len(files[-1]) <= usable:
+        files.append(_png(image, _RGB, (b"IDAT", zlib.compress(rows.data, _MODERATE))))
+    if len(files[-1]) > max_bytes:
+        files.append(_png_with_palette(image))
+    return min(files, key=len)
 
 
-def _filtered(image: Image.Image) -> memoryview:
+def _band_sample(rows: NDArray[np.uint8]) -> bytes:
+    """Return one of `_BANDS` parts of the rows, as bands all over the picture."""
+    period = _BAND_ROWS * _BANDS
+    return b"".join(rows[top : top + _BAND_ROWS].tobytes() for top in range(0, len(rows), period))
+
+
+def _png_with_palette(image: Image.Image) -> bytes:
+    sample = image.resize((max(image.width // _PALETTE_COLUMNS, 1), image.height), Image.Resampling.NEAREST)
+    palette = sample.quantize(256, method=Image.Quantize.FASTOCTREE)
+    reduced = image.quantize(palette=palette, dither=Image.Dither.NONE)
+    colors = bytes(palette.getpalette() or ())
+    data = zlib.compress(_filtered(reduced).data, _MODERATE)
+    return _png(image, _PALETTE, (b"PLTE", colors), (b"IDAT", data))
+
+
+def _filtered(image: Image.Image) -> NDArray[np.uint8]:
     """Return the rows of the image: each is the filter's number and its difference from the row above."""
     pixels = np.frombuffer(image.tobytes(), dtype=np.uint8).reshape(image.height, -1)
     rows = np.empty((image.height, pixels.shape[1] + 1), dtype=np.uint8)
     rows[:, 0] = _UP_FILTER
     rows[0, 1:] = pixels[0]
     np.subtract(pixels[1:], pixels[:-1], out=rows[1:, 1:])
-    return rows.data
+    return rows
 
 
 def _png(image: Image.Image, color_type: int, *chunks: tuple[bytes, bytes]) -> bytes:
