@@ -115,7 +115,6 @@ class Daemon:
                 waiter=self._waiter,
                 on_stream_open=lambda reason: self._log_open_stream(reason, health.port),
             )
-            parts.start(self._liveness)
             code = self._serve(parts)
             if code is ExitCode.DRAIN_TIMEOUT:
                 resources.pop_all()  # a thread hangs: to close its resources could block
@@ -168,6 +167,8 @@ class Daemon:
     def _serve(self, parts: DaemonParts) -> ExitCode:
         """Keep a stream open until a stop is requested or the subscription is refused; then drain."""
         try:
+            self._waiter.wait_for(parts.fleet.look_first, name="fleet")
+            parts.start(self._liveness)
             parts.supervisor.keep_open()
         except StopRequested as stop:
             code, reason, since = ExitCode.OK, stop.reason, stop.at
@@ -197,6 +198,7 @@ class Daemon:
             # Hanging threads can't release their leases. This does, so that other workers need not wait.
             parts.worker.ledger.release_all(within_seconds=_seconds_until(times.end))
             code = ExitCode.DRAIN_TIMEOUT
+        parts.fleet.leave(within_seconds=_seconds_until(times.end))
         self._tracing.finish(within_seconds=_seconds_until(times.end))
         log.info(
             Event.DAEMON_STOPPED, f"Stopped with exit code {code.value}", exitCode=code.value, reason=reason
@@ -204,13 +206,9 @@ class Daemon:
         return code
 
     def _readiness(self) -> HealthReport:
-        parts = self._parts
-        return readiness(
-            is_draining=self._drain.is_draining,
-            stream_is_open=parts is not None and parts.supervisor.is_open,
-            pauses=parts.breaker.pauses if parts else {},
-            warnings=parts.worker.warnings() if parts else (),
-        )
+        if self._parts is not None:
+            return self._parts.readiness()
+        return readiness(is_draining=self._drain.is_draining, stream_is_open=False, pauses={})
 
     def _status(self) -> str:
         """Describe what the process does, for `systemctl status`."""

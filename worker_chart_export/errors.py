@@ -39,6 +39,8 @@ MAX_DETAILS_BYTES = 2048
 NOT_MADE = "Not made:"
 #: The Chart-IMG accounts, where other errors name a backend.
 ACCOUNTS = "accounts"
+#: The operator who paused the fleet, where other pauses name a backend.
+OPERATOR = "operator"
 
 
 class ErrorCode(StrEnum):

@@ -148,6 +148,24 @@ class CircuitBreaker:
             Event.INTAKE_PAUSED, f"No run is read: {reason}", backend=name, reason=reason, failures=failures
         )
 
+    def resume(self, name: str) -> None:
+        """End the pause of this name, if there is one. Work goes on when no other pause is left."""
+        with self._changed:
+            if self._pauses.pop(name, None) is None:
+                return
+            metrics.INTAKE_PAUSED.labels(name).set(0)
+            if self._pauses:
+                return
+            paused_seconds = self._clock() - self._opened_at
+            self._gives_back = False
+            self._changed.notify_all()
+        log.info(
+            Event.INTAKE_RESUMED,
+            "Runs are read again",
+            backend=name,
+            pausedSeconds=round(paused_seconds, 3),
+        )
+
     def record_failure(self, error: BackendUnavailable) -> None:
         """Count a failure. After the first one the probing thread asks the backend soon.
 
@@ -218,7 +236,7 @@ class CircuitBreaker:
     def _look_again(self, name: str, pause: _Pause) -> None:
         reason = _result(name, pause.probe)
         if reason is None:
-            self._resume(name)
+            self.resume(name)
             return
         log.debug(Event.BACKEND_UNAVAILABLE, f"Still paused: {reason}", backend=name)
         with self._changed:
@@ -228,22 +246,6 @@ class CircuitBreaker:
     def _schedule(self, pause: _Pause) -> None:
         pause.probe_at = self._clock() + pause.probe_seconds * full_jitter_seconds(
             low=1 - PROBE_JITTER, high=1.0
-        )
-
-    def _resume(self, name: str) -> None:
-        with self._changed:
-            del self._pauses[name]
-            metrics.INTAKE_PAUSED.labels(name).set(0)
-            if self._pauses:
-                return
-            paused_seconds = self._clock() - self._opened_at
-            self._gives_back = False
-            self._changed.notify_all()
-        log.info(
-            Event.INTAKE_RESUMED,
-            "Runs are read again",
-            backend=name,
-            pausedSeconds=round(paused_seconds, 3),
         )
 
 

@@ -20,7 +20,7 @@ from tests.support.process.probing_daemon import PROBING
 
 OPEN_METRICS = "application/openmetrics-text; version=1.0.0"
 PARTS = {"stream": "ok", "drain": "ok", "intake": "ok"}
-LOOPS = dict.fromkeys(("main", "heart-beats", "intake", "rescue", "steps", "acks"), "ok")
+LOOPS = dict.fromkeys(("main", "heart-beats", "intake", "rescue", "fleet", "steps", "acks"), "ok")
 
 
 def scraped(daemon):

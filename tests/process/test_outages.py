@@ -28,7 +28,7 @@ def test_a_full_stop_of_pubsub_is_survived(deployment):
 def test_an_unavailable_firestore_defers_the_message(deployment):
     """During a Firestore outage the message is deferred without a thread, and the step is unchanged."""
     deployment.cloud.firestore.faults.add(
-        Fault(method="BatchGetDocuments", error="PERMISSION_DENIED", times=1)
+        Fault(method="BatchGetDocuments", match="flow_runs", error="PERMISSION_DENIED", times=1)
     )
     run_id, (step_id,) = deployment.put_run()
     with deployment.daemon().started() as daemon:

@@ -102,7 +102,9 @@ def test_a_step_that_does_not_finish_in_time_is_stopped(deployment):
 
 def test_a_hanging_read_does_not_hold_the_process(deployment):
     """A read that hangs before the claim ends with the drain's time and exit code 4."""
-    hang = deployment.cloud.firestore.faults.add(Fault(method="BatchGetDocuments", delay_seconds=60))
+    hang = deployment.cloud.firestore.faults.add(
+        Fault(method="BatchGetDocuments", match="flow_runs", delay_seconds=60)
+    )
     run_id, (step_id,) = deployment.put_run(charts=1)
     with deployment.daemon(fresh=True, DRAIN_SECONDS="2").started() as daemon:
         deployment.publish_step(run_id, step_id)

@@ -80,7 +80,7 @@ def test_a_stream_whose_step_takes_long_is_left_alone(deployment):
 def test_an_outage_of_firestore_pauses_the_intake_and_uses_up_no_delivery(deployment):
     """Messages that arrive while intake is paused wait and are worked when it resumes."""
     outage = deployment.cloud.firestore.faults.add(
-        Fault(method="BatchGetDocuments", error="DEADLINE_EXCEEDED")
+        Fault(method="BatchGetDocuments", match="flow_runs", error="DEADLINE_EXCEEDED")
     )
     run_id, step_ids = deployment.put_run(steps=FAILING + WAITING, charts=1)
     with deployment.daemon(module=PROBING, STREAM_IDLE_SECONDS="2").started() as daemon:
@@ -110,7 +110,9 @@ def test_an_outage_of_firestore_pauses_the_intake_and_uses_up_no_delivery(deploy
 
 def test_a_stop_nacks_messages_that_wait_for_a_backend(deployment):
     """A stop nacks the messages that wait for a backend at once."""
-    deployment.cloud.firestore.faults.add(Fault(method="BatchGetDocuments", error="DEADLINE_EXCEEDED"))
+    deployment.cloud.firestore.faults.add(
+        Fault(method="BatchGetDocuments", match="flow_runs", error="DEADLINE_EXCEEDED")
+    )
     run_id, step_ids = deployment.put_run(steps=FAILING + WAITING, charts=1)
     with deployment.daemon(DRAIN_SECONDS="60").started() as daemon:
         publish(deployment, run_id, step_ids[:FAILING])

@@ -32,6 +32,7 @@ def deliver(bench: Bench, message: Message) -> None:
     """Handle and settle a delivery with the daemon's parts."""
     pipeline = bench.pipeline()
     worker: Any = SimpleNamespace(
+        documents=None,
         ledger=pipeline._ledger,
         pipeline=pipeline,
         artifacts=SimpleNamespace(probe=lambda: None),

@@ -54,6 +54,37 @@ def create_document(reference: Any, document: Mapping[str, Any]) -> bool:
     return True
 
 
+def delete_document(
+    client: Any,
+    collection: str,
+    document_id: str,
+    *,
+    update_time: datetime | None = None,
+    timeout_seconds: float = COMMIT_TIMEOUT_SECONDS,
+) -> None:
+    """Delete a document. Without `update_time` it may be missing.
+
+    Args:
+        client: A Firestore client.
+        collection: The collection.
+        document_id: The id of the document.
+        update_time: Delete it only if it was last written then.
+        timeout_seconds: The limit of the call.
+
+    Raises:
+        LostRace: The document was written or deleted since `update_time`. Nothing was deleted.
+        BackendUnavailable: Firestore is unavailable.
+        BackendRefused: Firestore refuses.
+    """
+    reference = client.collection(collection).document(document_id)
+    option = None if update_time is None else client.write_option(last_update_time=update_time)
+    with backend_errors("firestore"):
+        try:
+            reference.delete(option=option, retry=None, timeout=timeout_seconds)
+        except (google_errors.FailedPrecondition, google_errors.NotFound) as error:
+            raise LostRace("firestore", describe_error(error)) from error
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LazySnapshot:
     """A document as it was read.

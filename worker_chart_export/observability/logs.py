@@ -97,10 +97,6 @@ class Event(StrEnum):
     """The usage document of an account counts for a day in the future and must be corrected by hand."""
     CHART_FALLBACK = "chart_fallback"
     """No Chart-IMG account can make the chart, so the local renderer drew it."""
-    RENDERER_ENDED = "renderer_ended"
-    """A renderer process ended while it drew a chart or read candles, or took too long and was ended. The
-    work is tried once more, in another process. Field `attempt` is 1, or 2 when it then fails.
-    """
     FIXTURE_SAVED = "fixture_saved"
     """Mode `record` saved a new chart as a fixture."""
     FIXTURE_NOT_SAVED = "fixture_not_saved"
@@ -137,8 +133,9 @@ class Event(StrEnum):
     opens a new one, after the pause, unless Pub/Sub refuses the subscription.
     """
     INTAKE_PAUSED = "intake_paused"
-    """The worker starts no new work, for example because a backend failed several times in a row. Field
-    `reason` says why. Messages wait in Pub/Sub until the worker goes on.
+    """The worker starts no new work, for example because a backend failed several times in a row or an
+    operator paused the fleet (field `backend` is `operator`). Field `reason` says why. Messages wait
+    in Pub/Sub until the worker goes on.
     """
     INTAKE_RESUMED = "intake_resumed"
     """No reason for a pause is left, and the worker starts new work."""

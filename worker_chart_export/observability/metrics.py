@@ -25,7 +25,7 @@ from prometheus_client import (
 )
 from prometheus_client.exposition import choose_encoder
 
-from worker_chart_export.errors import ACCOUNTS, ErrorCode
+from worker_chart_export.errors import ACCOUNTS, OPERATOR, ErrorCode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -215,10 +215,6 @@ CHART_FAILURES = _counter(
 CHART_FALLBACKS = _counter(
     "chart_fallbacks", "Charts that the local renderer drew because no Chart-IMG account could make them."
 )
-RENDERER_ENDS = _counter(
-    "renderer_ends",
-    "Renderer processes that ended before they had a result, or that took too long.",
-)
 CHART_SECONDS = _seconds(
     "chart_duration_seconds",
     "Seconds until the provider returned a chart, including waits and retries.",
@@ -260,8 +256,14 @@ STREAM_OPEN = _gauge("stream_open", "1 while a stream to Pub/Sub is open, else 0
 READY = _gauge("ready", "1 while /readyz answers 200, else 0.")
 INTAKE_PAUSED = _gauge(
     "intake_paused",
-    "1 while the worker starts no new work because of this backend, else 0.",
-    backend=("firestore", "storage", ACCOUNTS),
+    "1 while the worker starts no new work because of this backend, else 0; `operator`: a person paused it.",
+    backend=("firestore", "storage", ACCOUNTS, OPERATOR),
+)
+FLEET_PAUSED = _gauge(
+    "fleet_paused",
+    "1 while an operator has paused the fleet, with who did it and why; no series while it is not paused.",
+    operator=(),
+    reason=(),
 )
 DRAIN_SECONDS = _gauge("drain_seconds", "Seconds since the drain began; 0 if the worker is not draining.")
 DRAIN_LIMIT = _gauge("drain_limit_seconds", "Seconds that a drain may take (`DRAIN_SECONDS`).")
@@ -296,6 +298,13 @@ def show_quota(account_id: str, *, used: int, limit: int, is_over: Callable[[], 
     _shown.add(account_id)
     QUOTA_USED.labels(account_id).set_function(lambda: 0 if is_over() else used)
     QUOTA_LIMIT.labels(account_id).set(limit)
+
+
+def show_fleet_pause(pause: tuple[str, str] | None) -> None:
+    """Show who has paused the fleet and why, or that it is not paused."""
+    FLEET_PAUSED.clear()
+    if pause is not None:
+        FLEET_PAUSED.labels(*pause).set(1)
 
 
 class Quota(NamedTuple):

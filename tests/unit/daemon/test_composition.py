@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import pytest
 
-from daemon.composition import _chart_img, _provider
+from daemon.chart_providers import build_chart_img, build_chart_provider
 from daemon.settings import ExportSettings, load_settings
 from localcloud import Fault
 from tests.support.charts.local_chart_samples import raw_candles
@@ -30,7 +30,7 @@ def guard(event, arguments):
         raise AssertionError(f"a socket: {event} {arguments}")
 
 from contextlib import ExitStack
-from daemon.composition import _chart_img, _provider
+from daemon.chart_providers import build_chart_img, build_chart_provider
 from daemon.settings import ExportSettings, load_settings
 from tests.support.fakes import chart_request
 from worker_chart_export.timing import SystemClock
@@ -39,8 +39,7 @@ from worker_chart_export.errors import ChartApiMockMissing
 sys.addaudithook(guard)
 settings = load_settings(ExportSettings)
 clock = SystemClock()
-resources = ExitStack()
-provider = _provider(settings, _chart_img(settings, None, clock, resources), resources)
+provider = build_chart_provider(settings, build_chart_img(settings, None, clock, ExitStack()))
 print(len(provider.chart(chart_request()).png))
 try:
     provider.chart(chart_request(symbol="NYSE:MISSING"))
@@ -65,7 +64,7 @@ def build(cloud, documents, monkeypatch, tmp_path):
             for name, value in (environment | changes).items():
                 monkeypatch.setenv(name, value)
             settings, clock = load_settings(ExportSettings), SystemClock()
-            return _provider(settings, _chart_img(settings, documents, clock, resources), resources)
+            return build_chart_provider(settings, build_chart_img(settings, documents, clock, resources))
 
         yield built
 

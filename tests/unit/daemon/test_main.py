@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from daemon.composition import build_daemon
+from daemon.composition import _readiness, build_daemon
 from daemon.exit import ExitCode
 from daemon.lifecycle.liveness import Liveness
 from daemon.lifecycle.stoppable_wait import StoppableWait
@@ -60,7 +60,8 @@ def _worker(release_all=None):
         """Pass the probe of both backends."""
 
     return SimpleNamespace(
-        ledger=SimpleNamespace(probe=probe, release_all=release_all),
+        documents=None,
+        ledger=SimpleNamespace(probe=probe, release_all=release_all, owner="host:1:boot"),
         artifacts=SimpleNamespace(probe=probe),
         pipeline=None,
         chart_img=None,
@@ -79,8 +80,12 @@ def _breaker(daemon):
 
 def _parts(daemon, *, is_open=True):
     """Return the parts that readiness uses."""
+    supervisor, breaker, worker = FakeSupervisor(is_open=is_open), _breaker(daemon), _worker()
     return SimpleNamespace(
-        supervisor=FakeSupervisor(is_open=is_open), breaker=_breaker(daemon), worker=_worker()
+        supervisor=supervisor,
+        breaker=breaker,
+        worker=worker,
+        readiness=_readiness(worker, daemon._drain, breaker, supervisor),
     )
 
 
@@ -95,7 +100,11 @@ def stop(daemon, log_lines):
             assert [line["event"] for line in log_lines()] == ["drain_started"]
             releases.append(within_seconds)
 
-        parts = SimpleNamespace(supervisor=supervisor or FakeSupervisor(), worker=_worker(release_all))
+        parts = SimpleNamespace(
+            supervisor=supervisor or FakeSupervisor(),
+            worker=_worker(release_all),
+            fleet=SimpleNamespace(leave=lambda **_limits: None),
+        )
         left = daemon._stop(code, "test", since=started, parts=parts)
         return left, time.monotonic() - started, releases
 

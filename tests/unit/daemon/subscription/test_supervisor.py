@@ -211,7 +211,7 @@ def test_a_long_pause_closes_the_stream_until_it_ends(log_lines):
         given_back.set() if tested.breaker.wait_until_closed() == "paused" else None
         time.sleep(0.2)
         opened_in_the_pause = len(tested.opened)
-        tested.breaker._resume("storage")
+        tested.breaker.resume("storage")
         assert opened_in_the_pause == 1
 
     resuming = threading.Thread(target=resume)
@@ -238,7 +238,7 @@ def test_a_stream_that_ends_in_a_long_pause_is_opened_after_it():
     """A stream that breaks in a long pause is not opened before the end of the pause."""
     tested = SupervisorUnderTest(long_pause_seconds=0)
     _pause(tested.breaker)
-    threading.Timer(0.3, tested.breaker._resume, ("storage",)).start()
+    threading.Timer(0.3, tested.breaker.resume, ("storage",)).start()
     began = time.monotonic()
     tested.run(_ended())
     assert tested.reasons == ["paused"]
@@ -249,7 +249,7 @@ def test_a_stream_that_does_not_close_in_a_pause_is_disconnected():
     """A pause does not stop the time within which a stream has to close."""
     tested = SupervisorUnderTest(long_pause_seconds=0.05, max_seconds=0.05)
     stream = FakeStream(stuck=True)
-    threading.Timer(0.5, tested.breaker._resume, ("storage",)).start()
+    threading.Timer(0.5, tested.breaker.resume, ("storage",)).start()
     threading.Timer(0.1, _pause, (tested.breaker,)).start()
     tested.run(stream)
     assert stream.was_cut
@@ -434,6 +434,6 @@ def test_quiet_counts_from_the_last_event():
         breaker.record_failure(BackendUnavailable("firestore", "x"))
     clock.advance(100)
     assert quiet.seconds() == 0
-    breaker._resume("firestore")
+    breaker.resume("firestore")
     clock.advance(7)
     assert quiet.seconds() == 7

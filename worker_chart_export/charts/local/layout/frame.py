@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from worker_chart_export.errors import RenderFailed
@@ -50,16 +49,11 @@ class BarGrid:
     @property
     def centers(self) -> tuple[int, ...]:
         """The pixel column in the middle of each bar."""
-        return _centers(self)
+        return tuple(self.center(index) for index in range(self.count))
 
     def center(self, index: float) -> int:
         """Return the middle of a bar shown, or of one before or after them."""
         return math.floor(self.left + (index + 0.5) * self.pitch - 0.5)
-
-
-@lru_cache(maxsize=8)  # all marks of a chart ask for them
-def _centers(grid: BarGrid) -> tuple[int, ...]:
-    return tuple(grid.center(index) for index in range(grid.count))
 
 
 def bar_grid(
