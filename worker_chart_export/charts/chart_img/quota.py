@@ -76,8 +76,8 @@ def take(
     stored = _stored_window(fields.get("windowStart"))
     # A window that can't be read counts as today's, so that no call is spent twice.
     window = max(stored or today, today)
-    count, own_limit = _number(fields.get("usageToday", 0)), _number(fields.get("dailyLimit"))
-    limit = daily_limit if own_limit is None else math.floor(own_limit)
+    count, own_limit = _number(fields.get("usageToday", 0)), stored_limit(fields)
+    limit = daily_limit if own_limit is None else own_limit
     used = UNREADABLE_COUNT if count is None else max(0, math.ceil(count))
     if stored is not None and stored < today:
         used = 0
@@ -91,6 +91,12 @@ def take(
     elif document is not None and stored is None:  # without a window the account would stay used up forever
         changes = start
     return Taken(granted=granted, used=used + granted, limit=limit, window=window, fields=changes)
+
+
+def stored_limit(fields: Mapping[str, Any]) -> int | None:
+    """Return the `dailyLimit` of a usage document, or None if it has none that can be read."""
+    limit = _number(fields.get("dailyLimit"))
+    return None if limit is None else math.floor(limit)
 
 
 def window_of(now: datetime) -> datetime:

@@ -1,0 +1,72 @@
+"""List the Chart-IMG accounts with their quota."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from worker_chart_export.charts.chart_img.usage import AccountUsage, read_usages
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from worker_chart_export.charts.chart_img.accounts import Account
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccountRow:
+    """An account in the list."""
+
+    usage: AccountUsage
+
+    @property
+    def limit_source(self) -> str | None:
+        """Where the limit comes from: `document`, `settings`, or None when it is not known."""
+        if self.usage.is_own_limit:
+            return "document"
+        return None if self.usage.limit is None else "settings"
+
+    @property
+    def rate(self) -> str:
+        """How fast one daemon calls, for a person."""
+        account = self.usage.account
+        if account is None:
+            return "not configured here"
+        return f"{account.rate_per_second:g}/s, burst {account.burst}"
+
+    @property
+    def window_ends(self) -> str:
+        """When the count starts again, in UTC, for a person."""
+        return f"{self.usage.window_ends:%Y-%m-%d %H:%M}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the object of the JSON output. Its names are stable. The key is not shown."""
+        usage, account = self.usage, self.usage.account
+        return {
+            "id": usage.account_id,
+            "usageToday": usage.used,
+            "dailyLimit": usage.limit,
+            "limitFrom": self.limit_source,
+            "left": usage.left,
+            "windowStart": f"{usage.window:%Y-%m-%dT%H:%M:%SZ}",
+            "windowEnd": f"{usage.window_ends:%Y-%m-%dT%H:%M:%SZ}",
+            "isConfigured": account is not None,
+            "plan": account.plan if account else None,
+            "ratePerSecond": account.rate_per_second if account else None,
+            "burst": account.burst if account else None,
+        }
+
+
+def account_rows(client: Any, configured: Sequence[Account]) -> Iterator[list[AccountRow]]:
+    """Yield the configured accounts, then those that only have a usage document, as one page.
+
+    Raises:
+        BackendUnavailable: Firestore is unavailable.
+        BackendRefused: Firestore refuses.
+    """
+    yield [AccountRow(usage=usage) for usage in read_usages(client, configured)]
+
+
+def text_of(number: int | None) -> str:
+    """Return a number for a column."""
+    return "-" if number is None else str(number)
