@@ -11,6 +11,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from worker_chart_export.errors import RenderFailed
 
 if TYPE_CHECKING:
@@ -38,6 +40,7 @@ class BarGrid:
         pitch: Pixels from one bar to the next, not always whole.
         body: Width of a candle body in pixels; odd, so that the wick is in its middle.
         left: Where the first bar's room begins, in pixels.
+        centers: The pixel column in the middle of each bar.
     """
 
     first: int
@@ -45,11 +48,7 @@ class BarGrid:
     pitch: float
     body: int
     left: float
-
-    @property
-    def centers(self) -> tuple[int, ...]:
-        """The pixel column in the middle of each bar."""
-        return tuple(self.center(index) for index in range(self.count))
+    centers: tuple[int, ...]
 
     def center(self, index: float) -> int:
         """Return the middle of a bar shown, or of one before or after them."""
@@ -84,12 +83,15 @@ def bar_grid(
     # The share that Lightweight Charts (TradingView's open library) gives a body of this pitch.
     share = 1 - 0.2 * math.atan(max(4.0, pitch) - 4) / (math.pi / 2)
     width = max(int(pitch * share), 1)
+    left = room - slots * pitch
+    columns = np.floor(left + (np.arange(count) + 0.5) * pitch - 0.5)
     return BarGrid(
         first=history - count,
         count=count,
         pitch=pitch,
         body=width if width % 2 else width - 1,
-        left=room - slots * pitch,
+        left=left,
+        centers=tuple(columns.astype(int).tolist()),
     )
 
 
