@@ -205,7 +205,7 @@ def charts_page() -> str:
     page = (DOCS / "charts.md").read_text(encoding="utf-8")
     before, _, rest = page.partition(COVERAGE[0])
     _, _, after = rest.partition(COVERAGE[1])
-    return f"{before}{COVERAGE[0]}\n{coverage()}\n{COVERAGE[1]}{after}"
+    return f"{before}{COVERAGE[0]}\n\n{coverage()}\n\n{COVERAGE[1]}{after}"
 
 
 def coverage() -> str:
