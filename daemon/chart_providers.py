@@ -36,32 +36,45 @@ def no_account_means(settings: ExportSettings) -> str:
     return "Steps wait." if _waits(settings) else "Charts fail."
 
 
-def build_chart_provider(settings: ExportSettings, chart_img: ChartImgProvider | None) -> ChartProvider:
+def build_chart_provider(
+    settings: ExportSettings, chart_img: ChartImgProvider | None, resources: ExitStack
+) -> ChartProvider:
     """Create the chart provider. Only its module is imported: the renderer alone takes long to load."""
     if chart_img is None:
-        return _local() if settings.charts_api_mode is ChartsApiMode.LOCAL else _fixtures(settings)
+        is_local = settings.charts_api_mode is ChartsApiMode.LOCAL
+        return _local(settings, resources) if is_local else _fixtures(settings)
     if settings.charts_api_mode is ChartsApiMode.REAL:
-        return _with_fallback(settings, chart_img)
+        return _with_fallback(settings, chart_img, resources)
     from worker_chart_export.charts.recorder import RecordingProvider  # noqa: PLC0415
 
     fixtures = _fixtures(settings)
     recorder = RecordingProvider(folder=fixtures.folder, fixtures=fixtures, real=chart_img)
     # The fallback is outside, so that no local chart is recorded as a chart of Chart-IMG.
-    return _with_fallback(settings, recorder)
+    return _with_fallback(settings, recorder, resources)
 
 
-def _with_fallback(settings: ExportSettings, first: ChartProvider) -> ChartProvider:
+def _with_fallback(settings: ExportSettings, first: ChartProvider, resources: ExitStack) -> ChartProvider:
     if settings.charts_fallback is ChartsFallback.NONE:
         return first
     from worker_chart_export.charts.fallback import FallbackProvider  # noqa: PLC0415
 
-    return FallbackProvider(first=first, second=_local())
+    return FallbackProvider(first=first, second=_local(settings, resources))
 
 
-def _local() -> ChartProvider:
+def _local(settings: ExportSettings, resources: ExitStack) -> ChartProvider:
+    """Create the local renderer. Its processes are started when they are needed."""
     from worker_chart_export.charts.local.provider import LocalProvider  # noqa: PLC0415
 
-    return LocalProvider()
+    if not settings.render_processes:
+        from worker_chart_export.charts.local.in_process import InProcessRenderer  # noqa: PLC0415
+
+        return LocalProvider(InProcessRenderer(max_png_bytes=settings.charts_max_png_bytes))
+    from worker_chart_export.charts.local.processes.pool import RendererPool  # noqa: PLC0415
+    from worker_chart_export.charts.local.processes.renderer import ProcessRenderer  # noqa: PLC0415
+
+    pool = RendererPool(processes=settings.render_processes)
+    resources.callback(pool.close)
+    return LocalProvider(ProcessRenderer(pool, max_png_bytes=settings.charts_max_png_bytes))
 
 
 def _fixtures(settings: ExportSettings) -> FixtureProvider:

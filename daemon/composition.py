@@ -108,7 +108,7 @@ def build_worker(settings: ExportSettings) -> Worker:
         ledger=ledger,
         charts=ChartMaker(
             templates=templates,
-            provider=build_chart_provider(settings, chart_img),
+            provider=build_chart_provider(settings, chart_img, resources),
             artifacts=artifacts,
             timezone=settings.charts_default_timezone,
             max_png_bytes=settings.charts_max_png_bytes,

@@ -27,6 +27,7 @@ from daemon.settings.base import (
     refused,
     seconds,
 )
+from daemon.settings.cores import available_cores
 from worker_chart_export.ledger.lease import LeaseTerms
 
 if TYPE_CHECKING:
@@ -242,6 +243,13 @@ class ExportSettings(LeaseSettings, ChartSettings, BucketSettings, FirestoreSett
     """How many messages the daemon handles at the same time. Each has its own thread."""
     request_concurrency: int = count(4, 1, 64)
     """How many charts of one step are made at the same time."""
+    render_processes: Annotated[int, Field(ge=0, le=64, description="a whole number from 0 to 64")] = Field(
+        default_factory=available_cores, json_schema_extra={"default": "the cores there are"}
+    )
+    """How many processes draw charts with the local renderer. They are started when they are needed. 0 means
+    that the worker draws in its own process: with less memory, on one core, and a crash of a drawing library
+    ends the worker.
+    """
     step_timeout_seconds: float = seconds(300, 1, 86400)
     """How long the charts of a step may take. Unfinished charts then fail with `STEP_TIMEOUT`, and
     `minImages` decides the status of the step.

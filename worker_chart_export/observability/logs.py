@@ -97,6 +97,10 @@ class Event(StrEnum):
     """The usage document of an account counts for a day in the future and must be corrected by hand."""
     CHART_FALLBACK = "chart_fallback"
     """No Chart-IMG account can make the chart, so the local renderer drew it."""
+    RENDERER_ENDED = "renderer_ended"
+    """A renderer process ended while it drew a chart or read candles, or took too long and was ended. The
+    work is tried once more, in another process. Field `attempt` is 1, or 2 when it then fails.
+    """
     FIXTURE_SAVED = "fixture_saved"
     """Mode `record` saved a new chart as a fixture."""
     FIXTURE_NOT_SAVED = "fixture_not_saved"

@@ -215,6 +215,10 @@ CHART_FAILURES = _counter(
 CHART_FALLBACKS = _counter(
     "chart_fallbacks", "Charts that the local renderer drew because no Chart-IMG account could make them."
 )
+RENDERER_ENDS = _counter(
+    "renderer_ends",
+    "Renderer processes that ended before they had a result, or that took too long.",
+)
 CHART_SECONDS = _seconds(
     "chart_duration_seconds",
     "Seconds until the provider returned a chart, including waits and retries.",

@@ -39,7 +39,8 @@ from worker_chart_export.errors import ChartApiMockMissing
 sys.addaudithook(guard)
 settings = load_settings(ExportSettings)
 clock = SystemClock()
-provider = build_chart_provider(settings, build_chart_img(settings, None, clock, ExitStack()))
+resources = ExitStack()
+provider = build_chart_provider(settings, build_chart_img(settings, None, clock, resources), resources)
 print(len(provider.chart(chart_request()).png))
 try:
     provider.chart(chart_request(symbol="NYSE:MISSING"))
@@ -64,7 +65,9 @@ def build(cloud, documents, monkeypatch, tmp_path):
             for name, value in (environment | changes).items():
                 monkeypatch.setenv(name, value)
             settings, clock = load_settings(ExportSettings), SystemClock()
-            return build_chart_provider(settings, build_chart_img(settings, documents, clock, resources))
+            return build_chart_provider(
+                settings, build_chart_img(settings, documents, clock, resources), resources
+            )
 
         yield built
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from worker_chart_export.charts.local.chart_values import chart_values, encode, last_values
-from worker_chart_export.charts.local.drawing.canvas import encode_png, paint
+from worker_chart_export.charts.local.drawing.canvas import MAX_PNG_BYTES, encode_png, paint
 from worker_chart_export.charts.local.drawing.draw_list import build_draw_list
 from worker_chart_export.charts.local.drawing.png_text import with_text
 from worker_chart_export.charts.local.input.options import read_options
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 #: The keyword of the text in the PNG with the newest values.
 VALUES_KEYWORD = "chart-values"
+#: A chunk with a text takes at most so many bytes more than its text.
+_CHUNK_BYTES = 64
 _JPEG_QUALITY = 90
 
 
@@ -49,6 +51,7 @@ def render(
     timeframe: str,
     check: Callable[[], None] = lambda: None,
     with_values: bool = False,
+    max_png_bytes: int = MAX_PNG_BYTES,
 ) -> RenderedChart:
     """Draw one chart.
 
@@ -59,6 +62,7 @@ def render(
         timeframe: Length of the bars, e.g. `1d`.
         check: Called between the stages; raises to stop the work.
         with_values: Whether to return the numbers of all bars.
+        max_png_bytes: A larger picture is made smaller, at the cost of its exact colours.
 
     Raises:
         RenderFailed: The chart can't be drawn as its template demands.
@@ -72,8 +76,10 @@ def render(
     facts = {"candles": plan.grid.count, "warmUpBars": plan.grid.first, "timeframe": timeframe, **last}
     if candles.notes:
         facts["candleNotes"] = dict(candles.notes)
+    text = encode(last)
+    png = encode_png(image, max_bytes=max_png_bytes - len(text) - _CHUNK_BYTES)
     return RenderedChart(
-        png=with_text(encode_png(image), VALUES_KEYWORD, encode(last).decode()),
+        png=with_text(png, VALUES_KEYWORD, text.decode()),
         facts=facts,
         values=chart_values(plan, timeframe=timeframe) if with_values else None,
     )

@@ -184,10 +184,11 @@ class StudyArtist:
         zero = self._scale.row(0.0)
         base = self._pane[3] if math.isnan(zero) else round(zero)
         boxes: dict[Color, list[Box]] = {}
+        centers = self._grid.centers
         for index, row in enumerate(self._rows(plot)):
             if not math.isnan(row):
                 top, bottom = sorted((round(row), base))
-                x = self._grid.centers[index]
+                x = centers[index]
                 box = (x - left, top, x + right, max(bottom, top + 1))
                 boxes.setdefault(self._color(plot, index), []).append(box)
         return [rects(same, color, self._pane) for color, same in boxes.items()]

@@ -23,6 +23,8 @@ from tests.support.charts.local_chart_samples import (
 )
 from worker_chart_export.charts.base import ChartRequest
 from worker_chart_export.charts.local import gallery
+from worker_chart_export.charts.local.drawing.canvas import MAX_PNG_BYTES
+from worker_chart_export.charts.local.in_process import InProcessRenderer
 from worker_chart_export.charts.local.input.candles import parse_candles
 from worker_chart_export.charts.local.layout.number_format import (
     Writer,
@@ -49,6 +51,10 @@ def _draw(template_id="ctpl_price_ma1226_vol_v1", name="IBM_1d", **changes):
     payload = request_of(template_id, **changes)
     candles = parse_candles(raw_candles(name), symbol=symbol, timeframe=timeframe)
     return render(candles, payload, symbol=symbol, timeframe=timeframe)
+
+
+def _provider():
+    return LocalProvider(InProcessRenderer(max_png_bytes=MAX_PNG_BYTES))
 
 
 def _pixels(png):
@@ -165,7 +171,7 @@ def _request_for(read, payload=None, scope=None):
 
 def test_the_provider_draws_and_has_metadata():
     """The image's provider is `local`, and its metadata can be stored as JSON."""
-    image = LocalProvider().chart(_request_for(raw_candles))
+    image = _provider().chart(_request_for(raw_candles))
     assert image.provider == "local"
     assert _pixels(image.png).size == (800, 600)
     assert json.loads(json.dumps(image.meta)) == {
@@ -184,7 +190,7 @@ def test_the_provider_passes_on_that_there_are_no_candles():
         raise OhlcvUnavailable("there are none")
 
     with pytest.raises(OhlcvUnavailable, match="there are none"):
-        LocalProvider().chart(_request_for(none))
+        _provider().chart(_request_for(none))
 
 
 def test_the_provider_stops_when_the_step_is_stopped():
@@ -196,7 +202,7 @@ def test_the_provider_stops_when_the_step_is_stopped():
         return raw_candles()
 
     with pytest.raises(Interrupted):
-        LocalProvider().chart(_request_for(read, scope=scope))
+        _provider().chart(_request_for(read, scope=scope))
 
 
 def test_the_candles_of_a_step_are_parsed_once():
@@ -208,7 +214,7 @@ def test_the_candles_of_a_step_are_parsed_once():
         return raw_candles()
 
     request = _request_for(read)
-    first, second = LocalProvider().chart(request), LocalProvider().chart(request)
+    first, second = _provider().chart(request), _provider().chart(request)
     assert (first.png, len(reads)) == (second.png, 1)
     assert request.candles.load(len) is request.candles.load(len)
 
@@ -216,7 +222,7 @@ def test_the_candles_of_a_step_are_parsed_once():
 def test_a_bad_template_is_refused_by_the_provider():
     """A bad template fails its request with RENDER_FAILED."""
     with pytest.raises(RenderFailed):
-        LocalProvider().chart(_request_for(raw_candles, {"studies": [{"name": "Tea Leaves"}]}))
+        _provider().chart(_request_for(raw_candles, {"studies": [{"name": "Tea Leaves"}]}))
 
 
 def test_drawing_libraries_are_loaded_with_the_provider():
