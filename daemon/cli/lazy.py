@@ -32,6 +32,7 @@ COMMANDS = {
     "workers": "List the daemons, and who paused them.",
     "pause": "Pause all daemons: no new step starts.",
     "resume": "End the pause of all daemons.",
+    "quarantine": "Read, replay, drop rejected messages.",
     "templates": "Push, list, validate, render templates.",
     "accounts": "Show the quota of accounts, or change it.",
     "doctor": "Check settings, permissions and backends.",

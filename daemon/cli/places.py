@@ -1,16 +1,22 @@
-"""Where a command asked: the project, the database and the emulator, for its errors."""
+"""The places that a command asks: topics by name, and for errors the project, database and emulator."""
 
 from __future__ import annotations
 
 import os
+import re
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+import typer
+
+from daemon.settings import PROJECT, PUBSUB_ID, SettingsError
 from daemon.settings.emulators import Emulators
-from worker_chart_export.errors import BackendRefused, BackendUnavailable
+from worker_chart_export.errors import BackendRefused, BackendUnavailable, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+TOPIC_PATH = re.compile(f"projects/{PROJECT.pattern}/topics/{PUBSUB_ID.pattern}")
 
 
 @contextmanager
@@ -43,3 +49,24 @@ def place_of(backend: str) -> str:
     if (emulator := Emulators.of(os.environ).named.get(backend)) is not None:
         parts.append(f"emulator {emulator}")
     return ", ".join(parts)
+
+
+def topic_path(topic: str) -> str:
+    """Return the full path of the topic in `--topic`. An id alone means one of `GOOGLE_CLOUD_PROJECT`.
+
+    Raises:
+        BadParameter: It is neither an id nor a path.
+        SettingsError: `GOOGLE_CLOUD_PROJECT` is needed, and missing or wrong.
+    """
+    if TOPIC_PATH.fullmatch(topic):
+        return topic
+    if not PUBSUB_ID.fullmatch(topic):
+        raise typer.BadParameter(
+            f"--topic: expected a topic id or projects/<project>/topics/<id>, got {shown(topic)}"
+        )
+    project = os.environ.get("GOOGLE_CLOUD_PROJECT", "")
+    if not PROJECT.fullmatch(project):
+        raise SettingsError(
+            [f"GOOGLE_CLOUD_PROJECT: expected a Google Cloud project id; required, got {shown(project)}"]
+        )
+    return f"projects/{project}/topics/{topic}"

@@ -45,11 +45,15 @@ class PubsubSettings(ProjectSettings):
     """The topic for rejected messages. Without it a rejected message goes to the dead-letter topic, or is
     logged in full.
     """
+    quarantine_subscription: Annotated[
+        str | None, Field(description="a subscription id or projects/<project>/subscriptions/<id>")
+    ] = None
+    """The subscription of the quarantine topic, for the command `quarantine`. Default: the topic's id."""
 
     @property
     def subscription_path(self) -> str:
         """The subscription's full path."""
-        return _full_path(self.google_cloud_project, "subscriptions", self.pubsub_subscription)
+        return self.path_of_subscription(self.pubsub_subscription)
 
     @property
     def quarantine_topic_path(self) -> str | None:
@@ -57,7 +61,17 @@ class PubsubSettings(ProjectSettings):
         topic = self.quarantine_topic
         return None if topic is None else _full_path(self.google_cloud_project, "topics", topic)
 
-    @field_validator("pubsub_subscription", "quarantine_topic")
+    @property
+    def quarantine_subscription_path(self) -> str | None:
+        """The full path of the quarantine's subscription; None without it and without a quarantine topic."""
+        name = self.quarantine_subscription or (self.quarantine_topic or "").rpartition("/")[2]
+        return self.path_of_subscription(name) if name else None
+
+    def path_of_subscription(self, name: str) -> str:
+        """Return the full path of a subscription. An id alone means one of `GOOGLE_CLOUD_PROJECT`."""
+        return _full_path(self.google_cloud_project, "subscriptions", name)
+
+    @field_validator("pubsub_subscription", "quarantine_topic", "quarantine_subscription")
     @classmethod
     def _check_pubsub_name(cls, value: str | None, info: ValidationInfo) -> str | None:
         kind = "topics" if info.field_name == "quarantine_topic" else "subscriptions"

@@ -1,4 +1,4 @@
-"""Publish to Pub/Sub: for the quarantine and for the command `publish`."""
+"""Publish to Pub/Sub: for the quarantine and for the commands."""
 
 from __future__ import annotations
 
@@ -37,7 +37,9 @@ class Publisher:
         with client_errors("pubsub"):
             self._client = PublisherClient()
 
-    def publish(self, topic: str, data: bytes, attributes: Mapping[str, str]) -> str:
+    def publish(
+        self, topic: str, data: bytes, attributes: Mapping[str, str], *, ordering_key: str = ""
+    ) -> str:
         """Publish a message and return its id.
 
         Raises:
@@ -46,7 +48,7 @@ class Publisher:
         """
         # The plain API call: the client's own `publish` batches in the background and takes attributes as
         # keyword arguments, so an attribute named `timeout` or `data` would be lost or refused.
-        message = PubsubMessage(data=data, attributes=dict(attributes))
+        message = PubsubMessage(data=data, attributes=dict(attributes), ordering_key=ordering_key)
         request = PublishRequest(topic=topic, messages=[message])
         response = PublisherApi.publish(
             self._client, request=request, retry=PUBLISH_RETRY, timeout=PUBLISH_TIMEOUT_SECONDS

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from google.api_core.exceptions import GoogleAPICallError, InvalidArgument, RetryError, ServiceUnavailable
 
+from daemon.subscription.quarantined import with_copies
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -55,7 +57,7 @@ class Quarantine:
             "sourceMessageId": message_id,
             "sourceSubscription": self._subscription,
         }
-        original = {**attributes, **origin}
+        original = {**with_copies(attributes), **origin}
         detail = rejection.detail.encode()[:MAX_VALUE_BYTES].decode(errors="ignore")
         candidates = ({"detail": detail, **original}, original)
         best = next((candidate for candidate in candidates if _fits(candidate)), origin)

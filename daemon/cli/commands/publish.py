@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
-import re
 from typing import Annotated
 
 import typer
 
 from daemon.cli.output import examples
-from daemon.cli.places import asking_for
+from daemon.cli.places import asking_for, topic_path
 from daemon.cli.run_check import find_reason_for_no_effect
-from daemon.settings import PROJECT, PUBSUB_ID, PubsubSettings, SettingsError, load_settings
+from daemon.settings import PubsubSettings, load_settings
 from daemon.subscription.admin import topic_of
 from daemon.subscription.publisher import Publisher
 from daemon.tracing.publishing import PublisherSpans, note_published
 from worker_chart_export.backends.errors import backend_errors
-from worker_chart_export.errors import shown
 from worker_chart_export.inputs.flow_run import why_run_id_refused, why_step_id_refused
 
-TOPIC_PATH = re.compile(f"projects/{PROJECT.pattern}/topics/{PUBSUB_ID.pattern}")
 EXAMPLES = examples(
     "publish 20251215-102530_IBM_k3f7a",
     "publish 20251215-102530_IBM_k3f7a charts:1d:all",
@@ -49,7 +45,7 @@ def command(
     if problem:
         raise typer.BadParameter(problem)
     body = {"runId": run_id} | ({} if step_id is None else {"stepId": step_id})
-    path = None if topic is None else _topic_path(topic)
+    path = None if topic is None else topic_path(topic)
     subscription = None if path else load_settings(PubsubSettings).subscription_path
     run = f"run {run_id}"
     with asking_for(f"subscription {subscription}", run):
@@ -65,19 +61,3 @@ def command(
     typer.echo(f"Published message {message_id} to {target}")
     if (why := find_reason_for_no_effect(run_id, step_id)) is not None:
         typer.echo(f"warning: {why}", err=True)
-
-
-def _topic_path(topic: str) -> str:
-    """Return the topic's full path. An id alone means a topic of `GOOGLE_CLOUD_PROJECT`."""
-    if TOPIC_PATH.fullmatch(topic):
-        return topic
-    if not PUBSUB_ID.fullmatch(topic):
-        raise typer.BadParameter(
-            f"--topic: expected a topic id or projects/<project>/topics/<id>, got {shown(topic)}"
-        )
-    project = os.environ.get("GOOGLE_CLOUD_PROJECT", "")
-    if not PROJECT.fullmatch(project):
-        raise SettingsError(
-            [f"GOOGLE_CLOUD_PROJECT: expected a Google Cloud project id; required, got {shown(project)}"]
-        )
-    return f"projects/{project}/topics/{topic}"

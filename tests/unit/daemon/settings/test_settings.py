@@ -97,6 +97,7 @@ def test_a_required_variable_that_is_missing_is_named(load, name, value):
         ("PUBSUB_SUBSCRIPTION", "projects/p/subscriptions/a/b"),
         ("QUARANTINE_TOPIC", "a b c"),
         ("QUARANTINE_TOPIC", "projects/p/subscriptions/abc"),
+        ("QUARANTINE_SUBSCRIPTION", "projects/p/topics/abc"),
         ("CHARTS_BUCKET", "charts-demo"),
         ("CHARTS_BUCKET", "gs://"),
         ("CHARTS_BUCKET", "gs://charts-demo/folder"),
@@ -193,6 +194,22 @@ def test_a_subscription_is_an_id_or_a_path(load, name, value, path):
 def test_a_quarantine_topic_is_an_id_a_path_or_none(load, value, path):
     """A quarantine topic may be an id, a path or missing."""
     assert load(QUARANTINE_TOPIC=value).quarantine_topic_path == path
+
+
+@pytest.mark.parametrize(
+    ("topic", "subscription", "path"),
+    [
+        (None, None, None),
+        ("bad", None, "projects/demo-project/subscriptions/bad"),
+        ("projects/o/topics/bad", None, "projects/demo-project/subscriptions/bad"),
+        ("bad", "read-me", "projects/demo-project/subscriptions/read-me"),
+        (None, "projects/o/subscriptions/read-me", "projects/o/subscriptions/read-me"),
+    ],
+)
+def test_the_quarantine_subscription_has_the_topic_s_id_by_default(load, topic, subscription, path):
+    """The subscription of the quarantine is named, or has the id of the topic."""
+    loaded = load(QUARANTINE_TOPIC=topic, QUARANTINE_SUBSCRIPTION=subscription)
+    assert loaded.quarantine_subscription_path == path
 
 
 def test_the_bucket_s_name_is_without_its_scheme(load):

@@ -217,8 +217,14 @@ class TestQuarantine:
         assert self._published(attributes) == attributes | ORIGIN
 
     def test_the_original_s_own_detail_stays(self):
-        """The message's own detail stays in place of ours."""
-        assert self._published({"detail": "theirs"}) == {"detail": "theirs"} | ORIGIN
+        """The message's own detail stays in place of ours, with a copy that marks it as theirs."""
+        expected = {"detail": "theirs", "original.detail": "theirs"} | ORIGIN
+        assert self._published({"detail": "theirs"}) == expected
+
+    def test_an_original_that_is_replaced_is_kept_as_a_copy(self):
+        """The message's own reason is replaced, and kept under another name."""
+        published = self._published({"reason": "theirs"})
+        assert (published["reason"], published["original.reason"]) == (ORIGIN["reason"], "theirs")
 
     def test_the_original_s_reason_is_replaced(self):
         """The message's own reason is replaced, because the contract defines that attribute."""

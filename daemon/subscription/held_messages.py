@@ -1,0 +1,136 @@
+"""Read the messages of a subscription and leave them there; remove single ones.
+
+A message that was pulled is held: nobody else receives it until it is given back, or its ack deadline ends.
+The id of a message stays the same over its deliveries, the ack id does not.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, Self
+
+from google.api_core.exceptions import DeadlineExceeded
+
+from daemon.subscription.admin import subscriber_client
+from worker_chart_export.backends.errors import backend_errors
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from types import TracebackType
+
+PULL_MESSAGES = 100
+#: If this process is killed, the messages that it holds come back after this time.
+HOLD_SECONDS = 120
+#: So often the held messages are held anew; a pull and a publish together take less.
+EXTEND_AFTER_SECONDS = 40.0
+#: A request may have 512 KiB (https://cloud.google.com/pubsub/quotas#resource_limits).
+ACK_IDS_IN_REQUEST = 1000
+CALL_TIMEOUT_SECONDS = 10.0
+#: The pause after an empty answer that came at once, as emulators give.
+EMPTY_PAUSE_SECONDS = 0.1
+MIN_PULL_SECONDS = 0.5
+MAX_PULL_SECONDS = 15.0
+
+
+class HeldMessages:
+    """The messages of a subscription, each once; all that are not removed are given back at the end.
+
+    Args:
+        subscription: Its full path.
+        patience_seconds: The listing ends when no new message has come for this time. Pub/Sub can't say
+            that there are no more.
+
+    Raises:
+        BackendRefused: There are no credentials, or the subscription is missing or forbidden.
+        BackendUnavailable: Pub/Sub is unavailable.
+    """
+
+    def __init__(self, subscription: str, *, patience_seconds: float) -> None:
+        self._subscription = subscription
+        self._patience_seconds = patience_seconds
+        self._client = subscriber_client()
+        self._ack_ids: dict[str, str] = {}
+        self._removed: set[str] = set()
+        self._extended_at = time.monotonic()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self._set_deadlines(list(self._ack_ids.values()), 0)
+        except Exception:
+            if error is None:
+                raise
+            # The first error says more. The messages come back when their deadline ends.
+        finally:
+            self._client.close()
+
+    def messages(self) -> Iterator[Any]:
+        """Yield each message once, as a `google.pubsub.v1.PubsubMessage`, and hold it."""
+        until = time.monotonic() + self._patience_seconds
+        while (left := until - time.monotonic()) > 0:
+            received = self._pull(left)
+            fresh = [each for each in received if self._is_new(each)]
+            for each in fresh:
+                yield each.message
+                self._extend_if_due()
+            if fresh:
+                until = time.monotonic() + self._patience_seconds
+            elif not received:
+                time.sleep(min(EMPTY_PAUSE_SECONDS, self._patience_seconds))
+
+    def remove(self, message_id: str) -> None:
+        """Acknowledge a held message: it is gone."""
+        self._acknowledge(self._ack_ids[message_id])
+        del self._ack_ids[message_id]
+        self._removed.add(message_id)
+
+    def _pull(self, seconds: float) -> Sequence[Any]:
+        self._extend_if_due()
+        timeout = min(max(seconds, MIN_PULL_SECONDS), MAX_PULL_SECONDS)
+        with backend_errors("pubsub"):
+            try:
+                # No retry: a repeated pull would take messages twice.
+                answer = self._client.pull(
+                    subscription=self._subscription, max_messages=PULL_MESSAGES, timeout=timeout, retry=None
+                )
+            except DeadlineExceeded:
+                return ()
+        received = list(answer.received_messages)
+        # The subscription's own deadline may be ten seconds.
+        self._set_deadlines([each.ack_id for each in received], HOLD_SECONDS)
+        return received
+
+    def _is_new(self, received: Any) -> bool:
+        """Note the ack id of a delivery; return if the message was not delivered here before."""
+        message_id = received.message.message_id
+        if message_id in self._removed:  # Pub/Sub may deliver an acked message again
+            self._acknowledge(received.ack_id)
+            return False
+        is_new = message_id not in self._ack_ids
+        self._ack_ids[message_id] = received.ack_id
+        return is_new
+
+    def _acknowledge(self, ack_id: str) -> None:
+        with backend_errors("pubsub"):
+            self._client.acknowledge(
+                subscription=self._subscription, ack_ids=[ack_id], timeout=CALL_TIMEOUT_SECONDS
+            )
+
+    def _extend_if_due(self) -> None:
+        if time.monotonic() - self._extended_at >= EXTEND_AFTER_SECONDS:
+            self._set_deadlines(list(self._ack_ids.values()), HOLD_SECONDS)
+            self._extended_at = time.monotonic()
+
+    def _set_deadlines(self, ack_ids: Sequence[str], seconds: int) -> None:
+        for start in range(0, len(ack_ids), ACK_IDS_IN_REQUEST):
+            with backend_errors("pubsub"):
+                self._client.modify_ack_deadline(
+                    subscription=self._subscription,
+                    ack_ids=ack_ids[start : start + ACK_IDS_IN_REQUEST],
+                    ack_deadline_seconds=seconds,
+                    timeout=CALL_TIMEOUT_SECONDS,
+                )
