@@ -67,6 +67,20 @@ class TestTakeOver:
         workers.new(CLOCK_SKEW_SECONDS="300").rescue.search()
         assert _statuses(deployment, run_id) == ["SUCCEEDED"]
 
+    def test_the_lines_of_a_released_and_of_a_retried_step_name_the_operator(
+        self, deployment, workers, log_lines
+    ):
+        """From the claim to the end each line says who led to it, and of which flow it is."""
+        run_id, (step_id,) = _abandoned(
+            deployment, workers, token="", released=1, released_by="ann@desk", retried_by="bob@desk"
+        )
+        workers.new().rescue.search()
+        lines = [line for line in log_lines() if line["event"] != "lease_deleted"]
+        assert {line["event"] for line in lines} >= {"claim_attempt", "lease_taken_over", "step_completed"}
+        names = {(line["releasedBy"], line["retriedBy"], line["flowKey"], line["stepId"]) for line in lines}
+        assert names == {("ann@desk", "bob@desk", "demo_report_v1", step_id)}
+        assert _statuses(deployment, run_id) == ["SUCCEEDED"]
+
     def test_one_that_may_still_be_held_by_a_slow_clock_is_left(self, deployment, workers, log_lines):
         """An expired lease is left until the clock skew has passed: a slow clock may still hold it."""
         run_id, (step_id,) = _abandoned(deployment, workers, left_seconds=-10)

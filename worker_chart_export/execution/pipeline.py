@@ -121,7 +121,8 @@ class StepPipeline:
                     notify_step_ended(failed, self._clock.monotonic() - started)
                 return Outcome(kind=OutcomeKind.CLAIM_LOST, reason=claim.reason)
             annotate(attempt=claim.attempt, takenOver=claim.attempt > 1)
-            with bound(attempt=claim.attempt, owner=self._ledger.owner, flowKey=claim.run.flow_key):
+            names = {"owner": self._ledger.owner, "flowKey": claim.run.flow_key, **claim.operators}
+            with bound(attempt=claim.attempt, **names):
                 started = self._clock.monotonic()
                 outcome = self._work(claim, scope, started)
                 _report(outcome, self._clock.monotonic() - started)

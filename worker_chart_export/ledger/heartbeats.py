@@ -226,6 +226,8 @@ def _why_lost(held: HeldLease, found: Mapping[str, LazySnapshot]) -> str | None:
     run_path = f"{FLOW_RUNS}/{held.run_id}"
     snapshot = found[f"{run_path}/{LEASES}/{held.step_id}"]
     stored = stored_lease(snapshot.fields, snapshot.update_time)
+    if stored is not None and stored.lease.released_by and not stored.lease.token:
+        return f"{stored.lease.released_by} has released it"
     if stored is None or stored.lease.token != held.lease.token:
         return "another worker has taken it"
     document = found[run_path].fields

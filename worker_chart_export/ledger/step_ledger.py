@@ -6,7 +6,7 @@ import os
 import secrets
 import socket
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from worker_chart_export.ledger.commit.plan import Resolution
     from worker_chart_export.ledger.decisions import ClaimResult, ReleaseResult
     from worker_chart_export.ledger.heartbeats import Heartbeats
-    from worker_chart_export.ledger.lease import LeaseTerms, StoredLease
+    from worker_chart_export.ledger.lease import Lease, LeaseTerms, StoredLease
     from worker_chart_export.ledger.run_snapshot import RunSnapshot
     from worker_chart_export.timing import Clock
 
@@ -58,6 +58,7 @@ class Claim:
             kept when another worker takes the step over.
         commits: The group commit of the run. The claim keeps it alive.
         was_unleased: The step was RUNNING without a lease of its worker, for too long.
+        operators: `retriedBy`, `releasedBy`: the operators (user@host) behind this claim, for log lines.
     """
 
     run: FlowRun
@@ -67,6 +68,7 @@ class Claim:
     started_at: datetime
     commits: RunCommits
     was_unleased: bool = False
+    operators: Mapping[str, str] = field(default_factory=dict)
 
 
 class StepLedger:
@@ -175,10 +177,18 @@ class StepLedger:
         except BackendUnavailable:
             scope.check_stopped()  # if the step was stopped, this raises the error of the stop
             raise
+        return self._report_claim(run_id, step_id, resolution, commits)
+
+    def _report_claim(
+        self, run_id: str, step_id: str, resolution: Resolution, commits: RunCommits
+    ) -> Claim | ClaimResult:
+        """Log the claim, and start to renew its lease if it was won."""
         result: ClaimResult = resolution.result
-        attempt = resolution.lease.lease.attempt if result.claimed and resolution.lease else None
+        lease = resolution.lease.lease if result.claimed and resolution.lease else None
+        attempt = lease.attempt if lease else None
+        operators = _operators(lease, result.taken_over)
         flow_key = result.run.flow_key if result.run else None
-        with bound(owner=self.owner, attempt=attempt, flowKey=flow_key):
+        with bound(owner=self.owner, attempt=attempt, flowKey=flow_key, **operators):
             _log_claim(result, attempt)
         step = result.run.step(step_id) if result.run else None
         if not result.claimed or result.run is None or step is None:
@@ -193,6 +203,7 @@ class StepLedger:
             started_at=held.lease.started_at,
             commits=commits,
             was_unleased=result.taken_over is not None and result.taken_over.owner == UNKNOWN_OWNER,
+            operators=operators,
         )
 
     def _hold(self, run_id: str, step_id: str, resolution: Resolution) -> HeldLease:
@@ -329,6 +340,15 @@ class StepLedger:
     def delete_lease(self, run_id: str, step_id: str, stored: StoredLease) -> bool:
         """Delete a lease unless it has changed; see `expired_leases.delete_lease`."""
         return delete_lease(self._client, run_id, step_id, stored)
+
+
+def _operators(lease: Lease | None, taken_over: Lease | None) -> dict[str, str]:
+    """Return the names for log lines of the operators who retried the step or released its last lease."""
+    named = {
+        "retriedBy": lease.retried_by if lease else "",
+        "releasedBy": taken_over.released_by if taken_over else "",
+    }
+    return {name: operator for name, operator in named.items() if operator}
 
 
 def _log_claim(result: ClaimResult, attempt: int | None) -> None:
