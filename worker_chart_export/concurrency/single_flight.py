@@ -7,8 +7,6 @@ from concurrent.futures import Future, wait
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from worker_chart_export.errors import WorkerError
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
 
@@ -70,7 +68,7 @@ class LoadOnce:
         self._read = read
         self._lock = threading.Lock()
         self._results: list[Any] = []
-        self._error: WorkerError | None = None
+        self._error: Exception | None = None
 
     def load(self, parse: Callable[[bytes], R]) -> R:
         """Return the result of the one parse, or raise the error of the read or of the parse.
@@ -84,15 +82,16 @@ class LoadOnce:
             if not self._results:
                 try:
                     self._results.append(parse(self._read()))
-                except WorkerError as error:
+                except Exception as error:  # also unexpected ones: nothing is read twice
                     self._error = _without_traceback(error)
                     raise
         result: R = self._results[0]
         return result
 
 
-def _without_traceback(error: WorkerError) -> WorkerError:
+def _without_traceback(error: Exception) -> Exception:
     """Copy an error without its traceback, which would keep what was read in memory."""
     copied = type(error).__new__(type(error), *error.args)
+    copied.args = error.args
     copied.__dict__.update(error.__dict__)
     return copied

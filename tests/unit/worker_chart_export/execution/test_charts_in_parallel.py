@@ -260,6 +260,19 @@ class TestLoadOnce:
                 candles.load(len)
         assert len(reads) == 1
 
+    def test_an_unexpected_error_of_the_parse_is_raised_in_every_call(self):
+        """A second read of a large file would wait for the permit that the step itself holds."""
+        reads = []
+
+        def parse(_content):
+            raise MemoryError("no room")
+
+        candles = LoadOnce(lambda: reads.append(None) or b"[]")
+        for _ in range(2):
+            with pytest.raises(MemoryError, match="no room"):
+                candles.load(parse)
+        assert len(reads) == 1
+
 
 def test_the_data_of_a_failed_chart_is_freed_when_a_later_chart_hangs():
     """A failed chart leaves no data in memory, even when a later chart hangs and others never start."""
