@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 MIN_NOT_READY_SECONDS = 10.0
 MAX_NOT_READY_SECONDS = 300.0
+#: The longest ack deadline that Pub/Sub accepts.
+MAX_DEFER_SECONDS = 600
 #: Longer than a stream needs to close.
 GIVE_BACK_SECONDS = 10.0
 
@@ -75,6 +77,15 @@ def not_now(why: str) -> Nack | Defer:
     After a pause it is deferred, because Pub/Sub may send a nacked message to the closing stream again.
     """
     return Nack(reason=why) if why == SHUTDOWN else Defer(delay_seconds=GIVE_BACK_SECONDS, reason=why)
+
+
+def waits_for_account() -> Defer:
+    """Defer the message of a step that only a used-up or refused account can make.
+
+    It is deferred for as long as possible, because each delivery is counted. The rescue finds the step
+    earlier by its lease, and then the message is acked as a duplicate.
+    """
+    return Defer(delay_seconds=MAX_DEFER_SECONDS, reason="accounts")
 
 
 def nothing_eligible(view: StepView) -> Ack:

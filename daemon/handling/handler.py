@@ -21,6 +21,7 @@ from daemon.handling.disposition import (
     not_ready,
     nothing_eligible,
     own_redelivery,
+    waits_for_account,
 )
 from daemon.handling.messages import Irrelevant, MessageRejected, parse_message
 from daemon.handling.step_state import (
@@ -159,6 +160,7 @@ class MessageHandler:
                 return self._without_work(snapshot, view, message)
             if self._clock.monotonic() >= deadline:
                 return self._defer("out_of_time")
+            done: Ack | Defer | None
             if view.state is StepState.UNLEASED:
                 done = self._settle_unleased(step_id, snapshot, message)
             else:
@@ -181,7 +183,7 @@ class MessageHandler:
     def _work_on_run(self, run_id: str, message: IncomingMessage) -> Disposition:
         """Work on one eligible step of the run after another, in this thread."""
         deadline = self._clock.monotonic() + self._step_timeout_seconds
-        lost = 0
+        lost, waiting = 0, None
         while lost < MAX_LOST_STEPS:
             if why := self._breaker.wait_until_closed():
                 return not_now(why)
@@ -189,10 +191,14 @@ class MessageHandler:
                 return Nack(reason="shutdown")
             snapshot, step_id, own = self._next_step(run_id, message)
             if step_id is None:
-                return own_redelivery(own) if own else nothing_eligible(classify_run(snapshot.run))
+                if own:
+                    return waiting or own_redelivery(own)
+                return nothing_eligible(classify_run(snapshot.run))
             if self._clock.monotonic() >= deadline:
                 return Defer(delay_seconds=MIN_NOT_READY_SECONDS, reason="more_steps")
-            lost += self._export(step_id, snapshot, message) is None
+            done = self._export(step_id, snapshot, message)
+            lost += done is None
+            waiting = done if isinstance(done, Defer) else waiting
         return self._defer("contended")
 
     def _next_step(
@@ -256,8 +262,11 @@ class MessageHandler:
     def _defer(self, reason: str) -> Defer:
         return Defer(delay_seconds=DEFER_BACKOFF.delay_seconds(next(self._deferrals)), reason=reason)
 
-    def _export(self, step_id: str, snapshot: RunSnapshot, message: IncomingMessage) -> Ack | None:
-        """Work on a step. Return None if another worker has it or it waits: the run must be read again."""
+    def _export(self, step_id: str, snapshot: RunSnapshot, message: IncomingMessage) -> Ack | Defer | None:
+        """Work on a step. Return None if another worker has it or it waits: the run must be read again.
+
+        A step that waits for one of several accounts holds up no others: its message is deferred.
+        """
         if snapshot.run is None:
             raise AssertionError("unreachable: a step that can be claimed is in a run")
         scope = self._pipeline.new_scope()
@@ -271,9 +280,9 @@ class MessageHandler:
                     snapshot=snapshot,
                 )
         except AccountsExhausted as error:
-            # The message waits at the breaker. A deferral would use up another delivery attempt.
             self._breaker.record_failure(error)
-            return None
+            # While all charts wait, the message waits at the breaker, so that it uses up no delivery attempt.
+            return None if error.is_for_all else waits_for_account()
         if outcome.kind is OutcomeKind.FINALIZE_REFUSED and outcome.reason in GONE:
             return Ack(reason=str(outcome.reason))
         if outcome.kind in LOST:

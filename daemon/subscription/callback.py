@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from google.api_core.exceptions import ClientError, GoogleAPICallError, InvalidArgument, RetryError
 
-from daemon.handling.disposition import Ack, Defer, Nack, Reject
+from daemon.handling.disposition import MAX_DEFER_SECONDS, Ack, Defer, Nack, Reject
 from daemon.handling.messages import IncomingMessage
 from worker_chart_export.backends.errors import describe_error
 from worker_chart_export.observability import metrics
@@ -26,9 +26,6 @@ if TYPE_CHECKING:
     from daemon.handling.handler import MessageHandler
     from daemon.lifecycle.drain import Drain
     from daemon.subscription.quarantine import Quarantine
-
-#: The longest ack deadline that Pub/Sub accepts.
-MAX_DEFER_SECONDS = 600
 
 
 class Delivery:

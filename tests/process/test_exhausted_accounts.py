@@ -252,6 +252,9 @@ class TestWait:
             _all_done(deployment, daemon, waiting, [step_id])
             assert daemon.terminate() == 0
         assert deployment.cloud.chart_img.charts_per_key.as_dict() == {KEY: 1, OTHER_KEY: 3}
+        # Its message was deferred once, for as long as possible. The rescue has made the chart.
+        received = [line["stepId"] for line in daemon.named("message_settled") if line["runId"] == waiting]
+        assert received == [step_id]
 
     @pytest.mark.parametrize("reason", ["plan", "fallback"])
     def test_what_no_wait_can_change_does_not_wait(self, deployment, reason):

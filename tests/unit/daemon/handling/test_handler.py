@@ -11,7 +11,7 @@ from daemon.handling.handler import MAX_LOST_STEPS
 from daemon.lifecycle.drain import Drain
 from tests.support.fakes import OHLCV_ID, STEP_ID, HandClock, chart_step, lease_of, run_of
 from tests.support.handler_fakes import RUN_ONLY, Ledger, Pipeline, free_steps, handler, message, one_step
-from worker_chart_export.errors import RunInvalid
+from worker_chart_export.errors import AccountsExhausted, RunInvalid
 from worker_chart_export.execution.outcome import Outcome, OutcomeKind
 from worker_chart_export.ledger.decisions import Reason
 
@@ -81,6 +81,11 @@ class TestNamedStep:
         pipeline = Pipeline(stored=Outcome(kind=kind))
         assert handler(ledger, pipeline).handle(message()) == Ack(reason=kind.value)
         assert (ledger.adopted, pipeline.worked) == ([], [])
+
+    def test_a_step_that_waits_for_one_of_several_accounts_is_deferred_for_long(self):
+        """Its wait may last for hours, and each delivery is counted."""
+        ledger, pipeline = Ledger(one_step()), Pipeline(AccountsExhausted("used up", is_for_all=False))
+        assert handler(ledger, pipeline).handle(message()) == Defer(delay_seconds=600, reason="accounts")
 
     def test_a_step_that_changed_before_its_finalize_is_read_again(self):
         """When another worker was first, the run is read again, and its result counts."""
@@ -234,6 +239,19 @@ class TestRunOnly:
         pipeline = Pipeline(OutcomeKind.CLAIM_LOST, OutcomeKind.SUCCEEDED)
         ledger = Ledger(*runs, a=lease_of())
         assert isinstance(handler(ledger, pipeline).handle(message(RUN_ONLY)), Ack)
+        assert pipeline.worked == ["a", "b"]
+
+    def test_a_step_that_waits_for_one_of_several_accounts_holds_no_other_up(self):
+        """The other steps are worked, and then the message is deferred for long."""
+        runs = [
+            free_steps(a="READY", b="READY"),
+            free_steps(a="RUNNING", b="READY"),
+            free_steps(a="RUNNING", b="SUCCEEDED"),
+        ]
+        pipeline = Pipeline(AccountsExhausted("used up", is_for_all=False), OutcomeKind.SUCCEEDED)
+        ledger = Ledger(*runs, a=lease_of(message_id="m1"))
+        disposition = handler(ledger, pipeline).handle(message(RUN_ONLY))
+        assert disposition == Defer(delay_seconds=600, reason="accounts")
         assert pipeline.worked == ["a", "b"]
 
     def test_a_run_lost_repeatedly_is_deferred(self):
