@@ -100,6 +100,16 @@ def test_a_step_that_does_not_finish_in_time_is_stopped(deployment):
     assert [line["disposition"] for line in daemon.named("message_settled")] == ["nack"]
 
 
+def test_without_firestore_a_stop_is_a_clean_one(deployment):
+    """A lease that can't be released is given up before the time for settling messages ends."""
+    with deployment.daemon(DRAIN_SECONDS="10").started() as daemon:
+        start_steps(deployment, daemon, count=2, latency_seconds=60.0)
+        deployment.cloud.firestore.faults.add(Fault(error="UNAVAILABLE"))
+        assert daemon.terminate() == 0
+    assert [line["disposition"] for line in daemon.named("message_settled")] == ["nack", "nack"]
+    assert daemon.named("lease_released") == []
+
+
 def test_a_hanging_read_does_not_hold_the_process(deployment):
     """A read that hangs before the claim ends with the drain's time and exit code 4."""
     hang = deployment.cloud.firestore.faults.add(

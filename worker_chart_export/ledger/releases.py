@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 #: The code of a step that is failed because this backend was unavailable for too long.
 CODE_OF_BACKEND = {"storage": ErrorCode.GCS_WRITE_FAILED}
 RELEASE_SECONDS = 5.0
+#: The same while the worker stops. With a last attempt it is shorter than the time that the drain has for it.
+STOP_RELEASE_SECONDS = 2.0
 #: How long a step that is released because of an outage can't be taken over.
 OUTAGE_BACKOFF = Backoff(low_seconds=1.0, first_seconds=10.0, max_seconds=10.0)
 #: The same while no Chart-IMG account is left. Other accounts than those of the chart may be, so that the
@@ -93,7 +95,8 @@ class Releases:
             is_lost=is_lost,
             is_attempt=is_attempt,
         )
-        limit = CancelScope(seconds=RELEASE_SECONDS, clock=self._clock)
+        seconds = RELEASE_SECONDS if cause else STOP_RELEASE_SECONDS
+        limit = CancelScope(seconds=seconds, clock=self._clock)
         names = {"runId": held.run_id, "stepId": held.step_id, "flowKey": held.flow_key}
         with bound(**names, attempt=held.lease.attempt):
             try:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from worker_chart_export.backends.errors import READ_RETRY
 from worker_chart_export.backends.firestore import document_ids, read_documents
 from worker_chart_export.inputs.flow_run import FlowRun, StepStatus
 from worker_chart_export.ledger.decisions import FLOW_RUNS, patched
@@ -14,6 +15,8 @@ from worker_chart_export.ledger.lease import LEASES, Lease, StoredLease
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
     from datetime import datetime
+
+    from google.api_core.retry import Retry
 
     from worker_chart_export.timing import Clock
 
@@ -50,8 +53,22 @@ class RunSnapshot:
         return replace(self, run=run, update_time=update_time, read_time=None, leases={})
 
 
-def read_run(client: Any, run_id: str, clock: Clock, *, leases_of: Collection[str] = ()) -> RunSnapshot:
+def read_run(
+    client: Any,
+    run_id: str,
+    clock: Clock,
+    *,
+    leases_of: Collection[str] = (),
+    retry: Retry | None = READ_RETRY,
+) -> RunSnapshot:
     """Read the run and the leases of these steps, all at one moment.
+
+    Args:
+        client: A Firestore client.
+        run_id: The run.
+        clock: Its monotonic clock is used.
+        leases_of: The steps.
+        retry: The client's retries. None: the caller repeats the read.
 
     Raises:
         RunInvalid: The document can't be read as a flow run.
@@ -62,7 +79,7 @@ def read_run(client: Any, run_id: str, clock: Clock, *, leases_of: Collection[st
     reference = client.collection(FLOW_RUNS).document(run_id)
     references = [reference]
     references += [reference.collection(LEASES).document(step_id) for step_id in leases_of]
-    found, *found_leases = read_documents(client, references)
+    found, *found_leases = read_documents(client, references, retry=retry)
     leases = {}
     for step_id, lease in zip(leases_of, found_leases, strict=True):
         leases[step_id] = stored_lease(lease.fields, lease.update_time)

@@ -275,7 +275,7 @@ class StepLedger:
             return FinalizeResult(updated=False, status=None, reason=Reason.RUN_MISSING)
         intent = FinalizeIntent(
             step_id=step_id,
-            finished_at=rfc3339(self._clock.now()),
+            finished_at=rfc3339(snapshot.read_time or self._clock.now()),
             manifest_uri=None if error else manifest_uri,
             error=error,
         )

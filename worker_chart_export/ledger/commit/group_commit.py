@@ -193,7 +193,8 @@ class RunCommits:
 
     def _read(self, batch: Sequence[CommitRequest]) -> RunSnapshot:
         step_ids = sorted({request.intent.step_id for request in batch if request.intent.needs_lease})
-        snapshot = read_run(self._client, self._run_id, self._clock, leases_of=step_ids)
+        # Without the client's retries: the queue repeats the batch, and its callers give up in time.
+        snapshot = read_run(self._client, self._run_id, self._clock, leases_of=step_ids, retry=None)
         self._is_shared = self._is_shared and snapshot.update_time != self._last_written
         for request in batch:
             held, stored = request.held, snapshot.leases.get(request.intent.step_id)
