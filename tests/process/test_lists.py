@@ -217,6 +217,7 @@ def test_runs_are_listed_with_the_number_of_steps_in_each_status(deployment):
     assert lines[2].endswith("1 READY, 1 SUCCEEDED")
 
 
+@pytest.mark.official
 def test_lists_on_the_official_emulators(official_deployment):
     """The queries, their pages and their masks are those of Firestore."""
     deployment = official_deployment

@@ -62,10 +62,12 @@ class Event(StrEnum):
     """
     CLAIM_ATTEMPT = "claim_attempt"
     """The worker tried to claim the step. Field `claimed` holds the result, and `reason` says why a claim
-    was not made.
+    was not made. `retriedBy` is the operator who made the step READY again.
     """
     LEASE_TAKEN_OVER = "lease_taken_over"
-    """The worker took the step over, because the lease of its former owner expired or was released."""
+    """The worker took the step over, because the lease of its former owner expired or was released. Field
+    `releasedBy` is the operator who released it, if one did.
+    """
     LEASE_RELEASED = "lease_released"
     """The worker stopped before the step was finished and released its lease, so that another worker can
     continue.

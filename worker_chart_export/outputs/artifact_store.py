@@ -10,6 +10,7 @@ import base64
 import re
 import threading
 from contextlib import suppress
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import google_crc32c
@@ -38,7 +39,6 @@ from worker_chart_export.timing import full_jitter_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from datetime import datetime
 
     from worker_chart_export.concurrency.cancel_scope import CancelScope
     from worker_chart_export.inputs.export_request import ExportRequest
@@ -56,6 +56,9 @@ LARGE_CANDLE_BYTES = 1024 * 1024
 GS_URI = re.compile(r"gs://(?P<bucket>[a-z0-9][a-z0-9._-]{1,220}[a-z0-9])/(?P<name>.+)", re.DOTALL)
 
 
+START_IN_NAME = re.compile(r"([0-9]{8}-[0-9]{6})_[^/]*\.png$")
+
+
 class StepFolder(NamedTuple):
     """The object names of one step in the charts bucket."""
 
@@ -66,6 +69,14 @@ class StepFolder(NamedTuple):
     def manifest_name(self) -> str:
         """The manifest's object name."""
         return f"charts/{self.run_id}/{self.step_id}/manifest.json"
+
+    def started_at(self, name: str) -> datetime | None:
+        """Return the time in the name of a chart of this step, to the second; None for any other object."""
+        match = START_IN_NAME.match(name.removeprefix(f"charts/{self.run_id}/{self.step_id}/"))
+        try:
+            return datetime.strptime(match[1], "%Y%m%d-%H%M%S").replace(tzinfo=UTC) if match else None
+        except ValueError:  # no such time
+            return None
 
     def png_prefix(self, started_at: datetime) -> str:
         """Return the common prefix of the chart names of all attempts.
@@ -183,16 +194,8 @@ class ArtifactStore:
             StepTimedOut: The time has ended.
             WorkerError: The error that the step was stopped with.
         """
-        prefix = folder.png_prefix(started_at)
         try:
-            listed = call_storage(
-                lambda timeout: list(
-                    self._client.list_blobs(self._bucket, prefix=prefix, timeout=timeout, retry=None)
-                ),
-                name=self.uri(prefix),
-                refusal=ObjectRefused,
-                scope=scope,
-            )
+            listed = self._list(folder.png_prefix(started_at), scope)
         except ObjectRefused:
             self._probe.doubt()
             raise
@@ -201,6 +204,25 @@ class ArtifactStore:
             for blob in listed
             if blob.name.endswith(".png")
         }
+
+    def newest_start(self, folder: StepFolder, *, scope: CancelScope) -> datetime | None:
+        """Return the newest time in the names of a step's charts; None without charts.
+
+        Errors as `stored_pngs`.
+        """
+        prefix = f"charts/{folder.run_id}/{folder.step_id}/"
+        times = (folder.started_at(blob.name) for blob in self._list(prefix, scope))
+        return max((time for time in times if time), default=None)
+
+    def _list(self, prefix: str, scope: CancelScope) -> list[Any]:
+        return call_storage(
+            lambda timeout: list(
+                self._client.list_blobs(self._bucket, prefix=prefix, timeout=timeout, retry=None)
+            ),
+            name=self.uri(prefix),
+            refusal=ObjectRefused,
+            scope=scope,
+        )
 
     def write_manifest(
         self, name: str, content: bytes, *, scope: CancelScope, confirm_lease: Callable[[], None]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from worker_chart_export.backends.storage import call_storage
@@ -11,8 +12,6 @@ from worker_chart_export.outputs.artifact_store import GS_URI, ArtifactStore, St
 from worker_chart_export.outputs.manifest import MAX_MANIFEST_BYTES, decode_manifest
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from worker_chart_export.timing import Clock
 
 #: A person waits for the result.
@@ -69,6 +68,31 @@ class StoredResults:
         store = ArtifactStore(client=self._client, bucket=bucket)
         folder = StepFolder(run_id, step_id)
         return len(store.stored_pngs(folder, started_at=started_at, scope=self._scope()))
+
+    def charts_since(
+        self, bucket: str, run_id: str, step_id: str, manifest_uri: str | None
+    ) -> datetime | None:
+        """Return the start of the attempts that stored a FAILED step's charts; None if there are none.
+
+        The manifest has it. Without one it is the newest of the times in the names of the charts.
+
+        Args:
+            bucket: The charts bucket.
+            run_id: The run.
+            step_id: The step.
+            manifest_uri: The manifest of the failure, if it has one.
+
+        Raises:
+            ObjectRefused: Cloud Storage refuses to read or list them.
+            ManifestRefused: The manifest is no valid one.
+            BackendUnavailable: Cloud Storage is unavailable.
+            StepTimedOut: Cloud Storage is too slow.
+        """
+        if manifest_uri is not None:
+            items = self.manifest(manifest_uri)["items"]
+            return max((datetime.fromisoformat(item["generatedAt"]) for item in items), default=None)
+        store = ArtifactStore(client=self._client, bucket=bucket)
+        return store.newest_start(StepFolder(run_id, step_id), scope=self._scope())
 
     def _scope(self) -> CancelScope:
         return CancelScope(seconds=READ_TIMEOUT_SECONDS, clock=self._clock)
