@@ -115,7 +115,9 @@ def test_everything_says_who_paused_and_why(deployment):
         daemon.wait_for_event("intake_resumed")
         assert ready(daemon)[0] == 200
         text = asked(daemon, "metrics").text
-        assert "chart_export_fleet_paused{" not in text
+        assert re.findall("^chart_export_fleet_paused.*", text, re.MULTILINE) == [
+            'chart_export_fleet_paused{operator="",reason=""} 0.0'
+        ]
         assert 'chart_export_intake_paused{backend="operator"} 0.0' in text
         assert daemon.terminate() == 0
 

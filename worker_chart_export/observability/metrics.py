@@ -265,9 +265,9 @@ INTAKE_PAUSED = _gauge(
 )
 FLEET_PAUSED = _gauge(
     "fleet_paused",
-    "1 while an operator has paused the fleet, with who did it and why; no series while it is not paused.",
-    operator=(),
-    reason=(),
+    "1 while an operator has paused the fleet, with who did it and why, else 0 with empty labels.",
+    operator=("",),
+    reason=("",),
 )
 DRAIN_SECONDS = _gauge("drain_seconds", "Seconds since the drain began; 0 if the worker is not draining.")
 DRAIN_LIMIT = _gauge("drain_limit_seconds", "Seconds that a drain may take (`DRAIN_SECONDS`).")
@@ -307,8 +307,7 @@ def show_quota(account_id: str, *, used: int, limit: int, is_over: Callable[[], 
 def show_fleet_pause(pause: tuple[str, str] | None) -> None:
     """Show who has paused the fleet and why, or that it is not paused."""
     FLEET_PAUSED.clear()
-    if pause is not None:
-        FLEET_PAUSED.labels(*pause).set(1)
+    FLEET_PAUSED.labels(*(pause or ("", ""))).set(pause is not None)
 
 
 class Quota(NamedTuple):

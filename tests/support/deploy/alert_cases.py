@@ -51,7 +51,7 @@ FIRES = {
     ],
     "ChartExportStreamClosed": [{**CLOSED, 'intake_paused{backend="storage"}': flat(0)}],
     "ChartExportIntakePaused": [{'intake_paused{backend="storage"}': flat(1)}],
-    "ChartExportFleetPaused": [{'fleet_paused{operator="ada@laptop",reason="why"}': flat(1)}],
+    "ChartExportFleetPaused": [{'fleet_paused{operator="",reason=""}': flat(1)}],
     "ChartExportBackendRefuses": [{'backend_calls_total{backend="storage",result="refused"}': grew({11: 1})}],
     "ChartExportMessagesRejected": [{'messages_rejected_total{reason="not_ready"}': grew({11: 1})}],
     "ChartExportSaturated": [
@@ -113,7 +113,7 @@ QUIET = {
     "ChartExportIntakePaused": [
         {'intake_paused{backend="storage"}': flat(0), 'intake_paused{backend="operator"}': flat(1)}
     ],
-    "ChartExportFleetPaused": [{'fleet_paused{operator="ada@laptop",reason="why"}': flat(0)}],
+    "ChartExportFleetPaused": [{'fleet_paused{operator="",reason=""}': flat(0)}],
     "ChartExportBackendRefuses": [
         {
             'backend_calls_total{backend="storage",result="refused"}': grew({22: 1}),
