@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks.pace_tables import shares, throughput
 from benchmarks.report import verdicts, write_page
-from benchmarks.work_tables import big_runs, costs, render_times
+from benchmarks.work_tables import big_runs, costs, render_pool, render_times
 from tests.support.cloud.clouds import OfficialEmulatorsMissing, official_emulators
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ PARTS: dict[str, Callable[[int], Table]] = {
     "shares": shares,
     "big-run": big_runs,
     "rendering": render_times,
+    "renderers": render_pool,
     "process": costs,
     "official": partial(throughput, official=True),
 }

@@ -60,10 +60,13 @@ def main() -> None:
     os.close(_STDIN)
     os.open(os.devnull, os.O_RDONLY)  # the lowest free descriptor, so again standard input
     _load_libraries()
+    renderers: set[int] = set()
     with suppress(OSError):  # the daemon has ended
         control.send(READY)
-        while _serve_request(control):
+        while _serve_request(control, renderers):
             pass
+    for pid in renderers:
+        _end(pid)
     os._exit(0)
 
 
@@ -78,19 +81,28 @@ def _load_libraries() -> None:
     gc.freeze()
 
 
-def _serve_request(control: socket.socket) -> bool:
-    """Serve one request of the daemon; return False when it has ended."""
+def _serve_request(control: socket.socket, renderers: set[int]) -> bool:
+    """Serve one request of the daemon; return False when it has ended. Keep the set of renderers."""
     request, descriptors, _, _ = socket.recv_fds(control, _MAX_REQUEST_BYTES, 1)
     if not request:
         return False
     if descriptors:
         answer = _fork(control, descriptors[0])
+        renderers.add(answer)
+        renderers.discard(NOT_STARTED)
     else:
         (pid,) = NUMBER.unpack(request)
-        os.kill(pid, signal.SIGKILL)  # it stays as a zombie until the next line, if it has ended
-        _, answer = os.waitpid(pid, 0)
+        answer = _end(pid)
+        renderers.discard(pid)
     control.send(NUMBER.pack(answer))
     return True
+
+
+def _end(pid: int) -> int:
+    """End a renderer, which stays as a zombie if it has ended already; return its exit status."""
+    os.kill(pid, signal.SIGKILL)
+    _, status = os.waitpid(pid, 0)
+    return status
 
 
 def _fork(control: socket.socket, descriptor: int) -> int:

@@ -22,6 +22,8 @@ _NUMBER = struct.Struct("q")
 START_SECONDS = 60.0
 #: The time for an answer: a fork, or the end of a process.
 ANSWER_SECONDS = 5.0
+#: The time to end the renderers. Then it is ended, and the kernel ends them.
+CLOSE_SECONDS = 1.0
 #: Variables that hold secrets. The drawing needs none.
 _SECRETS = "CHART_IMG_"
 
@@ -118,11 +120,14 @@ class ServerProcess:
         return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
 
     def close(self) -> None:
-        """End this process and so all its renderers."""
-        self._process.kill()
-        with suppress(subprocess.TimeoutExpired):
-            self._process.wait(ANSWER_SECONDS)
+        """End this process and all its renderers. It ends by itself when its socket is closed."""
         self._control.close()
+        try:
+            self._process.wait(CLOSE_SECONDS if self._is_ready else 0)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(ANSWER_SECONDS)
 
     def _answer(self) -> int:
         (number,) = _NUMBER.unpack(self._control.recv(_NUMBER.size))
