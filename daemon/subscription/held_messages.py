@@ -37,17 +37,19 @@ class HeldMessages:
 
     Args:
         subscription: Its full path.
-        patience_seconds: The listing ends when no new message has come for this time. Pub/Sub can't say
-            that there are no more.
+        patience_seconds: The listing ends when no message has come for this time. Pub/Sub can't say that
+            there are no more.
+        next_seconds: The same after the first message.
 
     Raises:
         BackendRefused: There are no credentials, or the subscription is missing or forbidden.
         BackendUnavailable: Pub/Sub is unavailable.
     """
 
-    def __init__(self, subscription: str, *, patience_seconds: float) -> None:
+    def __init__(self, subscription: str, *, patience_seconds: float, next_seconds: float) -> None:
         self._subscription = subscription
         self._patience_seconds = patience_seconds
+        self._next_seconds = next_seconds
         self._client = subscriber_client()
         self._ack_ids: dict[str, str] = {}
         self._removed: set[str] = set()
@@ -78,9 +80,9 @@ class HeldMessages:
                 yield each.message
                 self._extend_if_due()
             if fresh:
-                until = time.monotonic() + self._patience_seconds
+                until = time.monotonic() + self._next_seconds
             elif not received:
-                time.sleep(min(EMPTY_PAUSE_SECONDS, self._patience_seconds))
+                time.sleep(EMPTY_PAUSE_SECONDS)
 
     def remove(self, message_id: str) -> None:
         """Acknowledge a held message: it is gone."""

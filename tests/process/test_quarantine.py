@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 from contextlib import suppress
 
 import pytest
@@ -11,6 +14,7 @@ from google.protobuf import duration_pb2
 
 from localcloud.faults import Fault
 from tests.support.process.commands import run_command
+from tests.support.process.daemons import ROOT, clean_environment
 
 EVENT = "google.cloud.firestore.document.v1.updated"
 
@@ -126,6 +130,25 @@ def test_a_list_that_takes_longer_than_the_ack_deadline_shows_each_message_once(
     first = put(deployment)
     found = listed(deployment, "--wait", "11s", QUARANTINE_SUBSCRIPTION=slow)
     assert [each["messageId"] for each in found] == [first]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_stopped_list_gives_its_messages_back(deployment, number):
+    """A signal ends the list, and other readers receive the messages at once."""
+    message_id = put(deployment)
+    with subprocess.Popen(
+        [sys.executable, "-m", "daemon.cli", "quarantine", "list", "--wait", "60s"],
+        env=clean_environment(deployment.settings()),
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        next(line for line in process.stdout if message_id in line)
+        assert deployment.cloud.pubsub.leased(deployment.quarantine) == 1
+        process.send_signal(number)
+        assert process.wait(timeout=30) == 128 + number
+    assert deployment.cloud.pubsub.leased(deployment.quarantine) == 0
+    assert [message.message_id for message in deployment.quarantined(1)] == [message_id]
 
 
 def test_all_kinds_are_replayed_with_their_own_data_and_attributes(deployment):

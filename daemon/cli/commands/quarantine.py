@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 #: So many messages are shown before the question.
 SHOWN_MESSAGES = 20
 #: An audit line names so many messages.
-AUDITED_IDS = 100
+AUDITED_IDS = 20
 
 app = typer.Typer(
     name="quarantine",

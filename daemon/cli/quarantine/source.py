@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
 PATIENCE_SECONDS = 2.0
+NEXT_SECONDS = 1.0
 #: A retry policy hides a message that was given back. Longer ones need `--wait`.
 MAX_BACKOFF_SECONDS = 60.0
 
@@ -31,12 +33,14 @@ class Source:
     Attributes:
         path: Its full path.
         settings: The settings of Pub/Sub.
-        patience_seconds: How long to wait for the next message.
+        patience_seconds: How long to wait for the first message.
+        next_seconds: How long to wait for each further message.
     """
 
     path: str
     settings: PubsubSettings
     patience_seconds: float
+    next_seconds: float
 
     @property
     def worker_subscription(self) -> str:
@@ -47,8 +51,11 @@ class Source:
     def hold(self) -> Iterator[HeldMessages]:
         """Open the subscription; give back at the end what was not removed."""
         with (
+            _ended_by_signals(),
             asking_for(f"subscription {self.path}"),
-            HeldMessages(self.path, patience_seconds=self.patience_seconds) as held,
+            HeldMessages(
+                self.path, patience_seconds=self.patience_seconds, next_seconds=self.next_seconds
+            ) as held,
         ):
             yield held
 
@@ -84,14 +91,32 @@ def find_source(*, dead_letter: bool, subscription: str | None, wait: timedelta 
             f"{attempts} deliveries",
             err=True,
         )
-    patience = wait.total_seconds() if wait is not None else PATIENCE_SECONDS + _backoff_seconds(facts)
-    return Source(path=path, settings=settings, patience_seconds=patience)
+    first = following = 0.0 if wait is None else wait.total_seconds()
+    if wait is None:
+        backoff = _backoff_seconds(facts)
+        first, following = PATIENCE_SECONDS + backoff, NEXT_SECONDS + backoff
+    return Source(path=path, settings=settings, patience_seconds=first, next_seconds=following)
 
 
 def each_message(held: HeldMessages) -> Iterator[QuarantinedMessage]:
     """Yield the messages of the subscription, each once."""
     for message in held.messages():
         yield QuarantinedMessage.of(message)
+
+
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """Let stop signals raise `SystemExit`, so that held messages are given back. Ctrl-C does so anyway."""
+
+    def stop(number: int, _frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _dead_letter_subscription(settings: PubsubSettings) -> str:
