@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import getpass
 import json
+import os
 import re
 import signal
 import socket
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
+from daemon.handling.fleet_member import LOOK_SECONDS, LOOKS_PER_HEARTBEAT, READ_SECONDS
 from localcloud.faults import Fault
 from tests.support.cloud.resources import asked, ready
 from tests.support.process.commands import run_command
@@ -119,6 +122,27 @@ def test_everything_says_who_paused_and_why(deployment):
             'chart_export_fleet_paused{operator="",reason=""} 0.0'
         ]
         assert 'chart_export_intake_paused{backend="operator"} 0.0' in text
+        assert daemon.terminate() == 0
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("dark", [False, True])
+def test_the_page_has_a_badge_with_who_paused_and_why(deployment, chromium, width, dark):
+    """The badge of the page names the pause with its operator and reason, and fits into the window."""
+    with (
+        deployment.daemon(module=FLEET).started() as daemon,
+        chromium.tab(width=width, height=900, dark=dark) as tab,
+    ):
+        tab.open(f"http://127.0.0.1:{daemon.named('daemon_started')[0]['healthPort']}/")
+        tab.wait_for("document.title.includes('Ready')")
+        pause(deployment, daemon)
+        tab.wait_for("document.querySelector('#state .word').textContent === 'Intake paused'")
+        assert re.search(f"operator {re.escape(ME)} paused the fleet at .* UTC: {REASON}", tab.text("#state"))
+        assert tab.run("document.documentElement.scrollWidth <= innerWidth")
+        if folder := os.environ.get("PAGE_PICTURES"):
+            Path(folder, f"paused-{width}{'-dark' * dark}.png").write_bytes(tab.picture())
+        run(deployment, "resume")
+        tab.wait_for("document.querySelector('#state .word').textContent === 'Ready'")
         assert daemon.terminate() == 0
 
 
@@ -244,3 +268,31 @@ def test_a_clean_stop_removes_the_heartbeat(deployment):
         daemon.signal(signal.SIGTERM)
         assert daemon.wait() == 0
     assert deployment.documents.collection(WORKERS).get() == []
+
+
+def test_each_daemon_looks_in_time_and_writes_seldom():
+    """A pause is seen within 30 s, also if a read takes all its time; heartbeats are at least 30 s apart."""
+    assert LOOK_SECONDS + READ_SECONDS <= 30
+    assert LOOK_SECONDS * LOOKS_PER_HEARTBEAT >= 30
+    assert EXPIRES_SECONDS >= 3 * (LOOK_SECONDS + READ_SECONDS) * LOOKS_PER_HEARTBEAT
+
+
+@pytest.mark.official
+def test_pause_resume_and_workers_on_the_official_emulator(official_deployment):
+    """The commands and the daemon agree on Google's Firestore emulator too."""
+    deployment = official_deployment
+    old = deployment.documents.document(f"{WORKERS}/host:1:old")
+    old.set({"owner": "host:1:old", "expiresAt": datetime.now(UTC) - timedelta(seconds=1)})
+    run_id, step_ids = deployment.put_run(steps=2, charts=1)
+    run(deployment, "pause", "--reason", REASON)
+    assert run(deployment, "pause").stdout.endswith(f"{REASON}\n")
+    with deployment.daemon(module=FLEET).started() as daemon:
+        publish(deployment, run_id, step_ids)
+        daemon.wait_until(lambda: [w["state"] for w in listed(deployment)] == ["paused"], "the list", 30)
+        daemon.wait_until(lambda: not old.get().exists, "the old one is gone", 20)
+        assert daemon.named("claim_attempt") == []
+        run(deployment, "resume")
+        wait_until_done(deployment, daemon, run_id)
+        assert daemon.terminate() == 0
+    assert listed(deployment) == []
+    assert run(deployment, "resume").stdout.startswith("The fleet was not paused")
