@@ -69,28 +69,41 @@ def arrived(deployment, count):
 
 
 def drill(deployment):
-    """Let a daemon reject a message of each kind, mend the runs, replay, and see the steps done."""
-    runs = [deployment.put_run(status="PENDING", charts=1) for _ in range(2)]
-    named = [(data, dict(attributes)) for run, (step,) in runs for data, attributes in kinds(run, step)[:2]]
+    """Let a daemon reject three kinds of message, mend the runs, replay, and see the steps done."""
+    runs = [deployment.put_run(status="PENDING", charts=1) for _ in range(3)]
+    (plain, (plain_step,)), (attributes, (attributes_step,)), (event, (event_step,)) = runs
+    reference = deployment.documents.document(f"flow_runs/{event}")
+    steps = reference.get().to_dict()["steps"]
+    reference.update({"steps": "none"})
     settings = {"NOT_READY_GRACE_SECONDS": "0"}
     with deployment.daemon(**settings).started() as daemon:
-        for data, attributes in named:
-            deployment.publish(data, **attributes)
-        deployment.publish(b"not json")
-        daemon.wait_for_event("message_settled", count=5, timeout_seconds=60)
-        found = listed(deployment)
-        assert sorted(each["reason"] for each in found) == ["body_not_json", *["not_ready"] * 4]
-        waiting = [each for each in found if each["reason"] == "not_ready"]
-        assert {(each["runId"], each["stepId"]) for each in waiting} == {(run, step) for run, (step,) in runs}
+        sent = [
+            kinds(plain, plain_step)[0],
+            kinds(attributes, attributes_step)[1],
+            kinds(event, event_step)[2],
+            (b"not json", {}),
+        ]
+        for data, named in sent:
+            deployment.publish(data, **named)
+        daemon.wait_for_event("message_settled", count=len(sent), timeout_seconds=60)
+        found = {each["reason"] + (each["runId"] or ""): each for each in listed(deployment)}
+        assert set(found) == {
+            f"not_ready{plain}",
+            f"not_ready{attributes}",
+            f"run_invalid{event}",
+            "body_not_json",
+        }
+        reference.update({"steps": steps})
         for run, (step,) in runs:
             path = deployment.documents.field_path("steps", step, "status")
             deployment.documents.document(f"flow_runs/{run}").update({path: "READY"})
         done = quarantine(deployment, "replay", "--all", "--reason", "not_ready", "--yes")
-        assert done.stdout.count("replayed ") == 4
-        daemon.wait_for_event("step_completed", count=2, timeout_seconds=60)
-        daemon.wait_for_event("message_settled", count=9, timeout_seconds=60)
+        assert done.stdout.count("replayed ") == 2
+        quarantine(deployment, "replay", found[f"run_invalid{event}"]["messageId"])
+        daemon.wait_for_event("step_completed", count=3, timeout_seconds=60)
+        daemon.wait_for_event("message_settled", count=len(sent) + 3, timeout_seconds=60)
         assert daemon.terminate() == 0
-    assert [deployment.step(run, step)["status"] for run, (step,) in runs] == ["SUCCEEDED"] * 2
+    assert [deployment.step(run, step)["status"] for run, (step,) in runs] == ["SUCCEEDED"] * 3
     (left,) = listed(deployment)
     assert (left["reason"], left["runId"]) == ("body_not_json", None)
     quarantine(deployment, "drop", left["messageId"])
