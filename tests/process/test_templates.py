@@ -1,4 +1,4 @@
-"""`templates push | list | validate | render` as real processes on the embedded Firestore."""
+"""`templates push | list | get | diff | delete | validate | render` on the embedded Firestore."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from daemon.cli.demo.resources import sample_templates
 from tests.support.charts.local_chart_samples import raw_candles
 from tests.support.cloud.resources import SECRET_KEY
 from tests.support.process.commands import run_command
+from worker_chart_export.timing import rfc3339
 
 SAMPLE = sample_templates()[2]
 ACCOUNTS = json.dumps(
@@ -42,12 +43,81 @@ def file(tmp_path):
 
 
 def test_push_stores_what_steps_then_find(deployment, environment, file):
-    """`push` creates, keeps or changes a template, and the document equals the file."""
-    for changes, text in (({}, "created"), ({}, "unchanged"), ({"description": "new"}, "changed")):
+    """`push` creates, keeps or changes a template, says what changed, and the document equals the file."""
+    old = json.dumps(SAMPLE["description"])
+    for changes, texts in (
+        ({}, ["created    own"]),
+        ({}, ["unchanged  own"]),
+        ({"description": "new"}, ["changed    own", f'           description: {old} -> "new"']),
+    ):
         done = run_command("templates", "push", file(**changes), environment=environment)
-        assert (done.returncode, done.stdout.split()) == (0, [text, "own"]), done.stderr
+        assert (done.returncode, done.stdout.splitlines()) == (0, texts), done.stderr
+        assert done.stderr.count("operator_action") == (texts != ["unchanged  own"])
     stored = deployment.documents.document("chart_templates/own").get().to_dict()
     assert stored == {**SAMPLE, "id": "own", "description": "new"}
+
+
+def test_get_prints_what_push_takes(deployment, environment, tmp_path):
+    """`get` prints the template as JSON, and its version as manifests name it."""
+    done = run_command("templates", "get", SAMPLE["id"], environment=environment)
+    assert (done.returncode, json.loads(done.stdout)) == (0, SAMPLE)
+    changed_at = deployment.documents.document(f"chart_templates/{SAMPLE['id']}").get().update_time
+    assert done.stderr == f"version: {rfc3339(changed_at)}\n"
+    path = tmp_path / "got.json"
+    path.write_text(done.stdout)
+    pushed = run_command("templates", "push", str(path), environment=environment)
+    assert pushed.stdout == f"unchanged  {SAMPLE['id']}\n"
+
+
+def test_diff_shows_what_push_would_change(deployment, environment, file):
+    """`diff` names each field that differs, changes nothing, and ends with 1 if there is a difference."""
+    missing = run_command("templates", "diff", file(), environment=environment)
+    assert (missing.returncode, missing.stdout) == (1, "created    own\n")
+    run_command("templates", "push", file(), environment=environment)
+    assert run_command("templates", "diff", file(), environment=environment).returncode == 0
+    request = {**SAMPLE["request"], "studies": [], "theme": "light"}
+    done = run_command(
+        "templates", "diff", file(request=request), "--output", "json", environment=environment
+    )
+    (found,) = json.loads(done.stdout)
+    assert (done.returncode, found["id"], found["change"]) == (1, "own", "changed")
+    paths = {change["path"]: change for change in found["changes"]}
+    assert paths["request.theme"]["file"] == "light"
+    assert paths["request.studies[0]"] == {
+        "path": "request.studies[0]",
+        "stored": SAMPLE["request"]["studies"][0],
+    }
+    stored = deployment.documents.document("chart_templates/own").get().to_dict()
+    assert stored == {**SAMPLE, "id": "own"}
+
+
+def test_delete_asks_first_and_says_who_did_it(deployment, environment):
+    """Without a terminal `delete` needs `--yes`; then it logs who deleted what."""
+    refused = run_command("templates", "delete", SAMPLE["id"], environment=environment)
+    reference = deployment.documents.document(f"chart_templates/{SAMPLE['id']}")
+    assert (refused.returncode, reference.get().exists) == (2, True)
+    done = run_command(
+        "templates", "delete", SAMPLE["id"], "--yes", environment={**environment, "LOG_FORMAT": "json"}
+    )
+    assert (done.returncode, done.stdout) == (0, f"deleted    {SAMPLE['id']}\n")
+    assert not reference.get().exists
+    line = json.loads(done.stderr.splitlines()[-1])
+    assert (line["event"], line["command"]) == ("operator_action", "templates delete")
+    assert line["chartTemplateId"] == SAMPLE["id"]
+
+
+def test_delete_deletes_none_when_one_is_not_stored(deployment, environment):
+    """A misspelt id deletes nothing."""
+    done = run_command("templates", "delete", SAMPLE["id"], "absent", "--yes", environment=environment)
+    assert done.returncode == 1
+    assert "error: not stored: absent (" in done.stderr
+    assert deployment.documents.document(f"chart_templates/{SAMPLE['id']}").get().exists
+
+
+@pytest.mark.parametrize("command", ["get", "delete"])
+def test_an_id_that_no_template_can_have_is_refused(command):
+    """It is never used to build a path."""
+    assert run_command("templates", command, "a/b").returncode == 2
 
 
 def test_push_stores_nothing_when_one_is_refused(deployment, environment, file):

@@ -8,10 +8,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from worker_chart_export.backends.firestore import (
+    delete_document,
     read_collection,
     read_document,
     replace_document,
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import datetime
 
+    from worker_chart_export.backends.firestore import LazySnapshot
     from worker_chart_export.inputs.export_request import ExportRequest
     from worker_chart_export.timing import Clock
 
@@ -194,17 +195,6 @@ class TemplateStore:
         return template
 
 
-class Change(StrEnum):
-    """The effect of storing a template."""
-
-    CREATED = "created"
-    """There was no template of that id."""
-    CHANGED = "changed"
-    """Another document was replaced."""
-    UNCHANGED = "unchanged"
-    """The same document was there. Nothing was written."""
-
-
 class TemplateCatalog:
     """Lists, reads and writes the templates of a database, for commands.
 
@@ -221,14 +211,22 @@ class TemplateCatalog:
         """Return all template documents by id, unchecked."""
         return read_collection(self._client, CHART_TEMPLATES)
 
+    def read(self, template_id: str) -> LazySnapshot:
+        """Read one template document, unchecked. Without `fields` there is none."""
+        return read_document(self._client, CHART_TEMPLATES, template_id)
+
     def document(self, template_id: str) -> dict[str, Any] | None:
         """Return one template document, unchecked, or None when there is none."""
-        return read_document(self._client, CHART_TEMPLATES, template_id).to_dict()
+        return self.read(template_id).to_dict()
 
-    def put(self, template_id: str, document: Mapping[str, Any]) -> Change:
+    def put(self, template_id: str, document: Mapping[str, Any]) -> None:
         """Store a template under its id. Replace the document that is there."""
-        before = self.document(template_id)
-        if before == document:
-            return Change.UNCHANGED
         replace_document(self._client, CHART_TEMPLATES, template_id, document)
-        return Change.CREATED if before is None else Change.CHANGED
+
+    def delete(self, template_id: str, stored: LazySnapshot) -> None:
+        """Delete a template as it was read.
+
+        Raises:
+            LostRace: It was changed or deleted since.
+        """
+        delete_document(self._client, CHART_TEMPLATES, template_id, update_time=stored.update_time)

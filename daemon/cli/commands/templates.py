@@ -1,4 +1,4 @@
-"""The commands `templates push | list | validate | render`, for the chart templates that steps use."""
+"""The commands `templates push | list | get | diff | ...`, for the chart templates that steps use."""
 
 from __future__ import annotations
 
@@ -11,20 +11,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from daemon.cli.lists.studies import list_studies
+from daemon.cli.operator import audit, log_to_standard_error, require_consent
 from daemon.cli.output import OutputFormat, examples, plural
 from daemon.cli.places import place_of
+from daemon.cli.template_changes import Change, compare
 from daemon.cli.template_check import Review, review, review_file
 from daemon.clients import firestore_client
 from daemon.exit import ExitCode
 from daemon.settings import ChartsApiMode, ChartSettings, FirestoreSettings, load_settings
-from worker_chart_export.charts.catalogue import DrawingEntry, StudyEntry, catalogue
-from worker_chart_export.errors import RequestError
+from worker_chart_export.errors import RequestError, shown, visible
 from worker_chart_export.inflation import BrokenGzip, InflatedTooLarge, inflated
-from worker_chart_export.inputs.flow_run import is_template_id
+from worker_chart_export.inputs.flow_run import TEMPLATE_ID, is_template_id
 from worker_chart_export.inputs.template import TemplateCatalog
+from worker_chart_export.timing import rfc3339
 
 if TYPE_CHECKING:
-    from worker_chart_export.charts.catalogue import Parameter
     from worker_chart_export.charts.chart_img.accounts import Account
 
 STDOUT = Path("-")
@@ -35,7 +37,9 @@ app = typer.Typer(
     help="Manage the chart templates that steps use: the Firestore collection chart_templates.",
     epilog=examples(
         "templates validate templates/*.json",
+        "templates diff templates/*.json",
         "templates push templates/*.json",
+        "templates get ctpl_price_ma1226_vol_v1",
         "templates render ctpl_price_psar_adi_v1 --output chart.png",
     ),
     no_args_is_help=True,
@@ -47,6 +51,7 @@ Files = Annotated[
 ]
 
 
+TemplateId = Annotated[str, typer.Argument(help="The id of a stored template.", metavar="ID")]
 OutputOption = Annotated[OutputFormat, typer.Option("--output", help="The form of the results.")]
 
 
@@ -58,7 +63,7 @@ def push(
         typer.Option("--allow-unknown-keys", help="Also store templates with unknown keys."),
     ] = False,
 ) -> None:
-    """Store templates under the id in each file. If one is invalid, none is stored."""
+    """Store templates under the id in each file, and say what changed. If one is invalid, none is stored."""
     reviews = [review_file(path) for path in paths]
     refused = [found for found in reviews if not (found.demand if allow_unknown_keys else found.is_good)]
     for found in refused:
@@ -66,10 +71,14 @@ def push(
     if refused:
         typer.echo("error: nothing was stored", err=True)
         raise typer.Exit(ExitCode.JOB_FAILED)
+    log_to_standard_error()
     with _catalog() as catalog:
         for found in reviews:
-            change = catalog.put(found.template_id, found.document)
-            typer.echo(f"{change:<9}  {found.template_id}")
+            comparison = compare(found.template_id, catalog.document(found.template_id), found.document)
+            if comparison.change is not Change.UNCHANGED:
+                catalog.put(found.template_id, found.document)
+                audit("templates push", comparison.sentence, chartTemplateId=found.template_id)
+            typer.echo(comparison.text())
 
 
 @app.command("list", epilog=examples("templates list", "templates list --studies"))
@@ -81,7 +90,7 @@ def list_(
 ) -> None:
     """Show the stored templates: id, description and what each one draws."""
     if studies:
-        _list_studies(output)
+        list_studies(output)
         return
     reviews = _review_stored(())
     _note_if_none(reviews)
@@ -94,43 +103,74 @@ def list_(
         typer.echo(f"    {', '.join(summary['draws']) or 'price alone'}; {_state(found)}")
 
 
-def _list_studies(output: OutputFormat) -> None:
-    """Print the documented studies and drawings with their inputs."""
-    table = catalogue()
-    entries: list[StudyEntry | DrawingEntry] = [*table.studies.values(), *table.drawings.values()]
-    if output is OutputFormat.JSON:
-        rows = [
-            {
-                "kind": "drawing" if isinstance(entry, DrawingEntry) else "study",
-                "name": entry.name,
-                "input": {key: _described(one) for key, one in entry.inputs.items()},
-                "override": {key: _described(one) for key, one in entry.overrides.items()},
-            }
-            for entry in entries
+@app.command(
+    epilog=examples("templates get ctpl_price_ma1226_vol_v1", "templates get my_template > my_template.json")
+)
+def get(template_id: TemplateId) -> None:
+    """Print a stored template as JSON, in the form that `push` takes.
+
+    Standard error shows its version: the time of its last change, as in `meta.templateVersion`.
+    """
+    _check_ids([template_id])
+    with _catalog() as catalog:
+        stored = catalog.read(template_id)
+    document = stored.to_dict()
+    if document is None or stored.update_time is None:
+        raise _not_stored([template_id])
+    typer.echo(f"version: {rfc3339(stored.update_time)}", err=True)
+    typer.echo(json.dumps({"id": template_id, **document}, ensure_ascii=False, indent=2, default=str))
+
+
+@app.command(
+    epilog=examples("templates diff templates/*.json", "templates diff my_template.json --output json")
+)
+def diff(paths: Files, output: OutputOption = OutputFormat.TEXT) -> None:
+    """Compare files with the stored templates: what `push` would change.
+
+    Exit code 0: all are equal. Exit code 1: a template differs or is not stored.
+    """
+    reviews = [review_file(path) for path in paths]
+    if broken := [found for found in reviews if not found.document]:
+        for found in broken:
+            _show(found)
+        raise typer.Exit(ExitCode.JOB_FAILED)
+    with _catalog() as catalog:
+        comparisons = [
+            compare(one.template_id, catalog.document(one.template_id), one.document) for one in reviews
         ]
-        typer.echo(json.dumps(rows, ensure_ascii=False))
-        return
-    for entry in entries:
-        place = "drawing"
-        if isinstance(entry, StudyEntry):
-            place = "own pane" if entry.own_pane else "over the price"
-        typer.echo(f"{entry.name}  ({place})")
-        for key, one in entry.inputs.items():
-            meaning = f" {one.meaning}," if one.meaning and one.meaning != key else ""
-            typer.echo(f"    {key}:{meaning} {one.expected}{_default(one)}")
+    if output is OutputFormat.JSON:
+        typer.echo(json.dumps([one.to_dict() for one in comparisons], ensure_ascii=False, default=str))
+    else:
+        for one in comparisons:
+            typer.echo(one.text())
+    are_equal = all(one.change is Change.UNCHANGED for one in comparisons)
+    raise typer.Exit(ExitCode.OK if are_equal else ExitCode.JOB_FAILED)
 
 
-def _default(parameter: Parameter) -> str:
-    return "" if parameter.default is None else f", default {parameter.default}"
+@app.command(epilog=examples("templates delete my_template", "templates delete old_1 old_2 --yes"))
+def delete(
+    template_ids: Annotated[list[str], typer.Argument(help="The ids of stored templates.", metavar="ID")],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Delete stored templates. Charts that name them fail from then on.
 
-
-def _described(parameter: Parameter) -> dict[str, Any]:
-    return {
-        "type": parameter.kind.value,
-        "expected": parameter.expected,
-        "default": parameter.default,
-        "means": parameter.meaning,
-    }
+    It shows them and asks. If one is not stored, none is deleted. A template that was
+    changed since it was shown is not deleted.
+    """
+    _check_ids(template_ids)
+    with _catalog() as catalog:
+        found = {template_id: catalog.read(template_id) for template_id in template_ids}
+        if missing := [template_id for template_id, stored in found.items() if stored.fields is None]:
+            raise _not_stored(missing)
+        for template_id, stored in found.items():
+            version = rfc3339(stored.update_time) if stored.update_time else ""
+            typer.echo(f"{template_id}  version {version}", err=True)
+        require_consent(f"Delete {plural(len(found), 'template')}?", yes=yes)
+        log_to_standard_error()
+        for template_id, stored in found.items():
+            catalog.delete(template_id, stored)
+            audit("templates delete", f"template {template_id} was deleted", chartTemplateId=template_id)
+            typer.echo(f"deleted    {template_id}")
 
 
 @app.command(epilog=examples("templates validate", "templates validate templates/*.json"))
@@ -271,6 +311,20 @@ def _note_if_none(reviews: Sequence[Review]) -> None:
     if not reviews:
         why = f"no template is stored ({place_of('firestore')})"
         typer.echo(f"note: {why}; `templates push` stores some", err=True)
+
+
+def _check_ids(template_ids: Sequence[str]) -> None:
+    for template_id in template_ids:
+        if not is_template_id(template_id):
+            expected = f"expected a template's id ({TEMPLATE_ID.pattern})"
+            raise typer.BadParameter(f"ID: {expected}, got {shown(template_id)}")
+
+
+def _not_stored(template_ids: Sequence[str]) -> typer.Exit:
+    """Say that these templates are not stored, and return the error to raise."""
+    names = ", ".join(visible(name) for name in template_ids)
+    typer.echo(f"error: not stored: {names} ({place_of('firestore')})", err=True)
+    return typer.Exit(ExitCode.JOB_FAILED)
 
 
 def _find(template: str) -> Review:
