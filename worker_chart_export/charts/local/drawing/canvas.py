@@ -46,6 +46,8 @@ _FAST, _MODERATE = 2, 4
 _SAVED_BY_MODERATE = 0.1
 #: A sample of bands tells the size of a file before it is made.
 _BAND_ROWS, _BANDS, _SAMPLING_ERROR = 16, 8, 0.1
+#: Charts are deflated to a tenth or less. No sample is needed if that is enough in any case.
+_USUAL_RATIO = 8
 #: A palette is chosen from every fifth column. The pixels between have hardly another colour.
 _PALETTE_COLUMNS = 5
 _RGB, _PALETTE = 2, 3
@@ -141,9 +143,10 @@ def encode_png(image: Image.Image, *, max_bytes: int = MAX_PNG_BYTES) -> bytes:
     """
     rows = _filtered(image)
     usable = max_bytes * (1 + _SAVED_BY_MODERATE)
-    expected = _BANDS * len(zlib.compress(_band_sample(rows), _FAST))
-    if expected > usable * (1 + _SAMPLING_ERROR):
-        return _png_with_palette(image)
+    if rows.nbytes > _USUAL_RATIO * max_bytes:
+        expected = _BANDS * len(zlib.compress(_band_sample(rows), _FAST))
+        if expected > usable * (1 + _SAMPLING_ERROR):
+            return _png_with_palette(image)
     files = [_png(image, _RGB, (b"IDAT", zlib.compress(rows.data, _FAST)))]
     if max_bytes < len(files[-1]) <= usable:
         files.append(_png(image, _RGB, (b"IDAT", zlib.compress(rows.data, _MODERATE))))

@@ -24,8 +24,8 @@ START_SECONDS = 60.0
 ANSWER_SECONDS = 5.0
 #: The time to end the renderers. Then it is ended, and the kernel ends them.
 CLOSE_SECONDS = 1.0
-#: Variables that hold secrets. The drawing needs none.
-_SECRETS = "CHART_IMG_"
+#: The variables that a Python process may need, by the beginnings of their names. Others may hold secrets.
+_NEEDED = ("PATH", "LANG", "LC_", "LD_", "TZ", "TMPDIR", "PYTHON", "COVERAGE")
 
 
 class RendererEnded(Exception):
@@ -136,6 +136,6 @@ class ServerProcess:
 
 def _environment() -> dict[str, str]:
     """Return the environment of the process: the same modules, one thread, no secrets."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(_SECRETS)}
+    kept = {name: value for name, value in os.environ.items() if name.startswith(_NEEDED)}
     path = os.pathsep.join(entry for entry in sys.path if entry)
     return {**kept, "PYTHONPATH": path, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -271,7 +273,8 @@ def test_only_the_daemon_ends_its_processes(bench):
 
 def test_processes_inherit_no_descriptor_and_no_secret(bench, monkeypatch, tmp_path):
     """Only the null device and the socket of their tasks."""
-    monkeypatch.setenv("CHART_IMG_ACCOUNTS_JSON", "secret-key")
+    for name in ("CHART_IMG_ACCOUNTS_JSON", "OTEL_EXPORTER_OTLP_HEADERS", "ANY_OTHER"):
+        monkeypatch.setenv(name, "secret-key")
     with (tmp_path / "file").open("w") as file:
         os.set_inheritable(file.fileno(), True)  # noqa: FBT003 - the signature of the standard library
         made = bench()
@@ -304,3 +307,16 @@ def test_a_closed_pool_starts_no_process(bench):
     with pytest.raises(RenderFailed, match="The worker stops"):
         made.draw(candles)
     assert servers_of(os.getpid()) == []
+
+
+def test_the_daemon_does_not_load_the_drawing_libraries():
+    """The provider that draws in processes needs none of them: `real` mode with a fallback stays small."""
+    script = (
+        "import sys\n"
+        "from worker_chart_export.charts.local.processes.pool import RendererPool\n"
+        "from worker_chart_export.charts.local.processes.renderer import ProcessRenderer\n"
+        "from worker_chart_export.charts.local.provider import LocalProvider\n"
+        "LocalProvider(ProcessRenderer(RendererPool(processes=2), max_png_bytes=1000))\n"
+        "sys.exit(bool({'numpy', 'PIL', 'aggdraw'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", script], check=False, timeout=60).returncode == 0
