@@ -256,6 +256,21 @@ class TestWait:
         received = [line["stepId"] for line in daemon.named("message_settled") if line["runId"] == waiting]
         assert received == [step_id]
 
+    def test_a_step_that_no_account_can_save_does_not_wait(self, deployment):
+        """With one of two templates missing and both charts needed, the step fails at once."""
+        run_id, (step_id,) = deployment.put_run(charts=2)
+        path = deployment.documents.field_path("steps", step_id, "inputs", "requests")
+        used = deployment.step(run_id, step_id)["inputs"]["requests"][0]
+        run = deployment.documents.document(f"flow_runs/{run_id}")
+        run.update({path: [used, {"chartTemplateId": "missing"}]})
+        _usage(deployment).set({"dailyLimit": 0})
+        with deployment.daemon(**WAIT, **_one()).started() as daemon:
+            deployment.publish_step(run_id, step_id)
+            (line,) = daemon.wait_for_event("step_completed")
+            assert daemon.named("intake_paused") == []
+            assert daemon.terminate() == 0
+        assert (line["status"], line["code"]) == ("FAILED", "VALIDATION_FAILED")
+
     @pytest.mark.parametrize("reason", ["plan", "fallback"])
     def test_what_no_wait_can_change_does_not_wait(self, deployment, reason):
         """A chart too large for each plan fails at once; with a fallback the chart is drawn at once."""

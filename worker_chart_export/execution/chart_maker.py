@@ -5,17 +5,17 @@ A chart that an earlier attempt of the step has stored is used again, because it
 
 from __future__ import annotations
 
-import json
 import time
 from copy import copy
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from worker_chart_export.charts.base import FALLBACK_FROM, ChartRequest, check_png
+from worker_chart_export.charts.base import ChartRequest, check_png
 from worker_chart_export.concurrency.parallel import run_in_parallel
 from worker_chart_export.concurrency.single_flight import LoadOnce
 from worker_chart_export.errors import (
+    AccountsExhausted,
     BackendUnavailable,
     ChartApiFailed,
     ErrorCode,
@@ -28,13 +28,13 @@ from worker_chart_export.errors import (
 )
 from worker_chart_export.execution.reach import Reach
 from worker_chart_export.execution.step_context import StepContext, meta_of
+from worker_chart_export.execution.stored_meta import meta_from, metadata_of
 from worker_chart_export.inputs.template import ChartTemplate
 from worker_chart_export.observability import metrics
 from worker_chart_export.observability.logs import Event, log
 from worker_chart_export.observability.observers import Stage, notify_chart, stage
 from worker_chart_export.outputs.artifact_store import StepFolder
 from worker_chart_export.outputs.manifest import (
-    NUMBERS_META,
     ManifestFailure,
     ManifestItem,
     build_manifest,
@@ -55,11 +55,6 @@ if TYPE_CHECKING:
 OUT_OF_TIME = "The step's time ended before this chart was made."
 #: Which provider makes a chart is not known before. This name takes the fewest bytes of a manifest.
 SHORTEST_PROVIDER = "mock"
-#: The entries of a chart's `meta` that its object's metadata has too.
-KEPT_META = ("provider", "templateVersion", FALLBACK_FROM)
-#: The entry of an object's metadata with the numbers of its chart as JSON, and the entries of `meta` in it.
-KEPT_NUMBERS = "chartValues"
-NUMBERS = (*NUMBERS_META, "candleNotes")
 
 ChartResult: TypeAlias = ManifestItem | ManifestFailure
 
@@ -132,16 +127,32 @@ class ChartMaker:
         return replace(step, templates=self._without_known_failures(step))
 
     def _without_known_failures(self, step: StepContext) -> dict[str, ChartTemplate | RequestError]:
-        """Replace the templates of charts that are known to fail by their errors, and count these."""
+        """Replace the templates of charts that are known to fail by their errors, and count these.
+
+        Raises:
+            AccountsExhausted: A chart waits for an account, and the step can still get enough charts.
+        """
         templates: dict[str, ChartTemplate | RequestError] = {}
+        waits: AccountsExhausted | None = None
         for template_id, template in step.templates.items():
-            failure = template if isinstance(template, RequestError) else self._known_failure(step, template)
+            templates[template_id] = template
+            try:
+                failure = self._known_failure(step, template)
+            except AccountsExhausted as error:
+                waits = error
+                continue
             if failure is not None:
                 step.reach.record_failure(template_id, failure)
-            templates[template_id] = failure or template
+                templates[template_id] = failure
+        if waits is not None and not step.reach.is_lost:
+            raise waits
         return templates
 
-    def _known_failure(self, step: StepContext, template: ChartTemplate) -> RequestError | None:
+    def _known_failure(
+        self, step: StepContext, template: ChartTemplate | RequestError
+    ) -> RequestError | None:
+        if isinstance(template, RequestError):
+            return template
         if step.png_name(template.template_id) in step.stored:
             return None
         return self._provider.known_failure(self._request(step, template))
@@ -296,9 +307,7 @@ class ChartMaker:
         meta: Mapping[str, Any],
     ) -> str:
         about = {"chartTemplateId": request.template_id, "provider": image.provider}
-        metadata = {"runId": step.folder.run_id, "stepId": step.folder.step_id, **about, **_kept(meta)}
-        if numbers := {key: meta[key] for key in NUMBERS if key in meta}:
-            metadata[KEPT_NUMBERS] = json.dumps(numbers, ensure_ascii=False, separators=(",", ":"))
+        metadata = {"runId": step.folder.run_id, "stepId": step.folder.step_id, **about, **metadata_of(meta)}
         size = len(image.png)
         with stage(
             Stage.UPLOAD, chartTemplateId=request.template_id, provider=image.provider, sizeBytes=size
@@ -322,21 +331,7 @@ def _reused(template_id: str, png: StoredPng) -> dict[str, Any]:
         provider=provider,
         sizeBytes=png.size,
     )
-    return {**_kept_numbers(png.metadata), "provider": provider, **_kept(png.metadata)}
-
-
-def _kept(meta: Mapping[str, Any]) -> dict[str, str]:
-    """Return the entries that a later attempt takes from the metadata of the object."""
-    return {key: meta[key] for key in KEPT_META if key in meta}
-
-
-def _kept_numbers(metadata: Mapping[str, str]) -> dict[str, Any]:
-    try:
-        numbers = json.loads(metadata.get(KEPT_NUMBERS, "{}"))
-    except (ValueError, RecursionError):  # somebody changed it
-        return {}
-    known = numbers if isinstance(numbers, dict) else {}
-    return {key: known[key] for key in NUMBERS if key in known}
+    return {"provider": provider, **meta_from(png.metadata)}
 
 
 def make_in_parallel(

@@ -32,14 +32,22 @@ class Reach:
         self._lock = threading.Lock()
         self._failed: dict[str, RequestError] = {}
 
+    @property
+    def is_lost(self) -> bool:
+        """True once too few requests are left for `minImages`."""
+        with self._lock:
+            return self._possible() < self._export.min_images
+
+    def _possible(self) -> int:
+        return len(self._export.template_ids) - len(self._failed)
+
     def record_failure(self, template_id: str, error: RequestError) -> None:
         """Count a failed request, unless it failed only because the time of all charts has ended."""
         if self._scope.remaining_seconds() == 0.0:
             return
         with self._lock:
             self._failed[template_id] = error
-            possible = len(self._export.template_ids) - len(self._failed)
-            if possible >= self._export.min_images:
+            if self._possible() >= self._export.min_images:
                 return
             first = next(name for name in self._export.template_ids if name in self._failed)
             reason = OutOfReach.after(self._failed[first].code, first, min_images=self._export.min_images)
