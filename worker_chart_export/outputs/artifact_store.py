@@ -11,6 +11,8 @@ import re
 import threading
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import google_crc32c
@@ -45,6 +47,8 @@ if TYPE_CHECKING:
 
 #: The longest object name that Cloud Storage takes, in UTF-8.
 MAX_NAME_BYTES = 1024
+#: Refusals that may depend on which of Cloud Storage's servers answers.
+PERMISSION_STATUSES = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND)
 #: The time for a manifest, even when less of the step's time is left.
 MIN_MANIFEST_SECONDS = 10.0
 #: The most attempts to write a manifest while another writer replaces it.
@@ -287,11 +291,21 @@ class ArtifactStore:
         scope: CancelScope,
         generation: int = 0,
     ) -> bool:
-        """Upload as `insert_object` does, and notice when the bucket takes no object at all."""
-        with self._probe.watching(refusal, scope):
-            return insert_object(
-                blob, content, content_type, refusal=refusal, scope=scope, generation=generation
-            )
+        """Upload as `insert_object` does, and notice when the bucket takes no object at all.
+
+        A chart is paid for. So an object that is refused while the bucket takes others is tried once more:
+        changed permissions are not known to all servers of Cloud Storage at the same time.
+        """
+        insert = partial(
+            insert_object, blob, content, content_type, refusal=refusal, scope=scope, generation=generation
+        )
+        try:
+            with self._probe.watching(refusal, scope):
+                return insert()
+        except refusal as refused:
+            if refused.details.get("httpStatus") not in PERMISSION_STATUSES:
+                raise
+        return insert()
 
     def read_manifest(self, name: str, *, scope: CancelScope) -> bytes | None:
         """Return the manifest with this name, or None when there is none.
