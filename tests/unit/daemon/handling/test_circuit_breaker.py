@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import queue
 import threading
 from contextlib import ExitStack
@@ -101,6 +102,18 @@ def test_five_failures_in_a_row_open_it(silent, log_lines):
     _fail(silent, times=20)
     (line,) = _events(log_lines, "intake_paused")
     assert (line["severity"], line["backend"], line["failures"]) == ("WARNING", "firestore", 5)
+
+
+def test_a_pause_without_a_probe_ends_by_resume(silent, log_lines):
+    """Only the pause of that name ends, and a second resume changes nothing."""
+    silent.pause("operator", "why", probe=lambda: "why", probe_seconds=math.inf)
+    _fail(silent)
+    silent.resume("operator")
+    assert list(silent.pauses) == ["firestore"]
+    silent.resume("operator")
+    silent.resume("firestore")
+    assert not silent.is_open
+    assert len(_events(log_lines, "intake_resumed")) == 1
 
 
 def test_a_success_in_between_resets_the_count(silent):
