@@ -33,6 +33,7 @@ COMMANDS = {
     "pause": "Pause all daemons: no new step starts.",
     "resume": "End the pause of all daemons.",
     "quarantine": "Read, replay, drop rejected messages.",
+    "retry": "Make FAILED steps READY again.",
     "release": "End the lease of a step now.",
     "templates": "Push, list, validate, render templates.",
     "accounts": "Show the quota of accounts, or change it.",
