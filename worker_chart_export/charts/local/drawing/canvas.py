@@ -146,12 +146,12 @@ def encode_png(image: Image.Image, *, max_bytes: int = MAX_PNG_BYTES) -> bytes:
     if rows.nbytes > _USUAL_RATIO * max_bytes:
         expected = _BANDS * len(zlib.compress(_band_sample(rows), _FAST))
         if expected > usable * (1 + _SAMPLING_ERROR):
-            return _png_with_palette(image)
+            return _png_with_palette(image, max_bytes)
     files = [_png(image, _RGB, (b"IDAT", zlib.compress(rows.data, _FAST)))]
     if max_bytes < len(files[-1]) <= usable:
         files.append(_png(image, _RGB, (b"IDAT", zlib.compress(rows.data, _MODERATE))))
     if len(files[-1]) > max_bytes:
-        files.append(_png_with_palette(image))
+        files.append(_png_with_palette(image, max_bytes))
     return min(files, key=len)
 
 
@@ -161,12 +161,15 @@ def _band_sample(rows: NDArray[np.uint8]) -> bytes:
     return b"".join(rows[top : top + _BAND_ROWS].tobytes() for top in range(0, len(rows), period))
 
 
-def _png_with_palette(image: Image.Image) -> bytes:
+def _png_with_palette(image: Image.Image, max_bytes: int) -> bytes:
     sample = image.resize((max(image.width // _PALETTE_COLUMNS, 1), image.height), Image.Resampling.NEAREST)
     palette = sample.quantize(256, method=Image.Quantize.FASTOCTREE)
     reduced = image.quantize(palette=palette, dither=Image.Dither.NONE)
     colors = bytes(palette.getpalette() or ())
-    data = zlib.compress(_filtered(reduced).data, _MODERATE)
+    rows = _filtered(reduced)
+    data = zlib.compress(rows.data, _FAST)
+    if len(data) > max_bytes:
+        data = zlib.compress(rows.data, _MODERATE)
     return _png(image, _PALETTE, (b"PLTE", colors), (b"IDAT", data))
 
 

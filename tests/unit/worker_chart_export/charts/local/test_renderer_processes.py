@@ -183,7 +183,8 @@ def test_a_chart_that_crashes_twice_fails(bench):
     made = bench()
     candles = made.load()
     thread, results = made.in_thread(lambda: made.load(LARGE))
-    assert len(_signal_each_renderer(thread, signal.SIGSEGV)) == 2
+    # The first may have ended before it got the task. That costs no try.
+    assert len(_signal_each_renderer(thread, signal.SIGSEGV)) in (2, 3)
     (error,) = results
     assert isinstance(error, RenderFailed)
     assert error.message == "The process that draws the chart was ended by SIGSEGV, 2 times."
