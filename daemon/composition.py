@@ -279,6 +279,11 @@ def _worker_status(
             steps_running=drain.steps_running,
             started_at=started_at,
             last_seen_at=now,
+            refused_accounts={
+                state.account.id: reason
+                for state in worker.accounts
+                if (reason := state.refusal_reason) is not None
+            },
         )
 
     return status

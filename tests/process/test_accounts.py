@@ -10,6 +10,7 @@ import pytest
 from localcloud.faults import Fault
 from tests.support.cloud.resources import SECRET_KEY
 from tests.support.process.commands import run_command
+from tests.support.process.fleet_daemon import FLEET
 from worker_chart_export.charts.chart_img.quota import USAGE
 
 ACCOUNTS = [
@@ -58,6 +59,7 @@ def test_the_list_holds_usage_limit_window_and_rate_of_each_account(deployment, 
         "dailyLimit": 50,
         "limitFrom": "settings",
         "left": 38,
+        "refusedBy": [],
         "windowStart": today(),
         "windowEnd": today(1),
         "isConfigured": True,
@@ -71,6 +73,32 @@ def test_the_list_holds_usage_limit_window_and_rate_of_each_account(deployment, 
     text = run().stdout
     assert "2.5/s, burst 4" in text
     assert "not configured here" in text
+
+
+def test_a_daemon_tells_of_a_refused_key_in_its_heartbeat(deployment, run):
+    """The list shows it with the answer of the API."""
+    deployment.cloud.chart_img.faults.add(Fault(answer="forbidden"))
+    run_id, (step_id,) = deployment.put_run(charts=1)
+    accounts = json.dumps(ACCOUNTS[:1])
+    with deployment.daemon(module=FLEET, CHART_IMG_ACCOUNTS_JSON=accounts).started() as daemon:
+        deployment.publish_step(run_id, step_id)
+        daemon.wait_for_event("chart_api_key_refused", timeout_seconds=60)
+        daemon.wait_until(lambda: listed(run)["main"]["refusedBy"], "a heartbeat", 60)
+        (refusal,) = listed(run)["main"]["refusedBy"]
+        assert refusal["reason"].startswith("its key is refused (403 ")
+        assert refusal["owner"] == daemon.named("claim_attempt")[0]["owner"]
+
+
+def test_the_list_says_which_daemons_found_a_key_refused(deployment, run):
+    """Each daemon tells it in its heartbeat, so that an operator need not read the log."""
+    heartbeat = {"owner": "host:1:boot", "refusedAccounts": {"spare": "its key is refused (403 no)"}}
+    reference = deployment.documents.document("chart_export_workers/host:1:boot")
+    reference.set({**heartbeat, "expiresAt": datetime.now(UTC) + timedelta(minutes=2)})
+    found = listed(run)
+    reason = {"owner": "host:1:boot", "reason": "its key is refused (403 no)"}
+    assert (found["main"]["refusedBy"], found["spare"]["refusedBy"]) == ([], [reason])
+    assert "by 1 daemon: its key is refused (403 no)" in run().stdout
+    reference.delete()
 
 
 def test_a_count_that_can_not_be_read_leaves_no_call(deployment, run):

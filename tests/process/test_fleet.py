@@ -238,7 +238,17 @@ def test_workers_lists_those_that_are_there(deployment):
         daemon.wait_until(lambda: [w["stepsRunning"] for w in listed(deployment)] == [1], "the step", 20)
         (worker,) = listed(deployment)
         assert set(worker) == {
-            *("owner", "version", "subscription", "mode", "state", "reason", "slots", "stepsRunning"),
+            *(
+                "owner",
+                "version",
+                "subscription",
+                "mode",
+                "state",
+                "reason",
+                "slots",
+                "stepsRunning",
+                "refusedAccounts",
+            ),
             *("startedAt", "lastSeenAt", "lastSeenSeconds"),
         }
         assert (worker["state"], worker["reason"], worker["slots"]) == ("ready", None, 3)

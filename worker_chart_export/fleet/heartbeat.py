@@ -6,7 +6,7 @@ A daemon deletes its document when it stops. That of a daemon that was killed co
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,7 @@ from worker_chart_export.backends.errors import READ_RETRY, READ_TIMEOUT_SECONDS
 from worker_chart_export.backends.firestore import replace_document
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 WORKERS = "chart_export_workers"
 EXPIRES_SECONDS = 180.0
@@ -51,6 +51,7 @@ class WorkerStatus:
         steps_running: How many steps run, also those of the rescue.
         started_at: When it looked at the pause for the first time.
         last_seen_at: When it sent the heartbeat.
+        refused_accounts: The Chart-IMG accounts whose key was refused when it used them last, and why.
     """
 
     owner: str
@@ -63,6 +64,7 @@ class WorkerStatus:
     steps_running: int
     started_at: datetime
     last_seen_at: datetime
+    refused_accounts: Mapping[str, str] = field(default_factory=dict)
 
     def to_document(self) -> dict[str, Any]:
         """Return the document, with the names of `workers --output json`."""
@@ -77,6 +79,7 @@ class WorkerStatus:
             "stepsRunning": self.steps_running,
             "startedAt": self.started_at,
             "lastSeenAt": self.last_seen_at,
+            "refusedAccounts": dict(self.refused_accounts),
         }
 
 
@@ -129,7 +132,12 @@ def _status_of(document: dict[str, Any]) -> WorkerStatus:
         steps_running=_whole(document.get("stepsRunning")),
         started_at=_time(document.get("startedAt")),
         last_seen_at=_time(document.get("lastSeenAt")),
+        refused_accounts=_texts(document.get("refusedAccounts")),
     )
+
+
+def _texts(value: object) -> dict[str, str]:
+    return {str(name): str(text) for name, text in value.items()} if isinstance(value, dict) else {}
 
 
 def _whole(value: object) -> int:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from daemon.cli.doctor.checks.accounts import call_once
-from daemon.cli.lists.accounts import AccountRow, account_rows, text_of
+from daemon.cli.lists.accounts import account_rows, text_of, window_end
 from daemon.cli.lists.printing import print_list
 from daemon.cli.operator import audit, log_to_standard_error, require_consent
 from daemon.cli.output import OutputFormat, examples, plural
@@ -34,8 +34,9 @@ COLUMNS = {
     "LIMIT": lambda row: text_of(row.usage.limit),
     "LEFT": lambda row: text_of(row.usage.left),
     "LIMIT FROM": lambda row: row.limit_source or "-",
-    "WINDOW ENDS (UTC)": lambda row: row.window_ends,
+    "WINDOW ENDS (UTC)": lambda row: window_end(row.usage),
     "RATE": lambda row: row.rate,
+    "REFUSED": lambda row: row.refused or "-",
 }
 
 app = typer.Typer(
@@ -107,7 +108,7 @@ def try_account(
     with _firestore() as client:
         usage = read_usage(client, account)
         if not usage.left:
-            until = AccountRow(usage=usage).window_ends
+            until = window_end(usage)
             typer.echo(f"error: account {account_id} has no call left until {until} UTC", err=True)
             raise typer.Exit(ExitCode.JOB_FAILED)
         cost = f"A request to {settings.chart_img_base_url} uses one of the {usage.left} calls that are left"

@@ -5,19 +5,34 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from daemon.cli.output import plural
 from worker_chart_export.charts.chart_img.usage import AccountUsage, read_usages
+from worker_chart_export.fleet.heartbeat import live_workers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from worker_chart_export.charts.chart_img.accounts import Account
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccountRow:
-    """An account in the list."""
+    """An account in the list.
+
+    Attributes:
+        usage: How much of its quota is used.
+        refusals: Owner -> reason, of the daemons that found its key refused when they used it last.
+    """
 
     usage: AccountUsage
+    refusals: Mapping[str, str]
+
+    @property
+    def refused(self) -> str | None:
+        """How many daemons have found the key refused, and why, for a person."""
+        if not self.refusals:
+            return None
+        return f"by {plural(len(self.refusals), 'daemon')}: {next(iter(self.refusals.values()))}"
 
     @property
     def limit_source(self) -> str | None:
@@ -34,11 +49,6 @@ class AccountRow:
             return "not configured here"
         return f"{account.rate_per_second:g}/s, burst {account.burst}"
 
-    @property
-    def window_ends(self) -> str:
-        """When the count starts again, in UTC, for a person."""
-        return f"{self.usage.window_ends:%Y-%m-%d %H:%M}"
-
     def to_dict(self) -> dict[str, Any]:
         """Return the object of the JSON output. Its names are stable. The key is not shown."""
         usage, account = self.usage, self.usage.account
@@ -48,6 +58,7 @@ class AccountRow:
             "dailyLimit": usage.limit,
             "limitFrom": self.limit_source,
             "left": usage.left,
+            "refusedBy": [{"owner": owner, "reason": why} for owner, why in self.refusals.items()],
             "windowStart": f"{usage.window:%Y-%m-%dT%H:%M:%SZ}",
             "windowEnd": f"{usage.window_ends:%Y-%m-%dT%H:%M:%SZ}",
             "isConfigured": account is not None,
@@ -64,7 +75,23 @@ def account_rows(client: Any, configured: Sequence[Account]) -> Iterator[list[Ac
         BackendUnavailable: Firestore is unavailable.
         BackendRefused: Firestore refuses.
     """
-    yield [AccountRow(usage=usage) for usage in read_usages(client, configured)]
+    refused = {worker.owner: worker.refused_accounts for worker, _ in live_workers(client)}
+    yield [
+        AccountRow(
+            usage=usage,
+            refusals={
+                owner: reasons[usage.account_id]
+                for owner, reasons in refused.items()
+                if usage.account_id in reasons
+            },
+        )
+        for usage in read_usages(client, configured)
+    ]
+
+
+def window_end(usage: AccountUsage) -> str:
+    """Return when the count starts again, in UTC, for a person."""
+    return f"{usage.window_ends:%Y-%m-%d %H:%M}"
 
 
 def text_of(number: int | None) -> str:

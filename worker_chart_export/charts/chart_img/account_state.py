@@ -73,6 +73,12 @@ class AccountState:
         return USED_UP if now < self._used_up_until else None
 
     @property
+    def refusal_reason(self) -> str | None:
+        """Why its key was refused, until a call shows that the key is valid."""
+        refusal = self._refusal
+        return None if refusal is None else refusal.reason
+
+    @property
     def is_refused(self) -> bool:
         """True since its key was refused, until a call shows that the key is valid."""
         return self._refusal is not None
