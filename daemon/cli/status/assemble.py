@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from worker_chart_export.ledger.lease import Lease
 
+FINAL = frozenset(status.value for status in StepStatus if status.is_final)
 NOT_COUNTED = Charts(done=None, requested=None, stored={}, failures={})
 #: Only these steps have a start time: a step in another status will start again.
 STARTED = frozenset({StepStatus.RUNNING, StepStatus.SUCCEEDED, StepStatus.FAILED})
@@ -119,11 +120,15 @@ def manifest_uri(raw_step: object) -> str | None:
 def step_report(
     run: FlowRun, step_id: str, lease: Lease | None, facts: BucketFacts | None, read_at: datetime
 ) -> StepReport:
-    """Assemble the report of one step. Without facts its charts are not counted."""
+    """Assemble the report of one step; the arguments as in `run_report`.
+
+    Without facts its charts are not counted, and a final step is not checked: lists have thousands of them.
+    """
     raw = _map(run.document["steps"][step_id])
     status = step_status(raw)
     is_chart_step = raw.get("stepType") == CHART_EXPORT
-    step, waits_for, invalid_because = _parse_step(run, step_id)
+    is_checked = facts is not None or status not in FINAL
+    step, waits_for, invalid_because = _parse_step(run, step_id) if is_checked else (None, {}, None)
     manifest = facts.manifest if facts else None
     charts = _charts(raw, status, facts) if facts else NOT_COUNTED
     return StepReport(
