@@ -63,12 +63,18 @@ def _override_problems(override: Mapping[str, Any], style: str, path: str) -> It
     if isinstance(prices := override.get("priceRange"), dict):
         for key, value in prices.items():
             yield from _problem(table.price_range, key, value, f"{path}.priceRange")
+        low, high = prices.get("from"), prices.get("to")
+        if isinstance(low, int | float) and isinstance(high, int | float) and low >= high:
+            yield f"{path}.priceRange: expected a `to` above {shown(low)}, got {shown(high)}"
 
 
 def _range_problems(when: Mapping[str, Any], path: str) -> Iterator[str]:
     for key in ("from", "to"):
         if read_datetime(when.get(key)) is None:
             yield f"{path}.{key}: expected an ISO 8601 time like 2025-01-31, got {shown(when.get(key))}"
+    begin, end = read_datetime(when.get("from")), read_datetime(when.get("to"))
+    if begin is not None and end is not None and begin >= end:
+        yield f"{path}: expected from a time to a later one, got {shown(when['from'])} to {shown(when['to'])}"
     for key in when.keys() - {"from", "to"}:
         yield f"{path}.{key}: unknown key, expected one of from, to"
 
@@ -98,7 +104,8 @@ def _entry_problems(
     yield from _part_problems(known.inputs, entry.get("input"), f"{path}.input")
     levels = known.levels if isinstance(known, DrawingEntry) else {}
     yield from _part_problems(known.overrides, entry.get("override"), f"{path}.override", levels)
-    if entry.get("zOrder") not in {None, "top", "bottom"}:
+    # Compared, not hashed: a list has no hash.
+    if entry.get("zOrder") not in (None, "top", "bottom"):
         yield f"{path}.zOrder: expected one of top, bottom, got {shown(entry['zOrder'])}"
 
 

@@ -53,6 +53,8 @@ _PALETTE_COLUMNS = 5
 _RGB, _PALETTE = 2, 3
 #: Readers refuse larger pictures.
 MAX_PNG_BYTES = 256 * 1024
+#: Numbers of colours and the levels of deflate for each, tried in this order.
+_PALETTES = ((256, (_FAST, _MODERATE)), (64, (_MODERATE,)), (32, (_MODERATE,)))
 
 
 def paint(draw_list: DrawList) -> Image.Image:  # noqa: C901  # one case for each kind of mark
@@ -138,8 +140,8 @@ def encode_png(image: Image.Image, *, max_bytes: int = MAX_PNG_BYTES) -> bytes:
     """Encode an RGB image as a whole PNG file; the same pixels give the same bytes.
 
     A picture that would have more than `max_bytes` bytes is deflated at the moderate level if that is likely
-    to be enough. Else it gets a palette of 256 colours, and the smallest file is returned. That may still be
-    larger than `max_bytes`.
+    to be enough. Else it gets a palette of 256 colours, or of fewer if it is still too large. The
+    smallest file is returned; it may still be larger than `max_bytes`.
     """
     rows = _filtered(image)
     usable = max_bytes * (1 + _SAVED_BY_MODERATE)
@@ -162,15 +164,18 @@ def _band_sample(rows: NDArray[np.uint8]) -> bytes:
 
 
 def _png_with_palette(image: Image.Image, max_bytes: int) -> bytes:
+    """Encode with the first plan that makes the file small enough, else with the last one."""
     sample = image.resize((max(image.width // _PALETTE_COLUMNS, 1), image.height), Image.Resampling.NEAREST)
-    palette = sample.quantize(256, method=Image.Quantize.FASTOCTREE)
-    reduced = image.quantize(palette=palette, dither=Image.Dither.NONE)
-    colors = bytes(palette.getpalette() or ())
-    rows = _filtered(reduced)
-    data = zlib.compress(rows.data, _FAST)
-    if len(data) > max_bytes:
-        data = zlib.compress(rows.data, _MODERATE)
-    return _png(image, _PALETTE, (b"PLTE", colors), (b"IDAT", data))
+    png = b""
+    for count, levels in _PALETTES:
+        palette = sample.quantize(count, method=Image.Quantize.FASTOCTREE)
+        rows = _filtered(image.quantize(palette=palette, dither=Image.Dither.NONE))
+        colors = bytes(palette.getpalette() or ())
+        for level in levels:
+            png = _png(image, _PALETTE, (b"PLTE", colors), (b"IDAT", zlib.compress(rows.data, level)))
+            if len(png) <= max_bytes:
+                return png
+    return png
 
 
 def _filtered(image: Image.Image) -> NDArray[np.uint8]:

@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 MAX_STUDIES = 50
 #: The largest pictures of all Chart-IMG plans, in pixels (its documentation, "Limits").
 _MAX_WIDTH, _MAX_HEIGHT = 2048, 1920
+#: Prices of candle files are at most a thousandth of it.
+_MAX_PRICE = 1e15
+#: A price range below this part of its prices has no ticks that can be told apart.
+_MIN_SPREAD = 1e-9
 #: Documented, and not drawn here yet.
 _VALUES_NOT_DRAWN = {
     "format": ("jpeg",),
@@ -280,8 +284,17 @@ def _price_range(value: Mapping[str, Any] | None) -> PriceRange | None:
         return None
     read = _values(catalogue().price_range, value)
     low, high = read["from"], read["to"]
-    if low is not None and high is not None and low >= high:
-        raise RenderFailed(f"`override.priceRange` runs from {low:g} to {high:g}.", field="priceRange")
+    for key, end in (("from", low), ("to", high)):
+        if end is not None and abs(end) > _MAX_PRICE:
+            raise RenderFailed(
+                f"`override.priceRange.{key}` is {end:g}, expected {-_MAX_PRICE:g} to {_MAX_PRICE:g}.",
+                field="priceRange",
+            )
+    if low is not None and high is not None and high - low <= _MIN_SPREAD * max(abs(low), abs(high)):
+        raise RenderFailed(
+            f"`override.priceRange` runs from {low:.12g} to {high:.12g}; expected a larger `to`.",
+            field="priceRange",
+        )
     return PriceRange(low=low, high=high, margin=read["margin"])
 
 
@@ -300,6 +313,6 @@ def _drawing(entry: Mapping[str, Any]) -> DrawingRequest:
         name=entry["name"],
         inputs=_values(known.inputs, entry.get("input") or {}),
         look=_values(known.overrides, overrides),
-        levels=tuple(_values(level, overrides.get(key, {})) for key, level in known.levels.items()),
+        levels=tuple(_values(level, overrides.get(key) or {}) for key, level in known.levels.items()),
         z_order=entry.get("zOrder"),
     )

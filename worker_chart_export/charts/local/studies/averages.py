@@ -124,7 +124,9 @@ def arnaud_legoux_average(bars: Candles, inputs: Inputs) -> Plots:
     middle = inputs.number("in_1") * (length - 1)
     places = np.arange(length) - middle
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        weights = np.exp(-(places**2) / (2 * (length / sigma) ** 2)) if sigma else np.zeros(length)
+        # Infinite for a sigma near zero: then all weights are equal.
+        width = np.float64(length) / sigma
+        weights = np.exp(-(places**2) / (2 * width**2)) if sigma else np.zeros(length)
     whole = weights.sum()
     average = windows(bars.close, length) @ weights / whole if whole else np.empty(0)
     return {"Plot": aligned(average, len(bars))}

@@ -10,6 +10,7 @@ from worker_chart_export.charts.local.input.options import read_options
 from worker_chart_export.errors import RenderFailed
 
 BARS = bars_of()
+_LINE = {"name": "Horizontal Line", "input": {"price": 200}}
 
 
 def _refusal(payload, **more):
@@ -97,6 +98,14 @@ def test_a_whole_number_written_as_a_float_is_accepted():
         ({"override": {"mainPaneHeight": 300.5}}, "mainPaneHeight"),
         ({"override": {"mainPaneHeight": True}}, "mainPaneHeight"),
         ({"override": {"priceRange": {"from": 5, "to": 5}}}, "priceRange"),
+        ({"override": {"priceRange": {"from": 5, "to": 1}}}, "priceRange: expected a `to` above 5, got 1"),
+        ({"override": {"priceRange": {"from": 1e300, "to": 1e308}}}, "priceRange.from` is 1e+300"),
+        ({"override": {"priceRange": {"from": -1e308}}}, "priceRange.from` is -1e+308"),
+        ({"override": {"priceRange": {"from": 1, "to": 1 + 2e-16}}}, "priceRange"),
+        ({"override": {"priceRange": {"from": 1, "to": 1 + 1e-12}}}, "priceRange` runs from 1 to 1"),
+        ({"override": {"priceRange": {"from": 10**400}}}, "priceRange.from: expected a number"),
+        ({"drawings": [_LINE | {"zOrder": ["top"]}]}, "zOrder: expected one of top, bottom, got ['top']"),
+        ({"drawings": [_LINE | {"zOrder": {}}]}, "zOrder: expected one of top, bottom, got {}"),
         ({"override": {"priceRange": {"from": "low"}}}, "priceRange.from"),
         ({"override": {"priceRange": {"from": 5, "margin": 3}}}, "priceRange.margin"),
         (_study("MACD", override={"MACD.color": "blueish"}), "expected a colour"),
@@ -217,3 +226,25 @@ def test_parts_are_left_out_when_the_template_hides_them(flag, lost):
     payload = {"override": {"showSeriesOHLC": flag != "showSeriesLastValue"}}
     assert lost in texts(payload)
     assert lost not in texts({"override": payload["override"] | {flag: False}})
+
+
+def test_a_level_that_is_null_has_its_defaults():
+    """As an input or override that is null has."""
+    ends = {"startDatetime": "2013-01-05", "startPrice": 190, "endDatetime": "2013-02-05", "endPrice": 205}
+    fib = {"name": "Fib Retracement", "input": ends, "override": {"level1": None}}
+    drawing = read_options({"drawings": [fib]}, symbol="IBM", timeframe="1d").drawings[0]
+    assert drawing.levels[0]["visible"] is True
+
+
+def test_the_widest_price_range_has_an_axis():
+    """The ends of what is accepted are drawn."""
+    plan = plan_of(BARS, {"override": {"priceRange": {"from": -1e15, "to": 1e15}}})
+    assert plan.panes[0].axis.ticks
+
+
+def test_a_sigma_near_zero_gives_equal_weights():
+    """ALMA is then a simple average; the square of its width is no longer a number."""
+    inputs = {"in_0": 9, "in_2": 1e-300}
+    plan = plan_of(BARS, _study("Arnaud Legoux Moving Average", input=inputs))
+    (plot,) = (plot for (title, _), plot in plots_of(plan).items() if title.startswith("ALMA"))
+    assert plot[-1] == pytest.approx(sum(bar["close"] for bar in BARS[-9:]) / 9)

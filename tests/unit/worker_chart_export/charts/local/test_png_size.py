@@ -11,7 +11,8 @@ from PIL import Image
 
 from tests.support.charts.local_chart_samples import plan_of, raw_candles, request_of
 from worker_chart_export.charts.base import check_png
-from worker_chart_export.charts.local.drawing.canvas import encode_png, paint
+from worker_chart_export.charts.catalogue import catalogue
+from worker_chart_export.charts.local.drawing.canvas import MAX_PNG_BYTES, encode_png, paint
 from worker_chart_export.charts.local.drawing.draw_list import build_draw_list
 
 
@@ -60,6 +61,16 @@ def test_a_picture_over_the_limit_gets_a_palette():
     differences = np.abs(np.asarray(reduced.convert("RGB"), int) - np.asarray(picture, int))
     assert differences.mean() < 2
     assert np.percentile(differences, 99) <= 16
+
+
+def test_a_picture_too_large_for_256_colours_gets_fewer():
+    """Fifty panes on the largest picture stay within the readers' limit."""
+    bars = json.loads(raw_candles())["data"]
+    studies = [{"name": name} for name in list(catalogue().studies)[:50]]
+    payload = {"width": 2048, "height": 1920, "studies": studies}
+    png = encode_png(paint(build_draw_list(plan_of(bars, payload))))
+    assert len(png) <= MAX_PNG_BYTES
+    assert _read(png).mode == "P"
 
 
 def test_the_same_picture_has_the_same_bytes_with_a_palette():
