@@ -111,6 +111,11 @@ def pane_boxes(
         RenderFailed: There is no room for that many panes.
     """
     if not has_main:
+        if height < _MIN_PANE * studies:
+            raise RenderFailed(
+                f"{height} pixels above the time axis have no room for a pane for each of {studies} studies.",
+                height=height,
+            )
         return _boxes(right, [round(height * n / studies) for n in range(1, studies + 1)])
     room = height - studies
     main = main_height or round(room * _MAIN_SHARE / (_MAIN_SHARE + studies))

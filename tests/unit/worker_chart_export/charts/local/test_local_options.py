@@ -128,6 +128,8 @@ def test_a_length_below_one_bar_is_refused():
 def test_too_many_panes_for_the_height_are_refused():
     """More panes than the height has room for are refused."""
     assert "no room" in _refusal({"height": 300, "studies": [{"name": "MACD"}] * 5})
+    alone = {"override": {"showMainPane": False}}
+    assert "no room" in _refusal({"height": 300, "studies": [{"name": "MACD"}] * 50} | alone)
 
 
 def test_defaults_are_the_api_s():
