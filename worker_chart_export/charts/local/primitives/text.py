@@ -7,6 +7,7 @@ share the cache: a glyph never changes, and the font object is used under a lock
 from __future__ import annotations
 
 import threading
+import unicodedata
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 FONT_FILE = Path(__file__).parent / "fonts" / "Roboto-Regular.ttf"
 #: Pixels to the right per pixel upwards of an italic letter.
 _SLANT = 0.2
+#: Width and height of the box for a character that the font lacks, as parts of the font's size.
+_BOX = (0.5, 0.71)
 _font_lock = threading.Lock()
 _font = lru_cache(maxsize=16)(
     partial(ImageFont.truetype, str(FONT_FILE), layout_engine=ImageFont.Layout.BASIC)
@@ -63,14 +66,28 @@ class TextImage:
 
 @lru_cache(maxsize=4096)
 def glyph(character: str, size: int) -> Glyph:
-    """Return the picture of `character` in a font of `size` pixels."""
+    """Return the picture of `character` in a font of `size` pixels, a box if the font lacks it."""
     with _font_lock:
         font = _font(size=size)
         left, top, right, bottom = (round(edge) for edge in font.getbbox(character, anchor="ls"))
         mask = Image.new("L", (max(right - left, 0), max(bottom - top, 0)))
         ImageDraw.Draw(mask).text((-left, -top), character, fill=255, font=font, anchor="ls")
         advance = round(font.getlength(character))
+    if mask.getbbox() is None and _has_ink(character):
+        return _box(size)
     return Glyph(pixels=np.asarray(mask), left=left, top=top, advance=advance)
+
+
+def _has_ink(character: str) -> bool:
+    """Tell whether a font should show something; marks belong to the character before."""
+    return character.isprintable() and not character.isspace() and unicodedata.category(character)[0] != "M"
+
+
+def _box(size: int) -> Glyph:
+    width, height = max(round(_BOX[0] * size), 4), max(round(_BOX[1] * size), 5)
+    mask = Image.new("L", (width, height))
+    ImageDraw.Draw(mask).rectangle((0, 0, width - 1, height - 1), outline=255)
+    return Glyph(pixels=np.asarray(mask), left=1, top=-height, advance=width + 2)
 
 
 @lru_cache(maxsize=2048)

@@ -34,6 +34,7 @@ from worker_chart_export.charts.local.layout.number_format import (
     signed,
 )
 from worker_chart_export.charts.local.primitives.colors import THEMES
+from worker_chart_export.charts.local.primitives.text import glyph
 from worker_chart_export.charts.local.provider import LocalProvider
 from worker_chart_export.charts.local.render import render
 from worker_chart_export.charts.local.studies.study import Numbers
@@ -289,3 +290,18 @@ def test_ticks_of_short_numbers_differ():
     writer = Writer(numbers=Numbers.COMPACT)
     assert [writer.tick(value, 5e5) for value in (1.2345e9, 1.2350e9)] == ["1.2345B", "1.235B"]
     assert writer.tick(2e8, 1e8) == "200M"
+
+
+@pytest.mark.parametrize("character", ["漢", "\N{PARTY POPPER}", "א"])
+@pytest.mark.parametrize("size", [9, 30])
+def test_a_character_that_the_font_lacks_is_a_box(character, size):
+    """It is seen, and does not run into the next one."""
+    shape = glyph(character, size)
+    assert shape.pixels[0].all()
+    assert shape.advance > shape.pixels.shape[1]
+
+
+@pytest.mark.parametrize("character", [" ", "\N{ZERO WIDTH JOINER}", "\N{VARIATION SELECTOR-16}", "\n"])
+def test_a_character_without_ink_is_no_box(character):
+    """Spaces and invisible characters have no pixels."""
+    assert not glyph(character, 12).pixels.any()
