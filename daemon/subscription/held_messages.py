@@ -37,7 +37,7 @@ class HeldMessages:
 
     Args:
         subscription: Its full path.
-        patience_seconds: The listing ends when no message has come for this time. Pub/Sub can't say that
+        first_wait_seconds: The listing ends when no message has come for this time. Pub/Sub can't say that
             there are no more.
         next_seconds: The same after the first message.
 
@@ -46,9 +46,9 @@ class HeldMessages:
         BackendUnavailable: Pub/Sub is unavailable.
     """
 
-    def __init__(self, subscription: str, *, patience_seconds: float, next_seconds: float) -> None:
+    def __init__(self, subscription: str, *, first_wait_seconds: float, next_seconds: float) -> None:
         self._subscription = subscription
-        self._patience_seconds = patience_seconds
+        self._first_wait_seconds = first_wait_seconds
         self._next_seconds = next_seconds
         self._client = subscriber_client()
         self._ack_ids: dict[str, str] = {}
@@ -72,7 +72,7 @@ class HeldMessages:
 
     def messages(self) -> Iterator[Any]:
         """Yield each message once, as a `google.pubsub.v1.PubsubMessage`, and hold it."""
-        until = time.monotonic() + self._patience_seconds
+        until = time.monotonic() + self._first_wait_seconds
         while (left := until - time.monotonic()) > 0:
             received = self._pull(left)
             fresh = [each for each in received if self._is_new(each)]

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import timedelta
 
-PATIENCE_SECONDS = 2.0
+FIRST_WAIT_SECONDS = 2.0
 NEXT_SECONDS = 1.0
 #: A retry policy hides a message that was given back. Longer ones need `--wait`.
 MAX_BACKOFF_SECONDS = 60.0
@@ -33,13 +33,13 @@ class Source:
     Attributes:
         path: Its full path.
         settings: The settings of Pub/Sub.
-        patience_seconds: How long to wait for the first message.
+        first_wait_seconds: How long to wait for the first message.
         next_seconds: How long to wait for each further message.
     """
 
     path: str
     settings: PubsubSettings
-    patience_seconds: float
+    first_wait_seconds: float
     next_seconds: float
 
     @property
@@ -54,7 +54,7 @@ class Source:
             _ended_by_signals(),
             asking_for(f"subscription {self.path}"),
             HeldMessages(
-                self.path, patience_seconds=self.patience_seconds, next_seconds=self.next_seconds
+                self.path, first_wait_seconds=self.first_wait_seconds, next_seconds=self.next_seconds
             ) as held,
         ):
             yield held
@@ -94,8 +94,8 @@ def find_source(*, dead_letter: bool, subscription: str | None, wait: timedelta 
     first = following = 0.0 if wait is None else wait.total_seconds()
     if wait is None:
         backoff = _backoff_seconds(facts)
-        first, following = PATIENCE_SECONDS + backoff, NEXT_SECONDS + backoff
-    return Source(path=path, settings=settings, patience_seconds=first, next_seconds=following)
+        first, following = FIRST_WAIT_SECONDS + backoff, NEXT_SECONDS + backoff
+    return Source(path=path, settings=settings, first_wait_seconds=first, next_seconds=following)
 
 
 def each_message(held: HeldMessages) -> Iterator[QuarantinedMessage]:
@@ -146,7 +146,7 @@ def _backoff_seconds(facts: SubscriptionFacts | None) -> float:
     if seconds >= 1:
         typer.echo(
             f"note: {facts.path} has a retry policy: messages that were read a moment ago come back later. "
-            f"Waiting up to {PATIENCE_SECONDS + seconds:g} s for the next one; --wait changes that",
+            f"Waiting up to {FIRST_WAIT_SECONDS + seconds:g} s for the next one; --wait changes that",
             err=True,
         )
     return seconds

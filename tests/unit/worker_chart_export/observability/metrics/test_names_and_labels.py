@@ -70,7 +70,8 @@ class TestLabels:
     def test_every_reason_of_a_claim_or_a_finalize_is_known(self):
         """Every reason of a claim or finalize is a known label value."""
         known = {*metrics.CLAIM_RESULTS, *metrics.FINALIZE_RESULTS} - {"won", "taken_over", "written"}
-        assert known == {reason.value for reason in Reason} - {"unknown"}  # which is a release's
+        others = {"unknown", "released", "not_failed", "changed"}  # of releases and of an operator's commands
+        assert known == {reason.value for reason in Reason} - others
 
     def test_every_rejection_is_known(self):
         """Every rejection reason of the parser and the handler is a known label value."""
