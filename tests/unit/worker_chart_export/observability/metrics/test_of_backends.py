@@ -94,12 +94,12 @@ class TestBackends:
         assert grown()["backend_calls_total{storage,unavailable}"] == 1
 
     def test_a_storage_that_refuses(self, bench, grown):
-        """A refused upload is counted as a refusal."""
-        bench.cloud.storage.faults.add(Fault(method="objects.insert", match="ctpl_a", error=403, times=1))
+        """Each refusal of an upload is counted; it is tried once more."""
+        bench.cloud.storage.faults.add(Fault(method="objects.insert", match="ctpl_a", error=403, times=2))
         bench.put("ctpl_a", min_images=0)
         assert bench.run().kind is OutcomeKind.SUCCEEDED
         counts = grown()
-        assert counts["backend_calls_total{storage,refused}"] == 1
+        assert counts["backend_calls_total{storage,refused}"] == 2
         assert counts["chart_failures_total{GCS_WRITE_FAILED}"] == 1
 
     # Google's client leaves the connection of a download that failed to the garbage collector.
