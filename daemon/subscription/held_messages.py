@@ -62,6 +62,10 @@ class HeldMessages:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
+            if error is not None:
+                # A pull that was interrupted still waits at Pub/Sub, and would take the messages again.
+                self._client.close()
+                self._client = subscriber_client()
             self._set_deadlines(list(self._ack_ids.values()), 0)
         except Exception:
             if error is None:
