@@ -29,10 +29,6 @@ _MAX_WIDTH, _MAX_HEIGHT = 2048, 1920
 _MAX_PRICE = 1e15
 #: A price range below this part of its prices has no ticks that can be told apart.
 _MIN_SPREAD = 1e-9
-#: Documented, and not drawn here yet.
-_VALUES_NOT_DRAWN = {
-    "format": ("jpeg",),
-}
 #: TradingView draws the colours for up and down instead of these.
 _UNUSED_COLORS = (".borderColor", ".wickColor")
 
@@ -43,8 +39,8 @@ class StudyRequest:
 
     Attributes:
         name: Chart-IMG's name of the study.
-        inputs: The template's inputs, unchecked.
-        overrides: The template's overrides, unchecked.
+        inputs: The template's inputs, checked against the table.
+        overrides: The template's overrides, checked too.
         force_overlay: The template's `forceOverlay`; None if it is not set.
     """
 
@@ -228,9 +224,8 @@ def _problems(body: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _not_drawn(body: Mapping[str, Any], override: Mapping[str, Any]) -> Iterator[str]:
-    for key, values in _VALUES_NOT_DRAWN.items():
-        if body.get(key) in values:
-            yield f"request.{key}: {body[key]} can't be drawn here"
+    if body.get("format") == "jpeg":
+        yield "request.format: jpeg can't be drawn here"
     style = body.get("style", "candle")
     for key, value in override.get("style", {}).items():
         is_default = value == catalogue().styles[style][key].default

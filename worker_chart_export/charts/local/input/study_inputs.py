@@ -1,8 +1,4 @@
-"""The inputs of a study, checked against the documented table.
-
-A chart drawn with other numbers than the template names is a wrong chart. So a wrong type, a value out of
-range and an unknown name all raise `RenderFailed`, which names the study, the input and the expected values.
-"""
+"""The inputs of a study, as its formula reads them."""
 
 from __future__ import annotations
 
@@ -67,26 +63,11 @@ class Inputs:
 
 
 def read_inputs(entry: StudyEntry, given: Mapping[str, Any]) -> Inputs:
-    """Check the template's inputs of one study and fill in the defaults.
+    """Return the inputs of one study in their own types, defaults filled in.
 
-    Raises:
-        RenderFailed: An input is unknown, of the wrong type or out of range.
+    `read_options` has checked them.
     """
-    values = {name: parameter.default for name, parameter in entry.inputs.items()}
-    for name, value in given.items():
-        if name not in entry.inputs:
-            known = ", ".join(entry.inputs) or "none"
-            raise RenderFailed(
-                f"Study {entry.name!r} has no input {name!r:.60}; known inputs: {known}.",
-                study=entry.name,
-                input=name,
-            )
-        try:
-            values[name] = entry.inputs[name].read(value)
-        except ValueError as error:
-            raise RenderFailed(
-                f"Study {entry.name!r} has input {name!r} = {value!r:.60}, expected {error}.",
-                study=entry.name,
-                input=name,
-            ) from error
+    values = {
+        name: parameter.read(given.get(name, parameter.default)) for name, parameter in entry.inputs.items()
+    }
     return Inputs(study=entry.name, values=values)

@@ -24,7 +24,6 @@ from worker_chart_export.charts.local.studies.study import (
     ProfileStyle,
 )
 from worker_chart_export.charts.local.studies.volume_profile import VolumeProfile
-from worker_chart_export.errors import RenderFailed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -44,34 +43,14 @@ class Looks:
 
     Args:
         entry: The study in the table.
-        given: The template's overrides.
-
-    Raises:
-        RenderFailed: An override is unknown or has a wrong value.
+        given: The template's overrides; `read_options` has checked them.
     """
 
     def __init__(self, entry: StudyEntry, given: Mapping[str, Any]) -> None:
         self._elements: dict[str, dict[str, Any]] = defaultdict(dict)
-        values: dict[str, Any] = {key: item.default for key, item in entry.overrides.items()}
-        for key, value in given.items():
-            if key not in entry.overrides:
-                raise RenderFailed(
-                    f"Study {entry.name!r} has no override {key!r:.80}; known overrides: "
-                    f"{', '.join(entry.overrides)}.",
-                    study=entry.name,
-                    override=key,
-                )
-            values[key] = value
-        for key, value in values.items():
+        for key, parameter in entry.overrides.items():
             element, attribute = _split(key)
-            try:
-                self._elements[element][attribute] = entry.overrides[key].read(value)
-            except ValueError as error:
-                raise RenderFailed(
-                    f"Override {key!r} of study {entry.name!r} is {value!r:.60}, expected {error}.",
-                    study=entry.name,
-                    override=key,
-                ) from error
+            self._elements[element][attribute] = parameter.read(given.get(key, parameter.default))
 
     def plots(self, computed: Plots, kind: StudyKind) -> tuple[Plot, ...]:
         """Return the visible plots in the table's order."""
