@@ -1,7 +1,8 @@
 """Write the reference pages that are generated from the code.
 
-`python -m docs.reference` writes `configuration.md`, `events.md` and `metrics.md`. The sentences are the
-docstrings below each setting and each event, and the help texts of the metrics.
+`python -m docs.reference` writes `configuration.md`, `events.md` and `metrics.md`, and the tables in
+`charts.md` and `embedded-cloud.md`. The sentences are the docstrings below each setting and each event, the
+help texts of the metrics, and the docstrings of the contract cases.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from daemon.settings import (
     Settings,
 )
 from daemon.settings.tracing import TracingSettings, TracingSwitch
+from docs import cloud_tables
 from worker_chart_export.charts.catalogue import catalogue
 from worker_chart_export.charts.chart_img.accounts import Account
 from worker_chart_export.charts.local.drawing.annotations.catalogue import DRAWINGS
@@ -234,7 +236,7 @@ def pages() -> dict[str, str]:
     """Return the text of each generated page, by its file name."""
     written = {"configuration.md": configuration(), "events.md": events(), "metrics.md": metrics_page()}
     generated = {name: text.replace("\n", f"\n\n{GENERATED}\n", 1) for name, text in written.items()}
-    return {**generated, "charts.md": charts_page()}
+    return {**generated, "charts.md": charts_page(), "embedded-cloud.md": cloud_tables.page()}
 
 
 def main() -> None:

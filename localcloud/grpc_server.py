@@ -6,12 +6,14 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import grpc
 
 from localcloud.faults import Fault, check_fault
 from localcloud.service import Service
+from localcloud.unserved import refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -65,16 +67,34 @@ def raw(message_type: Any) -> Any:
     return message_type.pb() if hasattr(message_type, "pb") else message_type
 
 
+class _Unserved(grpc.GenericRpcHandler):
+    """Refuse every RPC that no other handler has, by name. It ends a stream at once."""
+
+    def __init__(self, unserved: Mapping[str, str]) -> None:
+        self._unserved = unserved
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any]:
+        _, service, method = handler_call_details.method.split("/")  # /package.Service/Method
+        name = method if method in self._unserved else f"{service.rpartition('.')[2]}.{method}"
+
+        def refuse(_requests: Any, context: grpc.ServicerContext) -> Any:
+            context.abort(grpc.StatusCode.UNIMPLEMENTED, refusal(name, self._unserved))
+
+        return grpc.stream_stream_rpc_method_handler(refuse)
+
+
 class GrpcService(Service):
     """A restartable gRPC server. Subclasses define the methods.
 
     Attributes:
         pseudo_methods: Names for faults besides those of the RPCs.
+        unserved: RPCs, services and fields that are not served -> what to use instead.
     """
 
     name = "grpc"
     supported_faults: frozenset[str] = frozenset({"drop"})
     pseudo_methods: frozenset[str] = frozenset()
+    unserved: Mapping[str, str] = MappingProxyType({})
 
     def methods(self) -> Mapping[str, Mapping[str, Method | grpc.RpcMethodHandler[Any, Any]]]:
         """Return the methods by service name and method name."""
@@ -105,7 +125,10 @@ class GrpcService(Service):
         options = [("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", -1)]
         server = grpc.server(self._threads, options=options)
         server.add_generic_rpc_handlers(
-            [self._generic(name, methods) for name, methods in self.methods().items()]
+            [
+                *(self._generic(name, methods) for name, methods in self.methods().items()),
+                _Unserved(self.unserved),
+            ]
         )
         self.port = server.add_insecure_port(self.address)
         server.start()

@@ -15,6 +15,7 @@ from localcloud.firestore.field_paths import parse, project
 from localcloud.firestore.limits import check_name
 from localcloud.firestore.messages import set_timestamp, to_instant
 from localcloud.firestore.store import Committed, Database
+from localcloud.firestore.unserved import UNSERVED
 from localcloud.firestore.values import path_key
 from localcloud.firestore.writes import check_write, target
 from localcloud.grpc_server import GrpcService, Method, Refused, invalid
@@ -41,6 +42,7 @@ class FirestoreService(GrpcService):
 
     name = "firestore"
     supported_faults = frozenset({"drop", "contend"})
+    unserved = UNSERVED
 
     def __init__(self, *, port: int = 0, seed: int = 0) -> None:
         super().__init__(port=port, seed=seed)

@@ -15,6 +15,7 @@ from localcloud.pubsub import messages
 from localcloud.pubsub.delivery import Window
 from localcloud.pubsub.subscriptions import Stream
 from localcloud.pubsub.topics import Topics
+from localcloud.pubsub.unserved import UNSERVED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -33,6 +34,7 @@ class PubsubService(GrpcService):
     name = "pubsub"
     supported_faults = frozenset({"drop", "duplicate"})
     pseudo_methods = frozenset({"Deliver"})
+    unserved = UNSERVED
 
     def __init__(self, *, port: int = 0, seed: int = 0) -> None:
         super().__init__(port=port, seed=seed)

@@ -7,6 +7,8 @@ import pytest
 from google.api_core import exceptions
 from google.cloud.firestore_v1 import _helpers
 
+pytestmark = pytest.mark.serves("BatchWrite")
+
 
 def _update(document, fields, **current):
     write = {

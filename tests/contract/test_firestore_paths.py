@@ -7,6 +7,8 @@ from google.api_core import exceptions
 from google.cloud.firestore_v1 import _helpers
 from google.cloud.firestore_v1.field_path import FieldPath
 
+pytestmark = pytest.mark.serves("Write.update_mask")
+
 
 def _update(document, fields, mask, **more):
     name = document._document_path

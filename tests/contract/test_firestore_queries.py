@@ -11,6 +11,8 @@ from google.cloud import firestore
 from google.cloud.firestore_v1 import FieldFilter
 from google.cloud.firestore_v1.base_query import Or
 
+pytestmark = pytest.mark.serves("RunQuery")
+
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
@@ -130,6 +132,7 @@ def test_a_projection_reads_only_its_fields(mixed):
     assert [snapshot.to_dict() for snapshot in query.select(["nope"]).stream()] == [{}]
 
 
+@pytest.mark.serves("RunAggregationQuery")
 def test_counting(mixed):
     """COUNT returns the number of documents."""
     ((result,),) = mixed.count(alias="all").get()

@@ -5,7 +5,10 @@ from __future__ import annotations
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
 from google.api_core import exceptions
+
+pytestmark = pytest.mark.serves("Commit")
 
 WRITERS = 8
 

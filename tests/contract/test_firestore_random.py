@@ -18,7 +18,7 @@ from tests.support.cloud.clouds import PROJECT, clients_find
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytestmark = pytest.mark.official
+pytestmark = [pytest.mark.official, pytest.mark.serves("Commit")]
 
 NAMES = ("a", "b", "s:1", "é`\\")
 VALUES: tuple[Any, ...] = (

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 from google.api_core import exceptions
 
+pytestmark = pytest.mark.serves("BatchGetDocuments")
+
 
 def _batch_get(raw, *documents, **more):
     names = [document._document_path for document in documents]
@@ -77,6 +79,7 @@ def test_names_that_are_no_documents_are_refused(raw, path):
         )
 
 
+@pytest.mark.serves("ListDocuments")
 def test_listing_a_collection(collection):
     """A collection is listed by name with missing parents, with every page size."""
     for name in ("b", "a", "é", "c"):
@@ -87,6 +90,7 @@ def test_listing_a_collection(collection):
     assert [document.id for document in collection.list_documents(page_size=2)] == names
 
 
+@pytest.mark.serves("ListCollectionIds")
 def test_listing_collections(collection):
     """Only the collections directly below a document are listed."""
     document = collection.document("d")

@@ -8,6 +8,8 @@ from google.cloud import firestore
 
 from tests.support.cloud.clouds import PROJECT, clients_find
 
+pytestmark = pytest.mark.serves("Commit")
+
 
 def test_a_created_document_is_read_back(collection):
     """A created document is read back with the write's update time."""
@@ -19,6 +21,7 @@ def test_a_created_document_is_read_back(collection):
     assert read.read_time >= written.update_time
 
 
+@pytest.mark.serves("Write.current_document")
 def test_creating_an_existing_document_is_refused(collection):
     """Creating an existing document fails with AlreadyExists and leaves it unchanged."""
     document = collection.document("d")
@@ -28,6 +31,7 @@ def test_creating_an_existing_document_is_refused(collection):
     assert document.get().to_dict() == {"a": 1}
 
 
+@pytest.mark.serves("Write.current_document")
 def test_updating_a_missing_document_is_refused(collection):
     """Updating a missing document fails with NotFound and creates nothing."""
     with pytest.raises(exceptions.NotFound):
@@ -92,6 +96,7 @@ def test_commit_times_strictly_grow(collection):
     assert times == sorted(set(times))
 
 
+@pytest.mark.serves("Write.current_document")
 def test_an_update_with_the_last_update_time_goes_through(client, collection):
     """An update with the last update time as its precondition succeeds."""
     document = collection.document("d")
@@ -100,6 +105,7 @@ def test_an_update_with_the_last_update_time_goes_through(client, collection):
     assert document.get().to_dict() == {"a": 2}
 
 
+@pytest.mark.serves("Write.current_document")
 def test_an_update_with_a_read_update_time_goes_through(client, collection):
     """The update time of a snapshot is a valid precondition, like that of a write result."""
     document = collection.document("d")
@@ -108,6 +114,7 @@ def test_an_update_with_a_read_update_time_goes_through(client, collection):
     assert document.get().to_dict() == {"a": 2}
 
 
+@pytest.mark.serves("Write.current_document")
 def test_a_stale_update_time_is_refused(client, collection):
     """An update with an old update time fails with FailedPrecondition and writes nothing."""
     document = collection.document("d")
@@ -120,6 +127,7 @@ def test_a_stale_update_time_is_refused(client, collection):
     assert document.get().to_dict() == {"a": 2}
 
 
+@pytest.mark.serves("Write.current_document")
 def test_an_update_time_on_a_missing_document_is_refused(client, collection):
     """An update time precondition on a missing document fails with FailedPrecondition, not NotFound."""
     stale = collection.document("other").set({"a": 1}).update_time
@@ -129,6 +137,7 @@ def test_an_update_time_on_a_missing_document_is_refused(client, collection):
         collection.document("d").delete(option=client.write_option(last_update_time=stale))
 
 
+@pytest.mark.serves("Write.current_document")
 def test_exists_preconditions_on_deletes(client, collection):
     """A delete with an `exists` precondition fails unless the precondition holds."""
     document = collection.document("d")
@@ -156,6 +165,7 @@ def test_a_document_made_again_has_a_new_create_time(collection):
     assert document.get().create_time > first
 
 
+@pytest.mark.serves("Write.current_document")
 def test_a_batch_with_one_failing_precondition_writes_nothing(client, collection):
     """One failing precondition, at any place in the batch, prevents all its writes."""
     good, missing = collection.document("good"), collection.document("missing")
@@ -207,6 +217,7 @@ def test_a_field_below_a_plain_value_makes_it_a_map(collection):
     assert document.get().to_dict() == {"a": {"b": 2}}
 
 
+@pytest.mark.serves("Write.update_transforms")
 def test_transforms(collection):
     """Increment, maximum, minimum, array union and array removal work."""
     document = collection.document("d")
@@ -224,6 +235,7 @@ def test_transforms(collection):
     assert document.get().to_dict() == {"n": 3, "max": 9, "min": 5, "u": [1, 2], "r": [2], "new": 0.5}
 
 
+@pytest.mark.serves("Write.update_transforms")
 def test_server_timestamps_of_one_write_are_equal(collection):
     """All server timestamps of one write are equal and in whole milliseconds."""
     document = collection.document("d")

@@ -11,6 +11,8 @@ from google.pubsub_v1 import PublisherClient
 
 from tests.support.cloud.clouds import PROJECT
 
+pytestmark = pytest.mark.serves("CreateSubscription")
+
 
 @pytest.fixture
 def missing(publisher, subscriber):
@@ -19,6 +21,7 @@ def missing(publisher, subscriber):
     return publisher.topic_path(PROJECT, name), subscriber.subscription_path(PROJECT, name)
 
 
+@pytest.mark.serves("CreateTopic", "CreateSubscription")
 def test_creating_what_exists_is_refused(channel):
     """Creating an existing topic or subscription fails with AlreadyExists."""
     with pytest.raises(exceptions.AlreadyExists):
@@ -28,6 +31,7 @@ def test_creating_what_exists_is_refused(channel):
 
 
 @pytest.mark.parametrize("name", ["ab", "1abc", "google-topic", "white space", "a" * 256])
+@pytest.mark.serves("CreateTopic", "CreateSubscription")
 def test_ids_outside_the_rules_are_refused(publisher, subscriber, channel, name):
     """Ids must have 3 to 255 characters, begin with a letter and not with `goog`."""
     with pytest.raises(exceptions.InvalidArgument):
@@ -36,6 +40,7 @@ def test_ids_outside_the_rules_are_refused(publisher, subscriber, channel, name)
         subscriber.create_subscription(name=subscriber.subscription_path(PROJECT, name), topic=channel.topic)
 
 
+@pytest.mark.serves("GetTopic", "DeleteTopic")
 def test_a_missing_topic_is_not_found(publisher, subscriber, missing):
     """Every call on a missing topic fails with NotFound."""
     topic, subscription = missing
@@ -50,6 +55,7 @@ def test_a_missing_topic_is_not_found(publisher, subscriber, missing):
             call()
 
 
+@pytest.mark.serves("GetSubscription", "DeleteSubscription")
 def test_a_missing_subscription_is_not_found(subscriber, missing):
     """Every call on a missing subscription fails with NotFound."""
     _, subscription = missing
@@ -67,6 +73,7 @@ def test_a_missing_subscription_is_not_found(subscriber, missing):
             call()
 
 
+@pytest.mark.serves("Publish")
 def test_nothing_to_publish_is_refused(channel):
     """A publish needs a message with data or attributes."""
     for messages in ([], [{}], [{"data": b"x"}, {}]):
@@ -76,6 +83,7 @@ def test_nothing_to_publish_is_refused(channel):
     assert channel.pull()[0].message.attributes == {"runId": "r"}
 
 
+@pytest.mark.serves("Publish")
 def test_a_message_arrives_as_published(channel):
     """A message arrives with its data, attributes, id and publish time."""
     message_id = channel.publish(b"\x00\xff", runId="r:1", stepId="é")
@@ -86,12 +94,14 @@ def test_a_message_arrives_as_published(channel):
     assert message.publish_time.year >= 2024
 
 
+@pytest.mark.serves("Publish")
 def test_ids_of_messages_differ(channel):
     """Every message has its own id."""
     ids = [channel.publish() for _ in range(5)]
     assert len(set(ids)) == 5
 
 
+@pytest.mark.serves("CreateSubscription", "ListTopicSubscriptions")
 def test_every_subscription_gets_its_copy(channel, subscriber):
     """Every subscription receives the messages published after its creation."""
     channel.publish(b"before")
@@ -107,6 +117,9 @@ def test_every_subscription_gets_its_copy(channel, subscriber):
     assert sorted(listed) == sorted([channel.subscription, second])
 
 
+@pytest.mark.serves(
+    "Subscription.ack_deadline_seconds", "Subscription.retry_policy", "Subscription.dead_letter_policy"
+)
 def test_settings_are_returned_as_set(new_channel, subscriber):
     """A subscription returns the deadline, retry policy and dead-letter policy that were set."""
     dead = new_channel()
@@ -146,6 +159,7 @@ def test_settings_out_of_bounds_are_refused(new_channel):
         )
 
 
+@pytest.mark.serves("UpdateSubscription")
 def test_settings_are_updated_by_mask(channel, new_channel):
     """An update changes only the settings that its mask names."""
     dead = new_channel()
@@ -166,6 +180,7 @@ def test_settings_are_updated_by_mask(channel, new_channel):
         )
 
 
+@pytest.mark.serves("DeleteTopic")
 def test_a_deleted_topic_leaves_its_subscription(channel):
     """When its topic is deleted a subscription keeps its messages and shows `_deleted-topic_`."""
     channel.publish(b"kept")
@@ -175,6 +190,7 @@ def test_a_deleted_topic_leaves_its_subscription(channel):
     assert channel.pull()[0].message.data == b"kept"
 
 
+@pytest.mark.serves("ListTopics", "ListSubscriptions")
 def test_lists(channel):
     """Topics and subscriptions of the project are listed."""
     project = f"projects/{PROJECT}"

@@ -8,6 +8,8 @@ import pytest
 from google.api_core import exceptions
 from google.protobuf import duration_pb2
 
+pytestmark = pytest.mark.serves("Pull")
+
 
 @pytest.fixture(scope="module", autouse=True)
 def leased(new_channel):
@@ -34,6 +36,7 @@ def retried(new_channel):
     return channel, began
 
 
+@pytest.mark.serves("Acknowledge")
 def test_an_acknowledged_message_is_gone(channel):
     """An acknowledged message is not delivered again."""
     channel.publish()
@@ -50,6 +53,7 @@ def test_a_leased_message_is_not_delivered_again(channel):
     assert not channel.pull(wait=False)
 
 
+@pytest.mark.serves("ModifyAckDeadline")
 def test_a_nack_brings_the_message_back_at_once(channel):
     """A nack (deadline 0) redelivers the message at once with the same id and a new ack id."""
     channel.publish()
@@ -62,6 +66,7 @@ def test_a_nack_brings_the_message_back_at_once(channel):
     assert second.ack_id != first.ack_id
 
 
+@pytest.mark.serves("ModifyAckDeadline")
 def test_a_deferred_message_comes_back_when_its_deadline_passes(channel):
     """After `modify_ack_deadline(2)` the message is delivered again when the deadline passes."""
     channel.publish()
@@ -73,6 +78,7 @@ def test_a_deferred_message_comes_back_when_its_deadline_passes(channel):
     assert second.message.message_id == first.message.message_id
 
 
+@pytest.mark.serves("Acknowledge", "ModifyAckDeadline")
 def test_the_ack_id_of_an_earlier_delivery_does_nothing(channel):
     """An ack or nack with the ack id of an earlier delivery has no effect on the new one."""
     channel.publish()
@@ -86,6 +92,7 @@ def test_the_ack_id_of_an_earlier_delivery_does_nothing(channel):
     assert len(channel.pull()) == 1
 
 
+@pytest.mark.serves("Acknowledge")
 def test_acknowledging_twice_is_fine(channel):
     """A second acknowledge of the same message has no effect."""
     channel.publish()
@@ -123,6 +130,7 @@ def test_a_pull_takes_no_more_than_requested(channel):
     assert not channel.pull(wait=False)
 
 
+@pytest.mark.serves("Subscription.dead_letter_policy")
 def test_without_a_policy_no_attempt_is_reported(channel):
     """Without a dead-letter policy the attempt is 0, which Google's client shows as None."""
     channel.publish()
@@ -130,6 +138,7 @@ def test_without_a_policy_no_attempt_is_reported(channel):
     assert received.delivery_attempt == 0
 
 
+@pytest.mark.serves("Subscription.dead_letter_policy")
 def test_a_message_nacked_too_often_is_dead_lettered(new_channel):
     """After five deliveries a message goes to the dead-letter topic with the name of its source."""
     dead = new_channel()
@@ -157,6 +166,7 @@ def test_a_message_nacked_too_often_is_dead_lettered(new_channel):
     }
 
 
+@pytest.mark.serves("Subscription.retry_policy")
 def test_a_retry_policy_delays_the_third_delivery(retried):
     """Under a retry policy the third delivery waits at least the minimum backoff."""
     # The official emulator redelivers the first time at once. Production and the embedded cloud wait. Exact
@@ -167,6 +177,7 @@ def test_a_retry_policy_delays_the_third_delivery(retried):
     assert received.message.data == b"again"
 
 
+@pytest.mark.serves("Subscription.ack_deadline_seconds")
 def test_a_lease_that_is_not_extended_ends(leased):
     """Without an extension the message is redelivered after ten seconds, and its old ack id is invalid."""
     channel, first, began = leased

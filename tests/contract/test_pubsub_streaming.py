@@ -10,6 +10,8 @@ import pytest
 from google.api_core import exceptions
 from google.cloud.pubsub_v1.types import FlowControl, StreamingPullRequest
 
+pytestmark = pytest.mark.serves("StreamingPull")
+
 LONG = 15
 
 
