@@ -11,7 +11,7 @@ from localcloud.faults import Fault
 from tests.support.cloud.resources import SECRET_KEY
 from tests.support.process.commands import run_command
 from tests.support.process.fleet_daemon import FLEET
-from worker_chart_export.charts.chart_img.quota import USAGE
+from worker_chart_export.charts.chart_img.usage_document import USAGE
 
 ACCOUNTS = [
     {"id": "main", "apiKey": SECRET_KEY, "dailyLimit": 50, "ratePerSecond": 2.5, "burst": 4, "plan": "PRO"},

@@ -11,7 +11,7 @@ from localcloud.faults import Fault
 from tests.support.charts.local_chart_samples import raw_candles
 from tests.support.cloud.resources import asked
 from tests.support.process.waiting_daemon import WAITING
-from worker_chart_export.charts.chart_img.quota import USAGE
+from worker_chart_export.charts.chart_img.usage_document import USAGE
 
 KEY = "key-that-must-never-be-seen"
 OTHER_KEY = "other-key-that-must-never-be-seen"

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 
 from localcloud.faults import Fault
-from worker_chart_export.charts.chart_img.quota import USAGE
+from worker_chart_export.charts.chart_img.usage_document import USAGE
 
 FIRST, SECOND, DEAD = "first-key-never-seen", "second-key-never-seen", "dead-key-never-seen"
 FAST = {"ratePerSecond": 1000, "burst": 1000}

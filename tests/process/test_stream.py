@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from daemon.handling.circuit_breaker import FAILURES_TO_OPEN
 from localcloud.faults import Fault
 from tests.support.cloud.resources import health
@@ -93,11 +95,13 @@ def test_an_outage_of_firestore_pauses_the_intake_and_uses_up_no_delivery(deploy
         daemon.wait_for_event("message_settled", count=FAILING)
         publish(deployment, run_id, step_ids[FAILING:])
         wait_for_messages(daemon, FAILING + WAITING)
+        idle_ended = time.monotonic() + 2.0  # the pause is longer than a stream may be idle
+        daemon.wait_until(lambda: time.monotonic() > idle_ended, "a pause of 2 s", 10)
         deployment.cloud.firestore.faults.remove(outage)
         (resumed,) = daemon.wait_for_event("intake_resumed", timeout_seconds=40)
         daemon.wait_until(lambda: completed(daemon) >= set(step_ids[FAILING:]), "the steps that waited", 30)
         assert daemon.terminate() == 0
-    assert resumed["pausedSeconds"] > 2  # longer than a stream may be idle
+    assert resumed["pausedSeconds"] > 2
     paused_for = daemon.events[daemon.events.index(paused) : daemon.events.index(resumed)]
     assert [line for line in paused_for if line["event"] == "stream_reopened"] == []
     for line in daemon.named("step_completed"):

@@ -17,7 +17,7 @@ from daemon.http.page.activity import SECONDS_PER_MINUTE, Activity
 from daemon.http.page.routes import page_routes
 from daemon.http.page.thumbnails import Thumbnails
 from daemon.settings import effective_settings
-from worker_chart_export.charts.chart_img.quota import seconds_of_day_left
+from worker_chart_export.charts.chart_img.usage_document import seconds_of_day_left
 from worker_chart_export.observability import metrics
 from worker_chart_export.observability.observers import Stage, watched_by
 from worker_chart_export.outputs.links import browser_url

@@ -15,7 +15,8 @@ from worker_chart_export.charts.chart_img.account_state import account_states
 from worker_chart_export.charts.chart_img.accounts import Account
 from worker_chart_export.charts.chart_img.client import ChartApi
 from worker_chart_export.charts.chart_img.provider import ChartImgProvider
-from worker_chart_export.charts.chart_img.quota import USAGE, QuotaLedger
+from worker_chart_export.charts.chart_img.quota import QuotaLedger
+from worker_chart_export.charts.chart_img.usage_document import USAGE
 from worker_chart_export.timing import SystemClock
 
 if TYPE_CHECKING:

@@ -1,18 +1,20 @@
-"""Count the calls of the accounts in Firestore before they are made, for all workers together.
-
-The document `chart_img_accounts_usage/{accountId}` is shared with other workers. Its fields are `windowStart`
-(RFC 3339, midnight UTC), `usageToday`, and optionally `dailyLimit`. Its window only moves forward.
-"""
+"""Count the calls of the accounts in Firestore before they are made, for all workers together."""
 
 from __future__ import annotations
 
-import math
 import threading
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from worker_chart_export.backends.firestore import Unacceptable, read_documents, send
+from worker_chart_export.backends.firestore import LostRace, Unacceptable, read_documents, send
+from worker_chart_export.charts.chart_img.usage_document import (
+    DAY,
+    USAGE,
+    Taken,
+    seconds_of_day_left,
+    take,
+    window_of,
+)
 from worker_chart_export.concurrency.combining_queue import CombiningQueue, QueuedRequest
 from worker_chart_export.errors import BackendRefused, BackendUnavailable, StepTimedOut, WorkerError
 from worker_chart_export.observability import metrics
@@ -21,109 +23,14 @@ from worker_chart_export.timing import Backoff, SystemClock
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from datetime import datetime
 
-    from worker_chart_export.backends.firestore import LazySnapshot
     from worker_chart_export.charts.chart_img.accounts import Account
     from worker_chart_export.concurrency.cancel_scope import CancelScope
     from worker_chart_export.timing import Clock
 
-USAGE = "chart_img_accounts_usage"
-DAY = timedelta(days=1)
 #: The pause between attempts to commit a count.
 BACKOFF = Backoff(first_seconds=0.04, max_seconds=1.0)
-#: The count of a document whose count can't be read: used up is better than overspent.
-UNREADABLE_COUNT = 2**53
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Taken:
-    """The calls taken from a quota.
-
-    Attributes:
-        granted: Calls that may be made; fewer than wanted when the limit is near.
-        used: Calls counted in the window, these included.
-        limit: Calls that the window allows.
-        window: The window they count in.
-        fields: The fields to write, or None when the document need not change.
-    """
-
-    granted: int
-    used: int
-    limit: int
-    window: datetime
-    fields: Mapping[str, Any] | None
-
-
-def take(
-    document: Mapping[str, Any] | None,
-    *,
-    wanted: int,
-    daily_limit: int,
-    now: datetime,
-    used_up: datetime | None = None,
-) -> Taken:
-    """Take up to `wanted` calls from the quota of a usage document. Pure.
-
-    Args:
-        document: The usage document as it was read, or None when there is none.
-        wanted: How many calls to take; 0 to look only.
-        daily_limit: The limit, unless the document has one.
-        now: The server's time of the read.
-        used_up: The window that Chart-IMG says is used up, if any: the count is raised to the limit in it.
-    """
-    fields = {} if document is None else document
-    today = window_of(now)
-    stored = _stored_window(fields.get("windowStart"))
-    # A window that can't be read counts as today's, so that no call is spent twice.
-    window = max(stored or today, today)
-    count, own_limit = _number(fields.get("usageToday", 0)), stored_limit(fields)
-    limit = daily_limit if own_limit is None else own_limit
-    used = UNREADABLE_COUNT if count is None else max(0, math.ceil(count))
-    if stored is not None and stored < today:
-        used = 0
-    is_used_up = used_up == window and used < limit
-    used = limit if is_used_up else used
-    granted = max(0, min(wanted, limit - used))
-    start = {"windowStart": window.strftime("%Y-%m-%dT%H:%M:%SZ")}
-    changes: Mapping[str, Any] | None = None
-    if granted or is_used_up:
-        changes = {**start, "usageToday": used + granted}
-    elif document is not None and stored is None:  # without a window the account would stay used up forever
-        changes = start
-    return Taken(granted=granted, used=used + granted, limit=limit, window=window, fields=changes)
-
-
-def stored_limit(fields: Mapping[str, Any]) -> int | None:
-    """Return the `dailyLimit` of a usage document, or None if it has none that can be read."""
-    limit = _number(fields.get("dailyLimit"))
-    return None if limit is None else math.floor(limit)
-
-
-def window_of(now: datetime) -> datetime:
-    """Return the UTC midnight before `now`."""
-    return now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-
-
-def seconds_of_day_left(now: datetime) -> float:
-    """Return the seconds until the next UTC midnight."""
-    return (window_of(now) + DAY - now).total_seconds()
-
-
-def _stored_window(value: Any) -> datetime | None:
-    """Return the window of a `windowStart`, if it can be read."""
-    try:
-        if isinstance(value, str):
-            value = datetime.fromisoformat(value)
-        if isinstance(value, datetime):
-            return window_of(value if value.tzinfo is not None else value.replace(tzinfo=UTC))
-    except (ValueError, OverflowError):  # not a time, or one that is beyond the calendar in UTC
-        return None
-    return None
-
-
-def _number(value: Any) -> float | None:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    return value if is_number else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -233,8 +140,34 @@ class QuotaLedger:
         return counted
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Usage:
+    """The usage document at one moment.
+
+    Attributes:
+        fields: Its fields, or None when there is no document.
+        update_time: When it was last written, or None when there is no document.
+        server_time: The server's time of the read, or of the commit that left it so.
+        asked_at: When the call was sent, on the monotonic clock.
+    """
+
+    fields: Mapping[str, Any] | None
+    update_time: datetime | None
+    server_time: datetime
+    asked_at: float
+
+    @property
+    def day_ends(self) -> float:
+        """When the server's day ends, on the monotonic clock; see `Counted`."""
+        return self.asked_at + seconds_of_day_left(self.server_time)
+
+
 class _Counter:
     """Count the calls of one account.
+
+    A count needs no read while no other client writes the document. Its precondition is then the update time
+    of this process's own last commit: when it holds, the document is as that commit left it. The answer holds
+    the server's time, so a commit in a day that began since is seen, and counted again in the new window.
 
     Attributes:
         used_up: The window that Chart-IMG says is used up, until the document says so too.
@@ -247,6 +180,8 @@ class _Counter:
         self._clock = clock
         self._failures = 0
         self._has_logged_window = False
+        self._own: _Usage | None = None
+        self._is_only_writer = False
         self.used_up: datetime | None = None
         self.queue: CombiningQueue[_Call] = CombiningQueue(
             choose=list,
@@ -271,60 +206,109 @@ class _Counter:
         if not calls:
             return
         self._failures += 1
-        read_at, used_up = self._clock.monotonic(), self.used_up
-        usage, taken = self._read(wanted=sum(call.calls for call in calls), used_up=used_up)
-        if taken.fields is not None:
-            write = self._client.batch()
-            if usage.fields is None:
-                write.create(self._document, taken.fields)
-            else:
-                option = self._client.write_option(last_update_time=usage.update_time)
-                write.update(self._document, taken.fields, option=option)
-            try:
-                send(write)
-            except Unacceptable as error:
-                raise BackendRefused("firestore", str(error)) from error
+        wanted, used_up = sum(call.calls for call in calls), self.used_up
+        taken, usage = self._count_unread(wanted, used_up) or self._count_read(wanted, used_up)
         self._failures = 0
         if self.used_up == used_up:
             self.used_up = None  # written, or of an earlier window
-        self._report(taken, usage.read_time, read_at)
-        day_ends = read_at + seconds_of_day_left(usage.read_time)
+        self._report(taken, usage)
         left = taken.granted
         for call in calls:
-            call.answer = Counted(granted=0 < call.calls <= left, window=taken.window, day_ends=day_ends)
+            call.answer = Counted(
+                granted=0 < call.calls <= left, window=taken.window, day_ends=usage.day_ends
+            )
             left -= call.calls
+
+    def _count_unread(self, wanted: int, used_up: datetime | None) -> tuple[Taken, _Usage] | None:
+        """Count on top of the own last commit. Return None when the document must be read."""
+        own = self._own
+        if own is None or not self._is_only_writer:
+            return None
+        taken = self._take(own, wanted, used_up)
+        if taken.granted < wanted or taken.fields is None:  # no commit would prove that this is true now
+            return None
+        try:
+            usage = self._commit(own, taken.fields)
+        except LostRace:
+            return None
+        return (taken, usage) if window_of(usage.server_time) <= taken.window else None
+
+    def _count_read(self, wanted: int, used_up: datetime | None) -> tuple[Taken, _Usage]:
+        usage = self._read()
+        self._is_only_writer = self._own is not None and self._own.update_time == usage.update_time
+        taken = self._take(usage, wanted, used_up)
+        if taken.fields is None:
+            return taken, usage
+        usage = self._commit(usage, taken.fields)
+        # When the day ended between the read and the commit, the calls count in the new window once more.
+        is_of_today = window_of(usage.server_time) <= taken.window
+        return (taken, usage) if is_of_today else self._count_read(wanted, used_up)
+
+    def _commit(self, usage: _Usage, changes: Mapping[str, Any]) -> _Usage:
+        """Write the changes if the document is still as in `usage`. Return the document after it.
+
+        Raises:
+            LostRace: Another client wrote the document. Nothing was written.
+            BackendUnavailable: Nothing is known to be written.
+            BackendRefused: Firestore refuses.
+        """
+        write = self._client.batch()
+        if usage.fields is None:
+            write.create(self._document, changes)
+        else:
+            option = self._client.write_option(last_update_time=usage.update_time)
+            write.update(self._document, changes, option=option)
+        self._own, asked_at = None, self._clock.monotonic()
+        try:
+            (result,) = send(write)
+        except Unacceptable as error:
+            raise BackendRefused("firestore", str(error)) from error
+        self._own = _Usage(
+            fields={**(usage.fields or {}), **changes},
+            update_time=result.update_time,
+            server_time=write.commit_time,
+            asked_at=asked_at,
+        )
+        return self._own
 
     def look(self) -> Counted:
         """Read whether a call would be granted; see `QuotaLedger.has_calls_left`."""
-        read_at = self._clock.monotonic()
-        usage, taken = self._read(wanted=1, used_up=self.used_up)
-        day_ends = read_at + seconds_of_day_left(usage.read_time)
-        return Counted(granted=taken.granted > 0, window=taken.window, day_ends=day_ends)
+        usage = self._read()
+        taken = self._take(usage, 1, self.used_up)
+        return Counted(granted=taken.granted > 0, window=taken.window, day_ends=usage.day_ends)
 
-    def _read(self, *, wanted: int, used_up: datetime | None) -> tuple[LazySnapshot, Taken]:
-        (usage,) = read_documents(self._client, [self._document])
-        taken = take(
+    def _read(self) -> _Usage:
+        asked_at = self._clock.monotonic()
+        (found,) = read_documents(self._client, [self._document])
+        return _Usage(
+            fields=found.fields,
+            update_time=found.update_time,
+            server_time=found.read_time,
+            asked_at=asked_at,
+        )
+
+    def _take(self, usage: _Usage, wanted: int, used_up: datetime | None) -> Taken:
+        return take(
             usage.fields,
             wanted=wanted,
             daily_limit=self._account.daily_limit,
-            now=usage.read_time,
+            now=usage.server_time,
             used_up=used_up,
         )
-        return usage, taken
 
-    def _report(self, taken: Taken, now: datetime, read_at: float) -> None:
+    def _report(self, taken: Taken, usage: _Usage) -> None:
         """Show the quota in the metrics. Log once a window that is more than a day ahead.
 
         Such a window comes from a wrong clock or a wrong edit, and may stay for years.
         """
-        window_ends = read_at + (taken.window - now + DAY).total_seconds()
+        window_ends = usage.asked_at + (taken.window - usage.server_time + DAY).total_seconds()
         metrics.show_quota(
             self._account.id,
             used=taken.used,
             limit=taken.limit,
             is_over=lambda: self._clock.monotonic() >= window_ends,
         )
-        if taken.window - now > DAY and not self._has_logged_window:
+        if taken.window - usage.server_time > DAY and not self._has_logged_window:
             self._has_logged_window = True
             path = f"{USAGE}/{self._account.id}"
             window = f"{taken.window:%Y-%m-%d}"

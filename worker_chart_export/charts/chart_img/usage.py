@@ -18,7 +18,7 @@ from worker_chart_export.backends.firestore import (
     read_documents,
     send,
 )
-from worker_chart_export.charts.chart_img.quota import (
+from worker_chart_export.charts.chart_img.usage_document import (
     DAY,
     UNREADABLE_COUNT,
     USAGE,

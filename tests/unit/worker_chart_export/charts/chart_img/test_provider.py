@@ -12,7 +12,7 @@ import pytest
 from localcloud import Fault
 from tests.support.charts.chart_img_samples import KEY, account, at_once, usage, used
 from tests.support.fakes import HandClock, chart_request, scope_of
-from worker_chart_export.charts.chart_img.quota import USAGE
+from worker_chart_export.charts.chart_img.usage_document import USAGE
 from worker_chart_export.errors import (
     ChartApiFailed,
     ChartApiLimitExceeded,

@@ -67,6 +67,33 @@ class TestCount:
         quota.count(ACCOUNT, scope_of())
         assert used(documents) == 1
 
+    def test_a_process_that_writes_alone_does_not_read_the_count(self, cloud, quota, documents):
+        """Only the first two counts read: the second one's read shows that nobody else writes."""
+        assert granted([quota.count(ACCOUNT, scope_of()) for _ in range(10)]) == (10, 0)
+        assert (used(documents), cloud.firestore.calls["Commit"]) == (10, 10)
+        assert cloud.firestore.calls["BatchGetDocuments"] == 2 + 1  # and the test's own
+
+    @pytest.mark.parametrize("stored", [{"usageToday": 48}, {"dailyLimit": 5}])
+    def test_a_write_of_others_is_seen_by_the_next_count(self, quota, documents, stored):
+        """A count or a limit that another client wrote is respected without a read before it."""
+        assert granted([quota.count(ACCOUNT, scope_of()) for _ in range(3)]) == (3, 0)
+        documents.document("chart_img_accounts_usage/acc-1").update(stored)
+        assert granted([quota.count(ACCOUNT, scope_of()) for _ in range(5)]) == (2, 3)
+
+    def test_a_raised_limit_is_seen_by_the_next_count(self, quota, documents):
+        """A refusal is never made from memory: the limit may have been raised."""
+        one = account(daily_limit=3)
+        assert granted([quota.count(one, scope_of()) for _ in range(5)]) == (3, 2)
+        documents.document("chart_img_accounts_usage/acc-1").update({"dailyLimit": 4})
+        assert granted([quota.count(one, scope_of()) for _ in range(5)]) == (1, 4)
+
+    def test_a_deleted_document_starts_again(self, quota, documents):
+        """A usage document that was deleted is made again by the next count."""
+        assert granted([quota.count(ACCOUNT, scope_of()) for _ in range(3)]) == (3, 0)
+        documents.document("chart_img_accounts_usage/acc-1").delete()
+        assert quota.count(ACCOUNT, scope_of()).granted
+        assert used(documents) == 1
+
     def test_accounts_are_counted_apart(self, quota, documents):
         """Each account has its own count in its own document."""
         at_once([partial(quota.count, account(name), scope_of()) for name in ("a", "b") * 5])
@@ -111,6 +138,23 @@ class TestMidnight:
         results = at_once([partial(quota.count, ACCOUNT, scope_of()) for _ in range(60)])
         assert granted(results) == (left, 60 - left)
         assert usage(documents) == {"windowStart": stored, "usageToday": 50}
+
+    def test_a_count_that_needs_no_read_sees_that_a_day_began(self, quota, documents, server_time):
+        """The commit's own time shows the new day: the call counts in it, with the new day's end."""
+        server_time.set(NOW)
+        for _ in range(3):
+            quota.count(ACCOUNT, scope_of())
+        server_time.set(NOW + timedelta(days=1))
+        counted = quota.count(ACCOUNT, scope_of())
+        assert (counted.granted, counted.window.day) == (True, 16)
+        assert usage(documents) == {"windowStart": TOMORROW, "usageToday": 1}
+
+    def test_a_day_that_begins_between_read_and_commit(self, cloud, quota, documents, server_time):
+        """The call counts in the window of the day in which it is made."""
+        server_time.set(NOW)
+        usage_fault(cloud, method="Commit", before=lambda _: server_time.set(NOW + timedelta(days=1)))
+        assert quota.count(ACCOUNT, scope_of()).window.day == 16
+        assert usage(documents) == {"windowStart": TOMORROW, "usageToday": 1}
 
     def test_two_processes_around_midnight_overspend_neither_day(self, cloud, documents, server_time):
         """Two processes around midnight overspend neither day, and the window moves once."""

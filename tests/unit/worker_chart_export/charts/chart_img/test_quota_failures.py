@@ -22,7 +22,8 @@ from tests.support.charts.chart_img_samples import (
     used,
 )
 from tests.support.fakes import scope_of
-from worker_chart_export.charts.chart_img.quota import USAGE, QuotaLedger
+from worker_chart_export.charts.chart_img.quota import QuotaLedger
+from worker_chart_export.charts.chart_img.usage_document import USAGE
 from worker_chart_export.errors import BackendRefused, BackendUnavailable, Interrupted, StepTimedOut
 
 ACCOUNT = account(daily_limit=50)

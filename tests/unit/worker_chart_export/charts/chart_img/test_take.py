@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.fakes import NOON
-from worker_chart_export.charts.chart_img.quota import take, window_of
+from worker_chart_export.charts.chart_img.usage_document import take, window_of
 
 TODAY, YESTERDAY, TOMORROW = (f"2025-12-{day}T00:00:00Z" for day in (15, 14, 16))
 MIDNIGHT = datetime(2025, 12, 15, tzinfo=UTC)

@@ -11,7 +11,7 @@ import pytest
 from localcloud import Fault
 from tests.support.charts.chart_img_samples import account, at_once, usage, used
 from tests.support.fakes import HandClock, chart_request
-from worker_chart_export.charts.chart_img.quota import USAGE
+from worker_chart_export.charts.chart_img.usage_document import USAGE
 from worker_chart_export.errors import ChartApiLimitExceeded
 
 FIRST, SECOND = account("first", key="key-one"), account("second", key="key-two")

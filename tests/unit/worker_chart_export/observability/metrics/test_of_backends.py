@@ -17,7 +17,8 @@ from tests.support.charts.chart_img_samples import account
 from tests.support.fakes import BUCKET, HandClock, scope_of
 from tests.support.metric_counts import value
 from worker_chart_export.backends.firestore import LostRace, send
-from worker_chart_export.charts.chart_img.quota import USAGE, QuotaLedger
+from worker_chart_export.charts.chart_img.quota import QuotaLedger
+from worker_chart_export.charts.chart_img.usage_document import USAGE
 from worker_chart_export.errors import (
     BackendRefused,
     BackendUnavailable,
