@@ -25,8 +25,3 @@ def why_not_json(error: Exception) -> str:
     if isinstance(error, json.JSONDecodeError):
         return f"not JSON (line {error.lineno} column {error.colno})"
     return "not UTF-8 text" if isinstance(error, UnicodeError) else "not JSON that can be read"
-
-
-def plural(count: int, noun: str) -> str:
-    """Return the count with its noun: `1 chart`, `2 charts`."""
-    return f"{count} {noun}{'' if count == 1 else 's'}"

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from daemon.cli.lists.steps import step_pages
 from daemon.cli.places import place_of, with_place
-from daemon.cli.status.assemble import manifest_uri
+from daemon.reports.assemble import manifest_uri
+from daemon.reports.steps import step_pages
 from worker_chart_export.descriptions import describe
 from worker_chart_export.errors import BackendRefused, BackendUnavailable, WorkerError
 from worker_chart_export.inputs.flow_run import StepStatus
@@ -17,7 +17,7 @@ from worker_chart_export.ledger.decisions import Reason
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from daemon.cli.lists.steps import StepFilter
+    from daemon.reports.steps import StepFilter
     from worker_chart_export.inputs.flow_run import FlowRun
     from worker_chart_export.ledger.operator_ledger import OperatorLedger
     from worker_chart_export.outputs.results import StoredResults

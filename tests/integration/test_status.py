@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 from daemon.cli.status.reader import RunReader
-from daemon.cli.status.report import Hold
+from daemon.reports.report import Hold
 from tests.support.run_reports import OWNER, lease
 from worker_chart_export.ledger.lease import LEASES
 from worker_chart_export.timing import SystemClock

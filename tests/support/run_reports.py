@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 from rich.console import Console
 from rich.live_render import LiveRender
 
-from daemon.cli.status.assemble import BucketFacts, run_report
 from daemon.cli.status.to_text import report_lines
+from daemon.reports.assemble import BucketFacts, run_report
 from tests.support.fakes import BUCKET
 from worker_chart_export.inputs.flow_run import FlowRun
 from worker_chart_export.ledger.lease import Lease

@@ -11,10 +11,11 @@ from daemon.cli.doctor.checks.accounts import call_once
 from daemon.cli.lists.accounts import account_rows, text_of, window_end
 from daemon.cli.lists.printing import print_list
 from daemon.cli.operator import audit, log_to_standard_error, require_consent
-from daemon.cli.output import OutputFormat, examples, plural
+from daemon.cli.output import OutputFormat, examples
 from daemon.cli.places import place_of
 from daemon.clients import firestore_client
 from daemon.exit import ExitCode
+from daemon.reports.wording import plural
 from daemon.settings import ChartsApiMode, ChartSettings, FirestoreSettings, load_settings
 from worker_chart_export.charts.chart_img.answers import Meaning
 from worker_chart_export.charts.chart_img.usage import read_usage, read_usages, set_limit

@@ -17,9 +17,10 @@ from rich.text import Text
 
 from daemon.cli.doctor.results import DoctorReport, Status
 from daemon.cli.doctor.runner import run_checks
-from daemon.cli.output import OutputFormat, examples, plural
+from daemon.cli.output import OutputFormat, examples
 from daemon.exit import exit_now
 from daemon.lifecycle.signals import forward_stop_signals
+from daemon.reports.wording import plural
 from daemon.settings import LogFormat, LogLevel
 from daemon.settings.emulators import Emulators
 from worker_chart_export.concurrency.cancel_scope import CancelScope

@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 
 from daemon.cli.operator import audit, log_to_standard_error, operator_name
-from daemon.cli.output import examples, plural
+from daemon.cli.output import examples
 from daemon.clients import firestore_client
+from daemon.reports.wording import plural
 from daemon.settings import FirestoreSettings, load_settings
 from worker_chart_export.errors import shown
 from worker_chart_export.fleet.heartbeat import live_workers

@@ -14,12 +14,13 @@ import typer
 
 from daemon.cli.durations import parse_duration
 from daemon.cli.operator import audit, log_to_standard_error, require_consent
-from daemon.cli.output import OutputFormat, examples, plural
+from daemon.cli.output import OutputFormat, examples
 from daemon.cli.places import topic_path
 from daemon.cli.quarantine.replay import NotReplayed, Replayer
 from daemon.cli.quarantine.report import block, line, print_list, whole, why
 from daemon.cli.quarantine.source import Source, each_message, find_source
 from daemon.exit import ExitCode
+from daemon.reports.wording import plural
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection

@@ -7,9 +7,10 @@ from contextlib import closing
 import typer
 
 from daemon.cli.operator import audit, log_to_standard_error
-from daemon.cli.output import examples, plural
+from daemon.cli.output import examples
 from daemon.clients import firestore_client
 from daemon.exit import ExitCode
+from daemon.reports.wording import plural
 from daemon.settings import FirestoreSettings, load_settings
 from worker_chart_export.backends.firestore import LostRace
 from worker_chart_export.fleet.heartbeat import live_workers

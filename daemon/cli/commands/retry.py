@@ -15,14 +15,15 @@ from rich.progress import track
 
 from daemon.cli.durations import parse_duration
 from daemon.cli.lists.filters import codes_of
-from daemon.cli.lists.steps import StepFilter
 from daemon.cli.operator import audit, log_to_standard_error, operator_name, require_consent
-from daemon.cli.output import OutputFormat, examples, plural
+from daemon.cli.output import OutputFormat, examples
 from daemon.cli.places import asking_for, place_of
 from daemon.cli.publishing import step_messages, target_topic
 from daemon.cli.retrying import Retrier, failed_steps, steps_of_run
 from daemon.clients import firestore_client, storage_client
 from daemon.exit import ExitCode
+from daemon.reports.steps import StepFilter
+from daemon.reports.wording import plural
 from daemon.settings import BucketSettings, FirestoreSettings, load_settings
 from worker_chart_export.errors import RunInvalid, visible
 from worker_chart_export.inputs.flow_run import StepStatus, why_run_id_refused, why_step_id_refused

@@ -15,7 +15,6 @@ from rich.live import Live
 from daemon.cli.output import OutputFormat, examples
 from daemon.cli.places import asking_for, place_of, with_place
 from daemon.cli.status.reader import PARALLEL_READS, RunReader, until_stopped
-from daemon.cli.status.report import RunReport
 from daemon.cli.status.terminal import FullView, LiveView
 from daemon.cli.status.to_json import report_json
 from daemon.cli.status.to_text import changed_lines, report_lines
@@ -23,6 +22,7 @@ from daemon.clients import firestore_client, storage_client
 from daemon.exit import ExitCode
 from daemon.lifecycle.signals import block_stop_signals
 from daemon.lifecycle.standard_streams import lost_reader
+from daemon.reports.report import RunReport
 from daemon.settings import BucketSettings, FirestoreSettings, load_settings
 from daemon.settings.base import seconds
 from worker_chart_export.errors import BackendUnavailable, RunInvalid

@@ -10,8 +10,8 @@ import typer
 from daemon.cli.durations import parse_duration
 from daemon.cli.lists.filters import codes_of, statuses_of
 from daemon.cli.lists.printing import age_text, print_list
-from daemon.cli.lists.steps import StepFilter, step_pages
 from daemon.cli.output import OutputFormat, examples
+from daemon.reports.steps import StepFilter, step_pages
 from worker_chart_export.inputs.flow_run import StepStatus
 
 EXAMPLES = examples(

@@ -13,12 +13,13 @@ import typer
 
 from daemon.cli.lists.studies import list_studies
 from daemon.cli.operator import audit, log_to_standard_error, require_consent
-from daemon.cli.output import OutputFormat, examples, plural
+from daemon.cli.output import OutputFormat, examples
 from daemon.cli.places import place_of
 from daemon.cli.template_changes import Change, compare
 from daemon.cli.template_check import Review, review, review_file
 from daemon.clients import firestore_client
 from daemon.exit import ExitCode
+from daemon.reports.wording import plural
 from daemon.settings import ChartsApiMode, ChartSettings, FirestoreSettings, load_settings
 from worker_chart_export.errors import RequestError, shown, visible
 from worker_chart_export.inflation import BrokenGzip, InflatedTooLarge, inflated

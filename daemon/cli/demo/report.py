@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from daemon.cli.demo.progress import Progress, StepProgress
     from daemon.cli.demo.resources import DemoResources
     from daemon.cli.demo.scenario import DemoMessage, DemoStep
-    from daemon.cli.status.report import Problem, StepReport
+    from daemon.reports.report import Problem, StepReport
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

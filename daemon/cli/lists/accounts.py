@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from daemon.cli.output import plural
+from daemon.reports.wording import plural
 from worker_chart_export.charts.chart_img.usage import AccountUsage, read_usages
 from worker_chart_export.fleet.heartbeat import live_workers
 

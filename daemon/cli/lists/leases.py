@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from daemon.cli.status.assemble import holding_of
-from daemon.cli.status.report import Hold
-from daemon.cli.status.wording import span
+from daemon.reports.assemble import holding_of
+from daemon.reports.report import Hold
+from daemon.reports.wording import span
 from worker_chart_export.errors import visible
 from worker_chart_export.ledger.lease import NEVER
 from worker_chart_export.ledger.listing import lease_pages
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import datetime, timedelta
 
-    from daemon.cli.status.report import Holding
+    from daemon.reports.report import Holding
     from worker_chart_export.ledger.listing import ListedLease
 
 

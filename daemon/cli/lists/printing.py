@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 import typer
 
 from daemon.cli.output import OutputFormat
-from daemon.cli.status.wording import span
 from daemon.clients import firestore_client
 from daemon.exit import ExitCode
 from daemon.lifecycle.standard_streams import lost_reader
+from daemon.reports.wording import span
 from daemon.settings import FirestoreSettings, load_settings
 from worker_chart_export.errors import IndexMissing, visible
 

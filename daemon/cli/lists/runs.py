@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from daemon.cli.status.assemble import parse_instant
+from daemon.reports.assemble import parse_instant
 from worker_chart_export.inputs.flow_run import CHART_EXPORT, StepStatus
 from worker_chart_export.ledger.listing import run_pages
 from worker_chart_export.timing import rfc3339

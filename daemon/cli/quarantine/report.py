@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from daemon.cli.output import OutputFormat
-from daemon.cli.status.wording import instant, span
 from daemon.lifecycle.standard_streams import lost_reader
+from daemon.reports.wording import instant, span
 from worker_chart_export.errors import visible
 from worker_chart_export.timing import rfc3339
 

@@ -9,9 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 from math import inf
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from daemon.cli.status.assemble import BucketFacts, manifest_uri, run_report, step_status
 from daemon.lifecycle.signals import STOP_SIGNALS
 from daemon.lifecycle.stoppable_wait import StoppableWait
+from daemon.reports.assemble import BucketFacts, manifest_uri, run_report, step_status
 from worker_chart_export.errors import WorkerError
 from worker_chart_export.inputs.flow_run import StepStatus
 from worker_chart_export.ledger.lease import NEVER
@@ -21,7 +21,7 @@ from worker_chart_export.outputs.results import StoredResults
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from daemon.cli.status.report import RunReport
+    from daemon.reports.report import RunReport
     from worker_chart_export.inputs.flow_run import FlowRun
     from worker_chart_export.ledger.lease import Lease
     from worker_chart_export.timing import Clock

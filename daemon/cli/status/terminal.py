@@ -13,8 +13,8 @@ from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
-from daemon.cli.status.report import Hold
-from daemon.cli.status.wording import (
+from daemon.reports.report import Hold
+from daemon.reports.wording import (
     chart_count,
     headline,
     instant,
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console, ConsoleOptions, RenderableType
 
-    from daemon.cli.status.report import RunReport, StepReport
+    from daemon.reports.report import RunReport, StepReport
 
 COLOURS = {
     "SUCCEEDED": "green",

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from daemon.cli.status.wording import situation
+from daemon.reports.wording import situation
 from worker_chart_export.timing import rfc3339
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from daemon.cli.status.report import Charts, Problem, RunReport, StepReport
+    from daemon.reports.report import Charts, Problem, RunReport, StepReport
 
 
 def report_json(report: RunReport) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from daemon.cli.status.wording import (
+from daemon.reports.wording import (
     HOLD_TEXTS,
     attempts,
     chart_count,
@@ -21,7 +21,7 @@ from worker_chart_export.errors import visible
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from daemon.cli.status.report import RunReport, StepReport
+    from daemon.reports.report import RunReport, StepReport
 
 
 def report_lines(report: RunReport) -> Iterator[str]:

@@ -14,7 +14,7 @@ from string import Template
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from daemon.cli.output import plural
+from daemon.reports.wording import plural
 from worker_chart_export.descriptions import describe
 from worker_chart_export.inputs.flow_run import StepStatus
 

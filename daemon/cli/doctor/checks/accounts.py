@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from daemon.cli.doctor.checks.firestore import open_firestore
 from daemon.cli.doctor.results import failure, not_checkable, ok, warning
-from daemon.cli.output import plural
 from daemon.clients import usable_environment
+from daemon.reports.wording import plural
 from daemon.settings import ChartsApiMode
 from worker_chart_export.charts.base import DEFAULT_HEIGHT, DEFAULT_WIDTH, ChartRequest
 from worker_chart_export.charts.chart_img.answers import Meaning, classify_answer

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from google.api_core.exceptions import PermissionDenied
 
 from daemon.cli.doctor.results import Fixes, backend_failure, failure, not_checkable, ok, warning
-from daemon.cli.output import plural
+from daemon.reports.wording import plural
 from daemon.subscription.admin import (
     DELETED_TOPIC,
     TopicFacts,

@@ -7,11 +7,11 @@ from datetime import timedelta
 
 import pytest
 
-from daemon.cli.status.assemble import reading_order, run_report
-from daemon.cli.status.report import Hold
 from daemon.cli.status.terminal import FullView
 from daemon.cli.status.to_json import report_json
 from daemon.cli.status.to_text import changed_lines
+from daemon.reports.assemble import reading_order, run_report
+from daemon.reports.report import Hold
 from tests.support.fakes import BUCKET
 from tests.support.run_reports import (
     NOW,

@@ -10,8 +10,8 @@ from datetime import timedelta
 import pytest
 
 from daemon.cli.status.reader import AGAIN_AFTER_SECONDS, RunReader, until_stopped
-from daemon.cli.status.report import Hold
 from daemon.lifecycle.signals import STOP_SIGNALS
+from daemon.reports.report import Hold
 from localcloud.faults import Fault
 from tests.support.fakes import BUCKET
 from tests.support.pipeline_bench import LeapingClock

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from daemon.cli.status import terminal
-from daemon.cli.status.assemble import BucketFacts
 from daemon.cli.status.terminal import FullView, LiveView, steps_table
 from daemon.cli.status.to_json import report_json
 from daemon.cli.status.to_text import changed_lines, report_lines
+from daemon.reports.assemble import BucketFacts
 from tests.support.fakes import BUCKET
 from tests.support.run_reports import (
     HOSTILE,

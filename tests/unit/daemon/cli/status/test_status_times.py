@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 
 from daemon.cli.status.to_json import report_json
-from daemon.cli.status.wording import span
+from daemon.reports.wording import span
 from tests.support.run_reports import NOW, URI, alone, chart_step, lease, lines, manifest
 
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeGuard
 
-from daemon.cli.status.report import Charts, Hold, Holding, Problem, RunReport, StepReport, Times
-from daemon.cli.status.wording import span
+from daemon.reports.report import Charts, Hold, Holding, Problem, RunReport, StepReport, Times
+from daemon.reports.wording import span
 from worker_chart_export.descriptions import describe
 from worker_chart_export.errors import RunInvalid, shown
 from worker_chart_export.inputs.flow_run import CHART_EXPORT, FlowRun, Step, StepStatus, dependencies

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from daemon.cli.status.assemble import parse_instant, step_report, step_status
-from daemon.cli.status.report import RunReport, StepReport
-from daemon.cli.status.wording import situation
+from daemon.reports.assemble import parse_instant, step_report, step_status
+from daemon.reports.report import RunReport, StepReport
+from daemon.reports.wording import situation
 from worker_chart_export.errors import RunInvalid, visible
 from worker_chart_export.inputs.flow_run import FlowRun, StepStatus
 from worker_chart_export.ledger.lease import NEVER
@@ -121,6 +121,8 @@ def step_pages(
 ) -> Iterator[list[ListedStep]]:
     """Yield the chart steps that match, page by page: by run, the newest first, then by step id.
 
+    Each page holds what was found in the next runs, perhaps nothing. So a caller can limit what is read.
+
     Args:
         client: A Firestore client.
         steps: The filter.
@@ -149,8 +151,7 @@ def step_pages(
             _listed(run, step_id, leases.get((run.run_id, step_id)), read_at)
             for run, step_id, read_at in matching
         ]
-        if found := [row for row in rows if steps.takes_age(row.age)]:
-            yield found
+        yield [row for row in rows if steps.takes_age(row.age)]
 
 
 def _matching_steps(

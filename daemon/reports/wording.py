@@ -11,14 +11,13 @@ from collections import Counter
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
 
-from daemon.cli.output import plural
-from daemon.cli.status.report import Hold
+from daemon.reports.report import Hold
 from worker_chart_export.errors import visible
 from worker_chart_export.inputs.flow_run import StepStatus
 from worker_chart_export.ledger.lease import UNKNOWN_OWNER
 
 if TYPE_CHECKING:
-    from daemon.cli.status.report import Charts, Holding, Problem, RunReport, StepReport, Times
+    from daemon.reports.report import Charts, Holding, Problem, RunReport, StepReport, Times
 
 MAX_DETAILS_CHARS = 400
 #: If a lease expired longer ago than this, several rescues did not take the step over.
@@ -41,6 +40,17 @@ class Note(NamedTuple):
     label: str
     text: str
     uri: str | None = None
+
+
+def plural(count: int, noun: str) -> str:
+    """Return the count with its noun: `1 chart`, `2 charts`."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def command_line(command: str, *arguments: str) -> str:
+    """Return a command of the command line, quoted for a POSIX shell. An id may begin with a hyphen."""
+    end_of_options = ["--"] if any(argument.startswith("-") for argument in arguments) else []
+    return shlex.join(["worker-chart-export", command, *end_of_options, *arguments])
 
 
 def span(seconds: float, *, units: int = 2) -> str:
@@ -157,7 +167,7 @@ def _unleased_situation(report: RunReport, step: StepReport) -> str:
     if grace == 0:
         return "not held: it is RUNNING without a lease, and UNLEASED_GRACE_SECONDS (0) forbids a take-over"
     value = "" if grace is None else f" ({grace:g})"
-    publish = shlex.join(["worker-chart-export", "publish", report.run_id, step.step_id])
+    publish = command_line("publish", report.run_id, step.step_id)
     return (
         "not held: it is RUNNING without a lease. When a daemon gets a message for it, it is taken over "
         f"UNLEASED_GRACE_SECONDS{value} later. To send the message: {visible(publish)}"
