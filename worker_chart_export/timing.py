@@ -1,4 +1,4 @@
-"""Clocks, timestamps and growing delays. Code takes a `Clock`, so that tests can set the time."""
+"""Clocks, timestamps, durations as text, delays. Code takes a `Clock`, so that tests can set the time."""
 
 from __future__ import annotations
 
@@ -16,6 +16,10 @@ BOOT_CLOCK: int | None = getattr(time, "CLOCK_BOOTTIME", None)
 RFC3339 = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2})"
 )
+
+UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
+#: From here on a duration is shown in whole seconds: 9.95 s is 10 s.
+WHOLE_SECONDS_FROM = 9.95
 
 
 class Clock(Protocol):
@@ -73,6 +77,28 @@ class SteadyTime:
 def rfc3339(instant: datetime) -> str:
     """Format an instant as RFC 3339 in UTC with microseconds, e.g. `2025-12-15T10:26:15.000001Z`."""
     return instant.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def span(seconds: float, *, units: int = 2) -> str:
+    """Format a duration for people: `850 ms`, `3.4 s`, `44 s`, `1 min 5 s`, `2 h`. A negative one is `0 s`.
+
+    Args:
+        seconds: The duration.
+        units: The most units; the smaller ones are left out.
+    """
+    milliseconds = max(round(seconds * 1000), 0)
+    if 0 < milliseconds < 1000:  # noqa: PLR2004 - a second
+        return f"{milliseconds} ms"
+    if seconds < WHOLE_SECONDS_FROM:
+        return f"{max(seconds, 0):.1f}".removesuffix(".0") + " s"
+    rest, parts = int(seconds + 10 - WHOLE_SECONDS_FROM), []
+    for size, unit in UNITS:
+        count, rest = divmod(rest, size)
+        if count:
+            parts.append(f"{count} {unit}")
+        if parts and (len(parts) == units or not rest):
+            break
+    return " ".join(parts)
 
 
 def is_rfc3339(text: object) -> bool:

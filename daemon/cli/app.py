@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from daemon.cli.lazy import LazyCommands, load_command
+from daemon.cli.lazy import HELP_OPTIONS, LazyCommands, load_command
 from daemon.exit import ExitCode
 from daemon.lifecycle.standard_streams import protect_standard_streams, write_failure
 from worker_chart_export.errors import BackendRefused, BackendUnavailable
@@ -20,6 +20,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=True,
+    context_settings=HELP_OPTIONS,
 )
 
 
@@ -34,7 +35,8 @@ def _print_version(wanted: bool) -> None:
 @app.callback()
 def _options(
     show_version: Annotated[
-        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+        bool,
+        typer.Option("--version", "-V", help="Print the version.", callback=_print_version, is_eager=True),
     ] = False,
 ) -> None:
     """Handle the options that come before the name of the command."""
@@ -53,7 +55,7 @@ def main(command: str | None = None, *, called_as: str = "worker-chart-export") 
         if command is None:
             app()
         else:
-            load_command(command)(prog_name=called_as)
+            load_command(command)(prog_name=called_as, **HELP_OPTIONS)
     except SystemExit as end:
         code = end.code
     except Exception as error:  # noqa: BLE001 - the last handler

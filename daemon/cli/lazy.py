@@ -41,6 +41,9 @@ COMMANDS = {
     "healthcheck": "Check that the daemon here is alive.",
 }
 
+#: Settings of a command's context; the commands below inherit them.
+HELP_OPTIONS: dict[str, Any] = {"help_option_names": ["-h", "--help"]}
+
 
 class LazyCommands(TyperGroup):
     """A group that holds a `LazyCommand` for each entry of `COMMANDS`."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from worker_chart_export.errors import RunInvalid, shown
 from worker_chart_export.inputs.flow_run import StepStatus
+from worker_chart_export.timing import span
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -117,7 +118,7 @@ def classify_lease(
     if left_seconds <= 0:
         return StepView(state=StepState.LEASE_EXPIRED, description=f"the lease of {lease.owner} has expired")
     if lease.message_id == message_id:
-        description = f"the step runs under this message, its lease is valid for {left_seconds:.0f} s"
+        description = f"the step runs under this message, its lease is valid for {span(left_seconds)}"
         return StepView(state=StepState.OWN_LEASE, description=description, wait_seconds=left_seconds)
     return StepView(
         state=StepState.DUPLICATE, description=f"{lease.owner} works on the step under another message"

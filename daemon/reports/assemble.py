@@ -11,11 +11,11 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from daemon.reports.report import Charts, Hold, Holding, Problem, RunReport, StepReport, Times
-from daemon.reports.wording import span
 from worker_chart_export.descriptions import describe
 from worker_chart_export.errors import RunInvalid, shown
 from worker_chart_export.inputs.flow_run import CHART_EXPORT, FlowRun, Step, StepStatus, dependencies
 from worker_chart_export.ledger.lease import NEVER
+from worker_chart_export.timing import span
 
 if TYPE_CHECKING:
     from collections.abc import Collection

@@ -15,6 +15,7 @@ from daemon.reports.report import Hold
 from worker_chart_export.errors import visible
 from worker_chart_export.inputs.flow_run import StepStatus
 from worker_chart_export.ledger.lease import UNKNOWN_OWNER
+from worker_chart_export.timing import span
 
 if TYPE_CHECKING:
     from daemon.reports.report import Charts, Holding, Problem, RunReport, StepReport, Times
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 MAX_DETAILS_CHARS = 400
 #: If a lease expired longer ago than this, several rescues did not take the step over.
 UNRESCUED_SECONDS = 300.0
-UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 HOLD_TEXTS = {
     Hold.NONE: "",
     Hold.LIVE: "live",
@@ -51,18 +51,6 @@ def command_line(command: str, *arguments: str) -> str:
     """Return a command of the command line, quoted for a POSIX shell. An id may begin with a hyphen."""
     end_of_options = ["--"] if any(argument.startswith("-") for argument in arguments) else []
     return shlex.join(["worker-chart-export", command, *end_of_options, *arguments])
-
-
-def span(seconds: float, *, units: int = 2) -> str:
-    """Format a duration in its largest units: `44 s`, `1 min 5 s`, `2 h`. A negative one is `0 s`."""
-    rest, parts = max(int(seconds), 0), []
-    for size, unit in UNITS:
-        count, rest = divmod(rest, size)
-        if count:
-            parts.append(f"{count} {unit}")
-        if parts and (len(parts) == units or not rest):
-            return " ".join(parts)
-    return "0 s"
 
 
 def instant(moment: datetime) -> str:

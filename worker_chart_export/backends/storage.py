@@ -29,7 +29,7 @@ from worker_chart_export.concurrency.cancel_scope import CancelScope
 from worker_chart_export.errors import BackendUnavailable, OhlcvUnavailable
 from worker_chart_export.inflation import BrokenGzip, InflatedTooLarge, inflated
 from worker_chart_export.observability import metrics
-from worker_chart_export.timing import Backoff, SystemClock
+from worker_chart_export.timing import Backoff, SystemClock, span
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -163,7 +163,7 @@ def _limited(scope: CancelScope) -> Iterator[CancelScope]:
     """Return a scope for one attempt. It stops with `scope`, and when the time of `scope` ends."""
     seconds = max(MIN_TIMEOUT_SECONDS, scope.remaining_seconds())
     call = CancelScope(seconds=seconds, clock=SystemClock())
-    error = BackendUnavailable("storage", f"no whole answer within {seconds:.0f} s")
+    error = BackendUnavailable("storage", f"no whole answer within {span(seconds)}")
     with scope.while_running(call.stop), shared_timer().limit(call, seconds, error):
         yield call
 

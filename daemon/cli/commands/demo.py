@@ -27,6 +27,7 @@ from daemon.cli.output import examples
 from daemon.cli.status.terminal import COLOURS
 from daemon.exit import ExitCode
 from localcloud import LocalCloud
+from worker_chart_export.timing import span
 
 EXAMPLES = examples("demo", "demo --with-failures --output gallery")
 TIMEOUT_SECONDS = 60.0
@@ -129,5 +130,5 @@ def _print_report(console: Console, report: DemoReport, page: Path) -> None:
         for failure in result.failures:
             table.add_row("", Text(failure.code, style="red"), "", Text(failure.message))
     console.print("\n", table)
-    text = f"{report.charts} charts in {report.seconds:.1f} s. The gallery: [bold]{escape(str(page))}[/bold]"
+    text = f"{report.charts} charts in {span(report.seconds)}. The gallery: [bold]{escape(str(page))}[/bold]"
     console.print(text, highlight=False)

@@ -16,6 +16,7 @@ from rich.text import Text
 
 from daemon.cli.status.terminal import COLOURS
 from worker_chart_export.observability.logs import Event
+from worker_chart_export.timing import span
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -147,8 +148,8 @@ class ProgressView:
 
     def __rich__(self) -> RenderableType:
         table = Table(title="chart steps")
-        for heading in ("step", "status", "charts", "", "seconds"):
-            table.add_column(heading, no_wrap=True, justify="right" if heading == "seconds" else "left")
+        for heading in ("step", "status", "charts", "", "time"):
+            table.add_column(heading, no_wrap=True, justify="right" if heading == "time" else "left")
         with self._changed:
             for progress in self.progress.steps.values():
                 requested = progress.step.requested
@@ -157,7 +158,7 @@ class ProgressView:
                     Text(progress.status, style=COLOURS.get(progress.status, "")),
                     f"{progress.charts}/{requested}",
                     ProgressBar(total=requested, completed=progress.charts, width=20),
-                    "" if progress.seconds is None else f"{progress.seconds:.2f}",
+                    "" if progress.seconds is None else span(progress.seconds),
                 )
             events = Group(*self._events) if self._events else Text("waiting for the daemon", style="dim")
             return Group(table, Panel(events, title="daemon events", height=SHOWN_EVENTS + 2))

@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from daemon.reports.assemble import holding_of
 from daemon.reports.report import Hold
-from daemon.reports.wording import span
 from worker_chart_export.errors import visible
 from worker_chart_export.ledger.lease import NEVER
 from worker_chart_export.ledger.listing import lease_pages
-from worker_chart_export.timing import rfc3339
+from worker_chart_export.timing import rfc3339, span
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -13,9 +13,9 @@ from daemon.cli.output import OutputFormat
 from daemon.clients import firestore_client
 from daemon.exit import ExitCode
 from daemon.lifecycle.standard_streams import lost_reader
-from daemon.reports.wording import span
 from daemon.settings import FirestoreSettings, load_settings
 from worker_chart_export.errors import IndexMissing, visible
+from worker_chart_export.timing import span
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping

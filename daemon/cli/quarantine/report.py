@@ -12,9 +12,9 @@ import typer
 
 from daemon.cli.output import OutputFormat
 from daemon.lifecycle.standard_streams import lost_reader
-from daemon.reports.wording import instant, span
+from daemon.reports.wording import instant
 from worker_chart_export.errors import visible
-from worker_chart_export.timing import rfc3339
+from worker_chart_export.timing import rfc3339, span
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

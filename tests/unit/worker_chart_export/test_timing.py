@@ -1,4 +1,4 @@
-"""Delays with full jitter, and the RFC 3339 form of a time."""
+"""Delays with full jitter, the RFC 3339 form of a time, and durations as text."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from daemon.handling.handler import DEFER_BACKOFF
 from tests.support.fakes import suspend_machine
 from worker_chart_export import timing
-from worker_chart_export.timing import Backoff, SteadyTime, SystemClock, rfc3339
+from worker_chart_export.timing import Backoff, SteadyTime, SystemClock, rfc3339, span
 
 
 @given(st.integers(1, 2000), st.floats(0, 1), st.floats(1, 10), st.floats(10, 100))
@@ -64,3 +64,29 @@ def test_steady_time_does_not_follow_the_wall_clock(monkeypatch):
         wall[0] = shift
         assert before <= steady() < before + 60
         assert steady.correction_seconds() == pytest.approx(correction, abs=0.4)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0 s"),
+        (0.0004, "0 s"),
+        (0.0006, "1 ms"),
+        (0.4, "400 ms"),
+        (0.9994, "999 ms"),
+        (0.9996, "1 s"),
+        (3.44, "3.4 s"),
+        (5, "5 s"),
+        (9.94, "9.9 s"),
+        (9.96, "10 s"),
+        (44.9, "44 s"),
+        (59.97, "1 min"),
+        (65, "1 min 5 s"),
+        (3605, "1 h 5 s"),
+        (90061, "1 d 1 h"),
+        (-30, "0 s"),
+    ],
+)
+def test_spans_are_short(seconds, text):
+    """A span has at most two units, milliseconds below a second, and is never negative."""
+    assert span(seconds) == text

@@ -25,7 +25,7 @@ from worker_chart_export.errors import ChartTooLarge, WorkerError
 from worker_chart_export.observability import metrics
 from worker_chart_export.observability.logs import Event, log
 from worker_chart_export.observability.observers import notify_call
-from worker_chart_export.timing import SystemClock
+from worker_chart_export.timing import SystemClock, span
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -114,7 +114,7 @@ class ChartApi:
         call = CancelScope(seconds=seconds, clock=SystemClock())
         with (
             scope.while_running(call.stop),
-            self._timer.limit(call, seconds, NoAnswer(f"No whole answer within {seconds:.0f} s.")),
+            self._timer.limit(call, seconds, NoAnswer(f"No whole answer within {span(seconds)}.")),
             cancellable_by(call) as cancellable,
         ):
             try:

@@ -17,6 +17,7 @@ from urllib.parse import quote
 from daemon.reports.wording import plural
 from worker_chart_export.descriptions import describe
 from worker_chart_export.inputs.flow_run import StepStatus
+from worker_chart_export.timing import span
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -78,10 +79,8 @@ def _listed(texts: Sequence[str]) -> str:
     return " and ".join(filter(None, (", ".join(texts[:-1]), texts[-1])))
 
 
-def _seconds(seconds: float | None) -> str:
-    if seconds is None:
-        return "-"
-    return f"{seconds:.2f} s" if seconds < 1 else f"{seconds:.1f} s"
+def _took(result: StepResult) -> str:
+    return "-" if result.seconds is None else span(result.seconds)
 
 
 def _badge(status: str) -> str:
@@ -102,7 +101,7 @@ def _tiles(report: DemoReport) -> str:
         ("Steps", str(len(report.results)), f"{succeeded} succeeded, {report.failed_steps} failed"),
         ("Charts", str(report.charts), f"of {requested} requested"),
         ("Failures", str(failures), failures_note),
-        ("Total time", _seconds(report.seconds), "the whole demo, with its cloud and daemon"),
+        ("Total time", span(report.seconds), "the whole demo, with its cloud and daemon"),
     ]
     return "\n".join(
         f'<div><dt>{escape(name)}</dt><dd><div class="figure">{escape(figure)}</div>'
@@ -133,7 +132,7 @@ def _overview_row(index: int, result: StepResult) -> str:
         f"<td>{_badge(result.status)}{why}</td>"
         f'<td class="number">{len(result.charts)} of {result.step.requested}</td>'
         f'<td class="number wide">{result.attempt or "-"}</td>'
-        f'<td class="number">{escape(_seconds(result.seconds))}</td></tr>'
+        f'<td class="number">{escape(_took(result))}</td></tr>'
     )
 
 
@@ -161,7 +160,7 @@ def _facts(result: StepResult) -> str:
     rows = [
         ("Charts", f"{len(result.charts)} of {step.requested} made, {step.needed} needed"),
         ("Attempt", escape(str(result.attempt or "-"))),
-        ("Time", escape(_seconds(result.seconds))),
+        ("Time", escape(_took(result))),
     ]
     if result.providers:
         rows.append(("Drawn by", escape(", ".join(result.providers))))

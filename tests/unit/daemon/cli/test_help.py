@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from importlib.metadata import version
 
 import pytest
 from typer import BadParameter
@@ -34,8 +35,8 @@ def _all_commands():
 ALL = _all_commands()
 
 
-def _help(text, width=80):
-    done = CliRunner().invoke(app, [*text, "--help"], env={"COLUMNS": str(width)}, prog_name=PROGRAM)
+def _help(text, width=80, option="--help"):
+    done = CliRunner().invoke(app, [*text, option], env={"COLUMNS": str(width)}, prog_name=PROGRAM)
     assert done.exit_code == 0, done.output
     return done.output
 
@@ -56,6 +57,7 @@ def test_every_command_is_there():
 def test_help_fits_eighty_columns_and_nothing_is_cut(text):
     """Help fits eighty columns, and names of options and variables are not cut."""
     shown = _help(text)
+    assert _help(text, option="-h") == shown
     assert "…" not in shown
     assert max(len(line) for line in shown.splitlines()) <= 80
     if text:
@@ -106,6 +108,12 @@ def test_completion_descriptions_are_not_cut():
 def test_each_example_has_its_own_line():
     """An empty line separates examples in help texts."""
     assert examples("a", "b --c") == f"Examples:\n\n{PROGRAM} a\n\n{PROGRAM} b --c"
+
+
+@pytest.mark.parametrize("option", ["-V", "--version"])
+def test_the_version_has_a_short_option(option):
+    """The version is printed for `-V` too."""
+    assert CliRunner().invoke(app, [option]).output == f"{PROGRAM} {version(PROGRAM)}\n"
 
 
 def test_a_mistyped_command_is_answered_with_the_right_one():

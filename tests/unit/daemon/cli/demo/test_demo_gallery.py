@@ -149,7 +149,7 @@ def test_a_step_shows_its_outcome_and_its_failures():
     assert facts == {
         "Charts": "1 of 2 made, 1 needed",
         "Attempt": "2",
-        "Time": "0.25 s",
+        "Time": "250 ms",
         "Drawn by": "local",
         "Run and step": "20260101-000000_IBM_abc123 · charts:1d:reference_v1",
         "Manifest": "gs://bucket/manifest.json",
@@ -163,7 +163,7 @@ def test_a_step_shows_its_outcome_and_its_failures():
         "VALIDATION_FAILED · The stepThe request is not valid. timeframe: got '13q'."
     )
     rows = [row.text for row in page.one("tbody").all("tr")]
-    assert rows == ["IBM 1dSUCCEEDED1 chart not made1 of 220.25 s", "IBM 13qFAILEDVALIDATION_FAILED0 of 21-"]
+    assert rows == ["IBM 1dSUCCEEDED1 chart not made1 of 22250 ms", "IBM 13qFAILEDVALIDATION_FAILED0 of 21-"]
 
 
 def test_each_chart_has_a_caption_and_a_link():

@@ -8,26 +8,7 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 
 from daemon.cli.status.to_json import report_json
-from daemon.reports.wording import span
 from tests.support.run_reports import NOW, URI, alone, chart_step, lease, lines, manifest
-
-
-@pytest.mark.parametrize(
-    ("seconds", "message"),
-    [
-        (0, "0 s"),
-        (0.4, "0 s"),
-        (44.9, "44 s"),
-        (60, "1 min"),
-        (65, "1 min 5 s"),
-        (3605, "1 h 5 s"),
-        (90061, "1 d 1 h"),
-        (-30, "0 s"),
-    ],
-)
-def test_spans_are_short(seconds, message):
-    """A span has at most two units and is never negative."""
-    assert span(seconds) == message
 
 
 def finished(moment):
