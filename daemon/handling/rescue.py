@@ -176,13 +176,18 @@ class Rescue:
             log.warning(Event.LEASE_STRANDED, f"The step can't be rescued: {error!r:.300}")
 
     def _is_claimable(self, snapshot: RunSnapshot, expired: ExpiredLease) -> bool:
-        """Return True if the step can be taken over. Delete a lease whose step is not RUNNING."""
-        stored = snapshot.leases[expired.step_id]
+        """Return True if the step can be taken over. Delete a lease whose step is not RUNNING.
+
+        The leases of other types of steps are left to their own workers, which use the same ledger.
+        """
+        stored, run = snapshot.leases[expired.step_id], snapshot.run
         if stored is None or snapshot.read_time is None:
             return False
-        if classify_step(snapshot.run, expired.step_id).state is not StepState.RUNNING:
+        if run is None or not run.is_running(expired.step_id):
             if self._ledger.delete_lease(expired.run_id, expired.step_id, stored):
                 log.info(Event.LEASE_DELETED, "Deleted the lease of a step that is not RUNNING")
+            return False
+        if classify_step(run, expired.step_id).state is not StepState.RUNNING:
             return False
         view = classify_lease(stored, now=snapshot.read_time, message_id="", terms=self._ledger.terms)
         return view.state is StepState.LEASE_EXPIRED

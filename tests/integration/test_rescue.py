@@ -234,6 +234,19 @@ class TestClearing:
         workers.new().rescue.search()
         assert workers.lease(run_id, step_id) is None
 
+    @pytest.mark.parametrize(("status", "is_kept"), [("RUNNING", True), ("SUCCEEDED", False)])
+    def test_the_expired_lease_of_another_type_of_step_is_left_to_its_workers(
+        self, deployment, workers, status, is_kept, log_lines
+    ):
+        """A RUNNING step of another type keeps its lease, or nobody could take it over in time."""
+        run_id, (step_id,) = _abandoned(deployment, workers)
+        workers.set_step(run_id, step_id, stepType="LLM_REPORT", status=status)
+        before = deployment.run(run_id)
+        workers.new().rescue.search()
+        assert deployment.run(run_id) == before
+        assert (workers.lease(run_id, step_id) is not None) is is_kept
+        assert [line["event"] for line in log_lines()] == ([] if is_kept else ["lease_deleted"])
+
     @embedded
     def test_a_lease_that_is_acquired_in_between_is_not_deleted(self, deployment, workers):
         """A lease that is acquired again after the read is not deleted."""

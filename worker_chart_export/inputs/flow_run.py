@@ -182,6 +182,15 @@ class FlowRun:
             finished_at=raw.get("finishedAt"),
         )
 
+    def is_running(self, step_id: str) -> bool:
+        """Return whether the step is RUNNING, whatever its type, in a run that has not ended.
+
+        Raises:
+            RunInvalid: The step can't be read.
+        """
+        step = self.step(step_id)
+        return step is not None and step.status is StepStatus.RUNNING and not self.is_final
+
     def unmet_dependencies(self, step: Step) -> tuple[str, ...]:
         """Return the ids in `dependsOn` that are not SUCCEEDED. SKIPPED and missing steps are unmet too.
 

@@ -320,7 +320,7 @@ class ReleaseIntent(Intent):
                 result = ReleaseResult(released=released, failed=failed)
             return Decision(result=result)
         delete = LeaseWrite(lease=None, guard=stored.update_time)
-        if run is None or step is None or run.is_final or step.status is not StepStatus.RUNNING:
+        if run is None or not run.is_running(self.step_id):
             result = ReleaseResult(released=False, reason=Reason.NOT_RUNNING)
             return Decision(result=result, lease_write=delete)
         if self.is_lost:
