@@ -174,9 +174,7 @@ class StepPipeline:
         try:
             return self._export(claim, scope)
         except LeaseLost as lost:  # there is no lease to release
-            metrics.LEASES_LOST.inc()
-            log.warning(Event.LEASE_LOST, f"Stopped working on the step: {lost}")
-            self._ledger.clear(claim)
+            self._ledger.clear(claim, lost)
             return Outcome(kind=OutcomeKind.FINALIZE_REFUSED, reason=Reason.LEASE_LOST)
         except BackendUnavailable as error:
             if not self._release(claim, started, error).failed:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 from google.cloud import firestore
 
 from worker_chart_export.inputs.flow_run import (
+    CHART_EXPORT,
     FlowRun,
     RunStatus,
     Step,
@@ -66,6 +67,8 @@ class ClaimResult:
         reason: Why the step was not claimed, or None.
         run: The run that the decision was made from.
         taken_over: The expired lease that was replaced or deleted, if there was one.
+        lease_seconds_left: The time until the lease of another worker expires unless it is renewed, if that
+            is why the step was not claimed.
     """
 
     claimed: bool
@@ -73,6 +76,7 @@ class ClaimResult:
     reason: str | None = None
     run: FlowRun | None = field(default=None, repr=False)
     taken_over: Lease | None = None
+    lease_seconds_left: float | None = field(default=None, repr=False)
 
     @property
     def has_failed_the_step(self) -> bool:
@@ -154,8 +158,13 @@ class Decision:
     lease_write: LeaseWrite | None = None
 
 
-def decide_claim(run: FlowRun | None, step_id: str) -> ClaimResult:
+def decide_claim(run: FlowRun | None, step_id: str, *, step_type: str | None = CHART_EXPORT) -> ClaimResult:
     """Decide whether the step may be claimed now. Leases are not considered.
+
+    Args:
+        run: The run.
+        step_id: The step.
+        step_type: The type that the caller works on. None: any type.
 
     Raises:
         RunInvalid: The step, or one that it depends on, can't be read.
@@ -164,13 +173,13 @@ def decide_claim(run: FlowRun | None, step_id: str) -> ClaimResult:
     if run is None or step is None:
         reason = Reason.RUN_MISSING if run is None else Reason.STEP_MISSING
         return ClaimResult(claimed=False, status=None, reason=reason, run=run)
-    refusal = _why_not_claimable(run, step)
+    refusal = _why_not_claimable(run, step, step_type)
     status = step.status if refusal else StepStatus.RUNNING
     return ClaimResult(claimed=refusal is None, status=status.value, reason=refusal, run=run)
 
 
-def _why_not_claimable(run: FlowRun, step: Step) -> Reason | None:
-    if not step.is_chart_export and step.step_type is not None:
+def _why_not_claimable(run: FlowRun, step: Step, step_type: str | None) -> Reason | None:
+    if step_type is not None and step.step_type not in (None, step_type):
         return Reason.OTHER_TYPE
     if step.status.is_final:
         return Reason.STEP_FINAL
@@ -221,13 +230,18 @@ def build_finalize_success_update(
 
     It names the manifest under its old and its new key, and deletes an error of an earlier failure.
     """
+    outputs = {"outputsManifestGcsUri": outputs_manifest_gcs_uri, "gcs_uri": outputs_manifest_gcs_uri}
+    return build_success_update(step_id=step_id, finished_at=finished_at, outputs=outputs)
+
+
+def build_success_update(*, step_id: str, finished_at: str, outputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Build the patch for RUNNING -> SUCCEEDED of any type of step. It keeps other fields in `outputs`."""
     return _step_patch(
         step_id,
         {
             "status": StepStatus.SUCCEEDED.value,
             "finishedAt": finished_at,
-            "outputs.outputsManifestGcsUri": outputs_manifest_gcs_uri,
-            "outputs.gcs_uri": outputs_manifest_gcs_uri,
+            **{f"outputs.{name}": value for name, value in outputs.items()},
             "error": firestore.DELETE_FIELD,
         },
     )

@@ -16,7 +16,7 @@ from enum import IntEnum
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from worker_chart_export.errors import BackendUnavailable, ErrorCode, StepError
-from worker_chart_export.inputs.flow_run import StepStatus
+from worker_chart_export.inputs.flow_run import CHART_EXPORT, StepStatus
 from worker_chart_export.ledger.decisions import (
     ABSENT,
     ClaimResult,
@@ -30,11 +30,13 @@ from worker_chart_export.ledger.decisions import (
     build_failed_status_update,
     build_finalize_failure_update,
     build_finalize_success_update,
+    build_success_update,
     decide_claim,
     decide_finalize,
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from datetime import datetime
 
     from worker_chart_export.ledger.lease import Lease, LeaseOffer, StoredLease
@@ -107,9 +109,11 @@ class ClaimIntent(Intent):
 
     Attributes:
         offer: The lease to take. None claims a READY step without a lease, and does not take a step over.
+        step_type: The type that the caller works on. None: any type.
     """
 
     offer: LeaseOffer | None
+    step_type: str | None = CHART_EXPORT
     rank: ClassVar[int] = 1
     name: ClassVar[str] = "claim"
 
@@ -129,7 +133,7 @@ class ClaimIntent(Intent):
             BackendUnavailable: It can't be known whether an earlier commit of a claim without a lease won.
             RunInvalid: The step can't be read.
         """
-        result = decide_claim(observation.run, self.step_id)
+        result = decide_claim(observation.run, self.step_id, step_type=self.step_type)
         if result.reason is Reason.STEP_RUNNING:
             return self._decide_running(observation, result)
         if not result.claimed:
@@ -156,8 +160,9 @@ class ClaimIntent(Intent):
         if lease.token == self.offer.token:
             return Decision(result=ClaimResult(claimed=True, status="RUNNING", run=observation.run))
         skew = self.offer.terms.clock_skew_seconds
-        if lease.seconds_left(observation.read_time, clock_skew_seconds=skew) > 0:
-            return Decision(result=refusal)
+        left = lease.seconds_left(observation.read_time, clock_skew_seconds=skew)
+        if left > 0:
+            return Decision(result=replace(refusal, lease_seconds_left=left))
         return self._take_over(self.offer, observation.lease, observation.read_time, refusal)
 
     def _take_over(
@@ -211,7 +216,8 @@ class FinalizeIntent(Intent):
 
     Attributes:
         finished_at: RFC 3339. Made once for each claim.
-        manifest_uri: The manifest. A SUCCEEDED step needs one.
+        manifest_uri: The manifest. A SUCCEEDED step needs one, or `outputs`.
+        outputs: The outputs of a SUCCEEDED step that has no manifest, because it is of another type.
         error: The error of a FAILED step.
         token: The token of the caller's lease. None: the caller has no lease. Then the step is finalized only
             if no worker has a valid lease of it.
@@ -219,6 +225,7 @@ class FinalizeIntent(Intent):
 
     finished_at: str
     manifest_uri: str | None = None
+    outputs: Mapping[str, Any] | None = None
     error: StepError | None = None
     token: str | None = None
     name: ClassVar[str] = "finalize"
@@ -230,6 +237,10 @@ class FinalizeIntent(Intent):
             substitute = unstorable_error(code, manifest_uri=self.manifest_uri)
             return self.failure_patch(
                 self.error or substitute, finished_at=self.finished_at, substitute=substitute
+            )
+        if self.outputs is not None:
+            return build_success_update(
+                step_id=self.step_id, finished_at=self.finished_at, outputs=self.outputs
             )
         return build_finalize_success_update(
             step_id=self.step_id,

@@ -43,6 +43,10 @@ class LeaseTerms:
         max_attempts: Claims without a release, after which a step is failed and not taken over again.
         unleased_grace_seconds: How long a step may be RUNNING without a lease. 0: forever.
         max_work_seconds: How long after its claim a lease is renewed. Work that lasts longer hangs.
+        heartbeat_seconds: Seconds between two heartbeats. None: a third of `lease_seconds`.
+
+    Raises:
+        ValueError: A value is out of range, or a lease would expire before its heartbeat.
     """
 
     lease_seconds: float = 120.0
@@ -50,10 +54,27 @@ class LeaseTerms:
     max_attempts: int = 5
     unleased_grace_seconds: float = 3600.0
     max_work_seconds: float = math.inf
+    heartbeat_seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 < self.lease_seconds < math.inf:
+            raise ValueError(f"lease_seconds: expected a number above 0, got {self.lease_seconds!r:.80}")
+        if not 0 < self.renew_every_seconds < self.trusted_seconds:
+            raise ValueError(
+                f"heartbeat_seconds: expected less than {self.trusted_seconds:g}, so that a lease of "
+                f"{self.lease_seconds:g} s is renewed in time, got {self.renew_every_seconds!r:.80}"
+            )
+        if self.max_attempts < 1:
+            raise ValueError(f"max_attempts: expected 1 or more, got {self.max_attempts!r:.80}")
+        for name in ("clock_skew_seconds", "unleased_grace_seconds", "max_work_seconds"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name}: expected 0 or more, got {getattr(self, name)!r:.80}")
 
     @property
     def renew_every_seconds(self) -> float:
         """Seconds between two heartbeats."""
+        if self.heartbeat_seconds is not None:
+            return self.heartbeat_seconds
         return self.lease_seconds / BEATS_PER_LEASE
 
     @property

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from worker_chart_export.inputs.flow_run import FlowRun, Step
+    from worker_chart_export.ledger.lease import StoredLease
 
 #: How long the lease document of a retry waits for a claim, before the rescue deletes it. After that the step
 #: is still READY, but its charts are made anew.
@@ -148,7 +149,7 @@ class OperatorReleaseIntent(Intent):
         if not observation.lease_is_known or now is None:
             return None
         step = run.step(self.step_id) if run else None
-        reason = _why_not_released(run, step)
+        reason = _why_not_released(run, step, stored)
         if reason is None and stored is None and not self.takes_unleased:
             reason = Reason.UNLEASED
         if (
@@ -168,13 +169,13 @@ class OperatorReleaseIntent(Intent):
         )
 
 
-def _why_not_released(run: FlowRun | None, step: Step | None) -> Reason | None:
+def _why_not_released(run: FlowRun | None, step: Step | None, stored: StoredLease | None) -> Reason | None:
     if run is None:
         return Reason.RUN_MISSING
     if step is None:
         return Reason.STEP_MISSING
-    if not step.is_chart_export:
-        return Reason.OTHER_TYPE
+    if not step.is_chart_export and stored is None:
+        return Reason.OTHER_TYPE  # its workers may use no leases
     if step.status is not StepStatus.RUNNING:
         return Reason.NOT_RUNNING
     return Reason.RUN_FINAL if run.is_final else None

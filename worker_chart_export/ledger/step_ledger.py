@@ -14,18 +14,20 @@ from worker_chart_export.backends.firestore import create_document, read_documen
 from worker_chart_export.backends.firestore_client import probe
 from worker_chart_export.concurrency.cancel_scope import CancelScope
 from worker_chart_export.concurrency.single_flight import SingleFlight
-from worker_chart_export.errors import BackendUnavailable, StepError, WorkerError
+from worker_chart_export.errors import BackendUnavailable, LeaseLost, StepError, WorkerError
+from worker_chart_export.inputs.flow_run import CHART_EXPORT
 from worker_chart_export.ledger.commit.group_commit import GIVE_UP_AFTER_SECONDS, GroupCommits
 from worker_chart_export.ledger.decisions import FLOW_RUNS, FinalizeResult, Reason
 from worker_chart_export.ledger.expired_leases import ExpiredLease, delete_lease, expired_leases
 from worker_chart_export.ledger.finished_steps import FinishedSteps
-from worker_chart_export.ledger.intents import ClaimIntent, FinalizeIntent, claim_error
+from worker_chart_export.ledger.intents import ClaimIntent, FinalizeIntent
 from worker_chart_export.ledger.lease import UNKNOWN_OWNER, HeldLease, LeaseOffer, unleased
 from worker_chart_export.ledger.releases import Releases
+from worker_chart_export.ledger.result_log import log_claim, log_finalize, operators_of
 from worker_chart_export.ledger.run_snapshot import lease_reference, read_lease, read_run
 from worker_chart_export.observability import metrics
 from worker_chart_export.observability.logs import Event, bind, bound, log
-from worker_chart_export.observability.observers import Stage, annotate, stage
+from worker_chart_export.observability.observers import Stage, stage
 from worker_chart_export.timing import rfc3339
 
 if TYPE_CHECKING:
@@ -37,7 +39,7 @@ if TYPE_CHECKING:
     from worker_chart_export.ledger.commit.plan import Resolution
     from worker_chart_export.ledger.decisions import ClaimResult, ReleaseResult
     from worker_chart_export.ledger.heartbeats import Heartbeats
-    from worker_chart_export.ledger.lease import Lease, LeaseTerms, StoredLease
+    from worker_chart_export.ledger.lease import LeaseTerms, StoredLease
     from worker_chart_export.ledger.run_snapshot import RunSnapshot
     from worker_chart_export.timing import Clock
 
@@ -77,16 +79,25 @@ class StepLedger:
     Attributes:
         terms: The settings of leases.
         finished: The steps that this process has finished lately.
-        owner: This process in leases: host:pid:boot id.
+        owner: This process in leases.
 
     Args:
         client: A Firestore client.
         clock: Its monotonic clock is used, and its wall clock where no read has brought the server's time.
         terms: The settings of leases.
         heartbeats: Renews the leases of the claims.
+        owner: Who this process is in leases. None: host:pid:boot id.
     """
 
-    def __init__(self, *, client: Any, clock: Clock, terms: LeaseTerms, heartbeats: Heartbeats) -> None:
+    def __init__(
+        self,
+        *,
+        client: Any,
+        clock: Clock,
+        terms: LeaseTerms,
+        heartbeats: Heartbeats,
+        owner: str | None = None,
+    ) -> None:
         self._client = client
         self._clock = clock
         self.terms = terms
@@ -97,7 +108,7 @@ class StepLedger:
             partial(read_run, client, clock=clock), fresh=True
         )
         self.finished = FinishedSteps(clock)
-        self.owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+        self.owner = owner or f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
 
     def read(self, run_id: str, *, leases_of: Collection[str] = ()) -> RunSnapshot:
         """Read the run as it is now, with the leases of these steps. Bind its flow key to the log lines.
@@ -141,6 +152,7 @@ class StepLedger:
         scope: CancelScope | None = None,
         message_id: str = "",
         snapshot: RunSnapshot | None = None,
+        step_type: str | None = CHART_EXPORT,
     ) -> Claim | ClaimResult:
         """Claim a step or take it over. Return a `ClaimResult` with the reason when that fails.
 
@@ -150,6 +162,7 @@ class StepLedger:
             scope: The wait for the claim ends with this scope, after 30 s at the latest.
             message_id: The message that names the step. Noted in the lease.
             snapshot: A recent read of the run. Without it, or when it proves stale, the claim reads the run.
+            step_type: The type of step to claim. None: any type.
 
         Raises:
             RunInvalid: The run can't be read as a flow run, or is so full that it can't store the claim.
@@ -170,7 +183,7 @@ class StepLedger:
         commits = self._commits.of(run_id)
         try:
             resolution = commits.submit(
-                ClaimIntent(step_id=step_id, offer=offer),
+                ClaimIntent(step_id=step_id, offer=offer, step_type=step_type),
                 snapshot=snapshot,
                 remaining_seconds=limit.remaining_seconds,
             )
@@ -186,10 +199,10 @@ class StepLedger:
         result: ClaimResult = resolution.result
         lease = resolution.lease.lease if result.claimed and resolution.lease else None
         attempt = lease.attempt if lease else None
-        operators = _operators(lease, result.taken_over)
+        operators = operators_of(lease, result.taken_over)
         flow_key = result.run.flow_key if result.run else None
         with bound(owner=self.owner, attempt=attempt, flowKey=flow_key, **operators):
-            _log_claim(result, attempt)
+            log_claim(result, attempt)
         step = result.run.step(step_id) if result.run else None
         if not result.claimed or result.run is None or step is None:
             return result
@@ -228,9 +241,12 @@ class StepLedger:
         *,
         scope: CancelScope,
         manifest_uri: str | None = None,
+        outputs: Mapping[str, Any] | None = None,
         error: StepError | None = None,
     ) -> FinalizeResult:
         """Write the step's result: RUNNING -> SUCCEEDED with the manifest, or with an error -> FAILED.
+
+        A step of another type has `outputs` in place of a manifest.
 
         It is tried until the scope ends, for at least 30 s. A stop of the scope ends it at once.
 
@@ -250,6 +266,7 @@ class StepLedger:
             step_id=claim.step.step_id,
             finished_at=rfc3339(claim.held.server_time()),
             manifest_uri=None if error else manifest_uri,
+            outputs=None if error else outputs,
             error=error,
             token=claim.held.lease.token,
         )
@@ -258,7 +275,7 @@ class StepLedger:
         ).result
         if result.updated:
             self.finished.add(claim.run.run_id, claim.step.step_id)
-        _log_finalize(updated=result.updated, reason=result.reason, status=result.status)
+        log_finalize(updated=result.updated, reason=result.reason, status=result.status)
         return result
 
     def finalize_unleased(
@@ -282,7 +299,7 @@ class StepLedger:
         result: FinalizeResult = (
             self._commits.of(snapshot.run.run_id).submit(intent, snapshot=snapshot).result
         )
-        _log_finalize(updated=result.updated, reason=result.reason, status=result.status)
+        log_finalize(updated=result.updated, reason=result.reason, status=result.status)
         return result
 
     def release(self, claim: Claim, *, cause: WorkerError | None = None) -> ReleaseResult:
@@ -292,10 +309,12 @@ class StepLedger:
         """
         return self._releases.release(claim.held, cause=cause)
 
-    def clear(self, claim: Claim) -> None:
+    def clear(self, claim: Claim, lost: LeaseLost) -> None:
         """End a claim whose lease is lost: delete the lease if its step is not RUNNING. Never raises."""
+        metrics.LEASES_LOST.inc()
+        log.warning(Event.LEASE_LOST, f"Stopped working on the step: {lost}")
         self._releases.release(claim.held, is_lost=True)
-        _log_finalize(updated=False, reason=Reason.LEASE_LOST, status=None)
+        log_finalize(updated=False, reason=Reason.LEASE_LOST, status=None)
 
     def release_all(self, *, within_seconds: float) -> None:
         """Release every lease that this process still holds, just before it exits. Never raises."""
@@ -340,59 +359,3 @@ class StepLedger:
     def delete_lease(self, run_id: str, step_id: str, stored: StoredLease) -> bool:
         """Delete a lease unless it has changed; see `expired_leases.delete_lease`."""
         return delete_lease(self._client, run_id, step_id, stored)
-
-
-def _operators(lease: Lease | None, taken_over: Lease | None) -> dict[str, str]:
-    """Return the names for log lines of the operators who retried the step or released its last lease."""
-    named = {
-        "retriedBy": lease.retried_by if lease else "",
-        "releasedBy": taken_over.released_by if taken_over else "",
-    }
-    return {name: operator for name, operator in named.items() if operator}
-
-
-def _log_claim(result: ClaimResult, attempt: int | None) -> None:
-    outcome = str(result.reason)
-    if result.claimed:
-        outcome = "won" if result.taken_over is None else "taken_over"
-    metrics.CLAIMS.labels(outcome).inc()
-    facts: dict[str, str | int] = {"result": outcome}
-    if attempt is not None:
-        facts["attempt"] = attempt
-    if result.taken_over is not None:
-        facts["formerOwner"] = result.taken_over.owner
-    annotate(**facts)
-    log.info(
-        Event.CLAIM_ATTEMPT,
-        "Claimed the step" if result.claimed else f"Did not claim the step: {result.reason}",
-        claimed=result.claimed,
-        status=result.status,
-        reason=result.reason,
-    )
-    if result.has_failed_the_step:
-        error = claim_error(result)
-        metrics.STEPS_FINISHED.labels("failed", error.code).inc()
-        log.error(
-            Event.STEP_COMPLETED,
-            f"Failed the step: {error.message}",
-            status=result.status,
-            code=error.code,
-        )
-    elif result.claimed and result.taken_over is not None:
-        log.warning(
-            Event.LEASE_TAKEN_OVER,
-            "Took the step over: its lease had expired",
-            formerOwner=result.taken_over.owner,
-            formerAttempt=result.taken_over.attempt,
-        )
-
-
-def _log_finalize(*, updated: bool, reason: str | None, status: str | None) -> None:
-    metrics.FINALIZES.labels("written" if updated else str(reason)).inc()
-    if not updated:
-        log.warning(
-            Event.FINALIZE_REFUSED,
-            f"The step's result was not written: {reason}",
-            reason=reason,
-            status=status,
-        )

@@ -129,6 +129,11 @@ class TestRunning:
         """A lease is respected until the clock skew after its end."""
         assert _refusal(claim(), observation(None, expired(ended_since))).reason == Reason.STEP_RUNNING
 
+    def test_the_refusal_has_the_time_that_the_lease_lasts(self):
+        """A worker that waits for the step knows when to try again."""
+        refusal = _refusal(claim(), observation(lease=stored(lease_of("theirs"))))
+        assert refusal.lease_seconds_left == 65  # a minute, and the clock skew
+
     def test_without_a_lease_it_is_left_alone(self):
         """A RUNNING step without a lease is not taken over, because its worker keeps none."""
         assert _refusal(claim(), observation(None, None)).reason == Reason.UNLEASED

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.support.fakes import OHLCV_ID, STEP_ID, chart_step, ohlcv_step, run_of
-from tests.support.ledger.samples import FINISHED
+from tests.support.ledger.samples import FINISHED, S
 from worker_chart_export.errors import RunInvalid
 from worker_chart_export.inputs.flow_run import StepStatus
 from worker_chart_export.ledger.decisions import FinalizeResult, Reason, decide_claim, decide_finalize
@@ -41,6 +41,14 @@ class TestClaimDecision:
         assert decide_claim(foreign, STEP_ID).reason == Reason.OTHER_TYPE
         untyped = run_of({STEP_ID: chart_step(stepType=None, dependsOn=[])})
         assert decide_claim(untyped, STEP_ID).claimed
+
+    @pytest.mark.parametrize("step_type", ["LLM_REPORT", None])
+    def test_a_caller_claims_its_own_type_or_any(self, step_type):
+        """A worker of another type claims its steps and no others; without a type it claims all."""
+        run = run_of({S: chart_step(stepType="LLM_REPORT", dependsOn=[]), "c": chart_step(dependsOn=[])})
+        assert decide_claim(run, S, step_type=step_type).claimed
+        refused = decide_claim(run, "c", step_type=step_type)
+        assert refused.reason == (Reason.OTHER_TYPE if step_type else None)
 
     def test_a_missing_run_differs_from_a_missing_step(self):
         """A missing run and a missing step have different reasons and no status."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from datetime import datetime
 
@@ -156,6 +157,28 @@ class TestTerms:
     def test_a_lease_is_renewed_three_times_in_its_life(self):
         """A lease is renewed three times in its life, so that two heartbeats can be lost."""
         assert LeaseTerms(lease_seconds=120).renew_every_seconds == 40
+
+    def test_the_time_between_heartbeats_can_be_set(self):
+        """The time between two heartbeats can be set."""
+        assert LeaseTerms(lease_seconds=120, heartbeat_seconds=5).renew_every_seconds == 5
+
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [
+            ("lease_seconds", 0),
+            ("lease_seconds", math.inf),
+            ("lease_seconds", math.nan),
+            ("heartbeat_seconds", 0),
+            ("heartbeat_seconds", 115),
+            ("max_attempts", 0),
+            ("clock_skew_seconds", -1),
+            ("max_work_seconds", math.nan),
+        ],
+    )
+    def test_values_that_lose_every_lease_are_refused(self, name, value):
+        """The error names the value."""
+        with pytest.raises(ValueError, match=f"{name}: expected"):
+            LeaseTerms(**{name: value})
 
     def test_a_holder_trusts_its_lease_for_less_than_it_lasts(self):
         """A holder trusts its lease for a shorter time than it lasts, by the clock skew."""

@@ -140,6 +140,11 @@ class TestRelease:
         assert (write.lease.expires_at, write.lease.released_by) == (READ_TIME, "ann@desk")
         assert write.lease.seconds_left(READ_TIME, clock_skew_seconds=5) == 0
 
+    def test_a_lease_of_another_type_of_step_ends_too(self):
+        """The workers of all types that have leases use the same ledger."""
+        state = observation(run_with(stepType="LLM_REPORT"), stored())
+        assert _decision(_release(), state).result.released
+
     def test_a_lease_that_is_released_for_later_ends_now(self):
         """A step that waits out a backoff can be taken over at once."""
         waiting = stored(lease_of("theirs", token="", released=1))
@@ -154,6 +159,7 @@ class TestRelease:
             (observation(run_of({"other": chart_step()})), Reason.STEP_MISSING),
             (observation(lease=expired(1, token="")), Reason.RELEASED),
             (observation(), Reason.UNLEASED),
+            (observation(run_with(stepType="LLM_REPORT")), Reason.OTHER_TYPE),
         ],
     )
     def test_what_has_no_lease_to_end_is_refused(self, state, reason):

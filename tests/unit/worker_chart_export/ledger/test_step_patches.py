@@ -16,6 +16,7 @@ from worker_chart_export.ledger.decisions import (
     build_claim_update,
     build_finalize_failure_update,
     build_finalize_success_update,
+    build_success_update,
     patched,
 )
 
@@ -62,6 +63,16 @@ class TestPatches:
             "steps.s.finishedAt": FINISHED,
             "steps.s.outputs.outputsManifestGcsUri": MANIFEST,
             "steps.s.outputs.gcs_uri": MANIFEST,
+            "steps.s.error": firestore.DELETE_FIELD,
+        }
+
+    def test_a_success_of_another_type_writes_its_own_outputs(self):
+        """A step of another type has no manifest."""
+        patch = build_success_update(step_id="s", finished_at=FINISHED, outputs={"gcs_uri": "gs://b/r.json"})
+        assert patch == {
+            "steps.s.status": "SUCCEEDED",
+            "steps.s.finishedAt": FINISHED,
+            "steps.s.outputs.gcs_uri": "gs://b/r.json",
             "steps.s.error": firestore.DELETE_FIELD,
         }
 
