@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeGuard
 
-from daemon.reports.report import Charts, Hold, Holding, Problem, RunReport, StepReport, Times
+from daemon.reports.report import FINAL_STATUSES, Charts, Hold, Holding, Problem, RunReport, StepReport, Times
 from worker_chart_export.descriptions import describe
 from worker_chart_export.errors import RunInvalid, shown
 from worker_chart_export.inputs.flow_run import CHART_EXPORT, FlowRun, Step, StepStatus, dependencies
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
     from worker_chart_export.ledger.lease import Lease
 
-FINAL = frozenset(status.value for status in StepStatus if status.is_final)
 NOT_COUNTED = Charts(done=None, requested=None, stored={}, failures={})
 #: Only these steps have a start time: a step in another status will start again.
 STARTED = frozenset({StepStatus.RUNNING, StepStatus.SUCCEEDED, StepStatus.FAILED})
@@ -127,7 +126,7 @@ def step_report(
     raw = _map(run.document["steps"][step_id])
     status = step_status(raw)
     is_chart_step = raw.get("stepType") == CHART_EXPORT
-    is_checked = facts is not None or status not in FINAL
+    is_checked = facts is not None or status not in FINAL_STATUSES
     step, waits_for, invalid_because = _parse_step(run, step_id) if is_checked else (None, {}, None)
     manifest = facts.manifest if facts else None
     charts = _charts(raw, status, facts) if facts else NOT_COUNTED

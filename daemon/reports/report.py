@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from datetime import datetime
 
 
+FINAL_STATUSES = frozenset(status.value for status in StepStatus if status.is_final)
+
+
 class Hold(StrEnum):
     """Whether a worker holds a step. The JSON output contains the values."""
 
@@ -124,9 +127,7 @@ class StepReport:
     @property
     def is_final(self) -> bool:
         """Whether the step will not change any more. A step that can't be read counts as final."""
-        return self.invalid_because is not None or (
-            self.status in set(StepStatus) and StepStatus(self.status).is_final
-        )
+        return self.invalid_because is not None or self.status in FINAL_STATUSES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

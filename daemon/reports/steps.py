@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from daemon.reports.assemble import parse_instant, step_report, step_status
 from daemon.reports.report import RunReport, StepReport
@@ -136,62 +136,63 @@ def step_pages(
     if steps.since is not None:
         created_since = datetime.now(UTC) - steps.since - timedelta(days=LONGEST_RUN_DAYS)
     for page in run_pages(client, created_since=created_since):
-        matching = [
-            (run, step_id, listed.read_at)
-            for listed in page
-            for run, step_id in _matching_steps(listed, steps, on_invalid)
-        ]
-        running = [
-            (run.run_id, step_id)
-            for run, step_id, _read_at in matching
-            if step_status(run.document["steps"][step_id]) == StepStatus.RUNNING
-        ]
-        leases = read_leases(client, running)
-        rows = [
-            _listed(run, step_id, leases.get((run.run_id, step_id)), read_at)
-            for run, step_id, read_at in matching
-        ]
-        yield [row for row in rows if steps.takes_age(row.age)]
+        matching = [step for listed in page for step in _matching_steps(listed, steps, on_invalid)]
+        leases = read_leases(
+            client, [match.key for match in matching if step_status(match.raw) == StepStatus.RUNNING]
+        )
+        rows = [_listed(match, leases.get(match.key)) for match in matching]
+        if found := [row for row in rows if steps.takes_age(row.age)]:
+            yield found
+
+
+class _Match(NamedTuple):
+    """A step that matches as far as it is known without its age, with the report of its run."""
+
+    run: FlowRun
+    report: RunReport
+    step_id: str
+    raw: Mapping[str, Any]
+
+    @property
+    def key(self) -> tuple[str, str]:
+        return self.run.run_id, self.step_id
 
 
 def _matching_steps(
     listed: ListedRun, steps: StepFilter, on_invalid: Callable[[str], None]
-) -> Iterator[tuple[FlowRun, str]]:
-    """Yield the run and the id of each step that matches, as far as it is known without the age."""
-    if steps.symbol is not None and _map(listed.fields.get("scope")).get("symbol") != steps.symbol:
+) -> Iterator[_Match]:
+    symbol = _map(listed.fields.get("scope")).get("symbol")
+    if steps.symbol not in (None, symbol):
         return
     try:
         run = FlowRun.parse(listed.run_id, listed.fields)
     except RunInvalid as error:
         on_invalid(f"run {visible(listed.run_id)} can't be read: {error}")
         return
+    report = RunReport(
+        run_id=run.run_id,
+        status=run.status or "",
+        symbol=str(symbol or ""),
+        flow_key=str(run.document.get("flowKey") or ""),
+        read_at=listed.read_at,
+        is_final=run.is_final,
+        steps=(),
+    )
     for step_id in run.chart_step_ids():
-        if steps.takes(run.document["steps"][step_id]):
-            yield run, step_id
+        raw = run.document["steps"][step_id]
+        if steps.takes(raw):
+            yield _Match(run, report, step_id, raw)
 
 
-def _listed(run: FlowRun, step_id: str, lease: Lease | None, read_at: datetime) -> ListedStep:
-    raw = run.document["steps"][step_id]
-    step = step_report(run, step_id, lease, None, read_at)
-    created_at = parse_instant(raw.get("createdAt")) or parse_instant(run.document.get("createdAt"))
+def _listed(match: _Match, lease: Lease | None) -> ListedStep:
+    run, report, step_id, raw = match
+    step = step_report(run, step_id, lease, None, report.read_at)
     since = step.times.finished_at
     if lease is not None and lease.started_at != NEVER:
         since = lease.trying_since
-    return ListedStep(
-        run=RunReport(
-            run_id=run.run_id,
-            status=run.status or "",
-            symbol=str(_map(run.document.get("scope")).get("symbol") or ""),
-            flow_key=str(run.document.get("flowKey") or ""),
-            read_at=read_at,
-            is_final=run.is_final,
-            steps=(),
-        ),
-        step=step,
-        lease=lease,
-        since=since or created_at,
-        failure=raw.get("finishedAt"),
-    )
+    if since is None:
+        since = parse_instant(raw.get("createdAt")) or parse_instant(run.document.get("createdAt"))
+    return ListedStep(run=report, step=step, lease=lease, since=since, failure=raw.get("finishedAt"))
 
 
 def _map(value: object) -> Mapping[str, Any]:

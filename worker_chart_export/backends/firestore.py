@@ -180,11 +180,11 @@ def read_documents(
             timeout=timeout_seconds,
         )
         for answer in answers:
-            name, fields, update_time = answer.missing, None, None
-            if "found" in answer:
-                document = answer.found
-                name, update_time = document.name, document.update_time
-                fields = LazyFields(type(document).pb(document).fields, client)
+            wire = type(answer).pb(answer)
+            name, fields, update_time = wire.missing, None, None
+            if not name:
+                name, update_time = wire.found.name, answer.found.update_time
+                fields = LazyFields(wire.found.fields, client)
             found[name] = LazySnapshot(fields=fields, update_time=update_time, read_time=answer.read_time)
     for name in names:
         if name not in found:

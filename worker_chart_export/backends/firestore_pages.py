@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from google.api_core import exceptions as google_errors
@@ -36,7 +37,7 @@ class FoundDocument(NamedTuple):
 def read_pages(
     client: Any, query: Any, *, order_by: str, direction: str, page_size: int
 ) -> Iterator[list[FoundDocument]]:
-    """Yield the documents that a query finds, in pages that are not empty. Only one page is in memory.
+    """Yield the documents that a query finds, in pages that are not empty. Two pages are in memory at most.
 
     A list of runs holds many thousand steps, and shows few fields of each. So this function uses the same
     private parts of Google's client as `firestore.read_documents`.
@@ -55,20 +56,33 @@ def read_pages(
     """
     query = query.order_by(order_by, direction=direction).order_by("__name__", direction=direction)
     wire = StructuredQuery.pb(query.limit(page_size)._to_protobuf())  # noqa: SLF001 - see above
-    while True:
-        documents, is_last = _read_page(client, wire, page_size)
-        if documents:
-            yield [_found(client, document, read_time) for document, read_time in documents]
-        if is_last:
-            return
-        last = documents[-1][0]
-        wire.start_at.Clear()
-        wire.start_at.values.add().CopyFrom(last.fields[order_by])
-        wire.start_at.values.add().reference_value = last.name
+    answers, is_last = _read_page(client, wire, page_size)
+    if answers:
+        yield [_found(client, answer) for answer in answers]
+    if is_last:
+        return
+    # A caller that uses more than one page mostly uses all of them, so the next one is read meanwhile.
+    with ThreadPoolExecutor(1, thread_name_prefix="pages") as reader:
+        coming = reader.submit(_read_page, client, _after(wire, answers[-1]), page_size)
+        while not is_last:
+            answers, is_last = coming.result()
+            if not is_last:
+                coming = reader.submit(_read_page, client, _after(wire, answers[-1]), page_size)
+            if answers:
+                yield [_found(client, answer) for answer in answers]
 
 
-def _read_page(client: Any, wire: Any, page_size: int) -> tuple[list[tuple[Any, Any]], bool]:
-    """Return the documents of a page with their read times, and whether it is the last page."""
+def _after(query: Any, answer: Any) -> Any:
+    """Let the query begin after the document of this answer."""
+    document = type(answer).pb(answer).document
+    query.start_at.Clear()
+    query.start_at.values.add().CopyFrom(document.fields[query.order_by[0].field.field_path])
+    query.start_at.values.add().reference_value = document.name
+    return query
+
+
+def _read_page(client: Any, wire: Any, page_size: int) -> tuple[list[Any], bool]:
+    """Return the answers that hold the documents of a page, and whether it is the last page."""
     found, size = [], 0
     with backend_errors("firestore"):
         try:
@@ -82,10 +96,10 @@ def _read_page(client: Any, wire: Any, page_size: int) -> tuple[list[tuple[Any, 
                 timeout=READ_TIMEOUT_SECONDS,
             )
             for answer in answers:
-                if "document" not in answer:
+                document = type(answer).pb(answer).document
+                if not document.name:
                     continue
-                document = type(answer.document).pb(answer.document)
-                found.append((document, answer.read_time))
+                found.append(answer)
                 size += document.ByteSize()
                 if size > MAX_PAGE_BYTES:
                     answers.cancel()
@@ -95,10 +109,11 @@ def _read_page(client: Any, wire: Any, page_size: int) -> tuple[list[tuple[Any, 
     return found, len(found) < page_size
 
 
-def _found(client: Any, document: Any, read_time: Any) -> FoundDocument:
+def _found(client: Any, answer: Any) -> FoundDocument:
+    document = type(answer).pb(answer).document
     snapshot = LazySnapshot(
         fields=LazyFields(document.fields, client, depth=DEPTH),
-        update_time=document.update_time,
-        read_time=read_time,
+        update_time=answer.document.update_time,
+        read_time=answer.read_time,
     )
     return FoundDocument(document.name.partition("/documents/")[2], snapshot)

@@ -80,6 +80,9 @@ class StepStatus(StrEnum):
         return self in {StepStatus.SUCCEEDED, StepStatus.FAILED, StepStatus.SKIPPED, StepStatus.CANCELLED}
 
 
+STEP_STATUSES = {status.value: status for status in StepStatus}
+
+
 class RunStatus(StrEnum):
     """The states of a run. Only the orchestrator writes them."""
 
@@ -158,10 +161,11 @@ class FlowRun:
             return None
         if not isinstance(raw, Mapping):
             raise RunInvalid(f"steps.{step_id}: expected a map, got {_type_name(raw)}")
-        status, depends_on = raw.get("status"), raw.get("dependsOn")
-        if status not in [*StepStatus]:
+        written, depends_on = raw.get("status"), raw.get("dependsOn")
+        status = STEP_STATUSES.get(written) if isinstance(written, str) else None
+        if status is None:
             raise RunInvalid(
-                f"steps.{step_id}.status: expected one of {', '.join(StepStatus)}, got {shown(status)}"
+                f"steps.{step_id}.status: expected one of {', '.join(StepStatus)}, got {shown(written)}"
             )
         if depends_on is None:
             depends_on = ()
@@ -173,7 +177,7 @@ class FlowRun:
         inputs, outputs = raw.get("inputs"), raw.get("outputs")
         return Step(
             step_id=step_id,
-            status=StepStatus(str(status)),
+            status=status,
             step_type=raw.get("stepType"),
             timeframe=raw.get("timeframe"),
             depends_on=dependencies(depends_on, self.document["steps"]),

@@ -87,9 +87,10 @@ def _limited(pages: Iterable[list[R]], limit: int | None) -> Iterator[list[R]]:
 
 def _print_json(pages: Iterator[list[R]]) -> None:
     before = "["
+    encode = json.JSONEncoder(default=str).encode  # `json.dumps` with an argument makes an encoder each time
     for page in pages:
         if page:
-            objects = ",\n".join(json.dumps(row.to_dict(), default=str) for row in page)
+            objects = ",\n".join(encode(row.to_dict()) for row in page)
             typer.echo(f"{before}\n{objects}", nl=False)
             before = ","
         if lost_reader(sys.stdout):
