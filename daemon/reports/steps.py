@@ -141,8 +141,7 @@ def step_pages(
             client, [match.key for match in matching if step_status(match.raw) == StepStatus.RUNNING]
         )
         rows = [_listed(match, leases.get(match.key)) for match in matching]
-        if found := [row for row in rows if steps.takes_age(row.age)]:
-            yield found
+        yield [row for row in rows if steps.takes_age(row.age)]
 
 
 class _Match(NamedTuple):
