@@ -126,7 +126,7 @@ class PriceArtist:
                 wicks, [*rising] * (len(wicks) // len(rising)), look["wickUpColor"], look["wickDownColor"]
             )
         # The border takes the outer pixels of a body, drawn or not.
-        has_room = self._grid.body >= _MIN_BORDERED
+        has_room = self._grid.body >= _MIN_BORDERED and (any(hollow) or not self._border_is_body())
         filled = [one for one, is_hollow in zip(bodies, hollow, strict=True) if not is_hollow]
         directions = [up for up, is_hollow in zip(rising, hollow, strict=True) if not is_hollow]
         if look["drawBody"]:
@@ -137,6 +137,12 @@ class PriceArtist:
             sides = [up for up in rising for _ in range(4)]
             marks += self._by_direction(edges, sides, look["borderUpColor"], look["borderDownColor"])
         return marks
+
+    def _border_is_body(self) -> bool:
+        """Return whether borders have the bodies' colours: then a body is drawn as one box."""
+        look = self._look
+        colors = ("upColor", "borderUpColor"), ("downColor", "borderDownColor")
+        return bool(look["drawBody"] and look["drawBorder"]) and all(look[a] == look[b] for a, b in colors)
 
     def _outside(self, bodies: list[Box]) -> list[Box]:
         """Return the parts of the wicks above the bodies, then those below."""
