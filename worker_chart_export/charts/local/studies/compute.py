@@ -125,27 +125,31 @@ def _settled_from(kind: StudyKind, bars: Candles, inputs: Inputs, computed: Plot
     searched = bars.until(_SEARCHED_BARS)
     whole = _numbers(computed if len(searched) == len(bars) else kind.formula(searched, inputs))
     settled = min((first_defined(values) for values in whole.values()), default=0)
+    allowed = {key: _SETTLED * _spread(values) for key, values in whole.items()}
     for later in _LATER_STARTS:
         if len(searched) <= later + 1:
             break
         others = _numbers(kind.formula(searched.since(later), inputs))
         for key, values in whole.items():
-            different = _last_difference(values[later:], others[key], cumulative=kind.cumulative)
+            difference = values[later:] - others[key]
+            if kind.cumulative:
+                difference -= difference[-1]
+            different = _last_above(np.abs(difference), allowed[key])
             if different == len(searched) - later:
                 return len(bars)
             settled = max(settled, different)
     return settled
 
 
-def _last_difference(values: Series, others: Series, *, cumulative: bool) -> int:
-    """Return the index after the last bar at which two runs of a plot differ; 0 if they never do."""
-    difference = values - others
-    if cumulative:
-        difference = difference - difference[-1]
+def _spread(values: Series) -> float:
     defined = values[np.isfinite(values)]
-    allowed = _SETTLED * float(np.ptp(defined)) if defined.size else 0.0
-    different = np.flatnonzero(np.abs(difference) > allowed)
-    return int(different[-1]) + 1 if different.size else 0
+    return float(np.ptp(defined)) if defined.size else 0.0
+
+
+def _last_above(values: Series, limit: float) -> int:
+    """Return the index after the last value above `limit`; 0 if there is none."""
+    above = np.flatnonzero(values > limit)
+    return int(above[-1]) + 1 if above.size else 0
 
 
 def _numbers(plots: Plots) -> dict[str, Series]:

@@ -97,6 +97,8 @@ def fixnan(values: Series) -> Series:
 def of_defined(function: Callable[[Series], Series], values: Series) -> Series:
     """Apply a function to the numbers of a series; a missing value stays missing."""
     defined = ~np.isnan(values)
+    if defined.all():
+        return aligned(function(values), len(values))
     numbers = values[defined]
     result = np.full(len(values), np.nan)
     result[defined] = aligned(function(numbers), len(numbers))
