@@ -18,6 +18,7 @@ from benchmarks.matplotlib_chart import MatplotlibChart
 from daemon.cli.demo.resources import sample_templates
 from worker_chart_export.charts.local.input.candles import Candles, parse_candles
 from worker_chart_export.charts.local.render import render
+from worker_chart_export.memory import keep_freed_memory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -46,11 +47,12 @@ class Drawing:
 
 
 def drawings(rounds: int) -> list[Drawing]:
-    """Draw all cases and the chart of matplotlib in each round, on one core.
+    """Draw all cases and the chart of matplotlib in each round, on one core, as a renderer process does.
 
     Raises:
         RuntimeError: matplotlib is not installed.
     """
+    keep_freed_memory()
     painters = _painters()
     with _one_core():
         sizes = {case: len(draw()) for case, draw in painters.items()}  # this also warms up

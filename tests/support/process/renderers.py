@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
+#: The field of minor page faults, counted from the state.
+_MINOR_FAULTS = 7
+
+
 def _children(pid: int) -> list[int]:
     found: list[int] = []
     for thread in Path(f"/proc/{pid}/task").glob("*"):
@@ -54,7 +58,17 @@ def _name(pid: int) -> str:
     return ""
 
 
+def page_faults(pid: int) -> int:
+    """Return how many pages of memory the process got from the system."""
+    return int(_fields(pid)[_MINOR_FAULTS])
+
+
 def _state(pid: int) -> str:
     with suppress(OSError):
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        return _fields(pid)[0]
     return ""
+
+
+def _fields(pid: int) -> list[str]:
+    """Return the fields of `/proc/PID/stat` from the state on; see proc(5)."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()

@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any
 from worker_chart_export.charts.local.in_process import InProcessRenderer
 from worker_chart_export.charts.local.processes.framing import receive_message, send_message
 from worker_chart_export.errors import RequestError
-from worker_chart_export.memory import return_freed_memory
+from worker_chart_export.memory import keep_freed_memory, return_freed_memory
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -59,6 +59,7 @@ def main() -> None:
     control = socket.socket(fileno=os.dup(_STDIN))
     os.close(_STDIN)
     os.open(os.devnull, os.O_RDONLY)  # the lowest free descriptor, so again standard input
+    keep_freed_memory()
     _load_libraries()
     renderers: set[int] = set()
     with suppress(OSError):  # the daemon has ended
