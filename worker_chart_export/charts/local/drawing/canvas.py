@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 import aggdraw
@@ -85,10 +86,12 @@ def paint(draw_list: DrawList) -> Image.Image:  # noqa: C901  # one case for eac
 
 
 def _paint_gradient(image: Image.Image, mark: Gradient) -> None:
-    left, top, right, bottom = mark.box
-    shades = np.linspace(mark.top[:3], mark.bottom[:3], bottom - top).round().astype(np.uint8)
-    column = Image.frombytes("RGB", (1, bottom - top), shades.tobytes())
-    image.paste(column.resize((right - left, bottom - top), Image.Resampling.NEAREST), mark.box)
+    left, first, right, bottom = mark.box
+    shades = np.linspace(mark.top[:3], mark.bottom[:3], bottom - first).round().astype(int).tolist()
+    for (red, green, blue), rows in groupby(shades):
+        end = first + sum(1 for _ in rows)
+        image.paste((red, green, blue), (left, first, right, end))
+        first = end
 
 
 def _paint_gradient_fill(image: Image.Image, mark: GradientFill) -> None:
@@ -115,8 +118,12 @@ def _paint_strokes(image: Image.Image, mark: Strokes) -> None:
     left, top = area[:2]
     smooth = aggdraw.Draw(pane)
     for line in mark.lines:
-        points = [part for x, y in line.points for part in (x - left, y - top)]
-        smooth.line(points, aggdraw.Pen(line.color[:3], line.width, line.color[3]))
+        path = aggdraw.Path()
+        for first, *others in line.pieces:
+            path.moveto(first[0] - left, first[1] - top)
+            for x, y in others:
+                path.lineto(x - left, y - top)
+        smooth.line(path, aggdraw.Pen(line.color[:3], line.width, line.color[3]))
     smooth.flush()
     image.paste(pane, area)
 
@@ -129,8 +136,9 @@ def _paint_text(image: Image.Image, mark: Text) -> None:
     box = (left, top, left + picture.mask.width, top + picture.mask.height)
     shown = box if mark.clip is None else clipped(box, mark.clip)
     if shown is not None:
-        part = (shown[0] - left, shown[1] - top, shown[2] - left, shown[3] - top)
-        mask, opacity = picture.mask.crop(part), mark.color[3]
+        mask, opacity = picture.mask, mark.color[3]
+        if shown != box:
+            mask = mask.crop((shown[0] - left, shown[1] - top, shown[2] - left, shown[3] - top))
         if opacity < _OPAQUE:
             mask = mask.point(lambda covered: covered * opacity // _OPAQUE)
         image.paste(mark.color[:3], shown, mask)

@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from worker_chart_export.charts.local.primitives.marks import Box, Point
 
 
-def polylines(
+def polyline(
     points: Sequence[Point], *, color: Color, width: float, style: LineStyle = LineStyle.SOLID
-) -> list[Polyline]:
+) -> Polyline:
     """Make a line, in pieces if it is dashed."""
-    return [Polyline(points=tuple(piece), color=color, width=width) for piece in dashes(points, style, width)]
+    return Polyline(pieces=tuple(map(tuple, dashes(points, style, width))), color=color, width=width)
 
 
 def dashed_row(row: int, pane: Box, color: Color, *, dash: int = 4, period: int = 8) -> Dots:

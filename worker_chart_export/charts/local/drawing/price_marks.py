@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from worker_chart_export.charts.local.drawing.lines import at_least_two, polylines
+from worker_chart_export.charts.local.drawing.lines import at_least_two, polyline
 from worker_chart_export.charts.local.primitives.colors import with_opacity
 from worker_chart_export.charts.local.primitives.dashes import LineStyle
 from worker_chart_export.charts.local.primitives.marks import GradientFill, Strokes, clipped, rects
@@ -173,8 +173,7 @@ class PriceArtist:
 
     def _stroke(self, points: tuple[Point, ...], color: Color, width: float, clip: Box) -> Mark:
         style = LineStyle(self._look.get("linestyle", 0))
-        lines = polylines(points, color=color, width=width, style=style)
-        return Strokes(clip=clip, lines=tuple(lines))
+        return Strokes(clip=clip, lines=(polyline(points, color=color, width=width, style=style),))
 
     def _line_marks(self) -> list[Mark]:
         return [self._stroke(self._points(), self._look["color"], self._look["linewidth"], self._pane)]
@@ -206,8 +205,8 @@ class PriceArtist:
             marks.append(GradientFill(points=outline, rows=rows, colors=(first, second), clip=clip))
             marks.append(self._stroke(points, look[f"{side}LineColor"], look[f"{side}LineWidth"], clip))
         level = ((float(left), base + 0.5), (float(right), base + 0.5))
-        dashed = polylines(level, color=look["baselineColor"], width=1, style=LineStyle.DASHED)
-        return [*marks, Strokes(clip=self._pane, lines=tuple(dashed))]
+        dashed = polyline(level, color=look["baselineColor"], width=1, style=LineStyle.DASHED)
+        return [*marks, Strokes(clip=self._pane, lines=(dashed,))]
 
     def _high_low_marks(self) -> list[Mark]:
         """Draw a box from high to low, with a border."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from worker_chart_export.charts.local.drawing.lines import polylines
+from worker_chart_export.charts.local.drawing.lines import polyline
 from worker_chart_export.charts.local.primitives.marks import Strokes, rects
 
 if TYPE_CHECKING:
@@ -49,8 +49,8 @@ def profile_marks(style: ProfileStyle, *, scale: Scale, pane: Box) -> list[Mark]
         row = scale.row(style.control.value) + 0.5
         line = ((float(pane[0]), row), (float(pane[2]), row))
         look = style.control
-        strokes = polylines(line, color=look.color, width=look.width, style=look.style)
-        marks.append(Strokes(clip=pane, lines=tuple(strokes)))
+        stroke = polyline(line, color=look.color, width=look.width, style=look.style)
+        marks.append(Strokes(clip=pane, lines=(stroke,)))
     return marks
 
 

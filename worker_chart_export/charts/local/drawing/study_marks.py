@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from worker_chart_export.charts.local.drawing.lines import at_least_two, polylines
+from worker_chart_export.charts.local.drawing.lines import at_least_two, polyline
 from worker_chart_export.charts.local.primitives.colors import with_opacity
 from worker_chart_export.charts.local.primitives.marks import Strokes, dots, filled, rects
 from worker_chart_export.charts.local.studies.study import PlotType
@@ -67,12 +67,11 @@ class StudyArtist:
     def above(self, studies: Sequence[Study]) -> list[Mark]:
         """Draw the parts above the candles: the lines, and above them crosses, circles and triangles."""
         lines = tuple(
-            line
+            polyline(at_least_two(run), color=color, width=plot.width)
             for study in studies
             for plot in study.plots
             if plot.type in _LINES
             for run, color in self._runs(plot, study.faint_until)
-            for line in polylines(at_least_two(run), color=color, width=plot.width)
         )
         marks: list[Mark] = [Strokes(clip=self._pane, lines=lines)] if lines else []
         for study in studies:
@@ -86,7 +85,8 @@ class StudyArtist:
     def _points(self, plot: Plot) -> list[Point]:
         """Return the points of a plot, from the first bar shown to the last future one."""
         rows = [*self._rows(plot), *self._scale.rows(plot.future).tolist()]
-        return [(self._grid.center(index) + 0.5, row + 0.5) for index, row in enumerate(rows)]
+        columns = [*self._grid.centers, *map(self._grid.center, range(self._grid.count, len(rows)))]
+        return [(x + 0.5, row + 0.5) for x, row in zip(columns, rows, strict=True)]
 
     def _rows(self, plot: Plot) -> list[float]:
         rows: list[float] = self._scale.rows(plot.values[self._grid.first :]).tolist()
@@ -95,8 +95,8 @@ class StudyArtist:
     def _level(self, level: Level) -> Mark:
         row = round(self._scale.row(level.value)) + 0.5
         points = ((self._pane[0], row), (self._pane[2], row))
-        lines = polylines(points, color=level.color, width=level.width, style=level.style)
-        return Strokes(clip=self._pane, lines=tuple(lines))
+        line = polyline(points, color=level.color, width=level.width, style=level.style)
+        return Strokes(clip=self._pane, lines=(line,))
 
     def _runs(self, plot: Plot, faint_until: int) -> list[tuple[list[Point], Color]]:
         """Return the pieces of a line with their colours.

@@ -46,9 +46,9 @@ class Dots:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Polyline:
-    """A smooth line through points."""
+    """A smooth line through points, in pieces if it is dashed."""
 
-    points: tuple[Point, ...]
+    pieces: tuple[tuple[Point, ...], ...]
     color: Color
     width: float
 
@@ -119,9 +119,11 @@ def clipped(box: Box, clip: Box) -> Box | None:
 
 
 def stroked_area(strokes: Strokes) -> Box | None:
-    """Return the part of the clip box that the lines can touch."""
-    columns = [x for line in strokes.lines for x, _ in line.points]
-    rows = [y for line in strokes.lines for _, y in line.points]
+    """Return the part of the clip box that the lines can touch; None if there is none."""
+    points = [point for line in strokes.lines for piece in line.pieces for point in piece]
+    if not points:
+        return None
+    columns, rows = zip(*points, strict=True)
     margin = 2 + max(line.width for line in strokes.lines)
     edges = (min(columns) - margin, min(rows) - margin, max(columns) + margin, max(rows) + margin)
     left, top, right, bottom = (math.floor(edge) for edge in edges)

@@ -226,7 +226,7 @@ def test_a_profile_is_stronger_within_its_value_area():
     assert all(not head < row < foot for row in middles(study.profile.outside))
     lines = [line for mark in build_draw_list(plan).marks if isinstance(mark, Strokes) for line in mark.lines]
     (control,) = [line for line in lines if line.color == study.profile.control.color]
-    assert control.points[0][1] == pytest.approx(scale.row(profile.control_price), abs=1)
+    assert control.pieces[0][0][1] == pytest.approx(scale.row(profile.control_price), abs=1)
 
 
 def test_hollow_candles_are_hollow_when_they_rose():
@@ -244,6 +244,31 @@ def test_hollow_candles_are_hollow_when_they_rose():
             assert (middle == (255, 255, 255)) == (close > opening)
             seen.add(close > opening)
     assert seen == {True, False}
+
+
+def _marks_of(payload, kind):
+    marks = build_draw_list(plan_of(bars_of(), payload)).marks
+    return [mark for mark in marks if isinstance(mark, kind)]
+
+
+def test_a_candle_with_a_border_of_its_colour_is_two_boxes():
+    """Its wick and its body. A border of another colour is drawn for itself."""
+    hidden = dict.fromkeys(("showHorzGrid", "showVertGrid", "showPriceLine"), False)
+    plain, bordered = (
+        sum(len(mark.boxes) for mark in _marks_of({"override": {**hidden, "style": style}}, Rects))
+        for style in ({}, {"candleStyle.borderUpColor": "#000000"})
+    )
+    bars = plan_of(bars_of(), {}).grid.count
+    assert plain < 2 * bars + 10
+    assert bordered > 4 * bars
+
+
+def test_a_dashed_level_is_one_line():
+    """Its dashes are drawn at once."""
+    strokes = _marks_of({"studies": [{"name": "Relative Strength Index"}]}, Strokes)
+    dashed = [line for mark in strokes for line in mark.lines if len(line.pieces) > 1]
+    assert len(dashed) == 3
+    assert all(len(line.pieces) > 50 for line in dashed)
 
 
 def test_ticks_end_even_where_the_range_is_smaller_than_the_smallest_step():

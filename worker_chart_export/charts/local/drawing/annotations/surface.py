@@ -7,7 +7,7 @@ from bisect import bisect_right
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from worker_chart_export.charts.local.drawing.lines import polylines
+from worker_chart_export.charts.local.drawing.lines import polyline
 from worker_chart_export.charts.local.primitives.dashes import LineStyle
 from worker_chart_export.charts.local.primitives.marks import Strokes, Text, filled
 from worker_chart_export.charts.local.primitives.text import cap_height, text_width
@@ -90,8 +90,8 @@ class Surface:
         self, *points: Point, color: Color, width: float = 1, style: LineStyle = LineStyle.SOLID
     ) -> list[Mark]:
         """Draw a line."""
-        lines = polylines(points, color=color, width=width, style=style)
-        return [Strokes(clip=self.pane, lines=tuple(lines))] if lines else []
+        line = polyline(points, color=color, width=width, style=style)
+        return [Strokes(clip=self.pane, lines=(line,))]
 
     def area(self, points: Sequence[Point], color: Color) -> list[Mark]:
         """Fill an outline."""
