@@ -9,7 +9,10 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any, Self
 
-from google.api_core.exceptions import DeadlineExceeded
+import grpc
+from google.api_core.exceptions import from_grpc_error
+from google.api_core.gapic_v1.routing_header import to_grpc_metadata
+from google.pubsub_v1.types import PullRequest, PullResponse
 
 from daemon.subscription.admin import subscriber_client
 from worker_chart_export.backends.errors import backend_errors
@@ -18,7 +21,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from types import TracebackType
 
+#: A pull asks for so many messages at first, then for as many as fit into `PULL_BYTES`.
 PULL_MESSAGES = 100
+MAX_PULL_MESSAGES = 1000
+PULL_BYTES = 4 * 1024 * 1024
 #: If this process is killed, the messages that it holds come back after this time.
 HOLD_SECONDS = 120
 #: So often the held messages are held anew; a pull and a publish together take less.
@@ -53,6 +59,7 @@ class HeldMessages:
         self._client = subscriber_client()
         self._ack_ids: dict[str, str] = {}
         self._removed: set[str] = set()
+        self._pull_messages = PULL_MESSAGES
         self._extended_at = time.monotonic()
 
     def __enter__(self) -> Self:
@@ -62,10 +69,6 @@ class HeldMessages:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            if error is not None:
-                # A pull that was interrupted still waits at Pub/Sub, and would take the messages again.
-                self._client.close()
-                self._client = subscriber_client()
             self._set_deadlines(list(self._ack_ids.values()), 0)
         except Exception:
             if error is None:
@@ -75,7 +78,7 @@ class HeldMessages:
             self._client.close()
 
     def messages(self) -> Iterator[Any]:
-        """Yield each message once, as a `google.pubsub.v1.PubsubMessage`, and hold it."""
+        """Yield each message once, as a `PubsubMessage` of the wire format, and hold it."""
         until = time.monotonic() + self._first_wait_seconds
         while (left := until - time.monotonic()) > 0:
             received = self._pull(left)
@@ -98,17 +101,34 @@ class HeldMessages:
         self._extend_if_due()
         timeout = min(max(seconds, MIN_PULL_SECONDS), MAX_PULL_SECONDS)
         with backend_errors("pubsub"):
-            try:
-                # No retry: a repeated pull would take messages twice.
-                answer = self._client.pull(
-                    subscription=self._subscription, max_messages=PULL_MESSAGES, timeout=timeout, retry=None
-                )
-            except DeadlineExceeded:
-                return ()
-        received = list(answer.received_messages)
+            answer = self._pulled(timeout)
+        if answer is None or not answer.received_messages:
+            return ()
+        size = answer.ByteSize() // len(answer.received_messages)
+        self._pull_messages = min(max(PULL_BYTES // size, 1), MAX_PULL_MESSAGES)
         # The subscription's own deadline may be ten seconds.
-        self._set_deadlines([each.ack_id for each in received], HOLD_SECONDS)
+        self._set_deadlines([each.ack_id for each in answer.received_messages], HOLD_SECONDS)
+        received: Sequence[Any] = answer.received_messages
         return received
+
+    def _pulled(self, timeout: float) -> Any:
+        """Return the answer of one pull; None: no message came.
+
+        The client's own `pull` can't be ended: after Ctrl-C it would still wait at Pub/Sub, and take the
+        messages that are given back. It is not repeated after an error, because that may take messages twice.
+        """
+        request = PullRequest(subscription=self._subscription, max_messages=self._pull_messages)
+        call = self._client.transport.pull.future(
+            request, timeout=timeout, metadata=[to_grpc_metadata({"subscription": self._subscription})]
+        )
+        try:
+            return PullResponse.pb(call.result())
+        except grpc.RpcError as error:
+            if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+                return None
+            raise from_grpc_error(error) from error
+        finally:
+            call.cancel()
 
     def _is_new(self, received: Any) -> bool:
         """Note the ack id of a delivery; return if the message was not delivered here before."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from datetime import UTC
 from typing import TYPE_CHECKING, Any, Self
 
 from daemon.handling.messages import Irrelevant, MessageRejected, parse_message
@@ -62,7 +63,7 @@ class QuarantinedMessage:
 
     @classmethod
     def of(cls, message: Any) -> Self:
-        """Convert a `google.pubsub.v1.PubsubMessage`."""
+        """Convert a `PubsubMessage` of the wire format: Google's own class needs ten times as long."""
         stored = dict(message.attributes)
         is_quarantined = "sourceMessageId" in stored and "sourceSubscription" in stored
         added = {name: stored.get(name) for name in ADDED} if is_quarantined else dict.fromkeys(ADDED)
@@ -72,7 +73,7 @@ class QuarantinedMessage:
         run_id, step_id = _named_step(message.data, attributes)
         return cls(
             message_id=message.message_id,
-            publish_time=message.publish_time,
+            publish_time=message.publish_time.ToDatetime(tzinfo=UTC),
             reason=added["reason"],
             detail=added["detail"],
             source_message_id=added["sourceMessageId"],

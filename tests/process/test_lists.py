@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-import sys
-from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from daemon.clients import firestore_client
 from daemon.reports.steps import StepFilter, step_pages
+from tests.support.function_calls import counted_calls
 from tests.support.process.commands import run_command
 from worker_chart_export.ledger.lease import LEASES
 
@@ -21,28 +20,6 @@ ERROR = {"code": "CHART_API_FAILED", "message": "Chart-IMG answered 500.", "deta
 
 #: A fifth more than are made with four steps a run and a lease for every second one.
 MAX_CALLS_A_STEP = 260
-
-
-@dataclass
-class Counted:
-    """How many functions of Python were called."""
-
-    calls: int = 0
-
-
-@contextmanager
-def counted_calls():
-    """Count the calls that this thread makes in the block."""
-    counted = Counted()
-
-    def count(_frame, event, _argument):
-        counted.calls += event == "call"
-
-    sys.setprofile(count)
-    try:
-        yield counted
-    finally:
-        sys.setprofile(None)
 
 
 def _ago(**duration):

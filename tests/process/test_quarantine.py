@@ -11,11 +11,18 @@ from contextlib import suppress
 import pytest
 from google.api_core.exceptions import DeadlineExceeded
 from google.protobuf import duration_pb2
+from google.pubsub_v1 import PublisherClient as PublisherApi
 
+from daemon.cli.quarantine.report import line
+from daemon.cli.quarantine.source import each_message
+from daemon.subscription.held_messages import HeldMessages
 from localcloud.faults import Fault
+from tests.support.function_calls import counted_calls
 from tests.support.process.commands import run_command
 from tests.support.process.daemons import ROOT, clean_environment
 
+#: A third more than are made.
+MAX_CALLS_A_MESSAGE = 75
 EVENT = "google.cloud.firestore.document.v1.updated"
 
 
@@ -132,6 +139,28 @@ def test_list_and_show_leave_everything_where_it_is(deployment):
     assert len(listed(deployment, "--limit", "7")) == 7
     assert [each["reason"] for each in listed(deployment, "--reason", "r7")] == ["r7"]
     assert len(deployment.quarantined(150)) == 150
+
+
+def test_what_a_list_of_many_messages_costs(deployment):
+    """A pull and a change of deadlines for each answer, and few calls of Python for each message.
+
+    The embedded cloud puts at most 100 messages into an answer.
+    """
+    data = json.dumps({"runId": "r", "stepId": "s"}).encode()
+    added = {"reason": "x", "sourceMessageId": "7", "sourceSubscription": deployment.subscription}
+    message = {"data": data, "attributes": added}
+    PublisherApi.publish(deployment.publisher, topic=deployment.quarantine_topic, messages=[message] * 900)
+    calls = deployment.cloud.pubsub.calls
+    before = calls.as_dict()
+    with (
+        HeldMessages(deployment.quarantine, first_wait_seconds=5, next_seconds=0.1) as held,
+        counted_calls() as counted,
+    ):
+        lines = [line(each) for each in each_message(held)]
+    assert len(set(lines)) == len(lines) == 900
+    made = {name: count - before.get(name, 0) for name, count in calls.as_dict().items()}
+    assert (made["Pull"], made["ModifyAckDeadline"]) == (10, 9 + 1)
+    assert counted.calls < 900 * MAX_CALLS_A_MESSAGE
 
 
 def test_a_list_that_takes_longer_than_the_ack_deadline_shows_each_message_once(deployment):

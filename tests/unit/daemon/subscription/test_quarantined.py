@@ -12,7 +12,8 @@ ORIGIN = {"sourceMessageId": "7", "sourceSubscription": "projects/p/subscription
 
 def stored(data=b"", **attributes):
     """Return a message as it is read."""
-    return QuarantinedMessage.of(PubsubMessage(message_id="1", data=data, attributes=attributes))
+    message = PubsubMessage(message_id="1", data=data, attributes=attributes)
+    return QuarantinedMessage.of(PubsubMessage.pb(message))
 
 
 @pytest.mark.parametrize(
