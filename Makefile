@@ -17,11 +17,12 @@ PIP := -m pip install --quiet --disable-pip-version-check --require-hashes
 # The site is built by packages that nothing else needs.
 DOCS_VENV := .venv-docs
 FLOORS_VENV := .venv-floors
+NODE_READY := tests/node/node_modules/.ready
 COMPILE := uv pip compile --quiet --upgrade --universal --python-version 3.11 --no-annotate --no-header \
 	--no-emit-index-url --no-emit-find-links --generate-hashes
 SEED ?=
 
-.PHONY: help demo test test-long test-floors chaos bench walk systemd check lint types imports format lock reference docs coverage charts pictures gallery-pictures page-pictures clean
+.PHONY: help demo test test-long test-floors chaos bench walk systemd node check lint types imports format lock reference docs coverage charts pictures gallery-pictures page-pictures clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 16
@@ -51,6 +52,11 @@ walk: $(DEV_READY) ## The way of one message: files and functions in the order t
 
 systemd: $(DEV_READY) ## The units in a booted systemd (root, package systemd-container)
 	$(BIN)/python -m pytest tests/systemd
+
+node: $(RUN_READY) ## Google's Node clients on the embedded cloud: every ordinary call (needs Node 18 or newer, and npm)
+	@if command -v node > /dev/null && command -v npm > /dev/null; then \
+	  $(MAKE) --no-print-directory $(NODE_READY) && $(BIN)/python -m tests.node; \
+	else echo "Node or npm was not found: the calls of Google's Node clients did not run"; fi
 
 check: lint types imports test-long test ## Everything: lint, types, import contracts, all tests
 
@@ -107,7 +113,7 @@ page-pictures: $(DEV_READY) ## Take docs/page/*.png anew from real daemons at wo
 	$(BIN)/python -m tests.support.page.page_pictures docs/page
 
 clean: ## Remove what the other targets made
-	rm -rf $(VENV) .venv-* demo-output dist site htmlcov .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .venv-* tests/node/node_modules demo-output dist site htmlcov .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 $(RUN_READY): requirements.lock pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -124,6 +130,10 @@ $(FLOORS_VENV)/.ready: requirements-floors.lock
 
 $(DEV_READY): requirements-dev.lock $(RUN_READY)
 	$(BIN)/python $(PIP) -r requirements-dev.lock
+	touch $@
+
+$(NODE_READY): tests/node/package-lock.json
+	npm ci --prefix tests/node --ignore-scripts --no-audit --no-fund --loglevel=error
 	touch $@
 
 $(DOCS_VENV)/.ready: requirements-docs.lock

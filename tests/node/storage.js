@@ -1,0 +1,156 @@
+// The ordinary calls of @google-cloud/storage.
+"use strict";
+
+const assert = require("node:assert");
+const { once } = require("node:events");
+const { Readable } = require("node:stream");
+const { Storage } = require("@google-cloud/storage");
+
+const LARGE = Buffer.alloc(9 * 1024 * 1024 + 7, "large ");
+
+module.exports = async function storage(call) {
+  const client = new Storage({ projectId: process.env.GOOGLE_CLOUD_PROJECT, apiEndpoint: process.env.STORAGE_EMULATOR_HOST });
+  const bucket = client.bucket("node-bucket");
+  await buckets(call, client, bucket);
+  await uploads(call, bucket);
+  await downloads(call, bucket);
+  await metadata(call, bucket);
+  await lists(call, bucket);
+  await copies(call, bucket);
+  await deletions(call, bucket);
+};
+
+async function buckets(call, client, bucket) {
+  await call("create a bucket", async () => {
+    const [created] = await client.createBucket("node-bucket");
+    assert.strictEqual(created.name, "node-bucket");
+  });
+  await call("a bucket exists", async () => {
+    assert.deepStrictEqual(await bucket.exists(), [true]);
+    assert.deepStrictEqual(await client.bucket("node-missing").exists(), [false]);
+  });
+  await call("get a bucket's metadata", async () => {
+    assert.strictEqual((await bucket.getMetadata())[0].name, "node-bucket");
+  });
+  await call("list buckets", async () => {
+    assert.ok((await client.getBuckets())[0].some((one) => one.name === "node-bucket"));
+  });
+}
+
+async function uploads(call, bucket) {
+  await call("upload in one request", async () => {
+    await bucket.file("a/simple.txt").save("simple", { resumable: false, contentType: "text/plain" });
+  });
+  await call("upload in one request, with a checksum", async () => {
+    await bucket.file("a/checked.txt").save("checked", { resumable: false, validation: "crc32c" });
+  });
+  await call("upload over 8 MB, resumable", async () => {
+    await bucket.file("large.bin").save(LARGE, { resumable: true });
+  });
+  await call("upload over 8 MB in chunks", async () => {
+    await bucket.file("chunked.bin").save(LARGE, { resumable: true, chunkSize: 1024 * 1024 });
+  });
+  await call("upload a stream", async () => {
+    const stream = Readable.from(["first ", "second"]).pipe(bucket.file("a/streamed.txt").createWriteStream());
+    await once(stream, "finish");
+    assert.strictEqual((await bucket.file("a/streamed.txt").download())[0].toString(), "first second");
+  });
+  await call("upload only if the object is new", async () => {
+    const file = bucket.file("a/new.txt");
+    const options = { resumable: false, preconditionOpts: { ifGenerationMatch: 0 } };
+    await file.save("first", options);
+    await assert.rejects(file.save("second", options), (error) => error.code === 412);
+  });
+}
+
+async function downloads(call, bucket) {
+  await call("download", async () => {
+    assert.strictEqual((await bucket.file("a/simple.txt").download())[0].toString(), "simple");
+  });
+  await call("download over 8 MB", async () => {
+    for (const name of ["large.bin", "chunked.bin"]) {
+      assert.ok((await bucket.file(name).download())[0].equals(LARGE));
+    }
+  });
+  await call("download a range", async () => {
+    assert.strictEqual((await bucket.file("a/simple.txt").download({ start: 1, end: 3 }))[0].toString(), "imp");
+  });
+  await call("download the end", async () => {
+    assert.strictEqual((await bucket.file("a/simple.txt").download({ end: -3 }))[0].toString(), "ple");
+  });
+  await call("download a stream", async () => {
+    const parts = [];
+    for await (const part of bucket.file("large.bin").createReadStream()) parts.push(part);
+    assert.ok(Buffer.concat(parts).equals(LARGE));
+  });
+  await call("a missing object is not found", async () => {
+    await assert.rejects(bucket.file("missing").download(), (error) => error.code === 404);
+  });
+}
+
+async function metadata(call, bucket) {
+  const file = bucket.file("a/simple.txt");
+  await call("an object exists", async () => {
+    assert.deepStrictEqual(await file.exists(), [true]);
+    assert.deepStrictEqual(await bucket.file("missing").exists(), [false]);
+  });
+  await call("get an object's metadata", async () => {
+    const [found] = await file.getMetadata();
+    assert.strictEqual(Number(found.size), 6);
+    assert.strictEqual(found.contentType, "text/plain");
+    assert.ok(found.md5Hash && found.crc32c && found.generation);
+  });
+  await call("set an object's metadata", async () => {
+    await file.setMetadata({ metadata: { runId: "r" }, cacheControl: "no-cache" });
+    const [found] = await file.getMetadata();
+    assert.deepStrictEqual(found.metadata, { runId: "r" });
+    assert.strictEqual(found.cacheControl, "no-cache");
+  });
+}
+
+async function lists(call, bucket) {
+  const names = ([files]) => files.map((file) => file.name);
+  await call("list with a prefix", async () => {
+    assert.deepStrictEqual(names(await bucket.getFiles({ prefix: "a/s" })), ["a/simple.txt", "a/streamed.txt"]);
+  });
+  await call("list folders", async () => {
+    const [files, , response] = await bucket.getFiles({ delimiter: "/", autoPaginate: false });
+    assert.deepStrictEqual(files.map((file) => file.name), ["chunked.bin", "large.bin"]);
+    assert.deepStrictEqual(response.prefixes, ["a/"]);
+  });
+  await call("list page by page", async () => {
+    const [first, next] = await bucket.getFiles({ maxResults: 2, autoPaginate: false });
+    assert.strictEqual(first.length, 2);
+    const [second] = await bucket.getFiles(next);
+    assert.notStrictEqual(second[0].name, first[0].name);
+  });
+}
+
+async function copies(call, bucket) {
+  const file = bucket.file("a/simple.txt");
+  await call("copy", async () => {
+    await file.copy(bucket.file("b/copy.txt"));
+    assert.strictEqual((await bucket.file("b/copy.txt").download())[0].toString(), "simple");
+  });
+  await call("move", async () => {
+    await bucket.file("b/copy.txt").move(bucket.file("b/moved.txt"));
+    assert.deepStrictEqual(await bucket.file("b/copy.txt").exists(), [false]);
+  });
+  await call("combine", async () => {
+    await bucket.combine(["a/simple.txt", "a/checked.txt"], "b/combined.txt");
+    assert.strictEqual((await bucket.file("b/combined.txt").download())[0].toString(), "simplechecked");
+  });
+}
+
+async function deletions(call, bucket) {
+  await call("delete an object", async () => {
+    await bucket.file("a/simple.txt").delete();
+    await assert.rejects(bucket.file("a/simple.txt").delete(), (error) => error.code === 404);
+    await bucket.file("a/simple.txt").delete({ ignoreNotFound: true });
+  });
+  await call("delete all objects", async () => {
+    await bucket.deleteFiles({ force: true });
+    assert.strictEqual((await bucket.getFiles())[0].length, 0);
+  });
+  await call("delete a bucket", () => bucket.delete());
+}
