@@ -24,6 +24,7 @@ COMMANDS = {
     "demo": "Make charts here, without any cloud.",
     "daemon": "Run the daemon, or check its settings.",
     "emulators": "Start embedded Pub/Sub, Firestore, Storage.",
+    "stage": "Make topic, bucket, runs on the emulators.",
     "run-local": "Export one step of a flow run from a file.",
     "publish": "Send the message that starts a run or step.",
     "status": "Show a run's steps, charts and errors.",
@@ -88,5 +89,5 @@ def load_command(name: str) -> Any:
     if hasattr(module, "app"):
         return get_group(module.app)
     single = typer.Typer(add_completion=False)
-    single.command(name=name, epilog=module.EXAMPLES)(module.command)
+    single.command(name=name, epilog=module.EXAMPLES, cls=getattr(module, "CLASS", None))(module.command)
     return get_command(single)

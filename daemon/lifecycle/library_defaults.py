@@ -6,6 +6,14 @@ import os
 
 from daemon.lifecycle.proxies import set_proxies
 
+#: What the variables were that `set_library_defaults` has changed.
+_given: dict[str, str | None] = {}
+
+
+def given_environment() -> dict[str, str]:
+    """Return the environment as it was before `set_library_defaults`, for other programs."""
+    return {name: value for name, value in {**os.environ, **_given}.items() if value is not None}
+
 
 def set_library_defaults(*, is_daemon: bool = False) -> None:
     """Set the defaults. Every entry point calls this before it imports one of the libraries.
@@ -13,6 +21,7 @@ def set_library_defaults(*, is_daemon: bool = False) -> None:
     Args:
         is_daemon: The process is a daemon, whose output is nothing but JSON unless its format is `console`.
     """
+    before = dict(os.environ)
     # gRPC would write lines of its own to stderr.
     if is_daemon and os.environ.get("LOG_FORMAT", "json") != "console":
         os.environ["GRPC_VERBOSITY"] = "NONE"
@@ -21,3 +30,6 @@ def set_library_defaults(*, is_daemon: bool = False) -> None:
     # account may not have.
     os.environ.setdefault("DISABLE_GCS_PYTHON_CLIENT_OTEL_BUCKET_METADATA", "true")
     set_proxies()
+    after = dict(os.environ)
+    changed = {name for name in before | after if before.get(name) != after.get(name)}
+    _given.update({name: before.get(name) for name in changed})

@@ -2,86 +2,23 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
-import pty
-import re
-import select
 import signal
-import struct
 import subprocess
 import sys
-import termios
 import threading
-import time
 from datetime import UTC, datetime, timedelta
 
 from localcloud.faults import Fault
 from tests.support.process.commands import run_command
 from tests.support.process.daemons import ROOT, clean_environment
+from tests.support.process.terminal import Terminal
 from worker_chart_export.ledger.lease import LEASES
-
-ESCAPES = re.compile(r"\x1b\].*?\x1b\\|\x1b\[[0-9;?]*[A-Za-z]")
 
 
 def needed(deployment):
     """Return the addresses of Firestore and Storage and the project."""
     names = ("GOOGLE_CLOUD_PROJECT", "FIRESTORE_EMULATOR_HOST", "STORAGE_EMULATOR_HOST")
     return {name: deployment.environment[name] for name in names}
-
-
-class Terminal:
-    """A process on its own terminal."""
-
-    def __init__(self, *arguments, environment, columns=100, rows=40):
-        self._master, slave = pty.openpty()
-        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "daemon.cli", *arguments],
-            cwd=ROOT,
-            env=clean_environment({"TERM": "xterm-256color", **environment}),
-            stdin=slave,
-            stdout=slave,
-            stderr=slave,
-            start_new_session=True,
-        )
-        os.close(slave)
-        self.raw = ""
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.process.kill()
-        self.process.wait(10)
-        os.close(self._master)
-
-    @property
-    def text(self):
-        """Return its output without escape sequences."""
-        return ESCAPES.sub("", self.raw)
-
-    def wait_for(self, expected, seconds=30):
-        """Read until it has written this text."""
-        deadline = time.monotonic() + seconds
-        while expected not in self.text:
-            assert time.monotonic() < deadline, self.text
-            assert self._read(), self.text
-
-    def end(self, seconds=30):
-        """Read all its output; return its exit code."""
-        deadline = time.monotonic() + seconds
-        while self._read():
-            assert time.monotonic() < deadline, self.text
-        return self.process.wait(10)
-
-    def _read(self):
-        if select.select([self._master], [], [], 0.2)[0]:
-            try:
-                self.raw += os.read(self._master, 65536).decode()
-            except OSError:  # the other end is closed
-                return False
-        return True
 
 
 def watching_in_a_pipe(deployment, run_id):

@@ -61,7 +61,7 @@ def command(
         environment = _find_cloud(stack)
         resources = DemoResources(environment)
         stack.callback(resources.close)
-        steps = resources.build(RUNS_WITH_FAILURES if with_failures else HEALTHY_RUNS)
+        steps = resources.build(RUNS_WITH_FAILURES if with_failures else HEALTHY_RUNS, replace_templates=True)
         where = ", ".join(f"{_service(name)} at {environment[name]}" for name in EMULATORS)
         console.print(f"{len(steps)} chart steps are READY on {where}")
         progress = _run_daemon(console, resources, steps, environment)

@@ -1,31 +1,63 @@
-"""The command `emulators`: run the embedded Pub/Sub, Firestore, Storage and Chart-IMG until Ctrl-C."""
+"""The command `emulators`: run the embedded cloud for another command, or until Ctrl-C."""
 
 from __future__ import annotations
 
 import shlex
 import signal
 import socket
+import sys
 from contextlib import closing
 from dataclasses import asdict
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
-from daemon.cli.demo.resources import DEMO_BUCKET, QUARANTINE, SUBSCRIPTION, DemoResources
+from daemon.cli.child_command import ENDED_BY_SIGNAL, ChildCommand, end_by_signal
+from daemon.cli.demo.resources import DemoResources, fixed_run_id
+from daemon.cli.demo.variables import demo_variables
 from daemon.cli.output import examples
+from daemon.lifecycle.library_defaults import given_environment
 from daemon.lifecycle.signals import STOP_SIGNALS, block_stop_signals
+from daemon.reports.wording import command_line
 from daemon.settings import PROJECT, SettingsError
 from localcloud import LocalCloud
 from localcloud.cloud import Ports
 from worker_chart_export.errors import shown
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
 Port = Annotated[int, typer.Option(help="0 = a free one.", min=0, max=65535)]
 
 HOST = "127.0.0.1"
-EXAMPLES = examples("emulators", "emulators --with-demo-data > emulators.env")
+EXAMPLES = examples(
+    "emulators -- pytest tests",
+    "emulators --with-demo-data -- sh",
+    "emulators --with-demo-data > emulators.env",
+)
+
+
+class CommandAfterDashes(TyperCommand):
+    """A command whose last argument is another command; that one keeps its own options."""
+
+    allow_interspersed_args = False
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Refuse `--` without a command: it would start emulators that print variables and don't end."""
+        if args[-1:] == ["--"] and args.count("--") == 1:
+            raise typer.BadParameter("expected a command after --")
+        return super().parse_args(ctx, args)
+
+
+CLASS = CommandAfterDashes
 
 
 def command(
+    child: Annotated[
+        list[str] | None,
+        typer.Argument(help="A command to run with the variables set.", metavar="-- COMMAND"),
+    ] = None,
     project: Annotated[str, typer.Option(help="The project id to use.")] = "demo-project",
     pubsub_port: Port = 0,
     firestore_port: Port = 0,
@@ -35,34 +67,66 @@ def command(
         typer.Option("--with-demo-data", help="Also create a topic, a subscription, a bucket and demo runs."),
     ] = False,
 ) -> None:
-    """Start the embedded Pub/Sub, Firestore and Storage, and print `export` lines. Ctrl-C stops them.
+    """Start the embedded Pub/Sub, Firestore and Storage, and run a command that uses them.
 
-    Save the lines in a file, and run `source emulators.env` in another shell:
-    Google's clients then use the emulators. With demo data, the file also has a
-    comment for each demo step: the command that publishes its message. The
-    daemon then needs only CHARTS_API_MODE=local in addition.
+    The command gets the variables that Google's clients read. With demo data it
+    also gets those of the daemon, which then needs no other. When the command
+    ends, the emulators end too, with all that it left running.
+
+    Exit code: that of the command; 128 and the signal's number if a signal ended
+    it. 126: it can't be executed. 127: there is no such command. Signals are
+    passed on to it.
+
+    Without a command, prints export lines and runs until Ctrl-C. Save them in a
+    file, and run . ./emulators.env in another shell.
     """
     if PROJECT.fullmatch(project) is None:
         raise typer.BadParameter(f"--project: expected a Google Cloud project id, got {shown(project)}")
-    block_stop_signals()
     ports = Ports(pubsub=pubsub_port, firestore=firestore_port, storage=storage_port)
     for name, port in asdict(ports).items():
         _check_free(name, port)
+    given = given_environment()
+    # First the child: it keeps the signals that are blocked now.
+    started = ChildCommand(child) if child else None
+    block_stop_signals()
+    code = 0
     with LocalCloud.start(project=project, ports=ports) as cloud:
-        environment = cloud.environment()
+        variables = cloud.environment()
+        publish = _make_demo_data(variables) if with_demo_data else []
         if with_demo_data:
-            with closing(DemoResources(environment)) as resources:
-                for step in resources.build():
-                    publish = shlex.join(["worker-chart-export", "publish", step.run_id, step.step_id])
-                    typer.echo(f"# {publish}")  # a comment, so that the whole output can be sourced
-            environment |= {
-                "PUBSUB_SUBSCRIPTION": SUBSCRIPTION,
-                "QUARANTINE_TOPIC": QUARANTINE,
-                "CHARTS_BUCKET": f"gs://{DEMO_BUCKET}",
-            }
-        for name, value in environment.items():
-            typer.echo(f"export {name}={shlex.quote(value)}")
-        signal.sigwait(STOP_SIGNALS)
+            variables |= demo_variables(given)
+        if started is not None:
+            _announce(child or [], publish, given, variables)
+            code = started.run({**given, **variables})
+        else:
+            for line in publish:
+                typer.echo(f"# {line}")  # a comment, so that the whole output can be sourced
+            for name, value in variables.items():
+                typer.echo(f"export {name}={shlex.quote(value)}")
+            signal.sigwait(STOP_SIGNALS)
+    if code == -signal.SIGINT:
+        end_by_signal(signal.SIGINT)
+    raise typer.Exit(code if code >= 0 else ENDED_BY_SIGNAL - code)
+
+
+def _make_demo_data(environment: Mapping[str, str]) -> list[str]:
+    """Create the demo's resources and runs, and return the commands that publish their messages."""
+    with closing(DemoResources(environment)) as resources:
+        steps = resources.build(new_run_id=fixed_run_id)
+        return [command_line("publish", step.run_id, step.step_id) for step in steps]
+
+
+def _announce(
+    child: list[str], publish: list[str], given: Mapping[str, str], variables: Mapping[str, str]
+) -> None:
+    """Say on standard error what runs, and which variables the command sees changed."""
+    for name, value in variables.items():
+        if given.get(name, value) != value:
+            typer.echo(f"{name} is {value} for the command, in place of {shown(given[name])}", err=True)
+    if sys.stderr.isatty():
+        for line in publish:
+            typer.echo(line, err=True)
+        typer.echo(f"Pub/Sub, Firestore and Storage run here until this ends: {shlex.join(child)}", err=True)
 
 
 def _check_free(name: str, port: int) -> None:

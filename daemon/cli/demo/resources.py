@@ -1,6 +1,7 @@
 """The demo's resources: topic, subscription, bucket, templates, candles and runs.
 
-This is the only module that creates cloud resources. It works on emulators only.
+This is the only module that creates cloud resources. It works on emulators; on Google Cloud only for a caller
+who says so.
 """
 
 from __future__ import annotations
@@ -10,12 +11,14 @@ import os
 import secrets
 import socket
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
 
-from google.api_core.exceptions import AlreadyExists, Conflict
+from google.api_core.exceptions import Conflict, NotFound, PreconditionFailed
 from google.cloud import firestore
 from google.cloud.pubsub_v1 import PublisherClient, SubscriberClient
 from google.cloud.storage import Client as StorageClient
@@ -23,10 +26,11 @@ from google.cloud.storage import Client as StorageClient
 from daemon.cli.demo.scenario import HEALTHY_RUNS, DemoStep, messages_for
 from daemon.settings import SettingsError
 from daemon.tracing.publishing import PublisherSpans, note_published
+from worker_chart_export.backends.errors import backend_errors, client_errors
 from worker_chart_export.timing import rfc3339
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from daemon.cli.demo.scenario import DemoRun
 
@@ -39,33 +43,111 @@ QUARANTINE = "chart-export-quarantine"
 DEMO_BUCKET = "charts-demo"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResourceNames:
+    """The names of the resources; topics and subscriptions with their full paths."""
+
+    topic: str
+    subscription: str
+    quarantine_topic: str
+    quarantine_subscription: str
+    bucket: str = DEMO_BUCKET
+    database: str = "(default)"
+
+    @classmethod
+    def of_demo(cls, project: str) -> Self:
+        """Return the names that the demo uses."""
+        return cls(
+            topic=f"projects/{project}/topics/{TOPIC}",
+            subscription=f"projects/{project}/subscriptions/{SUBSCRIPTION}",
+            quarantine_topic=f"projects/{project}/topics/{QUARANTINE}",
+            quarantine_subscription=f"projects/{project}/subscriptions/{QUARANTINE}",
+        )
+
+
+def random_run_id(symbol: str) -> str:
+    """Return a run id that no other run has."""
+    return f"{datetime.now(UTC):%Y%m%d-%H%M%S}_{symbol}_{secrets.token_hex(3)}"
+
+
+def fixed_run_id(symbol: str) -> str:
+    """Return the same run id each time, so that texts and scripts can name the run."""
+    return f"20251215-102530_{symbol}_demo"
+
+
 class DemoResources:
     """Creates the demo's resources on the emulators that the environment names.
 
     Args:
         environment: `GOOGLE_CLOUD_PROJECT`, `PUBSUB_EMULATOR_HOST`, `FIRESTORE_EMULATOR_HOST` and
             `STORAGE_EMULATOR_HOST`. They are copied into this process's environment, for Google's clients.
+        names: The names of the resources; by default those of the demo.
+        on_google_cloud: Use Google Cloud itself for the services without an emulator.
+
+    Attributes:
+        created: What `build` has created.
+        found: What was there before, and was not changed.
+        topic: The topic of the subscription.
     """
 
-    def __init__(self, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        environment: Mapping[str, str],
+        *,
+        names: ResourceNames | None = None,
+        on_google_cloud: bool = False,
+    ) -> None:
+        needed = [name for name in EMULATORS if name in environment or not on_google_cloud]
         # A missing variable must raise: the client would connect to Google Cloud itself.
-        os.environ.update({name: environment[name] for name in ("GOOGLE_CLOUD_PROJECT", *EMULATORS)})
-        self.project = environment["GOOGLE_CLOUD_PROJECT"]
-        self._publisher = PublisherClient()
-        self._subscriber = SubscriberClient()
-        self.documents = firestore.Client(project=self.project)
-        self.objects = StorageClient(project=self.project)
-        self.topic = self._topic(TOPIC)
+        os.environ.update({name: environment[name] for name in ("GOOGLE_CLOUD_PROJECT", *needed)})
+        project = environment["GOOGLE_CLOUD_PROJECT"]
+        self.names = names or ResourceNames.of_demo(project)
+        self.topic = self.names.topic
+        self.created: list[str] = []
+        self.found: list[str] = []
+        with client_errors("pubsub"):
+            self._publisher = PublisherClient()
+            self._subscriber = SubscriberClient()
+        with client_errors("firestore"):
+            self.documents = firestore.Client(project=project, database=self.names.database)
+        with client_errors("storage"):
+            self.objects = StorageClient(project=project)
 
-    def build(self, runs: Sequence[DemoRun] = HEALTHY_RUNS) -> list[DemoStep]:
-        """Create everything that these runs need, and return their chart steps."""
+    def build(
+        self,
+        runs: Sequence[DemoRun] = HEALTHY_RUNS,
+        *,
+        new_run_id: Callable[[str], str] = random_run_id,
+        replace_templates: bool = False,
+    ) -> list[DemoStep]:
+        """Create what is missing of everything that these runs need, and return their chart steps.
+
+        Args:
+            runs: The runs.
+            new_run_id: Symbol -> run id. A run that exists is left as it is.
+            replace_templates: Overwrite templates that exist.
+
+        Raises:
+            BackendUnavailable: A backend is unavailable.
+            BackendRefused: A backend refuses.
+        """
         self._make_resources()
-        for template in demo_templates():
-            self.documents.document(f"chart_templates/{template['id']}").set(template)
-        return [step for run in runs for step in self._make_run(run)]
+        with backend_errors("firestore"):
+            for template in demo_templates():
+                document = self.documents.document(f"chart_templates/{template['id']}")
+                if replace_templates:
+                    document.set(template)
+                else:
+                    self._create(f"template {template['id']}", partial(document.create, template))
+        return [step for run in runs for step in self._make_run(run, new_run_id(run.symbol))]
 
-    def _topic(self, name: str) -> str:
-        return f"projects/{self.project}/topics/{name}"
+    def _create(self, what: str, create: Callable[[], object]) -> None:
+        try:
+            create()
+        except (Conflict, PreconditionFailed):  # AlreadyExists is a Conflict
+            self.found.append(what)
+        else:
+            self.created.append(what)
 
     def close(self) -> None:
         """Close the connections."""
@@ -93,30 +175,31 @@ class DemoResources:
         return content
 
     def _make_resources(self) -> None:
-        """Create topics, subscriptions and bucket, unless an earlier demo has created them."""
-        for topic in (self.topic, self._topic(QUARANTINE)):
-            with suppress(AlreadyExists):
-                self._publisher.create_topic(name=topic)
-        retry_policy = {"minimum_backoff": {"seconds": 10}, "maximum_backoff": {"seconds": 600}}
-        for name, topic, more in (
-            (SUBSCRIPTION, self.topic, {"retry_policy": retry_policy}),
-            (QUARANTINE, self._topic(QUARANTINE), {}),
-        ):
-            with suppress(AlreadyExists):
-                path = f"projects/{self.project}/subscriptions/{name}"
-                self._subscriber.create_subscription(
-                    {"name": path, "topic": topic, "ack_deadline_seconds": 60, **more}
-                )
-        with suppress(Conflict):
-            self.objects.create_bucket(DEMO_BUCKET)
+        """Create topics, subscriptions and bucket, unless they exist."""
+        names = self.names
+        with backend_errors("pubsub"):
+            with suppress(NotFound):  # a subscription that exists may have another topic
+                self.topic = self._subscriber.get_subscription(subscription=names.subscription).topic
+            for topic in (self.topic, names.quarantine_topic):
+                self._create(topic, partial(self._publisher.create_topic, name=topic))
+            retry_policy = {"minimum_backoff": {"seconds": 10}, "maximum_backoff": {"seconds": 600}}
+            for path, topic, more in (
+                (names.subscription, self.topic, {"retry_policy": retry_policy}),
+                (names.quarantine_subscription, names.quarantine_topic, {}),
+            ):
+                request = {"name": path, "topic": topic, "ack_deadline_seconds": 60, **more}
+                self._create(path, partial(self._subscriber.create_subscription, request))
+        with backend_errors("storage"):
+            self._create(f"bucket {names.bucket}", partial(self.objects.create_bucket, names.bucket))
 
-    def _make_run(self, run: DemoRun) -> list[DemoStep]:
-        run_id = f"{datetime.now(UTC):%Y%m%d-%H%M%S}_{run.symbol}_{secrets.token_hex(3)}"
+    def _make_run(self, run: DemoRun, run_id: str) -> list[DemoStep]:
         uris = {timeframe: self._upload_candles(run.symbol, timeframe) for timeframe in run.timeframes}
         needed = [template["id"] for template in demo_templates()]
         requested = [*needed, *run.more_templates]
         document = flow_run(run_id, run.symbol, uris, requested, min_images=len(needed))
-        self.documents.document(f"flow_runs/{run_id}").set(document)
+        with backend_errors("firestore"):
+            create = self.documents.document(f"flow_runs/{run_id}").create
+            self._create(f"run {run_id}", partial(create, document))
         return [
             DemoStep(
                 run_id=run_id,
@@ -136,9 +219,11 @@ class DemoResources:
         name = f"ohlcv/{symbol}_{timeframe}.json"
         sample = files("worker_chart_export").joinpath(f"data/samples/{name}")
         if sample.is_file():
-            blob = self.objects.bucket(DEMO_BUCKET).blob(name)
-            blob.upload_from_string(sample.read_bytes(), content_type="application/json")
-        return f"gs://{DEMO_BUCKET}/{name}"
+            blob = self.objects.bucket(self.names.bucket).blob(name)
+            upload = partial(blob.upload_from_string, content_type="application/json", if_generation_match=0)
+            with backend_errors("storage"):
+                self._create(f"object {name}", partial(upload, sample.read_bytes()))
+        return f"gs://{self.names.bucket}/{name}"
 
 
 def unreachable_emulators(addresses: Mapping[str, str]) -> list[str]:

@@ -10,7 +10,7 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any, Self
 
-from daemon.cli.demo.resources import DEMO_BUCKET, QUARANTINE, SUBSCRIPTION
+from daemon.cli.demo.variables import DEFAULTS, PLACES
 from daemon.settings import Settings
 from daemon.settings.tracing import TracingSwitch
 
@@ -81,13 +81,4 @@ def daemon_environment(environment: Mapping[str, str]) -> dict[str, str]:
     """
     settings = {name.upper() for name in Settings.model_fields.keys() - TracingSwitch.model_fields.keys()}
     inherited = {name: value for name, value in os.environ.items() if name.upper() not in settings}
-    return {
-        **inherited,
-        **environment,
-        "PUBSUB_SUBSCRIPTION": SUBSCRIPTION,
-        "QUARANTINE_TOPIC": QUARANTINE,
-        "CHARTS_BUCKET": f"gs://{DEMO_BUCKET}",
-        "CHARTS_API_MODE": "local",
-        "HEALTH_PORT": "0",
-        "ACK_EXTENSION_SECONDS": "10",
-    }
+    return {**inherited, **environment, **PLACES, **DEFAULTS, "HEALTH_PORT": "0"}
