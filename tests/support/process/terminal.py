@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Self
 from tests.support.process.daemons import ROOT, clean_environment
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
 ESCAPES = re.compile(r"\x1b\].*?\x1b\\|\x1b\[[0-9;?]*[A-Za-z]")
 
@@ -27,9 +28,11 @@ class Terminal:
 
     Args:
         *arguments: The arguments of the command.
+        program: Another program in place of the command.
         environment: Its environment.
         columns: The width of the terminal.
         rows: Its height.
+        folder: The current folder.
 
     Attributes:
         process: The process.
@@ -37,13 +40,19 @@ class Terminal:
     """
 
     def __init__(
-        self, *arguments: str, environment: Mapping[str, str], columns: int = 100, rows: int = 40
+        self,
+        *arguments: str,
+        environment: Mapping[str, str],
+        program: Sequence[str] = (sys.executable, "-m", "daemon.cli"),
+        columns: int = 100,
+        rows: int = 40,
+        folder: Path = ROOT,
     ) -> None:
         self._master, slave = pty.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
         self.process = subprocess.Popen(
-            ["/usr/bin/setsid", "--ctty", sys.executable, "-m", "daemon.cli", *arguments],
-            cwd=ROOT,
+            ["/usr/bin/setsid", "--ctty", *program, *arguments],
+            cwd=folder,
             env=clean_environment({"TERM": "xterm-256color", **environment}),
             stdin=slave,
             stdout=slave,
