@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
+from contextvars import copy_context
 from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -69,7 +70,7 @@ class Heartbeats:
         on_failure: Callable[[BackendUnavailable], None] = lambda _error: None,
         on_success: Callable[[], None] = lambda: None,
     ) -> None:
-        """Start the thread.
+        """Start the thread. Its log lines go where those of the caller go.
 
         Args:
             on_tick: Called before each heartbeat.
@@ -77,7 +78,10 @@ class Heartbeats:
             on_success: Called when Firestore answered.
         """
         self._thread = threading.Thread(
-            target=self._run, args=(on_tick, on_failure, on_success), name="heart-beats", daemon=True
+            target=copy_context().run,
+            args=(self._run, on_tick, on_failure, on_success),
+            name="heart-beats",
+            daemon=True,
         )
         self._thread.start()
 

@@ -12,6 +12,7 @@ import os
 import sys
 import threading
 from contextlib import contextmanager
+from contextvars import ContextVar
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
 
     from structlog.typing import EventDict, ExcInfo, Processor, WrappedLogger
 
+#: A logger of the standard library. Users of the package as a library have one of their own.
+StandardLogger = logging.Logger | logging.LoggerAdapter[Any]
+#: Where lines go in place of the process's own log.
+_standard_logger: ContextVar[StandardLogger | None] = ContextVar("standard_logger", default=None)
 #: The names that come first in a line, when they are bound.
 CONTEXT_NAMES = ("runId", "stepId", "attempt", "messageId", "owner", "flowKey")
 
@@ -188,13 +193,39 @@ class Logger:
         self._write(logging.ERROR, event, message, fields)
 
     def _write(self, level: int, event: Event, message: str, fields: dict[str, Any]) -> None:
+        standard_logger = _standard_logger.get()
         try:
-            self._log.log(level, message, event_name=event.value, **fields)
+            if standard_logger is not None:
+                _log_to(standard_logger, level, event, message, fields)
+            else:
+                self._log.log(level, message, event_name=event.value, **fields)
         except Exception as error:  # noqa: BLE001 - a line that can't be written stops no work
             _log_unwritten("worker_chart_export", error)
 
 
 log = Logger()
+
+
+@contextmanager
+def logged_to(logger: StandardLogger) -> Iterator[None]:
+    """Send the lines of this context to a logger of the standard library until the block ends."""
+    token = _standard_logger.set(logger)
+    try:
+        yield
+    finally:
+        _standard_logger.reset(token)
+
+
+def _log_to(logger: StandardLogger, level: int, event: Event, message: str, fields: dict[str, Any]) -> None:
+    """Log a line whose text holds all fields. Its record has them also as attributes `event` and `fields`."""
+    if not logger.isEnabledFor(level):
+        return
+    exc_info = fields.pop("exc_info", None)
+    fields = structlog.contextvars.get_contextvars() | fields
+    fields = {name: value for name, value in fields.items() if value is not None}
+    text = " ".join(f"{name}={value}" for name, value in fields.items())
+    extra = {"event": event.value, "fields": fields}
+    logger.log(level, "%s (%s)", message, text, exc_info=exc_info, extra=extra)
 
 
 @contextmanager

@@ -36,6 +36,23 @@ CONTRACT_EVENTS = {
 }
 
 
+def test_lines_of_a_library_s_user_go_to_the_user_s_logger(log_lines, caplog):
+    """In a context with a logger of the standard library its records hold message, event and fields."""
+    logger = logging.getLogger("reports")
+    with caplog.at_level(logging.INFO, "reports"), logs.logged_to(logger), bound(runId="r", stepId=None):
+        log.info(Event.CLAIM_ATTEMPT, "Claimed %s", attempt=1, reason=None)
+        log.debug(Event.CLAIM_ATTEMPT, "too detailed")
+        log.error(Event.INTERNAL_ERROR, "Broken", exc_info=KeyError("x"))
+    info, error = caplog.records
+    assert (info.name, info.levelname) == ("reports", "INFO")
+    assert info.getMessage() == "Claimed %s (runId=r attempt=1)"
+    assert (info.event, info.fields) == ("claim_attempt", {"runId": "r", "attempt": 1})
+    assert error.exc_info[0] is KeyError
+    log.info(Event.CLAIM_ATTEMPT, "Claimed")
+    assert [line["message"] for line in log_lines()][-1] == "Claimed"
+    assert len(caplog.records) == 2
+
+
 @pytest.mark.parametrize("name", sorted(CONTRACT_EVENTS))
 def test_events_have_the_contract_s_names(name):
     """The events have the contract's names, because dashboards use them."""
