@@ -179,7 +179,7 @@ class Heartbeats:
                 held.lose(f"the work has lasted longer than {max_seconds:g} s")
 
     def _read(self, mine: Sequence[HeldLease]) -> Mapping[str, LazySnapshot]:
-        """Read the tokens of the leases and the statuses of their runs and steps, by document path."""
+        """Read who has the leases, and the statuses of their runs and steps, by document path."""
         run_ids = {held.run_id for held in mine}
         references = [lease_reference(self._client, held.run_id, held.step_id) for held in mine]
         references += [self._client.collection(FLOW_RUNS).document(run_id) for run_id in run_ids]
@@ -187,7 +187,7 @@ class Heartbeats:
         snapshots = read_documents(
             self._client,
             references,
-            field_paths=["status", "token", *paths],
+            field_paths=["status", "token", "releasedBy", *paths],
             retry=None,
             timeout_seconds=self._call_seconds,
         )
@@ -213,7 +213,7 @@ class Heartbeats:
                 held.stored = StoredLease(lease=lease, update_time=written.update_time)
                 held.trusted_until = trusted_until
             elif status.code in LOST_CODES:
-                held.lose("another worker has just taken it")
+                held.lose("another worker has just taken it, or an operator has released it")
             else:
                 log.warning(
                     Event.BACKEND_UNAVAILABLE,

@@ -21,6 +21,8 @@ from worker_chart_export.errors import (
     StepError,
 )
 from worker_chart_export.ledger.lease import HeldLease
+from worker_chart_export.ledger.operator_ledger import OperatorLedger
+from worker_chart_export.timing import SystemClock
 
 TRUSTED_SECONDS = 59  # of a lease of 60 s, with a skew of 1 s
 
@@ -108,6 +110,14 @@ class TestTrust:
 
 class TestLoss:
     """Callbacks of a lost lease."""
+
+    def test_the_operator_who_released_the_lease_is_named(self, documents, run, worker):
+        """The heartbeat reads who has released the lease."""
+        claim = worker.claim(run.run_id, "s0")
+        OperatorLedger(client=documents, clock=SystemClock(), operator="ann@desk").release(run.run_id, "s0")
+        worker.heartbeats.beat()
+        with pytest.raises(LeaseLost, match="ann@desk has released it"):
+            claim.held.check()
 
     def test_all_callbacks_run_once(self, held):
         """Each callback runs once, and the first reason stays."""
