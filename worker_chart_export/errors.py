@@ -18,6 +18,9 @@ The tree, with the stable code that readers of the run and the manifest see::
     ├── RunInvalid                   the run document, or a step of it, is invalid
     ├── Interrupted                  the work was stopped; this is no failure of the step
     ├── LeaseLost                    another worker has the step; this one writes and pays for nothing more
+    ├── StepNotClaimed               another worker has the step, or it may not be worked on now
+    ├── StepEnded                    a method of a step that has its result, or is not held any more
+    ├── StepNotFinished              the work on a step ended without a result and without an error
     ├── BackendUnavailable           Firestore or Cloud Storage does not answer; release the step, try later
     │   ├── BucketUnusable           the charts bucket takes no object at all
     │   └── AccountsExhausted        no Chart-IMG account is left, and the step waits for one
@@ -31,7 +34,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 MAX_MESSAGE_CHARS = 500
 MAX_DETAILS_BYTES = 2048
@@ -238,6 +241,63 @@ class Interrupted(WorkerError):
 
 class LeaseLost(WorkerError):
     """Another worker took the step, or the lease expired before it was renewed."""
+
+
+#: The statuses of a step.
+StepStatusName = Literal["PENDING", "READY", "RUNNING", "SUCCEEDED", "FAILED", "SKIPPED", "CANCELLED"]
+#: Why `claim_step` did not claim a step.
+NotClaimedReason = Literal[
+    "run_missing",
+    "run_final",
+    "step_missing",
+    "other_type",
+    "step_final",
+    "step_running",
+    "step_pending",
+    "depends_on",
+    "unleased",
+    "crash_loop",
+    "refused",
+]
+
+
+class StepNotClaimed(WorkerError):
+    """`claim_step` did not claim the step. This caller must not work on it.
+
+    Attributes:
+        run_id: The run.
+        step_id: The step.
+        reason: Why. `step_running`: another worker holds it, or its last one released it for later.
+            `unleased`: a worker without a lease runs it. `crash_loop`, `refused`: this claim made it FAILED.
+        status: The status of the step, or None when there is no such step.
+        retry_after_seconds: When to try again: the rest of the other worker's lease (1 s or more), 10 s for a
+            step that is missing or not ready yet, 60 s for one without a lease. None: the caller need not try
+            again, because the step has ended or is of another type.
+    """
+
+    def __init__(
+        self,
+        *,
+        run_id: str,
+        step_id: str,
+        reason: NotClaimedReason,
+        status: StepStatusName | None,
+        retry_after_seconds: float | None,
+    ) -> None:
+        super().__init__(f"step {step_id} of run {run_id} was not claimed: {reason} (status: {status})")
+        self.run_id = run_id
+        self.step_id = step_id
+        self.reason = reason
+        self.status = status
+        self.retry_after_seconds = retry_after_seconds
+
+
+class StepEnded(WorkerError):
+    """A method was called on a step that has its result already, or that this process does not hold."""
+
+
+class StepNotFinished(WorkerError):
+    """The block of `with claim_step(...)` has a mistake: it ended without a result and without an error."""
 
 
 class BackendUnavailable(WorkerError):

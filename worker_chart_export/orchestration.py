@@ -1,5 +1,8 @@
 """Claim and finalize steps: the public functions, and the patches that they write.
 
+Workers use `claim_step`, which holds a step of any type while they work on it: see docs/library.md.
+`claim_step_transaction` and `finalize_step` are the two ends of that, without heartbeats.
+
 The decisions and patches are pure: they take a run as it was read and return what to write.
 `claim_step_transaction` and `finalize_step` read the run, decide, and commit. The commit names the
 `update_time` of each document that the decision used as its precondition. After a lost race they read again.
@@ -11,15 +14,28 @@ a race wait seconds each, and then fail. A lost conditional commit costs one rea
 
 from __future__ import annotations
 
-import re
 import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from google.api_core import exceptions as google_errors
 
-from worker_chart_export.errors import BackendUnavailable, StepError
+from worker_chart_export.errors import (
+    BackendRefused,
+    BackendUnavailable,
+    Interrupted,
+    LeaseLost,
+    NotClaimedReason,
+    RunInvalid,
+    StepEnded,
+    StepError,
+    StepNotClaimed,
+    StepNotFinished,
+    StepStatusName,
+    WorkerError,
+)
 from worker_chart_export.inputs.flow_run import FlowRun
+from worker_chart_export.ledger.claimed_step import GS_URI, ClaimedStep, claim_step
 from worker_chart_export.ledger.commit.group_commit import RETRY, GroupCommits
 from worker_chart_export.ledger.decisions import (
     FLOW_RUNS,
@@ -32,6 +48,7 @@ from worker_chart_export.ledger.decisions import (
     build_finalize_success_update,
 )
 from worker_chart_export.ledger.intents import ClaimIntent, FinalizeIntent
+from worker_chart_export.ledger.lease import LeaseTerms
 from worker_chart_export.timing import SystemClock, is_rfc3339
 
 if TYPE_CHECKING:
@@ -39,20 +56,32 @@ if TYPE_CHECKING:
     from worker_chart_export.ledger.lease import HeldLease, LeaseOffer
 
 __all__ = [
+    "BackendRefused",
+    "BackendUnavailable",
     "ClaimResult",
+    "ClaimedStep",
     "FinalizeResult",
+    "Interrupted",
+    "LeaseLost",
+    "LeaseTerms",
+    "NotClaimedReason",
     "Reason",
+    "RunInvalid",
+    "StepEnded",
     "StepError",
+    "StepNotClaimed",
+    "StepNotFinished",
+    "StepStatusName",
+    "WorkerError",
     "build_claim_update",
     "build_finalize_failure_update",
     "build_finalize_success_update",
+    "claim_step",
     "claim_step_transaction",
     "finalize_step",
 ]
 
 
-#: What the contract's schema takes as a URI of an output.
-GS_URI = re.compile(r"gs://[^/\s].*")
 #: The most attempts of a claim or finalize with a client that has no commits of several documents.
 MAX_LOST_RACES = 5
 

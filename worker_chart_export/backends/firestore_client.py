@@ -37,6 +37,16 @@ CHANNEL_OPTIONS = (
 )
 
 
+def check_is_client(client: object) -> None:
+    """Return if this is a synchronous Firestore client.
+
+    Raises:
+        TypeError: It is something else, for example an `AsyncClient`.
+    """
+    if not isinstance(client, firestore.Client):
+        raise TypeError(f"client: expected a google.cloud.firestore.Client, got {type(client).__name__}")
+
+
 class ReconnectingClient(firestore.Client):
     """A Firestore client that can be given a new connection. Shared by all threads.
 

@@ -42,7 +42,8 @@ class LeaseTerms:
         clock_skew_seconds: How much later than `expires_at` a lease expires that its worker did not release.
         max_attempts: Claims without a release, after which a step is failed and not taken over again.
         unleased_grace_seconds: How long a step may be RUNNING without a lease. 0: forever.
-        max_work_seconds: How long after its claim a lease is renewed. Work that lasts longer hangs.
+        max_work_seconds: How long after its claim a lease is renewed. Work that lasts longer hangs, and loses
+            the step.
         heartbeat_seconds: Seconds between two heartbeats. None: a third of `lease_seconds`.
 
     Raises:
@@ -53,7 +54,7 @@ class LeaseTerms:
     clock_skew_seconds: float = 5.0
     max_attempts: int = 5
     unleased_grace_seconds: float = 3600.0
-    max_work_seconds: float = math.inf
+    max_work_seconds: float = 3600.0
     heartbeat_seconds: float | None = None
 
     def __post_init__(self) -> None:

@@ -108,7 +108,7 @@ class StepLedger:
             partial(read_run, client, clock=clock), fresh=True
         )
         self.finished = FinishedSteps(clock)
-        self.owner = owner or f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+        self.owner = owner or new_owner()
 
     def read(self, run_id: str, *, leases_of: Collection[str] = ()) -> RunSnapshot:
         """Read the run as it is now, with the leases of these steps. Bind its flow key to the log lines.
@@ -340,6 +340,11 @@ class StepLedger:
     def adopt(self, run_id: str, step_id: str, *, now: datetime | None) -> None:
         """Create a lease for a step that some worker runs without one, so that it expires in the end.
 
+        Args:
+            run_id: The run.
+            step_id: The step.
+            now: The server's time. None: ask for it.
+
         Raises:
             BackendUnavailable: Firestore is unavailable.
             BackendRefused: Firestore refuses.
@@ -348,7 +353,7 @@ class StepLedger:
         log.warning(Event.STEP_UNLEASED, "The step is RUNNING without a lease", graceSeconds=grace_seconds)
         if grace_seconds > 0:
             lease = unleased(
-                token=secrets.token_hex(16), now=now or self._clock.now(), grace_seconds=grace_seconds
+                token=secrets.token_hex(16), now=now or self._server_time(), grace_seconds=grace_seconds
             )
             create_document(lease_reference(self._client, run_id, step_id), lease.to_document())
 
@@ -359,3 +364,8 @@ class StepLedger:
     def delete_lease(self, run_id: str, step_id: str, stored: StoredLease) -> bool:
         """Delete a lease unless it has changed; see `expired_leases.delete_lease`."""
         return delete_lease(self._client, run_id, step_id, stored)
+
+
+def new_owner() -> str:
+    """Return a name of this process for leases: host:pid:random boot id."""
+    return f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
