@@ -23,7 +23,7 @@ from worker_chart_export.backends.firestore import read_documents
 from worker_chart_export.errors import BackendRefused, BackendUnavailable, LeaseLost
 from worker_chart_export.inputs.flow_run import FINAL_RUN_STATUSES, StepStatus
 from worker_chart_export.ledger.decisions import FLOW_RUNS
-from worker_chart_export.ledger.lease import LEASES, StoredLease
+from worker_chart_export.ledger.lease import BEATS_PER_LEASE, LEASES, StoredLease
 from worker_chart_export.ledger.run_snapshot import lease_reference, stored_lease
 from worker_chart_export.observability.logs import Event, log
 
@@ -62,7 +62,7 @@ class Heartbeats:
         self._held: set[HeldLease] = set()
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
-        self._call_seconds = min(MAX_CALL_SECONDS, terms.renew_every_seconds)
+        self._call_seconds = min(MAX_CALL_SECONDS, terms.lease_seconds / BEATS_PER_LEASE)
 
     def start(
         self,

@@ -35,8 +35,6 @@ REGISTRY = CollectorRegistry()
 STEP_BUCKETS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 180, 300)
 CHART_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 60, 120, 300)
 
-# Without this each counter has a second, useless series.
-disable_created_metrics()  # type: ignore[no-untyped-call]
 ProcessCollector(registry=REGISTRY)
 PlatformCollector(registry=REGISTRY)
 
@@ -349,6 +347,9 @@ def exposition(accept: str) -> tuple[bytes, str]:
     Args:
         accept: The request's `Accept` header; the plain text format unless it requests OpenMetrics.
     """
+    # Without this each counter has a second, useless series. It is for the whole process, so it is not done
+    # where the package is imported as a library.
+    disable_created_metrics()  # type: ignore[no-untyped-call]
     try:
         encode, content_type = choose_encoder(accept)
     except (TypeError, ValueError):  # an invalid version in `accept`

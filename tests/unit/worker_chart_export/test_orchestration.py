@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -14,12 +16,30 @@ from google.api_core.exceptions import FailedPrecondition
 from tests.support.fakes import RUN_ID, STEP_ID, chart_step, run_document
 from tests.support.ledger.claim_calls import RUNNING, Book
 from tests.support.ledger.samples import ERROR, FINISHED, MANIFEST, offer_of
+from tests.support.process.daemons import ROOT
 from tests.unit.worker_chart_export.ledger.test_step_patches import ODD_STEP_IDS
 from worker_chart_export.errors import BackendUnavailable
 from worker_chart_export.ledger.run_snapshot import lease_reference, read_lease, read_run
 from worker_chart_export.orchestration import FinalizeResult, Reason, claim_step_transaction, finalize_step
 from worker_chart_export.timing import SystemClock
 
+IMPORT = """
+import logging, os, signal, sys, threading, warnings
+import google.cloud.firestore, prometheus_client.metrics, structlog
+
+def state():
+    return [
+        *(sys.excepthook, sys.unraisablehook, threading.excepthook, threading.active_count()),
+        *(warnings.showwarning, list(warnings.filters), logging.root.level, list(logging.root.handlers)),
+        *(structlog.is_configured(), dict(os.environ)),
+        *(signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)),
+        *(prometheus_client.metrics._use_created, len(prometheus_client.REGISTRY._collector_to_names)),
+    ]
+
+before = state()
+import worker_chart_export.orchestration
+assert state() == before, (state(), before)
+"""
 MARKS = [f"2025-12-15T12:00:0{number}Z" for number in range(3)]
 
 
@@ -35,6 +55,11 @@ def test_the_functions_take_the_contract_s_arguments():
         parameters = inspect.signature(call).parameters
         assert {p.kind for p in parameters.values()} == {inspect.Parameter.KEYWORD_ONLY}
         assert parameters["lease"].default is None
+
+
+def test_an_import_changes_nothing_in_the_process():
+    """An application that imports the library keeps its logging, metrics, hooks and signals."""
+    subprocess.run([sys.executable, "-c", IMPORT], cwd=ROOT, check=True)
 
 
 class TestCommitted:
