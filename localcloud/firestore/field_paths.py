@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 FieldPath = tuple[str, ...]
+#: In queries and masks the document's name, not a field.
+NAME: FieldPath = ("__name__",)
 
 # The two forms of a segment that the official emulator names in its error message.
 _SEGMENT = re.compile(r"([a-zA-Z_][a-zA-Z_0-9]*)|`((?:[^`\\]|\\.)+)`")

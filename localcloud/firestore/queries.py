@@ -1,105 +1,131 @@
-"""Run structured queries: sources, filters (field, unary and composite), order, cursors."""
+"""Run structured queries: sources, order, cursors, projection. The filters are in `filters`."""
 
 from __future__ import annotations
 
-import operator
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from localcloud.firestore.field_paths import FieldPath, lookup, parse, project
+from localcloud.firestore.field_paths import NAME, FieldPath, parse, project
+from localcloud.firestore.filters import compile_filter, key_at, ordering_fields
+from localcloud.firestore.limits import check_collection_id
 from localcloud.firestore.messages import Query
-from localcloud.firestore.values import NULL_RANK, SortKey, is_nan, path_key, sort_key
+from localcloud.firestore.unserved import UNSERVED
+from localcloud.firestore.values import sort_key
 from localcloud.grpc_server import Refused, invalid
+from localcloud.unserved import refusal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
 
-    Matcher = Callable[[Any], bool]
-
-NAME = ("__name__",)
 _DESCENDING = Query.Direction.Value("DESCENDING")
 
 # A field and whether it sorts descending.
 Order = tuple[FieldPath, bool]
 
-_FIELD = Query.FieldFilter.Operator
-_UNARY = Query.UnaryFilter.Operator
-_COMPOSITE = Query.CompositeFilter.Operator
-_REFERENCE_RANK, _ARRAY_RANK = 6, 8
 
-_INEQUALITIES: dict[str, Callable[[SortKey, SortKey], bool]] = {
-    "LESS_THAN": operator.lt,
-    "LESS_THAN_OR_EQUAL": operator.le,
-    "GREATER_THAN": operator.gt,
-    "GREATER_THAN_OR_EQUAL": operator.ge,
-}
-_UNARIES: dict[str, Callable[[SortKey], bool]] = {
-    "IS_NULL": lambda key: key[0] == NULL_RANK,
-    "IS_NOT_NULL": lambda key: key[0] != NULL_RANK,
-    "IS_NAN": is_nan,
-    "IS_NOT_NAN": lambda key: not is_nan(key),
-}
+def selector_of(query: Any) -> tuple[str, bool]:
+    """Return the collection id that a raw `StructuredQuery` reads, and whether at every depth.
+
+    An empty id stands for all collections.
+
+    Raises:
+        Refused: INVALID_ARGUMENT, more than one collection, or an id that no collection can have.
+    """
+    if len(query.from_) > 1:
+        raise invalid("StructuredQuery.from cannot have more than one collection selector.")
+    if not query.from_:
+        return "", False
+    selector = query.from_[0]
+    if selector.collection_id:
+        check_collection_id(selector.collection_id)
+    return str(selector.collection_id), bool(selector.all_descendants)
 
 
 def sources(query: Any, parent: str, collections: Iterable[str]) -> list[str]:
     """Return the collections that a raw `StructuredQuery` below `parent` reads."""
-    chosen = []
-    for selector in query.from_:
-        child = f"{parent}/{selector.collection_id}"
-        chosen += [
-            path
-            for path in collections
-            if path == child
-            or (
-                selector.all_descendants
-                and path.startswith(f"{parent}/")
-                and selector.collection_id in ("", path.rpartition("/")[2])
-            )
-        ]
-    return chosen
+    collection_id, all_descendants = selector_of(query)
+    if collection_id and not all_descendants:
+        return [f"{parent}/{collection_id}"]
+    below = len(parent) + 1
+    return [
+        path
+        for path in collections
+        if path.startswith(f"{parent}/")
+        and (all_descendants or "/" not in path[below:])
+        and collection_id in ("", path.rpartition("/")[2])
+    ]
 
 
-def run(query: Any, documents: Iterable[Any]) -> list[Any]:
+def run(query: Any, documents: Iterable[Any], fields: Sequence[FieldPath] = ()) -> list[Any]:
     """Return the raw documents that match `query`, in its order and with its projection.
+
+    Args:
+        query: A raw `StructuredQuery`.
+        documents: The raw documents of its sources.
+        fields: Fields that every result must have; the query also sorts by them, as by an inequality.
 
     Raises:
         Refused: INVALID_ARGUMENT or UNIMPLEMENTED, a query that is wrong or not known here.
     """
     if query.HasField("find_nearest"):
-        raise Refused(grpc.StatusCode.UNIMPLEMENTED, "find_nearest is not part of the local cloud")
-    matches = _compile_filter(query.where) if query.HasField("where") else None
-    orders = _orders(query)
+        message = refusal("StructuredQuery.find_nearest", UNSERVED)
+        raise Refused(grpc.StatusCode.UNIMPLEMENTED, message)
+    matches = compile_filter(query.where) if query.HasField("where") else None
+    orders = _orders(query, fields)
+    _check_bounds(query)
     found = [
         document
         for document in documents
         if all(key_at(document, path) for path, _ in orders) and (matches is None or matches(document))
     ]
-    if orders == [(NAME, True)]:
-        raise Refused(grpc.StatusCode.FAILED_PRECONDITION, "Firestore does not support descending key scans")
     for path, descending in reversed(orders):
         found.sort(key=partial(key_at, path=path), reverse=descending)
     found = [document for document in found if _within(query, orders, document)]
+    selected = (
+        [parse(field.field_path) for field in query.select.fields] if query.HasField("select") else None
+    )
     end = query.offset + query.limit.value if query.HasField("limit") else None
-    return [_select(query, document) for document in found[query.offset : end]]
+    return [
+        document if selected is None else project(document, [path for path in selected if path != NAME])
+        for document in found[query.offset : end]
+    ]
 
 
-def _orders(query: Any) -> list[Order]:
+def _orders(query: Any, fields: Sequence[FieldPath]) -> list[Order]:
+    """Return the named orders, then `fields` and those under an inequality, then the name.
+
+    What is not named has the direction of the last named order.
+    """
     orders = [(parse(item.field.field_path), item.direction == _DESCENDING) for item in query.order_by]
-    if not orders:
-        orders = [(path, False) for path in _inequality_fields(query.where)]
-    if NAME not in [path for path, _ in orders]:
-        orders.append((NAME, orders[-1][1] if orders else False))
-    return orders
+    named = [path for path, _ in orders]
+    for position, path in enumerate(named):
+        if path in named[:position]:
+            raise invalid(f"order by clause cannot contain duplicate fields {'.'.join(path)}")
+    inequalities = ordering_fields(query.where) if query.HasField("where") else []
+    direction = orders[-1][1] if orders else False
+    implied = sorted({*inequalities, *fields}.difference([*named, NAME]))
+    orders += [(path, direction) for path in implied]
+    paths = [path for path, _ in orders]
+    if NAME in paths[:-1]:
+        raise invalid("order by clause cannot contain more fields after the key")
+    if orders == [(NAME, True)]:
+        raise Refused(grpc.StatusCode.FAILED_PRECONDITION, "Firestore does not support descending key scans")
+    return orders if NAME in paths else [*orders, (NAME, direction)]
 
 
-def key_at(document: Any, path: FieldPath) -> SortKey:
-    """Return the sort key of a field of a raw document, empty if it is absent. `__name__` is the name."""
-    if path == NAME:
-        return (_REFERENCE_RANK, path_key(document.name))
-    value = lookup(document.fields, path)
-    return () if value is None else sort_key(value)
+def _check_bounds(query: Any) -> None:
+    if query.limit.value < 0:
+        raise invalid("limit is negative")
+    if query.offset < 0:
+        raise invalid("offset is negative")
+    for cursor in (query.start_at, query.end_at):
+        if len(cursor.values) > len(query.order_by):
+            raise invalid("Cursor has too many values.")
+        for order, value in zip(query.order_by, cursor.values, strict=False):
+            if parse(order.field.field_path) == NAME and value.WhichOneof("value_type") != "reference_value":
+                raise invalid("Cursor __key__ value is not a document reference.")
 
 
 def _within(query: Any, orders: Sequence[Order], document: Any) -> bool:
@@ -119,76 +145,3 @@ def _compare(document: Any, cursor: Any, orders: Sequence[Order]) -> int:
         if mine != theirs:
             return -1 if (mine < theirs) != descending else 1
     return 0
-
-
-def _select(query: Any, document: Any) -> Any:
-    if not query.HasField("select"):
-        return document
-    paths = [parse(field.field_path) for field in query.select.fields]
-    return project(document, [path for path in paths if path != NAME])
-
-
-def _compile_filter(node: Any) -> Matcher:
-    """Return a predicate on raw documents for a raw `Filter`.
-
-    Raises:
-        Refused: INVALID_ARGUMENT or UNIMPLEMENTED.
-    """
-    kind = node.WhichOneof("filter_type")
-    if kind == "composite_filter":
-        parts = [_compile_filter(item) for item in node.composite_filter.filters]
-        joined = all if _COMPOSITE.Name(node.composite_filter.op) == "AND" else any
-        return lambda document: joined(part(document) for part in parts)
-    if kind == "unary_filter":
-        name = _UNARY.Name(node.unary_filter.op)
-        return _on_field(node.unary_filter.field.field_path, _UNARIES.get(name), name)
-    if kind == "field_filter":
-        name = _FIELD.Name(node.field_filter.op)
-        return _on_field(node.field_filter.field.field_path, _field_test(name, node.field_filter.value), name)
-    raise invalid("a filter must be set")
-
-
-def _inequality_fields(node: Any) -> list[FieldPath]:
-    """Return the fields under an inequality, sorted: a query without an order sorts by them."""
-    kind = node.WhichOneof("filter_type")
-    if kind == "composite_filter":
-        return sorted({path for item in node.composite_filter.filters for path in _inequality_fields(item)})
-    if kind == "unary_filter":
-        ordering = _UNARY.Name(node.unary_filter.op) in ("IS_NOT_NULL", "IS_NOT_NAN")
-        return [parse(node.unary_filter.field.field_path)] if ordering else []
-    if kind == "field_filter" and _FIELD.Name(node.field_filter.op) in (
-        *_INEQUALITIES,
-        "NOT_EQUAL",
-        "NOT_IN",
-    ):
-        return [parse(node.field_filter.field.field_path)]
-    return []
-
-
-def _on_field(field_path: str, test: Callable[[SortKey], bool] | None, name: str) -> Matcher:
-    if test is None:
-        raise Refused(grpc.StatusCode.UNIMPLEMENTED, f"the filter {name} is not part of the local cloud")
-    path = parse(field_path)
-
-    def matches(document: Any) -> bool:
-        key = key_at(document, path)
-        return bool(key) and test(key)
-
-    return matches
-
-
-def _field_test(name: str, operand: Any) -> Callable[[SortKey], bool] | None:
-    wanted = sort_key(operand)
-    if name in _INEQUALITIES:
-        compare = _INEQUALITIES[name]
-        # Inequalities match only values of their own type. NaN matches none.
-        return lambda key: key[0] == wanted[0] and not is_nan(key) and compare(key, wanted)
-    tests: dict[str, Callable[[SortKey], bool]] = {
-        "EQUAL": lambda key: key == wanted,
-        "NOT_EQUAL": lambda key: key not in (wanted, (NULL_RANK,)),
-        "IN": lambda key: key in wanted[1],
-        "NOT_IN": lambda key: key not in wanted[1] and key != (NULL_RANK,),
-        "ARRAY_CONTAINS": lambda key: key[0] == _ARRAY_RANK and wanted in key[1],
-        "ARRAY_CONTAINS_ANY": lambda key: key[0] == _ARRAY_RANK and any(item in key[1] for item in wanted[1]),
-    }
-    return tests.get(name)

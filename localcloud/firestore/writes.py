@@ -102,6 +102,8 @@ def _check_precondition(write: Any, current: Any | None) -> None:
     if kind == "update_time":
         stored = 0 if current is None else to_instant(current.update_time)
         wanted = to_instant(condition.update_time)
+        if 0 < stored < wanted:
+            raise invalid(f"Invalid base version, it is greater than the stored version: {target(write)}")
         if stored != wanted:
             message = f"the stored version ({stored}) does not match the required base version ({wanted})"
             raise Refused(grpc.StatusCode.FAILED_PRECONDITION, message)

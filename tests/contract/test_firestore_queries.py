@@ -145,10 +145,109 @@ def test_a_malformed_path_in_a_filter_is_refused(collection):
         _ids(collection.where(filter=FieldFilter("`a", "==", 1)))
 
 
+IDS = (
+    "__id-9223372036854775808__",
+    "__id-3__",
+    "__id7__",
+    "__id12__",
+    "1",
+    "A",
+    "_",
+    "__a",
+    "a",
+    "\u00e9",
+    "\U0001f600",
+)
+
+
+def test_ids_sort_numbers_first(collection):
+    """Ids like `__id7__` come first, in the order of their numbers; others follow by their UTF-8 bytes."""
+    for name in reversed(IDS):
+        collection.document(name).set({})
+    assert _ids(collection) == list(IDS)
+    assert [document.id for document in collection.list_documents(page_size=3)] == list(IDS)
+    after = FieldFilter("__name__", ">", collection.document("__id7__"))
+    assert _ids(collection.where(filter=after)) == list(IDS[3:])
+    assert _ids(collection.order_by("__name__").start_at([collection.document("A")])) == list(IDS[5:])
+
+
+@pytest.mark.serves("BatchWrite", "RunQuery", "ListCollectionIds")
+def test_a_recursive_delete(client, collection):
+    """`recursive_delete` deletes documents with any id, at every depth, and nothing beside them."""
+    beside = client.collection(f"{collection.id}x").document("1")
+    beside.set({})
+    for path in ("1", "A/9/b", "A/9/b/Z/2", "__id7__", "only/below/A"):
+        client.document(
+            f"{collection.id}/{path}" if path.count("/") % 2 == 0 else f"{collection.id}/{path}/x"
+        ).set({})
+    assert client.recursive_delete(collection) == 5
+    assert list(collection.list_documents()) == []
+    assert beside.get().exists
+
+
 def test_descending_names_alone_are_refused(collection):
     """Ordering only by descending name fails with FailedPrecondition, as it needs an index in production."""
     with pytest.raises(exceptions.FailedPrecondition):
         _ids(collection.order_by("__name__", direction="DESCENDING"))
+
+
+def _filter(operator, *values, field="v"):
+    return {"field_filter": {"field": {"field_path": field}, "op": operator, "value": _list(*values)}}
+
+
+def _list(*values):
+    return {"array_value": {"values": [{"integer_value": value} for value in values]}}
+
+
+def _join(operator, *filters):
+    return {"composite_filter": {"op": operator, "filters": list(filters)}}
+
+
+ONE = {"integer_value": 1}
+EQUALS_ONE = {"field_filter": {"field": {"field_path": "v"}, "op": "EQUAL", "value": ONE}}
+CONTAINS_ONE = {"field_filter": {**EQUALS_ONE["field_filter"], "op": "ARRAY_CONTAINS"}}
+NOT_ONE = {"field_filter": {**EQUALS_ONE["field_filter"], "op": "NOT_EQUAL"}}
+NAME_IS_ONE = {"field_filter": {**EQUALS_ONE["field_filter"], "field": {"field_path": "__name__"}}}
+IN_ONE = {"field_filter": {**EQUALS_ONE["field_filter"], "op": "IN"}}
+BY_V, BY_NAME = {"field": {"field_path": "v"}}, {"field": {"field_path": "__name__"}}
+
+
+@pytest.mark.parametrize(
+    ("query", "message"),
+    [
+        ({"limit": -1}, "limit"),
+        ({"offset": -1}, "offset"),
+        ({"from_": [{"collection_id": "a"}, {"collection_id": "b"}]}, "more than one"),
+        ({"from_": [{"collection_id": "a/b"}]}, "contains"),
+        ({"from_": [{"collection_id": "__a__"}]}, "reserved"),
+        ({"where": {}}, "Unknown Filter"),
+        ({"where": _join("OR")}, "at least one"),
+        ({"where": _join("OPERATOR_UNSPECIFIED", EQUALS_ONE)}, "CompositeFilter"),
+        ({"where": IN_ONE}, "requires an ArrayValue"),
+        ({"where": _filter("IN")}, "non-empty"),
+        ({"where": _filter("IN", *range(31))}, "up to 30"),
+        ({"where": _filter("NOT_IN", *range(11))}, "up to 10"),
+        ({"where": _filter("ARRAY_CONTAINS_ANY", *range(31))}, "up to 30"),
+        ({"where": _join("AND", CONTAINS_ONE, _filter("ARRAY_CONTAINS_ANY", 2))}, "maximum of 1"),
+        ({"where": _join("AND", NOT_ONE, NOT_ONE)}, "single"),
+        ({"where": _join("OR", EQUALS_ONE, _filter("NOT_IN", 2))}, "NOT_IN"),
+        (
+            {"where": _join("AND", _filter("IN", *range(6)), _filter("IN", *range(6), field="w"))},
+            "36 disjunctions",
+        ),
+        ({"where": NAME_IS_ONE}, "Key"),
+        ({"order_by": [BY_V, BY_V]}, "duplicate"),
+        ({"order_by": [BY_NAME, BY_V]}, "after the key"),
+        ({"order_by": [BY_V], "start_at": {"values": [ONE, ONE]}}, "too many"),
+        ({"order_by": [BY_NAME], "start_at": {"values": [ONE]}}, "reference"),
+        ({"select": {"fields": [{"field_path": "`v"}]}}, "path"),
+    ],
+)
+def test_malformed_queries_are_refused(raw, collection, query, message):
+    """What no query can have, or not together, fails with InvalidArgument, which names it."""
+    query = {"from_": [{"collection_id": collection.id}], **query}
+    with pytest.raises(exceptions.InvalidArgument, match=message):
+        list(raw.call("run_query", parent=f"{raw.database}/documents", structured_query=query))
 
 
 class TestCollectionGroup:
