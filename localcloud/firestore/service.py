@@ -6,34 +6,43 @@ import threading
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-import grpc
 from google.cloud.firestore_v1.types import firestore as types
 from google.protobuf import empty_pb2
 
-from localcloud.firestore import messages, queries
+from localcloud.firestore import listing, messages
+from localcloud.firestore.aggregation import aggregate, aggregated_fields
 from localcloud.firestore.field_paths import parse, project
-from localcloud.firestore.limits import check_name
-from localcloud.firestore.messages import set_timestamp, to_instant
+from localcloud.firestore.limits import check_database, check_name, check_parent
+from localcloud.firestore.messages import set_timestamp
 from localcloud.firestore.store import Committed, Database
 from localcloud.firestore.unserved import UNSERVED
-from localcloud.firestore.values import path_key
+from localcloud.firestore.views import View, view
 from localcloud.firestore.writes import check_write, target
 from localcloud.grpc_server import GrpcService, Method, Refused, invalid
+from localcloud.request_fields import check_fields
 from localcloud.service import Calls
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from localcloud.faults import Fault
 
 # The log of commits keeps the newest ones.
 _COMMITS_LOGGED = 100_000
-_DEFAULT_PAGE_SIZE = 300
 _STREAMS = frozenset({"BatchGetDocuments", "RunQuery", "RunAggregationQuery"})
+_SERVED_OPTIONS = ("TransactionOptions.read_only", "TransactionOptions.read_write.retry_transaction")
+_SERVED_OF_QUERIES = tuple(
+    f"{message}.{field}"
+    for message, query in (
+        ("RunQueryRequest", "structured_query"),
+        ("RunAggregationQueryRequest", "structured_aggregation_query"),
+    )
+    for field in ("parent", query, "transaction", "new_transaction", "read_time")
+)
 
 
 class FirestoreService(GrpcService):
-    """Firestore with documents in memory, one store per database, without transactions.
+    """Firestore with documents in memory, one store per database.
 
     Attributes:
         commits: The result of each commit, oldest first. A BatchWrite adds one entry per successful write.
@@ -52,15 +61,29 @@ class FirestoreService(GrpcService):
         self._databases: dict[str, Database] = {}
 
     def database(self, name: str) -> Database:
-        """Return the store of `projects/P/databases/D`; create it on first use."""
+        """Return the store of `projects/P/databases/D`; create it on first use.
+
+        Raises:
+            Refused: INVALID_ARGUMENT, another name.
+        """
         with self._lock:
-            return self._databases.setdefault(name, Database(name))
+            if name not in self._databases:
+                check_database(name)
+                self._databases[name] = Database(name)
+            return self._databases[name]
 
     def lose_state(self) -> None:
         """Delete all documents and the log of commits."""
         with self._lock:
             self._databases = {}
         self.commits.clear()
+
+    def wake(self) -> None:
+        """End all transactions: what waits for their locks goes on."""
+        with self._lock:
+            databases = list(self._databases.values())
+        for database in databases:
+            database.end_transactions()
 
     def before_effect(self, fault: Fault, request: Any) -> None:
         """Also rewrite every document of a commit first, as `Fault.contend` describes."""
@@ -69,7 +92,7 @@ class FirestoreService(GrpcService):
             self.database(request.database).touch([target(write) for write in request.writes])
 
     def methods(self) -> Mapping[str, Mapping[str, Method]]:
-        """Return the RPCs that Google's Python client uses, without transactions."""
+        """Return the RPCs that Google's clients for servers use."""
         rpcs: list[tuple[str, Any, Any]] = [
             ("Commit", self._commit, _written),
             ("BatchWrite", self._batch_write, _written),
@@ -80,16 +103,11 @@ class FirestoreService(GrpcService):
                 self._aggregate,
                 lambda r: _queried(r.parent, r.structured_aggregation_query.structured_query),
             ),
+            ("PartitionQuery", self._partition, lambda r: _queried(r.parent, r.structured_query)),
             ("ListDocuments", self._list_documents, lambda r: f"{r.parent}/{r.collection_id}"),
-            (
-                "ListCollectionIds",
-                lambda r: {
-                    "collection_ids": sorted(self.database(_database_of(r.parent)).children(r.parent))
-                },
-                lambda r: str(r.parent),
-            ),
-            ("BeginTransaction", _no_transactions, lambda r: str(r.database)),
-            ("Rollback", _no_transactions, lambda r: str(r.database)),
+            ("ListCollectionIds", self._list_collection_ids, lambda r: str(r.parent)),
+            ("BeginTransaction", self._begin, lambda r: str(r.database)),
+            ("Rollback", self._rollback, lambda r: str(r.database)),
         ]
         methods = {
             name: Method(
@@ -104,9 +122,7 @@ class FirestoreService(GrpcService):
         return {"google.firestore.v1.Firestore": methods}
 
     def _commit(self, request: Any) -> Any:
-        if request.transaction:
-            _no_transactions(request)
-        committed = self.database(request.database).commit(request.writes)
+        committed = self.database(request.database).commit(request.writes, request.transaction)
         self.commits.append(committed)
         response = messages.CommitResponse(write_results=_write_results(committed))
         set_timestamp(response.commit_time, committed.instant)
@@ -131,13 +147,25 @@ class FirestoreService(GrpcService):
                 result.CopyFrom(_write_results(committed)[0])
         return response
 
+    def _begin(self, request: Any) -> dict[str, Any]:
+        check_fields(request.options, served=_SERVED_OPTIONS, unserved=UNSERVED)
+        return {"transaction": self.database(request.database).begin(request.options).id}
+
+    def _rollback(self, request: Any) -> None:
+        self.database(request.database).rollback(request.transaction)
+
+    def _view(self, parent: str, request: Any) -> View:
+        """Return what a request below `parent` sees; the request has a consistency selector."""
+        return view(self.database(check_parent(parent)), request)
+
     def _batch_get(self, request: Any) -> list[Any]:
         database = self.database(request.database)
         names = list(dict.fromkeys(request.documents))
         for name in names:
             check_name(name, database.name)
         paths = [parse(text) for text in request.mask.field_paths] if request.HasField("mask") else None
-        instant, found = database.read(names, _read_time(request))
+        seen = view(database, request)
+        instant, found = seen.read(names)
         responses = []
         for name in names:
             document = found[name]
@@ -149,71 +177,41 @@ class FirestoreService(GrpcService):
                 response.found.CopyFrom(document if paths is None else project(document, paths))
             responses.append(response)
         self.bytes_read.add("BatchGetDocuments", sum(response.ByteSize() for response in responses))
-        return responses
-
-    def _matching(self, parent: str, query: Any, request: Any) -> tuple[int, list[Any]]:
-        database = self.database(_database_of(parent))
-        collections = queries.sources(query, parent, database.collections())
-        _refuse_read_time(request)
-        instant, documents = database.documents_in(collections)
-        return instant, queries.run(query, documents)
+        return _opened(seen, messages.BatchGetDocumentsResponse) + responses
 
     def _run_query(self, request: Any) -> list[Any]:
-        instant, documents = self._matching(request.parent, request.structured_query, request)
+        check_fields(request, served=_SERVED_OF_QUERIES, unserved=UNSERVED)
+        if not request.HasField("structured_query"):
+            raise invalid("only structured queries are supported")
+        seen = self._view(request.parent, request)
+        instant, documents = seen.run(request.parent, request.structured_query)
         responses = [messages.RunQueryResponse(document=document) for document in documents]
         # An empty result is one message too: it carries the read time.
         responses = responses or [messages.RunQueryResponse()]
         for response in responses:
             set_timestamp(response.read_time, instant)
-        return responses
+        return _opened(seen, messages.RunQueryResponse) + responses
 
     def _aggregate(self, request: Any) -> list[Any]:
+        check_fields(request, served=_SERVED_OF_QUERIES, unserved=UNSERVED)
         query = request.structured_aggregation_query
-        instant, documents = self._matching(request.parent, query.structured_query, request)
+        seen = self._view(request.parent, request)
+        fields = aggregated_fields(query.aggregations)
+        instant, documents = seen.run(request.parent, query.structured_query, fields)
         response = messages.RunAggregationQueryResponse()
+        for alias, value in aggregate(query.aggregations, documents).items():
+            response.result.aggregate_fields[alias].CopyFrom(value)
         set_timestamp(response.read_time, instant)
-        for number, item in enumerate(query.aggregations, start=1):
-            if item.WhichOneof("operator") != "count":
-                raise Refused(
-                    grpc.StatusCode.UNIMPLEMENTED, "of the aggregations the local cloud only counts"
-                )
-            response.result.aggregate_fields[item.alias or f"field_{number}"].integer_value = len(documents)
-        return [response]
+        return [*_opened(seen, messages.RunAggregationQueryResponse), response]
+
+    def _partition(self, request: Any) -> Any:
+        return listing.partition(self._view(request.parent, request), request)
 
     def _list_documents(self, request: Any) -> Any:
-        """List one page of a collection by name, on request with missing documents.
+        return listing.list_documents(self._view(request.parent, request), request)
 
-        A missing document does not exist, but others below it do. The page token is the last name of a page.
-        """
-        _refuse_read_time(request)
-        if request.order_by not in ("", "__name__"):
-            raise Refused(grpc.StatusCode.UNIMPLEMENTED, "the local cloud lists by name only")
-        database = self.database(_database_of(request.parent))
-        collection = f"{request.parent}/{request.collection_id}"
-        _, documents = database.documents_in([collection])
-        if request.show_missing:
-            known = {document.name for document in documents}
-            parents = {f"{collection}/{child}" for child in database.children(collection)}
-            documents += [messages.Document(name=name) for name in parents - known]
-        documents.sort(key=lambda document: path_key(document.name))
-        if request.page_token:
-            after = path_key(request.page_token)
-            documents = [document for document in documents if path_key(document.name) > after]
-        size = request.page_size or _DEFAULT_PAGE_SIZE
-        page = documents[:size]
-        if request.HasField("mask"):
-            paths = [parse(text) for text in request.mask.field_paths]
-            paths = [path for path in paths if path != queries.NAME]
-            page = [project(document, paths) for document in page]
-        response = messages.ListDocumentsResponse(documents=page)
-        if len(documents) > size:
-            response.next_page_token = documents[size - 1].name
-        return response
-
-
-def _no_transactions(_request: Any) -> Any:
-    message = "the local cloud has no transactions: commit with preconditions instead"
-    raise Refused(grpc.StatusCode.UNIMPLEMENTED, message)
+    def _list_collection_ids(self, request: Any) -> Any:
+        return listing.list_collection_ids(self._view(request.parent, request), request)
 
 
 def _write_results(committed: Committed) -> list[Any]:
@@ -226,21 +224,9 @@ def _write_results(committed: Committed) -> list[Any]:
     return results
 
 
-def _database_of(parent: str) -> str:
-    return parent.partition("/documents")[0]
-
-
-def _read_time(request: Any) -> int | None:
-    selector = request.WhichOneof("consistency_selector")
-    if selector in ("transaction", "new_transaction"):
-        _no_transactions(request)
-    return to_instant(request.read_time) if selector == "read_time" else None
-
-
-def _refuse_read_time(request: Any) -> None:
-    if _read_time(request) is not None:
-        message = "the local cloud reads only single documents at a past time, not collections"
-        raise Refused(grpc.StatusCode.UNIMPLEMENTED, message)
+def _opened(seen: View, response: Callable[..., Any]) -> list[Any]:
+    """Return the message that names the transaction which a read has opened. It comes before the results."""
+    return [response(transaction=seen.opened)] if seen.opened else []
 
 
 def _written(request: Any) -> str:

@@ -25,6 +25,12 @@ def environment(request: pytest.FixtureRequest) -> Mapping[str, str]:
     return environment
 
 
+@pytest.fixture
+def on_official(request: pytest.FixtureRequest) -> bool:
+    """Return whether the test runs on Google's emulators."""
+    return request.node.get_closest_marker("official") is not None
+
+
 @pytest.fixture(scope="session")
 def client(environment: Mapping[str, str]) -> Iterator[firestore.Client]:
     """Return Google's Firestore client."""

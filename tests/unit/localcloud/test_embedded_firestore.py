@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import time
 
 import pytest
 from google.api_core import exceptions
+from google.cloud.firestore_v1 import types
 from google.cloud.firestore_v1.types import CommitRequest
 
 from localcloud import Fault
 from localcloud.firestore.store import CommitClock
+from localcloud.firestore.transactions import LOCK_TIMEOUT_SECONDS
 
 
 def _update(document, fields):
@@ -129,10 +132,94 @@ def _commit_request(document):
     return CommitRequest(database=document._client._database_string, writes=batch._write_pbs)
 
 
-def test_transactions_are_refused_plainly(client):
-    """Transactions fail with Unimplemented, because the worker uses none."""
-    with pytest.raises(exceptions.MethodNotImplemented, match="no transactions"):
-        client.transaction()._begin()
+@pytest.mark.parametrize(
+    ("name", "call", "request_"),
+    [
+        ("find_nearest", "run_query", {"structured_query": {"find_nearest": {"limit": 1}}}),
+        ("explain_options", "run_query", {"structured_query": {}, "explain_options": {}}),
+        ("explain_options", "run_aggregation_query", {"explain_options": {"analyze": True}}),
+    ],
+)
+def test_what_queries_can_not_have_is_refused_by_name(client, name, call, request_):
+    """Vector searches and query plans fail with Unimplemented, which names the field."""
+    request = {"parent": f"{client._database_string}/documents", **request_}
+    with pytest.raises(exceptions.MethodNotImplemented, match=f"{name} is not served.*: "):
+        list(getattr(client._firestore_api, call)(request=request, metadata=client._rpc_metadata))
+
+
+@pytest.mark.parametrize("name", ["GetDocument", "UpdateDocument", "DeleteDocument", "CreateDocument"])
+def test_other_calls_are_refused_by_name(client, name):
+    """Calls that Google's clients for servers don't use fail with Unimplemented: what to use instead."""
+    rpc = re.sub("([a-z])([A-Z])", r"\1_\2", name).lower()
+    with pytest.raises(exceptions.MethodNotImplemented, match=f"{name} is not served.*: use"):
+        getattr(client._firestore_api, rpc)(request={}, metadata=client._rpc_metadata)
+
+
+def test_optimistic_transactions_are_refused_by_name(client):
+    """A transaction with optimistic concurrency fails with Unimplemented."""
+    options = types.TransactionOptions(read_write={"concurrency_mode": "OPTIMISTIC"})
+    with pytest.raises(exceptions.MethodNotImplemented, match="concurrency_mode is not served"):
+        client._firestore_api.begin_transaction(
+            request={"database": client._database_string, "options": options}, metadata=client._rpc_metadata
+        )
+
+
+class TestTransactions:
+    """Open transactions of the embedded Firestore."""
+
+    @pytest.fixture
+    def reader(self, client, document):
+        """Return a transaction that has read the document."""
+        transaction = client.transaction()
+        transaction._begin()
+        document.get(transaction=transaction)
+        return transaction
+
+    def test_a_stop_ends_those_that_wait(self, cloud, document, reader):
+        """A stop ends the wait for a lock at once, and the transaction that holds it."""
+        future = document._client._firestore_api.transport.commit.future(
+            _commit_request(document), timeout=30, metadata=document._client._rpc_metadata
+        )
+        assert cloud.firestore.calls.wait_for("Commit", 2, timeout_seconds=10)
+        began = time.monotonic()
+        cloud.firestore.stop()
+        assert time.monotonic() - began < LOCK_TIMEOUT_SECONDS / 2
+        future.exception(timeout=10)
+        cloud.firestore.start()
+        with pytest.raises(exceptions.InvalidArgument, match="closed"):
+            document.get(transaction=reader, timeout=20)
+
+    def test_those_of_before_a_loss_of_state_are_unknown(self, cloud, document, reader):
+        """After a loss of state no new transaction has the id of an old one."""
+        cloud.firestore.restart(lose_state=True)
+        for _ in range(3):
+            document._client.transaction()._begin()
+        with pytest.raises(exceptions.InvalidArgument, match="Invalid transaction"):
+            document.get(transaction=reader, timeout=20)
+
+    def test_an_idle_one_holds_nobody_up(self, monkeypatch, document, reader):
+        """A transaction that was idle for over a minute is closed, and others write at once."""
+        now = time.monotonic() + 61
+        monkeypatch.setattr("localcloud.firestore.transactions.time.monotonic", lambda: now)
+        _update(document, {"a": 2})
+        with pytest.raises(exceptions.InvalidArgument, match="closed"):
+            reader._commit()
+
+
+@pytest.mark.parametrize("page_size", [1, 2, 5])
+def test_an_ordered_list_comes_by_pages(client, page_size):
+    """A list with an order has every page size; Google's emulator fails from its second page on."""
+    for name, n in (("a", 2), ("b", 1), ("c", 2), ("d", 3)):
+        client.document(f"listed/{name}").set({"n": n})
+    request = {
+        "parent": f"{client._database_string}/documents",
+        "collection_id": "listed",
+        "order_by": "n desc",
+    }
+    pages = client._firestore_api.list_documents(
+        request={**request, "page_size": page_size}, metadata=client._rpc_metadata
+    )
+    assert "".join(document.name[-1] for document in pages) == "dcab"
 
 
 def test_writes_to_another_database_are_refused(client):
