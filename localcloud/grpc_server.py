@@ -48,9 +48,11 @@ class Method:
         request: The proto-plus request type.
         response: The proto-plus response type, or a raw protobuf class.
         handle: Takes the raw request. It returns the raw response or its fields (None = no fields), with
-            `streams` a list of raw responses.
+            `streams` a list of raw responses. With `converses` it takes the first raw request, an iterator
+            of the others and the call's context, and yields raw responses.
         subject: Returns the text for `Fault.match` from the raw request.
         streams: The response is a stream.
+        converses: Requests and responses are streams.
         wants_context: `handle` also takes the call's context.
     """
 
@@ -59,6 +61,7 @@ class Method:
     handle: Callable[..., Any]
     subject: Callable[[Any], str]
     streams: bool = False
+    converses: bool = False
     wants_context: bool = False
 
 
@@ -170,6 +173,11 @@ class GrpcService(Service):
         def streaming(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
             yield from self._answer(name, method, request, context)
 
+        def conversing(requests: Iterator[Any], context: grpc.ServicerContext) -> Iterator[Any]:
+            yield from self._converse(name, method, requests, context)
+
+        if method.converses:
+            return grpc.stream_stream_rpc_method_handler(conversing, **codecs)
         if method.streams:
             return grpc.unary_stream_rpc_method_handler(streaming, **codecs)
         return grpc.unary_unary_rpc_method_handler(unary, **codecs)
@@ -185,6 +193,27 @@ class GrpcService(Service):
         if response is None or isinstance(response, dict):
             return raw(method.response)(**(response or {}))
         return response
+
+    def _converse(
+        self, name: str, method: Method, requests: Iterator[Any], context: grpc.ServicerContext
+    ) -> Iterator[Any]:
+        self.calls.add(name)
+        try:
+            first = next(requests)
+        except (StopIteration, grpc.RpcError):
+            return  # the client disconnected before its first request
+        try:
+            fault = self.faults.take(name, method.subject(first)) if self.faults.armed else None
+            if fault:
+                self.before_effect(fault, first)
+                self.fail_as(fault)
+                if fault.drop:
+                    return
+            yield from method.handle(first, requests, context)
+        except Refused as refused:
+            context.abort(refused.code, refused.message)
+        if self.stopping.is_set():
+            context.abort(grpc.StatusCode.UNAVAILABLE, "the server is shutting down")
 
     def _run_faulty(self, fault: Fault, request: Any, method: Method, effect: Callable[[], Any]) -> Any:
         if not fault.after_effect:

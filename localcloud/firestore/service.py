@@ -13,6 +13,7 @@ from localcloud.firestore import listing, messages
 from localcloud.firestore.aggregation import aggregate, aggregated_fields
 from localcloud.firestore.field_paths import parse, project
 from localcloud.firestore.limits import check_database, check_name, check_parent
+from localcloud.firestore.listen import ListenStream
 from localcloud.firestore.messages import set_timestamp
 from localcloud.firestore.store import Committed, Database
 from localcloud.firestore.unserved import UNSERVED
@@ -23,7 +24,9 @@ from localcloud.request_fields import check_fields
 from localcloud.service import Calls
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
+
+    import grpc
 
     from localcloud.faults import Fault
 
@@ -59,6 +62,7 @@ class FirestoreService(GrpcService):
         self.bytes_read = Calls()
         self._lock = threading.Lock()
         self._databases: dict[str, Database] = {}
+        self._streams: set[ListenStream] = set()
 
     def database(self, name: str) -> Database:
         """Return the store of `projects/P/databases/D`; create it on first use.
@@ -79,9 +83,11 @@ class FirestoreService(GrpcService):
         self.commits.clear()
 
     def wake(self) -> None:
-        """End all transactions: what waits for their locks goes on."""
+        """End all streams, and all transactions: what waits for their locks goes on."""
         with self._lock:
-            databases = list(self._databases.values())
+            streams, databases = list(self._streams), list(self._databases.values())
+        for stream in streams:
+            stream.close()
         for database in databases:
             database.end_transactions()
 
@@ -108,6 +114,7 @@ class FirestoreService(GrpcService):
             ("ListCollectionIds", self._list_collection_ids, lambda r: str(r.parent)),
             ("BeginTransaction", self._begin, lambda r: str(r.database)),
             ("Rollback", self._rollback, lambda r: str(r.database)),
+            ("Listen", self._listen, lambda r: str(r.add_target)),
         ]
         methods = {
             name: Method(
@@ -116,6 +123,7 @@ class FirestoreService(GrpcService):
                 handle=handle,
                 subject=subject,
                 streams=name in _STREAMS,
+                converses=name == "Listen",
             )
             for name, handle, subject in rpcs
         }
@@ -212,6 +220,17 @@ class FirestoreService(GrpcService):
 
     def _list_collection_ids(self, request: Any) -> Any:
         return listing.list_collection_ids(self._view(request.parent, request), request)
+
+    def _listen(self, first: Any, requests: Iterator[Any], context: grpc.ServicerContext) -> Iterator[Any]:
+        stream = ListenStream(self.database(first.database))
+        context.add_callback(stream.close)
+        with self._lock:
+            self._streams.add(stream)
+        try:
+            yield from stream.responses(first, requests)
+        finally:
+            with self._lock:
+                self._streams.discard(stream)
 
 
 def _write_results(committed: Committed) -> list[Any]:

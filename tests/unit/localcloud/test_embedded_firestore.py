@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
+import queue
 import re
 import time
 
+import grpc
 import pytest
 from google.api_core import exceptions
 from google.cloud.firestore_v1 import types
@@ -162,6 +165,53 @@ def test_optimistic_transactions_are_refused_by_name(client):
         client._firestore_api.begin_transaction(
             request={"database": client._database_string, "options": options}, metadata=client._rpc_metadata
         )
+
+
+class TestStreams:
+    """Listen streams of the embedded Firestore."""
+
+    @pytest.fixture
+    def listen(self, client, document):
+        """Return a function that listens to the document and returns the responses."""
+        calls = []
+
+        def call(**target):
+            target = {"documents": {"documents": [document._document_path]}, **target}
+            request = types.ListenRequest(database=client._database_string, add_target=target)
+            # The iterator does not end: the client keeps its side of the stream open.
+            requests = itertools.chain([request], iter(queue.Queue().get, None))
+            calls.append(client._firestore_api.transport.listen(requests, metadata=client._rpc_metadata))
+            return calls[-1]
+
+        yield call
+        for each in calls:
+            each.cancel()
+
+    def test_a_target_for_one_answer_is_refused_by_name(self, listen):
+        """A target with `once` is removed with Unimplemented, which names the field."""
+        responses = listen(target_id=1, once=True)
+        removed = [next(responses) for _ in range(2)][1].target_change
+        assert removed.cause.code == grpc.StatusCode.UNIMPLEMENTED.value[0]
+        assert "Target.once is not served" in removed.cause.message
+
+    def test_a_stop_ends_them(self, cloud, listen):
+        """A stop ends the streams with Unavailable, after which clients connect again."""
+        responses = listen(target_id=1)
+        next(responses)
+        began = time.monotonic()
+        cloud.firestore.stop()
+        with pytest.raises(grpc.RpcError) as error:
+            list(responses)
+        assert error.value.code() == grpc.StatusCode.UNAVAILABLE
+        assert time.monotonic() - began < 3
+
+    def test_a_fault_ends_them(self, cloud, listen):
+        """A fault for Listen whose text is in the target ends the stream."""
+        cloud.firestore.faults.add(Fault(method="Listen", match="runs/r", error="INTERNAL", times=1))
+        with pytest.raises(grpc.RpcError) as error:
+            next(listen(target_id=1))
+        assert error.value.code() == grpc.StatusCode.INTERNAL
+        next(listen(target_id=1))
 
 
 class TestTransactions:
