@@ -5,7 +5,7 @@ The handler returns a disposition; `daemon.subscription.callback` carries it out
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from daemon.handling.circuit_breaker import SHUTDOWN
@@ -39,10 +39,16 @@ class Nack:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Defer:
-    """Pub/Sub delivers the message again after a delay; until then it needs no thread and no memory."""
+    """Pub/Sub delivers the message again after a delay; until then it needs no thread and no memory.
+
+    Attributes:
+        reason: A stable code.
+        detail: The reason as a sentence for a person.
+    """
 
     delay_seconds: float
     reason: str
+    detail: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +74,7 @@ def not_ready(view: StepView, *, age_seconds: float, grace_seconds: float) -> Di
         return Reject(reason="not_ready", detail=f"{view.description}, {waited}")
     _log_not_ready(view)
     delay = min(max(age_seconds, MIN_NOT_READY_SECONDS), MAX_NOT_READY_SECONDS)
-    return Defer(delay_seconds=delay, reason=view.state.value)
+    return Defer(delay_seconds=delay, reason=view.state.value, detail=view.description)
 
 
 def not_now(why: str) -> Nack | Defer:
@@ -76,7 +82,9 @@ def not_now(why: str) -> Nack | Defer:
 
     After a pause it is deferred, because Pub/Sub may send a nacked message to the closing stream again.
     """
-    return Nack(reason=why) if why == SHUTDOWN else Defer(delay_seconds=GIVE_BACK_SECONDS, reason=why)
+    if why == SHUTDOWN:
+        return Nack(reason=why)
+    return Defer(delay_seconds=GIVE_BACK_SECONDS, reason=why, detail="the intake is paused")
 
 
 def waits_for_account() -> Defer:
@@ -85,7 +93,8 @@ def waits_for_account() -> Defer:
     It is deferred for as long as possible, because each delivery is counted. The rescue finds the step
     earlier by its lease, and then the message is acked as a duplicate.
     """
-    return Defer(delay_seconds=MAX_DEFER_SECONDS, reason="accounts")
+    detail = "no Chart-IMG account that can make its charts has calls left"
+    return Defer(delay_seconds=MAX_DEFER_SECONDS, reason="accounts", detail=detail)
 
 
 def nothing_eligible(view: StepView) -> Ack:
@@ -99,7 +108,7 @@ def nothing_eligible(view: StepView) -> Ack:
 def own_redelivery(view: StepView) -> Defer:
     """Defer a message while its step runs under the message itself, until after the expiry of the lease."""
     log.info(Event.STEP_NOOP, f"Checking again later: {view.description}", reason=view.state.value)
-    return Defer(delay_seconds=view.wait_seconds, reason=view.state.value)
+    return Defer(delay_seconds=view.wait_seconds, reason=view.state.value, detail=view.description)
 
 
 def noop(view: StepView) -> Ack:

@@ -43,6 +43,7 @@ from worker_chart_export.errors import (
 from worker_chart_export.execution.outcome import OutcomeKind
 from worker_chart_export.ledger.decisions import Reason
 from worker_chart_export.observability.logs import Event, bind, bound, log
+from worker_chart_export.observability.observers import annotate
 from worker_chart_export.timing import Backoff
 
 if TYPE_CHECKING:
@@ -63,6 +64,8 @@ GONE = frozenset({Reason.RUN_MISSING, Reason.STEP_MISSING})
 LOST = frozenset({OutcomeKind.CLAIM_LOST, OutcomeKind.FINALIZE_REFUSED})
 #: A message is deferred after its steps were lost to other workers this often in one delivery.
 MAX_LOST_STEPS = 10
+CONTENDED = f"its steps were lost to other workers {MAX_LOST_STEPS} times"
+OUT_OF_TIME = "STEP_TIMEOUT_SECONDS have passed since its delivery, and no further step is started"
 #: Deferrals in a row, counted over all threads: a short failure costs seconds, an outage up to a minute.
 DEFER_BACKOFF = Backoff(low_seconds=1.0, first_seconds=4.0, max_seconds=60.0)
 
@@ -114,15 +117,15 @@ class MessageHandler:
         except BackendUnavailable as error:
             log.warning(Event.BACKEND_UNAVAILABLE, str(error), backend=error.backend)
             self._breaker.record_failure(error)
-            return self._defer(f"{error.backend}_unavailable")
+            return self._defer(f"{error.backend}_unavailable", str(error))
         except BackendRefused as error:
             log.error(Event.BACKEND_REFUSED, str(error), backend=error.backend)
-            return self._defer(f"{error.backend}_refused")
+            return self._defer(f"{error.backend}_refused", str(error))
         except Interrupted:
             return Nack(reason="shutdown")
         except Exception as error:  # noqa: BLE001 - an error that leaves the callback would end the stream
             log.error(Event.INTERNAL_ERROR, f"Handling failed: {error!r:.300}", exc_info=error)
-            return self._defer("internal_error")
+            return self._defer("internal_error", f"handling it failed: {type(error).__name__}")
 
     def _handle(self, message: IncomingMessage) -> Disposition:
         if self._drain.is_draining:
@@ -134,6 +137,7 @@ class MessageHandler:
         if isinstance(request, Irrelevant):
             return ignored(request.reason)
         bind(runId=request.run_id, stepId=request.step_id)
+        annotate(runId=request.run_id, **({} if request.step_id is None else {"stepId": request.step_id}))
         disposition: Disposition
         try:
             if request.step_id is None:
@@ -159,7 +163,7 @@ class MessageHandler:
             if view.state is not StepState.UNLEASED and view.state not in CLAIMABLE:
                 return self._without_work(snapshot, view, message)
             if self._clock.monotonic() >= deadline:
-                return self._defer("out_of_time")
+                return self._defer("out_of_time", OUT_OF_TIME)
             done: Ack | Defer | None
             if view.state is StepState.UNLEASED:
                 done = self._settle_unleased(step_id, snapshot, message)
@@ -167,7 +171,7 @@ class MessageHandler:
                 done = self._export(step_id, snapshot, message)
             if done:
                 return done
-        return self._defer("contended")
+        return self._defer("contended", CONTENDED)
 
     def _read_step(self, run_id: str, step_id: str, message: IncomingMessage) -> tuple[RunSnapshot, StepView]:
         """Read the run and, if the step is RUNNING, once more with the lease of the step."""
@@ -195,11 +199,11 @@ class MessageHandler:
                     return waiting or own_redelivery(own)
                 return nothing_eligible(classify_run(snapshot.run))
             if self._clock.monotonic() >= deadline:
-                return Defer(delay_seconds=MIN_NOT_READY_SECONDS, reason="more_steps")
+                return Defer(delay_seconds=MIN_NOT_READY_SECONDS, reason="more_steps", detail=OUT_OF_TIME)
             done = self._export(step_id, snapshot, message)
             lost += done is None
             waiting = done if isinstance(done, Defer) else waiting
-        return self._defer("contended")
+        return self._defer("contended", CONTENDED)
 
     def _next_step(
         self, run_id: str, message: IncomingMessage
@@ -259,8 +263,9 @@ class MessageHandler:
                 return Ack(reason=StepState.UNLEASED.value)
         return None if outcome.kind in LOST else Ack(reason=outcome.kind.value)
 
-    def _defer(self, reason: str) -> Defer:
-        return Defer(delay_seconds=DEFER_BACKOFF.delay_seconds(next(self._deferrals)), reason=reason)
+    def _defer(self, reason: str, detail: str) -> Defer:
+        delay_seconds = DEFER_BACKOFF.delay_seconds(next(self._deferrals))
+        return Defer(delay_seconds=delay_seconds, reason=reason, detail=detail)
 
     def _export(self, step_id: str, snapshot: RunSnapshot, message: IncomingMessage) -> Ack | Defer | None:
         """Work on a step. Return None if another worker has it or it waits: the run must be read again.

@@ -69,7 +69,7 @@ def run_report(
     return RunReport(
         run_id=run.run_id,
         status=run.status.value if run.status else "",
-        symbol=_text(_map(run.document.get("scope")).get("symbol")),
+        symbol=run.symbol,
         flow_key=_text(run.document.get("flowKey")),
         read_at=read_at,
         is_final=run.is_final,

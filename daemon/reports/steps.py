@@ -171,7 +171,7 @@ def _matching_steps(
     report = RunReport(
         run_id=run.run_id,
         status=run.status or "",
-        symbol=str(symbol or ""),
+        symbol=run.symbol,
         flow_key=str(run.document.get("flowKey") or ""),
         read_at=listed.read_at,
         is_final=run.is_final,

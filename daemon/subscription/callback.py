@@ -62,7 +62,7 @@ class Delivery:
                 # messages still arrive. So the message is dropped: Pub/Sub redelivers it after its deadline.
                 log.error(Event.INTERNAL_ERROR, f"Settling failed: {error!r:.300}", exc_info=error)
                 metrics.MESSAGES_SETTLED.labels("drop", "internal_error").inc()
-                annotate(disposition="drop", reason="internal_error")
+                annotate(disposition="drop", reason="internal_error", detail="settling it failed")
                 message.drop()
 
 
@@ -79,11 +79,13 @@ class Settlement:
     def settle(self, message: Message, disposition: Disposition) -> None:
         """Ack, nack or defer the message, exactly once."""
         metric_reason, delay_seconds = disposition.reason, None
+        about: dict[str, str | int] = {}
         if isinstance(disposition, Reject):
             rejection, disposition = disposition, self._reject(message, disposition)
             if disposition.reason == rejection.reason:  # else the message is kept, to be rejected later
                 metrics.MESSAGES_REJECTED.labels(rejection.reason).inc()
                 metric_reason = "rejected"
+                about = {"rejected": True, "detail": rejection.detail}
             else:
                 metric_reason = disposition.reason
         match disposition:
@@ -98,9 +100,10 @@ class Settlement:
                     min(MAX_DEFER_SECONDS, max(1, math.ceil(disposition.delay_seconds)))
                 )
                 message.drop()
+                about = {"detail": disposition.detail, "delaySeconds": math.ceil(delay_seconds)}
         name = type(disposition).__name__.lower()
         metrics.MESSAGES_SETTLED.labels(name, metric_reason).inc()
-        annotate(disposition=name, reason=disposition.reason)
+        annotate(disposition=name, reason=disposition.reason, **about)
         log.info(
             Event.MESSAGE_SETTLED,
             f"Settled the message: {name}",
@@ -143,7 +146,11 @@ def _quarantine(quarantine: Quarantine, message: Message, rejection: Reject) -> 
         log.error(
             event, f"Publishing to the quarantine topic failed: {describe_error(error)}", backend="pubsub"
         )
-        return Defer(delay_seconds=full_jitter_seconds(low=10, high=60), reason="quarantine_unavailable")
+        return Defer(
+            delay_seconds=full_jitter_seconds(low=10, high=60),
+            reason="quarantine_unavailable",
+            detail=f"it is rejected ({rejection.detail}), and the quarantine topic does not take it",
+        )
     metrics.count_call("pubsub", "answered")
     return Ack(reason=rejection.reason)
 

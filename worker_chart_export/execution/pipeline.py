@@ -107,7 +107,13 @@ class StepPipeline:
         """
         with (
             bound(runId=run_id, stepId=step_id),
-            stage(Stage.STEP, runId=run_id, stepId=step_id, messageId=message_id),
+            stage(
+                Stage.STEP,
+                runId=run_id,
+                stepId=step_id,
+                messageId=message_id,
+                symbol=snapshot.run.symbol if snapshot and snapshot.run else "",
+            ),
         ):
             started = self._clock.monotonic()
             with stage(Stage.CLAIM):
@@ -151,7 +157,13 @@ class StepPipeline:
             return None
         with (
             bound(runId=run.run_id, stepId=step_id, flowKey=run.flow_key),
-            stage(Stage.STEP, runId=run.run_id, stepId=step_id, messageId=message_id),
+            stage(
+                Stage.STEP,
+                runId=run.run_id,
+                stepId=step_id,
+                messageId=message_id,
+                symbol=run.symbol,
+            ),
         ):
             outcome = find_stored_result(self._artifacts, run, step, scope=scope)
             if outcome is not None:

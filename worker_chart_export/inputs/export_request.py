@@ -10,7 +10,12 @@ from typing import TYPE_CHECKING
 
 from worker_chart_export.charts.whole_numbers import whole_number
 from worker_chart_export.errors import ValidationFailed, shown
-from worker_chart_export.inputs.flow_run import MANIFEST_RUN_ID, OHLCV_EXPORT, is_template_id
+from worker_chart_export.inputs.flow_run import (
+    MANIFEST_RUN_ID,
+    MAX_SYMBOL_CHARS,
+    OHLCV_EXPORT,
+    is_template_id,
+)
 
 if TYPE_CHECKING:
     from worker_chart_export.inputs.flow_run import FlowRun, Step
@@ -31,7 +36,6 @@ RENAMED_TIMEFRAMES = {
     **{f"{60 * hours}": f"{hours}h" for hours in HOURS},
     **{f"{hours}H": f"{hours}h" for hours in HOURS},
 }
-MAX_SYMBOL_CHARS = 128
 MAX_IDS_SHOWN = 3
 #: Unicode categories: control and format characters (bidirectional marks too), surrogates, white space.
 SYMBOL_CATEGORIES_REFUSED = frozenset({"Cc", "Cf", "Cs", "Zs", "Zl", "Zp"})

@@ -27,6 +27,7 @@ STEP_ID_REFUSED = re.compile(r"[/.`\[\]*~\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 MAX_STEP_ID_BYTES = 256
 #: Each log line of a run holds its flow key.
 MAX_FLOW_KEY_CHARS = 128
+MAX_SYMBOL_CHARS = 128
 
 
 def why_run_id_refused(run_id: object) -> str | None:
@@ -144,6 +145,13 @@ class FlowRun:
         """The `flowKey`, which names the kind of flow; cut after 128 characters. None when it is no text."""
         value = self.document.get("flowKey")
         return value[:MAX_FLOW_KEY_CHARS] or None if isinstance(value, str) else None
+
+    @property
+    def symbol(self) -> str:
+        """The `scope.symbol`, not checked; cut after 128 characters. Empty when there is none."""
+        scope = self.document.get("scope")
+        value = scope.get("symbol") if isinstance(scope, Mapping) else None
+        return "" if value is None else str(value)[:MAX_SYMBOL_CHARS]
 
     @property
     def is_final(self) -> bool:

@@ -33,12 +33,14 @@ class Stage(StrEnum):
     """The stages of the work. In parentheses: the names in `about`; then those that `annotate` adds."""
 
     #: A message, from its arrival to its settlement (messageId; deliveryAttempt where Pub/Sub counts). The
-    #: carrier holds the message's attributes. Added: disposition, reason.
+    #: carrier holds the message's attributes. Added: runId, stepId once they are read; disposition, reason;
+    #: detail (a sentence) and delaySeconds of a deferral; detail and rejected of a rejection.
     DELIVERY = "delivery"
     #: A read of the run, with or without leases (runId).
     READ = "read"
-    #: A step, from the claim to its end (runId, stepId, messageId: empty when it is rescued). Added when it
-    #: is claimed: attempt, takenOver; otherwise: result, reason.
+    #: A step, from the claim to its end (runId, stepId, messageId: empty when it is rescued, symbol: empty
+    #: when the run was not read before). Added when it is claimed: attempt, takenOver; otherwise: result,
+    #: reason.
     STEP = "step"
     #: The claim of the step. Added: result (won, taken_over, or why not); attempt and formerOwner.
     CLAIM = "claim"

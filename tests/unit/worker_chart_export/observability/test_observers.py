@@ -24,7 +24,7 @@ from worker_chart_export.observability.observers import (
     watched_by,
 )
 
-STEP = {"runId": RUN_ID, "stepId": STEP_ID, "messageId": ""}
+STEP = {"runId": RUN_ID, "stepId": STEP_ID, "messageId": "", "symbol": ""}
 
 
 class Notes(Observer):
@@ -81,7 +81,7 @@ class TestNotifications:
         bench.put("ctpl_a")
         message, _ = a_message({"runId": RUN_ID, "stepId": STEP_ID}, googclient_traceparent="00-1-2-01")
         deliver(bench, message)
-        step = {**STEP, "messageId": "m1"}
+        step = {**STEP, "messageId": "m1", "symbol": "IBM"}
         assert notes.begun == [
             ("delivery", {"messageId": "m1"}),
             ("delivery read", {"runId": RUN_ID}),
@@ -111,6 +111,7 @@ class TestNotifications:
             ("delivery", None),
         ]
         assert notes.more == [
+            ("delivery", {"runId": RUN_ID, "stepId": STEP_ID}),
             ("delivery step claim", {"result": "won", "attempt": 1}),
             ("delivery step", {"attempt": 1, "takenOver": False}),
             ("delivery", {"disposition": "ack", "reason": "succeeded"}),
@@ -123,6 +124,9 @@ class TestNotifications:
         deliver(bench, a_message({"runId": "../.."})[0])
         assert notes.begun == [("delivery", {"messageId": "m1"})]
         assert notes.ended == [("delivery", None)]
+        ((path, facts),) = notes.more
+        assert (path, facts["reason"], facts["rejected"]) == ("delivery", "run_id_invalid", True)
+        assert facts["detail"].startswith("runId: expected ")
 
     def test_charts_are_observed_in_their_own_threads(self, bench, notes):
         """A chart's stages run in its own thread and belong to its step."""
