@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import TextIO
 
-    from daemon.composition import DaemonParts
+    from daemon.composition import DaemonParts, Worker
     from daemon.lifecycle.liveness import HealthReport
 
 #: The main loop counts as dead after this time without a tick.
@@ -99,14 +99,7 @@ class Daemon:
                 log.info(Event.DAEMON_STOPPED, "Stopped while starting", exitCode=0, reason=stop.reason)
                 return ExitCode.OK
             resources.push(worker.resources)
-            register_gauges(
-                settings=settings,
-                drain=self._drain,
-                heartbeats=worker.heartbeats,
-                readiness=self._readiness,
-            )
-            resources.enter_context(self._page.watching(worker.ledger.owner, worker.accounts))
-            resources.enter_context(self._tracing.watching(worker.ledger.owner))
+            self._observe(worker, resources)
             parts = self._parts = build_daemon(
                 settings,
                 worker,
@@ -119,6 +112,16 @@ class Daemon:
             if code is ExitCode.DRAIN_TIMEOUT:
                 resources.pop_all()  # a thread hangs: to close its resources could block
             return code
+
+    def _observe(self, worker: Worker, resources: ExitStack) -> None:
+        """Show the worker in the metrics, on the page and in traces until the resources are closed."""
+        owner, heartbeats = worker.ledger.owner, worker.heartbeats
+        register_gauges(
+            settings=self._settings, drain=self._drain, heartbeats=heartbeats, readiness=self._readiness
+        )
+        page = self._page.watching(owner, worker.accounts, held=heartbeats.held, documents=worker.documents)
+        resources.enter_context(page)
+        resources.enter_context(self._tracing.watching(owner))
 
     def _request_stop(self, received: signal.Signals) -> None:
         """Arm the exit timer first, because the main thread may hang."""

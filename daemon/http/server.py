@@ -33,6 +33,8 @@ BACKLOG = 128
 NO_RESOURCES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 #: A proxy forwards the requests of other machines and says so (RFC 9110, 7.6.3; RFC 7239; older practice).
 PROXY_HEADERS = ("Forwarded", "X-Forwarded-For", "Via")
+#: The values of `Sec-Fetch-Site` for a page of this server, and for an address that a person has entered.
+OWN_SITES = ("same-origin", "none")
 #: No response may be stored, interpreted as another content type, or used by another page.
 STRICT_HEADERS = {
     "Cache-Control": "no-store",
@@ -56,6 +58,7 @@ class Request:
         client: The address of the client.
         port: The port of the server.
         is_forwarded: True if a proxy has forwarded it.
+        is_cross_site: True if a browser sent it for a page of another origin.
     """
 
     query: str
@@ -64,6 +67,7 @@ class Request:
     client: str
     port: int
     is_forwarded: bool = False
+    is_cross_site: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -210,6 +214,7 @@ class _Handler(BaseHTTPRequestHandler):
                 client=str(self.client_address[0]),
                 port=self.server.server_port,
                 is_forwarded=any(name in self.headers for name in PROXY_HEADERS),
+                is_cross_site=self.headers.get("Sec-Fetch-Site", OWN_SITES[0]) not in OWN_SITES,
             )
         )
 

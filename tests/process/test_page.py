@@ -12,6 +12,7 @@ from pydantic import SecretStr
 
 from daemon.cli.demo.resources import flow_run
 from localcloud.faults import Fault
+from tests.support.page.looking import overflow, own_requests_only, page_of, wait_while_looking
 from tests.support.page.page_server import make_chart, picture, served_page, step_in_flight, work_step
 from worker_chart_export.charts.chart_img.account_state import account_states
 from worker_chart_export.charts.chart_img.accounts import Account
@@ -40,27 +41,12 @@ def put_hostile_step(deployment, templates, step_id=STEP_ID):
     return run_id
 
 
-def page_of(daemon):
-    """Return the address of a daemon's page."""
-    return f"http://127.0.0.1:{daemon.named('daemon_started')[-1]['healthPort']}"
-
-
-def own_requests_only(tab, url):
-    """Return whether the page requested no other host."""
-    return all(asked.startswith((f"{url}/", "data:")) for asked in tab.requests())
-
-
 def is_text(tab, expected):
     """Return whether an element shows exactly this text."""
     return tab.run(
         "[...document.querySelectorAll('main *')]"
         f".some(e => !e.children.length && e.textContent.includes({json.dumps(expected)}))"
     )
-
-
-def overflow(tab):
-    """Return how many pixels the page is wider than the screen."""
-    return tab.run("document.documentElement.scrollWidth - document.documentElement.clientWidth")
 
 
 def test_a_daemon_s_page_shows_a_step_from_its_claim_to_its_end(deployment, chromium):
@@ -111,12 +97,6 @@ def test_the_page_of_a_draining_daemon_keeps_its_data(deployment, chromium):
         tab.wait_for("document.title.includes('No answer')")
         tab.wait_for("document.querySelector('#fresh').innerText.match(/Last answer [1-9] s ago/)")
         assert tab.run("document.querySelector('main').checkVisibility()")
-
-
-def wait_while_looking(tab, condition):
-    """Wait for what the page shows next. A tab that becomes visible polls at once."""
-    tab.run("document.dispatchEvent(new Event('visibilitychange'))")
-    tab.wait_for(condition)
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import queue
+from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,12 @@ if TYPE_CHECKING:
 def a_message(body: dict, *, delivery_attempt: int = 0, **attributes: str) -> tuple[Message, queue.Queue]:
     """Return Google's message and the queue of its requests; attempt 0 = Pub/Sub does not count."""
     asked: queue.Queue = queue.Queue()
-    content = PubsubMessage(data=json.dumps(body).encode(), attributes=attributes, message_id="m1")
+    content = PubsubMessage(
+        data=json.dumps(body).encode(),
+        attributes=attributes,
+        message_id="m1",
+        publish_time=datetime.now(UTC),
+    )
     return Message(PubsubMessage.pb(content), "ack-id", delivery_attempt, asked), asked
 
 

@@ -79,6 +79,7 @@ class StepWork:
 
     Attributes:
         number: Unique, also among the steps of earlier processes of this worker.
+        symbol: The symbol of its run; empty if that is not known.
         is_rescue: True if no message named the step; then it uses no handler thread.
         began: The start by the clock of the activity, in seconds since 1970.
         stage: The last stage of the step that began; the stages of single charts are in `doing`.
@@ -93,6 +94,7 @@ class StepWork:
     number: int
     run_id: str
     step_id: str
+    symbol: str
     is_rescue: bool
     began: float
     stage: Stage = Stage.CLAIM
@@ -138,6 +140,7 @@ class FinishedStep:
     number: int
     run_id: str
     step_id: str
+    symbol: str
     attempt: int | None
     result: Result
     code: str
@@ -173,6 +176,7 @@ class FinishedStep:
             number=work.number,
             run_id=work.run_id,
             step_id=work.step_id,
+            symbol=work.symbol,
             attempt=work.attempt,
             result=result,
             code=code,
@@ -313,6 +317,7 @@ class Activity(Observer):
             number=self._thumbnails.new_number(),
             run_id=str(about["runId"]),
             step_id=str(about["stepId"]),
+            symbol=str(about.get("symbol", "")),
             is_rescue=not about["messageId"],
             began=self._clock(),
         )

@@ -8,31 +8,32 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import contextmanager
 from datetime import UTC, datetime
-from functools import lru_cache
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
-from daemon.http.page.activity import SECONDS_PER_MINUTE, Activity
+from daemon.http.page import items
+from daemon.http.page.activity import Activity
+from daemon.http.page.history import History
+from daemon.http.page.messages import Messages
 from daemon.http.page.routes import page_routes
 from daemon.http.page.thumbnails import Thumbnails
 from daemon.settings import effective_settings
 from worker_chart_export.charts.chart_img.usage_document import seconds_of_day_left
 from worker_chart_export.observability import metrics
-from worker_chart_export.observability.observers import Stage, watched_by
-from worker_chart_export.outputs.links import browser_url
+from worker_chart_export.observability.observers import watched_by
 from worker_chart_export.timing import SteadyTime, boot_seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from contextlib import AbstractContextManager
+    from collections.abc import Callable, Iterator, Sequence
 
-    from daemon.http.page.activity import ChartNote, FinishedStep, Minute, StepWork
     from daemon.http.server import Responder
     from daemon.lifecycle.drain import Drain
     from daemon.lifecycle.liveness import HealthReport
     from daemon.settings import Settings
     from worker_chart_export.charts.chart_img.account_state import AccountState
+    from worker_chart_export.ledger.lease import HeldLease
 
 
 class LivePage:
@@ -60,18 +61,38 @@ class LivePage:
         self._thumbnails = Thumbnails()
         self._clock = SteadyTime()
         self._activity = Activity(self._thumbnails, clock=self._clock)
+        self._messages = Messages(clock=self._clock)
+        self._history = History(items.listed)
         self._owner: str | None = None
         self._accounts: Sequence[AccountState] = ()
+        self._held: Callable[[], Sequence[HeldLease]] = tuple
         self._started = self._clock()
 
     def routes(self) -> dict[str, Responder]:
         """Return the paths of the page and what answers them."""
-        return page_routes(report=self.report, thumbnails=self._thumbnails)
+        return page_routes(report=self.report, thumbnails=self._thumbnails, history=self._history.response)
 
-    def watching(self, owner: str, accounts: Sequence[AccountState]) -> AbstractContextManager[None]:
-        """Observe the steps of the worker with this lease owner and these accounts from now on."""
-        self._owner, self._accounts = owner, accounts
-        return watched_by(self._activity)
+    @contextmanager
+    def watching(
+        self,
+        owner: str,
+        accounts: Sequence[AccountState],
+        *,
+        held: Callable[[], Sequence[HeldLease]],
+        documents: Any,
+    ) -> Iterator[None]:
+        """Observe the deliveries and steps of a worker until the block ends.
+
+        Args:
+            owner: Its name in leases.
+            accounts: Its Chart-IMG accounts.
+            held: Returns the leases that it holds.
+            documents: A Firestore client, for reads of the history.
+        """
+        self._owner, self._accounts, self._held = owner, accounts, held
+        self._history.use(documents)
+        with watched_by(self._activity), watched_by(self._messages):
+            yield
 
     def report(self) -> dict[str, Any]:
         """Return what the page shows now."""
@@ -79,18 +100,10 @@ class LivePage:
         correction = self._clock.correction_seconds()
         readiness, liveness = self._readiness(), self._liveness()
         activity = self._activity.snapshot()
+        leases = {(held.run_id, held.step_id): held for held in self._held()}
         return {
             "now": now,
-            "process": {
-                "pid": os.getpid(),
-                "owner": self._owner,
-                "version": metrics.VERSION,
-                "started": self._started + correction,
-                "subscription": settings.subscription_path,
-                "bucket": settings.charts_bucket,
-                "mode": settings.charts_api_mode.value,
-                "capacity": settings.worker_concurrency,
-            },
+            "process": self._process(correction),
             "readiness": {
                 "reason": readiness.reason,
                 "parts": dict(readiness.parts),
@@ -102,11 +115,33 @@ class LivePage:
                 "seconds": self._drain.draining_seconds(),
                 "limitSeconds": settings.drain_seconds,
             },
-            "running": [_running(work, correction) for work in activity.running],
-            "finished": [self._finished(step, correction) for step in activity.finished],
-            "minutes": _minutes(activity.minutes, correction),
+            "running": [
+                items.running(work, correction)
+                | items.lease(leases.get((work.run_id, work.step_id)), now=now)
+                for work in activity.running
+            ],
+            "finished": [items.finished(step, self._thumbnails, correction) for step in activity.finished],
+            "messages": [
+                items.message(note, correction, has_quarantine=settings.quarantine_topic_path is not None)
+                for note in self._messages.snapshot()
+            ],
+            "minutes": items.minutes(activity.minutes, correction),
             "accounts": self._account_reports(now + seconds_of_day_left(datetime.now(UTC))),
             "settings": effective_settings(settings),
+        }
+
+    def _process(self, correction: float) -> dict[str, Any]:
+        settings = self._settings
+        return {
+            "pid": os.getpid(),
+            "owner": self._owner,
+            "version": metrics.VERSION,
+            "started": self._started + correction,
+            "subscription": settings.subscription_path,
+            "bucket": settings.charts_bucket,
+            "mode": settings.charts_api_mode.value,
+            "capacity": settings.worker_concurrency,
+            "maxStepSeconds": settings.step_timeout_seconds,
         }
 
     def _account_reports(self, day_ends: float) -> list[dict[str, Any]]:
@@ -124,69 +159,3 @@ class LivePage:
             }
             for state in self._accounts
         ]
-
-    def _finished(self, step: FinishedStep, correction: float) -> dict[str, Any]:
-        return {
-            "key": step.number,
-            "runId": step.run_id,
-            "stepId": step.step_id,
-            "attempt": step.attempt,
-            "result": step.result.value,
-            "code": step.code,
-            "reason": step.reason,
-            "ended": step.ended + correction,
-            "seconds": step.seconds,
-            "requested": step.requested,
-            "manifest": None if step.manifest_uri is None else _link(step.manifest_uri),
-            "charts": [self._chart(chart) for chart in step.charts],
-            "stored": step.stored,
-            "failures": [
-                {"template": failure.template_id, "code": failure.code, "message": failure.message}
-                for failure in step.failures
-            ],
-            "failed": step.failed,
-        }
-
-    def _chart(self, chart: ChartNote) -> dict[str, Any]:
-        number = chart.thumbnail
-        return {
-            "template": chart.template_id,
-            "provider": chart.provider,
-            **_link(chart.uri),
-            "thumbnail": number if number is not None and self._thumbnails.has(number) else None,
-        }
-
-
-def _running(work: StepWork, correction: float) -> dict[str, Any]:
-    stages = list(work.doing.values())
-    return {
-        "key": work.number,
-        "runId": work.run_id,
-        "stepId": work.step_id,
-        "attempt": work.attempt,
-        "began": work.began + correction,
-        "isRescue": work.is_rescue,
-        "stage": work.stage.value,
-        "requested": work.requested,
-        "stored": work.stored,
-        "failed": work.failed,
-        "calling": stages.count(Stage.CALL),
-        "uploading": stages.count(Stage.UPLOAD),
-    }
-
-
-@lru_cache(maxsize=1024)
-def _link(uri: str) -> dict[str, str | None]:
-    """Return the URI of an object, and its URL for a browser."""
-    return {"uri": uri, "href": browser_url(uri, emulator=os.environ.get("STORAGE_EMULATOR_HOST"))}
-
-
-def _minutes(minutes: Sequence[Minute], correction: float) -> dict[str, Any]:
-    return {
-        "start": (minutes[0].index + round(correction / SECONDS_PER_MINUTE)) * SECONDS_PER_MINUTE,
-        "succeeded": [minute.succeeded for minute in minutes],
-        "failed": [minute.failed for minute in minutes],
-        "unfinished": [minute.unfinished for minute in minutes],
-        "charts": [minute.charts for minute in minutes],
-        "failedCharts": [minute.failed_charts for minute in minutes],
-    }

@@ -33,6 +33,7 @@ def page_routes(
     *,
     report: Callable[[], Mapping[str, Any]],
     thumbnails: Thumbnails,
+    history: Responder,
     monotonic: Callable[[], float] = time.monotonic,
 ) -> dict[str, Responder]:
     """Return the paths of the page, its state and its pictures, open to clients on this machine only."""
@@ -40,6 +41,7 @@ def page_routes(
     routes: dict[str, Responder] = {
         "/": lambda _request: _page(),
         "/state.json": lambda _request: state.response(),
+        "/history.json": history,
         "/thumbnail": lambda request: _thumbnail(request, thumbnails),
     }
     return {path: _for_this_machine(respond) for path, respond in routes.items()}

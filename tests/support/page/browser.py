@@ -121,7 +121,7 @@ class Chromium:
         context = self.ask("Target.createBrowserContext")["browserContextId"]
         target = self.ask("Target.createTarget", url="about:blank", browserContextId=context)["targetId"]
         session = self.ask("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
-        tab = Tab(self, session)
+        tab = Tab(self, session, context)
         tab.watch()
         tab.look_like(width=width, height=height, dark=dark)
         try:
@@ -148,9 +148,10 @@ class Chromium:
 class Tab:
     """One tab."""
 
-    def __init__(self, browser: Chromium, session: str) -> None:
+    def __init__(self, browser: Chromium, session: str, context: str) -> None:
         self._browser = browser
         self._session = session
+        self._context = context
 
     def ask(self, method: str, **params: Any) -> dict[str, Any]:
         """Send a command to the tab."""
@@ -172,6 +173,12 @@ class Tab:
         )
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.ask("Emulation.setEmulatedMedia", features=[scheme])
+
+    def allow_clipboard(self) -> None:
+        """Let its pages write and read the clipboard, as a person with the focus on them may."""
+        permissions = ["clipboardReadWrite", "clipboardSanitizedWrite"]
+        self._browser.ask("Browser.grantPermissions", permissions=permissions, browserContextId=self._context)
+        self.ask("Emulation.setFocusEmulationEnabled", enabled=True)
 
     def open(self, url: str) -> None:
         """Load a page."""

@@ -39,6 +39,7 @@ PAINTED = """
   for (const _ of seen) await new Promise(requestAnimationFrame);
 })()
 """
+FILTERED = "?symbol=GOOG&result=FAILED&history=1"
 WIDE, NARROW = (1280, 1120), (390, 1680)
 
 
@@ -52,17 +53,24 @@ def main(folder: Path) -> None:
             take(browser, daemon, folder / "demo-390.png", NARROW)
         with run_that_fails() as daemon:
             take(browser, daemon, folder / "failing-1280.png", WIDE)
-            take(browser, daemon, folder / "failing-390.png", NARROW)
+            take(browser, daemon, folder / "failing-390.png", NARROW, dark=True)
+            take(browser, daemon, folder / "filtered-1280.png", (1280, 1240), query=FILTERED)
 
 
 def take(
-    browser: Chromium, daemon: DaemonUnderTest, file: Path, size: tuple[int, int], *, dark: bool = False
+    browser: Chromium,
+    daemon: DaemonUnderTest,
+    file: Path,
+    size: tuple[int, int],
+    *,
+    dark: bool = False,
+    query: str = "",
 ) -> None:
     """Take one picture of the daemon's page when its thumbnails are loaded."""
     width, height = size
     port = daemon.named("daemon_started")[-1]["healthPort"]
     with browser.tab(width=width, height=height, dark=dark) as tab:
-        tab.open(f"http://127.0.0.1:{port}/")
+        tab.open(f"http://127.0.0.1:{port}/{query}")
         tab.wait_for("document.querySelectorAll('#finished tbody tr').length > 0")
         tab.wait_for(
             "[...document.images].filter(i => i.getBoundingClientRect().top < innerHeight)"
@@ -95,7 +103,7 @@ def run_that_goes_well() -> Iterator[DaemonUnderTest]:
 
 @contextmanager
 def run_that_fails() -> Iterator[DaemonUnderTest]:
-    """Publish a run in which Chart-IMG refuses some templates, a key and a quota."""
+    """Publish runs for which Chart-IMG refuses templates, a key and a quota, and two bad messages."""
     accounts = [
         {"id": "spare", "apiKey": "key-of-the-spare", "dailyLimit": 44},
         {"id": "free-1", "apiKey": "key-that-is-free", "dailyLimit": 3, "ratePerSecond": 50, "burst": 50},
@@ -115,6 +123,10 @@ def run_that_fails() -> Iterator[DaemonUnderTest]:
             )
             publish_run(deployment, "AAPL", "1d", templates=[])
             daemon.wait_for_event("step_completed", count=7)
+            deployment.publish(b'{"run": "20251215-102530_IBM_k3f7a"}')
+            daemon.wait_for_event("message_rejected")
+            deployment.publish_step("20251215-102530_IBM_k3f7a", chart_step_id("1d"))
+            daemon.wait_for_event("step_not_ready")
             held = Fault(method="objects.insert", match="_vpvr_", before=lambda _: go_on.wait(60))
             deployment.cloud.storage.faults.add(held)
             publish_run(deployment, "IBM", "1w")

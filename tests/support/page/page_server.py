@@ -17,7 +17,13 @@ from daemon.lifecycle.liveness import HealthReport
 from daemon.settings import Settings
 from tests.support.fakes import RUN_ID, STEP_ID
 from worker_chart_export.execution.outcome import Outcome, OutcomeKind
-from worker_chart_export.observability.observers import Stage, notify_chart, notify_step_ended, stage
+from worker_chart_export.observability.observers import (
+    Stage,
+    annotate,
+    notify_chart,
+    notify_step_ended,
+    stage,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,14 +36,20 @@ class ServedPage:
     """A served page.
 
     Attributes:
+        documents: The Firestore client for the history.
+        held: The leases that it holds.
         reason: The reason why the worker is not ready.
         parts: The health of its parts.
+        warnings: What a person has to know although it is ready.
     """
 
     drain: Drain
     accounts: list[Any]
+    documents: Any = None
+    held: list[Any] = field(default_factory=list)
     reason: str | None = None
     parts: dict[str, str] = field(default_factory=lambda: READY)
+    warnings: tuple[str, ...] = ()
     port: int = 0
 
     @property
@@ -47,11 +59,11 @@ class ServedPage:
 
     def readiness(self) -> HealthReport:
         """Return the readiness."""
-        return HealthReport(parts=self.parts, reason=self.reason)
+        return HealthReport(parts=self.parts, reason=self.reason, warnings=self.warnings)
 
 
 @contextmanager
-def served_page(*, port: int = 0, **settings: Any) -> Iterator[ServedPage]:
+def served_page(*, port: int = 0, documents: Any = None, **settings: Any) -> Iterator[ServedPage]:
     """Serve the page of a ready worker without accounts, by default in `local` mode."""
     given = {"charts_api_mode": "local"} | settings
     daemon_settings = Settings(
@@ -60,7 +72,7 @@ def served_page(*, port: int = 0, **settings: Any) -> Iterator[ServedPage]:
         charts_bucket="gs://charts-demo",
         **given,
     )
-    served = ServedPage(drain=Drain(), accounts=[])
+    served = ServedPage(drain=Drain(), accounts=[], documents=documents)
     alive = HealthReport(parts={"main": "ok"}, reason=None)
     page = LivePage(
         settings=daemon_settings, drain=served.drain, readiness=served.readiness, liveness=lambda: alive
@@ -70,16 +82,20 @@ def served_page(*, port: int = 0, **settings: Any) -> Iterator[ServedPage]:
     served.port = server.port
     server.start()
     try:
-        with page.watching("vm:1:boot", served.accounts):
+        with page.watching(
+            "vm:1:boot", served.accounts, held=lambda: served.held, documents=served.documents
+        ):
             yield served
     finally:
         server.stop()
 
 
 @contextmanager
-def step_in_flight(run_id: str = RUN_ID, step_id: str = STEP_ID, *, message_id: str = "m1") -> Iterator[None]:
+def step_in_flight(
+    run_id: str = RUN_ID, step_id: str = STEP_ID, *, message_id: str = "m1", symbol: str = "IBM"
+) -> Iterator[None]:
     """Begin a claimed step that does not end."""
-    with stage(Stage.STEP, runId=run_id, stepId=step_id, messageId=message_id):
+    with stage(Stage.STEP, runId=run_id, stepId=step_id, messageId=message_id, symbol=symbol):
         with stage(Stage.CLAIM):
             pass
         yield
@@ -106,11 +122,12 @@ def work_step(
     *,
     charts: int = 1,
     png: bytes | None = None,
+    symbol: str = "IBM",
     kind: OutcomeKind = OutcomeKind.SUCCEEDED,
     **outcome: Any,
 ) -> None:
     """Record a step from its claim to its end."""
-    with step_in_flight(run_id, step_id):
+    with step_in_flight(run_id, step_id, symbol=symbol):
         for number in range(charts):
             make_chart(f"ctpl_{number}", png or picture(), requested=charts)
         notify_step_ended(Outcome(kind=kind, **outcome), 0.25)
@@ -123,3 +140,9 @@ def picture(width: int = 800, height: int = 600, colour: str = "#274b7a") -> byt
     written = io.BytesIO()
     image.save(written, "PNG")
     return written.getvalue()
+
+
+def settle_message(message_id: str, disposition: str, reason: str, **about: str | int) -> None:
+    """Record a delivery and what was done with its message."""
+    with stage(Stage.DELIVERY, messageId=message_id):
+        annotate(disposition=disposition, reason=reason, **about)

@@ -124,6 +124,7 @@ class TestNamedStep:
         """A step that is not ready is deferred by its message's age, for 10 to 300 seconds."""
         disposition = handler(Ledger(run)).handle(message(age=age))
         assert disposition == Defer(delay_seconds=delay, reason=reason)
+        assert disposition.detail
         assert log_lines()[-1]["event"] == event
 
     @pytest.mark.parametrize("run", [None, one_step(status="PENDING"), one_step(dependsOn=["gone"])])

@@ -10,27 +10,36 @@ import json
 import re
 import subprocess
 import sys
+from datetime import timedelta
 from html.parser import HTMLParser
 from importlib.resources import files
 
 import pytest
 from pydantic import SecretStr
 
-from daemon.http.page.activity import MAX_FINISHED
+from daemon.http.page.activity import MAX_FINISHED, Result
 from daemon.http.page.routes import page_routes, why_refused
 from daemon.http.page.thumbnails import Thumbnails
 from daemon.http.server import Request
 from tests.support.fakes import RUN_ID, STEP_ID, png_bytes, suspend_machine
-from tests.support.page.page_server import make_chart, picture, served_page, step_in_flight, work_step
+from tests.support.page.page_server import (
+    make_chart,
+    picture,
+    served_page,
+    settle_message,
+    step_in_flight,
+    work_step,
+)
 from worker_chart_export.charts.chart_img.account_state import account_states
 from worker_chart_export.charts.chart_img.accounts import Account
 from worker_chart_export.errors import ChartApiFailed
 from worker_chart_export.execution.outcome import Outcome, OutcomeKind
+from worker_chart_export.ledger.lease import HeldLease, LeaseOffer, LeaseTerms, StoredLease
 from worker_chart_export.observability.metrics import know_account, show_quota
 from worker_chart_export.observability.observers import notify_step_ended
 from worker_chart_export.timing import SystemClock
 
-PATHS = ("/", "/state.json", "/thumbnail?1")
+PATHS = ("/", "/state.json", "/history.json", "/thumbnail?1")
 
 
 @pytest.fixture
@@ -48,6 +57,10 @@ def _answer(served, path, method="GET", **headers):
         return answer, answer.read()
     finally:
         connection.close()
+
+
+def _unread(_request):
+    raise AssertionError("the history is not read here")
 
 
 def _state(served):
@@ -83,10 +96,10 @@ class TestWhoMaySeeIt:
         assert (answer.status, b"not behind a proxy" in content) == (403, True)
         assert _answer(served, "/readyz", **{name: "for=192.0.2.1"})[0].status == 200
 
-    @pytest.mark.parametrize("path", ["/", "/state.json", "/thumbnail"])
+    @pytest.mark.parametrize("path", ["/", "/state.json", "/history.json", "/thumbnail"])
     def test_others_are_refused_everywhere(self, path):
         """Other clients are refused on page, data and pictures."""
-        routes = page_routes(report=dict, thumbnails=Thumbnails())
+        routes = page_routes(report=dict, thumbnails=Thumbnails(), history=_unread)
         assert routes[path](_request(client="10.0.0.7")).status == 403
 
     @pytest.mark.parametrize(
@@ -172,6 +185,55 @@ class TestState:
         assert (running["runId"], running["stepId"], running["stage"]) == (RUN_ID, STEP_ID, "chart")
         assert (running["stored"], running["requested"], running["attempt"]) == (1, 4, 1)
 
+    def test_a_step_in_flight_has_the_owner_and_the_end_of_its_lease(self, served):
+        """Owner and end of the lease are those of Firestore, by the server's clock."""
+        clock = SystemClock()
+        lease = LeaseOffer(owner="vm:1:boot", token="", message_id="m1", finished_at="", terms=LeaseTerms())
+        ahead = clock.now() + timedelta(hours=1)  # the clock of this machine is an hour late
+        held = HeldLease(
+            run_id=RUN_ID,
+            step_id=STEP_ID,
+            stored=StoredLease(lease=lease.first(ahead), update_time=None),
+            trusted_until=clock.monotonic() + 100,
+            clock=clock,
+            server_time=lambda _monotonic: ahead + timedelta(seconds=20),
+        )
+        with step_in_flight(), step_in_flight("another"):
+            served.held.append(held)
+            state = _state(served)
+        mine, other = state["running"]
+        assert (mine["owner"], round(mine["leaseEnds"] - state["now"], 1)) == ("vm:1:boot", 100.0)
+        assert (other["owner"], other["leaseEnds"]) == (None, None)
+
+    def test_each_item_has_its_symbol_and_the_commands_to_copy(self, served):
+        """Every step has `status`, only a FAILED one has `retry`. Ids are quoted."""
+        work_step("-r", "a b", symbol="GOOG")
+        work_step("-r", "a b", kind=OutcomeKind.FAILED)
+        with step_in_flight():
+            state = _state(served)
+        status = "worker-chart-export status -- -r"
+        failed, succeeded = state["finished"]
+        assert (failed["symbol"], succeeded["symbol"]) == ("IBM", "GOOG")
+        assert succeeded["commands"] == {"status": status}
+        assert failed["commands"] == {"status": status, "retry": "worker-chart-export retry -- -r 'a b'"}
+        assert state["running"][0]["commands"] == {"status": f"worker-chart-export status {RUN_ID}"}
+
+    @pytest.mark.parametrize(
+        ("disposition", "topic", "command"),
+        [
+            ("ack", "bad", "worker-chart-export quarantine list --reason body_empty"),
+            ("nack", None, "worker-chart-export quarantine list --dead-letter"),
+            ("ack", None, None),
+        ],
+    )
+    def test_a_rejected_message_has_the_command_that_finds_it(self, disposition, topic, command):
+        """It is in the quarantine, among the dead letters, or only in the log."""
+        with served_page(quarantine_topic=topic) as served:
+            settle_message("m1", disposition, "body_empty", rejected=True, detail="It is empty.")
+            (message,) = _state(served)["messages"]
+        assert (message["fate"], message["detail"], message["againAt"]) == ("REJECTED", "It is empty.", None)
+        assert message["commands"].get("quarantine") == command
+
     def test_a_finished_step_with_its_addresses(self, served, monkeypatch):
         """A finished step has links to Google's page for signed-in users, or to the emulator."""
         monkeypatch.delenv("STORAGE_EMULATOR_HOST", raising=False)
@@ -206,7 +268,10 @@ class TestState:
         """Simultaneous requests share one report; a moment later a new one is made."""
         made, now = itertools.count(1), [100.0]
         routes = page_routes(
-            report=lambda: {"count": next(made)}, thumbnails=Thumbnails(), monotonic=lambda: now[0]
+            report=lambda: {"count": next(made)},
+            thumbnails=Thumbnails(),
+            history=_unread,
+            monotonic=lambda: now[0],
         )
         counts = []
         for seconds in (0.0, 0.4, 0.4):
@@ -322,6 +387,12 @@ class TestTheFile:
             r"url\(|@import|https?://(?!www\.w3\.org/2000/svg)", _page().replace(r"https?:\/\/", "")
         )
 
+    def test_the_results_to_choose_are_those_that_there_are(self):
+        """The filter offers each result, and the script has words for it."""
+        offered = re.findall(r"<option>([A-Z]+)</option>", _page())
+        assert set(offered) == set(Result)
+        assert all(re.search(rf"^  {result}: \[", _page(), re.MULTILINE) for result in Result)
+
     def test_no_text_of_others_can_become_markup(self):
         """The script writes no HTML, style or code from text."""
         assert not re.search(
@@ -338,7 +409,7 @@ class TestTheFile:
         colours = {"light": light, "dark": dark}[scheme]
         pairs = [(text, on) for text in ("text", "muted", "accent") for on in ("ground", "surface")]
         pairs += [(tone, on) for tone in ("good", "bad", "warn") for on in (f"{tone}-tint", "surface")]
-        pairs += [("muted", "faint")]
+        pairs += [("muted", "faint"), ("ground", "text")]
         low = {pair: _contrast(colours[pair[0]], colours[pair[1]]) for pair in pairs}
         assert {pair: ratio for pair, ratio in low.items() if ratio < 4.5} == {}
 
