@@ -29,6 +29,8 @@ _SINGLE_MARKS = (PlotType.CROSS, PlotType.CIRCLES, PlotType.TRIANGLE_UP, PlotTyp
 _INDENT = 8
 _GAP = 7
 _TOP = 3
+#: Largest part of the price pane that its legend takes.
+_MAX_SHARE = 0.4
 
 
 def symbol_line(candles: Candles, options: ChartOptions, theme: Theme, decimals: int) -> Line:
@@ -66,6 +68,23 @@ def study_line(study: Study, writer: Writer, theme: Theme, *, values: bool) -> L
     return tuple(groups)
 
 
+def fitting_lines(lines: list[Line], pane: Box, sizes: Sizes, theme: Theme) -> list[Line]:
+    """Return the first lines, as many as leave most of the pane to the prices, and the number of the others.
+
+    The first line is always kept.
+    """
+    rows = [len(_rows(line, pane, sizes.legend)) for line in lines]
+    room = _MAX_SHARE * (pane[3] - pane[1]) // sizes.legend_line_height
+    if sum(rows) <= room:
+        return lines
+    kept = 1
+    while sum(rows[: kept + 1]) < room:  # the number of the others takes a row
+        kept += 1
+    if sum(rows[kept:]) <= 1:
+        return lines
+    return [*lines[:kept], (((f"+{len(lines) - kept} more", theme.text),),)]
+
+
 def legend_texts(lines: list[Line], pane: Box, sizes: Sizes) -> tuple[tuple[Text, ...], int]:
     """Place legend lines in a pane. Lines that are too wide are broken; texts without room are left out.
 
@@ -74,21 +93,32 @@ def legend_texts(lines: list[Line], pane: Box, sizes: Sizes) -> tuple[tuple[Text
     """
     texts: list[Text] = []
     size, height = sizes.legend, sizes.legend_line_height
-    row = pane[1] + _TOP + height // 2
-    for line in lines:
+    middle = pane[1] + _TOP + height // 2
+    for row in (row for line in lines for row in _rows(line, pane, size)):
         pen = _INDENT
-        for group in line:
-            width = sum(text_width(text, size) for text, _ in group)
-            if pen > _INDENT and pen + width > pane[2] - _GAP:
-                pen, row = _INDENT, row + height
+        for group in row:
             for text, color in group:
                 shown = _shortened(text, pane[2] - pen - _GAP, size)
-                texts.append(Text(x=pen, y=row, text=shown, color=color, size=size))
+                texts.append(Text(x=pen, y=middle, text=shown, color=color, size=size))
                 pen += text_width(text, size)
             pen += _GAP
-        row += height
+        middle += height
     fitting = tuple(text for text in texts if text.y + height // 2 < pane[3])
-    return fitting, row - height // 2 - pane[1]
+    return fitting, middle - height // 2 - pane[1]
+
+
+def _rows(line: Line, pane: Box, size: int) -> list[list[Group]]:
+    """Break a line that is wider than the pane into rows."""
+    rows: list[list[Group]] = [[]]
+    pen = _INDENT
+    for group in line:
+        width = sum(text_width(text, size) for text, _ in group)
+        if rows[-1] and pen + width > pane[2] - _GAP:
+            rows.append([])
+            pen = _INDENT
+        rows[-1].append(group)
+        pen += width + _GAP
+    return rows
 
 
 def _shortened(text: str, room: int, size: int) -> str:

@@ -15,7 +15,13 @@ import numpy as np
 from worker_chart_export.charts.local.input.resample import regular_hours, resampled
 from worker_chart_export.charts.local.layout.axes import MIN_AXIS_WIDTH, Label, PriceAxis, price_axis
 from worker_chart_export.charts.local.layout.frame import BarGrid, bar_grid, pane_boxes
-from worker_chart_export.charts.local.layout.legend import Line, legend_texts, study_line, symbol_line
+from worker_chart_export.charts.local.layout.legend import (
+    Line,
+    fitting_lines,
+    legend_texts,
+    study_line,
+    symbol_line,
+)
 from worker_chart_export.charts.local.layout.number_format import Writer, price_decimals, writer_for
 from worker_chart_export.charts.local.layout.scale import FLAT, Scale, fitted, span
 from worker_chart_export.charts.local.layout.sizes import Sizes, sizes_of
@@ -245,7 +251,8 @@ class _Planner:
         for study in overlays:
             study_writer = compact if study.numbers is Numbers.COMPACT else writer
             lines.append(study_line(study, study_writer, theme, values=values))
-        legend, height = legend_texts(lines if self._shown.legend else [], box, self._sizes)
+        lines = fitting_lines(lines, box, self._sizes, theme) if self._shown.legend else []
+        legend, height = legend_texts(lines, box, self._sizes)
         scale = self._price_scale(overlays, box, height)
         scale = scale.upside_down() if self._options.inverted else scale
         labels: list[Label] = []

@@ -278,13 +278,24 @@ def test_ticks_end_even_where_the_range_is_smaller_than_the_smallest_step():
     assert values in ([], [0.0])
 
 
-def test_a_legend_longer_than_its_pane_ends_with_it():
-    """The legend of fifty studies ends at the edge of its pane."""
-    studies = [{"name": "Bollinger Bands"}] * 49 + [{"name": "MACD"}]
+@pytest.mark.parametrize("overlays", [6, 49])
+def test_a_long_legend_leaves_room_for_the_prices(overlays):
+    """It names the first studies and how many more there are; the prices get half of the pane."""
+    studies = [{"name": "Bollinger Bands"}] * overlays
     plan = plan_of(bars_of(), {"studies": studies, "height": 300, "width": 400})
-    texts = plan.panes[0].legend
-    assert len(texts) > 10
-    assert all(_inside(text_box(text), plan.panes[0].box) for text in texts)
+    pane = plan.panes[0]
+    titles = [text.text for text in pane.legend if text.text.startswith(("BB", "+"))]
+    named = titles.count("BB 20 2")
+    assert named >= 3
+    assert f"+{overlays - named} more" in titles
+    assert pane.scale.bottom - pane.scale.top >= 0.5 * (pane.box[3] - pane.box[1])
+
+
+def test_a_legend_hides_no_single_line():
+    """The number of the other studies would need as much room as the name of the last one."""
+    studies = [{"name": "Bollinger Bands"}] * 4
+    plan = plan_of(bars_of(), {"studies": studies, "height": 300, "width": 400})
+    assert [text.text for text in plan.panes[0].legend].count("BB 20 2") == 4
 
 
 def test_a_logarithmic_scale_gives_equal_room_to_equal_ratios():
