@@ -176,7 +176,7 @@ def read_options(payload: Mapping[str, Any], *, symbol: str, timeframe: str) -> 
     Raises:
         RenderFailed: A field can't be drawn here, or its value is wrong.
     """
-    body = {key: value for key, value in payload.items() if value is not None and key != "symbol"}
+    body = {key: value for key, value in payload.items() if key != "symbol"}
     problem = next(_problems(body), None)
     if problem is not None:
         raise RenderFailed(f"{problem}.", field=problem.partition(":")[0])

@@ -113,7 +113,7 @@ def pane_boxes(
     if not has_main:
         if height < _MIN_PANE * studies:
             raise RenderFailed(
-                f"{height} pixels above the time axis have no room for a pane for each of {studies} studies.",
+                f"{height} pixels above the time axis have no room for so many panes of studies: {studies}.",
                 height=height,
             )
         return _boxes(right, [round(height * n / studies) for n in range(1, studies + 1)])
@@ -123,8 +123,8 @@ def pane_boxes(
         main = room
     if main < _MIN_MAIN or room - main < _MIN_PANE * studies:
         raise RenderFailed(
-            f"{studies} studies need a pane of their own, and {height} pixels above the time axis have no "
-            f"room for them under a price pane of {main}.",
+            f"{height} pixels above the time axis have no room for a price pane of {main} and so many panes "
+            f"of studies: {studies}.",
             height=height,
         )
     return _boxes(

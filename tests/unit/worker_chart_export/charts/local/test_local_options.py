@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 
 from tests.support.charts.local_chart_samples import bars_of, plan_of, plots_of
+from worker_chart_export.charts.catalogue import catalogue
 from worker_chart_export.charts.local.drawing.draw_list import build_draw_list
 from worker_chart_export.charts.local.input.options import read_options
+from worker_chart_export.charts.request_check import problems
 from worker_chart_export.errors import RenderFailed
 
 BARS = bars_of()
@@ -119,6 +121,12 @@ def test_a_field_that_cannot_be_honoured_is_refused(payload, said):
     assert said in _refusal(payload)
 
 
+@pytest.mark.parametrize("key", sorted(catalogue().request.keys() - {"symbol"}))
+def test_a_field_that_is_null_is_refused_as_the_template_check_refuses_it(key):
+    """The documentation knows no null at the top of a request body."""
+    assert _refusal({key: None}) == f"{next(problems({key: None}))}."
+
+
 def test_a_length_below_one_bar_is_refused():
     """The documented range of some lengths allows zero and less, which has no meaning."""
     message = _refusal(_study("Average Directional Index", input={"in_0": 0}))
@@ -127,7 +135,9 @@ def test_a_length_below_one_bar_is_refused():
 
 def test_too_many_panes_for_the_height_are_refused():
     """More panes than the height has room for are refused."""
-    assert "no room" in _refusal({"height": 300, "studies": [{"name": "MACD"}] * 5})
+    assert _refusal({"height": 300, "studies": [{"name": "MACD"}] * 5}) == (
+        "274 pixels above the time axis have no room for a price pane of 90 and so many panes of studies: 5."
+    )
     alone = {"override": {"showMainPane": False}}
     assert "no room" in _refusal({"height": 300, "studies": [{"name": "MACD"}] * 50} | alone)
 
