@@ -54,8 +54,13 @@ _PALETTE_COLUMNS = 5
 _RGB, _PALETTE = 2, 3
 #: Readers refuse larger pictures.
 MAX_PNG_BYTES = 256 * 1024
-#: Numbers of colours and the levels of deflate for each, tried in this order.
-_PALETTES = ((256, (_FAST, _MODERATE)), (64, (_MODERATE,)), (32, (_MODERATE,)))
+#: Numbers of colours, the bits of a pixel and the levels of deflate for each, tried in this order.
+_PALETTES = (
+    (256, 8, (_FAST, _MODERATE)),
+    (64, 8, (_MODERATE,)),
+    (32, 8, (_MODERATE,)),
+    (12, 4, (_MODERATE,)),
+)
 
 
 def paint(draw_list: DrawList) -> Image.Image:  # noqa: C901  # one case for each kind of mark
@@ -175,20 +180,27 @@ def _png_with_palette(image: Image.Image, max_bytes: int) -> bytes:
     """Encode with the first plan that makes the file small enough, else with the last one."""
     sample = image.resize((max(image.width // _PALETTE_COLUMNS, 1), image.height), Image.Resampling.NEAREST)
     png = b""
-    for count, levels in _PALETTES:
+    for count, bits, levels in _PALETTES:
         palette = sample.quantize(count, method=Image.Quantize.FASTOCTREE)
-        rows = _filtered(image.quantize(palette=palette, dither=Image.Dither.NONE))
+        reduced = image.quantize(palette=palette, dither=Image.Dither.NONE)
+        rows = _filtered(reduced, bits)
         colors = bytes(palette.getpalette() or ())
         for level in levels:
-            png = _png(image, _PALETTE, (b"PLTE", colors), (b"IDAT", zlib.compress(rows.data, level)))
+            png = _png(
+                image, _PALETTE, (b"PLTE", colors), (b"IDAT", zlib.compress(rows.data, level)), bits=bits
+            )
             if len(png) <= max_bytes:
                 return png
     return png
 
 
-def _filtered(image: Image.Image) -> NDArray[np.uint8]:
-    """Return the rows of the image: each is the filter's number and its difference from the row above."""
-    pixels = np.frombuffer(image.tobytes(), dtype=np.uint8).reshape(image.height, -1)
+def _filtered(image: Image.Image, bits: int = 8) -> NDArray[np.uint8]:
+    """Return the rows of the image: each is the filter's number and its difference from the row above.
+
+    Two pixels of 4 `bits` share a byte.
+    """
+    raw = image.tobytes() if bits == 8 else image.tobytes("raw", "P;4")  # noqa: PLR2004
+    pixels = np.frombuffer(raw, dtype=np.uint8).reshape(image.height, -1)
     rows = np.empty((image.height, pixels.shape[1] + 1), dtype=np.uint8)
     rows[:, 0] = _UP_FILTER
     rows[0, 1:] = pixels[0]
@@ -196,8 +208,8 @@ def _filtered(image: Image.Image) -> NDArray[np.uint8]:
     return rows
 
 
-def _png(image: Image.Image, color_type: int, *chunks: tuple[bytes, bytes]) -> bytes:
-    header = struct.pack(">IIBBBBB", image.width, image.height, 8, color_type, 0, 0, 0)
+def _png(image: Image.Image, color_type: int, *chunks: tuple[bytes, bytes], bits: int = 8) -> bytes:
+    header = struct.pack(">IIBBBBB", image.width, image.height, bits, color_type, 0, 0, 0)
     png = SIGNATURE
     for kind, body in ((b"IHDR", header), *chunks, (b"IEND", b"")):
         png += struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))

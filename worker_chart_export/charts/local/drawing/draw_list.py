@@ -17,7 +17,14 @@ from worker_chart_export.charts.local.layout.axes import (
     time_labels,
 )
 from worker_chart_export.charts.local.primitives.colors import text_on
-from worker_chart_export.charts.local.primitives.marks import DrawList, Gradient, Rects, Text, thickened
+from worker_chart_export.charts.local.primitives.marks import (
+    DrawList,
+    Gradient,
+    Rects,
+    Text,
+    joined,
+    thickened,
+)
 from worker_chart_export.charts.local.primitives.text import cap_height, text_width
 
 if TYPE_CHECKING:
@@ -93,8 +100,12 @@ def _price_marks(plan: Plan) -> list[Mark]:
         look=plan.options.look,
     )
     marks += [*price.marks(plan.options.style), *artist.above(pane.studies)]
-    for study, scale_of_study in plan.floors:
-        marks += StudyArtist(grid=plan.grid, scale=scale_of_study, pane=box).above([study])
+    above = [
+        mark
+        for study, own_scale in plan.floors
+        for mark in StudyArtist(grid=plan.grid, scale=own_scale, pane=box).above([study])
+    ]
+    marks += joined(above)
     if plan.options.visible.price_line:
         row = round(scale.row(float(plan.candles.close[-1])))
         marks.append(dashed_row(row, box, plan.price_color, dash=1, period=3))

@@ -137,6 +137,18 @@ def thickened(mark: Mark, factor: float) -> Mark:
     return replace(mark, lines=tuple(replace(line, width=line.width * factor) for line in mark.lines))
 
 
+def joined(marks: Iterable[Mark]) -> list[Mark]:
+    """Join strokes in one pane that follow one another: to draw them costs a copy of the pane."""
+    result: list[Mark] = []
+    for mark in marks:
+        last = result[-1] if result else None
+        if isinstance(mark, Strokes) and isinstance(last, Strokes) and last.clip == mark.clip:
+            result[-1] = Strokes(clip=mark.clip, lines=last.lines + mark.lines)
+        else:
+            result.append(mark)
+    return result
+
+
 def rects(boxes: list[Box], color: Color, clip: Box) -> Rects:
     """Make boxes of one colour, cut off at the edges of `clip`."""
     return Rects(boxes=tuple(part for box in boxes if (part := clipped(box, clip))), color=color)

@@ -7,6 +7,7 @@ import json
 import time
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from tests.support.charts.local_chart_samples import plan_of, raw_candles, request_of
@@ -63,14 +64,29 @@ def test_a_picture_over_the_limit_gets_a_palette():
     assert np.percentile(differences, 99) <= 16
 
 
-def test_a_picture_too_large_for_256_colours_gets_fewer():
-    """Fifty panes on the largest picture stay within the readers' limit."""
+_OVERLAYS = [name for name, entry in catalogue().studies.items() if not entry.own_pane]
+
+
+@pytest.mark.parametrize("names", [list(catalogue().studies)[:50], _OVERLAYS])
+def test_a_picture_too_large_for_256_colours_gets_fewer(names):
+    """Fifty panes, or all studies over the price, on the largest picture stay within the readers' limit."""
     bars = json.loads(raw_candles())["data"]
-    studies = [{"name": name} for name in list(catalogue().studies)[:50]]
-    payload = {"width": 2048, "height": 1920, "studies": studies}
+    studies = [{"name": name} for name in names]
+    payload = {"theme": "dark", "width": 2048, "height": 1920, "studies": studies}
     png = encode_png(paint(build_draw_list(plan_of(bars, payload))))
     assert len(png) <= MAX_PNG_BYTES
     assert _read(png).mode == "P"
+
+
+@pytest.mark.parametrize("width", [300, 301])
+def test_a_palette_of_few_colours_keeps_each_pixel_in_its_place(width):
+    """Two pixels share a byte; the last one of an odd row is alone."""
+    picture = _noise(width, 200)
+    reduced = np.asarray(_read(encode_png(picture, max_bytes=1000)).convert("RGB"), int)
+    assert len(np.unique(reduced.reshape(-1, 3), axis=0)) <= 12
+    for channel in range(3):
+        same = np.corrcoef(reduced[:, :, channel].ravel(), np.asarray(picture)[:, :, channel].ravel())[0, 1]
+        assert same > 0.5
 
 
 def test_the_same_picture_has_the_same_bytes_with_a_palette():
