@@ -128,6 +128,8 @@ class TestOneTraceOfOneStep:
             "messaging.message.id": traced.message_id,
             "gcp.project_id": traced.project,
             "chart_export.disposition": "ack",
+            "chart_export.run_id": traced.run_id,
+            "chart_export.step_id": traced.step_id,
             "chart_export.reason": "succeeded",
         }
         (owner,) = {line["owner"] for line in traced.lines if "owner" in line}
@@ -153,6 +155,7 @@ class TestOneTraceOfOneStep:
         assert traced.one("step").attributes == {
             **named,
             "messaging.message.id": traced.message_id,
+            "chart_export.symbol": "IBM",
             "chart_export.attempt": 1,
             "chart_export.taken_over": False,
             "chart_export.result": "succeeded",
