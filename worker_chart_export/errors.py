@@ -32,7 +32,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Literal, Self
 
@@ -75,6 +75,11 @@ class StepError:
     code: str
     message: str
     details: Mapping[str, Any] | None = None
+
+    def with_details(self, details: Mapping[str, Any]) -> Self:
+        """Return this error with more details. They come first, so that they are not cut; its own win."""
+        own = self.details or {}
+        return replace(self, details={**details, **own})
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON object `{code, message, details?}` within the size limits."""

@@ -15,6 +15,7 @@ from worker_chart_export.descriptions import describe
 from worker_chart_export.errors import RunInvalid, shown
 from worker_chart_export.inputs.flow_run import CHART_EXPORT, FlowRun, Step, StepStatus, dependencies
 from worker_chart_export.ledger.lease import NEVER
+from worker_chart_export.outputs.manifest import claimed_by_of
 from worker_chart_export.timing import span
 
 if TYPE_CHECKING:
@@ -130,19 +131,39 @@ def step_report(
     step, waits_for, invalid_because = _parse_step(run, step_id) if is_checked else (None, {}, None)
     manifest = facts.manifest if facts else None
     charts = _charts(raw, status, facts) if facts else NOT_COUNTED
+    holding = holding_of(lease, status, is_chart_step=is_chart_step, now=read_at)
+    attempt, owner = _claim_of(raw, status, holding, manifest)
     return StepReport(
         step_id=step_id,
         step_type=_text(raw.get("stepType")),
         timeframe=_text(raw.get("timeframe")),
         status=status,
         waits_for={} if step is None or step.status.is_final else waits_for,
-        holding=holding_of(lease, status, is_chart_step=is_chart_step, now=read_at),
+        holding=holding,
         invalid_because=invalid_because,
         times=step_times(raw, status, lease, manifest, read_at=read_at),
         charts=charts if is_chart_step else None,
         error=_problem(raw.get("error")) if raw.get("error") is not None else None,
         manifest_uri=manifest_uri(raw) if is_chart_step else None,
         manifest=manifest,
+        attempt=attempt,
+        owner=owner,
+    )
+
+
+def _claim_of(
+    raw: Mapping[str, Any], status: str, holding: Holding, manifest: Mapping[str, Any] | None
+) -> tuple[int | None, str]:
+    """Return attempt and owner of the claim that has the step, or that has finished it.
+
+    A finished step has no lease. The items of its manifest say it, and the details of its error.
+    """
+    details = _map(_map(raw.get("error")).get("details"))
+    said = {**details, **(claimed_by_of(manifest) if manifest else {})} if status in FINAL_STATUSES else {}
+    attempt, owner = said.get("attempt"), said.get("owner") or said.get("lastOwner")
+    return (
+        attempt if isinstance(attempt, int) else holding.attempt,
+        owner if isinstance(owner, str) else holding.owner or "",
     )
 
 

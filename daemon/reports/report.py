@@ -109,6 +109,8 @@ class StepReport:
         invalid_because: Why the step can't be read.
         charts: None for a step of another type.
         manifest: The manifest; None if there is none, or if it could not be read.
+        attempt: The number of the claim that has the step, or that finished it; None if not known.
+        owner: `host:pid:boot id` of the worker of that claim; empty if not known.
     """
 
     step_id: str
@@ -123,6 +125,8 @@ class StepReport:
     error: Problem | None = None
     manifest_uri: str | None = None
     manifest: Mapping[str, Any] | None = None
+    attempt: int | None = None
+    owner: str = ""
 
     @property
     def is_final(self) -> bool:

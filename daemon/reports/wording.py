@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from daemon.reports.report import Charts, Holding, Problem, RunReport, StepReport, Times
 
 MAX_DETAILS_CHARS = 400
+#: Details of errors that have their own place in a report.
+SHOWN_ELSEWHERE = {"manifestGcsUri", "attempt", "owner"}
 #: If a lease expired longer ago than this, several rescues did not take the step over.
 UNRESCUED_SECONDS = 300.0
 HOLD_TEXTS = {
@@ -78,11 +80,11 @@ def chart_count(charts: Charts | None) -> str:
     return "/".join("?" if count is None else str(count) for count in (charts.done, charts.requested))
 
 
-def attempts(holding: Holding) -> str:
+def attempts(attempt: int | None, released: int | None) -> str:
     """Return the number of the attempt and of released ones, for example `3 (1 released)`."""
-    if holding.attempt is None:
+    if attempt is None:
         return ""
-    return f"{holding.attempt}" + (f" ({holding.released} released)" if holding.released else "")
+    return f"{attempt}" + (f" ({released} released)" if released else "")
 
 
 def took(step: StepReport) -> str:
@@ -130,7 +132,7 @@ def _waiting_situation(report: RunReport, step: StepReport) -> str:
 
 def _running_situation(report: RunReport, step: StepReport) -> str | None:
     holding = step.holding
-    owner, attempt = visible(holding.owner), f"attempt {attempts(holding)}"
+    owner, attempt = visible(holding.owner), f"attempt {attempts(holding.attempt, holding.released)}"
     match holding.hold:
         case Hold.LIVE:
             left = span(holding.left_seconds or 0)
@@ -189,6 +191,8 @@ def notes(report: RunReport, step: StepReport) -> list[Note]:
             found.append(Note("charts", f"not known: {visible(step.charts.unknown_because)}"))
     if text := _describe_times(step.times):
         found.append(Note("time", text))
+    if step.owner and step.is_final:
+        found.append(Note("worker", visible(step.owner)))
     if step.manifest_uri is not None:
         found.append(Note("manifest", visible(step.manifest_uri), step.manifest_uri))
     stored = step.charts.stored.items() if step.charts else ()
@@ -197,7 +201,7 @@ def notes(report: RunReport, step: StepReport) -> list[Note]:
 
 def describe_problem(problem: Problem) -> str:
     """Return code, message and details; long details are cut."""
-    details = {name: value for name, value in problem.details.items() if name != "manifestGcsUri"}
+    details = {name: value for name, value in problem.details.items() if name not in SHOWN_ELSEWHERE}
     text = f"{visible(problem.code)}: {visible(problem.message)}"
     if not details:
         return text

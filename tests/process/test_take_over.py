@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import signal
 import threading
 import time
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from localcloud.faults import Fault
+from tests.support.process.commands import run_command
 from worker_chart_export.ledger.lease import LEASES
 
 #: Short leases, so that a take-over needs only seconds; charts are made one by one.
@@ -126,6 +128,12 @@ def test_a_step_whose_daemon_was_killed_is_finished_by_another(deployment):
     assert sum(_paid(deployment).values()) == CHARTS  # the call during which it died returned no chart
     assert _lease(deployment, run_id, step_id) is None
     assert second.named("lease_taken_over")[0]["formerAttempt"] == 1
+    # Neither a lease nor a daemon is left, but the result says who made it.
+    shown = json.loads(
+        run_command("status", run_id, "--output", "json", environment=deployment.settings()).stdout
+    )
+    (step,) = (step for step in shown["steps"] if step["stepId"] == step_id)
+    assert (step["attempt"], step["owner"]) == (2, second.named("step_completed")[0]["owner"])
 
 
 def test_a_step_without_a_message_is_rescued(deployment):

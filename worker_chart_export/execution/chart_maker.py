@@ -185,6 +185,7 @@ class ChartMaker:
             created_at=step.claim.started_at,
             export=step.export,
             results=results,
+            claimed_by=step.claim.held.lease.claimed_by,
         )
 
     def make_all(self, step: StepContext, *, threads: int) -> list[ChartResult]:

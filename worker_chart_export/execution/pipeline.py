@@ -253,6 +253,7 @@ class StepPipeline:
             created_at=step.claim.held.server_time(),
             export=step.export,
             results=results,
+            claimed_by=step.claim.held.lease.claimed_by,
         )
         content = encode_manifest(manifest)
         with stage(Stage.MANIFEST, attempt=step.claim.attempt):
@@ -267,9 +268,10 @@ class StepPipeline:
 
     def _finalize(self, claim: Claim, scope: CancelScope, outcome: Outcome) -> Outcome:
         """Write the step's result, and return the outcome that Firestore now has."""
+        error = outcome.error.with_details(claim.held.lease.claimed_by) if outcome.error else None
         with stage(Stage.FINALIZE, attempt=claim.attempt, status=outcome.kind.upper()):
             finalized = self._ledger.finalize(
-                claim, scope=scope, manifest_uri=outcome.manifest_uri, error=outcome.error
+                claim, scope=scope, manifest_uri=outcome.manifest_uri, error=error
             )
         return _as_stored(outcome, finalized)
 

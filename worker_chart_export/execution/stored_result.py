@@ -6,6 +6,7 @@ The manifest of such a step is still in the bucket, and its charts are paid for.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from worker_chart_export.errors import NOT_MADE, ManifestRefused, RequestError, StepError
@@ -13,7 +14,7 @@ from worker_chart_export.execution.outcome import Outcome, OutcomeKind, too_few_
 from worker_chart_export.inputs.export_request import parse_export_request
 from worker_chart_export.observability.logs import Event, log
 from worker_chart_export.outputs.artifact_store import StepFolder
-from worker_chart_export.outputs.manifest import ManifestFailure, decode_manifest
+from worker_chart_export.outputs.manifest import ManifestFailure, claimed_by_of, decode_manifest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -83,4 +84,5 @@ def _outcome(manifest: Mapping[str, Any], export: ExportRequest, uri: str) -> Ou
     tried = (failure for failure in failures if not failure["error"]["message"].startswith(NOT_MADE))
     first = next(tried, failures[0])
     template_id, error = first["request"]["chartTemplateId"], StepError(**first["error"])
-    return too_few_charts(outcome, ManifestFailure(template_id=template_id, error=error))
+    failed = too_few_charts(outcome, ManifestFailure(template_id=template_id, error=error))
+    return replace(failed, error=failed.error and failed.error.with_details(claimed_by_of(manifest)))

@@ -133,6 +133,11 @@ class Lease:
             released_by=str(document.get("releasedBy") or ""),
         )
 
+    @property
+    def claimed_by(self) -> dict[str, Any]:
+        """What a result says about its claim, because the lease ends with it."""
+        return {"attempt": self.attempt, "owner": self.owner}
+
     def to_document(self) -> dict[str, Any]:
         """Return the fields of the document. Times are Firestore timestamps. `OPTIONAL` fields may lack."""
         optional = {

@@ -90,7 +90,9 @@ class Releases:
             step_id=held.step_id,
             token=held.lease.token,
             delay_seconds=delay_seconds,
-            error=None if outage is None or is_exhausted else outage_error(outage),
+            error=None
+            if outage is None or is_exhausted
+            else outage_error(outage).with_details(held.lease.claimed_by),
             finished_at=rfc3339(held.server_time()),
             is_lost=is_lost,
             is_attempt=is_attempt,

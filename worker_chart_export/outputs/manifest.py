@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,8 @@ SCHEMA_VERSION = 1
 MAX_MANIFEST_BYTES = 65536
 #: The entries of `meta` that stay in a manifest which would be too large with all.
 ESSENTIAL_META = ("provider", "templateVersion")
+#: The entries that say who wrote the manifest.
+CLAIM_META = ("attempt", "owner")
 #: The entries of `meta` with the numbers of a local chart. The PNG holds them too.
 NUMBERS_META = ("lastBar", "studies", "studiesLeftOut")
 #: The most bytes of a failure's message in such a manifest.
@@ -76,6 +78,7 @@ def build_manifest(
     created_at: datetime,
     export: ExportRequest,
     results: Sequence[ManifestItem | ManifestFailure],
+    claimed_by: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Build the manifest document.
 
@@ -85,7 +88,15 @@ def build_manifest(
         created_at: The present time.
         export: The step's request.
         results: One result for each requested template, in the order of the requests.
+        claimed_by: `attempt` and `owner` of the last claim. The schema has no place for them at the top, so
+            they stand in `meta` of the first item. Without items: in the details of the first failure.
     """
+    items = [result.to_dict() for result in results if isinstance(result, ManifestItem)]
+    failures = [result for result in results if isinstance(result, ManifestFailure)]
+    if items:
+        items[0]["meta"] |= claimed_by
+    elif failures:
+        failures[0] = replace(failures[0], error=failures[0].error.with_details(claimed_by))
     return {
         "schemaVersion": SCHEMA_VERSION,
         "runId": run_id,
@@ -95,9 +106,16 @@ def build_manifest(
         "timeframe": export.timeframe,
         "minImages": export.min_images,
         "requested": [{"chartTemplateId": name} for name in export.template_ids],
-        "items": [result.to_dict() for result in results if isinstance(result, ManifestItem)],
-        "failures": [result.to_dict() for result in results if isinstance(result, ManifestFailure)],
+        "items": items,
+        "failures": [failure.to_dict() for failure in failures],
     }
+
+
+def claimed_by_of(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `attempt` and `owner` of the claim that wrote a valid manifest, as far as it has them."""
+    places = [item.get("meta", {}) for item in manifest["items"][:1]]
+    places = places or [failure["error"].get("details", {}) for failure in manifest.get("failures", ())[:1]]
+    return {key: place[key] for place in places for key in CLAIM_META if key in place}
 
 
 def encode_manifest(manifest: Mapping[str, Any]) -> bytes:

@@ -24,8 +24,8 @@ COLUMNS = {
     "STEP": lambda row: row.step.step_id,
     "STATUS": lambda row: row.step.status,
     "AGE": lambda row: age_text(row.age),
-    "ATTEMPT": lambda row: "" if row.step.holding.attempt is None else str(row.step.holding.attempt),
-    "OWNER": lambda row: row.step.holding.owner or "",
+    "ATTEMPT": lambda row: "" if row.step.attempt is None else str(row.step.attempt),
+    "OWNER": lambda row: row.step.owner,
     "CODE": lambda row: row.step.error.code if row.step.error else "",
     "REASON": lambda row: row.reason,
 }

@@ -133,7 +133,7 @@ def steps_table(steps: Collection[StepReport], *, compact: bool = False) -> Tabl
             cell,
             Text(visible(step.status) or "none", style=COLOURS.get(step.status, "bold red")),
             Text(chart_count(step.charts)),
-            Text("" if step.holding.attempt is None else str(step.holding.attempt)),
+            Text("" if step.attempt is None else str(step.attempt)),
             Text(took(step)),
             Text(lease_state(step.holding), style="bold red" if step.holding.hold in NOT_HELD else ""),
         )

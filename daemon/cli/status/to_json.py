@@ -40,6 +40,8 @@ def _step(report: RunReport, step: StepReport) -> dict[str, Any]:
         "finishedAt": _time(step.times.finished_at),
         "tookSeconds": step.times.took_seconds,
         "timesWrong": step.times.wrong,
+        "attempt": step.attempt,
+        "owner": step.owner or None,
         "lease": {
             "state": step.holding.hold.value,
             "owner": step.holding.owner,

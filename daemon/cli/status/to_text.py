@@ -53,7 +53,7 @@ def _run_line(report: RunReport) -> str:
 
 def _step_line(step: StepReport) -> str:
     charts = _named("charts", chart_count(step.charts))
-    attempt = _named("attempt", attempts(step.holding))
+    attempt = _named("attempt", attempts(step.attempt, step.holding.released))
     return f"step {visible(step.step_id)}  {kind(step)}  {visible(step.status)}{charts}{attempt}"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from unittest.mock import ANY
 
 import pytest
 
@@ -14,6 +15,8 @@ from worker_chart_export.errors import BackendUnavailable
 from worker_chart_export.execution.outcome import OutcomeKind
 from worker_chart_export.outputs.artifact_store import StepFolder
 
+#: In `meta` of the first item; the chart of an earlier attempt is used by the second.
+CLAIMED_BY = {"attempt": 2, "owner": ANY}
 STARTED_AT = datetime(2025, 12, 15, 12, 0, 7, 123456, tzinfo=UTC)
 LISTS, UPLOADS = "objects.list", "objects.insert"
 
@@ -107,7 +110,7 @@ class TestReuse:
         _left_by_a_dead_worker(bench, "ctpl_a")
         store(_name("ctpl_a"), provider=None)
         bench.run()
-        assert bench.manifest()["items"][0]["meta"] == {"provider": "chart-img"}
+        assert bench.manifest()["items"][0]["meta"] == {"provider": "chart-img", **CLAIMED_BY}
 
     @pytest.mark.parametrize(
         "name",
@@ -223,7 +226,7 @@ def test_numbers_that_somebody_changed_are_ignored(bench, value):
     blob.upload_from_string(png_bytes(), content_type="image/png")
     bench.run()
     (item,) = bench.manifest()["items"]
-    assert item["meta"] == {"provider": "local"}
+    assert item["meta"] == {"provider": "local", **CLAIMED_BY}
 
 
 def test_an_upload_lost_with_its_worker_is_paid_for_again_and_no_more(bench):

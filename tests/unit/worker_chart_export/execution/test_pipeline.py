@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from unittest.mock import ANY
 
 from localcloud import Fault
 from tests.support.fakes import BUCKET, RUN_ID, STEP_ID, chart_step, png_bytes
@@ -51,6 +52,8 @@ class TestSuccess:
             "fixture": "none",
             "provider": "mock",
             "templateVersion": bench.template_version("ctpl_a"),
+            "attempt": 1,
+            "owner": ANY,
         }
         assert item["kind"] == "price + volume"
         stamp = item["png_gcs_uri"].rpartition("/")[2][:15]
@@ -193,7 +196,7 @@ class TestFailedSteps:
         outcome = bench.run()
         step = bench.step()
         assert (step["status"], step["error"]["code"]) == ("FAILED", "VALIDATION_FAILED")
-        assert step["error"]["details"] == {"field": "inputs.minImages"}
+        assert step["error"]["details"] == {"field": "inputs.minImages", "attempt": 1, "owner": ANY}
         assert (bench.provider.asked, bench.names(), outcome.manifest_uri) == ([], [], None)
 
     def test_a_manifest_that_is_refused_fails_the_step(self, bench):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from unittest.mock import ANY
+
 import pytest
 
 from localcloud import Fault
@@ -45,7 +47,13 @@ class TestFailedRequests:
         assert step["error"] == {
             "code": "CHART_API_FAILED",
             "message": "1 of 3 needed charts were made: first",
-            "details": {"manifestGcsUri": MANIFEST_URI, "chartTemplateId": "ctpl_b", "httpStatus": 422},
+            "details": {
+                "manifestGcsUri": MANIFEST_URI,
+                "chartTemplateId": "ctpl_b",
+                "httpStatus": 422,
+                "attempt": 1,
+                "owner": ANY,
+            },
         }
         assert step["outputs"] == {}
         assert (outcome.kind, outcome.manifest_uri) == (OutcomeKind.FAILED, MANIFEST_URI)
@@ -105,6 +113,7 @@ class TestFailedRequests:
         assert bench.step()["error"] == {
             "code": "CRASH_LOOP",
             "message": "The worker failed on this step: unexpected KeyError.",
+            "details": {"attempt": 1, "owner": ANY},
         }
         assert [line["severity"] for line in log_lines() if line["event"] == "internal_error"] == ["ERROR"]
 

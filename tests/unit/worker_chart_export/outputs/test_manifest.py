@@ -22,6 +22,7 @@ from worker_chart_export.outputs.manifest import (
     ManifestItem,
     build_manifest,
     check_fits,
+    claimed_by_of,
     encode_manifest,
 )
 
@@ -32,6 +33,7 @@ SCHEMA = json.loads(
 )
 TEMPLATE_IDS = st.from_regex(r"[A-Za-z0-9_-]{1,128}", fullmatch=True)
 TEXTS = st.text(st.characters(codec="utf-8"), min_size=1)
+CLAIMED_BY = {"attempt": 3, "owner": "host-7:4242:9f3ac1d2"}
 ITEMS = st.builds(
     ManifestItem,
     template_id=TEMPLATE_IDS,
@@ -79,7 +81,14 @@ def _failure(template_id: str = "ctpl_b") -> ManifestFailure:
 
 def _manifest(*results: ManifestItem | ManifestFailure, **changes: object) -> dict[str, object]:
     export = _order(*(result.template_id for result in results))
-    built = build_manifest(run_id=RUN_ID, step_id=STEP_ID, created_at=NOON, export=export, results=results)
+    built = build_manifest(
+        run_id=RUN_ID,
+        step_id=STEP_ID,
+        created_at=NOON,
+        export=export,
+        results=results,
+        claimed_by=CLAIMED_BY,
+    )
     return built | changes
 
 
@@ -100,7 +109,7 @@ def test_a_manifest_in_full():
                 "kind": "k",
                 "generatedAt": "2025-12-15T12:00:00.123456Z",
                 "png_gcs_uri": "gs://b/x.png",
-                "meta": {"provider": "mock"},
+                "meta": {"provider": "mock", **CLAIMED_BY},
             }
         ],
         "failures": [
@@ -191,13 +200,21 @@ def test_details_are_left_out_when_they_would_make_it_too_large():
     assert all(failure["error"] == {"code": "CHART_API_FAILED", "message": "no"} for failure in failures)
 
 
+@pytest.mark.parametrize("results", [[_item(), _failure()], [_failure("ctpl_a"), _failure()]])
+def test_a_manifest_says_who_wrote_it(results):
+    """The first item has attempt and owner, and without items the first failure."""
+    assert claimed_by_of(_manifest(*results)) == CLAIMED_BY
+    assert json.dumps(_manifest(*results)).count(CLAIMED_BY["owner"]) == 1
+
+
 def test_numbers_are_left_out_first():
     """Numbers of charts are left out when the manifest would exceed 64 KiB; all else stays."""
     numbers = {"lastBar": {"close": 1.0}, "studies": [{"name": "x" * 1500}], "studiesLeftOut": 2}
     items = [replace(_item(f"ctpl_{n}"), meta={"candles": 117, **numbers}) for n in range(40)]
     assert encode_manifest(_manifest(*items[:20])).count(b"lastBar") == 20
     manifest = json.loads(encode_manifest(_manifest(*items, *_failures_with_details(3))))
-    assert all(item["meta"] == {"candles": 117} for item in manifest["items"])
+    assert manifest["items"][0]["meta"] == {"candles": 117, **CLAIMED_BY}
+    assert all(item["meta"] == {"candles": 117} for item in manifest["items"][1:])
     assert all(failure["error"]["details"] for failure in manifest["failures"])
 
 
@@ -263,5 +280,6 @@ class TestExpected:
 
 
 def encode(items: list[ManifestItem]) -> bytes:
-    """Encode a manifest of these items as it is stored."""
-    return json.dumps(_manifest(*items), separators=(",", ":")).encode()
+    """Encode a manifest of these items in its shortest form, which does not say who wrote it."""
+    manifest = _manifest(*items) | {"items": [item.to_dict() for item in items]}
+    return json.dumps(manifest, separators=(",", ":")).encode()

@@ -233,3 +233,45 @@ def test_the_grace_period_of_a_step_without_a_lease_is_shown_if_it_is_known(seco
     shown = run_report(run, {}, {}, read_at=NOW, unleased_grace_seconds=seconds)
     assert text in lines(shown)
     assert "3600" not in lines(shown)
+
+
+def signed_manifest():
+    """Return a manifest whose first item says who wrote it."""
+    signed = manifest()
+    signed["items"][0]["meta"] = {"provider": "local", "attempt": 2, "owner": OWNER}
+    return signed
+
+
+@pytest.mark.parametrize(
+    ("fields", "found"),
+    [
+        ({"status": "SUCCEEDED", "outputs": {"gcs_uri": URI}}, {"manifest": signed_manifest()}),
+        ({"status": "FAILED", "error": {"code": "C", "details": {"attempt": 2, "owner": OWNER}}}, {}),
+        (
+            {
+                "status": "FAILED",
+                "error": {"code": "CRASH_LOOP", "details": {"attempt": 2, "lastOwner": OWNER}},
+            },
+            {},
+        ),
+    ],
+    ids=["manifest", "error", "crash loop"],
+)
+def test_a_finished_step_keeps_its_attempt_and_its_worker(fields, found):
+    """They come from the manifest or from the error, because the lease is gone; in text, table and JSON."""
+    shown = alone(chart_step(**fields), **found)
+    assert "  attempt 2" in lines(shown)
+    assert f"\n  worker {OWNER}" in lines(shown)
+    assert OWNER in words_on_terminal(FullView(shown))
+    step = json.loads(report_json(shown))["steps"][0]
+    assert (step["attempt"], step["owner"]) == (2, OWNER)
+    assert step["lease"]["owner"] is None
+
+
+@pytest.mark.parametrize("details", [{}, {"attempt": "2", "owner": 7}, {"attempt": None}])
+def test_a_finished_step_whose_results_do_not_say_it_shows_neither(details):
+    """Results of other workers have no attempt and no owner, or other values."""
+    shown = alone(chart_step("FAILED", error={"code": "C", "details": details}))
+    step = json.loads(report_json(shown))["steps"][0]
+    assert (step["attempt"], step["owner"]) == (None, None)
+    assert "worker" not in lines(shown)
