@@ -151,6 +151,11 @@ class Database:
         with self._lock:
             self._transactions.end(transaction_id)
 
+    def lock(self, transaction: Transaction, collections: Collection[str]) -> None:
+        """Lock collections that a transaction is about to read, as `Transactions.lock` describes."""
+        with self._lock:
+            self._transactions.lock(transaction, collections)
+
     def end_transactions(self) -> None:
         """End all transactions, as when an emulator's process ends."""
         with self._lock:
@@ -207,9 +212,9 @@ class Database:
             Refused: INVALID_ARGUMENT for a future instant, FAILED_PRECONDITION for one no longer kept.
         """
         with self._lock:
-            instant = self._read_instant(at)
             if lock_for is not None:
-                lock_for.locks.update(names)
+                self._transactions.lock(lock_for, names)
+            instant = self._read_instant(at)
             if at is None:
                 return instant, {name: self._current(name) for name in names}
             return instant, {name: self._version_at(name, at) for name in names}

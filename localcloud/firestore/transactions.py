@@ -19,7 +19,7 @@ from localcloud.grpc_server import Refused, invalid
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Collection, Iterable
 
 LOCK_TIMEOUT_SECONDS = 2.0
 # Source: https://cloud.google.com/firestore/quotas#limits
@@ -61,6 +61,8 @@ class Transactions:
         self._boot_id = secrets.token_bytes(4)
         self._last_id = 0
         self._open: dict[bytes, Transaction] = {}
+        # The writers that wait: the locks that must be free, and the transaction that commits.
+        self._waiting: list[tuple[set[str], Transaction | None]] = []
 
     def __bool__(self) -> bool:
         """Return whether any transaction is open."""
@@ -122,15 +124,34 @@ class Transactions:
         Raises:
             Refused: ABORTED after `LOCK_TIMEOUT_SECONDS`.
         """
-        keys = {key for name in names for key in _keys(name)}
+        waiting = ({key for name in names for key in _keys(name)}, own)
+        self._waiting.append(waiting)
+        try:
+            if not self._changed.wait_for(lambda: self._is_free(*waiting), LOCK_TIMEOUT_SECONDS):
+                raise Refused(grpc.StatusCode.ABORTED, "Transaction lock timeout.")
+        finally:
+            self._waiting.remove(waiting)
+            self._changed.notify_all()
 
-        def free() -> bool:
-            return not any(
-                other.locks & keys and not other.expired for other in self._open.values() if other is not own
-            )
+    def lock(self, transaction: Transaction, names: Collection[str]) -> None:
+        """Lock what a transaction is about to read.
 
-        if not self._changed.wait_for(free, LOCK_TIMEOUT_SECONDS):
-            raise Refused(grpc.StatusCode.ABORTED, "Transaction lock timeout.")
+        Writers that already wait for it go first, unless they wait for this transaction. Otherwise aborted
+        transactions that begin anew could keep each other from ever committing.
+        """
+
+        def goes_first(keys: set[str], own: Transaction | None) -> bool:
+            waits_for_this = own is transaction or not keys.isdisjoint(transaction.locks)
+            return not waits_for_this and not keys.isdisjoint(names)
+
+        self._changed.wait_for(
+            lambda: not any(goes_first(*waiting) for waiting in self._waiting), LOCK_TIMEOUT_SECONDS
+        )
+        transaction.locks.update(names)
+
+    def _is_free(self, keys: set[str], own: Transaction | None) -> bool:
+        others = (other for other in self._open.values() if other is not own)
+        return not any(other.locks & keys and not other.expired for other in others)
 
     def _check_known(self, transaction_id: bytes) -> None:
         number = int.from_bytes(transaction_id.removeprefix(self._boot_id), "big")

@@ -45,7 +45,7 @@ class View:
         """
         with self.database.unchanged():
             if self.lock_for is not None:
-                self.lock_for.locks.add(_lock_of(parent, query))
+                self.database.lock(self.lock_for, [_lock_of(parent, query)])
             collections = queries.sources(query, parent, self.database.collections(self.at))
             return self.database.documents_in(collections, self.at)
 

@@ -128,6 +128,17 @@ def test_a_stale_update_time_is_refused(client, collection):
 
 
 @pytest.mark.serves("Write.current_document")
+@pytest.mark.parametrize("update_time", [{"seconds": 4_000_000_000}, {"seconds": 1000, "nanos": 5}])
+def test_an_impossible_update_time_is_refused(raw, collection, update_time):
+    """An update time later than that of the document, or finer than a microsecond, is an InvalidArgument."""
+    document = collection.document("d")
+    document.set({"a": 1})
+    with pytest.raises(exceptions.InvalidArgument):
+        raw.commit({"delete": document._document_path, "current_document": {"update_time": update_time}})
+    assert document.get().exists
+
+
+@pytest.mark.serves("Write.current_document")
 def test_an_update_time_on_a_missing_document_is_refused(client, collection):
     """An update time precondition on a missing document fails with FailedPrecondition, not NotFound."""
     stale = collection.document("other").set({"a": 1}).update_time

@@ -6,6 +6,7 @@ import itertools
 import queue
 import re
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 import pytest
@@ -246,6 +247,22 @@ class TestTransactions:
             document._client.transaction()._begin()
         with pytest.raises(exceptions.InvalidArgument, match="Invalid transaction"):
             document.get(transaction=reader, timeout=20)
+
+    def test_one_that_begins_anew_does_not_overtake(self, cloud, document, reader):
+        """A writer that has waited for a transaction goes before the next one that reads the document."""
+        database = cloud.firestore.database(document._client._database_string)
+        with ThreadPoolExecutor(1) as pool:
+            writing = pool.submit(_update, document, {"a": 2})
+            assert cloud.firestore.calls.wait_for("Commit", 2, timeout_seconds=10)
+            transactions = database._transactions
+            with database.unchanged():
+                assert transactions._changed.wait_for(lambda: transactions._waiting, 10)
+                database.rollback(reader._id)
+                # The writer can't go on before this thread lets it.
+                again = database.begin(types.TransactionOptions.pb()())
+                _, found = database.read([document._document_path], lock_for=again)
+            writing.result(10)
+        assert found[document._document_path].fields["a"].integer_value == 2
 
     def test_an_idle_one_holds_nobody_up(self, monkeypatch, document, reader):
         """A transaction that was idle for over a minute is closed, and others write at once."""
