@@ -13,7 +13,14 @@ from pydantic import SecretStr
 from daemon.cli.demo.resources import flow_run
 from localcloud.faults import Fault
 from tests.support.page.looking import overflow, own_requests_only, page_of, wait_while_looking
-from tests.support.page.page_server import make_chart, picture, served_page, step_in_flight, work_step
+from tests.support.page.page_server import (
+    make_chart,
+    picture,
+    served_page,
+    settle_message,
+    step_in_flight,
+    work_step,
+)
 from worker_chart_export.charts.chart_img.account_state import account_states
 from worker_chart_export.charts.chart_img.accounts import Account
 from worker_chart_export.errors import ChartApiFailed, StepError
@@ -204,8 +211,18 @@ def test_nothing_is_wider_than_the_screen(served, chromium, width):
     """No text makes the page wider than the screen."""
     with chromium.tab(width=width) as tab:
         long_words = StepError(code="CHART_API_FAILED", message="x" * 500)
-        work_step("r" * 128, "s" * 256, charts=6, png=picture(), manifest_uri=f"gs://b/{'m' * 400}")
-        with step_in_flight("r" * 128, "s" * 256):
+        work_step(
+            "r" * 128,
+            "s" * 256,
+            charts=6,
+            png=picture(),
+            symbol="S" * 128,
+            manifest_uri=f"gs://b/{'m' * 400}",
+        )
+        for number in range(2):
+            names = {"runId": "r" * 128, "stepId": "s" * 256}
+            settle_message(f"m{number}", "defer", "missing", detail="d" * 300, delaySeconds=9, **names)
+        with step_in_flight("r" * 128, "s" * 256, symbol="S" * 128):
             with pytest.raises(ChartApiFailed):
                 make_chart("t" * 128, None, error=ChartApiFailed("y" * 500))
             notify_step_ended(Outcome(kind=OutcomeKind.FAILED, error=long_words), 1.0)
@@ -213,6 +230,7 @@ def test_nothing_is_wider_than_the_screen(served, chromium, width):
             tab.open(served.url)
             wait_while_looking(tab, f"document.querySelectorAll('{FINISHED}').length === 2")
             tab.run("document.querySelectorAll('details').forEach(d => { d.open = true; })")
+            tab.run("document.querySelector('#finished .copy').click()")
             wait_while_looking(tab, "document.querySelectorAll('#running tbody tr').length === 1")
             assert overflow(tab) == 0
 

@@ -286,10 +286,11 @@ class TestHistory:
         """The error is shown as a sentence, the rest of the page goes on, and a later read works."""
         outage = deployment.cloud.firestore.faults.add(Fault(method="RunQuery", error="RESOURCE_EXHAUSTED"))
         with served_page(documents=deployment.documents) as served, chromium.tab() as tab:
-            tab.open(f"{served.url}/?history=1")
+            tab.open(f"{served.url}/?history=1&result=NONSENSE")
             tab.wait_for("document.querySelector('#history-note').textContent.startsWith('▲ firestore ')")
             work_step("run-a")
             wait_while_looking(tab, "document.querySelectorAll('#finished tbody tr').length === 1")
+            assert "the unknown result NONSENSE" in tab.text("#filter-note")
             deployment.cloud.firestore.faults.remove(outage)
             tab.run("document.querySelector('#read').click()")
             tab.wait_for(
