@@ -205,6 +205,7 @@ def time_labels(
     shown = local[grid.first - before :]
     if long_bars and any(rank >= _MONTH for rank, _ in marks):
         marks = [(rank if rank >= _MONTH else 0, text) for rank, text in marks]
+    marks = _with_first_month(marks, shown)
     placer = _Placer(grid, right, size)
     if not any(rank == _YEAR for rank, _ in marks):
         _place_full_date(placer, grid, marks, shown, zone)
@@ -213,6 +214,15 @@ def time_labels(
         if rank:
             placer.place(index, text, strong=rank == _YEAR)
     return sorted(placer.chosen, key=lambda label: label.left)
+
+
+def _with_first_month(marks: Sequence[tuple[int, str]], shown: Sequence[datetime]) -> list[tuple[int, str]]:
+    """Add the month to the days before the first month or year: else they look like days of that one."""
+    first = next((index for index, (rank, _) in enumerate(marks) if rank >= _MONTH), 0)
+    return [
+        (rank, f"{text} {_MONTHS[date.month - 1]}" if rank == _DAY and index < first else text)
+        for index, ((rank, text), date) in enumerate(zip(marks, shown, strict=True))
+    ]
 
 
 class _Placer:

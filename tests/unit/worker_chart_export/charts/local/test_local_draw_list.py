@@ -154,6 +154,14 @@ def test_the_time_axis_has_hours_days_or_months(minutes, timeframe, texts):
     assert texts <= {mark.text for mark in marks if isinstance(mark, Text)}
 
 
+def test_a_day_before_the_first_month_names_its_own():
+    """`13` before `Oct` would be read as a day of October."""
+    plan = plan_of(bars_of(), {})
+    marks = build_draw_list(plan).marks
+    dates = [mark.text for mark in marks if isinstance(mark, Text) and mark.y > plan.panes[-1].box[3]]
+    assert dates[:3] == ["14 Sep", "Oct", "11"]
+
+
 def test_the_time_zone_moves_the_hours_of_short_bars_and_not_the_date_of_long_ones():
     """The time zone shifts the labels of short bars and keeps the dates of daily bars."""
 

@@ -64,6 +64,24 @@ def _pixels(png):
     return image
 
 
+def test_an_arrow_has_smooth_edges():
+    """Its edges have shades between its colour and the background."""
+    ends = {
+        "startDatetime": "2012-12-20T00:00:00Z",
+        "startPrice": 191.0,
+        "endDatetime": "2013-02-08T00:00:00Z",
+        "endPrice": 204.0,
+    }
+    colors = []
+    for color in ("#0000fe", "#0000fe00"):
+        arrow = {"name": "Arrow Marker", "input": ends, "override": {"arrowColor": color}}
+        payload = {"theme": "light", "drawings": [arrow]}
+        candles = parse_candles(raw_candles(), symbol="IBM", timeframe="1d")
+        picture = _pixels(render(candles, payload, symbol="IBM", timeframe="1d").png)
+        colors.append({color for _, color in picture.getcolors(1 << 20)})
+    assert len(colors[0] - colors[1]) > 50
+
+
 @pytest.mark.parametrize("theme", ["dark", "light"])
 @pytest.mark.parametrize("template_id", TEMPLATES)
 def test_a_reference_chart_is_a_valid_png_of_its_size_under_200_kib(template_id, theme):

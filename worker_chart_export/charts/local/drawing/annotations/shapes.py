@@ -125,7 +125,8 @@ def arrow_marker(surface: Surface, request: DrawingRequest) -> list[Mark]:
     width, height = text_size(request.inputs["text"], look)
     below = y > end_y
     text_at = (x - width / 2, y + (height + 6 if below else -height - 6))
-    return [*surface.area(outline, look["arrowColor"]), *surface.text(request.inputs["text"], text_at, look)]
+    text = surface.text(request.inputs["text"], text_at, look)
+    return [*surface.smooth_area(outline, look["arrowColor"]), *text]
 
 
 def arrow_mark_up(surface: Surface, request: DrawingRequest) -> list[Mark]:
@@ -154,7 +155,7 @@ def _arrow_mark(surface: Surface, request: DrawingRequest, *, direction: int) ->
     width, height = text_size(request.inputs["text"], request.look)
     row = foot + direction * (height / 2 + 6) - (height / 2 if direction < 0 else 0)
     text = surface.text(request.inputs["text"], (x - width / 2, row), request.look)
-    return [*surface.area(outline, request.look["arrowColor"]), *text]
+    return [*surface.smooth_area(outline, request.look["arrowColor"]), *text]
 
 
 def text(surface: Surface, request: DrawingRequest) -> list[Mark]:

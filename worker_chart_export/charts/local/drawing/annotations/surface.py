@@ -99,6 +99,10 @@ class Surface:
         inside = [(min(max(x, left), right), y) for x, y in points]
         return [filled(inside, color, self.pane)] if color[3] else []
 
+    def smooth_area(self, points: Sequence[Point], color: Color) -> list[Mark]:
+        """Fill an outline and draw over its edges, which hides the steps between their pixels."""
+        return [*self.area(points, color), *self.line(*points, points[0], color=color)]
+
     def box(self, one: Point, other: Point, color: Color) -> list[Mark]:
         """Fill a rectangle between two corners."""
         return self.area((one, (other[0], one[1]), other, (one[0], other[1])), color)
