@@ -28,11 +28,18 @@ _STOP_GRACE_SECONDS = 5.0
 class Refused(Exception):
     """A call that ends with a gRPC status other than OK."""
 
-    def __init__(self, code: grpc.StatusCode, message: str) -> None:
-        """Store the status and its message."""
+    def __init__(self, code: grpc.StatusCode, message: str, *, details: bytes = b"") -> None:
+        """Store the status, its message and its details, a serialized `google.rpc.Status`."""
         super().__init__(message)
         self.code = code
         self.message = message
+        self.details = details
+
+    def end(self, context: grpc.ServicerContext) -> None:
+        """End the call of `context` with this status; it always raises."""
+        if self.details:
+            context.set_trailing_metadata((("grpc-status-details-bin", self.details),))
+        context.abort(self.code, self.message)
 
 
 def invalid(message: str) -> Refused:
@@ -99,7 +106,7 @@ class GrpcService(Service):
     pseudo_methods: frozenset[str] = frozenset()
     unserved: Mapping[str, str] = MappingProxyType({})
 
-    def methods(self) -> Mapping[str, Mapping[str, Method | grpc.RpcMethodHandler[Any, Any]]]:
+    def methods(self) -> Mapping[str, Mapping[str, Method]]:
         """Return the methods by service name and method name."""
         raise NotImplementedError
 
@@ -154,11 +161,8 @@ class GrpcService(Service):
         if seconds > 0 and self.stopping.wait(seconds):
             raise Refused(grpc.StatusCode.UNAVAILABLE, "the server is shutting down")
 
-    def _generic(self, service: str, methods: Mapping[str, Any]) -> grpc.GenericRpcHandler:
-        handlers = {
-            name: self._handler(name, method) if isinstance(method, Method) else method
-            for name, method in methods.items()
-        }
+    def _generic(self, service: str, methods: Mapping[str, Method]) -> grpc.GenericRpcHandler:
+        handlers = {name: self._handler(name, method) for name, method in methods.items()}
         return grpc.method_handlers_generic_handler(service, handlers)
 
     def _handler(self, name: str, method: Method) -> grpc.RpcMethodHandler[Any, Any]:
@@ -189,7 +193,7 @@ class GrpcService(Service):
             effect = partial(method.handle, request, *([context] if method.wants_context else []))
             response = self._run_faulty(fault, request, method, effect) if fault else effect()
         except Refused as refused:
-            return context.abort(refused.code, refused.message)
+            return refused.end(context)
         if response is None or isinstance(response, dict):
             return raw(method.response)(**(response or {}))
         return response
@@ -211,7 +215,7 @@ class GrpcService(Service):
                     return
             yield from method.handle(first, requests, context)
         except Refused as refused:
-            context.abort(refused.code, refused.message)
+            refused.end(context)
         if self.stopping.is_set():
             context.abort(grpc.StatusCode.UNAVAILABLE, "the server is shutting down")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import math
 from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -56,9 +57,18 @@ class Window:
 
 @dataclass(slots=True)
 class Delivery:
-    """A message of one subscription. `attempts` counts its deliveries so far."""
+    """A message of one subscription.
+
+    Attributes:
+        message: The raw `PubsubMessage`.
+        added: When it was added, on the caller's monotonic clock in seconds.
+        order: Its place among the messages with its ordering key.
+        attempts: Its deliveries so far.
+    """
 
     message: Any
+    added: float = 0.0
+    order: int = 0
     attempts: int = 0
 
 
@@ -79,11 +89,13 @@ class Backlog:
     Attributes:
         prefix: Makes ack ids unique across all subscriptions.
         rules: Backoff and dead-lettering.
+        retention_seconds: A message that is not delivered for so long is dropped.
         dead: Messages past their last attempt, for the owner to forward.
     """
 
     prefix: str
     rules: RetryRules
+    retention_seconds: float = math.inf
     dead: list[Delivery] = field(default_factory=list)
     _ready: deque[Delivery] = field(default_factory=deque)
     _delayed: list[tuple[float, int, Delivery]] = field(default_factory=list)
@@ -99,48 +111,64 @@ class Backlog:
         """Return the number of messages delivered and not settled."""
         return len(self._leases)
 
-    def add(self, message: Any) -> None:
+    def add(self, message: Any, now: float = 0.0) -> None:
         """Add a new message, ready at once."""
-        self._ready.append(Delivery(message))
+        self._ready.append(Delivery(message, now))
+
+    def messages(self) -> list[Any]:
+        """Return all unacknowledged raw messages, in no order."""
+        delayed = (delivery for _, _, delivery in self._delayed)
+        leased = (lease.delivery for lease in self._leases.values())
+        return [delivery.message for delivery in itertools.chain(self._ready, delayed, leased)]
+
+    def clear(self) -> None:
+        """Drop all messages and leases. Their ack ids have no effect from now on."""
+        for ack_id in list(self._leases):
+            self._end(ack_id)
+        self._ready.clear()
+        self._delayed.clear()
+        self._deadlines.clear()
 
     def take(self, now: float, *, limit: int, lease_seconds: float, window: Window) -> list[Lease]:
         """Lease up to `limit` ready messages, as long as `window` is open."""
         self.advance(now)
         taken: list[Lease] = []
         while self._ready and len(taken) < limit and window.open:
-            delivery = self._ready.popleft()
-            delivery.attempts += 1
-            lease = Lease(f"{self.prefix}:{next(self._serial)}", delivery, now + lease_seconds, window)
-            self._leases[lease.ack_id] = lease
-            heapq.heappush(self._deadlines, (lease.deadline, lease.ack_id))
-            window.add(1, delivery.message.ByteSize())
-            taken.append(lease)
+            taken.append(self._lease(self._ready.popleft(), now + lease_seconds, window))
         return taken
 
-    def acknowledge(self, ack_ids: Iterable[str], now: float) -> int:
-        """Acknowledge messages and return how many. Unknown or expired ids have no effect."""
+    def acknowledge(self, ack_ids: Iterable[str], now: float) -> list[str]:
+        """Acknowledge messages; return the ids without effect, because they are unknown or expired."""
         self.advance(now)
-        return sum(self._end(ack_id) is not None for ack_id in ack_ids)
+        return [ack_id for ack_id in ack_ids if self._end(ack_id) is None]
 
-    def nack(self, ack_ids: Iterable[str], now: float) -> None:
-        """Nack messages: they are delivered again as the rules say."""
+    def nack(self, ack_ids: Iterable[str], now: float) -> list[str]:
+        """Nack messages: they are delivered again as the rules say. Return the ids without effect."""
         self.advance(now)
+        unknown = []
         for ack_id in ack_ids:
             lease = self._end(ack_id)
-            if lease is not None:
+            if lease is None:
+                unknown.append(ack_id)
+            else:
                 self._fail(lease.delivery, now)
+        return unknown
 
-    def extend(self, ack_ids: Iterable[str], now: float, lease_seconds: float) -> None:
-        """Set the end of leases to `lease_seconds` from now, earlier or later than before."""
+    def extend(self, ack_ids: Iterable[str], now: float, lease_seconds: float) -> list[str]:
+        """Set the end of leases to `lease_seconds` from now; return the ids without effect."""
         self.advance(now)
+        unknown = []
         for ack_id in ack_ids:
             lease = self._leases.get(ack_id)
-            if lease is not None:
+            if lease is None:
+                unknown.append(ack_id)
+            else:
                 lease.deadline = now + lease_seconds
                 heapq.heappush(self._deadlines, (lease.deadline, ack_id))
+        return unknown
 
     def advance(self, now: float) -> None:
-        """End leases past their deadline, and make delayed messages ready when their wait is over."""
+        """End leases past their deadline, make delayed messages ready, and drop those kept for too long."""
         while self._deadlines and self._deadlines[0][0] <= now:
             deadline, ack_id = heapq.heappop(self._deadlines)
             lease = self._leases.get(ack_id)
@@ -149,11 +177,21 @@ class Backlog:
                 self._fail(lease.delivery, deadline)
         while self._delayed and self._delayed[0][0] <= now:
             self._ready.append(heapq.heappop(self._delayed)[2])
+        while self._ready and self._ready[0].added + self.retention_seconds <= now:
+            self._ready.popleft()
 
     def next_change(self) -> float | None:
         """Return when `advance` can next have an effect; None = never by time alone."""
         moments = [heap[0][0] for heap in (self._deadlines, self._delayed) if heap]
         return min(moments, default=None)
+
+    def _lease(self, delivery: Delivery, deadline: float, window: Window) -> Lease:
+        delivery.attempts += 1
+        lease = Lease(f"{self.prefix}:{next(self._serial)}", delivery, deadline, window)
+        self._leases[lease.ack_id] = lease
+        heapq.heappush(self._deadlines, (lease.deadline, lease.ack_id))
+        window.add(1, delivery.message.ByteSize())
+        return lease
 
     def _end(self, ack_id: str) -> Lease | None:
         lease = self._leases.pop(ack_id, None)
@@ -165,7 +203,13 @@ class Backlog:
         rules = self.rules
         if 0 < rules.max_delivery_attempts <= delivery.attempts:
             self.dead.append(delivery)
-        elif (wait := rules.backoff_seconds(delivery.attempts)) > 0:
-            heapq.heappush(self._delayed, (now + wait, next(self._serial), delivery))
         else:
+            wait = rules.backoff_seconds(delivery.attempts)
+            self._again(delivery, now + wait if wait > 0 else None)
+
+    def _again(self, delivery: Delivery, ready_at: float | None = None) -> None:
+        """Make a message that was delivered before ready again, at once or at a moment."""
+        if ready_at is None:
             self._ready.append(delivery)
+        else:
+            heapq.heappush(self._delayed, (ready_at, next(self._serial), delivery))

@@ -13,12 +13,17 @@ from google.pubsub_v1.types import pubsub as types
 from localcloud.grpc_server import GrpcService, Method, Refused, invalid
 from localcloud.pubsub import messages
 from localcloud.pubsub.delivery import Window
-from localcloud.pubsub.subscriptions import Stream
+from localcloud.pubsub.exactly_once import check_acks
+from localcloud.pubsub.paging import name_of, page
+from localcloud.pubsub.streams import Stream
 from localcloud.pubsub.topics import Topics
 from localcloud.pubsub.unserved import UNSERVED
+from localcloud.unserved import refusal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from localcloud.pubsub.subscriptions import LiveSubscription
 
 # A pull without messages returns an empty response after this time, within every client's deadline.
 _PULL_WAIT_SECONDS = 20.0
@@ -70,13 +75,23 @@ class PubsubService(GrpcService):
 
     def wake(self) -> None:
         """Wake up streams and waiting pulls, so that they end when the service stops."""
-        for subscription in self._topics.subscriptions():
+        for subscription in self._topics.all_subscriptions():
             subscription.wake()
 
-    def methods(self) -> Mapping[str, Mapping[str, Method | grpc.RpcMethodHandler[Any, Any]]]:
+    def methods(self) -> Mapping[str, Mapping[str, Method]]:
         """Return the RPCs of publisher and subscriber."""
-        # All rows read `_topics` at each call, because `lose_state` replaces it.
-        publisher = [
+        return {
+            "google.pubsub.v1.Publisher": dict(self._publisher_methods()),
+            "google.pubsub.v1.Subscriber": {
+                **dict(self._subscriber_methods()),
+                **dict(self._snapshot_methods()),
+            },
+        }
+
+    # All rows read `_topics` at each call, because `lose_state` replaces it.
+
+    def _publisher_methods(self) -> list[tuple[str, Method]]:
+        return [
             _rpc(
                 "CreateTopic",
                 "name",
@@ -85,27 +100,27 @@ class PubsubService(GrpcService):
                 returns="Topic",
             ),
             _rpc("GetTopic", "topic", lambda r: self._topics.topic(r.topic), returns="Topic"),
-            _rpc("ListTopics", "project", lambda r: {"topics": self._topics.topics(r.project)}),
+            _rpc(
+                "UpdateTopic",
+                "topic",
+                lambda r: self._topics.update_topic(r.topic, r.update_mask.paths),
+                returns="Topic",
+            ),
+            _rpc("ListTopics", "project", lambda r: page(r, "topics", self._topics.topics(r.project))),
             _rpc(
                 "ListTopicSubscriptions",
                 "topic",
-                lambda r: {"subscriptions": [each.name for each in self._topics.of_topic(r.topic)]},
+                lambda r: page(r, "subscriptions", self._topics.subscriptions_of(r.topic)),
+            ),
+            _rpc(
+                "ListTopicSnapshots",
+                "topic",
+                lambda r: page(r, "snapshots", self._topics.snapshots_of(r.topic)),
             ),
             _rpc("DeleteTopic", "topic", lambda r: self._topics.delete_topic(r.topic), returns=""),
             _rpc("Publish", "topic", lambda r: {"message_ids": self._topics.publish(r.topic, r.messages)}),
+            _rpc("DetachSubscription", "subscription", lambda r: self._topics.detach(r.subscription)),
         ]
-        streaming_pull = grpc.stream_stream_rpc_method_handler(
-            self._streaming_pull,
-            request_deserializer=messages.StreamingPullRequest.FromString,
-            response_serializer=messages.StreamingPullResponse.SerializeToString,
-        )
-        return {
-            "google.pubsub.v1.Publisher": dict(publisher),
-            "google.pubsub.v1.Subscriber": {
-                **dict(self._subscriber_methods()),
-                "StreamingPull": streaming_pull,
-            },
-        }
 
     def _subscriber_methods(self) -> list[tuple[str, Method]]:
         return [
@@ -124,31 +139,60 @@ class PubsubService(GrpcService):
             ),
             _rpc(
                 "UpdateSubscription",
-                "update_mask",
+                "subscription",
                 lambda r: self._topics.update_subscription(r.subscription, r.update_mask.paths),
                 returns="Subscription",
             ),
+            _rpc("ModifyPushConfig", "subscription", self._modify_push_config, returns=""),
             _rpc(
                 "DeleteSubscription",
                 "subscription",
                 lambda r: self._topics.delete_subscription(r.subscription),
                 returns="",
             ),
-            _rpc(
-                "ListSubscriptions",
-                "project",
-                lambda r: {
-                    "subscriptions": [x.settings for x in self._topics.subscriptions(f"{r.project}/")]
-                },
-            ),
+            _rpc("ListSubscriptions", "project", self._list_subscriptions),
             _rpc("Pull", "subscription", self._pull, wants_context=True),
+            _rpc("StreamingPull", "subscription", self._stream, converses=True),
             _rpc("Acknowledge", "subscription", self._acknowledge, returns=""),
             _rpc("ModifyAckDeadline", "subscription", self._modify, returns=""),
         ]
 
+    def _snapshot_methods(self) -> list[tuple[str, Method]]:
+        return [
+            _rpc(
+                "CreateSnapshot",
+                "name",
+                lambda r: self._topics.create_snapshot(r),  # noqa: PLW0108 - late binding
+                returns="Snapshot",
+            ),
+            _rpc(
+                "GetSnapshot",
+                "snapshot",
+                lambda r: self._topics.snapshot(r.snapshot).described,
+                returns="Snapshot",
+            ),
+            _rpc(
+                "ListSnapshots", "project", lambda r: page(r, "snapshots", self._topics.snapshots(r.project))
+            ),
+            _rpc(
+                "DeleteSnapshot", "snapshot", lambda r: self._topics.delete_snapshot(r.snapshot), returns=""
+            ),
+            _rpc("Seek", "subscription", lambda r: self._topics.seek(r)),  # noqa: PLW0108 - late binding
+        ]
+
+    def _list_subscriptions(self, request: Any) -> Any:
+        found = self._topics.subscriptions(request.project)
+        return page(request, "subscriptions", [subscription.settings for subscription in found])
+
+    def _modify_push_config(self, request: Any) -> None:
+        """Accept an empty configuration, which asks for pull."""
+        self._topics.subscription(request.subscription)
+        if request.push_config.ByteSize():
+            raise Refused(grpc.StatusCode.UNIMPLEMENTED, refusal("Subscription.push_config", UNSERVED))
+
     def _pull(self, request: Any, context: grpc.ServicerContext) -> Any:
         if request.max_messages <= 0:
-            raise invalid("max_messages must be positive")
+            raise invalid("No max_messages specified")
         subscription = self._topics.subscription(request.subscription)
         # A disconnected caller must not receive messages: they would be leased until their deadline.
         context.add_callback(subscription.wake)
@@ -166,29 +210,22 @@ class PubsubService(GrpcService):
     def _acknowledge(self, request: Any) -> None:
         if not request.ack_ids:
             raise invalid("No ack ids specified.")
-        self.calls.add("Acked", self._topics.subscription(request.subscription).acknowledge(request.ack_ids))
+        subscription = self._topics.subscription(request.subscription)
+        invalid_ids = self._acked(subscription, request.ack_ids)
+        check_acks(invalid_ids, exactly_once=subscription.settings.enable_exactly_once_delivery)
+
+    def _acked(self, subscription: LiveSubscription, ack_ids: Sequence[str]) -> list[str]:
+        invalid_ids = subscription.acknowledge(ack_ids)
+        self.calls.add("Acked", len(ack_ids) - len(invalid_ids))
+        return invalid_ids
 
     def _modify(self, request: Any) -> None:
         if not request.ack_ids:
             raise invalid("No ack ids specified.")
         _check_deadline(request.ack_deadline_seconds)
         subscription = self._topics.subscription(request.subscription)
-        subscription.modify_deadline(request.ack_ids, request.ack_deadline_seconds)
-
-    def _streaming_pull(self, requests: Iterator[Any], context: grpc.ServicerContext) -> Iterator[Any]:
-        self.calls.add("StreamingPull")
-        try:
-            first = next(requests)
-        except (StopIteration, grpc.RpcError):
-            return  # the client disconnected before its first request
-        try:
-            fault = self.faults.take("StreamingPull", first.subscription)
-            if fault:
-                self.before_effect(fault, first)
-                self.fail_as(fault)
-            yield from self._stream(first, requests, context)
-        except Refused as refused:
-            context.abort(refused.code, refused.message)
+        invalid_ids = subscription.modify_deadline(request.ack_ids, request.ack_deadline_seconds)
+        check_acks(invalid_ids, exactly_once=subscription.settings.enable_exactly_once_delivery)
 
     def _stream(self, first: Any, requests: Iterator[Any], context: grpc.ServicerContext) -> Iterator[Any]:
         stream = Stream(self._topics.subscription(first.subscription), first)
@@ -200,21 +237,22 @@ class PubsubService(GrpcService):
             stream.read(requests, lambda request: self._settle_in_stream(stream, request))
             for received in stream.batches(self.stopping.is_set):
                 yield messages.StreamingPullResponse(
-                    received_messages=self._delivered(first.subscription, received)
+                    received_messages=self._delivered(first.subscription, received),
+                    subscription_properties=stream.subscription.properties,
                 )
-            if self.stopping.is_set():
-                raise Refused(grpc.StatusCode.UNAVAILABLE, "the server is shutting down")
         finally:
             stream.close()
             with self._lock:
                 self._streams.discard(stream)
 
     def _settle_in_stream(self, stream: Stream, request: Any) -> None:
+        # As on the official emulator no ack id ends the stream, also with exactly-once delivery.
         if request.ack_ids:
-            self.calls.add("Acked", stream.subscription.acknowledge(request.ack_ids))
-        for ack_id, seconds in zip(
-            request.modify_deadline_ack_ids, request.modify_deadline_seconds, strict=False
-        ):
+            self._acked(stream.subscription, request.ack_ids)
+        ack_ids, deadlines = request.modify_deadline_ack_ids, request.modify_deadline_seconds
+        if len(ack_ids) != len(deadlines):
+            raise invalid("modify_deadline_ack_ids and modify_deadline_seconds must have the same size")
+        for ack_id, seconds in zip(ack_ids, deadlines, strict=True):
             _check_deadline(seconds)
             stream.subscription.modify_deadline([ack_id], seconds)
 
@@ -244,6 +282,7 @@ def _rpc(
     takes: str | None = None,
     returns: str | None = None,
     wants_context: bool = False,
+    converses: bool = False,
 ) -> tuple[str, Method]:
     """Return the name of an RPC and the RPC. A fault's subject is the request's `field`.
 
@@ -254,14 +293,15 @@ def _rpc(
         request=getattr(types, takes or f"{name}Request"),
         response=response,
         handle=handle,
-        subject=lambda message: str(getattr(message, field)),
+        subject=lambda message: name_of(getattr(message, field)),
         wants_context=wants_context,
+        converses=converses,
     )
 
 
 def _check_deadline(seconds: int) -> None:
     if not 0 <= seconds <= _MAX_DEADLINE_SECONDS:
-        raise invalid(f"the ack deadline must be 0 to {_MAX_DEADLINE_SECONDS} s")
+        raise invalid(f"ack_deadline_seconds out of bounds: it must be 0 to {_MAX_DEADLINE_SECONDS} s")
 
 
 def _described(subscription: str, item: Any) -> str:

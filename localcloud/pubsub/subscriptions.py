@@ -1,4 +1,4 @@
-"""One subscription: its settings, its backlog under a lock, the calls that wait for messages, and streams."""
+"""One subscription: its settings, its backlog under a lock, and the calls that wait for messages."""
 
 from __future__ import annotations
 
@@ -10,44 +10,19 @@ from typing import TYPE_CHECKING, Any
 import grpc
 
 from localcloud.grpc_server import Refused, invalid
-from localcloud.pubsub.delivery import Backlog, Lease, RetryRules, Window
-from localcloud.pubsub.messages import PubsubMessage, ReceivedMessage, Subscription
+from localcloud.pubsub.delivery import Backlog, Lease, Window
+from localcloud.pubsub.filters import parse_filter
+from localcloud.pubsub.history import History, merged, published
+from localcloud.pubsub.messages import PubsubMessage, ReceivedMessage, StreamingPullResponse
+from localcloud.pubsub.names import missing
+from localcloud.pubsub.ordering import OrderedBacklog
+from localcloud.pubsub.settings import duration_seconds, retry_rules
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
 # The most messages in one response, so that several receivers share a backlog.
 _MAX_BATCH = 100
-_DEFAULT_MIN_BACKOFF_SECONDS = 10.0
-_DEFAULT_MAX_BACKOFF_SECONDS = 600.0
-_DEFAULT_MAX_DELIVERY_ATTEMPTS = 5
-_DEFAULT_ACK_DEADLINE_SECONDS = 10
-_DEFAULT_RETENTION_SECONDS = 7 * 24 * 3600  # reported to clients, without any effect
-_ACK_DEADLINE_SECONDS = range(10, 601)
-_NO_LIMIT = 1_000_000
-_DELIVERY_ATTEMPTS = range(5, 101)
-
-
-def retry_rules(settings: Any) -> RetryRules:
-    """Return the rules of a raw `Subscription`."""
-    minimum = maximum = 0.0
-    if settings.HasField("retry_policy"):
-        policy = settings.retry_policy
-        minimum = _seconds(policy, "minimum_backoff", _DEFAULT_MIN_BACKOFF_SECONDS)
-        maximum = _seconds(policy, "maximum_backoff", _DEFAULT_MAX_BACKOFF_SECONDS)
-    attempts = 0
-    if settings.HasField("dead_letter_policy"):
-        attempts = settings.dead_letter_policy.max_delivery_attempts or _DEFAULT_MAX_DELIVERY_ATTEMPTS
-    return RetryRules(
-        minimum_backoff_seconds=minimum, maximum_backoff_seconds=maximum, max_delivery_attempts=attempts
-    )
-
-
-def _seconds(policy: Any, name: str, default: float) -> float:
-    if not policy.HasField(name):
-        return default
-    duration = getattr(policy, name)
-    return float(duration.seconds + duration.nanos / 1e9)
 
 
 class LiveSubscription:
@@ -56,6 +31,11 @@ class LiveSubscription:
     Args:
         settings: The raw `Subscription`.
         forward: Publishes a raw message to a topic by name; used for dead letters.
+
+    Attributes:
+        settings: The raw `Subscription`.
+        properties: What the responses of a stream say about it; None for an ordinary one.
+        deleted: Whether it was deleted.
     """
 
     def __init__(self, settings: Any, forward: Callable[[str, Any], None]) -> None:
@@ -63,7 +43,11 @@ class LiveSubscription:
         self.deleted = False
         self._forward = forward
         self._changed = threading.Condition()
-        self._backlog = Backlog(f"{settings.name}:{uuid.uuid4().hex[:8]}", retry_rules(settings))
+        self._wants = parse_filter(settings.filter)
+        self._history: History | None = None
+        kind = OrderedBacklog if settings.enable_message_ordering else Backlog
+        self._backlog = kind(f"{settings.name}:{uuid.uuid4().hex[:8]}", retry_rules(settings))
+        self._follow_settings()
 
     @property
     def name(self) -> str:
@@ -90,13 +74,67 @@ class LiveSubscription:
         """Replace the settings. Messages in delivery follow the new rules from now on."""
         with self._changed:
             self.settings = settings
-            self._backlog.rules = retry_rules(settings)
+            self._follow_settings()
+
+    def _follow_settings(self) -> None:
+        self.properties = _properties(self.settings)
+        retention = duration_seconds(self.settings.message_retention_duration)
+        self._backlog.rules = retry_rules(self.settings)
+        self._backlog.retention_seconds = retention
+        if not self.settings.retain_acked_messages:
+            self._history = None
+        elif self._history is None:
+            self._history = History(retention, merged(self._backlog.messages()))
+        else:
+            self._history.retention_seconds = retention
 
     def add(self, messages: Iterable[Any]) -> None:
-        """Add new messages."""
+        """Add new messages. Those that the filter does not match count as acknowledged."""
+        if self._wants:
+            messages = [message for message in messages if self._wants(message.attributes)]
         with self._changed:
+            now = time.monotonic()
             for message in messages:
-                self._backlog.add(message)
+                self._backlog.add(message, now)
+            if self._history:
+                self._history.add(messages)
+            self._changed.notify_all()
+
+    def messages(self) -> list[Any]:
+        """Return the unacknowledged raw messages in the order of publishing."""
+        with self._changed:
+            self._backlog.advance(time.monotonic())
+            return merged(self._backlog.messages())
+
+    def seek(self, moment: float, of_topic: Iterable[Any]) -> None:
+        """Deliver exactly the messages published since a moment, as far as they are kept.
+
+        Args:
+            moment: The publish time in seconds since 1970.
+            of_topic: The messages that the topic keeps.
+        """
+        with self._changed:
+            kept = merged(self._backlog.messages(), self._history.all() if self._history else (), of_topic)
+            self._replace([message for message in kept if published(message) >= moment])
+
+    def replace(self, messages: Iterable[Any]) -> None:
+        """Deliver exactly these messages, and end all leases."""
+        with self._changed:
+            self._replace(messages)
+
+    def _replace(self, messages: Iterable[Any]) -> None:
+        self._backlog.clear()
+        now = time.monotonic()
+        for message in messages:
+            if not self._wants or self._wants(message.attributes):
+                self._backlog.add(message, now)
+        self._changed.notify_all()
+
+    def detach(self) -> None:
+        """Drop all messages, and end all waiting calls with FAILED_PRECONDITION."""
+        with self._changed:
+            self.settings.detached = True
+            self._backlog.clear()
             self._changed.notify_all()
 
     def delete(self) -> None:
@@ -110,25 +148,26 @@ class LiveSubscription:
         with self._changed:
             self._changed.notify_all()
 
-    def acknowledge(self, ack_ids: Sequence[str]) -> int:
-        """Acknowledge messages; return how many of the ids were still valid."""
+    def acknowledge(self, ack_ids: Sequence[str]) -> list[str]:
+        """Acknowledge messages; return the ids that were not valid any more."""
         self._check_ack_ids(ack_ids)
         with self._changed:
-            settled = self._backlog.acknowledge(ack_ids, time.monotonic())
+            invalid_ids = self._backlog.acknowledge(ack_ids, time.monotonic())
             self._changed.notify_all()
         self._forward_dead()
-        return settled
+        return invalid_ids
 
-    def modify_deadline(self, ack_ids: Sequence[str], seconds: int) -> None:
-        """Change ack deadlines; 0 seconds nacks the messages."""
+    def modify_deadline(self, ack_ids: Sequence[str], seconds: int) -> list[str]:
+        """Change ack deadlines; 0 seconds nacks the messages. Return the ids that were not valid any more."""
         self._check_ack_ids(ack_ids)
         with self._changed:
             if seconds:
-                self._backlog.extend(ack_ids, time.monotonic(), seconds)
+                invalid_ids = self._backlog.extend(ack_ids, time.monotonic(), seconds)
             else:
-                self._backlog.nack(ack_ids, time.monotonic())
+                invalid_ids = self._backlog.nack(ack_ids, time.monotonic())
             self._changed.notify_all()
         self._forward_dead()
+        return invalid_ids
 
     def receive(
         self,
@@ -175,7 +214,10 @@ class LiveSubscription:
         self, limit: int, window: Window, seconds: float, until: float | None, cancelled: Callable[[], bool]
     ) -> list[Lease] | None:
         if self.deleted:
-            raise Refused(grpc.StatusCode.NOT_FOUND, f"Subscription does not exist (resource={self.name})")
+            raise missing(self.name, "subscriptions")
+        if self.settings.detached:
+            message = f"Subscription is detached from its topic (resource={self.name})"
+            raise Refused(grpc.StatusCode.FAILED_PRECONDITION, message)
         if cancelled():
             return []
         now = time.monotonic()
@@ -213,113 +255,10 @@ class LiveSubscription:
         return message
 
 
-class Stream:
-    """A StreamingPull in progress.
-
-    The limits of the first request are the stream's flow control, as in production; the official emulator
-    ignores them. Messages of a closed stream are delivered again only after their deadlines.
-
-    Args:
-        subscription: The source of its messages.
-        first: The raw first request.
-    """
-
-    def __init__(self, subscription: LiveSubscription, first: Any) -> None:
-        self.subscription = subscription
-        self.closed = False
-        self.reset: Refused | None = None
-        self._window = Window(first.max_outstanding_messages, first.max_outstanding_bytes)
-        self._lease_seconds = _checked_deadline(first.stream_ack_deadline_seconds)
-
-    def close(self) -> None:
-        """End the stream; also called by gRPC when the client has disconnected."""
-        self.closed = True
-        self.subscription.wake()
-
-    def abort(self, refused: Refused) -> None:
-        """End the stream with an error."""
-        self.reset = refused
-        self.close()
-
-    def read(self, requests: Iterator[Any], settle: Callable[[Any], None]) -> None:
-        """Read the client's requests in a separate thread until the stream ends."""
-        threading.Thread(
-            target=self._follow, args=(requests, settle), name="localcloud-pubsub-stream", daemon=True
-        ).start()
-
-    def _follow(self, requests: Iterator[Any], settle: Callable[[Any], None]) -> None:
-        try:
-            for request in requests:
-                if request.stream_ack_deadline_seconds:
-                    self._lease_seconds = _checked_deadline(request.stream_ack_deadline_seconds)
-                settle(request)
-        except Refused as refused:
-            self.abort(refused)
-        except grpc.RpcError:
-            pass  # raised by gRPC's request iterator when the client has disconnected
-        finally:
-            self.close()
-
-    def batches(self, cancelled: Callable[[], bool]) -> Iterator[list[Any]]:
-        """Yield batches of raw `ReceivedMessage`s until the stream is closed or `cancelled` returns True.
-
-        Raises:
-            Refused: The subscription was deleted, or the stream reset.
-        """
-        while not (self.closed or cancelled()):
-            received = self.subscription.receive(
-                limit=_NO_LIMIT,
-                window=self._window,
-                lease_seconds=self._lease_seconds,
-                until=None,
-                cancelled=lambda: self.closed or cancelled(),
-            )
-            if received:
-                yield received
-        if self.reset:
-            raise self.reset
-
-
-def _checked_deadline(seconds: int) -> int:
-    if seconds not in _ACK_DEADLINE_SECONDS:
-        raise invalid("the stream's ack deadline must be 10 to 600 seconds")
-    return seconds
-
-
-def new_settings(request: Any, topic_exists: Callable[[str], bool]) -> Any:
-    """Return the settings of a new subscription, checked and with defaults filled in.
-
-    Args:
-        request: The requested raw `Subscription`.
-        topic_exists: Returns whether a topic exists.
-
-    Raises:
-        Refused: NOT_FOUND for a topic, INVALID_ARGUMENT for a number out of bounds.
-    """
-    settings = Subscription()
-    settings.CopyFrom(request)
-    settings.ack_deadline_seconds = settings.ack_deadline_seconds or _DEFAULT_ACK_DEADLINE_SECONDS
-    settings.push_config.SetInParent()
-    if not settings.HasField("message_retention_duration"):
-        settings.message_retention_duration.FromSeconds(_DEFAULT_RETENTION_SECONDS)
-    check_settings(settings, topic_exists)
-    return settings
-
-
-def check_settings(settings: Any, topic_exists: Callable[[str], bool]) -> None:
-    """Refuse settings that production refuses.
-
-    Raises:
-        Refused: NOT_FOUND for a topic, INVALID_ARGUMENT for a number out of bounds.
-    """
-    wanted = [settings.topic]
-    if settings.HasField("dead_letter_policy"):
-        wanted.append(settings.dead_letter_policy.dead_letter_topic)
-    for topic in wanted:
-        if not topic_exists(topic):
-            raise Refused(grpc.StatusCode.NOT_FOUND, f"Topic not found (resource={topic})")
-    if settings.ack_deadline_seconds not in _ACK_DEADLINE_SECONDS:
-        raise invalid("the ack deadline must be 10 to 600 seconds")
-    attempts = settings.dead_letter_policy.max_delivery_attempts
-    if attempts and attempts not in _DELIVERY_ATTEMPTS:
-        raise Refused(grpc.StatusCode.OUT_OF_RANGE, "max_delivery_attempts must be 5 to 100")
+def _properties(settings: Any) -> Any:
+    exactly_once, ordering = settings.enable_exactly_once_delivery, settings.enable_message_ordering
+    if not (exactly_once or ordering):
+        return None
+    return StreamingPullResponse.SubscriptionProperties(
+        exactly_once_delivery_enabled=exactly_once, message_ordering_enabled=ordering
+    )

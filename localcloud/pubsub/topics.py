@@ -1,9 +1,8 @@
-"""The topics and subscriptions of all projects, and the limits of a publisher."""
+"""The topics, subscriptions and snapshots of all projects."""
 
 from __future__ import annotations
 
 import itertools
-import re
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -11,49 +10,34 @@ from typing import TYPE_CHECKING, Any
 import grpc
 
 from localcloud.grpc_server import Refused, invalid
-from localcloud.pubsub.messages import PubsubMessage, Topic
-from localcloud.pubsub.subscriptions import LiveSubscription, check_settings, new_settings
+from localcloud.pubsub.history import History
+from localcloud.pubsub.message_limits import check_message
+from localcloud.pubsub.messages import PubsubMessage
+from localcloud.pubsub.names import check_name, check_project, missing, taken
+from localcloud.pubsub.settings import (
+    DELETED_TOPIC,
+    duration_seconds,
+    new_subscription,
+    updated_subscription,
+)
+from localcloud.pubsub.snapshots import LiveSnapshot, new_snapshot
+from localcloud.pubsub.subscriptions import LiveSubscription
+from localcloud.pubsub.topic_settings import new_topic, updated_topic
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-# Source: https://cloud.google.com/pubsub/quotas#resource_limits
-MAX_ATTRIBUTES = 100
-MAX_KEY_BYTES = 256
-MAX_VALUE_BYTES = 1024
-MAX_MESSAGE_BYTES = 10_000_000
-DELETED_TOPIC = "_deleted-topic_"
-
-_ID = re.compile(r"projects/[^/]+/(topics|subscriptions)/(?!goog)[A-Za-z][A-Za-z0-9._~+%-]{2,254}")
-
-
-def check_name(name: str, kind: str) -> None:
-    """Refuse a name that is not `projects/P/{kind}/ID` with an id of 3 to 255 allowed characters."""
-    match = _ID.fullmatch(name)
-    if match is None or match[1] != kind:
-        raise invalid(f"Invalid [{kind}] name: (name={name})")
-
-
-def check_message(message: Any) -> None:
-    """Refuse an empty or too large message, as production does."""
-    if not message.data and not message.attributes:
-        raise invalid("Some messages in the request are empty: one needs data or an attribute.")
-    if len(message.attributes) > MAX_ATTRIBUTES:
-        raise invalid(f"A message may have at most {MAX_ATTRIBUTES} attributes.")
-    for key, value in message.attributes.items():
-        if not key or len(key.encode()) > MAX_KEY_BYTES or len(value.encode()) > MAX_VALUE_BYTES:
-            raise invalid("An attribute's key holds 1 to 256 bytes, its value at most 1024.")
-    if message.ByteSize() > MAX_MESSAGE_BYTES:
-        raise invalid(f"A message may have at most {MAX_MESSAGE_BYTES} bytes.")
+    from collections.abc import Mapping, Sequence
 
 
 class Topics:
-    """The registry of topics and subscriptions. Thread-safe."""
+    """The registry of topics, subscriptions and snapshots. Thread-safe."""
 
     def __init__(self) -> None:
+        # While it is held, that of a subscription may be taken, never the other way round.
         self._lock = threading.RLock()
         self._topics: dict[str, Any] = {}
+        self._histories: dict[str, History] = {}  # of the topics that keep messages
         self._subscriptions: dict[str, LiveSubscription] = {}
+        self._snapshots: dict[str, LiveSnapshot] = {}
         # Ids start at the current time, so they stay unique over a restart that loses state.
         self._ids = itertools.count(time.time_ns() // 1000)
 
@@ -62,19 +46,28 @@ class Topics:
         check_name(request.name, "topics")
         with self._lock:
             if request.name in self._topics:
-                raise Refused(
-                    grpc.StatusCode.ALREADY_EXISTS, f"Topic already exists (resource={request.name})"
-                )
-            topic = Topic()
-            topic.CopyFrom(request)
-            self._topics[request.name] = topic
-            return topic
+                raise taken(request.name, "topics")
+            return self._store(new_topic(request))
+
+    def update_topic(self, request: Any, paths: Sequence[str]) -> Any:
+        """Replace the named settings of a topic."""
+        with self._lock:
+            return self._store(updated_topic(self.topic(request.name), request, paths))
+
+    def _store(self, topic: Any) -> Any:
+        self._topics[topic.name] = topic
+        if not topic.HasField("message_retention_duration"):
+            self._histories.pop(topic.name, None)
+        else:
+            history = self._histories.setdefault(topic.name, History(0.0))
+            history.retention_seconds = duration_seconds(topic.message_retention_duration)
+        return topic
 
     def topic(self, name: str) -> Any:
         """Return the raw `Topic`."""
         with self._lock:
             if name not in self._topics:
-                raise Refused(grpc.StatusCode.NOT_FOUND, f"Topic not found (resource={name})")
+                raise missing(name, "topics")
             return self._topics[name]
 
     def delete_topic(self, name: str) -> None:
@@ -82,13 +75,14 @@ class Topics:
         with self._lock:
             self.topic(name)
             del self._topics[name]
+            self._histories.pop(name, None)
             for subscription in self._of(name):
                 subscription.settings.topic = DELETED_TOPIC
 
     def topics(self, project: str) -> list[Any]:
         """Return all topics of `projects/P`, by name."""
         with self._lock:
-            return [self._topics[name] for name in sorted(self._topics) if name.startswith(f"{project}/")]
+            return _of_project(self._topics, project)
 
     def publish(self, topic: str, messages: Sequence[Any]) -> list[str]:
         """Add messages to every subscription of a topic; return their new ids."""
@@ -102,11 +96,16 @@ class Topics:
             sent.message_id = str(next(self._ids))
             sent.publish_time.GetCurrentTime()
             batch.append(sent)
+        # The lock is held to the end, so that no snapshot misses a message that a subscription gets.
         with self._lock:
             self.topic(topic)
-            subscriptions = self._of(topic)
-        for subscription in subscriptions:
-            subscription.add(batch)
+            for subscription in self._of(topic):
+                subscription.add(batch)
+            if topic in self._histories:
+                self._histories[topic].add(batch)
+            for snapshot in self._snapshots.values():
+                if snapshot.described.topic == topic:
+                    snapshot.since.extend(batch)
         return [message.message_id for message in batch]
 
     def create_subscription(self, request: Any) -> Any:
@@ -114,24 +113,17 @@ class Topics:
         check_name(request.name, "subscriptions")
         with self._lock:
             if request.name in self._subscriptions:
-                message = f"Subscription already exists (resource={request.name})"
-                raise Refused(grpc.StatusCode.ALREADY_EXISTS, message)
-            settings = new_settings(request, self._topics.__contains__)
+                raise taken(request.name, "subscriptions")
+            settings = new_subscription(request, self._topics.__contains__)
             self._subscriptions[request.name] = LiveSubscription(settings, self._forward)
             return settings
 
-    def update_subscription(self, request: Any, fields: Sequence[str]) -> Any:
-        """Replace the named fields of a subscription."""
+    def update_subscription(self, request: Any, paths: Sequence[str]) -> Any:
+        """Replace the named settings of a subscription."""
         with self._lock:
             subscription = self.subscription(request.name)
-            settings = type(request)()
-            settings.CopyFrom(subscription.settings)
-            for name in fields:
-                if name.split(".")[0] not in settings.DESCRIPTOR.fields_by_name or name in ("name", "topic"):
-                    raise invalid(f"Invalid update_mask provided in the request (field={name})")
-                settings.ClearField(name.split(".")[0])
-            _merge(settings, request, fields)
-            check_settings(settings, {*self._topics, DELETED_TOPIC}.__contains__)
+            exists = {*self._topics, DELETED_TOPIC}.__contains__
+            settings = updated_subscription(subscription.settings, request, paths, exists)
             subscription.configure(settings)
             return settings
 
@@ -139,7 +131,7 @@ class Topics:
         """Return the live subscription."""
         with self._lock:
             if name not in self._subscriptions:
-                raise Refused(grpc.StatusCode.NOT_FOUND, f"Subscription does not exist (resource={name})")
+                raise missing(name, "subscriptions")
             return self._subscriptions[name]
 
     def delete_subscription(self, name: str) -> None:
@@ -149,21 +141,92 @@ class Topics:
             del self._subscriptions[name]
         subscription.delete()
 
-    def subscriptions(self, project: str = "") -> list[LiveSubscription]:
-        """Return all subscriptions, or those of `projects/P`, by name."""
+    def subscriptions(self, project: str) -> list[LiveSubscription]:
+        """Return the subscriptions of `projects/P`, by name."""
         with self._lock:
-            return [
-                self._subscriptions[name] for name in sorted(self._subscriptions) if name.startswith(project)
-            ]
+            return _of_project(self._subscriptions, project)
 
-    def of_topic(self, name: str) -> list[LiveSubscription]:
-        """Return the subscriptions of a topic."""
+    def all_subscriptions(self) -> list[LiveSubscription]:
+        """Return the subscriptions of all projects."""
         with self._lock:
-            self.topic(name)
-            return self._of(name)
+            return list(self._subscriptions.values())
+
+    def subscriptions_of(self, topic: str) -> list[str]:
+        """Return the names of a topic's subscriptions, sorted."""
+        with self._lock:
+            self.topic(topic)
+            return sorted(item.name for item in self._of(topic))
+
+    def create_snapshot(self, request: Any) -> Any:
+        """Create a snapshot of a subscription."""
+        check_name(request.name, "snapshots")
+        with self._lock:
+            subscription = self.subscription(request.subscription)
+            if request.name in self._live_snapshots():
+                raise taken(request.name, "snapshots")
+            described = new_snapshot(request, subscription.settings.topic)
+            self._snapshots[request.name] = LiveSnapshot(described=described, unacked=subscription.messages())
+            return described
+
+    def snapshot(self, name: str) -> LiveSnapshot:
+        """Return the live snapshot."""
+        with self._lock:
+            if name not in self._live_snapshots():
+                raise missing(name, "snapshots")
+            return self._snapshots[name]
+
+    def delete_snapshot(self, name: str) -> None:
+        """Delete a snapshot."""
+        with self._lock:
+            self.snapshot(name)
+            del self._snapshots[name]
+
+    def snapshots(self, project: str) -> list[Any]:
+        """Return the raw snapshots of `projects/P`, by name."""
+        with self._lock:
+            return [snapshot.described for snapshot in _of_project(self._live_snapshots(), project)]
+
+    def snapshots_of(self, topic: str) -> list[str]:
+        """Return the names of a topic's snapshots, sorted."""
+        check_name(topic, "topics")
+        with self._lock:
+            live = self._live_snapshots().items()
+            return sorted(name for name, snapshot in live if snapshot.described.topic == topic)
+
+    def _live_snapshots(self) -> dict[str, LiveSnapshot]:
+        self._snapshots = {name: found for name, found in self._snapshots.items() if not found.expired}
+        return self._snapshots
+
+    def seek(self, request: Any) -> None:
+        """Bring a subscription to a snapshot or to a time."""
+        with self._lock:
+            subscription = self.subscription(request.subscription)
+            topic = subscription.settings.topic
+            target = request.WhichOneof("target")
+            if target == "snapshot":
+                snapshot = self.snapshot(request.snapshot)
+                _check_topics(topic, snapshot.described.topic)
+                subscription.replace(snapshot.messages())
+            elif target == "time":
+                history = self._histories.get(topic)
+                moment = request.time.seconds + request.time.nanos / 1e9
+                subscription.seek(moment, history.all() if history else ())
+            else:
+                raise invalid(
+                    "No target was specified in the SeekRequest. Must specify either a time or a snapshot."
+                )
+
+    def detach(self, name: str) -> None:
+        """Detach a subscription from its topic: it loses its messages and gets no more."""
+        with self._lock:
+            self.subscription(name).detach()
 
     def _of(self, topic: str) -> list[LiveSubscription]:
-        return [item for item in self._subscriptions.values() if item.settings.topic == topic]
+        return [
+            item
+            for item in self._subscriptions.values()
+            if item.settings.topic == topic and not item.settings.detached
+        ]
 
     def _forward(self, topic: str, message: Any) -> None:
         with self._lock:
@@ -172,10 +235,14 @@ class Topics:
             self.publish(topic, [message])
 
 
-def _merge(settings: Any, request: Any, fields: Sequence[str]) -> None:
-    wanted = type(request)()
-    wanted.CopyFrom(request)
-    for descriptor in list(wanted.DESCRIPTOR.fields):
-        if descriptor.name not in {name.split(".")[0] for name in fields}:
-            wanted.ClearField(descriptor.name)
-    settings.MergeFrom(wanted)
+def _of_project(items: Mapping[str, Any], project: str) -> list[Any]:
+    check_project(project)
+    return [items[name] for name in sorted(items) if name.startswith(f"{project}/")]
+
+
+def _check_topics(topic: str, of_snapshot: str) -> None:
+    if topic != of_snapshot:
+        raise Refused(
+            grpc.StatusCode.FAILED_PRECONDITION,
+            f"The subscription's topic {topic} is different from that of the snapshot {of_snapshot}.",
+        )

@@ -2,7 +2,31 @@
 
 from __future__ import annotations
 
+_PULL = "receive the messages with Pull or StreamingPull and write them there yourself"
+_TRANSFORMS = "change the messages in the publisher or in the subscriber"
+_ONE_MACHINE = "leave it out, all messages are kept in the memory of this process"
+_OUTPUT = "leave it out, only Google sets this field"
+
 UNSERVED: dict[str, str] = {
-    "SchemaService": "check the messages in the publisher, or use a real project",
-    "IAMPolicy": "the embedded cloud has no permissions, every caller may do everything",
+    "IAMPolicy": "leave it out, there are no permissions and every caller may do everything",
+    "SchemaService": "check the messages in the publisher",
+    "UpdateSnapshot": "delete the snapshot and create another one",
+    "Subscription.analytics_hub_subscription_info": _OUTPUT,
+    "Subscription.bigquery_config": _PULL,
+    "Subscription.bigtable_config": _PULL,
+    "Subscription.cloud_storage_config": _PULL,
+    "Subscription.detached": "call DetachSubscription",
+    "Subscription.message_transforms": _TRANSFORMS,
+    "Subscription.push_config": "receive the messages with Pull or StreamingPull",
+    "Subscription.state": _OUTPUT,
+    "Subscription.tags": "use labels",
+    "Subscription.topic_message_retention_duration": "set message_retention_duration of the topic",
+    "Topic.ingestion_data_source_settings": "publish the messages yourself",
+    "Topic.kms_key_name": _ONE_MACHINE,
+    "Topic.message_storage_policy": _ONE_MACHINE,
+    "Topic.message_transforms": _TRANSFORMS,
+    "Topic.satisfies_pzs": _OUTPUT,
+    "Topic.schema_settings": "check the messages in the publisher",
+    "Topic.state": _OUTPUT,
+    "Topic.tags": "use labels",
 }

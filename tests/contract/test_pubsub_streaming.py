@@ -183,3 +183,21 @@ def test_acks_and_deadlines_travel_in_the_stream_too(channel):
     assert next(iter(stream)).received_messages[0].message.data == b"next"
     requests.put(None)
     stream.cancel()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda name: {"subscription": name},
+        lambda name: {"modify_deadline_ack_ids": [f"{name}:1", f"{name}:2"], "modify_deadline_seconds": [1]},
+    ],
+    ids=["another subscription", "deadlines that do not match"],
+)
+def test_later_requests_that_make_no_sense_end_the_stream(channel, wrong):
+    """A later request must not name a subscription, and needs a deadline for each ack id."""
+    requests = queue.Queue()
+    requests.put(StreamingPullRequest(subscription=channel.subscription, stream_ack_deadline_seconds=10))
+    requests.put(StreamingPullRequest(**wrong(channel.subscription)))
+    with pytest.raises(exceptions.InvalidArgument):
+        list(channel.subscriber.streaming_pull(requests=iter(requests.get, None), timeout=LONG))
+    requests.put(None)

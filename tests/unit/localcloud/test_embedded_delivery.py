@@ -26,8 +26,8 @@ def test_a_lease_ends_exactly_at_its_deadline():
     assert _take(backlog, 9.99) == []
     (again,) = _take(backlog, 10.0)
     assert again.ack_id != lease.ack_id
-    assert backlog.acknowledge([lease.ack_id], 10.0) == 0
-    assert backlog.acknowledge([again.ack_id], 10.0) == 1
+    assert backlog.acknowledge([lease.ack_id], 10.0) == [lease.ack_id]
+    assert backlog.acknowledge([again.ack_id], 10.0) == []
     assert len(backlog) == 0
 
 
@@ -114,3 +114,14 @@ def test_the_next_change_is_the_next_deadline_or_backoff():
     assert backlog.next_change() == 10.0
     backlog.nack([lease.ack_id], 5.0)
     assert backlog.next_change() == 6.0
+
+
+def test_a_message_is_dropped_after_its_retention():
+    """A message that nobody took in time is dropped; a leased one is kept until its lease ends."""
+    backlog = _backlog(2)
+    backlog.retention_seconds = 600.0
+    _take(backlog, 599.0, limit=1)
+    assert _take(backlog, 600.0) == []
+    assert len(backlog) == 1
+    assert _take(backlog, 609.0) == []
+    assert len(backlog) == 0
