@@ -100,7 +100,8 @@ EVENTS = """# Log events
 Each log line is a JSON object. `event` holds one of the names below. The names are stable: use them in
 filters, dashboards and alerts. The other fields of every line are `severity`, `message` and `time`, and
 when they are known `runId`, `stepId`, `attempt`, `messageId`, `owner` and `flowKey` (the kind of flow).
-The lines of a step that an operator has retried or released hold `retriedBy` or `releasedBy` (user@host).
+The lines of a step that an operator has retried or released hold `retriedBy` or `releasedBy` (user@host),
+those of a message that an operator has replayed `replayedBy`.
 [Operations](operations.md) says which events deserve attention.
 
 | event | when it is logged |

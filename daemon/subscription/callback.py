@@ -13,6 +13,7 @@ from google.api_core.exceptions import ClientError, GoogleAPICallError, InvalidA
 
 from daemon.handling.disposition import MAX_DEFER_SECONDS, Ack, Defer, Nack, Reject
 from daemon.handling.messages import IncomingMessage
+from daemon.subscription.quarantined import replayed_by
 from worker_chart_export.backends.errors import describe_error
 from worker_chart_export.observability import metrics
 from worker_chart_export.observability.logs import Event, bound, log
@@ -45,7 +46,7 @@ class Delivery:
             about["deliveryAttempt"] = attempt
         with (
             self._drain.delivery(),
-            bound(messageId=message.message_id),
+            bound(messageId=message.message_id, replayedBy=replayed_by(message.attributes)),
             stage(Stage.DELIVERY, carrier=message.attributes, **about),
         ):
             try:

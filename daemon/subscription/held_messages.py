@@ -18,7 +18,7 @@ from daemon.subscription.admin import subscriber_client
 from worker_chart_export.backends.errors import backend_errors
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from types import TracebackType
 
 #: A pull asks for so many messages at first, then for as many as fit into `PULL_BYTES`.
@@ -34,6 +34,9 @@ ACK_IDS_IN_REQUEST = 1000
 CALL_TIMEOUT_SECONDS = 10.0
 #: The pause after an empty answer that came at once, as emulators give.
 EMPTY_PAUSE_SECONDS = 0.1
+#: How long an interrupted pull may take to answer.
+END_PULL_SECONDS = 1.0
+CHECK_SECONDS = 0.1
 MIN_PULL_SECONDS = 0.5
 MAX_PULL_SECONDS = 15.0
 
@@ -46,20 +49,31 @@ class HeldMessages:
         first_wait_seconds: The listing ends when no message has come for this time. Pub/Sub can't say that
             there are no more.
         next_seconds: The same after the first message.
+        check: Called often, and never within a call of Google's client: an error in there may leave the
+            connection in a state in which it can't be closed. What it raises ends the listing.
 
     Raises:
         BackendRefused: There are no credentials, or the subscription is missing or forbidden.
         BackendUnavailable: Pub/Sub is unavailable.
     """
 
-    def __init__(self, subscription: str, *, first_wait_seconds: float, next_seconds: float) -> None:
+    def __init__(
+        self,
+        subscription: str,
+        *,
+        first_wait_seconds: float,
+        next_seconds: float,
+        check: Callable[[], None] = lambda: None,
+    ) -> None:
         self._subscription = subscription
         self._first_wait_seconds = first_wait_seconds
         self._next_seconds = next_seconds
+        self._check = check
         self._client = subscriber_client()
         self._ack_ids: dict[str, str] = {}
         self._removed: set[str] = set()
         self._pull_messages = PULL_MESSAGES
+        self._call: Any = None
         self._extended_at = time.monotonic()
 
     def __enter__(self) -> Self:
@@ -70,6 +84,7 @@ class HeldMessages:
     ) -> None:
         try:
             self._set_deadlines(list(self._ack_ids.values()), 0)
+            self._end_pull()
         except Exception:
             if error is None:
                 raise
@@ -83,8 +98,10 @@ class HeldMessages:
         while (left := until - time.monotonic()) > 0:
             received = self._pull(left)
             fresh = [each for each in received if self._is_new(each)]
+            self._call = None
             for each in fresh:
                 yield each.message
+                self._check()
                 self._extend_if_due()
             if fresh:
                 until = time.monotonic() + self._next_seconds
@@ -114,21 +131,38 @@ class HeldMessages:
     def _pulled(self, timeout: float) -> Any:
         """Return the answer of one pull; None: no message came.
 
-        The client's own `pull` can't be ended: after Ctrl-C it would still wait at Pub/Sub, and take the
-        messages that are given back. It is not repeated after an error, because that may take messages twice.
+        The client's own `pull` can't be ended before its time. A pull is not repeated after an error, because
+        that may take messages twice.
         """
         request = PullRequest(subscription=self._subscription, max_messages=self._pull_messages)
-        call = self._client.transport.pull.future(
+        self._call = self._client.transport.pull.future(
             request, timeout=timeout, metadata=[to_grpc_metadata({"subscription": self._subscription})]
         )
+        while True:
+            self._check()
+            try:
+                return PullResponse.pb(self._call.result(timeout=CHECK_SECONDS))
+            except grpc.FutureTimeoutError:
+                continue
+            except grpc.RpcError as error:
+                if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+                    return None
+                raise from_grpc_error(error) from error
+
+    def _end_pull(self) -> None:
+        """End a pull that was interrupted.
+
+        It still waits at Pub/Sub, and gets what was given back. A cancellation may arrive too late, and then
+        nobody receives those messages until their deadline. So its answer is awaited, and given back too.
+        """
+        if self._call is None:
+            return
         try:
-            return PullResponse.pb(call.result())
-        except grpc.RpcError as error:
-            if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
-                return None
-            raise from_grpc_error(error) from error
-        finally:
-            call.cancel()
+            answer = PullResponse.pb(self._call.result(timeout=END_PULL_SECONDS))
+        except (grpc.RpcError, grpc.FutureTimeoutError):
+            self._call.cancel()
+        else:
+            self._set_deadlines([each.ack_id for each in answer.received_messages], 0)
 
     def _is_new(self, received: Any) -> bool:
         """Note the ack id of a delivery; return if the message was not delivered here before."""

@@ -8,6 +8,7 @@ from datetime import UTC
 from typing import TYPE_CHECKING, Any, Self
 
 from daemon.handling.messages import Irrelevant, MessageRejected, parse_message
+from worker_chart_export.errors import visible
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,6 +21,11 @@ COPY = "original."
 #: The attributes that Pub/Sub adds to dead letters
 #: (https://cloud.google.com/pubsub/docs/handling-failures#track-delivery-attempts).
 DEAD_LETTER = "CloudPubSubDeadLetterSource"
+#: The attribute of a message that was sent again: the operator (user@host) who did so.
+REPLAYED_BY = "replayedBy"
+#: https://cloud.google.com/pubsub/quotas#resource_limits
+MAX_ATTRIBUTES = 100
+MAX_OPERATOR_CHARS = 128
 SUBSCRIPTION_PATH = re.compile(r"projects/[^/]+/subscriptions/[^/]+")
 
 
@@ -27,6 +33,18 @@ def with_copies(attributes: Mapping[str, str]) -> dict[str, str]:
     """Add copies of those original attributes that an added one may replace."""
     copies = {f"{COPY}{name}": value for name, value in attributes.items() if name in ADDED}
     return {**attributes, **copies}
+
+
+def with_operator(attributes: Mapping[str, str], operator: str) -> dict[str, str]:
+    """Add who sends the message again, unless there are as many attributes as a message can have."""
+    named = {**attributes, REPLAYED_BY: operator}
+    return named if len(named) <= MAX_ATTRIBUTES else dict(attributes)
+
+
+def replayed_by(attributes: Mapping[str, str]) -> str | None:
+    """Return the operator who sent the message again, for log lines; None = it is the original."""
+    operator = attributes.get(REPLAYED_BY)
+    return visible(operator)[:MAX_OPERATOR_CHARS] if operator else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import getpass
 import json
 import signal
+import socket
 import subprocess
 import sys
 from contextlib import suppress
@@ -21,6 +23,8 @@ from tests.support.function_calls import counted_calls
 from tests.support.process.commands import run_command
 from tests.support.process.daemons import ROOT, clean_environment
 
+ME = f"{getpass.getuser()}@{socket.gethostname()}"
+BY = {"replayedBy": ME}
 #: A third more than are made.
 MAX_CALLS_A_MESSAGE = 75
 EVENT = "google.cloud.firestore.document.v1.updated"
@@ -107,7 +111,8 @@ def drill(deployment):
         done = quarantine(deployment, "replay", "--all", "--reason", "not_ready", "--yes")
         assert done.stdout.count("replayed ") == 2
         quarantine(deployment, "replay", found[f"run_invalid{event}"]["messageId"])
-        daemon.wait_for_event("step_completed", count=3, timeout_seconds=60)
+        ended = daemon.wait_for_event("step_completed", count=3, timeout_seconds=60)
+        assert {line["replayedBy"] for line in ended} == {ME}
         daemon.wait_for_event("message_settled", count=len(sent) + 3, timeout_seconds=60)
         assert daemon.terminate() == 0
     assert [deployment.step(run, step)["status"] for run, (step,) in runs] == ["SUCCEEDED"] * 3
@@ -194,14 +199,17 @@ def test_a_stopped_list_gives_its_messages_back(deployment, number):
 
 
 def test_all_kinds_are_replayed_with_their_own_data_and_attributes(deployment):
-    """What arrives again is the original, without what the quarantine added, on the topic it came from."""
+    """What arrives again is the original, without what the quarantine added, on the topic it came from.
+
+    Only the operator is added.
+    """
     sent = kinds("20251215-102530_IBM_k3f7a", "charts:1d:all")
     ids = [put(deployment, data, **attributes) for data, attributes in sent]
     text = quarantine(deployment, "list").stdout
     assert text.count("20251215-102530_IBM_k3f7a") == len(sent)
     done = quarantine(deployment, "replay", *ids)
     assert [text.split()[1] for text in done.stdout.splitlines()] == ids
-    by_content = sorted(sent, key=str)
+    by_content = sorted(((data, {**attributes, **BY}) for data, attributes in sent), key=str)
     assert sorted(arrived(deployment, len(sent)), key=str) == by_content
     assert deployment.cloud.pubsub.unacked(deployment.quarantine) == 0
     assert done.stderr.count("operator_action") == 1
@@ -222,7 +230,7 @@ def test_what_can_t_be_published_stays_in_the_quarantine(deployment):
     assert "12345678: not found" in done.stderr
     assert {each["messageId"] for each in listed(deployment)} == {lost, unknown}
     quarantine(deployment, "replay", unknown, "--topic", deployment.topic)
-    assert arrived(deployment, 1) == [(b"{}", {})]
+    assert arrived(deployment, 1) == [(b"{}", BY)]
 
 
 def test_nothing_is_replayed_without_consent(deployment):
@@ -316,7 +324,7 @@ def replay_a_dead_letter(deployment):
     assert [(each["reason"], each["sourceSubscription"]) for each in found] == [(None, name)]
     assert found[0]["deliveries"] >= 5
     quarantine(deployment, "replay", "--all", "--yes", "--dead-letter", PUBSUB_SUBSCRIPTION=name)
-    assert arrived(deployment, 1) == [(b"dead", {"colour": "red"})]
+    assert arrived(deployment, 1) == [(b"dead", {"colour": "red", **BY})]
     assert listed(deployment) == []
 
 

@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING
 
 from google.api_core.exceptions import InvalidArgument
 
+from daemon.cli.operator import operator_name
 from daemon.subscription.admin import topic_of
 from daemon.subscription.publisher import Publisher
+from daemon.subscription.quarantined import with_operator
 from worker_chart_export.backends.errors import backend_errors
 from worker_chart_export.errors import BackendRefused
 
@@ -20,7 +22,7 @@ class NotReplayed(Exception):
 
 
 class Replayer:
-    """Publishes the original data and attributes of messages.
+    """Publishes the original data and attributes of messages, and the attribute `replayedBy`.
 
     Args:
         topic: The full path of the topic for all messages; None = of each message's source subscription.
@@ -70,7 +72,10 @@ class Replayer:
         try:
             with backend_errors("pubsub"):
                 new_id = self._publisher.publish(
-                    topic, message.data, message.attributes, ordering_key=message.ordering_key
+                    topic,
+                    message.data,
+                    with_operator(message.attributes, operator_name()),
+                    ordering_key=message.ordering_key,
                 )
         except BackendRefused as error:
             refusal = NotReplayed(f"topic {topic}: {error}")

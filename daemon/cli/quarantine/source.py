@@ -5,11 +5,12 @@ from __future__ import annotations
 import signal
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Self
 
 import typer
 
 from daemon.cli.places import asking_for
+from daemon.lifecycle.signals import STOP_SIGNALS
 from daemon.settings import PubsubSettings, SettingsError, load_settings
 from daemon.subscription.admin import SubscriptionFacts, read_subscription
 from daemon.subscription.held_messages import HeldMessages
@@ -51,10 +52,13 @@ class Source:
     def hold(self) -> Iterator[HeldMessages]:
         """Open the subscription; give back at the end what was not removed."""
         with (
-            _ended_by_signals(),
+            _StopSignals() as stop,
             asking_for(f"subscription {self.path}"),
             HeldMessages(
-                self.path, first_wait_seconds=self.first_wait_seconds, next_seconds=self.next_seconds
+                self.path,
+                first_wait_seconds=self.first_wait_seconds,
+                next_seconds=self.next_seconds,
+                check=stop.check,
             ) as held,
         ):
             yield held
@@ -104,19 +108,35 @@ def each_message(held: HeldMessages) -> Iterator[QuarantinedMessage]:
         yield QuarantinedMessage.of(message)
 
 
-@contextmanager
-def _ended_by_signals() -> Iterator[None]:
-    """Let stop signals raise `SystemExit`, so that held messages are given back. Ctrl-C does so anyway."""
+class _StopSignals:
+    """Notes a stop signal, which ends the command after the current call; a second one ends it at once."""
 
-    def stop(number: int, _frame: object) -> None:
-        raise SystemExit(128 + number)
+    def __init__(self) -> None:
+        self._number = 0
+        self._before: dict[int, Any] = {}
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGHUP)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
+    def __enter__(self) -> Self:
+        for number in STOP_SIGNALS:
+            self._before[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        for number, handler in self._before.items():
             signal.signal(number, handler)
+
+    def _note(self, number: int, _frame: object) -> None:
+        if self._number:
+            raise SystemExit(128 + number)
+        self._number = number
+
+    def check(self) -> None:
+        """End the command if a signal came.
+
+        Raises:
+            SystemExit: With the exit code that a shell gives for the signal.
+        """
+        if self._number:
+            raise SystemExit(128 + self._number)
 
 
 def _dead_letter_subscription(settings: PubsubSettings) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from google.pubsub_v1.types import PubsubMessage
 
-from daemon.subscription.quarantined import QuarantinedMessage, with_copies
+from daemon.subscription.quarantined import QuarantinedMessage, replayed_by, with_copies, with_operator
 
 ORIGIN = {"sourceMessageId": "7", "sourceSubscription": "projects/p/subscriptions/flow"}
 
@@ -64,3 +64,13 @@ def test_a_source_that_is_no_path_is_not_used(name):
     message = stored(reason="x", sourceMessageId="1", sourceSubscription=name)
     assert message.source_subscription is None
     assert message.run_id is None
+
+
+def test_the_operator_is_named_where_there_is_room():
+    """A message can have 100 attributes. The last operator counts, and the log shows a printable name."""
+    full = {f"a{number}": "" for number in range(100)}
+    assert with_operator(full, "ann@desk") == full
+    named = with_operator({"a": "b", "replayedBy": "bob@desk"}, "ann\n@desk")
+    assert named == {"a": "b", "replayedBy": "ann\n@desk"}
+    assert replayed_by(named) == "ann\\n@desk"
+    assert replayed_by({"a": "b"}) is None
