@@ -67,7 +67,10 @@ OWNERS = {
         "worker_chart_export/backends/storage.py",
     },
     ("prometheus_client",): {"worker_chart_export/observability/metrics.py"},
-    ("structlog",): {"worker_chart_export/observability/logs.py"},
+    ("structlog",): {
+        "worker_chart_export/observability/console.py",
+        "worker_chart_export/observability/logs.py",
+    },
     ("opentelemetry",): {
         "daemon/tracing/export.py",
         "daemon/tracing/publishing.py",

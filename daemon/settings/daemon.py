@@ -105,7 +105,9 @@ class Settings(TracingSwitch, ExportSettings, PubsubSettings):
     log_level: Annotated[LogLevel, Field(description=", ".join(LogLevel))] = LogLevel.INFO
     """The lowest level of log lines that are written."""
     log_format: Annotated[LogFormat, Field(description="json or console")] = LogFormat.JSON
-    """`json` for Google Cloud Logging, or `console` for people."""
+    """`json` for Google Cloud Logging, or `console` for people: shorter lines, with colours on a terminal.
+    `NO_COLOR=1` switches colours off, and `FORCE_COLOR=1` on.
+    """
 
     @property
     def max_lease_seconds(self) -> float:

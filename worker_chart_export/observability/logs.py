@@ -6,7 +6,6 @@ With the format `json` each line is one JSON object that Google Cloud Logging un
 
 from __future__ import annotations
 
-import io
 import logging
 import os
 import sys
@@ -18,14 +17,13 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from worker_chart_export.errors import visible
+from worker_chart_export.observability.console import ConsoleLines, wants_colours
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import TracebackType
-    from typing import TextIO
 
-    from structlog.typing import EventDict, ExcInfo, Processor, WrappedLogger
+    from structlog.typing import EventDict, Processor, WrappedLogger
 
 #: A logger of the standard library. Users of the package as a library have one of their own.
 StandardLogger = logging.Logger | logging.LoggerAdapter[Any]
@@ -268,8 +266,11 @@ def configure(*, level: str, log_format: str, stream: Any = None) -> None:
         prepare.append(structlog.processors.format_exc_info)
         rendering = [_google_fields, structlog.processors.JSONRenderer(default=str)]
     else:
-        console = structlog.dev.ConsoleRenderer(
-            colors=(stream or sys.stdout).isatty(), timestamp_key="time", exception_formatter=_traceback
+        output = stream or sys.stdout
+        console = ConsoleLines(
+            last=CONTEXT_NAMES,
+            has_colours=wants_colours(output, os.environ),
+            on_terminal=output.isatty(),
         )
         rendering = [_console_fields, console]
     structlog.configure(
@@ -330,16 +331,9 @@ def _google_fields(_logger: WrappedLogger, method: str, fields: EventDict) -> Ev
 
 
 def _console_fields(_logger: WrappedLogger, _method: str, fields: EventDict) -> EventDict:
-    """Put the event's name before the message. Escape what would control the terminal."""
-    fields["event"] = f"{fields.pop('event_name', Event.LIBRARY.value)}: {fields['event']}"
-    return {name: visible(value) if isinstance(value, str) else value for name, value in fields.items()}
-
-
-def _traceback(output: TextIO, exc_info: ExcInfo) -> None:
-    """Write a traceback for the console. The default shows the local variables, keys among them."""
-    text = io.StringIO()
-    structlog.dev.plain_traceback(text, exc_info)
-    output.write("\n".join(visible(line) for line in text.getvalue().split("\n")))
+    """Give lines of libraries the event `library`."""
+    fields.setdefault("event_name", Event.LIBRARY.value)
+    return fields
 
 
 def _configure_libraries(level: str, handler: logging.Handler) -> None:

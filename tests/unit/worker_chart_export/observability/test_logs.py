@@ -282,8 +282,7 @@ def test_the_console_format_is_for_people(log_lines):
     stream = io.StringIO()
     logs.configure(level="INFO", log_format="console", stream=stream)
     log.info(Event.STEP_NOOP, "a sentence", reason="final")
-    assert "step_noop: a sentence" in stream.getvalue()
-    assert "reason" in stream.getvalue()
+    assert stream.getvalue().endswith("Z INFO     step_noop          a sentence reason=final\n")
     assert log_lines() == []
 
 
@@ -293,7 +292,7 @@ def test_the_console_shows_no_character_that_controls_it(char):
     """Characters that a server or a run brings are escaped, in tracebacks and in lines of libraries too."""
     stream = io.StringIO()
     logs.configure(level="INFO", log_format="console", stream=stream)
-    log.info(Event.STEP_NOOP, f"one{char}two", reason=f"one{char}two", more=[f"one{char}two"])
+    log.info(Event.STEP_NOOP, f"one{char}two", reason=f"{char}one{char}two", more=[f"one{char}two"])
     logging.getLogger("grpc").error("one%stwo", char)
     lines = len(stream.getvalue().splitlines())
     log.error(Event.INTERNAL_ERROR, "it failed", exc_info=RuntimeError(f"one{char}two"))
