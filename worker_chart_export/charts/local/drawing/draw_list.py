@@ -20,6 +20,7 @@ from worker_chart_export.charts.local.primitives.colors import text_on
 from worker_chart_export.charts.local.primitives.marks import (
     DrawList,
     Gradient,
+    Polygon,
     Rects,
     Text,
     joined,
@@ -57,9 +58,8 @@ def build_draw_list(plan: Plan) -> DrawList:
         for study in pane.studies:
             marks += artist.below(study)
         marks += [*artist.above(pane.studies), *pane.legend]
-    marks += _axis_marks(plan, dates)
-    if has_price:
-        marks += time_axis_marks(_surface(plan), options.drawings)
+    labels = time_axis_marks(_surface(plan), options.drawings) if has_price else []
+    marks += [*_axis_marks(plan, _not_covered(dates, labels)), *labels]
     if plan.sizes.line != 1:
         marks = [thickened(mark, plan.sizes.line) for mark in marks]
     return DrawList(width=options.width, height=options.height, background=theme.axis, marks=tuple(marks))
@@ -136,6 +136,16 @@ def _axis_marks(plan: Plan, dates: list[TimeLabel]) -> list[Mark]:
         color = theme.strong if date.strong else theme.text
         marks.append(Text(x=date.left, y=middle, text=date.text, color=color, size=plan.sizes.axis))
     return marks
+
+
+def _not_covered(dates: list[TimeLabel], labels: list[Mark]) -> list[TimeLabel]:
+    """Return the dates that no label of a drawing covers, not even in part."""
+    columns = [[x for x, _ in mark.points] for mark in labels if isinstance(mark, Polygon)]
+    return [
+        date
+        for date in dates
+        if all(date.right <= min(covered) or max(covered) <= date.left for covered in columns)
+    ]
 
 
 def _value_marks(plan: Plan, pane: Pane) -> list[Mark]:

@@ -162,6 +162,16 @@ def test_a_day_before_the_first_month_names_its_own():
     assert dates[:3] == ["14 Sep", "Oct", "11"]
 
 
+def test_a_date_under_the_label_of_a_vertical_line_is_left_out():
+    """Also one that the label covers in part."""
+    line = {"name": "Vertical Line", "input": {"datetime": "2013-01-10T00:00:00Z"}}
+    plan = plan_of(bars_of(), {"drawings": [line], "width": 480})
+    texts = [mark for mark in build_draw_list(plan).marks if isinstance(mark, Text)]
+    boxes = [text_box(text) for text in texts if text.y > plan.panes[-1].box[3]]
+    assert len(boxes) > 4
+    assert not any(_overlap(one, other) for one, other in combinations(boxes, 2))
+
+
 def test_the_time_zone_moves_the_hours_of_short_bars_and_not_the_date_of_long_ones():
     """The time zone shifts the labels of short bars and keeps the dates of daily bars."""
 

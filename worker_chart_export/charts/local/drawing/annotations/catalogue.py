@@ -44,7 +44,7 @@ def drawing_marks(surface: Surface, drawings: Sequence[DrawingRequest]) -> list[
 
 
 def time_axis_marks(surface: Surface, drawings: Sequence[DrawingRequest]) -> list[Mark]:
-    """Draw the labels of drawings on the time axis; they cover its dates."""
+    """Draw the labels of drawings on the time axis."""
     return [
         mark
         for drawing in drawings
