@@ -12,12 +12,12 @@ from localcloud.firestore.filters import compile_filter, key_at, ordering_fields
 from localcloud.firestore.limits import check_collection_id
 from localcloud.firestore.messages import Query
 from localcloud.firestore.unserved import UNSERVED
-from localcloud.firestore.values import sort_key
+from localcloud.firestore.values import SortKey, sort_key
 from localcloud.grpc_server import Refused, invalid
 from localcloud.unserved import refusal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
 _DESCENDING = Query.Direction.Value("DESCENDING")
 
@@ -75,22 +75,30 @@ def run(query: Any, documents: Iterable[Any], fields: Sequence[FieldPath] = ()) 
     matches = compile_filter(query.where) if query.HasField("where") else None
     orders = _orders(query, fields)
     _check_bounds(query)
-    found = [
-        document
+    rows = [
+        (keys, document)
         for document in documents
-        if all(key_at(document, path) for path, _ in orders) and (matches is None or matches(document))
+        if matches is None or matches(document)
+        if all(keys := [key_at(document, path) for path, _ in orders])
     ]
-    for path, descending in reversed(orders):
-        found.sort(key=partial(key_at, path=path), reverse=descending)
-    found = [document for document in found if _within(query, orders, document)]
-    selected = (
-        [parse(field.field_path) for field in query.select.fields] if query.HasField("select") else None
-    )
+    for position in reversed(range(len(orders))):
+        rows.sort(key=partial(_key_at_position, position), reverse=orders[position][1])
+    selected, within = _selected_fields(query), _bounds(query, orders)
+    found = [document for keys, document in rows if within(keys)]
     end = query.offset + query.limit.value if query.HasField("limit") else None
-    return [
-        document if selected is None else project(document, [path for path in selected if path != NAME])
-        for document in found[query.offset : end]
-    ]
+    page = found[query.offset : end]
+    return page if selected is None else [project(document, selected) for document in page]
+
+
+def _key_at_position(position: int, row: tuple[Sequence[SortKey], Any]) -> SortKey:
+    return row[0][position]
+
+
+def _selected_fields(query: Any) -> list[FieldPath] | None:
+    if not query.HasField("select"):
+        return None
+    paths = [parse(field.field_path) for field in query.select.fields]
+    return [path for path in paths if path != NAME]
 
 
 def _orders(query: Any, fields: Sequence[FieldPath]) -> list[Order]:
@@ -128,20 +136,20 @@ def _check_bounds(query: Any) -> None:
                 raise invalid("Cursor __key__ value is not a document reference.")
 
 
-def _within(query: Any, orders: Sequence[Order], document: Any) -> bool:
-    if query.HasField("start_at"):
-        side = _compare(document, query.start_at, orders)
-        if side < 0 or (side == 0 and not query.start_at.before):
+def _bounds(query: Any, orders: Sequence[Order]) -> Callable[[Sequence[SortKey]], bool]:
+    """Return whether a document with these sort keys, one for each order, is between the cursors."""
+    start = [sort_key(value) for value in query.start_at.values] if query.HasField("start_at") else None
+    end = [sort_key(value) for value in query.end_at.values] if query.HasField("end_at") else None
+
+    def side(keys: Sequence[SortKey], cursor: Sequence[SortKey]) -> int:
+        for (_, descending), mine, theirs in zip(orders, keys, cursor, strict=False):
+            if mine != theirs:
+                return -1 if (mine < theirs) != descending else 1
+        return 0
+
+    def within(keys: Sequence[SortKey]) -> bool:
+        if start is not None and side(keys, start) < (0 if query.start_at.before else 1):
             return False
-    if query.HasField("end_at"):
-        side = _compare(document, query.end_at, orders)
-        return side < 0 or (side == 0 and not query.end_at.before)
-    return True
+        return end is None or side(keys, end) < (0 if query.end_at.before else 1)
 
-
-def _compare(document: Any, cursor: Any, orders: Sequence[Order]) -> int:
-    for (path, descending), value in zip(orders, cursor.values, strict=False):
-        mine, theirs = key_at(document, path), sort_key(value)
-        if mine != theirs:
-            return -1 if (mine < theirs) != descending else 1
-    return 0
+    return within
