@@ -1,4 +1,4 @@
-"""The tables of `embedded-cloud.md`: what is served, from the contract cases; what is refused, from the code.
+"""The tables of `embedded-cloud.md`: what is served, from the contract cases; the rest from the code.
 
 A case of `tests/contract/test_SERVICE_*.py` names in `@pytest.mark.serves(...)` what it proves. A file's
 `pytestmark = pytest.mark.serves(...)` holds for its cases without a mark of their own.
@@ -7,11 +7,15 @@ A case of `tests/contract/test_SERVICE_*.py` names in `@pytest.mark.serves(...)`
 from __future__ import annotations
 
 import ast
+import inspect
+import json
+import re
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from localcloud.faults import Fault
 from localcloud.firestore.unserved import UNSERVED as FIRESTORE
 from localcloud.pubsub.unserved import UNSERVED as PUBSUB
 from localcloud.storage.unserved import UNSERVED as STORAGE
@@ -21,11 +25,17 @@ if TYPE_CHECKING:
 
 DOCS = Path(__file__).parent
 CASES = DOCS.parent / "tests/contract"
-#: The marks around the generated tables in `embedded-cloud.md`.
+#: The marks around the generated parts of `embedded-cloud.md`.
 TABLES = (
     "<!-- tables: `make reference` writes them from tests/contract and localcloud -->",
     "<!-- end of tables -->",
 )
+FAULTS = (
+    "<!-- faults: `make reference` writes this table from localcloud/faults.py -->",
+    "<!-- end of faults -->",
+)
+#: The fields of a fault that only Python code in the same process can set.
+IN_PROCESS = frozenset({"before"})
 #: Service -> its title, and what it refuses.
 SERVICES: dict[str, tuple[str, Mapping[str, str]]] = {
     "pubsub": ("Pub/Sub", PUBSUB),
@@ -95,9 +105,24 @@ def served(service: str) -> dict[str, list[str]]:
 def page() -> str:
     """Return the page on the embedded cloud with its tables."""
     text = (DOCS / "embedded-cloud.md").read_text(encoding="utf-8")
-    before, _, rest = text.partition(TABLES[0])
-    _, _, after = rest.partition(TABLES[1])
-    return f"{before}{TABLES[0]}\n\n{tables()}\n\n{TABLES[1]}{after}"
+    for marks, content in ((TABLES, tables()), (FAULTS, faults())):
+        before, _, rest = text.partition(marks[0])
+        _, _, after = rest.partition(marks[1])
+        text = f"{before}{marks[0]}\n\n{content}\n\n{marks[1]}{after}"
+    return text
+
+
+def faults() -> str:
+    """Return the table of a fault's fields, from its docstring."""
+    _, _, attributes = inspect.cleandoc(Fault.__doc__ or "").partition("Attributes:\n")
+    meanings = re.findall(r"^    (\w+): (.*(?:\n {8,}.*)*)", attributes, re.MULTILINE)
+    defaults = {field.name: json.dumps(field.default) for field in fields(Fault)}
+    rows = [
+        f"| `{name}` | `{defaults[name]}` | {' '.join(meaning.split())} |"
+        for name, meaning in meanings
+        if name not in IN_PROCESS
+    ]
+    return "\n".join(["| field | default | meaning |", "| --- | --- | --- |", *rows])
 
 
 def tables() -> str:

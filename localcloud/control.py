@@ -1,13 +1,6 @@
-"""The control port: counters, faults, stop and start, for tests in another process than the cloud's.
+"""The control port: counters, faults, stop and start, for drills and for tests in another process.
 
-GET    /calls                                {"pubsub": {"Publish": 3}, ...}
-GET    /bytes-read                           {"BatchGetDocuments": 1234}, of Firestore
-GET    /requests                             the log of Chart-IMG requests
-POST   /faults   {"service": "storage", ...} the fields of `Fault`; answers {"id": 1}
-DELETE /faults                               of all services
-POST   /services/NAME/stop
-POST   /services/NAME/start?lose_state=true
-POST   /services/pubsub/reset                ends all open streams
+`docs/embedded-cloud.md` documents its requests with examples.
 """
 
 from __future__ import annotations
@@ -17,7 +10,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from localcloud.chart_img import ChartImgService
-from localcloud.faults import Fault
+from localcloud.faults import fault_of
 from localcloud.firestore import FirestoreService
 from localcloud.http_server import HttpService, Request, Response, json_response
 from localcloud.pubsub import PubsubService
@@ -55,17 +48,28 @@ class ControlService(HttpService):
         try:
             if request.method == "GET" and request.path in _COUNTERS:
                 return json_response(self._read(request.path))
+            if method == "GET /faults":
+                return json_response({name: one.faults.as_list() for name, one in self._services.items()})
             if method == "POST /faults":
-                fields = json.loads(request.body)
-                faults = self._services[fields.pop("service")].faults
-                return json_response({"id": faults.add(Fault(**fields))})
+                return json_response({"id": self._add_fault(json.loads(request.body))})
             if method == "DELETE /faults":
                 for service in self._services.values():
                     service.faults.clear()
                 return json_response({})
             return self._switch(request)
-        except (KeyError, TypeError, ValueError) as error:
-            return json_response({"message": f"{type(error).__name__}: {error}"}, 400)
+        except ValueError as error:
+            return json_response({"message": str(error)}, 400)
+
+    def _add_fault(self, fields: Any) -> int:
+        if not isinstance(fields, dict):
+            raise ValueError("expected a JSON object with a fault's fields")  # noqa: TRY004 - one kind for all
+        service = self._service(fields.pop("service", None))
+        return service.faults.add(fault_of(fields))
+
+    def _service(self, name: Any) -> Service:
+        if name not in self._services:
+            raise ValueError(f"service: expected one of {', '.join(self._services)}, got {name!r}")
+        return self._services[name]
 
     def _read(self, path: str) -> Any:
         firestore, chart_img = self._services["firestore"], self._services["chart_img"]
@@ -80,7 +84,7 @@ class ControlService(HttpService):
         parts = request.path.strip("/").split("/")
         if request.method != "POST" or len(parts) != 3 or parts[0] != "services":  # noqa: PLR2004 - services/NAME/ACTION
             return json_response({"message": f"no {request.method} {request.path} here"}, 404)
-        service = self._services[parts[1]]
+        service = self._service(parts[1])
         if parts[2] == "reset" and isinstance(service, PubsubService):
             return json_response({"reset": service.reset_streams()})
         if parts[2] == "stop":

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import random
 import threading
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, fields
+from types import NoneType
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Mapping
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,10 +34,10 @@ class Fault:
         duplicate: Pub/Sub `Deliver`: the message is delivered twice.
         contend: Firestore `Commit` and `BatchWrite`: each document written is rewritten unchanged just
             before, so that its `update_time` moves and preconditions on it fail as in a lost race.
-        answer: Chart-IMG: the name of a scripted response, see `localcloud.chart_img.answers`.
+        answer: Chart-IMG: the name of a scripted response in `localcloud/chart_img/answers.py`.
         delay_seconds: The wait before the effect (after it with `after_effect`).
         skip: The number of matching calls that pass first.
-        times: The number of times that it fires; None = always.
+        times: The number of times that it fires; null (None) = always.
         probability: The probability that it fires at a matching call, from the seeded generator.
         before: In-process only: called with the request just before the effect, e.g. to force a race.
     """
@@ -60,6 +61,13 @@ class Fault:
 
 
 _DEFAULT = Fault()
+#: The types of a fault's fields in JSON. The defaults of the others say theirs.
+_OPTIONAL = {"error": (str, int, NoneType), "truncate_bytes": (int, NoneType), "times": (int, NoneType)}
+_KINDS: dict[str, tuple[type, ...]] = {
+    field.name: _OPTIONAL.get(field.name, (float, int) if field.type == "float" else (type(field.default),))
+    for field in fields(Fault)
+    if field.name != "before"
+}
 # Only some services support these fields.
 _SPECIAL = frozenset({"drop", "reset", "truncate_bytes", "duplicate", "contend", "answer"})
 
@@ -82,11 +90,32 @@ def check_fault(fault: Fault, *, methods: Collection[str], supported_faults: Col
             raise ValueError(f"this service has no fault {name!r}")
 
 
+def fault_of(values: Mapping[str, Any]) -> Fault:
+    """Return the fault with these fields, as they come in JSON.
+
+    Raises:
+        ValueError: A field is unknown or has a value of a wrong kind; the message names it.
+    """
+    for name, value in values.items():
+        kinds = _KINDS.get(name)
+        if kinds is None:
+            raise ValueError(f"{name}: unknown field, expected one of {', '.join(_KINDS)}")
+        if type(value) not in kinds:
+            expected = " or ".join(kind.__name__ for kind in kinds)
+            raise ValueError(f"{name}: expected {expected}, got {value!r}")
+    return Fault(**values)
+
+
 @dataclass(slots=True)
 class _Armed:
     fault: Fault
     seen: int = 0
     fired: int = 0
+
+
+def _changed_fields(fault: Fault) -> dict[str, Any]:
+    values = ((name, getattr(fault, name)) for name in _KINDS)
+    return {name: value for name, value in values if value != getattr(_DEFAULT, name)}
 
 
 class Faults:
@@ -132,6 +161,14 @@ class Faults:
         with self._lock:
             armed = self._armed.get(fault_id)
             return armed.fired if armed else 0
+
+    def as_list(self) -> list[dict[str, Any]]:
+        """Return the armed faults: `id`, `fired`, and the fields that differ from the defaults."""
+        with self._lock:
+            return [
+                {"id": fault_id, "fired": armed.fired, **_changed_fields(armed.fault)}
+                for fault_id, armed in self._armed.items()
+            ]
 
     @property
     def armed(self) -> bool:

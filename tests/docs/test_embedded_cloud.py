@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+from dataclasses import fields
+
 import pytest
 
-from docs.cloud_tables import SERVICES, cases, served
+from docs.cloud_tables import IN_PROCESS, SERVICES, cases, faults, served
+from localcloud import Fault
 from localcloud.firestore import FirestoreService
 from localcloud.pubsub import PubsubService
+from tests.support.copy_blocks import blocks_of
 
 GRPC = {"pubsub": PubsubService, "firestore": FirestoreService}
 
@@ -25,3 +32,39 @@ def test_every_call_has_a_case(service):
     proved = {name.partition(".")[0] for name in served(service)}
     assert methods - proved == set()
     assert set(served(service)) & set(SERVICES[service][1]) == set()
+
+
+def _drills(cloud):
+    """Run the examples of the page in order; return what each printed."""
+    outputs = []
+    for block in blocks_of("docs/embedded-cloud.md"):
+        if "LOCALCLOUD_CONTROL_URL" in block.text:
+            done = subprocess.run(
+                ["/bin/sh", "-ec", block.text],
+                env={**os.environ, **cloud.environment()},
+                capture_output=True,
+                text=True,
+                check=True,
+            )
+            outputs.append(done.stdout)
+    return outputs
+
+
+def test_the_examples_of_the_control_port_run(cloud):
+    """Each example with curl arms what it says, and the last one ends all faults."""
+    *armed, last = _drills(cloud)
+    assert [json.loads(text) for text in armed] == [{"id": 1}] * 4
+    lines = last.replace("}{", "}\n{").splitlines()
+    stopped, started, listed, ended = (json.loads(line) for line in lines)
+    assert (stopped, started, ended) == ({"running": False}, {"running": True}, {})
+    assert {name: [fault["fired"] for fault in faults] for name, faults in listed.items()} == {
+        name: [0] for name in ("pubsub", "firestore", "storage", "chart_img")
+    }
+    assert listed["storage"] == [{"id": 1, "fired": 0, "method": "objects.insert", "error": 503, "times": 2}]
+    assert not any(service.faults.armed for service in cloud.services.values())
+
+
+def test_every_field_of_a_fault_is_there():
+    """The page has every field of a fault that JSON can set."""
+    rows = {line.split("`")[1] for line in faults().splitlines()[2:]}
+    assert rows == {field.name for field in fields(Fault)} - IN_PROCESS

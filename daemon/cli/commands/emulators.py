@@ -79,6 +79,12 @@ def command(
 
     Without a command, prints export lines and runs until Ctrl-C. Save them in a
     file, and run . ./emulators.env in another shell.
+
+    Served, as on Google Cloud: what Google's clients do with messages, documents
+    and objects. Not served: push endpoints, schemas, exports, permissions. They
+    are refused by name, never dropped. LOCALCLOUD_CONTROL_URL makes errors,
+    delays and outages on purpose. The lists and examples:
+    docs/embedded-cloud.md.
     """
     if PROJECT.fullmatch(project) is None:
         raise typer.BadParameter(f"--project: expected a Google Cloud project id, got {shown(project)}")

@@ -131,11 +131,16 @@ class TestControl:
             ("POST", "/faults", {"service": "nope"}, 400),
             ("POST", "/faults", {"service": "storage", "nope": 1}, 400),
             ("POST", "/faults", {}, 400),
+            ("POST", "/faults", [], 400),
+            ("POST", "/faults", {"service": "storage", "times": "2"}, 400),
+            ("POST", "/faults", {"service": "storage", "before": "x"}, 400),
         ],
     )
     def test_nonsense_is_refused(self, control, method, path, body, status):
-        """An unknown path gets 404, an invalid body 400."""
-        assert control.request(method, path, json=body).status_code == status
+        """An unknown path gets 404, an invalid body 400, and both say what is wrong."""
+        response = control.request(method, path, json=body)
+        assert response.status_code == status
+        assert any(name in response.json()["message"] for name in [path, "service", "expected", "action"])
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
