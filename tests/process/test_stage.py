@@ -39,7 +39,7 @@ def check_two_stages(deployment):
     assert f"made run {RUN}\n" in first.stderr
     assert f"start it with: worker-chart-export publish {RUN}\n" in first.stderr
     made = contents(deployment)
-    second = run_command("stage", environment=environment)
+    second = run_command("stage", environment=exports(first))
     assert second.returncode == 0, second.stderr
     assert "made" not in second.stderr
     assert "not changed: " in second.stderr

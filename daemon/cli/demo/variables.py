@@ -20,8 +20,8 @@ DEFAULTS = {"CHARTS_API_MODE": "local", "ACK_EXTENSION_SECONDS": "10"}
 
 
 def demo_variables(given: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables of the daemon; the defaults only where `given` does not set them.
+    """Return the variables of the daemon; of those with defaults what `given` sets.
 
     `CHARTS_BUCKET` is the last one: scripts wait for its line.
     """
-    return {name: value for name, value in DEFAULTS.items() if not given.get(name)} | PLACES
+    return {name: given.get(name) or value for name, value in DEFAULTS.items()} | PLACES
