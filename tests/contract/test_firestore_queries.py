@@ -10,6 +10,7 @@ from google.api_core import exceptions
 from google.cloud import firestore
 from google.cloud.firestore_v1 import FieldFilter
 from google.cloud.firestore_v1.base_query import Or
+from google.cloud.firestore_v1.vector import Vector
 
 pytestmark = pytest.mark.serves("RunQuery")
 
@@ -41,6 +42,8 @@ def mixed(collection):
         "point": firestore.GeoPoint(1, 2),
         "array": [1],
         "array2": [1, 2],
+        "vector": Vector([2.0]),
+        "vector2": Vector([1.0, 1.0]),
         "map": {"a": 1},
         "map2": {"a": 1, "b": 2},
     }
@@ -68,6 +71,8 @@ TYPE_ORDER = [
     "point",
     "array",
     "array2",
+    "vector",
+    "vector2",
     "map",
     "map2",
 ]
@@ -112,6 +117,8 @@ def test_without_an_order_documents_come_by_name(mixed):
         "time",
         "true",
         "two",
+        "vector",
+        "vector2",
         "without",
     ]
 
