@@ -4,8 +4,11 @@
 const { Calls } = require("./calls");
 
 const SERVICES = ["pubsub", "firestore", "storage"];
+const VARIABLES = SERVICES.map((service) => `${service.toUpperCase()}_EMULATOR_HOST`);
 
 async function main() {
+  const missing = VARIABLES.filter((name) => !process.env[name]);
+  if (missing.length) throw new Error(`${missing} must be set: without them the calls go to Google Cloud`);
   const calls = new Calls();
   process.on("unhandledRejection", (error) => calls.fails("a call that nobody waits for", error ?? new Error("?")));
   const chosen = process.argv.slice(2);
