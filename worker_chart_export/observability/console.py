@@ -73,8 +73,8 @@ class ConsoleLines:
         shared = {name: fields.pop(name) for name in self._last if name in fields}
         if arranged["level"] == "INFO" and "runId" in shared:
             shared = {name: value for name, value in shared.items() if name not in LESS_NEEDED}
-        own = {name: value_text(value) for name, value in fields.items()}
-        arranged |= {visible(name): text for name, text in own.items() if not _is_in(message, text)}
+        own = {name: value_text(value) for name, value in fields.items() if not _is_in(message, value)}
+        arranged |= {visible(name): text for name, text in own.items() if text}
         arranged |= {name: text for name, value in shared.items() if (text := value_text(value))}
         return self._render(logger, method, arranged | kept)
 
@@ -124,9 +124,10 @@ def value_text(value: object) -> str:
     return visible(text)
 
 
-def _is_in(message: str, text: str) -> bool:
-    """Return whether a field would say nothing new."""
-    return not text or (len(text) >= LEAST_REPETITION and text in message)
+def _is_in(message: str, value: object) -> bool:
+    """Return whether the message has the text of a field."""
+    text = visible(value)
+    return len(text) >= LEAST_REPETITION and text in message
 
 
 def _write_traceback(output: TextIO, exc_info: ExcInfo) -> None:

@@ -68,8 +68,9 @@ def test_fields_are_short_and_those_of_the_step_come_last(lines):
     with bound(runId="r1", attempt=2, owner=None):
         log.info(
             Event.MANIFEST_WRITTEN,
-            "Wrote gs://bucket/manifest.json",
+            "Wrote two long words to gs://bucket/manifest.json",
             manifestUri="gs://bucket/manifest.json",
+            what="two long words",
             code=None,
             publishTime=datetime(2025, 12, 15, 10, 25, tzinfo=UTC),
             delaySeconds=10.0,
