@@ -8,7 +8,7 @@ from contextlib import suppress
 #: From glibc's malloc.h.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 #: So much freed memory is kept: all that a chart of 1920x1080 needs.
-_KEPT_BYTES = 24 << 20
+_KEPT_BYTES = 32 << 20
 
 
 def return_freed_memory() -> None:
@@ -21,7 +21,7 @@ def return_freed_memory() -> None:
 
 
 def keep_freed_memory() -> None:
-    """Keep up to 24 MiB of freed memory in this process, so that its next chart needs no new pages.
+    """Keep up to 32 MiB of freed memory in this process, so that its next chart needs no new pages.
 
     The kernel clears each new page, which would take a fifth of a chart's time. Without glibc this does
     nothing.
