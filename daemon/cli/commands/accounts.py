@@ -54,7 +54,10 @@ def accounts(context: typer.Context, output: OutputOption = OutputFormat.TEXT) -
     """Show the quota of the Chart-IMG accounts, change a limit, or try a key.
 
     Without a sub-command, show what each account has used in its window (a day in UTC).
-    Accounts that only have a usage document are shown too. Calls are those of one daemon.
+    Accounts that only have a usage document are shown too. Rates are those of one daemon.
+
+    Exit code 0: the list was printed. 2: bad settings or arguments. 3: Firestore refuses or
+    does not answer.
     """
     if context.invoked_subcommand is not None:
         return
@@ -76,6 +79,9 @@ def limit(
 
     The limit is stored in the account's usage document and wins over that of the settings.
     Daemons that have found the account used up read it again within about a minute.
+
+    Exit code 0: the limit is stored. 2: bad settings or arguments, or no such account. 3:
+    Firestore refuses or does not answer.
     """
     configured = _configured(_chart_settings())
     log_to_standard_error()

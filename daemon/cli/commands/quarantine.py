@@ -78,7 +78,8 @@ def list_(
     """List the messages: id, age, reason, and the step that they name.
 
     All of them stay where they are. While the command runs, no other reader of
-    the subscription receives them.
+    the subscription receives them. Exit code 0: the list was printed, even if it
+    is empty. 2: bad settings or arguments. 3: Pub/Sub refuses or is unavailable.
     """
     source = find_source(dead_letter=dead_letter, subscription=subscription, wait=wait)
     with source.hold() as held:

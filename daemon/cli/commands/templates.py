@@ -64,7 +64,10 @@ def push(
         typer.Option("--allow-unknown-keys", help="Also store templates with unknown keys."),
     ] = False,
 ) -> None:
-    """Store templates under the id in each file, and say what changed. If one is invalid, none is stored."""
+    """Store templates under the id in each file, and say what changed. If one is invalid, none is stored.
+
+    Exit code 0: all are stored. 1: one is invalid. 3: Firestore refuses or does not answer.
+    """
     reviews = [review_file(path) for path in paths]
     refused = [found for found in reviews if not (found.demand if allow_unknown_keys else found.is_good)]
     for found in refused:
@@ -111,6 +114,7 @@ def get(template_id: TemplateId) -> None:
     """Print a stored template as JSON, in the form that `push` takes.
 
     Standard error shows its version: the time of its last change, as in `meta.templateVersion`.
+    Exit code 1: it is not stored.
     """
     _check_ids([template_id])
     with _catalog() as catalog:
@@ -156,7 +160,7 @@ def delete(
     """Delete stored templates. Charts that name them fail from then on.
 
     It shows them and asks. If one is not stored, none is deleted. A template that was
-    changed since it was shown is not deleted.
+    changed since it was shown is not deleted. Exit code 1: not all were deleted.
     """
     _check_ids(template_ids)
     with _catalog() as catalog:
