@@ -22,6 +22,11 @@ ACCOUNTS = [
 @pytest.fixture
 def run(deployment):
     """Run a command with two accounts."""
+    return commands_of(deployment)
+
+
+def commands_of(deployment):
+    """Return a function that runs a command with two accounts."""
 
     def command(*arguments, **changed):
         settings = deployment.settings(CHART_IMG_ACCOUNTS_JSON=json.dumps(ACCOUNTS), **changed)
@@ -194,3 +199,19 @@ def test_a_refused_key_is_shown(deployment, run):
     done = run("test", "main", "--yes")
     assert done.returncode == 1
     assert done.stdout.startswith("account main: 403 ")
+
+
+@pytest.mark.official
+def test_a_limit_and_a_trial_on_the_official_emulator(official_deployment):
+    """The guarded writes are those of Firestore."""
+    deployment, run = official_deployment, commands_of(official_deployment)
+    usage(deployment, "spare").set({"windowStart": today(), "usageToday": 12})
+    assert run("limit", "spare", "20").returncode == 0
+    assert run("test", "spare", "--yes").stdout == "account spare: a chart\n"
+    spare = listed(run)["spare"]
+    assert (spare["usageToday"], spare["dailyLimit"], spare["left"], spare["limitFrom"]) == (
+        13,
+        20,
+        7,
+        "document",
+    )

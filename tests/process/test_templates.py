@@ -25,7 +25,12 @@ ACCOUNTS = json.dumps(
 
 @pytest.fixture
 def environment(deployment):
-    """Return the variables that the commands need: the project and the database."""
+    """Return the variables that the commands need."""
+    return variables(deployment)
+
+
+def variables(deployment):
+    """Return the project and the database."""
     names = ("GOOGLE_CLOUD_PROJECT", "FIRESTORE_EMULATOR_HOST")
     return {name: deployment.environment[name] for name in names}
 
@@ -273,3 +278,21 @@ def test_bad_arguments_are_exit_2(environment, arguments, code, text):
     done = run_command("templates", *arguments, environment=environment)
     assert done.returncode == code
     assert text in done.stderr
+
+
+@pytest.mark.official
+def test_push_get_diff_and_delete_on_the_official_emulator(official_deployment, file):
+    """What is stored comes back equal, and a guarded delete deletes it."""
+
+    def templates(*arguments):
+        done = run_command("templates", *arguments, environment=variables(official_deployment))
+        return done.returncode, done.stdout
+
+    path = file()
+    assert templates("push", path) == (0, "created    own\n")
+    code, stored = templates("get", "own")
+    assert (code, json.loads(stored)) == (0, {**SAMPLE, "id": "own"})
+    assert templates("diff", path) == (0, "unchanged  own\n")
+    assert templates("diff", file(description="new"))[0] == 1
+    assert templates("delete", "own", "--yes") == (0, "deleted    own\n")
+    assert templates("get", "own") == (1, "")
