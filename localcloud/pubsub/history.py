@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
@@ -24,14 +25,17 @@ class History:
     def add(self, messages: Iterable[Any]) -> None:
         """Add new messages and drop those that are too old."""
         self._messages.extend(messages)
-        if self._messages:
-            oldest = published(self._messages[-1]) - self.retention_seconds
-            while published(self._messages[0]) < oldest:
-                self._messages.popleft()
+        self._drop_old()
 
-    def all(self) -> list[Any]:
-        """Return the messages in the order of publishing."""
+    def kept(self) -> list[Any]:
+        """Return the messages that are not too old, in the order of publishing."""
+        self._drop_old()
         return list(self._messages)
+
+    def _drop_old(self) -> None:
+        oldest = time.time() - self.retention_seconds
+        while self._messages and published(self._messages[0]) < oldest:
+            self._messages.popleft()
 
 
 def merged(*groups: Iterable[Any]) -> list[Any]:

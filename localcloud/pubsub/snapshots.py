@@ -9,15 +9,23 @@ from google.protobuf import timestamp_pb2
 
 from localcloud.pubsub.history import merged
 from localcloud.pubsub.messages import Snapshot
+from localcloud.pubsub.unserved import UNSERVED
+from localcloud.request_fields import check_fields
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+_SERVED = frozenset(f"CreateSnapshotRequest.{field}" for field in ("name", "subscription", "labels"))
 _LIFE_SECONDS = 7 * 24 * 3600
 
 
 def new_snapshot(request: Any, topic: str) -> Any:
-    """Return the raw `Snapshot` that a request asks for. It expires in seven days."""
+    """Return the raw `Snapshot` that a request asks for. It expires in seven days.
+
+    Raises:
+        Refused: UNIMPLEMENTED, the request sets a field that is not served.
+    """
+    check_fields(request, served=_SERVED, unserved=UNSERVED)
     now = timestamp_pb2.Timestamp()
     now.GetCurrentTime()
     expires = timestamp_pb2.Timestamp(seconds=now.seconds + _LIFE_SECONDS, nanos=now.nanos)

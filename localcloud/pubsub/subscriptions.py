@@ -114,7 +114,7 @@ class LiveSubscription:
             of_topic: The messages that the topic keeps.
         """
         with self._changed:
-            kept = merged(self._backlog.messages(), self._history.all() if self._history else (), of_topic)
+            kept = merged(self._backlog.messages(), self._history.kept() if self._history else (), of_topic)
             self._replace([message for message in kept if published(message) >= moment])
 
     def replace(self, messages: Iterable[Any]) -> None:
@@ -124,10 +124,11 @@ class LiveSubscription:
 
     def _replace(self, messages: Iterable[Any]) -> None:
         self._backlog.clear()
-        now = time.monotonic()
+        # Their retention began when they were published.
+        began = time.monotonic() - time.time()
         for message in messages:
             if not self._wants or self._wants(message.attributes):
-                self._backlog.add(message, now)
+                self._backlog.add(message, began + published(message))
         self._changed.notify_all()
 
     def detach(self) -> None:

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 
+_NANOS_OF_A_SECOND = 1_000_000_000
+
+
 class Topics:
     """The registry of topics, subscriptions and snapshots. Thread-safe."""
 
@@ -209,8 +212,7 @@ class Topics:
                 subscription.replace(snapshot.messages())
             elif target == "time":
                 history = self._histories.get(topic)
-                moment = request.time.seconds + request.time.nanos / 1e9
-                subscription.seek(moment, history.all() if history else ())
+                subscription.seek(_moment(request.time), history.kept() if history else ())
             else:
                 raise invalid(
                     "No target was specified in the SeekRequest. Must specify either a time or a snapshot."
@@ -238,6 +240,12 @@ class Topics:
 def _of_project(items: Mapping[str, Any], project: str) -> list[Any]:
     check_project(project)
     return [items[name] for name in sorted(items) if name.startswith(f"{project}/")]
+
+
+def _moment(timestamp: Any) -> float:
+    if not 0 <= timestamp.nanos < _NANOS_OF_A_SECOND:
+        raise invalid("An invalid time was specified in the SeekRequest. See definition of Timestamp.")
+    return float(timestamp.seconds + timestamp.nanos / 1e9)
 
 
 def _check_topics(topic: str, of_snapshot: str) -> None:

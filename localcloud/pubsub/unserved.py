@@ -11,6 +11,7 @@ UNSERVED: dict[str, str] = {
     "IAMPolicy": "leave it out, there are no permissions and every caller may do everything",
     "SchemaService": "check the messages in the publisher",
     "UpdateSnapshot": "delete the snapshot and create another one",
+    "CreateSnapshotRequest.tags": "use labels",
     "Subscription.analytics_hub_subscription_info": _OUTPUT,
     "Subscription.bigquery_config": _PULL,
     "Subscription.bigtable_config": _PULL,

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from google.api_core import exceptions
-from google.protobuf import duration_pb2
+from google.protobuf import duration_pb2, timestamp_pb2
 
 from tests.support.cloud.clouds import PROJECT
 
@@ -141,6 +141,8 @@ def test_seeks_that_make_no_sense_are_refused(channel, snapshot):
     subscriber, gone = channel.subscriber, f"{channel.subscription}-gone"
     with pytest.raises(exceptions.InvalidArgument, match="No target"):
         _seek(channel)
+    with pytest.raises(exceptions.InvalidArgument, match="invalid time"):
+        _seek(channel, time=timestamp_pb2.Timestamp(seconds=5, nanos=-5))
     calls = [
         lambda: _seek(channel, snapshot=snapshot),
         lambda: subscriber.seek(request={"subscription": gone, "time": datetime.now(UTC)}),

@@ -90,6 +90,9 @@ def test_services_and_calls_are_refused_by_name(cloud, channel):
         channel.subscriber.update_snapshot(
             request={"snapshot": {"name": "s"}, "update_mask": {"paths": ["labels"]}}
         )
+    tagged = {"name": f"{channel.subscription}".replace("subscriptions", "snapshots"), "tags": {"a": "b"}}
+    with pytest.raises(exceptions.MethodNotImplemented, match=r"CreateSnapshotRequest\.tags is not served"):
+        channel.subscriber.create_snapshot(request={**tagged, "subscription": channel.subscription})
     with grpc.insecure_channel(cloud.pubsub.address) as connection:
         schemas = SchemaServiceClient(transport=SchemaServiceGrpcTransport(channel=connection))
         with pytest.raises(
