@@ -14,6 +14,8 @@ from google.cloud.firestore_v1._helpers import decode_value
 
 MAX_SHOWN_CHARS = 200
 MISSING = object()
+#: A vector has the fields `__type__` and `value`; the other types have fewer. Most maps have more.
+MAX_SPECIAL_FIELDS = 2
 #: Values of these types are the same in Python. Google's client needs four times as long for them.
 PLAIN = frozenset({"string_value", "integer_value", "boolean_value", "double_value"})
 
@@ -64,7 +66,8 @@ def _decoded_apart(value: Any, kind: str | None, client: Any) -> Any:
 
 def is_special(value: Any) -> bool:
     """Return whether a map on the wire stands for another type: vectors and the like have names with `__`."""
-    return any(name.startswith("__") for name in value.map_value.fields)
+    fields = value.map_value.fields
+    return len(fields) <= MAX_SPECIAL_FIELDS and any(name.startswith("__") for name in fields)
 
 
 class LazyFields(Mapping[str, Any]):
