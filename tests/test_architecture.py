@@ -68,6 +68,7 @@ OWNERS = {
     },
     ("prometheus_client",): {"worker_chart_export/observability/metrics.py"},
     ("structlog",): {
+        "daemon/lifecycle/library_defaults.py",
         "worker_chart_export/observability/console.py",
         "worker_chart_export/observability/logs.py",
     },

@@ -1,8 +1,9 @@
-"""Defaults for environment variables of Google's libraries."""
+"""Defaults of the libraries that must be set before they are imported."""
 
 from __future__ import annotations
 
 import os
+import sys
 
 from daemon.lifecycle.proxies import set_proxies
 
@@ -30,6 +31,23 @@ def set_library_defaults(*, is_daemon: bool = False) -> None:
     # account may not have.
     os.environ.setdefault("DISABLE_GCS_PYTHON_CLIENT_OTEL_BUCKET_METADATA", "true")
     set_proxies()
+    if is_daemon:
+        _import_structlog_without_rich()
     after = dict(os.environ)
     changed = {name for name in before | after if before.get(name) != after.get(name)}
     _given.update({name: before.get(name) for name in changed})
+
+
+def _import_structlog_without_rich() -> None:
+    """Import structlog as if rich were not installed.
+
+    It would import rich and pygments, for tracebacks that the daemon never prints: a tenth of the time until
+    the daemon has started, and 4 MiB of memory.
+    """
+    if "rich" in sys.modules:
+        return
+    sys.modules["rich"] = None  # type: ignore[assignment] # an import of it raises ImportError
+    try:
+        import structlog  # noqa: F401, PLC0415 - see above
+    finally:
+        del sys.modules["rich"]
