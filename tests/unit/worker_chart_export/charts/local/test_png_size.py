@@ -42,15 +42,6 @@ def test_a_picture_within_the_limit_keeps_its_colours():
     assert _read(encode_png(picture)).tobytes() == picture.tobytes()
 
 
-def test_a_picture_just_over_the_limit_keeps_its_colours():
-    """It is deflated at the moderate level."""
-    picture = _chart(800, 600)
-    limit = len(encode_png(picture)) - 1
-    png = encode_png(picture, max_bytes=limit)
-    assert len(png) <= limit
-    assert _read(png).tobytes() == picture.tobytes()
-
-
 def test_a_picture_over_the_limit_gets_a_palette():
     """Its colours stay close to its own."""
     picture = _chart(1920, 1080)
@@ -109,7 +100,7 @@ def test_a_picture_over_the_limit_takes_at_most_five_times_as_long():
     """No level of deflate is tried that takes ten times as long."""
     picture = _chart(1920, 1080)
     exact, seconds = len(encode_png(picture, max_bytes=1 << 24)), []
-    for limit in (exact, exact * 10 // 11 + 1, 1000):
+    for limit in (exact, exact - 1, 1000):
         began = time.process_time()
         for _ in range(3):
             encode_png(picture, max_bytes=limit)
