@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _BACKLOG = 256
+_MAX_LINE_BYTES = 65_536
+_PHRASES = {status.value: status.phrase for status in HTTPStatus} | {499: "Client Closed Request"}
 _ERRORS = frozenset(status.value for status in HTTPStatus if status.value >= HTTPStatus.BAD_REQUEST)
 
 
@@ -51,6 +53,18 @@ class Response:
     body: bytes = b""
     content_type: str = "application/json; charset=UTF-8"
     headers: Mapping[str, str] = field(default_factory=dict)
+
+    def raw(self, *, with_body: bool = True) -> bytes:
+        """Return the response as it is sent."""
+        headers = {
+            "Content-Type": self.content_type,
+            "Content-Length": str(len(self.body)),
+            **self.headers,
+        }
+        lines = [f"HTTP/1.1 {self.status} {_PHRASES.get(self.status, 'Error')}"]
+        lines += [f"{name}: {value}" for name, value in headers.items()]
+        head = "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n"
+        return head + self.body if with_body else head
 
 
 class ConnectionDropped(Exception):
@@ -131,35 +145,45 @@ class _Handler(BaseHTTPRequestHandler):
         """Log nothing: calls are counted instead."""
 
     def _serve(self) -> None:
-        if "Transfer-Encoding" in self.headers:
-            self.send_error(HTTPStatus.LENGTH_REQUIRED, "the local cloud reads no chunked bodies")
+        try:
+            body = self._read_body()
+        except ValueError:
+            self.send_error(HTTPStatus.BAD_REQUEST, "the body has no valid length")
             self.close_connection = True
             return
-        length = int(self.headers.get("Content-Length") or 0)
         target = urlsplit(self.path)
         request = Request(
             method=self.command,
             path=target.path,
             query=dict(parse_qsl(target.query, keep_blank_values=True)),
             headers={name.lower(): value for name, value in self.headers.items()},
-            body=self.rfile.read(length),
+            body=body,
         )
         try:
             self._send(self.server.service.respond(request))
         except ConnectionDropped:
             self.close_connection = True
 
+    def _read_body(self) -> bytes:
+        """Read the body: of the announced length, or in chunks.
+
+        Raises:
+            ValueError: A length is malformed, or the body ends too early.
+        """
+        if self.headers.get("Transfer-Encoding", "identity").lower() != "chunked":
+            return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        chunks = []
+        while size := int(self.rfile.readline(_MAX_LINE_BYTES).partition(b";")[0], 16):
+            chunks.append(self.rfile.read(size))
+            if self.rfile.readline(_MAX_LINE_BYTES).strip():
+                raise ValueError(size)
+        while self.rfile.readline(_MAX_LINE_BYTES).strip():
+            pass  # a trailer
+        return b"".join(chunks)
+
     def _send(self, response: Response) -> None:
-        headers = {
-            "Content-Type": response.content_type,
-            "Content-Length": str(len(response.body)),
-            **response.headers,
-        }
-        lines = [f"HTTP/1.1 {response.status} {HTTPStatus(response.status).phrase}"]
-        lines += [f"{name}: {value}" for name, value in headers.items()]
-        head = "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n"
         # One send: with two packets the second would wait for the client's delayed acknowledgement.
-        self.wfile.write(head if self.command == "HEAD" else head + response.body)
+        self.wfile.write(response.raw(with_body=self.command != "HEAD"))
 
 
 class HttpService(Service):

@@ -1,159 +1,77 @@
-"""Buckets and objects in memory: generations, preconditions, listing."""
+"""Buckets and objects in memory: generations, preconditions, versions."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import threading
 import time
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import google_crc32c
+from localcloud.storage.errors import conflict, invalid, not_found, unserved
+from localcloud.storage.preconditions import Preconditions
+from localcloud.storage.resources import Bucket, StoredObject, crc32c, md5, now
+from localcloud.storage.settings import bucket_settings, check_object_name, object_settings, storage_class
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-
-class StorageError(Exception):
-    """A request refused with an HTTP status and one of Google's reasons."""
-
-    def __init__(self, status: int, reason: str, message: str) -> None:
-        """Store status, reason and message."""
-        super().__init__(message)
-        self.status = status
-        self.reason = reason
-        self.message = message
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Preconditions:
-    """Conditions on the stored object. None = no condition; generation 0 = the object must not exist."""
-
-    generation: int | None = None
-    not_generation: int | None = None
-    metageneration: int | None = None
-    not_metageneration: int | None = None
-
-    @classmethod
-    def of(cls, query: Mapping[str, str]) -> Preconditions:
-        """Read the preconditions from a request's query parameters."""
-        return cls(
-            generation=_number(query, "ifGenerationMatch"),
-            not_generation=_number(query, "ifGenerationNotMatch"),
-            metageneration=_number(query, "ifMetagenerationMatch"),
-            not_metageneration=_number(query, "ifMetagenerationNotMatch"),
-        )
-
-    def check(self, stored: StoredObject | None) -> None:
-        """Raise `StorageError` 412 unless all conditions hold for `stored`."""
-        generation = stored.generation if stored else 0
-        metageneration = stored.metageneration if stored else 0
-        held = (
-            self.generation in (None, generation)
-            and (self.not_generation is None or self.not_generation != generation)
-            and self.metageneration in (None, metageneration)
-            and (self.not_metageneration is None or self.not_metageneration != metageneration)
-        )
-        if not held:
-            message = "At least one of the pre-conditions you specified did not hold."
-            raise StorageError(412, "conditionNotMet", message)
-
-
-def _number(query: Mapping[str, str], name: str) -> int | None:
-    if name not in query:
-        return None
-    try:
-        return int(query[name])
-    except ValueError:
-        raise StorageError(400, "invalid", f"Invalid value for {name}: {query[name]!r}.") from None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class StoredObject:
-    """One generation of an object."""
-
-    bucket: str
-    name: str
-    content: bytes
-    content_type: str
-    generation: int
-    metageneration: int = 1
-    metadata: Mapping[str, str] = field(default_factory=dict)
-    cache_control: str = ""
-    content_encoding: str = ""
-    crc32c: str = ""
-    md5: str = ""
-    created: str = ""
-    updated: str = ""
-
-    def resource(self) -> dict[str, Any]:
-        """Return the object in the JSON API's format."""
-        shown: dict[str, Any] = {
-            "kind": "storage#object",
-            "id": f"{self.bucket}/{self.name}/{self.generation}",
-            "bucket": self.bucket,
-            "name": self.name,
-            "generation": str(self.generation),
-            "metageneration": str(self.metageneration),
-            "contentType": self.content_type,
-            "size": str(len(self.content)),
-            "crc32c": self.crc32c,
-            "md5Hash": self.md5,
-            "etag": f"{self.generation}/{self.metageneration}",
-            "storageClass": "STANDARD",
-            "timeCreated": self.created,
-            "updated": self.updated,
-        }
-        if self.metadata:
-            shown["metadata"] = dict(self.metadata)
-        if self.cache_control:
-            shown["cacheControl"] = self.cache_control
-        if self.content_encoding:
-            shown["contentEncoding"] = self.content_encoding
-        return shown
-
-
-def checksum(content: bytes) -> str:
-    """Return the CRC32C of `content` in the JSON API's format: big-endian, base64."""
-    return base64.b64encode(google_crc32c.value(content).to_bytes(4, "big")).decode()
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    from collections.abc import Callable, Mapping, Sequence
 
 
 class Objects:
     """All buckets. Thread-safe; content is hashed outside the lock."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._buckets: dict[str, dict[str, StoredObject]] = {}
+        self._lock = threading.RLock()
+        self._buckets: dict[str, Bucket] = {}
         self._last_generation = 0
 
-    def create_bucket(self, name: str) -> None:
-        """Create a bucket; 409 when it exists."""
+    def create_bucket(
+        self, name: str, resource: Mapping[str, Any] | None = None, *, project: str = ""
+    ) -> Bucket:
+        """Create a bucket with the settings of `resource`; 409 when it exists."""
+        settings = bucket_settings(resource or {})
         with self._lock:
             if name in self._buckets:
-                raise StorageError(409, "conflict", f"The bucket {name} exists already.")
-            self._buckets[name] = {}
+                message = "Your previous request to create the named bucket succeeded and you already own it."
+                raise conflict(message)
+            self._buckets[name] = Bucket(name=name, project=project, settings=settings)
+            return replace(self._buckets[name])
 
-    def buckets(self) -> list[str]:
-        """Return all bucket names, sorted."""
+    def buckets(self, project: str = "") -> list[Bucket]:
+        """Return the buckets of a project, sorted by name; without a project all of them."""
         with self._lock:
-            return sorted(self._buckets)
+            found = [replace(one) for one in self._buckets.values() if project in ("", one.project)]
+        return sorted(found, key=lambda bucket: bucket.name)
 
-    def require_bucket(self, name: str) -> None:
-        """Raise 404 unless the bucket exists."""
+    def bucket(self, name: str, wanted: Preconditions | None = None) -> Bucket:
+        """Return a bucket; 404 when it does not exist."""
         with self._lock:
-            self._bucket(name)
+            bucket = self._bucket(name)
+            if wanted is not None:
+                wanted.check(bucket)
+            return replace(bucket)
 
-    def delete_bucket(self, name: str) -> None:
+    def change_bucket(
+        self, name: str, wanted: Preconditions, change: Callable[[Mapping[str, Any]], Mapping[str, Any]]
+    ) -> Bucket:
+        """Replace the settings of a bucket by what `change` makes of them."""
+        with self._lock:
+            bucket = self._bucket(name)
+            wanted.check(bucket)
+            settings = bucket_settings(change(bucket.settings))
+            if settings.get("location", "US") != bucket.settings.get("location", "US"):
+                raise invalid("The location of a bucket can't be changed.", "location")
+            bucket.settings, bucket.updated = settings, now()
+            bucket.metageneration += 1
+            return replace(bucket)
+
+    def delete_bucket(self, name: str, wanted: Preconditions | None = None) -> None:
         """Delete an empty bucket; 409 when it is not empty."""
         with self._lock:
-            if self._bucket(name):
-                raise StorageError(409, "conflict", "The bucket you tried to delete is not empty.")
+            bucket = self._bucket(name)
+            if wanted is not None:
+                wanted.check(bucket)
+            if bucket.live or bucket.noncurrent:
+                raise conflict("The bucket you tried to delete is not empty.")
             del self._buckets[name]
 
     def insert(
@@ -170,95 +88,173 @@ class Objects:
         Raises:
             StorageError: 404 no such bucket, 412 a precondition, 400 a wrong hash or an invalid name.
         """
-        name = str(resource.get("name", ""))
-        if not name or len(name.encode()) > 1024:  # noqa: PLR2004 - the documented limit in bytes
-            raise StorageError(400, "invalid", "An object name holds 1 to 1024 bytes of UTF-8.")
-        crc32c, md5 = _verified_hashes(resource, content)
-        now = _now()
+        name = check_object_name(str(resource.get("name") or ""))
+        settings = {"contentType": "application/octet-stream", **object_settings(resource)}
         stored = StoredObject(
             bucket=bucket,
             name=name,
             content=content,
-            content_type=str(resource.get("contentType") or "application/octet-stream"),
-            generation=0,
-            metadata=dict(resource.get("metadata") or {}),
-            cache_control=str(resource.get("cacheControl") or ""),
-            content_encoding=str(resource.get("contentEncoding") or ""),
-            crc32c=crc32c,
-            md5=md5,
-            created=now,
-            updated=now,
+            settings=settings,
+            storage_class=storage_class(resource.get("storageClass") or self.bucket(bucket).storage_class),
+            crc32c=_verified("CRC32C", resource.get("crc32c"), crc32c(content)),
+            md5=_verified("MD5", resource.get("md5Hash"), md5(content)),
         )
+        return self._put(stored, wanted)
+
+    def compose(
+        self, bucket: str, resource: Mapping[str, Any], parts: Sequence[StoredObject], wanted: Preconditions
+    ) -> StoredObject:
+        """Store the contents of `parts` one after the other as a new object. It has no MD5."""
+        content = b"".join(part.content for part in parts)
+        stored = StoredObject(
+            bucket=bucket,
+            name=check_object_name(str(resource.get("name") or "")),
+            content=content,
+            settings=object_settings(resource),
+            storage_class=storage_class(resource.get("storageClass") or self.bucket(bucket).storage_class),
+            crc32c=crc32c(content),
+            components=sum(part.components or 1 for part in parts),
+        )
+        return self._put(stored, wanted)
+
+    def copy(
+        self,
+        source: StoredObject,
+        bucket: str,
+        name: str,
+        wanted: Preconditions,
+        resource: Mapping[str, Any] | None = None,
+    ) -> StoredObject:
+        """Store the content of `source` under another name. A resource replaces all its settings."""
+        settings = object_settings(resource) if resource else source.settings
+        given = (resource or {}).get("storageClass") or self.bucket(bucket).storage_class
+        copied = replace(
+            source,
+            bucket=bucket,
+            name=check_object_name(name),
+            settings=settings,
+            storage_class=storage_class(given),
+            metageneration=1,
+            deleted="",
+        )
+        return self._put(copied, wanted)
+
+    def move(self, source: StoredObject, name: str, wanted: Preconditions) -> StoredObject:
+        """Rename an object within its bucket."""
         with self._lock:
-            objects = self._bucket(bucket)
-            wanted.check(objects.get(name))
-            self._last_generation = max(time.time_ns() // 1000, self._last_generation + 1)
-            objects[name] = replace(stored, generation=self._last_generation)
-            return objects[name]
+            self._find(source.bucket, source.name, source.generation)
+            moved = self._put(replace(source, name=check_object_name(name), metageneration=1), wanted)
+            self.delete(source.bucket, source.name, Preconditions())
+            return moved
 
     def get(
         self, bucket: str, name: str, wanted: Preconditions, generation: int | None = None
     ) -> StoredObject:
-        """Return the live object; 404 when it or the requested generation does not exist."""
+        """Return the live object, or one of its generations; 404 when there is none."""
         with self._lock:
-            stored = self._bucket(bucket).get(name)
-            if stored is None or generation not in (None, stored.generation):
-                raise StorageError(404, "notFound", f"No such object: {bucket}/{name}")
+            stored = self._find(bucket, name, generation)
             wanted.check(stored)
             return stored
 
-    def delete(self, bucket: str, name: str, wanted: Preconditions, generation: int | None = None) -> None:
-        """Delete the object."""
-        self.get(bucket, name, wanted, generation)
+    def find(self, bucket: str, name: str) -> StoredObject | None:
+        """Return the live object, or None."""
         with self._lock:
-            objects = self._bucket(bucket)
-            wanted.check(objects.get(name))
-            objects.pop(name, None)
+            return self._bucket(bucket).live.get(name)
 
-    def patch(
-        self, bucket: str, name: str, resource: Mapping[str, Any], wanted: Preconditions
-    ) -> StoredObject:
-        """Change content type, cache control and metadata. A metadata value of None deletes its key."""
-        stored = self.get(bucket, name, wanted)
-        metadata = {**stored.metadata, **(resource.get("metadata") or {})}
-        changed = replace(
-            stored,
-            content_type=str(resource.get("contentType", stored.content_type)),
-            cache_control=str(resource.get("cacheControl", stored.cache_control) or ""),
-            content_encoding=str(resource.get("contentEncoding", stored.content_encoding) or ""),
-            metadata={key: value for key, value in metadata.items() if value is not None},
-            metageneration=stored.metageneration + 1,
-            updated=_now(),
-        )
+    def delete(self, bucket: str, name: str, wanted: Preconditions, generation: int | None = None) -> None:
+        """Delete the live object, or one generation.
+
+        In a bucket with versioning the live object becomes noncurrent, unless its generation is given.
+        """
         with self._lock:
-            objects = self._bucket(bucket)
-            # Another request may have changed the object: check again, under the lock.
-            replace(wanted, generation=stored.generation, metageneration=stored.metageneration).check(
-                objects.get(name)
+            stored = self._find(bucket, name, generation)
+            wanted.check(stored)
+            place = self._bucket(bucket)
+            if stored.deleted:
+                place.noncurrent[name].remove(stored)
+                if not place.noncurrent[name]:
+                    del place.noncurrent[name]
+                return
+            del place.live[name]
+            if generation is None:
+                _retire(place, stored)
+
+    def change(
+        self,
+        bucket: str,
+        name: str,
+        wanted: Preconditions,
+        change: Callable[[Mapping[str, Any]], Mapping[str, Any]],
+        generation: int | None = None,
+    ) -> StoredObject:
+        """Replace the settings of an object by what `change` makes of them."""
+        with self._lock:
+            stored = self._find(bucket, name, generation)
+            wanted.check(stored)
+            resource = change(stored.settings)
+            if resource.get("storageClass") not in (None, "", stored.storage_class):
+                raise unserved("Object.storageClass")
+            changed = replace(
+                stored,
+                settings=object_settings(resource),
+                metageneration=stored.metageneration + 1,
+                updated=now(),
             )
-            objects[name] = changed
+            place = self._bucket(bucket)
+            if stored.deleted:
+                older = place.noncurrent[name]
+                older[older.index(stored)] = changed
+            else:
+                place.live[name] = changed
             return changed
 
-    def list(self, bucket: str, prefix: str) -> list[StoredObject]:
-        """Return the objects whose names start with `prefix`, sorted by UTF-8 name."""
+    def list(self, bucket: str, prefix: str, *, versions: bool = False) -> list[StoredObject]:
+        """Return the objects whose names start with `prefix`, sorted by UTF-8 name, then by generation."""
         with self._lock:
-            found = [stored for name, stored in self._bucket(bucket).items() if name.startswith(prefix)]
-        return sorted(found, key=lambda stored: stored.name.encode())
+            place = self._bucket(bucket)
+            found = [stored for name, stored in place.live.items() if name.startswith(prefix)]
+            if versions:
+                older = place.noncurrent.items()
+                found += [stored for name, kept in older if name.startswith(prefix) for stored in kept]
+        return sorted(found, key=lambda stored: (stored.name.encode(), stored.generation))
 
-    def _bucket(self, name: str) -> dict[str, StoredObject]:
+    def _put(self, stored: StoredObject, wanted: Preconditions) -> StoredObject:
+        """Make `stored` the live object, as a new generation."""
+        with self._lock:
+            place = self._bucket(stored.bucket)
+            replaced = place.live.get(stored.name)
+            wanted.check(replaced)
+            self._last_generation = max(time.time_ns() // 1000, self._last_generation + 1)
+            written = now()
+            if replaced is not None:
+                _retire(place, replaced)
+            live = replace(stored, generation=self._last_generation, created=written, updated=written)
+            place.live[stored.name] = live
+            return live
+
+    def _find(self, bucket: str, name: str, generation: int | None) -> StoredObject:
+        place = self._bucket(bucket)
+        live = place.live.get(name)
+        if live is not None and generation in (None, live.generation):
+            return live
+        for stored in place.noncurrent.get(name, ()):
+            if stored.generation == generation:
+                return stored
+        raise not_found(f"No such object: {bucket}/{name}")
+
+    def _bucket(self, name: str) -> Bucket:
         if name not in self._buckets:
-            raise StorageError(404, "notFound", "The specified bucket does not exist.")
+            raise not_found("The specified bucket does not exist.")
         return self._buckets[name]
 
 
-def _verified_hashes(resource: Mapping[str, Any], content: bytes) -> tuple[str, str]:
-    crc32c = checksum(content)
-    md5 = base64.b64encode(hashlib.md5(content, usedforsecurity=False).digest()).decode()
-    for name, given, real in (
-        ("CRC32C", resource.get("crc32c"), crc32c),
-        ("MD5", resource.get("md5Hash"), md5),
-    ):
-        if given and given != real:
-            message = f'Provided {name} "{given}" doesn\'t match calculated {name} "{real}".'
-            raise StorageError(400, "invalid", message)
-    return crc32c, md5
+def _retire(bucket: Bucket, stored: StoredObject) -> None:
+    """Keep a live object as a noncurrent one, if its bucket keeps versions."""
+    if bucket.keeps_versions:
+        bucket.noncurrent.setdefault(stored.name, []).append(replace(stored, deleted=now()))
+
+
+def _verified(kind: str, given: object, real: str) -> str:
+    if given and given != real:
+        raise invalid(f'Provided {kind} "{given}" doesn\'t match calculated {kind} "{real}".', kind)
+    return real

@@ -2,4 +2,80 @@
 
 from __future__ import annotations
 
-UNSERVED: dict[str, str] = {}
+_NO_ACCESS_CONTROL = "leave it out, the embedded cloud has no permissions, every caller may do everything"
+_NO_KEYS = "leave it out, the embedded cloud keeps objects in memory and encrypts nothing"
+_NO_CLOCK = "delete or change objects yourself, nothing happens here on its own"
+_NO_DELETED = "enable versioning to keep deleted objects"
+_NO_FOLDERS = "list with `prefix` and `delimiter`"
+_NO_XML = "use the JSON API (/storage/v1/b/BUCKET/o); only GET and HEAD of an object work"
+
+UNSERVED: dict[str, str] = {
+    # Parameters.
+    "destinationKmsKeyName": _NO_KEYS,
+    "destinationPredefinedAcl": _NO_ACCESS_CONTROL,
+    "enableObjectRetention": _NO_CLOCK,
+    "filter": "filter by `metadata` in the caller, objects have no contexts here",
+    "includeFoldersAsPrefixes": _NO_FOLDERS,
+    "kmsKeyName": _NO_KEYS,
+    "maxBytesRewrittenPerCall": "leave it out, a rewrite is done in one call",
+    "overrideUnlockedRetention": _NO_CLOCK,
+    "predefinedAcl": _NO_ACCESS_CONTROL,
+    "predefinedDefaultObjectAcl": _NO_ACCESS_CONTROL,
+    "softDeleted": _NO_DELETED,
+    "X-Goog-Signature": "use the URL without its parameters, signatures are not checked here",
+    "userProject": "leave it out, nothing is billed here",
+    # Headers.
+    "Content-Encoding": "send the body as it is, and name the encoding in the object's `contentEncoding`",
+    "Content-Transfer-Encoding": "send the content as binary",
+    "X-Goog-Copy-Source-Encryption-Key": _NO_KEYS,
+    "X-Goog-Encryption-Key": _NO_KEYS,
+    "X-Goog-Upload-Protocol": "use uploadType=resumable, with Content-Range",
+    # Objects.
+    "Object.acl": _NO_ACCESS_CONTROL,
+    "Object.contexts": "use `metadata`",
+    "Object.customerEncryption": _NO_KEYS,
+    "Object.eventBasedHold": "leave it out, use a precondition to keep an object",
+    "Object.kmsKeyName": _NO_KEYS,
+    "Object.retention": _NO_CLOCK,
+    "Object.storageClass": "rewrite the object with another class, a patch can't change it",
+    "Object.temporaryHold": "leave it out, use a precondition to keep an object",
+    "objects.acl": _NO_ACCESS_CONTROL,
+    "objects.bulkRestore": _NO_DELETED,
+    "objects.restore": _NO_DELETED,
+    "objects.watch": "list the objects again",
+    # Buckets.
+    "Bucket.acl": _NO_ACCESS_CONTROL,
+    "Bucket.autoclass": _NO_CLOCK,
+    "Bucket.billing": "leave it out, nothing is billed here",
+    "Bucket.cors": "leave it out, no browser's request is checked here",
+    "Bucket.customPlacementConfig": "leave it out, everything is in one process",
+    "Bucket.defaultEventBasedHold": "leave it out, use a precondition to keep an object",
+    "Bucket.defaultObjectAcl": _NO_ACCESS_CONTROL,
+    "Bucket.encryption": _NO_KEYS,
+    "Bucket.hierarchicalNamespace": _NO_FOLDERS,
+    "Bucket.iamConfiguration": _NO_ACCESS_CONTROL,
+    "Bucket.ipFilter": _NO_ACCESS_CONTROL,
+    "Bucket.lifecycle": _NO_CLOCK,
+    "Bucket.logging": "count the calls at the control port (GET /calls)",
+    "Bucket.objectRetention": _NO_CLOCK,
+    "Bucket.retentionPolicy": _NO_CLOCK,
+    "Bucket.rpo": "leave it out, everything is in one process",
+    "Bucket.softDeletePolicy": _NO_DELETED,
+    "Bucket.website": "read the objects with the JSON API",
+    "buckets.acl": _NO_ACCESS_CONTROL,
+    "buckets.anywhereCaches": "leave it out, everything is in memory",
+    "buckets.defaultObjectAcl": _NO_ACCESS_CONTROL,
+    "buckets.folders": _NO_FOLDERS,
+    "buckets.iam": _NO_ACCESS_CONTROL,
+    "buckets.lockRetentionPolicy": _NO_CLOCK,
+    "buckets.managedFolders": _NO_FOLDERS,
+    "buckets.notificationConfigs": "publish to the topic yourself after the upload",
+    "buckets.operations": "leave it out, every call is done when it answers",
+    "buckets.relocate": "create another bucket",
+    "buckets.restore": _NO_DELETED,
+    "buckets.storageLayout": _NO_FOLDERS,
+    # Projects and other ways in.
+    "projects.hmacKeys": _NO_ACCESS_CONTROL,
+    "projects.serviceAccount": _NO_ACCESS_CONTROL,
+    "XML API": _NO_XML,
+}

@@ -7,13 +7,17 @@ import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import httpx
 import pytest
-from google.cloud import firestore, pubsub_v1
+from google.auth.credentials import AnonymousCredentials
+from google.cloud import firestore, pubsub_v1, storage
 
 from tests.support.cloud.clouds import PROJECT, clients_find
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+
+    from localcloud import LocalCloud
 
 BOTH = ["embedded", pytest.param("official", marks=pytest.mark.official)]
 
@@ -161,3 +165,25 @@ def new_channel(
 def channel(new_channel: Callable[..., Channel]) -> Channel:
     """Return a new topic and subscription for this test."""
     return new_channel()
+
+
+@pytest.fixture(scope="session")
+def storage_client(embedded: LocalCloud) -> Iterator[storage.Client]:
+    """Return Google's Cloud Storage client. Google has no emulator of Cloud Storage."""
+    with clients_find(embedded.environment()):
+        client = storage.Client(project=PROJECT, credentials=AnonymousCredentials())
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def bucket(storage_client: storage.Client) -> storage.Bucket:
+    """Return a new bucket for this test."""
+    return storage_client.create_bucket(f"b{uuid.uuid4().hex}")
+
+
+@pytest.fixture
+def http(embedded: LocalCloud) -> Iterator[httpx.Client]:
+    """Return a client for requests written by hand."""
+    with httpx.Client(base_url=embedded.storage.url, headers={"Accept-Encoding": "gzip"}) as client:
+        yield client

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from localcloud.storage.objects import Preconditions
+from localcloud.storage.preconditions import Preconditions
 from tests.support.charts.local_chart_samples import raw_candles
 
 #: The limit of a pod is 512 MiB. The rest is for what a test does not load.

@@ -102,7 +102,7 @@ class TestControl:
         """The control port arms and clears faults."""
         fault = {"service": "storage", "method": "buckets.list", "error": 503, "times": 5}
         assert control.post("/faults", json=fault).json() == {"id": 1}
-        url = f"{cloud.storage.url}/storage/v1/b"
+        url = f"{cloud.storage.url}/storage/v1/b?project={cloud.project}"
         assert httpx.get(url).status_code == 503
         control.delete("/faults")
         assert httpx.get(url).status_code == 200
@@ -114,7 +114,7 @@ class TestControl:
         with pytest.raises(httpx.ConnectError):
             httpx.get(f"{cloud.storage.url}/storage/v1/b")
         assert control.post("/services/storage/start").json() == {"running": True}
-        assert cloud.storage.objects.buckets() == ["b"]
+        assert [bucket.name for bucket in cloud.storage.objects.buckets()] == ["b"]
         control.post("/services/storage/start?lose_state=true")
         assert cloud.storage.objects.buckets() == []
 

@@ -13,7 +13,7 @@ from datetime import timedelta
 import pytest
 
 from localcloud import Fault
-from localcloud.storage.objects import Preconditions
+from localcloud.storage.preconditions import Preconditions
 from tests.support.fakes import BUCKET, NOON, RUN_ID, STEP_ID, png_bytes, scope_of
 from worker_chart_export.errors import (
     BackendUnavailable,

@@ -1,0 +1,77 @@
+"""Make an object of others: copy, rewrite, move, compose."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from localcloud.storage.errors import invalid, required
+from localcloud.storage.multipart import json_object
+from localcloud.storage.preconditions import Preconditions, number
+
+if TYPE_CHECKING:
+    from localcloud.http_server import Request
+    from localcloud.storage.objects import Objects
+    from localcloud.storage.resources import StoredObject
+    from localcloud.storage.routes import Route
+
+_MAX_PARTS = 32
+
+
+def copy(objects: Objects, request: Request, route: Route) -> dict[str, Any]:
+    """Copy an object. A rewrite is done in one call, so that it never returns a token.
+
+    Raises:
+        StorageError: 404 no such object, 412 a precondition, 400 a token.
+    """
+    if request.query.get("rewriteToken"):
+        raise invalid("Invalid rewrite token: each rewrite is done in its first call.", "rewriteToken")
+    source, wanted = _source(objects, request, route), Preconditions.of(request.query, request.headers)
+    resource = json_object(request.body)
+    copied = objects.copy(source, route.to_bucket, route.to_name, wanted, resource).resource()
+    if route.method == "objects.copy":
+        return copied
+    size = str(len(source.content))
+    done = {"totalBytesRewritten": size, "objectSize": size, "done": True}
+    return {"kind": "storage#rewriteResponse", **done, "resource": copied}
+
+
+def move(objects: Objects, request: Request, route: Route) -> dict[str, Any]:
+    """Rename an object within its bucket.
+
+    Raises:
+        StorageError: 404 no such object, 412 a precondition.
+    """
+    source, wanted = _source(objects, request, route), Preconditions.of(request.query, request.headers)
+    return objects.move(source, route.to_name, wanted).resource()
+
+
+def compose(objects: Objects, request: Request, route: Route) -> dict[str, Any]:
+    """Write the contents of up to 32 objects one after the other into a new one.
+
+    Raises:
+        StorageError: 404 no such object, 412 a precondition, 400 no source or too many.
+    """
+    body = json_object(request.body)
+    sources = body.get("sourceObjects")
+    if not isinstance(sources, list) or not sources:
+        raise required("sourceObjects")
+    if len(sources) > _MAX_PARTS:
+        message = f"The number of source components provided ({len(sources)} > {_MAX_PARTS})"
+        raise invalid(message, "sourceObjects")
+    parts = [_part(objects, route.bucket, source) for source in sources]
+    resource = {**(body.get("destination") or {}), "name": route.name}
+    wanted = Preconditions.of(request.query, request.headers)
+    return objects.compose(route.bucket, resource, parts, wanted).resource()
+
+
+def _part(objects: Objects, bucket: str, source: Any) -> StoredObject:
+    if not isinstance(source, dict) or not source.get("name"):
+        raise required("sourceObjects.name")
+    given = {**source, **(source.get("objectPreconditions") or {})}
+    numbers = {name: str(given[name]) for name in ("generation", "ifGenerationMatch") if given.get(name)}
+    return objects.get(bucket, str(source["name"]), Preconditions.of(numbers), number(numbers, "generation"))
+
+
+def _source(objects: Objects, request: Request, route: Route) -> StoredObject:
+    wanted = Preconditions.of(request.query, prefix="ifSource")
+    return objects.get(route.bucket, route.name, wanted, number(request.query, "sourceGeneration"))

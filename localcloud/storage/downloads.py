@@ -1,0 +1,92 @@
+"""The content of an object: ranges, headers, expanded gzip."""
+
+from __future__ import annotations
+
+import gzip
+import re
+import zlib
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+from localcloud.http_server import Request, Response
+from localcloud.storage.errors import StorageError, invalid
+
+if TYPE_CHECKING:
+    from localcloud.storage.resources import StoredObject
+
+_RANGE = re.compile(r"bytes=(\d*)-(\d*)")
+_PLAIN_HEADERS = {
+    "cacheControl": "Cache-Control",
+    "contentDisposition": "Content-Disposition",
+    "contentLanguage": "Content-Language",
+}
+
+
+def content_response(request: Request, stored: StoredObject) -> Response:
+    """Return the content that a request asks for.
+
+    gzip that the client does not accept is expanded, unless the object's cache control says `no-transform`. A
+    range has no effect then, as the size of the expanded content is not known before.
+
+    Raises:
+        StorageError: 416, the range has no byte of the object; 400, the content should be gzip and is not.
+    """
+    settings = stored.settings
+    hashes = f"crc32c={stored.crc32c}"
+    headers = {
+        "X-Goog-Hash": f"{hashes},md5={stored.md5}" if stored.md5 else hashes,
+        "X-Goog-Generation": str(stored.generation),
+        "X-Goog-Metageneration": str(stored.metageneration),
+        "X-Goog-Storage-Class": stored.storage_class,
+        "X-Goog-Stored-Content-Length": str(len(stored.content)),
+        "ETag": stored.etag,
+    }
+    headers |= {header: settings[name] for name, header in _PLAIN_HEADERS.items() if name in settings}
+    content_type = str(settings.get("contentType", "application/octet-stream"))
+    encoding = settings.get("contentEncoding", "")
+    if encoding:
+        headers["X-Goog-Stored-Content-Encoding"] = encoding
+    if encoding == "gzip" and _must_expand(request, stored):
+        headers["X-GUploader-Response-Body-Transformations"] = "gunzipped"
+        return Response(body=_expanded(stored), content_type=content_type, headers=headers)
+    if encoding:
+        headers["Content-Encoding"] = encoding
+    body, status = stored.content, HTTPStatus.OK
+    found = _range(request.headers.get("range", ""), len(body))
+    if found is not None:
+        headers["Content-Range"] = f"bytes {found.start}-{found.stop - 1}/{len(body)}"
+        body, status = body[found.start : found.stop], HTTPStatus.PARTIAL_CONTENT
+    return Response(status=status, body=body, content_type=content_type, headers=headers)
+
+
+def _range(header: str, size: int) -> range | None:
+    """Return the bytes that a range header asks for; None = all.
+
+    A header that is malformed, or has more than one range, is ignored as in Google's service.
+    """
+    match = _RANGE.fullmatch(header.strip())
+    if match is None or match[0] == "bytes=-":
+        return None
+    if not match[1]:  # the last bytes
+        found = range(max(0, size - int(match[2])), size)
+    else:
+        found = range(int(match[1]), min(int(match[2] or size - 1) + 1, size))
+    if not found:
+        message = "The requested range cannot be satisfied."
+        raise StorageError(
+            HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, "requestedRangeNotSatisfiable", message, "Range"
+        )
+    return found
+
+
+def _must_expand(request: Request, stored: StoredObject) -> bool:
+    is_accepted = "gzip" in request.headers.get("accept-encoding", "")
+    return not is_accepted and "no-transform" not in stored.settings.get("cacheControl", "")
+
+
+def _expanded(stored: StoredObject) -> bytes:
+    try:
+        return gzip.decompress(stored.content)
+    except (OSError, EOFError, zlib.error):
+        message = f"{stored.bucket}/{stored.name} is not gzip, as its contentEncoding says."
+        raise invalid(message, "contentEncoding") from None

@@ -1,0 +1,112 @@
+"""Multipart bodies: uploads of metadata and content, and batches."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+from localcloud.storage.errors import StorageError, invalid, unserved
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+_BOUNDARY = re.compile(r'boundary=(?:"([^"]+)"|([^";,\s]+))', re.IGNORECASE)
+_PLAIN_ENCODINGS = frozenset({"", "binary", "8bit", "7bit"})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Part:
+    """One part of a multipart body, with its headers by lower-case name."""
+
+    headers: Mapping[str, str]
+    content: bytes
+
+
+def upload_parts(content_type: str, body: bytes) -> tuple[dict[str, Any], bytes]:
+    """Return metadata and content of a `multipart/related` upload: JSON metadata first, then the content.
+
+    The content type of the second part fills in a missing `contentType`.
+
+    Raises:
+        StorageError: 400, the body is not such an upload; 501, its content is encoded.
+    """
+    delimiter = _delimiter(content_type)
+    # The content may contain a delimiter, so find the outer ones: the first, the second and the last.
+    start = body.find(delimiter)
+    line_end = body.find(b"\n", start)
+    line_break = b"\r\n" if body[line_end - 1 : line_end] == b"\r" else b"\n"
+    second = body.find(line_break + delimiter, start + len(delimiter))
+    end = body.rfind(line_break + delimiter + b"--")
+    if start < 0 or second < 0 or end <= second:
+        raise invalid("The upload is not two parts of multipart/related.")
+    metadata = _part(body[start + len(delimiter) : second])
+    media = _part(body[second + len(line_break) + len(delimiter) : end])
+    if media.headers.get("content-transfer-encoding", "").lower() not in _PLAIN_ENCODINGS:
+        raise unserved("Content-Transfer-Encoding")
+    resource = json_object(metadata.content)
+    resource["contentType"] = resource.get("contentType") or media.headers.get("content-type", "")
+    return resource, media.content
+
+
+def batch_parts(content_type: str, body: bytes) -> Iterator[Part]:
+    """Yield the parts of a `multipart/mixed` body.
+
+    Raises:
+        StorageError: 400, the body is not multipart.
+    """
+    pieces = re.split(rb"(?:^|\r?\n)" + re.escape(_delimiter(content_type)), body)
+    if len(pieces) < 2 or not pieces[-1].startswith(b"--"):  # noqa: PLR2004 - before and after a delimiter
+        raise invalid("The body is not multipart: it has no part, or no end.")
+    for piece in pieces[1:-1]:
+        yield _part(piece)
+
+
+def json_object(body: bytes) -> dict[str, Any]:
+    """Read a JSON object; an empty body is an empty object.
+
+    Raises:
+        StorageError: 400, it is no JSON object.
+    """
+    try:
+        value = json.loads(body or b"{}")
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        raise StorageError(HTTPStatus.BAD_REQUEST, "parseError", "Parse Error: this is no JSON object.")
+    return value
+
+
+def header_lines(lines: list[bytes]) -> dict[str, str]:
+    """Return headers by lower-case name."""
+    pairs = (line.decode("latin-1").partition(":") for line in lines if b":" in line)
+    return {name.strip().lower(): value.strip() for name, _, value in pairs}
+
+
+def split_head(text: bytes) -> tuple[list[bytes], bytes]:
+    """Split at the first empty line, with any line breaks, into lines and the rest.
+
+    Raises:
+        StorageError: 400, there is no empty line.
+    """
+    found = _EMPTY_LINE.search(text)
+    if found is None:
+        raise invalid("A part has no empty line after its headers.")
+    return text[: found.start()].splitlines(), text[found.end() :]
+
+
+_EMPTY_LINE = re.compile(rb"\r?\n\r?\n")
+
+
+def _part(text: bytes) -> Part:
+    lines, content = split_head(text)
+    return Part(headers=header_lines(lines), content=content)
+
+
+def _delimiter(content_type: str) -> bytes:
+    match = _BOUNDARY.search(content_type)
+    if match is None:
+        raise invalid("The content type is not multipart with a boundary.", "Content-Type")
+    return b"--" + (match[1] or match[2]).encode()

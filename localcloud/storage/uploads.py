@@ -1,0 +1,131 @@
+"""Uploads: in one request, with metadata, or resumable."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from localcloud.http_server import Request, Response
+from localcloud.storage.errors import invalid, required, unserved
+from localcloud.storage.multipart import json_object, upload_parts
+from localcloud.storage.preconditions import Preconditions
+from localcloud.storage.resumable import CANCELLED, Session, Sessions, announced_hashes
+from localcloud.storage.settings import check_object_name, object_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from localcloud.storage.objects import Objects
+
+
+class Uploads:
+    """The uploads to a store of objects."""
+
+    def __init__(self, objects: Objects) -> None:
+        self._objects = objects
+        self._sessions = Sessions()
+
+    def answer(self, request: Request, bucket: str) -> dict[str, Any] | Response:
+        """Return the object in the JSON API's format, or what to answer as long as there is none.
+
+        Raises:
+            StorageError: The upload is malformed, is not served, or its preconditions don't hold.
+        """
+        query, headers = request.query, request.headers
+        _check_headers(headers)
+        if "upload_id" in query:
+            return self._continue(request, query["upload_id"])
+        if request.method != "POST":
+            raise required("upload_id")
+        kind, content_type = query.get("uploadType"), headers.get("content-type", "")
+        if kind == "resumable":
+            return self._start(request, bucket)
+        if kind == "multipart":
+            resource, content = upload_parts(content_type, request.body)
+        elif kind == "media":
+            resource, content = {"contentType": content_type}, request.body
+        elif kind is None:
+            raise required("uploadType")
+        else:
+            raise invalid(f"Invalid upload type: '{kind}'.", "uploadType")
+        resource = _completed(request, bucket, resource)
+        return self._objects.insert(bucket, resource, content, Preconditions.of(query, headers)).resource()
+
+    def named(self, request: Request) -> str:
+        """Return the name of the object that a request uploads; empty if it can't be read."""
+        if "upload_id" in request.query:
+            session = self._sessions.get(request.query["upload_id"])
+            return str(session.resource["name"])
+        if "name" in request.query:
+            return request.query["name"]
+        if request.query.get("uploadType") == "resumable":
+            return str(json_object(request.body).get("name", ""))
+        return str(upload_parts(request.headers.get("content-type", ""), request.body)[0].get("name", ""))
+
+    def _start(self, request: Request, bucket: str) -> Response:
+        resource = json_object(request.body)
+        content_type = request.headers.get("x-upload-content-type", "")
+        resource["contentType"] = resource.get("contentType") or content_type
+        resource = _completed(request, bucket, resource)
+        name = check_object_name(resource["name"])
+        object_settings(resource)
+        wanted = Preconditions.of(request.query, request.headers)
+        wanted.check(self._objects.find(bucket, name))
+        announced = request.headers.get("x-upload-content-length", "")
+        if announced and not announced.isdecimal():
+            raise invalid(f"Invalid content length: '{announced}'.", "X-Upload-Content-Length")
+        total = int(announced) if announced else None
+        upload_id = self._sessions.start(
+            Session(bucket=bucket, resource=resource, wanted=wanted, total=total)
+        )
+        path = f"/upload/storage/v1/b/{quote(bucket, safe='')}/o"
+        location = (
+            f"http://{request.headers.get('host', '')}{path}?uploadType=resumable&upload_id={upload_id}"
+        )
+        return Response(headers={"Location": location, "X-GUploader-UploadID": upload_id})
+
+    def _continue(self, request: Request, upload_id: str) -> dict[str, Any] | Response:
+        if request.method == "DELETE":
+            self._sessions.cancel(upload_id)
+            return Response(status=CANCELLED)
+        session = self._sessions.get(upload_id)
+        with session.lock:
+            if session.stored is not None:
+                return session.stored
+            is_complete = session.take(request.body, request.headers.get("content-range", ""))
+            session.resource |= announced_hashes(request.headers)
+            if not is_complete:
+                return _incomplete(request, session)
+            content = bytes(session.content)
+            stored = self._objects.insert(session.bucket, session.resource, content, session.wanted)
+            session.stored = stored.resource()
+            session.content.clear()
+            return session.stored
+
+
+def _check_headers(headers: Mapping[str, str]) -> None:
+    if "x-goog-upload-protocol" in headers or "x-goog-upload-command" in headers:
+        raise unserved("X-Goog-Upload-Protocol")
+    if headers.get("content-encoding", "identity") != "identity":
+        raise unserved("Content-Encoding")
+
+
+def _incomplete(request: Request, session: Session) -> Response:
+    """Return status 308, or 200 for a client that would take 308 for a redirect."""
+    headers = session.received()
+    if request.headers.get("x-guploader-no-308") == "yes":
+        return Response(headers={**headers, "X-HTTP-Status-Code-Override": "308"})
+    return Response(status=HTTPStatus.PERMANENT_REDIRECT, headers=headers)
+
+
+def _completed(request: Request, bucket: str, resource: dict[str, Any]) -> dict[str, Any]:
+    """Return the metadata with what the parameters and the headers of a request add to it."""
+    if resource.get("bucket") not in (None, "", bucket):
+        raise invalid(f"The metadata names another bucket: '{resource['bucket']}'.", "bucket")
+    if "contentEncoding" in request.query:
+        resource["contentEncoding"] = request.query["contentEncoding"]
+    resource["name"] = request.query.get("name") or str(resource.get("name") or "")
+    if not resource["name"]:
+        raise required("name")
+    return {**resource, **announced_hashes(request.headers)}

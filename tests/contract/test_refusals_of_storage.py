@@ -1,0 +1,96 @@
+"""What is not served is refused with 501 by name, and changes nothing."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from localcloud.storage.unserved import UNSERVED
+from tests.support.cloud.clouds import PROJECT
+
+HEADERS = [
+    "X-Goog-Encryption-Key",
+    "X-Goog-Copy-Source-Encryption-Key",
+    "Content-Encoding",
+    "X-Goog-Upload-Protocol",
+]
+PATHS = {
+    "objects": "/storage/v1/b/{bucket}/o/a/{name}",
+    "buckets": "/storage/v1/b/{bucket}/{name}",
+    "projects": "/storage/v1/projects/p/{name}",
+}
+
+
+def refused_names(kind):
+    """Return the names of one kind in the table of what is not served."""
+    return sorted(name.partition(".")[2] for name in UNSERVED if name.startswith(f"{kind}."))
+
+
+def assert_refused(answer, name):
+    """Check that an answer is status 501 with the name and with what to use instead."""
+    error = answer.json()["error"]
+    assert (answer.status_code, error["errors"][0]["reason"]) == (501, "notImplemented")
+    assert error["message"].startswith(f"{name} is not served by the embedded cloud: ")
+
+
+@pytest.mark.parametrize("name", [name for name in UNSERVED if name[0].islower() and "." not in name])
+def test_parameters(bucket, http, name):
+    """A parameter that is not served is refused; `false` asks for nothing, as does no value."""
+    url = f"/upload/storage/v1/b/{bucket.name}/o?uploadType=media&name=a"
+    assert_refused(http.post(f"{url}&{name}=x", content=b"x"), name)
+    assert bucket.get_blob("a") is None
+    assert http.post(f"{url}&{name}=false", content=b"x").status_code == 200
+
+
+def test_unknown_parameters(bucket, http):
+    """A parameter that no method has is refused too, and a signature, which would not be checked."""
+    answer = http.get(f"/storage/v1/b/{bucket.name}/o?prefixes=a")
+    assert answer.json()["error"]["message"] == "prefixes is not served by the embedded cloud"
+    assert_refused(http.get(f"/{bucket.name}/a?X-Goog-Algorithm=a&X-Goog-Signature=b"), "X-Goog-Signature")
+
+
+@pytest.mark.parametrize("name", HEADERS)
+def test_headers(bucket, http, name):
+    """Headers that change what is stored are refused."""
+    url = f"/upload/storage/v1/b/{bucket.name}/o?uploadType=media&name=a"
+    assert_refused(http.post(url, content=b"x", headers={name: "gzip"}), name)
+    assert bucket.get_blob("a") is None
+
+
+@pytest.mark.parametrize("name", [name for name in refused_names("Object") if name != "storageClass"])
+def test_fields_of_objects(bucket, http, name):
+    """Fields that are not served are refused in uploads and in patches; empty ones ask for nothing."""
+    url = f"/upload/storage/v1/b/{bucket.name}/o?uploadType=resumable&name=a"
+    assert_refused(http.post(url, content=json.dumps({name: {"x": "y"}}).encode()), f"Object.{name}")
+    bucket.blob("a").upload_from_string(b"x")
+    object_url = f"/storage/v1/b/{bucket.name}/o/a"
+    assert_refused(http.patch(object_url, json={name: True}), f"Object.{name}")
+    assert http.patch(object_url, json={name: None}).json()["metageneration"] == "2"
+    assert_refused(http.patch(object_url, json={"storageClass": "NEARLINE"}), "Object.storageClass")
+
+
+@pytest.mark.parametrize("name", refused_names("Bucket"))
+def test_fields_of_buckets(bucket, http, name):
+    """Fields that are not served are refused in a new bucket and in patches; empty ones ask for nothing."""
+    value = {"enabled": True} if name != "iamConfiguration" else {"publicAccessPrevention": "enforced"}
+    full = name if name != "iamConfiguration" else f"{name}.publicAccessPrevention"
+    made = {"name": f"{bucket.name}-2", name: value}
+    assert_refused(http.post(f"/storage/v1/b?project={PROJECT}", json=made), f"Bucket.{full}")
+    url = f"/storage/v1/b/{bucket.name}"
+    assert_refused(http.patch(url, json={name: value}), f"Bucket.{full}")
+    assert http.patch(url, json={name: {}}).json()["metageneration"] == "2"
+    assert bucket.client.lookup_bucket(made["name"]) is None
+
+
+@pytest.mark.parametrize("kind", PATHS)
+def test_methods(bucket, http, kind):
+    """Methods that are not served are refused by name, and unknown paths give 404."""
+    for name in refused_names(kind):
+        path = PATHS[kind].format(bucket=bucket.name, name=name)
+        if name in ("watch", "bulkRestore"):
+            path = f"/storage/v1/b/{bucket.name}/o/{name}"
+        assert_refused(http.post(path), f"{kind}.{name}")
+    assert http.post(PATHS[kind].format(bucket=bucket.name, name="none")).status_code == 404
+    assert_refused(http.put(f"/{bucket.name}/a", content=b"x"), "XML API")
+    assert_refused(http.get(f"/{bucket.name}/a", headers={"X-Goog-If-Generation-Match": "1"}), "XML API")

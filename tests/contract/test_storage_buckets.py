@@ -1,0 +1,88 @@
+"""Buckets: names, settings, lists."""
+
+from __future__ import annotations
+
+import uuid
+
+import pytest
+from google.api_core import exceptions
+
+from tests.support.cloud.clouds import PROJECT
+
+
+@pytest.fixture
+def name():
+    """Return the name of a bucket that does not exist."""
+    return f"b{uuid.uuid4().hex}"
+
+
+@pytest.mark.serves(
+    "buckets.insert", "buckets.get", "Bucket.location", "Bucket.storageClass", "Bucket.labels"
+)
+def test_a_bucket_returns_its_settings(storage_client, name):
+    """A bucket returns the location, storage class, labels and versioning that were set."""
+    bucket = storage_client.bucket(name)
+    bucket.storage_class, bucket.labels, bucket.versioning_enabled = "NEARLINE", {"team": "charts"}, True
+    bucket.iam_configuration.uniform_bucket_level_access_enabled = True
+    bucket.create(location="europe-west1")
+    read = storage_client.get_bucket(name)
+    assert (read.location, read.location_type, read.storage_class) == ("EUROPE-WEST1", "region", "NEARLINE")
+    assert (read.labels, read.versioning_enabled) == ({"team": "charts"}, True)
+    blob = read.blob("a")
+    blob.upload_from_string(b"x")
+    assert blob.storage_class == "NEARLINE"
+
+
+@pytest.mark.serves("buckets.insert", "buckets.delete")
+def test_buckets_are_made_once_and_deleted_when_empty(bucket):
+    """Creating an existing bucket and deleting one with objects give 409."""
+    with pytest.raises(exceptions.Conflict):
+        bucket.client.create_bucket(bucket.name)
+    bucket.blob("a").upload_from_string(b"x")
+    with pytest.raises(exceptions.Conflict):
+        bucket.delete()
+    bucket.blob("a").delete()
+    bucket.delete()
+    assert bucket.client.lookup_bucket(bucket.name) is None
+
+
+@pytest.mark.serves("buckets.patch", "buckets.update", "ifMetagenerationMatch")
+def test_a_patch_changes_fields_and_an_update_replaces_them(bucket):
+    """A patch keeps what it does not name, and null deletes; an update keeps nothing."""
+    bucket.labels = {"a": "1", "b": "2"}
+    bucket.patch()
+    bucket.versioning_enabled = True
+    bucket.patch(if_metageneration_match=2)
+    assert (bucket.labels, bucket.metageneration) == ({"a": "1", "b": "2"}, 3)
+    with pytest.raises(exceptions.PreconditionFailed):
+        bucket.patch(if_metageneration_match=2)
+    bucket.labels = {"b": "2"}  # the client sends null for the label that is gone
+    bucket.patch()
+    assert bucket.client.get_bucket(bucket.name).labels == {"b": "2"}
+    fresh = bucket.client.bucket(bucket.name)
+    fresh.storage_class = "COLDLINE"
+    fresh.update()
+    assert (fresh.labels, fresh.versioning_enabled, fresh.storage_class) == ({}, False, "COLDLINE")
+
+
+@pytest.mark.serves("buckets.list", "prefix", "maxResults", "pageToken", "project")
+def test_buckets_are_listed_by_project_prefix_and_page(storage_client, http):
+    """Buckets are listed by project, name and prefix, with every page size."""
+    prefix = f"b{uuid.uuid4().hex}"
+    names = [f"{prefix}-{number}" for number in range(3)]
+    for name in reversed(names):
+        storage_client.create_bucket(name)
+    storage_client.create_bucket(f"{prefix}-other", project="another-project")
+    assert [found.name for found in storage_client.list_buckets(prefix=prefix, page_size=2)] == names
+    assert http.get("/storage/v1/b").json()["error"]["message"] == "Required parameter: project"
+    assert "nextPageToken" not in http.get(f"/storage/v1/b?project={PROJECT}&prefix={prefix}").json()
+
+
+@pytest.mark.serves("buckets.insert")
+@pytest.mark.parametrize("name", ["ab", "Charts", "goog-charts", "-charts", "a" * 64, "a/b"])
+def test_invalid_bucket_names_are_refused(http, name):
+    """Names that Google refuses give 400, like a storage class that does not exist."""
+    refused = http.post(f"/storage/v1/b?project={PROJECT}", json={"name": name})
+    assert (refused.status_code, refused.json()["error"]["errors"][0]["location"]) == (400, "name")
+    wrong = {"name": f"b{uuid.uuid4().hex}", "storageClass": "FAST"}
+    assert http.post(f"/storage/v1/b?project={PROJECT}", json=wrong).status_code == 400

@@ -1,0 +1,216 @@
+"""Uploads: multipart, simple and resumable."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+
+import google_crc32c
+import pytest
+from google.api_core import exceptions
+
+CHUNK = 256 * 1024
+
+
+@pytest.fixture
+def upload(bucket, http):
+    """Return a function that sends a request to the bucket's upload path."""
+
+    def send(query, content=b"", method="POST", **headers):
+        names = {name.replace("_", "-"): value for name, value in headers.items()}
+        return http.request(
+            method, f"/upload/storage/v1/b/{bucket.name}/o?{query}", content=content, headers=names
+        )
+
+    return send
+
+
+@pytest.fixture
+def session(upload, http):
+    """Start a resumable upload and return a function that sends a chunk to it."""
+    started = upload(
+        "uploadType=resumable", json.dumps({"name": "a"}).encode(), X_Upload_Content_Type="image/png"
+    )
+    assert started.status_code == 200
+
+    def put(content=b"", content_range="", method="PUT", **headers):
+        names = {name.replace("_", "-"): value for name, value in headers.items()}
+        if content_range:
+            names["Content-Range"] = content_range
+        return http.request(method, started.headers["Location"], content=content, headers=names)
+
+    return put
+
+
+def multipart(resource, content, line_break=b"\r\n", media_headers=(b"Content-Type: image/png",)):
+    """Return a multipart body with the boundary B."""
+    metadata = [b"Content-Type: application/json", b"", json.dumps(resource).encode()]
+    return line_break.join([b"--B", *metadata, b"--B", *media_headers, b"", content, b"--B--"])
+
+
+MULTIPART = {"Content_Type": 'multipart/related; boundary="B"'}
+
+
+@pytest.mark.serves("objects.insert", "uploadType=multipart")
+@pytest.mark.parametrize("line_break", [b"\r\n", b"\n"])
+@pytest.mark.parametrize(
+    "media_headers",
+    [
+        (b"Content-Type: image/png",),
+        (b"Content-Transfer-Encoding: binary", b"content-type:image/png", b"X-Other: 1"),
+    ],
+)
+def test_multipart_uploads(bucket, upload, line_break, media_headers):
+    """Parts may end with CRLF or LF, and have their headers in any order."""
+    content = b"\n--B\r\n\r\nno end\r\n--\r"
+    sent = upload(
+        "uploadType=multipart", multipart({"name": "a"}, content, line_break, media_headers), **MULTIPART
+    )
+    assert (sent.status_code, sent.json()["contentType"]) == (200, "image/png")
+    assert bucket.blob("a").download_as_bytes() == content
+
+
+@pytest.mark.serves("objects.insert", "uploadType=media", "name", "contentEncoding")
+def test_simple_uploads(bucket, upload):
+    """A simple upload is the content alone, of a known length or in chunks; its name is a parameter."""
+    query = "uploadType=media&name=a%2Fb&contentEncoding=br"
+    for content in (b"0123", iter([b"01", b"23"])):
+        sent = upload(query, content, Content_Type="image/png").json()
+        assert (sent["name"], sent["contentType"], sent["contentEncoding"]) == ("a/b", "image/png", "br")
+        assert bucket.get_blob("a/b").size == 4
+
+
+@pytest.mark.serves("objects.insert", "crc32c", "md5Hash", "X-Goog-Hash")
+@pytest.mark.parametrize("wrong", [{"crc32c": "AAAAAA=="}, {"md5Hash": "AAAAAAAAAAAAAAAAAAAAAA=="}])
+def test_content_that_does_not_fit_its_checksum_is_refused(bucket, upload, wrong):
+    """Content with a wrong checksum, in the metadata or in a header, gives 400 and is not stored."""
+    sent = upload("uploadType=multipart", multipart({"name": "a", **wrong}, b"content"), **MULTIPART)
+    assert sent.status_code == 400
+    kind = "crc32c" if "crc32c" in wrong else "md5"
+    header = {"X_Goog_Hash": f"{kind}={next(iter(wrong.values()))}"}
+    assert upload("uploadType=media&name=a", b"content", **header).status_code == 400
+    assert bucket.get_blob("a") is None
+    md5 = base64.b64encode(hashlib.md5(b"content", usedforsecurity=False).digest()).decode()
+    crc32c = base64.b64encode(google_crc32c.Checksum(b"content").digest()).decode()
+    header = {"X_Goog_Hash": f"crc32c={crc32c},md5={md5}"}
+    assert upload("uploadType=media&name=a", b"content", **header).json()["md5Hash"] == md5
+
+
+@pytest.mark.serves("uploadType=resumable")
+def test_google_s_client_uploads_nine_megabytes_in_chunks(bucket):
+    """Google's client uploads more than 8 MB as a resumable upload, whole and in chunks."""
+    content = os.urandom(9 * 1024 * 1024 + 1)
+    for chunk_size in (None, 4 * 1024 * 1024):
+        blob = bucket.blob("big", chunk_size=chunk_size)
+        blob.upload_from_string(content, content_type="image/png", checksum="crc32c")
+        read = bucket.get_blob("big")
+        assert (read.size, read.content_type) == (len(content), "image/png")
+        assert blob.download_as_bytes(checksum="crc32c") == content
+    with bucket.blob("stream").open("wb", chunk_size=CHUNK) as stream:  # its size is known only at the end
+        stream.write(content[: CHUNK + 5])
+    assert bucket.blob("stream").download_as_bytes() == content[: CHUNK + 5]
+
+
+@pytest.mark.serves("uploadType=resumable", "Content-Range")
+def test_a_resumable_upload_goes_on_after_a_break(bucket, session):
+    """The state of an upload says what has arrived; what is sent twice counts once."""
+    content = os.urandom(2 * CHUNK + 7)
+    assert session(content_range="bytes */*").headers.get("Range") is None
+    first = session(content[:CHUNK], f"bytes 0-{CHUNK - 1}/*")
+    assert (first.status_code, first.headers["Range"]) == (308, f"bytes=0-{CHUNK - 1}")
+    override = session(content_range="bytes */*", X_GUploader_No_308="yes")
+    assert (override.status_code, override.headers["X-HTTP-Status-Code-Override"]) == (200, "308")
+    gap = session(content[-7:], f"bytes {2 * CHUNK}-{len(content) - 1}/{len(content)}")
+    assert gap.status_code == 503
+    partial = session(content[100 : 2 * CHUNK + 1], f"bytes 100-{2 * CHUNK}/{len(content)}")
+    assert partial.headers["Range"] == f"bytes=0-{2 * CHUNK - 1}"  # whole multiples of 256 KiB are kept
+    done = session(content[2 * CHUNK :], f"bytes {2 * CHUNK}-{len(content) - 1}/{len(content)}")
+    assert (done.status_code, done.json()["contentType"]) == (200, "image/png")
+    assert session(content_range=f"bytes */{len(content)}").json() == done.json()
+    assert bucket.blob("a").download_as_bytes() == content
+
+
+@pytest.mark.serves("uploadType=resumable", "Content-Range")
+def test_a_resumable_upload_in_one_request(bucket, session):
+    """A stream of unknown length ends the object with its own end."""
+    done = session(iter([b"0123", b"456"]), "bytes 0-*/*")
+    assert (done.status_code, done.json()["size"]) == (200, "7")
+    assert bucket.blob("a").download_as_bytes() == b"0123456"
+
+
+@pytest.mark.serves("uploadType=resumable", "Content-Range")
+@pytest.mark.parametrize(
+    ("size", "content_range"),
+    [(10, "bytes 0-9/*"), (10, "bytes 0-8/10"), (10, "bytes 5-14/12"), (10, "0-9"), (0, "bytes 9-0/10")],
+)
+def test_chunks_that_do_not_fit_are_refused(session, size, content_range):
+    """A range that does not fit its chunk gives 400, like a chunk under 256 KiB that is not the last."""
+    refused = session(b"x" * size, content_range)
+    assert refused.status_code == 400
+    assert refused.json()["error"]["errors"][0]["location"] == "Content-Range"
+
+
+@pytest.mark.serves("uploadType=resumable")
+def test_a_cancelled_upload(bucket, session, upload):
+    """A cancelled upload answers 499 and leaves no object; an unknown one answers 404."""
+    session(b"x" * CHUNK, f"bytes 0-{CHUNK - 1}/*")
+    assert session(method="DELETE").status_code == 499
+    assert session(content_range="bytes */*").status_code == 499
+    assert bucket.get_blob("a") is None
+    assert upload("uploadType=resumable&upload_id=x", method="PUT").status_code == 404
+
+
+@pytest.mark.serves("uploadType=resumable", "ifGenerationMatch", "X-Goog-Hash")
+def test_preconditions_and_checksums_of_resumable_uploads(bucket, upload, session):
+    """Preconditions are checked at the start and at the end, a checksum at the end."""
+    assert session(b"01", "bytes 0-1/2", X_Goog_Hash="crc32c=AAAAAA==").status_code == 400
+    assert bucket.get_blob("a") is None
+    started = upload("uploadType=resumable&name=a&ifGenerationMatch=0")
+    bucket.blob("a").upload_from_string(b"other")
+    late = upload(started.headers["Location"].partition("?")[2], b"mine", method="PUT")
+    assert late.status_code == 412
+    assert upload("uploadType=resumable&name=a&ifGenerationMatch=0").status_code == 412
+    with pytest.raises(exceptions.PreconditionFailed):
+        bucket.blob("a").upload_from_string(b"x" * 9 * 1024 * 1024, if_generation_match=0)
+
+
+BAD_UPLOADS = [
+    ("uploadType=multipart", "image/png", b"x"),
+    ("uploadType=multipart", "multipart/related; boundary=B", b"nothing"),
+    ("uploadType=multipart", "multipart/related; boundary=B", b"--B\r\n\r\n{\r\n--B\r\n\r\nx\r\n--B--"),
+    ("uploadType=multipart", "multipart/related; boundary=B", b"--B\r\n\r\n[]\r\n--B\r\n\r\nx\r\n--B--"),
+    ("uploadType=multipart", "multipart/related; boundary=B", multipart({}, b"x")),
+    ("uploadType=multipart", "multipart/related; boundary=B", multipart({"name": "."}, b"x")),
+    (
+        "uploadType=multipart",
+        "multipart/related; boundary=B",
+        multipart({"name": "a", "bucket": "other"}, b"x"),
+    ),
+    (
+        "uploadType=multipart",
+        "multipart/related; boundary=B",
+        multipart({"name": "a", "metadata": {"k": 1}}, b""),
+    ),
+    (
+        "uploadType=multipart",
+        "multipart/related; boundary=B",
+        multipart({"name": "a", "customTime": "now"}, b""),
+    ),
+    ("uploadType=media&name=a&ifGenerationMatch=x", "image/png", b"x"),
+    ("uploadType=media", "image/png", b"x"),
+    ("uploadType=some&name=a", "image/png", b"x"),
+    ("name=a", "image/png", b"x"),
+    ("uploadType=resumable", "application/json", b"{}"),
+    ("uploadType=resumable&name=a", "application/json", b"x"),
+]
+
+
+@pytest.mark.serves("objects.insert")
+@pytest.mark.parametrize(("query", "content_type", "body"), BAD_UPLOADS)
+def test_malformed_uploads_are_refused(bucket, upload, query, content_type, body):
+    """Malformed uploads give 400 in Google's format and store nothing."""
+    answer = upload(query, body, Content_Type=content_type)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, 400)
+    assert list(bucket.list_blobs()) == []
