@@ -193,7 +193,7 @@ class Objects:
             wanted.check(stored)
             resource = change(stored.settings)
             if resource.get("storageClass") not in (None, "", stored.storage_class):
-                raise unserved("Object.storageClass")
+                raise unserved("Object.storageClass in a patch")
             changed = replace(
                 stored,
                 settings=object_settings(resource),

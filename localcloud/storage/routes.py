@@ -117,6 +117,8 @@ _UNSERVED_PATHS = (
     ("buckets", re.compile(rf"{_BUCKET}/([a-zA-Z]+).*")),
     ("projects", re.compile(r"(?:/storage/v1)?/projects/(?P<project>[^/]+)/([a-zA-Z]+).*")),
 )
+# Google's service ignores it too: the client for Node passes an option of its own on to the server.
+_IGNORED = {"force"}
 # gcsfs always sends these two. Here as there, they leave all rights with the callers of the project.
 _SAME_AS_NONE = {"predefinedAcl": "projectPrivate", "predefinedDefaultObjectAcl": "bucketOwnerFullControl"}
 _CHOICES = {"projection": ("full", "noAcl"), "alt": ("json", "media")}
@@ -150,7 +152,7 @@ def check_parameters(method: str, query: Mapping[str, str]) -> None:
     Raises:
         StorageError: 501, a parameter is not served; 400, its value is none of those allowed.
     """
-    for name in query.keys() - _BY_NAME[method].parameters:
+    for name in query.keys() - _BY_NAME[method].parameters - _IGNORED:
         if name.lower().startswith("x-goog-") or name in ("GoogleAccessId", "Signature", "Expires"):
             raise unserved("X-Goog-Signature")
         is_harmless = query[name] in ("", "false", _SAME_AS_NONE.get(name))

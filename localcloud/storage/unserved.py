@@ -37,7 +37,7 @@ UNSERVED: dict[str, str] = {
     "Object.eventBasedHold": "leave it out, use a precondition to keep an object",
     "Object.kmsKeyName": _NO_KEYS,
     "Object.retention": _NO_CLOCK,
-    "Object.storageClass": "rewrite the object with another class, a patch can't change it",
+    "Object.storageClass in a patch": "rewrite the object with another class, a patch can't change it",
     "Object.temporaryHold": "leave it out, use a precondition to keep an object",
     "objects.acl": _NO_ACCESS_CONTROL,
     "objects.bulkRestore": _NO_DELETED,
