@@ -18,7 +18,7 @@ from localcloud.faults import Fault, check_fault
 from localcloud.service import Service
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 _BACKLOG = 256
 _MAX_LINE_BYTES = 65_536
@@ -156,7 +156,7 @@ class _Handler(BaseHTTPRequestHandler):
             method=self.command,
             path=target.path,
             query=dict(parse_qsl(target.query, keep_blank_values=True)),
-            headers={name.lower(): value for name, value in self.headers.items()},
+            headers=_joined(self.headers.items()),
             body=body,
         )
         try:
@@ -184,6 +184,15 @@ class _Handler(BaseHTTPRequestHandler):
     def _send(self, response: Response) -> None:
         # One send: with two packets the second would wait for the client's delayed acknowledgement.
         self.wfile.write(response.raw(with_body=self.command != "HEAD"))
+
+
+def _joined(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Return headers by lower-case name. The values of a repeated one are joined by commas."""
+    joined: dict[str, str] = {}
+    for name, value in headers:
+        key = name.lower()
+        joined[key] = f"{joined[key]},{value}" if key in joined else value
+    return joined
 
 
 class HttpService(Service):

@@ -1,4 +1,4 @@
-"""The methods of the JSON API: their paths, and the parameters that they take."""
+"""The methods of the JSON API: their paths and parameters."""
 
 from __future__ import annotations
 
@@ -23,13 +23,11 @@ class Method:
         name: As it is counted.
         verbs: The HTTP methods.
         path: A regular expression. Names may hold encoded slashes, so it matches the path as sent.
-        parameters: What it takes besides the parameters of all methods.
     """
 
     name: str
     verbs: frozenset[str]
     path: re.Pattern[str]
-    parameters: frozenset[str]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,65 +49,57 @@ class Route:
     to_name: str = ""
 
 
-# These identify or format a request. Nothing here depends on who calls.
-_COMMON = frozenset(
-    {"alt", "fields", "prettyPrint", "key", "quotaUser", "userIp", "access_token", "oauth_token"}
+# What the methods take. Google's service ignores what a method does not take: the client for Node sends the
+# parameters of a list, and its own `force`, with each deletion.
+_CONDITIONS = ("GenerationMatch", "GenerationNotMatch", "MetagenerationMatch", "MetagenerationNotMatch")
+_TAKEN = frozenset(
+    {
+        *(f"{prefix}{condition}" for prefix in ("if", "ifSource") for condition in _CONDITIONS),
+        *("uploadType", "upload_id", "name", "contentEncoding"),
+        *("generation", "sourceGeneration", "rewriteToken", "project", "force"),
+        *("prefix", "delimiter", "startOffset", "endOffset", "matchGlob", "versions"),
+        *("includeTrailingDelimiter", "pageToken", "maxResults"),
+        # These identify or format a request. Nothing here depends on who calls.
+        *("alt", "fields", "projection", "prettyPrint"),
+        *("key", "quotaUser", "userIp", "access_token", "oauth_token"),
+    }
 )
-_KINDS = ("GenerationMatch", "GenerationNotMatch", "MetagenerationMatch", "MetagenerationNotMatch")
-_IF = frozenset(f"if{kind}" for kind in _KINDS)
-_IF_META = frozenset({"ifMetagenerationMatch", "ifMetagenerationNotMatch"})
-_IF_SOURCE = frozenset(f"ifSource{kind}" for kind in _KINDS)
-_SOURCE = _IF | _IF_SOURCE | {"sourceGeneration", "projection"}
-_OF_OBJECT = _IF | {"generation"}
-_LIST = {"prefix", "pageToken", "maxResults", "projection"}
-_LIST_OBJECTS = {"delimiter", "startOffset", "endOffset", "matchGlob", "versions", "includeTrailingDelimiter"}
 
 # Clients of an emulator may leave out `/storage/v1`, as the one for Node does.
 _BUCKETS = r"(?:/storage/v1)?/b"
 _BUCKET = rf"{_BUCKETS}/(?P<bucket>[^/]+)"
 _OBJECT = rf"{_BUCKET}/o/(?P<name>[^/]+)"
 _TO_OBJECT = r"(?P<to_bucket>[^/]+)/o/(?P<to_name>[^/]+)"
-_XML_OBJECT = r"/(?!(?:storage|upload|download|resumable|batch|b)/)(?P<bucket>[^/]+)/(?P<name>.+)"
+_XML_OBJECT = r"/(?!(?:storage|upload|download|resumable|batch|b|projects)/)(?P<bucket>[^/]+)/(?P<name>.+)"
 
 
-def _method(name: str, verbs: str, path: str, parameters: frozenset[str] | set[str] = frozenset()) -> Method:
-    return Method(
-        name=name,
-        verbs=frozenset(verbs.split()),
-        path=re.compile(path),
-        parameters=frozenset(parameters) | _COMMON,
-    )
+def _method(name: str, verbs: str, path: str) -> Method:
+    return Method(name=name, verbs=frozenset(verbs.split()), path=re.compile(path))
 
 
 METHODS = (
-    _method(
-        "objects.insert",
-        "POST PUT DELETE",
-        r"(?:/resumable)?/upload/storage/v1/b/(?P<bucket>[^/]+)/o",
-        _IF | {"uploadType", "upload_id", "name", "contentEncoding", "projection"},
-    ),
-    _method("objects.get", "GET", _OBJECT, _OF_OBJECT | {"projection"}),
-    _method("objects.download", "GET", rf"/download{_OBJECT}", _OF_OBJECT | {"projection"}),
-    _method("objects.patch", "PATCH", _OBJECT, _OF_OBJECT | {"projection"}),
-    _method("objects.update", "PUT", _OBJECT, _OF_OBJECT | {"projection"}),
-    _method("objects.delete", "DELETE", _OBJECT, _OF_OBJECT),
-    _method("objects.list", "GET", rf"{_BUCKET}/o", _LIST | _LIST_OBJECTS),
-    _method("objects.compose", "POST", rf"{_OBJECT}/compose", _IF),
-    _method("objects.copy", "POST", rf"{_OBJECT}/copyTo/b/{_TO_OBJECT}", _SOURCE),
-    _method("objects.rewrite", "POST", rf"{_OBJECT}/rewriteTo/b/{_TO_OBJECT}", _SOURCE | {"rewriteToken"}),
-    _method("objects.move", "POST", rf"{_OBJECT}/moveTo/o/(?P<to_name>[^/]+)", _SOURCE),
-    _method("buckets.get", "GET", _BUCKET, _IF_META | {"projection"}),
-    _method("buckets.patch", "PATCH", _BUCKET, _IF_META | {"projection"}),
-    _method("buckets.update", "PUT", _BUCKET, _IF_META | {"projection"}),
-    _method("buckets.delete", "DELETE", _BUCKET, _IF_META),
-    _method("buckets.insert", "POST", _BUCKETS, {"project", "projection"}),
-    _method("buckets.list", "GET", _BUCKETS, _LIST | {"project"}),
+    _method("objects.insert", "POST PUT DELETE", r"(?:/resumable)?/upload/storage/v1/b/(?P<bucket>[^/]+)/o"),
+    _method("objects.get", "GET", _OBJECT),
+    _method("objects.download", "GET", rf"/download{_OBJECT}"),
+    _method("objects.patch", "PATCH", _OBJECT),
+    _method("objects.update", "PUT", _OBJECT),
+    _method("objects.delete", "DELETE", _OBJECT),
+    _method("objects.list", "GET", rf"{_BUCKET}/o"),
+    _method("objects.compose", "POST", rf"{_OBJECT}/compose"),
+    _method("objects.copy", "POST", rf"{_OBJECT}/copyTo/b/{_TO_OBJECT}"),
+    _method("objects.rewrite", "POST", rf"{_OBJECT}/rewriteTo/b/{_TO_OBJECT}"),
+    _method("objects.move", "POST", rf"{_OBJECT}/moveTo/o/(?P<to_name>[^/]+)"),
+    _method("buckets.get", "GET", _BUCKET),
+    _method("buckets.patch", "PATCH", _BUCKET),
+    _method("buckets.update", "PUT", _BUCKET),
+    _method("buckets.delete", "DELETE", _BUCKET),
+    _method("buckets.insert", "POST", _BUCKETS),
+    _method("buckets.list", "GET", _BUCKETS),
     _method("batch", "POST", r"/batch(?:/storage/v1)?"),
     # The path of the XML API, as in an object's public URL.
-    _method("objects.download", "GET HEAD", _XML_OBJECT, _OF_OBJECT | {"projection"}),
+    _method("objects.download", "GET HEAD", _XML_OBJECT),
 )
-_BY_NAME = {method.name: method for method in METHODS}
-NAMES = frozenset(_BY_NAME)
+NAMES = frozenset(method.name for method in METHODS)
 # Paths of Google's service below a bucket, an object or a project: the last group names the resource.
 _UNSERVED_PATHS = (
     ("objects", re.compile(rf"{_OBJECT}/([a-zA-Z]+).*")),
@@ -117,10 +107,8 @@ _UNSERVED_PATHS = (
     ("buckets", re.compile(rf"{_BUCKET}/([a-zA-Z]+).*")),
     ("projects", re.compile(r"(?:/storage/v1)?/projects/(?P<project>[^/]+)/([a-zA-Z]+).*")),
 )
-# Google's service ignores it too: the client for Node passes an option of its own on to the server.
-_IGNORED = {"force"}
-# gcsfs always sends these two. Here as there, they leave all rights with the callers of the project.
-_SAME_AS_NONE = {"predefinedAcl": "projectPrivate", "predefinedDefaultObjectAcl": "bucketOwnerFullControl"}
+# gcsfs makes each bucket with these two. They leave all rights with the callers of the project, as here.
+_DEFAULT_RIGHTS = {"predefinedAcl": "projectPrivate", "predefinedDefaultObjectAcl": "bucketOwnerFullControl"}
 _CHOICES = {"projection": ("full", "noAcl"), "alt": ("json", "media")}
 
 
@@ -147,16 +135,17 @@ def no_method(verb: str, path: str) -> StorageError:
 
 
 def check_parameters(method: str, query: Mapping[str, str]) -> None:
-    """Refuse parameters that a method does not take.
+    """Refuse parameters that no method takes.
 
     Raises:
         StorageError: 501, a parameter is not served; 400, its value is none of those allowed.
     """
-    for name in query.keys() - _BY_NAME[method].parameters - _IGNORED:
+    for name in query.keys() - _TAKEN:
         if name.lower().startswith("x-goog-") or name in ("GoogleAccessId", "Signature", "Expires"):
             raise unserved("X-Goog-Signature")
-        is_harmless = query[name] in ("", "false", _SAME_AS_NONE.get(name))
-        if not (name in UNSERVED and is_harmless):
+        is_default = method == "buckets.insert" and query[name] == _DEFAULT_RIGHTS.get(name)
+        asks_nothing = name in UNSERVED and query[name] in ("", "false")
+        if not (is_default or asks_nothing):
             raise unserved(name)
     for name, allowed in _CHOICES.items():
         if query.get(name, allowed[0]) not in allowed:
