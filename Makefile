@@ -55,10 +55,10 @@ systemd: $(DEV_READY) ## The units in a booted systemd (root, package systemd-co
 
 node: $(RUN_READY) ## Google's Node clients on the embedded cloud: every ordinary call (needs Node 18 or newer, and npm)
 	@if command -v node > /dev/null && command -v npm > /dev/null; then \
-	  $(MAKE) --no-print-directory $(NODE_READY) && $(BIN)/python -m tests.node; \
+	  $(MAKE) --no-print-directory --quiet $(NODE_READY) && $(BIN)/python -m tests.node; \
 	else echo "Node or npm was not found: the calls of Google's Node clients did not run"; test -z "$$CI"; fi
 
-check: lint types imports test-long test ## Everything: lint, types, import contracts, all tests
+check: lint types imports node test-long test ## Everything: lint, types, import contracts, all tests
 
 lint: $(DEV_READY) ## ruff, the format, the Dockerfile, the workflows, the Kubernetes manifests
 	$(BIN)/ruff check $(SOURCES)
