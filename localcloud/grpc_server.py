@@ -23,6 +23,9 @@ _MAX_THREADS = 256
 # In-flight calls get this time to end before they are cut off. All check `stopping` and end at once,
 # unless the machine is busy.
 _STOP_GRACE_SECONDS = 5.0
+# Refusals that no repetition changes. Google's Node client repeats a stream twice, for seven seconds, unless
+# it gets the headers before the status.
+_FINAL = frozenset({grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.INVALID_ARGUMENT})
 
 
 class Refused(Exception):
@@ -37,6 +40,8 @@ class Refused(Exception):
 
     def end(self, context: grpc.ServicerContext) -> None:
         """End the call of `context` with this status; it always raises."""
+        if self.code in _FINAL:
+            context.send_initial_metadata(())
         if self.details:
             context.set_trailing_metadata((("grpc-status-details-bin", self.details),))
         context.abort(self.code, self.message)
@@ -88,7 +93,7 @@ class _Unserved(grpc.GenericRpcHandler):
         name = method if method in self._unserved else f"{service.rpartition('.')[2]}.{method}"
 
         def refuse(_requests: Any, context: grpc.ServicerContext) -> Any:
-            context.abort(grpc.StatusCode.UNIMPLEMENTED, refusal(name, self._unserved))
+            Refused(grpc.StatusCode.UNIMPLEMENTED, refusal(name, self._unserved)).end(context)
 
         return grpc.stream_stream_rpc_method_handler(refuse)
 

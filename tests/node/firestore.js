@@ -14,6 +14,7 @@ module.exports = async function firestore(call) {
   await transactions(call, client, runs);
   await listeners(call, runs);
   await deletions(call, client, runs);
+  await refusals(call, runs);
   await client.terminate();
 };
 
@@ -209,5 +210,26 @@ async function deletions(call, client, runs) {
   await call("delete a collection", async () => {
     await client.recursiveDelete(runs);
     assert.strictEqual((await runs.get()).size, 0);
+  });
+}
+
+/** The client repeats a refused stream for seven seconds unless it knows that nothing will change. */
+async function refusals(call, runs) {
+  const refused = async (query, code) => {
+    const began = Date.now();
+    await assert.rejects(query.get(), (error) => error.code === code);
+    assert.ok(Date.now() - began < 2000, `refused after ${Date.now() - began} ms`);
+  };
+  await call("a query that is not served is refused at once", async () => {
+    const nearest = { vectorField: "v", queryVector: [1], limit: 1, distanceMeasure: "EUCLIDEAN" };
+    await refused(runs.findNearest(nearest), 12);
+  });
+  await call("a malformed query is refused at once", async () => {
+    await refused(runs.where("n", "in", []), 3);
+  });
+  await call("a listener with a malformed query ends at once", async () => {
+    const { promise, arrived } = arrival();
+    runs.where("n", "in", []).onSnapshot(() => {}, arrived);
+    assert.match((await promise).message, /non-empty ArrayValue/);
   });
 }
