@@ -50,7 +50,8 @@ def _call(text: bytes, respond: Callable[[Request], Response]) -> Response:
 
 def _parsed(text: bytes) -> Request:
     """Read an HTTP request from a part of a batch. It may end without an empty line."""
-    lines, body = split_head(text + b"\r\n\r\n")
+    text += b"\r\n\r\n"
+    lines, body = split_head(text, 0, len(text))
     method, _, rest = lines[0].decode("latin-1").partition(" ") if lines else ("", "", "")
     target = urlsplit(rest.rpartition(" ")[0])
     query = dict(parse_qsl(target.query, keep_blank_values=True))

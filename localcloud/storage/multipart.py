@@ -42,8 +42,8 @@ def upload_parts(content_type: str, body: bytes) -> tuple[dict[str, Any], bytes]
     end = body.rfind(line_break + delimiter + b"--")
     if start < 0 or second < 0 or end <= second:
         raise invalid("The upload is not two parts of multipart/related.")
-    metadata = _part(body[start + len(delimiter) : second])
-    media = _part(body[second + len(line_break) + len(delimiter) : end])
+    metadata = _part(body, start + len(delimiter), second)
+    media = _part(body, second + len(line_break) + len(delimiter), end)
     if media.headers.get("content-transfer-encoding", "").lower() not in _PLAIN_ENCODINGS:
         raise unserved("Content-Transfer-Encoding")
     resource = json_object(metadata.content)
@@ -61,7 +61,7 @@ def batch_parts(content_type: str, body: bytes) -> Iterator[Part]:
     if len(pieces) < 2 or not pieces[-1].startswith(b"--"):  # noqa: PLR2004 - before and after a delimiter
         raise invalid("The body is not multipart: it has no part, or no end.")
     for piece in pieces[1:-1]:
-        yield _part(piece)
+        yield _part(piece, 0, len(piece))
 
 
 def json_object(body: bytes) -> dict[str, Any]:
@@ -85,23 +85,23 @@ def header_lines(lines: list[bytes]) -> dict[str, str]:
     return {name.strip().lower(): value.strip() for name, _, value in pairs}
 
 
-def split_head(text: bytes) -> tuple[list[bytes], bytes]:
-    """Split at the first empty line, with any line breaks, into lines and the rest.
+def split_head(text: bytes, start: int, end: int) -> tuple[list[bytes], bytes]:
+    """Split a part of `text` at its first empty line, with any line breaks, into lines and the rest.
 
     Raises:
         StorageError: 400, there is no empty line.
     """
-    found = _EMPTY_LINE.search(text)
+    found = _EMPTY_LINE.search(text, start, end)
     if found is None:
         raise invalid("A part has no empty line after its headers.")
-    return text[: found.start()].splitlines(), text[found.end() :]
+    return text[start : found.start()].splitlines(), text[found.end() : end]
 
 
 _EMPTY_LINE = re.compile(rb"\r?\n\r?\n")
 
 
-def _part(text: bytes) -> Part:
-    lines, content = split_head(text)
+def _part(text: bytes, start: int, end: int) -> Part:
+    lines, content = split_head(text, start, end)
     return Part(headers=header_lines(lines), content=content)
 
 

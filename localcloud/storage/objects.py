@@ -95,7 +95,7 @@ class Objects:
             name=name,
             content=content,
             settings=settings,
-            storage_class=storage_class(resource.get("storageClass") or self.bucket(bucket).storage_class),
+            storage_class=storage_class(resource.get("storageClass") or self._default_class(bucket)),
             crc32c=_verified("CRC32C", resource.get("crc32c"), crc32c(content)),
             md5=_verified("MD5", resource.get("md5Hash"), md5(content)),
         )
@@ -111,7 +111,7 @@ class Objects:
             name=check_object_name(str(resource.get("name") or "")),
             content=content,
             settings=object_settings(resource),
-            storage_class=storage_class(resource.get("storageClass") or self.bucket(bucket).storage_class),
+            storage_class=storage_class(resource.get("storageClass") or self._default_class(bucket)),
             crc32c=crc32c(content),
             components=sum(part.components or 1 for part in parts),
         )
@@ -127,7 +127,7 @@ class Objects:
     ) -> StoredObject:
         """Store the content of `source` under another name. A resource replaces all its settings."""
         settings = object_settings(resource) if resource else source.settings
-        given = (resource or {}).get("storageClass") or self.bucket(bucket).storage_class
+        given = (resource or {}).get("storageClass") or self._default_class(bucket)
         copied = replace(
             source,
             bucket=bucket,
@@ -231,6 +231,10 @@ class Objects:
             live = replace(stored, generation=self._last_generation, created=written, updated=written)
             place.live[stored.name] = live
             return live
+
+    def _default_class(self, bucket: str) -> str:
+        with self._lock:
+            return self._bucket(bucket).storage_class
 
     def _find(self, bucket: str, name: str, generation: int | None) -> StoredObject:
         place = self._bucket(bucket)

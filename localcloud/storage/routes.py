@@ -109,6 +109,12 @@ _UNSERVED_PATHS = (
 )
 # gcsfs makes each bucket with these two. They leave all rights with the callers of the project, as here.
 _DEFAULT_RIGHTS = {"predefinedAcl": "projectPrivate", "predefinedDefaultObjectAcl": "bucketOwnerFullControl"}
+_REFUSED_HEADERS = {
+    "x-goog-encryption-key": "X-Goog-Encryption-Key",
+    "x-goog-copy-source-encryption-key": "X-Goog-Copy-Source-Encryption-Key",
+    "x-goog-if-generation-match": "XML API",
+    "x-goog-if-metageneration-match": "XML API",
+}
 _CHOICES = {"projection": ("full", "noAcl"), "alt": ("json", "media")}
 
 
@@ -159,8 +165,5 @@ def check_headers(headers: Mapping[str, str]) -> None:
     Raises:
         StorageError: 501, it names the header.
     """
-    for name in ("X-Goog-Encryption-Key", "X-Goog-Copy-Source-Encryption-Key"):
-        if name.lower() in headers:
-            raise unserved(name)
-    if any(name.startswith("x-goog-if-") for name in headers):
-        raise unserved("XML API")
+    for header in _REFUSED_HEADERS.keys() & headers.keys():
+        raise unserved(_REFUSED_HEADERS[header])
