@@ -132,8 +132,10 @@ class Sessions:
 
 def announced_hashes(headers: Mapping[str, str]) -> dict[str, str]:
     """Return the checksums of the header X-Goog-Hash, by the name of the metadata."""
-    found = {}
-    for part in headers.get("x-goog-hash", "").split(","):
+    found: dict[str, str] = {}
+    if "x-goog-hash" not in headers:
+        return found
+    for part in headers["x-goog-hash"].split(","):
         kind, _, value = part.strip().partition("=")
         if kind in ("crc32c", "md5") and value:
             found["crc32c" if kind == "crc32c" else "md5Hash"] = value

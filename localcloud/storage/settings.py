@@ -100,7 +100,7 @@ def storage_class(value: Any) -> str:
 def check_object_name(name: str) -> str:
     """Return an object's name; 400 for one that Google refuses."""
     allowed = 1 <= len(name.encode()) <= 1024 and name not in (".", "..")  # noqa: PLR2004 - bytes
-    if not allowed or any(character in name for character in "\r\n"):
+    if not allowed or "\r" in name or "\n" in name:
         raise invalid("An object name holds 1 to 1024 bytes of UTF-8 without line breaks.", "name")
     return name
 
