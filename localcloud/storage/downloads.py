@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import gzip
 import re
-import zlib
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from localcloud.http_server import Request, Response
-from localcloud.storage.errors import StorageError, invalid
+from localcloud.storage.compression import expanded
+from localcloud.storage.errors import StorageError
 
 if TYPE_CHECKING:
     from localcloud.storage.resources import StoredObject
@@ -48,7 +47,8 @@ def content_response(request: Request, stored: StoredObject) -> Response:
         headers["X-Goog-Stored-Content-Encoding"] = encoding
     if encoding == "gzip" and _must_expand(request, stored):
         headers["X-GUploader-Response-Body-Transformations"] = "gunzipped"
-        return Response(body=_expanded(stored), content_type=content_type, headers=headers)
+        body = expanded(stored.content, f"{stored.bucket}/{stored.name}", "contentEncoding")
+        return Response(body=body, content_type=content_type, headers=headers)
     if encoding:
         headers["Content-Encoding"] = encoding
     body, status = stored.content, HTTPStatus.OK
@@ -82,11 +82,3 @@ def _range(header: str, size: int) -> range | None:
 def _must_expand(request: Request, stored: StoredObject) -> bool:
     is_accepted = "gzip" in request.headers.get("accept-encoding", "")
     return not is_accepted and "no-transform" not in stored.settings.get("cacheControl", "")
-
-
-def _expanded(stored: StoredObject) -> bytes:
-    try:
-        return gzip.decompress(stored.content)
-    except (OSError, EOFError, zlib.error):
-        message = f"{stored.bucket}/{stored.name} is not gzip, as its contentEncoding says."
-        raise invalid(message, "contentEncoding") from None

@@ -28,7 +28,7 @@ class Part:
 def upload_parts(content_type: str, body: bytes) -> tuple[dict[str, Any], bytes]:
     """Return metadata and content of a `multipart/related` upload: JSON metadata first, then the content.
 
-    The content type of the second part fills in a missing `contentType`.
+    The content type of the second part fills in a missing `contentType`, see `typed`.
 
     Raises:
         StorageError: 400, the body is not such an upload; 501, its content is encoded.
@@ -46,9 +46,23 @@ def upload_parts(content_type: str, body: bytes) -> tuple[dict[str, Any], bytes]
     media = _part(body, second + len(line_break) + len(delimiter), end)
     if media.headers.get("content-transfer-encoding", "").lower() not in _PLAIN_ENCODINGS:
         raise unserved("Content-Transfer-Encoding")
-    resource = json_object(metadata.content)
-    resource["contentType"] = resource.get("contentType") or media.headers.get("content-type", "")
-    return resource, media.content
+    return typed(json_object(metadata.content), media.headers.get("content-type", "")), media.content
+
+
+def typed(resource: dict[str, Any], content_type: str) -> dict[str, Any]:
+    """Return metadata with the content type that the upload itself has.
+
+    Raises:
+        StorageError: 400, the metadata has another one.
+    """
+    given = resource.get("contentType")
+    if given and content_type and given != content_type:
+        message = (
+            f"Content-Type specified in the upload ({content_type}) does not match Content-Type specified in "
+            f"metadata ({given})."
+        )
+        raise invalid(message, "contentType")
+    return {**resource, "contentType": given or content_type}
 
 
 def batch_parts(content_type: str, body: bytes) -> Iterator[Part]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from localcloud.http_server import HttpService, Request, Response, json_response
 from localcloud.storage import routes
 from localcloud.storage.batch import batch_response
+from localcloud.storage.compression import with_expanded_body
 from localcloud.storage.copies import compose, copy, move
 from localcloud.storage.downloads import content_response
 from localcloud.storage.errors import StorageError, required
@@ -55,6 +56,15 @@ class StorageService(HttpService):
         """Delete all buckets and all uploads that have not ended."""
         self.objects = Objects()
         self._uploads = Uploads(self.objects)
+
+    def respond(self, request: Request) -> Response:
+        """Answer a request, see `HttpService.respond`. A body that is sent as gzip is expanded first."""
+        if "content-encoding" not in request.headers:
+            return super().respond(request)
+        try:
+            return super().respond(with_expanded_body(request))
+        except StorageError as error:
+            return error.response()
 
     def identify(self, request: Request) -> str:
         """Return the JSON API's method name."""

@@ -25,7 +25,7 @@ UNSERVED: dict[str, str] = {
     "X-Goog-Signature": "use the URL without its parameters, signatures are not checked here",
     "userProject": "leave it out, nothing is billed here",
     # Headers.
-    "Content-Encoding": "send the body as it is, and name the encoding in the object's `contentEncoding`",
+    "Content-Encoding": "send the body as it is or as gzip, an object's encoding is its `contentEncoding`",
     "Content-Transfer-Encoding": "send the content as binary",
     "X-Goog-Copy-Source-Encryption-Key": _NO_KEYS,
     "X-Goog-Encryption-Key": _NO_KEYS,

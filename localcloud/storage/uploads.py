@@ -8,14 +8,12 @@ from urllib.parse import quote
 
 from localcloud.http_server import Request, Response
 from localcloud.storage.errors import invalid, required, unserved
-from localcloud.storage.multipart import json_object, upload_parts
+from localcloud.storage.multipart import json_object, typed, upload_parts
 from localcloud.storage.preconditions import Preconditions
 from localcloud.storage.resumable import CANCELLED, Session, Sessions, announced_hashes
 from localcloud.storage.settings import check_object_name, object_settings
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from localcloud.storage.objects import Objects
 
 
@@ -33,7 +31,8 @@ class Uploads:
             StorageError: The upload is malformed, is not served, or its preconditions don't hold.
         """
         query, headers = request.query, request.headers
-        _check_headers(headers)
+        if "x-goog-upload-protocol" in headers or "x-goog-upload-command" in headers:
+            raise unserved("X-Goog-Upload-Protocol")
         if "upload_id" in query:
             return self._continue(request, query["upload_id"])
         if request.method != "POST":
@@ -64,10 +63,8 @@ class Uploads:
         return str(upload_parts(request.headers.get("content-type", ""), request.body)[0].get("name", ""))
 
     def _start(self, request: Request, bucket: str) -> Response:
-        resource = json_object(request.body)
         content_type = request.headers.get("x-upload-content-type", "")
-        resource["contentType"] = resource.get("contentType") or content_type
-        resource = _completed(request, bucket, resource)
+        resource = _completed(request, bucket, typed(json_object(request.body), content_type))
         name = check_object_name(resource["name"])
         object_settings(resource)
         wanted = Preconditions.of(request.query, request.headers)
@@ -102,13 +99,6 @@ class Uploads:
             session.stored = stored.resource()
             session.content.clear()
             return session.stored
-
-
-def _check_headers(headers: Mapping[str, str]) -> None:
-    if "x-goog-upload-protocol" in headers or "x-goog-upload-command" in headers:
-        raise unserved("X-Goog-Upload-Protocol")
-    if headers.get("content-encoding", "identity") != "identity":
-        raise unserved("Content-Encoding")
 
 
 def _incomplete(request: Request, session: Session) -> Response:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import hashlib
 import json
 import os
@@ -80,6 +81,16 @@ def test_simple_uploads(bucket, upload):
         sent = upload(query, content, Content_Type="image/png").json()
         assert (sent["name"], sent["contentType"], sent["contentEncoding"]) == ("a/b", "image/png", "br")
         assert bucket.get_blob("a/b").size == 4
+
+
+@pytest.mark.serves("objects.insert", "Content-Encoding: gzip")
+def test_bodies_that_are_compressed_on_the_way(bucket, upload):
+    """A body that a client sends as gzip, as the one for Java does, is stored as it was before."""
+    body = gzip.compress(multipart({"name": "a"}, b"content"))
+    sent = upload("uploadType=multipart", body, Content_Encoding="gzip", **MULTIPART).json()
+    assert (sent["size"], sent.get("contentEncoding")) == ("7", None)
+    assert bucket.blob("a").download_as_bytes() == b"content"
+    assert upload("uploadType=media&name=a", b"x", Content_Encoding="gzip").status_code == 400
 
 
 @pytest.mark.serves("objects.insert", "crc32c", "md5Hash", "X-Goog-Hash")
@@ -197,6 +208,11 @@ BAD_UPLOADS = [
         "uploadType=multipart",
         "multipart/related; boundary=B",
         multipart({"name": "a", "customTime": "now"}, b""),
+    ),
+    (
+        "uploadType=multipart",
+        "multipart/related; boundary=B",
+        multipart({"name": "a", "contentType": "a/b"}, b""),
     ),
     ("uploadType=media&name=a&ifGenerationMatch=x", "image/png", b"x"),
     ("uploadType=media", "image/png", b"x"),
