@@ -70,7 +70,8 @@ _BUCKETS = r"(?:/storage/v1)?/b"
 _BUCKET = rf"{_BUCKETS}/(?P<bucket>[^/]+)"
 _OBJECT = rf"{_BUCKET}/o/(?P<name>[^/]+)"
 _TO_OBJECT = r"(?P<to_bucket>[^/]+)/o/(?P<to_name>[^/]+)"
-_XML_OBJECT = r"/(?!(?:storage|upload|download|resumable|batch|b|projects)/)(?P<bucket>[^/]+)/(?P<name>.+)"
+_XML_BUCKET = r"/(?!(?:storage|upload|download|resumable|batch|b|projects)/)(?P<bucket>[^/]+)(?:/.*)?"
+_XML_OBJECT = _XML_BUCKET.replace("(?:/.*)?", "/(?P<name>.+)")
 
 
 def _method(name: str, verbs: str, path: str) -> Method:
@@ -135,7 +136,7 @@ def no_method(verb: str, path: str) -> StorageError:
         match = pattern.fullmatch(path)
         if match and f"{kind}.{match[match.lastindex or 0]}" in UNSERVED:
             return unserved(f"{kind}.{match[match.lastindex or 0]}")
-    if re.fullmatch(_XML_OBJECT, path) or (verb == "PUT" and path.count("/") == 1):
+    if re.fullmatch(_XML_BUCKET, path):
         return unserved("XML API")
     return not_found(f"No such method here: {verb} {path}")
 

@@ -164,10 +164,17 @@ def _uniform_access(value: Any) -> None:
             raise unserved(f"Bucket.iamConfiguration.{name}")
 
 
+def _flat(value: Any) -> dict[str, bool]:
+    if not _asks_nothing(value):
+        raise unserved("Bucket.hierarchicalNamespace")
+    return {"enabled": False} if value else {}
+
+
 _BUCKET_READERS: dict[str, Callable[[Any], Any]] = {
     "location": _location,
     "storageClass": storage_class,
     "labels": _labels,
     "versioning": _versioning,
     "iamConfiguration": _uniform_access,
+    "hierarchicalNamespace": _flat,
 }

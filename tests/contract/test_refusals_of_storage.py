@@ -99,5 +99,6 @@ def test_methods(bucket, http, kind):
             path = f"/storage/v1/b/{bucket.name}/o/{name}"
         assert_refused(http.post(path), f"{kind}.{name}")
     assert http.post(PATHS[kind].format(bucket=bucket.name, name="none")).status_code == 404
-    assert_refused(http.put(f"/{bucket.name}/a", content=b"x"), "XML API")
+    for path in (f"/{bucket.name}/a", f"/{bucket.name}/", f"/{bucket.name}"):
+        assert_refused(http.post(path, content=b"x"), "XML API")
     assert_refused(http.get(f"/{bucket.name}/a", headers={"X-Goog-If-Generation-Match": "1"}), "XML API")

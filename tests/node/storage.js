@@ -4,7 +4,10 @@
 const assert = require("node:assert");
 const { once } = require("node:events");
 const { Readable } = require("node:stream");
-const { Storage } = require("@google-cloud/storage");
+const fs = require("node:fs");
+const os = require("node:os");
+const path = require("node:path");
+const { Storage, TransferManager } = require("@google-cloud/storage");
 
 const LARGE = Buffer.alloc(9 * 1024 * 1024 + 7, "large ");
 
@@ -55,6 +58,22 @@ async function uploads(call, bucket) {
     await once(stream, "finish");
     assert.strictEqual((await bucket.file("a/streamed.txt").download())[0].toString(), "first second");
   });
+  await call("resume an upload that was broken off", async () => {
+    const [uri] = await bucket.file("resumed.bin").createResumableUpload();
+    const size = 256 * 1024;
+    const headers = { "Content-Range": `bytes 0-${size - 1}/*` };
+    assert.strictEqual((await fetch(uri, { method: "PUT", body: LARGE.subarray(0, size), headers })).status, 308);
+    const stream = bucket.file("resumed.bin").createWriteStream({ uri, offset: size, validation: false });
+    stream.end(LARGE.subarray(size));
+    await once(stream, "finish");
+    assert.ok((await bucket.file("resumed.bin").download())[0].equals(LARGE));
+    await bucket.file("resumed.bin").delete();
+  });
+  await call("upload compressed", async () => {
+    await bucket.file("a/packed.txt").save("packed ".repeat(99), { gzip: true, resumable: false });
+    assert.strictEqual((await bucket.file("a/packed.txt").download())[0].toString(), "packed ".repeat(99));
+    await bucket.file("a/packed.txt").delete();
+  });
   await call("upload only if the object is new", async () => {
     const file = bucket.file("a/new.txt");
     const options = { resumable: false, preconditionOpts: { ifGenerationMatch: 0 } };
@@ -82,6 +101,13 @@ async function downloads(call, bucket) {
     const parts = [];
     for await (const part of bucket.file("large.bin").createReadStream()) parts.push(part);
     assert.ok(Buffer.concat(parts).equals(LARGE));
+  });
+  await call("download in chunks, at the same time", async () => {
+    const folder = fs.mkdtempSync(path.join(os.tmpdir(), "node-storage-"));
+    const options = { destination: path.join(folder, "large.bin"), chunkSizeBytes: 1024 * 1024, validation: "crc32c" };
+    await new TransferManager(bucket).downloadFileInChunks("large.bin", options);
+    assert.ok(fs.readFileSync(options.destination).equals(LARGE));
+    fs.rmSync(folder, { recursive: true });
   });
   await call("a missing object is not found", async () => {
     await assert.rejects(bucket.file("missing").download(), (error) => error.code === 404);
@@ -118,6 +144,10 @@ async function lists(call, bucket) {
     assert.deepStrictEqual(files.map((file) => file.name), ["chunked.bin", "large.bin"]);
     assert.deepStrictEqual(response.prefixes, ["a/"]);
   });
+  await call("list with offsets and a pattern", async () => {
+    assert.deepStrictEqual(names(await bucket.getFiles({ startOffset: "a/s", endOffset: "b" })), ["a/simple.txt", "a/streamed.txt"]);
+    assert.deepStrictEqual(names(await bucket.getFiles({ matchGlob: "**/{new,simple}.txt" })), ["a/new.txt", "a/simple.txt"]);
+  });
   await call("list page by page", async () => {
     const [first, next] = await bucket.getFiles({ maxResults: 2, autoPaginate: false });
     assert.strictEqual(first.length, 2);
@@ -136,6 +166,17 @@ async function copies(call, bucket) {
     await bucket.file("b/copy.txt").move(bucket.file("b/moved.txt"));
     assert.deepStrictEqual(await bucket.file("b/copy.txt").exists(), [false]);
   });
+  await call("rename", async () => {
+    await bucket.file("b/moved.txt").moveFileAtomic("b/renamed.txt");
+    assert.deepStrictEqual(await bucket.file("b/moved.txt").exists(), [false]);
+  });
+  await call("change the storage class", async () => {
+    await bucket.file("b/renamed.txt").setStorageClass("nearline");
+    assert.strictEqual((await bucket.file("b/renamed.txt").getMetadata())[0].storageClass, "NEARLINE");
+  });
+  await call("what is not served is refused by name", async () => {
+    await assert.rejects(file.makePublic(), (error) => error.code === 501 && error.message.includes("objects.acl"));
+  });
   await call("combine", async () => {
     await bucket.combine(["a/simple.txt", "a/checked.txt"], "b/combined.txt");
     assert.strictEqual((await bucket.file("b/combined.txt").download())[0].toString(), "simplechecked");
@@ -143,6 +184,14 @@ async function copies(call, bucket) {
 }
 
 async function deletions(call, bucket) {
+  await call("keep and delete versions", async () => {
+    await bucket.setMetadata({ versioning: { enabled: true } });
+    await bucket.file("a/new.txt").save("second", { resumable: false });
+    assert.strictEqual((await bucket.getFiles({ prefix: "a/new", versions: true }))[0].length, 2);
+    await bucket.deleteFiles({ prefix: "a/new", versions: true });
+    await bucket.setMetadata({ versioning: { enabled: false } });
+    assert.strictEqual((await bucket.getFiles({ prefix: "a/new", versions: true }))[0].length, 0);
+  });
   await call("delete an object", async () => {
     await bucket.file("a/simple.txt").delete();
     await assert.rejects(bucket.file("a/simple.txt").delete(), (error) => error.code === 404);
