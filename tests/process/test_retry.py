@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
@@ -10,6 +13,7 @@ import pytest
 
 from localcloud.faults import Fault
 from tests.support.process.commands import run_command
+from tests.support.process.daemons import ROOT, clean_environment
 from worker_chart_export.ledger.lease import LEASES
 
 ERROR = {"code": "CHART_API_FAILED", "message": "Chart-IMG answered 500."}
@@ -227,6 +231,33 @@ def test_a_step_whose_message_was_not_sent_is_named(deployment):
     assert done.returncode == 3
     assert "it is READY, but its message was not sent" in done.stdout
     assert deployment.step(run_id, step_id)["status"] == "READY"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_retry_says_what_it_has_done(deployment, number):
+    """It begins no further step, sends the messages of those that it began, and writes its audit line."""
+    run_id, steps = _put_failed(deployment, steps=40)
+    deployment.cloud.pubsub.faults.add(Fault(method="Publish", delay_seconds=1))
+    sent = deployment.cloud.pubsub.calls.as_dict().get("Publish", 0)
+    with subprocess.Popen(
+        [sys.executable, "-m", "daemon.cli", "retry", run_id, "--output", "json"],
+        env=clean_environment(deployment.settings(LOG_FORMAT="json")),
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert deployment.cloud.pubsub.calls.wait_for("Publish", sent + 1, timeout_seconds=30)
+        process.send_signal(number)
+        out, err = process.communicate(timeout=30)
+    assert process.returncode == 128 + number, err
+    ready = [step_id for step_id in steps if deployment.step(run_id, step_id)["status"] == "READY"]
+    assert 0 < len(ready) < len(steps)
+    assert [row["stepId"] for row in json.loads(out) if row["messageId"]] == ready
+    line, rest = err.splitlines()
+    assert json.loads(line)["event"] == "operator_action"
+    assert json.loads(line)["steps"] == len(ready)
+    assert rest == f"interrupted: {len(steps) - len(ready)} steps left as they were"
 
 
 @pytest.mark.official

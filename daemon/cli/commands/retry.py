@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import ExitStack
 from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,6 +20,7 @@ from daemon.cli.output import OutputFormat, examples
 from daemon.cli.places import asking_for, place_of
 from daemon.cli.publishing import step_messages, target_topic
 from daemon.cli.retrying import Retrier, failed_steps, steps_of_run
+from daemon.cli.stop_signals import StopSignals
 from daemon.clients import firestore_client, storage_client
 from daemon.exit import ExitCode
 from daemon.reports.steps import StepFilter
@@ -128,8 +129,13 @@ def command(  # noqa: PLR0913, PLR0917 - each is an option of the command line
             bucket=bucket,
             reopens_runs=reopen_run,
         )
-        done = _retry_all(retrier, chosen)
-    _report(done, output, run_id)
+        stop = resources.enter_context(StopSignals())
+        done = _retry_all(retrier, chosen, run_id, stop)
+    _print(done, output)
+    if len(done) < len(chosen):
+        typer.echo(f"interrupted: {plural(len(chosen) - len(done), 'step')} left as they were", err=True)
+    stop.check()
+    raise typer.Exit(_exit_code(done))
 
 
 def _check_arguments(
@@ -190,32 +196,52 @@ def _agree(found: Sequence[RetryStep], *, reopens_runs: bool, yes: bool) -> list
     return chosen
 
 
-def _retry_all(retrier: Retrier, chosen: Sequence[RetryStep]) -> list[Retried]:
-    """Retry the steps, some at a time, with a progress bar on a terminal."""
+def _retry_all(
+    retrier: Retrier, chosen: Sequence[RetryStep], run_id: str | None, stop: StopSignals
+) -> list[Retried]:
+    """Retry the steps, some at a time, with a progress bar on a terminal.
+
+    After a stop signal what has begun is finished, the other steps are left as they are.
+    """
     console = Console(stderr=True)
+    is_hidden = not (chosen and console.is_terminal)
+    done: list[Retried] = []
     with ThreadPoolExecutor(THREADS, thread_name_prefix="retry") as threads:
-        results = threads.map(retrier.retry, chosen)
-        is_hidden = not console.is_terminal
-        return list(track(results, "Retrying", len(chosen), console=console, disable=is_hidden))
+        futures = [threads.submit(retrier.retry, step) for step in chosen]
+        ended = as_completed(futures)
+        try:
+            for future in track(ended, "Retrying", len(chosen), console=console, disable=is_hidden):
+                future.result()
+                if stop.came:
+                    break
+        finally:
+            threads.shutdown(cancel_futures=True)
+            done = [one.result() for one in futures if not one.cancelled() and one.exception() is None]
+            _audit(done, run_id)
+    return done
 
 
-def _report(done: Sequence[Retried], output: OutputFormat, run_id: str | None) -> None:
-    """Print the results and end the command with the exit code for them."""
-    retried = [result for result in done if result.retried]
-    if retried:
+def _audit(done: Sequence[Retried], run_id: str | None) -> None:
+    if retried := [result for result in done if result.retried]:
         runs = len({result.step.run_id for result in retried})
         sentence = f"Retried {plural(len(retried), 'step')} of {plural(runs, 'run')}"
         step_id = retried[0].step.step_id if len(retried) == 1 else None
         audit("retry", sentence, steps=len(retried), runId=run_id, stepId=step_id)
+
+
+def _print(done: Sequence[Retried], output: OutputFormat) -> None:
     if output is OutputFormat.JSON:
         rows = ",\n".join(json.dumps(result.to_dict()) for result in done)
         typer.echo(f"[\n{rows}\n]" if rows else "[]")
     else:
         for result in done:
             typer.echo(_line(result))
+
+
+def _exit_code(done: Sequence[Retried]) -> ExitCode:
     if any(result.is_backend_failure for result in done):
-        raise typer.Exit(ExitCode.REFUSED)
-    raise typer.Exit(ExitCode.OK if len(retried) == len(done) else ExitCode.JOB_FAILED)
+        return ExitCode.REFUSED
+    return ExitCode.OK if all(result.retried for result in done) else ExitCode.JOB_FAILED
 
 
 def _line(result: Retried) -> str:

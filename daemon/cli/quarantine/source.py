@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import signal
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING
 
 import typer
 
 from daemon.cli.places import asking_for
-from daemon.lifecycle.signals import STOP_SIGNALS
+from daemon.cli.stop_signals import StopSignals
 from daemon.settings import PubsubSettings, SettingsError, load_settings
 from daemon.subscription.admin import SubscriptionFacts, read_subscription
 from daemon.subscription.held_messages import HeldMessages
@@ -52,7 +51,7 @@ class Source:
     def hold(self) -> Iterator[HeldMessages]:
         """Open the subscription; give back at the end what was not removed."""
         with (
-            _StopSignals() as stop,
+            StopSignals() as stop,
             asking_for(f"subscription {self.path}"),
             HeldMessages(
                 self.path,
@@ -106,37 +105,6 @@ def each_message(held: HeldMessages) -> Iterator[QuarantinedMessage]:
     """Yield the messages of the subscription, each once."""
     for message in held.messages():
         yield QuarantinedMessage.of(message)
-
-
-class _StopSignals:
-    """Notes a stop signal, which ends the command after the current call; a second one ends it at once."""
-
-    def __init__(self) -> None:
-        self._number = 0
-        self._before: dict[int, Any] = {}
-
-    def __enter__(self) -> Self:
-        for number in STOP_SIGNALS:
-            self._before[number] = signal.signal(number, self._note)
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _note(self, number: int, _frame: object) -> None:
-        if self._number:
-            raise SystemExit(128 + number)
-        self._number = number
-
-    def check(self) -> None:
-        """End the command if a signal came.
-
-        Raises:
-            SystemExit: With the exit code that a shell gives for the signal.
-        """
-        if self._number:
-            raise SystemExit(128 + self._number)
 
 
 def _dead_letter_subscription(settings: PubsubSettings) -> str:
