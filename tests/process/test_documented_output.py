@@ -99,7 +99,7 @@ def _check(commands, tmp_path):
         "**`accounts`** lists": commands.rows("accounts"),
         "**`list`** and **`show`**": commands.rows("quarantine show", commands.message),
         "## Retry": commands.rows("retry", commands.run_id, commands.failed),
-        "## Release": commands.rows("release", commands.run_id, commands.running),
+        "## Release": commands.rows("release", commands.run_id, commands.running, "--wait", "0s"),
         "**`templates diff FILE...`**": commands.rows("templates diff", str(file), code=1),
     }
     for after, rows in found.items():

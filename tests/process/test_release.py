@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -69,6 +70,35 @@ def test_a_step_whose_holder_is_frozen_is_finished_by_another(deployment):
     assert not _lease(deployment, run_id, step_id).get().exists
 
 
+def test_a_message_that_a_frozen_holder_got_does_not_delay_the_take_over(deployment):
+    """The frozen process is the only one that receives; the message that it got stays there for a minute."""
+    slow = {**LONG, "ACK_EXTENSION_SECONDS": "60"}
+    with deployment.daemon(**slow).started() as frozen, ThreadPoolExecutor(1) as threads:
+        run_id, step_id = _running(deployment, frozen)
+        frozen.signal(signal.SIGSTOP)
+        sent = deployment.cloud.pubsub.calls.as_dict()["Publish"]
+        releasing = threads.submit(_release, deployment, run_id, step_id, "--wait", "40s")
+        assert deployment.cloud.pubsub.calls.wait_for("Publish", sent + 1, timeout_seconds=30)
+        with deployment.daemon(**slow).started() as other:
+            _check_taken_over(deployment, other, run_id, step_id)
+            done = releasing.result()
+            owner = other.named("claim_attempt")[0]["owner"]
+            assert done.returncode == 0
+            # The command looks twice a second.
+            assert done.stdout.splitlines()[1] in {f"Taken over by {owner}", "Another worker has finished it"}
+            frozen.kill()
+
+
+def test_without_a_daemon_the_release_ends_with_a_warning(deployment):
+    """The step is released all the same."""
+    run_id, (step_id,) = deployment.put_run(status="RUNNING")
+    _put_lease(deployment, run_id, step_id)
+    done = _release(deployment, run_id, step_id, "--wait", "3s")
+    assert done.returncode == 0
+    assert "nobody took the step over within 3 s" in done.stderr
+    assert deployment.cloud.pubsub.calls.as_dict()["Publish"] == 2
+
+
 def test_a_live_holder_stops_within_a_heartbeat(deployment):
     """It finds out that the token is gone, and another daemon or itself starts again."""
     short = {**LONG, "LEASE_SECONDS": "6"}
@@ -101,14 +131,14 @@ def test_the_lease_of_an_unknown_owner_is_ended(deployment):
     """The lease document says who did it and when; the JSON output says what was released."""
     run_id, (step_id,) = deployment.put_run(status="RUNNING")
     _put_lease(deployment, run_id, step_id)
-    done = _release(deployment, run_id, step_id, "--output", "json")
+    done = _release(deployment, run_id, step_id, "--output", "json", "--wait", "0s")
     (row,) = json.loads(done.stdout)
     assert (row["runId"], row["stepId"], row["released"], row["owner"]) == (run_id, step_id, True, "unknown")
     lease = _lease(deployment, run_id, step_id).get().to_dict()
     assert (lease["token"], lease["released"], lease["attempt"]) == ("", 1, 1)
     assert "@" in lease["releasedBy"]
     assert lease["expiresAt"] <= datetime.now(UTC)
-    again = json.loads(_release(deployment, run_id, step_id, "--output", "json").stdout)
+    again = json.loads(_release(deployment, run_id, step_id, "--output", "json", "--wait", "0s").stdout)
     assert (again[0]["released"], again[0]["reason"]) == (False, "released")
     assert _lease(deployment, run_id, step_id).get().to_dict() == lease
 
