@@ -32,7 +32,7 @@ def test_bash_completes_commands_and_options():
     for message, place in (("st", 1), ("status --wa", 2)):
         script += f'COMP_WORDS=("$0" {message}); COMP_CWORD={place}; _worker_chart_export_completion "$0"\n'
         script += 'printf "%s\\n" "${COMPREPLY[@]}"\n'
-    assert _bash(script).split() == ["status", "steps", "--watch"]
+    assert _bash(script).split() == ["stage", "status", "steps", "--watch"]
 
 
 def test_show_completion_prints_the_script_of_the_shell_it_is_called_from():

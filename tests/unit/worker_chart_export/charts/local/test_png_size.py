@@ -96,8 +96,8 @@ def test_a_picture_that_can_not_be_made_small_stays_whole():
     assert check_png(png, width=300, height=200, max_bytes=len(png)) == png
 
 
-def test_a_picture_over_the_limit_takes_at_most_five_times_as_long():
-    """No level of deflate is tried that takes ten times as long."""
+def test_a_picture_over_the_limit_takes_at_most_eight_times_as_long():
+    """No step of the plan is repeated, and none takes much longer than the first."""
     picture = _chart(1920, 1080)
     exact, seconds = len(encode_png(picture, max_bytes=1 << 24)), []
     for limit in (exact, exact - 1, 1000):
@@ -105,4 +105,4 @@ def test_a_picture_over_the_limit_takes_at_most_five_times_as_long():
         for _ in range(3):
             encode_png(picture, max_bytes=limit)
         seconds.append(time.process_time() - began)
-    assert max(seconds) < 5 * seconds[0]
+    assert max(seconds) < 8 * seconds[0]
