@@ -10,15 +10,21 @@ from typing import TYPE_CHECKING
 
 from daemon.handling.circuit_breaker import SHUTDOWN
 from daemon.handling.step_state import NOT_READY, StepState
+from worker_chart_export.execution.outcome import OutcomeKind
+from worker_chart_export.ledger.decisions import Reason
 from worker_chart_export.observability.logs import Event, log
 
 if TYPE_CHECKING:
     from daemon.handling.step_state import StepView
+    from worker_chart_export.execution.outcome import Outcome
 
 MIN_NOT_READY_SECONDS = 10.0
 MAX_NOT_READY_SECONDS = 300.0
 #: The longest ack deadline that Pub/Sub accepts.
 MAX_DEFER_SECONDS = 600
+#: After a finalize that was refused for one of these reasons there is nothing to read again.
+GONE = frozenset({Reason.RUN_MISSING, Reason.STEP_MISSING})
+LOST = frozenset({OutcomeKind.CLAIM_LOST, OutcomeKind.FINALIZE_REFUSED})
 #: Longer than a stream needs to close.
 GIVE_BACK_SECONDS = 10.0
 
@@ -65,6 +71,30 @@ class Reject:
 
 
 Disposition = Ack | Nack | Defer | Reject
+
+
+def without_work(view: StepView, *, age_seconds: float, grace_seconds: float) -> Disposition:
+    """Choose the disposition of a message whose step can't be worked on now.
+
+    Args:
+        view: The state of the step.
+        age_seconds: The time since the message was published.
+        grace_seconds: How long a message may wait for its step.
+    """
+    if view.state in NOT_READY:
+        return not_ready(view, age_seconds=age_seconds, grace_seconds=grace_seconds)
+    if view.state is StepState.OTHER_TYPE:
+        return ignored(view.description)
+    if view.state is StepState.OWN_LEASE:
+        return own_redelivery(view)
+    return noop(view)
+
+
+def after_work(outcome: Outcome) -> Ack | None:
+    """Return the disposition after the work on a step. None: the step was lost, so read the run again."""
+    if outcome.kind is OutcomeKind.FINALIZE_REFUSED and outcome.reason in GONE:
+        return Ack(reason=str(outcome.reason))
+    return None if outcome.kind in LOST else Ack(reason=outcome.kind.value)
 
 
 def not_ready(view: StepView, *, age_seconds: float, grace_seconds: float) -> Disposition:

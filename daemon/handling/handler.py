@@ -15,17 +15,17 @@ from daemon.handling.disposition import (
     Defer,
     Nack,
     Reject,
+    after_work,
     ignored,
     noop,
     not_now,
-    not_ready,
     nothing_eligible,
     own_redelivery,
     waits_for_account,
+    without_work,
 )
 from daemon.handling.messages import Irrelevant, MessageRejected, parse_message
 from daemon.handling.step_state import (
-    NOT_READY,
     StepState,
     StepView,
     classify_lease,
@@ -40,8 +40,6 @@ from worker_chart_export.errors import (
     Interrupted,
     RunInvalid,
 )
-from worker_chart_export.execution.outcome import OutcomeKind
-from worker_chart_export.ledger.decisions import Reason
 from worker_chart_export.observability.logs import Event, bind, bound, log
 from worker_chart_export.observability.observers import annotate
 from worker_chart_export.timing import Backoff
@@ -59,9 +57,6 @@ if TYPE_CHECKING:
     from worker_chart_export.timing import Clock
 
 CLAIMABLE = frozenset({StepState.READY, StepState.LEASE_EXPIRED})
-#: After a finalize that was refused for one of these reasons there is nothing to read again.
-GONE = frozenset({Reason.RUN_MISSING, Reason.STEP_MISSING})
-LOST = frozenset({OutcomeKind.CLAIM_LOST, OutcomeKind.FINALIZE_REFUSED})
 #: A message is deferred after its steps were lost to other workers this often in one delivery.
 MAX_LOST_STEPS = 10
 CONTENDED = f"its steps were lost to other workers {MAX_LOST_STEPS} times"
@@ -161,7 +156,8 @@ class MessageHandler:
             if lost and view.state is StepState.MISSING:
                 return noop(view)  # it existed a moment ago, so it is deleted and not late
             if view.state is not StepState.UNLEASED and view.state not in CLAIMABLE:
-                return self._without_work(snapshot, view, message)
+                age = (self._server_time(snapshot) - message.publish_time).total_seconds()
+                return without_work(view, age_seconds=age, grace_seconds=self._not_ready_grace_seconds)
             if self._clock.monotonic() >= deadline:
                 return self._defer("out_of_time", OUT_OF_TIME)
             done: Ack | Defer | None
@@ -261,7 +257,7 @@ class MessageHandler:
             if outcome is None:
                 self._ledger.adopt(snapshot.run.run_id, step_id, now=snapshot.read_time)
                 return Ack(reason=StepState.UNLEASED.value)
-        return None if outcome.kind in LOST else Ack(reason=outcome.kind.value)
+        return after_work(outcome)
 
     def _defer(self, reason: str, detail: str) -> Defer:
         delay_seconds = DEFER_BACKOFF.delay_seconds(next(self._deferrals))
@@ -288,20 +284,7 @@ class MessageHandler:
             self._breaker.record_failure(error)
             # While all charts wait, the message waits at the breaker, so that it uses up no delivery attempt.
             return None if error.is_for_all else waits_for_account()
-        if outcome.kind is OutcomeKind.FINALIZE_REFUSED and outcome.reason in GONE:
-            return Ack(reason=str(outcome.reason))
-        if outcome.kind in LOST:
-            return None
-        if outcome.manifest_uri is not None:
+        done = after_work(outcome)
+        if done is not None and outcome.manifest_uri is not None:
             self._breaker.record_success("storage")
-        return Ack(reason=outcome.kind.value)
-
-    def _without_work(self, snapshot: RunSnapshot, view: StepView, message: IncomingMessage) -> Disposition:
-        if view.state in NOT_READY:
-            age = (self._server_time(snapshot) - message.publish_time).total_seconds()
-            return not_ready(view, age_seconds=age, grace_seconds=self._not_ready_grace_seconds)
-        if view.state is StepState.OTHER_TYPE:
-            return ignored(view.description)
-        if view.state is StepState.OWN_LEASE:
-            return own_redelivery(view)
-        return noop(view)
+        return done

@@ -12,7 +12,7 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from daemon.handling.step_state import StepState, classify_lease, classify_step
+from daemon.handling.step_state import RescueAction, StepState, classify_step, rescue_action
 from worker_chart_export.errors import BackendRefused, BackendUnavailable, IndexMissing, Interrupted
 from worker_chart_export.observability import metrics
 from worker_chart_export.observability.logs import Event, bound, log
@@ -158,9 +158,14 @@ class Rescue:
 
     def _rescue(self, expired: ExpiredLease) -> None:
         """Work on the step, or delete the lease."""
-        snapshot = self._ledger.read(expired.run_id, leases_of=[expired.step_id])
-        if self._is_claimable(snapshot, expired):
-            self._work(expired.run_id, expired.step_id, snapshot)
+        run_id, step_id = expired.run_id, expired.step_id
+        snapshot = self._ledger.read(run_id, leases_of=[step_id])
+        stored = snapshot.leases[step_id]
+        action = rescue_action(snapshot, step_id, terms=self._ledger.terms)
+        if action is RescueAction.TAKE_OVER:
+            self._work(run_id, step_id, snapshot)
+        elif action is RescueAction.DELETE and stored and self._ledger.delete_lease(run_id, step_id, stored):
+            log.info(Event.LEASE_DELETED, "Deleted the lease of a step that is not RUNNING")
 
     @contextmanager
     def _errors_of_one(self) -> Iterator[None]:
@@ -174,23 +179,6 @@ class Rescue:
             self._breaker.record_failure(error)
         except Exception as error:  # noqa: BLE001 - see above; the next search finds the lease again
             log.warning(Event.LEASE_STRANDED, f"The step can't be rescued: {error!r:.300}")
-
-    def _is_claimable(self, snapshot: RunSnapshot, expired: ExpiredLease) -> bool:
-        """Return True if the step can be taken over. Delete a lease whose step is not RUNNING.
-
-        The leases of other types of steps are left to their own workers, which use the same ledger.
-        """
-        stored, run = snapshot.leases[expired.step_id], snapshot.run
-        if stored is None or snapshot.read_time is None:
-            return False
-        if run is None or not run.is_running(expired.step_id):
-            if self._ledger.delete_lease(expired.run_id, expired.step_id, stored):
-                log.info(Event.LEASE_DELETED, "Deleted the lease of a step that is not RUNNING")
-            return False
-        if classify_step(run, expired.step_id).state is not StepState.RUNNING:
-            return False
-        view = classify_lease(stored, now=snapshot.read_time, message_id="", terms=self._ledger.terms)
-        return view.state is StepState.LEASE_EXPIRED
 
     def _work(self, run_id: str, step_id: str, snapshot: RunSnapshot) -> None:
         scope = self._pipeline.new_scope()

@@ -125,6 +125,34 @@ def classify_lease(
     )
 
 
+class RescueAction(StrEnum):
+    """What the rescue does with a lease that has expired."""
+
+    LEAVE = "leave"
+    DELETE = "delete"
+    TAKE_OVER = "take_over"
+
+
+def rescue_action(snapshot: RunSnapshot, step_id: str, *, terms: LeaseTerms) -> RescueAction:
+    """Decide what to do with the lease of a step. Pure.
+
+    A lease whose step is not RUNNING is deleted. The leases of other types of steps are left to their own
+    workers, which use the same ledger.
+
+    Raises:
+        RunInvalid: The step can't be read.
+    """
+    stored, run = snapshot.leases[step_id], snapshot.run
+    if stored is None or snapshot.read_time is None:
+        return RescueAction.LEAVE
+    if run is None or not run.is_running(step_id):
+        return RescueAction.DELETE
+    if classify_step(run, step_id).state is not StepState.RUNNING:
+        return RescueAction.LEAVE
+    view = classify_lease(stored, now=snapshot.read_time, message_id="", terms=terms)
+    return RescueAction.TAKE_OVER if view.state is StepState.LEASE_EXPIRED else RescueAction.LEAVE
+
+
 def running_steps(snapshot: RunSnapshot) -> list[str]:
     """Return the ids of the run's valid RUNNING chart steps, in order."""
     run = snapshot.run

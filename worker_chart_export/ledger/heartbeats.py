@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from worker_chart_export.backends.firestore import LazySnapshot
-    from worker_chart_export.ledger.lease import HeldLease, LeaseTerms
+    from worker_chart_export.ledger.lease import HeldLease, Lease, LeaseTerms
     from worker_chart_export.timing import Clock
 
 #: Results of a write in a batch (google.rpc.Code): the lease was changed or deleted since it was read.
@@ -162,11 +162,14 @@ class Heartbeats:
             found = self._read(mine)
             ours = []
             for held in mine:
-                why = _why_lost(held, found)
-                if why is None:
-                    ours.append(held)
-                else:
-                    held.lose(why)
+                stored, run = _found_for(held, found)
+                why = why_lost(held.step_id, held.lease, stored, run)
+                if why is not None or stored is None:
+                    held.lose(why or "it is gone")
+                    continue
+                # Its update time differs after a write of ours whose answer was lost.
+                held.stored = replace(stored, lease=held.lease)
+                ours.append(held)
             if ours:
                 self._renew(ours, found, trusted_until=asked_at + self._terms.trusted_seconds)
             return True
@@ -225,26 +228,38 @@ class Heartbeats:
                 )
 
 
-def _why_lost(held: HeldLease, found: Mapping[str, LazySnapshot]) -> str | None:
-    """Return why the lease is lost, or None when the work may continue. Note the lease's `update_time`."""
+def _found_for(
+    held: HeldLease, found: Mapping[str, LazySnapshot]
+) -> tuple[StoredLease | None, Mapping[str, Any] | None]:
+    """Return the lease and the fields of the run as they were read."""
     run_path = f"{FLOW_RUNS}/{held.run_id}"
-    snapshot = found[f"{run_path}/{LEASES}/{held.step_id}"]
-    stored = stored_lease(snapshot.fields, snapshot.update_time)
+    lease = found[f"{run_path}/{LEASES}/{held.step_id}"]
+    return stored_lease(lease.fields, lease.update_time), found[run_path].fields
+
+
+def why_lost(
+    step_id: str, own: Lease, stored: StoredLease | None, run: Mapping[str, Any] | None
+) -> str | None:
+    """Return why this process has lost its lease, or None when the work may continue. Pure.
+
+    Args:
+        step_id: The step.
+        own: The lease as this process holds it.
+        stored: The lease as it is in Firestore, or None when it is gone.
+        run: The fields of the run, or None when it is gone. The statuses of run and step are enough.
+    """
     if stored is not None and stored.lease.released_by and not stored.lease.token:
         return f"{stored.lease.released_by} has released it"
-    if stored is None or stored.lease.token != held.lease.token:
+    if stored is None or stored.lease.token != own.token:
         return "another worker has taken it"
-    document = found[run_path].fields
-    if document is None:
+    if run is None:
         return "the run is gone"
-    steps = document.get("steps")
-    step = steps.get(held.step_id) if isinstance(steps, Mapping) else None
+    steps = run.get("steps")
+    step = steps.get(step_id) if isinstance(steps, Mapping) else None
     status = step.get("status") if isinstance(step, Mapping) else None
     if status != StepStatus.RUNNING:
         return f"the step is no longer RUNNING but {status or 'gone'}"
-    of_run = document.get("status")
+    of_run = run.get("status")
     if isinstance(of_run, str) and of_run in FINAL_RUN_STATUSES:
         return f"the run is {of_run}"
-    # It differs after a write of ours whose answer was lost.
-    held.stored = replace(stored, lease=held.lease)
     return None

@@ -7,7 +7,7 @@ import ast
 import pytest
 
 from daemon.handling.circuit_breaker import PAUSED, SHUTDOWN
-from daemon.handling.handler import GONE
+from daemon.handling.disposition import GONE
 from daemon.handling.step_state import StepState
 from tests.support.metric_counts import value
 from tests.support.process.daemons import ROOT
