@@ -1,0 +1,36 @@
+"""Every interleaving of the core in a small world, in its short form; `make explore` runs the long one."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.explorer.broken import BROKEN, search
+from tests.explorer.searches import SHORT, Setting
+
+
+@pytest.mark.parametrize("setting", SHORT, ids=str)
+def test_no_interleaving_violates_an_invariant(setting):
+    """Two and three workers, with any one disturbance at any moment."""
+    found = setting.search()
+    assert found.is_complete
+    assert found.violation is None, str(found)
+    assert found.settled > 0
+
+
+@pytest.mark.parametrize("core", BROKEN, ids=lambda core: core.__name__)
+def test_a_broken_core_is_found_with_the_shortest_history(core):
+    """`python -m tests.explorer --broken` prints the histories."""
+    found = search(core)
+    assert found.violation is not None
+    assert BROKEN[core] in found.violation
+    assert found.history[0].startswith("worker ")
+    assert len(found.history) <= 12
+
+
+def test_a_clock_that_stands_still_lets_a_worker_pay_too_late_and_nothing_else():
+    """The fence does not need its clock, and the count of the calls neither."""
+    setting = Setting(disturbances=0, clocks_off=1)
+    found = setting.search(may_pay_late=False)
+    assert found.violation is not None
+    assert "may both pay and write for the same step" in found.violation
+    assert setting.search(may_pay_late=True).violation is None
