@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import math
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 from worker_chart_export.backends.firestore import delete_document
 from worker_chart_export.errors import OPERATOR, BackendRefused, BackendUnavailable, WorkerError
-from worker_chart_export.fleet.heartbeat import WORKERS, old_workers, send_heartbeat
+from worker_chart_export.fleet.heartbeat import WORKERS, WorkerState, old_workers, send_heartbeat
 from worker_chart_export.fleet.pause import read_pause
 from worker_chart_export.observability import metrics
 from worker_chart_export.observability.logs import Event, log
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 LOOK_SECONDS = 15.0
 READ_SECONDS = 5.0
 LOOKS_PER_HEARTBEAT = 2
+#: A daemon is not ready until its stream is open. The first heartbeat waits for that, because it stands 30 s.
+FIRST_HEARTBEAT_SECONDS = 5.0
+READY_POLL_SECONDS = 0.05
 #: At the start and at the end the process waits no longer.
 LEAVE_SECONDS = 1.0
 
@@ -107,6 +111,7 @@ class FleetMember:
 
     def _run(self) -> None:
         self._safely(self._forget_old)
+        self._safely(self._await_stream)
         while True:
             self._safely(self._send_heartbeat)
             for _ in range(LOOKS_PER_HEARTBEAT):
@@ -114,6 +119,18 @@ class FleetMember:
                     return
                 self._on_tick()
                 self._safely(self._look)
+
+    def _await_stream(self) -> None:
+        """Wait a moment while the daemon is not ready yet."""
+        end = time.monotonic() + FIRST_HEARTBEAT_SECONDS
+        while time.monotonic() < end and self._is_not_ready():
+            if self._stopping.wait(READY_POLL_SECONDS):
+                return
+
+    def _is_not_ready(self) -> bool:
+        if self._started_at is None or self._read_at is None:
+            return False  # no heartbeat is sent
+        return self._status(self._started_at, self._read_at).state == WorkerState.NOT_READY
 
     def _safely(self, action: Callable[[], None]) -> None:
         """Log an error, once for each outage. What was known before stays true meanwhile."""

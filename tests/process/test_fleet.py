@@ -264,6 +264,14 @@ def test_workers_lists_those_that_are_there(deployment):
     assert len(listed(deployment)) == 1  # nobody deleted it
 
 
+def test_the_first_heartbeat_of_a_daemon_says_that_it_is_ready(deployment):
+    """It stands for half a minute, so it waits until the stream is open."""
+    with deployment.daemon().started() as daemon:
+        daemon.wait_until(lambda: listed(deployment), "a heartbeat", 20)
+        (worker,) = listed(deployment)
+        assert (worker["state"], worker["reason"]) == ("ready", None)
+
+
 def test_a_clean_stop_removes_the_heartbeat(deployment):
     """A daemon that stopped is listed no more, and the next one deletes old heartbeats of killed ones."""
     old = deployment.documents.document(f"{WORKERS}/host:1:old")
