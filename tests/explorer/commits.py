@@ -73,7 +73,9 @@ class CommitMoves:
             raise AssertionError("unreachable")
         if not holds(state, plan):
             if worker.phase == ADOPT:
-                yield Move(number, name, "it has changed", self._after_adopt(state, number, worker))
+                event = "lease_deleted" if plan.lease_op == DELETE else name
+                changed = "not: it has changed meanwhile"
+                yield Move(number, event, changed, self._after_adopt(state, number, worker))
             else:
                 again = self._plan(state, number, worker._replace(plan=None))
                 yield Move(number, name, "lost the race, reads again", again)

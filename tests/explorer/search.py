@@ -34,6 +34,7 @@ class Found:
         violation: What is wrong in the first bad state, if there is one.
         history: The shortest way to it.
         is_complete: Every state was seen.
+        events: What happened in any history.
     """
 
     states: int = 0
@@ -44,6 +45,7 @@ class Found:
     violation: str | None = None
     history: list[str] = field(default_factory=list)
     is_complete: bool = True
+    events: set[str] = field(default_factory=set)
 
     def __str__(self) -> str:
         figures = f"{self.states:,} states, {self.transitions:,} transitions, depth {self.depth}"
@@ -112,6 +114,7 @@ class Search:
             except Violation as violation:
                 raise _Stop(number, violation) from violation
             found.transitions += 1
+            found.events.add(move.event)
             after, _ = canonical(move.state, self._alike)
             known = self._numbers.setdefault(after, len(self._parents))
             if known == len(self._parents):

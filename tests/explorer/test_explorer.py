@@ -7,6 +7,53 @@ import pytest
 from tests.explorer.broken import BROKEN, search
 from tests.explorer.searches import SHORT, Setting
 
+#: Each kind of move.
+EVENTS = frozenset(
+    {
+        "a minute passes",
+        "backend_refused",
+        "backend_unavailable",
+        "chart_api_call_finished",
+        "chart_failed",
+        "chart_reused",
+        "chart_stored",
+        "claim",
+        "claim_attempt",
+        "clear",
+        "confirms its lease",
+        "counts a call",
+        "delivered twice",
+        "drain_started",
+        "finalize",
+        "finalize_refused",
+        "heartbeat",
+        "intake_paused",
+        "intake_resumed",
+        "lease_deleted",
+        "lease_found",
+        "lease_lost",
+        "lease_released",
+        "manifest_written",
+        "message_received",
+        "message_settled",
+        "no answer",
+        "release",
+        "step_completed",
+        "step_noop",
+        "step_unleased",
+        "the late commit never arrives",
+        "the late commit takes effect",
+        "the process is frozen",
+        "the process is killed",
+        "the run document fills up",
+        "the run is cancelled",
+        "the run is deleted",
+        "the step is READY again",
+        "the step is cancelled",
+        "wakes",
+    }
+)
+
 
 @pytest.mark.parametrize("setting", SHORT, ids=str)
 def test_no_interleaving_violates_an_invariant(setting):
@@ -15,6 +62,11 @@ def test_no_interleaving_violates_an_invariant(setting):
     assert found.is_complete
     assert found.violation is None, str(found)
     assert found.settled > 0
+
+
+def test_all_that_can_happen_happens_somewhere():
+    """A search that never got to a take-over or to a full document would show nothing of them."""
+    assert Setting().search().events | Setting(status="RUNNING").search().events >= EVENTS
 
 
 @pytest.mark.parametrize("core", BROKEN, ids=lambda core: core.__name__)
