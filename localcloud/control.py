@@ -5,13 +5,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from localcloud.chart_img import ChartImgService
 from localcloud.faults import fault_of
 from localcloud.firestore import FirestoreService
+from localcloud.http_requests import read_json
 from localcloud.http_server import HttpService, Request, Response, json_response
 from localcloud.pubsub import PubsubService
 
@@ -51,7 +51,7 @@ class ControlService(HttpService):
             if method == "GET /faults":
                 return json_response({name: one.faults.as_list() for name, one in self._services.items()})
             if method == "POST /faults":
-                return json_response({"id": self._add_fault(json.loads(request.body))})
+                return json_response({"id": self._add_fault(read_json(request.body))})
             if method == "DELETE /faults":
                 for service in self._services.values():
                     service.faults.clear()

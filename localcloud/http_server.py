@@ -12,16 +12,15 @@ from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qsl, urlsplit
 
 from localcloud.faults import Fault, check_fault
+from localcloud.http_requests import read_body, split_target
 from localcloud.service import Service
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 _BACKLOG = 256
-_MAX_LINE_BYTES = 65_536
 _PHRASES = {status.value: status.phrase for status in HTTPStatus} | {499: "Client Closed Request"}
 _ERRORS = frozenset(status.value for status in HTTPStatus if status.value >= HTTPStatus.BAD_REQUEST)
 
@@ -63,7 +62,8 @@ class Response:
         }
         lines = [f"HTTP/1.1 {self.status} {_PHRASES.get(self.status, 'Error')}"]
         lines += [f"{name}: {value}" for name, value in headers.items()]
-        head = "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n"
+        # UTF-8, as Google's service sends a file name in `Content-Disposition`.
+        head = "\r\n".join(lines).encode() + b"\r\n\r\n"
         return head + self.body if with_body else head
 
 
@@ -146,40 +146,38 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _serve(self) -> None:
         try:
-            body = self._read_body()
-        except ValueError:
-            self.send_error(HTTPStatus.BAD_REQUEST, "the body has no valid length")
+            request = self._read()
+        except ValueError as error:
+            # What follows on the connection may belong to this request, so nothing more is read from it.
             self.close_connection = True
+            self._send(self.server.service.error_response(HTTPStatus.BAD_REQUEST, str(error)))
             return
-        target = urlsplit(self.path)
-        request = Request(
-            method=self.command,
-            path=target.path,
-            query=dict(parse_qsl(target.query, keep_blank_values=True)),
-            headers=_joined(self.headers.items()),
-            body=body,
-        )
         try:
-            self._send(self.server.service.respond(request))
+            self._send(self._respond(request))
         except ConnectionDropped:
             self.close_connection = True
 
-    def _read_body(self) -> bytes:
-        """Read the body: of the announced length, or in chunks.
+    def _read(self) -> Request:
+        """Read the request.
 
         Raises:
-            ValueError: A length is malformed, or the body ends too early.
+            ValueError: It is malformed or incomplete.
         """
-        if self.headers.get("Transfer-Encoding", "identity").lower() != "chunked":
-            return self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        chunks = []
-        while size := int(self.rfile.readline(_MAX_LINE_BYTES).partition(b";")[0], 16):
-            chunks.append(self.rfile.read(size))
-            if self.rfile.readline(_MAX_LINE_BYTES).strip():
-                raise ValueError(size)
-        while self.rfile.readline(_MAX_LINE_BYTES).strip():
-            pass  # a trailer
-        return b"".join(chunks)
+        path, query = split_target(self.path)
+        headers = _joined(self.headers.items())
+        body = read_body(self.headers, self.rfile)
+        return Request(method=self.command, path=path, query=query, headers=headers, body=body)
+
+    def _respond(self, request: Request) -> Response:
+        """Answer; an error of this code is reported on stderr, and its caller gets status 500."""
+        try:
+            return self.server.service.respond(request)
+        except ConnectionDropped:
+            raise
+        except Exception:  # noqa: BLE001 - without an answer clients would repeat the request for minutes
+            self.server.handle_error(self.request, self.client_address)
+            message = "The embedded cloud failed; its stderr says why."
+            return self.server.service.error_response(HTTPStatus.INTERNAL_SERVER_ERROR, message)
 
     def _send(self, response: Response) -> None:
         # One send: with two packets the second would wait for the client's delayed acknowledgement.

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from localcloud.chart_img.answers import ANSWERS, QUOTING, png, quoting
+from localcloud.http_requests import read_json
 from localcloud.http_server import HttpService, Request, Response, json_response
 from localcloud.service import Calls
 
@@ -149,7 +150,7 @@ def _key(request: Request) -> str:
 
 def _body(request: Request) -> Any:
     try:
-        return json.loads(request.body)
+        return read_json(request.body)
     except ValueError:
         return None
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import secrets
 from http import HTTPStatus
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qsl, urlsplit
 
+from localcloud.http_requests import split_target
 from localcloud.http_server import Request, Response
 from localcloud.storage.errors import StorageError, invalid
 from localcloud.storage.multipart import batch_parts, header_lines, split_head
@@ -53,13 +53,13 @@ def _parsed(text: bytes) -> Request:
     text += b"\r\n\r\n"
     lines, body = split_head(text, 0, len(text))
     method, _, rest = lines[0].decode("latin-1").partition(" ") if lines else ("", "", "")
-    target = urlsplit(rest.rpartition(" ")[0])
-    query = dict(parse_qsl(target.query, keep_blank_values=True))
-    if not method or not target.path:
+    try:
+        path, query = split_target(rest.rpartition(" ")[0])
+    except ValueError:
+        path, query = "", {}
+    if not method or not path:
         raise invalid("A part of the batch is no HTTP request.")
-    if query.get("alt") == "media" or target.path.startswith(("/upload/", "/download/", "/batch")):
+    if query.get("alt") == "media" or path.startswith(("/upload/", "/download/", "/batch")):
         raise StorageError(HTTPStatus.BAD_REQUEST, "invalid", "A batch can't upload or download content.")
     body = body.removesuffix(b"\r\n\r\n")
-    return Request(
-        method=method, path=target.path, query=query, headers=header_lines(lines[1:]), body=body.strip()
-    )
+    return Request(method=method, path=path, query=query, headers=header_lines(lines[1:]), body=body.strip())

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from localcloud.storage.errors import invalid, required
+from localcloud.storage.errors import invalid, required, unserved
 from localcloud.storage.multipart import json_object
 from localcloud.storage.preconditions import Preconditions, number
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
     from localcloud.http_server import Request
     from localcloud.storage.objects import Objects
     from localcloud.storage.resources import StoredObject
@@ -52,6 +54,7 @@ def compose(objects: Objects, request: Request, route: Route) -> dict[str, Any]:
         StorageError: 404 no such object, 412 a precondition, 400 no source or too many.
     """
     body = json_object(request.body)
+    _check_served(body, "ComposeRequest", {"kind", "destination", "sourceObjects"})
     sources = body.get("sourceObjects")
     if not isinstance(sources, list) or not sources:
         raise required("sourceObjects")
@@ -59,7 +62,7 @@ def compose(objects: Objects, request: Request, route: Route) -> dict[str, Any]:
         message = f"The number of source components provided ({len(sources)} > {_MAX_PARTS})"
         raise invalid(message, "sourceObjects")
     parts = [_part(objects, route.bucket, source) for source in sources]
-    resource = {**(body.get("destination") or {}), "name": route.name}
+    resource = {**_fields(body, "destination"), "name": route.name}
     wanted = Preconditions.of(request.query, request.headers)
     return objects.compose(route.bucket, resource, parts, wanted).resource()
 
@@ -67,9 +70,29 @@ def compose(objects: Objects, request: Request, route: Route) -> dict[str, Any]:
 def _part(objects: Objects, bucket: str, source: Any) -> StoredObject:
     if not isinstance(source, dict) or not source.get("name"):
         raise required("sourceObjects.name")
-    given = {**source, **(source.get("objectPreconditions") or {})}
-    numbers = {name: str(given[name]) for name in ("generation", "ifGenerationMatch") if given.get(name)}
+    conditions = _fields(source, "objectPreconditions")
+    _check_served(source, "ComposeRequest.sourceObjects", {"name", "generation", "objectPreconditions"})
+    _check_served(conditions, "ComposeRequest.sourceObjects.objectPreconditions", {"ifGenerationMatch"})
+    given = {"generation": source.get("generation"), **conditions}
+    numbers = {name: str(value) for name, value in given.items() if value is not None}
     return objects.get(bucket, str(source["name"]), Preconditions.of(numbers), number(numbers, "generation"))
+
+
+def _fields(message: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Return a field of a JSON message that holds fields itself; empty when it is absent."""
+    value = message.get(name)
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise invalid(f"Invalid value for {name}: a map is expected.", name)
+    return value
+
+
+def _check_served(message: Mapping[str, Any], name: str, served: Collection[str]) -> None:
+    """Refuse fields that are not served; null and false ask for nothing."""
+    for field, value in message.items():
+        if field not in served and value not in (None, False):
+            raise unserved(f"{name}.{field}")
 
 
 def _source(objects: Objects, request: Request, route: Route) -> StoredObject:

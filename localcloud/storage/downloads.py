@@ -13,7 +13,7 @@ from localcloud.storage.errors import StorageError
 if TYPE_CHECKING:
     from localcloud.storage.resources import StoredObject
 
-_RANGE = re.compile(r"bytes=(\d*)-(\d*)")
+_RANGE = re.compile(r"bytes=([0-9]{0,19})-([0-9]{0,19})")
 _PLAIN_HEADERS = {
     "cacheControl": "Cache-Control",
     "contentDisposition": "Content-Disposition",

@@ -8,6 +8,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from localcloud.http_requests import read_json
 from localcloud.storage.errors import invalid
 from localcloud.storage.globs import compiled
 from localcloud.storage.preconditions import number
@@ -133,7 +134,7 @@ def _key(query: Mapping[str, str]) -> Key | None:
     if not token:
         return None
     try:
-        name, generation = json.loads(base64.urlsafe_b64decode(token))
+        name, generation = read_json(base64.urlsafe_b64decode(token))
         return str(name).encode(), int(generation)
-    except (binascii.Error, ValueError, TypeError):
+    except (binascii.Error, ValueError, TypeError, OverflowError):
         raise invalid(f"Invalid page token: '{token}'.", "pageToken") from None

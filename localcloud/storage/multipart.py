@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
+from localcloud.http_requests import read_json
 from localcloud.storage.errors import StorageError, invalid, unserved
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def json_object(body: bytes) -> dict[str, Any]:
         StorageError: 400, it is no JSON object.
     """
     try:
-        value = json.loads(body or b"{}")
+        value = read_json(body or b"{}")
     except ValueError:
         value = None
     if not isinstance(value, dict):

@@ -19,7 +19,10 @@ def parsed(text: str) -> Selection:
         StorageError: 400, it is malformed.
     """
     tokens = _TOKEN.findall(text)
-    selection = _fields(tokens, text)
+    try:
+        selection = _fields(tokens, text)
+    except RecursionError:
+        raise _malformed(text) from None
     if tokens or not selection:
         raise _malformed(text)
     return selection

@@ -7,6 +7,7 @@ from http import HTTPStatus
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol
 
+from localcloud.http_requests import whole_number
 from localcloud.storage.errors import StorageError, invalid
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ def number(query: Mapping[str, str], name: str) -> int | None:
     """
     if name not in query:
         return None
-    text = query[name]
-    if not text.isdecimal():
-        raise invalid(f"Invalid unsigned long value: '{text}'.", name)
-    return int(text)
+    found = whole_number(query[name])
+    if found is None:
+        raise invalid(f"Invalid unsigned long value: '{query[name]}'.", name)
+    return found

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 CHUNK_BYTES = 256 * 1024
 #: The status of a cancelled upload.
 CANCELLED = 499
-_CONTENT_RANGE = re.compile(r"bytes (?:(\*)|(\d+)-(\d+|\*))/(\d+|\*)")
+_CONTENT_RANGE = re.compile(r"bytes (?:(\*)|([0-9]{1,19})-([0-9]{1,19}|\*))/([0-9]{1,19}|\*)")
 
 
 @dataclass(kw_only=True, slots=True)

@@ -99,8 +99,9 @@ class StorageService(HttpService):
             return error.response()
 
     def error_response(self, status: int, message: str) -> Response:
-        """Return an injected error in Google's JSON format."""
-        return StorageError(status, "backendError", message).response()
+        """Return an error in Google's JSON format: an injected one, or that of a malformed request."""
+        reason = "invalid" if status == HTTPStatus.BAD_REQUEST else "backendError"
+        return StorageError(status, reason, message).response()
 
     def _answer(self, method: str, request: Request, route: Route) -> dict[str, Any] | Response:
         if method == "objects.insert":

@@ -28,6 +28,7 @@ _OBJECT_OUTPUT = _OUTPUT | {
 _BUCKET_OUTPUT = _OUTPUT | {"projectNumber", "locationType", "satisfiesPZI", "satisfiesPZS"}
 # Both names mean a bucket without access control lists.
 _UNIFORM = ("uniformBucketLevelAccess", "bucketPolicyOnly")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _LABEL = re.compile(r"[a-z0-9_-]{0,63}")
 _BUCKET_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]")
 
@@ -43,7 +44,7 @@ def object_settings(resource: Mapping[str, Any]) -> dict[str, Any]:
         if name in _OBJECT_OUTPUT or value is None:
             continue
         if name in _TEXTS:
-            settings[name] = _text(value, name)
+            settings[name] = _header(value, name)
         elif name == "metadata":
             settings[name] = _texts(value, name)
         elif name == "customTime":
@@ -92,9 +93,9 @@ def _asks_nothing(value: Any) -> bool:
 
 def storage_class(value: Any) -> str:
     """Return a storage class; 400 for an unknown one."""
-    if value not in STORAGE_CLASSES:
+    if not isinstance(value, str) or value not in STORAGE_CLASSES:
         raise invalid(f"Invalid argument: storageClass {value!r}.", "storageClass")
-    return str(value)
+    return value
 
 
 def check_object_name(name: str) -> str:
@@ -117,6 +118,13 @@ def _text(value: Any, name: str) -> str:
     if not isinstance(value, str):
         raise invalid(f"Invalid string value for {name}: {value!r}.", name)
     return value
+
+
+def _header(value: Any, name: str) -> str:
+    """Return a text that downloads send as a header; 400 if it could end the header and begin another."""
+    if _CONTROL.search(_text(value, name)):
+        raise invalid(f"Invalid value for {name}: it holds a control character.", name)
+    return str(value)
 
 
 def _texts(value: Any, name: str) -> dict[str, str]:

@@ -39,6 +39,7 @@ UNSERVED: dict[str, str] = {
     "Object.retention": _NO_CLOCK,
     "Object.storageClass in a patch": "rewrite the object with another class, a patch can't change it",
     "Object.temporaryHold": "leave it out, use a precondition to keep an object",
+    "ComposeRequest.deleteSourceObjects": "delete the sources yourself after the call",
     "objects.acl": _NO_ACCESS_CONTROL,
     "objects.bulkRestore": _NO_DELETED,
     "objects.restore": _NO_DELETED,

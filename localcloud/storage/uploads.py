@@ -6,6 +6,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from localcloud.http_requests import whole_number
 from localcloud.http_server import Request, Response
 from localcloud.storage.errors import invalid, required, unserved
 from localcloud.storage.multipart import json_object, typed, upload_parts
@@ -70,9 +71,9 @@ class Uploads:
         wanted = Preconditions.of(request.query, request.headers)
         wanted.check(self._objects.find(bucket, name))
         announced = request.headers.get("x-upload-content-length", "")
-        if announced and not announced.isdecimal():
+        total = whole_number(announced)
+        if announced and total is None:
             raise invalid(f"Invalid content length: '{announced}'.", "X-Upload-Content-Length")
-        total = int(announced) if announced else None
         upload_id = self._sessions.start(
             Session(bucket=bucket, resource=resource, wanted=wanted, total=total)
         )

@@ -70,11 +70,14 @@ def test_globs(charts, glob):
     [
         ("maxResults", "x"),
         ("maxResults", "0"),
+        ("maxResults", "9" * 5000),
         ("pageToken", "%"),
+        ("pageToken", "WyJhIiwxZTk5OV0="),
         ("matchGlob", "{a"),
         ("matchGlob", "[a"),
         ("versions", "yes"),
         ("projection", "some"),
+        ("fields", "a(" * 3000),
     ],
 )
 def test_malformed_parameters_are_refused(bucket, http, name, value):

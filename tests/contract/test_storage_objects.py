@@ -45,7 +45,7 @@ def test_settings_of_an_object(bucket, http):
     blob = bucket.blob("a")
     settings = {
         "cacheControl": "no-store",
-        "contentDisposition": 'attachment; filename="a.png"',
+        "contentDisposition": 'attachment; filename="δ.png"',
         "contentEncoding": "br",
         "contentLanguage": "en",
         "customTime": "2026-01-02T03:04:05.678901Z",
@@ -59,7 +59,7 @@ def test_settings_of_an_object(bucket, http):
     with http.stream("GET", f"/download/storage/v1/b/{bucket.name}/o/a?alt=media") as sent:
         headers = sent.headers
     assert headers["Cache-Control"] == "no-store"
-    assert headers["Content-Disposition"] == 'attachment; filename="a.png"'
+    assert headers["Content-Disposition"] == 'attachment; filename="δ.png"'
     assert (headers["Content-Encoding"], headers["Content-Language"]) == ("br", "en")
     assert (headers["X-Goog-Storage-Class"], headers["ETag"]) == ("ARCHIVE", read["etag"])
 
@@ -155,6 +155,7 @@ RANGES = {
     "bytes=-0": (416, None, None),
     "bytes=0-1,4-5": (200, b"0123456789", None),
     "lines=1-2": (200, b"0123456789", None),
+    "bytes=" + "1" * 5000 + "-": (200, b"0123456789", None),
 }
 
 
@@ -232,6 +233,30 @@ def test_composing(bucket):
         bucket.blob("many").compose([sources[0]] * 33)
 
 
+@pytest.mark.serves("objects.compose")
+@pytest.mark.parametrize(
+    ("fields", "status", "location"),
+    [
+        ({"deleteSourceObjects": True}, 501, "ComposeRequest.deleteSourceObjects"),
+        ({"destination": ["a"]}, 400, "destination"),
+        ({"sourceObjects": [{"name": "a", "objectPreconditions": "1"}]}, 400, "objectPreconditions"),
+        ({"sourceObjects": [{"name": "a", "size": 1}]}, 501, "ComposeRequest.sourceObjects.size"),
+        (
+            {"sourceObjects": [{"name": "a", "objectPreconditions": {"ifGenerationMatch": 0}}]},
+            412,
+            "If-Match",
+        ),
+    ],
+)
+def test_fields_of_a_compose_request(bucket, http, fields, status, location):
+    """Each field of a compose request has its effect, or is refused by name."""
+    bucket.blob("a").upload_from_string(b"x")
+    body = {"sourceObjects": [{"name": "a"}], **fields}
+    error = http.post(f"/storage/v1/b/{bucket.name}/o/b/compose", json=body).json()["error"]
+    assert (error["code"], error["errors"][0]["location"]) == (status, location)
+    assert [blob.name for blob in bucket.list_blobs()] == ["a"]
+
+
 @pytest.mark.serves("objects.get", "buckets.get")
 def test_missing_objects_and_buckets_are_404(bucket, http):
     """Missing objects and buckets give 404, also for uploads."""
@@ -279,6 +304,9 @@ def test_a_batch(bucket, http):
     headers = {"Content-Type": "multipart/mixed; boundary=B"}
     for body in (b"", b"--B\r\n\r\nGET /x", b"--B\n\nGET /storage/v1/b HTTP/1.1\n\n" * 101 + b"\n--B--"):
         assert http.post("/batch/storage/v1", content=body, headers=headers).status_code == 400
+    no_url = b"--B\n\nGET http://[/ HTTP/1.1\n\n\n--B--"
+    answer = http.post("/batch/storage/v1", content=no_url, headers=headers)
+    assert b"HTTP/1.1 400" in answer.content
 
 
 @pytest.mark.serves("objects.get", "objects.insert", "objects.list", "objects.download")

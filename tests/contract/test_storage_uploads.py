@@ -7,6 +7,7 @@ import gzip
 import hashlib
 import json
 import os
+import socket
 
 import google_crc32c
 import pytest
@@ -187,6 +188,31 @@ def test_preconditions_and_checksums_of_resumable_uploads(bucket, upload, sessio
         bucket.blob("a").upload_from_string(b"x" * 9 * 1024 * 1024, if_generation_match=0)
 
 
+INCOMPLETE = [
+    b"Content-Length: 10\r\n\r\nabc",
+    b"Content-Length: -1\r\n\r\nabc",
+    b"Content-Length: 3\r\nContent-Length: 2\r\n\r\nabc",
+    b"Content-Length: 99999999999999999999\r\n\r\nabc",
+    b"Transfer-Encoding: gzip, chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+    b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n",
+    b"Transfer-Encoding: chunked\r\n\r\nA\r\nabc",
+    b"Transfer-Encoding: chunked\r\n\r\n-1\r\nabc\r\n0\r\n\r\n",
+]
+
+
+@pytest.mark.serves("objects.insert")
+@pytest.mark.parametrize("rest", INCOMPLETE)
+def test_a_body_without_its_end_is_not_stored(bucket, http, rest):
+    """An upload whose sender dies, or whose length is malformed, gives 400 and stores nothing."""
+    path = f"/upload/storage/v1/b/{bucket.name}/o?uploadType=media&name=a"
+    with socket.create_connection((http.base_url.host, http.base_url.port), timeout=10) as sender:
+        sender.sendall(f"POST {path} HTTP/1.1\r\nHost: x\r\n".encode() + rest)
+        sender.shutdown(socket.SHUT_WR)
+        with sender.makefile("rb") as answer:
+            assert answer.read().startswith(b"HTTP/1.1 400 ")
+    assert bucket.get_blob("a") is None
+
+
 BAD_UPLOADS = [
     ("uploadType=multipart", "image/png", b"x"),
     ("uploadType=multipart", "multipart/related; boundary=B", b"nothing"),
@@ -214,6 +240,15 @@ BAD_UPLOADS = [
         "multipart/related; boundary=B",
         multipart({"name": "a", "contentType": "a/b"}, b""),
     ),
+    ("uploadType=resumable", "application/json", rb'{"name": "\ud800"}'),
+    ("uploadType=resumable", "application/json", b'{"name": ' + b"[" * 100_000),
+    ("uploadType=resumable", "application/json", b'{"name": "a", "cacheControl": "a\\r\\nX: b"}'),
+    (
+        "uploadType=multipart",
+        "multipart/related; boundary=B",
+        multipart({"name": "a", "storageClass": ["STANDARD"]}, b"x"),
+    ),
+    ("uploadType=media&name=a&ifGenerationMatch=" + "9" * 5000, "image/png", b"x"),
     ("uploadType=media&name=a&ifGenerationMatch=x", "image/png", b"x"),
     ("uploadType=media", "image/png", b"x"),
     ("uploadType=some&name=a", "image/png", b"x"),

@@ -63,7 +63,8 @@ def test_other_paths_are_404(cloud):
     """Other paths get 404, and bodies that are no JSON object get 400."""
     assert httpx.get(f"{cloud.chart_img.url}/v1/x").status_code == 404
     url = f"{cloud.chart_img.url}/v2/tradingview/advanced-chart"
-    assert httpx.post(url, content=b"[", headers={"x-api-key": "k"}).status_code == 400
+    for content in (b"[", b"[" * 100_000):
+        assert httpx.post(url, content=content, headers={"x-api-key": "k"}).status_code == 400
 
 
 @pytest.mark.parametrize("name", sorted(ANSWERS))

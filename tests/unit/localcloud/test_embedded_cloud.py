@@ -15,6 +15,7 @@ import pytest
 from google.cloud import firestore
 
 from localcloud import LocalCloud, Ports
+from localcloud.http_server import HttpService
 from tests.support.cloud.clouds import PROJECT, clients_find
 
 
@@ -141,6 +142,25 @@ class TestControl:
         response = control.request(method, path, json=body)
         assert response.status_code == status
         assert any(name in response.json()["message"] for name in [path, "service", "expected", "action"])
+
+
+class Broken(HttpService):
+    """A service with an error in its code."""
+
+    def identify(self, request):
+        """Fail as code with an error does."""
+        raise KeyError(request.path)
+
+
+def test_an_error_in_a_service_is_answered_and_reported(capfd):
+    """An error of the cloud itself gives status 500, and its traceback is on stderr."""
+    service = Broken()
+    service.start()
+    try:
+        assert httpx.get(f"{service.url}/a").status_code == 500
+        assert "KeyError: '/a'" in capfd.readouterr().err
+    finally:
+        service.stop()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
