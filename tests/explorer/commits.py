@@ -59,7 +59,7 @@ class CommitMoves:
             return self.put(state, number, worker._replace(plan=answer.plan))
         if answer.error is not None:
             return self._fails(state, number, worker)
-        return self._hears(state, number, worker._replace(plan=None), answer.result)
+        return self.hears(state, number, worker._replace(plan=None), answer.result)
 
     def _fails(self, state: State, number: int, worker: Worker) -> State:
         """Return the state after an error of a commit that is final."""
@@ -100,7 +100,7 @@ class CommitMoves:
         else:
             result = contents.RESULTS.values[plan.result]
             held = worker._replace(plan=plan)
-            event, told = _event(worker, result), self._hears(landed, number, held, result)
+            event, told = _event(worker, result), self.hears(landed, number, held, result)
             yield Move(number, event, _text(plan, worker), told)
         yield Move(
             number, "the process is killed", f"just after {said}", killed(landed, number), is_fault=True
@@ -144,7 +144,7 @@ class CommitMoves:
         idle = self.put(state, number, Worker())
         return settled(idle, worker.message, "nack" if worker.why == "shutdown" else "defer")
 
-    def _hears(self, state: State, number: int, worker: Worker, result: object) -> State:
+    def hears(self, state: State, number: int, worker: Worker, result: object) -> State:
         """Return the state after a worker got the result of its commit, or of a decision without one."""
         match result:
             case ClaimResult():

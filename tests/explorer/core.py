@@ -28,21 +28,19 @@ from tests.explorer.contents import (
     NOW,
     OPERATOR,
     OUTAGE,
-    RESULTS,
     TERMS,
     TICK,
-    keep,
     lease_of,
     run_from,
     snapshot_of,
     start_of,
 )
-from tests.explorer.state import ABSENT_GUARD, CURRENT, DELETE, KEEP, NO_GUARD, WRITE, Plan
+from tests.explorer.state import CLAIM, CLEAR, END, Plan
+from tests.explorer.translation import translated
 from worker_chart_export.charts.chart_img.usage_document import take
 from worker_chart_export.errors import LeaseLost, WorkerError
 from worker_chart_export.execution.outcome import Outcome, OutcomeKind
 from worker_chart_export.ledger.commit.plan import CommitRequest, Resolution, plan_commit
-from worker_chart_export.ledger.decisions import ABSENT, ClaimResult
 from worker_chart_export.ledger.heartbeats import Heartbeats, why_lost
 from worker_chart_export.ledger.intents import ClaimIntent, FailureForm, FinalizeIntent, ReleaseIntent
 from worker_chart_export.ledger.lease import HeldLease, LeaseOffer
@@ -51,7 +49,7 @@ from worker_chart_export.ledger.run_snapshot import RunSnapshot
 from worker_chart_export.ledger.step_ledger import StepLedger
 
 if TYPE_CHECKING:
-    from worker_chart_export.ledger.decisions import Decision
+    from tests.explorer.state import Worker
     from worker_chart_export.ledger.intents import Intent
 
 
@@ -144,6 +142,47 @@ class Core:
         done = after_work(Outcome(kind=kind, reason=reason))
         return None if done is None else done.reason
 
+    # Intents.
+
+    def _claim_intent(self, step: int, message: int, form: int) -> ClaimIntent:
+        offer = self.offer(
+            owner="host:1:mine",
+            token=MINE,
+            message_id="" if message < 0 else f"m{message}",
+            finished_at=MINE,
+            terms=TERMS,
+        )
+        return self.claim(step_id=f"s{step}", offer=offer, form=FailureForm(form))
+
+    def _finalize_intent(self, step: int, result: str, form: int) -> FinalizeIntent:
+        return self.finalize(
+            step_id=f"s{step}",
+            finished_at=MINE,
+            manifest_uri=None if result else MANIFEST,
+            error=replace(ERROR, code=result) if result else None,
+            token=MINE,
+            form=FailureForm(form),
+        )
+
+    def _release_intent(self, step: int, why: str, form: int) -> ReleaseIntent:
+        return self.release(
+            step_id=f"s{step}",
+            token=MINE,
+            delay_seconds=5.0 if why == "outage" else 0.0,
+            error=OUTAGE if why == "outage" else None,
+            finished_at=MINE,
+            is_lost=why == "lost",
+            form=FailureForm(form),
+        )
+
+    def intent_of(self, worker: Worker) -> Intent:
+        """Return what a worker in one of the phases of a commit wants."""
+        if worker.phase == CLAIM:
+            return self._claim_intent(worker.step, worker.message, worker.form)
+        if worker.phase == END:
+            return self._finalize_intent(worker.step, worker.result, worker.form)
+        return self._release_intent(worker.step, "lost" if worker.phase == CLEAR else worker.why, worker.form)
+
     # Commits.
 
     def plan_claim(
@@ -161,14 +200,7 @@ class Core:
     def _plan_claim(
         self, run: Any, step: int, lease: Any, message: int, form: int, *, unknown: bool, fresh: bool
     ) -> Answer:
-        offer = self.offer(
-            owner="host:1:mine",
-            token=MINE,
-            message_id="" if message < 0 else f"m{message}",
-            finished_at=MINE,
-            terms=TERMS,
-        )
-        intent = self.claim(step_id=f"s{step}", offer=offer, form=FailureForm(form))
+        intent = self._claim_intent(step, message, form)
         status = run[1][step][0] if run[0] else ""
         own = None if fresh else snapshot_of(run, step, lease, with_leases=status == "RUNNING")
         return self._plan(intent, run, step, lease, own=own, unknown=unknown)
@@ -186,15 +218,7 @@ class Core:
     def _plan_finalize(
         self, run: Any, step: int, lease: Any, result: str, form: int, *, unknown: bool
     ) -> Answer:
-        intent = self.finalize(
-            step_id=f"s{step}",
-            finished_at=MINE,
-            manifest_uri=None if result else MANIFEST,
-            error=replace(ERROR, code=result) if result else None,
-            token=MINE,
-            form=FailureForm(form),
-        )
-        return self._plan(intent, run, step, lease, unknown=unknown)
+        return self._plan(self._finalize_intent(step, result, form), run, step, lease, unknown=unknown)
 
     def plan_release(self, run: Any, step: int, lease: Any, why: str, form: int, *, unknown: bool) -> Answer:
         """Plan a release: at `shutdown`, in an `outage`, or after a `lost` lease."""
@@ -204,16 +228,7 @@ class Core:
         )
 
     def _plan_release(self, run: Any, step: int, lease: Any, why: str, form: int, *, unknown: bool) -> Answer:
-        intent = self.release(
-            step_id=f"s{step}",
-            token=MINE,
-            delay_seconds=5.0 if why == "outage" else 0.0,
-            error=OUTAGE if why == "outage" else None,
-            finished_at=MINE,
-            is_lost=why == "lost",
-            form=FailureForm(form),
-        )
-        return self._plan(intent, run, step, lease, unknown=unknown)
+        return self._plan(self._release_intent(step, why, form), run, step, lease, unknown=unknown)
 
     def plan_for_operator(self, what: str, run: Any, step: int, lease: Any, epoch: int = 0) -> Answer:
         """Plan what an operator does: `retry` or `release`."""
@@ -255,7 +270,7 @@ class Core:
         if request in plan.resolved:
             resolution: Resolution = plan.resolved[request]
             return Answer(result=resolution.result)
-        return Answer(plan=_translated(plan.writing[request], run, step))
+        return Answer(plan=translated(plan.writing[request], run, step))
 
     # Leases.
 
@@ -315,46 +330,3 @@ class Core:
             return taken.granted == 1, taken.used
 
         return self.remembered(("take", used), ask)
-
-
-def _translated(decision: Decision, run: Any, step: int) -> Plan:
-    patch, write = decision.run_patch or {}, decision.lease_write
-    field = f"steps.s{step}."
-    op, content, has_token, guard = KEEP, -1, False, NO_GUARD
-    if write is not None:
-        guard = {ABSENT: ABSENT_GUARD, None: NO_GUARD}.get(write.guard, CURRENT)
-        op = DELETE if write.lease is None else WRITE
-        if write.lease is not None:
-            content, has_token = keep(write.lease), write.lease.token == MINE
-    return Plan(
-        step=step,
-        status=patch.get(f"{field}status", ""),
-        marks=patch.get(f"{field}finishedAt") == MINE,
-        size=_growth(patch, field, run, step),
-        run_guard=CURRENT if patch else NO_GUARD,
-        lease_op=op,
-        lease=content,
-        has_token=has_token,
-        lease_guard=guard,
-        result=RESULTS.number(_without_run(decision.result)),
-        age=0,
-    )
-
-
-def _without_run(result: Any) -> Any:
-    """Return what the worker goes by: not the run, and of the former lease only that it had no owner."""
-    if not isinstance(result, ClaimResult):
-        return result
-    return replace(result, run=None, taken_over=None, lease_seconds_left=None)
-
-
-def _growth(patch: Any, field: str, run: Any, step: int) -> int:
-    """Return how much the patch lets the document grow: 3 with outputs or details, 0 not at all."""
-    error = patch.get(f"{field}error")
-    if any(name.startswith(f"{field}outputs") for name in patch) or (
-        isinstance(error, dict) and error.get("details")
-    ):
-        return 3
-    if isinstance(error, dict):
-        return 2
-    return 1 if patch and run[1][step][0] == "READY" else 0

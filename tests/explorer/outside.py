@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from tests.explorer import contents
 from tests.explorer.move import Move, killed
 from tests.explorer.moves import WorkerMoves
+from tests.explorer.shared import shared_moves
 from tests.explorer.state import (
     DEAD,
     IDLE,
@@ -41,14 +42,21 @@ class Moves:
         core: The contents.
         slow: Workers whose clock stands still.
         faults: The disturbances that may happen; None: all.
+        shares: The first two workers are threads of one process.
     """
 
     def __init__(
-        self, core: Core, *, slow: frozenset[int] = frozenset(), faults: frozenset[str] | None = None
+        self,
+        core: Core,
+        *,
+        slow: frozenset[int] = frozenset(),
+        faults: frozenset[str] | None = None,
+        shares: bool = False,
     ) -> None:
         self.core = core
         self.slow = slow
         self.faults = faults
+        self.shares = shares
         self._workers = WorkerMoves(core)
 
     def of(self, state: State) -> Iterator[Move]:
@@ -56,6 +64,8 @@ class Moves:
         for number in range(len(state.workers)):
             yield from self._spent(state, self._workers.of(state, number))
             yield from self._spent(state, self._to_worker(state, number))
+        if self.shares:
+            yield from self._spent(state, shared_moves(self._workers, state))
         yield from self._spent(state, self._of_outsiders(state))
 
     def _spent(self, state: State, moves: Iterator[Move]) -> Iterator[Move]:

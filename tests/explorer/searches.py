@@ -47,6 +47,7 @@ class Setting:
         status: The status of the steps. RUNNING: a worker without leases has taken them, and has ended.
         clocks_off: How many workers have a clock that stands still.
         kinds: The disturbances; None: all.
+        is_one_process: The first two workers are threads of one process, whose commits can be one.
     """
 
     workers: int = 2
@@ -56,6 +57,7 @@ class Setting:
     status: str = "READY"
     clocks_off: int = 0
     kinds: frozenset[str] | None = field(default=None, repr=False)
+    is_one_process: bool = False
 
     def __str__(self) -> str:
         parts = [
@@ -69,6 +71,8 @@ class Setting:
             parts.append(f"{self.messages} messages a step")
         if self.status == "RUNNING":
             parts.append("RUNNING without a lease")
+        if self.is_one_process:
+            parts[0] = "2 threads of one process"
         if self.clocks_off:
             parts.append("one clock stands still")
         return ", ".join(parts)
@@ -85,7 +89,7 @@ class Setting:
             messages=self.messages,
             status=self.status,
         )
-        moves = Moves(core or Core(), slow=slow, faults=self.kinds)
+        moves = Moves(core or Core(), slow=slow, faults=self.kinds, shares=self.is_one_process)
         with logged_to(SILENT):
             return Search(moves, first, max_seconds=max_seconds, may_pay_late=may_pay_late).run()
 
@@ -100,12 +104,14 @@ SHORT = (
     Setting(workers=3),
     Setting(status="RUNNING"),
     Setting(clocks_off=1),
+    Setting(steps=2, disturbances=0, is_one_process=True),
 )
 #: Some minutes.
 LONG = (
     *SHORT,
     Setting(messages=2),
     Setting(steps=2),
+    Setting(steps=2, is_one_process=True),
     Setting(disturbances=2),
     Setting(workers=3, disturbances=2, kinds=OF_PROCESSES),
     Setting(disturbances=3, kinds=OF_WORKERS),
