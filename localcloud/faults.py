@@ -34,6 +34,8 @@ class Fault:
         duplicate: Pub/Sub `Deliver`: the message is delivered twice.
         contend: Firestore `Commit` and `BatchWrite`: each document written is rewritten unchanged just
             before, so that its `update_time` moves and preconditions on it fail as in a lost race.
+        commits_per_second: Firestore `Commit` and `BatchWrite`: each document takes at most so many commits a
+            second; 0 is no limit. More commits wait in a queue, and end with ABORTED after five seconds.
         answer: Chart-IMG: the name of a scripted response in `localcloud/chart_img/answers.py`.
         delay_seconds: The wait before the effect (after it with `after_effect`).
         skip: The number of matching calls that pass first.
@@ -52,6 +54,7 @@ class Fault:
     truncate_bytes: int | None = None
     duplicate: bool = False
     contend: bool = False
+    commits_per_second: float = 0.0
     answer: str = ""
     delay_seconds: float = 0.0
     skip: int = 0
@@ -69,7 +72,9 @@ _KINDS: dict[str, tuple[type, ...]] = {
     if field.name != "before"
 }
 # Only some services support these fields.
-_SPECIAL = frozenset({"drop", "reset", "truncate_bytes", "duplicate", "contend", "answer"})
+_SPECIAL = frozenset(
+    {"drop", "reset", "truncate_bytes", "duplicate", "contend", "commits_per_second", "answer"}
+)
 
 
 def check_fault(fault: Fault, *, methods: Collection[str], supported_faults: Collection[str]) -> None:

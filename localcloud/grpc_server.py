@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
@@ -17,6 +18,7 @@ from localcloud.unserved import refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+    from contextlib import AbstractContextManager
 
 # Every open stream and every waiting pull occupies one thread. Idle threads cost almost nothing.
 _MAX_THREADS = 256
@@ -229,7 +231,8 @@ class GrpcService(Service):
             self.fail_as(fault)
         self.before_effect(fault, request)
         nothing: list[Any] | None = [] if method.streams else None
-        response = nothing if fault.drop else effect()
+        with self.around_effect(fault, request):
+            response = nothing if fault.drop else effect()
         if fault.after_effect:
             self.fail_as(fault)
         return response
@@ -238,6 +241,10 @@ class GrpcService(Service):
         """Run the effects of a fault that come just before the call takes effect."""
         if fault.before:
             fault.before(request)
+
+    def around_effect(self, fault: Fault, request: Any) -> AbstractContextManager[None]:  # noqa: ARG002 - for subclasses
+        """Return the context in which a faulty call takes effect."""
+        return nullcontext()
 
     def fail_as(self, fault: Fault) -> None:
         """Wait as long as `fault` says, then raise its error.

@@ -18,6 +18,7 @@ from localcloud.firestore.messages import set_timestamp
 from localcloud.firestore.store import Committed, Database
 from localcloud.firestore.unserved import UNSERVED
 from localcloud.firestore.views import View, view
+from localcloud.firestore.write_rates import CommitQueue
 from localcloud.firestore.writes import check_write, target
 from localcloud.grpc_server import GrpcService, Method, Refused, invalid
 from localcloud.request_fields import check_fields
@@ -25,6 +26,7 @@ from localcloud.service import Calls
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+    from contextlib import AbstractContextManager
 
     import grpc
 
@@ -53,7 +55,7 @@ class FirestoreService(GrpcService):
     """
 
     name = "firestore"
-    supported_faults = frozenset({"drop", "contend"})
+    supported_faults = frozenset({"drop", "contend", "commits_per_second"})
     unserved = UNSERVED
 
     def __init__(self, *, port: int = 0, seed: int = 0) -> None:
@@ -63,6 +65,7 @@ class FirestoreService(GrpcService):
         self._lock = threading.Lock()
         self._databases: dict[str, Database] = {}
         self._streams: set[ListenStream] = set()
+        self._queue = CommitQueue()
 
     def database(self, name: str) -> Database:
         """Return the store of `projects/P/databases/D`; create it on first use.
@@ -86,6 +89,7 @@ class FirestoreService(GrpcService):
         """End all streams, and all transactions: what waits for their locks goes on."""
         with self._lock:
             streams, databases = list(self._streams), list(self._databases.values())
+        self._queue.wake()
         for stream in streams:
             stream.close()
         for database in databases:
@@ -96,6 +100,13 @@ class FirestoreService(GrpcService):
         super().before_effect(fault, request)
         if fault.contend:
             self.database(request.database).touch([target(write) for write in request.writes])
+
+    def around_effect(self, fault: Fault, request: Any) -> AbstractContextManager[None]:
+        """Hold a commit to the rate of its documents, as `Fault.commits_per_second` describes."""
+        names = [target(write) for write in request.writes] if fault.commits_per_second > 0 else []
+        if not names:
+            return super().around_effect(fault, request)
+        return self._queue.turn(names, per_second=fault.commits_per_second, stopping=self.stopping)
 
     def methods(self) -> Mapping[str, Mapping[str, Method]]:
         """Return the RPCs that Google's clients for servers use."""

@@ -100,6 +100,7 @@ def test_calls_are_counted_by_method():
         ("firestore", Fault(error="DOWN")),
         ("firestore", Fault(reset=True)),
         ("pubsub", Fault(contend=True)),
+        ("pubsub", Fault(commits_per_second=1.0)),
         ("pubsub", Fault(answer="html")),
         ("storage", Fault(method="upload")),
         ("storage", Fault(error="UNAVAILABLE")),

@@ -17,6 +17,7 @@ from google.cloud.firestore_v1.types import CommitRequest
 from localcloud import Fault
 from localcloud.firestore.store import CommitClock
 from localcloud.firestore.transactions import LOCK_TIMEOUT_SECONDS
+from localcloud.firestore.write_rates import LONGEST_WAIT_SECONDS
 
 
 def _update(document, fields):
@@ -52,6 +53,31 @@ def test_contention_makes_preconditions_fail(cloud, client, document):
     again = document.get()
     assert again.to_dict() == {"a": 1}
     assert again.update_time > read.update_time
+
+
+def test_commits_on_one_document_are_held_to_a_rate(cloud, client, document):
+    """Commits on one document take turns at the rate, and those on another document do not wait for them."""
+    cloud.firestore.faults.add(Fault(method="Commit", commits_per_second=5.0))
+    with ThreadPoolExecutor(4) as threads:
+        for future in [threads.submit(_update, document, {"a": number}) for number in (2, 3, 4, 5)]:
+            future.result()
+        written = [committed.instant for committed in list(cloud.firestore.commits)[-4:]]
+        last = threads.submit(_update, document, {"a": 6})
+        client.document("runs/other").set({"a": 1})
+        assert not last.done()
+        last.result()
+    assert all(later - earlier >= 190_000 for earlier, later in itertools.pairwise(written))
+
+
+def test_a_commit_that_waits_too_long_for_its_document_is_aborted(cloud, document):
+    """A commit whose turn does not come ends with ABORTED and without effect."""
+    cloud.firestore.faults.add(Fault(method="Commit", commits_per_second=0.01))
+    _update(document, {"a": 2})
+    started = time.monotonic()
+    with pytest.raises(exceptions.Aborted, match="contention"):
+        _update(document, {"a": 3})
+    assert time.monotonic() - started >= LONGEST_WAIT_SECONDS
+    assert document.get().to_dict() == {"a": 2}
 
 
 def test_a_hook_stages_a_race(cloud, client, document):
