@@ -115,6 +115,8 @@ class Database:
             if own is not None and own.instant is not None and names:
                 raise invalid("Cannot modify entities in a read-only transaction.")
             self._transactions.wait_until_free(names, own)
+            if own is not None:  # another call may have ended it meanwhile
+                self._transactions.find(own.id)
             yield
         finally:
             if own is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 
 import pytest
 from google.api_core import exceptions
@@ -121,6 +121,28 @@ def test_a_rollback_frees_the_documents(raw, collection):
     with pytest.raises(exceptions.InvalidArgument, match="closed"):
         _commit(raw, transaction, document)
     raw.call("rollback", database=raw.database, transaction=transaction)
+
+
+@pytest.mark.serves("Commit.transaction", "Rollback")
+def test_a_transaction_that_waits_commits_once(raw, collection):
+    """Of several commits of one transaction that wait for another one, only the first has an effect."""
+    document = collection.document("a")
+    document.set({"n": 0})
+    other, transaction = _begin(raw), _begin(raw)
+    _read(raw, document, transaction=other)
+    increment = {"field_path": "n", "increment": {"integer_value": 1}}
+    write = {"transform": {"document": document._document_path, "field_transforms": [increment]}}
+
+    def commit():
+        return raw.call("commit", database=raw.database, transaction=transaction, writes=[write])
+
+    with ThreadPoolExecutor(2) as pool:
+        waiting = [pool.submit(commit) for _ in range(2)]
+        assert wait(waiting, timeout=0.3).not_done
+        raw.call("rollback", database=raw.database, transaction=other)
+        failed = [call.exception(10) for call in waiting]
+    assert sorted(error is None for error in failed) == [False, True]
+    assert document.get().to_dict() == {"n": 1}
 
 
 def test_a_failed_commit_ends_the_transaction(raw, collection):
