@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 # Every open stream and every waiting pull occupies one thread. Idle threads cost almost nothing.
 _MAX_THREADS = 256
+# Streams beyond these are refused. Otherwise they would leave no thread to the other calls, which would hang.
+_MAX_STREAMS = 200
 # In-flight calls get this time to end before they are cut off. All check `stopping` and end at once,
 # unless the machine is busy.
 _STOP_GRACE_SECONDS = 5.0
@@ -138,6 +140,7 @@ class GrpcService(Service):
             return
         self.stopping = threading.Event()
         self._threads = ThreadPoolExecutor(_MAX_THREADS, thread_name_prefix=f"localcloud-{self.name}")
+        self._free_streams = threading.Semaphore(_MAX_STREAMS)
         # Without so_reuseport=0 a second cloud on the same port would silently share its calls.
         options = [("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", -1)]
         server = grpc.server(self._threads, options=options)
@@ -185,7 +188,13 @@ class GrpcService(Service):
             yield from self._answer(name, method, request, context)
 
         def conversing(requests: Iterator[Any], context: grpc.ServicerContext) -> Iterator[Any]:
-            yield from self._converse(name, method, requests, context)
+            if not self._free_streams.acquire(blocking=False):
+                message = f"{_MAX_STREAMS} streams are open, the embedded cloud takes no more"
+                Refused(grpc.StatusCode.RESOURCE_EXHAUSTED, message).end(context)
+            try:
+                yield from self._converse(name, method, requests, context)
+            finally:
+                self._free_streams.release()
 
         if method.converses:
             return grpc.stream_stream_rpc_method_handler(conversing, **codecs)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import itertools
 import queue
 import re
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 import pytest
-from google.api_core import exceptions
+from google.api_core import exceptions, retry
 from google.cloud.firestore_v1 import types
 from google.cloud.firestore_v1.types import CommitRequest
 
@@ -349,3 +350,29 @@ def test_commit_times_grow_while_the_clock_is_stopped(monkeypatch):
     ]
     monkeypatch.setattr("localcloud.firestore.store.time.time_ns", lambda: 1_000_000)
     assert [clock.read_time(), clock.commit_time()] == [5002, 5003]
+
+
+def test_more_streams_than_are_served_are_refused(client, document):
+    """A stream too many ends with RESOURCE_EXHAUSTED, other calls go on, and ended streams make room."""
+    ended = threading.Event()
+
+    def listen():
+        target = {"target_id": 1, "documents": {"documents": [document._document_path]}}
+
+        def requests():
+            yield types.ListenRequest(database=client._database_string, add_target=target)
+            ended.wait()
+
+        stream = client._firestore_api.transport.listen(requests())
+        next(stream)
+        return stream
+
+    streams = [listen() for _ in range(200)]
+    with pytest.raises(grpc.RpcError, match="RESOURCE_EXHAUSTED"):
+        listen()
+    document.set({"a": 2}, timeout=5)
+    for stream in streams:
+        stream.cancel()
+    ended.set()
+    with_room = retry.Retry(lambda error: "RESOURCE_EXHAUSTED" in str(error), initial=0.05, timeout=10)
+    with_room(listen)().cancel()
