@@ -46,9 +46,9 @@ chaos: $(DEV_READY) ## Kills, freezes, outages and a storm, with figures; MINUTE
 explore: $(DEV_READY) ## Every interleaving of the claims and leases of a small world; ten minutes
 	$(BIN)/python -m tests.explorer
 
-bench: $(DEV_READY) ## The worker compared with a bare subscriber, half an hour; writes docs/benchmarks.md; ROUNDS=3
+bench: $(DEV_READY) ## The worker compared with a bare subscriber, half an hour; writes docs/benchmarks.md; ROUNDS=3 SOAK=30 (minutes)
 	$(BIN)/python $(PIP) -r requirements-bench.lock
-	$(BIN)/python -m benchmarks --rounds $(ROUNDS)
+	$(BIN)/python -m benchmarks --rounds $(ROUNDS) $(if $(SOAK),--soak $(SOAK))
 
 walk: $(DEV_READY) ## The way of one message: files and functions in the order they run
 	$(BIN)/python -m benchmarks.walk

@@ -21,7 +21,7 @@ import httpx
 from google.cloud import firestore, storage
 from google.cloud.pubsub_v1 import PublisherClient, SubscriberClient
 
-from benchmarks.processes import END_SECONDS, ROOT
+from benchmarks.processes import END_SECONDS, ROOT, cpu_seconds_of
 from benchmarks.queues import open_queue
 from benchmarks.rendering import CANDLES
 from daemon.cli.demo.resources import chart_step_id, flow_run, sample_templates
@@ -43,8 +43,8 @@ RUNS_A_BATCH = 200
 
 
 @contextlib.contextmanager
-def embedded_cloud() -> Iterator[dict[str, str]]:
-    """Start the embedded cloud in its own process and yield its environment."""
+def embedded_cloud() -> Iterator[tuple[dict[str, str], int]]:
+    """Start the embedded cloud in its own process and yield its environment and its process id."""
     process = subprocess.Popen(
         [sys.executable, "-m", "localcloud"], cwd=ROOT, stdout=subprocess.PIPE, text=True
     )
@@ -55,7 +55,7 @@ def embedded_cloud() -> Iterator[dict[str, str]]:
             environment[name] = shlex.split(value)[0]
             if name == "LOCALCLOUD_CONTROL_URL":
                 break
-        yield environment
+        yield environment, process.pid
     finally:
         process.send_signal(signal.SIGTERM)
         try:
@@ -69,20 +69,22 @@ def embedded_cloud() -> Iterator[dict[str, str]]:
 def open_cloud(*, official: bool) -> Iterator[tuple[BenchCloud, Control]]:
     """Open the embedded cloud, or the official Pub/Sub and Firestore with the other two services embedded."""
     with contextlib.ExitStack() as running:
-        environment: Mapping[str, str] = running.enter_context(embedded_cloud())
+        environment: Mapping[str, str]
+        environment, pid = running.enter_context(embedded_cloud())
         if official:
             emulators = running.enter_context(official_emulators())
             environment = {**environment, **emulators.environment()}
-        cloud, control = BenchCloud(environment), Control(environment)
+        cloud, control = BenchCloud(environment), Control(environment, pid)
         running.callback(cloud.close)
         running.callback(control.close)
         yield cloud, control
 
 
 class Control:
-    """The embedded cloud's control port."""
+    """The embedded cloud's control port, and its process."""
 
-    def __init__(self, environment: Mapping[str, str]) -> None:
+    def __init__(self, environment: Mapping[str, str], pid: int) -> None:
+        self._pid = pid
         self._client = httpx.Client(base_url=environment["LOCALCLOUD_CONTROL_URL"], timeout=30)
 
     def close(self) -> None:
@@ -95,6 +97,15 @@ class Control:
         if seconds:
             fault = {"service": "chart_img", "delay_seconds": seconds}
             self._client.post("/faults", json=fault).raise_for_status()
+
+    def limit_commits(self, per_second: float) -> None:
+        """Hold the commits on each Firestore document to a rate."""
+        fault = {"service": "firestore", "method": "Commit", "commits_per_second": per_second}
+        self._client.post("/faults", json=fault).raise_for_status()
+
+    def cpu_seconds(self) -> float:
+        """Return the processor time of the embedded cloud so far."""
+        return cpu_seconds_of(self._pid)
 
     def calls(self) -> dict[str, dict[str, int]]:
         """Return the number of calls so far: service -> method -> count."""
@@ -133,6 +144,7 @@ class BenchCloud:
         self._bucket = f"bench-{secrets.token_hex(4)}"
         self._numbers = itertools.count()
         objects.create_bucket(self._bucket)
+        objects.bucket(self._bucket).blob("ohlcv.json").upload_from_string(CANDLES.read_bytes())
         self._templates = [template["id"] for template in sample_templates()]
         self._fixtures = tempfile.TemporaryDirectory()
         for template in sample_templates():

@@ -24,6 +24,12 @@ PROBLEM_SEVERITIES = ("WARNING", "ERROR", "CRITICAL")
 KEPT_LINES = 20
 
 
+def cpu_seconds_of(pid: int) -> float:
+    """Return the processor time of a process so far, all its threads (proc(5), utime and stime)."""
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(") ")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS
+
+
 class Measured:
     """A process `python -m MODULE` whose JSON log lines are counted by event.
 
@@ -89,16 +95,25 @@ class Measured:
 
     def cpu_seconds(self) -> float:
         """Return the processor time of all its threads so far."""
-        fields = (
-            Path(f"/proc/{self._process.pid}/stat").read_text(encoding="ascii").rpartition(") ")[2].split()
-        )
-        return (int(fields[11]) + int(fields[12])) / TICKS
+        return cpu_seconds_of(self._process.pid)
 
     def rss_mib(self) -> float:
         """Return its resident memory in MiB."""
+        return self._status("VmRSS") / 1024
+
+    def threads(self) -> int:
+        """Return how many threads it has."""
+        return self._status("Threads")
+
+    def descriptors(self) -> int:
+        """Return how many file descriptors it has open."""
+        return len(list(Path(f"/proc/{self._process.pid}/fd").iterdir()))
+
+    def _status(self, name: str) -> int:
+        """Return a number of its status (proc(5))."""
         status = Path(f"/proc/{self._process.pid}/status").read_text(encoding="ascii")
-        line = next(line for line in status.splitlines() if line.startswith("VmRSS:"))
-        return int(line.split()[1]) / 1024
+        line = next(line for line in status.splitlines() if line.startswith(f"{name}:"))
+        return int(line.split()[1])
 
     def stop(self) -> float:
         """Send SIGTERM and return the seconds until the process has ended.

@@ -23,7 +23,7 @@ def big_runs(rounds: int) -> Table:
         description="For comparison: single conditional commits on such a run, without charts and leases. "
         "With 32 threads they show the worker without group commits. With one thread no other writer "
         "disturbs them. Their rate is that of the first 10 s. Real Firestore limits one document to about "
-        "one write a second; the embedded one has no such limit.",
+        "one write a second; here the embedded one has no such limit.",
         columns=(
             "steps",
             "steps/s",
