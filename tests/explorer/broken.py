@@ -135,7 +135,7 @@ class WithoutRescue(Core):
 
 #: Each broken core, with a part of the violation that it shows.
 BROKEN: dict[type[Core], str] = {
-    WithoutFence: "ends a step that",
+    WithoutFence: "ends a step",
     WithoutPrecondition: "changes a step from CANCELLED to RUNNING",
     WithoutLeasePrecondition: "releases the lease of another worker",
     ReleaseWithoutToken: "releases the lease of another worker",

@@ -23,6 +23,7 @@ from tests.explorer.state import (
     Worker,
     at,
 )
+from worker_chart_export.ledger.decisions import FinalizeResult, ReleaseResult
 
 if TYPE_CHECKING:
     from tests.explorer.core import Core
@@ -116,18 +117,20 @@ def _check_change(state: State, owner: int, plan: Plan, before: Step, lease: Lea
         return
     if (before.status, plan.status) not in WORKERS_CHANGES:
         raise Violation(f"{{}} changes a step from {before.status} to {plan.status}", owner)
-    if (
-        before.status == "RUNNING"
-        and plan.marks
-        and lease is not None
-        and lease.owner >= 0
-        and lease.owner != owner
-    ):
-        left = contents.LEASES.values[lease.content].expires_at - contents.NOW
-        if left > -contents.TICK:
-            raise Violation("{} ends a step that {} holds", owner, lease.owner)
+    _check_holder(owner, plan, before, lease)
     if plan.status == "SUCCEEDED" and owner >= 0 and state.manifests[plan.step] != owner:
         raise Violation("{} finalizes a step, but the manifest is another worker's", owner)
+
+
+def _check_holder(owner: int, plan: Plan, before: Step, lease: LeaseDoc | None) -> None:
+    """Check that a result is written by the holder of the lease, and a failed claim only after its end."""
+    is_result = isinstance(contents.RESULTS.values[plan.result], FinalizeResult | ReleaseResult)
+    if lease is not None and lease.owner >= 0 and lease.owner != owner:
+        left = contents.LEASES.values[lease.content].expires_at - contents.NOW
+        if is_result or (before.status == "RUNNING" and left > -contents.TICK):
+            raise Violation("{} ends a step that {} holds", owner, lease.owner)
+    if is_result and (lease is None or lease.owner != owner):
+        raise Violation("{} ends a step, but its lease was taken away", owner)
 
 
 def run_changed(state: State) -> State:
