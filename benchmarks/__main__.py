@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks.fleet import local_steps, many_daemons
 from benchmarks.limited_run import limited_runs
+from benchmarks.meaning import slow_provider
 from benchmarks.pace_tables import shares, throughput
 from benchmarks.report import verdicts, write_page
 from benchmarks.soak import soak
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from benchmarks.report import Table
 
 PARTS: dict[str, Callable[[int], Table]] = {
+    "slow-provider": slow_provider,
     "embedded": partial(throughput, official=False),
     "shares": shares,
     "big-run": big_runs,

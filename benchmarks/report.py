@@ -79,7 +79,7 @@ def median_and_range(figures: Sequence[float], digits: int = 1) -> str:
 
 
 def write_page(tables: Sequence[Table], *, command: str, rounds: int, page: Path = PAGE) -> None:
-    """Write the whole page."""
+    """Write the whole page. The first table comes before the explanations."""
     head = HEAD.read_text(encoding="utf-8").format(
         command=command,
         when=f"{datetime.now(UTC):%Y-%m-%d}",
@@ -88,8 +88,11 @@ def write_page(tables: Sequence[Table], *, command: str, rounds: int, page: Path
         packages=", ".join(f"{name} {version(name)}" for name in PACKAGES),
         rounds=rounds,
     )
-    parts = [head.rstrip(), verdicts(tables), *(table.text() for table in tables)]
-    page.write_text("\n\n".join([*parts, FINDINGS.read_text(encoding="utf-8")]), encoding="utf-8")
+    first, *others = tables
+    parts = [first.text(), head.rstrip(), verdicts(tables), *(table.text() for table in others)]
+    page.write_text(
+        "\n\n".join(["# Benchmarks", *parts, FINDINGS.read_text(encoding="utf-8")]), encoding="utf-8"
+    )
 
 
 def verdicts(tables: Sequence[Table]) -> str:
