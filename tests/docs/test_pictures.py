@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 PICTURES = ROOT / "docs/pictures"
 PAGE = ROOT / "docs/how-it-works.md"
 DRAWN = ("message", "step")
-OF_OTHER_PAGES = ("trace",)
+OF_OTHER_PAGES = ("trace", "slow-provider")
 SVG = "{http://www.w3.org/2000/svg}"
 
 
