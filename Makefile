@@ -43,7 +43,7 @@ test-floors: $(FLOORS_VENV)/.ready ## The unit tests with the oldest dependencie
 chaos: $(DEV_READY) ## Kills, freezes, outages and a storm, with figures; MINUTES=10 SEED=n
 	$(BIN)/python -m tests.chaos --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
 
-explore: $(DEV_READY) ## Every interleaving of the claims and leases of a small world; five minutes
+explore: $(DEV_READY) ## Every interleaving of the claims and leases of a small world; six minutes
 	$(BIN)/python -m tests.explorer
 
 bench: $(DEV_READY) ## The worker compared with a bare subscriber, half an hour; writes docs/benchmarks.md; ROUNDS=3 SOAK=30 (minutes)
