@@ -354,9 +354,8 @@ def test_commit_times_grow_while_the_clock_is_stopped(monkeypatch):
 
 def test_more_streams_than_are_served_are_refused(client, document):
     """A stream too many ends with RESOURCE_EXHAUSTED, other calls go on, and ended streams make room."""
-    ended = threading.Event()
 
-    def listen():
+    def listen(ended):
         target = {"target_id": 1, "documents": {"documents": [document._document_path]}}
 
         def requests():
@@ -367,12 +366,14 @@ def test_more_streams_than_are_served_are_refused(client, document):
         next(stream)
         return stream
 
-    streams = [listen() for _ in range(200)]
+    ended, others_ended = threading.Event(), threading.Event()
+    streams = [listen(ended) for _ in range(200)]
     with pytest.raises(grpc.RpcError, match="RESOURCE_EXHAUSTED"):
-        listen()
+        listen(ended)
     document.set({"a": 2}, timeout=5)
     for stream in streams:
         stream.cancel()
     ended.set()
     with_room = retry.Retry(lambda error: "RESOURCE_EXHAUSTED" in str(error), initial=0.05, timeout=10)
-    with_room(listen)().cancel()
+    with_room(listen)(others_ended).cancel()
+    others_ended.set()
