@@ -38,7 +38,8 @@ def test_a_copied_command_names_the_step(arguments_of, shell):
         for step_id in STEP_IDS:
             name, *arguments = arguments_of(shell, command_line("retry", run_id, step_id))
             with load_command(name).make_context(name, arguments) as parsed:
-                assert (parsed.params["run_id"], parsed.params["step_ids"]) == (run_id, [step_id])
+                given = [parsed.params["run_id"], *parsed.params["step_ids"]]
+                assert given == [run_id, step_id]
                 assert not parsed.params["keep_charts"]
 
 
