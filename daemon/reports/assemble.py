@@ -158,8 +158,10 @@ def _claim_of(
 
     A finished step has no lease. The items of its manifest say it, and the details of its error.
     """
+    if status not in FINAL_STATUSES:
+        return holding.attempt, holding.owner or ""
     details = _map(_map(raw.get("error")).get("details"))
-    said = {**details, **(claimed_by_of(manifest) if manifest else {})} if status in FINAL_STATUSES else {}
+    said = {**details, **(claimed_by_of(manifest) if manifest else {})}
     attempt, owner = said.get("attempt"), said.get("owner") or said.get("lastOwner")
     return (
         attempt if isinstance(attempt, int) else holding.attempt,

@@ -102,8 +102,10 @@ class LazyFields(Mapping[str, Any]):
             return default
         if value is None:
             return default
-        field: Any
-        if self._depth > 1 and value.HasField("map_value") and not is_special(value):
+        kind, field = value.WhichOneof("value_type"), None
+        if kind in PLAIN:
+            field = getattr(value, kind)
+        elif kind == "map_value" and self._depth > 1 and not is_special(value):
             field = LazyFields(value.map_value.fields, self._client, depth=self._depth - 1)
         else:
             field = decoded(value, self._client)
