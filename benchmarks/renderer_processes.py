@@ -7,9 +7,9 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from benchmarks.processes import cpu_seconds_of
 from benchmarks.rendering import CANDLES, SYMBOL, TIMEFRAME
 from daemon.cli.demo.resources import sample_templates
 from tests.support.process.renderers import renderers_of
@@ -75,12 +75,8 @@ def _measured(draw_many: Callable[[int], None], processes: int) -> PoolRate:
 
 
 def _renderers_seconds() -> float:
-    """Return the processor time of all renderers of this process so far (proc(5), utime and stime)."""
-    ticks = 0
-    for pid in renderers_of(os.getpid()):
-        fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
-        ticks += int(fields[11]) + int(fields[12])
-    return ticks / os.sysconf("SC_CLK_TCK")
+    """Return the processor time of all renderers of this process so far."""
+    return sum(map(cpu_seconds_of, renderers_of(os.getpid())))
 
 
 def _go_on() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from localcloud.storage.errors import invalid, unserved
@@ -39,19 +40,7 @@ def object_settings(resource: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         StorageError: 400, a value has the wrong type; 501, a field is not served.
     """
-    settings: dict[str, Any] = {}
-    for name, value in resource.items():
-        if name in _OBJECT_OUTPUT or value is None:
-            continue
-        if name in _TEXTS:
-            settings[name] = _header(value, name)
-        elif name == "metadata":
-            settings[name] = _texts(value, name)
-        elif name == "customTime":
-            settings[name] = _time(value, name)
-        elif not _asks_nothing(value):
-            raise unserved(f"Object.{name}")
-    return {name: value for name, value in settings.items() if value}
+    return _settings(resource, "Object", readers=_OBJECT_READERS, output=_OBJECT_OUTPUT)
 
 
 def bucket_settings(resource: Mapping[str, Any]) -> dict[str, Any]:
@@ -62,14 +51,24 @@ def bucket_settings(resource: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         StorageError: 400, a value has the wrong type; 501, a field is not served.
     """
+    return _settings(resource, "Bucket", readers=_BUCKET_READERS, output=_BUCKET_OUTPUT)
+
+
+def _settings(
+    resource: Mapping[str, Any],
+    kind: str,
+    *,
+    readers: Mapping[str, Callable[[Any], Any]],
+    output: frozenset[str],
+) -> dict[str, Any]:
     settings: dict[str, Any] = {}
     for name, value in resource.items():
-        if name in _BUCKET_OUTPUT or value is None:
+        if name in output or value is None:
             continue
-        if name in _BUCKET_READERS:
-            settings[name] = _BUCKET_READERS[name](value)
+        if name in readers:
+            settings[name] = readers[name](value)
         elif not _asks_nothing(value):
-            raise unserved(f"Bucket.{name}")
+            raise unserved(f"{kind}.{name}")
     return {name: value for name, value in settings.items() if value}
 
 
@@ -178,6 +177,11 @@ def _flat(value: Any) -> dict[str, bool]:
     return {"enabled": False} if value else {}
 
 
+_OBJECT_READERS: dict[str, Callable[[Any], Any]] = {
+    **{name: partial(_header, name=name) for name in _TEXTS},
+    "metadata": partial(_texts, name="metadata"),
+    "customTime": partial(_time, name="customTime"),
+}
 _BUCKET_READERS: dict[str, Callable[[Any], Any]] = {
     "location": _location,
     "storageClass": storage_class,
