@@ -30,6 +30,18 @@ def cpu_seconds_of(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / TICKS
 
 
+def status_of(pid: int, name: str) -> int:
+    """Return a number of a process's status, e.g. `Threads`; memory (`VmRSS`, `VmHWM`) in KiB (proc(5))."""
+    status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+    line = next(line for line in status.splitlines() if line.startswith(f"{name}:"))
+    return int(line.split()[1])
+
+
+def descriptors_of(pid: int) -> int:
+    """Return how many file descriptors a process has open."""
+    return len(list(Path(f"/proc/{pid}/fd").iterdir()))
+
+
 class Measured:
     """A process `python -m MODULE` whose JSON log lines are counted by event.
 
@@ -99,21 +111,7 @@ class Measured:
 
     def rss_mib(self) -> float:
         """Return its resident memory in MiB."""
-        return self._status("VmRSS") / 1024
-
-    def threads(self) -> int:
-        """Return how many threads it has."""
-        return self._status("Threads")
-
-    def descriptors(self) -> int:
-        """Return how many file descriptors it has open."""
-        return len(list(Path(f"/proc/{self._process.pid}/fd").iterdir()))
-
-    def _status(self, name: str) -> int:
-        """Return a number of its status (proc(5))."""
-        status = Path(f"/proc/{self._process.pid}/status").read_text(encoding="ascii")
-        line = next(line for line in status.splitlines() if line.startswith(f"{name}:"))
-        return int(line.split()[1])
+        return status_of(self._process.pid, "VmRSS") / 1024
 
     def stop(self) -> float:
         """Send SIGTERM and return the seconds until the process has ended.

@@ -31,9 +31,11 @@ class Worker(DaemonUnderTest):
         stopping: SIGTERM was sent.
     """
 
-    def __init__(self, key: str, environment: Mapping[str, str], *, module: str = "daemon") -> None:
+    def __init__(
+        self, key: str, environment: Mapping[str, str], *, module: str = "daemon", fresh: bool = False
+    ) -> None:
         accounts = json.dumps([{"id": "first", "apiKey": key, **UNLIMITED}])
-        super().__init__({**environment, "CHART_IMG_ACCOUNTS_JSON": accounts}, module=module)
+        super().__init__({**environment, "CHART_IMG_ACCOUNTS_JSON": accounts}, module=module, fresh=fresh)
         self.key = key
         self.disturbances: list[Disturbance] = []
         self.stalled_at = 0.0

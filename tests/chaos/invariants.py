@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
+from dataclasses import replace
 from datetime import datetime
 from importlib.resources import files
 from itertools import chain, groupby, pairwise
@@ -28,12 +30,35 @@ CLOCK_GRAIN_SECONDS = 0.001
 def violations(state: EndState) -> list[str]:
     """Return the violated invariants of an end state, one sentence each. Pure."""
     of_steps = (
-        rule(state, expected)
-        for expected in state.expected
+        rule(facts, expected)
+        for expected, facts in _by_step(state)
         for rule in (_status, _changes, _finalizes, _charts, _payments)
     )
     of_all = (rule(state) for rule in (_strays, _running, _valid_runs, _settled, _completions))
     return [*chain.from_iterable(of_steps), *chain.from_iterable(of_all), *state.oddities]
+
+
+def _by_step(state: EndState) -> Iterator[tuple[Expected, EndState]]:
+    """Return each step with the changes, files and payments of this step alone: a search in all is slow."""
+    changes, stored, paid = defaultdict(list), defaultdict(dict), defaultdict(list)
+    for change in state.transitions or ():
+        changes[change.run_id, change.step_id].append(change)
+    for name, file in state.files.items():
+        stored[f"{name.rpartition('/')[0]}/"][name] = file
+    for call in state.paid:
+        paid[call.template_id].append(call)
+    for expected in state.expected:
+        yield (
+            expected,
+            replace(
+                state,
+                transitions=None
+                if state.transitions is None
+                else tuple(changes[expected.run_id, expected.step_id]),
+                files=stored[expected.prefix],
+                paid=tuple(chain.from_iterable(paid[template_id] for template_id in expected.template_ids)),
+            ),
+        )
 
 
 def _status(state: EndState, expected: Expected) -> Iterator[str]:

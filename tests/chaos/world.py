@@ -69,12 +69,12 @@ class World:
 
     # Daemons
 
-    def worker(self, *, module: str = "daemon", **settings: str) -> Worker:
-        """Start a daemon; `started()` waits for it."""
+    def worker(self, *, module: str = "daemon", fresh: bool = False, **settings: str) -> Worker:
+        """Start a daemon; `started()` waits for it. See `DaemonUnderTest` for `fresh`."""
         with self._lock:
             key = f"key-{next(self._numbers)}"
             environment = self.deployment.settings(**{**self.settings, **settings})
-            worker = Worker(key, environment, module=module)
+            worker = Worker(key, environment, module=module, fresh=fresh)
             self.workers.append(worker)
         return worker
 
