@@ -22,7 +22,7 @@ COMPILE := uv pip compile --quiet --upgrade --universal --python-version 3.11 --
 	--no-emit-index-url --no-emit-find-links --generate-hashes
 SEED ?=
 
-.PHONY: help demo test test-long test-floors chaos explore bench walk systemd node check lint types imports format lock reference docs coverage charts pictures gallery-pictures page-pictures clean
+.PHONY: help demo test test-long test-floors chaos load explore bench walk systemd node check lint types imports format lock reference docs coverage charts pictures gallery-pictures page-pictures clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 16
@@ -43,12 +43,15 @@ test-floors: $(FLOORS_VENV)/.ready ## The unit tests with the oldest dependencie
 chaos: $(DEV_READY) ## Kills, freezes, outages and a storm, with figures; MINUTES=10 SEED=n
 	$(BIN)/python -m tests.chaos --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
 
+load: $(DEV_READY) ## 10,000 messages, 1,000 runs, a run of 1,500 steps, 8 daemons: costs and losses, ten minutes; SOAK=60: a soak of that many minutes instead
+	$(BIN)/python -m tests.load $(if $(SOAK),--soak $(SOAK))
+
 explore: $(DEV_READY) ## Every interleaving of the claims and leases of a small world; six minutes
 	$(BIN)/python -m tests.explorer
 
-bench: $(DEV_READY) ## The worker compared with a bare subscriber, half an hour; writes docs/benchmarks.md; ROUNDS=3 SOAK=30 (minutes)
+bench: $(DEV_READY) ## The worker compared with a bare subscriber, half an hour; writes docs/benchmarks.md; ROUNDS=3
 	$(BIN)/python $(PIP) -r requirements-bench.lock
-	$(BIN)/python -m benchmarks --rounds $(ROUNDS) $(if $(SOAK),--soak $(SOAK))
+	$(BIN)/python -m benchmarks --rounds $(ROUNDS)
 
 walk: $(DEV_READY) ## The way of one message: files and functions in the order they run
 	$(BIN)/python -m benchmarks.walk

@@ -12,7 +12,6 @@ from benchmarks.limited_run import limited_runs
 from benchmarks.meaning import slow_provider
 from benchmarks.pace_tables import shares, throughput
 from benchmarks.report import verdicts, write_page
-from benchmarks.soak import soak
 from benchmarks.work_tables import big_runs, costs, render_pool, render_times
 from tests.support.cloud.clouds import OfficialEmulatorsMissing, official_emulators
 
@@ -52,7 +51,6 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--rounds", type=int, default=3, help="how often each figure is taken")
     parser.add_argument("--only", nargs="+", choices=list(PARTS))
-    parser.add_argument("--soak", type=float, default=0.0, metavar="MINUTES", help="also a soak, e.g. 30")
     options = parser.parse_args()
     parts = options.only or list(PARTS)
     if "official" in parts:
@@ -62,9 +60,6 @@ def main() -> int:
         tables.append(PARTS[name](options.rounds))
         sys.stdout.write(f"{tables[-1].text()}\n\n")
         sys.stdout.flush()
-    if options.soak:
-        tables.append(soak(options.soak))
-        sys.stdout.write(f"{tables[-1].text()}\n\n")
     sys.stdout.write(f"{verdicts(tables)}\n")
     if not options.only:
         write_page(tables, command=f"make bench ROUNDS={options.rounds}", rounds=options.rounds)
