@@ -31,6 +31,9 @@ class Fault:
         drop: gRPC: the call returns OK without any effect (a lost ack, a lost write, a lost delivery).
         reset: HTTP: the connection is closed without a response. Over gRPC use `error="UNAVAILABLE"`.
         truncate_bytes: HTTP: the response's body ends after so many bytes; its content length matches.
+        inflated_bytes: HTTP: the response's body is gzip instead, which inflates to so many bytes.
+        interim: HTTP: so many interim responses (status 100 to 103) come before the response.
+        trickle_seconds: HTTP: the response comes in twenty pieces over this time.
         duplicate: Pub/Sub `Deliver`: the message is delivered twice.
         contend: Firestore `Commit` and `BatchWrite`: each document written is rewritten unchanged just
             before, so that its `update_time` moves and preconditions on it fail as in a lost race.
@@ -52,6 +55,9 @@ class Fault:
     drop: bool = False
     reset: bool = False
     truncate_bytes: int | None = None
+    inflated_bytes: int = 0
+    interim: int = 0
+    trickle_seconds: float = 0.0
     duplicate: bool = False
     contend: bool = False
     commits_per_second: float = 0.0
@@ -73,7 +79,18 @@ _KINDS: dict[str, tuple[type, ...]] = {
 }
 # Only some services support these fields.
 _SPECIAL = frozenset(
-    {"drop", "reset", "truncate_bytes", "duplicate", "contend", "commits_per_second", "answer"}
+    {
+        "drop",
+        "reset",
+        "truncate_bytes",
+        "inflated_bytes",
+        "interim",
+        "trickle_seconds",
+        "duplicate",
+        "contend",
+        "commits_per_second",
+        "answer",
+    }
 )
 
 

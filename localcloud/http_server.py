@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
+import io
 import json
 import socket
 import sys
 import threading
 import time
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
@@ -22,6 +25,9 @@ if TYPE_CHECKING:
 
 _BACKLOG = 256
 _PHRASES = {status.value: status.phrase for status in HTTPStatus} | {499: "Client Closed Request"}
+# Interim responses: `100 Continue` that nobody asked for, and `103 Early Hints` with a header.
+_INTERIM = (b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 103 Early Hints\r\nLink: </a>; rel=preload\r\n\r\n")
+_TRICKLED_PIECES = 20
 _ERRORS = frozenset(status.value for status in HTTPStatus if status.value >= HTTPStatus.BAD_REQUEST)
 
 
@@ -46,12 +52,14 @@ class Request:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Response:
-    """An HTTP response."""
+    """An HTTP response. `interim` and `trickle_seconds` are those of `Fault`."""
 
     status: int = 200
     body: bytes = b""
     content_type: str = "application/json; charset=UTF-8"
     headers: Mapping[str, str] = field(default_factory=dict)
+    interim: int = 0
+    trickle_seconds: float = 0.0
 
     def raw(self, *, with_body: bool = True) -> bytes:
         """Return the response as it is sent."""
@@ -63,7 +71,8 @@ class Response:
         lines = [f"HTTP/1.1 {self.status} {_PHRASES.get(self.status, 'Error')}"]
         lines += [f"{name}: {value}" for name, value in headers.items()]
         # UTF-8, as Google's service sends a file name in `Content-Disposition`.
-        head = "\r\n".join(lines).encode() + b"\r\n\r\n"
+        interim = b"".join(_INTERIM[number % len(_INTERIM)] for number in range(self.interim))
+        head = interim + "\r\n".join(lines).encode() + b"\r\n\r\n"
         return head + self.body if with_body else head
 
 
@@ -180,8 +189,34 @@ class _Handler(BaseHTTPRequestHandler):
             return self.server.service.error_response(HTTPStatus.INTERNAL_SERVER_ERROR, message)
 
     def _send(self, response: Response) -> None:
+        content = response.raw(with_body=self.command != "HEAD")
         # One send: with two packets the second would wait for the client's delayed acknowledgement.
-        self.wfile.write(response.raw(with_body=self.command != "HEAD"))
+        size = len(content) // _TRICKLED_PIECES + 1 if response.trickle_seconds > 0 else len(content)
+        for start in range(0, len(content), size):
+            if start and self.server.service.stopping.wait(response.trickle_seconds / _TRICKLED_PIECES):
+                raise ConnectionDropped
+            self.wfile.write(content[start : start + size])
+
+
+def _spoiled(response: Response, fault: Fault) -> Response:
+    """Return the response with the body that a fault gives it."""
+    if fault.inflated_bytes > 0:
+        headers = {**response.headers, "Content-Encoding": "gzip"}
+        response = replace(response, body=_gzip_of(fault.inflated_bytes), headers=headers)
+    if fault.truncate_bytes is not None:
+        response = replace(response, body=response.body[: fault.truncate_bytes])
+    return response
+
+
+@lru_cache(maxsize=4)
+def _gzip_of(inflated_bytes: int) -> bytes:
+    """Return gzip that inflates to so many blanks."""
+    packed, left = io.BytesIO(), inflated_bytes
+    with gzip.GzipFile(fileobj=packed, mode="wb") as stream:
+        while left > 0:
+            stream.write(b" " * min(left, 1_000_000))
+            left -= 1_000_000
+    return packed.getvalue()
 
 
 def _joined(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
@@ -202,7 +237,9 @@ class HttpService(Service):
 
     name = "http"
     methods: frozenset[str] = frozenset()
-    supported_faults: frozenset[str] = frozenset({"reset", "truncate_bytes"})
+    supported_faults: frozenset[str] = frozenset(
+        {"reset", "truncate_bytes", "inflated_bytes", "interim", "trickle_seconds"}
+    )
 
     def identify(self, request: Request) -> str:
         """Return the method name of `request`, as counted."""
@@ -261,17 +298,17 @@ class HttpService(Service):
         return self._run_faulty(fault, method, request) if fault else self.answer(method, request)
 
     def _run_faulty(self, fault: Fault, method: str, request: Request) -> Response:
+        response = _spoiled(self._faulty_answer(fault, method, request), fault)
+        return replace(response, interim=fault.interim, trickle_seconds=fault.trickle_seconds)
+
+    def _faulty_answer(self, fault: Fault, method: str, request: Request) -> Response:
         refusal = None if fault.after_effect else self.fail_as(fault)
         if refusal:
             return refusal
         if fault.before:
             fault.before(request)
         response = self.scripted(fault, request) or self.answer(method, request)
-        if fault.after_effect:
-            response = self.fail_as(fault) or response
-        if fault.truncate_bytes is None:
-            return response
-        return replace(response, body=response.body[: fault.truncate_bytes])
+        return (self.fail_as(fault) if fault.after_effect else None) or response
 
     def scripted(self, fault: Fault, request: Request) -> Response | None:  # noqa: ARG002 - for sub-classes
         """Return the scripted response that a fault names, if any."""

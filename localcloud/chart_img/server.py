@@ -55,7 +55,7 @@ class ChartImgService(HttpService):
 
     name = "chart-img"
     methods = frozenset({METHOD})
-    supported_faults = frozenset({"reset", "truncate_bytes", "answer"})
+    supported_faults = HttpService.supported_faults | {"answer"}
 
     def __init__(self, *, port: int = 0, seed: int = 0) -> None:
         super().__init__(port=port, seed=seed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 
 import httpx
 import pytest
@@ -10,6 +11,7 @@ from PIL import Image
 
 from localcloud import Fault
 from localcloud.chart_img.answers import ANSWERS
+from localcloud.http_server import Response
 
 
 @pytest.fixture
@@ -90,6 +92,20 @@ def test_truncated_and_reset_answers(cloud, ask):
     with pytest.raises(httpx.RemoteProtocolError):
         ask()
     assert [call.status for call in cloud.chart_img.requests] == [200, 0]
+
+
+def test_interim_inflating_and_trickling_answers(cloud, ask):
+    """Interim responses come first, gzip inflates to the size, and a trickling response takes its time."""
+    sent = Response(body=b"{}", interim=3).raw()
+    assert [sent.count(status) for status in (b" 100 Continue", b" 103 Early Hints", b" 200 OK")] == [2, 1, 1]
+    cloud.chart_img.faults.add(Fault(interim=3, trickle_seconds=0.2, times=1))
+    started = time.monotonic()
+    assert ask().content.startswith(b"\x89PNG")
+    assert time.monotonic() - started > 0.15
+    cloud.chart_img.faults.add(Fault(inflated_bytes=3_000_000, error=503, times=1))
+    answer = ask()
+    assert (answer.status_code, len(answer.content)) == (503, 3_000_000)
+    assert int(answer.headers["content-length"]) < 10_000
 
 
 def test_a_paid_chart_whose_answer_is_lost(cloud, ask):
