@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING
 from localcloud import LocalCloud
 from tests.chaos import storm
 from tests.chaos.claims import CLAIMS, PROJECT
+from tests.chaos.former_version import former_python
 from tests.chaos.scenarios.crashes import MORE
 from tests.chaos.sigterms import sigterms
 from tests.chaos.storm import Storm
+from tests.chaos.upgrade import take_over, upgrade
 from tests.chaos.world import world_on
 
 if TYPE_CHECKING:
@@ -27,18 +29,29 @@ MAX_PARALLEL = 6
 
 def run_storm(seed: int, minutes: float) -> str:
     """Run the storm; print its report even when it shows a violation."""
+    former = former_python()
     with LocalCloud.start(project=PROJECT, seed=seed) as cloud, world_on(cloud, **storm.SETTINGS) as world:
-        running = Storm(world, seed=seed, seconds=minutes * 60)
+        running = Storm(world, seed=seed, seconds=minutes * 60, former=former)
         try:
             return f"{running.run()}; violations 0"
         except AssertionError as error:
-            raise AssertionError(f"{running.report}; violations:\n{error}") from error
+            raise AssertionError(f"{running.report}; violations:\n{error}") from None
 
 
 def run_sigterms(seed: int, times: int) -> str:
     """Send SIGTERM at a random moment, `times` times."""
     with LocalCloud.start(project=PROJECT) as cloud, world_on(cloud) as world:
         return sigterms(world, times=times, seed=seed)
+
+
+def run_upgrade() -> str:
+    """Upgrade daemons of the former version under load; let each version take over steps of the other one."""
+    former = former_python()
+    for dead, heir in ((former, None), (None, former)):
+        with LocalCloud.start(project=PROJECT) as cloud, world_on(cloud) as world:
+            take_over(world, dead=dead, heir=heir)
+    with LocalCloud.start(project=PROJECT) as cloud, world_on(cloud) as world:
+        return f"{upgrade(world)}; a killed daemon's step taken over both ways"
 
 
 def run_moments() -> str:
@@ -62,6 +75,7 @@ def main() -> int:
         **CLAIMS,
         "moments": run_moments,
         "sigterms": partial(run_sigterms, options.seed, options.times),
+        "upgrade": run_upgrade,
         "storm": partial(run_storm, options.seed, options.minutes),
     }
     chosen = options.only or list(parts)
@@ -84,7 +98,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=10, help="how long the storm lasts")
     parser.add_argument("--times", type=int, default=50, help="how many SIGTERMs")
     parser.add_argument("--seed", type=int, default=secrets.randbelow(2**31), help="of all chance")
-    parser.add_argument("--only", nargs="+", choices=[*CLAIMS, "moments", "sigterms", "storm"])
+    parser.add_argument("--only", nargs="+", choices=[*CLAIMS, "moments", "sigterms", "upgrade", "storm"])
     return parser.parse_args()
 
 

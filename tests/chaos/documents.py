@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from google.cloud.firestore_v1._helpers import decode_dict
 from google.cloud.firestore_v1.types import CommitRequest
 
+from localcloud.firestore.limits import document_size
 from localcloud.firestore.messages import to_instant
 
 if TYPE_CHECKING:
@@ -45,6 +46,13 @@ class Documents:
         request = CommitRequest(database=self._client._database_string, writes=batch._write_pbs)
         response = self._embedded._commit(CommitRequest.pb(request))
         self.own_commits.add(to_instant(response.commit_time))
+
+    def size(self, run_id: str) -> int:
+        """Return the size of a run as the embedded Firestore counts it, in bytes."""
+        assert self._embedded is not None
+        name = self.run(run_id)._document_path
+        _, found = self._embedded.database(self._client._database_string).read([name])
+        return document_size(found[name])
 
     def run(self, run_id: str) -> Any:
         """Return the reference of a run."""

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterable, Mapping
+
+Key, Item = TypeVar("Key"), TypeVar("Item")
 
 SUCCEEDED = frozenset({"SUCCEEDED"})
 #: In place of a status: the run, or its step, was deleted.
@@ -104,7 +108,7 @@ class Completion:
     step_id: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class EndState:
     """All facts of one world.
 
@@ -144,8 +148,28 @@ class EndState:
 
     def path(self, expected: Expected) -> list[Transition]:
         """Return the changes of one step's status."""
-        ids = (expected.run_id, expected.step_id)
-        return [change for change in self.transitions or () if (change.run_id, change.step_id) == ids]
+        return self._paths.get((expected.run_id, expected.step_id), [])
+
+    def files_of(self, expected: Expected) -> Mapping[str, StoredFile]:
+        """Return one step's objects by name."""
+        return self._folders.get(expected.prefix, {})
+
+    def paid_for(self, template_id: str) -> list[PaidChart]:
+        """Return the charts of one template that were paid for."""
+        return self._paid.get(template_id, [])
+
+    @cached_property
+    def _paths(self) -> Mapping[tuple[str, str], list[Transition]]:
+        return _grouped(self.transitions or (), lambda change: (change.run_id, change.step_id))
+
+    @cached_property
+    def _paid(self) -> Mapping[str, list[PaidChart]]:
+        return _grouped(self.paid, lambda paid: paid.template_id)
+
+    @cached_property
+    def _folders(self) -> Mapping[str, dict[str, StoredFile]]:
+        names = _grouped(self.files, folder_of)
+        return {folder: {name: self.files[name] for name in found} for folder, found in names.items()}
 
     def last_final(self, expected: Expected) -> Transition | None:
         """Return the worker's last change of the step to a final status."""
@@ -156,3 +180,15 @@ class EndState:
 def is_finalize(change: Transition) -> bool:
     """Return whether this is a worker's change to a final status."""
     return not change.foreign and change.after in {"SUCCEEDED", "FAILED"}
+
+
+def folder_of(name: str) -> str:
+    """Return an object's name up to its last slash, with it."""
+    return name[: name.rfind("/") + 1]
+
+
+def _grouped(items: Iterable[Item], key: Callable[[Item], Key]) -> dict[Key, list[Item]]:
+    groups: defaultdict[Key, list[Item]] = defaultdict(list)
+    for item in items:
+        groups[key(item)].append(item)
+    return groups

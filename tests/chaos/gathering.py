@@ -6,11 +6,10 @@ import signal
 from typing import TYPE_CHECKING
 
 from tests.chaos.end_state import Completion, EndState, PaidChart, StoredFile
-from tests.chaos.history import transitions
 from tests.chaos.invariants import violations
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from tests.chaos.fleet import Worker
     from tests.chaos.world import World
@@ -19,17 +18,33 @@ CALM_SECONDS = 45.0
 STOP_SECONDS = 20.0
 
 
-def finish(world: World, *, calm_seconds: float = CALM_SECONDS) -> EndState:
+def finish(
+    world: World, *, calm_seconds: float = CALM_SECONDS, meanwhile: Callable[[], None] = lambda: None
+) -> EndState:
     """Wait until all work has ended, stop the daemons, and check the invariants.
+
+    Args:
+        world: The world.
+        calm_seconds: How long the work may take.
+        meanwhile: Called again and again while it is waited for.
 
     Raises:
         AssertionError: An invariant does not hold, or a daemon did not stop properly.
     """
-    world.holds_within(world.calm, calm_seconds)  # unfinished work is then a violation
+
+    def is_calm() -> bool:
+        meanwhile()
+        return world.calm()
+
+    world.holds_within(is_calm, calm_seconds)  # unfinished work is then a violation
     asked = [worker for worker in world.workers if worker.alive and not worker.stopping]
-    codes = {worker.key: worker.terminate(STOP_SECONDS) for worker in asked}
+    for worker in asked:
+        worker.signal(signal.SIGTERM)
     for worker in world.workers:
+        if worker.starved and not worker.ends_within(STOP_SECONDS):
+            worker.kill()
         worker.wait(STOP_SECONDS)
+    codes = {worker.key: worker.process.returncode for worker in asked if not worker.starved}
     state = end_state(world)
     found = violations(state)
     assert found == [], "\n".join(found)
@@ -39,12 +54,12 @@ def finish(world: World, *, calm_seconds: float = CALM_SECONDS) -> EndState:
 
 def end_state(world: World) -> EndState:
     """Return the facts."""
-    log = list(world.cloud.firestore.commits)  # empty when the daemons use another Firestore
+    found = world.history.transitions()  # empty when the daemons use another Firestore
     return EndState(
         bucket=world.deployment.bucket,
         expected=tuple(world.expected.values()),
         runs=world.read_runs(),
-        transitions=transitions(log, world.documents.own_commits) if log else None,
+        transitions=found or None,
         leases=tuple(world.documents.leases()),
         files=dict(_files(world)),
         paid=tuple(paid_charts(world)),
@@ -83,11 +98,13 @@ def _completions(world: World) -> Iterator[Completion]:
 
 
 def _oddities(worker: Worker) -> Iterator[str]:
+    if worker.starved:
+        return
     for line in worker.named("internal_error"):
         yield f"{worker.key} has an internal error: {line['message']} {line.get('exception', '')[-1000:]}"
     code = worker.process.returncode
     if code == -signal.SIGKILL:
         return  # a killed daemon's last line can be cut off
     yield from (f"{worker.key} printed {line!r}" for line in worker.other_output)
-    if code not in (0, 4, None):
+    if code is not None and code not in worker.exits:
         yield f"{worker.key} ended with exit code {code}"

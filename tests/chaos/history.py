@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from tests.chaos.end_state import Transition
 
 if TYPE_CHECKING:
+    from collections import deque
     from collections.abc import Collection, Iterable, Iterator, Mapping
 
     from localcloud.firestore.store import Committed
@@ -15,6 +18,8 @@ if TYPE_CHECKING:
 RUNS = "/documents/flow_runs/"
 LEASES = "/chart_export_leases/"
 MICROSECONDS = 1_000_000
+#: A commit is in the log at the latest so many seconds after its instant.
+LATE_SECONDS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +45,34 @@ def statuses_in(run: Any) -> dict[str, str]:
     }
 
 
+class History:
+    """The changes of steps in a log of commits that grows, and that forgets its oldest ones when it is full.
+
+    Args:
+        log: The log.
+        foreign: The instants (microseconds since 1970) of the orchestrator's own commits.
+    """
+
+    def __init__(self, log: deque[Committed], foreign: Collection[int]) -> None:
+        self._log = log
+        self._foreign = foreign
+        self._reader = _Reader()
+        self._read: list[Transition] = []
+
+    def take_out(self) -> None:
+        """Read what is older than a few seconds, and remove it from the log."""
+        until = time.time_ns() // 1000 - LATE_SECONDS * MICROSECONDS
+        taken: list[Committed] = []
+        while self._log and self._log[0].instant < until:
+            taken.append(self._log.popleft())
+        self._read += _changes_in(taken, self._reader, self._foreign)
+
+    def transitions(self) -> tuple[Transition, ...]:
+        """Return every change of a chart step's status so far, oldest first."""
+        rest = _changes_in(list(self._log), deepcopy(self._reader), self._foreign)
+        return (*self._read, *rest)
+
+
 def transitions(commits: Iterable[Committed], foreign: Collection[int]) -> tuple[Transition, ...]:
     """Return every change of a chart step's status, oldest first.
 
@@ -47,9 +80,12 @@ def transitions(commits: Iterable[Committed], foreign: Collection[int]) -> tuple
         commits: The log.
         foreign: The instants (microseconds since 1970) of the orchestrator's own commits.
     """
-    reader = _Reader()
+    return tuple(_changes_in(commits, _Reader(), foreign))
+
+
+def _changes_in(commits: Iterable[Committed], reader: _Reader, foreign: Collection[int]) -> list[Transition]:
     ordered = sorted(commits, key=lambda committed: committed.instant)
-    return tuple(change for committed in ordered for change in reader.read(committed, foreign))
+    return [change for committed in ordered for change in reader.read(committed, foreign)]
 
 
 class _Reader:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from jsonschema import Draft202012Validator, FormatChecker
 
-from tests.chaos.end_state import GONE, is_finalize
+from tests.chaos.end_state import GONE, folder_of, is_finalize
 from worker_chart_export.outputs.bucket_probe import PROBE_FOLDER
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ def _manifest(state: EndState, expected: Expected, name: str) -> Iterator[str]:
     if sorted(made + failed) != sorted(expected.template_ids):
         yield f"{name} lists {made} and {failed}, requested were {list(expected.template_ids)}"
     listed = {item["png_gcs_uri"].removeprefix(f"gs://{state.bucket}/") for item in manifest["items"]}
-    present = {file for file in state.files if file.startswith(expected.prefix) and file != name}
+    present = set(state.files_of(expected)) - {name}
     for png in sorted(listed - present):
         yield f"{name} lists {png}, which does not exist"
     for png in sorted(present - listed) if not expected.meddled else ():
@@ -160,11 +160,11 @@ def _payments(state: EndState, expected: Expected) -> Iterator[str]:
     if expected.meddled:
         return
     for template_id in expected.template_ids:
-        calls = sorted((p for p in state.paid if p.template_id == template_id), key=lambda paid: paid.at)
+        calls = sorted(state.paid_for(template_id), key=lambda paid: paid.at)
         stored = [
             file.created
-            for name, file in state.files.items()
-            if name.startswith(expected.prefix) and name.endswith(f"_{template_id}.png")
+            for name, file in state.files_of(expected).items()
+            if name.endswith(f"_{template_id}.png")
         ]
         for earlier, later in pairwise(calls):
             if not _explained(state, earlier, later):
@@ -186,8 +186,10 @@ def _explained(state: EndState, earlier: PaidChart, later: PaidChart) -> bool:
 def _strays(state: EndState) -> Iterator[str]:
     yield from (f"the lease {path} is left" for path in state.leases)
     # A process that is killed between the two calls of its probe leaves the probe's object.
-    prefixes = (PROBE_FOLDER, *(expected.prefix for expected in state.expected))
-    yield from (f"{name} belongs to no step" for name in state.files if not name.startswith(prefixes))
+    folders = {expected.prefix for expected in state.expected}
+    for name in state.files:
+        if folder_of(name) not in folders and not name.startswith(PROBE_FOLDER):
+            yield f"{name} belongs to no step"
 
 
 def _running(state: EndState) -> Iterator[str]:

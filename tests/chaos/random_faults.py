@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from localcloud.faults import Fault
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from random import Random
 
     from localcloud import LocalCloud
 
-#: The faults of each service. `method` and `error` are chosen from the lists.
+#: What a small compressed body inflates to.
+BOMB_BYTES = 200_000_000
+#: The faults of each service. `method`, `error` and `answer` are chosen from the lists.
 KINDS: dict[str, list[dict[str, Any]]] = {
     "firestore": [
         {
@@ -43,10 +48,51 @@ KINDS: dict[str, list[dict[str, Any]]] = {
         {"method": ["Deliver"], "duplicate": True},
     ],
 }
+#: Faults that the former version can't bear.
+HARDER: dict[str, list[dict[str, Any]]] = {
+    "firestore": [{"method": ["BatchGetDocuments", "BatchWrite"], "error": ["RESOURCE_EXHAUSTED"]}],
+    "storage": [
+        {"method": ["objects.insert", "objects.list", "objects.get"], "interim": 3},
+        {"method": ["objects.insert", "objects.list", "objects.get"], "trickle_seconds": 2.0},
+        {"method": ["objects.insert", "objects.list"], "error": [503], "inflated_bytes": BOMB_BYTES},
+    ],
+    "chart_img": [
+        {"method": ["advanced-chart"], "answer": ["too_many_requests"]},
+        {"method": ["advanced-chart"], "interim": 3},
+        {"method": ["advanced-chart"], "trickle_seconds": 3.0},
+        {"method": ["advanced-chart"], "error": [503], "inflated_bytes": BOMB_BYTES},
+    ],
+    "pubsub": [
+        {"method": ["Acknowledge", "ModifyAckDeadline", "StreamingPull"], "error": ["RESOURCE_EXHAUSTED"]}
+    ],
+}
+#: What a fault is called in the figures: the first of these that it has.
+EFFECTS = {
+    "contend": "lost races",
+    "inflated_bytes": "gzip bombs",
+    "interim": "interim answers",
+    "trickle_seconds": "trickling answers",
+    "reset": "resets",
+    "drop": "drops",
+    "duplicate": "duplicates",
+    "after_effect": "errors after the effect",
+    "delay_seconds": "slow answers",
+}
+EXHAUSTED = frozenset({"RESOURCE_EXHAUSTED", 429, "too_many_requests"})
 MAX_STRIKES = 3
 #: A chart is requested up to six times. The provider's faults are rare enough that no chart meets only them:
 #: then its step would fail correctly.
 CHART_STRIKES, CHART_PAUSE_SECONDS = 2, 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Armed:
+    """An armed fault: its service, its id, how often it fires, and what it is called in the figures."""
+
+    service: str
+    fault_id: int
+    times: int
+    kind: str
 
 
 class RandomFaults:
@@ -55,21 +101,24 @@ class RandomFaults:
     def __init__(self, cloud: LocalCloud, random: Random) -> None:
         self._cloud = cloud
         self._random = random
-        self._armed: list[tuple[str, int, int]] = []
-        self._struck = 0
+        self._armed: list[Armed] = []
+        self._struck: Counter[str] = Counter()
         self._charts_from = 0.0
 
     @property
-    def struck(self) -> int:
-        """Return how often a fault has fired."""
-        return self._struck + sum(self._fired(name, fault_id) for name, fault_id, _ in self._armed)
+    def struck(self) -> Counter[str]:
+        """Return how often a fault of each kind has fired."""
+        counted = self._struck.copy()
+        for one in self._armed:
+            counted[one.kind] += self._fired(one)
+        return counted
 
-    def arm_one(self) -> str:
-        """Arm one more random fault and return its description."""
+    def arm_one(self, *, harder: bool = True) -> str:
+        """Arm one more random fault, of `HARDER` too if wanted, and return its description."""
         self._forget_spent()
         name = self._random.choice(self._possible())
-        fields = dict(self._random.choice(KINDS[name]))
-        for drawn in {"method", "error"}.intersection(fields):
+        fields = dict(self._random.choice([*KINDS[name], *(HARDER[name] if harder else ())]))
+        for drawn in sorted({"method", "error", "answer"}.intersection(fields)):
             fields[drawn] = self._random.choice(fields[drawn])
         times = self._random.randint(1, CHART_STRIKES if name == "chart_img" else MAX_STRIKES)
         if name == "chart_img":
@@ -77,7 +126,7 @@ class RandomFaults:
         fault_id = self._cloud.services[name].faults.add(
             Fault(times=times, probability=self._random.uniform(0.2, 1.0), **fields)
         )
-        self._armed.append((name, fault_id, times))
+        self._armed.append(Armed(service=name, fault_id=fault_id, times=times, kind=_kind(fields)))
         return f"{name} {fields}"
 
     def clear(self) -> None:
@@ -93,11 +142,18 @@ class RandomFaults:
 
     def _forget_spent(self) -> None:
         """Remove faults that can't fire again; they only make calls slower."""
-        for name, fault_id, times in list(self._armed):
-            if self._fired(name, fault_id) >= times:
-                self._struck += times
-                self._armed.remove((name, fault_id, times))
-                self._cloud.services[name].faults.remove(fault_id)
+        for one in list(self._armed):
+            if self._fired(one) >= one.times:
+                self._struck[one.kind] += one.times
+                self._armed.remove(one)
+                self._cloud.services[one.service].faults.remove(one.fault_id)
 
-    def _fired(self, name: str, fault_id: int) -> int:
-        return self._cloud.services[name].faults.fired(fault_id)
+    def _fired(self, one: Armed) -> int:
+        return self._cloud.services[one.service].faults.fired(one.fault_id)
+
+
+def _kind(fields: Mapping[str, Any]) -> str:
+    """Return what the fault with these fields is called in the figures."""
+    if EXHAUSTED.intersection({fields.get("error"), fields.get("answer")}):
+        return "exhausted"
+    return next((name for field, name in EFFECTS.items() if fields.get(field)), "errors")

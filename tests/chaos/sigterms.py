@@ -50,7 +50,7 @@ def _one(world: World, chance: random.Random) -> tuple[int, float]:
     world.publish(run_id, step_ids)
     threading.Event().wait(chance.uniform(0, 3 * CHART_SECONDS))
     asked_at = time.monotonic()
-    worker.send_sigterm()
+    worker.send_stop()
     code = worker.wait(DRAIN_SECONDS + EXIT_SECONDS)
     seconds = time.monotonic() - asked_at
     assert code in (0, 4), f"exit code {code}"

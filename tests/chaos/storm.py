@@ -8,23 +8,54 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from tests.chaos.crew import Crew
+from tests.chaos.disturbances import orchestrator, processes, services
+from tests.chaos.disturbances.stage import Stage
 from tests.chaos.gathering import end_state, finish
 from tests.chaos.random_faults import RandomFaults
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
-    from tests.chaos.fleet import Worker
     from tests.chaos.world import World
 
-DAEMONS = 3
 TICK_SECONDS = 0.25
 #: The longest deferral plus the longest release plus the work.
 CALM_SECONDS = 150.0
 #: High enough that no step of a storm ends as a crash loop because of the kills.
 SETTINGS = {"MAX_ATTEMPTS": "50", "STEP_TIMEOUT_SECONDS": "120", "WORKER_CONCURRENCY": "6"}
-REPEATED_BY_RUN = 0.3
-MAX_RUNS_UNFINISHED = 12
+#: The disturbances that happen in every storm, and how often.
+ALWAYS: dict[Callable[[Stage], None], int] = {
+    orchestrator.put_run: 160,
+    orchestrator.meddle: 40,
+    orchestrator.repeat: 40,
+    processes.kill: 40,
+    processes.freeze: 40,
+    processes.stop: 20,
+    services.reset_streams: 20,
+    services.outage: 20,
+}
+#: The other disturbances.
+KINDS: dict[Callable[[Stage], None], int] = {
+    processes.hang_up: 20,
+    processes.suspend: 20,
+    processes.set_clock: 20,
+    processes.use_up_descriptors: 10,
+    processes.use_up_memory: 5,
+    processes.half_open: 20,
+    services.seek_back: 10,
+}
+#: Those that the former version can't bear: it fails steps for good because of them.
+HARDER: dict[Callable[[Stage], None], int] = {
+    orchestrator.put_full_run: 6,
+    services.refuse_everything: 6,
+    services.refuse_objects: 5,
+    services.delete_subscription: 4,
+}
+FAULTS = 240
+#: The share of the time at the beginning in which one daemon is of the former version.
+FORMER_SHARE = 0.25
 
 
 @dataclass(kw_only=True)
@@ -34,22 +65,29 @@ class Report:
     Attributes:
         seed: The seed of all its random choices.
         steps: The number of requested steps.
-        faults: The number of fired faults.
+        faults: The number of fired faults, by kind.
         done: The number of each other disturbance.
         ends: The number of steps per final status.
     """
 
     seed: int
     steps: int = 0
-    faults: int = 0
+    faults: Counter[str] = field(default_factory=Counter)
     done: Counter[str] = field(default_factory=Counter)
     ends: Counter[str] = field(default_factory=Counter)
 
     def __str__(self) -> str:
         """Return one line of text."""
-        done = ", ".join(f"{name} {count}" for name, count in sorted(self.done.items()))
+        faults, done = _listed(self.faults), _listed(self.done)
         ends = ", ".join(f"{count} {name}" for name, count in sorted(self.ends.items()))
-        return f"seed {self.seed}: {self.steps} steps, {self.faults} faults injected; {done}; {ends}"
+        return (
+            f"seed {self.seed}: {self.steps} steps, {self.faults.total()} faults injected ({faults}); "
+            f"{done}; {ends}"
+        )
+
+
+def _listed(counts: Counter[str]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in sorted(counts.items()))
 
 
 class Storm:
@@ -59,26 +97,24 @@ class Storm:
         world: Made with `SETTINGS`.
         seed: The seed of all its random choices.
         seconds: Its duration.
+        kinds: How many of `KINDS` and `HARDER` it has, by its seed; None = all.
+        former: The interpreter of the former version. One daemon runs it during the first quarter, without
+            the disturbances that it can't bear.
     """
 
-    def __init__(self, world: World, *, seed: int, seconds: float) -> None:
+    def __init__(
+        self, world: World, *, seed: int, seconds: float, kinds: int | None = None, former: Path | None = None
+    ) -> None:
         self._world = world
         self._random = random.Random(seed)  # noqa: S311 - repeatable on purpose
+        self._stage = Stage(world=world, random=self._random)
         self._faults = RandomFaults(world.cloud, self._random)
+        self._crew = Crew(self._stage, former=former)
         self._seconds = seconds
-        self._later: list[tuple[float, Callable[[], None]]] = []
-        self._actions: dict[Callable[[], None], int] = {
-            self._worsen: 12,
-            self._put_run: 8,
-            self._kill: 2,
-            self._freeze: 2,
-            self._stop: 1,
-            self._reset_streams: 1,
-            self._outage: 1,
-            self._meddle: 2,
-            self._repeat: 2,
-        }
-        self.report = Report(seed=seed)
+        others = {**KINDS, **HARDER}
+        chosen = self._random.sample(list(others), len(others) if kinds is None else kinds)
+        self._actions = {**ALWAYS, **{kind: others[kind] for kind in chosen}, self._worsen: FAULTS}
+        self.report = Report(seed=seed, done=self._stage.done)
 
     def run(self) -> Report:
         """Run the storm, wait until all work has ended, and check the invariants.
@@ -86,119 +122,43 @@ class Storm:
         Raises:
             AssertionError: An invariant does not hold; the report is in `report`.
         """
-        until = time.monotonic() + self._seconds
-        while time.monotonic() < until:
-            self._keep_daemons()
-            self._do_what_is_due()
-            (action,) = self._random.choices(list(self._actions), list(self._actions.values()))
-            action()
-            time.sleep(self._random.uniform(0, 2 * TICK_SECONDS))
-        self._calm_down()
-        try:
-            finish(self._world, calm_seconds=CALM_SECONDS)
-        finally:
-            self._take_stock()
+        services.keep_acked_messages(self._stage)
+        with self._crew:
+            if self._crew.has_former:
+                self._rage(self._seconds * FORMER_SHARE)
+                self._crew.upgrade()
+                self._rage(self._seconds * (1 - FORMER_SHARE))
+            else:
+                self._rage(self._seconds)
+            self._calm_down()
+            try:
+                finish(self._world, calm_seconds=CALM_SECONDS, meanwhile=self._crew.keep_at_once)
+            finally:
+                self._take_stock()
         return self.report
 
-    # Disturbances
+    def _rage(self, seconds: float) -> None:
+        bearable = {
+            action: weight
+            for action, weight in self._actions.items()
+            if not (self._crew.has_former and action in HARDER)
+        }
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            self._crew.keep()
+            self._stage.do_what_is_due()
+            (action,) = self._random.choices(list(bearable), list(bearable.values()))
+            action(self._stage)
+            self._world.history.take_out()
+            time.sleep(self._random.uniform(0, 2 * TICK_SECONDS))
 
-    def _worsen(self) -> None:
-        self._faults.arm_one()
-
-    def _put_run(self) -> None:
-        if len({expected.run_id for expected in self._world.unfinished()}) > MAX_RUNS_UNFINISHED:
-            return
-        steps, charts = self._random.randint(1, 8), self._random.randint(1, 3)
-        run_id, step_ids = self._world.put_run(steps=steps, charts=charts)
-        self._random.shuffle(step_ids)
-        self._send(run_id, step_ids)
-
-    def _send(self, run_id: str, step_ids: list[str]) -> None:
-        """Publish messages by a way without faults: a message that was never published needs no work."""
-        self._world.deliver([{"runId": run_id, "stepId": step_id} for step_id in step_ids])
-        if self._random.random() < REPEATED_BY_RUN:
-            self._world.deliver([{"runId": run_id}])
-
-    def _repeat(self) -> None:
-        chosen = self._any_unfinished()
-        if chosen:
-            self._send(chosen[0], [chosen[1]])
-
-    def _kill(self) -> None:
-        self._strike("kills", lambda worker: worker.kill_now())
-
-    def _stop(self) -> None:
-        self._strike("SIGTERMs", lambda worker: worker.send_sigterm())
-
-    def _freeze(self) -> None:
-        def freeze(worker: Worker) -> None:
-            worker.freeze()
-            self._later.append((time.monotonic() + self._random.uniform(0.5, 12), worker.wake))
-
-        self._strike("freezes", freeze)
-
-    def _strike(self, name: str, do: Callable[[Worker], None]) -> None:
-        fit = [worker for worker in self._on_duty() if worker.named("daemon_started")]
-        if fit:
-            do(self._random.choice(fit))
-            self.report.done[name] += 1
-
-    def _reset_streams(self) -> None:
-        self._world.cloud.pubsub.reset_streams()
-        self.report.done["stream resets"] += 1
-
-    def _outage(self) -> None:
-        name = self._random.choice(sorted(self._world.cloud.services))
-        service = self._world.cloud.services[name]
-        if not service.running:
-            return
-        service.stop()
-        self._world.outage(name, seconds=60)
-        self._later.append((time.monotonic() + self._random.uniform(0.5, 5), service.start))
-        self.report.done["outages"] += 1
-
-    def _meddle(self) -> None:
-        """As the orchestrator, cancel, reset or delete an unfinished step."""
-        chosen = self._any_unfinished()
-        if chosen is None:
-            return
-        status = self._random.choice(["CANCELLED", "READY", "GONE"])
-        ends = {"READY": ["SUCCEEDED"]}.get(status, [status, "SUCCEEDED"])
-        self._world.expect(*chosen, *ends, meddled=True)
-        self._world.meddle(*chosen, status)
-        if status == "READY":
-            self._send(chosen[0], [chosen[1]])
-        self.report.done["meddlings"] += 1
-
-    def _any_unfinished(self) -> tuple[str, str] | None:
-        left = self._world.unfinished()
-        chosen = self._random.choice(left) if left else None
-        return (chosen.run_id, chosen.step_id) if chosen else None
-
-    # Start and end
-
-    def _on_duty(self) -> list[Worker]:
-        alive = [worker for worker in self._world.workers if worker.alive]
-        return [worker for worker in alive if not worker.stopping and not worker.stalled_at]
-
-    def _keep_daemons(self) -> None:
-        working = [worker for worker in self._world.workers if worker.alive and not worker.stopping]
-        for _ in range(DAEMONS - len(working)):
-            self._world.worker()
-
-    def _do_what_is_due(self) -> None:
-        due = [do for at, do in self._later if at <= time.monotonic()]
-        self._later = [(at, do) for at, do in self._later if at > time.monotonic()]
-        for do in due:
-            do()
+    def _worsen(self, _stage: Stage) -> None:
+        self._faults.arm_one(harder=not self._crew.has_former)
 
     def _calm_down(self) -> None:
         self._faults.clear()
-        for _, do in self._later:
-            do()
-        self._keep_daemons()
-        for worker in self._on_duty():
-            worker.started()
+        self._stage.do_what_is_due(at=float("inf"))
+        self._crew.keep_at_once()
 
     def _take_stock(self) -> None:
         state = end_state(self._world)

@@ -14,15 +14,18 @@ from google.cloud import firestore
 from google.cloud.firestore_v1.field_path import FieldPath
 
 from daemon.cli.demo.resources import chart_step_id, flow_run
+from localcloud.firestore.limits import MAX_DOCUMENT_BYTES
 from localcloud.pubsub.messages import PubsubMessage
 from tests.chaos.documents import Documents
 from tests.chaos.end_state import GONE, SUCCEEDED, Disturbance, Expected
 from tests.chaos.fleet import Worker
+from tests.chaos.history import History
 from tests.support.cloud.clouds import clients_find
 from tests.support.cloud.resources import Deployment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
 
     from localcloud import LocalCloud
 
@@ -50,6 +53,7 @@ class World:
     Attributes:
         expected: The requested steps, by run and step id.
         documents: The orchestrator's access to Firestore.
+        history: The changes of steps, from the log of the embedded Firestore.
         outages: Failing backends, which can cost charts in flight.
         clock_slack_seconds: The intended error of the daemons' clocks.
     """
@@ -61,20 +65,24 @@ class World:
         self.expected: dict[tuple[str, str], Expected] = {}
         embedded = deployment.environment["FIRESTORE_EMULATOR_HOST"] == self.cloud.firestore.address
         self.documents = Documents(deployment.documents, self.cloud.firestore if embedded else None)
+        self.history = History(self.cloud.firestore.commits, self.documents.own_commits)
         self.workers: list[Worker] = []
         self.outages: list[Disturbance] = []
         self.clock_slack_seconds = 0.0
+        self._open: dict[tuple[str, str], None] = {}
         self._numbers = itertools.count(1)
         self._lock = threading.Lock()
 
     # Daemons
 
-    def worker(self, *, module: str = "daemon", fresh: bool = False, **settings: str) -> Worker:
-        """Start a daemon; `started()` waits for it. See `DaemonUnderTest` for `fresh`."""
+    def worker(
+        self, *, module: str = "daemon", fresh: bool = False, python: Path | None = None, **settings: str
+    ) -> Worker:
+        """Start a daemon; `started()` waits for it. See `DaemonUnderTest` for `fresh` and `python`."""
         with self._lock:
             key = f"key-{next(self._numbers)}"
             environment = self.deployment.settings(**{**self.settings, **settings})
-            worker = Worker(key, environment, module=module, fresh=fresh)
+            worker = Worker(key, environment, module=module, fresh=fresh, python=python)
             self.workers.append(worker)
         return worker
 
@@ -98,9 +106,16 @@ class World:
             document["steps"][name] = {**blank, "status": status, "inputs": inputs}
         self.documents.write(lambda batch: batch.set(self.documents.run(run_id), document))
         for name in names:
-            expected = Expected(run_id=run_id, step_id=name, template_ids=templates[name])
-            self.expected[run_id, name] = expected
+            self._expect(Expected(run_id=run_id, step_id=name, template_ids=templates[name]))
         return run_id, names
+
+    def fill_run(self, run_id: str, *, free_bytes: int) -> None:
+        """Make a run so large that `free_bytes` are left of Firestore's limit for a document."""
+        filler = 1_000_000
+        for _ in range(2):
+            self._update(run_id, FieldPath("progress", "filler"), "x" * filler)
+            filler += MAX_DOCUMENT_BYTES - free_bytes - self.documents.size(run_id)
+        assert self.documents.size(run_id) == MAX_DOCUMENT_BYTES - free_bytes
 
     def _templates(self, charts: int) -> tuple[str, ...]:
         ids = tuple(f"tpl_{secrets.token_hex(5)}" for _ in range(charts))
@@ -116,13 +131,20 @@ class World:
     def expect(self, run_id: str, step_id: str, *statuses: str, meddled: bool = False) -> None:
         """Set the allowed final statuses of a step, if not only SUCCEEDED."""
         known = self.expected[run_id, step_id]
-        self.expected[run_id, step_id] = Expected(
-            run_id=run_id,
-            step_id=step_id,
-            template_ids=known.template_ids,
-            statuses=frozenset(statuses) or SUCCEEDED,
-            meddled=meddled,
+        self._expect(
+            Expected(
+                run_id=run_id,
+                step_id=step_id,
+                template_ids=known.template_ids,
+                statuses=frozenset(statuses) or SUCCEEDED,
+                meddled=meddled,
+            )
         )
+
+    def _expect(self, expected: Expected) -> None:
+        key = (expected.run_id, expected.step_id)
+        self.expected[key] = expected
+        self._open[key] = None
 
     def publish(self, run_id: str, step_ids: list[str]) -> None:
         """Publish one message for each step."""
@@ -197,13 +219,16 @@ class World:
         return run and run["steps"][step_id], blob.download_as_bytes(), blob.generation
 
     def unfinished(self) -> list[Expected]:
-        """Return the steps without an allowed final status."""
-        runs = self.read_runs()
-        return [
+        """Return the steps without an allowed final status. One that had it once is not read again."""
+        open_now = list(self._open)
+        runs = self.documents.runs(sorted({run_id for run_id, _ in open_now}))
+        left = [
             expected
-            for expected in self.expected.values()
+            for expected in map(self.expected.__getitem__, open_now)
             if _status(runs[expected.run_id], expected.step_id) not in expected.statuses
         ]
+        self._open = {(expected.run_id, expected.step_id): None for expected in left}
+        return left
 
     def read_runs(self) -> dict[str, dict[str, Any] | None]:
         """Return all runs by id; None = deleted."""

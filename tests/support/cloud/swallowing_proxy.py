@@ -44,7 +44,11 @@ class SwallowingProxy:
         with contextlib.suppress(OSError):  # closed
             while True:
                 near, _ = self._listener.accept()
-                far = socket.create_connection(self._target)
+                try:
+                    far = socket.create_connection(self._target)
+                except OSError:  # it is down: then this end is closed too
+                    near.close()
+                    continue
                 self._sockets += [near, far]
                 self.accepted += 1
                 for source, sink in ((near, far), (far, near)):

@@ -9,12 +9,14 @@ import subprocess
 import sys
 import threading
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 from tests.support.process.fork_server import ROOT, ForkedProcess
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from pathlib import Path
 
 START_TIMEOUT_SECONDS = 30.0
 
@@ -26,11 +28,17 @@ def clean_environment(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def _new_interpreter(
-    module: str, *, environment: Mapping[str, str], stdout: int, stderr: int
+    module: str,
+    *,
+    environment: Mapping[str, str],
+    stdout: int,
+    stderr: int,
+    python: str | Path = sys.executable,
+    folder: Path = ROOT,
 ) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        [sys.executable, "-m", module],
-        cwd=ROOT,
+        [python, "-m", module],
+        cwd=folder,
         env=environment,
         stdin=subprocess.DEVNULL,
         stdout=stdout,
@@ -45,6 +53,7 @@ class DaemonUnderTest:
         environment: Its settings.
         module: The module to run in place of `daemon`.
         fresh: Start a new interpreter instead of a fork: for tests of the start and the end themselves.
+        python: The interpreter of another installation of the worker, in place of the one under test.
 
     Attributes:
         events: The JSON lines so far.
@@ -52,13 +61,22 @@ class DaemonUnderTest:
     """
 
     def __init__(
-        self, environment: Mapping[str, str], *, module: str = "daemon", fresh: bool = False
+        self,
+        environment: Mapping[str, str],
+        *,
+        module: str = "daemon",
+        fresh: bool = False,
+        python: Path | None = None,
     ) -> None:
         self.events: list[dict[str, Any]] = []
         self.other_output: list[str] = []
         self._changed = threading.Condition()
         (stdout, out), (stderr, err) = os.pipe(), os.pipe()
-        start = _new_interpreter if fresh else ForkedProcess
+        start: Callable[..., subprocess.Popen[bytes] | ForkedProcess] = ForkedProcess
+        if python is not None:  # `-m` also finds modules in the current folder
+            start = partial(_new_interpreter, python=python, folder=python.parent)
+        elif fresh:
+            start = _new_interpreter
         try:
             self.process = start(module, environment=clean_environment(environment), stdout=out, stderr=err)
         finally:
