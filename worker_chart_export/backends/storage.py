@@ -26,7 +26,7 @@ from worker_chart_export.backends.http import (
     open_connections,
 )
 from worker_chart_export.concurrency.cancel_scope import CancelScope
-from worker_chart_export.errors import BackendUnavailable, OhlcvUnavailable
+from worker_chart_export.errors import BackendUnavailable, OhlcvUnavailable, StepTimedOut
 from worker_chart_export.inflation import BrokenGzip, InflatedTooLarge, inflated
 from worker_chart_export.observability import metrics
 from worker_chart_export.timing import Backoff, SystemClock, span
@@ -100,8 +100,8 @@ def call_storage(
         WorkerError: The error that stopped the scope, also in the middle of a call.
     """
     failures = 0
+    scope.check()
     while True:
-        scope.check()
         left = scope.remaining_seconds()
         connect = max(MIN_TIMEOUT_SECONDS, min(CONNECT_TIMEOUT_SECONDS, left))
         read = max(MIN_TIMEOUT_SECONDS, min(READ_TIMEOUT_SECONDS, left / 2))
@@ -123,7 +123,10 @@ def call_storage(
             scope.check_stopped()  # the answer of a cancelled call may be incomplete
             metrics.count_call("storage", "answered")
             return answer
-        scope.sleep(pause)
+        try:
+            scope.sleep(pause)
+        except StepTimedOut:  # the process stood still in the pause
+            raise failure from None
 
 
 def insert_object(
