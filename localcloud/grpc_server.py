@@ -158,11 +158,12 @@ class GrpcService(Service):
         """Cut off every call; see `Service.stop`."""
         if self._server is None:
             return
+        # The open calls end only once the clients know that the server goes (GOAWAY), as UNAVAILABLE.
+        # A stream that its client reopens earlier ends as CANCELLED, and Google's subscriber then gives up.
+        stopped = self._server.stop(_STOP_GRACE_SECONDS)
         self.stopping.set()
         self.wake()
-        # With grace: a call that ends by itself ends as UNAVAILABLE, as when a server dies. A cancelled call
-        # ends as CANCELLED, after which Google's subscriber never reconnects.
-        self._server.stop(_STOP_GRACE_SECONDS).wait()
+        stopped.wait()
         self._threads.shutdown(wait=True)
         self._server = None
 

@@ -7,6 +7,7 @@ import threading
 import time
 from contextlib import contextmanager
 
+import grpc
 import pytest
 from google.api_core import exceptions
 from google.cloud.pubsub_v1.types import FlowControl, StreamingPullRequest
@@ -184,6 +185,22 @@ def test_a_stop_and_start_under_an_open_stream(cloud, channel):
         assert cloud.pubsub.calls.wait_for("StreamingPull", 2, timeout_seconds=LONG)
         channel.publish(b"2")
         assert got.get(timeout=LONG) == b"2"
+
+
+def test_a_stop_accepts_no_calls_before_it_ends_the_open_ones(cloud, monkeypatch):
+    """A stream that its client reopens during a stop would end as CANCELLED, and the client would give up."""
+    codes = []
+    wake = cloud.pubsub.wake
+
+    def call_and_wake():
+        with grpc.insecure_channel(cloud.pubsub.address) as channel, pytest.raises(grpc.RpcError) as ended:
+            channel.unary_unary("/google.pubsub.v1.Publisher/GetTopic")(b"", timeout=LONG)
+        codes.append(ended.value.code())
+        wake()
+
+    monkeypatch.setattr(cloud.pubsub, "wake", call_and_wake)
+    cloud.pubsub.restart()
+    assert codes == [grpc.StatusCode.UNAVAILABLE]
 
 
 def test_a_restart_that_loses_state_knows_no_subscription(cloud, channel):
