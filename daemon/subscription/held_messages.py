@@ -49,6 +49,8 @@ class HeldMessages:
         first_wait_seconds: The listing ends when no message has come for this time. Pub/Sub can't say that
             there are no more.
         next_seconds: The same after the first message.
+        is_exact: An empty answer means that there are no more, as from an emulator, whose messages are all in
+            one place. Then the listing ends only after such an answer, however slow the server is.
         check: Called often, and never within a call of Google's client: an error in there may leave the
             connection in a state in which it can't be closed. What it raises ends the listing.
 
@@ -63,11 +65,13 @@ class HeldMessages:
         *,
         first_wait_seconds: float,
         next_seconds: float,
+        is_exact: bool = False,
         check: Callable[[], None] = lambda: None,
     ) -> None:
         self._subscription = subscription
         self._first_wait_seconds = first_wait_seconds
         self._next_seconds = next_seconds
+        self._is_exact = is_exact
         self._check = check
         self._client = subscriber_client()
         self._ack_ids: dict[str, str] = {}
@@ -95,8 +99,8 @@ class HeldMessages:
     def messages(self) -> Iterator[Any]:
         """Yield each message once, as a `PubsubMessage` of the wire format, and hold it."""
         until = time.monotonic() + self._first_wait_seconds
-        while (left := until - time.monotonic()) > 0:
-            received = self._pull(left)
+        while True:
+            received = self._pull(until - time.monotonic())
             fresh = [each for each in received if self._is_new(each)]
             self._call = None
             for each in fresh:
@@ -105,6 +109,8 @@ class HeldMessages:
                 self._extend_if_due()
             if fresh:
                 until = time.monotonic() + self._next_seconds
+            elif time.monotonic() >= until:
+                return
             elif not received:
                 time.sleep(EMPTY_PAUSE_SECONDS)
 
@@ -116,7 +122,9 @@ class HeldMessages:
 
     def _pull(self, seconds: float) -> Sequence[Any]:
         self._extend_if_due()
-        timeout = min(max(seconds, MIN_PULL_SECONDS), MAX_PULL_SECONDS)
+        timeout = (
+            MAX_PULL_SECONDS if self._is_exact else min(max(seconds, MIN_PULL_SECONDS), MAX_PULL_SECONDS)
+        )
         with backend_errors("pubsub"):
             answer = self._pulled(timeout)
         if answer is None or not answer.received_messages:
@@ -134,7 +142,11 @@ class HeldMessages:
         The client's own `pull` can't be ended before its time. A pull is not repeated after an error, because
         that may take messages twice.
         """
-        request = PullRequest(subscription=self._subscription, max_messages=self._pull_messages)
+        request = PullRequest(
+            subscription=self._subscription,
+            max_messages=self._pull_messages,
+            return_immediately=self._is_exact,
+        )
         self._call = self._client.transport.pull.future(
             request, timeout=timeout, metadata=[to_grpc_metadata({"subscription": self._subscription})]
         )
@@ -145,7 +157,7 @@ class HeldMessages:
             except grpc.FutureTimeoutError:
                 continue
             except grpc.RpcError as error:
-                if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+                if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED and not self._is_exact:
                     return None
                 raise from_grpc_error(error) from error
 

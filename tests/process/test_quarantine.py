@@ -146,15 +146,28 @@ def test_list_and_show_leave_everything_where_it_is(deployment):
     assert len(deployment.quarantined(150)) == 150
 
 
+def put_many(deployment, count):
+    """Put `count` equal messages into the quarantine with one call."""
+    data = json.dumps({"runId": "r", "stepId": "s"}).encode()
+    added = {"reason": "x", "sourceMessageId": "7", "sourceSubscription": deployment.subscription}
+    message = {"data": data, "attributes": added}
+    PublisherApi.publish(deployment.publisher, topic=deployment.quarantine_topic, messages=[message] * count)
+
+
+def test_a_slow_emulator_ends_no_list_early(deployment):
+    """The list ends after an empty answer, not after the time in which no answer came."""
+    put_many(deployment, 101)  # one more than in one answer
+    deployment.cloud.pubsub.faults.add(Fault(method="Pull", delay_seconds=0.6))
+    with HeldMessages(deployment.quarantine, first_wait_seconds=0.1, next_seconds=0.1, is_exact=True) as held:
+        assert len(list(held.messages())) == 101
+
+
 def test_what_a_list_of_many_messages_costs(deployment):
     """A pull and a change of deadlines for each answer, and few calls of Python for each message.
 
     The embedded cloud puts at most 100 messages into an answer.
     """
-    data = json.dumps({"runId": "r", "stepId": "s"}).encode()
-    added = {"reason": "x", "sourceMessageId": "7", "sourceSubscription": deployment.subscription}
-    message = {"data": data, "attributes": added}
-    PublisherApi.publish(deployment.publisher, topic=deployment.quarantine_topic, messages=[message] * 900)
+    put_many(deployment, 900)
     calls = deployment.cloud.pubsub.calls
     before = calls.as_dict()
     with (

@@ -56,7 +56,7 @@ SubscriptionOption = Annotated[
 Wait = Annotated[
     timedelta | None,
     typer.Option(
-        parser=parse_duration, help="The wait for the next message. Default: 2s.", metavar="DURATION"
+        parser=parse_duration, help="The wait for the next message. Default: 2s, then 1s.", metavar="DURATION"
     ),
 ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ import typer
 from daemon.cli.places import asking_for
 from daemon.cli.stop_signals import StopSignals
 from daemon.settings import PubsubSettings, SettingsError, load_settings
+from daemon.settings.emulators import Emulators
 from daemon.subscription.admin import SubscriptionFacts, read_subscription
 from daemon.subscription.held_messages import HeldMessages
 from daemon.subscription.quarantined import QuarantinedMessage
@@ -20,8 +22,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import timedelta
 
-FIRST_WAIT_SECONDS = 2.0
-NEXT_SECONDS = 1.0
+#: The wait for the first message, and for each further one.
+PUBSUB_WAITS_SECONDS = (2.0, 1.0)
+#: An emulator says at once that it has no message.
+EMULATOR_WAITS_SECONDS = (0.2, 0.2)
 #: A retry policy hides a message that was given back. Longer ones need `--wait`.
 MAX_BACKOFF_SECONDS = 60.0
 
@@ -35,12 +39,14 @@ class Source:
         settings: The settings of Pub/Sub.
         first_wait_seconds: How long to wait for the first message.
         next_seconds: How long to wait for each further message.
+        is_emulator: An emulator serves the subscription.
     """
 
     path: str
     settings: PubsubSettings
     first_wait_seconds: float
     next_seconds: float
+    is_emulator: bool
 
     @property
     def worker_subscription(self) -> str:
@@ -57,6 +63,7 @@ class Source:
                 self.path,
                 first_wait_seconds=self.first_wait_seconds,
                 next_seconds=self.next_seconds,
+                is_exact=self.is_emulator,
                 check=stop.check,
             ) as held,
         ):
@@ -94,11 +101,24 @@ def find_source(*, dead_letter: bool, subscription: str | None, wait: timedelta 
             f"{attempts} deliveries",
             err=True,
         )
-    first = following = 0.0 if wait is None else wait.total_seconds()
-    if wait is None:
-        backoff = _backoff_seconds(facts)
-        first, following = FIRST_WAIT_SECONDS + backoff, NEXT_SECONDS + backoff
-    return Source(path=path, settings=settings, first_wait_seconds=first, next_seconds=following)
+    is_emulator = Emulators.of(os.environ).pubsub is not None
+    first, following = EMULATOR_WAITS_SECONDS if is_emulator else PUBSUB_WAITS_SECONDS
+    if wait is not None:
+        first = following = wait.total_seconds()
+    elif backoff := _backoff_seconds(facts):
+        first, following = first + backoff, following + backoff
+        typer.echo(
+            f"note: {path} has a retry policy: messages that were read a moment ago come back later. "
+            f"Waiting up to {first:g} s for the next one; --wait changes that",
+            err=True,
+        )
+    return Source(
+        path=path,
+        settings=settings,
+        first_wait_seconds=first,
+        next_seconds=following,
+        is_emulator=is_emulator,
+    )
 
 
 def each_message(held: HeldMessages) -> Iterator[QuarantinedMessage]:
@@ -131,10 +151,4 @@ def _backoff_seconds(facts: SubscriptionFacts | None) -> float:
         return 0.0
     # An earlier look may have been the second delivery, and the wait doubles.
     seconds = min(2 * facts.retry.minimum_seconds, facts.retry.maximum_seconds, MAX_BACKOFF_SECONDS)
-    if seconds >= 1:
-        typer.echo(
-            f"note: {facts.path} has a retry policy: messages that were read a moment ago come back later. "
-            f"Waiting up to {FIRST_WAIT_SECONDS + seconds:g} s for the next one; --wait changes that",
-            err=True,
-        )
-    return seconds
+    return seconds if seconds >= 1 else 0.0
