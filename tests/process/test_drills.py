@@ -72,8 +72,9 @@ def _statuses(deployment, run_id):
     return {step["status"] for step in steps if step["stepType"] == "CHART_EXPORT"}
 
 
-def test_find_every_stuck_step(deployment):
+def test_find_every_stuck_step(each_deployment):
     """One command shows those that wait for a message, whose worker died, froze, or keeps no lease."""
+    deployment = each_deployment
     old = f"{datetime.now(UTC) - timedelta(hours=2):%Y-%m-%dT%H:%M:%SZ}"
     run_id, steps = deployment.put_run(steps=6, createdAt=old)
     no_message, unleased, dead, frozen, done, fresh = steps
@@ -103,8 +104,9 @@ def test_find_every_stuck_step(deployment):
     assert operator.rows("workers") == []
 
 
-def test_retry_fifty_failed_steps(deployment):
+def test_retry_fifty_failed_steps(each_deployment):
     """One command. The stored charts stay as they are, and each missing one costs one call."""
+    deployment = each_deployment
     runs = [deployment.put_run(steps=25, charts=CHARTS, symbol=symbol) for symbol in ("IBM", "AAPL")]
     for number in range(50):  # every second call fails
         deployment.cloud.chart_img.faults.add(Fault(answer="invalid_symbol", skip=number + 1, times=1))
@@ -130,8 +132,9 @@ def test_retry_fifty_failed_steps(deployment):
     assert stored.items() <= _charts(deployment).items()
 
 
-def test_raise_a_quota(deployment, tmp_path):
+def test_raise_a_quota(each_deployment, tmp_path):
     """The failed steps name the used-up account. With a higher limit they are retried."""
+    deployment = each_deployment
     settings = _accounts(tmp_path, OLD_KEY, dailyLimit=3)
     deployment.cloud.chart_img.configure({OLD_KEY: None})
     operator = Operator(deployment, **settings)
@@ -159,8 +162,9 @@ def test_raise_a_quota(deployment, tmp_path):
     assert _paid(deployment) == 4 * CHARTS
 
 
-def test_rotate_a_key(deployment, tmp_path):
+def test_rotate_a_key(each_deployment, tmp_path):
     """The new key is tried, then the old one ends at Chart-IMG. The daemon uses the new one by itself."""
+    deployment = each_deployment
     settings = _accounts(tmp_path, OLD_KEY)
     deployment.cloud.chart_img.configure({OLD_KEY: None, NEW_KEY: None})
     operator = Operator(deployment, **settings)
@@ -176,3 +180,17 @@ def test_rotate_a_key(deployment, tmp_path):
         assert daemon.terminate() == 0
     assert daemon.named("chart_api_key_replaced")
     assert deployment.cloud.chart_img.charts_per_key.as_dict() == {OLD_KEY: 1, NEW_KEY: 2}
+
+
+def test_read_the_history_after_a_restart(each_deployment):
+    """The page of a new daemon shows the finished steps of all runs, read from Firestore when asked."""
+    error = {"code": "CHART_API_FAILED", "message": "Chart-IMG answered 500."}
+    end = {"finishedAt": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"}
+    failed, (failed_step,) = each_deployment.put_run(status="FAILED", error=error, **end)
+    each_deployment.put_run(symbol="AAPL", status="SUCCEEDED", **end)
+    with each_deployment.daemon().started() as daemon:
+        everything = asked(daemon, "history.json").json()["steps"]
+        (row,) = asked(daemon, "history.json?result=FAILED&symbol=IBM").json()["steps"]
+        assert daemon.terminate() == 0
+    assert {each["status"] for each in everything} == {"FAILED", "SUCCEEDED"}
+    assert (row["runId"], row["stepId"]) == (failed, failed_step)

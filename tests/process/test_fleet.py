@@ -65,8 +65,9 @@ def pause(deployment, *daemons):
     return done
 
 
-def test_a_pause_under_load_loses_nothing_and_pays_nothing_twice(deployment):
+def test_a_pause_under_load_loses_nothing_and_pays_nothing_twice(each_deployment):
     """Two daemons finish what runs, start nothing while they are paused, and do all the rest afterwards."""
+    deployment = each_deployment
     deployment.cloud.chart_img.faults.add(Fault(delay_seconds=0.3))
     run_id, step_ids = deployment.put_run(steps=30, charts=1)
     settings = {"module": FLEET, "WORKER_CONCURRENCY": "2"}

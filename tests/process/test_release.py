@@ -47,8 +47,9 @@ def _check_taken_over(deployment, daemon, run_id, step_id):
     assert deployment.step(run_id, step_id)["status"] == "SUCCEEDED"
 
 
-def test_a_step_whose_holder_is_frozen_is_finished_by_another(deployment):
+def test_a_step_whose_holder_is_frozen_is_finished_by_another(each_deployment):
     """It takes seconds, although the lease lasts for ten minutes. The frozen daemon changes nothing."""
+    deployment = each_deployment
     with deployment.daemon(**LONG).started() as frozen:
         run_id, step_id = _running(deployment, frozen)
         frozen.signal(signal.SIGSTOP)
