@@ -33,6 +33,7 @@ from daemon.handling.step_state import (
     classify_step,
     running_steps,
 )
+from worker_chart_export.backends.errors import machine_errors
 from worker_chart_export.errors import (
     AccountsExhausted,
     BackendRefused,
@@ -108,7 +109,8 @@ class MessageHandler:
             publishTime=message.publish_time,
         )
         try:
-            return self._handle(message)
+            with machine_errors():
+                return self._handle(message)
         except BackendUnavailable as error:
             log.warning(Event.BACKEND_UNAVAILABLE, str(error), backend=error.backend)
             self._breaker.record_failure(error)

@@ -6,7 +6,6 @@ The reasons for a server of our own: docs/decisions/0001-health-server.md.
 
 from __future__ import annotations
 
-import errno
 import socket
 import sys
 import threading
@@ -19,6 +18,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import MappingProxyType
 from typing import Any
 
+from worker_chart_export.backends.errors import lacks_resources
 from worker_chart_export.observability.logs import Event, log
 
 #: How often the server's loop checks for slow clients and for the stop.
@@ -29,8 +29,6 @@ MAX_CONNECTION_SECONDS = 10.0
 MAX_CONNECTIONS = 64
 #: The limit of connections not yet accepted: a browser opens several, and no probe may be lost behind them.
 BACKLOG = 128
-#: The errors of `accept` when the process or the system has no resources left.
-NO_RESOURCES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 #: A proxy forwards the requests of other machines and says so (RFC 9110, 7.6.3; RFC 7239; older practice).
 PROXY_HEADERS = ("Forwarded", "X-Forwarded-For", "Via")
 #: The values of `Sec-Fetch-Site` for a page of this server, and for an address that a person has entered.
@@ -149,7 +147,7 @@ class _Server(ThreadingHTTPServer):
         try:
             return super().get_request()
         except OSError as error:
-            if error.errno in NO_RESOURCES:
+            if lacks_resources(error):
                 time.sleep(POLL_SECONDS)
             raise
 

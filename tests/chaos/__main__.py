@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 MAX_PARALLEL = 6
+#: After a long storm there is more work left than after a short one.
+CALM_SECONDS = 300.0
 
 
 def run_storm(seed: int, minutes: float) -> str:
@@ -34,7 +36,7 @@ def run_storm(seed: int, minutes: float) -> str:
     except NoFormerVersion as reason:
         former, note = None, f"; without a daemon of the former version: {reason}"
     with LocalCloud.start(project=PROJECT, seed=seed) as cloud, world_on(cloud, **storm.SETTINGS) as world:
-        running = Storm(world, seed=seed, seconds=minutes * 60, former=former)
+        running = Storm(world, seed=seed, seconds=minutes * 60, former=former, calm_seconds=CALM_SECONDS)
         try:
             return f"{running.run()}; violations 0{note}"
         except AssertionError as error:

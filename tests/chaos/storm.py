@@ -100,17 +100,25 @@ class Storm:
         kinds: How many of `KINDS` and `HARDER` it has, by its seed; None = all.
         former: The interpreter of the former version. One daemon runs it during the first quarter, without
             the disturbances that it can't bear.
+        calm_seconds: How long the work that is left may take afterwards.
     """
 
     def __init__(
-        self, world: World, *, seed: int, seconds: float, kinds: int | None = None, former: Path | None = None
+        self,
+        world: World,
+        *,
+        seed: int,
+        seconds: float,
+        kinds: int | None = None,
+        former: Path | None = None,
+        calm_seconds: float = CALM_SECONDS,
     ) -> None:
         self._world = world
         self._random = random.Random(seed)  # noqa: S311 - repeatable on purpose
         self._stage = Stage(world=world, random=self._random)
         self._faults = RandomFaults(world.cloud, self._random)
         self._crew = Crew(self._stage, former=former)
-        self._seconds = seconds
+        self._seconds, self._calm_seconds = seconds, calm_seconds
         others = {**KINDS, **HARDER}
         chosen = self._random.sample(list(others), len(others) if kinds is None else kinds)
         self._actions = {**ALWAYS, **{kind: others[kind] for kind in chosen}, self._worsen: FAULTS}
@@ -132,7 +140,7 @@ class Storm:
                 self._rage(self._seconds)
             self._calm_down()
             try:
-                finish(self._world, calm_seconds=CALM_SECONDS, meanwhile=self._crew.keep_at_once)
+                finish(self._world, calm_seconds=self._calm_seconds, meanwhile=self._crew.keep_at_once)
             finally:
                 self._take_stock()
         return self.report

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -42,6 +43,10 @@ READ_TIMEOUT_SECONDS = 10.0
 #: Python's words when the system refuses a thread. gRPC starts one for a stream of answers.
 NO_MORE_THREADS = "can't start new thread"
 COMMIT_TIMEOUT_SECONDS = 10.0
+#: The name under which a lack of resources of this machine is a backend that is unavailable.
+MACHINE = "machine"
+#: The system has no more descriptors, buffers or memory for this process.
+NO_RESOURCES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
 @contextmanager
@@ -62,11 +67,34 @@ def backend_errors(backend: str) -> Iterator[None]:
         drop_refused_tokens(error)
         raise BackendRefused(backend, describe_error(error)) from error
     except RuntimeError as error:
-        if str(error) != NO_MORE_THREADS:
+        if not lacks_resources(error):
             raise
         # The call was not made. That is the fault of this machine, not of the step.
         raise BackendUnavailable(backend, NO_MORE_THREADS) from error
     metrics.count_call(backend, "answered")
+
+
+def lacks_resources(error: BaseException) -> bool:
+    """Return whether an error says that this machine has no more descriptors, memory or threads."""
+    if isinstance(error, OSError):
+        return error.errno in NO_RESOURCES
+    is_thread = isinstance(error, RuntimeError) and str(error) == NO_MORE_THREADS
+    return is_thread or isinstance(error, MemoryError)
+
+
+@contextmanager
+def machine_errors() -> Iterator[None]:
+    """Raise a lack of resources as an unavailable backend: no work is at fault.
+
+    Raises:
+        BackendUnavailable: The machine has no more descriptors, memory or threads.
+    """
+    try:
+        yield
+    except (OSError, RuntimeError, MemoryError) as error:
+        if not lacks_resources(error):
+            raise
+        raise BackendUnavailable(MACHINE, describe_error(error)) from error
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from worker_chart_export.backends.errors import lacks_resources
 from worker_chart_export.charts.base import ChartRequest, check_png
 from worker_chart_export.concurrency.parallel import run_in_parallel
 from worker_chart_export.concurrency.single_flight import LoadOnce
@@ -292,6 +293,8 @@ class ChartMaker:
         except WorkerError:
             raise
         except Exception as error:
+            if lacks_resources(error):
+                raise
             log.error(Event.INTERNAL_ERROR, f"The chart provider failed: {error!r:.300}", exc_info=error)
             kind = type(error).__name__
             raise ChartApiFailed(f"The chart could not be made: unexpected {kind}.") from error

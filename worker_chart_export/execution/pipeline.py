@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from worker_chart_export.backends.errors import lacks_resources, machine_errors
 from worker_chart_export.concurrency.cancel_scope import CancelScope
 from worker_chart_export.errors import (
     BackendUnavailable,
@@ -184,7 +185,8 @@ class StepPipeline:
         scope.guard(claim.held.check)
         claim.held.on_lost(scope.stop)
         try:
-            return self._export(claim, scope)
+            with machine_errors():
+                return self._export(claim, scope)
         except LeaseLost as lost:  # there is no lease to release
             self._ledger.clear(claim, lost)
             return Outcome(kind=OutcomeKind.FINALIZE_REFUSED, reason=Reason.LEASE_LOST)
@@ -240,7 +242,9 @@ class StepPipeline:
             error = failure.as_step_error()
         except WorkerError:
             raise
-        except Exception as bug:  # noqa: BLE001 - whatever it is, the step must not stay RUNNING
+        except Exception as bug:  # whatever it is, the step must not stay RUNNING
+            if lacks_resources(bug):
+                raise
             log.error(Event.INTERNAL_ERROR, f"The step failed: {bug!r:.300}", exc_info=bug)
             message = f"The worker failed on this step: unexpected {type(bug).__name__}."
             error = StepError(code=ErrorCode.CRASH_LOOP, message=message)

@@ -57,7 +57,7 @@ DISPOSITIONS = {
             "paused",
         ),
         *("firestore_unavailable", "firestore_refused", "storage_unavailable", "storage_refused"),
-        *("quarantine_unavailable", "internal_error", "accounts"),
+        *("quarantine_unavailable", "machine_unavailable", "internal_error", "accounts"),
     ),
     "drop": ("internal_error",),
 }

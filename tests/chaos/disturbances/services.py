@@ -75,11 +75,15 @@ def delete_subscription(stage: Stage) -> None:
 
     def make() -> None:
         make_subscription(stage)
-        for expected in stage.world.unfinished():
-            stage.send(expected.run_id, [expected.step_id])
+        _publish_again(stage)
 
     stage.later(seconds, make)
     stage.done["subscriptions deleted"] += 1
+
+
+def _publish_again(stage: Stage) -> None:
+    for expected in stage.world.unfinished():
+        stage.send(expected.run_id, [expected.step_id])
 
 
 def make_subscription(stage: Stage) -> None:
@@ -96,12 +100,13 @@ def make_subscription(stage: Stage) -> None:
 
 
 def seek_back(stage: Stage) -> None:
-    """Deliver the messages of the last minute again, acked or not."""
+    """Deliver the messages of the last minute again, acked or not. Older ones count as acked then."""
     if not _exists(stage):
         return
     back = time.time() - stage.random.uniform(5, 60)
     request = types.SeekRequest(subscription=stage.world.deployment.subscription, time={"seconds": int(back)})
     _call(stage, "Seek", request)
+    _publish_again(stage)
     stage.done["seeks back"] += 1
 
 

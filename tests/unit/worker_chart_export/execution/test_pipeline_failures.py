@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from unittest.mock import ANY
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from localcloud import Fault
 from tests.support.fakes import BUCKET, RUN_ID, STEP_ID, png_bytes, template_document
 from tests.support.pipeline_bench import MANIFEST_NAME, MANIFEST_URI, NAMES, template_ids
-from worker_chart_export.errors import ChartApiFailed, OhlcvUnavailable
+from worker_chart_export.errors import BackendUnavailable, ChartApiFailed, OhlcvUnavailable
 from worker_chart_export.execution.outcome import OutcomeKind
 
 
@@ -116,6 +117,29 @@ class TestFailedRequests:
             "details": {"attempt": 1, "owner": ANY},
         }
         assert [line["severity"] for line in log_lines() if line["event"] == "internal_error"] == ["ERROR"]
+
+    @pytest.mark.parametrize("where", ["provider", "manifest"])
+    @pytest.mark.parametrize(
+        "lack",
+        [OSError(errno.EMFILE, "Too many open files"), MemoryError(), RuntimeError("can't start new thread")],
+        ids=["descriptors", "memory", "threads"],
+    )
+    def test_a_machine_without_resources_releases_the_step(self, bench, log_lines, lack, where):
+        """A lack of descriptors, memory or threads is no fault of the step: it is released."""
+        pipeline = bench.pipeline()
+
+        def lacking(*_arguments, **_more):
+            raise lack
+
+        if where == "provider":
+            bench.provider.script = {"ctpl_a": lacking}
+        else:
+            pipeline._artifacts.write_manifest = lacking
+        bench.put("ctpl_a")
+        with pytest.raises(BackendUnavailable, match="machine is unavailable"):
+            pipeline.run(RUN_ID, STEP_ID, scope=pipeline.new_scope())
+        assert bench.step()["status"] == "RUNNING"
+        assert [line["event"] for line in log_lines() if line["event"] == "internal_error"] == []
 
     @pytest.mark.usefixtures("short_backoff")
     def test_templates_are_read_again_while_firestore_is_unavailable(self, bench):
