@@ -144,8 +144,9 @@ class Worker(DaemonUnderTest):
         resource.prlimit(self.process.pid, resource_kind, (soft, before[1]))
 
         def lift() -> None:
-            if self.alive:
-                resource.prlimit(self.process.pid, resource_kind, before)
+            with suppress(ProcessLookupError):
+                if self.alive:
+                    resource.prlimit(self.process.pid, resource_kind, before)
 
         return lift
 

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from tests.chaos.world import World
 
 CALM_SECONDS = 45.0
-STOP_SECONDS = 20.0
+#: More than a drain: the machine may be busy.
+STOP_SECONDS = 60.0
 
 
 def finish(

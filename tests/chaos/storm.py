@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from collections import Counter
@@ -140,7 +141,7 @@ class Storm:
                 self._rage(self._seconds)
             self._calm_down()
             try:
-                finish(self._world, calm_seconds=self._calm_seconds, meanwhile=self._crew.keep_at_once)
+                finish(self._world, calm_seconds=self._calm_seconds, meanwhile=self._tend)
             finally:
                 self._take_stock()
         return self.report
@@ -165,7 +166,11 @@ class Storm:
 
     def _calm_down(self) -> None:
         self._faults.clear()
-        self._stage.do_what_is_due(at=float("inf"))
+        self._stage.do_what_is_due(at=math.inf)
+        self._crew.keep_at_once()
+
+    def _tend(self) -> None:
+        self._stage.do_what_is_due()
         self._crew.keep_at_once()
 
     def _take_stock(self) -> None:

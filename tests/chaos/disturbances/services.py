@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from google.pubsub_v1 import types
@@ -10,6 +11,7 @@ from google.pubsub_v1 import types
 from localcloud.faults import Fault
 
 if TYPE_CHECKING:
+    from localcloud.service import Service
     from tests.chaos.disturbances.stage import Stage
 
 #: How long charts in flight can be lost after a service was away.
@@ -34,8 +36,16 @@ def outage(stage: Stage) -> None:
         return
     service.stop()
     stage.world.outage(name, seconds=AFTERWARDS_SECONDS)
-    stage.later(stage.random.uniform(0.5, 5), service.start)
+    stage.later(stage.random.uniform(0.5, 5), partial(_start, stage, service))
     stage.done["outages"] += 1
+
+
+def _start(stage: Stage, service: Service) -> None:
+    """Start a service again as soon as its port is free: a client that knocked may have got it."""
+    try:
+        service.start()
+    except (OSError, RuntimeError):
+        stage.later(0.5, partial(_start, stage, service))
 
 
 def refuse_everything(stage: Stage) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -69,8 +70,9 @@ class Stage:
         """Do something to one of the daemons that have started and are fit for it."""
         chosen = [worker for worker in self.on_duty() if worker.named("daemon_started") and fit(worker)]
         if chosen:
-            do(self.random.choice(chosen))
-            self.done[name] += 1
+            with suppress(ProcessLookupError, FileNotFoundError):  # it has just ended by itself
+                do(self.random.choice(chosen))
+                self.done[name] += 1
 
     def any_unfinished(self) -> Expected | None:
         """Return a step without an allowed final status."""
