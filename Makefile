@@ -40,7 +40,7 @@ test-floors: $(FLOORS_VENV)/.ready ## The unit tests with the oldest dependencie
 	$(FLOORS_VENV)/bin/python -m pytest -n $(WORKERS) --dist loadscope -q -W ignore::DeprecationWarning tests/unit \
 	  --ignore tests/unit/localcloud --ignore-glob '*/test_sweeps.py' # which no dependency's age changes
 
-chaos: $(DEV_READY) ## Kills, freezes, outages and a storm, with figures; MINUTES=10 SEED=n
+chaos: $(DEV_READY) ## Kills, freezes, outages, an upgrade and a storm, with figures; MINUTES=10 SEED=n
 	$(BIN)/python -m tests.chaos --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
 
 load: $(DEV_READY) ## 10,000 messages, 1,000 runs, a run of 1,500 steps, 8 daemons: costs and losses, ten minutes; SOAK=60: a soak of that many minutes instead

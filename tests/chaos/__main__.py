@@ -18,7 +18,7 @@ from tests.chaos.former_version import NoFormerVersion, former_python
 from tests.chaos.scenarios.crashes import MORE
 from tests.chaos.sigterms import sigterms
 from tests.chaos.storm import Storm
-from tests.chaos.upgrade import take_over, upgrade
+from tests.chaos.upgrade import share_an_account, take_over, upgrade
 from tests.chaos.world import world_on
 
 if TYPE_CHECKING:
@@ -56,7 +56,10 @@ def run_upgrade() -> str:
         with LocalCloud.start(project=PROJECT) as cloud, world_on(cloud) as world:
             take_over(world, dead=dead, heir=heir)
     with LocalCloud.start(project=PROJECT) as cloud, world_on(cloud) as world:
-        return f"{upgrade(world)}; a killed daemon's step taken over both ways"
+        share_an_account(world)
+    with LocalCloud.start(project=PROJECT) as cloud, world_on(cloud) as world:
+        figures = upgrade(world)
+    return f"{figures}; a killed daemon's step taken over both ways; one account spent to its limit by both"
 
 
 def run_moments() -> str:

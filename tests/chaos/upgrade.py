@@ -62,6 +62,21 @@ def take_over(world: World, *, dead: Path | None, heir: Path | None) -> None:
     _check_usage(world)
 
 
+def share_an_account(world: World) -> None:
+    """Daemons of both versions spend the calls of one account, to its limit and not beyond."""
+    limit = 15
+    world.deployment.documents.document(USAGE).set({"dailyLimit": limit})
+    for python in (former_python(), None):
+        world.worker(python=python, WORKER_CONCURRENCY="2").started()
+    run_id, step_ids = world.put_run(steps=STEPS, charts=CHARTS)
+    for step_id in step_ids:
+        world.expect(run_id, step_id, "SUCCEEDED", "FAILED")
+    world.publish(run_id, step_ids)
+    state = finish(world)
+    assert len(state.paid) == limit, len(state.paid)
+    assert {paid.daemon for paid in state.paid} == {worker.key for worker in world.workers}
+
+
 def _wait_for_ends(world: World, workers: Sequence[Worker], count: int) -> None:
     world.wait_for(lambda: _ended(workers) >= count or not world.unfinished(), f"{count} steps", 90)
 
