@@ -73,16 +73,6 @@ class History:
         return (*self._read, *rest)
 
 
-def transitions(commits: Iterable[Committed], foreign: Collection[int]) -> tuple[Transition, ...]:
-    """Return every change of a chart step's status, oldest first.
-
-    Args:
-        commits: The log.
-        foreign: The instants (microseconds since 1970) of the orchestrator's own commits.
-    """
-    return tuple(_changes_in(commits, _Reader(), foreign))
-
-
 def _changes_in(commits: Iterable[Committed], reader: _Reader, foreign: Collection[int]) -> list[Transition]:
     ordered = sorted(commits, key=lambda committed: committed.instant)
     return [change for committed in ordered for change in reader.read(committed, foreign)]

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from tests.chaos.history import transitions
+from tests.chaos import history
 from tests.chaos.world import world_on
 
 PAST = datetime(2025, 12, 15, tzinfo=UTC)
@@ -39,7 +39,7 @@ def test_a_finalize_has_the_lease_that_it_deleted(world):
     commit("SUCCEEDED", lambda batch: batch.delete(lease))
     world.set_status(run_id, step_id, "READY")
 
-    found = transitions(world.cloud.firestore.commits, world.documents.own_commits)
+    found = world.history.transitions()
     assert [(change.before, change.after, change.foreign) for change in found] == [
         (None, "READY", True),
         ("READY", "RUNNING", False),
@@ -49,3 +49,19 @@ def test_a_finalize_has_the_lease_that_it_deleted(world):
     final = found[2]
     assert (final.token, final.owner, final.acquired_at) == ("t", "host:7:boot", claimed_at)
     assert [change.lease_deleted for change in found] == [False, False, True, False]
+
+
+def test_commits_that_were_taken_out_of_the_log_still_count(world, monkeypatch):
+    """A change has the lease that an earlier commit wrote, although the log has that commit no more."""
+    monkeypatch.setattr(history, "LATE_SECONDS", 0)
+    run_id, (step_id,) = world.put_run()
+    client = world.deployment.documents
+    lease = world.documents.lease(run_id, step_id)
+    lease.set({"token": "t", "owner": "host:7:boot", "acquiredAt": PAST})
+    world.history.take_out()
+    assert not world.cloud.firestore.commits
+    world.documents.run(run_id).update({client.field_path("steps", step_id, "status"): "RUNNING"})
+    for _ in range(2):  # what is read without taking it out is read again
+        assert [change.after for change in world.history.transitions()] == ["READY", "RUNNING"]
+    world.history.take_out()
+    assert [change.token for change in world.history.transitions()] == ["", "t"]
