@@ -89,6 +89,11 @@ class Worker(DaemonUnderTest):
         """Return whether the process is running."""
         return self.process.poll() is None
 
+    @property
+    def is_disturbed(self) -> bool:
+        """Return whether a disturbance can still have an effect."""
+        return any(disturbance.until >= time.time() for disturbance in self.disturbances)
+
     def ends_within(self, seconds: float) -> bool:
         """Wait for the end of the process; return False on a timeout."""
         with suppress(subprocess.TimeoutExpired):
