@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import shlex
+import time
 from contextlib import closing
+from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -19,6 +21,7 @@ from daemon.cli.demo.resources import (
     unreachable_emulators,
 )
 from daemon.cli.demo.variables import PLACES, demo_variables
+from daemon.cli.durations import parse_duration
 from daemon.cli.output import examples
 from daemon.exit import ExitCode
 from daemon.lifecycle.library_defaults import given_environment
@@ -31,6 +34,9 @@ if TYPE_CHECKING:
 
 EXAMPLES = examples("stage", "stage --new-runs --publish", "stage --google-cloud my-project > staged.env")
 
+#: So often it is tried whether an emulator has started.
+LOOK_SECONDS = 0.2
+
 
 class StageSettings(PubsubSettings, BucketSettings, FirestoreSettings):
     """The names of the resources."""
@@ -41,6 +47,14 @@ def command(
         bool, typer.Option("--new-runs", help="Make runs with new ids each time, in place of the same three.")
     ] = False,
     publish: Annotated[bool, typer.Option("--publish", help="Also publish a message for each run.")] = False,
+    wait: Annotated[
+        timedelta,
+        typer.Option(
+            help="How long to wait for emulators that are still starting.",
+            parser=parse_duration,
+            metavar="DURATION",
+        ),
+    ] = "0s",  # type: ignore[assignment] # parsed like an argument
     google_cloud: Annotated[
         str | None,
         typer.Option(metavar="PROJECT", help="Make them in this project of Google Cloud, which costs money."),
@@ -63,10 +77,7 @@ def command(
     given = given_environment()
     named = {name: given[name] for name in EMULATORS if given.get(name)}
     project = _project(named, google_cloud)
-    if unreachable := unreachable_emulators(named):
-        for sentence in unreachable:
-            typer.echo(f"error: {sentence}", err=True)
-        raise typer.Exit(ExitCode.REFUSED)
+    _await_emulators(named, wait.total_seconds())
     variables = {"GOOGLE_CLOUD_PROJECT": project, **named, **_places(given, google_cloud)}
     os.environ.update(variables)
     names = _names(load_settings(StageSettings))
@@ -87,6 +98,21 @@ def command(
         "CHARTS_BUCKET": f"gs://{names.bucket}",
     }.items():
         typer.echo(f"export {name}={shlex.quote(value)}")
+
+
+def _await_emulators(named: Mapping[str, str], seconds: float) -> None:
+    """Wait until all emulators accept connections.
+
+    Raises:
+        Exit: One of them does not within this time.
+    """
+    until = time.monotonic() + seconds
+    while unreachable := unreachable_emulators(named):
+        if time.monotonic() >= until:
+            for sentence in unreachable:
+                typer.echo(f"error: {sentence}", err=True)
+            raise typer.Exit(ExitCode.REFUSED)
+        time.sleep(LOOK_SECONDS)
 
 
 def _places(given: Mapping[str, str], google_cloud: str | None) -> dict[str, str]:
