@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from localcloud.faults import Fault
 from tests.support.process.daemons import ROOT
 
 LONG = 600
@@ -101,6 +102,18 @@ def test_an_interrupted_worker_leaves_its_step_at_once(start):
     """SIGINT releases the step, however long its lease is."""
     interrupted = start("interrupted", lease_seconds=LONG)
     interrupted.wait_for("claimed 1")
+    interrupted.process.send_signal(signal.SIGINT)
+    interrupted.wait_for("KeyboardInterrupt")
+    start("other", lease_seconds=LONG).wait_for("claimed 2")
+
+
+def test_a_worker_that_is_interrupted_during_its_claim_leaves_the_step(deployment, start):
+    """The claim is committed when SIGINT comes, but the worker does not know it yet."""
+    firestore = deployment.cloud.firestore
+    firestore.faults.add(Fault(method="Commit", after_effect=True, delay_seconds=LONG, times=1))
+    before = firestore.calls["Commit"]
+    interrupted = start("interrupted", lease_seconds=LONG)
+    assert firestore.calls.wait_for("Commit", before + 1, timeout_seconds=30)
     interrupted.process.send_signal(signal.SIGINT)
     interrupted.wait_for("KeyboardInterrupt")
     start("other", lease_seconds=LONG).wait_for("claimed 2")

@@ -95,16 +95,27 @@ class CombiningQueue(Generic[R]):
         abandoned: list[R] = []
         with self._changed:
             self._waiting.append(request)
-        while self._await_turn(request, remaining_seconds):
-            if self._in_background:
-                try:
-                    _threads.run(self._run_batch)
-                    continue
-                except RuntimeError:  # the system has no more threads: run it here
-                    pass
-            batch = self._run_batch()
-            abandoned += [other for other in batch if other.abandoned and other.answer is not None]
+        try:
+            while self._await_turn(request, remaining_seconds):
+                if self._in_background:
+                    try:
+                        _threads.run(self._run_batch)
+                        continue
+                    except RuntimeError:  # the system has no more threads: run it here
+                        pass
+                batch = self._run_batch()
+                abandoned += [other for other in batch if other.abandoned and other.answer is not None]
+        except BaseException:  # a KeyboardInterrupt
+            self._leave(request)
+            raise
         return abandoned
+
+    def _leave(self, request: R) -> None:
+        """Take a request out of the queue whose caller does not wait any more."""
+        with self._changed:
+            request.abandoned = True
+            if not request.in_flight and request in self._waiting:
+                self._waiting.remove(request)
 
     def _await_turn(self, request: R, remaining_seconds: Callable[[], float]) -> bool:
         """Wait until the request is done (False), or until this caller has to run the next batch (True)."""

@@ -190,6 +190,9 @@ class StepLedger:
         except BackendUnavailable:
             scope.check_stopped()  # if the step was stopped, this raises the error of the stop
             raise
+        except (KeyboardInterrupt, SystemExit):  # the claim may have been committed, or be about to be
+            commits.release_orphan(step_id, offer.token)
+            raise
         return self._report_claim(run_id, step_id, resolution, commits)
 
     def _report_claim(

@@ -132,11 +132,23 @@ class RunCommits:
             ).remaining_seconds
         for abandoned in self._queue.wait_for(request, remaining_seconds):
             if abandoned.won_a_step:
-                self._release(abandoned)
+                self.release_orphan(abandoned.intent.step_id, abandoned.answer.lease.lease.token)
         if request.error is not None:
             raise request.error
         resolution: Resolution = request.answer
         return resolution
+
+    def release_orphan(self, step_id: str, token: str) -> None:
+        """Release a step that was perhaps claimed, for a caller that does not wait any more.
+
+        If that fails, the lease expires.
+        """
+        release = ReleaseIntent(step_id=step_id, token=token, delay_seconds=0.0, error=None, finished_at="")
+        limit = CancelScope(seconds=ORPHAN_SECONDS, clock=self._clock)
+        try:
+            self.submit(release, remaining_seconds=limit.remaining_seconds)
+        except WorkerError as error:
+            log.warning(Event.BACKEND_UNAVAILABLE, str(error), stepId=step_id)
 
     def _pause(self) -> None:
         """Wait before a batch: after a failure, or so that more requests can join it."""
@@ -157,7 +169,7 @@ class RunCommits:
                 locks.enter_context(held.lock)
             try:
                 self._decide_and_commit(batch)
-            except WorkerError:
+            except BaseException:  # also a KeyboardInterrupt: the commit may have taken effect
                 self._known = None
                 self._failures += 1
                 raise
@@ -252,22 +264,6 @@ class RunCommits:
             request.error = RunInvalid(f"Firestore can't store a claim of step {intent.step_id}: {error}")
         else:
             request.error = BackendRefused("firestore", str(error))
-
-    def _release(self, abandoned: CommitRequest) -> None:
-        """Release a claimed step whose caller does not wait any more. If that fails, the lease expires."""
-        step_id = abandoned.intent.step_id
-        release = ReleaseIntent(
-            step_id=step_id,
-            token=abandoned.answer.lease.lease.token,
-            delay_seconds=0.0,
-            error=None,
-            finished_at="",
-        )
-        limit = CancelScope(seconds=ORPHAN_SECONDS, clock=self._clock)
-        try:
-            self.submit(release, remaining_seconds=limit.remaining_seconds)
-        except WorkerError as error:
-            log.warning(Event.BACKEND_UNAVAILABLE, str(error), stepId=step_id)
 
 
 def _choose(waiting: Sequence[CommitRequest]) -> Sequence[CommitRequest]:

@@ -261,6 +261,16 @@ class TestTimeouts:
             assert request not in queue._waiting
         assert [request in batch for batch in doer.batches] == [False]
 
+    def test_an_interrupted_caller_leaves_the_queue(self):
+        """Nobody processes its request later."""
+        doer, request = Doer(), QueuedRequest()
+        queue = queue_of(doer)
+        with pytest.raises(KeyboardInterrupt):
+            queue.wait_for(request, lambda: fail_with(KeyboardInterrupt())(()))
+        queue.wait_for(QueuedRequest(), time_left())
+        assert request.abandoned
+        assert [len(batch) for batch in doer.batches] == [1]
+
     def test_an_answer_after_its_caller_left_is_returned_to_the_runner(self):
         """An answer that comes after its caller left is returned to the caller that ran the batch."""
         left, mine = QueuedRequest(), QueuedRequest()
