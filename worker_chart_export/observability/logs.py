@@ -327,7 +327,7 @@ def _google_fields(_logger: WrappedLogger, method: str, fields: EventDict) -> Ev
         "event": fields.pop("event_name", Event.LIBRARY.value),
     }
     ours |= {name: fields.pop(name) for name in CONTEXT_NAMES if name in fields}
-    return ours | {name: value for name, value in fields.items() if value is not None}
+    return {name: value for name, value in {**ours, **fields}.items() if value is not None}
 
 
 def _console_fields(_logger: WrappedLogger, _method: str, fields: EventDict) -> EventDict:

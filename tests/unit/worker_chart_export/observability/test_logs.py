@@ -64,7 +64,7 @@ def test_events_have_the_contract_s_names(name):
 )
 def test_a_line_has_the_fields_of_cloud_logging(log_lines, method, severity):
     """A line has severity, message, UTC time, event and the given fields."""
-    getattr(log, method)(Event.STEP_NOOP, "a sentence", reason="final", nothing=None)
+    getattr(log, method)(Event.STEP_NOOP, "a sentence", reason="final", nothing=None, runId=None)
     (line,) = log_lines()
     assert datetime.fromisoformat(line.pop("time")).tzinfo == UTC
     assert line == {"severity": severity, "message": "a sentence", "event": "step_noop", "reason": "final"}
