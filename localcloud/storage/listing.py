@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from localcloud.http_requests import read_json
 from localcloud.storage.errors import invalid
-from localcloud.storage.globs import compiled
+from localcloud.storage.globs import Glob
 from localcloud.storage.preconditions import number
 
 if TYPE_CHECKING:
-    import re
     from collections.abc import Iterator, Mapping, Sequence
 
     from localcloud.storage.resources import StoredObject
@@ -40,7 +39,7 @@ class ListQuery:
     delimiter: str
     start: str
     end: str
-    glob: re.Pattern[str] | None
+    glob: Glob | None
     versions: bool
     shows_folder_objects: bool
     after: Key | None
@@ -58,7 +57,7 @@ class ListQuery:
             delimiter=query.get("delimiter", ""),
             start=query.get("startOffset", ""),
             end=query.get("endOffset", ""),
-            glob=compiled(query["matchGlob"]) if query.get("matchGlob") else None,
+            glob=Glob(query["matchGlob"]) if query.get("matchGlob") else None,
             versions=flag(query, "versions"),
             shows_folder_objects=flag(query, "includeTrailingDelimiter"),
             after=_key(query),
@@ -122,7 +121,7 @@ def _entries(objects: Sequence[StoredObject], query: ListQuery) -> Iterator[tupl
 
 
 def _matches(name: str, query: ListQuery) -> bool:
-    return query.glob is None or query.glob.fullmatch(name) is not None
+    return query.glob is None or query.glob.matches(name)
 
 
 def _token(key: Key) -> str:

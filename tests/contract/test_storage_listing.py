@@ -75,6 +75,7 @@ def test_globs(charts, glob):
         ("pageToken", "WyJhIiwxZTk5OV0="),
         ("matchGlob", "{a"),
         ("matchGlob", "[a"),
+        ("matchGlob", "a" * 1025),
         ("versions", "yes"),
         ("projection", "some"),
         ("fields", "a(" * 3000),
