@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from localcloud.firestore.field_paths import check_field_name
-from localcloud.firestore.values import is_vector, numeric_id
+from localcloud.firestore.values import is_vector, kind_of, numeric_id
 from localcloud.grpc_server import invalid
 
 # Source: https://cloud.google.com/firestore/quotas#limits
@@ -127,7 +127,7 @@ def check_value(name: str, value: Any, depth: int = 1) -> None:
     Raises:
         Refused: INVALID_ARGUMENT.
     """
-    kind = value.WhichOneof("value_type")
+    kind = kind_of(value)
     if kind == "map_value" and not is_vector(value.map_value.fields):
         if depth > MAX_DEPTH:
             raise invalid(f"Property {name} contains an invalid nested entity.")

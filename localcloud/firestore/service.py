@@ -35,14 +35,13 @@ if TYPE_CHECKING:
 # The log of commits keeps the newest ones.
 _COMMITS_LOGGED = 100_000
 _STREAMS = frozenset({"BatchGetDocuments", "RunQuery", "RunAggregationQuery"})
-_SERVED_OPTIONS = ("TransactionOptions.read_only", "TransactionOptions.read_write.retry_transaction")
 _SERVED_OF_QUERIES = tuple(
     f"{message}.{field}"
     for message, query in (
         ("RunQueryRequest", "structured_query"),
         ("RunAggregationQueryRequest", "structured_aggregation_query"),
     )
-    for field in ("parent", query, "transaction", "new_transaction", "read_time")
+    for field in ("parent", query, "transaction", "new_transaction", "read_time", "request_options")
 )
 
 
@@ -167,7 +166,6 @@ class FirestoreService(GrpcService):
         return response
 
     def _begin(self, request: Any) -> dict[str, Any]:
-        check_fields(request.options, served=_SERVED_OPTIONS, unserved=UNSERVED)
         return {"transaction": self.database(request.database).begin(request.options).id}
 
     def _rollback(self, request: Any) -> None:

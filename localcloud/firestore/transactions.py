@@ -15,13 +15,16 @@ from typing import TYPE_CHECKING, Any
 import grpc
 
 from localcloud.firestore.messages import to_instant
+from localcloud.firestore.unserved import UNSERVED
 from localcloud.grpc_server import Refused, invalid
+from localcloud.request_fields import check_fields
 
 if TYPE_CHECKING:
     import threading
     from collections.abc import Callable, Collection, Iterable
 
 LOCK_TIMEOUT_SECONDS = 2.0
+_SERVED = ("TransactionOptions.read_only", "TransactionOptions.read_write.retry_transaction")
 # Source: https://cloud.google.com/firestore/quotas#limits
 _IDLE_SECONDS = 60.0
 _LONGEST_SECONDS = 270.0
@@ -76,8 +79,10 @@ class Transactions:
             read_instant: Checks a `read_time` and returns the instant of the reads; None = now.
 
         Raises:
-            Refused: INVALID_ARGUMENT, an unknown transaction to retry; the errors of `read_instant`.
+            Refused: UNIMPLEMENTED, an option is not served; INVALID_ARGUMENT, an unknown transaction to
+                retry; the errors of `read_instant`.
         """
+        check_fields(options, served=_SERVED, unserved=UNSERVED)
         instant = None
         if options.HasField("read_only"):
             wanted = options.read_only

@@ -15,3 +15,13 @@ UNSERVED: dict[str, str] = {
     "RunQueryRequest.explain_options": "leave it out, there are no indexes to explain",
     "RunAggregationQueryRequest.explain_options": "leave it out, there are no indexes to explain",
 }
+
+_ONLY_LOGGED = "names the request in Google's logs and statistics, which the embedded cloud does not keep"
+
+#: What is accepted although it changes nothing -> why that is no loss.
+NEUTRAL: dict[str, str] = {
+    "BatchWriteRequest.labels": _ONLY_LOGGED,
+    "ListenRequest.labels": _ONLY_LOGGED,
+    "RequestOptions": _ONLY_LOGGED,
+    "Target.expected_count": "is a hint for resumed targets, which begin anew with RESET here",
+}

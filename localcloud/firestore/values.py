@@ -10,6 +10,8 @@ import math
 import re
 from typing import TYPE_CHECKING, Any
 
+from localcloud.grpc_server import invalid
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -44,8 +46,20 @@ def _segment_key(segment: str) -> SortKey:
 
 def sort_key(value: Any) -> SortKey:
     """Return the sort key of a `Value`: its type's rank, then its content. Equal values have equal keys."""
-    kind = value.WhichOneof("value_type")
+    kind = kind_of(value)
     return _KEYS[kind](getattr(value, kind)) if kind in _KEYS else (NULL_RANK,)
+
+
+def kind_of(value: Any) -> str | None:
+    """Return the kind of a `Value`; None = it is not set.
+
+    Raises:
+        Refused: INVALID_ARGUMENT, a kind that only a pipeline has.
+    """
+    kind: str | None = value.WhichOneof("value_type")
+    if kind in _KEYS or kind in (None, "null_value"):
+        return kind
+    raise invalid(f"{kind} is only valid in a pipeline, it is no value of a document or a query.")
 
 
 def is_nan(key: SortKey) -> bool:

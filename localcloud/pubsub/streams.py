@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from localcloud.pubsub.subscriptions import LiveSubscription
 
 _ACK_DEADLINE_SECONDS = range(10, 601)
+# The settings of a stream. They can't be changed once it is open.
+_FIRST_ONLY = ("subscription", "max_outstanding_messages", "max_outstanding_bytes", "protocol_version")
 _NO_LIMIT = 1_000_000
 
 
@@ -56,8 +58,9 @@ class Stream:
     def _follow(self, requests: Iterator[Any], settle: Callable[[Any], None]) -> None:
         try:
             for request in requests:
-                if request.subscription:
-                    raise invalid("subscription may only be set in first message")
+                for field in _FIRST_ONLY:
+                    if getattr(request, field):
+                        raise invalid(f"{field} may only be set in first message")
                 if request.stream_ack_deadline_seconds:
                     self._lease_seconds = _checked_deadline(request.stream_ack_deadline_seconds)
                 settle(request)

@@ -31,3 +31,10 @@ UNSERVED: dict[str, str] = {
     "Topic.state": _OUTPUT,
     "Topic.tags": "use labels",
 }
+
+#: What is accepted although it changes nothing -> why that is no loss.
+NEUTRAL: dict[str, str] = {
+    "ExpirationPolicy.ttl": "is at least a day without use, a subscription lasts as long as the process",
+    "StreamingPullRequest.client_id": "lets a reopened stream keep its state, streams have none here",
+    "StreamingPullRequest.protocol_version": "is the same for all clients here",
+}

@@ -82,3 +82,18 @@ def test_a_malformed_path_refuses_the_whole_request(raw, collection):
 def test_no_writes_is_fine(raw):
     """An empty batch has an empty response."""
     assert list(raw.batch_write().status) == []
+
+
+@pytest.mark.serves("BatchWriteRequest.labels", "RequestOptions")
+def test_labels_and_tags_of_a_request_change_nothing(raw, collection):
+    """A request with labels and tags does what it does without them."""
+    document = collection.document("d")
+    answer = raw.call(
+        "batch_write",
+        database=raw.database,
+        writes=[_update(document, {"n": 1})],
+        labels={"team": "charts"},
+        request_options={"request_tags": ["a"]},
+    )
+    assert [status.code for status in answer.status] == [0]
+    assert document.get().to_dict() == {"n": 1}

@@ -200,7 +200,7 @@ def test_one_stream_has_many_targets(raw, collection, stream):
     assert {tuple(one.document_change.target_ids) for one in seen if one.document_change} == {(2,)}
 
 
-@pytest.mark.serves("Target.resume_token")
+@pytest.mark.serves("Target.resume_token", "Target.expected_count", "ListenRequest.labels")
 def test_a_resumed_target_is_shown_anew(raw, collection, stream):
     """A target with a resume token is reset and shows what there is now, also what was deleted meanwhile."""
     kept, gone = collection.document("kept"), collection.document("gone")
@@ -212,7 +212,8 @@ def test_a_resumed_target_is_shown_anew(raw, collection, stream):
     stream.send(remove_target=2)
     stream.until(Kind.REMOVE)
     gone.delete()
-    stream.send(add_target=_query(raw, everything, resume_token=token))
+    resumed = _query(raw, everything, resume_token=token, expected_count=2)
+    stream.send(add_target=resumed, labels={"team": "charts"})
     added, reset, *shown = stream.first_snapshot()
     assert [one.target_change.target_change_type for one in (added, reset)] == [Kind.ADD, Kind.RESET]
     assert _names(shown) == ["kept"]

@@ -307,3 +307,14 @@ def test_databases_are_separate(environment, collection):
     other.document(collection.id, "d").set({"a": 2})
     assert collection.document("d").get().to_dict() == {"a": 1}
     other.close()
+
+
+@pytest.mark.parametrize(
+    "value", [{"function_value": {"name": "f"}}, {"field_reference_value": "a"}, {"pipeline_value": {}}]
+)
+def test_values_of_pipelines_are_refused(raw, collection, value):
+    """A value that only a pipeline has is refused in a document."""
+    name = collection.document("d")._document_path
+    for fields in ({"a": value}, {"a": {"array_value": {"values": [value]}}}):
+        with pytest.raises(exceptions.InvalidArgument):
+            raw.commit({"update": {"name": name, "fields": fields}})

@@ -187,12 +187,14 @@ def test_other_calls_are_refused_by_name(client, name):
 
 
 def test_optimistic_transactions_are_refused_by_name(client):
-    """A transaction with optimistic concurrency fails with Unimplemented."""
+    """A transaction with optimistic concurrency fails with Unimplemented, also if a read begins it."""
     options = types.TransactionOptions(read_write={"concurrency_mode": "OPTIMISTIC"})
-    with pytest.raises(exceptions.MethodNotImplemented, match="concurrency_mode is not served"):
-        client._firestore_api.begin_transaction(
-            request={"database": client._database_string, "options": options}, metadata=client._rpc_metadata
-        )
+    database, api = client._database_string, client._firestore_api
+    begin = {"database": database, "options": options}
+    read = {"database": database, "documents": [f"{database}/documents/c/d"], "new_transaction": options}
+    for call, request in ((api.begin_transaction, begin), (api.batch_get_documents, read)):
+        with pytest.raises(exceptions.MethodNotImplemented, match="concurrency_mode is not served"):
+            list(call(request=request, metadata=client._rpc_metadata))
 
 
 class TestStreams:

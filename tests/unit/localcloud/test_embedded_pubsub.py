@@ -236,3 +236,14 @@ def test_a_closed_stream_keeps_its_leases_until_their_deadline(cloud, channel):
     stream.cancel()
     requests.put(None)
     assert cloud.pubsub.leased(channel.subscription) == 1
+
+
+@pytest.mark.parametrize("field", ["max_outstanding_messages", "max_outstanding_bytes", "protocol_version"])
+def test_the_settings_of_an_open_stream_can_not_change(channel, field):
+    """A later request with a setting of the stream ends it, as in production; the emulator ignores it."""
+    requests = queue.Queue()
+    requests.put(StreamingPullRequest(subscription=channel.subscription, stream_ack_deadline_seconds=10))
+    requests.put(StreamingPullRequest(**{field: 5}))
+    with pytest.raises(exceptions.InvalidArgument, match=field):
+        list(channel.subscriber.streaming_pull(requests=iter(requests.get, None), timeout=LONG))
+    requests.put(None)
