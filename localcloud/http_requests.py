@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 if TYPE_CHECKING:
     from email.message import Message
@@ -20,10 +20,17 @@ def split_target(target: str) -> tuple[str, dict[str, str]]:
     """Return the path of a request, still percent-encoded, and its decoded parameters, the last of a name.
 
     Raises:
-        ValueError: It is no URL.
+        ValueError: It is no URL, or not UTF-8: the name of an object would become another one.
     """
+    if not target.isascii():
+        raise ValueError("The URL has characters that are not percent-encoded.")
     parts = urlsplit(target)
-    return parts.path, dict(parse_qsl(parts.query, keep_blank_values=True))
+    try:
+        unquote(parts.path, errors="strict")
+        query = parse_qsl(parts.query, keep_blank_values=True, errors="strict")
+    except UnicodeDecodeError:
+        raise ValueError("The percent-encoded bytes of the URL are no UTF-8.") from None
+    return parts.path, dict(query)
 
 
 def read_body(headers: Message, stream: BufferedIOBase) -> bytes:

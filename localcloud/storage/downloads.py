@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+from datetime import datetime
+from email.utils import format_datetime
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from localcloud.http_server import Request, Response
 from localcloud.storage.compression import expanded
 from localcloud.storage.errors import StorageError
+from localcloud.storage.preconditions import check_dates, is_same
 
 if TYPE_CHECKING:
     from localcloud.storage.resources import StoredObject
@@ -28,9 +31,12 @@ def content_response(request: Request, stored: StoredObject) -> Response:
     range has no effect then, as the size of the expanded content is not known before.
 
     Raises:
-        StorageError: 416, the range has no byte of the object; 400, the content should be gzip and is not.
+        StorageError: 416, the range has no byte of the object; 400, the content should be gzip and is not;
+            412 or 304, a condition on the date does not hold.
     """
     settings = stored.settings
+    changed = datetime.fromisoformat(stored.updated).replace(microsecond=0)
+    check_dates(request.headers, changed)
     hashes = f"crc32c={stored.crc32c}"
     headers = {
         "X-Goog-Hash": f"{hashes},md5={stored.md5}" if stored.md5 else hashes,
@@ -39,6 +45,7 @@ def content_response(request: Request, stored: StoredObject) -> Response:
         "X-Goog-Storage-Class": stored.storage_class,
         "X-Goog-Stored-Content-Length": str(len(stored.content)),
         "ETag": stored.etag,
+        "Last-Modified": format_datetime(changed, usegmt=True),
     }
     headers |= {header: settings[name] for name, header in _PLAIN_HEADERS.items() if name in settings}
     content_type = str(settings.get("contentType", "application/octet-stream"))
@@ -52,7 +59,8 @@ def content_response(request: Request, stored: StoredObject) -> Response:
     if encoding:
         headers["Content-Encoding"] = encoding
     body, status = stored.content, HTTPStatus.OK
-    found = _range(request.headers.get("range", ""), len(body))
+    is_same_object = is_same(request.headers, stored.etag, changed)
+    found = _range(request.headers.get("range", ""), len(body)) if is_same_object else None
     if found is not None:
         headers["Content-Range"] = f"bytes {found.start}-{found.stop - 1}/{len(body)}"
         body, status = body[found.start : found.stop], HTTPStatus.PARTIAL_CONTENT

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol
@@ -81,15 +83,54 @@ class Preconditions:
             and self.metageneration in (None, metageneration)
             and (self.etag is None or (stored is not None and _names(self.etag, stored.etag)))
         ):
-            message = "At least one of the pre-conditions you specified did not hold."
-            raise StorageError(HTTPStatus.PRECONDITION_FAILED, "conditionNotMet", message, "If-Match")
+            raise _not_met("If-Match")
         if (
             self.not_generation == generation
             or (self.not_generation is not None and stored is None)
             or self.not_metageneration == metageneration
             or (self.not_etag is not None and stored is not None and _names(self.not_etag, stored.etag))
         ):
-            raise StorageError(HTTPStatus.NOT_MODIFIED, "notModified", "Not Modified", "If-None-Match")
+            raise _not_modified("If-None-Match")
+
+
+def check_dates(headers: Mapping[str, str], changed: datetime) -> None:
+    """Check If-Modified-Since and If-Unmodified-Since. The conditions on the ETag go before them.
+
+    Args:
+        headers: The headers by lower-case name. A date that is malformed is no condition (RFC 9110).
+        changed: When the object was last changed, in whole seconds as in the header Last-Modified.
+
+    Raises:
+        StorageError: 412, it was changed since; 304, it was not.
+    """
+    until, since = _date(headers, "if-unmodified-since"), _date(headers, "if-modified-since")
+    if until is not None and changed > until and "if-match" not in headers:
+        raise _not_met("If-Unmodified-Since")
+    if since is not None and changed <= since and "if-none-match" not in headers:
+        raise _not_modified("If-Modified-Since")
+
+
+def is_same(headers: Mapping[str, str], etag: str, changed: datetime) -> bool:
+    """Return whether a range is of what the client knows: by If-Range, an ETag or a date; True without it."""
+    known = headers.get("if-range", "")
+    return not known or known.strip('"') == etag or _date(headers, "if-range") == changed
+
+
+def _date(headers: Mapping[str, str], name: str) -> datetime | None:
+    try:
+        date = parsedate_to_datetime(headers.get(name, ""))
+    except ValueError:
+        return None
+    return date if date.tzinfo else date.replace(tzinfo=UTC)
+
+
+def _not_met(header: str) -> StorageError:
+    message = "At least one of the pre-conditions you specified did not hold."
+    return StorageError(HTTPStatus.PRECONDITION_FAILED, "conditionNotMet", message, header)
+
+
+def _not_modified(header: str) -> StorageError:
+    return StorageError(HTTPStatus.NOT_MODIFIED, "notModified", "Not Modified", header)
 
 
 def _names(header: str, etag: str) -> bool:

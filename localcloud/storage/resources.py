@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 
 # There are no access control lists, so that `projection=full` shows nothing more.
 _UNIFORM_ACCESS = {"uniformBucketLevelAccess": {"enabled": True}, "publicAccessPrevention": "inherited"}
-_MULTI_REGIONS = frozenset({"US", "EU", "ASIA"})
+_LOCATION_TYPES = {
+    **dict.fromkeys(("US", "EU", "ASIA"), "multi-region"),
+    **dict.fromkeys(("NAM4", "EUR4", "EUR5", "EUR7", "EUR8", "ASIA1"), "dual-region"),
+}
 
 
 def now() -> str:
@@ -137,6 +140,8 @@ class Bucket:
     def resource(self) -> dict[str, Any]:
         """Return the bucket in the JSON API's format."""
         location = self.settings.get("location", "US")
+        location_type = _LOCATION_TYPES.get(location, "region")
+        replication = {} if location_type == "region" else {"rpo": "DEFAULT"}
         return {
             "kind": "storage#bucket",
             "id": self.name,
@@ -145,7 +150,8 @@ class Bucket:
             "metageneration": str(self.metageneration),
             "etag": self.etag,
             "location": location,
-            "locationType": "multi-region" if location in _MULTI_REGIONS else "region",
+            "locationType": location_type,
+            **replication,
             "storageClass": self.storage_class,
             "iamConfiguration": _UNIFORM_ACCESS,
             "timeCreated": self.created,

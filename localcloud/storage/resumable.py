@@ -55,6 +55,9 @@ class Session:
             StorageError: 400, the header does not fit the chunk; 503, bytes before the chunk are missing.
         """
         if not content_range:
+            if self.content:
+                message = f"The upload has {len(self.content)} bytes: what a chunk adds is in Content-Range."
+                raise invalid(message, "Content-Range")
             self.content[:] = chunk
             return self._is_complete(len(chunk))
         match = _CONTENT_RANGE.fullmatch(content_range)
@@ -100,25 +103,45 @@ class Session:
 
 
 class Sessions:
-    """All resumable uploads. Thread-safe."""
+    """All resumable uploads, with bounds for those that are abandoned. Thread-safe.
 
-    def __init__(self) -> None:
+    Beyond a bound the sessions end that were not used for the longest time. Google's service ends them after
+    a week.
+
+    Args:
+        most: How many it keeps, ended ones included: a client may ask again for what has ended.
+        most_bytes: How much content it keeps; at least one upload goes on, whatever its size.
+    """
+
+    def __init__(self, *, most: int = 1000, most_bytes: int = 1 << 30) -> None:
         self._lock = threading.Lock()
-        self._sessions: dict[str, Session | None] = {}
+        self._sessions: dict[str, Session | None] = {}  # the last one used is the last
+        self._most = most
+        self._most_bytes = most_bytes
 
     def start(self, session: Session) -> str:
         """Keep a new session and return its id."""
         upload_id = secrets.token_urlsafe(24)
         with self._lock:
             self._sessions[upload_id] = session
+            self._drop_abandoned()
         return upload_id
+
+    def _drop_abandoned(self) -> None:
+        size = sum(len(session.content) for session in self._sessions.values() if session)
+        for upload_id, session in list(self._sessions.items())[:-1]:
+            if len(self._sessions) <= self._most and size <= self._most_bytes:
+                return
+            size -= len(session.content) if session else 0
+            del self._sessions[upload_id]
 
     def get(self, upload_id: str) -> Session:
         """Return a session; 404 for an unknown one, 499 for one that was cancelled."""
         with self._lock:
             if upload_id not in self._sessions:
                 raise not_found("The upload does not exist, or its session has ended.")
-            session = self._sessions[upload_id]
+            session = self._sessions[upload_id] = self._sessions.pop(upload_id)
+            self._drop_abandoned()
         if session is None:
             raise StorageError(CANCELLED, "cancelled", "The upload was cancelled.")
         return session
@@ -131,8 +154,8 @@ class Sessions:
 
 
 def announced_hashes(headers: Mapping[str, str]) -> dict[str, str]:
-    """Return the checksums of the header X-Goog-Hash, by the name of the metadata."""
-    found: dict[str, str] = {}
+    """Return the checksums of the headers X-Goog-Hash and Content-MD5, by the name of the metadata."""
+    found = {"md5Hash": headers["content-md5"]} if "content-md5" in headers else {}
     if "x-goog-hash" not in headers:
         return found
     for part in headers["x-goog-hash"].split(","):

@@ -115,7 +115,16 @@ _REFUSED_HEADERS = {
     "x-goog-copy-source-encryption-key": "X-Goog-Copy-Source-Encryption-Key",
     "x-goog-if-generation-match": "XML API",
     "x-goog-if-metageneration-match": "XML API",
+    **dict.fromkeys(("x-goog-upload-protocol", "x-goog-upload-command"), "X-Goog-Upload-Protocol"),
 }
+# The conditions that only a download has.
+_OF_DOWNLOADS = {name.lower(): name for name in ("If-Modified-Since", "If-Unmodified-Since", "If-Range")}
+# These name the caller, the request or its encryption, or are read elsewhere. All other headers of Google's
+# say what to do, so that none of them is ignored.
+_NEUTRAL_HEADERS = re.compile(
+    r"x-goog-(api-client|api-key|authuser|custom-audit-.*|encryption-.*|copy-source-encryption-.*|hash"
+    r"|gcs-idempotency-token|request-params|request-reason|user-project)"
+)
 _CHOICES = {"projection": ("full", "noAcl"), "alt": ("json", "media")}
 
 
@@ -160,11 +169,20 @@ def check_parameters(method: str, query: Mapping[str, str]) -> None:
             raise invalid(message, name)
 
 
-def check_headers(headers: Mapping[str, str]) -> None:
-    """Refuse the headers for the caller's own encryption keys, and the conditions of the XML API.
+def reads_content(method: str, query: Mapping[str, str]) -> bool:
+    """Return whether a request asks for the content of an object."""
+    return method == "objects.download" or (method == "objects.get" and query.get("alt") == "media")
+
+
+def check_headers(headers: Mapping[str, str], *, of_download: bool) -> None:
+    """Refuse the headers that ask for something that is not served.
 
     Raises:
         StorageError: 501, it names the header.
     """
-    for header in _REFUSED_HEADERS.keys() & headers.keys():
-        raise unserved(_REFUSED_HEADERS[header])
+    refused = _REFUSED_HEADERS if of_download else _REFUSED_HEADERS | _OF_DOWNLOADS
+    for header in refused.keys() & headers.keys():
+        raise unserved(refused[header])
+    for header in headers:
+        if header.startswith("x-goog-") and not _NEUTRAL_HEADERS.fullmatch(header):
+            raise unserved(f"Header.{header}")

@@ -89,7 +89,8 @@ class StorageService(HttpService):
             if method == "batch":
                 return batch_response(request, self.respond)
             routes.check_parameters(method, request.query)
-            routes.check_headers(request.headers)
+            is_download = routes.reads_content(method, request.query)
+            routes.check_headers(request.headers, of_download=is_download)
             answer = self._answer(method, request, _route(request))
             if isinstance(answer, Response):
                 return answer
@@ -125,7 +126,7 @@ class StorageService(HttpService):
             change = _change(method, request)
             return self.objects.change(bucket, name, wanted, change, generation).resource()
         stored = self.objects.get(bucket, name, wanted, generation)
-        if method == "objects.download" or request.query.get("alt") == "media":
+        if routes.reads_content(method, request.query):
             return content_response(request, stored)
         return stored.resource()
 

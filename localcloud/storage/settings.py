@@ -171,6 +171,12 @@ def _uniform_access(value: Any) -> None:
             raise unserved(f"Bucket.iamConfiguration.{name}")
 
 
+def _replication(value: Any) -> None:
+    """Refuse any replication but the usual one, which all buckets in several regions show."""
+    if value != "DEFAULT" and not _asks_nothing(value):
+        raise unserved("Bucket.rpo")
+
+
 def _flat(value: Any) -> dict[str, bool]:
     if not _asks_nothing(value):
         raise unserved("Bucket.hierarchicalNamespace")
@@ -189,4 +195,5 @@ _BUCKET_READERS: dict[str, Callable[[Any], Any]] = {
     "versioning": _versioning,
     "iamConfiguration": _uniform_access,
     "hierarchicalNamespace": _flat,
+    "rpo": _replication,
 }

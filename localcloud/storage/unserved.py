@@ -7,6 +7,7 @@ _NO_KEYS = "leave it out, the embedded cloud keeps objects in memory and encrypt
 _NO_CLOCK = "delete or change objects yourself, nothing happens here on its own"
 _NO_DELETED = "enable versioning to keep deleted objects"
 _NO_FOLDERS = "list with `prefix` and `delimiter`"
+_NO_DATES = "use it in downloads only, elsewhere `ifGenerationMatch` and `ifMetagenerationMatch`"
 _NO_XML = "use the JSON API (/storage/v1/b/BUCKET/o); only GET and HEAD of an object work"
 
 UNSERVED: dict[str, str] = {
@@ -27,6 +28,10 @@ UNSERVED: dict[str, str] = {
     # Headers.
     "Content-Encoding": "send the body as it is or as gzip, an object's encoding is its `contentEncoding`",
     "Content-Transfer-Encoding": "send the content as binary",
+    "If-Modified-Since": _NO_DATES,
+    "If-Range": _NO_DATES,
+    "If-Unmodified-Since": _NO_DATES,
+    "Header": "use the fields and parameters of the JSON API; only some headers of Google's are served",
     "X-Goog-Copy-Source-Encryption-Key": _NO_KEYS,
     "X-Goog-Encryption-Key": _NO_KEYS,
     "X-Goog-Upload-Protocol": "use uploadType=resumable, with Content-Range",
@@ -60,7 +65,7 @@ UNSERVED: dict[str, str] = {
     "Bucket.logging": "count the calls at the control port (GET /calls)",
     "Bucket.objectRetention": _NO_CLOCK,
     "Bucket.retentionPolicy": _NO_CLOCK,
-    "Bucket.rpo": "leave it out, everything is in one process",
+    "Bucket.rpo": "leave it out, everything is in one process and nothing is replicated",
     "Bucket.softDeletePolicy": _NO_DELETED,
     "Bucket.website": "read the objects with the JSON API",
     "buckets.acl": _NO_ACCESS_CONTROL,

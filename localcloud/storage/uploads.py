@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from localcloud.http_requests import whole_number
 from localcloud.http_server import Request, Response
-from localcloud.storage.errors import invalid, required, unserved
+from localcloud.storage.errors import invalid, required
 from localcloud.storage.multipart import json_object, typed, upload_parts
 from localcloud.storage.preconditions import Preconditions
 from localcloud.storage.resumable import CANCELLED, Session, Sessions, announced_hashes
@@ -32,8 +32,6 @@ class Uploads:
             StorageError: The upload is malformed, is not served, or its preconditions don't hold.
         """
         query, headers = request.query, request.headers
-        if "x-goog-upload-protocol" in headers or "x-goog-upload-command" in headers:
-            raise unserved("X-Goog-Upload-Protocol")
         if "upload_id" in query:
             return self._continue(request, query["upload_id"])
         if request.method != "POST":

@@ -14,6 +14,9 @@ HEADERS = [
     "X-Goog-Copy-Source-Encryption-Key",
     "Content-Encoding",
     "X-Goog-Upload-Protocol",
+    "If-Modified-Since",
+    "If-Unmodified-Since",
+    "If-Range",
 ]
 PATHS = {
     "objects": "/storage/v1/b/{bucket}/o/a/{name}",
@@ -61,6 +64,16 @@ def test_headers(bucket, http, name):
     url = f"/upload/storage/v1/b/{bucket.name}/o?uploadType=media&name=a"
     assert_refused(http.post(url, content=b"x", headers={name: "br"}), name)
     assert bucket.get_blob("a") is None
+
+
+def test_no_header_of_google_s_is_ignored(bucket, http):
+    """A header of Google's that nothing reads is refused; those that only name the caller are neutral."""
+    url = f"/upload/storage/v1/b/{bucket.name}/o?uploadType=media&name=a"
+    for name in ("x-goog-acl", "x-goog-meta-a", "x-goog-fieldmask"):
+        assert_refused(http.post(url, content=b"x", headers={name: "a"}), f"Header.{name}")
+    assert bucket.get_blob("a") is None
+    neutral = {"x-goog-user-project": "p", "x-goog-api-client": "c", "x-goog-custom-audit-a": "b"}
+    assert http.post(url, content=b"x", headers=neutral).status_code == 200
 
 
 @pytest.mark.parametrize("name", [name for name in refused_names("Object") if " " not in name])

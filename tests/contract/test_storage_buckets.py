@@ -27,10 +27,23 @@ def test_a_bucket_returns_its_settings(storage_client, name):
     bucket.create(location="europe-west1")
     read = storage_client.get_bucket(name)
     assert (read.location, read.location_type, read.storage_class) == ("EUROPE-WEST1", "region", "NEARLINE")
+    assert read.rpo is None
     assert (read.labels, read.versioning_enabled) == ({"team": "charts"}, True)
     blob = read.blob("a")
     blob.upload_from_string(b"x")
     assert blob.storage_class == "NEARLINE"
+
+
+@pytest.mark.serves("Bucket.location")
+def test_a_bucket_in_several_regions_shows_its_replication(storage_client, name):
+    """A bucket in two or more regions has the usual replication, and no other one."""
+    bucket = storage_client.create_bucket(name, location="nam4")
+    assert (bucket.location_type, bucket.rpo) == ("dual-region", "DEFAULT")
+    bucket.rpo = "DEFAULT"
+    bucket.patch()
+    bucket.rpo = "ASYNC_TURBO"
+    with pytest.raises(exceptions.MethodNotImplemented, match=r"Bucket\.rpo is not served"):
+        bucket.patch()
 
 
 @pytest.mark.serves("buckets.insert", "buckets.delete")

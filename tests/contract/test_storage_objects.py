@@ -123,6 +123,25 @@ def test_etags(bucket):
     assert blob.download_as_bytes(if_etag_not_match=etag) == b"2"
 
 
+@pytest.mark.serves("If-Modified-Since", "If-Unmodified-Since", "If-Range", "Last-Modified")
+def test_dates(bucket, http):
+    """The date or the ETag of an earlier download guards the next one: 304, 412, or the whole object."""
+    bucket.blob("a").upload_from_string(b"0123456789")
+    url = f"/storage/v1/b/{bucket.name}/o/a?alt=media"
+    first = http.get(url)
+    date, old = first.headers["Last-Modified"], "Mon, 01 Jan 2024 00:00:00 GMT"
+
+    def statuses(header, *values):
+        return [http.get(url, headers={header: value, "Range": "bytes=2-3"}).status_code for value in values]
+
+    assert statuses("If-Modified-Since", date, old, "yesterday") == [304, 206, 206]
+    assert statuses("If-Unmodified-Since", date, old, "yesterday") == [206, 412, 206]
+    etag = first.headers["ETag"]
+    assert statuses("If-Range", date, old, etag, f'"{etag}"', '"other"') == [206, 200, 206, 206, 200]
+    both = {"If-Modified-Since": date, "If-None-Match": '"other"'}
+    assert http.get(url, headers=both).status_code == 200
+
+
 @pytest.mark.serves("Bucket.versioning", "generation", "versions")
 def test_versions(bucket):
     """With versioning what is replaced or deleted stays, under its generation, until that is deleted."""
@@ -255,6 +274,15 @@ def test_fields_of_a_compose_request(bucket, http, fields, status, location):
     error = http.post(f"/storage/v1/b/{bucket.name}/o/b/compose", json=body).json()["error"]
     assert (error["code"], error["errors"][0]["location"]) == (status, location)
     assert [blob.name for blob in bucket.list_blobs()] == ["a"]
+
+
+@pytest.mark.parametrize("name", ["%E9", "%C3", "%FF/a", "a%ED%A0%80"])
+def test_names_that_are_no_utf_8_are_refused(bucket, http, name):
+    """An object name that is no UTF-8 is refused; it would become another name."""
+    upload = f"/upload/storage/v1/b/{bucket.name}/o?uploadType=media&name={name}"
+    assert http.post(upload, content=b"x").status_code == 400
+    assert http.get(f"/storage/v1/b/{bucket.name}/o/{name}").status_code == 400
+    assert list(bucket.list_blobs()) == []
 
 
 @pytest.mark.serves("objects.get", "buckets.get")

@@ -164,6 +164,18 @@ def test_chunks_that_do_not_fit_are_refused(session, size, content_range):
     assert refused.json()["error"]["errors"][0]["location"] == "Content-Range"
 
 
+@pytest.mark.serves("uploadType=resumable", "Content-Range")
+def test_a_body_without_its_range_replaces_nothing(bucket, session):
+    """A request without Content-Range is the whole object, so it is refused once something has arrived."""
+    content = os.urandom(CHUNK + 1)
+    session(content[:CHUNK], f"bytes 0-{CHUNK - 1}/*")
+    refused = session(content)
+    assert refused.status_code == 400
+    assert refused.json()["error"]["errors"][0]["location"] == "Content-Range"
+    assert session(content[CHUNK:], f"bytes {CHUNK}-{CHUNK}/{CHUNK + 1}").status_code == 200
+    assert bucket.blob("a").download_as_bytes() == content
+
+
 @pytest.mark.serves("uploadType=resumable")
 def test_a_cancelled_upload(bucket, session, upload):
     """A cancelled upload answers 499 and leaves no object; an unknown one answers 404."""

@@ -11,6 +11,9 @@ from google.api_core import exceptions
 from google.cloud.storage.retry import DEFAULT_RETRY
 
 from localcloud import Fault
+from localcloud.storage.errors import StorageError
+from localcloud.storage.preconditions import Preconditions
+from localcloud.storage.resumable import Session, Sessions
 
 
 def test_sixteen_parallel_uploads_do_not_stall(bucket):
@@ -81,3 +84,26 @@ def test_a_stop_ends_calls_that_wait(cloud, bucket):
     thread.join(10)
     assert time.monotonic() - began < 3
     assert len(failed) == 1
+
+
+def test_abandoned_uploads_are_bounded():
+    """Beyond a bound of sessions or of bytes, those end that were not used for the longest time."""
+
+    def start(sessions, size):
+        session = Session(bucket="b", resource={"name": "a"}, wanted=Preconditions(), total=None)
+        session.content += bytes(size)
+        return sessions.start(session)
+
+    few = Sessions(most=2)
+    first, second = start(few, 1), start(few, 1)
+    few.get(first)
+    third = start(few, 1)
+    assert [few.get(kept).total for kept in (first, third)] == [None, None]
+    with pytest.raises(StorageError, match="its session has ended"):
+        few.get(second)
+    small = Sessions(most_bytes=10)
+    ids = [start(small, size) for size in (6, 4, 1, 50)]
+    assert len(small.get(ids[-1]).content) == 50
+    for ended in ids[:-1]:
+        with pytest.raises(StorageError, match="its session has ended"):
+            small.get(ended)
