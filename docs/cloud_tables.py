@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from localcloud.faults import Fault
+from localcloud.firestore.unserved import NEUTRAL as FIRESTORE_NEUTRAL
 from localcloud.firestore.unserved import UNSERVED as FIRESTORE
+from localcloud.pubsub.unserved import NEUTRAL as PUBSUB_NEUTRAL
 from localcloud.pubsub.unserved import UNSERVED as PUBSUB
 from localcloud.storage.unserved import UNSERVED as STORAGE
 
@@ -42,6 +44,8 @@ SERVICES: dict[str, tuple[str, Mapping[str, str]]] = {
     "firestore": ("Firestore", FIRESTORE),
     "storage": ("Cloud Storage", STORAGE),
 }
+#: Service -> what it accepts although it changes nothing.
+NEUTRAL: dict[str, Mapping[str, str]] = {"pubsub": PUBSUB_NEUTRAL, "firestore": FIRESTORE_NEUTRAL}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -135,6 +139,12 @@ def tables() -> str:
         refused = [f"| `{name}` | {text[:1].upper()}{text[1:]}. |" for name, text in sorted(unserved.items())]
         if refused:
             parts += [f"### {title}: refused", _table("call or setting", "use instead", refused)]
+        neutral = [f"| `{name}` | It {text}. |" for name, text in sorted(NEUTRAL.get(service, {}).items())]
+        if neutral:
+            parts += [
+                f"### {title}: accepted, without effect",
+                _table("setting", "why that is no loss", neutral),
+            ]
     return "\n\n".join(parts)
 
 
