@@ -127,12 +127,15 @@ def _structured_event(body: Mapping[str, Any]) -> StepRequest | Irrelevant:
             data = json.loads(base64.b64decode(body["data_base64"], validate=True))
         except (binascii.Error, TypeError, ValueError, RecursionError):
             data = None
+    plain = data if isinstance(data, dict) and "runId" in data else None
     if isinstance(kind, str) and kind in EVENTS_OF_INTEREST:
         value = data.get("value") if isinstance(data, dict) else None
         name = value.get("name") if isinstance(value, dict) else None
-        return _firestore_event(kind, body.get("subject"), body.get("document"), name)
-    if isinstance(data, dict) and "runId" in data:
-        return _step_request(data)
+        documents = [body.get("subject"), body.get("document"), name]
+        if any(isinstance(document, str) and document for document in documents) or plain is None:
+            return _firestore_event(kind, *documents)
+    if plain is not None:
+        return _step_request(plain)
     if not isinstance(kind, str) or not kind:
         raise MessageRejected("event_type_missing", f"type: expected the event's type, got {shown(kind)}")
     return Irrelevant(reason=f"event type {shown(kind)}")

@@ -166,8 +166,10 @@ class TestStructuredEvent:
         ],
     )
     def test_an_event_may_carry_the_plain_kind(self, data):
-        """An event of any type may contain a plain request."""
+        """An event of any type may contain a plain request; a document that is named beside it counts."""
         assert _parse({"specversion": "1.0", "type": "com.example.step"} | data) == STEP
+        assert _parse(EVENT | {"subject": None} | data) == STEP
+        assert _parse(EVENT | data) == RUN
 
     @pytest.mark.parametrize(
         "data",
