@@ -34,7 +34,7 @@ from worker_chart_export.errors import (
     StepStatusName,
     WorkerError,
 )
-from worker_chart_export.inputs.flow_run import FlowRun
+from worker_chart_export.inputs.flow_run import FlowRun, why_run_id_refused
 from worker_chart_export.ledger.claimed_step import GS_URI, ClaimedStep, claim_step
 from worker_chart_export.ledger.commit.group_commit import RETRY, GroupCommits
 from worker_chart_export.ledger.decisions import (
@@ -100,6 +100,7 @@ def claim_step_transaction(
             own lease has expired. None: claim a READY step without a lease. A minimal client has no leases.
 
     Raises:
+        ValueError: `run_id` can't be one.
         RunInvalid: The document can't be read as a flow run, or is so full that it can't store the claim.
         BackendUnavailable: Firestore is unavailable, or the race could not be decided in time. Or the commit
             got no clear answer and the step is RUNNING: without a lease, the winner is unknown.
@@ -134,7 +135,7 @@ def finalize_step(
             is not changed (`fenced`) while another worker has a valid lease of it.
 
     Raises:
-        ValueError: `status` does not match the other arguments, or one of them has the wrong form.
+        ValueError: `status` does not match the other arguments, or an argument has the wrong form.
         RunInvalid: The document can't be read as a flow run.
         BackendUnavailable: Firestore is unavailable.
         BackendRefused: Firestore refuses.
@@ -160,6 +161,8 @@ def finalize_step(
 
 
 def _submit(client: Any, run_id: str, intent: Intent, held: HeldLease | None = None) -> Any:
+    if problem := why_run_id_refused(run_id):  # "a/b/c" is a path to another document
+        raise ValueError(problem)
     if hasattr(client, "batch"):  # atomic commits of a run and its leases
         commits = GroupCommits(client=client, clock=SystemClock()).of(run_id)
         return commits.submit(intent, held=held).result

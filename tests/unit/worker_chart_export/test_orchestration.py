@@ -248,6 +248,15 @@ class TestCommitted:
         assert repr(result) == "ClaimResult(claimed=True, status='RUNNING', reason=None, taken_over=None)"
 
 
+@pytest.mark.parametrize("run_id", ["r1/steps/s1", "", "..", "__r__", "a b", None])
+def test_a_run_id_that_can_not_be_one_is_refused(run_id):
+    """A run id is checked before it becomes a part of a path, which could be that of another document."""
+    client = MinimalClient(run_document({STEP_ID: chart_step(dependsOn=[])}))
+    with pytest.raises(ValueError, match="runId: expected 1-128 characters"):
+        claim_step_transaction(client=client, run_id=run_id, step_id=STEP_ID)
+    assert client.updates == []
+
+
 class MinimalClient:
     """An in-memory client that can only get and update one document at a time."""
 
