@@ -36,6 +36,7 @@ OWNERS = {
         "daemon/subscription/admin.py",
         "daemon/subscription/client_clock.py",
         "daemon/subscription/client_threads.py",
+        "daemon/subscription/delivery_window.py",
         "daemon/subscription/held_messages.py",
         "daemon/subscription/publisher.py",
         "daemon/cli/demo/resources.py",

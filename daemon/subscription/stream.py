@@ -19,6 +19,7 @@ from google.cloud.pubsub_v1.types import FlowControl
 from daemon.subscription.admin import probe, subscriber_client
 from daemon.subscription.client_clock import measure_waits_by_boot_clock
 from daemon.subscription.client_threads import reserve_threads
+from daemon.subscription.delivery_window import DeliveryWindow, RenewableCall
 from daemon.subscription.unsent_requests import UnsentRequests
 from worker_chart_export.backends.errors import backend_errors
 from worker_chart_export.errors import BackendRefused, BackendUnavailable
@@ -44,7 +45,8 @@ class Subscriber:
         measure_waits_by_boot_clock()
         reserve_threads()
         self._settings = settings
-        self._unsent = UnsentRequests()
+        self._window = DeliveryWindow(settings.worker_concurrency)
+        self._unsent = UnsentRequests(self._window.follow)
         self._client = subscriber_client()
 
     def probe(self) -> None:
@@ -74,13 +76,17 @@ class Subscriber:
                 min_duration_per_lease_extension=settings.ack_extension_seconds,
                 max_duration_per_lease_extension=settings.ack_extension_seconds,
             ),
-            scheduler=NackingScheduler(executor, self._unsent),
+            scheduler=NackingScheduler(executor, self._unsent, self._window),
             await_callbacks_on_shutdown=True,
         )
 
     def unsent_seconds(self) -> float:
         """Return the age of the oldest ack, nack or new deadline that was not sent yet, or 0."""
         return self._unsent.oldest_seconds()
+
+    def restart_window_if_deferred(self) -> bool:
+        """Start the window of the open stream at 0 and return True if deferred messages block it."""
+        return self._window.restart_if_deferred()
 
     def close(self) -> None:
         """Close the connection. Calls in progress end with an error."""
@@ -107,11 +113,15 @@ class NackingScheduler(ThreadScheduler):  # type: ignore[misc]
     Args:
         executor: Its threads run the callback.
         requests: The queue for acks, nacks and new deadlines.
+        window: Counts the messages.
     """
 
-    def __init__(self, executor: ThreadPoolExecutor, requests: UnsentRequests) -> None:
+    def __init__(
+        self, executor: ThreadPoolExecutor, requests: UnsentRequests, window: DeliveryWindow
+    ) -> None:
         super().__init__(executor)
         self._requests = requests
+        self._window = window
 
     @property
     def queue(self) -> UnsentRequests:
@@ -120,10 +130,11 @@ class NackingScheduler(ThreadScheduler):  # type: ignore[misc]
 
     def schedule(self, callback: Callable[..., object], *args: Any, **kwargs: Any) -> None:
         """Run `callback` in a thread of the executor."""
+        message: Message = args[0]
+        self._window.add(message.ack_id)
         try:
             self._executor.submit(callback, *args, **kwargs)
         except RuntimeError:  # the executor is shut down
-            message: Message = args[0]
             message.nack()
 
 
@@ -138,6 +149,7 @@ class Stream:
     def __init__(self, subscriber: Subscriber, future: StreamingPullFuture) -> None:
         self._subscriber = subscriber
         self._future = future
+        self._call = RenewableCall(future)
         future.add_done_callback(lambda _: subscriber.close())
 
     @property
@@ -153,6 +165,12 @@ class Stream:
     def unsent_seconds(self) -> float:
         """Return the age of the oldest ack, nack or new deadline that was not sent yet, or 0."""
         return 0.0 if self.has_ended else self._subscriber.unsent_seconds()
+
+    def renew_if_blocked(self) -> None:
+        """Get messages again if deferred ones fill the stream; returns at once. Call it every few seconds."""
+        if self.is_open and self._subscriber.restart_window_if_deferred():
+            log.debug(Event.STREAM_OPENING, "Deferred messages fill the stream: opening a new call")
+            self._call.renew()
 
     def on_end(self, callback: Callable[[], None]) -> None:
         """Call `callback` once the stream has ended; at once if it has ended already."""

@@ -213,6 +213,8 @@ class StreamSupervisor:
                 log.info(Event.STREAM_ENDED, "The intake is paused for long: no stream until it goes on")
                 self._breaker.give_back()
                 return "paused"
+            if not self._breaker.is_open:
+                stream.renew_if_blocked()
         self._stream = None
         raise stream.end_error()
 

@@ -17,11 +17,18 @@ class UnsentRequests(queue.Queue[Any]):
     requests that it has taken count as unsent. So the age grows if the dispatcher hangs or has ended.
 
     Args:
+        on_put: Called with each request.
         clock: A monotonic clock, in seconds.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        on_put: Callable[[Any], None] = lambda _: None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         super().__init__()
+        self._on_put = on_put
         self._clock = clock
         self._oldest_taken: float | None = None
 
@@ -41,6 +48,7 @@ class UnsentRequests(queue.Queue[Any]):
             return 0.0 if since is None else self._clock() - since
 
     def _put(self, item: Any) -> None:
+        self._on_put(item)
         super()._put((self._clock(), item))
 
     def _get(self) -> Any:

@@ -11,13 +11,16 @@ from types import SimpleNamespace
 import pytest
 from google.api_core import exceptions as google_errors
 from google.cloud.pubsub_v1 import PublisherClient, SubscriberClient
+from google.cloud.pubsub_v1.subscriber._protocol import requests
 from google.cloud.pubsub_v1.types import FlowControl
 
 from daemon.settings import PubsubSettings, Settings
+from daemon.subscription.delivery_window import MIN_CALL_SECONDS, DeliveryWindow
 from daemon.subscription.stream import NackingScheduler, Stream, Subscriber, open_stream
 from daemon.subscription.unsent_requests import UnsentRequests
 from localcloud import Fault
 from tests.support.cloud.clouds import PROJECT, clients_find
+from tests.support.fakes import HandClock
 from worker_chart_export.errors import BackendRefused, BackendUnavailable
 
 TOPIC = f"projects/{PROJECT}/topics/steps"
@@ -119,6 +122,100 @@ def test_a_stream_that_closes_waits_for_the_callback_that_runs(publisher, subscr
     stream.result(timeout=10)
 
 
+def test_deferred_messages_do_not_keep_others_away(publisher, settings, cloud):
+    """Deferred messages as many as threads fill the stream; a new call of the same stream brings others."""
+    came = queue.SimpleQueue()
+
+    def callback(message):
+        came.put(message.data)
+        if message.data == b"later":
+            message.modify_ack_deadline(600)
+            message.drop()
+        else:
+            message.ack()
+
+    for _ in range(2):
+        publisher.publish(TOPIC, b"later").result(10)
+    with clients_find(cloud.environment()):
+        stream = open_stream(settings, callback)
+    try:
+        assert [came.get(timeout=10) for _ in range(2)] == [b"later", b"later"]
+        publisher.publish(TOPIC, b"now").result(10)
+        assert _get_while_renewing(came, stream) == b"now"
+        assert stream.is_open
+    finally:
+        stream.cancel()
+    assert stream.wait_until_ended(10)
+
+
+def _get_while_renewing(came, stream):
+    until = time.monotonic() + 30
+    while True:
+        stream.renew_if_blocked()
+        try:
+            return came.get(timeout=0.1)
+        except queue.Empty:
+            assert time.monotonic() < until, "no message came"
+
+
+class TestDeliveryWindow:
+    """When a stream gets a new call."""
+
+    @pytest.fixture
+    def clock(self):
+        """Return a clock that the test sets."""
+        return HandClock()
+
+    @pytest.fixture
+    def window(self, clock):
+        """Return a full window: two messages are deferred, two are in progress."""
+        window = DeliveryWindow(4, clock.monotonic)
+        for ack_id in "abcd":
+            window.add(ack_id)
+        for ack_id in "ab":
+            window.follow(_deferred(ack_id))
+        return window
+
+    def test_a_full_window_starts_again_once(self, window, clock):
+        """A window that deferred messages fill starts at 0, and does not count its old messages again."""
+        assert window.restart_if_deferred()
+        clock.advance(MIN_CALL_SECONDS)
+        window.follow(_deferred("c"))
+        window.follow(_deferred("d"))
+        assert not window.restart_if_deferred()
+
+    def test_calls_have_a_distance(self, window, clock):
+        """Two restarts are some seconds apart."""
+        assert window.restart_if_deferred()
+        for ack_id in "efgh":
+            window.add(ack_id)
+            window.follow(_deferred(ack_id))
+        assert not window.restart_if_deferred()
+        clock.advance(MIN_CALL_SECONDS)
+        assert window.restart_if_deferred()
+
+    def test_a_window_with_room_goes_on(self, window, clock):
+        """After an ack, a nack, or the end of a deferral Pub/Sub sends by itself."""
+        window.follow(requests.AckRequest("d", 1, 0.0, None, None))
+        assert not window.restart_if_deferred()
+        window.add("e")
+        window.follow(requests.NackRequest("e", 1, None, None))
+        assert not window.restart_if_deferred()
+        window.add("f")
+        clock.advance(60)
+        assert not window.restart_if_deferred()
+
+    def test_a_window_full_of_messages_in_progress_goes_on(self, window):
+        """With few deferred messages the threads are busy, and more messages would only wait here."""
+        window.follow(requests.AckRequest("a", 1, 0.0, None, None))
+        window.add("e")
+        assert not window.restart_if_deferred()
+
+
+def _deferred(ack_id):
+    return requests.ModAckRequest(ack_id, 60, None)
+
+
 def test_messages_come_to_the_callback_at_most_as_many_as_threads(publisher, subscriber):
     """At most as many messages as threads are in callbacks; the others stay with Pub/Sub."""
     came = queue.SimpleQueue()
@@ -181,8 +278,8 @@ def test_the_error_of_a_stream_decides_what_follows(error, kind):
 def test_a_message_that_comes_while_the_stream_closes_is_nacked():
     """A message that arrives while the stream closes is nacked; the client would hold it."""
     executor, settled = ThreadPoolExecutor(1), []
-    scheduler = NackingScheduler(executor, UnsentRequests())
-    message = SimpleNamespace(nack=lambda: settled.append("nack"))
+    scheduler = NackingScheduler(executor, UnsentRequests(), DeliveryWindow(1))
+    message = SimpleNamespace(ack_id="a", nack=lambda: settled.append("nack"))
     came = queue.SimpleQueue()
     scheduler.schedule(came.put, message)
     assert (came.get(timeout=10), settled) == (message, [])

@@ -65,6 +65,9 @@ class FakeStream:
         """Return the error that ended it."""
         return self.error
 
+    def renew_if_blocked(self):
+        """Do nothing."""
+
     def disconnect(self):
         """Note the call."""
         self.was_cut = True

@@ -19,7 +19,7 @@ def clock():
 @pytest.fixture
 def requests(clock):
     """Return an empty queue."""
-    return UnsentRequests(clock.monotonic)
+    return UnsentRequests(clock=clock.monotonic)
 
 
 def test_an_empty_queue_has_no_age(requests, clock):
