@@ -45,6 +45,7 @@ OWNERS = {
         "worker_chart_export/backends/firestore_values.py",
         "worker_chart_export/backends/firestore_client.py",
         "worker_chart_export/backends/firestore_pages.py",
+        "worker_chart_export/backends/firestore_writes.py",
         "worker_chart_export/fleet/heartbeat.py",
         "worker_chart_export/ledger/expired_leases.py",
         "worker_chart_export/ledger/heartbeats.py",

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from worker_chart_export.backends.firestore import LostRace, Unacceptable, read_documents, send
+from worker_chart_export.backends.firestore_writes import Writes
 from worker_chart_export.charts.chart_img.usage_document import (
     DAY,
     USAGE,
@@ -252,21 +253,20 @@ class _Counter:
             BackendUnavailable: Nothing is known to be written.
             BackendRefused: Firestore refuses.
         """
-        write = self._client.batch()
-        if usage.fields is None:
-            write.create(self._document, changes)
+        writes = Writes(self._client)
+        if usage.update_time is None:
+            writes.create(self._document, changes)
         else:
-            option = self._client.write_option(last_update_time=usage.update_time)
-            write.update(self._document, changes, option=option)
+            writes.update(self._document, changes, update_time=usage.update_time)
         self._own, asked_at = None, self._clock.monotonic()
         try:
-            (result,) = send(write)
+            (result,) = send(writes)
         except Unacceptable as error:
             raise BackendRefused("firestore", str(error)) from error
         self._own = _Usage(
             fields={**(usage.fields or {}), **changes},
             update_time=result.update_time,
-            server_time=write.commit_time,
+            server_time=writes.commit_time,
             asked_at=asked_at,
         )
         return self._own

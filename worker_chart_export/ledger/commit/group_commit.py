@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from worker_chart_export.backends.errors import describe_error
 from worker_chart_export.backends.firestore import LostRace, OutcomeUnknown, Unacceptable, send
+from worker_chart_export.backends.firestore_writes import Writes
 from worker_chart_export.concurrency.cancel_scope import CancelScope
 from worker_chart_export.concurrency.combining_queue import CombiningQueue
 from worker_chart_export.errors import BackendRefused, BackendUnavailable, RunInvalid, WorkerError
@@ -314,16 +315,14 @@ def _write(
     """
     run_reference = client.collection(FLOW_RUNS).document(run_id)
     try:
-        batch = client.batch()
+        writes = Writes(client)
         if run_patch:
-            option = client.write_option(last_update_time=snapshot.update_time)
-            batch.update(run_reference, dict(run_patch), option=option)
+            writes.update(run_reference, run_patch, update_time=snapshot.update_time)
         for step_id, write in leases.items():
-            reference = run_reference.collection(LEASES).document(step_id)
-            _add_lease_write(client, batch, reference, write)
+            _add_lease_write(writes, run_reference.collection(LEASES).document(step_id), write)
     except (TypeError, ValueError) as error:
         raise Unacceptable(describe_error(error)) from error
-    times = [result.update_time for result in send(batch)]
+    times = [result.update_time for result in send(writes)]
     run_update_time = times.pop(0) if run_patch else None
     stored = {}
     for (step_id, write), update_time in zip(leases.items(), times, strict=True):
@@ -332,13 +331,11 @@ def _write(
     return _Committed(run_update_time=run_update_time, leases=stored)
 
 
-def _add_lease_write(client: Any, batch: Any, reference: Any, write: LeaseWrite) -> None:
+def _add_lease_write(writes: Writes, reference: Any, write: LeaseWrite) -> None:
     """Add the write of a lease, with its guard as the precondition."""
-    if write.lease is not None and write.guard is ABSENT:
-        batch.create(reference, write.lease.to_document())
-        return
-    option = None if write.guard is None else client.write_option(last_update_time=write.guard)
     if write.lease is None:
-        batch.delete(reference, option=option)
+        writes.delete(reference, update_time=write.guard)
+    elif write.guard is ABSENT:
+        writes.create(reference, write.lease.to_document())
     else:
-        batch.update(reference, build_lease_update(write.lease), option=option)
+        writes.update(reference, build_lease_update(write.lease), update_time=write.guard)
