@@ -25,7 +25,7 @@ SETTINGS = {
     "LEASE_SECONDS": ("6", "9", "15"),
     "CLOCK_SKEW_SECONDS": ("1", "2"),
     "RESCUE_INTERVAL_SECONDS": ("1", "2", "5"),
-    "ACK_EXTENSION_SECONDS": ("10", "20", "60"),
+    "ACK_EXTENSION_SECONDS": ("10", "15", "20"),
     "STEP_TIMEOUT_SECONDS": ("60", "120"),
     "DRAIN_SECONDS": ("3", "10"),
 }
