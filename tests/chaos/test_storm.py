@@ -12,7 +12,7 @@ from tests.chaos.sigterms import lost_acks, sigterms
 from tests.chaos.storm import Storm
 from tests.chaos.world import world_on
 
-SECONDS = 15.0
+SECONDS = 11.0
 #: How many of the kinds that not every storm has.
 KINDS = 4
 
