@@ -111,7 +111,7 @@ class CommitMoves:
                 number, "no answer", f"{said} took effect", self.put(landed, number, unsure), is_fault=True
             )
             if not state.flights:
-                sent = state._replace(flights=(Flight(number, plan),))
+                sent = state._replace(flights=(Flight(((number, plan),)),))
                 yield Move(
                     number,
                     "no answer",

@@ -50,9 +50,7 @@ def forget(state: State, number: int) -> State:
             for lease in state.leases
         ),
         manifests=tuple(DEAD if writer == number else writer for writer in state.manifests),
-        flights=tuple(
-            flight._replace(owner=DEAD) if flight.owner == number else flight for flight in state.flights
-        ),
+        flights=tuple(flight.of({number: DEAD}) for flight in state.flights),
     )
 
 

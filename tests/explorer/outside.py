@@ -15,6 +15,7 @@ from tests.explorer.state import (
     NOBODY,
     WORKING,
     WRITE,
+    Flight,
     History,
     Message,
     Plan,
@@ -93,8 +94,8 @@ class Moves:
         for flight in state.flights:
             dropped = state._replace(flights=())
             yield Move(-1, "the late commit never arrives", "", dropped)
-            if holds(state, flight.plan) and fits(state, flight.plan):
-                yield Move(-1, "the late commit takes effect", "", commit(dropped, flight.owner, flight.plan))
+            if all(holds(state, plan) and fits(state, plan) for _, plan in flight.parts):
+                yield Move(-1, "the late commit takes effect", "", _landed(dropped, flight))
         if state.paused:
             yield Move(-1, "intake_resumed", "", state._replace(paused=False))
         if state.faults:
@@ -130,7 +131,7 @@ class Moves:
             ),
             messages=messages,
             workers=tuple(self._older(worker, number) for number, worker in enumerate(state.workers)),
-            flights=tuple(flight._replace(plan=_older_plan(flight.plan)) for flight in state.flights),
+            flights=tuple(_older_flight(flight) for flight in state.flights),
         )
 
     def _older(self, worker: Worker, number: int) -> Worker:
@@ -200,6 +201,17 @@ class Moves:
                 if answer.plan is not None and fits(state, answer.plan):
                     again = _new_life(commit(state, DEAD, answer.plan, by_operator=True), number)
                     yield Move(-1, "retry", f"an operator retries s{number}", again, is_fault=True)
+
+
+def _landed(state: State, flight: Flight) -> State:
+    """Return the state after a late commit."""
+    for owner, plan in flight.parts:
+        state = commit(state, owner, plan)
+    return state
+
+
+def _older_flight(flight: Flight) -> Flight:
+    return Flight(tuple((owner, _older_plan(plan)) for owner, plan in flight.parts))
 
 
 def _older_plan(plan: Plan) -> Plan:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from tests.explorer import contents
 from tests.explorer.move import Move, killed
-from tests.explorer.state import CLAIM, CLEAR, END, RELEASE
+from tests.explorer.state import CLAIM, CLEAR, END, RELEASE, Flight
 from tests.explorer.store import Violation, commit, fits, holds
 from tests.explorer.translation import translated
 from worker_chart_export.ledger.commit.plan import CommitRequest, plan_commit
@@ -31,13 +31,19 @@ def shared_moves(moves: WorkerMoves, state: State) -> Iterator[Move]:
         for number, plan in plans.items():
             landed = commit(landed, number, plan)
         told, unsure = landed, landed
+        late = state._replace(flights=(Flight(tuple(plans.items())),))
         for number, plan in plans.items():
             worker = state.workers[number]
             result = contents.RESULTS.values[plan.result]
             told = moves.hears(told, number, worker._replace(plan=plan._replace(age=0)), result)
-            unsure = moves.put(unsure, number, worker._replace(plan=None, unknown=True))
+            asking = worker._replace(plan=None, unknown=True)
+            unsure, late = moves.put(unsure, number, asking), moves.put(late, number, asking)
         yield Move(0, "one commit for both threads", "", told)
         yield Move(0, "no answer", "one commit for both threads took effect", unsure, is_fault=True)
+        if not state.flights:
+            yield Move(
+                0, "no answer", "one commit for both threads may take effect later", late, is_fault=True
+            )
     both = state
     for number in PAIR:
         both = killed(both, number)

@@ -7,7 +7,10 @@ are one state.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 #: Who a token, a mark or a manifest belongs to, where it is no worker's (workers have numbers from 0).
 DEAD, EMPTY, UNKNOWN, NOBODY = -1, -2, -3, -4
@@ -87,10 +90,17 @@ def lease_only(step: int, lease_op: int, lease: int, guard: int) -> Plan:
 
 
 class Flight(NamedTuple):
-    """A commit that was sent and got no answer. It may take effect later, as long as its guards hold."""
+    """A commit that was sent and got no answer. It may take effect later, as long as its guards hold.
 
-    owner: int
-    plan: Plan
+    Attributes:
+        parts: Who wants what of it: one worker, or two threads of one process that share it.
+    """
+
+    parts: tuple[tuple[int, Plan], ...]
+
+    def of(self, new: Mapping[int, int]) -> Flight:
+        """Return it with other numbers of workers."""
+        return Flight(tuple((new.get(owner, owner), plan) for owner, plan in self.parts))
 
 
 class Worker(NamedTuple):
@@ -219,7 +229,7 @@ def canonical(state: State, numbers: range) -> tuple[State, tuple[int, ...]]:
             tuple(lease is not None and lease.owner == number for lease in state.leases),
             tuple(step.mark == number for step in state.steps),
             tuple(writer == number for writer in state.manifests),
-            tuple(flight.owner == number for flight in state.flights),
+            tuple(owner == number for flight in state.flights for owner, _ in flight.parts),
         )
 
     order = sorted(numbers, key=key) + [n for n in range(len(state.workers)) if n not in numbers]
@@ -233,9 +243,7 @@ def canonical(state: State, numbers: range) -> tuple[State, tuple[int, ...]]:
                 lease and lease._replace(owner=new.get(lease.owner, lease.owner)) for lease in state.leases
             ),
             manifests=tuple(new.get(writer, writer) for writer in state.manifests),
-            flights=tuple(
-                flight._replace(owner=new.get(flight.owner, flight.owner)) for flight in state.flights
-            ),
+            flights=tuple(flight.of(new) for flight in state.flights),
             workers=tuple(state.workers[old] for old in order),
         ),
         tuple(order),

@@ -141,7 +141,9 @@ def run_changed(state: State) -> State:
         else w._replace(plan=w.plan._replace(run_guard=STALE))
         for w in state.workers
     )
-    flights = tuple(flight for flight in state.flights if flight.plan.run_guard == NO_GUARD)
+    flights = tuple(
+        flight for flight in state.flights if all(plan.run_guard == NO_GUARD for _, plan in flight.parts)
+    )
     return state._replace(workers=workers, flights=flights)
 
 
@@ -149,7 +151,9 @@ def lease_changed(state: State, step: int, lease: LeaseDoc | None) -> State:
     """Return the state with another lease of this step."""
     workers = tuple(_with_stale_lease(worker, step) for worker in state.workers)
     flights = tuple(
-        flight for flight in state.flights if flight.plan.step != step or flight.plan.lease_guard != CURRENT
+        flight
+        for flight in state.flights
+        if all(plan.step != step or plan.lease_guard != CURRENT for _, plan in flight.parts)
     )
     return state._replace(workers=workers, flights=flights, leases=at(state.leases, step, lease))
 
