@@ -44,8 +44,20 @@ class QueuedRequest:
         """Whether the request has an answer or a final error."""
         return self.answer is not None or self.error is not None
 
+    def take_error(self) -> WorkerError:
+        """Return the final error, for its caller to raise, and forget it.
+
+        An error that the request still holds would keep the frames of its caller, and so itself and all that
+        was read, until Python's next full garbage collection: hundreds of MiB in large runs.
+        """
+        error, self.error, self.last_error = self.error, None, None
+        if error is None:
+            raise AssertionError("the request has no error")
+        return error
+
 
 R = TypeVar("R", bound=QueuedRequest)
+E = TypeVar("E", bound=WorkerError)
 
 
 class CombiningQueue(Generic[R]):
@@ -153,7 +165,7 @@ class CombiningQueue(Generic[R]):
                 self._process(batch)
         except BackendUnavailable as error:
             for request in batch:
-                request.last_error = error
+                request.last_error = without_frames(error)
         except WorkerError as error:
             _fail(batch, error)
         except BaseException as error:
@@ -169,7 +181,20 @@ class CombiningQueue(Generic[R]):
         return batch
 
 
+def without_frames(error: E) -> E:
+    """Return an error that is kept, without the calls that led to it.
+
+    Their frames hold the batch and all that was read for it. With the error in one of its requests that is a
+    cycle, which stays in memory until Python's next full garbage collection. Its causes are kept.
+    """
+    link: BaseException | None = error
+    while link is not None:
+        link.__traceback__ = link.__context__ = None
+        link = link.__cause__
+    return error
+
+
 def _fail(batch: Sequence[QueuedRequest], error: WorkerError) -> None:
     for request in batch:
         if not request.is_done:
-            request.error = error
+            request.error = without_frames(error)

@@ -136,7 +136,7 @@ class QuotaLedger:
         counter.queue.wait_for(call, call.scope.remaining_seconds)
         call.scope.check_stopped()
         if call.error is not None:
-            raise call.error
+            raise call.take_error()
         counted: Counted = call.answer
         return counted
 

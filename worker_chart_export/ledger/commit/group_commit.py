@@ -135,7 +135,7 @@ class RunCommits:
             if abandoned.won_a_step:
                 self.release_orphan(abandoned.intent.step_id, abandoned.answer.lease.lease.token)
         if request.error is not None:
-            raise request.error
+            raise request.take_error()
         resolution: Resolution = request.answer
         return resolution
 

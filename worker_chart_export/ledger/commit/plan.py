@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from worker_chart_export.concurrency.combining_queue import QueuedRequest
+from worker_chart_export.concurrency.combining_queue import QueuedRequest, without_frames
 from worker_chart_export.errors import BackendRefused, WorkerError
 from worker_chart_export.ledger.decisions import ClaimResult, Observation
 
@@ -139,7 +139,7 @@ def plan_commit(requests: Sequence[CommitRequest], snapshot: RunSnapshot, *, is_
             )
         if decision is None or (decision.run_patch is None and not is_fresh):
             if is_fresh:
-                plan.failed[request] = failure
+                plan.failed[request] = without_frames(failure)
             plan.needs_read = not is_fresh
         elif decision.run_patch is None and decision.lease_write is None:
             plan.resolved[request] = Resolution(
