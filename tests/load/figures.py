@@ -115,6 +115,13 @@ def oldest_seconds(world: World) -> float:
     return max((at - published[message_id] for message_id, at in settled.items()), default=0.0)
 
 
+def ends(world: World) -> str:
+    """Return how many steps have which status."""
+    runs = world.read_runs()
+    found = Counter(runs[run_id]["steps"][step_id]["status"] for run_id, step_id in world.expected)
+    return ", ".join(f"{count} {status}" for status, count in found.most_common())
+
+
 def _lines(world: World) -> Iterator[dict[str, Any]]:
     for worker in world.workers:
         yield from list(worker.events)

@@ -14,7 +14,9 @@ SETTLED = {"event": "message_settled", "messageId": "m1"}
 
 def test_a_load_is_worked_off_and_measured():
     """Each figure is there, and no step of the load was lost or done twice."""
-    row = dict(zip(COLUMNS, work("small", Load(runs=2, steps=3, copies=3, daemons=1)), strict=True))
+    cells, violations = work("small", Load(runs=2, steps=3, copies=3, daemons=1))
+    row = dict(zip(COLUMNS, cells, strict=True))
+    assert (violations, row["ended as"]) == ("", "6 SUCCEEDED")
     assert (row["steps"], row["messages"], row["leases lost"]) == ("6", "18", "0")
     assert float(row["daemons' CPU ms a step"]) > 0
     assert 50 < float(row["peak MiB of a daemon"]) < 200

@@ -34,6 +34,7 @@ COLUMNS = (
     "oldest message, s",
     "leases lost",
     "redeliveries",
+    "ended as",
 )
 
 
@@ -46,12 +47,8 @@ def daemons_of(load: Load) -> Iterator[World]:
         yield world
 
 
-def work(name: str, load: Load) -> list[str]:
-    """Work off one load; return its row of the table.
-
-    Raises:
-        AssertionError: Something was lost, done twice, or left RUNNING.
-    """
+def work(name: str, load: Load) -> tuple[list[str], str]:
+    """Work off one load; return its row of the table, and what was lost, done twice or left RUNNING."""
     with daemons_of(load) as world, figures.Watch(world) as watch:
         messages, steps = messages_of(world, load), load.runs * load.steps
         limit(world, load)
@@ -61,8 +58,8 @@ def work(name: str, load: Load) -> list[str]:
         seconds, used = time.monotonic() - began, figures.usage(world)
         peak = max(figures.numbers(world, "VmHWM")) / 1024
         watch.stop()
-        check(world)
-        return [
+        violations = _violations(world)
+        row = [
             name,
             f"{load.daemons} x {load.threads}",
             str(steps),
@@ -76,7 +73,17 @@ def work(name: str, load: Load) -> list[str]:
             f"{figures.oldest_seconds(world):.0f}",
             str(figures.leases_lost(world)),
             str(figures.redelivered(world)),
+            figures.ends(world),
         ]
+        return row, violations
+
+
+def _violations(world: World) -> str:
+    try:
+        check(world)
+    except AssertionError as error:
+        return str(error)
+    return ""
 
 
 def check(world: World) -> None:
