@@ -38,6 +38,13 @@ class _TokenlessRelease(ReleaseIntent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class _EndlessRelease(ReleaseIntent):
+    def decide(self, observation: Observation) -> Decision | None:
+        """Have no error to fail the step with."""
+        return ReleaseIntent.decide(replace(self, error=None), observation)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _UncountedOffer(LeaseOffer):
     def after(self, earlier: Lease, now: datetime) -> Lease:
         """Keep the number of the attempt."""
@@ -95,6 +102,12 @@ class ReleaseWithoutToken(Core):
     release = _TokenlessRelease
 
 
+class WithoutEnd(Core):
+    """A step is released for a backend without end."""
+
+    release = _EndlessRelease
+
+
 class WithoutVerification(Core):
     """A commit without an answer is taken for a lost race."""
 
@@ -139,6 +152,7 @@ BROKEN: dict[type[Core], str] = {
     WithoutPrecondition: "changes a step from CANCELLED to RUNNING",
     WithoutLeasePrecondition: "releases the lease of another worker",
     ReleaseWithoutToken: "releases the lease of another worker",
+    WithoutEnd: "releases a step for a backend, which is release 11 of it",
     WithoutVerification: "was told that it has not",
     WithoutCount: "was claimed 3 times without a release or a result",
     WithoutStart: "pays for a chart that was stored before its claim",
@@ -151,4 +165,5 @@ BROKEN: dict[type[Core], str] = {
 def search(core: type[Core]) -> Found:
     """Search with a broken core. That the work never ends shows only after all states."""
     kinds = frozenset({"the process is killed", "the run is cancelled"}) if core is WithoutRescue else None
-    return Setting(disturbances=2, kinds=kinds).search(core())
+    releases = 10 if core is WithoutEnd else 0
+    return Setting(disturbances=2, kinds=kinds, releases=releases).search(core())

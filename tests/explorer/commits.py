@@ -32,6 +32,10 @@ if TYPE_CHECKING:
     from tests.explorer.state import State
 
 
+#: After so many releases a step fails if a backend is unavailable.
+MOST_RELEASES = 10
+
+
 class CommitMoves:
     """The commits of the workers under these rules."""
 
@@ -56,6 +60,7 @@ class CommitMoves:
             why = "lost" if worker.phase == CLEAR else worker.why
             answer = core.plan_release(run, step, lease, why, worker.form, unknown=worker.unknown)
         if answer.plan is not None:
+            _check_release(number, worker, answer.plan)
             return self.put(state, number, worker._replace(plan=answer.plan))
         if answer.error is not None:
             return self._fails(state, number, worker)
@@ -209,6 +214,12 @@ class CommitMoves:
 
     def _after_adopt(self, state: State, number: int, worker: Worker) -> State:
         return settled(self.put(state, number, Worker()), worker.message, "ack")
+
+
+def _check_release(number: int, worker: Worker, plan: Plan) -> None:
+    is_for_backend = worker.phase == RELEASE and worker.why == "outage" and plan.lease_op == WRITE
+    if is_for_backend and (times := contents.released(plan.lease)) > MOST_RELEASES:
+        raise Violation(f"{{}} releases a step for a backend, which is release {times} of it", number)
 
 
 _NAMES = {CLAIM: "claim", END: "finalize", RELEASE: "release", CLEAR: "clear", ADOPT: "step_unleased"}

@@ -172,6 +172,22 @@ def adopted() -> int:
     return keep(unleased(token=SOME, now=NOW, grace_seconds=TERMS.unleased_grace_seconds))
 
 
+def released_often(times: int) -> int:
+    """Return a lease that was released so often for an unavailable backend. It may be taken over."""
+    return keep(
+        Lease(
+            owner="host:1:gone",
+            token="",
+            attempt=times,
+            released=times,
+            started_at=FIRST_START,
+            acquired_at=TAKEN_AT,
+            expires_at=EARLIEST,
+            message_id="",
+        )
+    )
+
+
 def owner_of(content: int, owner: int) -> int:
     """Return whose token a lease has that `owner` has written."""
     lease = LEASES.values[content]

@@ -10,6 +10,7 @@ from tests.explorer.moves import WorkerMoves
 from tests.explorer.shared import shared_moves
 from tests.explorer.state import (
     DEAD,
+    EMPTY,
     IDLE,
     IN_CALL,
     NOBODY,
@@ -17,6 +18,7 @@ from tests.explorer.state import (
     WRITE,
     Flight,
     History,
+    LeaseDoc,
     Message,
     Plan,
     State,
@@ -248,7 +250,15 @@ def _published(state: State, number: int) -> tuple[Message, ...]:
     return (*state.messages, Message(step=number))
 
 
-def first_state(*, workers: int, steps: int, faults: int, messages: int = 1, status: str = "READY") -> State:
+def first_state(
+    *,
+    workers: int,
+    steps: int,
+    faults: int,
+    messages: int = 1,
+    status: str = "READY",
+    releases: int = 0,
+) -> State:
     """Return the state in which the messages have just been published.
 
     Args:
@@ -257,12 +267,14 @@ def first_state(*, workers: int, steps: int, faults: int, messages: int = 1, sta
         faults: How many disturbances may happen.
         messages: How many name each step.
         status: The status of the steps. RUNNING: a worker without leases has taken them, and has ended.
+        releases: How often each step, then RUNNING, was released before for a backend.
     """
+    released = LeaseDoc(contents.released_often(releases), EMPTY) if releases else None
     return State(
         run="RUNNING",
         full=0,
-        steps=(Step(status),) * steps,
-        leases=(None,) * steps,
+        steps=(Step("RUNNING" if releases else status),) * steps,
+        leases=(released,) * steps,
         charts=(0,) * steps,
         manifests=(NOBODY,) * steps,
         used=-1,

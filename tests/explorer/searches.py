@@ -45,6 +45,7 @@ class Setting:
         disturbances: How many may happen, in any combination and at any moment.
         messages: How many messages name each step.
         status: The status of the steps. RUNNING: a worker without leases has taken them, and has ended.
+        releases: How often the steps, then RUNNING, were released before for a backend that is unavailable.
         clocks_off: How many workers have a clock that stands still.
         kinds: The disturbances; None: all.
         is_one_process: The first two workers are threads of one process, whose commits can be one.
@@ -55,6 +56,7 @@ class Setting:
     disturbances: int = 1
     messages: int = 1
     status: str = "READY"
+    releases: int = 0
     clocks_off: int = 0
     kinds: frozenset[str] | None = field(default=None, repr=False)
     is_one_process: bool = False
@@ -71,6 +73,8 @@ class Setting:
             parts.append(f"{self.messages} messages a step")
         if self.status == "RUNNING":
             parts.append("RUNNING without a lease")
+        if self.releases:
+            parts.append(f"released {_counted(self.releases, 'time')} before")
         if self.is_one_process:
             parts[0] = "2 threads of one process"
         if self.clocks_off:
@@ -88,6 +92,7 @@ class Setting:
             faults=self.disturbances,
             messages=self.messages,
             status=self.status,
+            releases=self.releases,
         )
         moves = Moves(core or Core(), slow=slow, faults=self.kinds, shares=self.is_one_process)
         with logged_to(SILENT):
@@ -104,6 +109,7 @@ SHORT = (
     Setting(workers=3),
     Setting(status="RUNNING"),
     Setting(clocks_off=1),
+    Setting(releases=10, kinds=OF_PROCESSES),
     Setting(steps=2, disturbances=0, is_one_process=True),
 )
 #: Some minutes.
@@ -113,6 +119,7 @@ LONG = (
     Setting(steps=2),
     Setting(steps=2, is_one_process=True),
     Setting(disturbances=2),
+    Setting(releases=9, disturbances=2, kinds=OF_PROCESSES),
     Setting(workers=3, disturbances=2, kinds=OF_PROCESSES),
     Setting(disturbances=3, kinds=OF_WORKERS),
 )
