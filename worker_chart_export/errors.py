@@ -34,7 +34,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypeVar
 
 MAX_MESSAGE_CHARS = 500
 MAX_DETAILS_BYTES = 2048
@@ -347,3 +347,20 @@ class BackendRefused(WorkerError):
     def __init__(self, backend: str, reason: str) -> None:
         super().__init__(f"{backend} refused: {reason}")
         self.backend = backend
+
+
+E = TypeVar("E", bound=BaseException)
+
+
+def without_frames(error: E) -> E:
+    """Return an error without the calls that led to it. Its causes are kept, without theirs.
+
+    The frames of the calls hold all that was read for them, and their callers' frames too. Where one of them
+    also holds the error, as in gRPC's interceptors and in a queue, that is a cycle. It stays in memory until
+    Python's next full garbage collection, which is rare when little but large things are made.
+    """
+    link: BaseException | None = error
+    while link is not None:
+        link.__traceback__ = link.__context__ = None
+        link = link.__cause__
+    return error

@@ -17,7 +17,7 @@ from worker_chart_export.backends.errors import (
     describe_error,
 )
 from worker_chart_export.backends.firestore_values import LazyFields
-from worker_chart_export.errors import BackendRefused, BackendUnavailable, WorkerError
+from worker_chart_export.errors import BackendRefused, BackendUnavailable, WorkerError, without_frames
 from worker_chart_export.observability import metrics
 
 if TYPE_CHECKING:
@@ -232,7 +232,10 @@ def send(batch: Any) -> list[Any]:
         if failure is None:
             raise
         metrics.COMMITS.labels(RESULTS[type(failure)]).inc()
-        raise failure from error
+        try:
+            raise failure from without_frames(error)
+        finally:
+            del failure  # its traceback holds this frame: a cycle
     metrics.count_call("firestore", "answered")
     _LANDED.inc()
     return results

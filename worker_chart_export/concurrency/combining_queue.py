@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from worker_chart_export.concurrency.parallel import ThreadCache
-from worker_chart_export.errors import BackendRefused, BackendUnavailable, WorkerError
+from worker_chart_export.errors import BackendRefused, BackendUnavailable, WorkerError, without_frames
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -57,7 +57,6 @@ class QueuedRequest:
 
 
 R = TypeVar("R", bound=QueuedRequest)
-E = TypeVar("E", bound=WorkerError)
 
 
 class CombiningQueue(Generic[R]):
@@ -179,19 +178,6 @@ class CombiningQueue(Generic[R]):
                 self._busy = False
                 self._changed.notify_all()
         return batch
-
-
-def without_frames(error: E) -> E:
-    """Return an error that is kept, without the calls that led to it.
-
-    Their frames hold the batch and all that was read for it. With the error in one of its requests that is a
-    cycle, which stays in memory until Python's next full garbage collection. Its causes are kept.
-    """
-    link: BaseException | None = error
-    while link is not None:
-        link.__traceback__ = link.__context__ = None
-        link = link.__cause__
-    return error
 
 
 def _fail(batch: Sequence[QueuedRequest], error: WorkerError) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from worker_chart_export.concurrency.combining_queue import QueuedRequest, without_frames
-from worker_chart_export.errors import BackendRefused, WorkerError
+from worker_chart_export.concurrency.combining_queue import QueuedRequest
+from worker_chart_export.errors import BackendRefused, WorkerError, without_frames
 from worker_chart_export.ledger.decisions import ClaimResult, Observation
 
 if TYPE_CHECKING:
