@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from google.api_core import exceptions as google_errors
 from google.cloud.pubsub_v1.subscriber.scheduler import ThreadScheduler
 from google.cloud.pubsub_v1.types import FlowControl
 
@@ -181,13 +182,17 @@ class Stream:
         self._future.cancel()
 
     def wait_until_ended(self, seconds: float) -> bool:
-        """Wait for the end. Return True if the stream ended in time, with or without an error."""
+        """Wait for the end. Return True if the stream ended in time, with or without an error.
+
+        A server that goes down just then may end a cancelled stream as CANCELLED, which is what was wanted.
+        """
         try:
             self._future.result(timeout=max(0.0, seconds))
         except TimeoutError:
             return self.has_ended  # the stream itself may have ended with a TimeoutError
         except Exception as error:  # noqa: BLE001 - it has ended, which is all that counts here
-            log.warning(Event.STREAM_ENDED, f"The stream ended with {error!r:.300}", backend="pubsub")
+            if not (self._future.cancelled() and isinstance(error, google_errors.Cancelled)):
+                log.warning(Event.STREAM_ENDED, f"The stream ended with {error!r:.300}", backend="pubsub")
         return True
 
     def end_error(self) -> BackendRefused | BackendUnavailable:

@@ -381,3 +381,20 @@ def test_settings_of_the_subscription_alone_name_its_path():
         PubsubSettings(google_cloud_project="p", pubsub_subscription="abc").subscription_path
         == "projects/p/subscriptions/abc"
     )
+
+
+@pytest.mark.parametrize(
+    ("error", "own", "events"),
+    [
+        (google_errors.Cancelled("CANCELLED"), True, []),
+        (google_errors.Cancelled("CANCELLED"), False, ["stream_ended"]),
+        (google_errors.Unknown("x"), True, ["stream_ended"]),
+    ],
+)
+def test_a_cancelled_stream_may_end_as_cancelled(log_lines, error, own, events):
+    """A stream that the daemon has cancelled may end as CANCELLED; any other error of its end is logged."""
+    future = Future()
+    future.cancelled = lambda: own  # as of Google's future: cancelled by this process
+    future.set_exception(error)
+    assert Stream(SimpleNamespace(close=lambda: None), future).wait_until_ended(1)
+    assert [line["event"] for line in log_lines()] == events
