@@ -75,7 +75,13 @@ class Objects:
             del self._buckets[name]
 
     def insert(
-        self, bucket: str, resource: Mapping[str, Any], content: bytes, wanted: Preconditions
+        self,
+        bucket: str,
+        resource: Mapping[str, Any],
+        content: bytes,
+        wanted: Preconditions,
+        *,
+        has_md5: bool = True,
     ) -> StoredObject:
         """Store `content` as a new generation.
 
@@ -84,6 +90,7 @@ class Objects:
             resource: The JSON metadata: `name`, `contentType`, `metadata`, and hashes to verify.
             content: The bytes.
             wanted: Preconditions on the stored generation.
+            has_md5: Whether the object has an MD5. One that was uploaded in parts has none.
 
         Raises:
             StorageError: 404 no such bucket, 412 a precondition, 400 a wrong hash or an invalid name.
@@ -97,7 +104,7 @@ class Objects:
             settings=settings,
             storage_class=storage_class(resource.get("storageClass") or self._default_class(bucket)),
             crc32c=_verified("CRC32C", resource.get("crc32c"), crc32c(content)),
-            md5=_verified("MD5", resource.get("md5Hash"), md5(content)),
+            md5=_verified("MD5", resource.get("md5Hash"), md5(content)) if has_md5 else "",
         )
         return self._put(stored, wanted)
 

@@ -25,13 +25,14 @@ _CONTENT_RANGE = re.compile(r"bytes (?:(\*)|([0-9]{1,19})-([0-9]{1,19}|\*))/([0-
 
 @dataclass(kw_only=True, slots=True)
 class Session:
-    """One resumable upload. Hold its lock to change it.
+    """One resumable upload, or one in parts. Hold its lock to change it.
 
     Attributes:
         resource: The metadata of the object to be.
         wanted: The preconditions of the start. They are checked again at the end.
         total: The size of the object; None = not known yet.
         content: What has arrived.
+        parts: What has arrived of an upload in parts, by number.
         stored: The object in the JSON API's format, once all has arrived.
     """
 
@@ -40,6 +41,7 @@ class Session:
     wanted: Preconditions
     total: int | None
     content: bytearray = field(default_factory=bytearray)
+    parts: dict[int, bytes] = field(default_factory=dict)
     stored: dict[str, Any] | None = None
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -97,13 +99,18 @@ class Session:
         self.total = self.total if total is None else total
         return self.total is not None and len(self.content) == self.total
 
+    @property
+    def size(self) -> int:
+        """Return the bytes that it keeps."""
+        return len(self.content) + sum(map(len, list(self.parts.values())))
+
     def received(self) -> dict[str, str]:
         """Return the header that says what has arrived; none if nothing has."""
         return {"Range": f"bytes=0-{len(self.content) - 1}"} if self.content else {}
 
 
 class Sessions:
-    """All resumable uploads, with bounds for those that are abandoned. Thread-safe.
+    """All uploads in more than one request, with bounds for those that are abandoned. Thread-safe.
 
     Beyond a bound the sessions end that were not used for the longest time. Google's service ends them after
     a week.
@@ -128,11 +135,11 @@ class Sessions:
         return upload_id
 
     def _drop_abandoned(self) -> None:
-        size = sum(len(session.content) for session in self._sessions.values() if session)
+        size = sum(session.size for session in self._sessions.values() if session)
         for upload_id, session in list(self._sessions.items())[:-1]:
             if len(self._sessions) <= self._most and size <= self._most_bytes:
                 return
-            size -= len(session.content) if session else 0
+            size -= session.size if session else 0
             del self._sessions[upload_id]
 
     def get(self, upload_id: str) -> Session:

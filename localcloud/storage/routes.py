@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from localcloud.storage.errors import StorageError, invalid, not_found, unserved
+from localcloud.storage.parts import PARAMETERS
 from localcloud.storage.unserved import UNSERVED
 
 if TYPE_CHECKING:
@@ -49,6 +50,8 @@ class Route:
     to_name: str = ""
 
 
+#: The uploads of the XML API. The JSON API has no name for them.
+PARTS = "objects.parts"
 # What the methods take. Google's service ignores what a method does not take: the client for Node sends the
 # parameters of a list, and its own `force`, with each deletion.
 _CONDITIONS = ("GenerationMatch", "GenerationNotMatch", "MetagenerationMatch", "MetagenerationNotMatch")
@@ -99,6 +102,7 @@ METHODS = (
     _method("batch", "POST", r"/batch(?:/storage/v1)?"),
     # The path of the XML API, as in an object's public URL.
     _method("objects.download", "GET HEAD", _XML_OBJECT),
+    _method(PARTS, "POST PUT DELETE", _XML_OBJECT),
 )
 NAMES = frozenset(method.name for method in METHODS)
 # Paths of Google's service below a bucket, an object or a project: the last group names the resource.
@@ -122,9 +126,11 @@ _OF_DOWNLOADS = {name.lower(): name for name in ("If-Modified-Since", "If-Unmodi
 # These name the caller, the request or its encryption, or are read elsewhere. All other headers of Google's
 # say what to do, so that none of them is ignored.
 _NEUTRAL_HEADERS = re.compile(
-    r"x-goog-(api-client|api-key|authuser|custom-audit-.*|encryption-.*|copy-source-encryption-.*|hash"
+    r"x-goog-(api-client|api-key|authuser|custom-audit-.*|(copy-source-)?encryption-(algorithm|key-sha256)|hash"
     r"|gcs-idempotency-token|request-params|request-reason|user-project)"
 )
+# What only an upload in parts has: the settings of its object.
+_OF_PARTS = re.compile(r"x-goog-(custom-time|meta-.+|storage-class)")
 _CHOICES = {"projection": ("full", "noAcl"), "alt": ("json", "media")}
 
 
@@ -156,7 +162,7 @@ def check_parameters(method: str, query: Mapping[str, str]) -> None:
     Raises:
         StorageError: 501, a parameter is not served; 400, its value is none of those allowed.
     """
-    for name in query.keys() - _TAKEN:
+    for name in query.keys() - (PARAMETERS if method == PARTS else _TAKEN):
         if name.lower().startswith("x-goog-") or name in ("GoogleAccessId", "Signature", "Expires"):
             raise unserved("X-Goog-Signature")
         is_default = method == "buckets.insert" and query[name] == _DEFAULT_RIGHTS.get(name)
@@ -174,15 +180,16 @@ def reads_content(method: str, query: Mapping[str, str]) -> bool:
     return method == "objects.download" or (method == "objects.get" and query.get("alt") == "media")
 
 
-def check_headers(headers: Mapping[str, str], *, of_download: bool) -> None:
+def check_headers(method: str, query: Mapping[str, str], headers: Mapping[str, str]) -> None:
     """Refuse the headers that ask for something that is not served.
 
     Raises:
         StorageError: 501, it names the header.
     """
-    refused = _REFUSED_HEADERS if of_download else _REFUSED_HEADERS | _OF_DOWNLOADS
+    refused = _REFUSED_HEADERS if reads_content(method, query) else _REFUSED_HEADERS | _OF_DOWNLOADS
     for header in refused.keys() & headers.keys():
         raise unserved(refused[header])
     for header in headers:
-        if header.startswith("x-goog-") and not _NEUTRAL_HEADERS.fullmatch(header):
+        is_served = _NEUTRAL_HEADERS.fullmatch(header) or (method == PARTS and _OF_PARTS.fullmatch(header))
+        if header.startswith("x-goog-") and not is_served:
             raise unserved(f"Header.{header}")

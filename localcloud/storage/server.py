@@ -6,7 +6,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from localcloud.http_server import HttpService, Request, Response, json_response
-from localcloud.storage import routes
+from localcloud.storage import parts, routes
 from localcloud.storage.batch import batch_response
 from localcloud.storage.compression import with_expanded_body
 from localcloud.storage.copies import compose, copy, move
@@ -58,8 +58,11 @@ class StorageService(HttpService):
         self._uploads = Uploads(self.objects)
 
     def respond(self, request: Request) -> Response:
-        """Answer a request, see `HttpService.respond`. A body that is sent as gzip is expanded first."""
-        if "content-encoding" not in request.headers:
+        """Answer a request, see `HttpService.respond`. A body that is sent as gzip is expanded first.
+
+        In an upload in parts the header is the encoding of the object.
+        """
+        if "content-encoding" not in request.headers or self.identify(request) == routes.PARTS:
             return super().respond(request)
         try:
             return super().respond(with_expanded_body(request))
@@ -89,15 +92,15 @@ class StorageService(HttpService):
             if method == "batch":
                 return batch_response(request, self.respond)
             routes.check_parameters(method, request.query)
-            is_download = routes.reads_content(method, request.query)
-            routes.check_headers(request.headers, of_download=is_download)
+            routes.check_headers(method, request.query, request.headers)
             answer = self._answer(method, request, _route(request))
             if isinstance(answer, Response):
                 return answer
             fields = request.query.get("fields")
             return json_response(selected(answer, parsed(fields)) if fields else answer)
         except StorageError as error:
-            return error.response()
+            is_xml = method == routes.PARTS and parts.PARAMETERS & request.query.keys()
+            return parts.error_response(error) if is_xml else error.response()
 
     def error_response(self, status: int, message: str) -> Response:
         """Return an error in Google's JSON format: an injected one, or that of a malformed request."""
@@ -107,6 +110,8 @@ class StorageService(HttpService):
     def _answer(self, method: str, request: Request, route: Route) -> dict[str, Any] | Response:
         if method == "objects.insert":
             return self._uploads.answer(request, route.bucket)
+        if method == routes.PARTS:
+            return parts.answer(request, route, self.objects, self._uploads.sessions)
         if method == "objects.list":
             query = ListQuery.of(request.query)
             return listed(self.objects.list(route.bucket, query.prefix, versions=query.versions), query)

@@ -8,7 +8,7 @@ _NO_CLOCK = "delete or change objects yourself, nothing happens here on its own"
 _NO_DELETED = "enable versioning to keep deleted objects"
 _NO_FOLDERS = "list with `prefix` and `delimiter`"
 _NO_DATES = "use it in downloads only, elsewhere `ifGenerationMatch` and `ifMetagenerationMatch`"
-_NO_XML = "use the JSON API (/storage/v1/b/BUCKET/o); only GET and HEAD of an object work"
+_NO_XML = "use the JSON API (/storage/v1/b/BUCKET/o); only GET, HEAD and uploads in parts work"
 
 UNSERVED: dict[str, str] = {
     # Parameters.

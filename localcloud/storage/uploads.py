@@ -19,11 +19,15 @@ if TYPE_CHECKING:
 
 
 class Uploads:
-    """The uploads to a store of objects."""
+    """The uploads to a store of objects.
+
+    Attributes:
+        sessions: Those in more than one request.
+    """
 
     def __init__(self, objects: Objects) -> None:
         self._objects = objects
-        self._sessions = Sessions()
+        self.sessions = Sessions()
 
     def answer(self, request: Request, bucket: str) -> dict[str, Any] | Response:
         """Return the object in the JSON API's format, or what to answer as long as there is none.
@@ -53,7 +57,7 @@ class Uploads:
     def named(self, request: Request) -> str:
         """Return the name of the object that a request uploads; empty if it can't be read."""
         if "upload_id" in request.query:
-            session = self._sessions.get(request.query["upload_id"])
+            session = self.sessions.get(request.query["upload_id"])
             return str(session.resource["name"])
         if "name" in request.query:
             return request.query["name"]
@@ -72,9 +76,7 @@ class Uploads:
         total = whole_number(announced)
         if announced and total is None:
             raise invalid(f"Invalid content length: '{announced}'.", "X-Upload-Content-Length")
-        upload_id = self._sessions.start(
-            Session(bucket=bucket, resource=resource, wanted=wanted, total=total)
-        )
+        upload_id = self.sessions.start(Session(bucket=bucket, resource=resource, wanted=wanted, total=total))
         path = f"/upload/storage/v1/b/{quote(bucket, safe='')}/o"
         location = (
             f"http://{request.headers.get('host', '')}{path}?uploadType=resumable&upload_id={upload_id}"
@@ -83,9 +85,9 @@ class Uploads:
 
     def _continue(self, request: Request, upload_id: str) -> dict[str, Any] | Response:
         if request.method == "DELETE":
-            self._sessions.cancel(upload_id)
+            self.sessions.cancel(upload_id)
             return Response(status=CANCELLED)
-        session = self._sessions.get(upload_id)
+        session = self.sessions.get(upload_id)
         with session.lock:
             if session.stored is not None:
                 return session.stored

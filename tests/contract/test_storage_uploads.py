@@ -8,12 +8,15 @@ import hashlib
 import json
 import os
 import socket
+from functools import partial
 
 import google_crc32c
 import pytest
 from google.api_core import exceptions
+from google.cloud.storage import transfer_manager
 
 CHUNK = 256 * 1024
+PART = 5 * 1024 * 1024
 
 
 @pytest.fixture
@@ -198,6 +201,71 @@ def test_preconditions_and_checksums_of_resumable_uploads(bucket, upload, sessio
     assert upload("uploadType=resumable&name=a&ifGenerationMatch=0").status_code == 412
     with pytest.raises(exceptions.PreconditionFailed):
         bucket.blob("a").upload_from_string(b"x" * 9 * 1024 * 1024, if_generation_match=0)
+
+
+@pytest.mark.serves("objects.parts")
+def test_google_s_client_uploads_parts_in_parallel(bucket, tmp_path):
+    """Google's client sends a large file in parts, with settings; the object has no MD5."""
+    content = os.urandom(2 * PART + 5)
+    tmp_path.joinpath("file").write_bytes(content)
+    blob = bucket.blob("a b/é?")
+    blob.content_type, blob.metadata, blob.storage_class = "image/png", {"k": "v"}, "NEARLINE"
+    upload = partial(transfer_manager.upload_chunks_concurrently, tmp_path / "file", blob, chunk_size=PART)
+    upload(worker_type=transfer_manager.THREAD, max_workers=3, checksum="crc32c")
+    read = bucket.get_blob("a b/é?")
+    assert (read.content_type, read.metadata, read.storage_class) == ("image/png", {"k": "v"}, "NEARLINE")
+    assert (read.size, read.md5_hash) == (len(content), None)
+    assert read.download_as_bytes(checksum="crc32c") == content
+
+
+@pytest.fixture
+def parts(bucket, http):
+    """Begin an upload in parts and return a function that sends a request to it."""
+    url = f"/{bucket.name}/a"
+    upload_id = http.post(f"{url}?uploads").text.partition("<UploadId>")[2].partition("<")[0]
+
+    def send(method, query="", content=b"", **headers):
+        names = {name.replace("_", "-"): value for name, value in headers.items()}
+        return http.request(method, f"{url}?uploadId={upload_id}{query}", content=content, headers=names)
+
+    return send
+
+
+def parts_list(*parts):
+    """Return the list of parts that ends an upload."""
+    items = [f"<Part><ETag>{etag}</ETag><PartNumber>{number}</PartNumber></Part>" for number, etag in parts]
+    return f"<CompleteMultipartUpload>{''.join(items)}</CompleteMultipartUpload>".encode()
+
+
+@pytest.mark.serves("objects.parts")
+def test_parts_are_joined_in_order_once(bucket, parts):
+    """Parts may come in any order and again; the end of an upload may be asked for again."""
+    last = parts("PUT", "&partNumber=7", b"end").headers["ETag"]
+    parts("PUT", "&partNumber=2", b"old")
+    first = parts("PUT", "&partNumber=2", b"x" * PART).headers["ETag"]
+    listed = parts_list((2, first), (7, last))
+    answers = {parts("POST", content=listed).text for _ in range(2)}
+    assert len(answers) == 1
+    assert bucket.blob("a").download_as_bytes() == b"x" * PART + b"end"
+
+
+@pytest.mark.serves("objects.parts")
+def test_parts_that_are_wrong_are_refused(bucket, parts, http):
+    """A wrong part, a wrong list of parts and a cancelled upload leave no object."""
+    etag = parts("PUT", "&partNumber=1", b"a").headers["ETag"]
+    other = parts("PUT", "&partNumber=2", b"b").headers["ETag"]
+    wrong = [
+        *(parts_list(), parts_list((1, other)), parts_list((3, etag)), parts_list((2, other), (1, etag))),
+        *(parts_list((1, etag), (2, other)), b"<a", b"<!DOCTYPE a><a/>"),
+    ]
+    assert [parts("POST", content=body).status_code for body in wrong] == [400] * len(wrong)
+    assert parts("PUT", "&partNumber=0", b"a").status_code == 400
+    assert "<Code>BadDigest</Code>" in parts("PUT", "&partNumber=1", b"a", X_Goog_Hash="crc32c=AAAAAA==").text
+    assert parts("DELETE").status_code == 204
+    assert parts("PUT", "&partNumber=1", b"a").status_code == 499
+    assert http.post("/none/a?uploads").status_code == 404
+    assert http.post(f"/{bucket.name}/a?uploads", headers={"x-goog-acl": "private"}).status_code == 501
+    assert list(bucket.list_blobs()) == []
 
 
 INCOMPLETE = [
