@@ -20,6 +20,7 @@ from localcloud.firestore.unserved import NEUTRAL as FIRESTORE_NEUTRAL
 from localcloud.firestore.unserved import UNSERVED as FIRESTORE
 from localcloud.pubsub.unserved import NEUTRAL as PUBSUB_NEUTRAL
 from localcloud.pubsub.unserved import UNSERVED as PUBSUB
+from localcloud.storage.unserved import NEUTRAL as STORAGE_NEUTRAL
 from localcloud.storage.unserved import UNSERVED as STORAGE
 
 if TYPE_CHECKING:
@@ -45,7 +46,11 @@ SERVICES: dict[str, tuple[str, Mapping[str, str]]] = {
     "storage": ("Cloud Storage", STORAGE),
 }
 #: Service -> what it accepts although it changes nothing.
-NEUTRAL: dict[str, Mapping[str, str]] = {"pubsub": PUBSUB_NEUTRAL, "firestore": FIRESTORE_NEUTRAL}
+NEUTRAL: dict[str, Mapping[str, str]] = {
+    "pubsub": PUBSUB_NEUTRAL,
+    "firestore": FIRESTORE_NEUTRAL,
+    "storage": STORAGE_NEUTRAL,
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -139,12 +144,8 @@ def tables() -> str:
         refused = [f"| `{name}` | {text[:1].upper()}{text[1:]}. |" for name, text in sorted(unserved.items())]
         if refused:
             parts += [f"### {title}: refused", _table("call or setting", "use instead", refused)]
-        neutral = [f"| `{name}` | It {text}. |" for name, text in sorted(NEUTRAL.get(service, {}).items())]
-        if neutral:
-            parts += [
-                f"### {title}: accepted, without effect",
-                _table("setting", "why that is no loss", neutral),
-            ]
+        neutral = [f"| `{name}` | It {text}. |" for name, text in sorted(NEUTRAL[service].items())]
+        parts += [f"### {title}: accepted, without effect", _table("setting", "why that is no loss", neutral)]
     return "\n\n".join(parts)
 
 

@@ -10,7 +10,7 @@ from urllib.parse import unquote
 
 from localcloud.storage.errors import StorageError, invalid, not_found, unserved
 from localcloud.storage.parts import PARAMETERS
-from localcloud.storage.unserved import UNSERVED
+from localcloud.storage.unserved import NEUTRAL, UNSERVED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -53,18 +53,16 @@ class Route:
 #: The uploads of the XML API. The JSON API has no name for them.
 PARTS = "objects.parts"
 # What the methods take. Google's service ignores what a method does not take: the client for Node sends the
-# parameters of a list, and its own `force`, with each deletion.
+# parameters of a list with each deletion.
 _CONDITIONS = ("GenerationMatch", "GenerationNotMatch", "MetagenerationMatch", "MetagenerationNotMatch")
-_TAKEN = frozenset(
+TAKEN = frozenset(
     {
         *(f"{prefix}{condition}" for prefix in ("if", "ifSource") for condition in _CONDITIONS),
         *("uploadType", "upload_id", "name", "contentEncoding"),
-        *("generation", "sourceGeneration", "rewriteToken", "project", "force"),
+        *("generation", "sourceGeneration", "rewriteToken", "project"),
         *("prefix", "delimiter", "startOffset", "endOffset", "matchGlob", "versions"),
-        *("includeTrailingDelimiter", "pageToken", "maxResults"),
-        # These identify or format a request. Nothing here depends on who calls.
-        *("alt", "fields", "projection", "prettyPrint"),
-        *("key", "quotaUser", "userIp", "access_token", "oauth_token"),
+        *("includeTrailingDelimiter", "pageToken", "maxResults", "alt", "fields"),
+        *NEUTRAL,
     }
 )
 
@@ -162,7 +160,7 @@ def check_parameters(method: str, query: Mapping[str, str]) -> None:
     Raises:
         StorageError: 501, a parameter is not served; 400, its value is none of those allowed.
     """
-    for name in query.keys() - (PARAMETERS if method == PARTS else _TAKEN):
+    for name in query.keys() - (PARAMETERS if method == PARTS else TAKEN):
         if name.lower().startswith("x-goog-") or name in ("GoogleAccessId", "Signature", "Expires"):
             raise unserved("X-Goog-Signature")
         is_default = method == "buckets.insert" and query[name] == _DEFAULT_RIGHTS.get(name)

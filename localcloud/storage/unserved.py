@@ -85,3 +85,17 @@ UNSERVED: dict[str, str] = {
     "projects.serviceAccount": _NO_ACCESS_CONTROL,
     "XML API": _NO_XML,
 }
+
+_NOBODY = "names who calls or pays, on which nothing here depends"
+
+#: What is accepted although it changes nothing -> why that is no loss.
+NEUTRAL: dict[str, str] = {
+    "access_token": _NOBODY,
+    "force": "is a setting of the client for Node, which it sends along",
+    "key": _NOBODY,
+    "oauth_token": _NOBODY,
+    "prettyPrint": "formats the answer for people",
+    "projection": "adds access control lists and owners, which no bucket with uniform access has",
+    "quotaUser": _NOBODY,
+    "userIp": _NOBODY,
+}

@@ -13,6 +13,10 @@ from localcloud.firestore.unserved import NEUTRAL as FIRESTORE_NEUTRAL
 from localcloud.grpc_server import raw
 from localcloud.pubsub.service import PubsubService
 from localcloud.pubsub.unserved import NEUTRAL as PUBSUB_NEUTRAL
+from localcloud.storage import routes
+from localcloud.storage.server import StorageService
+from localcloud.storage.unserved import NEUTRAL as STORAGE_NEUTRAL
+from localcloud.storage.unserved import UNSERVED as STORAGE_UNSERVED
 
 SERVICES = [(FirestoreService, FIRESTORE_NEUTRAL), (PubsubService, PUBSUB_NEUTRAL)]
 # Kinds of values that `values.kind_of` refuses by their common name, and the push settings that are refused
@@ -44,11 +48,11 @@ def fields_of(service, leaves):
     return found
 
 
-def words_of(service):
+def words_of(service, *, without=("unserved.py",)):
     """Return all names and texts in the code of a service: what it reads is among them."""
     words = set()
     for path in Path(localcloud.__file__).parent.joinpath(service.name).glob("*.py"):
-        if path.name == "unserved.py":
+        if path.name in without:
             continue
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Attribute):
@@ -81,3 +85,12 @@ def test_the_tables_name_fields_that_exist(service, neutral):
     assert set(neutral) <= {*fields, *fields.values()}
     assert not set(neutral) & set(service.unserved)
     assert all(neutral.values())
+
+
+def test_no_parameter_of_storage_is_accepted_and_dropped():
+    """Each parameter that is not refused is read outside the table of the methods, or neutral."""
+    words = words_of(StorageService, without=("routes.py", "unserved.py"))
+    # Preconditions are read by their ends: with `if`, and with `ifSource` for the source of a copy.
+    read = {f"{prefix}{word}" for prefix in ("", "if", "ifSource") for word in words}
+    assert routes.TAKEN - read == set(STORAGE_NEUTRAL)
+    assert not routes.TAKEN & set(STORAGE_UNSERVED)
