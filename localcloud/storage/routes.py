@@ -120,7 +120,10 @@ _REFUSED_HEADERS = {
     **dict.fromkeys(("x-goog-upload-protocol", "x-goog-upload-command"), "X-Goog-Upload-Protocol"),
 }
 # The conditions that only a download has.
-_OF_DOWNLOADS = {name.lower(): name for name in ("If-Modified-Since", "If-Unmodified-Since", "If-Range")}
+_OF_DOWNLOADS = {
+    name.lower(): f"{name} outside of a download"
+    for name in ("If-Modified-Since", "If-Unmodified-Since", "If-Range")
+}
 # These name the caller, the request or its encryption, or are read elsewhere. All other headers of Google's
 # say what to do, so that none of them is ignored.
 _NEUTRAL_HEADERS = re.compile(

@@ -7,7 +7,7 @@ _NO_KEYS = "leave it out, the embedded cloud keeps objects in memory and encrypt
 _NO_CLOCK = "delete or change objects yourself, nothing happens here on its own"
 _NO_DELETED = "enable versioning to keep deleted objects"
 _NO_FOLDERS = "list with `prefix` and `delimiter`"
-_NO_DATES = "use it in downloads only, elsewhere `ifGenerationMatch` and `ifMetagenerationMatch`"
+_NO_DATES = "use `ifGenerationMatch` and `ifMetagenerationMatch`"
 _NO_XML = "use the JSON API (/storage/v1/b/BUCKET/o); only GET, HEAD and uploads in parts work"
 
 UNSERVED: dict[str, str] = {
@@ -28,9 +28,9 @@ UNSERVED: dict[str, str] = {
     # Headers.
     "Content-Encoding": "send the body as it is or as gzip, an object's encoding is its `contentEncoding`",
     "Content-Transfer-Encoding": "send the content as binary",
-    "If-Modified-Since": _NO_DATES,
-    "If-Range": _NO_DATES,
-    "If-Unmodified-Since": _NO_DATES,
+    "If-Modified-Since outside of a download": _NO_DATES,
+    "If-Range outside of a download": _NO_DATES,
+    "If-Unmodified-Since outside of a download": _NO_DATES,
     "Header": "use the fields and parameters of the JSON API; only some headers of Google's are served",
     "X-Goog-Copy-Source-Encryption-Key": _NO_KEYS,
     "X-Goog-Encryption-Key": _NO_KEYS,

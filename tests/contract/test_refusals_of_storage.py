@@ -14,9 +14,9 @@ HEADERS = [
     "X-Goog-Copy-Source-Encryption-Key",
     "Content-Encoding",
     "X-Goog-Upload-Protocol",
-    "If-Modified-Since",
-    "If-Unmodified-Since",
-    "If-Range",
+    "If-Modified-Since outside of a download",
+    "If-Unmodified-Since outside of a download",
+    "If-Range outside of a download",
 ]
 PATHS = {
     "objects": "/storage/v1/b/{bucket}/o/a/{name}",
@@ -62,7 +62,7 @@ def test_unknown_parameters(bucket, http):
 def test_headers(bucket, http, name):
     """Headers that change what is stored are refused."""
     url = f"/upload/storage/v1/b/{bucket.name}/o?uploadType=media&name=a"
-    assert_refused(http.post(url, content=b"x", headers={name: "br"}), name)
+    assert_refused(http.post(url, content=b"x", headers={name.partition(" ")[0]: "br"}), name)
     assert bucket.get_blob("a") is None
 
 

@@ -276,6 +276,7 @@ def test_fields_of_a_compose_request(bucket, http, fields, status, location):
     assert [blob.name for blob in bucket.list_blobs()] == ["a"]
 
 
+@pytest.mark.serves("objects.insert", "objects.get")
 @pytest.mark.parametrize("name", ["%E9", "%C3", "%FF/a", "a%ED%A0%80"])
 def test_names_that_are_no_utf_8_are_refused(bucket, http, name):
     """An object name that is no UTF-8 is refused; it would become another name."""
