@@ -75,11 +75,9 @@ class Commands:
         }
         self.message = deployment.publisher.publish(deployment.quarantine_topic, b"{}", **origin).result(20)
 
-    def rows(self, command, *more, code=0):
+    def rows(self, command, *more, code=0, option="--output"):
         """Return the objects that a command prints."""
-        done = run_command(
-            *command.split(), *more, "--output", "json", environment=self.deployment.settings()
-        )
+        done = run_command(*command.split(), *more, option, "json", environment=self.deployment.settings())
         assert done.returncode == code, done.stderr
         return json.loads(done.stdout)
 
@@ -118,3 +116,41 @@ def test_json_output_has_the_documented_names(deployment, tmp_path):
 def test_json_output_on_the_official_emulators(official_deployment, tmp_path):
     """The same there."""
     _check(Commands(official_deployment), tmp_path)
+
+
+def _nested(after, name):
+    """Return the names in the meaning of a name that stands for an object."""
+    row = next(line for line in PAGE.partition(after)[2].splitlines() if line.startswith(f"| `{name}` |"))
+    return set(re.findall(r"`(\w+)`", row.split("|")[2]))
+
+
+def test_the_json_of_other_commands_has_the_documented_names(deployment, tmp_path):
+    """Also in the objects within their objects."""
+    commands = Commands(deployment)
+    status = commands.rows("status", commands.run_id, code=1)  # one of its steps is FAILED
+    doctor = commands.rows("doctor")
+    run_id, _ = deployment.put_run(charts=1)
+    file = tmp_path / "run.json"
+    file.write_text(json.dumps(deployment.run(run_id)))
+    exported = commands.rows("run-local", "--flow-run-path", str(file), option="--output-summary")
+    listed, studies = commands.rows("templates list"), commands.rows("templates list", "--studies")
+    found = {
+        "**`status RUN_ID --output json`**": [status],
+        "Each of its `steps`": status["steps"],
+        "**`doctor --output json`**": [doctor],
+        "Each of its `checks`": [{"leftOver": None} | check for check in doctor["checks"]],
+        "**`templates list --output json`**": listed,
+        "**`templates list --studies --output json`**": studies,
+        "**`templates validate --output json`**": commands.rows("templates validate"),
+        "**`run-local --output-summary json`**": [{"reason": None, "error": None} | exported],
+    }
+    for after, rows in found.items():
+        assert rows, after
+        assert all(set(row) == _names(after) for row in rows), after
+    steps = {step["stepId"]: step for step in status["steps"]}
+    assert set(steps[commands.running]["lease"]) == _nested("Each of its `steps`", "lease") - {"steps"}
+    assert set(steps[commands.failed]["error"]) == _nested("Each of its `steps`", "error")
+    charts, problem = steps[commands.failed]["charts"], {"code", "message", "details"}
+    assert set(charts) == _nested("Each of its `steps`", "charts") - problem
+    parameter = next(one for study in studies for one in study["input"].values())
+    assert set(parameter) == _nested("**`templates list --studies", "input`, `override")
