@@ -110,8 +110,8 @@ def failed_steps(client: Any, steps: StepFilter, on_invalid: Callable[[str], Non
                 step_id=listed.step.step_id,
                 code=listed.step.error.code if listed.step.error else "",
                 is_of_final_run=listed.run.is_final,
-                failure=listed.failure,
-                manifest_uri=listed.step.manifest_uri,
+                failure=listed.raw.get("finishedAt"),
+                manifest_uri=listed.manifest_uri,
             )
 
 

@@ -122,7 +122,8 @@ def step_report(
 ) -> StepReport:
     """Assemble the report of one step; the arguments as in `run_report`.
 
-    Without facts its charts are not counted, and a final step is not checked: lists have thousands of them.
+    Without facts its charts are not counted, its manifest is not looked for, and a final step is not checked:
+    lists have thousands of them.
     """
     raw = _map(run.document["steps"][step_id])
     status = step_status(raw)
@@ -144,7 +145,7 @@ def step_report(
         times=step_times(raw, status, lease, manifest, read_at=read_at),
         charts=charts if is_chart_step else None,
         error=_problem(raw.get("error")) if raw.get("error") is not None else None,
-        manifest_uri=manifest_uri(raw) if is_chart_step else None,
+        manifest_uri=manifest_uri(raw) if is_chart_step and facts else None,
         manifest=manifest,
         attempt=attempt,
         owner=owner,
@@ -290,6 +291,8 @@ def _is_list(value: object) -> TypeGuard[Sequence[Any]]:
 
 
 def _map(value: object) -> Mapping[str, Any]:
+    if value is None:  # the most frequent one
+        return {}
     return value if isinstance(value, Mapping) else {}
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from daemon.reports.assemble import parse_instant, step_report, step_status
+from daemon.reports.assemble import manifest_uri, parse_instant, step_report, step_status
 from daemon.reports.report import RunReport, StepReport
 from daemon.reports.wording import situation
 from worker_chart_export.errors import RunInvalid, visible
@@ -69,19 +70,24 @@ class ListedStep:
         lease: The lease of a RUNNING step, if it has one.
         since: The time that its age counts from: the start of a RUNNING step, the end of a final one, and
             the creation of any other. None: not known.
-        failure: The `finishedAt` of the step as it is stored.
+        raw: The step as it is stored.
     """
 
     run: RunReport
     step: StepReport
     lease: Lease | None
     since: datetime | None
-    failure: Any = field(repr=False)
+    raw: Mapping[str, Any] = field(repr=False)
 
     @property
     def age(self) -> timedelta | None:
         """The time since `since`, by the server's clock."""
         return None if self.since is None else self.run.read_at - self.since
+
+    @property
+    def manifest_uri(self) -> str | None:
+        """The URI of its manifest, if it has one. Few lists show it, so it is looked for when it is used."""
+        return manifest_uri(self.raw)
 
     @property
     def reason(self) -> str:
@@ -135,13 +141,41 @@ def step_pages(
     created_since = None
     if steps.since is not None:
         created_since = datetime.now(UTC) - steps.since - timedelta(days=LONGEST_RUN_DAYS)
-    for page in run_pages(client, created_since=created_since):
-        matching = [step for listed in page for step in _matching_steps(listed, steps, on_invalid)]
-        leases = read_leases(
-            client, [match.key for match in matching if step_status(match.raw) == StepStatus.RUNNING]
-        )
+    pages = (
+        [match for listed in page for match in _matching_steps(listed, steps, on_invalid)]
+        for page in run_pages(client, created_since=created_since)
+    )
+    for matching, leases in _with_leases(client, pages):
         rows = [_listed(match, leases.get(match.key)) for match in matching]
         yield [row for row in rows if steps.takes_age(row.age)]
+
+
+def _with_leases(
+    client: Any, pages: Iterator[list[_Match]]
+) -> Iterator[tuple[list[_Match], dict[tuple[str, str], Lease]]]:
+    """Yield each page with the leases of its RUNNING steps.
+
+    A caller that uses more than one page mostly uses all of them. So from the second page on, the leases of
+    the next page are read meanwhile.
+    """
+
+    def leases_of(page: list[_Match]) -> dict[tuple[str, str], Lease]:
+        running = [match.key for match in page if step_status(match.raw) == StepStatus.RUNNING]
+        return read_leases(client, running)
+
+    for first in pages:
+        yield first, leases_of(first)
+        break
+    with ThreadPoolExecutor(1, thread_name_prefix="leases") as reader:
+        before: list[_Match] = []
+        coming = None
+        for page in pages:
+            reading = reader.submit(leases_of, page)
+            if coming is not None:
+                yield before, coming.result()
+            before, coming = page, reading
+        if coming is not None:
+            yield before, coming.result()
 
 
 class _Match(NamedTuple):
@@ -191,8 +225,10 @@ def _listed(match: _Match, lease: Lease | None) -> ListedStep:
         since = lease.trying_since
     if since is None:
         since = parse_instant(raw.get("createdAt")) or parse_instant(run.document.get("createdAt"))
-    return ListedStep(run=report, step=step, lease=lease, since=since, failure=raw.get("finishedAt"))
+    return ListedStep(run=report, step=step, lease=lease, since=since, raw=raw)
 
 
 def _map(value: object) -> Mapping[str, Any]:
+    if value is None:  # the most frequent one
+        return {}
     return value if isinstance(value, Mapping) else {}

@@ -19,7 +19,7 @@ ERROR = {"code": "CHART_API_FAILED", "message": "Chart-IMG answered 500.", "deta
 
 
 #: A fifth more than are made with four steps a run and a lease for every second one.
-MAX_CALLS_A_STEP = 260
+MAX_CALLS_A_STEP = 250
 
 
 def _ago(**duration):
@@ -152,7 +152,7 @@ class TestSteps:
         assert deployment.cloud.firestore.calls.as_dict().get("RunQuery", 0) - queries <= 1
 
     def test_what_a_list_costs(self, deployment):
-        """A page of runs is one query and one read of leases, one page is read ahead, and a step is cheap.
+        """A page of runs is one query and one read of leases, two are read ahead, and a step is cheap.
 
         The calls of Python functions per step are a measure of the time that does not depend on the machine.
         With them 10,000 steps take about a second.
@@ -163,13 +163,14 @@ class TestSteps:
             before = calls.as_dict()
             with counted_calls() as counted:
                 pages = step_pages(client, StepFilter())
-                sizes = [len(next(pages)), len(next(pages))]
-            assert calls.as_dict()["RunQuery"] - before.get("RunQuery", 0) <= 3
+                sizes = [len(next(pages))]  # with the leases; those of later pages are read by another thread
+            sizes.append(len(next(pages)))
+            assert calls.as_dict()["RunQuery"] - before.get("RunQuery", 0) <= 4
             sizes += [len(page) for page in pages]
         assert sizes == [400, 400, 400, 40]
         made = {name: count - before.get(name, 0) for name, count in calls.as_dict().items()}
         assert (made["RunQuery"], made["BatchGetDocuments"]) == (4, 4)
-        assert counted.calls < 800 * MAX_CALLS_A_STEP
+        assert counted.calls < 400 * MAX_CALLS_A_STEP, counted.calls / 400
 
     def _put_pages(self, deployment, *, runs, steps):
         """Store runs with these steps, of which every second one is RUNNING with a lease."""

@@ -79,6 +79,8 @@ class LazyFields(Mapping[str, Any]):
         depth: How many levels of maps are lazy. Three reach the fields of a run's step.
     """
 
+    __slots__ = ("_client", "_decoded", "_depth", "_values")
+
     def __init__(self, values: Any, client: Any, *, depth: int = 3) -> None:
         self._values = values
         self._client = client

@@ -83,7 +83,7 @@ def finished(step: FinishedStep, thumbnails: Thumbnails, correction: float) -> d
 
 def listed(row: ListedStep) -> dict[str, Any]:
     """Return a step of the history: the object of `steps --output json`, and what the page needs beside."""
-    run_id, step_id, manifest_uri = row.run.run_id, row.step.step_id, row.step.manifest_uri
+    run_id, step_id, manifest_uri = row.run.run_id, row.step.step_id, row.manifest_uri
     return row.to_dict() | {
         "key": f"{run_id} {step_id}",
         "ended": None if row.since is None else row.since.timestamp(),
