@@ -22,7 +22,7 @@ COMPILE := uv pip compile --quiet --upgrade --universal --python-version 3.11 --
 	--no-emit-index-url --no-emit-find-links --generate-hashes
 SEED ?=
 
-.PHONY: help demo test test-long test-floors chaos load explore bench walk systemd node check lint types imports format lock reference docs coverage charts pictures gallery-pictures page-pictures clean
+.PHONY: help demo test test-long test-floors chaos load explore bench mutants walk systemd node check lint types imports format lock reference docs coverage charts pictures gallery-pictures page-pictures clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 16
@@ -52,6 +52,10 @@ explore: $(DEV_READY) ## Every interleaving of the claims and leases of a small 
 bench: $(DEV_READY) ## The worker compared with a bare subscriber, half an hour; writes docs/benchmarks.md; ROUNDS=3
 	$(BIN)/python $(PIP) -r requirements-bench.lock
 	$(BIN)/python -m benchmarks --rounds $(ROUNDS)
+
+mutants: $(DEV_READY) ## Mutation testing of the core, an hour: each change of the code that no test notices; ONLY='*.ledger.lease.*'
+	$(BIN)/python $(PIP) -r requirements-mutants.lock
+	$(BIN)/python -m tests.mutation --calls $(if $(ONLY),--only '$(ONLY)')
 
 walk: $(DEV_READY) ## The way of one message: files and functions in the order they run
 	$(BIN)/python -m benchmarks.walk
@@ -91,6 +95,7 @@ lock: $(DEV_READY) ## Write all lock files anew with the newest versions that fi
 	$(BIN)/$(COMPILE) --resolution lowest-direct --extra tracing pyproject.toml -o $(VENV)/floors.txt
 	$(BIN)/$(COMPILE) -c $(VENV)/floors.txt --extra dev pyproject.toml -o requirements-floors.lock
 	$(BIN)/$(COMPILE) -c requirements-dev.lock --group bench -o requirements-bench.lock
+	$(BIN)/$(COMPILE) -c requirements-dev.lock --group mutants -o requirements-mutants.lock
 	$(BIN)/$(COMPILE) -c requirements-dev.lock --group docs -o requirements-docs.lock
 	$(BIN)/$(COMPILE) -c requirements-dev.lock --group build -o requirements-build.lock
 
@@ -119,7 +124,7 @@ page-pictures: $(DEV_READY) ## Take docs/page/*.png anew from real daemons at wo
 	$(BIN)/python -m tests.support.page.page_pictures docs/page
 
 clean: ## Remove what the other targets made
-	rm -rf $(VENV) .venv-* tests/node/node_modules demo-output dist site htmlcov .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .venv-* mutants tests/node/node_modules demo-output dist site htmlcov .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 $(RUN_READY): requirements.lock pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
