@@ -22,7 +22,10 @@ def main() -> None:
         run_command("daemon", called_as="python -m daemon")  # prints the settings or a usage error, and exits
     protect_standard_streams()
     from daemon.exit import exit_now
-    from daemon.main import run_daemon
+    from daemon.lifecycle.garbage import long_lived
+
+    with long_lived():
+        from daemon.main import run_daemon
 
     exit_now(run_daemon())
 

@@ -5,7 +5,6 @@ Google's clients take a second to import. Health probes and shell completion don
 
 from __future__ import annotations
 
-import gc
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command, get_group
 
+from daemon.lifecycle.garbage import long_lived
 from worker_chart_export.errors import shown
 
 if TYPE_CHECKING:
@@ -81,11 +81,8 @@ class LazyCommand(TyperCommand):
 
 def load_command(name: str) -> Any:
     """Import the module of the command, and return the command."""
-    # An import makes many objects that stay. To look for garbage among them takes a sixth of a short command.
-    gc.disable()
-    module = import_module(f"daemon.cli.commands.{name.replace('-', '_')}")
-    gc.freeze()
-    gc.enable()
+    with long_lived():
+        module = import_module(f"daemon.cli.commands.{name.replace('-', '_')}")
     if hasattr(module, "app"):
         return get_group(module.app)
     single = typer.Typer(add_completion=False)
