@@ -11,8 +11,6 @@ from typing import Any
 import typer
 
 from daemon.exit import ExitCode
-from daemon.settings import LogFormat, LogLevel
-from worker_chart_export.observability.logs import Event, configure, log
 
 
 def operator_name() -> str:
@@ -26,6 +24,9 @@ def operator_name() -> str:
 
 def log_to_standard_error() -> None:
     """Write log lines to standard error: for a person, or with `LOG_FORMAT=json` for a log service."""
+    from daemon.settings import LogFormat, LogLevel  # noqa: PLC0415 - help does without
+    from worker_chart_export.observability.logs import configure  # noqa: PLC0415 - see above
+
     is_json = os.environ.get("LOG_FORMAT") == LogFormat.JSON
     log_format = LogFormat.JSON if is_json else LogFormat.CONSOLE
     configure(level=LogLevel.INFO, log_format=log_format, stream=sys.stderr)
@@ -39,6 +40,8 @@ def audit(command: str, sentence: str, **facts: Any) -> None:
         sentence: What was changed.
         **facts: More fields of the line, for example `runId`.
     """
+    from worker_chart_export.observability.logs import Event, log  # noqa: PLC0415 - help does without
+
     log.info(Event.OPERATOR_ACTION, sentence, command=command, operator=operator_name(), **facts)
 
 

@@ -9,14 +9,10 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from daemon.settings import PROJECT, PUBSUB_ID, SettingsError
-from daemon.settings.emulators import Emulators
 from worker_chart_export.errors import BackendRefused, BackendUnavailable, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-TOPIC_PATH = re.compile(f"projects/{PROJECT.pattern}/topics/{PUBSUB_ID.pattern}")
 
 
 @contextmanager
@@ -41,6 +37,8 @@ def place_of(backend: str) -> str:
 
     Names of Pub/Sub hold their project.
     """
+    from daemon.settings.emulators import Emulators  # noqa: PLC0415 - help does without
+
     parts = []
     if backend != "pubsub" and (project := os.environ.get("GOOGLE_CLOUD_PROJECT")):
         parts.append(f"project {project}")
@@ -58,7 +56,9 @@ def topic_path(topic: str) -> str:
         BadParameter: It is neither an id nor a path.
         SettingsError: `GOOGLE_CLOUD_PROJECT` is needed, and missing or wrong.
     """
-    if TOPIC_PATH.fullmatch(topic):
+    from daemon.settings import PROJECT, PUBSUB_ID, SettingsError  # noqa: PLC0415 - help does without
+
+    if re.fullmatch(f"projects/{PROJECT.pattern}/topics/{PUBSUB_ID.pattern}", topic):
         return topic
     if not PUBSUB_ID.fullmatch(topic):
         raise typer.BadParameter(

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from daemon.cli.output import why_not_json
+from daemon.reports.wording import plural
 from worker_chart_export.charts.chart_img.accounts import PLANS, Demand, why_not_on_plan
 from worker_chart_export.errors import ValidationFailed, shown
 from worker_chart_export.inputs.flow_run import TEMPLATE_ID, is_template_id
@@ -47,6 +48,24 @@ class Review:
         verdicts = self.accounts.values()
         fits_one = any(verdict in (FITS, NOT_KNOWN, SIZE_NOT_KNOWN) for verdict in verdicts)
         return not self.problems and (fits_one or not verdicts)
+
+    @property
+    def state(self) -> str:
+        """What it draws, in a few words: `800x600, 3 parameters`."""
+        if self.demand is None:
+            return "invalid"
+        return f"{self.demand.width}x{self.demand.height}, {plural(self.demand.parameters, 'parameter')}"
+
+    def summary(self) -> dict[str, Any]:
+        """Return the object of `templates list --output json`."""
+        request = self.document.get("request") if self.demand else None
+        entries = [*request.get("studies", []), *request.get("drawings", [])] if request else []
+        return {
+            "id": self.template_id,
+            "description": str(self.document.get("description", "")),
+            "draws": [entry["name"] for entry in entries],
+            "valid": self.demand is not None,
+        }
 
 
 def review(template_id: str, document: Mapping[str, Any], accounts: Sequence[Account] = ()) -> Review:

@@ -10,7 +10,6 @@ from daemon.settings.base import PROJECT, Environment, FirestoreSettings, Projec
 from daemon.settings.daemon import PUBSUB_ID, LogFormat, LogLevel, PubsubSettings, Settings
 from daemon.settings.export import (
     BucketSettings,
-    ChartsApiMode,
     ChartSettings,
     ChartsFallback,
     ChartsWhenExhausted,
@@ -19,6 +18,7 @@ from daemon.settings.export import (
 )
 from daemon.settings.loading import effective_settings, load_settings
 from daemon.settings.spelling import misspelt_settings
+from worker_chart_export.charts.modes import ChartsApiMode
 
 __all__ = [
     "PROJECT",

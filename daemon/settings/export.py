@@ -28,6 +28,7 @@ from daemon.settings.base import (
     seconds,
 )
 from daemon.settings.cores import available_cores
+from worker_chart_export.charts.modes import ChartsApiMode
 from worker_chart_export.ledger.lease import LeaseTerms
 
 if TYPE_CHECKING:
@@ -42,15 +43,6 @@ LEDGER_RESERVE_SECONDS = 60.0
 #: The names of the production environment, in any case.
 PRODUCTION = frozenset({"prod", "production"})
 BUCKET = re.compile(r"gs://(?P<name>[a-z0-9][a-z0-9._-]{1,220}[a-z0-9])")
-
-
-class ChartsApiMode(StrEnum):
-    """Where charts come from."""
-
-    REAL = "real"
-    RECORD = "record"
-    MOCK = "mock"
-    LOCAL = "local"
 
 
 class ChartsFallback(StrEnum):

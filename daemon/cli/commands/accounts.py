@@ -7,38 +7,23 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from daemon.cli.doctor.checks.accounts import call_once
-from daemon.cli.lists.accounts import account_rows, text_of, window_end
 from daemon.cli.lists.printing import print_list
 from daemon.cli.operator import audit, log_to_standard_error, require_consent
 from daemon.cli.output import OutputFormat, examples
 from daemon.cli.places import place_of
-from daemon.clients import firestore_client
 from daemon.exit import ExitCode
 from daemon.reports.wording import plural
-from daemon.settings import ChartsApiMode, ChartSettings, FirestoreSettings, load_settings
-from worker_chart_export.charts.chart_img.answers import Meaning
-from worker_chart_export.charts.chart_img.usage import read_usage, read_usages, set_limit
 from worker_chart_export.errors import shown, visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from daemon.settings import ChartSettings
     from worker_chart_export.charts.chart_img.accounts import Account
     from worker_chart_export.charts.chart_img.usage import AccountUsage
 
 #: Larger limits are mistakes. No plan allows so many calls.
 MAX_LIMIT = 1_000_000
-COLUMNS = {
-    "ACCOUNT": lambda row: row.usage.account_id,
-    "USED": lambda row: text_of(row.usage.used),
-    "LIMIT": lambda row: text_of(row.usage.limit),
-    "LEFT": lambda row: text_of(row.usage.left),
-    "LIMIT FROM": lambda row: row.limit_source or "-",
-    "WINDOW ENDS (UTC)": lambda row: window_end(row.usage),
-    "RATE": lambda row: row.rate,
-    "REFUSED": lambda row: row.refused or "-",
-}
 
 app = typer.Typer(
     name="accounts",
@@ -61,6 +46,8 @@ def accounts(context: typer.Context, output: OutputOption = OutputFormat.TEXT) -
     """
     if context.invoked_subcommand is not None:
         return
+    from daemon.cli.lists.accounts import COLUMNS, account_rows
+
     configured = _configured(_chart_settings())
     print_list(lambda client: account_rows(client, configured), COLUMNS, limit=None, output=output)
 
@@ -83,6 +70,9 @@ def limit(
     Exit code 0: the limit is stored. 2: bad settings or arguments, or no such account. 3:
     Firestore refuses or does not answer.
     """
+    from daemon.cli.lists.accounts import text_of
+    from worker_chart_export.charts.chart_img.usage import read_usages, set_limit
+
     configured = _configured(_chart_settings())
     log_to_standard_error()
     with _firestore() as client:
@@ -107,6 +97,11 @@ def try_account(
 
     Exit code 0: Chart-IMG answered with a chart. Exit code 1: it did not, or no call is left.
     """
+    from daemon.cli.doctor.checks.accounts import call_once
+    from daemon.cli.lists.accounts import window_end
+    from worker_chart_export.charts.chart_img.answers import Meaning
+    from worker_chart_export.charts.chart_img.usage import read_usage
+
     settings = _chart_settings()
     configured = _configured(settings)
     account = next((one for one in configured if one.id == account_id), None)
@@ -131,6 +126,8 @@ def try_account(
 
 
 def _chart_settings() -> ChartSettings:
+    from daemon.settings import ChartsApiMode, ChartSettings, load_settings
+
     return load_settings(ChartSettings, charts_api_mode=ChartsApiMode.LOCAL)  # accounts are optional
 
 
@@ -140,6 +137,9 @@ def _configured(settings: ChartSettings) -> list[Account]:
 
 @contextmanager
 def _firestore() -> Iterator[Any]:
+    from daemon.clients import firestore_client
+    from daemon.settings import FirestoreSettings, load_settings
+
     settings = load_settings(FirestoreSettings)
     with closing(firestore_client(settings.google_cloud_project, settings.firestore_db)) as client:
         yield client

@@ -7,27 +7,23 @@ import time
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.live import Live
-from rich.markup import escape
-from rich.table import Table
-from rich.text import Text
 
-from daemon.cli.demo.gallery.page import render_gallery
-from daemon.cli.demo.output_folder import PAGE, OutputFolder
-from daemon.cli.demo.progress import Progress, ProgressView
-from daemon.cli.demo.report import DemoReport, collect_results
-from daemon.cli.demo.resources import EMULATORS, DemoResources, unreachable_emulators
-from daemon.cli.demo.scenario import HEALTHY_RUNS, RUNS_WITH_FAILURES, DemoStep, messages_for
-from daemon.cli.demo.worker import DaemonProcess
 from daemon.cli.output import examples
-from daemon.cli.status.terminal import COLOURS
 from daemon.exit import ExitCode
-from localcloud import LocalCloud
 from worker_chart_export.timing import span
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.console import Console
+
+    from daemon.cli.demo.progress import Progress
+    from daemon.cli.demo.report import DemoReport
+    from daemon.cli.demo.resources import DemoResources
+    from daemon.cli.demo.scenario import DemoStep
 
 EXAMPLES = examples("demo", "demo --with-failures --output gallery")
 TIMEOUT_SECONDS = 60.0
@@ -48,6 +44,14 @@ def command(
     ones. It never uses Google Cloud. The files of the last demo in the folder
     are removed; other files stay.
     """
+    from rich.console import Console
+
+    from daemon.cli.demo.gallery.page import render_gallery
+    from daemon.cli.demo.output_folder import PAGE, OutputFolder
+    from daemon.cli.demo.report import DemoReport, collect_results
+    from daemon.cli.demo.resources import EMULATORS, DemoResources
+    from daemon.cli.demo.scenario import HEALTHY_RUNS, RUNS_WITH_FAILURES, messages_for
+
     console = Console()
     started = time.monotonic()
     folder = OutputFolder(output)
@@ -77,16 +81,23 @@ def command(
     )
     folder.write(PAGE, render_gallery(report).encode())
     _print_report(console, report, output / PAGE)
-    if others:
-        names = ", ".join(others[:MAX_OTHERS]) + (", ..." if len(others) > MAX_OTHERS else "")
-        text = f"Other files in {output} were not changed: {names}"
-        console.print(text, style="dim", markup=False, highlight=False)
+    _print_others(console, output, others)
     succeeded = progress.is_done and not report.surprises
     raise typer.Exit(ExitCode.OK if succeeded else ExitCode.JOB_FAILED)
 
 
+def _print_others(console: Console, output: Path, others: Sequence[str]) -> None:
+    if others:
+        names = ", ".join(others[:MAX_OTHERS]) + (", ..." if len(others) > MAX_OTHERS else "")
+        text = f"Other files in {output} were not changed: {names}"
+        console.print(text, style="dim", markup=False, highlight=False)
+
+
 def _find_cloud(stack: ExitStack) -> dict[str, str]:
     """Return the addresses of the services: those of the environment, and embedded ones for the others."""
+    from daemon.cli.demo.resources import EMULATORS, unreachable_emulators
+    from localcloud import LocalCloud
+
     named = {name: os.environ[name] for name in EMULATORS if os.environ.get(name)}
     if unreachable := unreachable_emulators(named):
         for sentence in unreachable:
@@ -104,6 +115,11 @@ def _service(variable: str) -> str:
 def _run_daemon(
     console: Console, resources: DemoResources, steps: list[DemoStep], environment: dict[str, str]
 ) -> Progress:
+    from rich.live import Live
+
+    from daemon.cli.demo.progress import ProgressView
+    from daemon.cli.demo.worker import DaemonProcess
+
     view = ProgressView(steps)
     live = Live(view, console=console, refresh_per_second=10)
     with DaemonProcess(environment, view.on_event, view.on_end), live:
@@ -115,6 +131,12 @@ def _run_daemon(
 
 
 def _print_report(console: Console, report: DemoReport, page: Path) -> None:
+    from rich.markup import escape
+    from rich.table import Table
+    from rich.text import Text
+
+    from daemon.cli.status.terminal import COLOURS
+
     table = Table(title="results")
     for heading in ("step", "status", "charts", "manifest or error"):
         table.add_column(heading, overflow="fold")

@@ -13,16 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from daemon.cli.child_command import ENDED_BY_SIGNAL, ChildCommand, end_by_signal
-from daemon.cli.demo.resources import DemoResources, fixed_run_id
-from daemon.cli.demo.variables import demo_variables
 from daemon.cli.output import examples
 from daemon.lifecycle.library_defaults import given_environment
 from daemon.lifecycle.signals import STOP_SIGNALS, block_stop_signals
 from daemon.reports.wording import command_line
-from daemon.settings import PROJECT, SettingsError
-from localcloud import LocalCloud
-from localcloud.cloud import Ports
 from worker_chart_export.errors import shown
 
 if TYPE_CHECKING:
@@ -86,6 +80,12 @@ def command(
     delays and outages on purpose. The lists and examples:
     docs/embedded-cloud.md.
     """
+    from daemon.cli.child_command import ENDED_BY_SIGNAL, ChildCommand, end_by_signal
+    from daemon.cli.demo.variables import demo_variables
+    from daemon.settings import PROJECT
+    from localcloud import LocalCloud
+    from localcloud.cloud import Ports
+
     if PROJECT.fullmatch(project) is None:
         raise typer.BadParameter(f"--project: expected a Google Cloud project id, got {shown(project)}")
     ports = Ports(pubsub=pubsub_port, firestore=firestore_port, storage=storage_port)
@@ -117,6 +117,8 @@ def command(
 
 def _make_demo_data(environment: Mapping[str, str]) -> list[str]:
     """Create the demo's resources and runs, and return the commands that publish their messages."""
+    from daemon.cli.demo.resources import DemoResources, fixed_run_id
+
     with closing(DemoResources(environment)) as resources:
         steps = resources.build(new_run_id=fixed_run_id)
         return [command_line("publish", step.run_id, step.step_id) for step in steps]
@@ -137,6 +139,8 @@ def _announce(
 
 def _check_free(name: str, port: int) -> None:
     """Refuse a port that is in use before anything starts: gRPC's own message is hard to understand."""
+    from daemon.settings import SettingsError
+
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -6,7 +6,6 @@ from typing import Annotated
 
 import typer
 
-from daemon.cli.lists.leases import lease_row_pages
 from daemon.cli.lists.printing import age_text, print_list
 from daemon.cli.output import OutputFormat, examples
 
@@ -43,6 +42,8 @@ def command(
     Exit code 0: the list was printed, even if it is empty. 2: bad settings or
     arguments. 3: Firestore refuses, does not answer, or the index is missing.
     """
+    from daemon.cli.lists.leases import lease_row_pages
+
     print_list(
         lambda client: lease_row_pages(client, owner=owner, is_expired=expired),
         COLUMNS,

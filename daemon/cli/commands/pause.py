@@ -9,12 +9,8 @@ import typer
 
 from daemon.cli.operator import audit, log_to_standard_error, operator_name
 from daemon.cli.output import examples
-from daemon.clients import firestore_client
 from daemon.reports.wording import plural
-from daemon.settings import FirestoreSettings, load_settings
 from worker_chart_export.errors import shown
-from worker_chart_export.fleet.heartbeat import live_workers
-from worker_chart_export.fleet.pause import MAX_REASON_CHARS, pause_fleet
 
 EXAMPLES = examples("pause", 'pause --reason "Chart-IMG maintenance until 14:00 UTC"')
 
@@ -34,6 +30,11 @@ def command(
     its reason stay. 2: bad settings or arguments. 3: Firestore refuses, or does
     not answer.
     """
+    from daemon.clients import firestore_client
+    from daemon.settings import FirestoreSettings, load_settings
+    from worker_chart_export.fleet.heartbeat import live_workers
+    from worker_chart_export.fleet.pause import MAX_REASON_CHARS, pause_fleet
+
     reason = reason.strip()
     if len(reason) > MAX_REASON_CHARS or not reason.isprintable():
         raise typer.BadParameter(

@@ -7,8 +7,6 @@ from typing import Annotated
 import typer
 
 from daemon.cli.output import examples
-from daemon.cli.publishing import step_messages, target_topic
-from daemon.cli.run_check import find_reason_for_no_effect
 from worker_chart_export.inputs.flow_run import why_run_id_refused, why_step_id_refused
 
 EXAMPLES = examples(
@@ -35,6 +33,9 @@ def command(
     A warning says that the message has no effect now, for example because there
     is no such run, if this account may read the run. The message is sent anyway.
     """
+    from daemon.cli.publishing import step_messages, target_topic
+    from daemon.cli.run_check import find_reason_for_no_effect
+
     problem = why_run_id_refused(run_id) or (None if step_id is None else why_step_id_refused(step_id))
     if problem:
         raise typer.BadParameter(problem)

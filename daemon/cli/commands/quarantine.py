@@ -16,15 +16,14 @@ from daemon.cli.durations import parse_duration
 from daemon.cli.operator import audit, log_to_standard_error, require_consent
 from daemon.cli.output import OutputFormat, examples
 from daemon.cli.places import topic_path
-from daemon.cli.quarantine.replay import NotReplayed, Replayer
-from daemon.cli.quarantine.report import block, line, print_list, whole, why
-from daemon.cli.quarantine.source import Source, each_message, find_source
 from daemon.exit import ExitCode
 from daemon.reports.wording import plural
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
+    from daemon.cli.quarantine.replay import Replayer
+    from daemon.cli.quarantine.source import Source
     from daemon.subscription.quarantined import QuarantinedMessage
 
 #: So many messages are shown before the question.
@@ -81,6 +80,9 @@ def list_(
     the subscription receives them. Exit code 0: the list was printed, even if it
     is empty. 2: bad settings or arguments. 3: Pub/Sub refuses or is unavailable.
     """
+    from daemon.cli.quarantine.report import print_list
+    from daemon.cli.quarantine.source import each_message, find_source
+
     source = find_source(dead_letter=dead_letter, subscription=subscription, wait=wait)
     with source.hold() as held:
         found = (each for each in each_message(held) if reason in {None, each.reason})
@@ -103,6 +105,9 @@ def show(
 
     They stay where they are. Exit code 1: one of them was not found.
     """
+    from daemon.cli.quarantine.report import block, whole
+    from daemon.cli.quarantine.source import find_source
+
     source = find_source(dead_letter=dead_letter, subscription=subscription, wait=wait)
     found: list[QuarantinedMessage] = []
     missing = _each_of(source, ids, lambda message, _remove: found.append(message))
@@ -141,6 +146,9 @@ def replay(
     the quarantine when it is stored there. Other subscriptions of that topic
     receive it too. Exit code 1: not all messages were sent.
     """
+    from daemon.cli.quarantine.replay import Replayer
+    from daemon.cli.quarantine.source import find_source
+
     if bool(ids) == everything:
         raise typer.BadParameter("expected either ids or --all")
     if reason is not None and not everything:
@@ -169,6 +177,8 @@ def drop(
 
     Exit code 1: one of them was not found.
     """
+    from daemon.cli.quarantine.source import find_source
+
     source = find_source(dead_letter=dead_letter, subscription=subscription, wait=wait)
 
     def remove_one(message: QuarantinedMessage, remove: Callable[[], None]) -> None:
@@ -211,6 +221,8 @@ class _Sending:
     failed: int = 0
 
     def send(self, message: QuarantinedMessage, remove: Callable[[], None], done: _Audited) -> None:
+        from daemon.cli.quarantine.replay import NotReplayed
+
         try:
             topic, new_id = self.replayer.publish(message)
         except NotReplayed as error:
@@ -228,6 +240,8 @@ def _each_of(
     act: Callable[[QuarantinedMessage, Callable[[], None]], None],
 ) -> list[str]:
     """Call `act` with each message of these ids and a function that removes it; return the ids not found."""
+    from daemon.cli.quarantine.source import each_message
+
     left = dict.fromkeys(ids)
     with source.hold() as held:
         for message in each_message(held):
@@ -246,6 +260,9 @@ def _choose_all(source: Source, replayer: Replayer, reason: str | None, *, yes: 
     They are given back before the question. Because the ids are fixed then, a message that is rejected anew
     during the replay is not sent for ever.
     """
+    from daemon.cli.quarantine.report import line, why
+    from daemon.cli.quarantine.source import each_message
+
     chosen: list[str] = []
     groups: Counter[tuple[str, str]] = Counter()
     first: list[str] = []
@@ -269,6 +286,8 @@ def _choose_all(source: Source, replayer: Replayer, reason: str | None, *, yes: 
 
 
 def _target_of(replayer: Replayer, message: QuarantinedMessage) -> str:
+    from daemon.cli.quarantine.replay import NotReplayed
+
     try:
         return f"to {replayer.target(message)}"
     except NotReplayed as error:

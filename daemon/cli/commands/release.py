@@ -14,16 +14,9 @@ from daemon.cli.durations import parse_duration
 from daemon.cli.operator import audit, log_to_standard_error, operator_name
 from daemon.cli.output import OutputFormat, examples
 from daemon.cli.places import asking_for, place_of
-from daemon.cli.publishing import step_messages, target_topic
-from daemon.clients import firestore_client
 from daemon.exit import ExitCode
-from daemon.settings import FirestoreSettings, load_settings
-from worker_chart_export.descriptions import describe
 from worker_chart_export.errors import RunInvalid, visible
 from worker_chart_export.inputs.flow_run import why_run_id_refused, why_step_id_refused
-from worker_chart_export.ledger.decisions import Reason
-from worker_chart_export.ledger.listing import read_leases
-from worker_chart_export.ledger.operator_ledger import OperatorLedger
 from worker_chart_export.timing import SystemClock, span
 
 if TYPE_CHECKING:
@@ -80,6 +73,10 @@ def command(
     the step is released, taken over or not yet. 1: it is not RUNNING, or has no
     lease. 2: bad settings or arguments. 3: a backend refuses or does not answer.
     """
+    from daemon.cli.publishing import step_messages, target_topic
+    from daemon.clients import firestore_client
+    from daemon.settings import FirestoreSettings, load_settings
+
     if problem := why_run_id_refused(run_id) or why_step_id_refused(step_id):
         raise typer.BadParameter(problem)
     things = (f"run {run_id}", f"step {visible(step_id)}")
@@ -112,6 +109,10 @@ def command(
                 taken_over_by = _next_holder(
                     client, lambda: publish(run_id, step_id), run_id, step_id, wait.total_seconds()
                 )
+    _print_end(row, taken_over_by, output)
+
+
+def _print_end(row: dict[str, Any], taken_over_by: str | None, output: OutputFormat) -> None:
     if output is OutputFormat.JSON:
         typer.echo(json.dumps([row | {"takenOverBy": taken_over_by or None}]))
     elif taken_over_by is not None:
@@ -134,6 +135,8 @@ def _next_holder(
     Returns:
         Its owner; an empty string if the step has ended already; None: nobody has taken it over.
     """
+    from worker_chart_export.ledger.listing import read_leases
+
     started = sent_at = time.monotonic()
     while True:
         lease = read_leases(client, [(run_id, step_id)]).get((run_id, step_id))
@@ -152,6 +155,10 @@ def _next_holder(
 
 def _release(client: object, run_id: str, step_id: str, *, force: bool) -> tuple[ReleaseResult, Lease | None]:
     """Release the step, or end the command with the reason why that can't be done."""
+    from worker_chart_export.descriptions import describe
+    from worker_chart_export.ledger.decisions import Reason
+    from worker_chart_export.ledger.operator_ledger import OperatorLedger
+
     ledger = OperatorLedger(client=client, clock=SystemClock(), operator=operator_name())
     try:
         result, lease = ledger.release(run_id, step_id, takes_unleased=force)

@@ -8,13 +8,8 @@ import typer
 
 from daemon.cli.operator import audit, log_to_standard_error
 from daemon.cli.output import examples
-from daemon.clients import firestore_client
 from daemon.exit import ExitCode
 from daemon.reports.wording import plural
-from daemon.settings import FirestoreSettings, load_settings
-from worker_chart_export.backends.firestore import LostRace
-from worker_chart_export.fleet.heartbeat import live_workers
-from worker_chart_export.fleet.pause import resume_fleet
 
 EXAMPLES = examples("resume")
 
@@ -29,6 +24,12 @@ def command() -> None:
     operator changed the pause at the same moment. 2: bad settings or arguments.
     3: Firestore refuses, or does not answer.
     """
+    from daemon.clients import firestore_client
+    from daemon.settings import FirestoreSettings, load_settings
+    from worker_chart_export.backends.firestore import LostRace
+    from worker_chart_export.fleet.heartbeat import live_workers
+    from worker_chart_export.fleet.pause import resume_fleet
+
     settings = load_settings(FirestoreSettings)
     log_to_standard_error()
     with closing(firestore_client(settings.google_cloud_project, settings.firestore_db)) as client:

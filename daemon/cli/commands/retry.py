@@ -10,33 +10,27 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.progress import track
 
 from daemon.cli.durations import parse_duration
 from daemon.cli.lists.filters import codes_of
 from daemon.cli.operator import audit, log_to_standard_error, operator_name, require_consent
 from daemon.cli.output import OutputFormat, examples
 from daemon.cli.places import asking_for, place_of
-from daemon.cli.publishing import step_messages, target_topic
-from daemon.cli.retrying import Retrier, failed_steps, steps_of_run
 from daemon.cli.stop_signals import StopSignals
-from daemon.clients import firestore_client, storage_client
 from daemon.exit import ExitCode
-from daemon.reports.steps import StepFilter
 from daemon.reports.wording import plural
-from daemon.settings import BucketSettings, FirestoreSettings, load_settings
 from worker_chart_export.errors import RunInvalid, visible
 from worker_chart_export.inputs.flow_run import StepStatus, why_run_id_refused, why_step_id_refused
-from worker_chart_export.ledger.operator_ledger import OperatorLedger
-from worker_chart_export.ledger.run_snapshot import read_run
-from worker_chart_export.outputs.results import StoredResults
 from worker_chart_export.timing import SystemClock
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from daemon.cli.retrying import Retried, RetryStep
+    from daemon.cli.command_settings import RetrySettings
+    from daemon.cli.retrying import Retried, Retrier, RetryStep
+    from daemon.reports.steps import StepFilter
+    from worker_chart_export.outputs.results import StoredResults
+    from worker_chart_export.timing import Clock
 
 EXAMPLES = examples(
     "retry 20251215-102530_IBM_k3f7a charts:1d:all --keep-charts",
@@ -48,14 +42,6 @@ EXAMPLES = examples(
 THREADS = 16
 #: How many steps the question shows.
 SHOWN_STEPS = 20
-
-
-class RetrySettings(FirestoreSettings):
-    """The settings of this command."""
-
-
-class RetrySettingsWithBucket(RetrySettings, BucketSettings):
-    """The same with --keep-charts."""
 
 
 def command(  # noqa: PLR0913, PLR0917 - each is an option of the command line
@@ -103,6 +89,14 @@ def command(  # noqa: PLR0913, PLR0917 - each is an option of the command line
     all were retried. 1: at least one was refused. 2: bad settings or arguments, or
     no consent. 3: a backend refuses or does not answer.
     """
+    from daemon.cli.command_settings import RetrySettings, RetrySettingsWithBucket
+    from daemon.cli.publishing import step_messages, target_topic
+    from daemon.cli.retrying import Retrier
+    from daemon.clients import firestore_client
+    from daemon.reports.steps import StepFilter
+    from daemon.settings import load_settings
+    from worker_chart_export.ledger.operator_ledger import OperatorLedger
+
     _check_arguments(run_id, step_ids or [], failed=failed, filters=(code, since, symbol))
     steps = StepFilter(
         statuses=frozenset({StepStatus.FAILED}), codes=codes_of(code), symbol=symbol, since=since
@@ -117,11 +111,7 @@ def command(  # noqa: PLR0913, PLR0917 - each is an option of the command line
         chosen = _choose(client, run_id, step_ids or [], steps)
         if run_id is None:
             chosen = _agree(chosen, reopens_runs=reopen_run, yes=yes)
-        results, bucket = None, ""
-        if isinstance(settings, BucketSettings):
-            objects = storage_client(settings.google_cloud_project, connections=THREADS)
-            resources.callback(objects.close)
-            results, bucket = StoredResults(client=objects, clock=clock), settings.bucket_name
+        results, bucket = _stored_results(settings, clock, resources)
         retrier = Retrier(
             ledger=OperatorLedger(client=client, clock=clock, operator=operator_name()),
             publish=resources.enter_context(step_messages(target)),
@@ -136,6 +126,21 @@ def command(  # noqa: PLR0913, PLR0917 - each is an option of the command line
         typer.echo(f"interrupted: {plural(len(chosen) - len(done), 'step')} left as they were", err=True)
     stop.check()
     raise typer.Exit(_exit_code(done))
+
+
+def _stored_results(
+    settings: RetrySettings, clock: Clock, resources: ExitStack
+) -> tuple[StoredResults | None, str]:
+    """Return what reads stored charts, and the name of their bucket; with --keep-charts only."""
+    from daemon.clients import storage_client
+    from daemon.settings import BucketSettings
+    from worker_chart_export.outputs.results import StoredResults
+
+    if not isinstance(settings, BucketSettings):
+        return None, ""
+    objects = storage_client(settings.google_cloud_project, connections=THREADS)
+    resources.callback(objects.close)
+    return StoredResults(client=objects, clock=clock), settings.bucket_name
 
 
 def _check_arguments(
@@ -153,6 +158,9 @@ def _check_arguments(
 
 def _choose(client: Any, run_id: str | None, step_ids: Sequence[str], steps: StepFilter) -> list[RetryStep]:
     """Return the steps to retry, or end the command when there is no such run."""
+    from daemon.cli.retrying import failed_steps, steps_of_run
+    from worker_chart_export.ledger.run_snapshot import read_run
+
     if run_id is None:
         with asking_for("all runs"):
             return list(failed_steps(client, steps, lambda why: typer.echo(f"warning: {why}", err=True)))
@@ -203,6 +211,9 @@ def _retry_all(
 
     After a stop signal what has begun is finished, the other steps are left as they are.
     """
+    from rich.console import Console
+    from rich.progress import track
+
     console = Console(stderr=True)
     is_hidden = not (chosen and console.is_terminal)
     done: list[Retried] = []

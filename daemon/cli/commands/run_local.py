@@ -9,22 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from google.api_core.exceptions import InvalidArgument
-from google.protobuf.message import Error as ProtobufError
 
 from daemon.cli.output import examples, why_not_json
 from daemon.cli.places import asking_for, place_of
-from daemon.cli.run_check import why_no_step_is_eligible
-from daemon.composition import build_worker
 from daemon.exit import ExitCode
-from daemon.settings import ChartsApiMode, ExportSettings, LogFormat, LogLevel, load_settings
-from daemon.settings.accounts import AccountsRefused, parse_accounts, read_accounts_file
-from worker_chart_export.backends.errors import describe_error
-from worker_chart_export.descriptions import describe
+from worker_chart_export.charts.modes import ChartsApiMode
 from worker_chart_export.errors import BackendRefused, RunInvalid, shown, visible
-from worker_chart_export.execution.outcome import OutcomeKind
 from worker_chart_export.inputs.flow_run import FlowRun, why_run_id_refused, why_step_id_refused
-from worker_chart_export.observability.logs import configure
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -66,6 +57,10 @@ def command(
     ] = OutputSummary.TEXT,
 ) -> None:
     """Export one step of a flow run on this machine, now. Log lines go to standard error."""
+    from daemon.composition import build_worker
+    from daemon.settings import ExportSettings, LogFormat, LogLevel, load_settings
+    from worker_chart_export.observability.logs import configure
+
     configure(level=LogLevel.INFO, log_format=LogFormat.CONSOLE, stream=sys.stderr)
     document = _read_flow_run(flow_run_path)
     if step_id is not None and (problem := why_step_id_refused(step_id)):
@@ -89,6 +84,11 @@ def command(
 
 def _store_run(worker: Worker, document: Mapping[str, Any], path: Path) -> bool:
     """Store the run in Firestore; False if it exists. Some valid JSON can't be stored there."""
+    from google.api_core.exceptions import InvalidArgument
+    from google.protobuf.message import Error as ProtobufError
+
+    from worker_chart_export.backends.errors import describe_error
+
     try:
         return worker.ledger.create_run(document["runId"], document)
     except (BackendRefused, ValueError, TypeError, RecursionError, ProtobufError) as error:
@@ -102,6 +102,9 @@ def _store_run(worker: Worker, document: Mapping[str, Any], path: Path) -> bool:
 
 def _export_step(worker: Worker, run_id: str, step_id: str | None) -> dict[str, Any]:
     """Export the step, or the first eligible one, and return the summary to print."""
+    from daemon.cli.run_check import why_no_step_is_eligible
+    from worker_chart_export.execution.outcome import OutcomeKind
+
     try:
         if step_id is None:
             run = worker.ledger.read(run_id).run
@@ -127,6 +130,8 @@ def _export_step(worker: Worker, run_id: str, step_id: str | None) -> dict[str, 
 
 
 def _print(summary: Mapping[str, Any], form: OutputSummary) -> None:
+    from worker_chart_export.descriptions import describe
+
     known = {name: value for name, value in summary.items() if value is not None}
     if form is OutputSummary.JSON:
         typer.echo(json.dumps(known, ensure_ascii=False))
@@ -158,6 +163,8 @@ def _read_flow_run(path: Path) -> dict[str, Any]:
 
 
 def _read_accounts(path: Path | None) -> str | None:
+    from daemon.settings.accounts import AccountsRefused, parse_accounts, read_accounts_file
+
     if path is None:
         return None
     try:

@@ -10,7 +10,6 @@ import typer
 from daemon.cli.durations import parse_duration
 from daemon.cli.lists.filters import statuses_of
 from daemon.cli.lists.printing import age_text, print_list
-from daemon.cli.lists.runs import run_row_pages
 from daemon.cli.output import OutputFormat, examples
 from worker_chart_export.inputs.flow_run import RunStatus
 
@@ -49,6 +48,8 @@ def command(
     Needs GOOGLE_CLOUD_PROJECT. Exit code 0: the list was printed, even if it is
     empty. 2: bad settings or arguments. 3: Firestore refuses or does not answer.
     """
+    from daemon.cli.lists.runs import run_row_pages
+
     statuses = statuses_of(status, RunStatus)
     print_list(
         lambda client: run_row_pages(client, statuses=statuses, symbol=symbol, since=since),

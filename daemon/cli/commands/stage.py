@@ -11,35 +11,22 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from daemon.cli.demo.resources import (
-    EMULATORS,
-    TOPIC,
-    DemoResources,
-    ResourceNames,
-    fixed_run_id,
-    random_run_id,
-    unreachable_emulators,
-)
-from daemon.cli.demo.variables import PLACES, demo_variables
 from daemon.cli.durations import parse_duration
 from daemon.cli.output import examples
 from daemon.exit import ExitCode
 from daemon.lifecycle.library_defaults import given_environment
 from daemon.reports.wording import command_line, plural
-from daemon.settings import BucketSettings, FirestoreSettings, PubsubSettings, SettingsError, load_settings
-from localcloud.cloud import DEFAULT_PROJECT
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
+
+    from daemon.cli.command_settings import StageSettings
+    from daemon.cli.demo.resources import ResourceNames
 
 EXAMPLES = examples("stage", "stage --new-runs --publish", "stage --google-cloud my-project > staged.env")
 
 #: So often it is tried whether an emulator has started.
 LOOK_SECONDS = 0.2
-
-
-class StageSettings(PubsubSettings, BucketSettings, FirestoreSettings):
-    """The names of the resources."""
 
 
 def command(
@@ -74,6 +61,16 @@ def command(
     Exit code 2: bad settings or arguments. 3: a backend refuses, or does not
     answer.
     """
+    from daemon.cli.command_settings import StageSettings
+    from daemon.cli.demo.resources import (
+        EMULATORS,
+        DemoResources,
+        fixed_run_id,
+        random_run_id,
+    )
+    from daemon.cli.demo.variables import demo_variables
+    from daemon.settings import load_settings
+
     given = given_environment()
     named = {name: given[name] for name in EMULATORS if given.get(name)}
     project = _project(named, google_cloud)
@@ -106,6 +103,8 @@ def _await_emulators(named: Mapping[str, str], seconds: float) -> None:
     Raises:
         Exit: One of them does not within this time.
     """
+    from daemon.cli.demo.resources import unreachable_emulators
+
     until = time.monotonic() + seconds
     while unreachable := unreachable_emulators(named):
         if time.monotonic() >= until:
@@ -117,6 +116,8 @@ def _await_emulators(named: Mapping[str, str], seconds: float) -> None:
 
 def _places(given: Mapping[str, str], google_cloud: str | None) -> dict[str, str]:
     """Return the names that are set, and the demo's for the others."""
+    from daemon.cli.demo.variables import PLACES
+
     # The name of a bucket is taken for all projects of Google Cloud, so there is no default for it there.
     names = [name for name in PLACES if google_cloud is None or name != "CHARTS_BUCKET"]
     return {name: given.get(name) or PLACES[name] for name in names}
@@ -128,6 +129,10 @@ def _project(named: Collection[str], google_cloud: str | None) -> str:
     Raises:
         SettingsError: A service would be Google's own, and nobody asked for that; or the project is another.
     """
+    from daemon.cli.demo.resources import EMULATORS
+    from daemon.settings import SettingsError
+    from localcloud.cloud import DEFAULT_PROJECT
+
     given = os.environ.get("GOOGLE_CLOUD_PROJECT")
     missing = [name for name in EMULATORS if name not in named]
     if google_cloud is None and missing:
@@ -145,6 +150,8 @@ def _project(named: Collection[str], google_cloud: str | None) -> str:
 
 def _names(settings: StageSettings) -> ResourceNames:
     """Return the names that the settings give. The command has set those that were missing."""
+    from daemon.cli.demo.resources import TOPIC, ResourceNames
+
     subscription = settings.subscription_path
     return ResourceNames(
         topic=f"{subscription.partition('/subscriptions/')[0]}/topics/{TOPIC}",

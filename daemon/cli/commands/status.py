@@ -6,28 +6,22 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.live import Live
 
 from daemon.cli.output import OutputFormat, examples
 from daemon.cli.places import asking_for, place_of, with_place
-from daemon.cli.status.reader import PARALLEL_READS, RunReader, until_stopped
-from daemon.cli.status.terminal import FullView, LiveView
-from daemon.cli.status.to_json import report_json
-from daemon.cli.status.to_text import changed_lines, report_lines
-from daemon.clients import firestore_client, storage_client
 from daemon.exit import ExitCode
 from daemon.lifecycle.signals import block_stop_signals
 from daemon.lifecycle.standard_streams import lost_reader
-from daemon.reports.report import RunReport
-from daemon.settings import BucketSettings, FirestoreSettings, load_settings
-from daemon.settings.base import seconds
 from worker_chart_export.errors import BackendUnavailable, RunInvalid
 from worker_chart_export.inputs.flow_run import why_run_id_refused
 from worker_chart_export.timing import SystemClock
+
+if TYPE_CHECKING:
+    from daemon.cli.status.reader import RunReader
+    from daemon.reports.report import RunReport
 
 EXAMPLES = examples(
     "status 20251215-102530_IBM_k3f7a",
@@ -35,16 +29,6 @@ EXAMPLES = examples(
     "status 20251215-102530_IBM_k3f7a --output json",
 )
 EVERY_SECONDS = 1.0
-
-
-class StatusSettings(FirestoreSettings):
-    """The settings of this command. The grace period is only shown, so it has no default here."""
-
-    unleased_grace_seconds: float | None = seconds(None, 0, 604800)
-
-
-class StatusSettingsWithBucket(StatusSettings, BucketSettings):
-    """The same where CHARTS_BUCKET is set."""
 
 
 def command(
@@ -68,6 +52,11 @@ def command(
     Ctrl-C. 1: no such run, or a chart step FAILED or can't be read. 2: bad
     settings or arguments. 3: Firestore refuses, or does not answer.
     """
+    from daemon.cli.command_settings import StatusSettings, StatusSettingsWithBucket
+    from daemon.cli.status.reader import PARALLEL_READS, RunReader
+    from daemon.clients import firestore_client, storage_client
+    from daemon.settings import BucketSettings, load_settings
+
     if problem := why_run_id_refused(run_id):
         raise typer.BadParameter(problem)
     if watch:
@@ -111,6 +100,11 @@ def _read(reader: RunReader) -> RunReport:
 
 def _watch(reader: RunReader, output: OutputFormat) -> RunReport | None:
     """Show the run repeatedly; return the last report, or None if there was none."""
+    from rich.console import Console
+    from rich.live import Live
+
+    from daemon.cli.status.terminal import LiveView
+
     reports = _reports(reader)
     if output is OutputFormat.JSON or not sys.stdout.isatty():
         return _print_changes(reports, output)
@@ -129,6 +123,8 @@ def _reports(reader: RunReader) -> Iterator[tuple[RunReport, str]]:
 
     While Firestore does not answer, the last report is yielded again with a warning.
     """
+    from daemon.cli.status.reader import until_stopped
+    from daemon.reports.report import RunReport
 
     def read_or_error() -> RunReport | BackendUnavailable:
         try:
@@ -150,6 +146,9 @@ def _reports(reader: RunReader) -> Iterator[tuple[RunReport, str]]:
 
 
 def _print_changes(reports: Iterator[tuple[RunReport, str]], output: OutputFormat) -> RunReport | None:
+    from daemon.cli.status.to_json import report_json
+    from daemon.cli.status.to_text import changed_lines
+
     last: RunReport | None = None
     last_warning = ""
     for report, warning in reports:
@@ -167,6 +166,12 @@ def _print_changes(reports: Iterator[tuple[RunReport, str]], output: OutputForma
 
 
 def _show(report: RunReport, output: OutputFormat) -> None:
+    from rich.console import Console
+
+    from daemon.cli.status.terminal import FullView
+    from daemon.cli.status.to_json import report_json
+    from daemon.cli.status.to_text import report_lines
+
     if output is OutputFormat.JSON:
         typer.echo(report_json(report))
     elif sys.stdout.isatty():

@@ -11,7 +11,6 @@ from daemon.cli.durations import parse_duration
 from daemon.cli.lists.filters import codes_of, statuses_of
 from daemon.cli.lists.printing import age_text, print_list
 from daemon.cli.output import OutputFormat, examples
-from daemon.reports.steps import StepFilter, step_pages
 from worker_chart_export.inputs.flow_run import StepStatus
 
 EXAMPLES = examples(
@@ -59,6 +58,8 @@ def command(
     Needs GOOGLE_CLOUD_PROJECT. Exit code 0: the list was printed, even if it is
     empty. 2: bad settings or arguments. 3: Firestore refuses or does not answer.
     """
+    from daemon.reports.steps import StepFilter, step_pages
+
     steps = StepFilter(
         statuses=statuses_of(status, StepStatus),
         codes=codes_of(code),

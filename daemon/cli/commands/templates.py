@@ -11,24 +11,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from daemon.cli.lists.studies import list_studies
 from daemon.cli.operator import audit, log_to_standard_error, require_consent
 from daemon.cli.output import OutputFormat, examples
 from daemon.cli.places import place_of
-from daemon.cli.template_changes import Change, compare
-from daemon.cli.template_check import Review, review, review_file
-from daemon.clients import firestore_client
 from daemon.exit import ExitCode
 from daemon.reports.wording import plural
-from daemon.settings import ChartsApiMode, ChartSettings, FirestoreSettings, load_settings
 from worker_chart_export.errors import RequestError, shown, visible
 from worker_chart_export.inflation import BrokenGzip, InflatedTooLarge, inflated
 from worker_chart_export.inputs.flow_run import TEMPLATE_ID, is_template_id
-from worker_chart_export.inputs.template import TemplateCatalog
 from worker_chart_export.timing import rfc3339
 
 if TYPE_CHECKING:
+    from daemon.cli.template_check import Review
     from worker_chart_export.charts.chart_img.accounts import Account
+    from worker_chart_export.inputs.template import TemplateCatalog
 
 STDOUT = Path("-")
 SAMPLE_CANDLES = "data/samples/ohlcv/IBM_1d.json"
@@ -68,6 +64,9 @@ def push(
 
     Exit code 0: all are stored. 1: one is invalid. 3: Firestore refuses or does not answer.
     """
+    from daemon.cli.template_changes import Change, compare
+    from daemon.cli.template_check import review_file
+
     reviews = [review_file(path) for path in paths]
     refused = [found for found in reviews if not (found.demand if allow_unknown_keys else found.is_good)]
     for found in refused:
@@ -93,18 +92,20 @@ def list_(
     ] = False,
 ) -> None:
     """Show the stored templates: id, description and what each one draws."""
+    from daemon.cli.lists.studies import list_studies
+
     if studies:
         list_studies(output)
         return
     reviews = _review_stored(())
     _note_if_none(reviews)
     if output is OutputFormat.JSON:
-        typer.echo(json.dumps([_summary(found) for found in reviews], ensure_ascii=False))
+        typer.echo(json.dumps([found.summary() for found in reviews], ensure_ascii=False))
         return
     for found in reviews:
-        summary = _summary(found)
+        summary = found.summary()
         typer.echo(f"{found.template_id}  {summary['description']}")
-        typer.echo(f"    {', '.join(summary['draws']) or 'price alone'}; {_state(found)}")
+        typer.echo(f"    {', '.join(summary['draws']) or 'price alone'}; {found.state}")
 
 
 @app.command(
@@ -134,6 +135,9 @@ def diff(paths: Files, output: OutputOption = OutputFormat.TEXT) -> None:
 
     Exit code 0: all are equal. Exit code 1: a template differs or is not stored.
     """
+    from daemon.cli.template_changes import Change, compare
+    from daemon.cli.template_check import review_file
+
     reviews = [review_file(path) for path in paths]
     if broken := [found for found in reviews if not found.document]:
         for found in broken:
@@ -195,6 +199,9 @@ def validate(
 
     Exit code 1: a template is invalid, or no account can make its chart.
     """
+    from daemon.cli.template_check import review_file
+    from daemon.settings import ChartsApiMode, ChartSettings, load_settings
+
     settings = load_settings(ChartSettings, charts_api_mode=ChartsApiMode.LOCAL)  # accounts are optional
     has_accounts = settings.chart_img_accounts_json is not None
     accounts = settings.accounts if has_accounts else []
@@ -249,10 +256,12 @@ def render(
     ] = None,
 ) -> None:
     """Draw a template to a PNG, or to a JPEG if its `format` says so, without Chart-IMG."""
+    from daemon.cli.template_check import review
+
     # The renderer is slow to load, and no other command needs it.
-    from worker_chart_export.charts.local.input.candles import parse_candles  # noqa: PLC0415
-    from worker_chart_export.charts.local.render import as_jpeg  # noqa: PLC0415
-    from worker_chart_export.charts.local.render import render as draw  # noqa: PLC0415
+    from worker_chart_export.charts.local.input.candles import parse_candles
+    from worker_chart_export.charts.local.render import as_jpeg
+    from worker_chart_export.charts.local.render import render as draw
 
     found = _find(template)
     is_jpeg = found.document.get("request", {}).get("format") == "jpeg"
@@ -302,12 +311,18 @@ def _write(option: str, path: Path, content: bytes) -> None:
 
 @contextmanager
 def _catalog() -> Iterator[TemplateCatalog]:
+    from daemon.clients import firestore_client
+    from daemon.settings import FirestoreSettings, load_settings
+    from worker_chart_export.inputs.template import TemplateCatalog
+
     settings = load_settings(FirestoreSettings)
     with closing(firestore_client(settings.google_cloud_project, settings.firestore_db)) as client:
         yield TemplateCatalog(client)
 
 
 def _review_stored(accounts: Sequence[Account]) -> list[Review]:
+    from daemon.cli.template_check import review
+
     with _catalog() as catalog:
         return [review(name, document, accounts) for name, document in catalog.documents().items()]
 
@@ -333,6 +348,8 @@ def _not_stored(template_ids: Sequence[str]) -> typer.Exit:
 
 
 def _find(template: str) -> Review:
+    from daemon.cli.template_check import review, review_file
+
     path = Path(template)
     if not is_template_id(template) or path.is_file():  # only an id can be that of a stored template
         try:
@@ -350,7 +367,7 @@ def _find(template: str) -> Review:
 
 def _metadata(raw: bytes) -> dict[str, str]:
     """Return the metadata in the candle file. The renderer checks the candles."""
-    from worker_chart_export.charts.local.input.candles import MAX_FILE_BYTES  # noqa: PLC0415
+    from worker_chart_export.charts.local.input.candles import MAX_FILE_BYTES
 
     try:
         content = json.loads(inflated(raw, max_bytes=MAX_FILE_BYTES))
@@ -362,26 +379,8 @@ def _metadata(raw: bytes) -> dict[str, str]:
 
 def _show(found: Review) -> None:
     """Print one template: a line, and another one for each problem and account."""
-    typer.echo(f"{'ok' if found.is_good else 'refused':<7}  {found.template_id}  {_state(found)}")
+    typer.echo(f"{'ok' if found.is_good else 'refused':<7}  {found.template_id}  {found.state}")
     for problem in found.problems:
         typer.echo(f"         {problem}")
     for account, verdict in found.accounts.items():
         typer.echo(f"         account {account}: {verdict}")
-
-
-def _state(found: Review) -> str:
-    if found.demand is None:
-        return "invalid"
-    demand = found.demand
-    return f"{demand.width}x{demand.height}, {plural(demand.parameters, 'parameter')}"
-
-
-def _summary(found: Review) -> dict[str, Any]:
-    request = found.document.get("request") if found.demand else None
-    entries = [*request.get("studies", []), *request.get("drawings", [])] if request else []
-    return {
-        "id": found.template_id,
-        "description": str(found.document.get("description", "")),
-        "draws": [entry["name"] for entry in entries],
-        "valid": found.demand is not None,
-    }

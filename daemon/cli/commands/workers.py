@@ -9,8 +9,6 @@ import typer
 
 from daemon.cli.lists.printing import age_text, print_list
 from daemon.cli.output import OutputFormat, examples
-from worker_chart_export.fleet.heartbeat import live_workers
-from worker_chart_export.fleet.pause import read_pause
 from worker_chart_export.timing import rfc3339
 
 if TYPE_CHECKING:
@@ -70,6 +68,9 @@ def command(
 
 
 def _pages(client: Any) -> Iterator[list[WorkerRow]]:
+    from worker_chart_export.fleet.heartbeat import live_workers
+    from worker_chart_export.fleet.pause import read_pause
+
     pause = read_pause(client, timeout_seconds=READ_SECONDS).pause
     if pause is not None:
         typer.echo(f"paused: {pause}", err=True)

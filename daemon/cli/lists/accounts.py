@@ -14,6 +14,17 @@ if TYPE_CHECKING:
 
     from worker_chart_export.charts.chart_img.accounts import Account
 
+COLUMNS = {
+    "ACCOUNT": lambda row: row.usage.account_id,
+    "USED": lambda row: text_of(row.usage.used),
+    "LIMIT": lambda row: text_of(row.usage.limit),
+    "LEFT": lambda row: text_of(row.usage.left),
+    "LIMIT FROM": lambda row: row.limit_source or "-",
+    "WINDOW ENDS (UTC)": lambda row: window_end(row.usage),
+    "RATE": lambda row: row.rate,
+    "REFUSED": lambda row: row.refused or "-",
+}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccountRow:

@@ -10,10 +10,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 import typer
 
 from daemon.cli.output import OutputFormat
-from daemon.clients import firestore_client
 from daemon.exit import ExitCode
 from daemon.lifecycle.standard_streams import lost_reader
-from daemon.settings import FirestoreSettings, load_settings
 from worker_chart_export.errors import IndexMissing, visible
 from worker_chart_export.timing import span
 
@@ -53,6 +51,9 @@ def print_list(
         BackendRefused: Firestore refuses.
         Exit: An index is missing.
     """
+    from daemon.clients import firestore_client  # noqa: PLC0415 - help does without
+    from daemon.settings import FirestoreSettings, load_settings  # noqa: PLC0415 - see above
+
     settings = load_settings(FirestoreSettings)
     with closing(firestore_client(settings.google_cloud_project, settings.firestore_db)) as client:
         rows = _limited(pages(client), limit)

@@ -37,10 +37,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 ROOT = Path(__file__).resolve().parents[3]
-#: Modules that every process imports; `daemon.cli.commands` with all its modules.
+#: Modules that every process imports, with all modules of `daemon.cli`. Commands import what they run late.
 PRELOADED = (
     "daemon.main",
     "daemon.cli.app",
+    "localcloud",
     "worker_chart_export.charts.local.render",
 )
 _MAX_REQUEST_BYTES = 1 << 20
@@ -247,8 +248,9 @@ def _report(pipe: int, number: int) -> None:
 
 
 def _commands() -> list[str]:
-    package = importlib.import_module("daemon.cli.commands")
-    return [f"{package.__name__}.{module.name}" for module in pkgutil.iter_modules(package.__path__)]
+    package = importlib.import_module("daemon.cli")
+    found = pkgutil.walk_packages(package.__path__, prefix="daemon.cli.")
+    return [module.name for module in found if not module.name.endswith("__main__")]
 
 
 if __name__ == "__main__":

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import resource
 import shlex
+import subprocess
+import sys
 from importlib.metadata import version
 
 import pytest
@@ -18,6 +22,49 @@ PROGRAM = "worker-chart-export"
 #: The commands of the contract.
 EVERYBODYS = {"demo", "daemon", "emulators", "run-local", "publish", "status", "templates", "healthcheck"}
 MAX_COMPLETION_CHARS = 45
+#: Slow to import. Only what a command runs needs them. (typer itself loads pydantic and parts of rich.)
+HEAVY = {
+    "aiohttp",
+    "asyncio",
+    "cryptography",
+    "daemon.composition",
+    "daemon.main",
+    "daemon.settings",
+    "google",
+    "grpc",
+    "httpx",
+    "jinja2",
+    "localcloud",
+    "numpy",
+    "opentelemetry",
+    "PIL",
+    "prometheus_client",
+    "proto",
+    "pydantic_settings",
+    "requests",
+    "rich.live",
+    "rich.progress",
+    "structlog",
+    "urllib3",
+}
+#: Shows the help of the commands in its arguments, and prints what each loaded of the modules in `HEAVY`.
+SHOW_HELP = """
+import io, json, sys
+from contextlib import redirect_stdout, suppress
+from daemon.cli.app import main
+commands, heavy = json.loads(sys.argv[1])
+found = {}
+for words in commands:
+    sys.argv = ["worker-chart-export", *words, "--help"]
+    with suppress(SystemExit), redirect_stdout(io.StringIO()):
+        main()
+    if loaded := set(heavy) & set(sys.modules):
+        found[" ".join(words)] = sorted(loaded)
+        heavy = set(heavy) - loaded
+print(json.dumps(found))
+"""
+#: Processor time of the help of a command: twice what it takes on a slow machine.
+HELP_SECONDS = 0.8
 #: The parser's error. Typer has no name for it.
 USAGE_ERROR = BadParameter.__mro__[1]
 
@@ -121,3 +168,26 @@ def test_a_mistyped_command_is_answered_with_the_right_one():
     done = CliRunner().invoke(app, ["statsu", "run"])
     assert done.exit_code == 2
     assert "status" in done.output
+
+
+def test_no_help_loads_what_only_a_run_needs():
+    """The help of each command and sub-command is shown without Google's clients and the embedded cloud."""
+    arguments = json.dumps([[(), *ALL], sorted(HEAVY)])
+    done = subprocess.run(
+        [sys.executable, "-c", SHOW_HELP, arguments], capture_output=True, text=True, check=True
+    )
+    assert json.loads(done.stdout.splitlines()[-1]) == {}
+
+
+def test_help_takes_little_time():
+    """The help of a sub-command takes little processor time, of which the fastest of three tries counts."""
+    script = "import sys; from daemon.cli.__main__ import main; main()"
+    times = []
+    for _ in range(3):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run(
+            [sys.executable, "-c", script, "templates", "push", "--help"], capture_output=True, check=True
+        )
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        times.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    assert min(times) < HELP_SECONDS

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from rich.console import Console
 
-from daemon.cli.commands.doctor import as_json, show
+from daemon.cli.doctor.report import as_json, show
 from daemon.cli.doctor.results import DoctorReport, Status, failure, not_checkable, ok, warning
 from daemon.exit import ExitCode
 from daemon.settings.emulators import Emulators
