@@ -5,6 +5,7 @@ All of it runs in the main thread, which waits for a request to stop or for the 
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import time
@@ -41,6 +42,8 @@ MAIN_WITHIN_SECONDS = 30.0
 GRACE_SECONDS = 0.5
 #: The time for the release of leases before the process ends at once.
 LAST_RELEASE_SECONDS = 0.5
+#: A collection of garbage begins after so many new objects. Python's own limit is 700.
+GARBAGE_OBJECTS = 5000
 #: The time for log lines that wait at the end for the reader of the output.
 FLUSH_SECONDS = 1.0
 
@@ -172,6 +175,7 @@ class Daemon:
         try:
             self._waiter.wait_for(parts.fleet.look_first, name="fleet")
             parts.start(self._liveness)
+            _collect_less_garbage()
             parts.supervisor.keep_open()
         except StopRequested as stop:
             code, reason, since = ExitCode.OK, stop.reason, stop.at
@@ -221,6 +225,15 @@ class Daemon:
         if why_not is None:
             return f"Pulling from {self._settings.subscription_path}"
         return f"{'Waiting' if self._is_started else 'Starting'}: {why_not}"
+
+
+def _collect_less_garbage() -> None:
+    """Leave what the start has made, which stays, out of each collection, and collect less often.
+
+    Nearly all that it goes through is in use. With Python's defaults it takes 0.6 ms of a step's CPU time.
+    """
+    gc.freeze()
+    gc.set_threshold(GARBAGE_OBJECTS)
 
 
 def _seconds_until(deadline: float) -> float:
