@@ -106,18 +106,21 @@ class ChartMaker:
         """
         folder, reach = StepFolder(claim.run.run_id, claim.step.step_id), Reach(export, scope)
         folder.check_names(export, started_at=claim.started_at)
+        cached = {name: found for name in export.template_ids if (found := self._templates.cached(name))}
         step = StepContext(
             claim=claim,
             export=export,
             scope=scope,
             reach=reach,
             folder=folder,
-            templates={},
+            templates=cached,
             stored={},
             candles=LoadOnce(partial(self._artifacts.read_candles, export.ohlcv_uri, scope=scope)),
         )
-        check_fits(self._smallest_manifest(step))  # before thousands of templates are read
-        step = replace(step, templates=self._read_templates(export.template_ids, scope, threads=threads))
+        missing = [name for name in export.template_ids if name not in cached]
+        if missing:
+            check_fits(self._smallest_manifest(step))  # before thousands of templates are read
+            step = replace(step, templates=cached | self._read_templates(missing, scope, threads=threads))
         check_fits(self._smallest_manifest(step))
         if claim.held.lease.may_have_charts:
             try:
@@ -241,30 +244,25 @@ class ChartMaker:
     def _read_templates(
         self, template_ids: Sequence[str], scope: CancelScope, *, threads: int
     ) -> dict[str, ChartTemplate | RequestError]:
-        """Read the templates that are not cached, some at a time.
+        """Read templates, some at a time.
 
         Raises:
             WorkerError: The step was stopped, or Firestore stays unavailable.
         """
+        reads, out_of_time = scope.child(scope.remaining_seconds()), StepTimedOut(OUT_OF_TIME)
+        futures = run_in_parallel(
+            partial(self._template, scope=reads),
+            template_ids,
+            threads=threads,
+            scope=reads,
+            timeout_error=out_of_time,
+        )
         found: dict[str, ChartTemplate | RequestError] = {}
-        for template_id in template_ids:
-            if template := self._templates.cached(template_id):
-                found[template_id] = template
-        missing = [template_id for template_id in template_ids if template_id not in found]
-        if missing:
-            reads, out_of_time = scope.child(scope.remaining_seconds()), StepTimedOut(OUT_OF_TIME)
-            futures = run_in_parallel(
-                partial(self._template, scope=reads),
-                missing,
-                threads=threads,
-                scope=reads,
-                timeout_error=out_of_time,
-            )
-            for template_id, future in zip(missing, futures, strict=True):
-                error = future.exception() if future.done() else out_of_time
-                if error is not None and not isinstance(error, RequestError):
-                    raise error
-                found[template_id] = error or future.result()
+        for template_id, future in zip(template_ids, futures, strict=True):
+            error = future.exception() if future.done() else out_of_time
+            if error is not None and not isinstance(error, RequestError):
+                raise error
+            found[template_id] = error or future.result()
         return found
 
     def _template(self, template_id: str, scope: CancelScope) -> ChartTemplate:
