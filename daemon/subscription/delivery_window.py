@@ -19,8 +19,9 @@ from google.cloud.pubsub_v1.subscriber._protocol.requests import AckRequest, Mod
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-#: The client itself makes at most five calls in ten seconds, and blocks before the next one.
-MIN_CALL_SECONDS = 2.5
+#: The client itself opens at most five calls again in ten seconds, and blocks before the next one.
+#: One is left for a call that Pub/Sub ends.
+MAX_RESTARTS, RESTARTS_SECONDS = 4, 10.0
 #: A new call is made when at least this share of the window is deferred: it may bring as many messages as
 #: there are threads, and those that find no free thread wait in this process.
 MIN_DEFERRED_SHARE = 0.5
@@ -42,7 +43,7 @@ class DeliveryWindow:
         self._clock = clock
         self._lock = threading.Lock()
         self._deadlines: dict[str, float] = {}  # by ack id; infinite while a thread has the message
-        self._started = -math.inf
+        self._restarts: deque[float] = deque(maxlen=MAX_RESTARTS)
 
     def add(self, ack_id: str) -> None:
         """Count a message that was delivered."""
@@ -64,10 +65,11 @@ class DeliveryWindow:
             self._deadlines = {name: end for name, end in self._deadlines.items() if end > now}
             deferred = sum(end < math.inf for end in self._deadlines.values())
             is_blocked = len(self._deadlines) >= self._size and deferred >= self._size * MIN_DEFERRED_SHARE
-            if not is_blocked or now - self._started < MIN_CALL_SECONDS:
+            is_late = len(self._restarts) < MAX_RESTARTS or now - self._restarts[0] >= RESTARTS_SECONDS
+            if not is_blocked or not is_late:
                 return False
             self._deadlines.clear()
-            self._started = now
+            self._restarts.append(now)
             return True
 
 

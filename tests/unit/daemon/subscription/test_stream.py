@@ -15,7 +15,7 @@ from google.cloud.pubsub_v1.subscriber._protocol import requests
 from google.cloud.pubsub_v1.types import FlowControl
 
 from daemon.settings import PubsubSettings, Settings
-from daemon.subscription.delivery_window import MIN_CALL_SECONDS, DeliveryWindow
+from daemon.subscription.delivery_window import MAX_RESTARTS, RESTARTS_SECONDS, DeliveryWindow
 from daemon.subscription.stream import NackingScheduler, Stream, Subscriber, open_stream
 from daemon.subscription.unsent_requests import UnsentRequests
 from localcloud import Fault
@@ -176,22 +176,23 @@ class TestDeliveryWindow:
             window.follow(_deferred(ack_id))
         return window
 
-    def test_a_full_window_starts_again_once(self, window, clock):
+    def test_a_full_window_starts_again_once(self, window):
         """A window that deferred messages fill starts at 0, and does not count its old messages again."""
         assert window.restart_if_deferred()
-        clock.advance(MIN_CALL_SECONDS)
         window.follow(_deferred("c"))
         window.follow(_deferred("d"))
         assert not window.restart_if_deferred()
 
-    def test_calls_have_a_distance(self, window, clock):
-        """Two restarts are some seconds apart."""
-        assert window.restart_if_deferred()
-        for ack_id in "efgh":
-            window.add(ack_id)
-            window.follow(_deferred(ack_id))
-        assert not window.restart_if_deferred()
-        clock.advance(MIN_CALL_SECONDS)
+    def test_the_client_is_never_asked_for_more_calls_than_it_makes(self, window, clock):
+        """After some restarts the next one waits, because the client would block."""
+        restarts = []
+        for number in range(MAX_RESTARTS + 1):
+            restarts.append(window.restart_if_deferred())
+            for ack_id in "efgh":
+                window.add(f"{ack_id}{number}")
+                window.follow(_deferred(f"{ack_id}{number}"))
+        assert restarts == [True] * MAX_RESTARTS + [False]
+        clock.advance(RESTARTS_SECONDS)
         assert window.restart_if_deferred()
 
     def test_a_window_with_room_goes_on(self, window, clock):
