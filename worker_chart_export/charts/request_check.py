@@ -42,6 +42,18 @@ def problems(request: Mapping[str, Any], path: str = "request") -> Iterator[str]
         yield from _entry_problems(drawing, DRAWING_KEYS, table.drawings, f"{path}.drawings[{index}]")
 
 
+def documented_keys(request: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the request body without the undocumented keys of itself and of its studies and drawings.
+
+    A step warns about those, because the API may know more than its documentation.
+    """
+    known = {key: value for key, value in request.items() if key in catalogue().request}
+    for name, keys in (("studies", STUDY_KEYS), ("drawings", DRAWING_KEYS)):
+        if entries := _entries(known, name):
+            known[name] = [{key: entry[key] for key in entry.keys() & keys} for entry in entries]
+    return known
+
+
 def _problem(known: Mapping[str, Parameter], key: str, value: object, path: str) -> Iterator[str]:
     """Yield the problem of one field, if it has one."""
     if key not in known:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from worker_chart_export.charts.base import ChartImage, ChartRequest
 from worker_chart_export.charts.local.processes.pool import UnexpectedError
+from worker_chart_export.charts.request_check import documented_keys
 from worker_chart_export.errors import RenderFailed, RequestError, WorkerError
 from worker_chart_export.memory import return_freed_memory
 from worker_chart_export.observability.logs import Event, log
@@ -92,7 +93,7 @@ class LocalProvider(Generic[C]):
                 held.callback(return_freed_memory)
             return self._renderer.draw(
                 candles,
-                request.payload,
+                documented_keys(request.payload),
                 symbol=request.symbol,
                 timeframe=request.timeframe,
                 check=request.scope.check,

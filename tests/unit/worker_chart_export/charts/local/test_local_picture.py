@@ -244,6 +244,15 @@ def test_a_bad_template_is_refused_by_the_provider():
         _provider().chart(_request_for(raw_candles, {"studies": [{"name": "Tea Leaves"}]}))
 
 
+def test_the_provider_leaves_out_keys_that_a_step_only_warns_about():
+    """Undocumented keys of the request, its studies and drawings change no chart; the template warns."""
+    arrow = {"name": "Vertical Line", "input": {"datetime": "2013-01-02T00:00:00.000Z"}}
+    plain = {"studies": [{"name": "Volume"}], "drawings": [arrow]}
+    odd = {"them": "light", "studies": [{"name": "Volume", "inputs": {}}], "drawings": [arrow | {"x": 1}]}
+    charts = [_provider().chart(_request_for(raw_candles, payload)) for payload in (plain, odd)]
+    assert charts[0].png == charts[1].png
+
+
 def test_drawing_libraries_are_loaded_with_the_provider():
     """The drawing libraries are imported only when the provider is built."""
     script = (
