@@ -33,7 +33,7 @@ demo: $(RUN_READY) ## The whole main job on this machine; gallery in demo-output
 test: $(DEV_READY) ## All tests but the long ones: unit, contract (both clouds), integration, process, chaos
 	$(PYTEST) -m "not long"
 
-test-long: $(DEV_READY) ## The long ones: a storm, SIGTERMs at random moments, the units in a booted systemd
+test-long: $(DEV_READY) ## The long ones: a storm, SIGTERMs at random moments, the units in a booted systemd, an operator's drills on Google's emulators
 	$(PYTEST) -m long
 
 test-floors: $(FLOORS_VENV)/.ready ## The unit tests with the oldest dependencies that pyproject.toml allows
