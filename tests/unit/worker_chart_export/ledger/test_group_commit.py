@@ -9,9 +9,11 @@ import pytest
 from localcloud import Fault
 from tests.support.fakes import chart_step, run_document
 from tests.support.ledger.ledger_process import STEPS, Gate, LedgerProcess, in_thread, until
-from tests.support.ledger.samples import claim
+from tests.support.ledger.samples import claim, success
 from worker_chart_export.errors import BackendUnavailable
+from worker_chart_export.ledger.commit import group_commit
 from worker_chart_export.ledger.commit.group_commit import GroupCommits
+from worker_chart_export.ledger.commit.plan import CommitRequest
 from worker_chart_export.ledger.step_ledger import Claim
 from worker_chart_export.timing import SystemClock
 
@@ -64,6 +66,13 @@ class TestCost:
         gate.open.set()
         assert all(future.result(10).result.claimed for future in [first, *others])
         assert calls["Commit"] == 2
+
+    def test_a_commit_holds_at_most_200_requests_results_first(self):
+        """Firestore refuses a commit of more than 500 writes, and each request can write its lease too."""
+        intents = [*(claim(step_id=f"s{number}") for number in range(250)), success(step_id="done")]
+        waiting = [CommitRequest(intent=intent, snapshot=None, held=None) for intent in intents]
+        chosen = group_commit._choose(waiting)
+        assert chosen == [waiting[-1], *waiting[:199]]
 
     def test_claims_of_many_threads_take_few_commits(self, run, worker, calls):
         """Two hundred claims by many threads need few commits, with two threads per step."""

@@ -181,12 +181,3 @@ class TestMidnight:
         assert per_day[16] == 50
         assert set(windows) == {TODAY, TOMORROW}
         assert usage(documents) == {"windowStart": TOMORROW, "usageToday": 50}
-
-    def test_a_server_that_falls_back_moves_no_window_back(self, quota, documents, server_time):
-        """A server clock that goes back moves no window back and keeps the count."""
-        server_time.set(NOW + timedelta(days=1))
-        quota.count(ACCOUNT, scope_of())
-        server_time.set(NOW)
-        counted = quota.count(ACCOUNT, scope_of())
-        assert counted.window.day == 16
-        assert usage(documents) == {"windowStart": TOMORROW, "usageToday": 2}
