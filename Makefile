@@ -46,7 +46,7 @@ chaos: $(DEV_READY) ## Kills, freezes, outages, an upgrade and a storm, with fig
 load: $(DEV_READY) ## 10,000 messages, 1,000 runs, a run of 1,500 steps, 8 daemons: costs and losses, ten minutes; SOAK=60: a soak of that many minutes instead
 	$(BIN)/python -m tests.load $(if $(SOAK),--soak $(SOAK))
 
-explore: $(DEV_READY) ## Every interleaving of the claims and leases of a small world; six minutes
+explore: $(DEV_READY) ## Every interleaving of the claims and leases of a small world; eight minutes
 	$(BIN)/python -m tests.explorer
 
 bench: $(DEV_READY) ## The worker compared with a bare subscriber, half an hour; writes docs/benchmarks.md; ROUNDS=3
