@@ -48,7 +48,7 @@ def pytest_runtestloop(session: pytest.Session) -> bool:
         running[_fork(lambda: _run(name, tests))] = name  # noqa: B023 - called at once
         if len(running) >= work["processes"]:
             _wait(running, results)
-        if not number % 100:
+        if not number % 20:
             print(number, len(work["mutants"]), flush=True)  # noqa: T201 - a command's output
             RESULTS.write_text(json.dumps(results))
     while running:
@@ -98,11 +98,20 @@ def _run(name: str, tests: list[tuple[float, pytest.Item]]) -> int:
     os.dup2(output, sys.__stderr__.fileno())
     set_mutant_under_test(name)
     items = [item for _, item in tests]
+    items[0].config.pluginmanager.register(EndAtFailure())
     for item, following in zip(items, [*items[1:], None], strict=True):
-        if any(report.failed for report in runtestprotocol(item, nextitem=following, log=False)):
-            Path(f"killer-{os.getpid()}").write_text(item.nodeid)
-            return 1
+        runtestprotocol(item, nextitem=following)
     return 0
+
+
+class EndAtFailure:
+    """Ends the fork when a test fails, without the teardown, which might wait for what a mutant left."""
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Write the name of the test that failed."""
+        if report.failed:
+            Path(f"killer-{os.getpid()}").write_text(report.nodeid)
+            os._exit(1)
 
 
 def _fork(work: Callable[[], int]) -> int:
