@@ -40,8 +40,9 @@ def pytest_runtestloop(session: pytest.Session) -> bool:
     calls = json.loads(CALLS.read_text())
     results: dict[str, list[str]] = {}
     running: dict[int, str] = {}
-    for number, name in enumerate(work["mutants"], start=1):
-        tests = _tests_of(name, calls, session.items)
+    chosen = [(name, _tests_of(name, calls, session.items)) for name in work["mutants"]]
+    chosen.sort(key=lambda mutant: sum(seconds for seconds, _ in mutant[1]))  # the fastest first
+    for number, (name, tests) in enumerate(chosen, start=1):
         if not tests:
             results[name] = [NO_TESTS, ""]
             continue
@@ -49,7 +50,7 @@ def pytest_runtestloop(session: pytest.Session) -> bool:
         if len(running) >= work["processes"]:
             _wait(running, results)
         if not number % 20:
-            print(number, len(work["mutants"]), flush=True)  # noqa: T201 - a command's output
+            print(number, len(chosen), flush=True)  # noqa: T201 - a command's output
             RESULTS.write_text(json.dumps(results))
     while running:
         _wait(running, results)

@@ -6,6 +6,7 @@ each mutant. The variable `MUTANT_UNDER_TEST` selects the one that is called.
 
 from __future__ import annotations
 
+import itertools
 import json
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from mutmut.__main__ import create_mutants
 from mutmut.mutation import file_mutation
 from mutmut.mutation.data import MutantLineSpans, SourceFileMutationData
 from mutmut.mutation.diff_apply import get_diff_for_mutant
-from mutmut.mutation.mutators import operator_string
+from mutmut.mutation.mutators import operator_arg_removal, operator_string
 from mutmut.mutation.trampoline import set_mutant_under_test
 from mutmut.utils.file_utils import copy_also_copy_files, copy_src_dir, walk_mutatable_files
 
@@ -35,17 +36,37 @@ MYPY = (
 )
 
 
-def codes_and_names(node: cst.BaseString) -> Iterable[cst.BaseString]:
-    """Mutate a string unless it has a space: such a string is text for people, which tests don't repeat."""
-    return () if isinstance(node, cst.SimpleString) and " " in node.value else operator_string(node)
+def is_text(node: cst.CSTNode) -> bool:
+    """Return whether this is a string for people: one with a space. Tests don't repeat such texts."""
+    if isinstance(node, cst.SimpleString):
+        return " " in node.value
+    if isinstance(node, cst.ConcatenatedString):
+        return is_text(node.left) or is_text(node.right)
+    parts = node.parts if isinstance(node, cst.FormattedString) else ()
+    return any(isinstance(part, cst.FormattedStringText) and " " in part.value for part in parts)
+
+
+def no_texts(node: cst.BaseString) -> Iterable[cst.BaseString]:
+    """Mutate a string as mutmut does, unless it is a text."""
+    return () if is_text(node) else operator_string(node)
+
+
+def no_text_arguments(node: cst.Call) -> Iterable[cst.Call]:
+    """Drop or replace the arguments of a call as mutmut does, but not texts."""
+    for mutant in operator_arg_removal(node):
+        pairs = itertools.zip_longest(node.args, mutant.args)
+        if not is_text(next(old.value for old, new in pairs if new is not old)):
+            yield mutant
+
+
+OPERATORS = {operator_string: no_texts, operator_arg_removal: no_text_arguments}
 
 
 def write(processes: int) -> None:
     """Write the mutants of all files that changed since the last time."""
     set_mutant_under_test("mutant_generation")
     file_mutation.mutation_operators = [
-        (kind, codes_and_names if operator is operator_string else operator)
-        for kind, operator in file_mutation.mutation_operators
+        (kind, OPERATORS.get(operator, operator)) for kind, operator in file_mutation.mutation_operators
     ]
     FOLDER.mkdir(exist_ok=True)
     for path in FOLDER.rglob("*.py"):  # mutmut copies a file that it does not mutate only once

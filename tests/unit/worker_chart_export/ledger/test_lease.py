@@ -148,6 +148,7 @@ class TestOffers:
         """A step without a lease gets one of an unknown owner for the whole grace, with an unused token."""
         lease = unleased(token="x", now=READ_TIME, grace_seconds=3600)  # noqa: S106 - no password
         assert (lease.owner, lease.token, lease.attempt, lease.released) == ("unknown", "x", 1, 0)
+        assert not lease.message_id
         assert (lease.started_at, lease.expires_at) == (READ_TIME, READ_TIME + seconds(3600))
 
 
@@ -179,6 +180,16 @@ class TestTerms:
         """The error names the value."""
         with pytest.raises(ValueError, match=f"{name}: expected"):
             LeaseTerms(**{name: value})
+
+    def test_the_smallest_values_are_accepted(self):
+        """A lease may be shorter than a second and have one attempt; zero turns the other settings off."""
+        LeaseTerms(
+            lease_seconds=0.5,
+            max_attempts=1,
+            clock_skew_seconds=0,
+            unleased_grace_seconds=0,
+            max_work_seconds=0,
+        )
 
     def test_a_holder_trusts_its_lease_for_less_than_it_lasts(self):
         """A holder trusts its lease for a shorter time than it lasts, by the clock skew."""
