@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import queue
 import threading
+from types import SimpleNamespace
 
 import pytest
 from google.cloud.firestore_v1 import types
@@ -14,9 +15,11 @@ from daemon.handling.rescue import Rescue
 from daemon.lifecycle.drain import Drain
 from localcloud import Fault
 from tests.support.fakes import NOON, RUN_ID, STEP_ID, lease_of, scope_of
+from tests.support.metric_counts import value
 from tests.support.pipeline_bench import TERMS, Bench
 from tests.support.process.daemons import ROOT
 from worker_chart_export.errors import BackendRefused, BackendUnavailable, IndexMissing, Interrupted
+from worker_chart_export.execution.outcome import OutcomeKind
 from worker_chart_export.ledger.decisions import FLOW_RUNS, build_claim_update
 from worker_chart_export.ledger.expired_leases import expired_leases
 from worker_chart_export.ledger.finished_steps import FinishedSteps
@@ -87,21 +90,49 @@ class Rescuing:
         return thread is None or not thread.is_alive()
 
 
+def _looks(result):
+    return value("rescue_looks_total", result=result) or 0
+
+
+def test_the_first_scan_comes_within_an_interval_and_the_others_about_one_apart(monkeypatch):
+    """The daemons that start together don't search together."""
+    drawn, waits = [], []
+    monkeypatch.setattr(
+        "daemon.handling.rescue.full_jitter_seconds",
+        lambda *, low, high: drawn.append((low, high)) or high,
+    )
+
+    class Stopping(threading.Event):
+        def wait(self, timeout=None):
+            waits.append(timeout)
+            return len(waits) == 3
+
+    rescuing = Rescuing(interval=8)
+    rescuing.rescue._stopping = Stopping()
+    rescuing.rescue._run()
+    assert drawn == [(0, 8), (0.75, 1.25), (0.75, 1.25)]
+    assert waits == [8, 10, 10]
+
+
 @pytest.mark.parametrize(
-    "error",
+    ("error", "result"),
     [
-        BackendUnavailable("firestore", "503"),
-        BackendRefused("firestore", "403"),
-        IndexMissing("no index"),
-        Interrupted("stopped"),
-        KeyError("a mistake"),
+        (BackendUnavailable("firestore", "503"), "failed"),
+        (BackendRefused("firestore", "403"), "failed"),
+        (IndexMissing("no index"), "index_missing"),
+        (Interrupted("stopped"), "failed"),
+        (KeyError("a mistake"), "failed"),
     ],
 )
-def test_it_scans_again_after_any_result(error):
-    """The rescue scans again after any result of a scan, and ends with the drain."""
+def test_it_scans_again_after_any_result(error, result):
+    """The rescue counts the result of a scan, scans again after any, and ends with the drain."""
+    counted = [_looks(result), _looks("done")]
     rescuing = Rescuing(error, error)
     rescuing.rescue.start()
     rescuing.ledger.wait_for_scans(4)
+    assert rescuing.thread().daemon
+    assert _looks(result) == counted[0] + 2
+    assert _looks("done") > counted[1]
     assert rescuing.drained()
 
 
@@ -162,16 +193,31 @@ def test_a_step_that_the_drain_does_not_know_of_yet_is_not_begun():
 class Pipeline:
     """A pipeline that notes its calls."""
 
-    def __init__(self):
+    def __init__(self, outcome=None):
         self.worked = []
+        self.outcome = outcome
 
     def new_scope(self):
         """Return a scope."""
         return scope_of()
 
-    def run(self, *arguments, **_more):
-        """Note the call."""
-        self.worked.append(arguments)
+    def run(self, *arguments, **more):
+        """Note the call, and end it with a manifest."""
+        self.worked.append((*arguments, more["snapshot"]))
+        return self.outcome
+
+
+@pytest.mark.parametrize("manifest_uri", [None, "gs://b/m.json"])
+def test_what_is_worked_on_is_counted_and_shows_that_storage_works(monkeypatch, manifest_uri):
+    """The pipeline gets the read of the run; only a stored manifest proves anything about the storage."""
+    rescuing, snapshot, backends = Rescuing(), object(), []
+    monkeypatch.setattr(rescuing.breaker, "record_success", backends.append)
+    rescuing.rescue._pipeline = Pipeline(SimpleNamespace(kind=OutcomeKind.FAILED, manifest_uri=manifest_uri))
+    counted = value("rescues_total", result="failed") or 0
+    rescuing.rescue._work(RUN_ID, STEP_ID, snapshot)
+    assert rescuing.rescue._pipeline.worked == [(RUN_ID, STEP_ID, snapshot)]
+    assert value("rescues_total", result="failed") == counted + 1
+    assert backends == (["storage"] if manifest_uri else [])
 
 
 class TestMissingIndex:

@@ -19,7 +19,12 @@ from tests.support.ledger.samples import (
 )
 from worker_chart_export.ledger.decisions import ABSENT, Decision, Reason, ReleaseResult, patched
 from worker_chart_export.ledger.lease import NEVER, UNKNOWN_OWNER, Lease
-from worker_chart_export.ledger.operator_intents import OperatorReleaseIntent, RetryIntent, RetryResult
+from worker_chart_export.ledger.operator_intents import (
+    RETRY_LEASE_SECONDS,
+    OperatorReleaseIntent,
+    RetryIntent,
+    RetryResult,
+)
 
 FAILED = {"status": "FAILED", "finishedAt": FINISHED, "error": {"code": "CHART_API_FAILED", "message": "no"}}
 DELETED = firestore.DELETE_FIELD
@@ -64,7 +69,23 @@ class TestRetry:
         assert lease.is_for_retry
         assert lease.is_released
         assert not lease.is_valid_at(READ_TIME)
-        assert (lease.started_at, lease.retried_by) == (charts_of or NEVER, "ann@desk")
+        assert lease == Lease(
+            owner="ann@desk",
+            token="",
+            attempt=0,
+            released=0,
+            started_at=charts_of or NEVER,
+            acquired_at=READ_TIME,
+            expires_at=READ_TIME + seconds(RETRY_LEASE_SECONDS),
+            message_id="",
+            retried_by="ann@desk",
+            retried_at=READ_TIME,
+        )
+
+    def test_a_step_that_failed_again_may_be_retried_again(self):
+        """The lease of the first retry does not stand for the second one."""
+        before = stored(lease_of("theirs", retried_by="ann@desk"))
+        assert _decision(_retry(), observation(run_with(**FAILED), before)).run_patch
 
     def test_a_lease_that_is_left_over_is_replaced_with_a_guard(self):
         """A lease that another writer changes meanwhile is read again."""
@@ -106,7 +127,14 @@ class TestRetry:
         run = run_with(run_status="FAILED", **FAILED)
         decision = _decision(_retry(reopens_run=True), observation(run))
         assert decision.run_patch is not None
-        assert decision.run_patch.items() >= {"status": "RUNNING", "finishedAt": DELETED}.items()
+        assert (
+            decision.run_patch.items()
+            >= {
+                "status": "RUNNING",
+                "finishedAt": DELETED,
+                "error": DELETED,
+            }.items()
+        )
         after = patched(run, decision.run_patch)
         assert not after.is_final
         assert after.document["status"] == "RUNNING"
@@ -158,6 +186,7 @@ class TestRelease:
             (observation(run_with(run_status="FAILED"), stored()), Reason.RUN_FINAL),
             (observation(run_of({"other": chart_step()})), Reason.STEP_MISSING),
             (observation(lease=expired(1, token="")), Reason.RELEASED),
+            (observation(lease=expired(0, token="")), Reason.RELEASED),
             (observation(), Reason.UNLEASED),
             (observation(run_with(stepType="LLM_REPORT")), Reason.OTHER_TYPE),
         ],
@@ -172,4 +201,5 @@ class TestRelease:
         assert write is not None
         assert write.lease is not None
         assert (write.guard, write.lease.owner, write.lease.token) == (ABSENT, UNKNOWN_OWNER, "")
+        assert (write.lease.attempt, write.lease.released, write.lease.message_id) == (1, 1, "")
         assert write.lease.seconds_left(READ_TIME, clock_skew_seconds=5) == 0
