@@ -6,6 +6,7 @@ With the format `json` each line is one JSON object that Google Cloud Logging un
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import sys
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 StandardLogger = logging.Logger | logging.LoggerAdapter[Any]
 #: Where lines go in place of the process's own log.
 _standard_logger: ContextVar[StandardLogger | None] = ContextVar("standard_logger", default=None)
+#: The names that are bound to lines. The mappings are shared and never changed.
+bound_names: ContextVar[dict[str, str | int]] = ContextVar("log_context", default={})  # noqa: B039 - never changed
 #: The names that come first in a line, when they are bound.
 CONTEXT_NAMES = ("runId", "stepId", "attempt", "messageId", "owner", "flowKey")
 
@@ -202,6 +205,8 @@ class Logger:
 
 
 log = Logger()
+#: `json.dumps` with a default would make an encoder for each line.
+_encode = json.JSONEncoder(default=str).encode
 
 
 @contextmanager
@@ -219,7 +224,7 @@ def _log_to(logger: StandardLogger, level: int, event: Event, message: str, fiel
     if not logger.isEnabledFor(level):
         return
     exc_info = fields.pop("exc_info", None)
-    fields = structlog.contextvars.get_contextvars() | fields
+    fields = bound_names.get() | fields
     fields = {name: value for name, value in fields.items() if value is not None}
     text = " ".join(f"{name}={value}" for name, value in fields.items())
     extra = {"event": event.value, "fields": fields}
@@ -232,18 +237,17 @@ def bound(**context: str | int | None) -> Iterator[None]:
 
     Values of None are left out. Names that `bind` adds inside the block end with the block too.
     """
-    before = structlog.contextvars.get_contextvars()
+    token = bound_names.set(bound_names.get())
     bind(**context)
     try:
         yield
     finally:
-        structlog.contextvars.clear_contextvars()
-        structlog.contextvars.bind_contextvars(**before)
+        bound_names.reset(token)
 
 
 def bind(**context: str | int | None) -> None:
     """Add names to each line from now on, until the `bound` block around this call ends."""
-    structlog.contextvars.bind_contextvars(**{k: v for k, v in context.items() if v is not None})
+    bound_names.set(bound_names.get() | {name: value for name, value in context.items() if value is not None})
 
 
 def configure(*, level: str, log_format: str, stream: Any = None) -> None:
@@ -258,13 +262,13 @@ def configure(*, level: str, log_format: str, stream: Any = None) -> None:
     """
     handler = _LineHandler(stream or sys.stdout)
     prepare: list[Processor] = [
-        structlog.contextvars.merge_contextvars,
+        with_context,
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
     ]
     rendering: list[Processor]
     if log_format == "json":
         prepare.append(structlog.processors.format_exc_info)
-        rendering = [_google_fields, structlog.processors.JSONRenderer(default=str)]
+        rendering = [_google_fields, _as_json]
     else:
         output = stream or sys.stdout
         console = ConsoleLines(
@@ -318,6 +322,11 @@ def _log_unwritten(logger: str, error: BaseException) -> None:
         logging.getLogger(__name__).error("A line of %s can't be written: %r", logger, error)
 
 
+def with_context(_logger: WrappedLogger, _method: str, fields: EventDict) -> EventDict:
+    """Add the names that are bound."""
+    return {**bound_names.get(), **fields}
+
+
 def _google_fields(_logger: WrappedLogger, method: str, fields: EventDict) -> EventDict:
     """Name the fields as Google Cloud Logging expects them. Lines of libraries get the event `library`."""
     ours = {
@@ -328,6 +337,11 @@ def _google_fields(_logger: WrappedLogger, method: str, fields: EventDict) -> Ev
     }
     ours |= {name: fields.pop(name) for name in CONTEXT_NAMES if name in fields}
     return {name: value for name, value in {**ours, **fields}.items() if value is not None}
+
+
+def _as_json(_logger: WrappedLogger, _method: str, fields: EventDict) -> str:
+    """Render a line."""
+    return _encode(fields)
 
 
 def _console_fields(_logger: WrappedLogger, _method: str, fields: EventDict) -> EventDict:

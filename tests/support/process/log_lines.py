@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def _plain_log_lines() -> None:
     """Use plain tracebacks, because structlog's own ones take seconds."""
     console = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
-    structlog.configure(processors=[structlog.contextvars.merge_contextvars, console])
+    structlog.configure(processors=[logs.with_context, console])
 
 
 @pytest.fixture
@@ -35,9 +35,9 @@ def log_lines() -> Iterator[Callable[[], list[dict[str, Any]]]]:
     before_structlog = structlog.get_config()
     stream = io.StringIO()
     logs.configure(level="INFO", log_format="json", stream=stream)
-    with logs.bound():
-        structlog.contextvars.clear_contextvars()  # context bound by an earlier test of this thread
-        yield lambda: [json.loads(line) for line in stream.getvalue().splitlines()]
+    before_names = logs.bound_names.set({})  # without the names that an earlier test of this thread has bound
+    yield lambda: [json.loads(line) for line in stream.getvalue().splitlines()]
+    logs.bound_names.reset(before_names)
     structlog.configure(**before_structlog)
     logging.captureWarnings(capture=False)
     warnings.showwarning = show_warning
