@@ -33,7 +33,6 @@ class CancelScope:
         self._clock = clock
         self._deadline = clock.monotonic() + seconds
         self._lock = threading.Lock()
-        self._stopped = threading.Event()
         self._stop_error: WorkerError | None = None
         self._on_stop: list[Callable[[WorkerError], None]] = []
         self._guards: tuple[Callable[[], None], ...] = ()
@@ -81,13 +80,12 @@ class CancelScope:
                 return
             self._stop_error = error
             callbacks = list(self._on_stop)
-        self._stopped.set()
         for callback in callbacks:
             callback(error)
 
     def remaining_seconds(self) -> float:
         """Return the seconds that are left: never less than zero, and zero once the step is stopped."""
-        return 0.0 if self._stopped.is_set() else max(0.0, self._deadline - self._clock.monotonic())
+        return 0.0 if self._stop_error is not None else max(0.0, self._deadline - self._clock.monotonic())
 
     def check_stopped(self) -> None:
         """Return unless the step is stopped or a guard stops it. The deadline does not count here.
@@ -122,5 +120,7 @@ class CancelScope:
 
     def sleep(self, seconds: float) -> None:
         """Wait `seconds`, but not longer than the deadline. A stop ends the wait; errors as `check`."""
-        self._stopped.wait(min(seconds, self.remaining_seconds()))
+        stopped = threading.Event()
+        with self.while_running(lambda _error: stopped.set()):
+            stopped.wait(min(seconds, self.remaining_seconds()))
         self.check()
