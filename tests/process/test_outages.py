@@ -239,12 +239,12 @@ def test_the_refusal_of_one_object_fails_its_request(deployment):
 
 
 def test_templates_that_may_not_be_read_fail_the_step(deployment):
-    """Templates that may not be read fail each chart with the refusal; the step has a manifest."""
+    """Templates that may still not be read when the time ends fail each chart; the step has a manifest."""
     deployment.cloud.firestore.faults.add(
         Fault(method="BatchGetDocuments", match="chart_templates", error="PERMISSION_DENIED")
     )
     run_id, (step_id,) = deployment.put_run()
-    with deployment.daemon().started() as daemon:
+    with deployment.daemon(STEP_TIMEOUT_SECONDS="1").started() as daemon:
         deployment.publish_step(run_id, step_id)
         assert daemon.wait_for_event("message_settled")[0]["disposition"] == "ack"
         assert daemon.terminate() == 0

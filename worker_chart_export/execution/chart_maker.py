@@ -17,7 +17,6 @@ from worker_chart_export.concurrency.parallel import run_in_parallel
 from worker_chart_export.concurrency.single_flight import LoadOnce
 from worker_chart_export.errors import (
     AccountsExhausted,
-    BackendUnavailable,
     ChartApiFailed,
     ErrorCode,
     ObjectRefused,
@@ -30,6 +29,7 @@ from worker_chart_export.errors import (
 from worker_chart_export.execution.reach import Reach
 from worker_chart_export.execution.step_context import StepContext, meta_of
 from worker_chart_export.execution.stored_meta import meta_from, metadata_of
+from worker_chart_export.execution.template_reads import OUT_OF_TIME, read_templates
 from worker_chart_export.inputs.template import ChartTemplate
 from worker_chart_export.observability import metrics
 from worker_chart_export.observability.logs import Event, log
@@ -41,7 +41,6 @@ from worker_chart_export.outputs.manifest import (
     build_manifest,
     check_fits,
 )
-from worker_chart_export.timing import full_jitter_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -53,7 +52,6 @@ if TYPE_CHECKING:
     from worker_chart_export.ledger.step_ledger import Claim
     from worker_chart_export.outputs.artifact_store import ArtifactStore, StoredPng
 
-OUT_OF_TIME = "The step's time ended before this chart was made."
 #: Which provider makes a chart is not known before. This name takes the fewest bytes of a manifest.
 SHORTEST_PROVIDER = "mock"
 
@@ -120,7 +118,9 @@ class ChartMaker:
         missing = [name for name in export.template_ids if name not in cached]
         if missing:
             check_fits(self._smallest_manifest(step))  # before thousands of templates are read
-            step = replace(step, templates=cached | self._read_templates(missing, scope, threads=threads))
+            step = replace(
+                step, templates=cached | read_templates(self._templates, missing, scope, threads=threads)
+            )
         check_fits(self._smallest_manifest(step))
         if claim.held.lease.may_have_charts:
             try:
@@ -240,42 +240,6 @@ class ChartMaker:
         image = self._call_provider(request)
         meta = {**image.meta, **meta_of(image.provider, template)}
         return self._store(step, name, request, image, meta), meta
-
-    def _read_templates(
-        self, template_ids: Sequence[str], scope: CancelScope, *, threads: int
-    ) -> dict[str, ChartTemplate | RequestError]:
-        """Read templates, some at a time.
-
-        Raises:
-            WorkerError: The step was stopped, or Firestore stays unavailable.
-        """
-        reads, out_of_time = scope.child(scope.remaining_seconds()), StepTimedOut(OUT_OF_TIME)
-        futures = run_in_parallel(
-            partial(self._template, scope=reads),
-            template_ids,
-            threads=threads,
-            scope=reads,
-            timeout_error=out_of_time,
-        )
-        found: dict[str, ChartTemplate | RequestError] = {}
-        for template_id, future in zip(template_ids, futures, strict=True):
-            error = future.exception() if future.done() else out_of_time
-            if error is not None and not isinstance(error, RequestError):
-                raise error
-            found[template_id] = error or future.result()
-        return found
-
-    def _template(self, template_id: str, scope: CancelScope) -> ChartTemplate:
-        """Read the template. While Firestore is unavailable, try again until the charts' time ends."""
-        while True:
-            try:
-                return self._templates.get(template_id)
-            except BackendUnavailable as error:
-                log.warning(Event.BACKEND_UNAVAILABLE, str(error), backend=error.backend)
-                try:
-                    scope.sleep(full_jitter_seconds(low=0.5, high=5.0))
-                except StepTimedOut:
-                    raise error from None
 
     def _call_provider(self, request: ChartRequest) -> ChartImage:
         """Get the picture and check it. An unexpected error fails this request, not the whole step."""

@@ -20,7 +20,7 @@ from worker_chart_export.charts.base import DEFAULT_HEIGHT, DEFAULT_WIDTH
 from worker_chart_export.charts.request_check import problems
 from worker_chart_export.charts.whole_numbers import whole_number, with_whole_numbers
 from worker_chart_export.concurrency.single_flight import SingleFlight
-from worker_chart_export.errors import BackendRefused, ValidationFailed, shown
+from worker_chart_export.errors import ValidationFailed, shown
 from worker_chart_export.observability.logs import Event, log
 
 if TYPE_CHECKING:
@@ -158,9 +158,10 @@ class TemplateStore:
         """Return a template.
 
         Raises:
-            ValidationFailed: It does not exist, is invalid, or may not be read. This is not cached, so that
-                a correction takes effect at once.
+            ValidationFailed: It does not exist or is invalid. This is not cached, so that a correction takes
+                effect at once.
             BackendUnavailable: Firestore is unavailable.
+            BackendRefused: It may not be read.
         """
         return self._loads.get(template_id)
 
@@ -175,13 +176,8 @@ class TemplateStore:
     def _load(self, template_id: str) -> ChartTemplate:
         if (fresh := self.cached(template_id)) is not None:
             return fresh
-        try:
-            snapshot = read_document(self._client, CHART_TEMPLATES, template_id)
-            document = snapshot.to_dict()
-        except BackendRefused as error:
-            raise ValidationFailed(
-                f"Template {template_id} can't be read: {error}", chartTemplateId=template_id
-            ) from error
+        snapshot = read_document(self._client, CHART_TEMPLATES, template_id)
+        document = snapshot.to_dict()
         if document is None:
             raise ValidationFailed(
                 f"Template {template_id} does not exist in {CHART_TEMPLATES}.", chartTemplateId=template_id

@@ -11,6 +11,7 @@ from localcloud import Fault
 from tests.support.fakes import BUCKET, RUN_ID, STEP_ID, png_bytes, template_document
 from tests.support.pipeline_bench import MANIFEST_NAME, MANIFEST_URI, NAMES, template_ids
 from worker_chart_export.errors import BackendUnavailable, ChartApiFailed, OhlcvUnavailable
+from worker_chart_export.execution import template_reads
 from worker_chart_export.execution.outcome import OutcomeKind
 
 
@@ -142,14 +143,27 @@ class TestFailedRequests:
         assert [line["event"] for line in log_lines() if line["event"] == "internal_error"] == []
 
     @pytest.mark.usefixtures("short_backoff")
-    def test_templates_are_read_again_while_firestore_is_unavailable(self, bench):
+    @pytest.mark.parametrize("error", ["RESOURCE_EXHAUSTED", "PERMISSION_DENIED"])
+    def test_templates_are_read_again_while_firestore_is_unavailable_or_refuses(self, bench, error):
         """Templates are read again during an outage shorter than the step's time, so it costs no chart."""
         bench.put("ctpl_a")
         bench.cloud.firestore.faults.add(
-            Fault(method="BatchGetDocuments", match="chart_templates", error="RESOURCE_EXHAUSTED", times=1)
+            Fault(method="BatchGetDocuments", match="chart_templates", error=error, times=1)
         )
         bench.run()
         assert bench.step()["status"] == "SUCCEEDED"
+
+    def test_templates_that_may_not_be_read_for_a_minute_fail_their_requests(self, bench, monkeypatch):
+        """A refusal that lasts is the failure of the request, long before the step's time ends."""
+        monkeypatch.setattr(template_reads, "MAX_REFUSED_SECONDS", 0.0)
+        bench.put("ctpl_a")
+        refused = Fault(method="BatchGetDocuments", match="chart_templates", error="PERMISSION_DENIED")
+        bench.cloud.firestore.faults.add(refused)
+        bench.run()
+        error = bench.step()["error"]
+        assert error["code"] == "VALIDATION_FAILED"
+        assert "Template ctpl_a can't be read" in error["message"]
+        assert bench.cloud.firestore.calls["BatchGetDocuments"] < 5
 
     def test_an_unforeseen_error_of_the_provider_fails_its_request_alone(self, bench, log_lines):
         """An unexpected provider error fails its request alone, and the trace is logged."""

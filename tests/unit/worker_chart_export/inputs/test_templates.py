@@ -12,7 +12,7 @@ import pytest
 
 from localcloud import Fault
 from tests.support.fakes import HandClock, run_of, template_document
-from worker_chart_export.errors import BackendUnavailable, ValidationFailed
+from worker_chart_export.errors import BackendRefused, BackendUnavailable, ValidationFailed
 from worker_chart_export.inputs.export_request import parse_export_request
 from worker_chart_export.inputs.template import CHART_TEMPLATES, TemplateStore, parse_template
 
@@ -259,7 +259,7 @@ class TestStore:
 
     @pytest.mark.parametrize(
         ("status", "error"),
-        [("RESOURCE_EXHAUSTED", BackendUnavailable), ("PERMISSION_DENIED", ValidationFailed)],
+        [("RESOURCE_EXHAUSTED", BackendUnavailable), ("PERMISSION_DENIED", BackendRefused)],
     )
     def test_an_unavailable_firestore_differs_from_one_that_refuses(self, store, cloud, status, error):
         """An unavailable Firestore and one that refuses raise different errors."""
