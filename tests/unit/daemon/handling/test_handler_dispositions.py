@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -189,7 +190,7 @@ class TestStops:
         assert "ERROR" not in {line["severity"] for line in log_lines()}
 
 
-@pytest.mark.parametrize("error", [KeyError("x"), ValueError("y"), MemoryError(), AssertionError()])
+@pytest.mark.parametrize("error", [KeyError("x"), ValueError("y"), OSError(2, "x"), AssertionError()])
 def test_an_unexpected_error_defers_and_is_logged_with_its_trace(error, log_lines):
     """An unexpected error defers the message and is logged; outside the callback it would end the stream."""
     disposition = handler(Ledger(one_step()), Pipeline(error)).handle(message())
@@ -197,6 +198,14 @@ def test_an_unexpected_error_defers_and_is_logged_with_its_trace(error, log_line
     assert disposition.reason == "internal_error"
     (line,) = [line for line in log_lines() if line["event"] == "internal_error"]
     assert "Traceback" in line["exception"]
+
+
+@pytest.mark.parametrize("error", [MemoryError(), OSError(errno.EMFILE, "x")])
+def test_a_machine_without_resources_defers_as_an_outage_does(error):
+    """A lack of memory or descriptors is no internal error: the message is deferred with that reason."""
+    disposition = handler(Ledger(one_step()), Pipeline(error)).handle(message())
+    assert isinstance(disposition, Defer)
+    assert disposition.reason == "machine_unavailable"
 
 
 class TestBackoff:

@@ -115,6 +115,9 @@ class _Opened:
         """Return an error after which the stream may be opened again."""
         return BackendUnavailable("pubsub", "it ended")
 
+    def renew_if_blocked(self):
+        """Do nothing: no message is deferred."""
+
     def cancel(self):
         """End at once."""
         self.has_ended = True
