@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import string
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
     from localcloud import LocalCloud
 
+#: The characters that the schema of the manifest allows at the end of a run id.
+SUFFIX = string.ascii_lowercase + string.digits
 #: A limit for tests that are not about quota.
 UNLIMITED = {"dailyLimit": 10**6, "ratePerSecond": 1000, "burst": 1000}
 SECRET_KEY = "key-that-must-never-be-seen"  # noqa: S105 - the stand-in's
@@ -102,8 +105,9 @@ class Deployment:
         return DaemonUnderTest(self.settings(**changed), module=module, fresh=fresh)
 
     def run_id(self, symbol: str = "IBM") -> str:
-        """Return a new run id."""
-        return f"20251215-102530_{symbol}_{secrets.token_hex(3)}"
+        """Return a new run id. Among thousands none comes twice."""
+        suffix = "".join(secrets.choice(SUFFIX) for _ in range(6))
+        return f"20251215-102530_{symbol}_{suffix}"
 
     def put_run(
         self, *, steps: int = 1, charts: int = 2, symbol: str = "IBM", **step_fields: Any
