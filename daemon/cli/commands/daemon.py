@@ -9,6 +9,7 @@ import typer
 
 from daemon.cli.output import examples
 from daemon.exit import exit_now
+from daemon.lifecycle.garbage import long_lived
 
 EXAMPLES = examples("daemon", "daemon --check")
 
@@ -24,9 +25,10 @@ def command(
     Exit code 0: clean stop. 2: bad settings. 3: the subscription is missing or
     forbidden. 4: the drain ran out of time. 5: an internal error.
     """
-    from daemon.main import run_daemon
-    from daemon.settings import Settings, effective_settings, load_settings, misspelt_settings
-    from daemon.tracing.setup import Tracing
+    with long_lived():
+        from daemon.main import run_daemon
+        from daemon.settings import Settings, effective_settings, load_settings, misspelt_settings
+        from daemon.tracing.setup import Tracing
 
     if not check:
         exit_now(run_daemon())

@@ -14,6 +14,7 @@ import typer
 from typer.core import TyperCommand
 
 from daemon.cli.output import examples
+from daemon.lifecycle.garbage import long_lived
 from daemon.lifecycle.library_defaults import given_environment
 from daemon.lifecycle.signals import STOP_SIGNALS, block_stop_signals
 from daemon.reports.wording import command_line
@@ -80,11 +81,12 @@ def command(
     delays and outages on purpose. The lists and examples:
     docs/embedded-cloud.md.
     """
-    from daemon.cli.child_command import ENDED_BY_SIGNAL, ChildCommand, end_by_signal
-    from daemon.cli.demo.variables import demo_variables
-    from daemon.settings import PROJECT
-    from localcloud import LocalCloud
-    from localcloud.cloud import Ports
+    with long_lived():
+        from daemon.cli.child_command import ENDED_BY_SIGNAL, ChildCommand, end_by_signal
+        from daemon.cli.demo.variables import demo_variables
+        from daemon.settings import PROJECT
+        from localcloud import LocalCloud
+        from localcloud.cloud import Ports
 
     if PROJECT.fullmatch(project) is None:
         raise typer.BadParameter(f"--project: expected a Google Cloud project id, got {shown(project)}")

@@ -13,6 +13,7 @@ import typer
 from daemon.cli.output import OutputFormat, examples
 from daemon.cli.places import asking_for, place_of, with_place
 from daemon.exit import ExitCode
+from daemon.lifecycle.garbage import long_lived
 from daemon.lifecycle.signals import block_stop_signals
 from daemon.lifecycle.standard_streams import lost_reader
 from worker_chart_export.errors import BackendUnavailable, RunInvalid
@@ -52,10 +53,11 @@ def command(
     Ctrl-C. 1: no such run, or a chart step FAILED or can't be read. 2: bad
     settings or arguments. 3: Firestore refuses, or does not answer.
     """
-    from daemon.cli.command_settings import StatusSettings, StatusSettingsWithBucket
-    from daemon.cli.status.reader import PARALLEL_READS, RunReader
-    from daemon.clients import firestore_client, storage_client
-    from daemon.settings import BucketSettings, load_settings
+    with long_lived():
+        from daemon.cli.command_settings import StatusSettings, StatusSettingsWithBucket
+        from daemon.cli.status.reader import PARALLEL_READS, RunReader
+        from daemon.clients import firestore_client, storage_client
+        from daemon.settings import BucketSettings, load_settings
 
     if problem := why_run_id_refused(run_id):
         raise typer.BadParameter(problem)

@@ -191,3 +191,23 @@ def test_help_takes_little_time():
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         times.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
     assert min(times) < HELP_SECONDS
+
+
+def test_a_command_searches_for_no_garbage_when_it_ends():
+    """What a run has imported is not searched at the end of its process: that would take a quarter second."""
+    script = (
+        "import atexit, gc, sys\n"
+        "atexit.register(lambda: print(len(gc.get_objects()), gc.get_freeze_count()))\n"
+        "from daemon.cli.__main__ import main\nmain()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, "status", "20251215-102530_IBM_k3f7a"],
+        env={},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "GOOGLE_CLOUD_PROJECT" in done.stderr
+    searched, frozen = map(int, done.stdout.split())
+    assert searched < 1000
+    assert frozen > 50_000
