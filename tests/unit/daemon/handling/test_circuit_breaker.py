@@ -11,6 +11,7 @@ import pytest
 
 from daemon.handling.circuit_breaker import FAILURES_TO_OPEN, CircuitBreaker
 from tests.support.fakes import HandClock
+from tests.support.metric_counts import value
 from worker_chart_export.errors import AccountsExhausted, BackendRefused, BackendUnavailable
 
 NEVER = 3600.0
@@ -114,6 +115,22 @@ def test_a_pause_without_a_probe_ends_by_resume(silent, log_lines):
     silent.resume("firestore")
     assert not silent.is_open
     assert len(_events(log_lines, "intake_resumed")) == 1
+
+
+def test_the_probes_of_many_workers_are_spread(backends, monkeypatch):
+    """A probe comes after most of the wait; the pause is shown until it ends."""
+    drawn, clock = [], HandClock()
+    monkeypatch.setattr(
+        "daemon.handling.circuit_breaker.full_jitter_seconds",
+        lambda *, low, high: drawn.append((low, high)) or 0.75,
+    )
+    tested = CircuitBreaker(probes=backends, probe_seconds=NEVER, clock=clock.monotonic)
+    tested.pause("storage", "why", probe=lambda: "why", probe_seconds=8)
+    assert drawn == [(0.6, 1)]
+    assert tested._pauses["storage"].probe_at == clock.monotonic() + 6
+    assert value("intake_paused", backend="storage") == 1
+    tested.resume("storage")
+    assert value("intake_paused", backend="storage") == 0
 
 
 def test_a_success_in_between_resets_the_count(silent):

@@ -185,6 +185,7 @@ class TestStructuredEvent:
         + [
             {"data_base64": base64.b64encode(b"[").decode()},
             {"data_base64": base64.b64encode(b"\xff").decode()},
+            {"data_base64": "*" + base64.b64encode(json.dumps(PLAIN).encode()).decode()},
         ],
     )
     def test_an_event_of_another_type_without_a_run_is_ignored(self, data):

@@ -97,11 +97,12 @@ class TestTrust:
     def test_a_heart_beat_may_take_longer_than_the_time_between_two(self, run, documents, cloud):
         """How long Firestore may take depends on the lease, however often it is renewed."""
         worker = LedgerProcess(documents, terms=replace(TERMS, heartbeat_seconds=0.01))
-        worker.claim(run.run_id, "s0")
+        claim = worker.claim(run.run_id, "s0")
         before = run.lease("s0")["expiresAt"]
         cloud.firestore.faults.add(Fault(method="BatchWrite", delay_seconds=0.2, times=1))
         worker.heartbeats.beat()
         assert run.lease("s0")["expiresAt"] > before
+        assert claim.held.lease.expires_at == run.lease("s0")["expiresAt"]
 
     def test_a_heart_beat_is_trusted_from_when_it_began(self, run, worker, clock, cloud):
         """A heartbeat whose response came half a minute late is trusted from its start."""

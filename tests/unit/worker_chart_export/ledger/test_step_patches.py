@@ -14,6 +14,7 @@ from worker_chart_export.errors import StepError
 from worker_chart_export.inputs.flow_run import FlowRun, why_step_id_refused
 from worker_chart_export.ledger.decisions import (
     build_claim_update,
+    build_failed_status_update,
     build_finalize_failure_update,
     build_finalize_success_update,
     build_success_update,
@@ -55,6 +56,14 @@ class TestPatches:
     def test_a_claim_writes_the_status_alone(self):
         """A claim writes only the status."""
         assert build_claim_update("s") == {"steps.s.status": "RUNNING"}
+
+    def test_a_failure_that_has_no_room_for_its_error_writes_the_status_alone(self):
+        """An old error and its time would be those of another failure."""
+        assert build_failed_status_update("s") == {
+            "steps.s.status": "FAILED",
+            "steps.s.finishedAt": firestore.DELETE_FIELD,
+            "steps.s.error": firestore.DELETE_FIELD,
+        }
 
     def test_a_success_names_the_manifest_twice_and_deletes_a_stale_error(self):
         """A success names the manifest under its old and its new key and deletes an old error."""
