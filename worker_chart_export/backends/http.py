@@ -198,13 +198,18 @@ class _AnswerReader(io.BufferedReader):
         """Read a line: of the head, or one that frames a chunk. urllib3 reads those without a limit.
 
         Raises:
-            HTTPException: The head of the answer, or the line, is too large.
+            HTTPException: The head of the answer, or the line, is too large. Or the connection ends within
+                the head: `http.client` would take that for the end of the headers, and for an empty body.
         """
         left = MAX_HEAD_BYTES if self._head_bytes_left is None else self._head_bytes_left
-        line = super().readline(left + 1 if size is None or size < 0 else min(size, left + 1))
+        limit = left + 1 if size is None or size < 0 else min(size, left + 1)
+        line = super().readline(limit)
         if len(line) > left:
             raise http.client.HTTPException(f"more than {MAX_HEAD_BYTES} bytes of headers")
         if self._head_bytes_left is not None:
+            has_begun = bool(line) or self._head_bytes_left < MAX_HEAD_BYTES
+            if has_begun and len(line) < limit and not line.endswith(b"\n"):
+                raise http.client.HTTPException("the connection ended within the headers")
             self._head_bytes_left -= len(line)
         return line
 

@@ -155,6 +155,26 @@ def test_endless_interim_answers_are_an_error(serve):
         _with_pool(server.url, clients)()
 
 
+@CLIENTS
+@pytest.mark.parametrize("head", [b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 200 OK\r\nContent-Type: a\r\nConte"])
+def test_a_connection_that_ends_within_the_headers_is_an_error(client, head):
+    """It is no empty answer."""
+    with socket.create_server(("127.0.0.1", 0)) as listener, contextlib.ExitStack() as clients:
+
+        def answer():
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(65536)
+                connection.sendall(head)
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        get = client(f"http://127.0.0.1:{listener.getsockname()[1]}", clients)
+        with pytest.raises(Exception, match="ended within the headers"):
+            get()
+        thread.join()
+
+
 @pytest.mark.parametrize(
     "answer",
     [
