@@ -157,9 +157,11 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             request = self._read()
         except ValueError as error:
-            # What follows on the connection may belong to this request, so nothing more is read from it.
+            # What follows on the connection may belong to this request, so nothing more is read from it. A
+            # client that is not told so would send its next request over it.
             self.close_connection = True
-            self._send(self.server.service.error_response(HTTPStatus.BAD_REQUEST, str(error)))
+            response = self.server.service.error_response(HTTPStatus.BAD_REQUEST, str(error))
+            self._send(replace(response, headers={**response.headers, "Connection": "close"}))
             return
         try:
             self._send(self._respond(request))
@@ -172,9 +174,9 @@ class _Handler(BaseHTTPRequestHandler):
         Raises:
             ValueError: It is malformed or incomplete.
         """
-        path, query = split_target(self.path)
         headers = _joined(self.headers.items())
         body = read_body(self.headers, self.rfile)
+        path, query = split_target(self.path)
         return Request(method=self.command, path=path, query=query, headers=headers, body=body)
 
     def _respond(self, request: Request) -> Response:

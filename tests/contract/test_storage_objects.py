@@ -279,9 +279,13 @@ def test_fields_of_a_compose_request(bucket, http, fields, status, location):
 @pytest.mark.serves("objects.insert", "objects.get")
 @pytest.mark.parametrize("name", ["%E9", "%C3", "%FF/a", "a%ED%A0%80"])
 def test_names_that_are_no_utf_8_are_refused(bucket, http, name):
-    """An object name that is no UTF-8 is refused; it would become another name."""
+    """An object name that is no UTF-8 is refused; it would become another name.
+
+    The client is told that the connection ends, so that it sends its next request over another one.
+    """
     upload = f"/upload/storage/v1/b/{bucket.name}/o?uploadType=media&name={name}"
-    assert http.post(upload, content=b"x").status_code == 400
+    refused = http.post(upload, content=b"x")
+    assert (refused.status_code, refused.headers["connection"]) == (400, "close")
     assert http.get(f"/storage/v1/b/{bucket.name}/o/{name}").status_code == 400
     assert list(bucket.list_blobs()) == []
 
