@@ -59,7 +59,7 @@ class Stream:
         try:
             for request in requests:
                 for field in _FIRST_ONLY:
-                    if getattr(request, field):
+                    if getattr(request, field, None):  # types of older clients lack some
                         raise invalid(f"{field} may only be set in first message")
                 if request.stream_ack_deadline_seconds:
                     self._lease_seconds = _checked_deadline(request.stream_ack_deadline_seconds)
