@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 set_library_defaults()  # before a plugin imports one of the libraries
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell ignores Ctrl-C for commands in the background, and the processes of tests would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 pytest_plugins = [
     "tests.support.distribution",
     "tests.support.skips",

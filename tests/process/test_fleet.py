@@ -81,8 +81,8 @@ def test_a_pause_under_load_loses_nothing_and_pays_nothing_twice(each_deployment
             "operator",
             f"operator {ME} paused the fleet",
         )
+        one.wait_until(lambda: "RUNNING" not in statuses(deployment, run_id), "what ran is finished", 20)
         one.wait_until(lambda: {w["stepsRunning"] for w in listed(deployment)} == {0}, "no step", 20)
-        assert "RUNNING" not in statuses(deployment, run_id)  # what ran is finished
         assert "READY" in statuses(deployment, run_id)
         claims = len(one.named("claim_attempt")) + len(two.named("claim_attempt"))
         for daemon in (one, two):  # the long pause closes the stream
