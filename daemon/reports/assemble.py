@@ -64,14 +64,14 @@ def run_report(
     """
     depends_on: dict[str, list[str]] = {}
     for step_id, raw in run.document["steps"].items():
-        names = _map(raw).get("dependsOn")
+        names = as_map(raw).get("dependsOn")
         known = [name for name in names if isinstance(name, str)] if _is_list(names) else []
         depends_on[str(step_id)] = list(dependencies(known, run.document["steps"]))
     return RunReport(
         run_id=run.run_id,
         status=run.status.value if run.status else "",
         symbol=run.symbol,
-        flow_key=_text(run.document.get("flowKey")),
+        flow_key=as_text(run.document.get("flowKey")),
         read_at=read_at,
         is_final=run.is_final,
         steps=tuple(
@@ -106,13 +106,13 @@ def reading_order(depends_on: Mapping[str, Collection[str]]) -> list[str]:
 
 def step_status(raw_step: object) -> str:
     """Return the step's status as text, whatever its type."""
-    return _text(_map(raw_step).get("status"))
+    return as_text(as_map(raw_step).get("status"))
 
 
 def manifest_uri(raw_step: object) -> str | None:
     """Return the manifest's URI from the step's outputs, or from the details of its error."""
-    step = _map(raw_step)
-    outputs, details = _map(step.get("outputs")), _map(_map(step.get("error")).get("details"))
+    step = as_map(raw_step)
+    outputs, details = as_map(step.get("outputs")), as_map(as_map(step.get("error")).get("details"))
     names = (outputs.get("gcs_uri"), outputs.get("outputsManifestGcsUri"), details.get("manifestGcsUri"))
     return next((name for name in names if isinstance(name, str) and name), None)
 
@@ -125,7 +125,7 @@ def step_report(
     Without facts its charts are not counted, its manifest is not looked for, and a final step is not checked:
     lists have thousands of them.
     """
-    raw = _map(run.document["steps"][step_id])
+    raw = as_map(run.document["steps"][step_id])
     status = step_status(raw)
     is_chart_step = raw.get("stepType") == CHART_EXPORT
     is_checked = facts is not None or status not in FINAL_STATUSES
@@ -136,8 +136,8 @@ def step_report(
     attempt, owner = _claim_of(raw, status, holding, manifest)
     return StepReport(
         step_id=step_id,
-        step_type=_text(raw.get("stepType")),
-        timeframe=_text(raw.get("timeframe")),
+        step_type=as_text(raw.get("stepType")),
+        timeframe=as_text(raw.get("timeframe")),
         status=status,
         waits_for={} if step is None or step.status.is_final else waits_for,
         holding=holding,
@@ -161,7 +161,7 @@ def _claim_of(
     """
     if status not in FINAL_STATUSES:
         return holding.attempt, holding.owner or ""
-    details = _map(_map(raw.get("error")).get("details"))
+    details = as_map(as_map(raw.get("error")).get("details"))
     said = {**details, **(claimed_by_of(manifest) if manifest else {})}
     attempt, owner = said.get("attempt"), said.get("owner") or said.get("lastOwner")
     return (
@@ -254,7 +254,7 @@ def parse_instant(value: object) -> datetime | None:
 def _charts(raw: Mapping[str, Any], status: str, facts: BucketFacts) -> Charts:
     manifest = facts.manifest
     if manifest is None:
-        requests = _map(raw.get("inputs")).get("requests")
+        requests = as_map(raw.get("inputs")).get("requests")
         has_none = status in {StepStatus.PENDING, StepStatus.READY} or (
             status == StepStatus.FAILED and manifest_uri(raw) is None
         )
@@ -277,12 +277,12 @@ def _charts(raw: Mapping[str, Any], status: str, facts: BucketFacts) -> Charts:
 
 
 def _problem(raw: object) -> Problem:
-    error = _map(raw)
-    code = _text(error.get("code"))
+    error = as_map(raw)
+    code = as_text(error.get("code"))
     return Problem(
         code=code or "no code",
-        message=_text(error.get("message")) or describe(code) or ("no message" if error else _text(raw)),
-        details={str(name): value for name, value in _map(error.get("details")).items()},
+        message=as_text(error.get("message")) or describe(code) or ("no message" if error else as_text(raw)),
+        details={str(name): value for name, value in as_map(error.get("details")).items()},
     )
 
 
@@ -290,11 +290,13 @@ def _is_list(value: object) -> TypeGuard[Sequence[Any]]:
     return isinstance(value, Sequence) and not isinstance(value, str | bytes)
 
 
-def _map(value: object) -> Mapping[str, Any]:
+def as_map(value: object) -> Mapping[str, Any]:
+    """Return a map of a stored document; what is no map counts as an empty one."""
     if value is None:  # the most frequent one
         return {}
     return value if isinstance(value, Mapping) else {}
 
 
-def _text(value: object) -> str:
+def as_text(value: object) -> str:
+    """Return a value of a stored document as text; a missing one is empty."""
     return "" if value is None else str(value)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from daemon.reports.assemble import manifest_uri, parse_instant, step_report, step_status
+from daemon.reports.assemble import as_map, manifest_uri, parse_instant, step_report, step_status
 from daemon.reports.report import RunReport, StepReport
 from daemon.reports.wording import situation
 from worker_chart_export.errors import RunInvalid, visible
@@ -18,7 +17,7 @@ from worker_chart_export.ledger.listing import read_leases, run_pages
 from worker_chart_export.timing import rfc3339
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from worker_chart_export.ledger.lease import Lease
     from worker_chart_export.ledger.listing import ListedRun
@@ -49,7 +48,7 @@ class StepFilter:
         """Return whether status and error code match."""
         if self.statuses and step.get("status") not in self.statuses:
             return False
-        return not self.codes or _map(step.get("error")).get("code") in self.codes
+        return not self.codes or as_map(step.get("error")).get("code") in self.codes
 
     def takes_age(self, age: timedelta | None) -> bool:
         """Return whether an age matches. An unknown age matches only if no age is asked for."""
@@ -163,9 +162,10 @@ def _with_leases(
         running = [match.key for match in page if step_status(match.raw) == StepStatus.RUNNING]
         return read_leases(client, running)
 
-    for first in pages:
-        yield first, leases_of(first)
-        break
+    first = next(pages, None)
+    if first is None:
+        return
+    yield first, leases_of(first)
     with ThreadPoolExecutor(1, thread_name_prefix="leases") as reader:
         before: list[_Match] = []
         coming = None
@@ -194,7 +194,7 @@ class _Match(NamedTuple):
 def _matching_steps(
     listed: ListedRun, steps: StepFilter, on_invalid: Callable[[str], None]
 ) -> Iterator[_Match]:
-    symbol = _map(listed.fields.get("scope")).get("symbol")
+    symbol = as_map(listed.fields.get("scope")).get("symbol")
     if steps.symbol not in (None, symbol):
         return
     try:
@@ -226,9 +226,3 @@ def _listed(match: _Match, lease: Lease | None) -> ListedStep:
     if since is None:
         since = parse_instant(raw.get("createdAt")) or parse_instant(run.document.get("createdAt"))
     return ListedStep(run=report, step=step, lease=lease, since=since, raw=raw)
-
-
-def _map(value: object) -> Mapping[str, Any]:
-    if value is None:  # the most frequent one
-        return {}
-    return value if isinstance(value, Mapping) else {}

@@ -65,8 +65,8 @@ class DeliveryWindow:
             self._deadlines = {name: end for name, end in self._deadlines.items() if end > now}
             deferred = sum(end < math.inf for end in self._deadlines.values())
             is_blocked = len(self._deadlines) >= self._size and deferred >= self._size * MIN_DEFERRED_SHARE
-            is_late = len(self._restarts) < MAX_RESTARTS or now - self._restarts[0] >= RESTARTS_SECONDS
-            if not is_blocked or not is_late:
+            may_restart = len(self._restarts) < MAX_RESTARTS or now - self._restarts[0] >= RESTARTS_SECONDS
+            if not is_blocked or not may_restart:
                 return False
             self._deadlines.clear()
             self._restarts.append(now)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from daemon.reports.assemble import parse_instant
+from daemon.reports.assemble import as_map, as_text, parse_instant
 from worker_chart_export.inputs.flow_run import CHART_EXPORT, StepStatus
 from worker_chart_export.ledger.listing import run_pages
 from worker_chart_export.timing import rfc3339
@@ -86,24 +86,16 @@ def run_row_pages(
 
 
 def _row(run_id: str, fields: Mapping[str, Any], read_at: datetime) -> RunRow:
-    steps = _map(fields.get("steps")).values()
+    steps = as_map(fields.get("steps")).values()
     statuses = (
-        _text(step.get("status")) for step in map(_map, steps) if step.get("stepType") == CHART_EXPORT
+        as_text(step.get("status")) for step in map(as_map, steps) if step.get("stepType") == CHART_EXPORT
     )
     return RunRow(
         run_id=run_id,
-        status=_text(fields.get("status")),
-        symbol=_text(_map(fields.get("scope")).get("symbol")),
-        flow_key=_text(fields.get("flowKey")),
+        status=as_text(fields.get("status")),
+        symbol=as_text(as_map(fields.get("scope")).get("symbol")),
+        flow_key=as_text(fields.get("flowKey")),
         created_at=parse_instant(fields.get("createdAt")),
         read_at=read_at,
         steps=Counter(statuses),
     )
-
-
-def _map(value: object) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
-
-
-def _text(value: object) -> str:
-    return "" if value is None else str(value)
