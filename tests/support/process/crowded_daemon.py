@@ -6,6 +6,7 @@ else. Without root the limit counts all threads of the user who runs the tests.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import resource
 import signal
@@ -51,6 +52,8 @@ if __name__ == "__main__":
         user = 200_000 + os.getpid()
         os.setgroups([])
         os.setresgid(user, user, user)
-        os.setresuid(user, user, user)
+        os.setresuid(user, user, 0)
+        # It still reads files as root: only root may read a clone in a temporary folder.
+        ctypes.CDLL(None).setfsuid(0)
     signal.signal(_LIMIT, _limit)
     main()
