@@ -33,12 +33,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # `sigwait` instead of a handler: a handler runs only when the main thread executes Python code again,
     # and the system may deliver a signal to any of the servers' threads.
     signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
-    with LocalCloud.start(project=options.project, ports=ports) as cloud:
+    with LocalCloud.start(project=options.project, ports=ports, report=_print_error) as cloud:
         lines = [f"export {name}={shlex.quote(value)}" for name, value in cloud.environment().items()]
         sys.stdout.write("\n".join(lines) + "\n")
         sys.stdout.flush()
         signal.sigwait(_STOP_SIGNALS)
     return 0
+
+
+def _print_error(line: str) -> None:
+    """Print a line on standard error, in one piece as threads print at the same time."""
+    sys.stderr.write(f"{line}\n")
 
 
 if __name__ == "__main__":

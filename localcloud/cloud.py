@@ -10,9 +10,11 @@ from localcloud.chart_img import ChartImgService
 from localcloud.control import ControlService
 from localcloud.firestore import FirestoreService
 from localcloud.pubsub import PubsubService
+from localcloud.refusals import Refusals
 from localcloud.storage import StorageService
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
 
     from localcloud.service import Service
@@ -41,6 +43,7 @@ class LocalCloud:
     project: str = DEFAULT_PROJECT
     ports: Ports = field(default_factory=Ports)
     seed: int = 0
+    report: Callable[[str], None] | None = None
 
     def __post_init__(self) -> None:
         self.pubsub = PubsubService(port=self.ports.pubsub, seed=self.seed)
@@ -53,21 +56,32 @@ class LocalCloud:
             "storage": self.storage,
             "chart_img": self.chart_img,
         }
+        refusals = Refusals(self.report)
+        for service in self.services.values():
+            service.refusals = refusals
         self.control = ControlService(self.services, port=self.ports.control)
 
     @classmethod
-    def start(cls, *, project: str = DEFAULT_PROJECT, ports: Ports | None = None, seed: int = 0) -> Self:
+    def start(
+        cls,
+        *,
+        project: str = DEFAULT_PROJECT,
+        ports: Ports | None = None,
+        seed: int = 0,
+        report: Callable[[str], None] | None = None,
+    ) -> Self:
         """Start a cloud.
 
         Args:
             project: The project id that clients should use.
             ports: Where to listen.
             seed: Seeds the chance of faults with a probability.
+            report: Gets a line about requests that are refused as not served; see `Refusals`.
 
         Raises:
             OSError, RuntimeError: A port is taken; nothing is left running.
         """
-        cloud = cls(project=project, ports=ports or Ports(), seed=seed)
+        cloud = cls(project=project, ports=ports or Ports(), seed=seed, report=report)
         with contextlib.ExitStack() as undo:
             for service in (*cloud.services.values(), cloud.control):
                 service.start()

@@ -51,6 +51,14 @@ class Refused(Exception):
         context.abort(self.code, self.message)
 
 
+class NotServed(Refused):
+    """A call that asks for something that the embedded cloud does not serve: UNIMPLEMENTED."""
+
+    def __init__(self, name: str, unserved: Mapping[str, str]) -> None:
+        """Store the refusal of `name`, an entry of the service's table or one below it."""
+        super().__init__(grpc.StatusCode.UNIMPLEMENTED, refusal(name, unserved))
+
+
 def invalid(message: str) -> Refused:
     """Return a `Refused` with INVALID_ARGUMENT."""
     return Refused(grpc.StatusCode.INVALID_ARGUMENT, message)
@@ -89,15 +97,18 @@ def raw(message_type: Any) -> Any:
 class _Unserved(grpc.GenericRpcHandler):
     """Refuse every RPC that no other handler has, by name. It ends a stream at once."""
 
-    def __init__(self, unserved: Mapping[str, str]) -> None:
-        self._unserved = unserved
+    def __init__(self, owner: GrpcService) -> None:
+        self._owner = owner
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any]:
         _, service, method = handler_call_details.method.split("/")  # /package.Service/Method
-        name = method if method in self._unserved else f"{service.rpartition('.')[2]}.{method}"
+        unserved = self._owner.unserved
+        name = method if method in unserved else f"{service.rpartition('.')[2]}.{method}"
 
         def refuse(_requests: Any, context: grpc.ServicerContext) -> Any:
-            Refused(grpc.StatusCode.UNIMPLEMENTED, refusal(name, self._unserved)).end(context)
+            refused = NotServed(name, unserved)
+            self._owner.note(method, refused)
+            refused.end(context)
 
         return grpc.stream_stream_rpc_method_handler(refuse)
 
@@ -147,7 +158,7 @@ class GrpcService(Service):
         server.add_generic_rpc_handlers(
             [
                 *(self._generic(name, methods) for name, methods in self.methods().items()),
-                _Unserved(self.unserved),
+                _Unserved(self),
             ]
         )
         self.port = server.add_insecure_port(self.address)
@@ -171,6 +182,11 @@ class GrpcService(Service):
         """Wait `seconds`, or until the service stops."""
         if seconds > 0 and self.stopping.wait(seconds):
             raise Refused(grpc.StatusCode.UNAVAILABLE, "the server is shutting down")
+
+    def note(self, method: str, refused: Refused) -> None:
+        """Report a call of `method` that ends because it asks for something that is not served."""
+        if isinstance(refused, NotServed):
+            self.refusals.add(self.name, method, refused.message)
 
     def _generic(self, service: str, methods: Mapping[str, Method]) -> grpc.GenericRpcHandler:
         handlers = {name: self._handler(name, method) for name, method in methods.items()}
@@ -210,6 +226,7 @@ class GrpcService(Service):
             effect = partial(method.handle, request, *([context] if method.wants_context else []))
             response = self._run_faulty(fault, request, method, effect) if fault else effect()
         except Refused as refused:
+            self.note(name, refused)
             return refused.end(context)
         if response is None or isinstance(response, dict):
             return raw(method.response)(**(response or {}))
@@ -232,6 +249,7 @@ class GrpcService(Service):
                     return
             yield from method.handle(first, requests, context)
         except Refused as refused:
+            self.note(name, refused)
             refused.end(context)
         if self.stopping.is_set():
             context.abort(grpc.StatusCode.UNAVAILABLE, "the server is shutting down")

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import grpc
-
-from localcloud.grpc_server import Refused
-from localcloud.unserved import refusal
+from localcloud.grpc_server import NotServed
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -34,5 +31,5 @@ def _check(message: Any, path: str, served: Collection[str], unserved: Mapping[s
         if name in served:
             continue
         if not any(one.startswith(f"{name}.") for one in served):
-            raise Refused(grpc.StatusCode.UNIMPLEMENTED, refusal(name, unserved))
+            raise NotServed(name, unserved)
         _check(value, name, served, unserved)

@@ -7,6 +7,7 @@ from collections import Counter
 from typing import Any
 
 from localcloud.faults import Fault, Faults
+from localcloud.refusals import Refusals
 
 
 class Calls:
@@ -48,6 +49,7 @@ class Service:
     Attributes:
         calls: Calls per method name.
         faults: The faults armed for them.
+        refusals: Is told of each request that is refused as not served.
         port: The port; 0 = any free one at the first start.
         stopping: Set when the server stops; a new one at each start.
         supported_faults: The special kinds of fault it supports.
@@ -59,6 +61,7 @@ class Service:
     def __init__(self, *, port: int = 0, seed: int = 0) -> None:
         self.calls = Calls()
         self.faults = Faults(seed, self.check_fault)
+        self.refusals = Refusals()
         self.port = port
         self.stopping = threading.Event()
         self._server: Any = None

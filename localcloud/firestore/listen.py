@@ -12,7 +12,7 @@ from localcloud.firestore.targets import changes, parse_target
 from localcloud.grpc_server import Refused, invalid
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Callable, Collection, Iterator
 
     from localcloud.firestore.store import Database
     from localcloud.firestore.targets import Shown, Target
@@ -26,10 +26,12 @@ class ListenStream:
 
     Args:
         database: The store that it listens to.
+        note: Is told of each target that is refused.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, note: Callable[[Refused], None]) -> None:
         self._database = database
+        self._note = note
         self._news = threading.Condition()
         self._requests: list[Any] = []
         self._changed: set[str] = set()
@@ -109,6 +111,7 @@ class ListenStream:
             with self._database.unchanged():
                 instant, shown = self._database.clock.read_time(), target.load(self._database)
         except Refused as refused:
+            self._note(refused)
             yield _target_change("REMOVE", target_id, cause=refused)
             return
         self._targets[target_id], self._shown[target_id] = target, shown

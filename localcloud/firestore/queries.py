@@ -13,8 +13,7 @@ from localcloud.firestore.limits import check_collection_id
 from localcloud.firestore.messages import Query
 from localcloud.firestore.unserved import UNSERVED
 from localcloud.firestore.values import SortKey, sort_key
-from localcloud.grpc_server import Refused, invalid
-from localcloud.unserved import refusal
+from localcloud.grpc_server import NotServed, Refused, invalid
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -70,8 +69,7 @@ def run(query: Any, documents: Iterable[Any], fields: Sequence[FieldPath] = ()) 
         Refused: INVALID_ARGUMENT or UNIMPLEMENTED, a query that is wrong or not known here.
     """
     if query.HasField("find_nearest"):
-        message = refusal("StructuredQuery.find_nearest", UNSERVED)
-        raise Refused(grpc.StatusCode.UNIMPLEMENTED, message)
+        raise NotServed("StructuredQuery.find_nearest", UNSERVED)
     matches = compile_filter(query.where) if query.HasField("where") else None
     orders = _orders(query, fields)
     _check_bounds(query)

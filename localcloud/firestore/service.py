@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from google.cloud.firestore_v1.types import firestore as types
@@ -231,7 +232,7 @@ class FirestoreService(GrpcService):
         return listing.list_collection_ids(self._view(request.parent, request), request)
 
     def _listen(self, first: Any, requests: Iterator[Any], context: grpc.ServicerContext) -> Iterator[Any]:
-        stream = ListenStream(self.database(first.database))
+        stream = ListenStream(self.database(first.database), partial(self.note, "Listen"))
         context.add_callback(stream.close)
         with self._lock:
             self._streams.add(stream)

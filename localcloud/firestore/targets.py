@@ -5,16 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import grpc
-
 from localcloud.firestore import queries
 from localcloud.firestore.limits import check_name, check_parent
 from localcloud.firestore.messages import ListenResponse, set_timestamp
 from localcloud.firestore.store import collection_of
 from localcloud.firestore.unserved import UNSERVED
 from localcloud.firestore.views import View
-from localcloud.grpc_server import Refused, invalid
-from localcloud.unserved import refusal
+from localcloud.grpc_server import NotServed, invalid
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -67,7 +64,7 @@ def parse_target(request: Any, target_id: int, database: Database) -> Target:
         Refused: INVALID_ARGUMENT or UNIMPLEMENTED, it is malformed or not served.
     """
     if request.once:
-        raise Refused(grpc.StatusCode.UNIMPLEMENTED, refusal("Target.once", UNSERVED))
+        raise NotServed("Target.once", UNSERVED)
     kind = request.WhichOneof("target_type")
     if kind == "documents":
         names = tuple(dict.fromkeys(request.documents.documents))

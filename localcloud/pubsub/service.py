@@ -10,7 +10,7 @@ import grpc
 from google.protobuf import empty_pb2
 from google.pubsub_v1.types import pubsub as types
 
-from localcloud.grpc_server import GrpcService, Method, Refused, invalid
+from localcloud.grpc_server import GrpcService, Method, NotServed, Refused, invalid
 from localcloud.pubsub import messages
 from localcloud.pubsub.delivery import Window
 from localcloud.pubsub.exactly_once import check_acks
@@ -18,7 +18,6 @@ from localcloud.pubsub.paging import name_of, page
 from localcloud.pubsub.streams import Stream
 from localcloud.pubsub.topics import Topics
 from localcloud.pubsub.unserved import UNSERVED
-from localcloud.unserved import refusal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -188,7 +187,7 @@ class PubsubService(GrpcService):
         """Accept an empty configuration, which asks for pull."""
         self._topics.subscription(request.subscription)
         if request.push_config.ByteSize():
-            raise Refused(grpc.StatusCode.UNIMPLEMENTED, refusal("Subscription.push_config", UNSERVED))
+            raise NotServed("Subscription.push_config", UNSERVED)
 
     def _pull(self, request: Any, context: grpc.ServicerContext) -> Any:
         if request.max_messages <= 0:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from localcloud.grpc_server import Refused, invalid
+from localcloud.grpc_server import NotServed, Refused, invalid
 from localcloud.pubsub.delivery import RetryRules
 from localcloud.pubsub.filters import parse_filter
 from localcloud.pubsub.messages import Subscription
@@ -14,7 +14,6 @@ from localcloud.pubsub.names import missing
 from localcloud.pubsub.unserved import UNSERVED
 from localcloud.pubsub.update_masks import updated
 from localcloud.request_fields import check_fields
-from localcloud.unserved import refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -109,7 +108,7 @@ def duration_seconds(duration: Any) -> float:
 def _checked(settings: Any, topic_exists: Callable[[str], bool]) -> Any:
     """Fill in the defaults of a raw `Subscription`, check it and return it."""
     if settings.push_config.ByteSize():  # an empty one asks for pull
-        raise Refused(grpc.StatusCode.UNIMPLEMENTED, refusal("Subscription.push_config", UNSERVED))
+        raise NotServed("Subscription.push_config", UNSERVED)
     settings.push_config.SetInParent()
     parse_filter(settings.filter)
     _check_numbers(settings)

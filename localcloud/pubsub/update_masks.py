@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import grpc
-
-from localcloud.grpc_server import Refused, invalid
-from localcloud.unserved import refusal
+from localcloud.grpc_server import NotServed, invalid
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -49,7 +46,7 @@ def _check_path(path: str, descriptor: Any, mutable: Collection[str], unserved: 
         return
     field, kind = f"{descriptor.name}.{path}", descriptor.name
     if field in unserved:
-        raise Refused(grpc.StatusCode.UNIMPLEMENTED, refusal(field, unserved))
+        raise NotServed(field, unserved)
     start = f"Invalid update_mask provided in the Update{kind}Request:"
     if path in descriptor.fields_by_name:
         raise invalid(f"{start} the {path} field in the {kind} is not mutable.")

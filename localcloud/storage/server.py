@@ -67,7 +67,7 @@ class StorageService(HttpService):
         try:
             return super().respond(with_expanded_body(request))
         except StorageError as error:
-            return error.response()
+            return self._refused(error, self.identify(request), request)
 
     def identify(self, request: Request) -> str:
         """Return the JSON API's method name."""
@@ -99,8 +99,15 @@ class StorageService(HttpService):
             fields = request.query.get("fields")
             return json_response(selected(answer, parsed(fields)) if fields else answer)
         except StorageError as error:
-            is_xml = method == routes.PARTS and parts.PARAMETERS & request.query.keys()
-            return parts.error_response(error) if is_xml else error.response()
+            return self._refused(error, method, request)
+
+    def _refused(self, error: StorageError, method: str, request: Request) -> Response:
+        """Return an error as the caller gets it, and report it if the request asks for what is not served."""
+        if error.status == HTTPStatus.NOT_IMPLEMENTED or method == "unknown":
+            call = f"{request.method} {request.path}"
+            self.refusals.add(self.name, method, error.message, call=call)
+        is_xml = method == routes.PARTS and parts.PARAMETERS & request.query.keys()
+        return parts.error_response(error) if is_xml else error.response()
 
     def error_response(self, status: int, message: str) -> Response:
         """Return an error in Google's JSON format: an injected one, or that of a malformed request."""

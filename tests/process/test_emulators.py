@@ -111,6 +111,20 @@ def test_the_command_keeps_its_own_options():
     assert (done.returncode, done.stdout) == (0, "--project")
 
 
+def test_what_is_refused_is_said_on_standard_error():
+    """A user whose client hides the answer's text reads the reason there, once."""
+    script = (
+        "import os, urllib.request as u, urllib.error as e\n"
+        "for number in range(3):\n"
+        "    try: u.urlopen(os.environ['STORAGE_EMULATOR_HOST'] + '/storage/v1/b/x/acl')\n"
+        "    except e.HTTPError as error: print(error.code)\n"
+    )
+    done = run_command("emulators", "--", sys.executable, "-c", script)
+    assert (done.returncode, done.stdout) == (0, "501\n" * 3)
+    assert done.stderr.startswith("storage: GET /storage/v1/b/x/acl refused: buckets.acl is not served by ")
+    assert done.stderr.count("\n") == 1
+
+
 def test_a_signal_is_passed_on():
     """The command gets the signal, and its exit code decides."""
     script = "trap 'exit 3' TERM; echo ready; while :; do sleep 0.05; done"

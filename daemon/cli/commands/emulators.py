@@ -8,6 +8,7 @@ import socket
 import sys
 from contextlib import closing
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -77,7 +78,8 @@ def command(
 
     Served, as on Google Cloud: what Google's clients do with messages, documents
     and objects. Not served: push endpoints, schemas, exports, permissions. They
-    are refused by name, never dropped. LOCALCLOUD_CONTROL_URL makes errors,
+    are refused by name, never dropped, and standard error gets a line about each,
+    as some clients hide it. LOCALCLOUD_CONTROL_URL makes errors,
     delays and outages on purpose. The lists and examples:
     docs/embedded-cloud.md.
     """
@@ -98,7 +100,7 @@ def command(
     started = ChildCommand(child) if child else None
     block_stop_signals()
     code = 0
-    with LocalCloud.start(project=project, ports=ports) as cloud:
+    with LocalCloud.start(project=project, ports=ports, report=partial(typer.echo, err=True)) as cloud:
         variables = cloud.environment()
         publish = _make_demo_data(variables) if with_demo_data else []
         if with_demo_data:
