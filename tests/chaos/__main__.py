@@ -40,7 +40,8 @@ def run_storm(seed: int, minutes: float) -> str:
         try:
             return f"{running.run()}; violations 0{note}"
         except AssertionError as error:
-            raise AssertionError(f"{running.report}; violations:\n{error}") from None
+            error.add_note(str(running.report))
+            raise
 
 
 def run_sigterms(seed: int, times: int) -> str:

@@ -72,6 +72,16 @@ class Transition:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """A claim of a step that was won: its commit time (seconds since 1970), and the owner of its lease."""
+
+    at: float
+    run_id: str
+    step_id: str
+    owner: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StoredFile:
     """An object in the bucket. Only manifests have `content`; times are in seconds since 1970."""
 
@@ -82,11 +92,12 @@ class StoredFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PaidChart:
-    """A chart that the provider returned: its template, daemon and time of the request."""
+    """A chart that the provider returned: its template, daemon, process and time of the request."""
 
     template_id: str
     daemon: str
     at: float
+    pid: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,6 +128,7 @@ class EndState:
         expected: The requested steps.
         runs: The current runs; None = deleted.
         transitions: From the log of commits, oldest first; None on a cloud without such a log.
+        claims: From the same log.
         leases: Paths of the remaining lease documents.
         files: The bucket's objects under `charts/`.
         paid: The charts that were paid for, oldest first.
@@ -131,6 +143,7 @@ class EndState:
     expected: tuple[Expected, ...]
     runs: Mapping[str, Mapping[str, Any] | None]
     transitions: tuple[Transition, ...] | None
+    claims: tuple[Claim, ...] = ()
     leases: tuple[str, ...] = ()
     files: Mapping[str, StoredFile] = field(default_factory=dict)
     paid: tuple[PaidChart, ...] = ()
@@ -150,6 +163,10 @@ class EndState:
         """Return the changes of one step's status."""
         return self._paths.get((expected.run_id, expected.step_id), [])
 
+    def claims_of(self, expected: Expected) -> list[Claim]:
+        """Return the claims of one step that were won."""
+        return self._claims.get((expected.run_id, expected.step_id), [])
+
     def files_of(self, expected: Expected) -> Mapping[str, StoredFile]:
         """Return one step's objects by name."""
         return self._folders.get(expected.prefix, {})
@@ -161,6 +178,10 @@ class EndState:
     @cached_property
     def _paths(self) -> Mapping[tuple[str, str], list[Transition]]:
         return _grouped(self.transitions or (), lambda change: (change.run_id, change.step_id))
+
+    @cached_property
+    def _claims(self) -> Mapping[tuple[str, str], list[Claim]]:
+        return _grouped(self.claims, lambda claim: (claim.run_id, claim.step_id))
 
     @cached_property
     def _paid(self) -> Mapping[str, list[PaidChart]]:
@@ -175,6 +196,12 @@ class EndState:
         """Return the worker's last change of the step to a final status."""
         finals = [change for change in self.path(expected) if is_finalize(change)]
         return finals[-1] if finals else None
+
+
+def pid_in(owner: str) -> int:
+    """Return the process id in an owner, `host:pid:boot id`; 0 when there is none."""
+    parts = owner.rsplit(":", 2)
+    return int(parts[1]) if len(parts) == 3 and parts[1].isdigit() else 0
 
 
 def is_finalize(change: Transition) -> bool:

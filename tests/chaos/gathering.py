@@ -57,12 +57,13 @@ def finish(
 
 def end_state(world: World) -> EndState:
     """Return the facts."""
-    found = world.history.transitions()  # empty when the daemons use another Firestore
+    found, claims = world.history.facts()  # empty when the daemons use another Firestore
     return EndState(
         bucket=world.deployment.bucket,
         expected=tuple(world.expected.values()),
         runs=world.read_runs(),
         transitions=found or None,
+        claims=claims,
         leases=tuple(world.documents.leases()),
         files=dict(_files(world)),
         paid=tuple(paid_charts(world)),
@@ -79,10 +80,11 @@ def end_state(world: World) -> EndState:
 
 def paid_charts(world: World) -> Iterator[PaidChart]:
     """Return the charts in the provider's log."""
+    pids = {worker.key: worker.process.pid for worker in world.workers}
     for call in world.cloud.chart_img.requests:
         if call.status == 200:
             template_id = str(call.body["symbol"]).partition(":")[0]
-            yield PaidChart(template_id=template_id, daemon=call.key, at=call.at)
+            yield PaidChart(template_id=template_id, daemon=call.key, at=call.at, pid=pids[call.key])
 
 
 def _files(world: World) -> Iterator[tuple[str, StoredFile]]:

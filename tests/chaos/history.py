@@ -7,7 +7,7 @@ from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from tests.chaos.end_state import Transition
+from tests.chaos.end_state import Claim, Transition
 
 if TYPE_CHECKING:
     from collections import deque
@@ -46,7 +46,7 @@ def statuses_in(run: Any) -> dict[str, str]:
 
 
 class History:
-    """The changes of steps in a log of commits that grows, and that forgets its oldest ones when it is full.
+    """The changes and claims of steps in a log of commits that grows, and forgets its oldest when it is full.
 
     Args:
         log: The log.
@@ -55,9 +55,7 @@ class History:
 
     def __init__(self, log: deque[Committed], foreign: Collection[int]) -> None:
         self._log = log
-        self._foreign = foreign
-        self._reader = _Reader()
-        self._read: list[Transition] = []
+        self._reader = _Reader(foreign)
 
     def take_out(self) -> None:
         """Read what is older than a few seconds, and remove it from the log."""
@@ -65,39 +63,45 @@ class History:
         taken: list[Committed] = []
         while self._log and self._log[0].instant < until:
             taken.append(self._log.popleft())
-        self._read += _changes_in(taken, self._reader, self._foreign)
+        self._reader.read_all(taken)
 
-    def transitions(self) -> tuple[Transition, ...]:
-        """Return every change of a chart step's status so far, oldest first."""
-        rest = _changes_in(list(self._log), deepcopy(self._reader), self._foreign)
-        return (*self._read, *rest)
-
-
-def _changes_in(commits: Iterable[Committed], reader: _Reader, foreign: Collection[int]) -> list[Transition]:
-    ordered = sorted(commits, key=lambda committed: committed.instant)
-    return [change for committed in ordered for change in reader.read(committed, foreign)]
+    def facts(self) -> tuple[tuple[Transition, ...], tuple[Claim, ...]]:
+        """Return every change of a chart step's status, and every claim, so far; oldest first."""
+        reader = deepcopy(self._reader)
+        reader.read_all(list(self._log))
+        return tuple(reader.changes), tuple(reader.claims)
 
 
 class _Reader:
     """Follow runs and leases through the log."""
 
-    def __init__(self) -> None:
+    def __init__(self, foreign: Collection[int]) -> None:
+        self.changes: list[Transition] = []
+        self.claims: list[Claim] = []
+        self._foreign = foreign
         self._runs: dict[str, Mapping[str, str]] = {}
         self._leases: dict[tuple[str, str], LeaseFacts] = {}
 
-    def read(self, committed: Committed, foreign: Collection[int]) -> list[Transition]:
+    def read_all(self, commits: Iterable[Committed]) -> None:
+        for committed in sorted(commits, key=lambda committed: committed.instant):
+            self._read(committed)
+
+    def _read(self, committed: Committed) -> None:
         documents = _written(committed)
         leases = {_step_of(name): document for name, document in documents.items() if LEASES in name}
         runs = {name: document for name, document in documents.items() if LEASES not in name}
-        found = [
-            change
-            for name, run in runs.items()
-            for change in self._changes(name, run, committed.instant, leases)
-        ]
+        is_foreign = committed.instant in self._foreign
+        for name, run in runs.items():
+            for change in self._changes(name, run, committed.instant, leases):
+                self.changes.append(replace(change, foreign=is_foreign))
         for key, document in leases.items():
             before = self._leases.get(key, NO_LEASE)
-            self._leases[key] = _facts(document, before, committed.instant) if document else NO_LEASE
-        return [replace(change, foreign=committed.instant in foreign) for change in found]
+            after = _facts(document, before, committed.instant) if document else NO_LEASE
+            self._leases[key] = after
+            if after.token != before.token and after.token:
+                self.claims.append(
+                    Claim(at=after.acquired_at, run_id=key[0], step_id=key[1], owner=after.owner)
+                )
 
     def _changes(
         self, name: str, run: Any, instant: int, leases: Mapping[tuple[str, str], Any]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from tests.chaos.crew import Crew
 from tests.chaos.disturbances import orchestrator, processes, services
 from tests.chaos.disturbances.stage import Stage
+from tests.chaos.evidence import keep
 from tests.chaos.gathering import end_state, finish
 from tests.chaos.random_faults import RandomFaults
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from tests.chaos.end_state import EndState
     from tests.chaos.world import World
 
 TICK_SECONDS = 0.25
@@ -129,7 +131,8 @@ class Storm:
         """Run the storm, wait until all work has ended, and check the invariants.
 
         Raises:
-            AssertionError: An invariant does not hold; the report is in `report`.
+            AssertionError: An invariant does not hold; the report is in `report`, and the note of the error
+                names the folder with the logs.
         """
         services.keep_acked_messages(self._stage)
         with self._crew:
@@ -141,9 +144,13 @@ class Storm:
                 self._rage(self._seconds)
             self._calm_down()
             try:
-                finish(self._world, calm_seconds=self._calm_seconds, meanwhile=self._tend)
-            finally:
-                self._take_stock()
+                state = finish(self._world, calm_seconds=self._calm_seconds, meanwhile=self._tend)
+            except Exception as error:
+                state = end_state(self._world)
+                error.add_note(f"the logs of the daemons are in {keep(self._world.workers, state)}")
+                self._take_stock(state)
+                raise
+        self._take_stock(state)
         return self.report
 
     def _rage(self, seconds: float) -> None:
@@ -173,8 +180,7 @@ class Storm:
         self._stage.do_what_is_due()
         self._crew.keep_at_once()
 
-    def _take_stock(self) -> None:
-        state = end_state(self._world)
+    def _take_stock(self, state: EndState) -> None:
         self.report.steps = len(state.expected)
         self.report.faults = self._faults.struck
         self.report.ends = Counter(

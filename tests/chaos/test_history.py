@@ -39,7 +39,7 @@ def test_a_finalize_has_the_lease_that_it_deleted(world):
     commit("SUCCEEDED", lambda batch: batch.delete(lease))
     world.set_status(run_id, step_id, "READY")
 
-    found = world.history.transitions()
+    found, claims = world.history.facts()
     assert [(change.before, change.after, change.foreign) for change in found] == [
         (None, "READY", True),
         ("READY", "RUNNING", False),
@@ -48,6 +48,7 @@ def test_a_finalize_has_the_lease_that_it_deleted(world):
     ]
     final = found[2]
     assert (final.token, final.owner, final.acquired_at) == ("t", "host:7:boot", claimed_at)
+    assert [(claim.at, claim.owner) for claim in claims] == [(claimed_at, "host:7:boot")]
     assert [change.lease_deleted for change in found] == [False, False, True, False]
 
 
@@ -62,6 +63,8 @@ def test_commits_that_were_taken_out_of_the_log_still_count(world, monkeypatch):
     assert not world.cloud.firestore.commits
     world.documents.run(run_id).update({client.field_path("steps", step_id, "status"): "RUNNING"})
     for _ in range(2):  # what is read without taking it out is read again
-        assert [change.after for change in world.history.transitions()] == ["READY", "RUNNING"]
+        assert [change.after for change in world.history.facts()[0]] == ["READY", "RUNNING"]
     world.history.take_out()
-    assert [change.token for change in world.history.transitions()] == ["", "t"]
+    changes, claims = world.history.facts()
+    assert [change.token for change in changes] == ["", "t"]
+    assert len(claims) == 1

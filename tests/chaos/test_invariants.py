@@ -9,6 +9,7 @@ import pytest
 
 from daemon.cli.demo.resources import chart_step_id, flow_run
 from tests.chaos.end_state import (
+    Claim,
     Completion,
     Disturbance,
     EndState,
@@ -24,6 +25,7 @@ STEP = chart_step_id("1d")
 FOLDER = f"charts/{RUN}/{STEP}/"
 PNGS = {name: f"{FOLDER}20251215-102530_IBM_1d_{name}.png" for name in ("one", "two")}
 EXPECTED = Expected(run_id=RUN, step_id=STEP, template_ids=("one", "two"))
+PIDS = {"a": 42, "b": 43}
 CLAIM = Transition(at=100.0, run_id=RUN, step_id=STEP, before="READY", after="RUNNING")
 FINAL = Transition(
     at=110.0,
@@ -80,7 +82,17 @@ def files(**changed):
 
 def paid(*calls):
     """Return paid charts: (template, daemon, time)."""
-    return tuple(PaidChart(template_id=name, daemon=daemon, at=at) for name, daemon, at in calls)
+    return tuple(
+        PaidChart(template_id=name, daemon=daemon, at=at, pid=PIDS[daemon]) for name, daemon, at in calls
+    )
+
+
+def claims(**times):
+    """Return claims of the step by daemons, with their times."""
+    return tuple(
+        Claim(at=at, run_id=RUN, step_id=STEP, owner=f"host:{PIDS[daemon]}:boot")
+        for daemon, at in times.items()
+    )
 
 
 GOOD = EndState(
@@ -88,6 +100,7 @@ GOOD = EndState(
     expected=(EXPECTED,),
     runs={RUN: run()},
     transitions=(CLAIM, FINAL),
+    claims=claims(a=100.0, b=102.4),
     files=files(),
     paid=paid(("one", "a", 101.0), ("two", "a", 102.0)),
     completions=(Completion(pid=42, run_id=RUN, step_id=STEP),),
@@ -102,6 +115,9 @@ ALLOWED = {
     "paid twice, and a kill explains it": replace(GOOD, paid=PAID_TWICE, disturbances=(KILLED,)),
     "paid twice, and an outage explains it": replace(
         GOOD, paid=PAID_TWICE, disturbances=(Disturbance(kind="outage", at=99.0, until=102.0),)
+    ),
+    "paid after a former holder stored it, but claimed before": replace(
+        GOOD, paid=paid(("one", "a", 101.0), ("one", "b", 103.5)), disturbances=(KILLED,)
     ),
     "failed as a whole": replace(
         GOOD,
@@ -178,7 +194,8 @@ BROKEN = {
         GOOD, files=files(**{f"{FOLDER}manifest.json": replace(manifest(), updated=111.0)})
     ),
     "one was paid for by a and again by b": replace(GOOD, paid=PAID_TWICE),
-    "when it was stored already": replace(GOOD, paid=paid(("one", "a", 104.0))),
+    "when it was stored already": replace(GOOD, claims=claims(a=103.5), paid=paid(("one", "a", 104.0))),
+    "by a, which had not claimed the step": replace(GOOD, claims=claims(b=100.0, a=102.0)),
     "the lease flow_runs/": replace(GOOD, leases=(f"flow_runs/{RUN}/chart_export_leases/{STEP}",)),
     "belongs to no step": replace(
         GOOD, files=files(**{"charts/other/s/x.png": StoredFile(created=1.0, updated=1.0)})
@@ -202,6 +219,18 @@ def test_an_allowed_end_state_has_no_violation(name):
 def test_each_rule_finds_what_breaks_it(text):
     """Each wrong end state has exactly the violation of its rule."""
     assert any(text in sentence for sentence in violations(BROKEN[text])), violations(BROKEN[text])
+
+
+@pytest.mark.parametrize(
+    ("payers", "changed"),
+    [("aa", {}), ("ab", {"transitions": None}), ("ab", {"claims": claims(a=1, b=103.1)})],
+)
+def test_a_chart_that_was_stored_is_paid_for_only_by_an_older_claim(payers, changed):
+    """That excuses neither a second payment within one claim, nor one of a claim unknown or too late."""
+    first, second = payers
+    twice = paid(("one", first, 101.0), ("one", second, 103.5))
+    found = violations(replace(GOOD, paid=twice, disturbances=(KILLED,), **changed))
+    assert found == [f"one was paid for by {second} when it was stored already"]
 
 
 def test_a_disturbance_of_another_daemon_is_no_excuse():

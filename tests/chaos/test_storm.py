@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
+from pathlib import Path
 
 import pytest
 
@@ -40,6 +42,24 @@ def test_sigterm_at_random_moments(cloud, seed):
     """A daemon exits with 0 or 4 in time and loses no step and no ack of a finished step."""
     with world_on(cloud) as world:
         sigterms(world, times=5, seed=seed)
+
+
+def test_a_violation_names_the_folder_with_the_logs(cloud, monkeypatch):
+    """When the check finds a violation, the logs of the daemons and the facts are kept."""
+
+    def find(*_arguments, **_options):
+        raise AssertionError("a violation")
+
+    monkeypatch.setattr(storm, "finish", find)
+    with world_on(cloud) as world:
+        world.put_run()
+        worker = world.worker().started()
+        with pytest.raises(AssertionError, match="a violation") as caught:
+            Storm(world, seed=1, seconds=0).run()
+    folder = Path(caught.value.__notes__[0].split()[-1])
+    assert "daemon_started" in (folder / f"{worker.key}.log").read_text()
+    assert "READY" in (folder / "transitions").read_text()
+    shutil.rmtree(folder)
 
 
 class LoggedDaemon:
