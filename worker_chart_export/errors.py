@@ -34,16 +34,18 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Final, Literal, Self, TypeVar
 
 MAX_MESSAGE_CHARS = 500
 MAX_DETAILS_BYTES = 2048
 #: How the message of a request that was not tried begins; see `OutOfReach`.
 NOT_MADE = "Not made:"
+#: What a step needs from outside of this process. `MACHINE`: a thread or a socket of the machine.
+BackendName = Literal["firestore", "storage", "pubsub", "accounts", "machine"]
 #: The Chart-IMG accounts, where other errors name a backend.
-ACCOUNTS = "accounts"
+ACCOUNTS: Final = "accounts"
 #: The operator who paused the fleet, where other pauses name a backend.
-OPERATOR = "operator"
+OPERATOR: Final = "operator"
 
 
 class ErrorCode(StrEnum):
@@ -308,9 +310,9 @@ class StepNotFinished(WorkerError):
 class BackendUnavailable(WorkerError):
     """A backend that the step needs is unavailable. The step is released and tried later."""
 
-    def __init__(self, backend: str, reason: str) -> None:
+    def __init__(self, backend: BackendName, reason: str) -> None:
         super().__init__(f"{backend} is unavailable: {reason}")
-        self.backend = backend
+        self.backend: BackendName = backend
 
 
 class BucketUnusable(BackendUnavailable):
@@ -344,9 +346,9 @@ class IndexMissing(WorkerError):
 class BackendRefused(WorkerError):
     """A backend refuses, and will refuse again: no permission, no database, a bad request."""
 
-    def __init__(self, backend: str, reason: str) -> None:
+    def __init__(self, backend: BackendName, reason: str) -> None:
         super().__init__(f"{backend} refused: {reason}")
-        self.backend = backend
+        self.backend: BackendName = backend
 
 
 E = TypeVar("E", bound=BaseException)

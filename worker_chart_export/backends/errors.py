@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import requests
 from google.api_core import exceptions as google_errors
@@ -17,6 +17,8 @@ from worker_chart_export.observability import metrics
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from worker_chart_export.errors import BackendName
 
 #: Errors of a backend that is unavailable, overloaded or slow. The same call may succeed later.
 TRANSIENT = (
@@ -44,13 +46,13 @@ READ_TIMEOUT_SECONDS = 10.0
 NO_MORE_THREADS = "can't start new thread"
 COMMIT_TIMEOUT_SECONDS = 10.0
 #: The name under which a lack of resources of this machine is a backend that is unavailable.
-MACHINE = "machine"
+MACHINE: Final = "machine"
 #: The system has no more descriptors, buffers or memory for this process.
 NO_RESOURCES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
 @contextmanager
-def backend_errors(backend: str) -> Iterator[None]:
+def backend_errors(backend: BackendName) -> Iterator[None]:
     """Translate the errors of one call of a Google client, and count the call.
 
     Raises:
@@ -98,7 +100,7 @@ def machine_errors() -> Iterator[None]:
 
 
 @contextmanager
-def client_errors(backend: str) -> Iterator[None]:
+def client_errors(backend: BackendName) -> Iterator[None]:
     """Translate each error of opening a Google client: credentials, certificates, settings.
 
     Raises:
