@@ -55,7 +55,7 @@ bench: $(DEV_READY) ## The worker compared with a bare subscriber, half an hour;
 
 mutants: $(DEV_READY) ## Mutation testing of the core, an hour: each change of the code that no test notices; ONLY='*.ledger.lease.*'
 	$(BIN)/python $(PIP) -r requirements-mutants.lock
-	$(BIN)/python -m tests.mutation --calls $(if $(ONLY),--only '$(ONLY)')
+	$(BIN)/python -m tests.mutation $(if $(ONLY),--only '$(ONLY)')
 
 walk: $(DEV_READY) ## The way of one message: files and functions in the order they run
 	$(BIN)/python -m benchmarks.walk
