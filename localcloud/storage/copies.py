@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from localcloud.storage.encryption import check_key, key_hash
 from localcloud.storage.errors import invalid, required, unserved
 from localcloud.storage.multipart import json_object
 from localcloud.storage.preconditions import Preconditions, number
@@ -23,13 +24,16 @@ def copy(objects: Objects, request: Request, route: Route) -> dict[str, Any]:
     """Copy an object. A rewrite is done in one call, so that it never returns a token.
 
     Raises:
-        StorageError: 404 no such object, 412 a precondition, 400 a token.
+        StorageError: 404 no such object, 412 a precondition, 400 a token or a wrong key.
     """
     if request.query.get("rewriteToken"):
         raise invalid("Invalid rewrite token: each rewrite is done in its first call.", "rewriteToken")
     source, wanted = _source(objects, request, route), Preconditions.of(request.query, request.headers)
     resource = json_object(request.body)
-    copied = objects.copy(source, route.to_bucket, route.to_name, wanted, resource).resource()
+    check_key(source, key_hash(request.headers, "x-goog-copy-source-"))
+    key = key_hash(request.headers)
+    stored = objects.copy(source, route.to_bucket, route.to_name, wanted, resource, key_sha256=key)
+    copied = stored.resource()
     if route.method == "objects.copy":
         return copied
     size = str(len(source.content))
@@ -44,14 +48,14 @@ def move(objects: Objects, request: Request, route: Route) -> dict[str, Any]:
         StorageError: 404 no such object, 412 a precondition.
     """
     source, wanted = _source(objects, request, route), Preconditions.of(request.query, request.headers)
-    return objects.move(source, route.to_name, wanted).resource()
+    return objects.move(source, route.to_name, wanted).resource(knows_key=False)
 
 
 def compose(objects: Objects, request: Request, route: Route) -> dict[str, Any]:
     """Write the contents of up to 32 objects one after the other into a new one.
 
     Raises:
-        StorageError: 404 no such object, 412 a precondition, 400 no source or too many.
+        StorageError: 404 no such object, 412 a precondition, 400 no source, too many or a wrong key.
     """
     body = json_object(request.body)
     _check_served(body, "ComposeRequest", {"kind", "destination", "sourceObjects"})
@@ -61,10 +65,12 @@ def compose(objects: Objects, request: Request, route: Route) -> dict[str, Any]:
     if len(sources) > _MAX_PARTS:
         message = f"The number of source components provided ({len(sources)} > {_MAX_PARTS})"
         raise invalid(message, "sourceObjects")
-    parts = [_part(objects, route.bucket, source) for source in sources]
+    parts, key = [_part(objects, route.bucket, source) for source in sources], key_hash(request.headers)
+    for part in parts:
+        check_key(part, key)
     resource = {**_fields(body, "destination"), "name": route.name}
     wanted = Preconditions.of(request.query, request.headers)
-    return objects.compose(route.bucket, resource, parts, wanted).resource()
+    return objects.compose(route.bucket, resource, parts, wanted, key_sha256=key).resource()
 
 
 def _part(objects: Objects, bucket: str, source: Any) -> StoredObject:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from localcloud.http_server import Request, Response
 from localcloud.storage.compression import expanded
+from localcloud.storage.encryption import key_headers
 from localcloud.storage.errors import StorageError
 from localcloud.storage.preconditions import check_dates, is_same
 
@@ -46,6 +47,7 @@ def content_response(request: Request, stored: StoredObject) -> Response:
         "X-Goog-Stored-Content-Length": str(len(stored.content)),
         "ETag": stored.etag,
         "Last-Modified": format_datetime(changed, usegmt=True),
+        **key_headers(stored),
     }
     headers |= {header: settings[name] for name, header in _PLAIN_HEADERS.items() if name in settings}
     content_type = str(settings.get("contentType", "application/octet-stream"))

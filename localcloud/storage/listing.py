@@ -92,7 +92,7 @@ def listed(objects: Sequence[StoredObject], query: ListQuery) -> dict[str, Any]:
     page = entries[: query.size]
     shown: dict[str, Any] = {
         "kind": "storage#objects",
-        "items": [stored.resource() for _, stored in page if stored is not None],
+        "items": [stored.resource(knows_key=False) for _, stored in page if stored is not None],
         "prefixes": [key[0].decode() for key, stored in page if stored is None],
     }
     if len(entries) > query.size:

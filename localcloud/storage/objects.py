@@ -82,6 +82,7 @@ class Objects:
         wanted: Preconditions,
         *,
         has_md5: bool = True,
+        key_sha256: str = "",
     ) -> StoredObject:
         """Store `content` as a new generation.
 
@@ -91,6 +92,7 @@ class Objects:
             content: The bytes.
             wanted: Preconditions on the stored generation.
             has_md5: Whether the object has an MD5. One that was uploaded in parts has none.
+            key_sha256: The SHA-256 of the customer's encryption key; empty for none.
 
         Raises:
             StorageError: 404 no such bucket, 412 a precondition, 400 a wrong hash or an invalid name.
@@ -105,11 +107,18 @@ class Objects:
             storage_class=storage_class(resource.get("storageClass") or self._default_class(bucket)),
             crc32c=_verified("CRC32C", resource.get("crc32c"), crc32c(content)),
             md5=_verified("MD5", resource.get("md5Hash"), md5(content)) if has_md5 else "",
+            key_sha256=key_sha256,
         )
         return self._put(stored, wanted)
 
     def compose(
-        self, bucket: str, resource: Mapping[str, Any], parts: Sequence[StoredObject], wanted: Preconditions
+        self,
+        bucket: str,
+        resource: Mapping[str, Any],
+        parts: Sequence[StoredObject],
+        wanted: Preconditions,
+        *,
+        key_sha256: str = "",
     ) -> StoredObject:
         """Store the contents of `parts` one after the other as a new object. It has no MD5."""
         content = b"".join(part.content for part in parts)
@@ -121,6 +130,7 @@ class Objects:
             storage_class=storage_class(resource.get("storageClass") or self._default_class(bucket)),
             crc32c=crc32c(content),
             components=sum(part.components or 1 for part in parts),
+            key_sha256=key_sha256,
         )
         return self._put(stored, wanted)
 
@@ -131,6 +141,8 @@ class Objects:
         name: str,
         wanted: Preconditions,
         resource: Mapping[str, Any] | None = None,
+        *,
+        key_sha256: str = "",
     ) -> StoredObject:
         """Store the content of `source` under another name. A resource replaces all its settings."""
         settings = object_settings(resource) if resource else source.settings
@@ -141,6 +153,7 @@ class Objects:
             name=check_object_name(name),
             settings=settings,
             storage_class=storage_class(given),
+            key_sha256=key_sha256,
             metageneration=1,
             deleted="",
         )

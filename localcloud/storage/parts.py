@@ -10,6 +10,7 @@ from xml.sax.saxutils import escape
 
 from localcloud.http_requests import whole_number
 from localcloud.http_server import Request, Response
+from localcloud.storage.encryption import check_key_of_upload, key_hash
 from localcloud.storage.errors import StorageError, invalid, unserved
 from localcloud.storage.preconditions import Preconditions
 from localcloud.storage.resources import crc32c, md5
@@ -58,6 +59,7 @@ def answer(request: Request, route: Route, objects: Objects, sessions: Sessions)
     session = sessions.get(query["uploadId"])
     if (session.bucket, session.resource["name"]) != (route.bucket, route.name):
         raise invalid("The upload is that of another object.", "uploadId")
+    check_key_of_upload(session.key_sha256, request.headers)
     with session.lock:
         return _take_part(request, session) if verb == "PUT" else _complete(request, session, objects)
 
@@ -78,7 +80,13 @@ def _begin(request: Request, route: Route, objects: Objects, sessions: Sessions)
     resource |= {"name": check_object_name(route.name), "metadata": metadata}
     object_settings(resource)
     objects.bucket(route.bucket)
-    session = Session(bucket=route.bucket, resource=resource, wanted=Preconditions(), total=None)
+    session = Session(
+        bucket=route.bucket,
+        resource=resource,
+        wanted=Preconditions(),
+        total=None,
+        key_sha256=key_hash(headers),
+    )
     fields = {"Bucket": route.bucket, "Key": route.name, "UploadId": sessions.start(session)}
     return _xml("InitiateMultipartUploadResult", fields)
 
@@ -101,7 +109,8 @@ def _complete(request: Request, session: Session, objects: Objects) -> Response:
     """Store the object, once. What a client asks again has the same answer."""
     if session.stored is None:
         content = b"".join(_listed_parts(request.body, session.parts))
-        stored = objects.insert(session.bucket, session.resource, content, session.wanted, has_md5=False)
+        bucket, resource, key = session.bucket, session.resource, session.key_sha256
+        stored = objects.insert(bucket, resource, content, session.wanted, has_md5=False, key_sha256=key)
         session.stored = stored.resource()
         session.parts.clear()
     stored_as = session.stored

@@ -13,6 +13,7 @@ import google_crc32c
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+_HASHES = frozenset({"crc32c", "md5Hash"})
 # There are no access control lists, so that `projection=full` shows nothing more.
 _UNIFORM_ACCESS = {"uniformBucketLevelAccess": {"enabled": True}, "publicAccessPrevention": "inherited"}
 _LOCATION_TYPES = {
@@ -44,6 +45,7 @@ class StoredObject:
         settings: What a client may write, in the JSON API's format: `contentType`, `metadata`, ...
         crc32c: As the JSON API shows it.
         md5: As the JSON API shows it; empty for an object that was composed.
+        key_sha256: The SHA-256 of its customer's encryption key, in base64; empty for none.
         components: The number of objects that it was composed of; 0 = it was not composed.
         created: When this generation was written.
         updated: When its settings were last written.
@@ -59,6 +61,7 @@ class StoredObject:
     metageneration: int = 1
     crc32c: str = ""
     md5: str = ""
+    key_sha256: str = ""
     components: int = 0
     created: str = ""
     updated: str = ""
@@ -69,8 +72,12 @@ class StoredObject:
         """Return a text that changes with the content and with the settings."""
         return f"{self.generation}/{self.metageneration}"
 
-    def resource(self) -> dict[str, Any]:
-        """Return the object in the JSON API's format."""
+    def resource(self, *, knows_key: bool = True) -> dict[str, Any]:
+        """Return the object in the JSON API's format.
+
+        Args:
+            knows_key: Whether the caller has the object's encryption key. Hashes are shown only then.
+        """
         shown: dict[str, Any] = {
             "kind": "storage#object",
             "id": f"{self.bucket}/{self.name}/{self.generation}",
@@ -90,6 +97,10 @@ class StoredObject:
         }
         if self.md5:
             shown["md5Hash"] = self.md5
+        if self.key_sha256:
+            shown["customerEncryption"] = {"encryptionAlgorithm": "AES256", "keySha256": self.key_sha256}
+            if not knows_key:
+                shown = {name: value for name, value in shown.items() if name not in _HASHES}
         if self.components:
             shown["componentCount"] = self.components
         if self.deleted:

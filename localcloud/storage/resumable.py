@@ -31,6 +31,7 @@ class Session:
         resource: The metadata of the object to be.
         wanted: The preconditions of the start. They are checked again at the end.
         total: The size of the object; None = not known yet.
+        key_sha256: The SHA-256 of the customer's encryption key; empty for none.
         content: What has arrived.
         parts: What has arrived of an upload in parts, by number.
         stored: The object in the JSON API's format, once all has arrived.
@@ -40,6 +41,7 @@ class Session:
     resource: dict[str, Any]
     wanted: Preconditions
     total: int | None
+    key_sha256: str = ""
     content: bytearray = field(default_factory=bytearray)
     parts: dict[int, bytes] = field(default_factory=dict)
     stored: dict[str, Any] | None = None

@@ -113,8 +113,6 @@ _UNSERVED_PATHS = (
 # gcsfs makes each bucket with these two. They leave all rights with the callers of the project, as here.
 _DEFAULT_RIGHTS = {"predefinedAcl": "projectPrivate", "predefinedDefaultObjectAcl": "bucketOwnerFullControl"}
 _REFUSED_HEADERS = {
-    "x-goog-encryption-key": "X-Goog-Encryption-Key",
-    "x-goog-copy-source-encryption-key": "X-Goog-Copy-Source-Encryption-Key",
     "x-goog-if-generation-match": "XML API",
     "x-goog-if-metageneration-match": "XML API",
     **dict.fromkeys(("x-goog-upload-protocol", "x-goog-upload-command"), "X-Goog-Upload-Protocol"),
@@ -124,10 +122,10 @@ _OF_DOWNLOADS = {
     name.lower(): f"{name} outside of a download"
     for name in ("If-Modified-Since", "If-Unmodified-Since", "If-Range")
 }
-# These name the caller, the request or its encryption, or are read elsewhere. All other headers of Google's
+# These name the caller or the request, or are read elsewhere. All other headers of Google's
 # say what to do, so that none of them is ignored.
 _NEUTRAL_HEADERS = re.compile(
-    r"x-goog-(api-client|api-key|authuser|custom-audit-.*|(copy-source-)?encryption-(algorithm|key-sha256)|hash"
+    r"x-goog-(api-client|api-key|authuser|custom-audit-.*|(copy-source-)?encryption-(algorithm|key|key-sha256)|hash"
     r"|gcs-idempotency-token|request-params|request-reason|user-project)"
 )
 # What only an upload in parts has: the settings of its object.

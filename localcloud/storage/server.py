@@ -11,6 +11,7 @@ from localcloud.storage.batch import batch_response
 from localcloud.storage.compression import with_expanded_body
 from localcloud.storage.copies import compose, copy, move
 from localcloud.storage.downloads import content_response
+from localcloud.storage.encryption import check_key, key_hash
 from localcloud.storage.errors import StorageError, required
 from localcloud.storage.listing import ListQuery, listed, page_size
 from localcloud.storage.multipart import json_object
@@ -136,11 +137,11 @@ class StorageService(HttpService):
             return Response(status=HTTPStatus.NO_CONTENT)
         if method in ("objects.patch", "objects.update"):
             change = _change(method, request)
-            return self.objects.change(bucket, name, wanted, change, generation).resource()
-        stored = self.objects.get(bucket, name, wanted, generation)
-        if routes.reads_content(method, request.query):
-            return content_response(request, stored)
-        return stored.resource()
+            return self.objects.change(bucket, name, wanted, change, generation).resource(knows_key=False)
+        stored, key = self.objects.get(bucket, name, wanted, generation), key_hash(request.headers)
+        reads_content = routes.reads_content(method, request.query)
+        check_key(stored, key, needed=reads_content)
+        return content_response(request, stored) if reads_content else stored.resource(knows_key=bool(key))
 
     def _answer_bucket(self, method: str, request: Request, route: Route) -> dict[str, Any] | Response:
         if method == "buckets.insert":

@@ -24,6 +24,7 @@ _OUTPUT = frozenset(
 )
 _OBJECT_OUTPUT = _OUTPUT | {
     *("bucket", "mediaLink", "size", "crc32c", "md5Hash", "componentCount", "storageClass"),
+    "customerEncryption",
     *("timeDeleted", "timeStorageClassUpdated", "timeFinalized", "retentionExpirationTime"),
 }
 _BUCKET_OUTPUT = _OUTPUT | {"projectNumber", "locationType", "satisfiesPZI", "satisfiesPZS"}

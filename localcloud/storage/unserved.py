@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 _NO_ACCESS_CONTROL = "leave it out, the embedded cloud has no permissions, every caller may do everything"
-_NO_KEYS = "leave it out, the embedded cloud keeps objects in memory and encrypts nothing"
+_NO_KEYS = "leave it out, there is no Cloud KMS here and nothing is encrypted"
 _NO_CLOCK = "delete or change objects yourself, nothing happens here on its own"
 _NO_DELETED = "enable versioning to keep deleted objects"
 _NO_FOLDERS = "list with `prefix` and `delimiter`"
@@ -32,13 +32,10 @@ UNSERVED: dict[str, str] = {
     "If-Range outside of a download": _NO_DATES,
     "If-Unmodified-Since outside of a download": _NO_DATES,
     "Header": "use the fields and parameters of the JSON API; only some headers of Google's are served",
-    "X-Goog-Copy-Source-Encryption-Key": _NO_KEYS,
-    "X-Goog-Encryption-Key": _NO_KEYS,
     "X-Goog-Upload-Protocol": "use uploadType=resumable, with Content-Range",
     # Objects.
     "Object.acl": _NO_ACCESS_CONTROL,
     "Object.contexts": "use `metadata`",
-    "Object.customerEncryption": _NO_KEYS,
     "Object.eventBasedHold": "leave it out, use a precondition to keep an object",
     "Object.kmsKeyName": _NO_KEYS,
     "Object.retention": _NO_CLOCK,

@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 from localcloud.http_requests import whole_number
 from localcloud.http_server import Request, Response
+from localcloud.storage.encryption import check_key_of_upload, key_hash
 from localcloud.storage.errors import invalid, required
 from localcloud.storage.multipart import json_object, typed, upload_parts
 from localcloud.storage.preconditions import Preconditions
@@ -52,7 +53,8 @@ class Uploads:
         else:
             raise invalid(f"Invalid upload type: '{kind}'.", "uploadType")
         resource = _completed(request, bucket, resource)
-        return self._objects.insert(bucket, resource, content, Preconditions.of(query, headers)).resource()
+        wanted, key = Preconditions.of(query, headers), key_hash(headers)
+        return self._objects.insert(bucket, resource, content, wanted, key_sha256=key).resource()
 
     def named(self, request: Request) -> str:
         """Return the name of the object that a request uploads; empty if it can't be read."""
@@ -76,7 +78,9 @@ class Uploads:
         total = whole_number(announced)
         if announced and total is None:
             raise invalid(f"Invalid content length: '{announced}'.", "X-Upload-Content-Length")
-        upload_id = self.sessions.start(Session(bucket=bucket, resource=resource, wanted=wanted, total=total))
+        key = key_hash(request.headers)
+        session = Session(bucket=bucket, resource=resource, wanted=wanted, total=total, key_sha256=key)
+        upload_id = self.sessions.start(session)
         path = f"/upload/storage/v1/b/{quote(bucket, safe='')}/o"
         location = (
             f"http://{request.headers.get('host', '')}{path}?uploadType=resumable&upload_id={upload_id}"
@@ -91,12 +95,15 @@ class Uploads:
         with session.lock:
             if session.stored is not None:
                 return session.stored
+            check_key_of_upload(session.key_sha256, request.headers)
             is_complete = session.take(request.body, request.headers.get("content-range", ""))
             session.resource |= announced_hashes(request.headers)
             if not is_complete:
                 return _incomplete(request, session)
             content = bytes(session.content)
-            stored = self._objects.insert(session.bucket, session.resource, content, session.wanted)
+            stored = self._objects.insert(
+                session.bucket, session.resource, content, session.wanted, key_sha256=session.key_sha256
+            )
             session.stored = stored.resource()
             session.content.clear()
             return session.stored

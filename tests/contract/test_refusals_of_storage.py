@@ -10,8 +10,6 @@ from localcloud.storage.unserved import UNSERVED
 from tests.support.cloud.clouds import PROJECT
 
 HEADERS = [
-    "X-Goog-Encryption-Key",
-    "X-Goog-Copy-Source-Encryption-Key",
     "Content-Encoding",
     "X-Goog-Upload-Protocol",
     "If-Modified-Since outside of a download",
