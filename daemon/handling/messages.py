@@ -121,12 +121,7 @@ def _step_request(fields: Mapping[str, Any]) -> StepRequest:
 
 
 def _structured_event(body: Mapping[str, Any]) -> StepRequest | Irrelevant:
-    kind, data = body.get("type"), body.get("data")
-    if "data_base64" in body:
-        try:
-            data = json.loads(base64.b64decode(body["data_base64"], validate=True))
-        except (binascii.Error, TypeError, ValueError, RecursionError):
-            data = None
+    kind, data = body.get("type"), _event_data(body)
     plain = data if isinstance(data, dict) and "runId" in data else None
     if isinstance(kind, str) and kind in EVENTS_OF_INTEREST:
         value = data.get("value") if isinstance(data, dict) else None
@@ -139,6 +134,16 @@ def _structured_event(body: Mapping[str, Any]) -> StepRequest | Irrelevant:
     if not isinstance(kind, str) or not kind:
         raise MessageRejected("event_type_missing", f"type: expected the event's type, got {shown(kind)}")
     return Irrelevant(reason=f"event type {shown(kind)}")
+
+
+def _event_data(body: Mapping[str, Any]) -> Any:
+    """Return the data of an event; None for encoded data that can't be read."""
+    if "data_base64" not in body:
+        return body.get("data")
+    try:
+        return json.loads(base64.b64decode(body["data_base64"], validate=True))
+    except (binascii.Error, TypeError, ValueError, RecursionError):
+        return None
 
 
 def _firestore_event(kind: str, *documents: object) -> StepRequest | Irrelevant:
@@ -188,7 +193,7 @@ def _run_named_by(document: str) -> StepRequest | None:
 
 def _json_object(data: bytes) -> dict[str, Any]:
     try:
-        body = json.loads(data.decode("utf-8").removeprefix("\ufeff"))
+        body = json.loads(data.decode().removeprefix("\ufeff"))
     except (ValueError, RecursionError) as error:
         raise MessageRejected(
             "body_not_json", f"body: expected a JSON object in UTF-8, got {shown(data[:60])} ({error!s:.80})"

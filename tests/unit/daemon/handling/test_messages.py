@@ -171,6 +171,11 @@ class TestStructuredEvent:
         assert _parse(EVENT | {"subject": None} | data) == STEP
         assert _parse(EVENT | data) == RUN
 
+    @pytest.mark.parametrize("subject", [None, "", 7, [], [SUBJECT]])
+    def test_a_subject_that_is_no_text_names_no_document(self, subject):
+        """The plain request beside it counts."""
+        assert _parse(EVENT | {"subject": subject, "data": PLAIN}) == STEP
+
     @pytest.mark.parametrize(
         "data",
         [
@@ -315,6 +320,57 @@ def test_bad_bodies_are_rejected_with_their_reason(body, reason):
     assert "expected" in rejected.detail
     assert len(rejected.detail) < 500
     rejected.detail.encode("utf-8")
+
+
+OTHER_EVENT = {"specversion": "1.0", "type": "com.example.other"}
+START = "line 1 column 1 (char 0)"
+DETAILS = [
+    (EVENT | {"type": 7}, "type: expected the event's type, got 7"),
+    (EVENT | {"subject": None}, "subject: expected documents/flow_runs/<runId>, got nothing"),
+    (EVENT | {"subject": ["x"]}, "subject: expected documents/flow_runs/<runId>, got ['x']"),
+    (
+        EVENT | {"subject": "/flow_runs/r1"},
+        "subject: expected documents/flow_runs/<runId> or the full resource name, got '/flow_runs/r1'",
+    ),
+    (b"[7]", "body: expected a JSON object, got [7]"),
+    (
+        b"x" * 61,
+        f"body: expected a JSON object in UTF-8, got b'{60 * 'x'}' (Expecting value: {START})",
+    ),
+    (b"x" * 65537, "body: expected at most 65536 bytes, got 65537"),
+    (b"", "body: expected a JSON object with runId, or the attribute runId, got neither"),
+    (b"{}", "runId: expected in the JSON body, got nothing"),
+]
+
+
+@pytest.mark.parametrize(("body", "detail"), DETAILS, ids=[detail[:40] for _, detail in DETAILS])
+def test_a_rejection_says_what_was_expected_and_found(body, detail):
+    """The sentence stands in the log and in the quarantine."""
+    assert _rejection(body).detail == detail
+
+
+@pytest.mark.parametrize(
+    ("body", "attributes", "reason"),
+    [
+        (OTHER_EVENT, {}, "event type 'com.example.other'"),
+        (b"", {"ce-type": "x", "ce-subject": SUBJECT}, "event type 'x'"),
+        (EVENT | {"subject": "documents/other/r1"}, {}, "document 'documents/other/r1'"),
+        (
+            b"",
+            {"ce-type": UPDATED, "ce-subject": "documents/a/1", "ce-document": "documents/b/2"},
+            "document 'documents/a/1'",
+        ),
+    ],
+)
+def test_why_an_event_is_ignored(body, attributes, reason):
+    """The log names the type or the document of the event."""
+    assert _parse(body, attributes) == Irrelevant(reason=reason)
+
+
+def test_of_two_unreadable_documents_the_first_is_named():
+    """The subject comes first."""
+    attributes = {"ce-type": UPDATED, "ce-subject": f"/{SUBJECT}", "ce-document": "documents/flow_runs/.."}
+    assert _rejection(b"", attributes).reason == "subject_invalid"
 
 
 def test_no_depth_of_nesting_gets_through():
