@@ -135,11 +135,11 @@ class CircuitBreaker:
                 self._pauses[name].reason = reason
                 return
             seconds = self._probe_seconds if probe_seconds is None else probe_seconds
-            pause = _Pause(reason=reason, probe=probe, probe_seconds=seconds, probe_at=0.0)
-            self._schedule(pause)
             if not self._pauses:
                 self._opened_at = self._clock()
-            self._pauses[name] = pause
+            self._pauses[name] = _Pause(
+                reason=reason, probe=probe, probe_seconds=seconds, probe_at=self._next_probe_at(seconds)
+            )
             failures = self._failures.pop(name, None)
             self._suspects.pop(name, None)
             metrics.INTAKE_PAUSED.labels(name).set(1)
@@ -241,12 +241,10 @@ class CircuitBreaker:
         log.debug(Event.BACKEND_UNAVAILABLE, f"Still paused: {reason}", backend=name)
         with self._changed:
             pause.reason = reason
-            self._schedule(pause)
+            pause.probe_at = self._next_probe_at(pause.probe_seconds)
 
-    def _schedule(self, pause: _Pause) -> None:
-        pause.probe_at = self._clock() + pause.probe_seconds * full_jitter_seconds(
-            low=1 - PROBE_JITTER, high=1.0
-        )
+    def _next_probe_at(self, seconds: float) -> float:
+        return self._clock() + seconds * full_jitter_seconds(low=1 - PROBE_JITTER, high=1.0)
 
 
 def _why_unavailable(call: Callable[[], None]) -> str | None:

@@ -133,6 +133,29 @@ def test_the_probes_of_many_workers_are_spread(backends, monkeypatch):
     assert value("intake_paused", backend="storage") == 0
 
 
+def test_the_probing_thread_waits_exactly_until_the_next_probe(backends, monkeypatch):
+    """It waits for the first of: a suspect, a pause, and the longest wait."""
+    monkeypatch.setattr("daemon.handling.circuit_breaker.full_jitter_seconds", lambda *, low, high: high)  # noqa: ARG005
+    clock, waits = HandClock(), []
+    tested = CircuitBreaker(probes=backends, probe_seconds=60, clock=clock.monotonic)
+
+    def wait(seconds):
+        waits.append(seconds)
+        clock.advance(seconds)
+
+    monkeypatch.setattr(tested._changed, "wait", wait)
+    assert tested._wait_for_next_probes() == ([], {})
+    _fail(tested, times=2)
+    assert tested._wait_for_next_probes() == (["firestore"], {})
+    assert tested._wait_for_next_probes() == ([], {})
+    tested.pause("operator", "why", probe=lambda: "why", probe_seconds=math.inf)
+    tested.pause("storage", "why", probe=lambda: "why", probe_seconds=8)
+    assert tested._wait_for_next_probes() == ([], {"storage": tested._pauses["storage"]})
+    tested._look_again("storage", tested._pauses["storage"])
+    assert tested._wait_for_next_probes() == ([], {"storage": tested._pauses["storage"]})
+    assert waits == [60, 1, 60, 8, 8]
+
+
 def test_a_success_in_between_resets_the_count(silent):
     """A success in between resets the count."""
     for _ in range(3):
