@@ -13,7 +13,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import google_crc32c
 
@@ -42,6 +42,7 @@ from worker_chart_export.timing import full_jitter_seconds
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from worker_chart_export.backends.storage import Timeout
     from worker_chart_export.concurrency.cancel_scope import CancelScope
     from worker_chart_export.inputs.export_request import ExportRequest
 
@@ -60,6 +61,7 @@ LARGE_CANDLE_BYTES = 1024 * 1024
 GS_URI = re.compile(r"gs://(?P<bucket>[a-z0-9][a-z0-9._-]{1,220}[a-z0-9])/(?P<name>.+)", re.DOTALL)
 
 
+T = TypeVar("T")
 START_IN_NAME = re.compile(r"([0-9]{8}-[0-9]{6})_[^/]*\.png$")
 
 
@@ -265,13 +267,9 @@ class ArtifactStore:
                 ):
                     return self.uri(name)
                 present = call_storage(
-                    lambda timeout: self._bucket.get_blob(name, timeout=timeout, retry=None),
-                    name=self.uri(name),
-                    refusal=ManifestRefused,
-                    scope=child,
+                    partial(self._look_up, name), name=self.uri(name), refusal=ManifestRefused, scope=child
                 )
-                # Cloud Storage writes checksums as base64 of the big-endian bytes.
-                checksum = base64.b64encode(google_crc32c.value(content).to_bytes(4, "big")).decode()
+                checksum = base64.b64encode(google_crc32c.value(content).to_bytes(4)).decode()
                 if present is not None and present.crc32c == checksum:
                     return self.uri(name)
                 generation = present.generation if present else 0
@@ -317,18 +315,15 @@ class ArtifactStore:
             WorkerError: The error that the step was stopped with.
         """
 
-        def read(timeout: Any) -> bytes | None:
-            blob = self._bucket.get_blob(name, timeout=timeout, retry=None)
-            if blob is None:
-                return None
-            return read_object(blob, max_bytes=MAX_MANIFEST_BYTES, timeout=timeout)
+        def read(timeout: Timeout) -> bytes | None:
+            blob = self._look_up(name, timeout)
+            return None if blob is None else read_object(blob, max_bytes=MAX_MANIFEST_BYTES, timeout=timeout)
 
-        try:
-            return call_storage(read, name=self.uri(name), refusal=ManifestRefused, scope=scope)
-        except ObjectTooLarge:
-            raise ManifestRefused(f"{name} has more than {MAX_MANIFEST_BYTES} bytes.") from None
-        except ObjectUnusable as error:
-            raise ManifestRefused(f"{name} can't be read: {error}.") from error
+        return call_for_manifest(read, uri=self.uri(name), refusal=ManifestRefused, scope=scope)
+
+    def _look_up(self, name: str, timeout: Timeout) -> Any:
+        """Return the object's metadata, or None when there is none."""
+        return self._bucket.get_blob(name, timeout=timeout, retry=None)
 
     def read_candles(self, uri: str | None, *, scope: CancelScope) -> bytes:
         """Return the bytes of an OHLCV JSON file, as they are stored: it may be gzip.
@@ -342,7 +337,7 @@ class ArtifactStore:
             StepTimedOut: The step's time has ended.
             WorkerError: The error that the step was stopped with.
         """
-        match = GS_URI.fullmatch(uri or "")
+        match = None if uri is None else GS_URI.fullmatch(uri)
         if match is None:
             raise OhlcvUnavailable(
                 "Candles: expected gs://bucket/object in inputs.ohlcv_gcs_uri or in outputs.gcs_uri of the "
@@ -374,3 +369,20 @@ class ArtifactStore:
         scope.acquire(self._large_file)
         return_freed_memory()  # of the large file before
         scope.on_stop(lambda _error: self._large_file.release())
+
+
+def call_for_manifest(
+    read: Callable[[Timeout], T], *, uri: str, refusal: type[RequestError], scope: CancelScope
+) -> T:
+    """Call `read` as `call_storage` does, for an object that is a manifest.
+
+    Raises:
+        ManifestRefused: It is too large, or not the gzip that it starts as.
+        WorkerError: As `call_storage`.
+    """
+    try:
+        return call_storage(read, name=uri, refusal=refusal, scope=scope)
+    except ObjectTooLarge:
+        raise ManifestRefused(f"{uri} has more than {MAX_MANIFEST_BYTES} bytes.") from None
+    except ObjectUnusable as error:
+        raise ManifestRefused(f"{uri} can't be read: {error}.") from error

@@ -37,7 +37,7 @@ class BucketProbe:
     def __init__(self, bucket: Any) -> None:
         self._bucket = bucket
         self._takes_objects = False
-        self._kept_name: str | None = None
+        self._kept_name = ""
 
     def require(self, scope: CancelScope) -> None:
         """Return if the bucket takes objects. Make a probe before the first upload and after one that failed.

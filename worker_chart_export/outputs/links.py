@@ -19,10 +19,12 @@ def browser_url(uri: str, *, emulator: str | None) -> str | None:
     if not uri.startswith("gs://") or not slash or not bucket or not name:
         return None
     if emulator is None:
-        return f"{GOOGLE}/{_quoted(bucket)}/{_quoted(name, safe='/')}"
+        return f"{GOOGLE}/{_quoted(bucket)}/{_quoted(name)}"
     base = emulator if "://" in emulator else f"http://{emulator}"
-    return f"{base.rstrip('/')}/storage/v1/b/{_quoted(bucket)}/o/{_quoted(name)}?alt=media"
+    return (
+        f"{base.rstrip('/')}/storage/v1/b/{_quoted(bucket)}/o/{_quoted(name).replace('/', '%2F')}?alt=media"
+    )
 
 
-def _quoted(text: str, *, safe: str = "") -> str:
-    return quote(text, safe=safe, errors="replace")
+def _quoted(text: str) -> str:
+    return quote(text, errors="replace")

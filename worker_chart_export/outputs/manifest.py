@@ -208,8 +208,8 @@ def _check(manifest: Mapping[str, Any]) -> None:
     try:
         _validate()(manifest)
     except fastjsonschema.JsonSchemaValueException as error:
-        place = str(error.name).replace("data", "$", 1)
-        message = error.message.replace("data", "$", 1)
+        place = "$" + str(error.name).removeprefix("data")
+        message = "$" + error.message.removeprefix("data")
         raise ManifestRefused(f"The manifest does not match its schema: {message}", path=place) from error
 
 

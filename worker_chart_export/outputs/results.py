@@ -5,10 +5,10 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from worker_chart_export.backends.storage import call_storage
+from worker_chart_export.backends.storage import read_object
 from worker_chart_export.concurrency.cancel_scope import CancelScope
 from worker_chart_export.errors import ObjectRefused, shown
-from worker_chart_export.outputs.artifact_store import GS_URI, ArtifactStore, StepFolder
+from worker_chart_export.outputs.artifact_store import GS_URI, ArtifactStore, StepFolder, call_for_manifest
 from worker_chart_export.outputs.manifest import MAX_MANIFEST_BYTES, decode_manifest
 
 if TYPE_CHECKING:
@@ -43,9 +43,9 @@ class StoredResults:
         if match is None:
             raise ObjectRefused(f"Manifest: expected gs://bucket/object, got {shown(uri)}.")
         blob = self._client.bucket(match["bucket"]).blob(match["name"])
-        content: bytes = call_storage(
-            lambda timeout: blob.download_as_bytes(end=MAX_MANIFEST_BYTES, timeout=timeout, retry=None),
-            name=uri,
+        content = call_for_manifest(
+            lambda timeout: read_object(blob, max_bytes=MAX_MANIFEST_BYTES, timeout=timeout),
+            uri=uri,
             refusal=ObjectRefused,
             scope=self._scope(),
         )

@@ -11,6 +11,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from google.cloud.storage import Blob
 
 from localcloud import Fault
 from localcloud.storage.preconditions import Preconditions
@@ -24,9 +25,11 @@ from worker_chart_export.errors import (
     OhlcvUnavailable,
     StepTimedOut,
     ValidationFailed,
+    shown,
 )
 from worker_chart_export.inputs.export_request import ExportRequest
 from worker_chart_export.outputs.artifact_store import ArtifactStore, StepFolder, StoredPng
+from worker_chart_export.outputs.bucket_probe import PROBE_SECONDS
 
 pytestmark = pytest.mark.usefixtures("short_backoff")
 
@@ -71,6 +74,32 @@ def test_a_probe_of_an_unreachable_service_reports_it(store, cloud):
     cloud.storage.stop()
     with pytest.raises(BackendUnavailable):
         store.probe()
+
+
+def test_the_client_gets_the_time_that_is_left_and_repeats_nothing(store, objects, monkeypatch):
+    """The waits and retries of Google's client could not be stopped."""
+    calls = []
+
+    def spy(owner: object, name: str) -> None:
+        real = getattr(owner, name)
+
+        def call(*arguments: object, timeout: object, retry: object, **more: object) -> object:
+            calls.append((name, timeout, retry))
+            return real(*arguments, timeout=timeout, retry=retry, **more)
+
+        monkeypatch.setattr(owner, name, call)
+
+    spy(objects, "list_blobs")
+    spy(store._bucket, "get_blob")
+    spy(Blob, "delete")
+    store.probe()
+    _write(store, b"earlier", seconds=60)
+    _write(store, b"ours", seconds=60)
+    assert store.read_manifest(MANIFEST, scope=scope_of(60)) == b"ours"
+    store.stored_pngs(StepFolder("r", "s"), started_at=NOON, scope=scope_of(60))
+    names, timeouts, retries = zip(*calls, strict=True)
+    assert names == ("delete", "get_blob", "get_blob", "list_blobs")
+    assert (timeouts, retries) == ((PROBE_SECONDS, *[pytest.approx((5, 30), abs=3)] * 3), (None,) * 4)
 
 
 class TestNames:
@@ -373,8 +402,26 @@ class TestManifest:
         monkeypatch.setattr("worker_chart_export.outputs.artifact_store.MIN_MANIFEST_SECONDS", 0.3)
         _write(store, b"first")
         cloud.storage.faults.add(Fault(method="objects.insert", delay_seconds=0.5))
-        with pytest.raises(BackendUnavailable, match=r"too slow"):
+        with pytest.raises(BackendUnavailable, match=r"^storage is .*too slow"):
             _write(store, b"ours", seconds=0)
+
+    def test_a_manifest_that_others_replace_again_and_again_is_given_up(self, store, cloud, monkeypatch):
+        """The second attempt comes at once, because it is the usual one; a wait comes before the others."""
+        drawn = []
+        monkeypatch.setattr(
+            "worker_chart_export.outputs.artifact_store.full_jitter_seconds",
+            lambda *, low, high: drawn.append((low, high)) or 0.0,
+        )
+
+        def interfere(_request: object) -> None:
+            content = f"others' {len(drawn)}".encode()
+            cloud.storage.objects.insert(BUCKET, {"name": MANIFEST}, content, Preconditions())
+
+        cloud.storage.faults.add(Fault(method="objects.insert", before=interfere))
+        with pytest.raises(ManifestRefused, match=r"was replaced by another writer 5 times"):
+            _write(store, b"ours")
+        assert drawn == [(0.05, 0.5)] * 3
+        assert cloud.storage.calls["objects.insert"] == 5
 
     def test_a_lost_lease_replaces_nothing(self, store, objects):
         """Without the lease the stored manifest is not replaced: it may be the winner's."""
@@ -451,8 +498,11 @@ class TestCandles:
     )
     def test_an_invalid_uri_is_reported(self, store, uri):
         """A value that is no URI is reported with the place where the URI was searched."""
-        with pytest.raises(OhlcvUnavailable, match=r"expected gs://bucket/object in inputs\.ohlcv_gcs_uri"):
+        with pytest.raises(
+            OhlcvUnavailable, match=r"expected gs://bucket/object in inputs\.ohlcv_gcs_uri"
+        ) as caught:
             store.read_candles(uri, scope=scope_of())
+        assert caught.value.message.endswith(f", got {shown(uri)}.")
 
     @pytest.mark.parametrize("uri", [f"gs://{BUCKET}/none.json", "gs://no-such-bucket/x.json"])
     def test_a_missing_file_is_unavailable_candles(self, store, uri):
@@ -468,6 +518,7 @@ class TestCandles:
         with pytest.raises(OhlcvUnavailable) as caught:
             store.read_candles(f"gs://{BUCKET}/x.json", scope=scope_of())
         assert caught.value.details["httpStatus"] == 403
+        assert caught.value.details["object"] == f"gs://{BUCKET}/x.json"
 
     def test_candles_of_an_unavailable_storage_are_an_outage(self, store, cloud):
         """When Storage stays unavailable a read of candles raises an outage."""
@@ -479,8 +530,9 @@ class TestCandles:
         """A too large file is refused without reading all of it."""
         monkeypatch.setattr("worker_chart_export.outputs.artifact_store.MAX_CANDLE_BYTES", 10)
         objects.bucket(BUCKET).blob("big.json").upload_from_string(b"x" * 50)
-        with pytest.raises(OhlcvUnavailable, match=r"expected at most 10 bytes"):
+        with pytest.raises(OhlcvUnavailable, match=r"expected at most 10 bytes") as caught:
             store.read_candles(f"gs://{BUCKET}/big.json", scope=scope_of())
+        assert caught.value.details == {"uri": f"gs://{BUCKET}/big.json"}
 
     @pytest.mark.parametrize("encoding", ["gzip", ""])
     def test_gzip_is_returned_as_it_is_stored(self, store, objects, encoding):
@@ -512,8 +564,9 @@ class TestCandles:
     def test_broken_gzip_is_no_outage(self, store, objects, content):
         """A file that only starts like gzip fails its requests at once."""
         objects.bucket(BUCKET).blob("packed.json").upload_from_string(content)
-        with pytest.raises(OhlcvUnavailable, match="not the gzip that it starts as"):
+        with pytest.raises(OhlcvUnavailable, match="not the gzip that it starts as") as caught:
             store.read_candles(f"gs://{BUCKET}/packed.json", scope=scope_of())
+        assert caught.value.details == {"uri": f"gs://{BUCKET}/packed.json"}
 
     def test_one_large_file_at_a_time(self, store, objects, monkeypatch):
         """A second large file is read when the first one's scope is stopped; small ones don't wait."""

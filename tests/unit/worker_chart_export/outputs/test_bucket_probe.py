@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from localcloud.faults import Fault
@@ -57,8 +59,9 @@ def test_a_probe_that_may_not_be_deleted_stays_and_serves_again(probe, bucket, c
     cloud.storage.faults.add(Fault(method=DELETE, error=403))
     for _ in range(3):
         probe.probe()
-    (name,) = _names(bucket)
-    assert name.startswith(PROBE_FOLDER)
+    (blob,) = bucket.list_blobs()
+    assert re.fullmatch(rf"{re.escape(PROBE_FOLDER)}[0-9a-f]{{16}}", blob.name)
+    assert blob.content_type == "text/plain"
 
 
 def test_the_refusal_of_one_object_is_left_as_it_is(probe, cloud):
@@ -80,6 +83,28 @@ def test_the_refusal_of_every_object_is_raised_until_one_is_taken(probe, cloud, 
             probe.require(scope_of())
     cloud.storage.faults.remove(fault)
     probe.require(scope_of())
+
+
+@pytest.mark.parametrize(
+    ("details", "why"),
+    [
+        ({"httpStatus": 404}, "there is no such bucket (404)"),
+        ({"httpStatus": 403}, "the account lacks a permission (403)"),
+        ({"httpStatus": 409, "storage": "409 a conflict"}, "409 a conflict"),
+        ({"httpStatus": 409}, "refused"),
+        ({}, "refused"),
+    ],
+)
+def test_why_the_bucket_takes_no_object(probe, monkeypatch, details, why):
+    """The reason is for the operator: it names the status, or what Cloud Storage said."""
+
+    def refuse(*_arguments, **_more):
+        raise ObjectRefused("refused", **details)
+
+    monkeypatch.setattr("worker_chart_export.outputs.bucket_probe.insert_object", refuse)
+    with pytest.raises(BucketUnusable) as caught:
+        probe.probe()
+    assert str(caught.value).endswith(f"takes no objects: {why}")
 
 
 def test_an_outage_makes_the_next_chart_wait_for_a_probe(probe, cloud):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
+from functools import cache
 from importlib.resources import files
 from typing import ClassVar
 
@@ -163,6 +164,7 @@ def test_a_manifest_against_the_schema_is_refused_by_its_place(changes, place):
     with pytest.raises(ManifestRefused) as caught:
         encode_manifest(_manifest(_item(), **changes))
     assert caught.value.details == {"path": place}
+    assert caught.value.message.startswith(f"The manifest does not match its schema: {place} must ")
 
 
 def _keywords(schema):
@@ -207,6 +209,42 @@ def test_a_manifest_says_who_wrote_it(results):
     assert json.dumps(_manifest(*results)).count(CLAIMED_BY["owner"]) == 1
 
 
+def _failed(**details: object) -> dict[str, object]:
+    return {"error": {"details": details}}
+
+
+@pytest.mark.parametrize(
+    ("manifest", "claimed_by"),
+    [
+        ({"items": [{}]}, {}),
+        ({"items": []}, {}),
+        ({"items": [], "failures": [{"error": {}}]}, {}),
+        ({"items": [{"meta": {"attempt": 1, "x": 2}}, {"meta": {"owner": "o"}}]}, {"attempt": 1}),
+        ({"items": [], "failures": [_failed(attempt=1), _failed(owner="o")]}, {"attempt": 1}),
+        ({"items": [{}], "failures": [_failed(attempt=1)]}, {}),
+    ],
+)
+def test_of_a_manifest_of_others_only_what_stands_there_is_said(manifest, claimed_by):
+    """Another worker may have left out all that the schema does not require."""
+    assert claimed_by_of(manifest) == claimed_by
+
+
+def _padded(manifest: dict[str, object]) -> dict[str, object]:
+    """Return a manifest of exactly 64 KiB, by a long symbol."""
+    size = len(json.dumps(manifest, separators=(",", ":")))
+    return manifest | {"symbol": "I" * (MAX_MANIFEST_BYTES - size + len("IBM"))}
+
+
+def test_a_manifest_of_exactly_64_kib_is_written_as_it_is():
+    """Nothing is left out of it, and one of this size is expected to fit."""
+    assert len(encode_manifest(_padded(_manifest(_item())))) == MAX_MANIFEST_BYTES
+    fits = _padded(_manifest(items=[_item().to_dict()]))
+    check_fits(fits)
+    with pytest.raises(ValidationFailed) as caught:
+        check_fits(fits | {"timeframe": "12h"})
+    assert caught.value.details == {"field": "inputs.requests", "manifestBytes": MAX_MANIFEST_BYTES + 1}
+
+
 def test_numbers_are_left_out_first():
     """Numbers of charts are left out when the manifest would exceed 64 KiB; all else stays."""
     numbers = {"lastBar": {"close": 1.0}, "studies": [{"name": "x" * 1500}], "studiesLeftOut": 2}
@@ -236,15 +274,18 @@ class TestExpected:
 
     META: ClassVar = {"provider": "mock", "templateVersion": "2025-12-15T12:00:00.123456Z"}
 
-    def _items(self, count: int, **more: object) -> list[ManifestItem]:
+    @classmethod
+    def _items(cls, count: int, **more: object) -> list[ManifestItem]:
         uri = "gs://b/charts/20251215-102530_IBM_k3f7a/s/20251215-120000_IBM_1d_ctpl.png"
         items = [replace(_item(f"ctpl_{number:03}"), png_uri=uri) for number in range(count)]
-        return [replace(item, meta={**more, **self.META}) for item in items]
+        return [replace(item, meta={**more, **cls.META}) for item in items]
 
-    def _most(self) -> int:
+    @classmethod
+    @cache
+    def _most(cls) -> int:
         """Return the largest number of such charts whose manifest fits."""
         count = 1
-        while len(encode(self._items(count + 1))) <= MAX_MANIFEST_BYTES:
+        while len(encode(cls._items(count + 1))) <= MAX_MANIFEST_BYTES:
             count += 1
         return count
 
@@ -265,16 +306,20 @@ class TestExpected:
         manifest = json.loads(encode_manifest(_manifest(*items)))
         assert all(item["meta"] == self.META for item in manifest["items"])
 
-    @pytest.mark.parametrize("message", ["x" * 500, "é" * 500, "\U0001f600" * 500])
-    def test_messages_are_shortened_when_there_is_no_room(self, message):
+    @pytest.mark.parametrize(
+        ("message", "size"), [("x" * 500, 80), ("é" * 500, 79), ("\U0001f600" * 500, 79)]
+    )
+    def test_messages_are_shortened_when_there_is_no_room(self, message, size):
         """A failure needs no more room than a chart: its message is shortened when that is needed."""
         items = self._items(self._most())
         error = StepError("CHART_API_LIMIT_EXCEEDED", message, {"apiMessage": "x" * 500})
         failures = [ManifestFailure(template_id=item.template_id, error=error) for item in items]
-        manifest = json.loads(encode_manifest(_manifest(*failures)))
+        short = replace(failures[0], error=StepError("CHART_API_LIMIT_EXCEEDED", "x" * 80))
+        manifest = json.loads(encode_manifest(_manifest(*failures, short)))
+        assert manifest["failures"].pop()["error"]["message"] == "x" * 80
         for failure in manifest["failures"]:
             shown = failure["error"]["message"]
-            assert len(shown.encode()) <= 80
+            assert len(shown.encode()) == size
             assert shown.endswith("…")
             assert message.startswith(shown[:-1])
 

@@ -158,7 +158,7 @@ def test_a_manifest_is_read_once(documents, objects, cloud):
         (URI, None, "no such object"),
         (URI, b"{", "not JSON"),
         (URI, b"[]", "schema"),
-        (URI, b"x" * 70000, "not JSON"),
+        (URI, b"x" * 70000, "more than 65536 bytes"),
         ("file:///etc/passwd", None, "expected gs://bucket/object"),
         (f"gs://{BUCKET}", None, "expected gs://bucket/object"),
     ],

@@ -24,7 +24,6 @@ from tests.support.run_reports import (
     words_on_terminal,
 )
 from worker_chart_export.errors import visible
-from worker_chart_export.outputs.links import browser_url
 
 
 def test_artifacts_are_links_on_a_terminal_and_the_manifest_can_be_read_there():
@@ -33,22 +32,6 @@ def test_artifacts_are_links_on_a_terminal_and_the_manifest_can_be_read_there():
     drawn = on_terminal(FullView(shown))
     assert f"https://storage.cloud.google.com/{BUCKET}/ctpl_a.png" in drawn
     assert URI in squeezed(words_on_terminal(FullView(shown)))
-
-
-@pytest.mark.parametrize(
-    ("uri", "emulator", "url"),
-    [
-        ("gs://b/a b/c:1", None, "https://storage.cloud.google.com/b/a%20b/c%3A1"),
-        ("gs://b/a/c", "http://127.0.0.1:9/", "http://127.0.0.1:9/storage/v1/b/b/o/a%2Fc?alt=media"),
-        ("gs://b/a", "localhost:9", "http://localhost:9/storage/v1/b/b/o/a?alt=media"),
-        ("gs://b/\ud800\x1b", None, "https://storage.cloud.google.com/b/%3F%1B"),
-        ("gs://b", None, None),
-        ("http://evil/x", None, None),
-    ],
-)
-def test_a_link_leads_to_the_object_and_nowhere_else(uri, emulator, url):
-    """A link goes to the object: Google's page for signed-in users, or the emulator."""
-    assert browser_url(uri, emulator=emulator) == url
 
 
 @pytest.mark.parametrize("width", [80, 120])
