@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeGuard
 
+from daemon.reports.document_size import document_size
 from daemon.reports.report import FINAL_STATUSES, Charts, Hold, Holding, Problem, RunReport, StepReport, Times
 from worker_chart_export.descriptions import describe
 from worker_chart_export.errors import RunInvalid, shown
@@ -51,6 +52,7 @@ def run_report(
     facts: Mapping[str, BucketFacts],
     *,
     read_at: datetime,
+    bucket: str | None = None,
     unleased_grace_seconds: float | None = None,
 ) -> RunReport:
     """Assemble the report of a run.
@@ -60,6 +62,7 @@ def run_report(
         leases: Step id -> lease.
         facts: Step id -> what the bucket holds.
         read_at: The server's time of the read.
+        bucket: The charts bucket, if it is known.
         unleased_grace_seconds: `UNLEASED_GRACE_SECONDS`, if it is known.
     """
     depends_on: dict[str, list[str]] = {}
@@ -78,6 +81,7 @@ def run_report(
             step_report(run, name, leases.get(name), facts.get(name, BucketFacts()), read_at)
             for name in reading_order(depends_on)
         ),
+        document=document_size(run, bucket),
         unleased_grace_seconds=unleased_grace_seconds,
     )
 

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
+    from daemon.reports.document_size import DocumentSize
+
 
 FINAL_STATUSES = frozenset(status.value for status in StepStatus if status.is_final)
 
@@ -141,6 +143,7 @@ class RunReport:
     Attributes:
         read_at: The server's time of the read.
         is_final: Whether the run has ended. Its steps that are not RUNNING will not change any more.
+        document: The size of its document; None if it was not counted.
         unleased_grace_seconds: `UNLEASED_GRACE_SECONDS` of this environment; None if it is not set there.
     """
 
@@ -151,6 +154,7 @@ class RunReport:
     read_at: datetime
     is_final: bool
     steps: tuple[StepReport, ...]
+    document: DocumentSize | None = None
     unleased_grace_seconds: float | None = None
 
     @property

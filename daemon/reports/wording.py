@@ -9,8 +9,10 @@ import json
 import shlex
 from collections import Counter
 from datetime import UTC, datetime
+from math import ceil
 from typing import TYPE_CHECKING, NamedTuple
 
+from daemon.reports.document_size import MAX_DOCUMENT_BYTES
 from daemon.reports.report import Hold
 from worker_chart_export.errors import visible
 from worker_chart_export.inputs.flow_run import StepStatus
@@ -20,6 +22,7 @@ from worker_chart_export.timing import span
 if TYPE_CHECKING:
     from daemon.reports.report import Charts, Holding, Problem, RunReport, StepReport, Times
 
+KIB = 1024
 MAX_DETAILS_CHARS = 400
 #: Details of errors that have their own place in a report.
 SHOWN_ELSEWHERE = {"manifestGcsUri", "attempt", "owner"}
@@ -66,6 +69,18 @@ def headline(report: RunReport) -> str:
     order = [*StepStatus, *sorted(set(counts) - set(StepStatus))]
     by_status = ", ".join(f"{counts[status]} {visible(status)}" for status in order if status in counts)
     return plural(len(report.chart_steps), "chart step") + (f": {by_status}" if by_status else "")
+
+
+def document_warning(report: RunReport) -> str:
+    """Say that the run document has no room for all results; empty if it has, or if that is not known."""
+    size = report.document
+    if size is None or not size.exceeds_limit:
+        return ""
+    now, finished, limit = (ceil(count / KIB) for count in (size.now, size.finished, MAX_DOCUMENT_BYTES))
+    return (
+        f"the run document has about {now:,} of {limit:,} KiB, and may have no room for the results of all "
+        f"steps, which make it about {finished:,} KiB: store fewer steps in a run"
+    )
 
 
 def kind(step: StepReport) -> str:

@@ -92,6 +92,7 @@ class RunReader:
             leases,
             self._bucket_facts(snapshot.run, leases),
             read_at=snapshot.read_time or self._clock.now(),
+            bucket=self._bucket,
             unleased_grace_seconds=self._unleased_grace_seconds,
         )
 

@@ -16,6 +16,7 @@ from rich.text import Text
 from daemon.reports.report import Hold
 from daemon.reports.wording import (
     chart_count,
+    document_warning,
     headline,
     instant,
     kind,
@@ -89,7 +90,7 @@ class LiveView:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
         del options
         steps = self._report.steps
-        room = max(console.height - OTHER_LINES, 1)
+        room = max(console.height - OTHER_LINES - bool(document_warning(self._report)), 1)
         ranks = {status: rank for rank, status in enumerate(URGENCY)}
         urgent = sorted(steps, key=lambda step: (step.charts is None, ranks.get(step.status, 0)))
         shown = steps if len(steps) <= room else urgent[:room]
@@ -114,6 +115,8 @@ def title(report: RunReport) -> Text:
     facts = [f"{name} {visible(value)}" for name, value in named if value]
     for line in (", ".join([*facts, f"read at {instant(report.read_at)}"]), headline(report)):
         text.append(f"\n{line}", style="not bold")
+    if warning := document_warning(report):
+        text.append(f"\n{warning}", style="bold red")
     return text
 
 

@@ -23,6 +23,8 @@ def report_json(report: RunReport) -> str:
         "flowKey": report.flow_key or None,
         "readAt": rfc3339(report.read_at),
         "settled": report.is_finished,
+        "documentBytes": report.document.now if report.document else None,
+        "documentBytesFinished": report.document.finished if report.document else None,
         "steps": [_step(report, step) for step in report.steps],
     }
     return json.dumps(document, default=str)

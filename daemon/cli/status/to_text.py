@@ -9,6 +9,7 @@ from daemon.reports.wording import (
     attempts,
     chart_count,
     describe_problem,
+    document_warning,
     headline,
     instant,
     kind,
@@ -28,6 +29,8 @@ def report_lines(report: RunReport) -> Iterator[str]:
     """Yield the lines of the whole report. A step's further lines are indented."""
     yield _run_line(report) + _named("symbol", report.symbol) + _named("flow", report.flow_key)
     yield f"{headline(report)}; read at {instant(report.read_at)}"
+    if warning := document_warning(report):
+        yield warning
     for step in report.steps:
         yield _step_line(step) + _named("lease", lease_state(step.holding)) + _named("time", took(step))
         for note in notes(report, step):

@@ -7,10 +7,11 @@ from datetime import timedelta
 
 import pytest
 
-from daemon.cli.status.terminal import FullView
+from daemon.cli.status.terminal import FullView, LiveView
 from daemon.cli.status.to_json import report_json
 from daemon.cli.status.to_text import changed_lines
 from daemon.reports.assemble import reading_order, run_report
+from daemon.reports.document_size import MAX_DOCUMENT_BYTES, document_size
 from daemon.reports.report import Hold
 from tests.support.fakes import BUCKET
 from tests.support.run_reports import (
@@ -23,6 +24,7 @@ from tests.support.run_reports import (
     chart_step,
     lease,
     lines,
+    live_on_terminal,
     manifest,
     report,
     squeezed,
@@ -37,6 +39,32 @@ def test_steps_come_right_after_what_they_depend_on():
         {"a:report": ["c:1d", "c:1h"], "c:1h": ["o:1h"], "c:1d": ["o:1d"], "o:1d": [], "o:1h": []}
     )
     assert order == ["o:1d", "c:1d", "o:1h", "c:1h", "a:report"]
+
+
+def test_a_run_whose_results_do_not_fit_into_its_document_is_shown_as_such():
+    """The size is counted as Firestore documents it; a result of each open step is added."""
+    small = report({STEP_ID: chart_step("READY")})
+    done = report({STEP_ID: chart_step("SUCCEEDED")})
+    assert done.document.now == done.document.finished
+    assert small.document.finished - small.document.now > 2 * len(STEP_ID + RUN_ID)
+    assert "run document" not in lines(small)
+
+    steps = {f"{STEP_ID}:{number:05}": chart_step("READY") for number in range(3000)}
+    large = report(steps)
+    size = large.document
+    assert size.now < MAX_DOCUMENT_BYTES < size.finished
+    warning = "no room for the results of all steps"
+    for shown in (lines(large), words_on_terminal(FullView(large)), live_on_terminal(LiveView(large))):
+        assert squeezed(warning) in squeezed(shown)
+    assert json.loads(report_json(large))["documentBytesFinished"] == size.finished
+
+
+def test_a_document_has_the_size_that_firestore_documents():
+    """The four fields of the example there take 71 bytes."""
+    task = {"type": "Personal", "done": False, "priority": 1, "description": "Learn Cloud Firestore"}
+    size = document_size(FlowRun.parse("my_task_id", {**task, "steps": {}}), BUCKET)
+    name, steps = len("flow_runs_my_task_id_") + 16, len("steps_") + 32
+    assert size.now == size.finished == name + 71 + steps + 32
 
 
 def test_steps_in_a_circle_or_a_long_chain_are_all_there():
