@@ -13,6 +13,8 @@ from localcloud.storage.compression import expanded
 from localcloud.storage.encryption import key_headers
 from localcloud.storage.errors import StorageError
 from localcloud.storage.preconditions import check_dates, is_same
+from localcloud.storage.settings import header_text
+from localcloud.storage.signed_urls import RESPONSE_HEADERS
 
 if TYPE_CHECKING:
     from localcloud.storage.resources import StoredObject
@@ -38,19 +40,8 @@ def content_response(request: Request, stored: StoredObject) -> Response:
     settings = stored.settings
     changed = datetime.fromisoformat(stored.updated).replace(microsecond=0)
     check_dates(request.headers, changed)
-    hashes = f"crc32c={stored.crc32c}"
-    headers = {
-        "X-Goog-Hash": f"{hashes},md5={stored.md5}" if stored.md5 else hashes,
-        "X-Goog-Generation": str(stored.generation),
-        "X-Goog-Metageneration": str(stored.metageneration),
-        "X-Goog-Storage-Class": stored.storage_class,
-        "X-Goog-Stored-Content-Length": str(len(stored.content)),
-        "ETag": stored.etag,
-        "Last-Modified": format_datetime(changed, usegmt=True),
-        **key_headers(stored),
-    }
-    headers |= {header: settings[name] for name, header in _PLAIN_HEADERS.items() if name in settings}
-    content_type = str(settings.get("contentType", "application/octet-stream"))
+    headers = _headers(request, stored, changed)
+    content_type = headers.pop("Content-Type")
     encoding = settings.get("contentEncoding", "")
     if encoding:
         headers["X-Goog-Stored-Content-Encoding"] = encoding
@@ -67,6 +58,26 @@ def content_response(request: Request, stored: StoredObject) -> Response:
         headers["Content-Range"] = f"bytes {found.start}-{found.stop - 1}/{len(body)}"
         body, status = body[found.start : found.stop], HTTPStatus.PARTIAL_CONTENT
     return Response(status=status, body=body, content_type=content_type, headers=headers)
+
+
+def _headers(request: Request, stored: StoredObject, changed: datetime) -> dict[str, str]:
+    """Return the headers that describe an object. A signed URL may set some of them."""
+    settings, query = stored.settings, request.query
+    hashes = f"crc32c={stored.crc32c}"
+    asked = {name: header_text(query[name], name) for name in RESPONSE_HEADERS.keys() & query.keys()}
+    return {
+        "X-Goog-Hash": f"{hashes},md5={stored.md5}" if stored.md5 else hashes,
+        "X-Goog-Generation": str(stored.generation),
+        "X-Goog-Metageneration": str(stored.metageneration),
+        "X-Goog-Storage-Class": stored.storage_class,
+        "X-Goog-Stored-Content-Length": str(len(stored.content)),
+        "ETag": stored.etag,
+        "Last-Modified": format_datetime(changed, usegmt=True),
+        **key_headers(stored),
+        **{header: settings[name] for name, header in _PLAIN_HEADERS.items() if name in settings},
+        "Content-Type": str(settings.get("contentType", "application/octet-stream")),
+        **{RESPONSE_HEADERS[name]: text for name, text in asked.items()},
+    }
 
 
 def _range(header: str, size: int) -> range | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from http import HTTPStatus
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 from xml.sax.saxutils import escape
 
@@ -15,7 +15,8 @@ from localcloud.storage.errors import StorageError, invalid, unserved
 from localcloud.storage.preconditions import Preconditions
 from localcloud.storage.resources import crc32c, md5
 from localcloud.storage.resumable import Session, Sessions, announced_hashes
-from localcloud.storage.settings import check_object_name, object_settings
+from localcloud.storage.settings import object_settings
+from localcloud.storage.xml_uploads import resource_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,17 +29,12 @@ PARAMETERS = frozenset({"uploads", "uploadId", "partNumber"})
 # Source: https://cloud.google.com/storage/quotas#requests
 _PART_NUMBERS = range(1, 10_001)
 _LEAST_BYTES = 5 * 1024 * 1024
-_SETTINGS = {
-    "cache-control": "cacheControl",
-    "content-disposition": "contentDisposition",
-    "content-encoding": "contentEncoding",
-    "content-language": "contentLanguage",
-    "content-type": "contentType",
-    "x-goog-custom-time": "customTime",
-    "x-goog-storage-class": "storageClass",
-}
-_METADATA = "x-goog-meta-"
 _NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
+
+
+def is_part(query: Mapping[str, str]) -> bool:
+    """Return whether a request of the XML API is one of an upload in parts."""
+    return not PARAMETERS.isdisjoint(query)
 
 
 def answer(request: Request, route: Route, objects: Objects, sessions: Sessions) -> Response:
@@ -72,12 +68,7 @@ def error_response(error: StorageError) -> Response:
 
 
 def _begin(request: Request, route: Route, objects: Objects, sessions: Sessions) -> Response:
-    headers = request.headers
-    resource: dict[str, Any] = {_SETTINGS[name]: headers[name] for name in _SETTINGS.keys() & headers.keys()}
-    metadata = {
-        name.removeprefix(_METADATA): text for name, text in headers.items() if name.startswith(_METADATA)
-    }
-    resource |= {"name": check_object_name(route.name), "metadata": metadata}
+    resource = resource_of(request, route)
     object_settings(resource)
     objects.bucket(route.bucket)
     session = Session(
@@ -85,7 +76,7 @@ def _begin(request: Request, route: Route, objects: Objects, sessions: Sessions)
         resource=resource,
         wanted=Preconditions(),
         total=None,
-        key_sha256=key_hash(headers),
+        key_sha256=key_hash(request.headers),
     )
     fields = {"Bucket": route.bucket, "Key": route.name, "UploadId": sessions.start(session)}
     return _xml("InitiateMultipartUploadResult", fields)

@@ -10,6 +10,8 @@ from urllib.parse import unquote
 
 from localcloud.storage.errors import StorageError, invalid, not_found, unserved
 from localcloud.storage.parts import PARAMETERS
+from localcloud.storage.signed_urls import PARAMETERS as SIGNATURE
+from localcloud.storage.signed_urls import RESPONSE_HEADERS
 from localcloud.storage.unserved import NEUTRAL, UNSERVED
 
 if TYPE_CHECKING:
@@ -24,11 +26,13 @@ class Method:
         name: As it is counted.
         verbs: The HTTP methods.
         path: A regular expression. Names may hold encoded slashes, so it matches the path as sent.
+        is_xml: Whether it is one of the XML API.
     """
 
     name: str
     verbs: frozenset[str]
     path: re.Pattern[str]
+    is_xml: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,6 +45,7 @@ class Route:
         name: The object's name, or the path of an unknown method.
         to_bucket: The bucket to copy to.
         to_name: The object to copy to.
+        is_xml: Whether the path is one of the XML API.
     """
 
     method: str
@@ -48,6 +53,7 @@ class Route:
     name: str = ""
     to_bucket: str = ""
     to_name: str = ""
+    is_xml: bool = False
 
 
 #: The uploads of the XML API. The JSON API has no name for them.
@@ -75,8 +81,8 @@ _XML_BUCKET = r"/(?!(?:storage|upload|download|resumable|batch|b|projects)/)(?P<
 _XML_OBJECT = _XML_BUCKET.replace("(?:/.*)?", "/(?P<name>.+)")
 
 
-def _method(name: str, verbs: str, path: str) -> Method:
-    return Method(name=name, verbs=frozenset(verbs.split()), path=re.compile(path))
+def _method(name: str, verbs: str, path: str, *, is_xml: bool = False) -> Method:
+    return Method(name=name, verbs=frozenset(verbs.split()), path=re.compile(path), is_xml=is_xml)
 
 
 METHODS = (
@@ -99,8 +105,8 @@ METHODS = (
     _method("buckets.list", "GET", _BUCKETS),
     _method("batch", "POST", r"/batch(?:/storage/v1)?"),
     # The path of the XML API, as in an object's public URL.
-    _method("objects.download", "GET HEAD", _XML_OBJECT),
-    _method(PARTS, "POST PUT DELETE", _XML_OBJECT),
+    _method("objects.download", "GET HEAD", _XML_OBJECT, is_xml=True),
+    _method(PARTS, "POST PUT DELETE", _XML_OBJECT, is_xml=True),
 )
 NAMES = frozenset(method.name for method in METHODS)
 # Paths of Google's service below a bucket, an object or a project: the last group names the resource.
@@ -128,8 +134,9 @@ _NEUTRAL_HEADERS = re.compile(
     r"x-goog-(api-client|api-key|authuser|custom-audit-.*|(copy-source-)?encryption-(algorithm|key|key-sha256)|hash"
     r"|gcs-idempotency-token|request-params|request-reason|user-project)"
 )
-# What only an upload in parts has: the settings of its object.
-_OF_PARTS = re.compile(r"x-goog-(custom-time|meta-.+|storage-class)")
+# What only an upload with the XML API has: the settings of its object.
+_OF_XML_UPLOADS = re.compile(r"x-goog-(custom-time|meta-.+|resumable|storage-class)")
+_OF_SIGNED_URLS = SIGNATURE | RESPONSE_HEADERS.keys()
 _CHOICES = {"projection": ("full", "noAcl"), "alt": ("json", "media")}
 
 
@@ -140,7 +147,7 @@ def route(verb: str, path: str) -> Route:
         match = method.path.fullmatch(path) if verb in method.verbs else None
         if match:
             parts = {part: unquote(text) for part, text in match.groupdict().items()}
-            return Route(method=method.name, **parts)
+            return Route(method=method.name, is_xml=method.is_xml, **parts)
     return Route(method="unknown", name=path)
 
 
@@ -155,16 +162,17 @@ def no_method(verb: str, path: str) -> StorageError:
     return not_found(f"No such method here: {verb} {path}")
 
 
-def check_parameters(method: str, query: Mapping[str, str]) -> None:
+def check_parameters(route: Route, query: Mapping[str, str]) -> None:
     """Refuse parameters that no method takes.
 
     Raises:
         StorageError: 501, a parameter is not served; 400, its value is none of those allowed.
     """
-    for name in query.keys() - (PARAMETERS if method == PARTS else TAKEN):
+    taken = PARAMETERS if route.method == PARTS else TAKEN
+    for name in query.keys() - (taken | _OF_SIGNED_URLS if route.is_xml else taken):
         if name.lower().startswith("x-goog-") or name in ("GoogleAccessId", "Signature", "Expires"):
-            raise unserved("X-Goog-Signature")
-        is_default = method == "buckets.insert" and query[name] == _DEFAULT_RIGHTS.get(name)
+            raise unserved("X-Goog-Signature outside of the XML API")
+        is_default = route.method == "buckets.insert" and query[name] == _DEFAULT_RIGHTS.get(name)
         asks_nothing = name in UNSERVED and query[name] in ("", "false")
         if not (is_default or asks_nothing):
             raise unserved(name)
@@ -179,16 +187,17 @@ def reads_content(method: str, query: Mapping[str, str]) -> bool:
     return method == "objects.download" or (method == "objects.get" and query.get("alt") == "media")
 
 
-def check_headers(method: str, query: Mapping[str, str], headers: Mapping[str, str]) -> None:
+def check_headers(route: Route, query: Mapping[str, str], headers: Mapping[str, str]) -> None:
     """Refuse the headers that ask for something that is not served.
 
     Raises:
         StorageError: 501, it names the header.
     """
-    refused = _REFUSED_HEADERS if reads_content(method, query) else _REFUSED_HEADERS | _OF_DOWNLOADS
+    refused = _REFUSED_HEADERS if reads_content(route.method, query) else _REFUSED_HEADERS | _OF_DOWNLOADS
     for header in refused.keys() & headers.keys():
         raise unserved(refused[header])
+    writes_xml = route.is_xml and route.method in (PARTS, "objects.insert")
     for header in headers:
-        is_served = _NEUTRAL_HEADERS.fullmatch(header) or (method == PARTS and _OF_PARTS.fullmatch(header))
+        is_served = _NEUTRAL_HEADERS.fullmatch(header) or (writes_xml and _OF_XML_UPLOADS.fullmatch(header))
         if header.startswith("x-goog-") and not is_served:
             raise unserved(f"Header.{header}")

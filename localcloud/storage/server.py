@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +21,9 @@ from localcloud.storage.objects import Objects
 from localcloud.storage.partial import parsed, selected
 from localcloud.storage.preconditions import Preconditions, number
 from localcloud.storage.settings import check_bucket_name, merged
+from localcloud.storage.signed_urls import check_signed, is_signed
 from localcloud.storage.uploads import Uploads
+from localcloud.storage.xml_uploads import upload
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -61,9 +65,9 @@ class StorageService(HttpService):
     def respond(self, request: Request) -> Response:
         """Answer a request, see `HttpService.respond`. A body that is sent as gzip is expanded first.
 
-        In an upload in parts the header is the encoding of the object.
+        In an upload with the XML API the header is the encoding of the object.
         """
-        if "content-encoding" not in request.headers or self.identify(request) == routes.PARTS:
+        if "content-encoding" not in request.headers or _route(request).is_xml:
             return super().respond(request)
         try:
             return super().respond(with_expanded_body(request))
@@ -78,7 +82,7 @@ class StorageService(HttpService):
         """Return `bucket/object`."""
         route = _route(request)
         name = route.name
-        if route.method == "objects.insert":
+        if route.method == "objects.insert" and not route.is_xml:
             try:
                 name = self._uploads.named(request)
             except StorageError:
@@ -92,9 +96,12 @@ class StorageService(HttpService):
                 raise routes.no_method(request.method, request.path)
             if method == "batch":
                 return batch_response(request, self.respond)
-            routes.check_parameters(method, request.query)
-            routes.check_headers(method, request.query, request.headers)
-            answer = self._answer(method, request, _route(request))
+            route = _route(request)
+            routes.check_parameters(route, request.query)
+            routes.check_headers(route, request.query, request.headers)
+            if is_signed(request.query):
+                check_signed(request.query, request.headers, datetime.now(UTC))
+            answer = self._answer(method, request, route)
             if isinstance(answer, Response):
                 return answer
             fields = request.query.get("fields")
@@ -107,7 +114,7 @@ class StorageService(HttpService):
         if error.status == HTTPStatus.NOT_IMPLEMENTED or method == "unknown":
             call = f"{request.method} {request.path}"
             self.refusals.add(self.name, method, error.message, call=call)
-        is_xml = method == routes.PARTS and parts.PARAMETERS & request.query.keys()
+        is_xml = _route(request).is_xml and (is_signed(request.query) or parts.is_part(request.query))
         return parts.error_response(error) if is_xml else error.response()
 
     def error_response(self, status: int, message: str) -> Response:
@@ -117,7 +124,7 @@ class StorageService(HttpService):
 
     def _answer(self, method: str, request: Request, route: Route) -> dict[str, Any] | Response:
         if method == "objects.insert":
-            return self._uploads.answer(request, route.bucket)
+            return self._upload(request, route)
         if method == routes.PARTS:
             return parts.answer(request, route, self.objects, self._uploads.sessions)
         if method == "objects.list":
@@ -128,6 +135,11 @@ class StorageService(HttpService):
         if method.startswith("objects."):
             return self._answer_object(method, request, route)
         return self._answer_bucket(method, request, route)
+
+    def _upload(self, request: Request, route: Route) -> dict[str, Any] | Response:
+        if route.is_xml:
+            return upload(request, route, self.objects, self._uploads)
+        return self._uploads.answer(request, route.bucket)
 
     def _answer_object(self, method: str, request: Request, route: Route) -> dict[str, Any] | Response:
         wanted, bucket, name = Preconditions.of(request.query, request.headers), route.bucket, route.name
@@ -180,7 +192,12 @@ def _route(request: Request) -> Route:
     verb = request.method
     if verb == "POST":
         verb = request.headers.get("x-http-method-override", verb)
-    return routes.route(verb, request.path)
+    found = routes.route(verb, request.path)
+    if found.method != routes.PARTS or parts.is_part(request.query):
+        return found
+    is_upload = verb == "PUT" or request.headers.get("x-goog-resumable") == "start"
+    method = "objects.delete" if verb == "DELETE" else "objects.insert" if is_upload else found.method
+    return replace(found, method=method)
 
 
 def _change(method: str, request: Request) -> Any:

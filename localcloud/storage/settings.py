@@ -120,7 +120,7 @@ def _text(value: Any, name: str) -> str:
     return value
 
 
-def _header(value: Any, name: str) -> str:
+def header_text(value: Any, name: str) -> str:
     """Return a text that downloads send as a header; 400 if it could end the header and begin another."""
     if _CONTROL.search(_text(value, name)):
         raise invalid(f"Invalid value for {name}: it holds a control character.", name)
@@ -185,7 +185,7 @@ def _flat(value: Any) -> dict[str, bool]:
 
 
 _OBJECT_READERS: dict[str, Callable[[Any], Any]] = {
-    **{name: partial(_header, name=name) for name in _TEXTS},
+    **{name: partial(header_text, name=name) for name in _TEXTS},
     "metadata": partial(_texts, name="metadata"),
     "customTime": partial(_time, name="customTime"),
 }

@@ -8,7 +8,7 @@ _NO_CLOCK = "delete or change objects yourself, nothing happens here on its own"
 _NO_DELETED = "enable versioning to keep deleted objects"
 _NO_FOLDERS = "list with `prefix` and `delimiter`"
 _NO_DATES = "use `ifGenerationMatch` and `ifMetagenerationMatch`"
-_NO_XML = "use the JSON API (/storage/v1/b/BUCKET/o); only GET, HEAD and uploads in parts work"
+_NO_XML = "use the JSON API (/storage/v1/b/BUCKET/o); only single objects are read, written and deleted"
 
 UNSERVED: dict[str, str] = {
     # Parameters.
@@ -23,7 +23,7 @@ UNSERVED: dict[str, str] = {
     "predefinedAcl": _NO_ACCESS_CONTROL,
     "predefinedDefaultObjectAcl": _NO_ACCESS_CONTROL,
     "softDeleted": _NO_DELETED,
-    "X-Goog-Signature": "use the URL without its parameters, signatures are not checked here",
+    "X-Goog-Signature outside of the XML API": "sign the path /BUCKET/OBJECT, as Google's clients do",
     "userProject": "leave it out, nothing is billed here",
     # Headers.
     "Content-Encoding": "send the body as it is or as gzip, an object's encoding is its `contentEncoding`",

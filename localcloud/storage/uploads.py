@@ -70,22 +70,45 @@ class Uploads:
     def _start(self, request: Request, bucket: str) -> Response:
         content_type = request.headers.get("x-upload-content-type", "")
         resource = _completed(request, bucket, typed(json_object(request.body), content_type))
-        name = check_object_name(resource["name"])
-        object_settings(resource)
-        wanted = Preconditions.of(request.query, request.headers)
-        wanted.check(self._objects.find(bucket, name))
         announced = request.headers.get("x-upload-content-length", "")
         total = whole_number(announced)
         if announced and total is None:
             raise invalid(f"Invalid content length: '{announced}'.", "X-Upload-Content-Length")
-        key = key_hash(request.headers)
+        return self.begin(request, bucket, resource, total=total)
+
+    def begin(
+        self,
+        request: Request,
+        bucket: str,
+        resource: dict[str, Any],
+        *,
+        total: int | None = None,
+        status: int = HTTPStatus.OK,
+    ) -> Response:
+        """Begin a resumable upload, and return where to send its chunks.
+
+        Args:
+            request: Has the preconditions and the encryption key of the object.
+            bucket: The bucket's name.
+            resource: The settings of the object, with its name.
+            total: The size of the object; None = not known yet.
+            status: The HTTP status of the response.
+
+        Raises:
+            StorageError: 404, no such bucket; 412, a precondition; 400, the name, a setting or the key.
+        """
+        name = check_object_name(resource["name"])
+        object_settings(resource)
+        wanted, key = Preconditions.of(request.query, request.headers), key_hash(request.headers)
+        wanted.check(self._objects.find(bucket, name))
         session = Session(bucket=bucket, resource=resource, wanted=wanted, total=total, key_sha256=key)
         upload_id = self.sessions.start(session)
         path = f"/upload/storage/v1/b/{quote(bucket, safe='')}/o"
         location = (
             f"http://{request.headers.get('host', '')}{path}?uploadType=resumable&upload_id={upload_id}"
         )
-        return Response(headers={"Location": location, "X-GUploader-UploadID": upload_id})
+        headers = {"Location": location, "X-GUploader-UploadID": upload_id}
+        return Response(status=status, headers=headers)
 
     def _continue(self, request: Request, upload_id: str) -> dict[str, Any] | Response:
         if request.method == "DELETE":
