@@ -70,7 +70,6 @@ OWNERS = {
     },
     ("prometheus_client",): {"worker_chart_export/observability/metrics.py"},
     ("structlog",): {
-        "daemon/lifecycle/library_defaults.py",
         "worker_chart_export/observability/console.py",
         "worker_chart_export/observability/logs.py",
     },
@@ -82,7 +81,7 @@ OWNERS = {
     },
     ("opentelemetry.sdk", "opentelemetry.exporter"): {"daemon/tracing/export.py"},
     ("fastjsonschema",): {"worker_chart_export/outputs/manifest.py"},
-    ("pydantic", "pydantic_settings", "pydantic_core"): {
+    ("pydantic", "pydantic_core"): {
         "worker_chart_export/charts/chart_img/accounts.py",
         "daemon/settings/accounts.py",
         "daemon/settings/base.py",

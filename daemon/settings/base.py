@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any
 
-from pydantic import Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 from pydantic_core import PydanticCustomError
-from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PROJECT = re.compile(r"[a-z0-9][a-z0-9.:-]{0,127}")
 
@@ -42,12 +41,11 @@ def refused() -> PydanticCustomError:
     return PydanticCustomError("refused", "not as expected")
 
 
-class Environment(BaseSettings):
+class Environment(BaseModel):
     """Base of all settings that are read from environment variables."""
 
-    model_config = SettingsConfigDict(
-        env_ignore_empty=True, frozen=True, extra="ignore", validate_default=True
-    )
+    # A process uses few of the models, so the check of each is built with its first use.
+    model_config = ConfigDict(frozen=True, validate_default=True, defer_build=True)
 
 
 class ProjectSettings(Environment):

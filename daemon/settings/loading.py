@@ -6,6 +6,7 @@ expected value in an error message. All errors are reported at once.
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import ValidationError
@@ -29,12 +30,15 @@ S = TypeVar("S", bound=Environment)
 def load_settings(kind: type[S], **overrides: Any) -> S:
     """Read the settings of one kind from the environment; `overrides` (by field name) replace its values.
 
+    An empty variable counts as absent. The names of variables are read in any case.
+
     Raises:
         SettingsError: Lists every setting that is wrong.
     """
+    variables = {name.lower(): value for name, value in os.environ.items() if value}
     given = {name: value for name, value in overrides.items() if value is not None}
     try:
-        return kind(**given)
+        return kind.model_validate(variables | given)
     except ValidationError as error:
         problems = error.errors(include_url=False)
         raise SettingsError([_sentence(kind, problem) for problem in problems]) from None

@@ -40,7 +40,6 @@ HEAVY = {
     "PIL",
     "prometheus_client",
     "proto",
-    "pydantic_settings",
     "requests",
     "rich.live",
     "rich.progress",

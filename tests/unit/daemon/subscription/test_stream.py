@@ -27,11 +27,11 @@ TOPIC = f"projects/{PROJECT}/topics/steps"
 
 
 @pytest.fixture
-def settings(monkeypatch):
+def settings():
     """Return settings of a daemon with two threads."""
-    monkeypatch.setenv("WORKER_CONCURRENCY", "2")
-    monkeypatch.setenv("ACK_EXTENSION_SECONDS", "10")
     return Settings(
+        worker_concurrency=2,
+        ack_extension_seconds=10,
         google_cloud_project=PROJECT,
         pubsub_subscription="charts-sub",
         charts_bucket="gs://charts-demo",
