@@ -164,8 +164,8 @@ class Bucket:
             "locationType": location_type,
             **replication,
             "storageClass": self.storage_class,
-            "iamConfiguration": _UNIFORM_ACCESS,
             "timeCreated": self.created,
             "updated": self.updated,
             **self.settings,
+            "iamConfiguration": {**_UNIFORM_ACCESS, **self.settings.get("iamConfiguration", {})},
         }

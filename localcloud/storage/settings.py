@@ -30,6 +30,7 @@ _OBJECT_OUTPUT = _OUTPUT | {
 _BUCKET_OUTPUT = _OUTPUT | {"projectNumber", "locationType", "satisfiesPZI", "satisfiesPZS"}
 # Both names mean a bucket without access control lists.
 _UNIFORM = ("uniformBucketLevelAccess", "bucketPolicyOnly")
+_PREVENTION = "publicAccessPrevention"
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _LABEL = re.compile(r"[a-z0-9_-]{0,63}")
 _BUCKET_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]")
@@ -162,14 +163,18 @@ def _labels(value: Any) -> dict[str, str]:
     return labels
 
 
-def _uniform_access(value: Any) -> None:
-    """Refuse any access configuration but the one that all buckets have: no access control lists."""
+def _uniform_access(value: Any) -> dict[str, str]:
+    """Refuse access control lists, which no bucket has; return whether grants to the public are forbidden."""
     if not isinstance(value, dict):
         raise invalid("Invalid value for iamConfiguration: a map is expected.", "iamConfiguration")
     for name, part in value.items():
         is_uniform = isinstance(part, dict) and part.get("enabled") in (True, None)
-        if not (is_uniform if name in _UNIFORM else part in (None, "", "inherited")):
+        if not (is_uniform if name in _UNIFORM else name == _PREVENTION or _asks_nothing(part)):
             raise unserved(f"Bucket.iamConfiguration.{name}")
+    prevention = value.get(_PREVENTION)
+    if prevention not in (None, "", "unspecified", "inherited", "enforced"):
+        raise invalid(f"Invalid value for {_PREVENTION}: {prevention!r}.", _PREVENTION)
+    return {_PREVENTION: "enforced"} if prevention == "enforced" else {}
 
 
 def _replication(value: Any) -> None:

@@ -31,6 +31,8 @@ UNSERVED: dict[str, str] = {
     "If-Modified-Since outside of a download": _NO_DATES,
     "If-Range outside of a download": _NO_DATES,
     "If-Unmodified-Since outside of a download": _NO_DATES,
+    "Header.x-goog-acl": _NO_ACCESS_CONTROL,
+    "Header.x-goog-encryption-kms-key-name": _NO_KEYS,
     "Header": "use the fields and parameters of the JSON API; only some headers of Google's are served",
     "X-Goog-Upload-Protocol": "use uploadType=resumable, with Content-Range",
     # Objects.
@@ -51,7 +53,7 @@ UNSERVED: dict[str, str] = {
     "Bucket.autoclass": _NO_CLOCK,
     "Bucket.billing": "leave it out, nothing is billed here",
     "Bucket.cors": "leave it out, no browser's request is checked here",
-    "Bucket.customPlacementConfig": "leave it out, everything is in one process",
+    "Bucket.customPlacementConfig": "name a predefined location such as NAM4",
     "Bucket.defaultEventBasedHold": "leave it out, use a precondition to keep an object",
     "Bucket.defaultObjectAcl": _NO_ACCESS_CONTROL,
     "Bucket.encryption": _NO_KEYS,
@@ -87,6 +89,7 @@ _NOBODY = "names who calls or pays, on which nothing here depends"
 
 #: What is accepted although it changes nothing -> why that is no loss.
 NEUTRAL: dict[str, str] = {
+    "Bucket.iamConfiguration.publicAccessPrevention": "forbids grants to everybody, and no grant is served",
     "access_token": _NOBODY,
     "force": "is a setting of the client for Node, which it sends along",
     "key": _NOBODY,

@@ -68,7 +68,7 @@ def test_headers(bucket, http, name):
 def test_no_header_of_google_s_is_ignored(bucket, http):
     """A header of Google's that nothing reads is refused; those that only name the caller are neutral."""
     url = f"/upload/storage/v1/b/{bucket.name}/o?uploadType=media&name=a"
-    for name in ("x-goog-acl", "x-goog-meta-a", "x-goog-fieldmask"):
+    for name in ("x-goog-acl", "x-goog-encryption-kms-key-name", "x-goog-meta-a", "x-goog-fieldmask"):
         assert_refused(http.post(url, content=b"x", headers={name: "a"}), f"Header.{name}")
     assert bucket.get_blob("a") is None
     neutral = {"x-goog-user-project": "p", "x-goog-api-client": "c", "x-goog-custom-audit-a": "b"}
@@ -92,8 +92,9 @@ def test_fields_of_objects(bucket, http, name):
 @pytest.mark.parametrize("name", refused_names("Bucket"))
 def test_fields_of_buckets(bucket, http, name):
     """Fields that are not served are refused in a new bucket and in patches; empty ones ask for nothing."""
-    value = {"enabled": True} if name != "iamConfiguration" else {"publicAccessPrevention": "enforced"}
-    full = name if name != "iamConfiguration" else f"{name}.publicAccessPrevention"
+    value, full = {"enabled": True}, name
+    if name == "iamConfiguration":
+        value, full = {"uniformBucketLevelAccess": {"enabled": False}}, f"{name}.uniformBucketLevelAccess"
     made = {"name": f"{bucket.name}-2", name: value}
     assert_refused(http.post(f"/storage/v1/b?project={PROJECT}", json=made), f"Bucket.{full}")
     url = f"/storage/v1/b/{bucket.name}"

@@ -46,6 +46,23 @@ def test_a_bucket_in_several_regions_shows_its_replication(storage_client, name)
         bucket.patch()
 
 
+@pytest.mark.serves("Bucket.iamConfiguration.publicAccessPrevention")
+def test_a_bucket_without_public_access(storage_client, name):
+    """A bucket may forbid grants to the public, which are not served anyway, and shows that it does."""
+    bucket = storage_client.bucket(name)
+    bucket.iam_configuration.uniform_bucket_level_access_enabled = True
+    bucket.iam_configuration.public_access_prevention = "enforced"
+    bucket.create()
+    for wanted in ("enforced", "inherited"):
+        bucket.iam_configuration.public_access_prevention = wanted
+        bucket.patch()
+        read = storage_client.get_bucket(name).iam_configuration
+        assert (read.public_access_prevention, read.uniform_bucket_level_access_enabled) == (wanted, True)
+    bucket.iam_configuration.public_access_prevention = "perhaps"
+    with pytest.raises(exceptions.BadRequest, match="publicAccessPrevention"):
+        bucket.patch()
+
+
 @pytest.mark.serves("buckets.insert", "buckets.delete")
 def test_buckets_are_made_once_and_deleted_when_empty(bucket):
     """Creating an existing bucket and deleting one with objects give 409."""
