@@ -185,7 +185,7 @@ def _apply_unguarded(client: Any, run_id: str, intent: Intent) -> Any:
         snapshot = reference.get()
         document = snapshot.to_dict() if getattr(snapshot, "exists", True) else None
         run = None if document is None else FlowRun.parse(run_id, document)
-        decision = intent.decide(Observation(run=run, lease_is_known=True, run_is_fresh=True))
+        decision = intent.decide(Observation(run=run, lease_is_known=True))
         if decision is None:
             raise AssertionError("unreachable: claims without a lease and finalizes need no read time")
         try:

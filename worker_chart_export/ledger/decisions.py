@@ -122,7 +122,6 @@ class Observation:
         run: The run, or None when there is none.
         lease: The step's lease. None when there is none, or when it was not read.
         lease_is_known: Whether the lease was read.
-        run_is_fresh: Whether the run was read for the commit that is being planned.
         read_time: The server's time of the newest read. Leases are judged and computed by it.
         outcome_unknown: Whether an earlier commit for the same intent got no clear answer.
     """
@@ -130,7 +129,6 @@ class Observation:
     run: FlowRun | None
     lease: StoredLease | None = None
     lease_is_known: bool = False
-    run_is_fresh: bool = False
     read_time: datetime | None = None
     outcome_unknown: bool = False
 

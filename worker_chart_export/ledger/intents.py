@@ -158,7 +158,7 @@ class ClaimIntent(Intent):
             return Decision(result=replace(refusal, reason=Reason.UNLEASED))
         lease = observation.lease.lease
         if lease.token == self.offer.token:
-            return Decision(result=ClaimResult(claimed=True, status="RUNNING", run=observation.run))
+            return Decision(result=replace(refusal, claimed=True, reason=None))
         skew = self.offer.terms.clock_skew_seconds
         left = lease.seconds_left(observation.read_time, clock_skew_seconds=skew)
         if left > 0:
@@ -176,7 +176,7 @@ class ClaimIntent(Intent):
         if self.form is not FailureForm.WHOLE:
             return self._fail(offer, result, Reason.REFUSED, lease_write=delete)
         return Decision(
-            result=ClaimResult(claimed=True, status="RUNNING", run=refusal.run, taken_over=earlier),
+            result=replace(result, claimed=True, reason=None),
             # It changes nothing, but its precondition proves that the step is still RUNNING.
             run_patch=build_claim_update(self.step_id),
             lease_write=LeaseWrite(lease=offer.after(earlier, now), guard=stored.update_time),

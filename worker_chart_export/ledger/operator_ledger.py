@@ -35,8 +35,8 @@ class OperatorLedger:
         step_id: str,
         *,
         failure: Any,
-        charts_of: datetime | None = None,
-        reopens_run: bool = False,
+        charts_of: datetime | None,
+        reopens_run: bool,
     ) -> RetryResult:
         """Make a FAILED step READY again; the arguments as in `RetryIntent`.
 
@@ -56,7 +56,7 @@ class OperatorLedger:
         return result
 
     def release(
-        self, run_id: str, step_id: str, *, takes_unleased: bool = False
+        self, run_id: str, step_id: str, *, takes_unleased: bool
     ) -> tuple[ReleaseResult, Lease | None]:
         """End the lease of a RUNNING step now. Return the result and the lease as it is after that.
 

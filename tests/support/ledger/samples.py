@@ -72,7 +72,6 @@ def observation(run: FlowRun | None = None, lease: StoredLease | None = None, **
         "run": run or run_with(),
         "lease": lease,
         "lease_is_known": True,
-        "run_is_fresh": True,
         "read_time": READ_TIME,
     }
     return Observation(**(fields | changes))

@@ -77,7 +77,6 @@ class CommitRequest(QueuedRequest):
             run=snapshot.run,
             lease=lease,
             lease_is_known=lease_is_known,
-            run_is_fresh=is_fresh,
             read_time=self.newest(snapshot).read_time,
             outcome_unknown=self.outcome_unknown,
         )

@@ -86,7 +86,7 @@ class TestReady:
 
     def test_its_lease_is_never_counted_from_an_unknown_time(self):
         """When the server's time is unknown the run is read first."""
-        assert claim().decide(observation(READY, read_time=None, run_is_fresh=False)) is None
+        assert claim().decide(observation(READY, read_time=None)) is None
 
     def test_its_lease_need_not_be_known(self):
         """The claim of a READY step needs no read of its lease."""
@@ -157,8 +157,9 @@ class TestTakeOver:
         """A take-over writes the next attempt with a new token, guarded by the lease's update time."""
         found = expired(ended_since)
         decision = _decision(claim(), observation(None, found))
-        assert decision.result.claimed
-        assert decision.result.taken_over == found.lease
+        assert decision.result == ClaimResult(
+            claimed=True, status="RUNNING", run=run_with(), taken_over=found.lease
+        )
         assert decision.lease_write == LeaseWrite(lease=offer_of().after(found.lease, READ_TIME), guard="t1")
 
     def test_its_patch_proves_that_the_step_is_running_still(self):
@@ -218,6 +219,28 @@ class TestCrashLoop:
         assert error["message"].startswith("3 attempts left no result")
         assert error["details"] == {"attempt": 4, "released": 1, "lastOwner": "host:1:theirs"}
 
+    def test_an_error_that_can_t_be_stored_is_stored_without_its_details(self):
+        """In a run document that is nearly full the error keeps its code and its sentence."""
+        patch = _decision(claim().shortened(), observation(None, expired(9, attempt=3))).run_patch
+        assert patch is not None
+        error = patch["steps.s.error"]
+        assert (error["code"], set(error)) == ("CRASH_LOOP", {"code", "message"})
+
+
+class TestRefused:
+    """Firestore can't store a claim."""
+
+    def test_the_step_is_failed_instead(self):
+        """No message could ever start the step."""
+        decision = _decision(claim().shortened(), observation(READY))
+        result = decision.result
+        assert (result.claimed, result.status, result.reason) == (False, "FAILED", Reason.REFUSED)
+        assert decision.lease_write == LeaseWrite(lease=None)
+
+    def test_a_claim_without_a_lease_never_fails_a_step(self):
+        """It has no shorter form."""
+        assert claim(None).shortened() is None
+
 
 class TestUnknownOutcome:
     """The outcome of an earlier commit is unknown."""
@@ -225,8 +248,7 @@ class TestUnknownOutcome:
     def test_one_s_own_token_in_the_lease_is_a_claim_that_was_won(self):
         """Its own token in the lease proves that the claim was won, and nothing more is written."""
         decision = _decision(claim(), observation(None, stored(), outcome_unknown=True))
-        assert decision.result.claimed
-        assert (decision.run_patch, decision.lease_write) == (None, None)
+        assert decision == Decision(result=ClaimResult(claimed=True, status="RUNNING", run=run_with()))
 
     def test_another_s_token_is_a_claim_that_was_lost(self):
         """Another token proves that the claim was lost, as without an earlier attempt."""

@@ -244,7 +244,7 @@ class TestLostLease:
         operator = OperatorLedger(client=documents, clock=SystemClock(), operator="ann@desk")
 
         def work(step):
-            operator.release(run.run_id, "s0")
+            operator.release(run.run_id, "s0", takes_unleased=False)
             assert step.lost.wait(10)
 
         _ended_by(LeaseLost, claim(terms=BRISK), work, "has released it")

@@ -74,9 +74,9 @@ class TestPlan:
 
     def test_a_second_intent_on_a_step_waits_for_the_next_commit(self):
         """A second intent on a step waits for the next commit, because the first changes the step."""
-        first, second = _request(success()), _request(release())
-        plan = _plan([first, second], leases={"s": stored()})
-        assert set(plan.writing) == {first}
+        first, second, other = _request(success()), _request(release()), _request(claim(step_id="b"))
+        plan = _plan([first, second, other], _steps(s="RUNNING", b="READY"), {"s": stored()})
+        assert set(plan.writing) == {first, other}
         assert (plan.resolved, plan.failed, plan.needs_read) == ({}, {}, False)
 
     def test_a_second_intent_on_a_step_that_is_only_refused_does_not_wait(self):
@@ -151,7 +151,7 @@ class TestRequest:
     def test_without_a_fresh_read_the_held_lease_is_used(self):
         """Without a fresh read the held lease is used, so a finalize needs no read."""
         state = _request(success(), held=_held()).observation(snapshot_of(run_with()), is_fresh=False)
-        assert (state.lease, state.lease_is_known, state.run_is_fresh) == (stored(), True, False)
+        assert (state.lease, state.lease_is_known) == (stored(), True)
 
     def test_without_a_held_lease_the_caller_s_read_is_used(self):
         """Without a held lease the one in the caller's own read is used."""
@@ -169,6 +169,12 @@ class TestRequest:
         own = snapshot_of(run_with(), asked_at=1500.0, read_time=READ_TIME + seconds(500))
         state = _request(claim(), snapshot=own).observation(snapshot_of(run_with()), is_fresh=False)
         assert state.read_time == READ_TIME + seconds(500)
+
+    @pytest.mark.parametrize("is_unknown", [True, False])
+    def test_an_unknown_outcome_is_one_of_the_facts(self, is_unknown):
+        """Only after one may a mark or a token prove that an earlier commit took effect."""
+        request = _request(claim(), outcome_unknown=is_unknown)
+        assert request.observation(snapshot_of(None), is_fresh=True).outcome_unknown is is_unknown
 
     @pytest.mark.parametrize(
         ("intent", "needed"),

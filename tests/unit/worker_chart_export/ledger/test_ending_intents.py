@@ -90,6 +90,11 @@ class TestFinalize:
         assert decision.result == FinalizeResult(updated=True, status="SUCCEEDED")
         assert decision.lease_write == lease_write
 
+    def test_a_lost_lease_fences_also_when_the_step_has_ended(self):
+        """The worker gets the status that another worker has written."""
+        decision = _decision(success(), observation(run_with("FAILED"), FOREIGN))
+        assert decision.result == FinalizeResult(updated=False, status="FAILED", reason=Reason.FENCED)
+
     def test_a_caller_without_a_lease_is_fenced_by_a_valid_one(self):
         """A caller without a lease is fenced by the valid lease of a worker."""
         decision = _decision(success(None), observation(None, FOREIGN))
@@ -162,6 +167,7 @@ class TestFinalize:
 
     def test_a_failure_is_shortened_to_a_minimal_error_and_then_to_its_status(self):
         """The first shorter form keeps the code and the finishing time, the last one only the status."""
+        assert unstorable_error("CHART_API_FAILED", manifest_uri=None).details is None
         minimal = failure().shortened()
         assert minimal is not None
         assert minimal.patch() == {
@@ -218,12 +224,18 @@ class TestRelease:
         """A release needs the lease, so that another's is never released."""
         assert release().decide(observation(lease_is_known=False)) is None
 
-    @pytest.mark.parametrize("found", [None, FOREIGN])
+    @pytest.mark.parametrize("found", [None, FOREIGN, stored(lease_of().released_until(READ_TIME))])
     def test_a_lost_lease_fences(self, found):
         """A worker that lost its lease releases nothing."""
         decision = _decision(release(), observation(None, found))
         assert (decision.run_patch, decision.lease_write) == (None, None)
         assert decision.result == ReleaseResult(released=False, reason=Reason.FENCED)
+
+    def test_the_lease_of_work_that_is_fenced_is_left(self):
+        """Work that ended because its lease may be lost changes nothing as long as the step is RUNNING."""
+        decision = _decision(replace(release(), is_lost=True), observation(None, stored()))
+        result = ReleaseResult(released=False, reason=Reason.LEASE_LOST)
+        assert decision == Decision(result=result)
 
     @pytest.mark.parametrize("run", [None, run_with("CANCELLED"), run_with("READY")])
     def test_the_lease_of_a_step_that_is_not_running_is_deleted(self, run):

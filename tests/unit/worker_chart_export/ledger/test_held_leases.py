@@ -124,7 +124,8 @@ class TestLoss:
     def test_the_operator_who_released_the_lease_is_named(self, documents, run, worker):
         """The heartbeat reads who has released the lease."""
         claim = worker.claim(run.run_id, "s0")
-        OperatorLedger(client=documents, clock=SystemClock(), operator="ann@desk").release(run.run_id, "s0")
+        operator = OperatorLedger(client=documents, clock=SystemClock(), operator="ann@desk")
+        operator.release(run.run_id, "s0", takes_unleased=False)
         worker.heartbeats.beat()
         with pytest.raises(LeaseLost, match="ann@desk has released it"):
             claim.held.check()

@@ -7,12 +7,14 @@ from dataclasses import replace
 from datetime import datetime
 
 import pytest
+from google.cloud.firestore import DELETE_FIELD
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.fakes import suspend_machine
 from tests.support.ledger.samples import READ_TIME, TERMS, lease_of, offer_of, seconds
 from worker_chart_export.errors import LeaseLost
+from worker_chart_export.ledger.decisions import build_lease_update
 from worker_chart_export.ledger.lease import (
     NEVER,
     UNKNOWN_OWNER,
@@ -45,9 +47,22 @@ class TestDocuments:
             "messageId": "m",
         }
 
-    def test_a_lease_is_read_as_it_was_written(self):
+    @pytest.mark.parametrize(
+        "changes", [{}, {"released": 1, "retried_by": "a@b", "retried_at": READ_TIME, "released_by": "c@d"}]
+    )
+    def test_a_lease_is_read_as_it_was_written(self, changes):
         """A lease that is written and read is equal."""
-        assert Lease.parse(lease_of().to_document()) == lease_of()
+        lease = lease_of(**changes)
+        assert Lease.parse(lease.to_document()) == lease
+
+    def test_what_only_some_leases_have_is_deleted_by_the_next(self):
+        """A take-over writes over the document, so that nothing of the earlier lease is left."""
+        assert build_lease_update(lease_of(released_by="c@d")) == {
+            **lease_of().to_document(),
+            "releasedBy": "c@d",
+            "retriedBy": DELETE_FIELD,
+            "retriedAt": DELETE_FIELD,
+        }
 
     def test_an_empty_document_is_an_expired_lease_without_owner(self):
         """An empty document is an expired lease without owner, in its first attempt."""

@@ -1,0 +1,81 @@
+"""Heartbeats: what one reads and renews, and how long it waits for Firestore."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from localcloud import Fault
+from tests.support.fakes import HandClock
+from tests.support.ledger.ledger_process import STEPS, TERMS, LedgerProcess
+from worker_chart_export.errors import BackendUnavailable
+from worker_chart_export.ledger.lease import Lease
+
+
+def test_a_heartbeat_says_whether_there_was_a_lease(run, worker):
+    """Only a heartbeat with a lease asks Firestore, and so shows that it answers."""
+    assert not worker.heartbeats.beat()
+    worker.claim(run.run_id, "s0")
+    assert worker.heartbeats.beat()
+
+
+def test_each_lease_that_is_not_lost_is_renewed(run, worker):
+    """The lost leases of a heartbeat do not cost the others their renewal."""
+    claims = [worker.claim(run.run_id, name) for name in STEPS]
+    before = [claim.held.lease for claim in claims]
+    for name in STEPS[::2]:
+        run.set_status(name, "CANCELLED")
+    worker.heartbeats.beat()
+    assert [claim.held.is_lost for claim in claims] == [True, False] * 4
+    for name, claim, old in list(zip(STEPS, claims, before, strict=True))[1::2]:
+        assert claim.held.lease == Lease.parse(run.lease(name))
+        assert claim.held.lease == replace(old, expires_at=claim.held.lease.expires_at)
+        assert claim.held.lease.expires_at > old.expires_at
+
+
+def test_a_heartbeat_reads_only_what_it_decides_by(run, worker, cloud):
+    """Run documents are large: a heartbeat reads the statuses of the run and of the steps that are held."""
+    for name in STEPS[:2]:
+        worker.claim(run.run_id, name)
+    read = []
+    cloud.firestore.faults.add(Fault(method="BatchGetDocuments", before=read.append, times=1))
+    worker.heartbeats.beat()
+    fields = {"status", "token", "releasedBy", "steps.s0.status", "steps.s1.status"}
+    assert set(read[0].mask.field_paths) == fields
+
+
+@pytest.mark.parametrize("method", ["BatchGetDocuments", "BatchWrite"])
+def test_a_heartbeat_waits_for_firestore_for_a_third_of_a_lease(run, documents, cloud, method):
+    """While it waits it renews no lease, so a call that hangs must end in time for the next heartbeat."""
+    terms = replace(TERMS, lease_seconds=0.3, clock_skew_seconds=0.0)
+    worker = LedgerProcess(documents, terms=terms)
+    worker.claim(run.run_id, "s0")
+    cloud.firestore.faults.add(Fault(method=method, delay_seconds=0.4, times=1))
+    with pytest.raises(BackendUnavailable, match="DeadlineExceeded"):
+        worker.heartbeats.beat()
+
+
+def test_a_lease_whose_renewal_failed_keeps_its_guard(run, worker, cloud):
+    """The client does not repeat a renewal. The next write still proves that the lease is this one."""
+    claim = worker.claim(run.run_id, "s0")
+    run.lease_reference("s0").update({"messageId": "changed"})  # so that only the heartbeat knows the version
+    cloud.firestore.calls.reset()
+    cloud.firestore.faults.add(Fault(method="BatchWrite", error="UNAVAILABLE", times=1))
+    with pytest.raises(BackendUnavailable):
+        worker.heartbeats.beat()
+    assert cloud.firestore.calls["BatchWrite"] == 1
+    assert claim.held.stored.update_time == run.lease_reference("s0").get().update_time
+
+
+def test_the_age_of_the_oldest_renewal(run, documents):
+    """The age counts from the claim or the last renewal. Without leases nothing is old."""
+    clock = HandClock()
+    worker = LedgerProcess(documents, clock=clock)
+    assert worker.heartbeats.renewal_age_seconds() == 0.0
+    worker.claim(run.run_id, "s0")
+    clock.advance(7)
+    worker.claim(run.run_id, "s1")
+    assert worker.heartbeats.renewal_age_seconds() == pytest.approx(7)
+    worker.heartbeats.beat()
+    assert worker.heartbeats.renewal_age_seconds() == 0.0
