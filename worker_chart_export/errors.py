@@ -40,8 +40,10 @@ MAX_MESSAGE_CHARS = 500
 MAX_DETAILS_BYTES = 2048
 #: How the message of a request that was not tried begins; see `OutOfReach`.
 NOT_MADE = "Not made:"
-#: What a step needs from outside of this process. `MACHINE`: a thread or a socket of the machine.
+#: The backends of this package, where errors name a backend. A worker of another type has others.
 BackendName = Literal["firestore", "storage", "pubsub", "accounts", "machine"]
+FIRESTORE: Final = "firestore"
+STORAGE: Final = "storage"
 #: The Chart-IMG accounts, where other errors name a backend.
 ACCOUNTS: Final = "accounts"
 #: The operator who paused the fleet, where other pauses name a backend.
@@ -310,9 +312,9 @@ class StepNotFinished(WorkerError):
 class BackendUnavailable(WorkerError):
     """A backend that the step needs is unavailable. The step is released and tried later."""
 
-    def __init__(self, backend: BackendName, reason: str) -> None:
+    def __init__(self, backend: str, reason: str) -> None:
         super().__init__(f"{backend} is unavailable: {reason}")
-        self.backend: BackendName = backend
+        self.backend = backend
 
 
 class BucketUnusable(BackendUnavailable):
@@ -346,9 +348,9 @@ class IndexMissing(WorkerError):
 class BackendRefused(WorkerError):
     """A backend refuses, and will refuse again: no permission, no database, a bad request."""
 
-    def __init__(self, backend: BackendName, reason: str) -> None:
+    def __init__(self, backend: str, reason: str) -> None:
         super().__init__(f"{backend} refused: {reason}")
-        self.backend: BackendName = backend
+        self.backend = backend
 
 
 E = TypeVar("E", bound=BaseException)

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from google.api_core import exceptions as google_errors
 
 from worker_chart_export.errors import (
+    FIRESTORE,
     BackendRefused,
     BackendUnavailable,
     Interrupted,
@@ -194,7 +195,7 @@ def _apply_unguarded(client: Any, run_id: str, intent: Intent) -> Any:
         except (google_errors.FailedPrecondition, google_errors.Aborted) as error:
             lost += 1
             if lost >= MAX_LOST_RACES:
-                raise BackendUnavailable("firestore", f"run {run_id} is contended") from error
+                raise BackendUnavailable(FIRESTORE, f"run {run_id} is contended") from error
             threading.Event().wait(RETRY.delay_seconds(lost))
         else:
             return decision.result

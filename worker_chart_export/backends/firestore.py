@@ -17,7 +17,13 @@ from worker_chart_export.backends.errors import (
     describe_error,
 )
 from worker_chart_export.backends.firestore_values import LazyFields
-from worker_chart_export.errors import BackendRefused, BackendUnavailable, WorkerError, without_frames
+from worker_chart_export.errors import (
+    FIRESTORE,
+    BackendRefused,
+    BackendUnavailable,
+    WorkerError,
+    without_frames,
+)
 from worker_chart_export.observability import metrics
 
 if TYPE_CHECKING:
@@ -188,7 +194,7 @@ def read_documents(
             found[name] = LazySnapshot(fields=fields, update_time=update_time, read_time=answer.read_time)
     for name in names:
         if name not in found:
-            raise BackendUnavailable("firestore", f"its answer lacks the document {name}")
+            raise BackendUnavailable(FIRESTORE, f"its answer lacks the document {name}")
     return [found[name] for name in names]
 
 
@@ -260,7 +266,7 @@ def _commit_failure(error: Exception) -> WorkerError | None:
         case _ if isinstance(error, TRANSIENT):
             answer, failure = "unavailable", OutcomeUnknown("firestore", description)
         case google_errors.GoogleAPICallError():
-            answer, failure = "refused", BackendRefused("firestore", description)
+            answer, failure = "refused", BackendRefused(FIRESTORE, description)
             drop_refused_tokens(error)
         case _:
             return None

@@ -26,7 +26,7 @@ from worker_chart_export.backends.http import (
     open_connections,
 )
 from worker_chart_export.concurrency.cancel_scope import CancelScope
-from worker_chart_export.errors import BackendUnavailable, OhlcvUnavailable, StepTimedOut
+from worker_chart_export.errors import STORAGE, BackendUnavailable, OhlcvUnavailable, StepTimedOut
 from worker_chart_export.inflation import BrokenGzip, InflatedTooLarge, inflated
 from worker_chart_export.observability import metrics
 from worker_chart_export.timing import Backoff, SystemClock, span
@@ -166,7 +166,7 @@ def _limited(scope: CancelScope) -> Iterator[CancelScope]:
     """Return a scope for one attempt. It stops with `scope`, and when the time of `scope` ends."""
     seconds = max(MIN_TIMEOUT_SECONDS, scope.remaining_seconds())
     call = CancelScope(seconds=seconds, clock=SystemClock())
-    error = BackendUnavailable("storage", f"no whole answer within {span(seconds)}")
+    error = BackendUnavailable(STORAGE, f"no whole answer within {span(seconds)}")
     with scope.while_running(call.stop), shared_timer().limit(call, seconds, error):
         yield call
 
@@ -181,7 +181,7 @@ def _failure(
         return error
     if isinstance(error, UNAVAILABLE) or status in (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY):
         metrics.count_call("storage", "unavailable")
-        return BackendUnavailable("storage", describe_error(error))
+        return BackendUnavailable(STORAGE, describe_error(error))
     known = (google_errors.GoogleAPICallError, InvalidResponse, auth_errors.GoogleAuthError)
     if not isinstance(error, known):
         if isinstance(error, ObjectUnusable):

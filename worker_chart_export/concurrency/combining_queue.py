@@ -7,7 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from worker_chart_export.concurrency.parallel import ThreadCache
-from worker_chart_export.errors import BackendRefused, BackendUnavailable, WorkerError, without_frames
+from worker_chart_export.errors import (
+    FIRESTORE,
+    BackendRefused,
+    BackendUnavailable,
+    WorkerError,
+    without_frames,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -136,7 +142,7 @@ class CombiningQueue(Generic[R]):
                 was_tried = self._busy or request.last_error is not None
                 if left <= 0 and was_tried and not request.must_verify:
                     request.abandoned = True
-                    error: WorkerError = BackendUnavailable("firestore", "no answer in time")
+                    error: WorkerError = BackendUnavailable(FIRESTORE, "no answer in time")
                     if not request.in_flight:
                         error = self._timeout_error()
                         self._waiting.remove(request)
@@ -168,7 +174,7 @@ class CombiningQueue(Generic[R]):
         except WorkerError as error:
             _fail(batch, error)
         except BaseException as error:
-            _fail(batch, BackendRefused("firestore", f"unexpected {error!r:.200}"))
+            _fail(batch, BackendRefused(FIRESTORE, f"unexpected {error!r:.200}"))
             raise
         finally:
             with self._changed:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, cast
 from worker_chart_export.backends.firestore_client import check_is_client
 from worker_chart_export.concurrency.cancel_scope import CancelScope
 from worker_chart_export.errors import (
+    FIRESTORE,
     BackendRefused,
     LeaseLost,
     NotClaimedReason,
@@ -205,10 +206,14 @@ class ClaimedStep:
                 if held.is_lost and self._result is None:
                     self.lost.set()
             self._ledger.forget(self._claim)
-            code = error.code if error else None
-            log.info(Event.STEP_COMPLETED, f"The step has {self._result}", status=self._result, code=code)
+            log.info(
+                Event.STEP_COMPLETED,
+                f"The step has {self._result}",
+                status=self._result,
+                code=error.code if error else None,
+            )
             if error is None and self._result == "FAILED":
-                raise BackendRefused("firestore", "it can't store the step's outputs, so the step is FAILED")
+                raise BackendRefused(FIRESTORE, "it can't store the step's outputs, so the step is FAILED")
 
     def _note_lost(self, _lost: LeaseLost) -> None:
         """Set `lost`. A finalize deletes the lease, which a heartbeat at the same time takes for a loss."""

@@ -15,7 +15,7 @@ from datetime import timedelta
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from worker_chart_export.errors import BackendUnavailable, ErrorCode, StepError
+from worker_chart_export.errors import FIRESTORE, BackendUnavailable, ErrorCode, StepError
 from worker_chart_export.inputs.flow_run import CHART_EXPORT, StepStatus
 from worker_chart_export.ledger.decisions import (
     ABSENT,
@@ -150,7 +150,7 @@ class ClaimIntent(Intent):
     def _decide_running(self, observation: Observation, refusal: ClaimResult) -> Decision | None:
         if self.offer is None:
             if observation.outcome_unknown:
-                raise BackendUnavailable("firestore", "it is unknown whether the claim was committed")
+                raise BackendUnavailable(FIRESTORE, "it is unknown whether the claim was committed")
             return Decision(result=refusal)
         if not observation.lease_is_known or observation.read_time is None:
             return None

@@ -99,8 +99,8 @@ class Releases:
         )
         seconds = RELEASE_SECONDS if cause else STOP_RELEASE_SECONDS
         limit = CancelScope(seconds=seconds, clock=self._clock)
-        names = {"runId": held.run_id, "stepId": held.step_id, "flowKey": held.flow_key}
-        with bound(**names, attempt=held.lease.attempt):
+        attempt = held.lease.attempt
+        with bound(runId=held.run_id, stepId=held.step_id, flowKey=held.flow_key, attempt=attempt):
             try:
                 resolution = self._commits.of(held.run_id).submit(
                     intent, held=held, remaining_seconds=limit.remaining_seconds
@@ -113,8 +113,12 @@ class Releases:
                 label = "refusal" if is_attempt else "backend" if outage else "shutdown"
                 label = ACCOUNTS if is_exhausted else label
                 metrics.LEASES_RELEASED.labels(label).inc()
-                delay_seconds = round(delay_seconds, 3)
-                log.info(Event.LEASE_RELEASED, "Released the step", cause=label, delaySeconds=delay_seconds)
+                log.info(
+                    Event.LEASE_RELEASED,
+                    "Released the step",
+                    cause=label,
+                    delaySeconds=round(delay_seconds, 3),
+                )
             return result
 
     def release_all(self, *, within_seconds: float) -> None:

@@ -25,6 +25,7 @@ from worker_chart_export.backends.storage import (
     read_object,
 )
 from worker_chart_export.errors import (
+    STORAGE,
     BackendUnavailable,
     ManifestRefused,
     ObjectRefused,
@@ -276,7 +277,7 @@ class ArtifactStore:
                 confirm_lease()
         except StepTimedOut as error:
             scope.check_stopped()
-            raise BackendUnavailable("storage", "it was too slow for the manifest") from error
+            raise BackendUnavailable(STORAGE, "it was too slow for the manifest") from error
         raise ManifestRefused(f"{name} was replaced by another writer {MAX_MANIFEST_ATTEMPTS} times.")
 
     def _upload(

@@ -17,7 +17,13 @@ from worker_chart_export.charts.chart_img.usage_document import (
     window_of,
 )
 from worker_chart_export.concurrency.combining_queue import CombiningQueue, QueuedRequest
-from worker_chart_export.errors import BackendRefused, BackendUnavailable, StepTimedOut, WorkerError
+from worker_chart_export.errors import (
+    FIRESTORE,
+    BackendRefused,
+    BackendUnavailable,
+    StepTimedOut,
+    WorkerError,
+)
 from worker_chart_export.observability import metrics
 from worker_chart_export.observability.logs import Event, log
 from worker_chart_export.timing import Backoff, SystemClock
@@ -262,7 +268,7 @@ class _Counter:
         try:
             (result,) = send(writes)
         except Unacceptable as error:
-            raise BackendRefused("firestore", str(error)) from error
+            raise BackendRefused(FIRESTORE, str(error)) from error
         self._own = _Usage(
             fields={**(usage.fields or {}), **changes},
             update_time=result.update_time,

@@ -26,7 +26,7 @@ from worker_chart_export.charts.chart_img.usage_document import (
     take,
     window_of,
 )
-from worker_chart_export.errors import BackendRefused
+from worker_chart_export.errors import FIRESTORE, BackendRefused
 from worker_chart_export.timing import Backoff
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ def _commit_limit(client: Any, reference: Any, found: LazySnapshot, limit: int) 
     try:
         send(write)
     except Unacceptable as error:
-        raise BackendRefused("firestore", str(error)) from error
+        raise BackendRefused(FIRESTORE, str(error)) from error
 
 
 def _usage_of(account_id: str, account: Account | None, found: LazySnapshot) -> AccountUsage:

@@ -19,7 +19,13 @@ from worker_chart_export.backends.firestore import LostRace, OutcomeUnknown, Una
 from worker_chart_export.backends.firestore_writes import Writes
 from worker_chart_export.concurrency.cancel_scope import CancelScope
 from worker_chart_export.concurrency.combining_queue import CombiningQueue
-from worker_chart_export.errors import BackendRefused, BackendUnavailable, RunInvalid, WorkerError
+from worker_chart_export.errors import (
+    FIRESTORE,
+    BackendRefused,
+    BackendUnavailable,
+    RunInvalid,
+    WorkerError,
+)
 from worker_chart_export.ledger.commit.plan import CommitPlan, CommitRequest, Resolution, plan_commit
 from worker_chart_export.ledger.decisions import ABSENT, FLOW_RUNS, build_lease_update
 from worker_chart_export.ledger.intents import ClaimIntent, ReleaseIntent
@@ -94,7 +100,7 @@ class RunCommits:
             choose=_choose,
             process=self._process,
             pause=self._pause,
-            timeout_error=lambda: BackendUnavailable("firestore", f"run {run_id} is contended"),
+            timeout_error=lambda: BackendUnavailable(FIRESTORE, f"run {run_id} is contended"),
         )
         # The run after our own last commit, as long as no other writer is known.
         self._known: RunSnapshot | None = None
@@ -264,7 +270,7 @@ class RunCommits:
         elif isinstance(intent, ClaimIntent):  # no message can ever start this step
             request.error = RunInvalid(f"Firestore can't store a claim of step {intent.step_id}: {error}")
         else:
-            request.error = BackendRefused("firestore", str(error))
+            request.error = BackendRefused(FIRESTORE, str(error))
 
 
 def _choose(waiting: Sequence[CommitRequest]) -> Sequence[CommitRequest]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from worker_chart_export.concurrency.combining_queue import QueuedRequest
-from worker_chart_export.errors import BackendRefused, WorkerError, without_frames
+from worker_chart_export.errors import FIRESTORE, BackendRefused, WorkerError, without_frames
 from worker_chart_export.ledger.decisions import ClaimResult, Observation
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ def plan_commit(requests: Sequence[CommitRequest], snapshot: RunSnapshot, *, is_
         if step_id in written:
             continue  # decided later, from what the earlier request leaves
         observation = request.observation(snapshot, is_fresh=is_fresh)
-        failure: WorkerError = BackendRefused("firestore", "a read had no time")
+        failure: WorkerError = BackendRefused(FIRESTORE, "a read had no time")
         try:
             decision = request.intent.decide(observation)
         except Exception as error:  # noqa: BLE001 - an error of one request must not fail the others
@@ -134,7 +134,7 @@ def plan_commit(requests: Sequence[CommitRequest], snapshot: RunSnapshot, *, is_
             failure = (
                 error
                 if isinstance(error, WorkerError)
-                else BackendRefused("firestore", f"unexpected {error!r:.200}")
+                else BackendRefused(FIRESTORE, f"unexpected {error!r:.200}")
             )
         if decision is None or (decision.run_patch is None and not is_fresh):
             if is_fresh:

@@ -1,0 +1,110 @@
+"""Releases: how long a step waits for its next claim, how they are counted, and how long they may take."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+
+from localcloud import Fault
+from tests.support.fakes import HandClock
+from tests.support.ledger.ledger_process import STEPS, Gate, LedgerProcess
+from tests.support.metric_counts import value
+from worker_chart_export.errors import AccountsExhausted, BackendUnavailable, Interrupted, RunInvalid
+from worker_chart_export.ledger.releases import outage_error
+
+OUTAGE = BackendUnavailable("storage", "503")
+
+
+def test_the_error_of_an_outage_names_its_backend():
+    """The backend without a code of its own leaves the step without time."""
+    assert (outage_error(OUTAGE).code, outage_error(OUTAGE).details) == (
+        "GCS_WRITE_FAILED",
+        {"backend": "storage"},
+    )
+    assert outage_error(BackendUnavailable("firestore", "503")).code == "STEP_TIMEOUT"
+
+
+@pytest.mark.parametrize(
+    ("cause", "label", "least", "most", "released"),
+    [
+        (None, "shutdown", 0, 0, 4),
+        (Interrupted("stop"), "shutdown", 0, 0, 4),
+        (OUTAGE, "backend", 1, 10, 4),
+        (AccountsExhausted("none"), "accounts", 30, 60, 4),
+        (RunInvalid("no"), "refusal", 1, 120, 3),
+    ],
+)
+def test_a_released_step_waits_as_its_cause_needs(run, worker, cause, label, least, most, released):
+    """Only the delay after a refusal grows with the attempts. One of four is above the others' limit."""
+    before = value("leases_released_total", cause=label) or 0
+    now, delays = datetime.now(UTC), []
+    for name in STEPS[:4]:
+        claim = worker.claim(run.run_id, name)
+        run.lease_reference(name).update({"attempt": 9, "released": 3})
+        claim.held.stored = replace(claim.held.stored, lease=replace(claim.held.lease, attempt=9, released=3))
+        assert worker.ledger.release(claim, cause=cause).released
+        lease = run.lease(name)
+        delays.append((lease["expiresAt"] - now).total_seconds())
+        assert (lease["attempt"], lease["released"]) == (9, released)
+    assert all(least <= delay <= most + 5 for delay in delays), delays
+    assert label != "refusal" or max(delays) > 15, delays
+    assert value("leases_released_total", cause=label) == before + 4
+
+
+@pytest.mark.parametrize(("cause", "tries"), [(None, 2), (OUTAGE, 5)])
+def test_a_release_is_tried_for_a_while(run, documents, cloud, cause, tries):
+    """A worker that stops has less time for it: two seconds in place of five."""
+    clock = HandClock()
+    worker = LedgerProcess(documents, clock=clock)
+    claim = worker.claim(run.run_id, "s0")
+    cloud.firestore.faults.add(Fault(method="Commit", error="UNAVAILABLE"))
+    cloud.firestore.faults.add(Fault(method="BatchGetDocuments", before=lambda _request: clock.advance(1.1)))
+    cloud.firestore.calls.reset()
+    assert worker.ledger.release(claim, cause=cause).reason == "unknown"
+    assert cloud.firestore.calls["BatchGetDocuments"] == tries
+
+
+class TestAll:
+    """The releases of a process that ends."""
+
+    def test_every_lease_is_released_before_it_returns(self, run, worker, cloud):
+        """They share their commits."""
+        for name in STEPS:
+            worker.claim(run.run_id, name)
+        cloud.firestore.faults.add(Fault(method="Commit", delay_seconds=0.05))
+        worker.ledger.release_all(within_seconds=10)
+        assert [run.lease(name)["token"] for name in STEPS] == [""] * len(STEPS)
+        assert worker.heartbeats.held() == []
+
+    def test_it_waits_at_most_so_long(self, run, worker, cloud):
+        """A release that hangs ends with the process."""
+        worker.claim(run.run_id, "s0")
+        gate = Gate(cloud)
+        started = time.monotonic()
+        worker.ledger.release_all(within_seconds=0.01)
+        seconds = time.monotonic() - started
+        threads = [thread for thread in threading.enumerate() if thread.name == "release"]
+        gate.open.set()
+        assert seconds < 1
+        assert [thread.daemon for thread in threads] == [True]
+
+    def test_without_threads_the_leases_are_released_one_by_one(self, run, worker, monkeypatch):
+        """The system refuses all but one thread; this can't be had from a fault."""
+        for name in STEPS:
+            worker.claim(run.run_id, name)
+        start = threading.Thread.start
+
+        def refuse(thread):
+            if thread.name == "release" and any(other.name == "release" for other in started):
+                raise RuntimeError("can't start new thread")
+            started.append(thread)
+            start(thread)
+
+        started = []
+        monkeypatch.setattr(threading.Thread, "start", refuse)
+        worker.ledger.release_all(within_seconds=10)
+        assert [run.lease(name)["token"] for name in STEPS] == [""] * len(STEPS)
