@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,8 +41,9 @@ def write(processes: int) -> None:
         for kind, operator in file_mutation.mutation_operators
     ]
     FOLDER.mkdir(exist_ok=True)
+    changed = Path(unpinned.__file__).stat().st_mtime
     for path in FOLDER.rglob("*.py"):  # mutmut copies a file that it does not mutate only once
-        if not path.with_name(path.name + ".meta").exists():
+        if not path.with_name(path.name + ".meta").exists() or path.stat().st_mtime < changed:
             path.unlink()
     copy_src_dir()
     copy_also_copy_files()
@@ -49,12 +51,16 @@ def write(processes: int) -> None:
 
 
 def all_by_file() -> dict[Path, dict[str, str]]:
-    """Return the names of all mutants, each with a hash of its function, by the file."""
+    """Return the names of all mutants, each with a hash of its function and of the rules, by the file."""
+    rules = zlib.crc32(Path(unpinned.__file__).read_bytes())
     found = {}
     for path in sorted(walk_mutatable_files()):
         data = SourceFileMutationData(path=path)
         data.load()
-        hashes = {f"{module_of(path)}.{name}": known for name, known in data.hash_by_function_name.items()}
+        hashes = {
+            f"{module_of(path)}.{name}": f"{known}-{rules:x}"
+            for name, known in data.hash_by_function_name.items()
+        }
         if data.exit_code_by_key:
             found[path] = {name: hashes.get(function_of(name), "") for name in data.exit_code_by_key}
     return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import builtins
 import itertools
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import libcst as cst
 from mutmut.mutation import file_mutation
@@ -28,8 +28,14 @@ EXCEPTIONS = {
 class Visitor(file_mutation.MutationVisitor):
     """Visits what tests should pin."""
 
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._unpinned: set[cst.Arg] = set()
+
     def _skip_node_and_children(self, node: cst.CSTNode) -> bool:
-        return super()._skip_node_and_children(node) or is_unpinned(node)
+        if isinstance(node, cst.Call):
+            self._unpinned.update(argument for argument in node.args if _is_unpinned_keyword(node, argument))
+        return super()._skip_node_and_children(node) or node in self._unpinned or is_unpinned(node)
 
 
 def is_unpinned(node: cst.CSTNode) -> bool:
@@ -56,6 +62,8 @@ def _is_text(node: cst.CSTNode) -> bool:
 
 def _is_text_of_value(call: cst.Call) -> bool:
     value = call.args[0].value if call.args else None
+    while isinstance(value, cst.Attribute):  # error.message
+        value = value.value
     is_error = isinstance(value, cst.Name) and value.value in ERRORS
     return _name(call) in TEXT_OF or (_name(call) == "str" and is_error)
 
@@ -65,7 +73,7 @@ def _is_log(call: cst.Call) -> bool:
     match call.func:
         case cst.Attribute(value=cst.Name(value="log")):
             return True
-    return _name(call) == "bound" or _name(call).startswith("log_")
+    return _name(call) == "bound"
 
 
 def _name(call: cst.Call) -> str:
