@@ -206,14 +206,17 @@ class ClaimedStep:
                 if held.is_lost and self._result is None:
                     self.lost.set()
             self._ledger.forget(self._claim)
-            log.info(
-                Event.STEP_COMPLETED,
-                f"The step has {self._result}",
-                status=self._result,
-                code=error.code if error else None,
-            )
+            self._log_result(error)
             if error is None and self._result == "FAILED":
                 raise BackendRefused(FIRESTORE, "it can't store the step's outputs, so the step is FAILED")
+
+    def _log_result(self, error: StepError | None) -> None:
+        log.info(
+            Event.STEP_COMPLETED,
+            f"The step has {self._result}",
+            status=self._result,
+            code=error.code if error else None,
+        )
 
     def _note_lost(self, _lost: LeaseLost) -> None:
         """Set `lost`. A finalize deletes the lease, which a heartbeat at the same time takes for a loss."""
