@@ -25,7 +25,7 @@ from worker_chart_export.timing import Backoff, rfc3339
 if TYPE_CHECKING:
     from worker_chart_export.ledger.commit.group_commit import GroupCommits
     from worker_chart_export.ledger.heartbeats import Heartbeats
-    from worker_chart_export.ledger.lease import HeldLease
+    from worker_chart_export.ledger.lease import HeldLease, Lease
     from worker_chart_export.timing import Clock
 
 #: The code of a step that is failed because this backend was unavailable for too long.
@@ -46,6 +46,20 @@ def outage_error(cause: BackendUnavailable) -> StepError:
     """Return the error of a step that is failed because a backend was unavailable for too long."""
     code = CODE_OF_BACKEND.get(cause.backend, ErrorCode.STEP_TIMEOUT)
     return StepError(code=code, message=f"{cause}, for too long.", details={"backend": cause.backend})
+
+
+def _delay_seconds(lease: Lease, cause: WorkerError | None) -> float:
+    """Return how long the step can't be taken over; 0 when the worker stops."""
+    match cause:
+        case None:
+            return 0.0
+        case AccountsExhausted():
+            backoff = EXHAUSTED_BACKOFF
+        case BackendUnavailable():
+            backoff = OUTAGE_BACKOFF
+        case _:
+            backoff = ATTEMPT_BACKOFF
+    return backoff.delay_seconds(lease.attempt - lease.released)
 
 
 class Releases:
@@ -81,11 +95,7 @@ class Releases:
         outage = cause if isinstance(cause, BackendUnavailable) else None
         is_attempt = cause is not None and outage is None
         is_exhausted = isinstance(cause, AccountsExhausted)
-        delay_seconds = 0.0
-        if cause is not None:
-            backoff = ATTEMPT_BACKOFF if is_attempt else OUTAGE_BACKOFF
-            backoff = EXHAUSTED_BACKOFF if is_exhausted else backoff
-            delay_seconds = backoff.delay_seconds(held.lease.attempt - held.lease.released)
+        delay_seconds = _delay_seconds(held.lease, cause)
         intent = ReleaseIntent(
             step_id=held.step_id,
             token=held.lease.token,
