@@ -8,6 +8,7 @@ rule.
 from __future__ import annotations
 
 import ast
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -101,6 +102,7 @@ TYPE_USERS = {
 Sources = dict[str, str]
 
 
+@cache
 def _read_sources() -> Sources:
     """Return path -> source of everything that is shipped."""
     files = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
@@ -111,9 +113,15 @@ def _is_type_checking(node: ast.AST) -> bool:
     return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
 
 
+@cache
+def _tree(source: str) -> ast.Module:
+    return ast.parse(source)
+
+
+@cache
 def _imports(source: str, *, for_types: bool) -> set[str]:
     """Return the modules that a file imports at run time, or those for annotations only."""
-    tree = ast.parse(source)
+    tree = _tree(source)
     typing_nodes = {
         id(node) for block in ast.walk(tree) if _is_type_checking(block) for node in ast.walk(block)
     }
@@ -142,7 +150,7 @@ def users_of(sdk: tuple[str, ...], sources: Sources, *, for_types: bool = False)
 def _functions(source: str) -> list[tuple[str, int]]:
     """Return name and number of body lines, without docstring, of each function."""
     found = []
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(_tree(source)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             body = node.body[1:] if ast.get_docstring(node) is not None else node.body
             lines = body[-1].end_lineno - body[0].lineno + 1 if body and body[-1].end_lineno else 0
@@ -172,7 +180,7 @@ def vague_module_names(sources: Sources) -> list[str]:
 
 def without_docstring(sources: Sources) -> list[str]:
     """Return files without a module docstring."""
-    return [path for path, source in sources.items() if ast.get_docstring(ast.parse(source)) is None]
+    return [path for path, source in sources.items() if ast.get_docstring(_tree(source)) is None]
 
 
 @pytest.mark.parametrize("sdk", OWNERS, ids=lambda sdk: sdk[0])
