@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from localcloud.faults import Fault, check_fault
 from localcloud.http_requests import read_body, split_target
 from localcloud.service import Service
+from localcloud.unserved import refusal
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -29,6 +30,12 @@ _PHRASES = {status.value: status.phrase for status in HTTPStatus} | {499: "Clien
 _INTERIM = (b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 103 Early Hints\r\nLink: </a>; rel=preload\r\n\r\n")
 _TRICKLED_PIECES = 20
 _ERRORS = frozenset(status.value for status in HTTPStatus if status.value >= HTTPStatus.BAD_REQUEST)
+
+# How requests of other protocols begin -> the protocol, and what to use instead.
+_OTHER_PROTOCOLS = {
+    "PRI * HTTP/2": ("HTTP/2", "use HTTP/1.1, gRPC clients of Cloud Storage the JSON API"),
+    "\x16\x03": ("TLS", "use an address with http://"),
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -152,6 +159,14 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's name
         """Log nothing: calls are counted instead."""
+
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """Refuse what is no HTTP/1.1. Its sender may not understand the answer, so it is reported."""
+        for start, (name, hint) in _OTHER_PROTOCOLS.items():
+            if self.requestline.startswith(start):
+                service = self.server.service
+                service.refusals.add(service.name, name, refusal(name, {name: hint}), call="a request")
+        super().send_error(code, message, explain)
 
     def _serve(self) -> None:
         try:

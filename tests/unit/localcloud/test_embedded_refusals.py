@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+
 import httpx
 import pytest
 from google.api_core import exceptions
@@ -54,6 +56,26 @@ def test_refusals_within_a_batch_and_before_it_are_reported(cloud, lines):
     url = f"{cloud.storage.url}/storage/v1/b?project=p"
     httpx.post(url, content=b"{}", headers={"Content-Encoding": "br"})
     assert "POST /storage/v1/b refused: Content-Encoding is not served" in lines[1]
+
+
+@pytest.mark.parametrize(
+    ("sent", "expected"),
+    [
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "HTTP/2 is not served by the embedded cloud: use HTTP/1.1"),
+        (
+            b"\x16\x03\x01\x02\x00\x01\n",
+            "TLS is not served by the embedded cloud: use an address with http://",
+        ),
+    ],
+)
+def test_other_protocols_are_reported(cloud, lines, sent, expected):
+    """A gRPC client of Cloud Storage, or one with https://, can't show why it gets no answer."""
+    with socket.create_connection(("127.0.0.1", cloud.storage.port), timeout=10) as connection:
+        connection.sendall(sent)
+        connection.shutdown(socket.SHUT_WR)
+        while connection.recv(65536):
+            pass
+    assert [line.partition(" refused: ")[2][: len(expected)] for line in lines] == [expected]
 
 
 def test_refused_rpcs_are_reported_by_name(channel, client, lines):
