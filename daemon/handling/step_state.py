@@ -149,8 +149,9 @@ def rescue_action(snapshot: RunSnapshot, step_id: str, *, terms: LeaseTerms) -> 
         return RescueAction.DELETE
     if classify_step(run, step_id).state is not StepState.RUNNING:
         return RescueAction.LEAVE
-    view = classify_lease(stored, now=snapshot.read_time, message_id="", terms=terms)
-    return RescueAction.TAKE_OVER if view.state is StepState.LEASE_EXPIRED else RescueAction.LEAVE
+    skew = terms.clock_skew_seconds
+    has_expired = stored.lease.seconds_left(snapshot.read_time, clock_skew_seconds=skew) <= 0
+    return RescueAction.TAKE_OVER if has_expired else RescueAction.LEAVE
 
 
 def running_steps(snapshot: RunSnapshot) -> list[str]:

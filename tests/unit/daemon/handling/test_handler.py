@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from daemon.handling.disposition import Ack, Defer, Nack, Reject
-from daemon.handling.handler import MAX_LOST_STEPS
+from daemon.handling.handler import CONTENDED, MAX_LOST_STEPS, OUT_OF_TIME
 from daemon.lifecycle.drain import Drain
 from tests.support.fakes import OHLCV_ID, STEP_ID, HandClock, chart_step, lease_of, run_of
 from tests.support.handler_fakes import RUN_ONLY, Ledger, Pipeline, free_steps, handler, message, one_step
@@ -60,7 +60,9 @@ class TestNamedStep:
         """A redelivery is deferred until the process's own lease and the clock skew can be over."""
         lease = lease_of(message_id="m1", left_seconds=40)
         ledger = Ledger(one_step(status="RUNNING"), **{STEP_ID: lease})
-        assert handler(ledger).handle(message()) == Defer(delay_seconds=45, reason="own_lease")
+        disposition = handler(ledger).handle(message())
+        assert disposition == Defer(delay_seconds=45, reason="own_lease")
+        assert "its lease is valid for" in disposition.detail
 
     def test_a_step_with_an_expired_lease_is_taken_over(self):
         """A step with an expired lease is taken over with the read that showed it."""
@@ -85,7 +87,15 @@ class TestNamedStep:
     def test_a_step_that_waits_for_one_of_several_accounts_is_deferred_for_long(self):
         """Its wait may last for hours, and each delivery is counted."""
         ledger, pipeline = Ledger(one_step()), Pipeline(AccountsExhausted("used up", is_for_all=False))
-        assert handler(ledger, pipeline).handle(message()) == Defer(delay_seconds=600, reason="accounts")
+        disposition = handler(ledger, pipeline).handle(message())
+        assert disposition == Defer(delay_seconds=600, reason="accounts")
+        assert "account" in disposition.detail
+
+    def test_a_step_that_waits_for_all_accounts_is_read_again_when_one_has_calls(self):
+        """Its message waits at the circuit breaker, which is closed here, and uses up no delivery."""
+        pipeline = Pipeline(AccountsExhausted("used up"), OutcomeKind.SUCCEEDED)
+        assert handler(Ledger(one_step()), pipeline).handle(message()) == Ack(reason="succeeded")
+        assert pipeline.worked == [STEP_ID] * 2
 
     def test_a_step_that_changed_before_its_finalize_is_read_again(self):
         """When another worker was first, the run is read again, and its result counts."""
@@ -177,14 +187,15 @@ class TestNamedStep:
         pipeline = Pipeline(OutcomeKind.CLAIM_LOST)
         disposition = handler(Ledger(one_step()), pipeline).handle(message())
         assert isinstance(disposition, Defer)
-        assert (disposition.reason, len(pipeline.worked)) == ("contended", MAX_LOST_STEPS)
+        assert (disposition.reason, disposition.detail) == ("contended", CONTENDED)
+        assert len(pipeline.worked) == MAX_LOST_STEPS
 
     def test_a_step_lost_after_its_whole_time_is_not_started_again(self):
         """A step that is lost after its whole time is not started again for this message."""
         clock = HandClock()
 
         def slow(_scope):
-            clock.advance(301)
+            clock.advance(300)
             return LOST[1]
 
         pipeline = Pipeline(slow)
@@ -229,6 +240,26 @@ class TestRunOnly:
         ledger = Ledger(free_steps(a="RUNNING", b="RUNNING"), a=None, b=lease_of())
         assert handler(ledger).handle(message(RUN_ONLY)) == Ack(reason="running")
         assert ledger.adopted == ["a"]
+
+    def test_one_that_became_running_between_the_two_reads_is_passed_by(self):
+        """Its lease was not read; the ones after it are looked at."""
+        runs = [free_steps(a="PENDING", b="RUNNING"), free_steps(a="RUNNING", b="RUNNING")]
+        pipeline = Pipeline()
+        disposition = handler(Ledger(*runs, runs[1], run_of(status="FAILED"), b=OVER), pipeline).handle(
+            message(RUN_ONLY)
+        )
+        assert (disposition, pipeline.worked) == (Ack(reason="final"), ["b"])
+
+    def test_when_one_without_a_lease_is_finalized_the_run_is_read_again(self):
+        """Another step may have waited for it."""
+        pipeline = Pipeline()
+        pipeline.finish_unleased = lambda _snapshot, step_id, **_more: (
+            Outcome(kind=OutcomeKind.SUCCEEDED) if step_id == "a" else None
+        )
+        running = free_steps(a="RUNNING", b="RUNNING", c="PENDING")
+        ledger = Ledger(running, running, free_steps(a="SUCCEEDED", c="READY"), run_of(status="FAILED"))
+        assert handler(ledger, pipeline).handle(message(RUN_ONLY)) == Ack(reason="final")
+        assert (ledger.adopted, pipeline.worked) == (["b"], ["c"])
 
     def test_after_a_lost_step_the_next_one_is_worked(self):
         """After a lost step the next eligible one is worked."""
@@ -286,13 +317,14 @@ class TestRunOnly:
         clock = HandClock()
 
         def slow(_scope):
-            clock.advance(301)
+            clock.advance(300)
             return OutcomeKind.SUCCEEDED
 
         pipeline = Pipeline(slow, AssertionError("a step was started too late"))
         ledger = Ledger(free_steps(a="READY", b="READY"))
         disposition = handler(ledger, pipeline, clock=clock).handle(message(RUN_ONLY))
         assert disposition == Defer(delay_seconds=10, reason="more_steps")
+        assert disposition.detail == OUT_OF_TIME
         assert pipeline.worked == ["a"]
 
     def test_no_step_is_started_while_draining(self):

@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from daemon.handling.step_state import StepState, classify_lease, classify_run, classify_step, running_steps
+from daemon.handling.step_state import (
+    RescueAction,
+    StepState,
+    classify_lease,
+    classify_run,
+    classify_step,
+    rescue_action,
+    running_steps,
+)
 from tests.support.fakes import NOON, OHLCV_ID, STEP_ID, chart_step, lease_of, ohlcv_step, run_of, snapshot_of
 from worker_chart_export.errors import RunInvalid
 from worker_chart_export.inputs.flow_run import StepStatus
@@ -146,6 +156,32 @@ class TestLease:
     def test_an_own_expired_one_has_expired(self):
         """An expired lease of this process counts as expired, because its work has ended."""
         assert _lease_seen(message_id="another", left_seconds=-6).state is StepState.LEASE_EXPIRED
+
+
+class TestRescue:
+    """What the rescue does with a lease that has expired."""
+
+    @pytest.mark.parametrize(
+        ("run", "lease", "action"),
+        [
+            (_one(status="RUNNING"), lease_of(left_seconds=-5), RescueAction.TAKE_OVER),
+            (_one(status="RUNNING"), lease_of(left_seconds=-4.5), RescueAction.LEAVE),
+            (_one(status="RUNNING"), None, RescueAction.LEAVE),
+            (_one(status="SUCCEEDED"), lease_of(left_seconds=-5), RescueAction.DELETE),
+            (None, lease_of(left_seconds=-5), RescueAction.DELETE),
+            (None, None, RescueAction.LEAVE),
+            (run_of({STEP_ID: ohlcv_step(status="RUNNING")}), lease_of(left_seconds=-5), RescueAction.LEAVE),
+        ],
+    )
+    def test_the_lease_and_the_step_decide(self, run, lease, action):
+        """Steps of other types are left to their own workers."""
+        snapshot = snapshot_of(run, **{STEP_ID: lease})
+        assert rescue_action(snapshot, STEP_ID, terms=TERMS) is action
+
+    def test_without_the_server_s_time_nothing_is_done(self):
+        """The time of this machine may be wrong."""
+        snapshot = replace(snapshot_of(None, **{STEP_ID: lease_of(left_seconds=-5)}), read_time=None)
+        assert rescue_action(snapshot, STEP_ID, terms=TERMS) is RescueAction.LEAVE
 
 
 class TestRunningSteps:

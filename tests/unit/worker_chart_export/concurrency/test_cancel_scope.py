@@ -242,3 +242,13 @@ def test_a_sleep_ends_at_the_deadline():
 def test_a_short_sleep_returns(clock):
     """A sleep within the time left returns."""
     assert CancelScope(seconds=10, clock=clock).sleep(0.001) is None
+
+
+def test_a_lock_is_taken_when_it_is_free(clock):
+    """A stop ends the wait for a lock that another thread holds."""
+    scope, lock = CancelScope(seconds=10, clock=clock), threading.Lock()
+    scope.acquire(lock)
+    assert lock.locked()
+    threading.Timer(0.05, scope.stop, [STOPPED]).start()
+    with pytest.raises(Interrupted, match=r"stopped"):
+        scope.acquire(lock)
