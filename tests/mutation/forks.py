@@ -19,7 +19,6 @@ from collections import Counter, defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pytest
 from _pytest.runner import runtestprotocol
 from mutmut.mutation.trampoline import set_mutant_under_test
 from mutmut.state import state
@@ -29,8 +28,10 @@ from tests.mutation.mutants import function_of
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    import pytest
+
 #: A test may take this much longer with a mutant than without.
-MAX_SLOWDOWN, MIN_SECONDS = 10, 5
+MAX_SLOWDOWN, MIN_SECONDS = 10, 10
 SURVIVED, NO_TESTS, KILLED, TIMEOUT = "survived", "no tests", "killed", "timeout"
 WORK, CALLS, RESULTS = Path("work.json"), Path("calls.json"), Path("results.json")
 
@@ -120,7 +121,7 @@ def _killers_first(tests: Tests, killers: Counter[str]) -> Tests:
 def _run(name: str, tests: Tests) -> int:
     """Run the tests with a mutant until one fails; write that one's name.
 
-    What waits for ever is ended by pytest's option `--timeout`, what computes for ever by the limit.
+    A limit ends what waits for ever, and another one what computes for ever.
     """
     limit = int(MIN_SECONDS + MAX_SLOWDOWN * sum(seconds for seconds, _ in tests))
     resource.setrlimit(resource.RLIMIT_CPU, (limit, limit))
@@ -131,7 +132,7 @@ def _run(name: str, tests: Tests) -> int:
     items = [item for _, item in tests]
     items[0].config.pluginmanager.register(EndAtFailure())
     for (seconds, item), following in zip(tests, [*items[1:], None], strict=True):
-        item.add_marker(pytest.mark.timeout(MIN_SECONDS + MAX_SLOWDOWN * seconds))
+        signal.setitimer(signal.ITIMER_REAL, MIN_SECONDS + MAX_SLOWDOWN * seconds)  # SIGALRM ends the fork
         runtestprotocol(item, nextitem=following)
     return 0
 
