@@ -1,0 +1,129 @@
+"""The ledger's calls for steps without a lease, for an operator, and for callers that have left."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from localcloud import Fault
+from tests.support.fakes import HandClock, chart_step
+from tests.support.ledger.ledger_process import TERMS, LedgerProcess
+from tests.support.ledger.samples import ERROR, FINISHED, MANIFEST
+from tests.support.metric_counts import value
+from worker_chart_export.ledger.commit.group_commit import GroupCommits
+from worker_chart_export.ledger.decisions import FinalizeResult, Reason
+from worker_chart_export.ledger.operator_ledger import OperatorLedger
+from worker_chart_export.ledger.run_snapshot import read_lease
+from worker_chart_export.timing import SystemClock
+
+
+@pytest.fixture
+def operator(documents):
+    """Return the ledger of an operator."""
+    return OperatorLedger(client=documents, clock=SystemClock(), operator="ann@desk")
+
+
+class TestUnleased:
+    """A step that is RUNNING without a lease."""
+
+    def test_a_step_without_a_lease_is_finalized_by_the_caller_s_read(self, run, worker, calls):
+        """The read that found the step unleased is enough."""
+        run.set_status("s0", "RUNNING")
+        snapshot = worker.ledger.read(run.run_id, leases_of=["s0"])
+        calls.reset()
+        result = worker.ledger.finalize_unleased(snapshot, "s0", manifest_uri=MANIFEST, error=None)
+        assert result == FinalizeResult(updated=True, status="SUCCEEDED")
+        assert run.step("s0")["outputs"]["gcs_uri"] == MANIFEST
+        assert calls.as_dict() == {"BatchGetDocuments": 1, "Commit": 1}  # the read is the test's own
+
+    def test_a_worker_with_a_lease_keeps_the_step(self, run, worker, log_lines):
+        """A worker may have claimed it since the read."""
+        snapshot = worker.ledger.read(run.run_id, leases_of=["s0"])
+        worker.claim(run.run_id, "s0")
+        before = value("finalizes_total", result="fenced") or 0
+        result = worker.ledger.finalize_unleased(snapshot, "s0", manifest_uri=None, error=ERROR)
+        assert result == FinalizeResult(updated=False, status="RUNNING", reason=Reason.FENCED)
+        assert value("finalizes_total", result="fenced") == before + 1
+        assert log_lines()[-1]["status"] == "RUNNING"
+
+    def test_a_run_that_is_gone_has_no_result(self, worker):
+        """There is nothing to write."""
+        result = worker.ledger.finalize_unleased(
+            worker.ledger.read("gone"), "s0", manifest_uri=MANIFEST, error=None
+        )
+        assert result == FinalizeResult(updated=False, status=None, reason=Reason.RUN_MISSING)
+
+    @pytest.mark.parametrize(("grace_seconds", "is_made"), [(0, False), (0.5, True)])
+    def test_it_gets_a_lease_that_ends_after_the_grace(self, run, documents, grace_seconds, is_made):
+        """With a grace of 0 it may run for ever."""
+        worker = LedgerProcess(documents, terms=replace(TERMS, unleased_grace_seconds=grace_seconds))
+        now = datetime.now(UTC)
+        worker.ledger.adopt(run.run_id, "s0", now=now)
+        lease = run.lease("s0")
+        assert (lease is not None) is is_made
+        assert lease is None or lease["expiresAt"] - now == timedelta(seconds=grace_seconds)
+
+
+class TestOperator:
+    """An operator's calls reach the intents with all their conditions."""
+
+    def test_a_retry_of_the_failure_that_was_seen(self, run, operator):
+        """In a final run only if it may be reopened; the next claim uses the charts of the given start."""
+        start = datetime(2025, 12, 15, 12, tzinfo=UTC)
+        run.reference.update(
+            {"status": "FAILED", "steps.s0": chart_step(status="FAILED", finishedAt=FINISHED)}
+        )
+        run.reference.update({"steps.s0.dependsOn": []})
+
+        def retry(**changes):
+            conditions = {"failure": FINISHED, "charts_of": start, "reopens_run": True} | changes
+            return operator.retry(run.run_id, "s0", **conditions)
+
+        assert retry(failure="earlier").reason == Reason.CHANGED
+        assert retry(reopens_run=False).reason == Reason.RUN_FINAL
+        assert retry().retried
+        assert (run.step("s0")["status"], run.reference.get().get("status")) == ("READY", "RUNNING")
+        lease = run.lease("s0")
+        assert (lease["retriedBy"], lease["startedAt"]) == ("ann@desk", start)
+
+    def test_a_release_of_a_step_without_a_lease(self, run, operator):
+        """Only if the operator takes it from a worker that can't be stopped."""
+        run.set_status("s0", "RUNNING")
+        result, lease = operator.release(run.run_id, "s0", takes_unleased=False)
+        assert (result.released, result.reason, lease) == (False, Reason.UNLEASED, None)
+        result, lease = operator.release(run.run_id, "s0", takes_unleased=True)
+        assert result.released
+        assert lease is not None
+        assert (lease.released_by, lease.to_document()) == ("ann@desk", run.lease("s0"))
+
+
+class TestOrphans:
+    """Steps that were claimed for a caller that does not wait any more."""
+
+    def test_it_can_be_taken_over_at_once(self, run, worker):
+        """Its claim counts as none of the step's attempts."""
+        claim = worker.claim(run.run_id, "s0")
+        claim.commits.release_orphan("s0", claim.held.lease.token)
+        assert run.lease("s0")["expiresAt"] <= datetime.now(UTC)
+        assert worker.claim(run.run_id, "s0").held.lease.released == 1
+
+    def test_it_is_tried_for_five_seconds(self, run, documents, cloud, worker):
+        """The process may be about to end; then the lease expires."""
+        clock = HandClock()
+        token = worker.claim(run.run_id, "s0").held.lease.token
+        cloud.firestore.faults.add(Fault(method="Commit", error="UNAVAILABLE"))
+        read = Fault(method="BatchGetDocuments", before=lambda _request: clock.advance(1.1))
+        cloud.firestore.faults.add(read)
+        cloud.firestore.calls.reset()
+        GroupCommits(client=documents, clock=clock).of(run.run_id).release_orphan("s0", token)
+        assert cloud.firestore.calls["BatchGetDocuments"] == 5
+
+
+def test_a_lease_is_read_with_its_guard(run, worker):
+    """A delete of it must name the version that was read."""
+    claim = worker.claim(run.run_id, "s0")
+    stored = read_lease(worker.client, run.run_id, "s0")
+    assert stored == claim.held.stored
+    assert read_lease(worker.client, run.run_id, "s1") is None
