@@ -58,10 +58,9 @@ def expired_leases(
         found = []
         for snapshot in page:
             match snapshot.reference.path.split("/"):
+                # Not a collection of the same name elsewhere.
                 case [folder, run_id, _, step_id] if folder == FLOW_RUNS:
                     found.append(ExpiredLease(run_id=run_id, step_id=step_id))
-                case _:
-                    pass  # a collection of the same name elsewhere
         yield found
         if len(page) < page_size:
             return

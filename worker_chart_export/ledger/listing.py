@@ -15,7 +15,7 @@ from worker_chart_export.backends.firestore import read_documents
 from worker_chart_export.backends.firestore_pages import read_pages
 from worker_chart_export.ledger.decisions import FLOW_RUNS
 from worker_chart_export.ledger.lease import LEASES, OPTIONAL, Lease
-from worker_chart_export.ledger.run_snapshot import lease_reference, stored_lease
+from worker_chart_export.ledger.run_snapshot import lease_reference
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -92,8 +92,8 @@ def read_leases(client: Any, steps: Sequence[tuple[str, str]]) -> dict[tuple[str
     references = [lease_reference(client, run_id, step_id) for run_id, step_id in steps]
     found = {}
     for step, snapshot in zip(steps, read_documents(client, references), strict=True):
-        if stored := stored_lease(snapshot.fields, snapshot.update_time):
-            found[step] = stored.lease
+        if snapshot.fields is not None:
+            found[step] = Lease.parse(snapshot.fields)
     return found
 
 
@@ -135,6 +135,7 @@ def lease_pages(client: Any) -> Iterator[list[ListedLease]]:
         leases = []
         for found in page:
             match found.path.split("/"):
+                # Not a collection of the same name elsewhere.
                 case [folder, run_id, _, step_id] if folder == FLOW_RUNS:
                     lease = ListedLease(
                         run_id=run_id,
@@ -144,8 +145,6 @@ def lease_pages(client: Any) -> Iterator[list[ListedLease]]:
                         read_at=found.snapshot.read_time,
                     )
                     leases.append(lease)
-                case _:
-                    pass  # a collection of the same name elsewhere
         yield _with_statuses(client, leases)
 
 
@@ -157,10 +156,7 @@ def _with_statuses(client: Any, leases: Sequence[ListedLease]) -> list[ListedLea
     snapshots = read_documents(client, references, field_paths=sorted(paths))
     runs = {run_id: snapshot.to_dict() or {} for run_id, snapshot in zip(run_ids, snapshots, strict=True)}
     return [
-        replace(
-            lease,
-            step_status=_status_of(runs[lease.run_id].get("steps"), lease.step_id),
-        )
+        replace(lease, step_status=_status_of(runs[lease.run_id].get("steps"), lease.step_id))
         for lease in leases
     ]
 

@@ -268,8 +268,8 @@ class StepLedger:
         intent = FinalizeIntent(
             step_id=claim.step.step_id,
             finished_at=rfc3339(claim.held.server_time()),
-            manifest_uri=None if error else manifest_uri,
-            outputs=None if error else outputs,
+            manifest_uri=manifest_uri,
+            outputs=outputs,
             error=error,
             token=claim.held.lease.token,
         )
@@ -296,7 +296,7 @@ class StepLedger:
         intent = FinalizeIntent(
             step_id=step_id,
             finished_at=rfc3339(snapshot.read_time or self._clock.now()),
-            manifest_uri=None if error else manifest_uri,
+            manifest_uri=manifest_uri,
             error=error,
         )
         result: FinalizeResult = (

@@ -61,7 +61,8 @@ class CommitRequest(QueuedRequest):
     def observation(self, snapshot: RunSnapshot, *, is_fresh: bool) -> Observation:
         """Collect the facts for the decision; the arguments as in `plan_commit`.
 
-        A stale lease does no harm: its precondition fails, and the request is decided again.
+        A stale lease does no harm: its precondition fails, and the request is decided again. That a step has
+        no lease has no precondition. It is proved by the run: every claim of a step changes it.
         """
         step_id, own = self.intent.step_id, self.snapshot
         lease, lease_is_known = None, True
@@ -69,8 +70,8 @@ class CommitRequest(QueuedRequest):
             lease = snapshot.leases[step_id]
         elif self.held is not None:
             lease = self.held.stored
-        elif own is not None and step_id in own.leases:
-            lease = own.leases[step_id]
+        elif own is not None and (own.leases.get(step_id) or own.update_time == snapshot.update_time):
+            lease, lease_is_known = own.leases.get(step_id), step_id in own.leases
         else:
             lease_is_known = False
         return Observation(

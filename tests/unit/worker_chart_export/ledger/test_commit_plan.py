@@ -159,6 +159,14 @@ class TestRequest:
         state = _request(claim(), snapshot=own).observation(snapshot_of(None), is_fresh=False)
         assert (state.lease, state.lease_is_known) == (stored(), True)
 
+    @pytest.mark.parametrize(("update_time", "is_known"), [("r1", True), ("r2", False)])
+    def test_that_there_is_no_lease_is_known_as_long_as_the_run_is_the_same(self, update_time, is_known):
+        """A claim since the caller's read has changed the run. No precondition would find its lease."""
+        own = snapshot_of(run_with(), leases={"s": None})
+        known = snapshot_of(run_with(), update_time=update_time)
+        state = _request(success(None), snapshot=own).observation(known, is_fresh=False)
+        assert (state.lease, state.lease_is_known) == (None, is_known)
+
     def test_without_any_it_is_unknown(self):
         """Without any of them the lease is unknown and must be read."""
         state = _request(claim()).observation(snapshot_of(None), is_fresh=False)
