@@ -30,7 +30,8 @@ def key_hash(headers: Mapping[str, str], prefix: str = "x-goog-") -> str:
         StorageError: 400, the algorithm, the key or its hash is missing or wrong.
     """
     algorithm, key, announced = (
-        headers.get(f"{prefix}encryption-{part}", "") for part in ("algorithm", "key", "key-sha256")
+        headers.get(f"{prefix}{name}", "")
+        for name in ("encryption-algorithm", "encryption-key", "encryption-key-sha256")
     )
     if not (algorithm or key or announced):
         return ""

@@ -89,7 +89,6 @@ _NOBODY = "names who calls or pays, on which nothing here depends"
 
 #: What is accepted although it changes nothing -> why that is no loss.
 NEUTRAL: dict[str, str] = {
-    "Bucket.iamConfiguration.publicAccessPrevention": "forbids grants to everybody, and no grant is served",
     "access_token": _NOBODY,
     "force": "is a setting of the client for Node, which it sends along",
     "key": _NOBODY,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from queue import SimpleQueue
 
 import httpx
 import pytest
@@ -87,9 +88,14 @@ def test_refused_rpcs_are_reported_by_name(channel, client, lines):
     query = {"from_": [{"collection_id": "c"}], "find_nearest": {"limit": 1}}
     parent = f"{client._database_string}/documents"
     target = {"query": {"parent": parent, "structured_query": query}, "target_id": 1}
-    request = {"database": client._database_string, "add_target": target}
-    responses = client._firestore_api.listen(requests=iter([request]), metadata=client._rpc_metadata)
-    assert [one.target_change.cause.code for one in responses if one.target_change.cause.code] == [12]
+    requests = SimpleQueue()  # the stream would end with its requests
+    requests.put({"database": client._database_string, "add_target": target})
+    responses = client._firestore_api.listen(
+        requests=iter(requests.get, None), metadata=client._rpc_metadata, timeout=30
+    )
+    causes = (one.target_change.cause.code for one in responses)
+    assert next(code for code in causes if code) == 12  # UNIMPLEMENTED
+    requests.put(None)
     calls = [line.partition(" is not served by the embedded cloud")[0] for line in lines]
     assert calls == [
         "pubsub: GetIamPolicy refused: IAMPolicy.GetIamPolicy",
