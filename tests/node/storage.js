@@ -2,6 +2,7 @@
 "use strict";
 
 const assert = require("node:assert");
+const crypto = require("node:crypto");
 const { once } = require("node:events");
 const { Readable } = require("node:stream");
 const fs = require("node:fs");
@@ -20,6 +21,8 @@ module.exports = async function storage(call) {
   await metadata(call, bucket);
   await lists(call, bucket);
   await copies(call, bucket);
+  await keys(call, bucket);
+  await signedUrls(call);
   await deletions(call, bucket);
 };
 
@@ -181,6 +184,43 @@ async function copies(call, bucket) {
     await bucket.combine(["a/simple.txt", "a/checked.txt"], "b/combined.txt");
     assert.strictEqual((await bucket.file("b/combined.txt").download())[0].toString(), "simplechecked");
   });
+}
+
+async function keys(call, bucket) {
+  const [first, second] = [crypto.randomBytes(32), crypto.randomBytes(32)];
+  // A name without a slash: the client rotates a key under the encoded name.
+  const encrypted = bucket.file("encrypted.txt", { encryptionKey: first });
+  await call("upload and download with an encryption key", async () => {
+    await encrypted.save("secret", { resumable: true });
+    assert.strictEqual((await encrypted.download())[0].toString(), "secret");
+    await assert.rejects(bucket.file("encrypted.txt").download(), (error) => error.code === 400);
+  });
+  await call("rotate an encryption key", async () => {
+    await encrypted.rotateEncryptionKey({ encryptionKey: second });
+    const rotated = bucket.file("encrypted.txt", { encryptionKey: second });
+    assert.strictEqual((await rotated.download())[0].toString(), "secret");
+  });
+}
+
+async function signedUrls(call) {
+  const { privateKey } = crypto.generateKeyPairSync("rsa", {
+    modulusLength: 2048,
+    privateKeyEncoding: { type: "pkcs8", format: "pem" },
+    publicKeyEncoding: { type: "spki", format: "pem" },
+  });
+  const credentials = { client_email: "signer@example.iam.gserviceaccount.com", private_key: privateKey };
+  const client = new Storage({ apiEndpoint: process.env.STORAGE_EMULATOR_HOST, credentials });
+  const file = client.bucket("node-bucket").file("b/signed.txt");
+  const signed = async (action, version) =>
+    (await file.getSignedUrl({ action, version, expires: Date.now() + 60000, contentType: "text/plain" }))[0];
+  for (const version of ["v2", "v4"]) {
+    await call(`write, read and delete with signed URLs (${version})`, async () => {
+      const headers = { "content-type": "text/plain" };
+      assert.strictEqual((await fetch(await signed("write", version), { method: "PUT", body: "x", headers })).status, 200);
+      assert.strictEqual(await (await fetch(await signed("read", version), { headers })).text(), "x");
+      assert.strictEqual((await fetch(await signed("delete", version), { method: "DELETE", headers })).status, 204);
+    });
+  }
 }
 
 async function deletions(call, bucket) {
