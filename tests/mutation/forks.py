@@ -7,6 +7,7 @@ no test: it has no threads and no connections that a fork would not survive.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import resource
@@ -49,6 +50,8 @@ def pytest_runtestloop(session: pytest.Session) -> bool:
     running: dict[int, str] = {}
     chosen = [(name, _tests_of(name, calls, session.items)) for name in work["mutants"]]
     chosen.sort(key=lambda mutant: sum(seconds for seconds, _ in mutant[1]))  # the fastest first
+    gc.collect()
+    gc.freeze()  # otherwise each fork copies the memory that its garbage collector looks at
     for number, (name, tests) in enumerate(chosen, start=1):
         if not tests:
             results[name] = [NO_TESTS, "", work["mutants"][name]]

@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 from worker_chart_export.backends.firestore import create_document, read_document
 from worker_chart_export.backends.firestore_client import probe
@@ -173,7 +174,7 @@ class StepLedger:
         server_time = snapshot.server_time(self._clock.monotonic()) if snapshot else None
         offer = LeaseOffer(
             owner=self.owner,
-            token=secrets.token_hex(16),
+            token=uuid4().hex,
             message_id=message_id,
             finished_at=rfc3339(server_time or self._clock.now()),
             terms=self.terms,
@@ -355,9 +356,7 @@ class StepLedger:
         grace_seconds = self.terms.unleased_grace_seconds
         log.warning(Event.STEP_UNLEASED, "The step is RUNNING without a lease", graceSeconds=grace_seconds)
         if grace_seconds > 0:
-            lease = unleased(
-                token=secrets.token_hex(16), now=now or self._server_time(), grace_seconds=grace_seconds
-            )
+            lease = unleased(token=uuid4().hex, now=now or self._server_time(), grace_seconds=grace_seconds)
             create_document(lease_reference(self._client, run_id, step_id), lease.to_document())
 
     def expired_leases(self) -> Iterator[list[ExpiredLease]]:

@@ -256,6 +256,27 @@ class TestLostLease:
         with pytest.raises(LeaseLost, match=r"longer than 0.1 s"), claim(terms=terms) as step:
             assert step.lost.wait(10)
 
+    def test_a_lease_that_ends_with_the_result_is_not_lost(self, run, claim, cloud):
+        """A heartbeat may find the lease gone before `succeed` has returned, and after that."""
+        with claim() as step:
+            held = step._claim.held
+            gone = Fault(method="Commit", before=lambda _request: held.lose("gone"), times=1)
+            cloud.firestore.faults.add(gone)
+            step.succeed(URI)
+        assert (run.step("s0")["status"], step.lost.is_set()) == ("SUCCEEDED", False)
+
+    def test_a_result_that_firestore_refuses_loses_no_lease(self, claim, cloud):
+        """The block may still end in another way."""
+
+        def work(step):
+            cloud.firestore.faults.add(Fault(method="Commit", error="PERMISSION_DENIED", times=1))
+            try:
+                step.succeed(URI)
+            finally:
+                assert not step.lost.is_set()
+
+        _ended_by(BackendRefused, claim(), work)
+
     def test_an_error_of_the_block_is_not_hidden_by_the_loss(self, run, claim):
         """The block's own exception is passed on. Nothing is released that is not held."""
 

@@ -36,6 +36,20 @@ class TestCulprits:
         assert run.step("s3")["status"] == "FAILED"
         assert "refused to store" in run.step("s3")["error"]["message"]
 
+    def test_of_two_the_one_that_is_refused_is_found(self, run, worker, cloud):
+        """Both are committed alone; then the one that can't be stored is shortened."""
+        claims = [worker.claim(run.run_id, name) for name in STEPS[:3]]
+        gate = Gate(cloud)
+        cloud.firestore.faults.add(
+            Fault(method="Commit", match="leases/s2", error="INVALID_ARGUMENT", times=2)
+        )
+        ended = [in_thread(lambda: worker.succeed(claims[0]))]
+        assert gate.reached.wait(10)
+        ended += [in_thread(lambda claimed=claimed: worker.succeed(claimed)) for claimed in claims[1:]]
+        until(lambda: len(claims[0].commits._queue._waiting) == 3)
+        gate.open.set()
+        assert [future.result(10).status for future in ended] == ["SUCCEEDED", "SUCCEEDED", "FAILED"]
+
     @pytest.mark.parametrize("refusals", [1, 2])
     def test_a_claim_that_is_refused_fails_its_step(self, run, worker, cloud, refusals):
         """A refused claim fails its step: with an error, or with the status alone."""

@@ -9,7 +9,7 @@ import pytest
 from localcloud import Fault
 from tests.support.fakes import HandClock
 from tests.support.ledger.ledger_process import STEPS, TERMS, LedgerProcess
-from worker_chart_export.errors import BackendUnavailable
+from worker_chart_export.errors import BackendUnavailable, LeaseLost
 from worker_chart_export.ledger.lease import Lease
 
 
@@ -32,6 +32,15 @@ def test_each_lease_that_is_not_lost_is_renewed(run, worker):
         assert claim.held.lease == Lease.parse(run.lease(name))
         assert claim.held.lease == replace(old, expires_at=claim.held.lease.expires_at)
         assert claim.held.lease.expires_at > old.expires_at
+
+
+def test_the_work_of_a_run_that_is_final_ends(run, worker):
+    """Whatever the orchestrator left of its steps."""
+    claim = worker.claim(run.run_id, "s0")
+    run.reference.update({"status": "CANCELLED"})
+    worker.heartbeats.beat()
+    with pytest.raises(LeaseLost, match="the run is CANCELLED"):
+        claim.held.check()
 
 
 def test_a_heartbeat_reads_only_what_it_decides_by(run, worker, cloud):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -12,10 +14,12 @@ from tests.support.fakes import HandClock, chart_step
 from tests.support.ledger.ledger_process import TERMS, LedgerProcess
 from tests.support.ledger.samples import ERROR, FINISHED, MANIFEST
 from tests.support.metric_counts import value
+from worker_chart_export.errors import LeaseLost
 from worker_chart_export.ledger.commit.group_commit import GroupCommits
 from worker_chart_export.ledger.decisions import FinalizeResult, Reason
 from worker_chart_export.ledger.operator_ledger import OperatorLedger
 from worker_chart_export.ledger.run_snapshot import read_lease
+from worker_chart_export.ledger.step_ledger import new_owner
 from worker_chart_export.timing import SystemClock
 
 
@@ -97,6 +101,28 @@ class TestOperator:
         assert result.released
         assert lease is not None
         assert (lease.released_by, lease.to_document()) == ("ann@desk", run.lease("s0"))
+
+
+class TestCleared:
+    """The end of a claim whose lease is lost."""
+
+    @pytest.mark.parametrize(("status", "is_left"), [("RUNNING", True), ("CANCELLED", False)])
+    def test_its_lease_is_deleted_only_if_the_step_is_not_running(self, run, worker, status, is_left):
+        """Otherwise the lease is perhaps still the worker's own, and its end lets another take over."""
+        claim = worker.claim(run.run_id, "s0")
+        run.set_status("s0", status)
+        names = {"leases_lost_total": {}, "finalizes_total": {"result": "lease_lost"}}
+        before = [value(name, **labels) or 0 for name, labels in names.items()]
+        lease = run.lease("s0")
+        worker.ledger.clear(claim, LeaseLost("gone"))
+        assert run.lease("s0") == (lease if is_left else None)
+        assert worker.heartbeats.held() == []
+        assert [value(name, **labels) for name, labels in names.items()] == [count + 1 for count in before]
+
+
+def test_the_owner_of_leases_is_the_process():
+    """With a part that tells it from a later process of the same number."""
+    assert re.fullmatch(rf".+:{os.getpid()}:[0-9a-f]{{8}}", new_owner())
 
 
 class TestOrphans:
