@@ -129,38 +129,6 @@ def call_storage(
             raise failure from None
 
 
-def insert_object(
-    blob: Any,
-    content: bytes,
-    content_type: str,
-    *,
-    refusal: type[RequestError],
-    scope: CancelScope,
-    generation: int = 0,
-) -> bool:
-    """Upload if the object's generation is still `generation` (0 = none). Return whether it was.
-
-    Errors as `call_storage`, without PreconditionFailed.
-    """
-    try:
-        call_storage(
-            lambda timeout: blob.upload_from_string(
-                content,
-                content_type=content_type,
-                if_generation_match=generation,
-                checksum="crc32c",
-                timeout=timeout,
-                retry=None,
-            ),
-            name=f"gs://{blob.bucket.name}/{blob.name}",
-            refusal=refusal,
-            scope=scope,
-        )
-    except google_errors.PreconditionFailed:
-        return False
-    return True
-
-
 @contextmanager
 def _limited(scope: CancelScope) -> Iterator[CancelScope]:
     """Return a scope for one attempt. It stops with `scope`, and when the time of `scope` ends."""
@@ -286,22 +254,21 @@ class _PlainSession(requests.Session):
                 redirect=False,
                 preload_content=False,
             )
-            is_error = answer.status >= HTTPStatus.BAD_REQUEST
-            error_body = answer.read(MAX_ERROR_BYTES) if is_error else b""
+            body: bytes | None = None
+            if answer.status >= HTTPStatus.BAD_REQUEST:
+                body = answer.read(MAX_ERROR_BYTES)
+                answer.close()  # if the body is longer, also its connection
+            elif not stream:
+                body = answer.read()
         except HTTPError as error:
             raise requests.ConnectionError(error) from error
         response = requests.Response()
-        response.raw = answer
-        if is_error:
-            answer.close()  # if the body is longer, also its connection
-            response.raw = io.BytesIO(error_body)
+        response.raw = answer if body is None else io.BytesIO(body)
         response.status_code, response.reason = answer.status, answer.reason or ""
         response.headers = CaseInsensitiveDict(answer.headers)
         response.url, response.encoding = url, "utf-8"
         # Google's client reads the method and the URL of the request, and nothing else.
         response.request = requests.Request(method, url)  # type: ignore[assignment]
-        if not stream:
-            response.content  # noqa: B018 - reads it
         return response
 
     def close(self) -> None:

@@ -6,7 +6,6 @@ The manifest is written by compare-and-swap.
 
 from __future__ import annotations
 
-import base64
 import re
 import threading
 from contextlib import suppress
@@ -15,15 +14,13 @@ from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-import google_crc32c
-
 from worker_chart_export.backends.storage import (
     ObjectTooLarge,
     ObjectUnusable,
     call_storage,
-    insert_object,
     read_object,
 )
+from worker_chart_export.backends.storage_uploads import checksum_of, insert_object
 from worker_chart_export.errors import (
     STORAGE,
     BackendUnavailable,
@@ -180,9 +177,9 @@ class ArtifactStore:
             StepTimedOut: The step's time has ended; nothing was uploaded.
             WorkerError: The error that the step was stopped with.
         """
-        blob = self._bucket.blob(name)
-        blob.metadata = dict(metadata)
-        self._upload(blob, png, "image/png", refusal=ObjectRefused, scope=scope)
+        self._upload(
+            name, png, content_type="image/png", refusal=ObjectRefused, scope=scope, metadata=metadata
+        )
         return self.uri(name)
 
     def stored_pngs(
@@ -253,15 +250,15 @@ class ArtifactStore:
             WorkerError: The error that the step was stopped with, or that `confirm_lease` raised.
         """
         child = scope.child(max(scope.remaining_seconds(), MIN_MANIFEST_SECONDS))
-        blob, generation = self._bucket.blob(name), 0
+        generation = 0
         try:
             for attempt in range(MAX_MANIFEST_ATTEMPTS):
                 if attempt > 1:  # another worker writes at the same time
                     child.sleep(full_jitter_seconds(low=0.05, high=0.5))
                 if self._upload(
-                    blob,
+                    name,
                     content,
-                    "application/json",
+                    content_type="application/json",
                     refusal=ManifestRefused,
                     scope=child,
                     generation=generation,
@@ -270,8 +267,7 @@ class ArtifactStore:
                 present = call_storage(
                     partial(self._look_up, name), name=self.uri(name), refusal=ManifestRefused, scope=child
                 )
-                checksum = base64.b64encode(google_crc32c.value(content).to_bytes(4)).decode()
-                if present is not None and present.crc32c == checksum:
+                if present is not None and present.crc32c == checksum_of(content):
                     return self.uri(name)
                 generation = present.generation if present else 0
                 confirm_lease()
@@ -281,23 +277,14 @@ class ArtifactStore:
         raise ManifestRefused(f"{name} was replaced by another writer {MAX_MANIFEST_ATTEMPTS} times.")
 
     def _upload(
-        self,
-        blob: Any,
-        content: bytes,
-        content_type: str,
-        *,
-        refusal: type[RequestError],
-        scope: CancelScope,
-        generation: int = 0,
+        self, name: str, content: bytes, *, refusal: type[RequestError], scope: CancelScope, **about: Any
     ) -> bool:
         """Upload as `insert_object` does, and notice when the bucket takes no object at all.
 
         A chart is paid for. So an object that is refused while the bucket takes others is tried once more:
         changed permissions are not known to all servers of Cloud Storage at the same time.
         """
-        insert = partial(
-            insert_object, blob, content, content_type, refusal=refusal, scope=scope, generation=generation
-        )
+        insert = partial(insert_object, self._bucket, name, content, refusal=refusal, scope=scope, **about)
         try:
             with self._probe.watching(refusal, scope):
                 return insert()

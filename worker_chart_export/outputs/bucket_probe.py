@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from worker_chart_export.backends.errors import describe_error
 from worker_chart_export.backends.http import cancellable_by
-from worker_chart_export.backends.storage import REFUSALS, insert_object
+from worker_chart_export.backends.storage import REFUSALS
+from worker_chart_export.backends.storage_uploads import insert_object
 from worker_chart_export.concurrency.cancel_scope import CancelScope
 from worker_chart_export.errors import BackendUnavailable, BucketUnusable, ObjectRefused, RequestError
 from worker_chart_export.observability.logs import Event, log
@@ -54,27 +55,34 @@ class BucketProbe:
     def probe(self, scope: CancelScope | None = None) -> None:
         """Create an object and delete it, by default within `PROBE_SECONDS`. Errors as `require`."""
         scope = scope or CancelScope(seconds=PROBE_SECONDS, clock=SystemClock())
-        blob = self._bucket.blob(self._kept_name or f"{PROBE_FOLDER}{secrets.token_hex(8)}")
+        name = self._kept_name or f"{PROBE_FOLDER}{secrets.token_hex(8)}"
         try:
-            is_created = insert_object(blob, PROBE_CONTENT, "text/plain", refusal=ObjectRefused, scope=scope)
+            is_created = insert_object(
+                self._bucket,
+                name,
+                PROBE_CONTENT,
+                content_type="text/plain",
+                refusal=ObjectRefused,
+                scope=scope,
+            )
         except ObjectRefused as refused:
             self._takes_objects = False
             raise BucketUnusable(f"gs://{self._bucket.name}", _why_refused(refused)) from refused
         self._takes_objects = True
         if is_created:
-            self._delete(blob, scope)
+            self._delete(name, scope)
 
     def doubt(self) -> None:
         """Make a probe before the next chart: another call than an upload was refused."""
         self._takes_objects = False
 
-    def _delete(self, blob: Any, scope: CancelScope) -> None:
+    def _delete(self, name: str, scope: CancelScope) -> None:
         try:
             with cancellable_by(scope):
-                blob.delete(timeout=PROBE_SECONDS, retry=None)
+                self._bucket.blob(name).delete(timeout=PROBE_SECONDS, retry=None)
         except Exception as error:  # noqa: BLE001 - that it was created is all that counts
-            self._kept_name = blob.name
-            log.debug(Event.BACKEND_REFUSED, f"{blob.name} stays: {describe_error(error)}", backend="storage")
+            self._kept_name = name
+            log.debug(Event.BACKEND_REFUSED, f"{name} stays: {describe_error(error)}", backend="storage")
 
     @contextmanager
     def watching(self, refusal: type[RequestError], scope: CancelScope) -> Iterator[None]:

@@ -1,0 +1,88 @@
+"""Upload objects to Cloud Storage, each in one request.
+
+`Blob.upload_from_string` of Google's client adds nearly half to the processor time of the request: it opens
+three spans, makes an e-mail boundary, and reads all fields of the answer.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import secrets
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+import google_crc32c
+from google.api_core import exceptions as google_errors
+
+from worker_chart_export.backends.storage import call_storage
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from worker_chart_export.backends.storage import Timeout
+    from worker_chart_export.concurrency.cancel_scope import CancelScope
+    from worker_chart_export.errors import RequestError
+
+#: objects.insert of the JSON API. Of the answer only the generation is asked for.
+URL = (
+    "{host}/upload/storage/v1/b/{bucket}/o"
+    "?uploadType=multipart&fields=generation&ifGenerationMatch={generation}"
+)
+
+
+def insert_object(
+    bucket: Any,
+    name: str,
+    content: bytes,
+    *,
+    content_type: str,
+    refusal: type[RequestError],
+    scope: CancelScope,
+    metadata: Mapping[str, str] | None = None,
+    generation: int = 0,
+) -> bool:
+    """Upload if the object's generation is still `generation` (0 = none). Return whether it was.
+
+    Errors as `call_storage`, without PreconditionFailed.
+    """
+    fields: dict[str, Any] = {"name": name, "contentType": content_type, "crc32c": checksum_of(content)}
+    if metadata:
+        fields["metadata"] = dict(metadata)
+    boundary = secrets.token_hex(16)
+    body = _multipart(fields, content, boundary)
+
+    def send(timeout: Timeout) -> None:
+        client = bucket.client
+        connection = client._connection  # noqa: SLF001 - it has no other name
+        host, agent = connection.get_api_base_url_for_mtls(), connection.user_agent
+        url = URL.format(host=host, bucket=quote(bucket.name), generation=generation)
+        headers = {
+            "content-type": f"multipart/related; boundary={boundary}",
+            "user-agent": agent,
+            "x-goog-api-client": agent,
+        }
+        answer = client._http.request("POST", url, data=body, headers=headers, timeout=timeout)  # noqa: SLF001
+        if answer.status_code != HTTPStatus.OK:
+            raise google_errors.from_http_response(answer)
+
+    try:
+        call_storage(send, name=f"gs://{bucket.name}/{name}", refusal=refusal, scope=scope)
+    except google_errors.PreconditionFailed:
+        return False
+    return True
+
+
+def checksum_of(content: bytes) -> str:
+    """Return the CRC32C as Cloud Storage writes it: base64 of the big-endian bytes."""
+    return base64.b64encode(google_crc32c.value(content).to_bytes(4)).decode()
+
+
+def _multipart(fields: Mapping[str, Any], content: bytes, boundary: str) -> bytes:
+    """Return the body of a `multipart/related` request: the fields of the object, then its content."""
+    head = (
+        f"--{boundary}\r\ncontent-type: application/json; charset=UTF-8\r\n\r\n{json.dumps(fields)}\r\n"
+        f"--{boundary}\r\ncontent-type: {fields['contentType']}\r\n\r\n"
+    )
+    return b"".join((head.encode(), content, f"\r\n--{boundary}--".encode()))
