@@ -16,6 +16,7 @@ from worker_chart_export.backends.errors import (
     backend_errors,
     describe_error,
 )
+from worker_chart_export.backends.firestore_calls import batch_get_documents, instant
 from worker_chart_export.backends.firestore_values import LazyFields
 from worker_chart_export.errors import (
     FIRESTORE,
@@ -179,19 +180,13 @@ def read_documents(
         request["mask"] = {"field_paths": list(field_paths)}
     found: dict[str, LazySnapshot] = {}
     with backend_errors("firestore"):
-        answers = client._firestore_api.batch_get_documents(  # noqa: SLF001 - see above
-            request=request,
-            metadata=client._rpc_metadata,  # noqa: SLF001
-            retry=retry,
-            timeout=timeout_seconds,
-        )
-        for answer in answers:
-            wire = type(answer).pb(answer)
-            name, fields, update_time = wire.missing, None, None
+        for answer in batch_get_documents(client, request, retry=retry, timeout=timeout_seconds):
+            name, fields, update_time = answer.missing, None, None
             if not name:
-                name, update_time = wire.found.name, answer.found.update_time
-                fields = LazyFields(wire.found.fields, client)
-            found[name] = LazySnapshot(fields=fields, update_time=update_time, read_time=answer.read_time)
+                name, update_time = answer.found.name, instant(answer.found.update_time)
+                fields = LazyFields(answer.found.fields, client)
+            read_time = instant(answer.read_time)
+            found[name] = LazySnapshot(fields=fields, update_time=update_time, read_time=read_time)
     for name in names:
         if name not in found:
             raise BackendUnavailable(FIRESTORE, f"its answer lacks the document {name}")

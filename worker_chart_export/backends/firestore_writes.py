@@ -9,12 +9,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from google.cloud.firestore import DELETE_FIELD
 from google.cloud.firestore_v1._helpers import encode_value
 from google.cloud.firestore_v1.field_path import FieldPath
 from google.cloud.firestore_v1.types import CommitRequest
+
+from worker_chart_export.backends import firestore_calls
+from worker_chart_export.backends.firestore_calls import instant
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,6 +26,16 @@ if TYPE_CHECKING:
 KEPT_PATHS = 4096
 
 _CommitRequest: Any = CommitRequest.pb()
+
+
+class Written(NamedTuple):
+    """The result of one write, with the name that Google's client has for it.
+
+    Attributes:
+        update_time: When the document was last written. None: it was deleted.
+    """
+
+    update_time: Any
 
 
 class Writes:
@@ -77,17 +90,19 @@ class Writes:
         if update_time is not None:
             write.current_document.update_time.CopyFrom(update_time.timestamp_pb())
 
-    def commit(self, *, retry: Any, timeout: float) -> Sequence[Any]:
-        """Send the writes. Return the result of each. Errors are those of Google's client."""
-        client = self._client
-        answer = client._firestore_api.commit(  # noqa: SLF001
-            request=CommitRequest.wrap(self._request),
-            metadata=client._rpc_metadata,  # noqa: SLF001
-            retry=retry,
-            timeout=timeout,
-        )
-        self.commit_time = answer.commit_time
-        return list(answer.write_results)
+    def commit(
+        self,
+        *,
+        retry: None,  # noqa: ARG002 - `send` passes it, because Google's batches would repeat the commit
+        timeout: float,
+    ) -> Sequence[Written]:
+        """Send the writes once. Return the result of each. Errors are those of Google's client."""
+        answer = firestore_calls.commit(self._client, self._request, timeout=timeout)
+        self.commit_time = instant(answer.commit_time)
+        return [
+            Written(instant(result.update_time) if result.HasField("update_time") else None)
+            for result in answer.write_results
+        ]
 
 
 @lru_cache(maxsize=KEPT_PATHS)
