@@ -36,8 +36,8 @@ class ThreadCache:
     def __init__(self, name: str) -> None:
         self._name = name
         self._work: SimpleQueue[Callable[[], object]] = SimpleQueue()
-        #: One permit for each thread that waits for work, or is about to.
-        self._idle = threading.Semaphore(0)
+        #: One entry for each thread that waits for work, or is about to. A semaphore would have a lock.
+        self._idle: deque[None] = deque()
 
     def run(self, work: Callable[[], object]) -> None:
         """Run `work` at once in a thread of its own, in an empty context. An error ends that thread.
@@ -45,8 +45,7 @@ class ThreadCache:
         Raises:
             RuntimeError: The system has no more threads.
         """
-        if not self._idle.acquire(blocking=False):
-            threading.Thread(target=self._keep_working, name=self._name, daemon=True).start()
+        self._take_thread()
         self._work.put(work)
 
     def reserve(self, count: int) -> None:
@@ -58,19 +57,24 @@ class ThreadCache:
         reserved = 0
         try:
             for _ in range(count):
-                if not self._idle.acquire(blocking=False):
-                    threading.Thread(target=self._keep_working, name=self._name, daemon=True).start()
+                self._take_thread()
                 reserved += 1
         finally:
-            for _ in range(reserved):
-                self._idle.release()
+            self._idle.extend([None] * reserved)
+
+    def _take_thread(self) -> None:
+        """Take a thread that waits for work, or start one."""
+        try:
+            self._idle.pop()
+        except IndexError:
+            threading.Thread(target=self._keep_working, name=self._name, daemon=True).start()
 
     def _keep_working(self) -> None:
         while True:
             work = self._work.get()
             contextvars.Context().run(work)  # no variable of earlier work is left
             del work  # frees what it refers to
-            self._idle.release()
+            self._idle.append(None)
 
 
 _threads = ThreadCache("chart")

@@ -1,6 +1,7 @@
 """Write log lines so that no work waits for the reader of the output.
 
-A line is written at once while the reader keeps up, so that it survives a crash. While the reader stalls,
+A line is written at once while the reader keeps up, so that it survives a crash. If another thread is just
+writing, that thread writes it too: a wait for that thread costs two thread switches. While the reader stalls,
 lines wait, and a thread of their own writes them.
 """
 
@@ -12,6 +13,7 @@ import socket
 import stat
 import threading
 from collections import deque
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -19,7 +21,7 @@ from worker_chart_export.observability import metrics
 from worker_chart_export.observability.logs import Event, log
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from typing import TextIO
 
 #: How much waits at most: some ten thousand lines.
@@ -29,7 +31,7 @@ WRITE_BYTES = 2**16
 
 
 class LineQueue:
-    """A text stream for log lines whose `write` never waits. Shared by all threads.
+    """A text stream for log lines whose `write` never waits, not even for a lock. Shared by all threads.
 
     Lines keep their order. While the reader of the output stalls, lines wait up to a limit; more are dropped
     and counted, and a line says so once the reader goes on.
@@ -43,13 +45,17 @@ class LineQueue:
         RuntimeError: The system has no more threads.
     """
 
+    #: The log handler needs no lock of its own.
+    is_shared_by_threads = True
+
     def __init__(self, stream: TextIO, *, max_bytes: int = MAX_BYTES) -> None:
         self._descriptor = stream.fileno()
         self._encoding = stream.encoding
         self._max_bytes = max_bytes
         self._write_now = _without_waiting(self._descriptor)
-        # Reentrant: the garbage collector may run a destructor that logs while its thread holds the lock.
-        self._lock = threading.RLock()
+        #: Lines that no thread has taken yet. Whoever releases the lock looks for more.
+        self._new: deque[bytes] = deque()
+        self._lock = threading.Lock()
         self._waiting: deque[bytes | threading.Event] = deque()
         self._bytes = 0  # that are not written yet
         self._dropped = 0  # lines since it was last said
@@ -61,22 +67,40 @@ class LineQueue:
 
     def write(self, line: str) -> None:
         """Write a line, or let it wait, or drop it when too much waits."""
-        data = line.encode(self._encoding, "backslashreplace")
-        with self._lock:
-            if not self._bytes:
-                self._bytes = len(data)  # a line that a destructor logs meanwhile waits
-                written = self._written_now(data)
-                self._bytes -= written
-                if written < len(data):
-                    self._waiting.appendleft(data[written:])
-                    self._wake()
-            elif self._bytes + len(data) > self._max_bytes:
+        self._new.append(line.encode(self._encoding, "backslashreplace"))
+        self._take_new()
+
+    def _take_new(self) -> None:
+        """Take all new lines, unless another thread does. Or this one, which a destructor has interrupted."""
+        while self._new and self._lock.acquire(blocking=False):
+            try:
+                self._write_new()
+            finally:
+                self._lock.release()
+
+    def _write_new(self) -> None:
+        """Write the new lines, or let them wait. The caller has the lock."""
+        lines = [self._new.popleft() for _ in range(len(self._new))]
+        if not self._bytes:
+            written = self._written_now(b"".join(lines), len(lines))
+            while lines and written >= len(lines[0]):
+                written -= len(lines.pop(0))
+            if written:
+                lines[0] = lines[0][written:]
+        for line in lines:
+            if self._bytes and self._bytes + len(line) > self._max_bytes:
                 self._dropped += 1
                 metrics.LOG_LINES_DROPPED.labels("queue_full").inc()
             else:
-                self._bytes += len(data)
-                self._waiting.append(data)
+                self._bytes += len(line)
+                self._waiting.append(line)
                 self._wake()
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        with self._lock:
+            yield
+        self._take_new()
 
     def isatty(self) -> bool:
         """Return whether a terminal shows the lines."""
@@ -88,19 +112,20 @@ class LineQueue:
     def drain(self, seconds: float) -> bool:
         """Wait until all lines so far are written. Return False if the time has passed."""
         is_written = threading.Event()
-        with self._lock:
+        with self._locked():
+            self._write_new()
             self._waiting.append(is_written)
             self._wake()
         return is_written.wait(seconds)
 
-    def _written_now(self, data: bytes) -> int:
+    def _written_now(self, data: bytes, lines: int) -> int:
         """Return how much was written without waiting. What can't be written at all counts as written."""
         try:
             return self._write_now(data)
         except BlockingIOError:
             return 0
         except OSError:  # the reader has gone, or the disk is full
-            metrics.LOG_LINES_DROPPED.labels("write_failed").inc()
+            metrics.LOG_LINES_DROPPED.labels("write_failed").inc(lines)
             return len(data)
 
     def _wake(self) -> None:
@@ -118,7 +143,7 @@ class LineQueue:
         """Take what one write should hold. The thread is idle when there is nothing."""
         items: list[bytes | threading.Event] = []
         size = 0
-        with self._lock:
+        with self._locked():
             while self._waiting and size < WRITE_BYTES:
                 item = self._waiting.popleft()
                 items.append(item)
@@ -133,7 +158,7 @@ class LineQueue:
             _write_all(self._descriptor, b"".join(lines))
         except OSError:  # the reader has gone, or the disk is full
             metrics.LOG_LINES_DROPPED.labels("write_failed").inc(len(lines))
-        with self._lock:
+        with self._locked():
             self._bytes -= sum(map(len, lines))
             dropped, self._dropped = self._dropped, 0
         if dropped:

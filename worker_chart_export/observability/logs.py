@@ -261,6 +261,8 @@ def configure(*, level: str, log_format: str, stream: Any = None) -> None:
         stream: The stream for the lines; standard output when None.
     """
     handler = _LineHandler(stream or sys.stdout)
+    if getattr(stream, "is_shared_by_threads", False):
+        handler.lock = None  # a lock that is held during a write makes all threads wait for each other
     prepare: list[Processor] = [
         with_context,
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),

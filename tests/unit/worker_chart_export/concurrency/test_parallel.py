@@ -10,6 +10,7 @@ from queue import Queue
 
 import pytest
 
+from tests.support.process.renderers import wait_until
 from worker_chart_export.concurrency.parallel import ThreadCache
 
 WAIT_SECONDS = 10
@@ -30,8 +31,7 @@ def do():
 
         threads.run(keep)
         assert ended.wait(WAIT_SECONDS)
-        assert threads._idle.acquire(timeout=WAIT_SECONDS)  # the thread comes back
-        threads._idle.release()
+        wait_until(lambda: threads._idle, "thread that comes back")
         return results[0]
 
     done.threads = threads

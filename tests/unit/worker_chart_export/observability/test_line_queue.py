@@ -71,6 +71,49 @@ def test_a_line_is_written_before_the_call_returns(pipe):
     assert os.read(pipe.reader, 100) == b"one\n"
 
 
+def test_no_thread_waits_while_another_one_writes(pipe, monkeypatch):
+    """The thread that is writing writes the lines that come meanwhile, in their order."""
+    started, go_on = threading.Event(), threading.Event()
+    write_now = pipe.queue._write_now
+
+    def write_slowly(data):
+        started.set()
+        assert go_on.wait(20)
+        return write_now(data)
+
+    monkeypatch.setattr(pipe.queue, "_write_now", write_slowly)
+    writing = threading.Thread(target=pipe.queue.write, args=("one\n",))
+    writing.start()
+    assert started.wait(20)
+    for line in ("two\n", "three\n"):
+        pipe.queue.write(line)
+    assert writing.is_alive()
+    go_on.set()
+    writing.join(20)
+    assert os.read(pipe.reader, 100) == b"one\ntwo\nthree\n"
+
+
+def test_a_line_that_a_destructor_logs_during_a_write_follows_it(pipe, monkeypatch):
+    """The thread that holds the queue does not wait for itself."""
+    lines, write_now = ["two\n"], pipe.queue._write_now
+
+    def interrupted(data):
+        if lines:
+            pipe.queue.write(lines.pop())
+        return write_now(data)
+
+    monkeypatch.setattr(pipe.queue, "_write_now", interrupted)
+    pipe.queue.write("one\n")
+    assert os.read(pipe.reader, 100) == b"one\ntwo\n"
+
+
+def test_a_line_that_comes_while_the_queue_is_held_is_not_forgotten(pipe):
+    """Whoever releases the queue looks for more lines."""
+    with pipe.queue._locked():
+        pipe.queue.write("one\n")
+    assert os.read(pipe.reader, 100) == b"one\n"
+
+
 def test_a_killed_process_loses_no_line():
     """Lines before SIGKILL are in the pipe."""
     script = (
