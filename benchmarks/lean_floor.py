@@ -9,7 +9,7 @@ from google.cloud import firestore
 from benchmarks.floor import Floor, bucket_of, http_connections, provider_of, serve
 from daemon.clients import storage_client
 from daemon.lifecycle.library_defaults import set_library_defaults
-from worker_chart_export.backends.http import open_connections
+from worker_chart_export.backends.connections import open_connections
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

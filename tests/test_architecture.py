@@ -43,6 +43,7 @@ OWNERS = {
         "daemon/cli/demo/resources.py",
     },
     ("google.cloud.firestore", "google.cloud.firestore_v1"): {
+        "worker_chart_export/backends/firestore_calls.py",
         "worker_chart_export/backends/firestore_values.py",
         "worker_chart_export/backends/firestore_client.py",
         "worker_chart_export/backends/firestore_pages.py",
@@ -60,12 +61,14 @@ OWNERS = {
         "daemon/cli/demo/resources.py",
     },
     ("requests",): {
+        "worker_chart_export/backends/connections.py",
         "worker_chart_export/backends/errors.py",
         "worker_chart_export/backends/http.py",
         "worker_chart_export/backends/storage.py",
     },
     ("urllib3",): {
         "worker_chart_export/charts/chart_img/client.py",
+        "worker_chart_export/backends/connections.py",
         "worker_chart_export/backends/http.py",
         "worker_chart_export/backends/storage.py",
     },

@@ -32,7 +32,7 @@ def set_proxies() -> None:
         return
     os.environ["no_proxy"] = without_local(os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or "")
     if not any(name in os.environ for name in FOR_GRPC):
-        from worker_chart_export.backends.http import proxy_for  # noqa: PLC0415 - slow, and rarely needed
+        from worker_chart_export.backends.connections import proxy_for  # noqa: PLC0415 - slow, and rarely needed
 
         os.environ.update(variables_for_grpc(list(grpc_targets(os.environ)), proxy_for))
 

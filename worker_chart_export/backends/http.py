@@ -1,14 +1,15 @@
-"""HTTP connections to a service, whose blocking calls a cancel scope can end.
+"""HTTP connections whose blocking calls a cancel scope can end.
 
-`open_connections` takes the proxy and the certificates from the environment. `cancellable_by` marks the calls
-of a scope: when the scope is stopped, the sockets that the calls use are shut down from another thread. The
-blocked thread then continues at once, also below TLS, with a connection error of the library. A connection
-attempt can't be cancelled. It ends by its own timeout, and nothing is sent afterwards.
+`cancellable_by` marks the calls of a scope: when the scope is stopped, the sockets that the calls use are
+shut down from another thread. The blocked thread then continues at once, also below TLS, with a connection
+error of the library. A connection attempt can't be cancelled. It ends by its own timeout, and nothing is sent
+afterwards.
 
 Interim answers (1xx) are skipped. A connection that holds bytes after its answer is not used again, so that
 no request gets the answer of another one.
 
-All HTTP of this worker uses these connections. Requests for access tokens use `CancellableAdapter`.
+All HTTP of this worker uses these connections; `connections` opens them. Requests for access tokens use
+`CancellableAdapter`.
 """
 
 from __future__ import annotations
@@ -25,14 +26,10 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote
 
-import certifi
 import requests.adapters
-from requests.utils import get_environ_proxies, prepend_scheme_if_needed, select_proxy
-from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, PoolManager, ProxyManager, make_headers
+from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, ProxyManager
 from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.util import parse_url
 from urllib3.util.wait import wait_for_read
 
 from worker_chart_export.timing import boot_seconds
@@ -44,8 +41,6 @@ if TYPE_CHECKING:
     from worker_chart_export.concurrency.cancel_scope import CancelScope
     from worker_chart_export.errors import WorkerError
 
-#: Variables that name a file or folder of certificates. The first that is set is used, before `SSL_CERT_DIR`.
-CERTIFICATES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
 #: A connection that was idle for longer is not used again: a gateway may have dropped it without a notice,
 #: and a request that is lost on it is not sent again.
 MAX_IDLE_SECONDS = 5.0
@@ -55,56 +50,6 @@ MAX_ERROR_BYTES = 8 * 1024
 MAX_INTERIM_ANSWERS = 20
 #: The status lines and headers of one answer, with those of the interim answers before it.
 MAX_HEAD_BYTES = 64 * 1024
-
-
-def open_connections(url: str, *, kept: int) -> PoolManager:
-    """Create a pool of cancellable connections to `url`. It keeps up to `kept` connections open.
-
-    The environment is read once, here: to read it for each call takes a fifth of a step's processor time.
-    The variables are `HTTPS_PROXY`, `ALL_PROXY`, `NO_PROXY` and their like, and those of `CERTIFICATES`.
-
-    Raises:
-        ValueError: The proxy can't be used. The error does not quote it: it may hold a password.
-        OSError: The certificates can't be read.
-    """
-    proxy = proxy_for(url)
-    settings: dict[str, Any] = {"maxsize": kept}
-    if "https:" in f"{url} {proxy}".lower():
-        settings["ssl_context"] = _ssl_context()
-    manager = PoolManager(**settings) if proxy is None else _proxy_manager(proxy, **settings)
-    manager.pool_classes_by_scheme = POOLS
-    return manager
-
-
-def proxy_for(url: str) -> str | None:
-    """Return the proxy that the environment names for `url`, as `requests` finds it; None = direct."""
-    proxy: str | None = select_proxy(url, get_environ_proxies(url))
-    return proxy or None
-
-
-def _proxy_manager(proxy: str, **settings: Any) -> ProxyManager:
-    try:
-        url = parse_url(prepend_scheme_if_needed(proxy, "http"))  # type: ignore[no-untyped-call]
-        headers = make_headers(proxy_basic_auth=unquote(url.auth)) if url.auth else None
-        return ProxyManager(
-            url._replace(auth=None).url,
-            proxy_headers=headers,
-            proxy_ssl_context=settings.get("ssl_context"),
-            **settings,
-        )
-    except ValueError:  # each such error quotes the proxy
-        raise ValueError("the environment's proxy can't be used") from None
-
-
-def _ssl_context() -> ssl.SSLContext:
-    """Trust the environment's certificates, or Mozilla's: slim images have none of their own."""
-    path = next((os.environ[name] for name in CERTIFICATES if os.environ.get(name)), None)
-    folders = os.environ.get("SSL_CERT_DIR") or None
-    if path is None and folders is None:
-        path = certifi.where()
-    if path is not None and os.path.isdir(path):  # noqa: PTH112 - a path of the environment, passed on unchanged
-        path, folders = None, path
-    return ssl.create_default_context(cafile=path, capath=folders)
 
 
 @dataclass(slots=True, eq=False)

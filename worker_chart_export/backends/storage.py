@@ -18,12 +18,12 @@ from requests.structures import CaseInsensitiveDict
 from urllib3.exceptions import HTTPError
 
 from worker_chart_export.backends.call_timer import shared_timer
+from worker_chart_export.backends.connections import open_connections
 from worker_chart_export.backends.errors import TRANSIENT, describe_error
 from worker_chart_export.backends.http import (
     MAX_ERROR_BYTES,
     CancellableAdapter,
     cancellable_by,
-    open_connections,
 )
 from worker_chart_export.concurrency.cancel_scope import CancelScope
 from worker_chart_export.errors import STORAGE, BackendUnavailable, OhlcvUnavailable, StepTimedOut

@@ -17,7 +17,8 @@ from urllib3 import Timeout
 from urllib3.exceptions import HTTPError
 
 from worker_chart_export.backends.call_timer import CallTimer
-from worker_chart_export.backends.http import MAX_ERROR_BYTES, cancellable_by, open_connections
+from worker_chart_export.backends.connections import open_connections
+from worker_chart_export.backends.http import MAX_ERROR_BYTES, cancellable_by
 from worker_chart_export.charts.base import PNG_SIGNATURE, png_end
 from worker_chart_export.charts.chart_img.answers import parse_retry_after
 from worker_chart_export.concurrency.cancel_scope import CancelScope

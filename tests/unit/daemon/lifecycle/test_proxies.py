@@ -27,7 +27,7 @@ from daemon.lifecycle.proxies import (
     without_local,
 )
 from daemon.settings import SettingsError
-from worker_chart_export.backends.http import open_connections
+from worker_chart_export.backends.connections import open_connections
 
 #: No such domain exists, so that a direct connection fails without leaving this machine.
 DOMAIN = "cloud.invalid"

@@ -14,10 +14,10 @@ import pytest
 import requests
 from google.auth.credentials import AnonymousCredentials
 
+from worker_chart_export.backends.connections import open_connections
 from worker_chart_export.backends.http import (
     CancellableAdapter,
     CancellableConnection,
-    open_connections,
 )
 from worker_chart_export.backends.storage import StorageSession, call_storage
 from worker_chart_export.concurrency.cancel_scope import CancelScope

@@ -12,7 +12,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from tests.support.fakes import suspend_machine
-from worker_chart_export.backends.http import CERTIFICATES, MAX_IDLE_SECONDS, open_connections
+from worker_chart_export.backends.connections import CERTIFICATES, open_connections
+from worker_chart_export.backends.http import MAX_IDLE_SECONDS
 
 
 @pytest.fixture(autouse=True)
@@ -52,6 +53,20 @@ def server(seen):
 def _get(url):
     with open_connections(url, kept=1) as manager:
         return manager.request("GET", url, retries=False).status
+
+
+def test_the_url_of_the_service_is_parsed_once(server, seen, monkeypatch):
+    """Each call would need a tenth of a millisecond for that; calls to other addresses are made too."""
+    with (
+        open_connections(f"{server}/v2", kept=1) as manager,
+        open_connections("http://other", kept=1) as other,
+    ):
+        with monkeypatch.context() as patched:
+            patched.setattr("urllib3.poolmanager.parse_url", None)
+            for _ in range(2):
+                assert manager.urlopen("GET", f"{server}/a//../b?c=%2F", redirect=False).status == 204
+        assert other.urlopen("GET", f"{server}/d", redirect=False).status == 204
+    assert seen == [("/a//../b?c=%2F", None)] * 2 + [("/d", None)]
 
 
 def test_a_proxy_is_used_with_its_password(server, seen, monkeypatch):
