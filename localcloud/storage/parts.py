@@ -61,7 +61,9 @@ def answer(request: Request, route: Route, objects: Objects, sessions: Sessions)
 
 
 def error_response(error: StorageError) -> Response:
-    """Return an error in the format of the XML API."""
+    """Return an error in the format of the XML API. Status 304 has no body."""
+    if error.status == HTTPStatus.NOT_MODIFIED:
+        return error.response()
     code = "BadDigest" if error.location in ("CRC32C", "MD5") else error.reason
     fields = {"Code": code, "Message": error.message, "Details": error.location}
     return _xml("Error", fields, status=error.status, namespace="")

@@ -23,7 +23,7 @@ from localcloud.storage.preconditions import Preconditions, number
 from localcloud.storage.settings import check_bucket_name, merged
 from localcloud.storage.signed_urls import check_signed, is_signed
 from localcloud.storage.uploads import Uploads
-from localcloud.storage.xml_uploads import upload
+from localcloud.storage.xml_uploads import begins_upload, upload
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -114,8 +114,8 @@ class StorageService(HttpService):
         if error.status == HTTPStatus.NOT_IMPLEMENTED or method == "unknown":
             call = f"{request.method} {request.path}"
             self.refusals.add(self.name, method, error.message, call=call)
-        is_xml = _route(request).is_xml and (is_signed(request.query) or parts.is_part(request.query))
-        return parts.error_response(error) if is_xml else error.response()
+        is_xml = is_signed(request.query) or parts.is_part(request.query)
+        return parts.error_response(error) if is_xml and _route(request).is_xml else error.response()
 
     def error_response(self, status: int, message: str) -> Response:
         """Return an error in Google's JSON format: an injected one, or that of a malformed request."""
@@ -195,7 +195,7 @@ def _route(request: Request) -> Route:
     found = routes.route(verb, request.path)
     if found.method != routes.PARTS or parts.is_part(request.query):
         return found
-    is_upload = verb == "PUT" or request.headers.get("x-goog-resumable") == "start"
+    is_upload = verb == "PUT" or begins_upload(request)
     method = "objects.delete" if verb == "DELETE" else "objects.insert" if is_upload else found.method
     return replace(found, method=method)
 

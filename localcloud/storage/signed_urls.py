@@ -62,14 +62,14 @@ def check_signed(query: Mapping[str, str], headers: Mapping[str, str], now: date
 def _expiry_v4(query: Mapping[str, str]) -> datetime:
     if query["X-Goog-Algorithm"] not in _ALGORITHMS:
         raise _malformed("X-Goog-Algorithm", query)
-    try:
-        signed = datetime.strptime(query["X-Goog-Date"], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
-    except ValueError:
-        raise _malformed("X-Goog-Date", query) from None
     seconds = whole_number(query["X-Goog-Expires"])
     if seconds is None or seconds > _MOST_SECONDS:
         raise _malformed("X-Goog-Expires", query)
-    return signed + timedelta(seconds=seconds)
+    try:
+        signed = datetime.strptime(query["X-Goog-Date"], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+        return signed + timedelta(seconds=seconds)
+    except (ValueError, OverflowError):
+        raise _malformed("X-Goog-Date", query) from None
 
 
 def _expiry_v2(query: Mapping[str, str]) -> datetime:

@@ -38,14 +38,19 @@ def resource_of(request: Request, route: Route) -> dict[str, Any]:
     return {**resource, "name": check_object_name(route.name), "metadata": metadata}
 
 
+def begins_upload(request: Request) -> bool:
+    """Return whether a request begins a resumable upload."""
+    return request.method == "POST" and request.headers.get("x-goog-resumable") == "start"
+
+
 def upload(request: Request, route: Route, objects: Objects, uploads: Uploads) -> Response:
-    """Store the body as an object, or with POST begin a resumable upload.
+    """Store the body as an object, or begin a resumable upload.
 
     Raises:
         StorageError: 404, no such bucket; 400, a setting, a hash or a key is wrong; 412, a precondition.
     """
     resource = resource_of(request, route) | announced_hashes(request.headers)
-    if request.method == "POST":
+    if begins_upload(request):
         return uploads.begin(request, route.bucket, resource, status=HTTPStatus.CREATED)
     wanted, key = Preconditions.of(request.query, request.headers), key_hash(request.headers)
     stored = objects.insert(route.bucket, resource, request.body, wanted, key_sha256=key)

@@ -57,7 +57,10 @@ def test_signed_urls_read_write_and_delete(bucket, http, sign, version):
     stored = bucket.get_blob("a b/é.txt")
     assert (stored.metadata, str(stored.generation)) == ({"a": "b"}, put.headers["X-Goog-Generation"])
     assert http.get(sign("GET", version)).content == b"content"
-    assert http.head(sign("HEAD", version)).headers["Content-Length"] == "7"
+    head = http.head(sign("HEAD", version))
+    assert head.headers["Content-Length"] == "7"
+    again = http.get(sign("GET", version), headers={"If-None-Match": head.headers["ETag"]})
+    assert (again.status_code, again.content) == (304, b"")
     assert http.delete(sign("DELETE", version)).status_code == 204
     assert http.get(sign("GET", version)).status_code == 404
 
@@ -103,6 +106,7 @@ def test_an_expired_url_is_refused(bucket, http, sign, version):
         ("v4", {"X_Goog_Algorithm": "AWS4-HMAC-SHA256"}),
         ("v4", {"X_Goog_Credential": None}),
         ("v4", {"X_Goog_Date": "yesterday"}),
+        ("v4", {"X_Goog_Date": "99991231T235959Z"}),
         ("v4", {"X_Goog_Expires": "604801"}),
         ("v4", {"X_Goog_Signature": None}),
         ("v2", {"Expires": "soon"}),
@@ -146,3 +150,5 @@ def test_objects_are_written_and_deleted_under_their_public_path(bucket, http):
     assert http.get(url).content == b"content"
     assert http.delete(url).status_code == 204
     assert http.delete(url).status_code == 404
+    assert http.post(url, content=b"y", headers={"X-HTTP-Method-Override": "PUT"}).status_code == 200
+    assert http.get(url).content == b"y"
