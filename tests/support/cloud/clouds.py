@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 PROJECT = "demo-project"
 _START_TIMEOUT_SECONDS = 40.0
 _STOP_TIMEOUT_SECONDS = 10.0
+#: For some minutes: Java's better compiler and its parallel collector take more time than they save.
+_BRIEFLY = {"JAVA_TOOL_OPTIONS": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"}
 
 #: The emulators of the environment at the start of the session. `tests/conftest.py` removes them afterwards.
 GIVEN = {
@@ -56,8 +58,11 @@ class OfficialEmulators:
 
 
 @contextlib.contextmanager
-def official_emulators() -> Iterator[OfficialEmulators]:
+def official_emulators(*, briefly: bool = False) -> Iterator[OfficialEmulators]:
     """Yield the emulators of the session's environment, or start missing ones on free ports.
+
+    Args:
+        briefly: They are needed for some minutes, and nobody measures them: they start with less work.
 
     Raises:
         OfficialEmulatorsMissing: There are no emulators.
@@ -68,7 +73,10 @@ def official_emulators() -> Iterator[OfficialEmulators]:
         given = {"pubsub": pubsub, "firestore": firestore}
         commands = {} if all(given.values()) else {k: v for k, v in _commands().items() if not given[k]}
         # Both are started before the wait, because each Java process needs some seconds.
-        started = {name: running.enter_context(_started(command)) for name, command in commands.items()}
+        variables = {**os.environ, **(_BRIEFLY if briefly else {})}
+        started = {
+            name: running.enter_context(_started(command, variables)) for name, command in commands.items()
+        }
         for server in started.values():
             server.wait_until_ready()
         yield OfficialEmulators(
@@ -134,12 +142,13 @@ class _Server:
 
 
 @contextlib.contextmanager
-def _started(command: list[str]) -> Iterator[_Server]:
+def _started(command: list[str], environment: Mapping[str, str]) -> Iterator[_Server]:
     """Run an emulator on a free port during the context; its output goes to a file."""
     port = free_port()
     with tempfile.TemporaryFile("w+") as output:
         process = subprocess.Popen(
             [*command, "--host=127.0.0.1", f"--port={port}"],
+            env=environment,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -173,7 +182,7 @@ def official() -> Iterator[OfficialEmulators]:
     """Return the official emulators; without them tests fail in CI and are skipped elsewhere."""
     with contextlib.ExitStack() as running:
         try:
-            emulators = running.enter_context(official_emulators())
+            emulators = running.enter_context(official_emulators(briefly=True))
         except OfficialEmulatorsMissing as missing:
             if os.environ.get("CI"):
                 pytest.fail(str(missing), pytrace=False)
