@@ -6,10 +6,9 @@ Source: https://cloud.google.com/firestore/docs/storage-size. Emulators count up
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from daemon.reports.report import FINAL_STATUSES
+from daemon.reports.report import FINAL_STATUSES, DocumentSize
 from worker_chart_export.inputs.flow_run import why_step_id_refused
 from worker_chart_export.ledger.decisions import build_finalize_success_update, patched
 from worker_chart_export.outputs.artifact_store import StepFolder
@@ -17,29 +16,8 @@ from worker_chart_export.outputs.artifact_store import StepFolder
 if TYPE_CHECKING:
     from worker_chart_export.inputs.flow_run import FlowRun
 
-# Source: https://cloud.google.com/firestore/quotas#limits
-MAX_DOCUMENT_BYTES = 1_048_576
 MAP_BYTES, NAME_BYTES, NUMBER_BYTES = 32, 16, 8
 FINISHED_AT = "2025-12-15T10:26:15.000000Z"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DocumentSize:
-    """The size of a run's document in bytes.
-
-    Attributes:
-        now: As it was read.
-        finished: When each chart step that is not final has SUCCEEDED. It is more if steps fail, and if the
-            orchestrator writes more.
-    """
-
-    now: int
-    finished: int
-
-    @property
-    def exceeds_limit(self) -> bool:
-        """Whether the results of all steps are more than Firestore stores in one document."""
-        return self.finished > MAX_DOCUMENT_BYTES
 
 
 def document_size(run: FlowRun, bucket: str | None) -> DocumentSize:

@@ -12,9 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
-    from daemon.reports.document_size import DocumentSize
-
-
+# Source: https://cloud.google.com/firestore/quotas#limits
+MAX_DOCUMENT_BYTES = 1_048_576
 FINAL_STATUSES = frozenset(status.value for status in StepStatus if status.is_final)
 
 
@@ -35,6 +34,25 @@ class Hold(StrEnum):
     """There is a lease, but the step is not RUNNING. The lease has no effect."""
     RETRY = "retry"
     """An operator has made the step READY again. Its next claim finds this lease."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DocumentSize:
+    """The size of a run's document in bytes.
+
+    Attributes:
+        now: As it was read.
+        finished: When each chart step that is not final has SUCCEEDED. It is more if steps fail, and if the
+            orchestrator writes more.
+    """
+
+    now: int
+    finished: int
+
+    @property
+    def exceeds_limit(self) -> bool:
+        """Whether the results of all steps are more than Firestore stores in one document."""
+        return self.finished > MAX_DOCUMENT_BYTES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

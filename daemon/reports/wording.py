@@ -12,8 +12,7 @@ from datetime import UTC, datetime
 from math import ceil
 from typing import TYPE_CHECKING, NamedTuple
 
-from daemon.reports.document_size import MAX_DOCUMENT_BYTES
-from daemon.reports.report import Hold
+from daemon.reports.report import MAX_DOCUMENT_BYTES, Hold
 from worker_chart_export.errors import visible
 from worker_chart_export.inputs.flow_run import StepStatus
 from worker_chart_export.ledger.lease import UNKNOWN_OWNER

@@ -11,8 +11,8 @@ from daemon.cli.status.terminal import FullView, LiveView
 from daemon.cli.status.to_json import report_json
 from daemon.cli.status.to_text import changed_lines
 from daemon.reports.assemble import reading_order, run_report
-from daemon.reports.document_size import MAX_DOCUMENT_BYTES, document_size
-from daemon.reports.report import Hold
+from daemon.reports.document_size import document_size
+from daemon.reports.report import MAX_DOCUMENT_BYTES, Hold
 from tests.support.fakes import BUCKET
 from tests.support.run_reports import (
     NOW,
