@@ -7,10 +7,15 @@ DEV_READY := $(VENV)/.dev-ready
 SOURCES := worker_chart_export daemon localcloud tests benchmarks docs
 
 # Most tests wait for processes, leases and deadlines: more workers than cores shorten the run.
-WORKERS ?= 6
+WORKERS ?= 8
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadscope
 # The workers share their compiled files, whatever the caller's environment says.
 export PYTHONDONTWRITEBYTECODE =
+# What Python and the dependencies can change. The formulas, the pixels and the decisions are the same everywhere.
+ELSEWHERE := -m "not official and not long" tests/integration tests/unit/daemon \
+	$(addprefix tests/unit/worker_chart_export/,backends concurrency execution inputs observability outputs charts/chart_img \
+	  charts/local/test_local_picture.py test_orchestration.py) \
+	$(patsubst %,tests/process/test_%.py,main_job stop_signals tracing)
 MINUTES ?= 10
 ROUNDS ?= 3
 PIP := -m pip install --quiet --disable-pip-version-check --require-hashes
@@ -22,7 +27,7 @@ COMPILE := uv pip compile --quiet --upgrade --universal --python-version 3.11 --
 	--no-emit-index-url --no-emit-find-links --generate-hashes
 SEED ?=
 
-.PHONY: help demo test test-long test-floors chaos load explore bench mutants walk systemd node check lint types imports format lock reference docs coverage charts pictures gallery-pictures page-pictures clean
+.PHONY: help demo test test-long test-floors test-other-python chaos load explore bench mutants walk systemd node check lint types imports format lock reference docs coverage charts pictures gallery-pictures page-pictures clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 16
@@ -34,11 +39,14 @@ test: $(DEV_READY) ## All tests but the long ones: unit, contract (both clouds),
 	$(PYTEST) -m "not long"
 
 test-long: $(DEV_READY) ## The long ones: a storm, SIGTERMs at random moments, the units in a booted systemd, an operator's drills on Google's emulators
-	$(PYTEST) -m long
+	$(BIN)/python -m pytest -n 5 --dist loadscope -m long tests/chaos tests/process tests/systemd # a worker for each unit
 
-test-floors: $(FLOORS_VENV)/.ready ## The unit tests with the oldest dependencies that pyproject.toml allows
-	$(FLOORS_VENV)/bin/python -m pytest -n $(WORKERS) --dist loadscope -q -W ignore::DeprecationWarning tests/unit \
-	  --ignore tests/unit/localcloud --ignore-glob '*/test_sweeps.py' # which no dependency's age changes
+test-floors: $(FLOORS_VENV)/.ready ## What older dependencies can change, with the oldest that pyproject.toml allows
+	$(FLOORS_VENV)/bin/python -m pytest -n 3 --dist loadscope -q -W ignore::DeprecationWarning $(ELSEWHERE)
+
+test-other-python: $(DEV_READY) ## What another Python can change, on the Python of VENV
+	$(BIN)/python tests/seed_scenarios/run.py
+	$(BIN)/python -m pytest -n 3 --dist loadscope -q $(ELSEWHERE) tests/contract
 
 chaos: $(DEV_READY) ## Kills, freezes, outages, an upgrade and a storm, with figures; MINUTES=10 SEED=n
 	$(BIN)/python -m tests.chaos --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
