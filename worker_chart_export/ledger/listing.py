@@ -74,7 +74,7 @@ def run_pages(client: Any, *, created_since: datetime | None = None) -> Iterator
         for page in pages:
             yield [
                 ListedRun(
-                    run_id=found.path.rpartition("/")[2],
+                    run_id=found.path.removeprefix(f"{FLOW_RUNS}/"),
                     fields=found.snapshot.fields or {},
                     read_at=found.snapshot.read_time,
                 )

@@ -90,7 +90,7 @@ def _started(settings: LedgerSettings) -> _Shared:
         clock=clock,
         terms=settings.terms,
         heartbeats=heartbeats,
-        owner=settings.owner or _owner_of(os.getpid()),
+        owner=settings.owner or _owner(),
     )
     with logged_to(settings.logger):
         heartbeats.start()
@@ -98,12 +98,14 @@ def _started(settings: LedgerSettings) -> _Shared:
 
 
 @cache
-def _owner_of(_pid: int) -> str:
+def _owner() -> str:
+    """Return the name of this process, the same for all its ledgers."""
     return new_owner()
 
 
 _ledgers = _SharedLedgers()
 os.register_at_fork(after_in_child=_ledgers.forget_all)
+os.register_at_fork(after_in_child=_owner.cache_clear)
 
 
 @contextmanager

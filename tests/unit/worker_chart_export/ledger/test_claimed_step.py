@@ -153,6 +153,12 @@ class TestResults:
             assert (run.step("s0")["status"], step.result) == ("RUNNING", None)
             step.succeed(URI)
 
+    def test_after_the_block_a_step_without_a_result_can_t_be_used(self, claim):
+        """It may be another worker's by then."""
+        step = _ended_by(KeyError, claim(), lambda _step: {}["absent"])
+        with pytest.raises(StepEnded, match="the block of claim_step is over"):
+            step.check()
+
 
 class TestNotClaimed:
     """The block does not run, and the caller knows why and when to try again."""
@@ -256,13 +262,16 @@ class TestLostLease:
         with pytest.raises(LeaseLost, match=r"longer than 0.1 s"), claim(terms=terms) as step:
             assert step.lost.wait(10)
 
-    def test_a_lease_that_ends_with_the_result_is_not_lost(self, run, claim, cloud):
+    @pytest.mark.parametrize("is_late", [False, True])
+    def test_a_lease_that_ends_with_the_result_is_not_lost(self, run, claim, cloud, is_late):
         """A heartbeat may find the lease gone before `succeed` has returned, and after that."""
         with claim() as step:
             held = step._claim.held
-            gone = Fault(method="Commit", before=lambda _request: held.lose("gone"), times=1)
-            cloud.firestore.faults.add(gone)
+            if not is_late:
+                gone = Fault(method="Commit", before=lambda _request: held.lose("gone"), times=1)
+                cloud.firestore.faults.add(gone)
             step.succeed(URI)
+            held.lose("gone")
         assert (run.step("s0")["status"], step.lost.is_set()) == ("SUCCEEDED", False)
 
     def test_a_result_that_firestore_refuses_loses_no_lease(self, claim, cloud):
@@ -391,3 +400,18 @@ class TestManySteps:
         assert caplog.records[1].fields["stepId"] == "s0"
         assert "no longer RUNNING but CANCELLED" in caplog.text
         assert capsys.readouterr() == ("", "")
+
+    def test_the_line_of_a_failure_has_its_code(self, claim, caplog):
+        """So that failures can be counted by it."""
+        caplog.set_level(logging.INFO, "my.reports")
+        with claim(logger=logging.getLogger("my.reports")) as step:
+            step.fail(ERROR)
+        assert caplog.records[-1].fields["code"] == ERROR.code
+
+    def test_a_process_has_one_name_in_all_leases(self, run, claim):
+        """Also in those of ledgers with other terms. A caller may choose the name."""
+        with claim("s0") as first, claim("s1", terms=BRISK) as second, claim("s2", owner="me") as named:
+            assert first.owner == second.owner == run.lease("s1")["owner"]
+            assert named.owner == run.lease("s2")["owner"] == "me"
+            for step in (first, second, named):
+                step.succeed(URI)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 
 import pytest
@@ -10,6 +11,7 @@ from localcloud import Fault
 from tests.support.fakes import HandClock
 from tests.support.ledger.ledger_process import STEPS, TERMS, LedgerProcess
 from worker_chart_export.errors import BackendUnavailable, LeaseLost
+from worker_chart_export.ledger import heartbeats
 from worker_chart_export.ledger.lease import Lease
 
 
@@ -75,6 +77,61 @@ def test_a_lease_whose_renewal_failed_keeps_its_guard(run, worker, cloud):
         worker.heartbeats.beat()
     assert cloud.firestore.calls["BatchWrite"] == 1
     assert claim.held.stored.update_time == run.lease_reference("s0").get().update_time
+
+
+class Waits:
+    """An event whose waits are noted, and that is set after the fourth."""
+
+    def __init__(self) -> None:
+        self.seconds = []
+
+    def wait(self, seconds):
+        """Note the wait."""
+        self.seconds.append(seconds)
+        return len(self.seconds) > 4
+
+
+def test_after_a_heartbeat_that_failed_the_next_one_comes_sooner(run, documents, monkeypatch):
+    """A lease that is overdue is lost also while no heartbeat succeeds."""
+    clock = HandClock()
+    worker = LedgerProcess(documents, clock=clock)
+    held = worker.claim(run.run_id, "s0").held
+    outage, answers, heard, is_lost = BackendUnavailable("firestore", "503"), [], [], []
+
+    def beat():
+        is_lost.append(held.is_lost)
+        clock.advance(40)
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    answers += [False, ValueError("a mistake"), outage, True]
+    monkeypatch.setattr(worker.heartbeats, "beat", beat)
+    monkeypatch.setattr(worker.heartbeats, "_ended", Waits())
+    worker.heartbeats._run(lambda: heard.append("tick"), heard.append, lambda: heard.append("success"))
+    assert worker.heartbeats._ended.seconds == [20, 20, 5, 5, 20]
+    assert heard == ["tick", "tick", "tick", outage, "tick", "success"]
+    assert is_lost == [False, False, True, True]
+
+
+def test_a_stop_does_not_wait_for_a_heartbeat_that_hangs(run, documents, cloud, monkeypatch):
+    """The process ends; its leases are released by other calls."""
+    monkeypatch.setattr(heartbeats, "MAX_STOP_SECONDS", 0.01)
+    worker = LedgerProcess(documents, terms=replace(TERMS, heartbeat_seconds=0.01))
+    worker.claim(run.run_id, "s0")
+    reached, ended = threading.Event(), threading.Event()
+
+    def hang(_request):
+        reached.set()
+        ended.wait(5)
+
+    cloud.firestore.faults.add(Fault(method="BatchGetDocuments", before=hang, times=1))
+    worker.heartbeats.start()
+    assert reached.wait(10)
+    worker.heartbeats.stop()
+    assert worker.heartbeats._thread.is_alive()
+    ended.set()
 
 
 def test_the_age_of_the_oldest_renewal(run, documents):

@@ -32,14 +32,21 @@ def operator(documents):
 class TestUnleased:
     """A step that is RUNNING without a lease."""
 
-    def test_a_step_without_a_lease_is_finalized_by_the_caller_s_read(self, run, worker, calls):
+    @pytest.mark.parametrize(
+        ("manifest", "error", "status"), [(MANIFEST, None, "SUCCEEDED"), (MANIFEST, ERROR, "FAILED")]
+    )
+    def test_a_step_without_a_lease_is_finalized_by_the_caller_s_read(
+        self, run, worker, calls, manifest, error, status
+    ):
         """The read that found the step unleased is enough."""
         run.set_status("s0", "RUNNING")
         snapshot = worker.ledger.read(run.run_id, leases_of=["s0"])
         calls.reset()
-        result = worker.ledger.finalize_unleased(snapshot, "s0", manifest_uri=MANIFEST, error=None)
-        assert result == FinalizeResult(updated=True, status="SUCCEEDED")
-        assert run.step("s0")["outputs"]["gcs_uri"] == MANIFEST
+        result = worker.ledger.finalize_unleased(snapshot, "s0", manifest_uri=manifest, error=error)
+        assert result == FinalizeResult(updated=True, status=status)
+        step = run.step("s0")
+        assert (step["status"], step.get("error")) == (status, error and error.to_dict())
+        assert step.get("outputs", {}).get("gcs_uri") == (None if error else MANIFEST)
         assert calls.as_dict() == {"BatchGetDocuments": 1, "Commit": 1}  # the read is the test's own
 
     def test_a_worker_with_a_lease_keeps_the_step(self, run, worker, log_lines):
