@@ -31,10 +31,10 @@ SCOPE_CHECK_SECONDS = 0.25
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Refusal:
-    """The last refusal of a key: why, how many there were in a row, and when the key is tried again."""
+    """The last refusal of a key: why, for how many seconds it is not tried, and when it is tried again."""
 
     reason: str
-    count: int
+    seconds: float
     ends_at: float
 
 
@@ -135,9 +135,9 @@ class AccountState:
             earlier = self._refusal
             if earlier is not None and now < earlier.ends_at:
                 return None
-            count = 1 if earlier is None else earlier.count + 1
-            seconds = min(MAX_REFUSAL_SECONDS, FIRST_REFUSAL_SECONDS * 2.0 ** min(count - 1, 30))
-            self._refusal = _Refusal(reason=reason, count=count, ends_at=now + seconds)
+            doubled = FIRST_REFUSAL_SECONDS if earlier is None else 2 * earlier.seconds
+            seconds = min(MAX_REFUSAL_SECONDS, doubled)
+            self._refusal = _Refusal(reason=reason, seconds=seconds, ends_at=now + seconds)
             self._has_answered = False
             return seconds
 

@@ -136,7 +136,7 @@ class Demand:
 
 def why_not_on_plan(account: Account, demand: Demand) -> str | None:
     """Return why the account's plan does not allow the chart, or None if it does or is not known. Pure."""
-    parameters, width, height = PLANS.get(account.plan or "", (None, None, None))
+    parameters, width, height = (None, None, None) if account.plan is None else PLANS[account.plan]
     parameters = account.max_parameters if account.max_parameters is not None else parameters
     if parameters is not None and demand.parameters > parameters:
         return f"{demand.parameters} studies and drawings, its plan allows {parameters}"

@@ -221,9 +221,7 @@ class _Counter:
         self._report(taken, usage)
         left = taken.granted
         for call in calls:
-            call.answer = Counted(
-                granted=0 < call.calls <= left, window=taken.window, day_ends=usage.day_ends
-            )
+            call.answer = Counted(granted=call.calls <= left, window=taken.window, day_ends=usage.day_ends)
             left -= call.calls
 
     def _count_unread(self, wanted: int, used_up: datetime | None) -> tuple[Taken, _Usage] | None:
@@ -249,7 +247,7 @@ class _Counter:
         usage = self._commit(usage, taken.fields)
         # When the day ended between the read and the commit, the calls count in the new window once more.
         is_of_today = window_of(usage.server_time) <= taken.window
-        return (taken, usage) if is_of_today else self._count_read(wanted, used_up)
+        return (taken, usage) if is_of_today else self._count_read(wanted, used_up=None)
 
     def _commit(self, usage: _Usage, changes: Mapping[str, Any]) -> _Usage:
         """Write the changes if the document is still as in `usage`. Return the document after it.
@@ -281,7 +279,7 @@ class _Counter:
         """Read whether a call would be granted; see `QuotaLedger.has_calls_left`."""
         usage = self._read()
         taken = self._take(usage, 1, self.used_up)
-        return Counted(granted=taken.granted > 0, window=taken.window, day_ends=usage.day_ends)
+        return Counted(granted=taken.granted == 1, window=taken.window, day_ends=usage.day_ends)
 
     def _read(self) -> _Usage:
         asked_at = self._clock.monotonic()

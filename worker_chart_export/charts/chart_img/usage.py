@@ -5,6 +5,7 @@ The documents are those of `quota`, which the workers count in.
 
 from __future__ import annotations
 
+import itertools
 import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -108,7 +109,7 @@ def set_limit(client: Any, account_id: str, limit: int) -> int | None:
     """
     reference = client.collection(USAGE).document(account_id)
     before, is_unknown = None, False
-    for failures in range(1, MAX_COMMITS + 1):
+    for failures in itertools.count(1):
         (found,) = read_documents(client, [reference])
         stored = None if found.fields is None else stored_limit(found.fields)
         if not is_unknown:  # else it may be the limit of the commit before

@@ -10,6 +10,7 @@ import pytest
 
 from tests.support.charts.chart_img_samples import account, at_once, until
 from tests.support.fakes import HandClock, scope_of
+from worker_chart_export.charts.base import DEFAULT_HEIGHT, DEFAULT_WIDTH
 from worker_chart_export.charts.chart_img.account_state import account_states, why_none_left
 from worker_chart_export.charts.chart_img.accounts import Demand, RateLimit, why_not_on_plan
 from worker_chart_export.concurrency.cancel_scope import CancelScope
@@ -61,6 +62,13 @@ class TestPlan:
         """The refusal names the size, so that a person can change it."""
         demand = Demand(parameters=0, width=1024, height=768)
         assert why_not_on_plan(account(plan="BASIC"), demand) == "1024x768 pixels, its plan allows 800x600"
+
+
+def test_the_demand_of_a_request():
+    """Studies and drawings count together; a request without a size has the provider's own."""
+    payload = {"studies": [1, 2], "drawings": [3], "width": 1024, "height": 700}
+    assert Demand.of(payload) == Demand(parameters=3, width=1024, height=700)
+    assert Demand.of({}) == Demand(parameters=0, width=DEFAULT_WIDTH, height=DEFAULT_HEIGHT)
 
 
 class TestState:
@@ -122,6 +130,59 @@ class TestState:
         assert waits == [60, 120, 240, 480, 960, 1920, 3600, 3600, 3600]
         state.answered()
         assert (state.why_lost(now), state.refuse_key("again", now)) == (None, 60)
+
+    def test_a_used_up_account_without_a_day_left_is_not_logged(self):
+        """Its day ends at this moment."""
+        assert not _state().exhaust(now=NOW, until=NOW + 60, day_ends=NOW)
+
+    def test_how_long_it_is_not_tried(self):
+        """A refused key and a used-up account are tried again at their times, and the later one counts."""
+        state = _state()
+        assert state.seconds_until_tried(NOW) == 0
+        state.exhaust(now=NOW, until=NOW + 30, day_ends=MIDNIGHT)
+        assert [state.seconds_until_tried(NOW + after) for after in (0, 20, 30, 40)] == [30, 10, 0, 0]
+        assert state.why_lost(MIDNIGHT - 0.1) == "used up for today"
+        assert state.why_lost(MIDNIGHT) is None
+        state.refuse_key("its key is refused", NOW)
+        assert [state.seconds_until_tried(NOW + after) for after in (0, 20, 60, 70)] == [60, 40, 0, 0]
+        state.answered()
+        state.has_calls()
+        assert (state.seconds_until_tried(NOW), state.why_lost(NOW)) == (0, None)
+
+    def test_a_plan_is_too_small_by_its_settings(self):
+        """Nothing needs to be learned for that."""
+        demand = Demand(parameters=4, width=800, height=600)
+        assert _state(plan="BASIC").why_too_small(demand, NOW) == (
+            "plan too small: 4 studies and drawings, its plan allows 3"
+        )
+        assert _state(plan="PRO").why_too_small(demand, NOW) is None
+
+    def test_the_refusal_of_a_larger_chart_stays(self):
+        """The refusal of a smaller chart says nothing about when the larger one is tried again."""
+        state = _state()
+        small, large = (Demand(parameters=count, width=800, height=600) for count in (2, 4))
+        state.refuse_demand(small, "Small", until=NOW + 60)
+        state.refuse_demand(large, "Large", until=NOW + 30)
+        assert state.why_too_small(large, NOW + 45) == "plan too small: Small"
+        state.refuse_demand(large, "Large", until=MIDNIGHT)
+        state.refuse_demand(small, "Small", until=NOW + 60)
+        assert state.why_too_small(large, NOW + 90) is None
+
+    def test_a_new_key_is_tried_with_one_call(self):
+        """What was learned of the former key does not count; the rest of the settings stays."""
+        state = _state(daily_limit=7)
+        state.refuse_key("its key is refused", NOW)
+        assert not state.use_key_of(account())
+        assert state.refusal_reason == "its key is refused"
+        state.answered()
+        assert state.use_key_of(account(key="another"))
+        assert (state.account.api_key.get_secret_value(), state.account.daily_limit) == ("another", 7)
+        assert not state.is_refused
+        with (
+            state.call_permit(scope_of()) as first,
+            state.call_permit(scope_of(), max_wait_seconds=0) as other,
+        ):
+            assert (first, other) == (True, False)
 
     def test_one_call_tries_a_refused_key(self):
         """After a refusal one call at a time is made, although the key was valid before."""

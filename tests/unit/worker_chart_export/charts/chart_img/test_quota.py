@@ -21,8 +21,9 @@ from tests.support.charts.chart_img_samples import (
     usage_fault,
     used,
 )
-from tests.support.fakes import scope_of
+from tests.support.fakes import HandClock, scope_of
 from worker_chart_export.charts.chart_img.quota import QuotaLedger
+from worker_chart_export.observability import metrics
 
 NOW = datetime(2025, 12, 15, 12, tzinfo=UTC)
 TODAY, YESTERDAY, TOMORROW = (f"2025-12-{day}T00:00:00Z" for day in (15, 14, 16))
@@ -106,6 +107,13 @@ class TestCount:
         assert not quota.count(ACCOUNT, scope_of()).granted
         assert commits() == 0
 
+    @pytest.mark.parametrize(("count", "is_left"), [(0, True), (48, True), (49, True), (50, False)])
+    def test_a_look_counts_nothing(self, quota, documents, count, is_left):
+        """It says whether one call would be granted."""
+        store_usage(documents, windowStart="2999-01-01T00:00:00Z", usageToday=count)
+        assert quota.has_calls_left(ACCOUNT).granted is is_left
+        assert used(documents) == count
+
     def test_foreign_fields_are_kept(self, quota, documents):
         """The fields of other workers in the document are kept."""
         store_usage(
@@ -148,6 +156,27 @@ class TestMidnight:
         counted = quota.count(ACCOUNT, scope_of())
         assert (counted.granted, counted.window.day) == (True, 16)
         assert usage(documents) == {"windowStart": TOMORROW, "usageToday": 1}
+
+    def test_what_was_used_up_yesterday_is_not_counted_today(self, quota, documents, server_time):
+        """The answer of Chart-IMG came after midnight: the document stays as it is."""
+        server_time.set(NOW)
+        counted = quota.count(ACCOUNT, scope_of())
+        server_time.set(NOW + timedelta(days=1))
+        quota.use_up(ACCOUNT, counted, scope_of())
+        assert usage(documents) == {"windowStart": TODAY, "usageToday": 1}
+
+    def test_the_metrics_show_a_window_until_it_ends(self, documents, server_time, log_lines):
+        """A window that is a day ahead is no wrong one, but the count starts again at its end."""
+        clock, quota_seen = HandClock(), metrics.quota_seen
+        server_time.set(datetime(2025, 12, 15, tzinfo=UTC))
+        store_usage(documents, windowStart=TOMORROW, usageToday=30)
+        QuotaLedger(documents, clock).count(ACCOUNT, scope_of())
+        seen = []
+        for seconds in (2 * 86400 - 1, 1):
+            clock.advance(seconds)
+            seen.append(quota_seen()["acc-1"].used)
+        assert seen == [31, 0]
+        assert log_lines() == []
 
     def test_a_day_that_begins_between_read_and_commit(self, cloud, quota, documents, server_time):
         """The call counts in the window of the day in which it is made."""

@@ -25,6 +25,7 @@ from tests.support.fakes import scope_of
 from worker_chart_export.charts.chart_img.quota import QuotaLedger
 from worker_chart_export.charts.chart_img.usage_document import USAGE
 from worker_chart_export.errors import BackendRefused, BackendUnavailable, Interrupted, StepTimedOut
+from worker_chart_export.timing import Backoff
 
 ACCOUNT = account(daily_limit=50)
 MAX_SECONDS = 2.0
@@ -114,6 +115,26 @@ class TestFailures:
         assert any(isinstance(result, BackendUnavailable) for result in results)
         assert all(isinstance(result, BackendUnavailable | StepTimedOut) for result in results)
         assert time.monotonic() - started < MAX_SECONDS
+
+    def test_the_pauses_grow_until_a_commit_succeeds(self, cloud, quota, monkeypatch):
+        """The first attempt waits for nothing."""
+        pauses = []
+        monkeypatch.setattr(Backoff, "delay_seconds", lambda _self, failures: pauses.append(failures) or 0.0)
+        for times in (3, 1):
+            usage_fault(cloud, method="Commit", error="UNAVAILABLE", times=times)
+            quota.count(ACCOUNT, scope_of())
+        assert pauses == [1, 2, 3, 1]
+
+    def test_a_window_that_is_used_up_is_known_before_the_document_says_so(self, cloud, quota, documents):
+        """Also to a process that is the only writer, and does not read the document before a count."""
+        for _ in range(3):
+            counted = quota.count(ACCOUNT, scope_of())
+        fault = usage_fault(cloud, method="Commit", error="PERMISSION_DENIED")
+        quota.use_up(ACCOUNT, counted, scope_of())
+        assert (quota.has_calls_left(ACCOUNT).granted, used(documents)) == (False, 3)
+        cloud.firestore.faults.remove(fault)
+        assert not quota.count(ACCOUNT, scope_of()).granted
+        assert used(documents) == 50
 
     def test_a_refusal_of_firestore_is_raised_at_once(self, cloud, quota):
         """A refusal of Firestore is raised at once, because waiting does not help."""

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.fakes import NOON
-from worker_chart_export.charts.chart_img.usage_document import take, window_of
+from worker_chart_export.charts.chart_img.usage_document import seconds_of_day_left, take, window_of
 
 TODAY, YESTERDAY, TOMORROW = (f"2025-12-{day}T00:00:00Z" for day in (15, 14, 16))
 MIDNIGHT = datetime(2025, 12, 15, tzinfo=UTC)
@@ -146,10 +146,23 @@ class TestBroken:
         """A missing count is zero."""
         assert _take({"windowStart": TODAY}).fields == {"windowStart": TODAY, "usageToday": 1}
 
-    @pytest.mark.parametrize(("count", "granted"), [(43.5, 0), (-7, 5), (41.0, 3)])
-    def test_an_odd_count_is_rounded_up(self, count, granted):
+    @pytest.mark.parametrize(
+        ("count", "granted", "used"), [(43.5, 0, 44), (-7, 5, 5), (0, 5, 5), (41.0, 3, 44)]
+    )
+    def test_an_odd_count_is_rounded_up(self, count, granted, used):
         """Fractions of a count are rounded up, and negative counts are zero."""
-        assert _take(_document(used=count), wanted=5).granted == granted
+        taken = _take(_document(used=count), wanted=5)
+        assert (taken.granted, taken.used) == (granted, used)
+
+    def test_a_document_that_need_not_change(self):
+        """Its count and its limit are returned."""
+        taken = _take(_document(used=44, dailyLimit=40.5), wanted=0)
+        assert (taken.used, taken.limit, taken.fields) == (44, 40, None)
+        assert _take(None, wanted=0).fields is None
+
+    def test_the_rest_of_a_day(self):
+        """It ends at midnight UTC, also for a time in another zone."""
+        assert seconds_of_day_left(datetime.fromisoformat("2025-12-15T01:00:00.5+03:00")) == 7199.5
 
     @pytest.mark.parametrize(
         "window", [None, "", "today", 7, "9999-12-31T23:00:00-05:00", "0001-01-01T00:00:00+05:00"]

@@ -100,6 +100,23 @@ def test_after_a_commit_without_an_answer_the_limit_before_is_returned(cloud, do
     assert _stored(documents)["dailyLimit"] == 20
 
 
+def test_after_an_unknown_outcome_the_first_limit_is_returned(documents, monkeypatch):
+    """What is read later may be what the commit wrote, or what another client made of it."""
+    monkeypatch.setattr(usage, "BACKOFF", Backoff(first_seconds=0.001, max_seconds=0.001))
+    _store(documents, "acc-1", usageToday=3, dailyLimit=10)
+    send, errors = usage.send, [usage.OutcomeUnknown("firestore", "x"), usage.LostRace("firestore", "x")]
+
+    def fail_twice(batch):
+        if not errors:
+            return send(batch)
+        _store(documents, "acc-1", usageToday=3, dailyLimit=20 + len(errors))
+        raise errors.pop(0)
+
+    monkeypatch.setattr(usage, "send", fail_twice)
+    assert set_limit(documents, "acc-1", 20) == 10
+    assert _stored(documents)["dailyLimit"] == 20
+
+
 @pytest.mark.parametrize(
     ("error", "raised"), [("ABORTED", BackendUnavailable), ("INVALID_ARGUMENT", BackendRefused)]
 )
