@@ -392,8 +392,9 @@ def test_no_thread_passes_in_a_stopping_worker(silent):
 
 
 def test_a_stop_ends_the_probing_thread(backends):
-    """A stop ends the probing thread at once."""
+    """A stop ends the probing thread at once; one that hangs in a probe does not hold the process."""
     with CircuitBreaker(probes=backends, probe_seconds=NEVER) as made:
+        assert made._thread.daemon
         _fail(made)
     made._thread.join(10)
     assert not made._thread.is_alive()

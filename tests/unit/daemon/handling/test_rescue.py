@@ -14,14 +14,16 @@ from daemon.handling.circuit_breaker import FAILURES_TO_OPEN, CircuitBreaker
 from daemon.handling.rescue import Rescue
 from daemon.lifecycle.drain import Drain
 from localcloud import Fault
-from tests.support.fakes import NOON, RUN_ID, STEP_ID, lease_of, scope_of
+from tests.support.fakes import NOON, RUN_ID, STEP_ID, lease_of, scope_of, snapshot_of
+from tests.support.handler_fakes import Ledger as RunLedger
+from tests.support.handler_fakes import one_step
 from tests.support.metric_counts import value
 from tests.support.pipeline_bench import TERMS, Bench
 from tests.support.process.daemons import ROOT
 from worker_chart_export.errors import BackendRefused, BackendUnavailable, IndexMissing, Interrupted
 from worker_chart_export.execution.outcome import OutcomeKind
 from worker_chart_export.ledger.decisions import FLOW_RUNS, build_claim_update
-from worker_chart_export.ledger.expired_leases import expired_leases
+from worker_chart_export.ledger.expired_leases import ExpiredLease, expired_leases
 from worker_chart_export.ledger.finished_steps import FinishedSteps
 from worker_chart_export.ledger.heartbeats import Heartbeats
 from worker_chart_export.ledger.lease import LEASES
@@ -218,6 +220,114 @@ def test_what_is_worked_on_is_counted_and_shows_that_storage_works(monkeypatch, 
     assert rescuing.rescue._pipeline.worked == [(RUN_ID, STEP_ID, snapshot)]
     assert value("rescues_total", result="failed") == counted + 1
     assert backends == (["storage"] if manifest_uri else [])
+
+
+class Runs(RunLedger):
+    """A ledger with scripted runs and leases, and with pages of expired leases.
+
+    Attributes:
+        deleted: The leases that were to be deleted.
+        deletes: Whether a lease is still there when it is deleted.
+    """
+
+    terms = TERMS
+
+    def __init__(self, *runs, pages=(), deletes=True, **leases):
+        super().__init__(*runs, **leases)
+        self.pages = pages
+        self.deletes = deletes
+        self.deleted = []
+        self.finished = FinishedSteps(SystemClock())
+
+    def expired_leases(self):
+        """Return the pages."""
+        return iter(self.pages)
+
+    def delete_lease(self, run_id, step_id, stored):
+        """Note the lease."""
+        self.deleted.append((run_id, step_id, stored.lease))
+        return self.deletes
+
+
+def _rescuing(ledger, outcome=None):
+    """Return a rescue of this ledger that looks again at all steps that have finished."""
+    rescuing = Rescuing(interval=0.0)
+    rescuing.rescue._ledger = rescuing.ledger = ledger
+    rescuing.rescue._pipeline = Pipeline(outcome)
+    rescuing.drain.on_start(rescuing.rescue._stopping.set)
+    return rescuing
+
+
+EXPIRED = ExpiredLease(run_id=RUN_ID, step_id=STEP_ID)
+OVER = lease_of(left_seconds=-60)
+SUCCEEDED = SimpleNamespace(kind=OutcomeKind.SUCCEEDED, manifest_uri=None)
+
+
+@pytest.mark.parametrize(
+    ("run", "lease", "deletes", "worked", "deleted", "events"),
+    [
+        (one_step(status="RUNNING"), OVER, True, [(RUN_ID, STEP_ID)], [], []),
+        (one_step(status="RUNNING"), lease_of(), True, [], [], []),
+        (one_step(status="RUNNING"), None, True, [], [], []),
+        (one_step(status="FAILED"), OVER, True, [], [(RUN_ID, STEP_ID, OVER)], ["lease_deleted"]),
+        (one_step(status="FAILED"), OVER, False, [], [(RUN_ID, STEP_ID, OVER)], []),
+        (one_step(status="FAILED"), None, True, [], [], []),
+    ],
+)
+def test_what_is_done_about_a_lease(run, lease, deletes, worked, deleted, events, log_lines):
+    """The step is worked on, its lease is deleted, or it is left."""
+    ledger = Runs(run, pages=[[EXPIRED]], deletes=deletes, **{STEP_ID: lease})
+    rescuing = _rescuing(ledger, SUCCEEDED)
+    rescuing.rescue.search()
+    assert [call[:2] for call in rescuing.rescue._pipeline.worked] == worked
+    assert ledger.deleted == deleted
+    assert [line["event"] for line in log_lines()] == events
+
+
+@pytest.mark.parametrize(
+    ("runs", "lease", "manifest", "reads", "adopted"),
+    [
+        ([one_step(status="SUCCEEDED")], None, None, 1, []),
+        ([one_step(status="RUNNING")], None, None, 2, [STEP_ID]),
+        ([one_step(status="RUNNING")], None, SUCCEEDED, 2, []),
+        ([one_step(status="RUNNING")], lease_of(), None, 2, []),
+        ([one_step(status="RUNNING"), one_step(status="SUCCEEDED")], None, None, 2, []),
+    ],
+)
+def test_what_is_done_about_a_step_that_was_finished_here(runs, lease, manifest, reads, adopted):
+    """One that is RUNNING again is finalized from its manifest, or else gets a lease."""
+    ledger = Runs(*runs, **{STEP_ID: lease})
+    rescuing = _rescuing(ledger)
+    rescuing.rescue._pipeline.finish_unleased = lambda *_of, **_more: manifest
+    ledger.finished.add(RUN_ID, STEP_ID)
+    rescuing.rescue.search()
+    assert (ledger.reads, ledger.adopted) == (reads, adopted)
+
+
+@pytest.mark.parametrize("ends", [lambda one: one.drain.start(), lambda one: _pause(one.breaker)])
+@pytest.mark.parametrize("after", [0, 1])
+def test_a_drain_or_a_pause_ends_a_search(ends, after):
+    """Nothing is read after it: no page, no other lease of the page, and no step that was finished."""
+    leases, finished = Runs(None, pages=[[EXPIRED] * 3]), Runs(None)
+    for number in range(3):
+        finished.finished.add(RUN_ID, f"{STEP_ID}{number}")
+        finished.finished.add(f"{RUN_ID}{number}", STEP_ID)
+    for ledger in (leases, finished):
+        rescuing = _rescuing(ledger)
+        if after:
+            ledger.read = lambda _run_id, **_more: ends(rescuing) or snapshot_of(None, **{STEP_ID: None})  # noqa: B023
+            looked = []
+            rescuing.rescue._on_tick = lambda: looked.append(1)  # noqa: B023
+            rescuing.rescue.search()
+            assert looked == [1]
+        else:
+            ends(rescuing)
+            rescuing.rescue.search()
+            assert ledger.reads == 0
+
+
+def _pause(breaker):
+    breaker.pause("storage", "x", probe=lambda: "x")
 
 
 class TestMissingIndex:

@@ -323,6 +323,32 @@ class TestRate:
         assert [rate.wait(scope_of(0.5)) for _ in range(50)] == [False] * 50
         assert _waits(rate, clock, 1) == [1.0]
 
+    def test_a_caller_that_starts_exactly_at_its_end_is_in_time(self):
+        """It waits for all of its time."""
+        clock = HandClock()
+        rate = RateLimit(per_second=1.0, burst=1, clock=clock)
+        assert _waits(rate, clock, 1) == [0.0]
+        assert rate.wait(_HandScope(clock, seconds=1.0))
+
+    def test_a_caller_waits_for_those_before_it(self):
+        """The second one in the queue gets the second token."""
+        clock = HandClock()
+        rate, waited = RateLimit(per_second=4.0, burst=1, clock=clock), []
+
+        class Second(_HandScope):
+            def sleep(self, seconds):
+                waited.append(seconds)
+                raise Interrupted("stop")
+
+        class First(_HandScope):
+            def sleep(self, seconds):
+                _or_none(rate, Second(clock))
+                super().sleep(seconds)
+
+        assert _waits(rate, clock, 1) == [0.0]
+        assert rate.wait(First(clock))
+        assert waited == [0.5]
+
     def test_a_stopped_caller_leaves_the_queue(self):
         """A stopped caller leaves the queue, and the next one waits as if it had never been in it."""
         rate, scope = RateLimit(per_second=10.0, burst=1, clock=SystemClock()), scope_of(200)
@@ -373,8 +399,8 @@ class TestRate:
 class _HandScope(CancelScope):
     """A scope whose sleep advances the clock."""
 
-    def __init__(self, clock):
-        super().__init__(seconds=1e6, clock=clock)
+    def __init__(self, clock, *, seconds=1e6):
+        super().__init__(seconds=seconds, clock=clock)
         self._hand = clock
 
     def sleep(self, seconds):

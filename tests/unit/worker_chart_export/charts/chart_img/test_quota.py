@@ -22,7 +22,8 @@ from tests.support.charts.chart_img_samples import (
     used,
 )
 from tests.support.fakes import HandClock, scope_of
-from worker_chart_export.charts.chart_img.quota import QuotaLedger
+from worker_chart_export.charts.chart_img.quota import QuotaLedger, _Usage
+from worker_chart_export.charts.chart_img.usage_document import Taken
 from worker_chart_export.observability import metrics
 
 NOW = datetime(2025, 12, 15, 12, tzinfo=UTC)
@@ -165,17 +166,19 @@ class TestMidnight:
         quota.use_up(ACCOUNT, counted, scope_of())
         assert usage(documents) == {"windowStart": TODAY, "usageToday": 1}
 
-    def test_the_metrics_show_a_window_until_it_ends(self, documents, server_time, log_lines):
+    def test_the_metrics_show_a_window_until_it_ends(self, documents, log_lines):
         """A window that is a day ahead is no wrong one, but the count starts again at its end."""
-        clock, quota_seen = HandClock(), metrics.quota_seen
-        server_time.set(datetime(2025, 12, 15, tzinfo=UTC))
-        store_usage(documents, windowStart=TOMORROW, usageToday=30)
-        QuotaLedger(documents, clock).count(ACCOUNT, scope_of())
+        clock = HandClock()
+        midnight = NOW.replace(hour=0)
+        usage_read = _Usage(fields=None, update_time=None, server_time=midnight, asked_at=clock.monotonic())
+        tomorrow = midnight + timedelta(days=1)
+        taken = Taken(granted=1, used=31, limit=50, window=tomorrow, fields=None)
+        QuotaLedger(documents, clock)._counter(ACCOUNT)._report(taken, usage_read)
         seen = []
         for seconds in (2 * 86400 - 1, 1):
             clock.advance(seconds)
-            seen.append(quota_seen()["acc-1"].used)
-        assert seen == [31, 0]
+            seen.append(metrics.quota_seen()["acc-1"])
+        assert seen == [(31, 50), (0, 50)]
         assert log_lines() == []
 
     def test_a_day_that_begins_between_read_and_commit(self, cloud, quota, documents, server_time):

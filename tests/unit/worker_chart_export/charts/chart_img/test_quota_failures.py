@@ -22,7 +22,7 @@ from tests.support.charts.chart_img_samples import (
     used,
 )
 from tests.support.fakes import scope_of
-from worker_chart_export.charts.chart_img.quota import QuotaLedger
+from worker_chart_export.charts.chart_img.quota import QuotaLedger, _Call
 from worker_chart_export.charts.chart_img.usage_document import USAGE
 from worker_chart_export.errors import BackendRefused, BackendUnavailable, Interrupted, StepTimedOut
 from worker_chart_export.timing import Backoff
@@ -135,6 +135,25 @@ class TestFailures:
         cloud.firestore.faults.remove(fault)
         assert not quota.count(ACCOUNT, scope_of()).granted
         assert used(documents) == 50
+
+    def test_a_step_without_time_leaves_it_to_the_next_count_to_say_that_it_is_used_up(
+        self, quota, documents
+    ):
+        """That count needs no read, because nobody else writes."""
+        for _ in range(3):
+            counted = quota.count(ACCOUNT, scope_of())
+        quota.use_up(ACCOUNT, counted, scope_of(0))
+        assert used(documents) == 3
+        assert not quota.count(ACCOUNT, scope_of()).granted
+        assert used(documents) == 50
+
+    @pytest.mark.parametrize("last_error", [None, BackendUnavailable("firestore", "x")])
+    def test_a_call_without_time_left_ends_with_the_error_of_its_last_attempt(self, last_error):
+        """Without an attempt it is a timeout."""
+        call = _Call(scope=scope_of(0))
+        call.last_error = last_error
+        assert not call.may_be_counted()
+        assert call.error is last_error if last_error else isinstance(call.error, StepTimedOut)
 
     def test_a_refusal_of_firestore_is_raised_at_once(self, cloud, quota):
         """A refusal of Firestore is raised at once, because waiting does not help."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -159,6 +160,17 @@ class TestBroken:
         taken = _take(_document(used=44, dailyLimit=40.5), wanted=0)
         assert (taken.used, taken.limit, taken.fields) == (44, 40, None)
         assert _take(None, wanted=0).fields is None
+
+    def test_the_time_zone_of_the_machine_does_not_matter(self, monkeypatch):
+        """Days and times without a zone are those of UTC."""
+        monkeypatch.setenv("TZ", "Asia/Tokyo")
+        time.tzset()
+        try:
+            assert window_of(datetime.fromisoformat("2025-12-15T23:00:00+00:00")) == MIDNIGHT
+            assert _take(_document("2025-12-15T00:00:00")).fields == {"windowStart": TODAY, "usageToday": 11}
+        finally:
+            monkeypatch.undo()
+            time.tzset()
 
     def test_the_rest_of_a_day(self):
         """It ends at midnight UTC, also for a time in another zone."""
