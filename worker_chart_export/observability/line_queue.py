@@ -45,7 +45,7 @@ class LineQueue:
         RuntimeError: The system has no more threads.
     """
 
-    #: The log handler needs no lock of its own.
+    #: The log handler needs no lock for its own lines.
     is_shared_by_threads = True
 
     def __init__(self, stream: TextIO, *, max_bytes: int = MAX_BYTES) -> None:

@@ -11,7 +11,7 @@ import logging
 import os
 import sys
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
@@ -261,8 +261,6 @@ def configure(*, level: str, log_format: str, stream: Any = None) -> None:
         stream: The stream for the lines; standard output when None.
     """
     handler = _LineHandler(stream or sys.stdout)
-    if getattr(stream, "is_shared_by_threads", False):
-        handler.lock = None  # a lock that is held during a write makes all threads wait for each other
     prepare: list[Processor] = [
         with_context,
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
@@ -300,6 +298,13 @@ class _LineHandler(logging.StreamHandler[Any]):
     A record that can't be formatted becomes a line that says so. The base class would print a traceback.
     """
 
+    def __init__(self, stream: Any) -> None:
+        super().__init__(stream)
+        #: A lock that is held during a write makes all threads wait for each other. It is reentrant: a
+        #: destructor may log while its thread writes.
+        is_shared = getattr(stream, "is_shared_by_threads", False)
+        self._write_lock: Any = nullcontext() if is_shared else self.lock
+
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the base class's name
         """Log why the record can't be written."""
         error = sys.exception()
@@ -308,12 +313,9 @@ class _LineHandler(logging.StreamHandler[Any]):
 
     def write(self, line: str) -> None:
         """Write a finished line."""
-        self.acquire()  # the lock is reentrant: a destructor may log while its thread writes
-        try:
+        with self._write_lock:
             self.stream.write(f"{line}\n")
-            self.flush()
-        finally:
-            self.release()
+            self.stream.flush()
 
     debug = info = warning = error = write
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import io
 import json
+import logging
 import os
 import socket
 import subprocess
@@ -69,6 +70,15 @@ def test_a_line_is_written_before_the_call_returns(pipe):
     """A crash right after a line does not lose it."""
     pipe.queue.write("one\n")
     assert os.read(pipe.reader, 100) == b"one\n"
+
+
+def test_lines_of_libraries_go_the_same_way(pipe, logged):
+    """The standard library's handlers take a lock of their own, also after a fork and on newer Pythons."""
+    logged(pipe.queue)
+    logging.getLogger("library").warning("theirs")
+    log.info(Event.TEMPLATE_WARNING, "ours")
+    lines = os.read(pipe.reader, SIZE).decode().splitlines()
+    assert [json.loads(line)["message"] for line in lines] == ["theirs", "ours"]
 
 
 def test_no_thread_waits_while_another_one_writes(pipe, monkeypatch):
