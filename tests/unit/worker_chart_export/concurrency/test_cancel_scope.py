@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from tests.support.charts.chart_img_samples import until
 from tests.support.fakes import HandClock, scope_of, suspend_machine
 from worker_chart_export.concurrency.cancel_scope import CancelScope
 from worker_chart_export.errors import Interrupted, StepTimedOut
@@ -212,10 +213,9 @@ def test_a_child_may_end_later(clock):
 
 def test_a_stop_wakes_every_sleeper():
     """A stop wakes every sleeping thread at once with the error."""
-    scope, asleep, woken = scope_of(60), threading.Barrier(4), []
+    scope, woken = scope_of(60), []
 
     def sleep() -> None:
-        asleep.wait()
         try:
             scope.sleep(60)
         except Interrupted as error:
@@ -224,7 +224,7 @@ def test_a_stop_wakes_every_sleeper():
     threads = [threading.Thread(target=sleep) for _ in range(3)]
     for thread in threads:
         thread.start()
-    asleep.wait()
+    until(lambda: len(scope._on_stop) == 3)
     scope.stop(STOPPED)
     for thread in threads:
         thread.join(5)
