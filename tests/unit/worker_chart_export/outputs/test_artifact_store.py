@@ -93,13 +93,14 @@ def test_the_client_gets_the_time_that_is_left_and_repeats_nothing(store, object
     spy(store._bucket, "get_blob")
     spy(Blob, "delete")
     store.probe()
+    assert store.read_manifest(MANIFEST, scope=scope_of(60)) is None
     _write(store, b"earlier", seconds=60)
     _write(store, b"ours", seconds=60)
     assert store.read_manifest(MANIFEST, scope=scope_of(60)) == b"ours"
     store.stored_pngs(StepFolder("r", "s"), started_at=NOON, scope=scope_of(60))
     names, timeouts, retries = zip(*calls, strict=True)
-    assert names == ("delete", "get_blob", "get_blob", "list_blobs")
-    assert (timeouts, retries) == ((PROBE_SECONDS, *[pytest.approx((5, 30), abs=3)] * 3), (None,) * 4)
+    assert names == ("delete", "get_blob", "get_blob", "get_blob", "list_blobs")
+    assert (timeouts, retries) == ((PROBE_SECONDS, *[pytest.approx((5, 30), abs=3)] * 4), (None,) * 5)
 
 
 class TestNames:

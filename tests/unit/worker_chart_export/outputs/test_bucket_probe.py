@@ -9,7 +9,7 @@ import pytest
 from localcloud.faults import Fault
 from tests.support.fakes import scope_of
 from tests.unit.conftest import BUCKET
-from worker_chart_export.errors import BackendUnavailable, BucketUnusable, ObjectRefused
+from worker_chart_export.errors import BackendUnavailable, BucketUnusable, Interrupted, ObjectRefused
 from worker_chart_export.outputs.bucket_probe import PROBE_FOLDER, BucketProbe
 
 pytestmark = pytest.mark.usefixtures("short_backoff")
@@ -44,6 +44,15 @@ def test_one_probe_is_made_and_leaves_nothing(probe, bucket, cloud):
         probe.require(scope_of())
     assert (cloud.storage.calls[INSERT], cloud.storage.calls[DELETE]) == (1, 1)
     assert _names(bucket) == []
+
+
+def test_a_stopped_step_makes_no_probe(probe, cloud):
+    """The time and the stop of the step count for the probe too."""
+    scope = scope_of()
+    scope.stop(Interrupted("stop"))
+    with pytest.raises(Interrupted):
+        probe.require(scope)
+    assert cloud.storage.calls[INSERT] == 0
 
 
 def test_an_upload_proves_as_much_as_a_probe(probe, cloud):
