@@ -130,7 +130,8 @@ def test_a_stop_does_not_wait_for_a_heartbeat_that_hangs(run, documents, cloud, 
     worker.heartbeats.start()
     assert reached.wait(10)
     worker.heartbeats.stop()
-    assert worker.heartbeats._thread.is_alive()
+    thread = worker.heartbeats._thread
+    assert (thread.is_alive(), thread.daemon) == (True, True)
     ended.set()
 
 
