@@ -109,8 +109,7 @@ class Releases:
         )
         seconds = RELEASE_SECONDS if cause else STOP_RELEASE_SECONDS
         limit = CancelScope(seconds=seconds, clock=self._clock)
-        attempt = held.lease.attempt
-        with bound(runId=held.run_id, stepId=held.step_id, flowKey=held.flow_key, attempt=attempt):
+        with bound(runId=held.run_id, stepId=held.step_id, flowKey=held.flow_key, attempt=held.lease.attempt):
             try:
                 resolution = self._commits.of(held.run_id).submit(
                     intent, held=held, remaining_seconds=limit.remaining_seconds

@@ -204,8 +204,12 @@ class StepLedger:
         lease = resolution.lease.lease if result.claimed and resolution.lease else None
         attempt = lease.attempt if lease else None
         operators = operators_of(lease, result.taken_over)
-        flow_key = result.run.flow_key if result.run else None
-        with bound(owner=self.owner, attempt=attempt, flowKey=flow_key, **operators):
+        with bound(
+            owner=self.owner,
+            attempt=attempt,
+            flowKey=result.run.flow_key if result.run else None,
+            **operators,
+        ):
             log_claim(result, attempt)
         step = result.run.step(step_id) if result.run else None
         if not result.claimed or result.run is None or step is None:

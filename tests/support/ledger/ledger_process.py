@@ -103,11 +103,11 @@ class StoredRun:
 
 
 class Gate:
-    """Hold the next commit: `reached` is set when it arrives, and it waits until `open` is set."""
+    """Hold the next commit, or call of another method, until `open` is set. It sets `reached`."""
 
-    def __init__(self, cloud: LocalCloud) -> None:
+    def __init__(self, cloud: LocalCloud, *, method: str = "Commit") -> None:
         self.reached, self.open = threading.Event(), threading.Event()
-        cloud.firestore.faults.add(Fault(method="Commit", before=self._hold, times=1))
+        cloud.firestore.faults.add(Fault(method=method, before=self._hold, times=1))
 
     def _hold(self, _request: object) -> None:
         self.reached.set()

@@ -11,9 +11,10 @@ import pytest
 
 from localcloud import Fault
 from tests.support.fakes import HandClock
-from tests.support.ledger.ledger_process import STEPS, Gate, LedgerProcess
+from tests.support.ledger.ledger_process import STEPS, Gate, LedgerProcess, in_thread
 from tests.support.metric_counts import value
 from worker_chart_export.errors import AccountsExhausted, BackendUnavailable, Interrupted, RunInvalid
+from worker_chart_export.ledger.decisions import Reason, ReleaseResult
 from worker_chart_export.ledger.releases import outage_error
 
 OUTAGE = BackendUnavailable("storage", "503")
@@ -66,8 +67,33 @@ def test_a_release_is_tried_for_a_while(run, documents, cloud, cause, tries):
     cloud.firestore.faults.add(Fault(method="Commit", error="UNAVAILABLE"))
     cloud.firestore.faults.add(Fault(method="BatchGetDocuments", before=lambda _request: clock.advance(1.1)))
     cloud.firestore.calls.reset()
-    assert worker.ledger.release(claim, cause=cause).reason == "unknown"
+    assert worker.ledger.release(claim, cause=cause) == ReleaseResult(released=False, reason=Reason.UNKNOWN)
     assert cloud.firestore.calls["BatchGetDocuments"] == tries
+
+
+def test_a_release_waits_for_a_heartbeat_that_renews_the_lease(run, worker, cloud):
+    """Each would find that the lease has changed, and the heartbeat would take it for lost."""
+    claim = worker.claim(run.run_id, "s0")
+    gate = Gate(cloud, method="BatchWrite")
+    beat = in_thread(worker.heartbeats.beat)
+    assert gate.reached.wait(10)
+    release = in_thread(lambda: worker.ledger.release(claim))
+    with pytest.raises(TimeoutError):
+        release.result(0.1)
+    gate.open.set()
+    assert beat.result(10)
+    assert release.result(10).released
+    assert not claim.held.is_lost
+
+
+def test_the_lines_of_a_claim_and_its_release_say_whose_they_are(run, worker, log_lines):
+    """Without a read before, that would name the flow."""
+    worker.ledger.release(worker.ledger.claim(run.run_id, "s0"))
+    lines = {line["event"]: line for line in log_lines()}
+    flow_key = run.reference.get().get("flowKey")
+    assert {line["flowKey"] for line in lines.values()} == {flow_key}
+    assert {line["attempt"] for line in lines.values()} == {1}
+    assert set(lines) == {"claim_attempt", "lease_released"}
 
 
 class TestAll:

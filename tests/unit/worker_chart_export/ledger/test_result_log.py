@@ -4,25 +4,15 @@ from __future__ import annotations
 
 import pytest
 
+from tests.support.ledger.observed_facts import Facts
 from tests.support.ledger.samples import lease_of, run_with
 from tests.support.metric_counts import counts
 from worker_chart_export.ledger.decisions import ClaimResult, Reason
 from worker_chart_export.ledger.result_log import log_claim, log_finalize, operators_of
-from worker_chart_export.observability.observers import Observer, watched_by
+from worker_chart_export.observability.observers import watched_by
 
 RUN = run_with()
 THEIRS = lease_of("theirs", attempt=3, released=0)
-
-
-class Facts(Observer):
-    """Keeps the facts of the stage."""
-
-    def __init__(self) -> None:
-        self.facts = {}
-
-    def annotated(self, about):
-        """Keep them."""
-        self.facts |= about
 
 
 def _changed(call):

@@ -11,15 +11,19 @@ import pytest
 
 from localcloud import Fault
 from tests.support.fakes import HandClock, chart_step
-from tests.support.ledger.ledger_process import TERMS, LedgerProcess
+from tests.support.ledger.ledger_process import TERMS, LedgerProcess, in_thread, until
+from tests.support.ledger.observed_facts import Facts
 from tests.support.ledger.samples import ERROR, FINISHED, MANIFEST
 from tests.support.metric_counts import value
-from worker_chart_export.errors import LeaseLost
+from worker_chart_export.concurrency.cancel_scope import CancelScope
+from worker_chart_export.errors import BackendUnavailable, LeaseLost
 from worker_chart_export.ledger.commit.group_commit import GroupCommits
 from worker_chart_export.ledger.decisions import FinalizeResult, Reason
+from worker_chart_export.ledger.lease import UNKNOWN_OWNER
 from worker_chart_export.ledger.operator_ledger import OperatorLedger
 from worker_chart_export.ledger.run_snapshot import read_lease
 from worker_chart_export.ledger.step_ledger import new_owner
+from worker_chart_export.observability.observers import watched_by
 from worker_chart_export.timing import SystemClock
 
 
@@ -27,6 +31,63 @@ from worker_chart_export.timing import SystemClock
 def operator(documents):
     """Return the ledger of an operator."""
     return OperatorLedger(client=documents, clock=SystemClock(), operator="ann@desk")
+
+
+class TestClaim:
+    """What the ledger adds to a claim."""
+
+    def test_it_is_tried_as_long_as_its_scope_lasts(self, run, documents, cloud):
+        """Its caller has other things to do after that."""
+        clock = HandClock()
+        worker = LedgerProcess(documents, clock=clock)
+        cloud.firestore.faults.add(Fault(method="Commit", error="UNAVAILABLE"))
+        read = Fault(method="BatchGetDocuments", before=lambda _request: clock.advance(1.1))
+        cloud.firestore.faults.add(read)
+        with pytest.raises(BackendUnavailable):
+            worker.ledger.claim(run.run_id, "s0", scope=CancelScope(seconds=2, clock=clock))
+        assert cloud.firestore.calls["BatchGetDocuments"] == 2
+
+    def test_the_failure_of_a_crash_loop_has_the_server_s_time(self, run, documents):
+        """The worker's own clock may be wrong."""
+        worker = LedgerProcess(documents, clock=HandClock(), terms=replace(TERMS, max_attempts=1))
+        before = datetime.now(UTC)
+        worker.claim(run.run_id, "s0")
+        run.let_lease_end("s0")
+        assert worker.try_claim(run.run_id, "s0").reason == Reason.CRASH_LOOP
+        finished_at = datetime.fromisoformat(run.step("s0")["finishedAt"])
+        assert abs((finished_at - before).total_seconds()) < 60
+
+    @pytest.mark.parametrize(
+        ("fields", "operators", "was_unleased"),
+        [
+            ({"messageId": "m"}, {}, False),
+            ({"owner": UNKNOWN_OWNER}, {}, True),
+            ({"releasedBy": "a@b", "token": ""}, {"releasedBy": "a@b"}, False),
+            ({"retriedBy": "c@d"}, {"retriedBy": "c@d"}, False),
+        ],
+    )
+    def test_a_take_over_knows_what_led_to_it(self, run, worker, fields, operators, was_unleased):
+        """Log lines name the operators. A step that had no lease is looked for in the bucket first."""
+        worker.ledger.claim(run.run_id, "s0")
+        assert run.lease("s0")["messageId"] == ""
+        run.lease_reference("s0").update(fields)
+        run.let_lease_end("s0")
+        with watched_by(observer := Facts()):
+            claim = worker.claim(run.run_id, "s0")
+        assert (claim.operators, claim.was_unleased) == (operators, was_unleased)
+        assert observer.facts["attempt"] == claim.attempt == 2
+
+
+def test_a_read_is_not_older_than_its_caller(run, worker, cloud):
+    """Callers share a read only if it begins after they asked."""
+    slow = Fault(method="BatchGetDocuments", after_effect=True, delay_seconds=0.2, times=1)
+    cloud.firestore.faults.add(slow)
+    cloud.firestore.calls.reset()
+    first = in_thread(lambda: worker.ledger.read(run.run_id))
+    until(lambda: cloud.firestore.calls["BatchGetDocuments"] == 1)
+    run.set_status("s0", "RUNNING")
+    assert worker.ledger.read(run.run_id).run.is_running("s0")
+    first.result(10)
 
 
 class TestUnleased:
