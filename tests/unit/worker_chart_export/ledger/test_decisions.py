@@ -53,7 +53,9 @@ class TestClaimDecision:
     def test_a_missing_run_differs_from_a_missing_step(self):
         """A missing run and a missing step have different reasons and no status."""
         assert decide_claim(None, STEP_ID).reason == Reason.RUN_MISSING
-        assert decide_claim(run_of(), "gone").reason == Reason.STEP_MISSING
+        run = run_of()
+        assert decide_claim(run, "gone").reason == Reason.STEP_MISSING
+        assert decide_claim(run, "gone").run is run  # the log line names its flow
         assert decide_claim(run_of(), "gone").status is None
 
     @pytest.mark.parametrize("status", ["SUCCEEDED", "FAILED", "CANCELLED"])

@@ -46,6 +46,18 @@ class TestCost:
         assert worker.succeed(claimed).updated
         assert _counts(calls) == (1, 2)
 
+    def test_as_long_as_others_write_the_run_too_it_is_read_first(self, run, worker, calls):
+        """A read costs less than a lost race. Once it shows no other writer, it is left out again."""
+        claims = [worker.claim(run.run_id, name) for name in STEPS[:4]]
+        spent = []
+        for claimed, status in zip(claims, ["RUNNING", "FAILED", None, None], strict=True):
+            if status is not None:
+                run.set_status("s7", status)
+            calls.reset()
+            worker.succeed(claimed)
+            spent.append(_counts(calls))
+        assert spent == [(1, 2), (1, 1), (1, 1), (0, 1)]
+
     def test_a_finalize_by_a_lease_that_a_heart_beat_renewed_costs_no_read(self, run, worker, calls):
         """A finalize after a heartbeat needs no read, because the heartbeat's update time is known."""
         claimed = worker.claim(run.run_id, "s0")

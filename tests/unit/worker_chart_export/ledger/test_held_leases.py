@@ -227,6 +227,7 @@ class TestBook:
         assert worker.succeed(claim).reason == "step_final"
         line = log_lines()[-1]
         assert (line["event"], line["reason"]) == ("finalize_refused", "step_final")
+        assert line["status"] == "CANCELLED"
         assert (run.step("s0")["status"], run.lease("s0")) == ("CANCELLED", None)
 
     def test_an_error_of_a_foreign_answer_can_be_stored(self, run, worker):

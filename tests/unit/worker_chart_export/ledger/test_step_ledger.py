@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from localcloud import Fault
-from tests.support.fakes import HandClock, chart_step
+from tests.support.fakes import HandClock, chart_step, scope_of
 from tests.support.ledger.ledger_process import TERMS, LedgerProcess, in_thread, until
 from tests.support.ledger.observed_facts import Facts
 from tests.support.ledger.samples import ERROR, FINISHED, MANIFEST
@@ -23,7 +24,8 @@ from worker_chart_export.ledger.lease import UNKNOWN_OWNER
 from worker_chart_export.ledger.operator_ledger import OperatorLedger
 from worker_chart_export.ledger.run_snapshot import read_lease
 from worker_chart_export.ledger.step_ledger import new_owner
-from worker_chart_export.observability.observers import watched_by
+from worker_chart_export.observability.logs import bound
+from worker_chart_export.observability.observers import Observer, Stage, watched_by
 from worker_chart_export.timing import SystemClock
 
 
@@ -76,6 +78,50 @@ class TestClaim:
             claim = worker.claim(run.run_id, "s0")
         assert (claim.operators, claim.was_unleased) == (operators, was_unleased)
         assert observer.facts["attempt"] == claim.attempt == 2
+
+
+class TestFenced:
+    """A finalize after another has changed the lease, and nothing else."""
+
+    def test_a_lease_that_an_operator_has_released_ends_no_step(self, run, worker, operator):
+        """The worker has not heard of it, and no one has written the run."""
+        claim = worker.claim(run.run_id, "s0")
+        own = claim.held.lease
+        operator.release(run.run_id, "s0", takes_unleased=False)
+        result = worker.succeed(claim)
+        assert result == FinalizeResult(updated=False, status="RUNNING", reason=Reason.FENCED)
+        assert claim.held.lease == own
+        assert worker.claim(run.run_id, "s0").attempt == 2
+
+    def test_the_lease_is_still_its_own(self, run, worker):
+        """Then the manifest is written, and the lease deleted."""
+        claim = worker.claim(run.run_id, "s0")
+        assert worker.succeed(claim).updated
+        assert (run.step("s0")["outputs"]["gcs_uri"], run.lease("s0")) == (MANIFEST, None)
+
+
+def test_the_wait_for_a_claim_ends_also_while_reads_fail(run, worker, cloud):
+    """The client does not repeat the read by itself, which would take ten seconds."""
+    cloud.firestore.faults.add(Fault(method="BatchGetDocuments", error="UNAVAILABLE"))
+    started = time.monotonic()
+    with pytest.raises(BackendUnavailable):
+        worker.ledger.claim(run.run_id, "s0", scope=scope_of(0.1))
+    assert time.monotonic() - started < 5
+
+
+def test_a_read_is_a_stage_and_names_the_flow(run, worker, log_lines):
+    """Of the run that is read. Later lines say of which flow they are."""
+    stages = []
+
+    class Stages(Observer):
+        def stage(self, stage, about, _carrier):
+            stages.append((stage, dict(about)))
+
+    with watched_by(Stages()), bound(runId=None):
+        worker.ledger.read(run.run_id)
+        worker.ledger.adopt(run.run_id, "s0", now=None)
+    assert stages == [(Stage.READ, {"runId": run.run_id})]
+    assert log_lines()[-1]["flowKey"] == run.reference.get().get("flowKey")
 
 
 def test_a_read_is_not_older_than_its_caller(run, worker, cloud):
