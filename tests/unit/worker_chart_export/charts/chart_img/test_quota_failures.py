@@ -155,6 +155,15 @@ class TestFailures:
         assert not call.may_be_counted()
         assert call.error is last_error if last_error else isinstance(call.error, StepTimedOut)
 
+    def test_a_call_that_is_stopped_in_the_queue_ends_with_the_stop(self):
+        """What the attempt before it met does not matter."""
+        scope = scope_of()
+        call = _Call(scope=scope)
+        call.last_error, stop = BackendUnavailable("firestore", "x"), Interrupted("stop")
+        scope.stop(stop)
+        assert not call.may_be_counted()
+        assert call.error is stop
+
     def test_a_refusal_of_firestore_is_raised_at_once(self, cloud, quota):
         """A refusal of Firestore is raised at once, because waiting does not help."""
         usage_fault(cloud, method="Commit", error="PERMISSION_DENIED")
