@@ -127,12 +127,14 @@ class TestResults:
             step.succeed(URI)
         assert run.step("s0")["outputs"] == {"gcs_uri": URI, "outputsManifestGcsUri": URI}
 
-    def test_outputs_that_firestore_can_t_store_fail_the_step(self, run, claim):
-        """The caller finds out, and the step does not stay RUNNING."""
+    def test_outputs_that_firestore_can_t_store_fail_the_step(self, run, claim, caplog):
+        """The caller finds out, and the step does not stay RUNNING. The log says what can't be stored."""
         with pytest.raises(BackendRefused, match="can't store the step's outputs"), claim() as step:
             step.succeed(URI, outputs={"tokens": 2**70})
         assert step.result == "FAILED"
         assert (run.step("s0")["status"], run.lease("s0")) == ("FAILED", None)
+        (refusal,) = [record for record in caplog.records if record.event == "backend_refused"]
+        assert "store the finalize: ValueError" in refusal.getMessage()
 
     @pytest.mark.parametrize(
         ("call", "error"),
