@@ -7,12 +7,13 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from localcloud import Fault
-from tests.support.fakes import chart_step, run_document
+from tests.support.fakes import HandClock, chart_step, run_document
 from tests.support.ledger.ledger_process import STEPS, Gate, LedgerProcess, in_thread, until
 from tests.support.ledger.samples import claim, success
+from tests.support.metric_counts import value
 from worker_chart_export.errors import BackendUnavailable
 from worker_chart_export.ledger.commit import group_commit
-from worker_chart_export.ledger.commit.group_commit import GroupCommits
+from worker_chart_export.ledger.commit.group_commit import GATHER_SECONDS_EACH, GroupCommits
 from worker_chart_export.ledger.commit.plan import CommitRequest
 from worker_chart_export.ledger.step_ledger import Claim
 from worker_chart_export.timing import SystemClock
@@ -43,8 +44,10 @@ class TestCost:
         claimed = worker.claim(run.run_id, "s0")
         run.reference.update({"progress": {}})
         calls.reset()
+        lost = value("races_lost_total", intent="finalize") or 0
         assert worker.succeed(claimed).updated
         assert _counts(calls) == (1, 2)
+        assert value("races_lost_total", intent="finalize") == lost + 1
 
     def test_as_long_as_others_write_the_run_too_it_is_read_first(self, run, worker, calls):
         """A read costs less than a lost race. Once it shows no other writer, it is left out again."""
@@ -78,6 +81,21 @@ class TestCost:
         gate.open.set()
         assert all(future.result(10).result.claimed for future in [first, *others])
         assert calls["Commit"] == 2
+
+    def test_after_a_shared_commit_the_next_one_waits_for_more(self, run, documents, cloud):
+        """For each caller that shared it. After a commit for one caller none waits."""
+        clock = HandClock()
+        commits = GroupCommits(client=documents, clock=clock).of(run.run_id)
+        gate = Gate(cloud)
+        claims = [in_thread(lambda: commits.submit(claim(step_id="s0")))]
+        assert gate.reached.wait(10)
+        claims += [in_thread(lambda name=name: commits.submit(claim(step_id=name))) for name in STEPS[1:3]]
+        until(lambda: len(commits._queue._waiting) == 3)
+        gate.open.set()
+        assert all(future.result(10).result.claimed for future in claims)
+        assert commits._gather_until == pytest.approx(clock.ticks + 2 * GATHER_SECONDS_EACH)
+        assert commits.submit(claim(step_id="s3")).result.claimed
+        assert commits._gather_until == clock.ticks
 
     def test_a_commit_holds_at_most_200_requests_results_first(self):
         """Firestore refuses a commit of more than 500 writes, and each request can write its lease too."""
