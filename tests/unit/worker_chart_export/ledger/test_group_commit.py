@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -97,6 +98,26 @@ class TestCost:
         assert commits.submit(claim(step_id="s3")).result.claimed
         assert commits._gather_until == clock.ticks
 
+    def test_the_wait_for_more_comes_before_the_next_batch(self, run, documents):
+        """It is short, and a single step never waits."""
+        clock = HandClock()
+        commits = GroupCommits(client=documents, clock=clock).of(run.run_id)
+        commits._gather_until = clock.ticks + 0.05
+        started = time.monotonic()
+        commits.submit(claim(step_id="s0"))
+        assert time.monotonic() - started >= 0.05
+
+    def test_the_newest_read_of_any_caller_is_used(self, run, documents, worker):
+        """Also when the first caller has none."""
+        commits = GroupCommits(client=documents, clock=SystemClock()).of(run.run_id)
+        old, new = worker.ledger.read(run.run_id), None
+        run.set_status("s7", "RUNNING")
+        new = worker.ledger.read(run.run_id)
+        requests = [
+            CommitRequest(intent=claim(), snapshot=snapshot, held=None) for snapshot in (None, old, new, old)
+        ]
+        assert commits._best_known(requests) is new
+
     def test_a_commit_holds_at_most_200_requests_results_first(self):
         """Firestore refuses a commit of more than 500 writes, and each request can write its lease too."""
         intents = [*(claim(step_id=f"s{number}") for number in range(250)), success(step_id="done")]
@@ -129,6 +150,27 @@ class TestTime:
         assert later.commits is kept
         assert _counts(calls) == (1, 1)
 
+    @pytest.mark.parametrize(("age_seconds", "reads"), [(0.5, 0), (0.6, 1)])
+    def test_a_caller_s_read_is_used_for_half_a_second(self, run, documents, calls, age_seconds, reads):
+        """A lease that is computed from an older one could have expired already."""
+        clock = HandClock()
+        worker = LedgerProcess(documents, clock=clock)
+        snapshot = worker.ledger.read(run.run_id, leases_of=["s0"])
+        clock.advance(age_seconds)
+        calls.reset()
+        assert isinstance(worker.ledger.claim(run.run_id, "s0", snapshot=snapshot), Claim)
+        assert _counts(calls) == (reads, 1)
+
+    def test_each_failure_makes_the_next_pause_longer(self, run, documents, cloud):
+        """A success ends that."""
+        commits = GroupCommits(client=documents, clock=SystemClock()).of(run.run_id)
+        failures = []
+        read = Fault(method="BatchGetDocuments", before=lambda _request: failures.append(commits._failures))
+        cloud.firestore.faults.add(read)
+        cloud.firestore.faults.add(Fault(method="Commit", error="UNAVAILABLE", times=2))
+        assert commits.submit(claim(step_id="s0")).result.claimed
+        assert (failures, commits._failures) == ([0, 1, 2], 0)
+
 
 class TestUnknownOutcome:
     """Firestore's response is lost, and the commit was applied or not."""
@@ -144,6 +186,14 @@ class TestUnknownOutcome:
         assert isinstance(claimed, Claim)
         assert (claimed.attempt, run.lease("s0")["attempt"]) == (1, 1)
         assert worker.succeed(claimed).updated
+
+    def test_a_claim_by_the_caller_s_read_is_not_committed_twice(self, run, worker, cloud, calls):
+        """After an unknown outcome that read is too old."""
+        snapshot = worker.ledger.read(run.run_id, leases_of=["s0"])
+        calls.reset()
+        cloud.firestore.faults.add(Fault(method="Commit", error="UNAVAILABLE", after_effect=True, times=1))
+        assert isinstance(worker.ledger.claim(run.run_id, "s0", snapshot=snapshot), Claim)
+        assert _counts(calls) == (1, 1)
 
     @pytest.mark.parametrize("after_effect", [True, False])
     def test_a_take_over_is_won_once(self, run, worker, documents, cloud, after_effect):
