@@ -109,6 +109,12 @@ def test_the_wait_for_a_claim_ends_also_while_reads_fail(run, worker, cloud):
     assert time.monotonic() - started < 5
 
 
+def test_a_read_of_a_caller_is_repeated_during_a_short_outage(run, worker, cloud):
+    """By the client: no queue repeats it."""
+    cloud.firestore.faults.add(Fault(method="BatchGetDocuments", error="UNAVAILABLE", times=1))
+    assert worker.ledger.read(run.run_id, leases_of=["s0"]).run is not None
+
+
 def test_a_read_is_a_stage_and_names_the_flow(run, worker, log_lines):
     """Of the run that is read. Later lines say of which flow they are."""
     stages = []
