@@ -5,11 +5,13 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
 from localcloud.faults import Fault
 from tests.support.process.daemons import ROOT
+from tests.support.process.renderers import processor_ticks, wait_until
 
 LONG = 600
 
@@ -114,9 +116,21 @@ def test_a_worker_that_is_interrupted_during_its_claim_leaves_the_step(deploymen
     before = firestore.calls["Commit"]
     interrupted = start("interrupted", lease_seconds=LONG)
     assert firestore.calls.wait_for("Commit", before + 1, timeout_seconds=30)
+    wait_until(lambda: _sleeps(interrupted.process.pid), "the worker waits for the answer")
     interrupted.process.send_signal(signal.SIGINT)
     interrupted.wait_for("KeyboardInterrupt")
     start("other", lease_seconds=LONG).wait_for("claimed 2")
+
+
+def _sleeps(pid):
+    """Return whether a process used no processor time for a while.
+
+    The server counts a call while gRPC still sends it. A KeyboardInterrupt in that moment may leave a lock of
+    gRPC's channel locked for ever.
+    """
+    before = processor_ticks(pid)
+    time.sleep(0.3)
+    return processor_ticks(pid) == before
 
 
 def test_a_forked_process_neither_uses_nor_ends_the_claim(deployment, step, start):

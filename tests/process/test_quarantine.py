@@ -171,7 +171,7 @@ def test_what_a_list_of_many_messages_costs(deployment):
     calls = deployment.cloud.pubsub.calls
     before = calls.as_dict()
     with (
-        HeldMessages(deployment.quarantine, first_wait_seconds=5, next_seconds=0.1) as held,
+        HeldMessages(deployment.quarantine, first_wait_seconds=5, next_seconds=1) as held,
         counted_calls() as counted,
     ):
         lines = [line(each) for each in each_message(held)]

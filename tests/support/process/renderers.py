@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 #: The field of minor page faults, counted from the state.
 _MINOR_FAULTS = 7
+_TIMES = slice(11, 13)
 
 
 def _children(pid: int) -> list[int]:
@@ -61,6 +62,11 @@ def _name(pid: int) -> str:
 def page_faults(pid: int) -> int:
     """Return how many pages of memory the process got from the system."""
     return int(_fields(pid)[_MINOR_FAULTS])
+
+
+def processor_ticks(pid: int) -> int:
+    """Return the processor time of a process so far, in clock ticks."""
+    return sum(map(int, _fields(pid)[_TIMES]))
 
 
 def _state(pid: int) -> str:

@@ -67,7 +67,7 @@ def test_a_key_quoted_by_the_server_is_hidden(documents, status, log_lines):
         provider_on(url, documents) as provider,
         pytest.raises(RequestError) as caught,
     ):
-        provider.chart(chart_request(scope=scope_of(0.5)))
+        provider.chart(chart_request(scope=scope_of(2)))
     texts = [*_texts(caught.value), json.dumps(caught.value.as_step_error().to_dict()), repr(log_lines())]
     assert [text for text in texts if KEY in text] == []
     # Without this the server's message might be missing altogether.
