@@ -12,6 +12,7 @@ import pytest
 from daemon.cli.demo.resources import sample_templates
 from daemon.cli.lazy import COMMANDS, load_command
 from tests.support.process.commands import run_command
+from tests.support.process.renderers import wait_until
 from worker_chart_export.ledger.lease import LEASES
 
 PAGE = (Path(__file__).parents[2] / "docs/commands.md").read_text(encoding="utf-8")
@@ -87,6 +88,7 @@ def _check(commands, tmp_path):
     file = tmp_path / "own.json"
     file.write_text(json.dumps({**sample_templates()[0], "id": "own"}))
     with commands.deployment.daemon(RESCUE_INTERVAL_SECONDS="600").started() as daemon:
+        wait_until(lambda: commands.rows("workers"), "heartbeat of the worker")
         workers = commands.rows("workers")
         assert daemon.terminate() == 0
     found = {
