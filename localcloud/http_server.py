@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 _BACKLOG = 256
 _PHRASES = {status.value: status.phrase for status in HTTPStatus} | {499: "Client Closed Request"}
+# Some clients refuse status lines of a few kilobytes; a phrase of the caller's own words could be as long.
+_MAX_PHRASE_CHARACTERS = 300
 # Interim responses: `100 Continue` that nobody asked for, and `103 Early Hints` with a header.
 _INTERIM = (b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 103 Early Hints\r\nLink: </a>; rel=preload\r\n\r\n")
 _TRICKLED_PIECES = 20
@@ -59,9 +61,14 @@ class Request:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Response:
-    """An HTTP response. `interim` and `trickle_seconds` are those of `Fault`."""
+    """An HTTP response. `interim` and `trickle_seconds` are those of `Fault`.
+
+    Attributes:
+        phrase: The text after the status in the first line; empty = the usual one.
+    """
 
     status: int = 200
+    phrase: str = ""
     body: bytes = b""
     content_type: str = "application/json; charset=UTF-8"
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -75,12 +82,17 @@ class Response:
             "Content-Length": str(len(self.body)),
             **self.headers,
         }
-        lines = [f"HTTP/1.1 {self.status} {_PHRASES.get(self.status, 'Error')}"]
+        lines = [f"HTTP/1.1 {self.status} {_one_line(self.phrase) or _PHRASES.get(self.status, 'Error')}"]
         lines += [f"{name}: {value}" for name, value in headers.items()]
         # UTF-8, as Google's service sends a file name in `Content-Disposition`.
         interim = b"".join(_INTERIM[number % len(_INTERIM)] for number in range(self.interim))
         head = interim + "\r\n".join(lines).encode() + b"\r\n\r\n"
         return head + self.body if with_body else head
+
+
+def _one_line(text: str) -> str:
+    """Return `text` as printable ASCII: what comes from a client could otherwise end the line."""
+    return "".join(one if " " <= one <= "~" else "?" for one in text[:_MAX_PHRASE_CHARACTERS])
 
 
 class ConnectionDropped(Exception):

@@ -111,11 +111,13 @@ class StorageService(HttpService):
 
     def _refused(self, error: StorageError, method: str, request: Request) -> Response:
         """Return an error as the caller gets it, and report it if the request asks for what is not served."""
-        if error.status == HTTPStatus.NOT_IMPLEMENTED or method == "unknown":
-            call = f"{request.method} {request.path}"
-            self.refusals.add(self.name, method, error.message, call=call)
         is_xml = is_signed(request.query) or parts.is_part(request.query)
-        return parts.error_response(error) if is_xml and _route(request).is_xml else error.response()
+        answer = parts.error_response(error) if is_xml and _route(request).is_xml else error.response()
+        if error.status != HTTPStatus.NOT_IMPLEMENTED and method != "unknown":
+            return answer
+        self.refusals.add(self.name, method, error.message, call=f"{request.method} {request.path}")
+        # Many HTTP clients show of an error only its first line, and the answer to HEAD has nothing else.
+        return replace(answer, phrase=error.message)
 
     def error_response(self, status: int, message: str) -> Response:
         """Return an error in Google's JSON format: an injected one, or that of a malformed request."""

@@ -115,3 +115,23 @@ def test_methods(bucket, http, kind):
     for path in (f"/{bucket.name}/a", f"/{bucket.name}/", f"/{bucket.name}"):
         assert_refused(http.post(path, content=b"x"), "XML API")
     assert_refused(http.get(f"/{bucket.name}/a", headers={"X-Goog-If-Generation-Match": "1"}), "XML API")
+
+
+def test_the_status_line_holds_the_reason(bucket, http):
+    """Callers that show only the status line, and those of HEAD, read there what is not served.
+
+    Other errors keep the usual words.
+    """
+    head = http.head(f"/{bucket.name}/a", headers={"X-Goog-If-Generation-Match": "1"})
+    assert (head.status_code, head.content) == (501, b"")
+    assert head.reason_phrase.startswith("XML API is not served by the embedded cloud: use the JSON API ")
+    assert http.get(f"/storage/v1/b/{bucket.name}/o/a").reason_phrase == "Not Found"
+
+
+def test_a_caller_s_words_stay_in_the_status_line(bucket, http):
+    """A refused name can neither end the status line and add a header nor make it too long for a client."""
+    url = f"/storage/v1/b/{bucket.name}/o"
+    split = http.get(url, params={"é\r\nX-Added: a": "b"})
+    assert split.reason_phrase == "???X-Added: a is not served by the embedded cloud"
+    assert "X-Added" not in split.headers
+    assert http.get(url, params={"a" * 5000: "b"}).reason_phrase == "a" * 300
