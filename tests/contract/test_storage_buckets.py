@@ -63,6 +63,31 @@ def test_a_bucket_without_public_access(storage_client, name):
         bucket.patch()
 
 
+@pytest.mark.serves("Bucket.iamConfiguration.uniformBucketLevelAccess")
+def test_all_buckets_have_uniform_access(bucket, http):
+    """A bucket that asks for nothing shows uniform access: nothing in it has an owner or a list of rights.
+
+    Google's service omits both fields then, also with `projection=full`.
+    """
+    bucket.blob("a").upload_from_string(b"x")
+    assert bucket.client.get_bucket(bucket.name).iam_configuration.uniform_bucket_level_access_enabled
+    url = f"/storage/v1/b/{bucket.name}"
+    full = [http.get(f"{one}?projection=full").json() for one in (url, f"{url}/o", f"{url}/o/a")]
+    for shown in (full[0], *full[1]["items"], full[2]):
+        assert shown.keys().isdisjoint({"owner", "acl", "defaultObjectAcl"})
+
+
+@pytest.mark.serves("Bucket.iamConfiguration.uniformBucketLevelAccess")
+def test_a_bucket_without_uniform_access_is_refused(storage_client, bucket, name):
+    """A bucket that asks for access control lists is refused by name, when it is made and later."""
+    made = storage_client.bucket(name)
+    for one, send in ((made, made.create), (bucket, bucket.patch)):
+        one.iam_configuration.uniform_bucket_level_access_enabled = False
+        with pytest.raises(exceptions.MethodNotImplemented, match="uniformBucketLevelAccess is not served"):
+            send()
+    assert storage_client.lookup_bucket(name) is None
+
+
 @pytest.mark.serves("buckets.insert", "buckets.delete")
 def test_buckets_are_made_once_and_deleted_when_empty(bucket):
     """Creating an existing bucket and deleting one with objects give 409."""

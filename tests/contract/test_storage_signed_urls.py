@@ -67,6 +67,17 @@ def test_signed_urls_read_write_and_delete(bucket, http, sign, version):
 
 @VERSIONS
 @pytest.mark.serves("X-Goog-Signature")
+def test_a_signed_url_of_a_bucket_gets_here(bucket, http, version):
+    """A signed URL that lists a bucket names this host too, and is refused by name, as any list in XML."""
+    url = bucket.generate_signed_url(HOUR, version=version, credentials=Signer())
+    assert urlsplit(url).netloc == urlsplit(bucket.client.api_endpoint).netloc
+    refused = http.get(url)
+    assert refused.status_code == 501
+    assert refused.json()["error"]["message"].startswith("XML API is not served by the embedded cloud: ")
+
+
+@VERSIONS
+@pytest.mark.serves("X-Goog-Signature")
 def test_a_signed_url_begins_a_resumable_upload(bucket, http, sign, version):
     """A signed POST begins a resumable upload; its chunks need no signature."""
     begun = http.post(
