@@ -27,7 +27,8 @@ from worker_chart_export.observability.logs import configure
 
 
 def _head(status, *headers, body=b""):
-    lines = [b"HTTP/1.1 " + status, *headers, b"Content-Length: %d" % len(body)]
+    # The server closes each connection. Without these words, the next request may still be sent on it.
+    lines = [b"HTTP/1.1 " + status, b"Connection: close", *headers, b"Content-Length: %d" % len(body)]
     return b"\r\n".join(lines) + b"\r\n\r\n" + body
 
 
@@ -349,7 +350,7 @@ def test_a_pause_follows_retry_after(documents, monkeypatch, header, least):
         "worker_chart_export.charts.chart_img.attempts.pause_seconds",
         lambda answer, _failures: asked.append(answer.retry_after_seconds) or 0.0,
     )
-    head = b"HTTP/1.1 503 Unavailable\r\nRetry-After: %s\r\nContent-Length: 0\r\n\r\n" % header
+    head = _head(b"503 Unavailable", b"Retry-After: " + header)
     with _raw_server(head) as url, provider_on(url, documents) as provider, pytest.raises(ChartApiFailed):
         provider.chart(chart_request())
     assert asked == [least or None] * 5
