@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from worker_chart_export.concurrency.parallel import ThreadCache
@@ -36,6 +36,8 @@ class QueuedRequest:
         abandoned: The caller does not wait any more.
         must_verify: The last batch may have taken effect without a clear answer. The request needs one more
             batch to find out, even when the caller's time has ended.
+        woken: Set when the caller has to look: the request is done, or the caller may run the next batch.
+            An event of all callers would wake those too that only wait on.
     """
 
     answer: Any = None
@@ -44,6 +46,7 @@ class QueuedRequest:
     in_flight: bool = False
     abandoned: bool = False
     must_verify: bool = False
+    woken: threading.Event = field(default_factory=threading.Event)
 
     @property
     def is_done(self) -> bool:
@@ -95,7 +98,7 @@ class CombiningQueue(Generic[R]):
         self._pause = pause
         self._timeout_error = timeout_error
         self._in_background = in_background
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
         self._busy = False
         self._waiting: list[R] = []
 
@@ -110,17 +113,17 @@ class CombiningQueue(Generic[R]):
             Abandoned requests that got an answer in a batch which this caller ran itself.
         """
         abandoned: list[R] = []
-        with self._changed:
+        with self._lock:
             self._waiting.append(request)
         try:
             while self._await_turn(request, remaining_seconds):
                 if self._in_background:
                     try:
-                        _threads.run(self._run_batch)
+                        _threads.run(self._run_batches)
                         continue
                     except RuntimeError:  # the system has no more threads: run it here
                         pass
-                batch = self._run_batch()
+                batch = self._run_one_batch()
                 abandoned += [other for other in batch if other.abandoned and other.answer is not None]
         except BaseException:  # a KeyboardInterrupt
             self._leave(request)
@@ -129,40 +132,76 @@ class CombiningQueue(Generic[R]):
 
     def _leave(self, request: R) -> None:
         """Take a request out of the queue whose caller does not wait any more."""
-        with self._changed:
+        with self._lock:
             request.abandoned = True
             if not request.in_flight and request in self._waiting:
                 self._waiting.remove(request)
+            self._wake_next()
 
     def _await_turn(self, request: R, remaining_seconds: Callable[[], float]) -> bool:
         """Wait until the request is done (False), or until this caller has to run the next batch (True)."""
-        with self._changed:
-            while not request.is_done:
+        while True:
+            with self._lock:
                 left = remaining_seconds()
-                was_tried = self._busy or request.last_error is not None
-                if left <= 0 and was_tried and not request.must_verify:
-                    request.abandoned = True
-                    error: WorkerError = BackendUnavailable(FIRESTORE, "no answer in time")
-                    if not request.in_flight:
-                        error = self._timeout_error()
-                        self._waiting.remove(request)
-                    request.error = request.last_error or error
-                elif self._busy:
-                    self._changed.wait(min(left, POLL_SECONDS) if left > 0 else POLL_SECONDS)
-                else:
+                if not request.is_done:
+                    self._leave_in_time(request, left)
+                if not self._busy and (not request.is_done or self._has_unverified()):
                     self._busy = True
                     return True
-            # Nobody waits for an abandoned request, so this caller verifies whether it took effect.
-            if self._busy or not any(other.abandoned and other.must_verify for other in self._waiting):
-                return False
-            self._busy = True
-            return True
+                if request.is_done:
+                    return False
+                request.woken.clear()
+            request.woken.wait(min(left, POLL_SECONDS) if left > 0 else POLL_SECONDS)
+
+    def _leave_in_time(self, request: R, left: float) -> None:
+        """Give a request its error if its time has ended, and a batch has tried it or is just running."""
+        was_tried = self._busy or request.last_error is not None
+        if left > 0 or not was_tried or request.must_verify:
+            return
+        request.abandoned = True
+        error: WorkerError = BackendUnavailable(FIRESTORE, "no answer in time")
+        if not request.in_flight:
+            error = self._timeout_error()
+            self._waiting.remove(request)
+        request.error = request.last_error or error
+        self._wake_next()
+
+    def _has_unverified(self) -> bool:
+        """Return whether a caller has left that nobody has told if its request took effect."""
+        return any(other.abandoned and other.must_verify for other in self._waiting)
+
+    def _wake_next(self) -> None:
+        """Let one of the callers run the next batch, unless a batch is running."""
+        if not self._busy:
+            for request in self._waiting:
+                if not request.abandoned:
+                    request.woken.set()
+                    return
+
+    def _run_one_batch(self) -> Sequence[R]:
+        try:
+            return self._run_batch()
+        finally:
+            self._end_turn()
+
+    def _run_batches(self) -> None:
+        """Run batches while anybody waits. To hand each over to another thread would cost two switches."""
+        try:
+            while self._waiting:
+                self._run_batch()
+        finally:
+            self._end_turn()
+
+    def _end_turn(self) -> None:
+        with self._lock:
+            self._busy = False
+            self._wake_next()
 
     def _run_batch(self) -> Sequence[R]:
         batch: Sequence[R] = ()
         try:
             self._pause()
-            with self._changed:
+            with self._lock:
                 batch = self._choose(self._waiting)
                 for request in batch:
                     request.in_flight, request.must_verify = True, False
@@ -177,13 +216,17 @@ class CombiningQueue(Generic[R]):
             _fail(batch, BackendRefused(FIRESTORE, f"unexpected {error!r:.200}"))
             raise
         finally:
-            with self._changed:
-                for request in batch:
-                    request.in_flight = False
-                self._waiting = [r for r in self._waiting if not r.is_done or (r.abandoned and r.must_verify)]
-                self._busy = False
-                self._changed.notify_all()
+            self._take_out(batch)
         return batch
+
+    def _take_out(self, batch: Sequence[R]) -> None:
+        """Take the requests of a batch that are done out of the queue, and wake their callers."""
+        with self._lock:
+            self._waiting = [r for r in self._waiting if not r.is_done or (r.abandoned and r.must_verify)]
+            for request in batch:
+                request.in_flight = False
+                if request.is_done:
+                    request.woken.set()
 
 
 def _fail(batch: Sequence[QueuedRequest], error: WorkerError) -> None:
