@@ -21,7 +21,7 @@ import os
 import socket
 import ssl
 import threading
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -52,57 +52,67 @@ MAX_INTERIM_ANSWERS = 20
 MAX_HEAD_BYTES = 64 * 1024
 
 
+class _Twin(socket.socket):
+    """A second descriptor of a socket."""
+
+
 @dataclass(slots=True, eq=False)
 class CancellableCall:
     """The sockets that a running call may block on, by the connection that uses them.
 
-    Each socket is held by a duplicate of its descriptor. So a TLS handshake, which replaces the socket
-    object, changes nothing. And a descriptor that the system has reused for another file is never shut down.
-
     Attributes:
         was_sent: A connection was open, so the server may have received the request.
+        lock: Held while sockets are shut down, and while one is closed: the system may give the descriptor of
+            a closed socket to another file, which must not be shut down.
     """
 
     was_sent: bool = False
-    _lock: threading.Lock = field(default_factory=threading.Lock)
-    _descriptors: dict[int, int] = field(default_factory=dict)
+    lock: threading.RLock = field(default_factory=threading.RLock)  # a destructor may close one meanwhile
+    _sockets: dict[int, socket.socket] = field(default_factory=dict)
     _is_stopped: bool = False
 
     def hold(self, connection: object, opened: socket.socket) -> None:
         """Shut `opened` down when the call is stopped, or at once when it is stopped already."""
         self.release(connection)
-        # An error means a closed socket or no free descriptor. The call itself will report it.
-        with suppress(OSError), self._lock:
-            self._descriptors[id(connection)] = descriptor = os.dup(opened.fileno())
+        with self.lock:
+            self._sockets[id(connection)] = opened
             if self._is_stopped:
-                _shut_down(descriptor)
+                _shut_down(opened)
+
+    def hold_twin(self, connection: object, opened: socket.socket) -> None:
+        """Do so through a second descriptor: a TLS handshake takes the first one from the socket object."""
+        # An error means that there is no free descriptor. The call itself will report it.
+        with suppress(OSError):
+            self.hold(connection, _Twin(fileno=os.dup(opened.fileno())))
 
     def release(self, connection: object) -> None:
         """Forget the socket of a connection that does not block any more."""
-        with self._lock:
-            descriptor = self._descriptors.pop(id(connection), None)
-            if descriptor is not None:
-                os.close(descriptor)
+        with self.lock:
+            held = self._sockets.pop(id(connection), None)
+            if isinstance(held, _Twin):
+                held.close()
 
     def stop(self, _error: WorkerError) -> None:
         """Shut all held sockets down, so that the blocked thread continues."""
-        with self._lock:
+        with self.lock:
             self._is_stopped = True
-            for descriptor in self._descriptors.values():
-                _shut_down(descriptor)
+            for held in self._sockets.values():
+                _shut_down(held)
 
     def close(self) -> None:
         """Forget all sockets."""
-        with self._lock:
-            for descriptor in self._descriptors.values():
-                os.close(descriptor)
-            self._descriptors.clear()
+        with self.lock:
+            for held in self._sockets.values():
+                if isinstance(held, _Twin):
+                    held.close()
+            self._sockets.clear()
 
 
-def _shut_down(descriptor: int) -> None:
-    # An error means that the other side has closed the connection already.
-    with suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as duplicate:
-        duplicate.shutdown(socket.SHUT_RDWR)
+def _shut_down(opened: socket.socket) -> None:
+    """Shut a socket down below TLS, whose own `shutdown` is not for other threads."""
+    # An error means that one side has closed the connection already.
+    with suppress(OSError):
+        socket.socket.shutdown(opened, socket.SHUT_RDWR)
 
 
 _CALL: ContextVar[CancellableCall | None] = ContextVar("cancellable_call", default=None)
@@ -124,16 +134,47 @@ def cancellable_by(scope: CancelScope) -> Iterator[CancellableCall]:
         call.close()
 
 
-class _AnswerReader(io.BufferedReader):
-    """Read one answer from a socket. At its end, shut the socket down if more bytes have arrived.
+def _while_closing() -> AbstractContextManager[object]:
+    """Return a context in which a socket of the running call can be closed."""
+    call = _CALL.get()
+    return nullcontext() if call is None else call.lock
 
-    Those bytes may be a part of another answer. The pool finds the closed socket and opens a new connection.
+
+class _AnswerBytes(io.RawIOBase):
+    """The bytes of a socket, until its answer is read to the end."""
+
+    def __init__(self, raw: io.RawIOBase) -> None:
+        self._raw = raw
+        self.has_ended = False
+        self.fileno = raw.fileno  # type: ignore[method-assign]
+
+    def readable(self) -> bool:
+        """Return True."""
+        return True
+
+    def readinto(self, buffer: Any, /) -> int | None:
+        """Read from the socket. After the end of the answer, say that nothing is there."""
+        return None if self.has_ended else self._raw.readinto(buffer)
+
+    def close(self) -> None:
+        """Close the socket, if its connection is closed too."""
+        with _while_closing():
+            self._raw.close()
+        super().close()
+
+
+class _AnswerReader(io.BufferedReader):
+    """Read one answer from a socket. If more bytes were read with it, shut the socket down at its end.
+
+    Those bytes may be a part of another answer. The pool finds the closed socket and opens a new connection,
+    as it does when more bytes arrive later.
     """
 
     def __init__(self, opened: socket.socket, raw: io.RawIOBase) -> None:
         self._socket = opened
+        self._bytes = _AnswerBytes(raw)
         self._head_bytes_left: int | None = MAX_HEAD_BYTES
-        super().__init__(raw)
+        super().__init__(self._bytes)
 
     def end_head(self) -> None:
         """Read lines without the limit of the head: what follows is the body."""
@@ -161,15 +202,9 @@ class _AnswerReader(io.BufferedReader):
     def close(self) -> None:
         """Check the buffer, and with TLS also that of OpenSSL, for what follows the answer."""
         if not self.closed:
-            # An error means that nothing has arrived, or that the socket is closed.
-            with suppress(OSError):
-                timeout = self._socket.gettimeout()
-                self._socket.settimeout(0)
-                try:
-                    if self.peek(1):
-                        _shut_down(self._socket.fileno())
-                finally:
-                    self._socket.settimeout(timeout)
+            self._bytes.has_ended = True
+            if self.peek(1) or (isinstance(self._socket, ssl.SSLSocket) and self._socket.pending()):
+                _shut_down(self._socket)
         super().close()
 
 
@@ -225,14 +260,16 @@ class _Cancellable:
     is_new = True
     request_parts_sent = 0
     has_early_answer = False
+    #: The headers, while they wait for their body.
+    unsent_head: bytes | None = None
 
     def _new_conn(self) -> socket.socket:
         opened: socket.socket = super()._new_conn()  # type: ignore[misc]
         if (call := _CALL.get()) is not None:  # so that a proxy's answer and a TLS handshake can be cancelled
-            call.hold(self, opened)
+            call.hold_twin(self, opened)
         return opened
 
-    def request(self, *args: Any, **kwargs: Any) -> None:
+    def request(self, method: str, url: str, body: Any = None, *args: Any, **kwargs: Any) -> None:
         """Send a request over a new connection, or over the connection of an earlier request."""
         if is_new := self.sock is None:
             self.connect()  # type: ignore[attr-defined]
@@ -240,18 +277,30 @@ class _Cancellable:
             call.hold(self, self.sock)
             call.was_sent = True
         self.is_new, self.request_parts_sent, self.has_early_answer = is_new, 0, False
-        super().request(*args, **kwargs)  # type: ignore[misc]
+        self.unsent_head = b"" if body and isinstance(body, bytes) else None
+        super().request(method, url, body, *args, **kwargs)  # type: ignore[misc]
 
     def send(self, data: Any) -> None:
-        """Send the headers or the body. Note an answer that is there before the body is sent.
+        """Send the headers or the body; the headers of a body of bytes in one piece with it.
 
-        It may answer something else, and another answer may follow. The first request of a connection with
-        TLS is not watched: session tickets may arrive meanwhile.
+        Two pieces would wake the server twice. If there are more, note an answer that is there before the
+        next one is sent. It may answer something else, and another answer may follow. The first request of a
+        connection with TLS is not watched: session tickets may arrive meanwhile.
         """
+        if self.unsent_head == b"":
+            self.unsent_head = data
+            return
+        if self.unsent_head is not None:
+            data, self.unsent_head = self.unsent_head + data, None
         if self.request_parts_sent and not (self.is_new and isinstance(self.sock, ssl.SSLSocket)):
             self.has_early_answer |= wait_for_read(self.sock, timeout=0)
         super().send(data)  # type: ignore[misc]
         self.request_parts_sent += 1
+
+    def close(self) -> None:
+        """Close the socket, unless an answer is still read from it."""
+        with _while_closing():
+            super().close()  # type: ignore[misc]
 
     def getresponse(self) -> Any:
         """Return the final answer. One that is early is the last of its connection."""

@@ -218,6 +218,27 @@ def test_an_answer_without_a_clear_end_is_the_last_of_its_connection(serve, clie
     assert server.connections == 2
 
 
+def test_headers_and_body_arrive_in_one_piece():
+    """Two pieces would wake the server twice for each request."""
+    pieces = []
+    with socket.create_server(("127.0.0.1", 0)) as listener, contextlib.ExitStack() as clients:
+
+        def answer():
+            with listener.accept()[0] as connection:
+                for _ in range(2):
+                    pieces.append(connection.recv(65536))
+                    connection.sendall(_ok(b""))
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/"
+        manager = clients.enter_context(open_connections(url, kept=1))
+        for body in (b"x" * 30_000, b"second"):
+            assert manager.request("POST", url, body=body, retries=False, timeout=5).status == 200
+        thread.join()
+    assert [piece.partition(b"\r\n\r\n")[2] for piece in pieces] == [b"x" * 30_000, b"second"]
+
+
 def test_an_answer_before_its_request_is_the_last_of_its_connection(serve):
     """A server that answers before it has the body may answer the body as another request."""
     server, clients = serve(_ok(b"early"), b"", b"", b"", b"")
