@@ -22,7 +22,7 @@ def main() -> None:
         run_command("daemon", called_as="python -m daemon")  # prints the settings or a usage error, and exits
     protect_standard_streams()
     from daemon.exit import exit_now
-    from daemon.lifecycle.garbage import long_lived
+    from daemon.lifecycle.interpreter import long_lived
 
     with long_lived():
         from daemon.main import run_daemon

@@ -17,7 +17,7 @@ from daemon.http.page.live_page import LivePage
 from daemon.http.probes import health_routes, register_gauges
 from daemon.http.server import HealthServer
 from daemon.lifecycle.drain import Drain, DrainTimes
-from daemon.lifecycle.garbage import collect_less
+from daemon.lifecycle.interpreter import collect_less, switch_less
 from daemon.lifecycle.liveness import Liveness, readiness
 from daemon.lifecycle.signals import LAST_ACTION_SECONDS, arm_exit_timer, forward_stop_signals
 from daemon.lifecycle.stoppable_wait import StoppableWait, StopRequested
@@ -174,6 +174,7 @@ class Daemon:
             self._waiter.wait_for(parts.fleet.look_first, name="fleet")
             parts.start(self._liveness)
             collect_less()
+            switch_less()
             parts.supervisor.keep_open()
         except StopRequested as stop:
             code, reason, since = ExitCode.OK, stop.reason, stop.at

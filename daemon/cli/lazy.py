@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command, get_group
 
-from daemon.lifecycle.garbage import long_lived
+from daemon.lifecycle.interpreter import long_lived
 from worker_chart_export.errors import shown
 
 if TYPE_CHECKING:

@@ -28,7 +28,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 import requests.adapters
-from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, ProxyManager
+from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, ProxyManager, Retry
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.util.wait import wait_for_read
 
@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from worker_chart_export.concurrency.cancel_scope import CancelScope
     from worker_chart_export.errors import WorkerError
 
+#: The `retries` of a request that is sent once. urllib3 would make an object for each `False`.
+NO_RETRIES = Retry(total=False, redirect=False)
 #: A connection that was idle for longer is not used again: a gateway may have dropped it without a notice,
 #: and a request that is lost on it is not sent again.
 MAX_IDLE_SECONDS = 5.0

@@ -22,6 +22,7 @@ from worker_chart_export.backends.connections import open_connections
 from worker_chart_export.backends.errors import TRANSIENT, describe_error
 from worker_chart_export.backends.http import (
     MAX_ERROR_BYTES,
+    NO_RETRIES,
     CancellableAdapter,
     cancellable_by,
 )
@@ -134,7 +135,10 @@ def _limited(scope: CancelScope) -> Iterator[CancelScope]:
     """Return a scope for one attempt. It stops with `scope`, and when the time of `scope` ends."""
     seconds = max(MIN_TIMEOUT_SECONDS, scope.remaining_seconds())
     call = CancelScope(seconds=seconds, clock=SystemClock())
-    error = BackendUnavailable(STORAGE, f"no whole answer within {span(seconds)}")
+
+    def error() -> BackendUnavailable:
+        return BackendUnavailable(STORAGE, f"no whole answer within {span(seconds)}")
+
     with scope.while_running(call.stop), shared_timer().limit(call, seconds, error):
         yield call
 
@@ -250,7 +254,7 @@ class _PlainSession(requests.Session):
                 body=data.encode() if isinstance(data, str) else data,
                 headers=headers,
                 timeout=urllib3.Timeout(connect=connect, read=read),
-                retries=False,
+                retries=NO_RETRIES,
                 redirect=False,
                 preload_content=False,
             )

@@ -31,6 +31,9 @@ URL = (
     "?uploadType=multipart&fields=generation&ifGenerationMatch={generation}"
 )
 
+#: Between the parts of a body. No content holds these random characters.
+BOUNDARY = secrets.token_hex(16)
+
 
 def insert_object(
     bucket: Any,
@@ -50,8 +53,7 @@ def insert_object(
     fields: dict[str, Any] = {"name": name, "contentType": content_type, "crc32c": checksum_of(content)}
     if metadata:
         fields["metadata"] = dict(metadata)
-    boundary = secrets.token_hex(16)
-    body = _multipart(fields, content, boundary)
+    body = _multipart(fields, content)
 
     def send(timeout: Timeout) -> None:
         client = bucket.client
@@ -59,7 +61,7 @@ def insert_object(
         host, agent = connection.get_api_base_url_for_mtls(), connection.user_agent
         url = URL.format(host=host, bucket=quote(bucket.name), generation=generation)
         headers = {
-            "content-type": f"multipart/related; boundary={boundary}",
+            "content-type": f"multipart/related; boundary={BOUNDARY}",
             "user-agent": agent,
             "x-goog-api-client": agent,
         }
@@ -79,10 +81,10 @@ def checksum_of(content: bytes) -> str:
     return base64.b64encode(google_crc32c.value(content).to_bytes(4)).decode()
 
 
-def _multipart(fields: Mapping[str, Any], content: bytes, boundary: str) -> bytes:
+def _multipart(fields: Mapping[str, Any], content: bytes) -> bytes:
     """Return the body of a `multipart/related` request: the fields of the object, then its content."""
     head = (
-        f"--{boundary}\r\ncontent-type: application/json; charset=UTF-8\r\n\r\n{json.dumps(fields)}\r\n"
-        f"--{boundary}\r\ncontent-type: {fields['contentType']}\r\n\r\n"
+        f"--{BOUNDARY}\r\ncontent-type: application/json; charset=UTF-8\r\n\r\n{json.dumps(fields)}\r\n"
+        f"--{BOUNDARY}\r\ncontent-type: {fields['contentType']}\r\n\r\n"
     )
-    return b"".join((head.encode(), content, f"\r\n--{boundary}--".encode()))
+    return b"".join((head.encode(), content, f"\r\n--{BOUNDARY}--".encode()))

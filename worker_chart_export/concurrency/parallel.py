@@ -122,7 +122,8 @@ def run_in_parallel(
                     _run_jobs(jobs, unfinished, ended)
                 break
         ended.wait(scope.remaining_seconds())
-        wait(futures, timeout=OVERRUN_GRACE_SECONDS)
+        if unfinished:
+            wait(futures, timeout=OVERRUN_GRACE_SECONDS)
         scope.check_stopped()
     finally:
         scope.stop(timeout_error)

@@ -7,6 +7,7 @@ lines wait, and a thread of their own writes them.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import select
 import socket
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 #: How much waits at most: some ten thousand lines.
 MAX_BYTES = 8 * 2**20
+#: The C library, called without giving up Python's lock.
+_LIBC = ctypes.PyDLL(None, use_errno=True)
 #: How much one write takes at most, unless a single line is longer.
 WRITE_BYTES = 2**16
 
@@ -122,7 +125,7 @@ class LineQueue:
         """Return how much was written without waiting. What can't be written at all counts as written."""
         try:
             return self._write_now(data)
-        except BlockingIOError:
+        except (BlockingIOError, InterruptedError):
             return 0
         except OSError:  # the reader has gone, or the disk is full
             metrics.LOG_LINES_DROPPED.labels("write_failed").inc(lines)
@@ -182,9 +185,22 @@ def _without_waiting(descriptor: int) -> Callable[[bytes], int]:
         if stat.S_ISSOCK(mode):
             return partial(_send, socket.socket(fileno=os.dup(descriptor)))
         flags = os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-        return partial(os.write, os.open(f"/proc/self/fd/{descriptor}", flags))
+        return partial(_write_at_once, os.open(f"/proc/self/fd/{descriptor}", flags))
     except OSError:
         return _write_nothing
+
+
+def _write_at_once(descriptor: int, data: bytes) -> int:
+    """Write to a non-blocking descriptor as `os.write` does, but keep Python's lock.
+
+    `os.write` gives the lock to another thread, and has to wait to get it back: under load that takes longer
+    than the write itself.
+    """
+    written: int = _LIBC.write(descriptor, data, len(data))
+    if written < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+    return written
 
 
 def _send(output: socket.socket, data: bytes) -> int:

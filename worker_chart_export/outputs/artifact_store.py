@@ -10,7 +10,7 @@ import re
 import threading
 from contextlib import suppress
 from datetime import UTC, datetime
-from functools import partial
+from functools import lru_cache, partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -63,6 +63,12 @@ T = TypeVar("T")
 START_IN_NAME = re.compile(r"([0-9]{8}-[0-9]{6})_[^/]*\.png$")
 
 
+@lru_cache(maxsize=64)
+def _stamp(started_at: datetime) -> str:
+    """Return the time as object names hold it. A step needs it a dozen times, and `strftime` is slow."""
+    return f"{started_at:%Y%m%d-%H%M%S}"
+
+
 class StepFolder(NamedTuple):
     """The object names of one step in the charts bucket."""
 
@@ -88,7 +94,7 @@ class StepFolder(NamedTuple):
         Args:
             started_at: The time of the first claim. Take-overs keep it.
         """
-        return f"charts/{self.run_id}/{self.step_id}/{started_at:%Y%m%d-%H%M%S}_"
+        return f"charts/{self.run_id}/{self.step_id}/{_stamp(started_at)}_"
 
     def png_name(self, *, started_at: datetime, symbol: str, timeframe: str, template_id: str) -> str:
         """Return a chart's object name: the same in every attempt, see `png_prefix`."""

@@ -9,7 +9,7 @@ import typer
 
 from daemon.cli.output import examples
 from daemon.exit import exit_now
-from daemon.lifecycle.garbage import long_lived
+from daemon.lifecycle.interpreter import long_lived
 
 EXAMPLES = examples("daemon", "daemon --check")
 

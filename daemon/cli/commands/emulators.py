@@ -15,7 +15,7 @@ import typer
 from typer.core import TyperCommand
 
 from daemon.cli.output import examples
-from daemon.lifecycle.garbage import long_lived
+from daemon.lifecycle.interpreter import long_lived
 from daemon.lifecycle.library_defaults import given_environment
 from daemon.lifecycle.signals import STOP_SIGNALS, block_stop_signals
 from daemon.reports.wording import command_line

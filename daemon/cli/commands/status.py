@@ -13,7 +13,7 @@ import typer
 from daemon.cli.output import OutputFormat, examples
 from daemon.cli.places import asking_for, place_of, with_place
 from daemon.exit import ExitCode
-from daemon.lifecycle.garbage import long_lived
+from daemon.lifecycle.interpreter import long_lived
 from daemon.lifecycle.signals import block_stop_signals
 from daemon.lifecycle.standard_streams import lost_reader
 from worker_chart_export.errors import BackendUnavailable, RunInvalid

@@ -18,7 +18,7 @@ from urllib3.exceptions import HTTPError
 
 from worker_chart_export.backends.call_timer import CallTimer
 from worker_chart_export.backends.connections import open_connections
-from worker_chart_export.backends.http import MAX_ERROR_BYTES, cancellable_by
+from worker_chart_export.backends.http import MAX_ERROR_BYTES, NO_RETRIES, cancellable_by
 from worker_chart_export.charts.base import PNG_SIGNATURE, png_end
 from worker_chart_export.charts.chart_img.answers import parse_retry_after
 from worker_chart_export.concurrency.cancel_scope import CancelScope
@@ -115,7 +115,7 @@ class ChartApi:
         call = CancelScope(seconds=seconds, clock=SystemClock())
         with (
             scope.while_running(call.stop),
-            self._timer.limit(call, seconds, NoAnswer(f"No whole answer within {span(seconds)}.")),
+            self._timer.limit(call, seconds, lambda: NoAnswer(f"No whole answer within {span(seconds)}.")),
             cancellable_by(call) as cancellable,
         ):
             try:
@@ -125,7 +125,7 @@ class ChartApi:
                     body=json.dumps(dict(request.payload), ensure_ascii=False, allow_nan=False).encode(),
                     headers=HEADERS | {"x-api-key": account.api_key.get_secret_value()},
                     timeout=Timeout(connect=min(CONNECT_TIMEOUT_SECONDS, read_seconds), read=read_seconds),
-                    retries=False,
+                    retries=NO_RETRIES,
                     redirect=False,
                     preload_content=False,
                 ) as response:

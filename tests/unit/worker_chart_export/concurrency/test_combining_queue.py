@@ -18,6 +18,12 @@ OUTAGE = BackendUnavailable("firestore", "down")
 TIMED_OUT = StepTimedOut("too late")
 
 
+@pytest.fixture(autouse=True)
+def _no_polls(monkeypatch):
+    """Wake no caller by the time alone: each has to be woken by what it waits for."""
+    monkeypatch.setattr("worker_chart_export.concurrency.combining_queue.POLL_SECONDS", 60.0)
+
+
 class Doer:
     """A processor that answers each request with the size of its batch.
 
@@ -270,6 +276,27 @@ class TestTimeouts:
         queue.wait_for(QueuedRequest(), time_left())
         assert request.abandoned
         assert [len(batch) for batch in doer.batches] == [1]
+
+    def test_when_the_caller_whose_turn_it_is_leaves_the_next_one_has_it(self):
+        """A caller that was woken to run the next batch may be interrupted before that."""
+        doer, first, next_one = Doer(), QueuedRequest(), QueuedRequest()
+        queue = queue_of(doer)
+
+        def interrupt_its_turn():
+            if first.is_done:
+                raise KeyboardInterrupt
+            return 20.0
+
+        with held(doer) as (begun, executor):
+            executor.submit(queue.wait_for, first, time_left())
+            assert begun.wait(10)
+            leaver = executor.submit(queue.wait_for, QueuedRequest(), interrupt_its_turn)
+            until(lambda: len(queue._waiting) == 2)
+            follower = executor.submit(queue.wait_for, next_one, time_left())
+            until(lambda: len(queue._waiting) == 3)
+        assert isinstance(leaver.exception(10), KeyboardInterrupt)
+        assert follower.result(10) == []
+        assert [next_one in batch for batch in doer.batches] == [False, True]
 
     def test_an_answer_after_its_caller_left_is_returned_to_the_runner(self):
         """An answer that comes after its caller left is returned to the caller that ran the batch."""
