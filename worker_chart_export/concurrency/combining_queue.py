@@ -144,7 +144,7 @@ class CombiningQueue(Generic[R]):
             with self._lock:
                 left = remaining_seconds()
                 if not request.is_done:
-                    self._leave_in_time(request, left)
+                    self._give_up_if_late(request, left)
                 if not self._busy and (not request.is_done or self._has_unverified()):
                     self._busy = True
                     return True
@@ -153,7 +153,7 @@ class CombiningQueue(Generic[R]):
                 request.woken.clear()
             request.woken.wait(min(left, POLL_SECONDS) if left > 0 else POLL_SECONDS)
 
-    def _leave_in_time(self, request: R, left: float) -> None:
+    def _give_up_if_late(self, request: R, left: float) -> None:
         """Give a request its error if its time has ended, and a batch has tried it or is just running."""
         was_tried = self._busy or request.last_error is not None
         if left > 0 or not was_tried or request.must_verify:

@@ -13,6 +13,7 @@ from tests.support.ledger.ledger_process import until
 from worker_chart_export.concurrency.combining_queue import CombiningQueue, QueuedRequest
 from worker_chart_export.errors import BackendRefused, BackendUnavailable, StepTimedOut
 
+MODULE = "worker_chart_export.concurrency.combining_queue"
 BOTH = pytest.mark.parametrize("in_background", [False, True], ids=["by callers", "in background"])
 OUTAGE = BackendUnavailable("firestore", "down")
 TIMED_OUT = StepTimedOut("too late")
@@ -21,7 +22,7 @@ TIMED_OUT = StepTimedOut("too late")
 @pytest.fixture(autouse=True)
 def _no_polls(monkeypatch):
     """Wake no caller by the time alone: each has to be woken by what it waits for."""
-    monkeypatch.setattr("worker_chart_export.concurrency.combining_queue.POLL_SECONDS", 60.0)
+    monkeypatch.setattr(f"{MODULE}.POLL_SECONDS", 60.0)
 
 
 class Doer:
@@ -173,6 +174,21 @@ class TestErrors:
         assert request.error is OUTAGE
         assert queue._waiting == []
 
+    def test_a_caller_whose_time_ends_with_an_outage_leaves_the_next_batch_to_another(self):
+        """The other one is woken at once."""
+        doer, joined, request = Doer(fail_with(OUTAGE)), QueuedRequest(), QueuedRequest()
+        with ThreadPoolExecutor(1) as executor:
+
+            def pause():
+                if not doer.batches:
+                    executor.submit(queue.wait_for, joined, time_left())
+                    until(lambda: len(queue._waiting) == 2)
+
+            queue, started = queue_of(doer, pause=pause), time.monotonic()
+            queue.wait_for(request, lambda: 0.0 if request.last_error else 20.0)
+        assert time.monotonic() - started < 10
+        assert (request.error, joined.answer) == (OUTAGE, 1)
+
     @BOTH
     def test_any_other_error_on_purpose_ends_them_all(self, in_background):
         """Any other expected error ends all requests of the batch."""
@@ -294,12 +310,15 @@ class TestTimeouts:
             until(lambda: len(queue._waiting) == 2)
             follower = executor.submit(queue.wait_for, next_one, time_left())
             until(lambda: len(queue._waiting) == 3)
+            started = time.monotonic()
+        assert time.monotonic() - started < 10
         assert isinstance(leaver.exception(10), KeyboardInterrupt)
         assert follower.result(10) == []
         assert [next_one in batch for batch in doer.batches] == [False, True]
 
-    def test_an_answer_after_its_caller_left_is_returned_to_the_runner(self):
+    def test_an_answer_after_its_caller_left_is_returned_to_the_runner(self, monkeypatch):
         """An answer that comes after its caller left is returned to the caller that ran the batch."""
+        monkeypatch.setattr(f"{MODULE}.POLL_SECONDS", 0.05)
         left, mine = QueuedRequest(), QueuedRequest()
 
         def abandon_first(batch):
