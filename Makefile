@@ -149,6 +149,7 @@ $(FLOORS_VENV)/.ready: requirements-floors.lock
 
 $(DEV_READY): requirements-dev.lock $(RUN_READY)
 	$(BIN)/python $(PIP) -r requirements-dev.lock
+	$(BIN)/python -m pytest --collect-only -qq > /dev/null # compiles the tests once, and not in each worker at the same time
 	touch $@
 
 $(NODE_READY): tests/node/package-lock.json

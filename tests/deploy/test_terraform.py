@@ -21,7 +21,7 @@ from tests.support.process.daemons import ROOT
 
 FOLDER = ROOT / "deploy" / "terraform"
 FILES = sorted(FOLDER.glob("*.tf"))
-MODULE = Module.of(FOLDER)
+MODULE = Module(FOLDER)
 CASES = (ROOT / "tests" / "deploy" / "variables.tftest.hcl").read_text(encoding="utf-8")
 README = (FOLDER / "README.md").read_text(encoding="utf-8")
 #: Prefix of a resource type -> the service that it calls, and the role that `terraform apply` needs.

@@ -16,7 +16,7 @@ from tests.support.deploy.hcl_module import Module
 from tests.support.process.daemons import ROOT
 
 FOLDER = ROOT / "deploy" / "terraform"
-MODULE = Module.of(FOLDER)
+MODULE = Module(FOLDER)
 SECURITY = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
 WORKER, AGENT = "${local.worker}", "${local.pubsub_agent}"
 PATH = "projects/my-project/{}/{}".format

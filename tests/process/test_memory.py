@@ -78,23 +78,23 @@ def _peak_mib(daemon):
 
 @pytest.mark.parametrize("name", FILES)
 def test_no_candle_file_takes_the_memory_of_a_pod(deployment, name):
-    """Five charts of each of three steps are made from one file, or fail; then others are drawn."""
+    """Three charts of each of two steps are made from one file, or fail; then others are drawn."""
     bucket = deployment.objects.bucket(deployment.bucket)
     resource = {"name": "ohlcv.json", "contentEncoding": "gzip" if name == "gzip" else ""}
     # Directly: Google's client uploads large files in a way that the embedded cloud doesn't know.
     deployment.cloud.storage.objects.insert(deployment.bucket, resource, FILES[name](), Preconditions())
-    run_id, step_ids = deployment.put_run(steps=3, charts=5)
+    run_id, step_ids = deployment.put_run(steps=2, charts=3)
     with deployment.daemon(fresh=True, CHARTS_API_MODE="local").started() as daemon:
         for step_id in step_ids:
             deployment.publish_step(run_id, step_id)
-        lines = daemon.wait_for_event("step_completed", count=3, timeout_seconds=90)
+        lines = daemon.wait_for_event("step_completed", count=2, timeout_seconds=90)
         bucket.blob("ohlcv.json").upload_from_string(raw_candles())
-        next_run, (next_step,) = deployment.put_run(charts=5)
+        next_run, (next_step,) = deployment.put_run(charts=3)
         deployment.publish_step(next_run, next_step)
-        daemon.wait_for_event("step_completed", count=4)
+        daemon.wait_for_event("step_completed", count=3)
         peak = _peak_mib(daemon)
         assert daemon.terminate() == 0
-    expected = ("SUCCEEDED", 5, None) if name in GOOD else ("FAILED", 0, "OHLCV_UNAVAILABLE")
-    assert [(line["status"], line["items"], line.get("code")) for line in lines] == [expected] * 3
+    expected = ("SUCCEEDED", 3, None) if name in GOOD else ("FAILED", 0, "OHLCV_UNAVAILABLE")
+    assert [(line["status"], line["items"], line.get("code")) for line in lines] == [expected] * 2
     assert deployment.step(next_run, next_step)["status"] == "SUCCEEDED"
     assert peak < MAX_PEAK_MIB

@@ -172,10 +172,15 @@ class Event(StrEnum):
 
 
 class Logger:
-    """Logs events. `log.info(Event.X, "a sentence", key=value)`. Never raises."""
+    """Logs events. `log.info(Event.X, "a sentence", key=value)`. Never raises.
+
+    Attributes:
+        logger: The logger of structlog. One that is bound is not bound anew for each line, but does not follow
+            later changes of structlog's configuration.
+    """
 
     def __init__(self) -> None:
-        self._log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
+        self.logger: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
     def debug(self, event: Event, message: str, **fields: Any) -> None:
         """Log a detail for debugging."""
@@ -199,7 +204,7 @@ class Logger:
             if standard_logger is not None:
                 _log_to(standard_logger, level, event, message, fields)
             else:
-                self._log.log(level, message, event_name=event.value, **fields)
+                self.logger.log(level, message, event_name=event.value, **fields)
         except Exception as error:  # noqa: BLE001 - a line that can't be written stops no work
             _log_unwritten("worker_chart_export", error)
 
@@ -283,6 +288,7 @@ def configure(*, level: str, log_format: str, stream: Any = None) -> None:
         logger_factory=lambda *_names: handler,
         wrapper_class=structlog.make_filtering_bound_logger(level),
     )
+    log.logger = structlog.get_logger().bind()
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=prepare,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import hcl2
 
@@ -17,43 +17,46 @@ REFERENCE = re.compile(r"\$\{(var|local)\.(\w+)\}")
 DAYS = re.compile(r"\$\{var\.(\w+) \* 86400\}s")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Module:
-    """All files of a folder together.
+    """All files of a folder together. They are parsed when something is asked for."""
 
-    Attributes:
-        resources: (type, name) -> its arguments; the blocks within it are lists.
-        variables: Name -> its block.
-        local_values: Name -> its expression.
-        outputs: Name -> its block.
-    """
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
 
-    resources: dict[tuple[str, str], dict[str, Any]]
-    variables: dict[str, dict[str, Any]]
-    local_values: dict[str, Any]
-    outputs: dict[str, dict[str, Any]]
-
-    @classmethod
-    def of(cls, folder: Path) -> Self:
-        """Return the module in a folder."""
-        files = [
+    @cached_property
+    def _files(self) -> list[dict[str, Any]]:
+        return [
             hcl2.loads(path.read_text(encoding="utf-8"), serialization_options=PLAIN)
-            for path in sorted(folder.glob("*.tf"))
+            for path in sorted(self._folder.glob("*.tf"))
         ]
-        return cls(
-            resources={
-                (kind, name): body
-                for file in files
-                for block in file.get("resource", [])
-                for kind, named in block.items()
-                for name, body in named.items()
-            },
-            variables=dict(_named(files, "variable")),
-            local_values=dict(
-                item for file in files for block in file.get("locals", []) for item in block.items()
-            ),
-            outputs=dict(_named(files, "output")),
+
+    @cached_property
+    def resources(self) -> dict[tuple[str, str], dict[str, Any]]:
+        """(type, name) -> its arguments; the blocks within it are lists."""
+        return {
+            (kind, name): body
+            for file in self._files
+            for block in file.get("resource", [])
+            for kind, named in block.items()
+            for name, body in named.items()
+        }
+
+    @cached_property
+    def variables(self) -> dict[str, dict[str, Any]]:
+        """Name -> its block."""
+        return dict(_named(self._files, "variable"))
+
+    @cached_property
+    def local_values(self) -> dict[str, Any]:
+        """Name -> its expression."""
+        return dict(
+            item for file in self._files for block in file.get("locals", []) for item in block.items()
         )
+
+    @cached_property
+    def outputs(self) -> dict[str, dict[str, Any]]:
+        """Name -> its block."""
+        return dict(_named(self._files, "output"))
 
     def resource(self, kind: str, name: str) -> dict[str, Any]:
         """Return one resource's arguments, with the variables' defaults in place of the variables."""

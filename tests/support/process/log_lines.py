@@ -39,6 +39,7 @@ def log_lines() -> Iterator[Callable[[], list[dict[str, Any]]]]:
     yield lambda: [json.loads(line) for line in stream.getvalue().splitlines()]
     logs.bound_names.reset(before_names)
     structlog.configure(**before_structlog)
+    logs.log.logger = structlog.get_logger()
     logging.captureWarnings(capture=False)
     warnings.showwarning = show_warning
     root.handlers[:], level, sys.excepthook, sys.unraisablehook, threading.excepthook = before
