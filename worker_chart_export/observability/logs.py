@@ -175,7 +175,7 @@ class Logger:
     """Logs events. `log.info(Event.X, "a sentence", key=value)`. Never raises.
 
     Attributes:
-        logger: The logger of structlog. One that is bound is not bound anew for each line, but does not follow
+        logger: The logger of structlog. One that is bound is not bound anew for each line. It does not follow
             later changes of structlog's configuration.
     """
 
