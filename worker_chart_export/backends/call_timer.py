@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from worker_chart_export.concurrency.cancel_scope import CancelScope
+    from worker_chart_export.backends.http import CancellableCall
     from worker_chart_export.errors import WorkerError
 
 
@@ -21,15 +21,17 @@ class CallTimer:
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._limits: dict[CancelScope, tuple[float, Callable[[], WorkerError]]] = {}
+        self._limits: dict[CancellableCall, tuple[float, Callable[[], WorkerError]]] = {}
         self._is_closed = False
         self._wakes_at = math.inf
         self._thread = threading.Thread(target=self._stop_overdue, name="call-timer", daemon=True)
         self._thread.start()
 
     @contextmanager
-    def limit(self, call: CancelScope, seconds: float, error: Callable[[], WorkerError]) -> Iterator[None]:
-        """Stop the scope of the call with a new `error` if the context lasts longer.
+    def limit(
+        self, call: CancellableCall, seconds: float, error: Callable[[], WorkerError]
+    ) -> Iterator[None]:
+        """Stop the call with a new `error` if the context lasts longer.
 
         The stop may also come just after the end of the context.
         """

@@ -64,21 +64,22 @@ class CancellableCall:
 
     Attributes:
         was_sent: A connection was open, so the server may have received the request.
+        error: The error that the call was stopped with; the first one counts.
         lock: Held while sockets are shut down, and while one is closed: the system may give the descriptor of
             a closed socket to another file, which must not be shut down.
     """
 
     was_sent: bool = False
+    error: WorkerError | None = None
     lock: threading.RLock = field(default_factory=threading.RLock)  # a destructor may close one meanwhile
     _sockets: dict[int, socket.socket] = field(default_factory=dict)
-    _is_stopped: bool = False
 
     def hold(self, connection: object, opened: socket.socket) -> None:
         """Shut `opened` down when the call is stopped, or at once when it is stopped already."""
         self.release(connection)
         with self.lock:
             self._sockets[id(connection)] = opened
-            if self._is_stopped:
+            if self.error is not None:
                 _shut_down(opened)
 
     def hold_twin(self, connection: object, opened: socket.socket) -> None:
@@ -94,12 +95,21 @@ class CancellableCall:
             if isinstance(held, _Twin):
                 held.close()
 
-    def stop(self, _error: WorkerError) -> None:
+    def stop(self, error: WorkerError) -> None:
         """Shut all held sockets down, so that the blocked thread continues."""
         with self.lock:
-            self._is_stopped = True
+            self.error = self.error or error
             for held in self._sockets.values():
                 _shut_down(held)
+
+    def check_stopped(self) -> None:
+        """Return unless the call is stopped. The answer of a stopped call may be incomplete.
+
+        Raises:
+            WorkerError: The error of the stop.
+        """
+        if self.error is not None:
+            raise self.error
 
     def close(self) -> None:
         """Forget all sockets."""
@@ -124,7 +134,8 @@ _CALL: ContextVar[CancellableCall | None] = ContextVar("cancellable_call", defau
 def cancellable_by(scope: CancelScope) -> Iterator[CancellableCall]:
     """End the requests that this thread makes in this context when `scope` is stopped.
 
-    They end with a connection error of the library. The caller has to check the scope for the reason.
+    They end with a connection error of the library. The call that is yielded knows the reason. It can also be
+    stopped by itself, for example by a `CallTimer`.
     """
     call = CancellableCall()
     token = _CALL.set(call)

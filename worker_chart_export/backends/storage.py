@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import io
-from contextlib import contextmanager
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -26,19 +25,21 @@ from worker_chart_export.backends.http import (
     CancellableAdapter,
     cancellable_by,
 )
-from worker_chart_export.concurrency.cancel_scope import CancelScope
 from worker_chart_export.errors import STORAGE, BackendUnavailable, OhlcvUnavailable, StepTimedOut
 from worker_chart_export.inflation import BrokenGzip, InflatedTooLarge, inflated
 from worker_chart_export.observability import metrics
-from worker_chart_export.timing import Backoff, SystemClock, span
+from worker_chart_export.timing import Backoff, span
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
 
     from google.auth.credentials import Credentials
     from google.cloud.storage import Blob
     from urllib3 import PoolManager
 
+    from worker_chart_export.backends.http import CancellableCall
+    from worker_chart_export.concurrency.cancel_scope import CancelScope
     from worker_chart_export.errors import RequestError
 
 CONNECT_TIMEOUT_SECONDS = 5.0
@@ -107,9 +108,9 @@ def call_storage(
         connect = max(MIN_TIMEOUT_SECONDS, min(CONNECT_TIMEOUT_SECONDS, left))
         read = max(MIN_TIMEOUT_SECONDS, min(READ_TIMEOUT_SECONDS, left / 2))
         try:
-            with _limited(scope) as limited, cancellable_by(limited):
+            with cancellable_by(scope) as running, _limited(running, scope):
                 answer = call((connect, read))
-                limited.check_stopped()  # the answer of a cancelled call may be incomplete
+                running.check_stopped()
         except Exception as error:
             scope.check_stopped()  # the error of a cancelled call is not a failure of its own
             failure = _failure(error, name, refusal)
@@ -130,17 +131,14 @@ def call_storage(
             raise failure from None
 
 
-@contextmanager
-def _limited(scope: CancelScope) -> Iterator[CancelScope]:
-    """Return a scope for one attempt. It stops with `scope`, and when the time of `scope` ends."""
+def _limited(running: CancellableCall, scope: CancelScope) -> AbstractContextManager[None]:
+    """Stop one attempt when the time of `scope` ends."""
     seconds = max(MIN_TIMEOUT_SECONDS, scope.remaining_seconds())
-    call = CancelScope(seconds=seconds, clock=SystemClock())
 
     def error() -> BackendUnavailable:
         return BackendUnavailable(STORAGE, f"no whole answer within {span(seconds)}")
 
-    with scope.while_running(call.stop), shared_timer().limit(call, seconds, error):
-        yield call
+    return shared_timer().limit(running, seconds, error)
 
 
 def _failure(

@@ -21,20 +21,21 @@ from worker_chart_export.backends.connections import open_connections
 from worker_chart_export.backends.http import MAX_ERROR_BYTES, NO_RETRIES, cancellable_by
 from worker_chart_export.charts.base import PNG_SIGNATURE, png_end
 from worker_chart_export.charts.chart_img.answers import parse_retry_after
-from worker_chart_export.concurrency.cancel_scope import CancelScope
 from worker_chart_export.errors import ChartTooLarge, WorkerError
 from worker_chart_export.observability import metrics
 from worker_chart_export.observability.logs import Event, log
 from worker_chart_export.observability.observers import notify_call
-from worker_chart_export.timing import SystemClock, span
+from worker_chart_export.timing import span
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from urllib3 import BaseHTTPResponse
 
+    from worker_chart_export.backends.http import CancellableCall
     from worker_chart_export.charts.base import ChartRequest
     from worker_chart_export.charts.chart_img.accounts import Account
+    from worker_chart_export.concurrency.cancel_scope import CancelScope
 
 PATH = "/v2/tradingview/advanced-chart"
 HEADERS = {
@@ -112,11 +113,9 @@ class ChartApi:
         scope = request.call_scope
         seconds = max(MIN_TIMEOUT_SECONDS, min(CALL_TIMEOUT_SECONDS, scope.remaining_seconds()))
         read_seconds = min(READ_TIMEOUT_SECONDS, seconds)
-        call = CancelScope(seconds=seconds, clock=SystemClock())
         with (
-            scope.while_running(call.stop),
+            cancellable_by(scope) as call,
             self._timer.limit(call, seconds, lambda: NoAnswer(f"No whole answer within {span(seconds)}.")),
-            cancellable_by(call) as cancellable,
         ):
             try:
                 with self._http.urlopen(
@@ -135,9 +134,9 @@ class ChartApi:
                 call.check_stopped()
                 message = account.without_key(f"{type(error).__name__}: {error}")[:MAX_MESSAGE_CHARS]
                 # `from None`: an error about the header quotes the key, and a traceback would show it.
-                raise NoAnswer(message, sent=cancellable.was_sent) from None
+                raise NoAnswer(message, sent=call.was_sent) from None
 
-    def _read(self, response: BaseHTTPResponse, scope: CancelScope, call: CancelScope) -> Response:
+    def _read(self, response: BaseHTTPResponse, scope: CancelScope, call: CancellableCall) -> Response:
         """Read the body within the time of the step and of the call, and within the limits of its size."""
         status, headers = response.status, response.headers
         if headers.get("content-encoding", "identity").lower() not in ("", "identity"):
