@@ -65,6 +65,8 @@ class CallTimer:
                     self._changed.wait(None if self._wakes_at == math.inf else self._wakes_at - now)
             for call, error in overdue:
                 call.stop(error())
+                del call, error  # else the last one keeps its answer until the next is overdue
+            overdue.clear()
 
 
 @cache

@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Any
 import requests.adapters
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, ProxyManager, Retry
 from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.util.ssltransport import SSLTransport
 from urllib3.util.wait import wait_for_read
 
 from worker_chart_export.timing import boot_seconds
@@ -74,16 +75,16 @@ class CancellableCall:
     lock: threading.RLock = field(default_factory=threading.RLock)  # a destructor may close one meanwhile
     _sockets: dict[int, socket.socket] = field(default_factory=dict)
 
-    def hold(self, connection: object, opened: socket.socket) -> None:
+    def hold(self, connection: object, opened: Any) -> None:
         """Shut `opened` down when the call is stopped, or at once when it is stopped already."""
         self.release(connection)
         with self.lock:
-            self._sockets[id(connection)] = opened
+            self._sockets[id(connection)] = held = _socket_of(opened)
             if self.error is not None:
-                _shut_down(opened)
+                _shut_down(held)
 
     def hold_twin(self, connection: object, opened: socket.socket) -> None:
-        """Do so through a second descriptor: a TLS handshake takes the first one from the socket object."""
+        """As `hold`, by a second descriptor: a TLS handshake takes the first one away from `opened`."""
         # An error means that there is no free descriptor. The call itself will report it.
         with suppress(OSError):
             self.hold(connection, _Twin(fileno=os.dup(opened.fileno())))
@@ -120,11 +121,26 @@ class CancellableCall:
             self._sockets.clear()
 
 
+def _socket_of(opened: Any) -> socket.socket:
+    """Return the socket itself: with TLS within TLS, as through an `https` proxy, `opened` is none."""
+    held: socket.socket = opened.socket if isinstance(opened, SSLTransport) else opened
+    return held
+
+
 def _shut_down(opened: socket.socket) -> None:
     """Shut a socket down below TLS, whose own `shutdown` is not for other threads."""
     # An error means that one side has closed the connection already.
     with suppress(OSError):
         socket.socket.shutdown(opened, socket.SHUT_RDWR)
+
+
+def _decrypted_bytes(opened: Any) -> int:
+    """Return how many bytes TLS has received that were not read; with TLS within TLS, also encrypted ones."""
+    if isinstance(opened, ssl.SSLSocket):
+        return opened.pending()
+    if isinstance(opened, SSLTransport):
+        return int(opened.sslobj.pending() + opened.incoming.pending)
+    return 0
 
 
 _CALL: ContextVar[CancellableCall | None] = ContextVar("cancellable_call", default=None)
@@ -216,8 +232,8 @@ class _AnswerReader(io.BufferedReader):
         """Check the buffer, and with TLS also that of OpenSSL, for what follows the answer."""
         if not self.closed:
             self._bytes.has_ended = True
-            if self.peek(1) or (isinstance(self._socket, ssl.SSLSocket) and self._socket.pending()):
-                _shut_down(self._socket)
+            if self.peek(1) or _decrypted_bytes(self._socket):
+                _shut_down(_socket_of(self._socket))
         super().close()
 
 
@@ -296,19 +312,24 @@ class _Cancellable:
     def send(self, data: Any) -> None:
         """Send the headers or the body; the headers of a body of bytes in one piece with it.
 
-        Two pieces would wake the server twice. If there are more, note an answer that is there before the
-        next one is sent. It may answer something else, and another answer may follow. The first request of a
-        connection with TLS is not watched: session tickets may arrive meanwhile.
+        Two pieces would wake the server twice. An answer that is there before a piece is sent may answer
+        something else, and another one may follow. So it is the last of its connection.
         """
         if self.unsent_head == b"":
             self.unsent_head = data
             return
         if self.unsent_head is not None:
             data, self.unsent_head = self.unsent_head + data, None
-        if self.request_parts_sent and not (self.is_new and isinstance(self.sock, ssl.SSLSocket)):
+        if self._must_look():
             self.has_early_answer |= wait_for_read(self.sock, timeout=0)
         super().send(data)  # type: ignore[misc]
         self.request_parts_sent += 1
+
+    def _must_look(self) -> bool:
+        """Return whether to look for an answer before the next piece."""
+        if self.is_new:  # with TLS, session tickets may arrive meanwhile
+            return type(self.sock) is socket.socket
+        return self.request_parts_sent > 0  # before the first piece, the pool has looked
 
     def close(self) -> None:
         """Close the socket, unless an answer is still read from it."""

@@ -120,7 +120,7 @@ def call_storage(
             pause = BACKOFF.delay_seconds(failures)
             is_final = not isinstance(failure, BackendUnavailable)
             if is_final or pause + MIN_ATTEMPT_SECONDS >= scope.remaining_seconds():
-                raise failure from error
+                raise failure from (None if failure is error else error)
         else:
             scope.check_stopped()  # the answer of a cancelled call may be incomplete
             metrics.count_call("storage", "answered")

@@ -80,7 +80,7 @@ class CombiningQueue(Generic[R]):
             requests wait for the next batch; any other error is final for all of them.
         pause: Called before each batch, so that more requests can join it.
         timeout_error: Makes the error of a request whose time ends in the queue, before any batch held it.
-        in_background: Process each batch in a thread of its own, so that a backend that hangs holds no caller
+        in_background: Process batches in a thread of their own, so that a backend that hangs holds no caller
             longer than its time.
     """
 
@@ -117,12 +117,8 @@ class CombiningQueue(Generic[R]):
             self._waiting.append(request)
         try:
             while self._await_turn(request, remaining_seconds):
-                if self._in_background:
-                    try:
-                        _threads.run(self._run_batches)
-                        continue
-                    except RuntimeError:  # the system has no more threads: run it here
-                        pass
+                if self._in_background and self._is_begun_in_background():
+                    continue
                 batch = self._run_one_batch()
                 abandoned += [other for other in batch if other.abandoned and other.answer is not None]
         except BaseException:  # a KeyboardInterrupt
@@ -178,6 +174,17 @@ class CombiningQueue(Generic[R]):
                     request.woken.set()
                     return
 
+    def _is_begun_in_background(self) -> bool:
+        """Let another thread run the next batches. Return False if the system has no more threads."""
+        try:
+            _threads.run(self._run_batches)
+        except RuntimeError:
+            return False
+        except BaseException:  # a KeyboardInterrupt
+            self._end_turn()
+            raise
+        return True
+
     def _run_one_batch(self) -> Sequence[R]:
         try:
             return self._run_batch()
@@ -222,7 +229,7 @@ class CombiningQueue(Generic[R]):
     def _take_out(self, batch: Sequence[R]) -> None:
         """Take the requests of a batch that are done out of the queue, and wake their callers."""
         with self._lock:
-            self._waiting = [r for r in self._waiting if not r.is_done or (r.abandoned and r.must_verify)]
+            self._waiting = [r for r in self._waiting if (r.must_verify if r.abandoned else not r.is_done)]
             for request in batch:
                 request.in_flight = False
                 if request.is_done:

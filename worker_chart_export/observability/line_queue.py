@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 #: How much waits at most: some ten thousand lines.
 MAX_BYTES = 8 * 2**20
 #: The C library, called without giving up Python's lock.
-_LIBC = ctypes.PyDLL(None, use_errno=True)
+_WRITE = ctypes.PyDLL(None, use_errno=True).write
+_WRITE.argtypes, _WRITE.restype = (ctypes.c_int, ctypes.c_char_p, ctypes.c_size_t), ctypes.c_ssize_t
 #: How much one write takes at most, unless a single line is longer.
 WRITE_BYTES = 2**16
 
@@ -185,18 +186,19 @@ def _without_waiting(descriptor: int) -> Callable[[bytes], int]:
         if stat.S_ISSOCK(mode):
             return partial(_send, socket.socket(fileno=os.dup(descriptor)))
         flags = os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-        return partial(_write_at_once, os.open(f"/proc/self/fd/{descriptor}", flags))
+        write = _write_at_once if stat.S_ISFIFO(mode) else os.write  # a console may make its writer wait
+        return partial(write, os.open(f"/proc/self/fd/{descriptor}", flags))
     except OSError:
         return _write_nothing
 
 
 def _write_at_once(descriptor: int, data: bytes) -> int:
-    """Write to a non-blocking descriptor as `os.write` does, but keep Python's lock.
+    """Write to a non-blocking pipe as `os.write` does, but keep Python's lock.
 
     `os.write` gives the lock to another thread, and has to wait to get it back: under load that takes longer
     than the write itself.
     """
-    written: int = _LIBC.write(descriptor, data, len(data))
+    written: int = _WRITE(descriptor, data, len(data))
     if written < 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))

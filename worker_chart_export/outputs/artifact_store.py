@@ -66,7 +66,7 @@ START_IN_NAME = re.compile(r"([0-9]{8}-[0-9]{6})_[^/]*\.png$")
 @lru_cache(maxsize=64)
 def _stamp(started_at: datetime) -> str:
     """Return the time as object names hold it. A step needs it a dozen times, and `strftime` is slow."""
-    return f"{started_at:%Y%m%d-%H%M%S}"
+    return f"{started_at.astimezone(UTC):%Y%m%d-%H%M%S}"
 
 
 class StepFolder(NamedTuple):

@@ -12,9 +12,16 @@ from worker_chart_export.backends.http import cancellable_by
 from worker_chart_export.backends.storage import REFUSALS
 from worker_chart_export.backends.storage_uploads import insert_object
 from worker_chart_export.concurrency.cancel_scope import CancelScope
-from worker_chart_export.errors import BackendUnavailable, BucketUnusable, ObjectRefused, RequestError
+from worker_chart_export.errors import (
+    STORAGE,
+    BackendUnavailable,
+    BucketUnusable,
+    ObjectRefused,
+    RequestError,
+    StepTimedOut,
+)
 from worker_chart_export.observability.logs import Event, log
-from worker_chart_export.timing import SystemClock
+from worker_chart_export.timing import SystemClock, span
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,11 +57,21 @@ class BucketProbe:
             WorkerError: The error that the step was stopped with.
         """
         if not self._takes_objects:
-            self.probe(scope)
+            self._create(scope)
 
     def probe(self, scope: CancelScope | None = None) -> None:
-        """Create an object and delete it, by default within `PROBE_SECONDS`. Errors as `require`."""
-        scope = scope or CancelScope(seconds=PROBE_SECONDS, clock=SystemClock())
+        """Create an object and delete it, within `PROBE_SECONDS`. Errors as `require`."""
+        limit = CancelScope(seconds=PROBE_SECONDS, clock=SystemClock())
+        if scope is not None:
+            limit = scope.child(PROBE_SECONDS)
+        try:
+            self._create(limit)
+        except StepTimedOut:  # the process stood still before the call
+            if scope is not None:
+                scope.check()
+            raise BackendUnavailable(STORAGE, f"no time for a probe within {span(PROBE_SECONDS)}") from None
+
+    def _create(self, scope: CancelScope) -> None:
         name = self._kept_name or f"{PROBE_FOLDER}{secrets.token_hex(8)}"
         try:
             is_created = insert_object(
@@ -96,7 +113,7 @@ class BucketProbe:
             yield
         except refusal:
             self._takes_objects = False
-            self.probe(scope.child(PROBE_SECONDS))
+            self.probe(scope)
             raise
         except BackendUnavailable:
             self._takes_objects = False

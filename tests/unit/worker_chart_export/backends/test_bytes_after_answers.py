@@ -239,6 +239,36 @@ def test_headers_and_body_arrive_in_one_piece():
     assert [piece.partition(b"\r\n\r\n")[2] for piece in pieces] == [b"x" * 30_000, b"second"]
 
 
+def test_an_answer_that_comes_with_the_connection_is_the_last_of_it(monkeypatch):
+    """Else each later request would get the answer to the one before."""
+
+    def serve():
+        for body in (b"first", b"second"):
+            with listener.accept()[0] as connection:
+                connection.sendall(_ok(b"of nobody"))
+                connection.recv(65536)
+                time.sleep(0.2)  # the pool looks at the connection meanwhile
+                with contextlib.suppress(OSError):
+                    connection.sendall(_ok(body))
+                    connection.recv(65536)
+
+    connect = CancellableConnection.connect
+
+    def connect_and_wait(self):
+        connect(self)
+        assert select.select([self.sock], [], [], 10)[0]
+
+    monkeypatch.setattr(CancellableConnection, "connect", connect_and_wait)
+    with socket.create_server(("127.0.0.1", 0)) as listener, contextlib.ExitStack() as clients:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/"
+        manager = clients.enter_context(open_connections(url, kept=1))
+        for body in (b"ONE", b"TWO"):
+            assert manager.request("POST", url, body=body, retries=False, timeout=5).data == b"of nobody"
+        thread.join()
+
+
 def test_an_answer_before_its_request_is_the_last_of_its_connection(serve):
     """A server that answers before it has the body may answer the body as another request."""
     server, clients = serve(_ok(b"early"), b"", b"", b"", b"")

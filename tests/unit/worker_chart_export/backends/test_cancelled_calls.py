@@ -75,7 +75,13 @@ class StallingServer:
     @property
     def url(self) -> str:
         """Return its address."""
-        return f"http{'s' if self._tls else ''}://127.0.0.1:{self._listener.getsockname()[1]}"
+        return "http{}://{}:{}".format("s" if self._tls else "", *self.address)
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Return its host and port."""
+        host, port = self._listener.getsockname()
+        return host, port
 
     def _accept(self) -> None:
         with contextlib.suppress(OSError):
@@ -114,6 +120,38 @@ class StallingServer:
         self._listener.close()
         for thread in self._threads:
             thread.join()
+
+
+@contextlib.contextmanager
+def tls_proxy(tls: ssl.SSLContext, server: StallingServer):
+    """Run a proxy that takes one connection, encrypted itself, to that server. Yield its URL."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def pass_on(source: socket.socket, target: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                target.sendall(data)
+        for end in (source, target):
+            with contextlib.suppress(OSError):
+                socket.socket.shutdown(end, socket.SHUT_RDWR)
+
+    def serve() -> None:
+        with contextlib.suppress(OSError), contextlib.ExitStack() as closing:
+            opened = closing.enter_context(listener.accept()[0])
+            client = closing.enter_context(tls.wrap_socket(opened, server_side=True))
+            _receive_request(client)
+            client.sendall(TUNNEL)
+            behind = closing.enter_context(socket.create_connection(server.address))
+            back = threading.Thread(target=pass_on, args=(behind, client))
+            back.start()
+            pass_on(client, behind)
+            back.join()
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    yield f"https://127.0.0.1:{listener.getsockname()[1]}"
+    listener.close()
+    thread.join()
 
 
 @pytest.fixture
@@ -236,6 +274,14 @@ class TestStop:
         server = stalling(*script)
         monkeypatch.setenv("HTTPS_PROXY", server.url)
         assert_comes_back(ask[kind], server, "https://charts.invalid")
+
+    @pytest.mark.parametrize("kind", ["chart", "upload"])
+    def test_below_tls_within_the_tls_of_a_proxy(self, ask, stalling, tls, kind, monkeypatch):
+        """A stop ends a call whose connection is no socket but a transport over one."""
+        server = stalling(b"", tls=tls)
+        with tls_proxy(tls, server) as proxy:
+            monkeypatch.setenv("HTTPS_PROXY", proxy)
+            assert_comes_back(ask[kind], server)
 
     def test_while_the_server_does_not_read(self, ask, stalling):
         """A stop ends an upload that the server does not read."""

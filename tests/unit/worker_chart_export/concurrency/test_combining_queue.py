@@ -335,6 +335,36 @@ class TestTimeouts:
             assert queue.wait_for(mine, time_left()) == [left]
         assert (left.answer, mine.answer) == (2, 2)
 
+    def test_a_request_whose_caller_was_told_of_no_answer_is_not_tried_again(self):
+        """The batch fails after the caller has left, with the error in its hand."""
+        left, later = QueuedRequest(), QueuedRequest()
+
+        def fail_late(_batch):
+            until(lambda: left.abandoned)
+            left.take_error()
+            raise OUTAGE
+
+        doer = Doer(fail_late)
+        queue = queue_of(doer, in_background=True)
+        queue.wait_for(left, lambda: 0.0 if left.in_flight else 0.05)
+        until(lambda: not queue._busy)
+        queue.wait_for(later, time_left())
+        assert doer.batches == [[left], [later]]
+
+    def test_an_interrupt_while_a_thread_starts_gives_the_turn_back(self, monkeypatch):
+        """The next caller does not wait for a batch that nobody runs."""
+
+        def interrupt(_threads, _work):
+            raise KeyboardInterrupt
+
+        queue, request = queue_of(Doer(), in_background=True), QueuedRequest()
+        with monkeypatch.context() as patched:
+            patched.setattr("worker_chart_export.concurrency.parallel.ThreadCache.run", interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                queue.wait_for(QueuedRequest(), time_left())
+        queue.wait_for(request, time_left(10))
+        assert request.answer == 1
+
     def test_background_batches_hold_no_caller_longer_than_its_time(self):
         """A background batch holds no caller longer than its time, not even the one that started it."""
         doer, request = Doer(), QueuedRequest()

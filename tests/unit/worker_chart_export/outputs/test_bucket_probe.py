@@ -9,7 +9,13 @@ import pytest
 from localcloud.faults import Fault
 from tests.support.fakes import scope_of
 from tests.unit.conftest import BUCKET
-from worker_chart_export.errors import BackendUnavailable, BucketUnusable, Interrupted, ObjectRefused
+from worker_chart_export.errors import (
+    BackendUnavailable,
+    BucketUnusable,
+    Interrupted,
+    ObjectRefused,
+    StepTimedOut,
+)
 from worker_chart_export.outputs.bucket_probe import PROBE_FOLDER, BucketProbe
 
 pytestmark = pytest.mark.usefixtures("short_backoff")
@@ -138,3 +144,18 @@ def test_a_storage_that_stays_unavailable_is_no_refusal(probe, cloud):
     with pytest.raises(BackendUnavailable, match=r"^storage is unavailable") as caught:
         probe.require(scope_of(1))
     assert not isinstance(caught.value, BucketUnusable)
+
+
+@pytest.mark.parametrize("is_of_a_step", [False, True])
+def test_a_probe_without_time_is_no_end_of_a_step(probe, monkeypatch, is_of_a_step):
+    """A process that stood still before the call knows nothing of the bucket, and the step has time left."""
+    monkeypatch.setattr("worker_chart_export.outputs.bucket_probe.PROBE_SECONDS", 0.0)
+    with pytest.raises(BackendUnavailable, match=r"no time for a probe"):
+        probe.probe(scope_of() if is_of_a_step else None)
+
+
+def test_a_probe_without_time_of_a_step_whose_time_has_ended(probe, monkeypatch):
+    """It is the step's time that has ended."""
+    monkeypatch.setattr("worker_chart_export.outputs.bucket_probe.PROBE_SECONDS", 0.0)
+    with pytest.raises(StepTimedOut):
+        probe.probe(scope_of(0.0))
