@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import queue
 import time
 from contextlib import contextmanager
@@ -50,14 +51,19 @@ def quarantine(deployment):
 
 
 def test_a_deferred_message_comes_back_after_its_delay(deployment):
-    """A deferred message comes back right after its delay and not before."""
-    with pulling(
-        deployment, Settlement(None), [Defer(delay_seconds=3, reason="test"), Ack(reason="test")]
-    ) as arrived:
+    """It comes back right after its delay, and not before.
+
+    At the moment of a deferral the client may just extend the deadlines of all its messages, once in nine
+    seconds. Then the message comes back after ten seconds; that does not happen twice.
+    """
+    deferred = Defer(delay_seconds=3, reason="test")
+    dispositions = [deferred, deferred, Ack(reason="test")]
+    with pulling(deployment, Settlement(None), dispositions) as arrived:
         deployment.publish(b"x")
-        first, _ = arrived.get(timeout=20)
-        second, _ = arrived.get(timeout=20)
-    assert 2.5 <= second - first <= 6
+        times = [arrived.get(timeout=20)[0] for _ in dispositions]
+    delays = [later - earlier for earlier, later in itertools.pairwise(times)]
+    assert min(delays) >= 2.5
+    assert min(delays) <= 6
 
 
 def test_a_nacked_message_comes_back_at_once(deployment):
