@@ -110,10 +110,17 @@ def test_a_second_signal_ends_the_process_though_firestore_is_silent(deployment)
         assert time.monotonic() - started < 2
 
 
+def _wait_for_open_stream(deployment, daemon):
+    """Wait for a message that needs no work: Google's client opens the call in a thread of its own."""
+    deployment.publish(b"", **{"ce-type": "other"})
+    daemon.wait_for_event("message_ignored")
+
+
 @pytest.mark.parametrize("more", ["0", "2"])
 def test_a_daemon_without_threads_left_works_and_stops(deployment, more):
     """Neither a step nor a stop needs a thread that does not exist from the start."""
     with deployment.daemon(module=CROWDED, **{MORE_THREADS: more}).started() as daemon:
+        _wait_for_open_stream(deployment, daemon)
         limit_threads(daemon.process.pid)
         run_id, step_ids = deployment.put_run(steps=4, charts=4)
         for step_id in step_ids:
@@ -128,6 +135,7 @@ def test_a_daemon_without_threads_left_works_and_stops(deployment, more):
 def test_an_idle_daemon_without_threads_left_stops_in_order(deployment):
     """The stream is closed by a thread that exists from the start."""
     with deployment.daemon(module=CROWDED, **{MORE_THREADS: "0"}).started() as daemon:
+        _wait_for_open_stream(deployment, daemon)
         limit_threads(daemon.process.pid)
         assert daemon.terminate() == 0
     assert daemon.named("daemon_stopped")[0]["exitCode"] == 0
