@@ -206,7 +206,10 @@ def test_a_worker_that_can_store_nothing_pays_nothing(deployment, break_bucket, 
 def test_a_bucket_that_is_lost_on_the_way_stops_paying_at_once(deployment):
     """Once an object was refused and the bucket takes none, no chart is paid for before it takes some."""
     run_id, (step_id,) = deployment.put_run(charts=5)
+    calls = deployment.cloud.storage.calls
+    before = calls["objects.insert"]
     with deployment.daemon(module=PROBING, REQUEST_CONCURRENCY="1").started() as daemon:
+        assert calls.wait_for("objects.insert", before + 1, timeout_seconds=20)  # the look at the start
         lost = deployment.cloud.storage.faults.add(Fault(method="objects.insert", skip=1, error=403))
         deployment.publish_step(run_id, step_id)
         daemon.wait_for_event("intake_paused")
