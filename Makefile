@@ -7,7 +7,7 @@ DEV_READY := $(VENV)/.dev-ready
 SOURCES := worker_chart_export daemon localcloud tests benchmarks docs
 
 # Most tests wait for processes, leases and deadlines: more workers than cores shorten the run.
-WORKERS ?= 8
+WORKERS ?= 6
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadscope
 # The workers share their compiled files, whatever the caller's environment says.
 export PYTHONDONTWRITEBYTECODE =
