@@ -153,9 +153,8 @@ def test_an_unavailable_storage_pauses_the_intake_until_it_is_back(deployment, o
         assert body["reason"].startswith("intake is paused: storage is unavailable: ")
         _is_well(deployment.cloud.storage)
         daemon.wait_for_event("intake_resumed", timeout_seconds=40)
-        daemon.wait_for_event(
-            "step_completed", count=6, timeout_seconds=80
-        )  # one may be deferred for a minute
+        # A message may be deferred for a minute.
+        daemon.wait_for_event("step_completed", count=6, timeout_seconds=80)
         assert ready(daemon)[0] == 200
         assert daemon.terminate() == 0
     assert daemon.named("internal_error") == []

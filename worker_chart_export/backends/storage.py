@@ -110,7 +110,7 @@ def call_storage(
         try:
             with cancellable_by(scope) as running, _limited(running, scope):
                 answer = call((connect, read))
-                running.check_stopped()
+                running.check_stopped()  # the answer of a stopped call may be incomplete
         except Exception as error:
             scope.check_stopped()  # the error of a cancelled call is not a failure of its own
             failure = _failure(error, name, refusal)
@@ -122,7 +122,7 @@ def call_storage(
             if is_final or pause + MIN_ATTEMPT_SECONDS >= scope.remaining_seconds():
                 raise failure from (None if failure is error else error)
         else:
-            scope.check_stopped()  # the answer of a cancelled call may be incomplete
+            scope.check_stopped()
             metrics.count_call("storage", "answered")
             return answer
         try:

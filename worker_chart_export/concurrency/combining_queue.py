@@ -117,9 +117,9 @@ class CombiningQueue(Generic[R]):
             self._waiting.append(request)
         try:
             while self._await_turn(request, remaining_seconds):
-                if self._in_background and self._is_begun_in_background():
+                if self._in_background and self._has_passed_its_turn_on():
                     continue
-                batch = self._run_one_batch()
+                batch = self._take_turn()
                 abandoned += [other for other in batch if other.abandoned and other.answer is not None]
         except BaseException:  # a KeyboardInterrupt
             self._leave(request)
@@ -141,10 +141,11 @@ class CombiningQueue(Generic[R]):
                 left = remaining_seconds()
                 if not request.is_done:
                     self._give_up_if_late(request, left)
-                if not self._busy and (not request.is_done or self._has_unverified()):
+                is_done = request.is_done
+                if not self._busy and (not is_done or self._has_unverified()):
                     self._busy = True
                     return True
-                if request.is_done:
+                if is_done:
                     return False
                 request.woken.clear()
             request.woken.wait(min(left, POLL_SECONDS) if left > 0 else POLL_SECONDS)
@@ -163,7 +164,7 @@ class CombiningQueue(Generic[R]):
         self._wake_next()
 
     def _has_unverified(self) -> bool:
-        """Return whether a caller has left that nobody has told if its request took effect."""
+        """Return whether a request of a caller that has left may have taken effect: nobody knows yet."""
         return any(other.abandoned and other.must_verify for other in self._waiting)
 
     def _wake_next(self) -> None:
@@ -174,10 +175,10 @@ class CombiningQueue(Generic[R]):
                     request.woken.set()
                     return
 
-    def _is_begun_in_background(self) -> bool:
-        """Let another thread run the next batches. Return False if the system has no more threads."""
+    def _has_passed_its_turn_on(self) -> bool:
+        """Let a thread of their own run the next batches. Return False if the system has no more threads."""
         try:
-            _threads.run(self._run_batches)
+            _threads.run(self._take_turns)
         except RuntimeError:
             return False
         except BaseException:  # a KeyboardInterrupt
@@ -185,13 +186,14 @@ class CombiningQueue(Generic[R]):
             raise
         return True
 
-    def _run_one_batch(self) -> Sequence[R]:
+    def _take_turn(self) -> Sequence[R]:
+        """Run one batch, and let another caller run the next."""
         try:
             return self._run_batch()
         finally:
             self._end_turn()
 
-    def _run_batches(self) -> None:
+    def _take_turns(self) -> None:
         """Run batches while anybody waits. To hand each over to another thread would cost two switches."""
         try:
             while self._waiting:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 #: How much waits at most: some ten thousand lines.
 MAX_BYTES = 8 * 2**20
-#: The C library, called without giving up Python's lock.
+#: `write` of the C library. A call of it, unlike one of `os.write`, keeps Python's lock.
 _WRITE = ctypes.PyDLL(None, use_errno=True).write
 _WRITE.argtypes, _WRITE.restype = (ctypes.c_int, ctypes.c_char_p, ctypes.c_size_t), ctypes.c_ssize_t
 #: How much one write takes at most, unless a single line is longer.

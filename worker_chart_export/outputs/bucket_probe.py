@@ -61,11 +61,9 @@ class BucketProbe:
 
     def probe(self, scope: CancelScope | None = None) -> None:
         """Create an object and delete it, within `PROBE_SECONDS`. Errors as `require`."""
-        limit = CancelScope(seconds=PROBE_SECONDS, clock=SystemClock())
-        if scope is not None:
-            limit = scope.child(PROBE_SECONDS)
+        no_step = CancelScope(seconds=PROBE_SECONDS, clock=SystemClock())
         try:
-            self._create(limit)
+            self._create(no_step if scope is None else scope.child(PROBE_SECONDS))
         except StepTimedOut:  # the process stood still before the call
             if scope is not None:
                 scope.check()
