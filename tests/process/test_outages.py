@@ -143,7 +143,7 @@ def test_an_unavailable_storage_pauses_the_intake_until_it_is_back(deployment, o
     """A Storage outage pauses the intake; no step fails, and all finish afterwards."""
     outage(deployment.cloud.storage)
     run_id, step_ids = deployment.put_run(steps=6, charts=1)
-    settings = {"STEP_TIMEOUT_SECONDS": "1", "RESCUE_INTERVAL_SECONDS": "1"}
+    settings = {"STEP_TIMEOUT_SECONDS": "3", "RESCUE_INTERVAL_SECONDS": "1"}
     with deployment.daemon(module=PROBING, **settings).started() as daemon:
         for step_id in step_ids:
             deployment.publish_step(run_id, step_id)
