@@ -19,6 +19,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 pytest_plugins = [
     "tests.support.distribution",
+    "tests.support.garbage",
     "tests.support.skips",
     "tests.support.page.browser",
     "tests.support.cloud.clouds",
