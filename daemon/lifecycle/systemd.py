@@ -90,7 +90,9 @@ class ServiceManager:
         """
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as out:
             out.settimeout(SEND_SECONDS)
-            out.sendto("\n".join(lines).encode(), self.address)
+            # A socket without a peer always seems ready, and a full queue would be tried again all the time.
+            out.connect(self.address)
+            out.send("\n".join(lines).encode())
 
 
 def _watchdog_seconds(environment: Mapping[str, str]) -> float | None:
