@@ -122,19 +122,23 @@ def _tree(source: str) -> ast.Module:
 
 
 @cache
+def _nodes(source: str) -> list[ast.AST]:
+    return list(ast.walk(_tree(source)))
+
+
+@cache
 def _imports(source: str, *, for_types: bool) -> set[str]:
     """Return the modules that a file imports at run time, or those for annotations only."""
-    tree = _tree(source)
     typing_nodes = {
-        id(node) for block in ast.walk(tree) if _is_type_checking(block) for node in ast.walk(block)
+        id(node) for block in _nodes(source) if _is_type_checking(block) for node in ast.walk(block)
     }
     found: set[str] = set()
-    for node in ast.walk(tree):
-        if (id(node) in typing_nodes) is not for_types:
+    for node in _nodes(source):
+        if not isinstance(node, ast.Import | ast.ImportFrom) or (id(node) in typing_nodes) is not for_types:
             continue
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
+        elif node.module:
             found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
     return found
 
@@ -153,7 +157,7 @@ def users_of(sdk: tuple[str, ...], sources: Sources, *, for_types: bool = False)
 def _functions(source: str) -> list[tuple[str, int]]:
     """Return name and number of body lines, without docstring, of each function."""
     found = []
-    for node in ast.walk(_tree(source)):
+    for node in _nodes(source):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             body = node.body[1:] if ast.get_docstring(node) is not None else node.body
             lines = body[-1].end_lineno - body[0].lineno + 1 if body and body[-1].end_lineno else 0

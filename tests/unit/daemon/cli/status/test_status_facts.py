@@ -49,8 +49,8 @@ def test_a_run_whose_results_do_not_fit_into_its_document_is_shown_as_such():
     assert small.document.finished - small.document.now > 2 * len(STEP_ID + RUN_ID)
     assert "run document" not in lines(small)
 
-    steps = {f"{STEP_ID}:{number:05}": chart_step("READY") for number in range(3000)}
-    large = report(steps)
+    steps = {f"{STEP_ID}:{number:05}": chart_step("READY") for number in range(300)}
+    large = report(steps, notes="n" * (MAX_DOCUMENT_BYTES - 100_000))
     size = large.document
     assert size.now < MAX_DOCUMENT_BYTES < size.finished
     warning = "no room for the results of all steps"

@@ -28,8 +28,11 @@ def provider(make):
 
 @pytest.fixture
 def _no_pauses(monkeypatch):
-    """Remove the pauses between attempts; they have their own tests."""
-    monkeypatch.setattr(attempts_module, "pause_seconds", lambda _answer, _failures: 0.0)
+    """Shorten the pauses between attempts; they have their own tests.
+
+    Without any pause an attempt that is repeated until its time is over takes a whole processor.
+    """
+    monkeypatch.setattr(attempts_module, "pause_seconds", lambda _answer, _failures: 0.02)
 
 
 @pytest.fixture
