@@ -94,7 +94,6 @@ class CommitMoves:
             )
             return
         landed = commit(state, number, plan)
-        said = f"{name}: {_text(plan, worker)}"
         if worker.phase == ADOPT:
             yield Move(
                 number,
@@ -107,6 +106,13 @@ class CommitMoves:
             held = worker._replace(plan=plan)
             event, told = _event(worker, result), self.hears(landed, number, held, result)
             yield Move(number, event, _text(plan, worker), told)
+        if state.faults:
+            yield from self._disturbed(state, number, plan, landed)
+
+    def _disturbed(self, state: State, number: int, plan: Plan, landed: State) -> Iterator[Move]:
+        """Yield what can go wrong while a commit is sent; `landed` is the state after it."""
+        worker = state.workers[number]
+        said = f"{_NAMES[worker.phase]}: {_text(plan, worker)}"
         yield Move(
             number, "the process is killed", f"just after {said}", killed(landed, number), is_fault=True
         )

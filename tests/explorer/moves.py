@@ -240,6 +240,8 @@ class WorkerMoves(CommitMoves):
         quiet = worker._replace(beat=-1, beat_age=0)
         renewed = quiet._replace(trust=trust, beat_failed=False)
         yield Move(number, "heartbeat", "renewed the lease", self.put(landed, number, renewed))
+        if not state.faults:
+            return
         failed = quiet._replace(beat_failed=True)
         yield Move(
             number, "heartbeat", "no answer, but renewed", self.put(landed, number, failed), is_fault=True

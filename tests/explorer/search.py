@@ -83,14 +83,14 @@ class Search:
     def run(self) -> Found:
         """Search, and return the figures and the first violation."""
         started, found = time.process_time(), Found()
-        waiting = deque(self._numbers)
+        waiting = deque(enumerate(self._numbers))
         try:
             while waiting:
-                state = waiting.popleft()
+                number, state = waiting.popleft()
                 if time.process_time() - started > self._max_seconds:
                     found.is_complete = False
                     break
-                self._visit(state, waiting, found)
+                self._visit(number, state, waiting, found)
             if found.is_complete:
                 self._find_dead_end()
         except _Stop as stop:
@@ -100,30 +100,26 @@ class Search:
         found.seconds = time.process_time() - started
         return found
 
-    def _visit(self, state: State, waiting: deque[State], found: Found) -> None:
-        number = self._numbers[state]
+    def _visit(self, number: int, state: State, waiting: deque[tuple[int, State]], found: Found) -> None:
         if is_settled(state):
             self._settled.append(number)
-        moves = iter(self._moves.of(state))
-        while True:
-            try:
-                move = next(moves, None)
-                if move is None:
-                    return
-                self._check(move.state)
-            except Violation as violation:
-                raise _Stop(number, violation) from violation
-            found.transitions += 1
-            found.events.add(move.event)
-            after, _ = canonical(move.state, self._alike)
-            known = self._numbers.setdefault(after, len(self._parents))
-            if known == len(self._parents):
-                self._parents.append(number)
-                self._depths.append(self._depths[number] + 1)
-                waiting.append(after)
-            if not move.is_fault:
-                self._from.append(number)
-                self._to.append(known)
+        try:
+            for move in self._moves.of(state):
+                after, _ = canonical(move.state, self._alike)
+                known = self._numbers.get(after)
+                if known is None:
+                    self._check(move.state)
+                    known = self._numbers[after] = len(self._parents)
+                    self._parents.append(number)
+                    self._depths.append(self._depths[number] + 1)
+                    waiting.append((known, after))
+                found.transitions += 1
+                found.events.add(move.event)
+                if not move.is_fault:
+                    self._from.append(number)
+                    self._to.append(known)
+        except Violation as violation:
+            raise _Stop(number, violation) from violation
 
     def _find_dead_end(self) -> None:
         """Find a state from which no way without a disturbance leads to the end of all work."""
