@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import gzip
-import io
 import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from zlib_ng import zlib_ng
 
 from localcloud.storage.preconditions import Preconditions
 from tests.support.charts.local_chart_samples import raw_candles
@@ -47,13 +46,10 @@ def _short_bars():
 
 
 def _inflating():
-    """1.5 MB of gzip that inflate to 1.5 GB."""
-    packed = io.BytesIO()
-    with gzip.GzipFile(fileobj=packed, mode="wb", compresslevel=9) as stream:
-        stream.write(b'{"data": [')
-        for _ in range(1500):
-            stream.write(b" " * 1_000_000)
-    return packed.getvalue()
+    """1.5 MB of gzip that inflate to 1.5 GB. Python's own `gzip` would take five seconds."""
+    packer, spaces = zlib_ng.compressobj(3, wbits=zlib_ng.MAX_WBITS + 16), b" " * 1_000_000
+    packed = [packer.compress(b'{"data": ['), *(packer.compress(spaces) for _ in range(1500))]
+    return b"".join([*packed, packer.flush()])
 
 
 def _bar_of_lists():
