@@ -22,15 +22,16 @@ def _pixels(width: int, height: int) -> bytes:
 
 def png(width: int, height: int, text: str) -> bytes:
     """Return a one-colour picture with `text` as its comment, so different requests get different bytes."""
-    picture = b"\x89PNG\r\n\x1a\n"
+    parts = [b"\x89PNG\r\n\x1a\n"]
     for kind, data in (
         (b"IHDR", struct.pack(">II", width, height) + _RGB8),
         (b"tEXt", b"Comment\x00" + text.encode("latin-1", "replace")),
         (b"IDAT", _pixels(width, height)),
         (b"IEND", b""),
     ):
-        picture += struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-    return picture
+        checksum = zlib.crc32(data, zlib.crc32(kind))
+        parts += [struct.pack(">I", len(data)), kind, data, struct.pack(">I", checksum)]
+    return b"".join(parts)
 
 
 def _json(status: int, value: Any) -> Response:

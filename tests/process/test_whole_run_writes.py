@@ -7,7 +7,7 @@ def test_results_that_are_overwritten_come_back(deployment):
     """After an old copy of the run was written, its steps get their results again without a message."""
     run_id, step_ids = deployment.put_run(steps=8, charts=1)
     reference = deployment.documents.document(f"flow_runs/{run_id}")
-    with deployment.daemon(RESCUE_INTERVAL_SECONDS="8").started() as daemon:
+    with deployment.daemon(RESCUE_INTERVAL_SECONDS="4").started() as daemon:
         for step_id in step_ids:
             deployment.publish_step(run_id, step_id)
         daemon.wait_for_event("step_completed", count=len(step_ids))

@@ -360,6 +360,8 @@ def test_waiting_messages_are_given_back_until_the_pause_ends(breaker, backends,
     second = waiting(breaker)
     breaker._thread.join(0.05)
     assert second.empty()  # the next pause holds its messages again
+    breaker.give_back()
+    assert second.get(timeout=10) == "paused"
 
 
 def test_it_reports_for_how_long_it_is_open(backends):
