@@ -1,8 +1,8 @@
 """Distribution of the tests to the workers of `--dist loadscope`: small units, the longest first.
 
-The tests on the official emulators are one unit, so that one worker starts them. The other tests are
-distributed by file, because tests of a file can share fixtures. Tests of processes are distributed one by
-one.
+The tests on the official emulators are one unit, so that one worker starts them, and so are those in a
+browser. The other tests are distributed by file, because tests of a file can share fixtures. Tests of
+processes are distributed one by one.
 
 A quarter of the workers begins with units that compute, the others begin with units that wait: so the
 processors always have something to compute, and few tests compute at the same time as a test that measures
@@ -26,11 +26,15 @@ LONG_PAUSE = "tests/process/test_long_pause.py"
 ONE_BY_ONE = "tests/process/"
 #: Of these, the tests of a file share what a process has done.
 TOGETHER = ("tests/process/test_demo.py", "tests/process/test_tracing.py")
+#: They share a browser: its start takes two seconds of processor time, in each worker that runs one of them.
+PAGE = "tests/process/test_page"
+IN_BROWSER = (PAGE, "tests/process/test_fleet.py::test_the_page_")
 _UNIT, _LOCAL = "tests/unit/worker_chart_export", "tests/unit/worker_chart_export/charts/local"
 #: What waits for processes, leases, deadlines and answers; all others compute. The longest first.
 WAITING = (
     LONG_PAUSE,
     OFFICIAL,
+    PAGE,
     "tests/chaos/test_scenarios.py",
     "tests/chaos/test_storm.py",
     "tests/systemd/",
@@ -64,6 +68,8 @@ def unit_of(nodeid: str) -> str:
     """Return the name of the unit that a test belongs to."""
     if nodeid.startswith(LONG_PAUSE):
         return nodeid
+    if nodeid.startswith(IN_BROWSER):
+        return PAGE
     if OFFICIAL in nodeid:
         return OFFICIAL
     if nodeid.startswith(ONE_BY_ONE) and not nodeid.startswith(TOGETHER):
