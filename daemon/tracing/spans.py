@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import time
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from opentelemetry import trace
@@ -184,12 +184,12 @@ class PublishersTrace(Observer):
         stage: Stage,
         about: About,  # noqa: ARG002 - an observer's signature
         carrier: Mapping[str, str],
-    ) -> AbstractContextManager[None]:
+    ) -> AbstractContextManager[None] | None:
         """Bind the trace while the delivery lasts."""
         if stage is not Stage.DELIVERY:
-            return nullcontext()
+            return None
         fields = log_fields(span_context_in(context_of(carrier)), project=self._project)
-        return bound(**fields) if fields else nullcontext()
+        return bound(**fields) if fields else None
 
 
 def note_error(span: trace.Span, error: BaseException) -> None:
