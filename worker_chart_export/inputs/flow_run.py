@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Container, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -120,11 +120,16 @@ class Step:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FlowRun:
-    """One run document. Each step is parsed when it is needed, so an invalid step affects only itself."""
+    """One run document. Each step is parsed when it is needed, so an invalid step affects only itself.
+
+    Attributes:
+        document: Its fields. They must not change.
+    """
 
     run_id: str
     status: RunStatus | None
     document: Mapping[str, Any]
+    _parsed: dict[str, Step | None] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @classmethod
     def parse(cls, run_id: str, document: Mapping[str, Any]) -> FlowRun:
@@ -159,11 +164,16 @@ class FlowRun:
         return self.status in FINAL_RUN_STATUSES
 
     def step(self, step_id: str) -> Step | None:
-        """Parse a step. Return None when the run has no step of that id.
+        """Return a step, parsed once. Return None when the run has no step of that id.
 
         Raises:
             RunInvalid: It is no map, or its `status` or `dependsOn` is invalid.
         """
+        if step_id not in self._parsed:
+            self._parsed[step_id] = self._parse_step(step_id)
+        return self._parsed[step_id]
+
+    def _parse_step(self, step_id: str) -> Step | None:
         raw = self.document["steps"].get(step_id)
         if raw is None:
             return None

@@ -93,6 +93,7 @@ def _counter(name: str, documentation: str, **labels: Iterable[str]) -> Counter:
     """Create a counter with all known combinations of its labels' values."""
     counter = Counter(name, documentation, tuple(labels), namespace=PREFIX, registry=REGISTRY)
     if labels:
+        counter.labels = cache(counter.labels)  # type: ignore[method-assign]  # a step asks a dozen times
         for values in product(*labels.values()):
             counter.labels(*values)
     return counter
@@ -112,6 +113,7 @@ def _seconds(name: str, documentation: str, buckets: tuple[float, ...], **label:
     histogram = Histogram(
         name, documentation, (label_name,), namespace=PREFIX, registry=REGISTRY, buckets=buckets
     )
+    histogram.labels = cache(histogram.labels)  # type: ignore[method-assign]  # see `_counter`
     for value in values:
         histogram.labels(value)
     return histogram
@@ -247,8 +249,6 @@ BACKEND_CALLS = _counter(
     backend=BACKENDS,
     result=CALL_RESULTS,
 )
-#: A step makes many calls, and `labels` is slow.
-_calls = cache(BACKEND_CALLS.labels)
 STREAMS_OPENED = _counter(
     "streams_opened",
     "Streams that were opened to Pub/Sub, by reason: the start, or why the stream before was closed.",
@@ -338,7 +338,7 @@ def count_call(backend: str, result: str) -> None:
     `answered` means that the backend works and our permissions are enough. It includes a missing document, a
     refused value and a lost race.
     """
-    _calls(backend, result).inc()
+    BACKEND_CALLS.labels(backend, result).inc()
 
 
 def exposition(accept: str) -> tuple[bytes, str]:

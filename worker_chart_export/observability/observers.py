@@ -183,13 +183,13 @@ class _ObservedStage:
 
     def __enter__(self) -> None:
         for observer in _observers:
-            _safely(observer, self._begin, observer)
-
-    def _begin(self, observer: Observer) -> None:
-        begun = observer.stage(self._which, self._about, self._carrier)
-        if begun is not None:
-            begun.__enter__()
-            self._begun.append((observer, begun))
+            try:
+                begun = observer.stage(self._which, self._about, self._carrier)
+                if begun is not None:
+                    begun.__enter__()
+                    self._begun.append((observer, begun))
+            except Exception as error:  # noqa: BLE001 - see `_log_failure`
+                _log_failure(observer, error)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
@@ -199,9 +199,14 @@ class _ObservedStage:
 
 
 def _safely(observer: Observer, method: Callable[..., object], *arguments: object) -> None:
-    """Call a method of an observer. Log its failure, so that the work continues."""
+    """Call a method of an observer."""
     try:
         method(*arguments)
-    except Exception as error:  # noqa: BLE001 - see above
-        name = type(observer).__name__
-        log.error(Event.INTERNAL_ERROR, f"The observer {name} failed: {error!r:.300}", exc_info=error)
+    except Exception as error:  # noqa: BLE001 - see `_log_failure`
+        _log_failure(observer, error)
+
+
+def _log_failure(observer: Observer, error: Exception) -> None:
+    """Log the failure of an observer, so that the work continues."""
+    name = type(observer).__name__
+    log.error(Event.INTERNAL_ERROR, f"The observer {name} failed: {error!r:.300}", exc_info=error)
