@@ -46,7 +46,7 @@ def storage_client(project: str, *, connections: int) -> Any:
     """
     from google.cloud.storage import Client as StorageClient  # noqa: PLC0415 - see the module
 
-    from worker_chart_export.backends.storage import StorageSession  # noqa: PLC0415 - see the module
+    from worker_chart_export.backends.storage_session import StorageSession  # noqa: PLC0415 - see the module
 
     with client_errors("storage"):
         client = StorageClient(project=project)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import struct
 import threading
 import time
@@ -10,6 +11,9 @@ import zlib
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
+
+from google.auth import _helpers
+from google.auth.credentials import Credentials
 
 from worker_chart_export.charts.base import ChartImage, ChartRequest
 from worker_chart_export.concurrency.cancel_scope import CancelScope
@@ -209,3 +213,16 @@ class ScriptedProvider:
             self.asked.append(request.template_id)
         make = self.script.get(request.template_id, lambda _request: png_bytes())
         return ChartImage(png=make(request), provider="mock", meta={"fixture": "none"})
+
+
+class Tokens(Credentials):  # type: ignore[misc]  # the library has no types
+    """Credentials that get numbered tokens, each valid for an hour."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._numbers = itertools.count(1)
+
+    def refresh(self, _request: object) -> None:
+        """Get the next token."""
+        self.token = f"token-{next(self._numbers)}"
+        self.expiry = _helpers.utcnow() + timedelta(hours=1)

@@ -1,4 +1,4 @@
-"""The session of the Cloud Storage client, and calls that are repeated within a cancel scope."""
+"""Calls of Cloud Storage that are repeated within a cancel scope."""
 
 from __future__ import annotations
 
@@ -7,24 +7,14 @@ import io
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import requests
-import urllib3
 from google.api_core import exceptions as google_errors
 from google.auth import exceptions as auth_errors
-from google.auth.transport.requests import AuthorizedSession
 from google.cloud.storage.exceptions import DataCorruption, InvalidResponse
-from requests.structures import CaseInsensitiveDict
 from urllib3.exceptions import HTTPError
 
 from worker_chart_export.backends.call_timer import shared_timer
-from worker_chart_export.backends.connections import open_connections
 from worker_chart_export.backends.errors import TRANSIENT, describe_error
-from worker_chart_export.backends.http import (
-    MAX_ERROR_BYTES,
-    NO_RETRIES,
-    CancellableAdapter,
-    cancellable_by,
-)
+from worker_chart_export.backends.http import cancellable_by
 from worker_chart_export.errors import STORAGE, BackendUnavailable, OhlcvUnavailable, StepTimedOut
 from worker_chart_export.inflation import BrokenGzip, InflatedTooLarge, inflated
 from worker_chart_export.observability import metrics
@@ -34,11 +24,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
 
-    from google.auth.credentials import Credentials
     from google.cloud.storage import Blob
-    from urllib3 import PoolManager
 
     from worker_chart_export.backends.http import CancellableCall
+    from worker_chart_export.backends.storage_session import Timeout
     from worker_chart_export.concurrency.cancel_scope import CancelScope
     from worker_chart_export.errors import RequestError
 
@@ -72,12 +61,8 @@ REFUSALS: dict[int, str] = {
     HTTPStatus.NOT_FOUND: "there is no such object or bucket",
     HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE: "the object is empty",
 }
-TOKEN_ATTEMPTS = 3
-TOKEN_TIMEOUT_SECONDS = 300
 
 T = TypeVar("T")
-#: The `timeout` of a request of Google's client: seconds to connect, and seconds between two received parts.
-Timeout = tuple[float, float]
 
 
 def call_storage(
@@ -220,82 +205,3 @@ def read_object(blob: Blob, *, max_bytes: int, timeout: Timeout, as_stored: bool
     except InflatedTooLarge:
         raise ObjectTooLarge from None
     return content if as_stored else expanded
-
-
-class _PlainSession(requests.Session):
-    """Send requests with urllib3, without the cookies, redirects and hooks of `requests`.
-
-    `requests` would prepare them for each call. That takes a fifth of a step's processor time.
-    """
-
-    connections: PoolManager
-
-    def request(  # type: ignore[override]  # the arguments that Google's client passes
-        self,
-        method: str,
-        url: str,
-        data: bytes | str | None = None,
-        headers: dict[str, str] | None = None,
-        timeout: float | tuple[float, float] | None = None,
-        stream: bool = False,  # noqa: FBT001, FBT002 - the base class's own
-    ) -> requests.Response:
-        """Send a request as `requests` does, but follow no redirects, and read only the start of an error.
-
-        Raises:
-            ConnectionError: Of `requests`: there was no answer.
-        """
-        connect, read = timeout if isinstance(timeout, tuple) else (timeout, timeout)
-        try:
-            answer = self.connections.urlopen(
-                method,
-                url,
-                body=data.encode() if isinstance(data, str) else data,
-                headers=headers,
-                timeout=urllib3.Timeout(connect=connect, read=read),
-                retries=NO_RETRIES,
-                redirect=False,
-                preload_content=False,
-            )
-            body: bytes | None = None
-            if answer.status >= HTTPStatus.BAD_REQUEST:
-                body = answer.read(MAX_ERROR_BYTES)
-                answer.close()  # if the body is longer, also its connection
-            elif not stream:
-                body = answer.read()
-        except HTTPError as error:
-            raise requests.ConnectionError(error) from error
-        response = requests.Response()
-        response.raw = answer if body is None else io.BytesIO(body)
-        response.status_code, response.reason = answer.status, answer.reason or ""
-        response.headers = CaseInsensitiveDict(answer.headers)
-        response.url, response.encoding = url, "utf-8"
-        # Google's client reads the method and the URL of the request, and nothing else.
-        response.request = requests.Request(method, url)  # type: ignore[assignment]
-        return response
-
-    def close(self) -> None:
-        """Close the connections."""
-        self.connections.clear()
-        super().close()
-
-
-class StorageSession(AuthorizedSession, _PlainSession):  # type: ignore[misc]  # Google's has no types
-    """Add Google's authorization to each request, and send it over cancellable connections.
-
-    Args:
-        credentials: The source of access tokens. A request for a token can be cancelled too.
-        url: The service's URL.
-        connections: How many connections are kept open.
-
-    Raises:
-        ValueError: The environment names a proxy that can't be used.
-        OSError: The certificates can't be read.
-    """
-
-    def __init__(self, credentials: Credentials, *, url: str, connections: int) -> None:
-        super().__init__(credentials, refresh_timeout=TOKEN_TIMEOUT_SECONDS)  # type: ignore[no-untyped-call]
-        self.connections = open_connections(url, kept=connections)
-        shared_timer()  # starts its thread now, while there are threads
-        tokens: Any = self._auth_request_session
-        for scheme in ("http://", "https://"):
-            tokens.mount(scheme, CancellableAdapter(max_retries=TOKEN_ATTEMPTS))

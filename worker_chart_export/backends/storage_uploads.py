@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import json
 import secrets
-from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -21,7 +20,7 @@ from worker_chart_export.backends.storage import call_storage
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from worker_chart_export.backends.storage import Timeout
+    from worker_chart_export.backends.storage_session import Timeout
     from worker_chart_export.concurrency.cancel_scope import CancelScope
     from worker_chart_export.errors import RequestError
 
@@ -65,9 +64,7 @@ def insert_object(
             "user-agent": agent,
             "x-goog-api-client": agent,
         }
-        answer = client._http.request("POST", url, data=body, headers=headers, timeout=timeout)  # noqa: SLF001
-        if answer.status_code != HTTPStatus.OK:
-            raise google_errors.from_http_response(answer)
+        client._http.upload(url, body, headers, timeout=timeout)  # noqa: SLF001 - the same
 
     try:
         call_storage(send, name=f"gs://{bucket.name}/{name}", refusal=refusal, scope=scope)

@@ -40,7 +40,7 @@ from worker_chart_export.timing import full_jitter_seconds
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from worker_chart_export.backends.storage import Timeout
+    from worker_chart_export.backends.storage_session import Timeout
     from worker_chart_export.concurrency.cancel_scope import CancelScope
     from worker_chart_export.inputs.export_request import ExportRequest
 

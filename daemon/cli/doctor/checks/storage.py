@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from daemon.cli.doctor.results import CheckResult
     from daemon.cli.doctor.scratch import Scratch
     from daemon.settings import BucketSettings
-    from worker_chart_export.backends.storage import Timeout
+    from worker_chart_export.backends.storage_session import Timeout
     from worker_chart_export.concurrency.cancel_scope import CancelScope
 
 CREATE = "storage.create"

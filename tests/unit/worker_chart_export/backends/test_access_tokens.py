@@ -2,38 +2,21 @@
 
 from __future__ import annotations
 
-import itertools
-from datetime import timedelta
 from types import SimpleNamespace
 
 import grpc
 import pytest
 from google.api_core import exceptions as google_errors
-from google.auth import _helpers
-from google.auth.credentials import Credentials
 from google.auth.transport.grpc import AuthMetadataPlugin
 
 from localcloud import Fault
-from tests.support.fakes import suspend_machine
+from tests.support.fakes import Tokens, suspend_machine
 from worker_chart_export.backends import access_tokens
 from worker_chart_export.backends.errors import backend_errors
 from worker_chart_export.backends.firestore import send
 from worker_chart_export.errors import BackendRefused
 
 CONTEXT = SimpleNamespace(method_name="Commit", service_url="https://firestore.googleapis.com/")
-
-
-class Tokens(Credentials):
-    """Credentials that get numbered tokens, each valid for an hour."""
-
-    def __init__(self):
-        super().__init__()
-        self._numbers = itertools.count(1)
-
-    def refresh(self, _request):
-        """Get the next token."""
-        self.token = f"token-{next(self._numbers)}"
-        self.expiry = _helpers.utcnow() + timedelta(hours=1)
 
 
 @pytest.fixture

@@ -19,7 +19,8 @@ from worker_chart_export.backends.http import (
     CancellableAdapter,
     CancellableConnection,
 )
-from worker_chart_export.backends.storage import StorageSession, call_storage
+from worker_chart_export.backends.storage import call_storage
+from worker_chart_export.backends.storage_session import StorageSession
 from worker_chart_export.concurrency.cancel_scope import CancelScope
 from worker_chart_export.errors import BackendUnavailable, OhlcvUnavailable
 from worker_chart_export.timing import SystemClock

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 from google.api_core import exceptions as google_errors
 
-from tests.support.fakes import BUCKET, scope_of
+from localcloud import Fault
+from tests.support.fakes import BUCKET, Tokens, scope_of
+from worker_chart_export.backends.storage_session import StorageSession
 from worker_chart_export.backends.storage_uploads import insert_object
 from worker_chart_export.errors import ObjectRefused
 
@@ -43,6 +45,17 @@ def test_a_generation_that_has_changed_is_not_replaced(objects):
     assert _insert(bucket, "o", b"first")
     assert not _insert(bucket, "o", b"second")
     assert bucket.blob("o").download_as_bytes() == b"first"
+
+
+def test_a_token_that_is_refused_is_replaced_once(objects, cloud):
+    """A token may end before its time: the object is uploaded with a new one."""
+    tokens = Tokens()
+    url = objects._connection.API_BASE_URL
+    objects._http_internal = StorageSession(tokens, url=url, connections=1)
+    cloud.storage.faults.add(Fault(method="objects.insert", error=401, times=1))
+    assert _insert(objects.bucket(BUCKET), "o", b"x")
+    assert tokens.token.endswith("-2")
+    assert cloud.storage.calls["objects.insert"] == 2
 
 
 def test_a_refusal_holds_googles_words(objects):
