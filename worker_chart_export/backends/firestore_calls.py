@@ -8,6 +8,7 @@ called without that.
 from __future__ import annotations
 
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -40,11 +41,7 @@ def commit(client: Any, request: Any, *, timeout: float) -> Any:
     Raises:
         GoogleAPICallError: Firestore is unavailable, or refuses.
     """
-    call = _channel(client).unary_unary(
-        f"{_SERVICE}Commit",
-        request_serializer=_CommitRequest.SerializeToString,
-        response_deserializer=_CommitResponse.FromString,
-    )
+    call = _commit_on(_channel(client))
     with _google_errors():
         return call(request, metadata=_metadata(client), timeout=timeout)
 
@@ -63,11 +60,7 @@ def batch_get_documents(
     Raises:
         GoogleAPICallError: Firestore is unavailable, or refuses.
     """
-    call = _channel(client).unary_stream(
-        f"{_SERVICE}BatchGetDocuments",
-        request_serializer=_ReadRequest.SerializeToString,
-        response_deserializer=_ReadResponse.FromString,
-    )
+    call = _read_on(_channel(client))
 
     def read(timeout: float) -> list[Any]:
         with _google_errors():
@@ -84,6 +77,25 @@ def instant(timestamp: Any) -> DatetimeWithNanoseconds:
     """Return a timestamp of the wire format as Google's client does: it keeps the nanoseconds."""
     converted: DatetimeWithNanoseconds = DatetimeWithNanoseconds.from_timestamp_pb(timestamp)
     return converted
+
+
+# Only the last channel is remembered: a client that connects again has another one.
+@lru_cache(maxsize=1)
+def _commit_on(channel: grpc.Channel) -> grpc.UnaryUnaryMultiCallable[Any, Any]:
+    return channel.unary_unary(
+        f"{_SERVICE}Commit",
+        request_serializer=_CommitRequest.SerializeToString,
+        response_deserializer=_CommitResponse.FromString,
+    )
+
+
+@lru_cache(maxsize=1)
+def _read_on(channel: grpc.Channel) -> grpc.UnaryStreamMultiCallable[Any, Any]:
+    return channel.unary_stream(
+        f"{_SERVICE}BatchGetDocuments",
+        request_serializer=_ReadRequest.SerializeToString,
+        response_deserializer=_ReadResponse.FromString,
+    )
 
 
 def _channel(client: Any) -> grpc.Channel:

@@ -22,6 +22,8 @@ from worker_chart_export.backends.firestore_calls import instant
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from proto.datetime_helpers import DatetimeWithNanoseconds
+
 #: How many field paths are remembered. A step has five, and steps of other runs have the same.
 KEPT_PATHS = 4096
 
@@ -45,15 +47,12 @@ class Writes:
 
     Args:
         client: A Firestore client.
-
-    Attributes:
-        commit_time: The server's time of the commit, once it is made.
     """
 
     def __init__(self, client: Any) -> None:
         self._client = client
         self._request = _CommitRequest(database=client._database_string)  # noqa: SLF001 - see `read_documents`
-        self.commit_time: Any = None
+        self._answer: Any = None
 
     def create(self, reference: Any, fields: Mapping[str, Any]) -> None:
         """Create a document with these fields. It must not exist."""
@@ -97,12 +96,16 @@ class Writes:
         timeout: float,
     ) -> Sequence[Written]:
         """Send the writes once. Return the result of each. Errors are those of Google's client."""
-        answer = firestore_calls.commit(self._client, self._request, timeout=timeout)
-        self.commit_time = instant(answer.commit_time)
+        self._answer = firestore_calls.commit(self._client, self._request, timeout=timeout)
         return [
             Written(instant(result.update_time) if result.HasField("update_time") else None)
-            for result in answer.write_results
+            for result in self._answer.write_results
         ]
+
+    @property
+    def commit_time(self) -> DatetimeWithNanoseconds:
+        """The server's time of the commit. It must have been made."""
+        return instant(self._answer.commit_time)
 
 
 @lru_cache(maxsize=KEPT_PATHS)

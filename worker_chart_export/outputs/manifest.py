@@ -29,6 +29,7 @@ CLAIM_META = ("attempt", "owner")
 NUMBERS_META = ("lastBar", "studies", "studiesLeftOut")
 #: The most bytes of a failure's message in such a manifest.
 SHORT_MESSAGE_BYTES = 80
+_encoder = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,7 +188,7 @@ def _shortest(manifest: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _encode(manifest: Mapping[str, Any]) -> bytes:
-    return json.dumps(manifest, ensure_ascii=False, separators=(",", ":")).encode()
+    return _encoder.encode(manifest).encode()
 
 
 def decode_manifest(content: bytes) -> dict[str, Any]:

@@ -52,6 +52,7 @@ MIN_TIMEOUT_SECONDS = 0.1
 MAX_MESSAGE_CHARS = 500
 #: How much is read at once. The scope is checked after each part.
 CHUNK_BYTES = 64 * 1024
+_encoder = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
 
 
 class NoAnswer(WorkerError):
@@ -121,7 +122,7 @@ class ChartApi:
                 with self._http.urlopen(
                     "POST",
                     self._url,
-                    body=json.dumps(dict(request.payload), ensure_ascii=False, allow_nan=False).encode(),
+                    body=_encoder.encode(dict(request.payload)).encode(),
                     headers=HEADERS | {"x-api-key": account.api_key.get_secret_value()},
                     timeout=Timeout(connect=min(CONNECT_TIMEOUT_SECONDS, read_seconds), read=read_seconds),
                     retries=NO_RETRIES,
