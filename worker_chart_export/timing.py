@@ -35,6 +35,14 @@ class Clock(Protocol):
         """
 
 
+def boot_seconds() -> float:
+    """Return seconds that never go back, with the time for which the machine was suspended.
+
+    Linux stops `time.monotonic` during a suspend. Systems without the boot clock get `time.monotonic`.
+    """
+    return time.monotonic() if BOOT_CLOCK is None else time.clock_gettime(BOOT_CLOCK)
+
+
 class SystemClock:
     """The machine's clocks."""
 
@@ -42,17 +50,7 @@ class SystemClock:
         """Return the time of the wall clock in UTC."""
         return datetime.now(UTC)
 
-    def monotonic(self) -> float:
-        """Return the seconds of the boot clock."""
-        return boot_seconds()
-
-
-def boot_seconds() -> float:
-    """Return seconds that never go back, with the time for which the machine was suspended.
-
-    Linux stops `time.monotonic` during a suspend. Systems without the boot clock get `time.monotonic`.
-    """
-    return time.monotonic() if BOOT_CLOCK is None else time.clock_gettime(BOOT_CLOCK)
+    monotonic = staticmethod(boot_seconds)
 
 
 class SteadyTime:

@@ -24,6 +24,32 @@ POLL_SECONDS = 0.5
 _threads = ThreadCache("batch")
 
 
+class _Signal:
+    """An event for one waiting thread. `set` and `clear` need the lock of the queue.
+
+    `threading.Event` takes two locks for each of its calls, and makes one for each wait.
+    """
+
+    __slots__ = ("_lock",)
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._lock.acquire()  # free = set
+
+    def set(self) -> None:
+        """Let the thread continue, or not begin to wait."""
+        if self._lock.locked():
+            self._lock.release()
+
+    def clear(self) -> None:
+        """Forget that it was set."""
+        self._lock.acquire(blocking=False)
+
+    def wait(self, seconds: float) -> None:
+        """Wait until it is set, or until the time has passed. Clear it."""
+        self._lock.acquire(timeout=seconds)
+
+
 @dataclass(slots=True, kw_only=True, eq=False)
 class QueuedRequest:
     """One caller's request.
@@ -46,7 +72,7 @@ class QueuedRequest:
     in_flight: bool = False
     abandoned: bool = False
     must_verify: bool = False
-    woken: threading.Event = field(default_factory=threading.Event)
+    woken: _Signal = field(default_factory=_Signal)
 
     @property
     def is_done(self) -> bool:

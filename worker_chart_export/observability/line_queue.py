@@ -86,7 +86,10 @@ class LineQueue:
         """Write the new lines, or let them wait. The caller has the lock."""
         lines = [self._new.popleft() for _ in range(len(self._new))]
         if not self._bytes:
-            written = self._written_now(b"".join(lines), len(lines))
+            data = b"".join(lines)
+            written = self._written_now(data, len(lines))
+            if written == len(data):
+                return
             while lines and written >= len(lines[0]):
                 written -= len(lines.pop(0))
             if written:
