@@ -93,7 +93,7 @@ def call_storage(
         connect = max(MIN_TIMEOUT_SECONDS, min(CONNECT_TIMEOUT_SECONDS, left))
         read = max(MIN_TIMEOUT_SECONDS, min(READ_TIMEOUT_SECONDS, left / 2))
         try:
-            with cancellable_by(scope) as running, _limited(running, scope):
+            with cancellable_by(scope) as running, _limited(running, left):
                 answer = call((connect, read))
                 running.check_stopped()  # the answer of a stopped call may be incomplete
         except Exception as error:
@@ -116,9 +116,9 @@ def call_storage(
             raise failure from None
 
 
-def _limited(running: CancellableCall, scope: CancelScope) -> AbstractContextManager[None]:
-    """Stop one attempt when the time of `scope` ends."""
-    seconds = max(MIN_TIMEOUT_SECONDS, scope.remaining_seconds())
+def _limited(running: CancellableCall, left: float) -> AbstractContextManager[None]:
+    """Stop one attempt when the seconds that are left have passed."""
+    seconds = max(MIN_TIMEOUT_SECONDS, left)
 
     def error() -> BackendUnavailable:
         return BackendUnavailable(STORAGE, f"no whole answer within {span(seconds)}")

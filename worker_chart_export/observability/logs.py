@@ -34,7 +34,7 @@ StandardLogger = logging.Logger | logging.LoggerAdapter[Any]
 _standard_logger: ContextVar[StandardLogger | None] = ContextVar("standard_logger", default=None)
 #: The names that are bound to lines. The mappings are shared and never changed.
 bound_names: ContextVar[dict[str, str | int]] = ContextVar("log_context", default={})  # noqa: B039 - never changed
-#: The names that come first in a line, when they are bound.
+#: The names that are bound to the lines of a step. The console shows them last.
 CONTEXT_NAMES = ("runId", "stepId", "attempt", "messageId", "owner", "flowKey")
 
 
@@ -338,15 +338,15 @@ def _google_line(logger: WrappedLogger, method: str, fields: EventDict) -> str:
     """
     if "exc_info" in fields:
         fields = structlog.processors.format_exc_info(logger, method, fields)
-    named = {**bound_names.get(), **fields}
     line = {
         "severity": method.upper(),
-        "message": named.pop("event"),
+        "message": fields.pop("event"),
         "time": rfc3339(datetime.now(UTC)),
-        "event": named.pop("event_name", Event.LIBRARY.value),
+        "event": fields.pop("event_name", Event.LIBRARY.value),
+        **bound_names.get(),
+        **fields,
     }
-    line |= {name: named.pop(name) for name in CONTEXT_NAMES if name in named}
-    return _encode({name: value for name, value in {**line, **named}.items() if value is not None})
+    return _encode({name: value for name, value in line.items() if value is not None})
 
 
 def _console_fields(_logger: WrappedLogger, _method: str, fields: EventDict) -> EventDict:
