@@ -176,18 +176,18 @@ class Spans(Observer):
 class PublishersTrace(Observer):
     """Without tracing: bind the publisher's trace, if there is one, to the log lines of a delivery."""
 
+    stages = frozenset({Stage.DELIVERY})
+
     def __init__(self, *, project: str) -> None:
         self._project = project
 
     def stage(
         self,
-        stage: Stage,
-        about: About,  # noqa: ARG002 - an observer's signature
+        stage: Stage,  # noqa: ARG002 - an observer's signature
+        about: About,  # noqa: ARG002 - the same
         carrier: Mapping[str, str],
     ) -> AbstractContextManager[None] | None:
         """Bind the trace while the delivery lasts."""
-        if stage is not Stage.DELIVERY:
-            return None
         fields = log_fields(span_context_in(context_of(carrier)), project=self._project)
         return bound(**fields) if fields else None
 

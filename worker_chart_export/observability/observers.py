@@ -17,12 +17,12 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from worker_chart_export.observability.logs import Event, log
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator
     from contextlib import AbstractContextManager
     from types import TracebackType
 
@@ -81,10 +81,15 @@ class StoredChart:
 
 
 class Observer:
-    """The base of observers. Its methods do nothing; override those that matter.
+    """The base of observers. Override the methods that matter; the others are not called.
 
     The threads that do the work call these methods, many at a time. So they must be fast and thread-safe.
+
+    Attributes:
+        stages: The stages that it watches. `stage` is called for no others.
     """
+
+    stages: ClassVar[Collection[Stage]] = frozenset(Stage)
 
     def stage(
         self, stage: Stage, about: About, carrier: Mapping[str, str]
@@ -123,66 +128,81 @@ class Observer:
 _UNOBSERVED = nullcontext()
 _registering = threading.Lock()
 _observers: tuple[Observer, ...] = ()
+#: The observers that watch a stage, or that have a method of this name. A step has some fifty such moments.
+_watching: Mapping[str, tuple[Observer, ...]] = {}
 
 
 @contextmanager
 def watched_by(observer: Observer) -> Iterator[None]:
     """Register an observer for everything that begins in this process until the block ends."""
-    global _observers  # noqa: PLW0603 - the one registration there is
     with _registering:
-        _observers = (*_observers, observer)
+        _register((*_observers, observer))
     try:
         yield
     finally:
         with _registering:
-            _observers = tuple(other for other in _observers if other is not observer)
+            _register(tuple(other for other in _observers if other is not observer))
+
+
+def _register(observers: tuple[Observer, ...]) -> None:
+    global _observers, _watching
+    of_stages = {stage.value: tuple(one for one in observers if stage in one.stages) for stage in Stage}
+    of_methods = {
+        method.__name__: tuple(one for one in observers if getattr(type(one), method.__name__) is not method)
+        for method in (Observer.chart_stored, Observer.step_ended, Observer.annotated, Observer.call_ended)
+    }
+    _observers, _watching = observers, {**of_stages, **of_methods}
 
 
 def stage(
     which: Stage, *, carrier: Mapping[str, str] = NOTHING, **about: str | int
 ) -> AbstractContextManager[None]:
     """Notify the observers of a stage that lasts as long as the block."""
-    return _ObservedStage(which, about, carrier) if _observers else _UNOBSERVED
+    watching = _watching.get(which)
+    return _ObservedStage(which, about, carrier, watching) if watching else _UNOBSERVED
 
 
 def notify_chart(*, template_id: str, provider: str, uri: str, png: bytes | None) -> None:
     """Notify the observers of a stored chart."""
-    for observer in _observers:
-        chart = StoredChart(template_id=template_id, provider=provider, uri=uri, png=png)
+    chart = StoredChart(template_id=template_id, provider=provider, uri=uri, png=png)
+    for observer in _watching.get("chart_stored", ()):
         _safely(observer, observer.chart_stored, chart)
 
 
 def notify_step_ended(outcome: Outcome, seconds: float) -> None:
     """Notify the observers of a step's outcome."""
-    for observer in _observers:
+    for observer in _watching.get("step_ended", ()):
         _safely(observer, observer.step_ended, outcome, seconds)
 
 
 def annotate(**about: str | int) -> None:
     """Add facts to the stage that this thread is in."""
-    for observer in _observers:
+    for observer in _watching.get("annotated", ()):
         _safely(observer, observer.annotated, about)
 
 
 def notify_call(**about: str | int) -> None:
     """Notify the observers of a request to a chart provider's server that has ended."""
-    for observer in _observers:
+    for observer in _watching.get("call_ended", ()):
         _safely(observer, observer.call_ended, about)
 
 
 class _ObservedStage:
     """One stage. The observers that began it also end it, even if others are registered by then."""
 
-    __slots__ = ("_about", "_begun", "_carrier", "_which")
+    __slots__ = ("_about", "_begun", "_carrier", "_watching", "_which")
 
-    def __init__(self, which: Stage, about: About, carrier: Mapping[str, str]) -> None:
+    def __init__(
+        self, which: Stage, about: About, carrier: Mapping[str, str], watching: tuple[Observer, ...]
+    ) -> None:
         self._which = which
         self._about = about
         self._carrier = carrier
+        self._watching = watching
         self._begun: list[tuple[Observer, AbstractContextManager[object]]] = []
 
     def __enter__(self) -> None:
-        for observer in _observers:
+        for observer in self._watching:
             try:
                 begun = observer.stage(self._which, self._about, self._carrier)
                 if begun is not None:

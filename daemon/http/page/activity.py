@@ -255,6 +255,8 @@ class Activity(Observer):
         clock: Seconds since 1970 by a clock that is never set.
     """
 
+    stages = frozenset(Stage) - {Stage.DELIVERY, Stage.READ}
+
     def __init__(self, thumbnails: Thumbnails, *, clock: Callable[[], float]) -> None:
         self._thumbnails = thumbnails
         self._clock = clock
@@ -280,7 +282,7 @@ class Activity(Observer):
         if stage is Stage.STEP:
             return self._step(about)
         work = _current.get()
-        if work is None or stage is Stage.READ:
+        if work is None:
             return None
         with self._lock:
             work.begin(stage, about)

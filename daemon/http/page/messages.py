@@ -68,6 +68,8 @@ class Messages(Observer):
         clock: Seconds since 1970 by a clock that is never set.
     """
 
+    stages = frozenset({Stage.DELIVERY})
+
     def __init__(self, *, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._lock = threading.Lock()
@@ -84,12 +86,10 @@ class Messages(Observer):
             notes = [note for notes in self._notes.values() for note in notes.values()]
         return sorted(notes, key=lambda note: note.at, reverse=True)
 
-    def stage(
-        self, stage: Stage, about: About, carrier: Mapping[str, str]
-    ) -> AbstractContextManager[object] | None:
+    def stage(self, stage: Stage, about: About, carrier: Mapping[str, str]) -> AbstractContextManager[object]:
         """Begin a delivery."""
-        del carrier
-        return self._delivery(about) if stage is Stage.DELIVERY else None
+        del stage, carrier
+        return self._delivery(about)
 
     def annotated(self, about: About) -> None:
         """Note what the message names, and how it was settled. Facts of other stages are left out."""
