@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import json
 import secrets
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -25,10 +26,7 @@ if TYPE_CHECKING:
     from worker_chart_export.errors import RequestError
 
 #: objects.insert of the JSON API. Of the answer only the generation is asked for.
-URL = (
-    "{host}/upload/storage/v1/b/{bucket}/o"
-    "?uploadType=multipart&fields=generation&ifGenerationMatch={generation}"
-)
+URL = "{host}/upload/storage/v1/b/{bucket}/o?uploadType=multipart&fields=generation&ifGenerationMatch="
 
 #: Between the parts of a body. No content holds these random characters.
 BOUNDARY = secrets.token_hex(16)
@@ -53,24 +51,29 @@ def insert_object(
     if metadata:
         fields["metadata"] = dict(metadata)
     body = _multipart(fields, content)
+    url, headers = _target(bucket)
 
     def send(timeout: Timeout) -> None:
-        client = bucket.client
-        connection = client._connection  # noqa: SLF001 - it has no other name
-        host, agent = connection.get_api_base_url_for_mtls(), connection.user_agent
-        url = URL.format(host=host, bucket=quote(bucket.name), generation=generation)
-        headers = {
-            "content-type": f"multipart/related; boundary={BOUNDARY}",
-            "user-agent": agent,
-            "x-goog-api-client": agent,
-        }
-        client._http.upload(url, body, headers, timeout=timeout)  # noqa: SLF001 - the same
+        bucket.client._http.upload(f"{url}{generation}", body, headers, timeout=timeout)  # noqa: SLF001
 
     try:
         call_storage(send, name=f"gs://{bucket.name}/{name}", refusal=refusal, scope=scope)
     except google_errors.PreconditionFailed:
         return False
     return True
+
+
+@lru_cache(maxsize=16)
+def _target(bucket: Any) -> tuple[str, dict[str, str]]:
+    """Return the URL of uploads into a bucket, without the generation, and their headers."""
+    connection = bucket.client._connection  # noqa: SLF001 - it has no other name
+    agent = connection.user_agent
+    headers = {
+        "content-type": f"multipart/related; boundary={BOUNDARY}",
+        "user-agent": agent,
+        "x-goog-api-client": agent,
+    }
+    return URL.format(host=connection.get_api_base_url_for_mtls(), bucket=quote(bucket.name)), headers
 
 
 def checksum_of(content: bytes) -> str:

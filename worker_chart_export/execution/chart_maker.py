@@ -40,6 +40,7 @@ from worker_chart_export.outputs.manifest import (
     ManifestItem,
     build_manifest,
     check_fits,
+    surely_fits,
 )
 
 if TYPE_CHECKING:
@@ -121,7 +122,9 @@ class ChartMaker:
             step = replace(
                 step, templates=cached | read_templates(self._templates, missing, scope, threads=threads)
             )
-        check_fits(self._smallest_manifest(step))
+        kinds = [template.kind for template in step.templates.values() if isinstance(template, ChartTemplate)]
+        if len(kinds) < len(export.template_ids) or not surely_fits(kinds):
+            check_fits(self._smallest_manifest(step))
         if claim.held.lease.may_have_charts:
             try:
                 stored = self._artifacts.stored_pngs(folder, started_at=claim.started_at, scope=scope)

@@ -18,6 +18,7 @@ from tests.support.fakes import NOON, RUN_ID, STEP_ID
 from worker_chart_export.errors import ErrorCode, ManifestRefused, StepError, ValidationFailed
 from worker_chart_export.inputs.export_request import ExportRequest
 from worker_chart_export.outputs.manifest import (
+    MAX_CHART_BYTES,
     MAX_MANIFEST_BYTES,
     ManifestFailure,
     ManifestItem,
@@ -25,6 +26,7 @@ from worker_chart_export.outputs.manifest import (
     check_fits,
     claimed_by_of,
     encode_manifest,
+    surely_fits,
 )
 
 SCHEMA = json.loads(
@@ -299,6 +301,19 @@ class TestExpected:
             check_fits(_manifest(*self._items(most + 1)))
         assert caught.value.details["field"] == "inputs.requests"
         assert caught.value.details["manifestBytes"] == len(encode(self._items(most + 1)))
+
+    @pytest.mark.parametrize("count", range(1, 16))
+    def test_what_surely_fits_does_fit(self, count):
+        """It does so with the longest names and the longest descriptions in JSON."""
+        kind = "\x00" * ((MAX_MANIFEST_BYTES - (count + 1) * MAX_CHART_BYTES) // (6 * count))
+        assert surely_fits([kind] * count)
+        assert not surely_fits([kind + "\x00"] * count)
+        uri = "gs://" + "b" * 222 + "/" + '"' * 1024
+        items = [
+            replace(_item(f"{number:0128}"), kind=kind, png_uri=uri, meta=self.META)
+            for number in range(count)
+        ]
+        check_fits(_manifest(*items) | {"runId": "r" * 1500, "stepId": "s" * 256, "symbol": '"' * 128})
 
     def test_the_meta_of_charts_is_left_out_when_there_is_no_room(self):
         """When all charts are made, the manifest fits, whatever providers add to `meta`."""
