@@ -110,7 +110,7 @@ class CancelScope:
             StepTimedOut: The time has ended.
         """
         self.check_stopped()
-        if self.remaining_seconds() == 0.0:
+        if self._clock.monotonic() >= self._deadline:
             raise StepTimedOut("The step's time ended before this was done.")
 
     def acquire(self, lock: threading.Lock) -> None:
