@@ -64,13 +64,14 @@ OWNERS = {
         "worker_chart_export/backends/connections.py",
         "worker_chart_export/backends/errors.py",
         "worker_chart_export/backends/http.py",
-        "worker_chart_export/backends/storage.py",
+        "worker_chart_export/backends/storage_session.py",
     },
     ("urllib3",): {
         "worker_chart_export/charts/chart_img/client.py",
         "worker_chart_export/backends/connections.py",
         "worker_chart_export/backends/http.py",
         "worker_chart_export/backends/storage.py",
+        "worker_chart_export/backends/storage_session.py",
     },
     ("prometheus_client",): {"worker_chart_export/observability/metrics.py"},
     ("structlog",): {

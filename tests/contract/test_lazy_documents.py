@@ -139,9 +139,13 @@ def test_reading_a_missing_key_changes_nothing(client, collection):
 
 def test_a_document_that_is_not_in_the_response_is_an_error(client, collection):
     """A document that the response leaves out raises an error and is not treated as missing."""
-    channel = SimpleNamespace(unary_stream=lambda *_method, **_messages: lambda *_request, **_options: [])
+
+    class Channel:
+        def unary_stream(self, *_method, **_messages):
+            return lambda *_request, **_options: []
+
     silent = SimpleNamespace(
-        _firestore_api=SimpleNamespace(transport=SimpleNamespace(grpc_channel=channel)),
+        _firestore_api=SimpleNamespace(transport=SimpleNamespace(grpc_channel=Channel())),
         _database_string=client._database_string,
         _rpc_metadata=client._rpc_metadata,
     )
