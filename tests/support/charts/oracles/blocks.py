@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 
-#: Pine's operators take numbers as equal that differ by less.
-EQUAL = 1e-10
+
+def equal_within(size):
+    """Return by how much numbers of this size may differ and be equal: 1e-10 in Pine, and their rounding."""
+    return max(1e-10, abs(size) / 1e12)
 
 
 def run(values, length):
@@ -132,10 +134,10 @@ def cross(one, other):
         if now is None or against is None:
             result.append(None)
             continue
-        crossed = (side < 0 and now > against) or (side > 0 and now < against)
-        result.append(now if crossed else None)
-        if abs(now - against) > EQUAL:
+        before = side
+        if abs(now - against) > equal_within(now):
             side = 1 if now > against else -1
+        result.append(now if before * side < 0 else None)
     return result
 
 

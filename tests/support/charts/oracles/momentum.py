@@ -7,7 +7,6 @@ from itertools import pairwise
 
 from tests.support.charts.oracles import oracle
 from tests.support.charts.oracles.blocks import (
-    EQUAL,
     ago,
     change,
     each,
@@ -133,7 +132,7 @@ def connors(bars, inputs):
     rank = [None] * len(moves)
     for end in range(n, len(moves)):
         before = [v for v in moves[end - n : end] if v is not None]
-        rank[end] = None if moves[end] is None else 100 * sum(v <= moves[end] + EQUAL for v in before) / n
+        rank[end] = None if moves[end] is None else 100 * sum(v <= moves[end] + 1e-10 for v in before) / n
     parts = rsi(bars.close, inputs["in_0"]), rsi(streak, inputs["in_1"]), rank
     return {"CRSI": each(lambda a, b, c: (a + b + c) / 3, *parts)}
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from tests.support.charts.oracles import oracle
 from tests.support.charts.oracles.blocks import (
-    EQUAL,
     ago,
     each,
     ema,
+    equal_within,
     first_true_range,
     ratio,
     rma,
@@ -23,8 +23,9 @@ def directional(bars, length):
     plus, minus = [None], [None]
     for n in range(1, len(bars.close)):
         up, down = bars.high[n] - bars.high[n - 1], bars.low[n - 1] - bars.low[n]
-        plus.append(up if up - down > EQUAL and up > EQUAL else 0.0)
-        minus.append(down if down - up > EQUAL and down > EQUAL else 0.0)
+        least = equal_within(bars.high[n])
+        plus.append(up if up - down > least and up > least else 0.0)
+        minus.append(down if down - up > least and down > least else 0.0)
     reach = rma(true_range(bars), length)
     found = []
     for moves in (plus, minus):

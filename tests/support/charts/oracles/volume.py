@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from tests.support.charts.oracles import oracle
 from tests.support.charts.oracles.blocks import (
-    EQUAL,
     ago,
     change,
     each,
     ema,
+    equal_within,
     minus,
     ratio,
     running,
@@ -91,8 +91,11 @@ def force(bars, inputs):
 @oracle("Klinger Oscillator")
 def klinger(bars, inputs):  # noqa: ARG001
     """Subtract two averages of signed volume."""
-    moves = change(bars.price("hlc3"))
-    signed = [v if m is not None and m >= -EQUAL else -v for m, v in zip(moves, bars.volume, strict=True)]
+    price = bars.price("hlc3")
+    signed = [
+        v if m is not None and m >= -equal_within(p) else -v
+        for m, v, p in zip(change(price), bars.volume, price, strict=True)
+    ]
     values = minus(ema(signed, 34), ema(signed, 55))
     return {"Plot": values, "Signal": ema(values, 13)}
 
@@ -103,8 +106,9 @@ def money_flow_index(bars, inputs):
     price = bars.price("hlc3")
     money = [p * v for p, v in zip(price, bars.volume, strict=True)]
     moves = change(price)
-    rises = [0.0 if m is not None and m <= EQUAL else v for m, v in zip(moves, money, strict=True)]
-    falls = [0.0 if m is not None and m >= -EQUAL else v for m, v in zip(moves, money, strict=True)]
+    of_bars = list(zip(moves, money, map(equal_within, price), strict=True))
+    rises = [0.0 if m is not None and m <= least else v for m, v, least in of_bars]
+    falls = [0.0 if m is not None and m >= -least else v for m, v, least in of_bars]
 
     def index(up, down):
         return 100 * up / (up + down) if down else 100.0

@@ -9,7 +9,6 @@ import numpy as np
 
 from worker_chart_export.charts.local.studies.registry import Plots, PlotValues, study
 from worker_chart_export.charts.local.studies.series import (
-    TOLERANCE,
     change,
     divide,
     ema,
@@ -17,6 +16,7 @@ from worker_chart_export.charts.local.studies.series import (
     log,
     lowest,
     mean_deviation,
+    negligible,
     percent_rank,
     rma,
     roc,
@@ -123,7 +123,7 @@ def awesome_oscillator(bars: Candles, inputs: Inputs) -> Plots:  # noqa: ARG001 
     """
     middle = bars.price("hl2")
     values = sma(middle, 5) - sma(middle, 34)
-    return {"Plot": PlotValues(values=values, shades=np.where(change(values) <= TOLERANCE, 0, 1))}
+    return {"Plot": PlotValues(values=values, shades=np.where(change(values) <= negligible(middle), 0, 1))}
 
 
 @study("Balance of Power", title="BOP")

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 #: Numbers that differ by no more are equal to Pine's operators.
 TOLERANCE = 1e-10
+#: Sums and averages of prices differ by less than this part of their size through binary rounding alone. From
+#: a price of 100 on that is more than `TOLERANCE`.
+ROUNDING = 1e-12
 
 
 def first_defined(values: Series) -> int:
@@ -47,6 +50,11 @@ def columns(values: Series, length: int) -> Series:
 def aligned(values: Series, length: int) -> Series:
     """Return `values` with NaN in front, `length` values in all."""
     return np.concatenate((np.full(length - len(values), np.nan), values))
+
+
+def negligible(values: Series) -> Series:
+    """Return by how much numbers of this size may differ and still be equal."""
+    return np.maximum(TOLERANCE, ROUNDING * np.abs(values))
 
 
 def shift(values: Series, bars: int) -> Series:
@@ -194,9 +202,9 @@ def crossings(one: Series, other: Series) -> Series:
     Bars where the two are equal count neither as above nor as below: the bars before them decide.
     """
     difference = one - other
-    sides = np.where(np.abs(difference) > TOLERANCE, np.sign(difference), np.nan)
+    sides = np.where(np.abs(difference) > negligible(one), np.sign(difference), np.nan)
     before = shift(fixnan(sides), 1)
-    return np.where(before * difference < 0, one, np.nan)
+    return np.where(before * sides < 0, one, np.nan)
 
 
 def linreg(values: Series, length: int, offset: int) -> Series:

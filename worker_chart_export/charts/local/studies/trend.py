@@ -8,7 +8,6 @@ import numpy as np
 
 from worker_chart_export.charts.local.studies.registry import Plots, PlotValues, study
 from worker_chart_export.charts.local.studies.series import (
-    TOLERANCE,
     atr,
     bars_since_highest,
     change,
@@ -19,6 +18,7 @@ from worker_chart_export.charts.local.studies.series import (
     first_true_range,
     fixnan,
     highest,
+    negligible,
     rma,
     shift,
     total,
@@ -39,8 +39,9 @@ def directional_movement(bars: Candles, length: int) -> tuple[Series, Series]:
     Its true range begins on the second bar, unlike that of `ta.atr`.
     """
     up, down = change(bars.high), -change(bars.low)
-    rise = np.where(np.isnan(up), np.nan, np.where((up - down > TOLERANCE) & (up > TOLERANCE), up, 0))
-    fall = np.where(np.isnan(down), np.nan, np.where((down - up > TOLERANCE) & (down > TOLERANCE), down, 0))
+    least = negligible(bars.high)
+    rise = np.where(np.isnan(up), np.nan, np.where((up - down > least) & (up > least), up, 0))
+    fall = np.where(np.isnan(down), np.nan, np.where((down - up > least) & (down > least), down, 0))
     reach = rma(true_range(bars), length)
     return (
         fixnan(divide(100 * rma(rise, length), reach)),

@@ -8,11 +8,11 @@ import numpy as np
 
 from worker_chart_export.charts.local.studies.registry import Plots, PlotValues, study
 from worker_chart_export.charts.local.studies.series import (
-    TOLERANCE,
     change,
     cumulate,
     divide,
     ema,
+    negligible,
     shift,
     sma,
     total,
@@ -103,7 +103,8 @@ def klinger_oscillator(bars: Candles, inputs: Inputs) -> Plots:  # noqa: ARG001
     The volume of a bar whose typical price fell is negative, and that of the first bar. Source: TradingView's
     built-in indicator.
     """
-    signed = np.where(change(bars.price("hlc3")) >= -TOLERANCE, bars.volume, -bars.volume)
+    price = bars.price("hlc3")
+    signed = np.where(change(price) >= -negligible(price), bars.volume, -bars.volume)
     line = ema(signed, 34) - ema(signed, 55)
     return {"Plot": line, "Signal": ema(line, 13)}
 
@@ -115,9 +116,9 @@ def money_flow_index(bars: Candles, inputs: Inputs) -> Plots:
     The first bar has no change; its money counts on both sides.
     """
     price, length = bars.price("hlc3"), inputs.length("in_0")
-    money, moves = price * bars.volume, change(price)
-    rise = total(np.where(moves <= TOLERANCE, 0, money), length)
-    fall = total(np.where(moves >= -TOLERANCE, 0, money), length)
+    money, moves, least = price * bars.volume, change(price), negligible(price)
+    rise = total(np.where(moves <= least, 0, money), length)
+    fall = total(np.where(moves >= -least, 0, money), length)
     return {"Plot": np.where(fall == 0, 100.0, 100 - 100 / (1 + divide(rise, fall)))}
 
 

@@ -80,6 +80,17 @@ def test_a_study_of_generated_candles_equals_its_oracle(name, closes, scale):
     _check(name, {}, bars)
 
 
+@pytest.mark.parametrize("scale", [1.0, 1e4, 1e6, 1e8])
+@pytest.mark.parametrize("step", [n / 64 for n in range(1, 9)])
+def test_averages_that_are_equal_but_for_rounding_do_not_cross(step, scale):
+    """An exponential average begins with the simple one: their first difference is rounding, and no side."""
+    closes = [scale * 100.0] * 5 + [scale * 100 * math.exp(step)] * 6
+    lengths = {"in_0": 10, "in_1": 10}
+    drawn = _computed("MA with EMA Cross", lengths, candles_of(bars_from_closes(closes)))
+    assert drawn["MA"][-1] != pytest.approx(drawn["EMA"][-1], rel=1e-4)
+    assert set(drawn["Crosses"]) == {None}
+
+
 def test_a_flat_market_gives_flat_lines_and_no_noise():
     """At equal prices the bands equal the average, RSI is 100, ADX 0 and StochRSI empty."""
     bars = bars_from_closes([50.0] * 300)
