@@ -22,8 +22,9 @@ def big_runs(rounds: int) -> Table:
         title="One big run, steps of 1 chart, 32 threads, on the embedded cloud",
         description="For comparison: single conditional commits on such a run, without charts and leases. "
         "With 32 threads they show the worker without group commits. With one thread no other writer "
-        "disturbs them. Their rate is that of the first 10 s. Real Firestore limits one document to about "
-        "one write a second; here the embedded one has no such limit.",
+        "disturbs them. Their rate is that of the first 10 s. They use this package too, and are three times "
+        "as fast as when the bound was set: a run is decoded only where it is read. Real Firestore limits "
+        "one document to about one write a second; here the embedded one has no such limit.",
         columns=(
             "steps",
             "steps/s",
