@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from worker_chart_export.backends.errors import lacks_resources, machine_errors
 from worker_chart_export.concurrency.cancel_scope import CancelScope
 from worker_chart_export.errors import (
+    FIRESTORE,
     BackendUnavailable,
     ErrorCode,
     LeaseLost,
@@ -77,6 +78,9 @@ class StepPipeline:
         self._artifacts = artifacts
         self._limits = limits
         self._clock = clock
+        self._reserve_seconds = min(
+            MANIFEST_RESERVE_SECONDS, MANIFEST_RESERVE_SHARE * limits.step_timeout_seconds
+        )
 
     def new_scope(self) -> CancelScope:
         """Start the time of a step. The caller can stop the step through the scope."""
@@ -185,6 +189,7 @@ class StepPipeline:
         scope.guard(claim.held.check)
         claim.held.on_lost(scope.stop)
         try:
+            self._require_time(scope)
             with machine_errors():
                 return self._export(claim, scope)
         except LeaseLost as lost:  # there is no lease to release
@@ -199,6 +204,17 @@ class StepPipeline:
             raise
         finally:
             self._ledger.forget(claim)
+
+    def _require_time(self, scope: CancelScope) -> None:
+        """Return if there is time for charts. A process that stood still during its claim has none left.
+
+        Raises:
+            BackendUnavailable: There is none, so another attempt makes the charts.
+            WorkerError: The step was stopped.
+        """
+        scope.check_stopped()
+        if scope.remaining_seconds() <= self._reserve_seconds:
+            raise BackendUnavailable(FIRESTORE, "the claim took the time of the step")
 
     def _release(self, claim: Claim, started: float, cause: WorkerError) -> ReleaseResult:
         with stage(Stage.RELEASE, attempt=claim.attempt):
@@ -222,11 +238,10 @@ class StepPipeline:
                 if stored is not None:
                     return self._finalize(claim, scope, stored)
             export = parse_export_request(claim.run, claim.step)
-            reserve = min(MANIFEST_RESERVE_SECONDS, MANIFEST_RESERVE_SHARE * limits.step_timeout_seconds)
             step = self._charts.prepare(
                 claim,
                 export,
-                scope.child(scope.remaining_seconds() - reserve),
+                scope.child(scope.remaining_seconds() - self._reserve_seconds),
                 threads=limits.request_concurrency,
             )
             results = self._charts.make_all(step, threads=limits.request_concurrency)

@@ -92,6 +92,23 @@ class TestTime:
         assert bench.names() == [MANIFEST_NAME]
         assert bench.cloud.storage.calls["objects.insert"] == 1
 
+    @pytest.mark.parametrize("left_seconds", [-100, 5])
+    def test_a_claim_that_takes_the_time_of_the_step_releases_it(self, bench, left_seconds):
+        """A process that stood still during its claim fails no step whose charts were never tried."""
+        clock = HandClock()
+
+        class Suspend(Observer):
+            stages = frozenset({Stage.CLAIM})
+
+            def stage(self, _stage, _about, _carrier):
+                clock.ticks += 60 - left_seconds
+
+        bench.put("ctpl_a")
+        with watched_by(Suspend()), pytest.raises(BackendUnavailable, match="the claim took the time"):
+            bench.run(seconds=60, clock=clock)
+        assert bench.provider.asked == bench.names() == []
+        assert bench.step()["status"] == "RUNNING"  # released
+
     def test_requests_still_waiting_for_a_thread_time_out_too(self, bench):
         """Requests that never got a thread time out, so each request has exactly one entry."""
         bench.provider.script = {"ctpl_a": lambda request: request.scope.sleep(20) or b""}
