@@ -29,7 +29,8 @@ def slow_provider(rounds: int, *, threads: Sequence[int] = THREADS, plot: Path =
         description="The provider is the limit, not the worker: a thread waits for its charts nearly all the "
         "time, so that more threads (`WORKER_CONCURRENCY`) make more charts. An account of N calls a day is "
         "soon used up; then another account, or a higher limit, helps, and no faster worker. Steps of 3 "
-        "charts, one daemon, the embedded cloud.\n\n"
+        "charts, four for each thread, one daemon, the embedded cloud. Google's client sometimes starts a "
+        "message only at the next ack: a measurement of four turns then takes a fifth one.\n\n"
         "![Charts a minute by threads, measured and at best](pictures/slow-provider.svg)",
         columns=(
             *("threads", "charts a minute", "of what two seconds allow", "CPU, % of a core"),

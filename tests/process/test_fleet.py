@@ -55,8 +55,8 @@ def statuses(deployment, run_id):
 def wait_until_done(deployment, daemon, run_id):
     """Wait until all steps have succeeded.
 
-    A message that Pub/Sub sent to a stream which was just closed comes again after its deadline of 10 s. On
-    the official emulator that happens several times to some.
+    A message that Pub/Sub sent to a stream which was just closed comes again after its deadline. On the
+    official emulator the last one has taken more than a minute.
     """
     daemon.wait_until(lambda: statuses(deployment, run_id) == {"SUCCEEDED"}, "all steps", 180)
 

@@ -20,8 +20,7 @@ class CallTimer:
     """End calls that last too long, from one thread for all of them."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._changed = threading.Condition(self._lock)
+        self._changed = threading.Condition()
         self._limits: dict[CancellableCall, tuple[float, Callable[[], WorkerError]]] = {}
         self._is_closed = False
         self._wakes_at = math.inf
@@ -37,14 +36,14 @@ class CallTimer:
         The stop may also come just after the end of the context.
         """
         until = time.monotonic() + seconds
-        with self._lock:  # the condition itself would take ten times as long
+        with self._changed:
             self._limits[call] = (until, error)
             if until < self._wakes_at:  # to wake the thread for each call would cost more than the calls
                 self._changed.notify()
         try:
             yield
         finally:
-            with self._lock:
+            with self._changed:
                 self._limits.pop(call, None)
 
     def close(self) -> None:

@@ -27,7 +27,7 @@ _threads = ThreadCache("batch")
 class _Signal:
     """An event for one waiting thread. `set` and `clear` need the lock of the queue.
 
-    `threading.Event` takes two locks for each of its calls, and makes one for each wait.
+    `threading.Event` is a condition around a flag: it takes more locks, and makes one for each wait.
     """
 
     __slots__ = ("_lock",)

@@ -334,7 +334,7 @@ def with_context(_logger: WrappedLogger, _method: str, fields: EventDict) -> Eve
 def _google_line(logger: WrappedLogger, method: str, fields: EventDict) -> str:
     """Render a line with the names that Google Cloud Logging expects. Lines of libraries are `library`.
 
-    It is one processor, because structlog's calls of five would take as long as the work itself.
+    It is one processor, because structlog calls each by itself, for each line.
     """
     if "exc_info" in fields:
         fields = structlog.processors.format_exc_info(logger, method, fields)

@@ -147,7 +147,7 @@ def encode_manifest(manifest: Mapping[str, Any]) -> bytes:
 def surely_fits(descriptions: Sequence[str]) -> bool:
     """Return True if the manifest of charts with these descriptions fits, whatever else it says.
 
-    That is nearly always so, and to build and encode a manifest takes a hundred times as long.
+    That is nearly always so, and to build and encode a manifest takes forty times as long.
     """
     # A character has at most six bytes in JSON.
     most = sum(MAX_CHART_BYTES + 6 * len(description) for description in descriptions)

@@ -49,8 +49,7 @@ class AccountState:
 
     account: Account
     rate: RateLimit
-    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
-    _changed: threading.Condition = field(init=False, repr=False)
+    _changed: threading.Condition = field(default_factory=threading.Condition, repr=False)
     _has_answered: bool = False
     _is_first_call_under_way: bool = False
     _refusal: _Refusal | None = None
@@ -58,9 +57,6 @@ class AccountState:
     _read_again_at: float = -math.inf
     _logged_until: float = -math.inf
     _too_large: tuple[tuple[Demand, str, float], ...] = ()
-
-    def __post_init__(self) -> None:
-        self._changed = threading.Condition(self._lock)
 
     def why_unusable(self, now: float) -> str | None:
         """Return why it can't be called now, or None. A call may show that nothing has changed."""
@@ -106,7 +102,7 @@ class AccountState:
 
     def refuse_demand(self, demand: Demand, message: str, *, until: float) -> None:
         """Remember until then that its plan does not allow such a chart. Plans change."""
-        with self._lock:
+        with self._changed:
             kept = [entry for entry in self._too_large if not entry[0].is_at_least(demand)]
             self._too_large = (*kept, (demand, message, until))
 
@@ -116,7 +112,7 @@ class AccountState:
         It may be tried again at `until`: then the usage document is read again. An earlier time changes
         nothing.
         """
-        with self._lock:
+        with self._changed:
             self._used_up_until = max(self._used_up_until, day_ends)
             self._read_again_at = max(self._read_again_at, until)
             is_new = self._logged_until <= now < day_ends
@@ -126,7 +122,7 @@ class AccountState:
 
     def has_calls(self) -> None:
         """Mark it as not used up: its usage document allows a call."""
-        with self._lock:
+        with self._changed:
             self._used_up_until = self._read_again_at = -math.inf
 
     def refuse_key(self, reason: str, now: float) -> float | None:
@@ -135,7 +131,7 @@ class AccountState:
         Returns the seconds until then, or None when this was known: the answer to a call that another one
         had overtaken.
         """
-        with self._lock:
+        with self._changed:
             earlier = self._refusal
             if earlier is not None and now < earlier.ends_at:
                 return None
@@ -147,7 +143,7 @@ class AccountState:
 
     def use_key_of(self, account: Account) -> bool:
         """Use the key of this account from now on, with one call at first. Return False if it is the same."""
-        with self._lock:
+        with self._changed:
             if account.api_key == self.account.api_key:
                 return False
             self.account = self.account.model_copy(update={"api_key": account.api_key})
@@ -165,7 +161,7 @@ class AccountState:
             WorkerError: The step was stopped, or its time is used up.
         """
         give_up_at = time.monotonic() + max_wait_seconds
-        with self._lock:
+        with self._changed:
             while self._is_first_call_under_way and not self._has_answered:
                 scope.check()
                 left = give_up_at - time.monotonic()
@@ -178,13 +174,13 @@ class AccountState:
             yield is_first or self._has_answered
         finally:
             if is_first:
-                with self._lock:
+                with self._changed:
                     self._is_first_call_under_way = False
                     self._changed.notify_all()
 
     def answered(self) -> None:
         """Allow many calls at a time: an answer has shown that the key is valid."""
-        with self._lock:
+        with self._changed:
             self._has_answered = True
             self._refusal = None
             self._changed.notify_all()

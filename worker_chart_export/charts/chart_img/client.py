@@ -154,9 +154,7 @@ class ChartApi:
                         f"The PNG has more than {self._max_png_bytes} bytes, which readers refuse.",
                         contentLength=headers.get("content-length"),
                     )
-            if (
-                len(body) >= limit or response.length_remaining == 0
-            ):  # another read would cost a tenth of the call
+            if len(body) >= limit or response.length_remaining == 0:  # the end is known without another read
                 break
         call.check_stopped()  # a body without a length just ends when its connection is shut down
         pause = None
